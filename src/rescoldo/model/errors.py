@@ -1,0 +1,97 @@
+"""The one error hierarchy.
+
+A class's docstring is its default message; `status` is the HTTP status its reader sees.
+Adapters translate library errors into these, chained with `from`.
+"""
+
+from __future__ import annotations
+
+from inspect import cleandoc
+
+
+class RescoldoError(Exception):
+    """Something went wrong in the platform."""
+
+    status = 500
+
+    def __init__(self, message: str = "") -> None:
+        self.message = message or cleandoc(type(self).__doc__ or "")
+        super().__init__(self.message)
+
+
+class InvalidInput(RescoldoError):
+    """The request is not valid."""
+
+    status = 400
+
+
+class UnknownImage(InvalidInput):
+    """Nobody built or uploaded this image here."""
+
+
+class NotFound(RescoldoError):
+    """No such thing."""
+
+    status = 404
+
+
+class Conflict(RescoldoError):
+    """It exists already."""
+
+    status = 409
+
+
+class TooLarge(RescoldoError):
+    """The payload is larger than allowed."""
+
+    status = 413
+
+
+class NotBuilt(RescoldoError):
+    """This part of the API does not exist yet."""
+
+    status = 501
+
+
+class Busy(RescoldoError):
+    """There is no room for this request now; try again later."""
+
+    status = 503
+
+    def __init__(self, message: str = "", *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after  # seconds
+
+
+class StartFailed(RescoldoError):
+    """The function's instance ended before it was ready."""
+
+    status = 502
+
+
+class StartTimeout(RescoldoError):
+    """The function's instance was not ready in time."""
+
+    status = 504
+
+
+class NodeUnavailable(Busy):
+    """The node is restarting; try again."""
+
+
+class EdgeUnavailable(Busy):
+    """The edge is restarting; try again."""
+
+
+class StoreError(RescoldoError):
+    """The store cannot be read or written."""
+
+
+class NewerSchema(StoreError):
+    """The data directory was written by a newer version of rescoldo."""
+
+
+class BuildFailed(RescoldoError):
+    """The function could not be built."""
+
+    status = 400

@@ -1,0 +1,61 @@
+"""One running copy of a function, as the node and the controller speak of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rescoldo.model.names import FunctionId, InstanceId
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything the node needs to start one instance."""
+
+    instance: InstanceId
+    function: FunctionId
+    digest: str  # names the unpacked bundle's folder below the bundle root
+    gid: int  # group that may read the bundle; 0 where the platform is not root
+    env: Mapping[str, str] = field(default_factory=dict)  # the function's own variables
+    concurrency: int = 1  # requests at once
+    exec_timeout: float = 30.0  # seconds for one call
+    ready_timeout: float = 15.0  # seconds from start to ready
+    grace: float = 5.0  # seconds between SIGTERM and SIGKILL
+    max_body: int = 0  # bytes of one request's body
+    revision: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Launch:
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningInstance:
+    """What the node reports of an instance that is ready."""
+
+    launch: Launch
+    pid: int
+    uid: int
+    socket: str  # path of the listening Unix socket
+    started_at: float  # Unix seconds
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunningInstance:
+        return cls(**{**data, "launch": Launch.from_json(data["launch"])})
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line a function wrote; fields as in OpenFaaS's /system/logs."""
+
+    function: FunctionId
+    instance: InstanceId
+    timestamp: float  # Unix seconds
+    text: str

@@ -1,0 +1,51 @@
+"""Names of functions and namespaces, and how a route names a function.
+
+Source: contracts/openfaas.md, "Names": `^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`, at most 63 characters; in a
+route the namespace is the text after the last dot.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+from rescoldo.model.errors import InvalidInput
+
+FunctionId = NewType("FunctionId", str)
+"""`name.namespace`: what the route map, the access log, metrics and the node call a function."""
+
+InstanceId = NewType("InstanceId", str)
+"""Unique for the life of the data directory; never reused."""
+
+SlotName = NewType("SlotName", str)
+
+DEFAULT_NAMESPACE = "openfaas-fn"
+MAX_NAME = 63
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+
+
+def check_name(name: str, what: str = "function") -> str:
+    """Return `name`; raise InvalidInput when it is not a DNS label."""
+    if len(name) > MAX_NAME or not _NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{what} name {name[:80]!r} is not valid: use 1 to {MAX_NAME} characters a-z, 0-9 and '-', "
+            "beginning and ending with a letter or digit"
+        )
+    return name
+
+
+def function_id(name: str, namespace: str = "") -> FunctionId:
+    """Return the id of a function; an empty namespace means the default one."""
+    return FunctionId(f"{name}.{namespace or DEFAULT_NAMESPACE}")
+
+
+def split_id(function: FunctionId) -> tuple[str, str]:
+    """Return (name, namespace) of an id."""
+    name, _, namespace = function.rpartition(".")
+    return name, namespace
+
+
+def parse_reference(text: str) -> tuple[str, str]:
+    """Return (name, namespace) of `NAME` or `NAME.NS`; raise InvalidInput when either is bad."""
+    name, _, namespace = text.rpartition(".") if "." in text else (text, "", DEFAULT_NAMESPACE)
+    return check_name(name), check_name(namespace, "namespace")

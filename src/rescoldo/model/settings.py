@@ -1,0 +1,137 @@
+"""Settings of one platform and the places of its files.
+
+`rescoldo serve` makes them from flags and environment and hands them to its children as one JSON file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+# systemd's table of uids leaves 1879048192 to 2147483647 to nobody
+# (systemd.io/UIDS-GIDS): ours cannot meet a user's or a container's.
+UID_BASE = 0x7000_0000
+EDGE_UID = UID_BASE  # HAProxy
+BUILD_UID = UID_BASE + 1  # pip or uv, and whatever a package runs at its installation
+INSTANCE_UIDS = range(UID_BASE + 1_000, UID_BASE + 100_000)
+BUNDLE_GIDS = range(UID_BASE + 200_000, UID_BASE + 1_200_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that may be set for a platform; paths are absolute."""
+
+    data: str  # data directory: what must survive a reboot
+    run: str  # runtime directory: sockets, pids; may vanish at a reboot
+    gateway: str = "127.0.0.1:8080"  # HOST:PORT of the edge
+    metrics: str = "127.0.0.1:8082"  # HOST:PORT of /metrics
+    basic_auth: bool = True  # on every /system route
+    slots: int = 1000  # functions awake at once before the edge is reloaded with more
+    max_connections: int = 10_000  # clients the edge accepts at once
+    max_holds: int = 2000  # cold requests held at once in total
+    max_holds_per_function: int = 500
+    max_queue: int = 1000  # requests waiting for one function's instances
+    max_system_body: int = 256 * 2**20  # bytes of an upload to /system
+    threads: int = 2  # HAProxy's
+
+    @property
+    def data_path(self) -> Path:
+        return Path(self.data)
+
+    @property
+    def run_path(self) -> Path:
+        return Path(self.run)
+
+    # -- files that survive
+    @property
+    def database(self) -> Path:
+        return self.data_path / "rescoldo.db"
+
+    @property
+    def bundles(self) -> Path:
+        """One folder a bundle, named by its digest."""
+        return self.data_path / "bundles"
+
+    @property
+    def logs(self) -> Path:
+        """What functions print, a file (and its predecessor) each."""
+        return self.data_path / "logs"
+
+    @property
+    def secrets(self) -> Path:
+        """Holds basic-auth-user and basic-auth-password, mode 0600."""
+        return self.data_path / "secrets"
+
+    # -- runtime files
+    @property
+    def settings_file(self) -> Path:
+        return self.run_path / "settings.json"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.run_path / "supervisor.pid"
+
+    @property
+    def edge(self) -> Path:
+        """HAProxy's configuration, Lua and admin socket."""
+        return self.run_path / "edge"
+
+    @property
+    def admin_socket(self) -> Path:
+        return self.edge / "admin.sock"
+
+    @property
+    def wake_socket(self) -> Path:
+        return self.run_path / "s" / "wake.sock"
+
+    @property
+    def api_socket(self) -> Path:
+        return self.run_path / "s" / "api.sock"
+
+    @property
+    def log_socket(self) -> Path:
+        return self.run_path / "s" / "log.sock"
+
+    @property
+    def node_socket(self) -> Path:
+        return self.run_path / "node.sock"
+
+    @property
+    def instances(self) -> Path:
+        """Listening sockets of instances (only the edge's uid may enter)."""
+        return self.run_path / "i"
+
+    @property
+    def instance_state(self) -> Path:
+        """The node's own notes, from which a new node adopts what runs."""
+        return self.run_path / "n"
+
+    def save(self) -> None:
+        """Write settings_file, mode 0600."""
+        self.settings_file.write_text(json.dumps(asdict(self)))
+        self.settings_file.chmod(0o600)
+
+    @classmethod
+    def load(cls, path: Path) -> Settings:
+        return cls(**json.loads(path.read_text()))
+
+
+def default_data_dir() -> Path:
+    """$RESCOLDO_DATA, else rescoldo below $XDG_DATA_HOME, else ~/.local/share/rescoldo."""
+    if chosen := os.environ.get("RESCOLDO_DATA"):
+        return Path(chosen).absolute()
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base).absolute() / "rescoldo"
+
+
+def run_dir_for(data: Path) -> Path:
+    """The runtime directory that belongs to a data directory: short, because socket paths are limited to
+    97 characters in HAProxy."""
+    key = hashlib.sha256(os.fsencode(data.absolute())).hexdigest()[:8]
+    if os.geteuid() == 0:
+        return Path("/run/rescoldo") / key
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(base) / "rescoldo" / key if base else Path(f"/tmp/rescoldo-{os.geteuid()}") / key
