@@ -89,6 +89,18 @@ class Function:
         return self.spec.id
 
 
+@dataclass(frozen=True, slots=True)
+class FunctionStatus:
+    """A function as it is now."""
+
+    function: Function
+    replicas: int  # instances wanted or running
+    available: int  # instances that answer
+    invocations: int  # calls ended since the function was first deployed
+    cpu: int | None = None  # millicores used lately; None: not asked or not known
+    memory: int | None = None  # bytes held by its instances; None: not asked or not known
+
+
 def policy_of(spec: FunctionSpec) -> FunctionPolicy:
     """Read the policy of `spec`; raise InvalidInput naming the label, annotation or variable that is bad.
 

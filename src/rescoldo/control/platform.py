@@ -1,0 +1,73 @@
+"""What the API may ask of the controller. `Controller` (controller.py) implements it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+from rescoldo.model.function import FunctionSpec, FunctionStatus
+from rescoldo.model.instance import LogLine
+from rescoldo.model.names import FunctionId
+from rescoldo.store.protocol import Bundle, Namespace
+
+
+class Platform(Protocol):
+    async def functions(self, namespace: str) -> list[FunctionStatus]:
+        """The functions of a namespace, sorted by name."""
+        ...
+
+    async def function(self, function: FunctionId, *, usage: bool = False) -> FunctionStatus:
+        """Raises NotFound."""
+        ...
+
+    async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
+        """Create or replace. Raises InvalidInput, UnknownImage, and NotFound when `must_exist` (PUT) and it
+        does not, or when its namespace does not exist."""
+        ...
+
+    async def remove(self, function: FunctionId) -> None:
+        """Raises NotFound."""
+        ...
+
+    async def scale(self, function: FunctionId, replicas: int) -> None:
+        """Bring the function to `replicas` instances; 0 puts it to sleep. Raises NotFound, InvalidInput."""
+        ...
+
+    async def bundles(self, image: str | None) -> list[Bundle]: ...
+
+    async def add_bundle(self, image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
+        """Store an upload as `image`. Raises InvalidInput (damaged, wrong Python, unsafe paths, digest
+        mismatch) and TooLarge."""
+        ...
+
+    async def tag_bundle(self, image: str, digest: str) -> Bundle:
+        """Let `image` mean a digest that is already here. Raises NotFound."""
+        ...
+
+    async def namespaces(self) -> list[str]: ...
+
+    async def namespace(self, name: str) -> Namespace:
+        """Raises NotFound."""
+        ...
+
+    async def save_namespace(self, namespace: Namespace, *, must_exist: bool) -> None:
+        """Raises InvalidInput, Conflict (POST of one that exists) or NotFound (PUT of one that does not)."""
+        ...
+
+    async def delete_namespace(self, name: str) -> None:
+        """Raises NotFound; InvalidInput for the default one and for one that still holds functions."""
+        ...
+
+    async def logs(
+        self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str
+    ) -> AsyncIterator[LogLine]:
+        """Raises NotFound before the first line."""
+        ...
+
+    def metrics(self) -> bytes:
+        """Prometheus text with the gateway metric names of OpenFaaS."""
+        ...
+
+    def status(self) -> Mapping[str, Any]:
+        """What `rescoldo status` shows: versions, processes, counts."""
+        ...

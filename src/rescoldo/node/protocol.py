@@ -1,0 +1,77 @@
+"""What the controller asks of a node: the adapter's plug-point.
+
+`NodeClient` (client.py) speaks to the node process over its Unix socket; `FakeNode` (fake.py) is the
+in-memory stand-in for tests. Both pass tests/contract/test_node.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from rescoldo.model.instance import Launch, LogLine, RunningInstance
+from rescoldo.model.names import FunctionId, InstanceId
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """An instance is gone for good: it was ready once, nobody asked it to stop, and it was not replaced."""
+
+    instance: InstanceId
+    function: FunctionId
+    reason: str  # "exit status 3", "signal 11 (SIGSEGV)", ...
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceUsage:
+    """What an instance uses, read from /proc."""
+
+    instance: InstanceId
+    memory: int  # bytes (PSS)
+    cpu_seconds: float  # since its start
+
+
+class Node(Protocol):
+    """Starts and stops instances. Every method raises NodeUnavailable while the node cannot be reached."""
+
+    async def start(self, launch: Launch) -> RunningInstance:
+        """Start an instance; return when it is ready to serve on `socket_path(launch.instance)`.
+
+        Raises StartFailed (with the reason and the last lines it wrote), StartTimeout after
+        launch.ready_timeout seconds, Busy when there is no room.
+        """
+        ...
+
+    def socket_path(self, instance: InstanceId) -> str:
+        """Where an instance's listening socket is or will be: known before the start."""
+        ...
+
+    async def stop(self, instance: InstanceId) -> None:
+        """SIGTERM, launch.grace seconds, SIGKILL; return when all processes of the instance are gone and
+        its socket is removed. An unknown instance is no error: stopping is idempotent."""
+        ...
+
+    async def instances(self) -> list[RunningInstance]:
+        """Every instance that is ready now: from this a new controller adopts what runs."""
+        ...
+
+    async def usage(self, function: FunctionId) -> list[InstanceUsage]:
+        """What the ready instances of `function` use."""
+        ...
+
+    def logs(
+        self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str = ""
+    ) -> AsyncIterator[LogLine]:
+        """The function's lines, oldest first: the last `tail` (None: all kept) not older than `since`
+        (Unix seconds); with `follow`, then the new ones as they are written, until closed."""
+        ...
+
+    async def forget(self, function: FunctionId) -> None:
+        """Remove what is kept of a removed function (its logs)."""
+        ...
+
+    async def watch(self, on_exit: Callable[[Exit], None], on_restart: Callable[[], None]) -> None:
+        """Run until cancelled: call `on_exit` for each instance that is lost, and `on_restart` whenever the
+        node was reached (again), after which `instances()` tells the truth. Never raises."""
+        ...

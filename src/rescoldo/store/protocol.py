@@ -1,0 +1,87 @@
+"""What the controller keeps: the store's plug-point.
+
+`SqliteStore` (sqlite.py) is the real one; `MemoryStore` (memory.py) is the shipped fake. Both pass
+tests/contract/test_store.py. Every method raises StoreError when the disk does not let it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from rescoldo.model.function import Function
+from rescoldo.model.names import FunctionId
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What an image name means here."""
+
+    image: str
+    digest: str
+    size: int  # bytes of the upload
+    created_at: float  # Unix seconds
+    gid: int  # index of the group that may read it: unique for each digest, never reused
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    name: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteUsage:
+    """Calls of one function in one minute that ended alike."""
+
+    function: FunctionId
+    minute: int  # Unix minutes
+    status: int
+    cold: bool
+    calls: int
+    queue_ms: int
+    run_ms: int
+    bytes_in: int
+    bytes_out: int
+
+
+class Store(Protocol):
+    async def functions(self) -> list[Function]: ...
+
+    async def save_function(self, function: Function) -> None:
+        """Insert or replace, by id."""
+        ...
+
+    async def delete_function(self, function: FunctionId) -> None: ...
+
+    async def bundles(self) -> list[Bundle]: ...
+
+    async def save_bundle(self, image: str, digest: str, size: int, now: float) -> Bundle:
+        """Let `image` mean `digest` from now on; a digest seen before keeps its gid."""
+        ...
+
+    async def delete_bundle(self, digest: str) -> None:
+        """Forget a digest and every image name that still means it."""
+        ...
+
+    async def namespaces(self) -> list[Namespace]:
+        """Those created by users; the default one is not among them."""
+        ...
+
+    async def save_namespace(self, namespace: Namespace) -> None: ...
+
+    async def delete_namespace(self, name: str) -> None: ...
+
+    async def add_usage(self, rows: Iterable[MinuteUsage]) -> None:
+        """Add to what is kept for (function, minute, status, cold)."""
+        ...
+
+    async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]: ...
+
+    async def invocations(self) -> dict[FunctionId, int]:
+        """Calls ever recorded, by function."""
+        ...
+
+    async def close(self) -> None: ...
