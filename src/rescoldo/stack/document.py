@@ -1,0 +1,181 @@
+"""YAML as a tree of values that know their file and line, so that every complaint can say where.
+
+The only module that imports PyYAML. It composes nodes and constructs nothing: scalars keep the text the
+user wrote (`1.10` stays `1.10`), and only what the schema asks for is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+
+from rescoldo.model.errors import InvalidInput
+
+MAX_BYTES = 2**20  # of one YAML file
+MAX_DEPTH = 40  # the C composer recurses on the C stack: 500,000 open brackets end the process
+MAX_VALUES = 100_000  # looked at in one file: an alias bomb repeats a few nodes millions of times
+
+_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER: type[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_TRUE = {"true", "yes", "on", "y"}
+_FALSE = {"false", "no", "off", "n"}
+_NULL = {"", "null", "~"}
+
+
+@dataclass(slots=True)
+class Document:
+    """One YAML file: its name for messages, the line each parsed line came from, and a budget of values."""
+
+    name: str
+    lines: tuple[int, ...] = ()  # source line of each parsed line; empty: they are the same
+    budget: int = MAX_VALUES
+
+    def where(self, line: int) -> str:
+        """`file:line` of a parsed line, counted from 0."""
+        return f"{self.name}:{self.line(line)}"
+
+    def line(self, line: int) -> int:
+        """The line of the file, counted from 1, that a parsed line (from 0) came from."""
+        return self.lines[min(line, len(self.lines) - 1)] if self.lines else line + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A node of a document, and the path of keys that leads to it."""
+
+    node: yaml.Node
+    document: Document = field(repr=False)
+    path: str = ""
+
+    @property
+    def line(self) -> int:
+        return self.document.line(self.node.start_mark.line)
+
+    def error(self, problem: str) -> InvalidInput:
+        """An InvalidInput that begins with `file:line:` and names the key."""
+        what = f"{self.path}: " if self.path else ""
+        return InvalidInput(f"{self.document.where(self.node.start_mark.line)}: {what}{problem}")
+
+    def is_null(self) -> bool:
+        node = self.node
+        return isinstance(node, yaml.ScalarNode) and not node.style and node.value.lower() in _NULL
+
+    def text(self) -> str:
+        """A scalar as it was written; null is empty text."""
+        if not isinstance(self.node, yaml.ScalarNode):
+            raise self.error(f"expected text, found {_kind(self.node)}")
+        return "" if self.is_null() else self.node.value
+
+    def flag(self) -> bool:
+        text = self.text().lower()
+        if text not in _TRUE | _FALSE:
+            raise self.error(f"{text!r} is not allowed; use true or false")
+        return text in _TRUE
+
+    def items(self) -> list[Value]:
+        """The values of a list; null is an empty one."""
+        if self.is_null():
+            return []
+        if not isinstance(self.node, yaml.SequenceNode):
+            raise self.error(f"expected a list, found {_kind(self.node)}")
+        return [self._child(node, f"{self.path}[{i}]") for i, node in enumerate(self.node.value)]
+
+    def table(self) -> dict[str, Value]:
+        """Keys and values of a mapping; null is an empty one. Raises InvalidInput for a key given twice."""
+        if self.is_null():
+            return {}
+        if not isinstance(self.node, yaml.MappingNode):
+            raise self.error(f"expected keys and values, found {_kind(self.node)}")
+        return self._table(self.node, ())
+
+    def texts(self) -> tuple[str, ...]:
+        return tuple(item.text() for item in self.items())
+
+    def text_table(self) -> dict[str, str]:
+        return {key: value.text() for key, value in self.table().items()}
+
+    def only(self, allowed: tuple[str, ...]) -> dict[str, Value]:
+        """`table()`, whose keys must all be in `allowed`."""
+        table = self.table()
+        for key, value in table.items():
+            if key not in allowed:
+                raise value.error(f"unknown key{suggestion(key, allowed)}; allowed are {', '.join(allowed)}")
+        return table
+
+    def _table(self, node: yaml.MappingNode, merging: tuple[int, ...]) -> dict[str, Value]:
+        own: dict[str, Value] = {}
+        merged: dict[str, Value] = {}
+        for key_node, value_node in node.value:
+            key = Value(key_node, self.document, self.path).text()
+            value = self._child(value_node, f"{self.path}.{key}" if self.path else key)
+            if key == "<<" and not key_node.style:
+                for name, inherited in value._merge_sources((*merging, id(node))):
+                    merged.setdefault(name, inherited)
+            elif key in own:
+                raise Value(key_node, self.document, value.path).error(
+                    f"is given twice, first in line {own[key].line}; keep one"
+                )
+            else:
+                own[key] = value
+        return merged | own
+
+    def _merge_sources(self, merging: tuple[int, ...]) -> Iterator[tuple[str, Value]]:
+        for item in self.items() if isinstance(self.node, yaml.SequenceNode) else [self]:
+            if not isinstance(item.node, yaml.MappingNode) or id(item.node) in merging:
+                raise item.error("`<<` needs the alias of another mapping")
+            yield from item._table(item.node, merging).items()
+
+    def _child(self, node: yaml.Node, path: str) -> Value:
+        self.document.budget -= 1
+        if self.document.budget < 0:
+            raise self.error(f"more than {MAX_VALUES:,} values with all aliases written out; use fewer")
+        return Value(node, self.document, path)
+
+
+def parse(text: str, document: Document) -> Value | None:
+    """Compose `text`; None when it holds nothing. Raises InvalidInput with `file:line:`."""
+    if len(text) > MAX_BYTES:
+        raise InvalidInput(f"{document.name}: larger than {MAX_BYTES:,} bytes, the most a YAML file may have")
+    try:
+        _check_depth(text, document)
+        node = yaml.compose(text, Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = document.where(mark.line) if mark else document.name
+        raise InvalidInput(f"{where}: not valid YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"{document.name}: not valid YAML: {error}".splitlines()[0]) from error
+    return Value(node, document) if node is not None else None
+
+
+def _check_depth(text: str, document: Document) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                line = event.start_mark.line if event.start_mark else 0
+                raise InvalidInput(f"{document.where(line)}: nested deeper than {MAX_DEPTH} levels")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def dump(data: Mapping[str, Any]) -> str:
+    """Plain data as YAML text, keys in the order given."""
+    return str(yaml.dump(data, Dumper=_DUMPER, sort_keys=False, default_flow_style=False))
+
+
+def suggestion(word: str, allowed: tuple[str, ...] | list[str]) -> str:
+    """` (did you mean 'X'?)` when something allowed looks like `word`, else nothing."""
+    close = get_close_matches(word, allowed, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _kind(node: yaml.Node) -> str:
+    if isinstance(node, yaml.MappingNode):
+        return "keys and values"
+    return "a list" if isinstance(node, yaml.SequenceNode) else repr(str(node.value)[:40])
