@@ -1,0 +1,37 @@
+"""What a failure of SQLite means to the person who must repair it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from rescoldo.model.errors import StoreError
+
+# Primary result codes: sqlite.org/rescode.html
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: "there is no space left for it: free some space (writing works again at once)",
+    sqlite3.SQLITE_IOERR: "the disk refuses reads or writes: check free space, quota, file-size limit"
+    " and the disk's health",
+    sqlite3.SQLITE_READONLY: "it cannot be written: check the owner and mode of the file and its folder, and"
+    " that the file system is mounted read-write",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: check that its folder exists and may be written by this"
+    " user",
+    sqlite3.SQLITE_PERM: "it may not be opened: check the owner and mode of the file and its folder",
+    sqlite3.SQLITE_CORRUPT: "it is damaged: stop rescoldo, then restore a backup or try"
+    " `sqlite3 FILE .recover`",
+    sqlite3.SQLITE_NOTADB: "it is not a database: stop rescoldo, then move the file away or restore a backup",
+    sqlite3.SQLITE_BUSY: "another process holds it locked: end that process (`fuser -v FILE` names it)",
+    sqlite3.SQLITE_LOCKED: "another process holds it locked: end that process (`fuser -v FILE` names it)",
+}
+
+
+def store_error(path: Path, error: sqlite3.Error) -> StoreError:
+    """Translate `error` into a StoreError that names the database and says what to do."""
+    code = getattr(error, "sqlite_errorcode", None)
+    remedy = _REMEDIES.get(code & 0xFF) if code is not None else None  # the low byte is the primary code
+    if remedy is None:
+        failure = StoreError(f"database {path}: {error}")
+    else:
+        failure = StoreError(f"database {path}: {remedy.replace('FILE', str(path))} [{error}]")
+    failure.__cause__ = error
+    return failure

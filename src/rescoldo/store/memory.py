@@ -1,0 +1,90 @@
+"""MemoryStore: a `Store` that forgets everything when it is dropped, for tests and trials."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+from rescoldo.model.function import Function
+from rescoldo.model.names import FunctionId
+from rescoldo.store.protocol import Bundle, MinuteUsage, Namespace
+
+
+class MemoryStore:
+    """Keeps the same promises as `SqliteStore`, but those about the disk."""
+
+    def __init__(self) -> None:
+        self._functions: dict[FunctionId, Function] = {}
+        self._bundles: dict[str, Bundle] = {}  # by image
+        self._gids: dict[str, int] = {}  # by digest
+        self._last_gid = 0
+        self._namespaces: dict[str, Namespace] = {}
+        self._usage: dict[tuple[FunctionId, int, int, bool], MinuteUsage] = {}
+        self._invocations: Counter[FunctionId] = Counter()
+
+    async def functions(self) -> list[Function]:
+        return [self._functions[key] for key in sorted(self._functions)]
+
+    async def save_function(self, function: Function) -> None:
+        self._functions[function.id] = function
+
+    async def delete_function(self, function: FunctionId) -> None:
+        self._functions.pop(function, None)
+
+    async def bundles(self) -> list[Bundle]:
+        return [self._bundles[image] for image in sorted(self._bundles)]
+
+    async def save_bundle(self, image: str, digest: str, size: int, now: float) -> Bundle:
+        if digest not in self._gids:
+            self._last_gid += 1
+            self._gids[digest] = self._last_gid
+        for other, kept in self._bundles.items():
+            if kept.digest == digest:
+                self._bundles[other] = replace(kept, size=size)
+        self._bundles[image] = Bundle(image, digest, size, now, self._gids[digest])
+        return self._bundles[image]
+
+    async def delete_bundle(self, digest: str) -> None:
+        self._gids.pop(digest, None)
+        self._bundles = {image: kept for image, kept in self._bundles.items() if kept.digest != digest}
+
+    async def namespaces(self) -> list[Namespace]:
+        return [self._namespaces[name] for name in sorted(self._namespaces)]
+
+    async def save_namespace(self, namespace: Namespace) -> None:
+        self._namespaces[namespace.name] = namespace
+
+    async def delete_namespace(self, name: str) -> None:
+        self._namespaces.pop(name, None)
+
+    async def add_usage(self, rows: Iterable[MinuteUsage]) -> None:
+        for row in rows:
+            key = (row.function, row.minute, row.status, row.cold)
+            kept = self._usage.get(key)
+            self._usage[key] = row if kept is None else _sum(kept, row)
+            self._invocations[row.function] += row.calls
+
+    async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]:
+        return [
+            self._usage[key]
+            for key in sorted(self._usage)
+            if key[1] >= since_minute and function in (None, key[0])
+        ]
+
+    async def invocations(self) -> dict[FunctionId, int]:
+        return dict(self._invocations)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def _sum(kept: MinuteUsage, row: MinuteUsage) -> MinuteUsage:
+    return replace(
+        kept,
+        calls=kept.calls + row.calls,
+        queue_ms=kept.queue_ms + row.queue_ms,
+        run_ms=kept.run_ms + row.run_ms,
+        bytes_in=kept.bytes_in + row.bytes_in,
+        bytes_out=kept.bytes_out + row.bytes_out,
+    )

@@ -1,0 +1,73 @@
+-- Every statement of SqliteStore, by name (queries.py reads this file).
+
+-- name: functions
+SELECT spec, digest, created_at, revision FROM function ORDER BY id
+
+-- name: save_function
+INSERT INTO function (id, spec, digest, created_at, revision) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET
+    spec = excluded.spec,
+    digest = excluded.digest,
+    created_at = excluded.created_at,
+    revision = excluded.revision
+
+-- name: delete_function
+DELETE FROM function WHERE id = ?
+
+-- name: bundles
+SELECT image.name, image.digest, bundle.size, image.created_at, bundle.gid
+FROM image JOIN bundle USING (digest)
+ORDER BY image.name
+
+-- name: bundle_of_image
+SELECT image.name, image.digest, bundle.size, image.created_at, bundle.gid
+FROM image JOIN bundle USING (digest)
+WHERE image.name = ?
+
+-- name: save_bundle
+INSERT INTO bundle (digest, size) VALUES (?, ?)
+ON CONFLICT (digest) DO UPDATE SET size = excluded.size
+
+-- name: save_image
+INSERT INTO image (name, digest, created_at) VALUES (?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, created_at = excluded.created_at
+
+-- name: delete_bundle
+DELETE FROM bundle WHERE digest = ?
+
+-- name: namespaces
+SELECT name, labels, annotations FROM namespace ORDER BY name
+
+-- name: save_namespace
+INSERT INTO namespace (name, labels, annotations) VALUES (?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET labels = excluded.labels, annotations = excluded.annotations
+
+-- name: delete_namespace
+DELETE FROM namespace WHERE name = ?
+
+-- name: add_usage
+INSERT INTO usage (function, minute, status, cold, calls, queue_ms, run_ms, bytes_in, bytes_out)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (function, minute, status, cold) DO UPDATE SET
+    calls = calls + excluded.calls,
+    queue_ms = queue_ms + excluded.queue_ms,
+    run_ms = run_ms + excluded.run_ms,
+    bytes_in = bytes_in + excluded.bytes_in,
+    bytes_out = bytes_out + excluded.bytes_out
+
+-- name: add_invocations
+INSERT INTO invocation (function, calls) VALUES (?, ?)
+ON CONFLICT (function) DO UPDATE SET calls = calls + excluded.calls
+
+-- name: usage
+SELECT function, minute, status, cold, calls, queue_ms, run_ms, bytes_in, bytes_out
+FROM usage WHERE minute >= ?
+ORDER BY function, minute, status, cold
+
+-- name: usage_of_function
+SELECT function, minute, status, cold, calls, queue_ms, run_ms, bytes_in, bytes_out
+FROM usage WHERE minute >= ? AND function = ?
+ORDER BY minute, status, cold
+
+-- name: invocations
+SELECT function, calls FROM invocation

@@ -1,0 +1,158 @@
+"""What every store promises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rescoldo.model.function import Function, FunctionSpec
+from rescoldo.model.names import FunctionId, function_id
+from rescoldo.store.memory import MemoryStore
+from rescoldo.store.protocol import MinuteUsage, Namespace, Store
+from rescoldo.store.sqlite import SqliteStore
+
+A, B = "a" * 64, "b" * 64
+
+SPEC = FunctionSpec(
+    name="echo",
+    image="me/echo:1",
+    namespace="blue",
+    env_process="python index.py",
+    env_vars={"KEY": "wört\n", "EMPTY": ""},
+    labels={"com.openfaas.scale.min": "1"},
+    annotations={"topic": "x"},
+    constraints=("a=b",),
+    secrets=("s",),
+    limits={"memory": "40Mi"},
+    requests={"cpu": "100m"},
+    read_only_root_filesystem=True,
+)
+USAGE = MinuteUsage(function_id("echo"), 100, 200, False, 3, 10, 20, 30, 40)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    opened: Store = MemoryStore() if request.param == "memory" else await SqliteStore.open(tmp_path / "db")
+    yield opened
+    await opened.close()
+
+
+async def test_a_saved_function_comes_back_with_every_field(store: Store) -> None:
+    function = Function(SPEC, digest=A, created_at=1234.5, revision=7)
+    await store.save_function(function)
+    assert await store.functions() == [function]
+
+
+async def test_saving_a_function_again_replaces_it(store: Store) -> None:
+    await store.save_function(Function(SPEC, A, 1.0))
+    newer = Function(replace(SPEC, labels={}), B, 2.0, revision=2)
+    await store.save_function(newer)
+    assert await store.functions() == [newer]
+
+
+async def test_the_same_name_in_another_namespace_is_another_function(store: Store) -> None:
+    await store.save_function(Function(SPEC, A, 1.0))
+    await store.save_function(Function(replace(SPEC, namespace="red"), A, 1.0))
+    assert [f.id for f in await store.functions()] == ["echo.blue", "echo.red"]
+
+
+async def test_a_deleted_function_is_gone_and_deleting_it_again_is_no_error(store: Store) -> None:
+    await store.save_function(Function(SPEC, A, 1.0))
+    await store.delete_function(SPEC.id)
+    await store.delete_function(SPEC.id)
+    assert await store.functions() == []
+
+
+async def test_an_image_name_means_the_digest_saved_last(store: Store) -> None:
+    await store.save_bundle("me/echo", A, 10, 1.0)
+    second = await store.save_bundle("me/echo", B, 20, 2.0)
+    assert (second.image, second.digest, second.size, second.created_at) == ("me/echo", B, 20, 2.0)
+    assert await store.bundles() == [second]
+
+
+async def test_a_digest_keeps_its_gid_under_every_image_name(store: Store) -> None:
+    first = await store.save_bundle("one", A, 10, 1.0)
+    other = await store.save_bundle("two", B, 10, 1.0)
+    again = await store.save_bundle("three", A, 10, 2.0)
+    assert again.gid == first.gid != other.gid
+    assert [bundle.image for bundle in await store.bundles()] == ["one", "three", "two"]
+
+
+async def test_a_digest_that_lost_its_names_still_keeps_its_gid(store: Store) -> None:
+    first = await store.save_bundle("one", A, 10, 1.0)
+    await store.save_bundle("one", B, 10, 2.0)
+    assert (await store.save_bundle("one", A, 10, 3.0)).gid == first.gid
+
+
+async def test_a_gid_is_never_given_to_a_second_digest(store: Store) -> None:
+    gone = await store.save_bundle("one", A, 10, 1.0)
+    await store.delete_bundle(A)
+    assert (await store.save_bundle("one", B, 10, 2.0)).gid > gone.gid
+
+
+async def test_deleting_a_bundle_forgets_all_names_that_still_mean_it(store: Store) -> None:
+    await store.save_bundle("one", A, 10, 1.0)
+    await store.save_bundle("two", A, 10, 1.0)
+    kept = await store.save_bundle("three", B, 10, 1.0)
+    await store.delete_bundle(A)
+    await store.delete_bundle(A)
+    assert await store.bundles() == [kept]
+
+
+async def test_namespaces_come_back_sorted_with_labels_and_annotations(store: Store) -> None:
+    red = Namespace("red", {"a": "1"}, {"openfaas": "1"})
+    await store.save_namespace(red)
+    await store.save_namespace(Namespace("blue", {}, {}))
+    await store.save_namespace(Namespace("blue", {"b": "2"}, {}))
+    assert await store.namespaces() == [Namespace("blue", {"b": "2"}, {}), red]
+    await store.delete_namespace("blue")
+    await store.delete_namespace("blue")
+    assert await store.namespaces() == [red]
+
+
+async def test_usage_of_one_minute_adds_up(store: Store) -> None:
+    await store.add_usage([USAGE, USAGE])
+    await store.add_usage([replace(USAGE, calls=1, queue_ms=1, run_ms=1, bytes_in=1, bytes_out=1)])
+    expected = replace(USAGE, calls=7, queue_ms=21, run_ms=41, bytes_in=61, bytes_out=81)
+    assert await store.usage(None, 0) == [expected]
+
+
+async def test_usage_is_kept_apart_by_function_minute_status_and_cold(store: Store) -> None:
+    rows = [
+        USAGE,
+        replace(USAGE, cold=True),
+        replace(USAGE, status=500),
+        replace(USAGE, minute=101),
+        replace(USAGE, function=function_id("other")),
+    ]
+    await store.add_usage(reversed(rows))
+    assert await store.usage(None, 100) == rows
+    assert await store.usage(USAGE.function, 101) == [rows[3]]
+    assert await store.usage(function_id("other"), 0) == [rows[4]]
+
+
+async def test_invocations_count_every_call_and_outlive_the_function(store: Store) -> None:
+    await store.save_function(Function(SPEC, A, 1.0))
+    await store.add_usage([replace(USAGE, function=SPEC.id), replace(USAGE, function=SPEC.id, minute=200)])
+    await store.delete_function(SPEC.id)
+    assert await store.invocations() == {SPEC.id: 6}
+
+
+async def test_no_usage_is_no_error(store: Store) -> None:
+    await store.add_usage([])
+    assert await store.invocations() == {}
+
+
+async def test_writes_at_once_all_arrive(store: Store) -> None:
+    names = [f"f-{i:03d}" for i in range(200)]
+    await asyncio.gather(*(store.save_function(Function(replace(SPEC, name=n), A, 1.0)) for n in names))
+    assert [f.id for f in await store.functions()] == [FunctionId(f"{n}.blue") for n in names]
+
+
+async def test_closing_twice_is_no_error(store: Store) -> None:
+    await store.close()
+    await store.close()
