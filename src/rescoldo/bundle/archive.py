@@ -1,0 +1,60 @@
+"""A tar.gz whose bytes depend on its content alone: sorted, no times, no owners, two modes."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rescoldo.bundle.tree import Entry
+
+
+def write_archive(path: Path, entries: Iterable[Entry], texts: Mapping[str, bytes]) -> str:
+    """Write `entries` and the generated files `texts` (name → content) to `path`, all at once or not at
+    all. Returns the sha256 of the archive in hex."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with (
+            partial.open("wb") as raw,
+            gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            _fill(tar, sorted(entries, key=lambda entry: entry.name), texts)
+        with partial.open("rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return digest
+
+
+def _fill(tar: tarfile.TarFile, entries: Iterable[Entry], texts: Mapping[str, bytes]) -> None:
+    folders: set[str] = set()
+
+    def add(member: tarfile.TarInfo, content: io.BufferedIOBase | None) -> None:
+        for parent in reversed(Path(member.name).parents[:-1]):
+            if str(parent) not in folders:
+                folders.add(str(parent))
+                folder = tarfile.TarInfo(str(parent))
+                folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(folder)
+        tar.addfile(member, content)
+
+    for name, data in sorted(texts.items()):
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = len(data), 0o644
+        add(member, io.BytesIO(data))
+    for entry in entries:
+        member = tarfile.TarInfo(entry.name)
+        if entry.link:
+            member.type, member.linkname, member.mode = tarfile.SYMTYPE, entry.link, 0o777
+            add(member, None)
+            continue
+        with entry.file.open("rb") as file:
+            member.size = os.fstat(file.fileno()).st_size
+            member.mode = 0o755 if entry.executable else 0o644
+            add(member, file)

@@ -1,0 +1,121 @@
+"""From a function's folder to a bundle: one tar.gz that names itself by its digest.
+
+    manifest.json   what it is and where it runs (manifest.py)
+    function/       the user's folder, and what configuration.copy adds
+    deps/           what requirements.txt asks for, where it asks for anything
+
+The same input gives the same bytes: a digest that a platform has need not be sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rescoldo.bundle.archive import write_archive
+from rescoldo.bundle.bytecode import compile_source, compiled_name
+from rescoldo.bundle.deps import Progress, Run, default_cache, install, read_requirements
+from rescoldo.bundle.handler import check_handler
+from rescoldo.bundle.manifest import Manifest, manifest_here
+from rescoldo.bundle.tree import Entry, collect
+from rescoldo.model.errors import BuildFailed
+
+BUNDLE = "bundle.tar.gz"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What to build. Folders may be relative to the current one."""
+
+    name: str
+    lang: str
+    style: str  # "http" or "classic"
+    handler: Path
+    project: Path = Path()  # every folder of `copy` must lie inside
+    copy: tuple[Path, ...] = ()  # folders (or files) copied into function/, under their path in the project
+    fresh: bool = False  # install requirements again even when the cache has them
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltBundle:
+    """A bundle on disk."""
+
+    path: Path
+    digest: str  # sha256 of the file, in hex
+    size: int  # bytes
+    manifest: Manifest
+
+
+def build(
+    request: BuildRequest, out_dir: Path, progress: Progress, run: Run, cache: Path | None = None
+) -> BuiltBundle:
+    """Build `request` into `out_dir`/bundle.tar.gz.
+
+    `progress` is called with lines for the user; `run` runs the installer (deps.Run); `cache` keeps installed
+    requirements (default_cache()). Raises BuildFailed.
+    """
+    check_handler(request.handler, request.style, str(request.handler))
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        entries = _function_entries(request, out_dir)
+        texts = _compiled(entries, progress)
+        requirements = read_requirements(
+            request.handler / "requirements.txt", f"{request.handler}/requirements.txt"
+        )
+        if requirements.lines:
+            folder = install(requirements, cache or default_cache(), run, progress, fresh=request.fresh)
+            entries += collect(folder, "deps", all_files=True)
+        manifest = manifest_here(request.lang, request.style)
+        texts["manifest.json"] = manifest.to_text().encode()
+        digest = write_archive(out_dir / BUNDLE, entries, texts)
+    except OSError as error:
+        raise BuildFailed(
+            f"{request.name}: {error.strerror or error}: {error.filename or out_dir}"
+        ) from error
+    path = out_dir / BUNDLE
+    return BuiltBundle(path, digest, path.stat().st_size, manifest)
+
+
+def _function_entries(request: BuildRequest, out_dir: Path) -> list[Entry]:
+    # where the handler folder is the whole project, its build folder must not end up in the bundle
+    entries = collect(request.handler, "function", skip=frozenset({out_dir.resolve().parent}))
+    taken = {entry.name: entry.file for entry in entries}
+    for folder in request.copy:
+        for entry in _copied(folder, request.project):
+            if entry.name in taken:
+                raise BuildFailed(
+                    f"configuration.copy: {entry.file} would replace {taken[entry.name]}; rename one of them"
+                )
+            taken[entry.name] = entry.file
+            entries.append(entry)
+    return entries
+
+
+def _copied(folder: Path, project: Path) -> list[Entry]:
+    real, root = folder.resolve(), project.resolve()
+    if not real.is_relative_to(root) or real == root:
+        raise BuildFailed(f"configuration.copy: {folder} is not a folder inside the project {root}")
+    if not real.exists():
+        raise BuildFailed(f"configuration.copy: there is no {folder}")
+    name = f"function/{real.relative_to(root).as_posix()}"
+    return collect(real, name) if real.is_dir() else [Entry(name, real)]
+
+
+def _compiled(entries: list[Entry], progress: Progress) -> dict[str, bytes]:
+    """The .pyc files of the function's own modules."""
+    compiled: dict[str, bytes] = {}
+    for entry in entries:
+        if entry.name.endswith(".py") and not entry.link:
+            try:
+                compiled[compiled_name(entry.name)] = compile_source(entry.file.read_bytes(), entry.name)
+            except SyntaxError as error:
+                progress(f"warning: {entry.file}:{error.lineno or 1}: {error.msg}; importing it will fail")
+            except (ValueError, RecursionError) as error:
+                progress(f"warning: {entry.file}: cannot be compiled: {error}")
+    return compiled
+
+
+def summary(bundle: BuiltBundle) -> Mapping[str, object]:
+    """What a script reads of a built bundle."""
+    return {"path": str(bundle.path), "digest": bundle.digest, "size": bundle.size}

@@ -1,0 +1,58 @@
+"""Does handler.py compile, and does it define `handle`? Found out without running it."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rescoldo.model.errors import BuildFailed
+
+_SIGNATURES = {"http": "def handle(event, context)", "classic": "def handle(req)"}
+
+
+def check_handler(folder: Path, style: str, shown: str) -> None:
+    """Raise BuildFailed unless `folder`/handler.py compiles and may define `handle` at its top level.
+
+    `shown` is the folder as the user wrote it, for messages.
+    """
+    file = folder / "handler.py"
+    if not folder.is_dir():
+        raise BuildFailed(f"{shown}: there is no such folder; `handler:` names the folder of handler.py")
+    if not file.is_file():
+        raise BuildFailed(f"{shown}: no handler.py in it; add one with `{_SIGNATURES[style]}`")
+    name = f"{shown.rstrip('/')}/handler.py"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(file.read_bytes(), name)
+            compile(tree, name, "exec", dont_inherit=True)  # `return` at top level is only found here
+    except SyntaxError as error:
+        raise BuildFailed(f"{name}:{error.lineno or 1}: {error.msg}") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise BuildFailed(f"{name}:1: cannot be compiled: {error}") from error
+    except OSError as error:
+        raise BuildFailed(f"{name}: cannot be read: {error.strerror}") from error
+    if not {"handle", "*"} & set(_names(tree.body)):
+        raise BuildFailed(f"{name}:1: defines no `handle`; add `{_SIGNATURES[style]}`")
+
+
+def _names(body: Iterable[ast.stmt]) -> Iterator[str]:
+    """Names a module's statements bind; `*` for an import that may bind any."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (name.id for t in targets for name in ast.walk(t) if isinstance(name, ast.Name))
+        else:
+            # if, try, with, for, match: what they hold is still the module's top level
+            for _, value in ast.iter_fields(node):
+                parts = value if isinstance(value, list) else []
+                yield from _names(part for part in parts if isinstance(part, ast.stmt))
+                for part in parts:
+                    if isinstance(part, ast.ExceptHandler | ast.match_case):
+                        yield from _names(part.body)

@@ -1,0 +1,63 @@
+"""The real installer, where the package index can be reached."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from rescoldo.bundle.build import BuildRequest, build
+from rescoldo.bundle.installer import run_installer
+from rescoldo.model.errors import BuildFailed
+from rescoldo.model.settings import BUILD_UID
+
+
+@pytest.mark.slow
+def test_a_command_runs_in_its_folder_and_its_lines_arrive(tmp_path):
+    lines = []
+    code = "import os; print(os.getcwd()); open('made', 'w').close(); raise SystemExit(3)"
+    assert run_installer([sys.executable, "-c", code], tmp_path, lines.append) == 3
+    assert lines == [str(tmp_path)] and (tmp_path / "made").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_as_root_the_installer_is_another_user_without_the_homes_and_secrets(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    lines = []
+    with tempfile.NamedTemporaryFile(dir=Path.home()) as private:
+        code = f"import os; print(os.getuid(), os.path.exists({private.name!r}), os.environ['HOME'])"
+        code += "; print('AWS_SECRET_ACCESS_KEY' in os.environ)"
+        assert run_installer([sys.executable, "-c", code], tmp_path, lines.append) == 0
+    assert lines == [f"{BUILD_UID} False {tmp_path}/home", "False"]
+
+
+@pytest.mark.slow
+def test_a_requirement_from_the_index_can_be_imported_from_the_bundle(tmp_path):
+    folder = tmp_path / "hello"
+    folder.mkdir()
+    (folder / "handler.py").write_text("import idna\ndef handle(event, context):\n    return idna.__file__\n")
+    (folder / "requirements.txt").write_text("idna==3.10\n")
+    lines = []
+    request = BuildRequest("hello", "python3-http", "http", folder, tmp_path)
+    try:
+        bundle = build(request, tmp_path / "build/hello", lines.append, run_installer, tmp_path / "cache")
+    except BuildFailed as error:
+        if "No solution" in error.message or "No matching" in error.message:
+            raise
+        pytest.skip(f"the package index is out of reach: {error.message[-200:]}")
+    target = tmp_path / "unpacked"
+    with tarfile.open(bundle.path) as tar:
+        assert {member.uid for member in tar} == {0}
+        tar.extractall(target, filter="data")
+    code = (
+        "import sys; sys.path[:0] = ['.', 'deps']; from function.handler import handle; print(handle(1, 2))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=target, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip().endswith("deps/idna/__init__.py")

@@ -1,0 +1,108 @@
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from rescoldo.bundle.build import BuildRequest, build
+from rescoldo.model.errors import BuildFailed, InvalidInput
+from rescoldo.stack.templates import BUILT_IN, find_template, list_templates
+
+
+def _no_install(argv, work, on_line):
+    raise AssertionError("a template needs nothing installed")
+
+
+def _handle(folder: Path):
+    spec = importlib.util.spec_from_file_location("template_handler", folder / "handler.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.handle
+
+
+@pytest.mark.parametrize("name", sorted(folder.name for folder in BUILT_IN.iterdir()))
+def test_every_built_in_template_builds(name, tmp_path):
+    template = find_template(name, tmp_path)
+    request = BuildRequest("hello", name, template.style, template.handler, template.handler)
+    built = build(request, tmp_path / "out", lambda line: None, _no_install, tmp_path / "cache")
+    assert built.manifest.lang == name and built.manifest.style == template.style
+    assert template.built_in and template.welcome and (template.folder / "README.md").is_file()
+
+
+@pytest.mark.parametrize(("body", "answer"), [(b"you\n", "Hello, you!\n"), (b"", "Hello, world!\n")])
+def test_the_http_template_greets(body, answer):
+    result = _handle(BUILT_IN / "python3-http/function")(SimpleNamespace(body=body), SimpleNamespace())
+    assert result == {"statusCode": 200, "body": answer}
+
+
+@pytest.mark.parametrize(("body", "answer"), [("you\n", "Hello, you!\n"), ("", "Hello, world!\n")])
+def test_the_classic_template_greets(body, answer):
+    assert _handle(BUILT_IN / "python3/function")(body) == answer
+
+
+def _template(project: Path, name: str, text: str) -> None:
+    folder = project / "template" / name
+    folder.mkdir(parents=True)
+    (folder / "template.yml").write_text(text)
+
+
+def test_a_template_of_the_project_wins_over_the_built_in(tmp_path):
+    _template(tmp_path, "python3-http", "language: x\nrescoldo: {style: classic}\n")
+    found = find_template("python3-http", tmp_path)
+    assert (found.style, found.built_in, found.folder) == (
+        "classic",
+        False,
+        tmp_path / "template/python3-http",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "style"),
+    [("python3-http-debian", "http"), ("python3-debian", "classic"), ("python3", "classic")],
+)
+def test_a_pulled_template_is_known_by_its_name(tmp_path, name, style):
+    text = "language: python3\nfprocess: python index.py\nbuild_options:\n  - {name: dev, packages: [make]}\n"
+    _template(tmp_path, name, text)
+    assert find_template(name, tmp_path).style == style
+
+
+def test_a_template_that_does_not_say_how_it_runs_is_refused_with_the_remedy(tmp_path):
+    _template(tmp_path, "python3-flask", "language: python3-flask\n")
+    with pytest.raises(BuildFailed, match=r"template\.yml: .* add `rescoldo: \{kind: python, style: http\}`"):
+        find_template("python3-flask", tmp_path)
+    assert "python3-flask" not in [template.name for template in list_templates(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rescoldo: {kind: node}", "1: rescoldo.kind: 'node' is not allowed; use python"),
+        ("rescoldo: {style: cgi}", "1: rescoldo.style: 'cgi' is not allowed; use http or classic"),
+        ("language: x\nrescoldo: {stile: http}", "2: rescoldo.stile: unknown key (did you mean 'style'?)"),
+        ("rescoldo: {}\nhandler_folder: ../../..", "2: handler_folder: must be a folder inside"),
+    ],
+)
+def test_a_bad_template_is_refused_with_its_line(tmp_path, text, expected):
+    _template(tmp_path, "mine", text)
+    with pytest.raises(InvalidInput) as caught:
+        find_template("mine", tmp_path)
+    assert f"template.yml:{expected}" in caught.value.message
+
+
+def test_an_unknown_lang_names_what_there_is_and_what_was_meant(tmp_path):
+    with pytest.raises(BuildFailed) as caught:
+        find_template("python3-htp", tmp_path)
+    assert caught.value.message == (
+        "no template 'python3-htp' (did you mean 'python3-http'?); there are python3, python3-http"
+    )
+
+
+@pytest.mark.parametrize("lang", ["../template/python3", "", ".", ".."])
+def test_a_lang_that_is_a_path_is_no_template(tmp_path, lang):
+    with pytest.raises(BuildFailed, match="no template"):
+        find_template(lang, tmp_path)
+
+
+def test_a_dockerfile_is_refused_as_a_container_build(tmp_path):
+    with pytest.raises(BuildFailed, match="container build"):
+        find_template("Dockerfile", tmp_path)
