@@ -35,7 +35,7 @@ def make(folder: Path, out: str = "build/hello", **changes):
         "lang": "python3-http",
         "style": "http",
         "handler": Path("hello"),
-        "project": project,
+        "project": folder,
     }
     lines: list[str] = []
     request = BuildRequest(**(values | changes))
