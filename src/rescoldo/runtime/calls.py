@@ -1,0 +1,305 @@
+"""One request on its way through the handler: on the loop or in a thread, with its deadline.
+
+Guarantees:
+- the client gets exactly one answer: the handler's, 500 when it raises or returns nonsense, 504 at the
+  deadline; after the first bytes of a stream a failure can only cut the connection;
+- an async handler past its deadline is cancelled; a thread cannot be, so the instance retires when one hangs;
+- a client that leaves does not stop a handler (a POST is done exactly once), only its stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from rescoldo.runtime.events import Request
+from rescoldo.runtime.handlers import Handler, print_traceback
+from rescoldo.runtime.results import Nonsense, Response, encode_chunk, refusal
+from rescoldo.runtime.threads import Threads
+
+CANCEL_PATIENCE = 1.0  # seconds a cancelled async handler has to end before it counts as hung
+
+
+class Client(Protocol):
+    """The connection that a call answers; its methods belong to the loop's thread."""
+
+    def answer(self, response: Response, seconds: float) -> None:
+        """Send a whole response; `seconds` is what the handler took."""
+        ...
+
+    def begin(self, response: Response, seconds: float) -> bool:
+        """Send the head of a stream; return whether its body is wanted (not for HEAD)."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Send a piece of the stream, not empty."""
+        ...
+
+    def end(self) -> None:
+        """End the stream properly."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection in the middle of a stream."""
+        ...
+
+    def when_writable(self, callback: Callable[[], None]) -> None:
+        """Call back once the client has taken most of what was sent, or has left; perhaps at once."""
+        ...
+
+
+class Host(Protocol):
+    """What a call needs of the server around it."""
+
+    loop: asyncio.AbstractEventLoop
+    handler: Handler
+    threads: Threads
+    root: Path
+
+    def call_over(self, call: Call) -> None:
+        """The call needs its client no more and no longer counts as in flight."""
+        ...
+
+    def retire(self) -> None:
+        """A handler hangs for ever: end this process as soon as the others are answered."""
+        ...
+
+
+class Call:
+    """One call of the handler. Everything runs on the loop but the methods named `_in_thread...`."""
+
+    __slots__ = (
+        "_began", "_client", "_host", "_left", "_over", "_request", "_room", "_sent", "_started", "_task",
+        "_timer", "_waiting",
+    )  # fmt: skip
+
+    def __init__(self, host: Host, client: Client, request: Request, limit: float) -> None:
+        """Start the call; `limit` is its deadline in seconds from now, 0 for none."""
+        self._host = host
+        self._client = client
+        self._request = request
+        self._began = time.perf_counter()
+        self._over = False  # answered, cut or expired: whatever still comes is dropped
+        self._left = False  # the client is gone
+        self._sent = False  # the head of a stream is out
+        self._started = False  # a thread has begun it
+        self._waiting = False  # a thread waits for the client, not in the handler
+        self._room: threading.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer = host.loop.call_later(limit, self._expire, limit) if limit else None
+        if host.handler.on_loop:
+            self._task = host.loop.create_task(self._on_loop())
+        else:
+            host.threads.submit(self._in_thread)
+
+    def client_left(self) -> None:
+        """The connection is lost: a stream stops; the handler itself runs on."""
+        self._left = True
+        if self._sent:
+            self._close()
+
+    # -- ends
+
+    def _close(self) -> None:
+        """The call is over for its client and for the count of calls in flight."""
+        if not self._over:
+            self._over = True
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._room is not None:
+                self._room.set()
+            self._host.call_over(self)
+
+    def _answer(self, response: Response) -> None:
+        if not self._over:
+            self._close()
+            if not self._left:
+                self._client.answer(response, time.perf_counter() - self._began)
+
+    def _end(self) -> None:
+        if not self._over:
+            self._close()
+            self._client.end()
+
+    def _fail(self, error: BaseException) -> None:
+        """Log what went wrong and tell the client no more than the kind of it."""
+        if self._over and isinstance(error, asyncio.CancelledError):
+            return  # as we asked
+        if isinstance(error, Nonsense):
+            sys.stderr.write(f"rescoldo: {error.message}\n")
+            text = "the function returned nonsense; see its log"
+        else:
+            print_traceback(error, self._host.root)
+            text = f"the function raised {type(error).__name__}; see its log"
+        if not self._sent:
+            self._answer(refusal(500, text))
+        elif not self._over:
+            self._close()
+            self._client.abort()
+
+    def _expire(self, limit: float) -> None:
+        if self._task is None and self._started and not self._waiting:
+            self._host.retire()  # before the answer, so that it says "Connection: close"
+        sys.stderr.write(f"rescoldo: a call was ended at its deadline of {limit:g} s\n")
+        if self._sent:
+            self._close()
+            self._client.abort()
+        else:
+            self._answer(refusal(504, f"the function did not answer within {limit:g} s"))
+        if self._task is not None:
+            self._task.cancel()
+            self._host.loop.call_later(CANCEL_PATIENCE, self._check_cancelled)
+
+    def _check_cancelled(self) -> None:
+        if self._task is not None and not self._task.done():
+            sys.stderr.write("rescoldo: an async handler ignores its cancellation\n")
+            self._host.retire()
+
+    # -- on the loop
+
+    async def _on_loop(self) -> None:
+        try:
+            result = self._host.handler.call(self._request)
+            await self._finish(await result if hasattr(result, "__await__") else result)
+        except BaseException as error:  # a SystemExit would end the loop and every other call
+            self._fail(error)
+
+    async def _await(self, result: Any) -> None:
+        """A plain function returned an awaitable, as decorated async functions do."""
+        try:
+            await self._finish(await result)
+        except BaseException as error:
+            self._fail(error)
+
+    async def _finish(self, result: object) -> None:
+        response = self._host.handler.respond(result)
+        if isinstance(response.body, bytes):
+            self._answer(response)
+        elif isinstance(response.body, AsyncIterator):
+            await self._stream(response, response.body)
+        else:
+            self._task = None  # from here on a thread may hang, not this task
+            self._host.threads.submit(partial(self._in_thread_stream, response, response.body))
+
+    async def _stream(self, response: Response, chunks: AsyncIterator[Any]) -> None:
+        try:
+            async for chunk in chunks:
+                data = encode_chunk(chunk)
+                if data and not self._push(response, data):
+                    break
+                if data:
+                    writable = self._host.loop.create_future()
+                    self._client.when_writable(partial(_resolve, writable))
+                    await writable
+            self._ended(response)
+        finally:
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _push(self, response: Response, data: bytes) -> bool:
+        """Send one piece; return whether more is wanted."""
+        if self._over or self._left:
+            self._close()
+            return False
+        if not self._sent:
+            self._sent = True
+            if not self._client.begin(response, time.perf_counter() - self._began):
+                self._end()
+                return False
+        self._client.send(data)
+        return True
+
+    def _ended(self, response: Response) -> None:
+        """The stream's source is exhausted."""
+        if self._sent:
+            self._end()
+        else:
+            self._answer(Response(response.status, response.headers, b""))
+
+    # -- in a thread
+
+    def _in_thread(self) -> None:
+        self._started = True  # before the look at _over: _expire sets that first, then looks at this
+        if not self._over:
+            outcome = self._in_thread_call()
+            self._started = False
+            self._host.threads.post(outcome)
+
+    def _in_thread_call(self) -> Callable[[], None]:
+        """Call the handler; return what the loop shall do next."""
+        handler = self._host.handler
+        try:
+            result = handler.call(self._request)
+            if hasattr(result, "__await__"):
+                return partial(self._start_task, self._await(result))
+            response = handler.respond(result)
+        except BaseException as error:
+            return partial(self._fail, error)
+        if isinstance(response.body, bytes):
+            return partial(self._answer, response)
+        if isinstance(response.body, AsyncIterator):
+            return partial(self._start_task, self._stream_to_end(response, response.body))
+        return self._in_thread_iterate(response, response.body)
+
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._over:
+            work.close()
+        else:
+            self._task = self._host.loop.create_task(work)
+
+    async def _stream_to_end(self, response: Response, chunks: AsyncIterator[Any]) -> None:
+        try:
+            await self._stream(response, chunks)
+        except BaseException as error:
+            self._fail(error)
+
+    def _in_thread_stream(self, response: Response, chunks: Iterator[Any]) -> None:
+        self._started = True
+        outcome = self._in_thread_iterate(response, chunks)
+        self._started = False
+        self._host.threads.post(outcome)
+
+    def _in_thread_iterate(self, response: Response, chunks: Iterator[Any]) -> Callable[[], None]:
+        """Iterate in one thread from first to last: generators hold things that belong to a thread.
+
+        One piece is on its way at a time; the next is asked for when the client has room for it.
+        """
+        self._room = room = threading.Event()
+        try:
+            for chunk in chunks:
+                data = encode_chunk(chunk)
+                if data:
+                    self._waiting = True
+                    self._host.threads.post(partial(self._push_from_thread, response, data, room.set))
+                    room.wait()
+                    room.clear()
+                    self._waiting = False
+                if self._over:
+                    break
+            return partial(self._ended, response)
+        except BaseException as error:
+            return partial(self._fail, error)
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                with suppress(Exception):
+                    close()
+
+    def _push_from_thread(self, response: Response, data: bytes, go: Callable[[], None]) -> None:
+        if self._push(response, data):
+            self._client.when_writable(go)
+        else:
+            go()
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,139 @@
+"""Finding and importing a function's handler in its unpacked bundle."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rescoldo.model.errors import StartFailed
+from rescoldo.runtime.events import Context, Event, Request
+from rescoldo.runtime.results import Response, respond, respond_classic
+
+_MAX_REASON = 300  # characters of a one-line reason
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function's code, ready to be called."""
+
+    call: Callable[[Request], Any]
+    respond: Callable[[Any], Response]  # raises Nonsense
+    on_loop: bool  # an async function or generator: called on the loop; else in a thread
+
+
+def load_handler(root: Path) -> Handler:
+    """Import the handler of the bundle unpacked at `root`; raise StartFailed with a one-line reason.
+
+    The user's own traceback, where there is one, is printed to stderr: the function's log.
+    `root` and `root`/deps are put in front of sys.path.
+    """
+    name, style = _manifest(root)
+    sys.path[:0] = [str(root), str(root / "deps")]
+    handle = _import(name, root)
+    arguments = (None, None) if style == "http" else (None,)
+    _check_signature(handle, arguments, name)
+    on_loop = _is_async(handle) or _is_async(getattr(handle, "__call__", None))  # noqa: B004
+    if style == "classic":
+        return Handler(lambda r: handle(r.body.decode(errors="replace")), respond_classic, on_loop)
+    return Handler(lambda r: handle(Event(r), Context(r.call_id)), respond, on_loop)
+
+
+def _manifest(root: Path) -> tuple[str, str]:
+    """Return (dotted name of the handler's module, style)."""
+    try:
+        manifest = json.loads((root / "manifest.json").read_bytes())
+        schema, kind, name, style = (manifest[key] for key in ("schema", "kind", "handler", "style"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StartFailed(f"manifest.json of the bundle cannot be read: {error!r}") from error
+    if schema != 1 or kind != "python" or style not in ("http", "classic"):
+        raise StartFailed(f"manifest.json: cannot run schema {schema!r}, kind {kind!r}, style {style!r}")
+    return str(name), str(style)
+
+
+def _import(name: str, root: Path) -> Any:
+    file = name.rpartition(".")[2] + ".py"
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(error.name + ".")):
+            raise StartFailed(f"{file} is missing in the function's folder") from error
+        raise _failed(error, root) from error
+    except BaseException as error:  # SystemExit and KeyboardInterrupt too: whatever it is, it did not start
+        raise _failed(error, root) from error
+    handle = getattr(module, "handle", None)
+    if handle is None:
+        raise StartFailed(f"{file} defines no function named handle")
+    if not callable(handle):
+        raise StartFailed(f"{file}: handle is {type(handle).__name__}, not a function")
+    return handle
+
+
+def _check_signature(handle: Any, arguments: tuple[None, ...], name: str) -> None:
+    try:
+        signature = inspect.signature(handle)
+    except (ValueError, TypeError):  # builtins need not tell
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        wanted = "handle(event, context)" if len(arguments) == 2 else "handle(req)"
+        file = name.rpartition(".")[2] + ".py"
+        raise StartFailed(f"{file}: handle{signature} cannot be called as {wanted}") from error
+
+
+def _is_async(candidate: Any) -> bool:
+    return inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate)
+
+
+def _failed(error: BaseException, root: Path) -> StartFailed:
+    print_traceback(error, root)
+    return StartFailed(describe(error, root))
+
+
+def print_traceback(error: BaseException, root: Path) -> None:
+    """Write the traceback of `error` to stderr at once, from the first frame that lies below `root` on."""
+    frame = error.__traceback__
+    while frame and not frame.tb_frame.f_code.co_filename.startswith(f"{root}/"):
+        frame = frame.tb_next
+    lines = traceback.format_exception(type(error), error, frame or error.__traceback__)
+    sys.stderr.write("".join(lines))
+    sys.stderr.flush()
+
+
+def describe(error: BaseException, root: Path) -> str:
+    """One line on `error`: `handler.py line 3: SyntaxError: invalid syntax`."""
+    if isinstance(error, SystemExit):
+        text = f"sys.exit({error.code!r}) was called while it was imported"
+    else:
+        last = traceback.format_exception_only(type(error), error)[-1]
+        text = " ".join(last.split())
+    place = _place(error, root)
+    return f"{place}: {text}"[:_MAX_REASON] if place else text[:_MAX_REASON]
+
+
+def _place(error: BaseException, root: Path) -> str:
+    """`FILE line N` of the deepest frame in the function's own folder, else in its bundle, else ''."""
+    if isinstance(error, SyntaxError) and error.filename and error.filename.startswith(f"{root}/"):
+        return f"{_shown(error.filename, root)} line {error.lineno}"
+    places: dict[str, str] = {}
+    frame: TracebackType | None = error.__traceback__
+    while frame:
+        filename = frame.tb_frame.f_code.co_filename
+        if filename.startswith(f"{root}/"):
+            whose = "deps" if filename.startswith(f"{root}/deps/") else "own"
+            places[whose] = f"{_shown(filename, root)} line {frame.tb_lineno}"
+        frame = frame.tb_next
+    return places.get("own") or places.get("deps") or ""
+
+
+def _shown(filename: str, root: Path) -> str:
+    """A path as the function's author knows it: relative to the folder with the handler."""
+    return filename.removeprefix(f"{root}/").removeprefix("function/")

@@ -1,0 +1,112 @@
+"""The process of one instance, from the zygote's fork to its exit code.
+
+What it wakes with is imported here, at the top, by the zygote and before the fork: a child shares those pages
+and starts in about a millisecond. Importing this module starts no thread and makes no event loop.
+
+Not supported, by design: a SIGTERM handler of the function's own (SIGTERM drains the server), and atexit
+functions (the process ends with os._exit).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import io
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from rescoldo.model.errors import StartFailed
+from rescoldo.model.instance import Launch
+from rescoldo.runtime.handlers import load_handler
+from rescoldo.runtime.server import Server
+
+PRELOAD = (
+    "base64", "bisect", "calendar", "collections", "contextlib", "contextvars", "copy", "csv", "ctypes",
+    "dataclasses", "datetime", "decimal", "email.message", "email.mime.text", "enum", "fractions",
+    "functools", "glob", "gzip", "hashlib", "heapq", "hmac", "html", "http.client", "http.cookies",
+    "inspect", "io", "itertools", "json", "logging", "logging.config", "math", "mimetypes", "operator",
+    "os", "pathlib", "pickle", "platform", "pprint", "queue", "random", "re", "secrets", "select",
+    "shutil", "signal", "socket", "sqlite3", "ssl", "statistics", "string", "struct", "subprocess",
+    "tempfile", "textwrap", "threading", "time", "traceback", "types", "typing", "unittest.mock",
+    "urllib.error", "urllib.parse", "urllib.request", "uuid", "warnings", "weakref",
+    "xml.etree.ElementTree", "zipfile", "zlib", "zoneinfo",
+)  # fmt: skip
+"""Modules that handlers commonly import; the zygote imports them, with `preload`, before it forks."""
+
+
+def preload() -> None:
+    """Import PRELOAD; a module that this Python was built without is left out."""
+    for name in PRELOAD:
+        with suppress(ImportError):
+            importlib.import_module(name)
+
+
+def run(launch: Launch, listener: socket.socket, status: int) -> int:
+    """Serve the bundle in the current directory on `listener`; return the process's exit code.
+
+    `status` is a pipe: one JSON line is written to it, {"ready": true} once the event loop serves or
+    {"error": "one line"} when the handler cannot be imported, and it is closed.
+    Exit codes: 0 drained after SIGTERM, 1 never ready or the loop was ended by the function, 124 retired
+    because a handler hung past its deadline.
+    """
+    report = _Report(status)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until there is something to drain
+    _print_promptly()
+    # before the import: module-level code may ask for the loop
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    root = Path.cwd()
+    try:
+        handler = load_handler(root)
+    except StartFailed as error:
+        sys.stderr.write(f"rescoldo: {error.message}\n")
+        sys.stderr.flush()
+        report.write({"error": error.message})
+        return 1
+    listener.setblocking(False)
+    server = Server(launch, handler, root, loop)
+    try:
+        return loop.run_until_complete(server.serve(listener, lambda: report.write({"ready": True})))
+    except BaseException:  # a background task of the function's called sys.exit()
+        traceback.print_exc()
+        report.write({"error": "the function ended its event loop"})
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _print_promptly() -> None:
+    """What the function prints is in its log at once, and printing never fails for want of a character."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+class _Report:
+    """The status pipe: written to once; processes the handler starts do not keep it open."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        os.set_inheritable(fd, False)
+        os.register_at_fork(after_in_child=self._close)
+
+    def write(self, message: dict[str, object]) -> None:
+        """Write `message` and close; nothing if it was done before."""
+        if self._fd >= 0:
+            with suppress(OSError):  # the node is gone; this instance may live on
+                os.write(self._fd, json.dumps(message).encode() + b"\n")
+            self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)

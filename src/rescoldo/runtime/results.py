@@ -1,0 +1,209 @@
+"""What a handler returned becomes one response.
+
+Pure and callable from any thread: JSON of a large result is made where the handler ran, not on the loop.
+The table for style "http" (contracts/openfaas.md, "Handlers to run without a container build"; the default
+types are Flask's, on which python3-http is built, except that bytes are octet-stream):
+
+    None                               200, empty
+    str                                200, text/html; charset=utf-8
+    bytes, bytearray, memoryview       200, application/octet-stream
+    dict with statusCode/body/headers  as it says; a body may be any row of this table, or a number
+    other dict, list                   200, application/json
+    iterator, async iterator           200, application/octet-stream, streamed
+    anything else                      Nonsense: the client gets 500, the log gets the reason
+
+Style "classic" (`handle(req) -> str`): the same for None, bytes and iterators; str is text/plain; every dict
+or list is JSON; anything else is its str(), as the template's print() had it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from rescoldo.model.errors import RescoldoError
+
+Body = bytes | Iterator[Any] | AsyncIterator[Any]
+
+
+class Nonsense(RescoldoError):
+    """The function returned something that is no HTTP response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response without its framing."""
+
+    status: int
+    headers: bytes  # encoded lines, each ended by CRLF
+    body: Body
+
+
+HTML = b"Content-Type: text/html; charset=utf-8\r\n"
+TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
+OCTETS = b"Content-Type: application/octet-stream\r\n"
+JSON = b"Content-Type: application/json\r\n"
+PLATFORM = TEXT + b"X-OpenFaaS-Internal: of-watchdog\r\n"
+
+_RESPONSE_KEYS = frozenset(("statusCode", "body", "headers"))
+# Hop-by-hop (contracts/openfaas.md, "Headers"), and what the server itself says of a message.
+_DROPPED = {
+    "connection", "proxy-connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te",
+    "trailer", "transfer-encoding", "upgrade", "content-length", "date", "x-duration-seconds",
+}  # fmt: skip
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def refusal(status: int, text: str) -> Response:
+    """A short answer of the platform's own, marked so that a queue may try again."""
+    return Response(status, PLATFORM, text.encode() + b"\n")
+
+
+def respond(result: object) -> Response:
+    """The response of a style-http handler that returned `result`; raise Nonsense."""
+    if isinstance(result, dict) and not _RESPONSE_KEYS.isdisjoint(result):
+        return _described(result)
+    kind, body = _encode(result, HTML)
+    return Response(200, kind, body)
+
+
+def respond_classic(result: object) -> Response:
+    """The response of a classic handler that returned `result`; raise Nonsense."""
+    if not isinstance(result, str | bytes | bytearray | memoryview | dict | list | Iterator | AsyncIterator):
+        result = None if result is None else str(result)
+    kind, body = _encode(result, TEXT)
+    return Response(200, kind, body)
+
+
+def encode_chunk(chunk: object) -> bytes:
+    """One piece of a streamed body; raise Nonsense."""
+    if isinstance(chunk, str):
+        return _utf8(chunk)
+    if isinstance(chunk, bytes | bytearray | memoryview):
+        return bytes(chunk)
+    raise Nonsense(f"a streamed body yielded {_a(chunk)}: yield str or bytes")
+
+
+def _described(result: dict[Any, Any]) -> Response:
+    body = result.get("body")
+    if isinstance(body, int | float):
+        body = str(body)
+    kind, encoded = _encode(body, HTML)
+    status = _status(result.get("statusCode", 200))
+    headers = result.get("headers")
+    if headers:
+        lines, typed = _lines(headers)
+        kind = lines if typed else lines + kind
+    if status in (204, 205, 304):  # these never have content (RFC 9110, 15.3.5, 15.3.6 and 15.4.5)
+        encoded = b""
+    return Response(status, kind, encoded)
+
+
+def _encode(result: object, text_type: bytes) -> tuple[bytes, Body]:
+    match result:
+        case None:
+            return b"", b""
+        case str():
+            return text_type, _utf8(result)
+        case bytes():
+            return OCTETS, result
+        case bytearray() | memoryview():
+            return OCTETS, bytes(result)
+        case dict() | list():
+            return JSON, _json(result)
+        case Iterator() | AsyncIterator():
+            return OCTETS, result
+    raise Nonsense(
+        f"the function returned {_a(result)}: return None, str, bytes, a dict, a list, a generator, "
+        'or {"statusCode": ..., "headers": ..., "body": ...}'
+    )
+
+
+def _status(value: object) -> int:
+    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 200 <= number <= 599:
+        raise Nonsense(f"the function returned statusCode {value!r:.80}: use a number from 200 to 599")
+    return int(number)
+
+
+def _lines(headers: object) -> tuple[bytes, bool]:
+    """Encode a handler's headers; return them and whether a Content-Type is among them."""
+    if isinstance(headers, Mapping):
+        headers = headers.items()
+    if not isinstance(headers, Iterable) or isinstance(headers, str | bytes):
+        raise Nonsense(f"the function returned headers that are {_a(headers)}: use a dict")
+    lines: list[bytes] = []
+    typed = False
+    for pair in headers:
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise Nonsense(f"the function returned a header that is no (name, value) pair: {pair!r:.80}")
+        name, value = pair
+        key = name.lower()
+        if key in _DROPPED:
+            continue
+        typed = typed or key == "content-type"
+        values = value if isinstance(value, list | tuple) else (value,)
+        lines.extend(_line(name, item) for item in values)
+    return b"".join(lines), typed
+
+
+def _line(name: str, value: object) -> bytes:
+    if isinstance(value, int | float):
+        value = str(value)
+    if not isinstance(value, str):
+        raise Nonsense(f"the function returned header {name!r:.80} with {_a(value)}: use str")
+    # long values are rarely the same twice: they would only fill the cache
+    return _short_line(name, value) if len(name) + len(value) < 128 else _checked_line(name, value)
+
+
+def _checked_line(name: str, value: str) -> bytes:
+    if not _TOKEN.fullmatch(name):
+        raise Nonsense(f"the function returned a header whose name is not valid: {name!r:.80}")
+    value = value.strip(" \t")
+    if found := _CONTROL.search(value):
+        raise Nonsense(f"the function returned header {name!r:.80} with a {found[0]!r} in its value")
+    try:
+        return f"{name}: {value}\r\n".encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise Nonsense(f"the function returned header {name!r:.80} with a value outside Latin-1") from error
+
+
+_short_line = lru_cache(maxsize=256)(_checked_line)
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise Nonsense(f"the function returned text that is not valid Unicode: {error}") from error
+
+
+def _plain(value: object) -> str:
+    """JSON of the few types beyond JSON's own that Flask knows too."""
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, uuid.UUID | decimal.Decimal):
+        return str(value)
+    raise TypeError(f"{_a(value)} cannot be written as JSON")
+
+
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain).encode
+
+
+def _json(value: object) -> bytes:
+    try:
+        return _utf8(_to_json(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Nonsense(f"the function returned {_a(value)} that is no JSON: {error}") from error
+
+
+def _a(value: object) -> str:
+    return f"a value of type {type(value).__name__}"

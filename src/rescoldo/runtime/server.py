@@ -1,0 +1,136 @@
+"""The server of one instance: it accepts, counts what is in flight, and ends well.
+
+It ends in two ways. Drained (SIGTERM): accept no more, answer what is in flight, exit code 0. Retired (a
+thread hangs for ever past its deadline): the same, exit code 124, so that the node puts a new process on the
+same listening socket, where clients wait meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.instance import Launch
+from rescoldo.model.units import parse_duration
+from rescoldo.runtime.calls import Call
+from rescoldo.runtime.events import Request
+from rescoldo.runtime.handlers import Handler
+from rescoldo.runtime.http import Connection
+from rescoldo.runtime.results import Response, refusal
+from rescoldo.runtime.threads import Threads
+
+RETIRED = 124  # exit code, as timeout(1) has it
+BACKLOG = 1024  # what the node listens with; asyncio listens once more
+MAX_THREADS = 64
+IDLE_PAUSE = 0.01  # seconds from the end of accepting to closing idle connections: what is on its way arrives
+PATIENCE = 3.0  # seconds a draining server waits for clients who neither send nor read
+
+
+class Server:
+    """Serves `handler` on one listening socket. Implements calls.Host."""
+
+    def __init__(self, launch: Launch, handler: Handler, root: Path, loop: asyncio.AbstractEventLoop) -> None:
+        self.launch = launch
+        self.function = launch.function.encode()
+        self.handler = handler
+        self.root = root
+        self.loop = loop
+        self.threads = Threads(loop, max(1, min(launch.concurrency, MAX_THREADS)))
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self._calls: set[Call] = set()
+        self._code = 0
+        self._listening: asyncio.Server | None = None
+        self._ended: asyncio.Future[None] = loop.create_future()
+
+    async def serve(self, listener: socket.socket, ready: Callable[[], None]) -> int:
+        """Serve until drained or retired; return the exit code. `ready` is called once it serves."""
+        # create_server and not create_unix_server: from 3.13 on the latter removes the path at the end,
+        # but the socket is the node's and the next instance's.
+        self._listening = await self.loop.create_server(
+            partial(Connection, self), sock=listener, backlog=BACKLOG
+        )
+        self.loop.add_signal_handler(signal.SIGTERM, self.drain)
+        ready()
+        await self._ended
+        return self._code
+
+    def dispatch(self, connection: Connection, request: Request) -> Call | None:
+        """Answer a request of the platform's own at once, or start the handler's call."""
+        if request.target.startswith(b"/_/") and (own := self._own_route(request)) is not None:
+            connection.answer(own, 0.0)
+            return None
+        call = Call(self, connection, request, self._limit(request))
+        self._calls.add(call)
+        return call
+
+    def _own_route(self, request: Request) -> Response | None:
+        """/_/health and /_/ready (contracts/openfaas.md, "of-watchdog")."""
+        path = request.target.partition(b"?")[0]
+        if path not in (b"/_/health", b"/_/ready"):
+            return None
+        if request.method not in ("GET", "HEAD"):
+            return refusal(405, "use GET")
+        if self.draining:
+            return refusal(503, "this instance is ending")
+        if path == b"/_/ready" and len(self._calls) >= self.launch.concurrency:
+            return refusal(429, f"{len(self._calls)} calls are in flight")
+        return Response(200, b"Content-Type: text/plain; charset=utf-8\r\n", b"OK")
+
+    def _limit(self, request: Request) -> float:
+        """The call's deadline in seconds, 0 for none; X-Timeout may only shorten it."""
+        limit = self.launch.exec_timeout
+        if not request.timeout:
+            return limit
+        try:
+            wanted = parse_duration(request.timeout.decode("latin-1"))
+        except InvalidInput:
+            return limit  # as of-watchdog: a header that says nothing is no reason to fail
+        return min(limit or wanted, wanted or limit)
+
+    def call_over(self, call: Call) -> None:
+        """See calls.Host."""
+        self._calls.discard(call)
+        self._check_ended()
+
+    def connection_over(self, connection: Connection) -> None:
+        """The connection is lost or closed."""
+        self.connections.discard(connection)
+        self._check_ended()
+
+    # -- the end
+
+    def drain(self) -> None:
+        """Accept no more; end once everything in flight is answered."""
+        if self.draining:
+            return
+        self.draining = True
+        if self._listening is not None:
+            self._listening.close()
+        self.loop.call_later(IDLE_PAUSE, self._close_idle)
+        self.loop.call_later(PATIENCE, self._lose_patience)
+        self._check_ended()
+
+    def retire(self) -> None:
+        """See calls.Host."""
+        self._code = RETIRED
+        self.drain()
+
+    def _close_idle(self) -> None:
+        for connection in tuple(self.connections):
+            connection.close_if_idle()
+
+    def _lose_patience(self) -> None:
+        for connection in tuple(self.connections):
+            connection.cut_unless_called()
+        if not self._ended.done():
+            self.loop.call_later(PATIENCE, self._lose_patience)
+
+    def _check_ended(self) -> None:
+        if self.draining and not self._calls and not self.connections and not self._ended.done():
+            self._ended.set_result(None)
