@@ -21,6 +21,7 @@ DEFAULT_CONCURRENCY = 32  # requests in one instance at once
 MAX_CONCURRENCY = 10_000
 DEFAULT_EXEC_TIMEOUT = 30.0  # seconds; of-watchdog's exec_timeout
 DEFAULT_READY_TIMEOUT = 15.0  # seconds from wake to ready
+MAX_READY_TIMEOUT = 110.0  # seconds; the edge holds a request for 120
 DEFAULT_GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 DEFAULT_MAX_BODY = 6 * 2**20  # bytes; Lambda's request payload
 MAX_REPLICAS = 100
@@ -124,7 +125,7 @@ def policy_of(spec: FunctionSpec) -> FunctionPolicy:
         concurrency=_concurrency(notes, env),
         exec_timeout=_seconds(env.get("exec_timeout", ""), "exec_timeout", DEFAULT_EXEC_TIMEOUT, 0.01, 86400.0),
         ready_timeout=_seconds(
-            notes.get(OURS + "ready-timeout", ""), "ready-timeout", DEFAULT_READY_TIMEOUT, 0.1, 600.0
+            notes.get(OURS + "ready-timeout", ""), "ready-timeout", DEFAULT_READY_TIMEOUT, 0.1, MAX_READY_TIMEOUT
         ),
         grace=_seconds(notes.get(OURS + "grace", ""), "grace", DEFAULT_GRACE, 0.0, 600.0),
         max_body=parse_memory(notes.get(OURS + "max-body", str(DEFAULT_MAX_BODY)), OURS + "max-body"),

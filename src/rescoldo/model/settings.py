@@ -75,6 +75,21 @@ class Settings:
         return self.run_path / "supervisor.pid"
 
     @property
+    def children_file(self) -> Path:
+        """Name and pid of each process of the platform, as JSON."""
+        return self.run_path / "children.json"
+
+    @property
+    def uploads(self) -> Path:
+        """Bundles on their way in."""
+        return self.data_path / "uploads"
+
+    @property
+    def slots_file(self) -> Path:
+        """How many slots the edge has had since it was first too small."""
+        return self.run_path / "slots"
+
+    @property
     def edge(self) -> Path:
         """HAProxy's configuration, Lua and admin socket."""
         return self.run_path / "edge"

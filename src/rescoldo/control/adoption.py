@@ -1,0 +1,111 @@
+"""Makes the state true again after a restart of the controller, the node or the edge."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from rescoldo.control.entry import Awake, Entry
+from rescoldo.control.fleet import Fleet
+from rescoldo.control.slots import SlotPool
+from rescoldo.control.tasks import Tasks
+from rescoldo.edge.protocol import Edge, LiveServer
+from rescoldo.model.errors import EdgeUnavailable, NodeUnavailable
+from rescoldo.model.instance import RunningInstance
+from rescoldo.model.names import InstanceId, SlotName
+from rescoldo.node.protocol import Exit, Node
+from rescoldo.policy.idle import Activity
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 0.05
+
+
+class Adoption:
+    def __init__(self, fleet: Fleet, node: Node, edge: Edge, slots: SlotPool, tasks: Tasks) -> None:
+        self._fleet = fleet
+        self._node = node
+        self._edge = edge
+        self._slots = slots
+        self._tasks = tasks
+        self._synchronising = asyncio.Lock()
+
+    async def adopt(self) -> None:
+        """At the controller's start: take over the instances that run, in the slots the edge has them in."""
+        running = await self._instances()
+        slot_of = {instance: slot for slot, instance in await self._edge_servers()}
+        strays = [instance for instance in running if not self._take_over(instance, slot_of)]
+        await self.synchronise()
+        for stray in strays:  # after the edge has let them finish what they had
+            self._tasks.spawn(f"stop {stray.launch.instance}", self._stop(stray.launch.instance))
+        if running:
+            log.info("adopted %d instances, stopped %d", len(running) - len(strays), len(strays))
+
+    def _take_over(self, running: RunningInstance, slot_of: dict[InstanceId, SlotName]) -> bool:
+        launch = running.launch
+        entry = self._fleet.entries.get(launch.function)
+        if entry is None or (launch.digest, launch.revision) != (entry.function.digest, entry.function.revision):
+            return False
+        slot = slot_of.get(launch.instance)
+        awake = entry.awake
+        if awake is None:
+            awake = entry.awake = self._new_awake(entry, slot)
+        elif slot not in (None, awake.slot):
+            return False
+        server = LiveServer(awake.slot, launch.instance, running.socket, launch.concurrency)
+        awake.servers[launch.instance] = self._fleet.live[launch.instance] = server
+        awake.wanted = max(awake.wanted, len(awake.servers))
+        self._fleet.woken.set()
+        return True
+
+    def _new_awake(self, entry: Entry, slot: SlotName | None) -> Awake:
+        if slot is None:
+            slot = self._slots.take()
+        else:
+            self._slots.claim(slot)
+        now = asyncio.get_running_loop().time()
+        return Awake(slot, entry.function, entry.policy, entry.policy.woken, Activity(now, 0), now)
+
+    async def synchronise(self) -> None:
+        """Tell a new edge all there is; tries again until it has been told."""
+        async with self._synchronising:
+            while True:
+                try:
+                    await self._edge.synchronise(self._fleet.edge_state)
+                    return
+                except EdgeUnavailable as error:
+                    log.info("the edge is not there yet: %s", error.message)
+                    await asyncio.sleep(RETRY_SECONDS)
+
+    async def check_instances(self) -> None:
+        """After the node's restart: what it does not know any more is lost, what we do not know is stray."""
+        before = set(self._fleet.live)
+        running = {instance.launch.instance: instance for instance in await self._instances()}
+        for entry in list(self._fleet.entries.values()):
+            for instance in list(entry.awake.servers) if entry.awake is not None else ():
+                if instance in before and instance not in running:
+                    await self._fleet.lost(Exit(instance, entry.id, "lost while the node restarted"))
+        for instance in running.keys() - self._fleet.live.keys():
+            await self._stop(instance)
+
+    async def _instances(self) -> list[RunningInstance]:
+        while True:
+            try:
+                return await self._node.instances()
+            except NodeUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _edge_servers(self) -> set[tuple[SlotName, InstanceId]]:
+        while True:
+            try:
+                return await self._edge.servers()
+            except EdgeUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _stop(self, instance: InstanceId) -> None:
+        while True:
+            try:
+                await self._node.stop(instance)
+                return
+            except NodeUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)

@@ -1,0 +1,273 @@
+"""The controller: implements Platform on top of the fleet, the store and the bundles."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform as machine
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from rescoldo import __version__, isolation
+from rescoldo.bundle.storage import BundleStorage
+from rescoldo.control import metrics
+from rescoldo.control.entry import Entry
+from rescoldo.control.fleet import Fleet
+from rescoldo.control.recorder import Recorder
+from rescoldo.control.processes import CpuSampler, platform_processes
+from rescoldo.control.tasks import Tasks
+from rescoldo.control.waker import Waker
+from rescoldo.edge.protocol import Edge
+from rescoldo.model.errors import Conflict, EdgeUnavailable, InvalidInput, NotFound, UnknownImage
+from rescoldo.model.function import (
+    MAX_REPLICAS,
+    Function,
+    FunctionPolicy,
+    FunctionSpec,
+    FunctionStatus,
+    check_spec,
+)
+from rescoldo.model.instance import LogLine
+from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name
+from rescoldo.model.settings import BUNDLE_GIDS, Settings
+from rescoldo.node.protocol import Node
+from rescoldo.store.protocol import Bundle, Namespace, Store
+
+FORGET_SECONDS = 0.5  # between looks whether a removed function's instances are gone
+UNUSED_SECONDS = 86400.0  # an image that no function uses may still be deployed for this long
+
+
+class Controller:
+    def __init__(
+        self, settings: Settings, store: Store, storage: BundleStorage, node: Node, edge: Edge, fleet: Fleet,
+        recorder: Recorder, waker: Waker, tasks: Tasks,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._storage = storage
+        self._node = node
+        self._edge = edge
+        self._fleet = fleet
+        self._recorder = recorder
+        self._waker = waker
+        self._tasks = tasks
+        self._images: dict[str, Bundle] = {}
+        self._namespaces: dict[str, Namespace] = {}
+        self._started_at = time.time()
+        self._cpu = CpuSampler()
+
+    async def load(self) -> None:
+        """Read what is deployed."""
+        self._images = {bundle.image: bundle for bundle in await self._store.bundles()}
+        self._namespaces = {space.name: space for space in await self._store.namespaces()}
+        for function in await self._store.functions():
+            self._fleet.entries[function.id] = Entry(function, check_spec(function.spec))
+        await self._recorder.load()
+
+    # -- functions
+
+    async def functions(self, namespace: str) -> list[FunctionStatus]:
+        self._check_namespace(namespace)
+        counts = self._recorder.invocations()
+        entries = [e for e in self._fleet.entries.values() if e.function.spec.namespace == namespace]
+        return [_status(entry, counts) for entry in sorted(entries, key=lambda entry: entry.id)]
+
+    async def function(self, function: FunctionId, *, usage: bool = False) -> FunctionStatus:
+        entry = self._entry(function)
+        found = _status(entry, self._recorder.invocations())
+        if not usage:
+            return found
+        used = await self._node.usage(function) if entry.awake is not None else []
+        return replace(found, cpu=self._cpu.millicores(function, used), memory=sum(u.memory for u in used))
+
+    async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
+        policy = check_spec(spec)
+        self._check_namespace(spec.namespace)
+        entry = self._fleet.entries.get(spec.id)
+        if must_exist and entry is None:
+            raise NotFound(f"function {spec.id} is not deployed; create it with POST")
+        if spec.secrets:
+            raise InvalidInput("secrets are not supported yet: remove `secrets` from the function")
+        bundle = self._image(spec.image)
+        now = time.time()
+        before = entry.function if entry is not None else None
+        function = Function(
+            spec,
+            bundle.digest,
+            created_at=before.created_at if before is not None else now,
+            revision=before.revision + 1 if before is not None else 1,
+        )
+        await self._store.save_function(function)
+        await self._apply(function, policy)
+        self._tasks.spawn("collect bundles", self.collect_bundles())
+
+    async def _apply(self, function: Function, policy: FunctionPolicy) -> None:
+        entry = self._fleet.entries.get(function.id)
+        if entry is None:
+            entry = self._fleet.entries[function.id] = Entry(function, policy)
+        else:
+            entry.function, entry.policy, entry.failure = function, policy, None
+        await self._fleet.unroute(entry)
+        if policy.floor:
+            self._tasks.spawn(f"keep awake {entry.id}", self._fleet.ensure_floor(entry))
+
+    async def remove(self, function: FunctionId) -> None:
+        entry = self._entry(function)
+        await self._store.delete_function(function)
+        if self._fleet.entries.get(function) is not entry:  # removed twice at once
+            return
+        del self._fleet.entries[function]
+        await self._fleet.unroute(entry)
+        entry.removed = True
+        with contextlib.suppress(EdgeUnavailable):  # a restarted edge is told of those that are left
+            await self._edge.drop_route(function)
+        self._recorder.forget(function)
+        self._tasks.spawn("forget logs", self._forget(function))
+        self._tasks.spawn("collect bundles", self.collect_bundles())
+
+    async def scale(self, function: FunctionId, replicas: int) -> None:
+        entry = self._entry(function)
+        if not 0 <= replicas <= MAX_REPLICAS:
+            raise InvalidInput(f"replicas: {replicas} is not allowed; use 0 to {MAX_REPLICAS}")
+        if replicas == 0:
+            await self._fleet.unroute(entry)
+            return
+        await self._fleet.wake(function)
+        if entry.awake is not None:
+            entry.awake.wanted = replicas
+            self._tasks.spawn(f"resize {function}", self._fleet.resize(entry))
+
+    async def keep_floors(self) -> None:
+        """At the start: wake what must not sleep."""
+        for entry in self._fleet.entries.values():
+            if entry.policy.floor:
+                self._tasks.spawn(f"keep awake {entry.id}", self._fleet.ensure_floor(entry))
+
+    # -- bundles
+
+    async def bundles(self, image: str | None) -> list[Bundle]:
+        return [bundle for name, bundle in sorted(self._images.items()) if image in (None, name)]
+
+    async def add_bundle(self, image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
+        received = await self._storage.receive(body, self._settings.max_system_body, digest)
+        await self._storage.unpack(received)
+        return await self._tag(image, received.digest, received.size)
+
+    async def tag_bundle(self, image: str, digest: str) -> Bundle:
+        self._storage.path(digest)
+        known = next((bundle for bundle in self._images.values() if bundle.digest == digest), None)
+        if known is None:  # only functions still use it: its size is not kept
+            raise NotFound(f"no image means digest {digest} any more; upload it again")
+        return await self._tag(image, digest, known.size)
+
+    async def _tag(self, image: str, digest: str, size: int) -> Bundle:
+        bundle = await self._store.save_bundle(image, digest, size, time.time())
+        await self._storage.own(digest, BUNDLE_GIDS[bundle.gid % len(BUNDLE_GIDS)])
+        self._images[image] = bundle
+        self._tasks.spawn("collect bundles", self.collect_bundles())
+        return bundle
+
+    async def collect_bundles(self) -> None:
+        """Remove bundles that no function, no instance and no fresh image needs."""
+        needed = {entry.function.digest for entry in self._fleet.entries.values()}
+        needed |= {instance.launch.digest for instance in await self._node.instances()}
+        fresh = time.time() - UNUSED_SECONDS
+        needed |= {bundle.digest for bundle in self._images.values() if bundle.created_at > fresh}
+        for digest in set(self._storage.digests()) - needed:
+            await self._store.delete_bundle(digest)
+            await self._storage.remove(digest)
+            self._images = {name: b for name, b in self._images.items() if b.digest != digest}
+
+    # -- namespaces
+
+    async def namespaces(self) -> list[str]:
+        return sorted({DEFAULT_NAMESPACE, *self._namespaces})
+
+    async def namespace(self, name: str) -> Namespace:
+        self._check_namespace(name)
+        return self._namespaces.get(name) or Namespace(name, {}, {})
+
+    async def save_namespace(self, namespace: Namespace, *, must_exist: bool) -> None:
+        check_name(namespace.name, "namespace")
+        exists = namespace.name in self._namespaces or namespace.name == DEFAULT_NAMESPACE
+        if must_exist and not exists:
+            raise NotFound(f"namespace {namespace.name} does not exist")
+        if not must_exist and exists:
+            raise Conflict(f"namespace {namespace.name} exists already")
+        await self._store.save_namespace(namespace)
+        self._namespaces[namespace.name] = namespace
+
+    async def delete_namespace(self, name: str) -> None:
+        if name == DEFAULT_NAMESPACE:
+            raise InvalidInput(f"the default namespace {name} cannot be removed")
+        self._check_namespace(name)
+        if any(entry.function.spec.namespace == name for entry in self._fleet.entries.values()):
+            raise InvalidInput(f"namespace {name} still holds functions; remove them first")
+        await self._store.delete_namespace(name)
+        self._namespaces.pop(name, None)
+
+    # -- what can be seen
+
+    async def logs(
+        self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str
+    ) -> AsyncIterator[LogLine]:
+        self._entry(function)
+        return self._node.logs(function, tail=tail, since=since, follow=follow, instance=instance)
+
+    def metrics(self) -> bytes:
+        replicas = {e.id: len(e.awake.servers) if e.awake else 0 for e in self._fleet.entries.values()}
+        return metrics.render(self._recorder, replicas, self._waker.held)
+
+    def status(self) -> Mapping[str, Any]:
+        entries = self._fleet.entries.values()
+        return {
+            "version": __version__,
+            "arch": machine.machine(),
+            "python": machine.python_version(),
+            "isolation": isolation.level(),
+            "data": self._settings.data,
+            "gateway": self._settings.gateway,
+            "metrics": self._settings.metrics,
+            "started_at": self._started_at,
+            "functions": len(entries),
+            "awake": sum(entry.awake is not None for entry in entries),
+            "instances": sum(len(entry.awake.servers) for entry in entries if entry.awake is not None),
+            "held": self._waker.held,
+            "processes": platform_processes(self._settings),
+        }
+
+    # -- inside
+
+    def _entry(self, function: FunctionId) -> Entry:
+        entry = self._fleet.entries.get(function)
+        if entry is None:
+            raise NotFound(f"function {function} is not deployed here; see the names with: rescoldo list")
+        return entry
+
+    def _check_namespace(self, name: str) -> None:
+        if name != DEFAULT_NAMESPACE and name not in self._namespaces:
+            raise NotFound(f"namespace {name[:80]} does not exist; create it with POST /system/namespace/")
+
+    def _image(self, name: str) -> Bundle:
+        bundle = self._images.get(name)
+        if bundle is None or not self._storage.has(bundle.digest):
+            raise UnknownImage(
+                f"image {name[:200]!r} was not built or uploaded here, and this platform pulls no images: run "
+                "`rescoldo up` (or `rescoldo build` and `rescoldo deploy`) where its stack.yaml is"
+            )
+        return bundle
+
+    async def _forget(self, function: FunctionId) -> None:
+        """Remove a removed function's logs, once nothing writes them and if it has not come back."""
+        while any(i.launch.function == function for i in await self._node.instances()):
+            await asyncio.sleep(FORGET_SECONDS)
+        if function not in self._fleet.entries:
+            await self._node.forget(function)
+
+
+def _status(entry: Entry, counts: Mapping[FunctionId, int]) -> FunctionStatus:
+    running = len(entry.awake.servers) if entry.awake is not None else 0
+    wanted = entry.awake.wanted if entry.awake is not None else entry.policy.floor
+    return FunctionStatus(entry.function, wanted, running, counts.get(entry.id, 0))

@@ -1,0 +1,69 @@
+"""What the controller knows of one function from moment to moment."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from rescoldo.edge.protocol import LiveServer, Route
+from rescoldo.model.errors import RescoldoError
+from rescoldo.model.function import DEFAULT_EXEC_TIMEOUT, DEFAULT_MAX_BODY, Function, FunctionPolicy
+from rescoldo.model.names import FunctionId, InstanceId, SlotName
+from rescoldo.policy.idle import Activity
+
+RESPONSE_MARGIN = 5.0  # seconds the edge waits beyond exec_timeout, so that the instance's 504 comes first
+
+
+@dataclass(slots=True, eq=False)
+class Awake:
+    """One time awake: a slot on loan and the instances in it, all of one revision."""
+
+    slot: SlotName
+    function: Function
+    policy: FunctionPolicy
+    wanted: int  # instances
+    activity: Activity
+    answered_at: float  # seconds on the loop's clock: when a held request was last sent to this slot
+    servers: dict[InstanceId, LiveServer] = field(default_factory=dict)
+    closing: bool = False  # its route says asleep already, but a wake may still take it back
+
+
+@dataclass(slots=True, eq=False)
+class Failure:
+    """The last start failed; until `retry_at` nobody tries again."""
+
+    error: RescoldoError
+    count: int  # in a row
+    retry_at: float  # seconds on the loop's clock
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A deployed function and its present state. Changed by the controller's event loop alone."""
+
+    function: Function
+    policy: FunctionPolicy
+    awake: Awake | None = None
+    waking: asyncio.Task[SlotName] | None = None  # shared by all who wait
+    failure: Failure | None = None
+    published: Route | None = None  # what the edge was last told
+    publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    resizing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    removed: bool = False
+
+    @property
+    def id(self) -> FunctionId:
+        return self.function.id
+
+    @property
+    def route(self) -> Route:
+        """What the edge should know of the function now."""
+        policy = self.policy
+        return Route(
+            function=self.id,
+            slot=self.awake.slot if self.awake is not None and not self.awake.closing else None,
+            max_body=None if policy.max_body == DEFAULT_MAX_BODY else policy.max_body,
+            response_timeout=None
+            if policy.exec_timeout == DEFAULT_EXEC_TIMEOUT
+            else policy.exec_timeout + RESPONSE_MARGIN,
+        )

@@ -1,0 +1,336 @@
+"""Wakes functions, keeps as many instances as wanted, and takes slots down again.
+
+The order of things is what keeps requests from failing:
+  wake:   take slot -> start instance and add its server, side by side -> answer those who wait -> route
+  retire: unroute -> wait until the slot is quiet -> remove servers -> stop instances -> give slot back
+`live` always holds what the edge should have, set before the edge is told, so that a synchronisation at
+any moment neither loses nor resurrects a server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+
+from rescoldo.control.entry import Awake, Entry, Failure
+from rescoldo.control.slots import SlotPool
+from rescoldo.control.tasks import Tasks
+from rescoldo.edge.protocol import Edge, EdgeState, LiveServer, SlotLoad
+from rescoldo.model.errors import (
+    Busy,
+    EdgeUnavailable,
+    NodeUnavailable,
+    NotFound,
+    RescoldoError,
+)
+from rescoldo.model.function import Function
+from rescoldo.model.instance import Launch
+from rescoldo.model.names import FunctionId, InstanceId, SlotName, split_id
+from rescoldo.node.protocol import Exit, Node
+from rescoldo.policy.backoff import retry_delay
+from rescoldo.policy.idle import Activity
+
+log = logging.getLogger(__name__)
+
+QUIET_SECONDS = 0.05  # two looks at a slot this far apart must agree that nothing happens in it
+SETTLE_SECONDS = 0.25  # from an answered hold to the moment its request must have reached the slot
+RETRY_SECONDS = 0.05  # between tries while the node or the edge restarts
+
+
+class Fleet:
+    def __init__(
+        self, node: Node, edge: Edge, slots: SlotPool, tasks: Tasks, gid_of: Callable[[str], int]
+    ) -> None:
+        self.entries: dict[FunctionId, Entry] = {}
+        self.live: dict[InstanceId, LiveServer] = {}
+        self.woken = asyncio.Event()  # set when something is awake: the sleeper has work
+        self._node = node
+        self._edge = edge
+        self._slots = slots
+        self._tasks = tasks
+        self._gid_of = gid_of
+
+    # -- waking
+
+    async def wake(self, function: FunctionId) -> SlotName:
+        """Return the slot of a function, awake by now. Raises NotFound, StartFailed, StartTimeout, Busy."""
+        entry = self.entries.get(function)
+        if entry is None:
+            raise NotFound(f"function {function} is not deployed here; see the names with: rescoldo list")
+        now = _now()
+        awake = entry.awake
+        if awake is not None:
+            awake.answered_at = now
+            awake.activity = Activity(now, awake.activity.total)
+            awake.closing = False
+            if entry.published != entry.route:
+                self._tasks.spawn(f"route {function}", self.publish(entry))
+            return awake.slot
+        if entry.waking is None:
+            if (failure := entry.failure) is not None and now < failure.retry_at:
+                raise failure.error
+            entry.waking = asyncio.create_task(self._start(entry), name=f"wake {function}")
+            entry.waking.add_done_callback(_retrieve)
+        return await asyncio.shield(entry.waking)
+
+    async def _start(self, entry: Entry) -> SlotName:
+        function = entry.function
+        try:
+            awake = await self._start_awake(entry)
+        except RescoldoError as error:
+            if entry.function is function:
+                entry.waking = None
+                self._note_failure(entry, error)
+            raise
+        if entry.function is not function or entry.removed:  # deployed anew or removed while it started
+            self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
+            return await self.wake(entry.id)
+        entry.awake, entry.waking, entry.failure = awake, None, None
+        awake.answered_at = _now()
+        awake.activity = Activity(_now(), 0)
+        self.woken.set()
+        self._tasks.spawn(f"route {entry.id}", self.publish(entry))
+        if awake.wanted > 1:
+            self._tasks.spawn(f"resize {entry.id}", self.resize(entry))
+        return awake.slot
+
+    async def _start_awake(self, entry: Entry) -> Awake:
+        slot = self._slots.take()
+        awake = Awake(
+            slot, entry.function, entry.policy, max(entry.policy.woken, entry.policy.floor), Activity(_now(), 0), _now()
+        )
+        try:
+            await self._launch(awake)
+        except BaseException:
+            self._tasks.spawn(f"release {slot}", self._release(slot))
+            raise
+        return awake
+
+    async def _launch(self, awake: Awake) -> None:
+        """Start one instance more in an awake function's slot; waits out a restart of node or edge."""
+        launch = self._new_launch(awake)
+        server = LiveServer(
+            awake.slot, launch.instance, self._node.socket_path(launch.instance), awake.policy.concurrency
+        )
+        deadline = _now() + launch.ready_timeout
+        self.live[server.instance] = server
+        adding = asyncio.create_task(self._add_server(server, deadline))
+        try:
+            await self._start_instance(launch, deadline)
+            await adding
+        except BaseException:
+            self._tasks.spawn(f"discard {server.instance}", self._discard(server, adding))
+            raise
+        awake.servers[server.instance] = server
+
+    async def _start_instance(self, launch: Launch, deadline: float) -> None:
+        while True:
+            try:
+                await self._node.start(launch)
+                return
+            except NodeUnavailable:
+                if _now() > deadline:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _add_server(self, server: LiveServer, deadline: float) -> None:
+        while True:
+            try:
+                await self._edge.add_server(server)
+                return
+            except EdgeUnavailable:
+                if _now() > deadline:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def _new_launch(self, awake: Awake) -> Launch:
+        function, policy = awake.function, awake.policy
+        spec = function.spec
+        env = {"fprocess": spec.env_process, **spec.env_vars} if spec.env_process else dict(spec.env_vars)
+        # log lines and `describe` show it: the function's name says whose it is, the rest is never used again
+        name = f"{split_id(function.id)[0][:20].rstrip('-')}-{secrets.token_hex(5)}"
+        return Launch(
+            instance=InstanceId(name),
+            function=function.id,
+            digest=function.digest,
+            gid=self._gid_of(function.digest),
+            env=env,
+            concurrency=policy.concurrency,
+            exec_timeout=policy.exec_timeout,
+            ready_timeout=policy.ready_timeout,
+            grace=policy.grace,
+            max_body=policy.max_body,
+            revision=function.revision,
+        )
+
+    def _note_failure(self, entry: Entry, error: RescoldoError) -> None:
+        if isinstance(error, Busy):
+            return  # our own lack of room says nothing about the function
+        count = entry.failure.count + 1 if entry.failure is not None else 1
+        entry.failure = Failure(error, count, _now() + retry_delay(count))
+        log.warning("%s did not start: %s", entry.id, error.message.partition("\n")[0])
+
+    # -- the edge
+
+    async def publish(self, entry: Entry) -> None:
+        """Tell the edge the function's route as it is when the edge is told."""
+        async with entry.publishing:
+            route = entry.route
+            if entry.removed or route == entry.published:
+                return
+            try:
+                await self._edge.set_route(route)
+            except EdgeUnavailable:
+                entry.published = None  # a restarted edge is synchronised
+            else:
+                entry.published = route
+
+    def edge_state(self) -> EdgeState:
+        """All that the edge should know now; called when it is about to be applied."""
+        for entry in self.entries.values():
+            entry.published = entry.route
+        return EdgeState(tuple(e.route for e in self.entries.values()), tuple(self.live.values()))
+
+    # -- taking down
+
+    async def unroute(self, entry: Entry) -> None:
+        """Let go of what is awake: new requests wake the function anew, those it has are finished."""
+        awake, entry.awake, entry.waking = entry.awake, None, None
+        await self.publish(entry)
+        if awake is not None:
+            self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
+
+    async def retire(self, awake: Awake) -> None:
+        """Finish what an unrouted slot still has, then stop its instances and give the slot back."""
+        deadline = _now() + awake.policy.exec_timeout + awake.policy.grace
+        while _now() < deadline and not await self._is_quiet(awake):
+            pass
+        servers = list(awake.servers.values())
+        await asyncio.gather(*(self._remove(server, awake.policy.grace) for server in servers))
+        await self._release(awake.slot)
+
+    async def _is_quiet(self, awake: Awake) -> bool:
+        """Look at the slot twice; takes QUIET_SECONDS."""
+        before = await self._load(awake.slot)
+        await asyncio.sleep(QUIET_SECONDS)
+        after = await self._load(awake.slot)
+        settled = _now() - awake.answered_at >= SETTLE_SECONDS
+        return settled and not before.busy and not after.busy and before.total == after.total
+
+    async def close(self, entry: Entry) -> None:
+        """Put an idle function to sleep; gives up as soon as a request shows up."""
+        awake = entry.awake
+        if awake is None or awake.closing:
+            return
+        awake.closing = True
+        await self.publish(entry)
+        quiet = await self._is_quiet(awake)
+        if entry.awake is not awake:
+            return
+        if not awake.closing or not quiet:  # woken again, or a request came in before the edge knew
+            awake.closing = False
+            awake.activity = Activity(_now(), awake.activity.total)
+            await self.publish(entry)
+            return
+        entry.awake = None
+        self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
+
+    async def _load(self, slot: SlotName) -> SlotLoad:
+        while True:
+            try:
+                return await self._edge.load(slot)
+            except EdgeUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _remove(self, server: LiveServer, patience: float) -> None:
+        self.live.pop(server.instance, None)
+        try:
+            await self._edge.remove_server(server.slot, server.instance, patience=patience)
+        except EdgeUnavailable as error:
+            log.warning("server %s/%s: %s", server.slot, server.instance, error)  # a restarted edge has none
+        await self._stop_instance(server.instance)
+
+    async def _stop_instance(self, instance: InstanceId) -> None:
+        while True:
+            try:
+                await self._node.stop(instance)
+                return
+            except NodeUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _discard(self, server: LiveServer, adding: asyncio.Task[None]) -> None:
+        await asyncio.gather(adding, return_exceptions=True)
+        await self._remove(server, 0.0)
+
+    async def _release(self, slot: SlotName) -> None:
+        """Give a slot back when it is quiet and has no server left."""
+        while (await self._load(slot)).busy or any(server.slot == slot for server in self.live.values()):
+            await asyncio.sleep(RETRY_SECONDS)
+        self._slots.give_back(slot)
+
+    # -- number of instances
+
+    async def resize(self, entry: Entry) -> None:
+        """Start or stop instances until an awake function has as many as wanted."""
+        async with entry.resizing:
+            while (awake := entry.awake) is not None and len(awake.servers) != awake.wanted:
+                if len(awake.servers) > awake.wanted:
+                    _, server = awake.servers.popitem()
+                    await self._remove(server, awake.policy.exec_timeout)
+                    continue
+                try:
+                    await self._launch(awake)
+                except RescoldoError as error:
+                    log.warning("%s stays at %d instances: %s", entry.id, len(awake.servers), error.message)
+                    return
+
+    async def lost(self, exit: Exit) -> None:
+        """An instance crashed for good. Its dead server stays until a replacement has taken the queue."""
+        server = self.live.get(exit.instance)
+        entry = self.entries.get(exit.function)
+        if server is None:
+            return
+        log.warning("%s lost instance %s: %s", exit.function, exit.instance, exit.reason)
+        awake = entry.awake if entry is not None else None
+        if entry is None or awake is None or exit.instance not in awake.servers:
+            await self._remove(server, 0.0)
+            return
+        del awake.servers[exit.instance]
+        if not awake.servers:
+            entry.awake = None
+            await self.publish(entry)  # new requests are held and wake another
+            await self._serve_queue(awake)
+            self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
+        await self._remove(server, 0.0)
+        if entry.awake is awake:
+            await self.resize(entry)
+        elif entry.policy.floor:
+            await self.ensure_floor(entry)
+
+    async def _serve_queue(self, awake: Awake) -> None:
+        """Requests that wait in the slot of a dead instance get one of their own."""
+        if (await self._load(awake.slot)).queued:
+            try:
+                await self._launch(awake)
+            except RescoldoError as error:
+                log.warning("%s: queued requests get no instance: %s", awake.function.id, error.message)
+
+    async def ensure_floor(self, entry: Entry) -> None:
+        """Keep a function awake that must not sleep; tries again until it is."""
+        while self.entries.get(entry.id) is entry and entry.policy.floor and entry.awake is None:
+            try:
+                await self.wake(entry.id)
+            except RescoldoError:
+                await asyncio.sleep(retry_delay(entry.failure.count if entry.failure else 1))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _retrieve(task: asyncio.Task[SlotName]) -> None:
+    """Those who waited may all have left: a failure is in the log already."""
+    if not task.cancelled():
+        task.exception()

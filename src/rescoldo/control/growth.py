@@ -1,0 +1,49 @@
+"""More slots, when nearly all are lent: the only time the edge is reloaded.
+
+The configuration is written anew with twice as many slots, live servers and maps included; the supervisor
+starts a second HAProxy, which takes the listening sockets over while the first finishes what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+
+from rescoldo.control.fleet import Fleet
+from rescoldo.control.slots import SlotPool
+from rescoldo.edge import config
+from rescoldo.model.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MOST_SLOTS = 32_000  # about 400 MB of HAProxy
+
+
+class Growth:
+    def __init__(self, settings: Settings, fleet: Fleet, slots: SlotPool) -> None:
+        self._settings = settings
+        self._fleet = fleet
+        self._slots = slots
+        self._wanted = 0  # slots of the reload under way; 0: none is
+
+    def start(self) -> None:
+        """Ask for a reload with twice as many slots, unless one is under way."""
+        if self._wanted or self._slots.size * 2 > MOST_SLOTS:
+            return
+        self._wanted = self._slots.size * 2
+        asyncio.get_running_loop().call_soon(self._reload)
+
+    def finish(self) -> None:
+        """A new edge answers and is synchronised: lend its new slots."""
+        if self._wanted:
+            self._slots.add(config.slot_names(self._wanted)[self._slots.size :])
+            log.info("the edge has %d slots now", self._slots.size)
+            self._wanted = 0
+
+    def _reload(self) -> None:
+        state = self._fleet.edge_state()
+        config.write(self._settings, self._wanted, state.servers, **config.map_text(state.routes))
+        self._settings.slots_file.write_text(str(self._wanted))
+        os.kill(int(self._settings.pid_file.read_text()), signal.SIGHUP)

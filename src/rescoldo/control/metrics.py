@@ -1,0 +1,59 @@
+"""Prometheus text with the metric names of OpenFaaS's gateway (contracts/openfaas.md, "Metric names")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from rescoldo.control.recorder import BUCKETS, Recorder
+from rescoldo.model.names import FunctionId
+
+
+class Gateway(Collector):
+    """Made anew at each scrape from counts that are kept anyway: a call costs the metrics nothing."""
+
+    def __init__(self, recorder: Recorder, replicas: Mapping[FunctionId, int], held: int) -> None:
+        self._recorder = recorder
+        self._replicas = replicas
+        self._held = held
+
+    def collect(self) -> Iterator[Metric]:
+        seconds = HistogramMetricFamily(
+            "gateway_functions_seconds", "Time of a call, waiting included.", labels=["function_name", "code"]
+        )
+        invocations = CounterMetricFamily(
+            "gateway_function_invocation", "Calls that have ended.", labels=["function_name", "code"]
+        )
+        for (function, status), durations in sorted(self._recorder.durations.items()):
+            labels = [function, str(status)]
+            total = 0
+            buckets = []
+            for bound, count in zip([*map(str, BUCKETS), "+Inf"], durations.counts, strict=True):
+                total += count
+                buckets.append((bound, float(total)))
+            seconds.add_metric(labels, buckets=buckets, sum_value=durations.seconds)
+            invocations.add_metric(labels, total)
+        yield seconds
+        yield invocations
+        # OpenFaaS's name; an edge that is never asked for each call can only tell of those that have ended
+        started = GaugeMetricFamily(
+            "gateway_function_invocation_started", "Calls begun and ended.", labels=["function_name"]
+        )
+        for function, count in sorted(self._recorder.run_totals().items()):
+            started.add_metric([function], count)
+        yield started
+        replicas = GaugeMetricFamily("gateway_service_count", "Instances.", labels=["function_name"])
+        for function, count in sorted(self._replicas.items()):
+            replicas.add_metric([function], count)
+        yield replicas
+        yield GaugeMetricFamily("rescoldo_held_requests", "Requests held for a wake now.", value=self._held)
+
+
+def render(recorder: Recorder, replicas: Mapping[FunctionId, int], held: int) -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Gateway(recorder, replicas, held))
+    return generate_latest(registry)

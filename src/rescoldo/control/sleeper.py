@@ -1,0 +1,68 @@
+"""Puts functions to sleep that have been idle for their window.
+
+Nothing is polled while nothing is awake; an awake function is looked at when its window may have passed,
+not before: ends of calls come from the access log, what is still in flight shows in the slot's counters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from rescoldo.control.entry import Entry
+from rescoldo.control.fleet import Fleet
+from rescoldo.control.tasks import Tasks
+from rescoldo.edge.protocol import Edge
+from rescoldo.model.errors import EdgeUnavailable
+from rescoldo.model.names import FunctionId
+from rescoldo.policy.idle import Activity, Sample, due, observe
+
+SHORTEST_NAP = 0.01  # seconds between two rounds
+LONGEST_NAP = 1.0  # a function woken during a nap is due no sooner than its window, or this late
+
+
+class Sleeper:
+    def __init__(self, fleet: Fleet, edge: Edge, tasks: Tasks) -> None:
+        self._fleet = fleet
+        self._edge = edge
+        self._tasks = tasks
+
+    def saw_call(self, function: FunctionId) -> None:
+        """A call has ended."""
+        entry = self._fleet.entries.get(function)
+        if entry is not None and (awake := entry.awake) is not None:
+            awake.activity = Activity(asyncio.get_running_loop().time(), awake.activity.total)
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._fleet.woken.wait()
+            awake = [entry for entry in self._fleet.entries.values() if entry.awake is not None]
+            if not awake:
+                self._fleet.woken.clear()
+                continue
+            now = loop.time()
+            for entry in awake:
+                if _due(entry) <= now:
+                    self._tasks.spawn(f"sleep {entry.id}", self._look(entry))
+            waits = [_due(entry) - now for entry in awake]
+            await asyncio.sleep(min(LONGEST_NAP, max(SHORTEST_NAP, min(waits))))
+
+    async def _look(self, entry: Entry) -> None:
+        awake = entry.awake
+        if awake is None or awake.closing:
+            return
+        try:
+            load = await self._edge.load(awake.slot)
+        except EdgeUnavailable:
+            return
+        now = asyncio.get_running_loop().time()
+        awake.activity = observe(awake.activity, Sample(load.busy, load.total), now)
+        if entry.awake is awake and _due(entry) <= now:
+            await self._fleet.close(entry)
+
+
+def _due(entry: Entry) -> float:
+    awake = entry.awake
+    if awake is None or entry.policy.floor or awake.closing:
+        return float("inf")
+    return due(awake.activity, entry.policy.idle_window)

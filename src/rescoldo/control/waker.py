@@ -1,0 +1,64 @@
+"""Answers the edge's held requests: one connection each, see edge/wake.lua for the two lines they speak."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+
+from rescoldo.control.fleet import Fleet
+from rescoldo.model.errors import Busy, RescoldoError
+from rescoldo.model.names import FunctionId
+
+MAX_LINE = 512  # bytes; a name and a namespace have at most 127
+
+
+class Waker:
+    def __init__(self, fleet: Fleet, max_holds: int, max_holds_per_function: int) -> None:
+        self._fleet = fleet
+        self._most = max_holds
+        self._most_each = max_holds_per_function
+        self._held: Counter[FunctionId] = Counter()
+
+    @property
+    def held(self) -> int:
+        """Requests held now."""
+        return self._held.total()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one held request."""
+        try:
+            line = await reader.readline()
+            if line.endswith(b"\n") and len(line) <= MAX_LINE:
+                writer.write(await self._answer(FunctionId(line.decode("utf-8", "replace").strip())))
+                await writer.drain()
+        except (ConnectionError, ValueError):  # the edge has died, or the line is longer than the reader takes
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, function: FunctionId) -> bytes:
+        if self.held >= self._most or self._held[function] >= self._most_each:
+            return _refusal(Busy("too many requests are waiting for this function to wake"), 1)
+        self._held[function] += 1
+        try:
+            return f"ok {await self._fleet.wake(function)}\n".encode()
+        except RescoldoError as error:
+            return _refusal(error, self._retry_after(function, error))
+        finally:
+            self._held[function] -= 1
+            if not self._held[function]:
+                del self._held[function]
+
+    def _retry_after(self, function: FunctionId, error: RescoldoError) -> int:
+        if isinstance(error, Busy):
+            return max(1, math.ceil(error.retry_after))
+        entry = self._fleet.entries.get(function)
+        if entry is None or entry.failure is None:
+            return 0
+        return max(1, math.ceil(entry.failure.retry_at - asyncio.get_running_loop().time()))
+
+
+def _refusal(error: RescoldoError, retry_after: int) -> bytes:
+    text = f"{error.message}\n".encode()
+    return f"no {error.status} {retry_after} {len(text)}\n".encode() + text

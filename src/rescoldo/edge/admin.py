@@ -1,0 +1,60 @@
+"""HAProxy's Runtime API over its Unix socket: one connection a batch of commands, its end ends the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from rescoldo.model.errors import EdgeUnavailable
+
+TIMEOUT = 5.0  # seconds; the slowest command (a map of 10,000) takes a few milliseconds
+MAX_PAYLOAD = 12_000  # bytes of one command: HAProxy reads it into a buffer of 16 KiB
+
+
+class AdminSocket:
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+
+    async def run(self, *commands: str) -> str:
+        """Run commands in order; return their answers, concatenated. Raises EdgeUnavailable."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return await self._exchange("; ".join(commands) + "\n")
+        except (OSError, TimeoutError) as error:
+            raise EdgeUnavailable from error
+
+    async def payload(self, command: str, lines: list[str]) -> str:
+        """Run a command that takes lines (`add map FILE <<`), in as many batches as they need."""
+        answers = []
+        batch: list[str] = []
+        size = 0
+        for line in [*lines, ""]:
+            if batch and (not line or size + len(line) > MAX_PAYLOAD):
+                answers.append(await self.run(f"{command} <<\n" + "\n".join(batch) + "\n"))
+                batch, size = [], 0
+            batch.append(line)
+            size += len(line) + 1
+        return "".join(answers)
+
+    async def wait_closed(self) -> None:
+        """Return when the process that answers now has ended. Raises EdgeUnavailable when none answers."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._path)
+        except OSError as error:
+            raise EdgeUnavailable from error
+        try:
+            writer.write(b"prompt\n")
+            while await reader.read(4096):
+                pass
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def _exchange(self, text: str) -> str:
+        reader, writer = await asyncio.open_unix_connection(self._path)
+        try:
+            writer.write(text.encode())
+            return (await reader.read(-1)).decode(errors="replace")
+        finally:
+            writer.close()

@@ -1,0 +1,137 @@
+"""Writes HAProxy's configuration: a pure text, then the files it needs."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections import defaultdict
+from collections.abc import Iterable
+from http import HTTPStatus
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from rescoldo.edge.protocol import LiveServer, Route
+from rescoldo.model.function import DEFAULT_EXEC_TIMEOUT, DEFAULT_MAX_BODY
+from rescoldo.model.names import DEFAULT_NAMESPACE, SlotName
+from rescoldo.model.settings import EDGE_UID, Settings
+
+HOLD_SECONDS = 120  # how long a request may be held; no ready timeout is longer
+TIMEOUT_MARGIN = 5.0  # seconds the edge waits beyond a function's own limit, for its 504 to come first
+RING_BYTES = 8 * 2**20  # about 100,000 calls while the controller is away
+KNOWN_ALL = "*"  # this key in the route map says that the map is complete: other names are unknown
+ASLEEP = "-"  # the slot of a function that has none
+
+# HAProxy closes the connection after these; the texts say what its own pages do not.
+ERRORS = {
+    400: "the request is not valid HTTP, or its headers are too large (16 KiB)",
+    408: "the request did not arrive in time",
+    500: "the edge failed",
+    502: "the function's instance ended or answered nonsense before its answer was complete",
+    503: "no instance could take the request in time",
+    504: "the function did not answer in time",
+}
+
+
+def slot_names(count: int) -> list[SlotName]:
+    return [SlotName(f"s{number}") for number in range(count)]
+
+
+def slot_count(settings: Settings) -> int:
+    """How many slots the edge has: more than at first once they were nearly all in use."""
+    try:
+        return max(settings.slots, int(settings.slots_file.read_text()))
+    except (OSError, ValueError):
+        return settings.slots
+
+
+def map_text(routes: Iterable[Route]) -> dict[str, str]:
+    """The three maps of `write`, as text; here they are complete."""
+    listed = list(routes)
+    return {
+        "routes": "".join(f"{r.function} {r.slot or ASLEEP}\n" for r in listed) + f"{KNOWN_ALL} 1\n",
+        "limits": "".join(f"{r.function} {r.max_body}\n" for r in listed if r.max_body is not None),
+        "timeouts": "".join(
+            f"{r.function} {int(r.response_timeout * 1000)}\n" for r in listed if r.response_timeout is not None
+        ),
+    }
+
+
+def server_line(server: LiveServer) -> str:
+    """A server's address and settings, alike in the file and in `add server`."""
+    return f"unix@{server.socket} maxconn {server.concurrency} sni var(txn.once)"
+
+
+def connection_limit(wanted: int) -> int:
+    """`wanted`, or as many as the process's hard limit of descriptors allows (two a connection)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if hard == resource.RLIM_INFINITY else max(100, min(wanted, (hard - 500) // 2))
+
+
+def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -> str:
+    """The configuration with `slots` slots, and `servers` in theirs (after a reload)."""
+    lines = defaultdict[SlotName, str](str)
+    for server in servers:
+        lines[server.slot] += f"  server {server.instance} {server_line(server)}\n"
+    template = Template(resources.files(__package__).joinpath("haproxy.cfg.tmpl").read_text())
+    edge = settings.edge
+    lua = f"{edge}/wake.lua {settings.wake_socket} {HOLD_SECONDS}"
+    return template.substitute(
+        max_connections=connection_limit(settings.max_connections),
+        threads=settings.threads,
+        identity=f"uid {EDGE_UID}\n  gid {EDGE_UID}" if os.geteuid() == 0 else "",
+        lua=f"{lua} {settings.max_holds} {settings.max_holds_per_function}",
+        admin_socket=settings.admin_socket,
+        ring_bytes=RING_BYTES,
+        log_socket=settings.log_socket,
+        errors=edge,
+        gateway=settings.gateway,
+        metrics=settings.metrics,
+        api_socket=settings.api_socket,
+        routes=routes_file(settings),
+        limits=edge / "limits.map",
+        timeouts=edge / "timeouts.map",
+        default_namespace=DEFAULT_NAMESPACE,
+        max_system_body=settings.max_system_body,
+        max_body=DEFAULT_MAX_BODY,
+        max_queue=settings.max_queue,
+        response_timeout_ms=int((DEFAULT_EXEC_TIMEOUT + TIMEOUT_MARGIN) * 1000),
+        slots="\n".join(f"backend {slot} from slots\n{lines[slot]}" for slot in slot_names(slots)),
+    )
+
+
+def routes_file(settings: Settings) -> Path:
+    return settings.edge / "routes.map"
+
+
+def write(
+    settings: Settings, slots: int, servers: Iterable[LiveServer] = (), routes: str = "", limits: str = "",
+    timeouts: str = "",
+) -> Path:
+    """Write the configuration and all it names; return its path.
+
+    With empty maps nothing is known to be unknown, so that every request is held for the controller until
+    it has told the edge what there is.
+    """
+    edge = settings.edge
+    edge.mkdir(parents=True, exist_ok=True)
+    edge.chmod(0o700)
+    (edge / "wake.lua").write_text(resources.files(__package__).joinpath("wake.lua").read_text())
+    for status, text in ERRORS.items():
+        (edge / f"{status}.http").write_bytes(_error_page(status, text))
+    for name, content in (("routes", routes), ("limits", limits), ("timeouts", timeouts)):
+        (edge / f"{name}.map").write_text(content)
+    path = edge / "haproxy.cfg"
+    path.write_text(render(settings, slots, servers))
+    return path
+
+
+def _error_page(status: int, text: str) -> bytes:
+    body = f"{text}\n".encode()
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
+        f"content-length: {len(body)}\r\nx-openfaas-internal: proxy\r\ncache-control: no-cache\r\n"
+    )
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        head += "retry-after: 1\r\n"
+    return head.encode() + b"\r\n" + body

@@ -1,0 +1,164 @@
+"""The real edge: a HAProxy process, told of servers and routes over its Runtime API, without reloads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from rescoldo.edge.admin import AdminSocket
+from rescoldo.edge.config import ASLEEP, KNOWN_ALL, routes_file, server_line
+from rescoldo.edge.protocol import EdgeState, LiveServer, Route, SlotLoad
+from rescoldo.model.errors import EdgeUnavailable
+from rescoldo.model.names import FunctionId, InstanceId, SlotName
+from rescoldo.model.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CUT_SECONDS = 3.0  # how long HAProxy may take to let go of a server whose sessions were cut
+RETRY_SECONDS = 0.02
+RECONNECT_SECONDS = 0.02
+
+
+class HaproxyEdge:
+    def __init__(self, settings: Settings) -> None:
+        self._admin = AdminSocket(settings.admin_socket)
+        self._routes = routes_file(settings)
+        self._limits = settings.edge / "limits.map"
+        self._timeouts = settings.edge / "timeouts.map"
+        # what differs from the defaults, to spare most functions the two maps
+        self._body_limits: dict[FunctionId, int] = {}
+        self._response_timeouts: dict[FunctionId, int] = {}
+        self._maps = asyncio.Lock()  # a route must not change between reading and committing a whole map
+
+    async def add_server(self, server: LiveServer) -> None:
+        name = f"{server.slot}/{server.instance}"
+        answer = await self._admin.run(f"add server {name} {server_line(server)}", f"enable server {name}")
+        if "New server registered" not in answer and "Already exists" not in answer:
+            raise EdgeUnavailable(f"the edge refused server {name}: {answer.strip()}")
+
+    async def remove_server(self, slot: SlotName, instance: InstanceId, *, patience: float = 3.0) -> None:
+        name = f"{slot}/{instance}"
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience
+        cut = False
+        while True:
+            answer = await self._admin.run(f"disable server {name}", f"del server {name}")
+            if "Server deleted" in answer or "No such" in answer:
+                return
+            if loop.time() > deadline:
+                if cut:
+                    raise EdgeUnavailable(f"the edge does not let server {name} go: {answer.strip()}")
+                await self._admin.run(f"shutdown sessions server {name}")
+                cut, deadline = True, loop.time() + CUT_SECONDS
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def set_route(self, route: Route) -> None:
+        async with self._maps:
+            await self._set_map(str(self._routes), route.function, route.slot or ASLEEP)
+            if route.max_body != self._body_limits.get(route.function):
+                await self._set_or_delete(str(self._limits), route.function, route.max_body)
+                _remember(self._body_limits, route.function, route.max_body)
+            timeout = _milliseconds(route)
+            if timeout != self._response_timeouts.get(route.function):
+                await self._set_or_delete(str(self._timeouts), route.function, timeout)
+                _remember(self._response_timeouts, route.function, timeout)
+
+    async def drop_route(self, function: FunctionId) -> None:
+        async with self._maps:
+            await self._admin.run(
+                *(f"del map {path} {function}" for path in (self._routes, self._limits, self._timeouts))
+            )
+            self._body_limits.pop(function, None)
+            self._response_timeouts.pop(function, None)
+
+    async def load(self, slot: SlotName) -> SlotLoad:
+        answer = await self._admin.run(f"show stat {slot} 2 -1")
+        for line in answer.splitlines():
+            fields = line.split(",")
+            if fields[:2] == [slot, "BACKEND"]:
+                # columns of `show stat`: pxname, svname, qcur, qmax, scur, smax, slim, stot
+                return SlotLoad(in_flight=int(fields[4]), queued=int(fields[2]), total=int(fields[7]))
+        raise EdgeUnavailable(f"the edge has no slot {slot}")
+
+    async def synchronise(self, wanted: Callable[[], EdgeState]) -> None:
+        async with self._maps:
+            state = wanted()
+            servers = {(server.slot, server.instance): server for server in state.servers}
+            there = await self.servers()
+            for key in servers.keys() - there:
+                await self.add_server(servers[key])
+            await self._replace_maps(list(state.routes))
+        for slot, instance in there - servers.keys():
+            try:
+                await self.remove_server(slot, instance)
+            except EdgeUnavailable as error:
+                log.warning("a stale server stays in the edge: %s", error)
+
+    async def watch(self, on_restart: Callable[[], None]) -> None:
+        seen = ""
+        while True:
+            try:
+                process = await self._process()
+                if process != seen:
+                    seen = process
+                    on_restart()
+                await self._admin.wait_closed()
+            except EdgeUnavailable:
+                pass
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _process(self) -> str:
+        """The pid of the process that answers."""
+        for line in (await self._admin.run("show info")).splitlines():
+            if line.startswith("Pid:"):
+                return line
+        raise EdgeUnavailable
+
+    async def servers(self) -> set[tuple[SlotName, InstanceId]]:
+        answer = await self._admin.run("show servers state")
+        rows = [line.split() for line in answer.splitlines()[2:] if line]
+        # columns: be_id be_name srv_id srv_name ...
+        return {(SlotName(row[1]), InstanceId(row[3])) for row in rows if row[1] != "control" and len(row) > 3}
+
+    async def _replace_maps(self, routes: list[Route]) -> None:
+        self._body_limits = {r.function: r.max_body for r in routes if r.max_body is not None}
+        timeouts = {r.function: _milliseconds(r) for r in routes}
+        self._response_timeouts = {name: value for name, value in timeouts.items() if value is not None}
+        table = {str(route.function): str(route.slot or ASLEEP) for route in routes}
+        # this key last: only with all names known are others unknown
+        await self._replace_map(str(self._limits), {str(k): str(v) for k, v in self._body_limits.items()})
+        await self._replace_map(str(self._timeouts), {str(k): str(v) for k, v in self._response_timeouts.items()})
+        await self._replace_map(str(self._routes), {**table, KNOWN_ALL: "1"})
+
+    async def _replace_map(self, path: str, table: dict[str, str]) -> None:
+        answer = await self._admin.run(f"prepare map {path}")
+        version = answer.rpartition(":")[2].strip()
+        if not version.isdigit():
+            raise EdgeUnavailable(f"the edge has no map {path}: {answer.strip()}")
+        await self._admin.payload(f"add map @{version} {path}", [f"{key} {value}" for key, value in table.items()])
+        await self._admin.run(f"commit map @{version} {path}")
+
+    async def _set_or_delete(self, path: str, key: str, value: int | None) -> None:
+        if value is None:
+            await self._admin.run(f"del map {path} {key}")
+        else:
+            await self._set_map(path, key, str(value))
+
+    async def _set_map(self, path: str, key: str, value: str) -> None:
+        answer = await self._admin.run(f"set map {path} {key} {value}")
+        if "not found" in answer:  # `add map` alone would make a second entry of one that is there
+            answer = await self._admin.run(f"add map {path} {key} {value}")
+        if answer.strip():
+            raise EdgeUnavailable(f"the edge refused {key} in {path}: {answer.strip()}")
+
+
+def _milliseconds(route: Route) -> int | None:
+    return None if route.response_timeout is None else int(route.response_timeout * 1000)
+
+
+def _remember(table: dict[FunctionId, int], key: FunctionId, value: int | None) -> None:
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value

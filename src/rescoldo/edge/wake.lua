@@ -1,0 +1,71 @@
+-- Holds a cold request while the controller wakes its function.
+-- One line out: "FUNCTION\n". One line back: "ok SLOT\n", or "no STATUS RETRY_AFTER LENGTH\n" and LENGTH
+-- bytes of text. The supervisor owns the listening socket, so a refusal or an early end means that the
+-- controller is restarting: ask again until the deadline. Asking twice is harmless, waking is idempotent.
+-- Each HAProxy thread has a state of its own; the controller holds the exact caps, these bound a thread
+-- while there is no controller.
+
+local socket_path, deadline, most, most_each = table.unpack({...})
+deadline, most, most_each = tonumber(deadline), tonumber(most), tonumber(most_each)
+
+local held, held_of = 0, {}
+
+local function refuse(txn, status, retry_after, text)
+  local reply = txn:reply({status = status})
+  reply:add_header("content-type", "text/plain; charset=utf-8")
+  reply:add_header("x-openfaas-internal", "proxy")
+  reply:add_header("x-cold-start", "true")
+  local id = txn:get_var("txn.id")
+  if id then reply:add_header("x-call-id", id) end
+  if retry_after ~= "0" then reply:add_header("retry-after", retry_after) end
+  reply:set_body(text)
+  txn:done(reply)
+end
+
+local function ask(name, seconds)
+  local socket = core.tcp()
+  socket:settimeout(seconds)
+  if not socket:connect(socket_path) then socket:close() return nil end
+  socket:send(name .. "\n")
+  local line = socket:receive("*l")
+  local text
+  if line then
+    local length = string.match(line, "^no %d+ %d+ (%d+)$")
+    if length then text = socket:receive(tonumber(length)) end
+  end
+  socket:close()
+  return line, text
+end
+
+local function hold(txn, name)
+  local ends = core.now().sec + deadline
+  while true do
+    local left = ends - core.now().sec
+    if left <= 0 then return refuse(txn, 503, "1", "the controller does not answer; try again\n") end
+    local line, text = ask(name, left)
+    if line then
+      local slot = string.match(line, "^ok (%S+)$")
+      if slot then return txn:set_var("txn.slot", slot) end
+      local status, after = string.match(line, "^no (%d+) (%d+) %d+$")
+      if status then return refuse(txn, tonumber(status), after, text or "the function could not be woken\n") end
+    end
+    core.msleep(20)
+  end
+end
+
+core.register_action("wake", {"http-req"}, function(txn)
+  local name = txn:get_var("txn.fn")
+  -- asked before, and the slot has no server (any more, or yet): give the edge a moment to be told
+  if txn:get_var("txn.slot_given") then core.msleep(100) end
+  txn:set_var("txn.slot_given", true)
+  local mine = held_of[name] or 0
+  if held >= most or mine >= most_each then
+    return refuse(txn, 503, "1", "too many requests are waiting for functions to wake\n")
+  end
+  held, held_of[name] = held + 1, mine + 1
+  local ok, why = pcall(hold, txn, name)
+  held = held - 1
+  mine = held_of[name] - 1
+  held_of[name] = mine > 0 and mine or nil
+  if not ok then error(why, 0) end
+end, 0)

@@ -1,0 +1,116 @@
+"""The controller process, put together: `python -m rescoldo.supervisor.controller SETTINGS_FILE`.
+
+The supervisor hands over the listening sockets of wake, api and log, so that what arrives while no
+controller runs waits in their backlogs for the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from rescoldo.api.app import create_app
+from rescoldo.api.credentials import load_or_create
+from rescoldo.api.server import serve
+from rescoldo.bundle.storage import BundleStorage
+from rescoldo.control.adoption import Adoption
+from rescoldo.control.controller import Controller
+from rescoldo.control.fleet import Fleet
+from rescoldo.control.growth import Growth
+from rescoldo.control.recorder import Recorder
+from rescoldo.control.sleeper import Sleeper
+from rescoldo.control.slots import SlotPool
+from rescoldo.control.tasks import Tasks
+from rescoldo.control.waker import MAX_LINE, Waker
+from rescoldo.edge.accesslog import read_calls
+from rescoldo.edge.config import slot_count, slot_names
+from rescoldo.edge.haproxy import HaproxyEdge
+from rescoldo.model.errors import InvalidInput, RescoldoError, StoreError
+from rescoldo.model.settings import Settings
+from rescoldo.node.client import NodeClient
+from rescoldo.store.sqlite import SqliteStore
+from rescoldo.supervisor.sockets import inherited
+
+EX_CONFIG = 78  # sysexits.h: starting again would not help; the supervisor gives up
+
+log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    credentials = load_or_create(settings.secrets) if settings.basic_auth else None
+    storage = BundleStorage(settings.bundles, settings.uploads, own_gids=os.geteuid() == 0)
+    await storage.prepare()
+    store = await SqliteStore.open(settings.database)
+    tasks = Tasks()
+    node, edge = NodeClient(settings), HaproxyEdge(settings)
+    slots = SlotPool(slot_names(slot_count(settings)), on_scarce=lambda: growth.start())
+    fleet = Fleet(node, edge, slots, tasks, storage.group)
+    growth = Growth(settings, fleet, slots)
+    sleeper = Sleeper(fleet, edge, tasks)
+    recorder = Recorder(store, sleeper.saw_call)
+    waker = Waker(fleet, settings.max_holds, settings.max_holds_per_function)
+    controller = Controller(settings, store, storage, node, edge, fleet, recorder, waker, tasks)
+    adoption = Adoption(fleet, node, edge, slots, tasks)
+
+    async def edge_restarted() -> None:
+        await adoption.synchronise()
+        growth.finish()
+
+    await controller.load()
+    calls = await asyncio.start_unix_server(
+        lambda r, w: read_calls(r, w, recorder.record), sock=inherited("log"), limit=2**20
+    )
+    await adoption.adopt()
+    tasks.spawn("watch edge", edge.watch(lambda: tasks.spawn("synchronise edge", edge_restarted())))
+    tasks.spawn(
+        "watch node",
+        node.watch(
+            lambda exit: tasks.spawn(f"lost {exit.instance}", fleet.lost(exit)),
+            lambda: tasks.spawn("check instances", adoption.check_instances()),
+        ),
+    )
+    tasks.spawn("sleeper", sleeper.run())
+    tasks.spawn("recorder", recorder.run())
+    await controller.keep_floors()
+    wakes = await asyncio.start_unix_server(waker.serve, sock=inherited("wake"), limit=MAX_LINE)
+    gc.collect()
+    gc.freeze()
+    log.info("ready: %d functions", len(fleet.entries))
+    try:
+        await serve(create_app(controller, settings, credentials), inherited("api"), stop)
+    finally:
+        for server in (wakes, calls):
+            server.close()
+        await tasks.close()
+        await recorder.flush()
+        await store.close()
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    settings = Settings.load(Path(sys.argv[1]))
+    try:
+        uvloop.run(run(settings))
+    except (StoreError, InvalidInput) as error:
+        log.error("%s", error.message)
+        return EX_CONFIG
+    except RescoldoError as error:
+        log.error("%s", error.message)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""Listening sockets that outlive the processes that serve them.
+
+The supervisor binds them once and hands the same sockets to each new child, by descriptor number in the
+environment; a connection made while the child is away waits in the backlog.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from rescoldo.model.settings import EDGE_UID
+
+BACKLOG = 4096  # connections; the kernel caps it at net.core.somaxconn
+PREFIX = "RESCOLDO_FD_"
+
+
+def bind(path: Path, *, for_edge: bool) -> socket.socket:
+    """Listen on a Unix socket; `for_edge` gives it to the edge's user (where we are root)."""
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(str(path))
+    path.chmod(0o600)
+    if for_edge and os.geteuid() == 0:
+        os.chown(path, EDGE_UID, EDGE_UID)
+    sock.listen(BACKLOG)
+    return sock
+
+
+def handed_over(sockets: dict[str, socket.socket]) -> dict[str, str]:
+    """The environment that tells a child of its sockets; pass their descriptors on, too."""
+    return {PREFIX + name.upper(): str(sock.fileno()) for name, sock in sockets.items()}
+
+
+def inherited(name: str) -> socket.socket:
+    """The socket of this name that the supervisor handed to this process."""
+    descriptor = int(os.environ.pop(PREFIX + name.upper()))
+    sock = socket.socket(fileno=descriptor)
+    sock.setblocking(False)
+    os.set_inheritable(descriptor, False)
+    return sock
