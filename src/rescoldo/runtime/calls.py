@@ -16,7 +16,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from rescoldo.runtime.events import Request
@@ -61,7 +60,7 @@ class Host(Protocol):
     loop: asyncio.AbstractEventLoop
     handler: Handler
     threads: Threads
-    root: Path
+    root: str
 
     def call_over(self, call: Call) -> None:
         """The call needs its client no more and no longer counts as in flight."""
@@ -145,14 +144,17 @@ class Call:
             self._client.abort()
 
     def _expire(self, limit: float) -> None:
+        sys.stderr.write(f"rescoldo: a call was ended at its deadline of {limit:g} s\n")
+        self._close()
         if self._task is None and self._started and not self._waiting:
             self._host.retire()  # before the answer, so that it says "Connection: close"
-        sys.stderr.write(f"rescoldo: a call was ended at its deadline of {limit:g} s\n")
-        if self._sent:
-            self._close()
+        if self._left:
+            pass
+        elif self._sent:
             self._client.abort()
         else:
-            self._answer(refusal(504, f"the function did not answer within {limit:g} s"))
+            late = refusal(504, f"the function did not answer within {limit:g} s")
+            self._client.answer(late, time.perf_counter() - self._began)
         if self._task is not None:
             self._task.cancel()
             self._host.loop.call_later(CANCEL_PATIENCE, self._check_cancelled)
@@ -226,12 +228,13 @@ class Call:
 
     # -- in a thread
 
-    def _in_thread(self) -> None:
+    def _in_thread(self) -> Callable[[], None]:
         self._started = True  # before the look at _over: _expire sets that first, then looks at this
-        if not self._over:
-            outcome = self._in_thread_call()
-            self._started = False
-            self._host.threads.post(outcome)
+        if self._over:
+            return _nothing
+        outcome = self._in_thread_call()
+        self._started = False
+        return outcome
 
     def _in_thread_call(self) -> Callable[[], None]:
         """Call the handler; return what the loop shall do next."""
@@ -261,11 +264,11 @@ class Call:
         except BaseException as error:
             self._fail(error)
 
-    def _in_thread_stream(self, response: Response, chunks: Iterator[Any]) -> None:
+    def _in_thread_stream(self, response: Response, chunks: Iterator[Any]) -> Callable[[], None]:
         self._started = True
         outcome = self._in_thread_iterate(response, chunks)
         self._started = False
-        self._host.threads.post(outcome)
+        return outcome
 
     def _in_thread_iterate(self, response: Response, chunks: Iterator[Any]) -> Callable[[], None]:
         """Iterate in one thread from first to last: generators hold things that belong to a thread.
@@ -298,6 +301,10 @@ class Call:
             self._client.when_writable(go)
         else:
             go()
+
+
+def _nothing() -> None:
+    """The outcome of a call that had expired before a thread was free."""
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

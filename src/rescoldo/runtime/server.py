@@ -12,7 +12,6 @@ import signal
 import socket
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.instance import Launch
@@ -34,7 +33,7 @@ PATIENCE = 3.0  # seconds a draining server waits for clients who neither send n
 class Server:
     """Serves `handler` on one listening socket. Implements calls.Host."""
 
-    def __init__(self, launch: Launch, handler: Handler, root: Path, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, launch: Launch, handler: Handler, root: str, loop: asyncio.AbstractEventLoop) -> None:
         self.launch = launch
         self.function = launch.function.encode()
         self.handler = handler

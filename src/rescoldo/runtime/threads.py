@@ -12,15 +12,16 @@ from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 
-Job = Callable[[], None]
+Callback = Callable[[], None]
+Job = Callable[[], Callback]
 
 
 class Threads:
     """Runs jobs in at most `limit` threads; `submit` and `_run_posted` belong to the loop's thread.
 
-    A job never raises. It speaks to the loop with `post` alone. Whoever posts appends first and looks at the
-    flag afterwards, and the loop clears the flag first and empties the queue afterwards: nothing is missed,
-    and many jobs that end together wake the loop once.
+    A job never raises. What it returns is called on the loop; before that it speaks to the loop with `post`
+    alone. Whoever posts appends first and looks at the flag afterwards, and the loop clears the flag first
+    and empties the queue afterwards: nothing is missed, and jobs that end together wake the loop once.
     """
 
     __slots__ = ("_count", "_jobs", "_limit", "_loop", "_outstanding", "_posted", "_waking")
@@ -29,7 +30,7 @@ class Threads:
         self._loop = loop
         self._limit = limit
         self._jobs: SimpleQueue[Job] = SimpleQueue()
-        self._posted: deque[Job] = deque()
+        self._posted: deque[tuple[Callback, int]] = deque()  # and how many jobs end with it
         self._waking = False
         self._count = 0  # threads started
         self._outstanding = 0  # jobs submitted and not ended
@@ -42,9 +43,9 @@ class Threads:
             threading.Thread(target=self._work, name=f"handler-{self._count}", daemon=True).start()
         self._jobs.put(job)
 
-    def post(self, callback: Job) -> None:
+    def post(self, callback: Callback, ended: int = 0) -> None:
         """Have the loop call `callback`; for use in a job."""
-        self._posted.append(callback)
+        self._posted.append((callback, ended))
         if not self._waking:
             self._waking = True
             self._loop.call_soon_threadsafe(self._run_posted)
@@ -52,14 +53,12 @@ class Threads:
     def _run_posted(self) -> None:
         self._waking = False
         while self._posted:
-            self._posted.popleft()()
+            callback, ended = self._posted.popleft()
+            self._outstanding -= ended
+            callback()
 
     def _work(self) -> None:
         while True:
             job = self._jobs.get()
-            job()
+            self.post(job(), 1)
             del job  # or the last call's request lives until the next
-            self.post(self._ended)
-
-    def _ended(self) -> None:
-        self._outstanding -= 1
