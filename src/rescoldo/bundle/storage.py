@@ -36,7 +36,7 @@ class Received:
 
 
 class BundleStorage:
-    """Bundles below `root`, uploads in `uploads`; with `own_gids` (root) each has a group that may read it."""
+    """Bundles below `root`, uploads in `uploads`; with `own_gids` (root) each has a group that reads it."""
 
     def __init__(self, root: Path, uploads: Path, own_gids: bool) -> None:
         self._root = root
@@ -113,6 +113,10 @@ class BundleStorage:
         folder = self.path(digest)
         if self._own_gids:
             await asyncio.to_thread(_own, folder, gid)
+
+    def group(self, digest: str) -> int:
+        """The group that may read the bundle; 0 without own_gids. Raises NotFound."""
+        return self.path(digest).stat().st_gid if self._own_gids else 0
 
     async def remove(self, digest: str) -> None:
         """Remove a bundle; an unknown one is no error. Raises StoreError."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rescoldo import __version__, isolation
+from rescoldo import __version__
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control import metrics
 from rescoldo.control.entry import Entry
@@ -20,6 +20,7 @@ from rescoldo.control.processes import CpuSampler, platform_processes
 from rescoldo.control.tasks import Tasks
 from rescoldo.control.waker import Waker
 from rescoldo.edge.protocol import Edge
+from rescoldo.isolation.identity import level
 from rescoldo.model.errors import Conflict, EdgeUnavailable, InvalidInput, NotFound, UnknownImage
 from rescoldo.model.function import (
     MAX_REPLICAS,
@@ -226,7 +227,7 @@ class Controller:
             "version": __version__,
             "arch": machine.machine(),
             "python": machine.python_version(),
-            "isolation": isolation.level(),
+            "isolation": level(),
             "data": self._settings.data,
             "gateway": self._settings.gateway,
             "metrics": self._settings.metrics,

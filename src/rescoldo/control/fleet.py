@@ -110,40 +110,29 @@ class Fleet:
 
     async def _launch(self, awake: Awake) -> None:
         """Start one instance more in an awake function's slot; waits out a restart of node or edge."""
+        deadline = _now() + awake.policy.ready_timeout
+        while True:
+            try:
+                return await self._launch_once(awake)
+            except (NodeUnavailable, EdgeUnavailable):
+                # what was asked may have happened all the same: try with another instance, drop this one
+                if _now() > deadline:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _launch_once(self, awake: Awake) -> None:
         launch = self._new_launch(awake)
-        server = LiveServer(
-            awake.slot, launch.instance, self._node.socket_path(launch.instance), awake.policy.concurrency
-        )
-        deadline = _now() + launch.ready_timeout
+        path = self._node.socket_path(launch.instance)
+        server = LiveServer(awake.slot, launch.instance, path, awake.policy.concurrency)
         self.live[server.instance] = server
-        adding = asyncio.create_task(self._add_server(server, deadline))
+        adding = asyncio.create_task(self._edge.add_server(server))
         try:
-            await self._start_instance(launch, deadline)
+            await self._node.start(launch)
             await adding
         except BaseException:
             self._tasks.spawn(f"discard {server.instance}", self._discard(server, adding))
             raise
         awake.servers[server.instance] = server
-
-    async def _start_instance(self, launch: Launch, deadline: float) -> None:
-        while True:
-            try:
-                await self._node.start(launch)
-                return
-            except NodeUnavailable:
-                if _now() > deadline:
-                    raise
-                await asyncio.sleep(RETRY_SECONDS)
-
-    async def _add_server(self, server: LiveServer, deadline: float) -> None:
-        while True:
-            try:
-                await self._edge.add_server(server)
-                return
-            except EdgeUnavailable:
-                if _now() > deadline:
-                    raise
-                await asyncio.sleep(RETRY_SECONDS)
 
     def _new_launch(self, awake: Awake) -> Launch:
         function, policy = awake.function, awake.policy

@@ -98,6 +98,19 @@ class Value:
     def text_table(self) -> dict[str, str]:
         return {key: value.text() for key, value in self.table().items()}
 
+    def plain(self) -> Any:
+        """The value as dicts, lists and text, for a file that is kept and written back."""
+        if isinstance(self.node, yaml.MappingNode):
+            return self.plain_table()
+        return (
+            [item.plain() for item in self.items()]
+            if isinstance(self.node, yaml.SequenceNode)
+            else self.text()
+        )
+
+    def plain_table(self) -> dict[str, Any]:
+        return {key: value.plain() for key, value in self.table().items()}
+
     def only(self, allowed: tuple[str, ...]) -> dict[str, Value]:
         """`table()`, whose keys must all be in `allowed`."""
         table = self.table()

@@ -76,18 +76,18 @@ class Child:
         loop.add_reader(pidfd, child._exited, pidfd)
         return child
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: int) -> None:
         if not self.ended.is_set():
             self.process.send_signal(number)
 
-    async def stop(self, number: signal.Signals, grace: float) -> None:
+    async def stop(self, number: int, grace: float) -> None:
         """Ask it to end; kill it after `grace` seconds."""
-        self.signal(number)
+        self.send(number)
         try:
             await asyncio.wait_for(self.ended.wait(), grace)
         except TimeoutError:
             log.warning("%s did not end within %g s and is killed", self.program.name, grace)
-            self.signal(signal.SIGKILL)
+            self.send(signal.SIGKILL)
             await self.ended.wait()
 
     def _exited(self, pidfd: int) -> None:

@@ -32,9 +32,11 @@ from rescoldo.control.waker import MAX_LINE, Waker
 from rescoldo.edge.accesslog import read_calls
 from rescoldo.edge.config import slot_count, slot_names
 from rescoldo.edge.haproxy import HaproxyEdge
+from rescoldo.isolation.identity import level
 from rescoldo.model.errors import InvalidInput, RescoldoError, StoreError
 from rescoldo.model.settings import Settings
 from rescoldo.node.client import NodeClient
+from rescoldo.node.protocol import Exit
 from rescoldo.store.sqlite import SqliteStore
 from rescoldo.supervisor.sockets import inherited
 
@@ -64,23 +66,26 @@ async def run(settings: Settings) -> None:
     controller = Controller(settings, store, storage, node, edge, fleet, recorder, waker, tasks)
     adoption = Adoption(fleet, node, edge, slots, tasks)
 
-    async def edge_restarted() -> None:
+    async def synchronise_edge() -> None:
         await adoption.synchronise()
         growth.finish()
+
+    def edge_restarted() -> None:
+        tasks.spawn("synchronise edge", synchronise_edge())
+
+    def instance_lost(exit: Exit) -> None:
+        tasks.spawn(f"lost {exit.instance}", fleet.lost(exit))
+
+    def node_restarted() -> None:
+        tasks.spawn("check instances", adoption.check_instances())
 
     await controller.load()
     calls = await asyncio.start_unix_server(
         lambda r, w: read_calls(r, w, recorder.record), sock=inherited("log"), limit=2**20
     )
     await adoption.adopt()
-    tasks.spawn("watch edge", edge.watch(lambda: tasks.spawn("synchronise edge", edge_restarted())))
-    tasks.spawn(
-        "watch node",
-        node.watch(
-            lambda exit: tasks.spawn(f"lost {exit.instance}", fleet.lost(exit)),
-            lambda: tasks.spawn("check instances", adoption.check_instances()),
-        ),
-    )
+    tasks.spawn("watch edge", edge.watch(edge_restarted))
+    tasks.spawn("watch node", node.watch(instance_lost, node_restarted))
     tasks.spawn("sleeper", sleeper.run())
     tasks.spawn("recorder", recorder.run())
     await controller.keep_floors()
@@ -101,6 +106,7 @@ async def run(settings: Settings) -> None:
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     settings = Settings.load(Path(sys.argv[1]))
+    level()  # it forks to find out: now, before there are threads
     try:
         uvloop.run(run(settings))
     except (StoreError, InvalidInput) as error:

@@ -51,7 +51,9 @@ class Supervisor:
         owned = {"wake": wake, "api": api, "log": calls}
         self._programs = (
             Program("edge", self._edge_command, process.environment(self._haproxy), (), _worth_showing),
-            Program("node", lambda: _python("rescoldo.node.main", run), {"RESCOLDO_LISTEN_FD": str(node.fileno())}, (node,)),
+            Program(
+                "node", lambda: _python("rescoldo.node.main", run), {"RESCOLDO_LISTEN_FD": str(node.fileno())}, (node,)
+            ),
             Program(
                 "controller", lambda: _python("rescoldo.supervisor.controller", run), handed_over(owned),
                 tuple(owned.values()),

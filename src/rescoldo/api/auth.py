@@ -1,0 +1,52 @@
+"""HTTP basic authentication in front of every route that is not open."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rescoldo.api.credentials import Credentials
+
+# The edge denies /-/ on the public port; functions carry their own authentication.
+OPEN_PATHS = frozenset({"/", "/healthz", "/-/metrics"})
+OPEN_PREFIXES = ("/async-function/",)
+REALM = "Restricted"
+
+
+class BasicAuth:
+    """Answers 401 before the request's body is read, unless the path is open or the credentials are right."""
+
+    def __init__(self, app: ASGIApp, credentials: Credentials) -> None:
+        self._app = app
+        self._expected = f"{credentials.user}:{credentials.password}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_open(scope["path"]) or self._is_known(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        response = PlainTextResponse(
+            "unauthorized: send the gateway's user and password\n",
+            401,
+            {"WWW-Authenticate": f'Basic realm="{REALM}"'},
+        )
+        await response(scope, receive, send)
+
+    def _is_known(self, headers: Headers) -> bool:
+        scheme, _, value = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "basic":
+            return False
+        try:
+            given = base64.b64decode(value.strip(), validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        return hmac.compare_digest(given, self._expected)
+
+
+def is_open(path: str) -> bool:
+    """Whether `path` is served without credentials; everything unknown is not."""
+    return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)

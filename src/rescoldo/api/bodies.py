@@ -1,0 +1,172 @@
+"""JSON bodies, in and out: the forms of contracts/openfaas.md.
+
+Bodies are read here and not by FastAPI: clients send JSON under any content type (curl -d, Go's default),
+the size must be bounded while reading, and errors are text.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+from starlette.requests import Request
+
+from rescoldo.api.errors import describe
+from rescoldo.model.errors import InvalidInput, TooLarge
+from rescoldo.model.function import FunctionSpec, FunctionStatus, spec_to_json
+from rescoldo.model.names import DEFAULT_NAMESPACE
+
+MAX_BODY = 2**20  # bytes of a JSON body
+
+Model = TypeVar("Model", bound=BaseModel)
+
+# Go's encoders send null for an empty map, list or text
+Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+Table = Annotated[dict[str, str], BeforeValidator(lambda value: {} if value is None else value)]
+Texts = Annotated[list[str], BeforeValidator(lambda value: [] if value is None else value)]
+Flag = Annotated[bool, BeforeValidator(lambda value: False if value is None else value)]
+
+
+class Body(BaseModel):
+    """A JSON object whose unknown fields are ignored, as Go's decoder does."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+class FunctionDeployment(Body):
+    """What POST and PUT /system/functions take. `registryAuth` and `network` are ignored."""
+
+    service: str
+    image: str
+    namespace: Text = ""
+    env_process: Text = ""
+    env_vars: Table = Field(default_factory=dict)
+    labels: Table = Field(default_factory=dict)
+    annotations: Table = Field(default_factory=dict)
+    constraints: Texts = Field(default_factory=list)
+    secrets: Texts = Field(default_factory=list)
+    limits: Table = Field(default_factory=dict)
+    requests: Table = Field(default_factory=dict)
+    read_only_root_filesystem: Flag = False
+
+    def to_spec(self) -> FunctionSpec:
+        return FunctionSpec(
+            name=self.service,
+            image=self.image,
+            namespace=self.namespace or DEFAULT_NAMESPACE,
+            env_process=self.env_process,
+            env_vars=self.env_vars,
+            labels=self.labels,
+            annotations=self.annotations,
+            constraints=tuple(self.constraints),
+            secrets=tuple(self.secrets),
+            limits=self.limits,
+            requests=self.requests,
+            read_only_root_filesystem=self.read_only_root_filesystem,
+        )
+
+
+class DeleteFunction(Body):
+    """What DELETE /system/functions takes."""
+
+    function_name: str
+    namespace: Text = ""
+
+
+class ScaleFunction(Body):
+    """What POST /system/scale-function/NAME takes; the name in the path decides."""
+
+    service_name: Text = ""
+    replicas: int = Field(ge=0)
+    namespace: Text = ""
+
+
+class NamespaceBody(Body):
+    """A namespace as it is created, updated and read."""
+
+    name: Text = ""
+    labels: Table = Field(default_factory=dict)
+    annotations: Table = Field(default_factory=dict)
+
+
+class FunctionUsage(Body):
+    """What a function's instances use now."""
+
+    cpu: float  # millicores
+    total_memory_bytes: float
+
+
+class FunctionStatusBody(Body):
+    """A function as GET answers it (for OpenAPI; `status_to_json` makes it)."""
+
+    name: str
+    image: str
+    namespace: str
+    env_process: str
+    env_vars: dict[str, str]
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    constraints: list[str]
+    secrets: list[str]
+    limits: dict[str, str]
+    requests: dict[str, str]
+    read_only_root_filesystem: bool
+    invocation_count: int
+    replicas: int
+    available_replicas: int
+    created_at: datetime
+    usage: FunctionUsage | None = None
+
+
+class BundleBody(Body):
+    """An image name and the bundle it means."""
+
+    image: str
+    digest: str
+    size: int  # bytes of the upload
+    created_at: datetime
+
+
+async def read_body(request: Request, model: type[Model], *, optional: bool = False) -> Model:
+    """Read the request's JSON body as `model`; with `optional` an empty one is {}.
+
+    Raises InvalidInput with the place of the error, TooLarge above MAX_BODY bytes.
+    """
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY:
+            raise TooLarge(f"the request body is larger than the {MAX_BODY} bytes allowed")
+    try:
+        return model.model_validate_json(bytes(data) or (b"{}" if optional else b""))
+    except ValidationError as error:
+        raise InvalidInput(f"the request body is not valid: {describe(error)}") from error
+
+
+def takes(model: type[BaseModel]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that calls `read_body(request, model)`."""
+    schema = model.model_json_schema(by_alias=True)
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def rfc3339(seconds: float) -> str:
+    """Unix seconds as RFC 3339 in UTC: 0 is 1970-01-01T00:00:00Z; microseconds where there are any."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def status_to_json(status: FunctionStatus) -> dict[str, Any]:
+    """The FunctionStatus object of the contract, with the label and annotation the provider adds."""
+    spec = status.function.spec
+    body = spec_to_json(spec)
+    body["name"] = body.pop("service")
+    body["labels"] = {**spec.labels, "faas_function": spec.name}
+    body["annotations"] = {"prometheus.io.scrape": "false", **spec.annotations}
+    body["invocationCount"] = status.invocations
+    body["replicas"] = status.replicas
+    body["availableReplicas"] = status.available
+    body["createdAt"] = rfc3339(int(status.function.created_at))
+    if status.cpu is not None or status.memory is not None:
+        body["usage"] = {"cpu": status.cpu or 0, "totalMemoryBytes": status.memory or 0}
+    return body

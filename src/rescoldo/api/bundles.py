@@ -1,0 +1,72 @@
+"""/system/bundles: where `rescoldo push` and `rescoldo up` send what they built. Not an OpenFaaS route."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from rescoldo.api.bodies import BundleBody, rfc3339
+from rescoldo.control.platform import Platform
+from rescoldo.model.errors import InvalidInput, TooLarge
+from rescoldo.store.protocol import Bundle
+
+DIGEST_HEADER = "x-rescoldo-digest"
+UPLOAD = {
+    "requestBody": {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+def bundles_router(platform: Platform, max_upload: int) -> APIRouter:
+    """Routes that upload, tag and list bundles; `max_upload` is in bytes."""
+    router = APIRouter()
+
+    @router.get("/system/bundles", responses={200: {"model": list[BundleBody]}})
+    async def list_bundles(image: str = "") -> Response:
+        return JSONResponse([_to_json(bundle) for bundle in await platform.bundles(image or None)])
+
+    @router.post(
+        "/system/bundles", status_code=201, openapi_extra=UPLOAD, responses={201: {"model": BundleBody}}
+    )
+    async def add_bundle(request: Request, image: str, digest: str = "") -> Response:
+        """Upload a bundle as `image` (201), or with `digest` and no body tag one that is here (200, 404)."""
+        if not image:
+            raise InvalidInput("query: image: name the image that the upload is")
+        expected = digest or request.headers.get(DIGEST_HEADER, "")
+        if digest and _has_no_body(request):
+            return JSONResponse(_to_json(await platform.tag_bundle(image, digest)))
+        _check_length(request, max_upload)
+        bundle = await platform.add_bundle(image, _chunks(request), expected or None)
+        return JSONResponse(_to_json(bundle), 201)
+
+    return router
+
+
+def _has_no_body(request: Request) -> bool:
+    headers = request.headers
+    return "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
+
+
+def _check_length(request: Request, max_upload: int) -> None:
+    """Refuse by the announced length, so that nothing is sent in vain; the platform counts what arrives."""
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > max_upload:
+        raise TooLarge(f"the upload of {length} bytes is larger than the {max_upload} bytes allowed")
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    async for chunk in request.stream():
+        if chunk:
+            yield chunk
+
+
+def _to_json(bundle: Bundle) -> dict[str, Any]:
+    return {
+        "image": bundle.image,
+        "digest": bundle.digest,
+        "size": bundle.size,
+        "createdAt": rfc3339(bundle.created_at),
+    }

@@ -1,0 +1,78 @@
+"""The gateway's user and password: two files, as OpenFaaS's clients and installers expect them.
+
+Source: contracts/openfaas.md, "Auth". Neither value may be logged or shown by repr.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rescoldo.model.errors import InvalidInput, StoreError
+
+USER_FILE = "basic-auth-user"
+PASSWORD_FILE = "basic-auth-password"
+DEFAULT_USER = "admin"
+PASSWORD_BYTES = 32  # of randomness: 43 url-safe characters
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What HTTP basic authentication asks for."""
+
+    user: str = field(repr=False)
+    password: str = field(repr=False)
+
+
+def load_or_create(secrets_dir: Path) -> Credentials:
+    """Read the credentials in `secrets_dir`; make both files (0600, in a folder 0700) when neither exists.
+
+    Raises InvalidInput when one is missing, empty or not text, StoreError when they cannot be read or
+    written.
+    """
+    user, password = secrets_dir / USER_FILE, secrets_dir / PASSWORD_FILE
+    try:
+        if not user.exists() and not password.exists():
+            secrets_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            secrets_dir.chmod(0o700)
+            _write_together({password: secrets.token_urlsafe(PASSWORD_BYTES), user: DEFAULT_USER})
+        return Credentials(_read(user), _read(password))
+    except OSError as error:
+        raise StoreError(f"credentials in {secrets_dir}: {error.strerror}: check owner and mode") from error
+
+
+def _read(path: Path) -> str:
+    remedy = "write it, or remove both files to have new ones made"
+    try:
+        # an editor or `echo` leaves a newline that nobody types
+        text = path.read_text(encoding="utf-8").strip("\r\n")
+    except FileNotFoundError as error:
+        raise InvalidInput(f"{path} is missing: {remedy}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is not UTF-8 text: {remedy}") from error
+    if not text.strip():
+        raise InvalidInput(f"{path} is empty: {remedy}")
+    if path.name == USER_FILE and ":" in text:
+        raise InvalidInput(f"{path}: a user name cannot hold ':' (RFC 7617)")
+    return text
+
+
+def _write_together(texts: dict[Path, str]) -> None:
+    """Write all files beside their places first, so that a full disk leaves none of them."""
+    ready: dict[Path, Path] = {}
+    try:
+        for path, text in texts.items():
+            fd, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
+            ready[path] = Path(name)
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, partial in ready.items():
+            partial.replace(path)
+    finally:
+        for partial in ready.values():
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,51 @@
+"""Errors as plain text: faas-cli prints the body of a refusal as it is."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+
+from rescoldo.model.errors import Busy, RescoldoError
+
+log = logging.getLogger(__name__)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error of `app` with its message as text/plain."""
+
+    @app.exception_handler(RescoldoError)
+    async def ours(request: Request, error: RescoldoError) -> PlainTextResponse:
+        headers = {}
+        if isinstance(error, Busy):
+            headers["Retry-After"] = str(math.ceil(error.retry_after))
+        if error.status >= 500 and not isinstance(error, Busy):
+            log.warning("%s %s: %s", request.method, request.url.path, error.message)
+        return PlainTextResponse(error.message, error.status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def bad_query(request: Request, error: RequestValidationError) -> PlainTextResponse:
+        places = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        return PlainTextResponse("; ".join(places), 400)
+
+    @app.exception_handler(HTTPException)
+    async def no_route(request: Request, error: HTTPException) -> PlainTextResponse:
+        text = f"{error.detail}: {request.method} {request.url.path}"
+        return PlainTextResponse(text, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> PlainTextResponse:
+        # Starlette raises it again behind this answer, and uvicorn logs it with its traceback
+        return PlainTextResponse("internal error: see the log of `rescoldo serve`", 500)
+
+
+def describe(error: ValidationError) -> str:
+    """One line for all that is wrong with a body; never the values, which may be secret."""
+    found = error.errors(include_url=False, include_input=False)
+    return "; ".join(": ".join(filter(None, [".".join(map(str, e["loc"])), e["msg"]])) for e in found)

@@ -1,0 +1,125 @@
+"""/system/logs: a function's lines as newline-delimited JSON, each sent as soon as it is known."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from rescoldo.api.bodies import rfc3339
+from rescoldo.api.functions import reference
+from rescoldo.control.platform import Platform
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.instance import LogLine
+from rescoldo.model.names import FunctionId, split_id
+from rescoldo.model.units import parse_duration
+
+DEFAULT_SINCE = 300.0  # seconds back, when neither `since` nor `tail` is asked for
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")  # what Go's ParseBool takes
+_FALSE = ("", "0", "f", "F", "false", "FALSE", "False")
+
+
+class BadLogQuery(InvalidInput):
+    """The query of /system/logs is not valid."""
+
+    status = 422
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """What a client asked /system/logs for."""
+
+    function: FunctionId
+    instance: str  # "" is all
+    tail: int | None  # lines; None is all
+    since: float | None  # Unix seconds
+    follow: bool
+
+
+def logs_router(platform: Platform) -> APIRouter:
+    """The route that reads and follows logs."""
+    router = APIRouter()
+    names = ("name", "namespace", "instance", "tail", "since", "follow")
+    parameters = [
+        {"name": name, "in": "query", "required": name == "name", "schema": {"type": "string"}}
+        for name in names
+    ]
+
+    @router.get("/system/logs", openapi_extra={"parameters": parameters})
+    async def logs(request: Request) -> Response:
+        query = parse_log_query(request.query_params, time.time())
+        lines = await platform.logs(
+            query.function, tail=query.tail, since=query.since, follow=query.follow, instance=query.instance
+        )
+        # X-Accel-Buffering: proxies between us and the client must not gather lines
+        headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
+        return StreamingResponse(_encode(lines), media_type="application/x-ndjson", headers=headers)
+
+    return router
+
+
+def parse_log_query(query: Mapping[str, str], now: float) -> LogQuery:
+    """Read the query of /system/logs; `now` is in Unix seconds. Raises BadLogQuery (422)."""
+    try:
+        function = reference(query.get("name", ""), query.get("namespace", ""))
+        tail = _tail(query.get("tail", ""))
+        since = _since(query.get("since", ""), now)
+    except InvalidInput as error:
+        raise BadLogQuery(error.message) from error
+    if "tail" not in query and since is None:
+        since = now - DEFAULT_SINCE
+    follow = query.get("follow", "")
+    if follow not in _TRUE and follow not in _FALSE:
+        raise BadLogQuery(f"follow: {follow[:80]!r} is not allowed; use true or false")
+    return LogQuery(function, query.get("instance", ""), tail, since, follow in _TRUE)
+
+
+def _tail(text: str) -> int | None:
+    """A count of lines; none, 0 and -1 mean all."""
+    if text in ("", "-1"):
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidInput(f"tail: {text[:80]!r} is not allowed; use a number of lines")
+    return int(text) or None
+
+
+def _since(text: str, now: float) -> float | None:
+    """RFC 3339, or how long ago."""
+    if not text:
+        return None
+    try:
+        # an unescaped + of a time zone arrives as a space
+        moment = datetime.fromisoformat(text.replace(" ", "+"))
+        if moment.tzinfo is not None:
+            return moment.timestamp()
+    except (ValueError, OverflowError):
+        try:
+            return now - parse_duration(text, "since")
+        except InvalidInput:
+            pass  # said below, with both forms
+    raise InvalidInput(
+        f"since: {text[:80]!r} is not allowed; use a time such as 2026-01-31T12:00:00Z or a duration such as 10m"
+    )
+
+
+async def _encode(lines: AsyncIterator[LogLine]) -> AsyncIterator[bytes]:
+    try:
+        async for line in lines:
+            name, namespace = split_id(line.function)
+            body = {
+                "name": name,
+                "namespace": namespace,
+                "instance": line.instance,
+                "timestamp": rfc3339(line.timestamp),
+                "text": line.text,
+            }
+            yield json.dumps(body).encode() + b"\n"
+    finally:
+        if isinstance(lines, AsyncGenerator):  # the client left: stop following at once
+            await lines.aclose()

@@ -1,0 +1,63 @@
+"""/system/namespaces and /system/namespace."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from rescoldo.api.bodies import NamespaceBody, read_body, takes
+from rescoldo.control.platform import Platform
+from rescoldo.model.errors import InvalidInput
+from rescoldo.store.protocol import Namespace
+
+
+def namespaces_router(platform: Platform) -> APIRouter:
+    """Routes that create, list, change and remove namespaces."""
+    router = APIRouter()
+
+    @router.get("/system/namespaces", responses={200: {"model": list[str]}})
+    async def list_namespaces() -> Response:
+        return JSONResponse(await platform.namespaces())
+
+    # go-sdk, and so faas-cli, posts here with the name in the body alone
+    @router.post("/system/namespace/", status_code=201, openapi_extra=takes(NamespaceBody))
+    async def create_by_body(request: Request) -> Response:
+        body = await read_body(request, NamespaceBody)
+        await platform.save_namespace(_named(body, body.name), must_exist=False)
+        return Response(status_code=201)
+
+    @router.post("/system/namespace/{name}", status_code=201, openapi_extra=takes(NamespaceBody))
+    async def create(request: Request, name: str) -> Response:
+        body = await read_body(request, NamespaceBody, optional=True)
+        await platform.save_namespace(_named(body, name), must_exist=False)
+        return Response(status_code=201)
+
+    @router.put("/system/namespace/{name}", status_code=202, openapi_extra=takes(NamespaceBody))
+    async def update(request: Request, name: str) -> Response:
+        body = await read_body(request, NamespaceBody)
+        await platform.save_namespace(_named(body, name), must_exist=True)
+        return Response(status_code=202)
+
+    @router.get("/system/namespace/{name}", responses={200: {"model": NamespaceBody}})
+    async def read(name: str) -> Response:
+        found = await platform.namespace(name)
+        return JSONResponse(
+            {"name": found.name, "labels": dict(found.labels), "annotations": dict(found.annotations)}
+        )
+
+    # the body that faas-cli sends says nothing the path does not
+    @router.delete("/system/namespace/{name}", status_code=202)
+    async def remove(name: str) -> Response:
+        await platform.delete_namespace(name)
+        return Response(status_code=202)
+
+    return router
+
+
+def _named(body: NamespaceBody, name: str) -> Namespace:
+    if not name:
+        raise InvalidInput("the request body is not valid: name: a namespace needs a name")
+    if body.name not in ("", name):
+        raise InvalidInput(f"the path names namespace {name[:80]!r} and the body {body.name[:80]!r}")
+    return Namespace(name, body.labels, body.annotations)

@@ -1,0 +1,69 @@
+"""What the gateway says of itself, and the routes that do not exist yet."""
+
+from __future__ import annotations
+
+import platform as machine
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+
+from rescoldo import __version__
+from rescoldo.control.platform import Platform
+from rescoldo.model.errors import NotBuilt
+
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+VERSION = {"release": __version__, "sha": "", "commit_message": ""}
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+def system_router(platform: Platform) -> APIRouter:
+    """Routes about the platform as a whole."""
+    router = APIRouter()
+
+    @router.get("/")
+    async def home() -> Response:
+        return RedirectResponse("/ui/", 307)
+
+    @router.get("/ui/")
+    async def ui() -> Response:
+        text = f"rescoldo {__version__} is running.\nSee its functions with `rescoldo list`, its state with"
+        return PlainTextResponse(text + " `rescoldo status`, its metrics at /metrics.\n")
+
+    @router.api_route("/healthz", methods=["GET", "HEAD"])
+    async def healthz() -> Response:
+        return PlainTextResponse("OK")
+
+    @router.get("/system/info")
+    async def info() -> Response:
+        provider = {"provider": "rescoldo", "orchestration": "processes", "version": VERSION}
+        return JSONResponse({"provider": provider, "version": VERSION, "arch": machine.machine()})
+
+    @router.get("/system/status")
+    async def status() -> Response:
+        return JSONResponse(dict(platform.status()))
+
+    @router.get("/metrics")
+    @router.get("/-/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(platform.metrics(), media_type=PROMETHEUS)
+
+    return router
+
+
+def not_built_router() -> APIRouter:
+    """Routes of the contract that answer 501, so that nobody takes their 404 for a missing function."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.api_route("/async-function/{path:path}", methods=METHODS)
+    async def asynchronous(path: str) -> Response:
+        raise NotBuilt("asynchronous calls do not exist yet in rescoldo: call /function/ instead")
+
+    @router.api_route("/system/secrets", methods=METHODS)
+    async def secrets() -> Response:
+        raise NotBuilt("secrets do not exist yet in rescoldo: use environment variables meanwhile")
+
+    @router.api_route("/system/alert", methods=METHODS)
+    async def alert() -> Response:
+        raise NotBuilt("rescoldo scales by itself and takes no alerts")
+
+    return router

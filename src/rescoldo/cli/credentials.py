@@ -1,0 +1,110 @@
+"""Passwords of gateways: faas-cli's ~/.openfaas/config.yml, so that both tools share it, and those of the
+platform on this machine."""
+
+from __future__ import annotations
+
+import base64
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rescoldo.model.errors import RescoldoError
+from rescoldo.model.settings import Settings, default_data_dir, run_dir_for
+from rescoldo.stack.document import Document, Value, dump, parse
+from rescoldo.stack.source import read_source
+
+
+def config_file() -> Path:
+    """Where faas-cli keeps what it knows of gateways."""
+    return Path.home() / ".openfaas" / "config.yml"
+
+
+def authorization(gateway: str, token: str, data: Path | None) -> str:
+    """The Authorization header for `gateway`, empty when nothing is known.
+
+    A token given on the command line comes first, then what was saved, then the local platform's own
+    password, which never leaves this machine.
+    """
+    if token:
+        return f"Bearer {token}"
+    for auth in _entries():
+        if _same(auth.get("gateway"), gateway) and auth.get("token"):
+            return f"{'Bearer' if auth.get('auth') == 'oauth2' else 'Basic'} {auth['token']}"
+    return _local(data) if is_loopback(gateway) else ""
+
+
+def is_loopback(url: str) -> bool:
+    """Does `url` name this machine and no other?"""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def basic(user: str, password: str) -> str:
+    """user and password as HTTP's Basic scheme writes them."""
+    return base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def save(gateway: str, user: str, password: str) -> None:
+    """Keep the password of `gateway`, readable by this user alone."""
+    entries = [auth for auth in _entries() if not _same(auth.get("gateway"), gateway)]
+    entries.append({"gateway": gateway, "auth": "basic", "token": basic(user, password)})
+    _write(entries)
+
+
+def forget(gateway: str) -> bool:
+    """Remove the password of `gateway`; False when none was kept."""
+    entries = _entries()
+    kept = [auth for auth in entries if not _same(auth.get("gateway"), gateway)]
+    if len(kept) == len(entries):
+        return False
+    _write(kept)
+    return True
+
+
+def _same(one: object, other: str) -> bool:
+    return isinstance(one, str) and one.rstrip("/").lower() == other.rstrip("/").lower()
+
+
+def _root() -> Value | None:
+    if not config_file().is_file():
+        return None
+    source = read_source(str(config_file()))
+    return parse(source.text, Document(source.name))
+
+
+def _entries() -> list[dict[str, Any]]:
+    root = _root()
+    auths = root.table().get("auths") if root else None
+    return [item.plain_table() for item in auths.items()] if auths else []
+
+
+def _write(entries: list[dict[str, Any]]) -> None:
+    root = _root()
+    file = config_file()
+    text = dump((root.plain_table() if root else {}) | {"auths": entries})
+    partial = file.with_name(f".config.yml.{os.getpid()}")
+    try:
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as out:
+            out.write(text)
+        partial.replace(file)
+    except OSError as error:
+        raise RescoldoError(f"{file}: cannot be written: {error.strerror}") from error
+
+
+def _local(data: Path | None) -> str:
+    place = (data or default_data_dir()).absolute()
+    secrets = Settings(data=str(place), run=str(run_dir_for(place))).secrets
+    try:
+        user, password = (
+            (secrets / name).read_text().strip() for name in ("basic-auth-user", "basic-auth-password")
+        )
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return f"Basic {basic(user, password)}"

@@ -1,0 +1,93 @@
+"""Uploading bundles and deploying functions, the requests faas-cli makes (contracts/faas-cli.md)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rescoldo.cli.gateway import Gateway
+from rescoldo.cli.output import human_size, upload_bar
+from rescoldo.model.errors import NotFound, RescoldoError
+from rescoldo.model.function import FunctionSpec, spec_to_json
+from rescoldo.model.names import DEFAULT_NAMESPACE
+
+_CHUNK = 256 * 1024
+
+
+def upload(gateway: Gateway, image: str, path: Path, say: Callable[[str], None]) -> str:
+    """Let `image` mean the bundle at `path` on the gateway; send it only where it is not there yet.
+
+    Returns its digest. Raises RescoldoError.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        gateway.system("POST", "/system/bundles", params={"image": image, "digest": digest})
+        say(f"{image} is there already ({digest[:12]})")
+        return digest
+    except NotFound:
+        size = path.stat().st_size
+    with upload_bar(f"Uploading {image}", size) as advance:
+        answer = gateway.system(
+            "POST",
+            "/system/bundles",
+            params={"image": image},
+            content=_chunks(path, advance),
+            headers={
+                "Content-Type": "application/gzip",
+                "Content-Length": str(size),
+                "X-Rescoldo-Digest": digest,
+            },
+        ).json()
+    if answer.get("digest") != digest:
+        raise RescoldoError(f"{image}: the gateway stored something else ({answer.get('digest')!r})")
+    say(f"uploaded {image}, {human_size(size)}")
+    return digest
+
+
+def _chunks(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+            advance(len(chunk))
+
+
+def deploy(gateway: Gateway, spec: FunctionSpec, *, update: bool, replace: bool) -> None:
+    """Deploy `spec`: PUT, and POST where it does not exist. Without `update` POST alone; with `replace` what
+    is deployed is removed first. Raises RescoldoError."""
+    body = deployment(spec)
+    if replace:
+        remove(gateway, spec.name, spec.namespace, missing_ok=True)
+    if update and not replace:
+        answer = gateway.system("PUT", "/system/functions", json=body, accept=(200, 201, 202, 404))
+        if answer.status_code != 404:
+            return
+    gateway.system("POST", "/system/functions", json=body)
+
+
+def remove(gateway: Gateway, name: str, namespace: str, *, missing_ok: bool = False) -> None:
+    """Remove a function. Raises NotFound unless `missing_ok`."""
+    body = {"functionName": name} | ({"namespace": namespace} if _is_named(namespace) else {})
+    accept = (200, 201, 202, 404) if missing_ok else (200, 201, 202)
+    gateway.system("DELETE", "/system/functions", json=body, accept=accept)
+
+
+def deployment(spec: FunctionSpec) -> dict[str, Any]:
+    """The FunctionDeployment object as faas-cli sends it: nothing that is empty, and no default namespace."""
+    full = spec_to_json(spec)
+    if not _is_named(spec.namespace):
+        del full["namespace"]
+    always = ("service", "image", "readOnlyRootFilesystem")
+    return {key: value for key, value in full.items() if value or key in always}
+
+
+def function_url(gateway: Gateway, spec: FunctionSpec) -> str:
+    """Where a deployed function is called."""
+    suffix = f".{spec.namespace}" if _is_named(spec.namespace) else ""
+    return f"{gateway.url}/function/{spec.name}{suffix}"
+
+
+def _is_named(namespace: str) -> bool:
+    return namespace not in ("", DEFAULT_NAMESPACE)

@@ -1,0 +1,160 @@
+"""The gateway's REST API as the command line needs it. The only module that imports httpx2."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx2
+
+from rescoldo import __version__
+from rescoldo.cli.credentials import authorization, is_loopback
+from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError
+
+DEFAULT_GATEWAY = "http://127.0.0.1:8080"
+CONNECT_TIMEOUT = 10.0  # seconds
+ANSWER_TIMEOUT = 120.0  # seconds for one answer of /system; functions may take as long as they like
+
+
+def choose_gateway(option: str, stack: str = "") -> str:
+    """--gateway, else $OPENFAAS_URL, else the stack file's, else the local default. Raises InvalidInput."""
+    url = (option or os.environ.get("OPENFAAS_URL", "") or stack or DEFAULT_GATEWAY).strip().rstrip("/")
+    if "://" not in url:
+        url = f"http://{url}"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInput(f"gateway {url!r} is not a URL; write for example {DEFAULT_GATEWAY}")
+    return url
+
+
+class Gateway:
+    """A connection to one gateway. Every method raises RescoldoError when it cannot be reached."""
+
+    def __init__(
+        self, url: str, *, token: str = "", tls_no_verify: bool = False, data: Path | None = None
+    ) -> None:
+        self.url = url
+        self._data = data
+        self._token = token
+        self._client = httpx2.Client(
+            base_url=url,
+            verify=not tls_no_verify,
+            # a proxy in the environment cannot reach this machine's loopback
+            trust_env=not is_loopback(url),
+            timeout=httpx2.Timeout(ANSWER_TIMEOUT, connect=CONNECT_TIMEOUT),
+            headers={"User-Agent": f"rescoldo/{__version__}"},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def answers(self) -> bool:
+        """Does /healthz say yes?"""
+        try:
+            return self._client.get("/healthz", timeout=CONNECT_TIMEOUT).status_code == 200
+        except httpx2.HTTPError:
+            return False
+
+    def system(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: object = None,
+        content: Any = None,
+        headers: Mapping[str, str] | None = None,
+        accept: tuple[int, ...] = (200, 201, 202),
+        header: str = "",
+    ) -> httpx2.Response:
+        """Call /system with the gateway's password (or the Authorization `header` given).
+
+        Raises NotFound for 404, RescoldoError for any other status that is not in `accept`.
+        """
+        with self._translated():
+            response = self._client.request(
+                method,
+                path,
+                params={key: value for key, value in (params or {}).items() if value},
+                json=json,
+                content=content,
+                headers={**self._authorized(header), **(headers or {})},
+            )
+        self._check(response, accept)
+        return response
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | list[tuple[str, str]] | None = None,
+    ) -> Iterator[httpx2.Response]:
+        """Any call whose answer is read as it comes, without a time limit, status or password."""
+        with (
+            self._translated(),
+            self._client.stream(
+                method,
+                path,
+                params=params,
+                content=content,
+                headers=headers,
+                timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT),
+            ) as response,
+        ):
+            yield response
+
+    @contextmanager
+    def system_stream(self, path: str, params: Mapping[str, Any]) -> Iterator[httpx2.Response]:
+        """GET below /system, read as it comes."""
+        wanted = {key: value for key, value in params.items() if value}
+        with self.stream("GET", path, params=wanted, headers=self._authorized("")) as response:
+            if response.status_code != 200:
+                response.read()
+            self._check(response, (200,))
+            yield response
+
+    def _authorized(self, header: str) -> dict[str, str]:
+        # asked each time: a local platform writes its password when it first starts
+        value = header or authorization(self.url, self._token, self._data)
+        return {"Authorization": value} if value else {}
+
+    def _check(self, response: httpx2.Response, accept: tuple[int, ...]) -> None:
+        status = response.status_code
+        if status in accept:
+            return
+        text = response.text.strip()
+        if status == 401:
+            raise RescoldoError(f"unauthorized access to {self.url}, run `rescoldo login`")
+        if status == 404:
+            raise NotFound(text or "no such thing")
+        raise RescoldoError(f"{self.url} answered {status}: {text or response.reason_phrase}")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx2.ConnectError as error:
+            remedy = (
+                "start one with `rescoldo serve` or `rescoldo up`"
+                if is_loopback(self.url)
+                else "check --gateway or $OPENFAAS_URL"
+            )
+            raise RescoldoError(f"no gateway answers at {self.url}; {remedy} ({error})") from error
+        except httpx2.HTTPError as error:
+            raise RescoldoError(f"{self.url}: {error or type(error).__name__}") from error
+        except httpx2.InvalidURL as error:
+            raise InvalidInput(f"{self.url}: {error}") from error

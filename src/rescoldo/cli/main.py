@@ -1,0 +1,125 @@
+"""The `rescoldo` command.
+
+Starts fast: a verb's module is imported when that verb runs, never for `--help`. Exit status: 0 success,
+1 it failed (the reason is on stderr), 2 the command line is wrong, 130 interrupted by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from rescoldo.model.errors import RescoldoError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+DEBUG = "RESCOLDO_DEBUG"
+
+# verb → (module below rescoldo.cli.verbs, what --help says of it)
+VERBS: dict[str, tuple[str, str]] = {
+    "up": ("up", "Build, upload and deploy; start a local platform if none runs."),
+    "down": ("local", "Stop the local platform."),
+    "serve": ("local", "Run the platform on this machine."),
+    "status": ("local", "Show the platform's processes and functions."),
+    "new": ("new", "Start a function: a handler folder and an entry in stack.yaml."),
+    "build": ("build", "Build bundles from stack.yaml or from flags."),
+    "deploy": ("deploy", "Deploy functions from stack.yaml or from flags."),
+    "remove": ("remove", "Remove functions."),
+    "list": ("functions", "List deployed functions."),
+    "describe": ("functions", "Show one function in full."),
+    "scale": ("functions", "Set how many instances a function has; 0 puts it to sleep."),
+    "ready": ("functions", "Wait until the gateway or a function is ready."),
+    "invoke": ("invoke", "Call a function with standard input as body."),
+    "logs": ("logs", "Show what a function prints."),
+    "login": ("access", "Save the password of a gateway."),
+    "logout": ("access", "Forget the password of a gateway."),
+    "template": ("template", "Templates that functions start from."),
+    "version": ("version", "Show the version."),
+    "completion": ("version", "Print a shell's completion script."),
+}
+ALIASES = {"rm": "remove", "ls": "list"}
+
+
+class Verbs(click.Group):
+    """A group whose commands are imported when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in VERBS:
+            return None
+        command = getattr(import_module(f"rescoldo.cli.verbs.{VERBS[name][0]}"), f"{name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            close = get_close_matches(args[0], [*VERBS, *ALIASES], n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else " See `rescoldo --help`."
+            ctx.fail(f"no command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Written from VERBS, so that help imports nothing."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def root() -> None:
+    """Functions that sleep at zero and wake in milliseconds.
+
+    \b
+    rescoldo new hello --lang python3-http
+    rescoldo up
+
+    Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; no exception leaves, except SystemExit."""
+    try:
+        result = root.main(
+            list(sys.argv[1:] if argv is None else argv), prog_name="rescoldo", standalone_mode=False
+        )
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(err=True)
+        return 130
+    except BrokenPipeError:
+        # whoever read our output has gone: nothing to say, and nothing to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except RescoldoError as error:
+        return _fail(error.message, error.__traceback__)
+    except Exception as error:
+        text = f"internal error: {type(error).__name__}: {error}"
+        if not os.environ.get(DEBUG):
+            text += f"\nThis should not happen; run it again with {DEBUG}=1 for the traceback."
+        return _fail(text, error.__traceback__)
+
+
+def _fail(message: str, traceback: TracebackType | None) -> int:
+    if os.environ.get(DEBUG):
+        from traceback import print_tb
+
+        print_tb(traceback)
+    red = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    click.echo(f"{click.style('Error:', fg='red', bold=True) if red else 'Error:'} {message}", err=True)
+    return 1

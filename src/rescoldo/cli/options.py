@@ -1,0 +1,86 @@
+"""Options that several verbs share, named as faas-cli names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Verb(click.Command):
+    """A command that also reads faas-cli's spelling of switches, `--update=false`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        switches = {
+            opt: param for param in self.params if getattr(param, "is_flag", False) for opt in param.opts
+        }
+        return super().parse_args(ctx, [word for arg in args for word in _spelled(arg, switches)])
+
+
+def _spelled(arg: str, switches: dict[str, click.Parameter]) -> list[str]:
+    name, equals, value = arg.partition("=")
+    if not equals or name not in switches or value.lower() not in ("true", "false", "1", "0"):
+        return [arg]
+    if value.lower() in ("true", "1"):
+        return [name]
+    return switches[name].secondary_opts[:1]  # none: a switch that is off unless given
+
+
+def _all(*options: Decorator) -> Decorator:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+gateway_options = _all(
+    click.option(
+        "-g", "--gateway", default="", help="Gateway URL. [$OPENFAAS_URL, stack.yaml, or the local one]"
+    ),
+    click.option("--tls-no-verify", is_flag=True, help="Do not check the gateway's certificate."),
+    click.option("-k", "--token", default="", help="Bearer token to use instead of the saved password."),
+)
+namespace_option = click.option("-n", "--namespace", default="", help="Namespace of the function.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+data_option = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Data directory of the local platform. [$RESCOLDO_DATA or ~/.local/share/rescoldo]",
+)
+yaml_option = click.option(
+    "-f", "--yaml", "yaml_file", default="", help="Path or URL of the stack file. [stack.yaml or stack.yml]"
+)
+stack_options = _all(
+    yaml_option,
+    click.option("--filter", "glob", default="", help="Only functions whose name matches this wildcard."),
+    click.option("--regex", default="", help="Only functions whose name matches this regular expression."),
+)
+build_options = _all(
+    click.option("--image", default="", help="Image name, without a stack file."),
+    click.option("--name", default="", help="Function name, without a stack file."),
+    click.option("--lang", default="", help="Template, without a stack file."),
+    click.option("--handler", default="", help="Handler folder, without a stack file."),
+)
+no_cache_option = click.option("--no-cache", is_flag=True, help="Install requirements again.")
+deploy_options = _all(
+    click.option("--fprocess", default="", help="Process to run."),
+    click.option("-e", "--env", "env", multiple=True, metavar="KEY=VALUE", help="Environment variable."),
+    click.option("-l", "--label", "label", multiple=True, metavar="KEY=VALUE", help="Label."),
+    click.option("--annotation", multiple=True, metavar="KEY=VALUE", help="Annotation."),
+    click.option("--secret", multiple=True, help="Secret to give the function."),
+    click.option("--constraint", multiple=True, help="Placement constraint."),
+    click.option("--memory-limit", default="", help="Most memory, for example 128Mi."),
+    click.option("--cpu-limit", default="", help="Most cpu, for example 500m."),
+    click.option("--memory-request", default="", help="Memory asked for."),
+    click.option("--cpu-request", default="", help="Cpu asked for."),
+    click.option("--readonly", is_flag=True, help="Root file system read-only."),
+    click.option("--update/--no-update", default=None, help="Update what is deployed. [default]"),
+    click.option("--replace/--no-replace", default=False, help="Remove what is deployed first."),
+)

@@ -1,0 +1,160 @@
+"""What a verb works on: the functions of a stack file, or the one that flags describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from rescoldo.bundle.build import BUNDLE, BuildRequest, BuiltBundle, build
+from rescoldo.bundle.installer import run_installer
+from rescoldo.cli.output import human_size, note
+from rescoldo.model.errors import BuildFailed, InvalidInput
+from rescoldo.model.names import check_name
+from rescoldo.stack.file import StackFile, StackFunction, read_stack
+from rescoldo.stack.select import select
+from rescoldo.stack.source import DEFAULT_NAMES, default_file
+from rescoldo.stack.templates import find_template
+
+FLAGS = "command line"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Functions to work on, and what of their stack file matters to building them."""
+
+    functions: tuple[StackFunction, ...]
+    gateway: str = ""
+    copy: tuple[Path, ...] = ()
+
+
+def load_project(
+    yaml_file: str, glob: str = "", regex: str = "", flags: StackFunction | None = None
+) -> Project:
+    """The functions of the stack file; those of `flags` when they name one and no file is given.
+
+    Raises InvalidInput; UsageError when there is neither.
+    """
+    if flags is not None and not yaml_file:
+        return Project((flags,))
+    stack = load_stack(yaml_file)
+    for place in stack.ignored:
+        note(f"note: {place} has a meaning in container builds only; ignored")
+    return Project(select(stack.functions, glob=glob, regex=regex), stack.gateway, stack.copy)
+
+
+def load_stack(yaml_file: str) -> StackFile:
+    """Read the stack file named, or the one that is here."""
+    found = yaml_file or default_file(Path())
+    if not found:
+        raise click.UsageError(
+            f"there is no {' or '.join(DEFAULT_NAMES)} here; name one with --yaml, or the function with flags"
+        )
+    return read_stack(str(found))
+
+
+def optional_gateway(yaml_file: str) -> str:
+    """The gateway of the stack file, for verbs that work without one too."""
+    if not yaml_file and default_file(Path()) is None:
+        return ""
+    return load_stack(yaml_file).gateway
+
+
+def from_flags(name: str, image: str, lang: str, handler: str) -> StackFunction | None:
+    """The function that --name, --image, --lang and --handler describe; None when none of them is given."""
+    if not any((name, image, lang, handler)):
+        return None
+    if not name:
+        raise click.UsageError("--name is missing; it goes with --image, --lang and --handler")
+    check_name(name)
+    return StackFunction(
+        name=name,
+        lang=lang,
+        handler=Path(handler),
+        where=FLAGS,
+        image=image or f"{name}:latest",
+        skip_build=not (lang or handler),
+    )
+
+
+def build_all(project: Project, *, fresh: bool = False, quiet: bool = False) -> dict[str, BuiltBundle]:
+    """Build every function that is not marked skip_build into ./build/NAME. Raises BuildFailed."""
+    built = {}
+    for function in project.functions:
+        if function.skip_build:
+            if function.where != FLAGS:
+                note(f"{function.name}: skip_build, not built")
+            continue
+        built[function.name] = _build(function, project, fresh=fresh, quiet=quiet)
+    return built
+
+
+def _build(function: StackFunction, project: Project, *, fresh: bool, quiet: bool) -> BuiltBundle:
+    def progress(line: str) -> None:
+        if not quiet or line.startswith("warning"):
+            note(f"{function.name}: {line}")
+
+    if not function.lang or function.handler == Path():
+        missing = "lang" if not function.lang else "handler"
+        raise InvalidInput(f"{function.where}: {function.name}: {missing} is missing")
+    try:
+        template = find_template(function.lang, Path())
+        request = BuildRequest(
+            name=function.name,
+            lang=function.lang,
+            style=template.style,
+            handler=function.handler,
+            copy=project.copy,
+            fresh=fresh,
+        )
+        bundle = build(request, bundle_file(function.name).parent, progress, run_installer)
+    except BuildFailed as error:
+        raise BuildFailed(f"{function.where}: {function.name} was not built: {error.message}") from error
+    progress(f"built, {human_size(bundle.size)}, {bundle.digest[:12]}")
+    return bundle
+
+
+def bundle_file(name: str) -> Path:
+    """Where a function's bundle is built: faas-cli's build context."""
+    return Path("build") / name / BUNDLE
+
+
+def with_flags(
+    function: StackFunction,
+    *,
+    namespace: str,
+    fprocess: str,
+    env: Sequence[str],
+    label: Sequence[str],
+    annotation: Sequence[str],
+    secret: Sequence[str],
+    constraint: Sequence[str],
+    limits: dict[str, str],
+    requests: dict[str, str],
+    readonly: bool,
+) -> StackFunction:
+    """`function` with what flags say put over it."""
+    return replace(
+        function,
+        namespace=namespace or function.namespace,
+        fprocess=fprocess or function.fprocess,
+        environment={**function.environment, **pairs(env, "--env")},
+        labels={**function.labels, **pairs(label, "--label")},
+        annotations={**function.annotations, **pairs(annotation, "--annotation")},
+        secrets=(*function.secrets, *(name for name in secret if name not in function.secrets)),
+        constraints=(*function.constraints, *constraint),
+        limits={**function.limits, **{key: value for key, value in limits.items() if value}},
+        requests={**function.requests, **{key: value for key, value in requests.items() if value}},
+        read_only_root_filesystem=function.read_only_root_filesystem or readonly,
+    )
+
+
+def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
+    """KEY=VALUE flags as a dict. Raises UsageError."""
+    split = [value.partition("=") for value in values]
+    for key, equals, _ in split:
+        if not key or not equals:
+            raise click.UsageError(f"{flag} {key!r}: write KEY=VALUE")
+    return {key: value for key, _, value in split}

@@ -1,0 +1,54 @@
+"""`rescoldo login` and `rescoldo logout`"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from rescoldo.cli.credentials import basic, config_file, forget, save
+from rescoldo.cli.gateway import Gateway, choose_gateway
+from rescoldo.cli.options import Verb
+from rescoldo.cli.output import note, say
+from rescoldo.model.errors import RescoldoError
+
+_gateway = click.option("-g", "--gateway", default="", help="Gateway URL. [$OPENFAAS_URL or the local one]")
+
+
+@click.command("login", cls=Verb)
+@_gateway
+@click.option("--tls-no-verify", is_flag=True, help="Do not check the gateway's certificate.")
+@click.option("-u", "--username", default="admin", show_default=True)
+@click.option("-p", "--password", default="", help="Visible to other users of this machine: prefer the next.")
+@click.option("-s", "--password-stdin", is_flag=True, help="Read the password from standard input.")
+def login_command(
+    gateway: str, tls_no_verify: bool, username: str, password: str, password_stdin: bool
+) -> None:
+    """Save the password of a gateway, where faas-cli keeps its own."""
+    if password and password_stdin:
+        raise click.UsageError("--password and --password-stdin exclude each other; give one of them")
+    if password_stdin:
+        password = sys.stdin.read().strip()
+    elif not password and sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, err=True)
+    if not password:
+        raise click.UsageError("a password is missing; give it with --password-stdin")
+    url = choose_gateway(gateway)
+    with Gateway(url, tls_no_verify=tls_no_verify) as opened:
+        header = f"Basic {basic(username, password)}"
+        answer = opened.system("GET", "/system/functions", header=header, accept=(200, 401))
+    if answer.status_code == 401:
+        raise RescoldoError(f"{url}: wrong username or password")
+    save(url, username, password)
+    say(f"Saved the password of {username} for {url} in {config_file()}.")
+
+
+@click.command("logout", cls=Verb)
+@_gateway
+def logout_command(gateway: str) -> None:
+    """Forget the password of a gateway."""
+    url = choose_gateway(gateway)
+    if forget(url):
+        say(f"Removed the password for {url}.")
+    else:
+        note(f"No password is saved for {url}.")

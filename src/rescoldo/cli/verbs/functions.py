@@ -1,0 +1,205 @@
+"""`rescoldo list`, `describe`, `scale` and `ready`"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from rescoldo.cli.gateway import Gateway, choose_gateway
+from rescoldo.cli.options import Verb, gateway_options, json_option, namespace_option, yaml_option
+from rescoldo.cli.output import human_size, note, say, say_columns, say_json
+from rescoldo.cli.project import optional_gateway
+from rescoldo.model.errors import NotFound, RescoldoError
+from rescoldo.model.names import DEFAULT_NAMESPACE, parse_reference
+from rescoldo.model.units import parse_duration
+
+_SORTS = {
+    "name": lambda item: item["name"],
+    "invocations": lambda item: (-item.get("invocationCount", 0), item["name"]),
+    "creation": lambda item: (item.get("createdAt", ""), item["name"]),
+}
+
+
+def reference(text: str, namespace: str) -> tuple[str, str]:
+    """(name, namespace) of NAME or NAME.NS; --namespace is for the former."""
+    name, own = parse_reference(text)
+    return name, (namespace if namespace and "." not in text else own)
+
+
+def open_gateway(yaml_file: str, gateway: str, tls_no_verify: bool, token: str) -> Gateway:
+    """The gateway of flags, environment or stack file."""
+    url = choose_gateway(gateway, optional_gateway(yaml_file))
+    return Gateway(url, tls_no_verify=tls_no_verify, token=token)
+
+
+@click.command("list", cls=Verb)
+@yaml_option
+@gateway_options
+@namespace_option
+@json_option
+@click.option("-v", "--verbose", is_flag=True, help="Also image and creation.")
+@click.option("-q", "--quiet", is_flag=True, help="Names only.")
+@click.option("--sort", type=click.Choice([*_SORTS]), default="name", show_default=True)
+def list_command(
+    yaml_file: str,
+    gateway: str,
+    tls_no_verify: bool,
+    token: str,
+    namespace: str,
+    as_json: bool,
+    verbose: bool,
+    quiet: bool,
+    sort: str,
+) -> None:
+    """List deployed functions."""
+    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+        found = opened.system("GET", "/system/functions", params={"namespace": namespace}).json()
+    found.sort(key=_SORTS[sort])
+    if as_json:
+        say_json(found)
+    elif quiet:
+        for item in found:
+            say(item["name"])
+    else:
+        head = ("Function", "Invocations", "Replicas", *(("Image", "CreatedAt") if verbose else ()))
+        say_columns(head, [_row(item, verbose) for item in found])
+
+
+def _row(item: Mapping[str, Any], verbose: bool) -> tuple[Any, ...]:
+    row = (item["name"], int(item.get("invocationCount") or 0), int(item.get("replicas") or 0))
+    return (*row, item.get("image", ""), item.get("createdAt", "")) if verbose else row
+
+
+@click.command("describe", cls=Verb)
+@click.argument("name")
+@yaml_option
+@gateway_options
+@namespace_option
+@json_option
+def describe_command(
+    name: str, yaml_file: str, gateway: str, tls_no_verify: bool, token: str, namespace: str, as_json: bool
+) -> None:
+    """Show one function in full."""
+    name, place = reference(name, namespace)
+    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+        found = _function(opened, name, place)
+        if as_json:
+            say_json(found)
+            return
+        suffix = "" if place == DEFAULT_NAMESPACE else f".{place}"
+        _describe(found, f"{opened.url}/function/{name}{suffix}")
+
+
+def _function(gateway: Gateway, name: str, namespace: str) -> dict[str, Any]:
+    own = namespace if namespace != DEFAULT_NAMESPACE else ""
+    try:
+        answer = gateway.system("GET", f"/system/function/{name}", params={"namespace": own, "usage": "1"})
+    except NotFound as error:
+        raise NotFound(f"no such function: {name}.{namespace}") from error
+    found = answer.json()
+    assert isinstance(found, dict)
+    return found
+
+
+def _describe(found: Mapping[str, Any], url: str) -> None:
+    available = int(found.get("availableReplicas") or 0)
+    usage = found.get("usage") or {}
+    rows = {
+        "Name": found.get("name", ""),
+        # no instance is not a failure here: the next request wakes one
+        "Status": "Ready" if available else "Asleep",
+        "Replicas": found.get("replicas", 0),
+        "Available": available,
+        "Invocations": int(found.get("invocationCount") or 0),
+        "Image": found.get("image", ""),
+        "Process": found.get("envProcess") or "<default>",
+        "Namespace": found.get("namespace", ""),
+        "URL": url,
+        "Created": found.get("createdAt", ""),
+        "Usage": _usage(usage),
+    }
+    for key, value in rows.items():
+        if value != "":
+            say(f"{key + ':':<14}{value}")
+    for title, key in (("Environment", "envVars"), ("Labels", "labels"), ("Annotations", "annotations")):
+        for i, (name, value) in enumerate(sorted((found.get(key) or {}).items())):
+            say(f"{'' if i else title + ':':<14}{name}={value}")
+    if found.get("secrets"):
+        say(f"{'Secrets:':<14}{', '.join(found['secrets'])}")
+
+
+def _usage(usage: Mapping[str, Any]) -> str:
+    if not usage:
+        return ""
+    return f"{usage.get('cpu', 0):.0f}m cpu, {human_size(int(usage.get('totalMemoryBytes') or 0))}"
+
+
+@click.command("scale", cls=Verb)
+@click.argument("name")
+@click.argument("replicas", type=click.IntRange(0))
+@yaml_option
+@gateway_options
+@namespace_option
+@json_option
+def scale_command(
+    name: str,
+    replicas: int,
+    yaml_file: str,
+    gateway: str,
+    tls_no_verify: bool,
+    token: str,
+    namespace: str,
+    as_json: bool,
+) -> None:
+    """Set how many instances a function has; 0 puts it to sleep."""
+    name, place = reference(name, namespace)
+    body = {"serviceName": name, "replicas": replicas, "namespace": place}
+    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+        try:
+            opened.system("POST", f"/system/scale-function/{name}", params={"namespace": place}, json=body)
+        except NotFound as error:
+            raise NotFound(f"no such function: {name}.{place}") from error
+    if as_json:
+        say_json({"name": name, "namespace": place, "replicas": replicas})
+    else:
+        say(f"Scaled {name} to {replicas}.")
+
+
+@click.command("ready", cls=Verb)
+@click.argument("name", required=False, default="")
+@yaml_option
+@gateway_options
+@namespace_option
+@click.option("--attempts", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--interval", default="1s", show_default=True, help="Time between attempts.")
+def ready_command(
+    name: str,
+    yaml_file: str,
+    gateway: str,
+    tls_no_verify: bool,
+    token: str,
+    namespace: str,
+    attempts: int,
+    interval: str,
+) -> None:
+    """Wait until the gateway or a function is ready."""
+    pause = parse_duration(interval, "--interval")
+    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+        for attempt in range(1, attempts + 1):
+            if opened.answers() if not name else _is_ready(opened, *reference(name, namespace)):
+                say("Ready.")
+                return
+            note(f"[{attempt}/{attempts}] {name or opened.url} is not ready")
+            if attempt < attempts:
+                time.sleep(pause)
+    raise RescoldoError(f"{name or 'the gateway'} was not ready after {attempts} attempts")
+
+
+def _is_ready(gateway: Gateway, name: str, namespace: str) -> bool:
+    try:
+        return int(_function(gateway, name, namespace).get("availableReplicas") or 0) > 0
+    except NotFound:
+        return False

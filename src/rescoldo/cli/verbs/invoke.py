@@ -1,0 +1,77 @@
+"""`rescoldo invoke`: one call, bytes in and bytes out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from urllib.parse import quote, urlencode
+
+import click
+
+from rescoldo.cli.options import Verb, gateway_options, namespace_option, yaml_option
+from rescoldo.cli.output import note, say
+from rescoldo.cli.verbs.functions import open_gateway, reference
+from rescoldo.model.errors import RescoldoError
+
+MOST_SHOWN = 2000  # bytes of an error's body
+
+
+@click.command("invoke", cls=Verb)
+@click.argument("name")
+@yaml_option
+@gateway_options
+@namespace_option
+@click.option("-m", "--method", default="POST", show_default=True, help="HTTP method.")
+@click.option("--query", multiple=True, metavar="KEY=VALUE", help="Query parameter.")
+@click.option("-H", "--header", multiple=True, metavar="'KEY: VALUE'", help="Request header.")
+@click.option("--content-type", default="text/plain", show_default=True)
+@click.option("-a", "--async", "asynchronous", is_flag=True, help="Queue the call and do not wait.")
+def invoke_command(
+    name: str,
+    yaml_file: str,
+    gateway: str,
+    tls_no_verify: bool,
+    token: str,
+    namespace: str,
+    method: str,
+    query: tuple[str, ...],
+    header: tuple[str, ...],
+    content_type: str,
+    asynchronous: bool,
+) -> None:
+    """Call a function with standard input as body; its answer goes to standard output."""
+    name, place = reference(name, namespace)
+    headers = [("Content-Type", content_type), *map(_header, header)]
+    if token:
+        headers.append(("Authorization", f"Bearer {token}"))
+    route = "async-function" if asynchronous else "function"
+    path = f"/{route}/{quote(name)}.{quote(place)}{_query(query)}"
+    if sys.stdin.isatty():
+        note("Reading the body from the terminal; end it with Ctrl-D.")
+    body = sys.stdin.buffer.read()
+    with (
+        open_gateway(yaml_file, gateway, tls_no_verify, "") as opened,
+        opened.stream(method.upper(), path, content=body, headers=headers) as response,
+    ):
+        if not response.is_success:
+            text = response.read()[:MOST_SHOWN].decode("utf-8", "replace").strip()
+            raise RescoldoError(f"{name}.{place} answered {response.status_code}: {text}")
+        for chunk in response.iter_bytes():
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+    if asynchronous:
+        say("Function submitted asynchronously.")
+
+
+def _header(text: str) -> tuple[str, str]:
+    # faas-cli once took K=V; the colon decides where there are both
+    mark = ":" if ":" in text else "="
+    key, found, value = text.partition(mark)
+    if not found or not key.strip():
+        raise click.UsageError(f"--header {text!r}: write 'KEY: VALUE'")
+    return key.strip(), value.strip()
+
+
+def _query(values: Sequence[str]) -> str:
+    pairs = [value.partition("=") for value in values]
+    return "?" + urlencode([(key, value) for key, _, value in pairs]) if pairs else ""

@@ -1,0 +1,110 @@
+"""`rescoldo serve`, `down` and `status`: the platform on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rescoldo.cli.gateway import Gateway, choose_gateway
+from rescoldo.cli.options import Verb, data_option, gateway_options, json_option
+from rescoldo.cli.output import human_size, note, say, say_columns, say_json
+from rescoldo.cli.platform import local_settings, run_foreground, start_background, stop
+from rescoldo.model.settings import Settings
+
+DEFAULT_METRICS = "127.0.0.1:8082"
+
+
+@click.command("serve", cls=Verb)
+@data_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Port.")
+@click.option("--gateway-address", default="", metavar="HOST:PORT", help="Instead of --host and --port.")
+@click.option("--metrics-address", default=DEFAULT_METRICS, show_default=True, metavar="HOST:PORT")
+@click.option("--no-basic-auth", is_flag=True, help="Let anyone who reaches the port deploy and remove.")
+@click.option("--slots", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@click.option("-d", "--detach", is_flag=True, help="Run in the background; return when it answers.")
+def serve_command(
+    data: Path | None,
+    host: str,
+    port: int,
+    gateway_address: str,
+    metrics_address: str,
+    no_basic_auth: bool,
+    slots: int,
+    detach: bool,
+) -> int:
+    """Run the platform on this machine."""
+    settings = local_settings(
+        data,
+        gateway=_address(gateway_address or f"{host}:{port}", "--gateway-address"),
+        metrics=_address(metrics_address, "--metrics-address"),
+        basic_auth=not no_basic_auth,
+        slots=slots,
+    )
+    if not detach:
+        return run_foreground(settings)
+    start_background(settings)
+    say(f"http://{settings.gateway}")
+    return 0
+
+
+def _address(text: str, flag: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise click.UsageError(f"{flag} {text!r}: write HOST:PORT, for example 127.0.0.1:8080")
+    return text
+
+
+@click.command("down", cls=Verb)
+@data_option
+def down_command(data: Path | None) -> int:
+    """Stop the local platform. What is deployed stays deployed for the next start."""
+    if stop(local_settings(data)):
+        say("Stopped.")
+        return 0
+    note("No platform runs here.")
+    return 1
+
+
+@click.command("status", cls=Verb)
+@data_option
+@gateway_options
+@json_option
+def status_command(data: Path | None, gateway: str, tls_no_verify: bool, token: str, as_json: bool) -> None:
+    """Show the platform's processes and functions."""
+    url = choose_gateway(gateway, _running_gateway(data))
+    with Gateway(url, token=token, tls_no_verify=tls_no_verify, data=data) as opened:
+        status = opened.system("GET", "/system/status").json()
+    if as_json:
+        say_json(status)
+    else:
+        _show({"gateway": url, **status})
+
+
+def _running_gateway(data: Path | None) -> str:
+    """Where the platform of `data` listens, from the settings it left; empty when it left none."""
+    file = local_settings(data).settings_file
+    try:
+        return f"http://{Settings.load(file).gateway}"
+    except (OSError, ValueError, TypeError):
+        return ""
+
+
+def _show(status: Mapping[str, Any]) -> None:
+    processes = status.get("processes") or []
+    for key, value in status.items():
+        if key != "processes":
+            say(f"{key + ':':<14}{_text(value)}")
+    if processes:
+        say()
+        rows = [(p.get("name", ""), p.get("pid", ""), human_size(p.get("memory") or 0)) for p in processes]
+        say_columns(("PROCESS", "PID", "MEMORY"), rows)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return str(value)

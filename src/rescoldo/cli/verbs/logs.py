@@ -1,0 +1,82 @@
+"""`rescoldo logs`"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from rescoldo.cli.options import Verb, gateway_options, json_option, namespace_option, yaml_option
+from rescoldo.cli.output import say
+from rescoldo.cli.verbs.functions import open_gateway, reference
+from rescoldo.model.errors import NotFound
+from rescoldo.model.names import DEFAULT_NAMESPACE
+from rescoldo.model.units import parse_duration
+
+
+@click.command("logs", cls=Verb)
+@click.argument("name")
+@yaml_option
+@gateway_options
+@namespace_option
+@json_option
+@click.option(
+    "--follow/--no-follow", "--tail/--no-tail", default=True, help="Go on with new lines. [default]"
+)
+@click.option("--lines", type=click.IntRange(0), default=0, help="Only the last lines; 0: all.")
+@click.option("--since", default="", metavar="DURATION", help="Only lines younger than this, such as 10m.")
+@click.option("--since-time", default="", metavar="RFC3339", help="Only lines since this time.")
+@click.option("--instance/--no-instance", "show_instance", default=True, help="Print the instance. [default]")
+@click.option("--name/--no-name", "show_name", default=True, help="Print the function's name. [default]")
+def logs_command(
+    name: str,
+    yaml_file: str,
+    gateway: str,
+    tls_no_verify: bool,
+    token: str,
+    namespace: str,
+    as_json: bool,
+    follow: bool,
+    lines: int,
+    since: str,
+    since_time: str,
+    show_instance: bool,
+    show_name: bool,
+) -> None:
+    """Show what a function prints."""
+    name, place = reference(name, namespace)
+    if since and since_time:
+        raise click.UsageError("--since and --since-time exclude each other; give one of them")
+    if since:
+        moment = datetime.fromtimestamp(time.time() - parse_duration(since, "--since"), UTC)
+        since_time = moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+    params = {
+        "name": name,
+        "namespace": place if place != DEFAULT_NAMESPACE else "",
+        "follow": "true" if follow else "false",
+        "tail": str(lines) if lines else "",
+        "since": since_time,
+    }
+    try:
+        with (
+            open_gateway(yaml_file, gateway, tls_no_verify, token) as opened,
+            opened.system_stream("/system/logs", params) as response,
+        ):
+            for text in response.iter_lines():
+                if text.strip():
+                    say(text if as_json else _line(json.loads(text), show_instance, show_name))
+    except NotFound as error:
+        raise NotFound(f"no such function: {name}.{place}") from error
+
+
+def _line(entry: Mapping[str, Any], show_instance: bool, show_name: bool) -> str:
+    parts = [str(entry.get("timestamp", ""))]
+    if show_name:
+        parts.append(str(entry.get("name", "")))
+    if show_instance:
+        parts.append(f"({entry.get('instance', '')})")
+    return " ".join([*parts, str(entry.get("text", "")).rstrip("\n")])

@@ -1,0 +1,109 @@
+"""Who a process is: its uid, its rights, its limits; and how isolated instances are on this machine."""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import signal
+from typing import Literal
+
+from rescoldo.isolation.syscalls import (
+    CLONE_NEWNS,
+    MS_PRIVATE,
+    MS_REC,
+    mount,
+    no_new_privileges,
+    not_dumpable,
+    unshare,
+)
+
+Level = Literal["own-uid", "unprivileged"]
+
+
+@functools.cache
+def level() -> Level:
+    """How instances are kept apart here.
+
+    own-uid: each has a uid of its own, private /tmp, /var/tmp and /dev/shm, no home directories, no new
+    privileges. They share the PID and network namespaces; there is no seccomp filter and no cgroup yet.
+    unprivileged: all run as the user who runs the platform, with its files; only no_new_privs, limits and
+    non-dumpable memory hold.
+    """
+    if os.geteuid() != 0:
+        return "unprivileged"
+    child = os.fork()
+    if child == 0:
+        os._exit(_try_privileges())
+    _, status = os.waitpid(child, 0)
+    return "own-uid" if status == 0 else "unprivileged"
+
+
+def _try_privileges() -> int:
+    """0 when this process may do what own-uid needs: a container's root often may not."""
+    try:
+        unshare(CLONE_NEWNS)
+        mount("none", "/", flags=MS_REC | MS_PRIVATE)
+        mount("tmpfs", "/proc", "tmpfs")
+        become(0x7000_0000, 0x7000_0000)
+    except OSError:
+        return 1
+    return 0
+
+
+def become(uid: int, gid: int) -> None:
+    """Give up root for `uid` and `gid` with no other groups, for good."""
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def give_up_rights() -> None:
+    """Let nothing that runs in this process gain rights or read its memory from outside."""
+    no_new_privileges()
+    not_dumpable()
+
+
+def limit_resources(open_files: int) -> None:
+    """No core files, and at most `open_files` descriptors (or fewer, where the host says so)."""
+    _, ceiling = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if ceiling != resource.RLIM_INFINITY:
+        open_files = min(open_files, ceiling)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+
+
+def reset_signals() -> None:
+    """Undo the handlers, the wakeup descriptor and the mask inherited from a parent by fork."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def has_processes(uid: int) -> bool:
+    """Whether a process of `uid` exists; a zombie counts until it is reaped."""
+    try:
+        os.getpriority(os.PRIO_USER, uid)  # the kernel looks for us, in microseconds
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def kill_all_of(uid: int) -> None:
+    """SIGKILL every process of `uid` at once. Needs root.
+
+    Done by a child that becomes `uid`: the kernel then visits every process in one step, so that not even
+    one that forks without end escapes.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setresuid(uid, uid, uid)
+            os.kill(-1, signal.SIGKILL)
+            code = 0
+        finally:
+            os._exit(code)
+    os.waitpid(child, 0)

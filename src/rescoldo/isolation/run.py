@@ -1,0 +1,89 @@
+"""Run a command that must not be trusted with root, such as an installer that runs packages' own code."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rescoldo.isolation.identity import level
+from rescoldo.isolation.interpreter import needed_directories, python_command, unique_paths
+from rescoldo.isolation.mounts import View
+
+_CHUNK = 65536
+_LONGEST_LINE = 16384
+
+
+def unprivileged_command(
+    argv: Sequence[str],
+    *,
+    uid: int,
+    gid: int,
+    visible_read: Sequence[Path] = (),
+    visible_write: Sequence[Path] = (),
+    env: Mapping[str, str],
+    cwd: Path,
+    on_line: Callable[[str], None],
+    timeout: float,
+) -> int:
+    """Run `argv` and return its exit status (negative: the signal that ended it).
+
+    As root it runs as `uid`:`gid` with no other rights, sees neither homes nor the host's /tmp, but this
+    interpreter, `visible_read` and `visible_write` (whose owners and modes on disk must let `uid` in).
+    Without root it runs as the present user with nothing hidden. `env` is its whole environment. Both
+    output streams come to `on_line` line by line. After `timeout` seconds it and its process group are
+    killed and TimeoutError is raised; they are also killed when `on_line` raises.
+    """
+    if level() == "own-uid":
+        order = {
+            "argv": list(argv),
+            "uid": uid,
+            "gid": gid,
+            "cwd": str(cwd),
+            "view": View(
+                read=needed_directories() + unique_paths(map(str, visible_read)),
+                write=unique_paths(map(str, visible_write)),
+            ).to_json(),
+        }
+        argv, cwd = python_command("rescoldo.isolation.enter", json.dumps(order)), Path("/")
+    with subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:
+        try:
+            _follow(process, on_line, time.monotonic() + timeout)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return process.returncode
+
+
+def _follow(process: subprocess.Popen[bytes], on_line: Callable[[str], None], deadline: float) -> None:
+    """Pass lines on until the command has ended and its output with it."""
+    assert process.stdout is not None
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise TimeoutError(f"{process.args!r:.80} took too long")
+            chunk = os.read(process.stdout.fileno(), _CHUNK)
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                on_line(line.decode(errors="replace").rstrip("\r"))
+            if len(rest) > _LONGEST_LINE or (rest and not chunk):
+                on_line(rest.decode(errors="replace"))
+                rest = b""
+            if not chunk:
+                break
+    process.wait(max(0.1, deadline - time.monotonic()))

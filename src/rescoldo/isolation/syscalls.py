@@ -1,0 +1,83 @@
+"""The few Linux calls that Python 3.11 does not offer, through libc.
+
+Each raises OSError as the functions of `os` do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CLONE_NEWNS = 0x0002_0000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+
+_PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_UINT_MAX = 0xFFFF_FFFF
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_mount = _libc.mount
+_mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
+_prctl = _libc.prctl
+_prctl.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
+_syscall = _libc.syscall
+_SYS_CLOSE_RANGE = 436  # the same on every architecture; glibc wraps it only since 2.34
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """mount(2); `kind` and `options` may be empty."""
+    result = _mount(
+        os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, options.encode() or None
+    )
+    _check(result, f"mount on {target}")
+
+
+def no_new_privileges() -> None:
+    """From now on no execve gives this process or its children more rights (set-uid bits are ignored)."""
+    _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
+
+
+def not_dumpable() -> None:
+    """Keep processes of the same uid from reading this one's memory or tracing it."""
+    _check(_prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
+
+
+def become_subreaper() -> None:
+    """Let orphaned descendants become children of this process rather than of init."""
+    _check(_prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def set_process_name(name: str) -> None:
+    """Set what `ps -o comm` shows; Linux keeps 15 bytes."""
+    text = ctypes.create_string_buffer(name.encode()[:15])
+    _check(_prctl(_PR_SET_NAME, ctypes.cast(text, ctypes.c_void_p), 0, 0, 0), "prctl(PR_SET_NAME)")
+
+
+def close_all_but(keep: set[int]) -> None:
+    """Close every descriptor above 2 that is not in `keep`."""
+    low = 3
+    for descriptor in sorted(fd for fd in keep if fd >= low):
+        if descriptor > low:
+            _check(_syscall(_SYS_CLOSE_RANGE, low, descriptor - 1, 0), "close_range")
+        low = descriptor + 1
+    _check(_syscall(_SYS_CLOSE_RANGE, low, ctypes.c_uint(_UINT_MAX), 0), "close_range")

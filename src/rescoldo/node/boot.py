@@ -1,0 +1,169 @@
+"""From a fork to an instance that serves, or a clear word on why not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import time
+
+from rescoldo.isolation.identity import has_processes, kill_all_of
+from rescoldo.model.errors import NodeUnavailable, StartFailed, StartTimeout
+from rescoldo.node.processes import Ends, Watched, describe, signal_group
+from rescoldo.node.supervised import Supervised
+from rescoldo.node.zygote import Forked, Zygote, ZygoteGone
+
+FORKS_AT_ONCE = 8
+_LET_NEXT = 0.05  # seconds a start keeps the next one waiting, at most: importing may take far longer
+_ANSWER = 4096  # bytes read of the status pipe at once
+_KILL_PATIENCE = 5.0  # seconds for the kernel to end a killed process
+_SWEEPS = 14  # attempts to see a uid without processes: about 2 seconds
+
+_LOG = logging.getLogger(__name__)
+
+
+class Boot:
+    """Starts and ends the processes of instances, a few at once, first come first served."""
+
+    def __init__(self, zygote: Zygote, ends: Ends) -> None:
+        self._zygote = zygote
+        self._ends = ends
+        self._gate = asyncio.Semaphore(FORKS_AT_ONCE)
+
+    async def start(self, instance: Supervised, deadline: float) -> None:
+        """Return when the instance serves; raise StartFailed, or StartTimeout at `deadline` (seconds on the
+        monotonic clock). Then nothing of its processes is left."""
+        instance.output.tail.clear()
+        try:
+            async with asyncio.timeout_at(_loop_time(deadline)):
+                answer = await self._fork_and_listen(instance)
+        except TimeoutError as error:
+            await self.end(instance, grace=0.0)
+            launch = instance.note.launch
+            reason = f"it was not ready after {launch.ready_timeout:g} s"
+            raise StartTimeout(_explain(instance, reason)) from error
+        if answer.get("ready"):
+            instance.became_ready()
+            return
+        status = await self.end(instance, grace=0.0, patience=1.0)
+        word = answer.get("error") or f"{describe(status)} before it was ready"
+        raise StartFailed(_explain(instance, str(word)))
+
+    async def _fork_and_listen(self, instance: Supervised) -> dict[str, object]:
+        status_read, status_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(status_write, True)
+        answer = _Answer(status_read)
+        try:
+            async with self._gate:
+                try:
+                    forked = await self._fork(instance, status_write)
+                finally:
+                    os.close(status_write)
+                instance.forked(Watched(forked.pid, forked.pidfd))
+                await asyncio.wait({answer.told}, timeout=_LET_NEXT)
+            return await answer.told
+        finally:
+            answer.close()
+
+    async def _fork(self, instance: Supervised, status: int) -> Forked:
+        """Ask for a fork; once more when the zygote dies over it."""
+        note = instance.note
+        gid = note.launch.gid or note.uid or 0
+        assert instance.listener is not None
+        log = instance.output.open_for_child()
+        try:
+            for _ in range(2):
+                with contextlib.suppress(ZygoteGone):
+                    descriptors = [instance.listener.fileno(), log, status]
+                    return await self._zygote.fork(note.launch, note.uid, gid, descriptors)
+                await self.sweep(note.uid)  # it may have forked without telling
+        finally:
+            os.close(log)
+        raise NodeUnavailable("the zygote ended twice while it started an instance")
+
+    async def end(self, instance: Supervised, *, grace: float, patience: float = 0.0) -> int | None:
+        """End every process of the instance and return its wait status, if known.
+
+        Waits `patience` seconds for it to end by itself, then sends SIGTERM and waits `grace` seconds (0:
+        neither), then kills.
+        """
+        process, status = instance.process, None
+        if process is not None:
+            await _ended_within(process, patience)
+            if not process.ended.is_set() and grace > 0:
+                signal_group(process.pid, signal.SIGTERM)
+                await _ended_within(process, grace)
+            # The group may not exist yet (killed between fork and setsid), so the process itself too.
+            process.kill()
+            signal_group(process.pid, signal.SIGKILL)
+            if not await _ended_within(process, _KILL_PATIENCE):
+                _LOG.error("process %d does not end although it was killed", process.pid)
+            status = await self._ends.take(process.pid)
+            instance.process = None
+            process.close()
+        instance.swept = await self.sweep(instance.note.uid)
+        instance.output.drain()
+        return status
+
+    async def sweep(self, uid: int | None) -> bool:
+        """Kill what has `uid`, whatever group or session it fled to; return whether nothing is left."""
+        if uid is None:
+            return True
+        pause = 0.001
+        for _ in range(_SWEEPS):
+            if not has_processes(uid):
+                return True
+            kill_all_of(uid)
+            await asyncio.sleep(pause)  # a killed process counts until its parent has reaped it
+            pause = min(pause * 2, 0.25)
+        _LOG.error("processes of uid %d do not end although they were killed", uid)
+        return False
+
+
+class _Answer:
+    """What an instance writes on its status pipe: one JSON line, or nothing when it dies."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._data = b""
+        self._loop = asyncio.get_running_loop()
+        self.told: asyncio.Future[dict[str, object]] = self._loop.create_future()
+        self._loop.add_reader(descriptor, self._on_readable)
+
+    def _on_readable(self) -> None:
+        chunk = os.read(self._descriptor, _ANSWER)
+        self._data += chunk
+        if chunk and b"\n" not in chunk and len(self._data) < _ANSWER:
+            return
+        self._loop.remove_reader(self._descriptor)
+        if self.told.done():
+            return
+        try:
+            message = json.loads(self._data or b"{}")
+        except ValueError:
+            message = {"error": f"its status is not understood: {self._data[:200]!r}"}
+        self.told.set_result(message if isinstance(message, dict) else {})
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._descriptor)
+        os.close(self._descriptor)
+
+
+async def _ended_within(process: Watched, seconds: float) -> bool:
+    if seconds > 0 and not process.ended.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.ended.wait(), seconds)
+    return process.ended.is_set()
+
+
+def _explain(instance: Supervised, reason: str) -> str:
+    lines = [f"{instance.note.launch.function}: {reason}", *instance.output.tail]
+    return "\n".join(lines)
+
+
+def _loop_time(monotonic: float) -> float:
+    """The running loop's time for a moment on the monotonic clock."""
+    return asyncio.get_running_loop().time() + monotonic - time.monotonic()

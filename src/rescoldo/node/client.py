@@ -1,0 +1,143 @@
+"""The controller's end of the node: `Node` over the node's Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any
+
+from rescoldo.model.errors import NodeUnavailable
+from rescoldo.model.instance import Launch, LogLine, RunningInstance
+from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.model.settings import Settings
+from rescoldo.node.protocol import Exit, InstanceUsage
+from rescoldo.node.wire import MAX_LINE, decode, decode_error, decode_line, encode
+
+_RETRY_PAUSE = 0.1  # seconds between attempts to reach the node again
+
+_Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class NodeClient:
+    """Implements `Node`. One connection carries all requests; it is made when first needed, and again after
+    it was lost. What was asked over a lost one raises NodeUnavailable: it may or may not have happened."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._address = str(settings.node_socket)
+        self._instances = settings.instances
+        self._connecting = asyncio.Lock()
+        self._writer: asyncio.StreamWriter | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._next = 0
+
+    async def start(self, launch: Launch) -> RunningInstance:
+        return RunningInstance.from_json(await self._ask("start", launch=launch.to_json()))
+
+    def socket_path(self, instance: InstanceId) -> str:
+        return str(self._instances / f"{instance}.sock")
+
+    async def stop(self, instance: InstanceId) -> None:
+        await self._ask("stop", instance=instance)
+
+    async def instances(self) -> list[RunningInstance]:
+        return [RunningInstance.from_json(data) for data in await self._ask("instances")]
+
+    async def usage(self, function: FunctionId) -> list[InstanceUsage]:
+        return [InstanceUsage(**data) for data in await self._ask("usage", function=function)]
+
+    async def forget(self, function: FunctionId) -> None:
+        await self._ask("forget", function=function)
+
+    async def logs(
+        self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str = ""
+    ) -> AsyncIterator[LogLine]:
+        stream = self._stream("logs", function=function, tail=tail, since=since, follow=follow, instance=instance)
+        async with contextlib.aclosing(stream):
+            async for lines in stream:
+                for data in lines:
+                    yield decode_line(function, data)
+
+    async def watch(self, on_exit: Callable[[Exit], None], on_restart: Callable[[], None]) -> None:
+        while True:
+            with contextlib.suppress(NodeUnavailable):
+                async with contextlib.aclosing(self._stream("watch")) as stream:
+                    async for data in stream:
+                        if data is None:
+                            on_restart()
+                        else:
+                            on_exit(Exit(**data))
+            await asyncio.sleep(_RETRY_PAUSE)
+
+    async def close(self) -> None:
+        """End the connection; requests under way raise NodeUnavailable."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait({self._reader})
+
+    # -- requests
+
+    async def _ask(self, op: str, **arguments: Any) -> Any:
+        writer = await self._connected()
+        self._next += 1
+        number = self._next
+        future = self._pending[number] = asyncio.get_running_loop().create_future()
+        try:
+            # Not drained: a request is short, and its answer is awaited before the caller goes on.
+            writer.write(encode({"id": number, "op": op, **arguments}))
+            return await future
+        finally:
+            self._pending.pop(number, None)
+
+    async def _connected(self) -> asyncio.StreamWriter:
+        async with self._connecting:
+            if self._writer is None:
+                reader, self._writer = await self._connect()
+                self._reader = asyncio.create_task(self._read(reader, self._writer), name="node client")
+            return self._writer
+
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Hand answers to those who asked, until the connection is lost."""
+        try:
+            while line := await reader.readline():
+                message = decode(line)
+                future = self._pending.get(message["id"])
+                if future is None or future.done():
+                    continue  # who asked was cancelled
+                if "error" in message:
+                    future.set_exception(decode_error(message["error"]))
+                else:
+                    future.set_result(message["ok"])
+        except (OSError, ValueError):
+            pass  # lost, or not a node: all the same to those who wait
+        finally:
+            self._writer = None
+            writer.close()
+            for future in self._pending.values():
+                if not future.done():
+                    future.set_exception(NodeUnavailable())
+
+    async def _connect(self) -> _Connection:
+        try:
+            return await asyncio.open_unix_connection(self._address, limit=MAX_LINE)
+        except OSError as error:
+            raise NodeUnavailable(f"the node cannot be reached: {error}") from error
+
+    async def _stream(self, op: str, **arguments: Any) -> AsyncGenerator[Any, None]:
+        """The items of a streaming request, over a connection of its own."""
+        reader, writer = await self._connect()
+        try:
+            writer.write(encode({"id": 0, "op": op, **arguments}))
+            while line := await reader.readline():
+                message = decode(line)
+                if "error" in message:
+                    raise decode_error(message["error"])
+                if "ok" in message:
+                    return
+                yield message["item"]
+            raise NodeUnavailable
+        except (OSError, ValueError) as error:
+            raise NodeUnavailable(f"the node was lost: {error}") from error
+        finally:
+            writer.close()

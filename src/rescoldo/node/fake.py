@@ -1,0 +1,157 @@
+"""An in-memory node for tests of what is above it; it passes the same contract as the real one.
+
+Nothing runs: time passes by asyncio.sleep alone, so virtual time works, and tests say what happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+from rescoldo.model.errors import Conflict, NodeUnavailable, RescoldoError, StartFailed, StartTimeout
+from rescoldo.model.instance import Launch, LogLine, RunningInstance
+from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.node.protocol import Exit, InstanceUsage
+
+_MEMORY = 7 * 2**20  # bytes each instance is said to use
+
+
+class FakeNode:
+    """Implements `Node`. Tests set `start_delay`, `stop_delay`, `fail` and `reachable`, and call `lose`,
+    `print` and `restart`; `started` and `stopped` tell what was asked, in order."""
+
+    def __init__(self, folder: str = "/fake/i") -> None:
+        self.start_delay = 0.0  # seconds from start to ready
+        self.stop_delay = 0.0  # seconds a stop takes
+        self.fail: dict[FunctionId, deque[RescoldoError]] = {}  # raised by the next starts, in turn
+        self.started: list[Launch] = []
+        self.stopped: list[InstanceId] = []
+        self._folder = folder
+        self._reachable = True
+        self._running: dict[InstanceId, RunningInstance] = {}
+        self._starting: dict[InstanceId, asyncio.Event] = {}  # set: the start is called off
+        self._lines: dict[FunctionId, list[LogLine]] = {}
+        self._news = asyncio.Event()  # replaced at each line
+        self._watchers: list[tuple[Callable[[Exit], None], Callable[[], None]]] = []
+
+    # -- what tests do
+
+    def lose(self, instance: InstanceId, reason: str = "signal 9 (SIGKILL)") -> None:
+        """The instance ends unasked and is not replaced."""
+        running = self._running.pop(instance)
+        for on_exit, _ in self._watchers:
+            on_exit(Exit(instance, running.launch.function, reason))
+
+    def print(self, function: FunctionId, instance: InstanceId, text: str) -> None:
+        """The instance writes a line."""
+        self._lines.setdefault(function, []).append(LogLine(function, instance, self._now(), text))
+        self._news.set()
+        self._news = asyncio.Event()
+
+    @property
+    def reachable(self) -> bool:
+        """Set to False, every method raises NodeUnavailable; to True again, watchers are told."""
+        return self._reachable
+
+    @reachable.setter
+    def reachable(self, value: bool) -> None:
+        back = value and not self._reachable
+        self._reachable = value
+        if back:
+            for _, on_restart in self._watchers:
+                on_restart()
+
+    # -- Node
+
+    async def start(self, launch: Launch) -> RunningInstance:
+        self._check()
+        if launch.instance in self._running or launch.instance in self._starting:
+            raise Conflict(f"instance {launch.instance} exists already")
+        self.started.append(launch)
+        called_off = self._starting[launch.instance] = asyncio.Event()
+        try:
+            await self._pass_start(launch, called_off)
+        finally:
+            del self._starting[launch.instance]
+        self._check()
+        if failures := self.fail.get(launch.function):
+            raise failures.popleft()
+        address = self.socket_path(launch.instance)
+        running = RunningInstance(launch, 1000 + len(self.started), 0, address, self._now())
+        self._running[launch.instance] = running
+        return running
+
+    async def _pass_start(self, launch: Launch, called_off: asyncio.Event) -> None:
+        delay = min(self.start_delay, launch.ready_timeout)
+        try:
+            async with asyncio.timeout(delay):
+                await called_off.wait()
+        except TimeoutError:
+            if self.start_delay > launch.ready_timeout:
+                reason = f"it was not ready after {launch.ready_timeout:g} s"
+                raise StartTimeout(f"{launch.function}: {reason}") from None
+        else:
+            raise StartFailed(f"{launch.function}: stopped while it was starting")
+
+    def socket_path(self, instance: InstanceId) -> str:
+        return f"{self._folder}/{instance}.sock"
+
+    async def stop(self, instance: InstanceId) -> None:
+        self._check()
+        self.stopped.append(instance)
+        if instance in self._starting:
+            self._starting[instance].set()
+        if self._running.pop(instance, None) is not None:
+            await asyncio.sleep(self.stop_delay)
+
+    async def instances(self) -> list[RunningInstance]:
+        self._check()
+        return list(self._running.values())
+
+    async def usage(self, function: FunctionId) -> list[InstanceUsage]:
+        return [
+            InstanceUsage(running.launch.instance, _MEMORY, 0.01)
+            for running in await self.instances()
+            if running.launch.function == function
+        ]
+
+    async def logs(
+        self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str = ""
+    ) -> AsyncIterator[LogLine]:
+        self._check()
+        position = len(self._lines.get(function, []))
+        kept = [line for line in self._lines.get(function, []) if instance in ("", line.instance)]
+        kept = [line for line in kept if since is None or line.timestamp >= since]
+        for line in kept if tail is None else deque(kept, maxlen=tail):
+            yield line
+        while follow:
+            news = self._news
+            fresh = self._lines.get(function, [])[position:]
+            position += len(fresh)
+            for line in fresh:
+                if instance in ("", line.instance):
+                    yield line
+            if not fresh:
+                await news.wait()
+
+    async def forget(self, function: FunctionId) -> None:
+        self._check()
+        self._lines.pop(function, None)
+
+    async def watch(self, on_exit: Callable[[Exit], None], on_restart: Callable[[], None]) -> None:
+        watcher = (on_exit, on_restart)
+        self._watchers.append(watcher)
+        try:
+            if self._reachable:
+                on_restart()
+            await asyncio.Event().wait()
+        finally:
+            self._watchers.remove(watcher)
+
+    def _check(self) -> None:
+        if not self._reachable:
+            raise NodeUnavailable
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

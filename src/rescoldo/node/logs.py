@@ -1,0 +1,186 @@
+"""The functions' log files, and who follows them.
+
+One file a function with one JSON object a line, {"t": Unix seconds, "i": instance, "x": text}; at 1 MiB it
+becomes the file's predecessor (`.1`), so at most 2 MiB are kept of a function. Lines are gathered for up to
+50 ms before they are written. Nothing is held in memory for a function that prints nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+from rescoldo.model.instance import LogLine
+from rescoldo.model.names import FunctionId, InstanceId
+
+ROTATE_AT = 2**20  # bytes
+_FLUSH_AFTER = 0.05  # seconds
+_FLUSH_AT = 2**20  # bytes gathered of all functions together
+_FOLLOWER_LINES = 512  # lines kept for one who reads slowly
+_BATCH = 200  # lines handed over at once
+_READ = 64 * 2**10  # bytes of a file looked at before other work gets its turn
+
+_LOG = logging.getLogger(__name__)
+
+
+class Follower:
+    """One who reads a function's lines as they are written. A slow one loses the oldest, and is told."""
+
+    def __init__(self, function: FunctionId, instance: str) -> None:
+        self.function = function
+        self.instance = instance  # "": all
+        self._lines: deque[LogLine] = deque()
+        self._lost = 0
+        self._arrived = asyncio.Event()
+
+    def add(self, line: LogLine) -> None:
+        """A new line; never waits."""
+        if self.instance and line.instance != self.instance:
+            return
+        if len(self._lines) == _FOLLOWER_LINES:
+            self._lines.popleft()
+            self._lost += 1
+        self._lines.append(line)
+        self._arrived.set()
+
+    async def take(self) -> list[LogLine]:
+        """The lines since the last call; waits for at least one."""
+        await self._arrived.wait()
+        self._arrived.clear()
+        lines = list(self._lines)
+        self._lines.clear()
+        if self._lost:
+            text = f"… {self._lost} lines left out: they came faster than they were read"
+            lines.insert(0, LogLine(self.function, InstanceId(self.instance), lines[0].timestamp, text))
+            self._lost = 0
+        return lines
+
+
+class LogBook:
+    """All log files of one node, in `folder`. A disk that cannot be written costs log lines, no more."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pending: dict[FunctionId, list[bytes]] = {}
+        self._pending_size = 0
+        self._flush_due: asyncio.TimerHandle | None = None
+        self._followers: dict[FunctionId, set[Follower]] = {}
+        self._failing = False
+
+    def write(self, function: FunctionId, instance: InstanceId, text: str) -> None:
+        """Add a line that was printed now."""
+        line = LogLine(function, instance, round(time.time(), 6), text)
+        data = json.dumps({"t": line.timestamp, "i": instance, "x": text}, separators=(",", ":"))
+        self._pending.setdefault(function, []).append(data.encode() + b"\n")
+        self._pending_size += len(data)
+        for follower in self._followers.get(function, ()):
+            follower.add(line)
+        if self._pending_size >= _FLUSH_AT:
+            self.flush()
+        elif self._flush_due is None:
+            self._flush_due = asyncio.get_running_loop().call_later(_FLUSH_AFTER, self.flush)
+
+    def flush(self) -> None:
+        """Write what was gathered to the files."""
+        if self._flush_due is not None:
+            self._flush_due.cancel()
+            self._flush_due = None
+        pending, self._pending, self._pending_size = self._pending, {}, 0
+        try:
+            for function, lines in pending.items():
+                self._append(self._path(function), b"".join(lines))
+        except OSError as error:
+            if not self._failing:
+                _LOG.warning("functions' output cannot be kept: %s", error)
+            self._failing = True
+        else:
+            self._failing = False
+
+    def _path(self, function: FunctionId) -> Path:
+        return self._folder / f"{function}.log"
+
+    def _append(self, path: Path, data: bytes) -> None:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb", 0) as file:
+            file.write(data)
+            full = os.fstat(file.fileno()).st_size >= ROTATE_AT
+        if full:
+            path.replace(path.with_suffix(".log.1"))
+
+    def forget(self, function: FunctionId) -> None:
+        """Remove what is kept of `function`."""
+        self._pending.pop(function, None)
+        path = self._path(function)
+        for file in (path, path.with_suffix(".log.1")):
+            file.unlink(missing_ok=True)
+
+    async def read(
+        self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str
+    ) -> AsyncGenerator[list[LogLine], None]:
+        """Lines in batches, oldest first; see Node.logs."""
+        follower = Follower(function, instance)
+        with ExitStack() as stack:
+            # All before the first await, so that no line is told twice or not at all.
+            self.flush()
+            files = self._open(function, stack)
+            if follow:
+                self._followers.setdefault(function, set()).add(follower)
+                stack.callback(self._leave, follower)
+            kept: deque[LogLine] = deque(maxlen=tail)
+            for file, end in files:
+                async for line in _lines_of(file, end, function, since, instance):
+                    kept.append(line)
+                    if tail is None and len(kept) >= _BATCH:
+                        yield list(kept)
+                        kept.clear()
+            if kept:
+                yield list(kept)
+            kept.clear()
+            while follow:
+                yield await follower.take()
+
+    def _open(self, function: FunctionId, stack: ExitStack) -> list[tuple[IO[bytes], int]]:
+        """The files of `function`, oldest first, and how far each is to be read."""
+        path = self._path(function)
+        found: list[tuple[IO[bytes], int]] = []
+        for name in (path.with_suffix(".log.1"), path):
+            try:
+                file = stack.enter_context(name.open("rb"))
+            except OSError:
+                continue
+            found.append((file, os.fstat(file.fileno()).st_size))
+        return found
+
+    def _leave(self, follower: Follower) -> None:
+        followers = self._followers[follower.function]
+        followers.discard(follower)
+        if not followers:
+            del self._followers[follower.function]
+
+
+async def _lines_of(
+    file: IO[bytes], end: int, function: FunctionId, since: float | None, instance: str
+) -> AsyncGenerator[LogLine, None]:
+    """The lines of `file` up to `end` bytes that are wanted."""
+    position = looked_at = 0
+    for data in file:
+        position += len(data)
+        if position > end:
+            return
+        if position - looked_at > _READ:
+            looked_at = position
+            await asyncio.sleep(0)
+        try:
+            entry = json.loads(data)
+            line = LogLine(function, InstanceId(entry["i"]), entry["t"], entry["x"])
+        except (ValueError, KeyError, TypeError):
+            continue  # cut off by a full disk or a power cut
+        if (since is None or line.timestamp >= since) and instance in ("", line.instance):
+            yield line

@@ -1,0 +1,102 @@
+"""The node process: `python -m rescoldo.node.main SETTINGS_FILE`.
+
+The supervisor may hand it a listening socket as the descriptor named in RESCOLDO_LISTEN_FD, so that
+clients can wait in its backlog while one node replaces another. SIGTERM stops every instance and ends it;
+when it is killed instead, its instances go on and its successor adopts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+from pathlib import Path
+
+from rescoldo.isolation.identity import level
+from rescoldo.isolation.syscalls import become_subreaper, set_process_name
+from rescoldo.model.settings import EDGE_UID, Settings
+from rescoldo.node.boot import Boot
+from rescoldo.node.logs import LogBook
+from rescoldo.node.processes import Ends
+from rescoldo.node.roster import Roster
+from rescoldo.node.server import Exits, Server
+from rescoldo.node.zygote import RUN, Zygote
+
+LISTEN_VARIABLE = "RESCOLDO_LISTEN_FD"
+RUN_VARIABLE = "RESCOLDO_RUN"  # module:function that is an instance's program; for tests
+_LOG = logging.getLogger(__name__)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the node until SIGTERM or SIGINT; return its exit status."""
+    if len(arguments) != 1:
+        print("usage: python -m rescoldo.node.main SETTINGS_FILE", file=sys.stderr)
+        return 2
+    logging.basicConfig(format="node: %(levelname)s: %(message)s", level=logging.INFO, stream=sys.stderr)
+    settings = Settings.load(Path(arguments[0]))
+    os.umask(0o077)
+    set_process_name("rescoldo-node")
+    become_subreaper()
+    level()  # it forks to find out: now, before there is an event loop
+    _make_folders(settings)
+    asyncio.run(_run(settings, _listener(settings)))
+    return 0
+
+
+def _make_folders(settings: Settings) -> None:
+    for folder in (settings.logs, settings.instance_state, settings.instances, settings.bundles):
+        folder.mkdir(parents=True, exist_ok=True)
+    if level() == "own-uid":
+        # The edge may enter to connect, and nobody else; instances may pass to the bundle of their group.
+        os.chown(settings.instances, 0, EDGE_UID)
+        settings.instances.chmod(0o710)
+        mode = stat.S_IMODE(settings.bundles.stat().st_mode)
+        settings.bundles.chmod(mode | 0o011)
+
+
+def _listener(settings: Settings) -> socket.socket:
+    handed = os.environ.pop(LISTEN_VARIABLE, "")
+    if handed:
+        listener = socket.socket(fileno=int(handed))
+        os.set_inheritable(listener.fileno(), False)
+        return listener
+    settings.node_socket.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(settings.node_socket))
+    settings.node_socket.chmod(0o600)
+    listener.listen(128)
+    return listener
+
+
+async def _run(settings: Settings, listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    asked_to_end = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_end.set)
+    ends, exits, logs = Ends(), Exits(), LogBook(settings.logs)
+    loop.add_signal_handler(signal.SIGCHLD, ends.reap)
+    zygote = Zygote(settings, ends, os.environ.pop(RUN_VARIABLE, RUN))
+    roster = Roster(settings, Boot(zygote, ends), ends, logs, exits.tell)
+    await roster.adopt()
+    zygotes = asyncio.create_task(zygote.keep_running(), name="zygote")
+    end = asyncio.create_task(asked_to_end.wait(), name="wait for SIGTERM")
+    server = Server(roster, logs, exits)
+    await server.open(listener)
+    # A zygote's keeper that ends has failed for a reason we do not know: end too, and be started anew.
+    await asyncio.wait({zygotes, end}, return_when=asyncio.FIRST_COMPLETED)
+    await server.close()
+    await roster.stop_all()
+    zygotes.cancel()
+    end.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await zygotes
+    logs.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

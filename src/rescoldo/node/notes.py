@@ -1,0 +1,54 @@
+"""What the node writes down of each instance, so that its successor can adopt or remove it.
+
+A note is written before the fork (the uid is then known), with the pid once there is one, and when the
+instance is ready. It describes processes, so it need not survive a power cut: it is never fsynced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rescoldo.model.instance import Launch
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One instance as its node left it."""
+
+    launch: Launch
+    uid: int | None  # its own uid; None without privileges
+    socket: str
+    pid: int = 0  # 0: not forked yet, as far as was written
+    pid_start: int = 0  # clock ticks since boot: tells the process from a later one of the same pid
+    ready: bool = False
+    started_at: float = 0.0  # Unix seconds
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Note:
+        return cls(**{**data, "launch": Launch.from_json(data["launch"])})
+
+
+def write(path: Path, note: Note) -> None:
+    """Replace the note at `path` at once: a reader sees the old one or the new one."""
+    fresh = path.with_suffix(".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, json.dumps(asdict(note)).encode())
+    finally:
+        os.close(descriptor)
+    fresh.replace(path)
+
+
+def read_all(folder: Path) -> Iterator[tuple[Path, Note | None]]:
+    """Every note in `folder`; None for one that cannot be read."""
+    for path in sorted(folder.glob("*.json")):
+        note = None
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            note = Note.from_json(json.loads(path.read_text()))
+        yield path, note

@@ -1,0 +1,172 @@
+"""Processes as /proc and pidfds tell of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_SCAN_STEP = 32  # processes looked at before other work gets its turn
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """The fields of /proc/PID/stat that matter here."""
+
+    state: str  # "Z": has ended, not yet reaped
+    group: int
+    session: int
+    cpu_seconds: float  # its own and its reaped children's
+    started: int  # clock ticks since boot
+    resident: int  # bytes (RSS)
+
+
+def read_stat(pid: int) -> ProcessStat | None:
+    """The process `pid`, or None when there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name in parentheses may itself hold spaces and parentheses: fields begin after the last.
+    fields = text.rpartition(b") ")[2].split()
+    return ProcessStat(
+        state=fields[0].decode(),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        cpu_seconds=sum(map(int, fields[11:15])) / _TICKS,
+        started=int(fields[19]),
+        resident=int(fields[21]) * _PAGE,
+    )
+
+
+def proportional_memory(pid: int) -> int | None:
+    """Bytes of PSS of `pid`; None when it has ended or may not be asked."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines():
+            if line.startswith(b"Pss:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def uid_of(pid: int) -> int | None:
+    """The real uid of `pid`; /proc/PID's owner would be root for one that is not dumpable."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
+            if line.startswith(b"Uid:"):
+                return int(line.split()[1])
+    return None
+
+
+def all_pids() -> Iterator[int]:
+    """Every process of this machine (or container)."""
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+
+
+async def members(leader: int, uid: int | None) -> list[int]:
+    """Processes of an instance: those of its uid, or where it has none of its own, of its session."""
+    found = []
+    for count, pid in enumerate(all_pids()):
+        if count % _SCAN_STEP == 0:
+            await asyncio.sleep(0)
+        if uid is not None:
+            if uid_of(pid) == uid:
+                found.append(pid)
+        elif (stat := read_stat(pid)) is not None and stat.session == leader:
+            found.append(pid)
+    return found
+
+
+def signal_group(leader: int, number: int) -> None:
+    """Signal the process group that `leader` leads, if anything of it is left."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+def describe(status: int | None) -> str:
+    """How a wait status (None: unknown) reads: `exit status 3`, `signal 9 (SIGKILL)`."""
+    if status is None:
+        return "ended; how is not known"
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return f"signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"signal {-code}"
+
+
+class Ends:
+    """Collects how processes ended, from whoever could reap them: the zygote or this process.
+
+    Only of the expected ones, so that orphans of functions leave nothing behind.
+    """
+
+    def __init__(self) -> None:
+        self._expected: dict[int, asyncio.Future[int]] = {}
+
+    def expect(self, pid: int) -> None:
+        """Keep the status of `pid` until it is taken."""
+        self._expected[pid] = asyncio.get_running_loop().create_future()
+
+    def record(self, pid: int, status: int) -> None:
+        """`pid` has ended with `status`."""
+        future = self._expected.get(pid)
+        if future is not None and not future.done():
+            future.set_result(status)
+
+    async def take(self, pid: int, patience: float = 0.2) -> int | None:
+        """The status of `pid`, which has ended; None when nobody tells within `patience` seconds."""
+        future = self._expected.get(pid)
+        if future is None:
+            return None
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), patience)
+        except TimeoutError:
+            return None
+        finally:
+            self._expected.pop(pid, None)
+
+    def reap(self) -> None:
+        """Reap every ended child of this process; on SIGCHLD."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self.record(pid, status)
+
+
+class Watched:
+    """A process known by pidfd: its end is noticed, and its number cannot come to mean another."""
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self._pidfd = pidfd
+        loop = asyncio.get_running_loop()
+        self.ended = asyncio.Event()
+        loop.add_reader(pidfd, self._on_end)
+
+    def _on_end(self) -> None:
+        self.close()
+        self.ended.set()
+
+    def close(self) -> None:
+        """Watch no longer. May be called more than once."""
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def kill(self) -> None:
+        """SIGKILL this very process, unless it has ended."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

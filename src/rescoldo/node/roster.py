@@ -1,0 +1,244 @@
+"""Every instance of this node, from start to stop: started, watched, replaced, adopted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rescoldo.isolation.identity import level
+from rescoldo.model.errors import Busy, Conflict, RescoldoError, StartFailed
+from rescoldo.model.instance import Launch, RunningInstance
+from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.model.settings import INSTANCE_UIDS, Settings
+from rescoldo.node import notes
+from rescoldo.node.boot import Boot
+from rescoldo.node.logs import LogBook
+from rescoldo.node.notes import Note
+from rescoldo.node.output import Output
+from rescoldo.node.processes import (
+    Ends,
+    Watched,
+    describe,
+    members,
+    proportional_memory,
+    read_stat,
+    signal_group,
+)
+from rescoldo.node.protocol import Exit, InstanceUsage
+from rescoldo.node.supervised import Supervised, listen
+from rescoldo.node.uids import Uids
+from rescoldo.policy.respawn import replaces
+
+MAX_INSTANCES = 10_000
+
+_LOG = logging.getLogger(__name__)
+
+
+class Roster:
+    """The instances of one node. `on_exit` is told of each that is lost."""
+
+    def __init__(
+        self, settings: Settings, boot: Boot, ends: Ends, logs: LogBook, on_exit: Callable[[Exit], None]
+    ) -> None:
+        self._settings = settings
+        self._boot = boot
+        self._ends = ends
+        self._logs = logs
+        self._on_exit = on_exit
+        self._all: dict[InstanceId, Supervised] = {}
+        self._uids = Uids(INSTANCE_UIDS)
+        self._privileged = level() == "own-uid"
+
+    # -- starting
+
+    async def start(self, launch: Launch) -> RunningInstance:
+        """See Node.start; raises Conflict for an instance that exists."""
+        deadline = time.monotonic() + launch.ready_timeout
+        instance = self._admit(launch)
+        task = instance.task = asyncio.create_task(self._start(instance, deadline), name=f"start {launch.instance}")
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise StartFailed(f"{launch.function}: stopped while it was starting") from None
+            raise
+
+    def _admit(self, launch: Launch) -> Supervised:
+        """Make everything an instance needs before it can be forked."""
+        if launch.instance in self._all:
+            raise Conflict(f"instance {launch.instance} exists already")
+        if len(self._all) >= MAX_INSTANCES:
+            raise Busy(f"this node runs {MAX_INSTANCES} instances; it takes no more")
+        socket_path = self._settings.instances / f"{launch.instance}.sock"
+        uid = self._uids.take() if self._privileged else None
+        try:
+            note = Note(launch, uid, str(socket_path))
+            note_path = self._note_path(launch.instance)
+            notes.write(note_path, note)
+            output = Output.create(note_path.with_suffix(".log"), uid, self._writer(launch))
+            listener = listen(socket_path, self._privileged)
+        except OSError as error:
+            if uid is not None:
+                self._uids.give_back(uid)
+            raise StartFailed(f"{launch.function}: {error}") from error
+        instance = self._all[launch.instance] = Supervised(note, note_path, output, listener)
+        return instance
+
+    def _note_path(self, instance: InstanceId) -> Path:
+        return self._settings.instance_state / f"{instance}.json"
+
+    def _writer(self, launch: Launch) -> Callable[[str], None]:
+        return lambda text: self._logs.write(launch.function, launch.instance, text)
+
+    async def _start(self, instance: Supervised, deadline: float) -> RunningInstance:
+        try:
+            await self._boot.start(instance, deadline)
+        except Exception:
+            await self._boot.end(instance, grace=0.0)
+            self._remove(instance)
+            raise
+        self._guard(instance)
+        return instance.running()
+
+    # -- watching
+
+    def _guard(self, instance: Supervised) -> None:
+        name = f"guard {instance.note.launch.instance}"
+        instance.task = asyncio.create_task(self._watch(instance), name=name)
+        instance.task.add_done_callback(_tell_unexpected)
+
+    async def _watch(self, instance: Supervised) -> None:
+        """Wait for an end nobody asked for; replace the instance, as often as it lived long enough."""
+        launch = instance.note.launch
+        while True:
+            assert instance.process is not None
+            await instance.process.ended.wait()
+            ended_at = time.monotonic()
+            reason = describe(await self._boot.end(instance, grace=0.0))
+            kept = instance.listener is not None
+            if not kept or not replaces(ready_at=instance.ready_at, ended_at=ended_at):
+                break
+            self._logs.write(launch.function, launch.instance, f"instance ended: {reason}; replaced")
+            try:
+                await self._boot.start(instance, time.monotonic() + launch.ready_timeout)
+            except RescoldoError as error:
+                reason = f"{reason}; its replacement failed: {error.message}"
+                break
+        self._logs.write(launch.function, launch.instance, f"instance ended: {reason.splitlines()[0]}")
+        self._remove(instance)
+        self._on_exit(Exit(launch.instance, launch.function, reason))
+
+    # -- stopping
+
+    async def stop(self, instance: InstanceId) -> None:
+        """See Node.stop."""
+        found = self._all.get(instance)
+        if found is None:
+            return
+        if found.ending is None:
+            found.ending = asyncio.create_task(self._stop(found), name=f"stop {instance}")
+        await asyncio.shield(found.ending)
+
+    async def _stop(self, instance: Supervised) -> None:
+        if instance.task is not None:
+            instance.task.cancel()
+            await asyncio.wait({instance.task})
+        await self._boot.end(instance, grace=instance.note.launch.grace)
+        self._remove(instance)
+
+    def _remove(self, instance: Supervised) -> None:
+        """Forget an instance whose processes are gone."""
+        uid = instance.note.uid
+        if self._all.pop(instance.note.launch.instance, None) is None:
+            return
+        instance.put_away()
+        if uid is not None and instance.swept:
+            self._uids.give_back(uid)
+
+    async def stop_all(self) -> None:
+        """Stop every instance, all at once."""
+        await asyncio.gather(*(self.stop(instance) for instance in list(self._all)))
+
+    # -- adopting
+
+    async def adopt(self) -> None:
+        """Take over what a dead node left running, and remove what it left that does not run."""
+        for path, note in notes.read_all(self._settings.instance_state):
+            process = _still_running(note) if note is not None else None
+            if note is not None and process is not None:
+                self._take_over(path, note, process)
+            else:
+                await self._clean_up(path, note)
+        for folder in (self._settings.instances, self._settings.instance_state):
+            for file in folder.iterdir():
+                if file.stem not in self._all:
+                    file.unlink(missing_ok=True)
+
+    def _take_over(self, path: Path, note: Note, process: Watched) -> None:
+        fifo = path.with_suffix(".log")
+        writer = self._writer(note.launch)
+        output = Output(fifo, writer) if fifo.is_fifo() else Output.create(fifo, note.uid, writer)
+        instance = Supervised(note, path, output, None, process, ready_at=time.monotonic())
+        self._all[note.launch.instance] = instance
+        if note.uid is not None:
+            self._uids.adopt(note.uid)
+        self._guard(instance)
+
+    async def _clean_up(self, path: Path, note: Note | None) -> None:
+        if note is not None:
+            stat = read_stat(note.pid) if note.pid else None
+            if stat is not None and stat.started == note.pid_start:
+                signal_group(note.pid, signal.SIGKILL)
+            if self._privileged:
+                await self._boot.sweep(note.uid)
+            Path(note.socket).unlink(missing_ok=True)
+        path.with_suffix(".log").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+    # -- telling
+
+    def instances(self) -> list[RunningInstance]:
+        """Every instance that is ready, or was and is being replaced."""
+        return [found.running() for found in self._all.values() if found.ready_at and found.ending is None]
+
+    async def usage(self, function: FunctionId) -> list[InstanceUsage]:
+        """What the ready instances of `function` use."""
+        ready = [found for found in self.instances() if found.launch.function == function]
+        return [await _usage(found, self._privileged) for found in ready]
+
+
+def _still_running(note: Note) -> Watched | None:
+    """The process of `note`, if it is ready and still the one that was meant."""
+    if not note.ready:
+        return None
+    try:
+        pidfd = os.pidfd_open(note.pid)
+    except ProcessLookupError:
+        return None
+    stat = read_stat(note.pid)  # read while the pidfd holds: if it matches, the pidfd means this process
+    if stat is None or stat.state == "Z" or stat.started != note.pid_start:
+        os.close(pidfd)
+        return None
+    return Watched(note.pid, pidfd)
+
+
+async def _usage(instance: RunningInstance, own_uid: bool) -> InstanceUsage:
+    memory, cpu = 0, 0.0
+    for pid in await members(instance.pid, instance.uid if own_uid else None):
+        stat = read_stat(pid)
+        if stat is None:
+            continue
+        proportional = proportional_memory(pid)
+        memory += stat.resident if proportional is None else proportional
+        cpu += stat.cpu_seconds
+    return InstanceUsage(instance.launch.instance, memory, round(cpu, 3))
+
+
+def _tell_unexpected(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _LOG.error("task %r ended unexpectedly", task.get_name(), exc_info=error)

@@ -1,0 +1,166 @@
+"""Answers the node's clients on its Unix socket; wire.py says how."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+from rescoldo.model.errors import InvalidInput, RescoldoError
+from rescoldo.model.instance import Launch
+from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.node.logs import LogBook
+from rescoldo.node.protocol import Exit
+from rescoldo.node.roster import Roster
+from rescoldo.node.wire import MAX_LINE, decode, encode, encode_error, encode_line
+
+_WATCHER_QUEUE = 1000  # exits kept for a watcher that does not read
+
+_LOG = logging.getLogger(__name__)
+
+Request = dict[str, Any]
+
+
+class Exits:
+    """Tells every watcher of the instances that were lost."""
+
+    def __init__(self) -> None:
+        self._watchers: set[asyncio.Queue[Exit]] = set()
+
+    def tell(self, lost: Exit) -> None:
+        """Never waits: a watcher that does not read misses what exceeds its queue."""
+        for queue in self._watchers:
+            with contextlib.suppress(asyncio.QueueFull):
+                queue.put_nowait(lost)
+
+    async def watch(self) -> AsyncGenerator[Exit, None]:
+        """What is lost from now on."""
+        queue: asyncio.Queue[Exit] = asyncio.Queue(_WATCHER_QUEUE)
+        self._watchers.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._watchers.discard(queue)
+
+
+class Server:
+    """Serves any number of connections, each with any number of requests at once."""
+
+    def __init__(self, roster: Roster, logs: LogBook, exits: Exits) -> None:
+        self._roster = roster
+        self._logs = logs
+        self._exits = exits
+        self._connections: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._answers: dict[str, Callable[[Request], Awaitable[Any]]] = {
+            "start": self._start,
+            "stop": self._stop,
+            "instances": self._instances,
+            "usage": self._usage,
+            "forget": self._forget,
+        }
+        self._streams: dict[str, Callable[[Request], AsyncGenerator[Any, None]]] = {
+            "logs": self._log_lines,
+            "watch": self._lost,
+        }
+
+    async def open(self, listener: socket.socket) -> None:
+        """Begin to serve on `listener`, whose path stays when we end: its owner is the supervisor."""
+        keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+        self._server = await asyncio.start_unix_server(self._connected, sock=listener, limit=MAX_LINE, **keep)
+
+    async def close(self) -> None:
+        """Take no more connections and end those there are."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        requests: set[asyncio.Task[None]] = set()
+        try:
+            while line := await reader.readline():
+                request = asyncio.create_task(self._handle(decode(line), writer), name="node request")
+                requests.add(request)
+                request.add_done_callback(requests.discard)
+        except (ConnectionError, ValueError) as error:
+            _LOG.warning("a client is cut off: %s", error)
+        except asyncio.CancelledError:
+            pass  # the node ends; asyncio would report a cancelled connection as an error
+        finally:
+            for request in requests:
+                request.cancel()
+            self._connections.discard(task)
+            writer.close()
+
+    async def _handle(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        number = request.get("id")
+        try:
+            answer = await self._answer(request, writer)
+            message = {"id": number, "ok": answer}
+        except RescoldoError as error:
+            message = {"id": number, "error": encode_error(error)}
+        except ConnectionError:
+            return
+        except Exception as error:
+            _LOG.exception("request %r failed", request.get("op"))
+            message = {"id": number, "error": encode_error(RescoldoError(f"the node failed: {error!r}"))}
+        with contextlib.suppress(ConnectionError):
+            writer.write(encode(message))
+            await writer.drain()
+
+    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> Any:
+        op = request.get("op", "")
+        if op in self._answers:
+            return await self._answers[op](request)
+        if op not in self._streams:
+            raise InvalidInput(f"the node knows no operation {op!r}")
+        stream = self._streams[op](request)
+        async with contextlib.aclosing(stream):
+            async for item in stream:
+                writer.write(encode({"id": request["id"], "item": item}))
+                await writer.drain()
+        return None
+
+    async def _start(self, request: Request) -> Any:
+        return (await self._roster.start(Launch.from_json(request["launch"]))).to_json()
+
+    async def _stop(self, request: Request) -> None:
+        await self._roster.stop(InstanceId(request["instance"]))
+
+    async def _instances(self, request: Request) -> Any:
+        return [running.to_json() for running in self._roster.instances()]
+
+    async def _usage(self, request: Request) -> Any:
+        return [asdict(usage) for usage in await self._roster.usage(FunctionId(request["function"]))]
+
+    async def _forget(self, request: Request) -> None:
+        self._logs.forget(FunctionId(request["function"]))
+
+    async def _log_lines(self, request: Request) -> AsyncGenerator[Any, None]:
+        batches = self._logs.read(
+            FunctionId(request["function"]),
+            tail=request["tail"],
+            since=request["since"],
+            follow=request["follow"],
+            instance=request["instance"],
+        )
+        async with contextlib.aclosing(batches):
+            async for lines in batches:
+                yield [encode_line(line) for line in lines]
+
+    async def _lost(self, request: Request) -> AsyncGenerator[Any, None]:
+        yield None  # it watches: what is lost from now on is told
+        async with contextlib.aclosing(self._exits.watch()) as lost:
+            async for one in lost:
+                yield asdict(one)

@@ -1,0 +1,83 @@
+"""One instance as the node holds it: its socket, its output, its note and its process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rescoldo.model.instance import RunningInstance
+from rescoldo.model.settings import EDGE_UID
+from rescoldo.node import notes
+from rescoldo.node.notes import Note
+from rescoldo.node.output import Output
+from rescoldo.node.processes import Watched, read_stat
+
+_BACKLOG = 1024  # connections that wait while an instance starts or is replaced
+
+
+@dataclass(slots=True)
+class Supervised:
+    """An instance from the request to start it until nothing of it is left."""
+
+    note: Note
+    note_path: Path
+    output: Output
+    listener: socket.socket | None  # None: adopted, its first node held it
+    process: Watched | None = None
+    ready_at: float = 0.0  # seconds on the monotonic clock
+    swept: bool = True  # no process of its uid is left, as far as is known
+    task: asyncio.Task[Any] | None = None  # boots it, then waits for its end
+    ending: asyncio.Task[None] | None = None  # it is being stopped
+
+    def forked(self, process: Watched) -> None:
+        """Remember the process that is to become the instance."""
+        stat = read_stat(process.pid)
+        self.process = process
+        self._write(pid=process.pid, pid_start=stat.started if stat else 0, ready=False)
+
+    def became_ready(self) -> None:
+        """Remember that the instance serves."""
+        self.ready_at = time.monotonic()
+        self._write(ready=True, started_at=time.time())
+
+    def _write(self, **changes: Any) -> None:
+        self.note = replace(self.note, **changes)
+        notes.write(self.note_path, self.note)
+
+    def running(self) -> RunningInstance:
+        """What the controller is told."""
+        note = self.note
+        uid = os.geteuid() if note.uid is None else note.uid
+        return RunningInstance(note.launch, note.pid, uid, note.socket, note.started_at)
+
+    def put_away(self) -> None:
+        """Close and remove everything but the processes."""
+        if self.listener is not None:
+            self.listener.close()
+            self.listener = None
+        Path(self.note.socket).unlink(missing_ok=True)
+        if self.process is not None:
+            self.process.close()
+        self.output.close()
+        self.note_path.unlink(missing_ok=True)
+
+
+def listen(path: Path, privileged: bool) -> socket.socket:
+    """A listening socket at `path` that only the edge (or, without privileges, this user) may connect to."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)
+        if privileged:
+            os.chown(path, EDGE_UID, EDGE_UID)
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,200 @@
+"""The node's end of a zygote: keeps one running, and asks it to fork.
+
+A zygote that dies is replaced at once; what it had not answered yet is asked again of the next one, once.
+Instances outlive the zygote that forked them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rescoldo.isolation.identity import level
+from rescoldo.isolation.interpreter import CLEAN_PATH, needed_directories, python_command, unique_paths
+from rescoldo.isolation.mounts import HOMES, View
+from rescoldo.model.errors import InvalidInput, NodeUnavailable
+from rescoldo.model.instance import Launch
+from rescoldo.model.settings import Settings
+from rescoldo.node.processes import Ends, Watched
+
+_LOG = logging.getLogger(__name__)
+_REPLY = 65536  # bytes; an answer is far shorter
+_BUFFER = 4 * 2**20  # bytes of the socket pair: several of the largest requests
+_MAX_REQUEST = 2**20  # bytes: what a zygote receives at most
+_READY_PATIENCE = 30.0  # seconds for a zygote to import everything on a busy machine
+_PAUSES = (0.0, 0.1, 0.5, 2.0)  # seconds before the next attempt, by failures in a row; then the last
+RUN = "rescoldo.runtime.instance:run"
+
+
+class ZygoteGone(Exception):
+    """The zygote ended before it answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A child the zygote made."""
+
+    pid: int
+    pidfd: int
+
+
+class Zygote:
+    """One zygote process after another. `ends` is told how its children ended."""
+
+    def __init__(self, settings: Settings, ends: Ends, run: str = RUN) -> None:
+        self._settings = settings
+        self._ends = ends
+        self._run = run
+        self._ready = asyncio.Event()
+        self._control: socket.socket | None = None
+        self._pending: dict[int, asyncio.Future[Forked]] = {}
+        self._next = 0
+        self.pid = 0
+
+    async def keep_running(self) -> None:
+        """Start a zygote, and another whenever it ends; until cancelled, which ends it."""
+        failures = 0
+        while True:
+            await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
+            was_ready = await self._live()
+            failures = 0 if was_ready else failures + 1
+            _LOG.warning("the zygote ended%s; starting another", "" if was_ready else " before it was ready")
+
+    async def _live(self) -> bool:
+        """One zygote's life; return whether it was ever ready."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        with contextlib.suppress(OSError):
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            ours.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_SNDBUFFORCE", 32), _BUFFER)
+        with theirs:
+            process = self._spawn(theirs)
+        self.pid = process.pid
+        self._ends.expect(process.pid)
+        watched = Watched(process.pid, os.pidfd_open(process.pid))
+        loop = asyncio.get_running_loop()
+        loop.add_reader(ours, self._on_message, ours)
+        self._control = ours
+        try:
+            await watched.ended.wait()
+            # What it said before its end is still there to be read: a pid without its answer is an orphan.
+            self._on_message(ours)
+            return self._ready.is_set()
+        finally:
+            loop.remove_reader(ours)
+            self._control = None
+            ours.close()
+            self._ready.clear()
+            await self._bury(process, watched)
+
+    async def _bury(self, process: subprocess.Popen[bytes], watched: Watched) -> None:
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(ZygoteGone())
+        self._pending.clear()
+        if not watched.ended.is_set():
+            process.send_signal(signal.SIGKILL)  # it holds nothing that an orderly end would save
+            await watched.ended.wait()
+        watched.close()
+        process.returncode = await self._ends.take(process.pid) or 0
+
+    def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        order = {
+            "control": theirs.fileno(),
+            "bundles": str(self._settings.bundles),
+            "view": self._view().to_json() if level() == "own-uid" else None,
+            "run": self._run,
+        }
+        return subprocess.Popen(
+            python_command("rescoldo.runtime.zygote", json.dumps(order)),
+            env={"PATH": CLEAN_PATH, "LANG": "C.UTF-8", "HOME": "/tmp"},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # a Ctrl-C at the terminal is not for it
+        )
+
+    def _view(self) -> View:
+        """Instances see the interpreter and the bundles; not the platform's own files, nor homes."""
+        return View(
+            read=needed_directories() + unique_paths([str(self._settings.bundles)]),
+            hide=HOMES + unique_paths([self._settings.data, self._settings.run]),
+        )
+
+    async def fork(self, launch: Launch, uid: int | None, gid: int, descriptors: Sequence[int]) -> Forked:
+        """Fork an instance that gets copies of `descriptors` [listener, log, status pipe].
+
+        Raises ZygoteGone, InvalidInput when the environment is too large, NodeUnavailable when no zygote
+        gets ready.
+        """
+        try:
+            await asyncio.wait_for(self._ready.wait(), _READY_PATIENCE)
+        except TimeoutError as error:
+            raise NodeUnavailable("no zygote gets ready; see the node's messages") from error
+        self._next += 1
+        order = {"id": self._next, "launch": launch.to_json(), "uid": uid, "gid": gid}
+        request = json.dumps(order).encode()
+        if len(request) > _MAX_REQUEST:
+            raise InvalidInput(f"{launch.function}: its environment is larger than 1 MiB")
+        future = self._pending[self._next] = asyncio.get_running_loop().create_future()
+        try:
+            await self._send(request, descriptors)
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(_end_unwanted)
+            raise
+
+    async def _send(self, request: bytes, descriptors: Sequence[int]) -> None:
+        while self._control is not None:
+            try:
+                socket.send_fds(self._control, [request], descriptors)
+                return
+            except BlockingIOError:
+                await asyncio.sleep(0.001)  # several of the largest requests at once; it reads on
+            except ConnectionError:
+                break
+        raise ZygoteGone
+
+    def _on_message(self, control: socket.socket) -> None:
+        while True:
+            try:
+                message, descriptors, _, _ = socket.recv_fds(control, _REPLY, 1, socket.MSG_CMSG_CLOEXEC)
+            except (BlockingIOError, ConnectionError):
+                return
+            if not message:
+                # It has closed its end, so it is ending; the pidfd will tell. Until then, do not spin.
+                asyncio.get_running_loop().remove_reader(control)
+                return
+            self._take(json.loads(message), descriptors)
+
+    def _take(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        if "exited" in message:
+            self._ends.record(message["exited"], message["status"])
+        elif "ready" in message:
+            self._ready.set()
+        else:
+            future = self._pending.pop(message["id"])
+            if "error" in message:
+                future.set_exception(NodeUnavailable(message["error"]))
+                return
+            self._ends.expect(message["pid"])
+            future.set_result(Forked(message["pid"], descriptors[0]))
+
+
+def _end_unwanted(future: asyncio.Future[Forked]) -> None:
+    """A child nobody waits for any more (its start was called off) is ended."""
+    if future.cancelled() or future.exception() is not None:
+        return
+    forked = future.result()
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(forked.pidfd, signal.SIGKILL)
+    os.close(forked.pidfd)

@@ -1,0 +1,100 @@
+"""Writing a function into a stack file, new or existing, without touching what its author wrote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import yaml
+
+from rescoldo.model.errors import Conflict, InvalidInput
+from rescoldo.stack.document import Document, Value, parse
+from rescoldo.stack.file import StackFile, parse_stack
+from rescoldo.stack.source import Source
+from rescoldo.stack.substitute import substitute
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The keys of a new function."""
+
+    name: str
+    lang: str
+    handler: str
+    image: str
+
+    def lines(self, indent: int) -> list[str]:
+        """The entry as YAML, its name `indent` columns in."""
+        left = " " * indent
+        keys = (("lang", self.lang), ("handler", self.handler), ("image", self.image))
+        return [f"{left}{self.name}:", *(f"{left}  {key}: {value}" for key, value in keys)]
+
+
+def new_stack(entry: Entry, gateway: str) -> str:
+    """A stack file with one function."""
+    head = ["version: 1.0", "provider:", "  name: openfaas", f"  gateway: {gateway}", "functions:"]
+    return "\n".join([*head, *entry.lines(2)]) + "\n"
+
+
+def append_entry(source: Source, entry: Entry, environment: Mapping[str, str]) -> str:
+    """The text of `source` with `entry` as its last function; comments and all else stay as they are.
+
+    Raises Conflict when it has a function of that name, InvalidInput when it is not valid or is written in a
+    way that a line cannot be added to.
+    """
+    before = parse_stack(source, environment)
+    if any(function.name == entry.name for function in before.functions):
+        raise Conflict(f"{source.name} has a function {entry.name!r} already; choose another name")
+    text = _insert(source, entry, environment)
+    try:
+        after = parse_stack(Source(source.name, text, source.folder), environment)
+    except InvalidInput as error:
+        raise _by_hand(source, entry) from error
+    if not _only_added(before, after, entry.name):
+        raise _by_hand(source, entry)
+    return text
+
+
+def _insert(source: Source, entry: Entry, environment: Mapping[str, str]) -> str:
+    lines = source.text.splitlines()
+    substituted, origins = substitute(source.text, environment, source.name)
+    root = parse(substituted, Document(source.name, origins))
+    functions = root.table().get("functions") if root else None
+    if functions is None:
+        return "\n".join([*lines, "functions:", *entry.lines(2)]) + "\n"
+    if not functions.table():
+        # `functions:` or `functions: {}`, which is to hold something now
+        at = functions.line
+        lines[at - 1] = re.sub(r"(functions:)\s*(\{\s*\}|~|null)", r"\1", lines[at - 1])
+        return "\n".join([*lines[:at], *entry.lines(2), *lines[at:]]) + "\n"
+    node = functions.node
+    assert isinstance(node, yaml.MappingNode)
+    at = _last_line(functions)
+    return "\n".join([*lines[:at], *entry.lines(node.value[0][0].start_mark.column), *lines[at:]]) + "\n"
+
+
+def _last_line(functions: Value) -> int:
+    """The last line (from 1) that holds something of the functions: their end is only marked after the
+    comments that follow."""
+    node: yaml.Node = functions.node
+    while isinstance(node, yaml.MappingNode | yaml.SequenceNode) and node.value and not node.flow_style:
+        last = node.value[-1]
+        node = last[1] if isinstance(last, tuple) else last
+    mark = node.end_mark
+    # a block of text ends where the next line begins
+    line = mark.line - 1 if mark.column == 0 and mark.line > node.start_mark.line else mark.line
+    return functions.document.line(line)
+
+
+def _only_added(before: StackFile, after: StackFile, name: str) -> bool:
+    kept = [function for function in after.functions if function.name != name]
+    same = [(f.name, f.to_spec()) for f in kept] == [(f.name, f.to_spec()) for f in before.functions]
+    return same and len(after.functions) == len(before.functions) + 1 and before.gateway == after.gateway
+
+
+def _by_hand(source: Source, entry: Entry) -> InvalidInput:
+    lines = "\n".join(entry.lines(2))
+    return InvalidInput(
+        f"{source.name}: cannot be added to; write this below `functions:` yourself:\n{lines}"
+    )
