@@ -1,0 +1,237 @@
+"""What every `Node` does: the real node process behind NodeClient, and the fake."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rescoldo.model.errors import Conflict, StartFailed, StartTimeout
+from rescoldo.model.instance import Launch
+from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.node.fake import FakeNode
+from rescoldo.node.protocol import Exit, Node
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from real_node import RealNode, call, until
+
+pytestmark = pytest.mark.slow
+
+PRINTS = """
+def handle(event, context):
+    print(event.path.strip("/"))
+    return "done"
+"""
+CRASHES = "print('about to fail')\nraise ValueError('broken at import')\n"
+HANGS = "import time\nprint('sleeping')\ntime.sleep(60)\n"
+
+
+class Real:
+    """The real node, told what to do by real handlers."""
+
+    def __init__(self, real: RealNode) -> None:
+        self.node: Node = real.client
+        self._real = real
+
+    def launch(self, behaviour: str = PRINTS, name: str = "fn", **more: Any) -> Launch:
+        return self._real.launch(behaviour, name, **more)
+
+    async def print(self, launch: Launch, text: str) -> None:
+        await call(self.node.socket_path(launch.instance), "/" + text)
+
+    def lose(self, launch: Launch) -> None:
+        """End it before it has lived for a second, so that it is not replaced."""
+        for pid in _pids_of(self._real, launch):
+            import os
+            import signal
+
+            os.kill(pid, signal.SIGKILL)
+
+
+def _pids_of(real: RealNode, launch: Launch) -> list[int]:
+    import json
+
+    note = json.loads((real.settings.instance_state / f"{launch.instance}.json").read_text())
+    return [note["pid"]]
+
+
+class Fake:
+    """The fake, told what to do by its own means."""
+
+    def __init__(self) -> None:
+        self.fake = FakeNode()
+        self.node: Node = self.fake
+        self._count = 0
+
+    def launch(self, behaviour: str = PRINTS, name: str = "fn", **more: Any) -> Launch:
+        self._count += 1
+        function = FunctionId(f"{name}.ns")
+        if behaviour == CRASHES:
+            self.fake.fail[function] = deque([StartFailed("ValueError: broken at import\nabout to fail")])
+        self.fake.start_delay = 60.0 if behaviour == HANGS else 0.001
+        return Launch(InstanceId(f"{name}-{self._count}"), function, "digest", 0, **more)
+
+    async def print(self, launch: Launch, text: str) -> None:
+        self.fake.print(launch.function, launch.instance, text)
+
+    def lose(self, launch: Launch) -> None:
+        self.fake.lose(launch.instance)
+
+
+World = Real | Fake
+
+
+@pytest.fixture(params=["real", "fake"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    if request.param == "fake":
+        yield Fake()
+        return
+    real = RealNode()
+    try:
+        await real.boot()
+        yield Real(real)
+    finally:
+        await real.close()
+
+
+async def test_a_started_instance_is_listed_with_its_launch_and_socket(world: World) -> None:
+    launch = world.launch(env={"A": "b"})
+    running = await world.node.start(launch)
+    assert running.launch == launch
+    assert running.socket == world.node.socket_path(launch.instance)
+    assert await world.node.instances() == [running]
+
+
+async def test_an_instance_that_exists_is_not_started_again(world: World) -> None:
+    launch = world.launch()
+    await world.node.start(launch)
+    with pytest.raises(Conflict):
+        await world.node.start(launch)
+    assert len(await world.node.instances()) == 1
+
+
+async def test_a_stopped_instance_is_gone_and_stopping_it_again_is_no_error(world: World) -> None:
+    launch = world.launch()
+    await world.node.start(launch)
+    await world.node.stop(launch.instance)
+    assert await world.node.instances() == []
+    await world.node.stop(launch.instance)
+    await world.node.stop(InstanceId("never-was"))
+
+
+async def test_a_start_that_fails_tells_the_reason_and_the_last_lines(world: World) -> None:
+    with pytest.raises(StartFailed, match=r"(?s)broken at import.*about to fail"):
+        await world.node.start(world.launch(CRASHES))
+    assert await world.node.instances() == []
+
+
+async def test_a_start_that_takes_too_long_ends_with_start_timeout(world: World) -> None:
+    with pytest.raises(StartTimeout, match=r"not ready after 0\.3 s"):
+        await world.node.start(world.launch(HANGS, ready_timeout=0.3))
+    assert await world.node.instances() == []
+
+
+async def test_a_start_under_way_can_be_stopped(world: World) -> None:
+    launch = world.launch(HANGS)
+    starting = asyncio.create_task(world.node.start(launch))
+    with pytest.raises(Conflict):  # so it is known
+        while not await asyncio.sleep(0):
+            await world.node.start(replace(launch))
+    await world.node.stop(launch.instance)
+    with pytest.raises(StartFailed, match="stopped while it was starting"):
+        await starting
+
+
+async def test_what_an_instance_prints_can_be_read_whole_or_its_end(world: World) -> None:
+    launch = world.launch()
+    await world.node.start(launch)
+    for text in ("one", "two", "three"):
+        await world.print(launch, text)
+
+    async def texts(tail: int | None, instance: str = "") -> list[str]:
+        lines = world.node.logs(launch.function, tail=tail, since=None, follow=False, instance=instance)
+        return [line.text async for line in lines]
+
+    async def all_arrived() -> bool:
+        return len(await texts(None)) == 3
+
+    await until(all_arrived)
+    assert await texts(None) == ["one", "two", "three"]
+    assert await texts(2) == ["two", "three"]
+    assert await texts(0) == []
+    assert await texts(None, launch.instance) == ["one", "two", "three"]
+    assert await texts(None, "another") == []
+
+
+async def test_lines_before_since_are_left_out(world: World) -> None:
+    launch = world.launch()
+    await world.node.start(launch)
+    await world.print(launch, "old")
+    found: list[float] = []
+
+    async def arrived() -> list[float]:
+        lines = world.node.logs(launch.function, tail=None, since=None, follow=False)
+        found[:] = [line.timestamp async for line in lines]
+        return found
+
+    await until(arrived)
+    lines = world.node.logs(launch.function, tail=None, since=found[0] + 0.001, follow=False)
+    assert [line async for line in lines] == []
+
+
+async def test_a_follower_gets_what_was_kept_and_then_what_is_written(world: World) -> None:
+    launch = world.launch()
+    await world.node.start(launch)
+    await world.print(launch, "before")
+    lines = world.node.logs(launch.function, tail=None, since=None, follow=True)
+    assert (await anext(lines)).text == "before"
+    await world.print(launch, "after")
+    line = await anext(lines)
+    assert (line.text, line.instance, line.function) == ("after", launch.instance, launch.function)
+    await lines.aclose()  # type: ignore[attr-defined]
+
+
+async def test_forgetting_a_function_removes_its_lines(world: World) -> None:
+    launch = world.launch()
+    await world.node.start(launch)
+    await world.print(launch, "something")
+
+    async def kept() -> list[str]:
+        lines = world.node.logs(launch.function, tail=None, since=None, follow=False)
+        return [line.text async for line in lines]
+
+    await until(kept)
+    await world.node.forget(launch.function)
+    assert await kept() == []
+
+
+async def test_usage_tells_memory_of_ready_instances(world: World) -> None:
+    launch = world.launch()
+    await world.node.start(launch)
+    (usage,) = await world.node.usage(launch.function)
+    assert usage.instance == launch.instance
+    assert 2**20 < usage.memory < 64 * 2**20
+    assert 0 <= usage.cpu_seconds < 5
+    assert await world.node.usage(FunctionId("another.ns")) == []
+
+
+async def test_a_watcher_is_told_of_lost_instances_but_not_of_stopped_ones(world: World) -> None:
+    exits: list[Exit] = []
+    reached = asyncio.Event()
+    watching = asyncio.create_task(world.node.watch(exits.append, reached.set))
+    await asyncio.wait_for(reached.wait(), 5)
+    stopped, lost = world.launch(), world.launch()
+    await world.node.start(stopped)
+    await world.node.start(lost)
+    await world.node.stop(stopped.instance)
+    world.lose(lost)
+    await until(lambda: exits)
+    assert exits == [Exit(lost.instance, lost.function, "signal 9 (SIGKILL)")]
+    assert await world.node.instances() == []
+    watching.cancel()

@@ -1,0 +1,158 @@
+"""A real node process with real bundles, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rescoldo.model.errors import NodeUnavailable
+from rescoldo.model.instance import Launch, RunningInstance
+from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.model.settings import BUNDLE_GIDS, Settings
+from rescoldo.node.client import NodeClient
+
+SOURCE = Path(__file__).parents[1] / "src"
+HELLO = "def handle(event, context):\n    return 'hello'\n"
+
+
+class RealNode:
+    """The node process over a folder of its own; `client` speaks to it."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="rn-"))
+        self.settings = Settings(str(self.folder / "d"), str(self.folder / "r"))
+        self.settings.run_path.mkdir()
+        self.settings.data_path.mkdir()
+        self.settings.bundles.mkdir()
+        self.settings.save()
+        self.client = NodeClient(self.settings)
+        self.process: subprocess.Popen[bytes] | None = None
+        self._numbers = itertools.count(1)
+
+    async def boot(self) -> None:
+        """Start the node process and wait until it answers."""
+        self._spawn()
+        await until(self._answers)
+
+    def _spawn(self) -> None:
+        with (self.folder / "stderr").open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "rescoldo.node.main", str(self.settings.settings_file)],
+                env={"PYTHONPATH": str(SOURCE), "PATH": os.environ["PATH"], "A_SECRET": "of the platform"},
+                stderr=stderr,
+            )
+
+    async def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.stderr()
+        try:
+            await self.client.instances()
+        except NodeUnavailable:
+            return False
+        return True
+
+    def stderr(self) -> str:
+        return (self.folder / "stderr").read_text()
+
+    def kill(self, number: int = signal.SIGKILL) -> int:
+        """Send a signal to the node process and wait for its end."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+    def zygote(self) -> int:
+        """The pid of the zygote, or 0."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        names = {int(pid): _name(int(pid)) for pid in children}
+        return next((pid for pid, name in names.items() if name == "rescoldo-zyg"), 0)
+
+    def launch(self, code: str = HELLO, name: str = "fn", **more: Any) -> Launch:
+        """Lay down a bundle with `code` as its handler and order an instance of it."""
+        number = next(self._numbers)
+        digest = f"bundle{number}"
+        bundle = self.settings.bundles / digest
+        (bundle / "function").mkdir(parents=True)
+        (bundle / "function" / "handler.py").write_text(code)
+        manifest = {
+            "schema": 1,
+            "kind": "python",
+            "python": "3.11",
+            "arch": "x86_64",
+            "lang": "python3-http",
+            "style": "http",
+            "handler": "function.handler",
+        }
+        (bundle / "manifest.json").write_text(json.dumps(manifest))
+        gid = 0
+        if os.geteuid() == 0:
+            gid = BUNDLE_GIDS[number]
+            for path in (bundle, *bundle.rglob("*")):
+                os.chown(path, 0, gid)
+                path.chmod(0o750 if path.is_dir() else 0o640)
+        return Launch(InstanceId(f"{name}-{number}"), FunctionId(f"{name}.ns"), digest, gid, **{"grace": 2.0, **more})
+
+    async def logged(self, launch: Launch) -> list[str]:
+        """The texts of all lines kept of the function."""
+        lines = self.client.logs(launch.function, tail=None, since=None, follow=False)
+        return [line.text async for line in lines]
+
+    async def close(self) -> None:
+        await self.client.close()
+        if self.process is not None and self.process.poll() is None:
+            self.kill(signal.SIGTERM)
+        shutil.rmtree(self.folder)
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def alive(pid: int) -> bool:
+    """Whether `pid` runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
+    """Wait for `condition` (a plain or async function) to hold."""
+    deadline = time.monotonic() + seconds
+    while True:
+        result = condition()
+        if asyncio.iscoroutine(result):
+            result = await result
+        if result:
+            return
+        assert time.monotonic() < deadline, f"{condition} does not come true"
+        await asyncio.sleep(0.01)
+
+
+async def call(running: RunningInstance | str, path: str = "/", timeout: float = 10.0) -> str:
+    """GET `path` from the instance; return the body."""
+    address = running if isinstance(running, str) else running.socket
+    async with asyncio.timeout(timeout):
+        reader, writer = await asyncio.open_unix_connection(address)
+        try:
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            answer = await reader.read()
+        finally:
+            writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split()[1:2] == [b"200"], answer
+    return body.decode()
