@@ -102,9 +102,7 @@ def _local(data: Path | None) -> str:
     place = (data or default_data_dir()).absolute()
     secrets = Settings(data=str(place), run=str(run_dir_for(place))).secrets
     try:
-        user, password = (
-            (secrets / name).read_text().strip() for name in ("basic-auth-user", "basic-auth-password")
-        )
+        user, password = ((secrets / name).read_text().strip() for name in ("basic-auth-user", "basic-auth-password"))
     except (OSError, UnicodeDecodeError):
         return ""
     return f"Basic {basic(user, password)}"

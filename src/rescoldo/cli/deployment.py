@@ -30,21 +30,24 @@ def upload(gateway: Gateway, image: str, path: Path, say: Callable[[str], None])
     except NotFound:
         size = path.stat().st_size
     with upload_bar(f"Uploading {image}", size) as advance:
-        answer = gateway.system(
-            "POST",
-            "/system/bundles",
-            params={"image": image},
-            content=_chunks(path, advance),
-            headers={
-                "Content-Type": "application/gzip",
-                "Content-Length": str(size),
-                "X-Rescoldo-Digest": digest,
-            },
-        ).json()
+        answer = _send(gateway, image, digest, size, _chunks(path, advance))
     if answer.get("digest") != digest:
         raise RescoldoError(f"{image}: the gateway stored something else ({answer.get('digest')!r})")
     say(f"uploaded {image}, {human_size(size)}")
     return digest
+
+
+def _send(gateway: Gateway, image: str, digest: str, size: int, body: Iterator[bytes]) -> dict[str, Any]:
+    headers = {
+        "Content-Type": "application/gzip",
+        "Content-Length": str(size),
+        "X-Rescoldo-Digest": digest,
+    }
+    try:
+        answer = gateway.system("POST", "/system/bundles", params={"image": image}, content=body, headers=headers)
+    except NotFound as error:
+        raise RescoldoError(f"{gateway.url} takes no bundles: it is not a rescoldo gateway") from error
+    return dict(answer.json())
 
 
 def _chunks(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:

@@ -35,9 +35,7 @@ def choose_gateway(option: str, stack: str = "") -> str:
 class Gateway:
     """A connection to one gateway. Every method raises RescoldoError when it cannot be reached."""
 
-    def __init__(
-        self, url: str, *, token: str = "", tls_no_verify: bool = False, data: Path | None = None
-    ) -> None:
+    def __init__(self, url: str, *, token: str = "", tls_no_verify: bool = False, data: Path | None = None) -> None:
         self.url = url
         self._data = data
         self._token = token

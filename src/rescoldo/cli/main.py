@@ -91,9 +91,7 @@ def root() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; no exception leaves, except SystemExit."""
     try:
-        result = root.main(
-            list(sys.argv[1:] if argv is None else argv), prog_name="rescoldo", standalone_mode=False
-        )
+        result = root.main(list(sys.argv[1:] if argv is None else argv), prog_name="rescoldo", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.ClickException as error:

@@ -15,9 +15,7 @@ class Verb(click.Command):
     """A command that also reads faas-cli's spelling of switches, `--update=false`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        switches = {
-            opt: param for param in self.params if getattr(param, "is_flag", False) for opt in param.opts
-        }
+        switches = {opt: param for param in self.params if getattr(param, "is_flag", False) for opt in param.opts}
         return super().parse_args(ctx, [word for arg in args for word in _spelled(arg, switches)])
 
 
@@ -40,9 +38,7 @@ def _all(*options: Decorator) -> Decorator:
 
 
 gateway_options = _all(
-    click.option(
-        "-g", "--gateway", default="", help="Gateway URL. [$OPENFAAS_URL, stack.yaml, or the local one]"
-    ),
+    click.option("-g", "--gateway", default="", help="Gateway URL. [$OPENFAAS_URL, stack.yaml, or the local one]"),
     click.option("--tls-no-verify", is_flag=True, help="Do not check the gateway's certificate."),
     click.option("-k", "--token", default="", help="Bearer token to use instead of the saved password."),
 )

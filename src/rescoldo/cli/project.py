@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,9 +31,7 @@ class Project:
     copy: tuple[Path, ...] = ()
 
 
-def load_project(
-    yaml_file: str, glob: str = "", regex: str = "", flags: StackFunction | None = None
-) -> Project:
+def load_project(yaml_file: str, glob: str = "", regex: str = "", flags: StackFunction | None = None) -> Project:
     """The functions of the stack file; those of `flags` when they name one and no file is given.
 
     Raises InvalidInput; UsageError when there is neither.
@@ -55,9 +54,10 @@ def load_stack(yaml_file: str) -> StackFile:
     return read_stack(str(found))
 
 
-def optional_gateway(yaml_file: str) -> str:
-    """The gateway of the stack file, for verbs that work without one too."""
-    if not yaml_file and default_file(Path()) is None:
+def optional_gateway(yaml_file: str, gateway: str) -> str:
+    """The gateway of the stack file, for verbs that work without one too; empty where `gateway` (the flag) or
+    the environment names one, so that a broken file is in nobody's way."""
+    if gateway or os.environ.get("OPENFAAS_URL") or (not yaml_file and default_file(Path()) is None):
         return ""
     return load_stack(yaml_file).gateway
 

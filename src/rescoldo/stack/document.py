@@ -98,15 +98,27 @@ class Value:
     def text_table(self) -> dict[str, str]:
         return {key: value.text() for key, value in self.table().items()}
 
+    def indent(self) -> int:
+        """The column of a mapping's first key."""
+        return int(self.node.value[0][0].start_mark.column)
+
+    def last_line(self) -> int:
+        """The last line, from 1, that holds something of this value: YAML marks its end only after the
+        comments that follow."""
+        node = self.node
+        while isinstance(node, yaml.CollectionNode) and node.value and not node.flow_style:
+            last = node.value[-1]
+            node = last[1] if isinstance(last, tuple) else last
+        mark = node.end_mark
+        # a block of text ends where the next line begins
+        ends_before = mark.column == 0 and mark.line > node.start_mark.line
+        return self.document.line(mark.line - 1 if ends_before else mark.line)
+
     def plain(self) -> Any:
         """The value as dicts, lists and text, for a file that is kept and written back."""
         if isinstance(self.node, yaml.MappingNode):
             return self.plain_table()
-        return (
-            [item.plain() for item in self.items()]
-            if isinstance(self.node, yaml.SequenceNode)
-            else self.text()
-        )
+        return [item.plain() for item in self.items()] if isinstance(self.node, yaml.SequenceNode) else self.text()
 
     def plain_table(self) -> dict[str, Any]:
         return {key: value.plain() for key, value in self.table().items()}

@@ -6,10 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import yaml
-
 from rescoldo.model.errors import Conflict, InvalidInput
-from rescoldo.stack.document import Document, Value, parse
+from rescoldo.stack.document import Document, parse
 from rescoldo.stack.file import StackFile, parse_stack
 from rescoldo.stack.source import Source
 from rescoldo.stack.substitute import substitute
@@ -68,23 +66,8 @@ def _insert(source: Source, entry: Entry, environment: Mapping[str, str]) -> str
         at = functions.line
         lines[at - 1] = re.sub(r"(functions:)\s*(\{\s*\}|~|null)", r"\1", lines[at - 1])
         return "\n".join([*lines[:at], *entry.lines(2), *lines[at:]]) + "\n"
-    node = functions.node
-    assert isinstance(node, yaml.MappingNode)
-    at = _last_line(functions)
-    return "\n".join([*lines[:at], *entry.lines(node.value[0][0].start_mark.column), *lines[at:]]) + "\n"
-
-
-def _last_line(functions: Value) -> int:
-    """The last line (from 1) that holds something of the functions: their end is only marked after the
-    comments that follow."""
-    node: yaml.Node = functions.node
-    while isinstance(node, yaml.MappingNode | yaml.SequenceNode) and node.value and not node.flow_style:
-        last = node.value[-1]
-        node = last[1] if isinstance(last, tuple) else last
-    mark = node.end_mark
-    # a block of text ends where the next line begins
-    line = mark.line - 1 if mark.column == 0 and mark.line > node.start_mark.line else mark.line
-    return functions.document.line(line)
+    at = functions.last_line()
+    return "\n".join([*lines[:at], *entry.lines(functions.indent()), *lines[at:]]) + "\n"
 
 
 def _only_added(before: StackFile, after: StackFile, name: str) -> bool:
@@ -95,6 +78,4 @@ def _only_added(before: StackFile, after: StackFile, name: str) -> bool:
 
 def _by_hand(source: Source, entry: Entry) -> InvalidInput:
     lines = "\n".join(entry.lines(2))
-    return InvalidInput(
-        f"{source.name}: cannot be added to; write this below `functions:` yourself:\n{lines}"
-    )
+    return InvalidInput(f"{source.name}: cannot be added to; write this below `functions:` yourself:\n{lines}")

@@ -10,9 +10,7 @@ from rescoldo.model.errors import InvalidInput
 from rescoldo.stack.file import StackFunction
 
 
-def select(
-    functions: Sequence[StackFunction], *, glob: str = "", regex: str = ""
-) -> tuple[StackFunction, ...]:
+def select(functions: Sequence[StackFunction], *, glob: str = "", regex: str = "") -> tuple[StackFunction, ...]:
     """The functions whose names match `glob` (shell wildcards) or contain `regex`; all when neither is given.
 
     Raises InvalidInput when both are given, the expression is not valid, or nothing matches.

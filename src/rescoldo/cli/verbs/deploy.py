@@ -64,7 +64,7 @@ def deploy_all(gateway: Gateway, project: Project, flags: dict[str, Any], *, as_
         bundle, digest = bundle_file(function.name), ""
         try:
             if bundle.is_file() and not function.skip_build:
-                digest = upload(gateway, spec.image, bundle, lambda line: note(f"{spec.name}: {line}"))
+                digest = upload(gateway, spec.image, bundle, note)
             deploy(gateway, spec, update=update, replace=flags["replace"])
         except RescoldoError as error:
             raise type(error)(f"{function.name}: {error.message}") from error
@@ -125,7 +125,7 @@ def remove_command(
 ) -> None:
     """Remove functions: those named, or all of the stack file."""
     if names:
-        stack_gateway = optional_gateway(yaml_file)
+        stack_gateway = optional_gateway(yaml_file, gateway)
         wanted = [parse_reference(name) for name in names]
     else:
         project = load_project(yaml_file, glob, regex)

@@ -31,7 +31,7 @@ def reference(text: str, namespace: str) -> tuple[str, str]:
 
 def open_gateway(yaml_file: str, gateway: str, tls_no_verify: bool, token: str) -> Gateway:
     """The gateway of flags, environment or stack file."""
-    url = choose_gateway(gateway, optional_gateway(yaml_file))
+    url = choose_gateway(gateway, optional_gateway(yaml_file, gateway))
     return Gateway(url, tls_no_verify=tls_no_verify, token=token)
 
 

@@ -24,9 +24,7 @@ from rescoldo.model.units import parse_duration
 @gateway_options
 @namespace_option
 @json_option
-@click.option(
-    "--follow/--no-follow", "--tail/--no-tail", default=True, help="Go on with new lines. [default]"
-)
+@click.option("--follow/--no-follow", "--tail/--no-tail", default=True, help="Go on with new lines. [default]")
 @click.option("--lines", type=click.IntRange(0), default=0, help="Only the last lines; 0: all.")
 @click.option("--since", default="", metavar="DURATION", help="Only lines younger than this, such as 10m.")
 @click.option("--since-time", default="", metavar="RFC3339", help="Only lines since this time.")

@@ -21,16 +21,12 @@ from rescoldo.stack.templates import Template, find_template, list_templates
 @click.command("new", cls=Verb)
 @click.argument("name", required=False, default="")
 @click.option("--lang", default="", help="Template; see --list.")
-@click.option(
-    "--append", default="", metavar="FILE", help="Stack file to add to. [stack.yaml where it exists]"
-)
+@click.option("--append", default="", metavar="FILE", help="Stack file to add to. [stack.yaml where it exists]")
 @click.option("--prefix", default="", help="Put PREFIX/ before the image's name. [$OPENFAAS_PREFIX]")
 @click.option("--handler", default="", help="Folder to write. [NAME]")
 @click.option("-g", "--gateway", default="", help="Gateway to name in a new stack file.")
 @click.option("--list", "list_them", is_flag=True, help="List the templates.")
-def new_command(
-    name: str, lang: str, append: str, prefix: str, handler: str, gateway: str, list_them: bool
-) -> None:
+def new_command(name: str, lang: str, append: str, prefix: str, handler: str, gateway: str, list_them: bool) -> None:
     """Start a function: a handler folder and an entry in stack.yaml."""
     if list_them:
         for found in list_templates(Path()):

@@ -24,10 +24,7 @@ def list_command(as_json: bool) -> None:
     origins = ["built in" if template.built_in else str(template.folder) for template in found]
     if as_json:
         say_json(
-            [
-                {"name": template.name, "style": template.style, "built_in": template.built_in}
-                for template in found
-            ]
+            [{"name": template.name, "style": template.style, "built_in": template.built_in} for template in found]
         )
         return
     rows = [(template.name, template.style, origin) for template, origin in zip(found, origins, strict=True)]
