@@ -31,7 +31,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "new": ("new", "Start a function: a handler folder and an entry in stack.yaml."),
     "build": ("build", "Build bundles from stack.yaml or from flags."),
     "deploy": ("deploy", "Deploy functions from stack.yaml or from flags."),
-    "remove": ("remove", "Remove functions."),
+    "remove": ("deploy", "Remove functions."),
     "list": ("functions", "List deployed functions."),
     "describe": ("functions", "Show one function in full."),
     "scale": ("functions", "Set how many instances a function has; 0 puts it to sleep."),

@@ -22,7 +22,10 @@ _gateway = click.option("-g", "--gateway", default="", help="Gateway URL. [$OPEN
 @click.option("-p", "--password", default="", help="Visible to other users of this machine: prefer the next.")
 @click.option("-s", "--password-stdin", is_flag=True, help="Read the password from standard input.")
 def login_command(gateway: str, tls_no_verify: bool, username: str, password: str, password_stdin: bool) -> None:
-    """Save the password of a gateway, where faas-cli keeps its own."""
+    """Save the password of a gateway.
+
+    It is kept where faas-cli keeps its own, ~/.openfaas/config.yml.
+    """
     if password and password_stdin:
         raise click.UsageError("--password and --password-stdin exclude each other; give one of them")
     if password_stdin:

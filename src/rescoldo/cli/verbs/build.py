@@ -28,7 +28,10 @@ def build_command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Build bundles from stack.yaml or from flags, into ./build/NAME/bundle.tar.gz."""
+    """Build bundles from stack.yaml or from flags.
+
+    They are written to ./build/NAME/bundle.tar.gz.
+    """
     project = load_project(yaml_file, glob, regex, from_flags(name, image, lang, handler))
     built = build_all(project, fresh=no_cache, quiet=quiet or as_json)
     if as_json:

@@ -123,7 +123,10 @@ def remove_command(
     token: str,
     namespace: str,
 ) -> None:
-    """Remove functions: those named, or all of the stack file."""
+    """Remove functions.
+
+    Those named, or all of the stack file.
+    """
     if names:
         stack_gateway = optional_gateway(yaml_file, gateway)
         wanted = [parse_reference(name) for name in names]

@@ -39,7 +39,10 @@ def invoke_command(
     content_type: str,
     asynchronous: bool,
 ) -> None:
-    """Call a function with standard input as body; its answer goes to standard output."""
+    """Call a function with standard input as body.
+
+    Its answer goes to standard output; a status other than 2xx is a failure.
+    """
     name, place = reference(name, namespace)
     headers = [("Content-Type", content_type), *map(_header, header)]
     if token:

@@ -61,7 +61,10 @@ def _address(text: str, flag: str) -> str:
 @click.command("down", cls=Verb)
 @data_option
 def down_command(data: Path | None) -> int:
-    """Stop the local platform. What is deployed stays deployed for the next start."""
+    """Stop the local platform.
+
+    What is deployed stays deployed for the next start.
+    """
     if stop(local_settings(data)):
         say("Stopped.")
         return 0

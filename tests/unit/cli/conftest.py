@@ -1,0 +1,104 @@
+"""A gateway that records what it is asked and answers what a test tells it to."""
+
+import json
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from rescoldo.cli.main import main
+
+
+@dataclass
+class Call:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def line(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+@dataclass
+class RecordingGateway:
+    url: str = ""
+    calls: list[Call] = field(default_factory=list)
+    answers: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
+
+    def answer(self, line: str, status: int, body: object = b"") -> None:
+        """Queue an answer for `METHOD /path` (no query); the last one stays."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.answers.setdefault(line, []).append((status, data))
+
+    def lines(self) -> list[str]:
+        return [call.line for call in self.calls]
+
+
+@pytest.fixture
+def gateway(monkeypatch):
+    record = RecordingGateway()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _any(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            record.calls.append(Call(self.command, self.path, dict(self.headers), body))
+            queued = record.answers.get(f"{self.command} {self.path.partition('?')[0]}", [(202, b"")])
+            status, data = queued.pop(0) if len(queued) > 1 else queued[0]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _any
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    record.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("OPENFAAS_URL", record.url)
+    yield record
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home, a data directory and a current folder of the test's own."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    for name in ("OPENFAAS_URL", "OPENFAAS_PREFIX", "RESCOLDO_DATA", "XDG_DATA_HOME", "RESCOLDO_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    return folder
+
+
+@pytest.fixture
+def run(capfd):
+    """Run a command line; return (exit status, stdout, stderr)."""
+
+    def call(*argv: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = main(argv)
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return status, out, err
+
+    return call

@@ -1,0 +1,431 @@
+"""Every verb that speaks HTTP, against a server that records what it was asked."""
+
+import base64
+import io
+import json
+import re
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from rescoldo.cli.credentials import authorization
+from rescoldo.cli.gateway import Gateway, choose_gateway
+from rescoldo.cli.main import main
+from rescoldo.model.errors import InvalidInput
+
+STATUS = {
+    "name": "hello",
+    "namespace": "openfaas-fn",
+    "image": "hello:latest",
+    "invocationCount": 7,
+    "replicas": 1,
+    "availableReplicas": 1,
+    "createdAt": "2026-01-02T03:04:05Z",
+    "labels": {"a": "b"},
+    "usage": {"cpu": 12, "totalMemoryBytes": 3 * 2**20},
+}
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    def feed(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return feed
+
+
+def write_project(**keys: str) -> None:
+    Path("hello").mkdir()
+    Path("hello/handler.py").write_text("def handle(event, context):\n    return 'x'\n")
+    extra = "".join(f"    {key}: {value}\n" for key, value in keys.items())
+    Path("stack.yaml").write_text(
+        "provider: {name: openfaas}\nfunctions:\n  hello:\n    lang: python3-http\n    handler: ./hello\n" + extra
+    )
+
+
+# -- list, describe, scale, ready
+
+
+def test_list_prints_a_table(run, gateway):
+    gateway.answer("GET /system/functions", 200, [STATUS, {**STATUS, "name": "a", "invocationCount": 12}])
+    status, out, _ = run("list")
+    assert status == 0 and gateway.lines() == ["GET /system/functions"]
+    assert out == "Function  Invocations  Replicas\na                  12         1\nhello               7         1\n"
+    assert run("ls", "-q", "--sort", "invocations")[1] == "a\nhello\n"
+    assert "hello:latest  2026-01-02T03:04:05Z" in run("list", "-v")[1]
+
+
+def test_list_of_a_namespace_as_json(run, gateway):
+    gateway.answer("GET /system/functions", 200, [STATUS])
+    assert json.loads(run("list", "-n", "dev", "--json")[1]) == [STATUS]
+    assert gateway.lines() == ["GET /system/functions?namespace=dev"]
+
+
+def test_list_of_nothing_is_no_error(run, gateway):
+    gateway.answer("GET /system/functions", 200, [])
+    assert run("list") == (0, "Function  Invocations  Replicas\n", "")
+
+
+def test_describe_asks_for_usage(run, gateway):
+    gateway.answer("GET /system/function/hello", 200, STATUS)
+    status, out, _ = run("describe", "hello")
+    assert status == 0 and gateway.lines() == ["GET /system/function/hello?usage=1"]
+    assert re.search(r"Status: +Ready\n", out) and re.search(r"Usage: +12m cpu, 3\.0 MiB\n", out)
+    assert f"{gateway.url}/function/hello\n" in out
+    assert json.loads(run("describe", "hello", "--json")[1]) == STATUS
+
+
+def test_describe_of_another_namespace(run, gateway):
+    gateway.answer("GET /system/function/hello", 200, {**STATUS, "namespace": "dev", "availableReplicas": 0})
+    for argv in (["describe", "hello.dev"], ["describe", "hello", "-n", "dev"]):
+        out = run(*argv)[1]
+        assert gateway.calls[-1].path == "/system/function/hello?namespace=dev&usage=1"
+        assert "/function/hello.dev\n" in out and re.search(r"Status: +Asleep\n", out)
+
+
+def test_describe_of_an_unknown_function_says_so(run, gateway):
+    gateway.answer("GET /system/function/hello", 404)
+    assert run("describe", "hello") == (1, "", "Error: no such function: hello.openfaas-fn\n")
+
+
+def test_scale_sends_the_body_of_the_contract(run, gateway):
+    assert run("scale", "hello", "0") == (0, "Scaled hello to 0.\n", "")
+    call = gateway.calls[0]
+    assert call.line == "POST /system/scale-function/hello?namespace=openfaas-fn"
+    assert call.json == {"serviceName": "hello", "replicas": 0, "namespace": "openfaas-fn"}
+    assert run("scale", "hello", "--", "-1")[0] == 2
+
+
+def test_ready_waits_for_health(run, gateway):
+    gateway.answer("GET /healthz", 503)
+    gateway.answer("GET /healthz", 200)
+    status, out, err = run("ready", "--interval", "1ms")
+    assert (status, out) == (0, "Ready.\n") and "[1/60]" in err
+    assert gateway.lines() == ["GET /healthz"] * 2
+
+
+def test_ready_of_a_function_gives_up(run, gateway):
+    gateway.answer("GET /system/function/hello", 200, {**STATUS, "availableReplicas": 0})
+    status, _, err = run("ready", "hello", "--attempts", "2", "--interval", "0s")
+    assert status == 1 and err.endswith("Error: hello was not ready after 2 attempts\n")
+
+
+# -- deploy, remove, up
+
+
+def test_deploy_puts_and_posts_where_there_is_nothing_yet(run, gateway):
+    write_project(image="me/hello:1", environment="{A: b}", limits="{memory: 40Mi}")
+    gateway.answer("PUT /system/functions", 404)
+    status, out, _ = run("deploy")
+    assert (status, out) == (0, f"Deployed hello.\nURL: {gateway.url}/function/hello\n")
+    assert gateway.lines() == ["PUT /system/functions", "POST /system/functions"]
+    assert (
+        gateway.calls[0].json
+        == gateway.calls[1].json
+        == {
+            "service": "hello",
+            "image": "me/hello:1",
+            "envVars": {"A": "b"},
+            "limits": {"memory": "40Mi"},
+            "readOnlyRootFilesystem": False,
+        }
+    )
+
+
+def test_flags_come_over_the_stack_file(run, gateway):
+    write_project(environment="{A: b, C: d}", labels="{x: '1'}")
+    argv = "deploy -n dev -e A=2 --label y=2=3 --annotation topic=t --secret s --memory-limit 1Gi --readonly"
+    status, out, _ = run(*argv.split())
+    assert status == 0 and f"{gateway.url}/function/hello.dev\n" in out
+    body = gateway.calls[0].json
+    assert body["envVars"] == {"A": "2", "C": "d"} and body["labels"] == {"x": "1", "y": "2=3"}
+    assert (body["namespace"], body["secrets"], body["annotations"]) == ("dev", ["s"], {"topic": "t"})
+    assert body["limits"] == {"memory": "1Gi"} and body["readOnlyRootFilesystem"] is True
+
+
+def test_deploy_without_a_stack_file(run, gateway):
+    out = run("deploy", "--image", "me/x:1", "--name", "x", "--fprocess", "cat", "--json")[1]
+    url = f"{gateway.url}/function/x"
+    assert json.loads(out) == [{"name": "x", "namespace": "openfaas-fn", "image": "me/x:1", "url": url}]
+    assert gateway.calls[0].json["envProcess"] == "cat"
+
+
+def test_replace_removes_first(run, gateway):
+    gateway.answer("DELETE /system/functions", 404)
+    assert run("deploy", "--image", "i", "--name", "x", "--replace", "--update=false")[0] == 0
+    assert gateway.lines() == ["DELETE /system/functions", "POST /system/functions"]
+    assert gateway.calls[0].json == {"functionName": "x"}
+
+
+def test_update_false_only_posts(run, gateway):
+    assert run("deploy", "--image", "i", "--name", "x", "--update=false")[0] == 0
+    assert gateway.lines() == ["POST /system/functions"]
+
+
+def test_update_and_replace_exclude_each_other(run, gateway):
+    assert run("deploy", "--image", "i", "--name", "x", "--update", "--replace")[0] == 2
+
+
+def test_a_deployment_that_is_refused_shows_the_gateways_words(run, gateway):
+    gateway.answer("PUT /system/functions", 400, b"memory: 'x' is not a size")
+    status, _, err = run("deploy", "--image", "i", "--name", "x")
+    assert (status, err) == (1, f"Error: x: {gateway.url} answered 400: memory: 'x' is not a size\n")
+
+
+def test_remove_names_functions_or_takes_the_stack_files(run, gateway):
+    write_project(namespace="dev")
+    assert run("remove")[1] == "Removed hello.\n"
+    assert run("rm", "a", "b.dev", "-n", "prod")[1] == "Removed a.\nRemoved b.\n"
+    assert [call.json for call in gateway.calls] == [
+        {"functionName": "hello", "namespace": "dev"},
+        {"functionName": "a", "namespace": "prod"},
+        {"functionName": "b", "namespace": "dev"},
+    ]
+
+
+def test_remove_of_nothing_says_so(run, gateway):
+    gateway.answer("DELETE /system/functions", 404)
+    assert run("remove", "x") == (1, "", "Error: no existing function to remove: x.openfaas-fn\n")
+
+
+def test_up_builds_uploads_and_deploys(run, gateway):
+    write_project()
+    gateway.answer("GET /healthz", 200)
+    gateway.answer("POST /system/bundles", 404)
+    # the digest is known only when it is built, and a build gives the same one each time
+    assert run("build", "-q") == (0, "", "")
+    digest = json.loads(run("build", "--json")[1])["hello"]["digest"]
+    gateway.answer("POST /system/bundles", 201, {"image": "hello:latest", "digest": digest, "size": 1})
+    status, out, err = run("up")
+    assert status == 0, err
+    assert out == f"Deployed hello.\nURL: {gateway.url}/function/hello\n"
+    assert gateway.lines() == [
+        "GET /healthz",
+        f"POST /system/bundles?image=hello%3Alatest&digest={digest}",
+        "POST /system/bundles?image=hello%3Alatest",
+        "PUT /system/functions",
+    ]
+    tag, sent = gateway.calls[1:3]
+    assert tag.body == b"" and sent.body == Path("build/hello/bundle.tar.gz").read_bytes()
+    assert sent.headers["Content-Type"] == "application/gzip"
+    assert sent.headers["X-Rescoldo-Digest"] == digest and "Transfer-Encoding" not in sent.headers
+
+
+def test_a_bundle_that_is_there_is_not_sent_again(run, gateway):
+    write_project()
+    gateway.answer("GET /healthz", 200)
+    gateway.answer("POST /system/bundles", 200, {"image": "hello:latest", "digest": "d", "size": 1})
+    assert run("up")[0] == 0
+    assert [line.split("?")[0] for line in gateway.lines()] == [
+        "GET /healthz",
+        "POST /system/bundles",
+        "PUT /system/functions",
+    ]
+
+
+def test_a_gateway_that_takes_no_bundles_is_named(run, gateway):
+    write_project()
+    gateway.answer("GET /healthz", 200)
+    gateway.answer("POST /system/bundles", 404)
+    assert "takes no bundles: it is not a rescoldo gateway" in run("up")[2]
+
+
+def test_a_handler_that_does_not_compile_is_neither_uploaded_nor_deployed(run, gateway):
+    write_project()
+    Path("hello/handler.py").write_text("def handle(:\n")
+    status, out, err = run("up")
+    assert (status, out) == (1, "") and "stack.yaml:4: hello was not built: hello/handler.py:1: " in err
+    assert gateway.calls == []
+
+
+def test_up_can_stop_after_the_build(run, gateway):
+    write_project()
+    assert run("up", "--skip-deploy")[0] == 0
+    assert gateway.calls == [] and Path("build/hello/bundle.tar.gz").is_file()
+
+
+def test_a_function_with_skip_build_is_deployed_and_not_built(run, gateway):
+    write_project(skip_build="true", image="old:1")
+    gateway.answer("GET /healthz", 200)
+    status, _, err = run("up")
+    assert status == 0 and "hello: skip_build, not built" in err
+    assert gateway.lines() == ["GET /healthz", "PUT /system/functions"] and not Path("build").exists()
+
+
+# -- invoke, logs
+
+
+def test_invoke_sends_stdin_and_prints_the_bytes(gateway, stdin, capfdbinary):
+    stdin(b"\x00body")
+    gateway.answer("POST /function/hello.openfaas-fn", 200, b"\xff\x00raw")
+    assert main(["invoke", "hello"]) == 0
+    assert capfdbinary.readouterr().out == b"\xff\x00raw"
+    (call,) = gateway.calls
+    assert (call.body, call.headers["Content-Type"]) == (b"\x00body", "text/plain")
+    assert "Authorization" not in call.headers
+
+
+def test_invoke_with_everything(run, gateway, stdin):
+    stdin(b"{}")
+    gateway.answer("PUT /function/hello.dev", 200, b"ok")
+    argv = ["-m", "put", "--query", "a=1 2", "--query", "a=3", "-H", "X-A: b=c", "-H", "X-B=d", "-n", "dev"]
+    assert run("invoke", "hello", *argv, "--content-type", "application/json")[:2] == (0, "ok")
+    (call,) = gateway.calls
+    assert call.line == "PUT /function/hello.dev?a=1+2&a=3"
+    assert (call.headers["X-A"], call.headers["X-B"]) == ("b=c", "d")
+    assert call.headers["Content-Type"] == "application/json"
+
+
+def test_a_call_that_fails_shows_status_and_body(run, gateway, stdin):
+    stdin(b"")
+    gateway.answer("POST /function/hello.openfaas-fn", 500, b"the function raised ValueError")
+    assert run("invoke", "hello") == (
+        1,
+        "",
+        "Error: hello.openfaas-fn answered 500: the function raised ValueError\n",
+    )
+
+
+def test_an_asynchronous_call_shows_what_the_gateway_says_of_it(run, gateway, stdin):
+    stdin(b"")
+    gateway.answer("POST /async-function/hello.openfaas-fn", 501, b"does not exist yet")
+    assert "answered 501: does not exist yet" in run("invoke", "-a", "hello")[2]
+    gateway.answer("POST /async-function/x.openfaas-fn", 202)
+    stdin(b"")
+    assert run("invoke", "--async", "x")[1] == "Function submitted asynchronously.\n"
+
+
+def test_logs_are_printed_line_by_line(run, gateway):
+    entry = {
+        "name": "hello",
+        "namespace": "openfaas-fn",
+        "instance": "i1",
+        "timestamp": "2026-01-02T03:04:05Z",
+        "text": "Hi",
+    }
+    gateway.answer("GET /system/logs", 200, (json.dumps(entry) + "\n").encode() * 2)
+    assert run("logs", "hello", "--tail=false", "--lines", "5")[1] == "2026-01-02T03:04:05Z hello (i1) Hi\n" * 2
+    assert gateway.lines() == ["GET /system/logs?name=hello&follow=false&tail=5"]
+    assert run("logs", "hello", "--instance=false", "--no-name")[1] == "2026-01-02T03:04:05Z Hi\n" * 2
+    assert "follow=true" in gateway.calls[-1].path
+    out = run("logs", "hello", "--json", "--since", "10m", "--no-follow")[1]
+    assert [json.loads(line) for line in out.splitlines()] == [entry, entry]
+    assert re.search(r"since=20\d\d-\d\d-\d\dT\d\d%3A\d\d%3A\d\dZ", gateway.calls[-1].path)
+
+
+def test_logs_of_an_unknown_function_say_so(run, gateway):
+    gateway.answer("GET /system/logs", 404)
+    assert run("logs", "x")[2] == "Error: no such function: x.openfaas-fn\n"
+
+
+# -- status
+
+
+def test_status_shows_processes_and_counts(run, gateway):
+    data = {
+        "version": "0.1.0",
+        "data": "/d",
+        "functions": {"known": 3, "awake": 1},
+        "processes": [{"name": "edge", "pid": 12, "memory": 2**21}],
+    }
+    gateway.answer("GET /system/status", 200, data)
+    out = run("status")[1]
+    assert "functions:    known 3, awake 1\n" in out
+    assert out.endswith("\nPROCESS  PID  MEMORY\nedge      12  2.0 MiB\n")
+    assert json.loads(run("status", "--json")[1]) == data
+
+
+# -- who am I, and where
+
+
+def test_a_saved_password_is_sent_and_shared_with_faas_cli(run, gateway, home, stdin):
+    gateway.answer("GET /system/functions", 200, [])
+    stdin(b"secret\n")
+    assert run("login", "--password-stdin")[0] == 0
+    file = home / ".openfaas/config.yml"
+    token = base64.b64encode(b"admin:secret").decode()
+    assert file.read_text() == f"auths:\n- gateway: {gateway.url}\n  auth: basic\n  token: {token}\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+    run("list")
+    assert [call.headers.get("Authorization") for call in gateway.calls] == [f"Basic {token}"] * 2
+    assert run("logout")[:2] == (0, f"Removed the password for {gateway.url}.\n")
+    run("list")
+    assert "Authorization" not in gateway.calls[-1].headers
+    assert run("logout")[2] == f"No password is saved for {gateway.url}.\n"
+
+
+def test_login_keeps_what_faas_cli_wrote(run, gateway, home):
+    gateway.answer("GET /system/functions", 200, [])
+    file = home / ".openfaas/config.yml"
+    file.parent.mkdir()
+    file.write_text("auths:\n- gateway: https://other\n  auth: oauth2\n  token: t\n  options: []\nextra: 1\n")
+    assert run("login", "-p", "x")[0] == 0
+    text = file.read_text()
+    assert "https://other" in text and "options: []" in text and "extra: '1'" in text and gateway.url in text
+
+
+def test_a_wrong_password_is_not_saved(run, gateway, home):
+    gateway.answer("GET /system/functions", 401)
+    status, _, err = run("login", "-u", "me", "-p", "bad")
+    assert (status, err) == (1, f"Error: {gateway.url}: wrong username or password\n")
+    assert not (home / ".openfaas").exists()
+
+
+def test_unauthorized_names_the_remedy(run, gateway):
+    gateway.answer("GET /system/functions", 401)
+    assert run("list")[2] == f"Error: unauthorized access to {gateway.url}, run `rescoldo login`\n"
+
+
+def test_the_local_platforms_password_is_used_on_this_machine(run, gateway, home):
+    gateway.answer("GET /system/functions", 200, [])
+    secrets = home / ".local/share/rescoldo/secrets"
+    secrets.mkdir(parents=True)
+    (secrets / "basic-auth-user").write_text("admin\n")
+    (secrets / "basic-auth-password").write_text("local\n")
+    run("list")
+    assert gateway.calls[0].headers["Authorization"] == "Basic " + base64.b64encode(b"admin:local").decode()
+    run("list", "--token", "abc")
+    assert gateway.calls[1].headers["Authorization"] == "Bearer abc"
+
+
+def test_the_local_password_never_leaves_this_machine(home):
+    secrets = home / "data/secrets"
+    secrets.mkdir(parents=True)
+    (secrets / "basic-auth-user").write_text("admin")
+    (secrets / "basic-auth-password").write_text("local")
+    assert authorization("http://[::1]:8080", "", home / "data").startswith("Basic ")
+    for url in ("http://10.0.0.1:8080", "http://127.0.0.1.example.com", "https://localhost.evil.test"):
+        assert authorization(url, "", home / "data") == ""
+
+
+def test_a_gateway_that_does_not_answer_names_its_url_and_the_remedy(run):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        status, _, err = run("list", "-g", url)
+    assert status == 1 and f"no gateway answers at {url}; start one with `rescoldo serve`" in err
+
+
+def test_the_gateway_is_chosen_by_flag_then_environment_then_stack(monkeypatch):
+    assert choose_gateway("", "") == "http://127.0.0.1:8080"
+    assert choose_gateway("", "http://stack:1/") == "http://stack:1"
+    monkeypatch.setenv("OPENFAAS_URL", "https://env")
+    assert choose_gateway("", "http://stack:1") == "https://env"
+    assert choose_gateway("flag:9", "http://stack:1") == "http://flag:9"
+    with pytest.raises(InvalidInput, match="is not a URL"):
+        choose_gateway("ftp://x")
+
+
+def test_a_proxy_in_the_environment_is_not_asked_for_loopback(monkeypatch, gateway):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    gateway.answer("GET /healthz", 200)
+    with Gateway(gateway.url) as opened:
+        assert opened.answers()
+
+
+def test_a_broken_stack_file_is_in_nobodys_way_when_the_gateway_is_named(run, gateway):
+    Path("stack.yaml").write_text("nonsense: [")
+    gateway.answer("GET /system/functions", 200, [])
+    assert run("list")[0] == 0

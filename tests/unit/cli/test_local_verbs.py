@@ -1,0 +1,91 @@
+"""serve, up and down, with a stand-in for the supervisor's three functions."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from rescoldo.cli import platform
+from rescoldo.model.errors import RescoldoError
+
+
+@pytest.fixture
+def supervisor(monkeypatch):
+    calls = []
+
+    def record(name, result):
+        def call(settings):
+            calls.append((name, settings))
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        return call
+
+    parts = SimpleNamespace(
+        calls=calls,
+        start_background=record("start", None),
+        run=record("run", 7),
+        stop=record("stop", True),
+        record=record,
+    )
+    monkeypatch.setattr(platform, "_supervisor", lambda module: parts)
+    return parts
+
+
+def test_serve_runs_in_the_foreground_with_its_settings(run, supervisor, tmp_path):
+    argv = ["--data", str(tmp_path / "d"), "--port", "9000", "--no-basic-auth", "--slots", "10"]
+    assert run("serve", *argv)[0] == 7
+    ((name, settings),) = supervisor.calls
+    assert (name, settings.data, settings.gateway) == ("run", str(tmp_path / "d"), "127.0.0.1:9000")
+    assert (settings.basic_auth, settings.slots, settings.metrics) == (False, 10, "127.0.0.1:8082")
+
+
+def test_serve_detached_prints_where_it_answers(run, supervisor, home):
+    assert run("serve", "-d", "--gateway-address", "0.0.0.0:81")[:2] == (0, "http://0.0.0.0:81\n")
+    ((name, settings),) = supervisor.calls
+    assert (name, settings.data) == ("start", str(home / ".local/share/rescoldo")) and settings.basic_auth
+
+
+@pytest.mark.parametrize("address", ["8080", "host:", "h:99999", ":80"])
+def test_an_address_without_host_or_port_is_a_usage_error(run, supervisor, address):
+    status, _, err = run("serve", "--gateway-address", address)
+    assert status == 2 and "write HOST:PORT" in err and supervisor.calls == []
+
+
+def test_down_stops_and_says_when_there_was_nothing(run, supervisor):
+    assert run("down")[:2] == (0, "Stopped.\n")
+    supervisor.stop = supervisor.record("stop", False)
+    assert run("down") == (1, "", "No platform runs here.\n")
+
+
+def test_up_starts_a_platform_where_none_answers(run, supervisor, tmp_path):
+    run("new", "hello", "--lang", "python3")
+    supervisor.start_background = supervisor.record("start", RescoldoError("it ended: last words"))
+    status, _, err = run("up", "-g", "http://localhost:1", "--data", str(tmp_path / "d"))
+    assert status == 1 and err.endswith("Error: it ended: last words\n")
+    ((name, settings),) = supervisor.calls
+    assert (name, settings.gateway, settings.data) == ("start", "127.0.0.1:1", str(tmp_path / "d"))
+
+
+def test_up_starts_nothing_when_told_not_to_or_elsewhere(run, supervisor):
+    run("new", "hello", "--lang", "python3")
+    assert "no gateway answers at http://127.0.0.1:1" in run("up", "-g", "http://127.0.0.1:1", "--no-start")[2]
+    assert run("up", "-g", "https://127.0.0.1:1")[0] == 1
+    assert supervisor.calls == []
+
+
+def test_up_starts_nothing_where_a_gateway_answers(run, supervisor, gateway):
+    run("new", "hello", "--lang", "python3")
+    gateway.answer("GET /healthz", 200)
+    gateway.answer("POST /system/bundles", 200, {})
+    assert run("up")[0] == 0 and supervisor.calls == []
+
+
+def test_status_asks_where_the_platform_of_the_data_directory_listens(run, gateway, tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENFAAS_URL")
+    monkeypatch.setattr("rescoldo.cli.platform.run_dir_for", lambda data: Path(data))
+    settings = platform.local_settings(tmp_path, gateway=gateway.url.removeprefix("http://"))
+    settings.save()
+    gateway.answer("GET /system/status", 200, {"version": "9"})
+    assert "version:      9\n" in run("status", "--data", str(tmp_path))[1]

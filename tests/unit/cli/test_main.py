@@ -1,0 +1,134 @@
+import json
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+
+from rescoldo import __version__
+from rescoldo.cli.main import ALIASES, VERBS, main, root
+from rescoldo.model.errors import RescoldoError
+
+
+def _start(*argv: str, **options):
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    return subprocess.run([sys.executable, *argv], env=environment, capture_output=True, text=True, **options)
+
+
+def test_version_is_printed(run):
+    assert run("version")[:2] == (0, run("version")[1])
+    assert run("version", "--short-version")[1] == f"{__version__}\n"
+    assert json.loads(run("version", "--json")[1])["version"] == __version__
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_help_says_of_a_verb_is_what_the_verb_says_of_itself(verb):
+    command = root.get_command(click.Context(root), verb)
+    assert command.help.splitlines()[0] == VERBS[verb][1]
+    assert command.name == verb
+
+
+def test_aliases_lead_to_their_verbs():
+    for alias, verb in ALIASES.items():
+        assert root.get_command(click.Context(root), alias).name == verb
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(run, verb):
+    status, out, _ = run(verb, "--help")
+    assert status == 0 and VERBS[verb][1].split(".")[0] in " ".join(out.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("argv", [["--help"], ["version"]])
+def test_help_and_version_import_nothing_heavy(argv):
+    code = (
+        "import sys; from rescoldo.cli.main import main; main(sys.argv[1:]);"
+        "heavy = {'fastapi', 'pydantic', 'httpx2', 'rich', 'yaml', 'asyncio', 'uvicorn'};"
+        "sys.exit(repr(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    done = _start("-c", code, *argv)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_unknown_verb_is_a_usage_error_with_a_suggestion(run):
+    status, _, err = run("deply")
+    assert status == 2 and "no command 'deply'. Did you mean 'deploy'?" in err
+
+
+def test_an_unknown_flag_is_a_usage_error(run):
+    assert run("list", "--colour")[0] == 2
+
+
+def test_a_failure_is_a_message_and_exit_status_one(run):
+    status, out, err = run("build", "-f", "none.yaml")
+    assert (status, out) == (1, "") and err == "Error: none.yaml: cannot be read: No such file or directory\n"
+
+
+def _raising(error):
+    @click.command()
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "expected"),
+    [
+        (RescoldoError("no"), 1, "Error: no\n"),
+        (KeyError("x"), 1, "Error: internal error: KeyError: 'x'\n"),
+        (KeyboardInterrupt(), 130, "\n"),
+        (RecursionError("deep"), 1, "internal error: RecursionError"),
+    ],
+)
+def test_no_exception_reaches_the_user(monkeypatch, capsys, error, status, expected):
+    monkeypatch.setattr(root, "get_command", lambda ctx, name: _raising(error))
+    assert main(["version"]) == status
+    err = capsys.readouterr().err
+    assert expected in err and "Traceback" not in err and "test_main.py" not in err
+
+
+def test_the_traceback_of_an_internal_error_is_there_for_who_asks(monkeypatch, capsys):
+    monkeypatch.setattr(root, "get_command", lambda ctx, name: _raising(KeyError("x")))
+    monkeypatch.setenv("RESCOLDO_DEBUG", "1")
+    assert main(["version"]) == 1
+    assert "test_main.py" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_gone_is_no_error_message():
+    read, write = os.pipe()
+    os.close(read)
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "rescoldo.cli", "--help"],
+        env=environment,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write)
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_name_the_program(run, shell):
+    status, out, _ = run("completion", shell)
+    assert status == 0 and "_RESCOLDO_COMPLETE" in out and "rescoldo" in out
+
+
+@pytest.mark.slow
+def test_completion_offers_the_verbs():
+    environment = {
+        **os.environ,
+        "PYTHONPATH": ":".join(sys.path),
+        "_RESCOLDO_COMPLETE": "bash_complete",
+        "COMP_WORDS": "rescoldo de",
+        "COMP_CWORD": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "rescoldo.cli"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["plain,deploy", "plain,describe"]

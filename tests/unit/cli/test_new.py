@@ -1,0 +1,105 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from rescoldo.stack.file import read_stack
+from rescoldo.stack.templates import BUILT_IN
+
+
+def test_new_writes_a_handler_and_a_stack_file_that_builds(run):
+    status, out, err = run("new", "hello", "--lang", "python3-http")
+    assert (status, err) == (0, "") and "Wrote hello/ and stack.yaml." in out and "rescoldo up\n" in out
+    assert Path("stack.yaml").read_text() == (
+        "version: 1.0\nprovider:\n  name: openfaas\n  gateway: http://127.0.0.1:8080\nfunctions:\n"
+        "  hello:\n    lang: python3-http\n    handler: ./hello\n    image: hello:latest\n"
+    )
+    built_in = BUILT_IN / "python3-http/function"
+    assert sorted(p.name for p in Path("hello").iterdir()) == ["handler.py", "requirements.txt"]
+    assert Path("hello/handler.py").read_text() == (built_in / "handler.py").read_text()
+    assert json.loads(run("build", "--json")[1])["hello"]["size"] > 0
+
+
+def test_a_second_function_is_added_and_comments_stay(run):
+    text = (
+        "# my project\nprovider: {name: openfaas}\nfunctions:\n    one: # first\n        lang: python3\n"
+        "        handler: ./one\n        image: ${REPO:-me}/one\n        environment:\n            T: |\n"
+        "                a\n                b\n    # the end\nconfiguration:\n    copy: []\n"
+    )
+    Path("stack.yml").write_text(text)
+    assert run("new", "two", "--lang", "python3", "--prefix", "me/")[0] == 0
+    head, tail = text.split("    # the end")
+    entry = "    two:\n      lang: python3\n      handler: ./two\n      image: me/two:latest\n"
+    assert Path("stack.yml").read_text() == head + entry + "    # the end" + tail
+    assert [function.name for function in read_stack("stack.yml").functions] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "provider: {name: openfaas}\n",
+        "provider: {name: openfaas}\nfunctions:\n",
+        "provider: {name: openfaas}\nfunctions: {}  # none yet\n",
+        "provider: {name: openfaas}\nfunctions:\n  a: {lang: l, handler: h}",
+        "provider: {name: openfaas}\nfunctions:\n  a: {lang: l,\n    handler: h}\n\n\n",
+        "functions:\n  a:\n    lang: l\n    handler: h\n    secrets:\n    - x\nprovider: {name: openfaas}\n",
+        "provider: {name: openfaas}\nfunctions:\n  a: {lang: l, handler: h, environment: {X: '${B}'}}\n",
+    ],
+)
+def test_a_function_is_added_to_whatever_form_the_file_has(run, monkeypatch, text):
+    monkeypatch.setenv("B", "one\n two")
+    Path("stack.yaml").write_text(text)
+    before = [f.name for f in read_stack("stack.yaml").functions]
+    assert run("new", "b", "--lang", "python3")[0] == 0
+    assert [f.name for f in read_stack("stack.yaml").functions] == [*before, "b"]
+
+
+def test_a_file_that_a_line_cannot_be_added_to_is_left_alone(run):
+    text = "provider: {name: openfaas}\nfunctions: {a: {lang: l, handler: h}}\n"
+    Path("stack.yaml").write_text(text)
+    status, _, err = run("new", "b", "--lang", "python3")
+    assert status == 1 and "write this below `functions:` yourself:\n  b:\n    lang: python3" in err
+    assert Path("stack.yaml").read_text() == text and not Path("b").exists()
+
+
+def test_nothing_is_overwritten(run):
+    Path("hello").mkdir()
+    assert run("new", "hello", "--lang", "python3")[2].startswith("Error: hello exists already")
+    assert not Path("stack.yaml").exists()
+    assert run("new", "a", "--lang", "python3")[0] == 0
+    status, _, err = run("new", "a", "--lang", "python3", "--handler", "other")
+    assert status == 1 and "has a function 'a' already" in err and not Path("other").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "expected"),
+    [
+        (["new"], 2, "rescoldo new NAME --lang LANG"),
+        (["new", "x"], 2, "rescoldo new NAME --lang LANG"),
+        (["new", "Bad_Name", "--lang", "python3"], 1, "function name 'Bad_Name' is not valid"),
+        (["new", "x", "--lang", "rust"], 1, "no template 'rust'; there are python3, python3-http"),
+        (["new", "x", "--lang", "python3", "--append", "no.yaml"], 1, "no.yaml: cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_written(run, argv, status, expected):
+    got, _, err = run(*argv)
+    assert got == status and expected in err
+    assert list(Path().iterdir()) == []
+
+
+def test_templates_are_listed_with_their_origin(run):
+    folder = Path("template/mine")
+    folder.mkdir(parents=True)
+    (folder / "template.yml").write_text("rescoldo: {style: http}\n")
+    out = run("template", "list")[1]
+    assert out.splitlines()[1:] == [
+        "mine          http     template/mine",
+        "python3       classic  built in",
+        "python3-http  http     built in",
+    ]
+    assert json.loads(run("template", "list", "--json")[1])[0] == {
+        "name": "mine",
+        "style": "http",
+        "built_in": False,
+    }
+    assert run("new", "--list")[1] == "mine\npython3\npython3-http\n"
