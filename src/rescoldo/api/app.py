@@ -5,6 +5,8 @@ It never sees a call to a function: those go from the edge to the instance.
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import FastAPI
 
 from rescoldo import __version__
@@ -30,6 +32,7 @@ def create_app(platform: Platform, settings: Settings, credentials: Credentials 
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name the edge's inner host
     )
+    app.state.stop = asyncio.Event()  # followed logs end when it is set; `serve` puts its own here
     install_error_handlers(app)
     app.include_router(functions_router(platform))
     app.include_router(namespaces_router(platform))

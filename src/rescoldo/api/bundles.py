@@ -15,9 +15,7 @@ from rescoldo.model.errors import InvalidInput, TooLarge
 from rescoldo.store.protocol import Bundle
 
 DIGEST_HEADER = "x-rescoldo-digest"
-UPLOAD = {
-    "requestBody": {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}}
-}
+UPLOAD = {"requestBody": {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}}}
 
 
 def bundles_router(platform: Platform, max_upload: int) -> APIRouter:
@@ -28,9 +26,7 @@ def bundles_router(platform: Platform, max_upload: int) -> APIRouter:
     async def list_bundles(image: str = "") -> Response:
         return JSONResponse([_to_json(bundle) for bundle in await platform.bundles(image or None)])
 
-    @router.post(
-        "/system/bundles", status_code=201, openapi_extra=UPLOAD, responses={201: {"model": BundleBody}}
-    )
+    @router.post("/system/bundles", status_code=201, openapi_extra=UPLOAD, responses={201: {"model": BundleBody}})
     async def add_bundle(request: Request, image: str, digest: str = "") -> Response:
         """Upload a bundle as `image` (201), or with `digest` and no body tag one that is here (200, 404)."""
         if not image:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -47,8 +50,7 @@ def logs_router(platform: Platform) -> APIRouter:
     router = APIRouter()
     names = ("name", "namespace", "instance", "tail", "since", "follow")
     parameters = [
-        {"name": name, "in": "query", "required": name == "name", "schema": {"type": "string"}}
-        for name in names
+        {"name": name, "in": "query", "required": name == "name", "schema": {"type": "string"}} for name in names
     ]
 
     @router.get("/system/logs", openapi_extra={"parameters": parameters})
@@ -59,7 +61,8 @@ def logs_router(platform: Platform) -> APIRouter:
         )
         # X-Accel-Buffering: proxies between us and the client must not gather lines
         headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
-        return StreamingResponse(_encode(lines), media_type="application/x-ndjson", headers=headers)
+        stop: asyncio.Event = request.app.state.stop
+        return StreamingResponse(_encode(_until(lines, stop)), media_type="application/x-ndjson", headers=headers)
 
     return router
 
@@ -108,8 +111,41 @@ def _since(text: str, now: float) -> float | None:
     )
 
 
-async def _encode(lines: AsyncIterator[LogLine]) -> AsyncIterator[bytes]:
+async def _until(lines: AsyncIterator[LogLine], stop: asyncio.Event) -> AsyncGenerator[LogLine, None]:
+    """Pass `lines` on until they end, the client leaves (GeneratorExit, CancelledError) or `stop` is set."""
+    stopping = asyncio.ensure_future(stop.wait())
+    line: asyncio.Future[LogLine] | None = None
     try:
+        while True:
+            line = asyncio.ensure_future(_next(lines))
+            await asyncio.wait({line, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not line.done():
+                return
+            yield line.result()
+    except _Ended:
+        return
+    finally:
+        tasks: list[asyncio.Future[Any]] = [stopping] if line is None else [line, stopping]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        if isinstance(lines, AsyncGenerator):
+            await lines.aclose()
+
+
+class _Ended(Exception):
+    """The lines have ended (a task cannot raise StopAsyncIteration to a generator unharmed)."""
+
+
+async def _next(lines: AsyncIterator[LogLine]) -> LogLine:
+    try:
+        return await anext(lines)
+    except StopAsyncIteration as end:
+        raise _Ended from end
+
+
+async def _encode(lines: AsyncGenerator[LogLine, None]) -> AsyncIterator[bytes]:
+    async with aclosing(lines):
         async for line in lines:
             name, namespace = split_id(line.function)
             body = {
@@ -120,6 +156,3 @@ async def _encode(lines: AsyncIterator[LogLine]) -> AsyncIterator[bytes]:
                 "text": line.text,
             }
             yield json.dumps(body).encode() + b"\n"
-    finally:
-        if isinstance(lines, AsyncGenerator):  # the client left: stop following at once
-            await lines.aclose()

@@ -42,9 +42,7 @@ def namespaces_router(platform: Platform) -> APIRouter:
     @router.get("/system/namespace/{name}", responses={200: {"model": NamespaceBody}})
     async def read(name: str) -> Response:
         found = await platform.namespace(name)
-        return JSONResponse(
-            {"name": found.name, "labels": dict(found.labels), "annotations": dict(found.annotations)}
-        )
+        return JSONResponse({"name": found.name, "labels": dict(found.labels), "annotations": dict(found.annotations)})
 
     # the body that faas-cli sends says nothing the path does not
     @router.delete("/system/namespace/{name}", status_code=202)

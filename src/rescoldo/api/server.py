@@ -10,14 +10,15 @@ from collections.abc import Generator
 import uvicorn
 from fastapi import FastAPI
 
-GRACE = 3  # seconds that requests (uploads, followed logs) get to end before they are cancelled
+GRACE = 3  # seconds that requests (uploads) get to end before they are cancelled
 KEEP_ALIVE = 75  # seconds; longer than the edge keeps an idle connection, so the edge closes first
 MAX_CONNECTIONS = 1000  # followed logs are connections; above it 503
 TICK = 1.0  # seconds between updates of the Date header
 
 
 async def serve(app: FastAPI, sock: socket.socket, stop: asyncio.Event) -> None:
-    """Serve `app` on `sock` (listening, AF_UNIX) until `stop` is set; then give open requests GRACE seconds.
+    """Serve `app` on `sock` (listening, AF_UNIX) until `stop` is set; then followed logs end at once and
+    other requests get GRACE seconds.
 
     `sock` is closed at the end; a duplicate held elsewhere goes on collecting connections. Signals are left
     alone. The size of headers is bounded by the edge, the only one that can reach the socket.
@@ -35,6 +36,7 @@ async def serve(app: FastAPI, sock: socket.socket, stop: asyncio.Event) -> None:
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
+    app.state.stop = stop
     await _Server(config, stop).serve(sockets=[sock])
 
 

@@ -29,7 +29,8 @@ def system_router(platform: Platform) -> APIRouter:
         text = f"rescoldo {__version__} is running.\nSee its functions with `rescoldo list`, its state with"
         return PlainTextResponse(text + " `rescoldo status`, its metrics at /metrics.\n")
 
-    @router.api_route("/healthz", methods=["GET", "HEAD"])
+    @router.head("/healthz", include_in_schema=False)
+    @router.get("/healthz")
     async def healthz() -> Response:
         return PlainTextResponse("OK")
 

@@ -1,0 +1,137 @@
+"""A `Platform` in memory: keeps what it is told and answers from it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from rescoldo.model.errors import Conflict, InvalidInput, NotFound, UnknownImage
+from rescoldo.model.function import Function, FunctionSpec, FunctionStatus, check_spec
+from rescoldo.model.instance import LogLine
+from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, InstanceId, check_name, split_id
+from rescoldo.store.protocol import Bundle, Namespace
+
+
+class FakePlatform:
+    def __init__(self) -> None:
+        self.deployed: dict[FunctionId, FunctionStatus] = {}
+        self.images: dict[str, Bundle] = {}
+        self.spaces: dict[str, Namespace] = {DEFAULT_NAMESPACE: Namespace(DEFAULT_NAMESPACE, {}, {})}
+        self.lines: list[LogLine] = []
+        self.log_queries: list[dict[str, Any]] = []
+        self.uploading = False  # the first bytes of an upload are here
+        self.followers = 0  # open `follow` streams
+        self.new_line = asyncio.Condition()
+        self.failure: Exception | None = None  # raised by the next `status`
+
+    async def functions(self, namespace: str) -> list[FunctionStatus]:
+        return [self.deployed[key] for key in sorted(self.deployed) if split_id(key)[1] == namespace]
+
+    async def function(self, function: FunctionId, *, usage: bool = False) -> FunctionStatus:
+        status = self._find(function)
+        return replace(status, cpu=12, memory=3_000_000) if usage else status
+
+    async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
+        check_spec(spec)
+        if must_exist:
+            self._find(spec.id)
+        if spec.namespace not in self.spaces:
+            raise NotFound(f"namespace {spec.namespace!r} does not exist")
+        if spec.image.startswith("unknown"):
+            raise UnknownImage
+        self.deployed[spec.id] = FunctionStatus(Function(spec, "d" * 64, 1_700_000_000.25), 1, 1, 42)
+
+    async def remove(self, function: FunctionId) -> None:
+        self._find(function)
+        del self.deployed[function]
+
+    async def scale(self, function: FunctionId, replicas: int) -> None:
+        self.deployed[function] = replace(self._find(function), replicas=replicas)
+
+    async def bundles(self, image: str | None) -> list[Bundle]:
+        return [bundle for name, bundle in sorted(self.images.items()) if image in (None, name)]
+
+    async def add_bundle(self, image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
+        data = b""
+        async for chunk in body:
+            self.uploading = True
+            data += chunk
+        actual = hashlib.sha256(data).hexdigest()
+        if digest not in (None, actual):
+            raise InvalidInput("the digest does not match")
+        self.images[image] = Bundle(image, actual, len(data), 1_700_000_000.0, 1)
+        return self.images[image]
+
+    async def tag_bundle(self, image: str, digest: str) -> Bundle:
+        for bundle in self.images.values():
+            if bundle.digest == digest:
+                self.images[image] = replace(bundle, image=image)
+                return self.images[image]
+        raise NotFound("no bundle with this digest is here")
+
+    async def namespaces(self) -> list[str]:
+        return sorted(self.spaces)
+
+    async def namespace(self, name: str) -> Namespace:
+        if name not in self.spaces:
+            raise NotFound(f"namespace {name!r} does not exist")
+        return self.spaces[name]
+
+    async def save_namespace(self, namespace: Namespace, *, must_exist: bool) -> None:
+        check_name(namespace.name, "namespace")
+        if must_exist:
+            await self.namespace(namespace.name)
+        elif namespace.name in self.spaces:
+            raise Conflict(f"namespace {namespace.name!r} exists already")
+        self.spaces[namespace.name] = namespace
+
+    async def delete_namespace(self, name: str) -> None:
+        await self.namespace(name)
+        if name == DEFAULT_NAMESPACE:
+            raise InvalidInput("the default namespace cannot be removed")
+        del self.spaces[name]
+
+    async def logs(
+        self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str
+    ) -> AsyncIterator[LogLine]:
+        self._find(function)
+        self.log_queries.append({"tail": tail, "since": since, "follow": follow, "instance": instance})
+        return self._follow() if follow else self._kept()
+
+    async def write_line(self, function: FunctionId, text: str) -> None:
+        async with self.new_line:
+            self.lines.append(LogLine(function, InstanceId("i-1"), 1_700_000_000.5, text))
+            self.new_line.notify_all()
+
+    def metrics(self) -> bytes:
+        return b'gateway_service_count{function_name="echo.openfaas-fn"} 1.0\n'
+
+    def status(self) -> Mapping[str, Any]:
+        if self.failure is not None:
+            raise self.failure
+        return {"functions": len(self.deployed)}
+
+    def _find(self, function: FunctionId) -> FunctionStatus:
+        if function not in self.deployed:
+            raise NotFound(f"function {function!r} does not exist")
+        return self.deployed[function]
+
+    async def _kept(self) -> AsyncIterator[LogLine]:
+        for line in self.lines:
+            yield line
+
+    async def _follow(self) -> AsyncIterator[LogLine]:
+        self.followers += 1
+        sent = 0
+        try:
+            while True:
+                async with self.new_line:
+                    while len(self.lines) == sent:
+                        await self.new_line.wait()
+                yield self.lines[sent]
+                sent += 1
+        finally:
+            self.followers -= 1

@@ -1,0 +1,215 @@
+"""/system/functions and its kin, as faas-cli 0.18.12 calls them (contracts/faas-cli.md)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fake_platform import FakePlatform
+from httpx2 import AsyncClient
+
+from rescoldo.model.errors import Busy
+from rescoldo.model.names import function_id
+
+# What faas-cli sends: no field it need not, and one that we do not know
+DEPLOYMENT = {
+    "service": "echo",
+    "image": "me/echo:1",
+    "envProcess": "python index.py",
+    "envVars": {"KEY": "V"},
+    "constraints": [],
+    "secrets": [],
+    "labels": {"team": "a"},
+    "annotations": {"topic": "x"},
+    "limits": {"memory": "40Mi"},
+    "readOnlyRootFilesystem": True,
+    "registryAuth": "ignored",
+    "network": "ignored",
+}
+EMPTY_BEARER = {"Authorization": "Bearer "}
+
+
+async def test_a_deploy_as_faas_cli_does_it_is_put_then_404_then_post(
+    client: AsyncClient, platform: FakePlatform
+) -> None:
+    put = await client.put("/system/functions", json=DEPLOYMENT, headers=EMPTY_BEARER)
+    assert put.status_code == 404
+    post = await client.post("/system/functions", json=DEPLOYMENT, headers=EMPTY_BEARER)
+    assert (post.status_code, post.content) == (202, b"")
+    again = await client.put("/system/functions", json=DEPLOYMENT | {"image": "me/echo:2"})
+    assert again.status_code == 202
+    assert platform.deployed[function_id("echo")].function.spec.image == "me/echo:2"
+
+
+async def test_a_post_of_a_name_that_exists_replaces_it(client: AsyncClient, platform: FakePlatform) -> None:
+    await client.post("/system/functions", json=DEPLOYMENT)
+    answer = await client.post("/system/functions", json=DEPLOYMENT | {"image": "me/echo:2"})
+    assert answer.status_code == 202
+    assert platform.deployed[function_id("echo")].function.spec.image == "me/echo:2"
+
+
+async def test_a_described_function_has_every_field_of_the_contract(client: AsyncClient) -> None:
+    await client.post("/system/functions", json=DEPLOYMENT)
+    answer = await client.get("/system/function/echo")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "name": "echo",
+        "namespace": "openfaas-fn",
+        "image": "me/echo:1",
+        "envProcess": "python index.py",
+        "envVars": {"KEY": "V"},
+        "constraints": [],
+        "secrets": [],
+        "labels": {"team": "a", "faas_function": "echo"},
+        "annotations": {"topic": "x", "prometheus.io.scrape": "false"},
+        "limits": {"memory": "40Mi"},
+        "requests": {},
+        "readOnlyRootFilesystem": True,
+        "invocationCount": 42,
+        "replicas": 1,
+        "availableReplicas": 1,
+        "createdAt": "2023-11-14T22:13:20Z",
+    }
+
+
+async def test_usage_is_told_when_it_is_asked_for(client: AsyncClient) -> None:
+    await client.post("/system/functions", json=DEPLOYMENT)
+    answer = await client.get("/system/function/echo?usage=1&namespace=openfaas-fn")
+    assert answer.json()["usage"] == {"cpu": 12, "totalMemoryBytes": 3_000_000}
+
+
+async def test_describing_an_unknown_function_is_404_with_an_empty_body(client: AsyncClient) -> None:
+    answer = await client.get("/system/function/none?usage=1")
+    assert (answer.status_code, answer.content) == (404, b"")
+
+
+async def test_no_functions_are_an_empty_list_and_not_null(client: AsyncClient) -> None:
+    answer = await client.get("/system/functions")
+    assert (answer.status_code, answer.text) == (200, "[]")
+    assert answer.headers["content-type"] == "application/json"
+
+
+async def test_many_functions_are_one_array_in_order(client: AsyncClient) -> None:
+    names = [f"f-{n:03d}" for n in range(250)]
+    for name in names:
+        await client.post("/system/functions", json={"service": name, "image": "i"})
+    assert [f["name"] for f in (await client.get("/system/functions")).json()] == names
+
+
+async def test_a_list_holds_one_namespace(client: AsyncClient) -> None:
+    await client.post("/system/namespace/", json={"name": "blue"})
+    await client.post("/system/functions", json=DEPLOYMENT | {"namespace": "blue"})
+    assert (await client.get("/system/functions")).json() == []
+    assert len((await client.get("/system/functions?namespace=blue")).json()) == 1
+    assert (await client.get("/system/functions?namespace=")).json() == []
+
+
+async def test_a_list_of_an_unknown_namespace_is_404_and_names_it(client: AsyncClient) -> None:
+    answer = await client.get("/system/functions?namespace=bleu")
+    assert answer.status_code == 404
+    assert "'bleu'" in answer.text
+
+
+async def test_a_delete_takes_the_name_from_its_body(client: AsyncClient, platform: FakePlatform) -> None:
+    await client.post("/system/functions", json=DEPLOYMENT)
+    body = {"functionName": "echo", "namespace": ""}
+    answer = await client.request("DELETE", "/system/functions", json=body)
+    assert (answer.status_code, platform.deployed) == (202, {})
+    assert (await client.request("DELETE", "/system/functions", json=body)).status_code == 404
+
+
+async def test_scaling_to_zero_is_allowed(client: AsyncClient, platform: FakePlatform) -> None:
+    await client.post("/system/functions", json=DEPLOYMENT)
+    body = {"serviceName": "echo", "replicas": 0, "namespace": "openfaas-fn"}
+    answer = await client.post("/system/scale-function/echo", json=body)
+    assert answer.status_code == 202
+    assert platform.deployed[function_id("echo")].replicas == 0
+    assert (await client.post("/system/scale-function/none", json=body)).status_code == 404
+
+
+@pytest.mark.parametrize("replicas", [-1, "many", None, 1.5])
+async def test_a_scale_to_no_number_is_refused(client: AsyncClient, replicas: object) -> None:
+    answer = await client.post("/system/scale-function/echo", json={"replicas": replicas})
+    assert answer.status_code == 400
+    assert "replicas" in answer.text
+
+
+async def test_a_function_may_be_named_with_its_namespace(client: AsyncClient, platform: FakePlatform) -> None:
+    await client.post("/system/namespace/blue")
+    await client.post("/system/functions", json=DEPLOYMENT | {"namespace": "blue"})
+    assert (await client.get("/system/function/echo.blue")).json()["namespace"] == "blue"
+    assert (await client.get("/system/function/echo?namespace=blue")).status_code == 200
+    assert (await client.post("/system/scale-function/echo.blue", json={"replicas": 2})).status_code == 202
+
+
+async def test_null_means_empty_as_go_sends_it(client: AsyncClient, platform: FakePlatform) -> None:
+    nulls = dict.fromkeys(("namespace", "envProcess", "envVars", "labels", "annotations", "secrets", "limits"))
+    answer = await client.post("/system/functions", json={"service": "echo", "image": "i"} | nulls)
+    assert answer.status_code == 202
+    assert platform.deployed[function_id("echo")].function.spec.labels == {}
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded"])
+async def test_json_is_read_under_any_content_type(client: AsyncClient, content_type: str) -> None:
+    headers = {"Content-Type": content_type} if content_type else {}
+    answer = await client.post("/system/functions", content=json.dumps(DEPLOYMENT), headers=headers)
+    assert answer.status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"service": "echo",}', ["line 1 column 20"]),
+        (b"", ["EOF", "line 1"]),
+        (b"[]", ["valid"]),
+        (b'{"service": "echo"}', ["image: Field required"]),
+        (b'{"service": "echo", "image": 5}', ["image: ", "string"]),
+        (b'{"service": "echo", "image": "i", "envVars": {"A": 1}}', ["envVars.A: "]),
+        (b'{"service": "echo", "image": "i", "labels": ["x"]}', ["labels: "]),
+        (b'{"service": "Echo!", "image": "i"}', ["'Echo!'", "a-z"]),
+        (b'{"service": "echo", "image": "i", "labels": {"com.openfaas.scale.min": "x"}}', ["scale.min", "'x'"]),
+        (b"\xff\xfe", ["not valid"]),
+        (b"[" * 100_000, ["not valid"]),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_a_bad_deployment_is_400_and_says_where(
+    client: AsyncClient, method: str, body: bytes, words: list[str]
+) -> None:
+    answer = await client.request(method, "/system/functions", content=body)
+    assert answer.status_code == 400
+    assert answer.headers["content-type"].startswith("text/plain")
+    for word in words:
+        assert word in answer.text
+
+
+async def test_a_refused_body_is_not_repeated_in_the_answer(client: AsyncClient) -> None:
+    body = b'{"service": "echo", "image": "i", "envVars": {"TOKEN": ["s3cret"]}}'
+    answer = await client.post("/system/functions", content=body)
+    assert answer.status_code == 400
+    assert "s3cret" not in answer.text
+
+
+async def test_an_unknown_image_is_400_in_words(client: AsyncClient) -> None:
+    answer = await client.post("/system/functions", json=DEPLOYMENT | {"image": "unknown/x"})
+    assert (answer.status_code, answer.text) == (400, "Nobody built or uploaded this image here.")
+
+
+async def test_a_body_of_more_than_a_mebibyte_is_413(client: AsyncClient) -> None:
+    answer = await client.post("/system/functions", content=b" " * (2**20 + 1))
+    assert answer.status_code == 413
+    assert "1048576 bytes" in answer.text
+
+
+async def test_busy_says_when_to_come_again(client: AsyncClient, platform: FakePlatform) -> None:
+    platform.failure = Busy("no room", retry_after=1.2)
+    answer = await client.get("/system/status")
+    assert (answer.status_code, answer.text, answer.headers["retry-after"]) == (503, "no room", "2")
+
+
+async def test_an_unexpected_error_tells_nothing_of_its_cause(client: AsyncClient, platform: FakePlatform) -> None:
+    platform.failure = RuntimeError("s3cret")
+    answer = await client.get("/system/status")
+    assert answer.status_code == 500
+    assert "s3cret" not in answer.text
+    assert answer.headers["content-type"].startswith("text/plain")
