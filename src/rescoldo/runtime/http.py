@@ -46,7 +46,7 @@ class Connection(asyncio.Protocol):
     """A client, HAProxy as a rule."""
 
     __slots__ = (
-        "_active", "_body", "_body_size", "_call", "_chunked", "_continue", "_deaf", "_eof", "_head_only",
+        "_active", "_body", "_body_size", "_call", "_chunked", "_continue", "_deaf", "_eof", "_fed", "_head_only",
         "_head_size", "_host_seen", "_in_head", "_on_writable", "_parser", "_paused", "_queue", "_request",
         "_server", "_transport", "_turning", "_wanted_function", "_writable",
     )  # fmt: skip
@@ -89,8 +89,8 @@ class Connection(asyncio.Protocol):
         self._feed(data)
         if self._in_head and self._request is unfinished and self._request is not None and not self._deaf:
             # httptools shows a header only when it is whole: an endless one is seen here
-            self._head_size += len(data)
-            if self._head_size > MAX_HEADERS + MAX_TARGET:
+            self._fed += len(data)
+            if self._fed > MAX_HEADERS + MAX_TARGET:
                 self._refuse(431, f"the header section is larger than {MAX_HEADERS} bytes")
         self._turn()
 
@@ -123,7 +123,8 @@ class Connection(asyncio.Protocol):
 
     def _begin_message(self) -> None:
         self._in_head = True
-        self._head_size = 0
+        self._head_size = 0  # of the whole headers so far
+        self._fed = 0  # of the reads that did not end the section
         self._body_size = 0
         self._body: list[bytes] = []
         self._host_seen = 0
@@ -336,10 +337,10 @@ class Connection(asyncio.Protocol):
 
     def _next(self, request: Request) -> None:
         self._active = self._call = None
-        if not request.keep_alive:
+        if not request.keep_alive or (self._server.draining and not self._queue):
             self._queue.clear()
             self._transport.close()
-        elif self._queue:
+        else:
             self._turn()
 
     # -- the end of the server

@@ -1,0 +1,381 @@
+"""Streams, deadlines, clients that leave, and how an instance ends."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runtime_process import Client, Instance, start, wait_until, write_bundle
+
+Run = Callable[..., Instance]
+GET = b"GET / HTTP/1.1\r\nHost: f\r\n\r\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    """Start an instance of the given handler.py."""
+    started: list[Instance] = []
+
+    def start_it(code: str, **launch: Any) -> Instance:
+        write_bundle(tmp_path, code)
+        started.append(start(tmp_path, **launch))
+        return started[-1]
+
+    yield start_it
+    for instance in started:
+        instance.close()
+
+
+STREAMS = {
+    "generator in a dict": "def handle(event, context): return {'body': parts(), 'headers': {'Content-Type': 't/s'}}",
+    "generator function": "def handle(event, context): yield from parts()",
+    "iterator": "def handle(event, context): return iter(['a', b'', 'é', b'c'])",
+    "async generator function": "async def handle(event, context):\n    for p in parts(): yield p",
+    "async generator in a dict": "async def handle(event, context): return {'body': aparts()}",
+    "sync handler, async generator": "def handle(event, context): return aparts()",
+    "async handler, sync generator": "async def handle(event, context): return parts()",
+}
+PARTS = """
+def parts():
+    yield "a"
+    yield b""
+    yield "é"
+    yield bytearray(b"c")
+async def aparts():
+    for part in parts():
+        yield part
+"""
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_stream_is_sent_in_chunks_and_the_connection_goes_on(run: Run, kind: str) -> None:
+    client = run(PARTS + STREAMS[kind]).connect()
+    for _ in range(2):
+        client.send(GET)
+        answer = client.head()
+        assert (answer.status, answer.header("Transfer-Encoding")) == (200, "chunked")
+        assert answer.header("Content-Length") is None
+        assert [client.chunk() for _ in range(4)] == [b"a", "é".encode(), b"c", b""]
+
+
+def test_a_piece_is_sent_before_the_next_is_made(run: Run, tmp_path: Path) -> None:
+    client = run(f"""
+        import pathlib, time
+        def handle(event, context):
+            yield "first"
+            while not pathlib.Path({str(tmp_path / "go")!r}).exists(): time.sleep(0.005)
+            yield "second"
+        """).connect()
+    client.send(GET)
+    client.head()
+    assert client.chunk() == b"first"
+    (tmp_path / "go").touch()
+    assert [client.chunk(), client.chunk()] == [b"second", b""]
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+def test_an_error_before_the_first_piece_is_a_500(run: Run, word: str) -> None:
+    instance = run(f"{word}def handle(event, context):\n    raise ValueError\n    yield ''")
+    assert instance.get().status == 500
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+def test_an_error_in_mid_stream_cuts_the_connection_and_is_logged(run: Run, word: str) -> None:
+    instance = run(f"{word}def handle(event, context):\n    yield 'a'\n    raise ValueError('late')")
+    client = instance.connect()
+    answer = client.ask()
+    assert (answer.status, answer.body, answer.whole) == (200, b"a", False)
+    assert "ValueError: late" in instance.log()
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+def test_a_stream_of_nonsense_is_cut_and_logged(run: Run, word: str) -> None:
+    instance = run(f"{word}def handle(event, context):\n    yield 'a'\n    yield 7")
+    assert not instance.get().whole
+    assert "yielded a value of type int" in instance.log()
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+def test_an_empty_stream_is_an_empty_body(run: Run, word: str) -> None:
+    instance = run(f"{word}def handle(event, context):\n    if 0: yield")
+    answer = instance.get()
+    assert (answer.status, answer.header("Content-Length")) == (200, "0")
+
+
+def test_http_1_0_gets_a_stream_without_chunks(run: Run) -> None:
+    client = run("def handle(event, context):\n    yield 'a'\n    yield 'b'").connect()
+    client.send(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    answer = client.answer()
+    assert (answer.body, answer.header("Connection"), answer.header("Transfer-Encoding")) == (b"ab", "close", None)
+
+
+def test_head_of_a_stream_has_no_body(run: Run) -> None:
+    client = run("def handle(event, context):\n    yield event.method").connect()
+    client.ask(method="HEAD")
+    assert client.ask().body == b"GET"
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+def test_a_stream_waits_for_a_client_that_does_not_read(run: Run, word: str) -> None:
+    instance = run(f"""
+        {word}def handle(event, context):
+            for number in range(400):
+                print(number)
+                yield b"x" * 65536
+        """)
+    client = instance.connect()
+    client.send(GET)
+    client.head()
+    size, steady = -1, 0
+    while steady < 20:  # until it stands still
+        time.sleep(0.01)
+        now = instance.log_file.stat().st_size
+        size, steady = now, steady + 1 if now == size else 0
+    assert instance.log().count("\n") < 50
+    total = 0
+    while chunk := client.chunk():
+        total += len(chunk)
+    assert (chunk, total) == (b"", 400 * 65536)
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+def test_a_stream_ends_when_its_client_leaves(run: Run, word: str) -> None:
+    sleep = "await asyncio.sleep(0.001)" if word else "time.sleep(0.001)"
+    instance = run(f"""
+        import asyncio, time
+        {word}def handle(event, context):
+            try:
+                while True:
+                    yield "tick"
+                    {sleep}
+            finally:
+                print("closed")
+        """)
+    client = instance.connect()
+    client.send(GET)
+    client.head()
+    client.close()
+    wait_until(lambda: "closed" in instance.log())
+    instance.signal(signal.SIGTERM)
+    assert instance.wait() == 0
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+def test_a_handler_runs_on_when_its_client_leaves(run: Run, tmp_path: Path, word: str) -> None:
+    sleep = "await asyncio.sleep(0.005)" if word else "time.sleep(0.005)"
+    instance = run(f"""
+        import asyncio, pathlib, time
+        {word}def handle(event, context):
+            print("begun")
+            while not pathlib.Path({str(tmp_path / "go")!r}).exists(): {sleep}
+            print("done")
+        """)
+    client = instance.connect()
+    client.send(GET)
+    wait_until(lambda: "begun" in instance.log())
+    client.close()
+    (tmp_path / "go").touch()
+    wait_until(lambda: "done" in instance.log())
+    assert "Traceback" not in instance.log()
+
+
+# -- deadlines
+
+SLOW = """
+import asyncio
+async def handle(event, context):
+    try:
+        if event.path == "/slow": await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        print("cancelled")
+        raise
+    return "ok"
+"""
+HANGS = """
+import time
+def handle(event, context):
+    if event.path == "/hang": time.sleep(60)
+    if event.path == "/while": time.sleep(0.3)
+    return "ok"
+"""
+
+
+def test_an_async_call_past_its_deadline_gets_504_and_is_cancelled(run: Run) -> None:
+    instance = run(SLOW, exec_timeout=0.05)
+    client = instance.connect()
+    answer = client.ask("/slow")
+    assert (answer.status, answer.text) == (504, "the function did not answer within 0.05 s\n")
+    assert answer.header("X-OpenFaaS-Internal") == "of-watchdog"
+    assert float(answer.header("X-Duration-Seconds") or 0) >= 0.05
+    wait_until(lambda: "cancelled" in instance.log())
+    assert client.ask("/").text == "ok"
+
+
+@pytest.mark.parametrize(("wanted", "status"), [("0.05s", 504), ("50ms", 504), ("nonsense", 200), ("1h", 200)])
+def test_a_call_may_shorten_its_deadline(run: Run, wanted: str, status: int) -> None:
+    path = "/slow" if status == 504 else "/"
+    assert run(SLOW).get(path, X_Timeout=wanted).status == status
+
+
+def test_a_call_may_not_lengthen_its_deadline(run: Run) -> None:
+    assert run(SLOW, exec_timeout=0.05).get("/slow", X_Timeout="1h").status == 504
+
+
+@pytest.mark.slow
+def test_no_deadline_means_none(run: Run) -> None:
+    assert run(HANGS, exec_timeout=0).get("/while").text == "ok"
+
+
+@pytest.mark.slow
+def test_a_hung_thread_retires_the_instance_once_the_others_are_answered(run: Run) -> None:
+    instance = run(HANGS, exec_timeout=0.5)
+    idle, hung, other = (instance.connect() for _ in range(3))
+    assert idle.ask().text == "ok"
+    hung.send(b"GET /hang HTTP/1.1\r\nHost: f\r\n\r\n")
+    time.sleep(0.35)  # the other call is to be in the middle when the first expires
+    other.send(b"GET /while HTTP/1.1\r\nHost: f\r\n\r\n")
+    answer = hung.answer()
+    assert (answer.status, answer.header("Connection")) == (504, "close")
+    answer = other.answer()
+    assert (answer.text, answer.header("Connection")) == ("ok", "close")
+    assert idle.at_end()
+    assert instance.wait(3) == 124
+
+
+def test_a_retiring_instance_leaves_new_connections_to_the_next(run: Run) -> None:
+    instance = run(HANGS, exec_timeout=0.05)
+    assert instance.get("/hang").status == 504
+    assert instance.wait(3) == 124
+    late = instance.connect()  # the node holds the socket
+    late.send(GET)
+    instance.listener.settimeout(5)
+    accepted, _ = instance.listener.accept()
+    assert accepted.recv(1000) == GET
+    accepted.close()
+
+
+@pytest.mark.slow
+def test_a_call_that_expires_before_a_thread_is_free_does_not_retire_the_instance(run: Run) -> None:
+    instance = run(HANGS, concurrency=1)
+    busy, waiting = instance.connect(), instance.connect()
+    busy.send(b"GET /while HTTP/1.1\r\nHost: f\r\n\r\n")
+    assert waiting.ask("/hang", X_Timeout="100ms").status == 504
+    assert busy.answer().text == "ok"
+    assert instance.get().text == "ok"
+
+
+@pytest.mark.slow
+def test_an_async_handler_that_ignores_its_cancellation_retires_the_instance(run: Run) -> None:
+    instance = run(
+        """
+        import asyncio
+        async def handle(event, context):
+            while True:
+                try: await asyncio.sleep(60)
+                except asyncio.CancelledError: pass
+        """,
+        exec_timeout=0.05,
+    )
+    assert instance.get().status == 504
+    assert instance.wait(5) == 124
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+def test_a_stream_past_its_deadline_is_cut(run: Run, word: str) -> None:
+    sleep = "await asyncio.sleep(0.005)" if word else "time.sleep(0.005)"
+    instance = run(
+        f"import asyncio, time\n{word}def handle(event, context):\n    while True:\n        yield 'a'\n        {sleep}",
+        exec_timeout=0.1,
+    )
+    answer = instance.get()
+    assert (answer.status, answer.whole) == (200, False)
+
+
+def test_a_stream_whose_client_does_not_read_is_cut_without_retiring(run: Run) -> None:
+    instance = run("def handle(event, context):\n    while True: yield b'x' * 65536", exec_timeout=0.15)
+    client = instance.connect()
+    client.send(GET)
+    wait_until(lambda: "deadline" in instance.log())
+    assert instance.get("/_/health").status == 200
+
+
+# -- SIGTERM
+
+
+def finished(client: Client) -> str:
+    answer = client.answer()
+    assert answer.header("Connection") == "close"
+    return answer.text
+
+
+def test_sigterm_lets_calls_in_flight_finish(run: Run, tmp_path: Path) -> None:
+    instance = run(f"""
+        import pathlib, time
+        def handle(event, context):
+            print("begun")
+            while not pathlib.Path({str(tmp_path / "go")!r}).exists(): time.sleep(0.005)
+            return "finished"
+        """)
+    idle, busy = instance.connect(), instance.connect()
+    assert idle.ask("/_/health").text == "OK"
+    busy.send(GET)
+    wait_until(lambda: "begun" in instance.log())
+    instance.signal(signal.SIGTERM)
+    assert idle.at_end()
+    (tmp_path / "go").touch()
+    assert finished(busy) == "finished"
+    assert instance.wait() == 0
+
+
+def test_sigterm_lets_a_stream_finish(run: Run, tmp_path: Path) -> None:
+    instance = run(f"""
+        import asyncio, pathlib
+        async def handle(event, context):
+            yield "a"
+            while not pathlib.Path({str(tmp_path / "go")!r}).exists(): await asyncio.sleep(0.005)
+            yield "b"
+        """)
+    idle, client = instance.connect(), instance.connect()
+    idle.ask("/_/health")
+    client.send(GET)
+    client.head()
+    instance.signal(signal.SIGTERM)
+    assert idle.at_end()
+    (tmp_path / "go").touch()
+    assert [client.chunk(), client.chunk(), client.chunk()] == [b"a", b"b", b""]
+    assert client.at_end()
+    assert instance.wait(1) == 0
+
+
+def test_a_request_on_its_way_at_sigterm_is_answered(run: Run) -> None:
+    instance = run("def handle(event, context): return event.body.decode()")
+    client, idle = instance.connect(), instance.connect()
+    assert client.ask().status == idle.ask().status == 200
+    client.send(b"POST / HTTP/1.1\r\nHost: f\r\nContent-Length: 4\r\n\r\nha")
+    instance.signal(signal.SIGTERM)
+    assert idle.at_end()
+    client.send(b"lf")
+    assert finished(client) == "half"
+    assert instance.wait() == 0
+
+
+@pytest.mark.slow
+def test_a_client_that_never_finishes_its_request_does_not_keep_the_instance(run: Run) -> None:
+    instance = run("def handle(event, context): return ''")
+    instance.connect().send(b"POST / HTTP/1.1\r\nHost: f\r\nContent-Length: 4\r\n\r\nha")
+    instance.get()
+    instance.signal(signal.SIGTERM)
+    assert instance.wait(6) == 0
+
+
+def test_an_idle_instance_ends_at_once_and_leaves_its_socket(run: Run) -> None:
+    instance = run("def handle(event, context): return ''")
+    began = time.monotonic()
+    instance.signal(signal.SIGTERM)
+    assert instance.wait() == 0
+    assert time.monotonic() - began < 1
+    assert Path(instance.path).exists()
