@@ -1,6 +1,7 @@
 """The real installer, where the package index can be reached."""
 
 import os
+import select
 import subprocess
 import sys
 import tarfile
@@ -37,6 +38,50 @@ def test_as_root_the_installer_is_another_user_without_the_homes_and_secrets(tmp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("root", [False, pytest.param(True, marks=pytest.mark.root)])
+def test_where_no_rights_can_be_dropped_the_caller_installs_and_root_is_warned(tmp_path, monkeypatch, root):
+    if root and os.geteuid() != 0:
+        pytest.skip("needs root")
+    for module in ("rescoldo.bundle.installer", "rescoldo.isolation.run"):
+        monkeypatch.setattr(f"{module}.level", lambda: "unprivileged")
+    if not root:
+        monkeypatch.setattr("rescoldo.bundle.installer.os.geteuid", lambda: 1000)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    lines = []
+    code = "import os; print(os.environ['HOME'])"
+    assert run_installer([sys.executable, "-c", code], tmp_path, lines.append) == 0
+    warnings = ["warning: this machine does not let root drop its rights; the packages are installed as root"]
+    assert lines == (warnings if root else []) + [str(tmp_path)]
+
+
+@pytest.mark.slow
+def test_an_installation_that_hangs_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("rescoldo.bundle.installer.TIMEOUT", 0.5)
+    with pytest.raises(BuildFailed, match=r"not installed within 0\.5 seconds"):
+        run_installer([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, lambda line: None)
+
+
+@pytest.mark.slow
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_an_installation_leaves_running_is_ended(tmp_path):
+    code = (
+        "import subprocess, sys;"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True,"
+        " stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); print(p.pid)"
+    )
+    lines = []
+    assert run_installer([sys.executable, "-c", code], tmp_path, lines.append) == 0
+    # a killed process has ended when its pidfd is readable, whoever its parent is
+    try:
+        left = os.pidfd_open(int(lines[0]))
+    except ProcessLookupError:
+        return
+    with os.fdopen(left) as descriptor:
+        assert select.select([descriptor], [], [], 10)[0]
+
+
+@pytest.mark.slow
 def test_a_requirement_from_the_index_can_be_imported_from_the_bundle(tmp_path):
     folder = tmp_path / "hello"
     folder.mkdir()
@@ -54,10 +99,6 @@ def test_a_requirement_from_the_index_can_be_imported_from_the_bundle(tmp_path):
     with tarfile.open(bundle.path) as tar:
         assert {member.uid for member in tar} == {0}
         tar.extractall(target, filter="data")
-    code = (
-        "import sys; sys.path[:0] = ['.', 'deps']; from function.handler import handle; print(handle(1, 2))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code], cwd=target, capture_output=True, text=True, check=True
-    )
+    code = "import sys; sys.path[:0] = ['.', 'deps']; from function.handler import handle; print(handle(1, 2))"
+    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=target, capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("deps/idna/__init__.py")

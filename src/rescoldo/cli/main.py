@@ -98,7 +98,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo(err=True)
         return 130
     except BrokenPipeError:
         # whoever read our output has gone: nothing to say, and nothing to flush at exit

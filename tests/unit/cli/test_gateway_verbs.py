@@ -327,12 +327,13 @@ def test_status_shows_processes_and_counts(run, gateway):
     data = {
         "version": "0.1.0",
         "data": "/d",
+        "started_at": 1767323045.5,
         "functions": {"known": 3, "awake": 1},
         "processes": [{"name": "edge", "pid": 12, "memory": 2**21}],
     }
     gateway.answer("GET /system/status", 200, data)
     out = run("status")[1]
-    assert "functions:    known 3, awake 1\n" in out
+    assert "functions:    known 3, awake 1\n" in out and "started_at:   2026-01-02T03:04:05Z\n" in out
     assert out.endswith("\nPROCESS  PID  MEMORY\nedge      12  2.0 MiB\n")
     assert json.loads(run("status", "--json")[1]) == data
 

@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -111,6 +112,16 @@ def test_a_reader_that_has_gone_is_no_error_message():
     )
     os.close(write)
     assert done.stderr == b""
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_wait_with_status_130():
+    argv = [sys.executable, "-m", "rescoldo.cli", "ready", "-g", "http://127.0.0.1:1", "--interval", "60s"]
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline() == "[1/60] http://127.0.0.1:1 is not ready\n"
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(20), process.stderr.read()) == (130, "\n")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -191,9 +191,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_templates_and_copy_of_the_configuration_are_read(tmp_path):
     (tmp_path / "common").mkdir()
-    text = function("") + (
-        "configuration:\n  templates:\n    - {name: t, source: https://x/y}\n  copy: [./common]\n"
-    )
+    text = function("") + ("configuration:\n  templates:\n    - {name: t, source: https://x/y}\n  copy: [./common]\n")
     parsed = stack(text, tmp_path)
     assert [(t.name, t.source) for t in parsed.templates] == [("t", "https://x/y")]
     assert parsed.copy == (tmp_path / "common",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +101,16 @@ def _show(status: Mapping[str, Any]) -> None:
     processes = status.get("processes") or []
     for key, value in status.items():
         if key != "processes":
-            say(f"{key + ':':<14}{_text(value)}")
+            say(f"{key + ':':<14}{_text(key, value)}")
     if processes:
         say()
         rows = [(p.get("name", ""), p.get("pid", ""), human_size(p.get("memory") or 0)) for p in processes]
         say_columns(("PROCESS", "PID", "MEMORY"), rows)
 
 
-def _text(value: object) -> str:
+def _text(key: str, value: object) -> str:
+    if key.endswith("_at") and isinstance(value, int | float):  # Unix seconds
+        return datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     return str(value)

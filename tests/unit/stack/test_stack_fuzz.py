@@ -1,0 +1,44 @@
+"""Whatever a file holds, reading it ends in a stack or in an InvalidInput that names the file."""
+
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rescoldo.model.errors import InvalidInput
+from rescoldo.stack.file import StackFile, parse_stack
+from rescoldo.stack.source import Source
+from rescoldo.stack.substitute import substitute
+
+PIECES = st.sampled_from(
+    [
+        *("version: 1.0", "provider:", "  name: openfaas", "functions:", "  a:", "    lang: x", "    handler: ./x"),
+        *("    environment:", "      K: ${V}", "    <<: *r", "    limits: &r {memory: 1}", "  ? [a]", "- x", "{", "]"),
+        *("    labels: !!python/object:os.system {}", "    secrets: [a, ${V:-b}]", "\t", "---", "%TAG", "&a *a", "|"),
+    ]
+)
+
+
+def _read(text: str) -> None:
+    try:
+        assert isinstance(parse_stack(Source("f.yaml", text, Path()), {"V": "v: [1\n  w"}), StackFile)
+    except InvalidInput as error:
+        assert error.message.startswith("f.yaml:")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(PIECES, max_size=12))
+def test_any_order_of_plausible_lines_is_read_or_refused(lines):
+    _read("\n".join(lines))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused(text):
+    _read(text)
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="$\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"), max_size=100))
+def test_text_without_variables_stays_as_it_is(text):
+    result, lines = substitute(text, {}, "f")
+    assert result.rstrip("\n") == text.rstrip("\n") and list(lines) == list(range(1, len(lines) + 1))
