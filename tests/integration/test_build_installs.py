@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rescoldo.bundle.build import BuildRequest, build
+from rescoldo.bundle.deps import find_uv
 from rescoldo.bundle.installer import run_installer
 from rescoldo.model.errors import BuildFailed
 from rescoldo.model.settings import BUILD_UID
@@ -82,7 +83,12 @@ def test_what_an_installation_leaves_running_is_ended(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_requirement_from_the_index_can_be_imported_from_the_bundle(tmp_path):
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_a_requirement_from_the_index_can_be_imported_from_the_bundle(tmp_path, monkeypatch, installer):
+    if installer == "pip":
+        monkeypatch.setattr("rescoldo.bundle.deps.find_uv", lambda: None)
+    elif find_uv() is None:
+        pytest.skip("there is no uv here")
     folder = tmp_path / "hello"
     folder.mkdir()
     (folder / "handler.py").write_text("import idna\ndef handle(event, context):\n    return idna.__file__\n")
@@ -95,6 +101,7 @@ def test_a_requirement_from_the_index_can_be_imported_from_the_bundle(tmp_path):
         if "No solution" in error.message or "No matching" in error.message:
             raise
         pytest.skip(f"the package index is out of reach: {error.message[-200:]}")
+    assert lines[0] == f"installing 1 requirement(s) with {installer}"
     target = tmp_path / "unpacked"
     with tarfile.open(bundle.path) as tar:
         assert {member.uid for member in tar} == {0}

@@ -47,9 +47,7 @@ class BuiltBundle:
     manifest: Manifest
 
 
-def build(
-    request: BuildRequest, out_dir: Path, progress: Progress, run: Run, cache: Path | None = None
-) -> BuiltBundle:
+def build(request: BuildRequest, out_dir: Path, progress: Progress, run: Run, cache: Path | None = None) -> BuiltBundle:
     """Build `request` into `out_dir`/bundle.tar.gz.
 
     `progress` is called with lines for the user; `run` runs the installer (deps.Run); `cache` keeps installed
@@ -60,9 +58,7 @@ def build(
         out_dir.mkdir(parents=True, exist_ok=True)
         entries = _function_entries(request, out_dir)
         texts = _compiled(entries, progress)
-        requirements = read_requirements(
-            request.handler / "requirements.txt", f"{request.handler}/requirements.txt"
-        )
+        requirements = read_requirements(request.handler / "requirements.txt", f"{request.handler}/requirements.txt")
         if requirements.lines:
             folder = install(requirements, cache or default_cache(), run, progress, fresh=request.fresh)
             entries += collect(folder, "deps", all_files=True)
@@ -70,9 +66,7 @@ def build(
         texts["manifest.json"] = manifest.to_text().encode()
         digest = write_archive(out_dir / BUNDLE, entries, texts)
     except OSError as error:
-        raise BuildFailed(
-            f"{request.name}: {error.strerror or error}: {error.filename or out_dir}"
-        ) from error
+        raise BuildFailed(f"{request.name}: {error.strerror or error}: {error.filename or out_dir}") from error
     path = out_dir / BUNDLE
     return BuiltBundle(path, digest, path.stat().st_size, manifest)
 

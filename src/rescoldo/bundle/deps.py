@@ -79,9 +79,7 @@ def default_cache() -> Path:
     return Path(base) / "rescoldo" / "deps"
 
 
-def install(
-    requirements: Requirements, cache: Path, run: Run, progress: Progress, *, fresh: bool = False
-) -> Path:
+def install(requirements: Requirements, cache: Path, run: Run, progress: Progress, *, fresh: bool = False) -> Path:
     """The folder that holds `requirements`, installed unless it is there (`fresh`: in any case).
 
     Safe to call from several processes at once. Raises BuildFailed with the installer's last lines.
@@ -116,12 +114,10 @@ def _install(requirements: Requirements, folder: Path, run: Run, progress: Progr
         progress(line)
 
     argv = installer_command(file, target)
-    progress(f"installing {len(requirements.lines)} requirement(s) with {Path(argv[0]).name}")
+    progress(f"installing {len(requirements.lines)} requirement(s) with {'pip' if '-m' in argv else 'uv'}")
     status = run(argv, work, on_line)
     if status != 0:
-        raise BuildFailed(
-            "the requirements could not be installed; the installer said:\n  " + "\n  ".join(last)
-        )
+        raise BuildFailed("the requirements could not be installed; the installer said:\n  " + "\n  ".join(last))
     _take_over(target)
     return target
 
@@ -139,6 +135,7 @@ def installer_command(file: Path, target: Path) -> list[str]:
         options = ["--python", sys.executable, "--link-mode", "copy", "--no-progress"]
         return [uv, "pip", "install", *options, "--target", str(target), "-r", str(file)]
     options = ["--disable-pip-version-check", "--no-input", "--no-compile", "--progress-bar", "off"]
+    options += ["--no-warn-conflicts", "--no-warn-script-location"]  # with what surrounds the target
     return [sys.executable, "-m", "pip", "install", *options, "--target", str(target), "-r", str(file)]
 
 

@@ -71,9 +71,7 @@ def _run(
 
 
 def _environment(work: Path) -> dict[str, str]:
-    kept = {
-        name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)
-    }
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
     for name in ("home", "tmp", "cache"):
         folder = work / name
         folder.mkdir()

@@ -26,9 +26,7 @@ class Entry:
     link: str = ""  # target, relative to the link's folder; empty: a file
 
 
-def collect(
-    root: Path, prefix: str, *, skip: frozenset[Path] = frozenset(), all_files: bool = False
-) -> list[Entry]:
+def collect(root: Path, prefix: str, *, skip: frozenset[Path] = frozenset(), all_files: bool = False) -> list[Entry]:
     """What is below `root`, named below `prefix`, sorted; `skip` are resolved folders to leave out.
 
     Without `all_files`, caches, virtual environments and version control are left out. Raises BuildFailed

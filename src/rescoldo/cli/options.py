@@ -50,6 +50,13 @@ data_option = click.option(
     default=None,
     help="Data directory of the local platform. [$RESCOLDO_DATA or ~/.local/share/rescoldo]",
 )
+metrics_option = click.option(
+    "--metrics-address",
+    default="127.0.0.1:8082",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where /metrics of the local platform is.",
+)
 yaml_option = click.option(
     "-f", "--yaml", "yaml_file", default="", help="Path or URL of the stack file. [stack.yaml or stack.yml]"
 )

@@ -130,9 +130,7 @@ def test_the_bytecode_in_a_bundle_is_what_python_imports(project):
     # were the source read, this would be the result
     (target / "function/handler.py").write_text("def handle(event, context):\n    return 'from source'\n")
     code = "from function.handler import handle as h; print(h(1, 2), h.__code__.co_filename)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=target, check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=target, check=True, capture_output=True, text=True)
     assert done.stdout == f"{{'statusCode': 200}} {target}/function/handler.py\n"
 
 

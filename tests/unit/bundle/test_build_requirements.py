@@ -42,9 +42,7 @@ def test_comments_and_blank_lines_do_not_count(tmp_path):
     assert read_requirements(tmp_path / "none.txt", "x").lines == ()
 
 
-@pytest.mark.parametrize(
-    "line", ["-r other.txt", "-e .", "./here", "../x", "/abs", "p @ file:///x", "-c c.txt"]
-)
+@pytest.mark.parametrize("line", ["-r other.txt", "-e .", "./here", "../x", "/abs", "p @ file:///x", "-c c.txt"])
 def test_what_points_to_local_files_is_refused_with_its_line(tmp_path, line):
     with pytest.raises(BuildFailed, match=r"hello/requirements\.txt:2: .* points to a local file"):
         requirements(tmp_path, f"a\n{line}\n")
@@ -103,9 +101,7 @@ def test_what_was_installed_is_in_the_bundle(tmp_path):
     request = BuildRequest("hello", "python3", "classic", folder, tmp_path)
     first = build(request, tmp_path / "build/hello", lambda line: None, Installer(), tmp_path / "cache")
     with tarfile.open(first.path) as tar:
-        assert {"deps/alpha.py", f"deps/__pycache__/alpha.{sys.implementation.cache_tag}.pyc"} < set(
-            tar.getnames()
-        )
+        assert {"deps/alpha.py", f"deps/__pycache__/alpha.{sys.implementation.cache_tag}.pyc"} < set(tar.getnames())
     again = build(request, tmp_path / "build/hello", lambda line: None, Installer(), tmp_path / "cache2")
     assert first.digest == again.digest
 

@@ -62,10 +62,13 @@ def test_down_stops_and_says_when_there_was_nothing(run, supervisor):
 def test_up_starts_a_platform_where_none_answers(run, supervisor, tmp_path):
     run("new", "hello", "--lang", "python3")
     supervisor.start_background = supervisor.record("start", RescoldoError("it ended: last words"))
-    status, _, err = run("up", "-g", "http://localhost:1", "--data", str(tmp_path / "d"))
+    status, _, err = run(
+        "up", "-g", "http://localhost:1", "--data", str(tmp_path / "d"), "--metrics-address", "127.0.0.1:2"
+    )
     assert status == 1 and err.endswith("Error: it ended: last words\n")
     ((name, settings),) = supervisor.calls
-    assert (name, settings.gateway, settings.data) == ("start", "127.0.0.1:1", str(tmp_path / "d"))
+    assert (name, settings.gateway, settings.metrics) == ("start", "127.0.0.1:1", "127.0.0.1:2")
+    assert settings.data == str(tmp_path / "d")
 
 
 def test_up_starts_nothing_when_told_not_to_or_elsewhere(run, supervisor):

@@ -10,12 +10,10 @@ from typing import Any
 import click
 
 from rescoldo.cli.gateway import Gateway, choose_gateway
-from rescoldo.cli.options import Verb, data_option, gateway_options, json_option
+from rescoldo.cli.options import Verb, data_option, gateway_options, json_option, metrics_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.platform import local_settings, run_foreground, start_background, stop
 from rescoldo.model.settings import Settings
-
-DEFAULT_METRICS = "127.0.0.1:8082"
 
 
 @click.command("serve", cls=Verb)
@@ -23,7 +21,7 @@ DEFAULT_METRICS = "127.0.0.1:8082"
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Port.")
 @click.option("--gateway-address", default="", metavar="HOST:PORT", help="Instead of --host and --port.")
-@click.option("--metrics-address", default=DEFAULT_METRICS, show_default=True, metavar="HOST:PORT")
+@metrics_option
 @click.option("--no-basic-auth", is_flag=True, help="Let anyone who reaches the port deploy and remove.")
 @click.option("--slots", type=click.IntRange(1, 100_000), default=1000, show_default=True)
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when it answers.")
@@ -40,8 +38,8 @@ def serve_command(
     """Run the platform on this machine."""
     settings = local_settings(
         data,
-        gateway=_address(gateway_address or f"{host}:{port}", "--gateway-address"),
-        metrics=_address(metrics_address, "--metrics-address"),
+        gateway=check_address(gateway_address or f"{host}:{port}", "--gateway-address"),
+        metrics=check_address(metrics_address, "--metrics-address"),
         basic_auth=not no_basic_auth,
         slots=slots,
     )
@@ -52,7 +50,8 @@ def serve_command(
     return 0
 
 
-def _address(text: str, flag: str) -> str:
+def check_address(text: str, flag: str) -> str:
+    """Return `text`; raise UsageError unless it is HOST:PORT."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise click.UsageError(f"{flag} {text!r}: write HOST:PORT, for example 127.0.0.1:8080")

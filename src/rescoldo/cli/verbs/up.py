@@ -17,6 +17,7 @@ from rescoldo.cli.options import (
     deploy_options,
     gateway_options,
     json_option,
+    metrics_option,
     namespace_option,
     no_cache_option,
     stack_options,
@@ -25,6 +26,7 @@ from rescoldo.cli.output import note
 from rescoldo.cli.platform import local_settings, start_background
 from rescoldo.cli.project import build_all, from_flags, load_project
 from rescoldo.cli.verbs.deploy import deploy_all
+from rescoldo.cli.verbs.local import check_address
 
 
 @click.command("up", cls=Verb)
@@ -34,6 +36,7 @@ from rescoldo.cli.verbs.deploy import deploy_all
 @namespace_option
 @deploy_options
 @data_option
+@metrics_option
 @no_cache_option
 @json_option
 @click.option("--skip-push", is_flag=True, help="Accepted as faas-cli's; there is no registry to push to.")
@@ -52,6 +55,7 @@ def up_command(
     tls_no_verify: bool,
     token: str,
     data: Path | None,
+    metrics_address: str,
     no_cache: bool,
     as_json: bool,
     skip_push: bool,
@@ -63,6 +67,7 @@ def up_command(
     """Build, upload and deploy; start a local platform if none runs."""
     project = load_project(yaml_file, glob, regex, from_flags(name, image, lang, handler))
     url = choose_gateway(gateway, project.gateway)
+    metrics = check_address(metrics_address, "--metrics-address")
     if not skip_build:
         build_all(project, fresh=no_cache)
     if skip_deploy:
@@ -70,7 +75,7 @@ def up_command(
     with Gateway(url, token=token, tls_no_verify=tls_no_verify, data=data) as opened:
         if not no_start and urlsplit(url).scheme == "http" and is_loopback(url) and not opened.answers():
             note(f"starting a local platform at {url}")
-            start_background(local_settings(data, gateway=_address(url)))
+            start_background(local_settings(data, gateway=_address(url), metrics=metrics))
         deploy_all(opened, project, flags, as_json=as_json)
 
 
