@@ -18,9 +18,9 @@ from starlette.responses import Response, StreamingResponse
 from rescoldo.api.bodies import rfc3339
 from rescoldo.api.functions import reference
 from rescoldo.control.platform import Platform
-from rescoldo.model.errors import InvalidInput
+from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.instance import LogLine
-from rescoldo.model.names import FunctionId, split_id
+from rescoldo.model.names import FunctionId, InstanceId, split_id
 from rescoldo.model.units import parse_duration
 
 DEFAULT_SINCE = 300.0  # seconds back, when neither `since` nor `tail` is asked for
@@ -62,7 +62,9 @@ def logs_router(platform: Platform) -> APIRouter:
         # X-Accel-Buffering: proxies between us and the client must not gather lines
         headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
         stop: asyncio.Event = request.app.state.stop
-        return StreamingResponse(_encode(_until(lines, stop)), media_type="application/x-ndjson", headers=headers)
+        return StreamingResponse(
+            _encode(_until(lines, stop), query.function), media_type="application/x-ndjson", headers=headers
+        )
 
     return router
 
@@ -144,15 +146,24 @@ async def _next(lines: AsyncIterator[LogLine]) -> LogLine:
         raise _Ended from end
 
 
-async def _encode(lines: AsyncGenerator[LogLine, None]) -> AsyncIterator[bytes]:
+async def _encode(lines: AsyncGenerator[LogLine, None], function: FunctionId) -> AsyncIterator[bytes]:
     async with aclosing(lines):
-        async for line in lines:
-            name, namespace = split_id(line.function)
-            body = {
-                "name": name,
-                "namespace": namespace,
-                "instance": line.instance,
-                "timestamp": rfc3339(line.timestamp),
-                "text": line.text,
-            }
-            yield json.dumps(body).encode() + b"\n"
+        try:
+            async for line in lines:
+                yield _to_json(line)
+        except RescoldoError as error:
+            # The status is sent long ago: say in the stream why it ends
+            text = f"rescoldo: these logs end here: {error.message}"
+            yield _to_json(LogLine(function, InstanceId(""), time.time(), text))
+
+
+def _to_json(line: LogLine) -> bytes:
+    name, namespace = split_id(line.function)
+    body = {
+        "name": name,
+        "namespace": namespace,
+        "instance": line.instance,
+        "timestamp": rfc3339(line.timestamp),
+        "text": line.text,
+    }
+    return json.dumps(body).encode() + b"\n"

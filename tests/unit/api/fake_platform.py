@@ -25,7 +25,7 @@ class FakePlatform:
         self.uploading = False  # the first bytes of an upload are here
         self.followers = 0  # open `follow` streams
         self.new_line = asyncio.Condition()
-        self.failure: Exception | None = None  # raised by the next `status`
+        self.failure: Exception | None = None  # raised by `status` and behind the last log line
 
     async def functions(self, namespace: str) -> list[FunctionStatus]:
         return [self.deployed[key] for key in sorted(self.deployed) if split_id(key)[1] == namespace]
@@ -122,6 +122,8 @@ class FakePlatform:
     async def _kept(self) -> AsyncIterator[LogLine]:
         for line in self.lines:
             yield line
+        if self.failure is not None:
+            raise self.failure
 
     async def _follow(self) -> AsyncIterator[LogLine]:
         self.followers += 1

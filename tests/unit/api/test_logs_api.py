@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rescoldo.api.logs import BadLogQuery, LogQuery, parse_log_query
+from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.function import FunctionSpec
 from rescoldo.model.names import function_id
 
@@ -110,3 +111,14 @@ async def test_each_line_is_one_json_object(client: AsyncClient, platform: FakeP
         "text": 'one "quoted"\n\x00 ü',
     }
     assert second["text"] == "two"
+
+
+async def test_a_stream_that_breaks_off_ends_with_the_reason(client: AsyncClient, platform: FakePlatform) -> None:
+    await platform.deploy(FunctionSpec("echo", "i"), must_exist=False)
+    await platform.write_line(ECHO, "one")
+    platform.failure = NodeUnavailable()
+    answer = await client.get("/system/logs?name=echo")
+    first, last = (json.loads(line) for line in answer.text.splitlines())
+    assert first["text"] == "one"
+    assert (last["name"], last["instance"]) == ("echo", "")
+    assert "the node is restarting" in last["text"].lower()

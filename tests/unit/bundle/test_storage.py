@@ -134,6 +134,7 @@ async def test_as_root_a_bundle_is_readable_by_its_group_and_by_nobody_else(tmp_
     await storage.own(folder.name, 1_900_000_001)
     entries = {p.name: p.lstat() for p in (folder, *folder.rglob("*"))}
     assert {(e.st_uid, e.st_gid) for e in entries.values()} == {(0, 1_900_000_001)}
+    assert storage.group(folder.name) == 1_900_000_001
     modes = {name: stat.S_IMODE(e.st_mode) for name, e in entries.items() if name != "l"}
     assert modes == {folder.name: 0o750, "d": 0o750, "run": 0o750, "data": 0o640, "manifest.json": 0o640}
     assert stat.S_IMODE((tmp_path / "bundles").stat().st_mode) == 0o711
@@ -176,17 +177,13 @@ async def test_a_digest_cannot_name_another_path(storage: BundleStorage, digest:
 # -- an upload that does not arrive
 
 
-async def test_an_upload_over_the_limit_is_refused_and_removed(
-    storage: BundleStorage, tmp_path: Path
-) -> None:
+async def test_an_upload_over_the_limit_is_refused_and_removed(storage: BundleStorage, tmp_path: Path) -> None:
     with pytest.raises(TooLarge, match="100 bytes"):
         await storage.receive(sent(b"x" * 101), 100, None)
     assert left(tmp_path) == []
 
 
-async def test_an_upload_with_another_digest_is_refused_and_removed(
-    storage: BundleStorage, tmp_path: Path
-) -> None:
+async def test_an_upload_with_another_digest_is_refused_and_removed(storage: BundleStorage, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="damaged on its way"):
         await storage.receive(sent(b"x"), LIMIT, "a" * 64)
     assert left(tmp_path) == []
@@ -229,9 +226,7 @@ async def test_a_client_that_breaks_off_leaves_nothing(storage: BundleStorage, t
 async def test_a_full_disk_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     mount = tmp_path / "disk"
     mount.mkdir()
-    await asyncio.to_thread(
-        subprocess.run, ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", mount], check=True
-    )
+    await asyncio.to_thread(subprocess.run, ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", mount], check=True)
     try:
         storage = BundleStorage(mount / "bundles", mount / "uploads", own_gids=False)
         await storage.prepare()
@@ -339,9 +334,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_a_bad_upload_is_refused_and_leaves_nothing(
-    storage: BundleStorage, tmp_path: Path, name: str
-) -> None:
+async def test_a_bad_upload_is_refused_and_leaves_nothing(storage: BundleStorage, tmp_path: Path, name: str) -> None:
     data, message = HOSTILE[name]
     with pytest.raises(InvalidInput, match=message):
         await add(storage, data)
@@ -434,9 +427,7 @@ def check_refused_or_contained(data: bytes, folder: Path) -> None:
 
 @given(st.binary(max_size=3000))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-def test_any_bytes_in_gzip_are_refused_or_unpacked(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes
-) -> None:
+def test_any_bytes_in_gzip_are_refused_or_unpacked(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     check_refused_or_contained(gzip.compress(data, 0), tmp_path_factory.mktemp("any"))
 
 
