@@ -183,6 +183,37 @@ def test_a_handler_runs_on_when_its_client_leaves(run: Run, tmp_path: Path, word
     assert "Traceback" not in instance.log()
 
 
+def flood(client: Client, request: bytes) -> int:
+    """Send `request` again and again until the server takes no more; return how often it was sent whole."""
+    sent = 0
+    client.socket.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        while sent < 64 * 2**20:
+            sent += client.socket.send(request[sent % len(request) :])
+    client.socket.settimeout(10)
+    assert sent < 4 * 2**20
+    return sent // len(request)
+
+
+@pytest.mark.slow
+def test_a_connection_reads_no_further_while_requests_wait(run: Run, tmp_path: Path) -> None:
+    client = run(f"""
+        import asyncio, pathlib
+        async def handle(event, context):
+            while not pathlib.Path({str(tmp_path / "go")!r}).exists(): await asyncio.sleep(0.005)
+        """).connect()
+    count = flood(client, b"POST / HTTP/1.1\r\nHost: f\r\nContent-Length: 1000\r\n\r\n" + b"a" * 1000)
+    (tmp_path / "go").touch()
+    assert {client.answer().status for _ in range(count)} == {200}
+
+
+@pytest.mark.slow
+def test_a_client_that_does_not_read_its_answers_is_read_no_further(run: Run) -> None:
+    client = run("def handle(event, context): return ''").connect()
+    count = flood(client, b"GET /_/health HTTP/1.1\r\nHost: f\r\n\r\n")
+    assert {client.answer().body for _ in range(count)} == {b"OK"}
+
+
 # -- deadlines
 
 SLOW = """
@@ -210,7 +241,7 @@ def test_an_async_call_past_its_deadline_gets_504_and_is_cancelled(run: Run) -> 
     answer = client.ask("/slow")
     assert (answer.status, answer.text) == (504, "the function did not answer within 0.05 s\n")
     assert answer.header("X-OpenFaaS-Internal") == "of-watchdog"
-    assert float(answer.header("X-Duration-Seconds") or 0) >= 0.05
+    assert float(answer.header("X-Duration-Seconds") or 0) >= 0.04  # the loop's clock ticks in ms
     wait_until(lambda: "cancelled" in instance.log())
     assert client.ask("/").text == "ok"
 

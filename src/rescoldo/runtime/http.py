@@ -106,6 +106,7 @@ class Connection(asyncio.Protocol):
         callback, self._on_writable = self._on_writable, None
         if callback is not None:
             callback()
+        self._turn()
 
     # -- receiving
 
@@ -241,11 +242,12 @@ class Connection(asyncio.Protocol):
     # -- answering, one after another
 
     def _turn(self) -> None:
-        """Start what can be started; a loop, for one read may hold thousands of requests."""
-        if self._turning:
+        """Start what can be started: a loop, for one read may hold thousands of requests. A client that does
+        not read its answers gets no more of them."""
+        if self._turning or self._transport.is_closing():
             return
         self._turning = True
-        while self._active is None and self._queue and not self._transport.is_closing():
+        while self._active is None and self._queue and self._writable and not self._transport.is_closing():
             item = self._queue.popleft()
             if isinstance(item, Response):
                 self._send_refusal(item)
@@ -255,14 +257,14 @@ class Connection(asyncio.Protocol):
                 if self._active is None:
                     self._call = None
         self._turning = False
-        if self._continue and self._active is None:
+        if self._continue and self._active is None and not self._queue:
             self._continue = False
             self._transport.write(CONTINUE)
         self._keep_pace()
 
     def _keep_pace(self) -> None:
-        """Read on unless a further request waits already."""
-        if bool(self._queue) != self._paused and not self._transport.is_closing():
+        """Read on unless a further request waits already, or answers do."""
+        if (bool(self._queue) or not self._writable) != self._paused and not self._transport.is_closing():
             self._paused = not self._paused
             if self._paused:
                 self._transport.pause_reading()
