@@ -74,12 +74,10 @@ def limit_resources(open_files: int) -> None:
 
 
 def reset_signals() -> None:
-    """Undo the handlers, the wakeup descriptor and the mask inherited from a parent by fork."""
+    """Undo the handlers and the wakeup descriptor that a zygote sets for itself."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    for number in (signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def has_processes(uid: int) -> bool:

@@ -46,9 +46,7 @@ def unshare(flags: int) -> None:
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
     """mount(2); `kind` and `options` may be empty."""
-    result = _mount(
-        os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, options.encode() or None
-    )
+    result = _mount(os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, options.encode() or None)
     _check(result, f"mount on {target}")
 
 

@@ -12,7 +12,7 @@ import time
 
 from rescoldo.isolation.identity import has_processes, kill_all_of
 from rescoldo.model.errors import NodeUnavailable, StartFailed, StartTimeout
-from rescoldo.node.processes import Ends, Watched, describe, signal_group
+from rescoldo.node.processes import Ends, Watched, any_alive, describe, signal_group
 from rescoldo.node.supervised import Supervised
 from rescoldo.node.zygote import Forked, Zygote, ZygoteGone
 
@@ -21,6 +21,7 @@ _LET_NEXT = 0.05  # seconds a start keeps the next one waiting, at most: importi
 _ANSWER = 4096  # bytes read of the status pipe at once
 _KILL_PATIENCE = 5.0  # seconds for the kernel to end a killed process
 _SWEEPS = 14  # attempts to see a uid without processes: about 2 seconds
+_REAP_PATIENCE = 4  # attempts before the dear question whether they are zombies: 15 ms
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,11 +114,14 @@ class Boot:
         if uid is None:
             return True
         pause = 0.001
-        for _ in range(_SWEEPS):
+        for attempt in range(_SWEEPS):
             if not has_processes(uid):
                 return True
+            # What is left may only be waiting to be reaped, by a parent that we are not and that may be slow.
+            if attempt >= _REAP_PATIENCE and not any_alive(uid):
+                return True
             kill_all_of(uid)
-            await asyncio.sleep(pause)  # a killed process counts until its parent has reaped it
+            await asyncio.sleep(pause)
             pause = min(pause * 2, 0.25)
         _LOG.error("processes of uid %d do not end although they were killed", uid)
         return False

@@ -68,6 +68,12 @@ def all_pids() -> Iterator[int]:
     return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
+def any_alive(uid: int) -> bool:
+    """Whether a process of `uid` still runs: a zombie does not, though the kernel counts it."""
+    stats = (read_stat(pid) for pid in all_pids() if uid_of(pid) == uid)
+    return any(stat is not None and stat.state not in "ZX" for stat in stats)
+
+
 async def members(leader: int, uid: int | None) -> list[int]:
     """Processes of an instance: those of its uid, or where it has none of its own, of its session."""
     found = []

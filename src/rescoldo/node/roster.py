@@ -194,8 +194,10 @@ class Roster:
             stat = read_stat(note.pid) if note.pid else None
             if stat is not None and stat.started == note.pid_start:
                 signal_group(note.pid, signal.SIGKILL)
-            if self._privileged:
-                await self._boot.sweep(note.uid)
+            if self._privileged and note.uid is not None:
+                self._uids.adopt(note.uid)
+                if await self._boot.sweep(note.uid):
+                    self._uids.give_back(note.uid)
             Path(note.socket).unlink(missing_ok=True)
         path.with_suffix(".log").unlink(missing_ok=True)
         path.unlink(missing_ok=True)

@@ -1,0 +1,502 @@
+"""Instances of a real node: how they are kept apart, replaced, ended; how they outlive node and zygote."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from rescoldo.model.errors import InvalidInput, NodeUnavailable, StartFailed
+from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
+from rescoldo.node.protocol import Exit
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from real_node import RealNode, alive, call, until
+
+pytestmark = pytest.mark.slow
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+PID = "import os\ndef handle(event, context):\n    return str(os.getpid())\n"
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[RealNode]:
+    real = RealNode()
+    try:
+        await real.boot()
+        yield real
+    finally:
+        await real.close()
+
+
+async def lived(running_since: float) -> None:
+    """Wait until an instance has lived long enough to be replaced."""
+    await until(lambda: time.time() > running_since + 1.05)
+
+
+# -- apart from others
+
+LOOKS = """
+import json, os, resource, sys
+from pathlib import Path
+import colorsys  # nothing preloads it: it must be found where Python lives
+
+def tried(action):
+    try:
+        return str(action())
+    except OSError as error:
+        return type(error).__name__
+
+def handle(event, context):
+    status = dict(line.split(":\\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return {"body": {
+        "uid": os.getresuid(), "gid": os.getresgid(), "groups": os.getgroups(),
+        "no_new_privs": status["NoNewPrivs"], "caps": status["CapEff"],
+        "comm": Path("/proc/self/comm").read_text().strip(),
+        "fds": {fd: tried(lambda fd=fd: os.readlink(f"/proc/self/fd/{fd}")) for fd in os.listdir("/proc/self/fd")},
+        "env": dict(os.environ), "umask": os.umask(0o077), "core": resource.getrlimit(resource.RLIMIT_CORE),
+        "root": tried(lambda: os.listdir("/root")), "home": tried(lambda: os.listdir("/home")),
+        "tmp": os.listdir("/tmp"), "shm": os.listdir("/dev/shm"),
+        "write_code": tried(lambda: open("function/x", "w")),
+        "write_tmp": tried(lambda: Path("/tmp/mine").write_text("x")),
+        "platform": tried(lambda: os.listdir(PLATFORM)), "sockets": tried(lambda: os.listdir(SOCKETS)),
+        "bundles": tried(lambda: os.listdir("..")), "random": __import__("random").random(),
+        "session": os.getsid(0) == os.getpid(),
+    }}
+"""
+
+
+async def looks(node: RealNode, **more: object) -> dict[str, object]:
+    code = LOOKS.replace("PLATFORM", repr(node.settings.data)).replace("SOCKETS", repr(node.settings.run))
+    launch = node.launch(code, name="looks", **more)
+    running = await node.client.start(launch)
+    found: dict[str, object] = json.loads(await call(running))
+    assert found["uid"] == [running.uid] * 3
+    return {**found, "launch": launch}
+
+
+@pytest.mark.root
+@needs_root
+async def test_an_instance_has_a_uid_of_its_own_and_no_rights(node: RealNode) -> None:
+    one, other = await looks(node), await looks(node)
+    assert one["uid"][0] in INSTANCE_UIDS
+    assert one["uid"] != other["uid"]
+    assert one["gid"] == [one["launch"].gid] * 3
+    assert (one["groups"], one["no_new_privs"], one["caps"].strip("0")) == ([], "1", "")
+    assert (one["umask"], one["core"], one["session"]) == (0o077, [0, 0], True)
+    assert one["random"] != other["random"]
+
+
+@pytest.mark.root
+@needs_root
+async def test_an_instance_sees_no_home_no_platform_file_and_a_tmp_of_its_own(node: RealNode) -> None:
+    await looks(node)  # writes /tmp/mine
+    seen = await looks(node)
+    visible = {Path(path).parts[2] for path in (sys.prefix, node.folder) if path and str(path).startswith("/tmp/")}
+    assert set(seen["tmp"]) <= visible
+    assert seen["shm"] == []
+    assert seen["write_tmp"] == "1"
+    assert seen["root"] in ("[]", "['.pyenv']")  # only the way to the interpreter
+    assert seen["home"] == "[]"
+    assert seen["platform"] == "['bundles']"
+    assert seen["sockets"] in ("FileNotFoundError", "[]")
+    assert seen["bundles"] == "PermissionError" or "looks" not in str(seen["bundles"])
+    assert seen["write_code"] in ("PermissionError", "OSError")
+
+
+async def test_an_instance_gets_its_own_variables_and_nothing_of_the_platform(node: RealNode) -> None:
+    env = (await looks(node, env={"GREETING": "hola", "HOME": "/elsewhere"}))["env"]
+    assert env == {
+        "PATH": env["PATH"],
+        "LANG": "C.UTF-8",
+        "HOME": "/elsewhere",
+        "TMPDIR": "/tmp",
+        "GREETING": "hola",
+        "OPENFAAS_NAME": "looks",
+        "OPENFAAS_NAMESPACE": "ns",
+    }
+
+
+async def test_an_instance_inherits_no_descriptor_but_its_own(node: RealNode) -> None:
+    seen = await looks(node)
+    targets = sorted(seen["fds"].values())
+    files = [target for target in targets if target.startswith("/") and "/proc/" not in target]
+    assert sorted(set(files)) == sorted({"/dev/null", *(f for f in files if f.endswith("looks-1.log"))})
+    assert seen["comm"] == "looks"
+
+
+@pytest.mark.root
+@needs_root
+async def test_only_the_edge_may_connect_to_an_instance(node: RealNode) -> None:
+    running = await node.client.start(node.launch())
+    socket, folder = Path(running.socket).stat(), node.settings.instances.stat()
+    assert (socket.st_uid, socket.st_mode & 0o777) == (EDGE_UID, 0o600)
+    assert (folder.st_uid, folder.st_gid, folder.st_mode & 0o777) == (0, EDGE_UID, 0o710)
+
+
+# -- replaced
+
+
+async def test_a_killed_instance_is_replaced_on_its_socket_while_a_client_waits(node: RealNode) -> None:
+    running = await node.client.start(node.launch(PID))
+    await lived(running.started_at)
+    # Frozen first, so that the client's connection is in the backlog when the instance dies.
+    os.kill(running.pid, signal.SIGSTOP)
+    waiting = asyncio.create_task(call(running))
+    await asyncio.sleep(0)
+    os.kill(running.pid, signal.SIGKILL)
+    answer = await waiting
+    assert int(answer) != running.pid
+    (now,) = await node.client.instances()
+    assert (now.pid, now.socket, now.uid) == (int(answer), running.socket, running.uid)
+    await until(lambda: logged(node, running.launch, "instance ended: signal 9 (SIGKILL); replaced"))
+
+
+def sleeper() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["sleep", "60"])
+
+
+async def logged(node: RealNode, launch: object, text: str) -> bool:
+    return text in await node.logged(launch)  # type: ignore[arg-type]
+
+
+async def test_an_instance_that_dies_young_is_lost_and_refuses_connections(node: RealNode) -> None:
+    exits: list[Exit] = []
+    reached = asyncio.Event()
+    watching = asyncio.create_task(node.client.watch(exits.append, reached.set))
+    await reached.wait()
+    launch = node.launch("import os\ndef handle(event, context):\n    os._exit(3)\n")
+    running = await node.client.start(launch)
+    with pytest.raises((EOFError, ConnectionError)):
+        await call(running)
+    await until(lambda: exits)
+    assert exits == [Exit(launch.instance, launch.function, "exit status 3")]
+    assert not Path(running.socket).exists()
+    assert list(node.settings.instance_state.iterdir()) == []
+    watching.cancel()
+
+
+async def test_an_instance_whose_replacement_fails_is_lost_with_both_reasons(node: RealNode) -> None:
+    exits: list[Exit] = []
+    reached = asyncio.Event()
+    watching = asyncio.create_task(node.client.watch(exits.append, reached.set))
+    await reached.wait()
+    launch = node.launch(PID)
+    running = await node.client.start(launch)
+    handler = node.settings.bundles / launch.digest / "function" / "handler.py"
+    handler.write_text("raise KeyError('no more')\n")
+    await lived(running.started_at)
+    os.kill(running.pid, signal.SIGTERM)
+    await until(lambda: exits)
+    assert exits[0].reason.startswith("exit status 0; its replacement failed: fn.ns: ")
+    assert "no more" in exits[0].reason
+    assert not Path(running.socket).exists()
+    watching.cancel()
+
+
+async def test_a_crash_at_import_tells_the_last_ten_lines(node: RealNode) -> None:
+    code = "for n in range(30): print('line', n)\nimport os; os._exit(7)\n"
+    with pytest.raises(StartFailed) as failure:
+        await node.client.start(node.launch(code))
+    first, *lines = failure.value.message.splitlines()
+    assert first == "fn.ns: exit status 7 before it was ready"
+    assert lines == [f"line {n}" for n in range(20, 30)]
+
+
+async def test_an_environment_too_large_is_refused_before_anything_starts(node: RealNode) -> None:
+    with pytest.raises(InvalidInput, match="1 MiB"):
+        await node.client.start(node.launch(env={"BIG": "x" * 2**20}))
+    launch = node.launch(
+        "import os\ndef handle(e, c):\n    return str(len(os.environ['BIG']))", env={"BIG": "x" * 500_000}
+    )
+    assert await call(await node.client.start(launch)) == "500000"
+
+
+async def test_many_starts_at_once_all_succeed(node: RealNode) -> None:
+    running = await asyncio.gather(*(node.client.start(node.launch()) for _ in range(40)))
+    assert len({one.pid for one in running}) == 40
+    assert await asyncio.gather(*(call(one) for one in running)) == ["hello"] * 40
+    await asyncio.gather(*(node.client.stop(one.launch.instance) for one in running))
+    assert not any(alive(one.pid) for one in running)
+
+
+# -- ended
+
+
+async def test_one_that_does_not_end_on_sigterm_is_killed_after_its_grace(node: RealNode) -> None:
+    code = "import time\ndef handle(event, context):\n    print('in')\n    time.sleep(60)\n"
+    launch = node.launch(code, grace=0.3)
+    running = await node.client.start(launch)
+    hanging = asyncio.create_task(call(running))
+    await until(lambda: logged(node, launch, "in"))
+    began = time.monotonic()
+    await node.client.stop(launch.instance)
+    assert 0.3 <= time.monotonic() - began < 3
+    assert not alive(running.pid)
+    with pytest.raises((EOFError, ConnectionError)):
+        await hanging
+
+
+ESCAPES = """
+import os, sys, time
+def handle(event, context):
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            for number in range(1, 32):
+                try:
+                    __import__("signal").signal(number, 1)
+                except OSError:
+                    pass
+            time.sleep(600)
+        os.write(write, str(pid).encode())
+        os._exit(0)
+    os.wait()
+    return os.read(read, 100).decode()
+"""
+
+
+@pytest.mark.root
+@needs_root
+async def test_a_process_that_fled_its_group_and_session_ends_with_its_instance(node: RealNode) -> None:
+    running = await node.client.start(node.launch(ESCAPES))
+    fled = int(await call(running))
+    assert alive(fled)
+    (usage,) = await node.client.usage(running.launch.function)
+    assert usage.memory > 2 * 2**20
+    await node.client.stop(running.launch.instance)
+    assert not alive(fled)
+    assert not alive(running.pid)
+
+
+async def test_stopping_leaves_no_file_and_keeps_the_last_words(node: RealNode) -> None:
+    code = "import atexit, sys\ndef handle(event, context):\n    sys.stdout.write('no newline')\n    return 'x'\n"
+    launch = node.launch(code)
+    running = await node.client.start(launch)
+    await call(running)
+    await node.client.stop(launch.instance)
+    assert await node.logged(launch) == ["no newline"]
+    assert list(node.settings.instances.iterdir()) == []
+    assert list(node.settings.instance_state.iterdir()) == []
+
+
+async def test_sigterm_ends_every_instance_and_the_node_with_status_0(node: RealNode) -> None:
+    running = [await node.client.start(node.launch()) for _ in range(3)]
+    assert await asyncio.to_thread(node.kill, signal.SIGTERM) == 0
+    assert not any(alive(one.pid) for one in running)
+    assert list(node.settings.instances.iterdir()) == []
+
+
+# -- outlived
+
+
+async def test_instances_outlive_a_killed_zygote_and_new_ones_start(node: RealNode) -> None:
+    running = await node.client.start(node.launch(PID))
+    zygote = node.zygote()
+    os.kill(zygote, signal.SIGKILL)
+    second = await node.client.start(node.launch(PID))
+    assert await call(running) == str(running.pid)
+    assert await call(second) == str(second.pid)
+    assert node.zygote() not in (0, zygote)
+    await lived(running.started_at)
+    os.kill(running.pid, signal.SIGSEGV)  # now our own child: its status is known all the same
+    await until(lambda: logged(node, running.launch, "instance ended: signal 11 (SIGSEGV); replaced"))
+    assert int(await call(running)) != running.pid
+
+
+async def test_a_start_under_way_survives_the_death_of_the_zygote(node: RealNode) -> None:
+    await node.client.start(node.launch())
+    zygote = node.zygote()
+    os.kill(zygote, signal.SIGSTOP)
+    starting = [asyncio.create_task(node.client.start(node.launch())) for _ in range(3)]
+    await node.client.instances()  # answered after the starts were read
+    os.kill(zygote, signal.SIGKILL)
+    for running in await asyncio.gather(*starting):
+        assert await call(running) == "hello"
+
+
+async def test_a_new_node_adopts_what_a_killed_one_left_running(node: RealNode) -> None:
+    kept = await node.client.start(node.launch("def handle(e, c):\n    print('still here')\n    return 'x'\n"))
+    died = await node.client.start(node.launch(PID))
+    zygote = node.zygote()
+    node.kill()
+    await until(lambda: not alive(zygote))
+    assert alive(kept.pid)
+    assert await call(kept) == "x"  # with no node at all
+    os.kill(died.pid, signal.SIGKILL)
+    await until(lambda: not alive(died.pid))
+    await node.boot()
+    assert await node.client.instances() == [kept]
+    assert not Path(died.socket).exists()
+    await until(lambda: logged(node, kept.launch, "still here"))
+    fresh = await node.client.start(node.launch(PID))
+    if os.geteuid() == 0:
+        assert fresh.uid not in (kept.uid, died.uid)
+    await node.client.stop(kept.launch.instance)
+    assert not alive(kept.pid)
+    assert not Path(kept.socket).exists()
+
+
+async def test_an_adopted_instance_that_ends_is_told_and_not_replaced(node: RealNode) -> None:
+    running = await node.client.start(node.launch(PID))
+    node.kill()
+    await node.boot()
+    exits: list[Exit] = []
+    reached = asyncio.Event()
+    watching = asyncio.create_task(node.client.watch(exits.append, reached.set))
+    await reached.wait()
+    await lived(running.started_at)
+    os.kill(running.pid, signal.SIGKILL)
+    await until(lambda: exits)
+    assert exits[0].instance == running.launch.instance
+    assert await node.client.instances() == []
+    watching.cancel()
+
+
+async def test_a_note_whose_pid_means_another_process_is_not_adopted(node: RealNode) -> None:
+    running = await node.client.start(node.launch(PID))
+    node.kill()
+    note_path = node.settings.instance_state / f"{running.launch.instance}.json"
+    note = json.loads(note_path.read_text())
+    with sleeper() as bystander:
+        note_path.write_text(json.dumps({**note, "pid": bystander.pid}))
+        (node.settings.instance_state / "broken.json").write_text("{")
+        await node.boot()
+        assert await node.client.instances() == []
+        assert bystander.poll() is None
+        bystander.kill()
+    if os.geteuid() == 0:
+        assert not alive(running.pid)  # found by its uid
+    elif alive(running.pid):
+        os.kill(running.pid, signal.SIGKILL)
+    assert list(node.settings.instance_state.iterdir()) == []
+
+
+async def test_a_watcher_is_told_when_the_node_is_back(node: RealNode) -> None:
+    reached: list[None] = []
+    watching = asyncio.create_task(node.client.watch(lambda _: None, lambda: reached.append(None)))
+    await until(lambda: len(reached) == 1)
+    node.kill()
+    await node.boot()
+    await until(lambda: len(reached) == 2)
+    watching.cancel()
+
+
+# -- what it prints
+
+FLOODS = """
+import os, threading
+def flood():
+    while True:
+        os.write(1, b"x" * 99 + b"\\n")
+def handle(event, context):
+    threading.Thread(target=flood, daemon=True).start()
+    return "flooding"
+"""
+
+
+async def test_a_flood_is_held_to_its_budget_and_stalls_nobody(node: RealNode) -> None:
+    assert node.process is not None
+    launch = node.launch(FLOODS, name="loud", grace=0.1)
+    running = await node.client.start(launch)
+    await call(running)
+    before = _resident(node.process.pid)
+    lines = node.client.logs(launch.function, tail=0, since=None, follow=True)
+    async for line in lines:
+        if line.text.endswith("(limit 256 KiB/s)"):
+            break
+    await lines.aclose()  # type: ignore[attr-defined]
+    began = time.monotonic()
+    other = await node.client.start(node.launch())
+    assert await call(other) == "hello"
+    assert time.monotonic() - began < 1.0
+    assert _resident(node.process.pid) - before < 6 * 2**20
+    await node.client.stop(launch.instance)
+    size = sum(file.stat().st_size for file in node.settings.logs.glob("loud.ns.log*"))
+    assert 2**18 < size <= 2 * 2**20 + 2**17
+
+
+def _resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+async def test_an_instance_may_write_to_dev_stdout(node: RealNode) -> None:
+    code = "def handle(event, context):\n    open('/dev/stdout', 'w').write('through the device\\n')\n    return ''\n"
+    running = await node.client.start(node.launch(code))
+    await call(running)
+    await until(lambda: logged(node, running.launch, "through the device"))
+
+
+async def test_a_disk_that_takes_no_log_stops_nothing(node: RealNode) -> None:
+    blocked = node.launch(name="mute")
+    (node.settings.logs / f"{blocked.function}.log").mkdir()  # cannot be opened for writing
+    code = "def handle(event, context):\n    print('unheard')\n    return 'served'\n"
+    launch = node.launch(code, name="mute")
+    running = await node.client.start(launch)
+    for _ in range(3):
+        assert await call(running) == "served"
+    await until(lambda: "output cannot be kept" in node.stderr())
+    assert await node.client.instances() == [running]
+
+
+async def test_the_node_process_stays_small(node: RealNode) -> None:
+    assert node.process is not None
+    await node.client.start(node.launch())
+    rollup = Path(f"/proc/{node.process.pid}/smaps_rollup").read_text().splitlines()
+    proportional = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+    assert proportional < 20 * 1024  # KiB
+
+
+@pytest.mark.root
+@needs_root
+async def test_what_was_only_starting_when_the_node_was_killed_is_removed(node: RealNode) -> None:
+    launch = node.launch("import time\nprint('importing')\ntime.sleep(600)\n")
+    starting = asyncio.create_task(node.client.start(launch))
+    note_path = node.settings.instance_state / f"{launch.instance}.json"
+    await until(lambda: note_path.exists() and json.loads(note_path.read_text())["pid"])
+    pid = json.loads(note_path.read_text())["pid"]
+    node.kill()
+    with pytest.raises(NodeUnavailable):
+        await starting
+    assert alive(pid)
+    await node.boot()
+    assert not alive(pid)
+    assert list(node.settings.instance_state.iterdir()) == []
+    assert list(node.settings.instances.iterdir()) == []
+
+
+async def test_a_request_waits_in_a_handed_over_socket_until_the_next_node(node: RealNode) -> None:
+    running = await node.client.start(node.launch())
+    node.kill()
+    await node.client.close()
+    node.hand_over()
+    waiting = asyncio.create_task(node.client.instances())
+    await asyncio.sleep(0)
+    await node.boot()
+    assert await waiting == [running]
+    assert await asyncio.to_thread(node.kill, signal.SIGTERM) == 0
+    assert node.settings.node_socket.exists()  # it is the supervisor's to remove
+
+
+async def test_two_hundred_starts_at_once_leave_the_node_answering(node: RealNode) -> None:
+    await node.client.start(node.launch())
+    starting = [asyncio.create_task(node.client.start(node.launch(ready_timeout=60.0))) for _ in range(200)]
+    slowest = 0.0
+    while not all(task.done() for task in starting):
+        began = time.monotonic()
+        await node.client.instances()
+        slowest = max(slowest, time.monotonic() - began)
+    assert len({(await task).pid for task in starting}) == 200
+    assert slowest < 1.0

@@ -1,0 +1,85 @@
+"""A node without root: run here as another user, by the means that root has to become one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from rescoldo.isolation.interpreter import needed_directories, python_command
+from rescoldo.isolation.mounts import View
+from rescoldo.model.settings import BUILD_UID
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from real_node import RealNode, alive, call, until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user"),
+]
+
+
+def as_another_user(folder: Path, node: list[str]) -> list[str]:
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, BUILD_UID, BUILD_UID)
+    view = View(read=needed_directories(), write=(str(folder),))
+    order = {"argv": node, "uid": BUILD_UID, "gid": BUILD_UID, "cwd": "/", "view": view.to_json()}
+    return python_command("rescoldo.isolation.enter", json.dumps(order))
+
+
+def for_everyone(node: RealNode, code: str) -> object:
+    """A launch whose bundle the other user may read."""
+    launch = node.launch(code)
+    bundle = node.settings.bundles / launch.digest
+    for path in (bundle, *bundle.rglob("*")):
+        os.chown(path, BUILD_UID, BUILD_UID)
+    return launch
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[RealNode]:
+    real = RealNode(as_another_user)
+    try:
+        await real.boot()
+        yield real
+    finally:
+        await real.close()
+
+
+WHO = "import os\ndef handle(event, context):\n    print('asked')\n    return f'{os.getuid()} {os.getpid()}'\n"
+
+
+async def test_without_root_instances_start_answer_print_and_stop(node: RealNode) -> None:
+    launch = for_everyone(node, WHO)
+    running = await node.client.start(launch)
+    assert await call(running) == f"{BUILD_UID} {running.pid}"
+    assert running.uid == BUILD_UID
+    assert "Uid:\t1879048193" in Path(f"/proc/{running.pid}/status").read_text()
+    (usage,) = await node.client.usage(launch.function)
+    assert usage.memory > 2**20
+    await node.client.stop(launch.instance)
+    assert not alive(running.pid)
+    assert await node.logged(launch) == ["asked"]
+    assert list(node.settings.instances.iterdir()) == []
+
+
+async def test_without_root_instances_are_replaced_and_adopted_too(node: RealNode) -> None:
+    running = await node.client.start(for_everyone(node, WHO))
+    await until(lambda: time.time() > running.started_at + 1.05)  # old enough to be replaced
+    os.kill(running.pid, signal.SIGKILL)
+    answer = await call(running)
+    assert answer != f"{BUILD_UID} {running.pid}"
+    await until(lambda: node.client.instances())
+    (now,) = await node.client.instances()
+    assert f"{now.uid} {now.pid}" == answer
+    node.kill()
+    await node.boot()
+    assert await node.client.instances() == [now]
+    assert await call(now) == answer

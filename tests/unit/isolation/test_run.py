@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rescoldo.isolation.identity import has_processes, kill_all_of, level
+from rescoldo.isolation.run import unprivileged_command
+from rescoldo.model.settings import BUILD_UID
+
+pytestmark = pytest.mark.slow
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def run(script: str, folder: Path, timeout: float = 20.0, **visible: list[Path]) -> tuple[int, list[str]]:
+    lines: list[str] = []
+    status = unprivileged_command(
+        [sys.executable, "-I", "-c", script],
+        uid=BUILD_UID,
+        gid=BUILD_UID,
+        env={"PATH": "/usr/bin:/bin", "ONLY": "this"},
+        cwd=folder,
+        on_line=lines.append,
+        timeout=timeout,
+        **{"visible_write": [folder], **visible},
+    )
+    return status, lines
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    if os.geteuid() == 0:
+        os.chown(tmp_path, BUILD_UID, BUILD_UID)
+    return tmp_path
+
+
+def test_output_of_both_streams_and_the_exit_status_arrive(folder: Path) -> None:
+    script = "import sys; print('out', flush=True); sys.stderr.write('err'); sys.exit(3)"
+    assert run(script, folder) == (3, ["out", "err"])
+
+
+def test_a_command_ended_by_a_signal_tells_which(folder: Path) -> None:
+    assert run("import os; os.kill(os.getpid(), 9)", folder) == (-9, [])
+
+
+def test_the_environment_and_the_current_directory_are_those_given(folder: Path) -> None:
+    _, (env, cwd) = run("import os; print(sorted(os.environ)); print(os.getcwd())", folder)
+    assert set(eval(env)) - {"LC_CTYPE"} == {"PATH", "ONLY"}
+    assert cwd == str(folder)
+
+
+@pytest.mark.root
+@needs_root
+def test_as_root_it_has_no_rights_sees_no_home_and_writes_only_where_it_may(folder: Path) -> None:
+    script = """
+import os
+print(os.getresuid() + os.getresgid(), os.getgroups())
+print([name for name in os.listdir('/root') if name != '.pyenv'])
+for path in ('here', '/tmp/there', '/root/x', '/usr/x'):
+    try:
+        open(path, 'w').close()
+        print(path, 'written')
+    except OSError:
+        print(path, 'refused')
+import xml.dom.minidom, ssl
+"""
+    status, lines = run(script, folder)
+    uid = BUILD_UID
+    assert status == 0, lines
+    assert lines[0] == f"{(uid,) * 6} []"
+    assert lines[1:] == ["[]", "here written", "/tmp/there written", "/root/x refused", "/usr/x refused"]
+    assert (folder / "here").stat().st_uid == uid
+    assert not Path("/tmp/there").exists()
+
+
+@pytest.mark.root
+@needs_root
+def test_what_is_not_named_is_not_visible_below_tmp(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    other.chmod(0o755)
+    script = f"import os; print(os.path.exists({str(other)!r}))"
+    assert run(script, folder)[1] == ["False"]
+    assert run(script, folder, visible_read=[other])[1] == ["True"]
+
+
+def test_a_command_that_takes_too_long_is_killed(folder: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        run("import time; time.sleep(60)", folder, timeout=0.5)
+    assert time.monotonic() - began < 5
+
+
+def test_a_command_that_cannot_be_found_says_so(folder: Path) -> None:
+    if level() != "own-uid":
+        pytest.skip("without root the error is subprocess's own")
+    lines: list[str] = []
+    status = unprivileged_command(
+        ["no-such-program"], uid=BUILD_UID, gid=BUILD_UID, env={}, cwd=folder,
+        visible_write=[folder], on_line=lines.append, timeout=10,
+    )  # fmt: skip
+    assert status == 127
+    assert "no-such-program" in lines[0]
+
+
+@pytest.mark.root
+@needs_root
+def test_every_process_of_a_uid_is_killed_and_nobody_else() -> None:
+    uid = 0x7000_0000 + 99_999
+    read, write = os.pipe()
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            os.setresuid(uid, uid, uid)
+            os.write(write, b"x")
+            time.sleep(60)
+            os._exit(0)
+        children.append(child)
+        os.read(read, 1)
+    assert has_processes(uid)
+    kill_all_of(uid)
+    assert [os.WTERMSIG(os.waitpid(child, 0)[1]) for child in children] == [9, 9, 9]
+    assert not has_processes(uid)
+    os.close(read)
+    os.close(write)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.node.logs import ROTATE_AT, LogBook
+
+FN = FunctionId("fn.ns")
+ONE = InstanceId("one")
+
+
+async def texts(book: LogBook, tail: int | None = None, instance: str = "") -> list[str]:
+    batches = book.read(FN, tail=tail, since=None, follow=False, instance=instance)
+    return [line.text async for batch in batches for line in batch]
+
+
+async def test_lines_are_one_json_object_each(tmp_path: Path) -> None:
+    book = LogBook(tmp_path)
+    book.write(FN, ONE, 'hé"llo')
+    book.flush()
+    (line,) = (tmp_path / "fn.ns.log").read_text().splitlines()
+    entry = json.loads(line)
+    assert (entry["i"], entry["x"], set(entry)) == ("one", 'hé"llo', {"t", "i", "x"})
+
+
+async def test_at_most_two_files_of_one_mebibyte_are_kept_and_the_newest_lines_are_in_them(tmp_path: Path) -> None:
+    book = LogBook(tmp_path)
+    for number in range(400):
+        book.write(FN, ONE, f"{number:05}" + "x" * 10_000)
+        book.flush()
+    sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
+    assert set(sizes) <= {"fn.ns.log", "fn.ns.log.1"}
+    assert all(size < ROTATE_AT + 11_000 for size in sizes.values())
+    numbers = [int(text[:5]) for text in await texts(book)]
+    assert numbers == list(range(numbers[0], 400))
+    assert len(numbers) > 100
+
+
+async def test_reading_skips_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "fn.ns.log").write_text('{"t":1,"i":"one","x":"whole"}\n{"t":2,"i":"one"')
+    assert await texts(LogBook(tmp_path)) == ["whole"]
+
+
+async def test_a_slow_follower_loses_the_oldest_lines_and_is_told_how_many(tmp_path: Path) -> None:
+    book = LogBook(tmp_path)
+    stream = book.read(FN, tail=0, since=None, follow=True, instance="")
+    first = asyncio.create_task(anext(stream))
+    await asyncio.sleep(0)
+    book.write(FN, ONE, "a")
+    assert [line.text for line in await first] == ["a"]
+    for number in range(600):
+        book.write(FN, ONE, str(number))
+    lines = [line.text for line in await anext(stream)]
+    assert lines[0] == "… 88 lines left out: they came faster than they were read"
+    assert lines[1:] == [str(number) for number in range(88, 600)]
+    await stream.aclose()
+
+
+async def test_no_line_is_missed_or_doubled_between_what_was_kept_and_what_comes(tmp_path: Path) -> None:
+    book = LogBook(tmp_path)
+    for number in range(1000):
+        book.write(FN, ONE, str(number))
+    stream = book.read(FN, tail=None, since=None, follow=True, instance="")
+    found = [line.text for line in await anext(stream)]
+    for number in range(1000, 1100):  # while the kept ones are still being read
+        book.write(FN, ONE, str(number))
+    while len(found) < 1100:
+        found += [line.text for line in await anext(stream)]
+    assert found == [str(number) for number in range(1100)]
+    await stream.aclose()
+
+
+async def test_a_full_disk_is_warned_of_once_and_writing_goes_on_after_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    book = LogBook(tmp_path / "later")
+    for _ in range(3):
+        book.write(FN, ONE, "lost")
+        book.flush()
+    assert len(caplog.records) == 1
+    (tmp_path / "later").mkdir()
+    book.write(FN, ONE, "kept")
+    assert await texts(book) == ["kept"]

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from rescoldo.model.errors import Busy
+from rescoldo.node.uids import Uids
+
+
+def test_a_uid_given_back_is_handed_out_again_only_after_all_others() -> None:
+    uids = Uids(range(10, 14))
+    first = uids.take()
+    uids.give_back(first)
+    assert [uids.take() for _ in range(4)] == [11, 12, 13, 10]
+
+
+def test_no_uid_is_handed_out_twice() -> None:
+    uids = Uids(range(10, 13))
+    uids.adopt(11)
+    assert {uids.take(), uids.take()} == {10, 12}
+    with pytest.raises(Busy):
+        uids.take()
+
+
+def test_uids_of_adopted_instances_are_gone_past() -> None:
+    uids = Uids(range(10, 20))
+    uids.adopt(13)
+    assert uids.take() == 14
