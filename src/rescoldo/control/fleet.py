@@ -300,7 +300,7 @@ class Fleet:
 
     async def _serve_queue(self, awake: Awake) -> None:
         """Requests that wait in the slot of a dead instance get one of their own."""
-        if (await self._load(awake.slot)).queued:
+        if (await self._load(awake.slot)).busy:
             try:
                 await self._launch(awake)
             except RescoldoError as error:
