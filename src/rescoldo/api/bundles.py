@@ -1,4 +1,4 @@
-"""/system/bundles: where `rescoldo push` and `rescoldo up` send what they built. Not an OpenFaaS route."""
+"""/system/bundles: where `rescoldo deploy` and `rescoldo up` send what they built. Not an OpenFaaS route."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class BundleStorage:
     def path(self, digest: str) -> Path:
         """The bundle's folder; raises NotFound."""
         if not self.has(digest):
-            raise NotFound(f"no bundle with digest {digest[:80]} is here; upload it with `rescoldo push`")
+            raise NotFound(f"no bundle with digest {digest[:80]} is here; upload it with `rescoldo up`")
         return self._root / digest
 
     def digests(self) -> list[str]:

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import platform as machine
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +16,8 @@ from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control import metrics
 from rescoldo.control.entry import Entry
 from rescoldo.control.fleet import Fleet
-from rescoldo.control.recorder import Recorder
 from rescoldo.control.processes import CpuSampler, platform_processes
+from rescoldo.control.recorder import Recorder
 from rescoldo.control.tasks import Tasks
 from rescoldo.control.waker import Waker
 from rescoldo.edge.protocol import Edge
@@ -58,6 +59,7 @@ class Controller:
         self._namespaces: dict[str, Namespace] = {}
         self._started_at = time.time()
         self._cpu = CpuSampler()
+        self._using: Counter[str] = Counter()
 
     async def load(self) -> None:
         """Read what is deployed."""
@@ -91,17 +93,17 @@ class Controller:
             raise NotFound(f"function {spec.id} is not deployed; create it with POST")
         if spec.secrets:
             raise InvalidInput("secrets are not supported yet: remove `secrets` from the function")
-        bundle = self._image(spec.image)
-        now = time.time()
+        digest = self._image(spec.image).digest
         before = entry.function if entry is not None else None
         function = Function(
             spec,
-            bundle.digest,
-            created_at=before.created_at if before is not None else now,
+            digest,
+            created_at=before.created_at if before is not None else time.time(),
             revision=before.revision + 1 if before is not None else 1,
         )
-        await self._store.save_function(function)
-        await self._apply(function, policy)
+        with self._in_use(digest):
+            await self._store.save_function(function)
+            await self._apply(function, policy)
         self._tasks.spawn("collect bundles", self.collect_bundles())
 
     async def _apply(self, function: Function, policy: FunctionPolicy) -> None:
@@ -153,15 +155,17 @@ class Controller:
 
     async def add_bundle(self, image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
         received = await self._storage.receive(body, self._settings.max_system_body, digest)
-        await self._storage.unpack(received)
-        return await self._tag(image, received.digest, received.size)
+        with self._in_use(received.digest):
+            await self._storage.unpack(received)
+            return await self._tag(image, received.digest, received.size)
 
     async def tag_bundle(self, image: str, digest: str) -> Bundle:
-        self._storage.path(digest)
-        known = next((bundle for bundle in self._images.values() if bundle.digest == digest), None)
-        if known is None:  # only functions still use it: its size is not kept
-            raise NotFound(f"no image means digest {digest} any more; upload it again")
-        return await self._tag(image, digest, known.size)
+        with self._in_use(digest):
+            self._storage.path(digest)
+            known = next((bundle for bundle in self._images.values() if bundle.digest == digest), None)
+            if known is None:  # only functions still use it: its size is not kept
+                raise NotFound(f"no image means digest {digest} any more; upload it again")
+            return await self._tag(image, digest, known.size)
 
     async def _tag(self, image: str, digest: str, size: int) -> Bundle:
         bundle = await self._store.save_bundle(image, digest, size, time.time())
@@ -177,9 +181,22 @@ class Controller:
         fresh = time.time() - UNUSED_SECONDS
         needed |= {bundle.digest for bundle in self._images.values() if bundle.created_at > fresh}
         for digest in set(self._storage.digests()) - needed:
+            if self._using[digest]:
+                continue
             await self._store.delete_bundle(digest)
             await self._storage.remove(digest)
             self._images = {name: b for name, b in self._images.items() if b.digest != digest}
+
+    @contextlib.contextmanager
+    def _in_use(self, digest: str) -> Iterator[None]:
+        """Keep a bundle from being collected between its arrival and the moment something needs it."""
+        self._using[digest] += 1
+        try:
+            yield
+        finally:
+            self._using[digest] -= 1
+            if not self._using[digest]:
+                del self._using[digest]
 
     # -- namespaces
 

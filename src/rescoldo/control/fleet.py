@@ -25,7 +25,6 @@ from rescoldo.model.errors import (
     NotFound,
     RescoldoError,
 )
-from rescoldo.model.function import Function
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId, SlotName, split_id
 from rescoldo.node.protocol import Exit, Node
