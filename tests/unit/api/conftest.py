@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
 from fake_platform import FakePlatform
 from gateway import CREDENTIALS, client_of
-
-# looptime asks for the current loop around every sync test too; before the first async one asyncio would
-# make a loop for it that nobody closes
-asyncio.set_event_loop(None)
 
 
 @pytest.fixture

@@ -1,0 +1,228 @@
+"""An in-memory edge for tests of what is above it; it passes the same contract as the real one.
+
+It routes, holds, queues and counts calls as HAProxy does, and fails them where HAProxy would, so that a wrong
+order of things shows in a unit test. Time passes by asyncio.sleep alone: virtual time works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from rescoldo.edge.protocol import EdgeState, LiveServer, Route, SlotLoad
+from rescoldo.model.errors import EdgeUnavailable, NotFound, RescoldoError
+from rescoldo.model.names import FunctionId, InstanceId, SlotName
+
+WAKES = 3  # times the configuration asks for a slot before it gives up
+AGAIN_SECONDS = 0.1  # wake.lua's pause before it asks once more
+REMOVE_SECONDS = 0.02  # between two looks whether a server may go
+
+
+class CallFailed(RescoldoError):
+    """The client would have seen an error of the edge."""
+
+    status = 503
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    placed: asyncio.Future[_Server]  # out of the queue and at a server
+    cut: asyncio.Future[None]  # its server went before it ended
+
+
+@dataclass(slots=True, eq=False)
+class _Server:
+    live: LiveServer
+    enabled: bool = True
+    calls: set[_Call] = field(default_factory=set)  # in flight
+
+    def cut(self) -> None:
+        for call in self.calls:
+            if not call.cut.done():
+                call.cut.set_result(None)
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    servers: dict[InstanceId, _Server] = field(default_factory=dict)
+    queue: deque[_Call] = field(default_factory=deque)
+    total: int = 0
+
+    @property
+    def enabled(self) -> list[_Server]:
+        return [server for server in self.servers.values() if server.enabled]
+
+    def drain(self) -> None:
+        """Hand queued calls to servers that have room; without any server they fail, as HAProxy's do."""
+        while self.queue:
+            room = [server for server in self.enabled if len(server.calls) < server.live.concurrency]
+            if self.enabled and not room:
+                return
+            call = self.queue.popleft()
+            if call.placed.done():  # its client has left
+                continue
+            if not room:
+                call.placed.set_exception(CallFailed("503: queued in a slot whose last server was disabled"))
+                continue
+            server = min(room, key=lambda server: len(server.calls))
+            server.calls.add(call)
+            call.placed.set_result(server)
+
+
+async def _no_work(function: FunctionId, instance: InstanceId) -> None:
+    """An instance that answers at once."""
+
+
+class FakeEdge:
+    """Implements `Edge`. Tests set `delay`, `fail`, `lose_answer`, `reachable`, `wake` and `work`, and call
+    `call` and `restart`."""
+
+    def __init__(self) -> None:
+        self.delay = 0.0  # seconds each question takes; its effect comes in the middle
+        self.fail: Counter[str] = Counter()  # by method: so many of its next calls do nothing but raise
+        self.lose_answer: Counter[str] = Counter()  # by method: so many have their effect and raise all the same
+        self.reachable = True  # set to False, every method raises EdgeUnavailable; calls go on
+        self.wake: Callable[[FunctionId], Awaitable[SlotName]] | None = None  # asked for who has no server
+        self.work: Callable[[FunctionId, InstanceId], Awaitable[None]] = _no_work  # what an instance does
+        self.routes: dict[FunctionId, Route] = {}
+        self.complete = False  # every name is known: others are refused
+        self._slots: dict[SlotName, _Slot] = {}
+        self._watchers: list[Callable[[], None]] = []
+
+    # -- what tests do
+
+    async def call(self, function: FunctionId) -> InstanceId:
+        """One request through the edge; return who served it. Raises NotFound for a name known to be unknown,
+        what `wake` raises, and CallFailed where HAProxy would answer with an error of its own."""
+        route = self.routes.get(function)
+        if route is None and self.complete:
+            raise NotFound(f"function {function} is not deployed here")
+        slot = route.slot if route is not None else None
+        for attempt in range(WAKES):
+            if slot is not None and self._slot(slot).enabled:
+                break
+            await asyncio.sleep(AGAIN_SECONDS if attempt else 0)
+            if self.wake is None:
+                raise CallFailed("503: nobody answers wake.sock")
+            slot = await self.wake(function)
+        assert slot is not None
+        return await self._run(function, self._slot(slot))
+
+    def restart(self) -> None:
+        """A new process that knows nothing: calls in flight are cut, watchers are told."""
+        for slot in self._slots.values():
+            for server in slot.servers.values():
+                server.enabled = False
+                server.cut()
+            slot.drain()
+        self.routes, self._slots, self.complete = {}, {}, False
+        for on_restart in list(self._watchers):
+            on_restart()
+
+    # -- Edge
+
+    async def add_server(self, server: LiveServer) -> None:
+        async with self._asked("add_server"):
+            slot = self._slot(server.slot)
+            slot.servers.setdefault(server.instance, _Server(server)).enabled = True
+            slot.drain()
+
+    async def remove_server(self, slot: SlotName, instance: InstanceId, *, patience: float = 3.0) -> None:
+        deadline = asyncio.get_running_loop().time() + patience
+        while True:
+            async with self._asked("remove_server"):
+                place = self._slot(slot)
+                server = place.servers.get(instance)
+                if server is not None:
+                    server.enabled = False
+                    place.drain()
+                    if not server.calls:
+                        del place.servers[instance]
+                if server is None or not server.calls:
+                    return
+            if asyncio.get_running_loop().time() > deadline:
+                server.cut()
+            await asyncio.sleep(REMOVE_SECONDS)
+
+    async def set_route(self, route: Route) -> None:
+        async with self._asked("set_route"):
+            self.routes[route.function] = route
+
+    async def drop_route(self, function: FunctionId) -> None:
+        async with self._asked("drop_route"):
+            self.routes.pop(function, None)
+
+    async def servers(self) -> set[tuple[SlotName, InstanceId]]:
+        async with self._asked("servers"):
+            return {(name, instance) for name, slot in self._slots.items() for instance in slot.servers}
+
+    async def load(self, slot: SlotName) -> SlotLoad:
+        async with self._asked("load"):
+            place = self._slot(slot)
+            in_flight = sum(len(server.calls) for server in place.servers.values())
+            queued = sum(not call.placed.done() for call in place.queue)
+            return SlotLoad(in_flight + queued, queued, place.total)
+
+    async def synchronise(self, wanted: Callable[[], EdgeState]) -> None:
+        async with self._asked("synchronise"):
+            state = wanted()
+            keep = {(server.slot, server.instance): server for server in state.servers}
+            stale = [(name, i) for name, slot in self._slots.items() for i in slot.servers if (name, i) not in keep]
+            for (name, instance), server in keep.items():
+                self._slot(name).servers.setdefault(instance, _Server(server))
+                self._slot(name).drain()
+            self.routes = {route.function: route for route in state.routes}
+            self.complete = True
+        for name, instance in stale:
+            await self.remove_server(name, instance)
+
+    async def watch(self, on_restart: Callable[[], None]) -> None:
+        self._watchers.append(on_restart)
+        try:
+            on_restart()
+            await asyncio.Event().wait()
+        finally:
+            self._watchers.remove(on_restart)
+
+    # -- inside
+
+    @asynccontextmanager
+    async def _asked(self, method: str) -> AsyncIterator[None]:
+        await asyncio.sleep(self.delay / 2)
+        if not self.reachable:
+            raise EdgeUnavailable
+        if self.fail[method] > 0:
+            self.fail[method] -= 1
+            raise EdgeUnavailable
+        yield
+        await asyncio.sleep(self.delay / 2)
+        if self.lose_answer[method] > 0:
+            self.lose_answer[method] -= 1
+            raise EdgeUnavailable
+
+    def _slot(self, name: SlotName) -> _Slot:
+        return self._slots.setdefault(name, _Slot())
+
+    async def _run(self, function: FunctionId, slot: _Slot) -> InstanceId:
+        slot.total += 1
+        if not slot.enabled:
+            raise CallFailed("503: the slot has no server")
+        loop = asyncio.get_running_loop()
+        call = _Call(loop.create_future(), loop.create_future())
+        slot.queue.append(call)
+        slot.drain()
+        server = await call.placed
+        work = asyncio.ensure_future(self.work(function, server.live.instance))
+        try:
+            await asyncio.wait({work, call.cut}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise CallFailed("502: cut")
+            work.result()
+            return server.live.instance
+        finally:
+            work.cancel()
+            server.calls.discard(call)
+            slot.drain()

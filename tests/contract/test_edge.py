@@ -1,0 +1,330 @@
+"""What every `Edge` does: HaproxyEdge over a real HAProxy with the shipped configuration, and the fake."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from real_edge import Message, RealEdge, ok
+
+from rescoldo.edge.fake import FakeEdge
+from rescoldo.edge.protocol import Edge, EdgeState, LiveServer, Route
+from rescoldo.model.errors import EdgeUnavailable, NotFound, RescoldoError
+from rescoldo.model.names import FunctionId, InstanceId, SlotName
+
+pytestmark = pytest.mark.slow
+
+FN, OTHER = FunctionId("fn.openfaas-fn"), FunctionId("other.openfaas-fn")
+S1, S2 = SlotName("s1"), SlotName("s2")
+NOTHING = EdgeState((), ())
+
+Wake = Callable[[FunctionId], Awaitable[SlotName]]
+
+
+class Real:
+    """The real edge; instances hold their calls until `let_go` is set."""
+
+    def __init__(self) -> None:
+        self.real = RealEdge()
+        self.edge: Edge = self.real.edge
+        self.let_go = asyncio.Event()
+        self.let_go.set()
+
+    async def server(self, slot: SlotName, name: str, concurrency: int = 10) -> LiveServer:
+        async def respond(_: Message) -> bytes:
+            await self.let_go.wait()
+            return ok(name)
+
+        instance = await self.real.instance(name, respond)
+        return LiveServer(slot, instance.name, instance.path, concurrency)
+
+    async def call(self, function: FunctionId) -> str:
+        """Who answered, or the status."""
+        answer = await self.real.call(f"/function/{function}")
+        return answer.text if answer.status == 200 else str(answer.status)
+
+    def wakes_with(self, wake: Wake) -> None:
+        self.real.wake = wake
+
+    async def restart(self) -> None:
+        await self.real.restart()
+
+    async def go_away(self) -> None:
+        import signal
+
+        assert self.real.child is not None
+        self.real.child.send(signal.SIGKILL)
+        await self.real.child.ended.wait()
+
+
+class Fake:
+    def __init__(self) -> None:
+        self.fake = FakeEdge()
+        self.edge: Edge = self.fake
+        self.let_go = asyncio.Event()
+        self.let_go.set()
+        self.fake.work = self._work
+
+    async def _work(self, function: FunctionId, instance: InstanceId) -> None:
+        await self.let_go.wait()
+
+    async def server(self, slot: SlotName, name: str, concurrency: int = 10) -> LiveServer:
+        return LiveServer(slot, InstanceId(name), f"/fake/{name}.sock", concurrency)
+
+    async def call(self, function: FunctionId) -> str:
+        try:
+            return await self.fake.call(function)
+        except RescoldoError as error:
+            return str(502 if "502" in error.message else error.status)
+
+    def wakes_with(self, wake: Wake) -> None:
+        self.fake.wake = wake
+
+    async def restart(self) -> None:
+        self.fake.restart()
+
+    async def go_away(self) -> None:
+        self.fake.reachable = False
+
+
+World = Real | Fake
+
+
+@pytest.fixture(params=["haproxy", "fake"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    if request.param == "fake":
+        yield Fake()
+        return
+    made = Real()
+    try:
+        await made.real.boot()
+        yield made
+    finally:
+        await made.real.close()
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await condition():
+            await asyncio.sleep(0.005)
+
+
+async def awake(world: World, name: str = "one", concurrency: int = 10) -> LiveServer:
+    """`FN` is routed to S1, which has one server."""
+    server = await world.server(S1, name, concurrency)
+    await world.edge.add_server(server)
+    await world.edge.set_route(Route(FN, S1))
+    return server
+
+
+async def in_flight(world: World, count: int) -> list[asyncio.Task[str]]:
+    """So many calls of `FN` that the slot has and does not answer."""
+    world.let_go.clear()
+    calls = [asyncio.create_task(world.call(FN)) for _ in range(count)]
+
+    async def there() -> bool:
+        return (await world.edge.load(S1)).in_flight == count
+
+    await until(there)
+    return calls
+
+
+async def test_a_call_reaches_the_server_of_its_route(world: World) -> None:
+    await awake(world)
+    assert await world.call(FN) == "one"
+
+
+async def test_adding_a_server_twice_is_no_error_and_makes_one(world: World) -> None:
+    server = await awake(world)
+    await world.edge.add_server(server)
+    assert await world.edge.servers() == {(S1, server.instance)}
+    assert await world.call(FN) == "one"
+
+
+async def test_servers_tells_of_every_slot(world: World) -> None:
+    assert await world.edge.servers() == set()
+    await world.edge.add_server(await world.server(S1, "one"))
+    await world.edge.add_server(await world.server(S1, "two"))
+    await world.edge.add_server(await world.server(S2, "three"))
+    assert await world.edge.servers() == {
+        (S1, InstanceId("one")), (S1, InstanceId("two")), (S2, InstanceId("three"))
+    }
+
+
+async def test_a_removed_server_gets_no_calls_and_its_name_may_be_used_again(world: World) -> None:
+    server = await awake(world)
+    await world.edge.add_server(await world.server(S1, "two"))
+    await world.edge.remove_server(S1, server.instance)
+    assert await world.edge.servers() == {(S1, InstanceId("two"))}
+    assert {await world.call(FN) for _ in range(5)} == {"two"}
+    await world.edge.add_server(server)
+    await world.edge.remove_server(S1, InstanceId("two"))
+    assert await world.call(FN) == "one"
+
+
+async def test_removing_an_unknown_server_is_no_error(world: World) -> None:
+    await world.edge.remove_server(S1, InstanceId("nobody"))
+
+
+async def test_removing_a_server_waits_for_the_calls_it_has(world: World) -> None:
+    server = await awake(world)
+    calls = await in_flight(world, 2)
+    removing = asyncio.create_task(world.edge.remove_server(S1, server.instance, patience=20))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(removing), 0.2)
+    world.let_go.set()
+    assert await asyncio.gather(*calls) == ["one", "one"]
+    await removing
+    assert await world.edge.servers() == set()
+
+
+async def test_calls_that_outlast_the_patience_are_cut(world: World) -> None:
+    server = await awake(world)
+    calls = await in_flight(world, 1)
+    await world.edge.remove_server(S1, server.instance, patience=0.1)
+    assert await world.edge.servers() == set()
+    assert await calls[0] in ("502", "503")
+
+
+async def test_no_more_calls_than_its_concurrency_reach_an_instance(world: World) -> None:
+    await awake(world, concurrency=2)
+    calls = await in_flight(world, 5)
+    load = await world.edge.load(S1)
+    assert (load.in_flight, load.queued, load.total, load.busy) == (5, 3, 5, True)
+    world.let_go.set()
+    assert await asyncio.gather(*calls) == ["one"] * 5
+    load = await world.edge.load(S1)
+    assert (load.in_flight, load.queued, load.total, load.busy) == (0, 0, 5, False)
+
+
+async def test_a_second_server_drains_the_queue_of_the_first(world: World) -> None:
+    await awake(world, concurrency=1)
+    calls = await in_flight(world, 2)
+    await world.edge.add_server(await world.server(S1, "two", 1))
+
+    async def drained() -> bool:
+        return (await world.edge.load(S1)).queued == 0
+
+    await until(drained)
+    world.let_go.set()
+    assert sorted(await asyncio.gather(*calls)) == ["one", "two"]
+
+
+async def test_a_slot_that_was_never_used_has_no_load(world: World) -> None:
+    load = await world.edge.load(S2)
+    assert (load.in_flight, load.queued, load.total, load.busy) == (0, 0, 0, False)
+
+
+async def test_a_sleeping_function_is_woken_and_the_call_goes_to_the_slot_it_is_given(world: World) -> None:
+    server = await world.server(S2, "woken")
+    woken: list[FunctionId] = []
+
+    async def wake(function: FunctionId) -> SlotName:
+        woken.append(function)
+        await world.edge.add_server(server)
+        return S2
+
+    world.wakes_with(wake)
+    await world.edge.set_route(Route(FN))
+    assert await world.call(FN) == "woken"
+    assert woken == [FN]
+
+
+async def test_a_route_can_be_taken_to_another_slot_and_to_sleep(world: World) -> None:
+    await awake(world)
+    await world.edge.add_server(await world.server(S2, "two"))
+    await world.edge.set_route(Route(FN, S2))
+    assert await world.call(FN) == "two"
+    await world.edge.set_route(Route(FN))
+
+    async def wake(function: FunctionId) -> SlotName:
+        return S1
+
+    world.wakes_with(wake)
+    assert await world.call(FN) == "one"
+
+
+async def test_before_a_synchronisation_unknown_names_are_held_and_after_it_refused(world: World) -> None:
+    async def wake(function: FunctionId) -> SlotName:
+        raise NotFound("the controller knows no such function")
+
+    world.wakes_with(wake)
+    assert await world.call(OTHER) == "404"
+    await world.edge.synchronise(lambda: NOTHING)
+
+    async def never(function: FunctionId) -> SlotName:
+        raise AssertionError
+
+    world.wakes_with(never)
+    assert await world.call(OTHER) == "404"
+
+
+async def test_a_dropped_route_is_unknown_at_once(world: World) -> None:
+    await world.edge.synchronise(lambda: NOTHING)
+    await awake(world)
+    await world.edge.drop_route(FN)
+    assert await world.call(FN) == "404"
+    await world.edge.drop_route(FN)
+
+
+async def test_synchronising_adds_what_is_missing_and_removes_the_rest(world: World) -> None:
+    await awake(world)
+    kept, added = await world.server(S2, "kept"), await world.server(S2, "added")
+    await world.edge.add_server(kept)
+    state = EdgeState((Route(OTHER, S2),), (kept, added))
+    await world.edge.synchronise(lambda: state)
+    assert await world.edge.servers() == {(S2, kept.instance), (S2, added.instance)}
+    assert await world.call(OTHER) in ("kept", "added")
+    assert await world.call(FN) == "404"
+
+
+async def test_a_restarted_edge_knows_nothing_until_it_is_synchronised(world: World) -> None:
+    server = await awake(world)
+    await world.edge.synchronise(lambda: EdgeState((Route(FN, S1),), (server,)))
+    await world.restart()
+    assert await world.edge.servers() == set()
+    await world.edge.synchronise(lambda: EdgeState((Route(FN, S1),), (server,)))
+    assert await world.call(FN) == "one"
+
+
+async def test_watch_tells_of_the_first_process_and_of_each_new_one(world: World) -> None:
+    news: asyncio.Queue[None] = asyncio.Queue()
+    watching = asyncio.create_task(world.edge.watch(lambda: news.put_nowait(None)))
+    try:
+        await asyncio.wait_for(news.get(), 10)
+        await world.restart()
+        await asyncio.wait_for(news.get(), 10)
+        assert news.empty()
+    finally:
+        watching.cancel()
+
+
+async def test_every_method_says_that_the_edge_is_not_there(world: World) -> None:
+    server = await world.server(S1, "one")
+    await world.go_away()
+    asks: list[Awaitable[object]] = [
+        world.edge.add_server(server),
+        world.edge.remove_server(S1, server.instance),
+        world.edge.set_route(Route(FN, S1)),
+        world.edge.drop_route(FN),
+        world.edge.servers(),
+        world.edge.load(S1),
+        world.edge.synchronise(lambda: EdgeState((), (server,))),
+    ]
+    for ask in asks:
+        with pytest.raises(EdgeUnavailable):
+            await ask
+
+
+async def test_a_queued_call_fails_when_the_last_server_is_removed_so_that_nobody_may_do_it(world: World) -> None:
+    server = await awake(world, concurrency=1)
+    calls = await in_flight(world, 2)
+    removing = asyncio.create_task(world.edge.remove_server(S1, server.instance, patience=20))
+    done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    assert [call.result() for call in done] == ["503"]
+    world.let_go.set()
+    assert [await call for call in waiting] == ["one"]
+    await removing
+
+

@@ -1,0 +1,380 @@
+"""A real HAProxy with the shipped configuration, for tests; controller and instances are stubs in asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rescoldo.edge import config, process
+from rescoldo.edge.accesslog import read_calls
+from rescoldo.edge.admin import AdminSocket
+from rescoldo.edge.haproxy import HaproxyEdge
+from rescoldo.edge.protocol import LiveServer
+from rescoldo.model.calls import CallRecord
+from rescoldo.model.errors import EdgeUnavailable, RescoldoError
+from rescoldo.model.names import FunctionId, InstanceId, SlotName
+from rescoldo.model.settings import Settings
+from rescoldo.supervisor.child import Child, Program
+from rescoldo.supervisor.sockets import bind
+
+PATIENCE = 20.0  # seconds a condition is waited for before a test fails
+
+
+@dataclass(frozen=True)
+class Message:
+    """A request as an instance got it, or an answer as a client got it."""
+
+    first: str  # request line or status line
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def status(self) -> int:
+        return int(self.first.split()[1])
+
+    @property
+    def method(self) -> str:
+        return self.first.split()[0]
+
+    @property
+    def path(self) -> str:
+        return self.first.split()[1]
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+Respond = Callable[[Message], Awaitable[bytes | None]]
+
+
+def ok(text: str) -> bytes:
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
+
+
+async def read_message(reader: asyncio.StreamReader) -> Message:
+    """One HTTP message; raises ConnectionError when the other side is gone before it is complete."""
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = head.strip().split("\r\n")
+        headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+        if headers.get("transfer-encoding") == "chunked":
+            body = b""
+            while size := int(await reader.readline(), 16):
+                body += (await reader.readexactly(size + 2))[:-2]
+            await reader.readline()
+        else:
+            body = await reader.readexactly(int(headers.get("content-length", "0")))
+    except asyncio.IncompleteReadError as error:
+        raise ConnectionResetError(f"ended after {error.partial!r}") from error
+    return Message(first, headers, body)
+
+
+@dataclass(eq=False)
+class Instance:
+    """A stub instance on a Unix socket: answers its name, or what `respond` returns (None: closes without)."""
+
+    name: InstanceId
+    path: str
+    respond: Respond
+    requests: list[Message] = field(default_factory=list)
+    connections: int = 0
+    in_flight: int = 0
+    most_in_flight: int = 0
+    _server: asyncio.Server | None = None
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        os.chmod(self.path, 0o666)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        try:
+            while True:
+                request = await read_message(reader)
+                self.requests.append(request)
+                self.in_flight += 1
+                self.most_in_flight = max(self.most_in_flight, self.in_flight)
+                try:
+                    answer = await self.respond(request)
+                finally:
+                    self.in_flight -= 1
+                if answer is None:
+                    return
+                writer.write(answer)
+                await writer.drain()
+                if request.headers.get("connection") == "close":
+                    return
+        except ConnectionError:
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    def crash(self) -> None:
+        """Every connection ends; new ones are refused."""
+        self.close()
+        Path(self.path).unlink(missing_ok=True)
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+
+class Client:
+    """One client connection to the gateway."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(
+        self, path: str, *, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        lines = [f"{method} {path} HTTP/1.1", "Host: gateway", *(f"{k}: {v}" for k, v in (headers or {}).items())]
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}")
+        self.writer.write("\r\n".join([*lines, "", ""]).encode() + (body or b""))
+
+    async def receive(self) -> Message:
+        return await read_message(self.reader)
+
+    async def call(self, path: str, **request: Any) -> Message:
+        self.send(path, **request)
+        return await self.receive()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class RealEdge:
+    """HAProxy over a folder of its own; `edge` speaks to it. `wake` answers held requests."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="re-", dir="/tmp"))
+        self.folder.chmod(0o755)
+        ports = _free_ports(2)
+        self.settings = Settings(
+            **{
+                "data": str(self.folder / "d"), "run": str(self.folder / "r"), "gateway": f"127.0.0.1:{ports[0]}",
+                "metrics": f"127.0.0.1:{ports[1]}", "slots": 12, "threads": 1, **settings,
+            }
+        )
+        self.settings.wake_socket.parent.mkdir(parents=True)
+        self.settings.instances.mkdir()
+        self.edge = HaproxyEdge(self.settings)
+        self.admin = AdminSocket(self.settings.admin_socket)
+        self.wake: Callable[[FunctionId], Awaitable[SlotName]] = _nobody
+        self.asked: list[FunctionId] = []  # what wake.sock was asked for, in order
+        self.calls: list[CallRecord] = []  # what the access log told
+        self.child: Child | None = None
+        self.leaving: list[Child] = []
+        self._instances: list[Instance] = []
+        self._clients: list[Client] = []
+        self._controller: list[asyncio.Server] = []
+        self._connections: set[asyncio.StreamWriter] = set()
+        self._sockets: dict[str, socket.socket] = {}
+
+    # -- its life
+
+    async def boot(self, *, slots: int | None = None) -> None:
+        """Start the stub controller and HAProxy; return when it answers."""
+        for name in ("wake", "api", "log"):
+            self._sockets[name] = bind(getattr(self.settings, f"{name}_socket"), for_edge=True)
+        await self.start_controller()
+        await self.start()
+
+    async def start(self) -> None:
+        """Start HAProxy, which knows nothing yet."""
+        path = config.write(self.settings, self.settings.slots)
+        binary = process.binary()
+        process.check(binary, path)
+        self.child = Child.start(self.program(process.command(binary, path)))
+        await self.until(self.answers)
+
+    def program(self, command: list[str]) -> Program:
+        environment = process.environment(process.binary())
+        return Program("edge", lambda: command, environment, (), lambda line: "[ALERT]" in line)
+
+    async def reload(self, servers: list[LiveServer], **maps: str) -> None:
+        """A second process takes over, as after more slots were asked for."""
+        assert self.child is not None
+        old = self.child
+        path = config.write(self.settings, self.settings.slots * 2, servers, **maps)
+        command = process.reload_command(process.binary(), path, self.settings, old.pid)
+        self.leaving.append(old)
+        self.child = Child.start(self.program(command))
+        await self.until(lambda: self.pid_that_answers(self.child.pid))  # type: ignore[union-attr]
+
+    async def pid_that_answers(self, pid: int) -> bool:
+        try:
+            return f"Pid: {pid}\n" in await self.admin.run("show info")
+        except EdgeUnavailable:
+            return False
+
+    async def restart(self) -> None:
+        """Kill HAProxy and start another."""
+        assert self.child is not None
+        self.child.send(signal.SIGKILL)
+        await self.child.ended.wait()
+        await self.start()
+
+    async def close(self) -> None:
+        for client in self._clients:
+            client.close()
+        for child in [*self.leaving, *([self.child] if self.child else [])]:
+            await child.stop(signal.SIGTERM, 2.0) if child is not self.child else child.send(signal.SIGKILL)
+            await child.ended.wait()
+        for instance in self._instances:
+            instance.crash()
+        self.stop_controller()
+        for sock in self._sockets.values():
+            sock.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def answers(self) -> bool:
+        try:
+            await self.edge.servers()
+        except EdgeUnavailable:
+            return False
+        return True
+
+    # -- the controller's side
+
+    async def start_controller(self) -> None:
+        """Serve the sockets again, as a new controller does with those of the supervisor."""
+        serve = {"wake": self._serve_wake, "api": self._serve_api, "log": self._serve_log}
+        for name, handler in serve.items():
+            sock = self._sockets[name].dup()
+            sock.setblocking(False)
+            self._controller.append(await asyncio.start_unix_server(handler, sock=sock))
+
+    def stop_controller(self) -> None:
+        """It is killed: its connections end, new ones wait in the backlog."""
+        servers, self._controller = self._controller, []
+        for server in servers:
+            server.close()
+        for writer in list(self._connections):
+            writer.transport.abort()
+
+    def refuse_wakes(self) -> None:
+        """Even the listening socket goes: connections are refused."""
+        self.stop_controller()
+        self._sockets["wake"].close()
+
+    async def accept_wakes(self) -> None:
+        self._sockets["wake"] = bind(self.settings.wake_socket, for_edge=True)
+        await self.start_controller()
+
+    async def _serve_wake(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+        try:
+            name = FunctionId((await reader.readline()).decode().strip())
+            self.asked.append(name)
+            try:
+                writer.write(f"ok {await self.wake(name)}\n".encode())
+            except RescoldoError as error:
+                text = error.message.encode() + b"\n"
+                writer.write(b"no %d 7 %d\n" % (error.status, len(text)) + text)
+        except ConnectionError:
+            pass
+        finally:
+            self._connections.discard(writer)
+            writer.close()
+
+    async def _serve_api(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = await read_message(reader)
+            writer.write(ok(f"api {request.path}"))
+            await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def _serve_log(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+        try:
+            await read_calls(reader, writer, self.calls.append)
+        finally:
+            self._connections.discard(writer)
+
+    # -- instances and clients
+
+    async def instance(self, name: str, respond: Respond | None = None, path: str = "") -> Instance:
+        """A stub instance that listens; nobody knows of it yet."""
+
+        async def tell_name(_: Message) -> bytes:
+            return ok(name)
+
+        path = path or str(self.settings.instances / f"{name}.sock")
+        made = Instance(InstanceId(name), path, respond or tell_name)
+        await made.start()
+        self._instances.append(made)
+        return made
+
+    async def place(
+        self, slot: str, name: str, respond: Respond | None = None, *, concurrency: int = 100, path: str = ""
+    ) -> Instance:
+        """A stub instance that is a server of a slot."""
+        made = await self.instance(name, respond, path)
+        await self.edge.add_server(LiveServer(SlotName(slot), made.name, made.path, concurrency))
+        return made
+
+    async def connect(self) -> Client:
+        host, _, port = self.settings.gateway.rpartition(":")
+        client = Client(*await asyncio.open_connection(host, int(port)))
+        self._clients.append(client)
+        return client
+
+    async def call(self, path: str, **request: Any) -> Message:
+        """One request on a connection of its own."""
+        client = await self.connect()
+        try:
+            return await client.call(path, **request)
+        finally:
+            client.close()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for a condition, sync or async."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                result = condition()
+                if asyncio.iscoroutine(result):
+                    result = await result
+                if result:
+                    return
+                await asyncio.sleep(0.005)
+
+
+async def _nobody(function: FunctionId) -> SlotName:
+    raise AssertionError(f"{function} was not to be woken")
+
+
+def rss(pid: int) -> int:
+    """Bytes of memory a process holds."""
+    match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert match is not None
+    return int(match[1]) * 1024
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
