@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rescoldo.isolation.identity import level
+from rescoldo.isolation.identity import has_processes, level
 from rescoldo.model.errors import Busy, Conflict, RescoldoError, StartFailed
 from rescoldo.model.instance import Launch, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
@@ -51,7 +51,7 @@ class Roster:
         self._logs = logs
         self._on_exit = on_exit
         self._all: dict[InstanceId, Supervised] = {}
-        self._uids = Uids(INSTANCE_UIDS)
+        self._uids = Uids(INSTANCE_UIDS, settings.run, has_processes)
         self._privileged = level() == "own-uid"
 
     # -- starting

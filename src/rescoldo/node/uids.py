@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 
 from rescoldo.model.errors import Busy
 
 
 class Uids:
     """Hands out the numbers of `pool` in turn, so that what a dead instance left behind (a System V
-    segment, say) does not soon belong to another function."""
+    segment, say) does not soon belong to another function.
 
-    def __init__(self, pool: Sequence[int]) -> None:
+    Another platform on the same machine draws from the same pool: `key` gives each a place of its own to
+    begin at, and a uid for which `in_use` says that processes exist is left to whoever has it.
+    """
+
+    def __init__(self, pool: Sequence[int], key: str = "", in_use: Callable[[int], bool] = lambda _: False) -> None:
         self._pool = pool
+        self._in_use = in_use
         self._taken: set[int] = set()
-        self._next = 0
+        self._start = zlib.crc32(key.encode()) % len(pool)
+        self._handed = 0  # numbers gone past, counted from the start
 
     def adopt(self, uid: int) -> None:
         """`uid` is in use already; go on after it."""
         self._taken.add(uid)
         if uid in self._pool:
-            self._next = max(self._next, self._pool.index(uid) + 1)
+            distance = (self._pool.index(uid) - self._start) % len(self._pool)
+            self._handed = max(self._handed, distance + 1)
 
     def take(self) -> int:
         """A uid that is not in use; raises Busy."""
         for _ in range(len(self._pool)):
-            uid = self._pool[self._next % len(self._pool)]
-            self._next += 1
-            if uid not in self._taken:
+            uid = self._pool[(self._start + self._handed) % len(self._pool)]
+            self._handed += 1
+            if uid not in self._taken and not self._in_use(uid):
                 self._taken.add(uid)
                 return uid
         raise Busy("every uid for instances is in use")

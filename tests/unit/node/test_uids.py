@@ -25,3 +25,13 @@ def test_uids_of_adopted_instances_are_gone_past() -> None:
     uids = Uids(range(10, 20))
     uids.adopt(13)
     assert uids.take() == 14
+
+
+def test_a_uid_that_another_platform_uses_is_left_to_it() -> None:
+    uids = Uids(range(10, 13), in_use=lambda uid: uid == 11)
+    assert [uids.take(), uids.take()] == [10, 12]
+
+
+def test_platforms_begin_at_different_places_in_the_same_pool() -> None:
+    pool = range(1000, 100_000)
+    assert len({Uids(pool, f"/run/rescoldo/{number}").take() for number in range(20)}) == 20
