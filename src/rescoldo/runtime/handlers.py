@@ -29,6 +29,14 @@ class Handler:
     on_loop: bool  # an async function or generator: called on the loop; else in a thread
 
 
+async def _rehearsed(event: Event, context: Context) -> str:
+    return f"{event.method} {event.path} {context.hostname}"
+
+
+REHEARSED = Handler(lambda r: _rehearsed(Event(r), Context(r.call_id)), respond, on_loop=True)
+"""What a spare instance serves to itself before it is needed."""
+
+
 def load_handler(root: str) -> Handler:
     """Import the handler of the bundle unpacked at `root`; raise StartFailed with a one-line reason.
 

@@ -19,12 +19,15 @@ import socket
 import sys
 import traceback
 from contextlib import suppress
+from functools import partial
 
 import uvloop
 
 from rescoldo.model.errors import StartFailed
 from rescoldo.model.instance import Launch
-from rescoldo.runtime.handlers import load_handler
+from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.runtime.handlers import REHEARSED, load_handler
+from rescoldo.runtime.http import Connection
 from rescoldo.runtime.server import Server
 
 PRELOAD = (
@@ -48,6 +51,31 @@ def preload() -> None:
     for name in PRELOAD:
         with suppress(ImportError):
             importlib.import_module(name)
+
+
+def rehearse() -> None:
+    """Serve one request in memory. A spare does this while it waits: what it writes to is then its own copy
+    of the zygote's pages, and the copying (about 2 ms) is not on the way of a wake."""
+    with suppress(ImportError):
+        importlib.import_module("rescoldo_rehearsal")
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(_rehearsal(loop))
+    finally:
+        loop.close()
+        asyncio.set_event_loop(None)
+
+
+async def _rehearsal(loop: asyncio.AbstractEventLoop) -> None:
+    launch = Launch(InstanceId("rehearsal"), FunctionId("rehearsal"), "", 0)
+    server = Server(launch, REHEARSED, "/", loop)
+    client, served = socket.socketpair()
+    client.setblocking(False)
+    transport, _ = await loop.connect_accepted_socket(partial(Connection, server), served)
+    await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: rehearsal\r\n\r\n")
+    await loop.sock_recv(client, 4096)
+    transport.close()
+    client.close()
 
 
 def run(launch: Launch, listener: socket.socket, status: int) -> int:

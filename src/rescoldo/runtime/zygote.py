@@ -1,8 +1,9 @@
 """The zygote: a warmed interpreter that instances are forked from.
 
 Run by the node as a program of its own (never forked from anything that has threads, an event loop or
-secrets). It enters its mount view, imports what instances need, and forks on request. The node's end of
-the socket pair closing is its end; its children do not notice (they are the node's to keep or to stop).
+secrets). It enters its mount view, imports what instances need, and forks on request; a few forks are kept
+in advance, with their mounts made. The node's end of the socket pair closing is its end, and that of its
+spares; its instances do not notice (they are the node's to keep or to stop).
 
 One message is one JSON object:
 node → zygote    {"id", "launch", "uid", "gid"} with the descriptors [listener, log, status pipe]
@@ -22,7 +23,8 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -34,6 +36,8 @@ from rescoldo.model.instance import Launch
 from rescoldo.model.names import split_id
 
 MAX_MESSAGE = 2**20  # bytes of one request, most of it the function's environment
+SPARES = 4  # forks kept ready, so that neither fork nor mounts are on the way of a wake
+REFILL_AFTER_MS = 3  # quiet milliseconds before a spare is made: a start under way goes first
 _DESCRIPTORS = 3
 _OPEN_FILES = 4096  # descriptors an instance may hold, besides one for each request at once
 
@@ -48,7 +52,16 @@ class Nest:
     bundles: str  # folder of the unpacked bundles
     steps: list[Step]  # of the mount view; empty without privileges
     run: Run  # the instance's program
+    rehearse: Callable[[], None]  # what a spare does in advance
     null: int  # /dev/null, open
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """A fork that is set up and waits to be told which instance it is."""
+
+    pid: int
+    channel: socket.socket
 
 
 def main(arguments: list[str]) -> int:
@@ -58,7 +71,8 @@ def main(arguments: list[str]) -> int:
     set_process_name("rescoldo-zyg")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the node decides
     steps = enter(View.from_json(order["view"])) if order["view"] else []
-    nest = Nest(control, order["bundles"], steps, _preload(order["run"]), os.open(os.devnull, os.O_RDWR))
+    run, rehearse = _preload(order["run"])
+    nest = Nest(control, order["bundles"], steps, run, rehearse, os.open(os.devnull, os.O_RDWR))
     os.chdir("/")
     gc.collect()
     gc.disable()  # a collection here would touch, and so copy, pages that children share
@@ -69,35 +83,37 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _preload(run: str) -> Run:
+def _preload(run: str) -> tuple[Run, Callable[[], None]]:
     """Import `module:function`, and what its module names as commonly needed."""
     name, _, attribute = run.partition(":")
     module = importlib.import_module(name)
     if hasattr(module, "preload"):
         module.preload()
-    function: Run = getattr(module, attribute)
-    return function
+    return getattr(module, attribute), getattr(module, "rehearse", lambda: None)
 
 
 def _serve(nest: Nest) -> None:
-    """Fork on request and report ends, until the node's end is closed."""
+    """Hand out spares or fork on request, and report ends, until the node's end is closed."""
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     poll = select.poll()
     poll.register(nest.control, select.POLLIN)
     poll.register(wake_read, select.POLLIN)
+    spares: deque[Spare] = deque()
     while True:
-        ready = {descriptor for descriptor, _ in poll.poll()}
+        ready = {descriptor for descriptor, _ in poll.poll(REFILL_AFTER_MS if len(spares) < SPARES else None)}
+        if not ready:
+            spares.append(_fork_spare(nest))
         if wake_read in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake_read, 4096)
-            _report_ends(nest.control)
+            _report_ends(nest.control, spares)
         if nest.control.fileno() in ready:
             message, descriptors = _receive(nest.control)
             if not message:
                 return
-            _answer(nest, json.loads(message), descriptors)
+            _answer(nest, message, descriptors, spares)
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
@@ -105,7 +121,7 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return message, descriptors
 
 
-def _report_ends(control: socket.socket) -> None:
+def _report_ends(control: socket.socket, spares: deque[Spare]) -> None:
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -113,20 +129,22 @@ def _report_ends(control: socket.socket) -> None:
             return
         if pid == 0:
             return
+        for spare in [spare for spare in spares if spare.pid == pid]:
+            spares.remove(spare)
+            spare.channel.close()
         control.send(json.dumps({"exited": pid, "status": status}).encode())
 
 
-def _answer(nest: Nest, order: dict[str, Any], descriptors: list[int]) -> None:
+def _answer(nest: Nest, message: bytes, descriptors: list[int], spares: deque[Spare]) -> None:
+    number = json.loads(message)["id"]
     try:
-        pid = os.fork()
+        pid = _use_spare(spares, message, descriptors) or _fork(lambda: _become_instance(nest, message, descriptors))
     except OSError as error:
-        nest.control.send(json.dumps({"id": order["id"], "error": f"cannot fork: {error}"}).encode())
+        nest.control.send(json.dumps({"id": number, "error": f"cannot fork: {error}"}).encode())
         return
-    if pid == 0:
-        _become_instance(nest, order, descriptors)
     # A pidfd taken by the parent cannot mean another process: nobody but us reaps this child.
     pidfd = os.pidfd_open(pid)
-    reply = json.dumps({"id": order["id"], "pid": pid}).encode()
+    reply = json.dumps({"id": number, "pid": pid}).encode()
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [pidfd]))
     try:
         nest.control.sendmsg([reply], [rights])
@@ -135,21 +153,34 @@ def _answer(nest: Nest, order: dict[str, Any], descriptors: list[int]) -> None:
             os.close(descriptor)
 
 
-def _become_instance(nest: Nest, order: dict[str, Any], descriptors: Sequence[int]) -> None:
-    """The child's whole life; never returns."""
+def _use_spare(spares: deque[Spare], message: bytes, descriptors: list[int]) -> int | None:
+    """Make the oldest spare the instance; return its pid, or None where there is no spare."""
+    while spares:
+        spare = spares.popleft()
+        with spare.channel:
+            try:
+                socket.send_fds(spare.channel, [message], descriptors)
+            except OSError:  # it has ended, or the message is larger than its socket takes
+                continue
+            return spare.pid
+    return None
+
+
+def _fork_spare(nest: Nest) -> Spare:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        pid = _fork(lambda: _be_spare(nest, theirs))
+    return Spare(pid, ours)
+
+
+def _fork(live: Callable[[], int]) -> int:
+    """Return the pid of a fork in which `live` runs and then ends it with the code it returns."""
+    pid = os.fork()
+    if pid:
+        return pid
     code = 1
     try:
-        listener, log, status = descriptors
-        os.setsid()
-        os.dup2(nest.null, 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        # New ones: those of the zygote remember whether what they wrote to was a file or a terminal.
-        sys.stdout, sys.stderr = _stream(1), _stream(2)
-        reset_signals()
-        close_all_but({listener, status})
-        launch = Launch.from_json(order["launch"])
-        code = _run(nest, launch, order["uid"], order["gid"], listener, status)
+        code = live()
     except BaseException as error:
         # Nothing may fly out of the child: above is the zygote's loop.
         with contextlib.suppress(BaseException):
@@ -161,18 +192,47 @@ def _become_instance(nest: Nest, order: dict[str, Any], descriptors: Sequence[in
         os._exit(code)
 
 
-def _stream(descriptor: int) -> TextIO:
-    return open(descriptor, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+def _be_spare(nest: Nest, channel: socket.socket) -> int:
+    _set_up(nest, {channel.fileno()})
+    set_process_name("rescoldo-spare")
+    nest.rehearse()
+    message, descriptors = _receive(channel)
+    if not message:
+        return 0  # the zygote has ended
+    channel.close()
+    return _live(nest, message, descriptors)
 
 
-def _run(nest: Nest, launch: Launch, uid: int | None, gid: int, listener: int, status: int) -> int:
-    set_process_name(split_id(launch.function)[0])
+def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
+    _set_up(nest, set(descriptors))
+    return _live(nest, message, descriptors)
+
+
+def _set_up(nest: Nest, keep: set[int]) -> None:
+    """What does not depend on which instance it is."""
+    os.setsid()
+    os.dup2(nest.null, 0)
+    reset_signals()
+    close_all_but(keep)
     os.umask(0o077)
-    limit_resources(_OPEN_FILES + launch.concurrency)
     if nest.steps:
         renew_scratch(nest.steps)
-    if uid is not None:
-        become(uid, gid)
+
+
+def _live(nest: Nest, message: bytes, descriptors: list[int]) -> int:
+    """Become the instance that `message` asks for, and be it to its end."""
+    listener, log, status = descriptors
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    # New ones: those of the zygote remember whether what they wrote to was a file or a terminal.
+    sys.stdout, sys.stderr = _stream(1), _stream(2)
+    order = json.loads(message)
+    launch = Launch.from_json(order["launch"])
+    set_process_name(split_id(launch.function)[0])
+    limit_resources(_OPEN_FILES + launch.concurrency)
+    if order["uid"] is not None:
+        become(order["uid"], order["gid"])
     give_up_rights()
     _set_environment(launch)
     os.chdir(f"{nest.bundles}/{launch.digest}")
@@ -180,6 +240,10 @@ def _run(nest: Nest, launch: Launch, uid: int | None, gid: int, listener: int, s
     random.seed()
     gc.enable()
     return nest.run(launch, socket.socket(fileno=listener), status)
+
+
+def _stream(descriptor: int) -> TextIO:
+    return open(descriptor, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _set_environment(launch: Launch) -> None:
