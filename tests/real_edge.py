@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
 import signal
@@ -95,7 +94,7 @@ class Instance:
 
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self.path)
-        os.chmod(self.path, 0o666)
+        Path(self.path).chmod(0o666)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

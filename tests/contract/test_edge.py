@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from real_edge import Message, RealEdge, ok
 
+from real_edge import Message, RealEdge, ok
 from rescoldo.edge.fake import FakeEdge
 from rescoldo.edge.protocol import Edge, EdgeState, LiveServer, Route
 from rescoldo.model.errors import EdgeUnavailable, NotFound, RescoldoError

@@ -46,12 +46,25 @@ class HaproxyEdge:
             answer = await self._admin.run(f"disable server {name}", f"del server {name}")
             if "Server deleted" in answer or "No such" in answer:
                 return
+            if await self._has_idle_connections_only(slot, name):
+                # given back to the pool after it was disabled, where they would stay for 15 s: only disabling
+                # empties the pool, so once more
+                await self._admin.run(f"enable server {name}", f"disable server {name}")
             if loop.time() > deadline:
                 if cut:
                     raise EdgeUnavailable(f"the edge does not let server {name} go: {answer.strip()}")
                 await self._admin.run(f"shutdown sessions server {name}")
                 cut, deadline = True, loop.time() + CUT_SECONDS
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _has_idle_connections_only(self, slot: SlotName, name: str) -> bool:
+        for line in (await self._admin.run(f"show servers conn {slot}")).splitlines():
+            fields = line.split()
+            if fields[:1] == [name]:
+                # columns: bkname/svname bkid/svid addr port - purge_delay used_cur used_max need_est unsafe_nb
+                # safe_nb idle_lim idle_cur
+                return int(fields[6]) == 0 and int(fields[12]) > 0
+        return False
 
     async def set_route(self, route: Route) -> None:
         async with self._maps:
