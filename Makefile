@@ -1,0 +1,45 @@
+# The first target that needs .venv makes it; pyproject.toml decides when it is out of date.
+VENV := .venv/.installed
+BIN := .venv/bin
+TESTS := tests/unit tests/contract tests/integration
+
+.PHONY: help demo test e2e lint bench bench-quick install clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo         start a platform, deploy a function, see it wake and sleep"
+	@echo "make test         unit, contract and integration tests"
+	@echo "make e2e          tests against a whole platform"
+	@echo "make lint         ruff, mypy --strict, import-linter"
+	@echo "make bench        measure; writes bench/results.json (bench-quick: shorter, rougher)"
+	@echo "make clean        remove .venv, caches and build results"
+
+$(VENV): pyproject.toml scripts/install
+	@scripts/install
+	@touch $@
+
+install: $(VENV)
+
+demo: $(VENV)
+	@$(BIN)/python scripts/demo.py
+
+test: $(VENV)
+	@$(BIN)/python -m pytest $(TESTS)
+
+e2e: $(VENV)
+	@$(BIN)/python -m pytest tests/e2e
+
+lint: $(VENV)
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)
+	@$(BIN)/python bench/run.py
+
+bench-quick: $(VENV)
+	@$(BIN)/python bench/run.py --quick
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
