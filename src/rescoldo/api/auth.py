@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rescoldo.api.credentials import Credentials
 
-# The edge denies /-/ on the public port; functions carry their own authentication.
+# The edge denies /-/ on the public port; functions carry their own authentication. Paths are compared as they
+# were sent: the edge decodes nothing, and so it lets /%2d/metrics pass, which must not be open here.
 OPEN_PATHS = frozenset({"/", "/healthz", "/-/metrics"})
 OPEN_PREFIXES = ("/async-function/",)
 REALM = "Restricted"
@@ -26,7 +27,7 @@ class BasicAuth:
         self._expected = f"{credentials.user}:{credentials.password}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_open(scope["path"]) or self._is_known(Headers(scope=scope)):
+        if scope["type"] != "http" or is_open(sent_path(scope)) or self._is_known(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
         response = PlainTextResponse(
@@ -45,6 +46,12 @@ class BasicAuth:
         except (binascii.Error, ValueError):
             return False
         return hmac.compare_digest(given, self._expected)
+
+
+def sent_path(scope: Scope) -> str:
+    """The request's path before percent-decoding, without its query."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.partition(b"?")[0].decode("latin-1")
 
 
 def is_open(path: str) -> bool:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 
 from rescoldo.model.errors import Busy, RescoldoError
@@ -38,6 +38,11 @@ def install_error_handlers(app: FastAPI) -> None:
     async def no_route(request: Request, error: HTTPException) -> PlainTextResponse:
         text = f"{error.detail}: {request.method} {request.url.path}"
         return PlainTextResponse(text, error.status_code, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> PlainTextResponse:
+        # nobody reads it; without it the client's leaving would be logged as an error of ours
+        return PlainTextResponse("the request broke off", 400)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> PlainTextResponse:
