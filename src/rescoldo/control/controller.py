@@ -22,7 +22,7 @@ from rescoldo.control.tasks import Tasks
 from rescoldo.control.waker import Waker
 from rescoldo.edge.protocol import Edge
 from rescoldo.isolation.identity import level
-from rescoldo.model.errors import Conflict, EdgeUnavailable, InvalidInput, NotFound, UnknownImage
+from rescoldo.model.errors import Conflict, EdgeUnavailable, InvalidInput, NodeUnavailable, NotFound, UnknownImage
 from rescoldo.model.function import (
     MAX_REPLICAS,
     Function,
@@ -31,13 +31,13 @@ from rescoldo.model.function import (
     FunctionStatus,
     check_spec,
 )
-from rescoldo.model.instance import LogLine
+from rescoldo.model.instance import LogLine, RunningInstance
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name
 from rescoldo.model.settings import BUNDLE_GIDS, Settings
 from rescoldo.node.protocol import Node
 from rescoldo.store.protocol import Bundle, Namespace, Store
 
-FORGET_SECONDS = 0.5  # between looks whether a removed function's instances are gone
+FORGET_SECONDS = 0.5  # between looks whether a removed function's instances are gone, or the node is back
 UNUSED_SECONDS = 86400.0  # an image that no function uses may still be deployed for this long
 
 
@@ -176,8 +176,8 @@ class Controller:
 
     async def collect_bundles(self) -> None:
         """Remove bundles that no function, no instance and no fresh image needs."""
-        needed = {entry.function.digest for entry in self._fleet.entries.values()}
-        needed |= {instance.launch.digest for instance in await self._node.instances()}
+        needed = {instance.launch.digest for instance in await self._instances()}
+        needed |= {entry.function.digest for entry in self._fleet.entries.values()}
         fresh = time.time() - UNUSED_SECONDS
         needed |= {bundle.digest for bundle in self._images.values() if bundle.created_at > fresh}
         for digest in set(self._storage.digests()) - needed:
@@ -279,10 +279,22 @@ class Controller:
 
     async def _forget(self, function: FunctionId) -> None:
         """Remove a removed function's logs, once nothing writes them and if it has not come back."""
-        while any(i.launch.function == function for i in await self._node.instances()):
+        while any(i.launch.function == function for i in await self._instances()):
             await asyncio.sleep(FORGET_SECONDS)
-        if function not in self._fleet.entries:
-            await self._node.forget(function)
+        while function not in self._fleet.entries:
+            try:
+                await self._node.forget(function)
+                return
+            except NodeUnavailable:
+                await asyncio.sleep(FORGET_SECONDS)
+
+    async def _instances(self) -> list[RunningInstance]:
+        """What runs; waits out a restart of the node."""
+        while True:
+            try:
+                return await self._node.instances()
+            except NodeUnavailable:
+                await asyncio.sleep(FORGET_SECONDS)
 
 
 def _status(entry: Entry, counts: Mapping[FunctionId, int]) -> FunctionStatus:

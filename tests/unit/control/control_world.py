@@ -1,0 +1,192 @@
+"""The controller's parts over the fakes of edge, node and store: nothing real but the decisions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, cast
+
+from rescoldo.bundle.storage import BundleStorage
+from rescoldo.control.adoption import Adoption
+from rescoldo.control.controller import Controller
+from rescoldo.control.entry import Awake, Entry
+from rescoldo.control.fleet import Fleet
+from rescoldo.control.recorder import Recorder
+from rescoldo.control.sleeper import Sleeper
+from rescoldo.control.slots import SlotPool
+from rescoldo.control.tasks import Tasks
+from rescoldo.control.waker import Waker
+from rescoldo.edge.config import slot_names
+from rescoldo.edge.fake import FakeEdge
+from rescoldo.model.function import FunctionSpec
+from rescoldo.model.instance import Launch
+from rescoldo.model.names import FunctionId, InstanceId, function_id
+from rescoldo.model.settings import Settings
+from rescoldo.node.fake import FakeNode
+from rescoldo.node.protocol import Exit
+from rescoldo.store.memory import MemoryStore
+
+DIGEST = "a" * 64
+IMAGE = "some:image"
+FN = function_id("fn")
+
+
+class _Bundles:
+    """Every bundle is there."""
+
+    def has(self, digest: str) -> bool:
+        return True
+
+    def group(self, digest: str) -> int:
+        return 7
+
+    def digests(self) -> list[str]:
+        return []
+
+
+class _Unexpected(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(self.format(record))
+
+
+class World:
+    """`await World.make()`; calls go through `edge.call`, which wakes as the edge does."""
+
+    def __init__(self, slots: int, settings: Settings, edge: FakeEdge, node: FakeNode, store: MemoryStore) -> None:
+        self.settings = settings
+        self.edge = edge
+        self.node = node
+        self.store = store
+        self.tasks = Tasks()
+        self.scarce = 0
+        self.slots = SlotPool(slot_names(slots), on_scarce=self._note_scarce)
+        storage = cast(BundleStorage, _Bundles())
+        self.fleet = Fleet(node, edge, self.slots, self.tasks, storage.group)
+        self.sleeper = Sleeper(self.fleet, edge, self.tasks)
+        self.recorder = Recorder(self.store, self.sleeper.saw_call)
+        self.waker = Waker(self.fleet, settings.max_holds, settings.max_holds_per_function)
+        self.controller = Controller(
+            settings, self.store, storage, node, edge, self.fleet, self.recorder, self.waker, self.tasks
+        )
+        self.adoption = Adoption(self.fleet, node, edge, self.slots, self.tasks)
+        edge.wake = self.fleet.wake
+        self._unexpected = _Unexpected()
+        logging.getLogger("rescoldo.control.tasks").addHandler(self._unexpected)
+
+    @classmethod
+    async def make(cls, slots: int = 8, **settings: Any) -> World:
+        made = cls(slots, Settings("/nowhere/d", "/nowhere/r", **settings), FakeEdge(), FakeNode(), MemoryStore())
+        await made.store.save_bundle(IMAGE, DIGEST, 1, 0.0)
+        await made.start()
+        return made
+
+    async def start(self) -> None:
+        """What supervisor/controller.py does at a start."""
+        await self.controller.load()
+        await self.adoption.adopt()
+        self.tasks.spawn("watch edge", self.edge.watch(lambda: self._spawn_synchronise()))
+        self.tasks.spawn("watch node", self.node.watch(self._lost, self._check_instances))
+        self.tasks.spawn("sleeper", self.sleeper.run())
+        self.tasks.spawn("recorder", self.recorder.run())
+        await self.controller.keep_floors()
+
+    async def restart_controller(self) -> World:
+        """A new controller over the edge, node and store of this one, which ends as if it were killed."""
+        await self.tasks.close()
+        for entry in self.fleet.entries.values():
+            if entry.waking is not None:
+                entry.waking.cancel()
+        logging.getLogger("rescoldo.control.tasks").removeHandler(self._unexpected)
+        made = World(self.slots.size, self.settings, self.edge, self.node, self.store)
+        await made.start()
+        return made
+
+    async def close(self) -> None:
+        await self.tasks.close()
+        logging.getLogger("rescoldo.control.tasks").removeHandler(self._unexpected)
+
+    # -- what tests do and see
+
+    async def deploy(
+        self, name: str = "fn", *, window: str = "1h", minimum: int = 0, concurrency: int = 10, exec_timeout: str = "30s",
+        **labels: str,
+    ) -> Entry:
+        """Deploy, or deploy anew."""
+        spec = FunctionSpec(
+            name, IMAGE,
+            env_vars={"exec_timeout": exec_timeout},
+            labels={"com.openfaas.scale.min": str(minimum), **labels},
+            annotations={"rescoldo.dev/idle-window": window, "rescoldo.dev/concurrency": str(concurrency)},
+        )
+        await self.controller.deploy(spec, must_exist=False)
+        return self.fleet.entries[spec.id]
+
+    def awake(self, name: str = "fn") -> Awake:
+        awake = self.fleet.entries[function_id(name)].awake
+        assert awake is not None
+        return awake
+
+    def asleep(self, name: str = "fn") -> bool:
+        entry = self.fleet.entries[function_id(name)]
+        return entry.awake is None and entry.waking is None
+
+    def instances(self, name: str = "fn") -> list[InstanceId]:
+        return list(self.awake(name).servers)
+
+    async def running(self) -> list[InstanceId]:
+        return [running.launch.instance for running in await self.node.instances()]
+
+    def lost(self, instance: InstanceId) -> None:
+        self.node.lose(instance)
+
+    async def until(self, condition: Any, seconds: float = 60.0) -> None:
+        """Let (virtual) time pass until a condition holds."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+    async def settle(self, seconds: float = 120.0) -> None:
+        """Let everything under way end, then check that all parts agree."""
+        await asyncio.sleep(seconds)
+        await self.check()
+
+    async def check(self) -> None:
+        """Edge, node, slots and fleet tell the same."""
+        assert self._unexpected.seen == []
+        entries = self.fleet.entries.values()
+        awake = [entry.awake for entry in entries if entry.awake is not None]
+        lent = [one.slot for one in awake]
+        assert len(set(lent)) == len(lent), "a slot is lent twice"
+        assert self.slots.free == self.slots.size - len(lent), "a slot was not given back"
+        live = {(server.slot, server.instance) for server in self.fleet.live.values()}
+        assert live == {(one.slot, instance) for one in awake for instance in one.servers}
+        assert await self.edge.servers() == live
+        assert sorted(await self.running()) == sorted(self.fleet.live), "an instance leaks, or is gone unseen"
+        assert self.edge.routes == {entry.id: entry.route for entry in entries}
+        for one in awake:
+            assert len(one.servers) == one.wanted
+
+    # -- inside
+
+    def _note_scarce(self) -> None:
+        self.scarce += 1
+
+    def _spawn_synchronise(self) -> None:
+        self.tasks.spawn("synchronise edge", self.adoption.synchronise())
+
+    def _lost(self, exit: Exit) -> None:
+        self.tasks.spawn(f"lost {exit.instance}", self.fleet.lost(exit))
+
+    def _check_instances(self) -> None:
+        self.tasks.spawn("check instances", self.adoption.check_instances())
+
+
+def stray(name: str, instance: str, *, digest: str = DIGEST, revision: int = 1) -> Launch:
+    """An instance of a function that some earlier controller started."""
+    return Launch(InstanceId(instance), FunctionId(f"{name}.openfaas-fn"), digest, 7, revision=revision)
+
+
