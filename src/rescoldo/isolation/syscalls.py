@@ -30,7 +30,9 @@ _mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_u
 _prctl = _libc.prctl
 _prctl.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 _syscall = _libc.syscall
-_SYS_CLOSE_RANGE = 436  # the same on every architecture; glibc wraps it only since 2.34
+# the same on every architecture; glibc wraps them only since 2.34 and 2.36
+_SYS_CLOSE_RANGE = 436
+_SYS_PIDFD_GETFD = 438
 
 
 def _check(result: int, what: str) -> None:
@@ -79,3 +81,10 @@ def close_all_but(keep: set[int]) -> None:
             _check(_syscall(_SYS_CLOSE_RANGE, low, descriptor - 1, 0), "close_range")
         low = descriptor + 1
     _check(_syscall(_SYS_CLOSE_RANGE, low, ctypes.c_uint(_UINT_MAX), 0), "close_range")
+
+
+def take_descriptor(pidfd: int, descriptor: int) -> int:
+    """Return a duplicate, close-on-exec, of another process's descriptor. Needs the right to trace it."""
+    result = int(_syscall(_SYS_PIDFD_GETFD, pidfd, descriptor, 0))
+    _check(min(result, 0), "pidfd_getfd")
+    return result

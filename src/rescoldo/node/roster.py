@@ -30,11 +30,12 @@ from rescoldo.node.processes import (
     signal_group,
 )
 from rescoldo.node.protocol import Exit, InstanceUsage
-from rescoldo.node.supervised import Supervised, listen
+from rescoldo.node.supervised import Supervised, listen, regain_listener
 from rescoldo.node.uids import Uids
-from rescoldo.policy.respawn import replaces
+from rescoldo.policy.respawn import FREE_DEATHS, MOST_FAILED_STARTS, early_deaths, respawn_pause
 
 MAX_INSTANCES = 10_000
+LOST_SECONDS = 60.0  # the controller stops a lost instance sooner, when it is there
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,25 +114,37 @@ class Roster:
         instance.task.add_done_callback(_tell_unexpected)
 
     async def _watch(self, instance: Supervised) -> None:
-        """Wait for an end nobody asked for; replace the instance, as often as it lived long enough."""
+        """Wait for an end nobody asked for; replace the instance on its socket, as long as that works."""
         launch = instance.note.launch
+        deaths = 0
         while True:
             assert instance.process is not None
             await instance.process.ended.wait()
-            ended_at = time.monotonic()
+            deaths = early_deaths(deaths, ready_at=instance.ready_at, ended_at=time.monotonic())
             reason = describe(await self._boot.end(instance, grace=0.0))
-            kept = instance.listener is not None
-            if not kept or not replaces(ready_at=instance.ready_at, ended_at=ended_at):
+            if instance.listener is None:  # adopted without its socket: nobody could reach a replacement
                 break
             self._logs.write(launch.function, launch.instance, f"instance ended: {reason}; replaced")
-            try:
-                await self._boot.start(instance, time.monotonic() + launch.ready_timeout)
-            except RescoldoError as error:
-                reason = f"{reason}; its replacement failed: {error.message}"
+            await asyncio.sleep(respawn_pause(deaths))
+            if (failure := await self._replace(instance)) is not None:
+                reason = f"{reason}; its replacement failed: {failure}"
                 break
         self._logs.write(launch.function, launch.instance, f"instance ended: {reason.splitlines()[0]}")
-        self._remove(instance)
+        instance.ready_at = 0.0  # not among the instances any more; its socket still takes what arrives
         self._on_exit(Exit(launch.instance, launch.function, reason))
+        await asyncio.sleep(LOST_SECONDS)
+        self._remove(instance)
+
+    async def _replace(self, instance: Supervised) -> str | None:
+        """Start a process again on the instance's socket; return why it cannot be, if so."""
+        for attempt in range(MOST_FAILED_STARTS):
+            try:
+                await self._boot.start(instance, time.monotonic() + instance.note.launch.ready_timeout)
+                return None
+            except RescoldoError as error:
+                failure = error.message
+                await asyncio.sleep(respawn_pause(attempt + FREE_DEATHS))
+        return failure
 
     # -- stopping
 
@@ -183,7 +196,8 @@ class Roster:
         fifo = path.with_suffix(".log")
         writer = self._writer(note.launch)
         output = Output(fifo, writer) if fifo.is_fifo() else Output.create(fifo, note.uid, writer)
-        instance = Supervised(note, path, output, None, process, ready_at=time.monotonic())
+        listener = regain_listener(note.pid, note.socket)
+        instance = Supervised(note, path, output, listener, process, ready_at=time.monotonic())
         self._all[note.launch.instance] = instance
         if note.uid is not None:
             self._uids.adopt(note.uid)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rescoldo.isolation.syscalls import take_descriptor
 from rescoldo.model.instance import RunningInstance
 from rescoldo.model.settings import EDGE_UID
 from rescoldo.node import notes
@@ -81,3 +82,25 @@ def listen(path: Path, privileged: bool) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def regain_listener(pid: int, path: str) -> socket.socket | None:
+    """The listening socket at `path`, taken back from the instance that inherited it from a dead node; None
+    where we may not look into it (an unprivileged platform), or when it has closed it."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            if not str(link.readlink()).startswith("socket:"):
+                continue
+            candidate = socket.socket(fileno=take_descriptor(pidfd, int(link.name)))
+            if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and candidate.getsockname() == path:
+                return candidate
+            candidate.close()
+    except OSError:
+        pass
+    finally:
+        os.close(pidfd)
+    return None

@@ -58,6 +58,7 @@ class Zygote:
         self._control: socket.socket | None = None
         self._pending: dict[int, asyncio.Future[Forked]] = {}
         self._next = 0
+        self._lived = False  # this zygote was ready once
         self.pid = 0
 
     async def keep_running(self) -> None:
@@ -84,11 +85,12 @@ class Zygote:
         loop = asyncio.get_running_loop()
         loop.add_reader(ours, self._on_message, ours)
         self._control = ours
+        self._lived = False
         try:
             await watched.ended.wait()
             # What it said before its end is still there to be read: a pid without its answer is an orphan.
             self._on_message(ours)
-            return self._ready.is_set()
+            return self._lived
         finally:
             loop.remove_reader(ours)
             self._control = None
@@ -145,9 +147,15 @@ class Zygote:
         request = json.dumps(order).encode()
         if len(request) > _MAX_REQUEST:
             raise InvalidInput(f"{launch.function}: its environment is larger than 1 MiB")
-        future = self._pending[self._next] = asyncio.get_running_loop().create_future()
+        number = self._next
+        future = self._pending[number] = asyncio.get_running_loop().create_future()
         try:
             await self._send(request, descriptors)
+        except BaseException:  # it was not sent
+            self._pending.pop(number, None)
+            future.cancel()
+            raise
+        try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             future.add_done_callback(_end_unwanted)
@@ -161,6 +169,7 @@ class Zygote:
             except BlockingIOError:
                 await asyncio.sleep(0.001)  # several of the largest requests at once; it reads on
             except ConnectionError:
+                self._ready.clear()  # its end is not noticed yet; the next request is for its successor
                 break
         raise ZygoteGone
 
@@ -180,6 +189,7 @@ class Zygote:
         if "exited" in message:
             self._ends.record(message["exited"], message["status"])
         elif "ready" in message:
+            self._lived = True
             self._ready.set()
         else:
             future = self._pending.pop(message["id"])

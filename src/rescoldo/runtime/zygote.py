@@ -26,7 +26,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TextIO
 
 from rescoldo.isolation.identity import become, give_up_rights, limit_resources, reset_signals
 from rescoldo.isolation.interpreter import CLEAN_PATH
