@@ -130,12 +130,7 @@ def test_a_stream_waits_for_a_client_that_does_not_read(run: Run, word: str) -> 
     client = instance.connect()
     client.send(GET)
     client.head()
-    size, steady = -1, 0
-    while steady < 20:  # until it stands still
-        time.sleep(0.01)
-        now = instance.log_file.stat().st_size
-        size, steady = now, steady + 1 if now == size else 0
-    assert instance.log().count("\n") < 50
+    assert lines_when_it_stands_still(instance) < 50
     total = 0
     while chunk := client.chunk():
         total += len(chunk)
@@ -183,6 +178,16 @@ def test_a_handler_runs_on_when_its_client_leaves(run: Run, tmp_path: Path, word
     assert "Traceback" not in instance.log()
 
 
+def lines_when_it_stands_still(instance: Instance) -> int:
+    """The lines of its log once there were no new ones for 0.2 s: waiting for nothing has no event."""
+    size, steady = -1, 0
+    while steady < 20:
+        time.sleep(0.01)
+        now = instance.log_file.stat().st_size
+        size, steady = now, steady + 1 if now == size else 0
+    return instance.log().count("\n")
+
+
 def flood(client: Client, request: bytes) -> int:
     """Send `request` again and again until the server takes no more; return how often it was sent whole."""
     sent = 0
@@ -212,6 +217,18 @@ def test_a_client_that_does_not_read_its_answers_is_read_no_further(run: Run) ->
     client = run("def handle(event, context): return ''").connect()
     count = flood(client, b"GET /_/health HTTP/1.1\r\nHost: f\r\n\r\n")
     assert {client.answer().body for _ in range(count)} == {b"OK"}
+
+
+def test_pipelined_requests_wait_for_a_client_that_does_not_read(run: Run) -> None:
+    instance = run("""
+        def handle(event, context):
+            print(event.path)
+            return b"x" * 65536
+        """)
+    client = instance.connect()
+    client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: f\r\n\r\n" % n for n in range(500)))
+    assert lines_when_it_stands_still(instance) < 50
+    assert sum(len(client.answer().body) for _ in range(500)) == 500 * 65536
 
 
 # -- deadlines

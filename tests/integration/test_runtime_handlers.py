@@ -310,6 +310,7 @@ def test_children_of_the_handlers_module_do_not_hold_the_status_pipe(run: Run) -
         import os, signal
         child = os.fork()
         if child == 0:
+            signal.alarm(3)
             signal.pause()
             os._exit(0)
         def handle(event, context):
