@@ -21,6 +21,7 @@ from rescoldo.model.errors import RescoldoError
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor import place
 from rescoldo.supervisor.child import STABLE_SECONDS, Child, Program, describe_end, pause
+from rescoldo.supervisor.drain import drained
 from rescoldo.supervisor.sockets import bind, handed_over
 
 log = logging.getLogger(__name__)
@@ -96,11 +97,12 @@ class Supervisor:
                     child = current
             deaths = deaths + 1 if loop.time() - started < STABLE_SECONDS else 1
             status = child.process.returncode
-            log.warning("%s ended (%s) and is started again", program.name, describe_end(status))
+            log.warning("%s ended (%s)", program.name, describe_end(status))
             if status == EX_CONFIG or (not self._ready and deaths >= UNLIVELY):
                 self._fatal = "\n".join([f"{program.name} cannot start:", *child.tail])
                 self._stopping.set()
                 return
+            log.info("%s is started again", program.name)
             await asyncio.sleep(pause(deaths))
 
     def _edge_command(self) -> Sequence[str]:
@@ -126,17 +128,19 @@ class Supervisor:
         print(f"rescoldo: ready at http://{self._settings.gateway}", file=sys.stderr, flush=True)
 
     async def _stop_children(self) -> None:
-        """Edge first, so that no request finds its instance gone; the node last, as it holds them."""
-        children = self._children
-        for name, number, grace in (
-            ("edge", signal.SIGUSR1, EDGE_GRACE),
-            ("controller", signal.SIGTERM, CONTROLLER_GRACE),
-            ("node", signal.SIGTERM, NODE_GRACE),
-        ):
-            if name in children:
-                await children[name].stop(number, grace)
-        for child in self._leaving:
-            await child.stop(signal.SIGTERM, 1.0)
+        """Edge and controller together: the edge takes no more and finishes what it has, the controller lets
+        go of it and takes its last lines. The node last, as it holds the instances."""
+        first = [
+            self._children[name].stop(number, grace)
+            for name, number, grace in (
+                ("edge", signal.SIGUSR1, EDGE_GRACE),
+                ("controller", signal.SIGTERM, CONTROLLER_GRACE),
+            )
+            if name in self._children
+        ]
+        await asyncio.gather(*first, *(child.stop(signal.SIGTERM, 1.0) for child in self._leaving))
+        if "node" in self._children:
+            await self._children["node"].stop(signal.SIGTERM, NODE_GRACE)
         place.clear(self._settings)
 
     def _note_children(self) -> None:
