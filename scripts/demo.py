@@ -22,7 +22,7 @@ from typing import Any
 COMMAND = Path(sys.executable).with_name("rescoldo")
 WARM_CALLS = 50
 SLEEP_PATIENCE = 30.0  # seconds; the idle window is 10
-PROCESSES = ("edge", "controller", "node", "zygote", "supervisor")
+PROCESSES = ("edge", "controller", "node", "zygote", "spares", "supervisor")
 
 
 class Untrue(Exception):
@@ -51,6 +51,7 @@ class Demo:
         self.metrics = f"127.0.0.1:{metrics}"
         self.folder = folder
         self.data = folder / "data"
+        self.node = 0  # its pid
         self.steps: list[Step] = []
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("OPENFAAS_", "RESCOLDO_"))}
         self.environment = kept | {"OPENFAAS_URL": f"http://127.0.0.1:{gateway}", "RESCOLDO_DATA": str(self.data)}
@@ -144,22 +145,23 @@ class Demo:
     def replicas(self) -> int:
         return int(self.ask("describe", "greet")["availableReplicas"])
 
-    def pids(self) -> dict[str, int]:
-        """The platform's processes, the zygote included."""
-        found = {process["name"]: int(process["pid"]) for process in self.ask("status")["processes"]}
-        self.node = found["node"]
-        zygotes = [pid for pid in children_of(self.node) if comm(pid) == "rescoldo-zyg"]
-        return found | ({"zygote": zygotes[0]} if zygotes else {})
+    def zygote_and_children(self) -> tuple[int, list[int]]:
+        """The zygote's pid and its forks: spares and instances."""
+        zygote = next((pid for pid in children_of(self.node) if comm(pid) == "rescoldo-zyg"), 0)
+        return zygote, children_of(zygote)
 
     def instance_pids(self) -> list[int]:
-        """Processes of functions: the zygote forks them."""
-        zygotes = [pid for pid in children_of(self.node) if comm(pid) == "rescoldo-zyg"]
-        return [pid for zygote in zygotes for pid in children_of(zygote)]
+        return [pid for pid in self.zygote_and_children()[1] if not comm(pid).startswith("rescoldo-")]
 
     def memory(self) -> dict[str, int]:
-        pids = self.pids()
-        held = {name: proportional(pids[name]) for name in PROCESSES if name in pids}
-        return held | {"instances": sum(map(proportional, self.instance_pids()))}
+        """What each of the platform's processes holds, the zygote's forks included."""
+        pids = {process["name"]: int(process["pid"]) for process in self.ask("status")["processes"]}
+        self.node = pids["node"]
+        zygote, forks = self.zygote_and_children()
+        instances = self.instance_pids()
+        held = {name: proportional(pid) for name, pid in pids.items()} | {"zygote": proportional(zygote)}
+        held["spares"] = sum(proportional(pid) for pid in forks if pid not in instances)
+        return held | {"instances": sum(map(proportional, instances))}
 
     def stop(self) -> None:
         """Stop the platform, if one runs."""
@@ -173,7 +175,7 @@ class Demo:
         for step in self.steps:
             held = mebibytes(sum(step.memory.values()))
             say(f"{step.name:<{width}}  {step.milliseconds:>8,.1f} ms  {step.instances:>9}  {held:>11}")
-        say("\nmemory (PSS) after each step; what an instance shares with the zygote is counted half at each:")
+        say("\nmemory (PSS) after each step; pages that zygote, spares and instances share are divided among them:")
         names = [*PROCESSES, "instances"]
         say("  ".join(f"{name:>10}" for name in names))
         for step in self.steps:

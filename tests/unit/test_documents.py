@@ -1,0 +1,109 @@
+"""What the documents name exists: files, functions beside them, make targets, verbs of the command."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rescoldo.cli.main import ALIASES, VERBS
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "rescoldo"
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *SOURCE.glob("templates/*/README.md"),
+    )
+)
+# where a document's paths begin: the repository, the package, tests
+BASES = (ROOT, SOURCE)
+FILE = re.compile(r"`([\w./-]+/[\w.-]+\.(?:py|lua|sql|tmpl|md|toml)|\.ci/run|pyproject\.toml|scripts/\w+)`")
+SYMBOL = re.compile(r"`([A-Za-z_][\w.]*)`\s+in\s+`([\w./-]+\.py)`")
+BACKQUOTED = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\]\(([^)#]+)(?:#[\w-]+)?\)")
+BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+VERB = re.compile(r"(?:^|[\s`$])rescoldo ([a-z]+)\b")
+TARGET = re.compile(r"(?:^|[\s`])make ([a-z][\w-]*)")
+OWNED_BY_BENCH = "bench/results.json"  # written by a run, not part of a checkout
+
+
+def text_of(document: str) -> str:
+    return (ROOT / document).read_text()
+
+
+def code_of(document: str) -> str:
+    """What is meant literally: blocks and backquoted words. A sentence may say "make" and "rescoldo runs"."""
+    text = text_of(document)
+    blocks = BLOCK.findall(text)
+    return "\n".join([*blocks, *BACKQUOTED.findall(BLOCK.sub("", text))])
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def exists(name: str) -> bool:
+    return name == OWNED_BY_BENCH or any((base / name).exists() for base in BASES)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_file_that_a_document_names_exists(document: str) -> None:
+    assert [name for name in FILE.findall(text_of(document)) if not exists(name)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_leads_to_a_file(document: str) -> None:
+    here = (ROOT / document).parent
+    links = [link for link in LINK.findall(text_of(document)) if "://" not in link]
+    assert [link for link in links if not (here / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_name_said_to_be_in_a_file_is_there(document: str) -> None:
+    missing = [
+        f"{name} in {file}"
+        for name, file in SYMBOL.findall(text_of(document))
+        if not all(re.search(rf"\b{part}\b", (SOURCE / file).read_text()) for part in name.split("."))
+    ]
+    assert missing == []
+
+
+def test_every_function_that_the_architecture_names_exists() -> None:
+    source = "\n".join(path.read_text() for path in SOURCE.rglob("*.py"))
+    haproxy = (SOURCE / "edge/haproxy.cfg.tmpl").read_text()
+    prose = BLOCK.sub("", text_of("ARCHITECTURE.md"))
+    names = {word for word in BACKQUOTED.findall(prose) if re.fullmatch(r"_?[A-Za-z]\w*(\.\w+)?", word)}
+    called = {name for name in names if not re.fullmatch(r".*\.(toml|py)|s\d+", name)}
+    missing = [name for name in sorted(called) if not _known(name, source) and name not in haproxy]
+    assert missing == []
+
+
+def _known(name: str, source: str) -> bool:
+    owner, _, member = name.rpartition(".")
+    defined = rf"(?:def|class) {member}\b|^{member}\b|\b{member}: "
+    if owner:
+        return bool(re.search(rf"class {owner}\b", source) and re.search(rf"def {member}\b", source))
+    return bool(re.search(defined, source, re.MULTILINE)) or (SOURCE / member).is_dir()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_make_target_that_a_document_names_exists(document: str) -> None:
+    assert [name for name in TARGET.findall(code_of(document)) if name not in make_targets()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_verb_that_a_document_names_exists(document: str) -> None:
+    named = VERB.findall(code_of(document))
+    assert [name for name in named if name not in VERBS and name not in ALIASES] == []
+
+
+def test_the_documents_name_something_at_all() -> None:
+    # else a change of style would leave the tests above with nothing to check
+    assert len(FILE.findall(text_of("ARCHITECTURE.md"))) > 40
+    assert len(SYMBOL.findall(text_of("ARCHITECTURE.md"))) > 20
+    assert len(TARGET.findall(code_of("README.md"))) >= 4
+    assert len(VERB.findall(code_of("README.md"))) >= 8
