@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
@@ -46,12 +49,11 @@ class Real:
         await call(self.node.socket_path(launch.instance), "/" + text)
 
     def lose(self, launch: Launch) -> None:
-        """End it before it has lived for a second, so that it is not replaced."""
+        """End it when no replacement can start: its code is gone."""
+        shutil.rmtree(self._real.settings.bundles / launch.digest)
         for pid in _pids_of(self._real, launch):
-            import os
-            import signal
-
             os.kill(pid, signal.SIGKILL)
+
 
 
 def _pids_of(real: RealNode, launch: Launch) -> list[int]:
@@ -232,6 +234,7 @@ async def test_a_watcher_is_told_of_lost_instances_but_not_of_stopped_ones(world
     await world.node.stop(stopped.instance)
     world.lose(lost)
     await until(lambda: exits)
-    assert exits == [Exit(lost.instance, lost.function, "signal 9 (SIGKILL)")]
+    assert [(exit.instance, exit.function) for exit in exits] == [(lost.instance, lost.function)]
+    assert exits[0].reason.startswith("signal 9 (SIGKILL)")
     assert await world.node.instances() == []
     watching.cancel()

@@ -22,6 +22,12 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
+    async def finish(self, seconds: float) -> None:
+        """Let the tasks end by themselves for that long, then cancel them."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+        await self.close()
+
     async def close(self) -> None:
         for task in self._running:
             task.cancel()

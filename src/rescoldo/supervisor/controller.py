@@ -40,6 +40,7 @@ from rescoldo.node.protocol import Exit
 from rescoldo.store.sqlite import SqliteStore
 from rescoldo.supervisor.sockets import inherited
 
+LAST_CALLS_SECONDS = 6.0  # the edge may take 5 to finish what is in flight; then its last lines are read
 EX_CONFIG = 78  # sysexits.h: starting again would not help; the supervisor gives up
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,17 @@ async def run(settings: Settings) -> None:
     """Serve until SIGTERM."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    starting = asyncio.current_task()
+    assert starting is not None
+
+    def end() -> None:
+        stop.set()
+        if not serving:  # it may wait for an edge or a node that does not come
+            starting.cancel()
+
+    serving = False
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     credentials = load_or_create(settings.secrets) if settings.basic_auth else None
     storage = BundleStorage(settings.bundles, settings.uploads, own_gids=os.geteuid() == 0)
     await storage.prepare()
@@ -80,8 +90,9 @@ async def run(settings: Settings) -> None:
         tasks.spawn("check instances", adoption.check_instances())
 
     await controller.load()
+    reading = Tasks()
     calls = await asyncio.start_unix_server(
-        lambda r, w: read_calls(r, w, recorder.record), sock=inherited("log"), limit=2**20
+        lambda r, w: reading.spawn("calls", read_calls(r, w, recorder.record)), sock=inherited("log"), limit=2**20
     )
     await adoption.adopt()
     tasks.spawn("watch edge", edge.watch(edge_restarted))
@@ -93,12 +104,14 @@ async def run(settings: Settings) -> None:
     gc.collect()
     gc.freeze()
     log.info("ready: %d functions", len(fleet.entries))
+    serving = True
     try:
         await serve(create_app(controller, settings, credentials), inherited("api"), stop)
     finally:
-        for server in (wakes, calls):
-            server.close()
-        await tasks.close()
+        wakes.close()
+        await tasks.close()  # the edge does not end while it is watched
+        calls.close()
+        await reading.finish(LAST_CALLS_SECONDS)
         await recorder.flush()
         await store.close()
 
@@ -115,6 +128,8 @@ def main() -> int:
     except RescoldoError as error:
         log.error("%s", error.message)
         return 1
+    except asyncio.CancelledError:
+        return 0  # ended before it served
     return 0
 
 

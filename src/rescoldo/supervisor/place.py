@@ -16,12 +16,24 @@ from typing import IO
 from rescoldo.model.errors import Conflict, InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
 
+PROBE_BYTES = 4096  # an empty file would fit on a full disk
+
 
 def prepare(settings: Settings) -> IO[str]:
     """Make the folders and take the data directory's lock; hold on to what is returned.
 
     Raises InvalidInput where a folder cannot be made or written, Conflict when another platform serves it.
     """
+    try:
+        return _prepare(settings)
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot write to {error.filename or settings.data}: {error.strerror}; choose another data directory "
+            "with --data or $RESCOLDO_DATA"
+        ) from error
+
+
+def _prepare(settings: Settings) -> IO[str]:
     for folder, mode in ((settings.data_path, 0o700), (settings.run_path.parent, 0o711), (settings.run_path, 0o711)):
         _make(folder, mode)
     lock = _lock(settings)
@@ -68,17 +80,13 @@ def clear(settings: Settings) -> None:
 
 
 def _make(folder: Path, mode: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(mode)
+    probe = folder / ".probe"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(mode)
-        probe = folder / ".probe"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise InvalidInput(
-            f"cannot write to {folder}: {error.strerror}; choose another data directory with --data or "
-            "$RESCOLDO_DATA"
-        ) from error
+        probe.write_bytes(bytes(PROBE_BYTES))
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _lock(settings: Settings) -> IO[str]:
