@@ -21,7 +21,6 @@ from rescoldo.model.errors import RescoldoError
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor import place
 from rescoldo.supervisor.child import STABLE_SECONDS, Child, Program, describe_end, pause
-from rescoldo.supervisor.drain import drained
 from rescoldo.supervisor.sockets import bind, handed_over
 
 log = logging.getLogger(__name__)
