@@ -50,7 +50,7 @@ class Live:
         ports = free_ports(2)
         chosen = {
             "data": str(self.folder / "data"),
-            "run": str(self.folder / "run"),
+            "run": tempfile.mkdtemp(prefix="rl-", dir="/dev/shm"),
             "gateway": f"127.0.0.1:{ports[0]}",
             "metrics": f"127.0.0.1:{ports[1]}",
         }
@@ -103,6 +103,7 @@ class Live:
         if self.process is not None and self.process.poll() is None:
             self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.settings.run, ignore_errors=True)
 
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")

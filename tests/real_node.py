@@ -33,7 +33,7 @@ class RealNode:
     def __init__(self, command: Callable[[Path, list[str]], list[str]] | None = None) -> None:
         """`command` turns the folder and the node's command into what is run instead."""
         self._command = command or (lambda _, node: node)
-        self.folder = Path(tempfile.mkdtemp(prefix="rn-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="rn-", dir="/dev/shm"))
         self.settings = Settings(str(self.folder / "d"), str(self.folder / "r"))
         self.settings.run_path.mkdir()
         self.settings.data_path.mkdir()

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ class Note:
     ready: bool = False
     started_at: float = 0.0  # Unix seconds
 
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__} | {"launch": self.launch.to_json()}
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Note:
         return cls(**{**data, "launch": Launch.from_json(data["launch"])})
@@ -39,7 +42,7 @@ def write(path: Path, note: Note) -> None:
     fresh = path.with_suffix(".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.write(descriptor, json.dumps(asdict(note)).encode())
+        os.write(descriptor, json.dumps(note.to_json()).encode())
     finally:
         os.close(descriptor)
     fresh.replace(path)
