@@ -1,0 +1,336 @@
+"""Bad luck: disks, ports and neighbours. The platform says what is wrong, and goes on where it can."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_kill import Load
+
+from live import HELLO, PATIENCE, Live, alive, free_ports
+
+pytestmark = pytest.mark.slow
+
+IDENTITY = "import os\ndef handle(event, context):\n    return f'{os.getpid()} {os.getuid()}'\n"
+SLOW = "import time\ndef handle(event, context):\n    time.sleep(1)\n    return 'done'\n"
+EX_CONFIG = 78  # sysexits.h: starting again would not help
+MS_RDONLY, MS_REMOUNT, MS_BIND, MNT_DETACH = 1, 32, 4096, 2
+root = pytest.mark.root
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@pytest.fixture
+def idle() -> Iterator[Live]:
+    """A platform that is not started yet."""
+    live = Live()
+    yield live
+    live.close()
+
+
+def refused(live: Live) -> str:
+    """Start a platform that must not start; return what it said."""
+    live.spawn()
+    assert live.process is not None
+    status = live.process.wait(PATIENCE)
+    log = live.log()
+    assert status == EX_CONFIG, log
+    assert "Traceback" not in log, log
+    return log
+
+
+@contextmanager
+def mounted(target: Path, kind: str, flags: int = 0, data: str = "", source: str = "none") -> Iterator[None]:
+    def mount(flags: int) -> None:
+        if _libc.mount(source.encode(), str(target).encode(), kind.encode(), flags, data.encode()):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    mount(flags & ~MS_RDONLY)
+    try:
+        if flags & MS_RDONLY:  # a bind mount takes this flag only afterwards
+            mount(flags | MS_REMOUNT)
+        yield
+    finally:
+        _libc.umount2(str(target).encode(), MNT_DETACH)
+
+
+# -- the data directory
+
+
+def test_a_file_where_the_data_directory_should_be_is_named_with_the_remedy(idle: Live) -> None:
+    Path(idle.settings.data).write_text("")
+    said = refused(idle)
+    assert idle.settings.data in said
+    assert "--data" in said
+
+
+@root
+@as_root
+def test_a_data_directory_that_is_mounted_read_only_is_named_with_the_remedy(idle: Live) -> None:
+    idle.settings.data_path.mkdir()
+    with mounted(idle.settings.data_path, "", MS_BIND | MS_RDONLY, source=idle.settings.data):
+        said = refused(idle)
+    assert idle.settings.data in said
+    assert "Read-only file system" in said
+    assert "--data" in said
+
+
+@root
+@as_root
+def test_a_data_directory_without_any_space_is_named(idle: Live) -> None:
+    idle.settings.data_path.mkdir()
+    with mounted(idle.settings.data_path, "tmpfs", data="size=64k,mode=700"):
+        with (idle.settings.data_path / "ballast").open("wb", 0) as ballast:
+            fill(ballast)
+        said = refused(idle)
+    assert idle.settings.data in said
+    assert "No space left" in said
+
+
+def fill(ballast: Any) -> None:
+    """Write until the disk is full."""
+    try:
+        while True:
+            ballast.write(bytes(4096))
+    except OSError:
+        pass
+
+
+@root
+@as_root
+def test_a_disk_that_fills_up_stops_deployments_and_nothing_else(idle: Live) -> None:
+    idle.settings.data_path.mkdir()
+    with mounted(idle.settings.data_path, "tmpfs", data="size=8m,mode=700"):
+        idle.start()
+        idle.deploy("a", HELLO)
+        idle.deploy("asleep", IDENTITY)
+        assert idle.invoke("a").status == 200
+        ballast = idle.settings.data_path / "ballast"
+        with Load(idle, "a") as load:
+            with ballast.open("wb", 0) as file:
+                fill(file)
+            upload = idle.system("POST", "/bundles?image=b:1", os.urandom(300_000))
+            deploys = [
+                idle.system(
+                    "POST", "/functions", {"service": f"b{n}", "image": "a:test", "envVars": {"X": "x" * 50_000}}
+                )
+                for n in range(3)
+            ]
+            cold = idle.invoke("asleep")
+            load.more(50)
+        assert load.errors == {}
+        assert (cold.status, cold.cold) == (200, True)
+        assert upload.status == 500
+        assert "space" in upload.text
+        full = [answer for answer in deploys if answer.status != 202]
+        assert full, "the disk was not full"
+        for answer in full:
+            assert answer.status == 500
+            assert "space" in answer.text
+        ballast.unlink()
+        idle.deploy("b", HELLO)
+        assert idle.invoke("b").status == 200
+        idle.stop()
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(idle: Live) -> None:
+    idle.start()
+    idle.deploy("kept", HELLO)
+    idle.stop()
+    with sqlite3.connect(idle.settings.database) as database:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        database.execute("PRAGMA user_version = 999")
+    database.close()
+    said = refused(idle)
+    assert "999" in said
+    assert "newer rescoldo" in said
+    with sqlite3.connect(idle.settings.database) as database:
+        database.execute(f"PRAGMA user_version = {version}")
+    database.close()
+    idle.start()
+    assert idle.invoke("kept").status == 200
+
+
+def test_a_damaged_database_is_refused_with_the_remedy(idle: Live) -> None:
+    idle.settings.data_path.mkdir()
+    idle.settings.database.write_bytes(b"garbage" * 1000)
+    said = refused(idle)
+    assert str(idle.settings.database) in said
+    assert "backup" in said
+
+
+def test_a_bundle_that_is_gone_from_the_disk_fails_its_function_alone(own_platform: Live) -> None:
+    own_platform.deploy("gone", HELLO)
+    own_platform.deploy("there", IDENTITY)
+    digest = next(
+        folder
+        for folder in own_platform.settings.bundles.iterdir()
+        if "hello" in (folder / "function" / "handler.py").read_text()
+    )
+    shutil.rmtree(digest)
+    answer = own_platform.invoke("gone")
+    assert 400 <= answer.status < 600
+    assert digest.name in answer.text
+    assert own_platform.invoke("there").status == 200
+    own_platform.deploy("gone", HELLO)
+    assert own_platform.invoke("gone").status == 200
+
+
+def test_half_an_upload_is_swept_when_its_controller_was_killed(own_platform: Live) -> None:
+    uploads = own_platform.settings.uploads
+    authorization = "".join(f"{name}: {value}\r\n" for name, value in own_platform.authorization().items())
+    head = f"POST /system/bundles?image=x:1 HTTP/1.1\r\nHost: x\r\n{authorization}Content-Length: 1000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", own_platform.port)) as client:
+        client.sendall(head.encode() + b"x" * 100_000)
+        own_platform.until(lambda: list(uploads.iterdir()), "the upload to begin")
+        own_platform.kill("controller")
+        own_platform.until(lambda: not list(uploads.iterdir()), "the rest of it to be removed")
+
+
+# -- ports and neighbours
+
+
+@pytest.mark.parametrize("which", ["gateway", "metrics"])
+def test_a_port_already_taken_is_named_with_the_flag_that_chooses_another(which: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        live = Live(**{which: address})
+        try:
+            said = refused(live)
+        finally:
+            live.close()
+    assert address in said
+    assert "already in use" in said
+    assert f"--{which}-address" in said
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "203.0.113.1:80", "nowhere:x"])
+def test_an_address_nobody_can_listen_on_is_named(address: str) -> None:
+    live = Live()
+    live.settings = live.settings.__class__(
+        data=live.settings.data, run=live.settings.run, gateway=address, metrics=live.settings.metrics
+    )
+    try:
+        said = refused(live)
+    finally:
+        live.close()
+    assert address in said
+    assert "--gateway-address" in said
+
+
+def test_a_second_platform_on_the_same_data_is_refused_and_the_first_does_not_notice(own_platform: Live) -> None:
+    own_platform.deploy("a", HELLO)
+    first = own_platform.process
+    ports = free_ports(2)
+    second = Live(
+        data=own_platform.settings.data,
+        run=str(own_platform.folder / "run2"),
+        gateway=f"127.0.0.1:{ports[0]}",
+        metrics=f"127.0.0.1:{ports[1]}",
+    )
+    with Load(own_platform, "a") as load:
+        try:
+            said = refused(second)
+        finally:
+            second.close()
+        load.more(20)
+    assert load.errors == {}
+    assert first is not None
+    assert f"process {first.pid}" in said
+    assert "rescoldo down" in said
+    assert own_platform.system("GET", "/functions").status == 200
+
+
+@root
+@as_root
+def test_two_platforms_on_one_machine_do_not_touch_each_others_instances() -> None:
+    with Live() as one, Live() as two:
+        for live in (one, two):
+            live.deploy("f", IDENTITY)
+        pid, uid = one.invoke("f").text.split()
+        assert two.invoke("f").text.split()[1] != uid
+        two.sleep("f")
+        two.until(lambda: not two.instances(), "its instance to end")
+        assert one.invoke("f").text == f"{pid} {uid}"
+
+
+# -- the end, and what comes after a bad one
+
+
+def test_calls_in_flight_are_answered_when_the_platform_stops(own_platform: Live) -> None:
+    own_platform.deploy("slow", SLOW)
+    own_platform.deploy("cold", SLOW)
+    own_platform.invoke("slow")
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(own_platform.invoke, name, b"x") for name in ("slow", "cold")]
+        own_platform.until(lambda: own_platform.replicas("cold") == 1, "both to be called")
+        assert own_platform.stop() == 0
+        assert [call.result().text for call in calls] == ["done", "done"]
+
+
+def test_a_call_that_does_not_end_does_not_keep_the_platform_from_stopping(own_platform: Live) -> None:
+    own_platform.deploy(
+        "endless",
+        "import time\ndef handle(event, context):\n    time.sleep(600)\n",
+        envVars={"exec_timeout": "10m"},
+        annotations={"rescoldo.dev/grace": "0s"},
+    )
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(own_platform.invoke, "endless")
+        own_platform.until(lambda: own_platform.replicas("endless") == 1, "it to be called")
+        assert own_platform.stop() == 0
+        assert isinstance(call.exception(), OSError | HTTPException)
+
+
+def test_the_platform_starts_again_after_its_supervisor_was_killed(own_platform: Live) -> None:
+    own_platform.deploy("kept", IDENTITY)
+    own_platform.invoke("kept")
+    pids = [own_platform.pid(name) for name in ("edge", "controller", "node", "zygote")]
+    own_platform.kill("supervisor")
+    process = own_platform.process
+    assert process is not None
+    process.wait(PATIENCE)
+    own_platform.start()
+    assert own_platform.invoke("kept").status == 200
+    own_platform.until(lambda: not any(alive(pid) for pid in pids), "the old processes to end")
+
+
+def test_leftover_files_of_a_machine_that_lost_power_do_no_harm(idle: Live) -> None:
+    idle.start()
+    idle.deploy("kept", HELLO)
+    idle.invoke("kept")
+    shutil.copytree(
+        idle.settings.run,
+        idle.folder / "before",
+        ignore=lambda folder, names: [
+            name for name in names if not Path(folder, name).is_file() and not Path(folder, name).is_dir()
+        ],
+    )
+    idle.stop()
+    shutil.copytree(idle.folder / "before", idle.settings.run)
+    # pids of a former life: now they mean others, who must not be harmed
+    with subprocess.Popen(["sleep", "600"]) as bystander:
+        try:
+            children = dict.fromkeys(("edge", "controller", "node"), bystander.pid)
+            idle.settings.children_file.write_text(json.dumps(children))
+            idle.settings.pid_file.write_text(str(bystander.pid))
+            idle.start()
+            assert idle.invoke("kept").status == 200
+            assert bystander.poll() is None
+        finally:
+            bystander.send_signal(signal.SIGTERM)
