@@ -33,9 +33,8 @@ class RealNode:
     def __init__(self, command: Callable[[Path, list[str]], list[str]] | None = None) -> None:
         """`command` turns the folder and the node's command into what is run instead."""
         self._command = command or (lambda _, node: node)
-        self.folder = Path(tempfile.mkdtemp(prefix="rn-", dir="/dev/shm"))
-        self.settings = Settings(str(self.folder / "d"), str(self.folder / "r"))
-        self.settings.run_path.mkdir()
+        self.folder = Path(tempfile.mkdtemp(prefix="rn-"))
+        self.settings = Settings(str(self.folder / "d"), tempfile.mkdtemp(prefix="rn-", dir="/dev/shm"))
         self.settings.data_path.mkdir()
         self.settings.bundles.mkdir()
         self.settings.save()
@@ -135,6 +134,7 @@ class RealNode:
         if self._listener is not None:
             self._listener.close()
         shutil.rmtree(self.folder)
+        shutil.rmtree(self.settings.run_path)
 
 
 def _name(pid: int) -> str:
