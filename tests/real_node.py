@@ -30,8 +30,8 @@ HELLO = "def handle(event, context):\n    return 'hello'\n"
 class RealNode:
     """The node process over a folder of its own; `client` speaks to it."""
 
-    def __init__(self, command: Callable[[Path, list[str]], list[str]] | None = None) -> None:
-        """`command` turns the folder and the node's command into what is run instead."""
+    def __init__(self, command: Callable[[tuple[Path, ...], list[str]], list[str]] | None = None) -> None:
+        """`command` turns the folders and the node's command into what is run instead."""
         self._command = command or (lambda _, node: node)
         self.folder = Path(tempfile.mkdtemp(prefix="rn-"))
         self.settings = Settings(str(self.folder / "d"), tempfile.mkdtemp(prefix="rn-", dir="/dev/shm"))
@@ -63,7 +63,7 @@ class RealNode:
             if handed:
                 env["RESCOLDO_LISTEN_FD"] = str(handed[0])
             self.process = subprocess.Popen(
-                self._command(self.folder, node),
+                self._command((self.folder, self.settings.run_path), node),
                 env=env,
                 pass_fds=handed,
                 stderr=stderr,

@@ -26,10 +26,11 @@ pytestmark = [
 ]
 
 
-def as_another_user(folder: Path, node: list[str]) -> list[str]:
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, BUILD_UID, BUILD_UID)
-    view = View(read=needed_directories(), write=(str(folder),))
+def as_another_user(folders: tuple[Path, ...], node: list[str]) -> list[str]:
+    for folder in folders:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, BUILD_UID, BUILD_UID)
+    view = View(read=needed_directories(), write=tuple(map(str, folders)))
     order = {"argv": node, "uid": BUILD_UID, "gid": BUILD_UID, "cwd": "/", "view": view.to_json()}
     return python_command("rescoldo.isolation.enter", json.dumps(order))
 
