@@ -1,0 +1,74 @@
+"""A lean HTTP client, so that what it measures is not itself; and clients in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from paths import BENCH
+from rows import MeasurementFailed
+
+TIMEOUT = 60.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    cold: bool
+    body: bytes
+    seconds: float  # from before connecting to the last byte
+
+
+def get(port: int, path: str) -> Reply:
+    """One GET on a connection of its own."""
+    request = f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+    begin = time.perf_counter()
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
+        connection.sendall(request)
+        received = b""
+        while (length := _length(received)) is None or len(received) < length:
+            chunk = connection.recv(65536)
+            if not chunk:
+                break
+            received += chunk
+        end = time.perf_counter()
+    head, _, body = received.partition(b"\r\n\r\n")
+    if length is None or len(received) < length:
+        raise MeasurementFailed(f"GET {path}: the connection ended within the answer {received[:200]!r}")
+    return Reply(int(head.split()[1]), b"x-cold-start: true" in head.lower(), body, end - begin)
+
+
+def _length(received: bytes) -> int | None:
+    """The length of the whole answer, once its head has come."""
+    head, end, _ = received.lower().partition(b"\r\n\r\n")
+    if not end:
+        return None
+    _, found, rest = head.partition(b"\r\ncontent-length:")
+    if not found:
+        raise MeasurementFailed(f"an answer without a length: {received[:200]!r}")
+    return len(head) + len(end) + int(rest.partition(b"\r\n")[0])
+
+
+def get_ok(port: int, path: str) -> Reply:
+    """As `get`; raises MeasurementFailed unless the status is 200."""
+    reply = get(port, path)
+    if reply.status != 200:
+        raise MeasurementFailed(f"GET {path}: {reply.status} {reply.body[:300].decode(errors='replace')}")
+    return reply
+
+
+def run_client(script: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """Run a client of this folder in a process of its own; JSON in, JSON out."""
+    done = subprocess.run(
+        [sys.executable, str(BENCH / script)],
+        input=json.dumps(request), capture_output=True, text=True, timeout=timeout,
+    )
+    if done.returncode:
+        raise MeasurementFailed(f"{script} failed:\n{done.stderr[-2000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer

@@ -1,0 +1,84 @@
+"""POSTs in which the instance crashes: how often each ran, and what its caller was told."""
+
+from __future__ import annotations
+
+import http.client
+from collections import Counter
+
+from live import Live
+from rows import Bar, Measurement, Row, say
+
+POSTS = 50
+EACH = 5  # of them to one function: what crashes again and again is replaced after a pause of up to 2 s
+SECONDS = 10.0  # in which the last lines must be in the log
+# each execution is a line in the function's log; half of them end like sys.exit's, half like a crash in C
+CRASH = (
+    "import os, signal\n\n"
+    "def handle(event, context):\n"
+    "    if event.method == 'POST':\n"
+    "        print('RUN', event.body.decode(), flush=True)\n"
+    "        os._exit(1) if event.body.endswith(b'exit') else os.kill(os.getpid(), signal.SIGKILL)\n"
+    "    return 'fine'\n"
+)
+
+RUNS = Bar("POSTs whose instance crashes in them, not executed exactly once", "", most=0)
+STATUS = Bar("POSTs whose instance crashes in them, not answered with 502", "", most=0)
+
+
+def measure(_: bool) -> list[Row]:
+    bodies = [f"{number}-{'exit' if number % 4 < 2 else 'kill'}" for number in range(POSTS)]
+    with Live() as live:
+        names = [f"crash-{number}" for number in range(POSTS // EACH)]
+        live.upload("crash:bench", CRASH)
+        for name in names:
+            live.deploy(name, image="crash:bench")
+        answers = [
+            post(live, names[number // EACH], body, kept=number % 2 == 0) for number, body in enumerate(bodies)
+        ]
+        runs = executions(live, names, bodies)
+    wrong_runs = [f"{body}: {runs[body]}" for body in bodies if runs[body] != 1]
+    wrong_answers = [f"{body}: {answer}" for body, answer in zip(bodies, answers, strict=True) if answer != "502"]
+    say(f"crash: {len(wrong_runs)} not run once, {len(wrong_answers)} not answered with 502")
+    how = f"of {POSTS} to {len(names)} functions; half on new connections, half on connections that had carried a GET"
+    return [
+        RUNS.row(len(wrong_runs), f"{how}; executions counted in the functions' logs{_first(wrong_runs)}"),
+        STATUS.row(len(wrong_answers), f"{how}; half ended by os._exit(1), half by SIGKILL{_first(wrong_answers)}"),
+    ]
+
+
+def post(live: Live, name: str, body: str, *, kept: bool) -> str:
+    """The status of a POST, or how it failed; with `kept` over a connection that has carried a GET."""
+    connection = http.client.HTTPConnection("127.0.0.1", live.port, timeout=60)
+    try:
+        if kept:
+            connection.request("GET", f"/function/{name}")
+            status = connection.getresponse()
+            if (status.status, status.read()) != (200, b"fine"):
+                return f"the GET before it: {status.status}"
+        connection.request("POST", f"/function/{name}", body)
+        return str(connection.getresponse().status)
+    except (OSError, http.client.HTTPException) as error:
+        return repr(error)
+    finally:
+        connection.close()
+
+
+def executions(live: Live, names: list[str], bodies: list[str]) -> Counter[str]:
+    """How often each POST ran, once all are in the log or SECONDS have passed."""
+
+    def runs() -> Counter[str]:
+        lines = [line for name in names for line in live.function_log(name).splitlines()]
+        return Counter(line.removeprefix("RUN ") for line in lines if line.startswith("RUN "))
+
+    try:
+        live.until(lambda: all(runs()[body] for body in bodies), "every POST to be in the log", SECONDS)
+    except AssertionError:
+        say("crash: not every POST is in a function's log")
+    return runs()
+
+
+def _first(wrong: list[str]) -> str:
+    return f"; the first: {wrong[0]}" if wrong else ""
+
+
+MEASUREMENT = Measurement("crash", (RUNS, STATUS), measure)

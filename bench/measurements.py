@@ -1,0 +1,14 @@
+"""All measurements, in the order of the report."""
+
+from __future__ import annotations
+
+import burst
+import cold
+import crash
+import race
+import rest
+import warm
+
+ALL = (
+    warm.MEASUREMENT, *cold.MEASUREMENTS, burst.MEASUREMENT, race.MEASUREMENT, crash.MEASUREMENT, *rest.MEASUREMENTS,
+)  # fmt: skip

@@ -1,0 +1,3 @@
+module rescoldo/bench/upstream
+
+go 1.21

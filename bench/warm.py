@@ -1,0 +1,151 @@
+"""Warm requests: what the edge costs, against the same upstream called directly.
+
+The path measured is client -> edge as shipped -> Go upstream: a Python function is deployed and woken, then
+its server in the edge's slot is exchanged for the upstream over the Runtime API. Everything else is as for
+any function: routes, limits, headers, access log and recording.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import wrk
+from client import get_ok
+from go_upstream import Upstream, running
+from live import HELLO, Live
+from processes import cpu_seconds
+from rescoldo.edge.haproxy import HaproxyEdge
+from rescoldo.edge.protocol import LiveServer
+from rescoldo.model.function import DEFAULT_CONCURRENCY
+from rescoldo.model.names import InstanceId
+from rows import Bar, Measurement, MeasurementFailed, Row, say
+
+CONNECTIONS = 32
+NAME = "warm"
+UPSTREAM = InstanceId("upstream")
+
+THROUGHPUT = Bar("warm throughput through the edge ÷ straight to the same upstream, GET", "", least=0.45)
+CPU = Bar("CPU of the edge per warm request ÷ CPU of the upstream per request", "", most=2.0)
+THROUGHPUT_POST = Bar("warm throughput through the edge ÷ straight to the same upstream, POST of 1 KiB", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of wrk."""
+
+    requests: int
+    per_second: float
+    cpu: float  # seconds of the process in question
+    controller: float  # seconds of the controller, which reads the access log meanwhile
+
+
+def measure(quick: bool) -> list[Row]:
+    pairs, seconds = (3, 2) if quick else (7, 3)
+    with Live() as live, running(live.folder / "upstream.sock") as upstream, diverted(live, upstream):
+        compare(live, upstream, 1, 1)  # caches and connections are warm after it
+        before = live.invocations(NAME)
+        direct, edge = compare(live, upstream, pairs, seconds)
+        recorded = _recorded(live, before + sum(run.requests for run in edge)) - before
+        direct_post, edge_post = compare(live, upstream, max(2, pairs // 2), seconds, post=True)
+        if get_ok(live.port, f"/function/{NAME}").body != b"upstream":
+            raise MeasurementFailed("the edge did not call the upstream to the end")
+    return [
+        THROUGHPUT.row(
+            _ratio(edge, direct),
+            f"{_rates(edge, direct)}; client → edge as shipped → Go net/http over a Unix socket, against the same "
+            f"process over TCP; wrk with one thread and {CONNECTIONS} connections, {pairs} × {seconds} s each in turn, "
+            f"median of the pairs; {recorded:,} of {sum(run.requests for run in edge):,} calls recorded",
+        ),
+        CPU.row(
+            _cpu(edge) / _cpu(direct),
+            f"{_cpu(edge) * 1e6:.1f} µs of HAProxy (runs through it) against {_cpu(direct) * 1e6:.1f} µs of the Go "
+            f"upstream (runs straight to it), GET, medians; beside it {_controller(edge) * 1e6:.1f} µs of the "
+            "controller, which records",
+        ),
+        THROUGHPUT_POST.row(_ratio(edge_post, direct_post), _rates(edge_post, direct_post)),
+    ]
+
+
+def compare(
+    live: Live, upstream: Upstream, pairs: int, seconds: int, *, post: bool = False
+) -> tuple[list[Run], list[Run]]:
+    """Runs straight to the upstream and through the edge, in turn."""
+    method = "POST" if post else "GET"
+    direct, edge = [], []
+    for number in range(pairs):
+        direct.append(_run(live, f"http://127.0.0.1:{upstream.port}/", upstream.pid, seconds, post))
+        edge.append(_run(live, f"http://127.0.0.1:{live.port}/function/{NAME}", live.pid("edge"), seconds, post))
+        say(
+            f"warm: {method} {number + 1}/{pairs}: direct {direct[-1].per_second:,.0f}, "
+            f"edge {edge[-1].per_second:,.0f} requests/s"
+        )
+    return direct, edge
+
+
+@contextmanager
+def diverted(live: Live, upstream: Upstream) -> Iterator[None]:
+    """A function that is always awake, and whose calls the edge sends to the upstream."""
+    live.deploy(NAME, HELLO, labels={"com.openfaas.scale.zero": "false"})
+    live.until(lambda: live.replicas(NAME) == 1, "the function to be awake")
+    get_ok(live.port, f"/function/{NAME}")
+
+    async def exchange() -> LiveServer:
+        edge = HaproxyEdge(live.settings)
+        ((slot, instance),) = await edge.servers()
+        server = LiveServer(slot, UPSTREAM, str(upstream.socket), DEFAULT_CONCURRENCY)
+        await edge.add_server(server)
+        await edge.remove_server(slot, instance)
+        return server
+
+    server = asyncio.run(exchange())
+    if get_ok(live.port, f"/function/{NAME}").body != b"upstream":
+        raise MeasurementFailed("the edge does not call the upstream")
+    try:
+        yield
+    finally:  # or the slot would go back with a server that is not the platform's
+        asyncio.run(HaproxyEdge(live.settings).remove_server(server.slot, server.instance))
+
+
+def _run(live: Live, url: str, pid: int, seconds: int, post: bool) -> Run:
+    controller = live.pid("controller")
+    before, before_controller = cpu_seconds(pid), cpu_seconds(controller)
+    seen = wrk.run(url, seconds, CONNECTIONS, post=post)
+    return Run(
+        seen.requests, seen.per_second, cpu_seconds(pid) - before, cpu_seconds(controller) - before_controller
+    )
+
+
+def _recorded(live: Live, expected: int) -> int:
+    """How many calls are counted, once they all are or PATIENCE has passed."""
+    try:
+        # wrk leaves up to CONNECTIONS calls at its end that it does not count itself
+        live.until(lambda: live.invocations(NAME) >= expected, "the calls to be recorded")
+    except AssertionError:
+        return live.invocations(NAME)
+    return expected
+
+
+def _ratio(edge: list[Run], direct: list[Run]) -> float:
+    return statistics.median(e.per_second / d.per_second for e, d in zip(edge, direct, strict=True))
+
+
+def _rates(edge: list[Run], direct: list[Run]) -> str:
+    through, straight = (statistics.median(run.per_second for run in runs) for runs in (edge, direct))
+    return f"{through:,.0f} against {straight:,.0f} requests/s"
+
+
+def _cpu(runs: list[Run]) -> float:
+    """CPU seconds a request."""
+    return statistics.median(run.cpu / run.requests for run in runs)
+
+
+def _controller(runs: list[Run]) -> float:
+    """The controller's CPU seconds a request."""
+    return statistics.median(run.controller / run.requests for run in runs)
+
+
+MEASUREMENT = Measurement("warm", (THROUGHPUT, CPU, THROUGHPUT_POST), measure)
