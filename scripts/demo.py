@@ -175,7 +175,7 @@ class Demo:
         for step in self.steps:
             held = mebibytes(sum(step.memory.values()))
             say(f"{step.name:<{width}}  {step.milliseconds:>8,.1f} ms  {step.instances:>9}  {held:>11}")
-        say("\nmemory after each step (PSS: what zygote, spares and instances share is divided; RSS where it may not be read):")
+        say("\nmemory after each step (PSS: shared pages are divided; RSS where PSS may not be read):")
         names = [*PROCESSES, "instances"]
         say("  ".join(f"{name:>10}" for name in names))
         for step in self.steps:
