@@ -49,7 +49,8 @@ def load_stack(yaml_file: str) -> StackFile:
     found = yaml_file or default_file(Path())
     if not found:
         raise click.UsageError(
-            f"there is no {' or '.join(DEFAULT_NAMES)} here; name one with --yaml, or the function with flags"
+            f"there is no {' or '.join(DEFAULT_NAMES)} here; start with `rescoldo new NAME --lang LANG`, "
+            "name a file with --yaml, or the function with flags"
         )
     return read_stack(str(found))
 

@@ -50,15 +50,20 @@ class Value:
     node: yaml.Node
     document: Document = field(repr=False)
     path: str = ""
+    key: yaml.Node | None = None  # where it is a mapping's value: YAML begins a nested block on the line after it
 
     @property
     def line(self) -> int:
-        return self.document.line(self.node.start_mark.line)
+        return self.document.line(self._first.start_mark.line)
+
+    @property
+    def _first(self) -> yaml.Node:
+        return self.node if self.key is None else self.key
 
     def error(self, problem: str) -> InvalidInput:
         """An InvalidInput that begins with `file:line:` and names the key."""
         what = f"{self.path}: " if self.path else ""
-        return InvalidInput(f"{self.document.where(self.node.start_mark.line)}: {what}{problem}")
+        return InvalidInput(f"{self.document.where(self._first.start_mark.line)}: {what}{problem}")
 
     def is_null(self) -> bool:
         node = self.node
@@ -136,7 +141,7 @@ class Value:
         merged: dict[str, Value] = {}
         for key_node, value_node in node.value:
             key = Value(key_node, self.document, self.path).text()
-            value = self._child(value_node, f"{self.path}.{key}" if self.path else key)
+            value = self._child(value_node, f"{self.path}.{key}" if self.path else key, key_node)
             if key == "<<" and not key_node.style:
                 for name, inherited in value._merge_sources((*merging, id(node))):
                     merged.setdefault(name, inherited)
@@ -154,11 +159,11 @@ class Value:
                 raise item.error("`<<` needs the alias of another mapping")
             yield from item._table(item.node, merging).items()
 
-    def _child(self, node: yaml.Node, path: str) -> Value:
+    def _child(self, node: yaml.Node, path: str, key: yaml.Node | None = None) -> Value:
         self.document.budget -= 1
         if self.document.budget < 0:
             raise self.error(f"more than {MAX_VALUES:,} values with all aliases written out; use fewer")
-        return Value(node, self.document, path)
+        return Value(node, self.document, path, key)
 
 
 def parse(text: str, document: Document) -> Value | None:

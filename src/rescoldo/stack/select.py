@@ -22,7 +22,9 @@ def select(functions: Sequence[StackFunction], *, glob: str = "", regex: str = "
     except re.error as error:
         raise InvalidInput(f"--regex: {regex!r} is not a regular expression: {error}") from error
     chosen = tuple(f for f in functions if (not glob or fnmatchcase(f.name, glob)) and pattern.search(f.name))
+    if not functions:
+        raise InvalidInput("the stack file has no functions; add one with `rescoldo new NAME --lang LANG`")
     if not chosen:
-        names = ", ".join(f.name for f in functions) or "no functions"
-        raise InvalidInput(f"no function matches {glob or regex or '*'!r}; the file has {names}")
+        names = ", ".join(f.name for f in functions)
+        raise InvalidInput(f"no function matches {glob or regex!r}; the file has {names}")
     return chosen

@@ -236,7 +236,7 @@ def test_a_handler_that_does_not_compile_is_neither_uploaded_nor_deployed(run, g
     write_project()
     Path("hello/handler.py").write_text("def handle(:\n")
     status, out, err = run("up")
-    assert (status, out) == (1, "") and "stack.yaml:4: hello was not built: hello/handler.py:1: " in err
+    assert (status, out) == (1, "") and "stack.yaml:3: hello was not built: hello/handler.py:1: " in err
     assert gateway.calls == []
 
 

@@ -48,7 +48,7 @@ readonly_root_filesystem: true"""
     parsed = stack(text, tmp_path)
     assert (parsed.gateway, parsed.ignored) == ("http://127.0.0.1:8080", ())
     (hello,) = parsed.functions
-    assert (hello.lang, hello.handler, hello.where) == ("python3-http", tmp_path / "hello", "stack.yaml:7")
+    assert (hello.lang, hello.handler, hello.where) == ("python3-http", tmp_path / "hello", "stack.yaml:6")
     spec = hello.to_spec()
     assert spec.name == "hello" and spec.image == "repo/hello:1.0" and spec.namespace == "staging"
     assert spec.env_process == "python index.py" and spec.read_only_root_filesystem
