@@ -1,0 +1,247 @@
+"""A new user's path through the real command: from an empty home to a function that answers, and back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from live import SOURCE, free_ports
+
+pytestmark = pytest.mark.slow
+
+
+class User:
+    """Somebody with an empty home directory and a project folder, who types commands."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.project = home / "project"
+        self.project.mkdir()
+        gateway, metrics = free_ports(2)
+        self.gateway = f"http://127.0.0.1:{gateway}"
+        self.metrics = f"127.0.0.1:{metrics}"
+        kept = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG", "TERM")}
+        self.environment = {
+            **kept,
+            "HOME": str(home),
+            "XDG_DATA_HOME": str(home / "data"),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "PYTHONPATH": str(SOURCE),
+            "OPENFAAS_URL": self.gateway,
+        }
+
+    def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Type `rescoldo WORDS`."""
+        done = subprocess.run(
+            [sys.executable, "-m", "rescoldo.cli", *words],
+            cwd=self.project, env=self.environment, input=stdin, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def ok(self, *words: str, stdin: str = "") -> str:
+        """Type a command that must succeed; return its standard output."""
+        done = self.run(*words, stdin=stdin)
+        assert done.returncode == 0, f"rescoldo {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def fails(self, *words: str, status: int = 1) -> str:
+        """Type a command that must fail; return what it says of it."""
+        done = self.run(*words)
+        assert done.returncode == status, f"rescoldo {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stderr
+
+    def up(self, *words: str) -> str:
+        return self.ok("up", "--metrics-address", self.metrics, *words)
+
+    def write(self, path: str, text: str) -> None:
+        file = self.project / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+@pytest.fixture
+def user() -> Iterator[User]:
+    home = Path(tempfile.mkdtemp(prefix="rl-home-", dir="/tmp"))
+    found = User(home)
+    try:
+        yield found
+    finally:
+        found.run("down")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_from_an_empty_home_to_an_answer_and_back(user: User) -> None:
+    assert "Wrote greet/ and stack.yaml" in user.ok("new", "greet", "--lang", "python3-http")
+    assert f"{user.gateway}/function/greet" in user.up()
+    (before,) = json.loads(user.ok("list", "--json"))
+    assert (before["name"], before["availableReplicas"], before["invocationCount"]) == ("greet", 0, 0)
+
+    assert "Ada" in user.ok("invoke", "greet", stdin="Ada")
+    (after,) = json.loads(user.ok("list", "--json"))
+    assert after["availableReplicas"] == 1
+    assert "greet" in user.ok("list")
+    assert "greet:latest" in user.ok("describe", "greet")
+    assert json.loads(user.ok("status", "--json"))["functions"] == 1
+
+    user.ok("scale", "greet", "0")
+    assert json.loads(user.ok("describe", "greet", "--json"))["availableReplicas"] == 0
+    assert "Bob" in user.ok("invoke", "greet", stdin="Bob")
+
+    user.ok("remove", "greet")
+    assert json.loads(user.ok("list", "--json")) == []
+    assert "greet" in user.fails("invoke", "greet")
+    user.ok("down")
+    assert "rescoldo up" in user.fails("list")
+    assert "No platform runs here" in user.fails("down")
+
+
+def test_a_change_is_there_after_the_next_up_and_functions_survive_a_restart(user: User) -> None:
+    user.ok("new", "say", "--lang", "python3")
+    user.write("say/handler.py", "def handle(req):\n    return 'one ' + req\n")
+    user.up()
+    assert user.ok("invoke", "say", stdin="x") == "one x"
+    user.write("say/handler.py", "def handle(req):\n    return 'two ' + req\n")
+    user.up()
+    assert user.ok("invoke", "say", stdin="x") == "two x"
+    user.ok("down")
+    user.ok("serve", "-d", "--gateway-address", user.gateway.removeprefix("http://"), "--metrics-address", user.metrics)
+    assert user.ok("invoke", "say", stdin="x") == "two x"
+
+
+def test_what_a_function_prints_and_its_traceback_are_in_logs(user: User) -> None:
+    user.ok("new", "boom", "--lang", "python3-http")
+    user.write("boom/handler.py", "print('imported')\ndef handle(event, context):\n    return 1 / 0\n")
+    user.up()
+    said = user.fails("invoke", "boom")
+    assert "500" in said
+    assert "ZeroDivisionError" in said
+    log = user.ok("logs", "boom", "--no-follow")
+    assert "imported" in log
+    assert "handler.py" in log
+    assert "ZeroDivisionError" in log
+
+
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [
+        ("def handle(event, context)\n    pass\n", "bad/handler.py:1:"),
+        ("x = 1\n\ndef handle(event, context):\n    return (\n", "bad/handler.py:4:"),
+        ("x = 1\n", "defines no `handle`"),
+        (None, "no handler.py in it"),
+    ],
+)
+def test_a_handler_that_cannot_work_fails_the_build_and_starts_nothing(
+    user: User, handler: str | None, said: str
+) -> None:
+    user.ok("new", "bad", "--lang", "python3-http")
+    if handler is None:
+        (user.project / "bad" / "handler.py").unlink()
+    else:
+        user.write("bad/handler.py", handler)
+    assert said in user.fails("up", "--metrics-address", user.metrics)
+    assert "No platform runs here" in user.fails("down")
+
+
+def test_a_missing_handler_folder_fails_the_build_by_name(user: User) -> None:
+    user.ok("new", "lost", "--lang", "python3-http")
+    shutil.rmtree(user.project / "lost")
+    assert "lost: there is no such folder" in user.fails("up")
+
+
+@pytest.mark.parametrize(
+    ("stack", "place", "said"),
+    [
+        ("functions:\n  a:\n    lang: python3\n   handler: ./a\n", "stack.yaml:5:", ""),
+        ("functions:\n\ta: b\n", "stack.yaml:3:", ""),
+        ("functions:\n  a: 5\n", "stack.yaml:3:", ""),
+        ("functions:\n  a:\n    lables:\n      x: y\n", "stack.yaml:4:", "labels"),
+        ("functions:\n  A_b:\n    lang: python3\n    handler: ./a\n    image: a\n", "stack.yaml:3:", "A_b"),
+        ("functions:\n  a:\n    lang: cobol\n    handler: ./a\n    image: a\n", "stack.yaml:3:", "cobol"),
+        ("functions:\n  a:\n    lang: python3\n    handler: ./a\n    image: ${\n", "stack.yaml:6:", ""),
+        ("\xff\xfe", "stack.yaml", ""),
+        ("", "stack file", "rescoldo new"),
+    ],
+)
+def test_a_broken_stack_file_is_told_with_file_and_line(user: User, stack: str, place: str, said: str) -> None:
+    user.write("a/handler.py", "def handle(req):\n    return req\n")
+    (user.project / "stack.yaml").write_bytes(b"provider: {name: openfaas}\n" + stack.encode("latin-1"))
+    error = user.fails("up", "--no-start")
+    assert place in error
+    assert said in error
+
+
+def test_a_project_without_a_stack_file_is_told_how_to_begin(user: User) -> None:
+    assert "rescoldo new" in user.fails("up", status=2)
+
+
+@pytest.mark.parametrize(
+    "requirement", ["./nothing-here.whl", "rescoldo-test @ file:///nonexistent/x.whl", "-r gone.txt", "a==b==c"]
+)
+def test_requirements_that_cannot_be_installed_fail_the_build(user: User, requirement: str) -> None:
+    user.ok("new", "needy", "--lang", "python3-http")
+    user.write("needy/requirements.txt", f"{requirement}\n")
+    said = user.fails("build")
+    assert "needy" in said
+    assert "requirements" in said
+
+
+def test_an_image_nobody_built_is_refused_with_what_to_do(user: User) -> None:
+    user.ok("serve", "-d", "--gateway-address", user.gateway.removeprefix("http://"), "--metrics-address", user.metrics)
+    said = user.fails("deploy", "--image", "ghcr.io/somebody/figlet:latest", "--name", "figlet")
+    assert "ghcr.io/somebody/figlet:latest" in said
+    assert "rescoldo up" in said
+
+
+def test_a_port_already_taken_is_told_and_up_does_not_mistake_the_stranger_for_a_platform(user: User) -> None:
+    user.ok("new", "greet", "--lang", "python3-http")
+    with socket.create_server(("127.0.0.1", int(user.gateway.rpartition(":")[2]))):
+        said = user.fails("up", "--metrics-address", user.metrics)
+    assert "already in use" in said
+
+
+def test_a_wrong_password_is_told_with_the_remedy(user: User) -> None:
+    user.ok("new", "greet", "--lang", "python3-http")
+    user.up()
+    assert "rescoldo login" in user.fails("list", "--token", "wrong")
+    said = user.run("login", "-u", "admin", "--password-stdin", stdin="wrong")
+    assert said.returncode == 1
+    user.ok("list")
+
+
+def test_secrets_and_asynchronous_calls_say_that_they_do_not_exist_yet(user: User) -> None:
+    user.ok("new", "greet", "--lang", "python3-http")
+    user.up()
+    assert "secrets are not supported yet" in user.fails("deploy", "--secret", "key")
+    assert "501" in user.fails("invoke", "--async", "greet")
+
+
+def test_serve_in_the_foreground_ends_with_status_0_at_sigterm_and_ctrl_c(user: User) -> None:
+    for number in (15, 2):
+        command = [sys.executable, "-m", "rescoldo.cli", "serve", "--metrics-address", user.metrics,
+                   "--gateway-address", user.gateway.removeprefix("http://")]  # fmt: skip
+        with subprocess.Popen(command, env=user.environment, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "ready at" in line:
+                    break
+            process.send_signal(number)
+            rest = process.stderr.read()
+            assert process.wait(30) == 0, rest
+            assert "Traceback" not in rest
+
+
+@pytest.mark.parametrize(
+    "words", [["bogus"], ["invoke"], ["serve", "--port", "0"], ["serve", "--gateway-address", "x"]]
+)
+def test_a_wrong_command_line_is_status_2(user: User, words: list[str]) -> None:
+    assert user.fails(*words, status=2)
