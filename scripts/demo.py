@@ -253,6 +253,7 @@ def main() -> int:
         demo.stop()
         shutil.rmtree(folder, ignore_errors=True)
     demo.report()
+    say("\nEach step was seen to do what it says.")
     return 0
 
 
