@@ -1,0 +1,191 @@
+"""The whole platform as a user who is not root and has no entry in /etc/passwd."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from live import PATIENCE, SOURCE, alive, free_ports
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else"),
+    pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv"),
+]
+
+UID = 54_321  # nobody has it
+DEVELOPMENT = (
+    "mypy*",
+    "*__mypyc*",
+    "ruff*",
+    "pip*",
+    "setuptools*",
+    "hypothesis*",
+    "pytest*",
+    "_pytest*",
+    "__pycache__",
+)
+
+
+def interpreter() -> str | None:
+    """A Python of this version that others may execute too."""
+    own = Path(sys.executable).resolve()
+    if all(folder.stat().st_mode & 0o001 for folder in (own, *own.parents)):
+        return str(own)
+    return shutil.which(f"python{sys.version_info[0]}.{sys.version_info[1]}", path="/usr/local/bin:/usr/bin")
+
+
+class Somebody:
+    """Types commands as UID, in a home of their own."""
+
+    def __init__(self, home: Path, python: str, library: Path) -> None:
+        self.home = home
+        self._python = python
+        gateway, metrics = free_ports(2)
+        self.gateway = f"http://127.0.0.1:{gateway}"
+        self.metrics = f"127.0.0.1:{metrics}"
+        self.environment = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(home),
+            "PYTHONPATH": str(library),
+            "OPENFAAS_URL": self.gateway,
+        }
+
+    def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        identity = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+        done = subprocess.run(
+            [*identity, self._python, "-m", "rescoldo.cli", *words],
+            cwd=self.home, env=self.environment, input=stdin, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert "internal error" not in done.stderr, done.stderr
+        return done
+
+    def ok(self, *words: str, stdin: str = "") -> str:
+        done = self.run(*words, stdin=stdin)
+        assert done.returncode == 0, f"rescoldo {' '.join(words)}\n{done.stdout}{done.stderr}{self.log()}"
+        return done.stdout
+
+    def function(self, name: str, code: str) -> None:
+        """A new function with this handler, deployed."""
+        self.ok("new", name, "--lang", "python3-http")
+        (self.home / name / "handler.py").write_text(code)
+        self.ok("up", "--metrics-address", self.metrics)
+
+    def log(self) -> str:
+        file = self.home / ".local" / "share" / "rescoldo" / "platform.log"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def replicas(self, name: str) -> int:
+        return int(json.loads(self.ok("describe", name, "--json"))["availableReplicas"])
+
+
+@pytest.fixture(scope="module")
+def library() -> Iterator[Path]:
+    """The installed packages and this source, where everybody may read them."""
+    folder = Path(tempfile.mkdtemp(prefix="rl-lib-", dir="/tmp"))
+    shutil.copytree(
+        sysconfig.get_path("platlib"),
+        folder,
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns(*DEVELOPMENT, "*rescoldo*"),
+    )
+    shutil.copytree(SOURCE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+    shutil.rmtree(f"/tmp/rescoldo-{UID}", ignore_errors=True)
+
+
+@pytest.fixture
+def somebody(library: Path) -> Iterator[Somebody]:
+    python = interpreter()
+    if python is None:
+        pytest.skip("this Python is in a folder that only root may enter")
+    home = Path(tempfile.mkdtemp(prefix="rl-home-", dir="/tmp"))
+    os.chown(home, UID, UID)
+    found = Somebody(home, python, library)
+    try:
+        yield found
+    finally:
+        found.run("down")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def processes() -> list[int]:
+    """Of the user."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if folder.stat().st_uid == UID and alive(int(folder.name)):
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+    return found
+
+
+def test_a_function_is_deployed_wakes_sleeps_and_wakes_without_root(somebody: Somebody) -> None:
+    somebody.function("whoami", "import os\ndef handle(event, context):\n    return f'{os.getuid()} {os.getpid()}'\n")
+    status = json.loads(somebody.ok("status", "--json"))
+    assert status["isolation"] == "unprivileged"
+    assert somebody.replicas("whoami") == 0
+    uid, pid = somebody.ok("invoke", "whoami").split()
+    assert int(uid) == UID
+    assert somebody.ok("invoke", "whoami") == f"{uid} {pid}"
+    somebody.ok("scale", "whoami", "0")
+    deadline = time.monotonic() + PATIENCE
+    while alive(int(pid)):
+        assert time.monotonic() < deadline, "its instance did not end"
+        time.sleep(0.01)
+    assert somebody.ok("invoke", "whoami").split()[1] != pid
+    somebody.ok("down")
+    assert processes() == []
+
+
+def test_a_broken_function_says_what_is_wrong_without_root(somebody: Somebody) -> None:
+    somebody.function("broken", "1 / 0\ndef handle(event, context):\n    pass\n")
+    said = somebody.run("invoke", "broken")
+    assert said.returncode == 1
+    assert "502" in said.stderr
+    assert "handler.py line 1: ZeroDivisionError" in said.stderr
+    assert "ZeroDivisionError" in somebody.ok("logs", "broken", "--no-follow")
+
+
+def test_other_users_reach_neither_the_files_nor_the_sockets_of_an_unprivileged_platform(somebody: Somebody) -> None:
+    somebody.function("hello", "def handle(event, context):\n    return 'hello'\n")
+    assert somebody.ok("invoke", "hello") == "hello"
+    stranger = ["setpriv", f"--reuid={UID + 1}", f"--regid={UID + 1}", "--clear-groups"]
+    # not what find may not even list: its complaints are what is wanted
+    what = ["(", "-type", "f", "-readable", "-o", "-type", "s", "-writable", ")", "-print"]
+    for folder in (f"/tmp/rescoldo-{UID}", str(somebody.home / ".local" / "share" / "rescoldo")):
+        own = subprocess.run(["find", folder, *what], capture_output=True, text=True, check=True).stdout
+        assert own, f"{folder} holds nothing"
+        found = subprocess.run([*stranger, "find", folder, *what], capture_output=True, text=True, check=False).stdout
+        assert found == ""
+
+
+def test_a_port_below_1024_is_refused_with_the_flag(somebody: Somebody) -> None:
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 80:
+        pytest.skip("everybody may listen on port 80 here")
+    said = somebody.run("serve", "--gateway-address", "127.0.0.1:80", "--metrics-address", somebody.metrics)
+    assert said.returncode != 0
+    assert "--gateway-address" in said.stderr
+    assert "Permission denied" in said.stderr
+
+
+def test_a_data_directory_of_somebody_else_is_refused_with_the_remedy(somebody: Somebody) -> None:
+    said = somebody.run("serve", "--data", "/etc/rescoldo-test", "--metrics-address", somebody.metrics)
+    assert said.returncode != 0
+    assert "/etc/rescoldo-test" in said.stderr
+    assert "--data" in said.stderr
