@@ -10,6 +10,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -267,6 +268,50 @@ def test_two_platforms_on_one_machine_do_not_touch_each_others_instances() -> No
         two.sleep("f")
         two.until(lambda: not two.instances(), "its instance to end")
         assert one.invoke("f").text == f"{pid} {uid}"
+
+
+# -- more than there is room for
+
+
+def statuses(live: Live, name: str, count: int) -> Counter[int]:
+    """Of `count` calls at once; each refusal must say when to try again."""
+    with ThreadPoolExecutor(count) as pool:
+        answers = list(pool.map(lambda _: live.invoke(name), range(count)))
+    assert all("retry-after" in answer.headers for answer in answers if answer.status != 200)
+    return Counter(answer.status for answer in answers)
+
+
+def test_more_cold_calls_than_may_be_held_are_refused_with_a_time_to_try_again() -> None:
+    with Live(max_holds_per_function=4) as live:
+        live.deploy("slow-start", "import time\ntime.sleep(1.5)\n" + HELLO)
+        assert statuses(live, "slow-start", 12) == {200: 4, 503: 8}
+        assert statuses(live, "slow-start", 12) == {200: 12}, "it is awake now"
+
+
+def test_more_calls_than_may_wait_for_an_instance_are_refused_with_a_time_to_try_again() -> None:
+    with Live(max_queue=3) as live:
+        live.deploy("slow", SLOW.replace("1)", "0.3)"), annotations={"rescoldo.dev/concurrency": "1"})
+        live.invoke("slow")
+        found = statuses(live, "slow", 12)
+        assert set(found) == {200, 429}, found
+        assert 4 <= found[200] <= 6  # one runs, three wait; the edge's threads may let one more in each
+        assert live.invoke("slow").status == 200
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the old edge stays until its hard stop after 30 s, for the controller watches it"
+)
+def test_more_functions_awake_than_there_are_slots_all_answer_within_seconds() -> None:
+    with Live(slots=2) as live:
+        for number in range(8):
+            live.deploy(f"f{number}", HELLO, image="f:test", annotations={"rescoldo.dev/idle-window": "10m"})
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda number: live.invoke(f"f{number}"), range(8)))
+        refused_now = [answer for answer in answers if answer.status != 200]
+        assert {answer.status for answer in refused_now} <= {503}
+        assert all("retry-after" in answer.headers for answer in refused_now)
+        for number in range(8):
+            live.until(lambda number=number: live.invoke(f"f{number}").status == 200, f"f{number} to get a slot", 10)
 
 
 # -- the end, and what comes after a bad one
