@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -245,3 +247,18 @@ def test_serve_in_the_foreground_ends_with_status_0_at_sigterm_and_ctrl_c(user: 
 )
 def test_a_wrong_command_line_is_status_2(user: User, words: list[str]) -> None:
     assert user.fails(*words, status=2)
+
+
+def test_serve_ends_with_the_reason_when_its_data_cannot_be_used(user: User) -> None:
+    addresses = ("--gateway-address", user.gateway.removeprefix("http://"), "--metrics-address", user.metrics)
+    user.ok("serve", "-d", *addresses)
+    assert "rescoldo down" in user.fails("serve", *addresses)
+    user.ok("down")
+    database = user.home / "data" / "rescoldo" / "rescoldo.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA user_version = 999")
+    assert "newer rescoldo" in user.fails("serve", *addresses, status=78)
+    assert "newer rescoldo" in user.fails("serve", "-d", *addresses)
+    user.write("file", "")
+    assert "--data" in user.fails("serve", "--data", "file", *addresses, status=2)
+    assert "--data" in user.fails("serve", "--data", "file/below", *addresses)
