@@ -18,7 +18,7 @@ from rescoldo.edge.accesslog import read_calls
 from rescoldo.edge.admin import AdminSocket
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.edge.protocol import LiveServer
-from rescoldo.model.calls import CallRecord
+from rescoldo.model.calls import CallKey, CallSums
 from rescoldo.model.errors import EdgeUnavailable, RescoldoError
 from rescoldo.model.names import FunctionId, InstanceId, SlotName
 from rescoldo.model.settings import Settings
@@ -93,7 +93,7 @@ class Instance:
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def start(self) -> None:
-        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        self._server = await asyncio.start_unix_server(self._serve, self.path, backlog=4096)
         Path(self.path).chmod(0o666)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -179,7 +179,7 @@ class RealEdge:
         self.admin = AdminSocket(self.settings.admin_socket)
         self.wake: Callable[[FunctionId], Awaitable[SlotName]] = _nobody
         self.asked: list[FunctionId] = []  # what wake.sock was asked for, in order
-        self.calls: list[CallRecord] = []  # what the access log told
+        self.calls: dict[CallKey, CallSums] = {}  # what the access log told
         self.child: Child | None = None
         self.leaving: list[Child] = []
         self._instances: list[Instance] = []
@@ -308,9 +308,13 @@ class RealEdge:
     async def _serve_log(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
         try:
-            await read_calls(reader, writer, self.calls.append)
+            await read_calls(reader, writer, self._count)
         finally:
             self._connections.discard(writer)
+
+    def _count(self, calls: dict[CallKey, CallSums]) -> None:
+        for key, sums in calls.items():
+            self.calls.setdefault(key, CallSums()).add(sums)
 
     # -- instances and clients
 

@@ -112,8 +112,8 @@ class World:
     # -- what tests do and see
 
     async def deploy(
-        self, name: str = "fn", *, window: str = "1h", minimum: int = 0, concurrency: int = 10, exec_timeout: str = "30s",
-        **labels: str,
+        self, name: str = "fn", *, window: str = "1h", minimum: int = 0, concurrency: int = 10,
+        exec_timeout: str = "30s", **labels: str,
     ) -> Entry:
         """Deploy, or deploy anew."""
         spec = FunctionSpec(

@@ -1,0 +1,556 @@
+"""The rules that HAProxy 2.8 taught, against a real one with the shipped configuration.
+
+Controller and instances are stubs (real_edge.py). Rules with a test elsewhere:
+  an instance refuses another function's request (421)    tests/integration/test_runtime_http.py
+  a slot is given back only when it is quiet              tests/unit/control/test_fleet.py
+  the caps of holds are the controller's, too             tests/unit/control/test_waker.py
+  the controller killed in a hold, whole platform         tests/e2e/test_kill.py
+  a crashing POST runs once, whole platform               tests/e2e/test_kill.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from real_edge import Client, Message, RealEdge, ok, rss
+from rescoldo.edge.config import map_text
+from rescoldo.edge.protocol import EdgeState, LiveServer, Route
+from rescoldo.model.errors import EdgeUnavailable, NotFound
+from rescoldo.model.names import FunctionId, InstanceId, SlotName, function_id
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+
+FN = function_id("fn")
+S1, S2 = SlotName("s1"), SlotName("s2")
+
+
+@pytest.fixture
+async def real() -> AsyncIterator[RealEdge]:
+    made = RealEdge()
+    try:
+        await made.boot()
+        yield made
+    finally:
+        await made.close()
+
+
+class Gate:
+    """Holds whoever asks until it is opened."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+
+    async def wake(self, _: FunctionId) -> SlotName:
+        await self.open.wait()
+        return S1
+
+    async def respond(self, _: Message) -> bytes:
+        await self.open.wait()
+        return ok("late")
+
+
+async def started(real: RealEdge, count: int, path: str = "/function/fn") -> list[asyncio.Task[Message]]:
+    return [asyncio.create_task(real.call(path)) for _ in range(count)]
+
+
+# -- holding
+
+
+async def test_a_hold_of_several_seconds_passes(real: RealEdge) -> None:
+    await real.place("s1", "one")
+
+    async def wake(_: FunctionId) -> SlotName:
+        await asyncio.sleep(3)
+        return S1
+
+    real.wake = wake
+    answer = await real.call("/function/fn")
+    assert (answer.status, answer.text, answer.headers["x-cold-start"]) == (200, "one", "true")
+
+
+async def test_many_are_held_at_once_and_all_are_answered(real: RealEdge) -> None:
+    await real.place("s1", "one", concurrency=1000)
+    gate = Gate()
+    real.wake = gate.wake
+    calls = await started(real, 400)
+    await real.until(lambda: len(real.asked) == 400)
+    gate.open.set()
+    assert {(answer.status, answer.text) for answer in await asyncio.gather(*calls)} == {(200, "one")}
+
+
+async def test_the_next_call_is_served_after_half_of_the_held_clients_left(real: RealEdge) -> None:
+    await real.place("s1", "one")
+    gate = Gate()
+    real.wake = gate.wake
+    calls = await started(real, 100)
+    await real.until(lambda: len(real.asked) == 100)
+    for call in calls[::2]:
+        call.cancel()
+    gate.open.set()
+    assert {answer.status for answer in await asyncio.gather(*calls[1::2])} == {200}
+    assert (await real.call("/function/fn")).status == 200
+
+
+@pytest.mark.parametrize("away", ["ended", "refuses"])
+async def test_a_hold_outlives_the_controller(real: RealEdge, away: str) -> None:
+    await real.place("s1", "one")
+    gate = Gate()
+    real.wake = gate.wake
+    held = await started(real, 3)
+    await real.until(lambda: len(real.asked) == 3)
+    real.refuse_wakes() if away == "refuses" else real.stop_controller()
+    held += await started(real, 3)
+    await asyncio.wait(held, timeout=0.3)
+    assert not any(call.done() for call in held)
+    gate.open.set()
+    await (real.accept_wakes() if away == "refuses" else real.start_controller())
+    assert {answer.status for answer in await asyncio.gather(*held)} == {200}
+    assert len(real.asked) == 9, "those that were held asked again"
+
+
+async def test_more_holds_than_allowed_are_refused_with_retry_after() -> None:
+    real = RealEdge(max_holds=5, max_holds_per_function=3)
+    try:
+        await real.boot()
+        gate = Gate()
+        real.wake = gate.wake
+        await real.place("s1", "one")
+        held = await started(real, 3)
+        await real.until(lambda: len(real.asked) == 3)
+        refused = await real.call("/function/fn")
+        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        held += await started(real, 2, "/function/other")
+        await real.until(lambda: len(real.asked) == 5)
+        assert (await real.call("/function/third")).status == 503
+        gate.open.set()
+        assert {answer.status for answer in await asyncio.gather(*held)} == {200}
+        assert (await real.call("/function/third")).status == 200
+    finally:
+        await real.close()
+
+
+async def test_a_refusal_of_the_controller_reaches_the_client_with_its_text(real: RealEdge) -> None:
+    async def wake(_: FunctionId) -> SlotName:
+        raise NotFound("no such thing, says the controller")
+
+    real.wake = wake
+    answer = await real.call("/function/fn", headers={"X-Call-Id": "mine"})
+    assert (answer.status, answer.text) == (404, "no such thing, says the controller\n")
+    assert (answer.headers["retry-after"], answer.headers["x-cold-start"]) == ("7", "true")
+
+
+# -- names
+
+
+async def test_an_unknown_name_is_held_until_the_map_is_complete_and_then_refused_at_once(real: RealEdge) -> None:
+    async def wake(_: FunctionId) -> SlotName:
+        raise NotFound("asked")
+
+    real.wake = wake
+    assert (await real.call("/function/nobody")).text == "asked\n"
+    await real.edge.synchronise(lambda: EdgeState((Route(FN),), ()))
+    answer = await real.call("/function/nobody")
+    assert answer.status == 404
+    assert "nobody.openfaas-fn is not deployed" in answer.text
+    assert len(real.asked) == 1
+    await real.call("/function/fn")
+    assert real.asked[1:] == [FN]
+
+
+# -- slots and servers
+
+
+async def test_a_mapped_slot_whose_last_server_is_gone_wakes_instead_of_503(real: RealEdge) -> None:
+    one = await real.place("s1", "one")
+    await real.edge.set_route(Route(FN, S1))
+    assert (await real.call("/function/fn")).headers["x-cold-start"] == "false"
+    await real.edge.remove_server(S1, one.name)
+    await real.place("s2", "two")
+
+    async def wake(_: FunctionId) -> SlotName:
+        return S2
+
+    real.wake = wake
+    assert (await real.call("/function/fn")).text == "two"
+
+
+async def test_a_slot_that_was_put_to_sleep_behind_the_answer_is_asked_for_again(real: RealEdge) -> None:
+    await real.place("s2", "two")
+
+    async def wake(_: FunctionId) -> SlotName:
+        return S1 if len(real.asked) == 1 else S2
+
+    real.wake = wake
+    assert (await real.call("/function/fn")).text == "two"
+    assert len(real.asked) == 2
+
+
+async def test_an_instance_is_told_whose_request_it_is_whatever_the_client_says(real: RealEdge) -> None:
+    one = await real.place("s1", "one")
+    await real.edge.set_route(Route(FN, S1))
+    await real.call("/function/fn/some/path?q=1", headers={"X-Rescoldo-Function": "other.openfaas-fn"})
+    (request,) = one.requests
+    assert request.headers["x-rescoldo-function"] == FN
+    assert request.path == "/some/path?q=1"
+
+
+async def test_sleeping_in_the_right_order_under_load_gives_no_error(real: RealEdge) -> None:
+    awake: dict[str, SlotName] = {}
+    numbers = iter(range(10_000))
+    lock = asyncio.Lock()
+
+    async def wake(_: FunctionId) -> SlotName:
+        async with lock:
+            if "slot" not in awake:
+                number = next(numbers)
+                slot = SlotName(f"s{number % 12}")
+                await real.place(slot, f"i{number}")
+                awake["slot"] = slot
+                awake["name"] = SlotName(f"i{number}")
+                await real.edge.set_route(Route(FN, slot))
+            return awake["slot"]
+
+    real.wake = wake
+    statuses: list[int] = []
+    stop = asyncio.Event()
+
+    async def load() -> None:
+        while not stop.is_set():
+            statuses.append((await real.call("/function/fn")).status)
+
+    loads = [asyncio.create_task(load()) for _ in range(4)]
+    for _ in range(15):
+        before = len(statuses)
+        await real.until(lambda before=before: len(statuses) > before + 8 and "slot" in awake)
+        async with lock:
+            slot, name = awake.pop("slot"), awake.pop("name")
+            await real.edge.set_route(Route(FN))
+        quiet = 0
+        while quiet < 12:  # as Fleet: an answered hold needs a moment to arrive
+            quiet = 0 if (await real.edge.load(slot)).busy else quiet + 1
+            await asyncio.sleep(0.02)
+        await real.edge.remove_server(slot, InstanceId(name))
+    stop.set()
+    await asyncio.gather(*loads)
+    assert set(statuses) == {200}
+    assert len(real.asked) >= 15
+
+
+async def test_a_thousand_servers_that_came_and_went_leave_neither_names_nor_memory(real: RealEdge) -> None:
+    assert real.child is not None
+    one = await real.instance("one")
+    server = LiveServer(S1, one.name, one.path, 10)
+
+    async def cycle(count: int) -> None:
+        for _ in range(count):
+            await real.edge.add_server(server)
+            await real.edge.remove_server(S1, server.instance)
+
+    await cycle(100)
+    before = rss(real.child.pid)
+    await cycle(1000)
+    assert rss(real.child.pid) - before < 3 * 2**20
+    assert await real.edge.servers() == set()
+    await real.edge.add_server(server)
+    await real.edge.set_route(Route(FN, S1))
+    assert (await real.call("/function/fn")).status == 200
+
+
+async def test_what_haproxy_writes_of_servers_never_blocks_it(real: RealEdge) -> None:
+    # 400 bytes a cycle: without a reader a pipe of 64 KiB is full after 160 of them
+    assert real.child is not None
+    one = await real.instance("one")
+    for _ in range(400):
+        await real.edge.add_server(LiveServer(S1, one.name, one.path, 10))
+        await real.edge.remove_server(S1, one.name)
+    await real.until(lambda: real.child is not None and any("s1" in line for line in real.child.tail))
+    assert await real.answers()
+
+
+async def test_a_socket_path_of_97_bytes_works(real: RealEdge) -> None:
+    folder = str(real.settings.instances)
+    path = f"{folder}/{'x' * (97 - len(folder) - 1)}"
+    assert len(path) == 97
+    await real.place("s1", "long", path=path)
+    await real.edge.set_route(Route(FN, S1))
+    assert (await real.call("/function/fn")).text == "long"
+
+
+async def test_a_longer_socket_path_is_refused_with_a_reason(real: RealEdge) -> None:
+    with pytest.raises(EdgeUnavailable, match="refused server s1/long"):
+        await real.edge.add_server(LiveServer(S1, InstanceId("long"), "/" + "x" * 150, 1))
+
+
+# -- maps
+
+
+async def test_setting_a_route_again_makes_no_second_entry(real: RealEdge) -> None:
+    await real.place("s1", "one")
+    await real.place("s2", "two")
+    for slot in (S1, S2, None, S1, S2):
+        await real.edge.set_route(Route(FN, slot, max_body=5, response_timeout=2.0))
+    await real.edge.set_route(Route(function_id("other"), S1))
+    for name, value in (("routes", "s2"), ("limits", "5"), ("timeouts", "2000")):
+        lines = (await real.admin.run(f"show map {real.settings.edge}/{name}.map")).splitlines()
+        assert [line.split()[1:] for line in lines if FN in line] == [[FN, value]]
+    assert (await real.call("/function/fn")).text == "two"
+    await real.edge.drop_route(FN)
+    for name in ("routes", "limits", "timeouts"):
+        assert FN not in await real.admin.run(f"show map {real.settings.edge}/{name}.map")
+
+
+async def test_a_synchronisation_of_thousands_of_routes_is_whole(real: RealEdge) -> None:
+    routes = tuple(Route(function_id(f"function-{number}"), max_body=number + 1) for number in range(3000))
+    await real.edge.synchronise(lambda: EdgeState(routes, ()))
+    lines = (await real.admin.run(f"show map {real.settings.edge}/routes.map")).split("\n")
+    assert len([line for line in lines if "function-" in line]) == 3000
+
+
+async def test_calls_too_short_to_be_seen_in_flight_show_in_the_total(real: RealEdge) -> None:
+    await real.place("s1", "one")
+    await real.place("s2", "two")
+    await real.edge.set_route(Route(FN, S1))
+    before = await real.edge.load(S1)
+    for _ in range(7):
+        await real.call("/function/fn")
+    after = await real.edge.load(S1)
+    assert (after.busy, after.total - before.total) == (False, 7)
+    assert (await real.edge.load(S2)).total == 0
+    with pytest.raises(EdgeUnavailable):
+        await real.edge.load(SlotName("s99"))
+
+
+# -- what is repeated and what is not
+
+
+@pytest.mark.parametrize("kept_alive", [False, True])
+async def test_a_post_whose_instance_closes_without_an_answer_runs_once_and_gets_502(
+    real: RealEdge, kept_alive: bool
+) -> None:
+    async def respond(request: Message) -> bytes | None:
+        return ok("fine") if request.method == "GET" else None
+
+    one = await real.place("s1", "one", respond)
+    two = await real.place("s1", "two", respond)
+    await real.edge.set_route(Route(FN, S1))
+    client = await real.connect()
+    if kept_alive:  # and the instances' connections wait in the pool
+        for _ in range(4):
+            assert (await client.call("/function/fn")).status == 200
+    answer = await client.call("/function/fn", method="POST", body=b"once")
+    assert answer.status == 502
+    posts = [request for request in one.requests + two.requests if request.method == "POST"]
+    assert [post.body for post in posts] == [b"once"]
+
+
+async def test_a_post_whose_connection_is_reset_runs_once_and_gets_502(real: RealEdge) -> None:
+    async def respond(request: Message) -> bytes | None:
+        one.crash()
+        return None
+
+    one = await real.place("s1", "one", respond)
+    await real.edge.set_route(Route(FN, S1))
+    answer = await real.call("/function/fn", method="POST", body=b"once")
+    assert answer.status == 502
+    assert len(one.requests) == 1
+
+
+async def test_a_get_is_sent_again_when_its_instance_closes_without_an_answer(real: RealEdge) -> None:
+    async def respond(_: Message) -> bytes | None:
+        return None if len(one.requests) == 1 else ok("second time")
+
+    one = await real.place("s1", "one", respond)
+    await real.edge.set_route(Route(FN, S1))
+    answer = await real.call("/function/fn")
+    assert (answer.status, answer.text) == (200, "second time")
+    assert len(one.requests) == 2
+
+
+# -- bounds
+
+
+async def test_a_queue_at_its_bound_answers_429_with_retry_after() -> None:
+    real = RealEdge(max_queue=3)
+    try:
+        await real.boot()
+        gate = Gate()
+        one = await real.place("s1", "one", gate.respond, concurrency=1)
+        await real.edge.set_route(Route(FN, S1))
+        calls = await started(real, 1)
+        await real.until(lambda: one.in_flight == 1)
+        calls += await started(real, 3)
+
+        async def queued() -> bool:
+            return (await real.edge.load(S1)).queued == 3
+
+        await real.until(queued)
+        refused = await real.call("/function/fn")
+        assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+        gate.open.set()
+        assert {answer.status for answer in await asyncio.gather(*calls)} == {200}
+        assert one.most_in_flight == 1
+    finally:
+        await real.close()
+
+
+async def test_concurrency_is_exact_for_each_instance_and_a_second_one_drains_the_queue(real: RealEdge) -> None:
+    gate = Gate()
+    one = await real.place("s1", "one", gate.respond, concurrency=2)
+    await real.edge.set_route(Route(FN, S1))
+    calls = await started(real, 30)
+    await real.until(lambda: one.in_flight == 2)
+    two = await real.place("s1", "two", gate.respond, concurrency=3)
+    await real.until(lambda: two.in_flight == 3)
+    gate.open.set()
+    assert {answer.status for answer in await asyncio.gather(*calls)} == {200}
+    assert (one.most_in_flight, two.most_in_flight) == (2, 3)
+
+
+async def test_a_body_over_the_functions_limit_gets_413_without_reaching_it(real: RealEdge) -> None:
+    one = await real.place("s1", "one")
+    await real.edge.set_route(Route(FN, S1, max_body=10))
+    assert (await real.call("/function/fn", method="POST", body=b"x" * 10)).status == 200
+    answer = await real.call("/function/fn", method="POST", body=b"x" * 11)
+    assert answer.status == 413
+    assert "10 bytes" in answer.text
+    assert len(one.requests) == 1
+    await real.edge.set_route(Route(FN, S1))
+    assert (await real.call("/function/fn", method="POST", body=b"x" * 11)).status == 200
+
+
+async def test_a_function_that_does_not_answer_in_its_time_gets_504(real: RealEdge) -> None:
+    gate = Gate()
+    await real.place("s1", "one", gate.respond)
+    await real.edge.set_route(Route(FN, S1, response_timeout=0.5))
+    begin = time.monotonic()
+    assert (await real.call("/function/fn")).status == 504
+    assert 0.4 < time.monotonic() - begin < 5
+
+
+async def test_a_header_section_that_is_too_large_gets_400_without_reaching_anybody(real: RealEdge) -> None:
+    # HAProxy answers with a page of its own here: the request is refused before a frontend's pages count
+    one = await real.place("s1", "one")
+    await real.edge.set_route(Route(FN, S1))
+    answer = await real.call("/function/fn", headers={"X-Large": "x" * 20_000})
+    assert (answer.status, one.requests) == (400, [])
+
+
+# -- reload
+
+
+async def test_a_reload_keeps_warm_traffic_and_brings_more_slots(real: RealEdge) -> None:
+    one = await real.place("s1", "one")
+    server = LiveServer(S1, one.name, one.path, 100)
+    routes = [Route(FN, S1, max_body=10, response_timeout=9.0)]
+    await real.edge.synchronise(lambda: EdgeState(tuple(routes), (server,)))
+    statuses: list[int] = []
+    stop = asyncio.Event()
+
+    async def load() -> None:
+        while not stop.is_set():
+            statuses.append((await real.call("/function/fn")).status)
+
+    loads = [asyncio.create_task(load()) for _ in range(3)]
+    await real.until(lambda: len(statuses) > 20)
+    old = real.child
+    assert old is not None
+    await real.reload([server], **map_text(routes))
+    await asyncio.wait_for(old.ended.wait(), 20)
+    before = len(statuses)
+    await real.until(lambda: len(statuses) > before + 50)
+    stop.set()
+    await asyncio.gather(*loads)
+    assert set(statuses) == {200}
+    assert real.asked == []
+    assert await real.edge.servers() == {(S1, one.name)}
+    await real.place("s20", "twenty")
+    await real.edge.set_route(Route(function_id("more"), SlotName("s20")))
+    assert (await real.call("/function/more")).text == "twenty"
+    assert (await real.call("/function/fn", method="POST", body=b"x" * 11)).status == 413
+    assert (await real.call("/function/nobody")).status == 404
+
+
+async def test_a_call_in_flight_at_a_reload_is_finished_by_the_old_process(real: RealEdge) -> None:
+    gate = Gate()
+    one = await real.place("s1", "one", gate.respond)
+    await real.edge.set_route(Route(FN, S1))
+    (call,) = await started(real, 1)
+    await real.until(lambda: one.in_flight == 1)
+    await real.reload([LiveServer(S1, one.name, one.path, 100)], **map_text([Route(FN, S1)]))
+    gate.open.set()
+    assert (await call).status == 200
+
+
+# -- the access log
+
+
+async def test_every_call_is_told_of_once_with_what_it_was(real: RealEdge) -> None:
+    await real.place("s1", "one")
+
+    async def wake(_: FunctionId) -> SlotName:
+        await asyncio.sleep(0.2)
+        return S1
+
+    real.wake = wake
+    await real.edge.synchronise(lambda: EdgeState((Route(FN),), ()))
+    await real.place("s1", "two")
+    await real.call("/function/fn", method="POST", body=b"12345")
+    await real.edge.set_route(Route(FN, S1))
+    await real.call("/function/fn")
+    await real.call("/function/nobody")
+    await real.call("/healthz")
+    await real.until(lambda: counted(real) >= 2)
+    by_cold = {key.cold: (key, sums) for key, sums in real.calls.items()}
+    assert counted(real) == 2, "only calls of functions are recorded"
+    (cold, held), (warm, direct) = by_cold[True], by_cold[False]
+    assert (cold.function, cold.status, warm.function, warm.status) == (FN, 200, FN, 200)
+    assert held.bytes_in > direct.bytes_in
+
+
+@pytest.mark.xfail(strict=True, reason="HAProxy counts a hold in %TR, which tally() takes for the head's arrival")
+async def test_time_in_a_hold_counts_as_waiting(real: RealEdge) -> None:
+    await real.place("s1", "one")
+
+    async def wake(_: FunctionId) -> SlotName:
+        await asyncio.sleep(0.2)
+        return S1
+
+    real.wake = wake
+    await real.call("/function/fn")
+    await real.until(lambda: counted(real) == 1)
+    (sums,) = real.calls.values()
+    assert sums.queue_ms >= 190
+
+
+async def test_calls_that_end_while_there_is_no_controller_are_told_to_the_next_one(real: RealEdge) -> None:
+    await real.place("s1", "one")
+    await real.edge.set_route(Route(FN, S1))
+    await real.call("/function/fn")
+    await real.until(lambda: counted(real) == 1)
+    real.stop_controller()
+    for _ in range(20):
+        assert (await real.call("/function/fn")).status == 200
+    await real.start_controller()
+    # what was written to the old connection in the moment of its end is lost: one line at most here
+    await real.until(lambda: counted(real) >= 20)
+    assert counted(real) <= 21
+
+
+def counted(real: RealEdge) -> int:
+    return sum(sums.calls for sums in real.calls.values())
+
+
+async def test_a_client_that_pipelines_on_one_connection_is_served_in_order(real: RealEdge) -> None:
+    async def respond(request: Message) -> bytes:
+        return ok(request.path)
+
+    await real.place("s1", "one", respond)
+    await real.edge.set_route(Route(FN, S1))
+    client: Client = await real.connect()
+    for number in range(3):
+        client.send(f"/function/fn/{number}")
+    assert [(await client.receive()).text for _ in range(3)] == ["/0", "/1", "/2"]

@@ -1,0 +1,115 @@
+"""Restarts of controller, edge and node; on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from control_world import FN, World, stray
+
+from rescoldo.edge.protocol import LiveServer
+from rescoldo.model.names import SlotName
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_a_new_controller_adopts_what_runs_in_the_slots_it_is_in(world: World) -> None:
+    await world.deploy()
+    await world.controller.scale(FN, 2)
+    await world.settle()
+    slot, instances = world.awake().slot, world.instances()
+    new = await world.restart_controller()
+    await new.settle()
+    assert (new.awake().slot, set(new.instances())) == (slot, set(instances))
+    assert await new.edge.call(FN) in instances
+    assert len(world.node.started) == 2
+    await new.close()
+
+
+@pytest.mark.parametrize(
+    "launch",
+    [stray("nobody", "x-1"), stray("fn", "x-2", digest="b" * 64), stray("fn", "x-3", revision=9)],
+    ids=["unknown function", "other bundle", "other revision"],
+)
+async def test_what_does_not_belong_to_a_deployment_is_stopped(world: World, launch: object) -> None:
+    await world.deploy()
+    running = await world.node.start(launch)  # type: ignore[arg-type]
+    await world.edge.add_server(LiveServer(SlotName("s3"), running.launch.instance, running.socket, 1))
+    new = await world.restart_controller()
+    await new.settle()
+    assert await new.running() == []
+    await new.close()
+
+
+async def test_of_instances_in_two_slots_those_in_one_are_kept(world: World) -> None:
+    await world.deploy()
+    for slot, name in (("s3", "x-1"), ("s4", "x-2")):
+        running = await world.node.start(stray("fn", name))
+        await world.edge.add_server(LiveServer(SlotName(slot), running.launch.instance, running.socket, 1))
+    new = await world.restart_controller()
+    await new.settle()
+    assert len(new.instances()) == 1
+    await new.close()
+
+
+async def test_an_instance_the_edge_has_forgotten_is_adopted_in_a_new_slot(world: World) -> None:
+    await world.deploy()
+    await world.edge.call(FN)
+    instances = world.instances()
+    world.edge.restart()
+    new = await world.restart_controller()
+    await new.settle()
+    assert new.instances() == instances
+    await new.close()
+
+
+async def test_an_adopted_function_falls_asleep(world: World) -> None:
+    await world.deploy(window="2s")
+    await world.edge.call(FN)
+    new = await world.restart_controller()
+    await new.settle()
+    assert new.asleep()
+    await new.close()
+
+
+async def test_a_start_that_the_old_controller_left_behind_is_not_left_running(world: World) -> None:
+    await world.deploy()
+    world.node.start_delay = 1.0
+    call = asyncio.create_task(world.edge.call(FN))
+    await asyncio.sleep(0.5)
+    new = await world.restart_controller()
+    await asyncio.gather(call, return_exceptions=True)
+    await new.edge.call(FN)
+    await new.settle()
+    await new.close()
+
+
+async def test_a_restarted_edge_is_told_everything_and_serves_at_once(world: World) -> None:
+    await world.deploy()
+    await world.deploy("asleep")
+    await world.edge.call(FN)
+    world.edge.fail["synchronise"] = 3
+    world.edge.restart()
+    assert await world.edge.call(FN) == world.instances()[0]
+    await world.settle()
+
+
+async def test_instances_that_a_new_node_does_not_know_are_replaced_on_demand(world: World) -> None:
+    await world.deploy()
+    await world.edge.call(FN)
+    (before,) = world.instances()
+    world.node.reachable = False
+    world.node._running.clear()
+    world.node.reachable = True
+    await world.settle()
+    assert await world.edge.call(FN) != before
+    await world.settle()
+
+
+async def test_instances_that_only_the_node_knows_are_stopped_when_it_is_back(world: World) -> None:
+    await world.deploy()
+    await world.node.start(stray("fn", "x-1"))
+    world.node.reachable = False
+    world.node.reachable = True
+    await world.settle()
+    assert await world.running() == []

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from rescoldo.control.slots import SlotPool
+from rescoldo.control.tasks import Tasks
+from rescoldo.edge.config import slot_names
+from rescoldo.model.errors import Busy
+
+
+def test_slots_are_lent_the_longest_unused_first() -> None:
+    pool = SlotPool(slot_names(3))
+    first = pool.take()
+    pool.give_back(first)
+    assert [pool.take() for _ in range(3)] == ["s1", "s2", first]
+
+
+def test_no_slot_is_lent_twice_and_none_left_is_busy() -> None:
+    pool = SlotPool(slot_names(2))
+    assert len({pool.take(), pool.take()}) == 2
+    with pytest.raises(Busy):
+        pool.take()
+    pool.add(slot_names(4)[2:])
+    assert (pool.take(), pool.free, pool.size) == ("s2", 1, 4)
+
+
+def test_a_claimed_slot_is_not_lent_and_cannot_be_claimed_again() -> None:
+    pool = SlotPool(slot_names(2))
+    pool.claim(slot_names(1)[0])
+    assert pool.take() == "s1"
+    with pytest.raises(ValueError, match="not in"):
+        pool.claim(slot_names(1)[0])
+
+
+def test_giving_back_a_slot_twice_is_a_bug_that_shows() -> None:
+    pool = SlotPool(slot_names(2))
+    slot = pool.take()
+    pool.give_back(slot)
+    with pytest.raises(KeyError):
+        pool.give_back(slot)
+
+
+def test_scarcity_is_told_at_each_loan_of_the_last_tenth() -> None:
+    told: list[int] = []
+    pool = SlotPool(slot_names(20), on_scarce=lambda: told.append(pool.free))
+    for _ in range(20):
+        pool.take()
+    assert told == [2, 1]
+
+
+async def test_a_task_that_ends_with_an_error_is_logged_by_name(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise ValueError("oh")
+
+    tasks = Tasks()
+    task = tasks.spawn("some work", fail())
+    await asyncio.wait([task])
+    await asyncio.sleep(0)
+    assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
+        (logging.ERROR, "task some work ended unexpectedly")
+    ]
+
+
+async def test_closing_cancels_what_runs_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    tasks = Tasks()
+    task = tasks.spawn("endless", asyncio.Event().wait())
+    await tasks.close()
+    assert task.cancelled()
+    assert caplog.records == []

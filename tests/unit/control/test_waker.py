@@ -1,0 +1,58 @@
+"""The caps of holds and the lines that wake.lua reads; on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+import pytest
+from control_world import FN, World
+
+from rescoldo.model.errors import StartFailed
+from rescoldo.model.names import FunctionId, function_id
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.fixture
+async def capped() -> AsyncIterator[World]:
+    made = await World.make(max_holds=5, max_holds_per_function=3)
+    yield made
+    await made.close()
+
+
+def ask(world: World, function: FunctionId) -> asyncio.Task[bytes]:
+    return asyncio.create_task(world.waker._answer(function))
+
+
+async def test_an_answer_names_the_slot(world: World) -> None:
+    await world.deploy()
+    assert await ask(world, FN) == f"ok {world.awake().slot}\n".encode()
+
+
+async def test_an_unknown_function_is_a_404_without_retry_after(world: World) -> None:
+    line, _, text = (await ask(world, function_id("nobody"))).partition(b"\n")
+    assert line == b"no 404 0 %d" % len(text)
+    assert b"nobody.openfaas-fn is not deployed" in text
+
+
+async def test_a_failed_start_says_when_to_try_again(world: World) -> None:
+    await world.deploy()
+    world.node.fail[FN] = deque([StartFailed("wört")])
+    assert await ask(world, FN) == b"no 502 1 6\n" + "wört\n".encode()
+
+
+async def test_no_more_than_the_cap_of_a_function_and_of_all_are_held(capped: World) -> None:
+    await capped.deploy()
+    await capped.deploy("other")
+    capped.node.start_delay = 1.0
+    held = [ask(capped, FN) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert (await ask(capped, FN)).startswith(b"no 503 1 ")
+    held += [ask(capped, function_id("other")) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert (await ask(capped, function_id("other"))).startswith(b"no 503 1 ")
+    assert capped.waker.held == 5
+    assert all(answer.startswith(b"ok ") for answer in await asyncio.gather(*held))
+    assert capped.waker.held == 0
