@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from rescoldo.control.recorder import BUCKETS, Recorder
+from rescoldo.control.recorder import Recorder
+from rescoldo.model.calls import BUCKETS_MS
 from rescoldo.model.names import FunctionId
 
 
@@ -28,15 +30,11 @@ class Gateway(Collector):
         invocations = CounterMetricFamily(
             "gateway_function_invocation", "Calls that have ended.", labels=["function_name", "code"]
         )
-        for (function, status), durations in sorted(self._recorder.durations.items()):
+        for (function, status), sums in sorted(self._recorder.ended.items()):
             labels = [function, str(status)]
-            total = 0
-            buckets = []
-            for bound, count in zip([*map(str, BUCKETS), "+Inf"], durations.counts, strict=True):
-                total += count
-                buckets.append((bound, float(total)))
-            seconds.add_metric(labels, buckets=buckets, sum_value=durations.seconds)
-            invocations.add_metric(labels, total)
+            below = list(zip([*(str(ms / 1000) for ms in BUCKETS_MS), "+Inf"], accumulate(sums.buckets), strict=True))
+            seconds.add_metric(labels, buckets=below, sum_value=(sums.queue_ms + sums.run_ms) / 1000)
+            invocations.add_metric(labels, sums.calls)
         yield seconds
         yield invocations
         # OpenFaaS's name; an edge that is never asked for each call can only tell of those that have ended

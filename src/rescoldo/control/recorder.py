@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-from rescoldo.model.calls import CallRecord
+from rescoldo.model.calls import CallKey, CallSums
 from rescoldo.model.errors import StoreError
 from rescoldo.model.names import FunctionId
 from rescoldo.store.protocol import MinuteUsage, Store
@@ -20,69 +18,36 @@ log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 1.0  # at most this much is lost when the controller is killed
 MAX_PENDING = 100_000  # rows kept while the store cannot be written; then the oldest are dropped
-BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds; Prometheus' defaults
-
-Key = tuple[FunctionId, int, int, bool]  # function, minute, status, cold
-
-
-@dataclass(slots=True)
-class Sums:
-    calls: int = 0
-    queue_ms: int = 0
-    run_ms: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-
-
-@dataclass(slots=True)
-class Durations:
-    """A histogram of the whole time of calls, and their sum in seconds."""
-
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
-    seconds: float = 0.0
 
 
 class Recorder:
     def __init__(self, store: Store, on_call: Callable[[FunctionId], None]) -> None:
+        """`on_call` is told of each function that had calls."""
         self._store = store
         self._on_call = on_call
-        self._pending: dict[Key, Sums] = {}
+        self._pending: dict[CallKey, CallSums] = {}
         self._dirty = asyncio.Event()
         self._before: dict[FunctionId, int] = {}  # calls recorded by earlier controllers
-        self.durations: dict[tuple[FunctionId, int], Durations] = {}
+        self.ended: dict[tuple[FunctionId, int], CallSums] = {}  # in this run, by function and status
 
     async def load(self) -> None:
         """Read the counts of earlier runs."""
         self._before = await self._store.invocations()
 
-    def record(self, call: CallRecord) -> None:
-        key = (call.function, int(call.ended_at) // 60, call.status, call.cold)
-        sums = self._pending.get(key)
-        if sums is None:
-            sums = self._pending[key] = Sums()
+    def record(self, calls: dict[CallKey, CallSums]) -> None:
+        """Count calls that have ended."""
+        for key, sums in calls.items():
+            self._pending.setdefault(key, CallSums()).add(sums)
+            self.ended.setdefault((key.function, key.status), CallSums()).add(sums)
+            self._on_call(key.function)
+        if calls:
             self._dirty.set()
-        sums.calls += 1
-        sums.queue_ms += call.queue_ms
-        sums.run_ms += call.run_ms
-        sums.bytes_in += call.bytes_in
-        sums.bytes_out += call.bytes_out
-        self._count(call)
-        self._on_call(call.function)
-
-    def _count(self, call: CallRecord) -> None:
-        key = (call.function, call.status)
-        durations = self.durations.get(key)
-        if durations is None:
-            durations = self.durations[key] = Durations()
-        seconds = (call.queue_ms + call.run_ms) / 1000
-        durations.counts[bisect_left(BUCKETS, seconds)] += 1
-        durations.seconds += seconds
 
     def run_totals(self) -> dict[FunctionId, int]:
         """Calls that have ended in this run, by function."""
         totals: dict[FunctionId, int] = {}
-        for (name, _), durations in self.durations.items():
-            totals[name] = totals.get(name, 0) + sum(durations.counts)
+        for (name, _), sums in self.ended.items():
+            totals[name] = totals.get(name, 0) + sums.calls
         return totals
 
     def invocations(self) -> dict[FunctionId, int]:
@@ -94,8 +59,8 @@ class Recorder:
 
     def forget(self, function: FunctionId) -> None:
         """A function was removed: its counters start anew, its usage by minute is kept."""
-        for key in [key for key in self.durations if key[0] == function]:
-            del self.durations[key]
+        for key in [key for key in self.ended if key[0] == function]:
+            del self.ended[key]
 
     async def flush(self) -> None:
         """Write what is pending; keep it when the store cannot take it."""
@@ -103,10 +68,10 @@ class Recorder:
         if not pending:
             return
         try:
-            await self._store.add_usage(_rows(pending))
+            await self._store.add_usage([_row(key, sums) for key, sums in pending.items()])
         except StoreError as error:
             log.warning("usage is kept in memory: %s", error)
-            self._merge_back(pending)
+            self._take_back(pending)
 
     async def run(self) -> None:
         """Flush about once a second while there are calls; sleep while there are none."""
@@ -116,22 +81,14 @@ class Recorder:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.flush()
 
-    def _merge_back(self, pending: dict[Key, Sums]) -> None:
+    def _take_back(self, pending: dict[CallKey, CallSums]) -> None:
         for key, sums in self._pending.items():
-            old = pending.setdefault(key, Sums())
-            old.calls += sums.calls
-            old.queue_ms += sums.queue_ms
-            old.run_ms += sums.run_ms
-            old.bytes_in += sums.bytes_in
-            old.bytes_out += sums.bytes_out
+            pending.setdefault(key, CallSums()).add(sums)
         for key in list(pending)[: max(0, len(pending) - MAX_PENDING)]:
             del pending[key]
         self._pending = pending
         self._dirty.set()
 
 
-def _rows(pending: dict[Key, Sums]) -> Iterator[MinuteUsage]:
-    for (function, minute, status, cold), sums in pending.items():
-        yield MinuteUsage(
-            function, minute, status, cold, sums.calls, sums.queue_ms, sums.run_ms, sums.bytes_in, sums.bytes_out
-        )
+def _row(key: CallKey, sums: CallSums) -> MinuteUsage:
+    return MinuteUsage(*key, sums.calls, sums.queue_ms, sums.run_ms, sums.bytes_in, sums.bytes_out)

@@ -78,7 +78,7 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
     lua = f"{edge}/wake.lua {settings.wake_socket} {HOLD_SECONDS}"
     return template.substitute(
         max_connections=connection_limit(settings.max_connections),
-        threads=settings.threads,
+        threads=settings.threads or max(1, (os.cpu_count() or 1) // 2),
         identity=f"uid {EDGE_UID}\n  gid {EDGE_UID}" if os.geteuid() == 0 else "",
         lua=f"{lua} {settings.max_holds} {settings.max_holds_per_function}",
         admin_socket=settings.admin_socket,

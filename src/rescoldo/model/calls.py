@@ -1,21 +1,40 @@
-"""One finished call, as the edge's access log tells it."""
+"""Calls that have ended, counted together where they ended alike."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rescoldo.model.names import FunctionId
 
+BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
+"""Upper bounds of the histogram of whole times, in milliseconds: Prometheus' defaults."""
 
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """A call to a function that has ended, however it ended."""
+
+class CallKey(NamedTuple):
+    """How a call ended."""
 
     function: FunctionId
+    minute: int  # Unix minutes
     status: int  # HTTP status the client got; 0: it left before there was one
-    cold: bool  # was held while an instance woke
-    ended_at: float  # Unix seconds
-    queue_ms: int  # waited: held for a wake and in the slot's queue
-    run_ms: int  # from connected to the instance to the response's last byte
-    bytes_in: int
-    bytes_out: int
+    cold: bool  # it was held while an instance woke
+
+
+@dataclass(slots=True)
+class CallSums:
+    """Calls of one key."""
+
+    calls: int = 0
+    queue_ms: int = 0  # waited: held for a wake and in the slot's queue
+    run_ms: int = 0  # from there to the response's last byte
+    bytes_in: int = 0
+    bytes_out: int = 0
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_MS) + 1))  # by whole time
+
+    def add(self, other: CallSums) -> None:
+        self.calls += other.calls
+        self.queue_ms += other.queue_ms
+        self.run_ms += other.run_ms
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]

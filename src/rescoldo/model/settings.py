@@ -35,7 +35,7 @@ class Settings:
     max_holds_per_function: int = 500
     max_queue: int = 1000  # requests waiting for one function's instances
     max_system_body: int = 256 * 2**20  # bytes of an upload to /system
-    threads: int = 2  # HAProxy's
+    threads: int = 0  # HAProxy's; 0: one for every two cores, as functions need the others
 
     @property
     def data_path(self) -> Path:
