@@ -10,6 +10,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from live import HELLO, Live, alive
 
 pytestmark = pytest.mark.slow

@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from live import HELLO, Live
 
 pytestmark = pytest.mark.slow

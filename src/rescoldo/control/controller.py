@@ -126,7 +126,6 @@ class Controller:
         entry.removed = True
         with contextlib.suppress(EdgeUnavailable):  # a restarted edge is told of those that are left
             await self._edge.drop_route(function)
-        self._recorder.forget(function)
         self._tasks.spawn("forget logs", self._forget(function))
         self._tasks.spawn("collect bundles", self.collect_bundles())
 

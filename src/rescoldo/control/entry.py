@@ -26,6 +26,7 @@ class Awake:
     answered_at: float  # seconds on the loop's clock: when a held request was last sent to this slot
     servers: dict[InstanceId, LiveServer] = field(default_factory=dict)
     closing: bool = False  # its route says asleep already, but a wake may still take it back
+    retired: bool = False  # its instances are being stopped: one that is still starting must not join them
 
 
 @dataclass(slots=True, eq=False)

@@ -128,6 +128,8 @@ class Fleet:
         try:
             await self._node.start(launch)
             await adding
+            if awake.retired:
+                raise Busy("the function was put to sleep while this instance started")
         except BaseException:
             self._tasks.spawn(f"discard {server.instance}", self._discard(server, adding))
             raise
@@ -195,6 +197,7 @@ class Fleet:
         deadline = _now() + awake.policy.exec_timeout + awake.policy.grace
         while _now() < deadline and not await self._is_quiet(awake):
             pass
+        awake.retired = True
         servers = list(awake.servers.values())
         await asyncio.gather(*(self._remove(server, awake.policy.grace) for server in servers))
         await self._release(awake.slot)

@@ -21,10 +21,10 @@ MAX_PENDING = 100_000  # rows kept while the store cannot be written; then the o
 
 
 class Recorder:
-    def __init__(self, store: Store, on_call: Callable[[FunctionId], None]) -> None:
-        """`on_call` is told of each function that had calls."""
+    def __init__(self, store: Store, on_calls: Callable[[FunctionId, int], None]) -> None:
+        """`on_calls` is told how many calls of which function have ended."""
         self._store = store
-        self._on_call = on_call
+        self._on_calls = on_calls
         self._pending: dict[CallKey, CallSums] = {}
         self._dirty = asyncio.Event()
         self._before: dict[FunctionId, int] = {}  # calls recorded by earlier controllers
@@ -39,7 +39,7 @@ class Recorder:
         for key, sums in calls.items():
             self._pending.setdefault(key, CallSums()).add(sums)
             self.ended.setdefault((key.function, key.status), CallSums()).add(sums)
-            self._on_call(key.function)
+            self._on_calls(key.function, sums.calls)
         if calls:
             self._dirty.set()
 
@@ -56,11 +56,6 @@ class Recorder:
         for name, count in self._before.items():
             totals[name] = totals.get(name, 0) + count
         return totals
-
-    def forget(self, function: FunctionId) -> None:
-        """A function was removed: its counters start anew, its usage by minute is kept."""
-        for key in [key for key in self.ended if key[0] == function]:
-            del self.ended[key]
 
     async def flush(self) -> None:
         """Write what is pending; keep it when the store cannot take it."""

@@ -26,11 +26,12 @@ class Sleeper:
         self._edge = edge
         self._tasks = tasks
 
-    def saw_call(self, function: FunctionId) -> None:
-        """A call has ended."""
+    def saw_calls(self, function: FunctionId, count: int) -> None:
+        """Calls have ended. Their number is taken off what the slot's counter will show, so that calls that
+        are known do not count as new traffic at the next look."""
         entry = self._fleet.entries.get(function)
         if entry is not None and (awake := entry.awake) is not None:
-            awake.activity = Activity(asyncio.get_running_loop().time(), awake.activity.total)
+            awake.activity = Activity(asyncio.get_running_loop().time(), awake.activity.total + count)
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -56,7 +56,9 @@ def _named(key: tuple[bytes, bytes, bytes, int], row: list[int]) -> tuple[CallKe
     if b"." not in function or not status.lstrip(b"-").isdigit() or min(row) < 0:
         return None
     name = FunctionId(function.decode("ascii", "replace"))
-    return CallKey(name, minute, max(int(status), 0), cold == b"cold"), CallSums(row[0], row[1], row[2], row[3], row[4], row[5:])
+    calls, queue_ms, run_ms, bytes_in, bytes_out, *buckets = row
+    sums = CallSums(calls, queue_ms, run_ms, bytes_in, bytes_out, buckets)
+    return CallKey(name, minute, max(int(status), 0), cold == b"cold"), sums
 
 
 async def read_calls(

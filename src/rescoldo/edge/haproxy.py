@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 CUT_SECONDS = 3.0  # how long HAProxy may take to let go of a server whose sessions were cut
 RETRY_SECONDS = 0.02
 RECONNECT_SECONDS = 0.02
+LOOK_AGAIN_SECONDS = 1.0
 
 
 class HaproxyEdge:
@@ -116,8 +117,10 @@ class HaproxyEdge:
                 if process != seen:
                     seen = process
                     on_restart()
-                await self._admin.wait_closed()
-            except EdgeUnavailable:
+                # not held for ever: after a reload the old process would wait for it, and answer it still
+                async with asyncio.timeout(LOOK_AGAIN_SECONDS):
+                    await self._admin.wait_closed()
+            except (EdgeUnavailable, TimeoutError):
                 pass
             await asyncio.sleep(RECONNECT_SECONDS)
 

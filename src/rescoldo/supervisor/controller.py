@@ -71,7 +71,7 @@ async def run(settings: Settings) -> None:
     fleet = Fleet(node, edge, slots, tasks, storage.group)
     growth = Growth(settings, fleet, slots)
     sleeper = Sleeper(fleet, edge, tasks)
-    recorder = Recorder(store, sleeper.saw_call)
+    recorder = Recorder(store, sleeper.saw_calls)
     waker = Waker(fleet, settings.max_holds, settings.max_holds_per_function)
     controller = Controller(settings, store, storage, node, edge, fleet, recorder, waker, tasks)
     adoption = Adoption(fleet, node, edge, slots, tasks)
@@ -95,7 +95,7 @@ async def run(settings: Settings) -> None:
         lambda r, w: reading.spawn("calls", read_calls(r, w, recorder.record)), sock=inherited("log"), limit=2**20
     )
     await adoption.adopt()
-    tasks.spawn("watch edge", edge.watch(edge_restarted))
+    watching = tasks.spawn("watch edge", edge.watch(edge_restarted))
     tasks.spawn("watch node", node.watch(instance_lost, node_restarted))
     tasks.spawn("sleeper", sleeper.run())
     tasks.spawn("recorder", recorder.run())
@@ -108,10 +108,13 @@ async def run(settings: Settings) -> None:
     try:
         await serve(create_app(controller, settings, credentials), inherited("api"), stop)
     finally:
-        wakes.close()
-        await tasks.close()  # the edge does not end while it is watched
-        calls.close()
+        # The edge ends when its last client has left, but not while it is watched. Until then those it holds
+        # are woken, and what it tells is counted.
+        watching.cancel()
         await reading.finish(LAST_CALLS_SECONDS)
+        calls.close()
+        wakes.close()
+        await tasks.close()
         await recorder.flush()
         await store.close()
 

@@ -6,16 +6,18 @@ import errno
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import socket
-import time
+import stat
 from pathlib import Path
 from typing import IO
 
 from rescoldo.model.errors import Conflict, InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
 
+END_SECONDS = 5.0  # for the kernel to end a killed process
 PROBE_BYTES = 4096  # an empty file would fit on a full disk
 
 
@@ -34,8 +36,9 @@ def prepare(settings: Settings) -> IO[str]:
 
 
 def _prepare(settings: Settings) -> IO[str]:
-    for folder, mode in ((settings.data_path, 0o700), (settings.run_path.parent, 0o711), (settings.run_path, 0o711)):
-        _make(folder, mode)
+    _make(settings.data_path, 0o700)
+    _make_parent(settings.run_path.parent)
+    _make(settings.run_path, 0o711)
     lock = _lock(settings)
     _end_leftovers(settings)
     sockets = settings.wake_socket.parent
@@ -79,8 +82,22 @@ def clear(settings: Settings) -> None:
     shutil.rmtree(settings.run_path, ignore_errors=True)
 
 
+def _make_parent(folder: Path) -> None:
+    """Make the folder that the runtime directories of one user share; in a place like /dev/shm somebody else
+    may have made one of its name."""
+    try:
+        folder.mkdir(parents=True)
+        folder.chmod(0o711)
+    except FileExistsError:
+        info = folder.lstat()
+        if not stat.S_ISDIR(info.st_mode) or info.st_uid not in (0, os.geteuid()):
+            raise InvalidInput(f"{folder} is not ours, but uid {info.st_uid}'s: remove it") from None
+
+
 def _make(folder: Path, mode: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+        raise InvalidInput(f"{folder} belongs to another user; remove it, or choose another data directory")
     folder.chmod(mode)
     probe = folder / ".probe"
     try:
@@ -123,20 +140,10 @@ def _end_leftovers(settings: Settings) -> None:
         try:
             if settings.run.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
-                _wait_gone(pid)
+                select.select([fd], [], [], END_SECONDS)  # readable when its last thread has ended
         except OSError as error:
             if error.errno not in (errno.ESRCH, errno.ENOENT):
                 raise RescoldoError(f"process {pid} of an earlier platform cannot be ended: {error}") from error
         finally:
             os.close(fd)
 
-
-def _wait_gone(pid: int) -> None:
-    for _ in range(500):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return
-        if state == "Z":
-            return
-        time.sleep(0.01)

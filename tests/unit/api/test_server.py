@@ -50,7 +50,7 @@ async def server(platform: FakePlatform, tmp_path: Path) -> AsyncIterator[Runnin
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 (what it looks at knows no event)
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -141,7 +141,7 @@ async def test_as_root_a_bundle_is_readable_by_its_group_and_by_nobody_else(tmp_
 
 
 async def test_owning_a_bundle_that_is_not_here_says_so(storage: BundleStorage) -> None:
-    with pytest.raises(NotFound, match="rescoldo push"):
+    with pytest.raises(NotFound, match="rescoldo up"):
         await storage.own("a" * 64, 1)
 
 

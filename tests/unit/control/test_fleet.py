@@ -435,3 +435,14 @@ async def test_while_the_edge_is_away_nothing_is_given_back_and_then_all_is(worl
     world.edge.restart()
     await world.settle()
     assert world.slots.free == world.slots.size
+
+
+async def test_an_instance_that_was_starting_while_its_function_fell_asleep_is_not_left_over(world: World) -> None:
+    await world.deploy(window="1s")
+    await world.edge.call(FN)
+    world.node.start_delay = 10.0
+    await world.controller.scale(FN, 2)
+    await asyncio.sleep(5)
+    await world.settle()
+    assert world.asleep()
+    assert await world.running() == []

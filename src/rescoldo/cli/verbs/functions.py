@@ -40,7 +40,7 @@ def open_gateway(yaml_file: str, gateway: str, tls_no_verify: bool, token: str) 
 @gateway_options
 @namespace_option
 @json_option
-@click.option("-v", "--verbose", is_flag=True, help="Also image and creation.")
+@click.option("-v", "--verbose", is_flag=True, help="Also when it was created.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
 @click.option("--sort", type=click.Choice([*_SORTS]), default="name", show_default=True)
 def list_command(
@@ -64,13 +64,14 @@ def list_command(
         for item in found:
             say(item["name"])
     else:
-        head = ("Function", "Invocations", "Replicas", *(("Image", "CreatedAt") if verbose else ()))
+        head = ("Function", "Image", "Replicas", "Invocations", *(("CreatedAt",) if verbose else ()))
         say_columns(head, [_row(item, verbose) for item in found])
 
 
 def _row(item: Mapping[str, Any], verbose: bool) -> tuple[Any, ...]:
-    row = (item["name"], int(item.get("invocationCount") or 0), int(item.get("replicas") or 0))
-    return (*row, item.get("image", ""), item.get("createdAt", "")) if verbose else row
+    calls, replicas = int(item.get("invocationCount") or 0), int(item.get("replicas") or 0)
+    row = (item["name"], item.get("image", ""), replicas, calls)
+    return (*row, item.get("createdAt", "")) if verbose else row
 
 
 @click.command("describe", cls=Verb)
