@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rescoldo.edge import process
+from rescoldo.edge.accesslog import tally
+from rescoldo.edge.config import map_text, render, slot_count, write
+from rescoldo.edge.protocol import LiveServer, Route
+from rescoldo.model.names import InstanceId, SlotName, function_id
+from rescoldo.model.settings import Settings
+
+LINE = b"fn.openfaas-fn 200 - 1795413920719 12 0 2 55 52"
+
+
+def test_a_configuration_has_as_many_slots_as_asked_for_and_servers_in_theirs() -> None:
+    server = LiveServer(SlotName("s1"), InstanceId("one"), "/run/x.sock", 3)
+    text = render(Settings("/d", "/r"), 3, [server])
+    slots = text[text.index("\nbackend s0") :]
+    assert [line for line in slots.splitlines() if line.startswith("backend")] == [
+        f"backend s{number} from slots" for number in range(3)
+    ]
+    after = slots[slots.index("backend s1") : slots.index("backend s2")]
+    assert "  server one unix@/run/x.sock maxconn 3" in after
+
+
+def test_the_maps_hold_what_differs_from_the_defaults() -> None:
+    routes = [Route(function_id("a")), Route(function_id("b"), SlotName("s1"), max_body=5, response_timeout=1.5)]
+    assert map_text(routes) == {
+        "routes": "a.openfaas-fn -\nb.openfaas-fn s1\n* 1\n",
+        "limits": "b.openfaas-fn 5\n",
+        "timeouts": "b.openfaas-fn 1500\n",
+    }
+
+
+def test_haproxy_accepts_the_configuration(tmp_path: Path) -> None:
+    settings = Settings(str(tmp_path / "d"), str(tmp_path / "r"), slots=5)
+    (tmp_path / "r" / "s").mkdir(parents=True)
+    process.check(process.binary(), write(settings, 5))
+
+
+def test_the_number_of_slots_never_shrinks_below_what_was_needed_once(tmp_path: Path) -> None:
+    settings = Settings(str(tmp_path), str(tmp_path), slots=10)
+    assert slot_count(settings) == 10
+    settings.slots_file.write_text("40")
+    assert slot_count(settings) == 40
+    settings.slots_file.write_text("")
+    assert slot_count(settings) == 10
+
+
+@given(st.lists(st.binary(max_size=120)))
+def test_no_line_whatever_breaks_the_counting_of_the_others(noise: list[bytes]) -> None:
+    lines = [line for line in noise if b"fn.openfaas-fn" not in line]
+    counted = tally([LINE, *lines, LINE])
+    mine = {key: sums for key, sums in counted.items() if key.function == function_id("fn")}
+    assert [sums.calls for sums in mine.values()] == [2]
+
+
+@given(st.lists(st.sampled_from([b"", b" ", b"-", b"-1", b"7", b"x.y", b"\xff", b"1e9", b"cold"]), max_size=11))
+def test_no_combination_of_fields_raises_or_counts_less_than_nothing(fields: list[bytes]) -> None:
+    for sums in tally([b" ".join(fields)]).values():
+        assert min(sums.calls, sums.queue_ms, sums.run_ms, sums.bytes_in, sums.bytes_out) >= 0
