@@ -511,7 +511,6 @@ async def test_every_call_is_told_of_once_with_what_it_was(real: RealEdge) -> No
     assert held.bytes_in > direct.bytes_in
 
 
-@pytest.mark.xfail(strict=True, reason="HAProxy counts a hold in %TR, which tally() takes for the head's arrival")
 async def test_time_in_a_hold_counts_as_waiting(real: RealEdge) -> None:
     await real.place("s1", "one")
 

@@ -1,8 +1,8 @@
 """The edge's access log: one line a call, over a Unix stream, counted a chunk at a time.
 
 A line has the fields of `log-format` in haproxy.cfg.tmpl: function, status, "cold" or "-", Unix
-milliseconds of its start, then HAProxy's %Ta %TR %Tw (milliseconds: active in all, receiving the head,
-waiting for a hold and in the queue), %U and %B (bytes read from and sent to the client).
+milliseconds of its start, then HAProxy's %Ta %TR %Tw (milliseconds: active in all, receiving the head and
+being held for a wake, waiting in the queue), %U and %B (bytes read from and sent to the client).
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ def tally(lines: Iterable[bytes]) -> Tally:
             minute = (int(started) + active) // 60_000
         except ValueError:
             continue
+        if cold == b"cold" and head > 0:  # HAProxy takes a hold for a part of the head's arrival
+            waited, head = waited + head if waited >= 0 else waited, 0
         if active < 0 or waited < 0:  # a phase was never reached: all the time there was went into waiting
             active = max(active, 0)
             waited = max(active - max(head, 0), 0)

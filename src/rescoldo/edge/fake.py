@@ -77,7 +77,7 @@ async def _no_work(function: FunctionId, instance: InstanceId) -> None:
 
 
 class FakeEdge:
-    """Implements `Edge`. Tests set `delay`, `fail`, `lose_answer`, `reachable`, `wake` and `work`, and call
+    """Implements `Edge`. Tests set `delay`, `fail`, `lose_answer`, `reachable`, `wake`, `work` and `log`, and call
     `call` and `restart`."""
 
     def __init__(self) -> None:
@@ -87,6 +87,7 @@ class FakeEdge:
         self.reachable = True  # set to False, every method raises EdgeUnavailable; calls go on
         self.wake: Callable[[FunctionId], Awaitable[SlotName]] | None = None  # asked for who has no server
         self.work: Callable[[FunctionId, InstanceId], Awaitable[None]] = _no_work  # what an instance does
+        self.log: Callable[[FunctionId], None] = lambda function: None  # told of each call that has ended
         self.routes: dict[FunctionId, Route] = {}
         self.complete = False  # every name is known: others are refused
         self._slots: dict[SlotName, _Slot] = {}
@@ -226,3 +227,4 @@ class FakeEdge:
             work.cancel()
             server.calls.discard(call)
             slot.drain()
+            self.log(function)

@@ -67,13 +67,14 @@ class World:
         storage = cast(BundleStorage, _Bundles())
         self.fleet = Fleet(node, edge, self.slots, self.tasks, storage.group)
         self.sleeper = Sleeper(self.fleet, edge, self.tasks)
-        self.recorder = Recorder(self.store, self.sleeper.saw_call)
+        self.recorder = Recorder(self.store, self.sleeper.saw_calls)
         self.waker = Waker(self.fleet, settings.max_holds, settings.max_holds_per_function)
         self.controller = Controller(
             settings, self.store, storage, node, edge, self.fleet, self.recorder, self.waker, self.tasks
         )
         self.adoption = Adoption(self.fleet, node, edge, self.slots, self.tasks)
         edge.wake = self.fleet.wake
+        edge.log = lambda function: self.sleeper.saw_calls(function, 1)
         self._unexpected = _Unexpected()
         logging.getLogger("rescoldo.control.tasks").addHandler(self._unexpected)
 
