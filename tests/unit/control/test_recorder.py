@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from control_world import FN, World
+
+from rescoldo.control import recorder as module
+from rescoldo.control.growth import Growth
+from rescoldo.control.metrics import render
+from rescoldo.control.recorder import Recorder
+from rescoldo.model.calls import CallKey, CallSums
+from rescoldo.model.errors import StoreError
+from rescoldo.model.names import FunctionId
+from rescoldo.model.settings import Settings
+from rescoldo.store.memory import MemoryStore
+from rescoldo.store.protocol import MinuteUsage
+
+
+class Flaky(MemoryStore):
+    """Refuses usage while `full`."""
+
+    full = False
+
+    async def add_usage(self, rows: Iterable[MinuteUsage]) -> None:
+        if self.full:
+            raise StoreError("disk full")
+        await super().add_usage(rows)
+
+
+def calls(count: int, *, minute: int = 1, status: int = 200) -> dict[CallKey, CallSums]:
+    buckets = [count] + [0] * 11
+    return {CallKey(FN, minute, status, False): CallSums(count, count, count, count, count, buckets)}
+
+
+def recorder(store: MemoryStore, seen: list[tuple[FunctionId, int]] | None = None) -> Recorder:
+    return Recorder(store, lambda function, count: None if seen is None else seen.append((function, count)))
+
+
+async def test_calls_of_one_kind_add_up_to_one_row() -> None:
+    store, seen = MemoryStore(), list[tuple[FunctionId, int]]()
+    made = recorder(store, seen)
+    made.record(calls(2))
+    made.record(calls(3))
+    await made.flush()
+    await made.flush()
+    assert await store.usage(None, 0) == [MinuteUsage(FN, 1, 200, False, 5, 5, 5, 5, 5)]
+    assert seen == [(FN, 2), (FN, 3)]
+
+
+async def test_what_the_store_did_not_take_is_written_with_what_came_later() -> None:
+    store = Flaky()
+    made = recorder(store)
+    store.full = True
+    made.record(calls(2))
+    await made.flush()
+    made.record(calls(3))
+    await made.flush()
+    store.full = False
+    await made.flush()
+    assert await store.invocations() == {FN: 5}
+    assert made.invocations() == {FN: 5}
+
+
+async def test_what_waits_for_the_store_is_bounded_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PENDING", 3)
+    store = Flaky()
+    made = recorder(store)
+    store.full = True
+    for minute in range(5):
+        made.record(calls(1, minute=minute))
+        await made.flush()
+    store.full = False
+    await made.flush()
+    assert [row.minute for row in await store.usage(None, 0)] == [2, 3, 4]
+
+
+async def test_counts_go_on_from_those_of_earlier_runs() -> None:
+    store = MemoryStore()
+    first = recorder(store)
+    first.record(calls(4))
+    await first.flush()
+    second = recorder(store)
+    await second.load()
+    second.record(calls(1))
+    assert (second.invocations(), second.run_totals()) == ({FN: 5}, {FN: 1})
+
+
+@pytest.mark.looptime
+async def test_calls_are_written_about_once_a_second_without_being_asked(world: World) -> None:
+    world.recorder.record(calls(1))
+    await asyncio.sleep(1.1)
+    assert await world.store.invocations() == {FN: 1}
+    world.recorder.record(calls(1))
+    await asyncio.sleep(1.1)
+    assert await world.store.invocations() == {FN: 2}
+
+
+async def test_metrics_have_the_names_and_labels_of_openfaas() -> None:
+    made = recorder(MemoryStore())
+    made.record(calls(3, status=418))
+    text = render(made, {FN: 2}, 7).decode()
+    assert f'gateway_function_invocation_total{{code="418",function_name="{FN}"}} 3.0' in text
+    assert f'gateway_functions_seconds_bucket{{code="418",function_name="{FN}",le="0.005"}} 3.0' in text
+    assert f'gateway_functions_seconds_count{{code="418",function_name="{FN}"}} 3.0' in text
+    assert f'gateway_service_count{{function_name="{FN}"}} 2.0' in text
+    assert "rescoldo_held_requests 7.0" in text
+
+
+async def test_slots_are_doubled_once_by_a_reload_with_all_that_lives_and_lent_when_it_answers(
+    world: World, tmp_path: Path
+) -> None:
+    settings = Settings(str(tmp_path), str(tmp_path), slots=8)
+    settings.pid_file.write_text(str(os.getpid()))
+    reloads: list[None] = []
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, lambda: reloads.append(None))
+    try:
+        await world.deploy()
+        await world.edge.call(FN)
+        growth = Growth(settings, world.fleet, world.slots)
+        growth.finish()
+        assert world.slots.size == 8, "nothing was asked for"
+        growth.start()
+        growth.start()
+        async with asyncio.timeout(5):
+            while not reloads:
+                await asyncio.sleep(0.001)
+        assert len(reloads) == 1
+        text = (settings.edge / "haproxy.cfg").read_text()
+        assert "backend s15 from slots" in text
+        assert f"server {world.instances()[0]} " in text
+        assert (settings.edge / "routes.map").read_text() == f"{FN} {world.awake().slot}\n* 1\n"
+        assert settings.slots_file.read_text() == "16"
+        assert world.slots.size == 8, "not before the new edge answers"
+        growth.finish()
+        growth.finish()
+        assert world.slots.size == 16
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
