@@ -578,7 +578,6 @@ def test_a_handler_that_hangs_in_a_call_is_a_504_at_its_deadline_and_the_next_ca
     assert echo.invoke(name).text == "fine"
 
 
-@pytest.mark.xfail(strict=True, reason="an instance whose loop is blocked is not replaced: it cannot see its deadline")
 @pytest.mark.usefixtures("unnoticed")
 def test_an_async_handler_that_blocks_its_loop_is_a_504_and_the_instance_is_replaced(echo: Live) -> None:
     echo.deploy("blocks", HANGS.replace("def", "async def"), envVars={"exec_timeout": "500ms"})

@@ -298,9 +298,6 @@ def test_more_calls_than_may_wait_for_an_instance_are_refused_with_a_time_to_try
         assert live.invoke("slow").status == 200
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the old edge stays until its hard stop after 30 s, for the controller watches it"
-)
 def test_more_functions_awake_than_there_are_slots_all_answer_within_seconds() -> None:
     with Live(slots=2) as live:
         for number in range(8):
@@ -328,7 +325,6 @@ def test_calls_in_flight_are_answered_when_the_platform_stops(own_platform: Live
         assert [call.result().text for call in calls] == ["done", "done"]
 
 
-@pytest.mark.xfail(strict=True, reason="the controller ends while the edge still holds requests for it")
 def test_a_held_call_is_answered_when_the_platform_stops(own_platform: Live) -> None:
     own_platform.deploy("held", "import time\ntime.sleep(1)\n" + HELLO)
     with ThreadPoolExecutor(1) as pool:

@@ -104,7 +104,7 @@ def library() -> Iterator[Path]:
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
-    shutil.rmtree(f"/tmp/rescoldo-{UID}", ignore_errors=True)
+    shutil.rmtree(f"/dev/shm/rescoldo-{UID}", ignore_errors=True)
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_other_users_reach_neither_the_files_nor_the_sockets_of_an_unprivileged_
     stranger = ["setpriv", f"--reuid={UID + 1}", f"--regid={UID + 1}", "--clear-groups"]
     # not what find may not even list: its complaints are what is wanted
     what = ["(", "-type", "f", "-readable", "-o", "-type", "s", "-writable", ")", "-print"]
-    for folder in (f"/tmp/rescoldo-{UID}", str(somebody.home / ".local" / "share" / "rescoldo")):
+    for folder in (f"/dev/shm/rescoldo-{UID}", str(somebody.home / ".local" / "share" / "rescoldo")):
         own = subprocess.run(["find", folder, *what], capture_output=True, text=True, check=True).stdout
         assert own, f"{folder} holds nothing"
         found = subprocess.run([*stranger, "find", folder, *what], capture_output=True, text=True, check=False).stdout

@@ -266,6 +266,7 @@ class Fleet:
     async def resize(self, entry: Entry) -> None:
         """Start or stop instances until an awake function has as many as wanted."""
         async with entry.resizing:
+            failures = 0
             while (awake := entry.awake) is not None and len(awake.servers) != awake.wanted:
                 if len(awake.servers) > awake.wanted:
                     _, server = awake.servers.popitem()
@@ -274,8 +275,9 @@ class Fleet:
                 try:
                     await self._launch(awake)
                 except RescoldoError as error:
-                    log.warning("%s stays at %d instances: %s", entry.id, len(awake.servers), error.message)
-                    return
+                    failures += 1
+                    log.warning("%s stays at %d instances for now: %s", entry.id, len(awake.servers), error.message)
+                    await asyncio.sleep(retry_delay(failures))
 
     async def lost(self, exit: Exit) -> None:
         """An instance crashed for good. Its dead server stays until a replacement has taken the queue."""

@@ -8,8 +8,9 @@ from collections import Counter
 
 from rescoldo.control.fleet import Fleet
 from rescoldo.model.errors import Busy, RescoldoError
-from rescoldo.model.names import FunctionId
+from rescoldo.model.names import FunctionId, SlotName
 
+STOPPING = Busy("the platform is stopping; try again")
 MAX_LINE = 512  # bytes; a name and a namespace have at most 127
 
 
@@ -19,11 +20,19 @@ class Waker:
         self._most = max_holds
         self._most_each = max_holds_per_function
         self._held: Counter[FunctionId] = Counter()
+        self._wakes: set[asyncio.Task[SlotName]] = set()
+        self._stopping = False
 
     @property
     def held(self) -> int:
         """Requests held now."""
         return self._held.total()
+
+    def stop(self) -> None:
+        """The edge takes no more servers: refuse those who are held, and whoever still asks."""
+        self._stopping = True
+        for wake in self._wakes:
+            wake.cancel()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one held request."""
@@ -38,17 +47,32 @@ class Waker:
             writer.close()
 
     async def _answer(self, function: FunctionId) -> bytes:
+        if self._stopping:
+            return _refusal(STOPPING, 1)
         if self.held >= self._most or self._held[function] >= self._most_each:
             return _refusal(Busy("too many requests are waiting for this function to wake"), 1)
         self._held[function] += 1
         try:
-            return f"ok {await self._fleet.wake(function)}\n".encode()
+            return f"ok {await self._wake(function)}\n".encode()
         except RescoldoError as error:
             return _refusal(error, self._retry_after(function, error))
         finally:
             self._held[function] -= 1
             if not self._held[function]:
                 del self._held[function]
+
+    async def _wake(self, function: FunctionId) -> SlotName:
+        wake = asyncio.create_task(self._fleet.wake(function), name=f"hold {function}")
+        self._wakes.add(wake)
+        try:
+            return await wake
+        except asyncio.CancelledError:
+            if self._stopping:
+                raise STOPPING from None
+            wake.cancel()
+            raise
+        finally:
+            self._wakes.discard(wake)
 
     def _retry_after(self, function: FunctionId, error: RescoldoError) -> int:
         if isinstance(error, Busy):

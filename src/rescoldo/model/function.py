@@ -24,6 +24,7 @@ DEFAULT_READY_TIMEOUT = 15.0  # seconds from wake to ready
 MAX_READY_TIMEOUT = 110.0  # seconds; the edge holds a request for 120
 DEFAULT_GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 DEFAULT_MAX_BODY = 6 * 2**20  # bytes; Lambda's request payload
+MAX_BODY = 512 * 2**20  # bytes; an instance holds a body in memory
 MAX_REPLICAS = 100
 
 
@@ -128,7 +129,7 @@ def policy_of(spec: FunctionSpec) -> FunctionPolicy:
             notes.get(OURS + "ready-timeout", ""), "ready-timeout", DEFAULT_READY_TIMEOUT, 0.1, MAX_READY_TIMEOUT
         ),
         grace=_seconds(notes.get(OURS + "grace", ""), "grace", DEFAULT_GRACE, 0.0, 600.0),
-        max_body=parse_memory(notes.get(OURS + "max-body", str(DEFAULT_MAX_BODY)), OURS + "max-body"),
+        max_body=_body_limit(notes.get(OURS + "max-body", "")),
         memory_limit=parse_memory(spec.limits.get("memory") or "0", "limits.memory"),
         cpu_limit=parse_cpu(spec.limits.get("cpu") or "0", "limits.cpu"),
     )
@@ -162,6 +163,13 @@ def _seconds(text: str, what: str, default: float, low: float, high: float) -> f
     if not low <= value <= high:
         raise InvalidInput(f"{what}: {text!r} is not allowed; use {low:g}s to {high:g}s")
     return value
+
+
+def _body_limit(text: str) -> int:
+    limit = parse_memory(text, OURS + "max-body") if text.strip() else DEFAULT_MAX_BODY
+    if not 0 < limit <= MAX_BODY:
+        raise InvalidInput(f"{OURS}max-body: {text!r} is not allowed; use 1 to {MAX_BODY} bytes (512Mi)")
+    return limit
 
 
 def _concurrency(notes: Mapping[str, str], env: Mapping[str, str]) -> int:

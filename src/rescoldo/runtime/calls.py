@@ -49,6 +49,10 @@ class Client(Protocol):
         """Cut the connection in the middle of a stream."""
         ...
 
+    def answer_at_once(self, response: Response, seconds: float) -> None:
+        """Send a whole response past the event loop, as the process's last deed."""
+        ...
+
     def when_writable(self, callback: Callable[[], None]) -> None:
         """Call back once the client has taken most of what was sent, or has left; perhaps at once."""
         ...
@@ -103,6 +107,12 @@ class Call:
         self._left = True
         if self._sent:
             self._close()
+
+    def give_up(self) -> None:
+        """The process ends now, for its loop stands still: tell the client, if it was told nothing yet."""
+        if not self._over and not self._sent and not self._left:
+            late = refusal(504, "the function did not answer in time: it blocked its event loop")
+            self._client.answer_at_once(late, time.perf_counter() - self._began)
 
     # -- ends
 

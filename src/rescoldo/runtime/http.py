@@ -11,8 +11,10 @@ Guarantees:
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -298,6 +300,14 @@ class Connection(asyncio.Protocol):
         head = encode_head(response, len(body), self._fields(request), seconds)
         self._transport.write(head if request.method == "HEAD" else head + body)
         self._next(request)
+
+    def answer_at_once(self, response: Response, seconds: float) -> None:
+        """See calls.Client."""
+        socket = self._transport.get_extra_info("socket")
+        if self._active is not None and socket is not None:
+            body = cast(bytes, response.body)
+            with suppress(OSError):
+                os.write(socket.fileno(), encode_head(response, len(body), CLOSE, seconds) + body)
 
     def begin(self, response: Response, seconds: float) -> bool:
         """Send the head of a stream; see calls.Client."""

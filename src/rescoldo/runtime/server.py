@@ -8,6 +8,7 @@ same listening socket, where clients wait meanwhile.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from rescoldo.runtime.handlers import Handler
 from rescoldo.runtime.http import Connection
 from rescoldo.runtime.results import Response, refusal
 from rescoldo.runtime.threads import Threads
+from rescoldo.runtime.watchdog import Watchdog
 
 RETIRED = 124  # exit code, as timeout(1) has it
 BACKLOG = 1024  # what the node listens with; asyncio listens once more
@@ -46,6 +48,7 @@ class Server:
         self._code = 0
         self._listening: asyncio.Server | None = None
         self._ended: asyncio.Future[None] = loop.create_future()
+        self._watchdog = Watchdog(loop, launch.exec_timeout, lambda: bool(self._calls), self._die_blocked)
 
     async def serve(self, listener: socket.socket, ready: Callable[[], None]) -> int:
         """Serve until drained or retired; return the exit code. `ready` is called once it serves."""
@@ -66,6 +69,8 @@ class Server:
             return None
         call = Call(self, connection, request, self._limit(request))
         self._calls.add(call)
+        if self.handler.on_loop and self.launch.exec_timeout:
+            self._watchdog.watch()
         return call
 
     def _own_route(self, request: Request) -> Response | None:
@@ -119,6 +124,13 @@ class Server:
         """See calls.Host."""
         self._code = RETIRED
         self.drain()
+
+    def _die_blocked(self) -> None:
+        """The loop stands still: answer what is in flight past it, and let the node put a new process here."""
+        os.write(2, b"rescoldo: an async handler blocked its event loop past the deadline; the instance ends\n")
+        for call in tuple(self._calls):
+            call.give_up()
+        os._exit(RETIRED)
 
     def _close_idle(self) -> None:
         for connection in tuple(self.connections):

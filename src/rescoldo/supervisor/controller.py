@@ -109,8 +109,9 @@ async def run(settings: Settings) -> None:
         await serve(create_app(controller, settings, credentials), inherited("api"), stop)
     finally:
         # The edge ends when its last client has left, but not while it is watched. Until then those it holds
-        # are woken, and what it tells is counted.
+        # are answered, and what it tells is counted.
         watching.cancel()
+        waker.stop()
         await reading.finish(LAST_CALLS_SECONDS)
         calls.close()
         wakes.close()

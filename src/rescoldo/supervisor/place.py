@@ -18,6 +18,8 @@ from rescoldo.model.errors import Conflict, InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
 
 END_SECONDS = 5.0  # for the kernel to end a killed process
+MAX_SOCKET_PATH = 97  # bytes that HAProxy takes
+LONGEST_SOCKET = 37  # bytes: "/", 20 of the function's name, "-", 10 that are unique, ".sock"
 PROBE_BYTES = 4096  # an empty file would fit on a full disk
 
 
@@ -36,6 +38,8 @@ def prepare(settings: Settings) -> IO[str]:
 
 
 def _prepare(settings: Settings) -> IO[str]:
+    if len(os.fsencode(settings.instances)) + LONGEST_SOCKET > MAX_SOCKET_PATH:
+        raise InvalidInput(f"the runtime directory {settings.run} is too long for Unix sockets; set a shorter one")
     _make(settings.data_path, 0o700)
     _make_parent(settings.run_path.parent)
     _make(settings.run_path, 0o711)
