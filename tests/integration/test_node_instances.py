@@ -156,6 +156,15 @@ async def test_only_the_edge_may_connect_to_an_instance(node: RealNode) -> None:
     assert (folder.st_uid, folder.st_gid, folder.st_mode & 0o777) == (0, EDGE_UID, 0o710)
 
 
+async def test_a_start_whose_client_leaves_is_called_off(node: RealNode) -> None:
+    starting = asyncio.create_task(node.client.start(node.launch("import time\ntime.sleep(60)\n" + PID)))
+    await until(lambda: len(list(node.settings.instances.glob("*.sock"))) == 1)
+    await node.client.close()
+    with pytest.raises(NodeUnavailable):
+        await starting
+    await until(lambda: list(node.settings.instances.iterdir()) == [])
+
+
 # -- replaced
 
 

@@ -67,7 +67,8 @@ class Roster:
         except asyncio.CancelledError:
             if task.cancelled():
                 raise StartFailed(f"{launch.function}: stopped while it was starting") from None
-            raise
+            instance.ending = asyncio.create_task(self._stop(instance), name=f"stop {launch.instance}")
+            raise  # who asked is gone and will never know of it
 
     def _admit(self, launch: Launch) -> Supervised:
         """Make everything an instance needs before it can be forked."""

@@ -6,11 +6,12 @@ import importlib
 import inspect
 import io
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import CodeType, FunctionType, TracebackType
+from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 from rescoldo.model.errors import StartFailed
@@ -69,6 +70,7 @@ def _manifest(root: str) -> tuple[str, str]:
 
 def _import(name: str, root: str) -> Any:
     file = name.rpartition(".")[2] + ".py"
+    _make_package(name.partition(".")[0], root)
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -83,6 +85,16 @@ def _import(name: str, root: str) -> Any:
     if not callable(handle):
         raise StartFailed(f"{file}: handle is {type(handle).__name__}, not a function")
     return handle
+
+
+def _make_package(name: str, root: str) -> None:
+    """A folder without __init__.py is a package too. Left to Python it would be looked for in every entry of
+    sys.path, for parts of it might be there: 25 system calls of a cold start."""
+    folder = f"{root}/{name}"
+    if not os.access(f"{folder}/__init__.py", os.F_OK):
+        package = ModuleType(name)
+        package.__path__ = [folder]
+        sys.modules[name] = package
 
 
 def _check_signature(handle: Any, arguments: tuple[None, ...], name: str) -> None:

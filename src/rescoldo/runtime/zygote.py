@@ -37,6 +37,7 @@ from rescoldo.model.names import split_id
 
 MAX_MESSAGE = 2**20  # bytes of one request, most of it the function's environment
 SPARES = 4  # forks kept ready, so that neither fork nor mounts are on the way of a wake
+SPARE_NICE = 10  # while it sets itself up: wakes and calls go first
 REFILL_AFTER_MS = 3  # quiet milliseconds before a spare is made: a start under way goes first
 _DESCRIPTORS = 3
 _OPEN_FILES = 4096  # descriptors an instance may hold, besides one for each request at once
@@ -54,6 +55,7 @@ class Nest:
     run: Run  # the instance's program
     rehearse: Callable[[], None]  # what a spare does in advance
     null: int  # /dev/null, open
+    privileged: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the node decides
     steps = enter(View.from_json(order["view"])) if order["view"] else []
     run, rehearse = _preload(order["run"])
-    nest = Nest(control, order["bundles"], steps, run, rehearse, os.open(os.devnull, os.O_RDWR))
+    null = os.open(os.devnull, os.O_RDWR)
+    nest = Nest(control, order["bundles"], steps, run, rehearse, null, os.geteuid() == 0)
     os.chdir("/")
     gc.collect()
     gc.disable()  # a collection here would touch, and so copy, pages that children share
@@ -138,7 +141,7 @@ def _report_ends(control: socket.socket, spares: deque[Spare]) -> None:
 def _answer(nest: Nest, message: bytes, descriptors: list[int], spares: deque[Spare]) -> None:
     number = json.loads(message)["id"]
     try:
-        pid = _use_spare(spares, message, descriptors) or _fork(lambda: _become_instance(nest, message, descriptors))
+        pid = _use_spare(nest, spares, message, descriptors) or _fork(lambda: _become_instance(nest, message, descriptors))
     except OSError as error:
         nest.control.send(json.dumps({"id": number, "error": f"cannot fork: {error}"}).encode())
         return
@@ -153,7 +156,7 @@ def _answer(nest: Nest, message: bytes, descriptors: list[int], spares: deque[Sp
             os.close(descriptor)
 
 
-def _use_spare(spares: deque[Spare], message: bytes, descriptors: list[int]) -> int | None:
+def _use_spare(nest: Nest, spares: deque[Spare], message: bytes, descriptors: list[int]) -> int | None:
     """Make the oldest spare the instance; return its pid, or None where there is no spare."""
     while spares:
         spare = spares.popleft()
@@ -162,6 +165,8 @@ def _use_spare(spares: deque[Spare], message: bytes, descriptors: list[int]) -> 
                 socket.send_fds(spare.channel, [message], descriptors)
             except OSError:  # it has ended, or the message is larger than its socket takes
                 continue
+            if nest.privileged:
+                os.setpriority(os.PRIO_PROCESS, spare.pid, 0)
             return spare.pid
     return None
 
@@ -193,6 +198,8 @@ def _fork(live: Callable[[], int]) -> int:
 
 
 def _be_spare(nest: Nest, channel: socket.socket) -> int:
+    if nest.privileged:  # others could not take it back
+        os.setpriority(os.PRIO_PROCESS, 0, SPARE_NICE)
     _set_up(nest, {channel.fileno()})
     set_process_name("rescoldo-spare")
     nest.rehearse()
