@@ -179,6 +179,7 @@ class RealEdge:
         self.admin = AdminSocket(self.settings.admin_socket)
         self.wake: Callable[[FunctionId], Awaitable[SlotName]] = _nobody
         self.asked: list[FunctionId] = []  # what wake.sock was asked for, in order
+        self._logging: list[asyncio.Task[None]] = []  # who reads the access log
         self.calls: dict[CallKey, CallSums] = {}  # what the access log told
         self.child: Child | None = None
         self.leaving: list[Child] = []
@@ -256,17 +257,23 @@ class RealEdge:
 
     async def start_controller(self) -> None:
         """Serve the sockets again, as a new controller does with those of the supervisor."""
-        serve = {"wake": self._serve_wake, "api": self._serve_api, "log": self._serve_log}
+        serve = {"wake": self._serve_wake, "api": self._serve_api}
         for name, handler in serve.items():
             sock = self._sockets[name].dup()
             sock.setblocking(False)
             self._controller.append(await asyncio.start_unix_server(handler, sock=sock))
+        log = self._sockets["log"].dup()
+        log.setblocking(False)
+        self._logging.append(asyncio.create_task(self._accept_logs(log)))
 
     def stop_controller(self) -> None:
         """It is killed: its connections end, new ones wait in the backlog."""
         servers, self._controller = self._controller, []
         for server in servers:
             server.close()
+        for task in self._logging:
+            task.cancel()
+        self._logging.clear()
         for writer in list(self._connections):
             writer.transport.abort()
 
@@ -305,12 +312,12 @@ class RealEdge:
         finally:
             writer.close()
 
-    async def _serve_log(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections.add(writer)
-        try:
-            await read_calls(reader, writer, self._count)
-        finally:
-            self._connections.discard(writer)
+    async def _accept_logs(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with listener:
+            while True:
+                connection, _ = await loop.sock_accept(listener)
+                self._logging.append(asyncio.create_task(read_calls(connection, self._count)))
 
     def _count(self, calls: dict[CallKey, CallSums]) -> None:
         for key, sums in calls.items():

@@ -8,6 +8,8 @@ being held for a wake, waiting in the queue), %U and %B (bytes read from and sen
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 
@@ -16,6 +18,7 @@ from rescoldo.model.names import FunctionId
 
 MAX_LINE = 4096  # bytes; HAProxy cuts at 1,024
 CHUNK = 2**18  # bytes read at once
+PAUSE = 0.05  # seconds between reads
 
 Tally = dict[CallKey, CallSums]
 
@@ -63,18 +66,18 @@ def _named(key: tuple[bytes, bytes, bytes, int], row: list[int]) -> tuple[CallKe
     return CallKey(name, minute, max(int(status), 0), cold == b"cold"), sums
 
 
-async def read_calls(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, record: Callable[[Tally], None]
-) -> None:
-    """Hand what one connection of the edge tells of to `record`, until it ends."""
+async def read_calls(connection: socket.socket, record: Callable[[Tally], None]) -> None:
+    """Hand what one connection of the edge tells of to `record`, until it ends.
+
+    Reads seldom and much: what is not read yet waits in the socket and then in the edge's ring, and each
+    waking of this process costs as much as twenty lines.
+    """
+    loop = asyncio.get_running_loop()
     rest = b""
-    try:
-        while chunk := await reader.read(CHUNK):
+    with connection, contextlib.suppress(ConnectionError):
+        while chunk := await loop.sock_recv(connection, CHUNK):
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > MAX_LINE:
                 rest = b""
             record(tally(lines))
-    except ConnectionError:
-        pass
-    finally:
-        writer.close()
+            await asyncio.sleep(PAUSE)

@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -91,9 +92,7 @@ async def run(settings: Settings) -> None:
 
     await controller.load()
     reading = Tasks()
-    calls = await asyncio.start_unix_server(
-        lambda r, w: reading.spawn("calls", read_calls(r, w, recorder.record)), sock=inherited("log"), limit=2**20
-    )
+    accepting = tasks.spawn("access log", accept_calls(inherited("log"), recorder, reading))
     await adoption.adopt()
     watching = tasks.spawn("watch edge", edge.watch(edge_restarted))
     tasks.spawn("watch node", node.watch(instance_lost, node_restarted))
@@ -111,13 +110,21 @@ async def run(settings: Settings) -> None:
         # The edge ends when its last client has left, but not while it is watched. Until then those it holds
         # are answered, and what it tells is counted.
         watching.cancel()
+        accepting.cancel()
         waker.stop()
         await reading.finish(LAST_CALLS_SECONDS)
-        calls.close()
         wakes.close()
         await tasks.close()
         await recorder.flush()
         await store.close()
+
+
+async def accept_calls(listener: socket.socket, recorder: Recorder, reading: Tasks) -> None:
+    """Read what the edge tells of ended calls: one connection for each HAProxy process."""
+    loop = asyncio.get_running_loop()
+    while True:
+        connection, _ = await loop.sock_accept(listener)
+        reading.spawn("calls", read_calls(connection, recorder.record))
 
 
 def main() -> int:
