@@ -165,17 +165,20 @@ class Fleet:
     # -- the edge
 
     async def publish(self, entry: Entry) -> None:
-        """Tell the edge the function's route as it is when the edge is told."""
+        """Tell the edge the function's route as it is when the edge is told; return when it knows.
+
+        A route that stays behind would lead to a slot that is somebody else's by then: so it is told until it
+        is heard, and whoever takes a slot down waits for that.
+        """
         async with entry.publishing:
-            route = entry.route
-            if entry.removed or route == entry.published:
-                return
-            try:
-                await self._edge.set_route(route)
-            except EdgeUnavailable:
-                entry.published = None  # a restarted edge is synchronised
-            else:
-                entry.published = route
+            while not entry.removed and (route := entry.route) != entry.published:
+                try:
+                    await self._edge.set_route(route)
+                except EdgeUnavailable:
+                    entry.published = None
+                    await asyncio.sleep(RETRY_SECONDS)
+                else:
+                    entry.published = route
 
     def edge_state(self) -> EdgeState:
         """All that the edge should know now; called when it is about to be applied."""

@@ -8,17 +8,19 @@ from pathlib import Path
 from rescoldo.model.errors import EdgeUnavailable
 
 TIMEOUT = 5.0  # seconds; the slowest command (a map of 10,000) takes a few milliseconds
+CONNECTIONS = 8  # at once: HAProxy serves its sockets one command after another anyway, and refuses too many
 MAX_PAYLOAD = 12_000  # bytes of one command: HAProxy reads it into a buffer of 16 KiB
 
 
 class AdminSocket:
     def __init__(self, path: Path) -> None:
         self._path = str(path)
+        self._gate = asyncio.Semaphore(CONNECTIONS)
 
     async def run(self, *commands: str) -> str:
         """Run commands in order; return their answers, concatenated. Raises EdgeUnavailable."""
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with self._gate, asyncio.timeout(TIMEOUT):
                 return await self._exchange("; ".join(commands) + "\n")
         except (OSError, TimeoutError) as error:
             raise EdgeUnavailable from error
