@@ -67,7 +67,8 @@ def rehearse() -> None:
 
 
 async def _rehearsal(loop: asyncio.AbstractEventLoop) -> None:
-    launch = Launch(InstanceId("rehearsal"), FunctionId("rehearsal"), "", 0)
+    # without a deadline: its watchdog's alarm would outlive the rehearsal and end the instance
+    launch = Launch(InstanceId("rehearsal"), FunctionId("rehearsal"), "", 0, exec_timeout=0.0)
     server = Server(launch, REHEARSED, "/", loop)
     client, served = socket.socketpair()
     client.setblocking(False)
