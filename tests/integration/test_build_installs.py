@@ -39,20 +39,22 @@ def test_as_root_the_installer_is_another_user_without_the_homes_and_secrets(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("root", [False, pytest.param(True, marks=pytest.mark.root)])
-def test_where_no_rights_can_be_dropped_the_caller_installs_and_root_is_warned(tmp_path, monkeypatch, root):
-    if root and os.geteuid() != 0:
-        pytest.skip("needs root")
+def test_without_root_the_caller_installs(tmp_path, monkeypatch):
     for module in ("rescoldo.bundle.installer", "rescoldo.isolation.run"):
         monkeypatch.setattr(f"{module}.level", lambda: "unprivileged")
-    if not root:
-        monkeypatch.setattr("rescoldo.bundle.installer.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("rescoldo.bundle.installer.os.geteuid", lambda: 1000)
     monkeypatch.setenv("HOME", str(tmp_path))
     lines = []
     code = "import os; print(os.environ['HOME'])"
     assert run_installer([sys.executable, "-c", code], tmp_path, lines.append) == 0
-    warnings = ["warning: this machine does not let root drop its rights; the packages are installed as root"]
-    assert lines == (warnings if root else []) + [str(tmp_path)]
+    assert lines == [str(tmp_path)]
+
+
+def test_a_root_that_cannot_drop_its_rights_installs_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("rescoldo.bundle.installer.level", lambda: "unprivileged")
+    monkeypatch.setattr("rescoldo.bundle.installer.os.geteuid", lambda: 0)
+    with pytest.raises(BuildFailed, match="never installed as root"):
+        run_installer([sys.executable, "-c", ""], tmp_path, lambda line: None)
 
 
 @pytest.mark.slow

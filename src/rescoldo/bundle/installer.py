@@ -27,11 +27,13 @@ def run_installer(argv: Sequence[str], work: Path, on_line: Callable[[str], None
 
     As root it becomes BUILD_UID and sees neither homes nor the platform; its caches and temporary files
     live and die with `work`, so that one package's installation cannot leave anything for another's.
-    Raises BuildFailed when it takes longer than TIMEOUT.
+    Raises BuildFailed when it takes longer than TIMEOUT, and for a root that may not become another user.
     """
     isolated = level() == "own-uid"
     if not isolated and os.geteuid() == 0:
-        on_line("warning: this machine does not let root drop its rights; the packages are installed as root")
+        raise BuildFailed(
+            "root may not make private mounts here, and packages are never installed as root: build as another user"
+        )
     try:
         if not isolated:
             return _run(argv, work, on_line, environment=os.environ, isolated=False)

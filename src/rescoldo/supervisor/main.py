@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rescoldo.edge import config, process
-from rescoldo.model.errors import RescoldoError
+from rescoldo.isolation.identity import level
+from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor import place
 from rescoldo.supervisor.child import STABLE_SECONDS, Child, Program, describe_end, pause
@@ -189,6 +190,10 @@ async def _answers(host: str, port: int) -> bool:
 def run(settings: Settings) -> int:
     """Serve in the foreground; return the exit status. Raises RescoldoError when it cannot be started."""
     logging.basicConfig(level=logging.INFO, format="supervisor: %(levelname)s: %(message)s")
+    if os.geteuid() == 0 and level() != "own-uid":
+        raise InvalidInput(
+            "root may not make private mounts here, and functions never run as root: start it as another user"
+        )
     lock = place.prepare(settings)
     try:
         place.check_address(settings.gateway, "--gateway-address")
