@@ -141,7 +141,9 @@ def _report_ends(control: socket.socket, spares: deque[Spare]) -> None:
 def _answer(nest: Nest, message: bytes, descriptors: list[int], spares: deque[Spare]) -> None:
     number = json.loads(message)["id"]
     try:
-        pid = _use_spare(nest, spares, message, descriptors) or _fork(lambda: _become_instance(nest, message, descriptors))
+        pid = _use_spare(nest, spares, message, descriptors)
+        if pid is None:
+            pid = _fork(lambda: _become_instance(nest, message, descriptors))
     except OSError as error:
         nest.control.send(json.dumps({"id": number, "error": f"cannot fork: {error}"}).encode())
         return
