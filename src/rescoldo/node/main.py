@@ -96,6 +96,9 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await zygotes
     logs.flush()
+    # closing the loop closes what its signal handlers write to before it takes them away
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        loop.remove_signal_handler(number)
 
 
 if __name__ == "__main__":

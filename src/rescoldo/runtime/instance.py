@@ -31,17 +31,15 @@ from rescoldo.runtime.http import Connection
 from rescoldo.runtime.server import Server
 
 PRELOAD = (
-    "base64", "bisect", "calendar", "collections", "contextlib", "contextvars", "copy", "csv", "ctypes",
-    "dataclasses", "datetime", "decimal", "email.message", "email.mime.text", "enum", "fractions",
-    "functools", "glob", "gzip", "hashlib", "heapq", "hmac", "html", "http.client", "http.cookies",
-    "inspect", "io", "itertools", "json", "logging", "logging.config", "math", "mimetypes", "operator",
-    "os", "pathlib", "pickle", "platform", "pprint", "queue", "random", "re", "secrets", "select",
-    "shutil", "signal", "socket", "sqlite3", "ssl", "statistics", "string", "struct", "subprocess",
-    "tempfile", "textwrap", "threading", "time", "traceback", "types", "typing", "unittest.mock",
-    "urllib.error", "urllib.parse", "urllib.request", "uuid", "warnings", "weakref",
-    "xml.etree.ElementTree", "zipfile", "zlib", "zoneinfo",
+    "base64", "bisect", "collections", "contextlib", "contextvars", "copy", "dataclasses", "datetime", "decimal",
+    "email.message", "enum", "functools", "glob", "gzip", "hashlib", "heapq", "hmac", "html", "http.client",
+    "http.cookies", "inspect", "io", "itertools", "json", "logging", "math", "mimetypes", "operator", "os", "pathlib",
+    "queue", "random", "re", "secrets", "select", "shutil", "signal", "socket", "ssl", "string", "struct",
+    "subprocess", "tempfile", "textwrap", "threading", "time", "traceback", "types", "typing", "urllib.error",
+    "urllib.parse", "urllib.request", "uuid", "warnings", "weakref", "zlib", "zoneinfo",
 )  # fmt: skip
-"""Modules that handlers commonly import; the zygote imports them, with `preload`, before it forks."""
+"""Modules that handlers commonly import; the zygote imports them, with `preload`, before it forks. Each costs
+every fork a little (a MB of them about 0.1 ms), so rare ones are left to who needs them."""
 
 
 def preload() -> None:

@@ -77,6 +77,9 @@ class Supervisor:
             keeper.cancel()
         await asyncio.gather(*keepers, announce, return_exceptions=True)
         await self._stop_children()
+        # closing the loop closes what its signal handlers write to before it takes them away
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            loop.remove_signal_handler(number)
         if self._fatal is not None:
             print(f"rescoldo: {self._fatal}", file=sys.stderr, flush=True)
             return EX_CONFIG

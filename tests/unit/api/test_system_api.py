@@ -7,8 +7,9 @@ import platform as machine
 from collections.abc import AsyncIterator
 
 import pytest
-from conftest import CREDENTIALS
 from httpx2 import AsyncClient
+
+from conftest import CREDENTIALS
 
 GUARDED = [
     ("GET", "/system/functions"),

@@ -428,11 +428,12 @@ async def test_while_the_edge_is_away_nothing_is_given_back_and_then_all_is(worl
     world.edge.reachable = False
     with pytest.raises(EdgeUnavailable):
         await world.edge.load(world.awake().slot)
-    await world.controller.scale(FN, 0)
+    scaling = asyncio.create_task(world.controller.scale(FN, 0))  # waits until the edge has heard the route
     await asyncio.sleep(100)
     assert world.slots.free == world.slots.size - 1
     world.edge.reachable = True
     world.edge.restart()
+    await scaling
     await world.settle()
     assert world.slots.free == world.slots.size
 
