@@ -37,7 +37,7 @@ class Adoption:
         strays = [instance for instance in running if not self._take_over(instance, slot_of)]
         await self.synchronise()
         for stray in strays:  # after the edge has let them finish what they had
-            self._tasks.spawn(f"stop {stray.launch.instance}", self._stop(stray.launch.instance))
+            self._tasks.spawn(f"stop {stray.launch.instance}", self._fleet.stop_instance(stray.launch.instance))
         if running:
             log.info("adopted %d instances, stopped %d", len(running) - len(strays), len(strays))
 
@@ -86,7 +86,7 @@ class Adoption:
                 if instance in before and instance not in running:
                     await self._fleet.lost(Exit(instance, entry.id, "lost while the node restarted"))
         for instance in running.keys() - self._fleet.live.keys():
-            await self._stop(instance)
+            await self._fleet.stop_instance(instance)
 
     async def _instances(self) -> list[RunningInstance]:
         while True:
@@ -100,12 +100,4 @@ class Adoption:
             try:
                 return await self._edge.servers()
             except EdgeUnavailable:
-                await asyncio.sleep(RETRY_SECONDS)
-
-    async def _stop(self, instance: InstanceId) -> None:
-        while True:
-            try:
-                await self._node.stop(instance)
-                return
-            except NodeUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)

@@ -75,15 +75,14 @@ class Fleet:
         return await asyncio.shield(entry.waking)
 
     async def _start(self, entry: Entry) -> SlotName:
-        function = entry.function
         try:
             awake = await self._start_awake(entry)
         except RescoldoError as error:
-            if entry.function is function:
+            if entry.waking is asyncio.current_task():
                 entry.waking = None
                 self._note_failure(entry, error)
             raise
-        if entry.function is not function or entry.removed:  # deployed anew or removed while it started
+        if entry.waking is not asyncio.current_task():  # deployed anew, removed or scaled to zero meanwhile
             self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
             return await self.wake(entry.id)
         entry.awake, entry.waking, entry.failure = awake, None, None
@@ -244,9 +243,10 @@ class Fleet:
             await self._edge.remove_server(server.slot, server.instance, patience=patience)
         except EdgeUnavailable as error:
             log.warning("server %s/%s: %s", server.slot, server.instance, error)  # a restarted edge has none
-        await self._stop_instance(server.instance)
+        await self.stop_instance(server.instance)
 
-    async def _stop_instance(self, instance: InstanceId) -> None:
+    async def stop_instance(self, instance: InstanceId) -> None:
+        """Stop an instance; waits out a restart of the node."""
         while True:
             try:
                 await self._node.stop(instance)

@@ -447,3 +447,16 @@ async def test_an_instance_that_was_starting_while_its_function_fell_asleep_is_n
     await world.settle()
     assert world.asleep()
     assert await world.running() == []
+
+
+async def test_a_start_that_is_overtaken_by_another_leaves_no_instance_behind(world: World) -> None:
+    await world.deploy()
+    world.node.start_delay = 5.0
+    first = asyncio.create_task(world.edge.call(FN))
+    await asyncio.sleep(1)
+    await world.controller.scale(FN, 0)
+    second = asyncio.create_task(world.edge.call(FN))
+    await asyncio.gather(first, second)
+    await world.settle()
+    assert len(await world.running()) == 1
+    assert world.slots.free == world.slots.size - 1
