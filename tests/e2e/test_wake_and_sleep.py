@@ -161,6 +161,21 @@ def test_a_new_deployment_serves_the_next_call_and_loses_none(platform: Live) ->
     assert platform.invoke("versions").text == "two"
 
 
+def test_a_bundle_is_removed_when_nothing_needs_it_any_more(platform: Live) -> None:
+    def bundles() -> set[str]:
+        return {folder.name for folder in platform.settings.bundles.iterdir()}
+
+    others = bundles()
+    platform.deploy("rebuilt", "def handle(event, context):\n    return 'before'\n")
+    assert platform.invoke("rebuilt").text == "before"
+    (old,) = bundles() - others
+    platform.deploy("rebuilt", "def handle(event, context):\n    return 'after'\n")
+    assert platform.invoke("rebuilt").text == "after"
+    platform.until(lambda: old not in bundles(), "the old bundle to be removed")
+    platform.sleep("rebuilt")
+    assert platform.invoke("rebuilt").text == "after"
+
+
 def test_a_removed_function_is_unknown_at_once(platform: Live) -> None:
     platform.deploy("gone", HELLO)
     assert platform.invoke("gone").status == 200

@@ -174,17 +174,25 @@ class Controller:
         return bundle
 
     async def collect_bundles(self) -> None:
-        """Remove bundles that no function, no instance and no fresh image needs."""
-        needed = {instance.launch.digest for instance in await self._instances()}
-        needed |= {entry.function.digest for entry in self._fleet.entries.values()}
+        """Remove bundles that no function, no instance and no fresh image needs; those that only instances on
+        their way out still need, once these have gone."""
+        while True:
+            running = {instance.launch.digest for instance in await self._instances()}
+            unneeded = set(self._storage.digests()) - self._needed_digests()
+            for digest in unneeded - running:
+                if not self._using[digest]:
+                    await self._store.delete_bundle(digest)
+                    await self._storage.remove(digest)
+                    self._images = {name: b for name, b in self._images.items() if b.digest != digest}
+            if not unneeded & running:
+                return
+            await asyncio.sleep(FORGET_SECONDS)
+
+    def _needed_digests(self) -> set[str]:
+        """What a function or a fresh image means."""
         fresh = time.time() - UNUSED_SECONDS
-        needed |= {bundle.digest for bundle in self._images.values() if bundle.created_at > fresh}
-        for digest in set(self._storage.digests()) - needed:
-            if self._using[digest]:
-                continue
-            await self._store.delete_bundle(digest)
-            await self._storage.remove(digest)
-            self._images = {name: b for name, b in self._images.items() if b.digest != digest}
+        images = {bundle.digest for bundle in self._images.values() if bundle.created_at > fresh}
+        return images | {entry.function.digest for entry in self._fleet.entries.values()}
 
     @contextlib.contextmanager
     def _in_use(self, digest: str) -> Iterator[None]:
