@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from rescoldo.edge.config import TIMEOUT_MARGIN
 from rescoldo.edge.protocol import LiveServer, Route
 from rescoldo.model.errors import RescoldoError
 from rescoldo.model.function import DEFAULT_EXEC_TIMEOUT, DEFAULT_MAX_BODY, Function, FunctionPolicy
 from rescoldo.model.names import FunctionId, InstanceId, SlotName
 from rescoldo.policy.idle import Activity
-
-RESPONSE_MARGIN = 5.0  # seconds the edge waits beyond exec_timeout, so that the instance's 504 comes first
 
 
 @dataclass(slots=True, eq=False)
@@ -66,5 +65,5 @@ class Entry:
             max_body=None if policy.max_body == DEFAULT_MAX_BODY else policy.max_body,
             response_timeout=None
             if policy.exec_timeout == DEFAULT_EXEC_TIMEOUT
-            else policy.exec_timeout + RESPONSE_MARGIN,
+            else policy.exec_timeout + TIMEOUT_MARGIN,
         )

@@ -18,6 +18,7 @@ MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
@@ -65,6 +66,11 @@ def not_dumpable() -> None:
 def become_subreaper() -> None:
     """Let orphaned descendants become children of this process rather than of init."""
     _check(_prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def die_with_parent(number: int) -> None:
+    """Be sent signal `number` when the parent ends. A change of uid undoes it."""
+    _check(_prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
 
 
 def set_process_name(name: str) -> None:

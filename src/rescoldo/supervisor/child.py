@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
@@ -14,16 +13,15 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rescoldo.isolation.syscalls import die_with_parent
+
 log = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG = 1
 CHUNK = 65536  # bytes read at once
 MAX_LINE = 2000  # bytes of a line that are shown
 TAIL_LINES = 20
 STABLE_SECONDS = 5.0  # a child that lived this long may be started again at once
 LONGEST_PAUSE = 2.0  # seconds between starts of one that does not live
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def pause(deaths: int) -> float:
@@ -131,4 +129,4 @@ def describe_end(status: int) -> str:
 
 
 def _die_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    die_with_parent(signal.SIGTERM)

@@ -42,7 +42,6 @@ from rescoldo.store.sqlite import SqliteStore
 from rescoldo.supervisor.sockets import inherited
 
 LAST_CALLS_SECONDS = 6.0  # the edge may take 5 to finish what is in flight; then its last lines are read
-EX_CONFIG = 78  # sysexits.h: starting again would not help; the supervisor gives up
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +134,7 @@ def main() -> int:
         uvloop.run(run(settings))
     except (StoreError, InvalidInput) as error:
         log.error("%s", error.message)
-        return EX_CONFIG
+        return os.EX_CONFIG  # starting again would not help; the supervisor gives up
     except RescoldoError as error:
         log.error("%s", error.message)
         return 1

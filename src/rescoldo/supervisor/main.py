@@ -7,7 +7,6 @@ little, so that there is little that could end it; it imports no library beyond 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from rescoldo.edge import config, process
 from rescoldo.isolation.identity import level
+from rescoldo.isolation.syscalls import become_subreaper
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor import place
@@ -26,8 +26,6 @@ from rescoldo.supervisor.sockets import bind, handed_over
 
 log = logging.getLogger(__name__)
 
-EX_CONFIG = 78
-PR_SET_CHILD_SUBREAPER = 36
 EDGE_GRACE = 5.0  # seconds for requests in flight when the platform stops
 CONTROLLER_GRACE = 10.0
 NODE_GRACE = 15.0
@@ -68,7 +66,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         loop.add_signal_handler(signal.SIGCHLD, self._reap_orphans)
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        become_subreaper()
         keepers = [asyncio.create_task(self._keep(program), name=program.name) for program in self._programs]
         announce = asyncio.create_task(self._announce(), name="announce")
         await self._stopping.wait()
@@ -82,7 +80,7 @@ class Supervisor:
             loop.remove_signal_handler(number)
         if self._fatal is not None:
             print(f"rescoldo: {self._fatal}", file=sys.stderr, flush=True)
-            return EX_CONFIG
+            return os.EX_CONFIG
         return 0
 
     async def _keep(self, program: Program) -> None:
@@ -101,7 +99,7 @@ class Supervisor:
             deaths = deaths + 1 if loop.time() - started < STABLE_SECONDS else 1
             status = child.process.returncode
             log.warning("%s ended (%s)", program.name, describe_end(status))
-            if status == EX_CONFIG or (not self._ready and deaths >= UNLIVELY):
+            if status == os.EX_CONFIG or (not self._ready and deaths >= UNLIVELY):
                 self._fatal = "\n".join([f"{program.name} cannot start:", *child.tail])
                 self._stopping.set()
                 return
@@ -217,7 +215,7 @@ def main() -> int:
         return run(Settings.load(Path(sys.argv[1])))
     except RescoldoError as error:
         print(f"rescoldo: {error.message}", file=sys.stderr, flush=True)
-        return EX_CONFIG
+        return os.EX_CONFIG
 
 
 if __name__ == "__main__":
