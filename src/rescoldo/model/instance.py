@@ -24,6 +24,11 @@ class Launch:
     grace: float = 5.0  # seconds between SIGTERM and SIGKILL
     max_body: int = 0  # bytes of one request's body
     revision: int = 1
+    command: tuple[str, ...] = ()  # an HTTP program's argv; empty: a Python handler
+    upstream: str = ""  # how the program takes requests: "tcp:PORT", "unix" or "inherited"
+    memory_limit: int = 0  # bytes; 0: none
+    cpu_limit: int = 0  # millicores; 0: none
+    secrets: tuple[str, ...] = ()  # names in the function's namespace, files at /var/openfaas/secrets/NAME
 
     def to_json(self) -> dict[str, Any]:
         # written out several times in each wake; dataclasses.asdict would copy it all deeply, ten times slower
@@ -31,7 +36,10 @@ class Launch:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Launch:
-        return cls(**data)
+        launch = dict(data)
+        for name in ("command", "secrets"):  # JSON has no tuples
+            launch[name] = tuple(launch.get(name, ()))
+        return cls(**launch)
 
 
 @dataclass(frozen=True, slots=True)
