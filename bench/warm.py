@@ -96,7 +96,7 @@ def diverted(live: Live, upstream: Upstream) -> Iterator[None]:
     async def exchange() -> LiveServer:
         edge = HaproxyEdge(live.settings)
         ((slot, instance),) = await edge.servers()
-        server = LiveServer(slot, UPSTREAM, str(upstream.socket), DEFAULT_CONCURRENCY)
+        server = LiveServer(slot, UPSTREAM, f"unix@{upstream.socket}", DEFAULT_CONCURRENCY)
         await edge.add_server(server)
         await edge.remove_server(slot, instance)
         return server

@@ -92,6 +92,10 @@ class Instance:
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
+    @property
+    def address(self) -> str:
+        return f"unix@{self.path}"
+
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self.path, backlog=4096)
         Path(self.path).chmod(0o666)
@@ -342,7 +346,7 @@ class RealEdge:
     ) -> Instance:
         """A stub instance that is a server of a slot."""
         made = await self.instance(name, respond, path)
-        await self.edge.add_server(LiveServer(SlotName(slot), made.name, made.path, concurrency))
+        await self.edge.add_server(LiveServer(SlotName(slot), made.name, made.address, concurrency))
         return made
 
     async def connect(self) -> Client:

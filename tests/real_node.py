@@ -165,11 +165,25 @@ async def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
         await asyncio.sleep(0.01)
 
 
+def socket_of(running: RunningInstance) -> Path:
+    """The path of the Unix socket it listens on."""
+    assert running.address.startswith("unix@")
+    return Path(running.address.removeprefix("unix@"))
+
+
+async def connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to "unix@PATH" or "IP:PORT"."""
+    if address.startswith("unix@"):
+        return await asyncio.open_unix_connection(address.removeprefix("unix@"))
+    host, _, port = address.rpartition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
 async def call(running: RunningInstance | str, path: str = "/", timeout: float = 10.0) -> str:
     """GET `path` from the instance; return the body."""
-    address = running if isinstance(running, str) else running.socket
+    address = running if isinstance(running, str) else running.address
     async with asyncio.timeout(timeout):
-        reader, writer = await asyncio.open_unix_connection(address)
+        reader, writer = await connect(address)
         try:
             writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()

@@ -37,7 +37,7 @@ class Real:
             return ok(name)
 
         instance = await self.real.instance(name, respond)
-        return LiveServer(slot, instance.name, instance.path, concurrency)
+        return LiveServer(slot, instance.name, instance.address, concurrency)
 
     async def call(self, function: FunctionId) -> str:
         """Who answered, or the status."""
@@ -70,7 +70,7 @@ class Fake:
         await self.let_go.wait()
 
     async def server(self, slot: SlotName, name: str, concurrency: int = 10) -> LiveServer:
-        return LiveServer(slot, InstanceId(name), f"/fake/{name}.sock", concurrency)
+        return LiveServer(slot, InstanceId(name), f"unix@/fake/{name}.sock", concurrency)
 
     async def call(self, function: FunctionId) -> str:
         try:

@@ -46,7 +46,7 @@ class Real:
         return self._real.launch(behaviour, name, **more)
 
     async def print(self, launch: Launch, text: str) -> None:
-        await call(self.node.socket_path(launch.instance), "/" + text)
+        await call(str(self.node.early_address(launch)), "/" + text)
 
     def lose(self, launch: Launch) -> None:
         """End it when no replacement can start: its code is gone."""
@@ -106,7 +106,7 @@ async def test_a_started_instance_is_listed_with_its_launch_and_socket(world: Wo
     launch = world.launch(env={"A": "b"})
     running = await world.node.start(launch)
     assert running.launch == launch
-    assert running.socket == world.node.socket_path(launch.instance)
+    assert running.address == world.node.early_address(launch)
     assert await world.node.instances() == [running]
 
 

@@ -243,7 +243,7 @@ async def test_sleeping_in_the_right_order_under_load_gives_no_error(real: RealE
 async def test_a_thousand_servers_that_came_and_went_leave_neither_names_nor_memory(real: RealEdge) -> None:
     assert real.child is not None
     one = await real.instance("one")
-    server = LiveServer(S1, one.name, one.path, 10)
+    server = LiveServer(S1, one.name, one.address, 10)
 
     async def cycle(count: int) -> None:
         for _ in range(count):
@@ -265,7 +265,7 @@ async def test_what_haproxy_writes_of_servers_never_blocks_it(real: RealEdge) ->
     assert real.child is not None
     one = await real.instance("one")
     for _ in range(400):
-        await real.edge.add_server(LiveServer(S1, one.name, one.path, 10))
+        await real.edge.add_server(LiveServer(S1, one.name, one.address, 10))
         await real.edge.remove_server(S1, one.name)
     await real.until(lambda: real.child is not None and any("s1" in line for line in real.child.tail))
     assert await real.answers()
@@ -282,7 +282,7 @@ async def test_a_socket_path_of_97_bytes_works(real: RealEdge) -> None:
 
 async def test_a_longer_socket_path_is_refused_with_a_reason(real: RealEdge) -> None:
     with pytest.raises(EdgeUnavailable, match="refused server s1/long"):
-        await real.edge.add_server(LiveServer(S1, InstanceId("long"), "/" + "x" * 150, 1))
+        await real.edge.add_server(LiveServer(S1, InstanceId("long"), "unix@/" + "x" * 150, 1))
 
 
 # -- maps
@@ -444,7 +444,7 @@ async def test_a_header_section_that_is_too_large_gets_400_without_reaching_anyb
 
 async def test_a_reload_keeps_warm_traffic_and_brings_more_slots(real: RealEdge) -> None:
     one = await real.place("s1", "one")
-    server = LiveServer(S1, one.name, one.path, 100)
+    server = LiveServer(S1, one.name, one.address, 100)
     routes = [Route(FN, S1, max_body=10, response_timeout=9.0)]
     await real.edge.synchronise(lambda: EdgeState(tuple(routes), (server,)))
     statuses: list[int] = []
@@ -480,7 +480,7 @@ async def test_a_call_in_flight_at_a_reload_is_finished_by_the_old_process(real:
     await real.edge.set_route(Route(FN, S1))
     (call,) = await started(real, 1)
     await real.until(lambda: one.in_flight == 1)
-    await real.reload([LiveServer(S1, one.name, one.path, 100)], **map_text([Route(FN, S1)]))
+    await real.reload([LiveServer(S1, one.name, one.address, 100)], **map_text([Route(FN, S1)]))
     gate.open.set()
     assert (await call).status == 200
 

@@ -19,7 +19,7 @@ from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
 from rescoldo.node.protocol import Exit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from real_node import RealNode, alive, call, until
+from real_node import RealNode, alive, call, socket_of, until
 
 pytestmark = pytest.mark.slow
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -151,7 +151,7 @@ async def test_neither_zygote_nor_instance_was_started_with_the_platforms_enviro
 @needs_root
 async def test_only_the_edge_may_connect_to_an_instance(node: RealNode) -> None:
     running = await node.client.start(node.launch())
-    socket, folder = Path(running.socket).stat(), node.settings.instances.stat()
+    socket, folder = socket_of(running).stat(), node.settings.instances.stat()
     assert (socket.st_uid, socket.st_mode & 0o777) == (EDGE_UID, 0o600)
     assert (folder.st_uid, folder.st_gid, folder.st_mode & 0o777) == (0, EDGE_UID, 0o710)
 
@@ -179,7 +179,7 @@ async def test_a_killed_instance_is_replaced_on_its_socket_while_a_client_waits(
     answer = await waiting
     assert int(answer) != running.pid
     (now,) = await node.client.instances()
-    assert (now.pid, now.socket, now.uid) == (int(answer), running.socket, running.uid)
+    assert (now.pid, now.address, now.uid) == (int(answer), running.address, running.uid)
     await until(lambda: logged(node, running.launch, "instance ended: signal 9 (SIGKILL); replaced"))
 
 
@@ -199,7 +199,7 @@ async def test_an_instance_that_dies_young_is_replaced_too_and_refuses_nobody(no
             await call(running)
     await until(lambda: logged(node, launch, "instance ended: exit status 3; replaced"))
     (now,) = await node.client.instances()
-    assert now.socket == running.socket
+    assert now.address == running.address
 
 
 async def test_an_instance_whose_replacement_fails_is_lost_with_both_reasons(node: RealNode) -> None:
@@ -218,7 +218,7 @@ async def test_an_instance_whose_replacement_fails_is_lost_with_both_reasons(nod
     assert "no more" in exits[0].reason
     assert await node.client.instances() == []
     await node.client.stop(launch.instance)
-    assert not Path(running.socket).exists()
+    assert not socket_of(running).exists()
     watching.cancel()
 
 
@@ -358,14 +358,14 @@ async def test_a_new_node_adopts_what_a_killed_one_left_running(node: RealNode) 
     await until(lambda: not alive(died.pid))
     await node.boot()
     assert await node.client.instances() == [kept]
-    assert not Path(died.socket).exists()
+    assert not socket_of(died).exists()
     await until(lambda: logged(node, kept.launch, "still here"))
     fresh = await node.client.start(node.launch(PID))
     if os.geteuid() == 0:
         assert fresh.uid not in (kept.uid, died.uid)
     await node.client.stop(kept.launch.instance)
     assert not alive(kept.pid)
-    assert not Path(kept.socket).exists()
+    assert not socket_of(kept).exists()
 
 
 @pytest.mark.root
@@ -377,7 +377,7 @@ async def test_an_adopted_instance_that_ends_is_replaced_on_its_socket(node: Rea
     os.kill(running.pid, signal.SIGKILL)
     assert int(await call(running)) != running.pid
     (now,) = await node.client.instances()
-    assert now.socket == running.socket
+    assert now.address == running.address
 
 
 async def test_a_note_whose_pid_means_another_process_is_not_adopted(node: RealNode) -> None:

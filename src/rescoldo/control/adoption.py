@@ -52,7 +52,7 @@ class Adoption:
             awake = entry.awake = self._new_awake(entry, slot)
         elif slot not in (None, awake.slot):
             return False
-        server = LiveServer(awake.slot, launch.instance, running.socket, launch.concurrency)
+        server = LiveServer(awake.slot, launch.instance, running.address, launch.concurrency)
         awake.servers[launch.instance] = self._fleet.live[launch.instance] = server
         awake.wanted = max(awake.wanted, len(awake.servers))
         self._fleet.woken.set()

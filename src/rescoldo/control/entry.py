@@ -59,11 +59,11 @@ class Entry:
     def route(self) -> Route:
         """What the edge should know of the function now."""
         policy = self.policy
+        # a handler's own 504 comes first; a program has nobody but the edge to give one
+        timeout = policy.exec_timeout + (TIMEOUT_MARGIN if policy.program is None else 0.0)
         return Route(
             function=self.id,
             slot=self.awake.slot if self.awake is not None and not self.awake.closing else None,
             max_body=None if policy.max_body == DEFAULT_MAX_BODY else policy.max_body,
-            response_timeout=None
-            if policy.exec_timeout == DEFAULT_EXEC_TIMEOUT
-            else policy.exec_timeout + TIMEOUT_MARGIN,
+            response_timeout=None if timeout == DEFAULT_EXEC_TIMEOUT + TIMEOUT_MARGIN else timeout,
         )

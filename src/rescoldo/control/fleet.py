@@ -24,6 +24,7 @@ from rescoldo.model.errors import (
     NodeUnavailable,
     NotFound,
     RescoldoError,
+    StartFailed,
 )
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId, SlotName, split_id
@@ -50,6 +51,7 @@ class Fleet:
         self._slots = slots
         self._tasks = tasks
         self._gid_of = gid_of
+        self._ended: dict[InstanceId, Exit | None] = {}  # of each instance that is being started, its end if told
 
     # -- waking
 
@@ -120,23 +122,37 @@ class Fleet:
 
     async def _launch_once(self, awake: Awake) -> None:
         launch = self._new_launch(awake)
-        path = self._node.socket_path(launch.instance)
-        server = LiveServer(awake.slot, launch.instance, path, awake.policy.concurrency)
-        self.live[server.instance] = server
-        adding = asyncio.create_task(self._edge.add_server(server))
+        self._ended[launch.instance] = None
+        address = self._node.early_address(launch)
+        adding = self._add_server(awake, launch, address) if address is not None else None
         try:
-            await self._node.start(launch)
+            running = await self._node.start(launch)
+            self._check_start(awake, launch)  # before a slot that may be somebody else's by now gets a server
+            if adding is None:
+                adding = self._add_server(awake, launch, running.address)
             await adding
-            if awake.retired:
-                raise Busy("the function was put to sleep while this instance started")
+            self._check_start(awake, launch)
         except BaseException:
-            self._tasks.spawn(f"discard {server.instance}", self._discard(server, adding))
+            self._tasks.spawn(f"discard {launch.instance}", self._discard(awake.slot, launch.instance, adding))
             raise
-        awake.servers[server.instance] = server
+        finally:
+            del self._ended[launch.instance]
+        awake.servers[launch.instance] = self.live[launch.instance]
+
+    def _check_start(self, awake: Awake, launch: Launch) -> None:
+        if awake.retired:
+            raise Busy("the function was put to sleep while this instance started")
+        if (exit := self._ended[launch.instance]) is not None:
+            raise StartFailed(f"{launch.function}: {exit.reason} as soon as it was ready")
+
+    def _add_server(self, awake: Awake, launch: Launch, address: str) -> asyncio.Task[None]:
+        server = self.live[launch.instance] = LiveServer(awake.slot, launch.instance, address, launch.concurrency)
+        return asyncio.create_task(self._edge.add_server(server))
 
     def _new_launch(self, awake: Awake) -> Launch:
         function, policy = awake.function, awake.policy
         spec = function.spec
+        program = policy.program
         env = {"fprocess": spec.env_process, **spec.env_vars} if spec.env_process else dict(spec.env_vars)
         # log lines and `describe` show it: the function's name says whose it is, the rest is never used again
         name = f"{split_id(function.id)[0][:20].rstrip('-')}-{secrets.token_hex(5)}"
@@ -152,6 +168,8 @@ class Fleet:
             grace=policy.grace,
             max_body=policy.max_body,
             revision=function.revision,
+            command=program.command if program is not None else (),
+            upstream=program.upstream if program is not None else "",
         )
 
     def _note_failure(self, entry: Entry, error: RescoldoError) -> None:
@@ -200,8 +218,7 @@ class Fleet:
         while _now() < deadline and not await self._is_quiet(awake):
             pass
         awake.retired = True
-        servers = list(awake.servers.values())
-        await asyncio.gather(*(self._remove(server, awake.policy.grace) for server in servers))
+        await asyncio.gather(*(self._remove(awake.slot, one, awake.policy.grace) for one in list(awake.servers)))
         await self._release(awake.slot)
 
     async def _is_quiet(self, awake: Awake) -> bool:
@@ -237,13 +254,13 @@ class Fleet:
             except EdgeUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _remove(self, server: LiveServer, patience: float) -> None:
-        self.live.pop(server.instance, None)
+    async def _remove(self, slot: SlotName, instance: InstanceId, patience: float) -> None:
+        self.live.pop(instance, None)
         try:
-            await self._edge.remove_server(server.slot, server.instance, patience=patience)
+            await self._edge.remove_server(slot, instance, patience=patience)
         except EdgeUnavailable as error:
-            log.warning("server %s/%s: %s", server.slot, server.instance, error)  # a restarted edge has none
-        await self.stop_instance(server.instance)
+            log.warning("server %s/%s: %s", slot, instance, error)  # a restarted edge has none
+        await self.stop_instance(instance)
 
     async def stop_instance(self, instance: InstanceId) -> None:
         """Stop an instance; waits out a restart of the node."""
@@ -254,9 +271,10 @@ class Fleet:
             except NodeUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _discard(self, server: LiveServer, adding: asyncio.Task[None]) -> None:
-        await asyncio.gather(adding, return_exceptions=True)
-        await self._remove(server, 0.0)
+    async def _discard(self, slot: SlotName, instance: InstanceId, adding: asyncio.Task[None] | None) -> None:
+        if adding is not None:
+            await asyncio.gather(adding, return_exceptions=True)
+        await self._remove(slot, instance, 0.0)
 
     async def _release(self, slot: SlotName) -> None:
         """Give a slot back when it is quiet and has no server left."""
@@ -272,8 +290,8 @@ class Fleet:
             failures = 0
             while (awake := entry.awake) is not None and len(awake.servers) != awake.wanted:
                 if len(awake.servers) > awake.wanted:
-                    _, server = awake.servers.popitem()
-                    await self._remove(server, awake.policy.exec_timeout)
+                    instance, _ = awake.servers.popitem()
+                    await self._remove(awake.slot, instance, awake.policy.exec_timeout)
                     continue
                 try:
                     await self._launch(awake)
@@ -284,6 +302,9 @@ class Fleet:
 
     async def lost(self, exit: Exit) -> None:
         """An instance crashed for good. Its dead server stays until a replacement has taken the queue."""
+        if exit.instance in self._ended:
+            self._ended[exit.instance] = exit
+            return
         server = self.live.get(exit.instance)
         entry = self.entries.get(exit.function)
         if server is None:
@@ -291,7 +312,7 @@ class Fleet:
         log.warning("%s lost instance %s: %s", exit.function, exit.instance, exit.reason)
         awake = entry.awake if entry is not None else None
         if entry is None or awake is None or exit.instance not in awake.servers:
-            await self._remove(server, 0.0)
+            await self._remove(server.slot, exit.instance, 0.0)
             return
         del awake.servers[exit.instance]
         if not awake.servers:
@@ -299,7 +320,7 @@ class Fleet:
             await self.publish(entry)  # new requests are held and wake another
             await self._serve_queue(awake)
             self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
-        await self._remove(server, 0.0)
+        await self._remove(server.slot, exit.instance, 0.0)
         if entry.awake is awake:
             await self.resize(entry)
         elif entry.policy.floor:

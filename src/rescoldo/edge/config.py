@@ -59,7 +59,7 @@ def map_text(routes: Iterable[Route]) -> dict[str, str]:
 
 def server_line(server: LiveServer) -> str:
     """A server's address and settings, alike in the file and in `add server`."""
-    return f"unix@{server.socket} maxconn {server.concurrency} sni var(txn.once)"
+    return f"{server.address} maxconn {server.concurrency} sni var(txn.once)"
 
 
 def connection_limit(wanted: int) -> int:

@@ -29,7 +29,7 @@ class LiveServer:
 
     slot: SlotName
     instance: InstanceId
-    socket: str  # path, at most 97 bytes
+    address: str  # "unix@PATH", the path at most 97 bytes, or "IP:PORT"
     concurrency: int
 
 

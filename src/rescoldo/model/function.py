@@ -11,6 +11,7 @@ from typing import Any
 
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, function_id
+from rescoldo.model.program import Program, program_of
 from rescoldo.model.units import parse_cpu, parse_duration, parse_memory
 
 SCALE = "com.openfaas.scale."
@@ -65,6 +66,7 @@ class FunctionPolicy:
     max_body: int = DEFAULT_MAX_BODY  # bytes of one request's body
     memory_limit: int = 0  # bytes; 0: none
     cpu_limit: int = 0  # millicores; 0: none
+    program: Program | None = None  # None: what runs is decided by the bundle
 
     @property
     def floor(self) -> int:
@@ -132,6 +134,7 @@ def policy_of(spec: FunctionSpec) -> FunctionPolicy:
         max_body=_body_limit(notes.get(OURS + "max-body", "")),
         memory_limit=parse_memory(spec.limits.get("memory") or "0", "limits.memory"),
         cpu_limit=parse_cpu(spec.limits.get("cpu") or "0", "limits.cpu"),
+        program=program_of(spec.env_process, env),
     )
 
 

@@ -30,6 +30,17 @@ class Launch:
     cpu_limit: int = 0  # millicores; 0: none
     secrets: tuple[str, ...] = ()  # names in the function's namespace, files at /var/openfaas/secrets/NAME
 
+    @property
+    def port(self) -> int:
+        """The TCP port that the program binds; 0: none."""
+        kind, _, port = self.upstream.partition(":")
+        return int(port) if kind == "tcp" else 0
+
+    @property
+    def binds(self) -> bool:
+        """Whether the program binds its own socket; else it is given one that listens before it starts."""
+        return self.upstream == "unix" or self.port > 0
+
     def to_json(self) -> dict[str, Any]:
         # written out several times in each wake; dataclasses.asdict would copy it all deeply, ten times slower
         return {name: getattr(self, name) for name in self.__slots__}
@@ -49,7 +60,7 @@ class RunningInstance:
     launch: Launch
     pid: int
     uid: int
-    socket: str  # path of the listening Unix socket
+    address: str  # where it takes requests, as HAProxy writes it: "unix@PATH" or "IP:PORT"
     started_at: float  # Unix seconds
 
     def to_json(self) -> dict[str, Any]:

@@ -35,8 +35,8 @@ class NodeClient:
     async def start(self, launch: Launch) -> RunningInstance:
         return RunningInstance.from_json(await self._ask("start", launch=launch.to_json()))
 
-    def socket_path(self, instance: InstanceId) -> str:
-        return str(self._instances / f"{instance}.sock")
+    def early_address(self, launch: Launch) -> str | None:
+        return None if launch.binds else f"unix@{self._instances / launch.instance}.sock"
 
     async def stop(self, instance: InstanceId) -> None:
         await self._ask("stop", instance=instance)

@@ -77,7 +77,7 @@ class FakeNode:
         self._check()
         if failures := self.fail.get(launch.function):
             raise failures.popleft()
-        address = self.socket_path(launch.instance)
+        address = self.early_address(launch) or f"127.0.0.1:{launch.port}"
         running = RunningInstance(launch, 1000 + len(self.started), 0, address, self._now())
         self._running[launch.instance] = running
         return running
@@ -94,8 +94,8 @@ class FakeNode:
         else:
             raise StartFailed(f"{launch.function}: stopped while it was starting")
 
-    def socket_path(self, instance: InstanceId) -> str:
-        return f"{self._folder}/{instance}.sock"
+    def early_address(self, launch: Launch) -> str | None:
+        return None if launch.binds else f"unix@{self._folder}/{launch.instance}.sock"
 
     async def stop(self, instance: InstanceId) -> None:
         self._check()

@@ -23,7 +23,7 @@ class Note:
 
     launch: Launch
     uid: int | None  # its own uid; None without privileges
-    socket: str
+    address: str  # as in RunningInstance
     pid: int = 0  # 0: not forked yet, as far as was written
     pid_start: int = 0  # clock ticks since boot: tells the process from a later one of the same pid
     ready: bool = False

@@ -21,6 +21,7 @@ class Exit:
     instance: InstanceId
     function: FunctionId
     reason: str  # "exit status 3", "signal 11 (SIGSEGV)", ...
+    lived: float | None = None  # seconds it was ready at the last; None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +37,16 @@ class Node(Protocol):
     """Starts and stops instances. Every method raises NodeUnavailable while the node cannot be reached."""
 
     async def start(self, launch: Launch) -> RunningInstance:
-        """Start an instance; return when it is ready to serve on `socket_path(launch.instance)`.
+        """Start an instance; return when it serves at the address that is returned with it.
 
         Raises StartFailed (with the reason and the last lines it wrote), StartTimeout after
         launch.ready_timeout seconds, Busy when there is no room.
         """
         ...
 
-    def socket_path(self, instance: InstanceId) -> str:
-        """Where an instance's listening socket is or will be: known before the start."""
+    def early_address(self, launch: Launch) -> str | None:
+        """Where requests may wait for the instance from before its start; None for a program that binds its
+        own socket: they are refused there until it is ready."""
         ...
 
     async def stop(self, instance: InstanceId) -> None:

@@ -30,7 +30,7 @@ from rescoldo.node.processes import (
     signal_group,
 )
 from rescoldo.node.protocol import Exit, InstanceUsage
-from rescoldo.node.supervised import Supervised, listen, regain_listener
+from rescoldo.node.supervised import Supervised, listen, regain_listener, remove_socket
 from rescoldo.node.uids import Uids
 from rescoldo.policy.respawn import FREE_DEATHS, MOST_FAILED_STARTS, early_deaths, respawn_pause
 
@@ -79,7 +79,7 @@ class Roster:
         socket_path = self._settings.instances / f"{launch.instance}.sock"
         uid = self._uids.take() if self._privileged else None
         try:
-            note = Note(launch, uid, str(socket_path))
+            note = Note(launch, uid, f"unix@{socket_path}")
             note_path = self._note_path(launch.instance)
             notes.write(note_path, note)
             output = Output.create(note_path.with_suffix(".log"), uid, self._writer(launch))
@@ -197,7 +197,7 @@ class Roster:
         fifo = path.with_suffix(".log")
         writer = self._writer(note.launch)
         output = Output(fifo, writer) if fifo.is_fifo() else Output.create(fifo, note.uid, writer)
-        listener = regain_listener(note.pid, note.socket)
+        listener = regain_listener(note.pid, note.address)
         instance = Supervised(note, path, output, listener, process, ready_at=time.monotonic())
         self._all[note.launch.instance] = instance
         if note.uid is not None:
@@ -213,7 +213,7 @@ class Roster:
                 self._uids.adopt(note.uid)
                 if await self._boot.sweep(note.uid):
                     self._uids.give_back(note.uid)
-            Path(note.socket).unlink(missing_ok=True)
+            remove_socket(note.address)
         path.with_suffix(".log").unlink(missing_ok=True)
         path.unlink(missing_ok=True)
 

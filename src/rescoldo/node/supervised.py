@@ -54,18 +54,30 @@ class Supervised:
         """What the controller is told."""
         note = self.note
         uid = os.geteuid() if note.uid is None else note.uid
-        return RunningInstance(note.launch, note.pid, uid, note.socket, note.started_at)
+        return RunningInstance(note.launch, note.pid, uid, note.address, note.started_at)
 
     def put_away(self) -> None:
         """Close and remove everything but the processes."""
         if self.listener is not None:
             self.listener.close()
             self.listener = None
-        Path(self.note.socket).unlink(missing_ok=True)
+        remove_socket(self.note.address)
         if self.process is not None:
             self.process.close()
         self.output.close()
         self.note_path.unlink(missing_ok=True)
+
+
+def socket_path(address: str) -> Path | None:
+    """The path in "unix@PATH"; None for a TCP address."""
+    kind, at, path = address.partition("@")
+    return Path(path) if at and kind == "unix" else None
+
+
+def remove_socket(address: str) -> None:
+    """Remove the Unix socket at `address`, if it is one and is there."""
+    if (path := socket_path(address)) is not None:
+        path.unlink(missing_ok=True)
 
 
 def listen(path: Path, privileged: bool) -> socket.socket:
@@ -84,9 +96,10 @@ def listen(path: Path, privileged: bool) -> socket.socket:
     return listener
 
 
-def regain_listener(pid: int, path: str) -> socket.socket | None:
-    """The listening socket at `path`, taken back from the instance that inherited it from a dead node; None
+def regain_listener(pid: int, address: str) -> socket.socket | None:
+    """The listening Unix socket at `address`, taken back from the instance that inherited it from a dead node; None
     where we may not look into it (an unprivileged platform), or when it has closed it."""
+    path = socket_path(address)
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
@@ -96,7 +109,7 @@ def regain_listener(pid: int, path: str) -> socket.socket | None:
             if not str(link.readlink()).startswith("socket:"):
                 continue
             candidate = socket.socket(fileno=take_descriptor(pidfd, int(link.name)))
-            if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and candidate.getsockname() == path:
+            if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and candidate.getsockname() == str(path):
                 return candidate
             candidate.close()
     except OSError:

@@ -34,7 +34,7 @@ async def test_a_new_controller_adopts_what_runs_in_the_slots_it_is_in(world: Wo
 async def test_what_does_not_belong_to_a_deployment_is_stopped(world: World, launch: object) -> None:
     await world.deploy()
     running = await world.node.start(launch)  # type: ignore[arg-type]
-    await world.edge.add_server(LiveServer(SlotName("s3"), running.launch.instance, running.socket, 1))
+    await world.edge.add_server(LiveServer(SlotName("s3"), running.launch.instance, running.address, 1))
     new = await world.restart_controller()
     await new.settle()
     assert await new.running() == []
@@ -45,7 +45,7 @@ async def test_of_instances_in_two_slots_those_in_one_are_kept(world: World) -> 
     await world.deploy()
     for slot, name in (("s3", "x-1"), ("s4", "x-2")):
         running = await world.node.start(stray("fn", name))
-        await world.edge.add_server(LiveServer(SlotName(slot), running.launch.instance, running.socket, 1))
+        await world.edge.add_server(LiveServer(SlotName(slot), running.launch.instance, running.address, 1))
     new = await world.restart_controller()
     await new.settle()
     assert len(new.instances()) == 1

@@ -16,7 +16,7 @@ LINE = b"fn.openfaas-fn 200 - 1795413920719 12 0 2 55 52"
 
 
 def test_a_configuration_has_as_many_slots_as_asked_for_and_servers_in_theirs() -> None:
-    server = LiveServer(SlotName("s1"), InstanceId("one"), "/run/x.sock", 3)
+    server = LiveServer(SlotName("s1"), InstanceId("one"), "unix@/run/x.sock", 3)
     text = render(Settings("/d", "/r"), 3, [server])
     slots = text[text.index("\nbackend s0") :]
     assert [line for line in slots.splitlines() if line.startswith("backend")] == [
