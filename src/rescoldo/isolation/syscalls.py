@@ -31,6 +31,7 @@ _mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_u
 _prctl = _libc.prctl
 _prctl.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 _syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
 # the same on every architecture; glibc wraps them only since 2.34 and 2.36
 _SYS_CLOSE_RANGE = 436
 _SYS_PIDFD_GETFD = 438
@@ -40,6 +41,13 @@ def _check(result: int, what: str) -> None:
     if result != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def raw_syscall(name: str, number: int, *arguments: object) -> int:
+    """A system call that libc does not offer; `arguments` as ctypes takes them. OSError names it by `name`."""
+    result = int(_syscall(ctypes.c_long(number), *arguments))
+    _check(min(result, 0), name)
+    return result
 
 
 def unshare(flags: int) -> None:
@@ -91,6 +99,4 @@ def close_all_but(keep: set[int]) -> None:
 
 def take_descriptor(pidfd: int, descriptor: int) -> int:
     """Return a duplicate, close-on-exec, of another process's descriptor. Needs the right to trace it."""
-    result = int(_syscall(_SYS_PIDFD_GETFD, pidfd, descriptor, 0))
-    _check(min(result, 0), "pidfd_getfd")
-    return result
+    return raw_syscall("pidfd_getfd", _SYS_PIDFD_GETFD, pidfd, descriptor, 0)

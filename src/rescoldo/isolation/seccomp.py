@@ -1,0 +1,210 @@
+"""The system calls that an instance may not make: a seccomp filter, written here as classic BPF.
+
+It refuses what a function never needs and what has been the way out of many a sandbox; all else is
+allowed, so that any program runs. Calls are looked up by a binary search, as the kernel compiles the
+filter and tries it on every number when it is installed: 70 comparisons in a row would be felt there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import socket
+import stat
+import struct
+
+from rescoldo.isolation.syscall_numbers import ABSENT, OF_ONE_UID, REFUSED, numbers
+from rescoldo.isolation.syscalls import raw_syscall
+
+# linux/audit.h: EM_X86_64 and EM_AARCH64, 64 bit, little endian
+_AUDIT_ARCH = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
+_X32 = 0x4000_0000  # numbers of x86_64's 32-bit-pointer variant begin here
+_NO_SYSCALL = 0xFFFF_FFFF  # -1, which the kernel answers with ENOSYS
+
+# linux/seccomp.h
+_SET_MODE_FILTER = 1
+_GET_ACTION_AVAIL = 2
+_FLAG_TSYNC = 1
+_KILL_PROCESS = 0x8000_0000
+_ALLOW = 0x7FFF_0000
+_ERRNO = 0x0005_0000
+
+# struct seccomp_data: int nr; u32 arch; u64 instruction_pointer; u64 args[6]
+_NR = 0
+_ARCH = 4
+_FIRST_ARGUMENT = 16
+
+# linux/bpf_common.h
+_LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
+_AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
+_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
+_AT_LEAST = 0x35  # BPF_JMP | BPF_JGE | BPF_K
+_ANY_BIT = 0x45  # BPF_JMP | BPF_JSET | BPF_K
+_RETURN = 0x06  # BPF_RET | BPF_K
+
+# CLONE_NEW* of linux/sched.h that clone(2) takes: cgroup, uts, ipc, user, pid, net and mount namespace
+_NEW_NAMESPACE = 0x7E02_0000
+_TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI and TIOCLINUX type into a terminal
+_PERSONALITIES = (0, 0x0004_0000, 0xFFFF_FFFF)  # the usual one, ADDR_NO_RANDOMIZE, a question
+# Any, ICMP, TCP, UDP, ICMPv6. Multipath TCP above all is not among them: its connections pass by the
+# programs that guard instances' ports.
+_PROTOCOLS = (0, 1, 6, 17, 58)
+_NETLINK_ROUTE = 0  # all that getaddrinfo and lists of interfaces need
+_SOCKET_TYPE = 0xF  # without SOCK_NONBLOCK and SOCK_CLOEXEC
+
+_Instruction = tuple[int, int, int, int]  # struct sock_filter: code, jump if true, if false, constant
+_Code = list[_Instruction]  # always ends in a return
+
+
+def available() -> bool:
+    """Whether this kernel takes the filter and we have one for this machine."""
+    action = ctypes.c_uint32(_KILL_PROCESS)
+    try:
+        _seccomp(_GET_ACTION_AVAIL, 0, ctypes.byref(action))
+    except (OSError, KeyError):
+        return False
+    return True
+
+
+def install(*, shared_uid: bool) -> None:
+    """Put all threads of this process, and whatever comes from them, under the filter for good.
+
+    Needs no_new_privileges() before, or CAP_SYS_ADMIN. `shared_uid`: see `build`. Raises OSError.
+    """
+    program = build(os.uname().machine, shared_uid=shared_uid)
+    code = ctypes.create_string_buffer(program, len(program))
+    header = _Program(len(program) // _INSTRUCTION.size, ctypes.addressof(code))
+    if _seccomp(_SET_MODE_FILTER, _FLAG_TSYNC, ctypes.byref(header)) != 0:
+        raise OSError(errno.EBUSY, "seccomp: a thread of this process has a filter of its own")
+
+
+@functools.cache
+def build(machine: str, *, shared_uid: bool) -> bytes:
+    """The filter for `machine` (x86_64 or aarch64), an array of struct sock_filter; KeyError for another.
+
+    With `shared_uid`, for instances that have no uid and no IPC namespace of their own, it also refuses what
+    the kernel allows among processes of one uid: Unix sockets (but for connected stream pairs), System V
+    and POSIX queues, semaphores and shared memory, and setting another process's limits.
+    """
+    answers = _answers(shared_uid)
+    numbered = {number: answers[name] for name, number in numbers(machine).items() if name in answers}
+    allow = _return(_ALLOW)
+    ranges: list[tuple[int, _Code]] = [(0, allow)]  # where each begins
+    for number, code in sorted(numbered.items()):
+        if ranges[-1][0] == number:
+            ranges.pop()
+        if not ranges or ranges[-1][1] != code:
+            ranges.append((number, code))
+        ranges.append((number + 1, allow))
+    kill = _return(_KILL_PROCESS)
+    search = _search(ranges)
+    if machine == "x86_64":
+        search = _when(_AT_LEAST, _X32, _when(_EQUAL, _NO_SYSCALL, allow, kill), search)
+    code = [_load(_ARCH), *_unless(_EQUAL, _AUDIT_ARCH[machine], kill, [_load(_NR), *search])]
+    return b"".join(_INSTRUCTION.pack(*instruction) for instruction in code)
+
+
+def _answers(shared_uid: bool) -> dict[str, _Code]:
+    """What each call that is not simply allowed is answered."""
+    refuse = _error(errno.EPERM)
+    answers = dict.fromkeys(REFUSED, refuse) | dict.fromkeys(ABSENT, _error(errno.ENOSYS))
+    answers["clone"] = [_argument(0), *_when(_ANY_BIT, _NEW_NAMESPACE, refuse, _return(_ALLOW))]
+    answers["ioctl"] = _by_argument(1, dict.fromkeys(_TERMINAL_INPUT, refuse), _return(_ALLOW))
+    answers["personality"] = _by_argument(0, dict.fromkeys(_PERSONALITIES, _return(_ALLOW)), refuse)
+    answers["mknod"] = _file_kind(1)
+    answers["mknodat"] = _file_kind(2)
+    families: dict[int, _Code] = {
+        socket.AF_INET: _protocol(*_PROTOCOLS),
+        socket.AF_INET6: _protocol(*_PROTOCOLS),
+        socket.AF_UNIX: _return(_ALLOW),
+        socket.AF_NETLINK: _protocol(_NETLINK_ROUTE),
+    }
+    pairs: dict[int, _Code] = {socket.AF_UNIX: _return(_ALLOW)}
+    if shared_uid:
+        answers |= dict.fromkeys(OF_ONE_UID, _error(errno.EACCES))
+        answers["prlimit64"] = _by_argument(0, {0: _return(_ALLOW)}, refuse)
+        families[socket.AF_UNIX] = _error(errno.EACCES)
+        pairs[socket.AF_UNIX] = _connected_pair()
+    answers["socket"] = _by_argument(0, families, _error(errno.EAFNOSUPPORT))
+    answers["socketpair"] = _by_argument(0, pairs, _error(errno.EAFNOSUPPORT))
+    return answers
+
+
+def _protocol(*allowed: int) -> _Code:
+    return _by_argument(2, dict.fromkeys(allowed, _return(_ALLOW)), _error(errno.EPROTONOSUPPORT))
+
+
+def _connected_pair() -> _Code:
+    """A pair of datagram sockets may be connected anew, to anybody; those of a stream may not."""
+    kinds: dict[int, _Code] = dict.fromkeys((socket.SOCK_STREAM, socket.SOCK_SEQPACKET), _return(_ALLOW))
+    return _by_argument(1, kinds, _error(errno.EACCES), _SOCKET_TYPE)
+
+
+def _file_kind(mode: int) -> _Code:
+    """Refuse devices, by the argument at position `mode`."""
+    devices = dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), _error(errno.EPERM))
+    return _by_argument(mode, devices, _return(_ALLOW), 0o170000)
+
+
+# -- classic BPF
+
+
+class _Program(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+_INSTRUCTION = struct.Struct("=HBBI")
+
+
+def _load(offset: int) -> _Instruction:
+    return (_LOAD, 0, 0, offset)
+
+
+def _argument(position: int) -> _Instruction:
+    # the low half of 64 bits: every argument looked at is an int (clone takes only the low half, too)
+    return _load(_FIRST_ARGUMENT + 8 * position)
+
+
+def _return(value: int) -> _Code:
+    return [(_RETURN, 0, 0, value)]
+
+
+def _error(number: int) -> _Code:
+    return _return(_ERRNO | number)
+
+
+def _when(test: int, value: int, then: _Code, otherwise: _Code) -> _Code:
+    return [(test, 0, len(then), value), *then, *otherwise]
+
+
+def _unless(test: int, value: int, then: _Code, otherwise: _Code) -> _Code:
+    return [(test, len(then), 0, value), *then, *otherwise]
+
+
+def _by_argument(position: int, cases: dict[int, _Code], otherwise: _Code, mask: int | None = None) -> _Code:
+    code = otherwise
+    for value, then in reversed(cases.items()):
+        code = _when(_EQUAL, value, then, code)
+    masked = [] if mask is None else [(_AND, 0, 0, mask)]
+    return [_argument(position), *masked, *code]
+
+
+def _search(ranges: list[tuple[int, _Code]]) -> _Code:
+    if len(ranges) == 1:
+        return ranges[0][1]
+    middle = len(ranges) // 2
+    below = _search(ranges[:middle])
+    return _unless(_AT_LEAST, ranges[middle][0], below, _search(ranges[middle:]))
+
+
+@functools.cache
+def _number() -> int:
+    return numbers(os.uname().machine)["seccomp"]
+
+
+def _seccomp(operation: int, flags: int, argument: object) -> int:
+    return raw_syscall("seccomp", _number(), operation, flags, argument)
