@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,54 @@ def _all(*options: Decorator) -> Decorator:
     return decorate
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which functions a verb is for: those of a stack file, or the one that flags describe."""
+
+    yaml_file: str = ""
+    glob: str = ""
+    regex: str = ""
+    image: str = ""
+    name: str = ""
+    lang: str = ""
+    handler: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeployFlags:
+    """What flags put over a function's own settings."""
+
+    namespace: str
+    fprocess: str
+    env: tuple[str, ...]
+    label: tuple[str, ...]
+    annotation: tuple[str, ...]
+    secret: tuple[str, ...]
+    constraint: tuple[str, ...]
+    memory_limit: str
+    cpu_limit: str
+    memory_request: str
+    cpu_request: str
+    readonly: bool
+    update: bool | None  # None: not given, which means yes
+    replace: bool
+
+
+def _folded(kind: type[Any], argument: str, *options: Decorator) -> Decorator:
+    """Options whose values reach the verb as one `argument`, a `kind`."""
+    names = [field.name for field in fields(kind)]
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def fold(*args: Any, **values: Any) -> Any:
+            given = {name: values.pop(name) for name in names if name in values}
+            return function(*args, **values, **{argument: kind(**given)})
+
+        return _all(*options)(fold)
+
+    return decorate
+
+
 gateway_options = _all(
     click.option("-g", "--gateway", default="", help="Gateway URL. [$OPENFAAS_URL, stack.yaml, or the local one]"),
     click.option("--tls-no-verify", is_flag=True, help="Do not check the gateway's certificate."),
@@ -60,19 +110,26 @@ metrics_option = click.option(
 yaml_option = click.option(
     "-f", "--yaml", "yaml_file", default="", help="Path or URL of the stack file. [stack.yaml or stack.yml]"
 )
-stack_options = _all(
+_stack_options = (
     yaml_option,
     click.option("--filter", "glob", default="", help="Only functions whose name matches this wildcard."),
     click.option("--regex", default="", help="Only functions whose name matches this regular expression."),
 )
-build_options = _all(
+stack_options = _folded(Selection, "selection", *_stack_options)
+selection_options = _folded(
+    Selection,
+    "selection",
+    *_stack_options,
     click.option("--image", default="", help="Image name, without a stack file."),
     click.option("--name", default="", help="Function name, without a stack file."),
     click.option("--lang", default="", help="Template, without a stack file."),
     click.option("--handler", default="", help="Handler folder, without a stack file."),
 )
 no_cache_option = click.option("--no-cache", is_flag=True, help="Install requirements again.")
-deploy_options = _all(
+deploy_options = _folded(
+    DeployFlags,
+    "flags",
+    namespace_option,
     click.option("--fprocess", default="", help="Process to run."),
     click.option("-e", "--env", "env", multiple=True, metavar="KEY=VALUE", help="Environment variable."),
     click.option("-l", "--label", "label", multiple=True, metavar="KEY=VALUE", help="Label."),

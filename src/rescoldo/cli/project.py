@@ -11,6 +11,7 @@ import click
 
 from rescoldo.bundle.build import BUNDLE, BuildRequest, BuiltBundle, build
 from rescoldo.bundle.installer import run_installer
+from rescoldo.cli.options import DeployFlags, Selection
 from rescoldo.cli.output import human_size, note
 from rescoldo.model.errors import BuildFailed, InvalidInput
 from rescoldo.model.names import check_name
@@ -31,17 +32,19 @@ class Project:
     copy: tuple[Path, ...] = ()
 
 
-def load_project(yaml_file: str, glob: str = "", regex: str = "", flags: StackFunction | None = None) -> Project:
-    """The functions of the stack file; those of `flags` when they name one and no file is given.
+def load_project(selection: Selection) -> Project:
+    """The functions of the stack file; the one that flags describe where they do and no file is given.
 
     Raises InvalidInput; UsageError when there is neither.
     """
-    if flags is not None and not yaml_file:
-        return Project((flags,))
-    stack = load_stack(yaml_file)
+    described = _from_flags(selection)
+    if described is not None and not selection.yaml_file:
+        return Project((described,))
+    stack = load_stack(selection.yaml_file)
     for place in stack.ignored:
         note(f"note: {place} has a meaning in container builds only; ignored")
-    return Project(select(stack.functions, glob=glob, regex=regex), stack.gateway, stack.copy)
+    functions = select(stack.functions, glob=selection.glob, regex=selection.regex)
+    return Project(functions, stack.gateway, stack.copy)
 
 
 def load_stack(yaml_file: str) -> StackFile:
@@ -63,8 +66,9 @@ def optional_gateway(yaml_file: str, gateway: str) -> str:
     return load_stack(yaml_file).gateway
 
 
-def from_flags(name: str, image: str, lang: str, handler: str) -> StackFunction | None:
+def _from_flags(selection: Selection) -> StackFunction | None:
     """The function that --name, --image, --lang and --handler describe; None when none of them is given."""
+    name, image, lang, handler = selection.name, selection.image, selection.lang, selection.handler
     if not any((name, image, lang, handler)):
         return None
     if not name:
@@ -122,33 +126,22 @@ def bundle_file(name: str) -> Path:
     return Path("build") / name / BUNDLE
 
 
-def with_flags(
-    function: StackFunction,
-    *,
-    namespace: str,
-    fprocess: str,
-    env: Sequence[str],
-    label: Sequence[str],
-    annotation: Sequence[str],
-    secret: Sequence[str],
-    constraint: Sequence[str],
-    limits: dict[str, str],
-    requests: dict[str, str],
-    readonly: bool,
-) -> StackFunction:
-    """`function` with what flags say put over it."""
+def with_flags(function: StackFunction, flags: DeployFlags) -> StackFunction:
+    """`function` with what flags say put over it. Raises UsageError."""
+    limits = {"memory": flags.memory_limit, "cpu": flags.cpu_limit}
+    requests = {"memory": flags.memory_request, "cpu": flags.cpu_request}
     return replace(
         function,
-        namespace=namespace or function.namespace,
-        fprocess=fprocess or function.fprocess,
-        environment={**function.environment, **pairs(env, "--env")},
-        labels={**function.labels, **pairs(label, "--label")},
-        annotations={**function.annotations, **pairs(annotation, "--annotation")},
-        secrets=(*function.secrets, *(name for name in secret if name not in function.secrets)),
-        constraints=(*function.constraints, *constraint),
+        namespace=flags.namespace or function.namespace,
+        fprocess=flags.fprocess or function.fprocess,
+        environment={**function.environment, **pairs(flags.env, "--env")},
+        labels={**function.labels, **pairs(flags.label, "--label")},
+        annotations={**function.annotations, **pairs(flags.annotation, "--annotation")},
+        secrets=(*function.secrets, *(name for name in flags.secret if name not in function.secrets)),
+        constraints=(*function.constraints, *flags.constraint),
         limits={**function.limits, **{key: value for key, value in limits.items() if value}},
         requests={**function.requests, **{key: value for key, value in requests.items() if value}},
-        read_only_root_filesystem=function.read_only_root_filesystem or readonly,
+        read_only_root_filesystem=function.read_only_root_filesystem or flags.readonly,
     )
 
 

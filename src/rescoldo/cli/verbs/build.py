@@ -5,35 +5,22 @@ from __future__ import annotations
 import click
 
 from rescoldo.bundle.build import summary
-from rescoldo.cli.options import Verb, build_options, json_option, no_cache_option, stack_options
+from rescoldo.cli.options import Selection, Verb, json_option, no_cache_option, selection_options
 from rescoldo.cli.output import say, say_json
-from rescoldo.cli.project import build_all, from_flags, load_project
+from rescoldo.cli.project import build_all, load_project
 
 
 @click.command("build", cls=Verb)
-@stack_options
-@build_options
+@selection_options
 @no_cache_option
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
-def build_command(
-    yaml_file: str,
-    glob: str,
-    regex: str,
-    image: str,
-    name: str,
-    lang: str,
-    handler: str,
-    no_cache: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def build_command(selection: Selection, no_cache: bool, as_json: bool, quiet: bool) -> None:
     """Build bundles from stack.yaml or from flags.
 
     They are written to ./build/NAME/bundle.tar.gz.
     """
-    project = load_project(yaml_file, glob, regex, from_flags(name, image, lang, handler))
-    built = build_all(project, fresh=no_cache, quiet=quiet or as_json)
+    built = build_all(load_project(selection), fresh=no_cache, quiet=quiet or as_json)
     if as_json:
         say_json({name: summary(bundle) for name, bundle in built.items()})
     elif not quiet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -11,29 +10,27 @@ import click
 from rescoldo.cli.credentials import is_loopback
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.options import (
+    DeployFlags,
+    Selection,
     Verb,
-    build_options,
     data_option,
     deploy_options,
     gateway_options,
     json_option,
     metrics_option,
-    namespace_option,
     no_cache_option,
-    stack_options,
+    selection_options,
 )
 from rescoldo.cli.output import note
 from rescoldo.cli.platform import local_settings, start_background
-from rescoldo.cli.project import build_all, from_flags, load_project
+from rescoldo.cli.project import build_all, load_project
 from rescoldo.cli.verbs.deploy import deploy_all
 from rescoldo.cli.verbs.local import check_address
 
 
 @click.command("up", cls=Verb)
-@stack_options
-@build_options
+@selection_options
 @gateway_options
-@namespace_option
 @deploy_options
 @data_option
 @metrics_option
@@ -44,16 +41,11 @@ from rescoldo.cli.verbs.local import check_address
 @click.option("--skip-deploy", is_flag=True, help="Build only.")
 @click.option("--no-start", is_flag=True, help="Start no local platform.")
 def up_command(
-    yaml_file: str,
-    glob: str,
-    regex: str,
-    image: str,
-    name: str,
-    lang: str,
-    handler: str,
+    selection: Selection,
     gateway: str,
     tls_no_verify: bool,
     token: str,
+    flags: DeployFlags,
     data: Path | None,
     metrics_address: str,
     no_cache: bool,
@@ -62,10 +54,9 @@ def up_command(
     skip_build: bool,
     skip_deploy: bool,
     no_start: bool,
-    **flags: Any,
 ) -> None:
     """Build, upload and deploy; start a local platform if none runs."""
-    project = load_project(yaml_file, glob, regex, from_flags(name, image, lang, handler))
+    project = load_project(selection)
     url = choose_gateway(gateway, project.gateway)
     metrics = check_address(metrics_address, "--metrics-address")
     if not skip_build:
@@ -73,10 +64,17 @@ def up_command(
     if skip_deploy:
         return
     with Gateway(url, token=token, tls_no_verify=tls_no_verify, data=data) as opened:
-        if not no_start and urlsplit(url).scheme == "http" and is_loopback(url) and not opened.answers():
-            note(f"starting a local platform at {url}")
-            start_background(local_settings(data, gateway=_address(url), metrics=metrics))
+        if not no_start:
+            ensure_platform(opened, data, metrics)
         deploy_all(opened, project, flags, as_json=as_json)
+
+
+def ensure_platform(gateway: Gateway, data: Path | None, metrics: str) -> None:
+    """Start a local platform where `gateway` is one of this machine and none answers."""
+    url = gateway.url
+    if urlsplit(url).scheme == "http" and is_loopback(url) and not gateway.answers():
+        note(f"starting a local platform at {url}")
+        start_background(local_settings(data, gateway=_address(url), metrics=metrics))
 
 
 def _address(url: str) -> str:
