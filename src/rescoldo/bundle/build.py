@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rescoldo.bundle.archive import write_archive
 from rescoldo.bundle.bytecode import compile_source, compiled_name
-from rescoldo.bundle.deps import Progress, Run, default_cache, install, read_requirements
+from rescoldo.bundle.deps import Progress, Requirements, Run, default_cache, install, read_requirements
 from rescoldo.bundle.handler import check_handler
 from rescoldo.bundle.manifest import Manifest, manifest_here
 from rescoldo.bundle.tree import Entry, collect
@@ -53,12 +53,11 @@ def build(request: BuildRequest, out_dir: Path, progress: Progress, run: Run, ca
     `progress` is called with lines for the user; `run` runs the installer (deps.Run); `cache` keeps installed
     requirements (default_cache()). Raises BuildFailed.
     """
-    check_handler(request.handler, request.style, str(request.handler))
+    requirements = check(request)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         entries = _function_entries(request, out_dir)
         texts = _compiled(entries, progress)
-        requirements = read_requirements(request.handler / "requirements.txt", f"{request.handler}/requirements.txt")
         if requirements.lines:
             folder = install(requirements, cache or default_cache(), run, progress, fresh=request.fresh)
             entries += collect(folder, "deps", all_files=True)
@@ -69,6 +68,15 @@ def build(request: BuildRequest, out_dir: Path, progress: Progress, run: Run, ca
         raise BuildFailed(f"{request.name}: {error.strerror or error}: {error.filename or out_dir}") from error
     path = out_dir / BUNDLE
     return BuiltBundle(path, digest, path.stat().st_size, manifest)
+
+
+def check(request: BuildRequest) -> Requirements:
+    """All that can be said of `request` without building: its handler, and the requirements that a build would
+    install. Raises BuildFailed."""
+    check_handler(request.handler, request.style, str(request.handler))
+    for folder in request.copy:
+        _copied(folder, request.project)
+    return read_requirements(request.handler / "requirements.txt", f"{request.handler}/requirements.txt")
 
 
 def _function_entries(request: BuildRequest, out_dir: Path) -> list[Entry]:

@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "serve": ("local", "Run the platform on this machine."),
     "status": ("local", "Show the platform's processes and functions."),
     "new": ("new", "Start a function: a handler folder and an entry in stack.yaml."),
+    "validate": ("validate", "Check stack.yaml and the handlers without building."),
     "build": ("build", "Build bundles from stack.yaml or from flags."),
     "deploy": ("deploy", "Deploy functions from stack.yaml or from flags."),
     "remove": ("deploy", "Remove functions."),

@@ -49,13 +49,18 @@ def load_project(selection: Selection) -> Project:
 
 def load_stack(yaml_file: str) -> StackFile:
     """Read the stack file named, or the one that is here."""
+    return read_stack(stack_location(yaml_file))
+
+
+def stack_location(yaml_file: str) -> str:
+    """The path or URL of the stack file named, or of the one that is here. Raises UsageError without either."""
     found = yaml_file or default_file(Path())
     if not found:
         raise click.UsageError(
             f"there is no {' or '.join(DEFAULT_NAMES)} here; start with `rescoldo new NAME --lang LANG`, "
             "name a file with --yaml, or the function with flags"
         )
-    return read_stack(str(found))
+    return str(found)
 
 
 def optional_gateway(yaml_file: str, gateway: str) -> str:
@@ -105,20 +110,25 @@ def _build(function: StackFunction, project: Project, *, fresh: bool, quiet: boo
         missing = "lang" if not function.lang else "handler"
         raise InvalidInput(f"{function.where}: {function.name}: {missing} is missing")
     try:
-        template = find_template(function.lang, Path())
-        request = BuildRequest(
-            name=function.name,
-            lang=function.lang,
-            style=template.style,
-            handler=function.handler,
-            copy=project.copy,
-            fresh=fresh,
-        )
+        request = build_request(function, project.copy, fresh=fresh)
         bundle = build(request, bundle_file(function.name).parent, progress, run_installer)
     except BuildFailed as error:
         raise BuildFailed(f"{function.where}: {function.name} was not built: {error.message}") from error
     progress(f"built, {human_size(bundle.size)}, {bundle.digest[:12]}")
     return bundle
+
+
+def build_request(function: StackFunction, copy: tuple[Path, ...], *, fresh: bool = False) -> BuildRequest:
+    """What to build for a function. Raises BuildFailed when its template is not here."""
+    template = find_template(function.lang, Path())
+    return BuildRequest(
+        name=function.name,
+        lang=function.lang,
+        style=template.style,
+        handler=function.handler,
+        copy=copy,
+        fresh=fresh,
+    )
 
 
 def bundle_file(name: str) -> Path:

@@ -69,6 +69,10 @@ class Value:
         node = self.node
         return isinstance(node, yaml.ScalarNode) and not node.style and node.value.lower() in _NULL
 
+    def is_table(self) -> bool:
+        """Whether `table()` can be asked for: a mapping, or null for an empty one."""
+        return self.is_null() or isinstance(self.node, yaml.MappingNode)
+
     def text(self) -> str:
         """A scalar as it was written; null is empty text."""
         if not isinstance(self.node, yaml.ScalarNode):
@@ -133,8 +137,12 @@ class Value:
         table = self.table()
         for key, value in table.items():
             if key not in allowed:
-                raise value.error(f"unknown key{suggestion(key, allowed)}; allowed are {', '.join(allowed)}")
+                raise value.unknown(key, allowed)
         return table
+
+    def unknown(self, key: str, allowed: tuple[str, ...]) -> InvalidInput:
+        """The complaint about this value's `key`, which is not in `allowed`."""
+        return self.error(f"unknown key{suggestion(key, allowed)}; allowed are {', '.join(allowed)}")
 
     def _table(self, node: yaml.MappingNode, merging: tuple[int, ...]) -> dict[str, Value]:
         own: dict[str, Value] = {}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.function import FunctionSpec
@@ -38,6 +39,10 @@ FUNCTION_KEYS = (
 IGNORED_KEYS = ("build_args", "build_options", "build_secrets", "platforms")
 QUANTITIES = ("memory", "cpu", "nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu")
 VERSIONS = ("1", "1.0")
+
+T = TypeVar("T")
+_NO_TEXTS: Mapping[str, str] = {}
+_NO_VALUES: Mapping[str, Value] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,136 +115,198 @@ def read_stack(location: str, environment: Mapping[str, str] | None = None) -> S
 
 def parse_stack(source: Source, environment: Mapping[str, str]) -> StackFile:
     """Read a stack file's text. Raises InvalidInput whose message begins with `file:line:`."""
+    stack, problems = examine_stack(source, environment)
+    if problems:
+        raise problems[0]
+    return stack
+
+
+def examine_stack(source: Source, environment: Mapping[str, str]) -> tuple[StackFile, list[InvalidInput]]:
+    """Read a stack file's text; all that is wrong with its keys and values, and what can be read regardless.
+
+    Raises InvalidInput when it is no YAML or holds nothing.
+    """
     text, lines = substitute(source.text, environment, source.name)
     root = parse(text, Document(source.name, lines))
     if root is None:
         raise InvalidInput(f"{source.name}:1: the file is empty; `rescoldo new NAME --lang LANG` writes one")
-    top = root.only(TOP_KEYS)
-    if (version := top.get("version")) and version.text() not in VERSIONS:
-        raise version.error(f"{version.text()!r} is not allowed; use 1.0")
-    ignored: list[str] = []
-    functions = tuple(
-        _function(name, value, source, environment, ignored)
-        for name, value in (top["functions"].table() if "functions" in top else {}).items()
-    )
-    configuration = top["configuration"].only(CONFIGURATION_KEYS) if "configuration" in top else {}
-    templates = configuration["templates"].items() if "templates" in configuration else []
-    return StackFile(
+    reading = _Reading(source, environment)
+    top = reading.keys(root, TOP_KEYS)
+    reading.get(_version, top, "version", "")
+    functions = reading.get(_values, top, "functions", _NO_VALUES)
+    found = [reading.function(name, value) for name, value in functions.items()]
+    configuration = reading.keys(top["configuration"], CONFIGURATION_KEYS) if "configuration" in top else {}
+    copy: tuple[str, ...] = reading.get(_texts, configuration, "copy", ())
+    stack = StackFile(
         name=source.name,
         folder=source.folder,
-        gateway=_provider(root, top),
-        functions=functions,
-        templates=tuple(_template(item) for item in templates),
-        copy=tuple(source.path(item) for item in _texts(configuration, "copy")),
-        ignored=tuple(ignored),
+        templates=reading.get(_templates, configuration, "templates", ()),
+        copy=tuple(source.path(item) for item in copy),
+        gateway=reading.gateway(root, top),
+        functions=tuple(function for function in found if function is not None),
+        ignored=tuple(reading.ignored),
     )
+    return stack, reading.problems
 
 
-def _provider(root: Value, top: Mapping[str, Value]) -> str:
-    if "provider" not in top:
-        raise root.error("provider is missing; add `provider: {name: openfaas}`")
-    provider = top["provider"].only(PROVIDER_KEYS)
-    name = provider["name"].text() if "name" in provider else ""
-    if name != "openfaas":
-        raise provider.get("name", top["provider"]).error(f"{name!r} is not allowed; use openfaas")
-    gateway = provider["gateway"].text().rstrip("/") if "gateway" in provider else ""
+@dataclass(slots=True)
+class _Reading:
+    """One pass over a stack file. What is wrong is gathered, so that one pass finds all of it."""
+
+    source: Source
+    environment: Mapping[str, str]
+    ignored: list[str] = field(default_factory=list)
+    problems: list[InvalidInput] = field(default_factory=list)
+
+    def get(self, read: Callable[[Mapping[str, Value], str], T], table: Mapping[str, Value], key: str, empty: T) -> T:
+        """What `read` finds, or `empty` where the value is absent or wrong."""
+        try:
+            return read(table, key) if key in table else empty
+        except InvalidInput as error:
+            self.problems.append(error)
+            return empty
+
+    def keys(self, value: Value, allowed: tuple[str, ...]) -> dict[str, Value]:
+        """Those keys of a mapping that are allowed."""
+        try:
+            table = value.table()
+        except InvalidInput as error:
+            self.problems.append(error)
+            return {}
+        self.problems += [item.unknown(key, allowed) for key, item in table.items() if key not in allowed]
+        return {key: item for key, item in table.items() if key in allowed}
+
+    def gateway(self, root: Value, top: Mapping[str, Value]) -> str:
+        if "provider" not in top:
+            self.problems.append(root.error("provider is missing; add `provider: {name: openfaas}`"))
+            return ""
+        provider = self.keys(top["provider"], PROVIDER_KEYS)
+        name = self.get(_text, provider, "name", "")
+        if name != "openfaas":
+            found = provider.get("name", top["provider"])
+            self.problems.append(found.error(f"{name!r} is not allowed; use openfaas"))
+        return self.get(_gateway, provider, "gateway", "")
+
+    def function(self, name: str, value: Value) -> StackFunction | None:
+        """None for one whose name or keys say nothing that could be looked at."""
+        try:
+            check_name(name)
+        except InvalidInput as error:
+            self.problems.append(value.error(error.message))
+            return None
+        if not value.is_table():
+            self.keys(value, FUNCTION_KEYS)  # says what it is instead
+            return None
+        table = self.keys(value, FUNCTION_KEYS + IGNORED_KEYS)
+        self.ignored += [f"{self.source.name}:{table[key].line}: {name}.{key}" for key in IGNORED_KEYS if key in table]
+        image, skip_build = self.get(_text, table, "image", ""), self.get(_flag, table, "skip_build", False)
+        self._need(name, value, table, image, skip_build)
+        return StackFunction(
+            name=name,
+            lang=self.get(_text, table, "lang", ""),
+            handler=self.source.path(self.get(_text, table, "handler", "")),
+            where=f"{self.source.name}:{value.line}",
+            image=image or f"{name}:latest",
+            namespace=self.get(_namespace, table, "namespace", ""),
+            fprocess=self.get(_text, table, "fprocess", ""),
+            environment=self._environment(table),
+            secrets=self.get(_texts, table, "secrets", ()),
+            labels=self.get(_table, table, "labels", _NO_TEXTS),
+            annotations=self.get(_table, table, "annotations", _NO_TEXTS),
+            constraints=self.get(_texts, table, "constraints", ()),
+            limits=self.get(_quantities, table, "limits", _NO_TEXTS),
+            requests=self.get(_quantities, table, "requests", _NO_TEXTS),
+            read_only_root_filesystem=self.get(_flag, table, "readonly_root_filesystem", False),
+            skip_build=skip_build,
+        )
+
+    def _need(self, name: str, value: Value, table: Mapping[str, Value], image: str, skip_build: bool) -> None:
+        """Complain of what is missing."""
+        if skip_build:
+            if not image:
+                self.problems.append(value.error("skip_build needs `image:`, the name of what was built before"))
+            return
+        for key, example in (("lang", "python3-http"), ("handler", f"./{name}")):
+            if key not in table or table[key].is_null():
+                self.problems.append(value.error(f"{key} is missing; add for example `{key}: {example}`"))
+
+    def _environment(self, table: Mapping[str, Value]) -> dict[str, str]:
+        """The inline environment, then each file over what came before it."""
+        environment = dict(self.get(_table, table, "environment", _NO_TEXTS))
+        files: tuple[Value, ...] = self.get(_items, table, "environment_file", ())
+        for item in files:
+            try:
+                environment |= self._environment_file(item)
+            except InvalidInput as error:
+                self.problems.append(error)
+        return environment
+
+    def _environment_file(self, item: Value) -> dict[str, str]:
+        path = self.source.path(item.text())
+        if not path.is_file():
+            raise item.error(f"there is no file {str(path)!r}")
+        source = read_source(str(path))
+        text, lines = substitute(source.text, self.environment, source.name)
+        root = parse(text, Document(source.name, lines))
+        if root is None:
+            return {}
+        table = root.only(("environment",))
+        return table["environment"].text_table() if "environment" in table else {}
+
+
+def _version(table: Mapping[str, Value], key: str) -> str:
+    if table[key].text() not in VERSIONS:
+        raise table[key].error(f"{table[key].text()!r} is not allowed; use 1.0")
+    return table[key].text()
+
+
+def _values(table: Mapping[str, Value], key: str) -> Mapping[str, Value]:
+    return table[key].table()
+
+
+def _items(table: Mapping[str, Value], key: str) -> tuple[Value, ...]:
+    return tuple(table[key].items())
+
+
+def _gateway(table: Mapping[str, Value], key: str) -> str:
+    gateway = table[key].text().rstrip("/")
     if gateway and not gateway.startswith(("http://", "https://")):
-        raise provider["gateway"].error(f"{gateway!r} is not a URL; write for example http://127.0.0.1:8080")
+        raise table[key].error(f"{gateway!r} is not a URL; write for example http://127.0.0.1:8080")
     return gateway
 
 
-def _template(value: Value) -> TemplateSource:
-    table = value.only(("name", "source"))
-    return TemplateSource(*(table[key].text() if key in table else "" for key in ("name", "source")))
-
-
-def _function(
-    name: str, value: Value, source: Source, environment: Mapping[str, str], ignored: list[str]
-) -> StackFunction:
-    try:
-        check_name(name)
-    except InvalidInput as error:
-        raise value.error(error.message) from error
-    table = value.only(FUNCTION_KEYS + IGNORED_KEYS)
-    ignored += [f"{source.name}:{table[key].line}: {name}.{key}" for key in IGNORED_KEYS if key in table]
-    known = {key: item for key, item in table.items() if key in FUNCTION_KEYS}
-    function = StackFunction(
-        name=name,
-        lang=_text(known, "lang"),
-        handler=source.path(_text(known, "handler")),
-        where=f"{source.name}:{value.line}",
-        image=_text(known, "image"),
-        namespace=_namespace(known),
-        fprocess=_text(known, "fprocess"),
-        environment=_environment(known, source, environment),
-        secrets=_texts(known, "secrets"),
-        labels=_table(known, "labels"),
-        annotations=_table(known, "annotations"),
-        constraints=_texts(known, "constraints"),
-        limits=_quantities(known, "limits"),
-        requests=_quantities(known, "requests"),
-        read_only_root_filesystem=_flag(known, "readonly_root_filesystem"),
-        skip_build=_flag(known, "skip_build"),
+def _templates(table: Mapping[str, Value], key: str) -> tuple[TemplateSource, ...]:
+    found = [item.only(("name", "source")) for item in table[key].items()]
+    return tuple(
+        TemplateSource(*(item[name].text() if name in item else "" for name in ("name", "source"))) for item in found
     )
-    return _complete(function, value, known)
-
-
-def _complete(function: StackFunction, value: Value, known: Mapping[str, Value]) -> StackFunction:
-    """Check what depends on more than one key."""
-    if function.skip_build:
-        if not function.image:
-            raise value.error("skip_build needs `image:`, the name of what was built before")
-        return function
-    for key in ("lang", "handler"):
-        if not _text(known, key):
-            example = "python3-http" if key == "lang" else f"./{function.name}"
-            raise value.error(f"{key} is missing; add for example `{key}: {example}`")
-    return replace(function, image=function.image or f"{function.name}:latest")
 
 
 def _text(table: Mapping[str, Value], key: str) -> str:
-    return table[key].text() if key in table else ""
+    return table[key].text()
 
 
 def _texts(table: Mapping[str, Value], key: str) -> tuple[str, ...]:
-    return table[key].texts() if key in table else ()
+    return table[key].texts()
 
 
 def _flag(table: Mapping[str, Value], key: str) -> bool:
-    return key in table and not table[key].is_null() and table[key].flag()
+    return not table[key].is_null() and table[key].flag()
 
 
-def _table(table: Mapping[str, Value], key: str) -> dict[str, str]:
-    return table[key].text_table() if key in table else {}
+def _table(table: Mapping[str, Value], key: str) -> Mapping[str, str]:
+    return table[key].text_table()
 
 
-def _quantities(table: Mapping[str, Value], key: str) -> dict[str, str]:
-    return {name: value.text() for name, value in table[key].only(QUANTITIES).items()} if key in table else {}
+def _quantities(table: Mapping[str, Value], key: str) -> Mapping[str, str]:
+    return {name: value.text() for name, value in table[key].only(QUANTITIES).items()}
 
 
-def _namespace(table: Mapping[str, Value]) -> str:
-    namespace = _text(table, "namespace")
+def _namespace(table: Mapping[str, Value], key: str) -> str:
+    namespace = table[key].text()
     if namespace:
         try:
             check_name(namespace, "namespace")
         except InvalidInput as error:
-            raise table["namespace"].error(error.message) from error
+            raise table[key].error(error.message) from error
     return namespace
-
-
-def _environment(table: Mapping[str, Value], source: Source, variables: Mapping[str, str]) -> dict[str, str]:
-    """The inline environment, then each file over what came before it."""
-    environment = _table(table, "environment")
-    for item in table["environment_file"].items() if "environment_file" in table else []:
-        path = source.path(item.text())
-        if not path.is_file():
-            raise item.error(f"there is no file {str(path)!r}")
-        environment |= _environment_file(path, variables)
-    return environment
-
-
-def _environment_file(path: Path, variables: Mapping[str, str]) -> dict[str, str]:
-    source = read_source(str(path))
-    text, lines = substitute(source.text, variables, source.name)
-    root = parse(text, Document(source.name, lines))
-    return _table(root.only(("environment",)), "environment") if root else {}

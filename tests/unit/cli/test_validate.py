@@ -1,0 +1,78 @@
+import json
+from pathlib import Path
+
+import pytest
+
+HEAD = "provider: {name: openfaas}\nfunctions:\n"
+GOOD = "def handle(event, context):\n    return 1\n"
+
+
+def write(path: str, text: str) -> None:
+    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).write_text(text)
+
+
+def test_a_project_without_a_fault_is_said_to_have_none_and_nothing_is_built(run):
+    write("a/handler.py", GOOD)
+    write("stack.yaml", HEAD + "  a: {lang: python3-http, handler: ./a}\n")
+    assert run("validate") == (0, "stack.yaml: 1 function, nothing wrong.\n", "")
+    assert sorted(path.name for path in Path().iterdir()) == ["a", "stack.yaml"]
+
+
+def test_everything_that_is_wrong_is_said_at_once_each_with_its_place(run):
+    write("a/handler.py", "def handle(event, context)\n")
+    write("b/handler.py", GOOD)
+    write("b/requirements.txt", "requests\n\n-e ../mine\n")
+    write(
+        "stack.yaml",
+        "version: 3\nprovider: {name: openfass, gateway: x}\nfunctions:\n"
+        "  a:\n    lang: python3-http\n    handler: ./a\n    lables: {x: y}\n    limits: {memroy: 1Mi}\n"
+        "    skip_build: perhaps\n"
+        "  b:\n    lang: python3-http\n    handler: ./b\n    labels: {com.openfaas.scale.min: many}\n"
+        "    environment_file: [none.yml]\n"
+        "  c:\n    lang: cobol\n  D_d: {}\n  e: 5\n  f:\n    lang: python3\n    handler: ./nothing\n",
+    )
+    status, out, err = run("validate")
+    assert (status, out) == (1, "")
+    starts = [line.split(": ")[0] for line in err.splitlines()]
+    expected = {
+        "stack.yaml:1": "version",
+        "stack.yaml:2": "openfaas",
+        "stack.yaml:7": "labels",
+        "stack.yaml:8": "memory",
+        "stack.yaml:9": "true or false",
+        "stack.yaml:14": "none.yml",
+        "stack.yaml:10": "com.openfaas.scale.min",
+        "stack.yaml:15": "handler is missing",
+        "stack.yaml:17": "D_d",
+        "stack.yaml:18": "expected keys and values",
+        "stack.yaml:19": "no such folder",
+        "a/handler.py:1": "expected",
+        "b/requirements.txt:3": "local file",
+    }
+    assert set(starts) == set(expected), err
+    for place, word in expected.items():
+        assert any(line.startswith(f"{place}: ") and word in line for line in err.splitlines()), (place, err)
+    found = json.loads(run("validate", "--json")[1])
+    assert found["problems"] == err.splitlines() and found["functions"] == ["a", "b", "c", "f"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "stack.yaml:1: the file is empty"),
+        ("a: [1\n", "stack.yaml:1: not valid YAML"),
+        (HEAD, "stack.yaml:1: there are no functions"),
+        ("functions: {}\n", "stack.yaml:1: provider is missing"),
+        ("x: ${\n", "stack.yaml:1: '${' is not a substitution"),
+        (HEAD + "  a: {lang: python3, handler: ./x, image: ~}\nconfiguration: {copy: 5}\n", "configuration.copy"),
+    ],
+)
+def test_a_file_that_is_no_stack_file_is_one_fault(run, text, said):
+    write("stack.yaml", text)
+    status, _, err = run("validate")
+    assert status == 1 and said in err
+
+
+def test_a_project_without_a_stack_file_is_a_wrong_command_line(run):
+    assert run("validate")[0] == 2
