@@ -21,8 +21,7 @@ def upload(gateway: Gateway, image: str, path: Path, say: Callable[[str], None])
 
     Returns its digest. Raises RescoldoError.
     """
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = digest_of(path)
     try:
         gateway.system("POST", "/system/bundles", params={"image": image, "digest": digest})
         say(f"{image} is there already ({digest[:12]})")
@@ -35,6 +34,20 @@ def upload(gateway: Gateway, image: str, path: Path, say: Callable[[str], None])
         raise RescoldoError(f"{image}: the gateway stored something else ({answer.get('digest')!r})")
     say(f"uploaded {image}, {human_size(size)}")
     return digest
+
+
+def has_image(gateway: Gateway, image: str) -> bool:
+    """Whether `gateway` can run `image`, as far as it can be asked: one that knows no bundles pulls images."""
+    try:
+        return bool(gateway.system("GET", "/system/bundles", params={"image": image}).json())
+    except NotFound:
+        return True
+
+
+def digest_of(path: Path) -> str:
+    """The digest that names the bundle at `path`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _send(gateway: Gateway, image: str, digest: str, size: int, body: Iterator[bytes]) -> dict[str, Any]:

@@ -125,6 +125,16 @@ selection_options = _folded(
     click.option("--lang", default="", help="Template, without a stack file."),
     click.option("--handler", default="", help="Handler folder, without a stack file."),
 )
+store_options = _all(
+    click.option(
+        "-u",
+        "--url",
+        envvar="OPENFAAS_STORE",
+        default="https://raw.githubusercontent.com/openfaas/store/master/functions.json",
+        help="URL or path of the store. [$OPENFAAS_STORE or the public one]",
+    ),
+    click.option("-p", "--platform", "architecture", default="", help="x86_64, arm64, armhf … [this machine's]"),
+)
 no_cache_option = click.option("--no-cache", is_flag=True, help="Install requirements again.")
 deploy_options = _folded(
     DeployFlags,

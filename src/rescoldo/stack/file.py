@@ -66,12 +66,13 @@ class StackFunction:
     read_only_root_filesystem: bool = False
     skip_build: bool = False
 
-    def to_spec(self) -> FunctionSpec:
-        """The deployment this function asks for; without an image it is named `NAME:latest`."""
+    def to_spec(self, namespace: str = "") -> FunctionSpec:
+        """The deployment this function asks for, in `namespace` where that is given; without an image it is
+        named `NAME:latest`."""
         return FunctionSpec(
             name=self.name,
             image=self.image or f"{self.name}:latest",
-            namespace=self.namespace or DEFAULT_NAMESPACE,
+            namespace=namespace or self.namespace or DEFAULT_NAMESPACE,
             env_process=self.fprocess,
             env_vars=self.environment,
             labels=self.labels,

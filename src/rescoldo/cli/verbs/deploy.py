@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import click
 
 from rescoldo.cli.deployment import deploy, function_url, remove, upload
@@ -36,16 +34,14 @@ def deploy_all(gateway: Gateway, project: Project, flags: DeployFlags, *, as_jso
     """Upload the bundle of each function where one was built here, and deploy it."""
     deployed = []
     for function in project.functions:
-        deployed.append(deploy_one(gateway, function, flags, note))
+        deployed.append(deploy_one(gateway, function, flags))
         if not as_json:
             say(f"Deployed {deployed[-1]['name']}.\nURL: {deployed[-1]['url']}")
     if as_json:
         say_json(deployed)
 
 
-def deploy_one(
-    gateway: Gateway, function: StackFunction, flags: DeployFlags, say_upload: Callable[[str], None]
-) -> dict[str, str]:
+def deploy_one(gateway: Gateway, function: StackFunction, flags: DeployFlags) -> dict[str, str]:
     """Upload the bundle of `function` if one was built here, and deploy it; what a script reads of it."""
     if flags.update and flags.replace:
         raise click.UsageError("--update and --replace exclude each other; give one of them")
@@ -54,7 +50,7 @@ def deploy_one(
     bundle, digest = bundle_file(function.name), ""
     try:
         if bundle.is_file() and not function.skip_build:
-            digest = upload(gateway, spec.image, bundle, say_upload)
+            digest = upload(gateway, spec.image, bundle, note)
         deploy(gateway, spec, update=update, replace=flags.replace)
     except RescoldoError as error:
         raise type(error)(f"{function.name}: {error.message}") from error

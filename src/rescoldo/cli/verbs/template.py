@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
-from rescoldo.cli.options import Verb, json_option
-from rescoldo.cli.output import say_columns, say_json
+from rescoldo.cli.options import Verb, json_option, yaml_option
+from rescoldo.cli.output import note, say, say_columns, say_json
+from rescoldo.cli.project import load_stack
+from rescoldo.model.errors import InvalidInput
+from rescoldo.stack.pull import DEFAULT_REPOSITORY, Pulled, pull_templates, shown
 from rescoldo.stack.templates import list_templates
+
+_overwrite = click.option("--overwrite", is_flag=True, help="Replace templates that are there.")
+_store_url = click.option(
+    "-u",
+    "--url",
+    envvar="OPENFAAS_TEMPLATE_STORE_URL",
+    default="https://raw.githubusercontent.com/openfaas/store/master/templates.json",
+    help="URL or path of the store. [$OPENFAAS_TEMPLATE_STORE_URL or the public one]",
+)
 
 
 @click.group("template")
@@ -29,3 +42,86 @@ def list_command(as_json: bool) -> None:
         return
     rows = [(template.name, template.style, origin) for template, origin in zip(found, origins, strict=True)]
     say_columns(("TEMPLATE", "STYLE", "FROM"), rows)
+
+
+@template_command.command("pull", cls=Verb)
+@click.argument("repository", required=False, default="")
+@yaml_option
+@_overwrite
+@json_option
+def pull_command(repository: str, yaml_file: str, overwrite: bool, as_json: bool) -> None:
+    """Fetch the templates of a git repository into ./template.
+
+    REPOSITORY is a path or URL, and #BRANCH may follow it; without one it is $OPENFAAS_TEMPLATE_URL or
+    OpenFaaS's own. The word `stack` stands for the templates that stack.yaml names under `configuration`.
+    """
+    if repository == "stack":
+        pulled = [_pull(item.source, overwrite, item.name) for item in load_stack(yaml_file).templates]
+        if not pulled:
+            raise InvalidInput("the stack file names no templates under configuration.templates")
+    else:
+        chosen = repository or os.environ.get("OPENFAAS_TEMPLATE_URL", "") or DEFAULT_REPOSITORY
+        pulled = [_pull(chosen, overwrite, "")]
+    _say(pulled, as_json)
+
+
+@template_command.group("store")
+def store_group() -> None:
+    """Lists of templates and the repositories they are in."""
+
+
+@store_group.command("list", cls=Verb)
+@_store_url
+@click.option("-p", "--platform", default="", help="Only those for this kind of machine, such as x86_64.")
+@click.option("--recommended", is_flag=True, help="Only recommended ones.")
+@click.option("--official", is_flag=True, help="Only official ones.")
+@json_option
+def store_list_command(url: str, platform: str, recommended: bool, official: bool, as_json: bool) -> None:
+    """List the templates of a store."""
+    from rescoldo.stack.store import read_templates  # 0.1 s, and needed for stores alone
+
+    found = [
+        template
+        for template in read_templates(url)
+        if (not platform or template.platform == platform)
+        and (template.recommended or not recommended)
+        and (template.official or not official)
+    ]
+    if as_json:
+        say_json([template.model_dump() for template in found])
+        return
+    rows = [(t.template, t.language, t.source, t.description) for t in found]
+    say_columns(("NAME", "LANGUAGE", "SOURCE", "DESCRIPTION"), rows)
+
+
+@store_group.command("pull", cls=Verb)
+@click.argument("name")
+@_store_url
+@_overwrite
+@json_option
+def store_pull_command(name: str, url: str, overwrite: bool, as_json: bool) -> None:
+    """Fetch a template of a store into ./template, with all of its repository's."""
+    from rescoldo.stack.store import find, read_templates  # 0.1 s, and needed for stores alone
+
+    found = find({template.template: template for template in read_templates(url)}, name, url)
+    _say([_pull(found.repo, overwrite, "")], as_json)
+
+
+def _pull(repository: str, overwrite: bool, only: str) -> Pulled:
+    note(f"pulling {shown(repository)}")
+    return pull_templates(repository, Path(), overwrite=overwrite, only=only)
+
+
+def _say(pulled: list[Pulled], as_json: bool) -> None:
+    written = [name for one in pulled for name in one.written]
+    kept = [name for one in pulled for name in one.kept]
+    if as_json:
+        say_json({"written": written, "kept": kept})
+        return
+    if written:
+        say(f"Wrote to ./template: {', '.join(written)}.")
+    if kept:
+        note(f"Kept what was in ./template: {', '.join(kept)}; --overwrite replaces it.")
+    usable = {template.name for template in list_templates(Path())}
+    if others := [name for name in (*written, *kept) if name not in usable]:
+        note(f"Not for this platform, since it does not know how to run them: {', '.join(others)}.")

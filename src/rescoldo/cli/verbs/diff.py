@@ -1,0 +1,139 @@
+"""`rescoldo diff`: what a deployment of stack.yaml would change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+
+from rescoldo.cli.deployment import digest_of
+from rescoldo.cli.gateway import Gateway, choose_gateway
+from rescoldo.cli.options import Selection, Verb, gateway_options, json_option, namespace_option, stack_options
+from rescoldo.cli.output import say, say_json
+from rescoldo.cli.project import bundle_file, load_project
+from rescoldo.model.errors import NotFound, RescoldoError
+from rescoldo.model.function import FunctionSpec, spec_to_json
+from rescoldo.model.names import DEFAULT_NAMESPACE
+from rescoldo.stack.file import StackFunction
+
+# what a gateway adds by itself (contracts/openfaas.md)
+ADDED = {"labels": "faas_function", "annotations": "prometheus.io.scrape"}
+TEXTS = ("image", "envProcess")
+TABLES = ("envVars", "labels", "annotations", "limits", "requests")
+LISTS = ("secrets", "constraints")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field of a function: what it is on the gateway, and what the stack file says."""
+
+    field: str
+    deployed: str | None  # None: not there
+    wanted: str | None
+
+
+class Trouble(click.ClickException):
+    """Exit status 2, since 1 says that there are differences."""
+
+    exit_code = 2
+
+
+@click.command("diff", cls=Verb)
+@stack_options
+@gateway_options
+@namespace_option
+@json_option
+def diff_command(
+    selection: Selection, gateway: str, tls_no_verify: bool, token: str, namespace: str, as_json: bool
+) -> int:
+    """Show what a deployment of stack.yaml would change.
+
+    Exit status 0: nothing, 1: something, 2: it could not be found out.
+    """
+    try:
+        project = load_project(selection)
+        url = choose_gateway(gateway, project.gateway)
+        with Gateway(url, token=token, tls_no_verify=tls_no_verify) as opened:
+            found = [_compared(opened, function, namespace) for function in project.functions]
+    except RescoldoError as error:
+        raise Trouble(error.message) from error
+    if as_json:
+        say_json([_to_json(*one) for one in found])
+    else:
+        for spec, exists, changes in found:
+            _show(spec, exists, changes)
+    return 1 if any(changes for _, _, changes in found) else 0
+
+
+def _to_json(spec: FunctionSpec, exists: bool, changes: list[Change]) -> dict[str, Any]:
+    shown = [asdict(change) for change in changes]
+    return {"name": spec.name, "namespace": spec.namespace, "deployed": exists, "changes": shown}
+
+
+def _compared(gateway: Gateway, function: StackFunction, namespace: str) -> tuple[FunctionSpec, bool, list[Change]]:
+    spec = function.to_spec(namespace)
+    own = spec.namespace if spec.namespace != DEFAULT_NAMESPACE else ""
+    try:
+        status = gateway.system("GET", f"/system/function/{spec.name}", params={"namespace": own}).json()
+    except NotFound:
+        return spec, False, list(changes_of(spec, {}))
+    changes = list(changes_of(spec, status))
+    if not function.skip_build:
+        changes += _bundle_changes(gateway, spec)
+    return spec, True, changes
+
+
+def changes_of(spec: FunctionSpec, status: Mapping[str, Any]) -> Iterator[Change]:
+    """Where a FunctionStatus (empty: not deployed) differs from `spec`; what a gateway adds is no difference."""
+    wanted = spec_to_json(spec)
+    for key in TEXTS:
+        yield from _changed(key, status.get(key) or None, wanted[key] or None)
+    for key in TABLES:
+        here, there = wanted[key], dict(status.get(key) or {})
+        if ADDED.get(key) not in here:
+            there.pop(ADDED.get(key, ""), None)
+        for name in sorted({*here, *there}):
+            yield from _changed(f"{key}.{name}", there.get(name), here.get(name))
+    for key in LISTS:
+        yield from _changed(key, _joined(status.get(key)), _joined(wanted[key]))
+    flag = "readOnlyRootFilesystem"
+    yield from _changed(flag, _word(status.get(flag)), _word(wanted[flag]))
+
+
+def _bundle_changes(gateway: Gateway, spec: FunctionSpec) -> Iterator[Change]:
+    """The code: what was built here against what the image's name means there."""
+    file = bundle_file(spec.name)
+    if not file.is_file():
+        return
+    try:
+        there = gateway.system("GET", "/system/bundles", params={"image": spec.image}).json()
+    except NotFound:
+        return  # a gateway of another kind: it has images, no bundles
+    yield from _changed("bundle", there[0]["digest"][:12] if there else None, digest_of(file)[:12])
+
+
+def _changed(field: str, deployed: str | None, wanted: str | None) -> Iterator[Change]:
+    if deployed != wanted:
+        yield Change(field, deployed, wanted)
+
+
+def _joined(values: Any) -> str | None:
+    return ", ".join(sorted(values)) if values else None
+
+
+def _word(flag: Any) -> str | None:
+    return "true" if flag else None
+
+
+def _show(spec: FunctionSpec, exists: bool, changes: list[Change]) -> None:
+    if not changes:
+        say(f"= {spec.id}")
+        return
+    say(f"~ {spec.id}" if exists else f"+ {spec.id} (not deployed)")
+    width = max(len(change.field) for change in changes)
+    for change in changes:
+        before = "(none)" if change.deployed is None else change.deployed
+        after = "(none)" if change.wanted is None else change.wanted
+        say(f"    {change.field:<{width}}  {before} -> {after}" if exists else f"    {change.field:<{width}}  {after}")

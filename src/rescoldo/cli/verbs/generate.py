@@ -1,0 +1,47 @@
+"""`rescoldo generate`"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+
+from rescoldo.cli.options import Selection, Verb, namespace_option, stack_options, store_options
+from rescoldo.cli.output import say
+from rescoldo.cli.project import load_project, pairs
+from rescoldo.stack.document import dump
+from rescoldo.stack.file import StackFunction
+from rescoldo.stack.manifests import APIS
+
+DEFAULT_API = "openfaas.com/v1"
+
+
+@click.command("generate", cls=Verb)
+@stack_options
+@namespace_option
+@click.option("--api", type=click.Choice([*APIS]), default=DEFAULT_API, show_default=True, help="Kind of object.")
+@click.option("--annotation", multiple=True, metavar="KEY=VALUE", help="Annotation to add.")
+@click.option("--from-store", "--fromstore", default="", metavar="NAME", help="A function of the store instead.")
+@store_options
+def generate_command(
+    selection: Selection,
+    namespace: str,
+    api: str,
+    annotation: tuple[str, ...],
+    from_store: str,
+    url: str,
+    architecture: str,
+) -> None:
+    """Print functions as Kubernetes objects, in YAML."""
+    extra = pairs(annotation, "--annotation")
+    functions = (_stored(from_store, url, architecture),) if from_store else load_project(selection).functions
+    for function in functions:
+        annotated = replace(function, annotations={**function.annotations, **extra})
+        say("---\n" + dump(APIS[api](annotated.to_spec(namespace))).rstrip())
+
+
+def _stored(name: str, url: str, architecture: str) -> StackFunction:
+    from rescoldo.stack.store import find, from_store, read_functions  # 0.1 s, and needed for stores alone
+
+    found = find({function.name: function for function in read_functions(url)}, name, url)
+    return from_store(found, url, architecture)

@@ -1,0 +1,113 @@
+"""Stores: a list of functions, or of templates, at a URL or in a file (contracts/openfaas.md, "Stores")."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
+
+from rescoldo.model.errors import InvalidInput, NotFound
+from rescoldo.stack.document import suggestion
+from rescoldo.stack.file import StackFunction
+from rescoldo.stack.source import read_source
+
+# a machine's name for itself → the store's
+_ARCHITECTURES = {"aarch64": "arm64", "armv7l": "armhf", "armv6l": "armhf", "amd64": "x86_64"}
+
+Found = TypeVar("Found")
+Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+Flag = Annotated[bool, BeforeValidator(lambda value: value or False)]  # stores write "true" as well
+Table = Annotated[dict[str, str], BeforeValidator(lambda value: {} if value is None else value)]
+
+
+class StoreFunction(BaseModel):
+    """A function that somebody published as a container image."""
+
+    name: str
+    title: Text = ""
+    description: Text = ""
+    author: Text = ""
+    images: Table = Field(default_factory=dict)  # architecture → image
+    fprocess: Text = ""
+    environment: Table = Field(default_factory=dict)
+    labels: Table = Field(default_factory=dict)
+    annotations: Table = Field(default_factory=dict)
+    read_only_root_filesystem: Flag = Field(default=False, alias="readOnlyRootFilesystem")
+    repo_url: Text = ""
+
+    def image(self, architecture: str) -> str:
+        """The image for `architecture`. Raises NotFound, naming those it is there for."""
+        if architecture not in self.images:
+            there = ", ".join(sorted(self.images)) or "none"
+            raise NotFound(f"{self.name} is not there for {architecture}; it is for {there}: choose with --platform")
+        return self.images[architecture]
+
+
+class StoreTemplate(BaseModel):
+    """A template and the repository it is in."""
+
+    template: str
+    platform: Text = ""
+    language: Text = ""
+    source: Text = ""
+    description: Text = ""
+    repo: Text = ""  # what git clones; `#BRANCH` may follow
+    official: Flag = False
+    recommended: Flag = False
+
+
+class _Functions(BaseModel):
+    functions: list[StoreFunction]
+
+
+def architecture_here() -> str:
+    """This machine's architecture as stores name it."""
+    machine = platform.machine()
+    return _ARCHITECTURES.get(machine, machine)
+
+
+def read_functions(location: str) -> list[StoreFunction]:
+    """The functions of the store at a URL or path, by name. Raises InvalidInput."""
+    found = _read(location, TypeAdapter(_Functions)).functions
+    return sorted(found, key=lambda function: function.name)
+
+
+def read_templates(location: str) -> list[StoreTemplate]:
+    """The templates of the store at a URL or path, by name. Raises InvalidInput."""
+    return sorted(_read(location, TypeAdapter(list[StoreTemplate])), key=lambda template: template.template)
+
+
+def find(found: dict[str, Found], name: str, location: str) -> Found:
+    """The one of `name`. Raises NotFound with the name that was perhaps meant."""
+    if name not in found:
+        raise NotFound(f"{location} has no {name[:80]!r}{suggestion(name, list(found))}")
+    return found[name]
+
+
+def from_store(found: StoreFunction, location: str, architecture: str) -> StackFunction:
+    """`found` as a function that can be deployed, its image that for `architecture` (empty: this machine's)."""
+    return StackFunction(
+        name=found.name,
+        lang="",
+        handler=Path(),
+        where=location,
+        image=found.image(architecture or architecture_here()),
+        fprocess=found.fprocess,
+        environment=found.environment,
+        labels=found.labels,
+        annotations=found.annotations,
+        read_only_root_filesystem=found.read_only_root_filesystem,
+        skip_build=True,
+    )
+
+
+def _read(location: str, kind: TypeAdapter[Any]) -> Any:
+    text = read_source(location).text
+    try:
+        return kind.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InvalidInput(f"{location}: not a store: {f'{place}: ' if place else ''}{first['msg']}") from error
