@@ -3,13 +3,14 @@ VENV := .venv/.installed
 BIN := .venv/bin
 TESTS := tests/unit tests/contract tests/integration
 
-.PHONY: help demo test e2e lint bench bench-quick install clean
+.PHONY: help demo test e2e kill-matrix lint bench bench-quick install clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo         start a platform, deploy a function, see it wake and sleep"
 	@echo "make test         unit, contract and integration tests"
 	@echo "make e2e          tests against a whole platform"
+	@echo "make kill-matrix  kill each part under load; writes the table in docs/behaviour.md"
 	@echo "make lint         ruff, mypy --strict, import-linter"
 	@echo "make bench        measure; writes bench/results.json (bench-quick: shorter, rougher)"
 	@echo "make clean        remove .venv, caches and build results"
@@ -25,6 +26,10 @@ demo: $(VENV)
 
 test: $(VENV)
 	@$(BIN)/python -m pytest $(TESTS)
+
+kill-matrix: $(VENV)
+	@$(BIN)/python -m pytest tests/e2e/test_kill_matrix.py
+	@PYTHONPATH=src:tests $(BIN)/python -m matrix.report
 
 e2e: $(VENV)
 	@$(BIN)/python -m pytest tests/e2e

@@ -119,7 +119,8 @@ def test_calls_go_on_after_the_edge_is_killed(own_platform: Live) -> None:
         begin = dict(load.errors)
         load.more(100)
         assert load.errors == begin, "calls failed although the edge was back"
-    # what was in flight, and connections nobody listened for, fail; no call is answered with an error
+    # at most the one call each client had in flight; those that connected meanwhile waited
+    assert sum(load.errors.values()) <= 2, load.errors
     assert not {status for status in load.errors if status.isdigit()}, load.errors
     assert own_platform.invoke("a").text == before
 

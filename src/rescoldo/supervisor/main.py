@@ -22,7 +22,7 @@ from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor import place
 from rescoldo.supervisor.child import STABLE_SECONDS, Child, Program, describe_end, pause
-from rescoldo.supervisor.sockets import bind, handed_over
+from rescoldo.supervisor.sockets import bind, bind_address, edge_environment, handed_over
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,11 @@ class Supervisor:
             bind(path, for_edge=True) for path in (settings.wake_socket, settings.api_socket, settings.log_socket)
         )
         node = bind(settings.node_socket, for_edge=False)
+        self._gates = bind_address(settings.gateway), bind_address(settings.metrics)
+        edge = {**process.environment(self._haproxy), **edge_environment(*self._gates)}
         owned = {"wake": wake, "api": api, "log": calls}
         self._programs = (
-            Program("edge", self._edge_command, process.environment(self._haproxy), (), _worth_showing),
+            Program("edge", self._edge_command, edge, self._gates, _worth_showing),
             Program(
                 "node", lambda: _python("rescoldo.node.main", run), {"RESCOLDO_LISTEN_FD": str(node.fileno())}, (node,)
             ),
@@ -131,6 +133,8 @@ class Supervisor:
     async def _stop_children(self) -> None:
         """Edge and controller together: the edge takes no more and finishes what it has, the controller lets
         go of it and takes its last lines. The node last, as it holds the instances."""
+        for gate in self._gates:  # else who connects now would wait for an edge that does not come
+            gate.close()
         first = [
             self._children[name].stop(number, grace)
             for name, number, grace in (

@@ -28,6 +28,22 @@ def bind(path: Path, *, for_edge: bool) -> socket.socket:
     return sock
 
 
+def bind_address(address: str) -> socket.socket:
+    """Listen on HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host.strip("[]"), int(port)))
+    sock.listen(BACKLOG)
+    return sock
+
+
+def edge_environment(gateway: socket.socket, metrics: socket.socket) -> dict[str, str]:
+    """How the edge's configuration learns of the sockets it accepts on."""
+    return {"RESCOLDO_GATEWAY": f"fd@{gateway.fileno()}", "RESCOLDO_METRICS": f"fd@{metrics.fileno()}"}
+
+
 def handed_over(sockets: dict[str, socket.socket]) -> dict[str, str]:
     """The environment that tells a child of its sockets; pass their descriptors on, too."""
     return {PREFIX + name.upper(): str(sock.fileno()) for name, sock in sockets.items()}

@@ -1,0 +1,108 @@
+"""One cell of the matrix: load, fault, recovery, and what the clients saw."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass
+
+from matrix.client import Call
+from matrix.faults import FAULTS, TARGETS, Struck, Target, is_replaced, strike
+from matrix.load import LOADS, Load
+from matrix.world import AGAIN, ASLEEP, WARM, World
+
+PATIENCE = 40.0  # seconds for everything to be served again
+CALLS_AFTER = 60  # calls after that, which show that it stays so
+MOST_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Cell:
+    target: Target
+    fault: str
+    load: str
+
+    def __str__(self) -> str:
+        return f"{self.target.name}, {self.fault}, {self.load}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What happened in a cell; times in seconds."""
+
+    target: str
+    fault: str
+    load: str
+    requests: int
+    failed_inside: int  # in flight in what was struck
+    failed_outside: int  # any other
+    stall: float | None  # the longest that a warm call elsewhere took; None without such calls
+    served_after: float  # from the signal until all is served again, and what was struck is replaced
+    failures: tuple[str, ...]  # some of those outside
+
+
+# targets take turns: what is killed twice within seconds is started again after a pause
+CELLS = tuple(Cell(target, fault, load) for fault in FAULTS for load in LOADS for target in TARGETS)
+
+
+async def run(world: World, cell: Cell) -> Result:
+    """Make the fault under the load and wait until all is served again. Raises TimeoutError when it never is."""
+    load = Load(world)
+    await load.start(cell.load)
+    struck = strike(world, cell.target, FAULTS[cell.fault])
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(is_replaced(world, cell.target, struck), *_probes(load))
+        served = time.monotonic()
+        await load.more(CALLS_AFTER)
+    finally:
+        for pid in struck.pids:  # nobody noticed that it was stopped: the cells after this one need it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        await load.stop()
+    return _judge(cell, load, struck, served)
+
+
+def _probes(load: Load) -> list[asyncio.Task[None]]:
+    """Everything a user may want: each warm function, one that sleeps, a deployment."""
+
+    async def until_it_works(name: str, kind: str) -> None:
+        while True:
+            call = Call(name, "GET", f"/function/{name}", kind)
+            await load.once(call)
+            if not call.failed:
+                return
+            await asyncio.sleep(0.02)
+
+    async def until_deployed() -> None:
+        while not await load.deploy(AGAIN):
+            await asyncio.sleep(0.02)
+
+    works = [until_it_works(name, "warm") for name in WARM]
+    return [asyncio.create_task(work) for work in (*works, until_it_works(ASLEEP, "cold"), until_deployed())]
+
+
+def _judge(cell: Cell, load: Load, struck: Struck, served: float) -> Result:
+    failed = [call for call in load.calls if call.failed]
+    inside = [call for call in failed if cell.target.inside(call, struck.strike, struck.down)]
+    outside = [f"{call} (begun {call.begin - struck.strike:+.3f} s)" for call in failed if call not in inside]
+    outside += load.lost
+    elsewhere = [
+        call.end - call.begin
+        for call in load.calls
+        if call.kind == "warm" and cell.target.others(call) and call.end >= struck.strike and call.begin <= served
+    ]
+    return Result(
+        target=cell.target.name,
+        fault=cell.fault,
+        load=cell.load,
+        requests=len(load.calls),
+        failed_inside=len(inside),
+        failed_outside=len(outside),
+        stall=round(max(elsewhere), 3) if elsewhere else None,
+        served_after=round(served - struck.strike, 3),
+        failures=tuple(outside[:MOST_SHOWN]),
+    )

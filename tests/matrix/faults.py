@@ -1,0 +1,119 @@
+"""What is killed or stopped, which calls that may harm, and when it is whole again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from live import alive
+from matrix.client import Call
+from matrix.world import VICTIM, World
+
+STOPPED = "T"
+FAULTS = {"SIGKILL": signal.SIGKILL}
+LOOK_SECONDS = 0.005
+
+
+@dataclass(frozen=True)
+class Target:
+    """`inside(call, strike, down)` says whether a call was in flight in the target when it was struck:
+    `strike` is when the signal was sent, `down` when the target did nothing any more."""
+
+    name: str
+    pids: Callable[[World], list[int]]
+    inside: Callable[[Call, float, float], bool]
+    others: Callable[[Call], bool] = lambda call: True  # warm traffic that should not notice
+
+
+def part(name: str) -> Callable[[World], list[int]]:
+    return lambda world: [world.live.pid(name)]
+
+
+def never(call: Call, strike: float, down: float) -> bool:
+    """No call is ever in it: it may fail none."""
+    return False
+
+
+def on_its_connections(call: Call, strike: float, down: float) -> bool:
+    """The edge: what came over a connection it had. What connects later waits in the backlog."""
+    return call.connected <= down and call.end >= strike
+
+
+def to_system(call: Call, strike: float, down: float) -> bool:
+    """The controller: calls to /system that it was working on. Held calls are not in it."""
+    return call.kind == "system" and call.begin <= down and call.end >= strike
+
+
+def not_repeatable(call: Call, strike: float, down: float) -> bool:
+    """An instance: what it was working on and must not be sent a second time."""
+    return call.method == "POST" and call.begin <= down and call.end >= strike
+
+
+TARGETS = (
+    Target("edge", part("edge"), on_its_connections),
+    Target("controller", part("controller"), to_system),
+    Target("node", part("node"), never),
+    Target("zygote", part("zygote"), never),
+    Target(
+        "one instance",
+        lambda world: world.instances(VICTIM)[:1],
+        lambda call, strike, down: call.function == VICTIM and not_repeatable(call, strike, down),
+        lambda call: call.function != VICTIM,
+    ),
+    Target("all instances", lambda world: world.instances(), not_repeatable),
+)
+
+
+@dataclass(frozen=True)
+class Struck:
+    """What a fault did; times are seconds of the monotonic clock."""
+
+    pids: list[int]
+    strike: float
+    down: float
+
+
+def strike(world: World, target: Target, number: signal.Signals) -> Struck:
+    """Send the signal; return when the processes do nothing any more."""
+    pids = target.pids(world)
+    assert pids, f"there is no {target.name}"
+    begin = time.monotonic()
+    descriptors = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # one that falls asleep just now
+            descriptors.append((pid, os.pidfd_open(pid)))
+    for _, pidfd in descriptors:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, number)
+    for pid, pidfd in descriptors:
+        while not (select.select([pidfd], [], [], 0)[0] or (number == signal.SIGSTOP and is_stopped(pid))):
+            time.sleep(0.0005)
+        os.close(pidfd)
+    return Struck([pid for pid, _ in descriptors], begin, time.monotonic())
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether every thread of a process is stopped."""
+    try:
+        stats = [(thread / "stat").read_text() for thread in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return False
+    return all(stat.rpartition(")")[2].split()[0] == STOPPED for stat in stats)
+
+
+async def is_replaced(world: World, target: Target, struck: Struck) -> None:
+    """Wait until nothing of what was struck is left, and another is in its place."""
+    while True:
+        gone = not any(alive(pid) for pid in struck.pids)
+        with contextlib.suppress(OSError, ValueError, KeyError, StopIteration):
+            there = target.pids(world)
+            if gone and there and all(alive(pid) for pid in there):
+                return
+        await asyncio.sleep(LOOK_SECONDS)
