@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,6 +15,7 @@ REST, STEADY, BURST, DEPLOYS = "at rest", "steady load", "burst of wakes", "depl
 LOADS = (REST, STEADY, BURST, DEPLOYS)
 PAUSE = 0.03  # seconds between two calls of one client
 LEAST_CALLS = 60  # before the fault
+ARRIVAL = 0.03  # seconds after which a call is taken to be in its handler, where it stays for 0.1
 EARLY_WAKES = 4  # of a burst, answered before the fault: the others are under way
 
 
@@ -106,9 +108,10 @@ class Load:
         self._tasks.append(asyncio.create_task(work))
 
     def _victim_is_busy(self) -> bool:
-        return {"GET", "POST"} <= {
-            call.method for call in self.calls if call.kind == "slow" and call.function == VICTIM and not call.end
-        }
+        """Whether a GET and a POST are in its handler."""
+        arrived = time.monotonic() - ARRIVAL
+        slow = [call for call in self.calls if call.kind == "slow" and call.function == VICTIM and not call.end]
+        return {"GET", "POST"} <= {call.method for call in slow if 0 < call.begin < arrived}
 
     def _ended(self, kind: str | None = None) -> int:
         return sum(1 for call in self.calls if call.end and kind in (None, call.kind))
