@@ -25,8 +25,8 @@ FUNCTIONS = 200
 UID = "import os\n\ndef handle(event, context):\n    return str(os.getuid())\n"
 SPIN_SECONDS = 0.02  # CPU of one call of the function that loads the machine
 SPIN = (
-    "import os, time\n\ndef handle(event, context):\n    begin = time.thread_time()\n"
-    f"    while time.thread_time() - begin < {SPIN_SECONDS}:\n        pass\n    return str(os.getpid())\n"
+    "import time\n\ndef handle(event, context):\n    begin = time.thread_time()\n"
+    f"    while time.thread_time() - begin < {SPIN_SECONDS}:\n        pass\n    return 'spun'\n"
 )
 
 P50 = Bar("cold start of a Python function with its own uid, p50", "ms", most=7.0)
@@ -122,7 +122,9 @@ class Load:
 @contextmanager
 def spinning(live: Live, busy: list[str]) -> Iterator[Load]:
     """Call `busy` functions without end, each over a connection of its own."""
-    pids = [int(get_ok(live.port, f"/function/{name}").body) for name in busy]
+    for name in busy:
+        get_ok(live.port, f"/function/{name}")
+    pids = [pid for name in busy for pid in live.instance_pids(name)]
     reports = [live.folder / f"{name}.wrk" for name in busy]
     callers = [
         wrk.endless(f"http://127.0.0.1:{live.port}/function/{name}", report)

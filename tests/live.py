@@ -22,6 +22,8 @@ from rescoldo.bundle.build import BuildRequest, build
 from rescoldo.model.settings import Settings
 
 SOURCE = Path(__file__).parents[1] / "src"
+# Tells one process from another; in its own PID namespace each has the number 1.
+TOKEN = "import uuid\nMINE = uuid.uuid4().hex\ndef handle(event, context):\n    return MINE\n"
 HELLO = "def handle(event, context):\n    return 'hello'\n"
 PATIENCE = 30.0  # seconds a condition is waited for before a test fails
 
@@ -184,6 +186,11 @@ class Live:
     def instances(self) -> list[Path]:
         """Listening sockets of instances."""
         return sorted(self.settings.instances.glob("*.sock"))
+
+    def instance_pids(self, name: str) -> list[int]:
+        """The processes of a function's instances, as the node notes them."""
+        notes = (json.loads(path.read_text()) for path in self.settings.instance_state.glob("*.json"))
+        return [note["pid"] for note in notes if note["launch"]["function"].partition(".")[0] == name]
 
     def function_log(self, name: str) -> str:
         lines = self.system("GET", f"/logs?name={name}&tail=1000&follow=false").text.splitlines()

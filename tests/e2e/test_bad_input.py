@@ -465,7 +465,7 @@ def test_a_bundle_for_another_machine_is_a_400_that_names_both(echo: Live) -> No
         ("import nowhere_to_be_found\n" + HELLO, "ModuleNotFoundError", "Traceback"),
         ("import sys\nsys.exit(3)\n" + HELLO, "sys.exit(3) was called", "SystemExit"),
         ("import os\nprint('here')\nos._exit(5)\n" + HELLO, "exit status 5", "here"),
-        ("import os\nprint('here')\nos.kill(os.getpid(), 9)\n" + HELLO, "SIGKILL", "here"),
+        ("import ctypes\nprint('here')\nctypes.string_at(0)\n" + HELLO, "SIGSEGV", "here"),
         ("handle = 5\n", "handle is int", "not a function"),
         ("x = 5\n", "no function named handle", "no function named handle"),
         ("def handle(a, b, c):\n    pass\n", "cannot be called as handle(event, context)", "cannot be called"),
@@ -611,7 +611,7 @@ def test_a_handler_that_prints_without_end_harms_nobody_else(echo: Live) -> None
 
 def test_concurrency_1_never_runs_two_calls_at_once_in_an_instance(echo: Live) -> None:
     code = (
-        "import os, threading, time\n"
+        "import threading, time\n"
         "running = most = 0\n"
         "lock = threading.Lock()\n"
         "def handle(event, context):\n"
@@ -622,13 +622,13 @@ def test_concurrency_1_never_runs_two_calls_at_once_in_an_instance(echo: Live) -
         "    time.sleep(0.01)\n"
         "    with lock:\n"
         "        running -= 1\n"
-        "    return f'{os.getpid()} {most}'\n"
+        "    return str(most)\n"
     )
     echo.deploy("single", code, annotations={"rescoldo.dev/concurrency": "1"})
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: echo.invoke("single"), range(64)))
     assert {answer.status for answer in answers} == {200}
-    assert {answer.text.split()[1] for answer in answers} == {"1"}
+    assert {answer.text for answer in answers} == {"1"}
 
 
 # -- clients that leave

@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 from test_kill import Load
 
-from live import HELLO, PATIENCE, Live, alive, free_ports
+from live import HELLO, PATIENCE, TOKEN, Live, alive, free_ports
 
 pytestmark = pytest.mark.slow
 
-IDENTITY = "import os\ndef handle(event, context):\n    return f'{os.getpid()} {os.getuid()}'\n"
+IDENTITY = TOKEN.replace("return MINE", "return f'{MINE} {__import__(\"os\").getuid()}'")
 SLOW = "import time\ndef handle(event, context):\n    time.sleep(1)\n    return 'done'\n"
 EX_CONFIG = 78  # sysexits.h: starting again would not help
 MS_RDONLY, MS_REMOUNT, MS_BIND, MNT_DETACH = 1, 32, 4096, 2
@@ -263,11 +263,11 @@ def test_two_platforms_on_one_machine_do_not_touch_each_others_instances() -> No
     with Live() as one, Live() as two:
         for live in (one, two):
             live.deploy("f", IDENTITY)
-        pid, uid = one.invoke("f").text.split()
+        token, uid = one.invoke("f").text.split()
         assert two.invoke("f").text.split()[1] != uid
         two.sleep("f")
         two.until(lambda: not two.instances(), "its instance to end")
-        assert one.invoke("f").text == f"{pid} {uid}"
+        assert one.invoke("f").text == f"{token} {uid}"
 
 
 # -- more than there is room for

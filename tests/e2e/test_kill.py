@@ -11,11 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from live import HELLO, Live, alive
+from live import HELLO, TOKEN, Live, alive
 
 pytestmark = pytest.mark.slow
 
-PID = "import os\ndef handle(event, context):\n    return str(os.getpid())\n"
 
 
 class Load:
@@ -57,9 +56,9 @@ class Load:
 
 
 def deploy_awake(live: Live, *names: str) -> None:
-    live.deploy(names[0], PID, image="pid:test")
+    live.deploy(names[0], TOKEN, image="token:test")
     for name in names[1:]:
-        live.deploy(name, image="pid:test")
+        live.deploy(name, image="token:test")
     for name in names:
         assert live.invoke(name).status == 200
 
@@ -102,7 +101,7 @@ def test_a_cold_call_made_while_there_is_no_controller_is_held(own_platform: Liv
 
 
 def test_an_adopted_function_still_sleeps_and_wakes(own_platform: Live) -> None:
-    own_platform.deploy("adopted", PID, labels={"com.openfaas.scale.zero-duration": "500ms"})
+    own_platform.deploy("adopted", TOKEN, labels={"com.openfaas.scale.zero-duration": "500ms"})
     own_platform.invoke("adopted")
     own_platform.kill("controller")
     own_platform.until(lambda: own_platform.answers() and own_platform.replicas("adopted") == 0, "it to sleep")
@@ -127,7 +126,7 @@ def test_calls_go_on_after_the_edge_is_killed(own_platform: Live) -> None:
 
 def test_warm_traffic_does_not_notice_that_the_node_is_killed(own_platform: Live) -> None:
     deploy_awake(own_platform, "a", "b")
-    own_platform.deploy("asleep", image="pid:test")
+    own_platform.deploy("asleep", image="token:test")
     before = own_platform.invoke("a").text
     with Load(own_platform, "a", "b") as load:
         own_platform.kill("node")
@@ -139,8 +138,9 @@ def test_warm_traffic_does_not_notice_that_the_node_is_killed(own_platform: Live
 
 
 def test_an_instance_adopted_by_a_new_node_sleeps_in_the_end(own_platform: Live) -> None:
-    own_platform.deploy("nap", PID, labels={"com.openfaas.scale.zero-duration": "700ms"})
-    pid = int(own_platform.invoke("nap").text)
+    own_platform.deploy("nap", TOKEN, labels={"com.openfaas.scale.zero-duration": "700ms"})
+    assert own_platform.invoke("nap").status == 200
+    (pid,) = own_platform.instance_pids("nap")
     own_platform.kill("node")
     own_platform.until(lambda: not alive(pid), "the adopted instance to end")
     own_platform.until(lambda: own_platform.replicas("nap") == 0, "it to count as asleep")
@@ -149,7 +149,7 @@ def test_an_instance_adopted_by_a_new_node_sleeps_in_the_end(own_platform: Live)
 
 def test_warm_traffic_does_not_notice_that_the_zygote_is_killed(own_platform: Live) -> None:
     deploy_awake(own_platform, "a", "b")
-    own_platform.deploy("asleep", image="pid:test")
+    own_platform.deploy("asleep", image="token:test")
     with Load(own_platform, "a", "b") as load:
         own_platform.kill("zygote")
         cold = own_platform.invoke("asleep")
@@ -160,21 +160,24 @@ def test_warm_traffic_does_not_notice_that_the_zygote_is_killed(own_platform: Li
 
 def test_a_killed_instance_is_replaced_and_others_do_not_notice(own_platform: Live) -> None:
     deploy_awake(own_platform, "victim", "other")
-    pid = int(own_platform.invoke("victim").text)
+    first = own_platform.invoke("victim").text
+    (pid,) = own_platform.instance_pids("victim")
     with Load(own_platform, "other") as load:
         os.kill(pid, signal.SIGKILL)
         answer = own_platform.invoke("victim")
         load.more(50)
     assert load.errors == {}
     assert answer.status == 200
-    assert int(answer.text) != pid
+    assert answer.text != first
 
 
 def test_idempotent_calls_survive_the_death_of_their_instance(own_platform: Live) -> None:
     deploy_awake(own_platform, "victim")
     with Load(own_platform, "victim") as load:
         for _ in range(5):
-            os.kill(int(own_platform.invoke("victim").text), signal.SIGKILL)
+            assert own_platform.invoke("victim").status == 200
+            for pid in own_platform.instance_pids("victim"):
+                os.kill(pid, signal.SIGKILL)
             load.more(30)
     assert load.errors == {}
 
@@ -209,7 +212,7 @@ def test_a_post_whose_instance_crashes_in_it_runs_once_and_gets_502(own_platform
 
 def test_nothing_is_left_when_the_platform_stops(own_platform: Live) -> None:
     deploy_awake(own_platform, "a", "b")
-    pids = [int(own_platform.invoke(name).text) for name in ("a", "b")]
+    pids = own_platform.instance_pids("a") + own_platform.instance_pids("b")
     pids += [own_platform.pid(name) for name in ("edge", "controller", "node", "zygote")]
     assert own_platform.stop() == 0
     assert [pid for pid in pids if alive(pid)] == []

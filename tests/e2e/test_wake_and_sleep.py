@@ -9,12 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from live import HELLO, Live
+from live import HELLO, TOKEN, Live
 
 pytestmark = pytest.mark.slow
 
 WINDOW = {"com.openfaas.scale.zero-duration": "300ms"}
-PID = "import os\ndef handle(event, context):\n    return str(os.getpid())\n"
 
 
 def test_a_new_function_has_no_instance_and_the_first_call_wakes_it(platform: Live) -> None:
@@ -38,7 +37,7 @@ def test_answers_carry_call_id_start_time_and_duration(platform: Live) -> None:
 
 
 def test_an_idle_function_sleeps_after_its_window_and_wakes_again(platform: Live) -> None:
-    platform.deploy("nap", PID, labels=WINDOW)
+    platform.deploy("nap", TOKEN, labels=WINDOW)
     first = platform.invoke("nap").text
     platform.until(lambda: platform.replicas("nap") == 0, "nap to sleep")
     again = platform.invoke("nap")
@@ -64,7 +63,7 @@ def test_a_function_that_must_not_sleep_is_awake_before_its_first_call(
 
 
 def test_simultaneous_first_calls_share_one_start(platform: Live) -> None:
-    platform.deploy("shared", PID)
+    platform.deploy("shared", TOKEN)
     barrier = threading.Barrier(20)
 
     def call() -> str:
@@ -74,8 +73,8 @@ def test_simultaneous_first_calls_share_one_start(platform: Live) -> None:
         return answer.text
 
     with ThreadPoolExecutor(20) as pool:
-        pids = set(pool.map(lambda _: call(), range(20)))
-    assert len(pids) == 1
+        instances = set(pool.map(lambda _: call(), range(20)))
+    assert len(instances) == 1
 
 
 def test_a_slow_start_does_not_delay_the_wake_of_another_function(platform: Live) -> None:
@@ -143,7 +142,7 @@ def test_path_query_and_namespace_reach_the_function(platform: Live) -> None:
 
 
 def test_scaling_to_a_number_starts_and_stops_instances(platform: Live) -> None:
-    platform.deploy("many", PID)
+    platform.deploy("many", TOKEN)
     platform.system("POST", "/scale-function/many", {"serviceName": "many", "replicas": 3})
     platform.until(lambda: platform.replicas("many") == 3, "three instances")
     assert len({platform.invoke("many").text for _ in range(30)}) > 1

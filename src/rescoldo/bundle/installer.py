@@ -29,7 +29,7 @@ def run_installer(argv: Sequence[str], work: Path, on_line: Callable[[str], None
     live and die with `work`, so that one package's installation cannot leave anything for another's.
     Raises BuildFailed when it takes longer than TIMEOUT, and for a root that may not become another user.
     """
-    isolated = level() == "own-uid"
+    isolated = level() == "full"
     if not isolated and os.geteuid() == 0:
         raise BuildFailed(
             "root may not make private mounts here, and packages are never installed as root: build as another user"

@@ -9,26 +9,27 @@ import signal
 from typing import Literal
 
 from rescoldo.isolation.syscalls import (
+    CLONE_NEWIPC,
     CLONE_NEWNS,
+    CLONE_NEWPID,
+    MOUNT_ATTR_RDONLY,
     MS_PRIVATE,
     MS_REC,
     mount,
-    no_new_privileges,
-    not_dumpable,
+    mount_setattr,
     unshare,
 )
 
-Level = Literal["own-uid", "unprivileged"]
+Level = Literal["full", "unprivileged"]
 
 
 @functools.cache
 def level() -> Level:
-    """How instances are kept apart here.
+    """How instances are kept apart here; docs/security.md says what that means.
 
-    own-uid: each has a uid of its own, private /tmp, /var/tmp and /dev/shm, no home directories, no new
-    privileges. They share the PID and network namespaces; there is no seccomp filter and no cgroup yet.
-    unprivileged: all run as the user who runs the platform, with its files; only no_new_privs, limits and
-    non-dumpable memory hold.
+    full: each has a uid, a root, processes and limits of its own. Needs root that may make namespaces, and
+    Linux 5.12. unprivileged: all run as the user who runs the platform, confined by what the kernel grants to
+    everybody.
     """
     if os.geteuid() != 0:
         return "unprivileged"
@@ -36,15 +37,16 @@ def level() -> Level:
     if child == 0:
         os._exit(_try_privileges())
     _, status = os.waitpid(child, 0)
-    return "own-uid" if status == 0 else "unprivileged"
+    return "full" if status == 0 else "unprivileged"
 
 
 def _try_privileges() -> int:
-    """0 when this process may do what own-uid needs: a container's root often may not."""
+    """0 when this process may do what `full` needs: a container's root often may not."""
     try:
-        unshare(CLONE_NEWNS)
+        unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID)
         mount("none", "/", flags=MS_REC | MS_PRIVATE)
         mount("tmpfs", "/proc", "tmpfs")
+        mount_setattr("/", MOUNT_ATTR_RDONLY)
         become(0x7000_0000, 0x7000_0000)
     except OSError:
         return 1
@@ -58,12 +60,6 @@ def become(uid: int, gid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def give_up_rights() -> None:
-    """Let nothing that runs in this process gain rights or read its memory from outside."""
-    no_new_privileges()
-    not_dumpable()
-
-
 def limit_resources(open_files: int) -> None:
     """No core files, and at most `open_files` descriptors (or fewer, where the host says so)."""
     _, ceiling = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -71,6 +67,11 @@ def limit_resources(open_files: int) -> None:
         open_files = min(open_files, ceiling)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+
+
+def limit_processes(most: int) -> None:
+    """At most `most` processes and threads of this uid, of which it should be the only user."""
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 
 
 def reset_signals() -> None:

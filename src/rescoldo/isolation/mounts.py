@@ -1,13 +1,14 @@
-"""What a process of another uid sees of the file system: its own mount namespace.
+"""What a process of another uid sees of the file system: a root of its own, made of what it needs.
 
-An interpreter below /root (mode 0700) cannot be read by another uid, and homes must not be. So a
-directory that is hidden, or that nobody but its owner may traverse, is covered by an empty tmpfs, and
-what is needed below it is bound back at the same path. Nothing here changes a mode or an owner on disk.
+The new root is an empty tmpfs into which the system's directories, the interpreter and what else is named
+are bound at the paths they have; everything else of the host is not there. All of it is read-only but the
+scratch directories. Nothing here changes anything on disk.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,37 +16,44 @@ from typing import Any, Literal
 
 from rescoldo.isolation.syscalls import (
     CLONE_NEWNS,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
     MS_BIND,
     MS_NODEV,
+    MS_NOEXEC,
     MS_NOSUID,
     MS_PRIVATE,
-    MS_RDONLY,
     MS_REC,
-    MS_REMOUNT,
     mount,
+    mount_setattr,
+    pivot_to,
     unshare,
 )
 
-HOMES = ("/root", "/home")
+SYSTEM = (
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix",
+    "/sys/devices/system/cpu",
+)  # fmt: skip
+"""What programs of a Linux system need; readable by everybody there."""
+DEVICES = ("null", "zero", "full", "random", "urandom")
+SECRETS = "/var/openfaas/secrets"
 SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
 SCRATCH_SIZE = 64 * 2**20  # bytes in each scratch directory
-
-Kind = Literal["hide", "scratch", "read", "write"]
-_ORDER: dict[Kind, int] = {"hide": 0, "scratch": 1, "read": 2, "write": 3}
+_STAGE = "/tmp"  # where the new root is put together; covered in this mount namespace alone
 _SAFE = MS_NOSUID | MS_NODEV
+
+Kind = Literal["hide", "read", "write"]
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Which paths stay visible; everything not named here stays as the host has it."""
+    """What is there besides the system's directories, devices and /proc."""
 
-    read: tuple[str, ...] = ()  # shown read-only where an ancestor is covered
-    write: tuple[str, ...] = ()  # shown writable (by the modes on disk)
-    hide: tuple[str, ...] = HOMES  # covered, read-only
-    scratch: tuple[str, ...] = SCRATCH  # covered by an empty, writable, sticky tmpfs
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()  # writable, by the modes on disk
 
     def to_json(self) -> dict[str, Any]:
-        return {name: list(getattr(self, name)) for name in ("read", "write", "hide", "scratch")}
+        return {"read": list(self.read), "write": list(self.write)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Iterable[str]]) -> View:
@@ -54,7 +62,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One directory to cover or to show, after those above it."""
+    """One path of the host to be shown, or hidden within what is shown, after those above it."""
 
     path: str
     kind: Kind
@@ -69,28 +77,27 @@ def traversable_by_others(path: str) -> bool:
 
 
 def plan(view: View, open_to_all: Callable[[str], bool] = traversable_by_others) -> list[Step]:
-    """The steps that make `view`, parents before children, none that changes nothing."""
+    """What is to be bound for `view`, parents before children, none that its parent shows already.
+
+    A directory on the way that only its owner may traverse (the data directory in /opt, say) is covered by an
+    empty one, so that what is needed in it can be reached.
+    """
     wanted: dict[str, Kind] = {}
-
-    def want(path: str, kind: Kind) -> None:
-        if path not in wanted or _ORDER[kind] > _ORDER[wanted[path]]:
-            wanted[path] = kind
-
-    for path in view.hide:
-        want(path, "hide")
-    for path in view.scratch:
-        want(path, "scratch")
-    shown: list[tuple[str, Kind]] = [(path, "read") for path in view.read]
-    shown += [(path, "write") for path in view.write]
-    tops = {path for path, _ in shown}
-    for path, kind in shown:
-        want(path, kind)
-        for parent in _parents(path):
-            if parent in tops:
-                break  # a path shown above this one brings its own ancestors
-            if not open_to_all(parent):
-                want(parent, "hide")
-    return _needed(wanted)
+    for path in (*view.read, *view.write):
+        wanted.update(dict.fromkeys((p for p in _parents(path) if not open_to_all(p)), "hide"))
+    wanted.update(dict.fromkeys((*SYSTEM, *view.read), "read"))
+    wanted.update(dict.fromkeys(view.write, "write"))
+    steps: dict[str, Kind] = {}
+    for path in sorted(wanted, key=lambda path: path.count("/")):
+        kind = wanted[path]
+        around = next((steps[parent] for parent in _parents(path) if parent in steps), None)
+        if kind == "hide":
+            useful = around in ("read", "write")
+        else:
+            useful = around in (None, "hide") or (around, kind) == ("read", "write")
+        if useful:
+            steps[path] = kind
+    return [Step(path, kind) for path, kind in steps.items()]
 
 
 def _parents(path: str) -> list[str]:
@@ -98,88 +105,97 @@ def _parents(path: str) -> list[str]:
     return [str(parent) for parent in PurePosixPath(path).parents][:-1]
 
 
-def _needed(wanted: Mapping[str, Kind]) -> list[Step]:
-    steps: dict[str, Kind] = {}
-    for path in sorted(wanted, key=lambda path: path.count("/")):
-        kind = wanted[path]
-        around = next((steps[parent] for parent in _parents(path) if parent in steps), None)
-        covered = around in ("hide", "scratch")
-        if kind == "hide":
-            useful = not covered
-        elif kind == "scratch":
-            useful = True
-        else:
-            useful = covered or (around == "read" and kind == "write")
-        if useful:
-            steps[path] = kind
-    return [Step(path, kind) for path, kind in steps.items()]
-
-
 def enter(view: View) -> list[Step]:
-    """Give this process a mount namespace of its own that shows `view`; return the steps taken.
+    """Give this process a mount namespace and a root of its own that show `view`; return the steps taken.
 
-    Needs CAP_SYS_ADMIN; raises OSError. Paths that do not exist are left out.
+    All is read-only until `cover_scratch`. Needs CAP_SYS_ADMIN; raises OSError. Paths that do not exist are left
+    out.
     """
     unshare(CLONE_NEWNS)
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
-    steps = [step for step in plan(view) if step.kind == "scratch" or Path(step.path).exists()]
-    _apply(steps)
-    for step in steps:
-        if step.kind == "hide":
-            mount("none", step.path, flags=MS_REMOUNT | MS_BIND | MS_RDONLY | _SAFE)
+    steps = [step for step in plan(view) if os.path.lexists(step.path)]
+    sources = {step.path: os.open(step.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC) for step in steps}
+    devices = {name: os.open(f"/dev/{name}", os.O_PATH | os.O_CLOEXEC) for name in DEVICES}
+    resolver = _resolver()
+    proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
+    umask = os.umask(0o022)
+    try:
+        mount("tmpfs", _STAGE, "tmpfs", _SAFE, "mode=0755,size=4m")
+        _bind(proc, _STAGE + "/proc")
+        for name, source in devices.items():
+            _bind(source, f"{_STAGE}/dev/{name}")
+        for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
+            Path(f"{_STAGE}/dev/{name}").symlink_to(f"/proc/self/fd{target}")
+        for step in steps:
+            if step.kind == "hide":
+                mount("tmpfs", _STAGE + step.path, "tmpfs", _SAFE, "mode=0755,size=1m")
+            else:
+                _bind(sources[step.path], _STAGE + step.path)
+        for path in (*SCRATCH, SECRETS):
+            Path(_STAGE + path).mkdir(parents=True, exist_ok=True)
+        if resolver is not None:
+            _bind(resolver[1], _STAGE + resolver[0])
+        pivot_to(_STAGE)
+        mount_setattr("/", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID)
+        for step in steps:
+            if step.kind == "write":
+                mount_setattr(step.path, MOUNT_ATTR_NOSUID, clear=MOUNT_ATTR_RDONLY)
+    finally:
+        os.umask(umask)
+        for descriptor in (*sources.values(), *devices.values(), proc, *(resolver or ())[1:]):
+            os.close(descriptor)
     return steps
 
 
-def renew_scratch(steps: Iterable[Step]) -> None:
-    """Give this process (in a namespace that `enter` made) empty scratch directories of its own.
+def _resolver() -> tuple[str, int] | None:
+    """Where /etc/resolv.conf really is, and that file, when it is a link to something not shown (below /run)."""
+    real = Path("/etc/resolv.conf").resolve()
+    if not real.is_file() or real.is_relative_to("/etc"):
+        return None
+    return str(real), os.open(real, os.O_PATH | os.O_CLOEXEC)
 
-    What was shown below a scratch directory is shown again.
-    """
+
+def own_copy(steps: Iterable[Step]) -> None:
+    """Give this process (in a namespace that `enter` made) one of its own, with empty scratch directories and a
+    folder for secrets that only root may write."""
     unshare(CLONE_NEWNS)  # everything is private already, and the copy stays so
-    steps = list(steps)
-    scratch = [step.path for step in steps if step.kind == "scratch"]
-    _apply([step for step in steps if step.path in scratch or any(p in scratch for p in _parents(step.path))])
+    cover_scratch(steps)
+    mount("tmpfs", SECRETS, "tmpfs", _SAFE | MS_NOEXEC, f"mode=0755,size={SCRATCH_SIZE}")
 
 
-def _apply(steps: list[Step]) -> None:
-    # Opened before anything is covered: the way back to what is to be shown.
-    sources = {step.path: os.open(step.path, os.O_PATH | os.O_CLOEXEC) for step in steps if _is_shown(step)}
+def mount_proc() -> None:
+    """Show the processes of this PID namespace, and no others, at /proc."""
+    mount("proc", "/proc", "proc", _SAFE | MS_NOEXEC)
+
+
+def cover_scratch(steps: Iterable[Step]) -> None:
+    """Mount empty scratch directories. What was shown below one is shown again."""
+    below = [step for step in steps if any(parent in SCRATCH for parent in _parents(step.path))]
+    # Opened before they are covered: the way back to what is to be shown.
+    sources = [os.open(step.path, os.O_PATH | os.O_CLOEXEC) for step in below]
     umask = os.umask(0o022)  # the directories that lead to what is shown are for everyone
     try:
-        for step in steps:
-            if _is_shown(step):
-                _show(step, sources[step.path])
-            elif step.kind == "scratch":
-                if _make_directory(step.path):
-                    mount("tmpfs", step.path, "tmpfs", _SAFE, f"mode=1777,size={SCRATCH_SIZE}")
-            else:
-                mount("tmpfs", step.path, "tmpfs", _SAFE, "mode=0755,size=1m")
+        for path in SCRATCH:
+            mount("tmpfs", path, "tmpfs", _SAFE, f"mode=1777,size={SCRATCH_SIZE}")
+        for step, source in zip(below, sources, strict=True):
+            _bind(source, step.path)  # as it was shown: read-only or not
     finally:
         os.umask(umask)
-        for descriptor in sources.values():
-            os.close(descriptor)
+        for source in sources:
+            os.close(source)
 
 
-def _is_shown(step: Step) -> bool:
-    return step.kind in ("read", "write")
-
-
-def _make_directory(path: str) -> bool:
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False  # the host has none and lets us make none: there is nothing to cover
-    return True
-
-
-def _show(step: Step, source: int) -> None:
+def _bind(source: int, target: str) -> None:
+    """Show what the descriptor `source` means at the path `target`, with its parents made."""
     origin = f"/proc/self/fd/{source}"
-    target = Path(step.path)
-    if Path(origin).is_dir():
-        target.mkdir(parents=True, exist_ok=True)
+    place = Path(target)
+    mode = os.fstat(source).st_mode
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if stat.S_ISLNK(mode):
+        place.symlink_to(os.readlink("", dir_fd=source))
+        return
+    if stat.S_ISDIR(mode):
+        place.mkdir(exist_ok=True)
     else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.touch()
-    mount(origin, step.path, flags=MS_BIND | MS_REC)
-    if step.kind == "read":
-        mount("none", step.path, flags=MS_REMOUNT | MS_BIND | MS_RDONLY | _SAFE)
+        place.touch()
+    mount(origin, target, flags=MS_BIND | MS_REC)

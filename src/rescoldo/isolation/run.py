@@ -39,7 +39,7 @@ def unprivileged_command(
     output streams come to `on_line` line by line. After `timeout` seconds it and its process group are
     killed and TimeoutError is raised; they are also killed when `on_line` raises.
     """
-    if level() == "own-uid":
+    if level() == "full":
         order = {
             "argv": list(argv),
             "uid": uid,

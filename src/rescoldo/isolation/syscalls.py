@@ -9,14 +9,17 @@ import ctypes
 import os
 
 CLONE_NEWNS = 0x0002_0000
+CLONE_NEWIPC = 0x0800_0000
+CLONE_NEWPID = 0x2000_0000
 
-MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
-MS_REMOUNT = 32
+MS_NOEXEC = 8
 MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
+MOUNT_ATTR_RDONLY = 1
+MOUNT_ATTR_NOSUID = 2
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -35,6 +38,11 @@ _syscall.restype = ctypes.c_long
 # the same on every architecture; glibc wraps them only since 2.34 and 2.36
 _SYS_CLOSE_RANGE = 436
 _SYS_PIDFD_GETFD = 438
+_SYS_MOUNT_SETATTR = 442
+_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}  # include/uapi/asm-generic/unistd.h, syscall_64.tbl
+_AT_FDCWD = -100
+_AT_RECURSIVE = 0x8000
+_MNT_DETACH = 2
 
 
 def _check(result: int, what: str) -> None:
@@ -59,6 +67,28 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
     """mount(2); `kind` and `options` may be empty."""
     result = _mount(os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, options.encode() or None)
     _check(result, f"mount on {target}")
+
+
+def mount_setattr(path: str, set_: int, clear: int = 0) -> None:
+    """Set and clear attributes of the mount at `path` and all below it; Linux 5.12."""
+    attributes = (ctypes.c_uint64 * 4)(set_, clear, 0, 0)
+    size = ctypes.sizeof(attributes)
+    result = _syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(path), _AT_RECURSIVE, ctypes.byref(attributes), size)
+    _check(result, f"mount_setattr on {path}")
+
+
+def pivot_to(root: str) -> None:
+    """Make the mount at `root` the root of this mount namespace, and let go of the old one."""
+    os.chdir(root)
+    # both at ".": the old root is then mounted on top of the new one, and detached there (pivot_root(2), notes)
+    _check(_syscall(_SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
+    _check(_libc.umount2(b".", _MNT_DETACH), "umount2")
+    os.chdir("/")
+
+
+def join_namespace(descriptor: int, kind: int) -> None:
+    """setns(2)."""
+    _check(_libc.setns(descriptor, kind), "setns")
 
 
 def no_new_privileges() -> None:

@@ -65,6 +65,11 @@ class Settings:
         """Holds basic-auth-user and basic-auth-password, mode 0600."""
         return self.data_path / "secrets"
 
+    @property
+    def function_secrets(self) -> Path:
+        """Functions' secrets: a folder a namespace, a file each, mode 0600."""
+        return self.data_path / "function-secrets"
+
     # -- runtime files
     @property
     def settings_file(self) -> Path:
@@ -123,6 +128,16 @@ class Settings:
     def instance_state(self) -> Path:
         """The node's own notes, from which a new node adopts what runs."""
         return self.run_path / "n"
+
+    @property
+    def scratch(self) -> Path:
+        """Folders that instances may write to, where they cannot have a /tmp of their own."""
+        return self.run_path / "t"
+
+    @property
+    def cgroups_file(self) -> Path:
+        """Where the platform's cgroups are."""
+        return self.run_path / "cgroups.json"
 
     def save(self) -> None:
         """Write settings_file, mode 0600."""

@@ -9,10 +9,14 @@ import logging
 import os
 import signal
 import time
+from pathlib import Path
 
 from rescoldo.isolation.identity import has_processes, kill_all_of
 from rescoldo.model.errors import NodeUnavailable, StartFailed, StartTimeout
-from rescoldo.node.processes import Ends, Watched, any_alive, describe, signal_group
+from rescoldo.model.instance import Launch
+from rescoldo.model.names import split_id
+from rescoldo.node.processes import Ends, Watched, any_alive, signal_group
+from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.supervised import Supervised
 from rescoldo.node.zygote import Forked, Zygote, ZygoteGone
 
@@ -29,9 +33,11 @@ _LOG = logging.getLogger(__name__)
 class Boot:
     """Starts and ends the processes of instances, a few at once, first come first served."""
 
-    def __init__(self, zygote: Zygote, ends: Ends) -> None:
+    def __init__(self, zygote: Zygote, ends: Ends, sandboxes: Sandboxes, secrets: Path) -> None:
         self._zygote = zygote
         self._ends = ends
+        self._sandboxes = sandboxes
+        self._secrets = secrets  # folder of functions' secrets
         self._gate = asyncio.Semaphore(FORKS_AT_ONCE)
 
     async def start(self, instance: Supervised, deadline: float) -> None:
@@ -49,8 +55,8 @@ class Boot:
         if answer.get("ready"):
             instance.became_ready()
             return
-        status = await self.end(instance, grace=0.0, patience=1.0)
-        word = answer.get("error") or f"{describe(status)} before it was ready"
+        reason = await self.end(instance, grace=0.0, patience=1.0)
+        word = answer.get("error") or f"{reason} before it was ready"
         raise StartFailed(_explain(instance, str(word)))
 
     async def _fork_and_listen(self, instance: Supervised) -> dict[str, object]:
@@ -63,7 +69,7 @@ class Boot:
                     forked = await self._fork(instance, status_write)
                 finally:
                     os.close(status_write)
-                instance.forked(Watched(forked.pid, forked.pidfd))
+                instance.forked(Watched(forked.pid, forked.pidfd), forked.sandbox)
                 await asyncio.wait({answer.told}, timeout=_LET_NEXT)
             return await answer.told
         finally:
@@ -75,18 +81,35 @@ class Boot:
         gid = note.launch.gid or note.uid or 0
         assert instance.listener is not None
         log = instance.output.open_for_child()
+        secrets: list[int] = []
         try:
+            secrets += self._open_secrets(note.launch)
             for _ in range(2):
                 with contextlib.suppress(ZygoteGone):
-                    descriptors = [instance.listener.fileno(), log, status]
-                    return await self._zygote.fork(note.launch, note.uid, gid, descriptors)
+                    descriptors = [instance.listener.fileno(), log, status, *secrets]
+                    return await self._zygote.fork(note.launch, note.uid, gid, instance.scratch, descriptors)
                 await self.sweep(note.uid)  # it may have forked without telling
         finally:
-            os.close(log)
+            for descriptor in (log, *secrets):
+                os.close(descriptor)
         raise NodeUnavailable("the zygote ended twice while it started an instance")
 
-    async def end(self, instance: Supervised, *, grace: float, patience: float = 0.0) -> int | None:
-        """End every process of the instance and return its wait status, if known.
+    def _open_secrets(self, launch: Launch) -> list[int]:
+        """The function's secrets, each open for reading. Raises StartFailed."""
+        _, namespace = split_id(launch.function)
+        opened: list[int] = []
+        for name in launch.secrets:
+            try:
+                opened.append(os.open(self._secrets / namespace / name, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError as error:
+                for descriptor in opened:
+                    os.close(descriptor)
+                what = f"{launch.function}: its secret {name!r} cannot be read: {error.strerror}"
+                raise StartFailed(what) from error
+        return opened
+
+    async def end(self, instance: Supervised, *, grace: float, patience: float = 0.0) -> str:
+        """End every process of the instance and return how it ended, in words.
 
         Waits `patience` seconds for it to end by itself, then sends SIGTERM and waits `grace` seconds (0:
         neither), then kills.
@@ -105,9 +128,12 @@ class Boot:
             status = await self._ends.take(process.pid)
             instance.process = None
             process.close()
-        instance.swept = await self.sweep(instance.note.uid)
+        note = instance.note
+        instance.swept = await self.sweep(note.uid)
+        reason = self._sandboxes.reason(note.sandbox, status, note.launch.memory_limit)
+        await self._sandboxes.remove(note.sandbox)
         instance.output.drain()
-        return status
+        return reason
 
     async def sweep(self, uid: int | None) -> bool:
         """Kill what has `uid`, whatever group or session it fled to; return whether nothing is left."""

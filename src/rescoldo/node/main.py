@@ -24,6 +24,7 @@ from rescoldo.node.boot import Boot
 from rescoldo.node.logs import LogBook
 from rescoldo.node.processes import Ends
 from rescoldo.node.roster import Roster
+from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.server import Exits, Server
 from rescoldo.node.zygote import RUN, Zygote
 
@@ -49,9 +50,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _make_folders(settings: Settings) -> None:
-    for folder in (settings.logs, settings.instance_state, settings.instances, settings.bundles):
+    for folder in (settings.logs, settings.instance_state, settings.instances, settings.bundles, settings.scratch):
         folder.mkdir(parents=True, exist_ok=True)
-    if level() == "own-uid":
+    if level() == "full":
         # The edge may enter to connect, and nobody else; instances may pass to the bundle of their group.
         os.chown(settings.instances, 0, EDGE_UID)
         settings.instances.chmod(0o710)
@@ -80,10 +81,12 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
         loop.add_signal_handler(number, asked_to_end.set)
     ends, exits, logs = Ends(), Exits(), LogBook(settings.logs)
     loop.add_signal_handler(signal.SIGCHLD, ends.reap)
-    zygote = Zygote(settings, ends, os.environ.pop(RUN_VARIABLE, RUN))
-    roster = Roster(settings, Boot(zygote, ends), ends, logs, exits.tell)
+    sandboxes = Sandboxes.open(settings)
+    zygote = Zygote(settings, ends, sandboxes.base, os.environ.pop(RUN_VARIABLE, RUN))
+    boot = Boot(zygote, ends, sandboxes, settings.function_secrets)
+    roster = Roster(settings, boot, sandboxes, logs, exits.tell)
     await roster.adopt()
-    zygotes = asyncio.create_task(zygote.keep_running(), name="zygote")
+    zygotes = asyncio.create_task(zygote.keep_running(roster.zygote_ended), name="zygote")
     end = asyncio.create_task(asked_to_end.wait(), name="wait for SIGTERM")
     server = Server(roster, logs, exits)
     await server.open(listener)
@@ -95,6 +98,7 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     end.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await zygotes
+    sandboxes.close()
     logs.flush()
     # closing the loop closes what its signal handlers write to before it takes them away
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):

@@ -28,6 +28,7 @@ class Note:
     pid_start: int = 0  # clock ticks since boot: tells the process from a later one of the same pid
     ready: bool = False
     started_at: float = 0.0  # Unix seconds
+    sandbox: str = ""  # its sandbox, where it has one outside of its process
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__} | {"launch": self.launch.to_json()}

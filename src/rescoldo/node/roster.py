@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -21,15 +22,14 @@ from rescoldo.node.logs import LogBook
 from rescoldo.node.notes import Note
 from rescoldo.node.output import Output
 from rescoldo.node.processes import (
-    Ends,
     Watched,
-    describe,
     members,
     proportional_memory,
     read_stat,
     signal_group,
 )
 from rescoldo.node.protocol import Exit, InstanceUsage
+from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.supervised import Supervised, listen, regain_listener, remove_socket
 from rescoldo.node.uids import Uids
 from rescoldo.policy.respawn import FREE_DEATHS, MOST_FAILED_STARTS, early_deaths, respawn_pause
@@ -44,16 +44,16 @@ class Roster:
     """The instances of one node. `on_exit` is told of each that is lost."""
 
     def __init__(
-        self, settings: Settings, boot: Boot, ends: Ends, logs: LogBook, on_exit: Callable[[Exit], None]
+        self, settings: Settings, boot: Boot, sandboxes: Sandboxes, logs: LogBook, on_exit: Callable[[Exit], None]
     ) -> None:
         self._settings = settings
         self._boot = boot
-        self._ends = ends
+        self._sandboxes = sandboxes
         self._logs = logs
         self._on_exit = on_exit
         self._all: dict[InstanceId, Supervised] = {}
         self._uids = Uids(INSTANCE_UIDS, settings.run, has_processes)
-        self._privileged = level() == "own-uid"
+        self._privileged = level() == "full"
 
     # -- starting
 
@@ -84,12 +84,21 @@ class Roster:
             notes.write(note_path, note)
             output = Output.create(note_path.with_suffix(".log"), uid, self._writer(launch))
             listener = listen(socket_path, self._privileged)
+            scratch = self._make_scratch(launch.instance)
         except OSError as error:
             if uid is not None:
                 self._uids.give_back(uid)
             raise StartFailed(f"{launch.function}: {error}") from error
-        instance = self._all[launch.instance] = Supervised(note, note_path, output, listener)
+        instance = self._all[launch.instance] = Supervised(note, note_path, output, listener, scratch)
         return instance
+
+    def _make_scratch(self, instance: InstanceId) -> str:
+        """The folder the instance may write to; a sandbox of the level full has a /tmp of its own."""
+        if self._privileged:
+            return "/tmp"
+        folder = self._settings.scratch / instance
+        folder.mkdir(mode=0o700)
+        return str(folder)
 
     def _note_path(self, instance: InstanceId) -> Path:
         return self._settings.instance_state / f"{instance}.json"
@@ -122,7 +131,7 @@ class Roster:
             assert instance.process is not None
             await instance.process.ended.wait()
             deaths = early_deaths(deaths, ready_at=instance.ready_at, ended_at=time.monotonic())
-            reason = describe(await self._boot.end(instance, grace=0.0))
+            reason = await self._boot.end(instance, grace=0.0)
             if instance.listener is None:  # adopted without its socket: nobody could reach a replacement
                 break
             self._logs.write(launch.function, launch.instance, f"instance ended: {reason}; replaced")
@@ -192,13 +201,25 @@ class Roster:
             for file in folder.iterdir():
                 if file.stem not in self._all:
                     file.unlink(missing_ok=True)
+        for folder in self._settings.scratch.iterdir():
+            if folder.name not in self._all:
+                shutil.rmtree(folder, ignore_errors=True)
+        await self._sandboxes.remove_others(self._sandboxes_used())
+
+    async def zygote_ended(self, pid: int) -> None:
+        """Remove what a zygote that has ended had prepared."""
+        await self._sandboxes.remove_others(self._sandboxes_used(), of_zygote=pid)
+
+    def _sandboxes_used(self) -> set[str]:
+        return {found.note.sandbox for found in self._all.values()}
 
     def _take_over(self, path: Path, note: Note, process: Watched) -> None:
         fifo = path.with_suffix(".log")
         writer = self._writer(note.launch)
         output = Output(fifo, writer) if fifo.is_fifo() else Output.create(fifo, note.uid, writer)
         listener = regain_listener(note.pid, note.address)
-        instance = Supervised(note, path, output, listener, process, ready_at=time.monotonic())
+        scratch = "/tmp" if self._privileged else str(self._settings.scratch / note.launch.instance)
+        instance = Supervised(note, path, output, listener, scratch, process, ready_at=time.monotonic())
         self._all[note.launch.instance] = instance
         if note.uid is not None:
             self._uids.adopt(note.uid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import time
 from dataclasses import dataclass, replace
@@ -29,17 +30,18 @@ class Supervised:
     note_path: Path
     output: Output
     listener: socket.socket | None  # None: adopted, its first node held it
+    scratch: str  # folder it may write to
     process: Watched | None = None
     ready_at: float = 0.0  # seconds on the monotonic clock
     swept: bool = True  # no process of its uid is left, as far as is known
     task: asyncio.Task[Any] | None = None  # boots it, then waits for its end
     ending: asyncio.Task[None] | None = None  # it is being stopped
 
-    def forked(self, process: Watched) -> None:
+    def forked(self, process: Watched, sandbox: str) -> None:
         """Remember the process that is to become the instance."""
         stat = read_stat(process.pid)
         self.process = process
-        self._write(pid=process.pid, pid_start=stat.started if stat else 0, ready=False)
+        self._write(pid=process.pid, pid_start=stat.started if stat else 0, ready=False, sandbox=sandbox)
 
     def became_ready(self) -> None:
         """Remember that the instance serves."""
@@ -65,6 +67,8 @@ class Supervised:
         if self.process is not None:
             self.process.close()
         self.output.close()
+        if self.note.uid is None:  # elsewhere it ends with the instance's mounts
+            shutil.rmtree(self.scratch, ignore_errors=True)
         self.note_path.unlink(missing_ok=True)
 
 

@@ -14,13 +14,14 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from rescoldo.isolation.cgroups import Base
 from rescoldo.isolation.identity import level
 from rescoldo.isolation.interpreter import CLEAN_PATH, needed_directories, python_command, unique_paths
-from rescoldo.isolation.mounts import HOMES, View
+from rescoldo.isolation.mounts import View
 from rescoldo.model.errors import InvalidInput, NodeUnavailable
 from rescoldo.model.instance import Launch
 from rescoldo.model.settings import Settings
@@ -45,13 +46,15 @@ class Forked:
 
     pid: int
     pidfd: int
+    sandbox: str  # its name; empty where there is none
 
 
 class Zygote:
     """One zygote process after another. `ends` is told how its children ended."""
 
-    def __init__(self, settings: Settings, ends: Ends, run: str = RUN) -> None:
+    def __init__(self, settings: Settings, ends: Ends, base: Base | None, run: str = RUN) -> None:
         self._settings = settings
+        self._base = base
         self._ends = ends
         self._run = run
         self._ready = asyncio.Event()
@@ -61,12 +64,16 @@ class Zygote:
         self._lived = False  # this zygote was ready once
         self.pid = 0
 
-    async def keep_running(self) -> None:
-        """Start a zygote, and another whenever it ends; until cancelled, which ends it."""
+    async def keep_running(self, on_end: Callable[[int], Awaitable[None]]) -> None:
+        """Start a zygote, and another whenever it ends; until cancelled, which ends it. `on_end` is told of the
+        pid of each that has ended."""
         failures = 0
         while True:
             await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
-            was_ready = await self._live()
+            try:
+                was_ready = await self._live()
+            finally:
+                await on_end(self.pid)
             failures = 0 if was_ready else failures + 1
             _LOG.warning("the zygote ended%s; starting another", "" if was_ready else " before it was ready")
 
@@ -113,7 +120,8 @@ class Zygote:
         order = {
             "control": theirs.fileno(),
             "bundles": str(self._settings.bundles),
-            "view": self._view().to_json() if level() == "own-uid" else None,
+            "view": self._view().to_json() if level() == "full" else None,
+            "cgroups": asdict(self._base) if self._base else None,
             "run": self._run,
         }
         return subprocess.Popen(
@@ -127,13 +135,12 @@ class Zygote:
 
     def _view(self) -> View:
         """Instances see the interpreter and the bundles; not the platform's own files, nor homes."""
-        return View(
-            read=needed_directories() + unique_paths([str(self._settings.bundles)]),
-            hide=HOMES + unique_paths([self._settings.data, self._settings.run]),
-        )
+        return View(read=needed_directories() + unique_paths([str(self._settings.bundles)]))
 
-    async def fork(self, launch: Launch, uid: int | None, gid: int, descriptors: Sequence[int]) -> Forked:
-        """Fork an instance that gets copies of `descriptors` [listener, log, status pipe].
+    async def fork(
+        self, launch: Launch, uid: int | None, gid: int, scratch: str, descriptors: Sequence[int]
+    ) -> Forked:
+        """Fork an instance that gets copies of `descriptors` [listener, log, status pipe, secrets…].
 
         Raises ZygoteGone, InvalidInput when the environment is too large, NodeUnavailable when no zygote
         gets ready.
@@ -143,7 +150,7 @@ class Zygote:
         except TimeoutError as error:
             raise NodeUnavailable("no zygote gets ready; see the node's messages") from error
         self._next += 1
-        order = {"id": self._next, "launch": launch.to_json(), "uid": uid, "gid": gid}
+        order = {"id": self._next, "launch": launch.to_json(), "uid": uid, "gid": gid, "scratch": scratch}
         request = json.dumps(order).encode()
         if len(request) > _MAX_REQUEST:
             raise InvalidInput(f"{launch.function}: its environment is larger than 1 MiB")
@@ -197,7 +204,7 @@ class Zygote:
                 future.set_exception(NodeUnavailable(message["error"]))
                 return
             self._ends.expect(message["pid"])
-            future.set_result(Forked(message["pid"], descriptors[0]))
+            future.set_result(Forked(message["pid"], descriptors[0], message["sandbox"]))
 
 
 def _end_unwanted(future: asyncio.Future[Forked]) -> None:

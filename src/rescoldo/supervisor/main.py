@@ -195,9 +195,10 @@ async def _answers(host: str, port: int) -> bool:
 def run(settings: Settings) -> int:
     """Serve in the foreground; return the exit status. Raises RescoldoError when it cannot be started."""
     logging.basicConfig(level=logging.INFO, format="supervisor: %(levelname)s: %(message)s")
-    if os.geteuid() == 0 and level() != "own-uid":
+    if os.geteuid() == 0 and level() != "full":
         raise InvalidInput(
-            "root may not make private mounts here, and functions never run as root: start it as another user"
+            "root may not make namespaces here (or Linux is older than 5.12), and functions never run as root: start "
+            "it as another user"
         )
     lock = place.prepare(settings)
     try:

@@ -1,0 +1,201 @@
+"""Limits of memory, cpu and process numbers, by cgroup v1 or v2.
+
+A platform has one folder in each hierarchy it needs, and in it one for each sandbox. The zygote makes and
+limits them over descriptors that it opens before it changes its root; the node reads and removes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+CONTROLLERS = ("memory", "cpu", "pids")
+MOST_PIDS = 512  # processes and threads in one instance
+_PERIOD = 100_000  # microseconds in which a cpu limit is accounted
+_MOUNTS = Path("/proc/self/mountinfo")
+_OWN = Path("/proc/self/cgroup")
+
+Version = Literal[1, 2]
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The folders in which a platform's sandboxes have theirs."""
+
+    version: Version
+    folders: Mapping[str, str]  # by controller; in v2 all are the same
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Each folder once."""
+        return tuple(dict.fromkeys(self.folders.values()))
+
+
+def find_base(key: str) -> Base | None:
+    """Make the folders of the platform `key`, below our own cgroup where that is possible; None where this
+    process may not, or where the controllers are missing."""
+    mounts = _hierarchies()
+    own = _own_paths()
+    if set(CONTROLLERS) <= mounts.keys():
+        folders = {name: f"{_inside(mounts[name], own.get(name, '/'))}/{key}" for name in CONTROLLERS}
+        with contextlib.suppress(OSError):
+            for place in folders.values():
+                Path(place).mkdir(exist_ok=True)
+            return Base(1, folders)
+        return None
+    if "" not in mounts:
+        return None
+    # A v2 group with processes of its own cannot have limited children, except at the root.
+    for parent in dict.fromkeys((_inside(mounts[""], own.get("", "/")), mounts[""])):
+        folder = Path(parent) / key
+        with contextlib.suppress(OSError):
+            _delegate(Path(parent))
+            folder.mkdir(exist_ok=True)
+            _delegate(folder)
+            return Base(2, dict.fromkeys(CONTROLLERS, str(folder)))
+    return None
+
+
+def _hierarchies(text: str | None = None) -> dict[str, str]:
+    """Where each v1 controller is mounted, and under the empty name the v2 hierarchy."""
+    found: dict[str, str] = {}
+    for line in (text or _MOUNTS.read_text()).splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        point = before.split()[4]
+        if kind == "cgroup2":
+            found[""] = point
+        elif kind == "cgroup":
+            found.update((name, point) for name in options.split(",") if name in CONTROLLERS)
+    return found
+
+
+def _own_paths(text: str | None = None) -> dict[str, str]:
+    """This process's place in each hierarchy, named as `_hierarchies` does."""
+    lines = (line.split(":", 2) for line in (text or _OWN.read_text()).splitlines())
+    return {name: path for _, names, path in lines for name in names.split(",")}
+
+
+def _inside(mount: str, path: str) -> str:
+    """The folder of `path`; the mount point itself where it is not below it (a container's view)."""
+    folder = f"{mount}{path}".rstrip("/")
+    return folder if Path(folder).is_dir() else mount
+
+
+def _delegate(folder: Path) -> None:
+    """Let the children of a v2 group be limited."""
+    missing = set(CONTROLLERS) - set((folder / "cgroup.subtree_control").read_text().split())
+    if missing:
+        (folder / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in sorted(missing)))
+
+
+class Makers:
+    """Makes and limits the groups of sandboxes, over descriptors: no path of the host is needed any more."""
+
+    def __init__(self, base: Base) -> None:
+        self._version = base.version
+        opened = {place: os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for place in base.places}
+        self._places = tuple(opened.values())
+        self._of = {name: opened[folder] for name, folder in base.folders.items()}
+
+    def make(self, name: str) -> None:
+        """Make the groups of the sandbox `name`, which may hold MOST_PIDS processes."""
+        for place in self._places:
+            os.mkdir(name, dir_fd=place)
+        self._write("pids", name, "pids.max", str(MOST_PIDS))
+
+    def join(self, name: str) -> None:
+        """Put this process into them; for a child that is about to become the sandbox."""
+        for place in self._places:
+            _write_at(place, f"{name}/cgroup.procs", "0")
+
+    def limit(self, name: str, memory: int, cpu: int) -> None:
+        """Limit memory (bytes) and cpu (millicores); 0 leaves it without a limit."""
+        quota = cpu * _PERIOD // 1000
+        if self._version == 1:
+            if memory:
+                self._write("memory", name, "memory.limit_in_bytes", str(memory))
+                with contextlib.suppress(OSError):  # only where the kernel counts swap
+                    self._write("memory", name, "memory.memsw.limit_in_bytes", str(memory))
+            if cpu:
+                self._write("cpu", name, "cpu.cfs_period_us", str(_PERIOD))
+                self._write("cpu", name, "cpu.cfs_quota_us", str(max(1000, quota)))
+            return
+        self._write("memory", name, "memory.oom.group", "1")
+        if memory:
+            self._write("memory", name, "memory.max", str(memory))
+            with contextlib.suppress(OSError):
+                self._write("memory", name, "memory.swap.max", "0")
+        if cpu:
+            self._write("cpu", name, "cpu.max", f"{max(1000, quota)} {_PERIOD}")
+
+    def remove(self, name: str) -> None:
+        """Remove the groups of a sandbox that was never used; what is not empty stays for the node."""
+        for place in self._places:
+            with contextlib.suppress(OSError):
+                os.rmdir(name, dir_fd=place)
+
+    def _write(self, controller: str, name: str, file: str, text: str) -> None:
+        _write_at(self._of[controller], f"{name}/{file}", text)
+
+
+def _write_at(place: int, path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=place)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+class Groups:
+    """What the node sees of the sandboxes' groups."""
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+
+    def names(self) -> set[str]:
+        """The sandboxes that have groups."""
+        found: set[str] = set()
+        for place in self._base.places:
+            with contextlib.suppress(FileNotFoundError):
+                found.update(entry.name for entry in os.scandir(place) if entry.is_dir())
+        return found
+
+    def out_of_memory(self, name: str) -> int:
+        """How often a process of the sandbox was killed for want of memory."""
+        file = "memory.oom_control" if self._base.version == 1 else "memory.events"
+        with contextlib.suppress(OSError):
+            for line in Path(self._base.folders["memory"], name, file).read_text().splitlines():
+                key, _, count = line.partition(" ")
+                if key == "oom_kill":
+                    return int(count)
+        return 0
+
+    def processes(self, name: str) -> list[int]:
+        """The pids in the sandbox."""
+        with contextlib.suppress(OSError):
+            text = Path(self._base.folders["pids"], name, "cgroup.procs").read_text()
+            return [int(pid) for pid in text.split()]
+        return []
+
+    def remove(self, name: str) -> bool:
+        """Remove the groups of a sandbox; return whether nothing is left. Its processes must have ended."""
+        gone = True
+        for place in self._base.places:
+            try:
+                Path(place, name).rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                gone = False
+        return gone
+
+    def remove_base(self) -> None:
+        """Remove the platform's own folders, once they are empty."""
+        for place in self._base.places:
+            with contextlib.suppress(OSError):
+                Path(place).rmdir()

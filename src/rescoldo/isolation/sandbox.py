@@ -1,0 +1,162 @@
+"""What surrounds an instance, made by the zygote in two steps: all that can be made before it is known which
+instance it will be (`prepare`), and the rest (`finish`).
+
+Full (root): namespaces, a root of its own, cgroups, seccomp, its own uid. Unprivileged: what the kernel grants
+to everybody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rescoldo.isolation.cgroups import MOST_PIDS, Makers
+from rescoldo.isolation.identity import become, limit_processes
+from rescoldo.isolation.mounts import SECRETS, Step, mount_proc, own_copy
+from rescoldo.isolation.syscalls import (
+    CLONE_NEWIPC,
+    CLONE_NEWPID,
+    join_namespace,
+    no_new_privileges,
+    not_dumpable,
+    unshare,
+)
+
+_CHUNK = 65536  # bytes copied at once
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who moves into a sandbox."""
+
+    uid: int | None  # None: it stays the user it is
+    gid: int
+    bundle: str  # folder of its code
+    scratch: str  # folder it may write to
+    secrets: Mapping[str, int]  # name → open descriptor of the value
+
+
+class Sandbox(Protocol):
+    """Makes the surroundings of one instance after another; lives in the zygote."""
+
+    def new_name(self) -> str:
+        """Begin another one: make what is outside of its process. Raises OSError."""
+        ...
+
+    def fork(self) -> int:
+        """As os.fork(): the child is to become an instance."""
+        ...
+
+    def prepare(self, name: str) -> None:
+        """In the child: everything that does not depend on which instance it becomes."""
+        ...
+
+    def limit(self, name: str, memory: int, cpu: int) -> None:
+        """In the zygote: limit memory (bytes) and cpu (millicores); 0: no limit."""
+        ...
+
+    def finish(self, tenant: Tenant) -> str:
+        """In the child: put the secrets into place and become the tenant; return the folder of its secrets."""
+        ...
+
+    def discard(self, name: str) -> None:
+        """In the zygote: remove what `new_name` made, for one that was never used and has ended."""
+        ...
+
+
+class FullSandbox:
+    """For root; `steps` is the view that the zygote has entered."""
+
+    def __init__(self, steps: Sequence[Step], cgroups: Makers | None) -> None:
+        self._steps = steps
+        self._cgroups = cgroups
+        self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._numbers = itertools.count(1)
+
+    def new_name(self) -> str:
+        name = f"{os.getpid()}-{next(self._numbers)}"
+        if self._cgroups is not None:
+            self._cgroups.make(name)
+        return name
+
+    def fork(self) -> int:
+        # The next child is the first process of a PID namespace of its own. What it leaves behind ends with it.
+        unshare(CLONE_NEWPID)
+        child = False
+        try:
+            pid = os.fork()
+            child = pid == 0
+        finally:
+            if not child:
+                join_namespace(self._own_pids, CLONE_NEWPID)
+        return pid
+
+    def prepare(self, name: str) -> None:
+        if self._cgroups is not None:
+            self._cgroups.join(name)
+        unshare(CLONE_NEWIPC)
+        own_copy(self._steps)
+        mount_proc()
+
+    def limit(self, name: str, memory: int, cpu: int) -> None:
+        if self._cgroups is not None:
+            self._cgroups.limit(name, memory, cpu)
+
+    def finish(self, tenant: Tenant) -> str:
+        assert tenant.uid is not None
+        for name, source in tenant.secrets.items():
+            _copy(source, f"{SECRETS}/{name}", 0o440, tenant.gid)
+        limit_processes(MOST_PIDS)
+        become(tenant.uid, tenant.gid)
+        no_new_privileges()
+        not_dumpable()
+        return SECRETS
+
+    def discard(self, name: str) -> None:
+        if self._cgroups is not None:
+            self._cgroups.remove(name)
+
+
+class UnprivilegedSandbox:
+    """For any other user: nothing outside of the process."""
+
+    def new_name(self) -> str:
+        return ""
+
+    def fork(self) -> int:
+        return os.fork()
+
+    def prepare(self, name: str) -> None:
+        no_new_privileges()
+        not_dumpable()
+
+    def limit(self, name: str, memory: int, cpu: int) -> None:
+        """There is nothing to limit it with."""
+
+    def finish(self, tenant: Tenant) -> str:
+        folder = f"{tenant.scratch}/secrets"
+        if tenant.secrets:
+            Path(folder).mkdir(mode=0o700)
+        for name, source in tenant.secrets.items():
+            _copy(source, f"{folder}/{name}", 0o400, None)
+        return folder
+
+    def discard(self, name: str) -> None:
+        """There is nothing to remove."""
+
+
+def _copy(source: int, path: str, mode: int, group: int | None) -> None:
+    """Write what the descriptor `source` holds to a new file, readable as `mode` says from the start."""
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with contextlib.closing(os.fdopen(target, "wb", 0)) as file:
+        if group is not None:
+            os.fchown(target, 0, group)
+        os.fchmod(target, mode)
+        while chunk := os.read(source, _CHUNK):
+            file.write(chunk)
+    os.close(source)

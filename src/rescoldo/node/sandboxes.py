@@ -1,0 +1,86 @@
+"""What the node knows of sandboxes: where their limits are, what ended against them, what must be removed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from rescoldo.isolation.cgroups import Base, Groups, find_base
+from rescoldo.isolation.identity import level
+from rescoldo.model.settings import Settings
+from rescoldo.node.processes import describe
+
+_ATTEMPTS = 40  # to remove a group whose last process has just been killed: a second
+_PAUSE = 0.025
+
+_LOG = logging.getLogger(__name__)
+
+
+class Sandboxes:
+    """The cgroups of this platform's sandboxes, if there are any."""
+
+    def __init__(self, base: Base | None) -> None:
+        self.base = base
+        self._groups = Groups(base) if base is not None else None
+
+    @classmethod
+    def open(cls, settings: Settings) -> Sandboxes:
+        """Those of an earlier node, or new ones where this machine lets us."""
+        if level() != "full":
+            return cls(None)
+        base = _read(settings.cgroups_file) or find_base(f"rescoldo-{settings.run_path.name}")
+        if base is None:
+            _LOG.warning("no cgroups can be made here: limits of memory and cpu are not enforced")
+        else:
+            settings.cgroups_file.write_text(json.dumps(asdict(base)))
+        return cls(base)
+
+    def reason(self, sandbox: str, status: int | None, limit: int) -> str:
+        """How an instance ended: its wait status, or that it hit its memory limit (bytes)."""
+        if self._groups is None or not sandbox or not self._groups.out_of_memory(sandbox):
+            return describe(status)
+        excess = f"out of memory: it needed more than its limit of {limit / 2**20:g} MiB"
+        killed = status is None or os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+        return excess if killed else f"{describe(status)}, after one of its processes was {excess}"
+
+    async def remove(self, sandbox: str) -> None:
+        """Remove what is left of a sandbox outside of its processes; they are killed if they have not ended."""
+        if self._groups is None or not sandbox:
+            return
+        for _ in range(_ATTEMPTS):
+            if self._groups.remove(sandbox):
+                return
+            for pid in self._groups.processes(sandbox):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(_PAUSE)
+        _LOG.error("the cgroup of sandbox %s cannot be removed", sandbox)
+
+    async def remove_others(self, keep: Iterable[str], of_zygote: int | None = None) -> None:
+        """Remove every sandbox not in `keep` (of one zygote, which has ended): spares and starts cut short."""
+        if self._groups is None:
+            return
+        names = self._groups.names() - set(keep)
+        if of_zygote is not None:
+            names = {name for name in names if name.startswith(f"{of_zygote}-")}
+        await asyncio.gather(*map(self.remove, names))
+
+    def close(self) -> None:
+        """Remove the platform's own groups, which are empty by now."""
+        if self._groups is not None:
+            self._groups.remove_base()
+
+
+def _read(file: Path) -> Base | None:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        base = Base(**json.loads(file.read_text()))
+        if all(Path(place).is_dir() for place in base.places):
+            return base
+    return None
