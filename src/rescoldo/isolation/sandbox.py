@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from rescoldo.isolation import seccomp
 from rescoldo.isolation.cgroups import MOST_PIDS, Makers
 from rescoldo.isolation.identity import become, limit_processes
 from rescoldo.isolation.mounts import SECRETS, Step, mount_proc, own_copy
@@ -77,6 +78,7 @@ class FullSandbox:
         self._cgroups = cgroups
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._numbers = itertools.count(1)
+        self._filtered = _build_filter(shared_uid=False)
 
     def new_name(self) -> str:
         name = f"{os.getpid()}-{next(self._numbers)}"
@@ -102,6 +104,9 @@ class FullSandbox:
         unshare(CLONE_NEWIPC)
         own_copy(self._steps)
         mount_proc()
+        no_new_privileges()
+        if self._filtered:
+            seccomp.install(shared_uid=False)
 
     def limit(self, name: str, memory: int, cpu: int) -> None:
         if self._cgroups is not None:
@@ -113,7 +118,6 @@ class FullSandbox:
             _copy(source, f"{SECRETS}/{name}", 0o440, tenant.gid)
         limit_processes(MOST_PIDS)
         become(tenant.uid, tenant.gid)
-        no_new_privileges()
         not_dumpable()
         return SECRETS
 
@@ -125,6 +129,9 @@ class FullSandbox:
 class UnprivilegedSandbox:
     """For any other user: nothing outside of the process."""
 
+    def __init__(self) -> None:
+        self._filtered = _build_filter(shared_uid=True)
+
     def new_name(self) -> str:
         return ""
 
@@ -134,6 +141,8 @@ class UnprivilegedSandbox:
     def prepare(self, name: str) -> None:
         no_new_privileges()
         not_dumpable()
+        if self._filtered:
+            seccomp.install(shared_uid=True)
 
     def limit(self, name: str, memory: int, cpu: int) -> None:
         """There is nothing to limit it with."""
@@ -148,6 +157,13 @@ class UnprivilegedSandbox:
 
     def discard(self, name: str) -> None:
         """There is nothing to remove."""
+
+
+def _build_filter(*, shared_uid: bool) -> bool:
+    """Assemble the filter ahead of the forks, which inherit it; False where there is none for this machine."""
+    if available := seccomp.available():
+        seccomp.build(os.uname().machine, shared_uid=shared_uid)
+    return available
 
 
 def _copy(source: int, path: str, mode: int, group: int | None) -> None:
