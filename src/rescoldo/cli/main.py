@@ -25,6 +25,7 @@ DEBUG = "RESCOLDO_DEBUG"
 # verb → (module below rescoldo.cli.verbs, what --help says of it)
 VERBS: dict[str, tuple[str, str]] = {
     "up": ("up", "Build, upload and deploy; start a local platform if none runs."),
+    "watch": ("up", "Build and deploy each time a file is saved."),
     "down": ("local", "Stop the local platform."),
     "serve": ("local", "Run the platform on this machine."),
     "status": ("local", "Show the platform's processes and functions."),

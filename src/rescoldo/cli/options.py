@@ -72,6 +72,18 @@ class DeployFlags:
     replace: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The gateway to deploy to, and the local platform to start where none answers there."""
+
+    gateway: str
+    tls_no_verify: bool
+    token: str
+    data: Path | None
+    metrics_address: str
+    no_start: bool
+
+
 def _folded(kind: type[Any], argument: str, *options: Decorator) -> Decorator:
     """Options whose values reach the verb as one `argument`, a `kind`."""
     names = [field.name for field in fields(kind)]
@@ -153,4 +165,12 @@ deploy_options = _folded(
     click.option("--readonly", is_flag=True, help="Root file system read-only."),
     click.option("--update/--no-update", default=None, help="Update what is deployed. [default]"),
     click.option("--replace/--no-replace", default=False, help="Remove what is deployed first."),
+)
+destination_options = _folded(
+    Destination,
+    "destination",
+    gateway_options,
+    data_option,
+    metrics_option,
+    click.option("--no-start", is_flag=True, help="Start no local platform."),
 )

@@ -30,6 +30,12 @@ class Project:
     functions: tuple[StackFunction, ...]
     gateway: str = ""
     copy: tuple[Path, ...] = ()
+    folder: Path = Path()  # where the stack file is
+
+    @property
+    def places(self) -> frozenset[Path]:
+        """The folders that the functions' code comes from."""
+        return frozenset((*self.copy, *(function.handler for function in self.functions)))
 
 
 def load_project(selection: Selection) -> Project:
@@ -44,7 +50,7 @@ def load_project(selection: Selection) -> Project:
     for place in stack.ignored:
         note(f"note: {place} has a meaning in container builds only; ignored")
     functions = select(stack.functions, glob=selection.glob, regex=selection.regex)
-    return Project(functions, stack.gateway, stack.copy)
+    return Project(functions, stack.gateway, stack.copy, stack.folder)
 
 
 def load_stack(yaml_file: str) -> StackFile:
@@ -93,15 +99,19 @@ def build_all(project: Project, *, fresh: bool = False, quiet: bool = False) -> 
     """Build every function that is not marked skip_build into ./build/NAME. Raises BuildFailed."""
     built = {}
     for function in project.functions:
-        if function.skip_build:
-            if function.where != FLAGS:
-                note(f"{function.name}: skip_build, not built")
-            continue
-        built[function.name] = _build(function, project, fresh=fresh, quiet=quiet)
+        bundle = build_one(function, project, fresh=fresh, quiet=quiet)
+        if bundle is not None:
+            built[function.name] = bundle
+        elif function.where != FLAGS:
+            note(f"{function.name}: skip_build, not built")
     return built
 
 
-def _build(function: StackFunction, project: Project, *, fresh: bool, quiet: bool) -> BuiltBundle:
+def build_one(function: StackFunction, project: Project, *, fresh: bool, quiet: bool) -> BuiltBundle | None:
+    """Build one function into ./build/NAME; None where it is marked skip_build. Raises BuildFailed."""
+    if function.skip_build:
+        return None
+
     def progress(line: str) -> None:
         if not quiet or line.startswith("warning"):
             note(f"{function.name}: {line}")

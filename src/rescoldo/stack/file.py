@@ -52,7 +52,7 @@ class StackFunction:
     name: str
     lang: str
     handler: Path
-    where: str  # `file:line` for messages
+    where: str = field(compare=False)  # `file:line` for messages
     image: str = ""
     namespace: str = ""
     fprocess: str = ""

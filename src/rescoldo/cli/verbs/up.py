@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import click
@@ -11,70 +13,125 @@ from rescoldo.cli.credentials import is_loopback
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.options import (
     DeployFlags,
+    Destination,
     Selection,
     Verb,
-    data_option,
     deploy_options,
-    gateway_options,
+    destination_options,
     json_option,
-    metrics_option,
     no_cache_option,
     selection_options,
 )
 from rescoldo.cli.output import note
 from rescoldo.cli.platform import local_settings, start_background
-from rescoldo.cli.project import build_all, load_project
+from rescoldo.cli.project import Project, build_all, load_project
+from rescoldo.cli.rollout import Report, Rollout
 from rescoldo.cli.verbs.deploy import deploy_all
 from rescoldo.cli.verbs.local import check_address
+from rescoldo.model.errors import RescoldoError
 
 
 @click.command("up", cls=Verb)
 @selection_options
-@gateway_options
+@destination_options
 @deploy_options
-@data_option
-@metrics_option
 @no_cache_option
 @json_option
+@click.option("--watch", is_flag=True, help="Go on, and do it again each time a file is saved.")
 @click.option("--skip-push", is_flag=True, help="Accepted as faas-cli's; there is no registry to push to.")
 @click.option("--skip-build", is_flag=True, help="Deploy what was built before.")
 @click.option("--skip-deploy", is_flag=True, help="Build only.")
-@click.option("--no-start", is_flag=True, help="Start no local platform.")
 def up_command(
     selection: Selection,
-    gateway: str,
-    tls_no_verify: bool,
-    token: str,
+    destination: Destination,
     flags: DeployFlags,
-    data: Path | None,
-    metrics_address: str,
     no_cache: bool,
     as_json: bool,
+    watch: bool,
     skip_push: bool,
     skip_build: bool,
     skip_deploy: bool,
-    no_start: bool,
 ) -> None:
     """Build, upload and deploy; start a local platform if none runs."""
+    if watch and (skip_build or skip_deploy):
+        raise click.UsageError("--watch builds and deploys: it excludes --skip-build and --skip-deploy")
+    if watch:
+        watch_project(selection, destination, flags, fresh=no_cache, as_json=as_json)
     project = load_project(selection)
-    url = choose_gateway(gateway, project.gateway)
-    metrics = check_address(metrics_address, "--metrics-address")
     if not skip_build:
         build_all(project, fresh=no_cache)
     if skip_deploy:
         return
-    with Gateway(url, token=token, tls_no_verify=tls_no_verify, data=data) as opened:
-        if not no_start:
-            ensure_platform(opened, data, metrics)
-        deploy_all(opened, project, flags, as_json=as_json)
+    with open_platform(destination, project) as gateway:
+        deploy_all(gateway, project, flags, as_json=as_json)
 
 
-def ensure_platform(gateway: Gateway, data: Path | None, metrics: str) -> None:
-    """Start a local platform where `gateway` is one of this machine and none answers."""
-    url = gateway.url
-    if urlsplit(url).scheme == "http" and is_loopback(url) and not gateway.answers():
-        note(f"starting a local platform at {url}")
-        start_background(local_settings(data, gateway=_address(url), metrics=metrics))
+@click.command("watch", cls=Verb)
+@selection_options
+@destination_options
+@deploy_options
+@no_cache_option
+@json_option
+def watch_command(
+    selection: Selection, destination: Destination, flags: DeployFlags, no_cache: bool, as_json: bool
+) -> None:
+    """Build and deploy each time a file is saved.
+
+    Begins as `rescoldo up` does and goes on until it is interrupted. A function that cannot be built or does not
+    start is said, and what was deployed before serves on.
+    """
+    watch_project(selection, destination, flags, fresh=no_cache, as_json=as_json)
+
+
+def watch_project(
+    selection: Selection, destination: Destination, flags: DeployFlags, *, fresh: bool, as_json: bool
+) -> NoReturn:
+    """Bring a project up, and again what is saved of it; ends with KeyboardInterrupt."""
+    from rescoldo.cli.watching import saves  # a compiled library, needed here alone
+
+    project = load_project(selection)
+    report = Report(as_json)
+    with open_platform(destination, project) as gateway:
+        rollout = Rollout(gateway, flags, report, fresh=fresh)
+        events = saves(project, project.folder)
+        next(events)  # watched from here on: a save during the first build counts
+        rollout.first(project)
+        report.watching(project)
+        while True:
+            saved = next(events)
+            if saved is None:
+                continue
+            changed = saved.functions(project)
+            if saved.stack:
+                before, project = project, _read_again(selection, project, rollout)
+                changed += [f for f in project.functions if f not in before.functions and f not in changed]
+                if before.places != project.places:
+                    events = saves(project, project.folder)
+                    next(events)
+            rollout.again(project, [f for f in project.functions if f in changed], saved.at)
+
+
+def _read_again(selection: Selection, project: Project, rollout: Rollout) -> Project:
+    """The project as it is now; as it was where its stack file is broken."""
+    try:
+        return load_project(selection)
+    except RescoldoError as error:
+        rollout.refused(", ".join(function.name for function in project.functions), error)
+        return project
+
+
+@contextmanager
+def open_platform(destination: Destination, project: Project) -> Iterator[Gateway]:
+    """The gateway to deploy to; a local platform is started where that is one and none answers."""
+    url = choose_gateway(destination.gateway, project.gateway)
+    metrics = check_address(destination.metrics_address, "--metrics-address")
+    data = destination.data
+    with Gateway(url, token=destination.token, tls_no_verify=destination.tls_no_verify, data=data) as gateway:
+        local = urlsplit(url).scheme == "http" and is_loopback(url)
+        if local and not destination.no_start and not gateway.answers():
+            note(f"starting a local platform at {url}")
+            start_background(local_settings(data, gateway=_address(url), metrics=metrics))
+        yield gateway
 
 
 def _address(url: str) -> str:

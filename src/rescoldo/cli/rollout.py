@@ -1,0 +1,132 @@
+"""Deploying a function again and again, as its author saves it: what does not work is told and taken back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rescoldo.cli.deployment import deploy, upload
+from rescoldo.cli.gateway import Gateway
+from rescoldo.cli.options import DeployFlags
+from rescoldo.cli.output import note, say
+from rescoldo.cli.project import Project, build_one, bundle_file, with_flags
+from rescoldo.cli.verbs.deploy import deploy_one
+from rescoldo.model.errors import RescoldoError
+from rescoldo.model.function import FunctionSpec, policy_of
+from rescoldo.stack.file import StackFunction
+
+
+class Report:
+    """What the author sees: lines of text, or of JSON for a script."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def watching(self, project: Project) -> None:
+        names = [function.name for function in project.functions]
+        self._say({"event": "watching", "names": names}, f"Watching {', '.join(names)}; Ctrl-C ends it.")
+
+    def deployed(self, name: str, url: str, seconds: float | None) -> None:
+        """`seconds` from the save to the moment the new code could answer; None: nothing was saved."""
+        since = "" if seconds is None else f", {seconds:.2f} s after the save"
+        event: dict[str, object] = {"event": "deployed", "name": name, "url": url, "seconds": seconds}
+        self._say(event, f"{name}: serving{since}\n  {url}")
+
+    def unchanged(self, name: str) -> None:
+        self._say({"event": "unchanged", "name": name}, f"{name}: saved, and the same as before")
+
+    def failed(self, name: str, problem: str, *, serving: bool) -> None:
+        after = "what was deployed before goes on serving" if serving else "nothing of it serves yet"
+        self._say({"event": "failed", "name": name, "problem": problem, "serving": serving}, f"{problem}\n  {after}")
+
+    def _say(self, event: dict[str, object], text: str) -> None:
+        if self._as_json:
+            say(json.dumps(event, ensure_ascii=False))
+        elif event["event"] == "failed":
+            note(text)
+        else:
+            say(text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """What a function was when it last worked."""
+
+    spec: FunctionSpec
+    digest: str  # empty: what the image's name meant
+
+
+class Rollout:
+    """Builds, deploys and wakes functions, and remembers the last deployment of each that worked."""
+
+    def __init__(self, gateway: Gateway, flags: DeployFlags, report: Report, *, fresh: bool) -> None:
+        self._gateway = gateway
+        self._flags = flags
+        self._report = report
+        self._fresh = fresh
+        self._serving: dict[str, _Serving] = {}
+
+    def first(self, project: Project) -> None:
+        """Deploy all. Raises RescoldoError where the gateway refuses: no save would mend that."""
+        for function in project.functions:
+            self._deploy(project, function, None)
+
+    def again(self, project: Project, functions: list[StackFunction], saved_at: float) -> None:
+        """Deploy `functions`, which were saved at `saved_at` (Unix seconds); tells what goes wrong."""
+        for function in functions:
+            try:
+                self._deploy(project, function, saved_at)
+            except RescoldoError as error:
+                self.refused(function.name, error)
+
+    def refused(self, name: str, error: RescoldoError) -> None:
+        """Tell that `name` is as it was, and why."""
+        self._report.failed(name, error.message, serving=name in self._serving)
+
+    def _deploy(self, project: Project, function: StackFunction, saved_at: float | None) -> None:
+        try:
+            bundle = build_one(function, project, fresh=self._fresh, quiet=True)
+        except RescoldoError as error:
+            return self.refused(function.name, error)
+        before = self._serving.get(function.name)
+        spec = with_flags(function, self._flags).to_spec()
+        now = _Serving(spec, bundle.digest if bundle is not None else "")
+        if now == before:
+            return self._report.unchanged(function.name)
+        deployed = deploy_one(self._gateway, function, self._flags)
+        try:
+            self._wake(spec)
+        except RescoldoError as error:
+            if before is not None:
+                self._restore(function.name, before, error)
+            return self.refused(function.name, error)
+        self._serving[function.name] = now
+        if bundle is not None:
+            shutil.copyfile(bundle.path, _kept(function.name))
+        seconds = None if saved_at is None else round(time.time() - saved_at, 3)
+        return self._report.deployed(function.name, deployed["url"], seconds)
+
+    def _wake(self, spec: FunctionSpec) -> None:
+        """Start an instance: what a handler does at import fails now and not at the next call."""
+        body = {"serviceName": spec.name, "namespace": spec.namespace, "replicas": policy_of(spec).woken}
+        path = f"/system/scale-function/{spec.name}"
+        self._gateway.system("POST", path, params={"namespace": spec.namespace}, json=body)
+
+    def _restore(self, name: str, before: _Serving, reason: RescoldoError) -> None:
+        """Put back what worked. Raises RescoldoError, with the `reason` too, where that fails."""
+        try:
+            if before.digest:
+                upload(self._gateway, before.spec.image, _kept(name), note)
+            deploy(self._gateway, before.spec, update=True, replace=False)
+        except RescoldoError as error:
+            del self._serving[name]
+            text = f"{reason.message}\nand what was deployed before could not be put back: {error.message}"
+            raise RescoldoError(text) from error
+
+
+def _kept(name: str) -> Path:
+    """Where the last bundle that worked is kept: the platform forgets one that no function uses."""
+    return bundle_file(name).with_name("worked.tar.gz")
