@@ -119,6 +119,17 @@ class RealNode:
                 path.chmod(0o750 if path.is_dir() else 0o640)
         return Launch(InstanceId(f"{name}-{number}"), FunctionId(f"{name}.ns"), digest, gid, **{"grace": 2.0, **more})
 
+    def program(self, command: str, upstream: str, *files: Path, name: str = "prog", **more: Any) -> Launch:
+        """Lay down a bundle that holds `files` and order an instance of it that runs `command`."""
+        launch = self.launch(name=name, command=tuple(command.split()), upstream=upstream, **more)
+        folder = self.settings.bundles / launch.digest / "function"
+        for file in files:
+            copy = Path(shutil.copy(file, folder))
+            copy.chmod(0o750)
+            if os.geteuid() == 0:
+                os.chown(copy, 0, launch.gid)
+        return launch
+
     async def logged(self, launch: Launch) -> list[str]:
         """The texts of all lines kept of the function."""
         lines = self.client.logs(launch.function, tail=None, since=None, follow=False)

@@ -24,6 +24,7 @@ from rescoldo.isolation.syscalls import (
     MS_NOSUID,
     MS_PRIVATE,
     MS_REC,
+    attach_mount,
     mount,
     mount_setattr,
     pivot_to,
@@ -38,6 +39,7 @@ SYSTEM = (
 DEVICES = ("null", "zero", "full", "random", "urandom")
 SECRETS = "/var/openfaas/secrets"
 SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
+SOCKET_FOLDER = "/tmp/.http"  # where a program that binds a Unix socket of its own finds the folder for it
 SCRATCH_SIZE = 64 * 2**20  # bytes in each scratch directory
 _STAGE = "/tmp"  # where the new root is put together; covered in this mount namespace alone
 _SAFE = MS_NOSUID | MS_NODEV
@@ -161,6 +163,12 @@ def own_copy(steps: Iterable[Step]) -> None:
     unshare(CLONE_NEWNS)  # everything is private already, and the copy stays so
     cover_scratch(steps)
     mount("tmpfs", SECRETS, "tmpfs", _SAFE | MS_NOEXEC, f"mode=0755,size={SCRATCH_SIZE}")
+
+
+def show_socket_folder(folder: int) -> None:
+    """Show the directory that a descriptor of `clone_mount` means at SOCKET_FOLDER."""
+    Path(SOCKET_FOLDER).mkdir(mode=0o755)
+    attach_mount(folder, SOCKET_FOLDER)
 
 
 def mount_proc() -> None:

@@ -18,7 +18,7 @@ from typing import Protocol
 from rescoldo.isolation import seccomp
 from rescoldo.isolation.cgroups import MOST_PIDS, Makers
 from rescoldo.isolation.identity import become, limit_processes
-from rescoldo.isolation.mounts import SECRETS, Step, mount_proc, own_copy
+from rescoldo.isolation.mounts import SECRETS, Step, mount_proc, own_copy, show_socket_folder
 from rescoldo.isolation.syscalls import (
     CLONE_NEWIPC,
     CLONE_NEWPID,
@@ -53,8 +53,9 @@ class Sandbox(Protocol):
         """As os.fork(): the child is to become an instance."""
         ...
 
-    def prepare(self, name: str) -> None:
-        """In the child: everything that does not depend on which instance it becomes."""
+    def prepare(self, name: str, socket_folder: int | None = None) -> None:
+        """In the child: everything that does not depend on which instance it becomes, but for one that is to bind a
+        Unix socket: `socket_folder` is a descriptor of the folder for it (clone_mount)."""
         ...
 
     def limit(self, name: str, memory: int, cpu: int) -> None:
@@ -98,12 +99,14 @@ class FullSandbox:
                 join_namespace(self._own_pids, CLONE_NEWPID)
         return pid
 
-    def prepare(self, name: str) -> None:
+    def prepare(self, name: str, socket_folder: int | None = None) -> None:
         if self._cgroups is not None:
             self._cgroups.join(name)
         unshare(CLONE_NEWIPC)
         own_copy(self._steps)
         mount_proc()
+        if socket_folder is not None:
+            show_socket_folder(socket_folder)
         no_new_privileges()
         if self._filtered:
             seccomp.install(shared_uid=False)
@@ -138,7 +141,7 @@ class UnprivilegedSandbox:
     def fork(self) -> int:
         return os.fork()
 
-    def prepare(self, name: str) -> None:
+    def prepare(self, name: str, socket_folder: int | None = None) -> None:
         no_new_privileges()
         not_dumpable()
         if self._filtered:

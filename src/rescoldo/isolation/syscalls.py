@@ -38,10 +38,14 @@ _syscall.restype = ctypes.c_long
 # the same on every architecture; glibc wraps them only since 2.34 and 2.36
 _SYS_CLOSE_RANGE = 436
 _SYS_PIDFD_GETFD = 438
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
 _SYS_MOUNT_SETATTR = 442
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}  # include/uapi/asm-generic/unistd.h, syscall_64.tbl
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
 _MNT_DETACH = 2
 
 
@@ -77,12 +81,31 @@ def mount_setattr(path: str, set_: int, clear: int = 0) -> None:
     _check(result, f"mount_setattr on {path}")
 
 
+def unmount(target: str) -> None:
+    """umount2(2), at once also where it is in use."""
+    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), f"umount {target}")
+
+
+def clone_mount(path: str) -> int:
+    """open_tree(2): return a descriptor of a mount that shows the directory `path` and is in no namespace yet; it may
+    be sent to a process of another mount namespace. Close it, and the mount is gone unless it was attached."""
+    result = int(_syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC))
+    _check(min(result, 0), f"open_tree {path}")
+    return result
+
+
+def attach_mount(descriptor: int, target: str) -> None:
+    """move_mount(2): attach what `clone_mount` returned to the directory `target` of this namespace."""
+    flags = ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH)
+    _check(_syscall(_SYS_MOVE_MOUNT, descriptor, b"", _AT_FDCWD, os.fsencode(target), flags), f"mount on {target}")
+
+
 def pivot_to(root: str) -> None:
     """Make the mount at `root` the root of this mount namespace, and let go of the old one."""
     os.chdir(root)
     # both at ".": the old root is then mounted on top of the new one, and detached there (pivot_root(2), notes)
     _check(_syscall(_SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
-    _check(_libc.umount2(b".", _MNT_DETACH), "umount2")
+    unmount(".")
     os.chdir("/")
 
 

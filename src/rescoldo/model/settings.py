@@ -125,6 +125,11 @@ class Settings:
         return self.run_path / "i"
 
     @property
+    def berths(self) -> Path:
+        """A folder for each program that binds a Unix socket of its own."""
+        return self.run_path / "u"
+
+    @property
     def instance_state(self) -> Path:
         """The node's own notes, from which a new node adopts what runs."""
         return self.run_path / "n"

@@ -15,7 +15,8 @@ from rescoldo.isolation.identity import has_processes, kill_all_of
 from rescoldo.model.errors import NodeUnavailable, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import split_id
-from rescoldo.node.processes import Ends, Watched, any_alive, signal_group
+from rescoldo.node.processes import Ends, Watched, any_alive, handles_sigterm, signal_group
+from rescoldo.node.readiness import until_accepting
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.supervised import Supervised
 from rescoldo.node.zygote import Forked, Zygote, ZygoteGone
@@ -47,6 +48,8 @@ class Boot:
         try:
             async with asyncio.timeout_at(_loop_time(deadline)):
                 answer = await self._fork_and_listen(instance)
+                if not answer and instance.note.launch.command:  # its pipe was closed by the exec, or by its end
+                    answer = {"ready": await until_accepting(instance)}
         except TimeoutError as error:
             await self.end(instance, grace=0.0)
             launch = instance.note.launch
@@ -79,18 +82,17 @@ class Boot:
         """Ask for a fork; once more when the zygote dies over it."""
         note = instance.note
         gid = note.launch.gid or note.uid or 0
-        assert instance.listener is not None
         log = instance.output.open_for_child()
-        secrets: list[int] = []
+        opened = [instance.open_for_child()]
         try:
-            secrets += self._open_secrets(note.launch)
+            opened += self._open_secrets(note.launch)
             for _ in range(2):
                 with contextlib.suppress(ZygoteGone):
-                    descriptors = [instance.listener.fileno(), log, status, *secrets]
-                    return await self._zygote.fork(note.launch, note.uid, gid, instance.scratch, descriptors)
+                    descriptors = [opened[0], log, status, *opened[1:]]
+                    return await self._zygote.fork(instance.order(), note.uid, gid, instance.scratch, descriptors)
                 await self.sweep(note.uid)  # it may have forked without telling
         finally:
-            for descriptor in (log, *secrets):
+            for descriptor in (log, *opened):
                 os.close(descriptor)
         raise NodeUnavailable("the zygote ended twice while it started an instance")
 
@@ -117,7 +119,7 @@ class Boot:
         process, status = instance.process, None
         if process is not None:
             await _ended_within(process, patience)
-            if not process.ended.is_set() and grace > 0:
+            if not process.ended.is_set() and grace > 0 and handles_sigterm(process.pid):
                 signal_group(process.pid, signal.SIGTERM)
                 await _ended_within(process, grace)
             # The group may not exist yet (killed between fork and setsid), so the process itself too.

@@ -50,12 +50,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _make_folders(settings: Settings) -> None:
-    for folder in (settings.logs, settings.instance_state, settings.instances, settings.bundles, settings.scratch):
+    ours = (settings.logs, settings.instance_state, settings.instances, settings.bundles, settings.scratch)
+    for folder in (*ours, settings.berths):
         folder.mkdir(parents=True, exist_ok=True)
     if level() == "full":
         # The edge may enter to connect, and nobody else; instances may pass to the bundle of their group.
         os.chown(settings.instances, 0, EDGE_UID)
         settings.instances.chmod(0o710)
+        settings.berths.chmod(0o711)
         mode = stat.S_IMODE(settings.bundles.stat().st_mode)
         settings.bundles.chmod(mode | 0o011)
 

@@ -94,6 +94,18 @@ def signal_group(leader: int, number: int) -> None:
         os.killpg(leader, number)
 
 
+def handles_sigterm(pid: int) -> bool:
+    """Whether SIGTERM means anything to `pid`: it is caught or ignored, or there are children to catch it. The
+    first process of a PID namespace that does neither would not even notice it."""
+    with contextlib.suppress(OSError):
+        if Path(f"/proc/{pid}/task/{pid}/children").read_bytes():
+            return True
+        for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
+            if line.startswith((b"SigIgn:", b"SigCgt:")) and int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1:
+                return True
+    return False
+
+
 def describe(status: int | None) -> str:
     """How a wait status (None: unknown) reads: `exit status 3`, `signal 9 (SIGKILL)`."""
     if status is None:

@@ -15,8 +15,11 @@ from rescoldo.isolation.identity import has_processes, level
 from rescoldo.model.errors import Busy, Conflict, RescoldoError, StartFailed
 from rescoldo.model.instance import Launch, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.model.program import INHERITED, UNIX
 from rescoldo.model.settings import INSTANCE_UIDS, Settings
 from rescoldo.node import notes
+from rescoldo.node.addresses import SHARED, address_of, check_free, remove_socket
+from rescoldo.node.berths import Berth
 from rescoldo.node.boot import Boot
 from rescoldo.node.logs import LogBook
 from rescoldo.node.notes import Note
@@ -30,7 +33,7 @@ from rescoldo.node.processes import (
 )
 from rescoldo.node.protocol import Exit, InstanceUsage
 from rescoldo.node.sandboxes import Sandboxes
-from rescoldo.node.supervised import Supervised, listen, regain_listener, remove_socket
+from rescoldo.node.supervised import Supervised, listen, regain_listener
 from rescoldo.node.uids import Uids
 from rescoldo.policy.respawn import FREE_DEATHS, MOST_FAILED_STARTS, early_deaths, respawn_pause
 
@@ -76,20 +79,23 @@ class Roster:
             raise Conflict(f"instance {launch.instance} exists already")
         if len(self._all) >= MAX_INSTANCES:
             raise Busy(f"this node runs {MAX_INSTANCES} instances; it takes no more")
-        socket_path = self._settings.instances / f"{launch.instance}.sock"
         uid = self._uids.take() if self._privileged else None
         try:
-            note = Note(launch, uid, f"unix@{socket_path}")
+            note = Note(launch, uid, address_of(self._settings, launch, SHARED))
+            check_free(launch, note.address, (other.note.address for other in self._all.values()))
             note_path = self._note_path(launch.instance)
             notes.write(note_path, note)
             output = Output.create(note_path.with_suffix(".log"), uid, self._writer(launch))
-            listener = listen(socket_path, self._privileged)
+            listener = None if launch.binds else listen(note.address, self._privileged)
             scratch = self._make_scratch(launch.instance)
-        except OSError as error:
+            berth = self._berth(launch, uid)
+            if berth is not None:
+                berth.make()
+        except (OSError, StartFailed) as error:
             if uid is not None:
                 self._uids.give_back(uid)
-            raise StartFailed(f"{launch.function}: {error}") from error
-        instance = self._all[launch.instance] = Supervised(note, note_path, output, listener, scratch)
+            raise error if isinstance(error, StartFailed) else StartFailed(f"{launch.function}: {error}") from error
+        instance = self._all[launch.instance] = Supervised(note, note_path, output, listener, scratch, berth)
         return instance
 
     def _make_scratch(self, instance: InstanceId) -> str:
@@ -99,6 +105,17 @@ class Roster:
         folder = self._settings.scratch / instance
         folder.mkdir(mode=0o700)
         return str(folder)
+
+    def _berth(self, launch: Launch, uid: int | None) -> Berth | None:
+        """Where the program is to bind a Unix socket, if it is to. Raises StartFailed."""
+        if launch.upstream != UNIX:
+            return None
+        if uid is None:
+            raise StartFailed(
+                f"{launch.function}: `upstream_url: {UNIX}` needs a platform that runs as root; use "
+                f"http://127.0.0.1:PORT, or {INHERITED} where the program can take over a socket"
+            )
+        return Berth(self._settings.berths / launch.instance, uid)
 
     def _note_path(self, instance: InstanceId) -> Path:
         return self._settings.instance_state / f"{instance}.json"
@@ -132,7 +149,7 @@ class Roster:
             await instance.process.ended.wait()
             deaths = early_deaths(deaths, ready_at=instance.ready_at, ended_at=time.monotonic())
             reason = await self._boot.end(instance, grace=0.0)
-            if instance.listener is None:  # adopted without its socket: nobody could reach a replacement
+            if instance.listener is None:  # nothing to wait in for a replacement: the controller starts another
                 break
             self._logs.write(launch.function, launch.instance, f"instance ended: {reason}; replaced")
             await asyncio.sleep(respawn_pause(deaths))
@@ -140,8 +157,9 @@ class Roster:
                 reason = f"{reason}; its replacement failed: {failure}"
                 break
         self._logs.write(launch.function, launch.instance, f"instance ended: {reason.splitlines()[0]}")
+        lived = time.monotonic() - instance.ready_at
         instance.ready_at = 0.0  # not among the instances any more; its socket still takes what arrives
-        self._on_exit(Exit(launch.instance, launch.function, reason))
+        self._on_exit(Exit(launch.instance, launch.function, reason, lived))
         await asyncio.sleep(LOST_SECONDS)
         self._remove(instance)
 
@@ -204,6 +222,9 @@ class Roster:
         for folder in self._settings.scratch.iterdir():
             if folder.name not in self._all:
                 shutil.rmtree(folder, ignore_errors=True)
+        for folder in self._settings.berths.iterdir():
+            if folder.name not in self._all:
+                Berth(folder, 0).remove()
         await self._sandboxes.remove_others(self._sandboxes_used())
 
     async def zygote_ended(self, pid: int) -> None:
@@ -217,9 +238,10 @@ class Roster:
         fifo = path.with_suffix(".log")
         writer = self._writer(note.launch)
         output = Output(fifo, writer) if fifo.is_fifo() else Output.create(fifo, note.uid, writer)
-        listener = regain_listener(note.pid, note.address)
+        listener = None if note.launch.binds else regain_listener(note.pid, note.address)
         scratch = "/tmp" if self._privileged else str(self._settings.scratch / note.launch.instance)
-        instance = Supervised(note, path, output, listener, scratch, process, ready_at=time.monotonic())
+        berth = self._berth(note.launch, note.uid)
+        instance = Supervised(note, path, output, listener, scratch, berth, process, ready_at=time.monotonic())
         self._all[note.launch.instance] = instance
         if note.uid is not None:
             self._uids.adopt(note.uid)

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from rescoldo.isolation.syscalls import take_descriptor
-from rescoldo.model.instance import RunningInstance
+from rescoldo.model.instance import Launch, RunningInstance
 from rescoldo.model.settings import EDGE_UID
 from rescoldo.node import notes
+from rescoldo.node.addresses import remove_socket, socket_path
+from rescoldo.node.berths import Berth
 from rescoldo.node.notes import Note
 from rescoldo.node.output import Output
 from rescoldo.node.processes import Watched, read_stat
@@ -29,8 +31,9 @@ class Supervised:
     note: Note
     note_path: Path
     output: Output
-    listener: socket.socket | None  # None: adopted, its first node held it
+    listener: socket.socket | None  # None: its program binds one itself; or adopted, its first node held it
     scratch: str  # folder it may write to
+    berth: Berth | None = None  # where its program is to bind a Unix socket
     process: Watched | None = None
     ready_at: float = 0.0  # seconds on the monotonic clock
     swept: bool = True  # no process of its uid is left, as far as is known
@@ -52,6 +55,20 @@ class Supervised:
         self.note = replace(self.note, **changes)
         notes.write(self.note_path, self.note)
 
+    def open_for_child(self) -> int:
+        """A descriptor of what the instance takes requests with: the listener, or the folder in which it is to bind a
+        Unix socket, or nothing (/dev/null). To be closed."""
+        if self.listener is not None:
+            return os.dup(self.listener.fileno())
+        if self.berth is not None:
+            return self.berth.open()
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def order(self) -> Launch:
+        """What the zygote is told to launch."""
+        launch = self.note.launch
+        return replace(launch, env={**launch.env, "SOCKET": self.berth.shown}) if self.berth else launch
+
     def running(self) -> RunningInstance:
         """What the controller is told."""
         note = self.note
@@ -64,6 +81,8 @@ class Supervised:
             self.listener.close()
             self.listener = None
         remove_socket(self.note.address)
+        if self.berth is not None:
+            self.berth.remove()
         if self.process is not None:
             self.process.close()
         self.output.close()
@@ -72,20 +91,10 @@ class Supervised:
         self.note_path.unlink(missing_ok=True)
 
 
-def socket_path(address: str) -> Path | None:
-    """The path in "unix@PATH"; None for a TCP address."""
-    kind, at, path = address.partition("@")
-    return Path(path) if at and kind == "unix" else None
-
-
-def remove_socket(address: str) -> None:
-    """Remove the Unix socket at `address`, if it is one and is there."""
-    if (path := socket_path(address)) is not None:
-        path.unlink(missing_ok=True)
-
-
-def listen(path: Path, privileged: bool) -> socket.socket:
-    """A listening socket at `path` that only the edge (or, without privileges, this user) may connect to."""
+def listen(address: str, privileged: bool) -> socket.socket:
+    """A listening Unix socket at `address` that only the edge (or, without privileges, this user) may connect to."""
+    path = socket_path(address)
+    assert path is not None
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -7,7 +7,8 @@ spares; its instances do not notice (they are the node's to keep or to stop).
 
 One message is one JSON object:
 node → zygote    {"id", "launch", "uid", "gid", "scratch"} with the descriptors
-                 [listener, log, status pipe, one for each secret of the launch]
+                 [listener, log, status pipe, one for each secret of the launch]; a program that binds its own socket
+                 gets the folder for it (Berth.open) or /dev/null instead of a listener
 zygote → node    {"ready": true} once; {"id", "pid", "sandbox"} with a pidfd, or {"id", "error"};
                  {"exited", "status"}
 """
@@ -38,6 +39,8 @@ from rescoldo.isolation.sandbox import FullSandbox, Sandbox, Tenant, Unprivilege
 from rescoldo.isolation.syscalls import close_all_but, set_process_name
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import split_id
+from rescoldo.model.program import UNIX
+from rescoldo.runtime.program import execute
 
 MAX_MESSAGE = 2**20  # bytes of one request, most of it the function's environment
 SPARES = 4  # forks kept ready, so that neither fork nor mounts are on the way of a wake
@@ -158,7 +161,8 @@ def _report_ends(nest: Nest, spares: deque[Spare]) -> None:
 def _answer(nest: Nest, message: bytes, descriptors: list[int], spares: deque[Spare]) -> None:
     order = json.loads(message)
     try:
-        pid, sandbox = _use_spare(nest, spares, order, message, descriptors) or _start(nest, order, descriptors)
+        ready = None if _needs_folder(order) else _use_spare(nest, spares, order, message, descriptors)
+        pid, sandbox = ready or _start(nest, order, descriptors)
     except OSError as error:
         nest.control.send(json.dumps({"id": order["id"], "error": f"cannot fork: {error}"}).encode())
         return
@@ -249,16 +253,21 @@ def _be_spare(nest: Nest, sandbox: str, channel: socket.socket) -> int:
 
 
 def _become_instance(nest: Nest, sandbox: str, order: dict[str, Any], descriptors: list[int]) -> int:
-    _set_up(nest, sandbox, set(descriptors))
+    _set_up(nest, sandbox, set(descriptors), descriptors[0] if _needs_folder(order) else None)
     return _live(nest, order, descriptors)
 
 
-def _set_up(nest: Nest, sandbox: str, keep: set[int]) -> None:
+def _needs_folder(order: dict[str, Any]) -> bool:
+    """Whether it is a program that binds a Unix socket: a spare may mount nothing any more."""
+    return bool(order["launch"]["upstream"] == UNIX)
+
+
+def _set_up(nest: Nest, sandbox: str, keep: set[int], socket_folder: int | None = None) -> None:
     """What does not depend on which instance it is."""
     os.setsid()
     os.dup2(nest.null, 0)
     reset_signals()
-    nest.sandbox.prepare(sandbox)
+    nest.sandbox.prepare(sandbox, socket_folder)
     close_all_but(keep)
     os.umask(0o077)
 
@@ -279,6 +288,8 @@ def _live(nest: Nest, order: dict[str, Any], descriptors: list[int]) -> int:
     place = nest.sandbox.finish(Tenant(order["uid"], order["gid"], bundle, order["scratch"], named))
     _set_environment(launch, order["scratch"], place)
     os.chdir(bundle)
+    if launch.command:
+        return execute(launch, listener, status)
     # random reseeds itself after a fork when it was imported before; said again since all depends on it.
     random.seed()
     gc.enable()

@@ -1,0 +1,3 @@
+module rescoldo/examples/go-http
+
+go 1.21

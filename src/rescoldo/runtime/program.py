@@ -1,0 +1,87 @@
+"""The program of an instance that brings its own HTTP server: exec'd in the place of the zygote's fork, inside its
+isolation, with nothing in front of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from rescoldo.isolation.syscalls import close_all_but
+from rescoldo.model.errors import StartFailed
+from rescoldo.model.instance import Launch
+from rescoldo.model.program import INHERITED
+
+FOLDER = "function"  # of the bundle, and the program's working directory
+LISTEN_DESCRIPTOR = 3  # sd_listen_fds(3): the first descriptor handed over
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # it sets them so at its start, and exec would keep it
+
+
+def execute(launch: Launch, listener: int, status: int) -> int:
+    """Become the program of `launch`, whose bundle is the current directory; return 1 where that fails.
+
+    `listener` is the descriptor of a listening socket, for a program that takes one over. `status` is a pipe that the
+    exec closes: then the program runs. Before that, one JSON line {"error": "one line"} may be written to it.
+    """
+    os.set_inheritable(status, False)  # socket.recv_fds passes no flags on before Python 3.14
+    try:
+        os.chdir(FOLDER)
+        _exec(launch, listener, status)
+    except (StartFailed, OSError) as error:
+        message = error.message if isinstance(error, StartFailed) else str(error)
+        sys.stderr.write(f"rescoldo: {message}\n")
+        with suppress(OSError):  # the node is gone
+            os.write(_moved(status), json.dumps({"error": message}).encode() + b"\n")
+        return 1
+
+
+def _exec(launch: Launch, listener: int, status: int) -> NoReturn:
+    environment = dict(os.environ)
+    if launch.port:
+        environment.setdefault("PORT", str(launch.port))
+    file = _find(launch.command[0], environment.get("PATH", os.defpath))
+    if launch.upstream == INHERITED:
+        status = _moved(status)
+        os.dup2(listener, LISTEN_DESCRIPTOR)
+        environment |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": "http"}
+        close_all_but({LISTEN_DESCRIPTOR, status})
+    else:
+        close_all_but({status})
+    for number in _IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execve(file, launch.command, environment)
+    except OSError as error:
+        # imported where it is needed: a program that runs does without
+        from rescoldo.runtime.executable import why_not
+
+        if error.errno == errno.E2BIG:
+            raise StartFailed("the function's environment is too large for a program") from error
+        trouble = why_not(Path(file)) or f"cannot be executed: {error.strerror}"
+        raise StartFailed(f"fprocess: {launch.command[0]} {trouble}") from error
+
+
+def _moved(status: int) -> int:
+    """`status` at a number that a handed-over socket does not need; closed by an exec, as before."""
+    if status != LISTEN_DESCRIPTOR:
+        return status
+    return fcntl.fcntl(status, fcntl.F_DUPFD_CLOEXEC, LISTEN_DESCRIPTOR + 1)
+
+
+def _find(name: str, path: str) -> str:
+    """The file a command means: below the bundle's folder (the current one), else along PATH."""
+    if "/" in name:
+        return name
+    if os.path.exists(name):  # noqa: PTH110 - pathlib costs a fresh fork 60 page faults
+        return f"./{name}"
+    for folder in path.split(":"):
+        if os.access(f"{folder}/{name}", os.X_OK):
+            return f"{folder}/{name}"
+    raise StartFailed(f"fprocess: {name} is neither in the bundle nor on PATH ({path[:200]})")
