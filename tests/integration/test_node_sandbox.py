@@ -1,0 +1,217 @@
+"""What surrounds an instance at the level full: limits, secrets, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from rescoldo.isolation.cgroups import Base, Groups
+from rescoldo.isolation.identity import level
+from rescoldo.model.errors import StartFailed
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from real_node import RealNode, call, until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.root,
+    pytest.mark.skipif(level() != "full", reason="needs root that may make namespaces"),
+]
+
+MEMORY = 64 * 2**20
+EATS = "def handle(event, context):\n    return str(len(bytearray(int(event.query['bytes']))))\n"
+EATS_TMP = """
+def handle(event, context):
+    with open("/tmp/full", "wb") as file:
+        for _ in range(60):
+            file.write(bytes(2**20))
+    return "written"
+"""
+CHILD_EATS = """
+import subprocess, sys
+def handle(event, context):
+    eater = subprocess.run([sys.executable, "-c", "bytearray(200 * 2**20)"])
+    return str(eater.returncode)
+"""
+FORKS = """
+import os, time
+def handle(event, context):
+    children = []
+    try:
+        for _ in range(2000):
+            pid = os.fork()
+            if pid == 0:
+                time.sleep(60)
+                os._exit(0)
+            children.append(pid)
+    except OSError as error:
+        reason = error.strerror
+    for pid in children:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    return f"{len(children)} {reason}"
+"""
+SPINS = """
+import time
+def handle(event, context):
+    used, begin = time.process_time(), time.monotonic()
+    while time.monotonic() - begin < 1:
+        pass
+    return str(time.process_time() - used)
+"""
+SECRETS = """
+import os
+def handle(event, context):
+    folder = os.environ["secret_mount_path"]
+    def tried(act):
+        try:
+            return act()
+        except OSError as error:
+            return type(error).__name__
+    return {"body": {
+        "folder": folder,
+        "names": sorted(os.listdir(folder)),
+        "value": tried(lambda: open(folder + "/token").read()),
+        "write": tried(lambda: open(folder + "/token", "w")),
+        "add": tried(lambda: open(folder + "/more", "w")),
+        "remove": tried(lambda: os.unlink(folder + "/token")),
+    }}
+"""
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[RealNode]:
+    real = RealNode()
+    try:
+        await real.boot()
+        yield real
+    finally:
+        await real.close()
+
+
+def groups(node: RealNode) -> Groups:
+    return Groups(Base(**json.loads(node.settings.cgroups_file.read_text())))
+
+
+async def logged(node: RealNode, launch: object, text: str) -> bool:
+    return any(text in line for line in await node.logged(launch))
+
+
+async def test_an_instance_that_needs_more_memory_than_its_limit_is_replaced_and_its_log_says_why(
+    node: RealNode,
+) -> None:
+    launch = node.launch(EATS, memory_limit=MEMORY)
+    neighbour = await node.client.start(node.launch(memory_limit=MEMORY))
+    running = await node.client.start(launch)
+    assert await call(running, f"/?bytes={20 * 2**20}") == str(20 * 2**20)
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await call(running, f"/?bytes={200 * 2**20}")
+    await until(lambda: logged(node, launch, "instance ended: out of memory: it needed more than its limit of 64 MiB"))
+    assert await call(running, "/?bytes=1") == "1"
+    (pid,) = [found.pid for found in await node.client.instances() if found.launch == neighbour.launch]
+    assert pid == neighbour.pid
+
+
+async def test_what_is_written_to_tmp_counts_as_memory(node: RealNode) -> None:
+    launch = node.launch(EATS_TMP, memory_limit=32 * 2**20)
+    running = await node.client.start(launch)
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await call(running)
+    await until(lambda: logged(node, launch, "out of memory"))
+
+
+async def test_a_start_that_needs_more_memory_than_its_limit_fails_with_the_reason(node: RealNode) -> None:
+    launch = node.launch("EATEN = bytearray(100 * 2**20)\n" + EATS, memory_limit=MEMORY)
+    with pytest.raises(StartFailed, match="out of memory: it needed more than its limit of 64 MiB before it was ready"):
+        await node.client.start(launch)
+
+
+async def test_an_instance_survives_that_a_child_of_its_hits_the_limit(node: RealNode) -> None:
+    running = await node.client.start(node.launch(CHILD_EATS, memory_limit=MEMORY))
+    assert await call(running) == str(-signal.SIGKILL)
+    assert await call(running) == str(-signal.SIGKILL)
+
+
+async def test_an_instance_has_at_most_512_processes_and_others_can_fork(node: RealNode) -> None:
+    running = await node.client.start(node.launch(FORKS))
+    count, reason = (await call(running, timeout=30)).split(" ", 1)
+    assert 400 < int(count) < 512
+    assert reason == "Resource temporarily unavailable"
+    assert await call(await node.client.start(node.launch())) == "hello"
+
+
+async def test_an_instance_gets_no_more_cpu_than_its_limit(node: RealNode) -> None:
+    running = await node.client.start(node.launch(SPINS, cpu_limit=200))
+    assert float(await call(running)) < 0.4  # of one second; 0.2 and what is left of a period
+
+
+async def test_an_instance_reads_its_secrets_and_cannot_change_them(node: RealNode) -> None:
+    folder = node.settings.function_secrets / "ns"
+    folder.mkdir(parents=True)
+    (folder / "token").write_text("s3cret")
+    (folder / "other").write_text("not for it")
+    running = await node.client.start(node.launch(SECRETS, secrets=("token",)))
+    refused = "PermissionError"
+    assert json.loads(await call(running)) == {
+        "folder": "/var/openfaas/secrets", "names": ["token"], "value": "s3cret",
+        "write": refused, "add": refused, "remove": refused,
+    }  # fmt: skip
+    notes = "".join(path.read_text() for path in node.settings.instance_state.glob("*.json"))
+    assert "s3cret" not in notes
+    assert b"s3cret" not in Path(f"/proc/{running.pid}/environ").read_bytes()
+
+
+async def test_a_secret_that_is_gone_fails_the_start_with_its_name(node: RealNode) -> None:
+    with pytest.raises(StartFailed, match="its secret 'token' cannot be read: No such file"):
+        await node.client.start(node.launch(secrets=("token",)))
+
+
+# -- nothing stays
+
+
+async def test_the_groups_of_an_instance_end_with_it(node: RealNode) -> None:
+    running = await node.client.start(node.launch())
+    note = json.loads((node.settings.instance_state / f"{running.launch.instance}.json").read_text())
+    assert note["sandbox"] in groups(node).names()
+    await node.client.stop(running.launch.instance)
+    assert note["sandbox"] not in groups(node).names()
+
+
+async def test_the_sandboxes_of_a_killed_zygotes_spares_are_removed(node: RealNode) -> None:
+    kept = await node.client.start(node.launch())
+    killed = node.zygote()
+    spares = f"{killed}-"
+    os.kill(killed, signal.SIGKILL)
+    await until(lambda: len([name for name in groups(node).names() if name.startswith(spares)]) == 1)
+    assert await call(kept) == "hello"
+
+
+async def test_a_new_node_removes_the_sandboxes_that_a_killed_one_left(node: RealNode) -> None:
+    kept = await node.client.start(node.launch())
+    died = await node.client.start(node.launch())
+    left = groups(node).names()
+    node.kill()
+    os.kill(died.pid, signal.SIGKILL)
+    await node.boot()
+    await until(lambda: len(groups(node).names() & left) == 1)
+    assert await call(kept) == "hello"
+
+
+async def test_a_node_that_ends_leaves_no_group(node: RealNode) -> None:
+    await node.client.start(node.launch())
+    places = Base(**json.loads(node.settings.cgroups_file.read_text())).places
+    node.kill(signal.SIGTERM)
+    assert not any(Path(place).exists() for place in places)
+
+
+async def test_no_mount_of_an_instance_is_seen_from_outside(node: RealNode) -> None:
+    before = Path("/proc/self/mountinfo").read_text()
+    await node.client.start(node.launch())
+    assert Path("/proc/self/mountinfo").read_text() == before
