@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import sqlite3
@@ -155,11 +156,35 @@ def test_a_wrong_password_is_told_with_the_remedy(user: User) -> None:
     user.ok("list")
 
 
-def test_secrets_and_asynchronous_calls_say_that_they_do_not_exist_yet(user: User) -> None:
+def test_asynchronous_calls_say_that_they_do_not_exist_yet(user: User) -> None:
     user.ok("new", "greet", "--lang", "python3-http")
     user.up()
-    assert "secrets are not supported yet" in user.fails("deploy", "--secret", "key")
     assert "501" in user.fails("invoke", "--async", "greet")
+
+
+def test_a_secret_and_a_namespace_from_their_making_to_their_end(user: User) -> None:
+    user.ok("new", "greet", "--lang", "python3-http")
+    user.up()
+    assert "rescoldo secret create api-key" in user.fails("deploy", "--secret", "api-key")
+    user.ok("namespace", "create", "dev", "--label", "team=a")
+    assert json.loads(user.ok("namespace", "list", "--json")) == ["dev", "openfaas-fn"]
+    for namespace in ("openfaas-fn", "dev"):
+        user.ok("secret", "create", "api-key", "-n", namespace, stdin="s3cret\n")
+        user.ok("deploy", "--secret", "api-key", "--memory-limit", "64Mi", "--namespace", namespace)
+        assert json.loads(user.ok("secret", "list", "-n", namespace, "--json")) == [
+            {"name": "api-key", "namespace": namespace}
+        ]
+    shown = user.ok("describe", "greet", "-n", "dev")
+    assert re.search(r"^Limits: +memory=64Mi$", shown, re.MULTILINE)
+    assert re.search(r"^Secrets: +api-key$", shown, re.MULTILINE) and "s3cret" not in shown
+    assert "exists already" in user.fails("secret", "create", "api-key", "--from-literal", "s3cret")
+    user.ok("secret", "update", "api-key", "-n", "dev", stdin="new")
+    assert "greet" in user.fails("secret", "remove", "api-key", "-n", "dev")
+    assert "still holds functions" in user.fails("namespace", "remove", "dev")
+    user.ok("remove", "greet", "-n", "dev")
+    user.ok("secret", "remove", "api-key", "-n", "dev")
+    user.ok("namespace", "remove", "dev")
+    assert "'dev' does not exist" in user.fails("namespace", "get", "dev")
 
 
 def test_serve_in_the_foreground_ends_with_status_0_at_sigterm_and_ctrl_c(user: User) -> None:

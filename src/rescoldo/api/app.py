@@ -10,6 +10,7 @@ import asyncio
 from fastapi import FastAPI
 
 from rescoldo import __version__
+from rescoldo.api.alerts import alerts_router
 from rescoldo.api.auth import BasicAuth
 from rescoldo.api.bundles import bundles_router
 from rescoldo.api.credentials import Credentials
@@ -17,6 +18,8 @@ from rescoldo.api.errors import install_error_handlers
 from rescoldo.api.functions import functions_router
 from rescoldo.api.logs import logs_router
 from rescoldo.api.namespaces import namespaces_router
+from rescoldo.api.page import page_router
+from rescoldo.api.secrets import secrets_router
 from rescoldo.api.system import not_built_router, system_router
 from rescoldo.control.platform import Platform
 from rescoldo.model.settings import Settings
@@ -36,6 +39,9 @@ def create_app(platform: Platform, settings: Settings, credentials: Credentials 
     install_error_handlers(app)
     app.include_router(functions_router(platform))
     app.include_router(namespaces_router(platform))
+    app.include_router(secrets_router(platform))
+    app.include_router(alerts_router(platform))
+    app.include_router(page_router(platform))
     app.include_router(bundles_router(platform, settings.max_system_body))
     app.include_router(logs_router(platform))
     app.include_router(system_router(platform))

@@ -6,6 +6,7 @@ the size must be bounded while reading, and errors are text.
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -17,8 +18,11 @@ from rescoldo.api.errors import describe
 from rescoldo.model.errors import InvalidInput, TooLarge
 from rescoldo.model.function import FunctionSpec, FunctionStatus, spec_to_json
 from rescoldo.model.names import DEFAULT_NAMESPACE
+from rescoldo.model.secret import MAX_SECRET
 
 MAX_BODY = 2**20  # bytes of a JSON body
+MAX_SECRET_BODY = 2 * MAX_SECRET  # base64 adds a third
+MAX_ALERTS = 1000  # in one request
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -32,7 +36,10 @@ Flag = Annotated[bool, BeforeValidator(lambda value: False if value is None else
 class Body(BaseModel):
     """A JSON object whose unknown fields are ignored, as Go's decoder does."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+    # what is refused may be secret: no error repeats it
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", hide_input_in_errors=True
+    )
 
 
 class FunctionDeployment(Body):
@@ -91,6 +98,43 @@ class NamespaceBody(Body):
     annotations: Table = Field(default_factory=dict)
 
 
+class SecretReference(Body):
+    """A secret as it is listed, and what DELETE /system/secrets takes."""
+
+    name: str
+    namespace: Text = ""
+
+
+class SecretBody(SecretReference):
+    """What POST and PUT /system/secrets take: text in `value`, or any bytes in `rawValue`, which comes first."""
+
+    value: Text = Field("", repr=False)
+    raw_value: Text = Field("", repr=False, description="base64")
+
+    def content(self) -> bytes:
+        """The secret's bytes; raises InvalidInput."""
+        if not self.raw_value:
+            return self.value.encode()
+        try:
+            return base64.b64decode(self.raw_value, validate=True)
+        except ValueError:  # `from None`: its message might say a part of the value
+            raise InvalidInput("the request body is not valid: rawValue: not base64") from None
+
+
+class AlertBody(Body):
+    """One alert of Alertmanager."""
+
+    status: Text = ""
+    labels: Table = Field(default_factory=dict)
+
+
+class AlertsBody(Body):
+    """What POST /system/alert takes: the payload of Alertmanager's webhook."""
+
+    status: Text = ""
+    alerts: list[AlertBody] = Field(max_length=MAX_ALERTS)
+
+
 class FunctionUsage(Body):
     """What a function's instances use now."""
 
@@ -129,26 +173,40 @@ class BundleBody(Body):
     created_at: datetime
 
 
-async def read_body(request: Request, model: type[Model], *, optional: bool = False) -> Model:
+async def read_body(
+    request: Request, model: type[Model], *, optional: bool = False, limit: int = MAX_BODY
+) -> Model:
     """Read the request's JSON body as `model`; with `optional` an empty one is {}.
 
-    Raises InvalidInput with the place of the error, TooLarge above MAX_BODY bytes.
+    Raises InvalidInput with the place of the error, TooLarge above `limit` bytes.
     """
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
-        if len(data) > MAX_BODY:
-            raise TooLarge(f"the request body is larger than the {MAX_BODY} bytes allowed")
+        if len(data) > limit:
+            raise TooLarge(f"the request body is larger than the {limit} bytes allowed")
     try:
         return model.model_validate_json(bytes(data) or (b"{}" if optional else b""))
     except ValidationError as error:
         raise InvalidInput(f"the request body is not valid: {describe(error)}") from error
 
 
-def takes(model: type[BaseModel]) -> dict[str, Any]:
+def takes(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """The `openapi_extra` of a route that calls `read_body(request, model)`."""
     schema = model.model_json_schema(by_alias=True)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    schema = _inlined(schema, schema.pop("$defs", {}))
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def _inlined(schema: Any, parts: dict[str, Any]) -> Any:
+    """`schema` with its parts in their places: inside an OpenAPI document it has no `$defs` of its own."""
+    if isinstance(schema, list):
+        return [_inlined(item, parts) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(parts[schema["$ref"].rpartition("/")[2]], parts)
+    return {key: _inlined(value, parts) for key, value in schema.items()}
 
 
 def rfc3339(seconds: float) -> str:

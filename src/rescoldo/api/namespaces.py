@@ -27,7 +27,7 @@ def namespaces_router(platform: Platform) -> APIRouter:
         await platform.save_namespace(_named(body, body.name), must_exist=False)
         return Response(status_code=201)
 
-    @router.post("/system/namespace/{name}", status_code=201, openapi_extra=takes(NamespaceBody))
+    @router.post("/system/namespace/{name}", status_code=201, openapi_extra=takes(NamespaceBody, required=False))
     async def create(request: Request, name: str) -> Response:
         body = await read_body(request, NamespaceBody, optional=True)
         await platform.save_namespace(_named(body, name), must_exist=False)
@@ -44,10 +44,10 @@ def namespaces_router(platform: Platform) -> APIRouter:
         found = await platform.namespace(name)
         return JSONResponse({"name": found.name, "labels": dict(found.labels), "annotations": dict(found.annotations)})
 
-    # the body that faas-cli sends says nothing the path does not
-    @router.delete("/system/namespace/{name}", status_code=202)
-    async def remove(name: str) -> Response:
-        await platform.delete_namespace(name)
+    @router.delete("/system/namespace/{name}", status_code=202, openapi_extra=takes(NamespaceBody, required=False))
+    async def remove(request: Request, name: str) -> Response:
+        body = await read_body(request, NamespaceBody, optional=True)  # faas-cli sends one
+        await platform.delete_namespace(_named(body, name).name)
         return Response(status_code=202)
 
     return router

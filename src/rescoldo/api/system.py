@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform as machine
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from rescoldo import __version__
 from rescoldo.control.platform import Platform
@@ -19,15 +19,6 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 def system_router(platform: Platform) -> APIRouter:
     """Routes about the platform as a whole."""
     router = APIRouter()
-
-    @router.get("/")
-    async def home() -> Response:
-        return RedirectResponse("/ui/", 307)
-
-    @router.get("/ui/")
-    async def ui() -> Response:
-        text = f"rescoldo {__version__} is running.\nSee its functions with `rescoldo list`, its state with"
-        return PlainTextResponse(text + " `rescoldo status`, its metrics at /metrics.\n")
 
     @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz")
@@ -58,13 +49,5 @@ def not_built_router() -> APIRouter:
     @router.api_route("/async-function/{path:path}", methods=METHODS)
     async def asynchronous(path: str) -> Response:
         raise NotBuilt("asynchronous calls do not exist yet in rescoldo: call /function/ instead")
-
-    @router.api_route("/system/secrets", methods=METHODS)
-    async def secrets() -> Response:
-        raise NotBuilt("secrets do not exist yet in rescoldo: use environment variables meanwhile")
-
-    @router.api_route("/system/alert", methods=METHODS)
-    async def alert() -> Response:
-        raise NotBuilt("rescoldo scales by itself and takes no alerts")
 
     return router

@@ -41,6 +41,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "ready": ("functions", "Wait until the gateway or a function is ready."),
     "invoke": ("invoke", "Call a function with standard input as body."),
     "logs": ("logs", "Show what a function prints."),
+    "secret": ("secret", "Secrets of functions, files at /var/openfaas/secrets/NAME."),
+    "namespace": ("namespace", "Namespaces, each with functions and secrets of its own."),
     "login": ("access", "Save the password of a gateway."),
     "logout": ("access", "Forget the password of a gateway."),
     "generate": ("generate", "Print functions as Kubernetes objects, in YAML."),

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import platform as machine
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from rescoldo import __version__
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control import metrics
 from rescoldo.control.entry import Entry
 from rescoldo.control.fleet import Fleet
+from rescoldo.control.namespaces import Namespaces
 from rescoldo.control.processes import CpuSampler, platform_processes
 from rescoldo.control.recorder import Recorder
 from rescoldo.control.tasks import Tasks
 from rescoldo.control.waker import Waker
 from rescoldo.edge.protocol import Edge
 from rescoldo.isolation.identity import level
-from rescoldo.model.errors import Conflict, EdgeUnavailable, InvalidInput, NodeUnavailable, NotFound, UnknownImage
+from rescoldo.model.errors import EdgeUnavailable, InvalidInput, NodeUnavailable, NotFound, UnknownImage
 from rescoldo.model.function import (
     MAX_REPLICAS,
     Function,
@@ -30,12 +33,16 @@ from rescoldo.model.function import (
     FunctionSpec,
     FunctionStatus,
     check_spec,
+    policy_of,
 )
 from rescoldo.model.instance import LogLine, RunningInstance
-from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name
+from rescoldo.model.names import FunctionId
 from rescoldo.model.settings import BUNDLE_GIDS, Settings
 from rescoldo.node.protocol import Node
-from rescoldo.store.protocol import Bundle, Namespace, Store
+from rescoldo.policy.placement import check_constraints
+from rescoldo.store.protocol import Bundle, Namespace, Secrets, Store
+
+log = logging.getLogger(__name__)
 
 FORGET_SECONDS = 0.5  # between looks whether a removed function's instances are gone, or the node is back
 UNUSED_SECONDS = 86400.0  # an image that no function uses may still be deployed for this long
@@ -43,11 +50,12 @@ UNUSED_SECONDS = 86400.0  # an image that no function uses may still be deployed
 
 class Controller:
     def __init__(
-        self, settings: Settings, store: Store, storage: BundleStorage, node: Node, edge: Edge, fleet: Fleet,
-        recorder: Recorder, waker: Waker, tasks: Tasks,
+        self, settings: Settings, store: Store, secrets: Secrets, storage: BundleStorage, node: Node, edge: Edge,
+        fleet: Fleet, recorder: Recorder, waker: Waker, tasks: Tasks,
     ) -> None:
         self._settings = settings
         self._store = store
+        self._spaces = Namespaces(store, secrets, fleet.entries)
         self._storage = storage
         self._node = node
         self._edge = edge
@@ -56,23 +64,24 @@ class Controller:
         self._waker = waker
         self._tasks = tasks
         self._images: dict[str, Bundle] = {}
-        self._namespaces: dict[str, Namespace] = {}
         self._started_at = time.time()
         self._cpu = CpuSampler()
         self._using: Counter[str] = Counter()
+        # Of what is deployed one change at a time, else the store could keep another one than the fleet
+        self._changes: WeakValueDictionary[FunctionId, asyncio.Lock] = WeakValueDictionary()
 
     async def load(self) -> None:
         """Read what is deployed."""
         self._images = {bundle.image: bundle for bundle in await self._store.bundles()}
-        self._namespaces = {space.name: space for space in await self._store.namespaces()}
+        await self._spaces.load()
         for function in await self._store.functions():
-            self._fleet.entries[function.id] = Entry(function, check_spec(function.spec))
+            self._fleet.entries[function.id] = Entry(function, self._stored_policy(function))
         await self._recorder.load()
 
     # -- functions
 
     async def functions(self, namespace: str) -> list[FunctionStatus]:
-        self._check_namespace(namespace)
+        self._spaces.check(namespace)
         counts = self._recorder.invocations()
         entries = [e for e in self._fleet.entries.values() if e.function.spec.namespace == namespace]
         return [_status(entry, counts) for entry in sorted(entries, key=lambda entry: entry.id)]
@@ -86,25 +95,35 @@ class Controller:
         return replace(found, cpu=self._cpu.millicores(function, used), memory=sum(u.memory for u in used))
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
-        policy = check_spec(spec)
-        self._check_namespace(spec.namespace)
-        entry = self._fleet.entries.get(spec.id)
-        if must_exist and entry is None:
+        policy = check_spec(spec, self._settings.default_memory)
+        check_constraints(spec.constraints, machine.machine(), machine.system())
+        self._spaces.check(spec.namespace)
+        if must_exist and spec.id not in self._fleet.entries:
             raise NotFound(f"function {spec.id} is not deployed; create it with POST")
-        if spec.secrets:
-            raise InvalidInput("secrets are not supported yet: remove `secrets` from the function")
         digest = self._image(spec.image).digest
-        before = entry.function if entry is not None else None
-        function = Function(
-            spec,
-            digest,
-            created_at=before.created_at if before is not None else time.time(),
-            revision=before.revision + 1 if before is not None else 1,
-        )
         with self._in_use(digest):
-            await self._store.save_function(function)
-            await self._apply(function, policy)
+            async with self._spaces.deploying(spec), self._changing(spec.id):
+                entry = self._fleet.entries.get(spec.id)
+                before = entry.function if entry is not None else None
+                function = Function(
+                    spec,
+                    digest,
+                    created_at=before.created_at if before is not None else time.time(),
+                    revision=before.revision + 1 if before is not None else 1,
+                )
+                await self._store.save_function(function)
+                await self._apply(function, policy)
         self._tasks.spawn("collect bundles", self.collect_bundles())
+
+    async def _renew(self, entry: Entry) -> None:
+        """Deploy what is deployed again: what it is given at its start has changed."""
+        async with self._changing(entry.id):
+            if self._fleet.entries.get(entry.id) is not entry:
+                return
+            # a later revision, so that no next controller takes over an instance of before
+            function = replace(entry.function, revision=entry.function.revision + 1)
+            await self._store.save_function(function)
+            await self._apply(function, entry.policy)
 
     async def _apply(self, function: Function, policy: FunctionPolicy) -> None:
         entry = self._fleet.entries.get(function.id)
@@ -117,13 +136,12 @@ class Controller:
             self._tasks.spawn(f"keep awake {entry.id}", self._fleet.ensure_floor(entry))
 
     async def remove(self, function: FunctionId) -> None:
-        entry = self._entry(function)
-        await self._store.delete_function(function)
-        if self._fleet.entries.get(function) is not entry:  # removed twice at once
-            return
-        del self._fleet.entries[function]
-        await self._fleet.unroute(entry)
-        entry.removed = True
+        async with self._changing(function):
+            entry = self._entry(function)
+            await self._store.delete_function(function)
+            del self._fleet.entries[function]
+            await self._fleet.unroute(entry)
+            entry.removed = True
         with contextlib.suppress(EdgeUnavailable):  # a restarted edge is told of those that are left
             await self._edge.drop_route(function)
         self._tasks.spawn("forget logs", self._forget(function))
@@ -205,33 +223,29 @@ class Controller:
             if not self._using[digest]:
                 del self._using[digest]
 
-    # -- namespaces
+    # -- namespaces and secrets
 
     async def namespaces(self) -> list[str]:
-        return sorted({DEFAULT_NAMESPACE, *self._namespaces})
+        return self._spaces.names()
 
     async def namespace(self, name: str) -> Namespace:
-        self._check_namespace(name)
-        return self._namespaces.get(name) or Namespace(name, {}, {})
+        return self._spaces.get(name)
 
     async def save_namespace(self, namespace: Namespace, *, must_exist: bool) -> None:
-        check_name(namespace.name, "namespace")
-        exists = namespace.name in self._namespaces or namespace.name == DEFAULT_NAMESPACE
-        if must_exist and not exists:
-            raise NotFound(f"namespace {namespace.name} does not exist")
-        if not must_exist and exists:
-            raise Conflict(f"namespace {namespace.name} exists already")
-        await self._store.save_namespace(namespace)
-        self._namespaces[namespace.name] = namespace
+        await self._spaces.save(namespace, must_exist=must_exist)
 
     async def delete_namespace(self, name: str) -> None:
-        if name == DEFAULT_NAMESPACE:
-            raise InvalidInput(f"the default namespace {name} cannot be removed")
-        self._check_namespace(name)
-        if any(entry.function.spec.namespace == name for entry in self._fleet.entries.values()):
-            raise InvalidInput(f"namespace {name} still holds functions; remove them first")
-        await self._store.delete_namespace(name)
-        self._namespaces.pop(name, None)
+        await self._spaces.delete(name)
+
+    async def secrets(self, namespace: str) -> list[str]:
+        return await self._spaces.secrets(namespace)
+
+    async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> None:
+        async with self._spaces.saving_secret(namespace, name, value, must_exist=must_exist) as users:
+            await asyncio.gather(*(self._renew(entry) for entry in users))
+
+    async def delete_secret(self, namespace: str, name: str) -> None:
+        await self._spaces.delete_secret(namespace, name)
 
     # -- what can be seen
 
@@ -265,15 +279,22 @@ class Controller:
 
     # -- inside
 
+    def _changing(self, function: FunctionId) -> asyncio.Lock:
+        return self._changes.setdefault(function, asyncio.Lock())
+
+    def _stored_policy(self, function: Function) -> FunctionPolicy:
+        """What a later version refuses was allowed once: it must not keep the platform from starting."""
+        try:
+            return policy_of(function.spec, self._settings.default_memory)
+        except InvalidInput as error:
+            log.warning("%s runs with the defaults: %s", function.id, error.message)
+            return FunctionPolicy()
+
     def _entry(self, function: FunctionId) -> Entry:
         entry = self._fleet.entries.get(function)
         if entry is None:
             raise NotFound(f"function {function} is not deployed here; see the names with: rescoldo list")
         return entry
-
-    def _check_namespace(self, name: str) -> None:
-        if name != DEFAULT_NAMESPACE and name not in self._namespaces:
-            raise NotFound(f"namespace {name[:80]} does not exist; create it with POST /system/namespace/")
 
     def _image(self, name: str) -> Bundle:
         bundle = self._images.get(name)

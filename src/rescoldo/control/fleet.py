@@ -170,6 +170,9 @@ class Fleet:
             revision=function.revision,
             command=program.command if program is not None else (),
             upstream=program.upstream if program is not None else "",
+            memory_limit=policy.memory_limit,
+            cpu_limit=policy.cpu_limit,
+            secrets=tuple(dict.fromkeys(spec.secrets)),
         )
 
     def _note_failure(self, entry: Entry, error: RescoldoError) -> None:

@@ -55,7 +55,24 @@ class Platform(Protocol):
         ...
 
     async def delete_namespace(self, name: str) -> None:
-        """Raises NotFound; InvalidInput for the default one and for one that still holds functions."""
+        """Forget a namespace and its secrets. Raises NotFound; InvalidInput for the default one and for one that
+        still holds functions."""
+        ...
+
+    async def secrets(self, namespace: str) -> list[str]:
+        """The names of a namespace's secrets, sorted. Raises NotFound without such a namespace."""
+        ...
+
+    async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> None:
+        """Keep a secret; functions that name it are given the new value as by a new deployment.
+
+        Raises InvalidInput, TooLarge, Conflict (POST of one that exists) or NotFound (PUT of one that does not,
+        or no such namespace). No error says the value.
+        """
+        ...
+
+    async def delete_secret(self, namespace: str, name: str) -> None:
+        """Raises NotFound; Conflict while deployed functions name it."""
         ...
 
     async def logs(

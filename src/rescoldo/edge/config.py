@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from rescoldo import __version__
 from rescoldo.edge.protocol import LiveServer, Route
 from rescoldo.model.function import DEFAULT_EXEC_TIMEOUT, DEFAULT_MAX_BODY
 from rescoldo.model.names import DEFAULT_NAMESPACE, SlotName
@@ -77,6 +78,7 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
     edge = settings.edge
     lua = f"{edge}/wake.lua {settings.wake_socket} {HOLD_SECONDS}"
     return template.substitute(
+        version=__version__,
         max_connections=connection_limit(settings.max_connections),
         threads=settings.threads or max(1, (os.cpu_count() or 1) // 2),
         identity=f"uid {EDGE_UID}\n  gid {EDGE_UID}" if os.geteuid() == 0 else "",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rescoldo.model.errors import InvalidInput
-from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, function_id
+from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, check_secret_name, function_id
 from rescoldo.model.program import Program, program_of
 from rescoldo.model.units import parse_cpu, parse_duration, parse_memory
 
@@ -27,6 +27,9 @@ DEFAULT_GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 DEFAULT_MAX_BODY = 6 * 2**20  # bytes; Lambda's request payload
 MAX_BODY = 512 * 2**20  # bytes; an instance holds a body in memory
 MAX_REPLICAS = 100
+DEFAULT_MEMORY = 512 * 2**20  # bytes of one instance
+DEFAULT_SCALE_FACTOR = 20  # percent of the maximum that an alert adds
+MAX_SECRETS = 50  # that one function may name
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,10 @@ class FunctionPolicy:
     ready_timeout: float = DEFAULT_READY_TIMEOUT  # seconds from start to ready
     grace: float = DEFAULT_GRACE  # seconds between SIGTERM and SIGKILL
     max_body: int = DEFAULT_MAX_BODY  # bytes of one request's body
-    memory_limit: int = 0  # bytes; 0: none
+    memory_limit: int = DEFAULT_MEMORY  # bytes; 0: none
     cpu_limit: int = 0  # millicores; 0: none
     program: Program | None = None  # None: what runs is decided by the bundle
+    scale_factor: int = DEFAULT_SCALE_FACTOR  # percent of max_replicas that an alert adds; 0: alerts change nothing
 
     @property
     def floor(self) -> int:
@@ -105,11 +109,12 @@ class FunctionStatus:
     memory: int | None = None  # bytes held by its instances; None: not asked or not known
 
 
-def policy_of(spec: FunctionSpec) -> FunctionPolicy:
+def policy_of(spec: FunctionSpec, default_memory: int = DEFAULT_MEMORY) -> FunctionPolicy:
     """Read the policy of `spec`; raise InvalidInput naming the label, annotation or variable that is bad.
 
-    `com.openfaas.scale.zero` decides alone when it is set; else a minimum of one or more keeps a function
-    awake, because that is what its author asked for.
+    `default_memory` is the limit in bytes of a function that sets none (0: no limit); one that requests more gets
+    as much as it requests. `com.openfaas.scale.zero` decides alone when it is set; else a minimum of one or more
+    keeps a function awake, because that is what its author asked for.
     """
     labels, notes, env = spec.labels, spec.annotations, spec.env_vars
     minimum = _integer(labels, SCALE + "min", 0, 0, MAX_REPLICAS)
@@ -132,14 +137,18 @@ def policy_of(spec: FunctionSpec) -> FunctionPolicy:
         ),
         grace=_seconds(notes.get(OURS + "grace", ""), "grace", DEFAULT_GRACE, 0.0, 600.0),
         max_body=_body_limit(notes.get(OURS + "max-body", "")),
-        memory_limit=parse_memory(spec.limits.get("memory") or "0", "limits.memory"),
+        memory_limit=_memory_limit(spec, default_memory),
         cpu_limit=parse_cpu(spec.limits.get("cpu") or "0", "limits.cpu"),
         program=program_of(spec.env_process, env),
+        scale_factor=_integer(labels, SCALE + "factor", DEFAULT_SCALE_FACTOR, 0, 100),
     )
 
 
-def check_spec(spec: FunctionSpec) -> FunctionPolicy:
-    """Check the whole of `spec` and return its policy; raise InvalidInput."""
+def check_spec(spec: FunctionSpec, default_memory: int = DEFAULT_MEMORY) -> FunctionPolicy:
+    """Check the whole of a new deployment and return its policy; raise InvalidInput.
+
+    What is stored already is not checked again: stricter rules of a later version must not end the platform.
+    """
     check_name(spec.name)
     check_name(spec.namespace, "namespace")
     if not spec.image:
@@ -147,7 +156,28 @@ def check_spec(spec: FunctionSpec) -> FunctionPolicy:
     for key, value in spec.env_vars.items():
         if not key or "=" in key or "\0" in key or "\0" in value:
             raise InvalidInput(f"environment variable {key[:80]!r} is not valid")
-    return policy_of(spec)
+    if len(spec.secrets) > MAX_SECRETS:
+        raise InvalidInput(f"{len(spec.secrets)} secrets are named; a function may have at most {MAX_SECRETS}")
+    for name in spec.secrets:
+        check_secret_name(name)
+    _check_requests(spec)
+    return policy_of(spec, default_memory)
+
+
+def _check_requests(spec: FunctionSpec) -> None:
+    """A request above its limit can never be met."""
+    for key, parse in (("memory", parse_memory), ("cpu", parse_cpu)):
+        asked, most = spec.requests.get(key, ""), spec.limits.get(key, "")
+        request, limit = parse(asked or "0", f"requests.{key}"), parse(most or "0", f"limits.{key}")
+        if limit and request > limit:
+            raise InvalidInput(f"requests.{key} ({asked}) is above limits.{key} ({most}); lower it or raise the limit")
+
+
+def _memory_limit(spec: FunctionSpec, default: int) -> int:
+    """Bytes; a limit that is given decides, and `0` means none."""
+    if given := spec.limits.get("memory"):
+        return parse_memory(given, "limits.memory")
+    return max(default, parse_memory(spec.requests.get("memory") or "0", "requests.memory")) if default else 0
 
 
 def _integer(values: Mapping[str, str], key: str, default: int, low: int, high: int) -> int:

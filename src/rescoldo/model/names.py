@@ -21,7 +21,9 @@ SlotName = NewType("SlotName", str)
 
 DEFAULT_NAMESPACE = "openfaas-fn"
 MAX_NAME = 63
+MAX_SECRET_NAME = 253
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SECRET_NAME = re.compile(rf"{_NAME.pattern}(\.{_NAME.pattern})*")
 
 
 def check_name(name: str, what: str = "function") -> str:
@@ -30,6 +32,19 @@ def check_name(name: str, what: str = "function") -> str:
         raise InvalidInput(
             f"{what} name {name[:80]!r} is not valid: use 1 to {MAX_NAME} characters a-z, 0-9 and '-', "
             "beginning and ending with a letter or digit"
+        )
+    return name
+
+
+def check_secret_name(name: str) -> str:
+    """Return `name`; raise InvalidInput when it is not a DNS subdomain, Kubernetes' rule for a secret's name.
+
+    So it is no hidden file and no way up either: a secret is a file of its name.
+    """
+    if len(name) > MAX_SECRET_NAME or not _SECRET_NAME.fullmatch(name):
+        raise InvalidInput(
+            f"secret name {name[:80]!r} is not valid: use 1 to {MAX_SECRET_NAME} characters a-z, 0-9, '-' and '.', "
+            "beginning and ending with a letter or digit, also on both sides of a '.'"
         )
     return name
 

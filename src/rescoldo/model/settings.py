@@ -11,6 +11,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rescoldo.model.function import DEFAULT_MEMORY
+
 # systemd's table of uids leaves 1879048192 to 2147483647 to nobody
 # (systemd.io/UIDS-GIDS): ours cannot meet a user's or a container's.
 UID_BASE = 0x7000_0000
@@ -35,6 +37,7 @@ class Settings:
     max_holds_per_function: int = 500
     max_queue: int = 1000  # requests waiting for one function's instances
     max_system_body: int = 256 * 2**20  # bytes of an upload to /system
+    default_memory: int = DEFAULT_MEMORY  # bytes an instance may hold where its function sets no limit; 0: no limit
     threads: int = 0  # HAProxy's; 0: one for every two cores, as functions need the others
 
     @property

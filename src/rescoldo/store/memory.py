@@ -1,4 +1,4 @@
-"""MemoryStore: a `Store` that forgets everything when it is dropped, for tests and trials."""
+"""A `Store` and `Secrets` that forget everything when they are dropped, for tests and trials."""
 
 from __future__ import annotations
 
@@ -77,6 +77,25 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Nothing to close."""
+
+
+class MemorySecrets:
+    """Keeps the same promises as `SecretFiles`, but those about the disk."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, str], bytes] = {}  # by namespace and name
+
+    async def names(self, namespace: str) -> list[str]:
+        return sorted(name for space, name in self.values if space == namespace)
+
+    async def save(self, namespace: str, name: str, value: bytes) -> None:
+        self.values[namespace, name] = value
+
+    async def delete(self, namespace: str, name: str) -> None:
+        self.values.pop((namespace, name), None)
+
+    async def delete_namespace(self, namespace: str) -> None:
+        self.values = {key: value for key, value in self.values.items() if key[0] != namespace}
 
 
 def _sum(kept: MinuteUsage, row: MinuteUsage) -> MinuteUsage:

@@ -1,7 +1,8 @@
-"""What the controller keeps: the store's plug-point.
+"""What the controller keeps: the plug-points `Store` and `Secrets`.
 
-`SqliteStore` (sqlite.py) is the real one; `MemoryStore` (memory.py) is the shipped fake. Both pass
-tests/contract/test_store.py. Every method raises StoreError when the disk does not let it.
+`SqliteStore` (sqlite.py) and `SecretFiles` (secretfiles.py) are the real ones; `MemoryStore` and `MemorySecrets`
+(memory.py) are the shipped fakes. They pass tests/contract/test_store.py and test_secrets.py. Every method raises
+StoreError when the disk does not let it.
 """
 
 from __future__ import annotations
@@ -85,3 +86,24 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Secrets(Protocol):
+    """Functions' secrets. Nothing here gives a value back: the node reads it where an instance starts.
+
+    Names are checked by the caller; one caller at a time changes a namespace.
+    """
+
+    async def names(self, namespace: str) -> list[str]:
+        """Sorted; empty for a namespace that has none."""
+        ...
+
+    async def save(self, namespace: str, name: str, value: bytes) -> None:
+        """Insert or replace; whoever reads meanwhile gets the old value or the new one, whole."""
+        ...
+
+    async def delete(self, namespace: str, name: str) -> None: ...
+
+    async def delete_namespace(self, namespace: str) -> None:
+        """Forget all secrets of a namespace."""
+        ...

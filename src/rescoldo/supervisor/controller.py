@@ -38,6 +38,7 @@ from rescoldo.model.errors import InvalidInput, RescoldoError, StoreError
 from rescoldo.model.settings import Settings
 from rescoldo.node.client import NodeClient
 from rescoldo.node.protocol import Exit
+from rescoldo.store.secretfiles import SecretFiles
 from rescoldo.store.sqlite import SqliteStore
 from rescoldo.supervisor.sockets import inherited
 
@@ -73,7 +74,8 @@ async def run(settings: Settings) -> None:
     sleeper = Sleeper(fleet, edge, tasks)
     recorder = Recorder(store, sleeper.saw_calls)
     waker = Waker(fleet, settings.max_holds, settings.max_holds_per_function)
-    controller = Controller(settings, store, storage, node, edge, fleet, recorder, waker, tasks)
+    secrets = SecretFiles(settings.function_secrets)
+    controller = Controller(settings, store, secrets, storage, node, edge, fleet, recorder, waker, tasks)
     adoption = Adoption(fleet, node, edge, slots, tasks)
 
     async def synchronise_edge() -> None:

@@ -12,6 +12,7 @@ from rescoldo.model.errors import Conflict, InvalidInput, NotFound, UnknownImage
 from rescoldo.model.function import Function, FunctionSpec, FunctionStatus, check_spec
 from rescoldo.model.instance import LogLine
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, InstanceId, check_name, split_id
+from rescoldo.model.secret import check_secret
 from rescoldo.store.protocol import Bundle, Namespace
 
 
@@ -20,12 +21,13 @@ class FakePlatform:
         self.deployed: dict[FunctionId, FunctionStatus] = {}
         self.images: dict[str, Bundle] = {}
         self.spaces: dict[str, Namespace] = {DEFAULT_NAMESPACE: Namespace(DEFAULT_NAMESPACE, {}, {})}
+        self.kept_secrets: dict[tuple[str, str], bytes] = {}  # by namespace and name
         self.lines: list[LogLine] = []
         self.log_queries: list[dict[str, Any]] = []
         self.uploading = False  # the first bytes of an upload are here
         self.followers = 0  # open `follow` streams
         self.new_line = asyncio.Condition()
-        self.failure: Exception | None = None  # raised by `status` and behind the last log line
+        self.failure: Exception | None = None  # raised by `status`, `scale` and behind the last log line
 
     async def functions(self, namespace: str) -> list[FunctionStatus]:
         return [self.deployed[key] for key in sorted(self.deployed) if split_id(key)[1] == namespace]
@@ -36,6 +38,8 @@ class FakePlatform:
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
         check_spec(spec)
+        if missing := set(spec.secrets) - set(await self.secrets(spec.namespace)):
+            raise InvalidInput(f"no secret {sorted(missing)}")
         if must_exist:
             self._find(spec.id)
         if spec.namespace not in self.spaces:
@@ -49,7 +53,10 @@ class FakePlatform:
         del self.deployed[function]
 
     async def scale(self, function: FunctionId, replicas: int) -> None:
-        self.deployed[function] = replace(self._find(function), replicas=replicas)
+        status = self._find(function)
+        if self.failure is not None:
+            raise self.failure
+        self.deployed[function] = replace(status, replicas=replicas)
 
     async def bundles(self, image: str | None) -> list[Bundle]:
         return [bundle for name, bundle in sorted(self.images.items()) if image in (None, name)]
@@ -93,6 +100,24 @@ class FakePlatform:
         if name == DEFAULT_NAMESPACE:
             raise InvalidInput("the default namespace cannot be removed")
         del self.spaces[name]
+
+    async def secrets(self, namespace: str) -> list[str]:
+        await self.namespace(namespace)
+        return sorted(name for space, name in self.kept_secrets if space == namespace)
+
+    async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> None:
+        check_secret(name, value)
+        exists = name in await self.secrets(namespace)
+        if must_exist and not exists:
+            raise NotFound(f"secret {name!r} does not exist")
+        if exists and not must_exist:
+            raise Conflict(f"secret {name!r} exists already")
+        self.kept_secrets[namespace, name] = value
+
+    async def delete_secret(self, namespace: str, name: str) -> None:
+        if name not in await self.secrets(namespace):
+            raise NotFound(f"secret {name!r} does not exist")
+        del self.kept_secrets[namespace, name]
 
     async def logs(
         self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str

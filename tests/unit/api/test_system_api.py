@@ -27,7 +27,11 @@ GUARDED = [
     ("GET", "/system/bundles"),
     ("POST", "/system/bundles?image=i"),
     ("GET", "/system/secrets"),
+    ("POST", "/system/secrets"),
+    ("DELETE", "/system/secrets"),
+    ("POST", "/system/alert"),
     ("GET", "/system/absent"),
+    ("GET", "/ui"),
     ("GET", "/ui/"),
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
@@ -82,13 +86,6 @@ async def test_an_empty_bearer_is_ignored_where_no_credentials_are_asked(client:
     assert answer.status_code == 200
 
 
-async def test_the_front_page_leads_to_the_ui(client: AsyncClient) -> None:
-    answer = await client.get("/")
-    assert (answer.status_code, answer.headers["location"]) == (307, "/ui/")
-    ui = await client.get("/ui/")
-    assert "rescoldo list" in ui.text and ui.headers["content-type"].startswith("text/plain")
-
-
 async def test_info_has_the_fields_faas_cli_version_prints(client: AsyncClient) -> None:
     body = (await client.get("/system/info")).json()
     assert body["provider"]["provider"] == "rescoldo"
@@ -102,7 +99,7 @@ async def test_status_is_what_the_platform_says(client: AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
-@pytest.mark.parametrize("path", ["/system/secrets", "/async-function/echo.openfaas-fn", "/async-function/a/b"])
+@pytest.mark.parametrize("path", ["/async-function/echo.openfaas-fn", "/async-function/a/b"])
 async def test_what_does_not_exist_yet_says_so(client: AsyncClient, method: str, path: str) -> None:
     answer = await client.request(method, path)
     assert answer.status_code == 501
@@ -112,7 +109,9 @@ async def test_what_does_not_exist_yet_says_so(client: AsyncClient, method: str,
 async def test_an_unknown_route_is_a_404_in_plain_text(client: AsyncClient) -> None:
     answer = await client.get("/system/absent")
     assert (answer.status_code, answer.text) == (404, "Not Found: GET /system/absent")
-    assert (await client.patch("/system/functions")).status_code == 405
+    for method in ("PATCH", "OPTIONS"):
+        refused = await client.request(method, "/system/functions")
+        assert (refused.status_code, refused.text) == (405, f"Method Not Allowed: {method} /system/functions")
 
 
 async def test_the_openapi_document_names_the_routes_and_their_bodies(client: AsyncClient) -> None:
@@ -122,6 +121,8 @@ async def test_the_openapi_document_names_the_routes_and_their_bodies(client: As
     assert schema["required"] == ["service", "image"]
     assert {"envVars", "readOnlyRootFilesystem"} <= schema["properties"].keys()
     assert "/-/metrics" not in document["paths"]
+    alert = document["paths"]["/system/alert"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert alert["properties"]["alerts"]["items"]["properties"].keys() == {"status", "labels"}
     assert (await client.get("/docs")).status_code == 404
 
 
@@ -141,6 +142,12 @@ async def test_a_namespace_lives_as_faas_cli_drives_it(client: AsyncClient) -> N
     assert (await client.request("DELETE", "/system/namespace/blue", json=body)).status_code == 202
     assert (await client.get("/system/namespace/blue")).status_code == 404
     assert (await client.put("/system/namespace/blue", json=changed)).status_code == 404
+
+
+async def test_a_namespace_and_the_body_of_its_removal_must_agree(client: AsyncClient) -> None:
+    await client.post("/system/namespace/blue")
+    assert (await client.request("DELETE", "/system/namespace/blue", json={"name": "red"})).status_code == 400
+    assert (await client.delete("/system/namespace/blue")).status_code == 202
 
 
 async def test_a_namespace_may_be_named_in_the_path_alone(client: AsyncClient) -> None:

@@ -1,6 +1,8 @@
 """A gateway that records what it is asked and answers what a test tells it to."""
 
+import io
 import json
+import sys
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -102,3 +104,13 @@ def run(capfd):
         return status, out, err
 
     return call
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """Feed bytes to standard input, which is no terminal."""
+
+    def feed(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return feed

@@ -1,11 +1,9 @@
 """Every verb that speaks HTTP, against a server that records what it was asked."""
 
 import base64
-import io
 import json
 import re
 import socket
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,14 +24,6 @@ STATUS = {
     "labels": {"a": "b"},
     "usage": {"cpu": 12, "totalMemoryBytes": 3 * 2**20},
 }
-
-
-@pytest.fixture
-def stdin(monkeypatch):
-    def feed(data: bytes) -> None:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-
-    return feed
 
 
 def write_project(**keys: str) -> None:

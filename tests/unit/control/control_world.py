@@ -24,7 +24,7 @@ from rescoldo.model.names import FunctionId, InstanceId, function_id
 from rescoldo.model.settings import Settings
 from rescoldo.node.fake import FakeNode
 from rescoldo.node.protocol import Exit
-from rescoldo.store.memory import MemoryStore
+from rescoldo.store.memory import MemorySecrets, MemoryStore
 
 DIGEST = "a" * 64
 IMAGE = "some:image"
@@ -56,11 +56,15 @@ class _Unexpected(logging.Handler):
 class World:
     """`await World.make()`; calls go through `edge.call`, which wakes as the edge does."""
 
-    def __init__(self, slots: int, settings: Settings, edge: FakeEdge, node: FakeNode, store: MemoryStore) -> None:
+    def __init__(
+        self, slots: int, settings: Settings, edge: FakeEdge, node: FakeNode, store: MemoryStore,
+        secrets: MemorySecrets,
+    ) -> None:
         self.settings = settings
         self.edge = edge
         self.node = node
         self.store = store
+        self.secrets = secrets
         self.tasks = Tasks()
         self.scarce = 0
         self.slots = SlotPool(slot_names(slots), on_scarce=self._note_scarce)
@@ -70,7 +74,7 @@ class World:
         self.recorder = Recorder(self.store, self.sleeper.saw_calls)
         self.waker = Waker(self.fleet, settings.max_holds, settings.max_holds_per_function)
         self.controller = Controller(
-            settings, self.store, storage, node, edge, self.fleet, self.recorder, self.waker, self.tasks
+            settings, store, secrets, storage, node, edge, self.fleet, self.recorder, self.waker, self.tasks
         )
         self.adoption = Adoption(self.fleet, node, edge, self.slots, self.tasks)
         edge.wake = self.fleet.wake
@@ -80,7 +84,8 @@ class World:
 
     @classmethod
     async def make(cls, slots: int = 8, **settings: Any) -> World:
-        made = cls(slots, Settings("/nowhere/d", "/nowhere/r", **settings), FakeEdge(), FakeNode(), MemoryStore())
+        chosen = Settings("/nowhere/d", "/nowhere/r", **settings)
+        made = cls(slots, chosen, FakeEdge(), FakeNode(), MemoryStore(), MemorySecrets())
         await made.store.save_bundle(IMAGE, DIGEST, 1, 0.0)
         await made.start()
         return made
@@ -102,7 +107,7 @@ class World:
             if entry.waking is not None:
                 entry.waking.cancel()
         logging.getLogger("rescoldo.control.tasks").removeHandler(self._unexpected)
-        made = World(self.slots.size, self.settings, self.edge, self.node, self.store)
+        made = World(self.slots.size, self.settings, self.edge, self.node, self.store, self.secrets)
         await made.start()
         return made
 

@@ -16,6 +16,14 @@ from rescoldo.model.errors import NotFound, RescoldoError
 from rescoldo.model.names import DEFAULT_NAMESPACE, parse_reference
 from rescoldo.model.units import parse_duration
 
+# what `describe` shows a line each: its title, its field
+_TABLES = {
+    "Environment": "envVars",
+    "Labels": "labels",
+    "Annotations": "annotations",
+    "Requests": "requests",
+    "Limits": "limits",
+}
 _SORTS = {
     "name": lambda item: item["name"],
     "invocations": lambda item: (-item.get("invocationCount", 0), item["name"]),
@@ -125,11 +133,12 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
     for key, value in rows.items():
         if value != "":
             say(f"{key + ':':<14}{value}")
-    for title, key in (("Environment", "envVars"), ("Labels", "labels"), ("Annotations", "annotations")):
+    for title, key in _TABLES.items():
         for i, (name, value) in enumerate(sorted((found.get(key) or {}).items())):
             say(f"{'' if i else title + ':':<14}{name}={value}")
-    if found.get("secrets"):
-        say(f"{'Secrets:':<14}{', '.join(found['secrets'])}")
+    for title, key in (("Constraints", "constraints"), ("Secrets", "secrets")):
+        if found.get(key):
+            say(f"{title + ':':<14}{', '.join(found[key])}")
 
 
 def _usage(usage: Mapping[str, Any]) -> str:

@@ -1,0 +1,137 @@
+"""`rescoldo namespace`"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from rescoldo.cli.options import Verb, gateway_options, json_option, yaml_option
+from rescoldo.cli.output import say, say_columns, say_json
+from rescoldo.cli.project import pairs
+from rescoldo.cli.verbs.functions import open_gateway
+
+ONE = "/system/namespace/"
+MARK = {"openfaas": "1"}  # by this annotation and label other OpenFaaS gateways know their namespaces
+
+
+@click.group("namespace")
+def namespace_command() -> None:
+    """Namespaces, each with functions and secrets of its own."""
+
+
+def _note_options(function: Any) -> Any:
+    for option in (
+        click.option("--annotation", multiple=True, metavar="KEY=VALUE", help="Annotation."),
+        click.option("-l", "--label", multiple=True, metavar="KEY=VALUE", help="Label."),
+    ):
+        function = option(function)
+    return function
+
+
+@namespace_command.command("create", cls=Verb)
+@click.argument("name")
+@_note_options
+@yaml_option
+@gateway_options
+@json_option
+def create_command(
+    name: str,
+    label: tuple[str, ...],
+    annotation: tuple[str, ...],
+    yaml_file: str,
+    gateway: str,
+    tls_no_verify: bool,
+    token: str,
+    as_json: bool,
+) -> None:
+    """Create a namespace."""
+    body = _body(name, label, annotation)
+    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+        opened.system("POST", ONE, json=body)
+    _report("Created", body, as_json)
+
+
+@namespace_command.command("update", cls=Verb)
+@click.argument("name")
+@_note_options
+@yaml_option
+@gateway_options
+@json_option
+def update_command(
+    name: str,
+    label: tuple[str, ...],
+    annotation: tuple[str, ...],
+    yaml_file: str,
+    gateway: str,
+    tls_no_verify: bool,
+    token: str,
+    as_json: bool,
+) -> None:
+    """Give a namespace these labels and annotations in place of those it has."""
+    body = _body(name, label, annotation)
+    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+        opened.system("PUT", ONE + quote(name, safe=""), json=body)
+    _report("Updated", body, as_json)
+
+
+@namespace_command.command("list", cls=Verb)
+@yaml_option
+@gateway_options
+@json_option
+def list_command(yaml_file: str, gateway: str, tls_no_verify: bool, token: str, as_json: bool) -> None:
+    """List namespaces."""
+    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+        found = opened.system("GET", "/system/namespaces").json()
+    if as_json:
+        say_json(found)
+    else:
+        say_columns(("Namespace",), [(name,) for name in found])
+
+
+@namespace_command.command("get", cls=Verb)
+@click.argument("name")
+@yaml_option
+@gateway_options
+@json_option
+def get_command(name: str, yaml_file: str, gateway: str, tls_no_verify: bool, token: str, as_json: bool) -> None:
+    """Show a namespace's labels and annotations."""
+    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+        found = opened.system("GET", ONE + quote(name, safe="")).json()
+    if as_json:
+        say_json(found)
+        return
+    say(f"{'Name:':<14}{found['name']}")
+    for title, key in (("Labels", "labels"), ("Annotations", "annotations")):
+        for i, (word, value) in enumerate(sorted((found.get(key) or {}).items())):
+            say(f"{'' if i else title + ':':<14}{word}={value}")
+
+
+@namespace_command.command("remove", cls=Verb)
+@click.argument("name")
+@yaml_option
+@gateway_options
+@json_option
+def remove_command(name: str, yaml_file: str, gateway: str, tls_no_verify: bool, token: str, as_json: bool) -> None:
+    """Remove a namespace without functions, and its secrets."""
+    body = {"name": name, "labels": MARK}
+    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+        opened.system("DELETE", ONE + quote(name, safe=""), json=body)
+    _report("Removed", body, as_json)
+
+
+def _body(name: str, label: tuple[str, ...], annotation: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "labels": {**pairs(label, "--label"), **MARK},
+        "annotations": {**pairs(annotation, "--annotation"), **MARK},
+    }
+
+
+def _report(done: str, body: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        say_json(body)
+    else:
+        say(f"{done} namespace {body['name']}.")

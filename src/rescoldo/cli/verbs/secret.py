@@ -1,0 +1,164 @@
+"""`rescoldo secret`: values go to the gateway and are never shown."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rescoldo.cli.options import Verb, gateway_options, json_option, namespace_option, yaml_option
+from rescoldo.cli.output import say, say_columns, say_json
+from rescoldo.cli.verbs.functions import open_gateway
+from rescoldo.model.names import DEFAULT_NAMESPACE, check_secret_name
+from rescoldo.model.secret import MAX_SECRET, check_secret
+
+SECRETS = "/system/secrets"
+
+
+@click.group("secret")
+def secret_command() -> None:
+    """Secrets of functions, files at /var/openfaas/secrets/NAME."""
+
+
+def _value_options(function: Any) -> Any:
+    for option in (
+        click.option("--trim/--no-trim", default=True, show_default=True, help="Cut white space around a text."),
+        click.option(
+            "--from-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Read the value from it."
+        ),
+        click.option("--from-literal", help="Visible to other users of this machine: prefer a file or standard input."),
+    ):
+        function = option(function)
+    return function
+
+
+@secret_command.command("create", cls=Verb)
+@click.argument("name")
+@_value_options
+@click.option("--replace", is_flag=True, help="Update the secret where it exists.")
+@yaml_option
+@gateway_options
+@namespace_option
+@json_option
+def create_command(
+    name: str,
+    from_literal: str | None,
+    from_file: Path | None,
+    trim: bool,
+    replace: bool,
+    yaml_file: str,
+    gateway: str,
+    tls_no_verify: bool,
+    token: str,
+    namespace: str,
+    as_json: bool,
+) -> None:
+    """Create a secret from --from-file, --from-literal or standard input."""
+    body = _body(name, namespace, from_literal, from_file, trim)
+    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+        accept = (200, 201, 202, 409) if replace else (200, 201, 202)
+        if opened.system("POST", SECRETS, json=body, accept=accept).status_code == 409:
+            opened.system("PUT", SECRETS, json=body)
+    _report("Created", name, namespace, as_json)
+
+
+@secret_command.command("update", cls=Verb)
+@click.argument("name")
+@_value_options
+@yaml_option
+@gateway_options
+@namespace_option
+@json_option
+def update_command(
+    name: str,
+    from_literal: str | None,
+    from_file: Path | None,
+    trim: bool,
+    yaml_file: str,
+    gateway: str,
+    tls_no_verify: bool,
+    token: str,
+    namespace: str,
+    as_json: bool,
+) -> None:
+    """Change a secret; functions that use it get new instances."""
+    body = _body(name, namespace, from_literal, from_file, trim)
+    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+        opened.system("PUT", SECRETS, json=body)
+    _report("Updated", name, namespace, as_json)
+
+
+@secret_command.command("list", cls=Verb)
+@yaml_option
+@gateway_options
+@namespace_option
+@json_option
+def list_command(
+    yaml_file: str, gateway: str, tls_no_verify: bool, token: str, namespace: str, as_json: bool
+) -> None:
+    """List the names of a namespace's secrets."""
+    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+        found = opened.system("GET", SECRETS, params={"namespace": namespace}).json()
+    if as_json:
+        say_json(found)
+    else:
+        say_columns(("Name", "Namespace"), [(item["name"], item.get("namespace", "")) for item in found])
+
+
+@secret_command.command("remove", cls=Verb)
+@click.argument("name")
+@yaml_option
+@gateway_options
+@namespace_option
+@json_option
+def remove_command(
+    name: str, yaml_file: str, gateway: str, tls_no_verify: bool, token: str, namespace: str, as_json: bool
+) -> None:
+    """Remove a secret that no function uses."""
+    check_secret_name(name)
+    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+        opened.system("DELETE", SECRETS, json=_reference(name, namespace))
+    _report("Removed", name, namespace, as_json)
+
+
+def _body(
+    name: str, namespace: str, literal: str | None, file: Path | None, trim: bool
+) -> dict[str, str]:
+    """The request's body: text as `value`, which every gateway knows, other bytes as `rawValue`."""
+    value = _value(name, literal, file)
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        check_secret(name, value)
+        return {**_reference(name, namespace), "rawValue": base64.b64encode(value).decode()}
+    text = text.strip() if trim else text
+    check_secret(name, text.encode())
+    return {**_reference(name, namespace), "value": text}
+
+
+def _value(name: str, literal: str | None, file: Path | None) -> bytes:
+    if literal is not None and file is not None:
+        raise click.UsageError("--from-literal and --from-file exclude each other; give one of them")
+    if literal is not None:
+        return literal.encode(errors="surrogateescape")
+    if file is not None:
+        with file.open("rb") as opened:
+            return opened.read(MAX_SECRET + 1)
+    if sys.stdin.isatty():
+        prompted: str = click.prompt(f"Value of {name}", hide_input=True, err=True)
+        return prompted.encode()
+    return sys.stdin.buffer.read(MAX_SECRET + 1)
+
+
+def _reference(name: str, namespace: str) -> dict[str, str]:
+    return {"name": name} | ({"namespace": namespace} if namespace else {})
+
+
+def _report(done: str, name: str, namespace: str, as_json: bool) -> None:
+    if as_json:
+        say_json({"name": name, "namespace": namespace or DEFAULT_NAMESPACE})
+    else:
+        say(f"{done} secret {name} in namespace {namespace or DEFAULT_NAMESPACE}.")

@@ -1,0 +1,129 @@
+"""Namespaces, the secrets in them, and that no deployed function is left without a secret it names."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+
+from rescoldo.control.entry import Entry
+from rescoldo.model.errors import Conflict, InvalidInput, NotFound
+from rescoldo.model.function import FunctionSpec
+from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name
+from rescoldo.model.secret import MAX_NAMESPACE_SECRETS, check_secret
+from rescoldo.store.protocol import Namespace, Secrets, Store
+
+MARK = {"openfaas": "1"}  # the annotation by which OpenFaaS's tools know a namespace for functions
+SHOWN = 5  # names in an error
+
+
+class Namespaces:
+    def __init__(self, store: Store, secrets: Secrets, entries: Mapping[FunctionId, Entry]) -> None:
+        """`entries` is what is deployed, at any moment."""
+        self._store = store
+        self._secrets = secrets
+        self._entries = entries
+        self._known = {DEFAULT_NAMESPACE: Namespace(DEFAULT_NAMESPACE, {}, MARK)}
+        # held while namespaces and secrets change, and while a function is deployed that needs one to stay
+        self._changing = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Read what there is."""
+        self._known |= {space.name: space for space in await self._store.namespaces()}
+
+    def names(self) -> list[str]:
+        return sorted(self._known)
+
+    def get(self, name: str) -> Namespace:
+        """Raises NotFound."""
+        self.check(name)
+        return self._known[name]
+
+    def check(self, name: str) -> None:
+        """Raise NotFound unless the namespace exists."""
+        if name not in self._known:
+            raise NotFound(
+                f"namespace {name[:80]!r} does not exist; see `rescoldo namespace list`, or create it with "
+                "`rescoldo namespace create`"
+            )
+
+    async def save(self, namespace: Namespace, *, must_exist: bool) -> None:
+        check_name(namespace.name, "namespace")
+        async with self._changing:
+            if must_exist:
+                self.check(namespace.name)
+            elif namespace.name in self._known:
+                raise Conflict(f"namespace {namespace.name} exists already")
+            marked = replace(namespace, annotations={**namespace.annotations, **MARK})
+            await self._store.save_namespace(marked)
+            self._known[namespace.name] = marked
+
+    async def delete(self, name: str) -> None:
+        if name == DEFAULT_NAMESPACE:
+            raise InvalidInput(f"the default namespace {name} cannot be removed")
+        async with self._changing:
+            self.check(name)
+            if any(entry.function.spec.namespace == name for entry in self._entries.values()):
+                raise InvalidInput(f"namespace {name} still holds functions; remove them first")
+            # secrets first: what is left of a namespace must not come back in a later one of its name
+            await self._secrets.delete_namespace(name)
+            await self._store.delete_namespace(name)
+            del self._known[name]
+
+    async def secrets(self, namespace: str) -> list[str]:
+        self.check(namespace)
+        return await self._secrets.names(namespace)
+
+    @contextlib.asynccontextmanager
+    async def saving_secret(
+        self, namespace: str, name: str, value: bytes, *, must_exist: bool
+    ) -> AsyncIterator[list[Entry]]:
+        """Save a secret and yield the functions that name it; until the end no other secret changes."""
+        check_secret(name, value)
+        async with self._changing:
+            names = await self.secrets(namespace)
+            if must_exist and name not in names:
+                raise NotFound(f"secret {name} does not exist in namespace {namespace}; create it first")
+            if not must_exist and name in names:
+                raise Conflict(f"secret {name} exists already in namespace {namespace}; update it instead")
+            if name not in names and len(names) >= MAX_NAMESPACE_SECRETS:
+                raise InvalidInput(f"namespace {namespace} has {len(names)} secrets already; remove some")
+            await self._secrets.save(namespace, name, value)
+            yield self._users(namespace, name)
+
+    async def delete_secret(self, namespace: str, name: str) -> None:
+        async with self._changing:
+            if name not in await self.secrets(namespace):
+                raise NotFound(f"secret {name[:80]!r} does not exist in namespace {namespace}")
+            if users := sorted(entry.function.spec.name for entry in self._users(namespace, name)):
+                raise Conflict(
+                    f"secret {name} is used by {_some(users)}: remove these functions, or deploy them without it, first"
+                )
+            await self._secrets.delete(namespace, name)
+
+    @contextlib.asynccontextmanager
+    async def deploying(self, spec: FunctionSpec) -> AsyncIterator[None]:
+        """Check that a function's namespace and secrets exist, and see that they still do until it is deployed."""
+        if spec.namespace == DEFAULT_NAMESPACE and not spec.secrets:  # cannot go: deployments need not wait
+            yield
+            return
+        async with self._changing:
+            present = await self.secrets(spec.namespace) if spec.secrets else []
+            self.check(spec.namespace)
+            if missing := sorted(set(spec.secrets).difference(present)):
+                raise InvalidInput(
+                    f"namespace {spec.namespace} has no secret {_some(missing)}: create it first, for example with "
+                    f"`rescoldo secret create {missing[0]} --from-file FILE --namespace {spec.namespace}`"
+                )
+            yield
+
+    def _users(self, namespace: str, secret: str) -> list[Entry]:
+        specs = ((entry, entry.function.spec) for entry in self._entries.values())
+        return [entry for entry, spec in specs if spec.namespace == namespace and secret in spec.secrets]
+
+
+def _some(names: list[str]) -> str:
+    """The first few of many names."""
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + rest

@@ -1,0 +1,96 @@
+"""SecretFiles: functions' secrets as plain files, readable by the platform's user alone.
+
+They are not encrypted: a key kept beside them would protect nothing that mode 0600 does not, and one kept elsewhere
+would have to be given at every start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from rescoldo.model.errors import StoreError
+
+PARTIAL = ".new"  # no secret's name begins with a dot: what a crash left behind is overwritten, never listed
+
+T = TypeVar("T")
+
+
+class SecretFiles:
+    """`Secrets` in files FOLDER/NAMESPACE/NAME: 0600 in folders 0700, on disk before a method returns."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def names(self, namespace: str) -> list[str]:
+        return await self._run(lambda: _names(self._folder / namespace))
+
+    async def save(self, namespace: str, name: str, value: bytes) -> None:
+        def work() -> None:
+            for folder in (self._folder, self._folder / namespace):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                folder.chmod(0o700)
+            _write(self._folder / namespace / name, value)
+            _sync(self._folder)
+
+        await self._run(work)
+
+    async def delete(self, namespace: str, name: str) -> None:
+        def work() -> None:
+            (self._folder / namespace / name).unlink(missing_ok=True)
+            _sync(self._folder / namespace)
+
+        await self._run(work)
+
+    async def delete_namespace(self, namespace: str) -> None:
+        def work() -> None:
+            if (self._folder / namespace).exists():
+                shutil.rmtree(self._folder / namespace)
+                _sync(self._folder)
+
+        await self._run(work)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(work)
+        except OSError as error:
+            raise StoreError(
+                f"secrets in {self._folder}: {error.strerror}: check free space, owner and mode"
+            ) from error
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def _write(path: Path, value: bytes) -> None:
+    partial = path.with_name(PARTIAL)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with os.fdopen(os.open(partial, flags, 0o600), "wb") as file:
+            file.write(value)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Bring a folder's entries to disk; one that does not exist has none."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,274 @@
+"""Secrets reach the functions that name them, and nobody is left without one, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from control_world import FN, IMAGE, World
+
+from rescoldo.model.errors import Conflict, InvalidInput, NotFound, TooLarge
+from rescoldo.model.function import DEFAULT_MEMORY, FunctionSpec
+from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, InstanceId
+from rescoldo.model.secret import MAX_NAMESPACE_SECRETS, MAX_SECRET
+from rescoldo.store.protocol import Namespace
+
+pytestmark = pytest.mark.looptime
+
+HERE = DEFAULT_NAMESPACE
+
+
+async def deploy(world: World, name: str = "fn", **spec: Any) -> None:
+    await world.controller.deploy(FunctionSpec(name, IMAGE, **spec), must_exist=False)
+
+
+async def save(world: World, name: str, value: bytes = b"x", namespace: str = HERE) -> None:
+    """Create or update."""
+    exists = name in await world.controller.secrets(namespace)
+    await world.controller.save_secret(namespace, name, value, must_exist=exists)
+
+
+# -- what an instance is given
+
+
+async def test_an_instance_is_given_the_names_of_its_secrets_and_its_limits(world: World) -> None:
+    await save(world, "b")
+    await save(world, "a")
+    await deploy(world, secrets=("b", "a", "b"), limits={"memory": "40Mi", "cpu": "250m"})
+    await world.edge.call(FN)
+    launch = world.node.started[0]
+    assert (launch.secrets, launch.memory_limit, launch.cpu_limit) == (("b", "a"), 40 * 2**20, 250)
+
+
+@pytest.mark.parametrize(
+    ("spec", "memory"),
+    [
+        ({}, DEFAULT_MEMORY),
+        ({"limits": {"cpu": "1"}}, DEFAULT_MEMORY),
+        ({"limits": {"memory": "1Gi"}}, 2**30),
+        ({"limits": {"memory": "0"}}, 0),
+        ({"requests": {"memory": "1Gi"}}, 2**30),
+        ({"requests": {"memory": "1Mi"}}, DEFAULT_MEMORY),
+    ],
+)
+async def test_a_function_without_a_memory_limit_gets_the_default(world: World, spec: Any, memory: int) -> None:
+    await deploy(world, **spec)
+    await world.edge.call(FN)
+    assert world.node.started[0].memory_limit == memory
+
+
+@pytest.mark.parametrize("default", [0, 2**20])
+async def test_the_default_memory_limit_is_a_setting(default: int) -> None:
+    world = await World.make(default_memory=default)
+    await deploy(world)
+    await world.edge.call(FN)
+    assert world.node.started[0].memory_limit == default
+    await world.close()
+
+
+# -- deploying
+
+
+async def test_a_deployment_that_names_a_missing_secret_is_refused_with_what_to_do(world: World) -> None:
+    await save(world, "there")
+    with pytest.raises(InvalidInput, match=r"has no secret a, gone: .*rescoldo secret create a ") as caught:
+        await deploy(world, secrets=("there", "gone", "a"))
+    assert caught.value.status == 400
+    with pytest.raises(NotFound):
+        await world.controller.function(FN)
+
+
+async def test_a_secret_belongs_to_its_namespace(world: World) -> None:
+    await world.controller.save_namespace(Namespace("blue", {}, {}), must_exist=False)
+    await save(world, "key", namespace="blue")
+    with pytest.raises(InvalidInput, match="namespace openfaas-fn has no secret key"):
+        await deploy(world, secrets=("key",))
+    await deploy(world, namespace="blue", secrets=("key",))
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"secrets": ("../x",)}, "'../x'"),
+        ({"secrets": tuple(f"s{n}" for n in range(51))}, "at most 50"),
+        ({"requests": {"memory": "41Mi"}, "limits": {"memory": "40Mi"}}, "requests.memory"),
+        ({"requests": {"cpu": "2"}, "limits": {"cpu": "500m"}}, "requests.cpu"),
+        ({"requests": {"memory": "much"}}, "requests.memory: 'much'"),
+        ({"constraints": ("kubernetes.io/os=windows",)}, "kubernetes.io/os"),
+        ({"labels": {"com.openfaas.scale.factor": "101"}}, "0 to 100"),
+    ],
+)
+async def test_a_deployment_that_cannot_be_met_is_refused(world: World, spec: Any, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        await deploy(world, **spec)
+
+
+async def test_what_a_later_version_refuses_runs_with_the_defaults(world: World) -> None:
+    await deploy(world)
+    function = world.fleet.entries[FN].function
+    broken = FunctionSpec("fn", IMAGE, requests={"memory": "much"}, labels={"com.openfaas.scale.factor": "x"})
+    await world.store.save_function(type(function)(broken, function.digest, function.created_at))
+    again = await world.restart_controller()
+    assert await again.edge.call(FN)
+    await again.close()
+
+
+# -- changing
+
+
+async def test_a_changed_secret_reaches_awake_functions_by_new_instances_and_no_call_fails(world: World) -> None:
+    await save(world, "key", b"old")
+    await deploy(world, secrets=("key",))
+    await deploy(world, "other")
+    first, other = await world.edge.call(FN), await world.edge.call(FunctionId(f"other.{HERE}"))
+    done = asyncio.Event()
+
+    async def work(function: FunctionId, instance: InstanceId) -> None:
+        await done.wait()
+
+    world.edge.work = work
+    in_flight = asyncio.create_task(world.edge.call(FN))
+    await asyncio.sleep(0.1)
+    await save(world, "key", b"new")
+    done.set()
+    assert await world.edge.call(FN) != first
+    assert await in_flight == first
+    assert await world.edge.call(FunctionId(f"other.{HERE}")) == other
+    assert world.secrets.values == {(HERE, "key"): b"new"}
+    await world.settle()
+
+
+async def test_a_changed_secret_does_not_wake_who_sleeps(world: World) -> None:
+    await save(world, "key")
+    await deploy(world, secrets=("key",))
+    await save(world, "key", b"new")
+    await world.settle()
+    assert world.asleep() and world.node.started == []
+
+
+async def test_a_function_that_must_not_sleep_is_replaced_by_itself(world: World) -> None:
+    await save(world, "key")
+    await deploy(world, secrets=("key",), labels={"com.openfaas.scale.min": "2"})
+    await world.until(lambda: not world.asleep() and len(world.instances()) == 2)
+    before = set(world.instances())
+    await save(world, "key", b"new")
+    await world.settle()
+    assert len(world.instances()) == 2 and not before & set(world.instances())
+
+
+async def test_a_start_that_read_the_old_value_is_not_served(world: World) -> None:
+    await save(world, "key", b"old")
+    await deploy(world, secrets=("key",))
+    world.node.start_delay = 5.0
+    call = asyncio.create_task(world.edge.call(FN))
+    await asyncio.sleep(1.0)
+    await save(world, "key", b"new")
+    await call
+    assert [launch.revision for launch in world.node.started] == [1, 2]
+    assert [str(instance) for instance in world.instances()] == [world.node.started[1].instance]
+    await world.settle()
+
+
+async def test_no_next_controller_takes_over_an_instance_with_the_old_value(world: World) -> None:
+    await save(world, "key", b"old")
+    await deploy(world, secrets=("key",))
+    first = await world.edge.call(FN)
+    await save(world, "key", b"new")
+    again = await world.restart_controller()  # while the old instance is on its way out
+    assert await again.edge.call(FN) != first
+    await again.settle()
+    await again.close()
+
+
+async def test_a_changed_secret_does_not_undo_a_deployment_at_the_same_time(world: World) -> None:
+    await save(world, "key")
+    await deploy(world, secrets=("key",))
+    await asyncio.gather(save(world, "key", b"new"), deploy(world, secrets=("key",), env_vars={"NEW": "1"}))
+    await asyncio.gather(deploy(world, secrets=("key",), env_vars={"NEWER": "1"}), save(world, "key", b"newer"))
+    [kept] = await world.store.functions()
+    assert kept == world.fleet.entries[FN].function
+    assert (kept.spec.env_vars, kept.revision) == ({"NEWER": "1"}, 5)
+
+
+async def test_create_and_update_are_told_apart(world: World) -> None:
+    with pytest.raises(NotFound):
+        await world.controller.save_secret(HERE, "key", b"x", must_exist=True)
+    await world.controller.save_secret(HERE, "key", b"x", must_exist=False)
+    with pytest.raises(Conflict):
+        await world.controller.save_secret(HERE, "key", b"y", must_exist=False)
+    assert world.secrets.values == {(HERE, "key"): b"x"}
+
+
+async def test_of_two_who_create_the_same_secret_one_is_told(world: World) -> None:
+    results = await asyncio.gather(
+        *(world.controller.save_secret(HERE, "key", b"x", must_exist=False) for _ in range(2)), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [type(None), Conflict]
+
+
+async def test_secrets_have_bounds(world: World) -> None:
+    with pytest.raises(TooLarge):
+        await save(world, "key", bytes(MAX_SECRET + 1))
+    for number in range(MAX_NAMESPACE_SECRETS):
+        await world.secrets.save(HERE, f"s{number}", b"x")
+    with pytest.raises(InvalidInput, match="1000 secrets already"):
+        await save(world, "one-more")
+    await save(world, "s0", b"new")
+
+
+# -- removing
+
+
+async def test_a_secret_that_functions_name_stays_and_its_users_are_told(world: World) -> None:
+    await save(world, "key")
+    for number in range(7):
+        await deploy(world, f"fn{number}", secrets=("key",))
+    with pytest.raises(Conflict, match=r"used by fn0, fn1, fn2, fn3, fn4 and 2 more: remove these functions"):
+        await world.controller.delete_secret(HERE, "key")
+    for number in range(7):
+        await deploy(world, f"fn{number}")
+    await world.controller.delete_secret(HERE, "key")
+    assert await world.controller.secrets(HERE) == []
+    with pytest.raises(NotFound):
+        await world.controller.delete_secret(HERE, "key")
+
+
+async def test_a_secret_is_not_removed_under_a_deployment_that_names_it(world: World) -> None:
+    await save(world, "key")
+    deploying = asyncio.create_task(deploy(world, secrets=("key",)))
+    await asyncio.sleep(0)
+    with pytest.raises(Conflict):
+        await world.controller.delete_secret(HERE, "key")
+    await deploying
+
+
+async def test_a_namespace_takes_its_secrets_along(world: World) -> None:
+    blue = Namespace("blue", {}, {})
+    await world.controller.save_namespace(blue, must_exist=False)
+    await save(world, "key", namespace="blue")
+    await deploy(world, namespace="blue", secrets=("key",))
+    with pytest.raises(InvalidInput, match="still holds functions"):
+        await world.controller.delete_namespace("blue")
+    await world.controller.remove(FunctionId("fn.blue"))
+    await world.controller.delete_namespace("blue")
+    with pytest.raises(NotFound):
+        await world.controller.secrets("blue")
+    await world.controller.save_namespace(blue, must_exist=False)
+    assert await world.controller.secrets("blue") == []
+
+
+async def test_a_namespace_carries_the_mark_of_openfaas(world: World) -> None:
+    assert await world.controller.namespace(HERE) == Namespace(HERE, {}, {"openfaas": "1"})
+    await world.controller.save_namespace(Namespace("blue", {"a": "b"}, {"c": "d"}), must_exist=False)
+    again = await world.restart_controller()
+    assert await again.controller.namespace("blue") == Namespace("blue", {"a": "b"}, {"c": "d", "openfaas": "1"})
+    assert await again.controller.namespaces() == ["blue", HERE]
+    await again.close()
+
+
+async def test_the_labels_of_the_default_namespace_are_kept(world: World) -> None:
+    await world.controller.save_namespace(Namespace(HERE, {"a": "b"}, {}), must_exist=True)
+    again = await world.restart_controller()
+    assert (await again.controller.namespace(HERE)).labels == {"a": "b"}
+    await again.close()
