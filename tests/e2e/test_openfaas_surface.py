@@ -14,7 +14,13 @@ from live import HELLO, Live
 
 pytestmark = pytest.mark.slow
 
-PID = "import os\ndef handle(event, context):\n    return str(os.getpid())\n"
+READS = (
+    "import os\n"
+    "ID = os.urandom(8).hex()\n"
+    "def handle(event, context):\n"
+    "    path = os.environ['secret_mount_path'] + '/key'\n"
+    "    return ID + ' ' + (open(path).read() if os.path.exists(path) else 'nothing')\n"
+)
 VALUE = "s3cret-of-this-test"
 
 
@@ -44,6 +50,15 @@ def test_a_secret_is_a_file_of_the_platforms_user_alone_and_survives_a_restart(t
         assert live.invoke("named").text == "hello"
 
 
+def test_a_changed_secret_is_read_at_the_next_wake(platform: Live, key: str) -> None:
+    platform.deploy("named", READS, secrets=[key])
+    assert platform.invoke("named").text.endswith(VALUE)
+    platform.sleep("named")
+    assert platform.system("PUT", "/secrets", {"name": key, "value": "new"}).status == 202
+    assert platform.replicas("named") == 0
+    assert platform.invoke("named").text.endswith(" new")
+
+
 def test_a_secrets_value_is_never_seen_again(platform: Live, key: str) -> None:
     platform.deploy("named", HELLO, secrets=[key])
     assert platform.invoke("named").status == 200
@@ -66,13 +81,15 @@ def test_a_secrets_value_is_never_seen_again(platform: Live, key: str) -> None:
 
 
 def test_a_changed_secret_gives_its_functions_new_instances_and_no_call_fails(platform: Live, key: str) -> None:
-    platform.deploy("named", PID, secrets=[key], annotations={"rescoldo.dev/idle-window": "10m"})
-    platform.deploy("unnamed", PID, annotations={"rescoldo.dev/idle-window": "10m"})
-    before, other = platform.invoke("named").text, platform.invoke("unnamed").text
+    platform.deploy("named", READS, secrets=[key], annotations={"rescoldo.dev/idle-window": "10m"})
+    platform.deploy("unnamed", READS, annotations={"rescoldo.dev/idle-window": "10m"})
+    before, other = platform.invoke("named").text.split(), platform.invoke("unnamed").text
+    assert (before[1], other.split()[1]) == (VALUE, "nothing")
     with Load(platform, "named") as load:
         load.more(20)
         assert platform.system("PUT", "/secrets", {"name": key, "value": "new"}).status == 202
-        assert platform.invoke("named").text != before
+        instance, value = platform.invoke("named").text.split()
+        assert instance != before[0] and value == "new"
         load.more(20)
     assert load.errors == {}
     assert platform.invoke("unnamed").text == other

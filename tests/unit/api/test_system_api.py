@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from httpx2 import AsyncClient
 
-from conftest import CREDENTIALS
+from gateway import CREDENTIALS
 
 GUARDED = [
     ("GET", "/system/functions"),
