@@ -7,9 +7,8 @@ import platform as machine
 from collections.abc import AsyncIterator
 
 import pytest
-from httpx2 import AsyncClient
-
 from gateway import CREDENTIALS
+from httpx2 import AsyncClient
 
 GUARDED = [
     ("GET", "/system/functions"),
