@@ -15,6 +15,7 @@ from rescoldo.model.settings import Settings
 
 log = logging.getLogger(__name__)
 
+OWN_BACKENDS = ("control", "successor")  # of haproxy.cfg.tmpl; all others are slots
 CUT_SECONDS = 3.0  # how long HAProxy may take to let go of a server whose sessions were cut
 RETRY_SECONDS = 0.02
 RECONNECT_SECONDS = 0.02
@@ -30,6 +31,7 @@ class HaproxyEdge:
         # what differs from the defaults, to spare most functions the two maps
         self._body_limits: dict[FunctionId, int] = {}
         self._response_timeouts: dict[FunctionId, int] = {}
+        self._look = asyncio.Event()
         self._maps = asyncio.Lock()  # a route must not change between reading and committing a whole map
 
     async def add_server(self, server: LiveServer) -> None:
@@ -117,12 +119,25 @@ class HaproxyEdge:
                 if process != seen:
                     seen = process
                     on_restart()
-                # not held for ever: after a reload the old process would wait for it, and answer it still
-                async with asyncio.timeout(LOOK_AGAIN_SECONDS):
-                    await self._admin.wait_closed()
-            except (EdgeUnavailable, TimeoutError):
+                await self._closed_or_told()
+            except EdgeUnavailable:
                 pass
             await asyncio.sleep(RECONNECT_SECONDS)
+
+    def look(self) -> None:
+        """A process of the edge has made itself known: `watch` shall see at once whether it is a new one."""
+        self._look.set()
+
+    async def _closed_or_told(self) -> None:
+        """Wait until the process that answers has ended or another has shown up; not for ever, as after a reload
+        the old process would wait for this connection to end."""
+        closed = asyncio.create_task(self._admin.wait_closed())
+        told = asyncio.create_task(self._look.wait())
+        await asyncio.wait({closed, told}, timeout=LOOK_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        self._look.clear()
+        for task in (closed, told):
+            task.cancel()
+        await asyncio.gather(closed, told, return_exceptions=True)
 
     async def _process(self) -> str:
         """The pid of the process that answers."""
@@ -135,7 +150,7 @@ class HaproxyEdge:
         answer = await self._admin.run("show servers state")
         rows = [line.split() for line in answer.splitlines()[2:] if line]
         # columns: be_id be_name srv_id srv_name ...
-        return {(SlotName(row[1]), InstanceId(row[3])) for row in rows if row[1] != "control" and len(row) > 3}
+        return {(SlotName(row[1]), InstanceId(row[3])) for row in rows if len(row) > 3 and row[1] not in OWN_BACKENDS}
 
     async def _replace_maps(self, routes: list[Route]) -> None:
         self._body_limits = {r.function: r.max_body for r in routes if r.max_body is not None}

@@ -8,6 +8,8 @@
 local socket_path, deadline, most, most_each = table.unpack({...})
 deadline, most, most_each = tonumber(deadline), tonumber(most), tonumber(most_each)
 
+local SERVERLESS_SECONDS = 10 -- how long the controller and this process may disagree about a slot's servers
+
 local held, held_of = 0, {}
 
 local function refuse(txn, status, retry_after, text)
@@ -37,15 +39,21 @@ local function ask(name, seconds)
   return line, text
 end
 
+-- Returns when the slot that is answered has a server. It has none yet in a process that has just started and
+-- is being told, and none any more when the function was put to sleep in the moment between: ask again. What is
+-- held by a process that was replaced goes to its successor, as nobody tells it of servers any more.
 local function hold(txn, name)
   local ends = core.now().sec + deadline
+  local serverless_until
   while true do
     local left = ends - core.now().sec
+    if serverless_until then left = math.min(left, serverless_until - core.now().sec) end
     if left <= 0 then return refuse(txn, 503, "1", "the controller does not answer; try again\n") end
     local line, text = ask(name, left)
     if line then
       local slot = string.match(line, "^ok (%S+)$")
-      if slot then return txn:set_var("txn.slot", slot) end
+      if slot and (txn.c:nbsrv(slot) > 0 or txn.f:stopping() == 1) then return txn:set_var("txn.slot", slot) end
+      if slot then serverless_until = serverless_until or core.now().sec + SERVERLESS_SECONDS end
       local status, after = string.match(line, "^no (%d+) (%d+) %d+$")
       if status then return refuse(txn, tonumber(status), after, text or "the function could not be woken\n") end
     end
@@ -55,9 +63,6 @@ end
 
 core.register_action("wake", {"http-req"}, function(txn)
   local name = txn:get_var("txn.fn")
-  -- asked before, and the slot has no server (any more, or yet): give the edge a moment to be told
-  if txn:get_var("txn.slot_given") then core.msleep(100) end
-  txn:set_var("txn.slot_given", true)
   local mine = held_of[name] or 0
   if held >= most or mine >= most_each then
     return refuse(txn, 503, "1", "too many requests are waiting for functions to wake\n")

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
@@ -93,7 +94,7 @@ async def run(settings: Settings) -> None:
 
     await controller.load()
     reading = Tasks()
-    accepting = tasks.spawn("access log", accept_calls(inherited("log"), recorder, reading))
+    accepting = tasks.spawn("access log", accept_calls(inherited("log"), recorder, reading, edge.look))
     await adoption.adopt()
     watching = tasks.spawn("watch edge", edge.watch(edge_restarted))
     tasks.spawn("watch node", node.watch(instance_lost, node_restarted))
@@ -120,11 +121,14 @@ async def run(settings: Settings) -> None:
         await store.close()
 
 
-async def accept_calls(listener: socket.socket, recorder: Recorder, reading: Tasks) -> None:
+async def accept_calls(
+    listener: socket.socket, recorder: Recorder, reading: Tasks, on_process: Callable[[], None]
+) -> None:
     """Read what the edge tells of ended calls: one connection for each HAProxy process."""
     loop = asyncio.get_running_loop()
     while True:
         connection, _ = await loop.sock_accept(listener)
+        on_process()
         reading.spawn("calls", read_calls(connection, recorder.record))
 
 
