@@ -109,14 +109,22 @@ def deploy_unchecked(live: Live, name: str, code: str, **spec: Any) -> None:
 @pytest.mark.parametrize("name", ["nope", "nope.openfaas-fn", "echo.other-namespace", "ECHO", "-", "*", "..", "a.b.c"])
 def test_a_function_nobody_deployed_is_a_404_that_names_it(echo: Live, name: str) -> None:
     answer = echo.invoke(name)
-    assert answer.status == 404
+    assert (answer.status, answer.headers["x-openfaas-internal"]) == (404, "proxy")
     assert f"function {name}" in answer.text
     assert "rescoldo list" in answer.text
 
 
-@pytest.mark.parametrize(
-    "path", [b"/function/", b"/function//echo", b"/function/%65cho", b"/function/echo%2fx", b"/function/echo;x=1"]
-)
+@pytest.mark.parametrize("path", ["/function/", "/function//x"])
+def test_a_call_that_names_no_function_is_a_400_that_is_not_counted(echo: Live, path: str) -> None:
+    before = echo.call("GET", "/metrics", headers=echo.authorization()).text.count("function_name")
+    answer = echo.call("GET", path)
+    assert (answer.status, answer.headers["x-openfaas-internal"]) == (400, "proxy")
+    assert "/function/NAME" in answer.text
+    assert echo.invoke("echo").status == 200
+    assert echo.call("GET", "/metrics", headers=echo.authorization()).text.count("function_name") == before
+
+
+@pytest.mark.parametrize("path", [b"/function/%65cho", b"/function/echo%2fx", b"/function/echo;x=1"])
 def test_paths_that_only_resemble_a_function_are_not_found(echo: Live, path: bytes) -> None:
     assert status_of(raw(echo, request(path))) == 404
 

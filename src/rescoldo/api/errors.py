@@ -11,8 +11,11 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
+from starlette.routing import Match
 
 from rescoldo.model.errors import Busy, RescoldoError
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +40,10 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def no_route(request: Request, error: HTTPException) -> PlainTextResponse:
         text = f"{error.detail}: {request.method} {request.url.path}"
-        return PlainTextResponse(text, error.status_code, error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # Starlette names the methods of one of the path's routes
+            headers["Allow"] = ", ".join(sorted(_methods(request)))
+        return PlainTextResponse(text, error.status_code, headers)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> PlainTextResponse:
@@ -48,6 +54,15 @@ def install_error_handlers(app: FastAPI) -> None:
     async def unexpected(request: Request, error: Exception) -> PlainTextResponse:
         # Starlette raises it again behind this answer, and uvicorn logs it with its traceback
         return PlainTextResponse("internal error: see the log of `rescoldo serve`", 500)
+
+
+def _methods(request: Request) -> set[str]:
+    """What may be asked of the request's path."""
+    return {
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    }
 
 
 def describe(error: ValidationError) -> str:

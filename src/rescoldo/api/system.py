@@ -8,12 +8,12 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from rescoldo import __version__
+from rescoldo.api.errors import METHODS
 from rescoldo.control.platform import Platform
 from rescoldo.model.errors import NotBuilt
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 VERSION = {"release": __version__, "sha": "", "commit_message": ""}
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 def system_router(platform: Platform) -> APIRouter:
@@ -46,7 +46,7 @@ def not_built_router() -> APIRouter:
     """Routes of the contract that answer 501, so that nobody takes their 404 for a missing function."""
     router = APIRouter(include_in_schema=False)
 
-    @router.api_route("/async-function/{path:path}", methods=METHODS)
+    @router.api_route("/async-function/{path:path}", methods=list(METHODS))
     async def asynchronous(path: str) -> Response:
         raise NotBuilt("asynchronous calls do not exist yet in rescoldo: call /function/ instead")
 

@@ -111,6 +111,7 @@ async def test_an_unknown_route_is_a_404_in_plain_text(client: AsyncClient) -> N
     for method in ("PATCH", "OPTIONS"):
         refused = await client.request(method, "/system/functions")
         assert (refused.status_code, refused.text) == (405, f"Method Not Allowed: {method} /system/functions")
+        assert refused.headers["allow"] == "DELETE, GET, POST, PUT"
 
 
 async def test_the_openapi_document_names_the_routes_and_their_bodies(client: AsyncClient) -> None:

@@ -41,6 +41,14 @@ def test_serve_runs_in_the_foreground_with_its_settings(run, supervisor, tmp_pat
     assert (settings.basic_auth, settings.slots, settings.metrics) == (False, 10, "127.0.0.1:8082")
 
 
+def test_the_memory_limit_of_functions_that_set_none_is_a_flag_of_serve(run, supervisor):
+    for words in ((), ("--default-memory", "1Gi"), ("--default-memory", "0")):
+        run("serve", *words)
+    assert [settings.default_memory for _, settings in supervisor.calls] == [512 * 2**20, 2**30, 0]
+    status, _, err = run("serve", "--default-memory", "much")
+    assert status == 1 and "--default-memory: 'much'" in err and len(supervisor.calls) == 3
+
+
 def test_serve_detached_prints_where_it_answers(run, supervisor, home):
     assert run("serve", "-d", "--gateway-address", "0.0.0.0:81")[:2] == (0, "http://0.0.0.0:81\n")
     ((name, settings),) = supervisor.calls

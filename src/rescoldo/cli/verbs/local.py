@@ -13,7 +13,9 @@ from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.options import Verb, data_option, gateway_options, json_option, metrics_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.platform import local_settings, run_foreground, start_background, stop
+from rescoldo.model.function import DEFAULT_MEMORY
 from rescoldo.model.settings import Settings
+from rescoldo.model.units import parse_memory
 
 
 @click.command("serve", cls=Verb)
@@ -24,6 +26,12 @@ from rescoldo.model.settings import Settings
 @metrics_option
 @click.option("--no-basic-auth", is_flag=True, help="Let anyone who reaches the port deploy and remove.")
 @click.option("--slots", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@click.option(
+    "--default-memory",
+    default=f"{DEFAULT_MEMORY // 2**20}Mi",
+    show_default=True,
+    help="Memory limit of functions that set none; 0: no limit.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when it answers.")
 def serve_command(
     data: Path | None,
@@ -33,6 +41,7 @@ def serve_command(
     metrics_address: str,
     no_basic_auth: bool,
     slots: int,
+    default_memory: str,
     detach: bool,
 ) -> int:
     """Run the platform on this machine."""
@@ -42,6 +51,7 @@ def serve_command(
         metrics=check_address(metrics_address, "--metrics-address"),
         basic_auth=not no_basic_auth,
         slots=slots,
+        default_memory=parse_memory(default_memory, "--default-memory"),
     )
     if not detach:
         return run_foreground(settings)
