@@ -1,0 +1,395 @@
+"""The fence at work: real sockets of processes that run as instances, the edge, root and others."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rescoldo.isolation import bpf, netfence
+from rescoldo.isolation.netfence import Fence, address_of
+from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0 or not netfence.available(), reason="needs root and a cgroup2 tree"),
+]
+ONE, TWO, LAST = INSTANCE_UIDS[-3], INSTANCE_UIDS[-2], INSTANCE_UIDS[-1]
+STRANGER = 65534
+OUTSIDE = (INSTANCE_UIDS.start - 1, INSTANCE_UIDS.stop)
+KINDS = (8, 9, 10, 11, 14, 15)  # what the fence attaches
+V4, V6 = socket.AF_INET, socket.AF_INET6
+
+
+@pytest.fixture(scope="module")
+def host_port() -> Iterator[int]:
+    """A server of the host at loopback, in IPv4 and IPv6, to be forbidden."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_server(("::1", port), family=V6):
+            yield port
+
+
+@pytest.fixture(scope="module")
+def fence(host_port: int) -> Iterator[Fence]:
+    fence = Fence.open([("127.0.0.1", host_port)])
+    yield fence
+    fence.close()
+
+
+@pytest.fixture
+def port() -> int:
+    """A port nobody uses at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def as_uid(uid: int, action: Callable[[], object]) -> str:
+    """What a process of `uid` gets: the result as text, or the name of the error."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        answer = "?"
+        try:
+            os.setresuid(uid, uid, uid)
+            answer = str(action())
+        except OSError as error:
+            answer = errno.errorcode[error.errno or 0]
+        finally:
+            os.write(write, answer.encode())
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as text:
+        answer = text.read()
+    os.waitpid(child, 0)
+    return answer
+
+
+@contextmanager
+def listener(uid: int, host: str, port: int, family: int = V4) -> Iterator[tuple[str, int]]:
+    """A server of `uid`, which answers with its uid; where its socket is."""
+    ready_read, ready = os.pipe()
+    stop, stop_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(stop_write)
+            os.setresuid(uid, uid, uid)
+            with socket.socket(family) as server:
+                server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                server.bind((host, port))
+                server.listen()
+                os.write(ready, repr(server.getsockname()[:2]).encode())
+                os.close(ready)
+                _answer(server, stop, uid)
+        except OSError as error:
+            os.write(ready, f"({error.errno}, {errno.errorcode[error.errno or 0]!r})".encode())
+        finally:
+            os._exit(0)
+    os.close(ready)
+    try:
+        with os.fdopen(ready_read) as where:
+            answer = eval(where.read())
+        yield answer
+    finally:
+        os.close(stop_write)
+        os.waitpid(child, 0)
+        os.close(stop)
+
+
+def _answer(server: socket.socket, stop: int, uid: int) -> None:
+    import selectors
+
+    with selectors.DefaultSelector() as selector:
+        selector.register(server, selectors.EVENT_READ)
+        selector.register(stop, selectors.EVENT_READ)
+        while all(key.fd != stop for key, _ in selector.select()):
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(str(uid).encode())
+
+
+def ask(host: str, port: int, family: int = V4) -> Callable[[], str]:
+    def connect() -> str:
+        with socket.socket(family) as client:
+            client.settimeout(5)
+            client.connect((host, port))
+            return client.recv(100).decode()
+
+    return connect
+
+
+@pytest.mark.parametrize(
+    ("host", "family"), [("0.0.0.0", V4), ("127.0.0.1", V4), ("127.64.0.9", V4), ("::", V6), ("::1", V6)]
+)
+def test_two_instances_use_one_port_and_each_is_reached_at_its_own_address(
+    fence: Fence, port: int, host: str, family: int
+) -> None:
+    mapped = "::ffff:" if family == V6 else ""
+    with listener(ONE, host, port, family) as one, listener(TWO, host, port, family) as two:
+        assert (one, two) == ((mapped + address_of(ONE), port), (mapped + address_of(TWO), port))
+        for caller in (EDGE_UID, 0):
+            assert as_uid(caller, ask(address_of(ONE), port)) == str(ONE)
+            assert as_uid(caller, ask(address_of(TWO), port)) == str(TWO)
+            assert as_uid(caller, ask("127.0.0.1", port)) == "ECONNREFUSED"
+
+
+def test_the_port_is_free_for_the_host_and_the_host_keeps_its_own(fence: Fence, host_port: int) -> None:
+    with listener(ONE, "127.0.0.1", host_port) as where:
+        assert where == (address_of(ONE), host_port)
+        assert as_uid(0, ask(address_of(ONE), host_port)) == str(ONE)
+
+
+def test_an_instance_may_use_a_port_below_1024_as_nobody_else_has_its_address(fence: Fence) -> None:
+    with listener(ONE, "0.0.0.0", 80) as where:
+        assert where == (address_of(ONE), 80)
+
+
+@pytest.mark.parametrize("uid", [*OUTSIDE, STRANGER, EDGE_UID])
+def test_for_others_binding_is_as_ever(fence: Fence, port: int, uid: int) -> None:
+    with listener(uid, "0.0.0.0", port) as where:
+        assert where == ("0.0.0.0", port)
+    with listener(uid, "::1", port, V6) as where:
+        assert where == ("::1", port)
+    assert as_uid(uid, lambda: socket.create_server(("127.0.0.1", 80))) == "EACCES"
+
+
+@pytest.mark.parametrize("uid", [INSTANCE_UIDS.start, LAST])
+def test_the_first_and_the_last_instance_are_instances(fence: Fence, port: int, uid: int) -> None:
+    with listener(uid, "0.0.0.0", port) as where:
+        assert where == (address_of(uid), port)
+        assert as_uid(0, ask(*where)) == str(uid)
+        assert as_uid(uid, ask(*where)) == str(uid)
+
+
+# -- nobody else gets through, whatever the call
+
+
+def fast_open(host: str, port: int) -> Callable[[], object]:
+    msg_fastopen = 0x2000_0000
+    return lambda: socket.socket(V4).sendto(b"x", msg_fastopen, (host, port))
+
+
+def non_blocking(host: str, port: int) -> Callable[[], object]:
+    def connect() -> None:
+        client = socket.socket(V4)
+        client.setblocking(False)
+        client.connect((host, port))
+
+    return connect
+
+
+def bound_first(host: str, port: int) -> Callable[[], object]:
+    def connect() -> None:
+        client = socket.socket(V4)
+        client.bind(("127.0.0.1", 0))
+        client.connect((host, port))
+
+    return connect
+
+
+def mapped(host: str, port: int) -> Callable[[], object]:
+    return ask(f"::ffff:{host}", port, V6)
+
+
+def datagram(host: str, port: int) -> Callable[[], object]:
+    return lambda: socket.socket(V4, socket.SOCK_DGRAM).sendto(b"x", (host, port))
+
+
+def mapped_datagram(host: str, port: int) -> Callable[[], object]:
+    return lambda: socket.socket(V6, socket.SOCK_DGRAM).sendto(b"x", (f"::ffff:{host}", port))
+
+
+def connected_datagram(host: str, port: int) -> Callable[[], object]:
+    return lambda: socket.socket(V4, socket.SOCK_DGRAM).connect((host, port))
+
+
+WAYS = [ask, fast_open, non_blocking, bound_first, mapped, datagram, mapped_datagram, connected_datagram]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_no_other_uid_reaches_an_instance(fence: Fence, port: int, way: Callable[..., Callable[[], object]]) -> None:
+    with listener(ONE, "0.0.0.0", port) as where:
+        for uid in (TWO, STRANGER, *OUTSIDE):
+            assert as_uid(uid, way(*where)) == "EPERM"
+        for uid in (ONE, EDGE_UID, 0):
+            assert as_uid(uid, way(*where)) != "EPERM"
+
+
+def test_other_loopback_addresses_are_as_open_as_ever(fence: Fence, port: int) -> None:
+    for host in ("127.63.255.255", "127.66.0.0", "127.1.2.3"):
+        with listener(0, host, port) as where:
+            assert as_uid(STRANGER, ask(*where)) == as_uid(ONE, ask(*where)) == "0"
+
+
+# -- what an instance finds at loopback
+
+
+@pytest.mark.parametrize(
+    ("bound", "family", "asked", "by"),
+    [
+        ("127.0.0.1", V4, "127.0.0.1", V4),
+        ("0.0.0.0", V4, "0.0.0.0", V4),
+        ("::1", V6, "::1", V6),
+        ("::", V6, "127.0.0.1", V4),
+        ("127.0.0.1", V4, "::1", V6),
+        ("127.0.0.1", V4, "::ffff:127.0.0.1", V6),
+        ("127.0.0.1", V4, "::", V6),
+    ],
+)
+def test_an_instance_reaches_its_own_server_at_loopback(
+    fence: Fence, port: int, bound: str, family: int, asked: str, by: int
+) -> None:
+    with listener(ONE, bound, port, family), listener(TWO, bound, port, family):
+        assert as_uid(ONE, ask(asked, port, by)) == str(ONE)
+        assert as_uid(TWO, ask(asked, port, by)) == str(TWO)
+        assert as_uid(LAST, ask(asked, port, by)) == "ECONNREFUSED"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_where_it_has_none_it_reaches_the_hosts(fence: Fence, port: int, host: str) -> None:
+    with listener(STRANGER, host, port):
+        assert as_uid(ONE, ask("127.0.0.1", port)) == str(STRANGER)
+
+
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", V4), ("::1", V6)])
+def test_a_port_that_the_kernel_chose_at_loopback_is_private_too(fence: Fence, host: str, family: int) -> None:
+    with listener(ONE, host, 0, family) as (address, chosen):
+        assert address.endswith(address_of(ONE))
+        assert as_uid(ONE, ask(host, chosen, family)) == str(ONE)
+        assert as_uid(TWO, ask(address_of(ONE), chosen)) == "EPERM"
+        assert as_uid(TWO, ask(host, chosen, family)) == "ECONNREFUSED"
+
+
+def test_an_own_server_is_found_even_at_a_forbidden_port(fence: Fence, host_port: int) -> None:
+    assert as_uid(ONE, ask("127.0.0.1", host_port)) == "EPERM"
+    with listener(ONE, "127.0.0.1", host_port):
+        assert as_uid(ONE, ask("127.0.0.1", host_port)) == str(ONE)
+        assert as_uid(TWO, ask("127.0.0.1", host_port)) == "EPERM"
+
+
+# -- the platform's own ports
+
+
+def test_a_forbidden_port_is_closed_to_instances_at_every_loopback_address(fence: Fence, host_port: int) -> None:
+    reachable = ask_and_hang_up
+    for host, family in (("127.0.0.1", V4), ("127.9.9.9", V4), ("0.0.0.0", V4), ("::1", V6), ("::", V6)):
+        assert as_uid(ONE, reachable(host, host_port, family)) == "EPERM"
+        assert as_uid(STRANGER, reachable(host, host_port, family)) != "EPERM"
+    assert as_uid(ONE, reachable("::ffff:127.0.0.1", host_port, V6)) == "EPERM"
+
+
+def ask_and_hang_up(host: str, port: int, family: int = V4) -> Callable[[], object]:
+    return lambda: socket.socket(family).connect((host, port))
+
+
+def test_a_forbidden_address_is_closed_at_that_port_alone() -> None:
+    documentation = ("192.0.2.7", "2001:db8::7")  # nobody's: refused by the fence, or else unreachable
+    fence = Fence.open([(host, 4711) for host in documentation])
+    try:
+        for host, other, family in ((documentation[0], "192.0.2.8", V4), (documentation[1], "2001:db8::8", V6)):
+            assert as_uid(ONE, non_blocking_to(host, 4711, family)) == "EPERM"
+            assert as_uid(ONE, non_blocking_to(host, 4712, family)) != "EPERM"
+            assert as_uid(ONE, non_blocking_to(other, 4711, family)) != "EPERM"
+            assert as_uid(STRANGER, non_blocking_to(host, 4711, family)) != "EPERM"
+    finally:
+        fence.close()
+
+
+def test_a_port_forbidden_at_all_addresses_is_closed_everywhere() -> None:
+    fence = Fence.open([("0.0.0.0", 4711)])
+    try:
+        for host, family in (("192.0.2.7", V4), ("2001:db8::7", V6), ("127.0.0.1", V4), ("::1", V6)):
+            assert as_uid(ONE, non_blocking_to(host, 4711, family)) == "EPERM"
+            assert as_uid(ONE, non_blocking_to(host, 4712, family)) != "EPERM"
+    finally:
+        fence.close()
+
+
+def non_blocking_to(host: str, port: int, family: int) -> Callable[[], object]:
+    def connect() -> None:
+        client = socket.socket(family)
+        client.setblocking(False)
+        client.connect((host, port))
+
+    return connect
+
+
+def test_a_host_without_an_address_is_an_error_that_names_it() -> None:
+    with pytest.raises(OSError, match=r"metrics\.invalid"):
+        Fence.open([("metrics.invalid", 8082)])
+
+
+# -- how long it stands
+
+
+def attached() -> list[list[int]]:
+    where = netfence.cgroup2_root(Path("/proc/self/mountinfo").read_text())
+    tree = os.open(where, os.O_RDONLY)
+    try:
+        return [list(bpf.attached(tree, kind)) for kind in KINDS]
+    finally:
+        os.close(tree)
+
+
+def test_nothing_is_attached_after_the_last_holder_let_go(port: int) -> None:
+    def private() -> bool:
+        with listener(ONE, "127.0.0.1", port) as where:
+            return where == (address_of(ONE), port)
+
+    before = attached()
+    fence = Fence.open(())
+    during = attached()
+    assert [len(now) - len(then) for now, then in zip(during, before, strict=True)] == [1] * 6
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=fence.descriptors, text=True
+    )
+    fence.close()
+    assert attached() == during and private()
+    holder.communicate("\n")
+    assert attached() == before
+
+
+def test_two_fences_at_once_act_as_one(fence: Fence, port: int) -> None:
+    second = Fence.open(())
+    try:
+        with listener(ONE, "0.0.0.0", port) as where:
+            assert where == (address_of(ONE), port)
+            assert as_uid(ONE, ask("127.0.0.1", port)) == str(ONE)
+            assert as_uid(TWO, ask(*where)) == "EPERM"
+    finally:
+        second.close()
+
+
+def test_a_fence_that_cannot_be_opened_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = attached(), len(list(Path("/proc/self/fd").iterdir()))
+    good = bpf.attach
+
+    def fail_at_the_third(program: int, target: int, attach_type: int) -> int:
+        if attach_type == KINDS[2]:
+            raise OSError(errno.EBUSY, "no")
+        return good(program, target, attach_type)
+
+    monkeypatch.setattr(bpf, "attach", fail_at_the_third)
+    with pytest.raises(OSError, match="no"):
+        Fence.open(())
+    assert (attached(), len(list(Path("/proc/self/fd").iterdir()))) == before
+
+
+def test_a_program_that_the_verifier_refuses_is_told_with_its_words() -> None:
+    program = bpf.Program()
+    program.load(2, 5, 0)  # register 5 holds nothing
+    program.leave(1)
+    with pytest.raises(OSError, match="R5 !read_ok"):
+        bpf.load(18, 10, "broken", program.assemble())
+
+
+def test_without_rights_there_is_no_fence() -> None:
+    assert as_uid(STRANGER, lambda: Fence.open(())) == "EPERM"

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import ipaddress
+import struct
+
+import pytest
+
+from rescoldo.isolation.bpf import Program
+from rescoldo.isolation.netfence import address_of, cgroup2_root, programs
+from rescoldo.model.settings import BUILD_UID, EDGE_UID, INSTANCE_UIDS
+
+FORBIDDEN = [
+    (ipaddress.ip_address("127.0.0.1"), 8082),
+    (ipaddress.ip_address("10.1.2.3"), 9),
+    (ipaddress.ip_address("fd00::1"), 7),
+    (ipaddress.ip_address("0.0.0.0"), 65535),
+    (ipaddress.ip_address("::"), 65535),
+]
+
+
+def test_every_instance_has_a_loopback_address_of_its_own() -> None:
+    assert address_of(INSTANCE_UIDS[0]) == "127.64.0.0"
+    assert address_of(INSTANCE_UIDS[256]) == "127.64.1.0"
+    last = ipaddress.ip_address(address_of(INSTANCE_UIDS[-1]))
+    assert last in ipaddress.ip_network("127.64.0.0/15")
+    assert int(last) - int(ipaddress.ip_address("127.64.0.0")) == len(INSTANCE_UIDS) - 1
+
+
+@pytest.mark.parametrize("uid", [0, EDGE_UID, BUILD_UID, INSTANCE_UIDS.start - 1, INSTANCE_UIDS.stop])
+def test_others_have_none(uid: int) -> None:
+    with pytest.raises(ValueError, match="not in range"):
+        address_of(uid)
+
+
+HYBRID = r"""31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:5 - cgroup cgroup rw,memory
+40 31 0:36 /below /srv/part rw,relatime - cgroup2 cgroup2 rw
+41 31 0:38 / /sys/fs/cgroup/my\040tree rw,relatime shared:7 master:2 - cgroup2 cgroup2 rw
+"""
+
+
+def test_the_root_of_the_cgroup2_tree_is_found_beside_version_1() -> None:
+    assert cgroup2_root(HYBRID) == "/sys/fs/cgroup/my tree"
+
+
+def test_a_machine_without_cgroup2_is_told_apart() -> None:
+    with pytest.raises(OSError, match="no cgroup2"):
+        cgroup2_root("".join(HYBRID.splitlines(keepends=True)[:2]))
+
+
+@pytest.mark.parametrize("forbidden", [[], FORBIDDEN])
+def test_programs_jump_forward_only_and_end_with_a_verdict(forbidden: list[object]) -> None:
+    for code in programs(forbidden).values():  # type: ignore[arg-type]
+        instructions = list(struct.iter_unpack("=BBhi", code))
+        for at, (kind, _, offset, _) in enumerate(instructions):
+            if kind & 7 in (5, 6) and kind not in (0x85, 0x95):
+                assert offset >= 0 and at + 1 + offset < len(instructions)
+        assert instructions[-1][0] == 0x95
+
+
+def test_the_number_of_forbidden_ports_shows_in_connect_alone() -> None:
+    none, some = programs([]), programs(FORBIDDEN)
+    connect4, connect6 = 10, 11
+    assert {kind for kind in none if none[kind] != some[kind]} == {connect4, connect6}
+
+
+def test_a_program_is_laid_out_as_the_kernel_reads_it() -> None:
+    program = Program()
+    program.load(2, 1, 24)
+    program.jump_if(2, "==", 0xFFFF_FFFF, "end")
+    program.set(0, 7)
+    program.label("end")
+    program.leave(1)
+    assert list(struct.iter_unpack("=BBhi", program.assemble())) == [
+        (0x61, 0x12, 24, 0),
+        (0x16, 0x02, 1, -1),
+        (0xB4, 0x00, 0, 7),
+        (0xB7, 0x00, 0, 1),
+        (0x95, 0x00, 0, 0),
+    ]
