@@ -30,7 +30,7 @@ def create_app(platform: Platform, settings: Settings, credentials: Credentials 
     app = FastAPI(
         title="rescoldo",
         version=__version__,
-        openapi_url="/openapi.json",
+        openapi_url="/system/openapi.json",
         docs_url=None,  # they load scripts from other hosts
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name the edge's inner host

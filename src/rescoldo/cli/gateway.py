@@ -16,6 +16,7 @@ from rescoldo import __version__
 from rescoldo.cli.credentials import authorization, is_loopback
 from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError
 
+Response = httpx2.Response
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
 CONNECT_TIMEOUT = 10.0  # seconds
 ANSWER_TIMEOUT = 120.0  # seconds for one answer of /system; functions may take as long as they like

@@ -33,7 +33,7 @@ GUARDED = [
     ("GET", "/ui"),
     ("GET", "/ui/"),
     ("GET", "/metrics"),
-    ("GET", "/openapi.json"),
+    ("GET", "/system/openapi.json"),
     ("GET", "//system/functions"),
     ("GET", "/healthz/../system/functions"),
     ("GET", "/%2d/metrics/"),
@@ -115,7 +115,7 @@ async def test_an_unknown_route_is_a_404_in_plain_text(client: AsyncClient) -> N
 
 
 async def test_the_openapi_document_names_the_routes_and_their_bodies(client: AsyncClient) -> None:
-    document = (await client.get("/openapi.json")).json()
+    document = (await client.get("/system/openapi.json")).json()
     post = document["paths"]["/system/functions"]["post"]
     schema = post["requestBody"]["content"]["application/json"]["schema"]
     assert schema["required"] == ["service", "image"]

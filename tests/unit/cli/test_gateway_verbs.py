@@ -259,6 +259,16 @@ def test_invoke_sends_stdin_and_prints_the_bytes(gateway, stdin, capfdbinary):
     assert "Authorization" not in call.headers
 
 
+def test_invoke_signs_the_body(run, gateway, stdin):
+    stdin(b"hello")
+    gateway.answer("POST /function/hello.openfaas-fn", 200)
+    assert run("invoke", "hello", "--sign", "X-Hub-Signature-256", "--key", "secret")[0] == 0
+    # as `openssl dgst -sha256 -hmac secret` has it
+    digest = "88aab3ede8d3adf94d26ab90d3bafd4a2083070c3bcce9c014ee04a443847c0b"
+    assert gateway.calls[0].headers["X-Hub-Signature-256"] == f"sha256={digest}"
+    assert run("invoke", "hello", "--sign", "X-S")[0] == 2
+
+
 def test_invoke_with_everything(run, gateway, stdin):
     stdin(b"{}")
     gateway.answer("PUT /function/hello.dev", 200, b"ok")
