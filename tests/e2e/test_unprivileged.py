@@ -175,6 +175,22 @@ def test_other_users_reach_neither_the_files_nor_the_sockets_of_an_unprivileged_
         assert found == ""
 
 
+def test_a_secret_reaches_the_functions_that_name_it_without_root(somebody: Somebody) -> None:
+    code = (
+        "import os\n"
+        "def handle(event, context):\n"
+        "    path = os.environ['secret_mount_path'] + '/key'\n"
+        "    return open(path).read() if os.path.exists(path) else 'nothing'\n"
+    )
+    somebody.function("reader", code)
+    assert somebody.ok("invoke", "reader") == "nothing"
+    somebody.ok("secret", "create", "key", stdin="s3cret\n")
+    somebody.ok("deploy", "--secret", "key")
+    assert somebody.ok("invoke", "reader") == "s3cret"
+    somebody.ok("secret", "update", "key", stdin="new\n")
+    assert somebody.ok("invoke", "reader") == "new"
+
+
 def test_a_port_below_1024_is_refused_with_the_flag(somebody: Somebody) -> None:
     if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 80:
         pytest.skip("everybody may listen on port 80 here")
