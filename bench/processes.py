@@ -37,9 +37,9 @@ def descendants(pid: int) -> list[int]:
     return [found for child in children for found in (child, *descendants(child))]
 
 
-def supervisor(live: Live) -> int:
-    assert live.process is not None
-    return live.process.pid
+def watchers(live: Live) -> tuple[int, int]:
+    """The guardian and the supervisor."""
+    return live.pid("guardian"), live.pid("supervisor")
 
 
 def instance_pids(live: Live) -> list[int]:
@@ -48,9 +48,10 @@ def instance_pids(live: Live) -> list[int]:
 
 
 def named(live: Live) -> dict[int, str]:
-    """Every process of the platform but the supervisor, and what it is."""
+    """Every process of the platform but guardian and supervisor, and what it is."""
     names = {live.pid(name): name for name in ("edge", "controller", "node", "zygote")}
-    return {pid: names.get(pid, comm(pid)) for pid in descendants(supervisor(live))}
+    guardian, supervisor = watchers(live)
+    return {pid: names.get(pid, comm(pid)) for pid in descendants(guardian) if pid != supervisor}
 
 
 def sleep_all(live: Live, names: list[str]) -> None:
@@ -75,7 +76,7 @@ def wait_calm(live: Live) -> None:
 def platform_cpu_seconds(live: Live) -> float:
     """Of all processes so far, those that have ended included: what comes and goes counts too."""
     total = 0.0
-    for pid in (supervisor(live), *named(live)):
+    for pid in (*watchers(live), *named(live)):
         with suppress(OSError):  # it has ended meanwhile, and counts among its parent's
             total += cpu_seconds(pid, reaped=True)
     return total

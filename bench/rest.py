@@ -8,7 +8,7 @@ from collections import Counter
 
 from client import get_ok
 from live import HELLO, Live, pss
-from processes import instance_pids, named, platform_cpu_seconds, sleep_all, supervisor, wait_calm
+from processes import instance_pids, named, platform_cpu_seconds, sleep_all, wait_calm, watchers
 from rows import Bar, Measurement, Row, say
 
 FUNCTIONS = 20
@@ -16,7 +16,7 @@ SPAN = 20.0  # seconds of rest that are looked at
 
 MEMORY = Bar("platform at rest, nothing awake: edge + controller + node + zygote, PSS", "MB", most=150.0)
 CPU = Bar("platform at rest, nothing awake: CPU", "% of a core", most=1.0)
-SUPERVISOR = Bar("platform at rest: its supervisor, PSS", "MB")
+SUPERVISOR = Bar("platform at rest: its supervisor and guardian, PSS", "MB")
 INSTANCE = Bar("one awake instance of a trivial function, PSS", "MB", most=9.0)
 ALONE = Bar("one awake instance of a trivial function, the only one awake, PSS", "MB")
 
@@ -36,13 +36,16 @@ def measure(quick: bool) -> list[Row]:
         sizes = Counter[str]()
         for pid, name in named(live).items():
             sizes[name] += pss(pid)
-        own = pss(supervisor(live)) / 1e6
+        guardian, supervisor = (pss(pid) / 1e6 for pid in watchers(live))
     parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in sizes.most_common())
     state = f"{FUNCTIONS} functions deployed, called once, asleep"
     return [
         MEMORY.row(sum(sizes.values()) / 1e6, f"{parts} MB (1 MB = 10⁶ bytes); {state}"),
-        CPU.row(cpu, f"all processes of the platform, its supervisor too, over {span:g} s; {state}"),
-        SUPERVISOR.row(own, "not among the figures above"),
+        CPU.row(cpu, f"all processes of the platform, supervisor and guardian too, over {span:g} s; {state}"),
+        SUPERVISOR.row(
+            guardian + supervisor,
+            f"supervisor {supervisor:.1f}, guardian {guardian:.1f} MB; not among the figures above",
+        ),
     ]
 
 

@@ -22,7 +22,7 @@ from typing import Any
 COMMAND = Path(sys.executable).with_name("rescoldo")
 WARM_CALLS = 50
 SLEEP_PATIENCE = 30.0  # seconds; the idle window is 10
-PROCESSES = ("edge", "controller", "node", "zygote", "spares", "supervisor")
+PROCESSES = ("edge", "controller", "node", "zygote", "spares", "supervisor", "guardian")
 
 
 class Untrue(Exception):

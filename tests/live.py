@@ -20,6 +20,7 @@ from typing import Any
 
 from rescoldo.bundle.build import BuildRequest, build
 from rescoldo.model.settings import Settings
+from rescoldo.supervisor.start import stop
 
 SOURCE = Path(__file__).parents[1] / "src"
 # Tells one process from another; in its own PID namespace each has the number 1.
@@ -104,6 +105,7 @@ class Live:
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.stop()
+        stop(self.settings)  # what is left where its guardian and supervisor were killed
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self.settings.run, ignore_errors=True)
 
@@ -111,7 +113,7 @@ class Live:
         return (self.folder / "log").read_text(errors="replace")
 
     def pid(self, name: str) -> int:
-        """Of supervisor, edge, controller, node or zygote."""
+        """Of guardian, supervisor, edge, controller, node or zygote."""
         if name == "zygote":
             return next(pid for pid in children_of(self.pid("node")) if comm(pid) == "rescoldo-zyg")
         return int(json.loads(self.settings.children_file.read_text())[name])

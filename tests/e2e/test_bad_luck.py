@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from test_kill import Load
 
-from live import HELLO, PATIENCE, TOKEN, Live, alive, free_ports
+from live import HELLO, PATIENCE, TOKEN, Live, free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -346,19 +346,6 @@ def test_a_call_that_does_not_end_does_not_keep_the_platform_from_stopping(own_p
         own_platform.until(lambda: own_platform.replicas("endless") == 1, "it to be called")
         assert own_platform.stop() == 0
         assert isinstance(call.exception(), OSError | HTTPException)
-
-
-def test_the_platform_starts_again_after_its_supervisor_was_killed(own_platform: Live) -> None:
-    own_platform.deploy("kept", IDENTITY)
-    own_platform.invoke("kept")
-    pids = [own_platform.pid(name) for name in ("edge", "controller", "node", "zygote")]
-    own_platform.kill("supervisor")
-    process = own_platform.process
-    assert process is not None
-    process.wait(PATIENCE)
-    own_platform.start()
-    assert own_platform.invoke("kept").status == 200
-    own_platform.until(lambda: not any(alive(pid) for pid in pids), "the old processes to end")
 
 
 def test_leftover_files_of_a_machine_that_lost_power_do_no_harm(idle: Live) -> None:

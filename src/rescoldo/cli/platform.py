@@ -25,6 +25,11 @@ def run_foreground(settings: Settings) -> int:
     return int(_supervisor("main").run(settings))
 
 
+def abandoned(settings: Settings) -> bool:
+    """Whether it answers, but nobody supervises it any more."""
+    return bool(_supervisor("start").abandoned(settings))
+
+
 def stop(settings: Settings) -> bool:
     """Stop it; False when none runs."""
     return bool(_supervisor("start").stop(settings))

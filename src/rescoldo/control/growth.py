@@ -18,6 +18,7 @@ from rescoldo.model.settings import Settings
 
 log = logging.getLogger(__name__)
 
+RETRY_SECONDS = 1.0
 MOST_SLOTS = 32_000  # about 400 MB of HAProxy
 
 
@@ -46,4 +47,8 @@ class Growth:
         state = self._fleet.edge_state()
         config.write(self._settings, self._wanted, state.servers, **config.map_text(state.routes))
         self._settings.slots_file.write_text(str(self._wanted))
-        os.kill(int(self._settings.pid_file.read_text()), signal.SIGHUP)
+        try:
+            os.kill(int(self._settings.pid_file.read_text()), signal.SIGHUP)
+        except (OSError, ValueError) as error:  # the supervisor is being replaced: ask its successor
+            log.warning("the edge is not reloaded yet: %s", error)
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._reload)

@@ -34,7 +34,8 @@ def platform_processes(settings: Settings) -> list[dict[str, Any]]:
         children = json.loads(settings.children_file.read_text())
     except (OSError, ValueError):
         return []
-    return [{"name": name, "pid": pid, "memory": _memory(pid)} for name, pid in children.items()]
+    there = {name: pid for name, pid in children.items() if Path(f"/proc/{pid}").exists()}
+    return [{"name": name, "pid": pid, "memory": _memory(pid)} for name, pid in there.items()]
 
 
 def _memory(pid: int) -> int:

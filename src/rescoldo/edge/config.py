@@ -106,6 +106,10 @@ def routes_file(settings: Settings) -> Path:
     return settings.edge / "routes.map"
 
 
+def config_file(settings: Settings) -> Path:
+    return settings.edge / "haproxy.cfg"
+
+
 def write(
     settings: Settings, slots: int, servers: Iterable[LiveServer] = (), routes: str = "", limits: str = "",
     timeouts: str = "",
@@ -123,7 +127,7 @@ def write(
         (edge / f"{status}.http").write_bytes(_error_page(status, text))
     for name, content in (("routes", routes), ("limits", limits), ("timeouts", timeouts)):
         (edge / f"{name}.map").write_text(content)
-    path = edge / "haproxy.cfg"
+    path = config_file(settings)
     path.write_text(render(settings, slots, servers))
     return path
 

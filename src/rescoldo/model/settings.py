@@ -39,6 +39,7 @@ class Settings:
     max_system_body: int = 256 * 2**20  # bytes of an upload to /system
     default_memory: int = DEFAULT_MEMORY  # bytes an instance may hold where its function sets no limit; 0: no limit
     threads: int = 0  # HAProxy's; 0: one for every two cores, as functions need the others
+    probe_timeout: float = 5.0  # seconds without an answer after which a process is taken for hung and killed
 
     @property
     def data_path(self) -> Path:
@@ -73,6 +74,11 @@ class Settings:
         """Functions' secrets: a folder a namespace, a file each, mode 0600."""
         return self.data_path / "function-secrets"
 
+    @property
+    def platform_log(self) -> Path:
+        """What a platform in the background says of itself."""
+        return self.data_path / "platform.log"
+
     # -- runtime files
     @property
     def settings_file(self) -> Path:
@@ -84,7 +90,7 @@ class Settings:
 
     @property
     def children_file(self) -> Path:
-        """Name and pid of each process of the platform, as JSON."""
+        """Name and pid of each process of the platform, as JSON; the guardian's and the supervisor's, too."""
         return self.run_path / "children.json"
 
     @property

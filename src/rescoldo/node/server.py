@@ -64,6 +64,7 @@ class Server:
             "instances": self._instances,
             "usage": self._usage,
             "forget": self._forget,
+            "ping": self._ping,
         }
         self._streams: dict[str, Callable[[Request], AsyncGenerator[Any, None]]] = {
             "logs": self._log_lines,
@@ -146,6 +147,9 @@ class Server:
 
     async def _forget(self, request: Request) -> None:
         self._logs.forget(FunctionId(request["function"]))
+
+    async def _ping(self, _: Request) -> None:
+        """The supervisor asks whether the node lives: that it answers is the answer."""
 
     async def _log_lines(self, request: Request) -> AsyncGenerator[Any, None]:
         batches = self._logs.read(

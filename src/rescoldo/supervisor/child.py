@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
-import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rescoldo.isolation.syscalls import die_with_parent
+from rescoldo.supervisor.platformlog import say
+from rescoldo.supervisor.probes import Probe
 
 log = logging.getLogger(__name__)
 
 CHUNK = 65536  # bytes read at once
 MAX_LINE = 2000  # bytes of a line that are shown
 TAIL_LINES = 20
-STABLE_SECONDS = 5.0  # a child that lived this long may be started again at once
-LONGEST_PAUSE = 2.0  # seconds between starts of one that does not live
-
-
-def pause(deaths: int) -> float:
-    """Seconds before the next start after so many early deaths in a row: 0, 0.05, 0.1, 0.2 … 2."""
-    return 0.0 if deaths <= 1 else min(LONGEST_PAUSE, 0.05 * 2.0 ** min(deaths - 2, 10))
 
 
 @dataclass(slots=True)
@@ -36,47 +29,64 @@ class Program:
     name: str
     command: Callable[[], Sequence[str]]
     environment: Mapping[str, str]
-    sockets: Sequence[socket.socket] = ()
+    descriptors: Sequence[int] = ()  # handed on under the same numbers
     shown: Callable[[str], bool] = lambda line: True  # which lines of its output are worth showing
+    probe: Probe | None = None  # how it is asked whether it lives
 
 
 @dataclass(slots=True, eq=False)
 class Child:
     program: Program
-    process: subprocess.Popen[bytes]
+    pid: int
+    pidfd: int
+    output: int  # the end of its pipe that is read here
+    process: subprocess.Popen[bytes] | None  # None: another supervisor's child, adopted
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    status: int | None = None  # once it has ended, as subprocess has it; None: not known
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+    on_end: Callable[[Child], None] = lambda child: None
     _rest: bytes = b""
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
 
     @classmethod
     def start(cls, program: Program, command: Sequence[str] | None = None) -> Child:
-        """Start it; its output is read and shown, whatever it writes, so that it never blocks on a pipe."""
-        process = subprocess.Popen(
-            list(command or program.command()),
-            env={**os.environ, **program.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=[sock.fileno() for sock in program.sockets],
-            start_new_session=True,  # a Ctrl-C at the terminal is the supervisor's to handle, in order
-            preexec_fn=_die_with_parent,
-        )
-        child = cls(program, process)
+        """Start it; its output is read and shown, whatever it writes, so that it never blocks on a pipe.
+
+        Raises OSError.
+        """
+        output, theirs = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(output, False)
+        try:
+            process = subprocess.Popen(
+                list(command or program.command()),
+                env={**os.environ, **program.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=theirs,
+                stderr=theirs,
+                pass_fds=program.descriptors,
+                start_new_session=True,  # signals of a terminal are not for it
+            )
+        except BaseException:
+            os.close(output)
+            raise
+        finally:
+            os.close(theirs)
+        return cls(program, process.pid, os.pidfd_open(process.pid), output, process)._watched()
+
+    @classmethod
+    def adopt(cls, program: Program, pid: int, pidfd: int, output: int) -> Child:
+        """Go on with one that another supervisor started; the descriptors are this child's to close."""
+        return cls(program, pid, pidfd, output, None)._watched()
+
+    def _watched(self) -> Child:
         loop = asyncio.get_running_loop()
-        assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
-        loop.add_reader(process.stdout.fileno(), child._read)
-        pidfd = os.pidfd_open(process.pid)
-        loop.add_reader(pidfd, child._exited, pidfd)
-        return child
+        loop.add_reader(self.output, self._read)
+        loop.add_reader(self.pidfd, self._exited)
+        return self
 
     def send(self, number: int) -> None:
         if not self.ended.is_set():
-            self.process.send_signal(number)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
 
     async def stop(self, number: int, grace: float) -> None:
         """Ask it to end; kill it after `grace` seconds."""
@@ -88,25 +98,25 @@ class Child:
             self.send(signal.SIGKILL)
             await self.ended.wait()
 
-    def _exited(self, pidfd: int) -> None:
+    def _exited(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
-        self.process.wait()
+        loop.remove_reader(self.pidfd)
+        if self.process is not None:  # others are reaped by whoever became their parent
+            self.status = self.process.wait()
         self._read()
-        assert self.process.stdout is not None
-        loop.remove_reader(self.process.stdout.fileno())
-        self.process.stdout.close()
+        loop.remove_reader(self.output)
+        os.close(self.output)
+        os.close(self.pidfd)
         self.ended.set()
+        self.on_end(self)
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
         try:
-            chunk = os.read(self.process.stdout.fileno(), CHUNK)
+            chunk = os.read(self.output, CHUNK)
         except BlockingIOError:
             return
         if not chunk:  # closed its output, or ended: _exited cleans up
-            asyncio.get_running_loop().remove_reader(self.process.stdout.fileno())
+            asyncio.get_running_loop().remove_reader(self.output)
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > MAX_LINE:
             lines.append(self._rest)
@@ -115,18 +125,16 @@ class Child:
             text = line[:MAX_LINE].decode(errors="replace").rstrip()
             if text and self.program.shown(text):
                 self.tail.append(text)
-                print(f"{self.program.name}: {text}", file=sys.stderr, flush=True)
+                say(f"{self.program.name}: {text}")
 
 
-def describe_end(status: int) -> str:
-    """What a return code of subprocess means."""
+def describe_end(status: int | None) -> str:
+    """What a return code of subprocess means; None: not known."""
+    if status is None:
+        return "how is not known"
     if status >= 0:
         return f"exit status {status}"
     try:
         return signal.Signals(-status).name
     except ValueError:
         return f"signal {-status}"
-
-
-def _die_with_parent() -> None:
-    die_with_parent(signal.SIGTERM)

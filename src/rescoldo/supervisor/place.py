@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
-import select
 import shutil
-import signal
 import socket
 import stat
 from pathlib import Path
 from typing import IO
 
-from rescoldo.model.errors import Conflict, InvalidInput, RescoldoError
+from rescoldo.model.errors import Conflict, InvalidInput
 from rescoldo.model.settings import Settings
+from rescoldo.supervisor.leftovers import end_leftovers
 
-END_SECONDS = 5.0  # for the kernel to end a killed process
 MAX_SOCKET_PATH = 97  # bytes that HAProxy takes
 LONGEST_SOCKET = 37  # bytes: "/", 20 of the function's name, "-", 10 that are unique, ".sock"
 PROBE_BYTES = 4096  # an empty file would fit on a full disk
@@ -43,13 +40,12 @@ def _prepare(settings: Settings) -> IO[str]:
     _make(settings.data_path, 0o700)
     _make_parent(settings.run_path.parent)
     _make(settings.run_path, 0o711)
-    lock = _lock(settings)
-    _end_leftovers(settings)
+    held = lock(settings)
+    end_leftovers(settings)
     sockets = settings.wake_socket.parent
     _make(sockets, 0o711)
     settings.save()
-    settings.pid_file.write_text(str(os.getpid()))
-    return lock
+    return held
 
 
 def check_address(address: str, flag: str) -> None:
@@ -69,16 +65,23 @@ def check_address(address: str, flag: str) -> None:
 
 
 def running_pid(settings: Settings) -> int | None:
-    """The supervisor that serves this data directory now."""
+    """The main process of the platform that serves this data directory now: its guardian."""
     try:
-        with settings.data_path.joinpath("lock").open() as lock:
+        with settings.data_path.joinpath("lock").open() as file:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return int(lock.read() or 0) or None
+                return int(file.read() or 0) or None
             return None
     except (OSError, ValueError):
         return None
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old text or the new one, never half of it."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(path)
 
 
 def clear(settings: Settings) -> None:
@@ -110,44 +113,24 @@ def _make(folder: Path, mode: int) -> None:
         probe.unlink(missing_ok=True)
 
 
-def _lock(settings: Settings) -> IO[str]:
-    lock = settings.data_path.joinpath("lock").open("a+")
+def lock(settings: Settings) -> IO[str]:
+    """Take the data directory for this process; raises Conflict when another platform serves it, OSError."""
+    held = os.fdopen(os.open(settings.data_path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        lock.seek(0)
-        pid = lock.read() or "?"
-        lock.close()
+        pid = held.read() or "?"
+        held.close()
         raise Conflict(
             f"{settings.data} is already served by process {pid}; stop it with `rescoldo down`, or choose another "
             "data directory with --data"
         ) from error
-    lock.seek(0)
-    lock.truncate()
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
+    name_holder(held.fileno(), os.getpid())
+    return held
 
 
-def _end_leftovers(settings: Settings) -> None:
-    """Kill what a supervisor that was killed left behind. Its functions are not touched: the new node
-    adopts them."""
-    try:
-        children = json.loads(settings.children_file.read_text())
-    except (OSError, ValueError):
-        return
-    for pid in children.values():
-        try:
-            fd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        try:
-            if settings.run.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-                select.select([fd], [], [], END_SECONDS)  # readable when its last thread has ended
-        except OSError as error:
-            if error.errno not in (errno.ESRCH, errno.ENOENT):
-                raise RescoldoError(f"process {pid} of an earlier platform cannot be ended: {error}") from error
-        finally:
-            os.close(fd)
-
+def name_holder(lock: int, pid: int) -> None:
+    """Write into the lock's file which process is the platform's main one."""
+    text = str(pid).encode()
+    os.pwrite(lock, text, 0)
+    os.ftruncate(lock, len(text))

@@ -1,13 +1,14 @@
 """Listening sockets that outlive the processes that serve them.
 
-The supervisor binds them once and hands the same sockets to each new child, by descriptor number in the
-environment; a connection made while the child is away waits in the backlog.
+They are bound once, at the start of the platform; the supervisor hands the same sockets to each new child, by
+descriptor number in the environment. A connection made while the child is away waits in the backlog.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from rescoldo.model.settings import EDGE_UID
@@ -39,14 +40,14 @@ def bind_address(address: str) -> socket.socket:
     return sock
 
 
-def edge_environment(gateway: socket.socket, metrics: socket.socket) -> dict[str, str]:
+def edge_environment(gateway: int, metrics: int) -> dict[str, str]:
     """How the edge's configuration learns of the sockets it accepts on."""
-    return {"RESCOLDO_GATEWAY": f"fd@{gateway.fileno()}", "RESCOLDO_METRICS": f"fd@{metrics.fileno()}"}
+    return {"RESCOLDO_GATEWAY": f"fd@{gateway}", "RESCOLDO_METRICS": f"fd@{metrics}"}
 
 
-def handed_over(sockets: dict[str, socket.socket]) -> dict[str, str]:
+def handed_over(descriptors: Mapping[str, int]) -> dict[str, str]:
     """The environment that tells a child of its sockets; pass their descriptors on, too."""
-    return {PREFIX + name.upper(): str(sock.fileno()) for name, sock in sockets.items()}
+    return {PREFIX + name.upper(): str(number) for name, number in descriptors.items()}
 
 
 def inherited(name: str) -> socket.socket:

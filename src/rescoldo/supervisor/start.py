@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,12 +15,12 @@ from pathlib import Path
 
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
-from rescoldo.supervisor.place import running_pid
+from rescoldo.supervisor.leftovers import are_there, end_everything
+from rescoldo.supervisor.place import clear, lock, running_pid
 
 START_SECONDS = 60.0
 STOP_SECONDS = 45.0
 LOOK_SECONDS = 0.05
-MAX_LOG = 4 * 2**20  # bytes; an older log is kept once beside it
 
 
 def start_background(settings: Settings) -> None:
@@ -46,14 +47,45 @@ def start_background(settings: Settings) -> None:
 
 
 def stop(settings: Settings) -> bool:
-    """Stop the platform of this data directory; return whether one ran. Raises RescoldoError when it stays."""
-    pid = running_pid(settings)
-    if pid is None:
+    """Stop the platform of this data directory, or what a killed one has left; return whether there was anything.
+
+    Raises RescoldoError when it stays.
+    """
+    told = None
+
+    def ended() -> bool:
+        nonlocal told
+        pid = running_pid(settings)
+        if pid is not None and pid != told:  # not the same when its guardian was killed meanwhile
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            told = pid
+        return pid is None
+
+    if not _wait(ended, STOP_SECONDS):
+        raise RescoldoError(f"process {told} did not end within {STOP_SECONDS:g} s; see {settings.platform_log}")
+    return _end_abandoned(settings) or told is not None
+
+
+def _end_abandoned(settings: Settings) -> bool:
+    if not settings.data_path.is_dir():
         return False
-    os.kill(pid, signal.SIGTERM)
-    if not _wait(lambda: running_pid(settings) is None, STOP_SECONDS):
-        raise RescoldoError(f"process {pid} did not end within {STOP_SECONDS:g} s; see {log_file(settings)}")
-    return True
+    try:
+        with lock(settings):
+            found = end_everything(settings)
+            clear(settings)
+            return found
+    except OSError as error:
+        raise RescoldoError(f"cannot write to {settings.data}: {error.strerror}") from error
+
+
+def abandoned(settings: Settings) -> bool:
+    """Whether processes of this platform, at this address, go on without guardian and supervisor."""
+    try:
+        left = Settings.load(settings.settings_file)
+    except (OSError, ValueError, TypeError):
+        return False
+    return left.gateway == settings.gateway and running_pid(settings) is None and are_there(settings)
 
 
 def answers(gateway: str) -> bool:
@@ -66,16 +98,10 @@ def answers(gateway: str) -> bool:
         return False
 
 
-def log_file(settings: Settings) -> Path:
-    return settings.data_path / "platform.log"
-
-
 def _open_log(settings: Settings) -> Path:
-    path = log_file(settings)
+    path = settings.platform_log
     try:
         settings.data_path.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size > MAX_LOG:
-            path.replace(path.with_suffix(".log.1"))
         path.touch(mode=0o600)
     except OSError as error:
         raise InvalidInput(

@@ -27,6 +27,7 @@ def supervisor(monkeypatch):
         start_background=record("start", None),
         run=record("run", 7),
         stop=record("stop", True),
+        abandoned=lambda settings: False,
         record=record,
     )
     monkeypatch.setattr(platform, "_supervisor", lambda module: parts)

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from rescoldo.supervisor.child import Child, Program, describe_end, pause
+from rescoldo.supervisor.child import Child, Program, describe_end
+from rescoldo.supervisor.guardian import pause
 
 
 def program(code: str) -> Program:
@@ -18,14 +19,16 @@ def test_early_deaths_in_a_row_make_the_next_start_wait_longer() -> None:
 
 
 def test_an_end_is_told_by_status_or_signal() -> None:
-    assert [describe_end(status) for status in (3, -9, -999)] == ["exit status 3", "SIGKILL", "signal 999"]
+    assert [describe_end(status) for status in (3, -9, -999, None)] == [
+        "exit status 3", "SIGKILL", "signal 999", "how is not known"
+    ]
 
 
 @pytest.mark.slow
 async def test_a_child_that_writes_more_than_a_pipe_holds_is_never_blocked() -> None:
     child = Child.start(program("import os\nfor n in range(300): os.write(2, b'x' * 4096)\nos.write(1, b'\\nlast\\n')"))
     await child.ended.wait()
-    assert child.process.returncode == 0
+    assert child.status == 0
     assert child.tail[-1] == "last"
     assert max(map(len, child.tail)) <= 2000
 
@@ -37,6 +40,6 @@ async def test_a_child_that_ignores_sigterm_is_killed_after_its_grace() -> None:
     while not child.tail:
         await asyncio.sleep(0.005)
     await child.stop(signal.SIGTERM, 0.1)
-    assert child.process.returncode == -signal.SIGKILL
+    assert child.status == -signal.SIGKILL
 
 

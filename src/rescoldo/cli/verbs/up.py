@@ -23,7 +23,7 @@ from rescoldo.cli.options import (
     selection_options,
 )
 from rescoldo.cli.output import note
-from rescoldo.cli.platform import local_settings, start_background
+from rescoldo.cli.platform import abandoned, local_settings, start_background
 from rescoldo.cli.project import Project, build_all, load_project
 from rescoldo.cli.rollout import Report, Rollout
 from rescoldo.cli.verbs.deploy import deploy_all
@@ -122,15 +122,17 @@ def _read_again(selection: Selection, project: Project, rollout: Rollout) -> Pro
 
 @contextmanager
 def open_platform(destination: Destination, project: Project) -> Iterator[Gateway]:
-    """The gateway to deploy to; a local platform is started where that is one and none answers."""
+    """The gateway to deploy to; a local platform is started where that is one and none
+    answers, or where one goes on unsupervised."""
     url = choose_gateway(destination.gateway, project.gateway)
     metrics = check_address(destination.metrics_address, "--metrics-address")
     data = destination.data
     with Gateway(url, token=destination.token, tls_no_verify=destination.tls_no_verify, data=data) as gateway:
-        local = urlsplit(url).scheme == "http" and is_loopback(url)
-        if local and not destination.no_start and not gateway.answers():
-            note(f"starting a local platform at {url}")
-            start_background(local_settings(data, gateway=_address(url), metrics=metrics))
+        if urlsplit(url).scheme == "http" and is_loopback(url) and not destination.no_start:
+            local = local_settings(data, gateway=_address(url), metrics=metrics)
+            if not gateway.answers() or abandoned(local):
+                note(f"starting a local platform at {url}")
+                start_background(local)
         yield gateway
 
 

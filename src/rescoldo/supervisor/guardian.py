@@ -1,0 +1,214 @@
+"""The guardian: the main process of a platform. It keeps a supervisor running, and what must outlive one.
+
+    python guardian.py SECONDS COMMAND...
+
+It starts COMMAND (the supervisor) and starts it again when it dies or says nothing for SECONDS. Descriptors
+that must survive a supervisor (listening sockets, the pipes its children write to, the lock on the data
+directory) are held here, too, under names, as systemd's descriptor store does; each new supervisor inherits
+all of them. The supervisor does the same for the guardian: when this process is killed it becomes the next one
+(`become_guardian`), and the supervisor that this one starts takes the platform over. So there is one way back,
+whichever of the two has died.
+
+This process is small because it imports next to nothing: neither asyncio nor anything of rescoldo.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from time import monotonic, sleep
+from typing import Any, NoReturn
+
+KEPT = "RESCOLDO_KEPT"  # variable: names and numbers of the inherited descriptors, as JSON
+CONTROL = "RESCOLDO_CONTROL_FD"  # variable: the supervisor's end of the socket pair
+LASTING = ":"  # a name with it belongs to a process that runs: NAME:PID
+TICK_MS = 1000
+MAX_MESSAGE = 4096  # bytes
+MAX_DESCRIPTORS = 64  # of one name
+STABLE_SECONDS = 5.0  # a supervisor that lived this long may be started again at once
+LONGEST_PAUSE = 2.0  # seconds between starts of one that does not live
+MOST_STILLBORN = 5  # supervisors that ended before their first word; then there is no point in going on
+START_TICKS = 60  # a supervisor may be silent this long before its first word
+_STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+
+def pause(deaths: int) -> float:
+    """Seconds before the next start after so many early deaths in a row: 0, 0.05, 0.1, 0.2 … 2."""
+    return 0.0 if deaths <= 1 else min(LONGEST_PAUSE, 0.05 * 2.0 ** min(deaths - 2, 10))
+
+
+def become_guardian(silence: float, command: Sequence[str], kept: Mapping[str, Sequence[int]]) -> NoReturn:
+    """Turn this process into the guardian of `command`; its number and its children stay.
+
+    Raises OSError, with everything as before, when it cannot be.
+    """
+    numbers = [number for numbers in kept.values() for number in numbers]
+    environment = {**os.environ, KEPT: json.dumps({name: list(numbers) for name, numbers in kept.items()})}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)  # until it handles them they would end it
+    for number in numbers:
+        os.set_inheritable(number, True)
+    try:
+        # run as a file, isolated and without site: neither the package nor the environment is imported
+        os.execve(sys.executable, [sys.executable, "-IS", __file__, f"{silence:g}", *command], environment)
+    finally:
+        for number in numbers:
+            os.set_inheritable(number, False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Guardian:
+    """Runs one supervisor after another. `ticks` of silence (about seconds) are taken for its death."""
+
+    def __init__(self, ticks: int, command: list[str], kept: dict[str, list[int]]) -> None:
+        self._ticks = ticks
+        self._command = command
+        self._kept = kept
+        self._stopping = False
+        self._pid = 0  # the supervisor's
+        self._status: int | None = None  # how it ended
+        self._signals, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> int:
+        """Return the exit status of the supervisor that ended because it was told to, or must not go on."""
+        self._handle_signals()
+        deaths = stillborn = 0
+        while True:
+            started = monotonic()
+            status, spoke = self._live()
+            if status in (0, os.EX_CONFIG):
+                return status
+            stillborn = 0 if spoke else stillborn + 1
+            if stillborn >= MOST_STILLBORN and not any(LASTING in name for name in self._kept):
+                return max(1, status)
+            deaths = deaths + 1 if monotonic() - started < STABLE_SECONDS else 1
+            if self._stopping and deaths >= MOST_STILLBORN:
+                return max(1, status)
+            _say(f"the supervisor ended ({_describe(status)}) and is started again")
+            sleep(pause(deaths))
+
+    def _handle_signals(self) -> None:
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, _note)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+            signal.signal(signal.SIGHUP, _note)
+        signal.signal(signal.SIGTSTP, _note)  # a Ctrl-Z would leave the platform without its guardian
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+
+    def _live(self) -> tuple[int, bool]:
+        """One supervisor's life: its exit status (negative: a signal), and whether it ever said a word."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        with ours:
+            with theirs:
+                try:
+                    self._pid, self._status = self._spawn(theirs.fileno()), None
+                except OSError as error:
+                    _say(f"the supervisor cannot be started: {error}")
+                    return 1, False
+            return self._watch(ours)
+
+    def _spawn(self, control: int) -> int:
+        os.set_inheritable(control, True)
+        environment = {**os.environ, KEPT: json.dumps(self._kept), CONTROL: str(control)}
+        # A session of its own: a Ctrl-C at the terminal is for this process, which passes it on.
+        return os.posix_spawn(self._command[0], self._command, environment, setsid=True, setsigmask=[])
+
+    def _watch(self, control: socket.socket) -> tuple[int, bool]:
+        poll = select.poll()
+        poll.register(control, select.POLLIN)
+        poll.register(self._signals, select.POLLIN)
+        spoke = told = False
+        silent = 0  # ticks, not seconds: while this process itself was stopped nobody could speak to it
+        while True:
+            ready = {number for number, _ in poll.poll(TICK_MS)}
+            self._take_signals()
+            if control.fileno() in ready:
+                if self._listen(control):
+                    spoke, silent = True, 0
+                else:
+                    poll.unregister(control)  # it has closed its end, so it is ending
+            if self._status is not None:
+                self._listen(control)  # its last words may name descriptors
+                return self._status, spoke
+            if not ready:
+                silent += 1
+                if silent >= (self._ticks if spoke else max(START_TICKS, self._ticks)):
+                    _say(f"the supervisor has said nothing for {silent} s and is killed")
+                    os.kill(self._pid, signal.SIGKILL)
+                    silent = 0
+            if self._stopping and spoke and not told:
+                os.kill(self._pid, signal.SIGTERM)
+                told = True
+
+    def _take_signals(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            numbers = os.read(self._signals, 4096)
+            self._stopping = self._stopping or not _STOP.isdisjoint(numbers)
+        while True:  # a dead supervisor's children become ours, and may end later
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._pid:
+                self._status = os.waitstatus_to_exitcode(status)
+
+    def _listen(self, control: socket.socket) -> bool:
+        """Take every message that is there; False when the other end is closed."""
+        while True:
+            try:
+                message, numbers, _, _ = socket.recv_fds(
+                    control, MAX_MESSAGE, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+                )
+                if not message:
+                    return False
+                self._obey(json.loads(message), numbers)
+                control.send(b"{}")  # so that it knows that we are there, too
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+
+    def _obey(self, order: dict[str, Any], numbers: list[int]) -> None:
+        gone = [order["keep"]] if "keep" in order else order.get("drop", [])
+        for name in gone:
+            for number in self._kept.pop(name, []):
+                os.close(number)
+        if "keep" in order:
+            for number in numbers:
+                os.set_inheritable(number, True)
+            self._kept[order["keep"]] = numbers
+
+
+def _note(*_: object) -> None:
+    """The wake-up descriptor tells of the signal."""
+
+
+def _describe(status: int) -> str:
+    return f"exit status {status}" if status >= 0 else f"signal {-status}"
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk or a closed terminal must not end us
+        os.write(2, f"guardian: {text}\n".encode())
+
+
+def main(arguments: list[str]) -> int:
+    """Guard `arguments[1:]`, a command; `arguments[0]`: seconds of silence that are taken for its death."""
+    with contextlib.suppress(OSError):  # prctl would cost the memory of ctypes
+        name = os.open("/proc/self/comm", os.O_WRONLY)
+        os.write(name, b"rescoldo-guard")
+        os.close(name)
+    return Guardian(int(float(arguments[0])), arguments[1:], json.loads(os.environ.pop(KEPT, "{}"))).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,238 @@
+"""Supervisor and guardian, killed and stopped: nobody else notices, and each is there again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from test_kill import Load, deploy_awake
+
+from leftovers import no_leftovers
+from live import HELLO, PATIENCE, Live, alive
+from rescoldo.supervisor.start import stop
+
+pytestmark = pytest.mark.slow
+
+PARTS = ("edge", "controller", "node")
+
+
+@pytest.fixture
+def own_platform() -> Iterator[Live]:
+    """It notices hangs sooner than by default, so that the tests end sooner."""
+    with Live(probe_timeout=2.0) as live, no_leftovers(live):
+        yield live
+
+
+def pids(live: Live) -> list[int]:
+    return [live.pid(name) for name in PARTS]
+
+
+def replaced(live: Live, name: str, old: int) -> None:
+    live.until(lambda: live.pid(name) != old, f"another {name}")
+
+
+def test_nobody_notices_that_the_supervisor_is_killed(own_platform: Live) -> None:
+    deploy_awake(own_platform, "a", "b")
+    own_platform.deploy("asleep", image="token:test")
+    before, instance = pids(own_platform), own_platform.invoke("a").text
+    with Load(own_platform, "a", "b") as load:
+        killed, begin = own_platform.kill("supervisor"), time.monotonic()
+        cold = own_platform.invoke("asleep")
+        replaced(own_platform, "supervisor", killed)
+        took = time.monotonic() - begin
+        load.more(50)
+    assert load.errors == {}
+    assert (cold.status, cold.cold) == (200, True)
+    assert took < 1.0
+    assert pids(own_platform) == before
+    assert own_platform.invoke("a").text == instance
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_new_supervisor_starts_again_what_the_old_one_had_started(own_platform: Live, name: str) -> None:
+    deploy_awake(own_platform, "a")
+    replaced(own_platform, "supervisor", own_platform.kill("supervisor"))
+    replaced(own_platform, name, own_platform.kill(name))
+    own_platform.until(own_platform.answers, "the platform to answer")
+    assert own_platform.invoke("a").status == 200
+
+
+def test_a_new_supervisor_reads_on_what_its_children_write(own_platform: Live) -> None:
+    replaced(own_platform, "supervisor", own_platform.kill("supervisor"))
+    own_platform.kill("zygote")  # of which the node speaks
+    own_platform.until(lambda: "node: node: WARNING: the zygote ended" in own_platform.log(), "the node's words")
+
+
+def test_a_supervisor_that_is_killed_again_and_again_comes_back_each_time(own_platform: Live) -> None:
+    deploy_awake(own_platform, "a")
+    before = pids(own_platform)
+    with Load(own_platform, "a") as load:
+        for _ in range(4):
+            replaced(own_platform, "supervisor", own_platform.kill("supervisor"))
+        load.more(20)
+    assert load.errors == {}
+    assert pids(own_platform) == before
+
+
+def test_nobody_notices_that_the_guardian_is_killed(own_platform: Live) -> None:
+    deploy_awake(own_platform, "a", "b")
+    before, supervisor = pids(own_platform), own_platform.pid("supervisor")
+    with Load(own_platform, "a", "b") as load:
+        killed, begin = own_platform.kill("guardian"), time.monotonic()
+        replaced(own_platform, "guardian", killed)
+        took = time.monotonic() - begin
+        load.more(50)
+    assert load.errors == {}
+    assert took < 1.0
+    assert own_platform.pid("guardian") == supervisor, "the supervisor becomes the guardian"
+    assert pids(own_platform) == before
+    assert stop(own_platform.settings), "the new guardian is the one that is told to stop"
+    assert not any(alive(pid) for pid in [*before, supervisor])
+
+
+def test_guardian_and_supervisor_may_be_killed_in_turns(own_platform: Live) -> None:
+    deploy_awake(own_platform, "a")
+    before = pids(own_platform)
+    with Load(own_platform, "a") as load:
+        for name in ("guardian", "supervisor", "guardian", "guardian", "supervisor"):
+            replaced(own_platform, name, own_platform.kill(name))
+        load.more(20)
+    assert load.errors == {}
+    assert pids(own_platform) == before
+
+
+def kill_both(live: Live) -> None:
+    """So close together that neither can start the other again."""
+    first, second = live.pid("guardian"), live.pid("supervisor")
+    os.kill(second, signal.SIGSTOP)
+    os.kill(first, signal.SIGKILL)
+    os.kill(second, signal.SIGKILL)
+    assert live.process is not None
+    live.process.wait(PATIENCE)
+
+
+def test_without_both_the_platform_goes_on_until_the_next_start_takes_it_over(own_platform: Live) -> None:
+    deploy_awake(own_platform, "a")
+    before, instance = pids(own_platform), own_platform.invoke("a").text
+    with Load(own_platform, "a") as load:
+        kill_both(own_platform)
+        load.more(50)
+    assert load.errors == {}
+    own_platform.start()
+    assert own_platform.invoke("a").text == instance, "the new node did not adopt the instance"
+    own_platform.until(lambda: not any(alive(pid) for pid in before), "the old processes to end")
+
+
+def test_down_ends_a_platform_without_both(own_platform: Live) -> None:
+    deploy_awake(own_platform, "a")
+    left = [*pids(own_platform), *own_platform.instance_pids("a")]
+    kill_both(own_platform)
+    assert stop(own_platform.settings)
+    assert not any(alive(pid) for pid in left)
+    assert not own_platform.settings.run_path.exists()
+    assert not stop(own_platform.settings)
+
+
+def test_down_ends_instances_of_which_all_else_was_killed(own_platform: Live) -> None:
+    deploy_awake(own_platform, "a")
+    (instance,) = own_platform.instance_pids("a")
+    kill_all(own_platform)
+    assert alive(instance)
+    assert stop(own_platform.settings)
+    assert not alive(instance)
+
+
+def test_a_start_after_everything_was_killed_leaves_nothing_of_it(own_platform: Live) -> None:
+    deploy_awake(own_platform, "a")
+    kill_all(own_platform)
+    own_platform.start()
+    assert own_platform.invoke("a").status == 200
+
+
+def kill_all(live: Live) -> None:
+    """All but the instances."""
+    parts = pids(live)
+    kill_both(live)
+    for pid in parts:
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("name", ["supervisor", "guardian"])
+def test_one_that_is_stopped_is_replaced(own_platform: Live, name: str) -> None:
+    deploy_awake(own_platform, "a")
+    before = pids(own_platform)
+    with Load(own_platform, "a") as load:
+        old = own_platform.pid(name)
+        os.kill(old, signal.SIGSTOP)
+        replaced(own_platform, name, old)
+        load.more(20)
+    assert load.errors == {}
+    assert pids(own_platform) == before
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_that_is_stopped_is_replaced_and_calls_go_on(own_platform: Live, name: str) -> None:
+    own_platform.deploy("a", HELLO)
+    old = own_platform.pid(name)
+    os.kill(old, signal.SIGSTOP)
+    replaced(own_platform, name, old)
+    own_platform.until(own_platform.answers, "the platform to answer")
+    assert own_platform.invoke("a").status == 200
+    assert f"{name} has not answered" in own_platform.log()
+
+
+def test_a_supervisor_that_was_stopped_for_long_kills_nobody_when_it_goes_on(own_platform: Live) -> None:
+    before, supervisor = pids(own_platform), own_platform.pid("supervisor")
+    os.kill(own_platform.pid("guardian"), signal.SIGSTOP)  # else it would be replaced
+    os.kill(supervisor, signal.SIGSTOP)
+    time.sleep(6)  # what is tested is that nothing comes of it
+    os.kill(own_platform.pid("guardian"), signal.SIGCONT)
+    os.kill(supervisor, signal.SIGCONT)
+    time.sleep(2)
+    assert pids(own_platform) == before
+    assert own_platform.pid("supervisor") == supervisor
+    assert "has not answered" not in own_platform.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_the_main_process_stops_everything_in_order(own_platform: Live, number: signal.Signals) -> None:
+    deploy_awake(own_platform, "a")
+    assert own_platform.process is not None
+    own_platform.process.send_signal(number)
+    assert own_platform.process.wait(PATIENCE) == 0
+    assert "ended (" not in own_platform.log()
+
+
+def test_a_supervisor_killed_while_it_stops_the_platform_has_a_successor_that_goes_on(own_platform: Live) -> None:
+    own_platform.deploy("slow", "import time\ndef handle(event, context):\n    time.sleep(2)\n    return 'done'\n")
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(own_platform.invoke, "slow")
+        own_platform.until(lambda: own_platform.replicas("slow") == 1, "it to be called")
+        assert own_platform.process is not None
+        own_platform.process.send_signal(signal.SIGTERM)
+        own_platform.until(lambda: not _accepts(own_platform), "the edge to take no more")
+        own_platform.kill("supervisor")
+        assert call.result().text == "done"
+        assert own_platform.process.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.05, 0.2])
+def test_instances_of_a_node_that_is_killed_just_before_the_end_are_ended(own_platform: Live, patience: float) -> None:
+    deploy_awake(own_platform, "a")
+    (instance,) = own_platform.instance_pids("a")
+    own_platform.kill("node")
+    time.sleep(patience)  # not to wait for something: the next one is at different points of its start
+    assert own_platform.stop() == 0
+    assert not alive(instance)
+
+
+def _accepts(live: Live) -> bool:
+    try:
+        live.call("GET", "/healthz")
+    except OSError:
+        return False
+    return True
