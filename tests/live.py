@@ -105,7 +105,8 @@ class Live:
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.stop()
-        stop(self.settings)  # what is left where its guardian and supervisor were killed
+        if self.settings.children_file.exists():  # its guardian and supervisor were killed
+            stop(self.settings)
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self.settings.run, ignore_errors=True)
 
