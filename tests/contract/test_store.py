@@ -121,6 +121,14 @@ async def test_usage_of_one_minute_adds_up(store: Store) -> None:
     assert await store.usage(None, 0) == [expected]
 
 
+async def test_pruned_usage_is_gone_and_its_calls_stay_counted(store: Store) -> None:
+    rows = [replace(USAGE, minute=minute) for minute in (98, 99, 100)]
+    await store.add_usage(rows)
+    await store.prune_usage(99)
+    assert await store.usage(None, 0) == rows[1:]
+    assert await store.invocations() == {USAGE.function: 9}
+
+
 async def test_usage_is_kept_apart_by_function_minute_status_and_cold(store: Store) -> None:
     rows = [
         USAGE,

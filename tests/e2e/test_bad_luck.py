@@ -112,43 +112,6 @@ def fill(ballast: Any) -> None:
         pass
 
 
-@root
-@as_root
-def test_a_disk_that_fills_up_stops_deployments_and_nothing_else(idle: Live) -> None:
-    idle.settings.data_path.mkdir()
-    with mounted(idle.settings.data_path, "tmpfs", data="size=8m,mode=700"):
-        idle.start()
-        idle.deploy("a", HELLO)
-        idle.deploy("asleep", IDENTITY)
-        assert idle.invoke("a").status == 200
-        ballast = idle.settings.data_path / "ballast"
-        with Load(idle, "a") as load:
-            with ballast.open("wb", 0) as file:
-                fill(file)
-            upload = idle.system("POST", "/bundles?image=b:1", os.urandom(300_000))
-            deploys = [
-                idle.system(
-                    "POST", "/functions", {"service": f"b{n}", "image": "a:test", "envVars": {"X": "x" * 50_000}}
-                )
-                for n in range(3)
-            ]
-            cold = idle.invoke("asleep")
-            load.more(50)
-        assert load.errors == {}
-        assert (cold.status, cold.cold) == (200, True)
-        assert upload.status == 500
-        assert "space" in upload.text
-        full = [answer for answer in deploys if answer.status != 202]
-        assert full, "the disk was not full"
-        for answer in full:
-            assert answer.status == 500
-            assert "space" in answer.text
-        ballast.unlink()
-        idle.deploy("b", HELLO)
-        assert idle.invoke("b").status == 200
-        idle.stop()
-
-
 def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(idle: Live) -> None:
     idle.start()
     idle.deploy("kept", HELLO)

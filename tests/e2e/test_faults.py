@@ -6,19 +6,39 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from test_bad_luck import as_root, fill, mounted, root
 
-from live import Live
+from live import PATIENCE, Answer, Live
+from matrix import report
+from matrix.background import Calling, FaultResult, Stopwatch
 from matrix.client import Call, Client
 from matrix.load import STEADY, Load
-from matrix.world import ASLEEP, World
+from matrix.world import ASLEEP, IMAGE, World
 
 pytestmark = pytest.mark.slow
 
+TALKS = "def handle(event, context):\n    print('x' * 200_000)\n    return 'talked'\n"
+FLOOD = """
+def handle(event, context):
+    for _ in range(400_000):
+        print("x" * 99)
+    return "done"
+"""
 SLOW_START = "import time\ntime.sleep(1)\ndef handle(event, context):\n    return 'started'\n"
+
+
+@pytest.fixture(scope="module")
+def results() -> Iterator[list[FaultResult]]:
+    """What the faults did; written down when the last one has passed."""
+    found: list[FaultResult] = []
+    yield found
+    report.write_faults(found)
 
 
 @pytest.fixture
@@ -95,3 +115,135 @@ def test_an_idle_connection_from_before_a_reload_is_served_or_closed_cleanly(wor
 
     calls = asyncio.run(over_a_reload())
     assert [str(call) for call in calls if call.failed] == []
+
+
+# -- the disk
+
+
+@root
+@as_root
+def test_a_full_disk_refuses_deployments_and_nothing_else(results: list[FaultResult]) -> None:
+    live = Live()
+    live.settings.data_path.mkdir()
+    with mounted(live.settings.data_path, "tmpfs", data="size=8m,mode=700"), live:
+        world = World(live)
+        world.prepare()
+        live.deploy("talks", TALKS)
+        world.settle()
+        ballast = live.settings.data_path / "ballast"
+        with Calling(world) as calling:
+            with ballast.open("wb", 0) as file:
+                fill(file)
+            upload = live.system("POST", "/bundles?image=b:1", os.urandom(300_000))
+            deploys = [deploy_large(live, f"large-{number}") for number in range(3)]
+            cold = live.invoke(ASLEEP)
+            talked = live.invoke("talks")
+            calling.more(100)
+            ballast.unlink()
+            watch = Stopwatch()
+            live.until(lambda: deploy_large(live, "large").status == 202, "deployments to work")
+            well_after = watch.seconds
+        assert calling.failures == []
+        assert (cold.status, cold.cold) == (200, True)
+        assert (talked.status, talked.text) == (200, "talked"), "lines that cannot be written are lost, not the call"
+        assert (upload.status, "no space left" in upload.text) == (500, True), upload.text
+        full = [answer for answer in deploys if answer.status != 202]
+        assert full, "the disk was not full"
+        assert {(answer.status, "no space left" in answer.text) for answer in full} == {(500, True)}
+        count_all(live, calling)
+        live.stop()
+        live.start()
+        assert live.invocations("warm-1") == sum(1 for call in calling.load.calls if call.function == "warm-1") + 1
+    results.append(calling.result("the disk is full", "uploads, deployments: 500; log lines are lost", well_after))
+
+
+def deploy_large(live: Live, name: str) -> Answer:
+    spec = {"service": name, "image": IMAGE, "envVars": {"X": "x" * 50_000}}
+    return live.system("POST", "/functions", spec)
+
+
+def count_all(live: Live, calling: Calling) -> None:
+    """Wait until every call of a function is counted: those of the load, and one that made it awake."""
+    made = sum(1 for call in calling.load.calls if call.function == "warm-1") + 1
+    live.until(lambda: live.invocations("warm-1") == made, f"{made} calls to be counted")
+
+
+# -- the database
+
+
+def test_a_database_locked_by_another_process_delays_deployments_and_nothing_else(
+    world: World, results: list[FaultResult]
+) -> None:
+    live = world.live
+    other = sqlite3.connect(live.settings.database, isolation_level=None)
+    with Calling(world) as calling, ThreadPoolExecutor(1) as pool:
+        other.execute("BEGIN IMMEDIATE")
+        watch = Stopwatch()
+        refused = live.system("PUT", "/functions", {"service": "deployed-0", "image": IMAGE})
+        waited = watch.seconds
+        cold = live.invoke(ASLEEP)
+        patient = pool.submit(live.system, "PUT", "/functions", {"service": "deployed-0", "image": IMAGE})
+        calling.more(50)
+        other.execute("ROLLBACK")
+        watch = Stopwatch()
+        assert patient.result().status == 202
+        well_after = watch.seconds
+    other.close()
+    assert calling.failures == []
+    assert (cold.status, cold.cold) == (200, True)
+    assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    assert str(live.settings.database) in refused.text
+    assert "another process holds it locked" in refused.text
+    assert 4 < waited < 12
+    count_all(live, calling)
+    results.append(calling.result("another process locks the database", "deployments: 503 after 5 s", well_after))
+
+
+def test_a_database_damaged_while_it_is_used_fails_deployments_and_nothing_else(
+    world: World, results: list[FaultResult]
+) -> None:
+    live = world.live
+    names = [f"stored-{number}" for number in range(150)]
+    for name in names:  # more than SQLite keeps in memory
+        live.deploy(name, image=IMAGE, envVars={"X": "x" * 40_000})
+    with Calling(world) as calling:
+        with live.settings.database.open("r+b") as file:
+            size = live.settings.database.stat().st_size
+            file.seek(4096)
+            file.write(b"\xff" * (size - 4096))
+        answers = [live.system("PUT", "/functions", {"service": name, "image": IMAGE}) for name in names[:30]]
+        cold = live.invoke(ASLEEP)
+        calling.more(100)
+    assert calling.failures == []
+    assert (cold.status, cold.cold) == (200, True)
+    failed = [answer for answer in answers if answer.status != 202]
+    assert failed, "nothing was damaged"
+    for answer in failed:
+        assert answer.status == 500
+        assert f"database {live.settings.database}: it is damaged" in answer.text
+    live.stop()
+    live.spawn()
+    assert live.process is not None
+    assert live.process.wait(PATIENCE) == os.EX_CONFIG
+    assert f"database {live.settings.database}: it is damaged: stop rescoldo, then restore a backup" in live.log()
+    results.append(calling.result("the database is damaged", "deployments: 500; the next start: exit status 78"))
+
+
+# -- logs
+
+
+def test_a_function_that_floods_its_log_does_not_slow_others(world: World, results: list[FaultResult]) -> None:
+    live = world.live
+    live.deploy("flood", FLOOD)
+    with Calling(world) as calling:
+        watch = Stopwatch()
+        flood = live.invoke("flood")
+        lasted = watch.seconds
+        calling.more(50)
+    assert flood.status == 200
+    assert calling.failures == []
+    assert lasted > 1
+    live.until(lambda: "dropped" in live.function_log("flood"), "the log to say what it lacks")
+    written = sum(file.stat().st_size for file in live.settings.logs.iterdir() if file.name.startswith("flood"))
+    assert written <= 2 * 2**20
+    results.append(calling.result("a function prints 40 MB", "its own lines over 256 KiB a second are dropped"))

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from matrix.background import FaultResult
 from matrix.cells import CELLS, Result
 from matrix.faults import FAULTS
 
 FILE = Path("build") / "kill-matrix.json"
+FAULTS_FILE = Path("build") / "faults.json"
 DOCUMENT = Path("docs") / "behaviour.md"
 BEGIN = "<!-- kill matrix: written by `make kill-matrix` -->"
 END = "<!-- end of the kill matrix -->"
@@ -22,9 +24,18 @@ HEAD = (
 
 
 def write(results: Sequence[Result]) -> None:
-    """Write the results as JSON."""
-    FILE.parent.mkdir(parents=True, exist_ok=True)
-    FILE.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
+    """Write the results of the matrix as JSON."""
+    _write(FILE, results)
+
+
+def write_faults(results: Sequence[FaultResult]) -> None:
+    """Write the results of the other faults as JSON."""
+    _write(FAULTS_FILE, results)
+
+
+def _write(path: Path, results: Sequence[Result | FaultResult]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
 
 
 def tables(results: Sequence[Result]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from rescoldo.model.calls import CallKey, CallSums
@@ -16,6 +17,8 @@ from rescoldo.store.protocol import MinuteUsage, Store
 
 log = logging.getLogger(__name__)
 
+USAGE_DAYS = 35  # counts by minute are kept this long: a month, and time to bill it
+PRUNE_SECONDS = 3600.0  # between looks for older ones
 FLUSH_SECONDS = 1.0  # at most this much is lost when the controller is killed
 MAX_PENDING = 100_000  # rows kept while the store cannot be written; then the oldest are dropped
 
@@ -70,11 +73,23 @@ class Recorder:
 
     async def run(self) -> None:
         """Flush about once a second while there are calls; sleep while there are none."""
+        loop = asyncio.get_running_loop()
+        prune_at = 0.0  # of the loop's clock: at the first flush
         while True:
             await self._dirty.wait()
             self._dirty.clear()
             await asyncio.sleep(FLUSH_SECONDS)
             await self.flush()
+            if loop.time() >= prune_at:
+                prune_at = loop.time() + PRUNE_SECONDS
+                await self.prune(time.time())
+
+    async def prune(self, now: float) -> None:
+        """Forget counts of minutes more than USAGE_DAYS before `now` (Unix seconds); the totals stay."""
+        try:
+            await self._store.prune_usage(int(now) // 60 - USAGE_DAYS * 1440)
+        except StoreError as error:
+            log.warning("old usage stays for now: %s", error)
 
     def _take_back(self, pending: dict[CallKey, CallSums]) -> None:
         for key, sums in self._pending.items():

@@ -87,6 +87,10 @@ class StoreError(RescoldoError):
     """The store cannot be read or written."""
 
 
+class StoreLocked(StoreError, Busy):
+    """Another process holds the store locked; try again."""
+
+
 class NewerSchema(StoreError):
     """The data directory was written by a newer version of rescoldo."""
 

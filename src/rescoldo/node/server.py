@@ -30,17 +30,21 @@ class Exits:
     """Tells every watcher of the instances that were lost."""
 
     def __init__(self) -> None:
-        self._watchers: set[asyncio.Queue[Exit]] = set()
+        self._watchers: set[asyncio.Queue[Exit | None]] = set()
 
     def tell(self, lost: Exit) -> None:
-        """Never waits: a watcher that does not read misses what exceeds its queue."""
+        """Never waits: for a watcher that does not read, what exceeds its queue becomes one None."""
         for queue in self._watchers:
-            with contextlib.suppress(asyncio.QueueFull):
+            if queue.full():
+                while not queue.empty():
+                    queue.get_nowait()
+                queue.put_nowait(None)
+            else:
                 queue.put_nowait(lost)
 
-    async def watch(self) -> AsyncGenerator[Exit, None]:
-        """What is lost from now on."""
-        queue: asyncio.Queue[Exit] = asyncio.Queue(_WATCHER_QUEUE)
+    async def watch(self) -> AsyncGenerator[Exit | None, None]:
+        """What is lost from now on; None when some were missed: compare with what there is."""
+        queue: asyncio.Queue[Exit | None] = asyncio.Queue(_WATCHER_QUEUE)
         self._watchers.add(queue)
         try:
             while True:
@@ -167,4 +171,4 @@ class Server:
         yield None  # it watches: what is lost from now on is told
         async with contextlib.aclosing(self._exits.watch()) as lost:
             async for one in lost:
-                yield asdict(one)
+                yield None if one is None else asdict(one)

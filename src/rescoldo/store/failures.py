@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from rescoldo.model.errors import StoreError
+from rescoldo.model.errors import StoreError, StoreLocked
 
+DAMAGED = "it is damaged: stop rescoldo, then restore a backup or try `sqlite3 FILE .recover`"
+_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 # Primary result codes: sqlite.org/rescode.html
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "there is no space left for it: free some space (writing works again at once)",
@@ -17,8 +19,7 @@ _REMEDIES = {
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened: check that its folder exists and may be written by this"
     " user",
     sqlite3.SQLITE_PERM: "it may not be opened: check the owner and mode of the file and its folder",
-    sqlite3.SQLITE_CORRUPT: "it is damaged: stop rescoldo, then restore a backup or try"
-    " `sqlite3 FILE .recover`",
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
     sqlite3.SQLITE_NOTADB: "it is not a database: stop rescoldo, then move the file away or restore a backup",
     sqlite3.SQLITE_BUSY: "another process holds it locked: end that process (`fuser -v FILE` names it)",
     sqlite3.SQLITE_LOCKED: "another process holds it locked: end that process (`fuser -v FILE` names it)",
@@ -27,11 +28,11 @@ _REMEDIES = {
 
 def store_error(path: Path, error: sqlite3.Error) -> StoreError:
     """Translate `error` into a StoreError that names the database and says what to do."""
-    code = getattr(error, "sqlite_errorcode", None)
-    remedy = _REMEDIES.get(code & 0xFF) if code is not None else None  # the low byte is the primary code
-    if remedy is None:
-        failure = StoreError(f"database {path}: {error}")
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+    kind = StoreLocked if code in _LOCKED else StoreError
+    if (remedy := _REMEDIES.get(code)) is None:
+        failure = kind(f"database {path}: {error}")
     else:
-        failure = StoreError(f"database {path}: {remedy.replace('FILE', str(path))} [{error}]")
+        failure = kind(f"database {path}: {remedy.replace('FILE', str(path))} [{error}]")
     failure.__cause__ = error
     return failure

@@ -65,6 +65,9 @@ class MemoryStore:
             self._usage[key] = row if kept is None else _sum(kept, row)
             self._invocations[row.function] += row.calls
 
+    async def prune_usage(self, before_minute: int) -> None:
+        self._usage = {key: row for key, row in self._usage.items() if key[1] >= before_minute}
+
     async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]:
         return [
             self._usage[key]

@@ -79,6 +79,10 @@ class Store(Protocol):
         """Add to what is kept for (function, minute, status, cold)."""
         ...
 
+    async def prune_usage(self, before_minute: int) -> None:
+        """Forget the minutes before; the calls ever recorded stay counted."""
+        ...
+
     async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]: ...
 
     async def invocations(self) -> dict[FunctionId, int]:

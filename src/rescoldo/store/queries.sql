@@ -55,6 +55,9 @@ ON CONFLICT (function, minute, status, cold) DO UPDATE SET
     bytes_in = bytes_in + excluded.bytes_in,
     bytes_out = bytes_out + excluded.bytes_out
 
+-- name: prune_usage
+DELETE FROM usage WHERE minute < ?
+
 -- name: add_invocations
 INSERT INTO invocation (function, calls) VALUES (?, ?)
 ON CONFLICT (function) DO UPDATE SET calls = calls + excluded.calls

@@ -96,6 +96,9 @@ class SqliteStore:
 
         await self._writer.write(work)
 
+    async def prune_usage(self, before_minute: int) -> None:
+        await self._execute("prune_usage", (before_minute,))
+
     async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]:
         def work(connection: sqlite3.Connection) -> list[MinuteUsage]:
             if function is None:

@@ -35,7 +35,7 @@ from rescoldo.edge.accesslog import read_calls
 from rescoldo.edge.config import slot_count, slot_names
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.isolation.identity import level
-from rescoldo.model.errors import InvalidInput, RescoldoError, StoreError
+from rescoldo.model.errors import InvalidInput, RescoldoError, StoreError, StoreLocked
 from rescoldo.model.settings import Settings
 from rescoldo.node.client import NodeClient
 from rescoldo.node.protocol import Exit
@@ -138,6 +138,9 @@ def main() -> int:
     level()  # it forks to find out: now, before there are threads
     try:
         uvloop.run(run(settings))
+    except StoreLocked as error:  # whoever holds it will let go; the next attempt waits for it again
+        log.error("%s", error.message)
+        return os.EX_TEMPFAIL
     except (StoreError, InvalidInput) as error:
         log.error("%s", error.message)
         return os.EX_CONFIG  # starting again would not help; the supervisor gives up

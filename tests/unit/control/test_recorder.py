@@ -100,6 +100,27 @@ async def test_calls_are_written_about_once_a_second_without_being_asked(world: 
     assert await world.store.invocations() == {FN: 2}
 
 
+@pytest.mark.looptime
+async def test_counts_by_minute_are_kept_for_35_days_and_totals_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = 1440
+    monkeypatch.setattr("time.time", lambda: 100 * day * 60.0)
+    for minute in (65 * day - 1, 65 * day, 100 * day):
+        world.recorder.record(calls(1, minute=minute))
+    await asyncio.sleep(1.1)
+    assert [row.minute for row in await world.store.usage(None, 0)] == [65 * day, 100 * day]
+    assert await world.store.invocations() == {FN: 3}
+    monkeypatch.setattr("time.time", lambda: 101 * day * 60.0)
+    world.recorder.record(calls(1, minute=101 * day))
+    await asyncio.sleep(1.1)
+    assert len(await world.store.usage(None, 0)) == 3, "it looks once an hour"
+    await asyncio.sleep(3600)
+    world.recorder.record(calls(1, minute=101 * day))
+    await asyncio.sleep(1.1)
+    assert [row.minute for row in await world.store.usage(None, 0)] == [100 * day, 101 * day]
+
+
 async def test_metrics_have_the_names_and_labels_of_openfaas() -> None:
     made = recorder(MemoryStore())
     made.record(calls(3, status=418))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.model.errors import NewerSchema, StoreError
+from rescoldo.model.errors import NewerSchema, StoreError, StoreLocked
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import function_id
 from rescoldo.store.protocol import MinuteUsage
@@ -247,11 +247,36 @@ async def test_a_damaged_page_is_named_with_a_remedy(tmp_path: Path) -> None:
     data[4096:] = b"\xff" * (len(data) - 4096)
     (tmp_path / "db").write_bytes(data)
     with pytest.raises(StoreError, match="damaged: stop rescoldo"):
-        store = await SqliteStore.open(tmp_path / "db")
-        try:
-            await store.functions()
-        finally:
-            await store.close()
+        await SqliteStore.open(tmp_path / "db")
+
+
+async def test_one_damaged_page_of_many_is_found_at_the_start(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "db")
+    await asyncio.gather(*(store.save_function(named(f"f-{i}")) for i in range(200)))
+    await store.close()
+    with (tmp_path / "db").open("r+b") as file:
+        file.seek((tmp_path / "db").stat().st_size - 4096)
+        file.write(b"\xff" * 4096)
+    with pytest.raises(StoreError, match="damaged: stop rescoldo"):
+        await SqliteStore.open(tmp_path / "db")
+
+
+async def test_of_a_large_file_the_counts_are_not_checked_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await SqliteStore.open(tmp_path / "db")
+    await store.save_function(named("kept"))
+    await store.add_usage(MinuteUsage(function_id("kept"), i, 200, False, 1, 1, 1, 1, 1) for i in range(5000))
+    await store.close()
+    with (tmp_path / "db").open("r+b") as file:
+        file.seek((tmp_path / "db").stat().st_size - 4096)
+        file.write(b"\xff" * 4096)
+    with pytest.raises(StoreError, match="damaged: stop rescoldo"):
+        await SqliteStore.open(tmp_path / "db")
+    monkeypatch.setattr("rescoldo.store.writer.MAX_CHECKED", 1)
+    store = await SqliteStore.open(tmp_path / "db")
+    assert len(await store.functions()) == 1
+    await store.close()
 
 
 async def test_a_folder_in_the_files_place_is_named(tmp_path: Path) -> None:
@@ -335,7 +360,7 @@ async def test_a_file_locked_by_another_process_refuses_writes_but_not_reads(tmp
     begun = time.perf_counter()
     *refused, functions = await asyncio.gather(*writes, store.functions(), return_exceptions=True)
     assert time.perf_counter() - begun < 0.5  # they wait for the lock together, not one after another
-    assert all(isinstance(r, StoreError) and "another process holds it locked" in r.message for r in refused)
+    assert all(isinstance(r, StoreLocked) and r.status == 503 and "another process holds it locked" in r.message for r in refused)
     assert str(tmp_path / "db") in str(refused[0])
     assert isinstance(functions, list) and len(functions) == 1
     other.execute("ROLLBACK")
@@ -349,6 +374,6 @@ async def test_a_file_locked_at_the_start_is_named(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "db", isolation_level=None)
     other.execute("PRAGMA locking_mode = EXCLUSIVE")
     other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(StoreError, match="another process holds it locked: end that process"):
+    with pytest.raises(StoreLocked, match="another process holds it locked: end that process"):
         await SqliteStore.open(tmp_path / "db", busy_timeout=0.05)
     other.close()

@@ -1,0 +1,74 @@
+"""Warm calls that go on while a test does something else, and what a fault did to them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass
+
+from matrix.load import STEADY, Load
+from matrix.world import World
+
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class FaultResult:
+    """What a fault did; times in seconds."""
+
+    fault: str
+    refused: str  # what does not work meanwhile, and how it is refused
+    requests: int  # warm calls of others
+    failed: int
+    stall: float  # the longest of them
+    well_after: float | None  # from the end of the cause until what was refused works
+
+
+class Calling:
+    """Steady load from a thread, from entering to leaving the context."""
+
+    def __init__(self, world: World) -> None:
+        self.load = Load(world)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="calling")
+        self._well_after: float | None = None
+
+    def __enter__(self) -> Calling:
+        self._thread.start()
+        self._run(self.load.start(STEADY))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._run(self.load.more(50))
+        self._run(self.load.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def more(self, count: int) -> None:
+        """Wait for so many calls more."""
+        self._run(self.load.more(count))
+
+    @property
+    def failures(self) -> list[str]:
+        return [str(call) for call in self.load.calls if call.failed]
+
+    def result(self, fault: str, refused: str, well_after: float | None = None) -> FaultResult:
+        calls = [call for call in self.load.calls if call.end]
+        stall = max(call.end - call.begin for call in calls if call.kind == "warm")
+        return FaultResult(fault, refused, len(calls), len(self.failures), round(stall, 3), well_after)
+
+    def _run(self, work: object) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)  # type: ignore[arg-type]
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return round(time.monotonic() - self._begin, 3)
