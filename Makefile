@@ -46,5 +46,5 @@ bench-quick: $(VENV)
 	@$(BIN)/python bench/run.py --quick
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .schemathesis
 	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +

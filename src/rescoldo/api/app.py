@@ -6,8 +6,10 @@ It never sees a call to a function: those go from the edge to the instance.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from fastapi import FastAPI
+from starlette.responses import Response
 
 from rescoldo import __version__
 from rescoldo.api.alerts import alerts_router
@@ -24,6 +26,12 @@ from rescoldo.api.system import not_built_router, system_router
 from rescoldo.control.platform import Platform
 from rescoldo.model.settings import Settings
 
+_TEXT: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "Refused; the text says why.", "content": _TEXT},
+    "5XX": {"description": "It failed; the text says why.", "content": _TEXT},
+}
+
 
 def create_app(platform: Platform, settings: Settings, credentials: Credentials | None) -> FastAPI:
     """Make the API of `platform`; without `credentials` it asks for none, whatever a client sends."""
@@ -31,6 +39,9 @@ def create_app(platform: Platform, settings: Settings, credentials: Credentials 
         title="rescoldo",
         version=__version__,
         openapi_url="/system/openapi.json",
+        # what the document says of every route: refusals are text, and success has no body unless a route says so
+        responses=REFUSALS,
+        default_response_class=Response,
         docs_url=None,  # they load scripts from other hosts
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name the edge's inner host

@@ -26,7 +26,9 @@ def bundles_router(platform: Platform, max_upload: int) -> APIRouter:
     async def list_bundles(image: str = "") -> Response:
         return JSONResponse([_to_json(bundle) for bundle in await platform.bundles(image or None)])
 
-    @router.post("/system/bundles", status_code=201, openapi_extra=UPLOAD, responses={201: {"model": BundleBody}})
+    one: dict[int | str, dict[str, Any]] = {code: {"model": BundleBody} for code in (200, 201)}
+
+    @router.post("/system/bundles", status_code=201, openapi_extra=UPLOAD, responses=one)
     async def add_bundle(request: Request, image: str, digest: str = "") -> Response:
         """Upload a bundle as `image` (201), or with `digest` and no body tag one that is here (200, 404)."""
         if not image:

@@ -53,7 +53,9 @@ def logs_router(platform: Platform) -> APIRouter:
         {"name": name, "in": "query", "required": name == "name", "schema": {"type": "string"}} for name in names
     ]
 
-    @router.get("/system/logs", openapi_extra={"parameters": parameters})
+    text = {"application/x-ndjson": {"schema": {"type": "string"}}}
+
+    @router.get("/system/logs", openapi_extra={"parameters": parameters}, responses={200: {"content": text}})
     async def logs(request: Request) -> Response:
         query = parse_log_query(request.query_params, time.time())
         lines = await platform.logs(

@@ -21,20 +21,20 @@ def system_router(platform: Platform) -> APIRouter:
     router = APIRouter()
 
     @router.head("/healthz", include_in_schema=False)
-    @router.get("/healthz")
+    @router.get("/healthz", response_class=PlainTextResponse)
     async def healthz() -> Response:
         return PlainTextResponse("OK")
 
-    @router.get("/system/info")
+    @router.get("/system/info", response_class=JSONResponse)
     async def info() -> Response:
         provider = {"provider": "rescoldo", "orchestration": "processes", "version": VERSION}
         return JSONResponse({"provider": provider, "version": VERSION, "arch": machine.machine()})
 
-    @router.get("/system/status")
+    @router.get("/system/status", response_class=JSONResponse)
     async def status() -> Response:
         return JSONResponse(dict(platform.status()))
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     @router.get("/-/metrics", include_in_schema=False)
     async def metrics() -> Response:
         return Response(platform.metrics(), media_type=PROMETHEUS)
