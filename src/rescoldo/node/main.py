@@ -26,6 +26,7 @@ from rescoldo.node.processes import Ends
 from rescoldo.node.roster import Roster
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.server import Exits, Server
+from rescoldo.node.stopped import end_stopped
 from rescoldo.node.zygote import RUN, Zygote
 
 LISTEN_VARIABLE = "RESCOLDO_LISTEN_FD"
@@ -89,15 +90,19 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     roster = Roster(settings, boot, sandboxes, logs, exits.tell)
     await roster.adopt()
     zygotes = asyncio.create_task(zygote.keep_running(roster.zygote_ended), name="zygote")
+    watch = asyncio.create_task(
+        end_stopped(lambda: [*roster.processes(), *([zygote.process] if zygote.process else [])]), name="stopped ones"
+    )
     end = asyncio.create_task(asked_to_end.wait(), name="wait for SIGTERM")
     server = Server(roster, logs, exits)
     await server.open(listener)
-    # A zygote's keeper that ends has failed for a reason we do not know: end too, and be started anew.
-    await asyncio.wait({zygotes, end}, return_when=asyncio.FIRST_COMPLETED)
+    # A task that ends has failed for a reason we do not know: end too, and be started anew.
+    await asyncio.wait({zygotes, watch, end}, return_when=asyncio.FIRST_COMPLETED)
     await server.close()
     await roster.stop_all()
     zygotes.cancel()
     end.cancel()
+    watch.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await zygotes
     sandboxes.close()

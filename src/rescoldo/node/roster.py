@@ -262,6 +262,10 @@ class Roster:
 
     # -- telling
 
+    def processes(self) -> list[Watched]:
+        """The main process of each instance that has one."""
+        return [found.process for found in self._all.values() if found.process is not None]
+
     def instances(self) -> list[RunningInstance]:
         """Every instance that is ready, or was and is being replaced."""
         return [found.running() for found in self._all.values() if found.ready_at and found.ending is None]

@@ -31,6 +31,7 @@ _LOG = logging.getLogger(__name__)
 _REPLY = 65536  # bytes; an answer is far shorter
 _BUFFER = 4 * 2**20  # bytes of the socket pair: several of the largest requests
 _MAX_REQUEST = 2**20  # bytes: what a zygote receives at most
+_FORK_PATIENCE = 5  # seconds, about, for a fork of a zygote that is ready: it takes a few milliseconds
 _READY_PATIENCE = 30.0  # seconds for a zygote to import everything on a busy machine
 _PAUSES = (0.0, 0.1, 0.5, 2.0)  # seconds before the next attempt, by failures in a row; then the last
 RUN = "rescoldo.runtime.instance:run"
@@ -62,6 +63,7 @@ class Zygote:
         self._pending: dict[int, asyncio.Future[Forked]] = {}
         self._next = 0
         self._lived = False  # this zygote was ready once
+        self.process: Watched | None = None
         self.pid = 0
 
     async def keep_running(self, on_end: Callable[[int], Awaitable[None]]) -> None:
@@ -88,7 +90,7 @@ class Zygote:
             process = self._spawn(theirs)
         self.pid = process.pid
         self._ends.expect(process.pid)
-        watched = Watched(process.pid, os.pidfd_open(process.pid))
+        watched = self.process = Watched(process.pid, os.pidfd_open(process.pid))
         loop = asyncio.get_running_loop()
         loop.add_reader(ours, self._on_message, ours)
         self._control = ours
@@ -163,10 +165,22 @@ class Zygote:
             future.cancel()
             raise
         try:
-            return await asyncio.shield(future)
+            return await self._answer(future)
         except asyncio.CancelledError:
             future.add_done_callback(_end_unwanted)
             raise
+
+    async def _answer(self, future: asyncio.Future[Forked]) -> Forked:
+        """What a zygote answers; one that does not is killed, and another is asked."""
+        for _ in range(_FORK_PATIENCE):  # in slices, as this process itself may be stopped for a while
+            await asyncio.wait({future}, timeout=1.0)
+            if future.done():
+                break
+        else:
+            _LOG.warning("the zygote has not answered for %d s and is killed", _FORK_PATIENCE)
+            if self.process is not None:
+                self.process.kill()
+        return await asyncio.shield(future)
 
     async def _send(self, request: bytes, descriptors: Sequence[int]) -> None:
         while self._control is not None:

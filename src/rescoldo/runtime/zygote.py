@@ -36,7 +36,7 @@ from rescoldo.isolation.identity import limit_resources, reset_signals
 from rescoldo.isolation.interpreter import CLEAN_PATH
 from rescoldo.isolation.mounts import View, enter
 from rescoldo.isolation.sandbox import FullSandbox, Sandbox, Tenant, UnprivilegedSandbox
-from rescoldo.isolation.syscalls import close_all_but, set_process_name
+from rescoldo.isolation.syscalls import close_all_but, die_with_parent, set_process_name
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import split_id
 from rescoldo.model.program import UNIX
@@ -81,6 +81,7 @@ def main(arguments: list[str]) -> int:
     order = json.loads(arguments[0])
     control = socket.socket(fileno=order["control"])
     set_process_name("rescoldo-zyg")
+    die_with_parent(signal.SIGKILL)  # it would end by itself, unless it is stopped
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the node decides
     sandbox = _sandbox(order)
     run, rehearse = _preload(order["run"])
