@@ -59,6 +59,20 @@ def test_a_changed_secret_is_read_at_the_next_wake(platform: Live, key: str) -> 
     assert platform.invoke("named").text.endswith(" new")
 
 
+def test_a_changed_secret_stays_changed_when_the_controller_is_killed(own_platform: Live) -> None:
+    live = own_platform
+    assert live.system("POST", "/secrets", {"name": "key", "value": "0"}).status == 202
+    live.deploy("named", READS, secrets=["key"], annotations={"rescoldo.dev/idle-window": "10m"})
+    assert live.invoke("named").text.endswith(" 0")
+    for number in range(1, 4):
+        assert live.system("PUT", "/secrets", {"name": "key", "value": str(number)}).status == 202
+        live.kill("controller")  # instances with the old value may still be on their way out
+        answer = live.invoke("named")
+        assert (answer.status, answer.text.split()[1]) == (200, str(number))
+        live.until(lambda: live.replicas("named") == 1, "one instance")
+        assert live.invoke("named").text.endswith(f" {number}")
+
+
 def test_a_secrets_value_is_never_seen_again(platform: Live, key: str) -> None:
     platform.deploy("named", HELLO, secrets=[key])
     assert platform.invoke("named").status == 200

@@ -241,8 +241,8 @@ class Controller:
         return await self._spaces.secrets(namespace)
 
     async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> None:
-        async with self._spaces.saving_secret(namespace, name, value, must_exist=must_exist) as users:
-            await asyncio.gather(*(self._renew(entry) for entry in users))
+        users = await self._spaces.save_secret(namespace, name, value, must_exist=must_exist)
+        await asyncio.gather(*(self._renew(entry) for entry in users))
 
     async def delete_secret(self, namespace: str, name: str) -> None:
         await self._spaces.delete_secret(namespace, name)

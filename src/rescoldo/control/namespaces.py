@@ -75,11 +75,8 @@ class Namespaces:
         self.check(namespace)
         return await self._secrets.names(namespace)
 
-    @contextlib.asynccontextmanager
-    async def saving_secret(
-        self, namespace: str, name: str, value: bytes, *, must_exist: bool
-    ) -> AsyncIterator[list[Entry]]:
-        """Save a secret and yield the functions that name it; until the end no other secret changes."""
+    async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> list[Entry]:
+        """Save a secret and return the functions that name it: their instances have the old value still."""
         check_secret(name, value)
         async with self._changing:
             names = await self.secrets(namespace)
@@ -90,7 +87,7 @@ class Namespaces:
             if name not in names and len(names) >= MAX_NAMESPACE_SECRETS:
                 raise InvalidInput(f"namespace {namespace} has {len(names)} secrets already; remove some")
             await self._secrets.save(namespace, name, value)
-            yield self._users(namespace, name)
+            return self._users(namespace, name)
 
     async def delete_secret(self, namespace: str, name: str) -> None:
         async with self._changing:

@@ -9,7 +9,7 @@ import pytest
 from control_world import FN, IMAGE, World
 
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, TooLarge
-from rescoldo.model.function import DEFAULT_MEMORY, FunctionSpec
+from rescoldo.model.function import DEFAULT_MEMORY, Function, FunctionSpec
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, InstanceId
 from rescoldo.model.secret import MAX_NAMESPACE_SECRETS, MAX_SECRET
 from rescoldo.store.protocol import Namespace
@@ -181,14 +181,23 @@ async def test_no_next_controller_takes_over_an_instance_with_the_old_value(worl
     await again.close()
 
 
-async def test_a_changed_secret_does_not_undo_a_deployment_at_the_same_time(world: World) -> None:
+@pytest.mark.parametrize("secrets", [("key",), ()])
+async def test_a_changed_secret_does_not_undo_a_deployment_at_the_same_time(
+    world: World, monkeypatch: pytest.MonkeyPatch, secrets: tuple[str, ...]
+) -> None:
+    save_function = world.store.save_function
+
+    async def slowly(function: Function) -> None:
+        await asyncio.sleep(0.01)
+        await save_function(function)
+
+    monkeypatch.setattr(world.store, "save_function", slowly)
     await save(world, "key")
     await deploy(world, secrets=("key",))
-    await asyncio.gather(save(world, "key", b"new"), deploy(world, secrets=("key",), env_vars={"NEW": "1"}))
-    await asyncio.gather(deploy(world, secrets=("key",), env_vars={"NEWER": "1"}), save(world, "key", b"newer"))
+    await asyncio.gather(deploy(world, secrets=secrets, env_vars={"NEW": "1"}), save(world, "key", b"new"))
     [kept] = await world.store.functions()
     assert kept == world.fleet.entries[FN].function
-    assert (kept.spec.env_vars, kept.revision) == ({"NEWER": "1"}, 5)
+    assert (kept.spec.secrets, kept.spec.env_vars) == (secrets, {"NEW": "1"})
 
 
 async def test_create_and_update_are_told_apart(world: World) -> None:
