@@ -15,6 +15,7 @@ import pytest
 from rescoldo.isolation.cgroups import Base, Groups
 from rescoldo.isolation.identity import level
 from rescoldo.model.errors import StartFailed
+from rescoldo.node.spares import SPARES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from real_node import RealNode, call, until
@@ -184,19 +185,35 @@ async def test_the_groups_of_an_instance_end_with_it(node: RealNode) -> None:
     assert note["sandbox"] not in groups(node).names()
 
 
-async def test_the_sandboxes_of_a_killed_zygotes_spares_are_removed(node: RealNode) -> None:
-    kept = await node.client.start(node.launch())
-    killed = node.zygote()
-    spares = f"{killed}-"
-    os.kill(killed, signal.SIGKILL)
-    await until(lambda: len([name for name in groups(node).names() if name.startswith(spares)]) == 1)
-    assert await call(kept) == "hello"
+def spares(node: RealNode) -> list[int]:
+    """The pids of forks that wait, in the sandboxes of this node."""
+    pids = [pid for name in groups(node).names() for pid in groups(node).processes(name)]
+    return [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text() == "rescoldo-spare\n"]
+
+
+async def test_killed_spares_are_replaced_and_their_sandboxes_removed(node: RealNode) -> None:
+    await until(lambda: len(spares(node)) == SPARES)
+    before = groups(node).names()
+    for pid in spares(node):
+        os.kill(pid, signal.SIGKILL)
+    assert await call(await node.client.start(node.launch())) == "hello"
+    await until(lambda: len(spares(node)) == SPARES)
+    await until(lambda: not groups(node).names() & before)
+
+
+async def test_spares_outlive_their_zygote_and_become_instances(node: RealNode) -> None:
+    await until(lambda: len(spares(node)) == SPARES)
+    waiting = spares(node)
+    os.kill(node.zygote(), signal.SIGKILL)
+    running = await node.client.start(node.launch())
+    assert running.pid in waiting
+    assert await call(running) == "hello"
 
 
 async def test_a_new_node_removes_the_sandboxes_that_a_killed_one_left(node: RealNode) -> None:
     kept = await node.client.start(node.launch())
     died = await node.client.start(node.launch())
-    left = groups(node).names()
+    left = groups(node).names()  # of both, and of spares
     node.kill()
     os.kill(died.pid, signal.SIGKILL)
     await node.boot()

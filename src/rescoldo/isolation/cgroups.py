@@ -1,7 +1,7 @@
 """Limits of memory, cpu and process numbers, by cgroup v1 or v2.
 
-A platform has one folder in each hierarchy it needs, and in it one for each sandbox. The zygote makes and
-limits them over descriptors that it opens before it changes its root; the node reads and removes them.
+A platform has one folder in each hierarchy it needs, and in it one for each sandbox. The zygote makes them over
+descriptors that it opens before it changes its root; the node limits, reads and removes them.
 """
 
 from __future__ import annotations
@@ -94,10 +94,9 @@ def _delegate(folder: Path) -> None:
 
 
 class Makers:
-    """Makes and limits the groups of sandboxes, over descriptors: no path of the host is needed any more."""
+    """Makes the groups of sandboxes, over descriptors: no path of the host is needed any more."""
 
     def __init__(self, base: Base) -> None:
-        self._version = base.version
         opened = {place: os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for place in base.places}
         self._places = tuple(opened.values())
         self._of = {name: opened[folder] for name, folder in base.folders.items()}
@@ -106,41 +105,18 @@ class Makers:
         """Make the groups of the sandbox `name`, which may hold MOST_PIDS processes."""
         for place in self._places:
             os.mkdir(name, dir_fd=place)
-        self._write("pids", name, "pids.max", str(MOST_PIDS))
+        _write_at(self._of["pids"], f"{name}/pids.max", str(MOST_PIDS))
 
     def join(self, name: str) -> None:
         """Put this process into them; for a child that is about to become the sandbox."""
         for place in self._places:
             _write_at(place, f"{name}/cgroup.procs", "0")
 
-    def limit(self, name: str, memory: int, cpu: int) -> None:
-        """Limit memory (bytes) and cpu (millicores); 0 leaves it without a limit."""
-        quota = cpu * _PERIOD // 1000
-        if self._version == 1:
-            if memory:
-                self._write("memory", name, "memory.limit_in_bytes", str(memory))
-                with contextlib.suppress(OSError):  # only where the kernel counts swap
-                    self._write("memory", name, "memory.memsw.limit_in_bytes", str(memory))
-            if cpu:
-                self._write("cpu", name, "cpu.cfs_period_us", str(_PERIOD))
-                self._write("cpu", name, "cpu.cfs_quota_us", str(max(1000, quota)))
-            return
-        self._write("memory", name, "memory.oom.group", "1")
-        if memory:
-            self._write("memory", name, "memory.max", str(memory))
-            with contextlib.suppress(OSError):
-                self._write("memory", name, "memory.swap.max", "0")
-        if cpu:
-            self._write("cpu", name, "cpu.max", f"{max(1000, quota)} {_PERIOD}")
-
     def remove(self, name: str) -> None:
-        """Remove the groups of a sandbox that was never used; what is not empty stays for the node."""
+        """Remove the groups of a sandbox that no process could be forked for."""
         for place in self._places:
             with contextlib.suppress(OSError):
                 os.rmdir(name, dir_fd=place)
-
-    def _write(self, controller: str, name: str, file: str, text: str) -> None:
-        _write_at(self._of[controller], f"{name}/{file}", text)
 
 
 def _write_at(place: int, path: str, text: str) -> None:
@@ -152,7 +128,7 @@ def _write_at(place: int, path: str, text: str) -> None:
 
 
 class Groups:
-    """What the node sees of the sandboxes' groups."""
+    """The sandboxes' groups as the node uses them."""
 
     def __init__(self, base: Base) -> None:
         self._base = base
@@ -164,6 +140,34 @@ class Groups:
             with contextlib.suppress(FileNotFoundError):
                 found.update(entry.name for entry in os.scandir(place) if entry.is_dir())
         return found
+
+    def limit(self, name: str, memory: int, cpu: int) -> None:
+        """Limit memory (bytes) and cpu (millicores); 0 leaves it without a limit. Raises OSError, also where the
+        sandbox uses more memory already."""
+        quota = max(1000, cpu * _PERIOD // 1000)  # microseconds; the kernel takes no less
+        if self._base.version == 1:
+            if memory:
+                self._write("memory", name, "memory.limit_in_bytes", str(memory))
+                with contextlib.suppress(OSError):  # only where the kernel counts swap
+                    self._write("memory", name, "memory.memsw.limit_in_bytes", str(memory))
+            if cpu:
+                self._write("cpu", name, "cpu.cfs_period_us", str(_PERIOD))
+                self._write("cpu", name, "cpu.cfs_quota_us", str(quota))
+            return
+        self._write("memory", name, "memory.oom.group", "1")
+        if memory:
+            self._write("memory", name, "memory.max", str(memory))
+            with contextlib.suppress(OSError):
+                self._write("memory", name, "memory.swap.max", "0")
+        if cpu:
+            self._write("cpu", name, "cpu.max", f"{quota} {_PERIOD}")
+
+    def _write(self, controller: str, name: str, file: str, text: str) -> None:
+        descriptor = os.open(f"{self._base.folders[controller]}/{name}/{file}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
 
     def out_of_memory(self, name: str) -> int:
         """How often a process of the sandbox was killed for want of memory."""

@@ -58,16 +58,12 @@ class Sandbox(Protocol):
         Unix socket: `socket_folder` is a descriptor of the folder for it (clone_mount)."""
         ...
 
-    def limit(self, name: str, memory: int, cpu: int) -> None:
-        """In the zygote: limit memory (bytes) and cpu (millicores); 0: no limit."""
-        ...
-
     def finish(self, tenant: Tenant) -> str:
         """In the child: put the secrets into place and become the tenant; return the folder of its secrets."""
         ...
 
     def discard(self, name: str) -> None:
-        """In the zygote: remove what `new_name` made, for one that was never used and has ended."""
+        """Remove what `new_name` made, where the fork failed."""
         ...
 
 
@@ -111,10 +107,6 @@ class FullSandbox:
         if self._filtered:
             seccomp.install(shared_uid=False)
 
-    def limit(self, name: str, memory: int, cpu: int) -> None:
-        if self._cgroups is not None:
-            self._cgroups.limit(name, memory, cpu)
-
     def finish(self, tenant: Tenant) -> str:
         assert tenant.uid is not None
         for name, source in tenant.secrets.items():
@@ -146,9 +138,6 @@ class UnprivilegedSandbox:
         not_dumpable()
         if self._filtered:
             seccomp.install(shared_uid=True)
-
-    def limit(self, name: str, memory: int, cpu: int) -> None:
-        """There is nothing to limit it with."""
 
     def finish(self, tenant: Tenant) -> str:
         folder = f"{tenant.scratch}/secrets"

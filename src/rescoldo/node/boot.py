@@ -15,11 +15,13 @@ from rescoldo.isolation.identity import has_processes, kill_all_of
 from rescoldo.model.errors import NodeUnavailable, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import split_id
-from rescoldo.node.processes import Ends, Watched, any_alive, handles_sigterm, signal_group
+from rescoldo.model.program import UNIX
+from rescoldo.node.processes import Ends, Watched, any_alive, describe, handles_sigterm, signal_group
 from rescoldo.node.readiness import until_accepting
 from rescoldo.node.sandboxes import Sandboxes
+from rescoldo.node.spares import Spares
 from rescoldo.node.supervised import Supervised
-from rescoldo.node.zygote import Forked, Zygote, ZygoteGone
+from rescoldo.node.zygote import ZygoteGone
 
 FORKS_AT_ONCE = 8
 _LET_NEXT = 0.05  # seconds a start keeps the next one waiting, at most: importing may take far longer
@@ -28,14 +30,18 @@ _KILL_PATIENCE = 5.0  # seconds for the kernel to end a killed process
 _SWEEPS = 14  # attempts to see a uid without processes: about 2 seconds
 _REAP_PATIENCE = 4  # attempts before the dear question whether they are zombies: 15 ms
 
+_TRIES = 3  # spares may have been killed together
+_EARLY = " before it was ready"
+_KILLED = f"{describe(signal.SIGKILL)}{_EARLY}"  # and not for want of memory
+
 _LOG = logging.getLogger(__name__)
 
 
 class Boot:
     """Starts and ends the processes of instances, a few at once, first come first served."""
 
-    def __init__(self, zygote: Zygote, ends: Ends, sandboxes: Sandboxes, secrets: Path) -> None:
-        self._zygote = zygote
+    def __init__(self, spares: Spares, ends: Ends, sandboxes: Sandboxes, secrets: Path) -> None:
+        self._spares = spares
         self._ends = ends
         self._sandboxes = sandboxes
         self._secrets = secrets  # folder of functions' secrets
@@ -43,7 +49,19 @@ class Boot:
 
     async def start(self, instance: Supervised, deadline: float) -> None:
         """Return when the instance serves; raise StartFailed, or StartTimeout at `deadline` (seconds on the
-        monotonic clock). Then nothing of its processes is left."""
+        monotonic clock). Then nothing of its processes is left.
+
+        One that somebody killed before it was ready is started again: its function is not to blame.
+        """
+        for _ in range(_TRIES):
+            trouble = await self._try_start(instance, deadline)
+            if trouble != _KILLED:
+                break
+        if trouble:
+            raise StartFailed(_explain(instance, trouble))
+
+    async def _try_start(self, instance: Supervised, deadline: float) -> str:
+        """Return why it failed; nothing when the instance serves. Raises StartTimeout."""
         instance.output.tail.clear()
         try:
             async with asyncio.timeout_at(_loop_time(deadline)):
@@ -57,10 +75,9 @@ class Boot:
             raise StartTimeout(_explain(instance, reason)) from error
         if answer.get("ready"):
             instance.became_ready()
-            return
+            return ""
         reason = await self.end(instance, grace=0.0, patience=1.0)
-        word = answer.get("error") or f"{reason} before it was ready"
-        raise StartFailed(_explain(instance, str(word)))
+        return str(answer.get("error") or f"{reason}{_EARLY}")
 
     async def _fork_and_listen(self, instance: Supervised) -> dict[str, object]:
         status_read, status_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -69,28 +86,32 @@ class Boot:
         try:
             async with self._gate:
                 try:
-                    forked = await self._fork(instance, status_write)
+                    await self._fork(instance, status_write)
                 finally:
                     os.close(status_write)
-                instance.forked(Watched(forked.pid, forked.pidfd), forked.sandbox)
                 await asyncio.wait({answer.told}, timeout=_LET_NEXT)
             return await answer.told
         finally:
             answer.close()
 
-    async def _fork(self, instance: Supervised, status: int) -> Forked:
-        """Ask for a fork; once more when the zygote dies over it."""
+    async def _fork(self, instance: Supervised, status: int) -> None:
+        """Give its order to a fork; once more when the zygote dies over it."""
         note = instance.note
-        gid = note.launch.gid or note.uid or 0
+        launch = instance.order()
+        order = {"launch": launch.to_json(), "uid": note.uid, "gid": launch.gid or note.uid or 0}
+        message = json.dumps({**order, "scratch": instance.scratch}).encode()
         log = instance.output.open_for_child()
         opened = [instance.open_for_child()]
         try:
-            opened += self._open_secrets(note.launch)
+            opened += self._open_secrets(launch)
+            folder = opened[0] if launch.upstream == UNIX else None
             for _ in range(2):
                 with contextlib.suppress(ZygoteGone):
-                    descriptors = [opened[0], log, status, *opened[1:]]
-                    return await self._zygote.fork(instance.order(), note.uid, gid, instance.scratch, descriptors)
-                await self.sweep(note.uid)  # it may have forked without telling
+                    forked, process = await self._spares.start(
+                        message, [opened[0], log, status, *opened[1:]], launch.memory_limit, launch.cpu_limit, folder
+                    )
+                    instance.forked(process, forked.sandbox)
+                    return
         finally:
             for descriptor in (log, *opened):
                 os.close(descriptor)

@@ -8,7 +8,6 @@ when it is killed instead, its instances go on and its successor adopts them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -26,6 +25,7 @@ from rescoldo.node.processes import Ends
 from rescoldo.node.roster import Roster
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.server import Exits, Server
+from rescoldo.node.spares import Spares
 from rescoldo.node.stopped import end_stopped
 from rescoldo.node.zygote import RUN, Zygote
 
@@ -86,25 +86,27 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     loop.add_signal_handler(signal.SIGCHLD, ends.reap)
     sandboxes = Sandboxes.open(settings)
     zygote = Zygote(settings, ends, sandboxes.base, os.environ.pop(RUN_VARIABLE, RUN))
-    boot = Boot(zygote, ends, sandboxes, settings.function_secrets)
-    roster = Roster(settings, boot, sandboxes, logs, exits.tell)
+    spares = Spares(zygote, sandboxes, ends)
+    boot = Boot(spares, ends, sandboxes, settings.function_secrets)
+    roster = Roster(settings, boot, sandboxes, spares, logs, exits.tell)
     await roster.adopt()
     zygotes = asyncio.create_task(zygote.keep_running(roster.zygote_ended), name="zygote")
+    filling = asyncio.create_task(spares.keep_filled(), name="spares")
     watch = asyncio.create_task(
-        end_stopped(lambda: [*roster.processes(), *([zygote.process] if zygote.process else [])]), name="stopped ones"
+        end_stopped(lambda: [*roster.processes(), *spares.processes(), *([zygote.process] if zygote.process else [])]),
+        name="stopped ones",
     )
     end = asyncio.create_task(asked_to_end.wait(), name="wait for SIGTERM")
     server = Server(roster, logs, exits)
     await server.open(listener)
     # A task that ends has failed for a reason we do not know: end too, and be started anew.
-    await asyncio.wait({zygotes, watch, end}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({zygotes, filling, watch, end}, return_when=asyncio.FIRST_COMPLETED)
     await server.close()
     await roster.stop_all()
-    zygotes.cancel()
-    end.cancel()
-    watch.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await zygotes
+    for task in (filling, zygotes, watch, end):
+        task.cancel()
+    await asyncio.wait({filling, zygotes, watch})
+    await spares.close()
     sandboxes.close()
     logs.flush()
     # closing the loop closes what its signal handlers write to before it takes them away

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -182,6 +183,14 @@ class Watched:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended, asked of the kernel: `ended` is set when the event loop next hears of it."""
+        if self._pidfd < 0:
+            return False
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return not poll.poll(0)
 
     def kill(self) -> None:
         """SIGKILL this very process, unless it has ended."""

@@ -33,6 +33,7 @@ from rescoldo.node.processes import (
 )
 from rescoldo.node.protocol import Exit, InstanceUsage
 from rescoldo.node.sandboxes import Sandboxes
+from rescoldo.node.spares import Spares
 from rescoldo.node.supervised import Supervised, listen, regain_listener
 from rescoldo.node.uids import Uids
 from rescoldo.policy.respawn import FREE_DEATHS, MOST_FAILED_STARTS, early_deaths, respawn_pause
@@ -47,11 +48,18 @@ class Roster:
     """The instances of one node. `on_exit` is told of each that is lost."""
 
     def __init__(
-        self, settings: Settings, boot: Boot, sandboxes: Sandboxes, logs: LogBook, on_exit: Callable[[Exit], None]
+        self,
+        settings: Settings,
+        boot: Boot,
+        sandboxes: Sandboxes,
+        spares: Spares,
+        logs: LogBook,
+        on_exit: Callable[[Exit], None],
     ) -> None:
         self._settings = settings
         self._boot = boot
         self._sandboxes = sandboxes
+        self._spares = spares
         self._logs = logs
         self._on_exit = on_exit
         self._all: dict[InstanceId, Supervised] = {}
@@ -232,7 +240,7 @@ class Roster:
         await self._sandboxes.remove_others(self._sandboxes_used(), of_zygote=pid)
 
     def _sandboxes_used(self) -> set[str]:
-        return {found.note.sandbox for found in self._all.values()}
+        return {found.note.sandbox for found in self._all.values()} | self._spares.sandboxes
 
     def _take_over(self, path: Path, note: Note, process: Watched) -> None:
         fifo = path.with_suffix(".log")

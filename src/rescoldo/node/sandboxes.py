@@ -42,6 +42,11 @@ class Sandboxes:
             settings.cgroups_file.write_text(json.dumps(asdict(base)))
         return cls(base)
 
+    def limit(self, sandbox: str, memory: int, cpu: int) -> None:
+        """Limit memory (bytes) and cpu (millicores), 0: no limit, before the sandbox is used. Raises OSError."""
+        if self._groups is not None and sandbox:
+            self._groups.limit(sandbox, memory, cpu)
+
     def reason(self, sandbox: str, status: int | None, limit: int) -> str:
         """How an instance ended: its wait status, or that it hit its memory limit (bytes)."""
         if self._groups is None or not sandbox or not self._groups.out_of_memory(sandbox):

@@ -1,13 +1,12 @@
 """The node's end of a zygote: keeps one running, and asks it to fork.
 
 A zygote that dies is replaced at once; what it had not answered yet is asked again of the next one, once.
-Instances outlive the zygote that forked them.
+Spares and instances outlive the zygote that forked them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -22,15 +21,12 @@ from rescoldo.isolation.cgroups import Base
 from rescoldo.isolation.identity import level
 from rescoldo.isolation.interpreter import CLEAN_PATH, needed_directories, python_command, unique_paths
 from rescoldo.isolation.mounts import View
-from rescoldo.model.errors import InvalidInput, NodeUnavailable
-from rescoldo.model.instance import Launch
+from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.settings import Settings
 from rescoldo.node.processes import Ends, Watched
 
 _LOG = logging.getLogger(__name__)
 _REPLY = 65536  # bytes; an answer is far shorter
-_BUFFER = 4 * 2**20  # bytes of the socket pair: several of the largest requests
-_MAX_REQUEST = 2**20  # bytes: what a zygote receives at most
 _FORK_PATIENCE = 5  # seconds, about, for a fork of a zygote that is ready: it takes a few milliseconds
 _READY_PATIENCE = 30.0  # seconds for a zygote to import everything on a busy machine
 _PAUSES = (0.0, 0.1, 0.5, 2.0)  # seconds before the next attempt, by failures in a row; then the last
@@ -47,6 +43,7 @@ class Forked:
 
     pid: int
     pidfd: int
+    channel: socket.socket  # takes its order; closing it instead is its end
     sandbox: str  # its name; empty where there is none
 
 
@@ -83,9 +80,6 @@ class Zygote:
         """One zygote's life; return whether it was ever ready."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        with contextlib.suppress(OSError):
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-            ours.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_SNDBUFFORCE", 32), _BUFFER)
         with theirs:
             process = self._spawn(theirs)
         self.pid = process.pid
@@ -139,27 +133,19 @@ class Zygote:
         """Instances see the interpreter and the bundles; not the platform's own files, nor homes."""
         return View(read=needed_directories() + unique_paths([str(self._settings.bundles)]))
 
-    async def fork(
-        self, launch: Launch, uid: int | None, gid: int, scratch: str, descriptors: Sequence[int]
-    ) -> Forked:
-        """Fork an instance that gets copies of `descriptors` [listener, log, status pipe, secrets…].
-
-        Raises ZygoteGone, InvalidInput when the environment is too large, NodeUnavailable when no zygote
-        gets ready.
-        """
+    async def fork(self, *, urgent: bool, folder: int | None = None) -> Forked:
+        """Ask for a fork; an `urgent` one does nothing in advance. `folder`: descriptor of the folder in which its
+        program is to bind a Unix socket. Raises ZygoteGone, NodeUnavailable when no zygote gets ready."""
         try:
             await asyncio.wait_for(self._ready.wait(), _READY_PATIENCE)
         except TimeoutError as error:
             raise NodeUnavailable("no zygote gets ready; see the node's messages") from error
         self._next += 1
-        order = {"id": self._next, "launch": launch.to_json(), "uid": uid, "gid": gid, "scratch": scratch}
-        request = json.dumps(order).encode()
-        if len(request) > _MAX_REQUEST:
-            raise InvalidInput(f"{launch.function}: its environment is larger than 1 MiB")
         number = self._next
+        request = json.dumps({"id": number, "urgent": urgent}).encode()
         future = self._pending[number] = asyncio.get_running_loop().create_future()
         try:
-            await self._send(request, descriptors)
+            await self._send(request, [] if folder is None else [folder])
         except BaseException:  # it was not sent
             self._pending.pop(number, None)
             future.cancel()
@@ -188,7 +174,7 @@ class Zygote:
                 socket.send_fds(self._control, [request], descriptors)
                 return
             except BlockingIOError:
-                await asyncio.sleep(0.001)  # several of the largest requests at once; it reads on
+                await asyncio.sleep(0.001)  # very many requests at once; it reads on
             except ConnectionError:
                 self._ready.clear()  # its end is not noticed yet; the next request is for its successor
                 break
@@ -197,7 +183,7 @@ class Zygote:
     def _on_message(self, control: socket.socket) -> None:
         while True:
             try:
-                message, descriptors, _, _ = socket.recv_fds(control, _REPLY, 1, socket.MSG_CMSG_CLOEXEC)
+                message, descriptors, _, _ = socket.recv_fds(control, _REPLY, 2, socket.MSG_CMSG_CLOEXEC)
             except (BlockingIOError, ConnectionError):
                 return
             if not message:
@@ -218,14 +204,16 @@ class Zygote:
                 future.set_exception(NodeUnavailable(message["error"]))
                 return
             self._ends.expect(message["pid"])
-            future.set_result(Forked(message["pid"], descriptors[0], message["sandbox"]))
+            pidfd, channel = descriptors
+            forked = Forked(message["pid"], pidfd, socket.socket(fileno=channel), message["sandbox"])
+            forked.channel.setblocking(False)
+            future.set_result(forked)
 
 
 def _end_unwanted(future: asyncio.Future[Forked]) -> None:
-    """A child nobody waits for any more (its start was called off) is ended."""
+    """A child nobody waits for any more (its start was called off) ends when its channel is closed."""
     if future.cancelled() or future.exception() is not None:
         return
     forked = future.result()
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(forked.pidfd, signal.SIGKILL)
+    forked.channel.close()
     os.close(forked.pidfd)

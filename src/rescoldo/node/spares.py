@@ -1,0 +1,158 @@
+"""Forks of the zygote that wait to become instances: neither a fork nor a sandbox is on the way of a wake."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rescoldo.model.errors import InvalidInput, NodeUnavailable
+from rescoldo.node.processes import Ends, Watched
+from rescoldo.node.sandboxes import Sandboxes
+from rescoldo.node.zygote import Forked, Zygote, ZygoteGone
+
+SPARES = 4
+REFILL_AFTER = 0.003  # seconds without a start before a spare is made: a start under way goes first
+MAX_ORDER = 2**20  # bytes: what a spare receives at most
+_ATTEMPTS = 3  # to give an order to one that lives to hear it
+_RETRY_PAUSE = 0.25  # seconds
+_SMALL = 64 * 2**10  # bytes that every socket takes
+_END_PATIENCE = 2.0  # seconds for spares that are let go
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Spare:
+    """One of them, and what notices its end."""
+
+    forked: Forked
+    process: Watched
+    burial: asyncio.Task[None] | None = field(default=None)
+
+
+class Spares:
+    """Keeps SPARES of them, one made at a time while nothing is started."""
+
+    def __init__(self, zygote: Zygote, sandboxes: Sandboxes, ends: Ends) -> None:
+        self._zygote = zygote
+        self._sandboxes = sandboxes
+        self._ends = ends
+        self._ready: deque[Spare] = deque()
+        self._taken = asyncio.Event()
+        self._last_start = 0.0  # seconds on the loop's clock
+
+    @property
+    def sandboxes(self) -> set[str]:
+        """Of those that wait."""
+        return {spare.forked.sandbox for spare in self._ready}
+
+    def processes(self) -> list[Watched]:
+        """Of those that wait."""
+        return [spare.process for spare in self._ready]
+
+    async def keep_filled(self) -> None:
+        """Make spares whenever there are too few; until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._taken.clear()
+            if len(self._ready) >= SPARES:
+                await self._taken.wait()
+            elif (pause := self._last_start + REFILL_AFTER - loop.time()) > 0:
+                await asyncio.sleep(pause)
+            else:
+                try:
+                    self._add(await self._zygote.fork(urgent=False))
+                except (ZygoteGone, NodeUnavailable) as error:
+                    _LOG.warning("no spare could be made: %s", error)
+                    await asyncio.sleep(_RETRY_PAUSE)
+
+    async def start(
+        self, order: bytes, descriptors: Sequence[int], memory: int, cpu: int, folder: int | None
+    ) -> tuple[Forked, Watched]:
+        """Make one the instance of `order`, limited to `memory` (bytes) and `cpu` (millicores; 0: no limit).
+
+        `folder` (a descriptor) is for a program that binds a Unix socket there: then a fork is made for it. Raises
+        InvalidInput when the order is too large, ZygoteGone, NodeUnavailable.
+        """
+        if len(order) > MAX_ORDER:
+            raise InvalidInput("the function's environment is larger than 1 MiB")
+        self._last_start = asyncio.get_running_loop().time()
+        try:
+            for _ in range(_ATTEMPTS):
+                spare = await self._next(folder)
+                if self._give(spare, order, descriptors, memory, cpu):
+                    return spare.forked, spare.process
+                await self._bury(spare)
+        finally:
+            self._last_start = asyncio.get_running_loop().time()
+            self._taken.set()
+        raise NodeUnavailable("no process could be started; see the node's messages")
+
+    async def _next(self, folder: int | None) -> Spare:
+        while self._ready and folder is None:
+            spare = self._ready.popleft()
+            if spare.burial is not None:
+                spare.burial.cancel()
+            if spare.process.is_alive():
+                return spare
+            await self._bury(spare)
+        forked = await self._zygote.fork(urgent=True, folder=folder)
+        return Spare(forked, Watched(forked.pid, forked.pidfd))
+
+    def _give(self, spare: Spare, order: bytes, descriptors: Sequence[int], memory: int, cpu: int) -> bool:
+        forked = spare.forked
+        try:
+            self._sandboxes.limit(forked.sandbox, memory, cpu)
+            if len(order) > _SMALL:
+                _enlarge(forked.channel, 2 * len(order))
+            socket.send_fds(forked.channel, [order], list(descriptors))
+        except OSError as error:  # it has ended, or it uses more than the limit already
+            _LOG.warning("a spare cannot become an instance: %s", error)
+            return False
+        forked.channel.close()
+        if os.geteuid() == 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, forked.pid, os.getpriority(os.PRIO_PROCESS, 0))
+        return True
+
+    def _add(self, forked: Forked) -> None:
+        spare = Spare(forked, Watched(forked.pid, forked.pidfd))
+        self._ready.append(spare)
+        spare.burial = asyncio.create_task(self._await_end(spare), name=f"spare {forked.pid}")
+
+    async def _await_end(self, spare: Spare) -> None:
+        await spare.process.ended.wait()
+        self._ready.remove(spare)
+        self._taken.set()
+        await self._bury(spare)
+
+    async def _bury(self, spare: Spare) -> None:
+        """End a spare and remove what is left of it."""
+        spare.forked.channel.close()
+        spare.process.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(spare.process.ended.wait(), _END_PATIENCE)
+        spare.process.close()
+        await self._ends.take(spare.forked.pid)
+        await self._sandboxes.remove(spare.forked.sandbox)
+
+    async def close(self) -> None:
+        """End those that wait."""
+        spares = list(self._ready)
+        self._ready.clear()
+        for spare in spares:
+            if spare.burial is not None:
+                spare.burial.cancel()
+        await asyncio.gather(*map(self._bury, spares))
+
+
+def _enlarge(channel: socket.socket, size: int) -> None:
+    for option in (socket.SO_SNDBUF, getattr(socket, "SO_SNDBUFFORCE", 32)):  # the second needs privileges
+        with contextlib.suppress(OSError):
+            channel.setsockopt(socket.SOL_SOCKET, option, size)

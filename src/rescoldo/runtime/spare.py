@@ -1,0 +1,113 @@
+"""A fork of the zygote, from its first step to the function: it sets its sandbox up, rehearses, waits to be told which
+instance it is, and becomes it.
+
+Over its channel it gets one message: {"launch", "uid", "gid", "scratch"} with the descriptors [listener, log, status
+pipe, one for each secret of the launch]. A program that binds its own socket has /dev/null for a listener. The channel
+closing instead is its end.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TextIO
+
+from rescoldo.isolation.identity import limit_resources, reset_signals
+from rescoldo.isolation.interpreter import CLEAN_PATH
+from rescoldo.isolation.sandbox import Sandbox, Tenant
+from rescoldo.isolation.syscalls import close_all_but, set_process_name
+from rescoldo.model.instance import Launch
+from rescoldo.model.names import split_id
+from rescoldo.runtime.program import execute
+
+MAX_MESSAGE = 2**20  # bytes of the order, most of it the function's environment
+SPARE_NICE = 10  # until it is needed: wakes and calls go first
+MOST_SECRETS = 100  # of one function; the kernel passes 253 descriptors in a message
+_DESCRIPTORS = 3 + MOST_SECRETS
+_OPEN_FILES = 4096  # descriptors an instance may hold, besides one for each request at once
+
+Run = Callable[[Launch, socket.socket, int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """What every fork of a zygote has in common."""
+
+    bundles: str  # folder of the unpacked bundles
+    sandbox: Sandbox
+    run: Run  # the instance's program
+    rehearse: Callable[[], None]  # what a spare does in advance
+    null: int  # /dev/null, open
+    privileged: bool
+
+
+def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, folder: int | None) -> int:
+    """Live as a spare and then as an instance; return its exit code. `urgent`: it is waited for already, so nothing
+    is done in advance. `folder`: descriptor of the folder for its program's Unix socket."""
+    if nest.privileged and not urgent:  # the node takes it back; it could not from others
+        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + SPARE_NICE)
+    os.setsid()
+    os.dup2(nest.null, 0)
+    reset_signals()
+    nest.sandbox.prepare(sandbox, folder)
+    close_all_but({channel.fileno()})
+    os.umask(0o077)
+    set_process_name("rescoldo-spare")
+    if not urgent:
+        nest.rehearse()
+    message, descriptors, _, _ = socket.recv_fds(channel, MAX_MESSAGE, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+    if not message:
+        return 0  # the node has no use for it, or has ended
+    channel.close()
+    return _become_instance(nest, message, descriptors)
+
+
+def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
+    listener, log, status, *secrets = descriptors
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    # New ones: those of the zygote remember whether what they wrote to was a file or a terminal.
+    sys.stdout, sys.stderr = _stream(1), _stream(2)
+    order = json.loads(message)
+    launch = Launch.from_json(order["launch"])
+    set_process_name(split_id(launch.function)[0])
+    limit_resources(_OPEN_FILES + launch.concurrency)
+    bundle = f"{nest.bundles}/{launch.digest}"
+    named = dict(zip(launch.secrets, secrets, strict=True))
+    place = nest.sandbox.finish(Tenant(order["uid"], order["gid"], bundle, order["scratch"], named))
+    _set_environment(launch, order["scratch"], place)
+    os.chdir(bundle)
+    if launch.command:
+        return execute(launch, listener, status)
+    # random reseeds itself after a fork when it was imported before; said again since all depends on it.
+    random.seed()
+    gc.enable()
+    return nest.run(launch, socket.socket(fileno=listener), status)
+
+
+def _stream(descriptor: int) -> TextIO:
+    return open(descriptor, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def _set_environment(launch: Launch, scratch: str, secrets: str) -> None:
+    name, namespace = split_id(launch.function)
+    os.environ.clear()
+    os.environ.update(
+        {
+            "PATH": CLEAN_PATH,
+            "LANG": "C.UTF-8",
+            "HOME": scratch,
+            "TMPDIR": scratch,
+            "secret_mount_path": secrets,
+            **launch.env,
+            "OPENFAAS_NAME": name,
+            "OPENFAAS_NAMESPACE": namespace,
+        }
+    )
