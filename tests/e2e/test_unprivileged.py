@@ -138,7 +138,7 @@ def processes() -> list[int]:
 def test_a_function_is_deployed_wakes_sleeps_and_wakes_without_root(somebody: Somebody) -> None:
     somebody.function("whoami", "import os\ndef handle(event, context):\n    return f'{os.getuid()} {os.getpid()}'\n")
     status = json.loads(somebody.ok("status", "--json"))
-    assert status["isolation"] == "unprivileged"
+    assert status["isolation"]["level"] == "unprivileged"
     assert somebody.replicas("whoami") == 0
     uid, pid = somebody.ok("invoke", "whoami").split()
     assert int(uid) == UID

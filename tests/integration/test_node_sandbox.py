@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from rescoldo.isolation.cgroups import Base, Groups
 from rescoldo.isolation.identity import level
+from rescoldo.isolation.netfence import address_of
 from rescoldo.model.errors import StartFailed
 from rescoldo.node.spares import SPARES
 
@@ -172,6 +174,30 @@ async def test_an_instance_reads_its_secrets_and_cannot_change_them(node: RealNo
 async def test_a_secret_that_is_gone_fails_the_start_with_its_name(node: RealNode) -> None:
     with pytest.raises(StartFailed, match="its secret 'token' cannot be read: No such file"):
         await node.client.start(node.launch(secrets=("token",)))
+
+
+LISTENS = """
+import os, socket
+listener = socket.create_server(("0.0.0.0", 18099))
+def handle(event, context):
+    if "to" not in event.query:
+        return str(os.getuid())
+    try:
+        socket.create_connection((event.query["to"], 18099), 2).close()
+    except OSError as error:
+        return type(error).__name__
+    return "connected"
+"""
+
+
+async def test_each_instance_has_every_port_to_itself(node: RealNode) -> None:
+    launches = [node.launch(LISTENS), node.launch(LISTENS)]
+    one, other = [await node.client.start(launch) for launch in launches]
+    for running in (one, other):
+        socket.create_connection((address_of(running.uid), 18099), 2).close()
+        assert await call(running, f"/?to={address_of(running.uid)}") == "connected"
+        assert await call(running, "/?to=127.0.0.1") == "connected"  # its own
+    assert await call(one, f"/?to={address_of(other.uid)}") == "PermissionError"
 
 
 # -- nothing stays

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import platform as machine
 import time
@@ -265,7 +266,7 @@ class Controller:
             "version": __version__,
             "arch": machine.machine(),
             "python": machine.python_version(),
-            "isolation": level(),
+            "isolation": self._isolation(),
             "data": self._settings.data,
             "gateway": self._settings.gateway,
             "metrics": self._settings.metrics,
@@ -278,6 +279,12 @@ class Controller:
         }
 
     # -- inside
+
+    def _isolation(self) -> Mapping[str, str]:
+        """As the node found it; the level alone until it has."""
+        with contextlib.suppress(OSError, ValueError):
+            return dict(json.loads(self._settings.isolation_file.read_text()))
+        return {"level": level()}
 
     def _changing(self, function: FunctionId) -> asyncio.Lock:
         return self._changes.setdefault(function, asyncio.Lock())

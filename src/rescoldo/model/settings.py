@@ -153,6 +153,11 @@ class Settings:
         """Where the platform's cgroups are."""
         return self.run_path / "cgroups.json"
 
+    @property
+    def isolation_file(self) -> Path:
+        """What keeps instances apart here, as the node found it; JSON."""
+        return self.run_path / "isolation.json"
+
     def save(self) -> None:
         """Write settings_file, mode 0600."""
         self.settings_file.write_text(json.dumps(asdict(self)))

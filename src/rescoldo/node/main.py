@@ -8,6 +8,7 @@ when it is killed instead, its instances go on and its successor adopts them.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -16,7 +17,9 @@ import stat
 import sys
 from pathlib import Path
 
+from rescoldo.isolation import seccomp
 from rescoldo.isolation.identity import level
+from rescoldo.isolation.netfence import Fence
 from rescoldo.isolation.syscalls import become_subreaper, set_process_name
 from rescoldo.model.settings import EDGE_UID, Settings
 from rescoldo.node.boot import Boot
@@ -77,6 +80,29 @@ def _listener(settings: Settings) -> socket.socket:
     return listener
 
 
+def _fence(settings: Settings) -> Fence | None:
+    """The fence around instances' TCP ports; None where there can be none. Where the supervisor holds one already,
+    ours is a second."""
+    if level() != "full":
+        return None
+    host, _, port = settings.metrics.rpartition(":")
+    try:
+        return Fence.open([(host.strip("[]"), int(port))])
+    except OSError as error:
+        _LOG.warning("TCP ports of programs are not private here: %s", error)
+        return None
+
+
+def _tell_isolation(settings: Settings, sandboxes: Sandboxes, fence: Fence | None) -> None:
+    found = {
+        "level": level(),
+        "limits": f"cgroup v{sandboxes.base.version}" if sandboxes.base else "none",
+        "system_calls": "filtered" if seccomp.available() else "all",
+        "ports": "private" if fence else "shared",
+    }
+    settings.isolation_file.write_text(json.dumps(found))
+
+
 async def _run(settings: Settings, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     asked_to_end = asyncio.Event()
@@ -88,7 +114,9 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     zygote = Zygote(settings, ends, sandboxes.base, os.environ.pop(RUN_VARIABLE, RUN))
     spares = Spares(zygote, sandboxes, ends)
     boot = Boot(spares, ends, sandboxes, settings.function_secrets)
-    roster = Roster(settings, boot, sandboxes, spares, logs, exits.tell)
+    fence = _fence(settings)
+    _tell_isolation(settings, sandboxes, fence)
+    roster = Roster(settings, boot, sandboxes, spares, logs, exits.tell, fenced=fence is not None)
     await roster.adopt()
     zygotes = asyncio.create_task(zygote.keep_running(roster.zygote_ended), name="zygote")
     filling = asyncio.create_task(spares.keep_filled(), name="spares")

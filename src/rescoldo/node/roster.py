@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from rescoldo.isolation import netfence
 from rescoldo.isolation.identity import has_processes, level
 from rescoldo.model.errors import Busy, Conflict, RescoldoError, StartFailed
 from rescoldo.model.instance import Launch, RunningInstance
@@ -55,11 +56,14 @@ class Roster:
         spares: Spares,
         logs: LogBook,
         on_exit: Callable[[Exit], None],
+        *,
+        fenced: bool,
     ) -> None:
         self._settings = settings
         self._boot = boot
         self._sandboxes = sandboxes
         self._spares = spares
+        self._fenced = fenced  # each instance has TCP ports of its own
         self._logs = logs
         self._on_exit = on_exit
         self._all: dict[InstanceId, Supervised] = {}
@@ -89,7 +93,8 @@ class Roster:
             raise Busy(f"this node runs {MAX_INSTANCES} instances; it takes no more")
         uid = self._uids.take() if self._privileged else None
         try:
-            note = Note(launch, uid, address_of(self._settings, launch, SHARED))
+            host = netfence.address_of(uid) if self._fenced and uid is not None else SHARED
+            note = Note(launch, uid, address_of(self._settings, launch, host))
             check_free(launch, note.address, (other.note.address for other in self._all.values()))
             note_path = self._note_path(launch.instance)
             notes.write(note_path, note)
