@@ -140,6 +140,24 @@ def test_an_image_nobody_built_is_refused_with_what_to_do(user: User) -> None:
     assert "rescoldo up" in said
 
 
+def test_a_function_of_a_store_is_deployed_where_its_image_was_built_and_refused_where_it_is_a_container(
+    user: User,
+) -> None:
+    image = "ghcr.io/somebody/greet:latest"
+    images = {"x86_64": image, "arm64": image}
+    functions = [{"name": "greet", "images": images}, {"name": "figlet", "images": {"x86_64": "f", "arm64": "f"}}]
+    user.write("store.json", json.dumps({"functions": functions}))
+    user.ok("new", "mine", "--lang", "python3-http", "--prefix", "ghcr.io/somebody")
+    stack = (user.project / "stack.yaml").read_text()
+    user.write("stack.yaml", stack.replace("ghcr.io/somebody/mine:latest", image))
+    user.up()
+    assert "figlet" in user.ok("store", "list", "--url", "store.json")
+    assert "/function/greet" in user.ok("store", "deploy", "greet", "--url", "store.json")
+    assert "Ada" in user.ok("invoke", "greet", stdin="Ada")
+    assert "containers need a cluster" in user.fails("store", "deploy", "figlet", "--url", "store.json")
+    assert {item["name"] for item in json.loads(user.ok("list", "--json"))} == {"mine", "greet"}
+
+
 def test_a_port_already_taken_is_told_and_up_does_not_mistake_the_stranger_for_a_platform(user: User) -> None:
     user.ok("new", "greet", "--lang", "python3-http")
     with socket.create_server(("127.0.0.1", int(user.gateway.rpartition(":")[2]))):

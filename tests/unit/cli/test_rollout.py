@@ -1,0 +1,94 @@
+"""What `rescoldo watch` does with code that does not start, against a gateway that records what it is asked."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rescoldo.cli.gateway import Gateway
+from rescoldo.cli.options import DeployFlags, Selection
+from rescoldo.cli.project import load_project
+from rescoldo.cli.rollout import Report, Rollout
+from rescoldo.model.errors import RescoldoError
+
+FLAGS = DeployFlags("", "", (), (), (), (), (), "", "", "", "", False, None, False)
+SCALE = "POST /system/scale-function/hello"
+STACK = "provider: {name: openfaas}\nfunctions:\n  hello: {lang: python3-http, handler: ./hello, image: 'hello:1'}\n"
+
+
+def save(text: str) -> None:
+    Path("hello").mkdir(exist_ok=True)
+    Path("hello/handler.py").write_text(f"def handle(event, context):\n    return {text!r}\n")
+
+
+@pytest.fixture
+def rollout(gateway):
+    """A rollout whose bundles are all known to the gateway."""
+    Path("stack.yaml").write_text(STACK)
+    save("one")
+    for line in ("POST /system/bundles", "PUT /system/functions"):
+        gateway.answer(line, 200)
+    with Gateway(gateway.url) as opened:
+        yield Rollout(opened, FLAGS, Report(True), fresh=False)
+
+
+def events(capfd) -> list[dict]:
+    return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+
+
+def tagged(gateway) -> list[str]:
+    return [line.partition("digest=")[2] for line in gateway.lines() if line.startswith("POST /system/bundles")]
+
+
+def test_what_does_not_start_is_taken_back_and_told(rollout, gateway, capfd):
+    project = load_project(Selection())
+    gateway.answer(SCALE, 202)
+    gateway.answer(SCALE, 502, b"ImportError: no such thing")
+    rollout.first(project)
+    save("two")
+    rollout.again(project, list(project.functions), 0.0)
+    good, bad = events(capfd)
+    assert (good["event"], bad["event"], bad["serving"]) == ("deployed", "failed", True)
+    assert "ImportError: no such thing" in bad["problem"]
+    one, two, back = tagged(gateway)
+    assert one == back != two
+    assert [line for line in gateway.lines() if line.startswith("PUT")] == ["PUT /system/functions"] * 3
+
+
+def test_what_cannot_be_put_back_is_told_too(rollout, gateway, capfd):
+    project = load_project(Selection())
+    gateway.answer(SCALE, 202)
+    gateway.answer(SCALE, 502, b"ImportError")
+    rollout.first(project)
+    gateway.answer("PUT /system/functions", 200)
+    gateway.answer("PUT /system/functions", 500, b"disk full")
+    gateway.answers["PUT /system/functions"].pop(0)
+    save("two")
+    rollout.again(project, list(project.functions), 0.0)
+    bad = events(capfd)[-1]
+    assert bad["serving"] is False
+    assert all(words in bad["problem"] for words in ("ImportError", "could not be put back", "disk full"))
+
+
+def test_a_save_that_changes_nothing_deploys_nothing(rollout, gateway, capfd):
+    project = load_project(Selection())
+    rollout.first(project)
+    before = len(gateway.calls)
+    save("one")
+    rollout.again(project, list(project.functions), 0.0)
+    assert len(gateway.calls) == before
+    assert [event["event"] for event in events(capfd)] == ["deployed", "unchanged"]
+
+
+def test_the_first_deployment_fails_where_the_gateway_refuses(rollout, gateway):
+    gateway.answers["PUT /system/functions"] = [(401, b"")]
+    with pytest.raises(RescoldoError, match="rescoldo login"):
+        rollout.first(load_project(Selection()))
+
+
+def test_the_first_build_may_fail_and_is_told(rollout, gateway, capfd):
+    Path("hello/handler.py").write_text("def handle(\n")
+    rollout.first(load_project(Selection()))
+    (event,) = events(capfd)
+    assert event["event"] == "failed" and not event["serving"] and "hello/handler.py:1" in event["problem"]
+    assert gateway.calls == []
