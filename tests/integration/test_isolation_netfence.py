@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures.thread  # noqa: F401 (getaddrinfo's: the uids of the tests cannot read this Python)
 import errno
 import os
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +27,7 @@ pytestmark = [
 ONE, TWO, LAST = INSTANCE_UIDS[-3], INSTANCE_UIDS[-2], INSTANCE_UIDS[-1]
 STRANGER = 65534
 OUTSIDE = (INSTANCE_UIDS.start - 1, INSTANCE_UIDS.stop)
-KINDS = (8, 9, 10, 11, 14, 15)  # what the fence attaches
+KINDS = (8, 9, 10, 11, 14, 15, 22)  # what the fence attaches
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
 
@@ -84,7 +87,9 @@ def listener(uid: int, host: str, port: int, family: int = V4) -> Iterator[tuple
             os.setresuid(uid, uid, uid)
             with socket.socket(family) as server:
                 server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                server.bind((host, port))
+                if host == "v6only":
+                    server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                server.bind(("::" if host == "v6only" else host, port))
                 server.listen()
                 os.write(ready, repr(server.getsockname()[:2]).encode())
                 os.close(ready)
@@ -169,6 +174,61 @@ def test_the_first_and_the_last_instance_are_instances(fence: Fence, port: int, 
         assert as_uid(uid, ask(*where)) == str(uid)
 
 
+@pytest.mark.parametrize("host", [None, "::", "127.0.0.1", ("127.0.0.1", "::1")])
+def test_an_asyncio_server_listens_though_its_ipv6_socket_is_for_ipv6_alone(
+    fence: Fence, port: int, host: str | None
+) -> None:
+    async def serve_and_ask() -> bytes:
+        server = await asyncio.start_server(answer, host, port)
+        async with server:
+            replies = [await _ask(address) for address in ({"::": "::1"}.get(str(host), "127.0.0.1"),)]
+        return b"".join(replies)
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"here")
+        writer.close()
+
+    async def _ask(address: str) -> bytes:
+        reader, writer = await asyncio.open_connection(address, port)
+        try:
+            return await reader.read()
+        finally:
+            writer.close()
+
+    for uid in (ONE, STRANGER):
+        assert as_uid(uid, lambda: asyncio.run(serve_and_ask())) == "b'here'"
+
+
+def test_the_option_is_taken_from_instances_alone_and_others_stay(fence: Fence) -> None:
+    def options() -> tuple[int, int, int]:
+        one = socket.socket(V6)
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 6)
+        return (
+            one.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY),
+            one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY),
+            one.getsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY),
+        )
+
+    assert (as_uid(ONE, options), as_uid(STRANGER, options)) == ("(0, 1, 6)", "(1, 1, 6)")
+
+
+def test_an_option_larger_than_a_program_is_shown_arrives_whole(fence: Fence) -> None:
+    # TCP_MD5SIG and friends are small; a list of multicast sources (MCAST_MSFILTER) is as long as one likes
+    mcast_msfilter, header, entry, count = 48, 144, 128, 60
+    group = struct.pack("=HH4s", socket.AF_INET, 0, socket.inet_aton("224.0.0.1")).ljust(128, b"\0")
+    source = struct.pack("=HH4s", socket.AF_INET, 0, socket.inet_aton("192.0.2.1")).ljust(128, b"\0")
+    value = struct.pack("=I4x", 0) + group + struct.pack("=II", 1, count) + source * count
+    assert len(value) == header + entry * count > 4096
+
+    def set_it() -> None:
+        socket.socket(V4, socket.SOCK_DGRAM).setsockopt(socket.IPPROTO_IP, mcast_msfilter, value)
+
+    # the kernel's own word for so many sources, for no interface, for no membership
+    assert as_uid(STRANGER, set_it) in ("ENOBUFS", "ENODEV", "EADDRNOTAVAIL", "EINVAL")
+
+
 # -- nobody else gets through, whatever the call
 
 
@@ -216,15 +276,16 @@ WAYS = [ask, fast_open, non_blocking, bound_first, mapped, datagram, mapped_data
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_no_other_uid_reaches_an_instance(fence: Fence, port: int, way: Callable[..., Callable[[], object]]) -> None:
-    with listener(ONE, "0.0.0.0", port) as where:
-        for uid in (TWO, STRANGER, *OUTSIDE):
-            assert as_uid(uid, way(*where)) == "EPERM"
-        for uid in (ONE, EDGE_UID, 0):
-            assert as_uid(uid, way(*where)) != "EPERM"
+    with listener(ONE, "0.0.0.0", port) as first, listener(ONE, "v6only", port, V6) as second:
+        for where in (first, (second[0].removeprefix("::ffff:"), port)):
+            for uid in (TWO, STRANGER, *OUTSIDE):
+                assert as_uid(uid, way(*where)) == "EPERM"
+            for uid in (ONE, EDGE_UID, 0):
+                assert as_uid(uid, way(*where)) != "EPERM"
 
 
 def test_other_loopback_addresses_are_as_open_as_ever(fence: Fence, port: int) -> None:
-    for host in ("127.63.255.255", "127.66.0.0", "127.1.2.3"):
+    for host in ("127.63.255.255", "127.68.0.0", "127.1.2.3"):
         with listener(0, host, port) as where:
             assert as_uid(STRANGER, ask(*where)) == as_uid(ONE, ask(*where)) == "0"
 
@@ -242,6 +303,8 @@ def test_other_loopback_addresses_are_as_open_as_ever(fence: Fence, port: int) -
         ("127.0.0.1", V4, "::1", V6),
         ("127.0.0.1", V4, "::ffff:127.0.0.1", V6),
         ("127.0.0.1", V4, "::", V6),
+        ("v6only", V6, "::1", V6),
+        ("v6only", V6, "127.0.0.1", V4),
     ],
 )
 def test_an_instance_reaches_its_own_server_at_loopback(
@@ -347,7 +410,7 @@ def test_nothing_is_attached_after_the_last_holder_let_go(port: int) -> None:
     before = attached()
     fence = Fence.open(())
     during = attached()
-    assert [len(now) - len(then) for now, then in zip(during, before, strict=True)] == [1] * 6
+    assert [len(now) - len(then) for now, then in zip(during, before, strict=True)] == [1] * len(KINDS)
     holder = subprocess.Popen(
         [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=fence.descriptors, text=True
     )

@@ -49,6 +49,10 @@ class Program:
         """target = 32 bits at base + offset."""
         self._add(0x61, target, base, offset)
 
+    def load_pointer(self, target: int, base: int, offset: int) -> None:
+        """target = 64 bits at base + offset."""
+        self._add(0x79, target, base, offset)
+
     def store(self, base: int, offset: int, source: int) -> None:
         """32 bits at base + offset = source."""
         self._add(0x63, base, source, offset)
@@ -92,6 +96,9 @@ class Program:
 
     def jump_if_null(self, pointer: int, label: str) -> None:
         self._add(0x15, pointer, label=label)
+
+    def jump_if_beyond(self, pointer: int, end: int, label: str) -> None:
+        self._add(0x2D, pointer, end, label=label)
 
     def call(self, helper: int) -> None:
         """Call a kernel helper: its result is in register 0; 1 to 5 are lost."""

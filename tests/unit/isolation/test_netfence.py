@@ -6,7 +6,8 @@ import struct
 import pytest
 
 from rescoldo.isolation.bpf import Program
-from rescoldo.isolation.netfence import address_of, cgroup2_root, programs
+from rescoldo.isolation.netfence import address_of, cgroup2_root
+from rescoldo.isolation.netfence_programs import programs
 from rescoldo.model.settings import BUILD_UID, EDGE_UID, INSTANCE_UIDS
 
 FORBIDDEN = [
