@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures.thread  # noqa: F401 (getaddrinfo's: the uids of the tests cannot read this Python)
 import errno
+import ipaddress
 import os
 import socket
 import struct
@@ -427,6 +428,8 @@ def test_two_fences_at_once_act_as_one(fence: Fence, port: int) -> None:
             assert where == (address_of(ONE), port)
             assert as_uid(ONE, ask("127.0.0.1", port)) == str(ONE)
             assert as_uid(TWO, ask(*where)) == "EPERM"
+            with listener(ONE, "v6only", port, V6) as (address, _):
+                assert address == "::ffff:" + str(ipaddress.ip_address(address_of(ONE)) + 0x20000)
     finally:
         second.close()
 

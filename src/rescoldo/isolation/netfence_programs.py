@@ -47,7 +47,7 @@ _TUPLE_SIZE = 12
 _TUPLE = -16
 _THIS_NETWORK = 0xFFFF_FFFF  # BPF_F_CURRENT_NETNS
 
-_ALREADY_DONE = -1  # as the length of an option: the kernel itself does nothing
+_ALREADY_DONE = 0xFFFF_FFFF  # -1 as the length of an option: the kernel itself does nothing
 _AS_IT_IS = 0  # as the length of an option: the kernel takes what the caller gave
 _MOST_SEEN = 4096  # bytes of an option that a program is shown
 # A socket's priority says that it asked for IPV6_V6ONLY: no process may set one above 6 without rights.
@@ -101,6 +101,7 @@ def _set_option() -> bytes:
     program = Program()
     program.copy(_CONTEXT, 1)
     program.load(1, _CONTEXT, _LENGTH)
+    program.jump_if(1, "==", _ALREADY_DONE, "allow")  # by another fence
     program.jump_if(1, ">", _MOST_SEEN, "large")
     program.load(1, _CONTEXT, _LEVEL)
     program.jump_if(1, "!=", socket.IPPROTO_IPV6, "allow")
@@ -123,7 +124,7 @@ def _set_option() -> bytes:
     program.add_to_pointer(4, -4)
     program.set(5, 4)
     program.call(_SETSOCKOPT)
-    program.set(1, _ALREADY_DONE & 0xFFFF_FFFF)
+    program.set(1, _ALREADY_DONE)
     program.store(_CONTEXT, _LENGTH, 1)
     program.jump("allow")
     program.label("large")
