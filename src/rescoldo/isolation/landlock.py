@@ -138,6 +138,21 @@ def restrict(
         os.close(descriptor)
 
 
+def scope() -> None:
+    """Shut this thread, and all that come from it, off from the signals and abstract Unix sockets of others, where the
+    kernel can (ABI 6); nothing else changes. After no_new_privileges(), or as root."""
+    if abi() < _SCOPES_SINCE:
+        return
+    attributes = struct.pack("=QQQ", 0, 0, _SCOPES)
+    descriptor = raw_syscall(
+        "landlock_create_ruleset", _SYS_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0
+    )
+    try:
+        raw_syscall("landlock_restrict_self", _SYS_RESTRICT_SELF, descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
 def _attributes_size(version: int) -> int:
     """Bytes of struct landlock_ruleset_attr that an ABI has."""
     return 8 * (1 + (version >= _NET_SINCE) + (version >= _SCOPES_SINCE))

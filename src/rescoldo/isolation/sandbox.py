@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rescoldo.isolation import seccomp
+from rescoldo.isolation import landlock, seccomp
 from rescoldo.isolation.cgroups import MOST_PIDS, Makers
 from rescoldo.isolation.identity import become, limit_processes
 from rescoldo.isolation.mounts import SECRETS, Step, mount_proc, own_copy, show_socket_folder
@@ -40,6 +40,7 @@ class Tenant:
     bundle: str  # folder of its code
     scratch: str  # folder it may write to
     secrets: Mapping[str, int]  # name → open descriptor of the value
+    port: int = 0  # TCP port of its program; 0: none
 
 
 class Sandbox(Protocol):
@@ -104,6 +105,7 @@ class FullSandbox:
         if socket_folder is not None:
             show_socket_folder(socket_folder)
         no_new_privileges()
+        landlock.scope()
         if self._filtered:
             seccomp.install(shared_uid=False)
 
@@ -122,9 +124,10 @@ class FullSandbox:
 
 
 class UnprivilegedSandbox:
-    """For any other user: nothing outside of the process."""
+    """For any other user: nothing outside of the process. `read` are the interpreter's folders."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Sequence[str]) -> None:
+        self._read = (*landlock.SYSTEM, *read)
         self._filtered = _build_filter(shared_uid=True)
 
     def new_name(self) -> str:
@@ -145,6 +148,12 @@ class UnprivilegedSandbox:
             Path(folder).mkdir(mode=0o700)
         for name, source in tenant.secrets.items():
             _copy(source, f"{folder}/{name}", 0o400, None)
+        if landlock.abi():
+            landlock.restrict(
+                read=(*self._read, tenant.bundle),
+                write=(*landlock.DEVICES, tenant.scratch),
+                bind_ports=(0, tenant.port),  # not another's, while that one sleeps
+            )
         return folder
 
     def discard(self, name: str) -> None:

@@ -17,7 +17,7 @@ import stat
 import sys
 from pathlib import Path
 
-from rescoldo.isolation import seccomp
+from rescoldo.isolation import landlock, seccomp
 from rescoldo.isolation.identity import level
 from rescoldo.isolation.netfence import Fence
 from rescoldo.isolation.syscalls import become_subreaper, set_process_name
@@ -99,6 +99,7 @@ def _tell_isolation(settings: Settings, sandboxes: Sandboxes, fence: Fence | Non
         "limits": f"cgroup v{sandboxes.base.version}" if sandboxes.base else "none",
         "system_calls": "filtered" if seccomp.available() else "all",
         "ports": "private" if fence else "shared",
+        "landlock": f"ABI {landlock.abi()}" if landlock.abi() else "none",
     }
     settings.isolation_file.write_text(json.dumps(found))
 

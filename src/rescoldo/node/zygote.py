@@ -19,8 +19,7 @@ from typing import Any
 
 from rescoldo.isolation.cgroups import Base
 from rescoldo.isolation.identity import level
-from rescoldo.isolation.interpreter import CLEAN_PATH, needed_directories, python_command, unique_paths
-from rescoldo.isolation.mounts import View
+from rescoldo.isolation.interpreter import CLEAN_PATH, needed_directories, python_command
 from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.settings import Settings
 from rescoldo.node.processes import Ends, Watched
@@ -116,7 +115,8 @@ class Zygote:
         order = {
             "control": theirs.fileno(),
             "bundles": str(self._settings.bundles),
-            "view": self._view().to_json() if level() == "full" else None,
+            "read": needed_directories(),
+            "full": level() == "full",
             "cgroups": asdict(self._base) if self._base else None,
             "run": self._run,
         }
@@ -128,10 +128,6 @@ class Zygote:
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # a Ctrl-C at the terminal is not for it
         )
-
-    def _view(self) -> View:
-        """Instances see the interpreter and the bundles; not the platform's own files, nor homes."""
-        return View(read=needed_directories() + unique_paths([str(self._settings.bundles)]))
 
     async def fork(self, *, urgent: bool, folder: int | None = None) -> Forked:
         """Ask for a fork; an `urgent` one does nothing in advance. `folder`: descriptor of the folder in which its

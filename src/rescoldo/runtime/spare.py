@@ -81,7 +81,7 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
     limit_resources(_OPEN_FILES + launch.concurrency)
     bundle = f"{nest.bundles}/{launch.digest}"
     named = dict(zip(launch.secrets, secrets, strict=True))
-    place = nest.sandbox.finish(Tenant(order["uid"], order["gid"], bundle, order["scratch"], named))
+    place = nest.sandbox.finish(Tenant(order["uid"], order["gid"], bundle, order["scratch"], named, launch.port))
     _set_environment(launch, order["scratch"], place)
     os.chdir(bundle)
     if launch.command:

@@ -46,8 +46,8 @@ class Fork:
 
 
 def main(arguments: list[str]) -> int:
-    """Run a zygote; `arguments[0]` is a JSON object: control (descriptor), bundles, view or null, cgroups or
-    null, run."""
+    """Run a zygote; `arguments[0]` is a JSON object: control (descriptor), bundles (their folder), read (folders that
+    instances need besides), full (the level), cgroups or null, run."""
     order = json.loads(arguments[0])
     control = socket.socket(fileno=order["control"])
     set_process_name("rescoldo-zyg")
@@ -67,11 +67,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _sandbox(order: dict[str, Any]) -> Sandbox:
-    if order["view"] is None:
-        return UnprivilegedSandbox()
+    if not order["full"]:
+        return UnprivilegedSandbox(order["read"])
     # The groups are opened first: in the view there are none.
     cgroups = Makers(Base(**order["cgroups"])) if order["cgroups"] else None
-    return FullSandbox(enter(View.from_json(order["view"])), cgroups)
+    return FullSandbox(enter(View(read=(*order["read"], order["bundles"]))), cgroups)
 
 
 def _preload(run: str) -> tuple[Run, Callable[[], None]]:
