@@ -24,7 +24,9 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv"),
 ]
 
-UID = 54_321  # nobody has it
+# Nobody has them, and no other run of these tests: it counts the user's processes and removes the user's folder
+UID = 100_000 + os.getpid()
+STRANGER = UID + 5_000_000  # no pid is as large
 DEVELOPMENT = (
     "mypy*",
     "*__mypyc*",
@@ -165,7 +167,7 @@ def test_a_broken_function_says_what_is_wrong_without_root(somebody: Somebody) -
 def test_other_users_reach_neither_the_files_nor_the_sockets_of_an_unprivileged_platform(somebody: Somebody) -> None:
     somebody.function("hello", "def handle(event, context):\n    return 'hello'\n")
     assert somebody.ok("invoke", "hello") == "hello"
-    stranger = ["setpriv", f"--reuid={UID + 1}", f"--regid={UID + 1}", "--clear-groups"]
+    stranger = ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups"]
     # not what find may not even list: its complaints are what is wanted
     what = ["(", "-type", "f", "-readable", "-o", "-type", "s", "-writable", ")", "-print"]
     for folder in (f"/dev/shm/rescoldo-{UID}", str(somebody.home / ".local" / "share" / "rescoldo")):
