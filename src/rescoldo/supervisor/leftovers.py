@@ -78,7 +78,7 @@ def end_instances(settings: Settings) -> bool:
             client.settimeout(ADOPT_SECONDS)
             client.connect(str(settings.node_socket))
             client.sendall(b'{"id": 0, "op": "ping"}\n')
-            client.recv(1)
+            client.recv(4096)
         node.terminate()
         node.wait(NODE_GRACE)
         return True

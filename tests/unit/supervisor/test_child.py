@@ -7,15 +7,10 @@ import sys
 import pytest
 
 from rescoldo.supervisor.child import Child, Program, describe_end
-from rescoldo.supervisor.guardian import pause
 
 
 def program(code: str) -> Program:
     return Program("child", lambda: [sys.executable, "-S", "-c", code], {})
-
-
-def test_early_deaths_in_a_row_make_the_next_start_wait_longer() -> None:
-    assert [pause(deaths) for deaths in (0, 1, 2, 3, 4, 50)] == [0.0, 0.0, 0.05, 0.1, 0.2, 2.0]
 
 
 def test_an_end_is_told_by_status_or_signal() -> None:

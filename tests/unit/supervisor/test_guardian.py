@@ -1,0 +1,127 @@
+"""The guardian with small programs in the supervisor's place."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rescoldo.supervisor import guardian
+from rescoldo.supervisor.guardian import KEPT, pause
+
+pytestmark = pytest.mark.slow
+
+# counts its starts in COUNT, and speaks to the guardian as Kept does
+PREAMBLE = """
+import array, json, os, signal, socket, sys, time
+count = int(open(sys.argv[1]).read() or 0) + 1
+open(sys.argv[1], "w").write(str(count))
+control = socket.socket(fileno=int(os.environ["RESCOLDO_CONTROL_FD"]))
+kept = json.loads(os.environ["RESCOLDO_KEPT"])
+def say(order, *numbers):
+    socket.send_fds(control, [json.dumps(order).encode()], numbers)
+    control.recv(10)  # it has taken it
+"""
+
+
+class Guarded:
+    """A guardian of a small program. Its starts are counted."""
+
+    def __init__(self, folder: Path, code: str, ticks: int = 60, kept: dict[str, list[int]] | None = None) -> None:
+        self._count = folder / "count"
+        self._count.write_text("")
+        descriptors = kept or {}
+        self.process = subprocess.Popen(
+            [
+                sys.executable, "-IS", guardian.__file__, str(ticks),
+                sys.executable, "-IS", "-c", PREAMBLE + code, str(self._count),
+            ],
+            env={**os.environ, KEPT: json.dumps(descriptors)},
+            pass_fds=[number for numbers in descriptors.values() for number in numbers],
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def wait(self) -> tuple[int, int, str]:
+        """Exit status, number of starts, and what was said."""
+        _, said = self.process.communicate(timeout=20)
+        return self.process.returncode, self.starts, said.decode()
+
+    @property
+    def starts(self) -> int:
+        return int(self._count.read_text() or 0)
+
+
+def test_early_deaths_in_a_row_make_the_next_start_wait_longer() -> None:
+    assert [pause(deaths) for deaths in (0, 1, 2, 3, 4, 50)] == [0.0, 0.0, 0.05, 0.1, 0.2, 2.0]
+
+
+@pytest.mark.parametrize("last", [0, os.EX_CONFIG])
+def test_what_dies_is_started_again_until_it_ends_because_it_should(tmp_path: Path, last: int) -> None:
+    code = f"say({{}})\nif count == 1: os.kill(os.getpid(), signal.SIGKILL)\nsys.exit({last} if count == 3 else 1)"
+    status, starts, said = Guarded(tmp_path, code).wait()
+    assert (status, starts) == (last, 3)
+    assert "signal 9" in said
+    assert "exit status 1" in said
+
+
+def test_what_never_says_a_word_is_given_up(tmp_path: Path) -> None:
+    status, starts, _ = Guarded(tmp_path, "sys.exit(3)").wait()
+    assert (status, starts) == (3, 5)
+
+
+def test_nothing_is_given_up_while_something_runs(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    try:
+        guarded = Guarded(tmp_path, "sys.exit(0 if count == 7 else 3)", kept={"edge:1": [reading]})
+        assert guarded.wait()[:2] == (0, 7)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_descriptors_are_kept_for_the_next_until_they_are_dropped(tmp_path: Path) -> None:
+    code = """
+if count == 1:
+    reading, writing = os.pipe()
+    os.write(writing, b"from the first")
+    say({"keep": "pipe:1"}, reading)
+    say({"keep": "other:1"}, reading, writing)
+    sys.exit(1)
+assert list(kept) == (["pipe:1", "other:1"] if count == 2 else ["pipe:1"]), kept
+if count == 2:
+    say({"drop": ["other:1"]})
+    sys.exit(1)
+assert os.read(kept["pipe:1"][0], 100) == b"from the first"
+assert os.read(kept["pipe:1"][0], 100) == b"", "its writing end is closed"
+sys.exit(0)
+"""
+    status, starts, said = Guarded(tmp_path, code).wait()
+    assert (status, starts) == (0, 3), said
+
+
+def test_one_that_has_become_silent_is_killed(tmp_path: Path) -> None:
+    code = "say({})\nif count == 1: time.sleep(600)\nsys.exit(0)"
+    status, starts, said = Guarded(tmp_path, code, ticks=1).wait()
+    assert (status, starts) == (0, 2)
+    assert "said nothing" in said
+
+
+def test_sigterm_is_passed_on_to_the_next_when_the_first_dies_of_it(tmp_path: Path) -> None:
+    code = """
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0) if count == 2 else os.kill(os.getpid(), signal.SIGKILL))
+say({})
+while True: signal.pause()
+"""
+    guarded = Guarded(tmp_path, code)
+    deadline = time.monotonic() + 10
+    while not guarded.starts:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    guarded.process.send_signal(signal.SIGTERM)
+    assert guarded.wait()[:2] == (0, 2)
