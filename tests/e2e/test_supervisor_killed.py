@@ -7,12 +7,14 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from test_kill import Load, deploy_awake
 
 from leftovers import no_leftovers
 from live import HELLO, PATIENCE, Live, alive
+from rescoldo.isolation.identity import level
 from rescoldo.supervisor.start import stop
 
 pytestmark = pytest.mark.slow
@@ -236,3 +238,19 @@ def _accepts(live: Live) -> bool:
     except OSError:
         return False
     return True
+
+
+def links(pid: int) -> int:
+    """How many programs of the fence a process holds at work."""
+    return sum("link_type:\tcgroup" in file.read_text() for file in Path(f"/proc/{pid}/fdinfo").iterdir())
+
+
+@pytest.mark.root
+@pytest.mark.skipif(level() != "full", reason="needs root that may make namespaces")
+def test_the_fence_around_instances_ports_outlives_node_and_supervisor(own_platform: Live) -> None:
+    put_up = links(own_platform.pid("supervisor"))
+    assert put_up > 0
+    replaced(own_platform, "node", own_platform.kill("node"))
+    assert links(own_platform.pid("supervisor")) == put_up
+    replaced(own_platform, "supervisor", own_platform.kill("supervisor"))
+    own_platform.until(lambda: links(own_platform.pid("supervisor")) == put_up, "the supervisor to hold the fence")

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from rescoldo.isolation import landlock, seccomp
 from rescoldo.isolation.identity import level
-from rescoldo.isolation.netfence import Fence
 from rescoldo.isolation.syscalls import become_subreaper, set_process_name
 from rescoldo.model.settings import EDGE_UID, Settings
 from rescoldo.node.boot import Boot
+from rescoldo.node.fence import FENCED, put_up
 from rescoldo.node.logs import LogBook
 from rescoldo.node.processes import Ends
 from rescoldo.node.roster import Roster
@@ -80,25 +80,12 @@ def _listener(settings: Settings) -> socket.socket:
     return listener
 
 
-def _fence(settings: Settings) -> Fence | None:
-    """The fence around instances' TCP ports; None where there can be none. Where the supervisor holds one already,
-    ours is a second."""
-    if level() != "full":
-        return None
-    host, _, port = settings.metrics.rpartition(":")
-    try:
-        return Fence.open([(host.strip("[]"), int(port))])
-    except OSError as error:
-        _LOG.warning("TCP ports of programs are not private here: %s", error)
-        return None
-
-
-def _tell_isolation(settings: Settings, sandboxes: Sandboxes, fence: Fence | None) -> None:
+def _tell_isolation(settings: Settings, sandboxes: Sandboxes, *, fenced: bool) -> None:
     found = {
         "level": level(),
         "limits": f"cgroup v{sandboxes.base.version}" if sandboxes.base else "none",
         "system_calls": "filtered" if seccomp.available() else "all",
-        "ports": "private" if fence else "shared",
+        "ports": "private" if fenced else "shared",
         "landlock": f"ABI {landlock.abi()}" if landlock.abi() else "none",
     }
     settings.isolation_file.write_text(json.dumps(found))
@@ -115,9 +102,10 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     zygote = Zygote(settings, ends, sandboxes.base, os.environ.pop(RUN_VARIABLE, RUN))
     spares = Spares(zygote, sandboxes, ends)
     boot = Boot(spares, ends, sandboxes, settings.function_secrets)
-    fence = _fence(settings)
-    _tell_isolation(settings, sandboxes, fence)
-    roster = Roster(settings, boot, sandboxes, spares, logs, exits.tell, fenced=fence is not None)
+    # One put up here lasts as long as this process.
+    fenced = FENCED in os.environ or put_up(settings) is not None
+    _tell_isolation(settings, sandboxes, fenced=fenced)
+    roster = Roster(settings, boot, sandboxes, spares, logs, exits.tell, fenced=fenced)
     await roster.adopt()
     zygotes = asyncio.create_task(zygote.keep_running(roster.zygote_ended), name="zygote")
     filling = asyncio.create_task(spares.keep_filled(), name="spares")

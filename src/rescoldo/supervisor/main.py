@@ -15,6 +15,7 @@ from rescoldo.isolation.identity import level
 from rescoldo.isolation.syscalls import become_subreaper
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
+from rescoldo.node.fence import put_up
 from rescoldo.supervisor import place
 from rescoldo.supervisor.guardian import become_guardian
 from rescoldo.supervisor.programs import silence, supervisor_command
@@ -43,12 +44,12 @@ def run(settings: Settings) -> int:
             "metrics": bind_address(settings.metrics),
         }
         become_subreaper()
-        kept = {"lock": lock.fileno()} | {name: sock.fileno() for name, sock in sockets.items()}
+        kept = {"lock": [lock.fileno()]} | {name: [sock.fileno()] for name, sock in sockets.items()}
+        if (fence := put_up(settings)) is not None:
+            kept["fence"] = list(fence.descriptors)
         sys.stdout.flush()
         sys.stderr.flush()
-        become_guardian(
-            silence(settings), supervisor_command(settings), {name: [number] for name, number in kept.items()}
-        )
+        become_guardian(silence(settings), supervisor_command(settings), kept)
     finally:
         lock.close()
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from rescoldo.edge import config, process
 from rescoldo.model.settings import Settings
+from rescoldo.node.fence import FENCED
 from rescoldo.supervisor.child import Program
 from rescoldo.supervisor.probes import Probe
 from rescoldo.supervisor.sockets import edge_environment, handed_over
@@ -33,11 +34,12 @@ def edge_reload(settings: Settings, old_pid: int) -> list[str]:
     return process.reload_command(process.binary(), config.config_file(settings), settings, old_pid)
 
 
-def node_program(settings: Settings, listener: int) -> Program:
+def node_program(settings: Settings, listener: int, *, fenced: bool) -> Program:
+    """`fenced`: the supervisor holds a fence around instances' ports."""
     return Program(
         "node",
         lambda: _python("rescoldo.node.main", settings),
-        {"RESCOLDO_LISTEN_FD": str(listener)},
+        {"RESCOLDO_LISTEN_FD": str(listener), **({FENCED: "1"} if fenced else {})},
         (listener,),
         probe=Probe(settings.node_socket, b'{"id": 0, "op": "ping"}\n'),
     )
