@@ -250,6 +250,7 @@ def links(pid: int) -> int:
 def test_the_fence_around_instances_ports_outlives_node_and_supervisor(own_platform: Live) -> None:
     put_up = links(own_platform.pid("supervisor"))
     assert put_up > 0
+    assert links(own_platform.pid("node")) == put_up, "it would fall with guardian and supervisor"
     replaced(own_platform, "node", own_platform.kill("node"))
     assert links(own_platform.pid("supervisor")) == put_up
     replaced(own_platform, "supervisor", own_platform.kill("supervisor"))

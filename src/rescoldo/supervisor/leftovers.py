@@ -63,7 +63,7 @@ def end_instances(settings: Settings) -> bool:
     if not settings.settings_file.exists() or not any(settings.instance_state.glob("*.json")):
         return False
     listener = bind(settings.node_socket, for_edge=False)
-    program = node_program(settings, listener.fileno(), fenced=False)
+    program = node_program(settings, listener.fileno())
     node = subprocess.Popen(
         program.command(),
         env={**os.environ, **program.environment},

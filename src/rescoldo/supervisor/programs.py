@@ -34,13 +34,14 @@ def edge_reload(settings: Settings, old_pid: int) -> list[str]:
     return process.reload_command(process.binary(), config.config_file(settings), settings, old_pid)
 
 
-def node_program(settings: Settings, listener: int, *, fenced: bool) -> Program:
-    """`fenced`: the supervisor holds a fence around instances' ports."""
+def node_program(settings: Settings, listener: int, fence: Sequence[int] = ()) -> Program:
+    """`fence`: what keeps the fence around instances' ports standing. The node holds it, too, so that it stands where
+    guardian and supervisor were both killed."""
     return Program(
         "node",
         lambda: _python("rescoldo.node.main", settings),
-        {"RESCOLDO_LISTEN_FD": str(listener), **({FENCED: "1"} if fenced else {})},
-        (listener,),
+        {"RESCOLDO_LISTEN_FD": str(listener), **({FENCED: "1"} if fence else {})},
+        (listener, *fence),
         probe=Probe(settings.node_socket, b'{"id": 0, "op": "ping"}\n'),
     )
 

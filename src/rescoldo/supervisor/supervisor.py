@@ -62,7 +62,7 @@ class Supervisor:
             self._stopping.set()
         programs = (
             edge_program(settings, *(sockets.get(name, -1) for name in GATES)),
-            node_program(settings, sockets["node"], fenced="fence" in kept.table),
+            node_program(settings, sockets["node"], kept.table.get("fence", ())),
             controller_program(settings, {name: sockets[name] for name in ("wake", "api", "log")}),
         )
         self._programs = {program.name: program for program in programs}
