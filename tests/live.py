@@ -175,6 +175,14 @@ class Live:
         answer = self.system("POST", "/functions", {"service": name, "image": image, **spec})
         assert answer.status == 202, answer.text
 
+    def deploy_program(self, name: str, folder: Path, command: str, upstream: str, **spec: Any) -> None:
+        """Deploy the program in `folder`."""
+        request = BuildRequest(name, "process", "process", folder, folder.parent, command=tuple(command.split()))
+        built = build(request, self.folder / "build" / name, lambda line: None, run=no_installer)
+        assert self.system("POST", f"/bundles?image={name}:test", built.path.read_bytes()).status == 201
+        env = {"mode": "http", "upstream_url": upstream, **spec.pop("envVars", {})}
+        self.deploy(name, image=f"{name}:test", envProcess=command, envVars=env, **spec)
+
     def replicas(self, name: str) -> int:
         return int(json.loads(self.system("GET", f"/function/{name}").text)["availableReplicas"])
 

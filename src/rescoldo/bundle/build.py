@@ -16,10 +16,11 @@ from pathlib import Path
 from rescoldo.bundle.archive import write_archive
 from rescoldo.bundle.bytecode import compile_source, compiled_name
 from rescoldo.bundle.deps import Progress, Requirements, Run, default_cache, install, read_requirements
-from rescoldo.bundle.handler import check_handler
+from rescoldo.bundle.handler import check_handler, check_program
 from rescoldo.bundle.manifest import Manifest, manifest_here
 from rescoldo.bundle.tree import Entry, collect
 from rescoldo.model.errors import BuildFailed
+from rescoldo.model.program import PROCESS
 
 BUNDLE = "bundle.tar.gz"
 
@@ -30,11 +31,12 @@ class BuildRequest:
 
     name: str
     lang: str
-    style: str  # "http" or "classic"
+    style: str  # "http", "classic" or "process"
     handler: Path
     project: Path = Path()  # every folder of `copy` must lie inside
     copy: tuple[Path, ...] = ()  # folders (or files) copied into function/, under their path in the project
     fresh: bool = False  # install requirements again even when the cache has them
+    command: tuple[str, ...] = ()  # of a program, where it is known: its file is checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def build(request: BuildRequest, out_dir: Path, progress: Progress, run: Run, ca
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         entries = _function_entries(request, out_dir)
-        texts = _compiled(entries, progress)
+        texts = _compiled(entries, progress) if request.style != PROCESS else {}
         if requirements.lines:
             folder = install(requirements, cache or default_cache(), run, progress, fresh=request.fresh)
             entries += collect(folder, "deps", all_files=True)
@@ -73,9 +75,14 @@ def build(request: BuildRequest, out_dir: Path, progress: Progress, run: Run, ca
 def check(request: BuildRequest) -> Requirements:
     """All that can be said of `request` without building: its handler, and the requirements that a build would
     install. Raises BuildFailed."""
-    check_handler(request.handler, request.style, str(request.handler))
+    if request.style == PROCESS:
+        check_program(request.handler, request.command)
+    else:
+        check_handler(request.handler, request.style, str(request.handler))
     for folder in request.copy:
         _copied(folder, request.project)
+    if request.style == PROCESS:
+        return Requirements(())
     return read_requirements(request.handler / "requirements.txt", f"{request.handler}/requirements.txt")
 
 

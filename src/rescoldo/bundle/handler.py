@@ -1,13 +1,15 @@
-"""Does handler.py compile, and does it define `handle`? Found out without running it."""
+"""Can a function's folder run: does handler.py define `handle`, or is the program executable? Found out without
+running any of it."""
 
 from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rescoldo.model.errors import BuildFailed
+from rescoldo.runtime.executable import why_not
 
 _SIGNATURES = {"http": "def handle(event, context)", "classic": "def handle(req)"}
 
@@ -36,6 +38,21 @@ def check_handler(folder: Path, style: str, shown: str) -> None:
         raise BuildFailed(f"{name}: cannot be read: {error.strerror}") from error
     if not {"handle", "*"} & set(_names(tree.body)):
         raise BuildFailed(f"{name}:1: defines no `handle`; add `{_SIGNATURES[style]}`")
+
+
+def check_program(folder: Path, command: Sequence[str]) -> None:
+    """Raise BuildFailed unless `folder` holds something, and the file that `command` runs, if it is there, can be
+    executed here."""
+    if not folder.is_dir():
+        raise BuildFailed(f"{folder}: there is no such folder; `handler:` names the folder of the program")
+    if not any(folder.iterdir()):
+        raise BuildFailed(f"{folder}: the folder is empty; put the program into it")
+    name = command[0] if command else ""
+    file = folder / name
+    if not name or name.startswith("/") or ("/" not in name and not file.exists()):
+        return  # a program of the machine that runs it, or not known yet
+    if trouble := why_not(file):
+        raise BuildFailed(f"{file} {trouble}")
 
 
 def _names(body: Iterable[ast.stmt]) -> Iterator[str]:

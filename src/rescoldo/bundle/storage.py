@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rescoldo.bundle.unpack import unpack
+from rescoldo.bundle.unpack import read_manifest, unpack
 from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError, StoreError, TooLarge
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -100,6 +100,10 @@ class BundleStorage:
         if not self.has(digest):
             raise NotFound(f"no bundle with digest {digest[:80]} is here; upload it with `rescoldo up`")
         return self._root / digest
+
+    def kind(self, digest: str) -> str:
+        """"python" or "process": what the bundle's manifest says. Raises NotFound, InvalidInput."""
+        return str(read_manifest(self.path(digest)).get("kind"))
 
     def digests(self) -> list[str]:
         """The digests that are here, sorted. Raises StoreError."""

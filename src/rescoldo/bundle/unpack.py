@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from rescoldo.bundle.manifest import KIND, SCHEMA, python_here
 from rescoldo.model.errors import InvalidInput, TooLarge
+from rescoldo.model.program import PROCESS
 
 MAX_MEMBERS = 50_000
 MAX_UNPACKED = 2**30  # bytes of all files; Lambda's limit is a quarter of it
@@ -203,13 +204,21 @@ def clean_name(name: str) -> str:
 
 def check_manifest(folder: Path) -> None:
     """Raise InvalidInput unless the bundle unpacked at `folder` can run here."""
-    manifest = _read_manifest(folder / "manifest.json")
-    if manifest.get("schema") != SCHEMA or manifest.get("kind") != KIND:
-        built = f"kind {manifest.get('kind')!r}, schema {manifest.get('schema')!r}"
+    manifest = read_manifest(folder)
+    kind = manifest.get("kind")
+    if manifest.get("schema") != SCHEMA or kind not in (KIND, PROCESS):
+        built = f"kind {kind!r}, schema {manifest.get('schema')!r}"
         raise InvalidInput(
-            f"the bundle is of {built[:200]}, and this rescoldo runs kind {KIND!r}, schema {SCHEMA}:"
+            f"the bundle is of {built[:200]}, and this rescoldo runs kinds {KIND!r} and {PROCESS!r}, schema {SCHEMA}:"
             " build it with the rescoldo that runs here"
         )
+    if kind == PROCESS:
+        if manifest.get("arch") != platform.machine():
+            raise InvalidInput(
+                f"the bundle was built for {str(manifest.get('arch'))[:80]}, and here is {platform.machine()}: run "
+                "`rescoldo build` here"
+            )
+        return
     if not isinstance(manifest.get("handler"), str):
         raise InvalidInput("manifest.json names no handler; run `rescoldo build` again")
     built = f"Python {manifest.get('python')} on {manifest.get('arch')}"
@@ -220,7 +229,9 @@ def check_manifest(folder: Path) -> None:
         )
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of the bundle unpacked at `folder`; raises InvalidInput."""
+    path = folder / "manifest.json"
     try:
         if path.is_symlink() or path.stat().st_size > MAX_MANIFEST:
             raise InvalidInput(f"manifest.json must be a file of at most {MAX_MANIFEST} bytes")

@@ -15,6 +15,7 @@ from rescoldo.cli.options import DeployFlags, Selection
 from rescoldo.cli.output import human_size, note
 from rescoldo.model.errors import BuildFailed, InvalidInput
 from rescoldo.model.names import check_name
+from rescoldo.model.program import program_of
 from rescoldo.stack.file import StackFile, StackFunction, read_stack
 from rescoldo.stack.select import select
 from rescoldo.stack.source import DEFAULT_NAMES, default_file
@@ -138,7 +139,17 @@ def build_request(function: StackFunction, copy: tuple[Path, ...], *, fresh: boo
         handler=function.handler,
         copy=copy,
         fresh=fresh,
+        command=_command(function),
     )
+
+
+def _command(function: StackFunction) -> tuple[str, ...]:
+    """The command of its program; empty where it is not known. Wrong ones are refused when they are deployed."""
+    try:
+        program = program_of(function.fprocess, function.environment)
+    except InvalidInput:
+        return ()
+    return program.command if program is not None else ()
 
 
 def bundle_file(name: str) -> Path:

@@ -38,6 +38,7 @@ from rescoldo.model.function import (
 )
 from rescoldo.model.instance import LogLine, RunningInstance
 from rescoldo.model.names import FunctionId
+from rescoldo.model.program import PROCESS
 from rescoldo.model.settings import BUNDLE_GIDS, Settings
 from rescoldo.node.protocol import Node
 from rescoldo.policy.placement import check_constraints
@@ -102,6 +103,11 @@ class Controller:
         if must_exist and spec.id not in self._fleet.entries:
             raise NotFound(f"function {spec.id} is not deployed; create it with POST")
         digest = self._image(spec.image).digest
+        if policy.program is None and self._storage.kind(digest) == PROCESS:
+            raise InvalidInput(
+                f"the bundle of {spec.image[:200]} holds a program: set fprocess to its command and the environment "
+                "variable upstream_url to where it listens, for example http://127.0.0.1:8000"
+            )
         with self._in_use(digest):
             async with self._spaces.deploying(spec), self._changing(spec.id):
                 entry = self._fleet.entries.get(spec.id)

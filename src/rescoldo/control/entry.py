@@ -46,6 +46,7 @@ class Entry:
     awake: Awake | None = None
     waking: asyncio.Task[SlotName] | None = None  # shared by all who wait
     failure: Failure | None = None
+    early_deaths: int = 0  # in a row, of instances that the node does not replace itself
     published: Route | None = None  # what the edge was last told
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
     resizing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -31,11 +31,13 @@ from rescoldo.model.names import FunctionId, InstanceId, SlotName, split_id
 from rescoldo.node.protocol import Exit, Node
 from rescoldo.policy.backoff import retry_delay
 from rescoldo.policy.idle import Activity
+from rescoldo.policy.respawn import SHORTEST_LIFE, early_deaths, respawn_pause
 
 log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 0.05  # two looks at a slot this far apart must agree that nothing happens in it
 SETTLE_SECONDS = 0.25  # from an answered hold to the moment its request must have reached the slot
+BURY_SECONDS = 1.0  # from a dead instance's socket being closed to its requests having left it
 RETRY_SECONDS = 0.05  # between tries while the node or the edge restarts
 
 
@@ -265,6 +267,15 @@ class Fleet:
             log.warning("server %s/%s: %s", slot, instance, error)  # a restarted edge has none
         await self.stop_instance(instance)
 
+    async def _bury(self, server: LiveServer) -> None:
+        """Remove a dead instance. Requests may wait in its socket, which the node closes; the edge sends them to
+        another instance then, if they may be repeated, and must not cut them before."""
+        self.live.pop(server.instance, None)
+        removing = self._edge.remove_server(server.slot, server.instance, patience=BURY_SECONDS)
+        failed, _ = await asyncio.gather(removing, self.stop_instance(server.instance), return_exceptions=True)
+        if isinstance(failed, EdgeUnavailable):  # a restarted edge has none
+            log.warning("server %s/%s: %s", server.slot, server.instance, failed)
+
     async def stop_instance(self, instance: InstanceId) -> None:
         """Stop an instance; waits out a restart of the node."""
         while True:
@@ -315,7 +326,7 @@ class Fleet:
         log.warning("%s lost instance %s: %s", exit.function, exit.instance, exit.reason)
         awake = entry.awake if entry is not None else None
         if entry is None or awake is None or exit.instance not in awake.servers:
-            await self._remove(server.slot, exit.instance, 0.0)
+            await self._bury(server)
             return
         del awake.servers[exit.instance]
         if not awake.servers:
@@ -323,11 +334,18 @@ class Fleet:
             await self.publish(entry)  # new requests are held and wake another
             await self._serve_queue(awake)
             self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
-        await self._remove(server.slot, exit.instance, 0.0)
+        await self._bury(server)
+        await self._pause(entry, exit)
         if entry.awake is awake:
             await self.resize(entry)
         elif entry.policy.floor:
             await self.ensure_floor(entry)
+
+    async def _pause(self, entry: Entry, exit: Exit) -> None:
+        """Let one that ends again and again as soon as it is ready not be started without end."""
+        lived = SHORTEST_LIFE if exit.lived is None else exit.lived
+        entry.early_deaths = early_deaths(entry.early_deaths, ready_at=0.0, ended_at=lived)
+        await asyncio.sleep(respawn_pause(entry.early_deaths))
 
     async def _serve_queue(self, awake: Awake) -> None:
         """Requests that wait in the slot of a dead instance get one of their own."""

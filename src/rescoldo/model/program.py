@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from rescoldo.model.errors import InvalidInput
 
+PROCESS = "process"  # the kind of a bundle, and the style of a template, that holds a program
 UNIX = "unix"  # the program binds the Unix socket whose path $SOCKET holds
 INHERITED = "inherited"  # the program accepts on descriptor 3, as systemd's socket activation hands it over
 MAX_COMMAND = 4096  # bytes

@@ -45,12 +45,12 @@ def check_free(launch: Launch, address: str, others: Iterable[str]) -> None:
     host = address.rpartition(":")[0]
     if address in others:
         raise StartFailed(
-            f"{launch.function}: another instance has port {launch.port}, and programs share {SHARED} here (see "
-            "`isolation` of `rescoldo status`): give each function a port of its own and one instance, or let the "
-            "program take `upstream_url: inherited`"
+            f"{launch.function}: another instance has port {launch.port}, and all programs share {SHARED} here (the "
+            "network fence is not up: it needs root and Linux 5.12 with cgroup v2): give each function a port of its "
+            "own and one instance, or use `upstream_url: inherited`"
         )
     if accepts(socket.AF_INET, (host, launch.port)):
         raise StartFailed(
-            f"{launch.function}: port {launch.port} is taken at {host} by a process that is no instance of this "
-            "platform; choose another port in upstream_url"
+            f"{launch.function}: port {launch.port} is taken by a process of this machine that listens on it at "
+            f"{host} or at all addresses; choose another port in upstream_url, or end that process"
         )

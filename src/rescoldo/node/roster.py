@@ -162,7 +162,7 @@ class Roster:
             await instance.process.ended.wait()
             deaths = early_deaths(deaths, ready_at=instance.ready_at, ended_at=time.monotonic())
             reason = await self._boot.end(instance, grace=0.0)
-            if instance.listener is None:  # nothing to wait in for a replacement: the controller starts another
+            if launch.binds or instance.listener is None:  # no socket for a replacement: the controller starts another
                 break
             self._logs.write(launch.function, launch.instance, f"instance ended: {reason}; replaced")
             await asyncio.sleep(respawn_pause(deaths))
@@ -255,6 +255,7 @@ class Roster:
         scratch = "/tmp" if self._privileged else str(self._settings.scratch / note.launch.instance)
         berth = self._berth(note.launch, note.uid)
         instance = Supervised(note, path, output, listener, scratch, berth, process, ready_at=time.monotonic())
+        instance.hold_listener()
         self._all[note.launch.instance] = instance
         if note.uid is not None:
             self._uids.adopt(note.uid)

@@ -31,7 +31,7 @@ class Supervised:
     note: Note
     note_path: Path
     output: Output
-    listener: socket.socket | None  # None: its program binds one itself; or adopted, its first node held it
+    listener: socket.socket | None  # None: its program has bound TCP; or adopted, its first node held it
     scratch: str  # folder it may write to
     berth: Berth | None = None  # where its program is to bind a Unix socket
     process: Watched | None = None
@@ -49,7 +49,14 @@ class Supervised:
     def became_ready(self) -> None:
         """Remember that the instance serves."""
         self.ready_at = time.monotonic()
+        self.hold_listener()
         self._write(ready=True, started_at=time.time())
+
+    def hold_listener(self) -> None:
+        """Hold the Unix socket that the program has bound: should it end, requests wait in it rather than fail, until
+        the edge has been told."""
+        if self.berth is not None:
+            self.listener = regain_listener(self.note.pid, f"unix@{self.berth.shown}")
 
     def _write(self, **changes: Any) -> None:
         self.note = replace(self.note, **changes)

@@ -21,12 +21,20 @@ class Entry:
     lang: str
     handler: str
     image: str
+    fprocess: str = ""  # of a program
+    upstream_url: str = ""
 
     def lines(self, indent: int) -> list[str]:
         """The entry as YAML, its name `indent` columns in."""
         left = " " * indent
         keys = (("lang", self.lang), ("handler", self.handler), ("image", self.image))
-        return [f"{left}{self.name}:", *(f"{left}  {key}: {value}" for key, value in keys)]
+        written = [f"{left}{self.name}:", *(f"{left}  {key}: {value}" for key, value in keys)]
+        if self.fprocess:
+            written.append(f"{left}  fprocess: {self.fprocess}")
+        if self.upstream_url:
+            environment = (("mode", "http"), ("upstream_url", self.upstream_url))
+            written += [f"{left}  environment:", *(f"{left}    {key}: {value}" for key, value in environment)]
+        return written
 
 
 def new_stack(entry: Entry, gateway: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rescoldo.model.errors import BuildFailed, InvalidInput
+from rescoldo.model.program import PROCESS
 from rescoldo.stack.document import Document, Value, parse, suggestion
 from rescoldo.stack.source import read_source
 
@@ -26,8 +27,10 @@ class Template:
 
     name: str
     folder: Path
-    style: str  # "http": handle(event, context); "classic": handle(req)
+    style: str  # "http": handle(event, context); "classic": handle(req); "process": a program that speaks HTTP
     handler_folder: str = "function"
+    fprocess: str = ""  # the command of its program
+    upstream_url: str = ""  # how its program takes requests
     welcome: str = ""
     built_in: bool = False
 
@@ -81,9 +84,16 @@ def _read(folder: Path) -> Template:
         folder=folder,
         style=_style(folder, source.name, table.get("rescoldo")),
         handler_folder=handler,
+        fprocess=table["fprocess"].text() if "fprocess" in table else "",
+        upstream_url=_upstream_url(table.get("rescoldo")),
         welcome=table["welcome_message"].text().strip() if "welcome_message" in table else "",
         built_in=folder.parent == BUILT_IN,
     )
+
+
+def _upstream_url(ours: Value | None) -> str:
+    table = ours.table() if ours is not None else {}
+    return table["upstream_url"].text() if "upstream_url" in table else ""
 
 
 def _style(folder: Path, file: str, ours: Value | None) -> str:
@@ -94,9 +104,12 @@ def _style(folder: Path, file: str, ours: Value | None) -> str:
             f"{file}: the template does not say how rescoldo runs it; "
             "add `rescoldo: {kind: python, style: http}` if its handler is handle(event, context)"
         )
-    table = ours.only(("kind", "style"))
-    if "kind" in table and table["kind"].text() != "python":
-        raise table["kind"].error(f"{table['kind'].text()!r} is not allowed; use python")
+    table = ours.only(("kind", "style", "upstream_url"))
+    kind = table["kind"].text() if "kind" in table else "python"
+    if kind not in ("python", PROCESS):
+        raise table["kind"].error(f"{kind!r} is not allowed; use python or {PROCESS}")
+    if kind == PROCESS:
+        return PROCESS
     style = table["style"].text() if "style" in table else "http"
     if style not in STYLES:
         raise table["style"].error(f"{style!r} is not allowed; use http or classic")

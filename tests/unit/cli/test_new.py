@@ -1,4 +1,5 @@
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_nothing_is_overwritten(run):
         (["new"], 2, "rescoldo new NAME --lang LANG"),
         (["new", "x"], 2, "rescoldo new NAME --lang LANG"),
         (["new", "Bad_Name", "--lang", "python3"], 1, "function name 'Bad_Name' is not valid"),
-        (["new", "x", "--lang", "rust"], 1, "no template 'rust'; there are python3, python3-http"),
+        (["new", "x", "--lang", "rust"], 1, "no template 'rust'; there are process, python3, python3-http"),
         (["new", "x", "--lang", "python3", "--append", "no.yaml"], 1, "no.yaml: cannot be read"),
     ],
 )
@@ -94,6 +95,7 @@ def test_templates_are_listed_with_their_origin(run):
     out = run("template", "list")[1]
     assert out.splitlines()[1:] == [
         "mine          http     template/mine",
+        "process       process  built in",
         "python3       classic  built in",
         "python3-http  http     built in",
     ]
@@ -102,4 +104,27 @@ def test_templates_are_listed_with_their_origin(run):
         "style": "http",
         "built_in": False,
     }
-    assert run("new", "--list")[1] == "mine\npython3\npython3-http\n"
+    assert run("new", "--list")[1] == "mine\nprocess\npython3\npython3-http\n"
+
+
+def test_a_program_gets_its_command_and_where_it_listens_and_builds_with_its_mode(run):
+    status, out, err = run("new", "hello", "--lang", "process")
+    assert (status, err) == (0, "") and "put your program into hello/" in out
+    assert Path("stack.yaml").read_text().endswith(
+        "  hello:\n    lang: process\n    handler: ./hello\n    image: hello:latest\n    fprocess: ./server\n"
+        "    environment:\n      mode: http\n      upstream_url: http://127.0.0.1:8000\n"
+    )
+    built = json.loads(run("build", "--json")[1])["hello"]
+    with tarfile.open(built["path"]) as tar:
+        assert {member.name: member.mode for member in tar} == {
+            "manifest.json": 0o644, "function": 0o755, "function/server": 0o755,
+        }  # fmt: skip
+
+
+def test_a_program_that_cannot_be_executed_is_refused_at_the_build(run):
+    run("new", "hello", "--lang", "process")
+    Path("hello/server").chmod(0o644)
+    status, _, err = run("build")
+    assert status == 1
+    assert "stack.yaml:6: hello was not built: " in err
+    assert "hello/server is not executable; run `chmod +x server`" in err

@@ -34,8 +34,14 @@ FN = function_id("fn")
 class _Bundles:
     """Every bundle is there."""
 
+    def __init__(self) -> None:
+        self.kinds: dict[str, str] = {}
+
     def has(self, digest: str) -> bool:
         return True
+
+    def kind(self, digest: str) -> str:
+        return self.kinds.get(digest, "python")
 
     def group(self, digest: str) -> int:
         return 7

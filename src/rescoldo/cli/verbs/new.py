@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from rescoldo.cli.options import Verb
 from rescoldo.cli.output import say
 from rescoldo.model.errors import Conflict, RescoldoError
 from rescoldo.model.names import check_name
+from rescoldo.model.program import PROCESS
 from rescoldo.stack.scaffold import Entry, append_entry, new_stack
 from rescoldo.stack.source import DEFAULT_NAMES, Source, default_file, read_source
 from rescoldo.stack.templates import Template, find_template, list_templates
@@ -41,14 +43,18 @@ def new_command(name: str, lang: str, append: str, prefix: str, handler: str, ga
         raise Conflict(f"{folder} exists already; choose another name, or remove it")
     prefix = (prefix or os.environ.get("OPENFAAS_PREFIX", "")).rstrip("/")
     image = f"{prefix}/{name}:latest" if prefix else f"{name}:latest"
-    entry = Entry(name, lang, folder.as_posix() if folder.is_absolute() else f"./{folder.as_posix()}", image)
+    handler = folder.as_posix() if folder.is_absolute() else f"./{folder.as_posix()}"
+    entry = Entry(name, lang, handler, image)
+    if template.style == PROCESS:
+        entry = replace(entry, fprocess=template.fprocess, upstream_url=template.upstream_url)
     stack, text = _stack(entry, append, gateway)
     _write(template, folder, stack, text)
     say(f"Wrote {folder}/ and {stack}.")
     if template.welcome:
         say(f"\n{template.welcome}")
     flag = "" if stack.name == DEFAULT_NAMES[0] else f" -f {stack}"
-    say(f"\nNext:\n  edit {folder}/handler.py\n  rescoldo up{flag}\n  echo you | rescoldo invoke {name}")
+    edit = f"put your program into {folder}/" if template.style == PROCESS else f"edit {folder}/handler.py"
+    say(f"\nNext:\n  {edit}\n  rescoldo up{flag}\n  echo you | rescoldo invoke {name}")
 
 
 def _stack(entry: Entry, append: str, gateway: str) -> tuple[Path, str]:

@@ -1,0 +1,263 @@
+"""Programs that speak HTTP, through the whole platform."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from live import Live, alive
+from programs import write_server
+from rescoldo.isolation import netfence
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PORT = "http://127.0.0.1:8000"
+NOBODY = 65_534
+needs_fence = pytest.mark.skipif(
+    os.geteuid() != 0 or not netfence.available(), reason="needs root and cgroup v2 for a network fence"
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the server of programs.py."""
+    return write_server(tmp_path_factory.mktemp("program")).parent
+
+
+def look(live: Live, name: str, path: str = "/", **options: Any) -> dict[str, Any]:
+    answer = live.call("GET", f"/function/{name}{path}", **options)
+    assert answer.status == 200, answer.text
+    return dict(json.loads(answer.text))
+
+
+def addresses(live: Live, name: str) -> list[str]:
+    """Of the function's instances."""
+    notes = [json.loads(note.read_text()) for note in live.settings.instance_state.glob("*.json")]
+    return [note["address"] for note in notes if note["launch"]["function"] == f"{name}.openfaas-fn"]
+
+
+def needed(program: str) -> str:
+    """Where a compiler or interpreter is; a test is only left out where there is none and nobody promised one."""
+    found = shutil.which(program) or shutil.which(program, path="/usr/local/go/bin")
+    if found is None and not os.environ.get("CI"):
+        pytest.skip(f"needs {program}")
+    assert found is not None, f"{program} is missing"
+    return found
+
+
+# -- the examples
+
+
+@pytest.mark.parametrize(
+    ("example", "tool", "folder", "command", "answer"),
+    [
+        ("go-http", "go", "bin", "./server", "Go: POST /a/b?c=d hello\n"),
+        ("c-http", "gcc", "bin", "./server", "C: /a/b?c=d\n"),
+        ("node-http", "node", "function", "node index.js", "Node: POST /a/b?c=d hello\n"),
+    ],
+)
+def test_an_example_is_built_deployed_and_called_from_zero(
+    platform: Live, tmp_path: Path, example: str, tool: str, folder: str, command: str, answer: str
+) -> None:
+    source = shutil.copytree(EXAMPLES / example, tmp_path / example, ignore=shutil.ignore_patterns("bin"))
+    compiler = needed(tool)
+    if (source / "Makefile").exists():
+        environment = {**os.environ, "PATH": f"{Path(compiler).parent}:{os.environ['PATH']}"}
+        subprocess.run(["make", "-s"], cwd=source, env=environment, check=True)
+    platform.deploy_program(example, source / folder, command, PORT)
+    cold = platform.call("POST", f"/function/{example}/a/b?c=d", "hello")
+    assert (cold.status, cold.text, cold.cold) == (200, answer, True)
+    warm = platform.call("POST", f"/function/{example}/a/b?c=d", "hello")
+    assert (warm.status, warm.text, warm.cold) == (200, answer, False)
+
+
+@pytest.mark.parametrize("upstream", ["unix", "inherited"])
+def test_the_go_example_takes_requests_at_a_unix_socket(platform: Live, tmp_path: Path, upstream: str) -> None:
+    source = shutil.copytree(EXAMPLES / "go-http", tmp_path / "go", ignore=shutil.ignore_patterns("bin"))
+    go = needed("go")
+    subprocess.run([go, "build", "-o", "bin/server", "."], cwd=source, check=True)
+    platform.deploy_program(f"go-{upstream}", source / "bin", "./server", upstream)
+    assert platform.invoke(f"go-{upstream}").text == "Go: GET / \n"
+
+
+# -- ports
+
+
+@needs_fence
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", "::", "::1"])
+def test_instances_of_one_function_have_the_same_port_each_for_itself(
+    platform: Live, server: Path, host: str
+) -> None:
+    name = f"two-{host.count(':')}-{host.count('0')}"
+    platform.deploy_program(name, server, "./server", PORT, envVars={"HOST": host})
+    look(platform, name)
+    assert platform.system("POST", f"/scale-function/{name}", {"serviceName": name, "replicas": 3}).status == 202
+    platform.until(lambda: platform.replicas(name) == 3, "three instances")
+    assert len(set(addresses(platform, name))) == 3
+    platform.until(lambda: len({look(platform, name)["uid"] for _ in range(20)}) == 3, "all of them to answer")
+    platform.sleep(name)
+
+
+@needs_fence
+def test_functions_with_the_same_port_run_side_by_side_and_do_not_reach_each_other(
+    platform: Live, server: Path
+) -> None:
+    for name in ("left", "right"):
+        platform.deploy_program(name, server, "./server", PORT)
+    assert look(platform, "left")["uid"] != look(platform, "right")["uid"]
+    (right,) = addresses(platform, "right")
+    (left,) = addresses(platform, "left")
+    assert look(platform, "left", f"/reach/{left.replace(':', '/')}") == {"result": "reached"}
+    assert look(platform, "left", f"/reach/{right.replace(':', '/')}") == {"result": "PermissionError"}
+
+
+@needs_fence
+def test_another_user_of_the_machine_does_not_reach_a_programs_port(platform: Live, server: Path) -> None:
+    platform.deploy_program("private", server, "./server", PORT)
+    look(platform, "private")
+    ((host, port),) = [address.split(":") for address in addresses(platform, "private")]
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            socket.create_connection((host, int(port)), 2)
+        except PermissionError:
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# -- deployments
+
+
+def test_a_program_without_a_command_or_an_upstream_is_refused_at_its_deployment(
+    platform: Live, server: Path
+) -> None:
+    platform.deploy_program("complete", server, "./server", PORT)
+    for spec in ({}, {"envProcess": "./server"}):
+        answer = platform.system("POST", "/functions", {"service": "half", "image": "complete:test", **spec})
+        assert answer.status == 400
+        assert "set fprocess to its command and the environment variable upstream_url" in answer.text
+    wrong = {"envProcess": "./server", "envVars": {"upstream_url": "http://10.0.0.1:80"}}
+    answer = platform.system("POST", "/functions", {"service": "half", "image": "complete:test", **wrong})
+    assert (answer.status, "use http://127.0.0.1:PORT, unix or inherited" in answer.text) == (400, True)
+
+
+def test_a_start_that_fails_is_told_to_the_caller(platform: Live, server: Path) -> None:
+    platform.deploy_program("broken", server, "./server", PORT, envVars={"EXIT": "3"})
+    answer = platform.invoke("broken")
+    assert answer.status == 502
+    assert "exit status 3 before it was ready\nhello from the program" in answer.text
+
+
+def test_a_call_over_the_deadline_is_a_504(platform: Live, server: Path) -> None:
+    platform.deploy_program("slow", server, "./server", "inherited", envVars={"exec_timeout": "300ms"})
+    assert look(platform, "slow", "/slow/0")["path"] == "/slow/0"
+    answer = platform.call("GET", "/function/slow/slow/30")
+    assert (answer.status, answer.text) == (504, "the function did not answer in time\n")
+    assert answer.seconds < 5
+
+
+def test_a_body_that_is_too_large_is_refused(platform: Live, server: Path) -> None:
+    platform.deploy_program("narrow", server, "./server", PORT, annotations={"rescoldo.dev/max-body": "10"})
+    assert platform.invoke("narrow", b"x" * 10).status == 200
+    assert platform.invoke("narrow", b"x" * 11).status == 413
+
+
+# -- ends
+
+
+@pytest.fixture
+def getting(platform: Live) -> Iterator[Getting]:
+    with Getting(platform) as calls:
+        yield calls
+
+
+class Getting:
+    """Calls a function without end, one GET after another, until it is told to stop."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.answers: list[int] = []
+        self.slowest = 0.0
+
+    def __enter__(self) -> Getting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self, name: str) -> None:
+        self._threads.append(threading.Thread(target=self._run, args=(name,)))
+        self._threads[-1].start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, name: str) -> None:
+        while not self._stop.is_set():
+            answer = self._live.invoke(name)
+            self.answers.append(answer.status)
+            self.slowest = max(self.slowest, answer.seconds)
+
+
+@pytest.mark.parametrize("upstream", [PORT, "unix", "inherited"])
+def test_a_program_that_is_killed_fails_no_get(
+    platform: Live, server: Path, getting: Getting, upstream: str
+) -> None:
+    name = f"killed-{upstream[:4]}"
+    platform.deploy_program(name, server, "./server", upstream)
+    first = look(platform, name)["uid"]
+    for _ in range(2):
+        getting.start(name)
+    for _ in range(3):
+        before = len(getting.answers)
+        platform.until(lambda: len(getting.answers) > before + 20, "calls")  # noqa: B023
+        pid = running(platform, name)[0]["pid"]  # there may be one more, for those that waited in the dead one's slot
+        os.kill(pid, signal.SIGKILL)
+        platform.until(lambda: not alive(pid), "its end")  # noqa: B023
+        platform.until(lambda: [note for note in running(platform, name) if note["pid"] != pid], "another")  # noqa: B023
+    getting.stop()
+    assert set(getting.answers) == {200}
+    assert first
+
+
+def running(live: Live, name: str) -> list[dict[str, Any]]:
+    """The notes of the function's instances that are ready."""
+    notes = []
+    for file in live.settings.instance_state.glob("*.json"):
+        try:
+            notes.append(json.loads(file.read_text()))
+        except FileNotFoundError:  # its instance has just been removed
+            continue
+    return [n for n in notes if n["launch"]["function"] == f"{name}.openfaas-fn" and n["ready"] and alive(n["pid"])]
+
+
+def test_a_program_that_keeps_dying_is_started_with_pauses(platform: Live, tmp_path: Path) -> None:
+    folder = tmp_path / "dying"
+    script = write_server(folder)
+    script.write_text(script.read_text().replace("while True:\n    threading", "listener.accept(); os._exit(9)\n    #"))
+    platform.deploy_program(
+        "dying", folder, "./server", PORT, labels={"com.openfaas.scale.zero": "false"}
+    )
+    platform.until(lambda: platform.log().count("dying.openfaas-fn") >= 5, "deaths")
+    text = platform.log()
+    assert text.count("dying.openfaas-fn lost") + text.count("dying.openfaas-fn did not start") < 40
+    assert platform.system("DELETE", "/functions", {"functionName": "dying"}).status == 202

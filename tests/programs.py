@@ -1,0 +1,86 @@
+"""A program for tests: an HTTP server whose traits are chosen by its environment and its requests."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+SERVER = r"""
+import json, os, signal, socket, sys, threading, time
+
+print("hello from the program", flush=True)
+time.sleep(float(os.environ.get("DELAY", "0")))
+if "EXIT" in os.environ:
+    sys.exit(int(os.environ["EXIT"]))
+if "TERM_IGNORED" in os.environ:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if "TERM_CAUGHT" in os.environ:
+    signal.signal(signal.SIGTERM, lambda *_: (print("told to end", flush=True), os._exit(0)))
+if "LISTEN_FDS" in os.environ:
+    listener = socket.socket(fileno=3)
+elif "SOCKET" in os.environ:
+    if "LINK_TO" in os.environ:
+        os.symlink(os.environ["LINK_TO"], os.environ["SOCKET"])
+        time.sleep(60)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(os.environ["SOCKET"])
+    listener.listen()
+else:
+    host = os.environ.get("HOST", "127.0.0.1")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, int(os.environ["PORT"])), family=family, dualstack_ipv6=":" in host)
+
+
+def links(folder):
+    for name in os.listdir(folder):
+        try:
+            yield name, os.readlink(f"{folder}/{name}")
+        except OSError:
+            pass  # the folder's own
+
+
+def reach(address):
+    try:
+        with socket.create_connection(address, 1):
+            return "reached"
+    except OSError as error:
+        return type(error).__name__
+
+
+def answer(client):
+    head = client.recv(65536).decode()
+    if not head:  # somebody only looked whether we listen
+        return client.close()
+    path = head.split()[1]
+    if path.startswith("/crash"):
+        os._exit(7)
+    if path.startswith("/slow"):
+        time.sleep(float(path.partition("/slow/")[2]))
+    if path.startswith("/reach/"):
+        _, _, host, port = path.split("/")
+        seen = {"result": reach((host, int(port)))}
+    else:
+        sent, body = head.partition("\r\n\r\n")[::2]
+        seen = {
+            "pid": os.getpid(), "uid": os.getuid(), "cwd": os.getcwd(), "argv": sys.argv[1:], "env": dict(os.environ),
+            "fds": dict(links("/proc/self/fd")), "path": path, "head": sent, "body": body,
+        }
+    reply = json.dumps(seen).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+    client.sendall(head % len(reply) + reply)
+    client.close()
+
+
+while True:
+    threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+"""
+
+
+def write_server(folder: Path) -> Path:
+    """The program as an executable script `server` in `folder`; any user's Python runs it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    python = shutil.which("python3", path="/usr/local/bin:/usr/bin")
+    file = folder / "server"
+    file.write_text(f"#!{python} -S\n{SERVER}")
+    file.chmod(0o755)
+    return file

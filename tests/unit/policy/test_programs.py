@@ -1,0 +1,77 @@
+"""What fprocess, mode and upstream_url mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.function import FunctionSpec, check_spec
+from rescoldo.model.instance import Launch
+from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.model.program import Program, program_of
+
+
+@pytest.mark.parametrize(
+    ("url", "upstream"),
+    [
+        ("http://127.0.0.1:8000", "tcp:8000"),
+        ("http://127.0.0.1:8000/", "tcp:8000"),
+        (" http://localhost:1 ", "tcp:1"),
+        ("http://0.0.0.0:65535", "tcp:65535"),
+        ("http://[::1]:3000", "tcp:3000"),
+        ("unix", "unix"),
+        ("inherited", "inherited"),
+    ],
+)
+def test_upstream_url_says_how_a_program_takes_requests(url: str, upstream: str) -> None:
+    assert program_of("./server -v", {"upstream_url": url}) == Program(("./server", "-v"), upstream)
+
+
+def test_the_command_and_the_url_are_found_under_all_names_of_the_watchdog() -> None:
+    wanted = Program(("x",), "tcp:1")
+    assert program_of("", {"fprocess": "x", "http_upstream_url": "http://127.0.0.1:1"}) == wanted
+    assert program_of("", {"function_process": "x", "upstream_url": "http://127.0.0.1:1", "mode": "http"}) == wanted
+    assert program_of("x", {"fprocess": "y", "upstream_url": "http://127.0.0.1:1"}) == wanted
+
+
+def test_without_an_upstream_url_there_is_no_program() -> None:
+    assert program_of("python index.py", {"mode": "streaming"}) is None
+
+
+@pytest.mark.parametrize(
+    ("process", "env", "message"),
+    [
+        ("", {"upstream_url": "unix"}, "fprocess is not"),
+        ("x", {"upstream_url": "http://127.0.0.1"}, "names no port"),
+        ("x", {"upstream_url": "http://127.0.0.1:0"}, "names no port"),
+        ("x", {"upstream_url": "http://127.0.0.1:99999"}, "is not a URL"),
+        ("x", {"upstream_url": "http://127.0.0.1:no"}, "is not a URL"),
+        ("x", {"upstream_url": "http://10.0.0.1:80"}, "use http://127.0.0.1:PORT, unix or inherited"),
+        ("x", {"upstream_url": "https://127.0.0.1:80"}, "is not allowed"),
+        ("x", {"upstream_url": "http://127.0.0.1:80/path"}, "is not allowed"),
+        ("x", {"upstream_url": "http://u@127.0.0.1:80/"}, "is not allowed"),
+        ("x", {"upstream_url": "unix:/tmp/x"}, "is not allowed"),
+        ("x", {"upstream_url": "unix", "mode": "streaming"}, "mode: 'streaming' is not supported"),
+        ("x" * 5000, {"upstream_url": "unix"}, "at most 4096 bytes"),
+        ("a\0b", {"upstream_url": "unix"}, "NUL"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_what_is_allowed(process: str, env: dict[str, str], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message.replace("(", "\\(")):
+        program_of(process, env)
+
+
+def test_a_deployment_is_checked_for_its_program() -> None:
+    spec = FunctionSpec("fn", "image", env_process="./server", env_vars={"upstream_url": "inherited"})
+    assert check_spec(spec).program == Program(("./server",), "inherited")
+    with pytest.raises(InvalidInput, match="upstream_url"):
+        check_spec(FunctionSpec("fn", "image", env_process="x", env_vars={"upstream_url": "ftp://x"}))
+
+
+@pytest.mark.parametrize(
+    ("upstream", "port", "binds"), [("tcp:80", 80, True), ("unix", 0, True), ("inherited", 0, False), ("", 0, False)]
+)
+def test_a_launch_tells_its_port_and_whether_the_program_binds(upstream: str, port: int, binds: bool) -> None:
+    launch = Launch(InstanceId("i"), FunctionId("fn.ns"), "d", 0, command=("x",), upstream=upstream)
+    assert (launch.port, launch.binds) == (port, binds)
+    assert Launch.from_json(launch.to_json()) == launch
