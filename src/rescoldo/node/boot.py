@@ -207,8 +207,10 @@ class _Answer:
 
 async def _ended_within(process: Watched, seconds: float) -> bool:
     if seconds > 0 and not process.ended.is_set():
+        # not wait_for: before Python 3.12 it forgets that it was cancelled when both come at once
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.ended.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await process.ended.wait()
     return process.ended.is_set()
 
 

@@ -137,7 +137,8 @@ class Spares:
         spare.forked.channel.close()
         spare.process.kill()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(spare.process.ended.wait(), _END_PATIENCE)
+            async with asyncio.timeout(_END_PATIENCE):
+                await spare.process.ended.wait()
         spare.process.close()
         await self._ends.take(spare.forked.pid)
         await self._sandboxes.remove(spare.forked.sandbox)

@@ -133,7 +133,9 @@ class Zygote:
         """Ask for a fork; an `urgent` one does nothing in advance. `folder`: descriptor of the folder in which its
         program is to bind a Unix socket. Raises ZygoteGone, NodeUnavailable when no zygote gets ready."""
         try:
-            await asyncio.wait_for(self._ready.wait(), _READY_PATIENCE)
+            # not wait_for: before Python 3.12 it forgets that it was cancelled when both come at once
+            async with asyncio.timeout(_READY_PATIENCE):
+                await self._ready.wait()
         except TimeoutError as error:
             raise NodeUnavailable("no zygote gets ready; see the node's messages") from error
         self._next += 1
