@@ -62,18 +62,35 @@ def test_list_of_nothing_is_no_error(run, gateway):
 
 def test_describe_asks_for_usage(run, gateway):
     gateway.answer("GET /system/function/hello", 200, STATUS)
+    gateway.answer("GET /system/status", 200, {"isolation": {"level": "full", "limits": "cgroup v2"}})
     status, out, _ = run("describe", "hello")
-    assert status == 0 and gateway.lines() == ["GET /system/function/hello?usage=1"]
+    assert status == 0 and gateway.lines() == ["GET /system/function/hello?usage=1", "GET /system/status"]
+    assert re.search(r"Isolation: +level full, limits cgroup v2\n", out)
     assert re.search(r"Status: +Ready\n", out) and re.search(r"Usage: +12m cpu, 3\.0 MiB\n", out)
     assert f"{gateway.url}/function/hello\n" in out
-    assert json.loads(run("describe", "hello", "--json")[1]) == STATUS
+    isolation = {"level": "full", "limits": "cgroup v2"}
+    assert json.loads(run("describe", "hello", "--json")[1]) == {**STATUS, "isolation": isolation}
+
+
+def test_describe_says_plainly_what_the_lower_level_lacks(run, gateway):
+    gateway.answer("GET /system/function/hello", 200, STATUS)
+    gateway.answer("GET /system/status", 200, {"isolation": {"level": "unprivileged", "limits": "none"}})
+    out = run("describe", "hello")[1]
+    assert re.search(r"Isolation: +unprivileged: shares its user with all functions, no limits", out)
+
+
+def test_describe_does_without_the_level_of_another_gateway(run, gateway):
+    gateway.answer("GET /system/function/hello", 200, STATUS)
+    gateway.answer("GET /system/status", 404)
+    status, out, _ = run("describe", "hello")
+    assert status == 0 and "Isolation" not in out
 
 
 def test_describe_of_another_namespace(run, gateway):
     gateway.answer("GET /system/function/hello", 200, {**STATUS, "namespace": "dev", "availableReplicas": 0})
     for argv in (["describe", "hello.dev"], ["describe", "hello", "-n", "dev"]):
         out = run(*argv)[1]
-        assert gateway.calls[-1].path == "/system/function/hello?namespace=dev&usage=1"
+        assert gateway.calls[-2].path == "/system/function/hello?namespace=dev&usage=1"
         assert "/function/hello.dev\n" in out and re.search(r"Status: +Asleep\n", out)
 
 

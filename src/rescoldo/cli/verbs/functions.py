@@ -95,6 +95,7 @@ def describe_command(
     name, place = reference(name, namespace)
     with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
         found = _function(opened, name, place)
+        found["isolation"] = _isolation(opened)
         if as_json:
             say_json(found)
             return
@@ -113,6 +114,14 @@ def _function(gateway: Gateway, name: str, namespace: str) -> dict[str, Any]:
     return found
 
 
+def _isolation(gateway: Gateway) -> dict[str, str]:
+    """What keeps its instances apart, as `rescoldo status` shows it; nothing from a gateway that does not tell."""
+    try:
+        return dict(gateway.system("GET", "/system/status").json()["isolation"])
+    except (RescoldoError, ValueError, TypeError, KeyError):
+        return {}
+
+
 def _describe(found: Mapping[str, Any], url: str) -> None:
     available = int(found.get("availableReplicas") or 0)
     usage = found.get("usage") or {}
@@ -129,6 +138,7 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
         "URL": url,
         "Created": found.get("createdAt", ""),
         "Usage": _usage(usage),
+        "Isolation": _protection(found["isolation"]),
     }
     for key, value in rows.items():
         if value != "":
@@ -139,6 +149,12 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
     for title, key in (("Constraints", "constraints"), ("Secrets", "secrets")):
         if found.get(key):
             say(f"{title + ':':<14}{', '.join(found[key])}")
+
+
+def _protection(isolation: Mapping[str, str]) -> str:
+    if isolation.get("level") == "unprivileged":
+        return "unprivileged: shares its user with all functions, no limits of memory and cpu (docs/security.md)"
+    return ", ".join(f"{key} {value}" for key, value in isolation.items())
 
 
 def _usage(usage: Mapping[str, Any]) -> str:
