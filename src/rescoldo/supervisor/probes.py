@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 SLICE = 1.0  # seconds
-PAUSE = 1.0  # seconds between one question and the next
+ANSWER = 65536  # bytes that are read of an answer; what is longer is not of interest
+PAUSE = 2.0  # seconds between one question and the next: they are most of what a platform at rest does
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,16 @@ class Probe:
 
     async def _ask(self) -> None:
         """Return once it has answered."""
+        loop = asyncio.get_running_loop()
         while True:
             try:
-                reader, writer = await asyncio.open_unix_connection(self.path)
-                try:
-                    writer.write(self.question)
-                    if await reader.read(1):
+                # a stream would cost more, and this is asked for ever
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                    sock.setblocking(False)
+                    await loop.sock_connect(sock, str(self.path))
+                    await loop.sock_sendall(sock, self.question)
+                    if await loop.sock_recv(sock, ANSWER):
                         return
-                finally:
-                    writer.close()
             except OSError:
                 pass
             await asyncio.sleep(SLICE / 4)

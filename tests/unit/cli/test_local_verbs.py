@@ -101,3 +101,10 @@ def test_status_asks_where_the_platform_of_the_data_directory_listens(run, gatew
     settings.save()
     gateway.answer("GET /system/status", 200, {"version": "9"})
     assert "version:      9\n" in run("status", "--data", str(tmp_path))[1]
+
+
+def test_up_starts_a_platform_where_one_goes_on_unsupervised(run, supervisor, gateway):
+    run("new", "hello", "--lang", "python3")
+    supervisor.abandoned = lambda settings: True
+    assert run("up")[0] == 0
+    assert [name for name, _ in supervisor.calls] == ["start"]
