@@ -3,13 +3,14 @@
     with Live() as live, no_leftovers(live):
         ... break it, stop it, start it ...
 
-Other platforms may run at the same time. What bears the name of this one is told from theirs; cgroups, nft rules
-and BPF programs are compared only where no other runs.
+Other platforms may run at the same time. What bears the name of this one is told from theirs; nft rules and BPF
+programs are compared only where no other runs.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -56,7 +57,18 @@ def left_of(live: Live, uids: set[int]) -> set[str]:
     for kind, file in (("socket", "/proc/net/unix"), ("mount", "/proc/self/mounts")):
         lines = Path(file).read_text().splitlines()
         found |= {f"{kind} {line}" for line in lines if any(mark in line for mark in marks)}
+    found |= {f"cgroup {path}" for path in cgroups() if live.settings.run_path.name in path}
     return found | {f"folder {mark}" for mark in marks if Path(mark).exists()}
+
+
+def cgroups() -> list[str]:
+    """Those that a platform has made; its runtime directory gives them their names."""
+    return [
+        f"{folder}/{name}"
+        for folder, names, _ in os.walk("/sys/fs/cgroup")  # unlike glob, it does not mind what vanishes meanwhile
+        for name in names
+        if name.startswith("rescoldo")
+    ]
 
 
 def others(live: Live) -> list[int]:
@@ -85,9 +97,8 @@ def processes() -> Iterator[tuple[int, str, int, str]]:
 
 
 def shared() -> set[str]:
-    """What platforms make in places that all share: cgroups, nft tables, BPF programs (a link holds its program)."""
-    found = {f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob("**/rescoldo*")}
-    found |= {f"bpf pin {path}" for path in Path("/sys/fs/bpf").glob("**/rescoldo*")}
+    """What platforms make in places that all share: nft tables, BPF programs (a link holds its program)."""
+    found = {f"bpf pin {path}" for path in Path("/sys/fs/bpf").glob("**/rescoldo*")}
     found |= {f"nft {line}" for line in _output("nft", "list", "tables").splitlines() if "rescoldo" in line}
     programs = _output("bpftool", "--json", "prog", "list")
     for program in json.loads(programs) if programs.startswith("[") else []:
