@@ -17,7 +17,7 @@ from matrix.client import Call
 from matrix.world import VICTIM, World
 
 STOPPED = "T"
-FAULTS = {"SIGKILL": signal.SIGKILL}
+FAULTS = {"SIGKILL": signal.SIGKILL, "SIGSTOP": signal.SIGSTOP}
 LOOK_SECONDS = 0.005
 
 
@@ -61,6 +61,8 @@ TARGETS = (
     Target("controller", part("controller"), to_system),
     Target("node", part("node"), never),
     Target("zygote", part("zygote"), never),
+    Target("supervisor", part("supervisor"), never),
+    Target("guardian", part("guardian"), never),
     Target(
         "one instance",
         lambda world: world.instances(VICTIM)[:1],

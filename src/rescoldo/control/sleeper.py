@@ -17,6 +17,7 @@ from rescoldo.model.names import FunctionId
 from rescoldo.policy.idle import Activity, Sample, due, observe
 
 SHORTEST_NAP = 0.01  # seconds between two rounds
+LOOK_SECONDS = 0.05  # a look takes as long where the edge answers
 LONGEST_NAP = 1.0  # a function woken during a nap is due no sooner than its window, or this late
 
 
@@ -25,6 +26,7 @@ class Sleeper:
         self._fleet = fleet
         self._edge = edge
         self._tasks = tasks
+        self._looking: set[FunctionId] = set()  # not twice at once: a hung edge would be asked thousands of times
 
     def saw_calls(self, function: FunctionId, count: int) -> None:
         """Calls have ended. Their number is taken off what the slot's counter will show, so that calls that
@@ -42,13 +44,24 @@ class Sleeper:
                 self._fleet.woken.clear()
                 continue
             now = loop.time()
+            waits = [LONGEST_NAP]
             for entry in awake:
-                if _due(entry) <= now:
+                if entry.id in self._looking:
+                    waits.append(LOOK_SECONDS)
+                    continue
+                waits.append(_due(entry) - now)
+                if waits[-1] <= 0:
+                    self._looking.add(entry.id)
                     self._tasks.spawn(f"sleep {entry.id}", self._look(entry))
-            waits = [_due(entry) - now for entry in awake]
-            await asyncio.sleep(min(LONGEST_NAP, max(SHORTEST_NAP, min(waits))))
+            await asyncio.sleep(max(SHORTEST_NAP, min(waits)))
 
     async def _look(self, entry: Entry) -> None:
+        try:
+            await self._close_if_idle(entry)
+        finally:
+            self._looking.discard(entry.id)
+
+    async def _close_if_idle(self, entry: Entry) -> None:
         awake = entry.awake
         if awake is None or awake.closing:
             return

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from control_world import FN, World
 
-from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.edge.protocol import SlotLoad
+from rescoldo.model.names import FunctionId, InstanceId, SlotName
 
 pytestmark = pytest.mark.looptime
 
@@ -81,4 +82,25 @@ async def test_while_the_edge_is_away_nothing_falls_asleep(world: World) -> None
     assert not world.asleep()
     world.edge.reachable = True
     await asyncio.sleep(5)
+    assert world.asleep()
+
+
+async def test_a_slow_edge_is_not_asked_again_before_it_has_answered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.deploy(window="1s")
+    await world.edge.call(FN)
+    asked = 0
+    load = world.edge.load
+
+    async def slow_load(slot: SlotName) -> SlotLoad:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(5)
+        return await load(slot)
+
+    monkeypatch.setattr(world.edge, "load", slow_load)
+    await asyncio.sleep(4)
+    assert asked == 1
+    await asyncio.sleep(30)
     assert world.asleep()
