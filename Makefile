@@ -1,6 +1,7 @@
 # The first target that needs .venv makes it; pyproject.toml decides when it is out of date.
 VENV := .venv/.installed
 BIN := .venv/bin
+MATRIX := tests/e2e/test_kill_matrix.py tests/e2e/test_faults.py
 TESTS := tests/unit tests/contract tests/integration
 
 .PHONY: help demo test e2e kill-matrix lint bench bench-quick install clean
@@ -10,7 +11,7 @@ help:
 	@echo "make demo         start a platform, deploy a function, see it wake and sleep"
 	@echo "make test         unit, contract and integration tests"
 	@echo "make e2e          tests against a whole platform"
-	@echo "make kill-matrix  kill each part under load; writes the table in docs/behaviour.md"
+	@echo "make kill-matrix  kill each part under load, and other faults; writes the table in docs/behaviour.md"
 	@echo "make lint         ruff, mypy --strict, import-linter"
 	@echo "make bench        measure; writes bench/results.json (bench-quick: shorter, rougher)"
 	@echo "make clean        remove .venv, caches and build results"
@@ -28,11 +29,11 @@ test: $(VENV)
 	@$(BIN)/python -m pytest $(TESTS)
 
 kill-matrix: $(VENV)
-	@$(BIN)/python -m pytest tests/e2e/test_kill_matrix.py
+	@$(BIN)/python -m pytest $(MATRIX)
 	@PYTHONPATH=src:tests $(BIN)/python -m matrix.report
 
 e2e: $(VENV)
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest tests/e2e $(MATRIX:%=--ignore=%)
 
 lint: $(VENV)
 	@$(BIN)/ruff check .

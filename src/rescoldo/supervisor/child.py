@@ -32,6 +32,7 @@ class Program:
     descriptors: Sequence[int] = ()  # handed on under the same numbers
     shown: Callable[[str], bool] = lambda line: True  # which lines of its output are worth showing
     probe: Probe | None = None  # how it is asked whether it lives
+    waits: bool = True  # for its output to be read; one that must not wait loses what its pipe cannot hold
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +56,7 @@ class Child:
         """
         output, theirs = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(output, False)
+        os.set_blocking(theirs, program.waits)
         try:
             process = subprocess.Popen(
                 list(command or program.command()),

@@ -26,7 +26,7 @@ def edge_program(settings: Settings, gateway: int, metrics: int) -> Program:
 
     probe = Probe(settings.admin_socket, b"show version\n")
     environment = {**process.environment(binary), **edge_environment(gateway, metrics)}
-    return Program("edge", command, environment, (gateway, metrics), _worth_showing, probe)
+    return Program("edge", command, environment, (gateway, metrics), _worth_showing, probe, waits=False)
 
 
 def edge_reload(settings: Settings, old_pid: int) -> list[str]:

@@ -8,6 +8,7 @@ end it; it imports no library beyond the standard one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -192,7 +193,8 @@ class Supervisor:
                 await child.ended.wait()
                 deaths = deaths + 1 if loop.time() - started < STABLE_SECONDS else 1
                 log.warning("%s ended (%s)", program.name, describe_end(child.status))
-                if child.status == os.EX_CONFIG or (not self._ready and deaths >= UNLIVELY):
+                # later it may be mended, and what does not need this program goes on
+                if not self._ready and (child.status == os.EX_CONFIG or deaths >= UNLIVELY):
                     self._fatal = "\n".join([f"{program.name} cannot start:", *child.tail])
                     self._stopping.set()
                     return
@@ -214,7 +216,9 @@ class Supervisor:
                     log.warning("%s has not answered for %g s and is killed", program.name, patience)
                     child.send(signal.SIGKILL)
                     await child.ended.wait()
-            await asyncio.sleep(PAUSE)
+            if child is not None:  # its successor is asked at once: known to live, it is not given as long
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(child.ended.wait(), PAUSE)
 
     def _reload(self) -> None:
         """The controller has written a configuration with more slots."""

@@ -29,6 +29,17 @@ async def test_a_child_that_writes_more_than_a_pipe_holds_is_never_blocked() -> 
 
 
 @pytest.mark.slow
+async def test_a_child_that_must_not_wait_goes_on_when_nobody_reads_its_output() -> None:
+    code = "import os\ntry:\n  for n in range(300): os.write(2, b'x' * 4096)\nexcept BlockingIOError: os._exit(7)"
+    edge = program(code)
+    edge.waits = False
+    child = Child.start(edge)
+    assert child.process is not None
+    assert child.process.wait(20) == 7, "it waited"  # this blocks the loop: nobody reads
+    await child.ended.wait()
+
+
+@pytest.mark.slow
 async def test_a_child_that_ignores_sigterm_is_killed_after_its_grace() -> None:
     code = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(60)"
     child = Child.start(program(code))
