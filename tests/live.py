@@ -60,6 +60,7 @@ class Live:
         self.folder.chmod(0o755)
         self.settings = Settings(**{**chosen, **settings})
         self.port = int(self.settings.gateway.rpartition(":")[2])
+        self.prefix: list[str] = []  # a command that runs the platform in an environment or under limits
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Live:
@@ -81,7 +82,7 @@ class Live:
         request.write_text(json.dumps(asdict(self.settings)))
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rescoldo.supervisor.main", str(request)],
+                [*self.prefix, sys.executable, "-m", "rescoldo.supervisor.main", str(request)],
                 env={**os.environ, "PYTHONPATH": str(SOURCE)},
                 stdout=log,
                 stderr=log,

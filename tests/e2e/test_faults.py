@@ -4,8 +4,10 @@ cause is gone, without a restart."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -23,6 +25,10 @@ from matrix.load import STEADY, Load
 from matrix.world import ASLEEP, IMAGE, World
 
 pytestmark = pytest.mark.slow
+
+FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))  # Debian's libfaketime
+FEW_DESCRIPTORS = 400  # the edge needs 316 for the fewest connections it takes, 100
+PARTS = ("guardian", "supervisor", "edge", "controller", "node", "zygote")
 
 TALKS = "def handle(event, context):\n    print('x' * 200_000)\n    return 'talked'\n"
 FLOOD = """
@@ -273,3 +279,142 @@ def test_a_function_that_floods_its_log_does_not_slow_others(world: World, resul
     written = sum(file.stat().st_size for file in live.settings.logs.iterdir() if file.name.startswith("flood"))
     assert written <= 2 * 2**20
     results.append(calling.result("a function prints 40 MB", "its own lines over 256 KiB a second are dropped"))
+
+
+# -- the clock
+
+
+@pytest.mark.skipif(not FAKETIME, reason="needs libfaketime")
+def test_a_clock_that_is_stepped_harms_nobody(results: list[FaultResult]) -> None:
+    live = Live()
+    clock = live.folder / "clock"
+    step(clock, "+0")
+    live.prefix = [
+        "env", f"LD_PRELOAD={FAKETIME[0]}", f"FAKETIME_TIMESTAMP_FILE={clock}", "FAKETIME_DONT_FAKE_MONOTONIC=1",
+        "FAKETIME_CACHE_DURATION=1",
+    ]  # fmt: skip
+    with live:
+        world = World(live)
+        world.prepare()
+        world.settle()
+        with Calling(world) as calling:
+            for offset in ("+1h", "-1h", "+1d", "-1d", "+0"):
+                step(clock, offset)
+                live.until(lambda offset=offset: abs(clock_of(live) - seconds_of(offset)) < 60, f"{offset} to be seen")
+                live.until(lambda: ASLEEP not in world.awake(), "it to sleep", 5)
+                cold = live.invoke(ASLEEP)
+                assert (cold.status, cold.cold) == (200, True), offset
+                assert live.system("PUT", "/functions", {"service": "deployed-0", "image": IMAGE}).status == 202, offset
+                calling.more(50)
+        assert calling.failures == []
+        count_all(live, calling)
+    results.append(calling.result("the clock is stepped by an hour and by a day, forth and back", "nothing"))
+
+
+def step(clock: Path, offset: str) -> None:
+    """Set the platform's clock that far from the true time."""
+    fresh = clock.with_suffix(".new")
+    fresh.write_text(f"{offset}\n")
+    fresh.replace(clock)
+
+
+def clock_of(live: Live) -> float:
+    """Seconds by which the edge's clock differs from ours."""
+    return int(live.invoke("warm-0").headers["x-start-time"]) / 1e9 - time.time()
+
+
+def seconds_of(offset: str) -> float:
+    return float(offset.rstrip("hd")) * {"h": 3600, "d": 86400}.get(offset[-1], 1)
+
+
+# -- descriptors
+
+
+@root
+@as_root
+def test_a_platform_short_of_descriptors_says_so_and_is_well_when_there_are_enough(results: list[FaultResult]) -> None:
+    live = Live()
+    live.prefix = ["prlimit", f"--nofile={FEW_DESCRIPTORS}:{FEW_DESCRIPTORS}"]
+    with live:
+        world = World(live)
+        world.prepare()
+        world.settle()
+        crowd = [f"crowd-{number}" for number in range(150)]
+        for name in crowd:
+            live.deploy(name, image=IMAGE, annotations={"rescoldo.dev/idle-window": "3s"})
+        pids = {name: live.pid(name) for name in ("guardian", "supervisor", "edge", "controller", "node")}
+        with Calling(world) as calling:
+            with ThreadPoolExecutor(16) as pool:
+                answers = list(pool.map(live.invoke, crowd))
+            calling.more(50)
+            live.until(lambda: not world.awake() & set(crowd), "the crowd to sleep", 60)
+            watch = Stopwatch()
+            assert live.invoke(crowd[-1]).status == 200
+            assert live.system("PUT", "/functions", {"service": "deployed-0", "image": IMAGE}).status == 202
+            well_after = watch.seconds
+        assert calling.failures == []
+        refused = {(answer.status, answer.text) for answer in answers if answer.status != 200}
+        assert refused, "there were enough"
+        assert {status for status, _ in refused} <= {502, 503}, refused
+        assert all("Too many open files" in text or "too many" in text for _, text in refused), refused
+        assert pids == {name: live.pid(name) for name in pids}, "something ended"
+    results.append(calling.result("descriptors are used up (a limit of 400)", "further wakes: 502 or 503", well_after))
+
+
+@root
+@as_root
+def test_connections_beyond_the_limit_wait_and_none_is_refused(results: list[FaultResult]) -> None:
+    live = Live(max_connections=100)
+    with live:
+        world = World(live)
+        world.prepare()
+        world.settle()
+        with Calling(world) as calling, ThreadPoolExecutor(1) as pool:
+            idle = [socket.create_connection(("127.0.0.1", live.port)) for _ in range(300)]
+            late = pool.submit(live.invoke, "warm-1")
+            with pytest.raises(TimeoutError):
+                late.result(1)
+            for connection in idle:
+                connection.close()
+            watch = Stopwatch()
+            assert late.result().status == 200
+            assert live.invoke(ASLEEP).status == 200
+            well_after = watch.seconds
+        assert calling.failures == []
+    results.append(calling.result("300 idle connections where 100 are allowed", "new connections wait", well_after))
+
+
+# -- everything at once
+
+
+def test_after_everything_was_killed_a_new_start_serves_what_was_deployed(
+    world: World, results: list[FaultResult]
+) -> None:
+    live = world.live
+    live.until(lambda: live.invocations("warm-1") == 1, "the call to be counted")
+    counted_and_written(live, "warm-1")
+    for pid in (*(live.pid(name) for name in PARTS), *world.instances()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert live.process is not None
+    live.process.wait(PATIENCE)
+    watch = Stopwatch()
+    live.start()
+    for name in ("warm-0", ASLEEP):
+        answer = live.invoke(name)
+        assert (answer.status, answer.text, answer.cold) == (200, "0", True)
+    assert live.system("PUT", "/functions", {"service": "deployed-0", "image": IMAGE}).status == 202
+    well_after = watch.seconds
+    assert live.invocations("warm-1") == 1, "counts are kept"
+    results.append(FaultResult("everything is killed, then started", "everything", 0, 0, 0.0, well_after))
+
+
+def counted_and_written(live: Live, name: str) -> None:
+    """Wait until a call is in the database: it is written about a second after it was counted."""
+
+    def calls() -> int:
+        with contextlib.closing(sqlite3.connect(live.settings.database)) as database:
+            rows = database.execute("SELECT calls FROM invocation WHERE function LIKE ?", [f"{name}.%"])
+            return sum(calls for (calls,) in rows)
+
+    live.until(lambda: calls() == 1, "the count to be written")
