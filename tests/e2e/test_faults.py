@@ -6,9 +6,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import sqlite3
+import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +24,11 @@ from live import PATIENCE, Answer, Live
 from matrix import report
 from matrix.background import Calling, FaultResult, Stopwatch
 from matrix.client import Call, Client
-from matrix.load import STEADY, Load
+from matrix.load import Load
 from matrix.world import ASLEEP, IMAGE, World
 
 pytestmark = pytest.mark.slow
 
-FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))  # Debian's libfaketime
 FEW_DESCRIPTORS = 400  # the edge needs 316 for the fewest connections it takes, 100
 PARTS = ("guardian", "supervisor", "edge", "controller", "node", "zygote")
 
@@ -57,10 +59,6 @@ def world() -> Iterator[World]:
         yield world
 
 
-def failures(load: Load) -> list[str]:
-    return [str(call) for call in load.calls if call.failed] + load.lost
-
-
 # -- the edge is reloaded
 
 
@@ -74,18 +72,14 @@ async def reload_edge(world: World) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_no_call_fails_while_the_edge_is_reloaded(world: World) -> None:
-    async def reload_under_load() -> Load:
-        load = Load(world)
-        await load.start(STEADY)
+def test_no_call_fails_while_the_edge_is_reloaded(world: World, results: list[FaultResult]) -> None:
+    with Calling(world) as calling:
         for _ in range(3):
-            await reload_edge(world)
-            await load.once(Call(ASLEEP, "GET", f"/function/{ASLEEP}", "cold"))
-            await load.more(100)
-        await load.stop()
-        return load
-
-    assert failures(asyncio.run(reload_under_load())) == []
+            asyncio.run(reload_edge(world))
+            assert world.live.invoke(ASLEEP).status == 200
+            calling.more(100)
+    assert calling.failures == []
+    results.append(calling.result("the edge is reloaded three times", "nothing"))
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -284,23 +278,23 @@ def test_a_function_that_floods_its_log_does_not_slow_others(world: World, resul
 # -- the clock
 
 
-@pytest.mark.skipif(not FAKETIME, reason="needs libfaketime")
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 def test_a_clock_that_is_stepped_harms_nobody(results: list[FaultResult]) -> None:
     live = Live()
     clock = live.folder / "clock"
-    step(clock, "+0")
-    live.prefix = [
-        "env", f"LD_PRELOAD={FAKETIME[0]}", f"FAKETIME_TIMESTAMP_FILE={clock}", "FAKETIME_DONT_FAKE_MONOTONIC=1",
-        "FAKETIME_CACHE_DURATION=1",
-    ]  # fmt: skip
+    step(clock, 0)
+    shim = live.folder / "clock.so"
+    source = Path(report.__file__).with_name("clock.c")
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", shim, source], check=True)
+    live.prefix = ["env", f"LD_PRELOAD={shim}", f"CLOCK_FILE={clock}"]
     with live:
         world = World(live)
         world.prepare()
         world.settle()
         with Calling(world) as calling:
-            for offset in ("+1h", "-1h", "+1d", "-1d", "+0"):
+            for offset in (3600, -3600, 86400, -86400, 0):
                 step(clock, offset)
-                live.until(lambda offset=offset: abs(clock_of(live) - seconds_of(offset)) < 60, f"{offset} to be seen")
+                assert abs(clock_of(live) - offset) < 60, "the platform does not see it"
                 live.until(lambda: ASLEEP not in world.awake(), "it to sleep", 5)
                 cold = live.invoke(ASLEEP)
                 assert (cold.status, cold.cold) == (200, True), offset
@@ -311,20 +305,15 @@ def test_a_clock_that_is_stepped_harms_nobody(results: list[FaultResult]) -> Non
     results.append(calling.result("the clock is stepped by an hour and by a day, forth and back", "nothing"))
 
 
-def step(clock: Path, offset: str) -> None:
+def step(clock: Path, seconds: int) -> None:
     """Set the platform's clock that far from the true time."""
-    fresh = clock.with_suffix(".new")
-    fresh.write_text(f"{offset}\n")
-    fresh.replace(clock)
+    with clock.open("r+b" if clock.exists() else "wb") as file:  # the same file: it is mapped
+        file.write(struct.pack("=q", seconds))
 
 
 def clock_of(live: Live) -> float:
     """Seconds by which the edge's clock differs from ours."""
     return int(live.invoke("warm-0").headers["x-start-time"]) / 1e9 - time.time()
-
-
-def seconds_of(offset: str) -> float:
-    return float(offset.rstrip("hd")) * {"h": 3600, "d": 86400}.get(offset[-1], 1)
 
 
 # -- descriptors
@@ -353,12 +342,12 @@ def test_a_platform_short_of_descriptors_says_so_and_is_well_when_there_are_enou
             assert live.system("PUT", "/functions", {"service": "deployed-0", "image": IMAGE}).status == 202
             well_after = watch.seconds
         assert calling.failures == []
-        refused = {(answer.status, answer.text) for answer in answers if answer.status != 200}
-        assert refused, "there were enough"
-        assert {status for status, _ in refused} <= {502, 503}, refused
-        assert all("Too many open files" in text or "too many" in text for _, text in refused), refused
+        refused = [answer for answer in answers if answer.status != 200]
+        assert len(refused) > 50, "there were enough"
+        assert {(answer.status, answer.headers["retry-after"]) for answer in refused} == {(503, "1")}
+        assert all("raise its limit of descriptors (ulimit -n)" in answer.text for answer in refused)
         assert pids == {name: live.pid(name) for name in pids}, "something ended"
-    results.append(calling.result("descriptors are used up (a limit of 400)", "further wakes: 502 or 503", well_after))
+    results.append(calling.result("descriptors are used up (a limit of 400)", "further wakes: 503", well_after))
 
 
 @root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import shutil
 import signal
 import time
@@ -40,6 +41,8 @@ from rescoldo.node.uids import Uids
 from rescoldo.policy.respawn import FREE_DEATHS, MOST_FAILED_STARTS, early_deaths, respawn_pause
 
 MAX_INSTANCES = 10_000
+DESCRIPTORS_EACH = 4  # of an instance: listener, output, pidfd, and one to spare
+OWN_DESCRIPTORS = 100  # of the node, its clients and the starts under way
 LOST_SECONDS = 60.0  # the controller stops a lost instance sooner, when it is there
 
 _LOG = logging.getLogger(__name__)
@@ -67,6 +70,8 @@ class Roster:
         self._logs = logs
         self._on_exit = on_exit
         self._all: dict[InstanceId, Supervised] = {}
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = min(MAX_INSTANCES, (descriptors - OWN_DESCRIPTORS) // DESCRIPTORS_EACH)
         self._uids = Uids(INSTANCE_UIDS, settings.run, has_processes)
         self._privileged = level() == "full"
 
@@ -89,8 +94,10 @@ class Roster:
         """Make everything an instance needs before it can be forked."""
         if launch.instance in self._all:
             raise Conflict(f"instance {launch.instance} exists already")
-        if len(self._all) >= MAX_INSTANCES:
-            raise Busy(f"this node runs {MAX_INSTANCES} instances; it takes no more")
+        if len(self._all) >= self._most:
+            limit = "" if self._most == MAX_INSTANCES else ": raise its limit of descriptors (ulimit -n)"
+            raise Busy(f"this node runs {self._most} instances and takes no more{limit}")
+        output: Output | None = None
         uid = self._uids.take() if self._privileged else None
         try:
             host = netfence.address_of(uid) if self._fenced and uid is not None else SHARED
@@ -105,6 +112,9 @@ class Roster:
             if berth is not None:
                 berth.make()
         except (OSError, StartFailed) as error:
+            if output is not None:
+                output.close()
+            self._note_path(launch.instance).unlink(missing_ok=True)
             if uid is not None:
                 self._uids.give_back(uid)
             raise error if isinstance(error, StartFailed) else StartFailed(f"{launch.function}: {error}") from error

@@ -7,6 +7,7 @@ platform's parts, and becomes the guardian of a supervisor.
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -44,6 +45,9 @@ def run(settings: Settings) -> int:
             "metrics": bind_address(settings.metrics),
         }
         become_subreaper()
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # many systems begin with 1,024, which is for programs that use select(); instances get a limit of their own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         kept = {"lock": [lock.fileno()]} | {name: [sock.fileno()] for name, sock in sockets.items()}
         if (fence := put_up(settings)) is not None:
             kept["fence"] = list(fence.descriptors)
