@@ -5,10 +5,12 @@ from __future__ import annotations
 import burst
 import cold
 import crash
+import kills
 import race
 import rest
 import warm
 
 ALL = (
-    warm.MEASUREMENT, *cold.MEASUREMENTS, burst.MEASUREMENT, race.MEASUREMENT, crash.MEASUREMENT, *rest.MEASUREMENTS,
+    warm.MEASUREMENT, *cold.MEASUREMENTS, burst.MEASUREMENT, race.MEASUREMENT, crash.MEASUREMENT, kills.MEASUREMENT,
+    *rest.MEASUREMENTS,
 )  # fmt: skip

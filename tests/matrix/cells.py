@@ -39,6 +39,7 @@ class Result:
     requests: int
     failed_inside: int  # in flight in what was struck
     failed_outside: int  # any other
+    failed_warm: int  # of those: warm calls elsewhere
     stall: float | None  # the longest that a warm call elsewhere took; None without such calls
     served_after: float  # from the signal until all is served again, and what was struck is replaced
     failures: tuple[str, ...]  # some of those outside
@@ -88,8 +89,8 @@ def _probes(load: Load) -> list[asyncio.Task[None]]:
 def _judge(cell: Cell, load: Load, struck: Struck, served: float) -> Result:
     failed = [call for call in load.calls if call.failed]
     inside = [call for call in failed if cell.target.inside(call, struck.strike, struck.down)]
-    outside = [f"{call} (begun {call.begin - struck.strike:+.3f} s)" for call in failed if call not in inside]
-    outside += load.lost
+    others = [call for call in failed if call not in inside]
+    outside = [f"{call} (begun {call.begin - struck.strike:+.3f} s)" for call in others] + load.lost
     elsewhere = [
         call.end - call.begin
         for call in load.calls
@@ -102,6 +103,7 @@ def _judge(cell: Cell, load: Load, struck: Struck, served: float) -> Result:
         requests=len(load.calls),
         failed_inside=len(inside),
         failed_outside=len(outside),
+        failed_warm=sum(call.kind in ("warm", "slow") and cell.target.others(call) for call in others),
         stall=round(max(elsewhere), 3) if elsewhere else None,
         served_after=round(served - struck.strike, 3),
         failures=tuple(outside[:MOST_SHOWN]),

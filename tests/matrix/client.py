@@ -45,12 +45,14 @@ class _Response:
         self.parser = httptools.HttpResponseParser(self)
         self.body = b""
         self.complete = False
+        self.keeps = False  # whether the connection may be used again
 
     def on_body(self, body: bytes) -> None:
         self.body += body
 
     def on_message_complete(self) -> None:
         self.complete = True
+        self.keeps = self.parser.should_keep_alive()
 
 
 class Client:
@@ -73,7 +75,7 @@ class Client:
                 connection = await self._connection(call)
                 response = await self._exchange(connection, call, body)
             call.outcome, call.body = str(response.parser.get_status_code()), response.body
-            if not (self._kept and response.parser.should_keep_alive()):
+            if not (self._kept and response.keeps):
                 self.close()
         except (OSError, httptools.HttpParserError) as error:  # a TimeoutError is an OSError
             call.outcome = f"{type(error).__name__} {error}".strip()

@@ -20,7 +20,8 @@ MATRIX_HEAD = (
     "| all served again |\n|---|---|---|---|---|---|---|\n"
 )
 FAULTS_HEAD = (
-    "| fault | what does not work meanwhile | warm calls | failed | longest | all works again |\n|---|---|---|---|---|---|\n"
+    "| fault | what does not work meanwhile | warm calls | failed | longest | all works again |\n"
+    "|---|---|---|---|---|---|\n"
 )
 
 

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from matrix import report
+from matrix.background import FaultResult
+from matrix.cells import CELLS, Result
+
+DOCUMENT = """before
+<!-- the kill matrix: written by `make kill-matrix` -->
+old
+<!-- end of the kill matrix -->
+between
+<!-- other faults: written by `make kill-matrix` -->
+<!-- end of other faults -->
+after
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    report.DOCUMENT.write_text(DOCUMENT)
+    return tmp_path
+
+
+def results() -> list[Result]:
+    return [
+        Result(cell.target.name, cell.fault, cell.load, 100, 1, 0, 0, None if number else 0.0123, 1.5, ())
+        for number, cell in enumerate(CELLS)
+    ]
+
+
+def test_a_whole_run_is_written_into_the_document_between_its_marks(files: Path) -> None:
+    report.write(results())
+    report.write_faults([FaultResult("the disk is full", "deployments: 500", 300, 0, 0.02, 0.1)])
+    assert report.main() == 0
+    text = report.DOCUMENT.read_text()
+    assert "old" not in text
+    assert f"| {CELLS[0].target.name} | {CELLS[0].load} | 100 | 1 | 0 | 12 ms | 1.50 s |" in text
+    assert "| the disk is full | deployments: 500 | 300 | 0 | 20 ms | after 0.10 s |" in text
+    assert text.count("| 1.50 s |") == len(CELLS)
+    assert [text.index(word) for word in ("before", "between", "after\n")] == sorted(
+        text.index(word) for word in ("before", "between", "after\n")
+    )
+
+
+def test_a_part_of_the_matrix_leaves_the_document_as_it_is(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report.write(results()[:-1])
+    report.write_faults([])
+    assert report.main() == 1
+    assert report.DOCUMENT.read_text() == DOCUMENT
+    assert f"{len(CELLS) - 1} of {len(CELLS)} cells" in capsys.readouterr().err
+
+
+def test_a_document_without_the_marks_is_named(files: Path) -> None:
+    with pytest.raises(ValueError, match="the document lacks"):
+        report.replaced("nothing", "the kill matrix", "table")
+
+
+def test_failures_are_in_the_file(files: Path) -> None:
+    failed = Result("edge", "SIGKILL", "at rest", 6, 0, 1, 1, None, 0.1, ("warm GET /function/warm-0: 503",))
+    report.write([failed])
+    assert json.loads(report.FILE.read_text()) == [{**asdict(failed), "failures": list(failed.failures)}]
