@@ -82,12 +82,19 @@ class Live:
         request.write_text(json.dumps(asdict(self.settings)))
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "rescoldo.supervisor.main", str(request)],
-                env={**os.environ, "PYTHONPATH": str(SOURCE)},
+                self.command(request),
+                env=self.environment(),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+    def command(self, request: Path) -> list[str]:
+        """What starts the platform whose settings are in the file `request`."""
+        return [*self.prefix, sys.executable, "-m", "rescoldo.supervisor.main", str(request)]
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(SOURCE)}
 
     def answers(self) -> bool:
         assert self.process is not None

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from live import PATIENCE, SOURCE, alive, free_ports
+from live import PATIENCE, alive, free_ports
+from unprivileged import UID, interpreter, readable_library
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,28 +23,7 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv"),
 ]
 
-# Nobody has them, and no other run of these tests: it counts the user's processes and removes the user's folder
-UID = 100_000 + os.getpid()
 STRANGER = UID + 5_000_000  # no pid is as large
-DEVELOPMENT = (
-    "mypy*",
-    "*__mypyc*",
-    "ruff*",
-    "pip*",
-    "setuptools*",
-    "hypothesis*",
-    "pytest*",
-    "_pytest*",
-    "__pycache__",
-)
-
-
-def interpreter() -> str | None:
-    """A Python of this version that others may execute too."""
-    own = Path(sys.executable).resolve()
-    if all(folder.stat().st_mode & 0o001 for folder in (own, *own.parents)):
-        return str(own)
-    return shutil.which(f"python{sys.version_info[0]}.{sys.version_info[1]}", path="/usr/local/bin:/usr/bin")
 
 
 class Somebody:
@@ -94,19 +72,8 @@ class Somebody:
 
 @pytest.fixture(scope="module")
 def library() -> Iterator[Path]:
-    """The installed packages and this source, where everybody may read them."""
-    folder = Path(tempfile.mkdtemp(prefix="rl-lib-", dir="/tmp"))
-    shutil.copytree(
-        sysconfig.get_path("platlib"),
-        folder,
-        dirs_exist_ok=True,
-        ignore=shutil.ignore_patterns(*DEVELOPMENT, "*rescoldo*"),
-    )
-    shutil.copytree(SOURCE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-    shutil.rmtree(f"/dev/shm/rescoldo-{UID}", ignore_errors=True)
+    with readable_library() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -1,0 +1,72 @@
+"""Every attack of the hostile suite, against a whole platform: refused, and nobody else notices."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hostile.proof import PROVEN, Unprotected, unprotected
+from hostile.report import summary
+from hostile.suite import Attack, at_level, perform
+from hostile.world import PLATFORM_VALUE, World, compile_probe
+from live import Live
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
+Results = dict[str, bool]
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    return compile_probe(tmp_path_factory.mktemp("probe"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def marked() -> Iterator[None]:
+    """Platforms are started with a variable that nobody may see."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESCOLDO_TEST_MARKER", PLATFORM_VALUE)
+        yield
+
+
+@pytest.fixture(scope="module")
+def world(probe: Path | None) -> Iterator[World]:
+    with Live() as live, World(live, "full", probe).inhabited() as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def counted(request: pytest.FixtureRequest) -> Iterator[dict[str, Results]]:
+    """Results by level; said when all have been run."""
+    results: dict[str, Results] = {"full": {}}
+    yield results
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    for level, found in results.items():
+        reporter.write_line(f"\nhostile suite, level {level}: {summary(found)}")
+
+
+@pytest.mark.parametrize("attack", at_level("full"), ids=str)
+def test_an_attack_is_refused_at_the_level_full(world: World, counted: dict[str, Results], attack: Attack) -> None:
+    outcome = perform(attack, world)
+    counted["full"][attack.name] = not outcome.gained
+    assert outcome.refused
+    assert outcome.gained == {}
+
+
+@pytest.fixture(scope="module")
+def plain(world: World) -> Iterator[Unprotected]:
+    with unprotected(world) as plain:
+        yield plain
+
+
+@pytest.mark.parametrize("name", PROVEN)
+def test_the_same_attack_succeeds_where_nothing_refuses_it(plain: Unprotected, name: str) -> None:
+    report = plain.perform(name)
+    assert "the attack itself" not in report["gained"], report
+    assert report["gained"] != {}, report

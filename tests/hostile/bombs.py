@@ -1,0 +1,116 @@
+"""Functions that take more than their share: each is one of its own, with limits, beside the victim."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hostile.function.kit import ATTACKS as BY_FUNCTIONS
+from hostile.suite import OTHERS, Attack, take
+from hostile.world import Outcome, World
+from live import alive
+from rescoldo.isolation.cgroups import MOST_PIDS
+
+MEMORY = 160  # MiB
+CPUS = 0.2
+_MEMORY_BOMBS = ("memory_heap", "memory_shared", "memory_files", "memory_children")
+_SPEC: dict[str, Any] = {"limits": {"memory": f"{MEMORY}Mi"}}
+
+Check = Callable[[World, str, Outcome], None]  # given the function that has attacked
+
+
+def _bomb(name: str, check: Check | None = None, **spec: Any) -> None:
+    """Register the function's attack `name`: its function is deployed with `spec`, attacks, is judged by `check`
+    and removed."""
+    made = BY_FUNCTIONS[name]
+
+    def run(world: World, outcome: Outcome) -> None:
+        function = f"bomb-{name.replace('_', '-')}"
+        world.deploy(function, world.attackers_files(), **{**_SPEC, **spec})
+        more = {"most_processes": MOST_PIDS, "cpus": CPUS, "memory": MEMORY * 2**20, "orphan_name": function[:15]}
+        answer = world.attack(name, function, timeout=90, **more)
+        if answer.status == 200:
+            take(outcome, answer.text)
+        elif name in _MEMORY_BOMBS:
+            _is_reported_as_out_of_memory(world, function, outcome)
+        if check is not None:
+            check(world, function, outcome)
+        _remove(world, function, outcome)
+
+    OTHERS.append(Attack(name, made.what, made.group, made.unprivileged, run))
+
+
+def _remove(world: World, function: str, outcome: Outcome) -> None:
+    """A removed function leaves no process, whatever its children did."""
+    world.live.sleep(function)
+    world.live.system("DELETE", "/functions", {"functionName": function})
+    left = _left(world, function)
+    outcome.judge("outlives its function", not left, left)
+
+
+def _left(world: World, function: str) -> list[int]:
+    """Processes that have the function's name a while after it was told to end."""
+
+    def named() -> list[int]:
+        return [pid for pid in _processes() if _comm(pid) == function[:15]]
+
+    with suppress(AssertionError):
+        world.live.until(lambda: not named(), f"the processes of {function} to end")
+    return named()
+
+
+def _processes() -> list[int]:
+    return [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit() and alive(int(folder.name))]
+
+
+def _comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _is_reported_as_out_of_memory(world: World, function: str, outcome: Outcome) -> None:
+    def reported() -> bool:
+        return "out of memory" in world.live.function_log(function)
+
+    world.live.until(reported, f"{function} to be reported as out of memory")
+    outcome.judge("dies without a word", reported(), world.live.function_log(function)[-400:])
+
+
+def _log_is_bounded(world: World, function: str, outcome: Outcome) -> None:
+    size = sum(file.stat().st_size for file in world.live.settings.logs.glob(f"{function}.*"))
+    outcome.judge("fills the disk with its log", size < 4 * 2**20, f"{size} bytes")
+
+
+def _bombed_scratch_only(world: World, function: str, outcome: Outcome) -> None:
+    """The folders of the machine that have the same names hold nothing of it."""
+    left = [path for folder in ("/tmp", "/var/tmp", "/dev/shm") for path in Path(folder).glob("fill")]
+    outcome.judge("fills the machine's folders", not left, left)
+
+
+def _is_killed_in_the_end(world: World, function: str, outcome: Outcome) -> None:
+    """Asleep within its grace, deaf or not."""
+    world.live.sleep(function)
+    left = _left(world, function)
+    outcome.judge("goes on although it was told to end", not left, left)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+
+
+_GRACE = {"annotations": {"rescoldo.dev/idle-window": "1h", "rescoldo.dev/grace": "200ms"}}
+_bomb("fork_bomb")
+_bomb("thread_bomb")
+for _name in _MEMORY_BOMBS:
+    _bomb(_name)
+_bomb("disk_fill", _bombed_scratch_only)
+_bomb("inodes")
+_bomb("descriptor_bomb")
+_bomb("log_flood", _log_is_bounded)
+_bomb("processor_hog", limits={"memory": f"{MEMORY}Mi", "cpu": f"{int(CPUS * 1000)}m"})
+_bomb("orphan", _is_killed_in_the_end, **_GRACE)
+_bomb("deaf", _is_killed_in_the_end, **_GRACE)

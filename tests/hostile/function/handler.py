@@ -1,0 +1,15 @@
+"""The attacker as a function: a call's body names the attack."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from . import bombs, environment, files, ipc, kernel, network, processes, programs  # noqa: F401 - they register
+from .kit import perform
+
+
+def handle(event: Any, context: Any) -> str:
+    """Do the attack that the body asks for: {"attack": NAME, "target": {…}}."""
+    order = json.loads(event.body)
+    return json.dumps(perform(order["attack"], order["target"]))

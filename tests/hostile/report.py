@@ -1,0 +1,50 @@
+"""The suite's list as the table of docs/security.md, and a run's counts in one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hostile.suite import GROUPS, Attack, everything
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
+BEGIN = "<!-- attacks: written by `make attacks` -->"
+END = "<!-- end of the attacks -->"
+
+
+def table(attacks: Sequence[Attack]) -> str:
+    """A table for each group: what is tried, and which level refuses it."""
+    parts = []
+    for group, title in GROUPS.items():
+        rows = "".join(
+            f"| {attack.what} | refused | {'refused' if attack.unprivileged else '**not refused**'} |\n"
+            for attack in attacks
+            if attack.group == group
+        )
+        parts.append(f"{title}:\n\n| attack | full | unprivileged |\n|---|---|---|\n{rows}")
+    return "\n".join(parts)
+
+
+def rewrite(text: str) -> str:
+    """Put the tables between the document's two markers."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the document lacks the markers {BEGIN!r} and {END!r}")
+    return f"{before}{begin}\n\n{table(everything())}\n{end}{after}"
+
+
+def summary(results: Mapping[str, bool]) -> str:
+    """How many attacks there were, and how many were refused."""
+    return f"{len(results)} attacks, {sum(results.values())} refused"
+
+
+def main() -> int:
+    """Take the list into the document."""
+    DOCUMENT.write_text(rewrite(DOCUMENT.read_text()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

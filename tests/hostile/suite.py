@@ -1,0 +1,98 @@
+"""The list of attacks, and how each is run and judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hostile.function import handler  # noqa: F401 - its attacks register
+from hostile.function.kit import ATTACKS as BY_FUNCTIONS
+from hostile.function.kit import MARKER as MARKER
+from hostile.function.kit import FunctionAttack
+from hostile.world import Level, Outcome, World
+
+Run = Callable[[World, Outcome], None]
+
+GROUPS = {
+    "files": "A function reads or writes what is not its own",
+    "environment": "A function looks at what it inherited",
+    "processes": "A function turns to other processes, namespaces, mounts",
+    "ipc": "A function uses what processes share",
+    "network": "A function uses the network of the machine",
+    "kernel": "A function turns to the kernel",
+    "programs": "A function does so with a binary of its own",
+    "bombs": "A function takes more than its share",
+    "uploads": "Somebody who may deploy uploads a hostile bundle or names",
+    "packages": "A package runs code of its own when it is installed",
+    "requests": "A caller sends requests meant to be misunderstood",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One attack; `unprivileged` says whether the lower level promises to refuse it, too."""
+
+    name: str
+    what: str
+    group: str
+    unprivileged: bool
+    run: Run
+
+    def __str__(self) -> str:
+        return self.name
+
+
+OTHERS: list[Attack] = []
+
+
+def attack(group: str, what: str, *, unprivileged: bool = True) -> Callable[[Run], Run]:
+    """Register an attack that is made from outside."""
+
+    def register(run: Run) -> Run:
+        OTHERS.append(Attack(run.__name__, what, group, unprivileged, run))
+        return run
+
+    return register
+
+
+def by_function(made: FunctionAttack) -> Attack:
+    """An attack that the function `attacker` makes on request."""
+
+    def run(world: World, outcome: Outcome) -> None:
+        answer = world.attack(made.name)
+        outcome.judge("was made at all", answer.status == 200, f"{answer.status}: {answer.text}")
+        if answer.status == 200:
+            take(outcome, answer.text)
+
+    return Attack(made.name, made.what, made.group, made.unprivileged, run)
+
+
+def take(outcome: Outcome, report: str) -> None:
+    """Add what a function reports."""
+    said = json.loads(report)
+    outcome.refused |= said["refused"]
+    outcome.gained |= said["gained"]
+    outcome.judge("sees the marker", MARKER not in "".join(said["gained"].values()), "it is in what was gained")
+
+
+def perform(attack: Attack, world: World) -> Outcome:
+    """Make the attack while victim and platform are watched."""
+    outcome = Outcome()
+    with world.watched(outcome):
+        attack.run(world, outcome)
+    return outcome
+
+
+def everything() -> list[Attack]:
+    """All attacks, in the order of GROUPS."""
+    from hostile import bombs, packages, requests, uploads  # noqa: F401 - their attacks register, once
+
+    plain = [by_function(made) for made in BY_FUNCTIONS.values() if made.group != "bombs"]
+    order = list(GROUPS)
+    return sorted([*plain, *OTHERS], key=lambda attack: order.index(attack.group))
+
+
+def at_level(level: Level) -> list[Attack]:
+    """Those that a level promises to refuse."""
+    return [attack for attack in everything() if level == "full" or attack.unprivileged]

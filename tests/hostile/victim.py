@@ -1,0 +1,85 @@
+"""The victim: a function that has something in every place where another could look for it."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import socket
+import sys
+import threading
+from contextlib import suppress
+
+MARKER = "HOSTILE-MARKER"
+SYSV_KEY = 0x5E57
+QUEUE = "hostile-marker-queue"
+SHM = f"{MARKER}-posix"
+ABSTRACT = f"{MARKER}-{os.getpid()}-{os.urandom(4).hex()}"
+FIRST_PORT = int(os.environ.get("VICTIMS_PORT", "27701"))
+PORTS = (FIRST_PORT, FIRST_PORT + 1)
+LIBC = ctypes.CDLL(None, use_errno=True)
+REMEMBERED = ctypes.create_string_buffer(f"{MARKER}-{os.environ.get('VICTIMS_OWN', '')}".encode())
+SERVERS: list[socket.socket] = []
+
+
+def _answer(server: socket.socket) -> None:
+    while True:
+        client, _ = server.accept()
+        with client, suppress(OSError):
+            client.sendall(MARKER.encode())
+
+
+def _serve(server: socket.socket) -> None:
+    SERVERS.append(server)
+    threading.Thread(target=_answer, args=(server,), daemon=True).start()
+
+
+def settle() -> None:
+    """Put a marker everywhere; what the level does not allow stays out."""
+    for folder in ("/tmp", "/var/tmp", "/dev/shm", os.environ["TMPDIR"]):
+        with suppress(OSError), open(f"{folder}/{MARKER}-{os.getuid()}", "w") as file:
+            file.write(MARKER)
+    with suppress(OSError), open(f"/dev/shm/{SHM}", "w") as file:
+        file.write(MARKER)
+    LIBC.shmget(SYSV_KEY, 4096, 0o1666)
+    LIBC.semget(SYSV_KEY, 1, 0o1666)
+    LIBC.msgget(SYSV_KEY, 0o1666)
+    with suppress(AttributeError):
+        LIBC.mq_open(f"/{QUEUE}".encode(), os.O_CREAT | os.O_RDWR, 0o666, None)
+    with suppress(OSError):
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(f"\0{ABSTRACT}")
+        server.listen()
+        _serve(server)
+        datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        datagrams.bind(f"\0{ABSTRACT}-datagrams")
+        SERVERS.append(datagrams)
+    for host, port in zip(("0.0.0.0", "127.0.0.1"), PORTS, strict=True):
+        with suppress(OSError):
+            _serve(socket.create_server((host, port)))
+    with suppress(OSError):
+        _serve(socket.create_server(("::1", PORTS[1]), family=socket.AF_INET6))
+
+
+def handle(event: object, context: object) -> str:
+    """What it is; the tests' own knowledge, not the attacker's."""
+    return json.dumps(
+        {
+            "uid": os.getuid(),
+            "address": ctypes.addressof(REMEMBERED),
+            "abstract": ABSTRACT,
+            "ports": PORTS,
+            "sysv_key": SYSV_KEY,
+            "queue": QUEUE,
+            "shm": SHM,
+            "code": os.getcwd(),
+            "tmp": os.environ["TMPDIR"],
+            "listens": [str(server.getsockname()) for server in SERVERS],
+        }
+    )
+
+
+settle()
+if __name__ == "__main__":  # without a platform: what attacks are tried on to see that they work
+    print(handle(None, None), flush=True)
+    sys.stdin.read()
