@@ -54,11 +54,16 @@ def settle() -> None:
         datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         datagrams.bind(f"\0{ABSTRACT}-datagrams")
         SERVERS.append(datagrams)
-    for host, port in zip(("0.0.0.0", "127.0.0.1"), PORTS, strict=True):
+    for host, port in (("0.0.0.0", PORTS[0]), ("127.0.0.1", PORTS[1]), ("127.0.0.1", 0)):
         with suppress(OSError):
             _serve(socket.create_server((host, port)))
     with suppress(OSError):
         _serve(socket.create_server(("::1", PORTS[1]), family=socket.AF_INET6))
+
+
+def _ports_of_the_kernels_choice() -> set[int]:
+    ports = {server.getsockname()[1] for server in SERVERS if server.family == socket.AF_INET}
+    return ports - set(PORTS)
 
 
 def handle(event: object, context: object) -> str:
@@ -68,7 +73,7 @@ def handle(event: object, context: object) -> str:
             "uid": os.getuid(),
             "address": ctypes.addressof(REMEMBERED),
             "abstract": ABSTRACT,
-            "ports": PORTS,
+            "ports": [*PORTS, *_ports_of_the_kernels_choice()],
             "sysv_key": SYSV_KEY,
             "queue": QUEUE,
             "shm": SHM,

@@ -51,6 +51,7 @@ _PERSONALITIES = (0, 0x0004_0000, 0xFFFF_FFFF)  # the usual one, ADDR_NO_RANDOMI
 # Any, ICMP, TCP, UDP, ICMPv6. Multipath TCP above all is not among them: its connections pass by the
 # programs that guard instances' ports.
 _PROTOCOLS = (0, 1, 6, 17, 58)
+_IOPRIO_WHO_PROCESS = 1
 _NETLINK_ROUTE = 0  # all that getaddrinfo and lists of interfaces need
 _SOCKET_TYPE = 0xF  # without SOCK_NONBLOCK and SOCK_CLOEXEC
 
@@ -86,7 +87,7 @@ def build(machine: str, *, shared_uid: bool) -> bytes:
 
     With `shared_uid`, for instances that have no uid and no IPC namespace of their own, it also refuses what
     the kernel allows among processes of one uid: Unix sockets (but for connected stream pairs), System V
-    and POSIX queues, semaphores and shared memory, and setting another process's limits.
+    and POSIX queues, semaphores and shared memory, and setting another process's limits, priority or processors.
     """
     answers = _answers(shared_uid)
     numbered = {number: answers[name] for name, number in numbers(machine).items() if name in answers}
@@ -124,7 +125,11 @@ def _answers(shared_uid: bool) -> dict[str, _Code]:
     pairs: dict[int, _Code] = {socket.AF_UNIX: _return(_ALLOW)}
     if shared_uid:
         answers |= dict.fromkeys(OF_ONE_UID, _error(errno.EACCES))
-        answers["prlimit64"] = _by_argument(0, {0: _return(_ALLOW)}, refuse)
+        oneself = {0: _return(_ALLOW)}
+        scheduling = ("sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr")
+        answers |= dict.fromkeys(("prlimit64", *scheduling), _by_argument(0, oneself, refuse))
+        for name, process in (("setpriority", os.PRIO_PROCESS), ("ioprio_set", _IOPRIO_WHO_PROCESS)):
+            answers[name] = _by_argument(0, {process: _by_argument(1, oneself, refuse)}, refuse)
         families[socket.AF_UNIX] = _error(errno.EACCES)
         pairs[socket.AF_UNIX] = _connected_pair()
     answers["socket"] = _by_argument(0, families, _error(errno.EAFNOSUPPORT))

@@ -84,7 +84,7 @@ JUDGED: _Table = {  # by an argument
     "mknod": (133, None),
     "mknodat": (259, 33),
 }
-# System V and POSIX queues, semaphores and shared memory, and another process's limits
+# System V and POSIX queues, semaphores and shared memory; limits, priority and processors of another process
 OF_ONE_UID: _Table = {
     "shmget": (29, 194),
     "shmat": (30, 196),
@@ -99,6 +99,12 @@ OF_ONE_UID: _Table = {
     "msgctl": (71, 187),
     "mq_open": (240, 180),
     "prlimit64": (302, 261),
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
 }
 _OURS: _Table = {
     "seccomp": (317, 277),

@@ -59,8 +59,14 @@ def own_code(target: Target, tries: Tries) -> None:
     folder = target["own"]["code"]
     for name in ("function/handler.py", "function/new.py", "manifest.json", "deps/new.py"):
         tries.do(f"write {name}", lambda name=name: write(f"{folder}/{name}", ""))
-    tries.do("chmod", lambda: os.chmod(f"{folder}/function", 0o777))
     tries.do("rename", lambda: _there_and_back(f"{folder}/manifest.json"))
+
+
+@attack("changes modes or times of its own code, of other functions' or of the platform's files", unprivileged=False)
+def modes_and_times(target: Target, tries: Tries) -> None:
+    for path in (target["own"]["code"], target["victim"]["code"], *target["platform_files"]):
+        tries.do(f"chmod {path}", lambda path=path: os.chmod(path, 0o700))
+        tries.do(f"utime {path}", lambda path=path: os.utime(path))
 
 
 @attack("writes to another function's code")

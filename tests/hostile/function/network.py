@@ -112,7 +112,7 @@ def _by_protocol(protocol: int, address: tuple[str, int]) -> bytes:
         return client.recv(100)
 
 
-@attack("listens on the port or address of another instance, to get its calls", unprivileged=False)
+@attack("listens on the port or address of another instance, to get its calls")
 def port_taken(target: Target, tries: Tries) -> None:
     """The bind itself may succeed: it then is at the attacker's own address."""
     port, victim = target["victim"]["ports"][0], target["victim"]["address"]

@@ -26,7 +26,7 @@ def others(target: Target) -> Iterator[tuple[str, int]]:
             yield name, pid
 
 
-@attack("sees processes of others in /proc", unprivileged=False, proven=True)
+@attack("sees processes of others in /proc", proven=True)
 def foreign_processes(target: Target, tries: Tries) -> None:
     mine = os.getsid(0)
     tries.get("list /proc", lambda: [n for n in os.listdir("/proc") if n.isdigit() and _session(int(n)) != mine])
@@ -124,7 +124,7 @@ def _announce(pid: int, number: int) -> str:
         os.close(into)
 
 
-@attack("changes priority or processors of others", unprivileged=False)
+@attack("changes priority or processors of others")
 def priorities(target: Target, tries: Tries) -> None:
     for name, pid in others(target):
         tries.do(f"nice {name}", lambda pid=pid: os.setpriority(os.PRIO_PROCESS, pid, 19))
