@@ -13,6 +13,7 @@ from hostile.report import summary
 from hostile.suite import Attack, at_level, perform
 from hostile.world import PLATFORM_VALUE, World, compile_probe
 from live import Live
+from unprivileged import UnprivilegedLive, interpreter, readable_library
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,9 +43,22 @@ def world(probe: Path | None) -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
+def lower_world(probe: Path | None) -> Iterator[World]:
+    python = interpreter()
+    if python is None:
+        pytest.skip("this Python is in a folder that only root may enter")
+    with (
+        readable_library() as library,
+        UnprivilegedLive(library, python) as live,
+        World(live, "unprivileged", probe).inhabited() as world,
+    ):
+        yield world
+
+
+@pytest.fixture(scope="module")
 def counted(request: pytest.FixtureRequest) -> Iterator[dict[str, Results]]:
     """Results by level; said when all have been run."""
-    results: dict[str, Results] = {"full": {}}
+    results: dict[str, Results] = {"full": {}, "unprivileged": {}}
     yield results
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
     for level, found in results.items():
@@ -70,3 +84,13 @@ def test_the_same_attack_succeeds_where_nothing_refuses_it(plain: Unprotected, n
     report = plain.perform(name)
     assert "the attack itself" not in report["gained"], report
     assert report["gained"] != {}, report
+
+
+@pytest.mark.parametrize("attack", at_level("unprivileged"), ids=str)
+def test_an_attack_is_refused_at_the_level_unprivileged(
+    lower_world: World, counted: dict[str, Results], attack: Attack
+) -> None:
+    outcome = perform(attack, lower_world)
+    counted["unprivileged"][attack.name] = not outcome.gained
+    assert outcome.refused
+    assert outcome.gained == {}

@@ -221,6 +221,29 @@ def test_with_a_shared_uid_limits_of_others_stay_and_own_ones_can_be_set() -> No
     assert outcome(of_oneself, filtered=True, shared_uid=True) == PLAIN
 
 
+def test_with_a_shared_uid_priority_and_processors_of_others_stay_and_own_ones_can_be_set() -> None:
+    anywhere, idle = os.sched_getaffinity(0), os.sched_param(0)
+    ioprio = NUMBERS["ioprio_set"]
+
+    def changes(pid: int) -> dict[str, Callable[[], object]]:
+        return {
+            "setpriority": lambda: os.setpriority(os.PRIO_PROCESS, pid, 0),
+            "sched_setaffinity": lambda: os.sched_setaffinity(pid, anywhere),
+            "sched_setscheduler": lambda: os.sched_setscheduler(pid, os.SCHED_OTHER, idle),
+            "sched_setparam": lambda: os.sched_setparam(pid, idle),
+            "ioprio_set": lambda: raw_syscall("ioprio_set", ioprio, 1, pid, 0),
+        }
+
+    for name, action in changes(os.getpid()).items():  # in the child this is the parent
+        assert outcome(action, filtered=False) == PLAIN, name
+        assert outcome(action, filtered=True, shared_uid=True) == errno.EPERM, name
+    for name, action in changes(0).items():
+        assert outcome(action, filtered=True, shared_uid=True) == PLAIN, name
+    for which in (os.PRIO_PGRP, os.PRIO_USER):
+        group = lambda which=which: os.setpriority(which, 0, 0)  # noqa: E731
+        assert outcome(group, filtered=True, shared_uid=True) == errno.EPERM
+
+
 @pytest.mark.parametrize("name", ["shmget", "semget", "msgget"])
 def test_with_a_shared_uid_there_is_no_system_v_ipc(name: str) -> None:
     nothing_there = call(name, 0x7265_7363, 0, 0)

@@ -83,7 +83,7 @@ def anothers_port_by_ipv6(target: Target, tries: Tries) -> None:
 @attack("connects to the TCP port of another instance by fast open, or bound to an address first",
         unprivileged=False, proven=True)  # fmt: skip
 def anothers_port_by_fast_open(target: Target, tries: Tries) -> None:
-    address = (target["victim"]["address"], target["victim"]["ports"][0])
+    address = (target["victim"]["address"], target["victim"]["ports"][-1])
 
     def fast() -> bytes:
         with socket.socket() as client:
@@ -138,7 +138,7 @@ def _bound_elsewhere(address: tuple[str, int], forbidden: str) -> str:
         return host if host in (forbidden, "0.0.0.0") else ""
 
 
-@attack("reads the platform's metrics", proven=True)
+@attack("reads the platform's metrics", unprivileged=False, proven=True)
 def metrics(target: Target, tries: Tries) -> None:
     _, _, port = target["metrics"].rpartition(":")
     for host in ("127.0.0.1", "0.0.0.0", "localhost", "::ffff:127.0.0.1", "::1"):

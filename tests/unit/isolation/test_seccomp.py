@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rescoldo.isolation.seccomp import build
-from rescoldo.isolation.syscall_numbers import MACHINES, numbers
+from rescoldo.isolation.syscall_numbers import MACHINES, OF_ONE_UID, numbers
 
 ARCH = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
 I386 = 0x4000_0003
@@ -59,11 +59,7 @@ def refused(number: int) -> int:
 def test_exactly_the_named_calls_are_judged_and_all_others_allowed(machine: str, shared_uid: bool) -> None:
     program = build(machine, shared_uid=shared_uid)
     judged = {n for n in range(600) if verdict(program, n, (0xFFFF,) * 6, ARCH[machine]) != ALLOW}
-    ignored = {"seccomp"} | (
-        set()
-        if shared_uid
-        else {"prlimit64", "mq_open"} | {n for n in numbers(machine) if n[:3] in ("shm", "sem", "msg")}
-    )
+    ignored = {"seccomp"} | (set() if shared_uid else set(OF_ONE_UID))
     by_mode_or_command = {"clone", "ioctl", "mknod", "mknodat"}  # 0xFFFF is nothing that they refuse
     assert judged == {n for name, n in numbers(machine).items() if name not in ignored | by_mode_or_command}
 
