@@ -2,9 +2,10 @@
 VENV := .venv/.installed
 BIN := .venv/bin
 MATRIX := tests/e2e/test_kill_matrix.py tests/e2e/test_faults.py
+HOSTILE := tests/e2e/test_hostile.py
 TESTS := tests/unit tests/contract tests/integration
 
-.PHONY: help demo test e2e kill-matrix lint bench bench-quick install clean
+.PHONY: help demo test e2e kill-matrix hostile lint bench bench-quick install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +13,7 @@ help:
 	@echo "make test         unit, contract and integration tests"
 	@echo "make e2e          tests against a whole platform"
 	@echo "make kill-matrix  kill each part under load, and other faults; writes the table in docs/behaviour.md"
+	@echo "make hostile      attack a platform at both levels; writes the list of attacks in docs/security.md"
 	@echo "make lint         ruff, mypy --strict, import-linter"
 	@echo "make bench        measure; writes bench/results.json (bench-quick: shorter, rougher)"
 	@echo "make clean        remove .venv, caches and build results"
@@ -33,7 +35,11 @@ kill-matrix: $(VENV)
 	@PYTHONPATH=src:tests $(BIN)/python -m matrix.report
 
 e2e: $(VENV)
-	@$(BIN)/python -m pytest tests/e2e $(MATRIX:%=--ignore=%)
+	@$(BIN)/python -m pytest tests/e2e $(MATRIX:%=--ignore=%) $(HOSTILE:%=--ignore=%)
+
+hostile: $(VENV)
+	@$(BIN)/python -m pytest $(HOSTILE)
+	@PYTHONPATH=src:tests $(BIN)/python -m hostile.report
 
 lint: $(VENV)
 	@$(BIN)/ruff check .

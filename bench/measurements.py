@@ -5,6 +5,7 @@ from __future__ import annotations
 import burst
 import cold
 import crash
+import hostile_suite
 import kills
 import race
 import rest
@@ -12,5 +13,5 @@ import warm
 
 ALL = (
     warm.MEASUREMENT, *cold.MEASUREMENTS, burst.MEASUREMENT, race.MEASUREMENT, crash.MEASUREMENT, kills.MEASUREMENT,
-    *rest.MEASUREMENTS,
+    *rest.MEASUREMENTS, hostile_suite.MEASUREMENT,
 )  # fmt: skip

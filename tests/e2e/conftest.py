@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hostile import report
 from live import Live
 from user import User
 
@@ -34,3 +35,9 @@ def user() -> Iterator[User]:
     finally:
         found.run("down")
         shutil.rmtree(home, ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many attacks of the hostile suite were refused, where it was run."""
+    for line in report.summary():
+        terminalreporter.write_line(line)

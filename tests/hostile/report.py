@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hostile.suite import GROUPS, Attack, everything
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
-BEGIN = "<!-- attacks: written by `make attacks` -->"
+BEGIN = "<!-- attacks: written by `make hostile` -->"
 END = "<!-- end of the attacks -->"
+
+
+COUNTED: dict[str, dict[str, bool]] = {}  # by level and attack: whether it was refused in this run
 
 
 def table(attacks: Sequence[Attack]) -> str:
@@ -35,9 +38,12 @@ def rewrite(text: str) -> str:
     return f"{before}{begin}\n\n{table(everything())}\n{end}{after}"
 
 
-def summary(results: Mapping[str, bool]) -> str:
-    """How many attacks there were, and how many were refused."""
-    return f"{len(results)} attacks, {sum(results.values())} refused"
+def summary() -> list[str]:
+    """How many attacks this run made, and how many were refused: a line for each level."""
+    return [
+        f"hostile suite, level {level}: {len(results)} attacks, {sum(results.values())} refused"
+        for level, results in COUNTED.items()
+    ]
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from hostile.function import handler  # noqa: F401 - its attacks register
 from hostile.function.kit import ATTACKS as BY_FUNCTIONS
 from hostile.function.kit import MARKER as MARKER
 from hostile.function.kit import FunctionAttack
-from hostile.world import Level, Outcome, World
+from hostile.world import Level, Outcome, World, compiler
 
 Run = Callable[[World, Outcome], None]
 
@@ -91,6 +91,11 @@ def everything() -> list[Attack]:
     plain = [by_function(made) for made in BY_FUNCTIONS.values() if made.group != "bombs"]
     order = list(GROUPS)
     return sorted([*plain, *OTHERS], key=lambda attack: order.index(attack.group))
+
+
+def possible(attack: Attack) -> bool:
+    """Whether this machine has what the attack is made of: a C compiler, for binaries."""
+    return attack.group != "programs" or compiler() is not None
 
 
 def at_level(level: Level) -> list[Attack]:

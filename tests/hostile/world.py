@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -237,9 +236,6 @@ class World:
                     received += chunk
         return received
 
-    def credentials(self) -> bytes:
-        return self.live.authorization()["Authorization"].removeprefix("Basic ").encode()
-
 
 def _stopped(pid: int) -> bool:
     with suppress(OSError):
@@ -260,17 +256,18 @@ def _host_files() -> list[Path]:
     return made
 
 
+def compiler() -> str | None:
+    """The machine's C compiler."""
+    return shutil.which("cc") or shutil.which("gcc")
+
+
 def compile_probe(folder: Path) -> Path | None:
     """The binary of attack.c; None without a compiler."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
+    found = compiler()
+    if found is None:
         return None
     binary = folder / "attack"
     source = str(HERE / "function" / "attack.c")
-    subprocess.run([compiler, "-O1", "-static", "-o", str(binary), source], check=True)
+    subprocess.run([found, "-O1", "-static", "-o", str(binary), source], check=True)
     return binary
 
-
-def basic(text: str) -> str:
-    """The value of an Authorization header."""
-    return "Basic " + base64.b64encode(text.encode()).decode()

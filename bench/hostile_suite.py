@@ -1,0 +1,44 @@
+"""The hostile suite of the tests, counted: how many attacks are refused while a victim goes on undisturbed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from hostile.suite import at_level, perform, possible
+from hostile.world import PLATFORM_VALUE, World, compile_probe
+from live import Live
+from rows import Bar, Measurement, MeasurementFailed, Row, say
+
+REFUSED = Bar("hostile suite at the level full: attacks refused", "%", least=100.0)
+LONG_GROUPS = ("bombs", "packages")  # left out of the quick form
+
+
+def measure(quick: bool) -> list[Row]:
+    """Make every attack; what one gained is said as it is found."""
+    if os.geteuid() != 0:
+        raise MeasurementFailed("needs root")
+    attacks = [attack for attack in at_level("full") if possible(attack) and not (quick and attack.group in LONG_GROUPS)]
+    refused = 0
+    os.environ["RESCOLDO_TEST_MARKER"] = PLATFORM_VALUE
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Live() as live,
+            World(live, "full", compile_probe(Path(folder))).inhabited() as world,
+        ):
+            for attack in attacks:
+                outcome = perform(attack, world)
+                refused += not outcome.gained
+                if outcome.gained:
+                    say(f"hostile: {attack}: {outcome.gained}")
+    finally:
+        del os.environ["RESCOLDO_TEST_MARKER"]
+    left_out = f", without {' and '.join(LONG_GROUPS)}" if quick else ""
+    counted = f"{len(attacks)} attacks, {refused} refused{left_out}"
+    watched = "a victim and a bystander were called all the time, and none of their calls may fail"
+    return [REFUSED.row(100.0 * refused / len(attacks), f"{counted}; {watched}")]
+
+
+MEASUREMENT = Measurement("hostile", (REFUSED,), measure)
