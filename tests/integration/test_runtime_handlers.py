@@ -180,14 +180,19 @@ def test_sync_calls_overlap_up_to_the_concurrency(run: Run) -> None:
     assert {client.answer().text for client in clients * 5} == {"3"}
 
 
-def test_no_thread_is_started_before_it_is_needed(run: Run) -> None:
+def test_one_thread_is_there_ahead_and_none_is_started_before_it_is_needed(run: Run) -> None:
     instance = run("def handle(event, context): return ''")
     threads = Path(f"/proc/{instance.pid}/task")
-    assert len(list(threads.iterdir())) == 1
     client = instance.connect()
     for _ in range(5):
         client.ask()
-    assert len(list(threads.iterdir())) == 2
+        assert len(list(threads.iterdir())) == 2
+
+
+def test_an_async_handler_needs_no_thread(run: Run) -> None:
+    instance = run("async def handle(event, context): return ''")
+    instance.connect().ask()
+    assert len(list(Path(f"/proc/{instance.pid}/task").iterdir())) == 1
 
 
 def test_an_async_exception_and_exit_get_500(run: Run) -> None:

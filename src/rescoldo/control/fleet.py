@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 QUIET_SECONDS = 0.05  # two looks at a slot this far apart must agree that nothing happens in it
 SETTLE_SECONDS = 0.25  # from an answered hold to the moment its request must have reached the slot
 BURY_SECONDS = 1.0  # from a dead instance's socket being closed to its requests having left it
+PUBLISH_PAUSE = 0.005  # seconds from the answer of a wake to its route; until then calls ask, and are answered at once
 RETRY_SECONDS = 0.05  # between tries while the node or the edge restarts
 
 
@@ -93,7 +94,7 @@ class Fleet:
         awake.answered_at = _now()
         awake.activity = Activity(_now(), 0)
         self.woken.set()
-        self._tasks.spawn(f"route {entry.id}", self.publish(entry))
+        self._tasks.spawn(f"route {entry.id}", self._publish_soon(entry))
         if awake.wanted > 1:
             self._tasks.spawn(f"resize {entry.id}", self.resize(entry))
         return awake.slot
@@ -185,6 +186,11 @@ class Fleet:
         log.warning("%s did not start: %s", entry.id, error.message.partition("\n")[0])
 
     # -- the edge
+
+    async def _publish_soon(self, entry: Entry) -> None:
+        """Let those who wait for the wake go first: the edge has one thread for both."""
+        await asyncio.sleep(PUBLISH_PAUSE)
+        await self.publish(entry)
 
     async def publish(self, entry: Entry) -> None:
         """Tell the edge the function's route as it is when the edge is told; return when it knows.

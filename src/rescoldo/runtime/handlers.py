@@ -35,7 +35,7 @@ async def _rehearsed(event: Event, context: Context) -> str:
 
 
 REHEARSED = Handler(lambda r: _rehearsed(Event(r), Context(r.call_id)), respond, on_loop=True)
-"""What a spare instance serves to itself before it is needed."""
+"""An async handler that a spare serves to itself before it is needed."""
 
 
 def load_handler(root: str) -> Handler:
@@ -53,6 +53,16 @@ def load_handler(root: str) -> Handler:
     if style == "classic":
         return Handler(lambda r: handle(r.body.decode(errors="replace")), respond_classic, on_loop)
     return Handler(lambda r: handle(Event(r), Context(r.call_id)), respond, on_loop)
+
+
+def unload_handler(root: str) -> None:
+    """Forget the handler that was loaded from `root`, and where it was looked for."""
+    name, _ = _manifest(root)
+    sys.path[:] = [path for path in sys.path if path not in (root, f"{root}/deps")]
+    for loaded in (name, name.partition(".")[0]):
+        sys.modules.pop(loaded, None)
+    for folder in [path for path in sys.path_importer_cache if path.startswith(root)]:
+        del sys.path_importer_cache[folder]
 
 
 def _manifest(root: str) -> tuple[str, str]:

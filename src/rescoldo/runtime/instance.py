@@ -26,7 +26,7 @@ import uvloop
 from rescoldo.model.errors import StartFailed
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId
-from rescoldo.runtime.handlers import REHEARSED, load_handler
+from rescoldo.runtime.handlers import REHEARSED, Handler, load_handler, unload_handler
 from rescoldo.runtime.http import Connection
 from rescoldo.runtime.server import Server
 
@@ -40,6 +40,8 @@ PRELOAD = (
 )  # fmt: skip
 """Modules that handlers commonly import; the zygote imports them, with `preload`, before it forks. Each costs
 every fork a little (a MB of them about 0.1 ms), so rare ones are left to who needs them."""
+_REHEARSAL = os.path.join(os.path.dirname(__file__), "rehearsal")  # noqa: PTH118, PTH120 - a bundle
+_loop: uvloop.Loop | None = None  # of a rehearsal
 
 
 def preload() -> None:
@@ -52,22 +54,22 @@ def preload() -> None:
 
 
 def rehearse() -> None:
-    """Serve one request in memory. A spare does this while it waits: what it writes to is then its own copy
-    of the zygote's pages, and the copying (about 2 ms) is not on the way of a wake."""
-    with suppress(ImportError):
-        importlib.import_module("rescoldo_rehearsal")
-    loop = uvloop.new_event_loop()
+    """Load a handler and serve requests in memory. A spare does this while it waits: what it writes to is then its own
+    copy of the zygote's pages, and the copying (about 2 ms) is not on the way of a wake. Its loop is kept for `run`."""
+    global _loop
+    _loop = loop = uvloop.new_event_loop()
     try:
-        loop.run_until_complete(_rehearsal(loop))
+        for handler in (load_handler(_REHEARSAL), REHEARSED):
+            loop.run_until_complete(_rehearsal(loop, handler))
     finally:
-        loop.close()
+        unload_handler(_REHEARSAL)
         asyncio.set_event_loop(None)
 
 
-async def _rehearsal(loop: asyncio.AbstractEventLoop) -> None:
+async def _rehearsal(loop: asyncio.AbstractEventLoop, handler: Handler) -> None:
     # without a deadline: its watchdog's alarm would outlive the rehearsal and end the instance
     launch = Launch(InstanceId("rehearsal"), FunctionId("rehearsal"), "", 0, exec_timeout=0.0)
-    server = Server(launch, REHEARSED, "/", loop)
+    server = Server(launch, handler, "/", loop)
     client, served = socket.socketpair()
     client.setblocking(False)
     transport, _ = await loop.connect_accepted_socket(partial(Connection, server), served)
@@ -75,6 +77,7 @@ async def _rehearsal(loop: asyncio.AbstractEventLoop) -> None:
     await loop.sock_recv(client, 4096)
     transport.close()
     client.close()
+    server.threads.end()  # a thread must not be there when the process becomes another user
 
 
 def run(launch: Launch, listener: socket.socket, status: int) -> int:
@@ -89,7 +92,7 @@ def run(launch: Launch, listener: socket.socket, status: int) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until there is something to drain
     _print_promptly()
     # before the import: module-level code may ask for the loop
-    loop = uvloop.new_event_loop()
+    loop = _loop or uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     root = os.getcwd()  # noqa: PTH109 - pathlib costs a fresh fork 60 page faults
     try:

@@ -59,6 +59,8 @@ class Server:
         )
         self.loop.add_signal_handler(signal.SIGTERM, self.drain)
         ready()
+        if not self.handler.on_loop:
+            self.threads.prepare()  # while those who wait are told
         await self._ended
         return self._code
 

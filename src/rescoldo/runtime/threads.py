@@ -1,7 +1,7 @@
 """A bounded pool of daemon threads for handlers that block.
 
 concurrent.futures joins its threads at exit, so one hung handler would keep the process for ever; these are
-daemons. Threads start when work waits and no thread is free, never before.
+daemons. But for the first (`prepare`), threads start when work waits and no thread is free.
 """
 
 from __future__ import annotations
@@ -24,24 +24,41 @@ class Threads:
     and empties the queue afterwards: nothing is missed, and jobs that end together wake the loop once.
     """
 
-    __slots__ = ("_count", "_jobs", "_limit", "_loop", "_outstanding", "_posted", "_waking")
+    __slots__ = ("_jobs", "_limit", "_loop", "_outstanding", "_posted", "_threads", "_waking")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
         self._loop = loop
         self._limit = limit
-        self._jobs: SimpleQueue[Job] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()  # None ends a thread
         self._posted: deque[tuple[Callback, int]] = deque()  # and how many jobs end with it
         self._waking = False
-        self._count = 0  # threads started
+        self._threads: list[threading.Thread] = []
         self._outstanding = 0  # jobs submitted and not ended
+
+    def prepare(self) -> None:
+        """Start the first thread, so that the first call need not wait for it."""
+        if not self._threads:
+            self._start_thread()
 
     def submit(self, job: Job) -> None:
         """Run `job` in a thread, in order of submission."""
         self._outstanding += 1
-        if self._outstanding > self._count and self._count < self._limit:
-            self._count += 1
-            threading.Thread(target=self._work, name=f"handler-{self._count}", daemon=True).start()
+        if self._outstanding > len(self._threads) and len(self._threads) < self._limit:
+            self._start_thread()
         self._jobs.put(job)
+
+    def end(self) -> None:
+        """End the threads, each after what it does now; return when they have ended."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _start_thread(self) -> None:
+        name = f"handler-{len(self._threads) + 1}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def post(self, callback: Callback, ended: int = 0) -> None:
         """Have the loop call `callback`; for use in a job."""
@@ -58,7 +75,6 @@ class Threads:
             callback()
 
     def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
+        while (job := self._jobs.get()) is not None:
             self.post(job(), 1)
             del job  # or the last call's request lives until the next
