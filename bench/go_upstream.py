@@ -1,4 +1,4 @@
-"""The Go upstream: built into a cache folder, run as a child."""
+"""Go programs, built into a cache folder; the upstream, run as a child."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class Upstream:
     socket: Path
 
 
-def build() -> Path:
-    """The program; built anew only when its source has changed. Raises MeasurementFailed."""
-    texts = [path.read_bytes() for path in sorted(SOURCE.iterdir())]
+def build(source: Path = SOURCE) -> Path:
+    """The program of a folder; built anew only when its source has changed. Raises MeasurementFailed."""
+    texts = [path.read_bytes() for pattern in ("*.go", "go.*") for path in sorted(source.glob(pattern))]
     key = hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
     cache = Path(os.environ.get("RESCOLDO_CACHE") or Path.home() / ".cache" / "rescoldo-ci")
-    program = cache / f"bench-upstream-{key}"
+    program = cache / f"bench-{source.name}-{key}"
     if program.exists():
         return program
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
         raise MeasurementFailed("go was not found: run `apt-get install golang-go` as root")
-    say(f"building the Go upstream into {cache}")
+    say(f"building {source} into {cache}")
     cache.mkdir(parents=True, exist_ok=True)
     fresh = program.with_suffix(f".{os.getpid()}")
     env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
-    done = subprocess.run([go, "build", "-o", str(fresh), "."], cwd=SOURCE, env=env, capture_output=True, text=True)
+    done = subprocess.run([go, "build", "-o", str(fresh), "."], cwd=source, env=env, capture_output=True, text=True)
     if done.returncode:
         raise MeasurementFailed(f"go build failed:\n{done.stderr}")
     return fresh.rename(program)

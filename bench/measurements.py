@@ -5,6 +5,7 @@ from __future__ import annotations
 import burst
 import cold
 import crash
+import go_program
 import hostile_suite
 import kills
 import race
@@ -12,6 +13,6 @@ import rest
 import warm
 
 ALL = (
-    warm.MEASUREMENT, *cold.MEASUREMENTS, burst.MEASUREMENT, race.MEASUREMENT, crash.MEASUREMENT, kills.MEASUREMENT,
-    *rest.MEASUREMENTS, hostile_suite.MEASUREMENT,
+    warm.MEASUREMENT, *cold.MEASUREMENTS, *go_program.MEASUREMENTS, burst.MEASUREMENT, race.MEASUREMENT,
+    crash.MEASUREMENT, kills.MEASUREMENT, *rest.MEASUREMENTS, hostile_suite.MEASUREMENT,
 )  # fmt: skip

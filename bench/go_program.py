@@ -1,0 +1,137 @@
+"""Programs that speak HTTP: a Go server, as a function and by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+import wrk
+from client import get, get_ok
+from cold import cold_call
+from go_upstream import build
+from live import Live, free_ports
+from paths import ROOT
+from processes import wait_calm
+from rows import Bar, Measurement, MeasurementFailed, Row, say
+
+SOURCE = ROOT / "examples" / "go-http"
+PORT = 8000  # of every instance
+CONNECTIONS = 32
+
+COLD = Bar("cold start of a small Go HTTP binary, whole call ÷ bare exec until it answers", "", most=1.6)
+COLD_INHERITED = Bar("the same with an inherited socket", "")
+WARM = Bar("warm throughput of an isolated HTTP binary ÷ straight to it", "", least=0.45)
+
+
+def measure_cold(quick: bool) -> list[Row]:
+    """A cold call of the function and an exec of the same file, in turn."""
+    count = 25 if quick else 120
+    with Live() as live:
+        program = _deploy(live, {"tcp": f"http://127.0.0.1:{PORT}", "inherited": "inherited"})
+        for name in ("tcp", "inherited"):  # the first start reads the bundle from disk
+            get_ok(live.port, f"/function/{name}")
+        times: dict[str, list[float]] = {"tcp": [], "inherited": [], "bare": []}
+        for _ in range(count):
+            for name in ("tcp", "inherited"):
+                _sleep(live, name)
+                times[name].append(cold_call(live, name).seconds)
+            times["bare"].append(first_answer(program))
+    medians = {name: statistics.median(found) * 1000 for name, found in times.items()}
+    say(f"programs: cold {medians['tcp']:.1f} (tcp), {medians['inherited']:.1f} (inherited), "
+        f"bare exec {medians['bare']:.1f} ms")  # fmt: skip
+    how = (
+        f"medians of {count} each in turn; examples/go-http on a new connection, against an exec of the same file "
+        "without isolation, connected to in a tight loop"
+    )
+    return [
+        bar.row(medians[name] / medians["bare"], f"{medians[name]:.1f} ms against {medians['bare']:.1f} ms, {how}")
+        for bar, name in ((COLD, "tcp"), (COLD_INHERITED, "inherited"))
+    ]
+
+
+def measure_warm(quick: bool) -> list[Row]:
+    """wrk through the edge and straight to the very same instance, in turn."""
+    pairs, seconds = (3, 2) if quick else (7, 3)
+    with Live() as live:
+        _deploy(live, {"warm": f"http://127.0.0.1:{PORT}"})
+        get_ok(live.port, "/function/warm")
+        address = _address(live, "warm")
+        edge, straight = f"http://127.0.0.1:{live.port}/function/warm", f"http://{address}/"
+        for url in (straight, edge):  # caches and connections are warm after it
+            wrk.run(url, 1, CONNECTIONS)
+        ratios, rates = [], []
+        for number in range(pairs):
+            direct, through = (wrk.run(url, seconds, CONNECTIONS).per_second for url in (straight, edge))
+            ratios.append(through / direct)
+            rates.append((through, direct))
+            say(f"programs: warm {number + 1}/{pairs}: direct {direct:,.0f}, edge {through:,.0f} requests/s")
+    through, direct = (statistics.median(found) for found in zip(*rates, strict=True))
+    return [
+        WARM.row(
+            statistics.median(ratios),
+            f"{through:,.0f} against {direct:,.0f} requests/s; client → edge as shipped → examples/go-http isolated at "
+            f"{address}, against the same process there; wrk with one thread and {CONNECTIONS} connections, "
+            f"{pairs} × {seconds} s each in turn, median of the pairs",
+        )
+    ]
+
+
+def first_answer(program: Path) -> float:
+    """Seconds from before the exec of `program` to its first answer's last byte."""
+    (port,) = free_ports(1)
+    begin = time.perf_counter()
+    process = subprocess.Popen([program], env={**os.environ, "PORT": str(port)}, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            try:
+                get(port, "/")
+                return time.perf_counter() - begin
+            except ConnectionRefusedError:
+                if process.poll() is not None:
+                    raise MeasurementFailed(f"{program} ended before its first answer") from None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _deploy(live: Live, upstreams: dict[str, str]) -> Path:
+    """Deploy the program under each name, with its upstream_url; return its file."""
+    folder = live.folder / "program"
+    folder.mkdir()
+    program = Path(shutil.copy(build(SOURCE), folder / "server"))
+    for name, upstream in upstreams.items():
+        live.deploy_program(name, folder, "./server", upstream)
+    return program
+
+
+def _sleep(live: Live, name: str) -> None:
+    live.sleep(name)
+    live.until(lambda: not _notes(live, name), f"{name} to be gone")
+    wait_calm(live)
+
+
+def _address(live: Live, name: str) -> str:
+    (note,) = _notes(live, name)
+    return str(note["address"])
+
+
+def _notes(live: Live, name: str) -> list[dict[str, object]]:
+    """The node's notes of the function's instances."""
+    found = []
+    for file in live.settings.instance_state.glob(f"{name}-*.json"):
+        try:
+            found.append(json.loads(file.read_text()))
+        except FileNotFoundError:  # it has just gone
+            continue
+    return found
+
+
+MEASUREMENTS = (
+    Measurement("program-cold", (COLD, COLD_INHERITED), measure_cold),
+    Measurement("program-warm", (WARM,), measure_warm),
+)
