@@ -37,11 +37,13 @@ class FakeNode:
 
     # -- what tests do
 
-    def lose(self, instance: InstanceId, reason: str = "signal 9 (SIGKILL)") -> None:
-        """The instance ends unasked and is not replaced."""
+    def lose(
+        self, instance: InstanceId, reason: str = "signal 9 (SIGKILL)", lived: float | None = None
+    ) -> None:
+        """The instance ends unasked, `lived` seconds after it was ready, and is not replaced."""
         running = self._running.pop(instance)
         for on_exit, _ in self._watchers:
-            on_exit(Exit(instance, running.launch.function, reason))
+            on_exit(Exit(instance, running.launch.function, reason, lived))
 
     def print(self, function: FunctionId, instance: InstanceId, text: str) -> None:
         """The instance writes a line."""

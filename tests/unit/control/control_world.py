@@ -74,7 +74,8 @@ class World:
         self.tasks = Tasks()
         self.scarce = 0
         self.slots = SlotPool(slot_names(slots), on_scarce=self._note_scarce)
-        storage = cast(BundleStorage, _Bundles())
+        self.bundles = _Bundles()
+        storage = cast(BundleStorage, self.bundles)
         self.fleet = Fleet(node, edge, self.slots, self.tasks, storage.group)
         self.sleeper = Sleeper(self.fleet, edge, self.tasks)
         self.recorder = Recorder(self.store, self.sleeper.saw_calls)
@@ -125,12 +126,13 @@ class World:
 
     async def deploy(
         self, name: str = "fn", *, window: str = "1h", minimum: int = 0, concurrency: int = 10,
-        exec_timeout: str = "30s", **labels: str,
+        exec_timeout: str = "30s", upstream: str = "", **labels: str,
     ) -> Entry:
-        """Deploy, or deploy anew."""
+        """Deploy, or deploy anew; with `upstream` a program."""
         spec = FunctionSpec(
             name, IMAGE,
-            env_vars={"exec_timeout": exec_timeout},
+            env_process="./server" if upstream else "",
+            env_vars={"exec_timeout": exec_timeout} | ({"upstream_url": upstream} if upstream else {}),
             labels={"com.openfaas.scale.min": str(minimum), **labels},
             annotations={"rescoldo.dev/idle-window": window, "rescoldo.dev/concurrency": str(concurrency)},
         )

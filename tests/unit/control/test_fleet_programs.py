@@ -1,0 +1,85 @@
+"""Programs that bind their own socket: they join the edge when they are ready, and are replaced by the controller."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from control_world import DIGEST, FN, World
+
+from rescoldo.model.errors import InvalidInput, StartFailed
+from rescoldo.model.function import FunctionSpec
+
+pytestmark = pytest.mark.looptime
+
+TCP = "http://127.0.0.1:8000"
+
+
+async def test_the_launch_carries_the_command_and_the_upstream(world: World) -> None:
+    await world.deploy(upstream=TCP)
+    await world.edge.call(FN)
+    launch = world.node.started[0]
+    assert (launch.command, launch.upstream, launch.env["fprocess"]) == (("./server",), "tcp:8000", "./server")
+
+
+@pytest.mark.parametrize(("upstream", "early"), [(TCP, 0), ("unix", 0), ("inherited", 1)])
+async def test_the_edge_is_told_of_a_program_when_requests_can_reach_it(
+    world: World, upstream: str, early: int
+) -> None:
+    await world.deploy(upstream=upstream)
+    world.node.start_delay = 1.0
+    call = asyncio.create_task(world.edge.call(FN))
+    await asyncio.sleep(0.5)
+    assert len(await world.edge.servers()) == early
+    await call
+    assert len(await world.edge.servers()) == 1
+    await world.settle()
+
+
+async def test_a_program_that_gets_ready_after_its_function_was_removed_is_stopped_and_joins_no_slot(
+    world: World,
+) -> None:
+    await world.deploy(upstream=TCP, **{"com.openfaas.scale.max": "2"})
+    await world.edge.call(FN)
+    world.node.start_delay = 5.0
+    await world.controller.scale(FN, 2)
+    await asyncio.sleep(1)
+    await world.controller.scale(FN, 0)
+    await world.settle()
+    assert await world.running() == []
+    assert await world.edge.servers() == set()
+
+
+async def test_an_instance_that_ends_before_the_edge_knows_it_fails_the_wake(world: World) -> None:
+    await world.deploy(upstream=TCP)
+    world.edge.delay = 2.0
+    wake = asyncio.create_task(world.fleet.wake(FN))
+    await world.until(lambda: world.node.started)
+    await asyncio.sleep(1)
+    world.node.lose(world.node.started[0].instance, "exit status 7", lived=0.1)
+    with pytest.raises(StartFailed, match="exit status 7 as soon as it was ready"):
+        await wake
+    await world.settle()
+    assert await world.running() == []
+
+
+async def test_a_program_that_must_not_sleep_and_dies_again_and_again_is_started_with_growing_pauses(
+    world: World,
+) -> None:
+    await world.deploy(upstream=TCP, minimum=1)
+    for _ in range(300):
+        await asyncio.sleep(0.1)
+        for instance in await world.running():
+            world.node.lose(instance, lived=0.1)
+    # in 30 s: without pauses 300, with them of at most 2 s about 20
+    assert 10 <= len(world.node.started) <= 30
+    await world.settle()
+
+
+async def test_a_bundle_that_holds_a_program_needs_its_command(world: World) -> None:
+    world.bundles.kinds[DIGEST] = "process"
+    await world.deploy(upstream=TCP)
+    with pytest.raises(InvalidInput, match="set fprocess to its command"):
+        await world.controller.deploy(FunctionSpec("fn", "some:image"), must_exist=False)
+    world.bundles.kinds[DIGEST] = "python"
+    await world.controller.deploy(FunctionSpec("fn", "some:image", env_process="python index.py"), must_exist=False)
