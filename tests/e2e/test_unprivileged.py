@@ -160,6 +160,21 @@ def test_a_secret_reaches_the_functions_that_name_it_without_root(somebody: Some
     assert somebody.ok("invoke", "reader") == "new"
 
 
+def test_a_program_runs_without_root_once_for_each_port(somebody: Somebody) -> None:
+    (port,) = free_ports(1)
+    somebody.ok("new", "hello", "--lang", "process")
+    stack = somebody.home / "stack.yaml"
+    stack.write_text(stack.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{port}"))
+    somebody.ok("up", "--metrics-address", somebody.metrics)
+    assert somebody.ok("invoke", "hello", stdin="you") == "Hello, you!\n"
+    somebody.ok("scale", "hello", "2")
+    deadline = time.monotonic() + PATIENCE
+    while f"another instance has port {port}" not in somebody.log():
+        assert time.monotonic() < deadline, somebody.log()
+        time.sleep(0.01)
+    assert somebody.ok("invoke", "hello", stdin="you") == "Hello, you!\n"
+
+
 def test_a_port_below_1024_is_refused_with_the_flag(somebody: Somebody) -> None:
     if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 80:
         pytest.skip("everybody may listen on port 80 here")

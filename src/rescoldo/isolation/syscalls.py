@@ -43,6 +43,7 @@ _SYS_MOVE_MOUNT = 429
 _SYS_MOUNT_SETATTR = 442
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}  # include/uapi/asm-generic/unistd.h, syscall_64.tbl
 _AT_FDCWD = -100
+_CLOCK_MONOTONIC = 1
 _AT_RECURSIVE = 0x8000
 _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 4
@@ -112,6 +113,17 @@ def pivot_to(root: str) -> None:
 def join_namespace(descriptor: int, kind: int) -> None:
     """setns(2)."""
     _check(_libc.setns(descriptor, kind), "setns")
+
+
+def interval_timer(seconds: float) -> int:
+    """timerfd_create(2): a descriptor, close-on-exec, that becomes readable every `seconds`. (os has it from Python
+    3.13 on.)"""
+    descriptor = int(_libc.timerfd_create(_CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK))
+    _check(min(descriptor, 0), "timerfd_create")
+    whole, rest = divmod(round(seconds * 1e9), 10**9)
+    times = (ctypes.c_long * 4)(whole, rest, whole, rest)  # struct itimerspec: interval and first, each s and ns
+    _check(_libc.timerfd_settime(descriptor, 0, ctypes.byref(times), None), "timerfd_settime")
+    return descriptor
 
 
 def no_new_privileges() -> None:

@@ -1,24 +1,28 @@
 """When a program that has been exec'd takes requests: as soon as a connection to it succeeds.
 
-A program says nothing of itself, so it is asked, by connecting to it: a try costs some 50 µs, and the pauses between
-two grow, so that many slow starters at once cost little.
+A program says nothing of itself, so it is asked, by connecting to it: a try costs some 50 µs, and after the first ones
+the pauses between two grow, so that many slow starters at once cost little.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import os
 import select
 import socket
 from collections.abc import Callable, Iterator
 
+from rescoldo.isolation.syscalls import interval_timer
 from rescoldo.node.addresses import socket_path
 from rescoldo.node.probe import accepts, is_ready
 from rescoldo.node.supervised import Supervised
 
 FIRST_PAUSE = 0.0005  # seconds between two tries
+FIRST_TRIES = 60  # with that pause: 30 ms, in which most programs get ready
 LONGEST_PAUSE = 0.01
-_GROWTH = 1.15  # the longest pause is reached after about 80 ms
+_GROWTH = 1.2
 
 Probe = Callable[[], bool]
 
@@ -26,14 +30,41 @@ Probe = Callable[[], bool]
 async def until_accepting(instance: Supervised) -> bool:
     """Return True once the instance's program takes requests, False when its process has ended before."""
     assert instance.process is not None
-    pause = FIRST_PAUSE
+    ended = instance.process.ended
     with _probing(instance) as accepting:
-        while not instance.process.ended.is_set():
+        if await _try_often(accepting, ended):
+            return True
+        pause = 2 * FIRST_PAUSE
+        while not ended.is_set():
             if accepting():
                 return True
             await asyncio.sleep(pause)
             pause = min(pause * _GROWTH, LONGEST_PAUSE)
     return False
+
+
+async def _try_often(accepting: Probe, ended: asyncio.Event) -> bool:
+    """The first tries, by a timer of the kernel's: the event loop's own has whole milliseconds."""
+    loop = asyncio.get_running_loop()
+    decided: asyncio.Future[bool] = loop.create_future()
+    timer = interval_timer(FIRST_PAUSE)
+    tries = itertools.count(1)
+
+    def on_tick() -> None:
+        os.read(timer, 8)
+        if decided.done():
+            return
+        if accepting():
+            decided.set_result(True)
+        elif ended.is_set() or next(tries) >= FIRST_TRIES:
+            decided.set_result(False)
+
+    loop.add_reader(timer, on_tick)
+    try:
+        return await decided
+    finally:
+        loop.remove_reader(timer)
+        os.close(timer)
 
 
 @contextlib.contextmanager
