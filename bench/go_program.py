@@ -24,7 +24,8 @@ PORT = 8000  # of every instance
 CONNECTIONS = 32
 
 COLD = Bar("cold start of a small Go HTTP binary, whole call ÷ bare exec until it answers", "", most=1.6)
-COLD_INHERITED = Bar("the same with an inherited socket", "")
+COLD_INHERITED = Bar("the same cold start with an inherited socket", "")
+WARM_INHERITED = Bar("the same throughput with an inherited socket", "")
 WARM = Bar("warm throughput of an isolated HTTP binary ÷ straight to it", "", least=0.45)
 
 
@@ -58,26 +59,30 @@ def measure_warm(quick: bool) -> list[Row]:
     """wrk through the edge and straight to the very same instance, in turn."""
     pairs, seconds = (3, 2) if quick else (7, 3)
     with Live() as live:
-        _deploy(live, {"warm": f"http://127.0.0.1:{PORT}"})
-        get_ok(live.port, "/function/warm")
-        address = _address(live, "warm")
-        edge, straight = f"http://127.0.0.1:{live.port}/function/warm", f"http://{address}/"
-        for url in (straight, edge):  # caches and connections are warm after it
+        _deploy(live, {"tcp": f"http://127.0.0.1:{PORT}", "inherited": "inherited"})
+        for name in ("tcp", "inherited"):
+            get_ok(live.port, f"/function/{name}")
+        urls = {name: f"http://127.0.0.1:{live.port}/function/{name}" for name in ("tcp", "inherited")}
+        urls["straight"] = f"http://{_address(live, 'tcp')}/"
+        for url in urls.values():  # caches and connections are warm after it
             wrk.run(url, 1, CONNECTIONS)
-        ratios, rates = [], []
+        rates: dict[str, list[float]] = {name: [] for name in urls}
         for number in range(pairs):
-            direct, through = (wrk.run(url, seconds, CONNECTIONS).per_second for url in (straight, edge))
-            ratios.append(through / direct)
-            rates.append((through, direct))
-            say(f"programs: warm {number + 1}/{pairs}: direct {direct:,.0f}, edge {through:,.0f} requests/s")
-    through, direct = (statistics.median(found) for found in zip(*rates, strict=True))
+            for name, url in urls.items():
+                rates[name].append(wrk.run(url, seconds, CONNECTIONS).per_second)
+            say(f"programs: warm {number + 1}/{pairs}: "
+                + ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items()) + " requests/s")  # fmt: skip
+    how = (
+        f"client → edge as shipped → examples/go-http, isolated, against its process at its own address; wrk with one "
+        f"thread and {CONNECTIONS} connections, {pairs} × {seconds} s each in turn, median of the pairs"
+    )
+    medians = {name: statistics.median(found) for name, found in rates.items()}
     return [
-        WARM.row(
-            statistics.median(ratios),
-            f"{through:,.0f} against {direct:,.0f} requests/s; client → edge as shipped → examples/go-http isolated at "
-            f"{address}, against the same process there; wrk with one thread and {CONNECTIONS} connections, "
-            f"{pairs} × {seconds} s each in turn, median of the pairs",
+        bar.row(
+            statistics.median(one / direct for one, direct in zip(rates[name], rates["straight"], strict=True)),
+            f"{medians[name]:,.0f} against {medians['straight']:,.0f} requests/s; {how}",
         )
+        for bar, name in ((WARM, "tcp"), (WARM_INHERITED, "inherited"))
     ]
 
 
@@ -133,5 +138,5 @@ def _notes(live: Live, name: str) -> list[dict[str, object]]:
 
 MEASUREMENTS = (
     Measurement("program-cold", (COLD, COLD_INHERITED), measure_cold),
-    Measurement("program-warm", (WARM,), measure_warm),
+    Measurement("program-warm", (WARM, WARM_INHERITED), measure_warm),
 )
