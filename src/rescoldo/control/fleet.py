@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 QUIET_SECONDS = 0.05  # two looks at a slot this far apart must agree that nothing happens in it
 SETTLE_SECONDS = 0.25  # from an answered hold to the moment its request must have reached the slot
 BURY_SECONDS = 1.0  # from a dead instance's socket being closed to its requests having left it
-PUBLISH_PAUSE = 0.005  # seconds from the answer of a wake to its route; until then calls ask, and are answered at once
+PUBLISH_PAUSE = 0.0005  # seconds from the answer of a wake to its route; a call between asks, and is answered at once
 RETRY_SECONDS = 0.05  # between tries while the node or the edge restarts
 
 
