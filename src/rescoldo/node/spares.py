@@ -111,15 +111,18 @@ class Spares:
             self._sandboxes.limit(forked.sandbox, memory, cpu)
             if len(order) > _SMALL:
                 _enlarge(forked.channel, 2 * len(order))
+            self._hurry(forked.pid)  # before it begins, or it would begin slowly
             socket.send_fds(forked.channel, [order], list(descriptors))
         except OSError as error:  # it has ended, or it uses more than the limit already
             _LOG.warning("a spare cannot become an instance: %s", error)
             return False
         forked.channel.close()
-        if os.geteuid() == 0:
-            with contextlib.suppress(ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, forked.pid, os.getpriority(os.PRIO_PROCESS, 0))
         return True
+
+    def _hurry(self, pid: int) -> None:
+        """Let a spare go on at our own priority; without privileges it never had another."""
+        if os.geteuid() == 0:
+            os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0))
 
     def _add(self, forked: Forked) -> None:
         spare = Spare(forked, Watched(forked.pid, forked.pidfd))
