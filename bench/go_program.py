@@ -31,7 +31,7 @@ WARM = Bar("warm throughput of an isolated HTTP binary ÷ straight to it", "", l
 
 def measure_cold(quick: bool) -> list[Row]:
     """A cold call of the function and an exec of the same file, in turn."""
-    count = 25 if quick else 120
+    count = 12 if quick else 120
     with Live() as live:
         program = _deploy(live, {"tcp": f"http://127.0.0.1:{PORT}", "inherited": "inherited"})
         for name in ("tcp", "inherited"):  # the first start reads the bundle from disk
@@ -57,7 +57,7 @@ def measure_cold(quick: bool) -> list[Row]:
 
 def measure_warm(quick: bool) -> list[Row]:
     """wrk through the edge and straight to the very same instance, in turn."""
-    pairs, seconds = (3, 2) if quick else (7, 3)
+    pairs, seconds = (3, 1) if quick else (7, 3)
     with Live() as live:
         _deploy(live, {"tcp": f"http://127.0.0.1:{PORT}", "inherited": "inherited"})
         for name in ("tcp", "inherited"):

@@ -63,7 +63,7 @@ def needed(program: str) -> str:
     ("example", "tool", "folder", "command", "answer"),
     [
         ("go-http", "go", "bin", "./server", "Go: POST /a/b?c=d hello\n"),
-        ("c-http", "gcc", "bin", "./server", "C: /a/b?c=d\n"),
+        ("c-http", "cc", "bin", "./server", "C: /a/b?c=d\n"),
         ("node-http", "node", "function", "node index.js", "Node: POST /a/b?c=d hello\n"),
     ],
 )
