@@ -99,11 +99,12 @@ def test_the_go_example_takes_requests_at_a_unix_socket(platform: Live, tmp_path
 
 
 @needs_fence
-@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", "::", "::1"])
+@pytest.mark.parametrize(
+    ("name", "host"), [("any4", "0.0.0.0"), ("own4", "127.0.0.1"), ("any6", "::"), ("own6", "::1")]
+)
 def test_instances_of_one_function_have_the_same_port_each_for_itself(
-    platform: Live, server: Path, host: str
+    platform: Live, server: Path, name: str, host: str
 ) -> None:
-    name = f"two-{host.count(':')}-{host.count('0')}"
     platform.deploy_program(name, server, "./server", PORT, envVars={"HOST": host})
     look(platform, name)
     assert platform.system("POST", f"/scale-function/{name}", {"serviceName": name, "replicas": 3}).status == 202
