@@ -48,6 +48,8 @@ class Answer:
 class Live:
     """A platform over folders of its own, on free ports."""
 
+    python = sys.executable  # runs the platform and its functions
+
     def __init__(self, **settings: Any) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rl-", dir="/tmp"))
         ports = free_ports(2)
@@ -91,7 +93,7 @@ class Live:
 
     def command(self, request: Path) -> list[str]:
         """What starts the platform whose settings are in the file `request`."""
-        return [*self.prefix, sys.executable, "-m", "rescoldo.supervisor.main", str(request)]
+        return [*self.prefix, self.python, "-m", "rescoldo.supervisor.main", str(request)]
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(SOURCE)}

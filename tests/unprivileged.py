@@ -62,14 +62,14 @@ class UnprivilegedLive(Live):
     def __init__(self, library: Path, python: str, **settings: Any) -> None:
         super().__init__(**settings)
         self._library = library
-        self._python = python
+        self.python = python
         for folder in (self.folder, Path(self.settings.run)):
             os.chown(folder, UID, UID)
 
     def command(self, request: Path) -> list[str]:
         request.chmod(0o644)
         identity = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
-        return [*identity, self._python, "-m", "rescoldo.supervisor.main", str(request)]
+        return [*identity, self.python, "-m", "rescoldo.supervisor.main", str(request)]
 
     def environment(self) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if name.startswith("RESCOLDO_")}

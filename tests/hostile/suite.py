@@ -10,7 +10,7 @@ from hostile.function import handler  # noqa: F401 - its attacks register
 from hostile.function.kit import ATTACKS as BY_FUNCTIONS
 from hostile.function.kit import MARKER as MARKER
 from hostile.function.kit import FunctionAttack
-from hostile.world import Level, Outcome, World, compiler
+from hostile.world import ATTACKER, PROGRAM, Level, Outcome, World, compiler
 
 Run = Callable[[World, Outcome], None]
 
@@ -44,6 +44,7 @@ class Attack:
 
 
 OTHERS: list[Attack] = []
+_ENDS_ITSELF = ("kill_all",)  # attacks that may hit who makes them
 
 
 def attack(group: str, what: str, *, unprivileged: bool = True) -> Callable[[Run], Run]:
@@ -56,16 +57,18 @@ def attack(group: str, what: str, *, unprivileged: bool = True) -> Callable[[Run
     return register
 
 
-def by_function(made: FunctionAttack) -> Attack:
-    """An attack that the function `attacker` makes on request."""
+def by_function(made: FunctionAttack, function: str = ATTACKER) -> Attack:
+    """An attack that a function makes on request."""
 
     def run(world: World, outcome: Outcome) -> None:
-        answer = world.attack(made.name)
-        outcome.judge("was made at all", answer.status == 200, f"{answer.status}: {answer.text}")
+        answer = world.attack(made.name, function)
+        made_at_all = answer.status == 200 or (answer.status == 502 and made.name in _ENDS_ITSELF)
+        outcome.judge("was made at all", made_at_all, f"{answer.status}: {answer.text}")
         if answer.status == 200:
             take(outcome, answer.text)
 
-    return Attack(made.name, made.what, made.group, made.unprivileged, run)
+    name = made.name if function == ATTACKER else f"{made.name}-by-a-program"
+    return Attack(name, made.what, made.group, made.unprivileged, run)
 
 
 def take(outcome: Outcome, report: str) -> None:
@@ -99,5 +102,6 @@ def possible(attack: Attack) -> bool:
 
 
 def at_level(level: Level) -> list[Attack]:
-    """Those that a level promises to refuse."""
-    return [attack for attack in everything() if level == "full" or attack.unprivileged]
+    """Those that a level promises to refuse; what functions do is done by a program, too."""
+    programs = [by_function(made, PROGRAM) for made in BY_FUNCTIONS.values() if made.group != "bombs"]
+    return [attack for attack in (*everything(), *programs) if level == "full" or attack.unprivileged]

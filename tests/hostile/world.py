@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hostile.function.kit import MARKER
-from live import Answer, Live, alive, no_installer
+from live import SOURCE, Answer, Live, alive, children_of, comm, no_installer
 from rescoldo.bundle.build import BuildRequest, build
 from rescoldo.isolation.netfence import address_of
 from rescoldo.model.settings import EDGE_UID
@@ -27,7 +27,8 @@ from rescoldo.node.spares import SPARES
 
 Level = Literal["full", "unprivileged"]
 HERE = Path(__file__).parent
-VICTIM, ATTACKER, BYSTANDER, TRACES = "victim", "attacker", "bystander", "traces"
+VICTIM, ATTACKER, PROGRAM, BYSTANDER, TRACES = "victim", "attacker", "attacker-program", "bystander", "traces"
+VICTIMS_PROGRAM = "victims-program"  # its process's name, in 15 characters
 IMAGE = "hostile:test"
 SECRET, SECRET_VALUE = "victims-secret", f"{MARKER}-{os.urandom(8).hex()}"
 VARIABLE_VALUE = f"{MARKER}-{os.urandom(8).hex()}"
@@ -78,9 +79,22 @@ class World:
         self.live.deploy(BYSTANDER, "def handle(event, context):\n    return 'fine'\n", annotations=LONG)
         self.deploy(ATTACKER, self.attackers_files())
         self._leave_traces()
-        for name in (VICTIM, BYSTANDER, ATTACKER):
+        self._deploy_program()
+        for name in (VICTIM, BYSTANDER, ATTACKER, PROGRAM):
             self.live.until(lambda name=name: self.live.invoke(name).status < 501, f"{name} to be awake")  # type: ignore[misc]
         self.victim = json.loads(self.live.invoke(VICTIM).text)
+
+    def _deploy_program(self) -> None:
+        """The attacker once more, exec'd as a program that brings its own server."""
+        folder = self.live.folder / "source" / PROGRAM
+        for part in ("isolation", "model"):  # what attacks import of it; the program has no other packages
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(SOURCE / "rescoldo" / part, folder / "rescoldo" / part, ignore=ignore)
+        (folder / "rescoldo" / "__init__.py").touch()
+        for file, content in self.attackers_files().items():
+            (folder / file).write_bytes(content)
+        command, port = f"{self.live.python} serve.py", "http://127.0.0.1:27721"
+        self.live.deploy_program(PROGRAM, folder, command, port, annotations=LONG)
 
     def _leave_traces(self) -> None:
         """Start a function with the victim's variable and secret more often than there are spares: whatever is
@@ -116,7 +130,9 @@ class World:
     def pids(self) -> dict[str, int]:
         """Processes that an attacker would like to meet."""
         found = {part: self.live.pid(part) for part in _PARTS}
-        return {VICTIM: self.note(VICTIM).pid, **found}
+        victim = self.note(VICTIM).pid
+        exec_ed = next(pid for pid in children_of(victim) if comm(pid) == VICTIMS_PROGRAM)
+        return {VICTIM: victim, VICTIMS_PROGRAM: exec_ed, **found}
 
     def target(self, function: str = ATTACKER, **more: Any) -> dict[str, Any]:
         """All that an attacker could wish to know."""
@@ -130,7 +146,8 @@ class World:
             "pids": self.pids(),
             "addresses": {VICTIM: self.victim["address"]},
             "victim": self._victims(victims),
-            "own": {"code": str(settings.bundles / own.launch.digest), "socket": own.address.partition("@")[2]},
+            "own": {"code": str(settings.bundles / own.launch.digest), "socket": own.address.partition("@")[2],
+                    "port": own.launch.port},
             "bundles": settings.bundles.as_posix(),
             "platform_files": [
                 str(path)
@@ -270,4 +287,3 @@ def compile_probe(folder: Path) -> Path | None:
     source = str(HERE / "function" / "attack.c")
     subprocess.run([found, "-O1", "-static", "-o", str(binary), source], check=True)
     return binary
-

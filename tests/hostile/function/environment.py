@@ -9,6 +9,7 @@ import re
 import socket
 import stat
 import sys
+from typing import Any
 
 from .kit import LIBC, MARKER, Target, Tries, attack, read
 
@@ -32,10 +33,10 @@ def descriptors(target: Target, tries: Tries) -> None:
             mode = os.fstat(descriptor).st_mode
         except OSError:
             continue
-        tries.get(f"descriptor {descriptor}", lambda d=descriptor, m=mode: _use_of(d, m, target["own"]["socket"]))
+        tries.get(f"descriptor {descriptor}", lambda d=descriptor, m=mode: _use_of(d, m, target["own"]))
 
 
-def _use_of(descriptor: int, mode: int, own_socket: str) -> str:
+def _use_of(descriptor: int, mode: int, own: dict[str, Any]) -> str:
     """What an inherited descriptor gives beyond the instance's own input, output and socket."""
     name = os.readlink(f"/proc/self/fd/{descriptor}")
     if stat.S_ISDIR(mode) or stat.S_ISBLK(mode):
@@ -45,19 +46,19 @@ def _use_of(descriptor: int, mode: int, own_socket: str) -> str:
     if stat.S_ISCHR(mode):
         return "" if name in ("/dev/null", "/dev/urandom", "/dev/random") else name
     if stat.S_ISSOCK(mode):
-        return _peer(descriptor, own_socket)
+        return _peer(descriptor, own)
     if stat.S_ISFIFO(mode):  # its output
         return "" if descriptor in (1, 2) or name.startswith("pipe:") else name
     return "" if name.startswith("anon_inode:[event") else name
 
 
-def _peer(descriptor: int, own_socket: str) -> str:
+def _peer(descriptor: int, own: dict[str, Any]) -> str:
     """Whose socket it is, when it is not the instance's listener or what came in over it."""
     with contextlib.closing(socket.socket(fileno=os.dup(descriptor))) as sock:
-        if sock.family != socket.AF_UNIX:
-            return str(sock)
         name = sock.getsockname()
-        mine = name == own_socket or (name == "" and _is_pair_of_own(sock))
+        if sock.family != socket.AF_UNIX:
+            return "" if own["port"] and name[1] == own["port"] else str(sock)
+        mine = name == own["socket"] or (name == "" and _is_pair_of_own(sock))
         return "" if mine else repr(name or sock)
 
 

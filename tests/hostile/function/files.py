@@ -84,7 +84,6 @@ def the_interpreter(target: Target, tries: Tries) -> None:
     places = [sysconfig.get_path("stdlib"), sysconfig.get_path("platlib"), str(Path(rescoldo.__file__).parent)]
     for place in places:
         tries.do(f"make a file in {place}", lambda place=place: write(f"{place}/hostile.pth", ""))
-        tries.do(f"chmod {place}", lambda place=place: os.chmod(place, 0o777))
     for path in (sys.executable, os.path.realpath(sys.executable), os.__file__, rescoldo.__file__):
         tries.do(f"write {path}", lambda path=path: write(path, ""))
 
@@ -161,9 +160,10 @@ def set_uid(target: Target, tries: Tries) -> None:
 def kernel_settings(target: Target, tries: Tries) -> None:
     for path in ("/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/hostname",
                  "/proc/sys/vm/drop_caches", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/modprobe",
-                 "/proc/irq/default_smp_affinity", "/proc/self/uid_map", "/proc/self/loginuid",
+                 "/proc/irq/default_smp_affinity",
                  "/sys/devices/system/cpu/cpu1/online", "/sys/kernel/uevent_helper", "/proc/kcore"):  # fmt: skip
         tries.do(f"open {path} for writing", lambda path=path: os.close(os.open(path, os.O_WRONLY)))
+    tries.do("map users anew", lambda: write("/proc/self/uid_map", "0 0 1"))
     lower = "-1000"
     tries.do("be spared when memory is short", lambda: write("/proc/self/oom_score_adj", lower))
     for path in ("/proc/kcore", "/proc/kallsyms", "/proc/slabinfo", "/proc/timer_list", "/proc/iomem"):
