@@ -23,7 +23,7 @@ from rescoldo.isolation.netfence import address_of
 from rescoldo.model.settings import EDGE_UID
 from rescoldo.node import notes
 from rescoldo.node.notes import Note
-from rescoldo.node.spares import SPARES
+from rescoldo.node.nursery import HANDLER_SPARES as SPARES
 
 Level = Literal["full", "unprivileged"]
 HERE = Path(__file__).parent

@@ -69,6 +69,24 @@ async def test_a_program_is_ready_when_it_answers(node: RealNode, order: Order, 
     assert await node.logged(launch) == ["hello from the program"]
 
 
+def parent_name(pid: int) -> str:
+    parent = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1]
+    return Path(f"/proc/{parent}/comm").read_text().strip()
+
+
+async def test_programs_come_from_a_zygote_of_their_own_once_there_is_one(node: RealNode, order: Order) -> None:
+    first = await node.client.start(order("inherited"))
+    assert parent_name(first.pid) == "rescoldo-zyg"  # it waits for nothing
+
+    async def from_their_own() -> bool:
+        running = await node.client.start(order("inherited"))
+        await look(running)
+        return parent_name(running.pid) == "rescoldo-bare"
+
+    await until(from_their_own)
+    assert parent_name((await node.client.start(node.launch())).pid) == "rescoldo-zyg"
+
+
 async def test_a_program_gets_its_arguments_its_environment_and_nothing_of_the_platform(
     node: RealNode, order: Order
 ) -> None:

@@ -17,7 +17,7 @@ from rescoldo.isolation.cgroups import Base, Groups
 from rescoldo.isolation.identity import level
 from rescoldo.isolation.netfence import address_of
 from rescoldo.model.errors import StartFailed
-from rescoldo.node.spares import SPARES
+from rescoldo.node.nursery import HANDLER_SPARES as SPARES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from real_node import RealNode, call, until

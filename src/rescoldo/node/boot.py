@@ -16,10 +16,10 @@ from rescoldo.model.errors import NodeUnavailable, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import split_id
 from rescoldo.model.program import UNIX
+from rescoldo.node.nursery import Nurseries
 from rescoldo.node.processes import Ends, Watched, any_alive, describe, handles_sigterm, signal_group
 from rescoldo.node.readiness import until_accepting
 from rescoldo.node.sandboxes import Sandboxes
-from rescoldo.node.spares import Spares
 from rescoldo.node.supervised import Supervised
 from rescoldo.node.zygote import ZygoteGone
 
@@ -40,8 +40,8 @@ _LOG = logging.getLogger(__name__)
 class Boot:
     """Starts and ends the processes of instances, a few at once, first come first served."""
 
-    def __init__(self, spares: Spares, ends: Ends, sandboxes: Sandboxes, secrets: Path) -> None:
-        self._spares = spares
+    def __init__(self, nurseries: Nurseries, ends: Ends, sandboxes: Sandboxes, secrets: Path) -> None:
+        self._nurseries = nurseries
         self._ends = ends
         self._sandboxes = sandboxes
         self._secrets = secrets  # folder of functions' secrets
@@ -107,7 +107,7 @@ class Boot:
             folder = opened[0] if launch.upstream == UNIX else None
             for _ in range(2):
                 with contextlib.suppress(ZygoteGone):
-                    forked, process = await self._spares.start(
+                    forked, process = await self._nurseries.spares_for(launch).start(
                         message, [opened[0], log, status, *opened[1:]], launch.memory_limit, launch.cpu_limit, folder
                     )
                     instance.forked(process, forked.sandbox)

@@ -24,13 +24,12 @@ from rescoldo.model.settings import EDGE_UID, Settings
 from rescoldo.node.boot import Boot
 from rescoldo.node.fence import FENCED, put_up
 from rescoldo.node.logs import LogBook
+from rescoldo.node.nursery import RUN, Nurseries
 from rescoldo.node.processes import Ends
 from rescoldo.node.roster import Roster
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.server import Exits, Server
-from rescoldo.node.spares import Spares
 from rescoldo.node.stopped import end_stopped
-from rescoldo.node.zygote import RUN, Zygote
 
 LISTEN_VARIABLE = "RESCOLDO_LISTEN_FD"
 RUN_VARIABLE = "RESCOLDO_RUN"  # module:function that is an instance's program; for tests
@@ -99,31 +98,28 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     ends, exits, logs = Ends(), Exits(), LogBook(settings.logs)
     loop.add_signal_handler(signal.SIGCHLD, ends.reap)
     sandboxes = Sandboxes.open(settings)
-    zygote = Zygote(settings, ends, sandboxes.base, os.environ.pop(RUN_VARIABLE, RUN))
-    spares = Spares(zygote, sandboxes, ends)
-    boot = Boot(spares, ends, sandboxes, settings.function_secrets)
+    nurseries = Nurseries(settings, sandboxes, ends, os.environ.pop(RUN_VARIABLE, RUN))
+    boot = Boot(nurseries, ends, sandboxes, settings.function_secrets)
     # One put up here lasts as long as this process.
     fenced = FENCED in os.environ or put_up(settings) is not None
     _tell_isolation(settings, sandboxes, fenced=fenced)
-    roster = Roster(settings, boot, sandboxes, spares, logs, exits.tell, fenced=fenced)
+    roster = Roster(settings, boot, sandboxes, logs, exits.tell, fenced=fenced)
     await roster.adopt()
-    zygotes = asyncio.create_task(zygote.keep_running(roster.zygote_ended), name="zygote")
-    filling = asyncio.create_task(spares.keep_filled(), name="spares")
+    nurseries.open(roster.sandboxes)
+    failed = asyncio.create_task(nurseries.failed.wait(), name="nurseries")
     watch = asyncio.create_task(
-        end_stopped(lambda: [*roster.processes(), *spares.processes(), *([zygote.process] if zygote.process else [])]),
-        name="stopped ones",
+        end_stopped(lambda: [*roster.processes(), *nurseries.processes()]), name="stopped ones"
     )
     end = asyncio.create_task(asked_to_end.wait(), name="wait for SIGTERM")
     server = Server(roster, logs, exits)
     await server.open(listener)
     # A task that ends has failed for a reason we do not know: end too, and be started anew.
-    await asyncio.wait({zygotes, filling, watch, end}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({failed, watch, end}, return_when=asyncio.FIRST_COMPLETED)
     await server.close()
     await roster.stop_all()
-    for task in (filling, zygotes, watch, end):
+    for task in (failed, watch, end):
         task.cancel()
-    await asyncio.wait({filling, zygotes, watch})
-    await spares.close()
+    await nurseries.close()
     sandboxes.close()
     logs.flush()
     # closing the loop closes what its signal handlers write to before it takes them away

@@ -35,7 +35,6 @@ from rescoldo.node.processes import (
 )
 from rescoldo.node.protocol import Exit, InstanceUsage
 from rescoldo.node.sandboxes import Sandboxes
-from rescoldo.node.spares import Spares
 from rescoldo.node.supervised import Supervised, listen, regain_listener
 from rescoldo.node.uids import Uids
 from rescoldo.policy.respawn import FREE_DEATHS, MOST_FAILED_STARTS, early_deaths, respawn_pause
@@ -56,7 +55,6 @@ class Roster:
         settings: Settings,
         boot: Boot,
         sandboxes: Sandboxes,
-        spares: Spares,
         logs: LogBook,
         on_exit: Callable[[Exit], None],
         *,
@@ -65,7 +63,6 @@ class Roster:
         self._settings = settings
         self._boot = boot
         self._sandboxes = sandboxes
-        self._spares = spares
         self._fenced = fenced  # each instance has TCP ports of its own
         self._logs = logs
         self._on_exit = on_exit
@@ -248,14 +245,11 @@ class Roster:
         for folder in self._settings.berths.iterdir():
             if folder.name not in self._all:
                 Berth(folder, 0).remove()
-        await self._sandboxes.remove_others(self._sandboxes_used())
+        await self._sandboxes.remove_others(self.sandboxes())
 
-    async def zygote_ended(self, pid: int) -> None:
-        """Remove what a zygote that has ended had prepared."""
-        await self._sandboxes.remove_others(self._sandboxes_used(), of_zygote=pid)
-
-    def _sandboxes_used(self) -> set[str]:
-        return {found.note.sandbox for found in self._all.values()} | self._spares.sandboxes
+    def sandboxes(self) -> set[str]:
+        """Of all instances."""
+        return {found.note.sandbox for found in self._all.values()}
 
     def _take_over(self, path: Path, note: Note, process: Watched) -> None:
         fifo = path.with_suffix(".log")

@@ -16,7 +16,6 @@ from rescoldo.node.processes import Ends, Watched
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.zygote import Forked, Zygote, ZygoteGone
 
-SPARES = 4
 REFILL_AFTER = 0.003  # seconds without a start before a spare is made: a start under way goes first
 MAX_ORDER = 2**20  # bytes: what a spare receives at most
 _ATTEMPTS = 3  # to give an order to one that lives to hear it
@@ -37,12 +36,13 @@ class Spare:
 
 
 class Spares:
-    """Keeps SPARES of them, one made at a time while nothing is started."""
+    """Keeps `most` of them, one made at a time while nothing is started."""
 
-    def __init__(self, zygote: Zygote, sandboxes: Sandboxes, ends: Ends) -> None:
+    def __init__(self, zygote: Zygote, sandboxes: Sandboxes, ends: Ends, most: int) -> None:
         self._zygote = zygote
         self._sandboxes = sandboxes
         self._ends = ends
+        self._most = most
         self._ready: deque[Spare] = deque()
         self._taken = asyncio.Event()
         self._last_start = 0.0  # seconds on the loop's clock
@@ -61,7 +61,7 @@ class Spares:
         loop = asyncio.get_running_loop()
         while True:
             self._taken.clear()
-            if len(self._ready) >= SPARES:
+            if len(self._ready) >= self._most:
                 await self._taken.wait()
             elif (pause := self._last_start + REFILL_AFTER - loop.time()) > 0:
                 await asyncio.sleep(pause)

@@ -29,7 +29,6 @@ _REPLY = 65536  # bytes; an answer is far shorter
 _FORK_PATIENCE = 5  # seconds, about, for a fork of a zygote that is ready: it takes a few milliseconds
 _READY_PATIENCE = 30.0  # seconds for a zygote to import everything on a busy machine
 _PAUSES = (0.0, 0.1, 0.5, 2.0)  # seconds before the next attempt, by failures in a row; then the last
-RUN = "rescoldo.runtime.instance:run"
 
 
 class ZygoteGone(Exception):
@@ -49,7 +48,7 @@ class Forked:
 class Zygote:
     """One zygote process after another. `ends` is told how its children ended."""
 
-    def __init__(self, settings: Settings, ends: Ends, base: Base | None, run: str = RUN) -> None:
+    def __init__(self, settings: Settings, ends: Ends, base: Base | None, run: str) -> None:
         self._settings = settings
         self._base = base
         self._ends = ends
@@ -61,6 +60,11 @@ class Zygote:
         self._lived = False  # this zygote was ready once
         self.process: Watched | None = None
         self.pid = 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it forks when it is asked."""
+        return self._ready.is_set()
 
     async def keep_running(self, on_end: Callable[[int], Awaitable[None]]) -> None:
         """Start a zygote, and another whenever it ends; until cancelled, which ends it. `on_end` is told of the

@@ -30,7 +30,6 @@ def execute(launch: Launch, listener: int, status: int) -> int:
     `listener` is the descriptor of a listening socket, for a program that takes one over. `status` is a pipe that the
     exec closes: then the program runs. Before that, one JSON line {"error": "one line"} may be written to it.
     """
-    os.set_inheritable(status, False)  # socket.recv_fds passes no flags on before Python 3.14
     try:
         os.chdir(FOLDER)
         _exec(launch, listener, status)
@@ -50,6 +49,7 @@ def _exec(launch: Launch, listener: int, status: int) -> NoReturn:
     if launch.upstream == INHERITED:
         status = _moved(status)
         os.dup2(listener, LISTEN_DESCRIPTOR)
+        os.set_inheritable(LISTEN_DESCRIPTOR, True)  # dup2 changes nothing where it had that number already
         environment |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": "http"}
         close_all_but({LISTEN_DESCRIPTOR, status})
     else:

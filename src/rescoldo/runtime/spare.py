@@ -66,6 +66,8 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
     if not message:
         return 0  # the node has no use for it, or has ended
     channel.close()
+    for descriptor in descriptors:  # recv_fds passes MSG_CMSG_CLOEXEC on only since Python 3.14
+        os.set_inheritable(descriptor, False)
     return _become_instance(nest, message, descriptors)
 
 

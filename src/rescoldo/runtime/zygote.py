@@ -31,6 +31,7 @@ from rescoldo.isolation.cgroups import Base, Makers
 from rescoldo.isolation.mounts import View, enter
 from rescoldo.isolation.sandbox import FullSandbox, Sandbox, UnprivilegedSandbox
 from rescoldo.isolation.syscalls import die_with_parent, set_process_name
+from rescoldo.model.instance import Launch
 from rescoldo.runtime.spare import Nest, Run, be_spare
 
 _REQUEST = 4096  # bytes; a request is far shorter
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
     instances need besides), full (the level), cgroups or null, run."""
     order = json.loads(arguments[0])
     control = socket.socket(fileno=order["control"])
-    set_process_name("rescoldo-zyg")
+    set_process_name("rescoldo-zyg" if order["run"] else "rescoldo-bare")
     die_with_parent(signal.SIGKILL)  # it would end by itself, unless it is stopped
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the node decides
     sandbox = _sandbox(order)
@@ -75,12 +76,18 @@ def _sandbox(order: dict[str, Any]) -> Sandbox:
 
 
 def _preload(run: str) -> tuple[Run, Callable[[], None]]:
-    """Import `module:function`, and what its module names as commonly needed."""
+    """Import `module:function`, and what its module names as commonly needed; nothing for programs."""
+    if not run:
+        return _run_nothing, lambda: None
     name, _, attribute = run.partition(":")
     module = importlib.import_module(name)
     if hasattr(module, "preload"):
         module.preload()
     return getattr(module, attribute), getattr(module, "rehearse", lambda: None)
+
+
+def _run_nothing(launch: Launch, listener: socket.socket, status: int) -> int:
+    raise RuntimeError(f"{launch.function}: a handler was given to a zygote for programs")
 
 
 def _serve(nest: Nest, control: socket.socket) -> None:

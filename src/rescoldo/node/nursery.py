@@ -1,0 +1,101 @@
+"""Where instances come from: a zygote and its spares, for handlers, and a second pair for programs.
+
+A program needs nothing of what a handler's zygote has imported, and what a process has in memory it must first let go
+of when it executes another: 1 to 2 ms with everything imported. So programs come from a zygote that has next to
+nothing; it is started when the first program is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from rescoldo.model.instance import Launch
+from rescoldo.model.settings import Settings
+from rescoldo.node.processes import Ends, Watched
+from rescoldo.node.sandboxes import Sandboxes
+from rescoldo.node.spares import Spares
+from rescoldo.node.zygote import Zygote
+
+RUN = "rescoldo.runtime.instance:run"  # what becomes of a fork for handlers
+BARE = ""  # a fork for programs becomes what its order says
+HANDLER_SPARES = 4
+PROGRAM_SPARES = 2
+
+
+class Nursery:
+    """One zygote, kept running, and its spares."""
+
+    def __init__(self, settings: Settings, sandboxes: Sandboxes, ends: Ends, run: str, spares: int) -> None:
+        self._zygote = Zygote(settings, ends, sandboxes.base, run)
+        self.spares = Spares(self._zygote, sandboxes, ends, spares)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a start need not wait for the zygote."""
+        return self._zygote.is_ready
+
+    def open(self, on_zygote_end: Callable[[int], Awaitable[None]], on_failure: Callable[[], None]) -> None:
+        """Start the zygote; `on_failure` is called when what keeps it running fails itself."""
+        for work in (self._zygote.keep_running(on_zygote_end), self.spares.keep_filled()):
+            task = asyncio.create_task(work)
+            task.add_done_callback(lambda _: on_failure())
+            self._tasks.add(task)
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._tasks)
+
+    def processes(self) -> list[Watched]:
+        """Its zygote and its spares."""
+        zygote = self._zygote.process
+        return [*self.spares.processes(), *([zygote] if zygote else [])]
+
+    async def close(self) -> None:
+        """End the zygote and the spares."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self.spares.close()
+
+
+class Nurseries:
+    """Both."""
+
+    def __init__(self, settings: Settings, sandboxes: Sandboxes, ends: Ends, run: str) -> None:
+        self._handlers = Nursery(settings, sandboxes, ends, run, HANDLER_SPARES)
+        self._programs = Nursery(settings, sandboxes, ends, BARE, PROGRAM_SPARES)
+        self._sandboxes = sandboxes
+        self.failed = asyncio.Event()
+        self._in_use: Callable[[], set[str]] = set
+
+    def open(self, in_use: Callable[[], set[str]]) -> None:
+        """Begin; `in_use` names the sandboxes of instances."""
+        self._in_use = in_use
+        self._handlers.open(self._zygote_ended, self.failed.set)
+
+    def spares_for(self, launch: Launch) -> Spares:
+        """Where the process for an instance is to be had soonest."""
+        if not launch.command:
+            return self._handlers.spares
+        if not self._programs.is_open:
+            self._programs.open(self._zygote_ended, self.failed.set)
+        return (self._programs if self._programs.is_ready else self._handlers).spares
+
+    def processes(self) -> list[Watched]:
+        """Zygotes and spares."""
+        return self._handlers.processes() + self._programs.processes()
+
+    def sandboxes(self) -> set[str]:
+        """Of spares that wait."""
+        return self._handlers.spares.sandboxes | self._programs.spares.sandboxes
+
+    async def _zygote_ended(self, pid: int) -> None:
+        """Remove what a zygote that has ended had prepared and not told of."""
+        await self._sandboxes.remove_others(self._in_use() | self.sandboxes(), of_zygote=pid)
+
+    async def close(self) -> None:
+        """End all of it."""
+        await asyncio.gather(self._handlers.close(), self._programs.close())
