@@ -7,7 +7,7 @@ import os
 import sys
 
 from rescoldo.isolation.identity import become, limit_resources
-from rescoldo.isolation.mounts import View, cover_scratch, enter
+from rescoldo.isolation.mounts import View, cover_scratch, enter, in_scratch
 from rescoldo.isolation.syscalls import no_new_privileges
 
 _OPEN_FILES = 4096
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     order = json.loads(arguments[0])
     argv = order["argv"]
     try:
-        cover_scratch(enter(View.from_json(order["view"])))
+        cover_scratch(in_scratch(enter(View.from_json(order["view"]))))
         os.umask(0o022)
         limit_resources(_OPEN_FILES)
         become(order["uid"], order["gid"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -157,11 +157,16 @@ def _resolver() -> tuple[str, int] | None:
     return str(real), os.open(real, os.O_PATH | os.O_CLOEXEC)
 
 
-def own_copy(steps: Iterable[Step]) -> None:
-    """Give this process (in a namespace that `enter` made) one of its own, with empty scratch directories and a
-    folder for secrets that only root may write."""
+def in_scratch(steps: Iterable[Step]) -> list[str]:
+    """The paths that are shown below a scratch directory, and must be shown again when it is covered."""
+    return [step.path for step in steps if any(parent in SCRATCH for parent in _parents(step.path))]
+
+
+def own_copy(kept: Sequence[str]) -> None:
+    """Give this process (in a namespace that `enter` made) one of its own, with empty scratch directories (but for
+    what is `kept` in them) and a folder for secrets that only root may write."""
     unshare(CLONE_NEWNS)  # everything is private already, and the copy stays so
-    cover_scratch(steps)
+    cover_scratch(kept)
     mount("tmpfs", SECRETS, "tmpfs", _SAFE | MS_NOEXEC, f"mode=0755,size={SCRATCH_SIZE}")
 
 
@@ -176,17 +181,16 @@ def mount_proc() -> None:
     mount("proc", "/proc", "proc", _SAFE | MS_NOEXEC)
 
 
-def cover_scratch(steps: Iterable[Step]) -> None:
-    """Mount empty scratch directories. What was shown below one is shown again."""
-    below = [step for step in steps if any(parent in SCRATCH for parent in _parents(step.path))]
+def cover_scratch(kept: Sequence[str]) -> None:
+    """Mount empty scratch directories, and in them again what is `kept`."""
     # Opened before they are covered: the way back to what is to be shown.
-    sources = [os.open(step.path, os.O_PATH | os.O_CLOEXEC) for step in below]
+    sources = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in kept]
     umask = os.umask(0o022)  # the directories that lead to what is shown are for everyone
     try:
         for path in SCRATCH:
             mount("tmpfs", path, "tmpfs", _SAFE, f"mode=1777,size={SCRATCH_SIZE}")
-        for step, source in zip(below, sources, strict=True):
-            _bind(source, step.path)  # as it was shown: read-only or not
+        for path, source in zip(kept, sources, strict=True):
+            _bind(source, path)  # as it was shown: read-only or not
     finally:
         os.umask(umask)
         for source in sources:

@@ -18,7 +18,7 @@ from typing import Protocol
 from rescoldo.isolation import landlock, seccomp
 from rescoldo.isolation.cgroups import MOST_PIDS, Makers
 from rescoldo.isolation.identity import become, limit_processes
-from rescoldo.isolation.mounts import SECRETS, Step, mount_proc, own_copy, show_socket_folder
+from rescoldo.isolation.mounts import SECRETS, Step, in_scratch, mount_proc, own_copy, show_socket_folder
 from rescoldo.isolation.syscalls import (
     CLONE_NEWIPC,
     CLONE_NEWPID,
@@ -72,7 +72,7 @@ class FullSandbox:
     """For root; `steps` is the view that the zygote has entered."""
 
     def __init__(self, steps: Sequence[Step], cgroups: Makers | None) -> None:
-        self._steps = steps
+        self._kept = in_scratch(steps)
         self._cgroups = cgroups
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._numbers = itertools.count(1)
@@ -100,7 +100,7 @@ class FullSandbox:
         if self._cgroups is not None:
             self._cgroups.join(name)
         unshare(CLONE_NEWIPC)
-        own_copy(self._steps)
+        own_copy(self._kept)
         mount_proc()
         if socket_folder is not None:
             show_socket_folder(socket_folder)
