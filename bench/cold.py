@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import statistics
@@ -14,13 +15,14 @@ from dataclasses import dataclass
 
 import wrk
 from client import Reply, get, get_ok
-from live import Live, free_ports
+from live import Live, children_of, comm, free_ports
 from paths import BENCH
-from processes import cpu_seconds, machine_busy_seconds, sleep_all
+from processes import SPARE, cpu_seconds, machine_busy_seconds, sleep_all, wait_calm
 from rescoldo.model.settings import INSTANCE_UIDS
 from rows import Bar, Measurement, MeasurementFailed, Row, quantile, say
 
 FUNCTIONS = 200
+SANDBOXED = 40  # calls of a round that find a sandbox made before
 # stdlib_server.py has the same; the answer shows that each function has a uid of its own
 UID = "import os\n\ndef handle(event, context):\n    return str(os.getuid())\n"
 SPIN_SECONDS = 0.02  # CPU of one call of the function that loads the machine
@@ -31,6 +33,8 @@ SPIN = (
 
 P50 = Bar("cold start of a Python function with its own uid, p50", "ms", most=7.0)
 P99 = Bar("cold start of a Python function with its own uid, p99", "ms", most=25.0)
+SANDBOX_P50 = Bar("cold start of a fully isolated Python function, pre-made sandbox, p50", "ms", most=5.0)
+SANDBOX_P99 = Bar("cold start of a fully isolated Python function, pre-made sandbox, p99", "ms", most=20.0)
 STDLIB = Bar("a stdlib http.server process, exec to first answer ÷ our cold start", "", least=8.0)
 LOADED = Bar("cold start while another function is loaded to half of the machine, p50", "ms", most=20.0)
 
@@ -59,6 +63,35 @@ def measure(quick: bool) -> list[Row]:
         for bar, share in ((P50, 0.5), (P99, 0.99))
         for shares in [[quantile(one, share) for one in times]]
     ]
+
+
+def measure_sandboxed(quick: bool) -> list[Row]:
+    """Fewer functions than there are spares, one after another; the spares are all there again before each round."""
+    rounds = 3 if quick else 9
+    names = _names()[:SANDBOXED]
+    with Live(spares=SANDBOXED + 20) as live:
+        if (level := json.loads(live.system("GET", "/status").text)["isolation"]["level"]) != "full":
+            raise MeasurementFailed(f"the level of isolation is {level} here, not full")
+        deploy(live, names)
+        _warm_up(live, names)
+        times = []
+        for number in range(rounds):
+            sleep_all(live, names)
+            live.until(lambda: _spares(live) == live.settings.spares, "the spares to be made")
+            wait_calm(live)
+            times.append([cold_call(live, name).seconds * 1000 for name in names])
+            say(f"sandboxed: round {number + 1}/{rounds}: p50 {quantile(times[-1], 0.5):.1f}, "
+                f"p99 {quantile(times[-1], 0.99):.1f} ms")  # fmt: skip
+    how = (
+        f"connect to last byte on a new connection, {SANDBOXED} functions one after another with "
+        f"{SANDBOXED + 20} spares; of all {rounds * SANDBOXED} calls"
+    )
+    together = [one for many in times for one in many]
+    return [bar.row(quantile(together, share), how) for bar, share in ((SANDBOX_P50, 0.5), (SANDBOX_P99, 0.99))]
+
+
+def _spares(live: Live) -> int:
+    return sum(comm(pid) == SPARE for pid in children_of(live.pid("zygote")))
 
 
 def measure_against_stdlib(quick: bool) -> list[Row]:
@@ -203,6 +236,7 @@ def _names() -> list[str]:
 
 MEASUREMENTS = (
     Measurement("cold", (P50, P99), measure),
+    Measurement("sandboxed", (SANDBOX_P50, SANDBOX_P99), measure_sandboxed),
     Measurement("stdlib", (STDLIB,), measure_against_stdlib),
     Measurement("loaded", (LOADED,), measure_loaded),
 )

@@ -23,7 +23,6 @@ from rescoldo.isolation.netfence import address_of
 from rescoldo.model.settings import EDGE_UID
 from rescoldo.node import notes
 from rescoldo.node.notes import Note
-from rescoldo.node.nursery import HANDLER_SPARES as SPARES
 
 Level = Literal["full", "unprivileged"]
 HERE = Path(__file__).parent
@@ -101,7 +100,7 @@ class World:
         forked after that may find something of them."""
         spec = {"envVars": {"VICTIMS_OWN": VARIABLE_VALUE}, "secrets": [SECRET], "annotations": LONG}
         self.live.deploy(TRACES, image=f"{BYSTANDER}:test", **spec)
-        for _ in range(SPARES + 2):
+        for _ in range(self.live.settings.spares + 2):
             self.live.invoke(TRACES)
             self.live.sleep(TRACES)
 

@@ -17,7 +17,6 @@ from rescoldo.isolation.cgroups import Base, Groups
 from rescoldo.isolation.identity import level
 from rescoldo.isolation.netfence import address_of
 from rescoldo.model.errors import StartFailed
-from rescoldo.node.nursery import HANDLER_SPARES as SPARES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from real_node import RealNode, call, until
@@ -218,17 +217,17 @@ def spares(node: RealNode) -> list[int]:
 
 
 async def test_killed_spares_are_replaced_and_their_sandboxes_removed(node: RealNode) -> None:
-    await until(lambda: len(spares(node)) == SPARES)
+    await until(lambda: len(spares(node)) == node.settings.spares)
     before = groups(node).names()
     for pid in spares(node):
         os.kill(pid, signal.SIGKILL)
     assert await call(await node.client.start(node.launch())) == "hello"
-    await until(lambda: len(spares(node)) == SPARES)
+    await until(lambda: len(spares(node)) == node.settings.spares)
     await until(lambda: not groups(node).names() & before)
 
 
 async def test_spares_outlive_their_zygote_and_become_instances(node: RealNode) -> None:
-    await until(lambda: len(spares(node)) == SPARES)
+    await until(lambda: len(spares(node)) == node.settings.spares)
     waiting = spares(node)
     os.kill(node.zygote(), signal.SIGKILL)
     running = await node.client.start(node.launch())

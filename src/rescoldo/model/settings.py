@@ -20,6 +20,7 @@ EDGE_UID = UID_BASE  # HAProxy
 BUILD_UID = UID_BASE + 1  # pip or uv, and whatever a package runs at its installation
 INSTANCE_UIDS = range(UID_BASE + 1_000, UID_BASE + 100_000)
 BUNDLE_GIDS = range(UID_BASE + 200_000, UID_BASE + 1_200_000)
+SPARES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Settings:
     max_queue: int = 1000  # requests waiting for one function's instances
     max_system_body: int = 256 * 2**20  # bytes of an upload to /system
     default_memory: int = DEFAULT_MEMORY  # bytes an instance may hold where its function sets no limit; 0: no limit
+    spares: int = SPARES  # sandboxes made in advance, about 7 MB each: wakes that come together find one
     threads: int = 0  # HAProxy's; 0: one for every two cores, as functions need the others
     probe_timeout: float = 5.0  # seconds without an answer after which a process is taken for hung and killed
 

@@ -107,11 +107,10 @@ class Boot:
             folder = opened[0] if launch.upstream == UNIX else None
             for _ in range(2):
                 with contextlib.suppress(ZygoteGone):
-                    forked, process = await self._nurseries.spares_for(launch).start(
-                        message, [opened[0], log, status, *opened[1:]], launch.memory_limit, launch.cpu_limit, folder
-                    )
-                    instance.forked(process, forked.sandbox)
-                    return
+                    descriptors = [opened[0], log, status, *opened[1:]]
+                    limits = launch.memory_limit, launch.cpu_limit
+                    spares = self._nurseries.spares_for(launch)
+                    return await spares.start(message, descriptors, *limits, folder, instance.forked)
         finally:
             for descriptor in (log, *opened):
                 os.close(descriptor)

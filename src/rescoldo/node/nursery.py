@@ -19,7 +19,6 @@ from rescoldo.node.zygote import Zygote
 
 RUN = "rescoldo.runtime.instance:run"  # what becomes of a fork for handlers
 BARE = ""  # a fork for programs becomes what its order says
-HANDLER_SPARES = 4
 PROGRAM_SPARES = 2
 
 
@@ -65,7 +64,7 @@ class Nurseries:
     """Both."""
 
     def __init__(self, settings: Settings, sandboxes: Sandboxes, ends: Ends, run: str) -> None:
-        self._handlers = Nursery(settings, sandboxes, ends, run, HANDLER_SPARES)
+        self._handlers = Nursery(settings, sandboxes, ends, run, settings.spares)
         self._programs = Nursery(settings, sandboxes, ends, BARE, PROGRAM_SPARES)
         self._sandboxes = sandboxes
         self.failed = asyncio.Event()

@@ -101,7 +101,6 @@ class Roster:
             note = Note(launch, uid, address_of(self._settings, launch, host))
             check_free(launch, note.address, (other.note.address for other in self._all.values()))
             note_path = self._note_path(launch.instance)
-            notes.write(note_path, note)
             output = Output.create(note_path.with_suffix(".log"), uid, self._writer(launch))
             listener = None if launch.binds else listen(note.address, self._privileged)
             scratch = self._make_scratch(launch.instance)

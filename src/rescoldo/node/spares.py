@@ -8,15 +8,15 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rescoldo.model.errors import InvalidInput, NodeUnavailable
 from rescoldo.node.processes import Ends, Watched
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.zygote import Forked, Zygote, ZygoteGone
+from rescoldo.policy.spares import refill_pause
 
-REFILL_AFTER = 0.003  # seconds without a start before a spare is made: a start under way goes first
 MAX_ORDER = 2**20  # bytes: what a spare receives at most
 _ATTEMPTS = 3  # to give an order to one that lives to hear it
 _RETRY_PAUSE = 0.25  # seconds
@@ -63,7 +63,7 @@ class Spares:
             self._taken.clear()
             if len(self._ready) >= self._most:
                 await self._taken.wait()
-            elif (pause := self._last_start + REFILL_AFTER - loop.time()) > 0:
+            elif (pause := self._last_start + refill_pause(len(self._ready)) - loop.time()) > 0:
                 await asyncio.sleep(pause)
             else:
                 try:
@@ -73,12 +73,19 @@ class Spares:
                     await asyncio.sleep(_RETRY_PAUSE)
 
     async def start(
-        self, order: bytes, descriptors: Sequence[int], memory: int, cpu: int, folder: int | None
-    ) -> tuple[Forked, Watched]:
+        self,
+        order: bytes,
+        descriptors: Sequence[int],
+        memory: int,
+        cpu: int,
+        folder: int | None,
+        chosen: Callable[[Watched, str], None],
+    ) -> None:
         """Make one the instance of `order`, limited to `memory` (bytes) and `cpu` (millicores; 0: no limit).
 
-        `folder` (a descriptor) is for a program that binds a Unix socket there: then a fork is made for it. Raises
-        InvalidInput when the order is too large, ZygoteGone, NodeUnavailable.
+        `folder` (a descriptor) is for a program that binds a Unix socket there: then a fork is made for it. `chosen`
+        is told of the process and its sandbox before that hears its order. Raises InvalidInput when the order is too
+        large, ZygoteGone, NodeUnavailable.
         """
         if len(order) > MAX_ORDER:
             raise InvalidInput("the function's environment is larger than 1 MiB")
@@ -86,8 +93,9 @@ class Spares:
         try:
             for _ in range(_ATTEMPTS):
                 spare = await self._next(folder)
+                chosen(spare.process, spare.forked.sandbox)
                 if self._give(spare, order, descriptors, memory, cpu):
-                    return spare.forked, spare.process
+                    return
                 await self._bury(spare)
         finally:
             self._last_start = asyncio.get_running_loop().time()

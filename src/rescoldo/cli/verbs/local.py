@@ -14,7 +14,7 @@ from rescoldo.cli.options import Verb, data_option, gateway_options, json_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.platform import local_settings, run_foreground, start_background, stop
 from rescoldo.model.function import DEFAULT_MEMORY
-from rescoldo.model.settings import Settings
+from rescoldo.model.settings import SPARES, Settings
 from rescoldo.model.units import parse_memory
 
 
@@ -26,6 +26,13 @@ from rescoldo.model.units import parse_memory
 @metrics_option
 @click.option("--no-basic-auth", is_flag=True, help="Let anyone who reaches the port deploy and remove.")
 @click.option("--slots", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@click.option(
+    "--spares",
+    type=click.IntRange(0, 1000),
+    default=SPARES,
+    show_default=True,
+    help="Sandboxes made in advance, about 7 MB each: wakes that come together find one.",
+)
 @click.option(
     "--default-memory",
     default=f"{DEFAULT_MEMORY // 2**20}Mi",
@@ -41,6 +48,7 @@ def serve_command(
     metrics_address: str,
     no_basic_auth: bool,
     slots: int,
+    spares: int,
     default_memory: str,
     detach: bool,
 ) -> int:
@@ -51,6 +59,7 @@ def serve_command(
         metrics=check_address(metrics_address, "--metrics-address"),
         basic_auth=not no_basic_auth,
         slots=slots,
+        spares=spares,
         default_memory=parse_memory(default_memory, "--default-memory"),
     )
     if not detach:
