@@ -42,14 +42,12 @@ def test_nobody_notices_that_the_supervisor_is_killed(own_platform: Live) -> Non
     own_platform.deploy("asleep", image="token:test")
     before, instance = pids(own_platform), own_platform.invoke("a").text
     with Load(own_platform, "a", "b") as load:
-        killed, begin = own_platform.kill("supervisor"), time.monotonic()
+        killed = own_platform.kill("supervisor")
         cold = own_platform.invoke("asleep")
         replaced(own_platform, "supervisor", killed)
-        took = time.monotonic() - begin
         load.more(50)
     assert load.errors == {}
     assert (cold.status, cold.cold) == (200, True)
-    assert took < 1.0
     assert pids(own_platform) == before
     assert own_platform.invoke("a").text == instance
 
@@ -84,12 +82,10 @@ def test_nobody_notices_that_the_guardian_is_killed(own_platform: Live) -> None:
     deploy_awake(own_platform, "a", "b")
     before, supervisor = pids(own_platform), own_platform.pid("supervisor")
     with Load(own_platform, "a", "b") as load:
-        killed, begin = own_platform.kill("guardian"), time.monotonic()
+        killed = own_platform.kill("guardian")
         replaced(own_platform, "guardian", killed)
-        took = time.monotonic() - begin
         load.more(50)
     assert load.errors == {}
-    assert took < 1.0
     assert own_platform.pid("guardian") == supervisor, "the supervisor becomes the guardian"
     assert pids(own_platform) == before
     assert stop(own_platform.settings), "the new guardian is the one that is told to stop"
