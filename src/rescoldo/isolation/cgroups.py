@@ -97,6 +97,9 @@ class Makers:
     """Makes the groups of sandboxes, over descriptors: no path of the host is needed any more."""
 
     def __init__(self, base: Base) -> None:
+        # A process of one thread may join as a thread, in v1. To move whole processes the kernel takes a lock for which
+        # it waits, 8 ms and more after a quiet time, for an RCU grace period.
+        self._join = "tasks" if base.version == 1 else "cgroup.procs"
         opened = {place: os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for place in base.places}
         self._places = tuple(opened.values())
         self._of = {name: opened[folder] for name, folder in base.folders.items()}
@@ -110,7 +113,7 @@ class Makers:
     def join(self, name: str) -> None:
         """Put this process into them; for a child that is about to become the sandbox."""
         for place in self._places:
-            _write_at(place, f"{name}/cgroup.procs", "0")
+            _write_at(place, f"{name}/{self._join}", "0")
 
     def remove(self, name: str) -> None:
         """Remove the groups of a sandbox that no process could be forked for."""
