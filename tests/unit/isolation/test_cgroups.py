@@ -1,0 +1,118 @@
+"""Cgroups as texts and files; tests/integration/test_node_sandbox.py has them as the kernel's (v1 or v2, as it is)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rescoldo.isolation import cgroups
+from rescoldo.isolation.cgroups import Base, Groups, find_base
+
+V1 = """\
+30 25 0:26 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
+31 25 0:27 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+32 25 0:28 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids
+33 25 0:29 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+34 25 0:30 / /proc rw,relatime - proc proc rw
+"""
+V2 = "33 25 0:29 / {root} rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+
+
+def test_controllers_are_found_where_they_are_mounted_together_or_apart() -> None:
+    assert cgroups._hierarchies(V1) == {
+        "cpu": "/sys/fs/cgroup/cpu,cpuacct",
+        "memory": "/sys/fs/cgroup/memory",
+        "pids": "/sys/fs/cgroup/pids",
+        "": "/sys/fs/cgroup/unified",
+    }
+
+
+def test_the_own_place_is_found_in_each_hierarchy() -> None:
+    text = "3:cpu,cpuacct:/a\n2:memory:/b:c\n1:pids:/\n0::/user.slice\n"
+    found = cgroups._own_paths(text)
+    assert (found["cpu"], found["cpuacct"], found["memory"], found["pids"]) == ("/a", "/a", "/b:c", "/")
+    assert found[""] == "/user.slice"
+
+
+@pytest.fixture
+def version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A v2 tree of files, in which this process is in /user."""
+    root = tmp_path / "cgroup"
+    for folder in (root, root / "user"):
+        folder.mkdir()
+        (folder / "cgroup.subtree_control").write_text("memory\n")
+    (tmp_path / "mounts").write_text(V2.format(root=root))
+    (tmp_path / "own").write_text("0::/user\n")
+    monkeypatch.setattr(cgroups, "_MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr(cgroups, "_OWN", tmp_path / "own")
+    # the kernel makes the file with the folder
+    monkeypatch.setattr(cgroups, "_delegate", delegate)
+    return root
+
+
+def delegate(folder: Path) -> None:
+    if (folder / "processes").exists():  # a group with processes and limited children: EBUSY
+        raise OSError(16, "busy")
+
+
+def test_v2_groups_are_made_below_ones_own(version_2: Path) -> None:
+    base = find_base("key")
+    assert base is not None
+    assert (base.version, base.places) == (2, (f"{version_2}/user/key",))
+    assert (version_2 / "user" / "key").is_dir()
+
+
+def test_v2_groups_are_made_at_the_root_where_ones_own_has_processes(version_2: Path) -> None:
+    (version_2 / "user" / "processes").touch()
+    base = find_base("key")
+    assert base is not None
+    assert base.places == (f"{version_2}/key",)
+
+
+def test_without_any_hierarchy_there_are_no_limits(version_2: Path) -> None:
+    cgroups._MOUNTS.write_text("")
+    assert find_base("key") is None
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Path:
+    folder = tmp_path / "1-1"
+    folder.mkdir()
+    for name in ("memory.oom.group", "memory.max", "memory.swap.max", "cpu.max", "memory.events"):
+        (folder / name).touch()
+    return folder
+
+
+def groups(folder: Path) -> Groups:
+    return Groups(Base(2, dict.fromkeys(cgroups.CONTROLLERS, str(folder.parent))))
+
+
+def test_v2_limits_are_written_as_the_kernel_takes_them(sandbox: Path) -> None:
+    groups(sandbox).limit("1-1", memory=64 * 2**20, cpu=250)
+    assert (sandbox / "memory.max").read_text() == str(64 * 2**20)
+    assert (sandbox / "memory.swap.max").read_text() == "0"
+    assert (sandbox / "memory.oom.group").read_text() == "1"
+    assert (sandbox / "cpu.max").read_text() == "25000 100000"
+
+
+def test_what_has_no_limit_is_left_alone(sandbox: Path) -> None:
+    groups(sandbox).limit("1-1", memory=0, cpu=0)
+    assert (sandbox / "memory.max").read_text() == (sandbox / "cpu.max").read_text() == ""
+
+
+def test_the_least_cpu_is_what_the_kernel_takes(sandbox: Path) -> None:
+    groups(sandbox).limit("1-1", memory=0, cpu=1)
+    assert (sandbox / "cpu.max").read_text() == "1000 100000"
+
+
+def test_v2_tells_of_kills_for_want_of_memory(sandbox: Path) -> None:
+    assert groups(sandbox).out_of_memory("1-1") == 0
+    (sandbox / "memory.events").write_text("low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\noom_group_kill 1\n")
+    assert groups(sandbox).out_of_memory("1-1") == 1
+
+
+def test_a_group_that_is_gone_tells_nothing_and_is_removed_already(sandbox: Path) -> None:
+    assert groups(sandbox).out_of_memory("2-2") == 0
+    assert groups(sandbox).processes("2-2") == []
+    assert groups(sandbox).remove("2-2")
