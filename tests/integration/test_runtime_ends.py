@@ -425,5 +425,5 @@ def test_an_idle_instance_ends_at_once_and_leaves_its_socket(run: Run) -> None:
     began = time.monotonic()
     instance.signal(signal.SIGTERM)
     assert instance.wait() == 0
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 2.5  # well before PATIENCE
     assert Path(instance.path).exists()
