@@ -108,12 +108,12 @@ class Makers:
         """Make the groups of the sandbox `name`, which may hold MOST_PIDS processes."""
         for place in self._places:
             os.mkdir(name, dir_fd=place)
-        _write_at(self._of["pids"], f"{name}/pids.max", str(MOST_PIDS))
+        _write(f"{name}/pids.max", str(MOST_PIDS), place=self._of["pids"])
 
     def join(self, name: str) -> None:
         """Put this process into them; for a child that is about to become the sandbox."""
         for place in self._places:
-            _write_at(place, f"{name}/{self._join}", "0")
+            _write(f"{name}/{self._join}", "0", place=place)
 
     def remove(self, name: str) -> None:
         """Remove the groups of a sandbox that no process could be forked for."""
@@ -122,7 +122,8 @@ class Makers:
                 os.rmdir(name, dir_fd=place)
 
 
-def _write_at(place: int, path: str, text: str) -> None:
+def _write(path: str, text: str, *, place: int | None = None) -> None:
+    """Write to a file that exists, below the folder that the descriptor `place` means, if it is given."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=place)
     try:
         os.write(descriptor, text.encode())
@@ -166,11 +167,7 @@ class Groups:
             self._write("cpu", name, "cpu.max", f"{quota} {_PERIOD}")
 
     def _write(self, controller: str, name: str, file: str, text: str) -> None:
-        descriptor = os.open(f"{self._base.folders[controller]}/{name}/{file}", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
+        _write(f"{self._base.folders[controller]}/{name}/{file}", text)
 
     def out_of_memory(self, name: str) -> int:
         """How often a process of the sandbox was killed for want of memory."""

@@ -123,7 +123,17 @@ def restrict(
     """
     if abi() == 0:
         raise OSError(errno.EOPNOTSUPP, "this kernel has no Landlock, or it is not enabled (boot option lsm=)")
-    rules = ruleset(abi(), read=read, write=write, bind_ports=bind_ports, connect_ports=connect_ports)
+    _enforce(ruleset(abi(), read=read, write=write, bind_ports=bind_ports, connect_ports=connect_ports))
+
+
+def scope() -> None:
+    """Shut this thread, and all that come from it, off from the signals and abstract Unix sockets of others, where the
+    kernel can (ABI 6); nothing else changes. After no_new_privileges(), or as root."""
+    if abi() >= _SCOPES_SINCE:
+        _enforce(Ruleset(files=0, ports=0, scopes=_SCOPES, paths=(), tcp=()))
+
+
+def _enforce(rules: Ruleset) -> None:
     attributes = struct.pack("=QQQ", rules.files, rules.ports, rules.scopes)[: _attributes_size(abi())]
     descriptor = raw_syscall(
         "landlock_create_ruleset", _SYS_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0
@@ -133,21 +143,6 @@ def restrict(
             _allow_path(descriptor, path, rights)
         for port, rights in rules.tcp:
             _add_rule(descriptor, _NET_PORT, struct.pack("=QQ", rights, port))
-        raw_syscall("landlock_restrict_self", _SYS_RESTRICT_SELF, descriptor, 0)
-    finally:
-        os.close(descriptor)
-
-
-def scope() -> None:
-    """Shut this thread, and all that come from it, off from the signals and abstract Unix sockets of others, where the
-    kernel can (ABI 6); nothing else changes. After no_new_privileges(), or as root."""
-    if abi() < _SCOPES_SINCE:
-        return
-    attributes = struct.pack("=QQQ", 0, 0, _SCOPES)
-    descriptor = raw_syscall(
-        "landlock_create_ruleset", _SYS_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0
-    )
-    try:
         raw_syscall("landlock_restrict_self", _SYS_RESTRICT_SELF, descriptor, 0)
     finally:
         os.close(descriptor)

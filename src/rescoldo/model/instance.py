@@ -8,6 +8,8 @@ from typing import Any
 
 from rescoldo.model.names import FunctionId, InstanceId
 
+MAX_ORDER = 2**20  # bytes of what a process is told to become an instance, most of it the function's environment
+
 
 @dataclass(frozen=True, slots=True)
 class Launch:

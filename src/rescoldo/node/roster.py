@@ -103,7 +103,9 @@ class Roster:
             note_path = self._note_path(launch.instance)
             output = Output.create(note_path.with_suffix(".log"), uid, self._writer(launch))
             listener = None if launch.binds else listen(note.address, self._privileged)
-            scratch = self._make_scratch(launch.instance)
+            scratch = self._scratch(launch.instance)
+            if not self._privileged:
+                scratch.mkdir(mode=0o700)
             berth = self._berth(launch, uid)
             if berth is not None:
                 berth.make()
@@ -114,16 +116,12 @@ class Roster:
             if uid is not None:
                 self._uids.give_back(uid)
             raise error if isinstance(error, StartFailed) else StartFailed(f"{launch.function}: {error}") from error
-        instance = self._all[launch.instance] = Supervised(note, note_path, output, listener, scratch, berth)
+        instance = self._all[launch.instance] = Supervised(note, note_path, output, listener, str(scratch), berth)
         return instance
 
-    def _make_scratch(self, instance: InstanceId) -> str:
+    def _scratch(self, instance: InstanceId) -> Path:
         """The folder the instance may write to; a sandbox of the level full has a /tmp of its own."""
-        if self._privileged:
-            return "/tmp"
-        folder = self._settings.scratch / instance
-        folder.mkdir(mode=0o700)
-        return str(folder)
+        return Path("/tmp") if self._privileged else self._settings.scratch / instance
 
     def _berth(self, launch: Launch, uid: int | None) -> Berth | None:
         """Where the program is to bind a Unix socket, if it is to. Raises StartFailed."""
@@ -255,7 +253,7 @@ class Roster:
         writer = self._writer(note.launch)
         output = Output(fifo, writer) if fifo.is_fifo() else Output.create(fifo, note.uid, writer)
         listener = None if note.launch.binds else regain_listener(note.pid, note.address)
-        scratch = "/tmp" if self._privileged else str(self._settings.scratch / note.launch.instance)
+        scratch = str(self._scratch(note.launch.instance))
         berth = self._berth(note.launch, note.uid)
         instance = Supervised(note, path, output, listener, scratch, berth, process, ready_at=time.monotonic())
         instance.hold_listener()

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rescoldo.model.errors import InvalidInput, NodeUnavailable
+from rescoldo.model.instance import MAX_ORDER
 from rescoldo.node.processes import Ends, Watched
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.zygote import Forked, Zygote, ZygoteGone
 from rescoldo.policy.spares import refill_pause
 
-MAX_ORDER = 2**20  # bytes: what a spare receives at most
 _ATTEMPTS = 3  # to give an order to one that lives to hear it
 _RETRY_PAUSE = 0.25  # seconds
 _SMALL = 64 * 2**10  # bytes that every socket takes

@@ -22,11 +22,10 @@ from rescoldo.isolation.identity import limit_resources, reset_signals
 from rescoldo.isolation.interpreter import CLEAN_PATH
 from rescoldo.isolation.sandbox import Sandbox, Tenant
 from rescoldo.isolation.syscalls import close_all_but, set_process_name
-from rescoldo.model.instance import Launch
+from rescoldo.model.instance import MAX_ORDER, Launch
 from rescoldo.model.names import FunctionId, InstanceId, split_id
 from rescoldo.runtime.program import execute
 
-MAX_MESSAGE = 2**20  # bytes of the order, most of it the function's environment
 SPARE_NICE = 10  # until it is needed: wakes and calls go first
 MOST_SECRETS = 100  # of one function; the kernel passes 253 descriptors in a message
 _DESCRIPTORS = 3 + MOST_SECRETS
@@ -62,7 +61,7 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
     if not urgent:
         _rehearse_order()
         nest.rehearse()
-    message, descriptors, _, _ = socket.recv_fds(channel, MAX_MESSAGE, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+    message, descriptors, _, _ = socket.recv_fds(channel, MAX_ORDER, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
     if not message:
         return 0  # the node has no use for it, or has ended
     channel.close()
