@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -28,16 +27,6 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 # Tells one process from another; in its own PID namespace each has the number 1.
 TOKEN = "import uuid\nMINE = uuid.uuid4().hex\ndef handle(event, context):\n    return MINE\n"
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[RealNode]:
-    real = RealNode()
-    try:
-        await real.boot()
-        yield real
-    finally:
-        await real.close()
 
 
 async def lived(running_since: float) -> None:

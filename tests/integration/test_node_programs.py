@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,6 @@ pytestmark = [
 ]
 
 Order = Callable[..., Launch]
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[RealNode]:
-    real = RealNode()
-    try:
-        await real.boot()
-        yield real
-    finally:
-        await real.close()
 
 
 @pytest.fixture

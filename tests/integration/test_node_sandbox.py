@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -86,16 +85,6 @@ def handle(event, context):
         "remove": tried(lambda: os.unlink(folder + "/token")),
     }}
 """
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[RealNode]:
-    real = RealNode()
-    try:
-        await real.boot()
-        yield real
-    finally:
-        await real.close()
 
 
 def groups(node: RealNode) -> Groups:
