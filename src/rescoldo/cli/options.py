@@ -73,6 +73,16 @@ class DeployFlags:
 
 
 @dataclass(frozen=True, slots=True)
+class Connection:
+    """The gateway a verb speaks to: by flag, environment or stack file."""
+
+    yaml_file: str
+    gateway: str
+    tls_no_verify: bool
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class Destination:
     """The gateway to deploy to, and the local platform to start where none answers there."""
 
@@ -122,6 +132,7 @@ metrics_option = click.option(
 yaml_option = click.option(
     "-f", "--yaml", "yaml_file", default="", help="Path or URL of the stack file. [stack.yaml or stack.yml]"
 )
+connection_options = _folded(Connection, "connection", yaml_option, gateway_options)
 _stack_options = (
     yaml_option,
     click.option("--filter", "glob", default="", help="Only functions whose name matches this wildcard."),

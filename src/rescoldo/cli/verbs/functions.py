@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from rescoldo.cli.gateway import Gateway, choose_gateway
-from rescoldo.cli.options import Verb, gateway_options, json_option, namespace_option, yaml_option
+from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.project import optional_gateway
 from rescoldo.model.errors import NotFound, RescoldoError
@@ -37,33 +37,22 @@ def reference(text: str, namespace: str) -> tuple[str, str]:
     return name, (namespace if namespace and "." not in text else own)
 
 
-def open_gateway(yaml_file: str, gateway: str, tls_no_verify: bool, token: str) -> Gateway:
+def open_gateway(connection: Connection) -> Gateway:
     """The gateway of flags, environment or stack file."""
-    url = choose_gateway(gateway, optional_gateway(yaml_file, gateway))
-    return Gateway(url, tls_no_verify=tls_no_verify, token=token)
+    url = choose_gateway(connection.gateway, optional_gateway(connection.yaml_file, connection.gateway))
+    return Gateway(url, tls_no_verify=connection.tls_no_verify, token=connection.token)
 
 
 @click.command("list", cls=Verb)
-@yaml_option
-@gateway_options
+@connection_options
 @namespace_option
 @json_option
 @click.option("-v", "--verbose", is_flag=True, help="Also when it was created.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
 @click.option("--sort", type=click.Choice([*_SORTS]), default="name", show_default=True)
-def list_command(
-    yaml_file: str,
-    gateway: str,
-    tls_no_verify: bool,
-    token: str,
-    namespace: str,
-    as_json: bool,
-    verbose: bool,
-    quiet: bool,
-    sort: str,
-) -> None:
+def list_command(connection: Connection, namespace: str, as_json: bool, verbose: bool, quiet: bool, sort: str) -> None:
     """List deployed functions."""
-    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+    with open_gateway(connection) as opened:
         found = opened.system("GET", "/system/functions", params={"namespace": namespace}).json()
     found.sort(key=_SORTS[sort])
     if as_json:
@@ -84,16 +73,13 @@ def _row(item: Mapping[str, Any], verbose: bool) -> tuple[Any, ...]:
 
 @click.command("describe", cls=Verb)
 @click.argument("name")
-@yaml_option
-@gateway_options
+@connection_options
 @namespace_option
 @json_option
-def describe_command(
-    name: str, yaml_file: str, gateway: str, tls_no_verify: bool, token: str, namespace: str, as_json: bool
-) -> None:
+def describe_command(name: str, connection: Connection, namespace: str, as_json: bool) -> None:
     """Show one function in full."""
     name, place = reference(name, namespace)
-    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+    with open_gateway(connection) as opened:
         found = _function(opened, name, place)
         found["isolation"] = _isolation(opened)
         if as_json:
@@ -166,24 +152,14 @@ def _usage(usage: Mapping[str, Any]) -> str:
 @click.command("scale", cls=Verb)
 @click.argument("name")
 @click.argument("replicas", type=click.IntRange(0))
-@yaml_option
-@gateway_options
+@connection_options
 @namespace_option
 @json_option
-def scale_command(
-    name: str,
-    replicas: int,
-    yaml_file: str,
-    gateway: str,
-    tls_no_verify: bool,
-    token: str,
-    namespace: str,
-    as_json: bool,
-) -> None:
+def scale_command(name: str, replicas: int, connection: Connection, namespace: str, as_json: bool) -> None:
     """Set how many instances a function has; 0 puts it to sleep."""
     name, place = reference(name, namespace)
     body = {"serviceName": name, "replicas": replicas, "namespace": place}
-    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+    with open_gateway(connection) as opened:
         try:
             opened.system("POST", f"/system/scale-function/{name}", params={"namespace": place}, json=body)
         except NotFound as error:
@@ -196,24 +172,14 @@ def scale_command(
 
 @click.command("ready", cls=Verb)
 @click.argument("name", required=False, default="")
-@yaml_option
-@gateway_options
+@connection_options
 @namespace_option
 @click.option("--attempts", type=click.IntRange(1), default=60, show_default=True)
 @click.option("--interval", default="1s", show_default=True, help="Time between attempts.")
-def ready_command(
-    name: str,
-    yaml_file: str,
-    gateway: str,
-    tls_no_verify: bool,
-    token: str,
-    namespace: str,
-    attempts: int,
-    interval: str,
-) -> None:
+def ready_command(name: str, connection: Connection, namespace: str, attempts: int, interval: str) -> None:
     """Wait until the gateway or a function is ready."""
     pause = parse_duration(interval, "--interval")
-    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+    with open_gateway(connection) as opened:
         for attempt in range(1, attempts + 1):
             if opened.answers() if not name else _is_ready(opened, *reference(name, namespace)):
                 say("Ready.")

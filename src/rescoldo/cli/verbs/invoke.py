@@ -6,12 +6,13 @@ import hashlib
 import hmac
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import quote, urlencode
 
 import click
 
 from rescoldo.cli.gateway import Response
-from rescoldo.cli.options import Verb, gateway_options, namespace_option, yaml_option
+from rescoldo.cli.options import Connection, Verb, connection_options, namespace_option
 from rescoldo.cli.output import note, say
 from rescoldo.cli.verbs.functions import open_gateway, reference
 from rescoldo.model.errors import RescoldoError
@@ -21,8 +22,7 @@ MOST_SHOWN = 2000  # bytes of an error's body
 
 @click.command("invoke", cls=Verb)
 @click.argument("name")
-@yaml_option
-@gateway_options
+@connection_options
 @namespace_option
 @click.option("-m", "--method", default="POST", show_default=True, help="HTTP method.")
 @click.option("--query", multiple=True, metavar="KEY=VALUE", help="Query parameter.")
@@ -33,10 +33,7 @@ MOST_SHOWN = 2000  # bytes of an error's body
 @click.option("-a", "--async", "asynchronous", is_flag=True, help="Queue the call and do not wait.")
 def invoke_command(
     name: str,
-    yaml_file: str,
-    gateway: str,
-    tls_no_verify: bool,
-    token: str,
+    connection: Connection,
     namespace: str,
     method: str,
     query: tuple[str, ...],
@@ -53,7 +50,7 @@ def invoke_command(
     if bool(sign) != bool(key):
         raise click.UsageError("--sign and --key go together: the header's name, and the key to sign with")
     name, place = reference(name, namespace)
-    bearer = [("Authorization", f"Bearer {token}")] if token else []
+    bearer = [("Authorization", f"Bearer {connection.token}")] if connection.token else []
     headers = [("Content-Type", content_type), *map(_header, header), *bearer]
     route = "async-function" if asynchronous else "function"
     path = f"/{route}/{quote(name)}.{quote(place)}{_query(query)}"
@@ -63,7 +60,7 @@ def invoke_command(
     if sign:
         headers.append((sign, f"sha256={hmac.new(key.encode(), body, hashlib.sha256).hexdigest()}"))
     with (
-        open_gateway(yaml_file, gateway, tls_no_verify, "") as opened,
+        open_gateway(replace(connection, token="")) as opened,
         opened.stream(method.upper(), path, content=body, headers=headers) as response,
     ):
         _pass_on(response, f"{name}.{place}")

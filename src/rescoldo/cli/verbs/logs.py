@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from rescoldo.cli.options import Verb, gateway_options, json_option, namespace_option, yaml_option
+from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import say
 from rescoldo.cli.verbs.functions import open_gateway, reference
 from rescoldo.model.errors import NotFound
@@ -20,8 +20,7 @@ from rescoldo.model.units import parse_duration
 
 @click.command("logs", cls=Verb)
 @click.argument("name")
-@yaml_option
-@gateway_options
+@connection_options
 @namespace_option
 @json_option
 @click.option("--follow/--no-follow", "--tail/--no-tail", default=True, help="Go on with new lines. [default]")
@@ -32,10 +31,7 @@ from rescoldo.model.units import parse_duration
 @click.option("--name/--no-name", "show_name", default=True, help="Print the function's name. [default]")
 def logs_command(
     name: str,
-    yaml_file: str,
-    gateway: str,
-    tls_no_verify: bool,
-    token: str,
+    connection: Connection,
     namespace: str,
     as_json: bool,
     follow: bool,
@@ -61,7 +57,7 @@ def logs_command(
     }
     try:
         with (
-            open_gateway(yaml_file, gateway, tls_no_verify, token) as opened,
+            open_gateway(connection) as opened,
             opened.system_stream("/system/logs", params) as response,
         ):
             for text in response.iter_lines():

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import click
 
-from rescoldo.cli.options import Verb, gateway_options, json_option, yaml_option
+from rescoldo.cli.options import Connection, Verb, connection_options, json_option
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.project import pairs
 from rescoldo.cli.verbs.functions import open_gateway
@@ -34,22 +34,18 @@ def _note_options(function: Any) -> Any:
 @namespace_command.command("create", cls=Verb)
 @click.argument("name")
 @_note_options
-@yaml_option
-@gateway_options
+@connection_options
 @json_option
 def create_command(
     name: str,
     label: tuple[str, ...],
     annotation: tuple[str, ...],
-    yaml_file: str,
-    gateway: str,
-    tls_no_verify: bool,
-    token: str,
+    connection: Connection,
     as_json: bool,
 ) -> None:
     """Create a namespace."""
     body = _body(name, label, annotation)
-    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+    with open_gateway(connection) as opened:
         opened.system("POST", ONE, json=body)
     _report("Created", body, as_json)
 
@@ -57,33 +53,28 @@ def create_command(
 @namespace_command.command("update", cls=Verb)
 @click.argument("name")
 @_note_options
-@yaml_option
-@gateway_options
+@connection_options
 @json_option
 def update_command(
     name: str,
     label: tuple[str, ...],
     annotation: tuple[str, ...],
-    yaml_file: str,
-    gateway: str,
-    tls_no_verify: bool,
-    token: str,
+    connection: Connection,
     as_json: bool,
 ) -> None:
     """Give a namespace these labels and annotations in place of those it has."""
     body = _body(name, label, annotation)
-    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+    with open_gateway(connection) as opened:
         opened.system("PUT", ONE + quote(name, safe=""), json=body)
     _report("Updated", body, as_json)
 
 
 @namespace_command.command("list", cls=Verb)
-@yaml_option
-@gateway_options
+@connection_options
 @json_option
-def list_command(yaml_file: str, gateway: str, tls_no_verify: bool, token: str, as_json: bool) -> None:
+def list_command(connection: Connection, as_json: bool) -> None:
     """List namespaces."""
-    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+    with open_gateway(connection) as opened:
         found = opened.system("GET", "/system/namespaces").json()
     if as_json:
         say_json(found)
@@ -93,12 +84,11 @@ def list_command(yaml_file: str, gateway: str, tls_no_verify: bool, token: str, 
 
 @namespace_command.command("get", cls=Verb)
 @click.argument("name")
-@yaml_option
-@gateway_options
+@connection_options
 @json_option
-def get_command(name: str, yaml_file: str, gateway: str, tls_no_verify: bool, token: str, as_json: bool) -> None:
+def get_command(name: str, connection: Connection, as_json: bool) -> None:
     """Show a namespace's labels and annotations."""
-    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+    with open_gateway(connection) as opened:
         found = opened.system("GET", ONE + quote(name, safe="")).json()
     if as_json:
         say_json(found)
@@ -111,13 +101,12 @@ def get_command(name: str, yaml_file: str, gateway: str, tls_no_verify: bool, to
 
 @namespace_command.command("remove", cls=Verb)
 @click.argument("name")
-@yaml_option
-@gateway_options
+@connection_options
 @json_option
-def remove_command(name: str, yaml_file: str, gateway: str, tls_no_verify: bool, token: str, as_json: bool) -> None:
+def remove_command(name: str, connection: Connection, as_json: bool) -> None:
     """Remove a namespace without functions, and its secrets."""
     body = {"name": name, "labels": MARK}
-    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+    with open_gateway(connection) as opened:
         opened.system("DELETE", ONE + quote(name, safe=""), json=body)
     _report("Removed", body, as_json)
 

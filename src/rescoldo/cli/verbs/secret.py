@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from rescoldo.cli.options import Verb, gateway_options, json_option, namespace_option, yaml_option
+from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.verbs.functions import open_gateway
 from rescoldo.model.names import DEFAULT_NAMESPACE, check_secret_name
@@ -39,8 +39,7 @@ def _value_options(function: Any) -> Any:
 @click.argument("name")
 @_value_options
 @click.option("--replace", is_flag=True, help="Update the secret where it exists.")
-@yaml_option
-@gateway_options
+@connection_options
 @namespace_option
 @json_option
 def create_command(
@@ -49,16 +48,13 @@ def create_command(
     from_file: Path | None,
     trim: bool,
     replace: bool,
-    yaml_file: str,
-    gateway: str,
-    tls_no_verify: bool,
-    token: str,
+    connection: Connection,
     namespace: str,
     as_json: bool,
 ) -> None:
     """Create a secret from --from-file, --from-literal or standard input."""
     body = _body(name, namespace, from_literal, from_file, trim)
-    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+    with open_gateway(connection) as opened:
         accept = (200, 201, 202, 409) if replace else (200, 201, 202)
         if opened.system("POST", SECRETS, json=body, accept=accept).status_code == 409:
             opened.system("PUT", SECRETS, json=body)
@@ -68,8 +64,7 @@ def create_command(
 @secret_command.command("update", cls=Verb)
 @click.argument("name")
 @_value_options
-@yaml_option
-@gateway_options
+@connection_options
 @namespace_option
 @json_option
 def update_command(
@@ -77,30 +72,24 @@ def update_command(
     from_literal: str | None,
     from_file: Path | None,
     trim: bool,
-    yaml_file: str,
-    gateway: str,
-    tls_no_verify: bool,
-    token: str,
+    connection: Connection,
     namespace: str,
     as_json: bool,
 ) -> None:
     """Change a secret; functions that use it get new instances."""
     body = _body(name, namespace, from_literal, from_file, trim)
-    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+    with open_gateway(connection) as opened:
         opened.system("PUT", SECRETS, json=body)
     _report("Updated", name, namespace, as_json)
 
 
 @secret_command.command("list", cls=Verb)
-@yaml_option
-@gateway_options
+@connection_options
 @namespace_option
 @json_option
-def list_command(
-    yaml_file: str, gateway: str, tls_no_verify: bool, token: str, namespace: str, as_json: bool
-) -> None:
+def list_command(connection: Connection, namespace: str, as_json: bool) -> None:
     """List the names of a namespace's secrets."""
-    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+    with open_gateway(connection) as opened:
         found = opened.system("GET", SECRETS, params={"namespace": namespace}).json()
     if as_json:
         say_json(found)
@@ -110,23 +99,18 @@ def list_command(
 
 @secret_command.command("remove", cls=Verb)
 @click.argument("name")
-@yaml_option
-@gateway_options
+@connection_options
 @namespace_option
 @json_option
-def remove_command(
-    name: str, yaml_file: str, gateway: str, tls_no_verify: bool, token: str, namespace: str, as_json: bool
-) -> None:
+def remove_command(name: str, connection: Connection, namespace: str, as_json: bool) -> None:
     """Remove a secret that no function uses."""
     check_secret_name(name)
-    with open_gateway(yaml_file, gateway, tls_no_verify, token) as opened:
+    with open_gateway(connection) as opened:
         opened.system("DELETE", SECRETS, json=_reference(name, namespace))
     _report("Removed", name, namespace, as_json)
 
 
-def _body(
-    name: str, namespace: str, literal: str | None, file: Path | None, trim: bool
-) -> dict[str, str]:
+def _body(name: str, namespace: str, literal: str | None, file: Path | None, trim: bool) -> dict[str, str]:
     """The request's body: text as `value`, which every gateway knows, other bytes as `rawValue`."""
     value = _value(name, literal, file)
     try:
