@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import shutil
 import signal
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from children import told_by_child
 from rescoldo.isolation import landlock
 from rescoldo.isolation.interpreter import needed_directories
 from rescoldo.isolation.landlock import DEVICES, SYSTEM
@@ -37,27 +37,16 @@ def outcome(
     action: Callable[[], object], *, prepare: Callable[[], None] = nothing, restricted: bool = True, **rules: Any
 ) -> str:
     """Do `action` in a child that is restricted by `rules`: PLAIN or the name of the error."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        answer = "?"
-        try:
-            prepare()
-            if restricted:
-                no_new_privileges()
-                landlock.restrict(**{"read": (), "write": (), **rules})
-            action()
-            answer = PLAIN
-        except OSError as error:
-            answer = errno.errorcode[error.errno or 0]
-        finally:
-            os.write(write, answer.encode())
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as text:
-        answer = text.read()
-    os.waitpid(child, 0)
-    return answer
+
+    def attempt() -> str:
+        prepare()
+        if restricted:
+            no_new_privileges()
+            landlock.restrict(**{"read": (), "write": (), **rules})
+        action()
+        return PLAIN
+
+    return told_by_child(attempt)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from children import told_by_child
 from rescoldo.isolation import bpf, netfence
 from rescoldo.isolation.netfence import Fence, address_of
 from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
@@ -57,23 +58,12 @@ def port() -> int:
 
 def as_uid(uid: int, action: Callable[[], object]) -> str:
     """What a process of `uid` gets: the result as text, or the name of the error."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        answer = "?"
-        try:
-            os.setresuid(uid, uid, uid)
-            answer = str(action())
-        except OSError as error:
-            answer = errno.errorcode[error.errno or 0]
-        finally:
-            os.write(write, answer.encode())
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as text:
-        answer = text.read()
-    os.waitpid(child, 0)
-    return answer
+
+    def attempt() -> object:
+        os.setresuid(uid, uid, uid)
+        return action()
+
+    return told_by_child(attempt)
 
 
 @contextmanager
