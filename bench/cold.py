@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import statistics
 import subprocess
@@ -206,10 +207,15 @@ def check_uids(replies: list[Reply]) -> int:
 
 
 def first_answer_of_stdlib() -> float:
-    """Seconds from before the exec of a new http.server process to its first answer's last byte."""
+    """Of a new http.server process."""
     (port,) = free_ports(1)
+    return first_answer([sys.executable, str(BENCH / "stdlib_server.py"), str(port)], port)
+
+
+def first_answer(command: list[str], port: int, **variables: str) -> float:
+    """Seconds from before the exec of `command`, which listens on `port`, to its first answer's last byte."""
     begin = time.perf_counter()
-    process = subprocess.Popen([sys.executable, str(BENCH / "stdlib_server.py"), str(port)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env={**os.environ, **variables}, stderr=subprocess.DEVNULL)
     try:
         while True:
             try:
@@ -217,7 +223,7 @@ def first_answer_of_stdlib() -> float:
                 return time.perf_counter() - begin
             except ConnectionRefusedError:
                 if process.poll() is not None:
-                    raise MeasurementFailed("bench/stdlib_server.py ended before its first answer") from None
+                    raise MeasurementFailed(f"{shlex.join(command)} ended before its first answer") from None
     finally:
         process.kill()
         process.wait()

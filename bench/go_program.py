@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import statistics
-import subprocess
-import time
 from pathlib import Path
 
 import wrk
-from client import get, get_ok
-from cold import cold_call
+from client import get_ok
+from cold import cold_call, first_answer
 from go_upstream import build
 from live import Live, free_ports
 from paths import ROOT
 from processes import wait_calm
-from rows import Bar, Measurement, MeasurementFailed, Row, say
+from rows import Bar, Measurement, Row, say
 
 SOURCE = ROOT / "examples" / "go-http"
 PORT = 8000  # of every instance
@@ -41,7 +38,7 @@ def measure_cold(quick: bool) -> list[Row]:
             for name in ("tcp", "inherited"):
                 _sleep(live, name)
                 times[name].append(cold_call(live, name).seconds)
-            times["bare"].append(first_answer(program))
+            times["bare"].append(first_answer_of(program))
     medians = {name: statistics.median(found) * 1000 for name, found in times.items()}
     say(f"programs: cold {medians['tcp']:.1f} (tcp), {medians['inherited']:.1f} (inherited), "
         f"bare exec {medians['bare']:.1f} ms")  # fmt: skip
@@ -86,22 +83,10 @@ def measure_warm(quick: bool) -> list[Row]:
     ]
 
 
-def first_answer(program: Path) -> float:
-    """Seconds from before the exec of `program` to its first answer's last byte."""
+def first_answer_of(program: Path) -> float:
+    """Of a new process of `program`, without isolation."""
     (port,) = free_ports(1)
-    begin = time.perf_counter()
-    process = subprocess.Popen([program], env={**os.environ, "PORT": str(port)}, stderr=subprocess.DEVNULL)
-    try:
-        while True:
-            try:
-                get(port, "/")
-                return time.perf_counter() - begin
-            except ConnectionRefusedError:
-                if process.poll() is not None:
-                    raise MeasurementFailed(f"{program} ended before its first answer") from None
-    finally:
-        process.kill()
-        process.wait()
+    return first_answer([str(program)], port, PORT=str(port))
 
 
 def _deploy(live: Live, upstreams: dict[str, str]) -> Path:
