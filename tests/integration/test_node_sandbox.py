@@ -215,6 +215,27 @@ async def test_killed_spares_are_replaced_and_their_sandboxes_removed(node: Real
     await until(lambda: not groups(node).names() & before)
 
 
+async def test_a_start_whose_spare_was_killed_takes_no_second_spare(node: RealNode) -> None:
+    """All may have been killed together, and a killed process still looks alive for a while."""
+    await until(lambda: len(spares(node)) == node.settings.spares)
+    waiting = spares(node)
+    for pid in waiting:
+        os.kill(pid, signal.SIGSTOP)
+    start = asyncio.create_task(node.client.start(node.launch()))
+    await until(lambda: bool(noted_pids(node)))
+    chosen = noted_pids(node)
+    os.kill(chosen[0], signal.SIGKILL)
+    await until(lambda: noted_pids(node) not in ([], chosen))
+    assert noted_pids(node)[0] not in waiting
+    assert await call(await start) == "hello"
+
+
+def noted_pids(node: RealNode) -> list[int]:
+    """Of the processes that the node has chosen to become instances."""
+    notes = [json.loads(path.read_text()) for path in node.settings.instance_state.glob("*.json")]
+    return [note["pid"] for note in notes if note.get("pid")]
+
+
 async def test_spares_outlive_their_zygote_and_become_instances(node: RealNode) -> None:
     await until(lambda: len(spares(node)) == node.settings.spares)
     waiting = spares(node)

@@ -30,7 +30,7 @@ _KILL_PATIENCE = 5.0  # seconds for the kernel to end a killed process
 _SWEEPS = 14  # attempts to see a uid without processes: about 2 seconds
 _REAP_PATIENCE = 4  # attempts before the dear question whether they are zombies: 15 ms
 
-_TRIES = 3  # spares may have been killed together
+_TRIES = 3
 _EARLY = " before it was ready"
 _KILLED = f"{describe(signal.SIGKILL)}{_EARLY}"  # and not for want of memory
 
@@ -51,21 +51,22 @@ class Boot:
         """Return when the instance serves; raise StartFailed, or StartTimeout at `deadline` (seconds on the
         monotonic clock). Then nothing of its processes is left.
 
-        One that somebody killed before it was ready is started again: its function is not to blame.
+        One that somebody killed before it was ready is started again: its function is not to blame. Then in a fork
+        of its own: other spares may have been killed with it and not have ended yet.
         """
-        for _ in range(_TRIES):
-            trouble = await self._try_start(instance, deadline)
+        for attempt in range(_TRIES):
+            trouble = await self._try_start(instance, deadline, fresh=attempt > 0)
             if trouble != _KILLED:
                 break
         if trouble:
             raise StartFailed(_explain(instance, trouble))
 
-    async def _try_start(self, instance: Supervised, deadline: float) -> str:
+    async def _try_start(self, instance: Supervised, deadline: float, *, fresh: bool) -> str:
         """Return why it failed; nothing when the instance serves. Raises StartTimeout."""
         instance.output.tail.clear()
         try:
             async with asyncio.timeout_at(_loop_time(deadline)):
-                answer = await self._fork_and_listen(instance)
+                answer = await self._fork_and_listen(instance, fresh=fresh)
                 if not answer and instance.note.launch.command:  # its pipe was closed by the exec, or by its end
                     answer = {"ready": await until_accepting(instance)}
         except TimeoutError as error:
@@ -79,14 +80,14 @@ class Boot:
         reason = await self.end(instance, grace=0.0, patience=1.0)
         return str(answer.get("error") or f"{reason}{_EARLY}")
 
-    async def _fork_and_listen(self, instance: Supervised) -> dict[str, object]:
+    async def _fork_and_listen(self, instance: Supervised, *, fresh: bool) -> dict[str, object]:
         status_read, status_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(status_write, True)
         answer = _Answer(status_read)
         try:
             async with self._gate:
                 try:
-                    await self._fork(instance, status_write)
+                    await self._fork(instance, status_write, fresh=fresh)
                 finally:
                     os.close(status_write)
                 await asyncio.wait({answer.told}, timeout=_LET_NEXT)
@@ -94,7 +95,7 @@ class Boot:
         finally:
             answer.close()
 
-    async def _fork(self, instance: Supervised, status: int) -> None:
+    async def _fork(self, instance: Supervised, status: int, *, fresh: bool) -> None:
         """Give its order to a fork; once more when the zygote dies over it."""
         note = instance.note
         launch = instance.order()
@@ -110,7 +111,7 @@ class Boot:
                     descriptors = [opened[0], log, status, *opened[1:]]
                     limits = launch.memory_limit, launch.cpu_limit
                     spares = self._nurseries.spares_for(launch)
-                    return await spares.start(message, descriptors, *limits, folder, instance.forked)
+                    return await spares.start(message, descriptors, *limits, folder, instance.forked, fresh=fresh)
         finally:
             for descriptor in (log, *opened):
                 os.close(descriptor)

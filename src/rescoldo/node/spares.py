@@ -80,19 +80,21 @@ class Spares:
         cpu: int,
         folder: int | None,
         chosen: Callable[[Watched, str], None],
+        *,
+        fresh: bool = False,
     ) -> None:
         """Make one the instance of `order`, limited to `memory` (bytes) and `cpu` (millicores; 0: no limit).
 
-        `folder` (a descriptor) is for a program that binds a Unix socket there: then a fork is made for it. `chosen`
-        is told of the process and its sandbox before that hears its order. Raises InvalidInput when the order is too
-        large, ZygoteGone, NodeUnavailable.
+        `folder` (a descriptor) is for a program that binds a Unix socket there: then a fork is made for it, as with
+        `fresh`. `chosen` is told of the process and its sandbox before that hears its order. Raises InvalidInput when
+        the order is too large, ZygoteGone, NodeUnavailable.
         """
         if len(order) > MAX_ORDER:
             raise InvalidInput("the function's environment is larger than 1 MiB")
         self._last_start = asyncio.get_running_loop().time()
         try:
             for _ in range(_ATTEMPTS):
-                spare = await self._next(folder)
+                spare = await self._next(folder, fresh=fresh)
                 chosen(spare.process, spare.forked.sandbox)
                 if self._give(spare, order, descriptors, memory, cpu):
                     return
@@ -102,8 +104,8 @@ class Spares:
             self._taken.set()
         raise NodeUnavailable("no process could be started; see the node's messages")
 
-    async def _next(self, folder: int | None) -> Spare:
-        while self._ready and folder is None:
+    async def _next(self, folder: int | None, *, fresh: bool) -> Spare:
+        while self._ready and folder is None and not fresh:
             spare = self._ready.popleft()
             if spare.burial is not None:
                 spare.burial.cancel()
