@@ -37,7 +37,7 @@ class Adoption:
         strays = [instance for instance in running if not self._take_over(instance, slot_of)]
         await self.synchronise()
         for stray in strays:  # after the edge has let them finish what they had
-            self._tasks.spawn(f"stop {stray.launch.instance}", self._fleet.stop_instance(stray.launch.instance))
+            self._tasks.spawn(f"stop {stray.launch.instance}", self._fleet.instances.stop(stray.launch.instance))
         if running:
             log.info("adopted %d instances, stopped %d", len(running) - len(strays), len(strays))
 
@@ -53,7 +53,7 @@ class Adoption:
         elif slot not in (None, awake.slot):
             return False
         server = LiveServer(awake.slot, launch.instance, running.address, launch.concurrency)
-        awake.servers[launch.instance] = self._fleet.live[launch.instance] = server
+        awake.servers[launch.instance] = self._fleet.instances.live[launch.instance] = server
         awake.wanted = max(awake.wanted, len(awake.servers))
         self._fleet.woken.set()
         return True
@@ -79,14 +79,14 @@ class Adoption:
 
     async def check_instances(self) -> None:
         """After the node's restart: what it does not know any more is lost, what we do not know is stray."""
-        before = set(self._fleet.live)
+        before = set(self._fleet.instances.live)
         running = {instance.launch.instance: instance for instance in await self._instances()}
         for entry in list(self._fleet.entries.values()):
             for instance in list(entry.awake.servers) if entry.awake is not None else ():
                 if instance in before and instance not in running:
                     await self._fleet.lost(Exit(instance, entry.id, "lost while the node restarted"))
-        for instance in running.keys() - self._fleet.live.keys():
-            await self._fleet.stop_instance(instance)
+        for instance in running.keys() - self._fleet.instances.live.keys():
+            await self._fleet.instances.stop(instance)
 
     async def _instances(self) -> list[RunningInstance]:
         while True:

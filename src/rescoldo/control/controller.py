@@ -164,7 +164,7 @@ class Controller:
         await self._fleet.wake(function)
         if entry.awake is not None:
             entry.awake.wanted = replicas
-            self._tasks.spawn(f"resize {function}", self._fleet.resize(entry))
+            self._tasks.spawn(f"resize {function}", self._fleet.replicas.resize(entry))
 
     async def keep_floors(self) -> None:
         """At the start: wake what must not sleep."""

@@ -3,31 +3,22 @@
 The order of things is what keeps requests from failing:
   wake:   take slot -> start instance and add its server, side by side -> answer those who wait -> route
   retire: unroute -> wait until the slot is quiet -> remove servers -> stop instances -> give slot back
-`live` always holds what the edge should have, set before the edge is told, so that a synchronisation at
-any moment neither loses nor resurrects a server.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable
 
 from rescoldo.control.entry import Awake, Entry, Failure
+from rescoldo.control.instances import RETRY_SECONDS, Instances
+from rescoldo.control.replicas import Replicas
 from rescoldo.control.slots import SlotPool
 from rescoldo.control.tasks import Tasks
-from rescoldo.edge.protocol import Edge, EdgeState, LiveServer, SlotLoad
-from rescoldo.model.errors import (
-    Busy,
-    EdgeUnavailable,
-    NodeUnavailable,
-    NotFound,
-    RescoldoError,
-    StartFailed,
-)
-from rescoldo.model.instance import Launch
-from rescoldo.model.names import FunctionId, InstanceId, SlotName, split_id
+from rescoldo.edge.protocol import Edge, EdgeState
+from rescoldo.model.errors import Busy, EdgeUnavailable, NotFound, RescoldoError
+from rescoldo.model.names import FunctionId, SlotName
 from rescoldo.node.protocol import Exit, Node
 from rescoldo.policy.backoff import retry_delay
 from rescoldo.policy.idle import Activity
@@ -37,9 +28,7 @@ log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 0.05  # two looks at a slot this far apart must agree that nothing happens in it
 SETTLE_SECONDS = 0.25  # from an answered hold to the moment its request must have reached the slot
-BURY_SECONDS = 1.0  # from a dead instance's socket being closed to its requests having left it
 PUBLISH_PAUSE = 0.0005  # seconds from the answer of a wake to its route; a call between asks, and is answered at once
-RETRY_SECONDS = 0.05  # between tries while the node or the edge restarts
 
 
 class Fleet:
@@ -47,14 +36,12 @@ class Fleet:
         self, node: Node, edge: Edge, slots: SlotPool, tasks: Tasks, gid_of: Callable[[str], int]
     ) -> None:
         self.entries: dict[FunctionId, Entry] = {}
-        self.live: dict[InstanceId, LiveServer] = {}
         self.woken = asyncio.Event()  # set when something is awake: the sleeper has work
-        self._node = node
+        self.instances = Instances(node, edge, tasks, gid_of)
+        self.replicas = Replicas(self.instances)
         self._edge = edge
         self._slots = slots
         self._tasks = tasks
-        self._gid_of = gid_of
-        self._ended: dict[InstanceId, Exit | None] = {}  # of each instance that is being started, its end if told
 
     # -- waking
 
@@ -96,7 +83,7 @@ class Fleet:
         self.woken.set()
         self._tasks.spawn(f"route {entry.id}", self._publish_soon(entry))
         if awake.wanted > 1:
-            self._tasks.spawn(f"resize {entry.id}", self.resize(entry))
+            self._tasks.spawn(f"resize {entry.id}", self.replicas.resize(entry))
         return awake.slot
 
     async def _start_awake(self, entry: Entry) -> Awake:
@@ -105,78 +92,11 @@ class Fleet:
             slot, entry.function, entry.policy, max(entry.policy.woken, entry.policy.floor), Activity(_now(), 0), _now()
         )
         try:
-            await self._launch(awake)
+            await self.instances.launch(awake)
         except BaseException:
             self._tasks.spawn(f"release {slot}", self._release(slot))
             raise
         return awake
-
-    async def _launch(self, awake: Awake) -> None:
-        """Start one instance more in an awake function's slot; waits out a restart of node or edge."""
-        deadline = _now() + awake.policy.ready_timeout
-        while True:
-            try:
-                return await self._launch_once(awake)
-            except (NodeUnavailable, EdgeUnavailable):
-                # what was asked may have happened all the same: try with another instance, drop this one
-                if _now() > deadline:
-                    raise
-                await asyncio.sleep(RETRY_SECONDS)
-
-    async def _launch_once(self, awake: Awake) -> None:
-        launch = self._new_launch(awake)
-        self._ended[launch.instance] = None
-        address = self._node.early_address(launch)
-        adding = self._add_server(awake, launch, address) if address is not None else None
-        try:
-            running = await self._node.start(launch)
-            self._check_start(awake, launch)  # before a slot that may be somebody else's by now gets a server
-            if adding is None:
-                adding = self._add_server(awake, launch, running.address)
-            await adding
-            self._check_start(awake, launch)
-        except BaseException:
-            self._tasks.spawn(f"discard {launch.instance}", self._discard(awake.slot, launch.instance, adding))
-            raise
-        finally:
-            del self._ended[launch.instance]
-        awake.servers[launch.instance] = self.live[launch.instance]
-
-    def _check_start(self, awake: Awake, launch: Launch) -> None:
-        if awake.retired:
-            raise Busy("the function was put to sleep while this instance started")
-        if (exit := self._ended[launch.instance]) is not None:
-            raise StartFailed(f"{launch.function}: {exit.reason} as soon as it was ready")
-
-    def _add_server(self, awake: Awake, launch: Launch, address: str) -> asyncio.Task[None]:
-        server = self.live[launch.instance] = LiveServer(awake.slot, launch.instance, address, launch.concurrency)
-        return asyncio.create_task(self._edge.add_server(server))
-
-    def _new_launch(self, awake: Awake) -> Launch:
-        function, policy = awake.function, awake.policy
-        spec = function.spec
-        program = policy.program
-        env = {"fprocess": spec.env_process, **spec.env_vars} if spec.env_process else dict(spec.env_vars)
-        # log lines and `describe` show it: the function's name says whose it is, the rest is never used again
-        name = f"{split_id(function.id)[0][:20].rstrip('-')}-{secrets.token_hex(5)}"
-        return Launch(
-            instance=InstanceId(name),
-            function=function.id,
-            digest=function.digest,
-            gid=self._gid_of(function.digest),
-            env=env,
-            concurrency=policy.concurrency,
-            exec_timeout=policy.exec_timeout,
-            ready_timeout=policy.ready_timeout,
-            grace=policy.grace,
-            max_body=policy.max_body,
-            revision=function.revision,
-            command=program.command if program is not None else (),
-            upstream=program.upstream if program is not None else "",
-            memory_limit=policy.memory_limit,
-            cpu_limit=policy.cpu_limit,
-            secrets=tuple(dict.fromkeys(spec.secrets)),
-        )
 
     def _note_failure(self, entry: Entry, error: RescoldoError) -> None:
         if isinstance(error, Busy):
@@ -212,7 +132,7 @@ class Fleet:
         """All that the edge should know now; called when it is about to be applied."""
         for entry in self.entries.values():
             entry.published = entry.route
-        return EdgeState(tuple(e.route for e in self.entries.values()), tuple(self.live.values()))
+        return EdgeState(tuple(e.route for e in self.entries.values()), tuple(self.instances.live.values()))
 
     # -- taking down
 
@@ -229,14 +149,15 @@ class Fleet:
         while _now() < deadline and not await self._is_quiet(awake):
             pass
         awake.retired = True
-        await asyncio.gather(*(self._remove(awake.slot, one, awake.policy.grace) for one in list(awake.servers)))
+        grace = awake.policy.grace
+        await asyncio.gather(*(self.instances.remove(awake.slot, one, grace) for one in list(awake.servers)))
         await self._release(awake.slot)
 
     async def _is_quiet(self, awake: Awake) -> bool:
         """Look at the slot twice; takes QUIET_SECONDS."""
-        before = await self._load(awake.slot)
+        before = await self.instances.load(awake.slot)
         await asyncio.sleep(QUIET_SECONDS)
-        after = await self._load(awake.slot)
+        after = await self.instances.load(awake.slot)
         settled = _now() - awake.answered_at >= SETTLE_SECONDS
         return settled and not before.busy and not after.busy and before.total == after.total
 
@@ -258,81 +179,27 @@ class Fleet:
         entry.awake = None
         self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
 
-    async def _load(self, slot: SlotName) -> SlotLoad:
-        while True:
-            try:
-                return await self._edge.load(slot)
-            except EdgeUnavailable:
-                await asyncio.sleep(RETRY_SECONDS)
-
-    async def _remove(self, slot: SlotName, instance: InstanceId, patience: float) -> None:
-        self.live.pop(instance, None)
-        try:
-            await self._edge.remove_server(slot, instance, patience=patience)
-        except EdgeUnavailable as error:
-            log.warning("server %s/%s: %s", slot, instance, error)  # a restarted edge has none
-        await self.stop_instance(instance)
-
-    async def _bury(self, server: LiveServer) -> None:
-        """Remove a dead instance. Requests may wait in its socket, which the node closes; the edge sends them to
-        another instance then, if they may be repeated, and must not cut them before."""
-        self.live.pop(server.instance, None)
-        removing = self._edge.remove_server(server.slot, server.instance, patience=BURY_SECONDS)
-        failed, _ = await asyncio.gather(removing, self.stop_instance(server.instance), return_exceptions=True)
-        if isinstance(failed, EdgeUnavailable):  # a restarted edge has none
-            log.warning("server %s/%s: %s", server.slot, server.instance, failed)
-
-    async def stop_instance(self, instance: InstanceId) -> None:
-        """Stop an instance; waits out a restart of the node."""
-        while True:
-            try:
-                await self._node.stop(instance)
-                return
-            except NodeUnavailable:
-                await asyncio.sleep(RETRY_SECONDS)
-
-    async def _discard(self, slot: SlotName, instance: InstanceId, adding: asyncio.Task[None] | None) -> None:
-        if adding is not None:
-            await asyncio.gather(adding, return_exceptions=True)
-        await self._remove(slot, instance, 0.0)
-
     async def _release(self, slot: SlotName) -> None:
         """Give a slot back when it is quiet and has no server left."""
-        while (await self._load(slot)).busy or any(server.slot == slot for server in self.live.values()):
+        live = self.instances.live
+        while (await self.instances.load(slot)).busy or any(server.slot == slot for server in live.values()):
             await asyncio.sleep(RETRY_SECONDS)
         self._slots.give_back(slot)
 
-    # -- number of instances
-
-    async def resize(self, entry: Entry) -> None:
-        """Start or stop instances until an awake function has as many as wanted."""
-        async with entry.resizing:
-            failures = 0
-            while (awake := entry.awake) is not None and len(awake.servers) != awake.wanted:
-                if len(awake.servers) > awake.wanted:
-                    instance, _ = awake.servers.popitem()
-                    await self._remove(awake.slot, instance, awake.policy.exec_timeout)
-                    continue
-                try:
-                    await self._launch(awake)
-                except RescoldoError as error:
-                    failures += 1
-                    log.warning("%s stays at %d instances for now: %s", entry.id, len(awake.servers), error.message)
-                    await asyncio.sleep(retry_delay(failures))
+    # -- what is lost, and what must not sleep
 
     async def lost(self, exit: Exit) -> None:
         """An instance crashed for good. Its dead server stays until a replacement has taken the queue."""
-        if exit.instance in self._ended:
-            self._ended[exit.instance] = exit
+        if self.instances.note_end(exit):
             return
-        server = self.live.get(exit.instance)
+        server = self.instances.live.get(exit.instance)
         entry = self.entries.get(exit.function)
         if server is None:
             return
         log.warning("%s lost instance %s: %s", exit.function, exit.instance, exit.reason)
         awake = entry.awake if entry is not None else None
         if entry is None or awake is None or exit.instance not in awake.servers:
-            await self._bury(server)
+            await self.instances.bury(server)
             return
         del awake.servers[exit.instance]
         if not awake.servers:
@@ -340,10 +207,10 @@ class Fleet:
             await self.publish(entry)  # new requests are held and wake another
             await self._serve_queue(awake)
             self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
-        await self._bury(server)
+        await self.instances.bury(server)
         await self._pause(entry, exit)
         if entry.awake is awake:
-            await self.resize(entry)
+            await self.replicas.resize(entry)
         elif entry.policy.floor:
             await self.ensure_floor(entry)
 
@@ -355,9 +222,9 @@ class Fleet:
 
     async def _serve_queue(self, awake: Awake) -> None:
         """Requests that wait in the slot of a dead instance get one of their own."""
-        if (await self._load(awake.slot)).busy:
+        if (await self.instances.load(awake.slot)).busy:
             try:
-                await self._launch(awake)
+                await self.instances.launch(awake)
             except RescoldoError as error:
                 log.warning("%s: queued requests get no instance: %s", awake.function.id, error.message)
 

@@ -176,10 +176,10 @@ class World:
         lent = [one.slot for one in awake]
         assert len(set(lent)) == len(lent), "a slot is lent twice"
         assert self.slots.free == self.slots.size - len(lent), "a slot was not given back"
-        live = {(server.slot, server.instance) for server in self.fleet.live.values()}
+        live = {(server.slot, server.instance) for server in self.fleet.instances.live.values()}
         assert live == {(one.slot, instance) for one in awake for instance in one.servers}
         assert await self.edge.servers() == live
-        assert sorted(await self.running()) == sorted(self.fleet.live), "an instance leaks, or is gone unseen"
+        assert sorted(await self.running()) == sorted(self.fleet.instances.live), "an instance leaks, or is gone unseen"
         assert self.edge.routes == {entry.id: entry.route for entry in entries}
         for one in awake:
             assert len(one.servers) == one.wanted

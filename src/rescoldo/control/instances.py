@@ -1,0 +1,157 @@
+"""Starts and stops single instances, and keeps the edge's servers in step with them.
+
+`live` always holds what the edge should have, set before the edge is told, so that a synchronisation at
+any moment neither loses nor resurrects a server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+
+from rescoldo.control.entry import Awake
+from rescoldo.control.tasks import Tasks
+from rescoldo.edge.protocol import Edge, LiveServer, SlotLoad
+from rescoldo.model.errors import Busy, EdgeUnavailable, NodeUnavailable, StartFailed
+from rescoldo.model.instance import Launch
+from rescoldo.model.names import InstanceId, SlotName, split_id
+from rescoldo.node.protocol import Exit, Node
+
+log = logging.getLogger(__name__)
+
+BURY_SECONDS = 1.0  # from a dead instance's socket being closed to its requests having left it
+RETRY_SECONDS = 0.05  # between tries while the node or the edge restarts
+
+
+class Instances:
+    def __init__(self, node: Node, edge: Edge, tasks: Tasks, gid_of: Callable[[str], int]) -> None:
+        self.live: dict[InstanceId, LiveServer] = {}
+        self._node = node
+        self._edge = edge
+        self._tasks = tasks
+        self._gid_of = gid_of
+        self._ended: dict[InstanceId, Exit | None] = {}  # of each instance that is being started, its end if told
+
+    # -- starting
+
+    async def launch(self, awake: Awake) -> None:
+        """Start one instance more in an awake function's slot; waits out a restart of node or edge."""
+        deadline = _now() + awake.policy.ready_timeout
+        while True:
+            try:
+                return await self._launch_once(awake)
+            except (NodeUnavailable, EdgeUnavailable):
+                # what was asked may have happened all the same: try with another instance, drop this one
+                if _now() > deadline:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _launch_once(self, awake: Awake) -> None:
+        launch = self._new_launch(awake)
+        self._ended[launch.instance] = None
+        address = self._node.early_address(launch)
+        adding = self._add_server(awake, launch, address) if address is not None else None
+        try:
+            running = await self._node.start(launch)
+            self._check_start(awake, launch)  # before a slot that may be somebody else's by now gets a server
+            if adding is None:
+                adding = self._add_server(awake, launch, running.address)
+            await adding
+            self._check_start(awake, launch)
+        except BaseException:
+            self._tasks.spawn(f"discard {launch.instance}", self._discard(awake.slot, launch.instance, adding))
+            raise
+        finally:
+            del self._ended[launch.instance]
+        awake.servers[launch.instance] = self.live[launch.instance]
+
+    def _check_start(self, awake: Awake, launch: Launch) -> None:
+        if awake.retired:
+            raise Busy("the function was put to sleep while this instance started")
+        if (exit := self._ended[launch.instance]) is not None:
+            raise StartFailed(f"{launch.function}: {exit.reason} as soon as it was ready")
+
+    def _add_server(self, awake: Awake, launch: Launch, address: str) -> asyncio.Task[None]:
+        server = self.live[launch.instance] = LiveServer(awake.slot, launch.instance, address, launch.concurrency)
+        return asyncio.create_task(self._edge.add_server(server))
+
+    def _new_launch(self, awake: Awake) -> Launch:
+        function, policy = awake.function, awake.policy
+        spec = function.spec
+        program = policy.program
+        env = {"fprocess": spec.env_process, **spec.env_vars} if spec.env_process else dict(spec.env_vars)
+        # log lines and `describe` show it: the function's name says whose it is, the rest is never used again
+        name = f"{split_id(function.id)[0][:20].rstrip('-')}-{secrets.token_hex(5)}"
+        return Launch(
+            instance=InstanceId(name),
+            function=function.id,
+            digest=function.digest,
+            gid=self._gid_of(function.digest),
+            env=env,
+            concurrency=policy.concurrency,
+            exec_timeout=policy.exec_timeout,
+            ready_timeout=policy.ready_timeout,
+            grace=policy.grace,
+            max_body=policy.max_body,
+            revision=function.revision,
+            command=program.command if program is not None else (),
+            upstream=program.upstream if program is not None else "",
+            memory_limit=policy.memory_limit,
+            cpu_limit=policy.cpu_limit,
+            secrets=tuple(dict.fromkeys(spec.secrets)),
+        )
+
+    def note_end(self, exit: Exit) -> bool:
+        """Whether the instance that ended was still being started: its start fails then."""
+        if exit.instance not in self._ended:
+            return False
+        self._ended[exit.instance] = exit
+        return True
+
+    # -- stopping
+
+    async def load(self, slot: SlotName) -> SlotLoad:
+        """A slot's counters; waits out a restart of the edge."""
+        while True:
+            try:
+                return await self._edge.load(slot)
+            except EdgeUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def remove(self, slot: SlotName, instance: InstanceId, patience: float) -> None:
+        """Take an instance out of its slot, wait up to `patience` seconds for the requests it has, and stop it."""
+        self.live.pop(instance, None)
+        try:
+            await self._edge.remove_server(slot, instance, patience=patience)
+        except EdgeUnavailable as error:
+            log.warning("server %s/%s: %s", slot, instance, error)  # a restarted edge has none
+        await self.stop(instance)
+
+    async def bury(self, server: LiveServer) -> None:
+        """Remove a dead instance. Requests may wait in its socket, which the node closes; the edge sends them to
+        another instance then, if they may be repeated, and must not cut them before."""
+        self.live.pop(server.instance, None)
+        removing = self._edge.remove_server(server.slot, server.instance, patience=BURY_SECONDS)
+        failed, _ = await asyncio.gather(removing, self.stop(server.instance), return_exceptions=True)
+        if isinstance(failed, EdgeUnavailable):  # a restarted edge has none
+            log.warning("server %s/%s: %s", server.slot, server.instance, failed)
+
+    async def stop(self, instance: InstanceId) -> None:
+        """Stop an instance; waits out a restart of the node."""
+        while True:
+            try:
+                await self._node.stop(instance)
+                return
+            except NodeUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _discard(self, slot: SlotName, instance: InstanceId, adding: asyncio.Task[None] | None) -> None:
+        if adding is not None:
+            await asyncio.gather(adding, return_exceptions=True)
+        await self.remove(slot, instance, 0.0)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
