@@ -11,6 +11,7 @@ import pytest
 
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import FunctionId, function_id
+from rescoldo.model.revision import Revision
 from rescoldo.store.memory import MemoryStore
 from rescoldo.store.protocol import MinuteUsage, Namespace, Store
 from rescoldo.store.sqlite import SqliteStore
@@ -65,6 +66,65 @@ async def test_a_deleted_function_is_gone_and_deleting_it_again_is_no_error(stor
     await store.delete_function(SPEC.id)
     await store.delete_function(SPEC.id)
     assert await store.functions() == []
+
+
+async def test_generation_and_traffic_come_back(store: Store) -> None:
+    function = Function(SPEC, A, 1.0, revision=4, revised_at=2.5, generation=3, traffic={4: 90, 2: 10})
+    await store.save_function(function)
+    assert await store.functions() == [function]
+
+
+async def test_a_revision_that_is_replaced_can_be_read_again(store: Store) -> None:
+    await store.save_function(Function(SPEC, A, 1.0, revised_at=1.0))
+    newer = replace(SPEC, labels={})
+    await store.save_function(Function(newer, B, 1.0, revision=2, revised_at=2.0))
+    await store.save_function(Function(newer, A, 1.0, revision=3, revised_at=3.0))
+    assert await store.revisions(SPEC.id) == [Revision(2, newer, B, 2.0), Revision(1, SPEC, A, 1.0)]
+    assert [function.revision for function in await store.functions()] == [3]
+
+
+async def test_a_new_generation_or_split_of_the_same_revision_is_no_past_revision(store: Store) -> None:
+    function = Function(SPEC, A, 1.0)
+    await store.save_function(function)
+    await store.save_function(replace(function, generation=1))
+    await store.save_function(replace(function, generation=1, traffic={1: 100}))
+    assert await store.revisions(SPEC.id) == []
+
+
+async def test_a_revision_that_failed_is_kept_with_its_reason_and_serves_nothing(store: Store) -> None:
+    function = Function(SPEC, A, 1.0)
+    await store.save_function(function)
+    failed = Revision(2, SPEC, B, 2.0, "ValueError: no\nworse")
+    await store.save_failed(SPEC.id, failed)
+    assert await store.functions() == [function]
+    assert await store.revisions(SPEC.id) == [failed]
+
+
+async def test_the_last_revisions_stay_and_those_that_failed_push_none_out(store: Store) -> None:
+    for number in range(1, 9):
+        await store.save_function(Function(SPEC, A, 1.0, revision=number), keep=3)
+    for number in range(9, 15):
+        await store.save_failed(SPEC.id, Revision(number, SPEC, A, 1.0, "no"), keep=3)
+    assert [(one.number, one.failure) for one in await store.revisions(SPEC.id)] == [
+        (14, "no"), (13, "no"), (12, "no"), (7, ""), (6, ""),
+    ]
+
+
+async def test_only_the_bundles_of_revisions_that_have_served_are_needed_for_a_rollback(store: Store) -> None:
+    await store.save_function(Function(SPEC, A, 1.0))
+    assert await store.revision_digests() == set()
+    await store.save_function(Function(SPEC, B, 1.0, revision=2))
+    await store.save_failed(SPEC.id, Revision(3, SPEC, "c" * 64, 1.0, "no"))
+    assert await store.revision_digests() == {A}
+
+
+async def test_a_deleted_function_takes_its_revisions_along(store: Store) -> None:
+    await store.save_function(Function(SPEC, A, 1.0))
+    await store.save_function(Function(SPEC, B, 1.0, revision=2))
+    await store.delete_function(SPEC.id)
+    await store.save_function(Function(SPEC, B, 1.0))
+    assert await store.revisions(SPEC.id) == []
+    assert await store.revision_digests() == set()
 
 
 async def test_an_image_name_means_the_digest_saved_last(store: Store) -> None:

@@ -85,12 +85,15 @@ class FunctionPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A deployed function: its spec, the bundle it runs and since when."""
+    """A deployed function: its current revision, the bundle that runs and since when."""
 
     spec: FunctionSpec
     digest: str  # of the bundle that the image name meant when it was deployed
-    created_at: float  # Unix seconds
-    revision: int = 1  # counts the deployments of this name
+    created_at: float  # Unix seconds: the first deployment of this name
+    revision: int = 1  # counts the deployments of this name, those that failed too
+    revised_at: float = 0.0  # Unix seconds: the deployment of this revision
+    generation: int = 0  # counts how often what a start is given changed without a deployment: a secret's value
+    traffic: Mapping[int, int] = field(default_factory=dict)  # percent of the calls by revision; empty: all to this one
 
     @property
     def id(self) -> FunctionId:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from rescoldo.model.function import Function
 from rescoldo.model.names import FunctionId
+from rescoldo.model.revision import KEPT_REVISIONS, Revision
 from rescoldo.store.protocol import Bundle, MinuteUsage, Namespace
 
 
@@ -16,6 +17,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._functions: dict[FunctionId, Function] = {}
+        self._revisions: dict[FunctionId, dict[int, Revision]] = {}
         self._bundles: dict[str, Bundle] = {}  # by image
         self._gids: dict[str, int] = {}  # by digest
         self._last_gid = 0
@@ -26,11 +28,33 @@ class MemoryStore:
     async def functions(self) -> list[Function]:
         return [self._functions[key] for key in sorted(self._functions)]
 
-    async def save_function(self, function: Function) -> None:
+    async def save_function(self, function: Function, *, keep: int = KEPT_REVISIONS) -> None:
+        before = self._functions.get(function.id)
         self._functions[function.id] = function
+        if before is not None and before.revision != function.revision:
+            past = Revision(before.revision, before.spec, before.digest, before.revised_at)
+            self._keep(function.id, past, keep - 1)
+
+    async def save_failed(self, function: FunctionId, revision: Revision, *, keep: int = KEPT_REVISIONS) -> None:
+        self._keep(function, revision, keep)
+
+    def _keep(self, function: FunctionId, revision: Revision, most: int) -> None:
+        kept = self._revisions.setdefault(function, {})
+        kept[revision.number] = revision
+        alike = sorted(number for number, one in kept.items() if bool(one.failure) == bool(revision.failure))
+        for number in alike[: max(0, len(alike) - most)]:
+            del kept[number]
+
+    async def revisions(self, function: FunctionId) -> list[Revision]:
+        kept = self._revisions.get(function, {})
+        return [kept[number] for number in sorted(kept, reverse=True)]
+
+    async def revision_digests(self) -> set[str]:
+        return {one.digest for kept in self._revisions.values() for one in kept.values() if not one.failure}
 
     async def delete_function(self, function: FunctionId) -> None:
         self._functions.pop(function, None)
+        self._revisions.pop(function, None)
 
     async def bundles(self) -> list[Bundle]:
         return [self._bundles[image] for image in sorted(self._bundles)]

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from rescoldo.model.function import Function
 from rescoldo.model.names import FunctionId
+from rescoldo.model.revision import KEPT_REVISIONS, Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,26 @@ class MinuteUsage:
 class Store(Protocol):
     async def functions(self) -> list[Function]: ...
 
-    async def save_function(self, function: Function) -> None:
-        """Insert or replace, by id."""
+    async def save_function(self, function: Function, *, keep: int = KEPT_REVISIONS) -> None:
+        """Insert or replace, by id. A revision that is replaced by another becomes a past one; of those that have
+        served the last `keep` stay, the current one included."""
         ...
 
-    async def delete_function(self, function: FunctionId) -> None: ...
+    async def save_failed(self, function: FunctionId, revision: Revision, *, keep: int = KEPT_REVISIONS) -> None:
+        """Note a revision of a deployed function that did not start; the last `keep` of these stay."""
+        ...
+
+    async def revisions(self, function: FunctionId) -> list[Revision]:
+        """Past revisions and those that failed, the last first; the current one is not among them."""
+        ...
+
+    async def revision_digests(self) -> set[str]:
+        """The bundles of all past revisions that have served: what a rollback may need."""
+        ...
+
+    async def delete_function(self, function: FunctionId) -> None:
+        """Forget a function and its revisions."""
+        ...
 
     async def bundles(self) -> list[Bundle]: ...
 

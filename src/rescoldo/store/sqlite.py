@@ -10,8 +10,9 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from rescoldo.model.function import Function, spec_from_json, spec_to_json
+from rescoldo.model.function import Function, FunctionSpec, spec_from_json, spec_to_json
 from rescoldo.model.names import FunctionId
+from rescoldo.model.revision import KEPT_REVISIONS, Revision
 from rescoldo.store.protocol import Bundle, MinuteUsage, Namespace
 from rescoldo.store.queries import load_queries, load_schema
 from rescoldo.store.writer import Writer
@@ -48,10 +49,35 @@ class SqliteStore:
         # rows become objects in the store's thread: 10,000 of them would hold the event loop up
         return await self._writer.read(lambda c: [_function(row) for row in c.execute(SQL["functions"])])
 
-    async def save_function(self, function: Function) -> None:
-        spec = json.dumps(spec_to_json(function.spec), separators=(",", ":"))
-        row = (function.id, spec, function.digest, function.created_at, function.revision)
-        await self._execute("save_function", row)
+    async def save_function(self, function: Function, *, keep: int = KEPT_REVISIONS) -> None:
+        traffic = json.dumps(dict(function.traffic))
+        row = (
+            function.id, _spec_text(function.spec), function.digest, function.created_at, function.revision,
+            function.revised_at, function.generation, traffic,
+        )
+
+        def work(connection: sqlite3.Connection) -> None:
+            if connection.execute(SQL["keep_current"], (function.id, function.revision)).rowcount:
+                connection.execute(SQL["prune_revisions"], (function.id, False, keep - 1))
+            connection.execute(SQL["save_function"], row)
+
+        await self._writer.write(work)
+
+    async def save_failed(self, function: FunctionId, revision: Revision, *, keep: int = KEPT_REVISIONS) -> None:
+        spec = _spec_text(revision.spec)
+        row = (function, revision.number, spec, revision.digest, revision.created_at, revision.failure)
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(SQL["save_revision"], row)
+            connection.execute(SQL["prune_revisions"], (function, True, keep))
+
+        await self._writer.write(work)
+
+    async def revisions(self, function: FunctionId) -> list[Revision]:
+        return await self._writer.read(lambda c: [_revision(row) for row in c.execute(SQL["revisions"], (function,))])
+
+    async def revision_digests(self) -> set[str]:
+        return await self._writer.read(lambda c: {digest for (digest,) in c.execute(SQL["revision_digests"])})
 
     async def delete_function(self, function: FunctionId) -> None:
         await self._execute("delete_function", (function,))
@@ -116,9 +142,21 @@ class SqliteStore:
         await self._writer.write(lambda c: c.execute(SQL[query], row) and None)
 
 
-def _function(row: tuple[str, str, float, int]) -> Function:
-    spec, digest, created_at, revision = row
-    return Function(spec_from_json(json.loads(spec)), digest, created_at, revision)
+def _function(row: tuple[str, str, float, int, float, int, str]) -> Function:
+    spec, digest, created_at, revision, revised_at, generation, traffic = row
+    shares = {} if traffic == "{}" else {int(number): percent for number, percent in json.loads(traffic).items()}
+    return Function(
+        spec_from_json(json.loads(spec)), digest, created_at, revision, revised_at, generation, shares
+    )
+
+
+def _revision(row: tuple[int, str, str, float, str]) -> Revision:
+    number, spec, digest, created_at, failure = row
+    return Revision(number, spec_from_json(json.loads(spec)), digest, created_at, failure)
+
+
+def _spec_text(spec: FunctionSpec) -> str:
+    return json.dumps(spec_to_json(spec), separators=(",", ":"))
 
 
 def _minute_usage(row: tuple[Any, ...]) -> MinuteUsage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sqlite3
 import stat
@@ -189,6 +190,22 @@ async def test_an_older_database_gets_the_missing_steps_and_keeps_its_rows(tmp_p
     store = await SqliteStore.open(tmp_path / "db", schema=longer)
     rows = await store._writer.read(lambda c: c.execute("SELECT id, note FROM function").fetchall())
     assert rows == [("kept.openfaas-fn", "none")]
+    await store.close()
+
+
+async def test_functions_of_a_database_without_revisions_are_their_own_first(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "db")
+    connection.executescript(load_schema()[0])
+    spec = json.dumps({"service": "old", "image": "i"})
+    connection.execute("INSERT INTO function VALUES ('old.openfaas-fn', ?, 'd', 5.0, 3)", (spec,))
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+    store = await SqliteStore.open(tmp_path / "db")
+    (function,) = await store.functions()
+    assert (function.revision, function.revised_at, function.generation, function.traffic) == (3, 5.0, 0, {})
+    await store.save_function(replace(function, revision=4))
+    assert [one.number for one in await store.revisions(function.id)] == [3]
     await store.close()
 
 

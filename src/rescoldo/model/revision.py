@@ -1,0 +1,45 @@
+"""Revisions of a function that are not the current one, and how traffic is split between revisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.function import Function, FunctionSpec
+
+KEPT_REVISIONS = 10  # of each function, the current one included
+MOST_KEPT_REVISIONS = 100
+MAX_SHARES = 10  # revisions that one function's traffic may be split between
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One immutable version of a function that was current once, or that never started."""
+
+    number: int
+    spec: FunctionSpec
+    digest: str  # of its bundle
+    created_at: float  # Unix seconds: its deployment
+    failure: str = ""  # why it did not start when it was deployed, so that it never took traffic
+
+    def serving(self, current: Function) -> Function:
+        """This revision as it runs beside the `current` one."""
+        return Function(
+            self.spec, self.digest, current.created_at, self.number, self.created_at, current.generation
+        )
+
+
+def check_traffic(shares: Mapping[int, int]) -> dict[int, int]:
+    """Return the shares that are not 0, the highest revision first; raise InvalidInput unless each is a percentage
+    and all are 100 together."""
+    if len(shares) > MAX_SHARES:
+        raise InvalidInput(f"traffic: {len(shares)} revisions are named; split it between at most {MAX_SHARES}")
+    for revision, percent in shares.items():
+        if not 0 <= percent <= 100:
+            raise InvalidInput(f"traffic: {revision}={percent} is not allowed; use a percentage from 0 to 100")
+    if sum(shares.values()) != 100:
+        raise InvalidInput(
+            f"traffic: the shares are {sum(shares.values())} % together; they must be 100, for example 3=90 4=10"
+        )
+    return {number: shares[number] for number in sorted(shares, reverse=True) if shares[number]}
