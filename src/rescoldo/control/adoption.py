@@ -54,6 +54,7 @@ class Adoption:
             return False
         server = LiveServer(awake.slot, launch.instance, running.address, launch.concurrency)
         awake.servers[launch.instance] = self._fleet.instances.live[launch.instance] = server
+        self._fleet.instances.lifetimes.began(entry.id, launch.instance, asyncio.get_running_loop().time())
         awake.wanted = max(awake.wanted, len(awake.servers))
         self._fleet.woken.set()
         return True

@@ -149,6 +149,7 @@ class Controller:
             del self._fleet.entries[function]
             await self._fleet.unroute(entry)
             entry.removed = True
+            self._fleet.instances.lifetimes.forget(function)
         with contextlib.suppress(EdgeUnavailable):  # a restarted edge is told of those that are left
             await self._edge.drop_route(function)
         self._tasks.spawn("forget logs", self._forget(function))
@@ -264,7 +265,7 @@ class Controller:
 
     def metrics(self) -> bytes:
         replicas = {e.id: len(e.awake.servers) if e.awake else 0 for e in self._fleet.entries.values()}
-        return metrics.render(self._recorder, replicas, self._waker.held)
+        return metrics.render(self._recorder, replicas, self._waker.held, self._fleet.instances.lifetimes)
 
     def status(self) -> Mapping[str, Any]:
         entries = self._fleet.entries.values()

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable
 
 from rescoldo.control.entry import Awake
+from rescoldo.control.lifetimes import Lifetimes
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge, LiveServer, SlotLoad
 from rescoldo.model.errors import Busy, EdgeUnavailable, NodeUnavailable, StartFailed
@@ -28,6 +29,7 @@ RETRY_SECONDS = 0.05  # between tries while the node or the edge restarts
 class Instances:
     def __init__(self, node: Node, edge: Edge, tasks: Tasks, gid_of: Callable[[str], int]) -> None:
         self.live: dict[InstanceId, LiveServer] = {}
+        self.lifetimes = Lifetimes()
         self._node = node
         self._edge = edge
         self._tasks = tasks
@@ -51,6 +53,7 @@ class Instances:
     async def _launch_once(self, awake: Awake) -> None:
         launch = self._new_launch(awake)
         self._ended[launch.instance] = None
+        self.lifetimes.began(launch.function, launch.instance, _now())
         address = self._node.early_address(launch)
         adding = self._add_server(awake, launch, address) if address is not None else None
         try:
@@ -143,9 +146,10 @@ class Instances:
         while True:
             try:
                 await self._node.stop(instance)
-                return
             except NodeUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return self.lifetimes.ended(instance, _now())
 
     async def _discard(self, slot: SlotName, instance: InstanceId, adding: asyncio.Task[None] | None) -> None:
         if adding is not None:

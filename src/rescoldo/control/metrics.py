@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
@@ -10,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from rescoldo.control.lifetimes import Lifetimes
 from rescoldo.control.recorder import Recorder
 from rescoldo.model.calls import BUCKETS_MS
 from rescoldo.model.names import FunctionId
@@ -18,10 +20,13 @@ from rescoldo.model.names import FunctionId
 class Gateway(Collector):
     """Made anew at each scrape from counts that are kept anyway: a call costs the metrics nothing."""
 
-    def __init__(self, recorder: Recorder, replicas: Mapping[FunctionId, int], held: int) -> None:
+    def __init__(
+        self, recorder: Recorder, replicas: Mapping[FunctionId, int], held: int, lifetimes: Lifetimes
+    ) -> None:
         self._recorder = recorder
         self._replicas = replicas
         self._held = held
+        self._lifetimes = lifetimes
 
     def collect(self) -> Iterator[Metric]:
         seconds = HistogramMetricFamily(
@@ -48,10 +53,27 @@ class Gateway(Collector):
         for function, count in sorted(self._replicas.items()):
             replicas.add_metric([function], count)
         yield replicas
+        yield from self._existence()
         yield GaugeMetricFamily("rescoldo_held_requests", "Requests held for a wake now.", value=self._held)
 
 
-def render(recorder: Recorder, replicas: Mapping[FunctionId, int], held: int) -> bytes:
+    def _existence(self) -> Iterator[Metric]:
+        """Unlike `gateway_service_count` with those that start and stop: they hold memory, too."""
+        instances = GaugeMetricFamily(
+            "rescoldo_instances", "Instances that exist, starting and stopping ones too.", labels=["function_name"]
+        )
+        for function, count in sorted(self._lifetimes.counts().items()):
+            instances.add_metric([function], count)
+        yield instances
+        seconds = CounterMetricFamily(
+            "rescoldo_instance_seconds", "Seconds that instances have existed.", labels=["function_name"]
+        )
+        for function, existed in sorted(self._lifetimes.seconds(asyncio.get_running_loop().time()).items()):
+            seconds.add_metric([function], existed)
+        yield seconds
+
+
+def render(recorder: Recorder, replicas: Mapping[FunctionId, int], held: int, lifetimes: Lifetimes) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Gateway(recorder, replicas, held))
+    registry.register(Gateway(recorder, replicas, held, lifetimes))
     return generate_latest(registry)

@@ -180,6 +180,8 @@ class World:
         assert live == {(one.slot, instance) for one in awake for instance in one.servers}
         assert await self.edge.servers() == live
         assert sorted(await self.running()) == sorted(self.fleet.instances.live), "an instance leaks, or is gone unseen"
+        existing = self.fleet.instances.lifetimes._since
+        assert sorted(existing) == sorted(self.fleet.instances.live), "its time is counted for ever, or not at all"
         assert self.edge.routes == {entry.id: entry.route for entry in entries}
         for one in awake:
             assert len(one.servers) == one.wanted
