@@ -177,6 +177,13 @@ deploy_options = _folded(
     click.option("--update/--no-update", default=None, help="Update what is deployed. [default]"),
     click.option("--replace/--no-replace", default=False, help="Remove what is deployed first."),
 )
+parallel_option = click.option(
+    "--parallel",
+    type=click.IntRange(1, 32),
+    default=4,
+    show_default=True,
+    help="Functions uploaded and deployed at once.",
+)
 destination_options = _folded(
     Destination,
     "destination",

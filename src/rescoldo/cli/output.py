@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import click
 
 BAR_FROM = 2 * 2**20  # bytes: smaller uploads are over before a bar is drawn
+_drawing = threading.Lock()  # a terminal has room for one bar: of uploads at once, the first one's
 
 
 def say(text: str = "") -> None:
@@ -57,9 +59,18 @@ class Advance(Protocol):
 @contextmanager
 def upload_bar(what: str, size: int) -> Iterator[Advance]:
     """A bar for a large upload on a terminal; call what it yields with the bytes sent since."""
-    if size < BAR_FROM or not sys.stderr.isatty():
+    if size < BAR_FROM or not sys.stderr.isatty() or not _drawing.acquire(blocking=False):
         yield lambda sent: None
         return
+    try:
+        with _bar(what, size) as advance:
+            yield advance
+    finally:
+        _drawing.release()
+
+
+@contextmanager
+def _bar(what: str, size: int) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import click
 
 from rescoldo.cli.deployment import deploy, function_url, remove, upload
@@ -14,6 +16,7 @@ from rescoldo.cli.options import (
     gateway_options,
     json_option,
     namespace_option,
+    parallel_option,
     selection_options,
     stack_options,
 )
@@ -30,13 +33,21 @@ from rescoldo.model.names import DEFAULT_NAMESPACE, parse_reference
 from rescoldo.stack.file import StackFunction
 
 
-def deploy_all(gateway: Gateway, project: Project, flags: DeployFlags, *, as_json: bool) -> None:
-    """Upload the bundle of each function where one was built here, and deploy it."""
+def deploy_all(gateway: Gateway, project: Project, flags: DeployFlags, *, parallel: int, as_json: bool) -> None:
+    """Upload the bundle of each function where one was built here, and deploy it, `parallel` of them at once.
+
+    They are told in the project's order. When one fails, those not begun by then are left. Raises RescoldoError.
+    """
     deployed = []
-    for function in project.functions:
-        deployed.append(deploy_one(gateway, function, flags))
-        if not as_json:
-            say(f"Deployed {deployed[-1]['name']}.\nURL: {deployed[-1]['url']}")
+    with ThreadPoolExecutor(parallel) as pool:
+        under_way = [pool.submit(deploy_one, gateway, function, flags) for function in project.functions]
+        try:
+            for each in under_way:
+                deployed.append(each.result())
+                if not as_json:
+                    say(f"Deployed {deployed[-1]['name']}.\nURL: {deployed[-1]['url']}")
+        finally:
+            pool.shutdown(cancel_futures=True)
     if as_json:
         say_json(deployed)
 
@@ -63,9 +74,16 @@ def deploy_one(gateway: Gateway, function: StackFunction, flags: DeployFlags) ->
 @selection_options
 @gateway_options
 @deploy_options
+@parallel_option
 @json_option
 def deploy_command(
-    selection: Selection, gateway: str, tls_no_verify: bool, token: str, flags: DeployFlags, as_json: bool
+    selection: Selection,
+    gateway: str,
+    tls_no_verify: bool,
+    token: str,
+    flags: DeployFlags,
+    parallel: int,
+    as_json: bool,
 ) -> None:
     """Deploy functions from stack.yaml or from flags.
 
@@ -74,7 +92,7 @@ def deploy_command(
     project = load_project(selection)
     url = choose_gateway(gateway, project.gateway)
     with Gateway(url, token=token, tls_no_verify=tls_no_verify) as opened:
-        deploy_all(opened, project, flags, as_json=as_json)
+        deploy_all(opened, project, flags, parallel=parallel, as_json=as_json)
 
 
 @click.command("remove", cls=Verb)

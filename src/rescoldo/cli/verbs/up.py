@@ -20,6 +20,7 @@ from rescoldo.cli.options import (
     destination_options,
     json_option,
     no_cache_option,
+    parallel_option,
     selection_options,
 )
 from rescoldo.cli.output import note
@@ -36,6 +37,7 @@ from rescoldo.model.errors import RescoldoError
 @destination_options
 @deploy_options
 @no_cache_option
+@parallel_option
 @json_option
 @click.option("--watch", is_flag=True, help="Go on, and do it again each time a file is saved.")
 @click.option("--skip-push", is_flag=True, help="Accepted as faas-cli's; there is no registry to push to.")
@@ -46,6 +48,7 @@ def up_command(
     destination: Destination,
     flags: DeployFlags,
     no_cache: bool,
+    parallel: int,
     as_json: bool,
     watch: bool,
     skip_push: bool,
@@ -63,7 +66,7 @@ def up_command(
     if skip_deploy:
         return
     with open_platform(destination, project) as gateway:
-        deploy_all(gateway, project, flags, as_json=as_json)
+        deploy_all(gateway, project, flags, parallel=parallel, as_json=as_json)
 
 
 @click.command("watch", cls=Verb)
