@@ -4,41 +4,81 @@ from __future__ import annotations
 
 import statistics
 
-from client import run_client
+import vegeta
 from live import HELLO, Live
 from processes import sleep_all
-from rows import Bar, Measurement, MeasurementFailed, Row, say
+from rows import Bar, Measurement, MeasurementFailed, Row, quantile, say
+from vegeta import Hit
 
-FUNCTIONS = 200
+FEW, MANY = 200, 500
 
-ERRORS = Bar(f"{FUNCTIONS} simultaneous first calls to {FUNCTIONS} sleeping functions, errors", "", most=0)
-SECONDS = Bar(f"{FUNCTIONS} simultaneous first calls to {FUNCTIONS} sleeping functions, until all are answered", "s",
-              most=1.5)  # fmt: skip
+FEW_ERRORS = Bar(f"{FEW} simultaneous first calls to {FEW} sleeping functions, errors", "", most=0)
+FEW_SECONDS = Bar(f"{FEW} simultaneous first calls to {FEW} sleeping functions, until all are answered", "s",
+                  most=1.5)  # fmt: skip
+MANY_ERRORS = Bar(f"{MANY} simultaneous first calls to {MANY} sleeping functions, errors", "", most=0)
+MANY_P95 = Bar(f"{MANY} simultaneous first calls to {MANY} sleeping functions, p95", "s", most=1.8)
+MANY_RATE = Bar(f"{MANY} simultaneous first calls to {MANY} sleeping functions, wakes a second", "", least=250)
 
 
-def measure(quick: bool) -> list[Row]:
-    rounds = 2 if quick else 5
-    names = [f"burst-{number}" for number in range(FUNCTIONS)]
-    times: list[float] = []
-    errors: list[str] = []
+def measure_few(quick: bool) -> list[Row]:
+    rounds = _rounds(FEW, 2 if quick else 5)
+    times, (how, errors) = [_last(hits) for hits in rounds], _told(rounds)
+    return [
+        FEW_ERRORS.row(errors, how),
+        FEW_SECONDS.row(statistics.median(times), f"median, {min(times):.2f} to {max(times):.2f} s; {how}"),
+    ]
+
+
+def measure_many(quick: bool) -> list[Row]:
+    rounds = _rounds(MANY, 2 if quick else 5)
+    how, errors = _told(rounds)
+    late = [quantile([hit.seconds for hit in hits], 0.95) for hits in rounds]
+    rates = [MANY / _last(hits) for hits in rounds]
+    return [
+        MANY_ERRORS.row(errors, how),
+        MANY_P95.row(statistics.median(late), f"median of the rounds', {min(late):.2f} to {max(late):.2f} s; {how}"),
+        MANY_RATE.row(
+            statistics.median(rates), f"until the last is answered; median, {min(rates):.0f} to {max(rates):.0f}; {how}"
+        ),
+    ]
+
+
+def _rounds(count: int, rounds: int) -> list[list[Hit]]:
+    """Of each round its calls; raises MeasurementFailed when a function was awake."""
+    names = [f"burst-{number}" for number in range(count)]
+    found = []
     with Live() as live:
         live.upload("burst:bench", HELLO)
         for name in names:
             live.deploy(name, image="burst:bench")
+        urls = [f"http://127.0.0.1:{live.port}/function/{name}" for name in names]
         for number in range(rounds):
             sleep_all(live, names)
-            seen = run_client("burst_client.py", {"port": live.port, "names": names, "expected": "hello"}, 120)
-            if seen["warm"]:
-                raise MeasurementFailed(f"{seen['warm']} functions were not asleep")
-            times.append(seen["seconds"])
-            errors += seen["errors"]
-            say(f"burst: round {number + 1}/{rounds}: {times[-1]:.2f} s, {len(seen['errors'])} errors")
-    how = f"{rounds} rounds, one asyncio client in a process of its own, a new connection a call"
-    first = f"; the first: {errors[0]}" if errors else ""
-    return [
-        ERRORS.row(len(errors), f"in all {rounds * FUNCTIONS} calls; {how}{first}"),
-        SECONDS.row(statistics.median(times), f"median, {min(times):.2f} to {max(times):.2f} s; {how}"),
-    ]
+            hits = vegeta.all_at_once(urls, count, live.folder)
+            if warm := sum(not hit.error and not hit.cold for hit in hits):
+                raise MeasurementFailed(f"{warm} functions were not asleep")
+            found.append(hits)
+            say(f"burst: {count}, round {number + 1}/{rounds}: {_last(hits):.2f} s, {_errors(hits)} errors")
+    return found
 
 
-MEASUREMENT = Measurement("burst", (ERRORS, SECONDS), measure)
+def _told(rounds: list[list[Hit]]) -> tuple[str, int]:
+    """How it was measured, with what went wrong; and how many calls failed."""
+    hits = [hit for each in rounds for hit in each]
+    first = f"; {vegeta.failures(hits)}" if _errors(hits) else ""
+    return f"{len(rounds)} rounds, {len(hits)} calls in all, vegeta, a new connection a call{first}", _errors(hits)
+
+
+def _errors(hits: list[Hit]) -> int:
+    return sum(bool(hit.error) for hit in hits)
+
+
+def _last(hits: list[Hit]) -> float:
+    """Seconds from the first call to the last answer."""
+    return max(hit.ended for hit in hits)
+
+
+MEASUREMENTS = (
+    Measurement("burst", (FEW_ERRORS, FEW_SECONDS), measure_few),
+    Measurement("burst500", (MANY_ERRORS, MANY_P95, MANY_RATE), measure_many),
+)

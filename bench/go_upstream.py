@@ -24,8 +24,9 @@ class Upstream:
     socket: Path
 
 
-def build(source: Path = SOURCE) -> Path:
-    """The program of a folder; built anew only when its source has changed. Raises MeasurementFailed."""
+def build(source: Path = SOURCE, package: str = ".") -> Path:
+    """The program of a folder, or of a `package` that its go.mod names; built anew only when the folder's source has
+    changed. Raises MeasurementFailed."""
     texts = [path.read_bytes() for pattern in ("*.go", "go.*") for path in sorted(source.glob(pattern))]
     key = hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
     cache = Path(os.environ.get("RESCOLDO_CACHE") or Path.home() / ".cache" / "rescoldo-ci")
@@ -39,7 +40,7 @@ def build(source: Path = SOURCE) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     fresh = program.with_suffix(f".{os.getpid()}")
     env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
-    done = subprocess.run([go, "build", "-o", str(fresh), "."], cwd=source, env=env, capture_output=True, text=True)
+    done = subprocess.run([go, "build", "-o", str(fresh), package], cwd=source, env=env, capture_output=True, text=True)
     if done.returncode:
         raise MeasurementFailed(f"go build failed:\n{done.stderr}")
     return fresh.rename(program)

@@ -8,11 +8,14 @@ import crash
 import go_program
 import hostile_suite
 import kills
+import one_at_once
+import open_loop
 import race
 import rest
 import warm
 
 ALL = (
-    warm.MEASUREMENT, *cold.MEASUREMENTS, *go_program.MEASUREMENTS, burst.MEASUREMENT, race.MEASUREMENT,
-    crash.MEASUREMENT, kills.MEASUREMENT, *rest.MEASUREMENTS, hostile_suite.MEASUREMENT,
+    warm.MEASUREMENT, *cold.MEASUREMENTS, *go_program.MEASUREMENTS, *burst.MEASUREMENTS, one_at_once.MEASUREMENT,
+    *open_loop.MEASUREMENTS, race.MEASUREMENT, crash.MEASUREMENT, kills.MEASUREMENT, *rest.MEASUREMENTS,
+    hostile_suite.MEASUREMENT,
 )  # fmt: skip
