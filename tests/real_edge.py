@@ -19,6 +19,7 @@ from rescoldo.edge.admin import AdminSocket
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.edge.protocol import LiveServer
 from rescoldo.model.calls import CallKey, CallSums
+from rescoldo.model.coldstart import ColdCall, Took
 from rescoldo.model.errors import EdgeUnavailable, RescoldoError
 from rescoldo.model.names import FunctionId, InstanceId, SlotName
 from rescoldo.model.settings import Settings
@@ -184,7 +185,9 @@ class RealEdge:
         self.wake: Callable[[FunctionId], Awaitable[SlotName]] = _nobody
         self.asked: list[FunctionId] = []  # what wake.sock was asked for, in order
         self._logging: list[asyncio.Task[None]] = []  # who reads the access log
+        self.took = Took()  # what wakes are said to have taken
         self.calls: dict[CallKey, CallSums] = {}  # what the access log told
+        self.cold: list[ColdCall] = []  # the same
         self.child: Child | None = None
         self.leaving: list[Child] = []
         self._instances: list[Instance] = []
@@ -296,7 +299,7 @@ class RealEdge:
             name = FunctionId((await reader.readline()).decode().strip())
             self.asked.append(name)
             try:
-                writer.write(f"ok {await self.wake(name)}\n".encode())
+                writer.write(f"ok {await self.wake(name)} {':'.join(map(str, self.took))}\n".encode())
             except RescoldoError as error:
                 text = error.message.encode() + b"\n"
                 writer.write(b"no %d 7 %d\n" % (error.status, len(text)) + text)
@@ -321,7 +324,7 @@ class RealEdge:
         with listener:
             while True:
                 connection, _ = await loop.sock_accept(listener)
-                self._logging.append(asyncio.create_task(read_calls(connection, self._count)))
+                self._logging.append(asyncio.create_task(read_calls(connection, self._count, self.cold.extend)))
 
     def _count(self, calls: dict[CallKey, CallSums]) -> None:
         for key, sums in calls.items():

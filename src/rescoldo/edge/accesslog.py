@@ -1,8 +1,11 @@
 """The edge's access log: one line a call, over a Unix stream, counted a chunk at a time.
 
-A line has the fields of `log-format` in haproxy.cfg.tmpl: function, status, "cold" or "-", Unix
+A line has the fields of `log-format` in haproxy.cfg.tmpl: function, status, "cold…" or "-", Unix
 milliseconds of its start, then HAProxy's %Ta %TR %Tw (milliseconds: active in all, receiving the head and
 being held for a wake, waiting in the queue), %U and %B (bytes read from and sent to the client).
+
+A cold call that was answered by its function has "cold:FIRST:HELD:SLOT:FORK:LOAD:LISTEN" (microseconds): from its
+head to the answer's first byte; of that, held; and of that, what the controller said that the start took.
 """
 
 from __future__ import annotations
@@ -14,22 +17,26 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 
 from rescoldo.model.calls import BUCKETS_MS, CallKey, CallSums
+from rescoldo.model.coldstart import ColdCall, Took
 from rescoldo.model.names import FunctionId
 
 MAX_LINE = 4096  # bytes; HAProxy cuts at 1,024
 CHUNK = 2**18  # bytes read at once
 PAUSE = 0.05  # seconds between reads
+CLOCK_STEP = 5000  # microseconds that two clocks of the edge may differ in one call before one was set
 
 Tally = dict[CallKey, CallSums]
 
 
-def tally(lines: Iterable[bytes]) -> Tally:
-    """Count the calls that `lines` tell of; a line that tells of none is passed over.
+def tally(lines: Iterable[bytes]) -> tuple[Tally, list[ColdCall]]:
+    """Count the calls that `lines` tell of; a line that tells of none is passed over. Return, besides, what is told
+    of each cold one.
 
     This is all the Python that a warm call costs, so it is one loop over plain numbers: 2 µs a line, where
     an object for each call took 6.
     """
     rows: dict[tuple[bytes, bytes, bytes, int], list[int]] = {}
+    colds: list[tuple[bytes, bytes, int]] = []
     empty = [0] * (5 + len(BUCKETS_MS) + 1)
     for line in lines:
         try:
@@ -38,8 +45,11 @@ def tally(lines: Iterable[bytes]) -> Tally:
             minute = (int(started) + active) // 60_000
         except ValueError:
             continue
-        if cold == b"cold" and head > 0:  # HAProxy takes a hold for a part of the head's arrival
-            waited, head = waited + head if waited >= 0 else waited, 0
+        if cold != b"-":
+            colds.append((function, cold, active))
+            cold = b"cold"
+            if head > 0:  # HAProxy takes a hold for a part of the head's arrival
+                waited, head = waited + head if waited >= 0 else waited, 0
         if active < 0 or waited < 0:  # a phase was never reached: all the time there was went into waiting
             active = max(active, 0)
             waited = max(active - max(head, 0), 0)
@@ -53,7 +63,8 @@ def tally(lines: Iterable[bytes]) -> Tally:
         row[3] += received
         row[4] += sent
         row[5 + bisect_left(BUCKETS_MS, waited + run)] += 1
-    return {key: sums for row in rows.items() if (named := _named(*row)) is not None for key, sums in [named]}
+    calls = {key: sums for row in rows.items() if (named := _named(*row)) is not None for key, sums in [named]}
+    return calls, [cold for one in colds if (cold := _cold_call(*one)) is not None]
 
 
 def _named(key: tuple[bytes, bytes, bytes, int], row: list[int]) -> tuple[CallKey, CallSums] | None:
@@ -66,8 +77,23 @@ def _named(key: tuple[bytes, bytes, bytes, int], row: list[int]) -> tuple[CallKe
     return CallKey(name, minute, max(int(status), 0), cold == b"cold"), sums
 
 
-async def read_calls(connection: socket.socket, record: Callable[[Tally], None]) -> None:
-    """Hand what one connection of the edge tells of to `record`, until it ends.
+def _cold_call(function: bytes, told: bytes, active: int) -> ColdCall | None:
+    """What is told of a cold call that took `active` milliseconds in all; None where it got no answer of its function,
+    or where the clock was set meanwhile: `first` is a difference of its times, the others are not."""
+    try:
+        first, held, *took = map(int, told.split(b":")[1:])
+        start = Took(*took).within(held)
+    except (ValueError, TypeError):
+        return None
+    if not 0 <= held <= first <= 1000 * active + CLOCK_STEP or min(took) < 0:
+        return None
+    return ColdCall(FunctionId(function.decode("ascii", "replace")), held - sum(start), *start, first - held)
+
+
+async def read_calls(
+    connection: socket.socket, record: Callable[[Tally], None], record_cold: Callable[[list[ColdCall]], None]
+) -> None:
+    """Hand what one connection of the edge tells of to `record` and `record_cold`, until it ends.
 
     Reads seldom and much: what is not read yet waits in the socket and then in the edge's ring, and each
     waking of this process costs as much as twenty lines.
@@ -79,5 +105,8 @@ async def read_calls(connection: socket.socket, record: Callable[[Tally], None])
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > MAX_LINE:
                 rest = b""
-            record(tally(lines))
+            calls, colds = tally(lines)
+            record(calls)
+            if colds:
+                record_cold(colds)
             await asyncio.sleep(PAUSE)

@@ -1,6 +1,6 @@
 -- Holds a cold request while the controller wakes its function.
--- One line out: "FUNCTION\n". One line back: "ok SLOT\n", or "no STATUS RETRY_AFTER LENGTH\n" and LENGTH
--- bytes of text. The supervisor owns the listening socket, so a refusal or an early end means that the
+-- One line out: "FUNCTION\n". One line back: "ok SLOT TOOK\n", where TOOK says what the wake took (for the access
+-- log, see accesslog.py), or "no STATUS RETRY_AFTER LENGTH\n" and LENGTH bytes of text. The supervisor owns the listening socket, so a refusal or an early end means that the
 -- controller is restarting: ask again until the deadline. Asking twice is harmless, waking is idempotent.
 -- Each HAProxy thread has a state of its own; the controller holds the exact caps, these bound a thread
 -- while there is no controller.
@@ -39,10 +39,16 @@ local function ask(name, seconds)
   return line, text
 end
 
+local function microseconds()
+  local now = core.now()
+  return now.sec * 1000000 + now.usec
+end
+
 -- Returns when the slot that is answered has a server. It has none yet in a process that has just started and
 -- is being told, and none any more when the function was put to sleep in the moment between: ask again. What is
 -- held by a process that was replaced goes to its successor, as nobody tells it of servers any more.
 local function hold(txn, name)
+  local begin = microseconds()
   local ends = core.now().sec + deadline
   local serverless_until
   while true do
@@ -51,8 +57,11 @@ local function hold(txn, name)
     if left <= 0 then return refuse(txn, 503, "1", "the controller does not answer; try again\n") end
     local line, text = ask(name, left)
     if line then
-      local slot = string.match(line, "^ok (%S+)$")
-      if slot and (txn.c:nbsrv(slot) > 0 or txn.f:stopping() == 1) then return txn:set_var("txn.slot", slot) end
+      local slot, took = string.match(line, "^ok (%S+) (%S+)$")
+      if slot and (txn.c:nbsrv(slot) > 0 or txn.f:stopping() == 1) then
+        txn:set_var("txn.hold", string.format("%d:%s", microseconds() - begin, took))
+        return txn:set_var("txn.slot", slot)
+      end
       if slot then serverless_until = serverless_until or core.now().sec + SERVERLESS_SECONDS end
       local status, after = string.match(line, "^no (%d+) (%d+) %d+$")
       if status then return refuse(txn, tonumber(status), after, text or "the function could not be woken\n") end
