@@ -19,6 +19,7 @@ import pytest
 from real_edge import Client, Message, RealEdge, ok, rss
 from rescoldo.edge.config import map_text
 from rescoldo.edge.protocol import EdgeState, LiveServer, Route
+from rescoldo.model.coldstart import Took
 from rescoldo.model.errors import EdgeUnavailable, NotFound
 from rescoldo.model.names import FunctionId, InstanceId, SlotName, function_id
 
@@ -523,6 +524,40 @@ async def test_time_in_a_hold_counts_as_waiting(real: RealEdge) -> None:
     await real.until(lambda: counted(real) == 1)
     (sums,) = real.calls.values()
     assert sums.queue_ms >= 190
+
+
+async def test_a_cold_call_is_told_of_with_its_phases_and_a_warm_one_without(real: RealEdge) -> None:
+    async def respond(_: Message) -> bytes:
+        await asyncio.sleep(0.05)
+        return ok("late")
+
+    await real.place("s1", "one", respond=respond)
+
+    async def wake(_: FunctionId) -> SlotName:
+        await asyncio.sleep(0.1)
+        return S1
+
+    real.wake, real.took = wake, Took(1000, 2000, 30_000, 4000)
+    await real.call("/function/fn")
+    await real.edge.set_route(Route(FN, S1))
+    await real.call("/function/fn")
+    await real.until(lambda: counted(real) == 2)
+    (cold,) = real.cold
+    assert (cold.function, *cold[2:6]) == (FN, *real.took)
+    assert cold.queue >= 99_000 - sum(real.took), "the rest of the hold"
+    assert cold.first_byte >= 49_000
+    (sums,) = (sums for key, sums in real.calls.items() if key.cold)
+    assert sum(cold[1:]) <= 1000 * (sums.queue_ms + sums.run_ms + 1), "HAProxy's own clock cuts microseconds off"
+
+
+async def test_a_cold_call_without_an_answer_tells_of_no_phases(real: RealEdge) -> None:
+    async def wake(_: FunctionId) -> SlotName:
+        raise NotFound("no longer")
+
+    real.wake = wake
+    assert (await real.call("/function/fn")).status == 404
+    await real.until(lambda: counted(real) == 1)
+    assert real.cold == []
 
 
 async def test_calls_that_end_while_there_is_no_controller_are_told_to_the_next_one(real: RealEdge) -> None:

@@ -34,6 +34,20 @@ async def lived(running_since: float) -> None:
     await until(lambda: time.time() > running_since + 1.05)
 
 
+# -- what a start takes
+
+
+async def test_a_start_says_what_it_took_and_all_of_it_is_within_the_call(node: RealNode) -> None:
+    launch = node.launch("import time\ntime.sleep(0.05)\ndef handle(event, context):\n    return 'x'\n")
+    before = time.monotonic()
+    running = await node.client.start(launch)
+    whole = (time.monotonic() - before) * 1e6
+    assert min(running.took) > 0
+    assert running.took.load >= 50_000
+    assert sum(running.took) <= whole
+    assert (await node.client.instances())[0].took == running.took
+
+
 # -- apart from others
 
 LOOKS = """

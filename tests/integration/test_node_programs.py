@@ -57,6 +57,8 @@ async def test_a_program_is_ready_when_it_answers(node: RealNode, order: Order, 
     assert running.uid in INSTANCE_UIDS
     assert seen["cwd"].endswith(f"{launch.digest}/function")
     assert await node.logged(launch) == ["hello from the program"]
+    assert min(running.took[:3]) > 0
+    assert running.took.listen == 0, "a program does not say when it was loaded"
 
 
 def parent_name(pid: int) -> str:

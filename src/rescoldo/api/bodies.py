@@ -7,6 +7,7 @@ the size must be bounded while reading, and errors are text.
 from __future__ import annotations
 
 import base64
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -142,6 +143,24 @@ class FunctionUsage(Body):
     total_memory_bytes: float
 
 
+class PhaseBody(Body):
+    """What a phase of cold calls took, in seconds; `median` and `p99` are estimated from a histogram."""
+
+    mean: float
+    median: float
+    p99: float
+    max: float
+    last: float
+
+
+class ColdStartsBody(Body):
+    """What is known of a function's cold calls since the controller started."""
+
+    calls: int
+    failed: dict[str, int]
+    phases: dict[str, PhaseBody]
+
+
 class FunctionStatusBody(Body):
     """A function as GET answers it (for OpenAPI; `status_to_json` makes it)."""
 
@@ -162,6 +181,7 @@ class FunctionStatusBody(Body):
     available_replicas: int
     created_at: datetime
     usage: FunctionUsage | None = None
+    cold_starts: ColdStartsBody | None = None
 
 
 class BundleBody(Body):
@@ -227,4 +247,6 @@ def status_to_json(status: FunctionStatus) -> dict[str, Any]:
     body["createdAt"] = rfc3339(int(status.function.created_at))
     if status.cpu is not None or status.memory is not None:
         body["usage"] = {"cpu": status.cpu or 0, "totalMemoryBytes": status.memory or 0}
+    if status.cold_starts is not None:
+        body["coldStarts"] = asdict(status.cold_starts)
     return body

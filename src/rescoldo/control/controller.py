@@ -10,7 +10,7 @@ import platform as machine
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -94,7 +94,9 @@ class Controller:
         if not usage:
             return found
         used = await self._node.usage(function) if entry.awake is not None else []
-        return replace(found, cpu=self._cpu.millicores(function, used), memory=sum(u.memory for u in used))
+        cold = self._recorder.cold.of(function).summary(entry.failed_wakes or {})
+        memory = sum(one.memory for one in used)
+        return replace(found, cpu=self._cpu.millicores(function, used), memory=memory, cold_starts=cold)
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
         policy = check_spec(spec, self._settings.default_memory)
@@ -150,6 +152,7 @@ class Controller:
             await self._fleet.unroute(entry)
             entry.removed = True
             self._fleet.instances.lifetimes.forget(function)
+        self._recorder.cold.forget(function)
         with contextlib.suppress(EdgeUnavailable):  # a restarted edge is told of those that are left
             await self._edge.drop_route(function)
         self._tasks.spawn("forget logs", self._forget(function))
@@ -265,7 +268,8 @@ class Controller:
 
     def metrics(self) -> bytes:
         replicas = {e.id: len(e.awake.servers) if e.awake else 0 for e in self._fleet.entries.values()}
-        return metrics.render(self._recorder, replicas, self._waker.held, self._fleet.instances.lifetimes)
+        waking = metrics.Waking(self._waker.held, self._waker.holds, self._fleet.wakes, self._fleet.failed_wakes)
+        return metrics.render(self._recorder, replicas, self._fleet.instances.lifetimes, waking)
 
     def status(self) -> Mapping[str, Any]:
         entries = self._fleet.entries.values()
@@ -282,6 +286,7 @@ class Controller:
             "awake": sum(entry.awake is not None for entry in entries),
             "instances": sum(len(entry.awake.servers) for entry in entries if entry.awake is not None),
             "held": self._waker.held,
+            "cold_starts": asdict(self._recorder.cold.all.summary(self._fleet.failed_wakes)),
             "processes": platform_processes(self._settings),
         }
 

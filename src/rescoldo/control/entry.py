@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 
 from rescoldo.edge.config import TIMEOUT_MARGIN
 from rescoldo.edge.protocol import LiveServer, Route
+from rescoldo.model.coldstart import NO_TIME, Took
 from rescoldo.model.errors import RescoldoError
 from rescoldo.model.function import DEFAULT_EXEC_TIMEOUT, DEFAULT_MAX_BODY, Function, FunctionPolicy
 from rescoldo.model.names import FunctionId, InstanceId, SlotName
@@ -24,6 +26,8 @@ class Awake:
     activity: Activity
     answered_at: float  # seconds on the loop's clock: when a held request was last sent to this slot
     servers: dict[InstanceId, LiveServer] = field(default_factory=dict)
+    woken_at: float = 0.0  # seconds on the monotonic clock: when its first instance was ready
+    took: Took = NO_TIME  # what that took
     closing: bool = False  # its route says asleep already, but a wake may still take it back
     retired: bool = False  # its instances are being stopped: one that is still starting must not join them
 
@@ -46,6 +50,7 @@ class Entry:
     awake: Awake | None = None
     waking: asyncio.Task[SlotName] | None = None  # shared by all who wait
     failure: Failure | None = None
+    failed_wakes: Counter[str] | None = None  # by reason; None: none failed
     early_deaths: int = 0  # in a row, of instances that the node does not replace itself
     published: Route | None = None  # what the edge was last told
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)

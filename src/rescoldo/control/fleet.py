@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import Counter
 from collections.abc import Callable
 
 from rescoldo.control.entry import Awake, Entry, Failure
@@ -17,7 +19,7 @@ from rescoldo.control.replicas import Replicas
 from rescoldo.control.slots import SlotPool
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge, EdgeState
-from rescoldo.model.errors import Busy, EdgeUnavailable, NotFound, RescoldoError
+from rescoldo.model.errors import Busy, EdgeUnavailable, NotFound, RescoldoError, StartFailed, StartTimeout
 from rescoldo.model.names import FunctionId, SlotName
 from rescoldo.node.protocol import Exit, Node
 from rescoldo.policy.backoff import retry_delay
@@ -30,12 +32,17 @@ QUIET_SECONDS = 0.05  # two looks at a slot this far apart must agree that nothi
 SETTLE_SECONDS = 0.25  # from an answered hold to the moment its request must have reached the slot
 PUBLISH_PAUSE = 0.0005  # seconds from the answer of a wake to its route; a call between asks, and is answered at once
 
+# why a wake failed, as metrics and `rescoldo describe` say it
+_REASONS = ((StartTimeout, "timeout"), (StartFailed, "crashed"), (Busy, "busy"))
+
 
 class Fleet:
     def __init__(
         self, node: Node, edge: Edge, slots: SlotPool, tasks: Tasks, gid_of: Callable[[str], int]
     ) -> None:
         self.entries: dict[FunctionId, Entry] = {}
+        self.wakes = 0  # that succeeded
+        self.failed_wakes = Counter[str]()  # by reason
         self.woken = asyncio.Event()  # set when something is awake: the sleeper has work
         self.instances = Instances(node, edge, tasks, gid_of)
         self.replicas = Replicas(self.instances)
@@ -70,10 +77,12 @@ class Fleet:
         try:
             awake = await self._start_awake(entry)
         except RescoldoError as error:
+            self._count_failure(entry, error)
             if entry.waking is asyncio.current_task():
                 entry.waking = None
                 self._note_failure(entry, error)
             raise
+        self.wakes += 1
         if entry.waking is not asyncio.current_task():  # deployed anew, removed or scaled to zero meanwhile
             self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
             return await self.wake(entry.id)
@@ -92,11 +101,19 @@ class Fleet:
             slot, entry.function, entry.policy, max(entry.policy.woken, entry.policy.floor), Activity(_now(), 0), _now()
         )
         try:
-            await self.instances.launch(awake)
+            awake.took = await self.instances.launch(awake)
         except BaseException:
             self._tasks.spawn(f"release {slot}", self._release(slot))
             raise
+        awake.woken_at = time.monotonic()
         return awake
+
+    def _count_failure(self, entry: Entry, error: RescoldoError) -> None:
+        reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), "other")
+        self.failed_wakes[reason] += 1
+        if entry.failed_wakes is None:
+            entry.failed_wakes = Counter()
+        entry.failed_wakes[reason] += 1
 
     def _note_failure(self, entry: Entry, error: RescoldoError) -> None:
         if isinstance(error, Busy):

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable
 
 from rescoldo.control.entry import Awake
 from rescoldo.control.lifetimes import Lifetimes
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge, LiveServer, SlotLoad
+from rescoldo.model.coldstart import Took
 from rescoldo.model.errors import Busy, EdgeUnavailable, NodeUnavailable, StartFailed
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, SlotName, split_id
@@ -38,8 +40,9 @@ class Instances:
 
     # -- starting
 
-    async def launch(self, awake: Awake) -> None:
-        """Start one instance more in an awake function's slot; waits out a restart of node or edge."""
+    async def launch(self, awake: Awake) -> Took:
+        """Start one instance more in an awake function's slot; waits out a restart of node or edge. Return what the
+        start took."""
         deadline = _now() + awake.policy.ready_timeout
         while True:
             try:
@@ -50,14 +53,17 @@ class Instances:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _launch_once(self, awake: Awake) -> None:
+    async def _launch_once(self, awake: Awake) -> Took:
+        begun = time.monotonic()
         launch = self._new_launch(awake)
         self._ended[launch.instance] = None
         self.lifetimes.began(launch.function, launch.instance, _now())
         address = self._node.early_address(launch)
         adding = self._add_server(awake, launch, address) if address is not None else None
+        asked = time.monotonic()
         try:
             running = await self._node.start(launch)
+            told = time.monotonic()
             self._check_start(awake, launch)  # before a slot that may be somebody else's by now gets a server
             if adding is None:
                 adding = self._add_server(awake, launch, running.address)
@@ -69,6 +75,8 @@ class Instances:
         finally:
             del self._ended[launch.instance]
         awake.servers[launch.instance] = self.live[launch.instance]
+        ours = round((asked - begun + time.monotonic() - told) * 1e6)
+        return running.took._replace(slot=running.took.slot + ours)
 
     def _check_start(self, awake: Awake, launch: Launch) -> None:
         if awake.retired:

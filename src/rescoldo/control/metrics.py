@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -11,21 +12,30 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from rescoldo.control.coldtimes import BOUNDS, ColdTimes
 from rescoldo.control.lifetimes import Lifetimes
 from rescoldo.control.recorder import Recorder
 from rescoldo.model.calls import BUCKETS_MS
+from rescoldo.model.coldstart import FAILURES, PHASES
 from rescoldo.model.names import FunctionId
+
+
+@dataclass(frozen=True, slots=True)
+class Waking:
+    """What held requests and wakes have come to since the controller started."""
+
+    held: int  # requests that are held now
+    holds: int  # requests that asked to be held
+    wakes: int  # that succeeded
+    failed: Mapping[str, int]  # wakes by why they failed
 
 
 class Gateway(Collector):
     """Made anew at each scrape from counts that are kept anyway: a call costs the metrics nothing."""
 
-    def __init__(
-        self, recorder: Recorder, replicas: Mapping[FunctionId, int], held: int, lifetimes: Lifetimes
-    ) -> None:
+    def __init__(self, recorder: Recorder, replicas: Mapping[FunctionId, int], lifetimes: Lifetimes) -> None:
         self._recorder = recorder
         self._replicas = replicas
-        self._held = held
         self._lifetimes = lifetimes
 
     def collect(self) -> Iterator[Metric]:
@@ -54,8 +64,6 @@ class Gateway(Collector):
             replicas.add_metric([function], count)
         yield replicas
         yield from self._existence()
-        yield GaugeMetricFamily("rescoldo_held_requests", "Requests held for a wake now.", value=self._held)
-
 
     def _existence(self) -> Iterator[Metric]:
         """Unlike `gateway_service_count` with those that start and stop: they hold memory, too."""
@@ -73,7 +81,41 @@ class Gateway(Collector):
         yield seconds
 
 
-def render(recorder: Recorder, replicas: Mapping[FunctionId, int], held: int, lifetimes: Lifetimes) -> bytes:
+class Wakes(Collector):
+    """What there is about sleeping functions, of which OpenFaaS tells nothing."""
+
+    def __init__(self, times: ColdTimes, waking: Waking) -> None:
+        self._times = times
+        self._waking = waking
+
+    def collect(self) -> Iterator[Metric]:
+        waking = self._waking
+        yield GaugeMetricFamily("rescoldo_held_requests", "Requests held for a wake now.", value=waking.held)
+        yield CounterMetricFamily("rescoldo_holds", "Requests that asked to be held for a wake.", value=waking.holds)
+        yield CounterMetricFamily("rescoldo_wakes", "Functions woken from zero.", value=waking.wakes)
+        failed = CounterMetricFamily("rescoldo_failed_wakes", "Wakes that failed.", labels=["reason"])
+        for reason in FAILURES:
+            failed.add_metric([reason], waking.failed.get(reason, 0))
+        yield failed
+        phases = HistogramMetricFamily(
+            "rescoldo_cold_start_seconds", "What a cold call waited for, until its answer began.", labels=["phase"]
+        )
+        for phase in PHASES:
+            phases.add_metric([phase], *self._histogram(phase))
+        yield phases
+        whole = HistogramMetricFamily("rescoldo_cold_call_seconds", "A cold call, until its answer began.")
+        whole.add_metric([], *self._histogram("total"))
+        yield whole
+
+    def _histogram(self, name: str) -> tuple[list[tuple[str, float]], float]:
+        below, total = self._times.histogram(name)
+        return list(zip([*(str(us / 1e6) for us in BOUNDS), "+Inf"], below, strict=True)), total
+
+
+def render(
+    recorder: Recorder, replicas: Mapping[FunctionId, int], lifetimes: Lifetimes, waking: Waking
+) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Gateway(recorder, replicas, held, lifetimes))
+    registry.register(Gateway(recorder, replicas, lifetimes))
+    registry.register(Wakes(recorder.cold.all, waking))
     return generate_latest(registry)

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from rescoldo.control.coldtimes import ColdLog
 from rescoldo.model.calls import CallKey, CallSums
 from rescoldo.model.errors import StoreError
 from rescoldo.model.names import FunctionId
@@ -31,6 +32,7 @@ class Recorder:
         self._pending: dict[CallKey, CallSums] = {}
         self._dirty = asyncio.Event()
         self._before: dict[FunctionId, int] = {}  # calls recorded by earlier controllers
+        self.cold = ColdLog()
         self.ended: dict[tuple[FunctionId, int], CallSums] = {}  # in this run, by function and status
 
     async def load(self) -> None:

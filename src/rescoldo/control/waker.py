@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import Counter
 
 from rescoldo.control.fleet import Fleet
+from rescoldo.model.coldstart import NO_TIME, Took
 from rescoldo.model.errors import Busy, RescoldoError
 from rescoldo.model.names import FunctionId, SlotName
 
@@ -22,6 +24,7 @@ class Waker:
         self._held: Counter[FunctionId] = Counter()
         self._wakes: set[asyncio.Task[SlotName]] = set()
         self._stopping = False
+        self.holds = 0  # requests that asked to be held
 
     @property
     def held(self) -> int:
@@ -47,13 +50,16 @@ class Waker:
             writer.close()
 
     async def _answer(self, function: FunctionId) -> bytes:
+        came = time.monotonic()
+        self.holds += 1
         if self._stopping:
             return _refusal(STOPPING, 1)
         if self.held >= self._most or self._held[function] >= self._most_each:
             return _refusal(Busy("too many requests are waiting for this function to wake"), 1)
         self._held[function] += 1
         try:
-            return f"ok {await self._wake(function)}\n".encode()
+            slot = await self._wake(function)
+            return f"ok {slot} {':'.join(map(str, self._took(function, came)))}\n".encode()
         except RescoldoError as error:
             return _refusal(error, self._retry_after(function, error))
         finally:
@@ -73,6 +79,14 @@ class Waker:
             raise
         finally:
             self._wakes.discard(wake)
+
+    def _took(self, function: FunctionId, came: float) -> Took:
+        """What the wake took that was waited for since `came` (seconds on the monotonic clock), if one was."""
+        entry = self._fleet.entries.get(function)
+        awake = entry.awake if entry is not None else None
+        if awake is None:  # gone again meanwhile
+            return NO_TIME
+        return awake.took.within(round((awake.woken_at - came) * 1e6))
 
     def _retry_after(self, function: FunctionId, error: RescoldoError) -> int:
         if isinstance(error, Busy):

@@ -64,7 +64,7 @@ def tally(lines: Iterable[bytes]) -> tuple[Tally, list[ColdCall]]:
         row[4] += sent
         row[5 + bisect_left(BUCKETS_MS, waited + run)] += 1
     calls = {key: sums for row in rows.items() if (named := _named(*row)) is not None for key, sums in [named]}
-    return calls, [cold for one in colds if (cold := _cold_call(*one)) is not None]
+    return calls, [call for one in colds if (call := _cold_call(*one)) is not None]
 
 
 def _named(key: tuple[bytes, bytes, bytes, int], row: list[int]) -> tuple[CallKey, CallSums] | None:
@@ -81,12 +81,12 @@ def _cold_call(function: bytes, told: bytes, active: int) -> ColdCall | None:
     """What is told of a cold call that took `active` milliseconds in all; None where it got no answer of its function,
     or where the clock was set meanwhile: `first` is a difference of its times, the others are not."""
     try:
-        first, held, *took = map(int, told.split(b":")[1:])
-        start = Took(*took).within(held)
-    except (ValueError, TypeError):
+        first, held, slot, fork, load, listen = map(int, told.split(b":")[1:])
+    except ValueError:
         return None
-    if not 0 <= held <= first <= 1000 * active + CLOCK_STEP or min(took) < 0:
+    if not 0 <= held <= first <= 1000 * active + CLOCK_STEP or min(slot, fork, load, listen) < 0:
         return None
+    start = Took(slot, fork, load, listen).within(held)
     return ColdCall(FunctionId(function.decode("ascii", "replace")), held - sum(start), *start, first - held)
 
 

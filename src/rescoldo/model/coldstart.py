@@ -14,11 +14,14 @@ first_byte  from the end of the hold to the answer's first byte: connecting, the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from rescoldo.model.names import FunctionId
 
 PHASES = ("queue", "slot", "fork", "load", "listen", "first_byte")
+FAILURES = ("timeout", "crashed", "busy", "other")
+"""Why wakes fail: not ready in time, ended before it was ready, no room or no node, anything else."""
 
 
 class Took(NamedTuple):
@@ -40,6 +43,23 @@ class Took(NamedTuple):
             shares.append(min(took, rest))
             rest -= shares[-1]
         return Took(*reversed(shares))
+
+
+NO_TIME = Took()
+
+
+def took_by(slot: int, ordered: float, began: object, loaded: object, ready: float) -> Took:
+    """What a start took: `slot` microseconds, then as the moments say (seconds on the monotonic clock, which all
+    processes of a machine share).
+
+    `began` and `loaded` are the instance's word for when its first step and its handler's import were over. The
+    function may have written them: one that is no moment between its neighbours is taken for `ready`. Of a program
+    nobody says when it was loaded.
+    """
+    steps = [ordered]
+    for step in (began, loaded):
+        steps.append(step if isinstance(step, float) and steps[-1] <= step <= ready else ready)
+    return Took(slot, *(round((later - sooner) * 1e6) for sooner, later in pairwise([*steps, ready])))
 
 
 class ColdCall(NamedTuple):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rescoldo.model.coldstart import ColdStarts
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, check_secret_name, function_id
 from rescoldo.model.program import Program, program_of
@@ -110,6 +111,7 @@ class FunctionStatus:
     invocations: int  # calls ended since the function was first deployed
     cpu: int | None = None  # millicores used lately; None: not asked or not known
     memory: int | None = None  # bytes held by its instances; None: not asked or not known
+    cold_starts: ColdStarts | None = None  # None: not asked
 
 
 def policy_of(spec: FunctionSpec, default_memory: int = DEFAULT_MEMORY) -> FunctionPolicy:

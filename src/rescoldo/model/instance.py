@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rescoldo.model.coldstart import NO_TIME, Took
 from rescoldo.model.names import FunctionId, InstanceId
 
 MAX_ORDER = 2**20  # bytes of what a process is told to become an instance, most of it the function's environment
@@ -64,13 +65,14 @@ class RunningInstance:
     uid: int
     address: str  # where it takes requests, as HAProxy writes it: "unix@PATH" or "IP:PORT"
     started_at: float  # Unix seconds
+    took: Took = NO_TIME  # what its start took on the node; nothing where that is not known
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__} | {"launch": self.launch.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunningInstance:
-        return cls(**{**data, "launch": Launch.from_json(data["launch"])})
+        return cls(**{**data, "launch": Launch.from_json(data["launch"]), "took": Took(*data["took"])})
 
 
 @dataclass(frozen=True, slots=True)

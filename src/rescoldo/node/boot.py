@@ -68,14 +68,15 @@ class Boot:
             async with asyncio.timeout_at(_loop_time(deadline)):
                 answer = await self._fork_and_listen(instance, fresh=fresh)
                 if not answer and instance.note.launch.command:  # its pipe was closed by the exec, or by its end
-                    answer = {"ready": await until_accepting(instance)}
+                    executed = time.monotonic()
+                    answer = {"ready": await until_accepting(instance), "began": executed}
         except TimeoutError as error:
             await self.end(instance, grace=0.0)
             launch = instance.note.launch
             reason = f"it was not ready after {launch.ready_timeout:g} s"
             raise StartTimeout(_explain(instance, reason)) from error
         if answer.get("ready"):
-            instance.became_ready()
+            instance.became_ready(answer.get("began"), answer.get("loaded"))
             return ""
         reason = await self.end(instance, grace=0.0, patience=1.0)
         return str(answer.get("error") or f"{reason}{_EARLY}")
@@ -86,6 +87,7 @@ class Boot:
         answer = _Answer(status_read)
         try:
             async with self._gate:
+                instance.ordered_at = time.monotonic()
                 try:
                     await self._fork(instance, status_write, fresh=fresh)
                 finally:

@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
+from rescoldo.model.coldstart import NO_TIME
 from rescoldo.model.errors import Conflict, NodeUnavailable, RescoldoError, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch, LogLine, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
@@ -18,11 +19,12 @@ _MEMORY = 7 * 2**20  # bytes each instance is said to use
 
 
 class FakeNode:
-    """Implements `Node`. Tests set `start_delay`, `stop_delay`, `fail` and `reachable`, and call `lose`,
+    """Implements `Node`. Tests set `start_delay`, `stop_delay`, `took`, `fail` and `reachable`, and call `lose`,
     `print` and `restart`; `started` and `stopped` tell what was asked, in order."""
 
     def __init__(self, folder: str = "/fake/i") -> None:
         self.start_delay = 0.0  # seconds from start to ready
+        self.took = NO_TIME  # what starts are said to have taken
         self.stop_delay = 0.0  # seconds a stop takes
         self.fail: dict[FunctionId, deque[RescoldoError]] = {}  # raised by the next starts, in turn
         self.started: list[Launch] = []
@@ -80,7 +82,7 @@ class FakeNode:
         if failures := self.fail.get(launch.function):
             raise failures.popleft()
         address = self.early_address(launch) or f"127.0.0.1:{launch.port}"
-        running = RunningInstance(launch, 1000 + len(self.started), 0, address, self._now())
+        running = RunningInstance(launch, 1000 + len(self.started), 0, address, self._now(), self.took)
         self._running[launch.instance] = running
         return running
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rescoldo.isolation import netfence
 from rescoldo.isolation.identity import has_processes, level
+from rescoldo.model.coldstart import Took
 from rescoldo.model.errors import Busy, Conflict, RescoldoError, StartFailed
 from rescoldo.model.instance import Launch, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
@@ -76,8 +77,10 @@ class Roster:
 
     async def start(self, launch: Launch) -> RunningInstance:
         """See Node.start; raises Conflict for an instance that exists."""
-        deadline = time.monotonic() + launch.ready_timeout
+        begun = time.monotonic()
+        deadline = begun + launch.ready_timeout
         instance = self._admit(launch)
+        instance.took = Took(slot=round((time.monotonic() - begun) * 1e6))
         task = instance.task = asyncio.create_task(self._start(instance, deadline), name=f"start {launch.instance}")
         try:
             return await asyncio.shield(task)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rescoldo.isolation.syscalls import take_descriptor
+from rescoldo.model.coldstart import NO_TIME, Took, took_by
 from rescoldo.model.instance import Launch, RunningInstance
 from rescoldo.model.settings import EDGE_UID
 from rescoldo.node import notes
@@ -36,6 +37,8 @@ class Supervised:
     berth: Berth | None = None  # where its program is to bind a Unix socket
     process: Watched | None = None
     ready_at: float = 0.0  # seconds on the monotonic clock
+    ordered_at: float = 0.0  # the same: when a process was to become it
+    took: Took = NO_TIME  # what its start took
     swept: bool = True  # no process of its uid is left, as far as is known
     task: asyncio.Task[Any] | None = None  # boots it, then waits for its end
     ending: asyncio.Task[None] | None = None  # it is being stopped
@@ -46,9 +49,10 @@ class Supervised:
         self.process = process
         self._write(pid=process.pid, pid_start=stat.started if stat else 0, ready=False, sandbox=sandbox)
 
-    def became_ready(self) -> None:
-        """Remember that the instance serves."""
+    def became_ready(self, began: object, loaded: object) -> None:
+        """Remember that the instance serves, and what its start took; `began` and `loaded` as for `took_by`."""
         self.ready_at = time.monotonic()
+        self.took = took_by(self.took.slot, self.ordered_at, began, loaded, self.ready_at)
         self.hold_listener()
         self._write(ready=True, started_at=time.time())
 
@@ -80,7 +84,7 @@ class Supervised:
         """What the controller is told."""
         note = self.note
         uid = os.geteuid() if note.uid is None else note.uid
-        return RunningInstance(note.launch, note.pid, uid, note.address, note.started_at)
+        return RunningInstance(note.launch, note.pid, uid, note.address, note.started_at, self.took)
 
     def put_away(self) -> None:
         """Close and remove everything but the processes."""

@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from contextlib import suppress
 from functools import partial
@@ -83,11 +84,13 @@ async def _rehearsal(loop: asyncio.AbstractEventLoop, handler: Handler) -> None:
 def run(launch: Launch, listener: socket.socket, status: int) -> int:
     """Serve the bundle in the current directory on `listener`; return the process's exit code.
 
-    `status` is a pipe: one JSON line is written to it, {"ready": true} once the event loop serves or
-    {"error": "one line"} when the handler cannot be imported, and it is closed.
+    `status` is a pipe: one JSON line is written to it, {"ready": true, "began", "loaded"} once the event loop serves,
+    with the moments (seconds on the monotonic clock) of the call of this and of the handler's being imported, or
+    {"error": "one line"} when it cannot be imported, and it is closed.
     Exit codes: 0 drained after SIGTERM, 1 never ready or the loop was ended by the function, 124 retired
     because a handler hung past its deadline.
     """
+    began = time.monotonic()
     report = _Report(status)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until there is something to drain
     _print_promptly()
@@ -102,10 +105,11 @@ def run(launch: Launch, listener: socket.socket, status: int) -> int:
         sys.stderr.flush()
         report.write({"error": error.message})
         return 1
+    ready: dict[str, object] = {"ready": True, "began": began, "loaded": time.monotonic()}
     listener.setblocking(False)
     server = Server(launch, handler, root, loop)
     try:
-        return loop.run_until_complete(server.serve(listener, lambda: report.write({"ready": True})))
+        return loop.run_until_complete(server.serve(listener, lambda: report.write(ready)))
     except BaseException:  # a background task of the function's called sys.exit()
         traceback.print_exc()
         report.write({"error": "the function ended its event loop"})

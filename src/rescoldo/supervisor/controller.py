@@ -129,7 +129,7 @@ async def accept_calls(
     while True:
         connection, _ = await loop.sock_accept(listener)
         on_process()
-        reading.spawn("calls", read_calls(connection, recorder.record))
+        reading.spawn("calls", read_calls(connection, recorder.record, recorder.cold.record))
 
 
 def main() -> int:

@@ -72,6 +72,38 @@ def test_describe_asks_for_usage(run, gateway):
     assert json.loads(run("describe", "hello", "--json")[1]) == {**STATUS, "isolation": isolation}
 
 
+COLD = {
+    "calls": 12,
+    "failed": {"crashed": 2, "timeout": 1, "busy": 0},
+    "phases": {
+        name: {"mean": 0.0031, "median": 0.003, "p99": 0.0121, "max": 0.5, "last": 0.00125}
+        for name in ("queue", "first_byte", "total")
+    },
+}
+
+
+def test_describe_shows_what_cold_calls_waited_for(run, gateway):
+    gateway.answer("GET /system/function/hello", 200, {**STATUS, "coldStarts": COLD})
+    gateway.answer("GET /system/status", 404)
+    out = run("describe", "hello")[1]
+    assert "Cold starts:  12 answered, 3 wakes failed (2 crashed, 1 timeout)\n" in out
+    table = [line.split() for line in out[out.index("PHASE") :].splitlines()]
+    times = ["3.00", "ms", "12.10", "ms", "500.00", "ms", "1.25", "ms"]
+    assert table == [
+        ["PHASE", "MEDIAN", "P99", "MAX", "LAST"],
+        ["queue", *times],
+        ["first", "byte", *times],
+        ["total", *times],
+    ]
+
+
+def test_describe_shows_no_table_before_the_first_cold_call(run, gateway):
+    none = {"calls": 0, "failed": {}, "phases": {}}
+    gateway.answer("GET /system/function/hello", 200, {**STATUS, "coldStarts": none})
+    gateway.answer("GET /system/status", 404)
+    assert run("describe", "hello")[1].endswith("Cold starts:  0 answered\n")
+
+
 def test_describe_says_plainly_what_the_lower_level_lacks(run, gateway):
     gateway.answer("GET /system/function/hello", 200, STATUS)
     gateway.answer("GET /system/status", 200, {"isolation": {"level": "unprivileged", "limits": "none"}})

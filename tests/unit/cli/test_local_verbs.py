@@ -103,6 +103,15 @@ def test_status_asks_where_the_platform_of_the_data_directory_listens(run, gatew
     assert "version:      9\n" in run("status", "--data", str(tmp_path))[1]
 
 
+def test_status_shows_the_cold_starts_of_all_functions(run, gateway):
+    times = {"mean": 0.0031, "median": 0.003, "p99": 0.0121, "max": 0.5, "last": 0.00125}
+    cold = {"calls": 5, "failed": {"busy": 1}, "phases": {"total": times}}
+    gateway.answer("GET /system/status", 200, {"version": "9", "cold_starts": cold})
+    out = run("status", "--gateway", gateway.url)[1]
+    assert "Cold starts:  5 answered, 1 wakes failed (1 busy)\n" in out
+    assert out.splitlines()[-1].split() == ["total", "3.00", "ms", "12.10", "ms", "500.00", "ms", "1.25", "ms"]
+
+
 def test_up_starts_a_platform_where_one_goes_on_unsupervised(run, supervisor, gateway):
     run("new", "hello", "--lang", "python3")
     supervisor.abandoned = lambda settings: True

@@ -9,7 +9,7 @@ import pytest
 from control_world import FN, World
 
 from rescoldo.edge.fake import CallFailed
-from rescoldo.model.errors import Busy, EdgeUnavailable, NotFound, StartFailed, StartTimeout
+from rescoldo.model.errors import Busy, EdgeUnavailable, NotFound, RescoldoError, StartFailed, StartTimeout
 from rescoldo.model.names import FunctionId, InstanceId, function_id
 
 pytestmark = pytest.mark.looptime
@@ -163,6 +163,22 @@ async def test_a_failed_start_is_told_to_all_who_wait(world: World) -> None:
     assert results == [CRASH] * 5
     assert len(world.node.started) == 1
     await world.settle()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(CRASH, "crashed"), (StartTimeout("late"), "timeout"), (Busy("full"), "busy"), (RescoldoError("odd"), "other")],
+)
+async def test_a_failed_wake_is_counted_once_by_its_reason(world: World, error: RescoldoError, reason: str) -> None:
+    entry = await world.deploy()
+    world.node.start_delay = 0.5
+    world.node.fail[FN] = deque([error])
+    await asyncio.gather(*(world.edge.call(FN) for _ in range(5)), return_exceptions=True)
+    assert entry.failed_wakes == world.fleet.failed_wakes == {reason: 1}
+    assert world.fleet.wakes == 0
+    await asyncio.sleep(60)
+    await world.edge.call(FN)
+    assert (world.fleet.wakes, world.fleet.failed_wakes) == (1, {reason: 1})
 
 
 async def test_after_a_failure_calls_get_it_at_once_until_the_back_off_is_over(world: World) -> None:

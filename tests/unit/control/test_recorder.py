@@ -12,7 +12,7 @@ from control_world import FN, World
 from rescoldo.control import recorder as module
 from rescoldo.control.growth import Growth
 from rescoldo.control.lifetimes import Lifetimes
-from rescoldo.control.metrics import render
+from rescoldo.control.metrics import Waking, render
 from rescoldo.control.recorder import Recorder
 from rescoldo.model.calls import CallKey, CallSums
 from rescoldo.model.errors import StoreError
@@ -128,12 +128,11 @@ async def test_metrics_have_the_names_and_labels_of_openfaas() -> None:
     lifetimes = Lifetimes()
     now = asyncio.get_running_loop().time()
     lifetimes.began(FN, InstanceId("fn-1"), now)
-    text = render(made, {FN: 2}, 7, lifetimes).decode()
+    text = render(made, {FN: 2}, lifetimes, Waking(0, 0, 0, {})).decode()
     assert f'gateway_function_invocation_total{{code="418",function_name="{FN}"}} 3.0' in text
     assert f'gateway_functions_seconds_bucket{{code="418",function_name="{FN}",le="0.005"}} 3.0' in text
     assert f'gateway_functions_seconds_count{{code="418",function_name="{FN}"}} 3.0' in text
     assert f'gateway_service_count{{function_name="{FN}"}} 2.0' in text
-    assert "rescoldo_held_requests 7.0" in text
     assert f'rescoldo_instances{{function_name="{FN}"}} 1.0' in text
     assert f'rescoldo_instance_seconds_total{{function_name="{FN}"}} 0.0' in text
 

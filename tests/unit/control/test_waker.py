@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 
 import pytest
 from control_world import FN, World
 
+from rescoldo.model.coldstart import Took
 from rescoldo.model.errors import StartFailed
 from rescoldo.model.names import FunctionId, function_id
 
@@ -26,9 +28,44 @@ def ask(world: World, function: FunctionId) -> asyncio.Task[bytes]:
     return asyncio.create_task(world.waker._answer(function))
 
 
+def took_of(answer: bytes) -> Took:
+    """What an answer says that the wake took."""
+    return Took(*map(int, answer.split()[2].split(b":")))
+
+
 async def test_an_answer_names_the_slot(world: World) -> None:
     await world.deploy()
-    assert await ask(world, FN) == f"ok {world.awake().slot}\n".encode()
+    assert (await ask(world, FN)).startswith(f"ok {world.awake().slot} ".encode())
+
+
+async def test_an_answer_says_what_the_wake_took_that_was_waited_for(world: World) -> None:
+    await world.deploy()
+    world.node.took = Took(1000, 200, 300, 40)
+    before = time.monotonic()
+    told = took_of(await ask(world, FN))
+    took = world.awake().took
+    assert took.slot >= 1000, "the controller's own part is added"
+    assert took[1:] == (200, 300, 40)
+    # no time passes here but the computer's own
+    assert sum(told) <= (time.monotonic() - before) * 1e6
+    assert told == took.within(sum(told))
+
+
+async def test_who_joins_a_wake_is_told_its_share_and_who_comes_after_it_nothing(world: World) -> None:
+    await world.deploy()
+    await world.fleet.wake(FN)
+    world.awake().woken_at, world.awake().took = 5.0, Took(100, 200, 300, 40)
+    assert world.waker._took(FN, 4.0) == Took(100, 200, 300, 40)
+    assert world.waker._took(FN, 4.9998) == Took(0, 0, 160, 40)
+    assert world.waker._took(FN, 5.0001) == Took()
+    assert took_of(await ask(world, FN)) == Took()
+
+
+async def test_holds_are_counted_whatever_they_are_answered(world: World) -> None:
+    await world.deploy()
+    await ask(world, FN)
+    await ask(world, function_id("nobody"))
+    assert world.waker.holds == 2
 
 
 async def test_an_unknown_function_is_a_404_without_retry_after(world: World) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from rescoldo.cli.coldstarts import say_cold_starts
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
@@ -135,6 +136,7 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
     for title, key in (("Constraints", "constraints"), ("Secrets", "secrets")):
         if found.get(key):
             say(f"{title + ':':<14}{', '.join(found[key])}")
+    say_cold_starts(found.get("coldStarts") or {})
 
 
 def _protection(isolation: Mapping[str, str]) -> str:

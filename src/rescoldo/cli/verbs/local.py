@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from rescoldo.cli.coldstarts import say_cold_starts
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.options import Verb, data_option, gateway_options, json_option, metrics_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
@@ -118,8 +119,9 @@ def _running_gateway(data: Path | None) -> str:
 def _show(status: Mapping[str, Any]) -> None:
     processes = status.get("processes") or []
     for key, value in status.items():
-        if key != "processes":
+        if key not in ("processes", "cold_starts"):
             say(f"{key + ':':<14}{_text(key, value)}")
+    say_cold_starts(status.get("cold_starts") or {})
     if processes:
         say()
         rows = [(p.get("name", ""), p.get("pid", ""), human_size(p.get("memory") or 0)) for p in processes]

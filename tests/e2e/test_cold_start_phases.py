@@ -1,0 +1,92 @@
+"""What a cold call waited for, as a whole platform tells it."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from live import HELLO, Live
+
+pytestmark = pytest.mark.slow
+
+SLOW = """
+import time
+time.sleep(0.05)
+def handle(event, context):
+    time.sleep(0.05)
+    return 'late'
+"""
+PHASES = ["queue", "slot", "fork", "load", "listen", "first_byte"]
+
+
+def cold_starts(platform: Live, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(platform.system("GET", f"/function/{name}?usage=1").text)["coldStarts"]
+    return found
+
+
+def metrics(platform: Live) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://{platform.settings.metrics}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+def wake(platform: Live, name: str, calls: int) -> tuple[dict[str, float], float]:
+    """Make the call number `calls`, a cold one; return what its phases took, and what the client saw (seconds)."""
+    answer = platform.invoke(name)
+    assert (answer.status, answer.cold) == (200, True), answer.text
+    platform.until(lambda: cold_starts(platform, name)["calls"] == calls, "the edge to tell of the call")
+    found = cold_starts(platform, name)["phases"]
+    platform.sleep(name)
+    return {phase: times["last"] for phase, times in found.items()}, answer.seconds
+
+
+def test_the_phases_of_a_cold_call_add_up_to_its_time_as_the_edge_saw_it(platform: Live) -> None:
+    platform.deploy("phases", HELLO)
+    labels = '{code="200",function_name="phases.openfaas-fn"}'
+    counted, off = 0.0, []
+    for number in range(1, 9):
+        took, seen = wake(platform, "phases", number)
+        total = took.pop("total")
+        assert list(took) == PHASES
+        assert sum(took.values()) == pytest.approx(total, abs=1e-5)
+        assert min(took.values()) > 0, "no two phases overlap: else nothing of the hold would be left for `queue`"
+        assert total <= seen
+        # HAProxy's own timer, in whole milliseconds; it also counts what comes after the first byte
+        before, counted = counted, metrics(platform)[f"gateway_functions_seconds_sum{labels}"]
+        off.append(counted - before - total)
+    assert min(off) > -0.002
+    assert min(map(abs, off)) < 0.002, "at least one answer was over at once"
+
+
+def test_time_in_import_and_handler_is_in_their_phases(platform: Live) -> None:
+    platform.deploy("phases-slow", SLOW)
+    took, _ = wake(platform, "phases-slow", 1)
+    assert took["load"] >= 0.049
+    assert took["first_byte"] >= 0.049
+    assert took["total"] >= 0.098
+
+
+def test_calls_that_share_a_wake_are_counted_each(platform: Live) -> None:
+    before = metrics(platform)
+    platform.deploy("phases-shared", SLOW)
+    with ThreadPoolExecutor(5) as pool:
+        answers = list(pool.map(platform.invoke, ["phases-shared"] * 5))
+    cold = sum(answer.cold for answer in answers)
+    platform.until(lambda: cold_starts(platform, "phases-shared")["calls"] == cold, "the edge to tell of the calls")
+    after = metrics(platform)
+    assert after["rescoldo_wakes_total"] - before["rescoldo_wakes_total"] == 1
+    count = 'rescoldo_cold_start_seconds_count{phase="load"}'
+    assert after[count] - before[count] == cold
+
+
+def test_failed_wakes_are_told_by_their_reason(platform: Live) -> None:
+    before = metrics(platform)
+    platform.deploy("phases-broken", "def handle(event, context): ...\nraise ValueError('no')\n")
+    assert platform.invoke("phases-broken").status == 502
+    assert cold_starts(platform, "phases-broken") == {"calls": 0, "failed": {"crashed": 1}, "phases": {}}
+    name = 'rescoldo_failed_wakes_total{reason="crashed"}'
+    assert metrics(platform)[name] - before[name] == 1

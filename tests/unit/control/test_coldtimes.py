@@ -1,0 +1,184 @@
+"""The phases of cold calls: shares, moments, histograms, and what is told of them."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rescoldo.control.coldtimes import BOUNDS, MOST_FUNCTIONS, ROWS, ColdLog, ColdTimes
+from rescoldo.control.lifetimes import Lifetimes
+from rescoldo.control.metrics import Waking, render
+from rescoldo.control.recorder import Recorder
+from rescoldo.edge.accesslog import tally
+from rescoldo.model.coldstart import PHASES, ColdCall, Took, took_by
+from rescoldo.model.names import FunctionId, function_id
+from rescoldo.store.memory import MemoryStore
+
+FN = function_id("fn")
+CALL = ColdCall(FN, 50, 100, 1200, 3000, 400, 900)
+COUNTS = st.integers(0, 10**8)
+SECONDS = st.floats(0, 1e6)
+
+
+def line(told: str, active: int = 9) -> bytes:
+    return f"{FN} 200 {told} 1795413920719 {active} 5 0 55 52".encode()
+
+
+def colds(told: str, active: int = 9) -> list[ColdCall]:
+    return tally([line(told, active)])[1]
+
+
+# -- shares and moments
+
+
+def test_who_comes_late_to_a_wake_has_waited_for_its_end() -> None:
+    took = Took(100, 200, 300, 40)
+    assert took.within(400) == Took(0, 60, 300, 40)
+    assert took.within(10_000) == took
+    assert took.within(0) == took.within(-5) == Took()
+
+
+@given(st.builds(Took, COUNTS, COUNTS, COUNTS, COUNTS), COUNTS)
+def test_a_share_is_never_more_than_what_was_waited_or_what_it_took(took: Took, waited: int) -> None:
+    share = took.within(waited)
+    assert sum(share) == min(waited, sum(took))
+    assert all(0 <= mine <= whole for mine, whole in zip(share, took, strict=True))
+
+
+def test_the_moments_of_a_start_are_its_phases() -> None:
+    assert took_by(70, 10.0, 10.002, 10.005, 10.0051) == Took(70, 2000, 3000, 100)
+
+
+def test_a_program_is_loaded_until_it_accepts_and_listens_for_no_time() -> None:
+    assert took_by(70, 10.0, 10.002, None, 10.005) == Took(70, 2000, 3000, 0)
+
+
+WORDS = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=3), st.floats(), st.lists(st.none()))
+
+
+@given(SECONDS, SECONDS, WORDS, WORDS)
+def test_whatever_a_function_says_of_its_moments_the_start_took_what_it_took(
+    ordered: float, lasted: float, began: object, loaded: object
+) -> None:
+    ready = ordered + lasted
+    took = took_by(5, ordered, began, loaded, ready)
+    assert min(took) >= 0
+    assert sum(took) - 5 == pytest.approx((ready - ordered) * 1e6, abs=3)
+
+
+# -- what the edge tells
+
+
+def test_the_phases_of_a_line_add_up_to_the_time_to_the_first_byte() -> None:
+    (call,) = colds("cold:5650:4750:100:1200:3000:400")
+    assert call == CALL
+    assert sum(call[1:]) == 5650
+
+
+def test_a_hold_that_began_after_the_start_has_only_its_share() -> None:
+    assert colds("cold:2000:1500:100:1200:3000:400") == [ColdCall(FN, 0, 0, 0, 1100, 400, 500)]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "-",
+        "cold",  # refused, or its client left
+        "cold::",
+        "cold:5000:4000",
+        "cold:5000:4000:1:1:1",
+        "cold:5000:6000:1:1:1:1",  # held longer than it took
+        "cold:-5000:4000:1:1:1:1",
+        "cold:3600000000:4000:1:1:1:1",  # the clock was set by an hour
+        "cold:5000:4000:1:-1:1:1",
+    ],
+)
+def test_a_line_that_tells_nothing_of_phases_is_counted_all_the_same(told: str) -> None:
+    calls, found = tally([line(told)])
+    assert found == []
+    assert [(key.cold, sums.calls) for key, sums in calls.items()] == [(told != "-", 1)]
+
+
+def test_a_cold_call_is_counted_with_those_of_its_kind() -> None:
+    calls, _ = tally([line("cold:5650:4750:100:1200:3000:400"), line("cold:5651:4750:100:1200:3000:400"), line("cold")])
+    assert [(key.cold, sums.calls, sums.queue_ms) for key, sums in calls.items()] == [(True, 3, 15)]
+
+
+# -- histograms
+
+
+def test_a_median_lies_evenly_within_its_bucket() -> None:
+    times = ColdTimes()
+    for _ in range(40):
+        times.add([1000, 0, 0, 0, 0, 0])
+    for _ in range(60):
+        times.add([1500, 0, 0, 0, 0, 0])
+    queue = times.summary({}).phases["queue"]
+    # 1 ms + 0.5 ms * (50 - 40) / 60
+    assert queue.median == pytest.approx(0.001083)
+    assert (queue.mean, queue.max, queue.last) == (0.0013, 0.0015, 0.0015)
+
+
+@given(st.lists(st.lists(COUNTS, min_size=6, max_size=6), min_size=1, max_size=30))
+def test_every_call_is_in_every_histogram_and_no_estimate_is_above_the_most(calls: list[list[int]]) -> None:
+    times = ColdTimes()
+    for took in calls:
+        times.add(took)
+    found = times.summary({})
+    assert list(found.phases) == [*PHASES, "total"]
+    for number, name in enumerate(ROWS):
+        mine = [sum(took) if name == "total" else took[number] for took in calls]
+        below, total = times.histogram(name)
+        assert below == [sum(time <= bound for time in mine) for bound in (*BOUNDS, float("inf"))]
+        assert total == pytest.approx(sum(mine) / 1e6)
+        one = found.phases[name]
+        assert one.median <= one.p99 <= one.max == max(mine) / 1e6
+        assert one.last == mine[-1] / 1e6
+
+
+def test_nothing_is_told_of_phases_before_the_first_call() -> None:
+    assert ColdTimes().summary({"busy": 2}).phases == {}
+    assert ColdTimes().summary({"busy": 2}).failed == {"busy": 2}
+
+
+def test_a_function_has_its_own_times_until_it_is_forgotten() -> None:
+    log = ColdLog()
+    log.record([CALL, CALL, CALL._replace(function=function_id("other"))])
+    assert (log.all.calls, log.of(FN).calls, log.of(function_id("nobody")).calls) == (3, 2, 0)
+    log.forget(FN)
+    assert (log.all.calls, log.of(FN).calls) == (3, 0)
+
+
+def test_no_more_functions_are_remembered_than_allowed() -> None:
+    log = ColdLog()
+    log.record(CALL._replace(function=FunctionId(f"f{number}.ns")) for number in range(MOST_FUNCTIONS + 1))
+    assert log.of(FunctionId("f0.ns")).calls == 0
+    assert log.of(FunctionId("f1.ns")).calls == 1
+
+
+def test_the_times_of_a_function_fit_in_a_kilobyte_and_a_bit() -> None:
+    times = ColdTimes()
+    parts = [getattr(times, name) for name in ColdTimes.__slots__ if name != "calls"]
+    assert sum(map(sys.getsizeof, [times, *parts])) < 1400
+
+
+async def test_metrics_have_a_histogram_of_each_phase_and_count_wakes() -> None:
+    recorder = Recorder(MemoryStore(), lambda function, count: None)
+    recorder.cold.record([CALL])
+    text = render(recorder, {}, Lifetimes(), Waking(held=7, holds=9, wakes=3, failed={"crashed": 2})).decode()
+    for expected in (
+        'rescoldo_cold_start_seconds_bucket{le="0.001",phase="fork"} 0.0',
+        'rescoldo_cold_start_seconds_bucket{le="0.0015",phase="fork"} 1.0',
+        'rescoldo_cold_start_seconds_bucket{le="+Inf",phase="first_byte"} 1.0',
+        'rescoldo_cold_start_seconds_sum{phase="load"} 0.003',
+        "rescoldo_cold_call_seconds_sum 0.00565",
+        "rescoldo_wakes_total 3.0",
+        'rescoldo_failed_wakes_total{reason="crashed"} 2.0',
+        'rescoldo_failed_wakes_total{reason="timeout"} 0.0',
+        "rescoldo_holds_total 9.0",
+        "rescoldo_held_requests 7.0",
+    ):
+        assert f"\n{expected}\n" in text, expected
