@@ -20,7 +20,7 @@ from live import HELLO, Live
 from processes import cpu_seconds
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.edge.protocol import LiveServer
-from rescoldo.model.function import DEFAULT_CONCURRENCY
+from rescoldo.model.limits import Limits
 from rescoldo.model.names import InstanceId
 from rows import Bar, Measurement, MeasurementFailed, Row, say
 
@@ -96,7 +96,7 @@ def diverted(live: Live, upstream: Upstream) -> Iterator[None]:
     async def exchange() -> LiveServer:
         edge = HaproxyEdge(live.settings)
         ((slot, instance),) = await edge.servers()
-        server = LiveServer(slot, UPSTREAM, f"unix@{upstream.socket}", DEFAULT_CONCURRENCY)
+        server = LiveServer(slot, UPSTREAM, f"unix@{upstream.socket}", Limits().concurrency)
         await edge.add_server(server)
         await edge.remove_server(slot, instance)
         return server

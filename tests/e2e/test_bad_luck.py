@@ -22,6 +22,7 @@ import pytest
 from test_kill import Load
 
 from live import HELLO, PATIENCE, TOKEN, Live, free_ports
+from rescoldo.model.limits import Limits
 
 pytestmark = pytest.mark.slow
 
@@ -252,7 +253,7 @@ def test_more_cold_calls_than_may_be_held_are_refused_with_a_time_to_try_again()
 
 
 def test_more_calls_than_may_wait_for_an_instance_are_refused_with_a_time_to_try_again() -> None:
-    with Live(max_queue=3) as live:
+    with Live(limits=Limits(max_queue=3)) as live:
         live.deploy("slow", SLOW.replace("1)", "0.3)"), annotations={"rescoldo.dev/concurrency": "1"})
         live.invoke("slow")
         found = statuses(live, "slow", 12)

@@ -21,6 +21,7 @@ from rescoldo.edge.config import map_text
 from rescoldo.edge.protocol import EdgeState, LiveServer, Route
 from rescoldo.model.coldstart import Took
 from rescoldo.model.errors import EdgeUnavailable, NotFound
+from rescoldo.model.limits import Limits
 from rescoldo.model.names import FunctionId, InstanceId, SlotName, function_id
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
@@ -295,12 +296,12 @@ async def test_setting_a_route_again_makes_no_second_entry(real: RealEdge) -> No
     for slot in (S1, S2, None, S1, S2):
         await real.edge.set_route(Route(FN, slot, max_body=5, response_timeout=2.0))
     await real.edge.set_route(Route(function_id("other"), S1))
-    for name, value in (("routes", "s2"), ("limits", "5"), ("timeouts", "2000")):
+    for name, value in (("routes", "s2"), ("bodies", "5"), ("timeouts", "2000")):
         lines = (await real.admin.run(f"show map {real.settings.edge}/{name}.map")).splitlines()
         assert [line.split()[1:] for line in lines if FN in line] == [[FN, value]]
     assert (await real.call("/function/fn")).text == "two"
     await real.edge.drop_route(FN)
-    for name in ("routes", "limits", "timeouts"):
+    for name in ("routes", "bodies", "timeouts"):
         assert FN not in await real.admin.run(f"show map {real.settings.edge}/{name}.map")
 
 
@@ -375,7 +376,7 @@ async def test_a_get_is_sent_again_when_its_instance_closes_without_an_answer(re
 
 
 async def test_a_queue_at_its_bound_answers_429_with_retry_after() -> None:
-    real = RealEdge(max_queue=3)
+    real = RealEdge(limits=Limits(max_queue=3))
     try:
         await real.boot()
         gate = Gate()
@@ -459,7 +460,7 @@ async def test_a_reload_keeps_warm_traffic_and_brings_more_slots(real: RealEdge)
     await real.until(lambda: len(statuses) > 20)
     old = real.child
     assert old is not None
-    await real.reload([server], **map_text(routes))
+    await real.reload([server], **map_text(routes, real.settings.limits))
     await asyncio.wait_for(old.ended.wait(), 20)
     before = len(statuses)
     await real.until(lambda: len(statuses) > before + 50)
@@ -481,7 +482,7 @@ async def test_a_call_in_flight_at_a_reload_is_finished_by_the_old_process(real:
     await real.edge.set_route(Route(FN, S1))
     (call,) = await started(real, 1)
     await real.until(lambda: one.in_flight == 1)
-    await real.reload([LiveServer(S1, one.name, one.address, 100)], **map_text([Route(FN, S1)]))
+    await real.reload([LiveServer(S1, one.name, one.address, 100)], **map_text([Route(FN, S1)], real.settings.limits))
     gate.open.set()
     assert (await call).status == 200
 

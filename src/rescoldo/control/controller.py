@@ -99,7 +99,7 @@ class Controller:
         return replace(found, cpu=self._cpu.millicores(function, used), memory=memory, cold_starts=cold)
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
-        policy = check_spec(spec, self._settings.default_memory)
+        policy = check_spec(spec, self._settings.limits)
         check_constraints(spec.constraints, machine.machine(), machine.system())
         self._spaces.check(spec.namespace)
         if must_exist and spec.id not in self._fleet.entries:
@@ -304,10 +304,10 @@ class Controller:
     def _stored_policy(self, function: Function) -> FunctionPolicy:
         """What a later version refuses was allowed once: it must not keep the platform from starting."""
         try:
-            return policy_of(function.spec, self._settings.default_memory)
+            return policy_of(function.spec, self._settings.limits)
         except InvalidInput as error:
             log.warning("%s runs with the defaults: %s", function.id, error.message)
-            return FunctionPolicy()
+            return FunctionPolicy(limits=self._settings.limits)
 
     def _entry(self, function: FunctionId) -> Entry:
         entry = self._fleet.entries.get(function)

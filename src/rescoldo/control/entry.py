@@ -10,7 +10,7 @@ from rescoldo.edge.config import TIMEOUT_MARGIN
 from rescoldo.edge.protocol import LiveServer, Route
 from rescoldo.model.coldstart import NO_TIME, Took
 from rescoldo.model.errors import RescoldoError
-from rescoldo.model.function import DEFAULT_EXEC_TIMEOUT, DEFAULT_MAX_BODY, Function, FunctionPolicy
+from rescoldo.model.function import Function, FunctionPolicy
 from rescoldo.model.names import FunctionId, InstanceId, SlotName
 from rescoldo.policy.idle import Activity
 
@@ -64,12 +64,15 @@ class Entry:
     @property
     def route(self) -> Route:
         """What the edge should know of the function now."""
-        policy = self.policy
+        policy, limits = self.policy, self.policy.limits
         # a handler's own 504 comes first; a program has nobody but the edge to give one
-        timeout = policy.exec_timeout + (TIMEOUT_MARGIN if policy.program is None else 0.0)
+        margin = TIMEOUT_MARGIN if policy.program is None else 0.0
         return Route(
             function=self.id,
             slot=self.awake.slot if self.awake is not None and not self.awake.closing else None,
-            max_body=None if policy.max_body == DEFAULT_MAX_BODY else policy.max_body,
-            response_timeout=None if timeout == DEFAULT_EXEC_TIMEOUT + TIMEOUT_MARGIN else timeout,
+            max_body=limits.max_body,
+            response_timeout=limits.exec_timeout + margin,
+            max_queue=limits.max_queue,
+            max_response=limits.max_response,
+            max_inflight=limits.max_inflight or None,
         )

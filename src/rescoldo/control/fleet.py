@@ -162,7 +162,7 @@ class Fleet:
 
     async def retire(self, awake: Awake) -> None:
         """Finish what an unrouted slot still has, then stop its instances and give the slot back."""
-        deadline = _now() + awake.policy.exec_timeout + awake.policy.grace
+        deadline = _now() + awake.policy.limits.exec_timeout + awake.policy.grace
         while _now() < deadline and not await self._is_quiet(awake):
             pass
         awake.retired = True

@@ -45,7 +45,8 @@ class Growth:
 
     def _reload(self) -> None:
         state = self._fleet.edge_state()
-        config.write(self._settings, self._wanted, state.servers, **config.map_text(state.routes))
+        maps = config.map_text(state.routes, self._settings.limits)
+        config.write(self._settings, self._wanted, state.servers, **maps)
         self._settings.slots_file.write_text(str(self._wanted))
         try:
             os.kill(int(self._settings.pid_file.read_text()), signal.SIGHUP)

@@ -90,7 +90,7 @@ class Instances:
 
     def _new_launch(self, awake: Awake) -> Launch:
         function, policy = awake.function, awake.policy
-        spec = function.spec
+        spec, limits = function.spec, policy.limits
         program = policy.program
         env = {"fprocess": spec.env_process, **spec.env_vars} if spec.env_process else dict(spec.env_vars)
         # log lines and `describe` show it: the function's name says whose it is, the rest is never used again
@@ -101,16 +101,19 @@ class Instances:
             digest=function.digest,
             gid=self._gid_of(function.digest),
             env=env,
-            concurrency=policy.concurrency,
-            exec_timeout=policy.exec_timeout,
+            concurrency=limits.concurrency,
+            exec_timeout=limits.exec_timeout,
             ready_timeout=policy.ready_timeout,
             grace=policy.grace,
-            max_body=policy.max_body,
+            max_body=limits.max_body,
+            max_response=limits.max_response,
             revision=function.revision,
             command=program.command if program is not None else (),
             upstream=program.upstream if program is not None else "",
-            memory_limit=policy.memory_limit,
-            cpu_limit=policy.cpu_limit,
+            memory_limit=limits.memory,
+            cpu_limit=limits.cpu,
+            max_files=limits.max_files,
+            log_rate=limits.log_rate,
             secrets=tuple(dict.fromkeys(spec.secrets)),
         )
 

@@ -24,7 +24,7 @@ class Replicas:
             while (awake := entry.awake) is not None and len(awake.servers) != awake.wanted:
                 if len(awake.servers) > awake.wanted:
                     instance, _ = awake.servers.popitem()
-                    await self._instances.remove(awake.slot, instance, awake.policy.exec_timeout)
+                    await self._instances.remove(awake.slot, instance, awake.policy.limits.exec_timeout)
                     continue
                 try:
                     await self._instances.launch(awake)

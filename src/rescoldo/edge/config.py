@@ -13,7 +13,7 @@ from string import Template
 
 from rescoldo import __version__
 from rescoldo.edge.protocol import LiveServer, Route
-from rescoldo.model.function import DEFAULT_EXEC_TIMEOUT, DEFAULT_MAX_BODY
+from rescoldo.model.limits import Limits
 from rescoldo.model.names import DEFAULT_NAMESPACE, SlotName
 from rescoldo.model.settings import EDGE_UID, Settings
 
@@ -21,6 +21,7 @@ HOLD_SECONDS = 120  # how long a request may be held; no ready timeout is longer
 TIMEOUT_MARGIN = 5.0  # seconds the edge waits beyond a function's own limit, for its 504 to come first
 RING_BYTES = 8 * 2**20  # about 100,000 calls while the controller is away
 KNOWN_ALL = "*"  # this key in the route map says that the map is complete: other names are unknown
+MAPS = ("routes", "bodies", "timeouts", "queues", "answers", "inflight")
 ASLEEP = "-"  # the slot of a function that has none
 
 # HAProxy closes the connection after these; the texts say what its own pages do not.
@@ -46,16 +47,33 @@ def slot_count(settings: Settings) -> int:
         return settings.slots
 
 
-def map_text(routes: Iterable[Route]) -> dict[str, str]:
-    """The three maps of `write`, as text; here they are complete."""
-    listed = list(routes)
-    return {
-        "routes": "".join(f"{r.function} {r.slot or ASLEEP}\n" for r in listed) + f"{KNOWN_ALL} 1\n",
-        "limits": "".join(f"{r.function} {r.max_body}\n" for r in listed if r.max_body is not None),
-        "timeouts": "".join(
-            f"{r.function} {int(r.response_timeout * 1000)}\n" for r in listed if r.response_timeout is not None
-        ),
+def map_values(route: Route, limits: Limits) -> dict[str, int]:
+    """What the edge is told of a function's limits, by map: only what differs from the platform's, so that most
+    functions are in none."""
+    timeout = None if route.response_timeout is None else _milliseconds(route.response_timeout)
+    found = {
+        "bodies": (route.max_body, limits.max_body),
+        "timeouts": (timeout, _milliseconds(limits.exec_timeout + TIMEOUT_MARGIN)),
+        "queues": (route.max_queue, limits.max_queue),
+        "answers": (route.max_response, limits.max_response),
+        "inflight": (route.max_inflight, None),
     }
+    return {name: value for name, (value, default) in found.items() if value is not None and value != default}
+
+
+def map_text(routes: Iterable[Route], limits: Limits) -> dict[str, str]:
+    """The maps of `write`, as text; here they are complete."""
+    text = dict.fromkeys(MAPS, "")
+    for route in routes:
+        text["routes"] += f"{route.function} {route.slot or ASLEEP}\n"
+        for name, value in map_values(route, limits).items():
+            text[name] += f"{route.function} {value}\n"
+    text["routes"] += f"{KNOWN_ALL} 1\n"
+    return text
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
 
 
 def server_line(server: LiveServer) -> str:
@@ -75,7 +93,7 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
     for server in servers:
         lines[server.slot] += f"  server {server.instance} {server_line(server)}\n"
     template = Template(resources.files(__package__).joinpath("haproxy.cfg.tmpl").read_text())
-    edge = settings.edge
+    edge, limits = settings.edge, settings.limits
     lua = f"{edge}/wake.lua {settings.wake_socket} {HOLD_SECONDS}"
     return template.substitute(
         version=__version__,
@@ -90,31 +108,29 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         gateway=settings.gateway,
         metrics=settings.metrics,
         api_socket=settings.api_socket,
-        routes=routes_file(settings),
-        limits=edge / "limits.map",
-        timeouts=edge / "timeouts.map",
+        **{name: map_file(settings, name) for name in MAPS},
         default_namespace=DEFAULT_NAMESPACE,
         max_system_body=settings.max_system_body,
-        max_body=DEFAULT_MAX_BODY,
-        max_queue=settings.max_queue,
-        response_timeout_ms=int((DEFAULT_EXEC_TIMEOUT + TIMEOUT_MARGIN) * 1000),
+        max_body=limits.max_body,
+        max_queue=limits.max_queue,
+        max_response=limits.max_response,
+        queue_timeout_ms=_milliseconds(settings.queue_timeout),
+        response_timeout_ms=_milliseconds(limits.exec_timeout + TIMEOUT_MARGIN),
         slots="\n".join(f"backend {slot} from slots\n{lines[slot]}" for slot in slot_names(slots)),
     )
 
 
-def routes_file(settings: Settings) -> Path:
-    return settings.edge / "routes.map"
+def map_file(settings: Settings, name: str) -> Path:
+    """Where one of MAPS is."""
+    return settings.edge / f"{name}.map"
 
 
 def config_file(settings: Settings) -> Path:
     return settings.edge / "haproxy.cfg"
 
 
-def write(
-    settings: Settings, slots: int, servers: Iterable[LiveServer] = (), routes: str = "", limits: str = "",
-    timeouts: str = "",
-) -> Path:
-    """Write the configuration and all it names; return its path.
+def write(settings: Settings, slots: int, servers: Iterable[LiveServer] = (), **maps: str) -> Path:
+    """Write the configuration and all it names; return its path. `maps` are the texts of MAPS.
 
     With empty maps nothing is known to be unknown, so that every request is held for the controller until
     it has told the edge what there is.
@@ -125,8 +141,8 @@ def write(
     (edge / "wake.lua").write_text(resources.files(__package__).joinpath("wake.lua").read_text())
     for status, text in ERRORS.items():
         (edge / f"{status}.http").write_bytes(_error_page(status, text))
-    for name, content in (("routes", routes), ("limits", limits), ("timeouts", timeouts)):
-        (edge / f"{name}.map").write_text(content)
+    for name in MAPS:
+        map_file(settings, name).write_text(maps.get(name, ""))
     path = config_file(settings)
     path.write_text(render(settings, slots, servers))
     return path

@@ -55,6 +55,10 @@ class _Slot:
     def enabled(self) -> list[_Server]:
         return [server for server in self.servers.values() if server.enabled]
 
+    @property
+    def has_room(self) -> bool:
+        return any(len(server.calls) < server.live.concurrency for server in self.enabled)
+
     def drain(self) -> None:
         """Hand queued calls to servers that have room; without any server they fail, as HAProxy's do."""
         while self.queue:
@@ -110,7 +114,7 @@ class FakeEdge:
                 raise CallFailed("503: nobody answers wake.sock")
             slot = await self.wake(function)
         assert slot is not None
-        return await self._run(function, self._slot(slot))
+        return await self._run(function, self._slot(slot), route.max_queue if route is not None else None)
 
     def restart(self) -> None:
         """A new process that knows nothing: calls in flight are cut, watchers are told."""
@@ -207,7 +211,10 @@ class FakeEdge:
     def _slot(self, name: SlotName) -> _Slot:
         return self._slots.setdefault(name, _Slot())
 
-    async def _run(self, function: FunctionId, slot: _Slot) -> InstanceId:
+    async def _run(self, function: FunctionId, slot: _Slot, max_queue: int | None) -> InstanceId:
+        waiting = sum(not call.placed.done() for call in slot.queue)
+        if max_queue is not None and waiting >= max_queue and slot.enabled and not slot.has_room:
+            raise CallFailed("429: too many requests are waiting")
         slot.total += 1
         if not slot.enabled:
             raise CallFailed("503: the slot has no server")

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from rescoldo.edge.admin import AdminSocket
-from rescoldo.edge.config import ASLEEP, KNOWN_ALL, routes_file, server_line
+from rescoldo.edge.config import ASLEEP, KNOWN_ALL, MAPS, map_file, map_values, server_line
 from rescoldo.edge.protocol import EdgeState, LiveServer, Route, SlotLoad
 from rescoldo.model.errors import EdgeUnavailable
 from rescoldo.model.names import FunctionId, InstanceId, SlotName
@@ -25,12 +25,10 @@ LOOK_AGAIN_SECONDS = 1.0
 class HaproxyEdge:
     def __init__(self, settings: Settings) -> None:
         self._admin = AdminSocket(settings.admin_socket)
-        self._routes = routes_file(settings)
-        self._limits = settings.edge / "limits.map"
-        self._timeouts = settings.edge / "timeouts.map"
-        # what differs from the defaults, to spare most functions the two maps
-        self._body_limits: dict[FunctionId, int] = {}
-        self._response_timeouts: dict[FunctionId, int] = {}
+        self._limits = settings.limits
+        self._paths = {name: str(map_file(settings, name)) for name in MAPS}
+        # what the maps but for "routes" hold, as most functions are in none: only changes are told
+        self._values: dict[FunctionId, dict[str, int]] = {}
         self._look = asyncio.Event()
         self._maps = asyncio.Lock()  # a route must not change between reading and committing a whole map
 
@@ -71,22 +69,27 @@ class HaproxyEdge:
 
     async def set_route(self, route: Route) -> None:
         async with self._maps:
-            await self._set_map(str(self._routes), route.function, route.slot or ASLEEP)
-            if route.max_body != self._body_limits.get(route.function):
-                await self._set_or_delete(str(self._limits), route.function, route.max_body)
-                _remember(self._body_limits, route.function, route.max_body)
-            timeout = _milliseconds(route)
-            if timeout != self._response_timeouts.get(route.function):
-                await self._set_or_delete(str(self._timeouts), route.function, timeout)
-                _remember(self._response_timeouts, route.function, timeout)
+            # before the slot: a function that wakes has its limits by then
+            await self._set_values(route.function, map_values(route, self._limits))
+            await self._set_map("routes", route.function, route.slot or ASLEEP)
 
     async def drop_route(self, function: FunctionId) -> None:
         async with self._maps:
-            await self._admin.run(
-                *(f"del map {path} {function}" for path in (self._routes, self._limits, self._timeouts))
-            )
-            self._body_limits.pop(function, None)
-            self._response_timeouts.pop(function, None)
+            await self._admin.run(f"del map {self._paths['routes']} {function}")
+            await self._set_values(function, {})
+
+    async def _set_values(self, function: FunctionId, values: dict[str, int]) -> None:
+        before = self._values.get(function, {})
+        if values == before:
+            return
+        for name in before.keys() - values.keys():
+            await self._admin.run(f"del map {self._paths[name]} {function}")
+        for name, value in values.items() - before.items():
+            await self._set_map(name, function, str(value))
+        if values:
+            self._values[function] = values
+        else:
+            del self._values[function]
 
     async def load(self, slot: SlotName) -> SlotLoad:
         answer = await self._admin.run(f"show stat {slot} 2 -1")
@@ -153,16 +156,20 @@ class HaproxyEdge:
         return {(SlotName(row[1]), InstanceId(row[3])) for row in rows if len(row) > 3 and row[1] not in OWN_BACKENDS}
 
     async def _replace_maps(self, routes: list[Route]) -> None:
-        self._body_limits = {r.function: r.max_body for r in routes if r.max_body is not None}
-        timeouts = {r.function: _milliseconds(r) for r in routes}
-        self._response_timeouts = {name: value for name, value in timeouts.items() if value is not None}
-        table = {str(route.function): str(route.slot or ASLEEP) for route in routes}
+        values = {route.function: map_values(route, self._limits) for route in routes}
+        self._values = {function: own for function, own in values.items() if own}
+        tables: dict[str, dict[str, str]] = {name: {} for name in MAPS}
+        for function, own in self._values.items():
+            for name, value in own.items():
+                tables[name][function] = str(value)
+        routed = {str(route.function): str(route.slot or ASLEEP) for route in routes}
+        for name in MAPS[1:]:
+            await self._replace_map(name, tables[name])
         # this key last: only with all names known are others unknown
-        await self._replace_map(str(self._limits), {str(k): str(v) for k, v in self._body_limits.items()})
-        await self._replace_map(str(self._timeouts), {str(k): str(v) for k, v in self._response_timeouts.items()})
-        await self._replace_map(str(self._routes), {**table, KNOWN_ALL: "1"})
+        await self._replace_map("routes", {**routed, KNOWN_ALL: "1"})
 
-    async def _replace_map(self, path: str, table: dict[str, str]) -> None:
+    async def _replace_map(self, name: str, table: dict[str, str]) -> None:
+        path = self._paths[name]
         answer = await self._admin.run(f"prepare map {path}")
         version = answer.rpartition(":")[2].strip()
         if not version.isdigit():
@@ -170,26 +177,10 @@ class HaproxyEdge:
         await self._admin.payload(f"add map @{version} {path}", [f"{key} {value}" for key, value in table.items()])
         await self._admin.run(f"commit map @{version} {path}")
 
-    async def _set_or_delete(self, path: str, key: str, value: int | None) -> None:
-        if value is None:
-            await self._admin.run(f"del map {path} {key}")
-        else:
-            await self._set_map(path, key, str(value))
-
-    async def _set_map(self, path: str, key: str, value: str) -> None:
+    async def _set_map(self, name: str, key: str, value: str) -> None:
+        path = self._paths[name]
         answer = await self._admin.run(f"set map {path} {key} {value}")
         if "not found" in answer:  # `add map` alone would make a second entry of one that is there
             answer = await self._admin.run(f"add map {path} {key} {value}")
         if answer.strip():
             raise EdgeUnavailable(f"the edge refused {key} in {path}: {answer.strip()}")
-
-
-def _milliseconds(route: Route) -> int | None:
-    return None if route.response_timeout is None else int(route.response_timeout * 1000)
-
-
-def _remember(table: dict[FunctionId, int], key: FunctionId, value: int | None) -> None:
-    if value is None:
-        table.pop(key, None)
-    else:
-        table[key] = value

@@ -15,12 +15,15 @@ from rescoldo.model.names import FunctionId, InstanceId, SlotName
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What the edge must know of one function."""
+    """What the edge must know of one function. Limits that are None are the platform's."""
 
     function: FunctionId
     slot: SlotName | None = None  # None: asleep
-    max_body: int | None = None  # bytes; None: the platform's default
-    response_timeout: float | None = None  # seconds; None: the platform's default
+    max_body: int | None = None  # bytes
+    response_timeout: float | None = None  # seconds
+    max_queue: int | None = None  # requests; 0: none may wait
+    max_response: int | None = None  # bytes; 0: any number
+    max_inflight: int | None = None  # what a refusal for a full queue says as of-watchdog does; None: it does not
 
 
 @dataclass(frozen=True, slots=True)

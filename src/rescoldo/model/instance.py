@@ -25,12 +25,15 @@ class Launch:
     exec_timeout: float = 30.0  # seconds for one call
     ready_timeout: float = 15.0  # seconds from start to ready
     grace: float = 5.0  # seconds between SIGTERM and SIGKILL
-    max_body: int = 0  # bytes of one request's body
+    max_body: int = 0  # bytes of one request's body; 0: any number
+    max_response: int = 0  # bytes of one answer; 0: any number
     revision: int = 1
     command: tuple[str, ...] = ()  # an HTTP program's argv; empty: a Python handler
     upstream: str = ""  # how the program takes requests: "tcp:PORT", "unix" or "inherited"
     memory_limit: int = 0  # bytes; 0: none
     cpu_limit: int = 0  # millicores; 0: none
+    max_files: int = 4096  # descriptors, besides one for each request at once
+    log_rate: int = 256 * 2**10  # bytes a second that are kept of what it prints
     secrets: tuple[str, ...] = ()  # names in the function's namespace, files at /var/openfaas/secrets/NAME
 
     @property

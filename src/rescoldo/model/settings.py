@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from rescoldo.model.function import DEFAULT_MEMORY
+from rescoldo.model.limits import Limits
 
 # systemd's table of uids leaves 1879048192 to 2147483647 to nobody
 # (systemd.io/UIDS-GIDS): ours cannot meet a user's or a container's.
@@ -36,9 +36,9 @@ class Settings:
     max_connections: int = 10_000  # clients the edge accepts at once
     max_holds: int = 2000  # cold requests held at once in total
     max_holds_per_function: int = 500
-    max_queue: int = 1000  # requests waiting for one function's instances
+    queue_timeout: float = 30.0  # seconds a request may wait in a function's queue
     max_system_body: int = 256 * 2**20  # bytes of an upload to /system
-    default_memory: int = DEFAULT_MEMORY  # bytes an instance may hold where its function sets no limit; 0: no limit
+    limits: Limits = field(default_factory=Limits)  # of functions that set none
     spares: int = SPARES  # sandboxes made in advance, about 7 MB each: wakes that come together find one
     threads: int = 0  # HAProxy's; 0: one for every two cores, as functions need the others
     probe_timeout: float = 5.0  # seconds without an answer after which a process is taken for hung and killed
@@ -167,7 +167,8 @@ class Settings:
 
     @classmethod
     def load(cls, path: Path) -> Settings:
-        return cls(**json.loads(path.read_text()))
+        found = json.loads(path.read_text())
+        return cls(**{**found, "limits": Limits(**found.get("limits", {}))})
 
 SHARED_MEMORY = Path("/dev/shm")  # a tmpfs on every Linux
 

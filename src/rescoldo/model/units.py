@@ -10,9 +10,10 @@ import re
 
 from rescoldo.model.errors import InvalidInput
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|h|m|s)")
+_NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,15})?)"  # as many digits as a float holds
+_DURATION = re.compile(_NUMBER + "(ms|us|µs|h|m|s)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|[kKMGT]i?)?")
+_QUANTITY = re.compile(_NUMBER + "(m|[kKMGT]i?)?")
 _FACTORS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _FACTORS |= {"Ki": 2**10, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -20,11 +21,11 @@ _FACTORS |= {"Ki": 2**10, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 def parse_duration(text: str, what: str = "duration") -> float:
     """Return seconds; `what` names the setting in the error."""
     text = text.strip()
-    if text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) <= 15:
         return float(text)
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise InvalidInput(f"{what}: {text!r} is not a duration; write for example 10s, 1m30s or 500ms")
+        raise InvalidInput(f"{what}: {text[:80]!r} is not a duration; write for example 10s, 1m30s or 500ms")
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
@@ -32,7 +33,7 @@ def parse_memory(text: str, what: str = "memory") -> int:
     """Return bytes; `40Mi` is 41,943,040."""
     match = _QUANTITY.fullmatch(text.strip())
     if match is None or match[2] == "m":
-        raise InvalidInput(f"{what}: {text!r} is not a size; write for example 64Mi or 1Gi")
+        raise InvalidInput(f"{what}: {text[:80]!r} is not a size; write for example 64Mi or 1Gi")
     return int(float(match[1]) * _FACTORS[match[2] or ""])
 
 
@@ -40,5 +41,5 @@ def parse_cpu(text: str, what: str = "cpu") -> int:
     """Return millicores; `0.5` and `500m` are both 500."""
     match = _QUANTITY.fullmatch(text.strip())
     if match is None or match[2] not in (None, "m"):
-        raise InvalidInput(f"{what}: {text!r} is not a cpu quantity; write for example 100m or 0.5")
+        raise InvalidInput(f"{what}: {text[:80]!r} is not a cpu quantity; write for example 100m or 0.5")
     return int(float(match[1]) * (1 if match[2] == "m" else 1000))

@@ -19,8 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 MAX_LINE = 16 * 2**10  # bytes; longer lines are cut into pieces
-RATE = 256 * 2**10  # bytes a second that are kept of one instance
-BURST = 512 * 2**10  # bytes kept at once after a quiet time
+BURST_SECONDS = 2  # a quiet time of so many seconds lets as much be kept at once
 TAIL = 10  # last lines told when a start fails
 _CHUNK = 64 * 2**10  # bytes read at once
 _DROP_PAUSE = 0.005  # seconds between two chunks that are dropped
@@ -32,12 +31,12 @@ _buffer = bytearray(_CHUNK)
 
 
 class Budget:
-    """A token bucket in bytes. With RATE 256 KiB/s and BURST 512 KiB: full after 2 quiet seconds."""
+    """A token bucket in bytes. With `rate` 256 KiB a second it holds 512 KiB, and is full after 2 quiet seconds."""
 
-    def __init__(self, now: float, rate: int = RATE, burst: int = BURST) -> None:
+    def __init__(self, now: float, rate: int) -> None:
         self._rate = rate
-        self._burst = burst
-        self._left = float(burst)
+        self._burst = rate * BURST_SECONDS
+        self._left = float(self._burst)
         self._at = now
 
     def take(self, wanted: int, now: float) -> int:
@@ -81,14 +80,15 @@ def _text(line: bytes) -> str:
 
 
 class Output:
-    """The FIFO of one instance at `path`; `on_line` gets every line that is kept."""
+    """The FIFO of one instance at `path`; `on_line` gets every line that is kept, of `rate` bytes a second."""
 
-    def __init__(self, path: Path, on_line: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, on_line: Callable[[str], None], rate: int) -> None:
         self.path = path
+        self._rate = rate
         self.tail: deque[str] = deque(maxlen=TAIL)
         self._on_line = on_line
         self._lines = Lines()
-        self._budget = Budget(time.monotonic())
+        self._budget = Budget(time.monotonic(), rate)
         self._dropped = 0
         self._loop = asyncio.get_running_loop()
         self._notice: asyncio.TimerHandle | None = None
@@ -97,13 +97,13 @@ class Output:
         self._loop.add_reader(self._fd, self._on_readable)
 
     @classmethod
-    def create(cls, path: Path, uid: int | None, on_line: Callable[[str], None]) -> Output:
+    def create(cls, path: Path, uid: int | None, on_line: Callable[[str], None], rate: int) -> Output:
         """Make the FIFO. It belongs to `uid`, so that the instance may open its own /dev/stdout."""
         path.unlink(missing_ok=True)
         os.mkfifo(path, 0o600)
         if uid is not None:
             os.chown(path, uid, -1)
-        return cls(path, on_line)
+        return cls(path, on_line, rate)
 
     def open_for_child(self) -> int:
         """A descriptor for an instance's stdout and stderr: blocking, and apart from ours."""
@@ -136,7 +136,8 @@ class Output:
     def _tell_dropped(self) -> None:
         self._notice = None
         dropped, self._dropped = self._dropped, 0
-        self._emit([f"… {dropped} bytes of output dropped (limit {RATE >> 10} KiB/s)"])
+        limit = f"{self._rate / 1024:.4g} KiB/s, rescoldo.dev/log-rate"
+        self._emit([f"… {dropped} bytes of output dropped (limit {limit})"])
 
     def _emit(self, lines: list[str]) -> None:
         for line in lines:

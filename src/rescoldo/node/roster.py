@@ -104,7 +104,7 @@ class Roster:
             note = Note(launch, uid, address_of(self._settings, launch, host))
             check_free(launch, note.address, (other.note.address for other in self._all.values()))
             note_path = self._note_path(launch.instance)
-            output = Output.create(note_path.with_suffix(".log"), uid, self._writer(launch))
+            output = Output.create(note_path.with_suffix(".log"), uid, self._writer(launch), launch.log_rate)
             listener = None if launch.binds else listen(note.address, self._privileged)
             scratch = self._scratch(launch.instance)
             if not self._privileged:
@@ -253,8 +253,8 @@ class Roster:
 
     def _take_over(self, path: Path, note: Note, process: Watched) -> None:
         fifo = path.with_suffix(".log")
-        writer = self._writer(note.launch)
-        output = Output(fifo, writer) if fifo.is_fifo() else Output.create(fifo, note.uid, writer)
+        writer, rate = self._writer(note.launch), note.launch.log_rate
+        output = Output(fifo, writer, rate) if fifo.is_fifo() else Output.create(fifo, note.uid, writer, rate)
         listener = None if note.launch.binds else regain_listener(note.pid, note.address)
         scratch = str(self._scratch(note.launch.instance))
         berth = self._berth(note.launch, note.uid)

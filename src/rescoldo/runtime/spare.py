@@ -29,7 +29,6 @@ from rescoldo.runtime.program import execute
 SPARE_NICE = 10  # until it is needed: wakes and calls go first
 MOST_SECRETS = 100  # of one function; the kernel passes 253 descriptors in a message
 _DESCRIPTORS = 3 + MOST_SECRETS
-_OPEN_FILES = 4096  # descriptors an instance may hold, besides one for each request at once
 
 Run = Callable[[Launch, socket.socket, int], int]
 
@@ -87,7 +86,7 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
     order = json.loads(message)
     launch = Launch.from_json(order["launch"])
     set_process_name(split_id(launch.function)[0])
-    limit_resources(_OPEN_FILES + launch.concurrency)
+    limit_resources(launch.max_files + launch.concurrency)
     bundle = f"{nest.bundles}/{launch.digest}"
     named = dict(zip(launch.secrets, secrets, strict=True))
     place = nest.sandbox.finish(Tenant(order["uid"], order["gid"], bundle, order["scratch"], named, launch.port))

@@ -45,7 +45,7 @@ def test_serve_runs_in_the_foreground_with_its_settings(run, supervisor, tmp_pat
 def test_the_memory_limit_of_functions_that_set_none_is_a_flag_of_serve(run, supervisor):
     for words in ((), ("--default-memory", "1Gi"), ("--default-memory", "0")):
         run("serve", *words)
-    assert [settings.default_memory for _, settings in supervisor.calls] == [512 * 2**20, 2**30, 0]
+    assert [settings.limits.memory for _, settings in supervisor.calls] == [512 * 2**20, 2**30, 0]
     status, _, err = run("serve", "--default-memory", "much")
     assert status == 1 and "--default-memory: 'much'" in err and len(supervisor.calls) == 3
 

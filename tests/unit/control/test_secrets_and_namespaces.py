@@ -9,7 +9,8 @@ import pytest
 from control_world import FN, IMAGE, World
 
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, TooLarge
-from rescoldo.model.function import DEFAULT_MEMORY, Function, FunctionSpec
+from rescoldo.model.function import Function, FunctionSpec
+from rescoldo.model.limits import Limits
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, InstanceId
 from rescoldo.model.secret import MAX_NAMESPACE_SECRETS, MAX_SECRET
 from rescoldo.store.protocol import Namespace
@@ -44,12 +45,12 @@ async def test_an_instance_is_given_the_names_of_its_secrets_and_its_limits(worl
 @pytest.mark.parametrize(
     ("spec", "memory"),
     [
-        ({}, DEFAULT_MEMORY),
-        ({"limits": {"cpu": "1"}}, DEFAULT_MEMORY),
+        ({}, Limits().memory),
+        ({"limits": {"cpu": "1"}}, Limits().memory),
         ({"limits": {"memory": "1Gi"}}, 2**30),
         ({"limits": {"memory": "0"}}, 0),
         ({"requests": {"memory": "1Gi"}}, 2**30),
-        ({"requests": {"memory": "1Mi"}}, DEFAULT_MEMORY),
+        ({"requests": {"memory": "1Mi"}}, Limits().memory),
     ],
 )
 async def test_a_function_without_a_memory_limit_gets_the_default(world: World, spec: Any, memory: int) -> None:
@@ -60,7 +61,7 @@ async def test_a_function_without_a_memory_limit_gets_the_default(world: World, 
 
 @pytest.mark.parametrize("default", [0, 2**20])
 async def test_the_default_memory_limit_is_a_setting(default: int) -> None:
-    world = await World.make(default_memory=default)
+    world = await World.make(limits=Limits(memory=default))
     await deploy(world)
     await world.edge.call(FN)
     assert world.node.started[0].memory_limit == default

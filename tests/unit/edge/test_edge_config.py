@@ -9,6 +9,7 @@ from rescoldo.edge import process
 from rescoldo.edge.accesslog import tally
 from rescoldo.edge.config import map_text, render, slot_count, write
 from rescoldo.edge.protocol import LiveServer, Route
+from rescoldo.model.limits import Limits
 from rescoldo.model.names import InstanceId, SlotName, function_id
 from rescoldo.model.settings import Settings
 
@@ -27,11 +28,16 @@ def test_a_configuration_has_as_many_slots_as_asked_for_and_servers_in_theirs() 
 
 
 def test_the_maps_hold_what_differs_from_the_defaults() -> None:
-    routes = [Route(function_id("a")), Route(function_id("b"), SlotName("s1"), max_body=5, response_timeout=1.5)]
-    assert map_text(routes) == {
-        "routes": "a.openfaas-fn -\nb.openfaas-fn s1\n* 1\n",
-        "limits": "b.openfaas-fn 5\n",
+    limits = Limits(max_queue=7)
+    one = Route(function_id("a"), None, limits.max_body, 35.0, limits.max_queue, limits.max_response)
+    two = Route(function_id("b"), SlotName("s1"), 5, 1.5, 0, 0, 3)
+    assert map_text([one, two, Route(function_id("c"))], limits) == {
+        "routes": "a.openfaas-fn -\nb.openfaas-fn s1\nc.openfaas-fn -\n* 1\n",
+        "bodies": "b.openfaas-fn 5\n",
         "timeouts": "b.openfaas-fn 1500\n",
+        "queues": "b.openfaas-fn 0\n",
+        "answers": "b.openfaas-fn 0\n",
+        "inflight": "b.openfaas-fn 3\n",
     }
 
 

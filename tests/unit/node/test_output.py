@@ -7,7 +7,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rescoldo.node.output import BURST, MAX_LINE, RATE, TAIL, Budget, Lines, Output
+from rescoldo.node.output import BURST_SECONDS, MAX_LINE, TAIL, Budget, Lines, Output
+
+RATE = 1024
+BURST = RATE * BURST_SECONDS
 
 
 @given(st.lists(st.text(alphabet="ab c\u20ac", max_size=30)), st.integers(1, 7))
@@ -34,7 +37,7 @@ def test_what_is_not_utf8_is_replaced() -> None:
 
 
 def test_a_budget_gives_its_burst_and_then_its_rate() -> None:
-    budget = Budget(now=100.0)
+    budget = Budget(100.0, RATE)
     assert budget.take(BURST + 1, 100.0) == BURST
     assert budget.take(10, 100.0) == 0
     assert budget.take(RATE, 100.5) == RATE // 2
@@ -43,7 +46,7 @@ def test_a_budget_gives_its_burst_and_then_its_rate() -> None:
 
 async def test_output_keeps_lines_in_order_and_the_last_ones_as_tail(tmp_path: Path) -> None:
     lines: list[str] = []
-    output = Output.create(tmp_path / "fifo", None, lines.append)
+    output = Output.create(tmp_path / "fifo", None, lines.append, RATE)
     child = output.open_for_child()
     os.write(child, "".join(f"{n}\n" for n in range(30)).encode() + b"end")
     os.close(child)
@@ -56,7 +59,7 @@ async def test_output_keeps_lines_in_order_and_the_last_ones_as_tail(tmp_path: P
 
 async def test_what_is_over_the_budget_is_counted_to_the_byte(tmp_path: Path) -> None:
     lines: list[str] = []
-    output = Output.create(tmp_path / "fifo", None, lines.append)
+    output = Output.create(tmp_path / "fifo", None, lines.append, RATE)
     child = output.open_for_child()
     os.set_blocking(child, False)
     written = 0

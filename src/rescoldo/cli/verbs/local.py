@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,30 @@ from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.options import Verb, data_option, gateway_options, json_option, metrics_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.platform import local_settings, run_foreground, start_background, stop
-from rescoldo.model.function import DEFAULT_MEMORY
+from rescoldo.model.limits import FLAG, platform_limits
 from rescoldo.model.settings import SPARES, Settings
-from rescoldo.model.units import parse_memory
+from rescoldo.model.values import seconds
+
+# what functions that set none are given: the end of its flag, its default, what it is
+_LIMITS = (
+    ("memory", "512Mi", "Memory of one instance; 0: no limit."),
+    ("cpu", "0", "Cpu of one instance, for example 500m; 0: no limit."),
+    ("timeout", "30s", "How long one call may take."),
+    ("concurrency", "32", "Requests in one instance at once; 0: unlimited."),
+    ("max-queue", "1000", "Requests that wait for a function's instances."),
+    ("max-body", "6Mi", "Body of one request."),
+    ("max-response", "64Mi", "One answer; 0: no limit."),
+    ("max-files", "4096", "Open files of one instance."),
+    ("log-rate", "256Ki", "What is kept a second of what one instance prints."),
+)
+
+
+def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags that set limits for functions that set none."""
+    for name, default, text in reversed(_LIMITS):
+        option = click.option(FLAG + name, default=default, show_default=True, help=text)
+        command = option(command)
+    return command
 
 
 @click.command("serve", cls=Verb)
@@ -34,12 +55,8 @@ from rescoldo.model.units import parse_memory
     show_default=True,
     help="Sandboxes made in advance, about 7 MB each: wakes that come together find one.",
 )
-@click.option(
-    "--default-memory",
-    default=f"{DEFAULT_MEMORY // 2**20}Mi",
-    show_default=True,
-    help="Memory limit of functions that set none; 0: no limit.",
-)
+@click.option("--queue-timeout", default="30s", show_default=True, help="How long a request may wait for an instance.")
+@limit_options
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when it answers.")
 def serve_command(
     data: Path | None,
@@ -50,8 +67,9 @@ def serve_command(
     no_basic_auth: bool,
     slots: int,
     spares: int,
-    default_memory: str,
+    queue_timeout: str,
     detach: bool,
+    **limits: str,
 ) -> int:
     """Run the platform on this machine."""
     settings = local_settings(
@@ -61,7 +79,8 @@ def serve_command(
         basic_auth=not no_basic_auth,
         slots=slots,
         spares=spares,
-        default_memory=parse_memory(default_memory, "--default-memory"),
+        queue_timeout=seconds({"--queue-timeout": queue_timeout}, "--queue-timeout", 30.0, 0.01, 3600.0),
+        limits=platform_limits({f"--{name.replace('_', '-')}": value for name, value in limits.items()}),
     )
     if not detach:
         return run_foreground(settings)

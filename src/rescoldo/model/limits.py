@@ -1,0 +1,108 @@
+"""What one function may take: of requests, time, bytes, memory, files and log.
+
+A platform has one `Limits` for functions that say nothing (model/settings.py); a function's own are read over it.
+What is done beyond each, and which hold for programs, is the table "Limits" in docs/behaviour.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.units import parse_cpu, parse_memory
+from rescoldo.model.values import seconds, size, whole_number
+
+OURS = "rescoldo.dev/"  # how our annotations begin
+FLAG = "--default-"  # how flags of `rescoldo serve` begin that set a limit for functions that set none
+
+UNLIMITED_CONCURRENCY = 10_000  # as many connections as the edge takes at once
+LEAST_TIMEOUT, MAX_TIMEOUT = 0.01, 86_400.0  # seconds
+MAX_BODY = 512 * 2**20  # bytes; an instance holds a body in memory
+MAX_RESPONSE = 2**40  # bytes
+MAX_QUEUE = 100_000  # requests
+FEWEST_FILES = 64  # descriptors; an instance needs about 20 itself
+MAX_FILES = 2**20  # the kernel's own bound (fs.nr_open), unless it was raised
+LEAST_LOG = 2**10  # bytes a second
+MAX_LOG = 16 * 2**20  # bytes a second; one node reads and writes them for all
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of a function, or those of a platform for functions that set none."""
+
+    concurrency: int = 32  # requests at once in one instance
+    max_queue: int = 1000  # requests that wait for an instance; 0: none may
+    exec_timeout: float = 30.0  # seconds for one call; of-watchdog's default
+    max_body: int = 6 * 2**20  # bytes of one request's body; Lambda's payload
+    # bytes of one answer, 0: any number. An eighth of the memory, since text and its bytes are held side by side
+    max_response: int = 64 * 2**20
+    memory: int = 512 * 2**20  # bytes of one instance; 0: any number
+    cpu: int = 0  # millicores of one instance; 0: all there are
+    max_files: int = 4096  # descriptors of one instance, besides one for each request at once
+    log_rate: int = 256 * 2**10  # bytes a second that are kept of what one instance prints
+    max_inflight: int = 0  # of-watchdog's, where it set the concurrency; 0: it did not
+
+
+def limits_of(
+    notes: Mapping[str, str], env: Mapping[str, str], most: Mapping[str, str], asked: Mapping[str, str],
+    defaults: Limits,
+) -> Limits:
+    """The limits that annotations, environment, `limits` and `requests` of a deployment set; the others are those of
+    `defaults`. Raises InvalidInput naming key, value and what is allowed."""
+    inflight = whole_number(env, "max_inflight", -1, 0, UNLIMITED_CONCURRENCY)
+    if notes.get(OURS + "concurrency", "").strip():
+        inflight = -1
+    if inflight >= 0:
+        defaults = replace(defaults, concurrency=inflight or UNLIMITED_CONCURRENCY)
+    return replace(
+        _read(notes, OURS, defaults),
+        exec_timeout=seconds(env, "exec_timeout", defaults.exec_timeout, LEAST_TIMEOUT, MAX_TIMEOUT),
+        memory=_memory(most, asked, defaults.memory),
+        cpu=parse_cpu(most["cpu"], "limits.cpu") if most.get("cpu") else defaults.cpu,
+        max_inflight=max(0, inflight),
+    )
+
+
+def platform_limits(flags: Mapping[str, str]) -> Limits:
+    """The limits of functions that set none, from flags of `rescoldo serve` (`--default-memory` and so on) and their
+    values. Raises InvalidInput."""
+    defaults = Limits()
+    return replace(
+        _read(flags, FLAG, defaults),
+        exec_timeout=seconds(flags, FLAG + "timeout", defaults.exec_timeout, LEAST_TIMEOUT, MAX_TIMEOUT),
+        memory=parse_memory(flags.get(FLAG + "memory") or str(defaults.memory), FLAG + "memory"),
+        cpu=parse_cpu(flags.get(FLAG + "cpu") or "0", FLAG + "cpu"),
+    )
+
+
+def _read(values: Mapping[str, str], prefix: str, defaults: Limits) -> Limits:
+    """What functions and platforms set alike, under names that begin with `prefix`."""
+    concurrency = whole_number(values, prefix + "concurrency", defaults.concurrency, 0, UNLIMITED_CONCURRENCY)
+    return replace(
+        defaults,
+        concurrency=concurrency or UNLIMITED_CONCURRENCY,
+        max_queue=whole_number(values, prefix + "max-queue", defaults.max_queue, 0, MAX_QUEUE),
+        max_body=size(values, prefix + "max-body", defaults.max_body, 1, MAX_BODY),
+        max_response=size(values, prefix + "max-response", defaults.max_response, 1, MAX_RESPONSE, none=True),
+        max_files=whole_number(values, prefix + "max-files", defaults.max_files, FEWEST_FILES, MAX_FILES),
+        log_rate=size(values, prefix + "log-rate", defaults.log_rate, LEAST_LOG, MAX_LOG),
+    )
+
+
+def check_requests(most: Mapping[str, str], asked: Mapping[str, str]) -> None:
+    """A request above its limit can never be met. Raises InvalidInput."""
+    for key, parse in (("memory", parse_memory), ("cpu", parse_cpu)):
+        wanted, allowed = asked.get(key, ""), most.get(key, "")
+        request, limit = parse(wanted or "0", f"requests.{key}"), parse(allowed or "0", f"limits.{key}")
+        if limit and request > limit:
+            raise InvalidInput(
+                f"requests.{key} ({wanted}) is above limits.{key} ({allowed}); lower it or raise the limit"
+            )
+
+
+def _memory(most: Mapping[str, str], asked: Mapping[str, str], default: int) -> int:
+    """A limit that is given decides, and 0 means none; a function that requests more than the default gets that."""
+    if most.get("memory"):
+        return parse_memory(most["memory"], "limits.memory")
+    return max(default, parse_memory(asked.get("memory") or "0", "requests.memory")) if default else 0

@@ -1,0 +1,52 @@
+"""Numbers out of the texts of labels, annotations, variables and flags; what is refused is named with its key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.units import parse_duration, parse_memory
+
+_SHOWN = 80  # characters of a refused text that its error repeats
+_DIGITS = 18  # more are out of every range, and int() takes only so many
+
+
+def whole_number(values: Mapping[str, str], key: str, default: int, low: int, high: int) -> int:
+    """The value of `key`, or `default` where it is missing or empty; raises InvalidInput outside of low to high."""
+    text = values.get(key, "").strip()
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS) or not low <= int(text) <= high:
+        raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use a whole number from {low} to {high}")
+    return int(text)
+
+
+def seconds(values: Mapping[str, str], key: str, default: float, low: float, high: float) -> float:
+    """As `whole_number`, of a duration (`10s`, `1m30s`, or seconds without a unit)."""
+    text = values.get(key, "").strip()
+    if not text:
+        return default
+    value = parse_duration(text, key)
+    if not low <= value <= high:
+        raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use {low:g}s to {high:g}s")
+    return value
+
+
+def size(values: Mapping[str, str], key: str, default: int, low: int, high: int, *, none: bool = False) -> int:
+    """As `whole_number`, of bytes (`64Mi`, or bytes without a unit); with `none` 0 is allowed, too: no limit."""
+    text = values.get(key, "").strip()
+    if not text:
+        return default
+    value = parse_memory(text, key)
+    if not low <= value <= high and not (none and value == 0):
+        also = ", or 0 for no limit" if none else ""
+        raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use {_short(low)} to {_short(high)}{also}")
+    return value
+
+
+def _short(size: int) -> str:
+    """Bytes in the largest unit that divides them: 65536 is 64Ki."""
+    for unit, factor in (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
+        if size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size} byte" if size == 1 else f"{size} bytes"
