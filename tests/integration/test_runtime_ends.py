@@ -427,3 +427,61 @@ def test_an_idle_instance_ends_at_once_and_leaves_its_socket(run: Run) -> None:
     assert instance.wait() == 0
     assert time.monotonic() - began < 2.5  # well before PATIENCE
     assert Path(instance.path).exists()
+
+
+# -- answers over launch.max_response
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+def test_an_answer_over_the_limit_is_a_413_and_the_connection_goes_on(run: Run, word: str) -> None:
+    instance = run(f"{word}def handle(event, context): return 'x' * int(event.query['size'])", max_response=1000)
+    client = instance.connect()
+    for _ in range(2):
+        answer = client.ask("/?size=1001")
+        assert answer.status == 413 and answer.header("X-OpenFaaS-Internal") == "of-watchdog"
+        assert answer.text.startswith("the function's answer is larger than the 1000 bytes allowed")
+        assert client.ask("/?size=1000").body == b"x" * 1000
+    assert "an answer of 1001 bytes is larger than the 1000 bytes allowed (rescoldo.dev/max-response)" in instance.log()
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_stream_over_the_limit_is_cut_and_logged(run: Run, kind: str) -> None:
+    instance = run(PARTS + STREAMS[kind], max_response=3)  # of four bytes
+    answer = instance.get()
+    assert (answer.status, answer.body, answer.whole) == (200, b"a\xc3\xa9", False)
+    wait_until(lambda: "a streamed answer was cut at the 3 bytes allowed" in instance.log())
+    assert "Traceback" not in instance.log()
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_stream_of_just_the_limit_is_whole(run: Run, kind: str) -> None:
+    assert run(PARTS + STREAMS[kind], max_response=4).get().whole
+
+
+@pytest.mark.parametrize("word", ["", "async "])
+def test_a_first_piece_over_the_limit_is_a_413_and_the_generator_is_closed(run: Run, word: str) -> None:
+    instance = run(
+        f"""
+        {word}def handle(event, context):
+            try:
+                yield "x" * 11
+            finally:
+                print("closed")
+        """,
+        max_response=10,
+    )
+    assert instance.get().status == 413
+    wait_until(lambda: "closed" in instance.log())
+
+
+def test_an_endless_stream_stops_at_the_limit(run: Run) -> None:
+    instance = run(
+        """
+        def handle(event, context):
+            while True:
+                yield b"x" * 65536
+        """,
+        max_response=2**20,
+    )
+    answer = instance.get()
+    assert (len(answer.body), answer.whole) == (2**20, False)

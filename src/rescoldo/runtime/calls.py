@@ -2,7 +2,8 @@
 
 Guarantees:
 - the client gets exactly one answer: the handler's, 500 when it raises or returns nonsense, 504 at the
-  deadline; after the first bytes of a stream a failure can only cut the connection;
+  deadline, 413 when its answer is over launch.max_response; after the first bytes of a stream a failure can only cut
+  the connection;
 - an async handler past its deadline is cancelled; a thread cannot be, so the instance retires when one hangs;
 - a client that leaves does not stop a handler (a POST is done exactly once), only its stream.
 """
@@ -18,6 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
+from rescoldo.model.instance import Launch
 from rescoldo.runtime.events import Request
 from rescoldo.runtime.handlers import Handler, print_traceback
 from rescoldo.runtime.results import Nonsense, Response, encode_chunk, refusal
@@ -61,6 +63,7 @@ class Client(Protocol):
 class Host(Protocol):
     """What a call needs of the server around it."""
 
+    launch: Launch
     loop: asyncio.AbstractEventLoop
     handler: Handler
     threads: Threads
@@ -79,7 +82,7 @@ class Call:
     """One call of the handler. Everything runs on the loop but the methods named `_in_thread...`."""
 
     __slots__ = (
-        "_began", "_client", "_host", "_left", "_over", "_request", "_room", "_sent", "_started", "_task",
+        "_began", "_client", "_host", "_left", "_over", "_request", "_room", "_sent", "_started", "_streamed", "_task",
         "_timer", "_waiting",
     )  # fmt: skip
 
@@ -92,6 +95,7 @@ class Call:
         self._over = False  # answered, cut or expired: whatever still comes is dropped
         self._left = False  # the client is gone
         self._sent = False  # the head of a stream is out
+        self._streamed = 0  # bytes of a stream so far
         self._started = False  # a thread has begun it
         self._waiting = False  # a thread waits for the client, not in the handler
         self._room: threading.Event | None = None
@@ -131,6 +135,27 @@ class Call:
             self._close()
             if not self._left:
                 self._client.answer(response, time.perf_counter() - self._began)
+
+    def _answer_whole(self, response: Response, body: bytes) -> None:
+        """Answer what the handler returned, unless it is too large."""
+        most = self._host.launch.max_response
+        if most and len(body) > most:
+            self._refuse_size(f"an answer of {len(body)} bytes", most)
+        else:
+            self._answer(response)
+
+    def _refuse_size(self, what: str, most: int) -> None:
+        """Tell the function's log and, where it was told nothing yet, the client."""
+        if self._over:
+            return
+        limit = f"the {most} bytes allowed (rescoldo.dev/max-response)"
+        if self._sent:
+            sys.stderr.write(f"rescoldo: {what} was cut at {limit}\n")
+            self._close()
+            self._client.abort()
+        else:
+            sys.stderr.write(f"rescoldo: {what} is larger than {limit}\n")
+            self._answer(refusal(413, f"the function's answer is larger than {limit}"))
 
     def _end(self) -> None:
         if not self._over:
@@ -193,7 +218,7 @@ class Call:
     async def _finish(self, result: object) -> None:
         response = self._host.handler.respond(result)
         if isinstance(response.body, bytes):
-            self._answer(response)
+            self._answer_whole(response, response.body)
         elif isinstance(response.body, AsyncIterator):
             await self._stream(response, response.body)
         else:
@@ -220,6 +245,11 @@ class Call:
         """Send one piece; return whether more is wanted."""
         if self._over or self._left:
             self._close()
+            return False
+        self._streamed += len(data)
+        most = self._host.launch.max_response
+        if most and self._streamed > most:
+            self._refuse_size("a streamed answer", most)
             return False
         if not self._sent:
             self._sent = True
@@ -257,7 +287,7 @@ class Call:
         except BaseException as error:
             return partial(self._fail, error)
         if isinstance(response.body, bytes):
-            return partial(self._answer, response)
+            return partial(self._answer_whole, response, response.body)
         if isinstance(response.body, AsyncIterator):
             return partial(self._start_task, self._stream_to_end(response, response.body))
         return self._in_thread_iterate(response, response.body)
