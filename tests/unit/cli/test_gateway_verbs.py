@@ -86,7 +86,7 @@ def test_describe_shows_what_cold_calls_waited_for(run, gateway):
     gateway.answer("GET /system/function/hello", 200, {**STATUS, "coldStarts": COLD})
     gateway.answer("GET /system/status", 404)
     out = run("describe", "hello")[1]
-    assert "Cold starts:  12 answered, 3 wakes failed (2 crashed, 1 timeout)\n" in out
+    assert "Cold starts:  12 answered; failed wakes: 3 (2 crashed, 1 timeout)\n" in out
     table = [line.split() for line in out[out.index("PHASE") :].splitlines()]
     times = ["3.00", "ms", "12.10", "ms", "500.00", "ms", "1.25", "ms"]
     assert table == [

@@ -108,7 +108,7 @@ def test_status_shows_the_cold_starts_of_all_functions(run, gateway):
     cold = {"calls": 5, "failed": {"busy": 1}, "phases": {"total": times}}
     gateway.answer("GET /system/status", 200, {"version": "9", "cold_starts": cold})
     out = run("status", "--gateway", gateway.url)[1]
-    assert "Cold starts:  5 answered, 1 wakes failed (1 busy)\n" in out
+    assert "Cold starts:  5 answered; failed wakes: 1 (1 busy)\n" in out
     assert out.splitlines()[-1].split() == ["total", "3.00", "ms", "12.10", "ms", "500.00", "ms", "1.25", "ms"]
 
 
