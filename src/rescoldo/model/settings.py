@@ -39,7 +39,8 @@ class Settings:
     queue_timeout: float = 30.0  # seconds a request may wait in a function's queue
     max_system_body: int = 256 * 2**20  # bytes of an upload to /system
     limits: Limits = field(default_factory=Limits)  # of functions that set none
-    spares: int = SPARES  # sandboxes made in advance, about 7 MB each: wakes that come together find one
+    spares: int = SPARES  # sandboxes made in advance, about 5 MB each: wakes that come together find one
+    spares_memory: int | None = None  # bytes they may hold after bursts of wakes; None: a tenth of the machine's
     threads: int = 0  # HAProxy's; 0: one for every two cores, as functions need the others
     probe_timeout: float = 5.0  # seconds without an answer after which a process is taken for hung and killed
 

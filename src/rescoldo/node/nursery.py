@@ -8,26 +8,32 @@ nothing; it is started when the first program is.
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 from collections.abc import Awaitable, Callable
 
 from rescoldo.model.instance import Launch
 from rescoldo.model.settings import Settings
 from rescoldo.node.processes import Ends, Watched
+from rescoldo.node.protocol import SparePool
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.spares import Spares
 from rescoldo.node.zygote import Zygote
+from rescoldo.policy.spares import SHARE, most_spares
 
 RUN = "rescoldo.runtime.instance:run"  # what becomes of a fork for handlers
 BARE = ""  # a fork for programs becomes what its order says
 PROGRAM_SPARES = 2
+SPARES_DESCRIPTORS = 20  # the descriptors through this are what spares may hold, two each
+PROGRAM_SHARE = 4  # what handlers' spares may be at most through this is what programs' may be
 
 
 class Nursery:
     """One zygote, kept running, and its spares."""
 
-    def __init__(self, settings: Settings, sandboxes: Sandboxes, ends: Ends, run: str, spares: int) -> None:
+    def __init__(self, settings: Settings, sandboxes: Sandboxes, ends: Ends, run: str, least: int, most: int) -> None:
         self._zygote = Zygote(settings, ends, sandboxes.base, run)
-        self.spares = Spares(self._zygote, sandboxes, ends, spares)
+        self.spares = Spares(self._zygote, sandboxes, ends, least, most)
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -64,8 +70,10 @@ class Nurseries:
     """Both."""
 
     def __init__(self, settings: Settings, sandboxes: Sandboxes, ends: Ends, run: str) -> None:
-        self._handlers = Nursery(settings, sandboxes, ends, run, settings.spares)
-        self._programs = Nursery(settings, sandboxes, ends, BARE, PROGRAM_SPARES)
+        least, most = settings.spares, most_spares_of(settings)
+        self._handlers = Nursery(settings, sandboxes, ends, run, least, most)
+        least = min(least, PROGRAM_SPARES)
+        self._programs = Nursery(settings, sandboxes, ends, BARE, least, max(least, most // PROGRAM_SHARE))
         self._sandboxes = sandboxes
         self.failed = asyncio.Event()
         self._in_use: Callable[[], set[str]] = set
@@ -74,6 +82,11 @@ class Nurseries:
         """Begin; `in_use` names the sandboxes of instances."""
         self._in_use = in_use
         self._handlers.open(self._zygote_ended, self.failed.set)
+
+    @property
+    def pool(self) -> SparePool:
+        """Of the spares for handlers."""
+        return self._handlers.spares.pool
 
     def spares_for(self, launch: Launch) -> Spares:
         """Where the process for an instance is to be had soonest."""
@@ -98,3 +111,12 @@ class Nurseries:
     async def close(self) -> None:
         """End all of it."""
         await asyncio.gather(self._handlers.close(), self._programs.close())
+
+
+def most_spares_of(settings: Settings) -> int:
+    """Spares for handlers that a platform keeps at most."""
+    memory = settings.spares_memory
+    if memory is None:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // SHARE
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(settings.spares, min(most_spares(memory, settings.spares), descriptors // SPARES_DESCRIPTORS // 2))

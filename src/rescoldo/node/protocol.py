@@ -33,6 +33,15 @@ class InstanceUsage:
     cpu_seconds: float  # since its start
 
 
+@dataclass(frozen=True, slots=True)
+class SparePool:
+    """Sandboxes made in advance, for functions that are handlers."""
+
+    ready: int
+    wanted: int  # by recent bursts and the settings
+    most: int
+
+
 class Node(Protocol):
     """Starts and stops instances. Every method raises NodeUnavailable while the node cannot be reached."""
 

@@ -26,6 +26,7 @@ from rescoldo.node.berths import Berth
 from rescoldo.node.boot import Boot
 from rescoldo.node.logs import LogBook
 from rescoldo.node.notes import Note
+from rescoldo.node.nursery import SPARES_DESCRIPTORS
 from rescoldo.node.output import Output
 from rescoldo.node.processes import (
     Watched,
@@ -69,7 +70,8 @@ class Roster:
         self._on_exit = on_exit
         self._all: dict[InstanceId, Supervised] = {}
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = min(MAX_INSTANCES, (descriptors - OWN_DESCRIPTORS) // DESCRIPTORS_EACH)
+        spares = descriptors // SPARES_DESCRIPTORS
+        self._most = min(MAX_INSTANCES, (descriptors - spares - OWN_DESCRIPTORS) // DESCRIPTORS_EACH)
         self._uids = Uids(INSTANCE_UIDS, settings.run, has_processes)
         self._privileged = level() == "full"
 

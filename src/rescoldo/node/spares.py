@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 
 from rescoldo.model.errors import InvalidInput, NodeUnavailable
 from rescoldo.model.instance import MAX_ORDER
-from rescoldo.node.processes import Ends, Watched
+from rescoldo.node.processes import Ends, Watched, memory_is_scarce
+from rescoldo.node.protocol import SparePool
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.zygote import Forked, Zygote, ZygoteGone
-from rescoldo.policy.spares import refill_pause
+from rescoldo.policy.spares import Demand, refill_pause
 
 _ATTEMPTS = 3  # to give an order to one that lives to hear it
 _RETRY_PAUSE = 0.25  # seconds
 _SMALL = 64 * 2**10  # bytes that every socket takes
+_MADE_AT_ONCE = 2  # more would take the cpu from calls, though they have a low priority
+_LOOK_AGAIN = 10.0  # seconds; bursts are forgotten, and memory becomes scarce, without a sign
 _END_PATIENCE = 2.0  # seconds for spares that are let go
 
 _LOG = logging.getLogger(__name__)
@@ -36,41 +39,84 @@ class Spare:
 
 
 class Spares:
-    """Keeps `most` of them, one made at a time while nothing is started."""
+    """Keeps as many as recent bursts needed, between `least` and `most`; a few are made at a time, while nothing is
+    started."""
 
-    def __init__(self, zygote: Zygote, sandboxes: Sandboxes, ends: Ends, most: int) -> None:
+    def __init__(self, zygote: Zygote, sandboxes: Sandboxes, ends: Ends, least: int, most: int) -> None:
         self._zygote = zygote
         self._sandboxes = sandboxes
         self._ends = ends
+        self._least = least
         self._most = most
         self._ready: deque[Spare] = deque()
-        self._taken = asyncio.Event()
+        self._making: set[Spare] = set()  # set themselves up
+        self._demand = Demand()
+        self._changed = asyncio.Event()
         self._last_start = 0.0  # seconds on the loop's clock
 
     @property
     def sandboxes(self) -> set[str]:
-        """Of those that wait."""
-        return {spare.forked.sandbox for spare in self._ready}
+        """Of those that wait or set themselves up."""
+        return {spare.forked.sandbox for spare in (*self._ready, *self._making)}
 
     def processes(self) -> list[Watched]:
-        """Of those that wait."""
-        return [spare.process for spare in self._ready]
+        """Of those that wait or set themselves up."""
+        return [spare.process for spare in (*self._ready, *self._making)]
+
+    @property
+    def pool(self) -> SparePool:
+        """How many there are, and are wanted, now."""
+        return SparePool(len(self._ready), self._wanted(), self._most)
 
     async def keep_filled(self) -> None:
-        """Make spares whenever there are too few; until cancelled."""
-        loop = asyncio.get_running_loop()
+        """Make spares whenever there are too few, end those that are too many; until cancelled."""
         while True:
-            self._taken.clear()
-            if len(self._ready) >= self._most:
-                await self._taken.wait()
-            elif (pause := self._last_start + refill_pause(len(self._ready)) - loop.time()) > 0:
+            self._changed.clear()
+            wanted, there = self._wanted(), len(self._ready) + len(self._making)
+            if len(self._ready) > wanted:
+                surplus = self._ready.pop()
+                self._forget(surplus)
+                await self._bury(surplus)
+            elif there >= wanted or len(self._making) >= _MADE_AT_ONCE:
+                if len(self._ready) >= wanted:
+                    self._demand = self._demand.filled()
+                await self._until_changed(_LOOK_AGAIN if there > self._least else None)
+            elif (pause := self._last_start + refill_pause(len(self._ready)) - _now()) > 0:
                 await asyncio.sleep(pause)
             else:
-                try:
-                    self._add(await self._zygote.fork(urgent=False))
-                except (ZygoteGone, NodeUnavailable) as error:
-                    _LOG.warning("no spare could be made: %s", error)
-                    await asyncio.sleep(_RETRY_PAUSE)
+                await self._make()
+
+    def _wanted(self) -> int:
+        """More than the least only where the machine has memory to spare."""
+        wanted = self._demand.wanted(_now(), self._least, self._most)
+        return self._least if wanted > self._least and memory_is_scarce() else wanted
+
+    async def _until_changed(self, seconds: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+    async def _make(self) -> None:
+        try:
+            forked = await self._zygote.fork(urgent=False)
+        except (ZygoteGone, NodeUnavailable) as error:
+            _LOG.warning("no spare could be made: %s", error)
+            await asyncio.sleep(_RETRY_PAUSE)
+            return
+        spare = Spare(forked, Watched(forked.pid, forked.pidfd))
+        self._making.add(spare)
+        spare.burial = asyncio.create_task(self._await_end(spare), name=f"spare {forked.pid}")
+        asyncio.get_running_loop().add_reader(forked.channel, self._has_spoken, spare)
+
+    def _has_spoken(self, spare: Spare) -> None:
+        """It says that it is ready, or its end has closed the channel, which is noticed elsewhere."""
+        asyncio.get_running_loop().remove_reader(spare.forked.channel)
+        # what is said must be taken: a channel that is closed with something in it loses the order, too
+        if spare in self._making and _receive(spare.forked.channel):
+            self._making.remove(spare)
+            self._ready.append(spare)
+            self._demand = self._demand.made()
+            self._changed.set()
 
     async def start(
         self,
@@ -91,7 +137,8 @@ class Spares:
         """
         if len(order) > MAX_ORDER:
             raise InvalidInput("the function's environment is larger than 1 MiB")
-        self._last_start = asyncio.get_running_loop().time()
+        self._last_start = _now()
+        self._demand = self._demand.taken(self._last_start)
         try:
             for _ in range(_ATTEMPTS):
                 spare = await self._next(folder, fresh=fresh)
@@ -100,15 +147,14 @@ class Spares:
                     return
                 await self._bury(spare)
         finally:
-            self._last_start = asyncio.get_running_loop().time()
-            self._taken.set()
+            self._last_start = _now()
+            self._changed.set()
         raise NodeUnavailable("no process could be started; see the node's messages")
 
     async def _next(self, folder: int | None, *, fresh: bool) -> Spare:
         while self._ready and folder is None and not fresh:
-            spare = self._ready.popleft()
-            if spare.burial is not None:
-                spare.burial.cancel()
+            spare = self._ready[0]
+            self._forget(spare)
             if spare.process.is_alive():
                 return spare
             await self._bury(spare)
@@ -134,16 +180,22 @@ class Spares:
         if os.geteuid() == 0:
             os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0))
 
-    def _add(self, forked: Forked) -> None:
-        spare = Spare(forked, Watched(forked.pid, forked.pidfd))
-        self._ready.append(spare)
-        spare.burial = asyncio.create_task(self._await_end(spare), name=f"spare {forked.pid}")
-
     async def _await_end(self, spare: Spare) -> None:
         await spare.process.ended.wait()
-        self._ready.remove(spare)
-        self._taken.set()
+        spare.burial = None
+        self._forget(spare)
         await self._bury(spare)
+
+    def _forget(self, spare: Spare) -> None:
+        """It is none any more."""
+        if spare.burial is not None:
+            spare.burial.cancel()
+        if spare in self._making:
+            asyncio.get_running_loop().remove_reader(spare.forked.channel)
+            self._making.remove(spare)
+        elif spare in self._ready:
+            self._ready.remove(spare)
+        self._changed.set()
 
     async def _bury(self, spare: Spare) -> None:
         """End a spare and remove what is left of it."""
@@ -157,13 +209,21 @@ class Spares:
         await self._sandboxes.remove(spare.forked.sandbox)
 
     async def close(self) -> None:
-        """End those that wait."""
-        spares = list(self._ready)
-        self._ready.clear()
+        """End all of them."""
+        spares = [*self._ready, *self._making]
         for spare in spares:
-            if spare.burial is not None:
-                spare.burial.cancel()
+            self._forget(spare)
         await asyncio.gather(*map(self._bury, spares))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _receive(channel: socket.socket) -> bytes:
+    with contextlib.suppress(OSError):
+        return channel.recv(_SMALL)
+    return b""
 
 
 def _enlarge(channel: socket.socket, size: int) -> None:

@@ -1,9 +1,9 @@
 """A fork of the zygote, from its first step to the function: it sets its sandbox up, rehearses, waits to be told which
 instance it is, and becomes it.
 
-Over its channel it gets one message: {"launch", "uid", "gid", "scratch"} with the descriptors [listener, log, status
-pipe, one for each secret of the launch]. A program that binds its own socket has /dev/null for a listener. The channel
-closing instead is its end.
+One that is not waited for yet says so on its channel when it is ready. Over the channel it gets one message:
+{"launch", "uid", "gid", "scratch"} with the descriptors [listener, log, status pipe, one for each secret of the
+launch]. A program that binds its own socket has /dev/null for a listener. The channel closing instead is its end.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
     if not urgent:
         _rehearse_order()
         nest.rehearse()
+        channel.send(b"ready")
     message, descriptors, _, _ = socket.recv_fds(channel, MAX_ORDER, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
     if not message:
         return 0  # the node has no use for it, or has ended
