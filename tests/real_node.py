@@ -30,11 +30,13 @@ HELLO = "def handle(event, context):\n    return 'hello'\n"
 class RealNode:
     """The node process over a folder of its own; `client` speaks to it."""
 
-    def __init__(self, command: Callable[[tuple[Path, ...], list[str]], list[str]] | None = None) -> None:
+    def __init__(
+        self, command: Callable[[tuple[Path, ...], list[str]], list[str]] | None = None, **settings: Any
+    ) -> None:
         """`command` turns the folders and the node's command into what is run instead."""
         self._command = command or (lambda _, node: node)
         self.folder = Path(tempfile.mkdtemp(prefix="rn-"))
-        self.settings = Settings(str(self.folder / "d"), tempfile.mkdtemp(prefix="rn-", dir="/dev/shm"))
+        self.settings = Settings(str(self.folder / "d"), tempfile.mkdtemp(prefix="rn-", dir="/dev/shm"), **settings)
         self.settings.data_path.mkdir()
         self.settings.bundles.mkdir()
         self.settings.save()

@@ -223,6 +223,12 @@ async def test_usage_tells_memory_of_ready_instances(world: World) -> None:
     assert await world.node.usage(FunctionId("another.ns")) == []
 
 
+async def test_a_node_tells_of_its_spares(world: World) -> None:
+    pool = await world.node.spares()
+    assert 0 <= pool.ready <= pool.most
+    assert 0 <= pool.wanted <= pool.most
+
+
 async def test_a_watcher_is_told_of_lost_instances_but_not_of_stopped_ones(world: World) -> None:
     exits: list[Exit] = []
     reached = asyncio.Event()

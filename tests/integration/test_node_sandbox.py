@@ -236,6 +236,27 @@ def noted_pids(node: RealNode) -> list[int]:
     return [note["pid"] for note in notes if note.get("pid")]
 
 
+async def test_after_a_burst_there_are_as_many_spares_as_it_needed(node: RealNode) -> None:
+    await until(lambda: len(spares(node)) == node.settings.spares)
+    burst = 3 * node.settings.spares
+    started = await asyncio.gather(*(node.client.start(node.launch()) for _ in range(burst)))
+    pool = await node.client.spares()
+    assert node.settings.spares < pool.wanted <= burst
+    await until(lambda: len(spares(node)) == pool.wanted)
+    await asyncio.gather(*(node.client.stop(running.launch.instance) for running in started))
+
+
+async def test_without_memory_for_more_there_are_never_more_spares_than_asked_for() -> None:
+    node = RealNode(spares_memory=0)
+    try:
+        await node.boot()
+        started = await asyncio.gather(*(node.client.start(node.launch()) for _ in range(12)))
+        assert (await node.client.spares()).wanted == node.settings.spares
+        await asyncio.gather(*(node.client.stop(running.launch.instance) for running in started))
+    finally:
+        await node.close()
+
+
 async def test_spares_outlive_their_zygote_and_become_instances(node: RealNode) -> None:
     await until(lambda: len(spares(node)) == node.settings.spares)
     waiting = spares(node)

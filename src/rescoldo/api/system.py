@@ -32,12 +32,12 @@ def system_router(platform: Platform) -> APIRouter:
 
     @router.get("/system/status", response_class=JSONResponse)
     async def status() -> Response:
-        return JSONResponse(dict(platform.status()))
+        return JSONResponse(dict(await platform.status()))
 
     @router.get("/metrics", response_class=PlainTextResponse)
     @router.get("/-/metrics", include_in_schema=False)
     async def metrics() -> Response:
-        return Response(platform.metrics(), media_type=PROMETHEUS)
+        return Response(await platform.metrics(), media_type=PROMETHEUS)
 
     return router
 

@@ -40,7 +40,7 @@ from rescoldo.model.instance import LogLine, RunningInstance
 from rescoldo.model.names import FunctionId
 from rescoldo.model.program import PROCESS
 from rescoldo.model.settings import BUNDLE_GIDS, Settings
-from rescoldo.node.protocol import Node
+from rescoldo.node.protocol import Node, SparePool
 from rescoldo.policy.placement import check_constraints
 from rescoldo.store.protocol import Bundle, Namespace, Secrets, Store
 
@@ -266,13 +266,15 @@ class Controller:
         self._entry(function)
         return self._node.logs(function, tail=tail, since=since, follow=follow, instance=instance)
 
-    def metrics(self) -> bytes:
+    async def metrics(self) -> bytes:
         replicas = {e.id: len(e.awake.servers) if e.awake else 0 for e in self._fleet.entries.values()}
         waking = metrics.Waking(self._waker.held, self._waker.holds, self._fleet.wakes, self._fleet.failed_wakes)
-        return metrics.render(self._recorder, replicas, self._fleet.instances.lifetimes, waking)
+        spares = await self._spares()
+        return metrics.render(self._recorder, replicas, self._fleet.instances.lifetimes, waking, spares)
 
-    def status(self) -> Mapping[str, Any]:
+    async def status(self) -> Mapping[str, Any]:
         entries = self._fleet.entries.values()
+        spares = await self._spares()
         return {
             "version": __version__,
             "arch": machine.machine(),
@@ -286,11 +288,18 @@ class Controller:
             "awake": sum(entry.awake is not None for entry in entries),
             "instances": sum(len(entry.awake.servers) for entry in entries if entry.awake is not None),
             "held": self._waker.held,
+            "spares": asdict(spares) if spares is not None else {},
             "cold_starts": asdict(self._recorder.cold.all.summary(self._fleet.failed_wakes)),
             "processes": platform_processes(self._settings),
         }
 
     # -- inside
+
+    async def _spares(self) -> SparePool | None:
+        """None while the node restarts."""
+        with contextlib.suppress(NodeUnavailable):
+            return await self._node.spares()
+        return None
 
     def _isolation(self) -> Mapping[str, str]:
         """As the node found it; the level alone until it has."""

@@ -18,6 +18,7 @@ from rescoldo.control.recorder import Recorder
 from rescoldo.model.calls import BUCKETS_MS
 from rescoldo.model.coldstart import FAILURES, PHASES
 from rescoldo.model.names import FunctionId
+from rescoldo.node.protocol import SparePool
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +113,27 @@ class Wakes(Collector):
         return list(zip([*(str(us / 1e6) for us in BOUNDS), "+Inf"], below, strict=True)), total
 
 
+class Pool(Collector):
+    """The node's sandboxes made in advance; nothing where it could not be asked."""
+
+    def __init__(self, spares: SparePool | None) -> None:
+        self._spares = spares
+
+    def collect(self) -> Iterator[Metric]:
+        if (spares := self._spares) is not None:
+            yield GaugeMetricFamily("rescoldo_spares_ready", "Sandboxes made in advance.", value=spares.ready)
+            yield GaugeMetricFamily("rescoldo_spares_wanted", "As many as recent bursts needed.", value=spares.wanted)
+
+
 def render(
-    recorder: Recorder, replicas: Mapping[FunctionId, int], lifetimes: Lifetimes, waking: Waking
+    recorder: Recorder,
+    replicas: Mapping[FunctionId, int],
+    lifetimes: Lifetimes,
+    waking: Waking,
+    spares: SparePool | None,
 ) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Gateway(recorder, replicas, lifetimes))
     registry.register(Wakes(recorder.cold.all, waking))
+    registry.register(Pool(spares))
     return generate_latest(registry)

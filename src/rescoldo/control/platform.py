@@ -81,10 +81,10 @@ class Platform(Protocol):
         """Raises NotFound before the first line."""
         ...
 
-    def metrics(self) -> bytes:
+    async def metrics(self) -> bytes:
         """Prometheus text with the gateway metric names of OpenFaaS."""
         ...
 
-    def status(self) -> Mapping[str, Any]:
+    async def status(self) -> Mapping[str, Any]:
         """What `rescoldo status` shows: versions, processes, counts."""
         ...

@@ -11,7 +11,7 @@ from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.instance import Launch, LogLine, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.model.settings import Settings
-from rescoldo.node.protocol import Exit, InstanceUsage
+from rescoldo.node.protocol import Exit, InstanceUsage, SparePool
 from rescoldo.node.wire import MAX_LINE, decode, decode_error, decode_line, encode
 
 _RETRY_PAUSE = 0.1  # seconds between attempts to reach the node again
@@ -46,6 +46,9 @@ class NodeClient:
 
     async def usage(self, function: FunctionId) -> list[InstanceUsage]:
         return [InstanceUsage(**data) for data in await self._ask("usage", function=function)]
+
+    async def spares(self) -> SparePool:
+        return SparePool(**await self._ask("spares"))
 
     async def forget(self, function: FunctionId) -> None:
         await self._ask("forget", function=function)

@@ -13,7 +13,7 @@ from rescoldo.model.coldstart import NO_TIME
 from rescoldo.model.errors import Conflict, NodeUnavailable, RescoldoError, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch, LogLine, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
-from rescoldo.node.protocol import Exit, InstanceUsage
+from rescoldo.node.protocol import Exit, InstanceUsage, SparePool
 
 _MEMORY = 7 * 2**20  # bytes each instance is said to use
 
@@ -138,6 +138,10 @@ class FakeNode:
                     yield line
             if not fresh:
                 await news.wait()
+
+    async def spares(self) -> SparePool:
+        self._check()
+        return SparePool(0, 0, 0)
 
     async def forget(self, function: FunctionId) -> None:
         self._check()

@@ -111,7 +111,7 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
         end_stopped(lambda: [*roster.processes(), *nurseries.processes()]), name="stopped ones"
     )
     end = asyncio.create_task(asked_to_end.wait(), name="wait for SIGTERM")
-    server = Server(roster, logs, exits)
+    server = Server(roster, logs, exits, lambda: nurseries.pool)
     await server.open(listener)
     # A task that ends has failed for a reason we do not know: end too, and be started anew.
     await asyncio.wait({failed, watch, end}, return_when=asyncio.FIRST_COMPLETED)

@@ -78,6 +78,10 @@ class Node(Protocol):
         (Unix seconds); with `follow`, then the new ones as they are written, until closed."""
         ...
 
+    async def spares(self) -> SparePool:
+        """The sandboxes made in advance."""
+        ...
+
     async def forget(self, function: FunctionId) -> None:
         """Remove what is kept of a removed function (its logs)."""
         ...

@@ -15,7 +15,7 @@ from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.node.logs import LogBook
-from rescoldo.node.protocol import Exit
+from rescoldo.node.protocol import Exit, SparePool
 from rescoldo.node.roster import Roster
 from rescoldo.node.wire import MAX_LINE, decode, encode, encode_error, encode_line
 
@@ -56,10 +56,11 @@ class Exits:
 class Server:
     """Serves any number of connections, each with any number of requests at once."""
 
-    def __init__(self, roster: Roster, logs: LogBook, exits: Exits) -> None:
+    def __init__(self, roster: Roster, logs: LogBook, exits: Exits, pool: Callable[[], SparePool]) -> None:
         self._roster = roster
         self._logs = logs
         self._exits = exits
+        self._pool = pool
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._answers: dict[str, Callable[[Request], Awaitable[Any]]] = {
@@ -68,6 +69,7 @@ class Server:
             "instances": self._instances,
             "usage": self._usage,
             "forget": self._forget,
+            "spares": self._spares,
             "ping": self._ping,
         }
         self._streams: dict[str, Callable[[Request], AsyncGenerator[Any, None]]] = {
@@ -151,6 +153,9 @@ class Server:
 
     async def _forget(self, request: Request) -> None:
         self._logs.forget(FunctionId(request["function"]))
+
+    async def _spares(self, _: Request) -> Any:
+        return asdict(self._pool())
 
     async def _ping(self, _: Request) -> None:
         """The supervisor asks whether the node lives: that it answers is the answer."""

@@ -131,10 +131,10 @@ class FakePlatform:
             self.lines.append(LogLine(function, InstanceId("i-1"), 1_700_000_000.5, text))
             self.new_line.notify_all()
 
-    def metrics(self) -> bytes:
+    async def metrics(self) -> bytes:
         return b'gateway_service_count{function_name="echo.openfaas-fn"} 1.0\n'
 
-    def status(self) -> Mapping[str, Any]:
+    async def status(self) -> Mapping[str, Any]:
         if self.failure is not None:
             raise self.failure
         return {"functions": len(self.deployed)}

@@ -18,6 +18,7 @@ from rescoldo.model.calls import CallKey, CallSums
 from rescoldo.model.errors import StoreError
 from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.model.settings import Settings
+from rescoldo.node.protocol import SparePool
 from rescoldo.store.memory import MemoryStore
 from rescoldo.store.protocol import MinuteUsage
 
@@ -128,11 +129,13 @@ async def test_metrics_have_the_names_and_labels_of_openfaas() -> None:
     lifetimes = Lifetimes()
     now = asyncio.get_running_loop().time()
     lifetimes.began(FN, InstanceId("fn-1"), now)
-    text = render(made, {FN: 2}, lifetimes, Waking(0, 0, 0, {})).decode()
+    text = render(made, {FN: 2}, lifetimes, Waking(0, 0, 0, {}), SparePool(4, 6, 90)).decode()
     assert f'gateway_function_invocation_total{{code="418",function_name="{FN}"}} 3.0' in text
     assert f'gateway_functions_seconds_bucket{{code="418",function_name="{FN}",le="0.005"}} 3.0' in text
     assert f'gateway_functions_seconds_count{{code="418",function_name="{FN}"}} 3.0' in text
     assert f'gateway_service_count{{function_name="{FN}"}} 2.0' in text
+    assert "rescoldo_spares_ready 4.0" in text
+    assert "rescoldo_spares_wanted 6.0" in text
     assert f'rescoldo_instances{{function_name="{FN}"}} 1.0' in text
     assert f'rescoldo_instance_seconds_total{{function_name="{FN}"}} 0.0' in text
 

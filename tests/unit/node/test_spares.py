@@ -1,0 +1,111 @@
+"""The pool of spares, with a zygote that makes processes of another kind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from rescoldo.node import spares as module
+from rescoldo.node.processes import Ends
+from rescoldo.node.spares import Spares
+from rescoldo.node.zygote import Forked
+from rescoldo.policy import spares as policy
+
+
+class Processes:
+    """Stands for the zygote and for the sandboxes."""
+
+    def __init__(self) -> None:
+        self.children: list[subprocess.Popen[bytes]] = []
+        self.speaks = True
+        self.channels: list[socket.socket] = []
+
+    async def fork(self, *, urgent: bool, folder: int | None = None) -> Forked:
+        child = subprocess.Popen(["sleep", "60"])  # noqa: ASYNC220 - it does not wait
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.children.append(child)
+        self.channels.append(theirs)
+        if self.speaks and not urgent:
+            theirs.send(b"ready")
+        return Forked(child.pid, os.pidfd_open(child.pid), ours, f"sandbox-{child.pid}")
+
+    async def remove(self, name: str) -> None:
+        """Nothing is left of one."""
+
+    def limit(self, name: str, memory: int, cpu: int) -> None:
+        """There are no limits."""
+
+    def close(self) -> None:
+        for child, channel in zip(self.children, self.channels, strict=True):
+            child.kill()
+            child.wait()
+            channel.close()
+
+
+@pytest.fixture
+async def made(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Spares, Processes]]:
+    monkeypatch.setattr(policy, "HOLD", 0.3)
+    monkeypatch.setattr(module, "_LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(module, "memory_is_scarce", lambda: False)
+    processes = Processes()
+    pool = Spares(processes, processes, Ends(), 2, 5)  # type: ignore[arg-type]
+    filling = asyncio.create_task(pool.keep_filled())
+    try:
+        yield pool, processes
+    finally:
+        filling.cancel()
+        await asyncio.wait({filling})
+        await pool.close()
+        processes.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def take(pool: Spares, count: int) -> None:
+    for _ in range(count):
+        await pool.start(b"{}", [], 0, 0, None, lambda *_: None)
+
+
+@pytest.mark.slow
+async def test_the_pool_grows_with_a_burst_up_to_its_most_and_shrinks_when_that_is_forgotten(
+    made: tuple[Spares, Processes],
+) -> None:
+    pool, _ = made
+    await until(lambda: pool.pool.ready == 2)
+    await take(pool, 8)
+    assert pool.pool.wanted == 5
+    await until(lambda: pool.pool.ready == 5)
+    await until(lambda: pool.pool.ready == 2)
+    assert pool.pool.wanted == 2
+
+
+async def test_one_that_has_not_said_that_it_is_ready_is_not_taken(made: tuple[Spares, Processes]) -> None:
+    pool, processes = made
+    await until(lambda: pool.pool.ready == 2)
+    processes.speaks = False
+    await take(pool, 2)
+    await until(lambda: len(processes.children) >= 3)
+    unfinished = {spare.pid for spare in pool.processes()}
+    taken: list[int] = []
+    await pool.start(b"{}", [], 0, 0, None, lambda process, _: taken.append(process.pid))
+    assert not unfinished & set(taken)
+
+
+async def test_memory_that_becomes_scarce_takes_the_surplus_away(
+    made: tuple[Spares, Processes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "HOLD", 300.0)
+    pool, _ = made
+    await take(pool, 5)
+    await until(lambda: pool.pool.ready == 5)
+    monkeypatch.setattr(module, "memory_is_scarce", lambda: True)
+    await until(lambda: pool.pool.ready == 2)
