@@ -1,3 +1,5 @@
+from rescoldo.model.units import parse_memory
+
 """`rescoldo serve`, `down` and `status`: the platform on this machine."""
 
 from __future__ import annotations
