@@ -1,5 +1,3 @@
-from rescoldo.model.units import parse_memory
-
 """`rescoldo serve`, `down` and `status`: the platform on this machine."""
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.platform import local_settings, run_foreground, start_background, stop
 from rescoldo.model.limits import FLAG, platform_limits
 from rescoldo.model.settings import SPARES, Settings
+from rescoldo.model.units import parse_memory
 from rescoldo.model.values import seconds
 
 # what functions that set none are given: the end of its flag, its default, what it is
