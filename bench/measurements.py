@@ -8,6 +8,7 @@ import crash
 import go_program
 import hostile_suite
 import kills
+import many
 import one_at_once
 import open_loop
 import race
@@ -16,6 +17,6 @@ import warm
 
 ALL = (
     warm.MEASUREMENT, *cold.MEASUREMENTS, *go_program.MEASUREMENTS, *burst.MEASUREMENTS, one_at_once.MEASUREMENT,
-    *open_loop.MEASUREMENTS, race.MEASUREMENT, crash.MEASUREMENT, kills.MEASUREMENT, *rest.MEASUREMENTS,
-    hostile_suite.MEASUREMENT,
+    *open_loop.MEASUREMENTS, many.MEASUREMENT, race.MEASUREMENT, crash.MEASUREMENT, kills.MEASUREMENT,
+    *rest.MEASUREMENTS, hostile_suite.MEASUREMENT,
 )  # fmt: skip

@@ -1,0 +1,149 @@
+"""Ten thousand sleeping functions: what they cost in memory and time, and that ten wake as fast as before."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+from client import get_ok
+from cold import cold_call
+from live import HELLO, Live, pss
+from processes import sleep_all, wait_calm
+from rows import Bar, Measurement, MeasurementFailed, Row, quantile, say
+
+FUNCTIONS = 10_000
+FEW = 10  # that are woken before and after the others are there
+IMAGE = "many:bench"
+PARTS = ("edge", "controller", "node")
+
+ABOUT = f"{FUNCTIONS:,} sleeping functions"
+GROWTH = Bar(f"{ABOUT}: growth of edge + controller + node, PSS", "MB", most=80)
+LIST = Bar(f"{ABOUT}: list", "s", most=1)
+DEPLOY = Bar(f"{ABOUT}: deployed in bulk by `rescoldo deploy`", "functions/s", least=100)
+CONTROLLER = Bar(f"{ABOUT}: controller killed, until a cold call is answered", "s", most=5)
+PLATFORM = Bar(f"{ABOUT}: platform started again, until a cold call is answered", "s", most=5)
+COLD = Bar(f"{ABOUT}: cold start p50 ÷ that with {FEW}", "", most=1.5)
+AGAIN = Bar(f"{ABOUT}: deployed in bulk once more, none changed", "functions/s")
+SHOWN = Bar(f"{ABOUT}: `rescoldo list`, the whole command", "s")
+
+
+def measure(quick: bool) -> list[Row]:
+    rounds = 4 if quick else 12
+    names = [f"many-{number}" for number in range(FUNCTIONS)]
+    with Live() as live:
+        live.upload(IMAGE, HELLO)
+        for name in names[:FEW]:
+            live.deploy(name, image=IMAGE)
+        before = _cold(live, names[:FEW], rounds)
+        held = _memory(live)
+        stack = _stack(live, names)
+        first, again = (_deploy(live, stack) for _ in range(2))
+        lists = [_list(live) for _ in range(3)]
+        _, shown = _command(live, "list")
+        # half of them were there before, half of them came later
+        after = _cold(live, [*names[: FEW // 2], *names[-FEW // 2 :]], rounds)
+        grown = {name: size - held[name] for name, size in _memory(live).items()}
+        controller = _restart_controller(live, names[FUNCTIONS // 2])
+        platform = _restart(live, names[FUNCTIONS // 3])
+    ratio = quantile(after, 0.5) / quantile(before, 0.5)
+    parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in grown.items())
+    how = f"one stack.yaml, --parallel as shipped, {again:.0f}/s when it is deployed once more"
+    return [
+        GROWTH.row(sum(grown.values()) / 1e6, f"{parts} MB (1 MB = 10⁶ bytes), after all work below but the restarts"),
+        LIST.row(statistics.median(lists), "GET /system/functions on a connection of its own, whole; median of 3"),
+        DEPLOY.row(first, how),
+        CONTROLLER.row(controller, "SIGKILL; the call is made at once and held meanwhile"),
+        PLATFORM.row(platform, "a new start after a whole stop"),
+        COLD.row(
+            ratio,
+            f"{quantile(after, 0.5) * 1000:.2f} against {quantile(before, 0.5) * 1000:.2f} ms, p99 "
+            f"{quantile(after, 0.99) * 1000:.1f} against {quantile(before, 0.99) * 1000:.1f} ms, {len(after)} calls "
+            "each in one run, one after another",
+        ),
+        SHOWN.row(shown, "start of the interpreter included"),
+        AGAIN.row(again, "as a project that is deployed again and again"),
+    ]
+
+
+def _cold(live: Live, names: list[str], rounds: int) -> list[float]:
+    """Seconds of cold calls, each function once a round; before it they were called once."""
+    for name in names:
+        get_ok(live.port, f"/function/{name}")
+    times = []
+    for _ in range(rounds):
+        sleep_all(live, names)
+        times += [cold_call(live, name).seconds for name in names]
+    sleep_all(live, names)
+    say(f"many: cold p50 {quantile(times, 0.5) * 1000:.2f} ms")
+    return times
+
+
+def _memory(live: Live) -> dict[str, int]:
+    wait_calm(live)
+    found = {name: pss(live.pid(name)) for name in PARTS}
+    say("many: " + ", ".join(f"{name} {size / 1e6:.1f}" for name, size in found.items()) + " MB")
+    return found
+
+
+def _stack(live: Live, names: list[str]) -> Path:
+    """A stack.yaml with all of them, whose image is there."""
+    function = "    lang: python3-http\n    handler: ./many\n    skip_build: true\n"
+    text = "".join(f"  {name}:\n{function}    image: {IMAGE}\n" for name in names)
+    path = live.folder / "stack.yaml"
+    path.write_text(f"version: 1.0\nprovider:\n  name: openfaas\nfunctions:\n{text}")
+    return path
+
+
+def _deploy(live: Live, stack: Path) -> float:
+    """Functions a second, the whole command."""
+    deployed, seconds = _command(live, "deploy", "--yaml", str(stack))
+    if len(deployed) != FUNCTIONS:
+        raise MeasurementFailed(f"{len(deployed)} functions were deployed instead of {FUNCTIONS}")
+    say(f"many: deployed in {seconds:.1f} s")
+    return FUNCTIONS / seconds
+
+
+def _list(live: Live) -> float:
+    answer = live.system("GET", "/functions")
+    if len(json.loads(answer.text)) != FUNCTIONS:
+        raise MeasurementFailed(f"the list has {len(json.loads(answer.text))} functions instead of {FUNCTIONS}")
+    return answer.seconds
+
+
+def _command(live: Live, *argv: str) -> tuple[list[object], float]:
+    """What a verb prints as JSON, and how many seconds it took."""
+    url = f"http://127.0.0.1:{live.port}"
+    command = [live.python, "-m", "rescoldo.cli", *argv, "--json", "--gateway", url]
+    begin = time.perf_counter()
+    done = subprocess.run(
+        command, env={**live.environment(), "RESCOLDO_DATA": live.settings.data}, capture_output=True, timeout=300
+    )
+    seconds = time.perf_counter() - begin
+    if done.returncode:
+        raise MeasurementFailed(f"rescoldo {argv[0]} failed:\n{done.stderr.decode(errors='replace')[-2000:]}")
+    return json.loads(done.stdout), seconds
+
+
+def _restart_controller(live: Live, name: str) -> float:
+    begin = time.perf_counter()
+    live.kill("controller")
+    cold_call(live, name)
+    seconds = time.perf_counter() - begin
+    say(f"many: controller killed, served after {seconds:.2f} s")
+    return seconds
+
+
+def _restart(live: Live, name: str) -> float:
+    live.stop()
+    begin = time.perf_counter()
+    live.start()
+    cold_call(live, name)
+    seconds = time.perf_counter() - begin
+    say(f"many: platform started again, served after {seconds:.2f} s")
+    return seconds
+
+
+MEASUREMENT = Measurement("many", (GROWTH, LIST, DEPLOY, CONTROLLER, PLATFORM, COLD, SHOWN, AGAIN), measure)
