@@ -6,6 +6,7 @@ import burst
 import cold
 import crash
 import go_program
+import handler
 import hostile_suite
 import kills
 import many
@@ -16,7 +17,7 @@ import rest
 import warm
 
 ALL = (
-    warm.MEASUREMENT, *cold.MEASUREMENTS, *go_program.MEASUREMENTS, *burst.MEASUREMENTS, one_at_once.MEASUREMENT,
-    *open_loop.MEASUREMENTS, many.MEASUREMENT, race.MEASUREMENT, crash.MEASUREMENT, kills.MEASUREMENT,
-    *rest.MEASUREMENTS, hostile_suite.MEASUREMENT,
+    warm.MEASUREMENT, handler.MEASUREMENT, *cold.MEASUREMENTS, *go_program.MEASUREMENTS, *burst.MEASUREMENTS,
+    one_at_once.MEASUREMENT, *open_loop.MEASUREMENTS, many.MEASUREMENT, race.MEASUREMENT, crash.MEASUREMENT,
+    kills.MEASUREMENT, *rest.MEASUREMENTS, hostile_suite.MEASUREMENT,
 )  # fmt: skip

@@ -1,0 +1,78 @@
+"""A warm Python handler in its instance, against the same handler under uvicorn."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h2load
+from client import get_ok
+from live import HELLO, Live
+from paths import BENCH
+from rows import Bar, Measurement, Row, say
+
+CONNECTIONS = 32
+AWAKE = {"com.openfaas.scale.zero": "false", "com.openfaas.scale.max": "1"}
+
+ASYNC = Bar("warm Python handler: requests/s of one instance ÷ the same under uvicorn as plain ASGI", "", least=0.8)
+SYNC = Bar("the same with a plain (sync) handler, which runs in a thread", "")
+
+
+def measure(quick: bool) -> list[Row]:
+    """Straight to the instance's socket, without the edge: what is measured is what serves the handler."""
+    rounds, seconds = (3, 2) if quick else (9, 4)
+    with Live() as live:
+        sockets = {"async": _awake(live, "async-hello", f"async {HELLO}"), "sync": _awake(live, "sync-hello", HELLO)}
+        with _uvicorn(live) as reference:
+            sockets["uvicorn"] = reference
+            rates: dict[str, list[float]] = {name: [] for name in sockets}
+            for number in range(rounds):
+                for name, socket in sockets.items():
+                    rates[name].append(h2load.run(socket, seconds, CONNECTIONS))
+                last = ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items())
+                say(f"handler: {number + 1}/{rounds}: {last} requests/s")
+    how = (
+        "an isolated instance as shipped, against one uvicorn process (httptools, uvloop, no access log), both at "
+        f"their Unix socket; h2load with HTTP/1.1, one thread and {CONNECTIONS} connections that are kept, {rounds} × "
+        f"{seconds} s each in turn, median of the rounds"
+    )
+    medians = {name: statistics.median(found) for name, found in rates.items()}
+    return [
+        bar.row(
+            statistics.median(one / other for one, other in zip(rates[name], rates["uvicorn"], strict=True)),
+            f"{medians[name]:,.0f} against {medians['uvicorn']:,.0f} requests/s; {how}",
+        )
+        for bar, name in ((ASYNC, "async"), (SYNC, "sync"))
+    ]
+
+
+def _awake(live: Live, name: str, code: str) -> Path:
+    """The socket of a function's only instance, which stays awake."""
+    live.deploy(name, code, labels=AWAKE)
+    live.until(lambda: live.replicas(name) == 1, f"{name} to be awake")
+    get_ok(live.port, f"/function/{name}")
+    (socket,) = (path for path in live.instances() if path.name.startswith(name))
+    return socket
+
+
+@contextmanager
+def _uvicorn(live: Live) -> Iterator[Path]:
+    """Its socket, once it answers."""
+    socket = live.folder / "uvicorn.sock"
+    options = ["--http", "httptools", "--loop", "uvloop", "--no-access-log", "--log-level", "warning"]
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(BENCH), "--uds", str(socket), *options, "asgi_app:app"]
+    process = subprocess.Popen(command)
+    try:
+        live.until(socket.exists, "uvicorn to listen")
+        h2load.run(socket, 1, CONNECTIONS)
+        yield socket
+    finally:
+        process.terminate()
+        process.wait()
+
+
+MEASUREMENT = Measurement("handler", (ASYNC, SYNC), measure)
