@@ -14,10 +14,11 @@ import one_at_once
 import open_loop
 import race
 import rest
+import soak
 import warm
 
 ALL = (
     warm.MEASUREMENT, handler.MEASUREMENT, *cold.MEASUREMENTS, *go_program.MEASUREMENTS, *burst.MEASUREMENTS,
     one_at_once.MEASUREMENT, *open_loop.MEASUREMENTS, many.MEASUREMENT, race.MEASUREMENT, crash.MEASUREMENT,
-    kills.MEASUREMENT, *rest.MEASUREMENTS, hostile_suite.MEASUREMENT,
+    kills.MEASUREMENT, *rest.MEASUREMENTS, hostile_suite.MEASUREMENT, soak.MEASUREMENT,
 )  # fmt: skip

@@ -1,0 +1,131 @@
+"""A long mix of everything: what fails without an explanation, and what grows."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from client import run_client
+from leftovers import cgroups
+from live import Live
+from processes import descendants, sleep_all, wait_calm, watchers
+from rows import Bar, Measurement, Row, say
+
+# who answers, of which version, and which of its instances; late enough for a kill to meet it
+CODE = """
+import asyncio, os, secrets
+
+INSTANCE = secrets.token_hex(8)
+
+async def handle(event, context):
+    await asyncio.sleep(0.03)
+    return f"{os.environ['WHO']} {os.environ.get('VERSION', 0)} {INSTANCE}"
+"""
+IMAGE = "soak:bench"
+WINDOW = "300ms"
+GROUPS = {"steady": 16, "changed": 6, "struck": 6, "comers": 3}
+SETTLE = 60.0  # seconds for what was taken for the load to be given back
+PARTS = ("edge", "controller", "node", "zygote")
+
+ERRORS = Bar("soak: failed calls, deployments and removals that no kill explains", "", most=0)
+EXPLAINED = Bar("soak: calls that failed in a killed instance", "")
+MEMORY = Bar("soak: growth of the platform's memory", "MB", most=5)
+COUNTS = Bar("soak: growth of descriptors, cgroups, mounts, processes and files of the run folder", "", most=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a platform at rest holds."""
+
+    memory: dict[str, int]  # bytes of anonymous memory, by process
+    counts: dict[str, int]
+
+
+def measure(quick: bool) -> list[Row]:
+    """The first part fills caches and pools; growth is what the second part adds to it."""
+    first, second = (20, 60) if quick else (240, 1200)
+    names = {group: [f"{group}-{number}" for number in range(count)] for group, count in GROUPS.items()}
+    with Live() as live:
+        called = [name for group in ("steady", "changed", "struck") for name in names[group]]
+        live.upload(IMAGE, CODE)
+        for name in called:
+            live.deploy(name, image=IMAGE, envVars={"WHO": name}, annotations={"rescoldo.dev/idle-window": WINDOW})
+        _mix(live, names, first, 1)
+        before = _held(live, called)
+        seen = _mix(live, names, second, 2)
+        after = _held(live, called, before.counts)
+    grown = {name: (after.memory[name] - size) / 1e6 for name, size in before.memory.items()}
+    more = {name: after.counts[name] - count for name, count in before.counts.items()}
+    did = ", ".join(f"{seen[key]:,} {key}" for key in ("calls", "starts", "deploys", "removes", "sleeps", "kills"))
+    how = f"{second} s after {first} s that are not counted: {did}"
+    errors = f"; the first: {seen['errors'][0]}" if seen["errors"] else ""
+    return [
+        ERRORS.row(seen["error_count"], how + errors),
+        EXPLAINED.row(seen["explained"], f"of {seen['kills']} killed instances"),
+        MEMORY.row(
+            sum(grown.values()),
+            "anonymous memory at rest, asleep: " + ", ".join(f"{name} {size:+.1f}" for name, size in grown.items())
+            + f" MB of {sum(before.memory.values()) / 1e6:.0f}",
+        ),
+        COUNTS.row(
+            sum(max(0, count) for count in more.values()),
+            ", ".join(f"{name} {before.counts[name]} {count:+d}" for name, count in more.items()),
+        ),
+    ]  # fmt: skip
+
+
+def _mix(live: Live, names: dict[str, list[str]], seconds: int, seed: int) -> dict[str, Any]:
+    headers = "".join(f"{name}: {value}\r\n" for name, value in live.authorization().items())
+    asked = {
+        "port": live.port, "image": IMAGE, "window": WINDOW, "headers": headers, "seconds": seconds, "seed": seed,
+        "notes": str(live.settings.instance_state), **names,
+    }  # fmt: skip
+    seen = run_client("soak_client.py", asked, seconds + 120)
+    say(f"soak: {seconds} s: {seen}")
+    return seen
+
+
+def _held(live: Live, names: list[str], goal: dict[str, int] | None = None) -> Held:
+    """What the platform holds once all sleep; with a `goal` once it holds no more than that, or SETTLE is over."""
+    sleep_all(live, names)
+    with suppress(AssertionError):
+        live.until(lambda: goal is None or not _above(_counts(live), goal), "as little to be held", seconds=SETTLE)
+    wait_calm(live)
+    guardian, supervisor = watchers(live)
+    pids = {"guardian": guardian, "supervisor": supervisor, **{name: live.pid(name) for name in PARTS}}
+    held = Held({name: _anonymous(pid) for name, pid in pids.items()}, _counts(live))
+    say(f"soak: holds {held}")
+    return held
+
+
+def _above(counts: dict[str, int], goal: dict[str, int]) -> bool:
+    return any(count > goal[name] for name, count in counts.items())
+
+
+def _counts(live: Live) -> dict[str, int]:
+    ours = (*watchers(live), *(live.pid(name) for name in PARTS))
+    return {
+        "descriptors": sum(sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()) for pid in ours),
+        "cgroups": sum(live.settings.run_path.name in path for path in cgroups()),
+        # the machine's, and those of the namespace from which instances copy theirs
+        "mounts": sum(_lines(f"/proc/{pid}/mountinfo") for pid in ("self", live.pid("node"), live.pid("zygote"))),
+        "processes": len(descendants(live.pid("guardian"))),
+        "files": sum(1 for _ in live.settings.run_path.rglob("*")),
+    }
+
+
+def _lines(file: str) -> int:
+    return Path(file).read_text().count("\n")
+
+
+def _anonymous(pid: int) -> int:
+    """Bytes of a process's memory that no file backs, shared with its forks or not."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+MEASUREMENT = Measurement("soak", (ERRORS, EXPLAINED, MEMORY, COUNTS), measure)
