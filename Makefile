@@ -15,7 +15,7 @@ help:
 	@echo "make kill-matrix  kill each part under load, and other faults; writes the table in docs/behaviour.md"
 	@echo "make hostile      attack a platform at both levels; writes the list of attacks in docs/security.md"
 	@echo "make lint         ruff, mypy --strict, import-linter"
-	@echo "make bench        measure; writes bench/results.json (bench-quick: shorter, rougher)"
+	@echo "make bench        measure; writes bench/results.json and the table in docs/discussions.md (bench-quick: shorter)"
 	@echo "make clean        remove .venv, caches and build results"
 
 $(VENV): pyproject.toml scripts/install

@@ -34,8 +34,8 @@ SPIN = (
 
 P50 = Bar("cold start of a Python function with its own uid, p50", "ms", most=7.0)
 P99 = Bar("cold start of a Python function with its own uid, p99", "ms", most=25.0)
-SANDBOX_P50 = Bar("cold start of a fully isolated Python function, pre-made sandbox, p50", "ms", most=5.0)
-SANDBOX_P99 = Bar("cold start of a fully isolated Python function, pre-made sandbox, p99", "ms", most=20.0)
+SANDBOX_P50 = Bar("cold start of a fully isolated Python function, pre-made sandbox, p50", "ms", most=4.0)
+SANDBOX_P99 = Bar("cold start of a fully isolated Python function, pre-made sandbox, p99", "ms", most=15.0)
 STDLIB = Bar("a stdlib http.server process, exec to first answer ÷ our cold start", "", least=8.0)
 LOADED = Bar("cold start while another function is loaded to half of the machine, p50", "ms", most=20.0)
 

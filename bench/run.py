@@ -2,8 +2,9 @@
 
     python bench/run.py [--quick] [--only NAME ...]
 
-Prints a table and writes bench/results.json (not with --only: a part is no report). The exit status is 0 also
-when a bar is missed, and 1 only when something could not be measured.
+Prints a table and writes bench/results.json (not with --only: a part is no report); the long form also writes the
+table in docs/discussions.md. The exit status is 0 also when a bar is missed, and 1 only when something could not be
+measured.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import argparse
 import sys
 import traceback
 
-import paths  # first of ours: the rest needs what it makes importable
+import paths  # noqa: F401  first of ours: the rest needs what it makes importable
+import table
 from measurements import ALL
 from rows import Measurement, Row, machine, say, show, write
 
@@ -29,7 +31,9 @@ def main() -> int:
     rows = [row for found, _ in results for row in found]
     show(rows)
     if options.only is None:
-        write(paths.BENCH / "results.json", about, rows)
+        write(table.RESULTS, about, rows)
+        if not options.quick:
+            table.update(about, rows)
     return int(not all(worked for _, worked in results))
 
 

@@ -1,0 +1,67 @@
+"""The measured figures as a table in docs/discussions.md.
+
+    python bench/table.py       from bench/results.json; the long form of `make bench` does it by itself
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+import paths
+from rows import Row
+
+RESULTS = paths.BENCH / "results.json"
+DOCUMENT = paths.ROOT / "docs" / "discussions.md"
+BEGIN = "<!-- measured: written by `make bench` -->"
+END = "<!-- end of measured -->"
+
+
+def update(about: Mapping[str, str | int], rows: Sequence[Row]) -> None:
+    """Put the figures into the document."""
+    DOCUMENT.write_text(replaced(DOCUMENT.read_text(), text_of(about, [asdict(row) for row in rows])))
+
+
+def text_of(about: Mapping[str, str | int], rows: Sequence[Mapping[str, object]]) -> str:
+    """Where and when it was measured, and a row for each figure."""
+    date = datetime.fromisoformat(str(about["date"]))
+    head = (
+        f"{str(about['form']).capitalize()} form of {date:%Y-%m-%d %H:%M} UTC: {about['cores']} cores "
+        f"({about['cpu']}), Linux {about['kernel']},\n"
+        f"Python {about['python']}, HAProxy {about['haproxy']}; load {about['load']}.\n"
+        "How each was measured is in `bench/results.json`.\n"
+    )
+    lines = "".join(f"| {row['name']} | {_value(row)} | {row['bar'] or ''} | {_met(row)} |\n" for row in rows)
+    return f"{head}\n| what | value | bar | met |\n|---|---|---|---|\n{lines}"
+
+
+def replaced(text: str, measured: str) -> str:
+    """`text` with `measured` between its two comments. Raises ValueError when it lacks one."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{DOCUMENT} lacks {BEGIN!r} or {END!r}")
+    return f"{before}{begin}\n{measured}{end}{after}"
+
+
+def _value(row: Mapping[str, object]) -> str:
+    value = row["value"]
+    return "not measured" if value is None else f"{value:,g} {row['unit']}".strip()
+
+
+def _met(row: Mapping[str, object]) -> str:
+    return "" if row["met"] is None else "yes" if row["met"] else "**no**"
+
+
+def main() -> int:
+    """Take the last report into the document."""
+    report = json.loads(RESULTS.read_text())
+    update(report["machine"], [Row(**row) for row in report["results"]])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

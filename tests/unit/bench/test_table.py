@@ -1,0 +1,43 @@
+"""The measured figures in the documents."""
+
+import json
+
+import pytest
+
+import table
+
+ABOUT = {
+    "form": "long", "date": "2026-03-01T10:11:12+00:00", "cores": 2, "cpu": "X", "kernel": "6.1", "python": "3.11",
+    "haproxy": "2.8", "load": "0.10",
+}  # fmt: skip
+
+
+def row(**changes: object) -> dict[str, object]:
+    return {"name": "time", "value": 1234.5, "unit": "ms", "bar": "≤ 5", "met": False, "reference": "r", **changes}
+
+
+def test_each_figure_is_a_row_with_its_bar():
+    rows = [row(), row(value=None), row(value=3, unit="", met=True), row(bar=None, met=None)]
+    assert table.text_of(ABOUT, rows).splitlines()[-4:] == [
+        "| time | 1,234.5 ms | ≤ 5 | **no** |",
+        "| time | not measured | ≤ 5 | **no** |",
+        "| time | 3 | ≤ 5 | yes |",
+        "| time | 1,234.5 ms |  |  |",
+    ]
+
+
+def test_what_is_around_the_table_stays():
+    text = f"before {table.BEGIN} old {table.END} after"
+    assert table.replaced(text, "new\n") == f"before {table.BEGIN}\nnew\n{table.END} after"
+
+
+def test_a_document_without_the_comments_is_refused():
+    with pytest.raises(ValueError, match="lacks"):
+        table.replaced("nothing", "new")
+
+
+def test_the_document_says_what_the_last_long_run_measured():
+    report = json.loads(table.RESULTS.read_text())
+    if report["machine"]["form"] != "long":
+        pytest.skip("the last run was a quick one, which leaves the document as it is")
+    assert table.text_of(report["machine"], report["results"]) in table.DOCUMENT.read_text()
