@@ -1,0 +1,1 @@
+"""Plays a trace of calls against a running platform, or against a simulation of the same policies."""

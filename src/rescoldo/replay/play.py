@@ -1,0 +1,146 @@
+"""A trace on a running platform: real processes, real requests, time compressed.
+
+An open loop: a call is sent when the trace says so, whether those before have been answered or not. Time, durations
+and idle windows are divided by the speed alike, so that what is awake at a moment is what would be awake without it.
+What a platform needs for a wake and to be sure that a function is idle is not compressed: at a high speed it weighs
+more than it would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import uvloop
+
+from rescoldo.model.errors import InvalidInput, RescoldoError
+from rescoldo.replay.arrivals import Schedule, schedule_of
+from rescoldo.replay.outcome import Delays, Outcome, Setting, Tally
+from rescoldo.replay.platform import Deployed, Say, Target, deployed
+from rescoldo.replay.trace import SECONDS, Trace
+
+SPEED = 10.0
+MAX_SPEED = 1000.0
+MAX_CALLS = 20_000_000  # of one live replay; each takes about 100 bytes until it is sent
+NEAR = 0.0005  # seconds: a timer is not more exact
+BREATH = 50  # calls sent in a row before answers are read
+
+
+def play(trace: Trace, setting: Setting, target: Target, *, speed: float = SPEED, seed: int = 0,
+         say: Say = lambda line: None) -> Outcome:  # fmt: skip
+    """Deploy the functions of `trace` on a running platform, call them as it says, remove them; what it cost.
+
+    `speed` divides time, durations and the setting's idle window. `say` is told what goes on. Memory is what the
+    trace tells of a function times the seconds that its instances existed, as the platform counts them. Raises
+    RescoldoError where the platform cannot be used; a call that fails is counted. Ctrl-C removes the functions, too.
+    """
+    if not 0 < speed <= MAX_SPEED:
+        raise InvalidInput(f"--speed {speed:g}: use a number above 0, at most {MAX_SPEED:g}")
+    if trace.calls > MAX_CALLS:
+        raise InvalidInput(f"{trace.calls} calls are more than {MAX_CALLS}; choose --minutes or --functions")
+    return uvloop.run(_play(trace, setting, target, speed, schedule_of(trace, seed), say))
+
+
+async def _play(
+    trace: Trace, setting: Setting, target: Target, speed: float, schedule: Schedule, say: Say
+) -> Outcome:
+    async with deployed(trace, setting, target, speed, say) as functions:
+        return await _Playing(trace, functions, speed, say).run(schedule, setting)
+
+
+class _Playing:
+    """One live replay. Times of the trace are its own seconds, not the clock's."""
+
+    def __init__(self, trace: Trace, functions: Deployed, speed: float, say: Say) -> None:
+        self._trace = trace
+        self._functions = functions
+        self._speed = speed
+        self._say = say
+        self._tally = Tally(trace.minutes)
+        self._late = Delays()
+        self._begin = 0.0  # on the loop's clock
+        self._clock: Callable[[], float] = asyncio.get_running_loop().time
+        self._in_flight = [0] * len(trace.functions)
+        self._busy_since = [0.0] * len(trace.functions)
+
+    async def run(self, schedule: Schedule, setting: Setting) -> Outcome:
+        self._say(f"Playing {len(schedule.at)} calls in {self._trace.seconds / self._speed:.0f} s")
+        before = await self._functions.instance_seconds()
+        self._begin = self._clock()
+        async with asyncio.TaskGroup() as group:
+            counting = group.create_task(self._count_memory(before))
+            await self._send_all(schedule, group)
+            await counting
+            if pending := sum(self._in_flight):
+                self._say(f"The trace is over; waiting for {pending} calls")
+        return self._tally.outcome(self._trace, setting, self._late)
+
+    async def _send_all(self, schedule: Schedule, group: asyncio.TaskGroup) -> None:
+        calls = zip(schedule.at, schedule.runs, schedule.function, strict=True)
+        for sent, (at, runs, place) in enumerate(calls):
+            due = self._begin + at / self._speed
+            if (wait := due - self._clock()) > NEAR:
+                await asyncio.sleep(wait)
+            elif sent % BREATH == 0:
+                await asyncio.sleep(0)
+            group.create_task(self._call(place, runs / self._speed, due))
+
+    async def _call(self, place: int, runs: float, due: float) -> None:
+        begin = self._clock()
+        self._late.some.append(max(0.0, begin - due))
+        if not self._in_flight[place]:
+            self._busy_since[place] = begin
+        self._in_flight[place] += 1
+        tally = self._tally
+        tally.calls += 1
+        try:
+            answer = await self._functions.call(place, runs)
+            end = self._clock()
+            tally.cold += answer.headers.get(b"x-cold-start") == b"true"
+            if answer.status == 200:
+                tally.delays.some.append(max(0.0, end - begin - runs))
+            else:
+                tally.fail(f"{answer.status}: {answer.text.partition(chr(10))[0][:120]}")
+        except RescoldoError as error:
+            tally.fail(error.message[:120])
+        finally:
+            self._in_flight[place] -= 1
+            if not self._in_flight[place]:
+                self._busy(place, self._busy_since[place], self._clock())
+
+    def _busy(self, place: int, begin: float, end: float) -> None:
+        memory = self._trace.functions[place].memory
+        self._tally.add(self._tally.used, self._moment(begin), self._moment(end), memory)
+
+    async def _count_memory(self, before: list[float]) -> None:
+        """Ask once in each minute of the trace how long instances have existed."""
+        looked = self._begin
+        for minute in range(self._trace.minutes):
+            await asyncio.sleep(self._begin + (minute + 1) * SECONDS / self._speed - self._clock())
+            now = await self._instance_seconds()
+            at = self._clock()
+            for place, (function, new, old) in enumerate(zip(self._trace.functions, now, before, strict=True)):
+                existed = new - old if new >= old else new  # a controller that started anew begins at 0
+                before[place] = new
+                average = existed / (at - looked)
+                self._tally.warm[minute] += average * SECONDS * function.memory
+            looked = at
+            self._progress(minute + 1)
+
+    async def _instance_seconds(self) -> list[float]:
+        """Asked again while a controller that was killed starts anew."""
+        while True:
+            with suppress(RescoldoError):
+                return await self._functions.instance_seconds()
+            await asyncio.sleep(0.1)
+
+    def _progress(self, minute: int) -> None:
+        tally = self._tally
+        self._say(
+            f"minute {minute} of {self._trace.minutes}: {tally.calls} calls, {tally.cold} cold, "
+            f"{tally.failures.total()} failed, {tally.warm[minute - 1] / SECONDS / self._trace.memory:.1%} warm"
+        )
+
+    def _moment(self, clock: float) -> float:
+        return (clock - self._begin) * self._speed
