@@ -184,6 +184,8 @@ class RealEdge:
         self.admin = AdminSocket(self.settings.admin_socket)
         self.wake: Callable[[FunctionId], Awaitable[SlotName]] = _nobody
         self.asked: list[FunctionId] = []  # what wake.sock was asked for, in order
+        self.full: list[SlotName] = []  # slots that the edge called full, in order
+        self.full_again = 20  # milliseconds for which it is asked to be silent then
         self._logging: list[asyncio.Task[None]] = []  # who reads the access log
         self.took = Took()  # what wakes are said to have taken
         self.calls: dict[CallKey, CallSums] = {}  # what the access log told
@@ -297,6 +299,10 @@ class RealEdge:
         self._connections.add(writer)
         try:
             name = FunctionId((await reader.readline()).decode().strip())
+            if name.startswith("full "):
+                self.full.append(SlotName(name.removeprefix("full ")))
+                writer.write(b"again %d\n" % self.full_again)
+                return
             self.asked.append(name)
             try:
                 writer.write(f"ok {await self.wake(name)} {':'.join(map(str, self.took))}\n".encode())

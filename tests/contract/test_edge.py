@@ -310,6 +310,8 @@ async def test_every_method_says_that_the_edge_is_not_there(world: World) -> Non
         world.edge.drop_route(FN),
         world.edge.servers(),
         world.edge.load(S1),
+        world.edge.loads([S1]),
+        world.edge.server_loads(S1),
         world.edge.synchronise(lambda: EdgeState((), (server,))),
     ]
     for ask in asks:
@@ -328,3 +330,26 @@ async def test_a_queued_call_fails_when_the_last_server_is_removed_so_that_nobod
     await removing
 
 
+async def test_the_loads_of_many_slots_are_read_at_once(world: World) -> None:
+    await awake(world, concurrency=2)
+    await world.edge.add_server(await world.server(S2, "other"))
+    calls = await in_flight(world, 3)
+    loads = await world.edge.loads([S1, S2])
+    assert {slot: (load.in_flight, load.queued, load.total) for slot, load in loads.items()} == {
+        S1: (3, 1, 3), S2: (0, 0, 0)
+    }
+    assert await world.edge.loads([]) == {}
+    world.let_go.set()
+    await asyncio.gather(*calls)
+
+
+async def test_what_each_instance_of_a_slot_has_can_be_read(world: World) -> None:
+    await awake(world)
+    await world.edge.add_server(await world.server(S1, "two"))
+    calls = await in_flight(world, 3)
+    loads = await world.edge.server_loads(S1)
+    assert sorted(loads) == ["one", "two"]
+    assert sorted(loads.values()) == [1, 2]
+    assert await world.edge.server_loads(S2) == {}
+    world.let_go.set()
+    await asyncio.gather(*calls)

@@ -28,7 +28,6 @@ from rescoldo.edge.protocol import Edge
 from rescoldo.isolation.identity import level
 from rescoldo.model.errors import EdgeUnavailable, InvalidInput, NodeUnavailable, NotFound, UnknownImage
 from rescoldo.model.function import (
-    MAX_REPLICAS,
     Function,
     FunctionPolicy,
     FunctionSpec,
@@ -39,6 +38,7 @@ from rescoldo.model.function import (
 from rescoldo.model.instance import LogLine, RunningInstance
 from rescoldo.model.names import FunctionId
 from rescoldo.model.program import PROCESS
+from rescoldo.model.scaling import MAX_REPLICAS
 from rescoldo.model.settings import BUNDLE_GIDS, Settings
 from rescoldo.node.protocol import Node, SparePool
 from rescoldo.policy.placement import check_constraints
@@ -96,7 +96,8 @@ class Controller:
         used = await self._node.usage(function) if entry.awake is not None else []
         cold = self._recorder.cold.of(function).summary(entry.failed_wakes or {})
         memory = sum(one.memory for one in used)
-        return replace(found, cpu=self._cpu.millicores(function, used), memory=memory, cold_starts=cold)
+        cpu = self._cpu.millicores(function, used, time.monotonic())
+        return replace(found, cpu=cpu, memory=memory, cold_starts=cold)
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
         policy = check_spec(spec, self._settings.limits)
@@ -139,7 +140,7 @@ class Controller:
         if entry is None:
             entry = self._fleet.entries[function.id] = Entry(function, policy)
         else:
-            entry.function, entry.policy, entry.failure = function, policy, None
+            entry.function, entry.policy, entry.failure, entry.fresh = function, policy, None, True
         await self._fleet.unroute(entry)
         if policy.floor:
             self._tasks.spawn(f"keep awake {entry.id}", self._fleet.ensure_floor(entry))
@@ -167,8 +168,8 @@ class Controller:
             return
         await self._fleet.wake(function)
         if entry.awake is not None:
-            entry.awake.wanted = replicas
-            self._tasks.spawn(f"resize {function}", self._fleet.replicas.resize(entry))
+            entry.awake.floor = replicas
+            self._fleet.replicas.want(entry, replicas, "asked for with scale, or by an alert")
 
     async def keep_floors(self) -> None:
         """At the start: wake what must not sleep."""

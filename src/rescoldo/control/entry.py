@@ -13,6 +13,29 @@ from rescoldo.model.errors import RescoldoError
 from rescoldo.model.function import Function, FunctionPolicy
 from rescoldo.model.names import FunctionId, InstanceId, SlotName
 from rescoldo.policy.idle import Activity
+from rescoldo.policy.scaling import Decision, State
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The number of instances was changed."""
+
+    at: float  # seconds on the loop's clock
+    before: int
+    after: int
+    reason: str
+
+
+@dataclass(slots=True, eq=False)
+class Scale:
+    """What the scaler knows of a function that is awake."""
+
+    state: State
+    looked_at: float  # seconds on the loop's clock
+    total: int | None = None  # requests its slot had begun then; None: not known yet
+    busy: bool = True  # a request was in flight or queued then
+    decision: Decision | None = None  # the last one
+    changes: tuple[Change, ...] = ()  # the last few, oldest first
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +52,12 @@ class Awake:
     woken_at: float = 0.0  # seconds on the monotonic clock: when its first instance was ready
     took: Took = NO_TIME  # what that took
     closing: bool = False  # its route says asleep already, but a wake may still take it back
+    floor: int = 0  # instances that `rescoldo scale` or an alert asked for: fewer only asleep
+    scale: Scale | None = None  # None: the scaler has not looked yet
+    starting: int = 0  # instances on their way
+    failures: int = 0  # starts that failed in a row, those at the same time counted as one
+    retry_at: float = 0.0  # seconds on the loop's clock: when one is tried again after that
+    shrinking: bool = False  # instances are being chosen that are too many
     retired: bool = False  # its instances are being stopped: one that is still starting must not join them
 
 
@@ -54,12 +83,18 @@ class Entry:
     early_deaths: int = 0  # in a row, of instances that the node does not replace itself
     published: Route | None = None  # what the edge was last told
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    resizing: asyncio.Lock = field(default_factory=asyncio.Lock)
     removed: bool = False
+    fresh: bool = True  # not woken yet since it was deployed
 
     @property
     def id(self) -> FunctionId:
         return self.function.id
+
+    @property
+    def wake_number(self) -> int:
+        """How many instances the next wake is to start."""
+        scaling = self.policy.scaling
+        return max(self.policy.woken, scaling.activation, scaling.initial if self.fresh else 1)
 
     @property
     def route(self) -> Route:

@@ -45,7 +45,7 @@ class Fleet:
         self.failed_wakes = Counter[str]()  # by reason
         self.woken = asyncio.Event()  # set when something is awake: the sleeper has work
         self.instances = Instances(node, edge, tasks, gid_of)
-        self.replicas = Replicas(self.instances)
+        self.replicas = Replicas(self.instances, edge, tasks)
         self._edge = edge
         self._slots = slots
         self._tasks = tasks
@@ -86,22 +86,20 @@ class Fleet:
         if entry.waking is not asyncio.current_task():  # deployed anew, removed or scaled to zero meanwhile
             self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
             return await self.wake(entry.id)
-        entry.awake, entry.waking, entry.failure = awake, None, None
+        entry.awake, entry.waking, entry.failure, entry.fresh = awake, None, None, False
         awake.answered_at = _now()
         awake.activity = Activity(_now(), 0)
         self.woken.set()
         self._tasks.spawn(f"route {entry.id}", self._publish_soon(entry))
         if awake.wanted > 1:
-            self._tasks.spawn(f"resize {entry.id}", self.replicas.resize(entry))
+            self.replicas.resize(entry)
         return awake.slot
 
     async def _start_awake(self, entry: Entry) -> Awake:
         slot = self._slots.take()
-        awake = Awake(
-            slot, entry.function, entry.policy, max(entry.policy.woken, entry.policy.floor), Activity(_now(), 0), _now()
-        )
+        awake = Awake(slot, entry.function, entry.policy, entry.wake_number, Activity(_now(), 0), _now())
         try:
-            awake.took = await self.instances.launch(awake)
+            awake.took = await self.instances.launch(awake, early=True)
         except BaseException:
             self._tasks.spawn(f"release {slot}", self._release(slot))
             raise
@@ -227,7 +225,7 @@ class Fleet:
         await self.instances.bury(server)
         await self._pause(entry, exit)
         if entry.awake is awake:
-            await self.replicas.resize(entry)
+            self.replicas.resize(entry)
         elif entry.policy.floor:
             await self.ensure_floor(entry)
 
@@ -241,7 +239,7 @@ class Fleet:
         """Requests that wait in the slot of a dead instance get one of their own."""
         if (await self.instances.load(awake.slot)).busy:
             try:
-                await self.instances.launch(awake)
+                await self.instances.launch(awake, early=True)
             except RescoldoError as error:
                 log.warning("%s: queued requests get no instance: %s", awake.function.id, error.message)
 

@@ -40,25 +40,29 @@ class Instances:
 
     # -- starting
 
-    async def launch(self, awake: Awake) -> Took:
-        """Start one instance more in an awake function's slot; waits out a restart of node or edge. Return what the
-        start took."""
+    async def launch(self, awake: Awake, *, early: bool) -> Took:
+        """Start one instance more in an awake function's slot; waits out a restart of node or edge. Return what
+        the start took.
+
+        `early` lets requests wait in its socket while it starts, for a function that has no other. They fail if it
+        does not start, so that a function with others gets it only when it is ready.
+        """
         deadline = _now() + awake.policy.ready_timeout
         while True:
             try:
-                return await self._launch_once(awake)
+                return await self._launch_once(awake, early=early)
             except (NodeUnavailable, EdgeUnavailable):
                 # what was asked may have happened all the same: try with another instance, drop this one
                 if _now() > deadline:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _launch_once(self, awake: Awake) -> Took:
+    async def _launch_once(self, awake: Awake, *, early: bool) -> Took:
         begun = time.monotonic()
         launch = self._new_launch(awake)
         self._ended[launch.instance] = None
         self.lifetimes.began(launch.function, launch.instance, _now())
-        address = self._node.early_address(launch)
+        address = self._node.early_address(launch) if early else None
         adding = self._add_server(awake, launch, address) if address is not None else None
         asked = time.monotonic()
         try:

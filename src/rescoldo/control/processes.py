@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ class CpuSampler:
     def __init__(self) -> None:
         self._last: dict[FunctionId, tuple[float, dict[InstanceId, float]]] = {}
 
-    def millicores(self, function: FunctionId, usage: list[InstanceUsage]) -> int:
-        """Average since the function was last asked for; the first answer is 0."""
-        now = time.monotonic()
+    def millicores(self, function: FunctionId, usage: list[InstanceUsage], now: float) -> int:
+        """Average since the function was last asked for; the first answer is 0. `now` is in seconds."""
         current = {used.instance: used.cpu_seconds for used in usage}
         then, before = self._last.get(function, (now, current))
         self._last[function] = (now, current)

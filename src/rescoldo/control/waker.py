@@ -1,4 +1,5 @@
-"""Answers the edge's held requests: one connection each, see edge/wake.lua for the two lines they speak."""
+"""Answers the edge's held requests, and its messages of full slots: one connection each, see edge/wake.lua for the
+two lines they speak."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import asyncio
 import math
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 from rescoldo.control.fleet import Fleet
 from rescoldo.model.coldstart import NO_TIME, Took
@@ -14,11 +16,16 @@ from rescoldo.model.names import FunctionId, SlotName
 
 STOPPING = Busy("the platform is stopping; try again")
 MAX_LINE = 512  # bytes; a name and a namespace have at most 127
+FULL = b"full "  # begins a message; no function's id has a space
 
 
 class Waker:
-    def __init__(self, fleet: Fleet, max_holds: int, max_holds_per_function: int) -> None:
+    def __init__(
+        self, fleet: Fleet, max_holds: int, max_holds_per_function: int, on_full: Callable[[SlotName], Awaitable[float]]
+    ) -> None:
+        """`on_full` looks into a full slot and says for how many seconds it need not be told of it again."""
         self._fleet = fleet
+        self._on_full = on_full
         self._most = max_holds
         self._most_each = max_holds_per_function
         self._held: Counter[FunctionId] = Counter()
@@ -38,12 +45,15 @@ class Waker:
             wake.cancel()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one held request."""
+        """Answer one held request or message."""
         try:
             line = await reader.readline()
-            if line.endswith(b"\n") and len(line) <= MAX_LINE:
+            if line.startswith(FULL) and len(line) <= MAX_LINE:
+                quiet = await self._on_full(SlotName(line[len(FULL) :].decode("ascii", "replace").strip()))
+                writer.write(b"again %d\n" % (1000 * quiet))
+            elif line.endswith(b"\n") and len(line) <= MAX_LINE:
                 writer.write(await self._answer(FunctionId(line.decode("utf-8", "replace").strip())))
-                await writer.drain()
+            await writer.drain()
         except (ConnectionError, ValueError):  # the edge has died, or the line is longer than the reader takes
             pass
         finally:

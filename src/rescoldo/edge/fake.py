@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -166,10 +166,15 @@ class FakeEdge:
 
     async def load(self, slot: SlotName) -> SlotLoad:
         async with self._asked("load"):
-            place = self._slot(slot)
-            in_flight = sum(len(server.calls) for server in place.servers.values())
-            queued = sum(not call.placed.done() for call in place.queue)
-            return SlotLoad(in_flight + queued, queued, place.total)
+            return self._load(slot)
+
+    async def loads(self, slots: Iterable[SlotName]) -> dict[SlotName, SlotLoad]:
+        async with self._asked("loads"):
+            return {slot: self._load(slot) for slot in slots}
+
+    async def server_loads(self, slot: SlotName) -> dict[InstanceId, int]:
+        async with self._asked("server_loads"):
+            return {instance: len(server.calls) for instance, server in self._slot(slot).servers.items()}
 
     async def synchronise(self, wanted: Callable[[], EdgeState]) -> None:
         async with self._asked("synchronise"):
@@ -207,6 +212,12 @@ class FakeEdge:
         if self.lose_answer[method] > 0:
             self.lose_answer[method] -= 1
             raise EdgeUnavailable
+
+    def _load(self, slot: SlotName) -> SlotLoad:
+        place = self._slot(slot)
+        in_flight = sum(len(server.calls) for server in place.servers.values())
+        queued = sum(not call.placed.done() for call in place.queue)
+        return SlotLoad(in_flight + queued, queued, place.total)
 
     def _slot(self, name: SlotName) -> _Slot:
         return self._slots.setdefault(name, _Slot())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rescoldo.edge.admin import AdminSocket
 from rescoldo.edge.config import ASLEEP, KNOWN_ALL, MAPS, map_file, map_values, server_line
@@ -16,6 +16,8 @@ from rescoldo.model.settings import Settings
 log = logging.getLogger(__name__)
 
 OWN_BACKENDS = ("control", "successor")  # of haproxy.cfg.tmpl; all others are slots
+SINGLY = 150  # slots that are asked for by name; for more, all are read
+EVERY, BACKEND_ROWS, SERVER_ROWS = "-1", "2", "4"  # arguments of `show stat`
 CUT_SECONDS = 3.0  # how long HAProxy may take to let go of a server whose sessions were cut
 RETRY_SECONDS = 0.02
 RECONNECT_SECONDS = 0.02
@@ -92,13 +94,30 @@ class HaproxyEdge:
             del self._values[function]
 
     async def load(self, slot: SlotName) -> SlotLoad:
-        answer = await self._admin.run(f"show stat {slot} 2 -1")
+        try:
+            return (await self.loads([slot]))[slot]
+        except KeyError:
+            raise EdgeUnavailable(f"the edge has no slot {slot}") from None
+
+    async def loads(self, slots: Iterable[SlotName]) -> dict[SlotName, SlotLoad]:
+        asked = set(slots)
+        if not asked:
+            return {}
+        # each answer repeats the 1.7 KB of column names: all slots at once (1,000: 3.5 ms) cost less than many singly
+        names = sorted(asked) if len(asked) <= SINGLY else [EVERY]
+        answer = await self._admin.run(*(f"show stat {name} {BACKEND_ROWS} {EVERY}" for name in names))
+        loads = {}
         for line in answer.splitlines():
-            fields = line.split(",")
-            if fields[:2] == [slot, "BACKEND"]:
+            if "BACKEND" in line[:24]:
                 # columns of `show stat`: pxname, svname, qcur, qmax, scur, smax, slim, stot
-                return SlotLoad(in_flight=int(fields[4]), queued=int(fields[2]), total=int(fields[7]))
-        raise EdgeUnavailable(f"the edge has no slot {slot}")
+                name, _, queued, _, in_flight, _, _, total, _ = line.split(",", 8)
+                loads[SlotName(name)] = SlotLoad(int(in_flight), int(queued), int(total))
+        return {name: load for name, load in loads.items() if name in asked}
+
+    async def server_loads(self, slot: SlotName) -> dict[InstanceId, int]:
+        answer = await self._admin.run(f"show stat {slot} {SERVER_ROWS} {EVERY}")
+        rows = [line.split(",", 5) for line in answer.splitlines() if line.startswith(f"{slot},")]
+        return {InstanceId(row[1]): int(row[4]) for row in rows}
 
     async def synchronise(self, wanted: Callable[[], EdgeState]) -> None:
         async with self._maps:

@@ -6,7 +6,7 @@ tests. Both pass tests/contract/test_edge.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,6 +82,14 @@ class Edge(Protocol):
         ...
 
     async def load(self, slot: SlotName) -> SlotLoad: ...
+
+    async def loads(self, slots: Iterable[SlotName]) -> dict[SlotName, SlotLoad]:
+        """The loads of many slots, in one exchange; a slot that the edge does not have is left out."""
+        ...
+
+    async def server_loads(self, slot: SlotName) -> dict[InstanceId, int]:
+        """Requests in flight in each instance of a slot."""
+        ...
 
     async def synchronise(self, wanted: Callable[[], EdgeState]) -> None:
         """Make the edge hold exactly what `wanted` returns, whatever it held before: after a restart of

@@ -9,6 +9,9 @@ local socket_path, deadline, most, most_each = table.unpack({...})
 deadline, most, most_each = tonumber(deadline), tonumber(most), tonumber(most_each)
 
 local SERVERLESS_SECONDS = 10 -- how long the controller and this process may disagree about a slot's servers
+local TELL_SECONDS = 1 -- how long the controller may take to hear that a slot is full
+local UNTOLD_MS = 100 -- it did not: try again then
+local MOST_TELLING = 16 -- slots at once, of a thread; others are seen at the controller's next look
 
 local held, held_of = 0, {}
 
@@ -82,4 +85,26 @@ core.register_action("wake", {"http-req"}, function(txn)
   mine = held_of[name] - 1
   held_of[name] = mine > 0 and mine or nil
   if not ok then error(why, 0) end
+end, 0)
+
+-- Tells the controller that a slot has no room: "full SLOT\n". The answer, "again MILLISECONDS\n", says for how long
+-- it need not be told again. This runs for requests that are about to queue, and does not keep them: a task of its own
+-- speaks to the controller.
+local quiet_until = {} -- by slot, milliseconds; math.huge while the controller is being told
+local telling = 0
+
+local function milliseconds()
+  local now = core.now()
+  return now.sec * 1000 + now.usec // 1000
+end
+
+core.register_action("full", {"http-req"}, function(txn)
+  local slot = txn:get_var("txn.slot")
+  if telling >= MOST_TELLING or milliseconds() < (quiet_until[slot] or 0) then return end
+  quiet_until[slot], telling = math.huge, telling + 1
+  core.register_task(function()
+    local told, line = pcall(ask, "full " .. slot, TELL_SECONDS)
+    local again = told and line and string.match(line, "^again (%d+)$")
+    quiet_until[slot], telling = milliseconds() + (tonumber(again) or UNTOLD_MS), telling - 1
+  end)
 end, 0)

@@ -14,18 +14,17 @@ from rescoldo.model.errors import InvalidInput
 from rescoldo.model.limits import OURS, Limits, check_requests, limits_of
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, check_secret_name, function_id
 from rescoldo.model.program import Program, program_of
+from rescoldo.model.scaling import SCALE, Scaling, replica_bounds, retention, scaling_of
 from rescoldo.model.values import seconds, whole_number
-
-SCALE = "com.openfaas.scale."
 
 DEFAULT_IDLE_WINDOW = 10.0  # seconds; holds 13.6 % of always-on memory on the Azure sample
 DEFAULT_READY_TIMEOUT = 15.0  # seconds from wake to ready
 MAX_READY_TIMEOUT = 110.0  # seconds; the edge holds a request for 120
 DEFAULT_GRACE = 5.0  # seconds between SIGTERM and SIGKILL
-MAX_REPLICAS = 100
 DEFAULT_SCALE_FACTOR = 20  # percent of the maximum that an alert adds
 DEFAULT_LIMITS = Limits()
 IDLE_WINDOW = OURS + "idle-window"
+LEAST_IDLE_WINDOW, MAX_IDLE_WINDOW = 0.05, 7 * 86400.0  # seconds
 MAX_SECRETS = 50  # that one function may name
 
 
@@ -64,6 +63,7 @@ class FunctionPolicy:
     limits: Limits = field(default_factory=Limits)
     program: Program | None = None  # None: what runs is decided by the bundle
     scale_factor: int = DEFAULT_SCALE_FACTOR  # percent of max_replicas that an alert adds; 0: alerts change nothing
+    scaling: Scaling = field(default_factory=Scaling)
 
     @property
     def floor(self) -> int:
@@ -113,27 +113,22 @@ def policy_of(spec: FunctionSpec, defaults: Limits = DEFAULT_LIMITS) -> Function
     when it is set; else a minimum of one or more keeps a function awake, because that is what its author asked for.
     """
     labels, notes, env = spec.labels, spec.annotations, spec.env_vars
-    minimum = whole_number(labels, SCALE + "min", 0, 0, MAX_REPLICAS)
-    maximum = whole_number(labels, SCALE + "max", max(20, minimum), 1, MAX_REPLICAS)
-    if maximum < minimum:
-        raise InvalidInput(f"label {SCALE}max ({maximum}) is below {SCALE}min ({minimum})")
+    minimum, maximum = replica_bounds(labels, notes)
     zero = labels.get(SCALE + "zero", "").strip().lower()
     if zero not in ("", "true", "false"):
         raise InvalidInput(f"label {SCALE}zero: {zero!r} is not allowed; use true or false")
-    own_window = bool(notes.get(IDLE_WINDOW, "").strip())
+    limits = limits_of(notes, env, spec.limits, spec.requests, defaults)
     return FunctionPolicy(
         min_replicas=minimum,
         max_replicas=maximum,
         sleeps=zero == "true" or (zero == "" and minimum == 0),
-        idle_window=seconds(
-            notes if own_window else labels, IDLE_WINDOW if own_window else SCALE + "zero-duration",
-            DEFAULT_IDLE_WINDOW, 0.05, 7 * 86400.0,
-        ),
+        idle_window=_idle_window(labels, notes),
         ready_timeout=seconds(notes, OURS + "ready-timeout", DEFAULT_READY_TIMEOUT, 0.1, MAX_READY_TIMEOUT),
         grace=seconds(notes, OURS + "grace", DEFAULT_GRACE, 0.0, 600.0),
-        limits=limits_of(notes, env, spec.limits, spec.requests, defaults),
+        limits=limits,
         program=program_of(spec.env_process, env),
         scale_factor=whole_number(labels, SCALE + "factor", DEFAULT_SCALE_FACTOR, 0, 100),
+        scaling=scaling_of(labels, notes, limits.concurrency),
     )
 
 
@@ -155,6 +150,14 @@ def check_spec(spec: FunctionSpec, defaults: Limits = DEFAULT_LIMITS) -> Functio
         check_secret_name(name)
     check_requests(spec.limits, spec.requests)
     return policy_of(spec, defaults)
+
+
+def _idle_window(labels: Mapping[str, str], notes: Mapping[str, str]) -> float:
+    """Knative's retention of 0 s, its default, says nothing."""
+    usual = seconds(labels, SCALE + "zero-duration", DEFAULT_IDLE_WINDOW, LEAST_IDLE_WINDOW, MAX_IDLE_WINDOW)
+    if kept := retention(notes):
+        usual = max(LEAST_IDLE_WINDOW, kept)
+    return seconds(notes, IDLE_WINDOW, usual, LEAST_IDLE_WINDOW, MAX_IDLE_WINDOW)
 
 
 def spec_from_json(data: Mapping[str, Any]) -> FunctionSpec:

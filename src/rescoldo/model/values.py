@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.units import parse_duration, parse_memory
@@ -42,6 +42,26 @@ def size(values: Mapping[str, str], key: str, default: int, low: int, high: int,
         also = ", or 0 for no limit" if none else ""
         raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use {_short(low)} to {_short(high)}{also}")
     return value
+
+
+def number(values: Mapping[str, str], key: str, default: float, low: float, high: float) -> float:
+    """As `whole_number`, of a number that may have a fraction (`0.9`)."""
+    text = values.get(key, "").strip()
+    if not text:
+        return default
+    digits = text.replace(".", "", 1)
+    if not (digits.isascii() and digits.isdigit() and len(text) <= _DIGITS) or not low <= float(text) <= high:
+        raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use a number from {low:g} to {high:g}")
+    return float(text)
+
+
+def one_of(values: Mapping[str, str], key: str, default: str, allowed: Sequence[str]) -> str:
+    """As `whole_number`, of one of at least two words."""
+    text = values.get(key, "").strip()
+    if text and text not in allowed:
+        choice = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+        raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use {choice}")
+    return text or default
 
 
 def _short(size: int) -> str:

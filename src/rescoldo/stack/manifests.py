@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rescoldo.model.function import SCALE, FunctionSpec
+from rescoldo.model.function import FunctionSpec
+from rescoldo.model.scaling import KNATIVE, SCALE
 
-KNATIVE_SCALE = "autoscaling.knative.dev/"
 SECRETS = "/var/openfaas/secrets"
 
 
@@ -78,7 +78,7 @@ APIS: Mapping[str, Callable[[FunctionSpec], dict[str, Any]]] = {
 
 def _knative_annotations(spec: FunctionSpec) -> dict[str, str]:
     bounds = {
-        f"{KNATIVE_SCALE}{bound}-scale": spec.labels[SCALE + bound]
+        f"{KNATIVE}{bound}-scale": spec.labels[SCALE + bound]
         for bound in ("min", "max")
         if SCALE + bound in spec.labels
     }

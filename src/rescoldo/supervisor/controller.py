@@ -27,6 +27,7 @@ from rescoldo.control.controller import Controller
 from rescoldo.control.fleet import Fleet
 from rescoldo.control.growth import Growth
 from rescoldo.control.recorder import Recorder
+from rescoldo.control.scaler import Scaler
 from rescoldo.control.sleeper import Sleeper
 from rescoldo.control.slots import SlotPool
 from rescoldo.control.tasks import Tasks
@@ -74,7 +75,8 @@ async def run(settings: Settings) -> None:
     growth = Growth(settings, fleet, slots)
     sleeper = Sleeper(fleet, edge, tasks)
     recorder = Recorder(store, sleeper.saw_calls)
-    waker = Waker(fleet, settings.max_holds, settings.max_holds_per_function)
+    scaler = Scaler(fleet, edge, node)
+    waker = Waker(fleet, settings.max_holds, settings.max_holds_per_function, scaler.full)
     secrets = SecretFiles(settings.function_secrets)
     controller = Controller(settings, store, secrets, storage, node, edge, fleet, recorder, waker, tasks)
     adoption = Adoption(fleet, node, edge, slots, tasks)
@@ -99,6 +101,7 @@ async def run(settings: Settings) -> None:
     watching = tasks.spawn("watch edge", edge.watch(edge_restarted))
     tasks.spawn("watch node", node.watch(instance_lost, node_restarted))
     tasks.spawn("sleeper", sleeper.run())
+    tasks.spawn("scaler", scaler.run())
     tasks.spawn("recorder", recorder.run())
     await controller.keep_floors()
     wakes = await asyncio.start_unix_server(waker.serve, sock=inherited("wake"), limit=MAX_LINE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any, cast
 
 from rescoldo.bundle.storage import BundleStorage
@@ -12,6 +13,7 @@ from rescoldo.control.controller import Controller
 from rescoldo.control.entry import Awake, Entry
 from rescoldo.control.fleet import Fleet
 from rescoldo.control.recorder import Recorder
+from rescoldo.control.scaler import Scaler
 from rescoldo.control.sleeper import Sleeper
 from rescoldo.control.slots import SlotPool
 from rescoldo.control.tasks import Tasks
@@ -79,7 +81,8 @@ class World:
         self.fleet = Fleet(node, edge, self.slots, self.tasks, storage.group)
         self.sleeper = Sleeper(self.fleet, edge, self.tasks)
         self.recorder = Recorder(self.store, self.sleeper.saw_calls)
-        self.waker = Waker(self.fleet, settings.max_holds, settings.max_holds_per_function)
+        self.scaler = Scaler(self.fleet, edge, node)
+        self.waker = Waker(self.fleet, settings.max_holds, settings.max_holds_per_function, self.scaler.full)
         self.controller = Controller(
             settings, store, secrets, storage, node, edge, self.fleet, self.recorder, self.waker, self.tasks
         )
@@ -104,6 +107,7 @@ class World:
         self.tasks.spawn("watch edge", self.edge.watch(lambda: self._spawn_synchronise()))
         self.tasks.spawn("watch node", self.node.watch(self._lost, self._check_instances))
         self.tasks.spawn("sleeper", self.sleeper.run())
+        self.tasks.spawn("scaler", self.scaler.run())
         self.tasks.spawn("recorder", self.recorder.run())
         await self.controller.keep_floors()
 
@@ -126,7 +130,7 @@ class World:
 
     async def deploy(
         self, name: str = "fn", *, window: str = "1h", minimum: int = 0, concurrency: int = 10,
-        exec_timeout: str = "30s", upstream: str = "", **labels: str,
+        exec_timeout: str = "30s", upstream: str = "", notes: Mapping[str, str] | None = None, **labels: str,
     ) -> Entry:
         """Deploy, or deploy anew; with `upstream` a program."""
         spec = FunctionSpec(
@@ -134,7 +138,9 @@ class World:
             env_process="./server" if upstream else "",
             env_vars={"exec_timeout": exec_timeout} | ({"upstream_url": upstream} if upstream else {}),
             labels={"com.openfaas.scale.min": str(minimum), **labels},
-            annotations={"rescoldo.dev/idle-window": window, "rescoldo.dev/concurrency": str(concurrency)},
+            annotations={
+                "rescoldo.dev/idle-window": window, "rescoldo.dev/concurrency": str(concurrency), **(notes or {})
+            },
         )
         await self.controller.deploy(spec, must_exist=False)
         return self.fleet.entries[spec.id]

@@ -19,7 +19,7 @@ async def test_a_new_controller_adopts_what_runs_in_the_slots_it_is_in(world: Wo
     await world.settle()
     slot, instances = world.awake().slot, world.instances()
     new = await world.restart_controller()
-    await new.settle()
+    await new.settle(10)
     assert (new.awake().slot, set(new.instances())) == (slot, set(instances))
     assert await new.edge.call(FN) in instances
     assert len(world.node.started) == 2

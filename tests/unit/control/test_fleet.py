@@ -315,7 +315,7 @@ async def test_the_crash_of_one_of_several_instances_is_made_good(world: World) 
 
 
 async def test_queued_calls_of_a_crashed_instance_are_served_by_a_replacement(world: World) -> None:
-    await world.deploy(concurrency=1)
+    await world.deploy(concurrency=1, **{"com.openfaas.scale.max": "1"})
     finish = asyncio.Event()
 
     async def work(function: FunctionId, instance: InstanceId) -> None:

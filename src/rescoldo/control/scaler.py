@@ -1,0 +1,121 @@
+"""Gives awake functions as many instances as policy/scaling.py decides.
+
+Looks a few times a second at those that may need another number: with traffic since the last look, or with several
+instances. The others cost nothing. A slot without room is looked into at once, when the edge tells of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from rescoldo.control.entry import Awake, Entry, Scale
+from rescoldo.control.fleet import Fleet
+from rescoldo.control.processes import CpuSampler
+from rescoldo.edge.protocol import Edge, SlotLoad
+from rescoldo.model.errors import EdgeUnavailable, NodeUnavailable
+from rescoldo.model.names import FunctionId, SlotName
+from rescoldo.model.scaling import CPU
+from rescoldo.node.protocol import Node
+from rescoldo.policy.scaling import Sample, Spec, begin, decide
+
+LOOK_SECONDS = 0.25  # between two rounds
+LOOK_SHARE = 20  # a round may take one part in so many of the time, where very many functions have traffic
+CPU_SECONDS = 1.0  # between two readings of what a function's instances have used
+TOLD_SECONDS = 0.02  # in which the edge need not tell again of a slot that was full
+HELPLESS_SECONDS = 0.25  # the same for one that gets no more instances
+
+
+class Scaler:
+    def __init__(self, fleet: Fleet, edge: Edge, node: Node) -> None:
+        self._fleet = fleet
+        self._edge = edge
+        self._node = node
+        self._cpu = CpuSampler()
+        self._millicores: dict[FunctionId, tuple[float, float]] = {}  # when they were read, and what was read
+        self._in_slot: dict[SlotName, Entry] = {}  # found lately
+
+    async def run(self) -> None:
+        """Look again and again while something is awake."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._fleet.woken.wait()
+            begun = loop.time()
+            await self.look()
+            await asyncio.sleep(max(LOOK_SECONDS, LOOK_SHARE * (loop.time() - begun)))
+
+    async def look(self) -> None:
+        """One round."""
+        found = [(e, e.awake) for e in self._fleet.entries.values() if e.awake is not None and _may_change(e.awake)]
+        if not found:
+            return
+        try:
+            loads = await self._edge.loads([awake.slot for _, awake in found])
+        except EdgeUnavailable:
+            return
+        for entry, awake in found:
+            if awake.policy.scaling.metric == CPU:
+                await self._read_cpu(entry.id)
+            if entry.awake is awake and (load := loads.get(awake.slot)) is not None:
+                self._decide(entry, awake, load)
+
+    async def full(self, slot: SlotName) -> float:
+        """Look into a slot that the edge calls full; return for how many seconds it need not call again."""
+        entry = self._entry(slot)
+        awake = entry.awake if entry is not None else None
+        if entry is None or awake is None:
+            return HELPLESS_SECONDS
+        try:
+            load = await self._edge.load(slot)
+        except EdgeUnavailable:
+            return TOLD_SECONDS
+        if entry.awake is awake:
+            # a request had no place: it may have found one by now, or was refused where none may queue
+            self._decide(entry, awake, replace(load, queued=max(1, load.queued)))
+        return HELPLESS_SECONDS if awake.wanted >= _spec(awake).maximum else TOLD_SECONDS
+
+    def _decide(self, entry: Entry, awake: Awake, load: SlotLoad) -> None:
+        now = asyncio.get_running_loop().time()
+        scale = awake.scale
+        if scale is None:
+            scale = awake.scale = Scale(begin(awake.answered_at, awake.wanted), now)
+        begun = load.total - scale.total if scale.total is not None else 0
+        cpu = self._millicores.get(entry.id, (0.0, 0.0))[1] if awake.policy.scaling.metric == CPU else 0.0
+        sample = Sample(now, load.in_flight, load.queued, max(0, begun), cpu)
+        scale.decision, scale.state = decide(_spec(awake), scale.state, sample, len(awake.servers))
+        scale.looked_at, scale.total, scale.busy = now, load.total, load.busy
+        if not awake.closing:
+            self._fleet.replicas.change(entry, awake, scale.decision.wanted, scale.decision.reason)
+
+    async def _read_cpu(self, function: FunctionId) -> None:
+        now = asyncio.get_running_loop().time()
+        read_at, _ = self._millicores.get(function, (-CPU_SECONDS, 0.0))
+        if now - read_at < CPU_SECONDS:
+            return
+        try:
+            used = await self._node.usage(function)
+        except NodeUnavailable:
+            return
+        self._millicores[function] = (now, float(self._cpu.millicores(function, used, now)))
+
+    def _entry(self, slot: SlotName) -> Entry | None:
+        entry = self._in_slot.get(slot)
+        if entry is None or entry.awake is None or entry.awake.slot != slot:
+            self._in_slot = {e.awake.slot: e for e in self._fleet.entries.values() if e.awake is not None}
+            entry = self._in_slot.get(slot)
+        return entry
+
+
+def _may_change(awake: Awake) -> bool:
+    scale, spec = awake.scale, _spec(awake)
+    if spec.minimum == spec.maximum == awake.wanted:
+        return False
+    if scale is None or scale.busy or awake.wanted > spec.minimum or len(awake.servers) > 1:
+        return True
+    return awake.activity.last_active >= scale.looked_at
+
+
+def _spec(awake: Awake) -> Spec:
+    policy = awake.policy
+    least = max(policy.woken, awake.floor)
+    return Spec(policy.scaling, least, max(policy.max_replicas, least), policy.limits.concurrency)

@@ -1,0 +1,120 @@
+"""How a function scales between one instance and many, read from its annotations and labels.
+
+Sources: contracts/knative.md ("Annotations" and "KPA") and contracts/openfaas.md ("Scaling labels"). A key is looked
+up as `rescoldo.dev/KEY`, then as Knative's `autoscaling.knative.dev/KEY` in either of its spellings, then as OpenFaaS's
+label. Whoever sets one of OpenFaaS's labels gets its defaults for the others: a target of 50, of which 90 % are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.limits import OURS, UNLIMITED_CONCURRENCY
+from rescoldo.model.values import number, one_of, seconds, whole_number
+
+KNATIVE = "autoscaling.knative.dev/"
+SCALE = "com.openfaas.scale."
+
+CONCURRENCY, RPS, CPU = "concurrency", "rps", "cpu"
+LINEAR, WEIGHTED = "linear", "weighted-exponential"
+
+MAX_REPLICAS = 100
+DEFAULT_MAXIMUM = 20
+DEFAULT_TARGET = 100.0  # of an instance without a limit
+DEFAULT_RPS_TARGET = 200.0
+OPENFAAS_TARGET = 50.0
+OPENFAAS_PROPORTION = 0.90
+_TYPES = {"capacity": CONCURRENCY, "rps": RPS, "cpu": CPU}  # com.openfaas.scale.type
+_CLASSES = ("kpa.autoscaling.knative.dev", "hpa.autoscaling.knative.dev")  # the metric says the same
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """What `policy/scaling.py` decides by. The defaults are Knative's, except that a wake needs no activation."""
+
+    metric: str = CONCURRENCY  # or RPS, CPU
+    target: float = 32.0  # of one instance: requests at once, requests a second, or millicores
+    utilisation: float = 0.70  # share of the target that is used before there is another instance
+    stable_window: float = 60.0  # seconds
+    panic_window: float = 6.0  # seconds
+    panic_threshold: float = 2.0  # times what runs: from there on it is a panic
+    max_up_rate: float = 1000.0  # times what runs, in one decision
+    max_down_rate: float = 2.0  # what runs divided by it is the least, in one decision
+    down_delay: float = 0.0  # seconds for which fewer must have been enough
+    initial: int = 1  # instances that the first wake of a deployment starts
+    activation: int = 1  # instances that any other wake starts
+    aggregation: str = LINEAR  # or WEIGHTED: what is newer counts more
+
+    @property
+    def aim(self) -> float:
+        """What one instance is to have."""
+        return self.target * self.utilisation
+
+
+_DEFAULTS = Scaling()
+
+
+def scaling_of(labels: Mapping[str, str], notes: Mapping[str, str], concurrency: int) -> Scaling:
+    """Read a function's scaling; raise InvalidInput naming the key. `concurrency` is an instance's hard limit."""
+    one_of(*_found(notes, "class"), "", _CLASSES)
+    openfaas = any(labels.get(SCALE + key, "").strip() for key in ("type", "target", "target-proportion"))
+    kind = one_of(labels, SCALE + "type", "capacity", tuple(_TYPES))
+    metric = one_of(*_found(notes, "metric"), _TYPES[kind], (CONCURRENCY, RPS, CPU))
+    proportion = OPENFAAS_PROPORTION if openfaas else _DEFAULTS.utilisation
+    proportion = number(labels, SCALE + "target-proportion", proportion, 0.01, 1.0)
+    stable = seconds(*_found(notes, "window"), _DEFAULTS.stable_window, 6.0, 3600.0)
+    delay = seconds(labels, SCALE + "down.window", 0.0, 0.0, 300.0)
+    return Scaling(
+        metric=metric,
+        target=_target(labels, notes, metric, concurrency, openfaas),
+        utilisation=number(*_found(notes, "target-utilization-percentage"), 100 * proportion, 1, 100) / 100,
+        stable_window=stable,
+        panic_window=stable * number(*_found(notes, "panic-window-percentage"), 10, 1, 100) / 100,
+        panic_threshold=number(*_found(notes, "panic-threshold-percentage"), 200, 110, 1000) / 100,
+        max_up_rate=number(notes, OURS + "max-scale-up-rate", _DEFAULTS.max_up_rate, 1.1, 1000.0),
+        max_down_rate=number(notes, OURS + "max-scale-down-rate", _DEFAULTS.max_down_rate, 1.1, 1000.0),
+        down_delay=seconds(*_found(notes, "scale-down-delay"), delay, 0.0, 3600.0),
+        initial=whole_number(*_found(notes, "initial-scale"), 1, 0, MAX_REPLICAS),
+        activation=whole_number(*_found(notes, "activation-scale"), 1, 1, MAX_REPLICAS),
+        aggregation=one_of(*_found(notes, "metric-aggregation-algorithm"), LINEAR, (LINEAR, WEIGHTED)),
+    )
+
+
+def replica_bounds(labels: Mapping[str, str], notes: Mapping[str, str]) -> tuple[int, int]:
+    """The least and the most instances that a function asks for; raise InvalidInput."""
+    low = whole_number(labels, SCALE + "min", 0, 0, MAX_REPLICAS)
+    minimum = whole_number(*_found(notes, "min-scale"), low, 0, MAX_REPLICAS)
+    high = whole_number(labels, SCALE + "max", max(DEFAULT_MAXIMUM, minimum), 1, MAX_REPLICAS)
+    maximum = whole_number(*_found(notes, "max-scale"), high, 0, MAX_REPLICAS) or MAX_REPLICAS  # Knative's 0: any
+    if maximum < minimum:
+        raise InvalidInput(f"the maximum of instances ({maximum}) is below the minimum ({minimum})")
+    return minimum, maximum
+
+
+def retention(notes: Mapping[str, str]) -> float:
+    """Seconds for which Knative would keep the last instance of an idle function; 0 where nothing says it."""
+    return seconds(*_found(notes, "scale-to-zero-pod-retention-period"), 0.0, 0.0, 3600.0)
+
+
+def _target(
+    labels: Mapping[str, str], notes: Mapping[str, str], metric: str, concurrency: int, openfaas: bool
+) -> float:
+    unlimited = concurrency >= UNLIMITED_CONCURRENCY
+    default = {CONCURRENCY: DEFAULT_TARGET if unlimited else float(concurrency), RPS: DEFAULT_RPS_TARGET, CPU: 0.0}
+    least, most = 0.01, 1_000_000.0
+    target = number(labels, SCALE + "target", OPENFAAS_TARGET if openfaas else default[metric], least, most)
+    values, key = _found(notes, "target")
+    target = number(values, key, target, least, most)
+    if not target:
+        raise InvalidInput(f"{key}: the metric cpu needs a target in millicores of one instance, for example 500")
+    return min(target, float(concurrency)) if metric == CONCURRENCY else target  # more than the limit is never reached
+
+
+def _found(notes: Mapping[str, str], name: str) -> tuple[Mapping[str, str], str]:
+    """Annotations, and the key among them that says it, ours first; where none does, the one to be named."""
+    first, *rest = name.split("-")
+    camel = first + "".join(part.capitalize() for part in rest)
+    keys = (OURS + name, KNATIVE + name, KNATIVE + camel)
+    return notes, next((key for key in keys if notes.get(key, "").strip()), KNATIVE + name)

@@ -1,0 +1,203 @@
+"""How many instances an awake function should have: Knative's KPA as a pure step, and one rule more.
+
+    wanted = ceil(average / aim)        100 requests at once, 32 x 70 % = 22.4 each: ceil(4.46) = 5
+
+The average is taken over the stable window (60 s), in a panic over the panic window (6 s) if that asks for more. It
+is a panic when the short average asks for twice what runs; until that has been over for a stable window, nothing is
+taken away. Our own rule: requests that queue are a panic, too. They are not averaged away, but each answer to them
+at most doubles what runs, since what queues when many calls are held for one wake may be gone in a moment.
+Zero is not decided here: a function sleeps by its idle window (policy/idle.py).
+
+Source: contracts/knative.md, "KPA".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from rescoldo.model.scaling import CONCURRENCY, CPU, RPS, WEIGHTED, Scaling
+
+UNITS = {CONCURRENCY: "requests at once", RPS: "requests a second", CPU: "millicores"}
+BUCKETS_PER_PANIC = 6  # the panic window is this many buckets long; Knative's are 1 s, too
+SHORTEST_BUCKET = 0.25  # seconds
+SETTLED = 1.0  # seconds of samples that make an average
+BURST = 2  # times what runs, the most that a queue asks for at once
+WEIGHT_AT_END = 0.01  # of the oldest sample of a window, where newer ones count more; the newest has 1
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a function asks for."""
+
+    scaling: Scaling
+    minimum: int  # instances, at least 1
+    maximum: int
+    limit: int  # requests that one instance takes at once
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What was seen at a moment, and since the one before."""
+
+    at: float  # seconds, on any clock that does not go back
+    load: int  # requests in flight and queued
+    queued: int
+    begun: float = 0.0  # requests, since the sample before
+    cpu: float = 0.0  # millicores of all instances, since the sample before
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Samples of one short time, added up."""
+
+    begin: float
+    seconds: float  # for which there are samples
+    load: float  # requests x seconds
+    begun: float  # requests
+    cpu: float  # millicores x seconds
+
+    def add(self, seconds: float, sample: Sample) -> Bucket:
+        return Bucket(
+            self.begin,
+            self.seconds + seconds,
+            self.load + sample.load * seconds,
+            self.begun + sample.begun,
+            self.cpu + sample.cpu * seconds,
+        )
+
+    def sum(self, metric: str) -> float:
+        """Of the metric, times seconds."""
+        return self.load if metric == CONCURRENCY else self.cpu if metric == CPU else self.begun
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is remembered between two decisions."""
+
+    since: float  # the last sample, or the beginning
+    buckets: tuple[Bucket, ...] = ()  # oldest first
+    panic_at: float | None = None  # when there was last a reason for panic; None: no panic
+    peak: int = 0  # the most that was wanted in this panic
+    wants: tuple[tuple[float, int], ...] = ()  # (since when, number) within the scale-down delay, falling numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How many, and by which figures."""
+
+    wanted: int
+    reason: str
+    stable: float  # average of the metric over the stable window
+    panic: float  # and over the panic window
+    panicking: bool
+    bound: str = ""  # what kept the number from being what the averages ask for; empty: nothing
+    queued: int = 0
+
+
+def begin(now: float, running: int) -> State:
+    """The state of a function of which nothing is known. With several instances it begins in a panic, so that a new
+    controller takes none away before it has seen a stable window."""
+    return State(now, panic_at=now, peak=running) if running > 1 else State(now)
+
+
+def observe(scaling: Scaling, state: State, sample: Sample) -> State:
+    """Take a sample in. It stands for the time since the one before, at most for a panic window."""
+    passed = max(0.0, sample.at - state.since)
+    seconds = min(passed, scaling.panic_window)
+    if seconds < passed:
+        sample = replace(sample, begun=sample.begun * seconds / passed)
+    width = max(SHORTEST_BUCKET, scaling.panic_window / BUCKETS_PER_PANIC)
+    buckets = state.buckets
+    if buckets and sample.at < buckets[-1].begin + width:
+        buckets = (*buckets[:-1], buckets[-1].add(seconds, sample))
+    else:
+        oldest = sample.at - scaling.stable_window
+        kept = tuple(bucket for bucket in buckets if bucket.begin > oldest)
+        buckets = (*kept, Bucket(sample.at, 0.0, 0.0, 0.0, 0.0).add(seconds, sample))
+    return replace(state, since=max(state.since, sample.at), buckets=buckets)
+
+
+def average(scaling: Scaling, state: State, window: float, now: float) -> float:
+    """Of the metric over the last `window` seconds, or since the first sample; 0 without any.
+
+    What is known for less than SETTLED seconds counts as its share of them: 500 calls that were held for one wake and
+    are gone after 0.1 s are 50.
+    """
+    total = weights = seconds = 0.0
+    for bucket in state.buckets:
+        age = now - bucket.begin
+        if age < window:
+            weight = WEIGHT_AT_END ** (max(0.0, age) / window) if scaling.aggregation == WEIGHTED else 1.0
+            total += bucket.sum(scaling.metric) * weight
+            weights += bucket.seconds * weight
+            seconds += bucket.seconds
+    return total / weights * min(1.0, seconds / SETTLED) if weights else 0.0
+
+
+def decide(spec: Spec, state: State, sample: Sample, running: int) -> tuple[Decision, State]:
+    """Take a sample in and decide; `running` are instances that take requests."""
+    scaling, now = spec.scaling, sample.at
+    state = observe(scaling, state, sample)
+    ready = max(1, running)
+    stable = average(scaling, state, scaling.stable_window, now)
+    panic = average(scaling, state, scaling.panic_window, now)
+    most, least = math.ceil(ready * scaling.max_up_rate), math.floor(ready / scaling.max_down_rate)
+    by_stable = min(most, max(least, math.ceil(stable / scaling.aim)))
+    by_panic = min(most, max(least, math.ceil(panic / scaling.aim)))
+    if scaling.activation > 1 and stable > 0:
+        by_stable, by_panic = max(by_stable, scaling.activation), max(by_panic, scaling.activation)
+    burst = _burst(spec, sample, ready)
+    state = _panic(scaling, state, now, by_panic / ready >= scaling.panic_threshold or burst > ready)
+    wanted, reason = by_stable, f"{stable:.1f} {UNITS[scaling.metric]} on average of {scaling.stable_window:g} s"
+    if state.panic_at is not None:
+        wanted, reason, state = _in_panic(state, {"stable": by_stable, "panic": by_panic, "burst": burst})
+    if burst > wanted:
+        wanted, reason = burst, "requests queue"
+    wanted, reason, state = _delayed(scaling, state, now, wanted, reason)
+    wanted, bound = _bounded(spec, wanted, doubled=wanted == burst == ready * BURST)
+    return Decision(wanted, reason, stable, panic, state.panic_at is not None, bound, sample.queued), state
+
+
+def _burst(spec: Spec, sample: Sample, ready: int) -> int:
+    """What is needed so that nothing queues, and no less than there is; 0 where nothing does."""
+    if not sample.queued:
+        return 0
+    each = min(spec.scaling.target, spec.limit) if spec.scaling.metric == CONCURRENCY else spec.limit
+    return max(ready, min(ready * BURST, math.ceil(sample.load / (each * spec.scaling.utilisation))))
+
+
+def _panic(scaling: Scaling, state: State, now: float, cause: bool) -> State:
+    if cause:
+        return replace(state, panic_at=now)
+    if state.panic_at is not None and now - state.panic_at >= scaling.stable_window:
+        return replace(state, panic_at=None, peak=0)
+    return state
+
+
+def _in_panic(state: State, asked: dict[str, int]) -> tuple[int, str, State]:
+    cause = max(asked, key=lambda name: asked[name])
+    if asked[cause] < state.peak:
+        return state.peak, "a panic: nothing is taken away before a stable window has passed since", state
+    reasons = {"stable": "the stable window asks for it", "panic": "the panic window asks for it"}
+    return asked[cause], reasons.get(cause, "requests queue"), replace(state, peak=asked[cause])
+
+
+def _delayed(scaling: Scaling, state: State, now: float, wanted: int, reason: str) -> tuple[int, str, State]:
+    """The most that was wanted within the scale-down delay. Only numbers that no later one exceeds are kept."""
+    if not scaling.down_delay:
+        return wanted, reason, state
+    kept = [(at, number) for at, number in state.wants if at > now - scaling.down_delay and number > wanted]
+    kept.append((now, wanted))
+    most = kept[0][1]
+    if most > wanted:
+        reason = f"{most} were wanted within the last {scaling.down_delay:g} s"
+    return most, reason, replace(state, wants=tuple(kept))
+
+
+def _bounded(spec: Spec, wanted: int, *, doubled: bool) -> tuple[int, str]:
+    if wanted > spec.maximum:
+        return spec.maximum, f"the maximum: {spec.maximum}"
+    if wanted < spec.minimum:
+        return spec.minimum, f"the minimum: {spec.minimum}"
+    return wanted, f"at most {BURST} times what runs at once" if doubled else ""

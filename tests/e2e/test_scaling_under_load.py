@@ -1,0 +1,67 @@
+"""A whole platform under load scales from zero to many and back, and no call fails."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from live import Live
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+SLEEPER = (
+    "import asyncio\n\nasync def handle(event, context):\n"
+    "    await asyncio.sleep(0.2)\n    return 'slept'\n"
+)
+
+
+def callers(live: Live, count: int, until: threading.Event) -> list[int]:
+    """`count` clients that call one after another until `until` is set; the statuses they got."""
+
+    def one() -> list[int]:
+        statuses = []
+        while not until.is_set():
+            statuses.append(live.invoke("load").status)
+        return statuses
+
+    with ThreadPoolExecutor(count) as pool:
+        return [status for found in [pool.submit(one) for _ in range(count)] for status in found.result()]
+
+
+def test_a_function_under_load_gets_more_instances_and_loses_them_again_without_an_error(platform: Live) -> None:
+    notes = {
+        "rescoldo.dev/concurrency": "4", "rescoldo.dev/idle-window": "5m", "autoscaling.knative.dev/window": "6s"
+    }
+    platform.deploy("load", SLEEPER, annotations=notes)
+    over, few = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        many = pool.submit(callers, platform, 16, over)  # 16 at once, 4 x 70 % each: 6
+        steady = pool.submit(callers, platform, 1, few)
+        platform.until(lambda: platform.replicas("load") >= 6, "six instances")
+        over.set()
+        platform.until(lambda: platform.replicas("load") == 1, "one instance")
+        few.set()
+        statuses = many.result() + steady.result()
+    assert len(statuses) > 50
+    assert set(statuses) == {200}
+
+
+def test_a_full_instance_of_one_request_at_a_time_gets_company_at_once(platform: Live) -> None:
+    code = SLEEPER.replace("0.2", "3")
+    platform.deploy("single", code, annotations={"rescoldo.dev/concurrency": "1"})
+    platform.invoke("single")
+    begin = time.monotonic()
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda _: platform.invoke("single"), range(3)))
+    assert [answer.status for answer in answers] == [200] * 3
+    assert time.monotonic() - begin < 5.5, "none waited for another"
+
+
+def test_a_type_of_scaling_that_does_not_exist_is_refused(platform: Live) -> None:
+    platform.upload("queue:test")
+    spec = {"service": "queue", "image": "queue:test", "labels": {"com.openfaas.scale.type": "queue"}}
+    answer = platform.system("POST", "/functions", spec)
+    assert (answer.status, "use capacity, rps or cpu" in answer.text) == (400, True)

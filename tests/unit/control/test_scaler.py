@@ -1,0 +1,200 @@
+"""The scaler over the fakes: calls go through the fake edge, whose instances take time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+import pytest
+from control_world import FN, World
+
+from rescoldo.control.scaler import HELPLESS_SECONDS, TOLD_SECONDS
+from rescoldo.model.errors import StartFailed
+from rescoldo.model.names import FunctionId, InstanceId, SlotName
+from rescoldo.node.protocol import InstanceUsage
+
+pytestmark = pytest.mark.looptime
+
+
+async def takes(world: World, seconds: float) -> None:
+    """Every call takes so long."""
+
+    async def work(function: FunctionId, instance: InstanceId) -> None:
+        await asyncio.sleep(seconds)
+
+    world.edge.work = work
+
+
+async def load(world: World, rate: float, seconds: float) -> list[asyncio.Task[InstanceId]]:
+    """Calls of FN, `rate` a second, whether those before were answered or not."""
+    calls = []
+    for _ in range(round(rate * seconds)):
+        calls.append(asyncio.create_task(world.edge.call(FN)))
+        await asyncio.sleep(1 / rate)
+    return calls
+
+
+def numbers(world: World) -> Sequence[int]:
+    scale = world.awake().scale
+    assert scale is not None
+    return [change.after for change in scale.changes]
+
+
+async def test_traffic_gets_as_many_instances_as_it_needs_and_loses_them_when_it_ends(world: World) -> None:
+    await world.deploy(window="300s")
+    await takes(world, 0.5)
+    calls = await load(world, rate=60, seconds=30)  # 30 at once, 10 x 70 % each
+    assert len(world.instances()) == 5
+    assert not [call.exception() for call in calls if call.done() and call.exception()]
+    await asyncio.gather(*calls)
+    await world.until(lambda: len(world.instances()) == 1, 150)
+    await world.settle(5)
+
+
+async def test_a_function_that_nobody_calls_is_not_looked_at(world: World) -> None:
+    await world.deploy()
+    await world.edge.call(FN)
+    await world.settle(2)
+    scale = world.awake().scale
+    assert scale is not None
+    looked_at = scale.looked_at
+    await asyncio.sleep(60)
+    assert scale.looked_at == looked_at
+    await world.edge.call(FN)
+    await asyncio.sleep(1)
+    assert scale.looked_at > looked_at
+
+
+async def test_a_full_slot_is_answered_at_once(world: World) -> None:
+    await world.deploy()
+    await takes(world, 1000)
+    calls = [asyncio.create_task(world.edge.call(FN)) for _ in range(40)]
+    await world.until(lambda: world.fleet.entries[FN].awake)
+    await asyncio.sleep(0)
+    quiet = await world.scaler.full(world.awake().slot)
+    assert (quiet, world.awake().wanted) == (TOLD_SECONDS, 2)
+    for call in calls:
+        call.cancel()
+
+
+async def test_the_edge_need_not_tell_again_and_again_of_a_slot_that_gets_no_more(world: World) -> None:
+    await world.deploy(**{"com.openfaas.scale.max": "1"})
+    await takes(world, 1000)
+    calls = [asyncio.create_task(world.edge.call(FN)) for _ in range(40)]
+    await world.until(lambda: world.fleet.entries[FN].awake)
+    assert await world.scaler.full(world.awake().slot) == HELPLESS_SECONDS
+    assert await world.scaler.full(SlotName("s7")) == HELPLESS_SECONDS  # nobody's
+    assert len(world.instances()) == 1
+    for call in calls:
+        call.cancel()
+
+
+async def test_instances_start_side_by_side(world: World) -> None:
+    await world.deploy()
+    await world.edge.call(FN)
+    world.node.start_delay = 1.0
+    await world.controller.scale(FN, 9)
+    await asyncio.sleep(1.5)
+    assert len(world.instances()) == 9
+
+
+async def test_a_new_instance_gets_calls_only_when_it_is_ready(world: World) -> None:
+    await world.deploy(concurrency=1)
+    await world.edge.call(FN)
+    world.node.start_delay = 5.0
+    await world.controller.scale(FN, 2)
+    await asyncio.sleep(1)
+    assert {await world.edge.call(FN) for _ in range(5)} == set(world.instances())
+    assert len(await world.edge.servers()) == 1
+    await world.settle(10)
+    assert len(await world.edge.servers()) == 2
+
+
+async def test_the_least_loaded_are_taken_out_and_finish_what_they_have(world: World) -> None:
+    await world.deploy()
+    await takes(world, 20.0)
+    await world.edge.call(FN)
+    await world.controller.scale(FN, 3)
+    await world.settle(1)
+    calls = [asyncio.create_task(world.edge.call(FN)) for _ in range(7)]  # 3, 2, 2
+    await asyncio.sleep(0.1)
+    busiest = max((await world.edge.server_loads(world.awake().slot)).items(), key=lambda item: item[1])[0]
+    await world.controller.scale(FN, 1)
+    await asyncio.sleep(0.1)
+    assert world.instances() == [busiest]
+    assert len(await world.running()) == 3, "two have calls"
+    assert len(set(await asyncio.gather(*calls))) == 3
+    await world.settle(1)
+
+
+async def test_a_number_that_was_asked_for_is_the_least_until_the_function_sleeps(world: World) -> None:
+    await world.deploy()
+    await world.edge.call(FN)
+    await world.controller.scale(FN, 4)
+    await world.settle(200)
+    assert len(world.instances()) == 4
+    await world.controller.scale(FN, 0)
+    await world.edge.call(FN)
+    await world.settle(1)
+    assert len(world.instances()) == 1
+
+
+async def test_more_than_the_maximum_may_be_asked_for(world: World) -> None:
+    await world.deploy(**{"com.openfaas.scale.max": "2"})
+    await world.controller.scale(FN, 5)
+    await world.edge.call(FN)
+    await world.settle(10)
+    assert len(world.instances()) == 5
+
+
+async def test_a_wake_starts_as_many_as_the_activation_asks_for_and_the_first_as_many_as_the_initial_scale(
+    world: World,
+) -> None:
+    await world.deploy(notes={"autoscaling.knative.dev/initial-scale": "4", "rescoldo.dev/activation-scale": "3"})
+    await world.edge.call(FN)
+    await world.settle(1)
+    assert len(world.instances()) == 4
+    await world.controller.scale(FN, 0)
+    await world.edge.call(FN)
+    await world.settle(1)
+    assert len(world.instances()) == 3
+
+
+async def test_a_function_whose_further_instances_do_not_start_tries_one_at_a_time(world: World) -> None:
+    await world.deploy()
+    await world.edge.call(FN)
+    world.node.fail[FN] = deque([StartFailed("no")] * 14)
+    begun = len(world.node.started)
+    await world.controller.scale(FN, 9)
+    await asyncio.sleep(20)
+    assert 8 < len(world.node.started) - begun < 16
+    assert len(world.instances()) == 1
+    await world.settle(300)
+    assert len(world.instances()) == 9
+
+
+async def test_a_function_that_is_deployed_anew_while_it_scales_leaves_nothing_behind(world: World) -> None:
+    await world.deploy()
+    await world.edge.call(FN)
+    world.node.start_delay = 1.0
+    await world.controller.scale(FN, 6)
+    await asyncio.sleep(0.5)
+    await world.deploy()
+    await world.edge.call(FN)
+    await world.settle(60)
+    assert len(world.instances()) == 1
+
+
+async def test_scaling_by_cpu_counts_what_the_instances_used(world: World) -> None:
+    await world.deploy(**{"com.openfaas.scale.type": "cpu", "com.openfaas.scale.target": "100"})
+    await takes(world, 0.2)
+
+    async def usage(function: FunctionId) -> list[InstanceUsage]:
+        now = asyncio.get_running_loop().time()
+        return [InstanceUsage(instance, 0, now * 0.1) for instance in world.instances()]  # 100 millicores each
+
+    world.node.usage = usage  # type: ignore[method-assign]
+    calls = await load(world, rate=10, seconds=70)
+    assert len(world.instances()) > 3
+    await asyncio.gather(*calls)
