@@ -17,6 +17,7 @@ from starlette.requests import Request
 
 from rescoldo.api.errors import describe
 from rescoldo.model.errors import InvalidInput, TooLarge
+from rescoldo.model.explanation import Explanation
 from rescoldo.model.function import FunctionSpec, FunctionStatus, spec_to_json
 from rescoldo.model.names import DEFAULT_NAMESPACE
 from rescoldo.model.secret import MAX_SECRET
@@ -182,6 +183,7 @@ class FunctionStatusBody(Body):
     created_at: datetime
     usage: FunctionUsage | None = None
     cold_starts: ColdStartsBody | None = None
+    why: Explanation | None = None
 
 
 class BundleBody(Body):
@@ -249,4 +251,6 @@ def status_to_json(status: FunctionStatus) -> dict[str, Any]:
         body["usage"] = {"cpu": status.cpu or 0, "totalMemoryBytes": status.memory or 0}
     if status.cold_starts is not None:
         body["coldStarts"] = asdict(status.cold_starts)
+    if status.why is not None:
+        body["why"] = asdict(status.why)
     return body

@@ -24,6 +24,7 @@ from rescoldo.model.errors import NotFound
 from rescoldo.model.function import FunctionStatus
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, function_id, parse_reference
 
+YES = ("1", "true")
 BATCH = 100  # functions turned into JSON (about 1 ms) before the event loop has its turn: wakes go first
 
 
@@ -59,9 +60,9 @@ def functions_router(platform: Platform) -> APIRouter:
         return Response(status_code=202)
 
     @router.get("/system/function/{name}", responses={200: {"model": FunctionStatusBody}, 404: {}})
-    async def describe(name: str, namespace: str = "", usage: str = "") -> Response:
+    async def describe(name: str, namespace: str = "", usage: str = "", why: str = "") -> Response:
         try:
-            status = await platform.function(reference(name, namespace), usage=usage in ("1", "true"))
+            status = await platform.function(reference(name, namespace), usage=usage in YES, why=why in YES)
         except NotFound:
             return Response(status_code=404)  # the contract's is empty; faas-cli has words of its own
         return Response(json.dumps(status_to_json(status)), media_type="application/json")

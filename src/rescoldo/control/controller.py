@@ -18,6 +18,7 @@ from rescoldo import __version__
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control import metrics
 from rescoldo.control.entry import Entry
+from rescoldo.control.explain import explain
 from rescoldo.control.fleet import Fleet
 from rescoldo.control.namespaces import Namespaces
 from rescoldo.control.processes import CpuSampler, platform_processes
@@ -88,9 +89,11 @@ class Controller:
         entries = [e for e in self._fleet.entries.values() if e.function.spec.namespace == namespace]
         return [_status(entry, counts) for entry in sorted(entries, key=lambda entry: entry.id)]
 
-    async def function(self, function: FunctionId, *, usage: bool = False) -> FunctionStatus:
+    async def function(self, function: FunctionId, *, usage: bool = False, why: bool = False) -> FunctionStatus:
         entry = self._entry(function)
         found = _status(entry, self._recorder.invocations())
+        if why:
+            found = replace(found, why=explain(entry, asyncio.get_running_loop().time()))
         if not usage:
             return found
         used = await self._node.usage(function) if entry.awake is not None else []
@@ -269,9 +272,10 @@ class Controller:
 
     async def metrics(self) -> bytes:
         replicas = {e.id: len(e.awake.servers) if e.awake else 0 for e in self._fleet.entries.values()}
+        awake = {e.id: e.awake for e in self._fleet.entries.values() if e.awake is not None}
         waking = metrics.Waking(self._waker.held, self._waker.holds, self._fleet.wakes, self._fleet.failed_wakes)
         spares = await self._spares()
-        return metrics.render(self._recorder, replicas, self._fleet.instances.lifetimes, waking, spares)
+        return metrics.render(self._recorder, replicas, self._fleet.instances.lifetimes, waking, spares, awake)
 
     async def status(self) -> Mapping[str, Any]:
         entries = self._fleet.entries.values()

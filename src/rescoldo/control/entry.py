@@ -15,6 +15,8 @@ from rescoldo.model.names import FunctionId, InstanceId, SlotName
 from rescoldo.policy.idle import Activity
 from rescoldo.policy.scaling import Decision, State
 
+MAX_CHANGES = 10  # that are remembered of a function
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -35,7 +37,6 @@ class Scale:
     total: int | None = None  # requests its slot had begun then; None: not known yet
     busy: bool = True  # a request was in flight or queued then
     decision: Decision | None = None  # the last one
-    changes: tuple[Change, ...] = ()  # the last few, oldest first
 
 
 @dataclass(slots=True, eq=False)
@@ -85,10 +86,15 @@ class Entry:
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
     removed: bool = False
     fresh: bool = True  # not woken yet since it was deployed
+    changes: tuple[Change, ...] = ()  # of the number of instances, the last few, oldest first
 
     @property
     def id(self) -> FunctionId:
         return self.function.id
+
+    def note(self, at: float, before: int, after: int, reason: str) -> None:
+        """Remember that the number of instances is changed, and why."""
+        self.changes = (*self.changes, Change(at, before, after, reason))[-MAX_CHANGES:]
 
     @property
     def wake_number(self) -> int:

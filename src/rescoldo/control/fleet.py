@@ -89,6 +89,7 @@ class Fleet:
         entry.awake, entry.waking, entry.failure, entry.fresh = awake, None, None, False
         awake.answered_at = _now()
         awake.activity = Activity(_now(), 0)
+        entry.note(_now(), 0, awake.wanted, "woken")
         self.woken.set()
         self._tasks.spawn(f"route {entry.id}", self._publish_soon(entry))
         if awake.wanted > 1:
@@ -156,6 +157,7 @@ class Fleet:
         awake, entry.awake, entry.waking = entry.awake, None, None
         await self.publish(entry)
         if awake is not None:
+            entry.note(_now(), awake.wanted, 0, "deployed anew, or scaled to zero")
             self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
 
     async def retire(self, awake: Awake) -> None:
@@ -192,6 +194,7 @@ class Fleet:
             await self.publish(entry)
             return
         entry.awake = None
+        entry.note(_now(), awake.wanted, 0, f"idle for {entry.policy.idle_window:g} s")
         self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
 
     async def _release(self, slot: SlotName) -> None:
@@ -219,6 +222,7 @@ class Fleet:
         del awake.servers[exit.instance]
         if not awake.servers:
             entry.awake = None
+            entry.note(_now(), awake.wanted, 0, f"the last instance was lost: {exit.reason}")
             await self.publish(entry)  # new requests are held and wake another
             await self._serve_queue(awake)
             self._tasks.spawn(f"retire {entry.id}", self.retire(awake))

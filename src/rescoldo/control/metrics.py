@@ -13,8 +13,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from rescoldo.control.coldtimes import BOUNDS, ColdTimes
+from rescoldo.control.entry import Awake
 from rescoldo.control.lifetimes import Lifetimes
 from rescoldo.control.recorder import Recorder
+from rescoldo.control.scaling_metrics import Scaling
 from rescoldo.model.calls import BUCKETS_MS
 from rescoldo.model.coldstart import FAILURES, PHASES
 from rescoldo.model.names import FunctionId
@@ -131,9 +133,11 @@ def render(
     lifetimes: Lifetimes,
     waking: Waking,
     spares: SparePool | None,
+    awake: Mapping[FunctionId, Awake],
 ) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Gateway(recorder, replicas, lifetimes))
     registry.register(Wakes(recorder.cold.all, waking))
     registry.register(Pool(spares))
+    registry.register(Scaling(awake))
     return generate_latest(registry)

@@ -16,8 +16,9 @@ class Platform(Protocol):
         """The functions of a namespace, sorted by name."""
         ...
 
-    async def function(self, function: FunctionId, *, usage: bool = False) -> FunctionStatus:
-        """Raises NotFound."""
+    async def function(self, function: FunctionId, *, usage: bool = False, why: bool = False) -> FunctionStatus:
+        """With `usage` what its instances use and its cold starts took, with `why` why it has as many instances as it
+        has. Raises NotFound."""
         ...
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:

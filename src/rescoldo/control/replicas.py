@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from rescoldo.control.entry import Awake, Change, Entry, Scale
+from rescoldo.control.entry import Awake, Entry, Scale
 from rescoldo.control.instances import RETRY_SECONDS, Instances
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge
@@ -19,8 +19,6 @@ from rescoldo.policy.backoff import retry_delay
 from rescoldo.policy.scaling import begin
 
 log = logging.getLogger(__name__)
-
-MAX_CHANGES = 10  # that are remembered of a function while it is awake
 
 
 class Replicas:
@@ -35,16 +33,13 @@ class Replicas:
         if awake is None:
             return
         now = asyncio.get_running_loop().time()
-        changes = awake.scale.changes if awake.scale is not None else ()
-        awake.scale = Scale(begin(now, number), now, changes=changes)
+        awake.scale = Scale(begin(now, number), now)
         self.change(entry, awake, number, reason)
 
     def change(self, entry: Entry, awake: Awake, number: int, reason: str) -> None:
-        """Set the number of an awake function that the scaler knows, remember why, and see to it."""
-        assert awake.scale is not None
+        """Set the number of an awake function, remember why, and see to it."""
         if number != awake.wanted:
-            change = Change(asyncio.get_running_loop().time(), awake.wanted, number, reason)
-            awake.scale.changes = (*awake.scale.changes, change)[-MAX_CHANGES:]
+            entry.note(asyncio.get_running_loop().time(), awake.wanted, number, reason)
             awake.wanted = number
         self.resize(entry)
 

@@ -14,6 +14,7 @@ from rescoldo.control.fleet import Fleet
 from rescoldo.control.processes import CpuSampler
 from rescoldo.edge.protocol import Edge, SlotLoad
 from rescoldo.model.errors import EdgeUnavailable, NodeUnavailable
+from rescoldo.model.function import FunctionPolicy
 from rescoldo.model.names import FunctionId, SlotName
 from rescoldo.model.scaling import CPU
 from rescoldo.node.protocol import Node
@@ -72,7 +73,7 @@ class Scaler:
         if entry.awake is awake:
             # a request had no place: it may have found one by now, or was refused where none may queue
             self._decide(entry, awake, replace(load, queued=max(1, load.queued)))
-        return HELPLESS_SECONDS if awake.wanted >= _spec(awake).maximum else TOLD_SECONDS
+        return HELPLESS_SECONDS if awake.wanted >= spec_of(awake.policy, awake.floor).maximum else TOLD_SECONDS
 
     def _decide(self, entry: Entry, awake: Awake, load: SlotLoad) -> None:
         now = asyncio.get_running_loop().time()
@@ -82,7 +83,8 @@ class Scaler:
         begun = load.total - scale.total if scale.total is not None else 0
         cpu = self._millicores.get(entry.id, (0.0, 0.0))[1] if awake.policy.scaling.metric == CPU else 0.0
         sample = Sample(now, load.in_flight, load.queued, max(0, begun), cpu)
-        scale.decision, scale.state = decide(_spec(awake), scale.state, sample, len(awake.servers))
+        spec = spec_of(awake.policy, awake.floor)
+        scale.decision, scale.state = decide(spec, scale.state, sample, len(awake.servers))
         scale.looked_at, scale.total, scale.busy = now, load.total, load.busy
         if not awake.closing:
             self._fleet.replicas.change(entry, awake, scale.decision.wanted, scale.decision.reason)
@@ -107,7 +109,8 @@ class Scaler:
 
 
 def _may_change(awake: Awake) -> bool:
-    scale, spec = awake.scale, _spec(awake)
+    scale = awake.scale
+    spec = spec_of(awake.policy, awake.floor)
     if spec.minimum == spec.maximum == awake.wanted:
         return False
     if scale is None or scale.busy or awake.wanted > spec.minimum or len(awake.servers) > 1:
@@ -115,7 +118,7 @@ def _may_change(awake: Awake) -> bool:
     return awake.activity.last_active >= scale.looked_at
 
 
-def _spec(awake: Awake) -> Spec:
-    policy = awake.policy
-    least = max(policy.woken, awake.floor)
+def spec_of(policy: FunctionPolicy, floor: int) -> Spec:
+    """What a function asks for; `floor` are instances that were asked for until it sleeps."""
+    least = max(policy.woken, floor)
     return Spec(policy.scaling, least, max(policy.max_replicas, least), policy.limits.concurrency)

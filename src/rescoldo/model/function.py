@@ -11,6 +11,7 @@ from typing import Any
 
 from rescoldo.model.coldstart import ColdStarts
 from rescoldo.model.errors import InvalidInput
+from rescoldo.model.explanation import Explanation
 from rescoldo.model.limits import OURS, Limits, check_requests, limits_of
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, check_secret_name, function_id
 from rescoldo.model.program import Program, program_of
@@ -104,6 +105,7 @@ class FunctionStatus:
     cpu: int | None = None  # millicores used lately; None: not asked or not known
     memory: int | None = None  # bytes held by its instances; None: not asked or not known
     cold_starts: ColdStarts | None = None  # None: not asked
+    why: Explanation | None = None  # None: not asked
 
 
 def policy_of(spec: FunctionSpec, defaults: Limits = DEFAULT_LIMITS) -> FunctionPolicy:

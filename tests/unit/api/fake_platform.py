@@ -9,11 +9,18 @@ from dataclasses import replace
 from typing import Any
 
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, UnknownImage
+from rescoldo.model.explanation import Explanation, Look, Step
 from rescoldo.model.function import Function, FunctionSpec, FunctionStatus, check_spec
 from rescoldo.model.instance import LogLine
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, InstanceId, check_name, split_id
 from rescoldo.model.secret import check_secret
 from rescoldo.store.protocol import Bundle, Namespace
+
+WHY = Explanation(
+    wanted=2, running=1, starting=1, minimum=1, maximum=20, metric="concurrency", target=32.0, utilization=0.7,
+    windows=(60.0, 6.0), look=Look(0.25, 2, "requests queue", "the maximum: 20", 20.5, 33.0, True, 4),
+    steps=(Step(12.0, 1, 2, "requests queue"),), sleep="10 s after its last request has ended",
+)
 
 
 class FakePlatform:
@@ -32,8 +39,10 @@ class FakePlatform:
     async def functions(self, namespace: str) -> list[FunctionStatus]:
         return [self.deployed[key] for key in sorted(self.deployed) if split_id(key)[1] == namespace]
 
-    async def function(self, function: FunctionId, *, usage: bool = False) -> FunctionStatus:
+    async def function(self, function: FunctionId, *, usage: bool = False, why: bool = False) -> FunctionStatus:
         status = self._find(function)
+        if why:
+            status = replace(status, why=WHY)
         return replace(status, cpu=12, memory=3_000_000) if usage else status
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:

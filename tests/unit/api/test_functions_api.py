@@ -72,6 +72,13 @@ async def test_a_described_function_has_every_field_of_the_contract(client: Asyn
     }
 
 
+async def test_why_is_told_when_it_is_asked_for(client: AsyncClient) -> None:
+    await client.post("/system/functions", json=DEPLOYMENT)
+    assert "why" not in (await client.get("/system/function/echo")).json()
+    why = (await client.get("/system/function/echo?why=1")).json()["why"]
+    assert (why["wanted"], why["look"]["reason"], why["steps"][0]["after"]) == (2, "requests queue", 2)
+
+
 async def test_usage_is_told_when_it_is_asked_for(client: AsyncClient) -> None:
     await client.post("/system/functions", json=DEPLOYMENT)
     answer = await client.get("/system/function/echo?usage=1&namespace=openfaas-fn")

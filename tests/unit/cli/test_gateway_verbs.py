@@ -97,6 +97,42 @@ def test_describe_shows_what_cold_calls_waited_for(run, gateway):
     ]
 
 
+WHY = {
+    "wanted": 5, "running": 4, "starting": 1, "minimum": 1, "maximum": 20,
+    "metric": "concurrency", "target": 32.0, "utilization": 0.7, "windows": [60.0, 6.0],
+    "look": {
+        "ago": 0.21, "wanted": 5, "reason": "requests queue", "bound": "the maximum: 5", "stable": 40.25, "panic": 99.0,
+        "panicking": True, "queued": 3,
+    },
+    "steps": [{"ago": 12.0, "before": 0, "after": 1, "reason": "woken"}],
+    "sleep": "10 s after its last request has ended",
+}
+
+
+def test_describe_with_why_shows_how_many_instances_there_are_and_why(run, gateway):
+    gateway.answer("GET /system/function/hello", 200, {**STATUS, "why": WHY})
+    gateway.answer("GET /system/status", 404)
+    out = run("describe", "hello", "--why")[1]
+    assert gateway.lines()[0] == "GET /system/function/hello?usage=1&why=1"
+    assert out.partition("\n\n")[2] == (
+        "Instances:    5 wanted, 4 running, 1 starting; at least 1 awake, at most 20\n"
+        "Aim:          22.4 requests at once each: 70% of 32\n"
+        "Load:         40.2 over 60 s, 99.0 over 6 s, 3 queued; panic\n"
+        "Decided:      5, 0.2 s ago: requests queue; bounded by the maximum: 5\n"
+        "Sleeps:       10 s after its last request has ended\n\n"
+        "CHANGED     INSTANCES  BECAUSE\n"
+        "12.0 s ago  0 -> 1     woken\n"
+    )
+    assert json.loads(run("describe", "hello", "--why", "--json")[1])["why"] == WHY
+
+
+def test_describe_with_why_of_a_sleeping_function_says_what_wakes_it(run, gateway):
+    gateway.answer("GET /system/function/hello", 200, {**STATUS, "why": {**WHY, "look": None, "steps": []}})
+    gateway.answer("GET /system/status", 404)
+    out = run("describe", "hello", "--why")[1]
+    assert "Decided" not in out and "CHANGED" not in out and "Sleeps:" in out
+
+
 def test_describe_shows_no_table_before_the_first_cold_call(run, gateway):
     none = {"calls": 0, "failed": {}, "phases": {}}
     gateway.answer("GET /system/function/hello", 200, {**STATUS, "coldStarts": none})

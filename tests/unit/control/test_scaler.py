@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 
 import pytest
 from control_world import FN, World
 
 from rescoldo.control.scaler import HELPLESS_SECONDS, TOLD_SECONDS
 from rescoldo.model.errors import StartFailed
+from rescoldo.model.explanation import Explanation
 from rescoldo.model.names import FunctionId, InstanceId, SlotName
 from rescoldo.node.protocol import InstanceUsage
 
@@ -33,12 +33,6 @@ async def load(world: World, rate: float, seconds: float) -> list[asyncio.Task[I
         calls.append(asyncio.create_task(world.edge.call(FN)))
         await asyncio.sleep(1 / rate)
     return calls
-
-
-def numbers(world: World) -> Sequence[int]:
-    scale = world.awake().scale
-    assert scale is not None
-    return [change.after for change in scale.changes]
 
 
 async def test_traffic_gets_as_many_instances_as_it_needs_and_loses_them_when_it_ends(world: World) -> None:
@@ -198,3 +192,71 @@ async def test_scaling_by_cpu_counts_what_the_instances_used(world: World) -> No
     calls = await load(world, rate=10, seconds=70)
     assert len(world.instances()) > 3
     await asyncio.gather(*calls)
+
+
+# -- the reasons
+
+
+async def why(world: World) -> Explanation:
+    found = (await world.controller.function(FN, why=True)).why
+    assert found is not None
+    return found
+
+
+async def test_what_puts_a_function_to_sleep_and_what_wakes_it_is_told(world: World) -> None:
+    await world.deploy(window="10s", minimum=2, **{"com.openfaas.scale.zero": "true"})
+    assert (await why(world)).sleep == "asleep; the next call wakes it with 2 instances"
+    await world.edge.call(FN)
+    await asyncio.sleep(4)
+    assert (await why(world)).sleep == "in 6.0 s, unless it is called"
+    await asyncio.sleep(20)
+    found = await why(world)
+    steps = [(step.before, step.after, step.reason) for step in found.steps]
+    assert steps == [(0, 2, "woken"), (2, 0, "idle for 10 s")]
+    assert found.steps[0].ago == pytest.approx(24, abs=0.2)
+
+
+async def test_a_function_that_is_busy_sleeps_after_its_last_request(world: World) -> None:
+    await world.deploy(window="10s")
+    await takes(world, 60)
+    call = asyncio.create_task(world.edge.call(FN))
+    await asyncio.sleep(30)
+    assert (await why(world)).sleep == "10 s after its last request has ended"
+    await call
+
+
+async def test_a_function_that_must_not_sleep_and_one_that_does_not_start_say_so(world: World) -> None:
+    await world.deploy(minimum=1)
+    await world.until(lambda: not world.asleep())
+    await world.settle(1)
+    assert (await why(world)).sleep == "never: it keeps at least one instance awake"
+    await world.deploy()
+    world.node.fail[FN] = deque([StartFailed("no such module\nline 2")])
+    with pytest.raises(StartFailed):
+        await world.edge.call(FN)
+    assert (await why(world)).sleep == "asleep; no call wakes it for 0.2 s, as its start failed: no such module"
+
+
+async def test_the_last_decision_and_what_is_aimed_at_are_told(world: World) -> None:
+    await world.deploy(notes={"rescoldo.dev/max-scale": "4"})
+    await takes(world, 0.5)
+    calls = await load(world, rate=100, seconds=10)
+    found = await why(world)
+    assert (found.wanted, found.running, found.minimum, found.maximum) == (4, 4, 1, 4)
+    assert (found.metric, found.target, found.utilization) == ("concurrency", 10.0, 0.7)
+    assert found.look is not None
+    assert (found.look.bound, found.look.panicking) == ("the maximum: 4", True)
+    assert found.look.panic > 30
+    await asyncio.gather(*calls)
+
+
+async def test_the_metrics_tell_of_awake_functions_alone(world: World) -> None:
+    await world.deploy()
+    assert b"rescoldo_instances_desired{" not in await world.controller.metrics()
+    await world.controller.scale(FN, 3)
+    await world.settle(5)
+    text = (await world.controller.metrics()).decode()
+    labels = '{function_name="fn.openfaas-fn",metric="concurrency"}'
+    for line in (f"rescoldo_instances_desired{labels} 3.0", f"rescoldo_instances_ready{labels} 3.0",
+                 f"rescoldo_load_target{labels} 7.0", f"rescoldo_panic_mode{labels} 1.0"):  # fmt: skip
+        assert line in text

@@ -13,6 +13,7 @@ from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.project import optional_gateway
+from rescoldo.cli.why import say_why
 from rescoldo.model.errors import NotFound, RescoldoError
 from rescoldo.model.names import DEFAULT_NAMESPACE, parse_reference
 from rescoldo.model.units import parse_duration
@@ -77,11 +78,12 @@ def _row(item: Mapping[str, Any], verbose: bool) -> tuple[Any, ...]:
 @connection_options
 @namespace_option
 @json_option
-def describe_command(name: str, connection: Connection, namespace: str, as_json: bool) -> None:
+@click.option("--why", is_flag=True, help="Also why it has as many instances as it has.")
+def describe_command(name: str, connection: Connection, namespace: str, as_json: bool, why: bool) -> None:
     """Show one function in full."""
     name, place = reference(name, namespace)
     with open_gateway(connection) as opened:
-        found = _function(opened, name, place)
+        found = _function(opened, name, place, why=why)
         found["isolation"] = _isolation(opened)
         if as_json:
             say_json(found)
@@ -90,10 +92,11 @@ def describe_command(name: str, connection: Connection, namespace: str, as_json:
         _describe(found, f"{opened.url}/function/{name}{suffix}")
 
 
-def _function(gateway: Gateway, name: str, namespace: str) -> dict[str, Any]:
+def _function(gateway: Gateway, name: str, namespace: str, *, why: bool = False) -> dict[str, Any]:
     own = namespace if namespace != DEFAULT_NAMESPACE else ""
+    params = {"namespace": own, "usage": "1", **({"why": "1"} if why else {})}
     try:
-        answer = gateway.system("GET", f"/system/function/{name}", params={"namespace": own, "usage": "1"})
+        answer = gateway.system("GET", f"/system/function/{name}", params=params)
     except NotFound as error:
         raise NotFound(f"no such function: {name}.{namespace}") from error
     found = answer.json()
@@ -137,6 +140,7 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
         if found.get(key):
             say(f"{title + ':':<14}{', '.join(found[key])}")
     say_cold_starts(found.get("coldStarts") or {})
+    say_why(found.get("why") or {})
 
 
 def _protection(isolation: Mapping[str, str]) -> str:

@@ -1,0 +1,36 @@
+"""How `describe --why` shows why a function has as many instances as it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rescoldo.cli.output import say, say_columns
+
+_UNITS = {"concurrency": "requests at once", "rps": "requests a second", "cpu": "millicores"}
+
+
+def say_why(found: Mapping[str, Any]) -> None:
+    """Nothing for a gateway that does not tell."""
+    if not found:
+        return
+    say()
+    state = f"{found['wanted']} wanted, {found['running']} running, {found['starting']} starting"
+    say(f"{'Instances:':<14}{state}; at least {found['minimum']} awake, at most {found['maximum']}")
+    each = found["target"] * found["utilization"]
+    unit = _UNITS.get(found["metric"], found["metric"])
+    say(f"{'Aim:':<14}{each:g} {unit} each: {found['utilization']:.0%} of {found['target']:g}")
+    if look := found["look"]:
+        stable, panic = found["windows"]
+        averages = f"{look['stable']:.1f} over {stable:g} s, {look['panic']:.1f} over {panic:g} s"
+        say(f"{'Load:':<14}{averages}, {look['queued']} queued{'; panic' if look['panicking'] else ''}")
+        bound = f"; bounded by {look['bound']}" if look["bound"] else ""
+        say(f"{'Decided:':<14}{look['wanted']}, {look['ago']:.1f} s ago: {look['reason']}{bound}")
+    say(f"{'Sleeps:':<14}{found['sleep']}")
+    if found["steps"]:
+        say()
+        say_columns(("CHANGED", "INSTANCES", "BECAUSE"), [_row(one) for one in found["steps"]])
+
+
+def _row(step: Mapping[str, Any]) -> tuple[str, str, str]:
+    return f"{step['ago']:.1f} s ago", f"{step['before']} -> {step['after']}", step["reason"]
