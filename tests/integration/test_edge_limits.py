@@ -1,0 +1,232 @@
+"""What the edge itself holds of a function's limits, against a real HAProxy with the shipped configuration."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from real_edge import Message, RealEdge, ok
+from rescoldo.edge.protocol import LiveServer, Route
+from rescoldo.model.limits import Limits
+from rescoldo.model.names import SlotName, function_id
+
+FN, S1 = function_id("fn"), SlotName("s1")
+OTHER, S2 = function_id("other"), SlotName("s2")
+
+
+@pytest.fixture
+async def real() -> AsyncIterator[RealEdge]:
+    made = RealEdge(limits=Limits(max_queue=3, max_response=1000), queue_timeout=0.3)
+    try:
+        await made.boot()
+        yield made
+    finally:
+        await made.close()
+
+
+class Gate:
+    """Holds whoever asks until it is opened."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+
+    async def respond(self, _: Message) -> bytes:
+        await self.open.wait()
+        return ok("late")
+
+
+async def in_flight(real: RealEdge, count: int) -> list[asyncio.Task[Message]]:
+    """So many calls of `FN` that its slot has and does not answer."""
+    calls = [asyncio.create_task(real.call("/function/fn")) for _ in range(count)]
+
+    async def there() -> bool:
+        return (await real.edge.load(S1)).in_flight == count
+
+    await real.until(there)
+    return calls
+
+
+# -- the queue
+
+
+@pytest.mark.parametrize("places", [0, 1, 2])
+async def test_a_function_has_a_queue_of_its_own_length(real: RealEdge, places: int) -> None:
+    gate = Gate()
+    await real.place("s1", "one", gate.respond, concurrency=2)
+    await real.edge.set_route(Route(FN, S1, max_queue=places))
+    calls = await in_flight(real, 2 + places)
+    refused = await real.call("/function/fn")
+    assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+    assert refused.headers["x-openfaas-internal"] == "proxy"
+    assert refused.text == "too many requests are waiting for this function\n"
+    gate.open.set()
+    assert {answer.status for answer in await asyncio.gather(*calls)} == {200}
+    assert (await real.call("/function/fn")).status == 200
+
+
+async def test_where_nobody_may_wait_every_place_of_every_instance_is_used(real: RealEdge) -> None:
+    gate = Gate()
+    stubs = [await real.place("s1", name, gate.respond, concurrency=2) for name in ("one", "two", "three")]
+    await real.edge.set_route(Route(FN, S1, max_queue=0))
+    calls = await in_flight(real, 6)
+    assert {(await real.call("/function/fn")).status for _ in range(5)} == {429}
+    gate.open.set()
+    assert {answer.status for answer in await asyncio.gather(*calls)} == {200}
+    assert [stub.most_in_flight for stub in stubs] == [2, 2, 2]
+
+
+async def test_where_nobody_may_wait_calls_one_after_another_are_never_refused(real: RealEdge) -> None:
+    await real.place("s1", "one", concurrency=1)
+    await real.edge.set_route(Route(FN, S1, max_queue=0))
+    client = await real.connect()
+    assert {(await client.call("/function/fn", method=m)).status for m in ("GET", "POST") * 100} == {200}
+
+
+async def test_a_full_queue_of_one_function_leaves_others_alone(real: RealEdge) -> None:
+    gate = Gate()
+    await real.place("s1", "one", gate.respond, concurrency=1)
+    await real.place("s2", "two", concurrency=1)
+    await real.edge.set_route(Route(FN, S1, max_queue=0))
+    await real.edge.set_route(Route(OTHER, S2, max_queue=0))
+    calls = await in_flight(real, 1)
+    assert (await real.call("/function/fn")).status == 429
+    assert (await real.call("/function/other")).status == 200
+    gate.open.set()
+    await asyncio.gather(*calls)
+
+
+async def test_beyond_max_inflight_the_refusal_is_of_watchdogs(real: RealEdge) -> None:
+    gate = Gate()
+    await real.place("s1", "one", gate.respond, concurrency=2)
+    await real.edge.set_route(Route(FN, S1, max_queue=0, max_inflight=2))
+    calls = await in_flight(real, 2)
+    refused = await real.call("/function/fn")
+    assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+    assert refused.headers["x-openfaas-internal"] == "faas-middleware"
+    assert refused.text == "Concurrent request limit exceeded. Max concurrent requests: 2\n"
+    gate.open.set()
+    await asyncio.gather(*calls)
+
+
+async def test_a_request_that_waits_too_long_gets_503_with_retry_after(real: RealEdge) -> None:
+    gate = Gate()
+    one = await real.place("s1", "one", gate.respond, concurrency=1)
+    await real.edge.set_route(Route(FN, S1))
+    calls = await in_flight(real, 1)
+    late = await real.call("/function/fn")
+    assert (late.status, late.headers["retry-after"]) == (503, "1")
+    assert late.text == "no instance could take the request in time\n"
+    gate.open.set()
+    await asyncio.gather(*calls)
+    assert len(one.requests) == 1
+
+
+async def test_a_limit_that_is_taken_back_is_the_platforms_again(real: RealEdge) -> None:
+    gate = Gate()
+    await real.place("s1", "one", gate.respond, concurrency=1)
+    await real.edge.set_route(Route(FN, S1, max_queue=0, max_inflight=1))
+    await real.edge.set_route(Route(FN, S1, max_queue=3))
+    calls = await in_flight(real, 2)
+    gate.open.set()
+    assert {answer.status for answer in await asyncio.gather(*calls)} == {200}
+    for name in ("queues", "inflight"):
+        assert str(FN) not in await real.admin.run(f"show map {real.settings.edge / f'{name}.map'}")
+
+
+@pytest.mark.slow
+async def test_with_concurrency_one_no_instance_ever_has_two_requests() -> None:
+    """Repeatable requests on kept connections and POSTs on connections of their own, over three instances."""
+    real = RealEdge(threads=2)
+    try:
+        await real.boot()
+
+        async def work(_: Message) -> bytes:
+            await asyncio.sleep(0.002)
+            return ok("done")
+
+        stubs = [await real.place("s1", name, work, concurrency=1) for name in ("one", "two", "three")]
+        await real.edge.set_route(Route(FN, S1))
+
+        async def client(number: int) -> set[int]:
+            kept = await real.connect()
+            methods = ("GET", "POST", "PUT", "PATCH")
+            return {(await kept.call("/function/fn", method=methods[(number + n) % 4])).status for n in range(40)}
+
+        assert set().union(*await asyncio.gather(*(client(n) for n in range(12)))) == {200}
+        assert [stub.most_in_flight for stub in stubs] == [1, 1, 1]
+        assert sum(len(stub.requests) for stub in stubs) == 480
+    finally:
+        await real.close()
+
+
+# -- answers
+
+
+def answers(length: int | str) -> bytes:
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode() + b"x" * 1001
+
+
+@pytest.mark.parametrize(
+    ("own", "length", "status"),
+    [
+        (None, 1000, 200),
+        (None, 1001, 413),
+        (10, 10, 200),
+        (10, 11, 413),
+        (0, 1001, 200),
+        (2000, 1001, 200),
+        (10, 2**31 + 5, 413),
+        (10, 2**32 + 5, 413),
+        (5 * 2**30, 2**33, 413),
+        (10, 2**63 - 1, 413),
+    ],
+)
+async def test_an_answer_that_says_it_is_over_the_limit_gets_413(
+    real: RealEdge, own: int | None, length: int, status: int
+) -> None:
+    async def respond(_: Message) -> bytes:
+        return answers(length)[: len(answers(length)) - 1001 + min(length, 1001)]
+
+    await real.place("s1", "one", respond)
+    await real.edge.set_route(Route(FN, S1, max_response=own))
+    answer = await real.call("/function/fn")
+    assert answer.status == status
+    if status == 413:
+        assert answer.text.startswith(f"the function's answer is larger than the {own or 1000} bytes allowed")
+        assert answer.headers["x-openfaas-internal"] == "proxy"
+
+
+async def test_an_answer_without_content_has_no_limit(real: RealEdge) -> None:
+    async def respond(request: Message) -> bytes:
+        return b"HTTP/1.1 %d OK\r\nContent-Length: 5000\r\n\r\n" % (200 if request.method == "HEAD" else 304)
+
+    await real.place("s1", "one", respond)
+    await real.edge.set_route(Route(FN, S1))
+    client = await real.connect()
+    client.send("/function/fn", method="HEAD")
+    head = await client.reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200") and b"content-length: 5000" in head.lower()
+    client.send("/function/fn")
+    assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 304")
+
+
+async def test_limits_survive_a_reload_and_a_synchronisation(real: RealEdge) -> None:
+    from rescoldo.edge.config import map_text
+    from rescoldo.edge.protocol import EdgeState
+
+    gate = Gate()
+    one = await real.place("s1", "one", gate.respond, concurrency=1)
+    server = LiveServer(S1, one.name, one.address, 1)
+    route = Route(FN, S1, max_queue=0, max_response=7, max_inflight=9)
+    await real.reload([server], **map_text([route], real.settings.limits))
+    await real.edge.synchronise(lambda: EdgeState((route,), (server,)))
+    for name, value in (("queues", 0), ("answers", 7), ("inflight", 9)):
+        assert f"{FN} {value}\n" in await real.admin.run(f"show map {real.settings.edge / f'{name}.map'}")
+    calls = await in_flight(real, 1)
+    assert (await real.call("/function/fn")).text.startswith("Concurrent request limit exceeded")
+    gate.open.set()
+    await asyncio.gather(*calls)
+    await real.edge.drop_route(FN)
+    assert str(FN) not in await real.admin.run(f"show map {real.settings.edge / 'queues.map'}")
