@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from runtime_process import Client, Instance, start, wait_until, write_bundle
 
+from rescoldo.runtime import watchdog
+
 Run = Callable[..., Instance]
 GET = b"GET / HTTP/1.1\r\nHost: f\r\n\r\n"
 
@@ -485,3 +487,246 @@ def test_an_endless_stream_stops_at_the_limit(run: Run) -> None:
     )
     answer = instance.get()
     assert (len(answer.body), answer.whole) == (2**20, False)
+
+
+# -- what ran past the deadline is stopped
+
+HOGS = {
+    "a regular expression": "re.match('(a+)+$', 'a' * 60 + 'b')",
+    "a C loop": "sum(iter(int, 1))",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["", "async "])
+@pytest.mark.parametrize("kind", HOGS)
+def test_code_in_c_that_never_lets_go_of_the_interpreter_is_ended(
+    run: Run, monkeypatch: pytest.MonkeyPatch, kind: str, word: str
+) -> None:
+    monkeypatch.setattr(watchdog, "LAST_MARGIN", 0.1)  # the instance is a fork of this process
+    instance = run(f"import re\n{word}def handle(event, context):\n    {HOGS[kind]}", exec_timeout=0.05)
+    client = instance.connect()
+    client.send(GET)
+    code = instance.wait(40)  # the alarm counts processor time, of which there may be little
+    if code == 124:  # the expression asks for signals, where it runs in the main thread
+        assert (kind, word) == ("a regular expression", "async ") and client.answer().status == 504
+    else:
+        assert code == signal.SIGVTALRM
+        assert "handler.py" in instance.log() and "in handle" in instance.log()
+
+
+@pytest.mark.slow
+def test_an_instance_that_works_hard_but_in_time_is_left_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "LAST_MARGIN", -9.1)
+    instance = run(
+        """
+        import time
+        def handle(event, context):
+            end = time.thread_time() + 0.05
+            while time.thread_time() < end: pass
+            return "ok"
+        """,
+        exec_timeout=10.0,
+    )
+    client = instance.connect()
+    assert {client.ask().text for _ in range(20)} == {"ok"}  # more than the alarm's 0.9 s in all
+
+
+def child_of(instance: Instance) -> int:
+    """The pid that the handler printed."""
+    wait_until(lambda: "child " in instance.log())
+    return int(instance.log().partition("child ")[2].split()[0])
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+CHILDREN = {
+    "waited for by an async handler": """
+        import asyncio
+        async def handle(event, context):
+            child = await asyncio.create_subprocess_exec("sleep", "60")
+            print("child", child.pid)
+            await child.wait()
+        """,
+    "in a session of its own": """
+        import asyncio
+        async def handle(event, context):
+            child = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
+            print("child", child.pid)
+            await child.wait()
+        """,
+    "waited for by a sync handler": """
+        import subprocess
+        def handle(event, context):
+            child = subprocess.Popen(["sleep", "60"])
+            print("child", child.pid)
+            child.wait()
+        """,
+    "waited for in a blocked loop": """
+        import subprocess
+        async def handle(event, context):
+            child = subprocess.Popen(["sleep", "60"])
+            print("child", child.pid)
+            child.wait()
+        """,
+    "of an async generator": """
+        import asyncio
+        async def handle(event, context):
+            child = await asyncio.create_subprocess_exec("sleep", "60")
+            print("child", child.pid)
+            yield "a"
+            await child.wait()
+        """,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_a_child_process_of_a_call_past_its_deadline_ends_with_the_instance(run: Run, kind: str) -> None:
+    instance = run(CHILDREN[kind], exec_timeout=0.1)
+    answer = instance.get()
+    assert answer.status == 504 or not answer.whole
+    assert instance.wait(5) == 124
+    child = child_of(instance)
+    wait_until(lambda: has_ended(child))
+
+
+@pytest.mark.slow
+def test_a_process_from_before_the_call_does_not_end_the_instance(run: Run) -> None:
+    instance = run(
+        """
+        import asyncio, subprocess
+        child = subprocess.Popen(["sleep", "60"])
+        print("child", child.pid)
+        async def handle(event, context):
+            if event.path == "/slow": await asyncio.sleep(60)
+            return str(child.poll())
+        """,
+        exec_timeout=0.1,
+    )
+    time.sleep(0.03)  # the kernel tells a process's start to 10 ms
+    assert instance.get("/slow").status == 504
+    time.sleep(1.3)  # the look at what is left comes 1 s after the deadline
+    assert instance.get().text == "None"
+    instance.signal(signal.SIGTERM)
+    instance.wait()
+    child = child_of(instance)
+    wait_until(lambda: has_ended(child))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [60, 0.3])
+def test_a_thread_that_a_cancelled_handler_leaves_ends_the_instance(run: Run, seconds: float) -> None:
+    instance = run(
+        f"""
+        import asyncio, time
+        async def handle(event, context):
+            if event.path == "/slow": await asyncio.to_thread(time.sleep, {seconds})
+            return "ok"
+        """,
+        exec_timeout=0.1,
+    )
+    client = instance.connect()
+    assert client.ask("/slow").status == 504
+    if seconds > 1:
+        assert instance.wait(5) == 124
+        assert "left a busy thread" in instance.log()
+    else:
+        time.sleep(1.3)
+        assert client.ask().text == "ok"
+
+
+def test_threads_of_async_handlers_are_as_many_as_the_concurrency(run: Run) -> None:
+    instance = run(
+        """
+        import asyncio, threading
+        all_there = threading.Barrier(12)
+        async def handle(event, context):
+            await asyncio.to_thread(all_there.wait)
+            return "ok"
+        """,
+        concurrency=12,
+    )
+    clients = [instance.connect() for _ in range(12)]
+    for client in clients:
+        client.send(GET)
+    assert {client.answer().text for client in clients} == {"ok"}
+
+
+# -- concurrency
+
+COUNTED = """
+import asyncio
+now = most = 0
+async def handle(event, context):
+    global now, most
+    if event.path == "/most": return str(most)
+    now += 1
+    most = max(most, now)
+    print("began")
+    try: await asyncio.sleep(float(event.query.get("for", "0.1")))
+    finally: now -= 1
+    return "ok"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [1, 3])
+def test_an_async_handler_whose_client_has_left_counts_until_it_ends(run: Run, limit: int) -> None:
+    instance = run(COUNTED, concurrency=limit)
+    for number in range(3 * limit):  # as an edge does whose clients leave
+        client = instance.connect()
+        client.send(GET)
+        wait_until(lambda number=number: instance.log().count("began") > min(number, limit - 1))
+        client.close()
+    wait_until(lambda: instance.log().count("began") == 3 * limit)
+    assert instance.get("/most").text == str(limit)
+
+
+@pytest.mark.slow
+def test_a_call_that_expires_before_its_turn_is_a_504_and_takes_no_turn(run: Run) -> None:
+    instance = run(COUNTED, concurrency=1)
+    first, second, third = (instance.connect() for _ in range(3))
+    first.send(b"GET /?for=0.4 HTTP/1.1\r\nHost: f\r\n\r\n")
+    wait_until(lambda: "began" in instance.log())
+    assert second.ask(X_Timeout="50ms").status == 504
+    assert third.ask().text == "ok" and first.answer().text == "ok"
+    assert instance.log().count("began") == 2
+
+
+@pytest.mark.slow
+def test_turns_come_back_from_calls_that_fail_expire_or_are_streamed(run: Run) -> None:
+    instance = run(
+        """
+        import asyncio
+        async def parts():
+            yield "a"
+            await asyncio.sleep(60)
+        async def handle(event, context):
+            match event.path:
+                case "/raise": raise ValueError
+                case "/slow": await asyncio.sleep(60)
+                case "/stream": return parts()
+            return "ok"
+        """,
+        concurrency=1,
+    )
+    for path in ("/raise", "/slow", "/stream") * 2:
+        instance.get(path, X_Timeout="50ms")
+        assert instance.get().text == "ok"
+
+
+@pytest.mark.slow
+def test_awaitables_of_a_plain_function_wait_for_their_turn_too(run: Run) -> None:
+    instance = run(COUNTED.replace("async def handle", "async def work") + "\ndef handle(e, c): return work(e, c)",
+                   concurrency=1)  # fmt: skip
+    clients = [instance.connect() for _ in range(4)]
+    for client in clients:
+        client.send(GET)
+    assert {client.answer().text for client in clients} == {"ok"}
+    assert instance.get("/most").text == "1"

@@ -4,7 +4,9 @@ Guarantees:
 - the client gets exactly one answer: the handler's, 500 when it raises or returns nonsense, 504 at the
   deadline, 413 when its answer is over launch.max_response; after the first bytes of a stream a failure can only cut
   the connection;
-- an async handler past its deadline is cancelled; a thread cannot be, so the instance retires when one hangs;
+- an async handler past its deadline is cancelled; a thread cannot be, so the instance retires when one hangs, and
+  when a cancelled handler leaves a process or a thread behind;
+- no more async handlers run at once than launch.concurrency, those included whose client has left;
 - a client that leaves does not stop a handler (a POST is done exactly once), only its stream.
 """
 
@@ -22,8 +24,10 @@ from typing import Any, Protocol
 from rescoldo.model.instance import Launch
 from rescoldo.runtime.events import Request
 from rescoldo.runtime.handlers import Handler, print_traceback
+from rescoldo.runtime.leftovers import Jobs, has_children_since
 from rescoldo.runtime.results import Nonsense, Response, encode_chunk, refusal
 from rescoldo.runtime.threads import Threads
+from rescoldo.runtime.turns import Turns
 
 CANCEL_PATIENCE = 1.0  # seconds a cancelled async handler has to end before it counts as hung
 
@@ -68,6 +72,8 @@ class Host(Protocol):
     handler: Handler
     threads: Threads
     root: str
+    turns: Turns
+    jobs: Jobs
 
     def call_over(self, call: Call) -> None:
         """The call needs its client no more and no longer counts as in flight."""
@@ -102,7 +108,7 @@ class Call:
         self._task: asyncio.Task[None] | None = None
         self._timer = host.loop.call_later(limit, self._expire, limit) if limit else None
         if host.handler.on_loop:
-            self._task = host.loop.create_task(self._on_loop())
+            host.turns.take(partial(self._start_task, self._on_loop))
         else:
             host.threads.submit(self._in_thread)
 
@@ -197,7 +203,13 @@ class Call:
     def _check_cancelled(self) -> None:
         if self._task is not None and not self._task.done():
             sys.stderr.write("rescoldo: an async handler ignores its cancellation\n")
-            self._host.retire()
+        elif self._host.jobs.has_any_since(self._began):
+            sys.stderr.write("rescoldo: a call that was ended at its deadline left a busy thread; the instance ends\n")
+        elif has_children_since(self._began):
+            sys.stderr.write("rescoldo: a call that was ended at its deadline left a process; the instance ends\n")
+        else:
+            return
+        self._host.retire()
 
     # -- on the loop
 
@@ -282,21 +294,27 @@ class Call:
         try:
             result = handler.call(self._request)
             if hasattr(result, "__await__"):
-                return partial(self._start_task, self._await(result))
+                return partial(self._host.turns.take, partial(self._start_task, partial(self._await, result)))
             response = handler.respond(result)
         except BaseException as error:
             return partial(self._fail, error)
         if isinstance(response.body, bytes):
             return partial(self._answer_whole, response, response.body)
         if isinstance(response.body, AsyncIterator):
-            return partial(self._start_task, self._stream_to_end(response, response.body))
+            stream = partial(self._stream_to_end, response, response.body)
+            return partial(self._host.turns.take, partial(self._start_task, stream))
         return self._in_thread_iterate(response, response.body)
 
-    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start_task(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Its turn has come."""
         if self._over:
-            work.close()
+            self._host.turns.give_back()
         else:
-            self._task = self._host.loop.create_task(work)
+            self._task = self._host.loop.create_task(work())
+            self._task.add_done_callback(self._give_back)
+
+    def _give_back(self, task: asyncio.Task[None]) -> None:
+        self._host.turns.give_back()
 
     async def _stream_to_end(self, response: Response, chunks: AsyncIterator[Any]) -> None:
         try:

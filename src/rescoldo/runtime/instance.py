@@ -29,6 +29,7 @@ from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.runtime.handlers import REHEARSED, Handler, load_handler, unload_handler
 from rescoldo.runtime.http import Connection
+from rescoldo.runtime.leftovers import kill_children
 from rescoldo.runtime.server import Server
 
 PRELOAD = (
@@ -117,6 +118,7 @@ def run(launch: Launch, listener: socket.socket, status: int) -> int:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        kill_children()  # where the process has no PID namespace, nothing else ends those in sessions of their own
 
 
 def _print_promptly() -> None:

@@ -21,8 +21,10 @@ from rescoldo.runtime.calls import Call
 from rescoldo.runtime.events import Request
 from rescoldo.runtime.handlers import Handler
 from rescoldo.runtime.http import Connection
+from rescoldo.runtime.leftovers import Jobs, kill_children
 from rescoldo.runtime.results import Response, refusal
 from rescoldo.runtime.threads import Threads
+from rescoldo.runtime.turns import Turns
 from rescoldo.runtime.watchdog import Watchdog
 
 RETIRED = 124  # exit code, as timeout(1) has it
@@ -41,14 +43,19 @@ class Server:
         self.handler = handler
         self.root = root
         self.loop = loop
-        self.threads = Threads(loop, max(1, min(launch.concurrency, MAX_THREADS)))
+        threads = max(1, min(launch.concurrency, MAX_THREADS))
+        self.threads = Threads(loop, threads)
+        self.turns = Turns(max(1, launch.concurrency))
+        self.jobs = Jobs(threads)
+        loop.set_default_executor(self.jobs)
         self.connections: set[Connection] = set()
         self.draining = False
         self._calls: set[Call] = set()
         self._code = 0
         self._listening: asyncio.Server | None = None
         self._ended: asyncio.Future[None] = loop.create_future()
-        self._watchdog = Watchdog(loop, launch.exec_timeout, lambda: bool(self._calls), self._die_blocked)
+        bark = self._die_blocked if handler.on_loop else None
+        self._watchdog = Watchdog(loop, launch.exec_timeout, lambda: bool(self._calls), bark)
 
     async def serve(self, listener: socket.socket, ready: Callable[[], None]) -> int:
         """Serve until drained or retired; return the exit code. `ready` is called once it serves."""
@@ -69,10 +76,10 @@ class Server:
         if request.target.startswith(b"/_/") and (own := self._own_route(request)) is not None:
             connection.answer(own, 0.0)
             return None
+        if self.launch.exec_timeout:
+            self._watchdog.watch()
         call = Call(self, connection, request, self._limit(request))
         self._calls.add(call)
-        if self.handler.on_loop and self.launch.exec_timeout:
-            self._watchdog.watch()
         return call
 
     def _own_route(self, request: Request) -> Response | None:
@@ -132,6 +139,7 @@ class Server:
         os.write(2, b"rescoldo: an async handler blocked its event loop past the deadline; the instance ends\n")
         for call in tuple(self._calls):
             call.give_up()
+        kill_children()
         os._exit(RETIRED)
 
     def _close_idle(self) -> None:
