@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Match
 
-from rescoldo.model.errors import Busy, RescoldoError
+from rescoldo.model.errors import ROLLOUT_HEADER, Busy, RescoldoError, RolloutFailed
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -28,6 +28,8 @@ def install_error_handlers(app: FastAPI) -> None:
         headers = {}
         if isinstance(error, Busy):
             headers["Retry-After"] = str(math.ceil(error.retry_after))
+        if isinstance(error, RolloutFailed):  # tells our command what another deployment may mend
+            headers[ROLLOUT_HEADER] = "failed"
         if error.status >= 500 and not isinstance(error, Busy):
             log.warning("%s %s: %s", request.method, request.url.path, error.message)
         return PlainTextResponse(error.message, error.status, headers)

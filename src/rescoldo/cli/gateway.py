@@ -14,7 +14,7 @@ import httpx2
 
 from rescoldo import __version__
 from rescoldo.cli.credentials import authorization, is_loopback
-from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError
+from rescoldo.model.errors import ROLLOUT_HEADER, InvalidInput, NotFound, RescoldoError, RolloutFailed
 
 Response = httpx2.Response
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
@@ -140,6 +140,8 @@ class Gateway:
             raise RescoldoError(f"unauthorized access to {self.url}, run `rescoldo login`")
         if status == 404:
             raise NotFound(text or "no such thing")
+        if ROLLOUT_HEADER in response.headers:
+            raise RolloutFailed(text)
         raise RescoldoError(f"{self.url} answered {status}: {text or response.reason_phrase}")
 
     @contextmanager

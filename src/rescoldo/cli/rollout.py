@@ -14,7 +14,7 @@ from rescoldo.cli.options import DeployFlags
 from rescoldo.cli.output import note, say
 from rescoldo.cli.project import Project, build_one, bundle_file, with_flags
 from rescoldo.cli.verbs.deploy import deploy_one
-from rescoldo.model.errors import RescoldoError
+from rescoldo.model.errors import RescoldoError, RolloutFailed
 from rescoldo.model.function import FunctionSpec, policy_of
 from rescoldo.stack.file import StackFunction
 
@@ -96,7 +96,10 @@ class Rollout:
         now = _Serving(spec, bundle.digest if bundle is not None else "")
         if now == before:
             return self._report.unchanged(function.name)
-        deployed = deploy_one(self._gateway, function, self._flags)
+        try:
+            deployed = deploy_one(self._gateway, function, self._flags)
+        except RolloutFailed as error:  # the gateway has tried it, and kept what serves
+            return self._report.failed(function.name, error.message, serving=True)
         try:
             self._wake(spec)
         except RescoldoError as error:

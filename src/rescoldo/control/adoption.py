@@ -11,6 +11,7 @@ from rescoldo.control.slots import SlotPool
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge, LiveServer
 from rescoldo.model.errors import EdgeUnavailable, NodeUnavailable
+from rescoldo.model.function import Function
 from rescoldo.model.instance import RunningInstance
 from rescoldo.model.names import InstanceId, SlotName
 from rescoldo.node.protocol import Exit, Node
@@ -43,8 +44,9 @@ class Adoption:
 
     def _take_over(self, running: RunningInstance, slot_of: dict[InstanceId, SlotName]) -> bool:
         launch = running.launch
-        entry = self._fleet.entries.get(launch.function)
-        if entry is None or (launch.digest, launch.revision) != (entry.function.digest, entry.function.revision):
+        started = (launch.digest, launch.revision, launch.generation)
+        entry = next((e for e in self._fleet.revisions(launch.function) if _version(e.function) == started), None)
+        if entry is None:
             return False
         slot = slot_of.get(launch.instance)
         awake = entry.awake
@@ -102,3 +104,8 @@ class Adoption:
                 return await self._edge.servers()
             except EdgeUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
+
+
+def _version(function: Function) -> tuple[str, int, int]:
+    """What an instance must have been started of to serve a function as it is now."""
+    return function.digest, function.revision, function.generation

@@ -7,11 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from rescoldo.edge.config import TIMEOUT_MARGIN
-from rescoldo.edge.protocol import LiveServer, Route
+from rescoldo.edge.protocol import LiveServer, Route, Share
 from rescoldo.model.coldstart import NO_TIME, Took
 from rescoldo.model.errors import RescoldoError
 from rescoldo.model.function import Function, FunctionPolicy
-from rescoldo.model.names import FunctionId, InstanceId, SlotName
+from rescoldo.model.names import FunctionId, InstanceId, RouteKey, SlotName, revision_key
 from rescoldo.policy.idle import Activity
 from rescoldo.policy.scaling import Decision, State
 
@@ -73,10 +73,14 @@ class Failure:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A deployed function and its present state. Changed by the controller's event loop alone."""
+    """A revision that takes traffic and its present state. Changed by the controller's event loop alone.
+
+    A function has one for its current revision, and one more for each other revision that has a share of its traffic.
+    """
 
     function: Function
     policy: FunctionPolicy
+    past: bool = False  # not the function's current revision
     awake: Awake | None = None
     waking: asyncio.Task[SlotName] | None = None  # shared by all who wait
     failure: Failure | None = None
@@ -103,17 +107,34 @@ class Entry:
         return max(self.policy.woken, scaling.activation, scaling.initial if self.fresh else 1)
 
     @property
+    def key(self) -> RouteKey:
+        """What the edge calls it."""
+        return revision_key(self.id, self.function.revision) if self.past else self.id
+
+    @property
     def route(self) -> Route:
-        """What the edge should know of the function now."""
+        """What the edge should know of it now."""
+        slot = self.awake.slot if self.awake is not None and not self.awake.closing else None
+        if self.past:
+            return Route(self.key, slot)
         policy, limits = self.policy, self.policy.limits
         # a handler's own 504 comes first; a program has nobody but the edge to give one
         margin = TIMEOUT_MARGIN if policy.program is None else 0.0
         return Route(
             function=self.id,
-            slot=self.awake.slot if self.awake is not None and not self.awake.closing else None,
+            slot=slot,
             max_body=limits.max_body,
             response_timeout=limits.exec_timeout + margin,
             max_queue=limits.max_queue,
             max_response=limits.max_response,
             max_inflight=limits.max_inflight or None,
+            split=_split(self.function),
         )
+
+
+def _split(function: Function) -> tuple[Share, ...]:
+    current = function.revision
+    return tuple(
+        Share(percent, number, function.id if number == current else revision_key(function.id, number))
+        for number, percent in function.traffic.items()
+    )

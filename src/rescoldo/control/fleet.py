@@ -8,10 +8,11 @@ The order of things is what keeps requests from failing:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from rescoldo.control.entry import Awake, Entry, Failure
 from rescoldo.control.instances import RETRY_SECONDS, Instances
@@ -20,7 +21,8 @@ from rescoldo.control.slots import SlotPool
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge, EdgeState
 from rescoldo.model.errors import Busy, EdgeUnavailable, NotFound, RescoldoError, StartFailed, StartTimeout
-from rescoldo.model.names import FunctionId, SlotName
+from rescoldo.model.function import Function, FunctionPolicy
+from rescoldo.model.names import FunctionId, RouteKey, SlotName, function_of, revision_key
 from rescoldo.node.protocol import Exit, Node
 from rescoldo.policy.backoff import retry_delay
 from rescoldo.policy.idle import Activity
@@ -40,7 +42,7 @@ class Fleet:
     def __init__(
         self, node: Node, edge: Edge, slots: SlotPool, tasks: Tasks, gid_of: Callable[[str], int]
     ) -> None:
-        self.entries: dict[FunctionId, Entry] = {}
+        self.entries: dict[RouteKey, Entry] = {}
         self.wakes = 0  # that succeeded
         self.failed_wakes = Counter[str]()  # by reason
         self.woken = asyncio.Event()  # set when something is awake: the sleeper has work
@@ -50,11 +52,24 @@ class Fleet:
         self._slots = slots
         self._tasks = tasks
 
+    def functions(self) -> Iterator[Entry]:
+        """The current revision of each function."""
+        return (entry for entry in self.entries.values() if not entry.past)
+
+    def revisions(self, function: FunctionId) -> list[Entry]:
+        """The revisions of a function that take traffic, the current one first; none of one that is not deployed."""
+        current = self.entries.get(function)
+        if current is None:
+            return []
+        others = (self.entries.get(revision_key(function, number)) for number in current.function.traffic)
+        return [current, *(entry for entry in others if entry is not None)]
+
     # -- waking
 
-    async def wake(self, function: FunctionId) -> SlotName:
+    async def wake(self, function: RouteKey) -> SlotName:
         """Return the slot of a function, awake by now. Raises NotFound, StartFailed, StartTimeout, Busy."""
-        entry = self.entries.get(function)
+        # a revision whose share ended while a call of it was on its way: the current one serves it
+        entry = self.entries.get(function) or self.entries.get(function_of(function))
         if entry is None:
             raise NotFound(f"function {function} is not deployed here; see the names with: rescoldo list")
         now = _now()
@@ -75,7 +90,7 @@ class Fleet:
 
     async def _start(self, entry: Entry) -> SlotName:
         try:
-            awake = await self._start_awake(entry)
+            awake = await self.start_aside(entry.function, entry.policy, entry.wake_number)
         except RescoldoError as error:
             self._count_failure(entry, error)
             if entry.waking is asyncio.current_task():
@@ -85,7 +100,7 @@ class Fleet:
         self.wakes += 1
         if entry.waking is not asyncio.current_task():  # deployed anew, removed or scaled to zero meanwhile
             self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
-            return await self.wake(entry.id)
+            return await self.wake(entry.key)
         entry.awake, entry.waking, entry.failure, entry.fresh = awake, None, None, False
         awake.answered_at = _now()
         awake.activity = Activity(_now(), 0)
@@ -96,9 +111,11 @@ class Fleet:
             self.replicas.resize(entry)
         return awake.slot
 
-    async def _start_awake(self, entry: Entry) -> Awake:
+    async def start_aside(self, function: Function, policy: FunctionPolicy, number: int) -> Awake:
+        """Start the first of `number` instances in a slot that nothing is routed to yet. Raises StartFailed,
+        StartTimeout, Busy."""
         slot = self._slots.take()
-        awake = Awake(slot, entry.function, entry.policy, entry.wake_number, Activity(_now(), 0), _now())
+        awake = Awake(slot, function, policy, number, Activity(_now(), 0), _now())
         try:
             awake.took = await self.instances.launch(awake, early=True)
         except BaseException:
@@ -144,11 +161,27 @@ class Fleet:
                 else:
                     entry.published = route
 
+    async def forget(self, key: RouteKey) -> None:
+        """Let the edge forget a route that is in `entries` no more."""
+        with contextlib.suppress(EdgeUnavailable):  # a restarted edge is told of those that are left
+            await self._edge.drop_route(key)
+
     def edge_state(self) -> EdgeState:
         """All that the edge should know now; called when it is about to be applied."""
         for entry in self.entries.values():
             entry.published = entry.route
         return EdgeState(tuple(e.route for e in self.entries.values()), tuple(self.instances.live.values()))
+
+    async def take_over(self, entry: Entry, awake: Awake) -> None:
+        """Let what was started aside serve from now on; what served before finishes what it has."""
+        before, entry.awake, entry.waking, entry.fresh = entry.awake, awake, None, False
+        awake.answered_at = _now()
+        awake.activity = Activity(_now(), 0)
+        self.woken.set()
+        await self.publish(entry)
+        if before is not None:
+            self._tasks.spawn(f"retire {entry.key}", self.retire(before))
+        self.replicas.resize(entry)
 
     # -- taking down
 
@@ -211,12 +244,12 @@ class Fleet:
         if self.instances.note_end(exit):
             return
         server = self.instances.live.get(exit.instance)
-        entry = self.entries.get(exit.function)
+        entry = next((e for e in self.revisions(exit.function) if e.awake and exit.instance in e.awake.servers), None)
         if server is None:
             return
         log.warning("%s lost instance %s: %s", exit.function, exit.instance, exit.reason)
         awake = entry.awake if entry is not None else None
-        if entry is None or awake is None or exit.instance not in awake.servers:
+        if entry is None or awake is None:
             await self.instances.bury(server)
             return
         del awake.servers[exit.instance]
@@ -249,9 +282,9 @@ class Fleet:
 
     async def ensure_floor(self, entry: Entry) -> None:
         """Keep a function awake that must not sleep; tries again until it is."""
-        while self.entries.get(entry.id) is entry and entry.policy.floor and entry.awake is None:
+        while self.entries.get(entry.key) is entry and entry.policy.floor and entry.awake is None:
             try:
-                await self.wake(entry.id)
+                await self.wake(entry.key)
             except RescoldoError:
                 await asyncio.sleep(retry_delay(entry.failure.count if entry.failure else 1))
 

@@ -112,6 +112,7 @@ class Instances:
             max_body=limits.max_body,
             max_response=limits.max_response,
             revision=function.revision,
+            generation=function.generation,
             command=program.command if program is not None else (),
             upstream=program.upstream if program is not None else "",
             memory_limit=limits.memory,

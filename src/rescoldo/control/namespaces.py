@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 
 from rescoldo.control.entry import Entry
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound
 from rescoldo.model.function import FunctionSpec
-from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name
+from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, RouteKey, check_name, split_id
 from rescoldo.model.secret import MAX_NAMESPACE_SECRETS, check_secret
 from rescoldo.store.protocol import Namespace, Secrets, Store
 
@@ -19,14 +20,14 @@ SHOWN = 5  # names in an error
 
 
 class Namespaces:
-    def __init__(self, store: Store, secrets: Secrets, entries: Mapping[FunctionId, Entry]) -> None:
-        """`entries` is what is deployed, at any moment."""
+    def __init__(self, store: Store, secrets: Secrets, entries: Mapping[RouteKey, Entry]) -> None:
+        """`entries` is what is deployed and takes traffic, at any moment."""
         self._store = store
         self._secrets = secrets
         self._entries = entries
         self._known = {DEFAULT_NAMESPACE: Namespace(DEFAULT_NAMESPACE, {}, MARK)}
-        # held while namespaces and secrets change, and while a function is deployed that needs one to stay
-        self._changing = asyncio.Lock()
+        self._changing = asyncio.Lock()  # held while namespaces and secrets change
+        self._arriving: list[FunctionSpec] = []  # what is being deployed, which may take a while
 
     async def load(self) -> None:
         """Read what there is."""
@@ -64,7 +65,7 @@ class Namespaces:
             raise InvalidInput(f"the default namespace {name} cannot be removed")
         async with self._changing:
             self.check(name)
-            if any(entry.function.spec.namespace == name for entry in self._entries.values()):
+            if any(spec.namespace == name for spec in self._specs()):
                 raise InvalidInput(f"namespace {name} still holds functions; remove them first")
             # secrets first: what is left of a namespace must not come back in a later one of its name
             await self._secrets.delete_namespace(name)
@@ -75,8 +76,9 @@ class Namespaces:
         self.check(namespace)
         return await self._secrets.names(namespace)
 
-    async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> list[Entry]:
-        """Save a secret and return the functions that name it: their instances have the old value still."""
+    async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> set[FunctionId]:
+        """Save a secret and return the functions that name it: their instances have the old value still. Those that
+        are being deployed are among them."""
         check_secret(name, value)
         async with self._changing:
             names = await self.secrets(namespace)
@@ -93,7 +95,7 @@ class Namespaces:
         async with self._changing:
             if name not in await self.secrets(namespace):
                 raise NotFound(f"secret {name[:80]!r} does not exist in namespace {namespace}")
-            if users := sorted(entry.function.spec.name for entry in self._users(namespace, name)):
+            if users := sorted(split_id(user)[0] for user in self._users(namespace, name)):
                 raise Conflict(
                     f"secret {name} is used by {_some(users)}: remove these functions, or deploy them without it, first"
                 )
@@ -102,9 +104,17 @@ class Namespaces:
     @contextlib.asynccontextmanager
     async def deploying(self, spec: FunctionSpec) -> AsyncIterator[None]:
         """Check that a function's namespace and secrets exist, and see that they still do until it is deployed."""
-        if spec.namespace == DEFAULT_NAMESPACE and not spec.secrets:  # cannot go: deployments need not wait
+        if spec.namespace == DEFAULT_NAMESPACE and not spec.secrets:  # cannot go
             yield
             return
+        await self._check_place(spec)
+        self._arriving.append(spec)
+        try:
+            yield
+        finally:
+            self._arriving.remove(spec)
+
+    async def _check_place(self, spec: FunctionSpec) -> None:
         async with self._changing:
             present = await self.secrets(spec.namespace) if spec.secrets else []
             self.check(spec.namespace)
@@ -113,11 +123,12 @@ class Namespaces:
                     f"namespace {spec.namespace} has no secret {_some(missing)}: create it first, for example with "
                     f"`rescoldo secret create {missing[0]} --from-file FILE --namespace {spec.namespace}`"
                 )
-            yield
 
-    def _users(self, namespace: str, secret: str) -> list[Entry]:
-        specs = ((entry, entry.function.spec) for entry in self._entries.values())
-        return [entry for entry, spec in specs if spec.namespace == namespace and secret in spec.secrets]
+    def _specs(self) -> Iterator[FunctionSpec]:
+        return chain((entry.function.spec for entry in self._entries.values()), self._arriving)
+
+    def _users(self, namespace: str, secret: str) -> set[FunctionId]:
+        return {spec.id for spec in self._specs() if spec.namespace == namespace and secret in spec.secrets}
 
 
 def _some(names: list[str]) -> str:

@@ -13,7 +13,7 @@ from rescoldo.control.fleet import Fleet
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge
 from rescoldo.model.errors import EdgeUnavailable
-from rescoldo.model.names import FunctionId
+from rescoldo.model.names import FunctionId, RouteKey
 from rescoldo.policy.idle import Activity, Sample, due, observe
 
 SHORTEST_NAP = 0.01  # seconds between two rounds
@@ -26,13 +26,14 @@ class Sleeper:
         self._fleet = fleet
         self._edge = edge
         self._tasks = tasks
-        self._looking: set[FunctionId] = set()  # not twice at once: a hung edge would be asked thousands of times
+        self._looking: set[RouteKey] = set()  # not twice at once: a hung edge would be asked thousands of times
 
     def saw_calls(self, function: FunctionId, count: int) -> None:
         """Calls have ended. Their number is taken off what the slot's counter will show, so that calls that
-        are known do not count as new traffic at the next look."""
+        are known do not count as new traffic at the next look. Which revision served them is not told: where traffic
+        is split, looks at the counters alone say what is idle."""
         entry = self._fleet.entries.get(function)
-        if entry is not None and (awake := entry.awake) is not None:
+        if entry is not None and (awake := entry.awake) is not None and not entry.function.traffic:
             awake.activity = Activity(asyncio.get_running_loop().time(), awake.activity.total + count)
 
     async def run(self) -> None:
@@ -46,20 +47,20 @@ class Sleeper:
             now = loop.time()
             waits = [LONGEST_NAP]
             for entry in awake:
-                if entry.id in self._looking:
+                if entry.key in self._looking:
                     waits.append(LOOK_SECONDS)
                     continue
                 waits.append(_due(entry) - now)
                 if waits[-1] <= 0:
-                    self._looking.add(entry.id)
-                    self._tasks.spawn(f"sleep {entry.id}", self._look(entry))
+                    self._looking.add(entry.key)
+                    self._tasks.spawn(f"sleep {entry.key}", self._look(entry))
             await asyncio.sleep(max(SHORTEST_NAP, min(waits)))
 
     async def _look(self, entry: Entry) -> None:
         try:
             await self._close_if_idle(entry)
         finally:
-            self._looking.discard(entry.id)
+            self._looking.discard(entry.key)
 
     async def _close_if_idle(self, entry: Entry) -> None:
         awake = entry.awake

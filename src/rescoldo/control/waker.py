@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from rescoldo.control.fleet import Fleet
 from rescoldo.model.coldstart import NO_TIME, Took
 from rescoldo.model.errors import Busy, RescoldoError
-from rescoldo.model.names import FunctionId, SlotName
+from rescoldo.model.names import RouteKey, SlotName
 
 STOPPING = Busy("the platform is stopping; try again")
-MAX_LINE = 512  # bytes; a name and a namespace have at most 127
+MAX_LINE = 512  # bytes; name, namespace and revision have at most 150
 FULL = b"full "  # begins a message; no function's id has a space
 
 
@@ -28,7 +28,7 @@ class Waker:
         self._on_full = on_full
         self._most = max_holds
         self._most_each = max_holds_per_function
-        self._held: Counter[FunctionId] = Counter()
+        self._held: Counter[RouteKey] = Counter()
         self._wakes: set[asyncio.Task[SlotName]] = set()
         self._stopping = False
         self.holds = 0  # requests that asked to be held
@@ -52,14 +52,14 @@ class Waker:
                 quiet = await self._on_full(SlotName(line[len(FULL) :].decode("ascii", "replace").strip()))
                 writer.write(b"again %d\n" % (1000 * quiet))
             elif line.endswith(b"\n") and len(line) <= MAX_LINE:
-                writer.write(await self._answer(FunctionId(line.decode("utf-8", "replace").strip())))
+                writer.write(await self._answer(RouteKey(line.decode("utf-8", "replace").strip())))
             await writer.drain()
         except (ConnectionError, ValueError):  # the edge has died, or the line is longer than the reader takes
             pass
         finally:
             writer.close()
 
-    async def _answer(self, function: FunctionId) -> bytes:
+    async def _answer(self, function: RouteKey) -> bytes:
         came = time.monotonic()
         self.holds += 1
         if self._stopping:
@@ -77,7 +77,7 @@ class Waker:
             if not self._held[function]:
                 del self._held[function]
 
-    async def _wake(self, function: FunctionId) -> SlotName:
+    async def _wake(self, function: RouteKey) -> SlotName:
         wake = asyncio.create_task(self._fleet.wake(function), name=f"hold {function}")
         self._wakes.add(wake)
         try:
@@ -90,7 +90,7 @@ class Waker:
         finally:
             self._wakes.discard(wake)
 
-    def _took(self, function: FunctionId, came: float) -> Took:
+    def _took(self, function: RouteKey, came: float) -> Took:
         """What the wake took that was waited for since `came` (seconds on the monotonic clock), if one was."""
         entry = self._fleet.entries.get(function)
         awake = entry.awake if entry is not None else None
@@ -98,7 +98,7 @@ class Waker:
             return NO_TIME
         return awake.took.within(round((awake.woken_at - came) * 1e6))
 
-    def _retry_after(self, function: FunctionId, error: RescoldoError) -> int:
+    def _retry_after(self, function: RouteKey, error: RescoldoError) -> int:
         if isinstance(error, Busy):
             return max(1, math.ceil(error.retry_after))
         entry = self._fleet.entries.get(function)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 
 from rescoldo.model.calls import BUCKETS_MS, CallKey, CallSums
 from rescoldo.model.coldstart import ColdCall, Took
-from rescoldo.model.names import FunctionId
+from rescoldo.model.names import FunctionId, RouteKey
 
 MAX_LINE = 4096  # bytes; HAProxy cuts at 1,024
 CHUNK = 2**18  # bytes read at once
@@ -71,7 +71,7 @@ def _named(key: tuple[bytes, bytes, bytes, int], row: list[int]) -> tuple[CallKe
     function, status, cold, minute = key
     if b"." not in function or not status.lstrip(b"-").isdigit() or min(row) < 0:
         return None
-    name = FunctionId(function.decode("ascii", "replace"))
+    name = FunctionId(RouteKey(function.decode("ascii", "replace")))
     calls, queue_ms, run_ms, bytes_in, bytes_out, *buckets = row
     sums = CallSums(calls, queue_ms, run_ms, bytes_in, bytes_out, buckets)
     return CallKey(name, minute, max(int(status), 0), cold == b"cold"), sums
@@ -87,7 +87,7 @@ def _cold_call(function: bytes, told: bytes, active: int) -> ColdCall | None:
     if not 0 <= held <= first <= 1000 * active + CLOCK_STEP or min(slot, fork, load, listen) < 0:
         return None
     start = Took(slot, fork, load, listen).within(held)
-    return ColdCall(FunctionId(function.decode("ascii", "replace")), held - sum(start), *start, first - held)
+    return ColdCall(FunctionId(RouteKey(function.decode("ascii", "replace"))), held - sum(start), *start, first - held)
 
 
 async def read_calls(

@@ -21,7 +21,7 @@ HOLD_SECONDS = 120  # how long a request may be held; no ready timeout is longer
 TIMEOUT_MARGIN = 5.0  # seconds the edge waits beyond a function's own limit, for its 504 to come first
 RING_BYTES = 8 * 2**20  # about 100,000 calls while the controller is away
 KNOWN_ALL = "*"  # this key in the route map says that the map is complete: other names are unknown
-MAPS = ("routes", "bodies", "timeouts", "queues", "answers", "inflight")
+MAPS = ("routes", "splits", "bodies", "timeouts", "queues", "answers", "inflight")
 ASLEEP = "-"  # the slot of a function that has none
 
 # HAProxy closes the connection after these; the texts say what its own pages do not.
@@ -47,11 +47,12 @@ def slot_count(settings: Settings) -> int:
         return settings.slots
 
 
-def map_values(route: Route, limits: Limits) -> dict[str, int]:
-    """What the edge is told of a function's limits, by map: only what differs from the platform's, so that most
-    functions are in none."""
+def map_values(route: Route, limits: Limits) -> dict[str, int | str]:
+    """What the edge is told of a function beside its slot, by map: only what differs from the platform's, so that most
+    functions are in none. A split is "90:4:fn.openfaas-fn,10:3:fn.openfaas-fn@3", as split.lua reads it."""
     timeout = None if route.response_timeout is None else _milliseconds(route.response_timeout)
-    found = {
+    found: dict[str, tuple[int | str | None, int | None]] = {
+        "splits": (",".join(f"{share.percent}:{share.revision}:{share.key}" for share in route.split) or None, None),
         "bodies": (route.max_body, limits.max_body),
         "timeouts": (timeout, _milliseconds(limits.exec_timeout + TIMEOUT_MARGIN)),
         "queues": (route.max_queue, limits.max_queue),
@@ -101,6 +102,7 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         threads=settings.threads or max(1, (os.cpu_count() or 1) // 2),
         identity=f"uid {EDGE_UID}\n  gid {EDGE_UID}" if os.geteuid() == 0 else "",
         lua=f"{lua} {settings.max_holds} {settings.max_holds_per_function}",
+        split_lua=edge / "split.lua",
         admin_socket=settings.admin_socket,
         ring_bytes=RING_BYTES,
         log_socket=settings.log_socket,
@@ -138,7 +140,8 @@ def write(settings: Settings, slots: int, servers: Iterable[LiveServer] = (), **
     edge = settings.edge
     edge.mkdir(parents=True, exist_ok=True)
     edge.chmod(0o700)
-    (edge / "wake.lua").write_text(resources.files(__package__).joinpath("wake.lua").read_text())
+    for script in ("wake.lua", "split.lua"):
+        (edge / script).write_text(resources.files(__package__).joinpath(script).read_text())
     for status, text in ERRORS.items():
         (edge / f"{status}.http").write_bytes(_error_page(status, text))
     for name in MAPS:

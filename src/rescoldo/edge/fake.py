@@ -7,14 +7,16 @@ order of things shows in a unit test. Time passes by asyncio.sleep alone: virtua
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 
-from rescoldo.edge.protocol import EdgeState, LiveServer, Route, SlotLoad
+from rescoldo.edge.protocol import EdgeState, LiveServer, Route, Share, SlotLoad
 from rescoldo.model.errors import EdgeUnavailable, NotFound, RescoldoError
-from rescoldo.model.names import FunctionId, InstanceId, SlotName
+from rescoldo.model.names import FunctionId, InstanceId, RouteKey, SlotName
 
 WAKES = 3  # times the configuration asks for a slot before it gives up
 AGAIN_SECONDS = 0.1  # wake.lua's pause before it asks once more
@@ -76,6 +78,11 @@ class _Slot:
             call.placed.set_result(server)
 
 
+def _summed(split: tuple[Share, ...]) -> Iterator[tuple[Share, int]]:
+    """Each share with the percentage up to its end."""
+    return zip(split, accumulate(share.percent for share in split), strict=True)
+
+
 async def _no_work(function: FunctionId, instance: InstanceId) -> None:
     """An instance that answers at once."""
 
@@ -89,11 +96,12 @@ class FakeEdge:
         self.fail: Counter[str] = Counter()  # by method: so many of its next calls do nothing but raise
         self.lose_answer: Counter[str] = Counter()  # by method: so many have their effect and raise all the same
         self.reachable = True  # set to False, every method raises EdgeUnavailable; calls go on
-        self.wake: Callable[[FunctionId], Awaitable[SlotName]] | None = None  # asked for who has no server
+        self.wake: Callable[[RouteKey], Awaitable[SlotName]] | None = None  # asked for who has no server
         self.work: Callable[[FunctionId, InstanceId], Awaitable[None]] = _no_work  # what an instance does
         self.log: Callable[[FunctionId], None] = lambda function: None  # told of each call that has ended
-        self.routes: dict[FunctionId, Route] = {}
+        self.routes: dict[RouteKey, Route] = {}
         self.complete = False  # every name is known: others are refused
+        self._dice = random.Random(1)
         self._slots: dict[SlotName, _Slot] = {}
         self._watchers: list[Callable[[], None]] = []
 
@@ -105,6 +113,11 @@ class FakeEdge:
         route = self.routes.get(function)
         if route is None and self.complete:
             raise NotFound(f"function {function} is not deployed here")
+        key: RouteKey = function
+        if route is not None and route.split:
+            left = self._dice.uniform(0, 100)
+            key = next(share.key for share, below in _summed(route.split) if left <= below)
+            route = self.routes.get(key, route)
         slot = route.slot if route is not None else None
         for attempt in range(WAKES):
             if slot is not None and self._slot(slot).enabled:
@@ -112,7 +125,7 @@ class FakeEdge:
             await asyncio.sleep(AGAIN_SECONDS if attempt else 0)
             if self.wake is None:
                 raise CallFailed("503: nobody answers wake.sock")
-            slot = await self.wake(function)
+            slot = await self.wake(key)
         assert slot is not None
         return await self._run(function, self._slot(slot), route.max_queue if route is not None else None)
 
@@ -156,7 +169,7 @@ class FakeEdge:
         async with self._asked("set_route"):
             self.routes[route.function] = route
 
-    async def drop_route(self, function: FunctionId) -> None:
+    async def drop_route(self, function: RouteKey) -> None:
         async with self._asked("drop_route"):
             self.routes.pop(function, None)
 

@@ -10,10 +10,11 @@ from rescoldo.edge.admin import AdminSocket
 from rescoldo.edge.config import ASLEEP, KNOWN_ALL, MAPS, map_file, map_values, server_line
 from rescoldo.edge.protocol import EdgeState, LiveServer, Route, SlotLoad
 from rescoldo.model.errors import EdgeUnavailable
-from rescoldo.model.names import FunctionId, InstanceId, SlotName
+from rescoldo.model.names import InstanceId, RouteKey, SlotName
 from rescoldo.model.settings import Settings
 
 log = logging.getLogger(__name__)
+
 
 OWN_BACKENDS = ("control", "successor")  # of haproxy.cfg.tmpl; all others are slots
 SINGLY = 150  # slots that are asked for by name; for more, all are read
@@ -30,7 +31,7 @@ class HaproxyEdge:
         self._limits = settings.limits
         self._paths = {name: str(map_file(settings, name)) for name in MAPS}
         # what the maps but for "routes" hold, as most functions are in none: only changes are told
-        self._values: dict[FunctionId, dict[str, int]] = {}
+        self._values: dict[RouteKey, dict[str, int | str]] = {}
         self._look = asyncio.Event()
         self._maps = asyncio.Lock()  # a route must not change between reading and committing a whole map
 
@@ -75,12 +76,12 @@ class HaproxyEdge:
             await self._set_values(route.function, map_values(route, self._limits))
             await self._set_map("routes", route.function, route.slot or ASLEEP)
 
-    async def drop_route(self, function: FunctionId) -> None:
+    async def drop_route(self, function: RouteKey) -> None:
         async with self._maps:
             await self._admin.run(f"del map {self._paths['routes']} {function}")
             await self._set_values(function, {})
 
-    async def _set_values(self, function: FunctionId, values: dict[str, int]) -> None:
+    async def _set_values(self, function: RouteKey, values: dict[str, int | str]) -> None:
         before = self._values.get(function, {})
         if values == before:
             return

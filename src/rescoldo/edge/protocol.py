@@ -10,20 +10,31 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from rescoldo.model.names import FunctionId, InstanceId, SlotName
+from rescoldo.model.names import InstanceId, RouteKey, SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What of a function's calls goes to one of its revisions."""
+
+    percent: int
+    revision: int
+    key: RouteKey
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What the edge must know of one function. Limits that are None are the platform's."""
+    """What the edge must know of one function; or of a revision of it that is not the current one: then its slot
+    alone, as limits are the function's. Limits that are None are the platform's."""
 
-    function: FunctionId
+    function: RouteKey
     slot: SlotName | None = None  # None: asleep
     max_body: int | None = None  # bytes
     response_timeout: float | None = None  # seconds
     max_queue: int | None = None  # requests; 0: none may wait
     max_response: int | None = None  # bytes; 0: any number
     max_inflight: int | None = None  # what a refusal for a full queue says as of-watchdog does; None: it does not
+    split: tuple[Share, ...] = ()  # 100 % together; empty: all calls go to the slot above
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +84,8 @@ class Edge(Protocol):
         """Route a function to a slot, or mark it asleep."""
         ...
 
-    async def drop_route(self, function: FunctionId) -> None:
-        """From now on the function is unknown: 404."""
+    async def drop_route(self, function: RouteKey) -> None:
+        """From now on the function is unknown: 404. A revision's own route is dropped when no split names it."""
         ...
 
     async def servers(self) -> set[tuple[SlotName, InstanceId]]:

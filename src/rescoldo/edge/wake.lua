@@ -1,6 +1,8 @@
 -- Holds a cold request while the controller wakes its function.
--- One line out: "FUNCTION\n". One line back: "ok SLOT TOOK\n", where TOOK says what the wake took (for the access
--- log, see accesslog.py), or "no STATUS RETRY_AFTER LENGTH\n" and LENGTH bytes of text. The supervisor owns the listening socket, so a refusal or an early end means that the
+-- One line out: "KEY\n", a function's id or that of one of its revisions (see split.lua). One line back:
+-- "ok SLOT TOOK\n", where TOOK says what the wake took (for the access log, see accesslog.py), or
+-- "no STATUS RETRY_AFTER LENGTH\n" and LENGTH bytes of text.
+-- The supervisor owns the listening socket, so a refusal or an early end means that the
 -- controller is restarting: ask again until the deadline. Asking twice is harmless, waking is idempotent.
 -- Each HAProxy thread has a state of its own; the controller holds the exact caps, these bound a thread
 -- while there is no controller.
@@ -74,7 +76,7 @@ local function hold(txn, name)
 end
 
 core.register_action("wake", {"http-req"}, function(txn)
-  local name = txn:get_var("txn.fn")
+  local name = txn:get_var("txn.key") or txn:get_var("txn.fn")
   local mine = held_of[name] or 0
   if held >= most or mine >= most_each then
     return refuse(txn, 503, "1", "too many requests are waiting for functions to wake\n")

@@ -75,6 +75,15 @@ class StartTimeout(RescoldoError):
     status = 504
 
 
+ROLLOUT_HEADER = "X-Rescoldo-Rollout"  # "failed" on the answer that tells of one
+
+
+class RolloutFailed(RescoldoError):
+    """The new revision did not start and takes no traffic."""
+
+    status = 400
+
+
 class NodeUnavailable(Busy):
     """The node is restarting; try again."""
 

@@ -16,7 +16,7 @@ from rescoldo.model.limits import OURS, Limits, check_requests, limits_of
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, check_secret_name, function_id
 from rescoldo.model.program import Program, program_of
 from rescoldo.model.scaling import SCALE, Scaling, replica_bounds, retention, scaling_of
-from rescoldo.model.values import seconds, whole_number
+from rescoldo.model.values import choice, seconds, whole_number
 
 DEFAULT_IDLE_WINDOW = 10.0  # seconds; holds 13.6 % of always-on memory on the Azure sample
 DEFAULT_READY_TIMEOUT = 15.0  # seconds from wake to ready
@@ -63,6 +63,7 @@ class FunctionPolicy:
     grace: float = DEFAULT_GRACE  # seconds between SIGTERM and SIGKILL
     limits: Limits = field(default_factory=Limits)
     program: Program | None = None  # None: what runs is decided by the bundle
+    checked: bool = True  # a new revision must have started before it takes traffic
     scale_factor: int = DEFAULT_SCALE_FACTOR  # percent of max_replicas that an alert adds; 0: alerts change nothing
     scaling: Scaling = field(default_factory=Scaling)
 
@@ -129,6 +130,7 @@ def policy_of(spec: FunctionSpec, defaults: Limits = DEFAULT_LIMITS) -> Function
         grace=seconds(notes, OURS + "grace", DEFAULT_GRACE, 0.0, 600.0),
         limits=limits,
         program=program_of(spec.env_process, env),
+        checked=choice(notes, OURS + "rollout", "checked", "immediate") == "checked",
         scale_factor=whole_number(labels, SCALE + "factor", DEFAULT_SCALE_FACTOR, 0, 100),
         scaling=scaling_of(labels, notes, limits.concurrency),
     )

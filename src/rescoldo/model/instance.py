@@ -28,6 +28,7 @@ class Launch:
     max_body: int = 0  # bytes of one request's body; 0: any number
     max_response: int = 0  # bytes of one answer; 0: any number
     revision: int = 1
+    generation: int = 0  # of what the function's starts are given beside its deployment: its secrets' values
     command: tuple[str, ...] = ()  # an HTTP program's argv; empty: a Python handler
     upstream: str = ""  # how the program takes requests: "tcp:PORT", "unix" or "inherited"
     memory_limit: int = 0  # bytes; 0: none

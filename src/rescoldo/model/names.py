@@ -11,8 +11,12 @@ from typing import NewType
 
 from rescoldo.model.errors import InvalidInput
 
-FunctionId = NewType("FunctionId", str)
-"""`name.namespace`: what the route map, the access log, metrics and the node call a function."""
+RouteKey = NewType("RouteKey", str)
+"""What the route map and a wake call a revision that takes traffic: a function's id means the current revision,
+`name.namespace@REVISION` another one that has a share."""
+
+FunctionId = NewType("FunctionId", RouteKey)
+"""`name.namespace`: what the access log, metrics and the node call a function."""
 
 InstanceId = NewType("InstanceId", str)
 """Unique for the life of the data directory; never reused."""
@@ -51,7 +55,17 @@ def check_secret_name(name: str) -> str:
 
 def function_id(name: str, namespace: str = "") -> FunctionId:
     """Return the id of a function; an empty namespace means the default one."""
-    return FunctionId(f"{name}.{namespace or DEFAULT_NAMESPACE}")
+    return FunctionId(RouteKey(f"{name}.{namespace or DEFAULT_NAMESPACE}"))
+
+
+def revision_key(function: FunctionId, revision: int) -> RouteKey:
+    """The route key of a revision that is not the current one."""
+    return RouteKey(f"{function}@{revision}")
+
+
+def function_of(key: RouteKey) -> FunctionId:
+    """The function whose revision a route key means."""
+    return FunctionId(RouteKey(key.partition("@")[0]))
 
 
 def split_id(function: FunctionId) -> tuple[str, str]:

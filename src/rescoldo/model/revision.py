@@ -23,11 +23,33 @@ class Revision:
     created_at: float  # Unix seconds: its deployment
     failure: str = ""  # why it did not start when it was deployed, so that it never took traffic
 
+    @classmethod
+    def of(cls, function: Function) -> Revision:
+        """The revision that `function` has now."""
+        return cls(function.revision, function.spec, function.digest, function.revised_at)
+
     def serving(self, current: Function) -> Function:
         """This revision as it runs beside the `current` one."""
         return Function(
             self.spec, self.digest, current.created_at, self.number, self.created_at, current.generation
         )
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionStatus:
+    """A revision as it is now."""
+
+    revision: Revision
+    current: bool  # the last one that was deployed and started
+    traffic: int  # percent of the function's calls
+    replicas: int  # instances that answer
+
+    @property
+    def state(self) -> str:
+        """"failed": it never started. "serving": it has a share of the traffic. "kept": it can be rolled back to."""
+        if self.revision.failure:
+            return "failed"
+        return "serving" if self.traffic else "kept"
 
 
 def check_traffic(shares: Mapping[int, int]) -> dict[int, int]:

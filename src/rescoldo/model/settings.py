@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rescoldo.model.limits import Limits
+from rescoldo.model.revision import KEPT_REVISIONS
 
 # systemd's table of uids leaves 1879048192 to 2147483647 to nobody
 # (systemd.io/UIDS-GIDS): ours cannot meet a user's or a container's.
@@ -39,6 +40,7 @@ class Settings:
     queue_timeout: float = 30.0  # seconds a request may wait in a function's queue
     max_system_body: int = 256 * 2**20  # bytes of an upload to /system
     limits: Limits = field(default_factory=Limits)  # of functions that set none
+    kept_revisions: int = KEPT_REVISIONS  # of each function, the current one included
     spares: int = SPARES  # sandboxes made in advance, about 5 MB each: wakes that come together find one
     spares_memory: int | None = None  # bytes they may hold after bursts of wakes; None: a tenth of the machine's
     threads: int = 0  # HAProxy's; 0: one for every two cores, as functions need the others

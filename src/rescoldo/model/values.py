@@ -21,6 +21,14 @@ def whole_number(values: Mapping[str, str], key: str, default: int, low: int, hi
     return int(text)
 
 
+def choice(values: Mapping[str, str], key: str, default: str, *others: str) -> str:
+    """The value of `key`, or `default` where it is missing or empty; raises InvalidInput for one not named here."""
+    text = values.get(key, "").strip() or default
+    if text not in (default, *others):
+        raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use {' or '.join((default, *others))}")
+    return text
+
+
 def seconds(values: Mapping[str, str], key: str, default: float, low: float, high: float) -> float:
     """As `whole_number`, of a duration (`10s`, `1m30s`, or seconds without a unit)."""
     text = values.get(key, "").strip()

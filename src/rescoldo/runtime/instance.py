@@ -26,7 +26,7 @@ import uvloop
 
 from rescoldo.model.errors import StartFailed
 from rescoldo.model.instance import Launch
-from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.model.names import InstanceId, function_id
 from rescoldo.runtime.handlers import REHEARSED, Handler, load_handler, unload_handler
 from rescoldo.runtime.http import Connection
 from rescoldo.runtime.leftovers import kill_children
@@ -70,7 +70,7 @@ def rehearse() -> None:
 
 async def _rehearsal(loop: asyncio.AbstractEventLoop, handler: Handler) -> None:
     # without a deadline: its watchdog's alarm would outlive the rehearsal and end the instance
-    launch = Launch(InstanceId("rehearsal"), FunctionId("rehearsal"), "", 0, exec_timeout=0.0)
+    launch = Launch(InstanceId("rehearsal"), function_id("rehearsal"), "", 0, exec_timeout=0.0)
     server = Server(launch, handler, "/", loop)
     client, served = socket.socketpair()
     client.setblocking(False)

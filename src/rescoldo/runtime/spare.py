@@ -23,7 +23,7 @@ from rescoldo.isolation.interpreter import CLEAN_PATH
 from rescoldo.isolation.sandbox import Sandbox, Tenant
 from rescoldo.isolation.syscalls import close_all_but, set_process_name
 from rescoldo.model.instance import MAX_ORDER, Launch
-from rescoldo.model.names import FunctionId, InstanceId, split_id
+from rescoldo.model.names import InstanceId, function_id, split_id
 from rescoldo.runtime.program import execute
 
 SPARE_NICE = 10  # until it is needed: wakes and calls go first
@@ -72,7 +72,7 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
 
 def _rehearse_order() -> None:
     """Write to what an order will write to, so that the pages are this process's own by then."""
-    launch = Launch(InstanceId("rehearsal"), FunctionId("rehearsal.here"), "", 0, env={"a": "b"})
+    launch = Launch(InstanceId("rehearsal"), function_id("rehearsal", "here"), "", 0, env={"a": "b"})
     order = json.dumps({"launch": launch.to_json(), "uid": 1, "gid": 1, "scratch": "/tmp"})
     _set_environment(Launch.from_json(json.loads(order)["launch"]), "/tmp", "/tmp")
 

@@ -78,7 +78,7 @@ async def run(settings: Settings) -> None:
     scaler = Scaler(fleet, edge, node)
     waker = Waker(fleet, settings.max_holds, settings.max_holds_per_function, scaler.full)
     secrets = SecretFiles(settings.function_secrets)
-    controller = Controller(settings, store, secrets, storage, node, edge, fleet, recorder, waker, tasks)
+    controller = Controller(settings, store, secrets, storage, node, fleet, recorder, waker, tasks)
     adoption = Adoption(fleet, node, edge, slots, tasks)
 
     async def synchronise_edge() -> None:

@@ -38,6 +38,8 @@ class _Bundles:
 
     def __init__(self) -> None:
         self.kinds: dict[str, str] = {}
+        self.present: list[str] = []
+        self.removed: list[str] = []
 
     def has(self, digest: str) -> bool:
         return True
@@ -49,7 +51,10 @@ class _Bundles:
         return 7
 
     def digests(self) -> list[str]:
-        return []
+        return [digest for digest in self.present if digest not in self.removed]
+
+    async def remove(self, digest: str) -> None:
+        self.removed.append(digest)
 
 
 class _Unexpected(logging.Handler):
@@ -75,6 +80,7 @@ class World:
         self.secrets = secrets
         self.tasks = Tasks()
         self.scarce = 0
+        self.deployed = 0
         self.slots = SlotPool(slot_names(slots), on_scarce=self._note_scarce)
         self.bundles = _Bundles()
         storage = cast(BundleStorage, self.bundles)
@@ -84,7 +90,7 @@ class World:
         self.scaler = Scaler(self.fleet, edge, node)
         self.waker = Waker(self.fleet, settings.max_holds, settings.max_holds_per_function, self.scaler.full)
         self.controller = Controller(
-            settings, store, secrets, storage, node, edge, self.fleet, self.recorder, self.waker, self.tasks
+            settings, store, secrets, storage, node, self.fleet, self.recorder, self.waker, self.tasks
         )
         self.adoption = Adoption(self.fleet, node, edge, self.slots, self.tasks)
         edge.wake = self.fleet.wake
@@ -130,16 +136,22 @@ class World:
 
     async def deploy(
         self, name: str = "fn", *, window: str = "1h", minimum: int = 0, concurrency: int = 10,
-        exec_timeout: str = "30s", upstream: str = "", notes: Mapping[str, str] | None = None, **labels: str,
+        exec_timeout: str = "30s", upstream: str = "", version: str = "", rollout: str = "checked",
+        notes: Mapping[str, str] | None = None, **labels: str,
     ) -> Entry:
-        """Deploy, or deploy anew; with `upstream` a program."""
+        """Deploy, or deploy anew; with `upstream` a program. Each is another revision unless `version` says so."""
+        self.deployed += 1
         spec = FunctionSpec(
             name, IMAGE,
             env_process="./server" if upstream else "",
-            env_vars={"exec_timeout": exec_timeout} | ({"upstream_url": upstream} if upstream else {}),
+            env_vars={
+                "exec_timeout": exec_timeout, "VERSION": version or str(self.deployed),
+                **({"upstream_url": upstream} if upstream else {}),
+            },
             labels={"com.openfaas.scale.min": str(minimum), **labels},
             annotations={
-                "rescoldo.dev/idle-window": window, "rescoldo.dev/concurrency": str(concurrency), **(notes or {})
+                "rescoldo.dev/idle-window": window, "rescoldo.dev/concurrency": str(concurrency),
+                "rescoldo.dev/rollout": rollout, **(notes or {}),
             },
         )
         await self.controller.deploy(spec, must_exist=False)

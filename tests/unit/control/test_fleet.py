@@ -219,12 +219,12 @@ async def test_a_start_that_takes_too_long_is_a_start_timeout(world: World) -> N
 # -- deployed anew or removed in between
 
 
-async def test_calls_held_during_a_deployment_are_served_by_the_new_revision(world: World) -> None:
+async def test_calls_held_during_an_immediate_deployment_are_served_by_the_new_revision(world: World) -> None:
     await world.deploy()
     world.node.start_delay = 1.0
     calls = [asyncio.create_task(world.edge.call(FN)) for _ in range(3)]
     await asyncio.sleep(0.5)
-    await world.deploy()
+    await world.deploy(rollout="immediate")
     calls += [asyncio.create_task(world.edge.call(FN)) for _ in range(3)]
     served = set(await asyncio.gather(*calls))
     assert [launch.revision for launch in world.node.started] == [1, 2]

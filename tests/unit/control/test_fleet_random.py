@@ -29,6 +29,7 @@ class Run:
     def __init__(self, world: World) -> None:
         self.world = world
         self.calls: list[asyncio.Task[InstanceId]] = []
+        self.deploying: list[asyncio.Task[None]] = []
 
     async def step(self, what: str, name: str, number: int, seconds: float) -> None:
         world, function = self.world, function_id(name)
@@ -36,7 +37,9 @@ class Run:
         if what == "call":
             self.calls += [asyncio.create_task(world.edge.call(function)) for _ in range(number + 1)]
         elif what == "deploy":
-            await world.deploy(name, window=f"{50 + 400 * number}ms", concurrency=2)
+            self.deploying.append(asyncio.create_task(self.deploy(name, number)))
+            if number % 2:
+                await self.deploying[-1]
         elif what in ("sleep", "scale") and deployed:
             with contextlib.suppress(RescoldoError):  # its instance does not start
                 await world.controller.scale(function, 0 if what == "sleep" else 1 + number)
@@ -47,6 +50,10 @@ class Run:
         else:
             await self.upset(what, name, number, seconds)
         await asyncio.sleep(seconds)
+
+    async def deploy(self, name: str, number: int) -> None:
+        with contextlib.suppress(RescoldoError):  # it does not start, there is no room, or it is removed meanwhile
+            await self.world.deploy(name, window=f"{50 + 400 * number}ms", concurrency=2)
 
     async def upset(self, what: str, name: str, number: int, seconds: float) -> None:
         world = self.world
@@ -63,6 +70,9 @@ class Run:
             await asyncio.sleep(seconds)
             world.node.reachable = True
         elif what == "controller":
+            for deployment in self.deploying:
+                deployment.cancel()
+            await asyncio.gather(*self.deploying, return_exceptions=True)
             self.world = await world.restart_controller()
 
 
@@ -82,6 +92,7 @@ async def play(sequence: list[Step], delay: float) -> Run:
         for step in sequence:
             await run.step(*step)
         await asyncio.wait(run.calls or [asyncio.create_task(asyncio.sleep(0))], timeout=200)
+        await asyncio.gather(*run.deploying, return_exceptions=True)
         await asyncio.sleep(60)
         assert all(call.done() for call in run.calls), "a call hangs"
         for call in run.calls:

@@ -166,7 +166,7 @@ async def test_a_start_that_read_the_old_value_is_not_served(world: World) -> No
     await asyncio.sleep(1.0)
     await save(world, "key", b"new")
     await call
-    assert [launch.revision for launch in world.node.started] == [1, 2]
+    assert [(launch.revision, launch.generation) for launch in world.node.started] == [(1, 0), (1, 1)]
     assert [str(instance) for instance in world.instances()] == [world.node.started[1].instance]
     await world.settle()
 
@@ -188,9 +188,9 @@ async def test_a_changed_secret_does_not_undo_a_deployment_at_the_same_time(
 ) -> None:
     save_function = world.store.save_function
 
-    async def slowly(function: Function) -> None:
+    async def slowly(function: Function, *, keep: int = 10) -> None:
         await asyncio.sleep(0.01)
-        await save_function(function)
+        await save_function(function, keep=keep)
 
     monkeypatch.setattr(world.store, "save_function", slowly)
     await save(world, "key")

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from rescoldo.edge import process
 from rescoldo.edge.accesslog import tally
 from rescoldo.edge.config import map_text, render, slot_count, write
-from rescoldo.edge.protocol import LiveServer, Route
+from rescoldo.edge.protocol import LiveServer, Route, Share
 from rescoldo.model.limits import Limits
-from rescoldo.model.names import InstanceId, SlotName, function_id
+from rescoldo.model.names import InstanceId, SlotName, function_id, revision_key
 from rescoldo.model.settings import Settings
 
 LINE = b"fn.openfaas-fn 200 - 1795413920719 12 0 2 55 52"
@@ -30,9 +30,12 @@ def test_a_configuration_has_as_many_slots_as_asked_for_and_servers_in_theirs() 
 def test_the_maps_hold_what_differs_from_the_defaults() -> None:
     limits = Limits(max_queue=7)
     one = Route(function_id("a"), None, limits.max_body, 35.0, limits.max_queue, limits.max_response)
-    two = Route(function_id("b"), SlotName("s1"), 5, 1.5, 0, 0, 3)
-    assert map_text([one, two, Route(function_id("c"))], limits) == {
-        "routes": "a.openfaas-fn -\nb.openfaas-fn s1\nc.openfaas-fn -\n* 1\n",
+    fn = function_id("b")
+    old = revision_key(fn, 3)
+    two = Route(fn, SlotName("s1"), 5, 1.5, 0, 0, 3, split=(Share(90, 4, fn), Share(10, 3, old)))
+    assert map_text([one, two, Route(function_id("c")), Route(old, SlotName("s2"))], limits) == {
+        "routes": "a.openfaas-fn -\nb.openfaas-fn s1\nc.openfaas-fn -\nb.openfaas-fn@3 s2\n* 1\n",
+        "splits": "b.openfaas-fn 90:4:b.openfaas-fn,10:3:b.openfaas-fn@3\n",
         "bodies": "b.openfaas-fn 5\n",
         "timeouts": "b.openfaas-fn 1500\n",
         "queues": "b.openfaas-fn 0\n",

@@ -1,0 +1,202 @@
+"""What is deployed: each function's revisions, one change of a function at a time.
+
+The order of an update is what keeps a broken revision from traffic, and a killed controller from half of one:
+  start the new revision aside -> save it -> let it take over -> the old one finishes what it has
+Until it is saved a next controller knows nothing of it, and stops what it finds of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform as machine
+import time
+from dataclasses import replace
+from weakref import WeakValueDictionary
+
+from rescoldo.control.entry import Awake, Entry
+from rescoldo.control.fleet import Fleet
+from rescoldo.control.images import Images
+from rescoldo.control.namespaces import Namespaces
+from rescoldo.control.rollout import Rollout
+from rescoldo.control.tasks import Tasks
+from rescoldo.model.errors import InvalidInput, NotFound, RolloutFailed
+from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec, check_spec, policy_of
+from rescoldo.model.names import FunctionId
+from rescoldo.model.revision import Revision
+from rescoldo.model.settings import Settings
+from rescoldo.policy.placement import check_constraints
+from rescoldo.store.protocol import Store
+
+log = logging.getLogger(__name__)
+
+
+class Deployments:
+    def __init__(
+        self, settings: Settings, store: Store, spaces: Namespaces, images: Images, fleet: Fleet, tasks: Tasks
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._spaces = spaces
+        self._images = images
+        self._fleet = fleet
+        self._tasks = tasks
+        self._rollout = Rollout(settings, fleet, tasks)
+        # Of what is deployed one change at a time, else the store could keep another one than the fleet
+        self._changes: WeakValueDictionary[FunctionId, asyncio.Lock] = WeakValueDictionary()
+
+    async def load(self) -> None:
+        """Read what is deployed."""
+        for function in await self._store.functions():
+            self._fleet.entries[function.id] = Entry(function, self._stored_policy(function))
+
+    def entry(self, function: FunctionId) -> Entry:
+        """Its current revision. Raises NotFound."""
+        entry = self._fleet.entries.get(function)
+        if entry is None:
+            raise NotFound(f"function {function} is not deployed here; see the names with: rescoldo list")
+        return entry
+
+    # -- deploying
+
+    async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
+        """Create a function, or give it a new revision; see Platform.deploy."""
+        policy = self._check(spec)
+        if must_exist:
+            self._check_exists(spec.id)
+        digest = self._images.digest(spec.image)
+        self._images.check_bundle(digest, spec.image, policy)
+        with self._images.in_use(digest):
+            async with self._spaces.deploying(spec), self._changing(spec.id):
+                if spec.id in self._fleet.entries:
+                    await self._update(self._fleet.entries[spec.id], spec, digest, policy)
+                elif must_exist:
+                    self._check_exists(spec.id)
+                else:
+                    await self._create(spec, digest, policy)
+        self._images.collect_soon()
+
+    def _check(self, spec: FunctionSpec) -> FunctionPolicy:
+        policy = check_spec(spec, self._settings.limits)
+        check_constraints(spec.constraints, machine.machine(), machine.system())
+        self._spaces.check(spec.namespace)
+        return policy
+
+    def _check_exists(self, function: FunctionId) -> None:
+        if function not in self._fleet.entries:
+            raise NotFound(f"function {function} is not deployed; create it with POST")
+
+    async def _create(self, spec: FunctionSpec, digest: str, policy: FunctionPolicy) -> None:
+        """A first revision has nothing to protect: it sleeps, and its first call shows whether it starts."""
+        now = time.time()
+        function = Function(spec, digest, now, revised_at=now)
+        await self._store.save_function(function)
+        entry = self._fleet.entries[function.id] = Entry(function, policy)
+        await self._fleet.publish(entry)
+        self._keep_awake(entry)
+
+    async def _update(self, entry: Entry, spec: FunctionSpec, digest: str, policy: FunctionPolicy) -> None:
+        """Give a function a new revision, unless it would be the same as the current one."""
+        current = entry.function
+        if (current.spec, current.digest) == (spec, digest):
+            entry.failure = None  # whoever deploys again wants it tried again
+            return
+        number = await self._next_revision(current)
+        function = Function(spec, digest, current.created_at, number, time.time(), current.generation)
+        awake = None
+        if policy.checked:
+            try:
+                awake = await self._rollout.check(entry, function, policy)
+            except RolloutFailed as error:
+                failed = replace(Revision.of(function), failure=error.message)
+                await self._store.save_failed(function.id, failed, keep=self._settings.kept_revisions)
+                raise RolloutFailed(
+                    f"revision {number} of {function.id} did not start and takes no traffic; revision "
+                    f"{current.revision} goes on serving: {error.message}"
+                ) from error
+        await self._switch(entry, function, policy, awake)
+
+    async def _next_revision(self, current: Function) -> int:
+        """A number that was never used, not even by a revision that failed."""
+        return max(current.revision, *(past.number for past in await self._store.revisions(current.id)), 0) + 1
+
+    async def _switch(self, entry: Entry, function: Function, policy: FunctionPolicy, awake: Awake | None) -> None:
+        """Save what was checked and let it serve; without instances the next call starts one."""
+        try:
+            await self._store.save_function(function, keep=self._settings.kept_revisions)
+        except BaseException:
+            if awake is not None:
+                self._rollout.drop(awake)
+            raise
+        entry.function, entry.policy, entry.failure, entry.fresh = function, policy, None, True
+        if awake is not None:
+            await self._fleet.take_over(entry, awake)
+        else:
+            await self._fleet.unroute(entry)
+        self._keep_awake(entry)
+
+    def _keep_awake(self, entry: Entry) -> None:
+        if entry.policy.floor:
+            self._tasks.spawn(f"keep awake {entry.key}", self._fleet.ensure_floor(entry))
+
+    # -- other changes
+
+    async def renew(self, functions: set[FunctionId], secret: str) -> None:
+        """Replace the instances of functions whose `secret` has changed; what sleeps stays asleep.
+
+        It is no revision of its own: what was deployed is the same. Raises RolloutFailed for those that do not
+        start with the new value; their instances go on with the old one.
+        """
+        results = await asyncio.gather(*(self._renew(one, secret) for one in functions), return_exceptions=True)
+        problems = [result for result in results if isinstance(result, BaseException)]
+        if unexpected := [problem for problem in problems if not isinstance(problem, RolloutFailed)]:
+            raise unexpected[0]
+        if problems:
+            raise RolloutFailed(f"secret {secret} was changed, but " + "; ".join(sorted(map(str, problems))))
+
+    async def _renew(self, function: FunctionId, secret: str) -> None:
+        async with self._changing(function):
+            entry = self._fleet.entries.get(function)
+            if entry is None or secret not in entry.function.spec.secrets:
+                return
+            # a later generation, so that no next controller takes over an instance of before
+            renewed = replace(entry.function, generation=entry.function.generation + 1)
+            awake = None
+            if entry.awake is not None and entry.policy.checked:
+                try:
+                    awake = await self._rollout.check(entry, renewed, entry.policy)
+                except RolloutFailed as error:
+                    raise RolloutFailed(
+                        f"{function} does not start with it, and its instances go on with the old value until they "
+                        f"end: {error.message}"
+                    ) from error
+            await self._switch(entry, renewed, entry.policy, awake)
+
+    async def remove(self, function: FunctionId) -> None:
+        """Forget a function; a revision that is being checked is called off. Raises NotFound."""
+        self._rollout.call_off(function)
+        try:
+            async with self._changing(function):
+                entry = self.entry(function)
+                await self._store.delete_function(function)
+                del self._fleet.entries[function]
+                await self._fleet.unroute(entry)
+                entry.removed = True
+                self._fleet.instances.lifetimes.forget(function)
+        finally:
+            self._rollout.removed(function)
+        await self._fleet.forget(function)
+        self._images.collect_soon()
+
+    # -- inside
+
+    def _changing(self, function: FunctionId) -> asyncio.Lock:
+        return self._changes.setdefault(function, asyncio.Lock())
+
+    def _stored_policy(self, function: Function) -> FunctionPolicy:
+        """What a later version refuses was allowed once: it must not keep the platform from starting."""
+        try:
+            return policy_of(function.spec, self._settings.limits)
+        except InvalidInput as error:
+            log.warning("%s runs with the defaults: %s", function.id, error.message)
+            return FunctionPolicy(limits=self._settings.limits)

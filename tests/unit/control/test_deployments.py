@@ -1,0 +1,404 @@
+"""A new revision is started and checked before it takes traffic, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from pathlib import Path
+
+import pytest
+from control_world import DIGEST, FN, IMAGE, World
+
+from rescoldo.model.errors import (
+    Busy,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    RolloutFailed,
+    StartFailed,
+    StartTimeout,
+    StoreError,
+)
+from rescoldo.model.function import Function, FunctionSpec
+from rescoldo.model.names import FunctionId, InstanceId, function_id
+from rescoldo.model.settings import Settings
+
+pytestmark = pytest.mark.looptime
+
+CRASH = StartFailed("fn.openfaas-fn: exit code 1\nValueError: broken at import")
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def launched(world: World) -> list[int]:
+    return [launch.revision for launch in world.node.started]
+
+
+def serving(world: World, instance: InstanceId) -> int:
+    """The revision of an instance."""
+    return next(launch.revision for launch in world.node.started if launch.instance == instance)
+
+
+async def kept(world: World) -> list[tuple[int, str]]:
+    """Past revisions and why they failed."""
+    return [(past.number, past.failure) for past in await world.store.revisions(FN)]
+
+
+async def until_started(world: World, revision: int) -> None:
+    await world.until(lambda: revision in launched(world))
+
+
+# -- checked
+
+
+async def test_a_first_deployment_starts_nothing(world: World) -> None:
+    await world.deploy()
+    await world.settle()
+    assert world.node.started == []
+
+
+async def test_an_update_is_started_before_it_serves_and_the_old_revision_serves_meanwhile(world: World) -> None:
+    await world.deploy()
+    await world.edge.call(FN)
+    world.node.start_delay = 3.0
+    update = asyncio.create_task(world.deploy())
+    await until_started(world, 2)
+    assert serving(world, await world.edge.call(FN)) == 1
+    await update
+    assert now() == pytest.approx(3.0, abs=0.1)
+    assert serving(world, await world.edge.call(FN)) == 2
+    assert now() == pytest.approx(3.0, abs=0.1), "a call waited for a start"
+    await world.settle()
+    assert launched(world) == [1, 2]
+
+
+async def test_what_sleeps_is_checked_too_and_the_checked_instance_serves_the_next_call(world: World) -> None:
+    await world.deploy(window="5s")
+    await world.deploy(window="5s")
+    assert serving(world, await world.edge.call(FN)) == 2
+    assert launched(world) == [2]
+    await world.settle()
+    assert world.asleep()
+
+
+async def test_a_checked_instance_that_nobody_calls_sleeps_by_its_window(world: World) -> None:
+    await world.deploy(window="5s")
+    await world.deploy(window="5s")
+    assert not world.asleep()
+    await world.settle(7.0)
+    assert world.asleep()
+
+
+@pytest.mark.parametrize("error", [CRASH, StartTimeout("it was not ready after 15 s\nlast words")])
+async def test_a_revision_that_does_not_start_never_takes_traffic(world: World, error: Exception) -> None:
+    await world.deploy()
+    first = await world.edge.call(FN)
+    world.node.fail[FN] = deque([error])  # type: ignore[list-item]
+    with pytest.raises(RolloutFailed) as caught:
+        await world.deploy()
+    assert caught.value.status == 400
+    assert "revision 2 of fn.openfaas-fn did not start" in caught.value.message
+    assert "revision 1 goes on serving" in caught.value.message
+    assert str(error) in caught.value.message
+    assert await world.edge.call(FN) == first
+    assert await kept(world) == [(2, str(error))]
+    assert [function.revision for function in await world.store.functions()] == [1]
+    await world.settle()
+
+
+async def test_the_number_of_a_failed_revision_is_not_used_again(world: World) -> None:
+    await world.deploy()
+    world.node.fail[FN] = deque([CRASH, CRASH])
+    for _ in range(2):
+        with pytest.raises(RolloutFailed):
+            await world.deploy()
+    await world.deploy()
+    assert world.fleet.entries[FN].function.revision == 4
+    assert [number for number, _ in await kept(world)] == [3, 2, 1]
+
+
+async def test_no_room_is_no_failure_of_the_revision(world: World) -> None:
+    await world.deploy()
+    world.node.fail[FN] = deque([Busy("the node is full")])
+    with pytest.raises(Busy, match="full"):
+        await world.deploy()
+    assert await kept(world) == []
+    assert world.fleet.entries[FN].function.revision == 1
+    await world.settle()
+
+
+async def test_what_was_scaled_out_is_replaced_by_as_many_before_it_lets_go(world: World) -> None:
+    await world.deploy()
+    await world.controller.scale(FN, 4)
+    await world.settle(5.0)
+    before = set(world.instances())
+    world.node.start_delay = 2.0
+    begun = now()
+    await world.deploy()
+    assert len(world.instances()) == 4
+    assert before.isdisjoint(world.instances())
+    assert now() - begun == pytest.approx(4.0, abs=0.2), "the first is checked, the others start side by side"
+    await world.settle()
+
+
+async def test_instances_that_find_no_room_do_not_fail_a_revision_that_has_started(world: World) -> None:
+    await world.deploy()
+    await world.controller.scale(FN, 3)
+    await world.settle(5.0)
+    update = asyncio.create_task(world.deploy())
+    world.node.start_delay = 1.0
+    await until_started(world, 2)
+    world.node.fail[FN] = deque()
+    await world.until(lambda: launched(world).count(2) == 3)
+    world.node.fail[FN] = deque([Busy("full"), Busy("full")])
+    await update
+    assert len(world.instances()) == 1
+    await world.settle()
+    assert len(world.instances()) == 3
+
+
+async def test_an_instance_that_ends_once_it_was_ready_fails_the_check(world: World) -> None:
+    await world.deploy()
+    await world.controller.scale(FN, 2)
+    await world.settle(5.0)
+    first = set(world.instances())
+    world.node.start_delay = 2.0
+    update = asyncio.create_task(world.deploy())
+    await world.until(lambda: launched(world).count(2) == 2)
+    world.node.fail[FN] = deque([CRASH])
+    world.lost(world.node.started[-2].instance)
+    with pytest.raises(RolloutFailed, match="ended as soon as it was ready"):
+        await update
+    assert set(world.instances()) == first
+    await world.settle()
+
+
+async def test_calls_in_flight_end_on_the_old_revision(world: World) -> None:
+    await world.deploy()
+    finish = asyncio.Event()
+
+    async def work(function: FunctionId, instance: InstanceId) -> None:
+        await finish.wait()
+
+    world.edge.work = work
+    old = asyncio.create_task(world.edge.call(FN))
+    await asyncio.sleep(1.0)
+    await world.deploy()
+    await asyncio.sleep(5.0)
+    finish.set()
+    assert serving(world, await old) == 1
+    assert serving(world, await world.edge.call(FN)) == 2
+    await world.settle()
+
+
+async def test_a_revision_that_is_still_waking_lets_its_calls_go_to_the_new_one(world: World) -> None:
+    await world.deploy()
+    world.node.start_delay = 4.0
+    call = asyncio.create_task(world.edge.call(FN))
+    await asyncio.sleep(0.5)
+    world.node.start_delay = 1.0
+    await world.deploy()
+    assert serving(world, await call) == 2
+    await world.settle()
+
+
+# -- nothing to do, or at once
+
+
+async def test_deploying_the_same_again_changes_nothing(world: World) -> None:
+    await world.deploy(version="1")
+    first = await world.edge.call(FN)
+    await world.deploy(version="1")
+    assert await world.edge.call(FN) == first
+    assert launched(world) == [1]
+    assert await kept(world) == []
+
+
+async def test_the_same_deployment_of_another_bundle_is_another_revision(world: World) -> None:
+    await world.deploy(version="1")
+    await world.store.save_bundle(IMAGE, "b" * 64, 1, 0.0)
+    again = await world.restart_controller()
+    await again.deploy(version="1")
+    assert serving(again, await again.edge.call(FN)) == 2
+    await again.close()
+
+
+async def test_rollout_immediate_starts_nothing_and_sends_the_next_call_to_the_new_revision(world: World) -> None:
+    await world.deploy()
+    await world.edge.call(FN)
+    world.node.fail[FN] = deque([CRASH])
+    await world.deploy(rollout="immediate")
+    with pytest.raises(StartFailed):
+        await world.edge.call(FN)
+    await world.settle()
+
+
+async def test_a_rollout_that_does_not_exist_is_refused(world: World) -> None:
+    with pytest.raises(InvalidInput, match=r"rescoldo.dev/rollout: 'slow' .* checked or immediate"):
+        await world.deploy(rollout="slow")
+
+
+# -- at the same time
+
+
+async def test_deployments_of_one_function_wait_for_one_another_and_the_last_one_serves(world: World) -> None:
+    await world.deploy()
+    world.node.start_delay = 1.0
+    await asyncio.gather(*(world.deploy() for _ in range(3)))
+    assert now() == pytest.approx(3.0, abs=0.2)
+    assert serving(world, await world.edge.call(FN)) == 4
+    await world.settle()
+
+
+async def test_a_rollout_does_not_hold_up_another_functions(world: World) -> None:
+    await world.controller.save_secret("openfaas-fn", "key", b"x", must_exist=False)
+    spec = FunctionSpec("slow", IMAGE, secrets=("key",))
+    await world.controller.deploy(spec, must_exist=False)
+    world.node.start_delay = 10.0
+    changed = FunctionSpec("slow", IMAGE, secrets=("key",), labels={"a": "b"})
+    update = asyncio.create_task(world.controller.deploy(changed, must_exist=True))
+    await until_started(world, 2)
+    await world.controller.deploy(FunctionSpec("other", IMAGE, secrets=("key",)), must_exist=False)
+    assert now() < 1.0
+    await update
+
+
+async def test_a_secret_cannot_go_while_a_revision_that_names_it_is_checked(world: World) -> None:
+    await world.controller.save_secret("openfaas-fn", "key", b"x", must_exist=False)
+    await world.deploy()
+    world.node.start_delay = 1.0
+    spec = FunctionSpec("fn", IMAGE, secrets=("key",))
+    update = asyncio.create_task(world.controller.deploy(spec, must_exist=True))
+    await until_started(world, 2)
+    with pytest.raises(Conflict, match="used by fn"):
+        await world.controller.delete_secret("openfaas-fn", "key")
+    await update
+
+
+async def test_a_secret_that_changes_while_a_revision_is_checked_reaches_it(world: World) -> None:
+    await world.controller.save_secret("openfaas-fn", "key", b"old", must_exist=False)
+    await world.deploy()
+    world.node.start_delay = 1.0
+    spec = FunctionSpec("fn", IMAGE, secrets=("key",))
+    update = asyncio.create_task(world.controller.deploy(spec, must_exist=True))
+    await until_started(world, 2)
+    await world.controller.save_secret("openfaas-fn", "key", b"new", must_exist=True)
+    await update
+    assert [(launch.revision, launch.generation) for launch in world.node.started] == [(2, 0), (2, 1)]
+    assert await world.edge.call(FN) == world.node.started[-1].instance
+    await world.settle()
+
+
+async def test_a_removal_calls_a_rollout_off(world: World) -> None:
+    await world.deploy()
+    world.node.start_delay = 10.0
+    updates = [asyncio.create_task(world.deploy()) for _ in range(2)]
+    await until_started(world, 2)
+    await world.controller.remove(FN)
+    assert now() < 1.0
+    for result in await asyncio.gather(*updates, return_exceptions=True):
+        assert isinstance(result, Conflict)
+    with pytest.raises(NotFound):
+        await world.edge.call(FN)
+    await world.settle()
+    await world.deploy()
+    assert await world.edge.call(FN)
+
+
+async def test_a_revision_that_cannot_be_saved_does_not_serve(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.deploy()
+    first = await world.edge.call(FN)
+
+    async def refuse(function: Function, *, keep: int = 10) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(world.store, "save_function", refuse)
+    with pytest.raises(StoreError):
+        await world.deploy()
+    assert await world.edge.call(FN) == first
+    await world.settle()
+
+
+async def test_a_controller_killed_before_it_saved_what_it_checked_leaves_the_old_revision_serving(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.deploy()
+    first = await world.edge.call(FN)
+    saving = asyncio.Event()
+
+    async def hang(function: Function, *, keep: int = 10) -> None:
+        saving.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "save_function", hang)
+        update = asyncio.create_task(world.deploy())
+        await saving.wait()
+        assert len(await world.running()) == 2
+        again = await world.restart_controller()
+        update.cancel()
+    assert await again.edge.call(FN) == first
+    await again.settle()
+    assert await again.running() == [first]
+    await again.close()
+
+
+# -- changed secrets
+
+
+async def test_a_changed_secret_with_which_a_function_does_not_start_leaves_its_instances_serving(world: World) -> None:
+    await world.controller.save_secret("openfaas-fn", "key", b"old", must_exist=False)
+    spec = FunctionSpec("fn", IMAGE, secrets=("key",))
+    await world.controller.deploy(spec, must_exist=False)
+    first = await world.edge.call(FN)
+    world.node.fail[FN] = deque([CRASH])
+    with pytest.raises(RolloutFailed, match=r"secret key was changed, but fn.openfaas-fn does not start with it"):
+        await world.controller.save_secret("openfaas-fn", "key", b"new", must_exist=True)
+    assert await world.edge.call(FN) == first
+    assert world.secrets.values == {("openfaas-fn", "key"): b"new"}
+    assert await kept(world) == []
+    await world.settle()
+
+
+async def test_a_changed_secret_is_no_revision(world: World) -> None:
+    await world.controller.save_secret("openfaas-fn", "key", b"old", must_exist=False)
+    await world.controller.deploy(FunctionSpec("fn", IMAGE, secrets=("key",)), must_exist=False)
+    first = await world.edge.call(FN)
+    await world.controller.save_secret("openfaas-fn", "key", b"new", must_exist=True)
+    assert await world.edge.call(FN) != first
+    assert world.fleet.entries[FN].function.revision == 1
+    assert await kept(world) == []
+    await world.settle()
+
+
+# -- bundles and programs
+
+
+async def test_the_bundle_of_a_revision_that_can_be_rolled_back_to_is_kept(world: World) -> None:
+    await world.deploy()
+    await world.store.save_bundle(IMAGE, "b" * 64, 1, 0.0)
+    await world.store.save_bundle("other", "c" * 64, 1, 0.0)
+    again = await world.restart_controller()
+    again.bundles.present = [DIGEST, "b" * 64, "c" * 64]
+    await again.deploy()
+    await again.settle(1.0)
+    assert again.bundles.removed == ["c" * 64]
+    await again.close()
+
+
+@pytest.mark.parametrize(("ports", "checked"), [("private", True), ("shared", False)])
+async def test_a_program_is_not_checked_where_the_old_one_has_its_port(
+    ports: str, checked: bool, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = tmp_path / "isolation.json"
+    found.write_text(json.dumps({"ports": ports}))
+    monkeypatch.setattr(Settings, "isolation_file", property(lambda _: found))
+    await world.deploy(upstream="http://127.0.0.1:8000")
+    await world.edge.call(function_id("fn"))
+    await world.deploy(upstream="http://127.0.0.1:8000")
+    assert launched(world) == ([1, 2] if checked else [1])
+    await world.edge.call(FN)
+    await world.settle()
