@@ -322,7 +322,7 @@ def test_children_of_the_handlers_module_do_not_hold_the_status_pipe(run: Run) -
             os.kill(child, 9)
             return str(os.waitpid(child, 0)[1])
         """)
-    assert instance.report == {"ready": True}
+    assert instance.report["ready"] is True
     assert instance.get().text == "9"
 
 

@@ -69,7 +69,8 @@ class RunningInstance:
     uid: int
     address: str  # where it takes requests, as HAProxy writes it: "unix@PATH" or "IP:PORT"
     started_at: float  # Unix seconds
-    took: Took = NO_TIME  # what its start took on the node; nothing where that is not known
+    # what its start took on the node; nothing where that is not known: the node has been started again since
+    took: Took = field(default=NO_TIME, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__} | {"launch": self.launch.to_json()}
