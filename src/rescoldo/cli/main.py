@@ -41,6 +41,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "ready": ("functions", "Wait until the gateway or a function is ready."),
     "invoke": ("invoke", "Call a function with standard input as body."),
     "logs": ("logs", "Show what a function prints."),
+    "replay": ("replay", "Play a trace of calls: memory, cold starts and delays of other settings."),
     "secret": ("secret", "Secrets of functions, files at /var/openfaas/secrets/NAME."),
     "namespace": ("namespace", "Namespaces, each with functions and secrets of its own."),
     "login": ("access", "Save the password of a gateway."),

@@ -75,6 +75,12 @@ class Outcome:
         return 100 * sum(self.warm) / len(self.warm) / memory if memory else 0.0
 
     @property
+    def used_share(self) -> float:
+        """Memory of instances with a call in them as per cent of always-on."""
+        memory = self.trace.memory
+        return 100 * sum(self.used) / len(self.used) / memory if memory else 0.0
+
+    @property
     def cold_share(self) -> float:
         """Per cent of calls."""
         return 100 * self.cold / self.calls if self.calls else 0.0

@@ -25,6 +25,7 @@ MAX_FUNCTIONS = 100_000
 MAX_CALLS = 1_000_000  # in one minute
 MAX_MILLISECONDS = 7 * 86_400_000.0
 MAX_MEMORY = 1_000_000.0  # MB
+SAMPLE = Path(__file__).parent / "sample"  # its README.md says where it is from
 SECONDS = 60.0  # of one column
 
 

@@ -1,0 +1,145 @@
+"""`rescoldo replay`: what a trace of calls would cost under other settings, simulated or on a running platform."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+
+import click
+
+from rescoldo.cli.credentials import authorization
+from rescoldo.cli.gateway import choose_gateway
+from rescoldo.cli.options import Verb, gateway_options, json_option
+from rescoldo.cli.output import note, say_columns, say_json
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.limits import UNLIMITED_CONCURRENCY, Limits
+from rescoldo.model.units import parse_duration
+from rescoldo.replay.outcome import Outcome, Setting
+from rescoldo.replay.picture import check_picture, draw
+from rescoldo.replay.platform import Target
+from rescoldo.replay.play import SPEED, play
+from rescoldo.replay.report import HEAD, remarks, rows, summary, to_json
+from rescoldo.replay.simulate import COLD_START, Progress, simulate
+from rescoldo.replay.trace import SAMPLE, Trace, part, read_trace
+
+WINDOWS = ("10s", "60s", "15m")  # ours, Knative's, and what others wait by default
+MAX_WINDOW = 7 * 86400.0  # seconds, as a platform allows
+MAX_COLD_START = 3600.0  # seconds
+MAX_SETTINGS = 50
+
+
+@click.command("replay", cls=Verb)
+@click.argument("trace", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--sample", is_flag=True, help="The trace that comes with rescoldo: 35 functions for an hour.")
+@click.option("--live", is_flag=True, help="On the running platform instead of a simulation.")
+@click.option(
+    "--window", "windows", multiple=True, metavar="TIME",
+    help=f"Idle window; may be given several times. [{', '.join(WINDOWS)}; live: {WINDOWS[0]}]",
+)  # fmt: skip
+@click.option(
+    "--concurrency", "concurrencies", multiple=True, type=click.IntRange(1, UNLIMITED_CONCURRENCY),
+    help=f"Requests at once in one instance; may be given several times. [{Limits().concurrency}]",
+)  # fmt: skip
+@click.option("--from", "first", type=int, default=None, metavar="MINUTE", help="First minute. [the trace's]")
+@click.option("--minutes", type=int, default=None, help="How many minutes. [all]")
+@click.option("--functions", type=int, default=None, help="So many of its functions, chosen by --seed. [all]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another one draws other calls.")
+@click.option("--speed", type=float, default=None, help=f"Live: divides time, durations and windows. [{SPEED:g}]")
+@click.option(
+    "--cold-start", default="", metavar="TIME", help=f"Simulated: what a wake takes. [{COLD_START * 1000:g}ms]"
+)
+@click.option(
+    "--picture", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="FILE",
+    help="Draw memory over time; FILE ends in .svg or .png.",
+)  # fmt: skip
+@gateway_options
+@json_option
+def replay_command(
+    trace: Path | None,
+    sample: bool,
+    live: bool,
+    windows: tuple[str, ...],
+    concurrencies: tuple[int, ...],
+    first: int | None,
+    minutes: int | None,
+    functions: int | None,
+    seed: int,
+    speed: float | None,
+    cold_start: str,
+    picture: Path | None,
+    gateway: str,
+    tls_no_verify: bool,
+    token: str,
+    as_json: bool,
+) -> None:
+    """Play a trace of calls and report memory, cold starts, delays and failures.
+
+    TRACE is a folder with invocations.csv, durations.csv and memory.csv. Without --live nothing is started: the
+    platform's policies are simulated, once for each setting, with the same calls. With --live its functions are
+    deployed in a namespace of their own, called and removed.
+    """
+    if live and cold_start:
+        raise click.UsageError("--cold-start is for a simulation; a live replay measures it")
+    if speed is not None and not live:
+        raise click.UsageError("--speed is for --live; a simulation needs no clock")
+    settings = _settings(windows or (WINDOWS[:1] if live else WINDOWS), concurrencies)
+    if picture is not None:
+        check_picture(picture)
+    chosen = part(_read(trace, sample), first=first, minutes=minutes, functions=functions, seed=seed)
+    note(summary(chosen))
+    if live:
+        url = choose_gateway(gateway)
+        target = Target(url, authorization(url, token, None), not tls_no_verify)
+        speed = SPEED if speed is None else speed
+        outcomes = [play(chosen, one, target, speed=speed, seed=seed, say=note) for one in settings]
+    else:
+        seconds = _seconds(cold_start, "--cold-start", 0.0, MAX_COLD_START) if cold_start else COLD_START
+        with _progress(len(chosen.functions)) as progress:
+            outcomes = simulate(chosen, settings, cold_start=seconds, seed=seed, progress=progress)
+    _tell(outcomes, speed, as_json)
+    if picture is not None:
+        draw(outcomes, picture)
+        note(f"Drawn: {picture}")
+
+
+def _read(trace: Path | None, sample: bool) -> Trace:
+    if (trace is None) != sample:
+        raise click.UsageError("name one trace: the folder of its files, or --sample for the one that comes with it")
+    return read_trace(SAMPLE if trace is None else trace)
+
+
+def _settings(windows: tuple[str, ...], concurrencies: tuple[int, ...]) -> list[Setting]:
+    """Each window with each concurrency."""
+    seconds = [_seconds(window, "--window", 0.0, MAX_WINDOW) for window in windows]
+    settings = [Setting(*one) for one in product(seconds, concurrencies or (Limits().concurrency,))]
+    if len(settings) > MAX_SETTINGS:
+        raise InvalidInput(f"{len(settings)} settings are more than {MAX_SETTINGS}: fewer --window or --concurrency")
+    return list(dict.fromkeys(settings))
+
+
+def _seconds(text: str, flag: str, low: float, high: float) -> float:
+    value = parse_duration(text, flag)
+    if not low <= value <= high:
+        raise InvalidInput(f"{flag} {text}: use {low:g}s to {high:g}s")
+    return value
+
+
+def _tell(outcomes: list[Outcome], speed: float | None, as_json: bool) -> None:
+    if as_json:
+        say_json(to_json(outcomes, speed))
+        return
+    say_columns(HEAD, rows(outcomes))
+    for line in remarks(outcomes):
+        note(line)
+
+
+@contextmanager
+def _progress(functions: int) -> Iterator[Progress | None]:
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=functions, label="Simulating", file=sys.stderr) as bar:
+        yield lambda done, of: bar.update(1)
