@@ -9,6 +9,7 @@ from typing import Any
 
 from rescoldo.model.function import DEFAULT_IDLE_WINDOW
 from rescoldo.model.limits import Limits
+from rescoldo.model.scaling import DEFAULT_MAXIMUM
 from rescoldo.replay.trace import SECONDS, Trace
 
 MAX_FAILURES = 20
@@ -21,10 +22,13 @@ class Setting:
 
     window: float = DEFAULT_IDLE_WINDOW  # seconds a function rests before it sleeps
     concurrency: int = Limits().concurrency  # requests at once in one instance
+    most: int = DEFAULT_MAXIMUM  # instances
 
     def __str__(self) -> str:
         window = f"{self.window / 60:g}m" if self.window >= 60 else f"{self.window:g}s"
-        return window if self.concurrency == Limits().concurrency else f"{window}, {self.concurrency} at once"
+        concurrency = "" if self.concurrency == Limits().concurrency else f", {self.concurrency} at once"
+        most = "" if self.most == DEFAULT_MAXIMUM else f", at most {self.most}"
+        return window + concurrency + most
 
 
 @dataclass(slots=True)
@@ -95,6 +99,7 @@ class Outcome:
         data = {
             "window_seconds": self.setting.window,
             "concurrency": self.setting.concurrency,
+            "max_scale": self.setting.most,
             "warm_percent_of_always_on": round(self.warm_share, 3),
             "warm_gb_seconds": round(self.gb_seconds, 1),
             "always_on_gb_seconds": round(self.trace.memory * self.trace.seconds / MB_PER_GB, 1),

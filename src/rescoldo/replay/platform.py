@@ -95,6 +95,7 @@ def _annotations(setting: Setting, speed: float) -> dict[str, str]:
     return {
         "rescoldo.dev/idle-window": f"{window:.6f}s",
         "rescoldo.dev/concurrency": str(setting.concurrency),
+        "autoscaling.knative.dev/max-scale": str(setting.most),
         "autoscaling.knative.dev/window": f"{max(SHORTEST_STABLE_WINDOW, STABLE_WINDOW / speed):.3f}s",
     }
 

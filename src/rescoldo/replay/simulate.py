@@ -6,17 +6,25 @@ cpu or memory is not: for that there is the live replay.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 
 from rescoldo.model.limits import Limits
+from rescoldo.model.scaling import scaling_of
 from rescoldo.policy.idle import Activity, due
+from rescoldo.policy.scaling import Spec
 from rescoldo.replay.arrivals import Arrivals, arrivals_of
 from rescoldo.replay.outcome import Outcome, Setting, Tally
+from rescoldo.replay.scaled import Scaled
 from rescoldo.replay.trace import Trace
 
+NEVER = math.inf
 COLD_START = 0.005  # seconds
+TOLD_SECONDS = 0.02  # between two looks into a slot that is found full, as control/scaler.py does
+LOOK_SECONDS = 1.0  # between two looks at a function with traffic; the platform's 0.25 s gives the same, at more cost
+QUEUED_SECONDS = 0.25  # while calls wait
 QUEUE_SECONDS = 30.0  # that a request waits for an instance; then 503
 MAX_QUEUE = Limits().max_queue  # requests that wait for one function's instances; then 429
 
@@ -28,34 +36,69 @@ class _Function:
 
     def __init__(self, memory: float, setting: Setting, cold_start: float, tally: Tally) -> None:
         self._memory = memory
-        self._window = setting.window
-        self._room = setting.concurrency
+        self._setting = setting
         self._cold_start = cold_start
         self._tally = tally
+        self._scaled = Scaled(spec_of(setting))
         self._ends: list[float] = []  # of calls in flight; a heap
         self._queue: deque[tuple[float, float]] = deque()  # when it came, how long it runs
-        self._awake_at = self._ready_at = self._busy_at = 0.0
-        self._idle_at: float | None = None  # when the last call ended; None while there is one
-        self._awake = False
+        self._instances = 0  # that take calls; 0: asleep
+        self._starting: deque[float] = deque()  # when further ones will take calls
+        self._ready_at = 0.0  # when the first one takes calls
+        self._counted_at = 0.0  # until when memory is in the tally
+        self._look_at = NEVER  # when the number of instances is looked at next
+        self._told_at = -NEVER  # when a full slot was last answered
+        self._sleeps_at = NEVER  # when it may sleep; NEVER while there is a call
 
     def call(self, at: float, runs: float) -> None:
         """A call comes; calls must come in order."""
-        tally = self._tally
-        tally.calls += 1
+        self._tally.calls += 1
         self.advance(at)
-        if not self._awake:
-            self._awake, self._awake_at, self._ready_at = True, at, at + self._cold_start
-            tally.cold += 1
-        elif at < self._ready_at:
-            tally.cold += 1
+        if not self._instances:
+            self._wake(at)
+        if at <= self._ready_at:
+            self._tally.cold += 1
         if not self._ends:
-            self._idle_at, self._busy_at = None, at
-        if len(self._ends) < self._room:
+            self._count(at)
+            self._sleeps_at = NEVER
+            if self._look_at < at or self._look_at == NEVER:
+                self._look_at = at + LOOK_SECONDS
+        if len(self._ends) < self._instances * self._setting.concurrency:
             self._begin(at, at, runs)
         elif len(self._queue) < MAX_QUEUE:
             self._queue.append((at, runs))
+            self._full(at)
         else:
-            tally.fail("429: too many requests are waiting")
+            self._tally.fail("429: too many requests are waiting")
+
+    def advance(self, now: float) -> None:
+        """Let time pass: calls end, queued ones begin, instances come and go, an idle function sleeps."""
+        ends = self._ends
+        while True:
+            ended = ends[0] if ends else NEVER
+            started = self._starting[0] if self._starting else NEVER
+            event = min(ended, started, self._look_at)
+            if self._sleeps_at <= now and self._sleeps_at <= event:
+                self._sleep(self._sleeps_at)
+            elif event > now:
+                return
+            elif event == ended:
+                self._end(heappop(ends))
+            elif event == started:
+                self._starting.popleft()
+                self._instances += 1
+                self._serve_queue(event)
+            else:
+                self._look(event)
+
+    def finish(self, end: float) -> None:
+        """The trace is over; what is there has been held until now."""
+        self.advance(end)
+        self._count(end)
+        for came, _ in self._queue:
+            self._tally.delays.some.append(end - came)
+
+    # -- calls
 
     def _begin(self, now: float, came: float, runs: float) -> None:
         start = now if now > self._ready_at else self._ready_at
@@ -65,35 +108,67 @@ class _Function:
         else:
             self._tally.delays.none += 1
 
-    def advance(self, now: float) -> None:
-        """Let time pass: calls end, queued ones begin, an idle function sleeps."""
-        ends = self._ends
-        while ends and ends[0] <= now:
-            end = heappop(ends)
-            while self._queue:
-                came, runs = self._queue.popleft()
-                if end - came <= QUEUE_SECONDS:
-                    self._begin(end, came, runs)
-                    break
-                self._tally.fail("503: no instance could take the request in time")
-            if not ends:
-                self._idle_at = end
-                self._tally.add(self._tally.used, self._busy_at, end, self._memory)
-        if self._idle_at is not None:
-            sleeps_at = due(Activity(self._idle_at, 0), self._window)
-            if sleeps_at <= now:
-                self._tally.add(self._tally.warm, self._awake_at, sleeps_at, self._memory)
-                self._awake, self._idle_at = False, None
+    def _end(self, now: float) -> None:
+        self._serve_queue(now)
+        if not self._ends:
+            self._count(now, busy=True)
+            self._sleeps_at = due(Activity(now, 0), self._setting.window)
 
-    def finish(self, end: float) -> None:
-        """The trace is over; what still runs has been held until now."""
-        self.advance(end)
-        if self._awake:
-            self._tally.add(self._tally.warm, self._awake_at, end, self._memory)
-            if self._ends:
-                self._tally.add(self._tally.used, self._busy_at, end, self._memory)
-            for came, _ in self._queue:
-                self._tally.delays.some.append(end - came)
+    def _serve_queue(self, now: float) -> None:
+        while self._queue and len(self._ends) < self._instances * self._setting.concurrency:
+            came, runs = self._queue.popleft()
+            if now - came <= QUEUE_SECONDS:
+                self._begin(now, came, runs)
+            else:
+                self._tally.fail("503: no instance could take the request in time")
+
+    # -- instances
+
+    def _wake(self, now: float) -> None:
+        self._instances, self._ready_at, self._counted_at = 1, now + self._cold_start, now
+        self._look_at = now + LOOK_SECONDS
+        self._scaled.begin(now)
+
+    def _sleep(self, now: float) -> None:
+        self._count(now)
+        self._instances, self._sleeps_at, self._look_at = 0, NEVER, NEVER
+        self._starting.clear()
+
+    def _full(self, now: float) -> None:
+        """A full slot is looked into at once, though not for each request."""
+        if now - self._told_at >= TOLD_SECONDS:
+            self._told_at = now
+            self._scale(now)
+            self._look_at = min(self._look_at, now + QUEUED_SECONDS)
+
+    def _look(self, now: float) -> None:
+        self._scale(now)
+        # an idle function with one instance is not looked at before it has traffic again
+        pause = QUEUED_SECONDS if self._queue else LOOK_SECONDS
+        self._look_at = now + pause if self._ends or self._instances > 1 else NEVER
+
+    def _scale(self, now: float) -> None:
+        load, running = len(self._ends) + len(self._queue), self._instances
+        wanted = self._scaled.look(now, load, len(self._queue), running)
+        if wanted != running + len(self._starting):
+            self._count(now)
+            for _ in range(wanted - running - len(self._starting)):
+                self._starting.append(now + self._cold_start)
+            self._instances = min(running, wanted)
+
+    def _count(self, now: float, *, busy: bool | None = None) -> None:
+        """Put what has been held since the last time into the tally; all instances are used where one call is."""
+        memory = self._memory * (self._instances + len(self._starting))
+        if memory:
+            self._tally.add(self._tally.warm, self._counted_at, now, memory)
+            if self._ends if busy is None else busy:
+                self._tally.add(self._tally.used, self._counted_at, now, memory)
+        self._counted_at = now
+
+
+def spec_of(setting: Setting) -> Spec:
+    """What a function deployed with `setting` asks the scaler for."""
+    return Spec(scaling_of({}, {}, setting.concurrency), 1, setting.most, setting.concurrency)
 
 
 def simulate(trace: Trace, settings: Sequence[Setting], *, cold_start: float = COLD_START, seed: int = 0,

@@ -7,11 +7,16 @@ from array import array
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from replay_traces import traced
 
+from rescoldo.model.scaling import Scaling
+from rescoldo.policy.scaling import Sample, Spec, begin, decide
 from rescoldo.replay import simulate as simulating
 from rescoldo.replay.arrivals import Arrivals, arrivals_of, schedule_of
 from rescoldo.replay.outcome import Delays, Outcome, Setting
+from rescoldo.replay.scaled import Scaled
 from rescoldo.replay.simulate import simulate
 from rescoldo.replay.trace import Trace, part, read_trace
 
@@ -70,16 +75,54 @@ def test_calls_during_a_wake_wait_for_it_and_are_cold_too(played) -> None:
 
 
 def test_calls_beyond_the_concurrency_wait_for_one_to_end(played) -> None:
-    outcome = played(one(1.0, 1.25, 1.5), Setting(concurrency=1))
+    outcome = played(one(1.0, 1.25, 1.5), Setting(concurrency=1, most=1))
     assert list(outcome.delays.some) == pytest.approx([0.75, 1.5])
     assert outcome.delays.none == 1
-    assert played(one(1.0, 1.25, 1.5), Setting(concurrency=2)).delays.none == 2
+    assert played(one(1.0, 1.25, 1.5), Setting(concurrency=2, most=1)).delays.none == 2
+
+
+def test_a_full_instance_gets_another_beside_it_which_takes_what_waits(played) -> None:
+    outcome = played(one(1.0, 1.25, 1.5, runs=10.0), Setting(window=10.0, concurrency=1), cold_start=0.5)
+    # The first is ready at 1.5. The second is started at 1.25, when the slot was full, and ready at 1.75. Only then
+    # more are asked for, as what runs is doubled at most: ready at 2.25
+    assert list(outcome.delays.some) == pytest.approx([0.5, 0.5, 0.75])
+    assert (outcome.cold, outcome.failed) == (3, 0)
+    assert outcome.warm[0] > 100 * 3 * 10 / 60, "three instances while three calls run"
+
+
+def test_what_the_scaler_added_is_taken_away_again(played) -> None:
+    burst = [10.0 + 0.001 * place for place in range(40)]
+    steady = [10.0 + 0.5 * place for place in range(220)]
+    calls = Arrivals(array("d", sorted(burst + steady)), array("d", [0.4] * 260))
+    outcome = played(calls, Setting(window=10.0, concurrency=4))
+    alone = played(calls, Setting(window=10.0, concurrency=4, most=1))
+    assert outcome.delays.at(100) < alone.delays.at(100), "nobody waits as long as with one instance"
+    assert outcome.warm[0] > alone.warm[0] * 1.5
+    assert outcome.warm[1] < outcome.warm[0] * 1.5
+
+
+@pytest.mark.slow
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 5)), max_size=100))
+@settings(deadline=None, max_examples=60)
+def test_remembering_looks_decides_as_deciding_at_each_of_them(loads: list[tuple[int, int]]) -> None:
+    spec = Spec(Scaling(target=10.0), 1, 20, 10)
+    scaled, running = Scaled(spec), 1
+    scaled.begin(0.0)
+    state, expected = begin(0.0, 1), 1
+    at = 0.0
+    for load, gap in loads:
+        at += 1.0 + gap
+        queued = max(0, load - 10 * running)
+        sample = Sample(at, load, queued)
+        decision, state = decide(spec, state, sample, expected)
+        running, expected = scaled.look(at, load, queued, running), decision.wanted
+        assert running == expected
 
 
 def test_calls_that_wait_too_long_or_are_too_many_fail(played) -> None:
-    slow = played(one(*[0.001 * place for place in range(5)], runs=20.0), Setting(concurrency=1))
+    slow = played(one(*[0.001 * place for place in range(5)], runs=20.0), Setting(concurrency=1, most=1))
     assert dict(slow.failures) == {"503: no instance could take the request in time": 3}
-    many = played(one(*[0.001 * place for place in range(1003)], runs=60.0), Setting(concurrency=1))
+    many = played(one(*[0.001 * place for place in range(1003)], runs=60.0), Setting(concurrency=1, most=1))
     assert many.failures["429: too many requests are waiting"] == 2
 
 
@@ -131,7 +174,7 @@ def by_intervals(trace: Trace, window: float) -> tuple[float, int]:
 @pytest.mark.parametrize("window", [1.0, 10.0, 60.0, 900.0])
 def test_without_limits_the_simulation_is_plain_arithmetic_of_intervals(window: float) -> None:
     trace = part(read_trace(AZURE), minutes=60, functions=20)
-    (outcome,) = simulate(trace, [Setting(window, UNLIMITED)], cold_start=0.0)
+    (outcome,) = simulate(trace, [Setting(window, UNLIMITED, most=1)], cold_start=0.0)
     warm, starts = by_intervals(trace, window)
     assert sum(outcome.warm) * 60 == pytest.approx(warm)
     assert (outcome.cold, outcome.failed, outcome.delays.at(100)) == (starts, 0, [0.0])
@@ -140,8 +183,8 @@ def test_without_limits_the_simulation_is_plain_arithmetic_of_intervals(window: 
 @pytest.mark.slow
 def test_the_whole_azure_sample_gives_the_known_figures() -> None:
     trace = read_trace(AZURE)
-    settings = [Setting(window, UNLIMITED) for window, _, _ in TABLE]
-    for outcome, (window, warm, starts) in zip(simulate(trace, settings, cold_start=0.0), TABLE, strict=True):
+    compared = [Setting(window, UNLIMITED, most=1) for window, _, _ in TABLE]
+    for outcome, (window, warm, starts) in zip(simulate(trace, compared, cold_start=0.0), TABLE, strict=True):
         assert outcome.warm_share == pytest.approx(warm, abs=POINTS), f"at {window:g} s"
         assert outcome.cold / trace.seconds == pytest.approx(starts, abs=STARTS), f"at {window:g} s"
 

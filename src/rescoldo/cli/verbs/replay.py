@@ -16,6 +16,7 @@ from rescoldo.cli.options import Verb, gateway_options, json_option
 from rescoldo.cli.output import note, say_columns, say_json
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.limits import UNLIMITED_CONCURRENCY, Limits
+from rescoldo.model.scaling import DEFAULT_MAXIMUM, MAX_REPLICAS
 from rescoldo.model.units import parse_duration
 from rescoldo.replay.outcome import Outcome, Setting
 from rescoldo.replay.picture import check_picture, draw
@@ -43,6 +44,8 @@ MAX_SETTINGS = 50
     "--concurrency", "concurrencies", multiple=True, type=click.IntRange(1, UNLIMITED_CONCURRENCY),
     help=f"Requests at once in one instance; may be given several times. [{Limits().concurrency}]",
 )  # fmt: skip
+@click.option("--max-scale", type=click.IntRange(1, MAX_REPLICAS), default=DEFAULT_MAXIMUM, show_default=True,
+              help="Instances of a function at most.")  # fmt: skip
 @click.option("--from", "first", type=int, default=None, metavar="MINUTE", help="First minute. [the trace's]")
 @click.option("--minutes", type=int, default=None, help="How many minutes. [all]")
 @click.option("--functions", type=int, default=None, help="So many of its functions, chosen by --seed. [all]")
@@ -63,6 +66,7 @@ def replay_command(
     live: bool,
     windows: tuple[str, ...],
     concurrencies: tuple[int, ...],
+    max_scale: int,
     first: int | None,
     minutes: int | None,
     functions: int | None,
@@ -85,7 +89,7 @@ def replay_command(
         raise click.UsageError("--cold-start is for a simulation; a live replay measures it")
     if speed is not None and not live:
         raise click.UsageError("--speed is for --live; a simulation needs no clock")
-    settings = _settings(windows or (WINDOWS[:1] if live else WINDOWS), concurrencies)
+    settings = _settings(windows or (WINDOWS[:1] if live else WINDOWS), concurrencies, max_scale)
     if picture is not None:
         check_picture(picture)
     chosen = part(_read(trace, sample), first=first, minutes=minutes, functions=functions, seed=seed)
@@ -111,10 +115,10 @@ def _read(trace: Path | None, sample: bool) -> Trace:
     return read_trace(SAMPLE if trace is None else trace)
 
 
-def _settings(windows: tuple[str, ...], concurrencies: tuple[int, ...]) -> list[Setting]:
+def _settings(windows: tuple[str, ...], concurrencies: tuple[int, ...], most: int) -> list[Setting]:
     """Each window with each concurrency."""
     seconds = [_seconds(window, "--window", 0.0, MAX_WINDOW) for window in windows]
-    settings = [Setting(*one) for one in product(seconds, concurrencies or (Limits().concurrency,))]
+    settings = [Setting(*one, most) for one in product(seconds, concurrencies or (Limits().concurrency,))]
     if len(settings) > MAX_SETTINGS:
         raise InvalidInput(f"{len(settings)} settings are more than {MAX_SETTINGS}: fewer --window or --concurrency")
     return list(dict.fromkeys(settings))

@@ -1,0 +1,49 @@
+"""How many instances a function has in virtual time: the platform's own decision, asked only when it may matter."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from rescoldo.policy.scaling import Sample, Spec, State, begin, decide, observe
+
+
+class Scaled:
+    """Decides for one function. While one instance has been enough for a stable window, looks are only remembered:
+    no average of them can ask for a second one then, and most functions of a trace never get further."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._looks: deque[tuple[float, int]] = deque()  # when, and the load then: a stable window and one before
+        self._state: State | None = None  # None: as said above
+        self._high_at = -math.inf  # when one instance was last not enough
+
+    def begin(self, at: float) -> None:
+        """It wakes with one instance."""
+        self._looks.clear()
+        self._looks.append((at, 0))
+        self._state, self._high_at = None, -math.inf
+
+    def look(self, at: float, load: int, queued: int, running: int) -> int:
+        """How many instances there should be; `load` are requests in flight and queued."""
+        scaling = self._spec.scaling
+        if load > scaling.aim or queued or running > 1:
+            self._high_at = at
+            if self._state is None:
+                self._state = self._remembered()
+        self._looks.append((at, load))
+        while self._looks[1][0] <= at - scaling.stable_window:
+            self._looks.popleft()
+        if self._state is None:
+            return running
+        decision, self._state = decide(self._spec, self._state, Sample(at, load, queued), running)
+        if not decision.panicking and decision.wanted == 1 and at - self._high_at > scaling.stable_window:
+            self._state = None
+        return decision.wanted
+
+    def _remembered(self) -> State:
+        first, *others = self._looks
+        state = begin(first[0], 1)
+        for at, load in others:
+            state = observe(self._spec.scaling, state, Sample(at, load, 0))
+        return state
