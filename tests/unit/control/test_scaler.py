@@ -230,7 +230,7 @@ async def test_a_function_that_must_not_sleep_and_one_that_does_not_start_say_so
     await world.until(lambda: not world.asleep())
     await world.settle(1)
     assert (await why(world)).sleep == "never: it keeps at least one instance awake"
-    await world.deploy()
+    await world.deploy(rollout="immediate")
     world.node.fail[FN] = deque([StartFailed("no such module\nline 2")])
     with pytest.raises(StartFailed):
         await world.edge.call(FN)
