@@ -79,7 +79,7 @@ def replay_command(
     token: str,
     as_json: bool,
 ) -> None:
-    """Play a trace of calls and report memory, cold starts, delays and failures.
+    """Play a trace of calls: memory, cold starts and delays of other settings.
 
     TRACE is a folder with invocations.csv, durations.csv and memory.csv. Without --live nothing is started: the
     platform's policies are simulated, once for each setting, with the same calls. With --live its functions are
