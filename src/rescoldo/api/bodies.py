@@ -19,6 +19,7 @@ from rescoldo.api.errors import describe
 from rescoldo.model.errors import InvalidInput, TooLarge
 from rescoldo.model.explanation import Explanation
 from rescoldo.model.function import FunctionSpec, FunctionStatus, spec_to_json
+from rescoldo.model.limits import Limits
 from rescoldo.model.names import DEFAULT_NAMESPACE
 from rescoldo.model.secret import MAX_SECRET
 
@@ -183,6 +184,7 @@ class FunctionStatusBody(Body):
     created_at: datetime
     usage: FunctionUsage | None = None
     cold_starts: ColdStartsBody | None = None
+    effective_limits: Limits | None = None
     why: Explanation | None = None
 
 
@@ -251,6 +253,8 @@ def status_to_json(status: FunctionStatus) -> dict[str, Any]:
         body["usage"] = {"cpu": status.cpu or 0, "totalMemoryBytes": status.memory or 0}
     if status.cold_starts is not None:
         body["coldStarts"] = asdict(status.cold_starts)
+    if status.limits is not None:
+        body["effectiveLimits"] = asdict(status.limits)
     if status.why is not None:
         body["why"] = asdict(status.why)
     return body

@@ -76,7 +76,7 @@ class Controller:
 
     async def function(self, function: FunctionId, *, usage: bool = False, why: bool = False) -> FunctionStatus:
         entry = self._deployments.entry(function)
-        found = self._status(entry, self._recorder.invocations())
+        found = replace(self._status(entry, self._recorder.invocations()), limits=entry.policy.limits)
         if why:
             found = replace(found, why=explain(entry, asyncio.get_running_loop().time()))
         if not usage:

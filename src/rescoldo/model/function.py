@@ -107,6 +107,7 @@ class FunctionStatus:
     memory: int | None = None  # bytes held by its instances; None: not asked or not known
     cold_starts: ColdStarts | None = None  # None: not asked
     why: Explanation | None = None  # None: not asked
+    limits: Limits | None = None  # those that hold, its own and the platform's; None: not asked
 
 
 def policy_of(spec: FunctionSpec, defaults: Limits = DEFAULT_LIMITS) -> FunctionPolicy:

@@ -72,6 +72,18 @@ def test_describe_asks_for_usage(run, gateway):
     assert json.loads(run("describe", "hello", "--json")[1]) == {**STATUS, "isolation": isolation}
 
 
+def test_describe_shows_the_limits_that_hold(run, gateway):
+    limits = {"concurrency": 1, "max_queue": 0, "exec_timeout": 1.5, "max_body": 6291456, "max_response": 0,
+              "memory": 0, "cpu": 500, "max_files": 4096, "log_rate": 262144, "max_inflight": 1}  # fmt: skip
+    gateway.answer("GET /system/function/hello", 200, {**STATUS, "effectiveLimits": limits})
+    out = run("describe", "hello")[1]
+    assert re.search(r"Held to: +requests at once in an instance: 1\n +requests that wait: 0\n", out)
+    assert "time of a call: 1.5 s\n" in out and "body of a request: 6.0 MiB\n" in out
+    assert "answer: no limit\n" in out and "cpu of an instance: 500m\n" in out
+    assert "log of an instance: 256.0 KiB a second\n" in out
+    assert json.loads(run("describe", "hello", "--json")[1])["effectiveLimits"] == limits
+
+
 COLD = {
     "calls": 12,
     "failed": {"crashed": 2, "timeout": 1, "busy": 0},

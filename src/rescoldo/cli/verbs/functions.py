@@ -10,6 +10,7 @@ import click
 
 from rescoldo.cli.coldstarts import say_cold_starts
 from rescoldo.cli.gateway import Gateway, choose_gateway
+from rescoldo.cli.limits import say_limits
 from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.project import optional_gateway
@@ -139,6 +140,7 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
     for title, key in (("Constraints", "constraints"), ("Secrets", "secrets")):
         if found.get(key):
             say(f"{title + ':':<14}{', '.join(found[key])}")
+    say_limits(found.get("effectiveLimits") or {})
     say_cold_starts(found.get("coldStarts") or {})
     say_why(found.get("why") or {})
 

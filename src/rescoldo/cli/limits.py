@@ -1,0 +1,28 @@
+"""How `describe` shows the limits that hold for a function, its own and the platform's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rescoldo.cli.output import human_size, say
+
+_NO_LIMIT = "no limit"
+_SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "concurrency": ("requests at once in an instance", str),
+    "max_queue": ("requests that wait", str),
+    "exec_timeout": ("time of a call", lambda seconds: f"{seconds:g} s"),
+    "max_body": ("body of a request", human_size),
+    "max_response": ("answer", lambda size: human_size(size) if size else _NO_LIMIT),
+    "memory": ("memory of an instance", lambda size: human_size(size) if size else _NO_LIMIT),
+    "cpu": ("cpu of an instance", lambda millicores: f"{millicores}m" if millicores else _NO_LIMIT),
+    "max_files": ("open files of an instance", str),
+    "log_rate": ("log of an instance", lambda size: f"{human_size(size)} a second"),
+}
+
+
+def say_limits(found: Mapping[str, Any]) -> None:
+    """A line each; nothing for a gateway that does not tell."""
+    known = [(text, show(found[key])) for key, (text, show) in _SHOWN.items() if key in found]
+    for number, (text, value) in enumerate(known):
+        say(f"{'' if number else 'Held to:':<14}{text}: {value}")

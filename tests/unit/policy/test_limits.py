@@ -1,0 +1,124 @@
+"""What a function's keys and a platform's flags mean for its limits, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.function import FunctionSpec, check_spec
+from rescoldo.model.limits import Limits, platform_limits
+
+
+def limits(defaults: Limits | None = None, **spec: object) -> Limits:
+    return check_spec(FunctionSpec("fn", "image", **spec), defaults or Limits()).limits  # type: ignore[arg-type]
+
+
+def test_a_function_that_says_nothing_has_the_platforms_limits() -> None:
+    platform = Limits(3, 4, 5.0, 6, 7, 8, 9, 100, 2000)
+    assert limits(platform) == platform
+    assert limits() == Limits() == platform_limits({})
+
+
+def test_every_key_sets_its_limit() -> None:
+    notes = {"concurrency": "1", "max-queue": "2", "max-body": "3Ki", "max-response": "4Mi", "max-files": "65",
+             "log-rate": "6Ki"}  # fmt: skip
+    found = limits(
+        annotations={f"rescoldo.dev/{key}": value for key, value in notes.items()},
+        env_vars={"exec_timeout": "7s"},
+        limits={"memory": "8Mi", "cpu": "900m"},
+    )
+    assert found == Limits(1, 2, 7.0, 3 * 2**10, 4 * 2**20, 8 * 2**20, 900, 65, 6 * 2**10)
+
+
+def test_every_flag_sets_its_limit() -> None:
+    values = {"concurrency": "0", "max-queue": "0", "max-body": "1", "max-response": "0", "max-files": "64",
+              "log-rate": "1Ki", "timeout": "90", "memory": "0", "cpu": "0.5"}  # fmt: skip
+    found = platform_limits({f"--default-{key}": value for key, value in values.items()})
+    assert found == Limits(10_000, 0, 90.0, 1, 0, 0, 500, 64, 1024)
+
+
+@pytest.mark.parametrize(
+    ("notes", "env", "expected"),
+    [
+        ({}, {}, (32, 0)),
+        ({"rescoldo.dev/concurrency": "0"}, {}, (10_000, 0)),
+        ({}, {"max_inflight": "0"}, (10_000, 0)),
+        ({}, {"max_inflight": "5"}, (5, 5)),
+        ({}, {"max_inflight": " "}, (32, 0)),
+        ({"rescoldo.dev/concurrency": "7"}, {"max_inflight": "5"}, (7, 0)),
+        ({"rescoldo.dev/concurrency": " "}, {"max_inflight": "5"}, (5, 5)),
+    ],
+)
+def test_the_annotation_comes_before_max_inflight_and_0_is_unlimited(
+    notes: dict[str, str], env: dict[str, str], expected: tuple[int, int]
+) -> None:
+    found = limits(annotations=notes, env_vars=env)
+    assert (found.concurrency, found.max_inflight) == expected
+
+
+NOTES = ("concurrency", "max-queue", "max-body", "max-response", "max-files", "log-rate", "ready-timeout", "grace",
+         "idle-window")  # fmt: skip
+# negative, huge, text, other scripts' digits (isdigit() is true of the last three), nothing that float() would take
+ODD = ("-1", "9" * 30, "9" * 5000, "many", "1e3", "0x10", "1_000", "١٢", "²", "１２", "nan", "inf", "1 0", "+5", "--")
+
+
+@pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[:12])
+@pytest.mark.parametrize("key", NOTES)
+def test_an_odd_value_is_refused_with_its_key_and_what_is_allowed(key: str, value: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        limits(annotations={f"rescoldo.dev/{key}": value})
+    message = refused.value.message
+    assert message.startswith(f"rescoldo.dev/{key}: '{value[:10]}")
+    assert ("; use " in message or "; write for example " in message) and len(message) < 300
+
+
+@pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[:12])
+@pytest.mark.parametrize("key", ["exec_timeout", "max_inflight", "memory", "cpu", "scale.min"])
+def test_odd_values_of_variables_labels_and_resources_are_refused(key: str, value: str) -> None:
+    places = {
+        "exec_timeout": {"env_vars": {key: value}},
+        "max_inflight": {"env_vars": {key: value}},
+        "memory": {"limits": {key: value}},
+        "cpu": {"limits": {key: value}},
+        "scale.min": {"labels": {f"com.openfaas.{key}": value}},
+    }
+    with pytest.raises(InvalidInput, match=key):
+        limits(**places[key])
+
+
+@pytest.mark.parametrize(
+    ("key", "least", "most", "below", "above"),
+    [
+        ("concurrency", "0", "10000", "-1", "10001"),
+        ("max-queue", "0", "100000", "-1", "100001"),
+        ("max-body", "1", "512Mi", "0", "513Mi"),
+        ("max-response", "0", "1024Gi", "-1", "1025Gi"),
+        ("max-files", "64", "1048576", "63", "1048577"),
+        ("log-rate", "1Ki", "16Mi", "1023", "17Mi"),
+    ],
+)
+def test_the_ends_of_each_range_are_allowed_and_what_lies_beyond_is_not(
+    key: str, least: str, most: str, below: str, above: str
+) -> None:
+    for value in (least, most):
+        limits(annotations={f"rescoldo.dev/{key}": value})
+        platform_limits({f"--default-{key}": value})
+    for value in (below, above):
+        with pytest.raises(InvalidInput, match=f"rescoldo.dev/{key}"):
+            limits(annotations={f"rescoldo.dev/{key}": value})
+        with pytest.raises(InvalidInput, match=f"--default-{key}"):
+            platform_limits({f"--default-{key}": value})
+
+
+@given(st.sampled_from(NOTES), st.text(max_size=40))
+def test_whatever_an_annotation_says_is_understood_or_refused(key: str, value: str) -> None:
+    try:
+        found = limits(annotations={f"rescoldo.dev/{key}": value})
+    except InvalidInput as error:
+        assert key in error.message
+    else:
+        assert all(getattr(found, field.name) >= 0 for field in fields(found))
