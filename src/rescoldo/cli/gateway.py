@@ -142,7 +142,8 @@ class Gateway:
             raise NotFound(text or "no such thing")
         if ROLLOUT_HEADER in response.headers:
             raise RolloutFailed(text)
-        raise RescoldoError(f"{self.url} answered {status}: {text or response.reason_phrase}")
+        failure = InvalidInput if status == 400 else RescoldoError
+        raise failure(f"{self.url} answered {status}: {text or response.reason_phrase}")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -72,6 +72,13 @@ def test_describe_asks_for_usage(run, gateway):
     assert json.loads(run("describe", "hello", "--json")[1]) == {**STATUS, "isolation": isolation}
 
 
+def test_what_the_gateway_refuses_is_named_with_file_and_line(run, gateway):
+    write_project(skip_build="true", image="hello:1", annotations="{rescoldo.dev/max-queue: many}")
+    gateway.answer("PUT /system/functions", 400, b"rescoldo.dev/max-queue: 'many' is not allowed")
+    status, _, err = run("deploy")
+    assert status == 1 and "Error: stack.yaml:3: hello: " in err and "rescoldo.dev/max-queue: 'many'" in err
+
+
 def test_describe_shows_the_limits_that_hold(run, gateway):
     limits = {"concurrency": 1, "max_queue": 0, "exec_timeout": 1.5, "max_body": 6291456, "max_response": 0,
               "memory": 0, "cpu": 500, "max_files": 4096, "log_rate": 262144, "max_inflight": 1}  # fmt: skip
@@ -260,7 +267,7 @@ def test_update_and_replace_exclude_each_other(run, gateway):
 def test_a_deployment_that_is_refused_shows_the_gateways_words(run, gateway):
     gateway.answer("PUT /system/functions", 400, b"memory: 'x' is not a size")
     status, _, err = run("deploy", "--image", "i", "--name", "x")
-    assert (status, err) == (1, f"Error: x: {gateway.url} answered 400: memory: 'x' is not a size\n")
+    assert (status, err) == (1, f"Error: command line: x: {gateway.url} answered 400: memory: 'x' is not a size\n")
 
 
 def test_remove_names_functions_or_takes_the_stack_files(run, gateway):

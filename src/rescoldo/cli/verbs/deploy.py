@@ -28,7 +28,7 @@ from rescoldo.cli.project import (
     optional_gateway,
     with_flags,
 )
-from rescoldo.model.errors import NotFound, RescoldoError
+from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError
 from rescoldo.model.names import DEFAULT_NAMESPACE, parse_reference
 from rescoldo.stack.file import StackFunction
 
@@ -64,7 +64,9 @@ def deploy_one(gateway: Gateway, function: StackFunction, flags: DeployFlags) ->
             digest = upload(gateway, spec.image, bundle, note)
         deploy(gateway, spec, update=update, replace=flags.replace)
     except RescoldoError as error:
-        raise type(error)(f"{function.name}: {error.message}") from error
+        # what the gateway refuses is written in the stack file
+        place = f"{function.where}: " if isinstance(error, InvalidInput) else ""
+        raise type(error)(f"{place}{function.name}: {error.message}") from error
     url = function_url(gateway, spec)
     deployed = {"name": spec.name, "namespace": spec.namespace, "image": spec.image, "url": url}
     return deployed | ({"digest": digest} if digest else {})
