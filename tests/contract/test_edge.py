@@ -279,6 +279,19 @@ async def test_synchronising_adds_what_is_missing_and_removes_the_rest(world: Wo
     assert await world.call(FN) == "404"
 
 
+async def test_an_instance_on_its_way_out_gets_calls_again_when_the_edge_is_told_that_it_stays(world: World) -> None:
+    server = await awake(world)
+    await world.edge.add_server(await world.server(S1, "two"))
+    calls = await in_flight(world, 2)
+    removing = asyncio.create_task(world.edge.remove_server(S1, server.instance, patience=20))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(removing, 0.2)  # its controller is killed
+    await world.edge.synchronise(lambda: EdgeState((Route(FN, S1),), (server,)))
+    world.let_go.set()
+    await asyncio.gather(*calls)
+    assert {await world.call(FN) for _ in range(3)} == {"one"}
+
+
 async def test_a_restarted_edge_knows_nothing_until_it_is_synchronised(world: World) -> None:
     server = await awake(world)
     await world.edge.synchronise(lambda: EdgeState((Route(FN, S1),), (server,)))

@@ -195,7 +195,7 @@ class FakeEdge:
             keep = {(server.slot, server.instance): server for server in state.servers}
             stale = [(name, i) for name, slot in self._slots.items() for i in slot.servers if (name, i) not in keep]
             for (name, instance), server in keep.items():
-                self._slot(name).servers.setdefault(instance, _Server(server))
+                self._slot(name).servers.setdefault(instance, _Server(server)).enabled = True
                 self._slot(name).drain()
             self.routes = {route.function: route for route in state.routes}
             self.complete = True

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 OWN_BACKENDS = ("control", "successor")  # of haproxy.cfg.tmpl; all others are slots
 SINGLY = 150  # slots that are asked for by name; for more, all are read
 EVERY, BACKEND_ROWS, SERVER_ROWS = "-1", "2", "4"  # arguments of `show stat`
+ENABLED = "0"  # srv_admin_state of `show servers state`: nobody has disabled it
 CUT_SECONDS = 3.0  # how long HAProxy may take to let go of a server whose sessions were cut
 RETRY_SECONDS = 0.02
 RECONNECT_SECONDS = 0.02
@@ -124,9 +125,12 @@ class HaproxyEdge:
         async with self._maps:
             state = wanted()
             servers = {(server.slot, server.instance): server for server in state.servers}
-            there = await self.servers()
-            for key in servers.keys() - there:
-                await self.add_server(servers[key])
+            states = await self._server_states()
+            there = states.keys()
+            for key, server in servers.items():
+                # one that is disabled was on its way out when its controller died
+                if states.get(key) != ENABLED:
+                    await self.add_server(server)
             await self._replace_maps(list(state.routes))
         for slot, instance in there - servers.keys():
             try:
@@ -170,10 +174,14 @@ class HaproxyEdge:
         raise EdgeUnavailable
 
     async def servers(self) -> set[tuple[SlotName, InstanceId]]:
+        return set(await self._server_states())
+
+    async def _server_states(self) -> dict[tuple[SlotName, InstanceId], str]:
         answer = await self._admin.run("show servers state")
         rows = [line.split() for line in answer.splitlines()[2:] if line]
-        # columns: be_id be_name srv_id srv_name ...
-        return {(SlotName(row[1]), InstanceId(row[3])) for row in rows if len(row) > 3 and row[1] not in OWN_BACKENDS}
+        # columns: be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state ...
+        found = [row for row in rows if len(row) > 6 and row[1] not in OWN_BACKENDS]
+        return {(SlotName(row[1]), InstanceId(row[3])): row[6] for row in found}
 
     async def _replace_maps(self, routes: list[Route]) -> None:
         values = {route.function: map_values(route, self._limits) for route in routes}
