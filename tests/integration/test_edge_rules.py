@@ -589,3 +589,19 @@ async def test_a_client_that_pipelines_on_one_connection_is_served_in_order(real
     for number in range(3):
         client.send(f"/function/fn/{number}")
     assert [(await client.receive()).text for _ in range(3)] == ["/0", "/1", "/2"]
+
+
+async def test_a_server_that_is_removed_while_the_edge_is_told_of_it_does_not_stay(real: RealEdge) -> None:
+    servers = []
+    for name in ("one", "two"):
+        instance = await real.instance(name)
+        servers.append(LiveServer(S1, instance.name, instance.address, 10))
+    removing: list[asyncio.Task[None]] = []
+
+    def wanted() -> EdgeState:
+        removing.append(asyncio.create_task(real.edge.remove_server(S1, servers[0].instance)))
+        return EdgeState((Route(FN, S1),), tuple(servers))
+
+    await real.edge.synchronise(wanted)
+    await asyncio.gather(*removing)
+    assert await real.edge.servers() == {(S1, servers[1].instance)}

@@ -9,10 +9,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from matrix.client import Call, Client
-from matrix.world import COLD, DEPLOYED, IMAGE, VICTIM, WARM, World, spec
+from matrix.world import COLD, DEPLOYED, IMAGE, SCALED, VICTIM, WARM, World, spec
 
-REST, STEADY, BURST, DEPLOYS = "at rest", "steady load", "burst of wakes", "deploys"
-LOADS = (REST, STEADY, BURST, DEPLOYS)
+REST, STEADY, BURST, DEPLOYS, SCALING = "at rest", "steady load", "burst of wakes", "deploys", "scaling out and in"
+LOADS = (REST, STEADY, BURST, DEPLOYS, SCALING)
+MANY = 5  # instances between which and one a function is scaled
+SCALED_SECONDS = 0.15  # with one number of instances
 PAUSE = 0.03  # seconds between two calls of one client
 LEAST_CALLS = 60  # before the fault
 ARRIVAL = 0.03  # seconds after which a call is taken to be in its handler, where it stays for 0.1
@@ -45,9 +47,16 @@ class Load:
         if kind == DEPLOYS:
             for name in DEPLOYED:
                 self._spawn(self._redeploy(name))
+        if kind == SCALING:
+            for method in ("GET", "POST"):
+                self._spawn(self._repeat(SCALED, method, "cold", kept=True))
+                self._spawn(self._repeat(SCALED, method, "slow", kept=True))
+            self._spawn(self._rescale())
         await self._until(lambda: self._ended() >= LEAST_CALLS)
         if kind == DEPLOYS:
             await self._until(lambda: self._ended("system") >= len(DEPLOYED))
+        if kind == SCALING:
+            await self._until(lambda: self._ended("system") >= 3)
         if kind == BURST:
             for name in COLD:
                 for method in ("GET", "POST"):
@@ -101,6 +110,15 @@ class Load:
             version = self._world.versions[name]
             if acknowledged and not call.failed and call.body != str(version).encode():
                 self.lost.append(f"{name}: version {version} was acknowledged and {call.body!r} answers")
+
+    async def _rescale(self) -> None:
+        """Scale out and in, each as soon as the other was acknowledged and has had a moment to begin."""
+        number = MANY
+        while not self._stopping.is_set():
+            call = Call("", "POST", f"/system/scale-function/{SCALED}", "system")
+            await self.once(call, json.dumps({"serviceName": SCALED, "replicas": number}).encode())
+            await asyncio.sleep(SCALED_SECONDS)
+            number = 1 if number > 1 else MANY
 
     # -- waiting
 

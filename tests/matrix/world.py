@@ -23,6 +23,7 @@ VICTIM = WARM[0]
 COLD = tuple(f"cold-{number}" for number in range(24))
 ASLEEP = "asleep"  # called cold after each fault
 DEPLOYED = tuple(f"deployed-{number}" for number in range(2))
+SCALED = "scaled"  # has one instance or several, again and again
 AGAIN = "deployed-again"  # deployed after each fault
 NEVER, SOON = "1h", "300ms"  # idle windows
 
@@ -37,14 +38,14 @@ class World:
     def prepare(self) -> None:
         """Deploy everything."""
         self.live.upload(IMAGE, CODE)
-        for name in (*WARM, *COLD, ASLEEP, *DEPLOYED, AGAIN):
+        for name in (*WARM, *COLD, ASLEEP, *DEPLOYED, SCALED, AGAIN):
             self.live.deploy(name, image=IMAGE, **spec(name, 0))
 
     def settle(self) -> None:
         """Wait until all is as it should be before a fault: warm functions awake, the others asleep."""
         for name in WARM:
             self.live.until(lambda name=name: self.live.invoke(name).status == 200, f"{name} to be awake")  # type: ignore[misc]
-        self.live.until(lambda: not self.awake() & {*COLD, ASLEEP}, "the others to sleep")
+        self.live.until(lambda: not self.awake() & {*COLD, ASLEEP, SCALED}, "the others to sleep")
 
     def awake(self) -> set[str]:
         """Names of functions that have instances."""

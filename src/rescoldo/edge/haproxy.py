@@ -34,7 +34,8 @@ class HaproxyEdge:
         # what the maps but for "routes" hold, as most functions are in none: only changes are told
         self._values: dict[RouteKey, dict[str, int | str]] = {}
         self._look = asyncio.Event()
-        self._maps = asyncio.Lock()  # a route must not change between reading and committing a whole map
+        # nothing that a synchronisation has been told may change before it has applied it: no route, no server's end
+        self._applying = asyncio.Lock()
 
     async def add_server(self, server: LiveServer) -> None:
         name = f"{server.slot}/{server.instance}"
@@ -48,7 +49,8 @@ class HaproxyEdge:
         deadline = loop.time() + patience
         cut = False
         while True:
-            answer = await self._admin.run(f"disable server {name}", f"del server {name}")
+            async with self._applying:  # else a synchronisation that still wanted it could add it after this
+                answer = await self._admin.run(f"disable server {name}", f"del server {name}")
             if "Server deleted" in answer or "No such" in answer:
                 return
             if await self._has_idle_connections_only(slot, name):
@@ -72,13 +74,13 @@ class HaproxyEdge:
         return False
 
     async def set_route(self, route: Route) -> None:
-        async with self._maps:
+        async with self._applying:
             # before the slot: a function that wakes has its limits by then
             await self._set_values(route.function, map_values(route, self._limits))
             await self._set_map("routes", route.function, route.slot or ASLEEP)
 
     async def drop_route(self, function: RouteKey) -> None:
-        async with self._maps:
+        async with self._applying:
             await self._admin.run(f"del map {self._paths['routes']} {function}")
             await self._set_values(function, {})
 
@@ -122,11 +124,11 @@ class HaproxyEdge:
         return {InstanceId(row[1]): int(row[4]) for row in rows}
 
     async def synchronise(self, wanted: Callable[[], EdgeState]) -> None:
-        async with self._maps:
+        async with self._applying:
+            states = await self._server_states()  # before `wanted`: what is added in between is no stranger
+            there = states.keys()
             state = wanted()
             servers = {(server.slot, server.instance): server for server in state.servers}
-            states = await self._server_states()
-            there = states.keys()
             for key, server in servers.items():
                 # one that is disabled was on its way out when its controller died
                 if states.get(key) != ENABLED:
