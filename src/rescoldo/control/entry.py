@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
+from rescoldo.control.processes import CpuSampler
 from rescoldo.edge.config import TIMEOUT_MARGIN
 from rescoldo.edge.protocol import LiveServer, Route, Share
 from rescoldo.model.coldstart import NO_TIME, Took
@@ -37,6 +38,9 @@ class Scale:
     total: int | None = None  # requests its slot had begun then; None: not known yet
     busy: bool = True  # a request was in flight or queued then
     decision: Decision | None = None  # the last one
+    cpu: CpuSampler = field(default_factory=CpuSampler)
+    cpu_due: float = 0.0  # seconds on the loop's clock: when it is read again, where the function scales by it
+    millicores: int = 0  # of all its instances, at the last reading
 
 
 @dataclass(slots=True, eq=False)

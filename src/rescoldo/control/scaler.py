@@ -11,17 +11,17 @@ from dataclasses import replace
 
 from rescoldo.control.entry import Awake, Entry, Scale
 from rescoldo.control.fleet import Fleet
-from rescoldo.control.processes import CpuSampler
 from rescoldo.edge.protocol import Edge, SlotLoad
 from rescoldo.model.errors import EdgeUnavailable, NodeUnavailable
 from rescoldo.model.function import FunctionPolicy
-from rescoldo.model.names import FunctionId, SlotName
+from rescoldo.model.names import SlotName
 from rescoldo.model.scaling import CPU
 from rescoldo.node.protocol import Node
 from rescoldo.policy.scaling import Sample, Spec, begin, decide
 
 LOOK_SECONDS = 0.25  # between two rounds
 LOOK_SHARE = 20  # a round may take one part in so many of the time, where very many functions have traffic
+LONGEST_PAUSE = 2.0  # seconds, also where the edge does not answer
 CPU_SECONDS = 1.0  # between two readings of what a function's instances have used
 TOLD_SECONDS = 0.02  # in which the edge need not tell again of a slot that was full
 HELPLESS_SECONDS = 0.25  # the same for one that gets no more instances
@@ -32,8 +32,6 @@ class Scaler:
         self._fleet = fleet
         self._edge = edge
         self._node = node
-        self._cpu = CpuSampler()
-        self._millicores: dict[FunctionId, tuple[float, float]] = {}  # when they were read, and what was read
         self._in_slot: dict[SlotName, Entry] = {}  # found lately
 
     async def run(self) -> None:
@@ -43,20 +41,19 @@ class Scaler:
             await self._fleet.woken.wait()
             begun = loop.time()
             await self.look()
-            await asyncio.sleep(max(LOOK_SECONDS, LOOK_SHARE * (loop.time() - begun)))
+            await asyncio.sleep(min(LONGEST_PAUSE, max(LOOK_SECONDS, LOOK_SHARE * (loop.time() - begun))))
 
     async def look(self) -> None:
         """One round."""
-        found = [(e, e.awake) for e in self._fleet.entries.values() if e.awake is not None and _may_change(e.awake)]
+        found = [(e, e.awake) for e in self._fleet.entries.values() if e.awake is not None and _may_change(e, e.awake)]
         if not found:
             return
+        await asyncio.gather(*(self._read_cpu(e, awake) for e, awake in found if awake.policy.scaling.metric == CPU))
         try:
             loads = await self._edge.loads([awake.slot for _, awake in found])
         except EdgeUnavailable:
             return
         for entry, awake in found:
-            if awake.policy.scaling.metric == CPU:
-                await self._read_cpu(entry.id)
             if entry.awake is awake and (load := loads.get(awake.slot)) is not None:
                 self._decide(entry, awake, load)
 
@@ -77,28 +74,26 @@ class Scaler:
 
     def _decide(self, entry: Entry, awake: Awake, load: SlotLoad) -> None:
         now = asyncio.get_running_loop().time()
-        scale = awake.scale
-        if scale is None:
-            scale = awake.scale = Scale(begin(awake.answered_at, awake.wanted), now)
+        scale = _scale(awake, now)
         begun = load.total - scale.total if scale.total is not None else 0
-        cpu = self._millicores.get(entry.id, (0.0, 0.0))[1] if awake.policy.scaling.metric == CPU else 0.0
-        sample = Sample(now, load.in_flight, load.queued, max(0, begun), cpu)
+        sample = Sample(now, load.in_flight, load.queued, max(0, begun), scale.millicores)
         spec = spec_of(awake.policy, awake.floor)
         scale.decision, scale.state = decide(spec, scale.state, sample, len(awake.servers))
         scale.looked_at, scale.total, scale.busy = now, load.total, load.busy
         if not awake.closing:
             self._fleet.replicas.change(entry, awake, scale.decision.wanted, scale.decision.reason)
 
-    async def _read_cpu(self, function: FunctionId) -> None:
+    async def _read_cpu(self, entry: Entry, awake: Awake) -> None:
         now = asyncio.get_running_loop().time()
-        read_at, _ = self._millicores.get(function, (-CPU_SECONDS, 0.0))
-        if now - read_at < CPU_SECONDS:
+        scale = _scale(awake, now)
+        if now < scale.cpu_due:
             return
+        scale.cpu_due = now + CPU_SECONDS
         try:
-            used = await self._node.usage(function)
+            used = [one for one in await self._node.usage(entry.id) if one.instance in awake.servers]
         except NodeUnavailable:
             return
-        self._millicores[function] = (now, float(self._cpu.millicores(function, used, now)))
+        scale.millicores = scale.cpu.millicores(entry.id, used, now)
 
     def _entry(self, slot: SlotName) -> Entry | None:
         entry = self._in_slot.get(slot)
@@ -108,11 +103,19 @@ class Scaler:
         return entry
 
 
-def _may_change(awake: Awake) -> bool:
+def _scale(awake: Awake, now: float) -> Scale:
+    if awake.scale is None:
+        awake.scale = Scale(begin(awake.answered_at, awake.wanted), now)
+    return awake.scale
+
+
+def _may_change(entry: Entry, awake: Awake) -> bool:
     scale = awake.scale
     spec = spec_of(awake.policy, awake.floor)
     if spec.minimum == spec.maximum == awake.wanted:
         return False
+    if entry.past:  # the calls that have ended are told of the function's present revision
+        return True
     if scale is None or scale.busy or awake.wanted > spec.minimum or len(awake.servers) > 1:
         return True
     return awake.activity.last_active >= scale.looked_at
