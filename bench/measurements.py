@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import azure
 import burst
 import cold
 import crash
@@ -19,6 +20,6 @@ import warm
 
 ALL = (
     warm.MEASUREMENT, handler.MEASUREMENT, *cold.MEASUREMENTS, *go_program.MEASUREMENTS, *burst.MEASUREMENTS,
-    one_at_once.MEASUREMENT, *open_loop.MEASUREMENTS, many.MEASUREMENT, race.MEASUREMENT, crash.MEASUREMENT,
-    kills.MEASUREMENT, *rest.MEASUREMENTS, hostile_suite.MEASUREMENT, soak.MEASUREMENT,
+    one_at_once.MEASUREMENT, *open_loop.MEASUREMENTS, many.MEASUREMENT, azure.MEASUREMENT, race.MEASUREMENT,
+    crash.MEASUREMENT, kills.MEASUREMENT, *rest.MEASUREMENTS, hostile_suite.MEASUREMENT, soak.MEASUREMENT,
 )  # fmt: skip

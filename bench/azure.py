@@ -1,0 +1,42 @@
+"""A real workload on live processes: a part of the Azure Functions trace, compressed in time."""
+
+from __future__ import annotations
+
+from rescoldo.replay.outcome import Setting
+from rescoldo.replay.platform import Target
+from rescoldo.replay.play import SPEED, play
+from rescoldo.replay.trace import part, read_trace
+
+from live import Live
+from paths import BENCH
+from rows import Bar, Measurement, Row, say
+
+ABOUT = f"Azure trace, 500 functions, time compressed {SPEED:g} ×"
+FAILED = Bar(f"{ABOUT}, failed calls", "", most=0)
+MEMORY = Bar(f"{ABOUT}, idle window 10 s: warm memory of always-on", "%", most=16)
+COLD = Bar(f"{ABOUT}, idle window 10 s: cold calls", "%")
+ADDED = Bar(f"{ABOUT}: p99 of what calls waited beyond their own run", "ms")
+
+
+def measure(quick: bool) -> list[Row]:
+    minutes = 6 if quick else 30
+    trace = part(read_trace(BENCH / "azure500"), minutes=minutes)
+    with Live() as live:
+        target = Target(f"http://127.0.0.1:{live.port}", live.authorization()["Authorization"])
+        outcome = play(trace, Setting(), target, say=lambda line: say(f"azure: {line}"))
+    p50, p99, most = (seconds * 1000 for seconds in outcome.delays.at(50, 99, 100))
+    late = outcome.late.at(99)[0] * 1000 if outcome.late is not None else 0.0
+    failures = "".join(f"; {count} x {why}" for why, count in outcome.failures.most_common(3))
+    how = f"{minutes} minutes of the trace, {outcome.calls:,} calls, {outcome.cold:,} cold"
+    return [
+        FAILED.row(outcome.failed, f"{how}{failures}"),
+        MEMORY.row(
+            outcome.warm_share,
+            f"seconds that instances existed, as the platform counts them, × the memory the trace tells of; {how}",
+        ),
+        COLD.row(outcome.cold_share, how),
+        ADDED.row(p99, f"p50 {p50:.1f}, slowest {most:.0f} ms; p99 of how late calls were sent {late:.1f} ms; {how}"),
+    ]
+
+
+MEASUREMENT = Measurement("azure", (FAILED, MEMORY, COLD, ADDED), measure)
