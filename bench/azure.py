@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from live import Live
+from paths import BENCH
 from rescoldo.replay.outcome import Setting
 from rescoldo.replay.platform import Target
 from rescoldo.replay.play import SPEED, play
 from rescoldo.replay.trace import part, read_trace
-
-from live import Live
-from paths import BENCH
 from rows import Bar, Measurement, Row, say
 
 ABOUT = f"Azure trace, 500 functions, time compressed {SPEED:g} ×"
