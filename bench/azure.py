@@ -18,7 +18,7 @@ ADDED = Bar(f"{ABOUT}: p99 of what calls waited beyond their own run", "ms")
 
 
 def measure(quick: bool) -> list[Row]:
-    minutes = 6 if quick else 30
+    minutes = 3 if quick else 30
     trace = part(read_trace(BENCH / "azure500"), minutes=minutes)
     with Live() as live:
         target = Target(f"http://127.0.0.1:{live.port}", live.authorization()["Authorization"])

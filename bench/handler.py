@@ -24,7 +24,7 @@ SYNC = Bar("the same with a plain (sync) handler, which runs in a thread", "")
 
 def measure(quick: bool) -> list[Row]:
     """Straight to the instance's socket, without the edge: what is measured is what serves the handler."""
-    rounds, seconds = (3, 2) if quick else (9, 4)
+    rounds, seconds = (2, 1) if quick else (9, 4)
     with Live() as live:
         sockets = {"async": _awake(live, "async-hello", f"async {HELLO}"), "sync": _awake(live, "sync-hello", HELLO)}
         with _uvicorn(live) as reference:

@@ -42,7 +42,7 @@ def measure_knative(quick: bool) -> list[Row]:
 
 
 def measure_step(quick: bool) -> list[Row]:
-    rounds, seconds = (2, 5) if quick else (5, 10)
+    rounds, seconds = (2, 4) if quick else (5, 10)
     with Live() as live:
         found = _from_zero(live, HELLO, seconds, rounds)
     hits = [hit for each in found for hit in each]

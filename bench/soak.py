@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import wrk
 from client import run_client
 from leftovers import cgroups
 from live import Live
-from processes import descendants, sleep_all, wait_calm, watchers
+from processes import descendants, sleep_all, watchers
 from rows import Bar, Measurement, Row, say
 
 # who answers, of which version, and which of its instances; late enough for a kill to meet it
@@ -29,7 +29,7 @@ async def handle(event, context):
 IMAGE = "soak:bench"
 WINDOW = "300ms"
 GROUPS = {"steady": 16, "changed": 6, "struck": 6, "comers": 3}
-LOG_SECONDS = 10  # of wrk: more calls than the edge's ring of log lines (8 MiB) has room for
+LOG_LINES = 200_000  # calls: more than the edge's ring of log lines (8 MiB, measured: 50 bytes a call) has room for
 SETTLE = 60.0  # seconds for what was taken for the load to be given back
 PARTS = ("edge", "controller", "node", "zygote")
 
@@ -49,7 +49,7 @@ class Held:
 
 def measure(quick: bool) -> list[Row]:
     """The first part fills caches and pools; growth is what the second part adds to it."""
-    first, second = (20, 60) if quick else (240, 1200)
+    first, second = (10, 60) if quick else (240, 1200)
     names = {group: [f"{group}-{number}" for number in range(count)] for group, count in GROUPS.items()}
     # a pool of spares that grows with bursts, and shrinks minutes after them, would look like growth
     with Live(spares_memory=0) as live:
@@ -84,7 +84,9 @@ def measure(quick: bool) -> list[Row]:
 
 def _fill_log(live: Live, name: str) -> None:
     """The edge's ring of log lines holds pages of memory for what was once in it: all of them after so many calls."""
-    wrk.run(f"http://127.0.0.1:{live.port}/function/{name}/quick", LOG_SECONDS, 32)
+    left = LOG_LINES
+    while left > 0:
+        left -= wrk.run(f"http://127.0.0.1:{live.port}/function/{name}/quick", 2, 32).requests
 
 
 def _mix(live: Live, names: dict[str, list[str]], seconds: int, seed: int) -> dict[str, Any]:
@@ -101,18 +103,18 @@ def _mix(live: Live, names: dict[str, list[str]], seconds: int, seed: int) -> di
 def _held(live: Live, names: list[str], goal: dict[str, int] | None = None) -> Held:
     """What the platform holds once all sleep; with a `goal` once it holds no more than that, or SETTLE is over."""
     sleep_all(live, names)
-    with suppress(AssertionError):
-        live.until(lambda: goal is None or not _above(_counts(live), goal), "as little to be held", seconds=SETTLE)
-    wait_calm(live)
+    deadline = time.monotonic() + SETTLE
+    counts = _counts(live)
+    while goal is not None and any(count > goal[name] for name, count in counts.items()):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+        counts = _counts(live)
     guardian, supervisor = watchers(live)
     pids = {"guardian": guardian, "supervisor": supervisor, **{name: live.pid(name) for name in PARTS}}
-    held = Held({name: _anonymous(pid) for name, pid in pids.items()}, _counts(live))
+    held = Held({name: _anonymous(pid) for name, pid in pids.items()}, counts)
     say(f"soak: holds {held}")
     return held
-
-
-def _above(counts: dict[str, int], goal: dict[str, int]) -> bool:
-    return any(count > goal[name] for name, count in counts.items())
 
 
 def _counts(live: Live) -> dict[str, int]:
