@@ -12,7 +12,6 @@ from rescoldo.api.bodies import AlertBody, AlertsBody, read_body, takes
 from rescoldo.api.functions import reference
 from rescoldo.control.platform import Platform
 from rescoldo.model.errors import InvalidInput, RescoldoError
-from rescoldo.model.function import policy_of
 from rescoldo.model.names import FunctionId
 from rescoldo.policy.alerts import replicas_after_alert
 
@@ -39,7 +38,7 @@ def alerts_router(platform: Platform) -> APIRouter:
     async def scale(function: FunctionId, firing: bool) -> RescoldoError | None:
         try:
             status = await platform.function(function)
-            wanted = replicas_after_alert(firing, status.replicas, policy_of(status.function.spec))
+            wanted = replicas_after_alert(firing, status.replicas, status.policy)
             if wanted is not None:
                 await platform.scale(function, wanted)
         except RescoldoError as error:

@@ -205,7 +205,7 @@ class Controller:
         revisions = self._fleet.revisions(entry.id) if entry.function.traffic else [entry]
         running = sum(len(one.awake.servers) for one in revisions if one.awake is not None)
         wanted = sum(one.awake.wanted if one.awake is not None else one.policy.floor for one in revisions)
-        return FunctionStatus(entry.function, wanted, running, counts.get(entry.id, 0))
+        return FunctionStatus(entry.function, wanted, running, counts.get(entry.id, 0), policy=entry.policy)
 
     async def _forget(self, function: FunctionId) -> None:
         """Remove a removed function's logs, once nothing writes them and if it has not come back."""

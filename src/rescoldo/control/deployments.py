@@ -77,7 +77,7 @@ class Deployments:
         self._images.collect_soon()
 
     def _check(self, spec: FunctionSpec) -> FunctionPolicy:
-        policy = check_spec(spec, self._settings.limits)
+        policy = check_spec(spec, self._settings.limits, self._settings.scaling)
         check_constraints(spec.constraints, machine.machine(), machine.system())
         self._spaces.check(spec.namespace)
         return policy
@@ -196,7 +196,7 @@ class Deployments:
     def _stored_policy(self, function: Function) -> FunctionPolicy:
         """What a later version refuses was allowed once: it must not keep the platform from starting."""
         try:
-            return policy_of(function.spec, self._settings.limits)
+            return policy_of(function.spec, self._settings.limits, self._settings.scaling)
         except InvalidInput as error:
             log.warning("%s runs with the defaults: %s", function.id, error.message)
             return FunctionPolicy(limits=self._settings.limits)

@@ -15,7 +15,15 @@ from rescoldo.model.explanation import Explanation
 from rescoldo.model.limits import OURS, Limits, check_requests, limits_of
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, check_secret_name, function_id
 from rescoldo.model.program import Program, program_of
-from rescoldo.model.scaling import SCALE, Scaling, replica_bounds, retention, scaling_of
+from rescoldo.model.scaling import (
+    PLATFORM_DEFAULTS,
+    SCALE,
+    Scaling,
+    ScalingDefaults,
+    replica_bounds,
+    retention,
+    scaling_of,
+)
 from rescoldo.model.values import choice, seconds, whole_number
 
 DEFAULT_IDLE_WINDOW = 10.0  # seconds; holds 13.6 % of always-on memory on the Azure sample
@@ -107,17 +115,21 @@ class FunctionStatus:
     memory: int | None = None  # bytes held by its instances; None: not asked or not known
     cold_starts: ColdStarts | None = None  # None: not asked
     why: Explanation | None = None  # None: not asked
+    policy: FunctionPolicy = field(default_factory=FunctionPolicy)
     limits: Limits | None = None  # those that hold, its own and the platform's; None: not asked
 
 
-def policy_of(spec: FunctionSpec, defaults: Limits = DEFAULT_LIMITS) -> FunctionPolicy:
+def policy_of(
+    spec: FunctionSpec, defaults: Limits = DEFAULT_LIMITS, scaling: ScalingDefaults = PLATFORM_DEFAULTS
+) -> FunctionPolicy:
     """Read the policy of `spec`; raise InvalidInput naming the label, annotation or variable that is bad.
 
-    `defaults` are the platform's limits, for what the function does not set. `com.openfaas.scale.zero` decides alone
-    when it is set; else a minimum of one or more keeps a function awake, because that is what its author asked for.
+    `defaults` are the platform's limits and `scaling` its scaling, for what the function does not set.
+    `com.openfaas.scale.zero` decides alone when it is set; else a minimum of one or more keeps a function awake,
+    because that is what its author asked for.
     """
     labels, notes, env = spec.labels, spec.annotations, spec.env_vars
-    minimum, maximum = replica_bounds(labels, notes)
+    minimum, maximum = replica_bounds(labels, notes, scaling)
     zero = labels.get(SCALE + "zero", "").strip().lower()
     if zero not in ("", "true", "false"):
         raise InvalidInput(f"label {SCALE}zero: {zero!r} is not allowed; use true or false")
@@ -133,11 +145,13 @@ def policy_of(spec: FunctionSpec, defaults: Limits = DEFAULT_LIMITS) -> Function
         program=program_of(spec.env_process, env),
         checked=choice(notes, OURS + "rollout", "checked", "immediate") == "checked",
         scale_factor=whole_number(labels, SCALE + "factor", DEFAULT_SCALE_FACTOR, 0, 100),
-        scaling=scaling_of(labels, notes, limits.concurrency),
+        scaling=scaling_of(labels, notes, limits.concurrency, scaling),
     )
 
 
-def check_spec(spec: FunctionSpec, defaults: Limits = DEFAULT_LIMITS) -> FunctionPolicy:
+def check_spec(
+    spec: FunctionSpec, defaults: Limits = DEFAULT_LIMITS, scaling: ScalingDefaults = PLATFORM_DEFAULTS
+) -> FunctionPolicy:
     """Check the whole of a new deployment and return its policy; raise InvalidInput.
 
     What is stored already is not checked again: stricter rules of a later version must not end the platform.
@@ -154,7 +168,7 @@ def check_spec(spec: FunctionSpec, defaults: Limits = DEFAULT_LIMITS) -> Functio
     for name in spec.secrets:
         check_secret_name(name)
     check_requests(spec.limits, spec.requests)
-    return policy_of(spec, defaults)
+    return policy_of(spec, defaults, scaling)
 
 
 def _idle_window(labels: Mapping[str, str], notes: Mapping[str, str]) -> float:

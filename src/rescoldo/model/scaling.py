@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rescoldo.model.errors import InvalidInput
-from rescoldo.model.limits import OURS, UNLIMITED_CONCURRENCY
-from rescoldo.model.values import number, one_of, seconds, whole_number
+from rescoldo.model.limits import FLAG, OURS, UNLIMITED_CONCURRENCY
+from rescoldo.model.values import choice, number, seconds, whole_number
 
 KNATIVE = "autoscaling.knative.dev/"
 SCALE = "com.openfaas.scale."
@@ -22,6 +22,7 @@ LINEAR, WEIGHTED = "linear", "weighted-exponential"
 
 MAX_REPLICAS = 100
 DEFAULT_MAXIMUM = 20
+WINDOWS, DELAYS = (6.0, 3600.0), (0.0, 3600.0)  # seconds, from and to
 DEFAULT_TARGET = 100.0  # of an instance without a limit
 DEFAULT_RPS_TARGET = 200.0
 OPENFAAS_TARGET = 50.0
@@ -53,19 +54,46 @@ class Scaling:
         return self.target * self.utilisation
 
 
+@dataclass(frozen=True, slots=True)
+class ScalingDefaults:
+    """What a platform gives functions that do not say it."""
+
+    maximum: int = DEFAULT_MAXIMUM  # instances
+    utilisation: float = 0.70  # not where one of OpenFaaS's labels brings its own
+    stable_window: float = 60.0  # seconds
+    down_delay: float = 0.0  # seconds
+
+
+PLATFORM_DEFAULTS = ScalingDefaults()
 _DEFAULTS = Scaling()
 
 
-def scaling_of(labels: Mapping[str, str], notes: Mapping[str, str], concurrency: int) -> Scaling:
-    """Read a function's scaling; raise InvalidInput naming the key. `concurrency` is an instance's hard limit."""
-    one_of(*_found(notes, "class"), "", _CLASSES)
+def platform_scaling(flags: Mapping[str, str]) -> ScalingDefaults:
+    """From flags of `rescoldo serve` (`--default-max-scale` and so on) and their values. Raises InvalidInput."""
+    usual = PLATFORM_DEFAULTS
+    return ScalingDefaults(
+        whole_number(flags, FLAG + "max-scale", usual.maximum, 1, MAX_REPLICAS),
+        number(flags, FLAG + "utilization", 100 * usual.utilisation, 1, 100) / 100,
+        seconds(flags, FLAG + "window", usual.stable_window, *WINDOWS),
+        seconds(flags, FLAG + "scale-down-delay", usual.down_delay, *DELAYS),
+    )
+
+
+def scaling_of(
+    labels: Mapping[str, str], notes: Mapping[str, str], concurrency: int,
+    defaults: ScalingDefaults = PLATFORM_DEFAULTS,
+) -> Scaling:
+    """Read a function's scaling; raise InvalidInput naming the key. `concurrency` is an instance's hard limit,
+    `defaults` are the platform's."""
+    choice(*_found(notes, "class"), *_CLASSES)
     openfaas = any(labels.get(SCALE + key, "").strip() for key in ("type", "target", "target-proportion"))
-    kind = one_of(labels, SCALE + "type", "capacity", tuple(_TYPES))
-    metric = one_of(*_found(notes, "metric"), _TYPES[kind], (CONCURRENCY, RPS, CPU))
-    proportion = OPENFAAS_PROPORTION if openfaas else _DEFAULTS.utilisation
+    kind = choice(labels, SCALE + "type", *_TYPES)
+    usual = _TYPES[kind]
+    metric = choice(*_found(notes, "metric"), usual, *(one for one in (CONCURRENCY, RPS, CPU) if one != usual))
+    proportion = OPENFAAS_PROPORTION if openfaas else defaults.utilisation
     proportion = number(labels, SCALE + "target-proportion", proportion, 0.01, 1.0)
-    stable = seconds(*_found(notes, "window"), _DEFAULTS.stable_window, 6.0, 3600.0)
-    delay = seconds(labels, SCALE + "down.window", 0.0, 0.0, 300.0)
+    stable = seconds(*_found(notes, "window"), defaults.stable_window, *WINDOWS)
+    delay = seconds(labels, SCALE + "down.window", defaults.down_delay, 0.0, 300.0)
     return Scaling(
         metric=metric,
         target=_target(labels, notes, metric, concurrency, openfaas),
@@ -75,18 +103,20 @@ def scaling_of(labels: Mapping[str, str], notes: Mapping[str, str], concurrency:
         panic_threshold=number(*_found(notes, "panic-threshold-percentage"), 200, 110, 1000) / 100,
         max_up_rate=number(notes, OURS + "max-scale-up-rate", _DEFAULTS.max_up_rate, 1.1, 1000.0),
         max_down_rate=number(notes, OURS + "max-scale-down-rate", _DEFAULTS.max_down_rate, 1.1, 1000.0),
-        down_delay=seconds(*_found(notes, "scale-down-delay"), delay, 0.0, 3600.0),
+        down_delay=seconds(*_found(notes, "scale-down-delay"), delay, *DELAYS),
         initial=whole_number(*_found(notes, "initial-scale"), 1, 0, MAX_REPLICAS),
         activation=whole_number(*_found(notes, "activation-scale"), 1, 1, MAX_REPLICAS),
-        aggregation=one_of(*_found(notes, "metric-aggregation-algorithm"), LINEAR, (LINEAR, WEIGHTED)),
+        aggregation=choice(*_found(notes, "metric-aggregation-algorithm"), LINEAR, WEIGHTED),
     )
 
 
-def replica_bounds(labels: Mapping[str, str], notes: Mapping[str, str]) -> tuple[int, int]:
+def replica_bounds(
+    labels: Mapping[str, str], notes: Mapping[str, str], defaults: ScalingDefaults = PLATFORM_DEFAULTS
+) -> tuple[int, int]:
     """The least and the most instances that a function asks for; raise InvalidInput."""
     low = whole_number(labels, SCALE + "min", 0, 0, MAX_REPLICAS)
     minimum = whole_number(*_found(notes, "min-scale"), low, 0, MAX_REPLICAS)
-    high = whole_number(labels, SCALE + "max", max(DEFAULT_MAXIMUM, minimum), 1, MAX_REPLICAS)
+    high = whole_number(labels, SCALE + "max", max(defaults.maximum, minimum), 1, MAX_REPLICAS)
     maximum = whole_number(*_found(notes, "max-scale"), high, 0, MAX_REPLICAS) or MAX_REPLICAS  # Knative's 0: any
     if maximum < minimum:
         raise InvalidInput(f"the maximum of instances ({maximum}) is below the minimum ({minimum})")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rescoldo.model.limits import Limits
 from rescoldo.model.revision import KEPT_REVISIONS
+from rescoldo.model.scaling import ScalingDefaults
 
 # systemd's table of uids leaves 1879048192 to 2147483647 to nobody
 # (systemd.io/UIDS-GIDS): ours cannot meet a user's or a container's.
@@ -40,6 +41,7 @@ class Settings:
     queue_timeout: float = 30.0  # seconds a request may wait in a function's queue
     max_system_body: int = 256 * 2**20  # bytes of an upload to /system
     limits: Limits = field(default_factory=Limits)  # of functions that set none
+    scaling: ScalingDefaults = field(default_factory=ScalingDefaults)
     kept_revisions: int = KEPT_REVISIONS  # of each function, the current one included
     spares: int = SPARES  # sandboxes made in advance, about 5 MB each: wakes that come together find one
     spares_memory: int | None = None  # bytes they may hold after bursts of wakes; None: a tenth of the machine's
@@ -171,7 +173,8 @@ class Settings:
     @classmethod
     def load(cls, path: Path) -> Settings:
         found = json.loads(path.read_text())
-        return cls(**{**found, "limits": Limits(**found.get("limits", {}))})
+        parts = {"limits": Limits(**found.get("limits", {})), "scaling": ScalingDefaults(**found.get("scaling", {}))}
+        return cls(**{**found, **parts})
 
 SHARED_MEMORY = Path("/dev/shm")  # a tmpfs on every Linux
 

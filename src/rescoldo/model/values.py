@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.units import parse_duration, parse_memory
@@ -24,8 +24,10 @@ def whole_number(values: Mapping[str, str], key: str, default: int, low: int, hi
 def choice(values: Mapping[str, str], key: str, default: str, *others: str) -> str:
     """The value of `key`, or `default` where it is missing or empty; raises InvalidInput for one not named here."""
     text = values.get(key, "").strip() or default
-    if text not in (default, *others):
-        raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use {' or '.join((default, *others))}")
+    allowed = (default, *others)
+    if text not in allowed:
+        choices = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+        raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use {choices}")
     return text
 
 
@@ -61,15 +63,6 @@ def number(values: Mapping[str, str], key: str, default: float, low: float, high
     if not (digits.isascii() and digits.isdigit() and len(text) <= _DIGITS) or not low <= float(text) <= high:
         raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use a number from {low:g} to {high:g}")
     return float(text)
-
-
-def one_of(values: Mapping[str, str], key: str, default: str, allowed: Sequence[str]) -> str:
-    """As `whole_number`, of one of at least two words."""
-    text = values.get(key, "").strip()
-    if text and text not in allowed:
-        choice = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
-        raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use {choice}")
-    return text or default
 
 
 def _short(size: int) -> str:

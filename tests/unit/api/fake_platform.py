@@ -55,7 +55,8 @@ class FakePlatform:
             raise NotFound(f"namespace {spec.namespace!r} does not exist")
         if spec.image.startswith("unknown"):
             raise UnknownImage
-        self.deployed[spec.id] = FunctionStatus(Function(spec, "d" * 64, 1_700_000_000.25), 1, 1, 42)
+        function = Function(spec, "d" * 64, 1_700_000_000.25)
+        self.deployed[spec.id] = FunctionStatus(function, 1, 1, 42, policy=check_spec(spec))
 
     async def remove(self, function: FunctionId) -> None:
         self._find(function)

@@ -7,6 +7,7 @@ import pytest
 
 from rescoldo.cli import platform
 from rescoldo.model.errors import RescoldoError
+from rescoldo.model.scaling import ScalingDefaults
 
 
 @pytest.fixture
@@ -40,6 +41,16 @@ def test_serve_runs_in_the_foreground_with_its_settings(run, supervisor, tmp_pat
     ((name, settings),) = supervisor.calls
     assert (name, settings.data, settings.gateway) == ("run", str(tmp_path / "d"), "127.0.0.1:9000")
     assert (settings.basic_auth, settings.slots, settings.metrics) == (False, 10, "127.0.0.1:8082")
+
+
+def test_how_functions_scale_that_do_not_say_it_is_a_flag_of_serve(run, supervisor):
+    run("serve")
+    run("serve", "--default-max-scale", "5", "--default-utilization", "90", "--default-window", "30s",
+        "--default-scale-down-delay", "1m")  # fmt: skip
+    found = [settings.scaling for _, settings in supervisor.calls]
+    assert found == [ScalingDefaults(), ScalingDefaults(5, 0.9, 30.0, 60.0)]
+    status, _, err = run("serve", "--default-max-scale", "0")
+    assert status == 1 and "--default-max-scale: '0'" in err and len(supervisor.calls) == 2
 
 
 def test_the_memory_limit_of_functions_that_set_none_is_a_flag_of_serve(run, supervisor):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.function import FunctionPolicy, FunctionSpec, policy_of
-from rescoldo.model.scaling import Scaling, replica_bounds, scaling_of
+from rescoldo.model.scaling import Scaling, ScalingDefaults, replica_bounds, scaling_of
 
 KNATIVE = "autoscaling.knative.dev/"
 OPENFAAS = "com.openfaas.scale."
@@ -82,6 +83,18 @@ def test_openfaas_labels_are_understood(labels: dict[str, str], metric: str, tar
 
 def test_openfaas_down_window_is_the_delay() -> None:
     assert scaling(labels={"down.window": "2m"}) == Scaling(down_delay=120.0)
+
+
+def test_what_a_function_does_not_say_is_the_platforms() -> None:
+    defaults = ScalingDefaults(maximum=5, utilisation=0.9, stable_window=30.0, down_delay=60.0)
+    spec = FunctionSpec("fn", "image")
+    found = policy_of(spec, scaling=defaults)
+    assert (found.max_replicas, found.scaling) == (
+        5, Scaling(utilisation=0.9, stable_window=30.0, panic_window=3.0, down_delay=60.0)
+    )
+    own = {KNATIVE + "max-scale": "7", KNATIVE + "window": "10s", OPENFAAS + "down.window": "0s"}
+    found = policy_of(replace(spec, annotations=own, labels=own), scaling=defaults)
+    assert (found.max_replicas, found.scaling.stable_window, found.scaling.down_delay) == (7, 10.0, 0.0)
 
 
 def test_our_own_annotations_come_first() -> None:

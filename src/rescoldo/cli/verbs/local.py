@@ -15,6 +15,7 @@ from rescoldo.cli.options import Verb, data_option, gateway_options, json_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.platform import local_settings, run_foreground, start_background, stop
 from rescoldo.model.limits import FLAG, platform_limits
+from rescoldo.model.scaling import platform_scaling
 from rescoldo.model.settings import SPARES, Settings
 from rescoldo.model.units import parse_memory
 from rescoldo.model.values import seconds
@@ -31,11 +32,17 @@ _LIMITS = (
     ("max-files", "4096", "Open files of one instance."),
     ("log-rate", "256Ki", "What is kept a second of what one instance prints."),
 )
+_SCALING = (
+    ("max-scale", "20", "Instances of one function."),
+    ("utilization", "70", "Percent of what one instance takes that is used before there is another."),
+    ("window", "60s", "Time over which load is averaged."),
+    ("scale-down-delay", "0s", "How long fewer instances must have been enough."),
+)
 
 
-def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The flags that set limits for functions that set none."""
-    for name, default, text in reversed(_LIMITS):
+def default_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags that set limits and scaling for functions that set none."""
+    for name, default, text in reversed(_LIMITS + _SCALING):
         option = click.option(FLAG + name, default=default, show_default=True, help=text)
         command = option(command)
     return command
@@ -63,7 +70,7 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "where it is not said. 0: there are never more than --spares.",
 )
 @click.option("--queue-timeout", default="30s", show_default=True, help="How long a request may wait for an instance.")
-@limit_options
+@default_options
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when it answers.")
 def serve_command(
     data: Path | None,
@@ -77,9 +84,10 @@ def serve_command(
     spares_memory: str | None,
     queue_timeout: str,
     detach: bool,
-    **limits: str,
+    **defaults: str,
 ) -> int:
     """Run the platform on this machine."""
+    flags = {f"--{name.replace('_', '-')}": value for name, value in defaults.items()}
     settings = local_settings(
         data,
         gateway=check_address(gateway_address or f"{host}:{port}", "--gateway-address"),
@@ -89,7 +97,8 @@ def serve_command(
         spares=spares,
         spares_memory=None if spares_memory is None else parse_memory(spares_memory, "--spares-memory"),
         queue_timeout=seconds({"--queue-timeout": queue_timeout}, "--queue-timeout", 30.0, 0.01, 3600.0),
-        limits=platform_limits({f"--{name.replace('_', '-')}": value for name, value in limits.items()}),
+        limits=platform_limits(flags),
+        scaling=platform_scaling(flags),
     )
     if not detach:
         return run_foreground(settings)
