@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
 import uvloop
 
@@ -24,6 +23,8 @@ SPEED = 10.0
 MAX_SPEED = 1000.0
 MAX_CALLS = 20_000_000  # of one live replay; each takes about 100 bytes until it is sent
 NEAR = 0.0005  # seconds: a timer is not more exact
+PATIENCE = 30.0  # seconds without an answer to how long instances existed, after which a replay is given up
+RETRY_SECONDS = 0.1
 BREATH = 50  # calls sent in a row before answers are read
 
 
@@ -46,10 +47,10 @@ async def _play(
     trace: Trace, setting: Setting, target: Target, speed: float, schedule: Schedule, say: Say
 ) -> Outcome:
     async with deployed(trace, setting, target, speed, say) as functions:
-        return await _Playing(trace, functions, speed, say).run(schedule, setting)
+        return await Playing(trace, functions, speed, say).run(schedule, setting)
 
 
-class _Playing:
+class Playing:
     """One live replay. Times of the trace are its own seconds, not the clock's."""
 
     def __init__(self, trace: Trace, functions: Deployed, speed: float, say: Say) -> None:
@@ -68,12 +69,15 @@ class _Playing:
         self._say(f"Playing {len(schedule.at)} calls in {self._trace.seconds / self._speed:.0f} s")
         before = await self._functions.instance_seconds()
         self._begin = self._clock()
-        async with asyncio.TaskGroup() as group:
-            counting = group.create_task(self._count_memory(before))
-            await self._send_all(schedule, group)
-            await counting
-            if pending := sum(self._in_flight):
-                self._say(f"The trace is over; waiting for {pending} calls")
+        try:
+            async with asyncio.TaskGroup() as group:
+                counting = group.create_task(self._count_memory(before))
+                await self._send_all(schedule, group)
+                await counting
+                if pending := sum(self._in_flight):
+                    self._say(f"The trace is over; waiting for {pending} calls")
+        except* RescoldoError as errors:  # of counting: a call that fails is counted
+            raise errors.exceptions[0] from None
         return self._tally.outcome(self._trace, setting, self._late)
 
     async def _send_all(self, schedule: Schedule, group: asyncio.TaskGroup) -> None:
@@ -129,11 +133,15 @@ class _Playing:
             self._progress(minute + 1)
 
     async def _instance_seconds(self) -> list[float]:
-        """Asked again while a controller that was killed starts anew."""
+        """Asked again while a controller that was killed starts anew, for PATIENCE."""
+        deadline = self._clock() + PATIENCE
         while True:
-            with suppress(RescoldoError):
+            try:
                 return await self._functions.instance_seconds()
-            await asyncio.sleep(0.1)
+            except RescoldoError:
+                if self._clock() > deadline:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
 
     def _progress(self, minute: int) -> None:
         tally = self._tally
