@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from real_edge import Message, RealEdge, ok
-from rescoldo.edge.fake import FakeEdge
+from rescoldo.edge.fake import CallFailed, FakeEdge
 from rescoldo.edge.protocol import Edge, EdgeState, LiveServer, Route
 from rescoldo.model.errors import EdgeUnavailable, NotFound, RescoldoError
 from rescoldo.model.names import FunctionId, InstanceId, SlotName
@@ -76,7 +76,7 @@ class Fake:
         try:
             return await self.fake.call(function)
         except RescoldoError as error:
-            return str(502 if "502" in error.message else error.status)
+            return error.message[:3] if isinstance(error, CallFailed) else str(error.status)
 
     def wakes_with(self, wake: Wake) -> None:
         self.fake.wake = wake
@@ -209,6 +209,18 @@ async def test_a_second_server_drains_the_queue_of_the_first(world: World) -> No
     await until(drained)
     world.let_go.set()
     assert sorted(await asyncio.gather(*calls)) == ["one", "two"]
+
+
+@pytest.mark.parametrize("places", [0, 2])
+async def test_beyond_its_functions_bound_a_call_is_refused_and_not_queued(world: World, places: int) -> None:
+    await awake(world, concurrency=1)
+    await world.edge.set_route(Route(FN, S1, max_queue=places))
+    calls = await in_flight(world, 1 + places)
+    assert await world.call(FN) == "429"
+    assert (await world.edge.load(S1)).queued == places
+    world.let_go.set()
+    assert await asyncio.gather(*calls) == ["one"] * (1 + places)
+    assert await world.call(FN) == "one"
 
 
 async def test_a_slot_that_was_never_used_has_no_load(world: World) -> None:
