@@ -215,6 +215,26 @@ async def test_killed_spares_are_replaced_and_their_sandboxes_removed(node: Real
     await until(lambda: not groups(node).names() & before)
 
 
+async def test_a_fork_for_an_instance_that_was_stopped_meanwhile_leaves_no_group() -> None:
+    node = RealNode(spares=0, spares_memory=0)
+    try:
+        await node.boot()
+        launch = node.launch()
+        running = await node.client.start(launch)
+        os.kill(node.zygote(), signal.SIGSTOP)
+        os.kill(running.pid, signal.SIGKILL)
+        await until(lambda: not groups(node).names())  # what is left of it is removed; then it is replaced
+        for _ in range(3):  # some turns of its loop later the node has asked for the fork that is to replace it
+            await node.client.instances()
+        await node.client.stop(launch.instance)
+        os.kill(node.zygote(), signal.SIGCONT)
+        other = await node.client.start(node.launch())  # one fork after the other: the unwanted one was made
+        await until(lambda: len(groups(node).names()) == 1)
+        assert await call(other) == "hello"
+    finally:
+        await node.close()
+
+
 async def test_a_start_whose_spare_was_killed_takes_no_second_spare(node: RealNode) -> None:
     """All may have been killed together, and a killed process still looks alive for a while."""
     await until(lambda: len(spares(node)) == node.settings.spares)

@@ -49,6 +49,7 @@ class Spares:
         self._least = least
         self._most = most
         self._ready: deque[Spare] = deque()
+        self._burials: set[asyncio.Task[None]] = set()  # of those that no start waits for
         self._making: set[Spare] = set()  # set themselves up
         self._demand = Demand()
         self._changed = asyncio.Event()
@@ -98,7 +99,7 @@ class Spares:
 
     async def _make(self) -> None:
         try:
-            forked = await self._zygote.fork(urgent=False)
+            forked = await self._zygote.fork(urgent=False, unwanted=self._end_unwanted)
         except (ZygoteGone, NodeUnavailable) as error:
             _LOG.warning("no spare could be made: %s", error)
             await asyncio.sleep(_RETRY_PAUSE)
@@ -157,8 +158,8 @@ class Spares:
             self._forget(spare)
             if spare.process.is_alive():
                 return spare
-            await self._bury(spare)
-        forked = await self._zygote.fork(urgent=True, folder=folder)
+            self._bury_aside(spare)
+        forked = await self._zygote.fork(urgent=True, unwanted=self._end_unwanted, folder=folder)
         return Spare(forked, Watched(forked.pid, forked.pidfd))
 
     def _give(self, spare: Spare, order: bytes, descriptors: Sequence[int], memory: int, cpu: int) -> bool:
@@ -208,12 +209,22 @@ class Spares:
         await self._ends.take(spare.forked.pid)
         await self._sandboxes.remove(spare.forked.sandbox)
 
+    def _end_unwanted(self, forked: Forked) -> None:
+        """Its start was called off while the zygote made it."""
+        self._bury_aside(Spare(forked, Watched(forked.pid, forked.pidfd)))
+
+    def _bury_aside(self, spare: Spare) -> None:
+        """Not on the way of a start, which may be called off in the middle of it."""
+        burial = asyncio.create_task(self._bury(spare))
+        self._burials.add(burial)
+        burial.add_done_callback(self._burials.discard)
+
     async def close(self) -> None:
         """End all of them."""
         spares = [*self._ready, *self._making]
         for spare in spares:
             self._forget(spare)
-        await asyncio.gather(*map(self._bury, spares))
+        await asyncio.gather(*map(self._bury, spares), *self._burials)
 
 
 def _now() -> float:

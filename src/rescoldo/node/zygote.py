@@ -15,6 +15,7 @@ import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from rescoldo.isolation.cgroups import Base
@@ -133,9 +134,10 @@ class Zygote:
             start_new_session=True,  # a Ctrl-C at the terminal is not for it
         )
 
-    async def fork(self, *, urgent: bool, folder: int | None = None) -> Forked:
+    async def fork(self, *, urgent: bool, unwanted: Callable[[Forked], None], folder: int | None = None) -> Forked:
         """Ask for a fork; an `urgent` one does nothing in advance. `folder`: descriptor of the folder in which its
-        program is to bind a Unix socket. Raises ZygoteGone, NodeUnavailable when no zygote gets ready."""
+        program is to bind a Unix socket. `unwanted` is given the fork that comes when nobody waits for it any more.
+        Raises ZygoteGone, NodeUnavailable when no zygote gets ready."""
         try:
             # not wait_for: before Python 3.12 it forgets that it was cancelled when both come at once
             async with asyncio.timeout(_READY_PATIENCE):
@@ -155,7 +157,7 @@ class Zygote:
         try:
             return await self._answer(future)
         except asyncio.CancelledError:
-            future.add_done_callback(_end_unwanted)
+            future.add_done_callback(partial(_hand_over, unwanted))
             raise
 
     async def _answer(self, future: asyncio.Future[Forked]) -> Forked:
@@ -212,10 +214,7 @@ class Zygote:
             future.set_result(forked)
 
 
-def _end_unwanted(future: asyncio.Future[Forked]) -> None:
-    """A child nobody waits for any more (its start was called off) ends when its channel is closed."""
-    if future.cancelled() or future.exception() is not None:
-        return
-    forked = future.result()
-    forked.channel.close()
-    os.close(forked.pidfd)
+def _hand_over(unwanted: Callable[[Forked], None], future: asyncio.Future[Forked]) -> None:
+    """Its start was called off before the zygote had answered."""
+    if not future.cancelled() and future.exception() is None:
+        unwanted(future.result())
