@@ -25,7 +25,7 @@ class Processes:
         self.speaks = True
         self.channels: list[socket.socket] = []
 
-    async def fork(self, *, urgent: bool, folder: int | None = None) -> Forked:
+    async def fork(self, *, urgent: bool, unwanted: Callable[[Forked], None], folder: int | None = None) -> Forked:
         child = subprocess.Popen(["sleep", "60"])  # noqa: ASYNC220 - it does not wait
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.children.append(child)
