@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from real_edge import Message, RealEdge, ok
 from rescoldo.edge.fake import CallFailed, FakeEdge
-from rescoldo.edge.protocol import Edge, EdgeState, LiveServer, Route
+from rescoldo.edge.protocol import Edge, EdgeState, LiveServer, Route, Share
 from rescoldo.model.errors import EdgeUnavailable, NotFound, RescoldoError
-from rescoldo.model.names import FunctionId, InstanceId, SlotName
+from rescoldo.model.names import FunctionId, InstanceId, RouteKey, SlotName, revision_key
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +20,7 @@ FN, OTHER = FunctionId("fn.openfaas-fn"), FunctionId("other.openfaas-fn")
 S1, S2 = SlotName("s1"), SlotName("s2")
 NOTHING = EdgeState((), ())
 
-Wake = Callable[[FunctionId], Awaitable[SlotName]]
+Wake = Callable[[RouteKey], Awaitable[SlotName]]
 
 
 class Real:
@@ -378,3 +379,73 @@ async def test_what_each_instance_of_a_slot_has_can_be_read(world: World) -> Non
     assert await world.edge.server_loads(S2) == {}
     world.let_go.set()
     await asyncio.gather(*calls)
+
+
+# -- split traffic
+
+OLD = revision_key(FN, 3)
+
+
+async def split(world: World, old: int) -> None:
+    """`old` percent of `FN` go to revision 3 in S2, the others to revision 4 in S1."""
+    await awake(world, "new")
+    await world.edge.add_server(await world.server(S2, "old"))
+    await world.edge.set_route(Route(OLD, S2))
+    await world.edge.set_route(Route(FN, S1, split=(Share(100 - old, 4, FN), Share(old, 3, OLD))))
+
+
+async def shares(world: World, count: int) -> Counter[str]:
+    """Who answered how many calls."""
+    return Counter(await asyncio.gather(*(world.call(FN) for _ in range(count))))
+
+
+async def test_split_calls_are_shared_out_by_percent(world: World) -> None:
+    await split(world, old=10)
+    seen = await shares(world, 500)
+    assert seen.keys() == {"old", "new"}
+    assert abs(seen["old"] - 50) < 5 * (500 * 0.1 * 0.9) ** 0.5, "more than five sigma from its share"
+
+
+async def test_a_share_of_all_calls_leaves_none_to_the_others(world: World) -> None:
+    await split(world, old=100)
+    assert await shares(world, 50) == {"old": 50}
+
+
+async def test_a_split_ends_with_the_route_that_has_none(world: World) -> None:
+    await split(world, old=100)
+    await world.edge.set_route(Route(FN, S1))
+    await world.edge.drop_route(OLD)
+    assert await shares(world, 20) == {"new": 20}
+
+
+async def test_a_sleeping_revision_is_woken_by_its_own_key(world: World) -> None:
+    await split(world, old=50)
+    await world.edge.remove_server(S2, InstanceId("old"))
+    await world.edge.set_route(Route(OLD, None))
+    asked = Counter[str]()
+
+    async def wake(key: RouteKey) -> SlotName:
+        asked[key] += 1
+        return S1
+
+    world.wakes_with(wake)
+    assert await shares(world, 40) == {"new": 40}
+    assert asked.keys() == {OLD}
+
+
+async def test_an_edge_that_restarts_is_told_of_splits(world: World) -> None:
+    await split(world, old=100)
+    servers = [await world.server(S1, "new-2"), await world.server(S2, "old-2")]
+    routes = (Route(OLD, S2), Route(FN, S1, split=(Share(100, 3, OLD),)))
+    await world.restart()
+    await world.edge.synchronise(lambda: EdgeState(routes, tuple(servers)))
+    assert await shares(world, 20) == {"old-2": 20}
+    await world.edge.synchronise(lambda: EdgeState((Route(FN, S1),), tuple(servers)))
+    assert await shares(world, 20) == {"new-2": 20}
+
+
+async def test_a_function_that_is_dropped_takes_its_split_along(world: World) -> None:
+    await world.edge.synchronise(lambda: EdgeState((), ()))
+    await split(world, old=100)
+    await world.edge.drop_route(FN)
+    assert await world.call(FN) == "404"

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 
-from real_edge import Client, Message, RealEdge, ok, rss
+from real_edge import Client, Instance, Message, RealEdge, ok, rss
 from rescoldo.edge.config import map_text
-from rescoldo.edge.protocol import EdgeState, LiveServer, Route
+from rescoldo.edge.protocol import EdgeState, LiveServer, Route, Share
 from rescoldo.model.coldstart import Took
 from rescoldo.model.errors import EdgeUnavailable, NotFound
 from rescoldo.model.limits import Limits
-from rescoldo.model.names import FunctionId, InstanceId, SlotName, function_id
+from rescoldo.model.names import FunctionId, InstanceId, SlotName, function_id, revision_key
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -605,3 +606,68 @@ async def test_a_server_that_is_removed_while_the_edge_is_told_of_it_does_not_st
     await real.edge.synchronise(wanted)
     await asyncio.gather(*removing)
     assert await real.edge.servers() == {(S1, servers[1].instance)}
+
+
+# -- split traffic
+
+
+async def split(real: RealEdge, old: int) -> tuple[Instance, Instance]:
+    """`old` percent of the calls go to revision 3 in s2, the others to revision 4 in s1."""
+    key = revision_key(FN, 3)
+    instances = await real.place("s1", "new"), await real.place("s2", "old")
+    await real.edge.set_route(Route(key, S2))
+    await real.edge.set_route(Route(FN, S1, split=(Share(100 - old, 4, FN), Share(old, 3, key))))
+    return instances
+
+
+async def test_a_tenth_of_two_thousand_calls_is_a_tenth(real: RealEdge) -> None:
+    await split(real, old=10)
+    seen = Counter[str]()
+
+    async def client() -> None:
+        one = await real.connect()
+        for _ in range(100):
+            seen[(await one.call("/function/fn")).text] += 1
+        one.close()
+
+    await asyncio.gather(*(client() for _ in range(20)))
+    assert seen.total() == 2000
+    assert abs(seen["old"] - 200) < 5 * (2000 * 0.1 * 0.9) ** 0.5, "more than five sigma from its share"
+
+
+async def test_answers_of_a_split_function_say_their_revision_and_others_do_not(real: RealEdge) -> None:
+    await split(real, old=50)
+    answers = [await real.call("/function/fn") for _ in range(40)]
+    assert {(answer.text, answer.headers["x-rescoldo-revision"]) for answer in answers} == {("new", "4"), ("old", "3")}
+    await real.edge.set_route(Route(FN, S1))
+    assert "x-rescoldo-revision" not in (await real.call("/function/fn")).headers
+
+
+async def test_a_split_function_keeps_its_name_for_instances_log_and_limits(real: RealEdge) -> None:
+    new, old = await split(real, old=100)
+    await real.edge.set_route(Route(FN, S1, max_body=3, split=(Share(100, 3, revision_key(FN, 3)),)))
+    assert (await real.call("/function/fn", method="POST", body=b"four")).status == 413
+    assert (await real.call("/function/fn/path")).text == "old"
+    assert new.requests == []
+    assert (old.requests[0].headers["x-rescoldo-function"], old.requests[0].path) == (FN, "/path")
+    await real.until(lambda: any(key.function == FN and key.status == 200 for key in real.calls))
+    assert all("/" not in key.function for key in real.calls)
+
+
+async def test_a_reload_keeps_a_split(real: RealEdge) -> None:
+    new, old = await split(real, old=100)
+    key = revision_key(FN, 3)
+    routes = [Route(key, S2), Route(FN, S1, split=(Share(100, 3, key),))]
+    servers = [LiveServer(S1, new.name, new.address, 100), LiveServer(S2, old.name, old.address, 100)]
+    await real.reload(servers, **map_text(routes, real.settings.limits))
+    assert (await real.call("/function/fn")).text == "old"
+
+
+@pytest.mark.parametrize("path", [f"/function/{FN}/3", f"/function/{FN}%2f3", f"/function/{FN}%2F3/", "/function/fn/3"])
+async def test_no_path_names_the_key_of_a_revision(real: RealEdge, path: str) -> None:
+    new, old = await split(real, old=0)
+    servers = (LiveServer(S1, new.name, new.address, 100), LiveServer(S2, old.name, old.address, 100))
+    routes = (Route(revision_key(FN, 3), S2), Route(FN, S1, split=(Share(100, 4, FN),)))
+    await real.edge.synchronise(lambda: EdgeState(routes, servers))
+    await real.call(path)
+    assert old.requests == []

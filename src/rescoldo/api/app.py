@@ -21,6 +21,7 @@ from rescoldo.api.functions import functions_router
 from rescoldo.api.logs import logs_router
 from rescoldo.api.namespaces import namespaces_router
 from rescoldo.api.page import page_router
+from rescoldo.api.revisions import revisions_router
 from rescoldo.api.secrets import secrets_router
 from rescoldo.api.system import not_built_router, system_router
 from rescoldo.control.platform import Platform
@@ -49,6 +50,7 @@ def create_app(platform: Platform, settings: Settings, credentials: Credentials 
     app.state.stop = asyncio.Event()  # followed logs end when it is set; `serve` puts its own here
     install_error_handlers(app)
     app.include_router(functions_router(platform))
+    app.include_router(revisions_router(platform))
     app.include_router(namespaces_router(platform))
     app.include_router(secrets_router(platform))
     app.include_router(alerts_router(platform))

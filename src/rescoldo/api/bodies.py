@@ -182,6 +182,7 @@ class FunctionStatusBody(Body):
     replicas: int
     available_replicas: int
     created_at: datetime
+    revision: int
     usage: FunctionUsage | None = None
     cold_starts: ColdStartsBody | None = None
     effective_limits: Limits | None = None
@@ -249,6 +250,7 @@ def status_to_json(status: FunctionStatus) -> dict[str, Any]:
     body["replicas"] = status.replicas
     body["availableReplicas"] = status.available
     body["createdAt"] = rfc3339(int(status.function.created_at))
+    body["revision"] = status.function.revision
     if status.cpu is not None or status.memory is not None:
         body["usage"] = {"cpu": status.cpu or 0, "totalMemoryBytes": status.memory or 0}
     if status.cold_starts is not None:

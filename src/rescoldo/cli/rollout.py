@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-from rescoldo.cli.deployment import deploy, upload
 from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.options import DeployFlags
 from rescoldo.cli.output import note, say
-from rescoldo.cli.project import Project, build_one, bundle_file, with_flags
+from rescoldo.cli.project import Project, build_one, with_flags
 from rescoldo.cli.verbs.deploy import deploy_one
 from rescoldo.model.errors import RescoldoError, RolloutFailed
 from rescoldo.model.function import FunctionSpec, policy_of
@@ -103,12 +100,10 @@ class Rollout:
         try:
             self._wake(spec)
         except RescoldoError as error:
-            if before is not None:
-                self._restore(function.name, before, error)
+            if before is not None:  # its roll-out was not checked
+                self._restore(before, error)
             return self.refused(function.name, error)
         self._serving[function.name] = now
-        if bundle is not None:
-            shutil.copyfile(bundle.path, _kept(function.name))
         seconds = None if saved_at is None else round(time.time() - saved_at, 3)
         return self._report.deployed(function.name, deployed["url"], seconds)
 
@@ -118,18 +113,14 @@ class Rollout:
         path = f"/system/scale-function/{spec.name}"
         self._gateway.system("POST", path, params={"namespace": spec.namespace}, json=body)
 
-    def _restore(self, name: str, before: _Serving, reason: RescoldoError) -> None:
+    def _restore(self, before: _Serving, reason: RescoldoError) -> None:
         """Put back what worked. Raises RescoldoError, with the `reason` too, where that fails."""
+        name = before.spec.name
         try:
-            if before.digest:
-                upload(self._gateway, before.spec.image, _kept(name), note)
-            deploy(self._gateway, before.spec, update=True, replace=False)
+            self._gateway.system(
+                "POST", f"/system/function/{name}/rollback", params={"namespace": before.spec.namespace}, json={}
+            )
         except RescoldoError as error:
             del self._serving[name]
             text = f"{reason.message}\nand what was deployed before could not be put back: {error.message}"
             raise RescoldoError(text) from error
-
-
-def _kept(name: str) -> Path:
-    """Where the last bundle that worked is kept: the platform forgets one that no function uses."""
-    return bundle_file(name).with_name("worked.tar.gz")

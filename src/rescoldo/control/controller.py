@@ -31,6 +31,7 @@ from rescoldo.model.errors import InvalidInput, NodeUnavailable
 from rescoldo.model.function import FunctionSpec, FunctionStatus
 from rescoldo.model.instance import LogLine, RunningInstance
 from rescoldo.model.names import FunctionId
+from rescoldo.model.revision import RevisionStatus
 from rescoldo.model.scaling import MAX_REPLICAS
 from rescoldo.model.settings import Settings
 from rescoldo.node.protocol import Node, SparePool
@@ -89,6 +90,15 @@ class Controller:
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
         await self._deployments.deploy(spec, must_exist=must_exist)
+
+    async def roll_back(self, function: FunctionId, revision: int | None) -> int:
+        return await self._deployments.roll_back(function, revision)
+
+    async def split(self, function: FunctionId, shares: Mapping[int, int]) -> None:
+        await self._deployments.split(function, shares)
+
+    async def revisions(self, function: FunctionId) -> list[RevisionStatus]:
+        return await self._deployments.revisions(function)
 
     async def remove(self, function: FunctionId) -> None:
         await self._deployments.remove(function)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import platform as machine
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
@@ -20,10 +21,10 @@ from rescoldo.control.images import Images
 from rescoldo.control.namespaces import Namespaces
 from rescoldo.control.rollout import Rollout
 from rescoldo.control.tasks import Tasks
-from rescoldo.model.errors import InvalidInput, NotFound, RolloutFailed
+from rescoldo.model.errors import InvalidInput, NotFound, RolloutFailed, StartFailed, StartTimeout
 from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec, check_spec, policy_of
-from rescoldo.model.names import FunctionId
-from rescoldo.model.revision import Revision
+from rescoldo.model.names import FunctionId, revision_key
+from rescoldo.model.revision import Revision, RevisionStatus, check_traffic
 from rescoldo.model.settings import Settings
 from rescoldo.policy.placement import check_constraints
 from rescoldo.store.protocol import Store
@@ -48,7 +49,13 @@ class Deployments:
     async def load(self) -> None:
         """Read what is deployed."""
         for function in await self._store.functions():
+            kept = {past.number: past for past in await self._store.revisions(function.id)} if function.traffic else {}
+            if missing := function.traffic.keys() - kept.keys() - {function.revision}:
+                log.warning("%s: revision %d is gone; all calls go to the current one", function.id, min(missing))
+                function = replace(function, traffic={})
             self._fleet.entries[function.id] = Entry(function, self._stored_policy(function))
+            for number in function.traffic.keys() - {function.revision}:
+                self._add_share(kept[number].serving(function))
 
     def entry(self, function: FunctionId) -> Entry:
         """Its current revision. Raises NotFound."""
@@ -100,6 +107,8 @@ class Deployments:
         current = entry.function
         if (current.spec, current.digest) == (spec, digest):
             entry.failure = None  # whoever deploys again wants it tried again
+            if current.traffic:
+                await self._route(entry, {})
             return
         number = await self._next_revision(current)
         function = Function(spec, digest, current.created_at, number, time.time(), current.generation)
@@ -123,21 +132,109 @@ class Deployments:
     async def _switch(self, entry: Entry, function: Function, policy: FunctionPolicy, awake: Awake | None) -> None:
         """Save what was checked and let it serve; without instances the next call starts one."""
         try:
-            await self._store.save_function(function, keep=self._settings.kept_revisions)
+            if not entry.past:
+                await self._store.save_function(function, keep=self._settings.kept_revisions)
         except BaseException:
             if awake is not None:
                 self._rollout.drop(awake)
             raise
+        before = entry.function
         entry.function, entry.policy, entry.failure, entry.fresh = function, policy, None, True
         if awake is not None:
             await self._fleet.take_over(entry, awake)
         else:
             await self._fleet.unroute(entry)
         self._keep_awake(entry)
+        await self._end_shares(function, before.traffic.keys() - function.traffic.keys())
 
     def _keep_awake(self, entry: Entry) -> None:
         if entry.policy.floor:
             self._tasks.spawn(f"keep awake {entry.key}", self._fleet.ensure_floor(entry))
+
+    async def roll_back(self, function: FunctionId, revision: int | None) -> int:
+        """Deploy a past revision again; see Platform.roll_back."""
+        async with self._changing(function):
+            entry = self.entry(function)
+            past = _past(entry.function, await self._store.revisions(function), revision)
+            policy = self._check(past.spec)
+            self._images.check_bundle(past.digest, past.spec.image, policy)
+            with self._images.in_use(past.digest):
+                async with self._spaces.deploying(past.spec):
+                    await self._update(entry, past.spec, past.digest, policy)
+        self._images.collect_soon()
+        return entry.function.revision
+
+    # -- traffic
+
+    async def split(self, function: FunctionId, shares: Mapping[int, int]) -> None:
+        """Share a function's calls out among its revisions; see Platform.split."""
+        wanted = check_traffic(shares)
+        async with self._changing(function):
+            entry = self.entry(function)
+            current = entry.function
+            if wanted.keys() == {current.revision}:
+                wanted = {}
+            new = wanted.keys() - current.traffic.keys() - {current.revision}
+            try:
+                for number in sorted(new):
+                    await self._start_share(current, number)
+                await self._route(entry, wanted)
+            except BaseException:
+                if entry.function is current:  # it was not applied
+                    await self._end_shares(current, new)
+                raise
+
+    async def _start_share(self, current: Function, number: int) -> None:
+        """Let a past revision be there, and see it start. Raises InvalidInput, RolloutFailed, Busy."""
+        past = _past(current, await self._store.revisions(current.id), number)
+        policy = self._check(past.spec)
+        self._images.check_bundle(past.digest, past.spec.image, policy)
+        async with self._spaces.deploying(past.spec):
+            entry = self._add_share(past.serving(current))
+        await self._fleet.publish(entry)
+        try:
+            await self._fleet.wake(entry.key)
+        except (StartFailed, StartTimeout) as error:
+            raise RolloutFailed(
+                f"revision {number} of {current.id} does not start; traffic stays as it was: {error.message}"
+            ) from error
+
+    def _add_share(self, function: Function) -> Entry:
+        entry = Entry(function, self._stored_policy(function), past=True)
+        self._fleet.entries[entry.key] = entry
+        return entry
+
+    async def _route(self, entry: Entry, traffic: Mapping[int, int]) -> None:
+        """Save and apply a split between revisions that are there."""
+        before = entry.function
+        split = replace(before, traffic=traffic)
+        await self._store.save_function(split, keep=self._settings.kept_revisions)
+        entry.function = split
+        await self._fleet.publish(entry)
+        for one in self._fleet.revisions(entry.id):
+            self._keep_awake(one)
+        await self._end_shares(split, before.traffic.keys() - traffic.keys())
+
+    async def _end_shares(self, function: Function, numbers: Iterable[int]) -> None:
+        """Take revisions down that no split names any more; what they have is finished."""
+        for number in numbers:
+            entry = self._fleet.entries.pop(revision_key(function.id, number), None)
+            if entry is not None:
+                await self._fleet.unroute(entry)
+                entry.removed = True
+                await self._fleet.forget(entry.key)
+
+    async def revisions(self, function: FunctionId) -> list[RevisionStatus]:
+        """See Platform.revisions."""
+        current = self.entry(function).function
+        kept = [Revision.of(current), *await self._store.revisions(function)]
+        awake = {e.function.revision: e.awake for e in self._fleet.revisions(function) if e.awake is not None}
+        running = {number: len(one.servers) for number, one in awake.items()}
+        traffic = current.traffic or {current.revision: 100}
+        return [
+            RevisionStatus(one, one.number == current.revision, traffic.get(one.number, 0), running.get(one.number, 0))
+            for one in sorted(kept, key=lambda one: one.number, reverse=True)
+        ]
 
     # -- other changes
 
@@ -157,20 +254,25 @@ class Deployments:
     async def _renew(self, function: FunctionId, secret: str) -> None:
         async with self._changing(function):
             entry = self._fleet.entries.get(function)
-            if entry is None or secret not in entry.function.spec.secrets:
+            serving = self._fleet.revisions(function)
+            if entry is None or not any(secret in one.function.spec.secrets for one in serving):
                 return
-            # a later generation, so that no next controller takes over an instance of before
-            renewed = replace(entry.function, generation=entry.function.generation + 1)
-            awake = None
-            if entry.awake is not None and entry.policy.checked:
-                try:
-                    awake = await self._rollout.check(entry, renewed, entry.policy)
-                except RolloutFailed as error:
-                    raise RolloutFailed(
-                        f"{function} does not start with it, and its instances go on with the old value until they "
-                        f"end: {error.message}"
-                    ) from error
-            await self._switch(entry, renewed, entry.policy, awake)
+            # a later generation, so that no next controller takes over an instance of before; it is the function's
+            generation = entry.function.generation + 1
+            for one in serving:
+                await self._renew_revision(one, replace(one.function, generation=generation))
+
+    async def _renew_revision(self, entry: Entry, renewed: Function) -> None:
+        awake = None
+        if entry.awake is not None and entry.policy.checked:
+            try:
+                awake = await self._rollout.check(entry, renewed, entry.policy)
+            except RolloutFailed as error:
+                raise RolloutFailed(
+                    f"{renewed.id} does not start with it, and its instances go on with the old value until they "
+                    f"end: {error.message}"
+                ) from error
+        await self._switch(entry, renewed, entry.policy, awake)
 
     async def remove(self, function: FunctionId) -> None:
         """Forget a function; a revision that is being checked is called off. Raises NotFound."""
@@ -182,10 +284,11 @@ class Deployments:
                 del self._fleet.entries[function]
                 await self._fleet.unroute(entry)
                 entry.removed = True
+                await self._fleet.forget(function)
+                await self._end_shares(entry.function, entry.function.traffic)
                 self._fleet.instances.lifetimes.forget(function)
         finally:
             self._rollout.removed(function)
-        await self._fleet.forget(function)
         self._images.collect_soon()
 
     # -- inside
@@ -200,3 +303,22 @@ class Deployments:
         except InvalidInput as error:
             log.warning("%s runs with the defaults: %s", function.id, error.message)
             return FunctionPolicy(limits=self._settings.limits)
+
+
+def _past(current: Function, kept: list[Revision], number: int | None) -> Revision:
+    """The past revision with that number, or the last one that served. Raises InvalidInput for one that cannot."""
+    if number is None:
+        if last := next((past for past in kept if not past.failure), None):
+            return last
+        raise InvalidInput(f"{current.id} has no revision before {current.revision} to roll back to")
+    if number == current.revision:
+        return Revision.of(current)
+    past = next((past for past in kept if past.number == number), None)
+    if past is None:
+        raise InvalidInput(
+            f"revision {number} of {current.id} is not kept; see those that are with: rescoldo revisions "
+            f"{current.spec.name}"
+        )
+    if past.failure:
+        raise InvalidInput(f"revision {number} of {current.id} did not start when it was deployed; deploy it anew")
+    return past

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from rescoldo.model.function import FunctionSpec, FunctionStatus
 from rescoldo.model.instance import LogLine
 from rescoldo.model.names import FunctionId
+from rescoldo.model.revision import RevisionStatus
 from rescoldo.store.protocol import Bundle, Namespace
 
 
@@ -24,6 +25,21 @@ class Platform(Protocol):
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
         """Create or replace. Raises InvalidInput, UnknownImage, and NotFound when `must_exist` (PUT) and it
         does not, or when its namespace does not exist."""
+        ...
+
+    async def roll_back(self, function: FunctionId, revision: int | None) -> int:
+        """Deploy a past revision again, the last one without a number: a new revision with its deployment and its
+        bundle, checked as any other. Returns the number of what is current then. Raises NotFound, InvalidInput,
+        RolloutFailed."""
+        ...
+
+    async def split(self, function: FunctionId, shares: Mapping[int, int]) -> None:
+        """Share the function's calls out among its revisions, by percent; until its next deployment. Raises NotFound,
+        InvalidInput, and RolloutFailed for a revision that does not start any more."""
+        ...
+
+    async def revisions(self, function: FunctionId) -> list[RevisionStatus]:
+        """The revisions that are kept, the last first. Raises NotFound."""
         ...
 
     async def remove(self, function: FunctionId) -> None:

@@ -13,7 +13,7 @@ from rescoldo.model.errors import InvalidInput
 
 RouteKey = NewType("RouteKey", str)
 """What the route map and a wake call a revision that takes traffic: a function's id means the current revision,
-`name.namespace@REVISION` another one that has a share."""
+`name.namespace/REVISION` another one that has a share. No call's path can name the latter: a name ends at the `/`."""
 
 FunctionId = NewType("FunctionId", RouteKey)
 """`name.namespace`: what the access log, metrics and the node call a function."""
@@ -60,12 +60,12 @@ def function_id(name: str, namespace: str = "") -> FunctionId:
 
 def revision_key(function: FunctionId, revision: int) -> RouteKey:
     """The route key of a revision that is not the current one."""
-    return RouteKey(f"{function}@{revision}")
+    return RouteKey(f"{function}/{revision}")
 
 
 def function_of(key: RouteKey) -> FunctionId:
     """The function whose revision a route key means."""
-    return FunctionId(RouteKey(key.partition("@")[0]))
+    return FunctionId(RouteKey(key.partition("/")[0]))
 
 
 def split_id(function: FunctionId) -> tuple[str, str]:

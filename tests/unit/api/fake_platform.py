@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rescoldo.model.errors import Conflict, InvalidInput, NotFound, UnknownImage
+from rescoldo.model.errors import Conflict, InvalidInput, NotFound, RolloutFailed, UnknownImage
 from rescoldo.model.explanation import Explanation, Look, Step
 from rescoldo.model.function import Function, FunctionSpec, FunctionStatus, check_spec
 from rescoldo.model.instance import LogLine
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, InstanceId, check_name, split_id
+from rescoldo.model.revision import Revision, RevisionStatus, check_traffic
 from rescoldo.model.secret import check_secret
 from rescoldo.store.protocol import Bundle, Namespace
 
@@ -30,6 +31,7 @@ class FakePlatform:
         self.spaces: dict[str, Namespace] = {DEFAULT_NAMESPACE: Namespace(DEFAULT_NAMESPACE, {}, {})}
         self.kept_secrets: dict[tuple[str, str], bytes] = {}  # by namespace and name
         self.lines: list[LogLine] = []
+        self.asked: list[tuple[FunctionId, object]] = []  # rollbacks and splits
         self.log_queries: list[dict[str, Any]] = []
         self.uploading = False  # the first bytes of an upload are here
         self.followers = 0  # open `follow` streams
@@ -61,6 +63,22 @@ class FakePlatform:
     async def remove(self, function: FunctionId) -> None:
         self._find(function)
         del self.deployed[function]
+
+    async def roll_back(self, function: FunctionId, revision: int | None) -> int:
+        self._find(function)
+        if revision == 9:
+            raise RolloutFailed("revision 6 did not start")
+        self.asked.append((function, revision))
+        return 6
+
+    async def split(self, function: FunctionId, shares: Mapping[int, int]) -> None:
+        self._find(function)
+        self.asked.append((function, check_traffic(shares)))
+
+    async def revisions(self, function: FunctionId) -> list[RevisionStatus]:
+        past = Revision(1, self._find(function).function.spec, "a" * 64, 1_700_000_000.5)
+        failed = replace(past, number=2, failure="exit code 1\nValueError: no")
+        return [RevisionStatus(failed, False, 0, 0), RevisionStatus(past, True, 100, 2)]
 
     async def scale(self, function: FunctionId, replicas: int) -> None:
         status = self._find(function)

@@ -69,6 +69,7 @@ async def test_a_described_function_has_every_field_of_the_contract(client: Asyn
         "replicas": 1,
         "availableReplicas": 1,
         "createdAt": "2023-11-14T22:13:20Z",
+        "revision": 1,
     }
 
 

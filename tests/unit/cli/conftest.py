@@ -32,12 +32,12 @@ class Call:
 class RecordingGateway:
     url: str = ""
     calls: list[Call] = field(default_factory=list)
-    answers: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
+    answers: dict[str, list[tuple[int, bytes, dict[str, str]]]] = field(default_factory=dict)
 
-    def answer(self, line: str, status: int, body: object = b"") -> None:
+    def answer(self, line: str, status: int, body: object = b"", **headers: str) -> None:
         """Queue an answer for `METHOD /path` (no query); the last one stays."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.answers.setdefault(line, []).append((status, data))
+        self.answers.setdefault(line, []).append((status, data, headers))
 
     def lines(self) -> list[str]:
         return [call.line for call in self.calls]
@@ -53,9 +53,11 @@ def gateway(monkeypatch):
         def _any(self):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             record.calls.append(Call(self.command, self.path, dict(self.headers), body))
-            queued = record.answers.get(f"{self.command} {self.path.partition('?')[0]}", [(202, b"")])
-            status, data = queued.pop(0) if len(queued) > 1 else queued[0]
+            queued = record.answers.get(f"{self.command} {self.path.partition('?')[0]}", [(202, b"", {})])
+            status, data, headers = queued.pop(0) if len(queued) > 1 else queued[0]
             self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

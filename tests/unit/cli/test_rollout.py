@@ -13,6 +13,7 @@ from rescoldo.model.errors import RescoldoError
 
 FLAGS = DeployFlags("", "", (), (), (), (), (), "", "", "", "", False, None, False)
 SCALE = "POST /system/scale-function/hello"
+ROLLBACK = "POST /system/function/hello/rollback"
 STACK = "provider: {name: openfaas}\nfunctions:\n  hello: {lang: python3-http, handler: ./hello, image: 'hello:1'}\n"
 
 
@@ -44,30 +45,40 @@ def test_what_does_not_start_is_taken_back_and_told(rollout, gateway, capfd):
     project = load_project(Selection())
     gateway.answer(SCALE, 202)
     gateway.answer(SCALE, 502, b"ImportError: no such thing")
+    gateway.answer(ROLLBACK, 200, {"revision": 3})
     rollout.first(project)
     save("two")
     rollout.again(project, list(project.functions), 0.0)
     good, bad = events(capfd)
     assert (good["event"], bad["event"], bad["serving"]) == ("deployed", "failed", True)
     assert "ImportError: no such thing" in bad["problem"]
-    one, two, back = tagged(gateway)
-    assert one == back != two
-    assert [line for line in gateway.lines() if line.startswith("PUT")] == ["PUT /system/functions"] * 3
+    one, two = tagged(gateway)
+    assert one != two
+    assert gateway.lines()[-1].partition("?")[0] == ROLLBACK
 
 
 def test_what_cannot_be_put_back_is_told_too(rollout, gateway, capfd):
     project = load_project(Selection())
     gateway.answer(SCALE, 202)
     gateway.answer(SCALE, 502, b"ImportError")
+    gateway.answer(ROLLBACK, 500, b"disk full")
     rollout.first(project)
-    gateway.answer("PUT /system/functions", 200)
-    gateway.answer("PUT /system/functions", 500, b"disk full")
-    gateway.answers["PUT /system/functions"].pop(0)
     save("two")
     rollout.again(project, list(project.functions), 0.0)
     bad = events(capfd)[-1]
     assert bad["serving"] is False
     assert all(words in bad["problem"] for words in ("ImportError", "could not be put back", "disk full"))
+
+
+def test_what_the_gateway_checked_and_refused_is_told_and_watching_goes_on(rollout, gateway, capfd):
+    project = load_project(Selection())
+    refused = b"revision 2 did not start: ImportError; revision 1 goes on serving"
+    gateway.answers.clear()
+    gateway.answer("PUT /system/functions", 400, refused, X_Rescoldo_Rollout="failed")
+    rollout.first(project)
+    (event,) = events(capfd)
+    assert (event["event"], event["serving"], event["problem"]) == ("failed", True, f"hello: {refused.decode()}")
+    assert not any(line.startswith(SCALE) for line in gateway.lines())
 
 
 def test_a_save_that_changes_nothing_deploys_nothing(rollout, gateway, capfd):
@@ -81,7 +92,7 @@ def test_a_save_that_changes_nothing_deploys_nothing(rollout, gateway, capfd):
 
 
 def test_the_first_deployment_fails_where_the_gateway_refuses(rollout, gateway):
-    gateway.answers["PUT /system/functions"] = [(401, b"")]
+    gateway.answers["PUT /system/functions"] = [(401, b"", {})]
     with pytest.raises(RescoldoError, match="rescoldo login"):
         rollout.first(load_project(Selection()))
 

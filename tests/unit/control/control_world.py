@@ -200,7 +200,7 @@ class World:
         assert sorted(await self.running()) == sorted(self.fleet.instances.live), "an instance leaks, or is gone unseen"
         existing = self.fleet.instances.lifetimes._since
         assert sorted(existing) == sorted(self.fleet.instances.live), "its time is counted for ever, or not at all"
-        assert self.edge.routes == {entry.id: entry.route for entry in entries}
+        assert self.edge.routes == {entry.key: entry.route for entry in entries}
         for one in awake:
             assert len(one.servers) == one.wanted
 

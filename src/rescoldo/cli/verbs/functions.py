@@ -124,6 +124,7 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
         "Available": available,
         "Invocations": int(found.get("invocationCount") or 0),
         "Image": found.get("image", ""),
+        "Revision": found.get("revision", ""),
         "Process": found.get("envProcess") or "<default>",
         "Namespace": found.get("namespace", ""),
         "URL": url,

@@ -15,6 +15,7 @@ from rescoldo.cli.options import Verb, data_option, gateway_options, json_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.platform import local_settings, run_foreground, start_background, stop
 from rescoldo.model.limits import FLAG, platform_limits
+from rescoldo.model.revision import KEPT_REVISIONS, MOST_KEPT_REVISIONS
 from rescoldo.model.scaling import platform_scaling
 from rescoldo.model.settings import SPARES, Settings
 from rescoldo.model.units import parse_memory
@@ -71,6 +72,13 @@ def default_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--queue-timeout", default="30s", show_default=True, help="How long a request may wait for an instance.")
 @default_options
+@click.option(
+    "--keep-revisions",
+    type=click.IntRange(1, MOST_KEPT_REVISIONS),
+    default=KEPT_REVISIONS,
+    show_default=True,
+    help="Of each function, the current one included: those that can be rolled back to.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when it answers.")
 def serve_command(
     data: Path | None,
@@ -83,6 +91,7 @@ def serve_command(
     spares: int,
     spares_memory: str | None,
     queue_timeout: str,
+    keep_revisions: int,
     detach: bool,
     **defaults: str,
 ) -> int:
@@ -97,6 +106,7 @@ def serve_command(
         spares=spares,
         spares_memory=None if spares_memory is None else parse_memory(spares_memory, "--spares-memory"),
         queue_timeout=seconds({"--queue-timeout": queue_timeout}, "--queue-timeout", 30.0, 0.01, 3600.0),
+        kept_revisions=keep_revisions,
         limits=platform_limits(flags),
         scaling=platform_scaling(flags),
     )

@@ -1,0 +1,116 @@
+"""`rescoldo revisions`, `rollback` and `traffic`: what a function was, and who of it takes calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from rescoldo.cli.gateway import Gateway
+from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.output import say, say_columns, say_json
+from rescoldo.cli.verbs.functions import open_gateway, reference
+from rescoldo.model.errors import InvalidInput, NotFound
+from rescoldo.model.revision import check_traffic
+
+_DIGEST = 12  # characters of a digest that are shown
+
+
+@click.command("revisions", cls=Verb)
+@click.argument("name")
+@connection_options
+@namespace_option
+@json_option
+def revisions_command(name: str, connection: Connection, namespace: str, as_json: bool) -> None:
+    """List what was deployed under a name, and what takes its calls.
+
+    The last is first. Serving: it has a share of the calls. Kept: it can be rolled back to. Failed: it did not start,
+    and the reason says why.
+    """
+    name, place = reference(name, namespace)
+    with open_gateway(connection) as opened:
+        found = _ask(opened, "GET", name, place, "revisions").json()
+    if as_json:
+        say_json(found)
+        return
+    head = ("Revision", "Created", "Image", "Digest", "State", "Traffic", "Instances", "Reason")
+    say_columns(head, [_row(item) for item in found])
+
+
+def _row(item: Mapping[str, Any]) -> tuple[Any, ...]:
+    state = item["state"] + (", current" if item["current"] else "")
+    # the last line says what was raised, those before it where
+    reason = str(item["reason"]).strip().rpartition("\n")[2]
+    return (
+        item["revision"], item["createdAt"], item["image"], item["digest"][:_DIGEST], state, f"{item['traffic']}%",
+        item["replicas"], reason,
+    )
+
+
+@click.command("rollback", cls=Verb)
+@click.argument("name")
+@click.option("--revision", type=click.IntRange(1), default=None, help="Instead of the one before the current one.")
+@connection_options
+@namespace_option
+@json_option
+def rollback_command(
+    name: str, revision: int | None, connection: Connection, namespace: str, as_json: bool
+) -> None:
+    """Deploy a past revision again.
+
+    It becomes a new revision with the deployment and the code of the old one, and is started and checked before it
+    takes calls. All calls go to it.
+    """
+    name, place = reference(name, namespace)
+    body = {"revision": revision} if revision is not None else {}
+    with open_gateway(connection) as opened:
+        current = _ask(opened, "POST", name, place, "rollback", body).json()["revision"]
+    if as_json:
+        say_json({"name": name, "namespace": place, "revision": current})
+    else:
+        say(f"{name} serves revision {current}.")
+
+
+@click.command("traffic", cls=Verb)
+@click.argument("name")
+@click.argument("shares", nargs=-1, required=True, metavar="REVISION=PERCENT...")
+@connection_options
+@namespace_option
+@json_option
+def traffic_command(
+    name: str, shares: tuple[str, ...], connection: Connection, namespace: str, as_json: bool
+) -> None:
+    """Share a function's calls out among its revisions.
+
+    The percentages are 100 together, for example 3=90 4=10. The next deployment ends it.
+    """
+    name, place = reference(name, namespace)
+    wanted = check_traffic(_shares(shares))
+    body = {"traffic": {str(revision): percent for revision, percent in wanted.items()}}
+    with open_gateway(connection) as opened:
+        _ask(opened, "PUT", name, place, "traffic", body)
+    if as_json:
+        say_json({"name": name, "namespace": place, **body})
+    else:
+        say(f"{name}: " + ", ".join(f"{percent} % to revision {revision}" for revision, percent in wanted.items()))
+
+
+def _shares(texts: tuple[str, ...]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for text in texts:
+        revision, _, percent = text.partition("=")
+        if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in (revision, percent)):
+            raise InvalidInput(f"{text[:80]!r} is not REVISION=PERCENT; write for example 3=90 4=10")
+        if int(revision) in found:
+            raise InvalidInput(f"revision {revision} is named twice; give each its share once")
+        found[int(revision)] = int(percent)
+    return found
+
+
+def _ask(gateway: Gateway, method: str, name: str, namespace: str, what: str, body: object = None) -> Any:
+    path = f"/system/function/{name}/{what}"
+    try:
+        return gateway.system(method, path, params={"namespace": namespace}, json=body)
+    except NotFound as error:
+        raise NotFound(f"no such function: {name}.{namespace}") from error

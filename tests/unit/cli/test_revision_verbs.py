@@ -1,0 +1,84 @@
+"""`rescoldo revisions`, `rollback` and `traffic`, against a gateway that records what it is asked."""
+
+import json
+
+import pytest
+
+REVISIONS = [
+    {
+        "revision": 3, "createdAt": "2026-01-02T03:04:05Z", "image": "hello:2", "digest": "b" * 64, "state": "failed",
+        "reason": "exit code 1\nTraceback\nValueError: no", "current": False, "traffic": 0, "replicas": 0,
+    },
+    {
+        "revision": 2, "createdAt": "2026-01-01T03:04:05Z", "image": "hello:1", "digest": "a" * 64, "state": "serving",
+        "reason": "", "current": True, "traffic": 100, "replicas": 1,
+    },
+]
+PATH = "/system/function/hello"
+
+
+def test_revisions_are_listed_in_columns(run, gateway):
+    gateway.answer(f"GET {PATH}/revisions", 200, REVISIONS)
+    status, out, _ = run("revisions", "hello")
+    head, failed, serving = out.splitlines()
+    assert status == 0 and head.split()[:2] == ["Revision", "Created"]
+    assert failed.split() == [
+        "3", "2026-01-02T03:04:05Z", "hello:2", "b" * 12, "failed", "0%", "0", "ValueError:", "no",
+    ]
+    assert "serving, current" in serving and "100%" in serving
+
+
+def test_revisions_as_json_are_those_of_the_gateway(run, gateway):
+    gateway.answer(f"GET {PATH}/revisions", 200, REVISIONS)
+    assert json.loads(run("revisions", "hello", "--json")[1]) == REVISIONS
+
+
+@pytest.mark.parametrize(
+    ("flags", "body"), [((), {}), (("--revision", "4"), {"revision": 4})]
+)
+def test_a_rollback_says_what_serves(run, gateway, flags, body):
+    gateway.answer(f"POST {PATH}/rollback", 200, {"revision": 7})
+    assert run("rollback", "hello", *flags) == (0, "hello serves revision 7.\n", "")
+    assert gateway.calls[0].json == body
+    assert json.loads(run("rollback", "hello", "--json")[1]) == {
+        "name": "hello", "namespace": "openfaas-fn", "revision": 7,
+    }
+
+
+def test_a_rollback_that_was_refused_says_why(run, gateway):
+    gateway.answer(f"POST {PATH}/rollback", 400, b"revision 7 of hello.dev did not start", X_Rescoldo_Rollout="failed")
+    status, out, err = run("rollback", "hello.dev")
+    assert (status, out, err) == (1, "", "Error: revision 7 of hello.dev did not start\n")
+    assert gateway.calls[0].path == f"{PATH}/rollback?namespace=dev"
+
+
+def test_traffic_is_sent_by_revision(run, gateway):
+    assert run("traffic", "hello", "3=90", "4=10") == (
+        0, "hello: 10 % to revision 4, 90 % to revision 3\n", "",
+    )
+    assert gateway.calls[0].line == f"PUT {PATH}/traffic?namespace=openfaas-fn"
+    assert gateway.calls[0].json == {"traffic": {"4": 10, "3": 90}}
+    assert json.loads(run("traffic", "hello", "3=100", "--json")[1])["traffic"] == {"3": 100}
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        (["3"], "'3' is not REVISION=PERCENT"),
+        (["3=9.5"], "write for example 3=90 4=10"),
+        (["3=50", "3=50"], "revision 3 is named twice"),
+        (["3=90", "4=9"], "99 % together"),
+        (["3=" + "9" * 50], "is not REVISION=PERCENT"),
+    ],
+)
+def test_shares_that_make_no_sense_are_refused_before_anything_is_sent(run, gateway, shares, said):
+    status, _, err = run("traffic", "hello", *shares)
+    assert status == 1 and said in err
+    assert gateway.calls == []
+
+
+@pytest.mark.parametrize("argv", [["revisions", "hello"], ["rollback", "hello"], ["traffic", "hello", "1=100"]])
+def test_of_an_unknown_function_there_is_nothing(run, gateway, argv):
+    for line in (f"GET {PATH}/revisions", f"POST {PATH}/rollback", f"PUT {PATH}/traffic"):
+        gateway.answer(line, 404)
+    assert run(*argv) == (1, "", "Error: no such function: hello.openfaas-fn\n")
