@@ -1,7 +1,7 @@
 # The first target that needs .venv makes it; pyproject.toml decides when it is out of date.
 VENV := .venv/.installed
 BIN := .venv/bin
-MATRIX := tests/e2e/test_kill_matrix.py tests/e2e/test_faults.py
+MATRIX := tests/e2e/test_kill_matrix.py tests/e2e/test_faults.py tests/e2e/test_neighbours.py
 HOSTILE := tests/e2e/test_hostile.py
 TESTS := tests/unit tests/contract tests/integration
 

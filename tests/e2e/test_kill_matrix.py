@@ -9,7 +9,7 @@ import pytest
 
 from live import Live
 from matrix import report
-from matrix.cells import CELLS, Cell, Result, run
+from matrix.cells import CELLS, CHANGING_CELLS, Cell, Result, run
 from matrix.world import World
 
 pytestmark = pytest.mark.slow
@@ -21,6 +21,14 @@ def results() -> Iterator[list[Result]]:
     found: list[Result] = []
     yield found
     report.write(found)
+
+
+@pytest.fixture(scope="module")
+def changing_results() -> Iterator[list[Result]]:
+    """The same of the cells in which the number of instances changes."""
+    found: list[Result] = []
+    yield found
+    report.write_changing(found)
 
 
 @pytest.fixture(scope="module")
@@ -36,4 +44,14 @@ def test_only_what_was_in_flight_in_it_may_fail(world: World, results: list[Resu
     world.settle()
     result = asyncio.run(run(world, cell))
     results.append(result)
+    assert result.failed_outside == 0, "\n".join(result.failures)
+
+
+@pytest.mark.parametrize("cell", CHANGING_CELLS, ids=str)
+def test_while_instances_come_and_go_the_same_holds_and_their_number_is_right_again(
+    world: World, changing_results: list[Result], cell: Cell
+) -> None:
+    world.settle_to_change()
+    result = asyncio.run(run(world, cell))
+    changing_results.append(result)
     assert result.failed_outside == 0, "\n".join(result.failures)

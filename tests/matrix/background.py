@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from matrix.load import STEADY, Load
 from matrix.world import World
@@ -26,17 +28,18 @@ class FaultResult:
 
 
 class Calling:
-    """Steady load from a thread, from entering to leaving the context."""
+    """Load from a thread, from entering to leaving the context: the steady one, or what `start` starts."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, start: Callable[[Load], Coroutine[Any, Any, None]] | None = None) -> None:
         self.load = Load(world)
+        self._start = start or (lambda load: load.start(STEADY))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="calling")
         self._well_after: float | None = None
 
     def __enter__(self) -> Calling:
         self._thread.start()
-        self._run(self.load.start(STEADY))
+        self._run(self._start(self.load))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,8 +62,8 @@ class Calling:
         stall = max(call.end - call.begin for call in calls if call.kind == "warm")
         return FaultResult(fault, refused, len(calls), len(self.failures), round(stall, 3), well_after)
 
-    def _run(self, work: object) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)  # type: ignore[arg-type]
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
 
 
 class Stopwatch:

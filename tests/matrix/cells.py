@@ -10,9 +10,10 @@ import time
 from dataclasses import dataclass
 
 from matrix.client import Call
-from matrix.faults import FAULTS, TARGETS, Struck, Target, is_replaced, strike
-from matrix.load import LOADS, Load
-from matrix.world import AGAIN, ASLEEP, WARM, World
+from matrix.faults import CHANGING_TARGETS, FAULTS, TARGETS, Struck, Target, is_replaced, one_instance, strike
+from matrix.load import LOADS, ROLLOUT, SCALING, Load
+from matrix.state import becomes_true
+from matrix.world import AGAIN, ASLEEP, GROWS, MANY, ROLLED, SHRINKS, WARM, World
 
 PATIENCE = 40.0  # seconds for everything to be served again
 CALLS_AFTER = 60  # calls after that, which show that it stays so
@@ -43,28 +44,44 @@ class Result:
     stall: float | None  # the longest that a warm call elsewhere took; None without such calls
     served_after: float  # from the signal until all is served again, and what was struck is replaced
     failures: tuple[str, ...]  # some of those outside
+    true_after: float | None = None  # from the signal until instances and servers are what they should be
 
 
 # targets take turns: what is killed twice within seconds is started again after a pause
 CELLS = tuple(Cell(target, fault, load) for fault in FAULTS for load in LOADS for target in TARGETS)
 
+CHANGING = {SCALING: GROWS, ROLLOUT: ROLLED}  # by load: the function that loses an instance
+NUMBERS = {SCALING: {GROWS: MANY, SHRINKS: 1}, ROLLOUT: {ROLLED: 1}}  # of instances, as long as there are calls
+CHANGING_CELLS = tuple(
+    Cell(target, fault, load)
+    for fault in FAULTS
+    for load, victim in CHANGING.items()
+    for target in (*CHANGING_TARGETS, one_instance(victim))
+)
+
 
 async def run(world: World, cell: Cell) -> Result:
-    """Make the fault under the load and wait until all is served again. Raises TimeoutError when it never is."""
+    """Make the fault under the load and wait until all is served again. Raises TimeoutError when it never is, and
+    AssertionError when the number of instances is never what it should be."""
     load = Load(world)
     await load.start(cell.load)
     struck = strike(world, cell.target, FAULTS[cell.fault])
+    true_at: float | None = None
     try:
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(is_replaced(world, cell.target, struck), *_probes(load))
         served = time.monotonic()
         await load.more(CALLS_AFTER)
+        if (numbers := NUMBERS.get(cell.load)) is not None:
+            load.settle()
+            await becomes_true(world, numbers, PATIENCE)
+            true_at = time.monotonic()
     finally:
         for pid in struck.pids:  # nobody noticed that it was stopped: the cells after this one need it
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         await load.stop()
-    return _judge(cell, load, struck, served)
+    return _judge(cell, load, struck, served, true_at)
 
 
 def _probes(load: Load) -> list[asyncio.Task[None]]:
@@ -86,7 +103,7 @@ def _probes(load: Load) -> list[asyncio.Task[None]]:
     return [asyncio.create_task(work) for work in (*works, until_it_works(ASLEEP, "cold"), until_deployed())]
 
 
-def _judge(cell: Cell, load: Load, struck: Struck, served: float) -> Result:
+def _judge(cell: Cell, load: Load, struck: Struck, served: float, true_at: float | None) -> Result:
     failed = [call for call in load.calls if call.failed]
     inside = [call for call in failed if cell.target.inside(call, struck.strike, struck.down)]
     others = [call for call in failed if call not in inside]
@@ -107,4 +124,5 @@ def _judge(cell: Cell, load: Load, struck: Struck, served: float) -> Result:
         stall=round(max(elsewhere), 3) if elsewhere else None,
         served_after=round(served - struck.strike, 3),
         failures=tuple(outside[:MOST_SHOWN]),
+        true_after=None if true_at is None else round(true_at - struck.strike, 3),
     )

@@ -27,10 +27,11 @@ class Call:
     end: float = 0.0
     outcome: str = ""  # the status, or what the client saw instead
     body: bytes = b""
+    wanted: str = "2"  # what its status is to begin with
 
     @property
     def failed(self) -> bool:
-        return not self.outcome.startswith("2")
+        return not self.outcome.startswith(self.wanted)
 
     def __str__(self) -> str:
         text = self.body[:200].decode(errors="replace").strip()

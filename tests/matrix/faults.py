@@ -56,6 +56,16 @@ def not_repeatable(call: Call, strike: float, down: float) -> bool:
     return call.method == "POST" and call.begin <= down and call.end >= strike
 
 
+def one_instance(victim: str) -> Target:
+    """One of a function's instances."""
+    return Target(
+        "one instance",
+        lambda world: world.instances(victim)[:1],
+        lambda call, strike, down: call.function == victim and not_repeatable(call, strike, down),
+        lambda call: call.function != victim,
+    )
+
+
 TARGETS = (
     Target("edge", part("edge"), on_its_connections),
     Target("controller", part("controller"), to_system),
@@ -63,14 +73,12 @@ TARGETS = (
     Target("zygote", part("zygote"), never),
     Target("supervisor", part("supervisor"), never),
     Target("guardian", part("guardian"), never),
-    Target(
-        "one instance",
-        lambda world: world.instances(VICTIM)[:1],
-        lambda call, strike, down: call.function == VICTIM and not_repeatable(call, strike, down),
-        lambda call: call.function != VICTIM,
-    ),
+    one_instance(VICTIM),
     Target("all instances", lambda world: world.instances(), not_repeatable),
 )
+CHANGING_TARGETS = tuple(target for target in TARGETS if target.name in (
+    "edge", "controller", "node", "zygote", "supervisor"
+))
 
 
 @dataclass(frozen=True)

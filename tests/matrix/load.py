@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from itertools import cycle, product
 from typing import Any
 
 from matrix.client import Call, Client
-from matrix.world import COLD, DEPLOYED, IMAGE, SCALED, VICTIM, WARM, World, spec
+from matrix.world import COLD, DEPLOYED, GROWS, IMAGE, MANY, ROLLED, SCALED, SHRINKS, VICTIM, WARM, World, spec
 
-REST, STEADY, BURST, DEPLOYS, SCALING = "at rest", "steady load", "burst of wakes", "deploys", "scaling out and in"
-LOADS = (REST, STEADY, BURST, DEPLOYS, SCALING)
-MANY = 5  # instances between which and one a function is scaled
+REST, STEADY, BURST, DEPLOYS = "at rest", "steady load", "burst of wakes", "deploys"
+LOADS = (REST, STEADY, BURST, DEPLOYS)
+SCALING, ROLLOUT = "scaling out and in", "roll-outs"
+SCALING_CLIENTS = 4  # with GET, and as many with POST, of each function that changes its number
 SCALED_SECONDS = 0.15  # with one number of instances
+OTHERS = "steady load and wakes"
+LEAST_REVISIONS = 3  # deployed before the fault
 PAUSE = 0.03  # seconds between two calls of one client
 LEAST_CALLS = 60  # before the fault
 ARRIVAL = 0.03  # seconds after which a call is taken to be in its handler, where it stays for 0.1
@@ -27,8 +31,10 @@ class Load:
     def __init__(self, world: World) -> None:
         self.calls: list[Call] = []
         self.lost: list[str] = []  # acknowledged deployments that are not what answers
+        self._acknowledged: list[tuple[float, int]] = []  # when, and which version
         self._world = world
         self._port = world.live.port
+        self._settling = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         credentials = world.live.authorization()
@@ -42,28 +48,95 @@ class Load:
             for method in ("GET", "POST"):
                 for kept in (True, False):
                     self._spawn(self._repeat(name, method, "warm", kept))
-            self._spawn(self._repeat(name, "GET", "slow", kept=True))
-            self._spawn(self._repeat(name, "POST", "slow", kept=True))
-        if kind == DEPLOYS:
-            for name in DEPLOYED:
-                self._spawn(self._redeploy(name))
-        if kind == SCALING:
-            for method in ("GET", "POST"):
-                self._spawn(self._repeat(SCALED, method, "cold", kept=True))
-                self._spawn(self._repeat(SCALED, method, "slow", kept=True))
-            self._spawn(self._rescale())
+                self._spawn(self._repeat(name, method, "slow", kept=True, path="/slow"))
         await self._until(lambda: self._ended() >= LEAST_CALLS)
-        if kind == DEPLOYS:
-            await self._until(lambda: self._ended("system") >= len(DEPLOYED))
-        if kind == SCALING:
-            await self._until(lambda: self._ended("system") >= 3)
-        if kind == BURST:
-            for name in COLD:
-                for method in ("GET", "POST"):
-                    self._spawn(self.once(Call(name, method, f"/function/{name}", "cold")))
-            await self._until(lambda: self._ended("cold") >= EARLY_WAKES)
-        else:
-            await self._until(self._victim_is_busy)
+        moments = {
+            STEADY: self._victim_becomes_busy,
+            BURST: self._wake_all,
+            DEPLOYS: self._redeploy_all,
+            SCALING: self._scale,
+            ROLLOUT: self._roll_out,
+            OTHERS: self._wake_in_turn,
+        }
+        await moments[kind]()
+
+    async def _victim_becomes_busy(self) -> None:
+        await self._until(self._victim_is_busy)
+
+    async def _wake_all(self) -> None:
+        for name in COLD:
+            for method in ("GET", "POST"):
+                self._spawn(self.once(Call(name, method, f"/function/{name}", "cold")))
+        await self._until(lambda: self._ended("cold") >= EARLY_WAKES)
+
+    async def _wake_in_turn(self) -> None:
+        self._spawn(self._round(COLD))
+        await self._until(lambda: self._ended("cold") >= EARLY_WAKES)
+
+    async def _redeploy_all(self) -> None:
+        for name in DEPLOYED:
+            self._spawn(self._redeploy(name))
+        await self._until(lambda: self._ended("system") >= len(DEPLOYED))
+        await self._until(self._victim_is_busy)
+
+    async def _scale(self) -> None:
+        """One function is scaled to and fro; another loses instances that have requests, and a third, which has one
+        alone, gets more than that takes. Return when its second is being started."""
+        for method in ("GET", "POST"):
+            self._spawn(self._repeat(SCALED, method, "cold", kept=True))
+            self._spawn(self._repeat(SCALED, method, "slow", kept=True, path="/slow"))
+        self._spawn(self._rescale())
+        await self._until(lambda: self._ended("system") >= 3)
+        self._call_at_once(SHRINKS, "/slower")
+        await self._until(lambda: self._under_way(SHRINKS) == 2 * SCALING_CLIENTS)
+        await asyncio.to_thread(self._world.scale, SHRINKS, 1)
+        self._call_at_once(GROWS, "/slow")
+        await self._until(lambda: len(self._world.notes(GROWS)) > 1)
+
+    async def _roll_out(self) -> None:
+        """A function gets one revision after another while it is called; return when one is being started."""
+        for method in ("GET", "POST"):
+            self._spawn(self._repeat(ROLLED, method, "slow", kept=True))
+            self._spawn(self._repeat(ROLLED, method, "slow", kept=True, path="/slow"))
+        self._spawn(self._revise())
+        await self._until(lambda: self._ended("system") >= LEAST_REVISIONS)
+        await self._until(lambda: len(self._world.notes(ROLLED)) > 1)
+
+    async def _rescale(self) -> None:
+        """Scale out and in, each as soon as the other was acknowledged and has had a moment to begin."""
+        for number in cycle((MANY, 1)):
+            if self._settling.is_set():
+                return
+            call = Call("", "POST", f"/system/scale-function/{SCALED}", "system")
+            await self.once(call, json.dumps({"serviceName": SCALED, "replicas": number}).encode())
+            await asyncio.sleep(SCALED_SECONDS)
+
+    async def _revise(self) -> None:
+        """Every second revision is broken, and must be refused."""
+        while not self._settling.is_set():
+            if await self.deploy(ROLLED):
+                self._acknowledged.append((time.monotonic(), self._world.versions[ROLLED]))
+            await asyncio.sleep(PAUSE)
+            await self.deploy(ROLLED, broken=True)
+            await asyncio.sleep(PAUSE)
+
+    def _note_older(self, call: Call) -> None:
+        """What answers must never be older than what was acknowledged before it was asked."""
+        newest = max((version for at, version in self._acknowledged if at < call.begin), default=0)
+        if not call.failed and int(call.body) < newest:
+            self.lost.append(f"{call}: version {newest} was acknowledged and {call.body!r} answers")
+
+    def _call_at_once(self, name: str, path: str) -> None:
+        for method in ("GET", "POST"):
+            for _ in range(SCALING_CLIENTS):
+                self._spawn(self._repeat(name, method, "slow", kept=True, path=path))
+
+    async def crowd(self, names: Sequence[str], clients: int, pause: float) -> None:
+        """Start as many clients of each of these functions, which rest for `pause` seconds between two calls."""
+        for name in names:
+            for number in range(clients):
+                method = "POST" if number % 2 else "GET"
+                self._spawn(self._repeat(name, method, "crowd", kept=False, pause=pause))
 
     async def more(self, count: int) -> None:
         """Wait for `count` calls more, where there are clients that make them."""
@@ -71,8 +144,13 @@ class Load:
             goal = self._ended() + count
             await self._until(lambda: self._ended() >= goal)
 
+    def settle(self) -> None:
+        """Scale nothing any more and roll nothing out; calls go on."""
+        self._settling.set()
+
     async def stop(self) -> None:
         """Let every client finish its call."""
+        self.settle()
         self._stopping.set()
         await asyncio.gather(*self._tasks)
 
@@ -82,24 +160,36 @@ class Load:
         client = Client(self._port, self.calls, kept=False, headers=headers)
         await client.send(call, body)
 
-    async def deploy(self, name: str) -> bool:
-        """Deploy a new version of a function; return whether that was acknowledged."""
+    async def deploy(self, name: str, *, broken: bool = False) -> bool:
+        """Deploy a new version of a function; return whether that was acknowledged, or refused if it is `broken`."""
         version = self._world.versions.get(name, 0) + 1
-        call = Call("", "PUT", "/system/functions", "system")
-        await self.once(call, json.dumps({"service": name, "image": IMAGE, **spec(name, version)}).encode())
+        call = Call("", "PUT", "/system/functions", "system", wanted="400" if broken else "2")
+        deployment = {"service": name, "image": IMAGE, **spec(name, version, broken=broken)}
+        await self.once(call, json.dumps(deployment).encode())
         # one that failed may have been applied all the same: its number is not used again
         self._world.versions[name] = version
         return not call.failed
 
     # -- clients
 
-    async def _repeat(self, name: str, method: str, kind: str, kept: bool) -> None:
+    async def _repeat(
+        self, name: str, method: str, kind: str, kept: bool, path: str = "", pause: float = PAUSE
+    ) -> None:
         client = Client(self._port, self.calls, kept=kept)
-        path = f"/function/{name}" + ("/slow" if kind == "slow" else "")
         while not self._stopping.is_set():
-            await client.send(Call(name, method, path, kind))
-            await asyncio.sleep(PAUSE)
+            call = await client.send(Call(name, method, f"/function/{name}{path}", kind))
+            if name == ROLLED:
+                self._note_older(call)
+            await asyncio.sleep(pause)
         client.close()
+
+    async def _round(self, names: Sequence[str]) -> None:
+        """Call one after another; when its turn comes again a function has fallen asleep."""
+        for method, name in cycle(product(("GET", "POST"), names)):
+            if self._stopping.is_set():
+                return
+            await self.once(Call(name, method, f"/function/{name}", "cold"))
+            await asyncio.sleep(PAUSE)
 
     async def _redeploy(self, name: str) -> None:
         """Deploy again and again; what answers must never be older than what was acknowledged."""
@@ -111,15 +201,6 @@ class Load:
             if acknowledged and not call.failed and call.body != str(version).encode():
                 self.lost.append(f"{name}: version {version} was acknowledged and {call.body!r} answers")
 
-    async def _rescale(self) -> None:
-        """Scale out and in, each as soon as the other was acknowledged and has had a moment to begin."""
-        number = MANY
-        while not self._stopping.is_set():
-            call = Call("", "POST", f"/system/scale-function/{SCALED}", "system")
-            await self.once(call, json.dumps({"serviceName": SCALED, "replicas": number}).encode())
-            await asyncio.sleep(SCALED_SECONDS)
-            number = 1 if number > 1 else MANY
-
     # -- waiting
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -130,6 +211,11 @@ class Load:
         arrived = time.monotonic() - ARRIVAL
         slow = [call for call in self.calls if call.kind == "slow" and call.function == VICTIM and not call.end]
         return {"GET", "POST"} <= {call.method for call in slow if 0 < call.begin < arrived}
+
+    def _under_way(self, function: str) -> int:
+        """Calls of it that have been in its handlers for a moment."""
+        arrived = time.monotonic() - ARRIVAL
+        return sum(1 for call in self.calls if call.function == function and not call.end and 0 < call.begin < arrived)
 
     def _ended(self, kind: str | None = None) -> int:
         return sum(1 for call in self.calls if call.end and kind in (None, call.kind))

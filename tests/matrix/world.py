@@ -8,13 +8,18 @@ from typing import Any
 
 from live import Live, alive
 from rescoldo.node import notes
+from rescoldo.node.notes import Note
 
 CODE = """
 import asyncio, os
 
+if "BROKEN" in os.environ:
+    raise RuntimeError("this revision is broken")
+SECONDS = {"/slow": 0.1, "/slower": 0.5}
+
 async def handle(event, context):
-    if event.path == "/slow":
-        await asyncio.sleep(0.1)
+    if event.path in SECONDS:
+        await asyncio.sleep(SECONDS[event.path])
     return os.environ.get("VERSION", "")
 """
 IMAGE = "matrix:test"
@@ -23,9 +28,13 @@ VICTIM = WARM[0]
 COLD = tuple(f"cold-{number}" for number in range(24))
 ASLEEP = "asleep"  # called cold after each fault
 DEPLOYED = tuple(f"deployed-{number}" for number in range(2))
-SCALED = "scaled"  # has one instance or several, again and again
 AGAIN = "deployed-again"  # deployed after each fault
 NEVER, SOON = "1h", "300ms"  # idle windows
+SCALED = "scaled"  # has one instance or several, again and again
+GROWS, SHRINKS = "grows", "shrinks"  # get more and fewer instances while something is struck
+ROLLED = "rolled"  # is called while it gets new revisions
+SHORT_WINDOW = {"rescoldo.dev/window": "6s"}  # the shortest: what is too many goes so long after a panic
+MANY = 4  # instances of each of these, when it has the most
 
 
 @dataclass
@@ -38,7 +47,7 @@ class World:
     def prepare(self) -> None:
         """Deploy everything."""
         self.live.upload(IMAGE, CODE)
-        for name in (*WARM, *COLD, ASLEEP, *DEPLOYED, SCALED, AGAIN):
+        for name in (*WARM, *COLD, ASLEEP, *DEPLOYED, AGAIN, GROWS, SHRINKS, ROLLED, SCALED):
             self.live.deploy(name, image=IMAGE, **spec(name, 0))
 
     def settle(self) -> None:
@@ -47,6 +56,18 @@ class World:
             self.live.until(lambda name=name: self.live.invoke(name).status == 200, f"{name} to be awake")  # type: ignore[misc]
         self.live.until(lambda: not self.awake() & {*COLD, ASLEEP, SCALED}, "the others to sleep")
 
+    def settle_to_change(self) -> None:
+        """Besides: what is to grow, to shrink and to get revisions is awake, with the instances that it begins with."""
+        self.settle()
+        for name, count in ((GROWS, 1), (SHRINKS, MANY), (ROLLED, 1)):
+            self.scale(name, count)
+            self.live.until(lambda name=name, count=count: len(self.notes(name)) == count, f"{count} of {name}")  # type: ignore[misc]
+
+    def scale(self, name: str, count: int) -> None:
+        """As `rescoldo scale` does."""
+        answer = self.live.system("POST", f"/scale-function/{name}", {"serviceName": name, "replicas": count})
+        assert answer.status == 202, answer.text
+
     def awake(self) -> set[str]:
         """Names of functions that have instances."""
         functions = json.loads(self.live.system("GET", "/functions").text)
@@ -54,15 +75,20 @@ class World:
 
     def instances(self, function: str | None = None) -> list[int]:
         """Pids of the processes that serve `function`, or any."""
+        return [note.pid for note in self.notes(function) if note.ready and alive(note.pid)]
+
+    def notes(self, function: str | None = None) -> list[Note]:
+        """What the node has written down of the instances of `function`, or any; starting and ending ones included."""
         found = [note for _, note in notes.read_all(self.live.settings.instance_state) if note is not None]
-        return [
-            note.pid
-            for note in found
-            if note.ready and alive(note.pid) and function in (None, note.launch.function.partition(".")[0])
-        ]
+        return [note for note in found if function in (None, note.launch.function.partition(".")[0])]
 
 
-def spec(name: str, version: int) -> dict[str, Any]:
+def spec(name: str, version: int, *, broken: bool = False) -> dict[str, Any]:
     """What a function of the matrix is deployed with, but for name and image."""
-    window = NEVER if name in WARM else SOON
-    return {"annotations": {"rescoldo.dev/idle-window": window}, "envVars": {"VERSION": str(version)}}
+    window = NEVER if name in (*WARM, GROWS, SHRINKS, ROLLED) else SOON
+    scaling = {
+        GROWS: {"rescoldo.dev/concurrency": "1", "rescoldo.dev/max-scale": str(MANY), **SHORT_WINDOW},
+        SHRINKS: {"rescoldo.dev/concurrency": "100", **SHORT_WINDOW},
+    }
+    env = {"VERSION": str(version), **({"BROKEN": "1"} if broken else {})}
+    return {"annotations": {"rescoldo.dev/idle-window": window, **scaling.get(name, {})}, "envVars": env}

@@ -11,9 +11,10 @@ from rescoldo.control.slots import SlotPool
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge, LiveServer
 from rescoldo.model.errors import EdgeUnavailable, NodeUnavailable
-from rescoldo.model.function import Function
-from rescoldo.model.instance import RunningInstance
-from rescoldo.model.names import InstanceId, SlotName
+from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec
+from rescoldo.model.instance import Launch, RunningInstance
+from rescoldo.model.limits import Limits
+from rescoldo.model.names import InstanceId, SlotName, split_id
 from rescoldo.node.protocol import Exit, Node
 from rescoldo.policy.idle import Activity
 
@@ -35,12 +36,33 @@ class Adoption:
         """At the controller's start: take over the instances that run, in the slots the edge has them in."""
         running = await self._instances()
         slot_of = {instance: slot for slot, instance in await self._edge_servers()}
-        strays = [instance for instance in running if not self._take_over(instance, slot_of)]
+        # those in slots first: another joins them, or gets a slot that none of them is in
+        placed = [one for one in running if one.launch.instance in slot_of]
+        strays = [one for one in placed if not self._take_over(one, slot_of)]
+        leaving = self._leaving(strays, slot_of)
+        strays += [one for one in running if one not in placed and not self._take_over(one, slot_of)]
         await self.synchronise()
-        for stray in strays:  # after the edge has let them finish what they had
-            self._tasks.spawn(f"stop {stray.launch.instance}", self._fleet.instances.stop(stray.launch.instance))
+        for awake in leaving:
+            self._tasks.spawn(f"retire {awake.slot}", self._fleet.retire(awake))
+        for stray in strays:
+            if stray.launch.instance not in self._fleet.instances.live:
+                self._tasks.spawn(f"stop {stray.launch.instance}", self._fleet.instances.stop(stray.launch.instance))
         if running:
             log.info("adopted %d instances, stopped %d", len(running) - len(strays), len(strays))
+
+    def _leaving(self, strays: list[RunningInstance], slot_of: dict[InstanceId, SlotName]) -> list[Awake]:
+        """What the controller before was taking down: it finishes the requests it has, in the slots that it is in."""
+        leaving: dict[SlotName, Awake] = {}
+        lent = {entry.awake.slot for entry in self._fleet.entries.values() if entry.awake is not None}
+        for stray in strays:
+            slot = slot_of[stray.launch.instance]
+            if slot in lent:
+                continue
+            if slot not in leaving:
+                self._slots.claim(slot)
+                leaving[slot] = _forgotten(slot, stray.launch)
+            self._join(leaving[slot], stray)
+        return list(leaving.values())
 
     def _take_over(self, running: RunningInstance, slot_of: dict[InstanceId, SlotName]) -> bool:
         launch = running.launch
@@ -54,12 +76,16 @@ class Adoption:
             awake = entry.awake = self._new_awake(entry, slot)
         elif slot not in (None, awake.slot):
             return False
-        server = LiveServer(awake.slot, launch.instance, running.address, launch.concurrency)
-        awake.servers[launch.instance] = self._fleet.instances.live[launch.instance] = server
-        self._fleet.instances.lifetimes.began(entry.id, launch.instance, asyncio.get_running_loop().time())
+        self._join(awake, running)
         awake.wanted = max(awake.wanted, len(awake.servers))
         self._fleet.woken.set()
         return True
+
+    def _join(self, awake: Awake, running: RunningInstance) -> None:
+        launch = running.launch
+        server = LiveServer(awake.slot, launch.instance, running.address, launch.concurrency)
+        awake.servers[launch.instance] = self._fleet.instances.live[launch.instance] = server
+        self._fleet.instances.lifetimes.began(launch.function, launch.instance, asyncio.get_running_loop().time())
 
     def _new_awake(self, entry: Entry, slot: SlotName | None) -> Awake:
         if slot is None:
@@ -88,7 +114,8 @@ class Adoption:
             for instance in list(entry.awake.servers) if entry.awake is not None else ():
                 if instance in before and instance not in running:
                     await self._fleet.lost(Exit(instance, entry.id, "lost while the node restarted"))
-        for instance in running.keys() - self._fleet.instances.live.keys():
+        known = self._fleet.instances.live.keys() | self._fleet.instances.starting
+        for instance in running.keys() - known:
             await self._fleet.instances.stop(instance)
 
     async def _instances(self) -> list[RunningInstance]:
@@ -104,6 +131,15 @@ class Adoption:
                 return await self._edge.servers()
             except EdgeUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
+
+
+def _forgotten(slot: SlotName, launch: Launch) -> Awake:
+    """What is left of a revision that is deployed no more, as far as its instances tell."""
+    name, namespace = split_id(launch.function)
+    function = Function(FunctionSpec(name, "", namespace), launch.digest, 0.0, launch.revision)
+    limits = Limits(concurrency=launch.concurrency, exec_timeout=launch.exec_timeout)
+    now = asyncio.get_running_loop().time()
+    return Awake(slot, function, FunctionPolicy(grace=launch.grace, limits=limits), 0, Activity(now, 0), now)
 
 
 def _version(function: Function) -> tuple[str, int, int]:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from rescoldo.control.entry import Awake
 from rescoldo.control.lifetimes import Lifetimes
@@ -37,6 +37,11 @@ class Instances:
         self._tasks = tasks
         self._gid_of = gid_of
         self._ended: dict[InstanceId, Exit | None] = {}  # of each instance that is being started, its end if told
+
+    @property
+    def starting(self) -> Set[InstanceId]:
+        """Those on their way: they may run already, and are not in `live` before the edge is told."""
+        return self._ended.keys()
 
     # -- starting
 

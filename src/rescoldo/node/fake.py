@@ -19,12 +19,13 @@ _MEMORY = 7 * 2**20  # bytes each instance is said to use
 
 
 class FakeNode:
-    """Implements `Node`. Tests set `start_delay`, `stop_delay`, `took`, `fail` and `reachable`, and call `lose`,
-    `print` and `restart`; `started` and `stopped` tell what was asked, in order."""
+    """Implements `Node`. Tests set `start_delay`, `answer_delay`, `stop_delay`, `took`, `fail` and `reachable`, and
+    call `lose`, `print` and `restart`; `started` and `stopped` tell what was asked, in order."""
 
     def __init__(self, folder: str = "/fake/i") -> None:
         self.start_delay = 0.0  # seconds from start to ready
         self.took = NO_TIME  # what starts are said to have taken
+        self.answer_delay = 0.0  # seconds from ready to the answer
         self.stop_delay = 0.0  # seconds a stop takes
         self.fail: dict[FunctionId, deque[RescoldoError]] = {}  # raised by the next starts, in turn
         self.started: list[Launch] = []
@@ -84,6 +85,7 @@ class FakeNode:
         address = self.early_address(launch) or f"127.0.0.1:{launch.port}"
         running = RunningInstance(launch, 1000 + len(self.started), 0, address, self._now(), self.took)
         self._running[launch.instance] = running
+        await asyncio.sleep(self.answer_delay)
         return running
 
     async def _pass_start(self, launch: Launch, called_off: asyncio.Event) -> None:

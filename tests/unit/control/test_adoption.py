@@ -52,6 +52,51 @@ async def test_of_instances_in_two_slots_those_in_one_are_kept(world: World) -> 
     await new.close()
 
 
+async def test_one_that_no_slot_has_yet_joins_those_that_serve(world: World) -> None:
+    await world.deploy()
+    await world.node.start(stray("fn", "x-1"))  # while it scaled out
+    running = await world.node.start(stray("fn", "x-2"))
+    await world.edge.add_server(LiveServer(SlotName("s3"), running.launch.instance, running.address, 1))
+    new = await world.restart_controller()
+    assert (new.awake().slot, sorted(new.instances())) == ("s3", ["x-1", "x-2"])
+    await new.settle()
+    await new.close()
+
+
+async def test_calls_of_a_revision_that_is_on_its_way_out_end_although_the_controller_is_killed(world: World) -> None:
+    first = await world.deploy()
+    served: list[str] = []
+
+    async def work(function: object, instance: str) -> None:
+        await asyncio.sleep(20)
+        served.append(instance)
+
+    world.edge.work = work
+    call = asyncio.create_task(world.edge.call(FN))
+    await world.until(lambda: first.awake is not None and world.edge._slots[first.awake.slot].total)
+    before = world.instances()
+    await world.deploy()
+    new = await world.restart_controller()
+    assert new.instances() != before
+    assert [await call] == served == before
+    await new.settle()
+    assert await new.running() == new.instances()
+    await new.close()
+
+
+async def test_an_instance_that_serves_again_after_a_restart_of_its_controller_is_no_server_without_requests(
+    world: World
+) -> None:
+    await world.deploy()
+    instance = await world.edge.call(FN)
+    slot = world.awake().slot
+    world.edge._slots[slot].servers[instance].enabled = False  # killed while it was being put to sleep
+    new = await world.restart_controller()
+    assert await new.edge.call(FN) == instance
+    await new.settle()
+    await new.close()
+
+
 async def test_an_instance_the_edge_has_forgotten_is_adopted_in_a_new_slot(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
@@ -104,6 +149,19 @@ async def test_instances_that_a_new_node_does_not_know_are_replaced_on_demand(wo
     await world.settle()
     assert await world.edge.call(FN) != before
     await world.settle()
+
+
+async def test_an_instance_whose_start_has_not_been_answered_yet_is_not_taken_for_a_stray(world: World) -> None:
+    await world.deploy()
+    await world.edge.call(FN)
+    world.node.answer_delay = 1.0
+    await world.controller.scale(FN, 2)
+    await asyncio.sleep(0.5)
+    world.node.reachable = False
+    world.node.reachable = True
+    await world.settle()
+    assert world.node.stopped == []
+    assert len(world.instances()) == 2
 
 
 async def test_instances_that_only_the_node_knows_are_stopped_when_it_is_back(world: World) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import pytest
 
 from matrix import report
 from matrix.background import FaultResult
-from matrix.cells import CELLS, Result
+from matrix.cells import CELLS, CHANGING_CELLS, Cell, Result
 
 DOCUMENT = """before
 <!-- the kill matrix: written by `make kill-matrix` -->
 old
 <!-- end of the kill matrix -->
+<!-- the kill matrix with changing numbers: written by `make kill-matrix` -->
+<!-- end of the kill matrix with changing numbers -->
 between
 <!-- other faults: written by `make kill-matrix` -->
 <!-- end of other faults -->
@@ -29,33 +32,43 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def results() -> list[Result]:
+def results(cells: Sequence[Cell] = CELLS, true_after: float | None = None) -> list[Result]:
     return [
-        Result(cell.target.name, cell.fault, cell.load, 100, 1, 0, 0, None if number else 0.0123, 1.5, ())
-        for number, cell in enumerate(CELLS)
+        Result(
+            cell.target.name, cell.fault, cell.load, 100, 1, 0, 0, None if number else 0.0123, 1.5, (), true_after
+        )
+        for number, cell in enumerate(cells)
     ]
 
 
 def test_a_whole_run_is_written_into_the_document_between_its_marks(files: Path) -> None:
     report.write(results())
+    report.write_changing(results(CHANGING_CELLS, 2.5))
     report.write_faults([FaultResult("the disk is full", "deployments: 500", 300, 0, 0.02, 0.1)])
     assert report.main() == 0
     text = report.DOCUMENT.read_text()
     assert "old" not in text
-    assert f"| {CELLS[0].target.name} | {CELLS[0].load} | 100 | 1 | 0 | 12 ms | 1.50 s |" in text
+    assert f"| {CELLS[0].target.name} | {CELLS[0].load} | 100 | 1 | 0 | 12 ms | 1.50 s |\n" in text
+    first = CHANGING_CELLS[0]
+    assert f"| {first.target.name} | {first.load} | 100 | 1 | 0 | 12 ms | 1.50 s | 2.50 s |\n" in text
     assert "| the disk is full | deployments: 500 | 300 | 0 | 20 ms | after 0.10 s |" in text
-    assert text.count("| 1.50 s |") == len(CELLS)
+    assert text.count("| 1.50 s |") == len(CELLS) + len(CHANGING_CELLS)
     assert [text.index(word) for word in ("before", "between", "after\n")] == sorted(
         text.index(word) for word in ("before", "between", "after\n")
     )
 
 
-def test_a_part_of_the_matrix_leaves_the_document_as_it_is(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report.write(results()[:-1])
+@pytest.mark.parametrize(("cells", "changing"), [(CELLS[1:], CHANGING_CELLS), (CELLS, CHANGING_CELLS[1:])])
+def test_a_part_of_the_matrix_leaves_the_document_as_it_is(
+    files: Path, capsys: pytest.CaptureFixture[str], cells: Sequence[Cell], changing: Sequence[Cell]
+) -> None:
+    report.write(results(cells))
+    report.write_changing(results(changing))
     report.write_faults([])
     assert report.main() == 1
     assert report.DOCUMENT.read_text() == DOCUMENT
-    assert f"{len(CELLS) - 1} of {len(CELLS)} cells" in capsys.readouterr().err
+    made, of = (len(cells), len(CELLS)) if cells != CELLS else (len(changing), len(CHANGING_CELLS))
+    assert f"{made} of {of} cells" in capsys.readouterr().err
 
 
 def test_a_document_without_the_marks_is_named(files: Path) -> None:
