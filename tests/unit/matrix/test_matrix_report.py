@@ -10,6 +10,7 @@ import pytest
 from matrix import report
 from matrix.background import FaultResult
 from matrix.cells import CELLS, CHANGING_CELLS, Cell, Result
+from matrix.neighbours import NeighbourResult, Seen
 
 DOCUMENT = """before
 <!-- the kill matrix: written by `make kill-matrix` -->
@@ -20,6 +21,8 @@ old
 between
 <!-- other faults: written by `make kill-matrix` -->
 <!-- end of other faults -->
+<!-- neighbours: written by `make kill-matrix` -->
+<!-- end of neighbours -->
 after
 """
 
@@ -45,13 +48,17 @@ def test_a_whole_run_is_written_into_the_document_between_its_marks(files: Path)
     report.write(results())
     report.write_changing(results(CHANGING_CELLS, 2.5))
     report.write_faults([FaultResult("the disk is full", "deployments: 500", 300, 0, 0.02, 0.1)])
+    seen = Seen(200, 1, 0.0021, 0.0304, 0.5)
+    report.write_neighbours([NeighbourResult("a crash", "502", seen, seen, 0.25, 3 * 2**20, 6)])
     assert report.main() == 0
     text = report.DOCUMENT.read_text()
-    assert "old" not in text
+    assert "\nold\n" not in text
     assert f"| {CELLS[0].target.name} | {CELLS[0].load} | 100 | 1 | 0 | 12 ms | 1.50 s |\n" in text
     first = CHANGING_CELLS[0]
     assert f"| {first.target.name} | {first.load} | 100 | 1 | 0 | 12 ms | 1.50 s | 2.50 s |\n" in text
     assert "| the disk is full | deployments: 500 | 300 | 0 | 20 ms | after 0.10 s |" in text
+    figures = "200 | 1 | 2.1 ms | 30.4 ms | 500.0 ms"
+    assert f"| a crash | 502 | {figures} | {figures} | 0.25 | +3.0 MiB | 6 |" in text
     assert text.count("| 1.50 s |") == len(CELLS) + len(CHANGING_CELLS)
     assert [text.index(word) for word in ("before", "between", "after\n")] == sorted(
         text.index(word) for word in ("before", "between", "after\n")
