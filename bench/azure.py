@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from live import Live
 from paths import BENCH
+from processes import platform_cpu_seconds
 from rescoldo.replay.outcome import Setting
 from rescoldo.replay.platform import Target
 from rescoldo.replay.play import SPEED, play
@@ -22,11 +23,14 @@ def measure(quick: bool) -> list[Row]:
     trace = part(read_trace(BENCH / "azure500"), minutes=minutes)
     with Live() as live:
         target = Target(f"http://127.0.0.1:{live.port}", live.authorization()["Authorization"])
+        before = platform_cpu_seconds(live)
         outcome = play(trace, Setting(), target, say=lambda line: say(f"azure: {line}"))
+        cpu = platform_cpu_seconds(live) - before
     p50, p99, most = (seconds * 1000 for seconds in outcome.delays.at(50, 99, 100))
     late = outcome.late.at(99)[0] * 1000 if outcome.late is not None else 0.0
     failures = "".join(f"; {count} x {why}" for why, count in outcome.failures.most_common(3))
-    how = f"{minutes} minutes of the trace, {outcome.calls:,} calls, {outcome.cold:,} cold"
+    counted = f"{outcome.calls:,} calls, {outcome.cold:,} cold, {cpu:.0f} s of cpu of the platform"
+    how = f"{minutes} minutes of the trace, {counted}"
     return [
         FAILED.row(outcome.failed, f"{how}{failures}"),
         MEMORY.row(
