@@ -173,7 +173,7 @@ class Controller:
         awake = {entry.id: entry.awake for entry in self._fleet.functions() if entry.awake is not None}
         waking = metrics.Waking(self._waker.held, self._waker.holds, self._fleet.wakes, self._fleet.failed_wakes)
         spares = await self._spares()
-        return metrics.render(self._recorder, replicas, self._fleet.instances.lifetimes, waking, spares, awake)
+        return await metrics.render(self._recorder, replicas, self._fleet.instances.lifetimes, waking, spares, awake)
 
     async def status(self) -> Mapping[str, Any]:
         entries = list(self._fleet.functions())

@@ -37,9 +37,11 @@ class Gateway(Collector):
     """Made anew at each scrape from counts that are kept anyway: a call costs the metrics nothing."""
 
     def __init__(self, recorder: Recorder, replicas: Mapping[FunctionId, int], lifetimes: Lifetimes) -> None:
-        self._recorder = recorder
+        self._ended = dict(recorder.ended)
+        self._totals = recorder.run_totals()
         self._replicas = replicas
-        self._lifetimes = lifetimes
+        self._instances = lifetimes.counts()
+        self._seconds = lifetimes.seconds(asyncio.get_running_loop().time())
 
     def collect(self) -> Iterator[Metric]:
         seconds = HistogramMetricFamily(
@@ -48,7 +50,7 @@ class Gateway(Collector):
         invocations = CounterMetricFamily(
             "gateway_function_invocation", "Calls that have ended.", labels=["function_name", "code"]
         )
-        for (function, status), sums in sorted(self._recorder.ended.items()):
+        for (function, status), sums in sorted(self._ended.items()):
             labels = [function, str(status)]
             below = list(zip([*(str(ms / 1000) for ms in BUCKETS_MS), "+Inf"], accumulate(sums.buckets), strict=True))
             seconds.add_metric(labels, buckets=below, sum_value=(sums.queue_ms + sums.run_ms) / 1000)
@@ -59,7 +61,7 @@ class Gateway(Collector):
         started = GaugeMetricFamily(
             "gateway_function_invocation_started", "Calls begun and ended.", labels=["function_name"]
         )
-        for function, count in sorted(self._recorder.run_totals().items()):
+        for function, count in sorted(self._totals.items()):
             started.add_metric([function], count)
         yield started
         replicas = GaugeMetricFamily("gateway_service_count", "Instances.", labels=["function_name"])
@@ -73,13 +75,13 @@ class Gateway(Collector):
         instances = GaugeMetricFamily(
             "rescoldo_instances", "Instances that exist, starting and stopping ones too.", labels=["function_name"]
         )
-        for function, count in sorted(self._lifetimes.counts().items()):
+        for function, count in sorted(self._instances.items()):
             instances.add_metric([function], count)
         yield instances
         seconds = CounterMetricFamily(
             "rescoldo_instance_seconds", "Seconds that instances have existed.", labels=["function_name"]
         )
-        for function, existed in sorted(self._lifetimes.seconds(asyncio.get_running_loop().time()).items()):
+        for function, existed in sorted(self._seconds.items()):
             seconds.add_metric([function], existed)
         yield seconds
 
@@ -127,7 +129,7 @@ class Pool(Collector):
             yield GaugeMetricFamily("rescoldo_spares_wanted", "As many as recent bursts needed.", value=spares.wanted)
 
 
-def render(
+async def render(
     recorder: Recorder,
     replicas: Mapping[FunctionId, int],
     lifetimes: Lifetimes,
@@ -135,9 +137,11 @@ def render(
     spares: SparePool | None,
     awake: Mapping[FunctionId, Awake],
 ) -> bytes:
+    """The text of all metrics. It is written in a thread: with 10,000 functions it takes a second, in which wakes must
+    not wait. The collectors copy what the event loop changes before that."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Gateway(recorder, replicas, lifetimes))
     registry.register(Wakes(recorder.cold.all, waking))
     registry.register(Pool(spares))
     registry.register(Scaling(awake))
-    return generate_latest(registry)
+    return await asyncio.to_thread(generate_latest, registry)

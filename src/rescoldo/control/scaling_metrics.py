@@ -34,11 +34,13 @@ class Scaling(Collector):
 
 
 def _stable(awake: Awake) -> float:
-    return awake.scale.decision.stable if awake.scale is not None and awake.scale.decision is not None else 0.0
+    decision = awake.scale.decision if awake.scale is not None else None
+    return decision.stable if decision is not None else 0.0
 
 
 def _panic(awake: Awake) -> float:
-    return awake.scale.decision.panic if awake.scale is not None and awake.scale.decision is not None else 0.0
+    decision = awake.scale.decision if awake.scale is not None else None
+    return decision.panic if decision is not None else 0.0
 
 
 def _panicking(awake: Awake) -> float:

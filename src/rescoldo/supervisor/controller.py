@@ -44,6 +44,7 @@ from rescoldo.store.secretfiles import SecretFiles
 from rescoldo.store.sqlite import SqliteStore
 from rescoldo.supervisor.sockets import inherited
 
+SWITCH_SECONDS = 0.001  # a thread that writes metrics or reads rows holds wakes up for no longer at a time
 LAST_CALLS_SECONDS = 6.0  # the edge may take 5 to finish what is in flight; then its last lines are read
 
 log = logging.getLogger(__name__)
@@ -138,6 +139,7 @@ async def accept_calls(
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     settings = Settings.load(Path(sys.argv[1]))
+    sys.setswitchinterval(SWITCH_SECONDS)
     level()  # it forks to find out: now, before there are threads
     try:
         uvloop.run(run(settings))

@@ -177,7 +177,8 @@ def test_the_times_of_a_function_fit_in_a_kilobyte_and_a_bit() -> None:
 async def test_metrics_have_a_histogram_of_each_phase_and_count_wakes() -> None:
     recorder = Recorder(MemoryStore(), lambda function, count: None)
     recorder.cold.record([CALL])
-    text = render(recorder, {}, Lifetimes(), Waking(held=7, holds=9, wakes=3, failed={"crashed": 2}), None, {}).decode()
+    waking = Waking(held=7, holds=9, wakes=3, failed={"crashed": 2})
+    text = (await render(recorder, {}, Lifetimes(), waking, None, {})).decode()
     for expected in (
         'rescoldo_cold_start_seconds_bucket{le="0.001",phase="fork"} 0.0',
         'rescoldo_cold_start_seconds_bucket{le="0.0015",phase="fork"} 1.0',

@@ -128,8 +128,8 @@ async def test_metrics_have_the_names_and_labels_of_openfaas() -> None:
     made.record(calls(3, status=418))
     lifetimes = Lifetimes()
     now = asyncio.get_running_loop().time()
-    lifetimes.began(FN, InstanceId("fn-1"), now)
-    text = render(made, {FN: 2}, lifetimes, Waking(0, 0, 0, {}), SparePool(4, 6, 90), {}).decode()
+    lifetimes.began(FN, InstanceId("fn-1"), now - 2.0)
+    text = (await render(made, {FN: 2}, lifetimes, Waking(0, 0, 0, {}), SparePool(4, 6, 90), {})).decode()
     assert f'gateway_function_invocation_total{{code="418",function_name="{FN}"}} 3.0' in text
     assert f'gateway_functions_seconds_bucket{{code="418",function_name="{FN}",le="0.005"}} 3.0' in text
     assert f'gateway_functions_seconds_count{{code="418",function_name="{FN}"}} 3.0' in text
@@ -137,7 +137,7 @@ async def test_metrics_have_the_names_and_labels_of_openfaas() -> None:
     assert "rescoldo_spares_ready 4.0" in text
     assert "rescoldo_spares_wanted 6.0" in text
     assert f'rescoldo_instances{{function_name="{FN}"}} 1.0' in text
-    assert f'rescoldo_instance_seconds_total{{function_name="{FN}"}} 0.0' in text
+    assert f'rescoldo_instance_seconds_total{{function_name="{FN}"}} 2.0' in text
 
 
 async def test_slots_are_doubled_once_by_a_reload_with_all_that_lives_and_lent_when_it_answers(
