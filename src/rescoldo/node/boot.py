@@ -113,7 +113,8 @@ class Boot:
                     descriptors = [opened[0], log, status, *opened[1:]]
                     limits = launch.memory_limit, launch.cpu_limit
                     spares = self._nurseries.spares_for(launch)
-                    return await spares.start(message, descriptors, *limits, folder, instance.forked, fresh=fresh)
+                    how = {"fresh": fresh, "again": instance.ready_at > 0}
+                    return await spares.start(message, descriptors, *limits, folder, instance.forked, **how)
         finally:
             for descriptor in (log, *opened):
                 os.close(descriptor)

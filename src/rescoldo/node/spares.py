@@ -129,17 +129,20 @@ class Spares:
         chosen: Callable[[Watched, str], None],
         *,
         fresh: bool = False,
+        again: bool = False,
     ) -> None:
         """Make one the instance of `order`, limited to `memory` (bytes) and `cpu` (millicores; 0: no limit).
 
         `folder` (a descriptor) is for a program that binds a Unix socket there: then a fork is made for it, as with
-        `fresh`. `chosen` is told of the process and its sandbox before that hears its order. Raises InvalidInput when
-        the order is too large, ZygoteGone, NodeUnavailable.
+        `fresh`. `chosen` is told of the process and its sandbox before that hears its order. `again`: it replaces one
+        that ended, which is no wake, and crash loops must not let the pool grow. Raises InvalidInput when the order is
+        too large, ZygoteGone, NodeUnavailable.
         """
         if len(order) > MAX_ORDER:
             raise InvalidInput("the function's environment is larger than 1 MiB")
         self._last_start = _now()
-        self._demand = self._demand.taken(self._last_start)
+        if not again:
+            self._demand = self._demand.taken(self._last_start)
         try:
             for _ in range(_ATTEMPTS):
                 spare = await self._next(folder, fresh=fresh)

@@ -88,6 +88,14 @@ async def test_the_pool_grows_with_a_burst_up_to_its_most_and_shrinks_when_that_
     assert pool.pool.wanted == 2
 
 
+async def test_replacements_of_what_crashed_do_not_let_the_pool_grow(made: tuple[Spares, Processes]) -> None:
+    pool, _ = made
+    await until(lambda: pool.pool.ready == 2)
+    for _ in range(8):
+        await pool.start(b"{}", [], 0, 0, None, lambda *_: None, again=True)
+    assert pool.pool.wanted == 2
+
+
 async def test_one_that_has_not_said_that_it_is_ready_is_not_taken(made: tuple[Spares, Processes]) -> None:
     pool, processes = made
     await until(lambda: pool.pool.ready == 2)
