@@ -198,6 +198,10 @@ class Fleet:
         deadline = _now() + awake.policy.limits.exec_timeout + awake.policy.grace
         while _now() < deadline and not await self._is_quiet(awake):
             pass
+        await self._end(awake)
+
+    async def _end(self, awake: Awake) -> None:
+        """Stop the instances of a slot that is quiet, and give it back."""
         awake.retired = True
         grace = awake.policy.grace
         await asyncio.gather(*(self.instances.remove(awake.slot, one, grace) for one in list(awake.servers)))
@@ -228,7 +232,7 @@ class Fleet:
             return
         entry.awake = None
         entry.note(_now(), awake.wanted, 0, f"idle for {entry.policy.idle_window:g} s")
-        self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
+        self._tasks.spawn(f"retire {entry.id}", self._end(awake))
 
     async def _release(self, slot: SlotName) -> None:
         """Give a slot back when it is quiet and has no server left."""

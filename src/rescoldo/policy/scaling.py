@@ -4,8 +4,10 @@
 
 The average is taken over the stable window (60 s), in a panic over the panic window (6 s) if that asks for more. It
 is a panic when the short average asks for twice what runs; until that has been over for a stable window, nothing is
-taken away. Our own rule: requests that queue are a panic, too. They are not averaged away, but each answer to them
-at most doubles what runs, since what queues when many calls are held for one wake may be gone in a moment.
+taken away. Our own rule: requests that queue are an alarm. They are not averaged away, but each answer to them
+at most doubles what runs, since what queues when many calls are held for one wake may be gone in a moment; and it is
+kept for a panic window only, in which the averages show whether it was needed: when the machine stands still for a
+moment, every function's requests queue.
 Zero is not decided here: a function sleeps by its idle window (policy/idle.py).
 
 Source: contracts/knative.md, "KPA".
@@ -79,6 +81,8 @@ class State:
     buckets: tuple[Bucket, ...] = ()  # oldest first
     panic_at: float | None = None  # when there was last a reason for panic; None: no panic
     peak: int = 0  # the most that was wanted in this panic
+    alarm_at: float = -math.inf  # when requests last queued
+    alarm: int = 0  # the most that they asked for, while one alarm followed another
     wants: tuple[tuple[float, int], ...] = ()  # (since when, number) within the scale-down delay, falling numbers
 
 
@@ -148,12 +152,15 @@ def decide(spec: Spec, state: State, sample: Sample, running: int) -> tuple[Deci
     if scaling.activation > 1 and stable > 0:
         by_stable, by_panic = max(by_stable, scaling.activation), max(by_panic, scaling.activation)
     burst = _burst(spec, sample, ready)
-    state = _panic(scaling, state, now, by_panic / ready >= scaling.panic_threshold or burst > ready)
+    state = _panic(scaling, state, now, by_panic / ready >= scaling.panic_threshold)
+    state = _alarm(scaling, state, now, burst)
     wanted, reason = by_stable, f"{stable:.1f} {UNITS[scaling.metric]} on average of {scaling.stable_window:g} s"
     if state.panic_at is not None:
-        wanted, reason, state = _in_panic(state, {"stable": by_stable, "panic": by_panic, "burst": burst})
-    if burst > wanted:
-        wanted, reason = burst, "requests queue"
+        wanted, reason, state = _in_panic(state, {"stable": by_stable, "panic": by_panic})
+    if state.alarm > wanted:
+        wanted, reason = state.alarm, "requests queue"
+        if not burst:
+            reason = f"requests queued within the last {scaling.panic_window:g} s"
     wanted, reason, state = _delayed(scaling, state, now, wanted, reason)
     wanted, bound = _bounded(spec, wanted, doubled=wanted == burst == ready * BURST)
     return Decision(wanted, reason, stable, panic, state.panic_at is not None, bound, sample.queued), state
@@ -175,12 +182,18 @@ def _panic(scaling: Scaling, state: State, now: float, cause: bool) -> State:
     return state
 
 
+def _alarm(scaling: Scaling, state: State, now: float, burst: int) -> State:
+    over = now - state.alarm_at >= scaling.panic_window
+    if burst:
+        return replace(state, alarm_at=now, alarm=burst if over else max(burst, state.alarm))
+    return replace(state, alarm=0) if over else state
+
+
 def _in_panic(state: State, asked: dict[str, int]) -> tuple[int, str, State]:
     cause = max(asked, key=lambda name: asked[name])
     if asked[cause] < state.peak:
         return state.peak, "a panic: nothing is taken away before a stable window has passed since", state
-    reasons = {"stable": "the stable window asks for it", "panic": "the panic window asks for it"}
-    return asked[cause], reasons.get(cause, "requests queue"), replace(state, peak=asked[cause])
+    return asked[cause], f"the {cause} window asks for it", replace(state, peak=asked[cause])
 
 
 def _delayed(scaling: Scaling, state: State, now: float, wanted: int, reason: str) -> tuple[int, str, State]:

@@ -92,8 +92,17 @@ def test_a_slow_rise_is_no_panic() -> None:
 def test_requests_that_queue_are_answered_at_once_by_at_most_twice_what_runs() -> None:
     function = Function()
     assert [function.see(200, 0.02, queued=168, every=0.02) for _ in range(5)] == [2, 4, 8, 9, 9]
-    assert function.see(1, 10) == 9
-    assert function.told.reason == "a panic: nothing is taken away before a stable window has passed since"
+    assert function.see(1, 5) == 9
+    assert function.told.reason == "requests queued within the last 6 s"
+
+
+def test_what_a_queue_has_asked_for_is_kept_for_a_panic_window_unless_the_averages_ask_for_it() -> None:
+    passing, lasting = Function(), Function()
+    for function in (passing, lasting):
+        assert [function.see(200, 0.02, queued=168, every=0.02) for _ in range(5)][-1] == 9
+    passing.see(1, 10)
+    lasting.see(200, 10)
+    assert (passing.running, lasting.running) == (1, 9)
 
 
 def test_many_calls_that_waited_for_one_wake_and_are_gone_in_a_moment_start_few() -> None:
