@@ -59,7 +59,9 @@ def test_a_function_that_must_not_sleep_is_awake_before_its_first_call(
     name = "awake-" + str(len(json.dumps(labels)))
     platform.deploy(name, HELLO, labels={**WINDOW, **labels})
     platform.until(lambda: platform.replicas(name) == 1, "it to be awake")
-    assert not platform.invoke(name).cold
+    awake = platform.instance_pids(name)
+    assert platform.invoke(name).status == 200
+    assert platform.instance_pids(name) == awake != []
 
 
 def test_simultaneous_first_calls_share_one_start(platform: Live) -> None:

@@ -95,7 +95,7 @@ class Function:
     created_at: float  # Unix seconds: the first deployment of this name
     revision: int = 1  # counts the deployments of this name, those that failed too
     revised_at: float = 0.0  # Unix seconds: the deployment of this revision
-    generation: int = 0  # counts how often what a start is given changed without a deployment: a secret's value
+    generation: int = 0  # grows when what a start is given changes without a deployment: a secret's value
     traffic: Mapping[int, int] = field(default_factory=dict)  # percent of the calls by revision; empty: all to this one
 
     @property

@@ -219,8 +219,9 @@ class World:
         self.tasks.spawn("check instances", self.adoption.check_instances())
 
 
-def stray(name: str, instance: str, *, digest: str = DIGEST, revision: int = 1) -> Launch:
+def stray(name: str, instance: str, *, digest: str = DIGEST, revision: int = 1, generation: int = 0) -> Launch:
     """An instance of a function that some earlier controller started."""
-    return Launch(InstanceId(instance), FunctionId(f"{name}.openfaas-fn"), digest, 7, revision=revision)
+    function = FunctionId(f"{name}.openfaas-fn")
+    return Launch(InstanceId(instance), function, digest, 7, revision=revision, generation=generation)
 
 

@@ -42,9 +42,9 @@ async def test_what_does_not_belong_to_a_deployment_is_stopped(world: World, lau
 
 
 async def test_of_instances_in_two_slots_those_in_one_are_kept(world: World) -> None:
-    await world.deploy()
+    generation = (await world.deploy()).function.generation
     for slot, name in (("s3", "x-1"), ("s4", "x-2")):
-        running = await world.node.start(stray("fn", name))
+        running = await world.node.start(stray("fn", name, generation=generation))
         await world.edge.add_server(LiveServer(SlotName(slot), running.launch.instance, running.address, 1))
     new = await world.restart_controller()
     await new.settle()
@@ -52,10 +52,24 @@ async def test_of_instances_in_two_slots_those_in_one_are_kept(world: World) -> 
     await new.close()
 
 
+async def test_an_instance_of_a_removed_function_of_that_name_is_not_taken_over(world: World) -> None:
+    removed = await world.deploy(version="1")
+    await world.controller.remove(removed.id)
+    await asyncio.sleep(1.0)
+    again = await world.deploy(version="1")
+    assert again.function.revision == removed.function.revision
+    running = await world.node.start(stray("fn", "x-1", generation=removed.function.generation))
+    await world.edge.add_server(LiveServer(SlotName("s3"), running.launch.instance, running.address, 1))
+    new = await world.restart_controller()
+    assert new.instances() == []
+    await new.settle()
+    await new.close()
+
+
 async def test_one_that_no_slot_has_yet_joins_those_that_serve(world: World) -> None:
-    await world.deploy()
-    await world.node.start(stray("fn", "x-1"))  # while it scaled out
-    running = await world.node.start(stray("fn", "x-2"))
+    generation = (await world.deploy()).function.generation
+    await world.node.start(stray("fn", "x-1", generation=generation))  # while it scaled out
+    running = await world.node.start(stray("fn", "x-2", generation=generation))
     await world.edge.add_server(LiveServer(SlotName("s3"), running.launch.instance, running.address, 1))
     new = await world.restart_controller()
     assert (new.awake().slot, sorted(new.instances())) == ("s3", ["x-1", "x-2"])
