@@ -97,7 +97,7 @@ class Deployments:
         """A first revision has nothing to protect: it sleeps, and its first call shows whether it starts."""
         now = time.time()
         # No instance of a removed function of that name may be taken for one of this: both began with revision 1.
-        function = Function(spec, digest, now, revised_at=now, generation=int(now * 1000))
+        function = Function(spec, digest, now, revised_at=now, generation=time.time_ns())
         await self._store.save_function(function)
         entry = self._fleet.entries[function.id] = Entry(function, policy)
         await self._fleet.publish(entry)
