@@ -103,7 +103,7 @@ class Fleet:
             return await self.wake(entry.key)
         entry.awake, entry.waking, entry.failure, entry.fresh = awake, None, None, False
         awake.answered_at = _now()
-        awake.activity = Activity(_now(), 0)
+        awake.activity = Activity(_now(), self._slots.begun(awake.slot))
         entry.note(_now(), 0, awake.wanted, "woken")
         self.woken.set()
         self._tasks.spawn(f"route {entry.id}", self._publish_soon(entry))
@@ -115,7 +115,7 @@ class Fleet:
         """Start the first of `number` instances in a slot that nothing is routed to yet. Raises StartFailed,
         StartTimeout, Busy."""
         slot = self._slots.take()
-        awake = Awake(slot, function, policy, number, Activity(_now(), 0), _now())
+        awake = Awake(slot, function, policy, number, Activity(_now(), self._slots.begun(slot)), _now())
         try:
             awake.took = await self.instances.launch(awake, early=True)
         except BaseException:
@@ -176,7 +176,7 @@ class Fleet:
         """Let what was started aside serve from now on; what served before finishes what it has."""
         before, entry.awake, entry.waking, entry.fresh = entry.awake, awake, None, False
         awake.answered_at = _now()
-        awake.activity = Activity(_now(), 0)
+        awake.activity = Activity(_now(), self._slots.begun(awake.slot))
         self.woken.set()
         await self.publish(entry)
         if before is not None:
@@ -237,9 +237,9 @@ class Fleet:
     async def _release(self, slot: SlotName) -> None:
         """Give a slot back when it is quiet and has no server left."""
         live = self.instances.live
-        while (await self.instances.load(slot)).busy or any(server.slot == slot for server in live.values()):
+        while (load := await self.instances.load(slot)).busy or any(one.slot == slot for one in live.values()):
             await asyncio.sleep(RETRY_SECONDS)
-        self._slots.give_back(slot)
+        self._slots.give_back(slot, load.total)
 
     # -- what is lost, and what must not sleep
 

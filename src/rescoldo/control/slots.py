@@ -21,6 +21,7 @@ class SlotPool:
         self._on_scarce = on_scarce
         self._free = deque(names)
         self._lent: set[SlotName] = set()
+        self._begun: dict[SlotName, int] = {}
 
     @property
     def free(self) -> int:
@@ -45,7 +46,13 @@ class SlotPool:
         self._free.remove(slot)
         self._lent.add(slot)
 
-    def give_back(self, slot: SlotName) -> None:
+    def begun(self, slot: SlotName) -> int:
+        """Requests that the slot had begun when it last came back: what its counter begins with in the next loan."""
+        return self._begun.get(slot, 0)
+
+    def give_back(self, slot: SlotName, begun: int = 0) -> None:
+        """`begun` is the slot's counter of requests."""
+        self._begun[slot] = begun
         self._lent.remove(slot)
         self._free.append(slot)
 

@@ -24,6 +24,17 @@ async def test_an_idle_function_sleeps_after_its_window_and_not_before(world: Wo
     assert await world.running() == []
 
 
+async def test_a_function_sleeps_after_its_window_in_a_slot_that_others_had_before(world: World) -> None:
+    await world.deploy(window="10s")
+    for _ in range(2 * world.slots.size):
+        await world.edge.call(FN)
+        await asyncio.sleep(9.9)
+        assert not world.asleep()
+        await asyncio.sleep(1.5)
+        assert world.asleep()
+        await world.settle()
+
+
 async def test_a_call_in_flight_keeps_a_function_awake_however_long(world: World) -> None:
     await world.deploy(window="1s", exec_timeout="100s")
 
