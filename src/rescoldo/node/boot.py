@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from rescoldo.isolation.identity import has_processes, kill_all_of
@@ -24,6 +25,7 @@ from rescoldo.node.supervised import Supervised
 from rescoldo.node.zygote import ZygoteGone
 
 FORKS_AT_ONCE = 8
+REPLACED_AT_ONCE = 2  # of them, where an instance has ended
 _LET_NEXT = 0.05  # seconds a start keeps the next one waiting, at most: importing may take far longer
 _ANSWER = 4096  # bytes read of the status pipe at once
 _KILL_PATIENCE = 5.0  # seconds for the kernel to end a killed process
@@ -46,6 +48,7 @@ class Boot:
         self._sandboxes = sandboxes
         self._secrets = secrets  # folder of functions' secrets
         self._gate = asyncio.Semaphore(FORKS_AT_ONCE)
+        self._replacing = asyncio.Semaphore(REPLACED_AT_ONCE)
 
     async def start(self, instance: Supervised, deadline: float) -> None:
         """Return when the instance serves; raise StartFailed, or StartTimeout at `deadline` (seconds on the
@@ -86,7 +89,7 @@ class Boot:
         os.set_blocking(status_write, True)
         answer = _Answer(status_read)
         try:
-            async with self._gate:
+            async with self._turn(instance):
                 instance.ordered_at = time.monotonic()
                 try:
                     await self._fork(instance, status_write, fresh=fresh)
@@ -96,6 +99,13 @@ class Boot:
             return await answer.told
         finally:
             answer.close()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, instance: Supervised) -> AsyncIterator[None]:
+        """A place among the starts under way. Replacements have few of them: functions that end again and again would
+        keep others' wakes waiting."""
+        async with self._replacing if instance.ready_at > 0 else contextlib.nullcontext(), self._gate:
+            yield
 
     async def _fork(self, instance: Supervised, status: int, *, fresh: bool) -> None:
         """Give its order to a fork; once more when the zygote dies over it."""
