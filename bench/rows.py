@@ -29,7 +29,7 @@ class MeasurementFailed(Exception):
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of the report. `bar` and `met` are None for a figure that has no bar, `value` is None when it
-    could not be measured."""
+    could not be measured, `date` tells when its run began (ISO 8601, UTC)."""
 
     name: str
     value: float | None
@@ -37,6 +37,7 @@ class Row:
     bar: str | None
     met: bool | None
     reference: str
+    date: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,12 @@ def show(rows: Sequence[Row]) -> None:
         met = "" if row.met is None else "[green]yes[/]" if row.met else "[red]no[/]"
         table.add_row(row.name, value, row.bar or "", met, row.reference)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def merged(before: Sequence[Row], rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """`rows`, and of those measured `before` what they do not have; in the order of `names`, and no others."""
+    found = {row.name: row for row in (*before, *rows)}
+    return [found[name] for name in names if name in found]
 
 
 def write(path: Path, about: dict[str, str | int], rows: Sequence[Row]) -> None:

@@ -1,10 +1,10 @@
 """Measures the platform as it is shipped and compares the figures with their bars.
 
-    python bench/run.py [--quick] [--only NAME ...]
+    python bench/run.py [--quick] [--only NAME ... [--update]]
 
-Prints a table and writes bench/results.json (not with --only: a part is no report); the long form also writes the
-table in docs/discussions.md. The exit status is 0 also when a bar is missed, and 1 only when something could not be
-measured.
+Prints a table and writes bench/results.json (with --only not, a part is no report, unless --update has it taken into
+the one before); the long form also writes the table in docs/discussions.md. The exit status is 0 also when a bar is
+missed, and 1 only when something could not be measured.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
+from dataclasses import replace
 
 import paths  # noqa: F401  first of ours: the rest needs what it makes importable
 import table
 from measurements import ALL
-from rows import Measurement, Row, machine, say, show, write
+from rows import Measurement, Row, machine, merged, say, show, write
 
 
 def main() -> int:
@@ -24,13 +25,19 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs")
     parser.add_argument("--only", action="append", choices=[m.name for m in ALL], metavar="NAME",
                         help=f"one of {', '.join(m.name for m in ALL)}; may be given more than once")  # fmt: skip
+    parser.add_argument("--update", action="store_true",
+                        help="with --only: take the figures into the report of before, in which each has its date")
     options = parser.parse_args()
+    if options.update and (options.quick or options.only is None):
+        parser.error("--update is for the long form of some measurements: it needs --only, and no --quick")
     chosen = [m for m in ALL if options.only is None or m.name in options.only]
     about = machine(quick=options.quick)
     results = [run(measurement, options.quick) for measurement in chosen]
-    rows = [row for found, _ in results for row in found]
+    rows = [replace(row, date=str(about["date"])) for found, _ in results for row in found]
     show(rows)
-    if options.only is None:
+    if options.only is None or options.update:
+        if options.only is not None:
+            rows = merged(table.report()[1], rows, [bar.name for m in ALL for bar in m.bars])
         write(table.RESULTS, about, rows)
         if not options.quick:
             table.update(about, rows)

@@ -20,6 +20,12 @@ BEGIN = "<!-- measured: written by `make bench` -->"
 END = "<!-- end of measured -->"
 
 
+def report() -> tuple[dict[str, str | int], list[Row]]:
+    """The last report: where and when, and its rows."""
+    found = json.loads(RESULTS.read_text())
+    return found["machine"], [Row(**row) for row in found["results"]]
+
+
 def update(about: Mapping[str, str | int], rows: Sequence[Row]) -> None:
     """Put the figures into the document."""
     DOCUMENT.write_text(replaced(DOCUMENT.read_text(), text_of(about, [asdict(row) for row in rows])))
@@ -27,15 +33,15 @@ def update(about: Mapping[str, str | int], rows: Sequence[Row]) -> None:
 
 def text_of(about: Mapping[str, str | int], rows: Sequence[Mapping[str, object]]) -> str:
     """Where and when it was measured, and a row for each figure."""
-    date = datetime.fromisoformat(str(about["date"]))
     head = (
-        f"{str(about['form']).capitalize()} form of {date:%Y-%m-%d %H:%M} UTC: {about['cores']} cores "
-        f"({about['cpu']}), Linux {about['kernel']},\n"
-        f"Python {about['python']}, HAProxy {about['haproxy']}; load {about['load']}.\n"
+        f"{str(about['form']).capitalize()} form: {about['cores']} cores ({about['cpu']}), Linux {about['kernel']}, "
+        f"Python {about['python']},\nHAProxy {about['haproxy']}; load {about['load']}.\n"
         "How each was measured is in `bench/results.json`.\n"
     )
-    lines = "".join(f"| {row['name']} | {_value(row)} | {row['bar'] or ''} | {_met(row)} |\n" for row in rows)
-    return f"{head}\n| what | value | bar | met |\n|---|---|---|---|\n{lines}"
+    lines = "".join(
+        f"| {row['name']} | {_value(row)} | {row['bar'] or ''} | {_met(row)} | {_date(row)} |\n" for row in rows
+    )
+    return f"{head}\n| what | value | bar | met | run of (UTC) |\n|---|---|---|---|---|\n{lines}"
 
 
 def replaced(text: str, measured: str) -> str:
@@ -45,6 +51,10 @@ def replaced(text: str, measured: str) -> str:
     if not begin or not end:
         raise ValueError(f"{DOCUMENT} lacks {BEGIN!r} or {END!r}")
     return f"{before}{begin}\n{measured}{end}{after}"
+
+
+def _date(row: Mapping[str, object]) -> str:
+    return f"{datetime.fromisoformat(str(row['date'])):%Y-%m-%d %H:%M}" if row["date"] else ""
 
 
 def _value(row: Mapping[str, object]) -> str:
@@ -58,8 +68,7 @@ def _met(row: Mapping[str, object]) -> str:
 
 def main() -> int:
     """Take the last report into the document."""
-    report = json.loads(RESULTS.read_text())
-    update(report["machine"], [Row(**row) for row in report["results"]])
+    update(*report())
     return 0
 
 

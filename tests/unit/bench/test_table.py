@@ -5,6 +5,7 @@ import json
 import pytest
 
 import table
+from rows import Row, merged
 
 ABOUT = {
     "form": "long", "date": "2026-03-01T10:11:12+00:00", "cores": 2, "cpu": "X", "kernel": "6.1", "python": "3.11",
@@ -13,17 +14,26 @@ ABOUT = {
 
 
 def row(**changes: object) -> dict[str, object]:
-    return {"name": "time", "value": 1234.5, "unit": "ms", "bar": "≤ 5", "met": False, "reference": "r", **changes}
+    return {"name": "time", "value": 1234.5, "unit": "ms", "bar": "≤ 5", "met": False, "reference": "r", "date": "",
+            **changes}  # fmt: skip
 
 
 def test_each_figure_is_a_row_with_its_bar():
-    rows = [row(), row(value=None), row(value=3, unit="", met=True), row(bar=None, met=None)]
+    dated = row(date="2026-03-01T10:11:12+00:00")
+    rows = [dated, row(value=None), row(value=3, unit="", met=True), row(bar=None, met=None)]
     assert table.text_of(ABOUT, rows).splitlines()[-4:] == [
-        "| time | 1,234.5 ms | ≤ 5 | **no** |",
-        "| time | not measured | ≤ 5 | **no** |",
-        "| time | 3 | ≤ 5 | yes |",
-        "| time | 1,234.5 ms |  |  |",
+        "| time | 1,234.5 ms | ≤ 5 | **no** | 2026-03-01 10:11 |",
+        "| time | not measured | ≤ 5 | **no** |  |",
+        "| time | 3 | ≤ 5 | yes |  |",
+        "| time | 1,234.5 ms |  |  |  |",
     ]
+
+
+def test_figures_of_a_part_replace_those_of_before_and_the_others_stay():
+    before = [Row(name, 1, "", None, None, "before") for name in ("a", "b", "gone")]
+    part = [Row(name, 2, "", None, None, "now") for name in ("c", "b")]
+    both = merged(before, part, ["a", "b", "c", "d"])
+    assert [(found.name, found.value) for found in both] == [("a", 1), ("b", 2), ("c", 2)]
 
 
 def test_what_is_around_the_table_stays():
