@@ -19,8 +19,8 @@ ADDED = Bar(f"{ABOUT}: p99 of what calls waited beyond their own run", "ms")
 
 
 def measure(quick: bool) -> list[Row]:
-    minutes = 3 if quick else 30
-    trace = part(read_trace(BENCH / "azure500"), minutes=minutes)
+    first, minutes = (517, 3) if quick else (480, 30)  # of those three the simulation says 12.2 %, of the thirty 13.9
+    trace = part(read_trace(BENCH / "azure500"), first=first, minutes=minutes)
     with Live() as live:
         target = Target(f"http://127.0.0.1:{live.port}", live.authorization()["Authorization"])
         before = platform_cpu_seconds(live)
@@ -30,7 +30,7 @@ def measure(quick: bool) -> list[Row]:
     late = outcome.late.at(99)[0] * 1000 if outcome.late is not None else 0.0
     failures = "".join(f"; {count} x {why}" for why, count in outcome.failures.most_common(3))
     counted = f"{outcome.calls:,} calls, {outcome.cold:,} cold, {cpu:.0f} s of cpu of the platform"
-    how = f"{minutes} minutes of the trace, {counted}"
+    how = f"{minutes} minutes of the trace from minute {first} on, {counted}"
     return [
         FAILED.row(outcome.failed, f"{how}{failures}"),
         MEMORY.row(
