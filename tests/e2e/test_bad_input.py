@@ -368,7 +368,7 @@ def test_a_function_may_have_a_body_limit_of_its_own(echo: Live) -> None:
             b'{"service": "a", "image": "echo:test", "labels": {"com.openfaas.scale.min": "x"}}',
             "com.openfaas.scale.min",
         ),
-        (b'{"service": "a", "image": "echo:test", "annotations": {"rescoldo.dev/concurrency": "0"}}', "concurrency"),
+        (b'{"service": "a", "image": "echo:test", "annotations": {"rescoldo.dev/concurrency": "-1"}}', "concurrency"),
         (
             b'{"service": "a", "image": "echo:test", "annotations": {"rescoldo.dev/ready-timeout": "9h"}}',
             "ready-timeout",

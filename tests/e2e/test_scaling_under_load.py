@@ -44,20 +44,20 @@ def test_a_function_under_load_gets_more_instances_and_loses_them_again_without_
         over.set()
         platform.until(lambda: platform.replicas("load") == 1, "one instance")
         few.set()
-        statuses = many.result() + steady.result()
-    assert len(statuses) > 50
-    assert set(statuses) == {200}
+    for statuses in (many.result(), steady.result()):
+        assert len(statuses) > 5
+        assert set(statuses) == {200}
 
 
 def test_a_full_instance_of_one_request_at_a_time_gets_company_at_once(platform: Live) -> None:
-    code = SLEEPER.replace("0.2", "3")
+    code = SLEEPER.replace("0.2", "6")
     platform.deploy("single", code, annotations={"rescoldo.dev/concurrency": "1"})
     platform.invoke("single")
     begin = time.monotonic()
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda _: platform.invoke("single"), range(3)))
     assert [answer.status for answer in answers] == [200] * 3
-    assert time.monotonic() - begin < 5.5, "none waited for another"
+    assert time.monotonic() - begin < 11.5, "none waited for another"
 
 
 def test_a_type_of_scaling_that_does_not_exist_is_refused(platform: Live) -> None:
