@@ -95,7 +95,8 @@ def _deploy(live: Live, upstreams: dict[str, str]) -> Path:
     folder.mkdir()
     program = Path(shutil.copy(build(SOURCE), folder / "server"))
     for name, upstream in upstreams.items():
-        live.deploy_program(name, folder, "./server", upstream)
+        # one instance, as `straight` is one process
+        live.deploy_program(name, folder, "./server", upstream, labels={"com.openfaas.scale.max": "1"})
     return program
 
 

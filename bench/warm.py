@@ -89,7 +89,8 @@ def compare(
 @contextmanager
 def diverted(live: Live, upstream: Upstream) -> Iterator[None]:
     """A function that is always awake, and whose calls the edge sends to the upstream."""
-    live.deploy(NAME, HELLO, labels={"com.openfaas.scale.zero": "false"})
+    # one instance: a second one would be the real function, beside the upstream that stands in the first one's place
+    live.deploy(NAME, HELLO, labels={"com.openfaas.scale.zero": "false", "com.openfaas.scale.max": "1"})
     live.until(lambda: live.replicas(NAME) == 1, "the function to be awake")
     get_ok(live.port, f"/function/{NAME}")
 
