@@ -7,6 +7,7 @@ import logging
 
 from rescoldo.control.entry import Awake, Entry
 from rescoldo.control.fleet import Fleet
+from rescoldo.control.instances import RETRY_SECONDS
 from rescoldo.control.slots import SlotPool
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge, LiveServer
@@ -19,8 +20,6 @@ from rescoldo.node.protocol import Exit, Node
 from rescoldo.policy.idle import Activity
 
 log = logging.getLogger(__name__)
-
-RETRY_SECONDS = 0.05
 
 
 class Adoption:

@@ -101,15 +101,19 @@ class Fleet:
         if entry.waking is not asyncio.current_task():  # deployed anew, removed or scaled to zero meanwhile
             self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
             return await self.wake(entry.key)
-        entry.awake, entry.waking, entry.failure, entry.fresh = awake, None, None, False
-        awake.answered_at = _now()
-        awake.activity = Activity(_now(), self._slots.begun(awake.slot))
+        self._let_serve(entry, awake)
         entry.note(_now(), 0, awake.wanted, "woken")
-        self.woken.set()
         self._tasks.spawn(f"route {entry.id}", self._publish_soon(entry))
         if awake.wanted > 1:
             self.replicas.resize(entry)
         return awake.slot
+
+    def _let_serve(self, entry: Entry, awake: Awake) -> None:
+        """What was started is from now on what the function is awake with."""
+        entry.awake, entry.waking, entry.failure, entry.fresh = awake, None, None, False
+        awake.answered_at = _now()
+        awake.activity = Activity(_now(), awake.activity.total)
+        self.woken.set()
 
     async def start_aside(self, function: Function, policy: FunctionPolicy, number: int) -> Awake:
         """Start the first of `number` instances in a slot that nothing is routed to yet. Raises StartFailed,
@@ -174,10 +178,8 @@ class Fleet:
 
     async def take_over(self, entry: Entry, awake: Awake) -> None:
         """Let what was started aside serve from now on; what served before finishes what it has."""
-        before, entry.awake, entry.waking, entry.fresh = entry.awake, awake, None, False
-        awake.answered_at = _now()
-        awake.activity = Activity(_now(), self._slots.begun(awake.slot))
-        self.woken.set()
+        before = entry.awake
+        self._let_serve(entry, awake)
         await self.publish(entry)
         if before is not None:
             self._tasks.spawn(f"retire {entry.key}", self.retire(before))
