@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import platform as machine
 import time
@@ -22,7 +21,7 @@ from rescoldo.control.explain import explain
 from rescoldo.control.fleet import Fleet
 from rescoldo.control.images import Images
 from rescoldo.control.namespaces import Namespaces
-from rescoldo.control.processes import CpuSampler, platform_processes
+from rescoldo.control.processes import CpuSampler, isolation_found, platform_processes
 from rescoldo.control.recorder import Recorder
 from rescoldo.control.tasks import Tasks
 from rescoldo.control.waker import Waker
@@ -183,7 +182,7 @@ class Controller:
             "version": __version__,
             "arch": machine.machine(),
             "python": machine.python_version(),
-            "isolation": self._isolation(),
+            "isolation": isolation_found(self._settings) or {"level": level()},
             "data": self._settings.data,
             "gateway": self._settings.gateway,
             "metrics": self._settings.metrics,
@@ -204,12 +203,6 @@ class Controller:
         with contextlib.suppress(NodeUnavailable):
             return await self._node.spares()
         return None
-
-    def _isolation(self) -> Mapping[str, str]:
-        """As the node found it; the level alone until it has."""
-        with contextlib.suppress(OSError, ValueError):
-            return dict(json.loads(self._settings.isolation_file.read_text()))
-        return {"level": level()}
 
     def _status(self, entry: Entry, counts: Mapping[FunctionId, int]) -> FunctionStatus:
         revisions = self._fleet.revisions(entry.id) if entry.function.traffic else [entry]

@@ -1,4 +1,4 @@
-"""What the platform's own processes hold, and how much cpu functions used lately."""
+"""What the platform's own processes hold and have found, and how much cpu functions used lately."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ class CpuSampler:
         self._last[function] = (now, current)
         spent = sum(seconds - before.get(instance, 0.0) for instance, seconds in current.items())
         return int(1000 * spent / (now - then)) if now > then else 0
+
+
+def isolation_found(settings: Settings) -> dict[str, str]:
+    """How the node isolates instances, as it has written it down; empty until it has."""
+    try:
+        return dict(json.loads(settings.isolation_file.read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 def platform_processes(settings: Settings) -> list[dict[str, Any]]:

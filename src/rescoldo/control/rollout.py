@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 
 from rescoldo.control.entry import Awake, Entry
 from rescoldo.control.fleet import Fleet
+from rescoldo.control.processes import isolation_found
 from rescoldo.control.tasks import Tasks
 from rescoldo.model.errors import Conflict, RescoldoError, RolloutFailed, StartFailed, StartTimeout
 from rescoldo.model.function import Function, FunctionPolicy
@@ -96,13 +96,7 @@ class Rollout:
         """Whether two revisions cannot run at once: programs on the same TCP port, where all share an address."""
         if one.program is None or other.program is None or one.program.upstream != other.program.upstream:
             return False
-        return one.program.upstream.startswith("tcp:") and not self._private_ports()
-
-    def _private_ports(self) -> bool:
-        try:
-            return bool(json.loads(self._settings.isolation_file.read_text()).get("ports") == "private")
-        except (OSError, ValueError):
-            return False
+        return one.program.upstream.startswith("tcp:") and isolation_found(self._settings).get("ports") != "private"
 
 
 def _removed(function: Function) -> Conflict:
