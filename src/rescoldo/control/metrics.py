@@ -58,32 +58,24 @@ class Gateway(Collector):
         yield seconds
         yield invocations
         # OpenFaaS's name; an edge that is never asked for each call can only tell of those that have ended
-        started = GaugeMetricFamily(
-            "gateway_function_invocation_started", "Calls begun and ended.", labels=["function_name"]
+        yield _by_function(
+            GaugeMetricFamily, "gateway_function_invocation_started", "Calls begun and ended.", self._totals
         )
-        for function, count in sorted(self._totals.items()):
-            started.add_metric([function], count)
-        yield started
-        replicas = GaugeMetricFamily("gateway_service_count", "Instances.", labels=["function_name"])
-        for function, count in sorted(self._replicas.items()):
-            replicas.add_metric([function], count)
-        yield replicas
-        yield from self._existence()
+        yield _by_function(GaugeMetricFamily, "gateway_service_count", "Instances.", self._replicas)
+        # unlike that with those that start and stop: they hold memory, too
+        text = "Instances that exist, starting and stopping ones too."
+        yield _by_function(GaugeMetricFamily, "rescoldo_instances", text, self._instances)
+        text = "Seconds that instances have existed."
+        yield _by_function(CounterMetricFamily, "rescoldo_instance_seconds", text, self._seconds)
 
-    def _existence(self) -> Iterator[Metric]:
-        """Unlike `gateway_service_count` with those that start and stop: they hold memory, too."""
-        instances = GaugeMetricFamily(
-            "rescoldo_instances", "Instances that exist, starting and stopping ones too.", labels=["function_name"]
-        )
-        for function, count in sorted(self._instances.items()):
-            instances.add_metric([function], count)
-        yield instances
-        seconds = CounterMetricFamily(
-            "rescoldo_instance_seconds", "Seconds that instances have existed.", labels=["function_name"]
-        )
-        for function, existed in sorted(self._seconds.items()):
-            seconds.add_metric([function], existed)
-        yield seconds
+
+def _by_function(
+    kind: type[GaugeMetricFamily] | type[CounterMetricFamily], name: str, text: str, values: Mapping[FunctionId, float]
+) -> Metric:
+    family = kind(name, text, labels=["function_name"])
+    for function, value in sorted(values.items()):
+        family.add_metric([function], value)
+    return family
 
 
 class Wakes(Collector):
