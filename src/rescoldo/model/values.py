@@ -17,7 +17,7 @@ def whole_number(values: Mapping[str, str], key: str, default: int, low: int, hi
     if not text:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS) or not low <= int(text) <= high:
-        raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use a whole number from {low} to {high}")
+        raise _refused(key, text, f"a whole number from {low} to {high}")
     return int(text)
 
 
@@ -27,7 +27,7 @@ def choice(values: Mapping[str, str], key: str, default: str, *others: str) -> s
     allowed = (default, *others)
     if text not in allowed:
         choices = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
-        raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use {choices}")
+        raise _refused(key, text, choices)
     return text
 
 
@@ -38,7 +38,7 @@ def seconds(values: Mapping[str, str], key: str, default: float, low: float, hig
         return default
     value = parse_duration(text, key)
     if not low <= value <= high:
-        raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use {low:g}s to {high:g}s")
+        raise _refused(key, text, f"{low:g}s to {high:g}s")
     return value
 
 
@@ -50,7 +50,7 @@ def size(values: Mapping[str, str], key: str, default: int, low: int, high: int,
     value = parse_memory(text, key)
     if not low <= value <= high and not (none and value == 0):
         also = ", or 0 for no limit" if none else ""
-        raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use {_short(low)} to {_short(high)}{also}")
+        raise _refused(key, text, f"{_short(low)} to {_short(high)}{also}")
     return value
 
 
@@ -61,8 +61,12 @@ def number(values: Mapping[str, str], key: str, default: float, low: float, high
         return default
     digits = text.replace(".", "", 1)
     if not (digits.isascii() and digits.isdigit() and len(text) <= _DIGITS) or not low <= float(text) <= high:
-        raise InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use a number from {low:g} to {high:g}")
+        raise _refused(key, text, f"a number from {low:g} to {high:g}")
     return float(text)
+
+
+def _refused(key: str, text: str, allowed: str) -> InvalidInput:
+    return InvalidInput(f"{key}: {text[:_SHOWN]!r} is not allowed; use {allowed}")
 
 
 def _short(size: int) -> str:

@@ -104,7 +104,7 @@ class Boot:
     async def _turn(self, instance: Supervised) -> AsyncIterator[None]:
         """A place among the starts under way. Replacements have few of them: functions that end again and again would
         keep others' wakes waiting."""
-        async with self._replacing if instance.ready_at > 0 else contextlib.nullcontext(), self._gate:
+        async with self._replacing if instance.was_ready else contextlib.nullcontext(), self._gate:
             yield
 
     async def _fork(self, instance: Supervised, status: int, *, fresh: bool) -> None:
@@ -123,7 +123,7 @@ class Boot:
                     descriptors = [opened[0], log, status, *opened[1:]]
                     limits = launch.memory_limit, launch.cpu_limit
                     spares = self._nurseries.spares_for(launch)
-                    how = {"fresh": fresh, "again": instance.ready_at > 0}
+                    how = {"fresh": fresh, "again": instance.was_ready}
                     return await spares.start(message, descriptors, *limits, folder, instance.forked, **how)
         finally:
             for descriptor in (log, *opened):

@@ -43,6 +43,11 @@ class Supervised:
     task: asyncio.Task[Any] | None = None  # boots it, then waits for its end
     ending: asyncio.Task[None] | None = None  # it is being stopped
 
+    @property
+    def was_ready(self) -> bool:
+        """Whether it has served before, so that a start replaces a process that ended."""
+        return self.ready_at > 0
+
     def forked(self, process: Watched, sandbox: str) -> None:
         """Remember the process that is to become the instance."""
         stat = read_stat(process.pid)
