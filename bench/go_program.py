@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
+from functools import partial
 from pathlib import Path
 
 import wrk
 from client import get_ok
 from cold import cold_call, first_answer
 from go_upstream import build
+from in_turn import in_turn, ratio_row
 from live import Live, free_ports
 from paths import ROOT
 from processes import wait_calm
@@ -63,24 +65,19 @@ def measure_warm(quick: bool) -> list[Row]:
         urls["straight"] = f"http://{_address(live, 'tcp')}/"
         for url in urls.values():  # caches and connections are warm after it
             wrk.run(url, 1, CONNECTIONS)
-        rates: dict[str, list[float]] = {name: [] for name in urls}
-        for number in range(pairs):
-            for name, url in urls.items():
-                rates[name].append(wrk.run(url, seconds, CONNECTIONS).per_second)
-            say(f"programs: warm {number + 1}/{pairs}: "
-                + ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items()) + " requests/s")  # fmt: skip
+        runs = {name: partial(_rate, url, seconds) for name, url in urls.items()}
+        rates = in_turn("programs: warm", runs, pairs)
     how = (
         f"client → edge as shipped → examples/go-http, isolated, against its process at its own address; wrk with one "
         f"thread and {CONNECTIONS} connections, {pairs} × {seconds} s each in turn, median of the pairs"
     )
-    medians = {name: statistics.median(found) for name, found in rates.items()}
     return [
-        bar.row(
-            statistics.median(one / direct for one, direct in zip(rates[name], rates["straight"], strict=True)),
-            f"{medians[name]:,.0f} against {medians['straight']:,.0f} requests/s; {how}",
-        )
-        for bar, name in ((WARM, "tcp"), (WARM_INHERITED, "inherited"))
+        ratio_row(bar, rates, name, "straight", how) for bar, name in ((WARM, "tcp"), (WARM_INHERITED, "inherited"))
     ]
+
+
+def _rate(url: str, seconds: int) -> float:
+    return wrk.run(url, seconds, CONNECTIONS).per_second
 
 
 def first_answer_of(program: Path) -> float:

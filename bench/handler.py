@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import h2load
 from client import get_ok
+from in_turn import in_turn, ratio_row
 from live import HELLO, Live
 from paths import BENCH
-from rows import Bar, Measurement, Row, say
+from rows import Bar, Measurement, Row
 
 CONNECTIONS = 32
 AWAKE = {"com.openfaas.scale.zero": "false", "com.openfaas.scale.max": "1"}
@@ -29,25 +30,14 @@ def measure(quick: bool) -> list[Row]:
         sockets = {"async": _awake(live, "async-hello", f"async {HELLO}"), "sync": _awake(live, "sync-hello", HELLO)}
         with _uvicorn(live) as reference:
             sockets["uvicorn"] = reference
-            rates: dict[str, list[float]] = {name: [] for name in sockets}
-            for number in range(rounds):
-                for name, socket in sockets.items():
-                    rates[name].append(h2load.run(socket, seconds, CONNECTIONS))
-                last = ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items())
-                say(f"handler: {number + 1}/{rounds}: {last} requests/s")
+            runs = {name: partial(h2load.run, socket, seconds, CONNECTIONS) for name, socket in sockets.items()}
+            rates = in_turn("handler:", runs, rounds)
     how = (
         "an isolated instance as shipped, against one uvicorn process (httptools, uvloop, no access log), both at "
         f"their Unix socket; h2load with HTTP/1.1, one thread and {CONNECTIONS} connections that are kept, {rounds} × "
         f"{seconds} s each in turn, median of the rounds"
     )
-    medians = {name: statistics.median(found) for name, found in rates.items()}
-    return [
-        bar.row(
-            statistics.median(one / other for one, other in zip(rates[name], rates["uvicorn"], strict=True)),
-            f"{medians[name]:,.0f} against {medians['uvicorn']:,.0f} requests/s; {how}",
-        )
-        for bar, name in ((ASYNC, "async"), (SYNC, "sync"))
-    ]
+    return [ratio_row(bar, rates, name, "uvicorn", how) for bar, name in ((ASYNC, "async"), (SYNC, "sync"))]
 
 
 def _awake(live: Live, name: str, code: str) -> Path:
