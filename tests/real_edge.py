@@ -26,6 +26,7 @@ from rescoldo.model.settings import Settings
 from rescoldo.supervisor.child import Child, Program
 from rescoldo.supervisor.sockets import bind
 
+S1 = SlotName("s1")
 PATIENCE = 20.0  # seconds a condition is waited for before a test fails
 
 
@@ -165,6 +166,21 @@ class Client:
         self.writer.close()
 
 
+class Gate:
+    """Holds whoever asks until it is opened."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+
+    async def wake(self, _: FunctionId) -> SlotName:
+        await self.open.wait()
+        return S1
+
+    async def respond(self, _: Message) -> bytes:
+        await self.open.wait()
+        return ok("late")
+
+
 class RealEdge:
     """HAProxy over a folder of its own; `edge` speaks to it. `wake` answers held requests."""
 
@@ -197,6 +213,17 @@ class RealEdge:
         self._controller: list[asyncio.Server] = []
         self._connections: set[asyncio.StreamWriter] = set()
         self._sockets: dict[str, socket.socket] = {}
+
+    async def __aenter__(self) -> RealEdge:
+        try:
+            await self.boot()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     # -- its life
 

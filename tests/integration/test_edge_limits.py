@@ -7,34 +7,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from real_edge import Message, RealEdge, ok
+from real_edge import S1, Gate, Message, RealEdge, ok
 from rescoldo.edge.protocol import LiveServer, Route
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import SlotName, function_id
 
-FN, S1 = function_id("fn"), SlotName("s1")
+FN = function_id("fn")
 OTHER, S2 = function_id("other"), SlotName("s2")
 
 
 @pytest.fixture
 async def real() -> AsyncIterator[RealEdge]:
-    made = RealEdge(limits=Limits(max_queue=3, max_response=1000), queue_timeout=0.3)
-    try:
-        await made.boot()
+    async with RealEdge(limits=Limits(max_queue=3, max_response=1000), queue_timeout=0.3) as made:
         yield made
-    finally:
-        await made.close()
-
-
-class Gate:
-    """Holds whoever asks until it is opened."""
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-
-    async def respond(self, _: Message) -> bytes:
-        await self.open.wait()
-        return ok("late")
 
 
 async def in_flight(real: RealEdge, count: int) -> list[asyncio.Task[Message]]:

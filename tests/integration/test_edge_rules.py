@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from real_edge import Client, Instance, Message, RealEdge, ok, rss
+from real_edge import S1, Client, Gate, Instance, Message, RealEdge, ok, rss
 from rescoldo.edge.config import map_text
 from rescoldo.edge.protocol import EdgeState, LiveServer, Route, Share
 from rescoldo.model.coldstart import Took
@@ -28,32 +28,13 @@ from rescoldo.model.names import FunctionId, InstanceId, SlotName, function_id, 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
 FN = function_id("fn")
-S1, S2 = SlotName("s1"), SlotName("s2")
+S2 = SlotName("s2")
 
 
 @pytest.fixture
 async def real() -> AsyncIterator[RealEdge]:
-    made = RealEdge()
-    try:
-        await made.boot()
+    async with RealEdge() as made:
         yield made
-    finally:
-        await made.close()
-
-
-class Gate:
-    """Holds whoever asks until it is opened."""
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-
-    async def wake(self, _: FunctionId) -> SlotName:
-        await self.open.wait()
-        return S1
-
-    async def respond(self, _: Message) -> bytes:
-        await self.open.wait()
-        return ok("late")
 
 
 async def started(real: RealEdge, count: int, path: str = "/function/fn") -> list[asyncio.Task[Message]]:

@@ -157,6 +157,16 @@ class World:
         await self.controller.deploy(spec, must_exist=False)
         return self.fleet.entries[spec.id]
 
+    def hold_calls(self) -> asyncio.Event:
+        """Calls are under way in their instances until the event is set."""
+        finish = asyncio.Event()
+
+        async def work(function: FunctionId, instance: InstanceId) -> None:
+            await finish.wait()
+
+        self.edge.work = work
+        return finish
+
     def awake(self, name: str = "fn") -> Awake:
         awake = self.fleet.entries[function_id(name)].awake
         assert awake is not None

@@ -21,7 +21,7 @@ from rescoldo.model.errors import (
     StoreError,
 )
 from rescoldo.model.function import Function, FunctionSpec
-from rescoldo.model.names import FunctionId, InstanceId, function_id
+from rescoldo.model.names import InstanceId, function_id
 from rescoldo.model.settings import Settings
 
 pytestmark = pytest.mark.looptime
@@ -178,12 +178,7 @@ async def test_an_instance_that_ends_once_it_was_ready_fails_the_check(world: Wo
 
 async def test_calls_in_flight_end_on_the_old_revision(world: World) -> None:
     await world.deploy()
-    finish = asyncio.Event()
-
-    async def work(function: FunctionId, instance: InstanceId) -> None:
-        await finish.wait()
-
-    world.edge.work = work
+    finish = world.hold_calls()
     old = asyncio.create_task(world.edge.call(FN))
     await asyncio.sleep(1.0)
     await world.deploy()
@@ -266,25 +261,26 @@ async def test_a_rollout_does_not_hold_up_another_functions(world: World) -> Non
     await update
 
 
-async def test_a_secret_cannot_go_while_a_revision_that_names_it_is_checked(world: World) -> None:
-    await world.controller.save_secret("openfaas-fn", "key", b"x", must_exist=False)
-    await world.deploy()
-    world.node.start_delay = 1.0
-    spec = FunctionSpec("fn", IMAGE, secrets=("key",))
-    update = asyncio.create_task(world.controller.deploy(spec, must_exist=True))
-    await until_started(world, 2)
-    with pytest.raises(Conflict, match="used by fn"):
-        await world.controller.delete_secret("openfaas-fn", "key")
-    await update
-
-
-async def test_a_secret_that_changes_while_a_revision_is_checked_reaches_it(world: World) -> None:
+async def checking_with_secret(world: World) -> asyncio.Task[None]:
+    """The update of a function by a revision that names the secret `key`; that has begun to start."""
     await world.controller.save_secret("openfaas-fn", "key", b"old", must_exist=False)
     await world.deploy()
     world.node.start_delay = 1.0
     spec = FunctionSpec("fn", IMAGE, secrets=("key",))
     update = asyncio.create_task(world.controller.deploy(spec, must_exist=True))
     await until_started(world, 2)
+    return update
+
+
+async def test_a_secret_cannot_go_while_a_revision_that_names_it_is_checked(world: World) -> None:
+    update = await checking_with_secret(world)
+    with pytest.raises(Conflict, match="used by fn"):
+        await world.controller.delete_secret("openfaas-fn", "key")
+    await update
+
+
+async def test_a_secret_that_changes_while_a_revision_is_checked_reaches_it(world: World) -> None:
+    update = await checking_with_secret(world)
     await world.controller.save_secret("openfaas-fn", "key", b"new", must_exist=True)
     await update
     before, after = world.node.started

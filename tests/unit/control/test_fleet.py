@@ -259,12 +259,7 @@ async def test_calls_held_during_a_removal_are_told_that_it_is_gone(world: World
 
 async def test_a_deployment_lets_calls_in_flight_finish_and_sends_new_ones_to_the_new_revision(world: World) -> None:
     await world.deploy()
-    finish = asyncio.Event()
-
-    async def work(function: FunctionId, instance: InstanceId) -> None:
-        await finish.wait()
-
-    world.edge.work = work
+    finish = world.hold_calls()
     old = asyncio.create_task(world.edge.call(FN))
     await asyncio.sleep(1)
     await world.deploy()

@@ -211,13 +211,8 @@ async def test_deploying_what_is_current_ends_a_split(world: World) -> None:
 
 async def test_calls_in_flight_end_on_the_revision_that_loses_its_share(world: World) -> None:
     await two_revisions(world)
-    finish = asyncio.Event()
-
-    async def work(function: object, instance: InstanceId) -> None:
-        await finish.wait()
-
     await world.controller.split(FN, {1: 100})
-    world.edge.work = work
+    finish = world.hold_calls()
     call = asyncio.create_task(world.edge.call(FN))
     await asyncio.sleep(1.0)
     await world.controller.split(FN, {2: 100})

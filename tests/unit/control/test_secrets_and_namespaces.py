@@ -11,7 +11,7 @@ from control_world import FN, IMAGE, World
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, TooLarge
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.limits import Limits
-from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, InstanceId
+from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId
 from rescoldo.model.secret import MAX_NAMESPACE_SECRETS, MAX_SECRET
 from rescoldo.store.protocol import Namespace
 
@@ -123,12 +123,7 @@ async def test_a_changed_secret_reaches_awake_functions_by_new_instances_and_no_
     await deploy(world, secrets=("key",))
     await deploy(world, "other")
     first, other = await world.edge.call(FN), await world.edge.call(FunctionId(f"other.{HERE}"))
-    done = asyncio.Event()
-
-    async def work(function: FunctionId, instance: InstanceId) -> None:
-        await done.wait()
-
-    world.edge.work = work
+    done = world.hold_calls()
     in_flight = asyncio.create_task(world.edge.call(FN))
     await asyncio.sleep(0.1)
     await save(world, "key", b"new")
