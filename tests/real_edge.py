@@ -191,7 +191,7 @@ class RealEdge:
         self.settings = Settings(
             **{
                 "data": str(self.folder / "d"), "run": str(self.folder / "r"), "gateway": f"127.0.0.1:{ports[0]}",
-                "metrics": f"127.0.0.1:{ports[1]}", "slots": 12, "threads": 1, **settings,
+                "metrics": f"127.0.0.1:{ports[1]}", "slots": 12, **settings,
             }
         )
         self.settings.wake_socket.parent.mkdir(parents=True)

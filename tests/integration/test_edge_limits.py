@@ -123,14 +123,12 @@ async def test_a_limit_that_is_taken_back_is_the_platforms_again(real: RealEdge)
 @pytest.mark.slow
 async def test_with_concurrency_one_no_instance_ever_has_two_requests() -> None:
     """Repeatable requests on kept connections and POSTs on connections of their own, over three instances."""
-    real = RealEdge(threads=2)
-    try:
-        await real.boot()
 
-        async def work(_: Message) -> bytes:
-            await asyncio.sleep(0.002)
-            return ok("done")
+    async def work(_: Message) -> bytes:
+        await asyncio.sleep(0.002)
+        return ok("done")
 
+    async with RealEdge() as real:
         stubs = [await real.place("s1", name, work, concurrency=1) for name in ("one", "two", "three")]
         await real.edge.set_route(Route(FN, S1))
 
@@ -142,8 +140,6 @@ async def test_with_concurrency_one_no_instance_ever_has_two_requests() -> None:
         assert set().union(*await asyncio.gather(*(client(n) for n in range(12)))) == {200}
         assert [stub.most_in_flight for stub in stubs] == [1, 1, 1]
         assert sum(len(stub.requests) for stub in stubs) == 480
-    finally:
-        await real.close()
 
 
 # -- answers

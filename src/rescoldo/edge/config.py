@@ -99,7 +99,7 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
     return template.substitute(
         version=__version__,
         max_connections=connection_limit(settings.max_connections),
-        threads=settings.threads or max(1, (os.cpu_count() or 1) // 2),
+        threads=settings.edge_threads,
         identity=f"uid {EDGE_UID}\n  gid {EDGE_UID}" if os.geteuid() == 0 else "",
         lua=f"{lua} {settings.max_holds} {settings.max_holds_per_function}",
         split_lua=edge / "split.lua",

@@ -45,7 +45,7 @@ class Settings:
     kept_revisions: int = KEPT_REVISIONS  # of each function, the current one included
     spares: int = SPARES  # sandboxes made in advance, about 5 MB each: wakes that come together find one
     spares_memory: int | None = None  # bytes they may hold after bursts of wakes; None: a tenth of the machine's
-    threads: int = 0  # HAProxy's; 0: one for every two cores, as functions need the others
+    edge_threads: int = 1  # HAProxy's; more of them count places and queues apart, so that limits are no longer exact
     probe_timeout: float = 5.0  # seconds without an answer after which a process is taken for hung and killed
 
     @property

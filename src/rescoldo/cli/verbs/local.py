@@ -58,6 +58,14 @@ def default_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--no-basic-auth", is_flag=True, help="Let anyone who reaches the port deploy and remove.")
 @click.option("--slots", type=click.IntRange(1, 100_000), default=1000, show_default=True)
 @click.option(
+    "--edge-threads",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Of HAProxy: more take more than about 50,000 requests a second, and may pass an instance or a queue more "
+    "than its limit for a moment.",
+)
+@click.option(
     "--spares",
     type=click.IntRange(0, 1000),
     default=SPARES,
@@ -88,6 +96,7 @@ def serve_command(
     metrics_address: str,
     no_basic_auth: bool,
     slots: int,
+    edge_threads: int,
     spares: int,
     spares_memory: str | None,
     queue_timeout: str,
@@ -103,6 +112,7 @@ def serve_command(
         metrics=check_address(metrics_address, "--metrics-address"),
         basic_auth=not no_basic_auth,
         slots=slots,
+        edge_threads=edge_threads,
         spares=spares,
         spares_memory=None if spares_memory is None else parse_memory(spares_memory, "--spares-memory"),
         queue_timeout=seconds({"--queue-timeout": queue_timeout}, "--queue-timeout", 30.0, 0.01, 3600.0),
