@@ -21,6 +21,7 @@ from rescoldo.node.nursery import Nurseries
 from rescoldo.node.processes import Ends, Watched, any_alive, describe, handles_sigterm, signal_group
 from rescoldo.node.readiness import until_accepting
 from rescoldo.node.sandboxes import Sandboxes
+from rescoldo.node.spares import Order
 from rescoldo.node.supervised import Supervised
 from rescoldo.node.zygote import ZygoteGone
 
@@ -111,20 +112,24 @@ class Boot:
         """Give its order to a fork; once more when the zygote dies over it."""
         note = instance.note
         launch = instance.order()
-        order = {"launch": launch.to_json(), "uid": note.uid, "gid": launch.gid or note.uid or 0}
-        message = json.dumps({**order, "scratch": instance.scratch}).encode()
+        told = {"launch": launch.to_json(), "uid": note.uid, "gid": launch.gid or note.uid or 0}
+        message = json.dumps({**told, "scratch": instance.scratch}).encode()
         log = instance.output.open_for_child()
         opened = [instance.open_for_child()]
         try:
             opened += self._open_secrets(launch)
-            folder = opened[0] if launch.upstream == UNIX else None
+            order = Order(
+                message,
+                descriptors=[opened[0], log, status, *opened[1:]],
+                memory=launch.memory_limit,
+                cpu=launch.cpu_limit,
+                folder=opened[0] if launch.upstream == UNIX else None,
+                fresh=fresh,
+                again=instance.was_ready,
+            )
             for _ in range(2):
                 with contextlib.suppress(ZygoteGone):
-                    descriptors = [opened[0], log, status, *opened[1:]]
-                    limits = launch.memory_limit, launch.cpu_limit
-                    spares = self._nurseries.spares_for(launch)
-                    how = {"fresh": fresh, "again": instance.was_ready}
-                    return await spares.start(message, descriptors, *limits, folder, instance.forked, **how)
+                    return await self._nurseries.spares_for(launch).start(order, instance.forked)
         finally:
             for descriptor in (log, *opened):
                 os.close(descriptor)

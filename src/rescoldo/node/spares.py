@@ -38,6 +38,19 @@ class Spare:
     burial: asyncio.Task[None] | None = field(default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What makes one of them an instance."""
+
+    message: bytes  # as in runtime/spare.py
+    descriptors: Sequence[int]  # the same
+    memory: int  # limit in bytes; 0: none
+    cpu: int  # limit in millicores; 0: none
+    folder: int | None = None  # descriptor, for a program that binds a Unix socket there: a fork is made for it
+    fresh: bool = False  # a fork is to be made for it
+    again: bool = False  # it replaces one that ended: no wake, and crash loops must not let the pool grow
+
+
 class Spares:
     """Keeps as many as recent bursts needed, between `least` and `most`; a few are made at a time, while nothing is
     started."""
@@ -119,35 +132,19 @@ class Spares:
             self._demand = self._demand.made()
             self._changed.set()
 
-    async def start(
-        self,
-        order: bytes,
-        descriptors: Sequence[int],
-        memory: int,
-        cpu: int,
-        folder: int | None,
-        chosen: Callable[[Watched, str], None],
-        *,
-        fresh: bool = False,
-        again: bool = False,
-    ) -> None:
-        """Make one the instance of `order`, limited to `memory` (bytes) and `cpu` (millicores; 0: no limit).
-
-        `folder` (a descriptor) is for a program that binds a Unix socket there: then a fork is made for it, as with
-        `fresh`. `chosen` is told of the process and its sandbox before that hears its order. `again`: it replaces one
-        that ended, which is no wake, and crash loops must not let the pool grow. Raises InvalidInput when the order is
-        too large, ZygoteGone, NodeUnavailable.
-        """
-        if len(order) > MAX_ORDER:
+    async def start(self, order: Order, chosen: Callable[[Watched, str], None]) -> None:
+        """Make one the instance of `order`. `chosen` is told of the process and its sandbox before that hears its
+        order. Raises InvalidInput when the order is too large, ZygoteGone, NodeUnavailable."""
+        if len(order.message) > MAX_ORDER:
             raise InvalidInput("the function's environment is larger than 1 MiB")
         self._last_start = _now()
-        if not again:
+        if not order.again:
             self._demand = self._demand.taken(self._last_start)
         try:
             for _ in range(_ATTEMPTS):
-                spare = await self._next(folder, fresh=fresh)
+                spare = await self._next(order)
                 chosen(spare.process, spare.forked.sandbox)
-                if self._give(spare, order, descriptors, memory, cpu):
+                if self._give(spare, order):
                     return
                 await self._bury(spare)
         finally:
@@ -155,24 +152,24 @@ class Spares:
             self._changed.set()
         raise NodeUnavailable("no process could be started; see the node's messages")
 
-    async def _next(self, folder: int | None, *, fresh: bool) -> Spare:
-        while self._ready and folder is None and not fresh:
+    async def _next(self, order: Order) -> Spare:
+        while self._ready and order.folder is None and not order.fresh:
             spare = self._ready[0]
             self._forget(spare)
             if spare.process.is_alive():
                 return spare
             self._bury_aside(spare)
-        forked = await self._zygote.fork(urgent=True, unwanted=self._end_unwanted, folder=folder)
+        forked = await self._zygote.fork(urgent=True, unwanted=self._end_unwanted, folder=order.folder)
         return Spare(forked, Watched(forked.pid, forked.pidfd))
 
-    def _give(self, spare: Spare, order: bytes, descriptors: Sequence[int], memory: int, cpu: int) -> bool:
+    def _give(self, spare: Spare, order: Order) -> bool:
         forked = spare.forked
         try:
-            self._sandboxes.limit(forked.sandbox, memory, cpu)
-            if len(order) > _SMALL:
-                _enlarge(forked.channel, 2 * len(order))
+            self._sandboxes.limit(forked.sandbox, order.memory, order.cpu)
+            if len(order.message) > _SMALL:
+                _enlarge(forked.channel, 2 * len(order.message))
             self._hurry(forked.pid)  # before it begins, or it would begin slowly
-            socket.send_fds(forked.channel, [order], list(descriptors))
+            socket.send_fds(forked.channel, [order.message], list(order.descriptors))
         except OSError as error:  # it has ended, or it uses more than the limit already
             _LOG.warning("a spare cannot become an instance: %s", error)
             return False

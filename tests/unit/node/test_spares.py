@@ -12,7 +12,7 @@ import pytest
 
 from rescoldo.node import spares as module
 from rescoldo.node.processes import Ends
-from rescoldo.node.spares import Spares
+from rescoldo.node.spares import Order, Spares
 from rescoldo.node.zygote import Forked
 from rescoldo.policy import spares as policy
 
@@ -72,7 +72,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def take(pool: Spares, count: int) -> None:
     for _ in range(count):
-        await pool.start(b"{}", [], 0, 0, None, lambda *_: None)
+        await pool.start(Order(b"{}", [], 0, 0), lambda *_: None)
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ async def test_replacements_of_what_crashed_do_not_let_the_pool_grow(made: tuple
     pool, _ = made
     await until(lambda: pool.pool.ready == 2)
     for _ in range(8):
-        await pool.start(b"{}", [], 0, 0, None, lambda *_: None, again=True)
+        await pool.start(Order(b"{}", [], 0, 0, again=True), lambda *_: None)
     assert pool.pool.wanted == 2
 
 
@@ -104,7 +104,7 @@ async def test_one_that_has_not_said_that_it_is_ready_is_not_taken(made: tuple[S
     await until(lambda: len(processes.children) >= 3)
     unfinished = {spare.pid for spare in pool.processes()}
     taken: list[int] = []
-    await pool.start(b"{}", [], 0, 0, None, lambda process, _: taken.append(process.pid))
+    await pool.start(Order(b"{}", [], 0, 0), lambda process, _: taken.append(process.pid))
     assert not unfinished & set(taken)
 
 
