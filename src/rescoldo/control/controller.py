@@ -21,6 +21,7 @@ from rescoldo.control.explain import explain
 from rescoldo.control.fleet import Fleet
 from rescoldo.control.images import Images
 from rescoldo.control.namespaces import Namespaces
+from rescoldo.control.outages import outlast
 from rescoldo.control.processes import CpuSampler, isolation_found, platform_processes
 from rescoldo.control.recorder import Recorder
 from rescoldo.control.tasks import Tasks
@@ -28,7 +29,7 @@ from rescoldo.control.waker import Waker
 from rescoldo.isolation.identity import level
 from rescoldo.model.errors import InvalidInput, NodeUnavailable
 from rescoldo.model.function import FunctionSpec, FunctionStatus
-from rescoldo.model.instance import LogLine, RunningInstance
+from rescoldo.model.instance import LogLine
 from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import RevisionStatus
 from rescoldo.model.scaling import MAX_REPLICAS
@@ -54,7 +55,7 @@ class Controller:
         self._recorder = recorder
         self._waker = waker
         self._tasks = tasks
-        self._images = Images(store, storage, fleet, tasks, settings.max_system_body, self._instances)
+        self._images = Images(store, storage, node, fleet, tasks, settings.max_system_body)
         self._deployments = Deployments(settings, store, self._spaces, self._images, fleet, tasks)
         self._started_at = time.time()
         self._cpu = CpuSampler()
@@ -212,21 +213,11 @@ class Controller:
 
     async def _forget(self, function: FunctionId) -> None:
         """Remove a removed function's logs, once nothing writes them and if it has not come back."""
-        while any(i.launch.function == function for i in await self._instances()):
+        while any(i.launch.function == function for i in await outlast(self._node.instances)):
             await asyncio.sleep(FORGET_SECONDS)
-        while function not in self._fleet.entries:
-            try:
+
+        async def forget() -> None:
+            if function not in self._fleet.entries:
                 await self._node.forget(function)
-                return
-            except NodeUnavailable:
-                await asyncio.sleep(FORGET_SECONDS)
 
-    async def _instances(self) -> list[RunningInstance]:
-        """What runs; waits out a restart of the node."""
-        while True:
-            try:
-                return await self._node.instances()
-            except NodeUnavailable:
-                await asyncio.sleep(FORGET_SECONDS)
-
-
+        await outlast(forget, FORGET_SECONDS)

@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from rescoldo.control.entry import Awake, Entry, Failure
-from rescoldo.control.instances import RETRY_SECONDS, Instances
+from rescoldo.control.instances import Instances
+from rescoldo.control.outages import RETRY_SECONDS
 from rescoldo.control.replicas import Replicas
 from rescoldo.control.slots import SlotPool
 from rescoldo.control.tasks import Tasks
@@ -178,12 +179,22 @@ class Fleet:
 
     async def take_over(self, entry: Entry, awake: Awake) -> None:
         """Let what was started aside serve from now on; what served before finishes what it has."""
+        self.drop_lost(awake)
+        if not awake.servers:  # the next call wakes it
+            self._tasks.spawn(f"retire {entry.key}", self.retire(awake))
+            await self.unroute(entry)
+            return
         before = entry.awake
         self._let_serve(entry, awake)
         await self.publish(entry)
         if before is not None:
             self._tasks.spawn(f"retire {entry.key}", self.retire(before))
         self.replicas.resize(entry)
+
+    def drop_lost(self, awake: Awake) -> None:
+        """Forget the instances of what was started aside that have ended since: nobody waited for them."""
+        for instance in awake.servers.keys() - self.instances.live.keys():
+            del awake.servers[instance]
 
     # -- taking down
 

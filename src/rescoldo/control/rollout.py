@@ -73,7 +73,9 @@ class Rollout:
                 running = min(len(before.servers), max(policy.max_replicas, before.floor))
                 awake.wanted = max(awake.wanted, running, awake.floor)
                 await asyncio.gather(*(self._one_more(awake) for _ in range(running - 1)))
-            self._check_alive(awake)
+            self._fleet.drop_lost(awake)
+            if not awake.servers:
+                raise StartFailed(f"{function.id}: it ended as soon as it was ready")
         except BaseException:
             self.drop(awake)
             raise
@@ -84,13 +86,6 @@ class Rollout:
             await self._fleet.instances.launch(awake, early=False)
         except RescoldoError as error:  # one has started: there is no room, and it is the scaler's to try again
             log.warning("%s takes over with fewer instances: %s", awake.function.id, error.message)
-
-    def _check_alive(self, awake: Awake) -> None:
-        """Some may have ended as soon as they were ready: nobody waits for them."""
-        for instance in awake.servers.keys() - self._fleet.instances.live.keys():
-            del awake.servers[instance]
-        if not awake.servers:
-            raise StartFailed(f"{awake.function.id}: it ended as soon as it was ready")
 
     def _excludes(self, one: FunctionPolicy, other: FunctionPolicy) -> bool:
         """Whether two revisions cannot run at once: programs on the same TCP port, where all share an address."""
