@@ -91,7 +91,8 @@ class Adoption:
         else:
             self._slots.claim(slot)
         now = asyncio.get_running_loop().time()
-        return Awake(slot, entry.function, entry.policy, entry.policy.woken, Activity(now, 0), now)
+        number = max(entry.policy.woken, entry.asked)
+        return Awake(slot, entry.function, entry.policy, number, Activity(now, 0), now)
 
     async def synchronise(self) -> None:
         """Tell a new edge all there is; tries again until it has been told."""

@@ -110,18 +110,19 @@ class Controller:
         if not 0 <= replicas <= MAX_REPLICAS:
             raise InvalidInput(f"replicas: {replicas} is not allowed; use 0 to {MAX_REPLICAS}")
         if replicas == 0:
+            await self._fleet.asked.change(entry, 0)
             await asyncio.gather(*(self._fleet.unroute(one) for one in self._fleet.revisions(function)))
             return
         await self._fleet.wake(function)
-        if entry.awake is not None:
-            entry.awake.floor = replicas
-            self._fleet.replicas.want(entry, replicas, "asked for with scale, or by an alert")
+        await self._fleet.asked.change(entry, replicas)
+        self._fleet.replicas.want(entry, replicas, "asked for with scale, or by an alert")
 
-    async def keep_floors(self) -> None:
-        """At the start: wake what must not sleep."""
+    async def keep_numbers(self) -> None:
+        """At the start: see to it that what is to have instances without a call gets them."""
         for entry in self._fleet.entries.values():
-            if entry.policy.floor:
-                self._tasks.spawn(f"keep awake {entry.id}", self._fleet.ensure_floor(entry))
+            self._fleet.replicas.resize(entry)
+            if entry.kept:
+                self._tasks.spawn(f"keep awake {entry.key}", self._fleet.keep_awake(entry))
 
     # -- bundles
 
@@ -208,7 +209,7 @@ class Controller:
     def _status(self, entry: Entry, counts: Mapping[FunctionId, int]) -> FunctionStatus:
         revisions = self._fleet.revisions(entry.id) if entry.function.traffic else [entry]
         running = sum(len(one.awake.servers) for one in revisions if one.awake is not None)
-        wanted = sum(one.awake.wanted if one.awake is not None else one.policy.floor for one in revisions)
+        wanted = sum(one.awake.wanted if one.awake is not None else one.kept for one in revisions)
         return FunctionStatus(entry.function, wanted, running, counts.get(entry.id, 0), policy=entry.policy)
 
     async def _forget(self, function: FunctionId) -> None:

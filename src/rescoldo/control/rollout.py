@@ -64,14 +64,13 @@ class Rollout:
         self._tasks.spawn(f"drop {awake.function.id}", self._fleet.retire(awake))
 
     async def _start(self, entry: Entry, function: Function, policy: FunctionPolicy) -> Awake:
-        fresh = Entry(function, policy)
+        fresh = Entry(function, policy, asked=entry.asked)
         awake = await self._fleet.start_aside(function, policy, fresh.wake_number)
         try:
             if (before := entry.awake) is not None:
                 # what was busy stays as large: one instance would have the calls of all queue up before it
-                awake.floor = before.floor
-                running = min(len(before.servers), max(policy.max_replicas, before.floor))
-                awake.wanted = max(awake.wanted, running, awake.floor)
+                running = min(len(before.servers), max(policy.max_replicas, entry.asked))
+                awake.wanted = max(awake.wanted, running)
                 await asyncio.gather(*(self._one_more(awake) for _ in range(running - 1)))
             self._fleet.drop_lost(awake)
             if not awake.servers:
