@@ -114,7 +114,7 @@ def _may_change(entry: Entry, awake: Awake) -> bool:
     spec = spec_of(awake.policy, entry.asked)
     if spec.minimum == spec.maximum == awake.wanted:
         return False
-    if entry.past:  # the calls that have ended are told of the function's present revision
+    if entry.past or entry.function.traffic:  # which revision served the calls that have ended is not told
         return True
     if scale is None or scale.busy or awake.wanted > spec.minimum or len(awake.servers) > 1:
         return True

@@ -302,6 +302,18 @@ async def test_scaling_by_cpu_counts_what_the_instances_used(world: World) -> No
     await asyncio.gather(*calls)
 
 
+async def test_short_calls_scale_the_current_revision_of_a_split_as_the_others(world: World) -> None:
+    for version in ("one", "two"):
+        await world.deploy(version=version, **{"com.openfaas.scale.type": "rps", "com.openfaas.scale.target": "10"})
+    await world.controller.split(FN, {1: 50, 2: 50})
+    await world.settle(5)  # nothing is under way when it is looked at
+    calls = await load(world, rate=60, seconds=70)
+    old = world.fleet.entries[revision_key(FN, 1)].awake
+    assert old is not None
+    assert (len(old.servers), len(world.instances())) == (4, 4)  # 30 a second each, 10 x 90 %: ceil(3.3)
+    await asyncio.gather(*calls)
+
+
 async def test_scaling_by_cpu_counts_each_revision_of_a_split_alone(world: World) -> None:
     for version in ("one", "two"):
         await world.deploy(version=version, **{"com.openfaas.scale.type": "cpu", "com.openfaas.scale.target": "100"})
