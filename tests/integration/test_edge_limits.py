@@ -120,6 +120,24 @@ async def test_a_limit_that_is_taken_back_is_the_platforms_again(real: RealEdge)
         assert str(FN) not in await real.admin.run(f"show map {real.settings.edge / f'{name}.map'}")
 
 
+async def test_limits_of_its_own_are_held_and_forgotten_while_a_function_is_awake(real: RealEdge) -> None:
+    async def respond(_: Message) -> bytes:
+        return ok("more than six")
+
+    await real.place("s1", "one", respond)
+    for limits, posted, answered in (
+        ({}, 200, 200),
+        ({"max_body": 5}, 413, 200),
+        ({"max_response": 6}, 413, 413),
+        ({"max_response": 2000, "max_inflight": 50}, 200, 200),
+        ({}, 200, 200),
+    ):
+        await real.edge.set_route(Route(FN, S1, **limits))
+        assert (await real.call("/function/fn", method="POST", body=b"x" * 6)).status == posted, limits
+        assert (await real.call("/function/fn")).status == answered, limits
+    assert f" {FN} s1\n" in await real.admin.run(f"show map {real.settings.edge / 'routes.map'}")
+
+
 @pytest.mark.slow
 async def test_with_concurrency_one_no_instance_ever_has_two_requests() -> None:
     """Repeatable requests on kept connections and POSTs on connections of their own, over three instances."""

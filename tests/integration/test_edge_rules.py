@@ -182,6 +182,28 @@ async def test_an_instance_is_told_whose_request_it_is_whatever_the_client_says(
     assert request.path == "/some/path?q=1"
 
 
+async def test_what_a_client_says_of_the_call_is_kept_and_the_rest_is_added_to_each_call_of_a_connection(
+    real: RealEdge,
+) -> None:
+    one = await real.place("s1", "one")
+    await real.edge.set_route(Route(FN, S1))
+    client = await real.connect()
+    said = {"X-Call-Id": "mine", "X-Forwarded-For": "192.0.2.7", "X-Forwarded-Host": "shop.example"}
+    made = [await client.call("/function/fn") for _ in range(2)]
+    kept = await client.call("/function/fn", headers={**said, "X-Start-Time": "1"})
+    *first, last = one.requests
+    ids = [request.headers["x-call-id"] for request in first]
+    assert [answer.headers["x-call-id"] for answer in made] == ids
+    assert len(set(ids)) == 2
+    added = {"x-forwarded-for": "127.0.0.1", "x-forwarded-host": "gateway"}
+    assert [{name: request.headers[name] for name in added} for request in first] == [added, added]
+    assert {name: last.headers[name.lower()] for name in said} == said
+    assert "x-call-id" not in kept.headers
+    for request, answer in zip(one.requests, [*made, kept], strict=True):
+        assert request.headers["x-start-time"] == answer.headers["x-start-time"]
+        assert abs(int(answer.headers["x-start-time"]) / 1e9 - time.time()) < 60
+
+
 async def test_sleeping_in_the_right_order_under_load_gives_no_error(real: RealEdge) -> None:
     awake: dict[str, SlotName] = {}
     numbers = iter(range(10_000))
@@ -278,7 +300,7 @@ async def test_setting_a_route_again_makes_no_second_entry(real: RealEdge) -> No
     for slot in (S1, S2, None, S1, S2):
         await real.edge.set_route(Route(FN, slot, max_body=5, response_timeout=2.0))
     await real.edge.set_route(Route(function_id("other"), S1))
-    for name, value in (("routes", "s2"), ("bodies", "5"), ("timeouts", "2000")):
+    for name, value in (("routes", "s2:own"), ("bodies", "5"), ("timeouts", "2000")):
         lines = (await real.admin.run(f"show map {real.settings.edge}/{name}.map")).splitlines()
         assert [line.split()[1:] for line in lines if FN in line] == [[FN, value]]
     assert (await real.call("/function/fn")).text == "two"

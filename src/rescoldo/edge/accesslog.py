@@ -1,7 +1,7 @@
 """The edge's access log: one line a call, over a Unix stream, counted a chunk at a time.
 
 A line has the fields of `log-format` in haproxy.cfg.tmpl: function, status, "cold…" or "-", Unix
-milliseconds of its start, then HAProxy's %Ta %TR %Tw (milliseconds: active in all, receiving the head and
+seconds of its start, then HAProxy's %Ta %TR %Tw (milliseconds: active in all, receiving the head and
 being held for a wake, waiting in the queue), %U and %B (bytes read from and sent to the client).
 
 A cold call that was answered by its function has "cold:FIRST:HELD:SLOT:FORK:LOAD:LISTEN" (microseconds): from its
@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import socket
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from rescoldo.model.calls import BUCKETS_MS, CallKey, CallSums
@@ -32,21 +33,21 @@ def tally(lines: Iterable[bytes]) -> tuple[Tally, list[ColdCall]]:
     """Count the calls that `lines` tell of; a line that tells of none is passed over. Return, besides, what is told
     of each cold one.
 
-    This is all the Python that a warm call costs, so it is one loop over plain numbers: 2 µs a line, where
-    an object for each call took 6.
+    This is all the Python that a warm call costs, so it is one loop over plain numbers, and lines that are alike are
+    read once: calls of a function in one second differ in little.
     """
     rows: dict[tuple[bytes, bytes, bytes, int], list[int]] = {}
     colds: list[tuple[bytes, bytes, int]] = []
     empty = [0] * (5 + len(BUCKETS_MS) + 1)
-    for line in lines:
+    for line, count in Counter(lines).items():
         try:
             function, status, cold, started, *numbers = line.split()
             active, head, waited, received, sent = map(int, numbers)
-            minute = (int(started) + active) // 60_000
+            minute = (1000 * int(started) + active) // 60_000
         except ValueError:
             continue
         if cold != b"-":
-            colds.append((function, cold, active))
+            colds.extend([(function, cold, active)] * count)
             cold = b"cold"
             if head > 0:  # HAProxy takes a hold for a part of the head's arrival
                 waited, head = waited + head if waited >= 0 else waited, 0
@@ -57,12 +58,12 @@ def tally(lines: Iterable[bytes]) -> tuple[Tally, list[ColdCall]]:
         row = rows.get((function, status, cold, minute))
         if row is None:
             row = rows[function, status, cold, minute] = empty.copy()
-        row[0] += 1
-        row[1] += waited
-        row[2] += run
-        row[3] += received
-        row[4] += sent
-        row[5 + bisect_left(BUCKETS_MS, waited + run)] += 1
+        row[0] += count
+        row[1] += count * waited
+        row[2] += count * run
+        row[3] += count * received
+        row[4] += count * sent
+        row[5 + bisect_left(BUCKETS_MS, waited + run)] += count
     calls = {key: sums for row in rows.items() if (named := _named(*row)) is not None for key, sums in [named]}
     return calls, [call for one in colds if (call := _cold_call(*one)) is not None]
 

@@ -22,7 +22,9 @@ TIMEOUT_MARGIN = 5.0  # seconds the edge waits beyond a function's own limit, fo
 RING_BYTES = 8 * 2**20  # about 100,000 calls while the controller is away
 KNOWN_ALL = "*"  # this key in the route map says that the map is complete: other names are unknown
 MAPS = ("routes", "splits", "bodies", "timeouts", "queues", "answers", "inflight")
+MARKING = frozenset({"splits", "bodies", "timeouts", "answers"})  # maps that a call need not look at, unless marked
 ASLEEP = "-"  # the slot of a function that has none
+MARK = ":own"  # at the slot of a function that is in one of MARKING
 
 # HAProxy closes the connection after these; the texts say what its own pages do not.
 ERRORS = {
@@ -62,12 +64,19 @@ def map_values(route: Route, limits: Limits) -> dict[str, int | str]:
     return {name: value for name, (value, default) in found.items() if value is not None and value != default}
 
 
+def route_value(route: Route, own: Iterable[str]) -> str:
+    """What the map of routes holds of a function that is in the maps `own`: most are in none, and their warm calls look
+    at no other map."""
+    return (route.slot or ASLEEP) + ("" if MARKING.isdisjoint(own) else MARK)
+
+
 def map_text(routes: Iterable[Route], limits: Limits) -> dict[str, str]:
     """The maps of `write`, as text; here they are complete."""
     text = dict.fromkeys(MAPS, "")
     for route in routes:
-        text["routes"] += f"{route.function} {route.slot or ASLEEP}\n"
-        for name, value in map_values(route, limits).items():
+        own = map_values(route, limits)
+        text["routes"] += f"{route.function} {route_value(route, own)}\n"
+        for name, value in own.items():
             text[name] += f"{route.function} {value}\n"
     text["routes"] += f"{KNOWN_ALL} 1\n"
     return text

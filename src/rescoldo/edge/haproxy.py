@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from rescoldo.edge.admin import AdminSocket
-from rescoldo.edge.config import ASLEEP, KNOWN_ALL, MAPS, map_file, map_values, server_line
+from rescoldo.edge.config import KNOWN_ALL, MAPS, map_file, map_values, route_value, server_line
 from rescoldo.edge.protocol import EdgeState, LiveServer, Route, SlotLoad
 from rescoldo.model.errors import EdgeUnavailable
 from rescoldo.model.names import InstanceId, RouteKey, SlotName
@@ -75,9 +75,10 @@ class HaproxyEdge:
 
     async def set_route(self, route: Route) -> None:
         async with self._applying:
+            own = map_values(route, self._limits)
             # before the slot: a function that wakes has its limits by then
-            await self._set_values(route.function, map_values(route, self._limits))
-            await self._set_map("routes", route.function, route.slot or ASLEEP)
+            await self._set_values(route.function, own)
+            await self._set_map("routes", route.function, route_value(route, own))
 
     async def drop_route(self, function: RouteKey) -> None:
         async with self._applying:
@@ -192,7 +193,7 @@ class HaproxyEdge:
         for function, own in self._values.items():
             for name, value in own.items():
                 tables[name][function] = str(value)
-        routed = {str(route.function): str(route.slot or ASLEEP) for route in routes}
+        routed = {str(route.function): route_value(route, values[route.function]) for route in routes}
         for name in MAPS[1:]:
             await self._replace_map(name, tables[name])
         # this key last: only with all names known are others unknown

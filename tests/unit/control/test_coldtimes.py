@@ -24,7 +24,7 @@ SECONDS = st.floats(0, 1e6)
 
 
 def line(told: str, active: int = 9) -> bytes:
-    return f"{FN} 200 {told} 1795413920719 {active} 5 0 55 52".encode()
+    return f"{FN} 200 {told} 1795413920 {active} 5 0 55 52".encode()
 
 
 def colds(told: str, active: int = 9) -> list[ColdCall]:

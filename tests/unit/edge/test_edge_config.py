@@ -13,7 +13,7 @@ from rescoldo.model.limits import Limits
 from rescoldo.model.names import InstanceId, SlotName, function_id, revision_key
 from rescoldo.model.settings import Settings
 
-LINE = b"fn.openfaas-fn 200 - 1795413920719 12 0 2 55 52"
+LINE = b"fn.openfaas-fn 200 - 1795413920 12 0 2 55 52"
 
 
 def test_a_configuration_has_as_many_slots_as_asked_for_and_servers_in_theirs() -> None:
@@ -34,7 +34,7 @@ def test_the_maps_hold_what_differs_from_the_defaults() -> None:
     old = revision_key(fn, 3)
     two = Route(fn, SlotName("s1"), 5, 1.5, 0, 0, 3, split=(Share(90, 4, fn), Share(10, 3, old)))
     assert map_text([one, two, Route(function_id("c")), Route(old, SlotName("s2"))], limits) == {
-        "routes": "a.openfaas-fn -\nb.openfaas-fn s1\nc.openfaas-fn -\nb.openfaas-fn/3 s2\n* 1\n",
+        "routes": "a.openfaas-fn -\nb.openfaas-fn s1:own\nc.openfaas-fn -\nb.openfaas-fn/3 s2\n* 1\n",
         "splits": "b.openfaas-fn 90:4:b.openfaas-fn,10:3:b.openfaas-fn/3\n",
         "bodies": "b.openfaas-fn 5\n",
         "timeouts": "b.openfaas-fn 1500\n",
@@ -57,6 +57,26 @@ def test_the_number_of_slots_never_shrinks_below_what_was_needed_once(tmp_path: 
     assert slot_count(settings) == 40
     settings.slots_file.write_text("")
     assert slot_count(settings) == 10
+
+
+def test_a_function_whose_own_limits_only_count_when_it_is_full_is_not_marked() -> None:
+    route = Route(function_id("a"), SlotName("s1"), max_queue=0, max_inflight=3)
+    assert map_text([route], Limits(max_queue=7))["routes"] == "a.openfaas-fn s1\n* 1\n"
+
+
+def test_equal_lines_are_as_many_calls() -> None:
+    late = LINE.replace(b" 12 0 2 ", b" 40000 0 2 ")
+    cold = LINE.replace(b" - ", b" cold:900:500:100:100:100:100 ")
+    calls, colds = tally([LINE, late, cold, LINE, cold, LINE])
+    assert len(colds) == 2
+    # the three of LINE, then `late`, which ended in the next minute, then `cold`
+    assert [(sums.calls, sums.queue_ms, sums.run_ms, sums.bytes_in, sums.bytes_out) for sums in calls.values()] == [
+        (3, 6, 30, 165, 156),
+        (1, 2, 39998, 55, 52),
+        (2, 4, 20, 110, 104),
+    ]
+    assert [sum(sums.buckets) for sums in calls.values()] == [3, 1, 2]
+    assert [key.minute for key in calls] == [29923565, 29923566, 29923565]
 
 
 @given(st.lists(st.binary(max_size=120)))
