@@ -8,10 +8,8 @@ from real_node import RealNode
 
 
 @pytest.fixture
-async def node(request: pytest.FixtureRequest) -> AsyncIterator[RealNode]:
-    """A parameter is the command that runs the node's."""
-    prefix = getattr(request, "param", [])
-    real = RealNode(lambda _, command: [*prefix, *command])
+async def node() -> AsyncIterator[RealNode]:
+    real = RealNode()
     try:
         await real.boot()
         yield real

@@ -266,6 +266,38 @@ async def test_after_a_burst_there_are_as_many_spares_as_it_needed(node: RealNod
     await asyncio.gather(*(node.client.stop(running.launch.instance) for running in started))
 
 
+async def test_starts_that_fail_do_not_let_the_pool_of_spares_grow(node: RealNode) -> None:
+    broken = (node.client.start(node.launch("raise RuntimeError\n")) for _ in range(3 * node.settings.spares))
+    failures = await asyncio.gather(*broken, return_exceptions=True)
+    assert {type(failure) for failure in failures} == {StartFailed}
+    assert (await node.client.spares()).wanted == node.settings.spares
+
+
+async def test_replacements_do_not_let_the_pool_of_spares_grow() -> None:
+    node = RealNode(spares=2)
+
+    async def filled() -> bool:
+        return (await node.client.spares()).ready == 2
+
+    try:
+        await node.boot()
+        for _ in range(8):
+            await until(filled)
+            await node.client.start(node.launch())
+        before = {running.pid for running in await node.client.instances()}
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+
+        async def replaced() -> bool:
+            pids = {running.pid for running in await node.client.instances()}
+            return len(pids) == len(before) and not pids & before
+
+        await until(replaced)
+        assert (await node.client.spares()).wanted == 2
+    finally:
+        await node.close()
+
+
 async def test_without_memory_for_more_there_are_never_more_spares_than_asked_for() -> None:
     node = RealNode(spares_memory=0)
     try:

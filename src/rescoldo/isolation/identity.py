@@ -75,10 +75,9 @@ def limit_processes(most: int) -> None:
 
 
 def reset_signals() -> None:
-    """Undo the handlers and the wakeup descriptor that a zygote sets for itself, and what a shell that starts a
-    platform in the background, or nohup, lets all its children ignore."""
+    """Undo the handlers and the wakeup descriptor that a zygote sets for itself."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    for number in (signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
 
 

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from rescoldo.isolation.identity import has_processes, kill_all_of
@@ -25,8 +24,6 @@ from rescoldo.node.spares import Order
 from rescoldo.node.supervised import Supervised
 from rescoldo.node.zygote import ZygoteGone
 
-FORKS_AT_ONCE = 8
-REPLACED_AT_ONCE = 2  # of them, where an instance has ended
 _LET_NEXT = 0.05  # seconds a start keeps the next one waiting, at most: importing may take far longer
 _ANSWER = 4096  # bytes read of the status pipe at once
 _KILL_PATIENCE = 5.0  # seconds for the kernel to end a killed process
@@ -41,15 +38,13 @@ _LOG = logging.getLogger(__name__)
 
 
 class Boot:
-    """Starts and ends the processes of instances, a few at once, first come first served."""
+    """Starts and ends the processes of instances."""
 
     def __init__(self, nurseries: Nurseries, ends: Ends, sandboxes: Sandboxes, secrets: Path) -> None:
         self._nurseries = nurseries
         self._ends = ends
         self._sandboxes = sandboxes
         self._secrets = secrets  # folder of functions' secrets
-        self._gate = asyncio.Semaphore(FORKS_AT_ONCE)
-        self._replacing = asyncio.Semaphore(REPLACED_AT_ONCE)
 
     async def start(self, instance: Supervised, deadline: float) -> None:
         """Return when the instance serves; raise StartFailed, or StartTimeout at `deadline` (seconds on the
@@ -80,6 +75,8 @@ class Boot:
             reason = f"it was not ready after {launch.ready_timeout:g} s"
             raise StartTimeout(_explain(instance, reason)) from error
         if answer.get("ready"):
+            if not instance.was_ready:
+                self._nurseries.spares_for(instance.note.launch).served_a_wake()
             instance.became_ready(answer.get("began"), answer.get("loaded"))
             return ""
         reason = await self.end(instance, grace=0.0, patience=1.0)
@@ -90,7 +87,7 @@ class Boot:
         os.set_blocking(status_write, True)
         answer = _Answer(status_read)
         try:
-            async with self._turn(instance):
+            async with self._nurseries.places.one(again=instance.was_ready):
                 instance.ordered_at = time.monotonic()
                 try:
                     await self._fork(instance, status_write, fresh=fresh)
@@ -100,13 +97,6 @@ class Boot:
             return await answer.told
         finally:
             answer.close()
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, instance: Supervised) -> AsyncIterator[None]:
-        """A place among the starts under way. Replacements have few of them: functions that end again and again would
-        keep others' wakes waiting."""
-        async with self._replacing if instance.was_ready else contextlib.nullcontext(), self._gate:
-            yield
 
     async def _fork(self, instance: Supervised, status: int, *, fresh: bool) -> None:
         """Give its order to a fork; once more when the zygote dies over it."""
@@ -125,7 +115,6 @@ class Boot:
                 cpu=launch.cpu_limit,
                 folder=opened[0] if launch.upstream == UNIX else None,
                 fresh=fresh,
-                again=instance.was_ready,
             )
             for _ in range(2):
                 with contextlib.suppress(ZygoteGone):

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from rescoldo.model.instance import Launch
 from rescoldo.model.settings import Settings
+from rescoldo.node.places import Places
 from rescoldo.node.processes import Ends, Watched
 from rescoldo.node.protocol import SparePool
 from rescoldo.node.sandboxes import Sandboxes
@@ -31,9 +32,9 @@ PROGRAM_SHARE = 4  # what handlers' spares may be at most through this is what p
 class Nursery:
     """One zygote, kept running, and its spares."""
 
-    def __init__(self, settings: Settings, sandboxes: Sandboxes, ends: Ends, run: str, least: int, most: int) -> None:
-        self._zygote = Zygote(settings, ends, sandboxes.base, run)
-        self.spares = Spares(self._zygote, sandboxes, ends, least, most)
+    def __init__(self, zygote: Zygote, spares: Spares) -> None:
+        self._zygote = zygote
+        self.spares = spares
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -70,10 +71,16 @@ class Nurseries:
     """Both."""
 
     def __init__(self, settings: Settings, sandboxes: Sandboxes, ends: Ends, run: str) -> None:
+        self.places = Places()
+
+        def nursery(run: str, least: int, most: int) -> Nursery:
+            zygote = Zygote(settings, ends, sandboxes.base, run)
+            return Nursery(zygote, Spares(zygote, sandboxes, ends, self.places, least, most))
+
         least, most = settings.spares, most_spares_of(settings)
-        self._handlers = Nursery(settings, sandboxes, ends, run, least, most)
+        self._handlers = nursery(run, least, most)
         least = min(least, PROGRAM_SPARES)
-        self._programs = Nursery(settings, sandboxes, ends, BARE, least, max(least, most // PROGRAM_SHARE))
+        self._programs = nursery(BARE, least, max(least, most // PROGRAM_SHARE))
         self._sandboxes = sandboxes
         self.failed = asyncio.Event()
         self._in_use: Callable[[], set[str]] = set

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from rescoldo.model.errors import InvalidInput, NodeUnavailable
 from rescoldo.model.instance import MAX_ORDER
+from rescoldo.node.places import Places
 from rescoldo.node.processes import Ends, Watched, memory_is_scarce
 from rescoldo.node.protocol import SparePool
 from rescoldo.node.sandboxes import Sandboxes
@@ -48,17 +49,19 @@ class Order:
     cpu: int  # limit in millicores; 0: none
     folder: int | None = None  # descriptor, for a program that binds a Unix socket there: a fork is made for it
     fresh: bool = False  # a fork is to be made for it
-    again: bool = False  # it replaces one that ended: no wake, and crash loops must not let the pool grow
 
 
 class Spares:
     """Keeps as many as recent bursts needed, between `least` and `most`; a few are made at a time, while nothing is
     started."""
 
-    def __init__(self, zygote: Zygote, sandboxes: Sandboxes, ends: Ends, least: int, most: int) -> None:
+    def __init__(
+        self, zygote: Zygote, sandboxes: Sandboxes, ends: Ends, places: Places, least: int, most: int
+    ) -> None:
         self._zygote = zygote
         self._sandboxes = sandboxes
         self._ends = ends
+        self._places = places
         self._least = least
         self._most = most
         self._ready: deque[Spare] = deque()
@@ -97,6 +100,8 @@ class Spares:
                 await self._until_changed(_LOOK_AGAIN if there > self._least else None)
             elif (pause := self._last_start + refill_pause(len(self._ready)) - _now()) > 0:
                 await asyncio.sleep(pause)
+            elif self._places.waited_for:
+                await self._places.none_waits()
             else:
                 await self._make()
 
@@ -138,8 +143,6 @@ class Spares:
         if len(order.message) > MAX_ORDER:
             raise InvalidInput("the function's environment is larger than 1 MiB")
         self._last_start = _now()
-        if not order.again:
-            self._demand = self._demand.taken(self._last_start)
         try:
             for _ in range(_ATTEMPTS):
                 spare = await self._next(order)
@@ -151,6 +154,12 @@ class Spares:
             self._last_start = _now()
             self._changed.set()
         raise NodeUnavailable("no process could be started; see the node's messages")
+
+    def served_a_wake(self) -> None:
+        """A start came to serve that replaces no instance: a spare was needed for it. Others do not count, or functions
+        that do not start, and crash loops, would let the pool grow."""
+        self._demand = self._demand.taken(_now())
+        self._changed.set()
 
     async def _next(self, order: Order) -> Spare:
         while self._ready and order.folder is None and not order.fresh:

@@ -31,13 +31,13 @@ def most_spares(memory: int, least: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What recent bursts needed."""
+    """What recent bursts needed: starts that came to serve. One that fails would let the pool grow for nothing."""
 
-    missing: int = 0  # taken, or asked for in vain, and not made again since the pool was last full
+    missing: int = 0  # taken, or forked in place of one, and not made again since the pool was last full
     peaks: tuple[tuple[float, int], ...] = ()  # (seconds, missing then), the highest first, each later than the last
 
     def taken(self, now: float) -> Demand:
-        """Another start needed a spare."""
+        """Another start needed a spare, and serves by `now` (seconds)."""
         missing = self.missing + 1
         higher = tuple(peak for peak in self.peaks if peak[1] > missing and now - peak[0] < HOLD)
         return Demand(missing, (*higher, (now, missing)))

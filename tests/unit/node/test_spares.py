@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from rescoldo.node import spares as module
+from rescoldo.node.places import AT_ONCE, Places
 from rescoldo.node.processes import Ends
 from rescoldo.node.spares import Order, Spares
 from rescoldo.node.zygote import Forked
@@ -48,12 +50,17 @@ class Processes:
 
 
 @pytest.fixture
-async def made(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Spares, Processes]]:
+def places() -> Places:
+    return Places()
+
+
+@pytest.fixture
+async def made(monkeypatch: pytest.MonkeyPatch, places: Places) -> AsyncIterator[tuple[Spares, Processes]]:
     monkeypatch.setattr(policy, "HOLD", 0.3)
     monkeypatch.setattr(module, "_LOOK_AGAIN", 0.05)
     monkeypatch.setattr(module, "memory_is_scarce", lambda: False)
     processes = Processes()
-    pool = Spares(processes, processes, Ends(), 2, 5)  # type: ignore[arg-type]
+    pool = Spares(processes, processes, Ends(), places, 2, 5)  # type: ignore[arg-type]
     filling = asyncio.create_task(pool.keep_filled())
     try:
         yield pool, processes
@@ -73,6 +80,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def take(pool: Spares, count: int) -> None:
     for _ in range(count):
         await pool.start(Order(b"{}", [], 0, 0), lambda *_: None)
+        pool.served_a_wake()
 
 
 @pytest.mark.slow
@@ -88,12 +96,36 @@ async def test_the_pool_grows_with_a_burst_up_to_its_most_and_shrinks_when_that_
     assert pool.pool.wanted == 2
 
 
-async def test_replacements_of_what_crashed_do_not_let_the_pool_grow(made: tuple[Spares, Processes]) -> None:
+async def test_starts_that_do_not_come_to_serve_do_not_let_the_pool_grow(made: tuple[Spares, Processes]) -> None:
     pool, _ = made
     await until(lambda: pool.pool.ready == 2)
     for _ in range(8):
-        await pool.start(Order(b"{}", [], 0, 0, again=True), lambda *_: None)
+        await pool.start(Order(b"{}", [], 0, 0), lambda *_: None)
     assert pool.pool.wanted == 2
+
+
+async def test_no_spare_is_made_while_a_wake_waits_for_its_turn(
+    made: tuple[Spares, Processes], places: Places
+) -> None:
+    pool, processes = made
+    await until(lambda: pool.pool.ready == 2)
+    async with contextlib.AsyncExitStack() as under_way:
+        for _ in range(AT_ONCE):
+            await under_way.enter_async_context(places.one(again=False))
+        waiting = asyncio.create_task(under_way_once(places))
+        await until(lambda: places.waited_for)
+        await take(pool, 2)
+        for _ in range(20):
+            await asyncio.sleep(policy.WHEN_FEW / 4)  # it would be made by now
+        assert (pool.pool.ready, len(processes.children)) == (0, 2)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        await until(lambda: pool.pool.ready == 2)
+
+
+async def under_way_once(places: Places) -> None:
+    async with places.one(again=False):
+        pass
 
 
 async def test_one_that_has_not_said_that_it_is_ready_is_not_taken(made: tuple[Spares, Processes]) -> None:

@@ -1,0 +1,56 @@
+"""Who starts now: a few at once, first come first served, and wakes before replacements."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+AT_ONCE = 8
+REPLACED_AT_ONCE = 2  # of them, where an instance has ended
+
+
+class Places:
+    """Those of starts under way, and who waits for one."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self._replacing = asyncio.Semaphore(REPLACED_AT_ONCE)
+        self._waiting = 0  # wakes that do
+        self._none_waits = asyncio.Event()
+        self._none_waits.set()
+
+    @contextlib.asynccontextmanager
+    async def one(self, *, again: bool) -> AsyncIterator[None]:
+        """Have one, when it is free. `again`: the start replaces an instance that ended. Those have few of them:
+        functions that end again and again would keep others' wakes waiting."""
+        async with self._replacing if again else contextlib.nullcontext():
+            await self._wait(counted=not again)
+            try:
+                yield
+            finally:
+                self._free.release()
+
+    async def _wait(self, *, counted: bool) -> None:
+        self._waiting += counted
+        self._tell()
+        try:
+            await self._free.acquire()
+        finally:
+            self._waiting -= counted
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._waiting:
+            self._none_waits.clear()
+        else:
+            self._none_waits.set()
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether a wake waits for one."""
+        return self._waiting > 0
+
+    async def none_waits(self) -> None:
+        """Wait until no wake waits for one."""
+        await self._none_waits.wait()
