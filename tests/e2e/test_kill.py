@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -107,6 +108,24 @@ def test_an_adopted_function_still_sleeps_and_wakes(own_platform: Live) -> None:
     own_platform.until(lambda: own_platform.answers() and own_platform.replicas("adopted") == 0, "it to sleep")
     own_platform.until(lambda: not own_platform.instances(), "its instance to end")
     assert own_platform.invoke("adopted").cold
+
+
+def test_a_number_that_was_asked_for_holds_for_the_next_controller_and_the_next_platform(own_platform: Live) -> None:
+    own_platform.deploy("wide", TOKEN, annotations={"rescoldo.dev/idle-window": "1h"})
+    body = {"serviceName": "wide", "replicas": 3}
+    assert own_platform.system("POST", "/scale-function/wide", body).status == 202
+    own_platform.until(lambda: own_platform.replicas("wide") == 3, "three instances")
+    killed = own_platform.kill("controller")
+    own_platform.until(lambda: own_platform.pid("controller") != killed, "a new controller")
+    own_platform.until(own_platform.answers, "the new controller to answer")
+    assert json.loads(own_platform.system("GET", "/function/wide?why=1").text)["why"]["minimum"] == 3
+    assert own_platform.stop() == 0
+    own_platform.start()
+    own_platform.until(lambda: own_platform.replicas("wide") == 3, "three instances that nobody calls")
+    own_platform.sleep("wide")
+    own_platform.stop()
+    own_platform.start()
+    assert json.loads(own_platform.system("GET", "/function/wide").text)["replicas"] == 0
 
 
 def test_calls_go_on_after_the_edge_is_killed(own_platform: Live) -> None:

@@ -101,6 +101,7 @@ async def test_a_program_inherits_its_socket_and_its_output_and_nothing_else(nod
     assert seen["fds"]["3"].startswith("socket:")
 
 
+@pytest.mark.parametrize("node", [["env", "--ignore-signal=INT,QUIT,HUP"]], ids=["in the background"], indirect=True)
 async def test_a_program_ignores_no_signal_at_its_start(node: RealNode, order: Order) -> None:
     launch = order("unix", "sleep 60")
     starting = asyncio.create_task(node.client.start(launch))

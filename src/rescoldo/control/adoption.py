@@ -7,11 +7,10 @@ import logging
 
 from rescoldo.control.entry import Awake, Entry
 from rescoldo.control.fleet import Fleet
-from rescoldo.control.instances import RETRY_SECONDS
+from rescoldo.control.outages import outlast
 from rescoldo.control.slots import SlotPool
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge, LiveServer
-from rescoldo.model.errors import EdgeUnavailable, NodeUnavailable
 from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec
 from rescoldo.model.instance import Launch, RunningInstance
 from rescoldo.model.limits import Limits
@@ -33,8 +32,8 @@ class Adoption:
 
     async def adopt(self) -> None:
         """At the controller's start: take over the instances that run, in the slots the edge has them in."""
-        running = await self._instances()
-        slot_of = {instance: slot for slot, instance in await self._edge_servers()}
+        running = await outlast(self._node.instances)
+        slot_of = {instance: slot for slot, instance in await outlast(self._edge.servers)}
         # those in slots first: another joins them, or gets a slot that none of them is in
         placed = [one for one in running if one.launch.instance in slot_of]
         strays = [one for one in placed if not self._take_over(one, slot_of)]
@@ -92,44 +91,28 @@ class Adoption:
         else:
             self._slots.claim(slot)
         now = asyncio.get_running_loop().time()
-        return Awake(slot, entry.function, entry.policy, entry.policy.woken, Activity(now, 0), now)
+        number = max(entry.policy.woken, entry.asked)
+        return Awake(slot, entry.function, entry.policy, number, Activity(now, 0), now)
 
     async def synchronise(self) -> None:
         """Tell a new edge all there is; tries again until it has been told."""
         async with self._synchronising:
-            while True:
-                try:
-                    await self._edge.synchronise(self._fleet.edge_state)
-                    return
-                except EdgeUnavailable as error:
-                    log.info("the edge is not there yet: %s", error.message)
-                    await asyncio.sleep(RETRY_SECONDS)
+            await outlast(lambda: self._edge.synchronise(self._fleet.edge_state))
 
     async def check_instances(self) -> None:
         """After the node's restart: what it does not know any more is lost, what we do not know is stray."""
-        before = set(self._fleet.instances.live)
-        running = {instance.launch.instance: instance for instance in await self._instances()}
+        instances = self._fleet.instances
+        before = instances.live.keys() - instances.starting
+        running = {running.launch.instance for running in await outlast(self._node.instances)}
         for entry in list(self._fleet.entries.values()):
             for instance in list(entry.awake.servers) if entry.awake is not None else ():
                 if instance in before and instance not in running:
                     await self._fleet.lost(Exit(instance, entry.id, "lost while the node restarted"))
-        known = self._fleet.instances.live.keys() | self._fleet.instances.starting
-        for instance in running.keys() - known:
-            await self._fleet.instances.stop(instance)
-
-    async def _instances(self) -> list[RunningInstance]:
-        while True:
-            try:
-                return await self._node.instances()
-            except NodeUnavailable:
-                await asyncio.sleep(RETRY_SECONDS)
-
-    async def _edge_servers(self) -> set[tuple[SlotName, InstanceId]]:
-        while True:
-            try:
-                return await self._edge.servers()
-            except EdgeUnavailable:
-                await asyncio.sleep(RETRY_SECONDS)
+        for instance in before - running:  # of a revision that is being checked, or on its way out
+            if (server := instances.live.get(instance)) is not None:
+                await instances.bury(server)
+        for instance in running - instances.live.keys() - instances.starting:
+            await instances.stop(instance)
 
 
 def _forgotten(slot: SlotName, launch: Launch) -> Awake:

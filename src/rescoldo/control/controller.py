@@ -21,6 +21,7 @@ from rescoldo.control.explain import explain
 from rescoldo.control.fleet import Fleet
 from rescoldo.control.images import Images
 from rescoldo.control.namespaces import Namespaces
+from rescoldo.control.outages import outlast
 from rescoldo.control.processes import CpuSampler, isolation_found, platform_processes
 from rescoldo.control.recorder import Recorder
 from rescoldo.control.tasks import Tasks
@@ -28,7 +29,7 @@ from rescoldo.control.waker import Waker
 from rescoldo.isolation.identity import level
 from rescoldo.model.errors import InvalidInput, NodeUnavailable
 from rescoldo.model.function import FunctionSpec, FunctionStatus
-from rescoldo.model.instance import LogLine, RunningInstance
+from rescoldo.model.instance import LogLine
 from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import RevisionStatus
 from rescoldo.model.scaling import MAX_REPLICAS
@@ -54,7 +55,7 @@ class Controller:
         self._recorder = recorder
         self._waker = waker
         self._tasks = tasks
-        self._images = Images(store, storage, fleet, tasks, settings.max_system_body, self._instances)
+        self._images = Images(store, storage, node, fleet, tasks, settings.max_system_body)
         self._deployments = Deployments(settings, store, self._spaces, self._images, fleet, tasks)
         self._started_at = time.time()
         self._cpu = CpuSampler()
@@ -109,18 +110,19 @@ class Controller:
         if not 0 <= replicas <= MAX_REPLICAS:
             raise InvalidInput(f"replicas: {replicas} is not allowed; use 0 to {MAX_REPLICAS}")
         if replicas == 0:
+            await self._fleet.asked.change(entry, 0)
             await asyncio.gather(*(self._fleet.unroute(one) for one in self._fleet.revisions(function)))
             return
         await self._fleet.wake(function)
-        if entry.awake is not None:
-            entry.awake.floor = replicas
-            self._fleet.replicas.want(entry, replicas, "asked for with scale, or by an alert")
+        await self._fleet.asked.change(entry, replicas)
+        self._fleet.replicas.want(entry, replicas, "asked for with scale, or by an alert")
 
-    async def keep_floors(self) -> None:
-        """At the start: wake what must not sleep."""
+    async def keep_numbers(self) -> None:
+        """At the start: see to it that what is to have instances without a call gets them."""
         for entry in self._fleet.entries.values():
-            if entry.policy.floor:
-                self._tasks.spawn(f"keep awake {entry.id}", self._fleet.ensure_floor(entry))
+            self._fleet.replicas.resize(entry)
+            if entry.kept:
+                self._tasks.spawn(f"keep awake {entry.key}", self._fleet.keep_awake(entry))
 
     # -- bundles
 
@@ -207,26 +209,16 @@ class Controller:
     def _status(self, entry: Entry, counts: Mapping[FunctionId, int]) -> FunctionStatus:
         revisions = self._fleet.revisions(entry.id) if entry.function.traffic else [entry]
         running = sum(len(one.awake.servers) for one in revisions if one.awake is not None)
-        wanted = sum(one.awake.wanted if one.awake is not None else one.policy.floor for one in revisions)
+        wanted = sum(one.awake.wanted if one.awake is not None else one.kept for one in revisions)
         return FunctionStatus(entry.function, wanted, running, counts.get(entry.id, 0), policy=entry.policy)
 
     async def _forget(self, function: FunctionId) -> None:
         """Remove a removed function's logs, once nothing writes them and if it has not come back."""
-        while any(i.launch.function == function for i in await self._instances()):
+        while any(i.launch.function == function for i in await outlast(self._node.instances)):
             await asyncio.sleep(FORGET_SECONDS)
-        while function not in self._fleet.entries:
-            try:
+
+        async def forget() -> None:
+            if function not in self._fleet.entries:
                 await self._node.forget(function)
-                return
-            except NodeUnavailable:
-                await asyncio.sleep(FORGET_SECONDS)
 
-    async def _instances(self) -> list[RunningInstance]:
-        """What runs; waits out a restart of the node."""
-        while True:
-            try:
-                return await self._node.instances()
-            except NodeUnavailable:
-                await asyncio.sleep(FORGET_SECONDS)
-
-
+        await outlast(forget, FORGET_SECONDS)

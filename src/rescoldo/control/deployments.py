@@ -56,6 +56,7 @@ class Deployments:
             self._fleet.entries[function.id] = Entry(function, self._stored_policy(function))
             for number in function.traffic.keys() - {function.revision}:
                 self._add_share(kept[number].serving(function))
+        await self._fleet.asked.load(self._fleet.entries)
 
     def entry(self, function: FunctionId) -> Entry:
         """Its current revision. Raises NotFound."""
@@ -149,8 +150,8 @@ class Deployments:
         await self._end_shares(function, before.traffic.keys() - function.traffic.keys())
 
     def _keep_awake(self, entry: Entry) -> None:
-        if entry.policy.floor:
-            self._tasks.spawn(f"keep awake {entry.key}", self._fleet.ensure_floor(entry))
+        if entry.kept:
+            self._tasks.spawn(f"keep awake {entry.key}", self._fleet.keep_awake(entry))
 
     async def roll_back(self, function: FunctionId, revision: int | None) -> int:
         """Deploy a past revision again; see Platform.roll_back."""

@@ -57,7 +57,6 @@ class Awake:
     woken_at: float = 0.0  # seconds on the monotonic clock: when its first instance was ready
     took: Took = NO_TIME  # what that took
     closing: bool = False  # its route says asleep already, but a wake may still take it back
-    floor: int = 0  # instances that `rescoldo scale` or an alert asked for: fewer only asleep
     scale: Scale | None = None  # None: the scaler has not looked yet
     starting: int = 0  # instances on their way
     failures: int = 0  # starts that failed in a row, those at the same time counted as one
@@ -85,6 +84,7 @@ class Entry:
     function: Function
     policy: FunctionPolicy
     past: bool = False  # not the function's current revision
+    asked: int = 0  # instances that `rescoldo scale` or an alert asked for: fewer only asleep
     awake: Awake | None = None
     waking: asyncio.Task[SlotName] | None = None  # shared by all who wait
     failure: Failure | None = None
@@ -105,10 +105,15 @@ class Entry:
         self.changes = (*self.changes, Change(at, before, after, reason))[-MAX_CHANGES:]
 
     @property
+    def kept(self) -> int:
+        """Instances that it is to have without any call; 0: it may be asleep."""
+        return max(self.policy.floor, self.asked)
+
+    @property
     def wake_number(self) -> int:
         """How many instances the next wake is to start."""
         scaling = self.policy.scaling
-        return max(self.policy.woken, scaling.activation, scaling.initial if self.fresh else 1)
+        return max(self.policy.woken, self.asked, scaling.activation, scaling.initial if self.fresh else 1)
 
     @property
     def key(self) -> RouteKey:

@@ -12,7 +12,7 @@ def explain(entry: Entry, now: float) -> Explanation:
     """`now` is in seconds on the loop's clock."""
     awake = entry.awake
     policy = entry.policy if awake is None else awake.policy
-    spec = spec_of(policy, 0 if awake is None else awake.floor)
+    spec = spec_of(policy, entry.asked)
     scaling = policy.scaling
     return Explanation(
         wanted=awake.wanted if awake is not None else 0,
@@ -58,7 +58,7 @@ def _sleep(entry: Entry, now: float) -> str:
 
 def _until_sleep(entry: Entry, awake: Awake, now: float) -> str:
     if entry.policy.floor:
-        return f"never: it keeps at least {_instances(entry.policy.floor)} awake"
+        return f"never: it keeps at least {_instances(entry.kept)} awake"
     if awake.closing:
         return "now, unless it is called"
     window = entry.policy.idle_window

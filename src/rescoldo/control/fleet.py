@@ -14,8 +14,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from rescoldo.control.asked import Asked
 from rescoldo.control.entry import Awake, Entry, Failure
-from rescoldo.control.instances import RETRY_SECONDS, Instances
+from rescoldo.control.instances import Instances
+from rescoldo.control.outages import RETRY_SECONDS
 from rescoldo.control.replicas import Replicas
 from rescoldo.control.slots import SlotPool
 from rescoldo.control.tasks import Tasks
@@ -27,6 +29,7 @@ from rescoldo.node.protocol import Exit, Node
 from rescoldo.policy.backoff import retry_delay
 from rescoldo.policy.idle import Activity
 from rescoldo.policy.respawn import SHORTEST_LIFE, early_deaths, respawn_pause
+from rescoldo.store.protocol import Store
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ _REASONS = ((StartTimeout, "timeout"), (StartFailed, "crashed"), (Busy, "busy"))
 
 class Fleet:
     def __init__(
-        self, node: Node, edge: Edge, slots: SlotPool, tasks: Tasks, gid_of: Callable[[str], int]
+        self, node: Node, edge: Edge, store: Store, slots: SlotPool, tasks: Tasks, gid_of: Callable[[str], int]
     ) -> None:
         self.entries: dict[RouteKey, Entry] = {}
         self.wakes = 0  # that succeeded
@@ -48,6 +51,7 @@ class Fleet:
         self.woken = asyncio.Event()  # set when something is awake: the sleeper has work
         self.instances = Instances(node, edge, tasks, gid_of)
         self.replicas = Replicas(self.instances, edge, tasks)
+        self.asked = Asked(store, tasks)
         self._edge = edge
         self._slots = slots
         self._tasks = tasks
@@ -178,12 +182,22 @@ class Fleet:
 
     async def take_over(self, entry: Entry, awake: Awake) -> None:
         """Let what was started aside serve from now on; what served before finishes what it has."""
+        self.drop_lost(awake)
+        if not awake.servers:  # the next call wakes it
+            self._tasks.spawn(f"retire {entry.key}", self.retire(awake))
+            await self.unroute(entry)
+            return
         before = entry.awake
         self._let_serve(entry, awake)
         await self.publish(entry)
         if before is not None:
             self._tasks.spawn(f"retire {entry.key}", self.retire(before))
         self.replicas.resize(entry)
+
+    def drop_lost(self, awake: Awake) -> None:
+        """Forget the instances of what was started aside that have ended since: nobody waited for them."""
+        for instance in awake.servers.keys() - self.instances.live.keys():
+            del awake.servers[instance]
 
     # -- taking down
 
@@ -233,6 +247,7 @@ class Fleet:
             await self.publish(entry)
             return
         entry.awake = None
+        self.asked.end(entry)
         entry.note(_now(), awake.wanted, 0, f"idle for {entry.policy.idle_window:g} s")
         self._tasks.spawn(f"retire {entry.id}", self._end(awake))
 
@@ -269,8 +284,8 @@ class Fleet:
         await self._pause(entry, exit)
         if entry.awake is awake:
             self.replicas.resize(entry)
-        elif entry.policy.floor:
-            await self.ensure_floor(entry)
+        elif entry.kept:
+            await self.keep_awake(entry)
 
     async def _pause(self, entry: Entry, exit: Exit) -> None:
         """Let one that ends again and again as soon as it is ready not be started without end."""
@@ -286,9 +301,9 @@ class Fleet:
             except RescoldoError as error:
                 log.warning("%s: queued requests get no instance: %s", awake.function.id, error.message)
 
-    async def ensure_floor(self, entry: Entry) -> None:
-        """Keep a function awake that must not sleep; tries again until it is."""
-        while self.entries.get(entry.key) is entry and entry.policy.floor and entry.awake is None:
+    async def keep_awake(self, entry: Entry) -> None:
+        """Wake a function that is to have instances without a call; tries again until it has."""
+        while self.entries.get(entry.key) is entry and entry.kept and entry.awake is None:
             try:
                 await self.wake(entry.key)
             except RescoldoError:

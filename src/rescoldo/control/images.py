@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control.fleet import Fleet
+from rescoldo.control.outages import outlast
 from rescoldo.control.tasks import Tasks
 from rescoldo.model.errors import InvalidInput, NotFound, UnknownImage
 from rescoldo.model.function import FunctionPolicy
-from rescoldo.model.instance import RunningInstance
 from rescoldo.model.program import PROCESS
 from rescoldo.model.settings import BUNDLE_GIDS
+from rescoldo.node.protocol import Node
 from rescoldo.store.protocol import Bundle, Store
 
 UNUSED_SECONDS = 86400.0  # an image that no function uses may still be deployed for this long
@@ -24,16 +25,15 @@ LEAVING_SECONDS = 0.5  # between looks whether instances on their way out still 
 
 class Images:
     def __init__(
-        self, store: Store, storage: BundleStorage, fleet: Fleet, tasks: Tasks, max_upload: int,
-        running: Callable[[], Awaitable[list[RunningInstance]]],
+        self, store: Store, storage: BundleStorage, node: Node, fleet: Fleet, tasks: Tasks, max_upload: int
     ) -> None:
-        """`max_upload` is in bytes; `running` tells what runs now."""
+        """`max_upload` is in bytes."""
         self._store = store
         self._storage = storage
+        self._node = node
         self._fleet = fleet
         self._tasks = tasks
         self._max_upload = max_upload
-        self._running = running
         self._known: dict[str, Bundle] = {}  # by name
         self._using: Counter[str] = Counter()
 
@@ -92,7 +92,7 @@ class Images:
         """Remove bundles that no revision, no instance and no fresh image needs; those that only instances on
         their way out still need, once these have gone."""
         while True:
-            running = {instance.launch.digest for instance in await self._running()}
+            running = {instance.launch.digest for instance in await outlast(self._node.instances)}
             unneeded = set(self._storage.digests()) - self._needed()
             if unneeded:
                 unneeded -= await self._store.revision_digests()

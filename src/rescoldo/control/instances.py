@@ -14,6 +14,7 @@ from collections.abc import Callable, Set
 
 from rescoldo.control.entry import Awake
 from rescoldo.control.lifetimes import Lifetimes
+from rescoldo.control.outages import RETRY_SECONDS, outlast
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge, LiveServer, SlotLoad
 from rescoldo.model.coldstart import Took
@@ -25,7 +26,6 @@ from rescoldo.node.protocol import Exit, Node
 log = logging.getLogger(__name__)
 
 BURY_SECONDS = 1.0  # from a dead instance's socket being closed to its requests having left it
-RETRY_SECONDS = 0.05  # between tries while the node or the edge restarts
 
 
 class Instances:
@@ -138,11 +138,7 @@ class Instances:
 
     async def load(self, slot: SlotName) -> SlotLoad:
         """A slot's counters; waits out a restart of the edge."""
-        while True:
-            try:
-                return await self._edge.load(slot)
-            except EdgeUnavailable:
-                await asyncio.sleep(RETRY_SECONDS)
+        return await outlast(lambda: self._edge.load(slot))
 
     async def remove(self, slot: SlotName, instance: InstanceId, patience: float) -> None:
         """Take an instance out of its slot, wait up to `patience` seconds for the requests it has, and stop it."""
@@ -164,13 +160,8 @@ class Instances:
 
     async def stop(self, instance: InstanceId) -> None:
         """Stop an instance; waits out a restart of the node."""
-        while True:
-            try:
-                await self._node.stop(instance)
-            except NodeUnavailable:
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                return self.lifetimes.ended(instance, _now())
+        await outlast(lambda: self._node.stop(instance))
+        self.lifetimes.ended(instance, _now())
 
     async def _discard(self, slot: SlotName, instance: InstanceId, adding: asyncio.Task[None] | None) -> None:
         if adding is not None:

@@ -10,10 +10,11 @@ import asyncio
 import logging
 
 from rescoldo.control.entry import Awake, Entry, Scale
-from rescoldo.control.instances import RETRY_SECONDS, Instances
+from rescoldo.control.instances import Instances
+from rescoldo.control.outages import outlast
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge
-from rescoldo.model.errors import EdgeUnavailable, RescoldoError
+from rescoldo.model.errors import RescoldoError
 from rescoldo.model.names import InstanceId
 from rescoldo.policy.backoff import retry_delay
 from rescoldo.policy.scaling import begin
@@ -82,11 +83,7 @@ class Replicas:
     async def _shrink(self, entry: Entry, awake: Awake) -> None:
         try:
             while entry.awake is awake and len(awake.servers) > awake.wanted:
-                try:
-                    loads = await self._edge.server_loads(awake.slot)
-                except EdgeUnavailable:
-                    await asyncio.sleep(RETRY_SECONDS)
-                    continue
+                loads = await outlast(lambda: self._edge.server_loads(awake.slot))
                 if entry.awake is awake:
                     self._take_out(awake, {instance: loads.get(instance, 0) for instance in awake.servers})
         finally:

@@ -64,16 +64,17 @@ class Rollout:
         self._tasks.spawn(f"drop {awake.function.id}", self._fleet.retire(awake))
 
     async def _start(self, entry: Entry, function: Function, policy: FunctionPolicy) -> Awake:
-        fresh = Entry(function, policy)
+        fresh = Entry(function, policy, asked=entry.asked)
         awake = await self._fleet.start_aside(function, policy, fresh.wake_number)
         try:
             if (before := entry.awake) is not None:
                 # what was busy stays as large: one instance would have the calls of all queue up before it
-                awake.floor = before.floor
-                running = min(len(before.servers), max(policy.max_replicas, before.floor))
-                awake.wanted = max(awake.wanted, running, awake.floor)
+                running = min(len(before.servers), max(policy.max_replicas, entry.asked))
+                awake.wanted = max(awake.wanted, running)
                 await asyncio.gather(*(self._one_more(awake) for _ in range(running - 1)))
-            self._check_alive(awake)
+            self._fleet.drop_lost(awake)
+            if not awake.servers:
+                raise StartFailed(f"{function.id}: it ended as soon as it was ready")
         except BaseException:
             self.drop(awake)
             raise
@@ -84,13 +85,6 @@ class Rollout:
             await self._fleet.instances.launch(awake, early=False)
         except RescoldoError as error:  # one has started: there is no room, and it is the scaler's to try again
             log.warning("%s takes over with fewer instances: %s", awake.function.id, error.message)
-
-    def _check_alive(self, awake: Awake) -> None:
-        """Some may have ended as soon as they were ready: nobody waits for them."""
-        for instance in awake.servers.keys() - self._fleet.instances.live.keys():
-            del awake.servers[instance]
-        if not awake.servers:
-            raise StartFailed(f"{awake.function.id}: it ended as soon as it was ready")
 
     def _excludes(self, one: FunctionPolicy, other: FunctionPolicy) -> bool:
         """Whether two revisions cannot run at once: programs on the same TCP port, where all share an address."""

@@ -70,14 +70,14 @@ class Scaler:
         if entry.awake is awake:
             # a request had no place: it may have found one by now, or was refused where none may queue
             self._decide(entry, awake, replace(load, queued=max(1, load.queued)))
-        return HELPLESS_SECONDS if awake.wanted >= spec_of(awake.policy, awake.floor).maximum else TOLD_SECONDS
+        return HELPLESS_SECONDS if awake.wanted >= spec_of(awake.policy, entry.asked).maximum else TOLD_SECONDS
 
     def _decide(self, entry: Entry, awake: Awake, load: SlotLoad) -> None:
         now = asyncio.get_running_loop().time()
         scale = _scale(awake, now)
         begun = load.total - scale.total if scale.total is not None else 0
         sample = Sample(now, load.in_flight, load.queued, max(0, begun), scale.millicores)
-        spec = spec_of(awake.policy, awake.floor)
+        spec = spec_of(awake.policy, entry.asked)
         scale.decision, scale.state = decide(spec, scale.state, sample, len(awake.servers))
         scale.looked_at, scale.total, scale.busy = now, load.total, load.busy
         if not awake.closing:
@@ -111,17 +111,17 @@ def _scale(awake: Awake, now: float) -> Scale:
 
 def _may_change(entry: Entry, awake: Awake) -> bool:
     scale = awake.scale
-    spec = spec_of(awake.policy, awake.floor)
+    spec = spec_of(awake.policy, entry.asked)
     if spec.minimum == spec.maximum == awake.wanted:
         return False
-    if entry.past:  # the calls that have ended are told of the function's present revision
+    if entry.past or entry.function.traffic:  # which revision served the calls that have ended is not told
         return True
     if scale is None or scale.busy or awake.wanted > spec.minimum or len(awake.servers) > 1:
         return True
     return awake.activity.last_active >= scale.looked_at
 
 
-def spec_of(policy: FunctionPolicy, floor: int) -> Spec:
-    """What a function asks for; `floor` are instances that were asked for until it sleeps."""
-    least = max(policy.woken, floor)
+def spec_of(policy: FunctionPolicy, asked: int) -> Spec:
+    """What a function asks for; `asked` are the instances that its user asked for."""
+    least = max(policy.woken, asked)
     return Spec(policy.scaling, least, max(policy.max_replicas, least), policy.limits.concurrency)

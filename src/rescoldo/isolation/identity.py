@@ -75,9 +75,10 @@ def limit_processes(most: int) -> None:
 
 
 def reset_signals() -> None:
-    """Undo the handlers and the wakeup descriptor that a zygote sets for itself."""
+    """Undo the handlers and the wakeup descriptor that a zygote sets for itself, and what a shell that starts a
+    platform in the background, or nohup, lets all its children ignore."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGINT):
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 

@@ -18,6 +18,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._functions: dict[FunctionId, Function] = {}
         self._revisions: dict[FunctionId, dict[int, Revision]] = {}
+        self._asked: dict[FunctionId, int] = {}
         self._bundles: dict[str, Bundle] = {}  # by image
         self._gids: dict[str, int] = {}  # by digest
         self._last_gid = 0
@@ -55,6 +56,15 @@ class MemoryStore:
     async def delete_function(self, function: FunctionId) -> None:
         self._functions.pop(function, None)
         self._revisions.pop(function, None)
+        self._asked.pop(function, None)
+
+    async def asked(self) -> dict[FunctionId, int]:
+        return dict(self._asked)
+
+    async def save_asked(self, function: FunctionId, replicas: int) -> None:
+        self._asked.pop(function, None)
+        if replicas and function in self._functions:
+            self._asked[function] = replicas
 
     async def bundles(self) -> list[Bundle]:
         return [self._bundles[image] for image in sorted(self._bundles)]

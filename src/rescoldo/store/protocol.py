@@ -70,7 +70,16 @@ class Store(Protocol):
         ...
 
     async def delete_function(self, function: FunctionId) -> None:
-        """Forget a function and its revisions."""
+        """Forget a function, its revisions and what was asked of it."""
+        ...
+
+    async def asked(self) -> dict[FunctionId, int]:
+        """How many instances were asked for, of functions of which that holds."""
+        ...
+
+    async def save_asked(self, function: FunctionId, replicas: int) -> None:
+        """Note how many instances of a function were asked for; 0 forgets it. Nothing is kept of one that is not
+        there."""
         ...
 
     async def bundles(self) -> list[Bundle]: ...

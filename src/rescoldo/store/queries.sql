@@ -33,6 +33,16 @@ SELECT number, spec, digest, created_at, failure FROM revision WHERE function = 
 -- name: revision_digests
 SELECT DISTINCT digest FROM revision WHERE failure = ''
 
+-- name: asked
+SELECT function, replicas FROM asked
+
+-- name: save_asked
+INSERT INTO asked (function, replicas) SELECT id, ?2 FROM function WHERE id = ?1
+ON CONFLICT (function) DO UPDATE SET replicas = excluded.replicas
+
+-- name: delete_asked
+DELETE FROM asked WHERE function = ?
+
 -- name: delete_function
 DELETE FROM function WHERE id = ?
 

@@ -82,6 +82,15 @@ class SqliteStore:
     async def delete_function(self, function: FunctionId) -> None:
         await self._execute("delete_function", (function,))
 
+    async def asked(self) -> dict[FunctionId, int]:
+        return await self._writer.read(lambda c: dict(c.execute(SQL["asked"]).fetchall()))
+
+    async def save_asked(self, function: FunctionId, replicas: int) -> None:
+        if replicas:
+            await self._execute("save_asked", (function, replicas))
+        else:
+            await self._execute("delete_asked", (function,))
+
     async def bundles(self) -> list[Bundle]:
         return await self._writer.read(lambda c: [Bundle(*row) for row in c.execute(SQL["bundles"])])
 

@@ -118,7 +118,11 @@ def test_a_reader_that_has_gone_is_no_error_message():
 def test_ctrl_c_ends_a_wait_with_status_130():
     argv = [sys.executable, "-m", "rescoldo.cli", "ready", "-g", "http://127.0.0.1:1", "--interval", "60s"]
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
-    with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True) as process:
+
+    def heed() -> None:  # a shell that runs the tests in the background lets its children ignore it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
         assert process.stderr.readline() == "[1/60] http://127.0.0.1:1 is not ready\n"
         process.send_signal(signal.SIGINT)
         assert (process.wait(20), process.stderr.read()) == (130, "\n")

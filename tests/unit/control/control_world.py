@@ -84,7 +84,7 @@ class World:
         self.slots = SlotPool(slot_names(slots), on_scarce=self._note_scarce)
         self.bundles = _Bundles()
         storage = cast(BundleStorage, self.bundles)
-        self.fleet = Fleet(node, edge, self.slots, self.tasks, storage.group)
+        self.fleet = Fleet(node, edge, store, self.slots, self.tasks, storage.group)
         self.sleeper = Sleeper(self.fleet, edge, self.tasks)
         self.recorder = Recorder(self.store, self.sleeper.saw_calls)
         self.scaler = Scaler(self.fleet, edge, node)
@@ -115,7 +115,7 @@ class World:
         self.tasks.spawn("sleeper", self.sleeper.run())
         self.tasks.spawn("scaler", self.scaler.run())
         self.tasks.spawn("recorder", self.recorder.run())
-        await self.controller.keep_floors()
+        await self.controller.keep_numbers()
 
     async def restart_controller(self) -> World:
         """A new controller over the edge, node and store of this one, which ends as if it were killed."""

@@ -176,6 +176,71 @@ async def test_an_instance_that_ends_once_it_was_ready_fails_the_check(world: Wo
     await world.settle()
 
 
+def hold_saving(world: World, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """What is deployed is checked and then not saved before the event is set."""
+    go_on, save = asyncio.Event(), world.store.save_function
+
+    async def save_later(function: Function, *, keep: int = 10) -> None:
+        await go_on.wait()
+        await save(function, keep=keep)
+
+    monkeypatch.setattr(world.store, "save_function", save_later)
+    return go_on
+
+
+async def test_a_checked_instance_that_is_lost_before_it_takes_over_leaves_no_route_without_a_server(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.deploy()
+    await world.edge.call(FN)
+    go_on = hold_saving(world, monkeypatch)
+    update = asyncio.create_task(world.deploy())
+    await until_started(world, 2)
+    await asyncio.sleep(1.0)
+    world.lost(world.node.started[-1].instance)
+    await asyncio.sleep(1.0)
+    go_on.set()
+    await update
+    assert serving(world, await world.edge.call(FN)) == 2
+    await world.settle()
+
+
+async def test_of_several_checked_instances_one_that_is_lost_before_they_take_over_is_replaced(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.deploy()
+    await world.controller.scale(FN, 3)
+    await world.settle(5.0)
+    go_on = hold_saving(world, monkeypatch)
+    update = asyncio.create_task(world.deploy())
+    await world.until(lambda: launched(world).count(2) == 3)
+    await asyncio.sleep(1.0)
+    lost = world.node.started[-1].instance
+    world.lost(lost)
+    go_on.set()
+    await update
+    await world.settle()
+    assert len(world.instances()) == 3 and lost not in world.instances()
+
+
+async def test_a_checked_instance_that_a_new_node_does_not_know_does_not_take_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.deploy()
+    go_on = hold_saving(world, monkeypatch)
+    update = asyncio.create_task(world.deploy())
+    await until_started(world, 2)
+    await asyncio.sleep(1.0)
+    world.node.reachable = False
+    world.node._running.clear()
+    world.node.reachable = True
+    await asyncio.sleep(2.0)
+    go_on.set()
+    await update
+    assert serving(world, await world.edge.call(FN)) == 2
+    await world.settle()
+
+
 async def test_calls_in_flight_end_on_the_old_revision(world: World) -> None:
     await world.deploy()
     finish = world.hold_calls()

@@ -9,9 +9,9 @@ import pytest
 from control_world import FN, World
 
 from rescoldo.control.scaler import HELPLESS_SECONDS, TOLD_SECONDS
-from rescoldo.model.errors import StartFailed
+from rescoldo.model.errors import StartFailed, StoreError
 from rescoldo.model.explanation import Explanation
-from rescoldo.model.names import FunctionId, InstanceId, SlotName
+from rescoldo.model.names import FunctionId, InstanceId, SlotName, revision_key
 from rescoldo.node.protocol import InstanceUsage
 
 pytestmark = pytest.mark.looptime
@@ -134,6 +134,114 @@ async def test_a_number_that_was_asked_for_is_the_least_until_the_function_sleep
     assert len(world.instances()) == 1
 
 
+async def test_what_was_asked_for_holds_for_a_next_controller_also_where_instances_were_lost_meanwhile(
+    world: World,
+) -> None:
+    await world.deploy()
+    await world.controller.scale(FN, 4)
+    await world.settle(5)
+    again = await world.restart_controller()
+    await again.settle(200)
+    assert len(again.instances()) == 4
+    await again.tasks.close()  # it is killed, and with it some instances
+    for instance in again.instances()[:3]:
+        again.node.lose(instance)
+    last = await again.restart_controller()
+    await last.settle(5)
+    assert len(last.instances()) == 4
+    await last.close()
+
+
+async def test_what_was_asked_for_is_started_with_the_platform_and_ends_with_its_sleep(world: World) -> None:
+    await world.deploy(window="30s")
+    await world.deploy("other")
+    await world.controller.scale(FN, 3)
+    await world.settle(5)
+    again = await restart_platform(world)
+    await again.settle(5)
+    assert len(again.instances()) == 3 and again.asleep("other")
+    await again.settle(60)
+    assert again.asleep() and await again.store.asked() == {}
+    last = await restart_platform(again)
+    await last.settle(5)
+    assert last.asleep()
+    await last.close()
+
+
+async def restart_platform(world: World) -> World:
+    """Everything ends and is started again; the store stays."""
+    world.node._running.clear()
+    world.edge.restart()
+    return await world.restart_controller()
+
+
+async def test_what_was_asked_for_is_there_again_without_a_call_when_all_instances_were_lost(world: World) -> None:
+    await world.deploy()
+    await world.controller.scale(FN, 3)
+    await world.settle(5)
+    for instance in world.instances():
+        world.lost(instance)
+    await world.settle(5)
+    assert len(world.instances()) == 3
+
+
+async def test_a_number_that_cannot_be_saved_is_not_applied(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.deploy()
+    await world.controller.scale(FN, 2)
+
+    async def refuse(function: FunctionId, replicas: int) -> None:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "save_asked", refuse)
+        for number in (5, 0):
+            with pytest.raises(StoreError):
+                await world.controller.scale(FN, number)
+        await world.settle(5)
+        assert len(world.instances()) == 2
+    await world.controller.scale(FN, 0)
+    assert await world.store.asked() == {}
+
+
+async def test_a_function_that_cannot_forget_what_was_asked_for_sleeps_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.deploy(window="5s")
+    await world.controller.scale(FN, 2)
+
+    async def refuse(function: FunctionId, replicas: int) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(world.store, "save_asked", refuse)
+    await world.settle(20)
+    assert world.asleep()
+    await world.edge.call(FN)
+    await world.settle(1)
+    assert len(world.instances()) == 1
+
+
+async def test_nothing_is_asked_of_a_function_that_gets_the_name_of_a_removed_one(world: World) -> None:
+    await world.deploy()
+    await world.controller.scale(FN, 3)
+    await world.controller.remove(FN)
+    await world.deploy()
+    assert await world.store.asked() == {}
+    await world.edge.call(FN)
+    await world.settle(5)
+    assert len(world.instances()) == 1
+
+
+async def test_a_new_controller_starts_what_is_missing_of_a_fixed_number(world: World) -> None:
+    await world.deploy(minimum=3, **{"com.openfaas.scale.max": "3"})
+    await world.settle(5)
+    await world.tasks.close()
+    world.node.lose(world.instances()[0])
+    again = await world.restart_controller()
+    await again.settle(5)
+    assert len(again.instances()) == 3
+    await again.close()
+
+
 async def test_more_than_the_maximum_may_be_asked_for(world: World) -> None:
     await world.deploy(**{"com.openfaas.scale.max": "2"})
     await world.controller.scale(FN, 5)
@@ -191,6 +299,38 @@ async def test_scaling_by_cpu_counts_what_the_instances_used(world: World) -> No
     world.node.usage = usage  # type: ignore[method-assign]
     calls = await load(world, rate=10, seconds=70)
     assert len(world.instances()) > 3
+    await asyncio.gather(*calls)
+
+
+async def test_short_calls_scale_the_current_revision_of_a_split_as_the_others(world: World) -> None:
+    for version in ("one", "two"):
+        await world.deploy(version=version, **{"com.openfaas.scale.type": "rps", "com.openfaas.scale.target": "10"})
+    await world.controller.split(FN, {1: 50, 2: 50})
+    await world.settle(5)  # nothing is under way when it is looked at
+    calls = await load(world, rate=60, seconds=70)
+    old = world.fleet.entries[revision_key(FN, 1)].awake
+    assert old is not None
+    assert (len(old.servers), len(world.instances())) == (4, 4)  # 30 a second each, 10 x 90 %: ceil(3.3)
+    await asyncio.gather(*calls)
+
+
+async def test_scaling_by_cpu_counts_each_revision_of_a_split_alone(world: World) -> None:
+    for version in ("one", "two"):
+        await world.deploy(version=version, **{"com.openfaas.scale.type": "cpu", "com.openfaas.scale.target": "100"})
+    await world.controller.split(FN, {1: 50, 2: 50})
+    await takes(world, 0.2)
+
+    async def usage(function: FunctionId) -> list[InstanceUsage]:
+        """Those of the first revision work hard, those of the second hardly."""
+        now = asyncio.get_running_loop().time()
+        busy = {launch.instance for launch in world.node.started if launch.revision == 1}
+        return [InstanceUsage(one, 0, now * (0.1 if one in busy else 0.01)) for one in await world.running()]
+
+    world.node.usage = usage  # type: ignore[method-assign]
+    calls = await load(world, rate=10, seconds=70)
+    old = world.fleet.entries[revision_key(FN, 1)].awake
+    assert old is not None and len(old.servers) > 3
+    assert len(world.instances()) == 1
     await asyncio.gather(*calls)
 
 

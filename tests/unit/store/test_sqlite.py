@@ -209,6 +209,26 @@ async def test_functions_of_a_database_without_revisions_are_their_own_first(tmp
     await store.close()
 
 
+async def test_of_a_database_without_asked_numbers_everything_is_kept_and_numbers_can_be_asked_for(
+    tmp_path: Path,
+) -> None:
+    before = load_schema()[:2]
+    store = await SqliteStore.open(tmp_path / "db", schema=before)
+    function = replace(named("old"), revision=2, traffic={1: 50, 2: 50})
+    await store.save_function(named("old"))
+    await store.save_function(function)
+    await store.close()
+    store = await SqliteStore.open(tmp_path / "db")
+    assert await store.functions() == [function]
+    assert [one.number for one in await store.revisions(function.id)] == [1]
+    assert await store.asked() == {}
+    await store.save_asked(function.id, 4)
+    await store.close()
+    store = await SqliteStore.open(tmp_path / "db")
+    assert await store.asked() == {function.id: 4}
+    await store.close()
+
+
 async def test_a_migration_that_fails_leaves_the_old_version_whole(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "db")
     await store.save_function(named("kept"))
