@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from test_kill import Load, deploy_awake
 
-from leftovers import no_leftovers
+from leftovers import cgroups, no_leftovers
 from live import HELLO, PATIENCE, Live, alive
 from rescoldo.isolation.identity import level
 from rescoldo.supervisor.start import stop
@@ -142,6 +142,18 @@ def test_down_ends_instances_of_which_all_else_was_killed(own_platform: Live) ->
     assert alive(instance)
     assert stop(own_platform.settings)
     assert not alive(instance)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(level() != "full", reason="needs root that may make cgroups")
+def test_down_removes_the_sandboxes_of_spares_of_which_all_else_was_killed(own_platform: Live) -> None:
+    def ours() -> list[str]:
+        return [path for path in cgroups() if own_platform.settings.run_path.name in path]
+
+    own_platform.until(lambda: any(file.is_dir() for path in ours() for file in Path(path).iterdir()), "a spare")
+    kill_all(own_platform)
+    assert stop(own_platform.settings)
+    assert not ours()
 
 
 def test_a_start_after_everything_was_killed_leaves_nothing_of_it(own_platform: Live) -> None:

@@ -157,7 +157,7 @@ class Settings:
 
     @property
     def cgroups_file(self) -> Path:
-        """Where the platform's cgroups are."""
+        """Where the platform's cgroups are; gone when its node has ended in order."""
         return self.run_path / "cgroups.json"
 
     @property

@@ -26,21 +26,23 @@ _LOG = logging.getLogger(__name__)
 class Sandboxes:
     """The cgroups of this platform's sandboxes, if there are any."""
 
-    def __init__(self, base: Base | None) -> None:
+    def __init__(self, base: Base | None, file: Path) -> None:
+        """`file` tells where they are while there are any."""
         self.base = base
+        self._file = file
         self._groups = Groups(base) if base is not None else None
 
     @classmethod
     def open(cls, settings: Settings) -> Sandboxes:
         """Those of an earlier node, or new ones where this machine lets us."""
         if level() != "full":
-            return cls(None)
+            return cls(None, settings.cgroups_file)
         base = _read(settings.cgroups_file) or find_base(f"rescoldo-{settings.run_path.name}")
         if base is None:
             _LOG.warning("no cgroups can be made here: limits of memory and cpu are not enforced")
         else:
             settings.cgroups_file.write_text(json.dumps(asdict(base)))
-        return cls(base)
+        return cls(base, settings.cgroups_file)
 
     def limit(self, sandbox: str, memory: int, cpu: int) -> None:
         """Limit memory (bytes) and cpu (millicores), 0: no limit, before the sandbox is used. Raises OSError."""
@@ -81,6 +83,7 @@ class Sandboxes:
         """Remove the platform's own groups, which are empty by now."""
         if self._groups is not None:
             self._groups.remove_base()
+            self._file.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> Base | None:

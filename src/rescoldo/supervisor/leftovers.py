@@ -56,11 +56,12 @@ def end_everything(settings: Settings) -> bool:
 
 
 def end_instances(settings: Settings) -> bool:
-    """End the instances of a node that was killed; return whether there were any.
+    """End the instances of a node that was killed, and remove the cgroups of its spares; return whether there were any.
 
     Only a node knows them: one is started, and ended when it has adopted them.
     """
-    if not settings.settings_file.exists() or not any(settings.instance_state.glob("*.json")):
+    left = settings.cgroups_file.exists() or any(settings.instance_state.glob("*.json"))
+    if not settings.settings_file.exists() or not left:
         return False
     listener = bind(settings.node_socket, for_edge=False)
     program = node_program(settings, listener.fileno())
