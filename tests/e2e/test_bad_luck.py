@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ import pytest
 from test_kill import Load
 
 from live import HELLO, PATIENCE, TOKEN, Live, free_ports
+from rescoldo.model.errors import InvalidInput
 from rescoldo.model.limits import Limits
+from rescoldo.supervisor.start import start_background
 
 pytestmark = pytest.mark.slow
 
@@ -100,8 +103,11 @@ def test_a_data_directory_without_any_space_is_named(idle: Live) -> None:
         with (idle.settings.data_path / "ballast").open("wb", 0) as ballast:
             fill(ballast)
         said = refused(idle)
-    assert idle.settings.data in said
-    assert "No space left" in said
+        with pytest.raises(InvalidInput, match="No space left") as in_background:
+            start_background(idle.settings)
+    for text in (said, in_background.value.message):
+        assert idle.settings.data in text
+        assert "No space left" in text
 
 
 def fill(ballast: Any) -> None:
@@ -182,6 +188,17 @@ def test_a_port_already_taken_is_named_with_the_flag_that_chooses_another(which:
     assert address in said
     assert "already in use" in said
     assert f"--{which}-address" in said
+
+
+def test_one_port_for_gateway_and_metrics_is_refused_with_the_flag_that_chooses_another() -> None:
+    live = Live()
+    live.settings = replace(live.settings, metrics=live.settings.gateway)
+    try:
+        said = refused(live)
+    finally:
+        live.close()
+    assert f"{live.settings.gateway} is already in use" in said
+    assert "--metrics-address" in said
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "203.0.113.1:80", "nowhere:x"])

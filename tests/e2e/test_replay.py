@@ -65,10 +65,11 @@ def test_a_live_replay_measures_what_a_simulation_foretells_and_leaves_nothing(p
     assert "Removing namespace replay-" in err
 
 
-def test_ctrl_c_removes_what_was_deployed(platform: Live, trace: Path) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_whoever_ends_it_what_was_deployed_is_removed(platform: Live, trace: Path, ending: signal.Signals) -> None:
     process = replay(platform, trace, "--speed", 1)
     platform.until(lambda: left_over(platform) and platform.instances(), "the first call of the replay")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(ending)
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, ""), err
     assert left_over(platform) == []

@@ -37,7 +37,7 @@ def functions_router(platform: Platform) -> APIRouter:
         # A name that is mistyped would look like an empty namespace: 404 says so
         chosen = namespace or DEFAULT_NAMESPACE
         if chosen not in await platform.namespaces():
-            raise NotFound(f"namespace {chosen[:80]!r} does not exist; see `faas-cli namespace list`")
+            raise NotFound(f"namespace {chosen[:80]!r} does not exist; see `rescoldo namespace list`")
         statuses = await platform.functions(chosen)
         return StreamingResponse(_json_array(statuses), media_type="application/json")
 

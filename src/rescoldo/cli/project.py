@@ -45,7 +45,7 @@ def load_project(selection: Selection) -> Project:
     Raises InvalidInput; UsageError when there is neither.
     """
     described = _from_flags(selection)
-    if described is not None and not selection.yaml_file:
+    if described is not None:
         return Project((described,))
     stack = load_stack(selection.yaml_file)
     for place in stack.ignored:
@@ -85,6 +85,9 @@ def _from_flags(selection: Selection) -> StackFunction | None:
         return None
     if not name:
         raise click.UsageError("--name is missing; it goes with --image, --lang and --handler")
+    if selection.yaml_file:
+        raise click.UsageError("--name, --image, --lang and --handler describe a function without a stack file; to "
+                               "choose from --yaml use --filter")  # fmt: skip
     check_name(name)
     return StackFunction(
         name=name,
@@ -176,10 +179,16 @@ def with_flags(function: StackFunction, flags: DeployFlags) -> StackFunction:
     )
 
 
+def check_flags(flags: DeployFlags) -> None:
+    """Raise UsageError for what `with_flags` would refuse, before anything is built."""
+    for values, flag in ((flags.env, "--env"), (flags.label, "--label"), (flags.annotation, "--annotation")):
+        pairs(values, flag)
+
+
 def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
     """KEY=VALUE flags as a dict. Raises UsageError."""
     split = [value.partition("=") for value in values]
-    for key, equals, _ in split:
+    for key, equals, value in split:
         if not key or not equals:
-            raise click.UsageError(f"{flag} {key!r}: write KEY=VALUE")
+            raise click.UsageError(f"{flag} {key + equals + value!r}: write KEY=VALUE")
     return {key: value for key, _, value in split}

@@ -113,7 +113,8 @@ class Entry:
     def wake_number(self) -> int:
         """How many instances the next wake is to start."""
         scaling = self.policy.scaling
-        return max(self.policy.woken, self.asked, scaling.activation, scaling.initial if self.fresh else 1)
+        own = max(self.policy.woken, scaling.activation, scaling.initial if self.fresh else 1)
+        return max(self.asked, min(own, self.policy.max_replicas))
 
     @property
     def key(self) -> RouteKey:

@@ -12,14 +12,16 @@ from typing import Any
 from rescoldo.model.coldstart import ColdStarts
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.explanation import Explanation
-from rescoldo.model.limits import OURS, Limits, check_requests, limits_of
+from rescoldo.model.limits import LIMIT_KEYS, OURS, Limits, check_requests, limits_of
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, check_secret_name, function_id
 from rescoldo.model.program import Program, program_of
 from rescoldo.model.scaling import (
     PLATFORM_DEFAULTS,
     SCALE,
+    SCALING_KEYS,
     Scaling,
     ScalingDefaults,
+    check_starts,
     replica_bounds,
     retention,
     scaling_of,
@@ -35,6 +37,8 @@ DEFAULT_LIMITS = Limits()
 IDLE_WINDOW = OURS + "idle-window"
 LEAST_IDLE_WINDOW, MAX_IDLE_WINDOW = 0.05, 7 * 86400.0  # seconds
 MAX_SECRETS = 50  # that one function may name
+# what may follow rescoldo.dev/
+ANNOTATIONS = frozenset((*LIMIT_KEYS, *SCALING_KEYS, "grace", "idle-window", "ready-timeout", "rollout"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,17 @@ def check_spec(
     for name in spec.secrets:
         check_secret_name(name)
     check_requests(spec.limits, spec.requests)
-    return policy_of(spec, defaults, scaling)
+    _check_keys(spec.annotations)
+    policy = policy_of(spec, defaults, scaling)
+    check_starts(policy.scaling, policy.max_replicas)
+    return policy
+
+
+def _check_keys(notes: Mapping[str, str]) -> None:
+    """A key of ours that nobody reads is a mistake: what it was to limit would have no limit."""
+    for key in notes:
+        if key.startswith(OURS) and key.removeprefix(OURS) not in ANNOTATIONS:
+            raise InvalidInput(f"{key[:80]}: no such annotation; {OURS} has {', '.join(sorted(ANNOTATIONS))}")
 
 
 def _idle_window(labels: Mapping[str, str], notes: Mapping[str, str]) -> float:

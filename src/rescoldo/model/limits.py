@@ -16,6 +16,9 @@ from rescoldo.model.values import seconds, size, whole_number
 OURS = "rescoldo.dev/"  # how our annotations begin
 FLAG = "--default-"  # how flags of `rescoldo serve` begin that set a limit for functions that set none
 
+# annotations and flags that functions and platforms set alike
+LIMIT_KEYS = ("concurrency", "max-queue", "max-body", "max-response", "max-files", "log-rate")
+
 UNLIMITED_CONCURRENCY = 10_000  # as many connections as the edge takes at once
 LEAST_TIMEOUT, MAX_TIMEOUT = 0.01, 86_400.0  # seconds
 MAX_BODY = 512 * 2**20  # bytes; an instance holds a body in memory

@@ -20,6 +20,13 @@ SCALE = "com.openfaas.scale."
 CONCURRENCY, RPS, CPU = "concurrency", "rps", "cpu"
 LINEAR, WEIGHTED = "linear", "weighted-exponential"
 
+# annotations, ours and Knative's; the last two are ours alone
+SCALING_KEYS = (
+    "class", "metric", "target", "target-utilization-percentage", "min-scale", "max-scale", "initial-scale",
+    "activation-scale", "scale-down-delay", "window", "panic-window-percentage", "panic-threshold-percentage",
+    "scale-to-zero-pod-retention-period", "metric-aggregation-algorithm", "max-scale-up-rate", "max-scale-down-rate",
+)  # fmt: skip
+
 MAX_REPLICAS = 100
 DEFAULT_MAXIMUM = 20
 WINDOWS, DELAYS = (6.0, 3600.0), (0.0, 3600.0)  # seconds, from and to
@@ -119,8 +126,24 @@ def replica_bounds(
     high = whole_number(labels, SCALE + "max", max(defaults.maximum, minimum), 1, MAX_REPLICAS)
     maximum = whole_number(*_found(notes, "max-scale"), high, 0, MAX_REPLICAS) or MAX_REPLICAS  # Knative's 0: any
     if maximum < minimum:
-        raise InvalidInput(f"the maximum of instances ({maximum}) is below the minimum ({minimum})")
+        raise InvalidInput(
+            f"{_said(labels, notes, 'max')}: {maximum} is below {_said(labels, notes, 'min')}, {minimum}; raise the "
+            "maximum or lower the minimum"
+        )
     return minimum, maximum
+
+
+def _said(labels: Mapping[str, str], notes: Mapping[str, str], bound: str) -> str:
+    """The key that sets a bound of instances, "min" or "max"."""
+    _, key = _found(notes, f"{bound}-scale")
+    return key if notes.get(key, "").strip() or not labels.get(SCALE + bound, "").strip() else SCALE + bound
+
+
+def check_starts(scaling: Scaling, maximum: int) -> None:
+    """Raise InvalidInput where a wake is to start more instances than there may be."""
+    for key, asked in (("initial-scale", scaling.initial), ("activation-scale", scaling.activation)):
+        if asked > maximum:
+            raise InvalidInput(f"{key}: {asked} is above the maximum of instances ({maximum}); raise max-scale")
 
 
 def retention(notes: Mapping[str, str]) -> float:
@@ -147,4 +170,4 @@ def _found(notes: Mapping[str, str], name: str) -> tuple[Mapping[str, str], str]
     first, *rest = name.split("-")
     camel = first + "".join(part.capitalize() for part in rest)
     keys = (OURS + name, KNATIVE + name, KNATIVE + camel)
-    return notes, next((key for key in keys if notes.get(key, "").strip()), KNATIVE + name)
+    return notes, next((key for key in keys if notes.get(key, "").strip()), keys[0])

@@ -34,7 +34,7 @@ def parse_memory(text: str, what: str = "memory") -> int:
     match = _QUANTITY.fullmatch(text.strip())
     if match is None or match[2] == "m":
         raise InvalidInput(f"{what}: {text[:80]!r} is not a size; write for example 64Mi or 1Gi")
-    return int(float(match[1]) * _FACTORS[match[2] or ""])
+    return _whole(float(match[1]) * _FACTORS[match[2] or ""])
 
 
 def parse_cpu(text: str, what: str = "cpu") -> int:
@@ -42,4 +42,9 @@ def parse_cpu(text: str, what: str = "cpu") -> int:
     match = _QUANTITY.fullmatch(text.strip())
     if match is None or match[2] not in (None, "m"):
         raise InvalidInput(f"{what}: {text[:80]!r} is not a cpu quantity; write for example 100m or 0.5")
-    return int(float(match[1]) * (1 if match[2] == "m" else 1000))
+    return _whole(float(match[1]) * (1 if match[2] == "m" else 1000))
+
+
+def _whole(amount: float) -> int:
+    """The nearest whole number; 1 for less, since 0 means no limit."""
+    return max(1, round(amount)) if amount else 0

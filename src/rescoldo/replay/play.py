@@ -9,6 +9,7 @@ more than it would.
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable
 
 import uvloop
@@ -25,6 +26,7 @@ MAX_CALLS = 20_000_000  # of one live replay; each takes about 100 bytes until i
 NEAR = 0.0005  # seconds: a timer is not more exact
 PATIENCE = 30.0  # seconds without an answer to how long instances existed, after which a replay is given up
 RETRY_SECONDS = 0.1
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # they would end the process and leave the functions deployed
 BREATH = 50  # calls sent in a row before answers are read
 
 
@@ -34,18 +36,27 @@ def play(trace: Trace, setting: Setting, target: Target, *, speed: float = SPEED
 
     `speed` divides time, durations and the setting's idle window. `say` is told what goes on. Memory is what the
     trace tells of a function times the seconds that its instances existed, as the platform counts them. Raises
-    RescoldoError where the platform cannot be used; a call that fails is counted. Ctrl-C removes the functions, too.
+    RescoldoError where the platform cannot be used; a call that fails is counted. Ctrl-C, SIGTERM and
+    SIGHUP remove the functions, too, and end in KeyboardInterrupt.
     """
     if not 0 < speed <= MAX_SPEED:
         raise InvalidInput(f"--speed {speed:g}: use a number above 0, at most {MAX_SPEED:g}")
     if trace.calls > MAX_CALLS:
         raise InvalidInput(f"{trace.calls} calls are more than {MAX_CALLS}; choose --minutes or --functions")
-    return uvloop.run(_play(trace, setting, target, speed, schedule_of(trace, seed), say))
+    try:
+        return uvloop.run(_play(trace, setting, target, speed, schedule_of(trace, seed), say))
+    except asyncio.CancelledError:  # by one of ENDINGS
+        raise KeyboardInterrupt from None
 
 
 async def _play(
     trace: Trace, setting: Setting, target: Target, speed: float, schedule: Schedule, say: Say
 ) -> Outcome:
+    playing = asyncio.current_task()
+    assert playing is not None
+    for ending in ENDINGS:
+        if signal.getsignal(ending) is signal.SIG_DFL:  # nohup ignores the one
+            asyncio.get_running_loop().add_signal_handler(ending, playing.cancel)
     async with deployed(trace, setting, target, speed, say) as functions:
         return await Playing(trace, functions, speed, say).run(schedule, setting)
 

@@ -96,14 +96,14 @@ def part(trace: Trace, *, first: int | None = None, minutes: int | None = None, 
     start = trace.first if first is None else first
     last = trace.first + trace.minutes - 1
     if not trace.first <= start <= last:
-        raise InvalidInput(f"--from {start}: the trace has minutes {trace.first} to {last}")
+        raise InvalidInput(f"--from {start}: use {trace.first} to {last}, the minutes of the trace")
     length = last - start + 1 if minutes is None else minutes
     if not 1 <= length <= last - start + 1:
-        raise InvalidInput(f"--minutes {length}: from minute {start} on the trace has {last - start + 1}")
+        raise InvalidInput(f"--minutes {length}: use 1 to {last - start + 1}, what the trace has from {start} on")
     chosen: Sequence[TracedFunction] = trace.functions
     if functions is not None:
         if not 1 <= functions <= len(chosen):
-            raise InvalidInput(f"--functions {functions}: the trace has {len(chosen)}")
+            raise InvalidInput(f"--functions {functions}: use 1 to {len(chosen)}, what the trace has")
         kept = sorted(random.Random(seed).sample(range(len(chosen)), functions))
         chosen = [chosen[place] for place in kept]
     begin = start - trace.first
@@ -169,7 +169,7 @@ class _opened:
         try:
             if self._file.stat().st_size > MAX_FILE:
                 raise InvalidInput(f"{self._file}: larger than {MAX_FILE // 2**20} MiB")
-            self._text = self._file.open(encoding="utf-8", newline="")
+            self._text = self._file.open(encoding="utf-8-sig", newline="")  # spreadsheets write a mark
         except OSError as error:
             raise InvalidInput(f"{self._file}: cannot be read: {error.strerror}") from error
         self._reader = csv.reader(self._text)

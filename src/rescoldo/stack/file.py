@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -37,6 +38,7 @@ FUNCTION_KEYS = (
 )
 # OpenFaaS gives these a meaning in container builds, which do not exist here: read, listed, not used.
 IGNORED_KEYS = ("build_args", "build_options", "build_secrets", "platforms")
+_LATER = {"annotations": "", "labels": "", "environment": "", "limits": "limits.", "requests": "requests."}
 QUANTITIES = ("memory", "cpu", "nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu")
 VERSIONS = ("1", "1.0")
 
@@ -65,6 +67,11 @@ class StackFunction:
     requests: Mapping[str, str] = field(default_factory=dict)
     read_only_root_filesystem: bool = False
     skip_build: bool = False
+    places: Mapping[str, str] = field(default_factory=dict, compare=False)  # `file:line` of keys that errors name
+
+    def place_of(self, problem: str) -> str:
+        """`file:line` of the key that a complaint about this function names, else of the function."""
+        return next((place for key, place in self.places.items() if f" {key}: " in f" {problem}"), self.where)
 
     def to_spec(self, namespace: str = "") -> FunctionSpec:
         """The deployment this function asks for, in `namespace` where that is given; without an image it is
@@ -132,6 +139,8 @@ def examine_stack(source: Source, environment: Mapping[str, str]) -> tuple[Stack
     if root is None:
         raise InvalidInput(f"{source.name}:1: the file is empty; `rescoldo new NAME --lang LANG` writes one")
     reading = _Reading(source, environment)
+    if not root.is_table():
+        root.table()  # says what it is instead
     top = reading.keys(root, TOP_KEYS)
     reading.get(_version, top, "version", "")
     functions = reading.get(_values, top, "functions", _NO_VALUES)
@@ -168,12 +177,16 @@ class _Reading:
             return empty
 
     def keys(self, value: Value, allowed: tuple[str, ...]) -> dict[str, Value]:
-        """Those keys of a mapping that are allowed."""
+        """Those keys of a mapping that are allowed; none of what is no mapping."""
+        return self.readable(value, allowed) or {}
+
+    def readable(self, value: Value, allowed: tuple[str, ...]) -> dict[str, Value] | None:
+        """As `keys`, and None for what is no mapping, or has a key twice."""
         try:
             table = value.table()
         except InvalidInput as error:
             self.problems.append(error)
-            return {}
+            return None
         self.problems += [item.unknown(key, allowed) for key, item in table.items() if key not in allowed]
         return {key: item for key, item in table.items() if key in allowed}
 
@@ -195,10 +208,9 @@ class _Reading:
         except InvalidInput as error:
             self.problems.append(value.error(error.message))
             return None
-        if not value.is_table():
-            self.keys(value, FUNCTION_KEYS)  # says what it is instead
+        table = self.readable(value, FUNCTION_KEYS + IGNORED_KEYS)
+        if table is None:
             return None
-        table = self.keys(value, FUNCTION_KEYS + IGNORED_KEYS)
         self.ignored += [f"{self.source.name}:{table[key].line}: {name}.{key}" for key in IGNORED_KEYS if key in table]
         image, skip_build = self.get(_text, table, "image", ""), self.get(_flag, table, "skip_build", False)
         self._need(name, value, table, image, skip_build)
@@ -219,7 +231,17 @@ class _Reading:
             requests=self.get(_quantities, table, "requests", _NO_TEXTS),
             read_only_root_filesystem=self.get(_flag, table, "readonly_root_filesystem", False),
             skip_build=skip_build,
+            places=self._places(table),
         )
+
+    def _places(self, table: Mapping[str, Value]) -> dict[str, str]:
+        """Where the keys are whose values are looked at later, named as errors name them."""
+        places: dict[str, str] = {}
+        for key, prefix in _LATER.items():
+            with suppress(InvalidInput):  # said already
+                values = table[key].table() if key in table else {}
+                places |= {f"{prefix}{name}": f"{self.source.name}:{value.line}" for name, value in values.items()}
+        return places
 
     def _need(self, name: str, value: Value, table: Mapping[str, Value], image: str, skip_build: bool) -> None:
         """Complain of what is missing."""

@@ -33,7 +33,8 @@ def run(settings: Settings) -> int:
     lock = place.prepare(settings)
     try:
         place.check_address(settings.gateway, "--gateway-address")
-        place.check_address(settings.metrics, "--metrics-address")
+        gateway = bind_address(settings.gateway)
+        place.check_address(settings.metrics, "--metrics-address")  # which may be the gateway's, too
         path = config.write(settings, config.slot_count(settings))
         process.check(process.binary(), path)
         sockets = {
@@ -41,7 +42,7 @@ def run(settings: Settings) -> int:
             "api": bind(settings.api_socket, for_edge=True),
             "log": bind(settings.log_socket, for_edge=True),
             "node": bind(settings.node_socket, for_edge=False),
-            "gateway": bind_address(settings.gateway),
+            "gateway": gateway,
             "metrics": bind_address(settings.metrics),
         }
         become_subreaper()

@@ -106,6 +106,11 @@ def _make(folder: Path, mode: int) -> None:
     if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
         raise InvalidInput(f"{folder} belongs to another user; remove it, or choose another data directory")
     folder.chmod(mode)
+    check_room(folder)
+
+
+def check_room(folder: Path) -> None:
+    """Raise OSError unless a file in `folder` can be written."""
     probe = folder / ".probe"
     try:
         probe.write_bytes(bytes(PROBE_BYTES))

@@ -16,7 +16,7 @@ from pathlib import Path
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor.leftovers import are_there, end_everything
-from rescoldo.supervisor.place import clear, lock, running_pid
+from rescoldo.supervisor.place import check_room, clear, lock, running_pid
 
 START_SECONDS = 60.0
 STOP_SECONDS = 45.0
@@ -103,6 +103,7 @@ def _open_log(settings: Settings) -> Path:
     try:
         settings.data_path.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
+        check_room(settings.data_path)  # on a full disk the platform's last words would be lost
     except OSError as error:
         raise InvalidInput(
             f"cannot write to {settings.data}: {error.strerror}; choose another data directory with --data or "

@@ -76,7 +76,7 @@ def test_what_the_gateway_refuses_is_named_with_file_and_line(run, gateway):
     write_project(skip_build="true", image="hello:1", annotations="{rescoldo.dev/max-queue: many}")
     gateway.answer("PUT /system/functions", 400, b"rescoldo.dev/max-queue: 'many' is not allowed")
     status, _, err = run("deploy")
-    assert status == 1 and "Error: stack.yaml:3: hello: " in err and "rescoldo.dev/max-queue: 'many'" in err
+    assert status == 1 and "Error: stack.yaml:8: hello: " in err and "rescoldo.dev/max-queue: 'many'" in err
 
 
 def test_describe_shows_the_limits_that_hold(run, gateway):
@@ -246,6 +246,23 @@ def test_deploy_without_a_stack_file(run, gateway):
     url = f"{gateway.url}/function/x"
     assert json.loads(out) == [{"name": "x", "namespace": "openfaas-fn", "image": "me/x:1", "url": url}]
     assert gateway.calls[0].json["envProcess"] == "cat"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("build", "--name", "hello"), "--filter"),  # what would be built is not said
+        (("deploy", "-f", "stack.yaml", "--name", "hello", "--image", "i"), "--filter"),
+        (("up", "--env", "nonsense"), "--env 'nonsense': write KEY=VALUE"),
+        (("up", "--label", "=x"), "--label '=x': write KEY=VALUE"),
+        (("watch", "--annotation", "a"), "--annotation 'a': write KEY=VALUE"),
+    ],
+)
+def test_flags_that_cannot_be_meant_are_refused_before_anything_is_built(run, gateway, words, said):
+    write_project()
+    status, _, err = run(*words)
+    assert status == 2 and said in err
+    assert gateway.calls == [] and not Path("build").exists()
 
 
 def test_replace_removes_first(run, gateway):

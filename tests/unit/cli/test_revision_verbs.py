@@ -28,6 +28,11 @@ def test_revisions_are_listed_in_columns(run, gateway):
     assert "serving, current" in serving and "100%" in serving
 
 
+def test_a_long_reason_is_cut_to_a_line_that_can_be_read(run, gateway):
+    gateway.answer(f"GET {PATH}/revisions", 200, [{**REVISIONS[0], "reason": "x" * 5000}])
+    assert run("revisions", "hello")[1].splitlines()[1].endswith("  " + "x" * 199 + "…")
+
+
 def test_revisions_as_json_are_those_of_the_gateway(run, gateway):
     gateway.answer(f"GET {PATH}/revisions", 200, REVISIONS)
     assert json.loads(run("revisions", "hello", "--json")[1]) == REVISIONS

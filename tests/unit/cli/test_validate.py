@@ -42,7 +42,7 @@ def test_everything_that_is_wrong_is_said_at_once_each_with_its_place(run):
         "stack.yaml:8": "memory",
         "stack.yaml:9": "true or false",
         "stack.yaml:14": "none.yml",
-        "stack.yaml:10": "com.openfaas.scale.min",
+        "stack.yaml:13": "com.openfaas.scale.min",
         "stack.yaml:15": "handler is missing",
         "stack.yaml:17": "D_d",
         "stack.yaml:18": "expected keys and values",
@@ -72,6 +72,43 @@ def test_a_file_that_is_no_stack_file_is_one_fault(run, text, said):
     write("stack.yaml", text)
     status, _, err = run("validate")
     assert status == 1 and said in err
+
+
+def test_what_cannot_be_read_is_said_once_and_nothing_that_only_follows_from_it(run):
+    write("a/handler.py", GOOD)
+    given = HEAD + "  a:\n    lang: python3-http\n    handler: ./a\n"
+    for text, fault in (
+        (given + "    labels: [x]\n", "stack.yaml:6: functions.a.labels: expected keys and values, found a list"),
+        (given + "    lang: python3\n", "stack.yaml:6: functions.a.lang: is given twice, first in line 4; keep one"),
+        ("just text\n", "stack.yaml:1: expected keys and values, found 'just text'"),
+    ):
+        write("stack.yaml", text)
+        assert run("validate") == (1, "", f"{fault}\n")
+
+
+def test_a_value_that_is_refused_is_told_at_its_own_line(run):
+    write("a/handler.py", GOOD)
+    given = HEAD + "  a:\n    lang: python3-http\n    handler: ./a\n"
+    for text, place, key in (
+        ("    annotations:\n      a: b\n      rescoldo.dev/max-que: 5\n", 8, "rescoldo.dev/max-que: no such"),
+        ("    environment:\n      A: b\n      exec_timeout: 25h\n", 8, "exec_timeout: '25h'"),
+        ("    limits:\n      cpu: 1\n      memory: much\n", 8, "limits.memory: 'much'"),
+        ("    secrets: [UP]\n", 3, "secret name 'UP'"),
+    ):
+        write("stack.yaml", given + text)
+        status, _, err = run("validate")
+        expected = f"stack.yaml:{place}: a: {key}"
+        assert status == 1 and err.startswith(expected) and err.count("\n") == 1, err
+
+
+def test_a_program_without_its_upstream_url_is_a_fault(run):
+    write("a/server", "#!/bin/sh\n")
+    program = HEAD + "  a:\n    lang: process\n    handler: ./a\n    fprocess: sh server\n"
+    write("stack.yaml", program)
+    status, _, err = run("validate")
+    assert status == 1 and err.startswith("stack.yaml:3: a: upstream_url is missing; add it"), err
+    write("stack.yaml", program + "    environment: {upstream_url: 'http://127.0.0.1:8000'}\n")
+    assert run("validate")[0] == 0
 
 
 def test_a_project_without_a_stack_file_is_a_wrong_command_line(run):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rescoldo.model.errors import InvalidInput
-from rescoldo.model.function import FunctionSpec, check_spec
+from rescoldo.model.function import ANNOTATIONS, FunctionSpec, check_spec
 from rescoldo.model.limits import Limits, platform_limits
 
 
@@ -32,6 +32,27 @@ def test_every_key_sets_its_limit() -> None:
         limits={"memory": "8Mi", "cpu": "900m"},
     )
     assert found == Limits(1, 2, 7.0, 3 * 2**10, 4 * 2**20, 8 * 2**20, 900, 65, 6 * 2**10)
+
+
+@pytest.mark.parametrize(
+    ("text", "memory", "cpu"), [("0", 0, 0), ("0.0001", 1, 1), ("0.5", 1, 500), ("1.005", 1, 1005), ("2.6", 3, 2600)]
+)
+def test_a_little_is_no_zero_which_would_mean_no_limit(text: str, memory: int, cpu: int) -> None:
+    found = limits(limits={"memory": text, "cpu": text})
+    assert (found.memory, found.cpu) == (memory, cpu)
+
+
+@pytest.mark.parametrize("key", sorted(ANNOTATIONS))
+def test_each_annotation_of_ours_is_read(key: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^rescoldo.dev/{key}: 'nonsense' is not"):
+        limits(annotations={f"rescoldo.dev/{key}": "nonsense"})
+
+
+@pytest.mark.parametrize("key", ["max-que", "Max-Queue", "", "max-queue "])
+def test_an_annotation_of_ours_that_nobody_reads_is_refused(key: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^rescoldo.dev/{key}: no such annotation; .*max-queue"):
+        limits(annotations={f"rescoldo.dev/{key}": "5"})
+    limits(annotations={f"somebody.else/{key}": "5"})
 
 
 def test_every_flag_sets_its_limit() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rescoldo.model.errors import InvalidInput
-from rescoldo.model.function import FunctionPolicy, FunctionSpec, policy_of
+from rescoldo.model.function import FunctionPolicy, FunctionSpec, check_spec, policy_of
 from rescoldo.model.scaling import Scaling, ScalingDefaults, replica_bounds, scaling_of
 
 KNATIVE = "autoscaling.knative.dev/"
@@ -110,8 +110,18 @@ def test_knatives_bounds_are_understood() -> None:
 
 def test_the_bounds_may_be_mixed_and_must_not_cross() -> None:
     assert replica_bounds({OPENFAAS + "min": "3"}, {KNATIVE + "max-scale": "7"}) == (3, 7)
-    with pytest.raises(InvalidInput, match=r"the maximum of instances \(2\) is below the minimum \(3\)"):
+    with pytest.raises(InvalidInput, match=r"^autoscaling\.knative\.dev/max-scale: 2 is below com\S+min, 3;"):
         replica_bounds({OPENFAAS + "min": "3"}, {KNATIVE + "max-scale": "2"})
+    with pytest.raises(InvalidInput, match=r"^com\S+max: 2 is below rescoldo\.dev/min-scale, 3;"):
+        replica_bounds({OPENFAAS + "min": "1", OPENFAAS + "max": "2"}, {"rescoldo.dev/min-scale": "3"})
+
+
+@pytest.mark.parametrize("key", ["initial-scale", "activation-scale"])
+def test_a_wake_cannot_start_more_instances_than_there_may_be(key: str) -> None:
+    notes = {"rescoldo.dev/max-scale": "2", f"rescoldo.dev/{key}": "3"}
+    with pytest.raises(InvalidInput, match=rf"^{key}: 3 is above the maximum of instances \(2\)"):
+        check_spec(FunctionSpec("fn", "image", annotations=notes))
+    check_spec(FunctionSpec("fn", "image", annotations=notes | {f"rescoldo.dev/{key}": "2"}))
 
 
 def test_the_retention_of_the_last_instance_is_the_idle_window() -> None:

@@ -55,6 +55,13 @@ def test_what_is_wrong_is_told_with_file_and_line(tmp_path: Path, file: str, tex
     assert expected in caught.value.message
 
 
+def test_files_of_a_spreadsheet_with_its_mark_and_its_line_ends_are_read(tmp_path: Path) -> None:
+    trace = read_trace(write_trace(tmp_path))
+    for file in tmp_path.glob("*.csv"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_trace(tmp_path) == trace
+
+
 def test_a_file_that_is_missing_or_not_text_is_told(tmp_path: Path) -> None:
     write_trace(tmp_path)
     (tmp_path / "memory.csv").write_bytes(b"HashFunction,AverageAllocatedMb\n\xff,1\n")
@@ -90,11 +97,11 @@ def test_a_part_has_its_minutes_and_functions_and_the_names_they_had(tmp_path: P
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        ({"first": 479}, "--from 479: the trace has minutes 480 to 481"),
-        ({"minutes": 3}, "--minutes 3: from minute 480 on the trace has 2"),
-        ({"first": 481, "minutes": 2}, "--minutes 2: from minute 481 on the trace has 1"),
+        ({"first": 479}, "--from 479: use 480 to 481, the minutes of the trace"),
+        ({"minutes": 3}, "--minutes 3: use 1 to 2, what the trace has from 480 on"),
+        ({"first": 481, "minutes": 2}, "--minutes 2: use 1 to 1, what the trace has from 481 on"),
         ({"minutes": 0}, "--minutes 0"),
-        ({"functions": 3}, "--functions 3: the trace has 2"),
+        ({"functions": 3}, "--functions 3: use 1 to 2, what the trace has"),
     ],
 )
 def test_a_part_that_is_not_there_is_refused(tmp_path: Path, asked: dict[str, int], expected: str) -> None:

@@ -20,7 +20,10 @@ def build_command(selection: Selection, no_cache: bool, as_json: bool, quiet: bo
 
     They are written to ./build/NAME/bundle.tar.gz.
     """
-    built = build_all(load_project(selection), fresh=no_cache, quiet=quiet or as_json)
+    project = load_project(selection)
+    if selection.name and not (selection.lang or selection.handler):
+        raise click.UsageError("--name goes with --lang and --handler; to choose from the stack file use --filter")
+    built = build_all(project, fresh=no_cache, quiet=quiet or as_json)
     if as_json:
         say_json({name: summary(bundle) for name, bundle in built.items()})
     elif not quiet:

@@ -65,7 +65,7 @@ def deploy_one(gateway: Gateway, function: StackFunction, flags: DeployFlags) ->
         deploy(gateway, spec, update=update, replace=flags.replace)
     except RescoldoError as error:
         # what the gateway refuses is written in the stack file
-        place = f"{function.where}: " if isinstance(error, InvalidInput) else ""
+        place = f"{function.place_of(error.message)}: " if isinstance(error, InvalidInput) else ""
         raise type(error)(f"{place}{function.name}: {error.message}") from error
     url = function_url(gateway, spec)
     deployed = {"name": spec.name, "namespace": spec.namespace, "image": spec.image, "url": url}

@@ -15,6 +15,7 @@ from rescoldo.model.errors import InvalidInput, NotFound
 from rescoldo.model.revision import check_traffic
 
 _DIGEST = 12  # characters of a digest that are shown
+_REASON = 200  # characters of a reason that are shown
 
 
 @click.command("revisions", cls=Verb)
@@ -42,6 +43,7 @@ def _row(item: Mapping[str, Any]) -> tuple[Any, ...]:
     state = item["state"] + (", current" if item["current"] else "")
     # the last line says what was raised, those before it where
     reason = str(item["reason"]).strip().rpartition("\n")[2]
+    reason = reason if len(reason) <= _REASON else f"{reason[: _REASON - 1]}…"  # all of it is in --json
     return (
         item["revision"], item["createdAt"], item["image"], item["digest"][:_DIGEST], state, f"{item['traffic']}%",
         item["replicas"], reason,

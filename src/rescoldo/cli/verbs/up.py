@@ -25,7 +25,7 @@ from rescoldo.cli.options import (
 )
 from rescoldo.cli.output import note
 from rescoldo.cli.platform import abandoned, local_settings, start_background
-from rescoldo.cli.project import Project, build_all, load_project
+from rescoldo.cli.project import Project, build_all, check_flags, load_project
 from rescoldo.cli.rollout import Report, Rollout
 from rescoldo.cli.verbs.deploy import deploy_all
 from rescoldo.cli.verbs.local import check_address
@@ -58,6 +58,7 @@ def up_command(
     """Build, upload and deploy; start a local platform if none runs."""
     if watch and (skip_build or skip_deploy):
         raise click.UsageError("--watch builds and deploys: it excludes --skip-build and --skip-deploy")
+    check_flags(flags)
     if watch:
         watch_project(selection, destination, flags, fresh=no_cache, as_json=as_json)
     project = load_project(selection)
@@ -83,6 +84,7 @@ def watch_command(
     Begins as `rescoldo up` does and goes on until it is interrupted. A function that cannot be built or does not
     start is said, and what was deployed before serves on.
     """
+    check_flags(flags)
     watch_project(selection, destination, flags, fresh=no_cache, as_json=as_json)
 
 

@@ -14,9 +14,15 @@ from rescoldo.cli.output import note, say, say_json
 from rescoldo.cli.project import build_request, stack_location
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.function import check_spec
+from rescoldo.model.program import PROCESS
 from rescoldo.stack.file import StackFile, StackFunction, examine_stack
 from rescoldo.stack.source import read_source
+from rescoldo.stack.templates import find_template
 
+_NO_UPSTREAM = (
+    "upstream_url is missing; add it to `environment:`, with where the program listens, for example "
+    "http://127.0.0.1:8000"
+)
 _PLACE = re.compile(r"[^:\n]+:\d+: ")
 
 
@@ -54,15 +60,17 @@ def validate_command(yaml_file: str, as_json: bool) -> int:
 
 def _problems(function: StackFunction, stack: StackFile) -> list[str]:
     """What is wrong with a function beyond its keys: what its labels and limits ask for, and its code."""
-    found = []
+    found, is_program = [], False
     try:
-        check_spec(function.to_spec())
+        is_program = check_spec(function.to_spec()).program is not None
     except InvalidInput as error:
-        found.append(f"{function.where}: {function.name}: {error.message}")
+        found.append(f"{function.place_of(error.message)}: {function.name}: {error.message}")
     # what is missing was said when the file was read
     if not function.skip_build and function.lang and function.handler != Path():
         try:
             check(build_request(function, stack.copy))
+            if not (found or is_program) and find_template(function.lang, Path()).style == PROCESS:
+                found.append(f"{function.where}: {function.name}: {_NO_UPSTREAM}")
         except RescoldoError as error:
             # a place in the function's own files says more than its place in stack.yaml
             own = _PLACE.match(error.message)
