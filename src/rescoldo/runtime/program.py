@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import signal
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -24,7 +23,18 @@ LISTEN_DESCRIPTOR = 3  # sd_listen_fds(3): the first descriptor handed over
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # it sets them so at its start, and exec would keep it
 
 
-def execute(launch: Launch, listener: int, status: int) -> int:
+def rehearse() -> None:
+    """Write to what `execute` will write to, so that the pages are this process's own by then: what a spare does while
+    it waits."""
+    with suppress(StartFailed):
+        _find("rehearsal", "/")
+    for number in _IGNORED_BY_PYTHON:
+        signal.signal(number, signal.getsignal(number))
+    with suppress(OSError):
+        os.execve("/rehearsal/nothing", ("rehearsal",), {"rehearsal": "here"})
+
+
+def execute(launch: Launch, environment: dict[str, str], listener: int, status: int) -> int:
     """Become the program of `launch`, whose bundle is the current directory; return 1 where that fails.
 
     `listener` is the descriptor of a listening socket, for a program that takes one over. `status` is a pipe that the
@@ -32,17 +42,16 @@ def execute(launch: Launch, listener: int, status: int) -> int:
     """
     try:
         os.chdir(FOLDER)
-        _exec(launch, listener, status)
+        _exec(launch, environment, listener, status)
     except (StartFailed, OSError) as error:
         message = error.message if isinstance(error, StartFailed) else str(error)
-        sys.stderr.write(f"rescoldo: {message}\n")
+        os.write(2, f"rescoldo: {message}\n".encode(errors="backslashreplace"))
         with suppress(OSError):  # the node is gone
             os.write(_moved(status), json.dumps({"error": message}).encode() + b"\n")
         return 1
 
 
-def _exec(launch: Launch, listener: int, status: int) -> NoReturn:
-    environment = dict(os.environ)
+def _exec(launch: Launch, environment: dict[str, str], listener: int, status: int) -> NoReturn:
     if launch.port:
         environment.setdefault("PORT", str(launch.port))
     file = _find(launch.command[0], environment.get("PATH", os.defpath))

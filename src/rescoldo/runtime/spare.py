@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import random
+import resource
 import socket
 import sys
 from collections.abc import Callable
@@ -74,7 +75,9 @@ def _rehearse_order() -> None:
     """Write to what an order will write to, so that the pages are this process's own by then."""
     launch = Launch(InstanceId("rehearsal"), function_id("rehearsal", "here"), "", 0, env={"a": "b"})
     order = json.dumps({"launch": launch.to_json(), "uid": 1, "gid": 1, "scratch": "/tmp"})
-    _set_environment(Launch.from_json(json.loads(order)["launch"]), "/tmp", "/tmp")
+    _environment(Launch.from_json(json.loads(order)["launch"]), "/tmp", "/tmp")
+    limit_resources(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    _stream(1)
 
 
 def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
@@ -82,19 +85,22 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    # New ones: those of the zygote remember whether what they wrote to was a file or a terminal.
-    sys.stdout, sys.stderr = _stream(1), _stream(2)
     order = json.loads(message)
     launch = Launch.from_json(order["launch"])
-    set_process_name(split_id(launch.function)[0])
+    if not launch.command:  # an exec leaves nothing of either
+        # New ones: those of the zygote remember whether what they wrote to was a file or a terminal.
+        sys.stdout, sys.stderr = _stream(1), _stream(2)
+        set_process_name(split_id(launch.function)[0])
     limit_resources(launch.max_files + launch.concurrency)
     bundle = f"{nest.bundles}/{launch.digest}"
     named = dict(zip(launch.secrets, secrets, strict=True))
     place = nest.sandbox.finish(Tenant(order["uid"], order["gid"], bundle, order["scratch"], named, launch.port))
-    _set_environment(launch, order["scratch"], place)
+    environment = _environment(launch, order["scratch"], place)
     os.chdir(bundle)
     if launch.command:
-        return execute(launch, listener, status)
+        return execute(launch, environment, listener, status)
+    os.environ.clear()
+    os.environ.update(environment)
     # random reseeds itself after a fork when it was imported before; said again since all depends on it.
     random.seed()
     gc.enable()
@@ -105,18 +111,15 @@ def _stream(descriptor: int) -> TextIO:
     return open(descriptor, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
-def _set_environment(launch: Launch, scratch: str, secrets: str) -> None:
+def _environment(launch: Launch, scratch: str, secrets: str) -> dict[str, str]:
     name, namespace = split_id(launch.function)
-    os.environ.clear()
-    os.environ.update(
-        {
-            "PATH": CLEAN_PATH,
-            "LANG": "C.UTF-8",
-            "HOME": scratch,
-            "TMPDIR": scratch,
-            "secret_mount_path": secrets,
-            **launch.env,
-            "OPENFAAS_NAME": name,
-            "OPENFAAS_NAMESPACE": namespace,
-        }
-    )
+    return {
+        "PATH": CLEAN_PATH,
+        "LANG": "C.UTF-8",
+        "HOME": scratch,
+        "TMPDIR": scratch,
+        "secret_mount_path": secrets,
+        **launch.env,
+        "OPENFAAS_NAME": name,
+        "OPENFAAS_NAMESPACE": namespace,
+    }

@@ -32,6 +32,7 @@ from rescoldo.isolation.mounts import View, enter
 from rescoldo.isolation.sandbox import FullSandbox, Sandbox, UnprivilegedSandbox
 from rescoldo.isolation.syscalls import die_with_parent, set_process_name
 from rescoldo.model.instance import Launch
+from rescoldo.runtime import program
 from rescoldo.runtime.spare import Nest, Run, be_spare
 
 _REQUEST = 4096  # bytes; a request is far shorter
@@ -78,7 +79,7 @@ def _sandbox(order: dict[str, Any]) -> Sandbox:
 def _preload(run: str) -> tuple[Run, Callable[[], None]]:
     """Import `module:function`, and what its module names as commonly needed; nothing for programs."""
     if not run:
-        return _run_nothing, lambda: None
+        return _run_nothing, program.rehearse
     name, _, attribute = run.partition(":")
     module = importlib.import_module(name)
     if hasattr(module, "preload"):
