@@ -46,7 +46,8 @@ class Real:
         return self._real.launch(behaviour, name, **more)
 
     async def print(self, launch: Launch, text: str) -> None:
-        await call(str(self.node.early_address(launch)), "/" + text)
+        (running,) = [one for one in await self.node.instances() if one.launch == launch]
+        await call(running.address, "/" + text)
 
     def lose(self, launch: Launch) -> None:
         """End it when no replacement can start: its code is gone."""
@@ -104,9 +105,10 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
 
 async def test_a_started_instance_is_listed_with_its_launch_and_socket(world: World) -> None:
     launch = world.launch(env={"A": "b"})
-    running = await world.node.start(launch)
+    addresses: list[str] = []
+    running = await world.node.start(launch, addresses.append)
     assert running.launch == launch
-    assert running.address == world.node.early_address(launch)
+    assert [running.address] == addresses
     assert await world.node.instances() == [running]
 
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 0.05  # two looks at a slot this far apart must agree that nothing happens in it
 SETTLE_SECONDS = 0.25  # from an answered hold to the moment its request must have reached the slot
-PUBLISH_PAUSE = 0.0005  # seconds from the answer of a wake to its route; a call between asks, and is answered at once
+PUBLISH_PAUSE = 0.002  # seconds from the answer of a wake to its route; a call between asks, and is answered at once
 
 # why a wake failed, as metrics and `rescoldo describe` say it
 _REASONS = ((StartTimeout, "timeout"), (StartFailed, "crashed"), (Busy, "busy"))

@@ -49,8 +49,8 @@ class Instances:
         """Start one instance more in an awake function's slot; waits out a restart of node or edge. Return what
         the start took.
 
-        `early` lets requests wait in its socket while it starts, for a function that has no other. They fail if it
-        does not start, so that a function with others gets it only when it is ready.
+        `early` tells the edge of it while it starts, for a slot that has no other and that nothing is routed to. In
+        one with others, requests would wait for it, or be refused, instead of going to those.
         """
         deadline = _now() + awake.policy.ready_timeout
         while True:
@@ -67,11 +67,15 @@ class Instances:
         launch = self._new_launch(awake)
         self._ended[launch.instance] = None
         self.lifetimes.began(launch.function, launch.instance, _now())
-        address = self._node.early_address(launch) if early else None
-        adding = self._add_server(awake, launch, address) if address is not None else None
+        adding: asyncio.Task[None] | None = None
+
+        def add(address: str) -> None:
+            nonlocal adding
+            adding = self._add_server(awake, launch, address)
+
         asked = time.monotonic()
         try:
-            running = await self._node.start(launch)
+            running = await self._node.start(launch, add if early else None)
             told = time.monotonic()
             self._check_start(awake, launch)  # before a slot that may be somebody else's by now gets a server
             if adding is None:

@@ -72,12 +72,21 @@ class RunningInstance:
     # what its start took on the node; nothing where that is not known: the node has been started again since
     took: Took = field(default=NO_TIME, compare=False)
 
+    def to_state(self) -> dict[str, Any]:
+        """All but the launch, for who asked for it and knows it."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "launch"}
+
+    @classmethod
+    def from_state(cls, launch: Launch, state: Mapping[str, Any]) -> RunningInstance:
+        return cls(launch, **{**state, "took": Took(*state["took"])})
+
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__} | {"launch": self.launch.to_json()}
+        return self.to_state() | {"launch": self.launch.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunningInstance:
-        return cls(**{**data, "launch": Launch.from_json(data["launch"]), "took": Took(*data["took"])})
+        state = {name: value for name, value in data.items() if name != "launch"}
+        return cls.from_state(Launch.from_json(data["launch"]), state)
 
 
 @dataclass(frozen=True, slots=True)

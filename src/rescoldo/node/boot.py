@@ -93,6 +93,7 @@ class Boot:
                     await self._fork(instance, status_write, fresh=fresh)
                 finally:
                     os.close(status_write)
+                instance.expect_ready()
                 await asyncio.wait({answer.told}, timeout=_LET_NEXT)
             return await answer.told
         finally:

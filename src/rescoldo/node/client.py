@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from rescoldo.model.errors import NodeUnavailable
@@ -19,6 +20,14 @@ _RETRY_PAUSE = 0.1  # seconds between attempts to reach the node again
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A request that is under way."""
+
+    answer: asyncio.Future[Any]
+    on_item: Callable[[Any], None] | None  # is given what comes before the answer
+
+
 class NodeClient:
     """Implements `Node`. One connection carries all requests; it is made when first needed, and again after
     it was lost. What was asked over a lost one raises NodeUnavailable: it may or may not have happened."""
@@ -29,14 +38,15 @@ class NodeClient:
         self._connecting = asyncio.Lock()
         self._writer: asyncio.StreamWriter | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._pending: dict[int, _Pending] = {}
         self._next = 0
 
-    async def start(self, launch: Launch) -> RunningInstance:
-        return RunningInstance.from_json(await self._ask("start", launch=launch.to_json()))
-
-    def early_address(self, launch: Launch) -> str | None:
-        return None if launch.binds else f"unix@{self._instances / launch.instance}.sock"
+    async def start(self, launch: Launch, on_address: Callable[[str], None] | None = None) -> RunningInstance:
+        if on_address is not None and not launch.binds:  # the node need not say it
+            on_address(f"unix@{self._instances}/{launch.instance}.sock")
+            on_address = None
+        answer = await self._ask("start", on_address, launch=launch.to_json())
+        return RunningInstance.from_state(launch, answer)
 
     async def stop(self, instance: InstanceId) -> None:
         await self._ask("stop", instance=instance)
@@ -81,15 +91,15 @@ class NodeClient:
 
     # -- requests
 
-    async def _ask(self, op: str, **arguments: Any) -> Any:
+    async def _ask(self, op: str, on_item: Callable[[Any], None] | None = None, **arguments: Any) -> Any:
         writer = await self._connected()
         self._next += 1
         number = self._next
-        future = self._pending[number] = asyncio.get_running_loop().create_future()
+        pending = self._pending[number] = _Pending(asyncio.get_running_loop().create_future(), on_item)
         try:
             # Not drained: a request is short, and its answer is awaited before the caller goes on.
             writer.write(encode({"id": number, "op": op, **arguments}))
-            return await future
+            return await pending.answer
         finally:
             self._pending.pop(number, None)
 
@@ -105,21 +115,24 @@ class NodeClient:
         try:
             while line := await reader.readline():
                 message = decode(line)
-                future = self._pending.get(message["id"])
-                if future is None or future.done():
+                pending = self._pending.get(message["id"])
+                if pending is None or pending.answer.done():
                     continue  # who asked was cancelled
-                if "error" in message:
-                    future.set_exception(decode_error(message["error"]))
+                if "item" in message:
+                    if pending.on_item is not None:
+                        pending.on_item(message["item"])
+                elif "error" in message:
+                    pending.answer.set_exception(decode_error(message["error"]))
                 else:
-                    future.set_result(message["ok"])
+                    pending.answer.set_result(message["ok"])
         except (OSError, ValueError):
             pass  # lost, or not a node: all the same to those who wait
         finally:
             self._writer = None
             writer.close()
-            for future in self._pending.values():
-                if not future.done():
-                    future.set_exception(NodeUnavailable())
+            for pending in self._pending.values():
+                if not pending.answer.done():
+                    pending.answer.set_exception(NodeUnavailable())
 
     async def _connect(self) -> _Connection:
         try:

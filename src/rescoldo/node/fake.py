@@ -69,11 +69,14 @@ class FakeNode:
 
     # -- Node
 
-    async def start(self, launch: Launch) -> RunningInstance:
+    async def start(self, launch: Launch, on_address: Callable[[str], None] | None = None) -> RunningInstance:
         self._check()
         if launch.instance in self._running or launch.instance in self._starting:
             raise Conflict(f"instance {launch.instance} exists already")
         self.started.append(launch)
+        address = f"127.0.0.1:{launch.port}" if launch.binds else f"unix@{self._folder}/{launch.instance}.sock"
+        if on_address is not None:
+            on_address(address)
         called_off = self._starting[launch.instance] = asyncio.Event()
         try:
             await self._pass_start(launch, called_off)
@@ -82,7 +85,6 @@ class FakeNode:
         self._check()
         if failures := self.fail.get(launch.function):
             raise failures.popleft()
-        address = self.early_address(launch) or f"127.0.0.1:{launch.port}"
         running = RunningInstance(launch, 1000 + len(self.started), 0, address, self._now(), self.took)
         self._running[launch.instance] = running
         await asyncio.sleep(self.answer_delay)
@@ -99,9 +101,6 @@ class FakeNode:
                 raise StartTimeout(f"{launch.function}: {reason}") from None
         else:
             raise StartFailed(f"{launch.function}: stopped while it was starting")
-
-    def early_address(self, launch: Launch) -> str | None:
-        return None if launch.binds else f"unix@{self._folder}/{launch.instance}.sock"
 
     async def stop(self, instance: InstanceId) -> None:
         self._check()

@@ -40,13 +40,32 @@ class Note:
 
 def write(path: Path, note: Note) -> None:
     """Replace the note at `path` at once: a reader sees the old one or the new one."""
-    fresh = path.with_suffix(".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    prepare(path, note)
+    put_in_place(path)
+
+
+def prepare(path: Path, note: Note) -> None:
+    """Write what `put_in_place` will replace the note at `path` with."""
+    descriptor = os.open(_fresh(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         os.write(descriptor, json.dumps(note.to_json()).encode())
     finally:
         os.close(descriptor)
-    fresh.replace(path)
+
+
+def put_in_place(path: Path) -> None:
+    """See `prepare`."""
+    _fresh(path).replace(path)
+
+
+def remove(path: Path) -> None:
+    """Remove the note at `path`, and what may have been prepared for it."""
+    path.unlink(missing_ok=True)
+    _fresh(path).unlink(missing_ok=True)
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_suffix(".new")
 
 
 def read_all(folder: Path) -> Iterator[tuple[Path, Note | None]]:

@@ -20,7 +20,7 @@ from rescoldo.node.protocol import SparePool
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.spares import Spares
 from rescoldo.node.zygote import Zygote
-from rescoldo.policy.spares import SHARE, most_spares
+from rescoldo.policy.spares import SHARE, WHEN_FEW, WHEN_FEW_PROGRAMS, most_spares
 
 RUN = "rescoldo.runtime.instance:run"  # what becomes of a fork for handlers
 BARE = ""  # a fork for programs becomes what its order says
@@ -73,14 +73,14 @@ class Nurseries:
     def __init__(self, settings: Settings, sandboxes: Sandboxes, ends: Ends, run: str) -> None:
         self.places = Places()
 
-        def nursery(run: str, least: int, most: int) -> Nursery:
+        def nursery(run: str, least: int, most: int, when_few: float) -> Nursery:
             zygote = Zygote(settings, ends, sandboxes.base, run)
-            return Nursery(zygote, Spares(zygote, sandboxes, ends, self.places, least, most))
+            return Nursery(zygote, Spares(zygote, sandboxes, ends, self.places, least, most, when_few))
 
         least, most = settings.spares, most_spares_of(settings)
-        self._handlers = nursery(run, least, most)
+        self._handlers = nursery(run, least, most, WHEN_FEW)
         least = min(least, PROGRAM_SPARES)
-        self._programs = nursery(BARE, least, max(least, most // PROGRAM_SHARE))
+        self._programs = nursery(BARE, least, max(least, most // PROGRAM_SHARE), WHEN_FEW_PROGRAMS)
         self._sandboxes = sandboxes
         self.failed = asyncio.Event()
         self._in_use: Callable[[], set[str]] = set

@@ -177,6 +177,8 @@ class Watched:
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
         self._pidfd = pidfd
+        stat = read_stat(pid)
+        self.started = stat.started if stat is not None else 0  # clock ticks since boot; 0: it has ended
         loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
         loop.add_reader(pidfd, self._on_end)

@@ -45,17 +45,15 @@ class SparePool:
 class Node(Protocol):
     """Starts and stops instances. Every method raises NodeUnavailable while the node cannot be reached."""
 
-    async def start(self, launch: Launch) -> RunningInstance:
+    async def start(self, launch: Launch, on_address: Callable[[str], None] | None = None) -> RunningInstance:
         """Start an instance; return when it serves at the address that is returned with it.
+
+        `on_address` is told that address while the instance starts. Until it is ready requests wait there, but for a
+        program that binds its own socket: then they are refused.
 
         Raises StartFailed (with the reason and the last lines it wrote), StartTimeout after
         launch.ready_timeout seconds, Busy when there is no room.
         """
-        ...
-
-    def early_address(self, launch: Launch) -> str | None:
-        """Where requests may wait for the instance from before its start; None for a program that binds its
-        own socket: they are refused there until it is ready."""
         ...
 
     async def stop(self, instance: InstanceId) -> None:

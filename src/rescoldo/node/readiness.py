@@ -19,8 +19,8 @@ from rescoldo.node.addresses import socket_path
 from rescoldo.node.probe import accepts, is_ready
 from rescoldo.node.supervised import Supervised
 
-FIRST_PAUSE = 0.0005  # seconds between two tries
-FIRST_TRIES = 60  # with that pause: 30 ms, in which most programs get ready
+FIRST_PAUSE = 0.00025  # seconds between two tries
+FIRST_TRIES = 80  # with that pause: 20 ms, in which most programs get ready
 LONGEST_PAUSE = 0.01
 _GROWTH = 1.2
 
@@ -34,7 +34,7 @@ async def until_accepting(instance: Supervised) -> bool:
     with _probing(instance) as accepting:
         if await _try_often(accepting, ended):
             return True
-        pause = 2 * FIRST_PAUSE
+        pause = 4 * FIRST_PAUSE
         while not ended.is_set():
             if accepting():
                 return True

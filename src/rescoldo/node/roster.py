@@ -77,12 +77,15 @@ class Roster:
 
     # -- starting
 
-    async def start(self, launch: Launch) -> RunningInstance:
-        """See Node.start; raises Conflict for an instance that exists."""
+    async def start(self, launch: Launch, on_address: Callable[[str], None]) -> RunningInstance:
+        """See Node.start, but that `on_address` is told only of what could not be known before; raises Conflict for an
+        instance that exists."""
         begun = time.monotonic()
         deadline = begun + launch.ready_timeout
         instance = self._admit(launch)
         instance.took = Took(slot=round((time.monotonic() - begun) * 1e6))
+        if launch.binds:
+            on_address(instance.note.address)
         task = instance.task = asyncio.create_task(self._start(instance, deadline), name=f"start {launch.instance}")
         try:
             return await asyncio.shield(task)
@@ -117,7 +120,7 @@ class Roster:
         except (OSError, StartFailed) as error:
             if output is not None:
                 output.close()
-            self._note_path(launch.instance).unlink(missing_ok=True)
+            notes.remove(self._note_path(launch.instance))
             if uid is not None:
                 self._uids.give_back(uid)
             raise error if isinstance(error, StartFailed) else StartFailed(f"{launch.function}: {error}") from error
@@ -278,7 +281,7 @@ class Roster:
                     self._uids.give_back(note.uid)
             remove_socket(note.address)
         path.with_suffix(".log").unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        notes.remove(path)
 
     # -- telling
 

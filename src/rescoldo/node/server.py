@@ -64,7 +64,6 @@ class Server:
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._answers: dict[str, Callable[[Request], Awaitable[Any]]] = {
-            "start": self._start,
             "stop": self._stop,
             "instances": self._instances,
             "usage": self._usage,
@@ -128,6 +127,8 @@ class Server:
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> Any:
         op = request.get("op", "")
+        if op == "start":
+            return await self._start(request, writer)
         if op in self._answers:
             return await self._answers[op](request)
         if op not in self._streams:
@@ -139,8 +140,11 @@ class Server:
                 await writer.drain()
         return None
 
-    async def _start(self, request: Request) -> Any:
-        return (await self._roster.start(Launch.from_json(request["launch"]))).to_json()
+    async def _start(self, request: Request, writer: asyncio.StreamWriter) -> Any:
+        def tell(address: str) -> None:
+            writer.write(encode({"id": request["id"], "item": address}))
+
+        return (await self._roster.start(Launch.from_json(request["launch"]), tell)).to_state()
 
     async def _stop(self, request: Request) -> None:
         await self._roster.stop(InstanceId(request["instance"]))

@@ -18,7 +18,7 @@ from rescoldo.node.processes import Ends, Watched, memory_is_scarce
 from rescoldo.node.protocol import SparePool
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.zygote import Forked, Zygote, ZygoteGone
-from rescoldo.policy.spares import Demand, refill_pause
+from rescoldo.policy.spares import WHEN_FEW, Demand, refill_pause
 
 _ATTEMPTS = 3  # to give an order to one that lives to hear it
 _RETRY_PAUSE = 0.25  # seconds
@@ -56,7 +56,14 @@ class Spares:
     started."""
 
     def __init__(
-        self, zygote: Zygote, sandboxes: Sandboxes, ends: Ends, places: Places, least: int, most: int
+        self,
+        zygote: Zygote,
+        sandboxes: Sandboxes,
+        ends: Ends,
+        places: Places,
+        least: int,
+        most: int,
+        when_few: float = WHEN_FEW,
     ) -> None:
         self._zygote = zygote
         self._sandboxes = sandboxes
@@ -64,6 +71,7 @@ class Spares:
         self._places = places
         self._least = least
         self._most = most
+        self._when_few = when_few  # seconds, for refill_pause
         self._ready: deque[Spare] = deque()
         self._burials: set[asyncio.Task[None]] = set()  # of those that no start waits for
         self._making: set[Spare] = set()  # set themselves up
@@ -98,7 +106,7 @@ class Spares:
                 if len(self._ready) >= wanted:
                     self._demand = self._demand.filled()
                 await self._until_changed(_LOOK_AGAIN if there > self._least else None)
-            elif (pause := self._last_start + refill_pause(len(self._ready)) - _now()) > 0:
+            elif (pause := self._last_start + refill_pause(len(self._ready), self._when_few) - _now()) > 0:
                 await asyncio.sleep(pause)
             elif self._places.waited_for:
                 await self._places.none_waits()

@@ -20,7 +20,7 @@ from rescoldo.node.addresses import remove_socket, socket_path
 from rescoldo.node.berths import Berth
 from rescoldo.node.notes import Note
 from rescoldo.node.output import Output
-from rescoldo.node.processes import Watched, read_stat
+from rescoldo.node.processes import Watched
 
 _BACKLOG = 1024  # connections that wait while an instance starts or is replaced
 
@@ -42,6 +42,7 @@ class Supervised:
     swept: bool = True  # no process of its uid is left, as far as is known
     task: asyncio.Task[Any] | None = None  # boots it, then waits for its end
     ending: asyncio.Task[None] | None = None  # it is being stopped
+    _ready_note: Note | None = None  # of the process that starts
 
     @property
     def was_ready(self) -> bool:
@@ -50,26 +51,29 @@ class Supervised:
 
     def forked(self, process: Watched, sandbox: str) -> None:
         """Remember the process that is to become the instance."""
-        stat = read_stat(process.pid)
         self.process = process
-        self._write(pid=process.pid, pid_start=stat.started if stat else 0, ready=False, sandbox=sandbox)
+        self.note = replace(self.note, pid=process.pid, pid_start=process.started, ready=False, sandbox=sandbox)
+        notes.write(self.note_path, self.note)
+
+    def expect_ready(self) -> None:
+        """Prepare the note that says it is ready, while it starts: who waits for it need not wait for that."""
+        self._ready_note = replace(self.note, ready=True, started_at=time.time())
+        notes.prepare(self.note_path, self._ready_note)
 
     def became_ready(self, began: object, loaded: object) -> None:
         """Remember that the instance serves, and what its start took; `began` and `loaded` as for `took_by`."""
         self.ready_at = time.monotonic()
         self.took = took_by(self.took.slot, self.ordered_at, began, loaded, self.ready_at)
         self.hold_listener()
-        self._write(ready=True, started_at=time.time())
+        assert self._ready_note is not None
+        self.note = self._ready_note
+        notes.put_in_place(self.note_path)
 
     def hold_listener(self) -> None:
         """Hold the Unix socket that the program has bound: should it end, requests wait in it rather than fail, until
         the edge has been told."""
         if self.berth is not None:
             self.listener = regain_listener(self.note.pid, f"unix@{self.berth.shown}")
-
-    def _write(self, **changes: Any) -> None:
-        self.note = replace(self.note, **changes)
-        notes.write(self.note_path, self.note)
 
     def open_for_child(self) -> int:
         """A descriptor of what the instance takes requests with: the listener, or the folder in which it is to bind a
@@ -104,7 +108,7 @@ class Supervised:
         self.output.close()
         if self.note.uid is None:  # elsewhere it ends with the instance's mounts
             shutil.rmtree(self.scratch, ignore_errors=True)
-        self.note_path.unlink(missing_ok=True)
+        notes.remove(self.note_path)
 
 
 def listen(address: str, privileged: bool) -> socket.socket:

@@ -3,7 +3,8 @@
 client → node   {"id": n, "op": "start", ...}          ids are the client's, unique for a connection
 node → client   {"id": n, "ok": result}                once for each request, or
                 {"id": n, "error": [class, message, retry_after]}
-                {"id": n, "item": ...}                 any number before the end of a streaming one
+                {"id": n, "item": ...}                 any number before the end of a streaming one; before that of
+                                                       a start its address, for a program that binds its own socket
 
 `logs` and `watch` stream. A client opens a connection of its own for each of those, so that a slow reader
 holds up nothing but itself; closing the connection ends the stream.

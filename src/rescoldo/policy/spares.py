@@ -12,16 +12,17 @@ from dataclasses import dataclass
 
 FEW = 4
 WHEN_FEW = 0.003  # seconds without a start: between two of a burst there is hardly more
+WHEN_FEW_PROGRAMS = 0.01  # the same for programs, which are still on their way after 3 ms
 WHEN_MANY = 0.05  # a single wake is over, with its first call
 HOLD = 300.0  # seconds for which a burst is remembered
 SPARE_MEMORY = 5 * 2**20  # bytes of a spare's own, measured: 4.6 MiB, and its page tables
 SHARE = 10  # the machine's memory through this is what spares may hold where nothing is said
 
 
-def refill_pause(ready: int) -> float:
-    """Seconds without a start after which another spare is made, with `ready` there. Making one takes about 10 ms of
-    cpu, from those who wait if it is done too soon."""
-    return WHEN_FEW if ready < FEW else WHEN_MANY
+def refill_pause(ready: int, when_few: float = WHEN_FEW) -> float:
+    """Seconds without a start after which another spare is made, with `ready` there; `when_few` where those are few.
+    Making one takes about 10 ms of cpu, from those who wait if it is done too soon."""
+    return when_few if ready < FEW else WHEN_MANY
 
 
 def most_spares(memory: int, least: int) -> int:

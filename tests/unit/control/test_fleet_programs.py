@@ -1,8 +1,10 @@
-"""Programs that bind their own socket: they join the edge when they are ready, and are replaced by the controller."""
+"""Programs that bind their own socket: the edge is told of them without requests being refused, and they are replaced
+by the controller."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 import pytest
 from control_world import DIGEST, FN, World
@@ -22,18 +24,32 @@ async def test_the_launch_carries_the_command_and_the_upstream(world: World) -> 
     assert (launch.command, launch.upstream, launch.env["fprocess"]) == (("./server",), "tcp:8000", "./server")
 
 
-@pytest.mark.parametrize(("upstream", "early"), [(TCP, 0), ("unix", 0), ("inherited", 1)])
-async def test_the_edge_is_told_of_a_program_when_requests_can_reach_it(
-    world: World, upstream: str, early: int
+@pytest.mark.parametrize("upstream", [TCP, "unix", "inherited"])
+async def test_the_edge_is_told_of_the_first_instance_while_it_starts_and_of_others_when_they_are_ready(
+    world: World, upstream: str
 ) -> None:
-    await world.deploy(upstream=upstream)
+    await world.deploy(upstream=upstream, **{"com.openfaas.scale.max": "2"})
     world.node.start_delay = 1.0
     call = asyncio.create_task(world.edge.call(FN))
     await asyncio.sleep(0.5)
-    assert len(await world.edge.servers()) == early
+    assert (len(await world.edge.servers()), world.edge.routes[FN].slot) == (1, None)
     await call
+    await world.controller.scale(FN, 2)
+    await asyncio.sleep(0.5)
     assert len(await world.edge.servers()) == 1
+    await world.until(lambda: len(world.instances()) == 2)
+    assert len(await world.edge.servers()) == 2
     await world.settle()
+
+
+async def test_the_edge_forgets_a_program_that_it_was_told_of_and_that_does_not_start(world: World) -> None:
+    await world.deploy(upstream=TCP)
+    world.node.start_delay = 1.0
+    world.node.fail[FN] = deque([StartFailed("exit status 3 before it was ready")])
+    with pytest.raises(StartFailed, match="exit status 3"):
+        await world.fleet.wake(FN)
+    await world.settle()
+    assert await world.edge.servers() == set()
 
 
 async def test_a_program_that_gets_ready_after_its_function_was_removed_is_stopped_and_joins_no_slot(
