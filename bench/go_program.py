@@ -8,6 +8,7 @@ import statistics
 from functools import partial
 from pathlib import Path
 
+import bare_proxy
 import wrk
 from client import get_ok
 from cold import cold_call, first_answer
@@ -25,6 +26,7 @@ CONNECTIONS = 32
 COLD = Bar("cold start of a small Go HTTP binary, whole call ÷ bare exec until it answers", "", most=1.6)
 COLD_INHERITED = Bar("the same cold start with an inherited socket", "")
 WARM_INHERITED = Bar("the same throughput with an inherited socket", "")
+WARM_BARE = Bar("the same throughput through a HAProxy without any rule, at its address", "")
 WARM = Bar("warm throughput of an isolated HTTP binary ÷ straight to it", "", least=0.45)
 
 
@@ -63,16 +65,20 @@ def measure_warm(quick: bool) -> list[Row]:
             get_ok(live.port, f"/function/{name}")
         urls = {name: f"http://127.0.0.1:{live.port}/function/{name}" for name in ("tcp", "inherited")}
         urls["straight"] = f"http://{_address(live, 'tcp')}/"
-        for url in urls.values():  # caches and connections are warm after it
-            wrk.run(url, 1, CONNECTIONS)
-        runs = {name: partial(_rate, url, seconds) for name, url in urls.items()}
-        rates = in_turn("programs: warm", runs, pairs)
+        with bare_proxy.running(live, _address(live, "tcp")) as proxy:
+            urls["bare"] = f"http://127.0.0.1:{proxy.port}/"
+            for url in urls.values():  # caches and connections are warm after it
+                wrk.run(url, 1, CONNECTIONS)
+            runs = {name: partial(_rate, url, seconds) for name, url in urls.items()}
+            rates = in_turn("programs: warm", runs, pairs)
     how = (
         f"client → edge as shipped → examples/go-http, isolated, against its process at its own address; wrk with one "
         f"thread and {CONNECTIONS} connections, {pairs} × {seconds} s each in turn, median of the pairs"
     )
+    bars = {"tcp": WARM, "inherited": WARM_INHERITED}
     return [
-        ratio_row(bar, rates, name, "straight", how) for bar, name in ((WARM, "tcp"), (WARM_INHERITED, "inherited"))
+        *(ratio_row(bar, rates, name, "straight", how) for name, bar in bars.items()),
+        ratio_row(WARM_BARE, rates, "bare", "straight", "in the same rounds"),
     ]
 
 
@@ -121,5 +127,5 @@ def _notes(live: Live, name: str) -> list[dict[str, object]]:
 
 MEASUREMENTS = (
     Measurement("program-cold", (COLD, COLD_INHERITED), measure_cold),
-    Measurement("program-warm", (WARM, WARM_INHERITED), measure_warm),
+    Measurement("program-warm", (WARM, WARM_INHERITED, WARM_BARE), measure_warm),
 )

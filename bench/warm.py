@@ -1,8 +1,9 @@
-"""Warm requests: what the edge costs, against the same upstream called directly.
+"""Warm requests: what the edge costs, against the same upstream called directly, and what of it is the proxy's own.
 
 The path measured is client -> edge as shipped -> Go upstream: a Python function is deployed and woken, then
 its server in the edge's slot is exchanged for the upstream over the Runtime API. Everything else is as for
-any function: routes, limits, headers, access log and recording.
+any function: routes, limits, headers, access log and recording. Beside it, in the same rounds, the upstream is called
+through a HAProxy that has none of these: nothing that is built with it can cost less.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import bare_proxy
 import wrk
 from client import get_ok
 from go_upstream import Upstream, running
@@ -29,8 +31,17 @@ NAME = "warm"
 UPSTREAM = InstanceId("upstream")
 
 THROUGHPUT = Bar("warm throughput through the edge ÷ straight to the same upstream, GET", "", least=0.45)
+BARE = Bar("the same through a HAProxy without any rule: what the proxy alone would reach", "")
 CPU = Bar("CPU of the edge per warm request ÷ CPU of the upstream per request", "", most=2.0)
 THROUGHPUT_POST = Bar("warm throughput through the edge ÷ straight to the same upstream, POST of 1 KiB", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is loaded, and the process whose time counts."""
+
+    url: str
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +56,26 @@ class Run:
 
 def measure(quick: bool) -> list[Row]:
     pairs, seconds = (3, 2) if quick else (7, 3)
-    with Live() as live, running(live.folder / "upstream.sock") as upstream, diverted(live, upstream):
-        compare(live, upstream, 1, 1)  # caches and connections are warm after it
+    with (
+        Live() as live,
+        running(live.folder / "upstream.sock") as upstream,
+        diverted(live, upstream),
+        bare_proxy.running(live, f"unix@{upstream.socket}") as proxy,
+    ):
+        targets = {
+            "direct": Target(f"http://127.0.0.1:{upstream.port}/", upstream.pid),
+            "edge": Target(f"http://127.0.0.1:{live.port}/function/{NAME}", live.pid("edge")),
+            "bare": Target(f"http://127.0.0.1:{proxy.port}/", proxy.pid),
+        }
+        compare(live, targets, 1, 1)  # caches and connections are warm after it
         before = live.invocations(NAME)
-        direct, edge = compare(live, upstream, pairs, seconds)
-        recorded = _recorded(live, before + sum(run.requests for run in edge)) - before
-        direct_post, edge_post = compare(live, upstream, max(2, pairs // 2), seconds, post=True)
+        gets = compare(live, targets, pairs, seconds)
+        recorded = _recorded(live, before + sum(run.requests for run in gets["edge"])) - before
+        del targets["bare"]
+        posts = compare(live, targets, max(2, pairs // 2), seconds, post=True)
         if get_ok(live.port, f"/function/{NAME}").body != b"upstream":
             raise MeasurementFailed("the edge did not call the upstream to the end")
+    direct, edge, bare = gets["direct"], gets["edge"], gets["bare"]
     return [
         THROUGHPUT.row(
             _ratio(edge, direct),
@@ -60,30 +83,33 @@ def measure(quick: bool) -> list[Row]:
             f"process over TCP; wrk with one thread and {CONNECTIONS} connections, {pairs} × {seconds} s each in turn, "
             f"median of the pairs; {recorded:,} of {sum(run.requests for run in edge):,} calls recorded",
         ),
+        BARE.row(
+            _ratio(bare, direct),
+            f"{_rates(bare, direct)}, in the same rounds; {_cpu(bare) * 1e6:.1f} µs of HAProxy a request. It routes, "
+            "limits, names and records nothing",
+        ),
         CPU.row(
             _cpu(edge) / _cpu(direct),
             f"{_cpu(edge) * 1e6:.1f} µs of HAProxy (runs through it) against {_cpu(direct) * 1e6:.1f} µs of the Go "
             f"upstream (runs straight to it), GET, medians; beside it {_controller(edge) * 1e6:.1f} µs of the "
             "controller, which records",
         ),
-        THROUGHPUT_POST.row(_ratio(edge_post, direct_post), _rates(edge_post, direct_post)),
+        THROUGHPUT_POST.row(_ratio(posts["edge"], posts["direct"]), _rates(posts["edge"], posts["direct"])),
     ]
 
 
 def compare(
-    live: Live, upstream: Upstream, pairs: int, seconds: int, *, post: bool = False
-) -> tuple[list[Run], list[Run]]:
-    """Runs straight to the upstream and through the edge, in turn."""
+    live: Live, targets: dict[str, Target], rounds: int, seconds: int, *, post: bool = False
+) -> dict[str, list[Run]]:
+    """Runs against each target, in turn."""
     method = "POST" if post else "GET"
-    direct, edge = [], []
-    for number in range(pairs):
-        direct.append(_run(live, f"http://127.0.0.1:{upstream.port}/", upstream.pid, seconds, post))
-        edge.append(_run(live, f"http://127.0.0.1:{live.port}/function/{NAME}", live.pid("edge"), seconds, post))
-        say(
-            f"warm: {method} {number + 1}/{pairs}: direct {direct[-1].per_second:,.0f}, "
-            f"edge {edge[-1].per_second:,.0f} requests/s"
-        )
-    return direct, edge
+    runs: dict[str, list[Run]] = {name: [] for name in targets}
+    for number in range(rounds):
+        for name, target in targets.items():
+            runs[name].append(_run(live, target, seconds, post))
+        last = ", ".join(f"{name} {found[-1].per_second:,.0f}" for name, found in runs.items())
+        say(f"warm: {method} {number + 1}/{rounds}: {last} requests/s")
+    return runs
 
 
 @contextmanager
@@ -111,12 +137,12 @@ def diverted(live: Live, upstream: Upstream) -> Iterator[None]:
         asyncio.run(HaproxyEdge(live.settings).remove_server(server.slot, server.instance))
 
 
-def _run(live: Live, url: str, pid: int, seconds: int, post: bool) -> Run:
+def _run(live: Live, target: Target, seconds: int, post: bool) -> Run:
     controller = live.pid("controller")
-    before, before_controller = cpu_seconds(pid), cpu_seconds(controller)
-    seen = wrk.run(url, seconds, CONNECTIONS, post=post)
+    before, before_controller = cpu_seconds(target.pid), cpu_seconds(controller)
+    seen = wrk.run(target.url, seconds, CONNECTIONS, post=post)
     return Run(
-        seen.requests, seen.per_second, cpu_seconds(pid) - before, cpu_seconds(controller) - before_controller
+        seen.requests, seen.per_second, cpu_seconds(target.pid) - before, cpu_seconds(controller) - before_controller
     )
 
 
@@ -149,4 +175,4 @@ def _controller(runs: list[Run]) -> float:
     return statistics.median(run.controller / run.requests for run in runs)
 
 
-MEASUREMENT = Measurement("warm", (THROUGHPUT, CPU, THROUGHPUT_POST), measure)
+MEASUREMENT = Measurement("warm", (THROUGHPUT, BARE, CPU, THROUGHPUT_POST), measure)
