@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -316,6 +317,16 @@ async def test_spares_outlive_their_zygote_and_become_instances(node: RealNode) 
     running = await node.client.start(node.launch())
     assert running.pid in waiting
     assert await call(running) == "hello"
+
+
+async def test_a_zygote_has_practised_and_kept_neither_thread_nor_loop_of_it(node: RealNode) -> None:
+    """Its forks would have them, too."""
+    await node.client.start(node.launch())
+    zygote = Path(f"/proc/{node.zygote()}")
+    assert len(list((zygote / "task").iterdir())) == 1
+    for link in (zygote / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile: it makes spares
+            assert "eventpoll" not in str(link.readlink())
 
 
 async def test_a_new_node_removes_the_sandboxes_that_a_killed_one_left(node: RealNode) -> None:

@@ -31,6 +31,7 @@ from rescoldo.runtime.handlers import REHEARSED, Handler, load_handler, unload_h
 from rescoldo.runtime.http import Connection
 from rescoldo.runtime.leftovers import kill_children
 from rescoldo.runtime.server import Server
+from rescoldo.runtime.spare import PRACTICE
 
 PRELOAD = (
     "base64", "bisect", "collections", "contextlib", "contextvars", "copy", "dataclasses", "datetime", "decimal",
@@ -48,11 +49,26 @@ _loop: uvloop.Loop | None = None  # of a rehearsal
 
 def preload() -> None:
     """Import PRELOAD; a module that this Python was built without is left out. The streams are set up here
-    too: their buffers are shared by the forks that way."""
+    too: their buffers are shared by the forks that way. So is the code as the interpreter rewrites it when it has run
+    a few times; each fork would do that again, and copy the pages for it."""
     _print_promptly()
     for name in PRELOAD:
         with suppress(ImportError):
             importlib.import_module(name)
+    for _ in range(PRACTICE):
+        _practise()
+
+
+def _practise() -> None:
+    """Load a handler and serve a request in memory, without a thread and without uvloop: what that has for a whole
+    process does not survive that a fork closes all descriptors."""
+    loop = asyncio.SelectorEventLoop()
+    try:
+        load_handler(_REHEARSAL)
+        loop.run_until_complete(_rehearsal(loop, REHEARSED))
+    finally:
+        unload_handler(_REHEARSAL)
+        loop.close()
 
 
 def rehearse() -> None:

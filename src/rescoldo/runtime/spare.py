@@ -27,6 +27,7 @@ from rescoldo.model.instance import MAX_ORDER, Launch
 from rescoldo.model.names import InstanceId, function_id, split_id
 from rescoldo.runtime.program import execute
 
+PRACTICE = 20  # rounds of what forks do, before the fork: the interpreter specialises code that has run about ten times
 SPARE_NICE = 10  # until it is needed: wakes and calls go first
 MOST_SECRETS = 100  # of one function; the kernel passes 253 descriptors in a message
 _DESCRIPTORS = 3 + MOST_SECRETS
@@ -59,7 +60,7 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
     os.umask(0o077)
     set_process_name("rescoldo-spare")
     if not urgent:
-        _rehearse_order()
+        rehearse_order()
         nest.rehearse()
         channel.send(b"ready")
     message, descriptors, _, _ = socket.recv_fds(channel, MAX_ORDER, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
@@ -71,8 +72,9 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
     return _become_instance(nest, message, descriptors)
 
 
-def _rehearse_order() -> None:
-    """Write to what an order will write to, so that the pages are this process's own by then."""
+def rehearse_order() -> None:
+    """Write to what an order will write to, so that the pages are this process's own by then. The environment is
+    changed."""
     launch = Launch(InstanceId("rehearsal"), function_id("rehearsal", "here"), "", 0, env={"a": "b"})
     order = json.dumps({"launch": launch.to_json(), "uid": 1, "gid": 1, "scratch": "/tmp"})
     _environment(Launch.from_json(json.loads(order)["launch"]), "/tmp", "/tmp")
