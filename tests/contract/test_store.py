@@ -207,9 +207,27 @@ async def test_usage_of_one_minute_adds_up(store: Store) -> None:
 async def test_pruned_usage_is_gone_and_its_calls_stay_counted(store: Store) -> None:
     rows = [replace(USAGE, minute=minute) for minute in (98, 99, 100)]
     await store.add_usage(rows)
-    await store.prune_usage(99)
+    await store.prune_usage(99, 0)
     assert await store.usage(None, 0) == rows[1:]
     assert await store.invocations() == {USAGE.function: 9}
+
+
+async def test_old_minutes_become_sums_of_their_hour_however_often_it_is_pruned(store: Store) -> None:
+    minutes = (59, 60, 61, 119, 120, 121)
+    await store.add_usage([replace(USAGE, minute=minute) for minute in minutes])
+    await store.add_usage([replace(USAGE, minute=61, cold=True), replace(USAGE, minute=61, status=500)])
+    thrice = MinuteUsage(USAGE.function, 60, USAGE.status, False, 9, 30, 60, 90, 120)
+    kept = [
+        replace(USAGE, minute=0), thrice, replace(USAGE, minute=60, cold=True), replace(USAGE, minute=60, status=500),
+        replace(USAGE, minute=120), replace(USAGE, minute=121),
+    ]  # fmt: skip
+    for _ in range(2):
+        await store.prune_usage(0, 120)
+        assert await store.usage(None, 0) == kept
+    await store.add_usage([replace(USAGE, minute=62, cold=True)])  # from an edge whose clock was behind
+    await store.prune_usage(60, 120)
+    late = replace(USAGE, minute=60, cold=True, calls=6, queue_ms=20, run_ms=40, bytes_in=60, bytes_out=80)
+    assert await store.usage(None, 0) == [thrice, late, *kept[3:]]
 
 
 async def test_usage_is_kept_apart_by_function_minute_status_and_cold(store: Store) -> None:
@@ -231,6 +249,16 @@ async def test_invocations_count_every_call_and_outlive_the_function(store: Stor
     await store.add_usage([replace(USAGE, function=SPEC.id), replace(USAGE, function=SPEC.id, minute=200)])
     await store.delete_function(SPEC.id)
     assert await store.invocations() == {SPEC.id: 6}
+
+
+async def test_a_removed_functions_calls_stay_counted_as_long_as_a_minute_of_it_is_kept(store: Store) -> None:
+    other = replace(SPEC, name="other")
+    await store.save_function(Function(other, A, 1.0))
+    await store.add_usage([replace(USAGE, function=SPEC.id), replace(USAGE, function=other.id)])
+    await store.prune_usage(100, 0)
+    assert await store.invocations() == {SPEC.id: 3, other.id: 3}
+    await store.prune_usage(101, 0)
+    assert await store.invocations() == {other.id: 3}
 
 
 async def test_no_usage_is_no_error(store: Store) -> None:

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -213,5 +214,32 @@ def test_every_call_is_counted(platform: Live) -> None:
     for _ in range(25):
         assert platform.invoke("counted").status == 418
     platform.until(lambda: platform.invocations("counted") == 25, "25 calls to be counted")
-    metrics = platform.call("GET", "/metrics", headers=platform.authorization()).text
-    assert 'gateway_function_invocation_total{code="418",function_name="counted.openfaas-fn"} 25.0' in metrics
+    expected = 'gateway_function_invocation_total{code="418",function_name="counted.openfaas-fn"} 25.0'
+    assert expected in _metrics(platform)
+
+
+def test_metrics_tell_of_a_removed_function_no_more_and_its_calls_count_on_when_it_is_back(platform: Live) -> None:
+    platform.deploy("leaver", HELLO)
+    assert platform.invoke("leaver").status == 200
+    platform.until(lambda: platform.invocations("leaver") == 1, "the call to be counted")
+    assert platform.system("DELETE", "/functions", {"functionName": "leaver"}).status == 202
+    platform.until(lambda: "leaver.openfaas-fn" not in _metrics(platform), "the function to be forgotten")
+    platform.deploy("leaver", image="leaver:test")
+    assert platform.invocations("leaver") == 1
+
+
+def test_the_threads_of_the_controller_share_one_heap(platform: Live) -> None:
+    assert platform.system("GET", "/functions").status == 200
+    maps = Path(f"/proc/{platform.pid('controller')}/maps").read_text().splitlines()
+    # glibc reserves 64 MiB of addresses for each further heap
+    reserved = [line for line in maps if line.split()[1] == "---p" and _size(line) > 32 * 2**20]
+    assert not reserved, "see isolation/heap.py"
+
+
+def _size(mapping: str) -> int:
+    first, _, last = mapping.split()[0].partition("-")
+    return int(last, 16) - int(first, 16)
+
+
+def _metrics(platform: Live) -> str:
+    return platform.call("GET", "/metrics", headers=platform.authorization()).text

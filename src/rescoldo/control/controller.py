@@ -102,8 +102,7 @@ class Controller:
 
     async def remove(self, function: FunctionId) -> None:
         await self._deployments.remove(function)
-        self._recorder.cold.forget(function)
-        self._tasks.spawn("forget logs", self._forget(function))
+        self._tasks.spawn(f"forget {function}", self._forget(function))
 
     async def scale(self, function: FunctionId, replicas: int) -> None:
         entry = self._deployments.entry(function)
@@ -213,9 +212,11 @@ class Controller:
         return FunctionStatus(entry.function, wanted, running, counts.get(entry.id, 0), policy=entry.policy)
 
     async def _forget(self, function: FunctionId) -> None:
-        """Remove a removed function's logs, once nothing writes them and if it has not come back."""
+        """Forget a removed function's logs and counts, once its calls have ended and if it has not come back."""
         while any(i.launch.function == function for i in await outlast(self._node.instances)):
             await asyncio.sleep(FORGET_SECONDS)
+        if function not in self._fleet.entries:
+            self._recorder.forget(function)
 
         async def forget() -> None:
             if function not in self._fleet.entries:

@@ -37,7 +37,7 @@ class Gateway(Collector):
     """Made anew at each scrape from counts that are kept anyway: a call costs the metrics nothing."""
 
     def __init__(self, recorder: Recorder, replicas: Mapping[FunctionId, int], lifetimes: Lifetimes) -> None:
-        self._ended = dict(recorder.ended)
+        self._ended = {(name, status): sums for name, alike in recorder.ended.items() for status, sums in alike.items()}
         self._totals = recorder.run_totals()
         self._replicas = replicas
         self._instances = lifetimes.counts()

@@ -1,4 +1,4 @@
-"""Counts every call the edge tells of, and keeps the counts by minute in the store.
+"""Counts every call the edge tells of, and keeps the counts by minute, later by hour, in the store.
 
 Nothing here is on a request's path: the edge's log line arrives after the answer.
 """
@@ -18,7 +18,8 @@ from rescoldo.store.protocol import MinuteUsage, Store
 
 log = logging.getLogger(__name__)
 
-USAGE_DAYS = 35  # counts by minute are kept this long: a month, and time to bill it
+MINUTE_DAYS = 3  # counts are kept by minute this long, then by hour: a sixtieth of the rows
+USAGE_DAYS = 35  # and these as long: a month, and time to bill it
 PRUNE_SECONDS = 3600.0  # between looks for older ones
 FLUSH_SECONDS = 1.0  # at most this much is lost when the controller is killed
 MAX_PENDING = 100_000  # rows kept while the store cannot be written; then the oldest are dropped
@@ -33,7 +34,7 @@ class Recorder:
         self._dirty = asyncio.Event()
         self._before: dict[FunctionId, int] = {}  # calls recorded by earlier controllers
         self.cold = ColdLog()
-        self.ended: dict[tuple[FunctionId, int], CallSums] = {}  # in this run, by function and status
+        self.ended: dict[FunctionId, dict[int, CallSums]] = {}  # in this run, by function and status
 
     async def load(self) -> None:
         """Read the counts of earlier runs."""
@@ -43,17 +44,14 @@ class Recorder:
         """Count calls that have ended."""
         for key, sums in calls.items():
             self._pending.setdefault(key, CallSums()).add(sums)
-            self.ended.setdefault((key.function, key.status), CallSums()).add(sums)
+            self.ended.setdefault(key.function, {}).setdefault(key.status, CallSums()).add(sums)
             self._on_calls(key.function, sums.calls)
         if calls:
             self._dirty.set()
 
     def run_totals(self) -> dict[FunctionId, int]:
         """Calls that have ended in this run, by function."""
-        totals: dict[FunctionId, int] = {}
-        for (name, _), sums in self.ended.items():
-            totals[name] = totals.get(name, 0) + sums.calls
-        return totals
+        return {name: sum(sums.calls for sums in ended.values()) for name, ended in self.ended.items()}
 
     def invocations(self) -> dict[FunctionId, int]:
         """Calls that have ended, in this run and those before, by function."""
@@ -87,11 +85,23 @@ class Recorder:
                 await self.prune(time.time())
 
     async def prune(self, now: float) -> None:
-        """Forget counts of minutes more than USAGE_DAYS before `now` (Unix seconds); the totals stay."""
+        """Forget counts more than USAGE_DAYS before `now` (Unix seconds), and sum up those more than MINUTE_DAYS before
+        it; the totals stay, of removed functions as long as one of their counts."""
+        this_hour = int(now) // 3600 * 60
         try:
-            await self._store.prune_usage(int(now) // 60 - USAGE_DAYS * 1440)
+            await self._store.prune_usage(this_hour - USAGE_DAYS * 1440, this_hour - MINUTE_DAYS * 1440)
+            kept = await self._store.invocations()
         except StoreError as error:
             log.warning("old usage stays for now: %s", error)
+        else:
+            self._before = {name: count for name, count in self._before.items() if name in kept}
+
+    def forget(self, function: FunctionId) -> None:
+        """The function was removed: its number of calls stays, and no more. Else names that come and go, each with
+        histograms, would add up."""
+        if ended := self.ended.pop(function, None):
+            self._before[function] = self._before.get(function, 0) + sum(sums.calls for sums in ended.values())
+        self.cold.forget(function)
 
     def _take_back(self, pending: dict[CallKey, CallSums]) -> None:
         for key, sums in self._pending.items():

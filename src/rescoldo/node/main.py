@@ -17,7 +17,7 @@ import stat
 import sys
 from pathlib import Path
 
-from rescoldo.isolation import landlock, seccomp
+from rescoldo.isolation import heap, landlock, seccomp
 from rescoldo.isolation.identity import level
 from rescoldo.isolation.syscalls import become_subreaper, set_process_name
 from rescoldo.model.settings import EDGE_UID, Settings
@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m rescoldo.node.main SETTINGS_FILE", file=sys.stderr)
         return 2
+    heap.settle()
     logging.basicConfig(format="node: %(levelname)s: %(message)s", level=logging.INFO, stream=sys.stderr)
     settings = Settings.load(Path(arguments[0]))
     os.umask(0o077)

@@ -94,13 +94,21 @@ class MemoryStore:
 
     async def add_usage(self, rows: Iterable[MinuteUsage]) -> None:
         for row in rows:
-            key = (row.function, row.minute, row.status, row.cold)
-            kept = self._usage.get(key)
-            self._usage[key] = row if kept is None else _sum(kept, row)
+            self._add(row)
             self._invocations[row.function] += row.calls
 
-    async def prune_usage(self, before_minute: int) -> None:
-        self._usage = {key: row for key, row in self._usage.items() if key[1] >= before_minute}
+    def _add(self, row: MinuteUsage) -> None:
+        key = (row.function, row.minute, row.status, row.cold)
+        kept = self._usage.get(key)
+        self._usage[key] = row if kept is None else _sum(kept, row)
+
+    async def prune_usage(self, before_minute: int, hours_before: int) -> None:
+        kept, self._usage = self._usage, {}
+        for row in kept.values():
+            if row.minute >= before_minute:
+                self._add(replace(row, minute=row.minute - row.minute % 60) if row.minute < hours_before else row)
+        known = self._functions.keys() | {row.function for row in self._usage.values()}
+        self._invocations = Counter({name: calls for name, calls in self._invocations.items() if name in known})
 
     async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]:
         return [

@@ -36,10 +36,10 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class MinuteUsage:
-    """Calls of one function in one minute that ended alike."""
+    """Calls of one function in one minute that ended alike; long ago: in one hour."""
 
     function: FunctionId
-    minute: int  # Unix minutes
+    minute: int  # Unix minutes; of an hour its first
     status: int
     cold: bool
     calls: int
@@ -104,14 +104,16 @@ class Store(Protocol):
         """Add to what is kept for (function, minute, status, cold)."""
         ...
 
-    async def prune_usage(self, before_minute: int) -> None:
-        """Forget the minutes before; the calls ever recorded stay counted."""
+    async def prune_usage(self, before_minute: int, hours_before: int) -> None:
+        """Forget the minutes before `before_minute`; of those before `hours_before` keep the sums of each hour, under
+        its first minute. The calls ever recorded stay counted, but for a removed function of which nothing else is
+        kept any more."""
         ...
 
     async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]: ...
 
     async def invocations(self) -> dict[FunctionId, int]:
-        """Calls ever recorded, by function."""
+        """Calls ever recorded, by function; removed ones, too."""
         ...
 
     async def close(self) -> None: ...

@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,13 @@ class SqliteStore:
 
         await self._writer.write(work)
 
-    async def prune_usage(self, before_minute: int) -> None:
+    async def prune_usage(self, before_minute: int, hours_before: int) -> None:
         await self._execute("prune_usage", (before_minute,))
+        # a minute at a time, so that other writes get their turn
+        minute: int | None = before_minute - 1
+        while minute is not None:
+            minute = await self._writer.write(partial(_add_to_hour, after=minute, before=hours_before))
+        await self._execute("prune_invocations", ())
 
     async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]:
         def work(connection: sqlite3.Connection) -> list[MinuteUsage]:
@@ -149,6 +155,17 @@ class SqliteStore:
 
     async def _execute(self, query: str, row: tuple[Any, ...]) -> None:
         await self._writer.write(lambda c: c.execute(SQL[query], row) and None)
+
+
+def _add_to_hour(connection: sqlite3.Connection, after: int, before: int) -> int | None:
+    """Add the first minute after `after` and before `before` to its hour, of which it is not the first; return it, or
+    None where there is none."""
+    minute: int | None
+    (minute,) = connection.execute(SQL["next_minute"], (after, before)).fetchone()
+    if minute is not None:
+        connection.execute(SQL["add_to_hour"], (minute,))
+        connection.execute(SQL["delete_minute"], (minute,))
+    return minute
 
 
 def _function(row: tuple[str, str, float, int, float, int, str]) -> Function:

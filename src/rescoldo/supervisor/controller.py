@@ -35,6 +35,7 @@ from rescoldo.control.waker import MAX_LINE, Waker
 from rescoldo.edge.accesslog import read_calls
 from rescoldo.edge.config import slot_count, slot_names
 from rescoldo.edge.haproxy import HaproxyEdge
+from rescoldo.isolation import heap
 from rescoldo.isolation.identity import level
 from rescoldo.model.errors import InvalidInput, RescoldoError, StoreError, StoreLocked
 from rescoldo.model.settings import Settings
@@ -137,6 +138,7 @@ async def accept_calls(
 
 
 def main() -> int:
+    heap.settle()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     settings = Settings.load(Path(sys.argv[1]))
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -94,6 +94,7 @@ async def test_counts_go_on_from_those_of_earlier_runs() -> None:
 
 @pytest.mark.looptime
 async def test_calls_are_written_about_once_a_second_without_being_asked(world: World) -> None:
+    await world.deploy()
     world.recorder.record(calls(1))
     await asyncio.sleep(1.1)
     assert await world.store.invocations() == {FN: 1}
@@ -103,24 +104,66 @@ async def test_calls_are_written_about_once_a_second_without_being_asked(world: 
 
 
 @pytest.mark.looptime
-async def test_counts_by_minute_are_kept_for_35_days_and_totals_for_ever(
+async def test_counts_are_kept_for_35_days_by_minute_for_3_and_totals_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     day = 1440
-    monkeypatch.setattr("time.time", lambda: 100 * day * 60.0)
-    for minute in (65 * day - 1, 65 * day, 100 * day):
+    monkeypatch.setattr("time.time", lambda: 100 * day * 60.0 + 1799)
+    for minute in (65 * day - 1, 65 * day, 97 * day - 1, 97 * day + 1, 100 * day + 1):
         world.recorder.record(calls(1, minute=minute))
     await asyncio.sleep(1.1)
-    assert [row.minute for row in await world.store.usage(None, 0)] == [65 * day, 100 * day]
-    assert await world.store.invocations() == {FN: 3}
+    kept = [row.minute for row in await world.store.usage(None, 0)]
+    assert kept == [65 * day, 97 * day - 60, 97 * day + 1, 100 * day + 1]
+    assert await world.store.invocations() == {FN: 5}
     monkeypatch.setattr("time.time", lambda: 101 * day * 60.0)
     world.recorder.record(calls(1, minute=101 * day))
     await asyncio.sleep(1.1)
-    assert len(await world.store.usage(None, 0)) == 3, "it looks once an hour"
+    assert len(await world.store.usage(None, 0)) == 5, "it looks once an hour"
     await asyncio.sleep(3600)
     world.recorder.record(calls(1, minute=101 * day))
     await asyncio.sleep(1.1)
-    assert [row.minute for row in await world.store.usage(None, 0)] == [100 * day, 101 * day]
+    kept = [row.minute for row in await world.store.usage(None, 0)]
+    assert kept == [97 * day - 60, 97 * day, 100 * day + 1, 101 * day]
+
+
+@pytest.mark.looptime
+async def test_of_a_removed_function_only_the_number_of_its_calls_stays(world: World) -> None:
+    await world.deploy()
+    world.recorder.record(calls(2))
+    world.recorder.record(calls(3, status=500))
+    await asyncio.sleep(1.1)
+    await world.controller.remove(FN)
+    await asyncio.sleep(1.0)
+    assert world.recorder.run_totals() == {}
+    await world.deploy()
+    world.recorder.record(calls(1))
+    assert (await world.controller.function(FN)).invocations == 6
+
+
+@pytest.mark.looptime
+async def test_a_function_that_comes_back_while_its_calls_end_is_counted_on(world: World) -> None:
+    await world.deploy()
+    world.recorder.record(calls(2))
+    await world.controller.remove(FN)
+    await world.deploy()
+    await asyncio.sleep(1.0)
+    assert world.recorder.run_totals() == {FN: 2}
+
+
+@pytest.mark.looptime
+async def test_what_was_removed_is_forgotten_with_the_last_of_its_counts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time", lambda: 7200.0)
+    await world.deploy()
+    world.recorder.record(calls(2, minute=60))
+    await world.recorder.flush()
+    await world.controller.remove(FN)
+    await asyncio.sleep(1.0)
+    await world.recorder.prune(35 * 86400 + 7199)
+    assert world.recorder.invocations() == {FN: 2}
+    await world.recorder.prune(35 * 86400 + 7200)
+    assert world.recorder.invocations() == {}
 
 
 async def test_metrics_have_the_names_and_labels_of_openfaas() -> None:
