@@ -9,7 +9,7 @@ import pytest
 
 from live import Live
 from matrix import report
-from matrix.cells import CELLS, CHANGING_CELLS, Cell, Result, run
+from matrix.cells import CELLS, CHANGING_CELLS, SHARING_CELLS, Cell, Result, run
 from matrix.world import World
 
 pytestmark = pytest.mark.slow
@@ -52,6 +52,16 @@ def test_while_instances_come_and_go_the_same_holds_and_their_number_is_right_ag
     world: World, changing_results: list[Result], cell: Cell
 ) -> None:
     world.settle_to_change()
+    result = asyncio.run(run(world, cell))
+    changing_results.append(result)
+    assert result.failed_outside == 0, "\n".join(result.failures)
+
+
+@pytest.mark.parametrize("cell", SHARING_CELLS, ids=str)
+def test_an_acknowledged_split_or_rollback_stays_and_nothing_else_answers(
+    world: World, changing_results: list[Result], cell: Cell
+) -> None:
+    world.settle_to_share()
     result = asyncio.run(run(world, cell))
     changing_results.append(result)
     assert result.failed_outside == 0, "\n".join(result.failures)

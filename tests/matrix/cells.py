@@ -10,10 +10,20 @@ import time
 from dataclasses import dataclass
 
 from matrix.client import Call
-from matrix.faults import CHANGING_TARGETS, FAULTS, TARGETS, Struck, Target, is_replaced, one_instance, strike
-from matrix.load import LOADS, ROLLOUT, SCALING, Load
+from matrix.faults import (
+    CHANGING_TARGETS,
+    FAULTS,
+    SHARING_TARGETS,
+    TARGETS,
+    Struck,
+    Target,
+    is_replaced,
+    one_instance,
+    strike,
+)
+from matrix.load import LOADS, ROLLOUT, SCALING, SHARING, Load
 from matrix.state import becomes_true
-from matrix.world import AGAIN, ASLEEP, GROWS, MANY, ROLLED, SHRINKS, WARM, World
+from matrix.world import AGAIN, ASLEEP, GROWS, MANY, ROLLED, ROLLED_BACK, SHRINKS, SPLIT, WARM, World
 
 PATIENCE = 40.0  # seconds for everything to be served again
 CALLS_AFTER = 60  # calls after that, which show that it stays so
@@ -51,13 +61,18 @@ class Result:
 CELLS = tuple(Cell(target, fault, load) for fault in FAULTS for load in LOADS for target in TARGETS)
 
 CHANGING = {SCALING: GROWS, ROLLOUT: ROLLED}  # by load: the function that loses an instance
-NUMBERS = {SCALING: {GROWS: MANY, SHRINKS: 1}, ROLLOUT: {ROLLED: 1}}  # of instances, as long as there are calls
+NUMBERS = {  # of instances, as long as there are calls
+    SCALING: {GROWS: MANY, SHRINKS: 1},
+    ROLLOUT: {ROLLED: 1},
+    SHARING: {SPLIT: 2, ROLLED_BACK: 1},
+}
 CHANGING_CELLS = tuple(
     Cell(target, fault, load)
     for fault in FAULTS
     for load, victim in CHANGING.items()
     for target in (*CHANGING_TARGETS, one_instance(victim))
 )
+SHARING_CELLS = tuple(Cell(target, "SIGKILL", SHARING) for target in SHARING_TARGETS)
 
 
 async def run(world: World, cell: Cell) -> Result:
@@ -74,6 +89,7 @@ async def run(world: World, cell: Cell) -> Result:
         await load.more(CALLS_AFTER)
         if (numbers := NUMBERS.get(cell.load)) is not None:
             load.settle()
+            await load.check_changes()
             await becomes_true(world, numbers, PATIENCE)
             true_at = time.monotonic()
     finally:

@@ -81,6 +81,11 @@ CHANGING_TARGETS = tuple(target for target in TARGETS if target.name in (
 ))
 
 
+SHARING_TARGETS = tuple(target for target in TARGETS if target.name in (
+    "edge", "controller", "node", "all instances"
+))
+
+
 @dataclass(frozen=True)
 class Struck:
     """What a fault did; times are seconds of the monotonic clock."""

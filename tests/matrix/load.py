@@ -10,15 +10,32 @@ from itertools import cycle, product
 from typing import Any
 
 from matrix.client import Call, Client
-from matrix.world import COLD, DEPLOYED, GROWS, IMAGE, MANY, ROLLED, SCALED, SHRINKS, VICTIM, WARM, World, spec
+from matrix.sharing import Sharing
+from matrix.world import (
+    COLD,
+    DEPLOYED,
+    GROWS,
+    IMAGE,
+    MANY,
+    ROLLED,
+    ROLLED_BACK,
+    SCALED,
+    SHRINKS,
+    SPLIT,
+    VICTIM,
+    WARM,
+    World,
+    spec,
+)
 
 REST, STEADY, BURST, DEPLOYS = "at rest", "steady load", "burst of wakes", "deploys"
 LOADS = (REST, STEADY, BURST, DEPLOYS)
-SCALING, ROLLOUT = "scaling out and in", "roll-outs"
+SCALING, ROLLOUT, SHARING = "scaling out and in", "roll-outs", "a split, and rollbacks"
 SCALING_CLIENTS = 4  # with GET, and as many with POST, of each function that changes its number
 SCALED_SECONDS = 0.15  # with one number of instances
 OTHERS = "steady load and wakes"
 LEAST_REVISIONS = 3  # deployed before the fault
+LEAST_CHANGES = 9  # calls to /system before the fault, which change splits and roll back
 PAUSE = 0.03  # seconds between two calls of one client
 LEAST_CALLS = 60  # before the fault
 ARRIVAL = 0.03  # seconds after which a call is taken to be in its handler, where it stays for 0.1
@@ -30,13 +47,15 @@ class Load:
 
     def __init__(self, world: World) -> None:
         self.calls: list[Call] = []
-        self.lost: list[str] = []  # acknowledged deployments that are not what answers
+        self.lost: list[str] = []  # what was acknowledged and is not what answers
+        self._sharing = Sharing(self.once, self.lost)
         self._acknowledged: list[tuple[float, int]] = []  # when, and which version
         self._world = world
         self._port = world.live.port
         self._settling = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._changes: list[asyncio.Task[None]] = []  # those of them that change splits and revisions
         credentials = world.live.authorization()
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in credentials.items())
 
@@ -56,6 +75,7 @@ class Load:
             DEPLOYS: self._redeploy_all,
             SCALING: self._scale,
             ROLLOUT: self._roll_out,
+            SHARING: self._share,
             OTHERS: self._wake_in_turn,
         }
         await moments[kind]()
@@ -101,6 +121,23 @@ class Load:
         self._spawn(self._revise())
         await self._until(lambda: self._ended("system") >= LEAST_REVISIONS)
         await self._until(lambda: len(self._world.notes(ROLLED)) > 1)
+
+    async def _share(self) -> None:
+        """The shares of a function's revisions change, and another function is rolled back and back again, while both
+        are called; return when a rollback starts an instance."""
+        for name, method in product((SPLIT, ROLLED_BACK), ("GET", "POST")):
+            self._spawn(self._repeat(name, method, "slow", kept=True))
+            self._spawn(self._repeat(name, method, "slow", kept=True, path="/slow"))
+        self._changes = [self._spawn(self._sharing.share_out(self._settling))]
+        self._changes.append(self._spawn(self._sharing.roll_back(self._settling)))
+        await self._until(lambda: self._ended("system") >= LEAST_CHANGES)
+        await self._until(lambda: len(self._world.notes(ROLLED_BACK)) > 1)
+
+    async def check_changes(self) -> None:
+        """Let what changes splits and revisions end, and see that what was acknowledged holds."""
+        await asyncio.gather(*self._changes)
+        if self._changes:
+            await self._sharing.check()
 
     async def _rescale(self) -> None:
         """Scale out and in, each as soon as the other was acknowledged and has had a moment to begin."""
@@ -177,9 +214,12 @@ class Load:
     ) -> None:
         client = Client(self._port, self.calls, kept=kept)
         while not self._stopping.is_set():
+            standing = self._sharing.standing(name)
             call = await client.send(Call(name, method, f"/function/{name}{path}", kind))
             if name == ROLLED:
                 self._note_older(call)
+            elif name in (SPLIT, ROLLED_BACK):
+                self._sharing.note(call, standing)
             await asyncio.sleep(pause)
         client.close()
 
@@ -203,8 +243,9 @@ class Load:
 
     # -- waiting
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self._tasks.append(asyncio.create_task(work))
+        return self._tasks[-1]
 
     def _victim_is_busy(self) -> bool:
         """Whether a GET and a POST are in its handler."""

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from matrix.background import FaultResult
-from matrix.cells import CELLS, CHANGING_CELLS, Result
+from matrix.cells import CELLS, CHANGING_CELLS, SHARING_CELLS, Result
 from matrix.faults import FAULTS
 from matrix.neighbours import NeighbourResult, Seen
 
@@ -126,7 +126,8 @@ def main() -> int:
     """Take the last run's tables into the document, unless it was a part of the matrix only."""
     results, changing = _cells(FILE), _cells(CHANGING_FILE)
     faults = [FaultResult(**data) for data in json.loads(FAULTS_FILE.read_text())]
-    for path, found, cells in ((FILE, results, CELLS), (CHANGING_FILE, changing, CHANGING_CELLS)):
+    whole = ((FILE, results, CELLS), (CHANGING_FILE, changing, CHANGING_CELLS + SHARING_CELLS))
+    for path, found, cells in whole:
         if len(found) != len(cells):
             print(f"{path} has {len(found)} of {len(cells)} cells: {DOCUMENT} stays as it is", file=sys.stderr)
             return 1

@@ -42,11 +42,11 @@ def wrong_state(world: World, wanted: Mapping[str, int]) -> str:
     instances = {str(note.launch.instance) for note in notes}
     if strays := {path.stem for path in world.live.instances()} ^ instances:
         return f"of {strays} there is a socket or an instance, not both"
-    return wrong_edge(world, instances, awake=len(number))
+    return wrong_edge(world, instances, awake=len({(note.launch.function, note.launch.revision) for note in notes}))
 
 
 def wrong_edge(world: World, instances: set[str], awake: int) -> str:
-    """What is wrong with the edge's servers and slots; empty: nothing."""
+    """What is wrong with the edge's servers and slots, of which each of `awake` revisions has one; empty: nothing."""
     # columns: be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state …
     rows = [line.split() for line in admin(world, "show servers state").splitlines()[2:] if line]
     servers = {row[3]: row for row in rows if row[1] not in OWN_BACKENDS}
@@ -56,7 +56,7 @@ def wrong_edge(world: World, instances: set[str], awake: int) -> str:
         return f"servers {idle} take no requests"
     slots = {row[1] for row in servers.values()}
     if len(slots) != awake:
-        return f"{awake} functions are awake in {len(slots)} slots"
+        return f"{awake} revisions are awake in {len(slots)} slots"
     # columns: pxname,svname,qcur,qmax,scur,…; 2: backends alone
     for line in admin(world, "show stat -1 2 -1").splitlines():
         slot, _, queued, _, in_flight, *_ = [*line.split(","), "", "", "", ""]

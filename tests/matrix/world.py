@@ -33,6 +33,10 @@ NEVER, SOON = "1h", "300ms"  # idle windows
 SCALED = "scaled"  # has one instance or several, again and again
 GROWS, SHRINKS = "grows", "shrinks"  # get more and fewer instances while something is struck
 ROLLED = "rolled"  # is called while it gets new revisions
+SPLIT = "split"  # two revisions have shares of its calls
+HALVES = {"1": 50, "2": 50}
+ROLLED_BACK = "rolled-back"  # goes to and fro between what its first two revisions are
+REVISIONS = ("0", "1")  # what the revisions of both answer
 SHORT_WINDOW = {"rescoldo.dev/window": "6s"}  # the shortest: what is too many goes so long after a panic
 MANY = 4  # instances of each of these, when it has the most
 
@@ -49,6 +53,10 @@ class World:
         self.live.upload(IMAGE, CODE)
         for name in (*WARM, *COLD, ASLEEP, *DEPLOYED, AGAIN, GROWS, SHRINKS, ROLLED, SCALED):
             self.live.deploy(name, image=IMAGE, **spec(name, 0))
+        for name in (SPLIT, ROLLED_BACK):
+            for version in REVISIONS:
+                self.live.deploy(name, image=IMAGE, **spec(name, int(version)))
+            self.live.sleep(name)
 
     def settle(self) -> None:
         """Wait until all is as it should be before a fault: warm functions awake, the others asleep."""
@@ -62,6 +70,17 @@ class World:
         for name, count in ((GROWS, 1), (SHRINKS, MANY), (ROLLED, 1)):
             self.scale(name, count)
             self.live.until(lambda name=name, count=count: len(self.notes(name)) == count, f"{count} of {name}")  # type: ignore[misc]
+
+    def settle_to_share(self) -> None:
+        """Besides: traffic of one function is split in halves between two revisions, and both are awake."""
+        self.settle()
+        for name in (GROWS, SHRINKS, ROLLED):
+            self.live.sleep(name)
+        self.live.until(lambda: self.live.invoke(ROLLED_BACK).status == 200, f"{ROLLED_BACK} to be awake")
+        answer = self.live.system("PUT", f"/function/{SPLIT}/traffic", {"traffic": HALVES})
+        assert answer.status == 202, answer.text
+        seen: set[str] = set()
+        self.live.until(lambda: seen.add(self.live.invoke(SPLIT).text) or seen >= {*REVISIONS}, "both to answer")  # type: ignore[func-returns-value]
 
     def scale(self, name: str, count: int) -> None:
         """As `rescoldo scale` does."""
@@ -85,7 +104,7 @@ class World:
 
 def spec(name: str, version: int, *, broken: bool = False) -> dict[str, Any]:
     """What a function of the matrix is deployed with, but for name and image."""
-    window = NEVER if name in (*WARM, GROWS, SHRINKS, ROLLED) else SOON
+    window = NEVER if name in (*WARM, GROWS, SHRINKS, ROLLED, SPLIT, ROLLED_BACK) else SOON
     scaling = {
         GROWS: {"rescoldo.dev/concurrency": "1", "rescoldo.dev/max-scale": str(MANY), **SHORT_WINDOW},
         SHRINKS: {"rescoldo.dev/concurrency": "100", **SHORT_WINDOW},

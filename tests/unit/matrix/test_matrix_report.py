@@ -9,9 +9,11 @@ import pytest
 
 from matrix import report
 from matrix.background import FaultResult
-from matrix.cells import CELLS, CHANGING_CELLS, Cell, Result
+from matrix.cells import CELLS, SHARING_CELLS, Cell, Result
+from matrix.cells import CHANGING_CELLS as NUMBER_CELLS
 from matrix.neighbours import NeighbourResult, Seen
 
+CHANGING_CELLS = NUMBER_CELLS + SHARING_CELLS
 DOCUMENT = """before
 <!-- the kill matrix: written by `make kill-matrix` -->
 old
