@@ -1,11 +1,10 @@
-"""A split that changes, and rollbacks, one after another, and whether what was acknowledged holds."""
+"""Splits and rollbacks, one after another, and whether what was acknowledged holds."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from itertools import cycle
 from typing import Any
 
 from matrix.client import Call
@@ -14,7 +13,7 @@ from matrix.world import HALVES, REVISIONS, ROLLED_BACK, SPLIT
 PAUSE = 0.05  # seconds between two changes
 PATIENCE = 30.0  # seconds for both revisions to answer
 LOOK_SECONDS = 0.002
-SPLITS = ({"1": 20, "2": 80}, HALVES)
+SPLITS = (HALVES, {"1": 20, "2": 80}, {"1": 80, "2": 20}, {"1": 45, "2": 55})
 
 Once = Callable[[Call, bytes], Awaitable[None]]
 
@@ -25,7 +24,8 @@ class Sharing:
     def __init__(self, once: Once, lost: list[str]) -> None:
         self._once = once
         self._lost = lost
-        self._split: dict[str, int] | None = None  # the last that was acknowledged; None: one is under way
+        self._split: dict[str, int] = {}  # the last one that was acknowledged
+        self._revision = 0  # the last one that a rollback was acknowledged to have made
         self._seen: set[str] = set()  # what has answered calls of the function that is split
         self._standing: tuple[int, str] | None = None  # revision and version that calls go to; None: a rollback is on
 
@@ -45,16 +45,13 @@ class Sharing:
         elif standing is not None and standing is self._standing and version != standing[1]:
             self._lost.append(f"{call}: revision {standing[0]} was acknowledged, which answers {standing[1]!r}")
 
-    async def share_out(self, ending: asyncio.Event) -> None:
-        """Change the split of one function until the end has come, and is acknowledged to be in halves."""
-        for shares in cycle(SPLITS):
-            if self._split == HALVES and ending.is_set():
-                return
-            self._split = None
+    async def share_out(self) -> None:
+        """Change the split of one function a few times: nobody changes it any more when a part is struck."""
+        for shares in SPLITS:
             body = json.dumps({"traffic": shares}).encode()
             call = await self._system(Call("", "PUT", f"/system/function/{SPLIT}/traffic", "system"), body)
-            if not call.failed:
-                self._split = dict(shares)
+            assert not call.failed, str(call)
+            self._split = shares
             await asyncio.sleep(PAUSE)
 
     async def roll_back(self, ending: asyncio.Event) -> None:
@@ -63,18 +60,21 @@ class Sharing:
             self._standing = None
             call = await self._system(Call("", "POST", f"/system/function/{ROLLED_BACK}/rollback", "system"))
             if not call.failed and (told := await self._told(f"/system/function/{ROLLED_BACK}")) is not None:
-                revision = json.loads(call.body)["revision"]
-                if told["revision"] != revision:
-                    self._lost.append(f"{call}: revision {told['revision']} is told of instead of {revision}")
-                self._standing = revision, told["envVars"]["VERSION"]
+                before, self._revision = self._revision, json.loads(call.body)["revision"]
+                if not before < self._revision == told["revision"]:
+                    self._lost.append(f"{call}: it came after {before}, and {told['revision']} is told of")
+                self._standing = self._revision, told["envVars"]["VERSION"]
             await asyncio.sleep(PAUSE)
 
     async def check(self) -> None:
         """Compare what was acknowledged with what the controller tells in the end; let both revisions answer again."""
         self._seen.clear()
-        async with asyncio.timeout(PATIENCE):
-            while self._seen != {*REVISIONS}:
-                await asyncio.sleep(LOOK_SECONDS)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while self._seen != {*REVISIONS}:
+                    await asyncio.sleep(LOOK_SECONDS)
+        except TimeoutError:
+            self._lost.append(f"of the revisions that share the traffic {sorted(self._seen)} answer")
         listed = await self._told(f"/system/function/{SPLIT}/revisions")
         shares = {str(one["revision"]): one["traffic"] for one in listed or ()}
         if shares != self._split:
