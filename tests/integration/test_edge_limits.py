@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from real_edge import S1, Gate, Message, RealEdge, ok
-from rescoldo.edge.protocol import LiveServer, Route
+from rescoldo.edge.protocol import LiveServer, Route, Share
 from rescoldo.model.limits import Limits
-from rescoldo.model.names import SlotName, function_id
+from rescoldo.model.names import SlotName, function_id, revision_key
 
 FN = function_id("fn")
 OTHER, S2 = function_id("other"), SlotName("s2")
+OLD = revision_key(FN, 3)
+LIMITS = Limits(max_queue=3, max_response=1000)
 
 
 @pytest.fixture
 async def real() -> AsyncIterator[RealEdge]:
-    async with RealEdge(limits=Limits(max_queue=3, max_response=1000), queue_timeout=0.3) as made:
+    async with RealEdge(limits=LIMITS) as made:
+        yield made
+
+
+@pytest.fixture
+async def hasty() -> AsyncIterator[RealEdge]:
+    """Nobody waits for long."""
+    async with RealEdge(limits=LIMITS, queue_timeout=0.3) as made:
         yield made
 
 
@@ -95,12 +105,12 @@ async def test_beyond_max_inflight_the_refusal_is_of_watchdogs(real: RealEdge) -
     await asyncio.gather(*calls)
 
 
-async def test_a_request_that_waits_too_long_gets_503_with_retry_after(real: RealEdge) -> None:
+async def test_a_request_that_waits_too_long_gets_503_with_retry_after(hasty: RealEdge) -> None:
     gate = Gate()
-    one = await real.place("s1", "one", gate.respond, concurrency=1)
-    await real.edge.set_route(Route(FN, S1))
-    calls = await in_flight(real, 1)
-    late = await real.call("/function/fn")
+    one = await hasty.place("s1", "one", gate.respond, concurrency=1)
+    await hasty.edge.set_route(Route(FN, S1))
+    calls = await in_flight(hasty, 1)
+    late = await hasty.call("/function/fn")
     assert (late.status, late.headers["retry-after"]) == (503, "1")
     assert late.text == "no instance could take the request in time\n"
     gate.open.set()
@@ -209,6 +219,70 @@ async def test_an_answer_without_content_has_no_limit(real: RealEdge) -> None:
     assert head.startswith(b"HTTP/1.1 200") and b"content-length: 5000" in head.lower()
     client.send("/function/fn")
     assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 304")
+
+
+# -- revisions that share the traffic
+
+
+async def split(real: RealEdge, share: Share, new: Route, old: Route, concurrency: int = 1) -> Gate:
+    """All calls go to that share; the new revision is in s1, the old one in s2. Their instances wait for the gate."""
+    gate = Gate()
+    for slot in (S1, S2):
+        await real.place(slot, f"in-{slot}", gate.respond, concurrency=concurrency)
+    await real.edge.set_route(old)
+    await real.edge.set_route(replace(new, split=(share,)))
+    return gate
+
+
+@pytest.mark.parametrize(("share", "status"), [(Share(100, 4, FN), 413), (Share(100, 3, OLD), 200)])
+async def test_bodies_and_answers_have_the_limits_of_the_revision_that_is_chosen(
+    real: RealEdge, share: Share, status: int
+) -> None:
+    strict, mild = {"max_body": 3, "max_response": 2}, {"max_body": 4, "max_response": 1001}
+    gate = await split(real, share, Route(FN, S1, **strict), Route(OLD, S2, **mild))
+    gate.open.set()
+    assert (await real.call("/function/fn", method="POST", body=b"four")).status == status
+    assert (await real.call("/function/fn")).status == status
+
+
+@pytest.mark.parametrize("share", [Share(100, 4, FN), Share(100, 3, OLD)])
+async def test_a_revision_without_limits_of_its_own_has_the_platforms_whatever_others_have(
+    real: RealEdge, share: Share
+) -> None:
+    limits = {FN: {"max_body": 3}, OLD: {"max_body": 3}} | {share.key: {}}
+    gate = await split(real, share, Route(FN, S1, **limits[FN]), Route(OLD, S2, **limits[OLD]))
+    gate.open.set()
+    assert (await real.call("/function/fn", method="POST", body=b"four")).status == 200
+
+
+@pytest.mark.parametrize(("share", "status"), [(Share(100, 4, FN), 504), (Share(100, 3, OLD), 200)])
+async def test_the_time_to_the_answer_is_that_of_the_revision_that_is_chosen(
+    real: RealEdge, share: Share, status: int
+) -> None:
+    gate = await split(real, share, Route(FN, S1, response_timeout=0.2), Route(OLD, S2, response_timeout=20.0))
+    call = asyncio.create_task(real.call("/function/fn"))
+    await asyncio.wait([call], timeout=0.6)
+    gate.open.set()
+    assert (await call).status == status
+
+
+@pytest.mark.parametrize(("share", "places"), [(Share(100, 4, FN), 2), (Share(100, 3, OLD), 0)])
+async def test_the_queue_is_as_long_as_that_of_the_revision_that_is_chosen(
+    real: RealEdge, share: Share, places: int
+) -> None:
+    gate = await split(real, share, Route(FN, S1, max_queue=2), Route(OLD, S2, max_queue=0, max_inflight=1))
+    slot = S1 if share.key == FN else S2
+    calls = [asyncio.create_task(real.call("/function/fn")) for _ in range(1 + places)]
+
+    async def there() -> bool:
+        return (await real.edge.load(slot)).in_flight == 1 + places
+
+    await real.until(there)
+    refused = await real.call("/function/fn")
+    assert refused.status == 429
+    assert refused.headers["x-openfaas-internal"] == ("proxy" if places else "faas-middleware")
+    gate.open.set()
+    assert {answer.status for answer in await asyncio.gather(*calls)} == {200}
 
 
 async def test_limits_survive_a_reload_and_a_synchronisation(real: RealEdge) -> None:

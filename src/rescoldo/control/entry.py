@@ -125,13 +125,11 @@ class Entry:
     def route(self) -> Route:
         """What the edge should know of it now."""
         slot = self.awake.slot if self.awake is not None and not self.awake.closing else None
-        if self.past:
-            return Route(self.key, slot)
         policy, limits = self.policy, self.policy.limits
         # a handler's own 504 comes first; a program has nobody but the edge to give one
         margin = TIMEOUT_MARGIN if policy.program is None else 0.0
         return Route(
-            function=self.id,
+            function=self.key,
             slot=slot,
             max_body=limits.max_body,
             response_timeout=limits.exec_timeout + margin,

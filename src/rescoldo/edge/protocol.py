@@ -24,8 +24,8 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What the edge must know of one function; or of a revision of it that is not the current one: then its slot
-    alone, as limits are the function's. Limits that are None are the platform's."""
+    """What the edge must know of one function; or of a revision of it that is not the current one, and has a share of
+    its traffic. Limits that are None are the platform's."""
 
     function: RouteKey
     slot: SlotName | None = None  # None: asleep

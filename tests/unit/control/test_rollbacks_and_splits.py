@@ -142,6 +142,15 @@ async def test_each_revision_of_a_split_sleeps_and_wakes_on_its_own(world: World
     assert old.awake is None and world.asleep()
 
 
+async def test_each_revision_of_a_split_has_the_limits_of_its_own_deployment(world: World) -> None:
+    await world.deploy(notes={"rescoldo.dev/max-queue": "3"}, exec_timeout="2s")
+    await world.deploy(notes={"rescoldo.dev/max-queue": "7"}, exec_timeout="4s")
+    await world.controller.split(FN, {1: 50, 2: 50})
+    routes = world.edge.routes
+    assert {key: route.max_queue for key, route in routes.items()} == {FN: 7, revision_key(FN, 1): 3}
+    assert {key: route.response_timeout for key, route in routes.items()} == {FN: 9.0, revision_key(FN, 1): 7.0}
+
+
 async def test_a_split_is_counted_as_one_function(world: World) -> None:
     await two_revisions(world)
     await world.controller.split(FN, {1: 50, 2: 50})
