@@ -43,6 +43,25 @@ async def in_flight(real: RealEdge, count: int) -> list[asyncio.Task[Message]]:
     return calls
 
 
+# -- bodies
+
+
+@pytest.mark.parametrize("path", ["/function/fn", "/system/functions"])
+@pytest.mark.parametrize("length", [2**31 + 5, 2**32 + 5, 2**63 - 1, 2**63, 2**63 + 5, 2**64 - 1, 2**64, 10**25])
+@pytest.mark.parametrize("own", [None, 2 * 10**9])
+async def test_no_length_however_large_passes_for_a_small_one(
+    real: RealEdge, own: int | None, length: int, path: str
+) -> None:
+    one = await real.place("s1", "one")
+    await real.edge.set_route(Route(FN, S1, max_body=own))
+    client = await real.connect()
+    client.send(path, method="POST", headers={"Content-Length": str(length)})
+    async with asyncio.timeout(10):
+        status = (await client.reader.readline()).split()[1]
+    assert status in (b"413", b"400")  # the latter where HAProxy's parser gives up
+    assert not one.connections
+
+
 # -- the queue
 
 
@@ -190,6 +209,8 @@ def answers(length: int | str) -> bytes:
         (10, 2**32 + 5, 413),
         (5 * 2**30, 2**33, 413),
         (10, 2**63 - 1, 413),
+        (None, 2**63 + 5, 413),
+        (None, 2**64 - 1, 413),
     ],
 )
 async def test_an_answer_that_says_it_is_over_the_limit_gets_413(
