@@ -7,7 +7,8 @@ is a panic when the short average asks for twice what runs; until that has been 
 taken away. Our own rule: requests that queue are an alarm. They are not averaged away, but each answer to them
 at most doubles what runs, since what queues when many calls are held for one wake may be gone in a moment; and it is
 kept for a panic window only, in which the averages show whether it was needed: when the machine stands still for a
-moment, every function's requests queue.
+moment, every function's requests queue. Of a function that scales by cpu it says nothing: more instances of what has
+used up the machine would share the same processors.
 Zero is not decided here: a function sleeps by its idle window (policy/idle.py).
 
 Source: contracts/knative.md, "KPA".
@@ -167,8 +168,8 @@ def decide(spec: Spec, state: State, sample: Sample, running: int) -> tuple[Deci
 
 
 def _burst(spec: Spec, sample: Sample, ready: int) -> int:
-    """What is needed so that nothing queues, and no less than there is; 0 where nothing does."""
-    if not sample.queued:
+    """What is needed so that nothing queues, and no less than there is; 0 where nothing does, or cpu decides."""
+    if not sample.queued or spec.scaling.metric == CPU:
         return 0
     each = min(spec.scaling.target, spec.limit) if spec.scaling.metric == CONCURRENCY else spec.limit
     return max(ready, min(ready * BURST, math.ceil(sample.load / (each * spec.scaling.utilisation))))

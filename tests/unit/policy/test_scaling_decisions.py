@@ -139,6 +139,11 @@ def test_cpu_is_what_all_instances_used() -> None:
     assert function.see(1, 70, cpu=1500.0) == 5
 
 
+def test_requests_that_queue_add_nothing_where_cpu_decides() -> None:
+    function = Function(scaled(metric=CPU, target=1000.0, utilisation=0.7))
+    assert function.see(500, 70, queued=468, cpu=2000.0) == 3  # both processors of a machine are used: ceil(2.86)
+
+
 def test_the_bounds_come_last_and_are_told() -> None:
     function = Function(replace(SPEC, minimum=3, maximum=4))
     assert (function.see(1, 60), function.told.bound) == (3, "the minimum: 3")
