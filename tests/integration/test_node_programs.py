@@ -61,6 +61,24 @@ async def test_a_program_is_ready_when_it_answers(node: RealNode, order: Order, 
     assert running.took.listen == 0, "a program does not say when it was loaded"
 
 
+@pytest.mark.parametrize("upstream", ["tcp:8123", "unix", "inherited"])
+async def test_where_a_program_will_answer_is_told_while_it_starts_and_one_that_never_does_leaves_no_note(
+    node: RealNode, order: Order, upstream: str
+) -> None:
+    launch = order(upstream, "sleep 60")
+    told: list[str] = []
+    starting = asyncio.create_task(node.client.start(launch, told.append))
+    await until(lambda: told)
+    assert not starting.done()
+    assert told[0].endswith(":8123") if upstream == "tcp:8123" else launch.instance in told[0]
+    prepared = node.settings.instance_state / f"{launch.instance}.new"
+    await until(prepared.exists)  # the note that would say that it is ready
+    await node.client.stop(launch.instance)
+    with pytest.raises(StartFailed, match="stopped while it was starting"):
+        await starting
+    assert list(node.settings.instance_state.iterdir()) == []
+
+
 def parent_name(pid: int) -> str:
     parent = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1]
     return Path(f"/proc/{parent}/comm").read_text().strip()
