@@ -23,7 +23,7 @@ class Launch:
     env: Mapping[str, str] = field(default_factory=dict)  # the function's own variables
     concurrency: int = 1  # requests at once
     exec_timeout: float = 30.0  # seconds for one call
-    ready_timeout: float = 15.0  # seconds from start to ready
+    ready_timeout: float = 15.0  # seconds from its turn to start until it is ready
     grace: float = 5.0  # seconds between SIGTERM and SIGKILL
     max_body: int = 0  # bytes of one request's body; 0: any number
     max_response: int = 0  # bytes of one answer; 0: any number

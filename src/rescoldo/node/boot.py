@@ -46,26 +46,27 @@ class Boot:
         self._sandboxes = sandboxes
         self._secrets = secrets  # folder of functions' secrets
 
-    async def start(self, instance: Supervised, deadline: float) -> None:
-        """Return when the instance serves; raise StartFailed, or StartTimeout at `deadline` (seconds on the
-        monotonic clock). Then nothing of its processes is left.
+    async def start(self, instance: Supervised) -> None:
+        """Return when the instance serves; raise StartFailed, or StartTimeout when it takes longer than its ready
+        timeout. Then nothing of its processes is left. What it waits for its turn does not count: its function is not
+        to blame for how many start.
 
         One that somebody killed before it was ready is started again: its function is not to blame. Then in a fork
         of its own: other spares may have been killed with it and not have ended yet.
         """
         for attempt in range(_TRIES):
-            trouble = await self._try_start(instance, deadline, fresh=attempt > 0)
+            trouble = await self._try_start(instance, fresh=attempt > 0)
             if trouble != _KILLED:
                 break
         if trouble:
             raise StartFailed(_explain(instance, trouble))
 
-    async def _try_start(self, instance: Supervised, deadline: float, *, fresh: bool) -> str:
+    async def _try_start(self, instance: Supervised, *, fresh: bool) -> str:
         """Return why it failed; nothing when the instance serves. Raises StartTimeout."""
         instance.output.tail.clear()
         try:
-            async with asyncio.timeout_at(_loop_time(deadline)):
-                answer = await self._fork_and_listen(instance, fresh=fresh)
+            async with asyncio.timeout(None) as limit:
+                answer = await self._fork_and_listen(instance, limit, fresh=fresh)
                 if not answer and instance.note.launch.command:  # its pipe was closed by the exec, or by its end
                     executed = time.monotonic()
                     answer = {"ready": await until_accepting(instance), "began": executed}
@@ -82,22 +83,23 @@ class Boot:
         reason = await self.end(instance, grace=0.0, patience=1.0)
         return str(answer.get("error") or f"{reason}{_EARLY}")
 
-    async def _fork_and_listen(self, instance: Supervised, *, fresh: bool) -> dict[str, object]:
-        status_read, status_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.set_blocking(status_write, True)
-        answer = _Answer(status_read)
-        try:
+    async def _fork_and_listen(self, instance: Supervised, limit: asyncio.Timeout, *, fresh: bool) -> dict[str, object]:
+        """Have its process made in its turn, from which `limit` counts; return what it says."""
+        with contextlib.ExitStack() as opened:
             async with self._nurseries.places.one(again=instance.was_ready):
+                limit.reschedule(asyncio.get_running_loop().time() + instance.note.launch.ready_timeout)
                 instance.ordered_at = time.monotonic()
+                status_read, status_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+                answer = _Answer(status_read)
+                opened.callback(answer.close)
                 try:
+                    os.set_blocking(status_write, True)
                     await self._fork(instance, status_write, fresh=fresh)
                 finally:
                     os.close(status_write)
                 instance.expect_ready()
                 await asyncio.wait({answer.told}, timeout=_LET_NEXT)
             return await answer.told
-        finally:
-            answer.close()
 
     async def _fork(self, instance: Supervised, status: int, *, fresh: bool) -> None:
         """Give its order to a fork; once more when the zygote dies over it."""
@@ -225,8 +227,3 @@ async def _ended_within(process: Watched, seconds: float) -> bool:
 def _explain(instance: Supervised, reason: str) -> str:
     lines = [f"{instance.note.launch.function}: {reason}", *instance.output.tail]
     return "\n".join(lines)
-
-
-def _loop_time(monotonic: float) -> float:
-    """The running loop's time for a moment on the monotonic clock."""
-    return asyncio.get_running_loop().time() + monotonic - time.monotonic()

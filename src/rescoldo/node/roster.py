@@ -81,12 +81,11 @@ class Roster:
         """See Node.start, but that `on_address` is told only of what could not be known before; raises Conflict for an
         instance that exists."""
         begun = time.monotonic()
-        deadline = begun + launch.ready_timeout
         instance = self._admit(launch)
         instance.took = Took(slot=round((time.monotonic() - begun) * 1e6))
         if launch.binds:
             on_address(instance.note.address)
-        task = instance.task = asyncio.create_task(self._start(instance, deadline), name=f"start {launch.instance}")
+        task = instance.task = asyncio.create_task(self._start(instance), name=f"start {launch.instance}")
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -148,9 +147,9 @@ class Roster:
     def _writer(self, launch: Launch) -> Callable[[str], None]:
         return lambda text: self._logs.write(launch.function, launch.instance, text)
 
-    async def _start(self, instance: Supervised, deadline: float) -> RunningInstance:
+    async def _start(self, instance: Supervised) -> RunningInstance:
         try:
-            await self._boot.start(instance, deadline)
+            await self._boot.start(instance)
         except Exception:
             await self._boot.end(instance, grace=0.0)
             self._remove(instance)
@@ -192,7 +191,7 @@ class Roster:
         """Start a process again on the instance's socket; return why it cannot be, if so."""
         for attempt in range(MOST_FAILED_STARTS):
             try:
-                await self._boot.start(instance, time.monotonic() + instance.note.launch.ready_timeout)
+                await self._boot.start(instance)
                 return None
             except RescoldoError as error:
                 failure = error.message

@@ -1,0 +1,101 @@
+"""How long a start may take, and from when."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from rescoldo.model.instance import Launch
+from rescoldo.model.names import InstanceId, function_id
+from rescoldo.node.boot import Boot
+from rescoldo.node.notes import Note
+from rescoldo.node.nursery import Nurseries
+from rescoldo.node.output import Output
+from rescoldo.node.places import AT_ONCE, Places
+from rescoldo.node.processes import Ends
+from rescoldo.node.sandboxes import Sandboxes
+from rescoldo.node.spares import Order, Spares
+from rescoldo.node.supervised import Supervised
+
+FN = function_id("fn")
+READY_TIMEOUT = 1.0
+
+
+class Nursery:
+    """Whose forks are ready at once."""
+
+    def __init__(self) -> None:
+        self.places = Places()
+
+    def spares_for(self, _: Launch) -> Spares:
+        return cast(Spares, self)
+
+    async def start(self, order: Order, forked: Callable[..., None]) -> None:
+        _, _, status = order.descriptors
+        os.write(status, b'{"ready": true}\n')
+
+    def served_a_wake(self) -> None:
+        pass
+
+
+@pytest.fixture
+def nursery() -> Nursery:
+    return Nursery()
+
+
+@pytest.fixture
+def boot(nursery: Nursery, tmp_path: Path) -> Boot:
+    return Boot(cast(Nurseries, nursery), Ends(), Sandboxes(None, tmp_path / "cgroups"), tmp_path)
+
+
+@pytest.fixture
+async def instance(tmp_path: Path) -> Any:
+    launch = Launch(InstanceId("i1"), FN, "digest", 0, ready_timeout=READY_TIMEOUT)
+    output = Output.create(tmp_path / "log", None, lambda _: None, launch.log_rate)
+    yield Supervised(Note(launch, None, "unix@x"), tmp_path / "note.json", output, None, str(tmp_path))
+    output.close()
+
+
+async def all_taken(nursery: Nursery) -> AsyncExitStack:
+    """Every place; whoever comes now waits until it is closed."""
+    places = AsyncExitStack()
+    for _ in range(AT_ONCE):
+        await places.enter_async_context(nursery.places.one(again=False))
+    return places
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+@pytest.mark.slow
+async def test_what_a_start_waits_for_its_turn_is_not_a_part_of_its_ready_timeout(
+    boot: Boot, nursery: Nursery, instance: Supervised
+) -> None:
+    others = await all_taken(nursery)
+    starting = asyncio.create_task(boot.start(instance))
+    await asyncio.wait({starting}, timeout=1.2 * READY_TIMEOUT)
+    assert not starting.done()
+    await others.aclose()
+    await starting
+    assert instance.was_ready
+
+
+async def test_a_start_that_is_called_off_before_its_turn_leaves_no_descriptor(
+    boot: Boot, nursery: Nursery, instance: Supervised
+) -> None:
+    others = await all_taken(nursery)
+    before = descriptors()
+    starting = asyncio.create_task(boot.start(instance))
+    while not nursery.places.waited_for:
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait({starting})
+    await others.aclose()
+    assert descriptors() == before
