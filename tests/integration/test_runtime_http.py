@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from runtime_process import ECHO, FUNCTION, Client, Instance, start, write_bundle
+
+from rescoldo.runtime import http
 
 HEAD = b"Host: f\r\n"
 Factory = Callable[..., Instance]
@@ -58,6 +61,38 @@ def test_a_request_may_arrive_byte_by_byte(client: Client) -> None:
         client.send(bytes([byte]))
     seen = client.answer().json()
     assert (seen["body"], seen["query"], seen["headers"]["X-Empty"]) == ("abc", {"q": " "}, "")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Instance]:
+    """An instance whose clients have 0.2 s for a body, and 1 s for each 100 bytes of it."""
+    monkeypatch.setattr(http, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(http, "BODY_RATE", 100)
+    write_bundle(tmp_path, ECHO)
+    running = start(tmp_path)
+    yield running
+    running.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framing", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
+def test_a_body_that_does_not_come_is_a_408_and_ends_the_connection(impatient: Instance, framing: bytes) -> None:
+    client = impatient.connect()
+    client.send(b"POST / HTTP/1.1\r\nHost: f\r\n%b\r\n\r\n1" % framing)
+    answer = client.answer()
+    assert (answer.status, answer.body) == (408, b"the body did not arrive in time\n")
+    assert client.at_end()
+    assert impatient.get("/others").status == 200
+
+
+@pytest.mark.slow
+def test_a_slow_body_that_gets_on_arrives(impatient: Instance) -> None:
+    client = impatient.connect()
+    client.send(b"POST / HTTP/1.1\r\nHost: f\r\nContent-Length: 6003\r\n\r\n" + b"x" * 6000)  # a minute's worth
+    time.sleep(0.3)  # longer than BODY_SECONDS
+    client.send(b"yyy")
+    assert client.answer().json()["body"] == "x" * 6000 + "yyy"
+    assert client.ask("/next").json()["path"] == "/next"
 
 
 def test_a_chunked_body_is_put_together_and_its_trailers_are_dropped(client: Client) -> None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 MAX_HEADERS = 64 * 2**10  # bytes of a header section
 MAX_TARGET = 16 * 2**10  # bytes; HAProxy's whole request head is 16 KiB by default
+BODY_SECONDS = 60.0  # in which a body must have come
+BODY_RATE = 4 * 2**10  # bytes for which it has a second more: a byte now and then would hold a place for ever
 LINGER = 1.0  # seconds in which a refused client may read its answer before the connection is cut
 
 
@@ -48,9 +50,9 @@ class Connection(asyncio.Protocol):
     """A client, HAProxy as a rule."""
 
     __slots__ = (
-        "_active", "_body", "_body_size", "_call", "_chunked", "_continue", "_deaf", "_eof", "_fed", "_head_only",
-        "_head_size", "_host_seen", "_in_head", "_on_writable", "_parser", "_paused", "_queue", "_request",
-        "_server", "_transport", "_turning", "_wanted_function", "_writable",
+        "_active", "_body", "_body_began", "_body_size", "_body_timed", "_call", "_chunked", "_continue", "_deaf",
+        "_eof", "_fed", "_head_only", "_head_size", "_host_seen", "_in_head", "_on_writable", "_parser", "_paused",
+        "_queue", "_request", "_server", "_transport", "_turning", "_wanted_function", "_writable",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -67,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._turning = False  # inside _turn
         self._writable = True
         self._on_writable: Callable[[], None] | None = None
+        self._body_timed = False  # a timer runs, of a body that takes more than one read
         self._begin_message()
 
     # -- asyncio.Protocol
@@ -77,6 +80,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deaf = True
+        self._begin_message()  # what came of a body is not kept
         self._queue.clear()
         call, self._call = self._call, None
         if call is not None:
@@ -94,6 +98,9 @@ class Connection(asyncio.Protocol):
             self._fed += len(data)
             if self._fed > MAX_HEADERS + MAX_TARGET:
                 self._refuse(431, f"the header section is larger than {MAX_HEADERS} bytes")
+        if not (self._request is None or self._in_head or self._body_timed):
+            self._body_timed = True
+            self._server.loop.call_later(BODY_SECONDS, self._look_at_body)
         self._turn()
 
     def eof_received(self) -> bool:
@@ -191,7 +198,7 @@ class Connection(asyncio.Protocol):
         request = self._request
         assert request is not None
         self._in_head = False
-        self._head_size = 0  # trailers get the same allowance
+        self._head_size, self._body_began = 0, self._server.loop.time()  # trailers get the same allowance
         request.method = self._parser.get_method().decode("latin-1")
         request.keep_alive = self._parser.should_keep_alive()
         request.http10 = self._parser.get_http_version() == "1.0"
@@ -224,6 +231,20 @@ class Connection(asyncio.Protocol):
         if limit and size > limit:
             self._refuse(413, f"the body is larger than {limit} bytes")
             raise _Refused
+
+    def _look_at_body(self) -> None:
+        now, self._body_timed = self._server.loop.time(), False
+        if self._request is None or self._in_head:
+            return
+        if self._active is not None or self._queue:
+            self._body_began = now  # one before it is being answered: it may be us who do not read
+        left = self._body_began + BODY_SECONDS + self._body_size / BODY_RATE - now
+        if left > 0:
+            self._body_timed = True
+            self._server.loop.call_later(left, self._look_at_body)
+        else:
+            self._refuse(408, "the body did not arrive in time")
+            self._turn()
 
     def on_message_complete(self) -> None:
         request = self._request
