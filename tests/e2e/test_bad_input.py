@@ -556,6 +556,8 @@ def test_a_failed_start_is_tried_again_after_its_pause(echo: Live) -> None:
         ("    return {'statusCode': 99}\n", 500, "nonsense", "99"),
         ("    return {'statusCode': 1000}\n", 500, "nonsense", "1000"),
         ("    return {'headers': {'X': 'a\\r\\nSet-Cookie: b'}}\n", 500, "nonsense", "header"),
+        ("    return {'headers': {'X': 'a' * 14_332}}\n", 500, "nonsense", "1 headers of 14337 bytes"),
+        ("    return {'headers': {'X': ['a'] * 91}}\n", 500, "nonsense", "91 headers of 546 bytes"),
         ("    return {'body': {1, 2}}\n", 500, "nonsense", "body"),
         ("    def f(): return f()\n    f()\n", 500, "RecursionError", "RecursionError"),
         ("    import os\n    print('leaving', flush=True)\n    os._exit(9)\n", 502, "ended", "leaving"),
@@ -574,6 +576,14 @@ def test_a_handler_that_fails_in_a_call_gets_an_answer_and_a_log(
     assert "Set-Cookie" not in str(answer.headers)
     echo.until(lambda: logged in echo.function_log(name), f"{logged!r} in the log")
     assert echo.invoke(name).text == "fine"
+
+
+def test_as_many_headers_as_a_function_may_return_pass_the_edge(echo: Live) -> None:
+    fields = {f"X-{number:02}": "a" * (14 * 2**10 // 90 - 8) for number in range(90)}
+    echo.deploy("headers", f"def handle(event, context):\n    return {{'headers': {fields!r}}}\n")
+    answer = echo.invoke("headers")
+    assert answer.status == 200, answer.text
+    assert fields.items() <= {name.upper(): value for name, value in answer.headers.items()}.items()
 
 
 @pytest.mark.usefixtures("unnoticed")

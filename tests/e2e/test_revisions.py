@@ -147,10 +147,12 @@ def test_split_traffic_survives_everything_and_no_call_fails(platform: Live) -> 
         callers.more(100)
         shares = {one["revision"]: one["traffic"] for one in revisions(platform, "split")}
         assert shares == {1: 50, 2: 50}
+        assert json.loads(platform.system("GET", "/function/split").text)["traffic"] == {"1": 50, "2": 50}
         end = len(callers.answers)
         assert platform.system("PUT", "/function/split/traffic", {"traffic": {"2": 100}}).status == 202
         callers.more()
     assert {answer.status for answer in callers.answers} == {200}
+    assert "traffic" not in json.loads(platform.system("GET", "/function/split").text)
     seen = Counter(answer.text for answer in callers.answers[begin:end])
     count = seen.total()
     assert abs(seen["v1"] - count / 2) < 5 * (count / 4) ** 0.5 + 12, "more than five sigma from its share"

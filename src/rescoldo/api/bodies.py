@@ -183,6 +183,7 @@ class FunctionStatusBody(Body):
     available_replicas: int
     created_at: datetime
     revision: int
+    traffic: dict[int, int] | None = None  # percent of the calls by revision, where they are split
     usage: FunctionUsage | None = None
     cold_starts: ColdStartsBody | None = None
     effective_limits: Limits | None = None
@@ -251,6 +252,8 @@ def status_to_json(status: FunctionStatus) -> dict[str, Any]:
     body["availableReplicas"] = status.available
     body["createdAt"] = rfc3339(int(status.function.created_at))
     body["revision"] = status.function.revision
+    if status.function.traffic:
+        body["traffic"] = {str(number): percent for number, percent in status.function.traffic.items()}
     if status.cpu is not None or status.memory is not None:
         body["usage"] = {"cpu": status.cpu or 0, "totalMemoryBytes": status.memory or 0}
     if status.cold_starts is not None:

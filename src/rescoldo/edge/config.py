@@ -28,7 +28,7 @@ MARK = ":own"  # at the slot of a function that is in one of MARKING
 
 # HAProxy closes the connection after these; the texts say what its own pages do not.
 ERRORS = {
-    400: "the request is not valid HTTP, or its headers are too large (16 KiB)",
+    400: "the request is not valid HTTP, its headers are too large (16 KiB), or its sender did not wait for the answer",
     408: "the request did not arrive in time",
     500: "the edge failed",
     502: "the function's instance ended or answered nonsense before its answer was complete",

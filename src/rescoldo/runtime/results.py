@@ -46,6 +46,9 @@ class Response:
     body: Body
 
 
+# HAProxy takes 101 header lines and 15 KiB of a head, with what it and the server add; beyond it is a bare 502
+MAX_LINES, MAX_FIELDS = 90, 14 * 2**10
+
 HTML = b"Content-Type: text/html; charset=utf-8\r\n"
 TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
 OCTETS = b"Content-Type: application/octet-stream\r\n"
@@ -152,7 +155,13 @@ def _lines(headers: object) -> tuple[bytes, bool]:
         typed = typed or key == "content-type"
         values = value if isinstance(value, list | tuple) else (value,)
         lines.extend(_line(name, item) for item in values)
-    return b"".join(lines), typed
+    encoded = b"".join(lines)
+    if len(lines) > MAX_LINES or len(encoded) > MAX_FIELDS:
+        raise Nonsense(
+            f"the function returned {len(lines)} headers of {len(encoded)} bytes: use at most {MAX_LINES}, of "
+            f"{MAX_FIELDS} bytes together; the edge passes no more on"
+        )
+    return encoded, typed
 
 
 def _line(name: str, value: object) -> bytes:

@@ -72,6 +72,13 @@ def test_describe_asks_for_usage(run, gateway):
     assert json.loads(run("describe", "hello", "--json")[1]) == {**STATUS, "isolation": isolation}
 
 
+def test_describe_shows_how_traffic_is_split_and_nothing_of_it_elsewhere(run, gateway):
+    gateway.answer("GET /system/function/hello", 200, {**STATUS, "traffic": {"4": 10, "3": 90}})
+    assert re.search(r"Traffic: +10 % to revision 4, 90 % to revision 3\n", run("describe", "hello")[1])
+    gateway.answer("GET /system/function/whole", 200, STATUS)
+    assert "Traffic" not in run("describe", "whole")[1]
+
+
 def test_what_the_gateway_refuses_is_named_with_file_and_line(run, gateway):
     write_project(skip_build="true", image="hello:1", annotations="{rescoldo.dev/max-queue: many}")
     gateway.answer("PUT /system/functions", 400, b"rescoldo.dev/max-queue: 'many' is not allowed")

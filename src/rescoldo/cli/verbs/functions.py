@@ -125,6 +125,7 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
         "Invocations": int(found.get("invocationCount") or 0),
         "Image": found.get("image", ""),
         "Revision": found.get("revision", ""),
+        "Traffic": ", ".join(f"{percent} % to revision {number}" for number, percent in _traffic(found).items()),
         "Process": found.get("envProcess") or "<default>",
         "Namespace": found.get("namespace", ""),
         "URL": url,
@@ -144,6 +145,11 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
     say_limits(found.get("effectiveLimits") or {})
     say_cold_starts(found.get("coldStarts") or {})
     say_why(found.get("why") or {})
+
+
+def _traffic(found: Mapping[str, Any]) -> dict[str, int]:
+    """Percent of the calls by revision; empty where all go to the current one."""
+    return dict(found.get("traffic") or {})
 
 
 def _protection(isolation: Mapping[str, str]) -> str:
