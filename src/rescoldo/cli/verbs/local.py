@@ -56,7 +56,13 @@ def default_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--gateway-address", default="", metavar="HOST:PORT", help="Instead of --host and --port.")
 @metrics_option
 @click.option("--no-basic-auth", is_flag=True, help="Let anyone who reaches the port deploy and remove.")
-@click.option("--slots", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@click.option(
+    "--slots",
+    type=click.IntRange(1, 100_000),
+    default=1000,
+    show_default=True,
+    help="Functions that may be awake at once before the edge is reloaded with twice as many.",
+)
 @click.option(
     "--edge-threads",
     type=click.IntRange(1, 64),
