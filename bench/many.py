@@ -1,4 +1,5 @@
-"""Ten thousand sleeping functions: what they cost in memory and time, and that ten wake as fast as before."""
+"""Ten thousand sleeping functions: what they cost in memory and time, and that ten wake as fast as before; then what
+the history of many of them costs."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from rows import Bar, Measurement, MeasurementFailed, Row, quantile, say
 
 FUNCTIONS = 10_000
 FEW = 10  # that are woken before and after the others are there
+REVISED, REVISIONS = 2000, 10  # functions that are deployed again, and how often
 IMAGE = "many:bench"
 PARTS = ("edge", "controller", "node")
 
@@ -29,6 +31,12 @@ COLD = Bar(f"{ABOUT}: cold start p50 ÷ that with {FEW}", "", most=1.5)
 AGAIN = Bar(f"{ABOUT}: deployed in bulk once more, none changed", "functions/s")
 SHOWN = Bar(f"{ABOUT}: `rescoldo list`, the whole command", "s")
 
+HISTORY = f"{ABOUT}, {REVISED:,} of them in {REVISIONS} more revisions"
+REVISED_GROWTH = Bar(f"{HISTORY}: growth of edge + controller + node, PSS", "MB")
+REVISED_DATABASE = Bar(f"{HISTORY}: the database", "MB")
+REVISED_LIST = Bar(f"{HISTORY}: list", "s", most=1)
+REVISED_PLATFORM = Bar(f"{HISTORY}: platform started again, until a cold call is answered", "s", most=5)
+
 
 def measure(quick: bool) -> list[Row]:
     rounds = 4 if quick else 12
@@ -40,7 +48,7 @@ def measure(quick: bool) -> list[Row]:
         before = _cold(live, names[:FEW], rounds)
         held = _memory(live)
         stack = _stack(live, names)
-        first, again = (_deploy(live, stack) for _ in range(2))
+        first, again = (_deploy(live, stack, FUNCTIONS) for _ in range(2))
         lists = [_list(live) for _ in range(3)]
         _, shown = _command(live, "list")
         # half of them were there before, half of them came later
@@ -48,6 +56,7 @@ def measure(quick: bool) -> list[Row]:
         grown = {name: size - held[name] for name, size in _memory(live).items()}
         controller = _restart_controller(live, names[FUNCTIONS // 2])
         platform = _restart(live, names[FUNCTIONS // 3])
+        history = _history(live, names[:REVISED])
     ratio = quantile(after, 0.5) / quantile(before, 0.5)
     parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in grown.items())
     how = f"one stack.yaml, --parallel as shipped, {again:.0f}/s when it is deployed once more"
@@ -65,7 +74,31 @@ def measure(quick: bool) -> list[Row]:
         ),
         SHOWN.row(shown, "start of the interpreter included"),
         AGAIN.row(again, "as a project that is deployed again and again"),
+        *history,
     ]
+
+
+def _history(live: Live, names: list[str]) -> list[Row]:
+    """Deploy functions again and again, each time with another variable, and start the platform again."""
+    held, empty = _memory(live), _database(live)
+    rates = [_deploy(live, _stack(live, names, f"v{number}"), len(names)) for number in range(REVISIONS)]
+    grown = {name: size - held[name] for name, size in _memory(live).items()}
+    lists = [_list(live) for _ in range(3)]
+    kept = len(json.loads(live.system("GET", f"/function/{names[0]}/revisions").text))
+    platform = _restart(live, names[-1])
+    parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in grown.items())
+    total = sum(grown.values()) / 1e6
+    return [
+        REVISED_GROWTH.row(total, f"{parts} MB, over the platform of before; {kept} revisions are kept of each"),
+        REVISED_DATABASE.row(_database(live) / 1e6, f"{empty / 1e6:.1f} MB before; rescoldo.db after a whole stop"),
+        REVISED_LIST.row(statistics.median(lists), "as above"),
+        REVISED_PLATFORM.row(platform, f"as above; deployed at {statistics.median(rates):.0f}/s, unchecked"),
+    ]
+
+
+def _database(live: Live) -> int:
+    """Bytes of the database, without what waits in its log to be written there."""
+    return live.settings.database.stat().st_size
 
 
 def _cold(live: Live, names: list[str], rounds: int) -> list[float]:
@@ -88,22 +121,26 @@ def _memory(live: Live) -> dict[str, int]:
     return found
 
 
-def _stack(live: Live, names: list[str]) -> Path:
-    """A stack.yaml with all of them, whose image is there."""
+def _stack(live: Live, names: list[str], version: str = "") -> Path:
+    """A stack.yaml with all of them, whose image is there; with another `version` they are other revisions, which are
+    not started to be checked."""
     function = "    lang: python3-http\n    handler: ./many\n    skip_build: true\n"
+    if version:
+        function += f"    environment:\n      VERSION: {version}\n"
+        function += "    annotations:\n      rescoldo.dev/rollout: immediate\n"
     text = "".join(f"  {name}:\n{function}    image: {IMAGE}\n" for name in names)
     path = live.folder / "stack.yaml"
     path.write_text(f"version: 1.0\nprovider:\n  name: openfaas\nfunctions:\n{text}")
     return path
 
 
-def _deploy(live: Live, stack: Path) -> float:
+def _deploy(live: Live, stack: Path, count: int) -> float:
     """Functions a second, the whole command."""
     deployed, seconds = _command(live, "deploy", "--yaml", str(stack))
-    if len(deployed) != FUNCTIONS:
-        raise MeasurementFailed(f"{len(deployed)} functions were deployed instead of {FUNCTIONS}")
+    if len(deployed) != count:
+        raise MeasurementFailed(f"{len(deployed)} functions were deployed instead of {count}")
     say(f"many: deployed in {seconds:.1f} s")
-    return FUNCTIONS / seconds
+    return count / seconds
 
 
 def _list(live: Live) -> float:
@@ -146,4 +183,11 @@ def _restart(live: Live, name: str) -> float:
     return seconds
 
 
-MEASUREMENT = Measurement("many", (GROWTH, LIST, DEPLOY, CONTROLLER, PLATFORM, COLD, SHOWN, AGAIN), measure)
+MEASUREMENT = Measurement(
+    "many",
+    (
+        GROWTH, LIST, DEPLOY, CONTROLLER, PLATFORM, COLD, SHOWN, AGAIN,
+        REVISED_GROWTH, REVISED_DATABASE, REVISED_LIST, REVISED_PLATFORM,
+    ),
+    measure,
+)  # fmt: skip
