@@ -14,12 +14,11 @@ import signal
 from rescoldo.control.fleet import Fleet
 from rescoldo.control.slots import SlotPool
 from rescoldo.edge import config
-from rescoldo.model.settings import Settings
+from rescoldo.model.settings import MOST_SLOTS, Settings
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-MOST_SLOTS = 32_000  # about 400 MB of HAProxy
 
 
 class Growth:

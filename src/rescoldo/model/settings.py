@@ -23,6 +23,7 @@ BUILD_UID = UID_BASE + 1  # pip or uv, and whatever a package runs at its instal
 INSTANCE_UIDS = range(UID_BASE + 1_000, UID_BASE + 100_000)
 BUNDLE_GIDS = range(UID_BASE + 200_000, UID_BASE + 1_200_000)
 SPARES = 6
+MOST_SLOTS = 32_000  # about 400 MB of HAProxy
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from rescoldo.cli.platform import local_settings, run_foreground, start_backgrou
 from rescoldo.model.limits import FLAG, platform_limits
 from rescoldo.model.revision import KEPT_REVISIONS, MOST_KEPT_REVISIONS
 from rescoldo.model.scaling import platform_scaling
-from rescoldo.model.settings import SPARES, Settings
+from rescoldo.model.settings import MOST_SLOTS, SPARES, Settings
 from rescoldo.model.units import parse_memory
 from rescoldo.model.values import seconds
 
@@ -58,7 +58,7 @@ def default_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--no-basic-auth", is_flag=True, help="Let anyone who reaches the port deploy and remove.")
 @click.option(
     "--slots",
-    type=click.IntRange(1, 100_000),
+    type=click.IntRange(1, MOST_SLOTS),
     default=1000,
     show_default=True,
     help="Functions that may be awake at once before the edge is reloaded with twice as many.",
