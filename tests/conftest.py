@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+HANDLED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD)
 
 # looptime asks for the current loop around every sync test too; before the first async one asyncio would
 # make a loop for it that nobody closes
 asyncio.set_event_loop(None)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """A handler that a test leaves would be every later test's, and its children's."""
+    before = [signal.getsignal(number) for number in HANDLED]
+    yield
+    assert [signal.getsignal(number) for number in HANDLED] == before, f"a handler of one of {HANDLED} was left behind"

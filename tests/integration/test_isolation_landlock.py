@@ -166,9 +166,11 @@ def test_no_process_outside_can_be_signalled(restricted: bool) -> None:
 @needs_scopes
 def test_own_children_can_be_signalled() -> None:
     def make_and_end() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a loop of another test may have left its handler
         child = os.fork()
         if child == 0:
             signal.pause()
+            os._exit(0)
         os.kill(child, signal.SIGTERM)
         os.waitpid(child, 0)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvloop
 
@@ -52,13 +53,24 @@ def play(trace: Trace, setting: Setting, target: Target, *, speed: float = SPEED
 async def _play(
     trace: Trace, setting: Setting, target: Target, speed: float, schedule: Schedule, say: Say
 ) -> Outcome:
-    playing = asyncio.current_task()
-    assert playing is not None
-    for ending in ENDINGS:
-        if signal.getsignal(ending) is signal.SIG_DFL:  # nohup ignores the one
-            asyncio.get_running_loop().add_signal_handler(ending, playing.cancel)
-    async with deployed(trace, setting, target, speed, say) as functions:
-        return await Playing(trace, functions, speed, say).run(schedule, setting)
+    with _cancelled_by_signals():
+        async with deployed(trace, setting, target, speed, say) as functions:
+            return await Playing(trace, functions, speed, say).run(schedule, setting)
+
+
+@contextmanager
+def _cancelled_by_signals() -> Iterator[None]:
+    """ENDINGS cancel the task that enters, until it leaves."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    heeded = [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores the one
+    for number in heeded:
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        yield
+    finally:
+        for number in heeded:
+            loop.remove_signal_handler(number)
 
 
 class Playing:
