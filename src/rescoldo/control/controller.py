@@ -215,11 +215,10 @@ class Controller:
         """Forget a removed function's logs and counts, once its calls have ended and if it has not come back."""
         while any(i.launch.function == function for i in await outlast(self._node.instances)):
             await asyncio.sleep(FORGET_SECONDS)
-        if function not in self._fleet.entries:
-            self._recorder.forget(function)
 
         async def forget() -> None:
             if function not in self._fleet.entries:
+                self._recorder.forget(function)
                 await self._node.forget(function)
 
         await outlast(forget, FORGET_SECONDS)
