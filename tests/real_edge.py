@@ -153,7 +153,7 @@ class Client:
         lines = [f"{method} {path} HTTP/1.1", "Host: gateway", *(f"{k}: {v}" for k, v in (headers or {}).items())]
         if body is not None:
             lines.append(f"Content-Length: {len(body)}")
-        self.writer.write("\r\n".join([*lines, "", ""]).encode() + (body or b""))
+        self.writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b""))
 
     async def receive(self) -> Message:
         return await read_message(self.reader)
@@ -200,6 +200,7 @@ class RealEdge:
         self.admin = AdminSocket(self.settings.admin_socket)
         self.wake: Callable[[FunctionId], Awaitable[SlotName]] = _nobody
         self.asked: list[FunctionId] = []  # what wake.sock was asked for, in order
+        self.left = 0  # how many of these the edge took back
         self.full: list[SlotName] = []  # slots that the edge called full, in order
         self.full_again = 20  # milliseconds for which it is asked to be silent then
         self._logging: list[asyncio.Task[None]] = []  # who reads the access log
@@ -278,6 +279,9 @@ class RealEdge:
         for instance in self._instances:
             instance.crash()
         self.stop_controller()
+        for _ in range(10):  # turns of the loop, in which a connection that was just accepted gets its handler
+            await asyncio.sleep(0)
+        await self.until(lambda: not self._connections)  # handlers have closed what they had
         for sock in self._sockets.values():
             sock.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -326,13 +330,23 @@ class RealEdge:
         self._connections.add(writer)
         try:
             name = FunctionId((await reader.readline()).decode().strip())
+            if not name:  # it left before it asked
+                return
             if name.startswith("full "):
                 self.full.append(SlotName(name.removeprefix("full ")))
                 writer.write(b"again %d\n" % self.full_again)
                 return
             self.asked.append(name)
+            answer = asyncio.ensure_future(self.wake(name))
+            left = asyncio.ensure_future(reader.read(1))
+            await asyncio.wait((answer, left), return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():  # the edge holds it no more
+                answer.cancel()
+                self.left += 1
+                return
+            left.cancel()
             try:
-                writer.write(f"ok {await self.wake(name)} {':'.join(map(str, self.took))}\n".encode())
+                writer.write(f"ok {answer.result()} {':'.join(map(str, self.took))}\n".encode())
             except RescoldoError as error:
                 text = error.message.encode() + b"\n"
                 writer.write(b"no %d 7 %d\n" % (error.status, len(text)) + text)

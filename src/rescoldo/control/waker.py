@@ -4,6 +4,7 @@ two lines they speak."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections import Counter
@@ -14,7 +15,10 @@ from rescoldo.model.coldstart import NO_TIME, Took
 from rescoldo.model.errors import Busy, RescoldoError
 from rescoldo.model.names import RouteKey, SlotName
 
+_LOG = logging.getLogger(__name__)
+
 STOPPING = Busy("the platform is stopping; try again")
+FAULT = RescoldoError("the platform failed to wake the function; its log says more")
 MAX_LINE = 512  # bytes; name, namespace and revision have at most 150
 FULL = b"full "  # begins a message; no function's id has a space
 
@@ -29,7 +33,7 @@ class Waker:
         self._most = max_holds
         self._most_each = max_holds_per_function
         self._held: Counter[RouteKey] = Counter()
-        self._wakes: set[asyncio.Task[SlotName]] = set()
+        self._answers: set[asyncio.Task[bytes]] = set()
         self._stopping = False
         self.holds = 0  # requests that asked to be held
 
@@ -41,8 +45,8 @@ class Waker:
     def stop(self) -> None:
         """The edge takes no more servers: refuse those who are held, and whoever still asks."""
         self._stopping = True
-        for wake in self._wakes:
-            wake.cancel()
+        for answer in self._answers:
+            answer.cancel()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one held request or message."""
@@ -52,12 +56,28 @@ class Waker:
                 quiet = await self._on_full(SlotName(line[len(FULL) :].decode("ascii", "replace").strip()))
                 writer.write(b"again %d\n" % (1000 * quiet))
             elif line.endswith(b"\n") and len(line) <= MAX_LINE:
-                writer.write(await self._answer(RouteKey(line.decode("utf-8", "replace").strip())))
+                writer.write(await self._hold(reader, RouteKey(line.decode("utf-8", "replace").strip())))
             await writer.drain()
         except (ConnectionError, ValueError):  # the edge has died, or the line is longer than the reader takes
             pass
         finally:
             writer.close()
+
+    async def _hold(self, reader: asyncio.StreamReader, function: RouteKey) -> bytes:
+        """The answer; nothing when the edge ends the connection before, since then the client has left: its place
+        is free at once, while the wake goes on for others."""
+        answer = asyncio.create_task(self._answer(function), name=f"hold {function}")
+        left = asyncio.create_task(reader.read(1), name=f"client held for {function}")
+        self._answers.add(answer)
+        try:
+            await asyncio.wait((answer, left), return_when=asyncio.FIRST_COMPLETED)
+            if answer.cancelled():  # stopped before it began
+                return _refusal(STOPPING, 1)
+            return answer.result() if answer.done() else b""
+        finally:
+            self._answers.discard(answer)
+            answer.cancel()
+            left.cancel()
 
     async def _answer(self, function: RouteKey) -> bytes:
         came = time.monotonic()
@@ -68,27 +88,21 @@ class Waker:
             return _refusal(Busy("too many requests are waiting for this function to wake"), 1)
         self._held[function] += 1
         try:
-            slot = await self._wake(function)
+            slot = await self._fleet.wake(function)
             return f"ok {slot} {':'.join(map(str, self._took(function, came)))}\n".encode()
         except RescoldoError as error:
             return _refusal(error, self._retry_after(function, error))
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+            return _refusal(STOPPING, 1)
+        except Exception:  # a fault of ours: without an answer the edge would ask again until its deadline
+            _LOG.exception("the wake of %s failed", function)
+            return _refusal(FAULT, 0)
         finally:
             self._held[function] -= 1
             if not self._held[function]:
                 del self._held[function]
-
-    async def _wake(self, function: RouteKey) -> SlotName:
-        wake = asyncio.create_task(self._fleet.wake(function), name=f"hold {function}")
-        self._wakes.add(wake)
-        try:
-            return await wake
-        except asyncio.CancelledError:
-            if self._stopping:
-                raise STOPPING from None
-            wake.cancel()
-            raise
-        finally:
-            self._wakes.discard(wake)
 
     def _took(self, function: RouteKey, came: float) -> Took:
         """What the wake took that was waited for since `came` (seconds on the monotonic clock), if one was."""
@@ -108,5 +122,5 @@ class Waker:
 
 
 def _refusal(error: RescoldoError, retry_after: int) -> bytes:
-    text = f"{error.message}\n".encode()
+    text = f"{error.message}\n".encode("utf-8", "replace")  # a lone surrogate has no bytes
     return f"no {error.status} {retry_after} {len(text)}\n".encode() + text

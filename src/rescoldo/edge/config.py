@@ -19,6 +19,7 @@ from rescoldo.model.settings import EDGE_UID, Settings
 
 HOLD_SECONDS = 120  # how long a request may be held; no ready timeout is longer
 TIMEOUT_MARGIN = 5.0  # seconds the edge waits beyond a function's own limit, for its 504 to come first
+LOG_FORMAT = "%[var(txn.fn)] %ST %[var(txn.cold)] %Ts %Ta %TR %Tw %U %B"  # as accesslog.py reads it
 RING_BYTES = 8 * 2**20  # about 100,000 calls while the controller is away
 KNOWN_ALL = "*"  # this key in the route map says that the map is complete: other names are unknown
 MAPS = ("routes", "splits", "bodies", "timeouts", "queues", "answers", "inflight")
@@ -91,6 +92,13 @@ def server_line(server: LiveServer) -> str:
     return f"{server.address} maxconn {server.concurrency} sni var(txn.once)"
 
 
+def connection_limits(settings: Settings) -> tuple[int, int]:
+    """How many connections HAProxy takes in all, and how many of them from clients: beside each that is held it takes
+    one of its own. Where the hard limit of descriptors allows fewer, a quarter is for holds at the most."""
+    most = connection_limit(settings.max_connections + settings.max_holds)
+    return most, most - min(settings.max_holds, most // 4)
+
+
 def connection_limit(wanted: int) -> int:
     """`wanted`, or as many as the process's hard limit of descriptors allows (two a connection)."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -104,15 +112,20 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         lines[server.slot] += f"  server {server.instance} {server_line(server)}\n"
     template = Template(resources.files(__package__).joinpath("haproxy.cfg.tmpl").read_text())
     edge, limits = settings.edge, settings.limits
+    connections, clients = connection_limits(settings)
     lua = f"{edge}/wake.lua {settings.wake_socket} {HOLD_SECONDS}"
     return template.substitute(
         version=__version__,
-        max_connections=connection_limit(settings.max_connections),
+        all_connections=connections,
+        max_connections=clients,
         threads=settings.edge_threads,
         identity=f"uid {EDGE_UID}\n  gid {EDGE_UID}" if os.geteuid() == 0 else "",
         lua=f"{lua} {settings.max_holds} {settings.max_holds_per_function}",
         split_lua=edge / "split.lua",
         admin_socket=settings.admin_socket,
+        hold_socket=settings.hold_socket,
+        owner=f"uid {EDGE_UID}" if os.geteuid() == 0 else "",
+        log_format=LOG_FORMAT,
         ring_bytes=RING_BYTES,
         log_socket=settings.log_socket,
         errors=edge,

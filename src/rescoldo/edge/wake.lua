@@ -10,12 +10,11 @@
 local socket_path, deadline, most, most_each = table.unpack({...})
 deadline, most, most_each = tonumber(deadline), tonumber(most), tonumber(most_each)
 
+local COLLECT_MS = 100 -- a full collection takes some milliseconds
 local SERVERLESS_SECONDS = 10 -- how long the controller and this process may disagree about a slot's servers
 local TELL_SECONDS = 1 -- how long the controller may take to hear that a slot is full
 local UNTOLD_MS = 100 -- it did not: try again then
 local MOST_TELLING = 16 -- slots at once, of a thread; others are seen at the controller's next look
-
-local held, held_of = 0, {}
 
 local function refuse(txn, status, retry_after, text)
   local reply = txn:reply({status = status})
@@ -75,19 +74,52 @@ local function hold(txn, name)
   end
 end
 
+-- A place among those who are held. HAProxy destroys the coroutine of a request whose client leaves: no further line of it
+-- runs, not even behind a pcall. So a place frees itself when the coroutine that has it is collected. HAProxy collects at
+-- once when a coroutine ends in `ask`, with an open socket. In the pause between two of them it does not, and an error
+-- does not either: whoever finds no place free collects before it refuses, every COLLECT_MS at the most.
+local held, held_of = 0, {}
+local collected = 0 -- when, in microseconds
+
+local Place = {}
+Place.__index = Place
+
+function Place:leave()
+  if self.left then return end
+  self.left = true
+  held = held - 1
+  local others = held_of[self.name] - 1
+  held_of[self.name] = others > 0 and others or nil
+end
+Place.__gc = Place.leave
+
+local function is_full(name)
+  return held >= most or (held_of[name] or 0) >= most_each
+end
+
+local function take_place(name)
+  if is_full(name) and microseconds() - collected >= COLLECT_MS * 1000 then
+    collectgarbage()
+    collected = microseconds()
+  end
+  if is_full(name) then return nil end
+  held, held_of[name] = held + 1, (held_of[name] or 0) + 1
+  return setmetatable({name = name}, Place)
+end
+
 core.register_action("wake", {"http-req"}, function(txn)
   local name = txn:get_var("txn.key") or txn:get_var("txn.fn")
-  local mine = held_of[name] or 0
-  if held >= most or mine >= most_each then
-    return refuse(txn, 503, "1", "too many requests are waiting for functions to wake\n")
-  end
-  held, held_of[name] = held + 1, mine + 1
-  local ok, why = pcall(hold, txn, name)
-  held = held - 1
-  mine = held_of[name] - 1
-  held_of[name] = mine > 0 and mine or nil
-  if not ok then error(why, 0) end
+  local place = take_place(name)
+  if not place then return refuse(txn, 503, "1", "too many requests are waiting for functions to wake\n") end
+  hold(txn, name)
+  place:leave()
 end, 0)
+
+-- How many requests this thread holds; what clients that left have not given back yet is collected first.
+core.register_cli({"show", "holds"}, "show holds: requests held for a wake", function(applet)
+  collectgarbage()
+  applet:send(held .. "\n")
+end)
 
 -- Tells the controller that a slot has no room: "full SLOT\n". The answer, "again MILLISECONDS\n", says for how long
 -- it need not be told again. This runs for requests that are about to queue, and does not keep them: a task of its own

@@ -125,6 +125,11 @@ class Settings:
         return self.run_path / "s" / "wake.sock"
 
     @property
+    def hold_socket(self) -> Path:
+        """Where the edge holds calls of sleeping functions; it speaks to itself there."""
+        return self.run_path / "s" / "hold.sock"
+
+    @property
     def api_socket(self) -> Path:
         return self.run_path / "s" / "api.sock"
 

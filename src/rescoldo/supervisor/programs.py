@@ -72,6 +72,10 @@ def _python(module: str, settings: Settings) -> list[str]:
     return [sys.executable, "-m", module, str(settings.settings_file)]
 
 
+# HAProxy reports these as alerts, although a server that goes and a client that leaves while it is held are routine
+_ROUTINE = ("has no server available", "yield not allowed")
+
+
 def _worth_showing(line: str) -> bool:
-    """HAProxy tells of each server that comes and goes; what matters are its errors."""
-    return "[ALERT]" in line and "has no server available" not in line
+    """HAProxy writes a line for each server that comes and goes; only its errors matter."""
+    return "[ALERT]" in line and not any(text in line for text in _ROUTINE)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 from control_world import FN, World
@@ -92,4 +93,81 @@ async def test_no_more_than_the_cap_of_a_function_and_of_all_are_held(capped: Wo
     assert (await ask(capped, function_id("other"))).startswith(b"no 503 1 ")
     assert capped.waker.held == 5
     assert all(answer.startswith(b"ok ") for answer in await asyncio.gather(*held))
+    assert capped.waker.held == 0
+
+
+# -- clients that leave, and faults
+
+
+class Writer:
+    """What a hold's connection is written; nothing else of a StreamWriter is needed."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    async def drain(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def connect(world: World, line: bytes = f"{FN}\n".encode()) -> tuple[asyncio.StreamReader, Writer, asyncio.Task[None]]:
+    """A connection of the edge that asks; feed_eof is its client leaving."""
+    reader, writer = asyncio.StreamReader(), Writer()
+    reader.feed_data(line)
+    serving = asyncio.create_task(world.waker.serve(reader, cast(asyncio.StreamWriter, writer)))
+    return reader, writer, serving
+
+
+async def test_a_client_that_leaves_frees_its_place_while_the_wake_goes_on(capped: World) -> None:
+    await capped.deploy()
+    capped.node.start_delay = 10.0
+    for _ in range(10):  # ten times what is held at once
+        waves = [connect(capped) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        assert capped.waker.held == 3
+        for reader, _, _ in waves:
+            reader.feed_eof()
+        await asyncio.wait([serving for _, _, serving in waves])
+        assert capped.waker.held == 0
+        assert all((writer.written, writer.closed) == (b"", True) for _, writer, _ in waves)
+    _, writer, serving = connect(capped)
+    await serving
+    assert writer.written.startswith(b"ok ")
+    assert len(capped.node.started) == 1, "who left did not end the wake"
+
+
+async def test_a_fault_of_the_platform_is_an_answer_too(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    await world.deploy()
+
+    async def fail(_: FunctionId) -> None:
+        raise KeyError("a fault")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.fleet, "wake", fail)
+        assert (await ask(world, FN)).startswith(b"no 500 0 ")
+    assert "KeyError: 'a fault'" in caplog.text
+    assert world.waker.held == 0
+
+
+async def test_a_reason_without_bytes_is_an_answer_too(world: World) -> None:
+    await world.deploy()
+    world.node.fail[FN] = deque([StartFailed("a lone \ud800 surrogate")])
+    assert await ask(world, FN) == b"no 502 1 19\na lone ? surrogate\n"
+
+
+async def test_a_platform_that_stops_refuses_whom_it_holds(capped: World) -> None:
+    await capped.deploy()
+    capped.node.start_delay = 60.0
+    held = [connect(capped)]
+    await asyncio.sleep(0.1)
+    held.append(connect(capped))
+    await asyncio.sleep(0)  # it has not begun to wait
+    capped.waker.stop()
+    await asyncio.gather(*(serving for _, _, serving in held))
+    assert all(writer.written.startswith(b"no 503 1 ") for _, writer, _ in held)
     assert capped.waker.held == 0

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import re
+import resource
 from pathlib import Path
+from resource import RLIM_INFINITY
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rescoldo.edge import process
 from rescoldo.edge.accesslog import tally
-from rescoldo.edge.config import map_text, render, slot_count, write
+from rescoldo.edge.config import connection_limits, map_text, render, slot_count, write
+from rescoldo.edge.haproxy import OWN_BACKENDS
 from rescoldo.edge.protocol import LiveServer, Route, Share
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import InstanceId, SlotName, function_id, revision_key
@@ -25,6 +30,23 @@ def test_a_configuration_has_as_many_slots_as_asked_for_and_servers_in_theirs() 
     ]
     after = slots[slots.index("backend s1") : slots.index("backend s2")]
     assert "  server one unix@/run/x.sock maxconn 3" in after
+
+
+def test_the_backends_that_are_no_slots_are_known_as_such() -> None:
+    # else the controller would take their servers for strange ones, and remove them
+    text = render(Settings("/d", "/r"), 0)
+    assert sorted(OWN_BACKENDS) == sorted(re.findall(r"^backend (\S+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "limits"),
+    [(RLIM_INFINITY, (12_000, 10_000)), (1_000_000, (12_000, 10_000)), (4_096, (1_798, 1_349)), (64, (100, 75))],
+)
+def test_held_requests_have_connections_of_the_edge_to_itself_besides_those_of_clients(
+    descriptors: int, limits: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (0, descriptors))
+    assert connection_limits(Settings("/d", "/r", max_connections=10_000, max_holds=2_000)) == limits
 
 
 def test_the_maps_hold_what_differs_from_the_defaults() -> None:

@@ -1,0 +1,115 @@
+"""Clients that ask and leave without waiting, in each way that a client can leave.
+
+HTTP/2 is spoken in raw frames (RFC 9113): no client library takes a request back as rudely as an attacker does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Literal, Protocol
+
+How = Literal["close", "reset", "half-close", "h2-reset"]
+HOW: tuple[How, ...] = ("close", "reset", "half-close", "h2-reset")
+STREAMS = 100  # that HAProxy allows at once on one HTTP/2 connection
+CANCEL = 8  # the reason that a browser gives when its user leaves
+_HEADERS, _RST_STREAM, _SETTINGS = 1, 3, 4
+_END_STREAM, _END_HEADERS = 1, 4
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+class Leaver(Protocol):
+    """Clients that have asked; `leave` takes all their requests back, `close` ends what is left of a connection."""
+
+    async def leave(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+async def ask(host: str, port: int, path: str, how: How, count: int) -> list[Leaver]:
+    """Send `count` GET requests whose clients can leave as `how` says."""
+    if how == "h2-reset":
+        sizes = [min(STREAMS, count - begin) for begin in range(0, count, STREAMS)]
+        return [await Http2.open(host, port, path, size) for size in sizes]
+    return [await Http1.open(host, port, path, how) for _ in range(count)]
+
+
+class Http1:
+    """One request on a connection of its own."""
+
+    def __init__(self, writer: asyncio.StreamWriter, how: How) -> None:
+        self._writer = writer
+        self._how = how
+
+    @classmethod
+    async def open(cls, host: str, port: int, path: str, how: How) -> Http1:
+        _, writer = await asyncio.open_connection(host, port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode())
+        return cls(writer, how)
+
+    async def close(self) -> None:
+        await _close(self._writer)
+
+    async def leave(self) -> None:
+        """After a half-close the connection stays until `close`."""
+        if self._how == "half-close":
+            self._writer.write_eof()
+            return
+        if self._how == "reset":  # a close that lingers for 0 s is a RST
+            connection = self._writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.close()
+
+
+class Http2:
+    """Requests on one connection, each a stream that is reset."""
+
+    def __init__(self, writer: asyncio.StreamWriter, count: int) -> None:
+        self._writer = writer
+        self._count = count
+
+    @classmethod
+    async def open(cls, host: str, port: int, path: str, count: int) -> Http2:
+        _, writer = await asyncio.open_connection(host, port)
+        writer.write(_PREFACE + _frame(_SETTINGS, 0, 0))
+        head = b"".join(_field(name, value) for name, value in _head(path))
+        for stream in _streams(count):
+            writer.write(_frame(_HEADERS, _END_STREAM | _END_HEADERS, stream, head))
+        await writer.drain()
+        return cls(writer, count)
+
+    async def close(self) -> None:
+        await _close(self._writer)
+
+    async def leave(self) -> None:
+        """The connection stays open: each stream is reset alone."""
+        for stream in _streams(self._count):
+            self._writer.write(_frame(_RST_STREAM, 0, stream, struct.pack(">I", CANCEL)))
+        await self._writer.drain()
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+def _streams(count: int) -> Iterator[int]:
+    """A client's streams have odd numbers."""
+    return iter(range(1, 2 * count, 2))
+
+
+def _head(path: str) -> list[tuple[bytes, bytes]]:
+    return [(b":method", b"GET"), (b":scheme", b"http"), (b":path", path.encode()), (b":authority", b"gateway")]
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+def _field(name: bytes, value: bytes) -> bytes:
+    """HPACK's plainest form (RFC 7541, 6.2.2): a literal that no table remembers; lengths below 127."""
+    return b"\0" + bytes((len(name),)) + name + bytes((len(value),)) + value
