@@ -10,6 +10,7 @@ import go_program
 import handler
 import hostile_suite
 import kills
+import leaving
 import many
 import one_at_once
 import open_loop
@@ -21,5 +22,5 @@ import warm
 ALL = (
     warm.MEASUREMENT, handler.MEASUREMENT, *cold.MEASUREMENTS, *go_program.MEASUREMENTS, *burst.MEASUREMENTS,
     one_at_once.MEASUREMENT, *open_loop.MEASUREMENTS, many.MEASUREMENT, azure.MEASUREMENT, race.MEASUREMENT,
-    crash.MEASUREMENT, kills.MEASUREMENT, *rest.MEASUREMENTS, hostile_suite.MEASUREMENT, soak.MEASUREMENT,
+    crash.MEASUREMENT, kills.MEASUREMENT, leaving.MEASUREMENT, *rest.MEASUREMENTS, hostile_suite.MEASUREMENT, soak.MEASUREMENT,
 )  # fmt: skip

@@ -14,6 +14,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -656,25 +657,23 @@ def test_concurrency_1_never_runs_two_calls_at_once_in_an_instance(echo: Live) -
 # -- clients that leave
 
 
-def leave(live: Live, count: int, data: bytes) -> None:
-    for _ in range(count):
-        with socket.create_connection(("127.0.0.1", live.port)) as client:
-            client.sendall(data)
-
-
 def held(live: Live) -> int:
     return int(json.loads(live.system("GET", "/status").text)["held"])
 
 
 @pytest.mark.usefixtures("unnoticed")
 def test_clients_that_leave_while_held_cost_nothing_for_long(echo: Live) -> None:
-    echo.deploy("late", "import time\nprint('START')\ntime.sleep(1.5)\n" + HELLO)
-    leave(echo, 50, b"GET /function/late HTTP/1.1\r\nHost: x\r\n\r\n")
-    echo.until(lambda: held(echo) > 0, "requests to be held")
-    answer = echo.invoke("late")
-    assert (answer.status, answer.text) == (200, "hello")
+    code = "import time\nprint('START')\ntime.sleep(1.5)\ndef handle(event, context):\n    print('CALL')\n    return 'x'\n"
+    echo.deploy("late", code)
+    with ExitStack() as clients:
+        for _ in range(50):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", echo.port)))
+            client.sendall(b"GET /function/late HTTP/1.1\r\nHost: x\r\n\r\n")
+        echo.until(lambda: held(echo) == 50, "all to be held")
     echo.until(lambda: held(echo) == 0, "nothing to be held any more")
-    assert echo.function_log("late").count("START") == 1
+    assert echo.replicas("late") == 0, "it is not ready yet, so that nothing but the leaving freed the places"
+    assert echo.invoke("late").status == 200
+    assert (echo.function_log("late").count("START"), echo.function_log("late").count("CALL")) == (1, 1)
 
 
 @pytest.mark.usefixtures("unnoticed")
