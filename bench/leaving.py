@@ -9,16 +9,17 @@ import time
 from client import get
 from leavers import HOW, Leaver, ask
 from live import HELLO, Live
-from rows import Bar, Measurement, MeasurementFailed, Row, say
-
 from rescoldo.edge.admin import AdminSocket
+from rows import Bar, Measurement, MeasurementFailed, Row, say
 
 WAVES, EACH = 10, 500  # as many of one function as are held at once
 IMPORT = 12.0  # seconds that the functions called take to start: no wake ends before its clients have left
 PATIENCE = 30.0  # seconds
 
-ANSWERED = Bar(f"{WAVES * EACH:,} clients in waves of {EACH} that leave while held, then a call of a sleeping function: "
-               "not answered", "", most=0)  # fmt: skip
+ANSWERED = Bar(
+    f"{WAVES * EACH:,} clients in waves of {EACH} that leave while held, then a call of a sleeping function: not answered",
+    "", most=0,
+)  # fmt: skip
 FREE = Bar("the same: until no place is held any more", "s", most=2.0)
 
 

@@ -200,6 +200,8 @@ class RealEdge:
         self.admin = AdminSocket(self.settings.admin_socket)
         self.wake: Callable[[FunctionId], Awaitable[SlotName]] = _nobody
         self.asked: list[FunctionId] = []  # what wake.sock was asked for, in order
+        self.api: list[Message] = []  # what the API was sent
+        self.api_connections = 0
         self.left = 0  # how many of these the edge took back
         self.full: list[SlotName] = []  # slots that the edge called full, in order
         self.full_again = 20  # milliseconds for which it is asked to be silent then
@@ -357,8 +359,10 @@ class RealEdge:
             writer.close()
 
     async def _serve_api(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.api_connections += 1
         try:
             request = await read_message(reader)
+            self.api.append(request)
             writer.write(ok(f"api {request.path}"))
             await writer.drain()
         except ConnectionError:

@@ -663,7 +663,8 @@ def held(live: Live) -> int:
 
 @pytest.mark.usefixtures("unnoticed")
 def test_clients_that_leave_while_held_cost_nothing_for_long(echo: Live) -> None:
-    code = "import time\nprint('START')\ntime.sleep(1.5)\ndef handle(event, context):\n    print('CALL')\n    return 'x'\n"
+    start = "import time\nprint('START')\ntime.sleep(1.5)\n"
+    code = f"{start}def handle(event, context):\n    print('CALL')\n    return 'x'\n"
     echo.deploy("late", code)
     with ExitStack() as clients:
         for _ in range(50):

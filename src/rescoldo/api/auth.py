@@ -11,12 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rescoldo.api.credentials import Credentials
-
-# The edge denies /-/ on the public port; functions carry their own authentication. Paths are compared as they
-# were sent: the edge decodes nothing, and so it lets /%2d/metrics pass, which must not be open here.
-OPEN_PATHS = frozenset({"/", "/healthz", "/-/metrics"})
-OPEN_PREFIXES = ("/async-function/",)
-REALM = "Restricted"
+from rescoldo.model.access import OPEN_PATHS, OPEN_PREFIXES, REALM, UNAUTHORIZED
 
 
 class BasicAuth:
@@ -31,7 +26,7 @@ class BasicAuth:
             await self._app(scope, receive, send)
             return
         response = PlainTextResponse(
-            "unauthorized: send the gateway's user and password\n",
+            UNAUTHORIZED,
             401,
             {"WWW-Authenticate": f'Basic realm="{REALM}"'},
         )

@@ -13,6 +13,7 @@ from string import Template
 
 from rescoldo import __version__
 from rescoldo.edge.protocol import LiveServer, Route
+from rescoldo.model.access import OPEN_PATHS, OPEN_PREFIXES, REALM, UNAUTHORIZED
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import DEFAULT_NAMESPACE, SlotName
 from rescoldo.model.settings import EDGE_UID, Settings
@@ -23,6 +24,7 @@ LOG_FORMAT = "%[var(txn.fn)] %ST %[var(txn.cold)] %Ts %Ta %TR %Tw %U %B"  # as a
 RING_BYTES = 8 * 2**20  # about 100,000 calls while the controller is away
 KNOWN_ALL = "*"  # this key in the route map says that the map is complete: other names are unknown
 MAPS = ("routes", "splits", "bodies", "timeouts", "queues", "answers", "inflight")
+LOGINS = "logins"  # a map beside MAPS: the login of the platform, see login_key
 MARKING = frozenset({"splits", "bodies", "timeouts", "answers"})  # maps that a call need not look at, unless marked
 ASLEEP = "-"  # the slot of a function that has none
 MARK = ":own"  # at the slot of a function that is in one of MARKING
@@ -132,7 +134,12 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         gateway=settings.gateway,
         metrics=settings.metrics,
         api_socket=settings.api_socket,
-        **{name: map_file(settings, name) for name in MAPS},
+        **{name: map_file(settings, name) for name in (*MAPS, LOGINS)},
+        known_all=KNOWN_ALL,
+        open_paths=" ".join(sorted(OPEN_PATHS)),
+        open_prefixes=" ".join(OPEN_PREFIXES),
+        realm=REALM,
+        unauthorized=UNAUTHORIZED.replace("\n", "\\n"),
         default_namespace=DEFAULT_NAMESPACE,
         max_system_body=settings.max_system_body,
         max_body=limits.max_body,
@@ -145,7 +152,7 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
 
 
 def map_file(settings: Settings, name: str) -> Path:
-    """Where one of MAPS is."""
+    """Where one of MAPS, or LOGINS, is."""
     return settings.edge / f"{name}.map"
 
 
@@ -166,7 +173,7 @@ def write(settings: Settings, slots: int, servers: Iterable[LiveServer] = (), **
         (edge / script).write_text(resources.files(__package__).joinpath(script).read_text())
     for status, text in ERRORS.items():
         (edge / f"{status}.http").write_bytes(_error_page(status, text))
-    for name in MAPS:
+    for name in (*MAPS, LOGINS):
         map_file(settings, name).write_text(maps.get(name, ""))
     path = config_file(settings)
     path.write_text(render(settings, slots, servers))

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from rescoldo.edge.admin import AdminSocket
-from rescoldo.edge.config import KNOWN_ALL, MAPS, map_file, map_values, route_value, server_line
+from rescoldo.edge.config import KNOWN_ALL, LOGINS, MAPS, map_file, map_values, route_value, server_line
 from rescoldo.edge.protocol import EdgeState, LiveServer, Route, SlotLoad
 from rescoldo.model.errors import EdgeUnavailable
 from rescoldo.model.names import InstanceId, RouteKey, SlotName
@@ -16,7 +16,7 @@ from rescoldo.model.settings import Settings
 log = logging.getLogger(__name__)
 
 
-OWN_BACKENDS = ("control", "hold", "successor")  # of haproxy.cfg.tmpl; all others are slots
+OWN_BACKENDS = ("control", "health", "hold", "successor")  # of haproxy.cfg.tmpl; all others are slots
 SINGLY = 150  # slots that are asked for by name; for more, all are read
 EVERY, BACKEND_ROWS, SERVER_ROWS = "-1", "2", "4"  # arguments of `show stat`
 ENABLED = "0"  # srv_admin_state of `show servers state`: nobody has disabled it
@@ -27,10 +27,12 @@ LOOK_AGAIN_SECONDS = 1.0
 
 
 class HaproxyEdge:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, login: str | None = None) -> None:
+        """`login`: the key (`login_key`) of the only login that the platform's own routes take; None: they take all."""
         self._admin = AdminSocket(settings.admin_socket)
         self._limits = settings.limits
-        self._paths = {name: str(map_file(settings, name)) for name in MAPS}
+        self._logins = {} if login is None else {login: "1", KNOWN_ALL: "1"}
+        self._paths = {name: str(map_file(settings, name)) for name in (*MAPS, LOGINS)}
         # what the maps but for "routes" hold, as most functions are in none: only changes are told
         self._values: dict[RouteKey, dict[str, int | str]] = {}
         self._look = asyncio.Event()
@@ -196,6 +198,7 @@ class HaproxyEdge:
         routed = {str(route.function): route_value(route, values[route.function]) for route in routes}
         for name in MAPS[1:]:
             await self._replace_map(name, tables[name])
+        await self._replace_map(LOGINS, self._logins)
         # this key last: only with all names known are others unknown
         await self._replace_map("routes", {**routed, KNOWN_ALL: "1"})
 

@@ -37,6 +37,7 @@ from rescoldo.edge.config import slot_count, slot_names
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.isolation import heap
 from rescoldo.isolation.identity import level
+from rescoldo.model.access import login_key
 from rescoldo.model.errors import InvalidInput, RescoldoError, StoreError, StoreLocked
 from rescoldo.model.settings import Settings
 from rescoldo.node.client import NodeClient
@@ -71,7 +72,8 @@ async def run(settings: Settings) -> None:
     await storage.prepare()
     store = await SqliteStore.open(settings.database)
     tasks = Tasks()
-    node, edge = NodeClient(settings), HaproxyEdge(settings)
+    login = None if credentials is None else login_key(credentials.user, credentials.password)
+    node, edge = NodeClient(settings), HaproxyEdge(settings, login)
     slots = SlotPool(slot_names(slot_count(settings)), on_scarce=lambda: growth.start())
     fleet = Fleet(node, edge, store, slots, tasks, storage.group)
     growth = Growth(settings, fleet, slots)
