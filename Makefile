@@ -1,11 +1,11 @@
-# The first target that needs .venv makes it; pyproject.toml decides when it is out of date.
+# The first target that needs .venv makes it; the locked versions decide when it is out of date.
 VENV := .venv/.installed
 BIN := .venv/bin
 MATRIX := tests/e2e/test_kill_matrix.py tests/e2e/test_faults.py tests/e2e/test_neighbours.py
 HOSTILE := tests/e2e/test_hostile.py
 TESTS := tests/unit tests/contract tests/integration
 
-.PHONY: help demo test e2e kill-matrix hostile lint bench bench-quick install clean
+.PHONY: help demo test e2e kill-matrix hostile lint bench bench-quick install lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,10 +15,11 @@ help:
 	@echo "make kill-matrix  kill each part under load, and other faults; writes the table in docs/behaviour.md"
 	@echo "make hostile      attack a platform at both levels; writes the list of attacks in docs/security.md"
 	@echo "make lint         ruff, mypy --strict, import-linter"
+	@echo "make lock         after a change of dependencies in pyproject.toml (scripts/lock --upgrade: newest versions)"
 	@echo "make bench        measure; writes bench/results.json and the table in docs/discussions.md (bench-quick: shorter)"
 	@echo "make clean        remove .venv, caches and build results"
 
-$(VENV): pyproject.toml scripts/install
+$(VENV): requirements-dev.txt pyproject.toml scripts/install
 	@scripts/install
 	@touch $@
 
@@ -45,6 +46,10 @@ lint: $(VENV)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@scripts/lock --check
+
+lock: $(VENV)
+	@scripts/lock
 
 bench: $(VENV)
 	@$(BIN)/python bench/run.py
