@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from rescoldo.model.errors import InvalidInput
-from rescoldo.stack.document import MAX_BYTES
+from rescoldo.stack.document import MAX_BYTES, MAX_DEPTH
 from rescoldo.stack.file import parse_stack, read_stack
 from rescoldo.stack.select import select
 from rescoldo.stack.source import Source
@@ -166,8 +166,13 @@ def test_a_tripling_chain_of_merges_runs_out_of_budget():
     assert "with all aliases written out" in problem(function(f"environment: {chain}"))
 
 
-def test_deep_nesting_is_refused_and_does_not_end_the_process():
-    assert "nested deeper than" in problem("a: " + "[" * 500_000)
+def test_nesting_below_the_limit_is_read_and_above_it_refused():
+    assert "allowed are" in problem("a: " + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1))
+    assert "stack.yaml:1: nested deeper than 40 levels" in problem("a: " + "[" * MAX_DEPTH + "]" * MAX_DEPTH)
+
+
+def test_very_deep_nesting_is_refused_and_does_not_end_the_process():
+    assert "stack.yaml:1: " in problem("a: " + "[" * 500_000)  # by this limit or by one of the library's own
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path):
