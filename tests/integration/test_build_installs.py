@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rescoldo.bundle.build import BuildRequest, build
-from rescoldo.bundle.deps import find_uv
+from rescoldo.bundle.deps import find_uv, installer_command
 from rescoldo.bundle.installer import run_installer
 from rescoldo.model.errors import BuildFailed
 from rescoldo.model.settings import BUILD_UID
@@ -100,7 +100,8 @@ def test_a_requirement_from_the_index_can_be_imported_from_the_bundle(tmp_path, 
     try:
         bundle = build(request, tmp_path / "build/hello", lines.append, run_installer, tmp_path / "cache")
     except BuildFailed as error:
-        if "No solution" in error.message or "No matching" in error.message:
+        plain = installer_command(folder / "requirements.txt", tmp_path / "plain")
+        if subprocess.run(plain, check=False, timeout=300).returncode == 0:
             raise
         pytest.skip(f"the package index is out of reach: {error.message[-200:]}")
     assert lines[0] == f"installing 1 requirement(s) with {installer}"

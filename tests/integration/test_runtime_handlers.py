@@ -263,7 +263,7 @@ def test_own_modules_and_dependencies_are_importable(run: Run, tmp_path: Path) -
         ("import nowhere_at_all", "handler.py line 1: ModuleNotFoundError: No module named 'nowhere_at_all'"),
         ("import sys\nsys.exit(4)", "handler.py line 2: sys.exit(4) was called while it was imported"),
         ("from function import mine", "mine.py line 2: ZeroDivisionError: division by zero"),
-        ("import json\njson.loads('x')", "handler.py line 2: json.decoder.JSONDecodeError: Expecting value: line 1"),
+        ("import json\njson.loads('x')", "handler.py line 2: json.decoder.JSONDecodeError: "),
         ("x = 1", "handler.py defines no function named handle"),
         ("handle = 3", "handler.py: handle is int, not a function"),
         ("def handle(req): pass", "handler.py: handle(req) cannot be called as handle(event, context)"),

@@ -15,13 +15,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.alias_generators import to_camel
 from starlette.requests import Request
 
-from rescoldo.api.errors import describe
 from rescoldo.model.errors import InvalidInput, TooLarge
 from rescoldo.model.explanation import Explanation
 from rescoldo.model.function import FunctionSpec, FunctionStatus, spec_to_json
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import DEFAULT_NAMESPACE
 from rescoldo.model.secret import MAX_SECRET
+from rescoldo.model.violations import describe
 
 MAX_BODY = 2**20  # bytes of a JSON body
 MAX_SECRET_BODY = 2 * MAX_SECRET  # base64 adds a third
@@ -214,7 +214,8 @@ async def read_body(
     try:
         return model.model_validate_json(bytes(data) or (b"{}" if optional else b""))
     except ValidationError as error:
-        raise InvalidInput(f"the request body is not valid: {describe(error)}") from error
+        found = error.errors(include_url=False, include_input=False)
+        raise InvalidInput(f"the request body is not valid: {describe(found)}") from error
 
 
 def takes(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:

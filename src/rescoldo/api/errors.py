@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+from http import HTTPStatus
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Match
 
 from rescoldo.model.errors import ROLLOUT_HEADER, Busy, RescoldoError, RolloutFailed
+from rescoldo.model.violations import describe
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -36,12 +37,11 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def bad_query(request: Request, error: RequestValidationError) -> PlainTextResponse:
-        places = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        return PlainTextResponse("; ".join(places), 400)
+        return PlainTextResponse(describe(error.errors()), 400)
 
     @app.exception_handler(HTTPException)
     async def no_route(request: Request, error: HTTPException) -> PlainTextResponse:
-        text = f"{error.detail}: {request.method} {request.url.path}"
+        text = f"{HTTPStatus(error.status_code).phrase}: {request.method} {request.url.path}"
         headers = dict(error.headers or {})
         if error.status_code == 405:  # Starlette names the methods of one of the path's routes
             headers["Allow"] = ", ".join(sorted(_methods(request)))
@@ -65,9 +65,3 @@ def _methods(request: Request) -> set[str]:
         for method in METHODS
         if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
     }
-
-
-def describe(error: ValidationError) -> str:
-    """One line for all that is wrong with a body; never the values, which may be secret."""
-    found = error.errors(include_url=False, include_input=False)
-    return "; ".join(": ".join(filter(None, [".".join(map(str, e["loc"])), e["msg"]])) for e in found)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from rescoldo.model.errors import InvalidInput, NotFound
+from rescoldo.model.violations import describe
 from rescoldo.stack.document import suggestion
 from rescoldo.stack.file import StackFunction
 from rescoldo.stack.source import read_source
@@ -108,6 +109,5 @@ def _read(location: str, kind: TypeAdapter[Any]) -> Any:
     try:
         return kind.validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InvalidInput(f"{location}: not a store: {f'{place}: ' if place else ''}{first['msg']}") from error
+        first = error.errors(include_url=False, include_input=False)[:1]
+        raise InvalidInput(f"{location}: not a store: {describe(first)}") from error

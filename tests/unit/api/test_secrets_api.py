@@ -70,7 +70,7 @@ async def test_secrets_of_an_unknown_namespace_are_404(client: AsyncClient, meth
     [
         ({"name": "key"}, "empty"),
         ({"name": "key", "value": None, "rawValue": None}, "empty"),
-        ({"value": VALUE}, "name: Field required"),
+        ({"value": VALUE}, "name: is missing"),
         ({"name": "../key", "value": VALUE}, "'../key'"),
         ({"name": ".new", "value": VALUE}, "'.new'"),
         ({"name": "a/b", "value": VALUE}, "'a/b'"),
