@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -47,17 +48,19 @@ def wake(platform: Live, name: str, calls: int) -> tuple[dict[str, float], float
 def test_the_phases_of_a_cold_call_add_up_to_its_time_as_the_edge_saw_it(platform: Live) -> None:
     platform.deploy("phases", HELLO)
     labels = '{code="200",function_name="phases.openfaas-fn"}'
-    counted, off = 0.0, []
+    counted, off, calls = 0.0, [], []
     for number in range(1, 9):
         took, seen = wake(platform, "phases", number)
         total = took.pop("total")
         assert list(took) == PHASES
         assert sum(took.values()) == pytest.approx(total, abs=1e-5)
-        assert min(took.values()) > 0, "no two phases overlap: else nothing of the hold would be left for `queue`"
+        calls.append(took)
         assert total <= seen
         # HAProxy's own timer, in whole milliseconds; it also counts what comes after the first byte
         before, counted = counted, metrics(platform)[f"gateway_functions_seconds_sum{labels}"]
         off.append(counted - before - total)
+    for phase in PHASES:  # the edge's clock stands within one turn of its event loop, so that one call may tell of 0
+        assert statistics.median(took[phase] for took in calls) > 0, f"{phase} overlaps no other phase"
     assert min(off) > -0.002
     assert min(map(abs, off)) < 0.002, "at least one answer was over at once"
 

@@ -250,7 +250,14 @@ def _accepts(live: Live) -> bool:
 
 def links(pid: int) -> int:
     """How many programs of the fence a process holds at work."""
-    return sum("link_type:\tcgroup" in file.read_text() for file in Path(f"/proc/{pid}/fdinfo").iterdir())
+    return sum("link_type:\tcgroup" in _note_of(file) for file in Path(f"/proc/{pid}/fdinfo").iterdir())
+
+
+def _note_of(descriptor: Path) -> str:
+    try:
+        return descriptor.read_text()
+    except FileNotFoundError:  # the process has closed it since it was listed
+        return ""
 
 
 @pytest.mark.root

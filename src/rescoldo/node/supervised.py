@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import socket
@@ -139,14 +140,22 @@ def regain_listener(pid: int, address: str) -> socket.socket | None:
         return None
     try:
         for link in Path(f"/proc/{pid}/fd").iterdir():
-            if not str(link.readlink()).startswith("socket:"):
-                continue
-            candidate = socket.socket(fileno=take_descriptor(pidfd, int(link.name)))
-            if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and candidate.getsockname() == str(path):
-                return candidate
-            candidate.close()
+            with contextlib.suppress(OSError):  # closed since it was listed
+                if (found := _listener(pidfd, link, str(path))) is not None:
+                    return found
     except OSError:
         pass
     finally:
         os.close(pidfd)
+    return None
+
+
+def _listener(pidfd: int, link: Path, path: str) -> socket.socket | None:
+    """The descriptor `link` (of /proc/PID/fd) of the process behind `pidfd`, if it listens at `path`."""
+    if not str(link.readlink()).startswith("socket:"):
+        return None
+    candidate = socket.socket(fileno=take_descriptor(pidfd, int(link.name)))
+    if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and candidate.getsockname() == path:
+        return candidate
+    candidate.close()
     return None
