@@ -1,16 +1,19 @@
 # The first target that needs .venv makes it; the locked versions decide when it is out of date.
 VENV := .venv/.installed
 BIN := .venv/bin
+# .ci/run has failed tests of the slower suites repeated: scripts/repeat_failed.py
+PYTEST ?= $(BIN)/python -m pytest
 MATRIX := tests/e2e/test_kill_matrix.py tests/e2e/test_faults.py tests/e2e/test_neighbours.py
 HOSTILE := tests/e2e/test_hostile.py
 TESTS := tests/unit tests/contract tests/integration
 
-.PHONY: help demo test e2e kill-matrix hostile lint bench bench-quick install lock clean
+.PHONY: help demo test newest e2e kill-matrix hostile lint bench bench-quick install lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo         start a platform, deploy a function, see it wake and sleep"
 	@echo "make test         unit, contract and integration tests"
+	@echo "make newest       unit tests with the newest versions that pyproject.toml allows, not the locked ones"
 	@echo "make e2e          tests against a whole platform"
 	@echo "make kill-matrix  kill each part under load, and other faults; writes the table in docs/behaviour.md"
 	@echo "make hostile      attack a platform at both levels; writes the list of attacks in docs/security.md"
@@ -29,18 +32,21 @@ demo: $(VENV)
 	@$(BIN)/python scripts/demo.py
 
 test: $(VENV)
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(PYTEST) $(TESTS)
 
 kill-matrix: $(VENV)
-	@$(BIN)/python -m pytest $(MATRIX)
+	@$(PYTEST) $(MATRIX)
 	@PYTHONPATH=src:tests $(BIN)/python -m matrix.report
 
 e2e: $(VENV)
-	@$(BIN)/python -m pytest tests/e2e $(MATRIX:%=--ignore=%) $(HOSTILE:%=--ignore=%)
+	@$(PYTEST) tests/e2e $(MATRIX:%=--ignore=%) $(HOSTILE:%=--ignore=%)
 
 hostile: $(VENV)
-	@$(BIN)/python -m pytest $(HOSTILE)
+	@$(PYTEST) $(HOSTILE)
 	@PYTHONPATH=src:tests $(BIN)/python -m hostile.report
+
+newest: $(VENV)
+	@scripts/newest
 
 lint: $(VENV)
 	@$(BIN)/ruff check .

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from matrix.background import FaultResult
 from matrix.cells import CELLS, CHANGING_CELLS, SHARING_CELLS, Result
@@ -18,6 +20,7 @@ CHANGING_FILE = Path("build") / "kill-matrix-changing.json"
 NEIGHBOURS_FILE = Path("build") / "neighbours.json"
 FAULTS_FILE = Path("build") / "faults.json"
 DOCUMENT = Path("docs") / "behaviour.md"
+REPEATED = "RESCOLDO_TEST_REPEATED"  # scripts/repeat_failed.py sets it for one test of a run that is over
 MATRIX_HEAD = (
     "| struck | during | requests | failed in flight | failed otherwise | longest warm call elsewhere "
     "| all served again |\n|---|---|---|---|---|---|---|\n"
@@ -58,8 +61,17 @@ def write_neighbours(results: Sequence[NeighbourResult]) -> None:
 
 
 def _write(path: Path, results: Sequence[Result | FaultResult | NeighbourResult]) -> None:
+    rows = [asdict(result) for result in results]
+    if REPEATED in os.environ and path.exists():
+        rows = merged(json.loads(path.read_text()), rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
+    path.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def merged(before: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of the run `before`; what was repeated since has its rows of `rows`."""
+    found = {tuple(row.get(name) for name in ("target", "fault", "load")): row for row in (*before, *rows)}
+    return list(found.values())
 
 
 def matrix_tables(results: Sequence[Result], head: str = MATRIX_HEAD) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +65,19 @@ def test_a_whole_run_is_written_into_the_document_between_its_marks(files: Path)
     assert [text.index(word) for word in ("before", "between", "after\n")] == sorted(
         text.index(word) for word in ("before", "between", "after\n")
     )
+
+
+def test_a_repeated_cell_takes_the_place_it_had(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report.write(results())
+    before = json.loads(report.FILE.read_text())
+    monkeypatch.setenv(report.REPEATED, "1")
+    again = replace(results([CELLS[3]])[0], requests=777)
+    report.write([again])
+    after = json.loads(report.FILE.read_text())
+    assert [row["requests"] for row in after] == [777 if number == 3 else 100 for number in range(len(before))]
+    monkeypatch.delenv(report.REPEATED)
+    report.write([again])
+    assert len(json.loads(report.FILE.read_text())) == 1
 
 
 @pytest.mark.parametrize(("cells", "changing"), [(CELLS[1:], CHANGING_CELLS), (CELLS, CHANGING_CELLS[1:])])
