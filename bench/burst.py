@@ -95,6 +95,6 @@ def _last(hits: list[Hit]) -> float:
 
 
 MEASUREMENTS = (
-    Measurement("burst", (FEW_ERRORS, FEW_SECONDS), measure_few),
-    Measurement("burst500", (MANY_ERRORS, MANY_P95, MANY_RATE, FIRST_RATE, FORKED_RATE), measure_many),
+    Measurement("burst", (FEW_ERRORS, FEW_SECONDS), measure_few, ("go",)),
+    Measurement("burst500", (MANY_ERRORS, MANY_P95, MANY_RATE, FIRST_RATE, FORKED_RATE), measure_many, ("go",)),
 )

@@ -244,5 +244,5 @@ MEASUREMENTS = (
     Measurement("cold", (P50, P99), measure),
     Measurement("sandboxed", (SANDBOX_P50, SANDBOX_P99), measure_sandboxed),
     Measurement("stdlib", (STDLIB,), measure_against_stdlib),
-    Measurement("loaded", (LOADED,), measure_loaded),
+    Measurement("loaded", (LOADED,), measure_loaded, ("wrk",)),
 )

@@ -126,6 +126,6 @@ def _notes(live: Live, name: str) -> list[dict[str, object]]:
 
 
 MEASUREMENTS = (
-    Measurement("program-cold", (COLD, COLD_INHERITED), measure_cold),
-    Measurement("program-warm", (WARM, WARM_INHERITED, WARM_BARE), measure_warm),
+    Measurement("program-cold", (COLD, COLD_INHERITED), measure_cold, ("go",)),
+    Measurement("program-warm", (WARM, WARM_INHERITED, WARM_BARE), measure_warm, ("wrk", "go")),
 )

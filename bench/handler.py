@@ -65,4 +65,4 @@ def _uvicorn(live: Live) -> Iterator[Path]:
         process.wait()
 
 
-MEASUREMENT = Measurement("handler", (ASYNC, SYNC), measure)
+MEASUREMENT = Measurement("handler", (ASYNC, SYNC), measure, ("h2load",))

@@ -51,4 +51,4 @@ def measure(quick: bool) -> list[Row]:
     ]
 
 
-MEASUREMENT = Measurement("one-at-once", (TWICE, TOTAL), measure)
+MEASUREMENT = Measurement("one-at-once", (TWICE, TOTAL), measure, ("go",))

@@ -79,6 +79,6 @@ def _errors(hits: list[Hit]) -> int:
 
 
 MEASUREMENTS = (
-    Measurement("knative", (KNATIVE_ERRORS, KNATIVE_P95, KNATIVE_MAX), measure_knative),
-    Measurement("step", (STEP_ERRORS, STEP_MAX), measure_step),
+    Measurement("knative", (KNATIVE_ERRORS, KNATIVE_P95, KNATIVE_MAX), measure_knative, ("go",)),
+    Measurement("step", (STEP_ERRORS, STEP_MAX), measure_step, ("go",)),
 )

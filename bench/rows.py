@@ -71,11 +71,13 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One thing to run: `measure(quick)` returns the rows of `bars`, in their order."""
+    """One thing to run: `measure(quick)` returns the rows of `bars`, in their order. `needs` names commands that are
+    not this project's own."""
 
     name: str
     bars: tuple[Bar, ...]
     measure: Callable[[bool], list[Row]]
+    needs: tuple[str, ...] = ()
 
 
 def say(text: str) -> None:

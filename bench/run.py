@@ -4,7 +4,8 @@
 
 Prints a table and writes bench/results.json (with --only not, a part is no report, unless --update has it taken into
 the one before); the long form also writes the table in docs/discussions.md. The exit status is 0 also when a bar is
-missed, and 1 only when something could not be measured.
+missed, and 1 only when something could not be measured. Commands that are missing (wrk, h2load, go) are installed where
+that may be; what cannot be measured without one is said before anything is measured.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
+from collections.abc import Sequence
 from dataclasses import replace
 
 import paths  # noqa: F401  first of ours: the rest needs what it makes importable
 import table
+import tools
 from measurements import ALL
 from rows import Measurement, Row, machine, merged, say, show, write
 
@@ -31,8 +34,9 @@ def main() -> int:
     if options.update and (options.quick or options.only is None):
         parser.error("--update is for the long form of some measurements: it needs --only, and no --quick")
     chosen = [m for m in ALL if options.only is None or m.name in options.only]
+    lacking = tools.provide(chosen)
     about = machine(quick=options.quick)
-    results = [run(measurement, options.quick) for measurement in chosen]
+    results = [run(measurement, options.quick, lacking[measurement.name]) for measurement in chosen]
     rows = [replace(row, date=str(about["date"])) for found, _ in results for row in found]
     show(rows)
     if options.only is None or options.update:
@@ -44,8 +48,11 @@ def main() -> int:
     return int(not all(worked for _, worked in results))
 
 
-def run(measurement: Measurement, quick: bool) -> tuple[list[Row], bool]:
-    """The rows of a measurement, and whether it could be made."""
+def run(measurement: Measurement, quick: bool, lacking: Sequence[str] = ()) -> tuple[list[Row], bool]:
+    """The rows of a measurement, and whether it could be made; not where it is `lacking` commands."""
+    if lacking:
+        why = f"not measured: {', '.join(lacking)} is missing; scripts/need {' '.join(lacking)} installs it"
+        return [bar.failed(why) for bar in measurement.bars], False
     say(measurement.name)
     try:
         return measurement.measure(quick), True

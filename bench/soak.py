@@ -146,4 +146,4 @@ def _anonymous(pid: int) -> int:
     return 0
 
 
-MEASUREMENT = Measurement("soak", (ERRORS, EXPLAINED, MEMORY, COUNTS), measure)
+MEASUREMENT = Measurement("soak", (ERRORS, EXPLAINED, MEMORY, COUNTS), measure, ("wrk",))

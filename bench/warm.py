@@ -175,4 +175,4 @@ def _controller(runs: list[Run]) -> float:
     return statistics.median(run.controller / run.requests for run in runs)
 
 
-MEASUREMENT = Measurement("warm", (THROUGHPUT, BARE, CPU, THROUGHPUT_POST), measure)
+MEASUREMENT = Measurement("warm", (THROUGHPUT, BARE, CPU, THROUGHPUT_POST), measure, ("wrk", "go"))

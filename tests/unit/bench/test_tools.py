@@ -1,0 +1,81 @@
+"""What the benchmark needs is there, or is said to be missing before anything is measured."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import run
+import tools
+from measurements import ALL
+from rows import Bar, Measurement, Row
+
+BENCH = Path(run.__file__).parent
+COMMANDS = {"wrk": "wrk", "h2load": "h2load", "go_upstream": "go", "vegeta": "go"}  # by the module that runs them
+
+
+def measure(quick: bool) -> list[Row]:
+    raise AssertionError("without its command it cannot be measured")
+
+
+NEEDY = Measurement("needy", (Bar("a figure", "ms", most=5.0),), measure, ("no-such-command", "sh"))
+MODEST = Measurement("modest", (), measure, ("sh",))
+
+
+def test_what_is_missing_is_asked_for_once_and_said_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "need"
+    script.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\necho "run: apt-get install it"\nexit 1\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(tools, "NEED", script)
+    assert tools.provide([NEEDY, MODEST, NEEDY]) == {"needy": ("no-such-command",), "modest": ()}
+    assert (tmp_path / "asked").read_text() == "no-such-command\n"
+    said = capfd.readouterr().err
+    assert "run: apt-get install it\n" in said
+    assert "needy will not be measured: no-such-command is missing" in said
+
+
+def test_what_is_installed_then_is_not_lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "need"
+    script.write_text(f'#!/bin/sh\ncp {script} {tmp_path}/"$1"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(tools, "NEED", script)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert tools.provide([NEEDY]) == {"needy": ()}
+
+
+def test_what_lacks_a_command_is_not_measured_and_its_rows_say_why() -> None:
+    rows, worked = run.run(NEEDY, True, ["no-such-command"])
+    assert not worked
+    assert [(row.name, row.value, row.met) for row in rows] == [("a figure", None, False)]
+    assert "no-such-command is missing" in rows[0].reference
+
+
+@pytest.mark.parametrize("measurement", ALL, ids=lambda measurement: measurement.name)
+def test_a_measurement_names_the_commands_that_its_function_runs(measurement: Measurement) -> None:
+    source = BENCH / f"{measurement.measure.__module__}.py"
+    assert set(measurement.needs) == commands_of(source, measurement.measure.__name__)
+
+
+def commands_of(source: Path, function: str) -> set[str]:
+    """The commands behind the names that a function of a module uses, itself or by others of the module."""
+    tree = ast.parse(source.read_text())
+    origin: dict[str, str] = {}  # by name: the module of ours that it is, or is of
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            origin |= {alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            origin |= {alias.name: node.module or "" for alias in node.names}
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    seen: set[str] = set()
+    todo = [function]
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            if name in functions:
+                todo += [node.id for node in ast.walk(functions[name]) if isinstance(node, ast.Name)]
+    return {COMMANDS[origin[name]] for name in seen if origin.get(name) in COMMANDS}
