@@ -17,7 +17,7 @@ IMPORT = 12.0  # seconds that the functions called take to start: no wake ends b
 PATIENCE = 30.0  # seconds
 
 ANSWERED = Bar(
-    f"{WAVES * EACH:,} clients, {EACH} at once, that leave while held; then a call of a sleeping function: not answered",
+    f"{WAVES * EACH:,} clients, {EACH} at a time, that leave while held; then a sleeping function: not answered",
     "", most=0,
 )  # fmt: skip
 FREE = Bar("the same: until no place is held any more", "s", most=2.0)
