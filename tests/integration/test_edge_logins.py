@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from real_edge import Client, RealEdge
+from real_edge import S1, Client, RealEdge
 from rescoldo.edge.haproxy import HaproxyEdge
-from rescoldo.edge.protocol import EdgeState
+from rescoldo.edge.protocol import EdgeState, Route
 from rescoldo.model.access import login_key
+from rescoldo.model.names import FunctionId, SlotName, function_id
 
+FN = function_id("fn")
 USER, PASSWORD = "admin", "pass:wört"
 
 
@@ -96,3 +98,43 @@ async def test_health_is_answered_while_the_api_has_all_it_takes() -> None:
             waiting.append(client)
         await real.until(lambda: real.api_connections >= 900)
         assert (await real.call("/healthz")).status == 200
+
+
+# -- what reaches a function
+
+
+@pytest.mark.parametrize("asleep", [True, False])
+@pytest.mark.parametrize(
+    ("headers", "kept"), [(RIGHT, False), (basic(f"{USER}:own"), True), ({"Authorization": "Bearer own"}, True)]
+)
+async def test_a_function_gets_logins_of_its_own_and_never_the_platforms(
+    guarded: RealEdge, headers: dict[str, str], kept: bool, asleep: bool
+) -> None:
+    one = await guarded.place("s1", "one")
+
+    async def wake(_: FunctionId) -> SlotName:
+        return S1
+
+    guarded.wake = wake
+    await guarded.edge.set_route(Route(FN, None if asleep else S1))
+    await guarded.call("/function/fn", headers=headers)
+    (request,) = one.requests
+    assert request.headers.get("authorization") == (headers["Authorization"] if kept else None)
+
+
+CLAIMS = {
+    "X-Forwarded-For": "192.0.2.7", "X-Forwarded-Host": "there", "X-Forwarded-Proto": "https", "Forwarded": "for=x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("proxies", "believed"), [((), True), (("127.0.0.0/8",), True), (("10.0.0.0/8", "192.0.2.1"), False)]
+)
+async def test_only_trusted_proxies_say_where_a_request_comes_from(proxies: tuple[str, ...], believed: bool) -> None:
+    async with RealEdge(trusted_proxies=proxies) as real:
+        one = await real.place("s1", "one")
+        await real.edge.set_route(Route(FN, S1))
+        await real.call("/function/fn", headers=CLAIMS)
+        (request,) = one.requests
+    told = [request.headers.get(name.lower()) for name in CLAIMS]
+    assert told == (list(CLAIMS.values()) if believed else ["127.0.0.1", "gateway", "http", None])

@@ -20,6 +20,7 @@ from rescoldo.api.errors import install_error_handlers
 from rescoldo.api.functions import functions_router
 from rescoldo.api.logs import logs_router
 from rescoldo.api.namespaces import namespaces_router
+from rescoldo.api.nopages import NoPages
 from rescoldo.api.page import page_router
 from rescoldo.api.revisions import revisions_router
 from rescoldo.api.secrets import secrets_router
@@ -61,4 +62,5 @@ def create_app(platform: Platform, settings: Settings, credentials: Credentials 
     app.include_router(not_built_router())
     if credentials is not None:
         app.add_middleware(BasicAuth, credentials=credentials)
+    app.add_middleware(NoPages)
     return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from importlib import resources
 from pathlib import Path
@@ -21,6 +21,7 @@ from rescoldo.model.settings import EDGE_UID, Settings
 HOLD_SECONDS = 120  # how long a request may be held; no ready timeout is longer
 TIMEOUT_MARGIN = 5.0  # seconds the edge waits beyond a function's own limit, for its 504 to come first
 LOG_FORMAT = "%[var(txn.fn)] %ST %[var(txn.cold)] %Ts %Ta %TR %Tw %U %B"  # as accesslog.py reads it
+FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded")
 RING_BYTES = 8 * 2**20  # about 100,000 calls while the controller is away
 KNOWN_ALL = "*"  # this key in the route map says that the map is complete: other names are unknown
 MAPS = ("routes", "splits", "bodies", "timeouts", "queues", "answers", "inflight")
@@ -125,6 +126,7 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         lua=f"{lua} {settings.max_holds} {settings.max_holds_per_function}",
         split_lua=edge / "split.lua",
         admin_socket=settings.admin_socket,
+        distrust=_distrust(settings.trusted_proxies),
         hold_socket=settings.hold_socket,
         owner=f"uid {EDGE_UID}" if os.geteuid() == 0 else "",
         log_format=LOG_FORMAT,
@@ -149,6 +151,14 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         response_timeout_ms=_milliseconds(limits.exec_timeout + TIMEOUT_MARGIN),
         slots="\n".join(f"backend {slot} from slots\n{lines[slot]}" for slot in slot_names(slots)),
     )
+
+
+def _distrust(proxies: Sequence[str]) -> str:
+    """The rules that remove what only a proxy in front may say, from all but `proxies`; nothing where none is named."""
+    if not proxies:
+        return ""
+    unless = f"unless {{ src {' '.join(proxies)} }}"
+    return "\n".join(f"  http-request del-header {name} {unless}" for name in FORWARDED)
 
 
 def map_file(settings: Settings, name: str) -> Path:

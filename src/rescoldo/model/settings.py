@@ -36,6 +36,7 @@ class Settings:
     metrics: str = "127.0.0.1:8082"  # HOST:PORT of /metrics
     basic_auth: bool = True  # on every /system route
     slots: int = 1000  # functions awake at once before the edge is reloaded with more
+    trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-* are believed; none: everybody's
     max_connections: int = 10_000  # clients the edge accepts at once
     max_holds: int = 2000  # cold requests held at once in total
     max_holds_per_function: int = 500
@@ -179,6 +180,7 @@ class Settings:
     @classmethod
     def load(cls, path: Path) -> Settings:
         found = json.loads(path.read_text())
+        found["trusted_proxies"] = tuple(found.get("trusted_proxies", ()))
         parts = {"limits": Limits(**found.get("limits", {})), "scaling": ScalingDefaults(**found.get("scaling", {}))}
         return cls(**{**found, **parts})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +56,14 @@ def default_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Port.")
 @click.option("--gateway-address", default="", metavar="HOST:PORT", help="Instead of --host and --port.")
 @metrics_option
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    multiple=True,
+    metavar="NETWORK",
+    help="Address or network of a proxy in front, for example 10.0.0.0/8, whose X-Forwarded-* headers are believed; "
+    "may be given several times. Without it everybody's are.",
+)
 @click.option("--no-basic-auth", is_flag=True, help="Let anyone who reaches the port deploy and remove.")
 @click.option(
     "--slots",
@@ -100,6 +109,7 @@ def serve_command(
     port: int,
     gateway_address: str,
     metrics_address: str,
+    trusted_proxies: tuple[str, ...],
     no_basic_auth: bool,
     slots: int,
     edge_threads: int,
@@ -116,6 +126,7 @@ def serve_command(
         data,
         gateway=check_address(gateway_address or f"{host}:{port}", "--gateway-address"),
         metrics=check_address(metrics_address, "--metrics-address"),
+        trusted_proxies=tuple(check_network(text, "--trusted-proxy") for text in trusted_proxies),
         basic_auth=not no_basic_auth,
         slots=slots,
         edge_threads=edge_threads,
@@ -139,6 +150,16 @@ def check_address(text: str, flag: str) -> str:
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise click.UsageError(f"{flag} {text!r}: write HOST:PORT, for example 127.0.0.1:8080")
     return text
+
+
+def check_network(text: str, flag: str) -> str:
+    """Return `text` as a network; raise UsageError unless it is an address or one."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise click.UsageError(
+            f"{flag} {text!r}: write an address or a network, for example 10.1.2.3 or 10.0.0.0/8 ({error})"
+        ) from error
 
 
 @click.command("down", cls=Verb)

@@ -1,0 +1,45 @@
+"""Refuses what a page in a browser asks for.
+
+Functions serve pages at the gateway's own origin, where the browser adds the platform's login to every request.
+
+A browser says of a request in `Sec-Fetch-Site` whose page made it, and sends `Origin` with everything that may write
+(Fetch Standard, "Sec-Fetch-*" and "Origin"); a page can change neither. Command lines and other clients send none.
+"""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rescoldo.api.auth import is_open, sent_path
+
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+TYPED = "none"  # the user typed the address or chose a bookmark
+LINKED = ("cross-site", "navigate")  # a link of another site: its page cannot read what the browser opens
+
+
+class NoPages:
+    """Answers 403 before it looks at login and body, but for paths that are open to all."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_open(sent_path(scope)) or not _is_of_a_page(scope):
+            await self._app(scope, receive, send)
+            return
+        text = "pages in a browser may not use this; call it from a command line or a program\n"
+        await PlainTextResponse(text, 403)(scope, receive, send)
+
+
+def _is_of_a_page(scope: Scope) -> bool:
+    return is_of_a_page(scope["method"], Headers(scope=scope))
+
+
+def is_of_a_page(method: str, headers: Headers) -> bool:
+    """Whether a page made the request that could read the answer, or that writes."""
+    if method not in READING:
+        return "origin" in headers or headers.get("sec-fetch-site", TYPED) != TYPED
+    site, mode = headers.get("sec-fetch-site", TYPED), headers.get("sec-fetch-mode", "")
+    return site != TYPED and (site, mode) != LINKED
