@@ -682,9 +682,8 @@ def test_an_async_handler_whose_client_has_left_counts_until_it_ends(run: Run, l
     for number in range(3 * limit):  # as an edge does whose clients leave
         client = instance.connect()
         client.send(GET)
-        wait_until(lambda number=number: instance.log().count("began") > min(number, limit - 1))
+        wait_until(lambda number=number: instance.log().count("began") > number)
         client.close()
-    wait_until(lambda: instance.log().count("began") == 3 * limit)
     assert instance.get("/most").text == str(limit)
 
 

@@ -7,7 +7,8 @@ Guarantees:
 - an async handler past its deadline is cancelled; a thread cannot be, so the instance retires when one hangs, and
   when a cancelled handler leaves a process or a thread behind;
 - no more async handlers run at once than launch.concurrency, those included whose client has left;
-- a client that leaves does not stop a handler (a POST is done exactly once), only its stream.
+- a client that leaves before its handler has begun is not called for; one that leaves later does not stop the handler
+  (a POST is done exactly once), only its stream.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import suppress
 from functools import partial
+from types import CoroutineType
 from typing import Any, Protocol
 
 from rescoldo.model.instance import Launch
@@ -29,6 +31,7 @@ from rescoldo.runtime.results import Nonsense, Response, encode_chunk, refusal
 from rescoldo.runtime.threads import Threads
 from rescoldo.runtime.turns import Turns
 
+PROMPT = 0.002  # seconds; a handler that begins later than this after its request came has waited
 CANCEL_PATIENCE = 1.0  # seconds a cancelled async handler has to end before it counts as hung
 
 
@@ -63,6 +66,10 @@ class Client(Protocol):
         """Call back once the client has taken most of what was sent, or has left; perhaps at once."""
         ...
 
+    def has_left(self) -> bool:
+        """Whether the client has closed its connection, whatever is still unread; for any thread."""
+        ...
+
 
 class Host(Protocol):
     """What a call needs of the server around it."""
@@ -88,35 +95,52 @@ class Call:
     """One call of the handler. Everything runs on the loop but the methods named `_in_thread...`."""
 
     __slots__ = (
-        "_began", "_client", "_host", "_left", "_over", "_request", "_room", "_sent", "_started", "_streamed", "_task",
-        "_timer", "_waiting",
+        "_began", "_begun", "_client", "_doubtful", "_host", "_left", "_over", "_request", "_room", "_sent", "_started",
+        "_streamed", "_task", "_timer", "_turn", "_unstarted", "_waiting",
     )  # fmt: skip
 
-    def __init__(self, host: Host, client: Client, request: Request, limit: float) -> None:
-        """Start the call; `limit` is its deadline in seconds from now, 0 for none."""
+    def __init__(self, host: Host, client: Client, request: Request, limit: float, *, doubtful: bool) -> None:
+        """Start the call; `limit` is its deadline in seconds from now, 0 for none. `doubtful`: the client may have left
+        already, unnoticed."""
         self._host = host
         self._client = client
         self._request = request
         self._began = time.perf_counter()
+        self._doubtful = doubtful
         self._over = False  # answered, cut or expired: whatever still comes is dropped
         self._left = False  # the client is gone
+        self._begun = False  # the handler has, on the loop: from here on it is run to its end
         self._sent = False  # the head of a stream is out
         self._streamed = 0  # bytes of a stream so far
         self._started = False  # a thread has begun it
         self._waiting = False  # a thread waits for the client, not in the handler
         self._room: threading.Event | None = None
         self._task: asyncio.Task[None] | None = None
+        self._turn: Callable[[], bool] | None = None  # waits in host.turns
+        self._unstarted: Coroutine[Any, Any, Any] | None = None  # what a plain function returned
         self._timer = host.loop.call_later(limit, self._expire, limit) if limit else None
         if host.handler.on_loop:
-            host.turns.take(partial(self._start_task, self._on_loop))
+            self._take_turn(self._on_loop)
         else:
             host.threads.submit(self._in_thread)
 
     def client_left(self) -> None:
-        """The connection is lost: a stream stops; the handler itself runs on."""
+        """The connection is lost: a stream stops; a handler that has begun runs on."""
         self._left = True
-        if self._sent:
+        if self._sent or self._never_begins():
             self._close()
+
+    def _never_begins(self) -> bool:
+        """Keep the handler from beginning; return False if it has begun, or a thread is about to look if it may."""
+        if self._host.handler.on_loop or self._unstarted is not None:
+            return not self._begun
+        return self._host.threads.withdraw(self._in_thread)
+
+    def _is_wanted(self) -> bool:
+        """Whether the client is there, now that the handler could begin. The socket is asked only where it may know
+        more than this does, since that costs a tenth of a call: something waited, or the loop was busy elsewhere."""
+        late = self._doubtful or time.perf_counter() - self._began > PROMPT
+        return not (self._over or self._left or (late and self._client.has_left()))
 
     def give_up(self) -> None:
         """The process ends now, for its loop stands still: tell the client, if it was told nothing yet."""
@@ -134,6 +158,12 @@ class Call:
                 self._timer.cancel()
             if self._room is not None:
                 self._room.set()
+            if self._turn is not None:
+                self._host.turns.withdraw(self._turn)
+                self._turn = None
+            if self._unstarted is not None:
+                self._unstarted.close()
+                self._unstarted = None
             self._host.call_over(self)
 
     def _answer(self, response: Response) -> None:
@@ -187,6 +217,7 @@ class Call:
     def _expire(self, limit: float) -> None:
         sys.stderr.write(f"rescoldo: a call was ended at its deadline of {limit:g} s\n")
         self._close()
+        self._never_begins()
         if self._task is None and self._started and not self._waiting:
             self._host.retire()  # before the answer, so that it says "Connection: close"
         if self._left:
@@ -214,14 +245,27 @@ class Call:
     # -- on the loop
 
     async def _on_loop(self) -> None:
+        if not self._is_wanted():
+            self._close()
+            return
+        self._begun = True
         try:
             result = self._host.handler.call(self._request)
             await self._finish(await result if hasattr(result, "__await__") else result)
         except BaseException as error:  # a SystemExit would end the loop and every other call
             self._fail(error)
 
+    def _await_later(self, result: Any) -> None:
+        """A plain function returned an awaitable, as decorated async functions do. Nothing of a coroutine has run."""
+        if isinstance(result, CoroutineType):
+            self._unstarted = result
+        self._take_turn(partial(self._await, result))
+
     async def _await(self, result: Any) -> None:
-        """A plain function returned an awaitable, as decorated async functions do."""
+        if self._unstarted is not None and not self._is_wanted():
+            self._close()
+            return
+        self._begun, self._unstarted = True, None
         try:
             await self._finish(await result)
         except BaseException as error:
@@ -281,9 +325,11 @@ class Call:
     # -- in a thread
 
     def _in_thread(self) -> Callable[[], None]:
+        if not self._is_wanted():
+            return self._close
         self._started = True  # before the look at _over: _expire sets that first, then looks at this
         if self._over:
-            return _nothing
+            return self._close
         outcome = self._in_thread_call()
         self._started = False
         return outcome
@@ -294,7 +340,7 @@ class Call:
         try:
             result = handler.call(self._request)
             if hasattr(result, "__await__"):
-                return partial(self._host.turns.take, partial(self._start_task, partial(self._await, result)))
+                return partial(self._await_later, result)
             response = handler.respond(result)
         except BaseException as error:
             return partial(self._fail, error)
@@ -302,16 +348,22 @@ class Call:
             return partial(self._answer_whole, response, response.body)
         if isinstance(response.body, AsyncIterator):
             stream = partial(self._stream_to_end, response, response.body)
-            return partial(self._host.turns.take, partial(self._start_task, stream))
+            return partial(self._take_turn, stream)
         return self._in_thread_iterate(response, response.body)
 
-    def _start_task(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Its turn has come."""
+    def _take_turn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do `work` on the loop, at once if there is a turn."""
+        self._turn = turn = partial(self._start_task, work)
+        self._host.turns.take(turn)
+
+    def _start_task(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Its turn has come; return whether it takes it."""
+        self._turn = None
         if self._over:
-            self._host.turns.give_back()
-        else:
-            self._task = self._host.loop.create_task(work())
-            self._task.add_done_callback(self._give_back)
+            return False
+        self._task = self._host.loop.create_task(work())
+        self._task.add_done_callback(self._give_back)
+        return True
 
     def _give_back(self, task: asyncio.Task[None]) -> None:
         self._host.turns.give_back()
@@ -359,10 +411,6 @@ class Call:
             self._client.when_writable(go)
         else:
             go()
-
-
-def _nothing() -> None:
-    """The outcome of a call that had expired before a thread was free."""
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

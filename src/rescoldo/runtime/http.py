@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -51,8 +52,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_active", "_body", "_body_began", "_body_size", "_body_timed", "_call", "_chunked", "_continue", "_deaf",
-        "_eof", "_fed", "_head_only", "_head_size", "_host_seen", "_in_head", "_on_writable", "_parser", "_paused",
-        "_queue", "_request", "_server", "_transport", "_turning", "_wanted_function", "_writable",
+        "_eof", "_fed", "_fresh", "_head_only", "_head_size", "_host_seen", "_in_head", "_on_writable", "_parser",
+        "_paused", "_queue", "_request", "_server", "_transport", "_turning", "_wanted_function", "_writable",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -65,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._continue = False  # the client waits for 100 before it sends the body
         self._deaf = False  # refused: what still comes is dropped
         self._eof = False  # the client sends no more
+        self._fresh = True  # no handler was called for it yet
         self._paused = False  # reading is paused
         self._turning = False  # inside _turn
         self._writable = True
@@ -82,9 +84,8 @@ class Connection(asyncio.Protocol):
         self._deaf = True
         self._begin_message()  # what came of a body is not kept
         self._queue.clear()
-        call, self._call = self._call, None
-        if call is not None:
-            call.client_left()
+        self._active = None
+        self._tell_call()
         self.resume_writing()
         self._server.connection_over(self)
 
@@ -105,7 +106,18 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._eof = True
-        return self._active is not None or bool(self._queue)  # half-closed: answer first
+        if self._active is None and not self._queue:
+            return False
+        if not self.has_left():
+            return True  # half-closed: answer first
+        self._tell_call()  # before the loop does anything else: the handler may be about to begin
+        return False
+
+    def _tell_call(self) -> None:
+        """The client has left."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.client_left()
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -276,7 +288,9 @@ class Connection(asyncio.Protocol):
                 self._send_refusal(item)
             else:
                 self._active = item
-                self._call = self._server.dispatch(self, item)
+                # of a new connection the loop tells the end later than what came before it
+                self._call = self._server.dispatch(self, item, fresh=self._fresh)
+                self._fresh = False
                 if self._active is None:
                     self._call = None
         self._turning = False
@@ -368,9 +382,20 @@ class Connection(asyncio.Protocol):
         else:
             self._on_writable = callback
 
+    def has_left(self) -> bool:
+        """See calls.Client. Seen at the socket: nothing more is read of a client that has closed its sending half, or
+        sent further requests."""
+        if self._transport.is_closing():
+            return True
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket"), 0)
+        return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
+
     def _next(self, request: Request) -> None:
         self._active = self._call = None
-        if not request.keep_alive or (self._server.draining and not self._queue):
+        if self._queue and self.has_left():
+            self._transport.abort()
+        elif not request.keep_alive or (self._server.draining and not self._queue):
             self._queue.clear()
             self._transport.close()
         else:

@@ -11,13 +11,14 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.instance import Launch
 from rescoldo.model.units import parse_duration
-from rescoldo.runtime.calls import Call
+from rescoldo.runtime.calls import PROMPT, Call
 from rescoldo.runtime.events import Request
 from rescoldo.runtime.handlers import Handler
 from rescoldo.runtime.http import Connection
@@ -51,6 +52,7 @@ class Server:
         self.connections: set[Connection] = set()
         self.draining = False
         self._calls: set[Call] = set()
+        self._last_call = self._doubted_until = 0.0
         self._code = 0
         self._listening: asyncio.Server | None = None
         self._ended: asyncio.Future[None] = loop.create_future()
@@ -71,16 +73,27 @@ class Server:
         await self._ended
         return self._code
 
-    def dispatch(self, connection: Connection, request: Request) -> Call | None:
-        """Answer a request of the platform's own at once, or start the handler's call."""
+    def dispatch(self, connection: Connection, request: Request, *, fresh: bool) -> Call | None:
+        """Answer a request of the platform's own at once, or start the handler's call. `fresh`: it is the connection's
+        first."""
         if request.target.startswith(b"/_/") and (own := self._own_route(request)) is not None:
             connection.answer(own, 0.0)
             return None
         if self.launch.exec_timeout:
             self._watchdog.watch()
-        call = Call(self, connection, request, self._limit(request))
+        doubtful = self._was_away() or fresh
+        call = Call(self, connection, request, self._limit(request), doubtful=doubtful)
         self._calls.add(call)
         return call
+
+    def _was_away(self) -> bool:
+        """Whether the loop may have stood still lately, so that clients have left unnoticed: it began no call for a
+        while, whatever for. What had piled up then is looked at for as long again."""
+        now = time.perf_counter()
+        gap, self._last_call = now - self._last_call, now
+        if gap > PROMPT:
+            self._doubted_until = now + gap
+        return now < self._doubted_until
 
     def _own_route(self, request: Request) -> Response | None:
         """/_/health and /_/ready (contracts/openfaas.md, "of-watchdog")."""

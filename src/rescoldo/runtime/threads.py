@@ -8,28 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 Callback = Callable[[], None]
 Job = Callable[[], Callback]
 
 
 class Threads:
-    """Runs jobs in at most `limit` threads; `submit` and `_run_posted` belong to the loop's thread.
+    """Runs jobs in at most `limit` threads; `submit`, `withdraw` and `_run_posted` belong to the loop's thread.
 
     A job never raises. What it returns is called on the loop; before that it speaks to the loop with `post`
     alone. Whoever posts appends first and looks at the flag afterwards, and the loop clears the flag first
     and empties the queue afterwards: nothing is missed, and jobs that end together wake the loop once.
+
+    A queue cannot give up what is in its middle, so the jobs wait in a dictionary and the queue holds a token for
+    each: whoever gets a token takes the oldest job, and nothing if that was withdrawn meanwhile.
     """
 
-    __slots__ = ("_jobs", "_limit", "_loop", "_outstanding", "_posted", "_threads", "_waking")
+    __slots__ = ("_jobs", "_limit", "_loop", "_outstanding", "_posted", "_threads", "_tokens", "_waking")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
         self._loop = loop
         self._limit = limit
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()  # None ends a thread
+        self._jobs: OrderedDict[Job, None] = OrderedDict()
+        self._tokens: SimpleQueue[bool] = SimpleQueue()  # False ends a thread
         self._posted: deque[tuple[Callback, int]] = deque()  # and how many jobs end with it
         self._waking = False
         self._threads: list[threading.Thread] = []
@@ -45,12 +50,24 @@ class Threads:
         self._outstanding += 1
         if self._outstanding > len(self._threads) and len(self._threads) < self._limit:
             self._start_thread()
-        self._jobs.put(job)
+        self._jobs[job] = None
+        self._tokens.put(True)
+
+    def withdraw(self, job: Job) -> bool:
+        """Run `job` no more, unless a thread has taken it; return whether it will never begin."""
+        try:
+            del self._jobs[job]
+        except KeyError:
+            return False
+        self._outstanding -= 1
+        with suppress(Empty):  # a thread has its token
+            self._tokens.get_nowait()
+        return True
 
     def end(self) -> None:
         """End the threads, each after what it does now; return when they have ended."""
         for _ in self._threads:
-            self._jobs.put(None)
+            self._tokens.put(False)
         for thread in self._threads:
             thread.join()
 
@@ -75,6 +92,10 @@ class Threads:
             callback()
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while self._tokens.get():
+            try:
+                job, _ = self._jobs.popitem(last=False)
+            except KeyError:  # withdrawn
+                continue
             self.post(job(), 1)
             del job  # or the last call's request lives until the next

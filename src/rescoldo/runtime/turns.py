@@ -6,8 +6,10 @@ runs on.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
+
+Begin = Callable[[], bool]
 
 
 class Turns:
@@ -17,19 +19,24 @@ class Turns:
 
     def __init__(self, limit: int) -> None:
         self._free = limit
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: OrderedDict[Begin, None] = OrderedDict()
 
-    def take(self, begin: Callable[[], None]) -> None:
-        """Call `begin` as soon as there is a turn, perhaps at once; whoever has begun must give it back once."""
-        if self._free:
+    def take(self, begin: Begin) -> None:
+        """Call `begin` as soon as there is a turn, perhaps at once. It returns whether it has begun; then it must give
+        its turn back once."""
+        if not self._free:
+            self._waiting[begin] = None
+        elif begin():
             self._free -= 1
-            begin()
-        else:
-            self._waiting.append(begin)
+
+    def withdraw(self, begin: Begin) -> None:
+        """`begin` waits no longer, if it did."""
+        self._waiting.pop(begin, None)
 
     def give_back(self) -> None:
-        """One that had begun is over: its turn is the next one's."""
-        if self._waiting:
-            self._waiting.popleft()()
-        else:
-            self._free += 1
+        """One that had begun is over: its turn goes to the next that begins."""
+        while self._waiting:
+            begin, _ = self._waiting.popitem(last=False)
+            if begin():
+                return
+        self._free += 1
