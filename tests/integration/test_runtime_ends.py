@@ -91,14 +91,14 @@ def test_an_error_in_mid_stream_cuts_the_connection_and_is_logged(run: Run, word
     client = instance.connect()
     answer = client.ask()
     assert (answer.status, answer.body, answer.whole) == (200, b"a", False)
-    assert "ValueError: late" in instance.log()
+    wait_until(lambda: "ValueError: late" in instance.log())  # it is written after the answer
 
 
 @pytest.mark.parametrize("word", ["", "async "])
 def test_a_stream_of_nonsense_is_cut_and_logged(run: Run, word: str) -> None:
     instance = run(f"{word}def handle(event, context):\n    yield 'a'\n    yield 7")
     assert not instance.get().whole
-    assert "yielded a value of type int" in instance.log()
+    wait_until(lambda: "yielded a value of type int" in instance.log())
 
 
 @pytest.mark.parametrize("word", ["", "async "])
@@ -443,7 +443,8 @@ def test_an_answer_over_the_limit_is_a_413_and_the_connection_goes_on(run: Run, 
         assert answer.status == 413 and answer.header("X-OpenFaaS-Internal") == "of-watchdog"
         assert answer.text.startswith("the function's answer is larger than the 1000 bytes allowed")
         assert client.ask("/?size=1000").body == b"x" * 1000
-    assert "an answer of 1001 bytes is larger than the 1000 bytes allowed (rescoldo.dev/max-response)" in instance.log()
+    said = "an answer of 1001 bytes is larger than the 1000 bytes allowed (rescoldo.dev/max-response)"
+    wait_until(lambda: said in instance.log())
 
 
 @pytest.mark.parametrize("kind", STREAMS)

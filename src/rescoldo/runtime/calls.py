@@ -14,7 +14,6 @@ Guarantees:
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -25,7 +24,8 @@ from typing import Any, Protocol
 
 from rescoldo.model.instance import Launch
 from rescoldo.runtime.events import Request
-from rescoldo.runtime.handlers import Handler, print_traceback
+from rescoldo.runtime.handlers import Handler
+from rescoldo.runtime.journal import JOURNAL, kind_of, traceback_text
 from rescoldo.runtime.leftovers import Jobs, has_children_since
 from rescoldo.runtime.results import Nonsense, Response, encode_chunk, refusal
 from rescoldo.runtime.threads import Threads
@@ -186,36 +186,40 @@ class Call:
             return
         limit = f"the {most} bytes allowed (rescoldo.dev/max-response)"
         if self._sent:
-            sys.stderr.write(f"rescoldo: {what} was cut at {limit}\n")
             self._close()
             self._client.abort()
+            JOURNAL.say(f"rescoldo: {what} was cut at {limit}\n")
         else:
-            sys.stderr.write(f"rescoldo: {what} is larger than {limit}\n")
             self._answer(refusal(413, f"the function's answer is larger than {limit}"))
+            JOURNAL.say(f"rescoldo: {what} is larger than {limit}\n")
 
     def _end(self) -> None:
         if not self._over:
             self._close()
             self._client.end()
 
-    def _fail(self, error: BaseException) -> None:
-        """Log what went wrong and tell the client no more than the kind of it."""
-        if self._over and isinstance(error, asyncio.CancelledError):
-            return  # as we asked
+    def _failed(self, error: BaseException) -> Callable[[], None]:
+        """What the loop shall do about `error`. The texts are made here, in the thread where the handler ran and as a
+        part of its call, since code of the function's may make them."""
         if isinstance(error, Nonsense):
-            sys.stderr.write(f"rescoldo: {error.message}\n")
-            text = "the function returned nonsense; see its log"
-        else:
-            print_traceback(error, self._host.root)
-            text = f"the function raised {type(error).__name__}; see its log"
+            return partial(self._fail, "the function returned nonsense; see its log", f"rescoldo: {error.message}\n")
+        text = f"the function raised {kind_of(error)}; see its log"
+        return partial(self._fail, text, traceback_text(error, self._host.root))
+
+    def _fail(self, text: str, log: str) -> None:
+        """Tell the client no more than the kind of what went wrong, and the log all of it."""
         if not self._sent:
             self._answer(refusal(500, text))
         elif not self._over:
             self._close()
             self._client.abort()
+        JOURNAL.say(log)
+
+    def _fail_on_loop(self, error: BaseException) -> None:
+        if not (self._over and isinstance(error, asyncio.CancelledError)):  # as we asked
+            self._failed(error)()
 
     def _expire(self, limit: float) -> None:
-        sys.stderr.write(f"rescoldo: a call was ended at its deadline of {limit:g} s\n")
         self._close()
         self._never_begins()
         if self._task is None and self._started and not self._waiting:
@@ -227,17 +231,18 @@ class Call:
         else:
             late = refusal(504, f"the function did not answer within {limit:g} s")
             self._client.answer(late, time.perf_counter() - self._began)
+        JOURNAL.say(f"rescoldo: a call was ended at its deadline of {limit:g} s\n")
         if self._task is not None:
             self._task.cancel()
             self._host.loop.call_later(CANCEL_PATIENCE, self._check_cancelled)
 
     def _check_cancelled(self) -> None:
         if self._task is not None and not self._task.done():
-            sys.stderr.write("rescoldo: an async handler ignores its cancellation\n")
+            JOURNAL.say("rescoldo: an async handler ignores its cancellation\n")
         elif self._host.jobs.has_any_since(self._began):
-            sys.stderr.write("rescoldo: a call that was ended at its deadline left a busy thread; the instance ends\n")
+            JOURNAL.say("rescoldo: a call that was ended at its deadline left a busy thread; the instance ends\n")
         elif has_children_since(self._began):
-            sys.stderr.write("rescoldo: a call that was ended at its deadline left a process; the instance ends\n")
+            JOURNAL.say("rescoldo: a call that was ended at its deadline left a process; the instance ends\n")
         else:
             return
         self._host.retire()
@@ -253,7 +258,7 @@ class Call:
             result = self._host.handler.call(self._request)
             await self._finish(await result if hasattr(result, "__await__") else result)
         except BaseException as error:  # a SystemExit would end the loop and every other call
-            self._fail(error)
+            self._fail_on_loop(error)
 
     def _await_later(self, result: Any) -> None:
         """A plain function returned an awaitable, as decorated async functions do. Nothing of a coroutine has run."""
@@ -269,7 +274,7 @@ class Call:
         try:
             await self._finish(await result)
         except BaseException as error:
-            self._fail(error)
+            self._fail_on_loop(error)
 
     async def _finish(self, result: object) -> None:
         response = self._host.handler.respond(result)
@@ -343,7 +348,7 @@ class Call:
                 return partial(self._await_later, result)
             response = handler.respond(result)
         except BaseException as error:
-            return partial(self._fail, error)
+            return self._failed(error)
         if isinstance(response.body, bytes):
             return partial(self._answer_whole, response, response.body)
         if isinstance(response.body, AsyncIterator):
@@ -372,7 +377,7 @@ class Call:
         try:
             await self._stream(response, chunks)
         except BaseException as error:
-            self._fail(error)
+            self._fail_on_loop(error)
 
     def _in_thread_stream(self, response: Response, chunks: Iterator[Any]) -> Callable[[], None]:
         self._started = True
@@ -399,11 +404,11 @@ class Call:
                     break
             return partial(self._ended, response)
         except BaseException as error:
-            return partial(self._fail, error)
+            return self._failed(error)
         finally:
             close = getattr(chunks, "close", None)
             if close is not None:
-                with suppress(Exception):
+                with suppress(BaseException):  # a SystemExit would end the thread, and the call never
                     close()
 
     def _push_from_thread(self, response: Response, data: bytes, go: Callable[[], None]) -> None:

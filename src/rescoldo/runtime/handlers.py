@@ -16,6 +16,7 @@ from typing import Any
 
 from rescoldo.model.errors import StartFailed
 from rescoldo.runtime.events import Context, Event, Request
+from rescoldo.runtime.journal import JOURNAL, kind_of, traceback_text
 from rescoldo.runtime.results import Response, respond, respond_classic
 
 _MAX_REASON = 300  # characters of a one-line reason
@@ -41,7 +42,7 @@ REHEARSED = Handler(lambda r: _rehearsed(Event(r), Context(r.call_id)), respond,
 def load_handler(root: str) -> Handler:
     """Import the handler of the bundle unpacked at `root`; raise StartFailed with a one-line reason.
 
-    The user's own traceback, where there is one, is printed to stderr: the function's log.
+    The user's own traceback, where there is one, goes to the function's log.
     `root` and `root`/deps are put in front of sys.path.
     """
     name, style = _manifest(root)
@@ -136,35 +137,30 @@ def _is_async(handle: Any) -> bool:
 
 
 def _failed(error: BaseException, root: str) -> StartFailed:
-    print_traceback(error, root)
+    JOURNAL.say(traceback_text(error, root))
     return StartFailed(describe(error, root))
-
-
-def print_traceback(error: BaseException, root: str) -> None:
-    """Write the traceback of `error` to stderr at once, from the first frame that lies below `root` on."""
-    frame = error.__traceback__
-    while frame and not frame.tb_frame.f_code.co_filename.startswith(f"{root}/"):
-        frame = frame.tb_next
-    lines = traceback.format_exception(type(error), error, frame or error.__traceback__)
-    sys.stderr.write("".join(lines))
-    sys.stderr.flush()
 
 
 def describe(error: BaseException, root: str) -> str:
     """One line on `error`: `handler.py line 3: SyntaxError: invalid syntax`."""
-    if isinstance(error, SystemExit):
-        text = f"sys.exit({error.code!r}) was called while it was imported"
-    else:
-        last = traceback.format_exception_only(type(error), error)[-1]
-        text = " ".join(last.split())
+    try:
+        text = " ".join(_said(error).split())
+    except BaseException:  # whatever the function's code raised
+        text = kind_of(error)
     place = _place(error, root)
     return f"{place}: {text}"[:_MAX_REASON] if place else text[:_MAX_REASON]
 
 
+def _said(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"sys.exit({error.code!r}) was called while it was imported"
+    return traceback.format_exception_only(type(error), error)[-1]
+
+
 def _place(error: BaseException, root: str) -> str:
     """`FILE line N` of the deepest frame in the function's own folder, else in its bundle, else ''."""
-    if isinstance(error, SyntaxError) and error.filename and error.filename.startswith(f"{root}/"):
-        return f"{_shown(error.filename, root)} line {error.lineno}"
+    if isinstance(error, SyntaxError) and str(error.filename).startswith(f"{root}/"):
+        return f"{_shown(str(error.filename), root)} line {error.lineno}"
     places: dict[str, str] = {}
     frame: TracebackType | None = error.__traceback__
     while frame:

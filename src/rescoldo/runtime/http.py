@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._server.connections.add(self)
+        self._server.connection_came(self, self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deaf = True

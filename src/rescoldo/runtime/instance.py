@@ -13,14 +13,16 @@ import asyncio
 import importlib
 import io
 import json
+import logging
 import os
 import signal
 import socket
 import sys
+import threading
 import time
-import traceback
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import uvloop
 
@@ -29,6 +31,7 @@ from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, function_id
 from rescoldo.runtime.handlers import REHEARSED, Handler, load_handler, unload_handler
 from rescoldo.runtime.http import Connection
+from rescoldo.runtime.journal import JOURNAL, traceback_text
 from rescoldo.runtime.leftovers import kill_children
 from rescoldo.runtime.server import Server
 from rescoldo.runtime.spare import PRACTICE
@@ -111,15 +114,17 @@ def run(launch: Launch, listener: socket.socket, status: int) -> int:
     report = _Report(status)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until there is something to drain
     _print_promptly()
+    JOURNAL.open()
+    threading.excepthook = _thread_failed
     # before the import: module-level code may ask for the loop
     loop = _loop or uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
+    loop.set_exception_handler(_loop_failed)
     root = os.getcwd()  # noqa: PTH109 - pathlib costs a fresh fork 60 page faults
     try:
         handler = load_handler(root)
     except StartFailed as error:
-        sys.stderr.write(f"rescoldo: {error.message}\n")
-        sys.stderr.flush()
+        JOURNAL.say(f"rescoldo: {error.message}\n")
         report.write({"error": error.message})
         return 1
     ready: dict[str, object] = {"ready": True, "began": began, "loaded": time.monotonic()}
@@ -127,13 +132,14 @@ def run(launch: Launch, listener: socket.socket, status: int) -> int:
     server = Server(launch, handler, root, loop)
     try:
         return loop.run_until_complete(server.serve(listener, lambda: report.write(ready)))
-    except BaseException:  # a background task of the function's called sys.exit()
-        traceback.print_exc()
+    except BaseException as error:  # a background task of the function's called sys.exit()
+        JOURNAL.say(traceback_text(error))
         report.write({"error": "the function ended its event loop"})
         return 1
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(BaseException):  # the function may have put anything there
+                stream.flush()
         kill_children()  # where the process has no PID namespace, nothing else ends those in sessions of their own
 
 
@@ -144,6 +150,23 @@ def _print_promptly() -> None:
             continue  # replaced by something of the function's
         if not stream.line_buffering or stream.errors != "backslashreplace":
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    """As Python has it, but to the log: a call may have redirected sys.stderr, and this may be of another's thread."""
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        name = args.thread.name if args.thread is not None else "?"
+        JOURNAL.say(f"Exception in thread {name}:\n{traceback_text(args.exc_value)}")
+
+
+def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The same for what asyncio would log, unless the function has handlers for that."""
+    if logging.getLogger("asyncio").hasHandlers():
+        loop.default_exception_handler(context)
+        return
+    error = context.get("exception")
+    trace = "" if error is None else traceback_text(error)
+    JOURNAL.say(f"{context.get('message') or 'Unhandled exception in event loop'}\n{trace}")
 
 
 class _Report:

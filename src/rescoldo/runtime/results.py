@@ -67,7 +67,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 def refusal(status: int, text: str) -> Response:
     """A short answer of the platform's own, marked so that a queue may try again."""
-    return Response(status, PLATFORM, text.encode() + b"\n")
+    return Response(status, PLATFORM, text.encode(errors="backslashreplace") + b"\n")
 
 
 def respond(result: object) -> Response:

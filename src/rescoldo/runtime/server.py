@@ -8,6 +8,7 @@ same listening socket, where clients wait meanwhile.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from rescoldo.runtime.calls import PROMPT, Call
 from rescoldo.runtime.events import Request
 from rescoldo.runtime.handlers import Handler
 from rescoldo.runtime.http import Connection
+from rescoldo.runtime.journal import JOURNAL, STANDARD
 from rescoldo.runtime.leftovers import Jobs, kill_children
 from rescoldo.runtime.results import Response, refusal
 from rescoldo.runtime.threads import Threads
@@ -55,6 +57,8 @@ class Server:
         self._last_call = self._doubted_until = 0.0
         self._code = 0
         self._listening: asyncio.Server | None = None
+        self._moving: dict[Connection, tuple[int, socket.socket]] = {}
+        self._moves: set[asyncio.Task[object]] = set()
         self._ended: asyncio.Future[None] = loop.create_future()
         bark = self._die_blocked if handler.on_loop else None
         self._watchdog = Watchdog(loop, launch.exec_timeout, lambda: bool(self._calls), bark)
@@ -124,9 +128,28 @@ class Server:
         self._calls.discard(call)
         self._check_ended()
 
+    def connection_came(self, connection: Connection, transport: asyncio.Transport) -> None:
+        """A client is there. Where the function has closed a standard stream, the client may have got its number, and
+        would get what is printed: it is served at another number then."""
+        number = transport.get_extra_info("socket").fileno()
+        if number >= STANDARD:
+            self.connections.add(connection)
+        else:
+            twin = socket.socket(fileno=fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, STANDARD))
+            self._moving[connection] = (number, twin)
+            transport.abort()
+
+    def _move(self, number: int, twin: socket.socket) -> None:
+        JOURNAL.cover(number)  # the loop lets go of it, and closes no standard stream
+        task = self.loop.create_task(self.loop.connect_accepted_socket(partial(Connection, self), twin))
+        self._moves.add(task)
+        task.add_done_callback(self._moves.discard)
+
     def connection_over(self, connection: Connection) -> None:
         """The connection is lost or closed."""
         self.connections.discard(connection)
+        if connection in self._moving:
+            self.loop.call_soon(self._move, *self._moving.pop(connection))
         self._check_ended()
 
     # -- the end
@@ -149,9 +172,9 @@ class Server:
 
     def _die_blocked(self) -> None:
         """The loop stands still: answer what is in flight past it, and let the node put a new process here."""
-        os.write(2, b"rescoldo: an async handler blocked its event loop past the deadline; the instance ends\n")
         for call in tuple(self._calls):
             call.give_up()
+        JOURNAL.say("rescoldo: an async handler blocked its event loop past the deadline; the instance ends\n")
         kill_children()
         os._exit(RETIRED)
 

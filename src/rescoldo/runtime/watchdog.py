@@ -19,6 +19,8 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
+from rescoldo.runtime.journal import JOURNAL
+
 BEAT = 0.5  # seconds between heartbeats while calls are in flight
 MARGIN = 1.0  # seconds beyond a call's own deadline, which answers better while the loop runs
 LAST_MARGIN = 6.0  # seconds beyond it for the second alarm: the edge waits 5, and repeats no call that it has answered
@@ -57,7 +59,7 @@ class Watchdog:
             self._prepared = True
             # both handlers are C: the first writes, then calls the second
             _libc.signal(signal.SIGVTALRM, ctypes.cast(_libc._exit, ctypes.c_void_p))
-            faulthandler.register(signal.SIGVTALRM, file=2, all_threads=True, chain=True)
+            faulthandler.register(signal.SIGVTALRM, file=JOURNAL.descriptor, all_threads=True, chain=True)
 
     def _beat(self) -> None:
         self._put_off(self._busy())

@@ -33,6 +33,7 @@ from rescoldo.isolation.sandbox import FullSandbox, Sandbox, UnprivilegedSandbox
 from rescoldo.isolation.syscalls import die_with_parent, set_process_name
 from rescoldo.model.instance import Launch
 from rescoldo.runtime import program
+from rescoldo.runtime.journal import JOURNAL
 from rescoldo.runtime.spare import PRACTICE, Nest, Run, be_spare, rehearse_order
 
 _REQUEST = 4096  # bytes; a request is far shorter
@@ -168,7 +169,7 @@ def _live(life: Callable[[], int]) -> NoReturn:
     except BaseException as error:
         # Nothing may fly out of the child: above is the zygote's loop.
         with contextlib.suppress(BaseException):
-            print(f"the instance cannot be set up: {error!r}", file=sys.stderr)
+            JOURNAL.say(f"the instance cannot be set up: {error!r}\n")
     finally:
         with contextlib.suppress(BaseException):
             sys.stdout.flush()
