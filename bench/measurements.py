@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abandoned
 import azure
 import burst
 import cold
@@ -21,7 +22,7 @@ import warm
 
 ALL = (
     warm.MEASUREMENT, handler.MEASUREMENT, *cold.MEASUREMENTS, *go_program.MEASUREMENTS, *burst.MEASUREMENTS,
-    one_at_once.MEASUREMENT, *open_loop.MEASUREMENTS, many.MEASUREMENT, azure.MEASUREMENT, race.MEASUREMENT,
-    crash.MEASUREMENT, kills.MEASUREMENT, leaving.MEASUREMENT, *rest.MEASUREMENTS, hostile_suite.MEASUREMENT,
+    one_at_once.MEASUREMENT, abandoned.MEASUREMENT, *open_loop.MEASUREMENTS, many.MEASUREMENT, azure.MEASUREMENT,
+    race.MEASUREMENT, crash.MEASUREMENT, kills.MEASUREMENT, leaving.MEASUREMENT, *rest.MEASUREMENTS, hostile_suite.MEASUREMENT,
     soak.MEASUREMENT,
 )  # fmt: skip
