@@ -30,13 +30,15 @@ def handle(event, context):
 
 def write_bundle(root: Path, code: str | None, style: str = "http", **extra: str) -> None:
     """An unpacked bundle whose function/handler.py is `code`; `extra` are further files of the folder."""
-    (root / "function").mkdir(parents=True)
+    (root / "function").mkdir(parents=True, exist_ok=True)
     manifest = {"schema": 1, "kind": "python", "python": "3.11", "arch": "x86_64", "lang": "python3-http"}
     (root / "manifest.json").write_text(json.dumps({**manifest, "style": style, "handler": "function.handler"}))
     if code is not None:
         (root / "function" / "handler.py").write_text(textwrap.dedent(code))
     for name, text in extra.items():
-        (root / "function" / f"{name}.py").write_text(textwrap.dedent(text))
+        path = root / "function" / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(textwrap.dedent(text))
 
 
 @dataclass

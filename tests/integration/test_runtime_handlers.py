@@ -255,6 +255,71 @@ def test_own_modules_and_dependencies_are_importable(run: Run, tmp_path: Path) -
     assert instance.get().text == "depownTrue"
 
 
+@pytest.mark.parametrize("with_init", [False, True])
+def test_own_modules_have_one_copy_however_they_are_named(run: Run, with_init: bool) -> None:
+    instance = run(
+        """
+        import sys
+        sys.path[:] = [path for path in sys.path if not path.endswith("bench")]  # this is a fork of pytest
+        sys.modules.pop("handler", None)
+        import handler, utils, function.utils, lib.part, function.lib.part
+        from . import utils as relative
+        from utils import VALUE, count
+        from lib.part import WHERE
+        import json, importlib.util
+        def handle(event, context):
+            count()
+            same = utils is function.utils is relative and lib.part is function.lib.part and lib is function.lib
+            return {"body": {"same": same, "count": relative.COUNT, "handler": handler is sys.modules[__name__],
+                             "name": utils.__name__, "spec": importlib.util.find_spec("function.utils").name,
+                             "part": WHERE, "json": hasattr(json, "dumps")}}
+        """,
+        modules={
+            "utils": "COUNT = 0\nVALUE = 1\ndef count():\n    global COUNT\n    COUNT += 1\n",
+            "json": "ours = True",
+            "lib/__init__": "",
+            "lib/part": "from .. import utils\nWHERE = utils.__name__",
+        }
+        | ({"__init__": ""} if with_init else {}),
+    )
+    for number in (1, 2):
+        assert instance.get().json() == {
+            "same": True, "count": number, "handler": True, "name": "function.utils", "spec": "function.utils",
+            "part": "function.utils", "json": True,
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("with_init", [False, True])
+def test_files_beside_the_handler_are_found_by_the_standard_library(run: Run, tmp_path: Path, with_init: bool) -> None:
+    (tmp_path / "function").mkdir()
+    (tmp_path / "function" / "data.txt").write_text("data")
+    instance = run(
+        """
+        import function, importlib.resources, importlib.util, inspect, pkgutil
+        def handle(event, context):
+            spec = importlib.util.find_spec("function")
+            return {"body": [
+                importlib.resources.files("function").joinpath("data.txt").read_text(),
+                importlib.resources.files(__package__).joinpath("data.txt").read_text(),
+                pkgutil.get_data("function", "data.txt").decode(),
+                sorted(module.name for module in pkgutil.iter_modules(function.__path__)),
+                list(spec.submodule_search_locations) == list(function.__path__),
+                importlib.util.find_spec("function.nothing") is None,
+                inspect.getmodule(handle).__name__,
+            ]}
+        """,
+        modules={"mine": ""} | ({"__init__": ""} if with_init else {}),
+    )
+    assert instance.get().json() == ["data", "data", "data", ["handler", "mine"], True, True, "function.handler"]
+
+
+def test_a_requirement_has_a_name_before_a_file_of_the_function(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "deps").mkdir()
+    (tmp_path / "deps" / "thing.py").write_text("NAME = 'dep'")
+    code = "import thing\nfrom . import thing as mine\ndef handle(event, context): return thing.NAME + mine.NAME"
+    assert run(code, modules={"thing": "NAME = 'own'"}).get().text == "depown"
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [

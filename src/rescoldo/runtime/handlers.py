@@ -6,16 +6,16 @@ import importlib
 import inspect
 import io
 import json
-import os
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import CodeType, FunctionType, ModuleType, TracebackType
+from types import CodeType, FunctionType, TracebackType
 from typing import Any
 
 from rescoldo.model.errors import StartFailed
 from rescoldo.runtime.events import Context, Event, Request
+from rescoldo.runtime.imports import forget_package, make_package
 from rescoldo.runtime.journal import JOURNAL, kind_of, traceback_text
 from rescoldo.runtime.results import Response, respond, respond_classic
 
@@ -59,9 +59,8 @@ def load_handler(root: str) -> Handler:
 def unload_handler(root: str) -> None:
     """Forget the handler that was loaded from `root`, and where it was looked for."""
     name, _ = _manifest(root)
+    forget_package(name.partition(".")[0])
     sys.path[:] = [path for path in sys.path if path not in (root, f"{root}/deps")]
-    for loaded in (name, name.partition(".")[0]):
-        sys.modules.pop(loaded, None)
     for folder in [path for path in sys.path_importer_cache if path.startswith(root)]:
         del sys.path_importer_cache[folder]
 
@@ -81,7 +80,7 @@ def _manifest(root: str) -> tuple[str, str]:
 
 def _import(name: str, root: str) -> Any:
     file = name.rpartition(".")[2] + ".py"
-    _make_package(name.partition(".")[0], root)
+    make_package(name.partition(".")[0], root)
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -96,16 +95,6 @@ def _import(name: str, root: str) -> Any:
     if not callable(handle):
         raise StartFailed(f"{file}: handle is {type(handle).__name__}, not a function")
     return handle
-
-
-def _make_package(name: str, root: str) -> None:
-    """A folder without __init__.py is a package too. Left to Python it would be looked for in every entry of
-    sys.path, for parts of it might be there: 25 system calls of a cold start."""
-    folder = f"{root}/{name}"
-    if not os.access(f"{folder}/__init__.py", os.F_OK):
-        package = ModuleType(name)
-        package.__path__ = [folder]
-        sys.modules[name] = package
 
 
 def _check_signature(handle: Any, arguments: tuple[None, ...], name: str) -> None:

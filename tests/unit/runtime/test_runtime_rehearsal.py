@@ -18,6 +18,7 @@ print(json.dumps({
     "handler": signal.getsignal(signal.SIGALRM) == signal.SIG_DFL,
     "descriptors": (instance._loop.close(), len(os.listdir("/proc/self/fd")))[1] - before,
     "module": "function.handler" in sys.modules or "function" in sys.modules,
+    "finders": [finder for finder in sys.meta_path if "BareNames" in str(finder)],
     "path": [path for path in [*sys.path, *sys.path_importer_cache] if "rehearsal" in path],
     "threads": len(os.listdir("/proc/self/task")),
 }))
@@ -27,5 +28,5 @@ print(json.dumps({
 def test_a_rehearsal_leaves_no_alarm_descriptor_or_module_behind() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == {
-        "alarm": 0.0, "handler": True, "descriptors": 0, "module": False, "path": [], "threads": 1,
+        "alarm": 0.0, "handler": True, "descriptors": 0, "module": False, "finders": [], "path": [], "threads": 1,
     }  # fmt: skip
