@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -28,7 +28,8 @@ class Request:
 class Headers(Mapping[str, str]):
     """Request headers: names in any case; iteration gives `Content-Type`, as python3-http's do.
 
-    A repeated header is one value joined with ", " (Cookie: "; "); `getlist` keeps them apart.
+    A repeated header is one value joined with ", " (Cookie: "; "); `getlist` keeps them apart. `get` and `getlist` take
+    a type, as those of Flask's headers do.
     """
 
     __slots__ = ("_values",)
@@ -54,13 +55,23 @@ class Headers(Mapping[str, str]):
     def __repr__(self) -> str:
         return f"Headers({dict(self)!r})"
 
-    def getlist(self, name: str) -> list[str]:
-        """Every value sent for `name`, in order."""
-        return list(self._values.get(name.title(), ()))
+    def get(self, name: str, default: Any = None, type: Callable[[str], Any] | None = None) -> Any:
+        """The value, made by `type` where that is given and raises no ValueError or TypeError; else `default`."""
+        return _typed(self[name], default, type) if name in self else default
+
+    def getlist(self, name: str, type: Callable[[str], Any] | None = None) -> list[Any]:
+        """Every value sent for `name`, in order; with `type` those that it can make."""
+        return _all_typed(self._values.get(name.title(), ()), type)
+
+    get_all = getlist
+
+    def to_dict(self, flat: bool = True) -> dict[str, Any]:
+        """A plain dict; with `flat` False of lists of values."""
+        return dict(self) if flat else {name: list(values) for name, values in self._values.items()}
 
 
 class Query(dict[str, str]):
-    """The query string: the first value of each key; `getlist` gives all."""
+    """The query string: the first value of each key; `getlist` gives all. It reads as Flask's `request.args` do."""
 
     __slots__ = ("_lists",)
 
@@ -70,24 +81,72 @@ class Query(dict[str, str]):
             self._lists.setdefault(key, []).append(value)
         super().__init__((key, values[0]) for key, values in self._lists.items())
 
-    def getlist(self, key: str) -> list[str]:
-        """Every value sent for `key`, in order."""
-        return list(self._lists.get(key, ()))
+    def get(self, key: str, default: Any = None, type: Callable[[str], Any] | None = None) -> Any:
+        """The first value, made by `type` where that is given and raises no ValueError or TypeError; else `default`."""
+        return _typed(self[key], default, type) if key in self else default
+
+    def getlist(self, key: str, type: Callable[[str], Any] | None = None) -> list[Any]:
+        """Every value sent for `key`, in order; with `type` those that it can make."""
+        return _all_typed(self._lists.get(key, ()), type)
+
+    def to_dict(self, flat: bool = True) -> dict[str, Any]:
+        """A plain dict of first values; with `flat` False of lists of all."""
+        return dict(self) if flat else dict(self.lists())
+
+    def lists(self) -> Iterator[tuple[str, list[str]]]:
+        """Each key with all of its values."""
+        return ((key, list(values)) for key, values in self._lists.items())
+
+    def listvalues(self) -> Iterator[list[str]]:
+        """All values of each key."""
+        return (values for _, values in self.lists())
+
+    def items(self, multi: bool = False) -> Any:
+        """Each key with its first value; with `multi` each value sent."""
+        if not multi:
+            return super().items()
+        return ((key, value) for key, values in self._lists.items() for value in values)
 
 
-class Event:
+def _typed(value: str, default: Any, type: Callable[[str], Any] | None) -> Any:
+    if type is None:
+        return value
+    try:
+        return type(value)
+    except (ValueError, TypeError):
+        return default
+
+
+def _all_typed(values: Iterable[str], type: Callable[[str], Any] | None) -> list[Any]:
+    found = [_typed(value, _NOTHING, type) for value in values]
+    return [value for value in found if value is not _NOTHING]
+
+
+class _Open:
+    """Objects that take attributes of any name beside their slots."""
+
+    __slots__ = ("__dict__",)
+
+
+_NOTHING = object()
+_added = _Open.__dict__["__dict__"].__get__  # the attributes that an object was given
+
+
+class Event(_Open):
     """The request as python3-http's `handle(event, context)` sees it.
 
-    `headers`, `query` and `path` are made at their first use: most handlers read one of them.
+    `headers`, `query` and `path` are made at their first use: most handlers read one of them. `raw_path` is the path as
+    it was sent, its percent-encoding included.
     """
 
-    __slots__ = ("_request", "body", "headers", "method", "path", "query")
+    __slots__ = ("_request", "body", "headers", "method", "path", "query", "raw_path")
 
     body: bytes
     headers: Headers
     method: str
     path: str  # percent-decoded
     query: Query
+    raw_path: str
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -97,16 +156,29 @@ class Event:
     def __getattr__(self, name: str) -> Any:
         if name == "headers":
             self.headers = Headers(self._request.headers)
-        elif name in ("path", "query"):
-            path, query = split_target(self._request.target)
-            self.path = unquote(path, errors="replace")
-            self.query = Query(query)
+        elif name in ("path", "query", "raw_path"):
+            self._split()
         else:
-            raise AttributeError(f"an event has no {name!r}: it has body, headers, method, path and query")
+            raise AttributeError(f"an event has no {name!r}: it has body, headers, method, path, query and raw_path")
         return object.__getattribute__(self, name)
 
+    def _split(self) -> None:
+        path, query = split_target(self._request.target)
+        made = {"path": unquote(path, errors="replace"), "raw_path": path, "query": Query(query)}
+        for name, value in made.items():
+            try:
+                object.__getattribute__(self, name)
+            except AttributeError:  # else the handler has set it
+                setattr(self, name, value)
 
-class Context:
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        """What vars() shows: python3-http's five, and what the handler added."""
+        shown = ("body", "headers", "method", "query", "path")
+        return {**{name: getattr(self, name) for name in shown}, **_added(self)}
+
+
+class Context(_Open):
     """What python3-http's handlers get beside the event; `call_id` is ours."""
 
     __slots__ = ("call_id",)
@@ -118,6 +190,11 @@ class Context:
     def hostname(self) -> str:
         """$HOSTNAME, else the machine's name."""
         return os.environ.get("HOSTNAME") or socket.gethostname()
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        """What vars() shows."""
+        return {"hostname": self.hostname, "call_id": self.call_id, **_added(self)}
 
 
 def split_target(target: bytes) -> tuple[str, str]:

@@ -10,10 +10,15 @@ types are Flask's, on which python3-http is built, except that bytes are octet-s
     dict with statusCode/body/headers  as it says; a body may be any row of this table, or a number
     other dict, list                   200, application/json
     iterator, async iterator           200, application/octet-stream, streamed
+    (body, status), (body, headers)    as they say; a body may be any row above
+    (body, status, headers)
+    a response of Flask or werkzeug    as it says
     anything else                      Nonsense: the client gets 500, the log gets the reason
 
+JSON is written as Flask does: keys in order, ASCII, a line end, dates as in HTTP headers.
+
 Style "classic" (`handle(req) -> str`): the same for None, bytes and iterators; str is text/plain; every dict
-or list is JSON; anything else is its str(), as the template's print() had it.
+or list is JSON; anything else is its str(), as the template's print() had it, if its class has one.
 """
 
 from __future__ import annotations
@@ -24,7 +29,8 @@ import json
 import re
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from email.utils import format_datetime
 from functools import lru_cache
 from typing import Any
 
@@ -74,14 +80,20 @@ def respond(result: object) -> Response:
     """The response of a style-http handler that returned `result`; raise Nonsense."""
     if isinstance(result, dict) and not _RESPONSE_KEYS.isdisjoint(result):
         return _described(result)
+    if isinstance(result, tuple):
+        return _described(_parts(result))
+    if _is_werkzeug(result):
+        return _described(_of_werkzeug(result))
     kind, body = _encode(result, HTML)
     return Response(200, kind, body)
 
 
 def respond_classic(result: object) -> Response:
     """The response of a classic handler that returned `result`; raise Nonsense."""
-    if not isinstance(result, str | bytes | bytearray | memoryview | dict | list | Iterator | AsyncIterator):
-        result = None if result is None else str(result)
+    if not isinstance(result, str | bytes | bytearray | memoryview | dict | list | Iterator | AsyncIterator | None):
+        if type(result).__str__ is object.__str__ and type(result).__repr__ is object.__repr__:
+            raise Nonsense(f"the function returned {_a(result)}, which has no text of its own: return str or bytes")
+        result = str(result)
     kind, body = _encode(result, TEXT)
     return Response(200, kind, body)
 
@@ -110,6 +122,31 @@ def _described(result: dict[Any, Any]) -> Response:
     return Response(status, kind, encoded)
 
 
+def _parts(result: tuple[Any, ...]) -> dict[str, Any]:
+    """Flask's tuples: (body, status), (body, headers), (body, status, headers)."""
+    match result:
+        case (body, status, headers):
+            return {"body": body, "statusCode": status, "headers": headers}
+        case (body, Mapping() | list() | tuple() as headers):
+            return {"body": body, "headers": headers}
+        case (body, status):
+            return {"body": body, "statusCode": status}
+    raise Nonsense(
+        f"the function returned a tuple of {len(result)} values: return (body, status), (body, headers) or "
+        "(body, status, headers)"
+    )
+
+
+def _is_werkzeug(result: object) -> bool:
+    """Whether this is a response of werkzeug's, on which Flask is built; neither is imported here."""
+    return all(hasattr(type(result), name) for name in ("get_data", "get_app_iter", "status_code", "iter_encoded"))
+
+
+def _of_werkzeug(result: Any) -> dict[str, Any]:
+    body = result.iter_encoded() if result.is_streamed else result.get_data()
+    return {"body": body, "statusCode": result.status_code, "headers": list(result.headers.items())}
+
+
 def _encode(result: object, text_type: bytes) -> tuple[bytes, Body]:
     match result:
         case None:
@@ -126,11 +163,13 @@ def _encode(result: object, text_type: bytes) -> tuple[bytes, Body]:
             return OCTETS, result
     raise Nonsense(
         f"the function returned {_a(result)}: return None, str, bytes, a dict, a list, a generator, "
-        'or {"statusCode": ..., "headers": ..., "body": ...}'
+        '(body, status, headers) or {"statusCode": ..., "headers": ..., "body": ...}'
     )
 
 
 def _status(value: object) -> int:
+    if isinstance(value, str):
+        value = value.partition(" ")[0]  # "404 NOT FOUND"
     number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
     if isinstance(number, bool) or not isinstance(number, int) or not 200 <= number <= 599:
         raise Nonsense(f"the function returned statusCode {value!r:.80}: use a number from 200 to 599")
@@ -195,21 +234,41 @@ def _utf8(text: str) -> bytes:
         raise Nonsense(f"the function returned text that is not valid Unicode: {error}") from error
 
 
-def _plain(value: object) -> str:
+def _plain(value: object) -> object:
     """JSON of the few types beyond JSON's own that Flask knows too."""
-    if isinstance(value, datetime.date | datetime.time):
+    if isinstance(value, datetime.date):
+        return _http_date(value)
+    if isinstance(value, datetime.time):
         return value.isoformat()
     if isinstance(value, uuid.UUID | decimal.Decimal):
         return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if hasattr(value, "__html__"):
+        return str(value.__html__())
     raise TypeError(f"{_a(value)} cannot be written as JSON")
 
 
-_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain).encode
+def _http_date(value: datetime.date) -> str:
+    """Midnight for a date without a time, UTC for one without a zone, as werkzeug has it."""
+    if not isinstance(value, datetime.datetime):
+        value = datetime.datetime(value.year, value.month, value.day, tzinfo=datetime.UTC)
+    elif value.tzinfo is None:
+        value = value.replace(tzinfo=datetime.UTC)
+    return format_datetime(value.astimezone(datetime.UTC), usegmt=True)
+
+
+_in_order = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False, default=_plain).encode
+_as_they_are = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plain).encode
 
 
 def _json(value: object) -> bytes:
     try:
-        return _utf8(_to_json(value))
+        try:
+            text = _in_order(value)
+        except TypeError:  # keys of several types have no order
+            text = _as_they_are(value)
+        return text.encode("ascii") + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise Nonsense(f"the function returned {_a(value)} that is no JSON: {error}") from error
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rescoldo.runtime.events import Event, Headers, Query, Request, split_target
+from rescoldo.runtime.events import Context, Event, Headers, Query, Request, split_target
 
 
 def event(target: bytes = b"/", headers: list[tuple[bytes, bytes]] | None = None) -> Event:
@@ -27,6 +27,10 @@ def test_headers_are_found_in_any_case_and_listed_in_title_case() -> None:
     assert headers.get("x-b", "none") == "none"
     assert dict(headers) == {"Content-Type": "a/b", "X-A": "1, 2"}
     assert (headers.getlist("X-a"), headers.getlist("x-b"), len(headers)) == (["1", "2"], [], 2)
+    assert (headers.get("x-a", type=int), headers.getlist("x-a", int)) == (None, [1, 2])
+    assert headers.get_all("x-a") == ["1", "2"]
+    assert headers.to_dict() == dict(headers)
+    assert headers.to_dict(flat=False) == {"Content-Type": ["a/b"], "X-A": ["1", "2"]}
     assert repr(headers) == "Headers({'Content-Type': 'a/b', 'X-A': '1, 2'})"
 
 
@@ -40,6 +44,12 @@ def test_a_query_is_a_dict_of_first_values_that_json_can_write() -> None:
     assert query.getlist("a") == ["1", "2"]
     assert query.getlist("z") == []
     assert query.get("z", "none") == "none"
+    assert (query.get("a", type=int), query.get("d", 7, type=int), query.getlist("a", int)) == (1, 7, [1, 2])
+    assert query.to_dict() == dict(query)
+    assert query.to_dict(flat=False)["a"] == ["1", "2"]
+    assert list(query.items(multi=True))[:3] == [("a", "1"), ("a", "2"), ("b", "")]
+    assert [key for key, _ in query.lists()] == list(query)
+    assert next(query.listvalues()) == ["1", "2"]
     assert json.loads(json.dumps(query)) == query
 
 
@@ -61,11 +71,24 @@ def test_a_target_is_path_and_query(target: bytes, path: str, query: str) -> Non
     assert event(target).query == Query(query)
 
 
+def test_the_raw_path_is_as_it_was_sent() -> None:
+    assert event(b"/a%2Fb%20c//d?x=1").raw_path == "/a%2Fb%20c//d"
+    assert event(b"http://example.org/a%2Fb?x").raw_path == "/a%2Fb"
+
+
+def test_a_context_shows_what_it_has() -> None:
+    assert vars(Context("7")) == {"hostname": Context("").hostname, "call_id": "7"}
+
+
 def test_an_event_can_be_changed_and_names_what_it_has() -> None:
     changed = event(b"/p?a=1")
     changed.body = b"other"
     changed.path = "/q"
     assert (changed.body, changed.path, changed.method) == (b"other", "/q", "POST")
+    changed.user = "who"  # type: ignore[attr-defined]
+    assert vars(changed) == {
+        "body": b"other", "headers": {}, "method": "POST", "query": {"a": "1"}, "path": "/q", "user": "who",
+    }  # fmt: skip
     with pytest.raises(AttributeError, match="an event has no 'form': it has body, headers"):
         _ = changed.form
 

@@ -7,7 +7,8 @@ import decimal
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -64,13 +65,22 @@ async def pieces() -> AsyncIterator[str]:
         (b"\xff", Response(200, OCTETS, b"\xff")),
         (bytearray(b"a"), Response(200, OCTETS, b"a")),
         (memoryview(b"a"), Response(200, OCTETS, b"a")),
-        ({}, Response(200, JSON, b"{}")),
-        ([], Response(200, JSON, b"[]")),
-        ({"a": 1.5}, Response(200, JSON, b'{"a":1.5}')),
+        ({}, Response(200, JSON, b"{}\n")),
+        ([], Response(200, JSON, b"[]\n")),
+        ({"a": 1.5}, Response(200, JSON, b'{"a":1.5}\n')),
         ({"statusCode": 404}, Response(404, b"", b"")),
         ({"statusCode": HTTPStatus.CREATED, "body": "x"}, Response(201, HTML, b"x")),
         ({"statusCode": "202"}, Response(202, b"", b"")),
-        ({"body": {"a": [1]}}, Response(200, JSON, b'{"a":[1]}')),
+        ({"body": {"a": [1]}}, Response(200, JSON, b'{"a":[1]}\n')),
+        ({"z": "é", "a": None}, Response(200, JSON, b'{"a":null,"z":"\\u00e9"}\n')),
+        ({1: 1, "a": 2}, Response(200, JSON, b'{"1":1,"a":2}\n')),
+        (("body", 404), Response(404, HTML, b"body")),
+        (("body", "404 NOT FOUND"), Response(404, HTML, b"body")),
+        (("body", {"X-A": "1"}), Response(200, b"X-A: 1\r\n" + HTML, b"body")),
+        (("body", [("X-A", "1")]), Response(200, b"X-A: 1\r\n" + HTML, b"body")),
+        (({"a": 1}, 201, {"X-A": "1"}), Response(201, b"X-A: 1\r\n" + JSON, b'{"a":1}\n')),
+        ((b"x", 200, {"Content-Type": "a/b"}), Response(200, b"Content-Type: a/b\r\n", b"x")),
+        ((None, 204), Response(204, b"", b"")),
         ({"body": 7}, Response(200, HTML, b"7")),
         ({"body": b"x", "headers": None}, Response(200, OCTETS, b"x")),
         ({"body": "x", "headers": {"CONTENT-TYPE": "a/b"}}, Response(200, b"CONTENT-TYPE: a/b\r\n", b"x")),
@@ -88,14 +98,15 @@ def test_a_result_becomes_its_response(result: object, expected: Response) -> No
 @pytest.mark.parametrize(
     "result",
     [
-        ("body", 200), 7, True, object(), {1, 2}, range(3), {"body": ("a",)}, {"body": object()},
+        (), ("body",), ("body", 200, {}, 1), ("body", None), ("body", "fine"), ("body", 200, 7), (object(), 200),
+        7, True, object(), {1, 2}, range(3), {"body": ("a",)}, {"body": object()},
         {"statusCode": 199}, {"statusCode": 100}, {"statusCode": 600}, {"statusCode": -1}, {"statusCode": True},
         {"statusCode": "ok"}, {"statusCode": None}, {"statusCode": 200.0}, {"statusCode": "²00"},
         {"headers": "X-A: 1"}, {"headers": 3}, {"headers": ["X-A"]}, {"headers": {1: "a"}},
         {"headers": {"X-A": None}}, {"headers": {"X-A": b"1"}}, {"headers": {"X-A": {"b": 1}}},
         {"headers": {"X-A": "1\r\nX-B: 2"}}, {"headers": {"X-A": "1\n"}}, {"headers": {"X-A": "\0"}},
         {"headers": {"X-A\r\n": "1"}}, {"headers": {"X A": "1"}}, {"headers": {"": "1"}}, {"headers": {"X-é": "1"}},
-        {"headers": {"X-A": "€"}}, {"headers": {"X-A": "\n" + "a" * 500}}, "\ud800", {"a": "\ud800"},
+        {"headers": {"X-A": "€"}}, {"headers": {"X-A": "\n" + "a" * 500}}, "\ud800",
         {"a": object()}, {"a": float("nan")}, [float("inf")], {("a", 1): 2},
     ],
 )  # fmt: skip
@@ -114,7 +125,46 @@ def test_a_structure_that_holds_itself_is_nonsense() -> None:
 def test_json_knows_dates_uuids_and_decimals() -> None:
     key = uuid.UUID(int=1)
     body = respond([datetime.date(2026, 1, 2), datetime.datetime(2026, 1, 2, 3), key, decimal.Decimal("1.10")]).body
-    assert body == b'["2026-01-02","2026-01-02T03:00:00","00000000-0000-0000-0000-000000000001","1.10"]'
+    dates = b'"Fri, 02 Jan 2026 00:00:00 GMT","Fri, 02 Jan 2026 03:00:00 GMT"'
+    assert body == b"[" + dates + b',"00000000-0000-0000-0000-000000000001","1.10"]\n'
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Markup:
+    def __html__(self) -> str:
+        return "<b>"
+
+
+def test_json_knows_dataclasses_markup_and_zones_as_flask_does() -> None:
+    zone = datetime.timezone(datetime.timedelta(hours=2))
+    assert respond([Point(1), Markup(), datetime.datetime(2026, 1, 2, 3, tzinfo=zone)]).body == (
+        b'[{"x":1},"<b>","Fri, 02 Jan 2026 01:00:00 GMT"]\n'
+    )
+
+
+def test_a_response_of_werkzeug_is_sent_as_it_is() -> None:
+    wrappers = pytest.importorskip("werkzeug.wrappers")
+    response = wrappers.Response("made", 418, headers=[("X-A", "1"), ("X-A", "2")], mimetype="text/x")
+    lines = b"X-A: 1\r\nX-A: 2\r\nContent-Type: text/x; charset=utf-8\r\n"
+    assert respond(response) == Response(418, lines, b"made")
+    with pytest.raises(Nonsense, match="a value of type Response"):
+        respond({"body": response})
+
+
+def test_a_streamed_response_of_werkzeug_is_streamed() -> None:
+    wrappers = pytest.importorskip("werkzeug.wrappers")
+    found = respond(wrappers.Response(iter(["a", "b"]), 200))
+    assert isinstance(found.body, Iterator)
+    assert list(found.body) == [b"a", b"b"]
+
+
+def test_a_classic_result_without_a_text_of_its_own_is_nonsense() -> None:
+    with pytest.raises(Nonsense, match="has no text of its own"):
+        respond_classic(object())
 
 
 @given(anything)
@@ -147,8 +197,8 @@ def test_json_results_come_back_the_same(result: Any) -> None:
         (None, Response(200, b"", b"")),
         ("é", Response(200, TEXT, b"\xc3\xa9")),
         (b"\xff", Response(200, OCTETS, b"\xff")),
-        ({"statusCode": 404}, Response(200, JSON, b'{"statusCode":404}')),
-        ([1], Response(200, JSON, b"[1]")),
+        ({"statusCode": 404}, Response(200, JSON, b'{"statusCode":404}\n')),
+        ([1], Response(200, JSON, b"[1]\n")),
         (1.5, Response(200, TEXT, b"1.5")),
         (("a", 1), Response(200, TEXT, b"('a', 1)")),
     ],
