@@ -14,6 +14,7 @@ from types import CodeType, FunctionType, TracebackType
 from typing import Any
 
 from rescoldo.model.errors import StartFailed
+from rescoldo.runtime import classic
 from rescoldo.runtime.events import Context, Event, Request
 from rescoldo.runtime.imports import forget_package, make_package
 from rescoldo.runtime.journal import JOURNAL, kind_of, traceback_text
@@ -47,12 +48,14 @@ def load_handler(root: str) -> Handler:
     """
     name, style = _manifest(root)
     sys.path[:0] = [root, f"{root}/deps"]
+    if style == "classic":
+        classic.share_process()  # before the import: modules may keep sys.stdout or os.environ
     handle = _import(name, root)
     arguments = (None, None) if style == "http" else (None,)
     _check_signature(handle, arguments, name)
     on_loop = _is_async(handle)
     if style == "classic":
-        return Handler(lambda r: handle(r.body.decode(errors="replace")), respond_classic, on_loop)
+        return Handler(classic.caller(handle, on_loop=on_loop), respond_classic, on_loop)
     return Handler(lambda r: handle(Event(r), Context(r.call_id)), respond, on_loop)
 
 

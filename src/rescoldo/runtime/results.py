@@ -17,8 +17,9 @@ types are Flask's, on which python3-http is built, except that bytes are octet-s
 
 JSON is written as Flask does: keys in order, ASCII, a line end, dates as in HTTP headers.
 
-Style "classic" (`handle(req) -> str`): the same for None, bytes and iterators; str is text/plain; every dict
-or list is JSON; anything else is its str(), as the template's print() had it, if its class has one.
+Style "classic" (`handle(req) -> str`): the same for None (or what it printed, see classic.py), bytes and iterators; str
+is text/plain; every dict or list is JSON; anything else is its str(), as the template's print() had it, if its class
+has one.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ def respond(result: object) -> Response:
 
 
 def respond_classic(result: object) -> Response:
-    """The response of a classic handler that returned `result`; raise Nonsense."""
+    """The response of a classic handler that returned `result`, or that was made for it; raise Nonsense."""
+    if isinstance(result, Response):
+        return result
     if not isinstance(result, str | bytes | bytearray | memoryview | dict | list | Iterator | AsyncIterator | None):
         if type(result).__str__ is object.__str__ and type(result).__repr__ is object.__repr__:
             raise Nonsense(f"the function returned {_a(result)}, which has no text of its own: return str or bytes")
