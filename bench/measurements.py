@@ -23,6 +23,6 @@ import warm
 ALL = (
     warm.MEASUREMENT, handler.MEASUREMENT, *cold.MEASUREMENTS, *go_program.MEASUREMENTS, *burst.MEASUREMENTS,
     one_at_once.MEASUREMENT, abandoned.MEASUREMENT, *open_loop.MEASUREMENTS, many.MEASUREMENT, azure.MEASUREMENT,
-    race.MEASUREMENT, crash.MEASUREMENT, kills.MEASUREMENT, leaving.MEASUREMENT, *rest.MEASUREMENTS, hostile_suite.MEASUREMENT,
-    soak.MEASUREMENT,
+    race.MEASUREMENT, crash.MEASUREMENT, kills.MEASUREMENT, leaving.MEASUREMENT, *rest.MEASUREMENTS,
+    hostile_suite.MEASUREMENT, soak.MEASUREMENT,
 )  # fmt: skip

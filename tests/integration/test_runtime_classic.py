@@ -92,5 +92,6 @@ def test_the_environment_of_a_call_is_the_classic_watchdogs_and_cgis(run: Run) -
     assert found == {
         "KEPT": "1", "Http_Host": "f", "Http_Content_Type": "a/b", "Http_Content_Length": "5",
         "Http_ContentLength": "5", "Http_Method": "POST", "Http_Path": "/a%20b", "Http_Query": "x=1&y",
-        "REQUEST_METHOD": "POST", "PATH_INFO": "/a b", "QUERY_STRING": "x=1&y", "CONTENT_TYPE": "a/b", "CONTENT_LENGTH": "5",
+        "REQUEST_METHOD": "POST", "PATH_INFO": "/a b", "QUERY_STRING": "x=1&y",
+        "CONTENT_TYPE": "a/b", "CONTENT_LENGTH": "5",
     }  # fmt: skip
