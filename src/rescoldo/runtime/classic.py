@@ -151,7 +151,7 @@ class _Environment(MutableMapping[str, str]):
 
 def share_process() -> None:
     """Give each call its own output and environment from now on."""
-    sys.stdout = _Output(sys.stdout)  # type: ignore[assignment]
+    sys.stdout = _Output(sys.stdout)
     os.environ = _Environment(os.environ)  # type: ignore[assignment]  # noqa: B003
 
 
