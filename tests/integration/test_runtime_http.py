@@ -189,6 +189,16 @@ def test_what_is_no_http_gets_400_and_the_end(client: Client, request_bytes: byt
     assert client.at_end()
 
 
+@pytest.mark.parametrize(
+    "codings", [b"Transfer-Encoding: gzip, chunked", b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked"]
+)
+def test_a_body_in_another_transfer_coding_is_refused(client: Client, codings: bytes) -> None:
+    client.send(b"POST / HTTP/1.1\r\nHost: f\r\n" + codings + b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    answer = client.answer()
+    assert (answer.status, answer.text) == (501, "only the transfer coding chunked is understood\n")
+    assert client.at_end()
+
+
 def test_a_bad_request_behind_good_ones_is_answered_last(client: Client) -> None:
     client.send(b"GET /good HTTP/1.1\r\nHost: f\r\n\r\nnonsense\r\n\r\n")
     assert client.answer().json()["path"] == "/good"

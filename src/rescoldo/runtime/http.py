@@ -193,6 +193,11 @@ class Connection(asyncio.Protocol):
         if value.isdigit():
             self._check_size(int(value[:20]))
 
+    def _note_coding(self, request: Request, value: bytes) -> None:
+        if value.strip().lower() != b"chunked":  # the handler would get the body still coded (RFC 9112, 6.1)
+            self._refuse(501, "only the transfer coding chunked is understood")
+            raise _Refused
+
     def _note_expect(self, request: Request, value: bytes) -> None:
         if value.lower() == b"100-continue":
             self._continue = True
@@ -417,6 +422,7 @@ class Connection(asyncio.Protocol):
 _NOTED: dict[bytes, Callable[[Connection, Request, bytes], None]] = {
     b"host": Connection._note_host,
     b"content-length": Connection._note_length,
+    b"transfer-encoding": Connection._note_coding,
     b"expect": Connection._note_expect,
     b"x-rescoldo-function": Connection._note_function,
     b"x-call-id": Connection._note_call_id,
