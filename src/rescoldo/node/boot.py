@@ -16,6 +16,7 @@ from rescoldo.model.errors import NodeUnavailable, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import split_id
 from rescoldo.model.program import UNIX
+from rescoldo.model.text import one_line, read_json
 from rescoldo.node.nursery import Nurseries
 from rescoldo.node.processes import Ends, Watched, any_alive, describe, handles_sigterm, signal_group
 from rescoldo.node.readiness import until_accepting
@@ -25,7 +26,9 @@ from rescoldo.node.supervised import Supervised
 from rescoldo.node.zygote import ZygoteGone
 
 _LET_NEXT = 0.05  # seconds a start keeps the next one waiting, at most: importing may take far longer
-_ANSWER = 4096  # bytes read of the status pipe at once
+_ANSWER = 4096  # bytes of an answer on the status pipe
+_ANSWER_DEPTH = 4  # of its JSON
+_MAX_REASON = 1000  # characters that an instance may say of why it does not start
 _KILL_PATIENCE = 5.0  # seconds for the kernel to end a killed process
 _SWEEPS = 14  # attempts to see a uid without processes: about 2 seconds
 _REAP_PATIENCE = 4  # attempts before the dear question whether they are zombies: 15 ms
@@ -81,7 +84,7 @@ class Boot:
             instance.became_ready(answer.get("began"), answer.get("loaded"))
             return ""
         reason = await self.end(instance, grace=0.0, patience=1.0)
-        return str(answer.get("error") or f"{reason}{_EARLY}")
+        return _said(answer) or f"{reason}{_EARLY}"
 
     async def _fork_and_listen(self, instance: Supervised, limit: asyncio.Timeout, *, fresh: bool) -> dict[str, object]:
         """Have its process made in its turn, from which `limit` counts; return what it says."""
@@ -107,13 +110,12 @@ class Boot:
         launch = instance.order()
         told = {"launch": launch.to_json(), "uid": note.uid, "gid": launch.gid or note.uid or 0}
         message = json.dumps({**told, "scratch": instance.scratch}).encode()
-        log = instance.output.open_for_child()
-        opened = [instance.open_for_child()]
+        opened = [instance.open_for_child(), *instance.output.open_for_child()]
         try:
             opened += self._open_secrets(launch)
             order = Order(
                 message,
-                descriptors=[opened[0], log, status, *opened[1:]],
+                descriptors=[*opened[:3], status, *opened[3:]],
                 memory=launch.memory_limit,
                 cpu=launch.cpu_limit,
                 folder=opened[0] if launch.upstream == UNIX else None,
@@ -123,7 +125,7 @@ class Boot:
                 with contextlib.suppress(ZygoteGone):
                     return await self._nurseries.spares_for(launch).start(order, instance.forked)
         finally:
-            for descriptor in (log, *opened):
+            for descriptor in opened:
                 os.close(descriptor)
         raise NodeUnavailable("the zygote ended twice while it started an instance")
 
@@ -152,7 +154,8 @@ class Boot:
             await _ended_within(process, patience)
             if not process.ended.is_set() and grace > 0 and handles_sigterm(process.pid):
                 signal_group(process.pid, signal.SIGTERM)
-                await _ended_within(process, grace)
+                if not await _ended_within(process, grace):
+                    instance.output.keep([f"instance killed: it has not ended within {grace:g} s of SIGTERM"])
             # The group may not exist yet (killed between fork and setsid), so the process itself too.
             process.kill()
             signal_group(process.pid, signal.SIGKILL)
@@ -165,7 +168,7 @@ class Boot:
         instance.swept = await self.sweep(note.uid)
         reason = self._sandboxes.reason(note.sandbox, status, note.launch.memory_limit)
         await self._sandboxes.remove(note.sandbox)
-        instance.output.drain()
+        await instance.output.drain()
         return reason
 
     async def sweep(self, uid: int | None) -> bool:
@@ -197,7 +200,7 @@ class _Answer:
         self._loop.add_reader(descriptor, self._on_readable)
 
     def _on_readable(self) -> None:
-        chunk = os.read(self._descriptor, _ANSWER)
+        chunk = os.read(self._descriptor, _ANSWER - len(self._data))
         self._data += chunk
         if chunk and b"\n" not in chunk and len(self._data) < _ANSWER:
             return
@@ -205,9 +208,9 @@ class _Answer:
         if self.told.done():
             return
         try:
-            message = json.loads(self._data or b"{}")
-        except ValueError:
-            message = {"error": f"its status is not understood: {self._data[:200]!r}"}
+            message = read_json(self._data or b"{}", _ANSWER_DEPTH)
+        except ValueError as error:
+            message = {"error": f"its status is not understood ({error}): {self._data[:200]!r}"}
         self.told.set_result(message if isinstance(message, dict) else {})
 
     def close(self) -> None:
@@ -224,6 +227,12 @@ async def _ended_within(process: Watched, seconds: float) -> bool:
     return process.ended.is_set()
 
 
+def _said(answer: dict[str, object]) -> str:
+    """Why it does not start, in its own words: a function can write what it likes there."""
+    reason = answer.get("error") or ""
+    return one_line(reason[:_MAX_REASON] if isinstance(reason, str) else f"{reason!r:.{_MAX_REASON}}")
+
+
 def _explain(instance: Supervised, reason: str) -> str:
-    lines = [f"{instance.note.launch.function}: {reason}", *instance.output.tail]
+    lines = [f"{instance.note.launch.function}: {reason}", *map(one_line, instance.output.tail)]
     return "\n".join(lines)

@@ -18,15 +18,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from rescoldo.model.errors import Busy
 from rescoldo.model.instance import LogLine
 from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.model.text import read_json
 
 ROTATE_AT = 2**20  # bytes
 _FLUSH_AFTER = 0.05  # seconds
 _FLUSH_AT = 2**20  # bytes gathered of all functions together
 _FOLLOWER_LINES = 512  # lines kept for one who reads slowly
+_FOLLOWER_BYTES = 2**20  # and no more bytes of them, as they are written
+_MOST_FOLLOWERS = 100  # of one function
 _BATCH = 200  # lines handed over at once
-_READ = 64 * 2**10  # bytes of a file looked at before other work gets its turn
+_READ = 16 * 2**10  # bytes of a file looked at before other work gets its turn
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,26 +41,29 @@ class Follower:
     def __init__(self, function: FunctionId, instance: str) -> None:
         self.function = function
         self.instance = instance  # "": all
-        self._lines: deque[LogLine] = deque()
+        self._lines: deque[tuple[LogLine, int]] = deque()
+        self._size = 0  # bytes
         self._lost = 0
         self._arrived = asyncio.Event()
 
-    def add(self, line: LogLine) -> None:
-        """A new line; never waits."""
+    def add(self, line: LogLine, size: int) -> None:
+        """A new line, of `size` bytes as it is written; never waits."""
         if self.instance and line.instance != self.instance:
             return
-        if len(self._lines) == _FOLLOWER_LINES:
-            self._lines.popleft()
+        self._lines.append((line, size))
+        self._size += size
+        while len(self._lines) > _FOLLOWER_LINES or (self._size > _FOLLOWER_BYTES and len(self._lines) > 1):
+            self._size -= self._lines.popleft()[1]
             self._lost += 1
-        self._lines.append(line)
         self._arrived.set()
 
     async def take(self) -> list[LogLine]:
         """The lines since the last call; waits for at least one."""
         await self._arrived.wait()
         self._arrived.clear()
-        lines = list(self._lines)
+        lines = [line for line, _ in self._lines]
         self._lines.clear()
+        self._size = 0
         if self._lost:
             text = f"… {self._lost} lines left out: they came faster than they were read"
             lines.insert(0, LogLine(self.function, InstanceId(self.instance), lines[0].timestamp, text))
@@ -75,14 +82,16 @@ class LogBook:
         self._followers: dict[FunctionId, set[Follower]] = {}
         self._failing = False
 
-    def write(self, function: FunctionId, instance: InstanceId, text: str) -> None:
-        """Add a line that was printed now."""
-        line = LogLine(function, instance, round(time.time(), 6), text)
-        data = json.dumps({"t": line.timestamp, "i": instance, "x": text}, separators=(",", ":"))
-        self._pending.setdefault(function, []).append(data.encode() + b"\n")
-        self._pending_size += len(data)
+    def write(self, function: FunctionId, instance: InstanceId, texts: list[str]) -> None:
+        """Add lines that were printed now."""
+        now = round(time.time(), 6)
+        head = f'{{"t":{now},"i":{json.dumps(instance)},"x":'
+        lines = [f"{head}{json.dumps(text)}}}\n".encode() for text in texts]
+        self._pending.setdefault(function, []).extend(lines)
+        self._pending_size += sum(map(len, lines))
         for follower in self._followers.get(function, ()):
-            follower.add(line)
+            for text, line in zip(texts, lines, strict=True):
+                follower.add(LogLine(function, instance, now, text), len(line))
         if self._pending_size >= _FLUSH_AT:
             self.flush()
         elif self._flush_due is None:
@@ -131,7 +140,10 @@ class LogBook:
             self.flush()
             files = self._open(function, stack)
             if follow:
-                self._followers.setdefault(function, set()).add(follower)
+                followers = self._followers.setdefault(function, set())
+                if len(followers) >= _MOST_FOLLOWERS:
+                    raise Busy(f"{_MOST_FOLLOWERS} clients follow the log of {function} already")
+                followers.add(follower)
                 stack.callback(self._leave, follower)
             kept: deque[LogLine] = deque(maxlen=tail)
             for file, end in files:
@@ -140,9 +152,8 @@ class LogBook:
                     if tail is None and len(kept) >= _BATCH:
                         yield list(kept)
                         kept.clear()
-            if kept:
-                yield list(kept)
-            kept.clear()
+            while kept:
+                yield [kept.popleft() for _ in range(min(_BATCH, len(kept)))]
             while follow:
                 yield await follower.take()
 
@@ -178,7 +189,7 @@ async def _lines_of(
             looked_at = position
             await asyncio.sleep(0)
         try:
-            entry = json.loads(data)
+            entry = read_json(data)
             line = LogLine(function, InstanceId(entry["i"]), entry["t"], entry["x"])
         except (ValueError, KeyError, TypeError):
             continue  # cut off by a full disk or a power cut

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rescoldo.model.instance import Launch
+from rescoldo.model.text import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,5 +74,5 @@ def read_all(folder: Path) -> Iterator[tuple[Path, Note | None]]:
     for path in sorted(folder.glob("*.json")):
         note = None
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            note = Note.from_json(json.loads(path.read_text()))
+            note = Note.from_json(read_json(path.read_bytes()))
         yield path, note

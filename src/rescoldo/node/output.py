@@ -1,16 +1,18 @@
-"""What one instance prints: read from its FIFO, held to a budget, cut into lines.
+"""What one instance prints: read from its FIFOs, held to a budget, cut into lines.
 
-The instance holds the FIFO open for reading too, so that a write never fails while no node is there: it
-waits when the pipe (64 KiB) is full, and goes on when the next node opens the FIFO by its path.
+Standard output and standard error have a FIFO each, so that a line of one does not end up in a line of the other. The
+instance holds them open for reading too, so that a write never fails while no node is there: it waits when the pipe
+(64 KiB) is full, and goes on when the next node opens the FIFO by its path.
 
-A flood harms only the one who causes it: at most one chunk is read at a time, what is over the budget is
-dropped, and while it is, reading pauses between chunks (about 13 MB/s), so the node's time is not the
-price. Memory does not grow with it.
+A flood harms only the one who causes it: one callback reads at most one chunk and keeps at most SLICE_LINES lines of
+it, what is over the budget is dropped, and between two such chunks reading pauses (`Pump`; about 13 MB/s), so the
+node's time is not the price. Memory does not grow with it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import os
 import time
@@ -18,34 +20,21 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from rescoldo.node.pump import Pump
+from rescoldo.policy.budget import Budget, lines_for
+
 MAX_LINE = 16 * 2**10  # bytes; longer lines are cut into pieces
-BURST_SECONDS = 2  # a quiet time of so many seconds lets as much be kept at once
 TAIL = 10  # last lines told when a start fails
+SLICE_LINES = 256  # kept in one callback: about 0.5 ms
+SHOW_AFTER = 0.5  # seconds that text without a newline waits for one
 _CHUNK = 64 * 2**10  # bytes read at once
-_DROP_PAUSE = 0.005  # seconds between two chunks that are dropped
 _NOTICE_AFTER = 1.0  # seconds from the first dropped byte to the line that says so
 _DRAIN_CHUNKS = 16  # read at most this many chunks of one that has ended: a pipe holds 64 KiB
 
 # One for all: a chunk is copied out of it before the next is read, and flooders cost no memory each.
 _buffer = bytearray(_CHUNK)
 
-
-class Budget:
-    """A token bucket in bytes. With `rate` 256 KiB a second it holds 512 KiB, and is full after 2 quiet seconds."""
-
-    def __init__(self, now: float, rate: int) -> None:
-        self._rate = rate
-        self._burst = rate * BURST_SECONDS
-        self._left = float(self._burst)
-        self._at = now
-
-    def take(self, wanted: int, now: float) -> int:
-        """How many of `wanted` bytes may be kept at `now` (seconds of one clock)."""
-        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
-        self._at = now
-        granted = min(wanted, int(self._left))
-        self._left -= granted
-        return granted
+OnLines = Callable[[list[str]], None]
 
 
 class Lines:
@@ -53,10 +42,20 @@ class Lines:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._shown = False  # the last line was shown before its end: a newline alone ends it
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether there is text without a newline."""
+        return bool(self._rest)
 
     def feed(self, data: bytes) -> list[str]:
         """The lines that `data` completes."""
         *whole, rest = (self._rest + data).split(b"\n")
+        if whole:
+            if self._shown and whole[0] in (b"", b"\r"):
+                del whole[0]
+            self._shown = False
         found = [piece for line in whole for piece in _pieces(line)]
         while len(rest) >= MAX_LINE:
             found.append(_text(rest[:MAX_LINE]))
@@ -64,9 +63,17 @@ class Lines:
         self._rest = rest
         return found
 
+    def show(self) -> list[str]:
+        """What there is without a newline, but for a character whose last bytes are still to come."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        text = decoder.decode(self._rest)
+        self._rest = decoder.getstate()[0]
+        self._shown = self._shown or bool(text)
+        return [text.removesuffix("\r")] if text else []
+
     def end(self) -> list[str]:
         """What was left without a newline."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest, self._shown = self._rest, b"", False
         return _pieces(rest) if rest else []
 
 
@@ -80,86 +87,171 @@ def _text(line: bytes) -> str:
 
 
 class Output:
-    """The FIFO of one instance at `path`; `on_line` gets every line that is kept, of `rate` bytes a second."""
+    """The FIFOs of one instance, `path` and beside it `.err`; `on_lines` gets every line that is kept, of `rate` bytes
+    a second."""
 
-    def __init__(self, path: Path, on_line: Callable[[str], None], rate: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, on_lines: OnLines, rate: int, pump: Pump) -> None:
         self._rate = rate
         self.tail: deque[str] = deque(maxlen=TAIL)
-        self._on_line = on_line
-        self._lines = Lines()
-        self._budget = Budget(time.monotonic(), rate)
-        self._dropped = 0
-        self._loop = asyncio.get_running_loop()
+        self._on_lines = on_lines
+        self.budget = Budget(time.monotonic(), rate)
+        self._dropped = self._dropped_lines = 0
         self._notice: asyncio.TimerHandle | None = None
-        self._resume: asyncio.TimerHandle | None = None
-        self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._loop.add_reader(self._fd, self._on_readable)
+        self._streams = [_Stream(name, self, pump) for name in (path, _beside(path))]
 
     @classmethod
-    def create(cls, path: Path, uid: int | None, on_line: Callable[[str], None], rate: int) -> Output:
-        """Make the FIFO. It belongs to `uid`, so that the instance may open its own /dev/stdout."""
-        path.unlink(missing_ok=True)
-        os.mkfifo(path, 0o600)
-        if uid is not None:
-            os.chown(path, uid, -1)
-        return cls(path, on_line, rate)
+    def create(cls, path: Path, uid: int | None, on_lines: OnLines, rate: int, pump: Pump) -> Output:
+        """Make the FIFOs. They belong to `uid`, so that the instance may open its own /dev/stdout."""
+        for name in (path, _beside(path)):
+            _make(name, uid)
+        return cls(path, on_lines, rate, pump)
 
-    def open_for_child(self) -> int:
-        """A descriptor for an instance's stdout and stderr: blocking, and apart from ours."""
-        return os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+    @classmethod
+    def regain(cls, path: Path, uid: int | None, on_lines: OnLines, rate: int, pump: Pump) -> Output:
+        """The FIFOs of an instance that another node started; what is missing of them is made."""
+        for name in (path, _beside(path)):
+            if not name.is_fifo():
+                _make(name, uid)
+        return cls(path, on_lines, rate, pump)
 
-    def _on_readable(self) -> None:
-        if self._read() > 0:
-            self._loop.remove_reader(self._fd)
-            self._resume = self._loop.call_later(_DROP_PAUSE, self._read_on)
+    def open_for_child(self) -> list[int]:
+        """Descriptors for an instance's stdout and stderr: blocking, and apart from ours."""
+        return [os.open(stream.path, os.O_RDWR | os.O_CLOEXEC) for stream in self._streams]
 
-    def _read_on(self) -> None:
-        self._resume = None
-        self._loop.add_reader(self._fd, self._on_readable)
+    def keep(self, lines: list[str]) -> None:
+        """These are to be kept."""
+        if lines:
+            self.tail.extend(lines)
+            self._on_lines(lines)
 
-    def _read(self) -> int:
-        """Read one chunk; return how much of it was dropped, or -1 when there was none."""
-        try:
-            size = os.readv(self._fd, [_buffer])
-        except BlockingIOError:
-            return -1
-        kept = self._budget.take(size, time.monotonic())
-        self._emit(self._lines.feed(bytes(_buffer[:kept])))
-        if kept < size:
-            self._emit(self._lines.end())  # what comes after the gap is another line
-            self._dropped += size - kept
-            if self._notice is None:
-                self._notice = self._loop.call_later(_NOTICE_AFTER, self._tell_dropped)
-        return size - kept
+    def drop(self, data: bytes) -> None:
+        """This is over the budget."""
+        self._dropped += len(data)
+        self._dropped_lines += data.count(b"\n")
+        if self._notice is None:
+            self._notice = asyncio.get_running_loop().call_later(_NOTICE_AFTER, self._tell_dropped)
 
     def _tell_dropped(self) -> None:
         self._notice = None
-        dropped, self._dropped = self._dropped, 0
-        limit = f"{self._rate / 1024:.4g} KiB/s, rescoldo.dev/log-rate"
-        self._emit([f"… {dropped} bytes of output dropped (limit {limit})"])
+        dropped, lines = self._dropped, self._dropped_lines
+        self._dropped = self._dropped_lines = 0
+        limit = f"{self._rate / 1024:.4g} KiB/s, {lines_for(self._rate)} lines/s, rescoldo.dev/log-rate"
+        self.keep([f"… {dropped} bytes of output dropped, {lines} lines (limit {limit})"])
 
-    def _emit(self, lines: list[str]) -> None:
-        for line in lines:
-            self.tail.append(line)
-            self._on_line(line)
-
-    def drain(self) -> None:
-        """Take what the pipe still holds, the last line without a newline too."""
-        for _ in range(_DRAIN_CHUNKS):
-            if self._read() < 0:
-                break
-        self._emit(self._lines.end())
+    async def drain(self) -> None:
+        """Take what the pipes still hold, a last line without a newline too; others have their turns meanwhile."""
+        for stream in self._streams:
+            for _ in range(_DRAIN_CHUNKS):
+                if not stream.advance():
+                    break
+                while stream.holds:
+                    await asyncio.sleep(0)
+                    stream.advance()
+            stream.end()
 
     def close(self) -> None:
-        """Take what is left and remove the FIFO."""
-        self.drain()
+        """Take the little that may be left after `drain`, and remove the FIFOs."""
+        for stream in self._streams:
+            stream.close()
         if self._notice is not None:
             self._notice.cancel()
             self._tell_dropped()
-        if self._resume is not None:
-            self._resume.cancel()
+
+
+class _Stream:
+    """One FIFO of an output; a `Source`."""
+
+    def __init__(self, path: Path, output: Output, pump: Pump) -> None:
+        self.path = path
+        self._output = output
+        self._pump = pump
+        self._lines = Lines()
+        self._held = b""  # within the budget, and not cut into lines yet
+        self._over = b""  # after that: to be dropped
+        self._showing: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.rest()
+
+    def rest(self) -> None:
+        self._loop.add_reader(self._fd, self._pump.readable, self)
+
+    def wait(self) -> None:
+        self._loop.remove_reader(self._fd)
+
+    def work(self) -> bool:
+        flooding = self._read() if not self._held else bool(self._over)
+        self._keep_some()
+        return flooding or bool(self._held)
+
+    @property
+    def holds(self) -> bool:
+        """Whether some of the last chunk is still to be kept."""
+        return bool(self._held)
+
+    def advance(self) -> bool:
+        """A piece of work; whether there was anything to do."""
+        if not self._held:
+            self._read()
+        if not self._held and not self._over:
+            return False
+        self._keep_some()
+        return True
+
+    def _read(self) -> bool:
+        """Read one chunk; return whether some of it is over the budget."""
+        try:
+            size = os.readv(self._fd, [_buffer])
+        except BlockingIOError:
+            return False
+        data = bytes(_buffer[:size])
+        kept = self._output.budget.take(data, time.monotonic())
+        self._held, self._over = data[:kept], data[kept:]
+        return kept < size
+
+    def _keep_some(self) -> None:
+        pieces = self._held.split(b"\n", SLICE_LINES)
+        end = len(self._held) - len(pieces[-1]) if len(pieces) > SLICE_LINES else len(self._held)
+        piece, self._held = self._held[:end], self._held[end:]
+        self._output.keep(self._lines.feed(piece))
+        if self._over and not self._held:
+            self._output.keep(self._lines.end())  # what comes after the gap is another line
+            self._output.drop(self._over)
+            self._over = b""
+        if self._lines.has_rest and self._showing is None:
+            self._showing = self._loop.call_later(SHOW_AFTER, self._show)
+
+    def _show(self) -> None:
+        self._showing = None
+        self._output.keep(self._lines.show())
+
+    def end(self) -> None:
+        """No more comes of the process that wrote."""
+        if self._showing is not None:
+            self._showing.cancel()
+            self._showing = None
+        self._output.keep(self._lines.end())
+
+    def close(self) -> None:
+        self._pump.forget(self)
+        for _ in range(_DRAIN_CHUNKS):
+            if not self.advance() or self._held:
+                break
+        if self._held:
+            self._output.drop(self._held + self._over)
+        self.end()
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".err")
+
+
+def _make(path: Path, uid: int | None) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path, 0o600)
+    if uid is not None:
+        os.chown(path, uid, -1)

@@ -36,13 +36,14 @@ from rescoldo.node.processes import (
     signal_group,
 )
 from rescoldo.node.protocol import Exit, InstanceUsage
+from rescoldo.node.pump import Pump
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.supervised import Supervised, listen, regain_listener
 from rescoldo.node.uids import Uids
 from rescoldo.policy.respawn import FREE_DEATHS, MOST_FAILED_STARTS, early_deaths, respawn_pause
 
 MAX_INSTANCES = 10_000
-DESCRIPTORS_EACH = 4  # of an instance: listener, output, pidfd, and one to spare
+DESCRIPTORS_EACH = 5  # of an instance: listener, two of output, pidfd, and one to spare
 OWN_DESCRIPTORS = 100  # of the node, its clients and the starts under way
 LOST_SECONDS = 60.0  # the controller stops a lost instance sooner, when it is there
 
@@ -67,6 +68,7 @@ class Roster:
         self._sandboxes = sandboxes
         self._fenced = fenced  # each instance has TCP ports of its own
         self._logs = logs
+        self._pump = Pump()  # of all that instances print
         self._on_exit = on_exit
         self._all: dict[InstanceId, Supervised] = {}
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -108,7 +110,7 @@ class Roster:
             note = Note(launch, uid, address_of(self._settings, launch, host))
             check_free(launch, note.address, (other.note.address for other in self._all.values()))
             note_path = self._note_path(launch.instance)
-            output = Output.create(note_path.with_suffix(".log"), uid, self._writer(launch), launch.log_rate)
+            output = Output.create(_fifo(note_path), uid, self._writer(launch), launch.log_rate, self._pump)
             listener = None if launch.binds else listen(note.address, self._privileged)
             scratch = self._scratch(launch.instance)
             if not self._privileged:
@@ -144,8 +146,8 @@ class Roster:
     def _note_path(self, instance: InstanceId) -> Path:
         return self._settings.instance_state / f"{instance}.json"
 
-    def _writer(self, launch: Launch) -> Callable[[str], None]:
-        return lambda text: self._logs.write(launch.function, launch.instance, text)
+    def _writer(self, launch: Launch) -> Callable[[list[str]], None]:
+        return lambda lines: self._logs.write(launch.function, launch.instance, lines)
 
     async def _start(self, instance: Supervised) -> RunningInstance:
         try:
@@ -175,12 +177,12 @@ class Roster:
             reason = await self._boot.end(instance, grace=0.0)
             if launch.binds or instance.listener is None:  # no socket for a replacement: the controller starts another
                 break
-            self._logs.write(launch.function, launch.instance, f"instance ended: {reason}; replaced")
+            self._logs.write(launch.function, launch.instance, [f"instance ended: {reason}; replaced"])
             await asyncio.sleep(respawn_pause(deaths))
             if (failure := await self._replace(instance)) is not None:
                 reason = f"{reason}; its replacement failed: {failure}"
                 break
-        self._logs.write(launch.function, launch.instance, f"instance ended: {reason.splitlines()[0]}")
+        self._logs.write(launch.function, launch.instance, [f"instance ended: {reason.splitlines()[0]}"])
         lived = time.monotonic() - instance.ready_at
         instance.ready_at = 0.0  # not among the instances any more; its socket still takes what arrives
         self._on_exit(Exit(launch.instance, launch.function, reason, lived))
@@ -256,9 +258,8 @@ class Roster:
         return {found.note.sandbox for found in self._all.values()}
 
     def _take_over(self, path: Path, note: Note, process: Watched) -> None:
-        fifo = path.with_suffix(".log")
         writer, rate = self._writer(note.launch), note.launch.log_rate
-        output = Output(fifo, writer, rate) if fifo.is_fifo() else Output.create(fifo, note.uid, writer, rate)
+        output = Output.regain(_fifo(path), note.uid, writer, rate, self._pump)
         listener = None if note.launch.binds else regain_listener(note.pid, note.address)
         scratch = str(self._scratch(note.launch.instance))
         berth = self._berth(note.launch, note.uid)
@@ -279,8 +280,7 @@ class Roster:
                 if await self._boot.sweep(note.uid):
                     self._uids.give_back(note.uid)
             remove_socket(note.address)
-        path.with_suffix(".log").unlink(missing_ok=True)
-        notes.remove(path)
+        notes.remove(path)  # its FIFOs go with all files that belong to nothing
 
     # -- telling
 
@@ -296,6 +296,11 @@ class Roster:
         """What the ready instances of `function` use."""
         ready = [found for found in self.instances() if found.launch.function == function]
         return [await _usage(found, self._privileged) for found in ready]
+
+
+def _fifo(note: Path) -> Path:
+    """Where an instance's standard output is read from."""
+    return note.with_suffix(".log")
 
 
 def _still_running(note: Note) -> Watched | None:

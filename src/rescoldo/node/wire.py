@@ -19,6 +19,7 @@ from typing import Any
 from rescoldo.model import errors
 from rescoldo.model.instance import LogLine
 from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.model.text import read_json
 
 MAX_LINE = 4 * 2**20  # bytes of one message
 
@@ -44,7 +45,7 @@ def encode(message: Mapping[str, Any]) -> bytes:
 
 def decode(line: bytes) -> dict[str, Any]:
     """Read one message; raises ValueError."""
-    message = json.loads(line)
+    message = read_json(line)
     if not isinstance(message, dict):
         raise ValueError("a message is an object")
     return message

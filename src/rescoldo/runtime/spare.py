@@ -2,8 +2,9 @@
 instance it is, and becomes it.
 
 One that is not waited for yet says so on its channel when it is ready. Over the channel it gets one message:
-{"launch", "uid", "gid", "scratch"} with the descriptors [listener, log, status pipe, one for each secret of the
-launch]. A program that binds its own socket has /dev/null for a listener. The channel closing instead is its end.
+{"launch", "uid", "gid", "scratch"} with the descriptors [listener, standard output, standard error, status pipe, one
+for each secret of the launch]. A program that binds its own socket has /dev/null for a listener. The channel closing
+instead is its end.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from rescoldo.runtime.program import execute
 PRACTICE = 20  # rounds of what forks do, before the fork: the interpreter specialises code that has run about ten times
 SPARE_NICE = 10  # until it is needed: wakes and calls go first
 MOST_SECRETS = 100  # of one function; the kernel passes 253 descriptors in a message
-_DESCRIPTORS = 3 + MOST_SECRETS
+_DESCRIPTORS = 4 + MOST_SECRETS
 
 Run = Callable[[Launch, socket.socket, int], int]
 
@@ -83,10 +84,10 @@ def rehearse_order() -> None:
 
 
 def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
-    listener, log, status, *secrets = descriptors
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    listener, out, err, status, *secrets = descriptors
+    for descriptor, number in ((out, 1), (err, 2)):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
     order = json.loads(message)
     launch = Launch.from_json(order["launch"])
     if not launch.command:  # an exec leaves nothing of either

@@ -8,10 +8,13 @@ import logging
 import os
 import signal
 import subprocess
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rescoldo.model.text import one_line
+from rescoldo.policy.budget import Budget
 from rescoldo.supervisor.platformlog import say
 from rescoldo.supervisor.probes import Probe
 
@@ -20,6 +23,8 @@ log = logging.getLogger(__name__)
 CHUNK = 65536  # bytes read at once
 MAX_LINE = 2000  # bytes of a line that are shown
 TAIL_LINES = 20
+RATE = 64 * 2**10  # bytes a second that are shown of a child, and a line for each 128 of them
+DROP_PAUSE = 0.005  # seconds between two chunks of a child that says more
 
 
 @dataclass(slots=True)
@@ -47,6 +52,9 @@ class Child:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
     on_end: Callable[[Child], None] = lambda child: None
     _rest: bytes = b""
+    _budget: Budget = field(default_factory=lambda: Budget(time.monotonic(), RATE))
+    _left_out: int = 0  # lines, since the last one that was shown
+    _pause: asyncio.TimerHandle | None = None
 
     @classmethod
     def start(cls, program: Program, command: Sequence[str] | None = None) -> Child:
@@ -81,7 +89,7 @@ class Child:
 
     def _watched(self) -> Child:
         loop = asyncio.get_running_loop()
-        loop.add_reader(self.output, self._read)
+        loop.add_reader(self.output, self._readable)
         loop.add_reader(self.pidfd, self._exited)
         return self
 
@@ -105,29 +113,58 @@ class Child:
         loop.remove_reader(self.pidfd)
         if self.process is not None:  # others are reaped by whoever became their parent
             self.status = self.process.wait()
+        if self._pause is not None:
+            self._pause.cancel()
         self._read()
         loop.remove_reader(self.output)
+        self._tell_left_out()
         os.close(self.output)
         os.close(self.pidfd)
         self.ended.set()
         self.on_end(self)
 
-    def _read(self) -> None:
+    def _readable(self) -> None:
+        """Read a chunk; a child that says more than is shown is read more slowly, so that its supervisor goes on."""
+        if self._read():
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self.output)
+            self._pause = loop.call_later(DROP_PAUSE, loop.add_reader, self.output, self._readable)
+
+    def _read(self) -> bool:
+        """Show what a chunk holds; return whether that was not all of it."""
         try:
             chunk = os.read(self.output, CHUNK)
         except BlockingIOError:
-            return
+            return False
         if not chunk:  # closed its output, or ended: _exited cleans up
             asyncio.get_running_loop().remove_reader(self.output)
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        if len(self._rest) > MAX_LINE:
+        kept = self._budget.take(chunk, time.monotonic())
+        *lines, self._rest = (self._rest + chunk[:kept]).split(b"\n")
+        dropped = chunk[kept:]
+        if self._rest and (dropped or len(self._rest) > MAX_LINE):
             lines.append(self._rest)
             self._rest = b""
+        if lines and kept:
+            self._tell_left_out()
         for line in lines:
-            text = line[:MAX_LINE].decode(errors="replace").rstrip()
-            if text and self.program.shown(text):
+            if text := self._text(line):
                 self.tail.append(text)
                 say(f"{self.program.name}: {text}")
+        if dropped:
+            self._left_out += dropped.count(b"\n")
+            *last, self._rest = dropped.rsplit(b"\n", TAIL_LINES)
+            self.tail.extend(filter(None, map(self._text, last)))  # its last words count, when it ends
+        return bool(dropped)
+
+    def _text(self, line: bytes) -> str:
+        """What is shown of a line; empty: nothing."""
+        text = one_line(line[:MAX_LINE].decode(errors="replace").rstrip())
+        return text if self.program.shown(text) else ""
+
+    def _tell_left_out(self) -> None:
+        if self._left_out:
+            say(f"{self.program.name}: … {self._left_out} lines left out: more than {RATE // 1024} KiB/s")
+        self._left_out = 0
 
 
 def describe_end(status: int | None) -> str:

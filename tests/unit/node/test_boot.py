@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from rescoldo.model.errors import StartFailed
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, function_id
 from rescoldo.node.boot import Boot
@@ -19,6 +20,7 @@ from rescoldo.node.nursery import Nurseries
 from rescoldo.node.output import Output
 from rescoldo.node.places import AT_ONCE, Places
 from rescoldo.node.processes import Ends
+from rescoldo.node.pump import Pump
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.spares import Order, Spares
 from rescoldo.node.supervised import Supervised
@@ -32,13 +34,14 @@ class Nursery:
 
     def __init__(self) -> None:
         self.places = Places()
+        self.says = b'{"ready": true}\n'
 
     def spares_for(self, _: Launch) -> Spares:
         return cast(Spares, self)
 
     async def start(self, order: Order, forked: Callable[..., None]) -> None:
-        _, _, status = order.descriptors
-        os.write(status, b'{"ready": true}\n')
+        *_, status = order.descriptors
+        os.write(status, self.says)
 
     def served_a_wake(self) -> None:
         pass
@@ -57,7 +60,7 @@ def boot(nursery: Nursery, tmp_path: Path) -> Boot:
 @pytest.fixture
 async def instance(tmp_path: Path) -> Any:
     launch = Launch(InstanceId("i1"), FN, "digest", 0, ready_timeout=READY_TIMEOUT)
-    output = Output.create(tmp_path / "log", None, lambda _: None, launch.log_rate)
+    output = Output.create(tmp_path / "log", None, lambda _: None, launch.log_rate, Pump())
     yield Supervised(Note(launch, None, "unix@x"), tmp_path / "note.json", output, None, str(tmp_path))
     output.close()
 
@@ -99,3 +102,44 @@ async def test_a_start_that_is_called_off_before_its_turn_leaves_no_descriptor(
     await asyncio.wait({starting})
     await others.aclose()
     assert descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        (b'{"error": "bad \\ud800 \\u001b[2J\\nERROR: forged"}\n', "bad \ufffd \\x1b[2J\\nERROR: forged"),
+        (b'{"error": "bad \xed\xa0\x80"}\n', "bad \ufffd\ufffd\ufffd"),
+        (b"[" * 4090 + b"\n", "its status is not understood (it is nested deeper than 4 levels)"),
+        (b'{"error": ' + b"[" * 2040 + b"]" * 2040 + b"}\n", "its status is not understood (it is nested deeper"),
+        (b"x" * 10_000, "its status is not understood"),
+        (b'{"error": {"a": 1}}\n', "{'a': 1}"),
+        (b'{"error": ["' + b"a" * 3000 + b'"]}\n', "['" + "a" * 998 + "!"),
+        (b"[]\n", ""),
+    ],
+)
+async def test_whatever_an_instance_says_of_its_failure_the_reason_is_one_line_of_whole_text(
+    boot: Boot, nursery: Nursery, instance: Supervised, says: bytes, reason: str
+) -> None:
+    nursery.says = says
+    with pytest.raises(StartFailed) as caught:
+        await boot.start(instance)
+    assert f"{caught.value.message}!".partition(": ")[2].startswith(reason) or not reason
+    caught.value.message.encode()
+    assert "\n" not in caught.value.message
+
+
+async def test_the_last_lines_of_output_in_a_reason_have_no_control_characters(
+    boot: Boot, nursery: Nursery, instance: Supervised
+) -> None:
+    nursery.says = b'{"error": "bad"}\n'
+    instance.output.tail.clear()
+    out, err = instance.output.open_for_child()
+    starting = asyncio.create_task(boot.start(instance))
+    while not instance.ordered_at:
+        await asyncio.sleep(0)
+    os.write(err, b"\x1b]0;title\x07 \x1b[2Jgone\n")
+    with pytest.raises(StartFailed) as caught:
+        await starting
+    assert caught.value.message.splitlines()[1] == r"\x1b]0;title\x07 \x1b[2Jgone"
+    os.close(out)
+    os.close(err)

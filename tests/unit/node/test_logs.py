@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from rescoldo.model.errors import Busy
 from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.node.logs import ROTATE_AT, LogBook
+from rescoldo.node.wire import MAX_LINE, encode, encode_line
 
 FN = FunctionId("fn.ns")
 ONE = InstanceId("one")
@@ -20,7 +22,7 @@ async def texts(book: LogBook, tail: int | None = None, instance: str = "") -> l
 
 async def test_lines_are_one_json_object_each(tmp_path: Path) -> None:
     book = LogBook(tmp_path)
-    book.write(FN, ONE, 'hé"llo')
+    book.write(FN, ONE, ['hé"llo'])
     book.flush()
     (line,) = (tmp_path / "fn.ns.log").read_text().splitlines()
     entry = json.loads(line)
@@ -30,7 +32,7 @@ async def test_lines_are_one_json_object_each(tmp_path: Path) -> None:
 async def test_at_most_two_files_of_one_mebibyte_are_kept_and_the_newest_lines_are_in_them(tmp_path: Path) -> None:
     book = LogBook(tmp_path)
     for number in range(400):
-        book.write(FN, ONE, f"{number:05}" + "x" * 10_000)
+        book.write(FN, ONE, [f"{number:05}" + "x" * 10_000])
         book.flush()
     sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
     assert set(sizes) <= {"fn.ns.log", "fn.ns.log.1"}
@@ -50,10 +52,10 @@ async def test_a_slow_follower_loses_the_oldest_lines_and_is_told_how_many(tmp_p
     stream = book.read(FN, tail=0, since=None, follow=True, instance="")
     first = asyncio.create_task(anext(stream))
     await asyncio.sleep(0)
-    book.write(FN, ONE, "a")
+    book.write(FN, ONE, ["a"])
     assert [line.text for line in await first] == ["a"]
     for number in range(600):
-        book.write(FN, ONE, str(number))
+        book.write(FN, ONE, [str(number)])
     lines = [line.text for line in await anext(stream)]
     assert lines[0] == "… 88 lines left out: they came faster than they were read"
     assert lines[1:] == [str(number) for number in range(88, 600)]
@@ -63,11 +65,11 @@ async def test_a_slow_follower_loses_the_oldest_lines_and_is_told_how_many(tmp_p
 async def test_no_line_is_missed_or_doubled_between_what_was_kept_and_what_comes(tmp_path: Path) -> None:
     book = LogBook(tmp_path)
     for number in range(1000):
-        book.write(FN, ONE, str(number))
+        book.write(FN, ONE, [str(number)])
     stream = book.read(FN, tail=None, since=None, follow=True, instance="")
     found = [line.text for line in await anext(stream)]
     for number in range(1000, 1100):  # while the kept ones are still being read
-        book.write(FN, ONE, str(number))
+        book.write(FN, ONE, [str(number)])
     while len(found) < 1100:
         found += [line.text for line in await anext(stream)]
     assert found == [str(number) for number in range(1100)]
@@ -79,9 +81,46 @@ async def test_a_full_disk_is_warned_of_once_and_writing_goes_on_after_it(
 ) -> None:
     book = LogBook(tmp_path / "later")
     for _ in range(3):
-        book.write(FN, ONE, "lost")
+        book.write(FN, ONE, ["lost"])
         book.flush()
     assert len(caplog.records) == 1
     (tmp_path / "later").mkdir()
-    book.write(FN, ONE, "kept")
+    book.write(FN, ONE, ["kept"])
     assert await texts(book) == ["kept"]
+
+
+async def test_a_follower_that_does_not_read_holds_no_more_than_a_message_can_carry(tmp_path: Path) -> None:
+    book = LogBook(tmp_path)
+    stream = book.read(FN, tail=0, since=None, follow=True, instance="")
+    first = asyncio.create_task(anext(stream))
+    await asyncio.sleep(0)
+    book.write(FN, ONE, ["a"])
+    await first
+    book.write(FN, ONE, ["\x01" * 16384] * 500)
+    lines = await anext(stream)
+    assert "left out" in lines[0].text
+    assert len(encode({"id": 0, "item": [encode_line(line) for line in lines]})) < MAX_LINE / 2
+    await stream.aclose()
+
+
+async def test_what_is_kept_is_handed_over_in_pieces_however_many_lines_are_asked_for(tmp_path: Path) -> None:
+    book = LogBook(tmp_path)
+    book.write(FN, ONE, [""] * 5000)
+    batches = [
+        len(batch) async for batch in book.read(FN, tail=4000, since=None, follow=False, instance="")
+    ]
+    assert sum(batches) == 4000
+    assert max(batches) <= 200
+
+
+async def test_a_function_has_a_bounded_number_of_followers(tmp_path: Path) -> None:
+    book = LogBook(tmp_path)
+    book.write(FN, ONE, ["a"])
+    streams = [book.read(FN, tail=None, since=None, follow=True, instance="") for _ in range(101)]
+    for stream in streams[:100]:
+        await anext(stream)
+    with pytest.raises(Busy, match="100 clients follow"):
+        await anext(streams[100])
+    for stream in streams:
+        await stream.aclose()
+    assert await texts(book) == ["a"]

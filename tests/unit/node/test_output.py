@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rescoldo.node.output import BURST_SECONDS, MAX_LINE, TAIL, Budget, Lines, Output
+from rescoldo.node.output import MAX_LINE, SHOW_AFTER, SLICE_LINES, TAIL, Lines, Output
+from rescoldo.node.pump import Pump
+from rescoldo.policy.budget import BURST_SECONDS, lines_for
 
 RATE = 1024
 BURST = RATE * BURST_SECONDS
@@ -36,43 +41,136 @@ def test_what_is_not_utf8_is_replaced() -> None:
     assert Lines().feed(b"caf\xe9\n") == ["caf\ufffd"]
 
 
-def test_a_budget_gives_its_burst_and_then_its_rate() -> None:
-    budget = Budget(100.0, RATE)
-    assert budget.take(BURST + 1, 100.0) == BURST
-    assert budget.take(10, 100.0) == 0
-    assert budget.take(RATE, 100.5) == RATE // 2
-    assert budget.take(10 * BURST, 1000.0) == BURST
+def test_what_has_no_newline_can_be_shown_and_its_newline_is_no_further_line() -> None:
+    lines = Lines()
+    assert lines.feed(b"Name: ") == []
+    assert lines.show() == ["Name: "]
+    assert lines.feed(b"\nnext\n") == ["next"]
+    assert lines.feed(b"\n") == [""]
 
 
-async def test_output_keeps_lines_in_order_and_the_last_ones_as_tail(tmp_path: Path) -> None:
-    lines: list[str] = []
-    output = Output.create(tmp_path / "fifo", None, lines.append, RATE)
-    child = output.open_for_child()
-    os.write(child, "".join(f"{n}\n" for n in range(30)).encode() + b"end")
-    os.close(child)
-    output.drain()
-    assert lines == [*map(str, range(30)), "end"]
-    assert list(output.tail) == lines[-TAIL:]
-    output.close()
-    assert not (tmp_path / "fifo").exists()
+def test_what_is_shown_early_ends_before_a_character_that_is_not_whole() -> None:
+    lines = Lines()
+    assert lines.feed("50 €".encode()[:-1]) == []
+    assert lines.show() == ["50 "]
+    assert lines.show() == []
+    assert lines.feed("€".encode()[-1:] + b"\n") == ["€"]
 
 
-async def test_what_is_over_the_budget_is_counted_to_the_byte(tmp_path: Path) -> None:
-    lines: list[str] = []
-    output = Output.create(tmp_path / "fifo", None, lines.append, RATE)
-    child = output.open_for_child()
-    os.set_blocking(child, False)
-    written = 0
-    while not any("dropped" in line for line in lines):
+class Printer:
+    """An instance's end of an output, and what was kept of what it printed."""
+
+    def __init__(self, path: Path, pump: Pump, rate: int) -> None:
+        self.lines: list[str] = []
+        self.batches: list[int] = []
+        self.output = Output.create(path, None, self._keep, rate, pump)
+        self.out, self.err = self.output.open_for_child()
+        for end in (self.out, self.err):
+            os.set_blocking(end, False)
+        self.written = 0
+
+    def _keep(self, lines: list[str]) -> None:
+        self.lines += lines
+        self.batches.append(len(lines))
+
+    def flood(self, data: bytes) -> None:
+        """As much as the pipe takes."""
         try:
-            if written < 2 * BURST:
-                written += os.write(child, (b"x" * 1023 + b"\n"))
+            while True:
+                self.written += os.write(self.out, data)
         except BlockingIOError:
             pass
-        await asyncio.sleep(0)
-    os.close(child)
-    output.close()
-    kept = sum(len(line) + 1 for line in lines if line.startswith("x"))
-    dropped = sum(int(line.split()[1]) for line in lines if "dropped" in line)
-    assert written - 2048 <= kept + dropped <= written + 1024  # a cut line counts its newline twice
+
+    def close(self) -> None:
+        os.close(self.out)
+        os.close(self.err)
+        self.output.close()
+
+
+@pytest.fixture
+async def printer(tmp_path: Path) -> AsyncIterator[Printer]:
+    printer = Printer(tmp_path / "fifo.log", Pump(), RATE)
+    yield printer
+    printer.close()
+    assert not list(tmp_path.iterdir())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_output_keeps_lines_in_order_and_the_last_ones_as_tail(printer: Printer) -> None:
+    os.write(printer.out, "".join(f"{n}\n" for n in range(30)).encode() + b"end")
+    await printer.output.drain()
+    assert printer.lines == [*map(str, range(30)), "end"]
+    assert list(printer.output.tail) == printer.lines[-TAIL:]
+
+
+async def test_what_is_over_the_budget_is_counted_to_the_byte_and_the_line(printer: Printer) -> None:
+    while not any("dropped" in line for line in printer.lines):
+        if printer.written < 2 * BURST:
+            printer.flood(b"x" * 1023 + b"\n")
+        await asyncio.sleep(0.001)
+    await printer.output.drain()
+    lines = [line for line in printer.lines if line.startswith("x")]
+    dropped, count = (sum(int(line.split()[n]) for line in printer.lines if "dropped" in line) for n in (1, 6))
+    kept = sum(len(line) + 1 for line in lines)
+    assert printer.written - 2048 <= kept + dropped <= printer.written + 1024  # a cut line counts its newline twice
     assert dropped > 0
+    assert len(lines) + count >= printer.written // 1024
+
+
+async def test_of_blank_lines_no_more_are_kept_than_of_others_and_few_in_one_callback(printer: Printer) -> None:
+    began = time.monotonic()
+    while not any("dropped" in line for line in printer.lines):
+        printer.flood(b"\n" * 4096)
+        await asyncio.sleep(0.001)
+    rate = lines_for(RATE)
+    assert printer.lines.count("") <= rate * (BURST_SECONDS + time.monotonic() - began) + 1
+    assert max(printer.batches) <= SLICE_LINES
+
+
+@pytest.mark.slow
+async def test_the_loop_goes_on_while_many_print_blank_lines_and_all_are_read(tmp_path: Path) -> None:
+    pump = Pump()
+    printers = [Printer(tmp_path / f"{number}.log", pump, 2**24) for number in range(40)]
+    longest, end = 0.0, time.monotonic() + 1.0
+    while (before := time.monotonic()) < end:
+        for printer in printers:
+            printer.flood(b"\n" * 65536)
+        wrote = time.monotonic()
+        await asyncio.sleep(0)
+        longest = max(longest, time.monotonic() - wrote)
+        await asyncio.sleep(max(0.0, 0.002 - (time.monotonic() - before)))
+    assert all(printer.lines for printer in printers)
+    for printer in printers:
+        printer.close()
+    assert longest < 0.25, f"the loop stood still for {longest:.3f} s"
+
+
+async def test_text_without_a_newline_is_shown_within_a_second_and_streams_are_apart(printer: Printer) -> None:
+    began = time.monotonic()
+    os.write(printer.out, b"Your name? ")
+    os.write(printer.err, b"a warning\n")
+    await until(lambda: len(printer.lines) == 2)
+    assert printer.lines == ["a warning", "Your name? "]
+    assert SHOW_AFTER * 0.9 < time.monotonic() - began < 1.0
+    os.write(printer.out, b"\r 50%")
+    await until(lambda: len(printer.lines) == 3)
+    assert printer.lines[2] == "\r 50%"
+
+
+async def test_another_node_reads_on_where_one_has_ended(tmp_path: Path) -> None:
+    path, found = tmp_path / "fifo.log", list[str]()
+    first = Output.create(path, None, found.extend, RATE, Pump())
+    out, err = first.open_for_child()
+    (tmp_path / "fifo.err").unlink()  # made by a version that had one FIFO
+    second = Output.regain(path, None, found.extend, RATE, Pump())
+    os.write(out, b"on\n")
+    await until(lambda: found == ["on"])
+    for descriptor in (out, err):
+        os.close(descriptor)
+    first.close()
+    second.close()

@@ -20,7 +20,7 @@ def test_an_error_the_wire_does_not_know_arrives_as_the_plain_one() -> None:
     assert (type(back), back.message) == (RescoldoError, "later")
 
 
-@pytest.mark.parametrize("line", [b"", b"[]\n", b"{\n", b"\xff\n"])
+@pytest.mark.parametrize("line", [b"", b"[]\n", b"{\n", b"\xff\n", b"[" * 4090 + b"]" * 4090])
 def test_what_is_no_message_is_a_value_error(line: bytes) -> None:
     with pytest.raises(ValueError):
         decode(line)

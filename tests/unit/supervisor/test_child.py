@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 
 import pytest
 
-from rescoldo.supervisor.child import Child, Program, describe_end
+from rescoldo.policy.budget import BURST_SECONDS, lines_for
+from rescoldo.supervisor.child import RATE, Child, Program, describe_end
 
 
 def program(code: str) -> Program:
@@ -49,3 +51,30 @@ async def test_a_child_that_ignores_sigterm_is_killed_after_its_grace() -> None:
     assert child.status == -signal.SIGKILL
 
 
+
+
+@pytest.mark.slow
+async def test_a_child_that_writes_lines_without_end_does_not_keep_its_supervisor_from_going_on(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    child = Child.start(program("import os\nwhile True: os.write(2, b'x\\n' * 2048)"))
+    longest, end = 0.0, time.monotonic() + 1.0
+    while (before := time.monotonic()) < end:
+        await asyncio.sleep(0)
+        longest = max(longest, time.monotonic() - before)
+    await child.stop(signal.SIGKILL, 1.0)
+    shown = capfd.readouterr().err.splitlines()
+    assert longest < 0.25, f"the loop stood still for {longest:.3f} s"
+    assert len(shown) < 2 * lines_for(RATE) * BURST_SECONDS
+    assert any("lines left out" in line for line in shown)
+
+
+@pytest.mark.slow
+async def test_what_a_child_writes_has_no_control_characters_when_it_is_shown(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    child = Child.start(program(r"import os; os.write(2, b'\x1b[2J\x1b]0;t\x07 a\rb \xff \x9b\n')"))
+    await child.ended.wait()
+    shown = "\\x1b[2J\\x1b]0;t\\x07 a\\rb \ufffd \ufffd"
+    assert capfd.readouterr().err == f"child: {shown}\n"
+    assert list(child.tail) == [shown]

@@ -1,0 +1,89 @@
+"""Text from outside, made fit to be kept, sent and shown. Each entrance calls one of these once.
+
+Three things in it do harm further in. Half a character (a lone surrogate: JSON spells it `\\ud800`, the operating
+system hands one over for a byte that is not UTF-8) is text that no encoding takes: sending or storing it fails.
+Control characters let a text write over other lines of a terminal or a log, and change the order of what is read.
+JSON can be nested until whoever walks through it has no stack left.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+MAX_DEPTH = 64  # objects and lists in one another that a JSON text may have
+_HALF = "\ud800-\udfff"
+# C0, DEL and C1 but newline and tab; what ends a line (U+2028, U+2029) or turns its direction (UAX #9)
+_CONTROL = f"\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069{_HALF}"
+_HALVES = re.compile(f"[{_HALF}]")
+_IN_LINES = re.compile(f"[{_CONTROL}]")
+_IN_A_LINE = re.compile(f"[{_CONTROL}\\n]")
+_ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+
+
+def whole(text: str) -> str:
+    """`text` with U+FFFD for each half of a character: any encoding takes it."""
+    return text if text.isascii() else _HALVES.sub("\ufffd", text)
+
+
+def visible(text: str) -> str:
+    """`text` with each control character but newline and tab as it would be written in Python: `\\x1b[31m`."""
+    return _IN_LINES.sub(_escaped, text)
+
+
+def one_line(text: str) -> str:
+    """`visible`, and newlines escaped, too: what somebody else wrote cannot look like a line of ours."""
+    return _IN_A_LINE.sub(_escaped, text)
+
+
+def uncoloured(text: str) -> str:
+    """`visible`, without the sequences that only set colours."""
+    return visible(_COLOUR.sub("", text))
+
+
+def is_plain(text: str) -> bool:
+    """Whether `one_line` would change nothing."""
+    return not _IN_A_LINE.search(text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
+
+
+def read_json(data: bytes, depth: int = MAX_DEPTH) -> Any:
+    """The value that `data` holds, its text whole. Raises ValueError, and nothing else, for what is not JSON or nested
+    deeper than `depth`. How many bytes it may have is for the caller to say: that bounds the number of values, too."""
+    try:
+        value = json.loads(data.decode("utf-8", "replace"))
+    except RecursionError:
+        raise _too_deep(depth) from None
+    if data.count(b"[") + data.count(b"{") > depth:  # else it cannot be deeper
+        _check_depth(value, depth)
+    return _whole_value(value) if _ESCAPED_HALF.search(data) else value
+
+
+def _check_depth(value: Any, depth: int) -> None:
+    level = [value]
+    for _ in range(depth + 1):
+        level = [child for parent in level if isinstance(parent, dict | list) for child in _children(parent)]
+        if not level:
+            return
+    raise _too_deep(depth)
+
+
+def _children(parent: dict[str, Any] | list[Any]) -> Any:
+    return parent.values() if isinstance(parent, dict) else parent
+
+
+def _whole_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return whole(value)
+    if isinstance(value, dict):
+        return {whole(key): _whole_value(child) for key, child in value.items()}
+    return [_whole_value(child) for child in value] if isinstance(value, list) else value
+
+
+def _too_deep(depth: int) -> ValueError:
+    return ValueError(f"it is nested deeper than {depth} levels")
