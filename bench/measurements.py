@@ -7,6 +7,7 @@ import azure
 import burst
 import cold
 import crash
+import flood
 import go_program
 import handler
 import hostile_suite
@@ -23,6 +24,6 @@ import warm
 ALL = (
     warm.MEASUREMENT, handler.MEASUREMENT, *cold.MEASUREMENTS, *go_program.MEASUREMENTS, *burst.MEASUREMENTS,
     one_at_once.MEASUREMENT, abandoned.MEASUREMENT, *open_loop.MEASUREMENTS, many.MEASUREMENT, azure.MEASUREMENT,
-    race.MEASUREMENT, crash.MEASUREMENT, kills.MEASUREMENT, leaving.MEASUREMENT, *rest.MEASUREMENTS,
+    race.MEASUREMENT, crash.MEASUREMENT, flood.MEASUREMENT, kills.MEASUREMENT, leaving.MEASUREMENT, *rest.MEASUREMENTS,
     hostile_suite.MEASUREMENT, soak.MEASUREMENT,
 )  # fmt: skip
