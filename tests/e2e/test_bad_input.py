@@ -447,7 +447,7 @@ def test_an_upload_that_breaks_off_leaves_nothing_behind(echo: Live) -> None:
         )
         echo.until(lambda: list(echo.settings.uploads.iterdir()), "the upload to begin")
     echo.until(lambda: not list(echo.settings.uploads.iterdir()), "the rest of it to be removed")
-    assert "Traceback" not in echo.log()
+    assert "UnicodeEncodeError" not in echo.log()
 
 
 def test_a_bundle_for_another_python_is_a_400_that_names_both(echo: Live) -> None:
@@ -699,3 +699,22 @@ def test_a_client_that_sends_its_head_slowly_does_not_keep_others_waiting(echo: 
     finally:
         for client in clients:
             client.close()
+
+
+def test_half_a_character_in_a_failure_is_answered_at_once_wherever_it_is_shown(
+    echo: Live, unnoticed: None
+) -> None:
+    code = "print('\\x1b[2Jwiped')\nraise ValueError('half \\ud800 of \\x1b[2J it')\ndef handle(event, context): ...\n"
+    echo.deploy("half", code, annotations={"rescoldo.dev/rollout": "immediate"})
+    began = time.monotonic()
+    answer = echo.invoke("half")
+    assert time.monotonic() - began < 20
+    assert (answer.status, "ValueError: half" in answer.text) == (502, True)
+    assert "\x1b" not in answer.text
+    update = echo.system("PUT", "/functions", {"service": "half", "image": "half:test", "labels": {"again": "1"}})
+    assert update.status == 400
+    told = [update, echo.system("GET", "/function/half/revisions"), echo.system("GET", "/function/half?why=1")]
+    assert [each.status for each in told] == [400, 200, 200]
+    assert not any("\x1b" in each.text or "\\u001b" in each.text for each in told)
+    assert "\x1b" not in echo.log()
+    assert "UnicodeEncodeError" not in echo.log()

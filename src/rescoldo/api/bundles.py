@@ -15,6 +15,7 @@ from rescoldo.model.errors import InvalidInput, TooLarge
 from rescoldo.store.protocol import Bundle
 
 DIGEST_HEADER = "x-rescoldo-digest"
+CHUNK = 64 * 2**10  # bytes of an upload that are handed on at once, at the least
 UPLOAD = {"requestBody": {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}}}
 
 
@@ -56,9 +57,17 @@ def _check_length(request: Request, max_upload: int) -> None:
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body in pieces of CHUNK bytes or more, but for the first and the last: a client may send a byte at a time,
+    and each piece that is handed on has a price."""
+    gathered, enough = bytearray(), 1
     async for chunk in request.stream():
-        if chunk:
-            yield chunk
+        gathered += chunk
+        if len(gathered) >= enough:
+            yield bytes(gathered)
+            gathered.clear()
+            enough = CHUNK
+    if gathered:
+        yield bytes(gathered)
 
 
 def _to_json(bundle: Bundle) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Match
 
 from rescoldo.model.errors import ROLLOUT_HEADER, Busy, RescoldoError, RolloutFailed
+from rescoldo.model.text import one_line
 from rescoldo.model.violations import describe
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -41,7 +42,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def no_route(request: Request, error: HTTPException) -> PlainTextResponse:
-        text = f"{HTTPStatus(error.status_code).phrase}: {request.method} {request.url.path}"
+        text = f"{HTTPStatus(error.status_code).phrase}: {request.method} {one_line(request.url.path)}"
         headers = dict(error.headers or {})
         if error.status_code == 405:  # Starlette names the methods of one of the path's routes
             headers["Allow"] = ", ".join(sorted(_methods(request)))

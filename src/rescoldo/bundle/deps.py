@@ -20,6 +20,8 @@ from rescoldo.bundle.bytecode import compile_tree
 from rescoldo.bundle.manifest import python_here
 from rescoldo.model.errors import BuildFailed
 
+MAX_FILE = 2**20  # bytes of a requirements.txt
+MAX_LINES = 10_000  # of it; hashes take a line each
 TAIL = 15  # of the installer's lines are shown when it fails
 # What they name lies beside the file and may change while the file does not: the cache would not notice.
 _LOCAL_OPTIONS = ("-r", "--requirement", "-c", "--constraint", "-e", "--editable")
@@ -55,9 +57,13 @@ def read_requirements(file: Path, shown: str) -> Requirements:
     if not file.is_file():
         return Requirements(())
     try:
-        text = file.read_text("utf-8-sig")
+        with file.open("rb") as opened:
+            data = opened.read(MAX_FILE + 1)
+        text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BuildFailed(f"{shown}: cannot be read: {error}") from error
+    if len(data) > MAX_FILE or data.count(b"\n") > MAX_LINES:
+        raise BuildFailed(f"{shown}: at most {MAX_FILE:,} bytes and {MAX_LINES:,} lines are allowed")
     lines = []
     # a backslash at a line's end continues it; the count of lines stays right without joining
     for number, line in enumerate(text.splitlines(), start=1):

@@ -8,7 +8,6 @@ It is stricter than tarfile's `data` filter, which knows no bounds and lets one 
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import platform
 import posixpath
@@ -20,6 +19,7 @@ from typing import Any, BinaryIO
 from rescoldo.bundle.manifest import KIND, SCHEMA, python_here
 from rescoldo.model.errors import InvalidInput, TooLarge
 from rescoldo.model.program import PROCESS
+from rescoldo.model.text import read_json
 
 MAX_MEMBERS = 50_000
 MAX_UNPACKED = 2**30  # bytes of all files; Lambda's limit is a quarter of it
@@ -235,12 +235,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         if path.is_symlink() or path.stat().st_size > MAX_MANIFEST:
             raise InvalidInput(f"manifest.json must be a file of at most {MAX_MANIFEST} bytes")
-        manifest = json.loads(path.read_bytes())
+        manifest = read_json(path.read_bytes())
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InvalidInput(
             "the upload holds no manifest.json, so it is no bundle; make one with `rescoldo build`"
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InvalidInput(f"manifest.json is not JSON: {error}; run `rescoldo build` again") from error
     if not isinstance(manifest, dict):
         raise InvalidInput("manifest.json must hold an object; run `rescoldo build` again")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rescoldo.model.errors import RescoldoError
+from rescoldo.model.text import visible
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -129,5 +130,5 @@ def _fail(message: str, traceback: TracebackType | None) -> int:
 
         print_tb(traceback)
     red = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    click.echo(f"{click.style('Error:', fg='red', bold=True) if red else 'Error:'} {message}", err=True)
+    click.echo(f"{click.style('Error:', fg='red', bold=True) if red else 'Error:'} {visible(message)}", err=True)
     return 1

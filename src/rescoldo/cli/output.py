@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,27 +10,43 @@ from typing import Any, Protocol
 
 import click
 
+from rescoldo.model.text import json_text, one_line, uncoloured, visible, whole
+
 BAR_FROM = 2 * 2**20  # bytes: smaller uploads are over before a bar is drawn
 _drawing = threading.Lock()  # a terminal has room for one bar: of uploads at once, the first one's
 
 
 def say(text: str = "") -> None:
-    """A line of the result."""
-    click.echo(text)
+    """A line of the result. Control characters of whatever it repeats are escaped."""
+    click.echo(visible(text))
 
 
 def note(text: str) -> None:
-    """A line about what goes on."""
-    click.echo(text, err=True)
+    """A line about what goes on; the same."""
+    click.echo(visible(text), err=True)
+
+
+def on_terminal() -> bool:
+    """Whether somebody looks at the result."""
+    return sys.stdout.isatty()
+
+
+def say_printed(text: str) -> None:
+    """What a function printed: as it is into a file or a pipe. On a terminal colours are left out, and other control
+    characters escaped, since they could write over other lines, or type into the terminal."""
+    if on_terminal():
+        click.echo(uncoloured(text))
+    else:
+        click.echo(whole(text), color=True)
 
 
 def say_json(data: object) -> None:
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    click.echo(json_text(data))
 
 
 def say_columns(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Aligned columns; numbers to the right."""
-    table = [[str(cell) for cell in row] for row in (head, *rows)]
+    table = [[one_line(str(cell)) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
     right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(head))]
     for row in table:

@@ -14,6 +14,7 @@ from rescoldo.control.outages import outlast
 from rescoldo.control.tasks import Tasks
 from rescoldo.model.errors import InvalidInput, NotFound, UnknownImage
 from rescoldo.model.function import FunctionPolicy
+from rescoldo.model.metadata import check_image
 from rescoldo.model.program import PROCESS
 from rescoldo.model.settings import BUNDLE_GIDS
 from rescoldo.node.protocol import Node
@@ -65,12 +66,14 @@ class Images:
             )
 
     async def add(self, image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
+        check_image(image)
         received = await self._storage.receive(body, self._max_upload, digest)
         with self.in_use(received.digest):
             await self._storage.unpack(received)
             return await self._tag(image, received.digest, received.size)
 
     async def tag(self, image: str, digest: str) -> Bundle:
+        check_image(image)
         with self.in_use(digest):
             self._storage.path(digest)
             known = next((bundle for bundle in self._known.values() if bundle.digest == digest), None)

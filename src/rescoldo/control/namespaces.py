@@ -11,6 +11,7 @@ from itertools import chain
 from rescoldo.control.entry import Entry
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound
 from rescoldo.model.function import FunctionSpec
+from rescoldo.model.metadata import check_table
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, RouteKey, check_name, split_id
 from rescoldo.model.secret import MAX_NAMESPACE_SECRETS, check_secret
 from rescoldo.store.protocol import Namespace, Secrets, Store
@@ -51,6 +52,8 @@ class Namespaces:
 
     async def save(self, namespace: Namespace, *, must_exist: bool) -> None:
         check_name(namespace.name, "namespace")
+        check_table("label", namespace.labels)
+        check_table("annotation", namespace.annotations, lines=True)
         async with self._changing:
             if must_exist:
                 self.check(namespace.name)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from inspect import cleandoc
 
+from rescoldo.model.text import whole
+
 
 class RescoldoError(Exception):
     """Something went wrong in the platform."""
@@ -15,7 +17,8 @@ class RescoldoError(Exception):
     status = 500
 
     def __init__(self, message: str = "") -> None:
-        self.message = message or cleandoc(type(self).__doc__ or "")
+        # a message repeats what others wrote, and is sent, stored and logged: any encoding must take it
+        self.message = whole(message) or cleandoc(type(self).__doc__ or "")
         super().__init__(self.message)
 
 

@@ -13,6 +13,7 @@ from rescoldo.model.coldstart import ColdStarts
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.explanation import Explanation
 from rescoldo.model.limits import LIMIT_KEYS, OURS, Limits, check_requests, limits_of
+from rescoldo.model.metadata import check_image, check_number, check_table, check_text, check_variables
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, check_secret_name, function_id
 from rescoldo.model.program import Program, program_of
 from rescoldo.model.scaling import (
@@ -164,9 +165,7 @@ def check_spec(
     check_name(spec.namespace, "namespace")
     if not spec.image:
         raise InvalidInput(f"function {spec.name!r}: image is required")
-    for key, value in spec.env_vars.items():
-        if not key or "=" in key or "\0" in key or "\0" in value:
-            raise InvalidInput(f"environment variable {key[:80]!r} is not valid")
+    _check_texts(spec)
     if len(spec.secrets) > MAX_SECRETS:
         raise InvalidInput(f"{len(spec.secrets)} secrets are named; a function may have at most {MAX_SECRETS}")
     for name in spec.secrets:
@@ -176,6 +175,19 @@ def check_spec(
     policy = policy_of(spec, defaults, scaling)
     check_starts(policy.scaling, policy.max_replicas)
     return policy
+
+
+def _check_texts(spec: FunctionSpec) -> None:
+    check_image(spec.image)
+    check_text("fprocess", spec.env_process, lines=True)
+    check_variables(spec.env_vars)
+    check_table("label", spec.labels)
+    check_table("annotation", spec.annotations, lines=True)
+    check_table("limit", spec.limits)
+    check_table("request", spec.requests)
+    check_number("constraints", spec.constraints)
+    for constraint in spec.constraints:
+        check_text("constraint", constraint)
 
 
 def _check_keys(notes: Mapping[str, str]) -> None:

@@ -48,6 +48,11 @@ def is_plain(text: str) -> bool:
     return not _IN_A_LINE.search(text)
 
 
+def json_text(data: object) -> str:
+    """`data` as indented JSON for people: other languages' letters as they are, control characters escaped."""
+    return _IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(data, indent=2, ensure_ascii=False))
+
+
 def _escaped(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode()
 

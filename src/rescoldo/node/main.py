@@ -20,6 +20,7 @@ from pathlib import Path
 from rescoldo.isolation import heap, landlock, seccomp
 from rescoldo.isolation.identity import level
 from rescoldo.isolation.syscalls import become_subreaper, set_process_name
+from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import EDGE_UID, Settings
 from rescoldo.node.boot import Boot
 from rescoldo.node.fence import FENCED, put_up
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m rescoldo.node.main SETTINGS_FILE", file=sys.stderr)
         return 2
     heap.settle()
-    logging.basicConfig(format="node: %(levelname)s: %(message)s", level=logging.INFO, stream=sys.stderr)
+    log_to_stderr("node: %(levelname)s: %(message)s")
     settings = Settings.load(Path(arguments[0]))
     os.umask(0o077)
     set_process_name("rescoldo-node")

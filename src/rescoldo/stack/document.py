@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from rescoldo.model.errors import InvalidInput
+from rescoldo.model.text import whole
 
 MAX_BYTES = 2**20  # of one YAML file
 MAX_DEPTH = 40  # the C composer recurses on the C stack: 500,000 open brackets end the process
@@ -178,6 +179,9 @@ def parse(text: str, document: Document) -> Value | None:
     """Compose `text`; None when it holds nothing. Raises InvalidInput with `file:line:`."""
     if len(text) > MAX_BYTES:
         raise InvalidInput(f"{document.name}: larger than {MAX_BYTES:,} bytes, the most a YAML file may have")
+    if whole(text) != text:  # a variable put it there: a file is decoded when it is read
+        line = next(number for number, line in enumerate(text.splitlines()) if whole(line) != line)
+        raise InvalidInput(f"{document.where(line)}: not UTF-8 text; set the variable to text in UTF-8")
     try:
         _check_depth(text, document)
         node = yaml.compose(text, Loader=_LOADER)

@@ -39,6 +39,7 @@ from rescoldo.isolation import heap
 from rescoldo.isolation.identity import level
 from rescoldo.model.access import login_key
 from rescoldo.model.errors import InvalidInput, RescoldoError, StoreError, StoreLocked
+from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import Settings
 from rescoldo.node.client import NodeClient
 from rescoldo.node.protocol import Exit
@@ -141,7 +142,7 @@ async def accept_calls(
 
 def main() -> int:
     heap.settle()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr("%(levelname)s %(name)s: %(message)s")
     settings = Settings.load(Path(sys.argv[1]))
     sys.setswitchinterval(SWITCH_SECONDS)
     level()  # it forks to find out: now, before there are threads

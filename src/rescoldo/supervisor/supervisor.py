@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rescoldo.isolation.syscalls import become_subreaper
 from rescoldo.model.errors import RescoldoError
+from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor import place
 from rescoldo.supervisor.child import Child, Program, describe_end
@@ -298,7 +299,7 @@ async def _run(settings: Settings) -> int:
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="supervisor: %(levelname)s: %(message)s")
+    log_to_stderr("supervisor: %(levelname)s: %(message)s")
     try:
         return asyncio.run(_run(Settings.load(Path(sys.argv[1]))))
     except (RescoldoError, OSError) as error:  # not for good, perhaps: the guardian tries again

@@ -7,8 +7,11 @@ import platform as machine
 from collections.abc import AsyncIterator
 
 import pytest
+from fake_platform import FakePlatform
 from gateway import CREDENTIALS
 from httpx2 import AsyncClient
+
+from rescoldo.store.protocol import Bundle
 
 GUARDED = [
     ("GET", "/system/functions"),
@@ -215,3 +218,39 @@ async def test_an_upload_without_a_name_is_400(client: AsyncClient, query: str) 
     answer = await client.post("/system/bundles" + query, content=b"x")
     assert answer.status_code == 400
     assert "image" in answer.text
+
+
+async def test_an_upload_of_single_bytes_is_handed_on_in_large_pieces(
+    client: AsyncClient, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[int] = []
+    add = platform.add_bundle
+
+    async def counted(image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
+        async def each() -> AsyncIterator[bytes]:
+            async for piece in body:
+                pieces.append(len(piece))
+                yield piece
+
+        return await add(image, each(), digest)
+
+    async def single() -> AsyncIterator[bytes]:
+        for _ in range(10_000):
+            yield b"x"
+
+    monkeypatch.setattr(platform, "add_bundle", counted)
+    assert (await client.post("/system/bundles?image=i", content=single())).status_code == 201
+    assert pieces == [1, 9_999]
+
+
+async def test_a_path_with_control_characters_is_told_without_them(client: AsyncClient) -> None:
+    answer = await client.get("/nowhere/%1b[2J%c2%9b")
+    assert answer.status_code == 404
+    assert answer.text == r"Not Found: GET /nowhere/\x1b[2J\x9b"
+
+
+@pytest.mark.parametrize("body", ["[" * 4090, '{"service":' + "[" * 500_000, '{"service": "\\ud800", "image": "i"}'])
+async def test_json_that_is_deep_or_has_half_a_character_is_a_bad_request(client: AsyncClient, body: str) -> None:
+    answer = await client.post("/system/functions", content=body)
+    assert answer.status_code == 400
+    assert answer.text.startswith("the request body is not valid")

@@ -118,3 +118,9 @@ def test_without_uv_the_command_is_pip(monkeypatch, tmp_path):
         "pip",
         "install",
     ]
+
+
+@pytest.mark.parametrize("text", ["\n" * 1_000_000, "a" * (2**20 + 1), "a==1\n" * 10_001])
+def test_a_file_of_more_bytes_or_lines_than_anybody_writes_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BuildFailed, match="at most 1,048,576 bytes and 10,000 lines"):
+        requirements(tmp_path, text)

@@ -560,3 +560,29 @@ def test_a_broken_stack_file_is_in_nobodys_way_when_the_gateway_is_named(run, ga
     Path("stack.yaml").write_text("nonsense: [")
     gateway.answer("GET /system/functions", 200, [])
     assert run("list")[0] == 0
+
+
+PRINTED = "\x1b[31mred\x1b[0m \x1b[2J\x1b]0;title\x07 50%\r"
+
+
+def test_what_a_function_printed_goes_into_a_pipe_as_it_is(run, gateway):
+    gateway.answer("GET /system/logs", 200, (json.dumps({"name": "hello", "text": PRINTED}) + "\n").encode())
+    assert run("logs", "hello", "--no-instance", "--no-name", "--no-follow")[1].strip(" \n") == PRINTED
+
+
+def test_what_a_function_printed_cannot_steer_a_terminal(run, gateway, monkeypatch):
+    gateway.answer("GET /system/logs", 200, (json.dumps({"name": "hello", "text": PRINTED}) + "\n").encode())
+    monkeypatch.setattr("rescoldo.cli.output.on_terminal", lambda: True)
+    out = run("logs", "hello", "--no-instance", "--no-name", "--no-follow")[1]
+    assert out == " red \\x1b[2J\\x1b]0;title\\x07 50%\\r\n"
+
+
+def test_no_verb_shows_control_characters_of_others(run, gateway):
+    reason = "hello.ns: bad \x1b[2J \x9b \u202e"
+    revision = {"revision": 1, "createdAt": "", "image": "i\x1b[2J", "digest": "", "state": "failed", "current": False,
+                "traffic": 0, "replicas": 0, "reason": reason}  # fmt: skip
+    gateway.answer("GET /system/function/hello/revisions", 200, [revision])
+    for out in (run("revisions", "hello")[1], run("revisions", "hello", "--json")[1]):
+        assert out.replace("\n", "").isprintable()
+    gateway.answer("POST /system/function/hello/rollback", 500, reason.encode())
+    assert run("rollback", "hello")[2].replace("\n", "").isprintable()

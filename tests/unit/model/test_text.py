@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rescoldo.model.text import MAX_DEPTH, is_plain, one_line, read_json, uncoloured, visible, whole
+from rescoldo.model.text import MAX_DEPTH, is_plain, json_text, one_line, read_json, uncoloured, visible, whole
 
 ANY = st.text(st.characters(codec=None, categories=None))  # halves of characters, too
 JSON = st.recursive(
@@ -73,3 +73,10 @@ def test_json_that_is_nested_too_deeply_is_a_value_error(brackets: int, pair: tu
 def test_what_is_no_json_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):
         read_json(data)
+
+
+@given(JSON)
+def test_json_for_people_is_json_of_the_same_and_holds_no_control_characters(value: Any) -> None:
+    text = json_text(value)
+    assert json.loads(text) == json.loads(json.dumps(value))
+    assert visible(text) == text

@@ -228,3 +228,8 @@ def test_filter_and_regex_exclude_each_other():
 def test_a_regex_that_is_not_valid_is_refused():
     with pytest.raises(InvalidInput, match="not a regular expression"):
         select(_three(), regex="(")
+
+
+def test_a_variable_that_is_not_utf8_is_refused_with_its_line():
+    text = problem(function("environment:\n  A: ${NAME}"), NAME=b"caf\xe9".decode(errors="surrogateescape"))
+    assert text.startswith("stack.yaml:10: not UTF-8 text")

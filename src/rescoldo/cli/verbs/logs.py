@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
-from rescoldo.cli.output import say
+from rescoldo.cli.output import say, say_printed
 from rescoldo.cli.verbs.functions import open_gateway, reference
 from rescoldo.model.errors import NotFound
 from rescoldo.model.names import DEFAULT_NAMESPACE
@@ -62,7 +62,10 @@ def logs_command(
         ):
             for text in response.iter_lines():
                 if text.strip():
-                    say(text if as_json else _line(json.loads(text), show_instance, show_name))
+                    if as_json:
+                        say(text)
+                    else:
+                        say_printed(_line(json.loads(text), show_instance, show_name))
     except NotFound as error:
         raise NotFound(f"no such function: {name}.{place}") from error
 
