@@ -215,6 +215,24 @@ async def test_forgetting_a_function_removes_its_lines(world: World) -> None:
     assert await kept() == []
 
 
+async def test_what_is_left_of_a_forgotten_function_is_not_in_the_log_of_the_next_of_its_name(world: World) -> None:
+    old = world.launch()
+    await world.node.start(old)
+    await world.node.forget(old.function)
+    await world.print(old, "last-words")
+    new = world.launch()
+    await world.node.start(new)
+    await world.node.stop(old.instance)
+    await world.print(new, "mine")
+
+    async def kept() -> list[tuple[str, str]]:
+        lines = world.node.logs(new.function, tail=None, since=None, follow=False)
+        return [(line.instance, line.text) async for line in lines]
+
+    await until(kept)
+    assert await kept() == [(new.instance, "mine")]
+
+
 async def test_usage_tells_memory_of_ready_instances(world: World) -> None:
     launch = world.launch()
     await world.node.start(launch)

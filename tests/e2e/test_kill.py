@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -259,3 +260,56 @@ def test_the_state_is_true_within_seconds_after_everything_is_killed_at_once(own
     assert own_platform.invoke("a").status == 200
     assert own_platform.invoke("b").status == 200
     assert time.monotonic() - begin < 10
+
+
+COUNTS = """
+import threading, time
+
+def count():
+    for number in range(100_000):
+        print(number, flush=True)
+        time.sleep(0.01)
+
+threading.Thread(target=count, daemon=True).start()
+
+def handle(event, context):
+    return "counts"
+"""
+
+
+def test_a_followed_log_goes_on_when_node_and_controller_are_killed_and_no_line_comes_twice(
+    own_platform: Live,
+) -> None:
+    own_platform.deploy("counts", COUNTS, annotations={"rescoldo.dev/idle-window": "1h"})
+    own_platform.invoke("counts")
+    out = own_platform.folder / "followed"
+    url = f"http://127.0.0.1:{own_platform.port}"
+    command = [own_platform.python, "-m", "rescoldo.cli", "logs", "counts", "-g", url, "--no-name", "--no-instance"]
+    environment = own_platform.environment() | {"RESCOLDO_DATA": own_platform.settings.data}
+    with out.open("wb") as file:
+        following = subprocess.Popen(command, stdout=file, env=environment)
+
+    def numbers() -> list[int]:
+        lines = [line.split() for line in out.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()]
+
+    def more() -> None:
+        goal = numbers()[-1] + 50
+        own_platform.until(lambda: numbers()[-1] > goal, "the log to go on")
+
+    try:
+        own_platform.until(numbers, "the log to begin")
+        more()
+        own_platform.kill("controller")
+        more()
+        whole = numbers()
+        assert whole == list(range(whole[0], whole[-1] + 1))
+        own_platform.kill("node")
+        more()
+        found = numbers()
+        assert len(set(found)) == len(found)
+        # what the node had read and not written yet went with it: 50 ms, of a busy machine more
+        assert len(range(found[0], found[-1] + 1)) - len(found) < 50
+    finally:
+        following.kill()
+        following.wait()

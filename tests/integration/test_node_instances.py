@@ -272,6 +272,7 @@ async def test_one_that_does_not_end_on_sigterm_is_killed_after_its_grace(node: 
     await node.client.stop(launch.instance)
     assert 0.3 <= time.monotonic() - began < 3
     assert not alive(running.pid)
+    await until(lambda: logged(node, launch, "instance killed: it has not ended within 0.3 s of SIGTERM"))
     with pytest.raises((EOFError, ConnectionError)):
         await hanging
 

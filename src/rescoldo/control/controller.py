@@ -8,9 +8,9 @@ import logging
 import platform as machine
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, cast
 
 from rescoldo import __version__
 from rescoldo.bundle.storage import BundleStorage
@@ -30,6 +30,7 @@ from rescoldo.isolation.identity import level
 from rescoldo.model.errors import InvalidInput, NodeUnavailable
 from rescoldo.model.function import FunctionSpec, FunctionStatus
 from rescoldo.model.instance import LogLine
+from rescoldo.model.logcursor import LogCursor
 from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import RevisionStatus
 from rescoldo.model.scaling import MAX_REPLICAS
@@ -39,7 +40,9 @@ from rescoldo.store.protocol import Bundle, Namespace, Secrets, Store
 
 log = logging.getLogger(__name__)
 
-FORGET_SECONDS = 0.5  # between looks whether a removed function's instances are gone, or the node is back
+LOGS_SECONDS = 0.1  # between attempts to go on with a log that is followed
+FORGET_PATIENCE = 2.0  # seconds that a removal waits for a node that restarts
+FORGET_SECONDS = 0.5  # between looks whether the node is back
 UNUSED_SECONDS = 86400.0  # an image that no function uses may still be deployed for this long
 
 
@@ -56,7 +59,7 @@ class Controller:
         self._waker = waker
         self._tasks = tasks
         self._images = Images(store, storage, node, fleet, tasks, settings.max_system_body)
-        self._deployments = Deployments(settings, store, self._spaces, self._images, fleet, tasks)
+        self._deployments = Deployments(settings, store, self._spaces, self._images, fleet, tasks, self._forget)
         self._started_at = time.time()
         self._cpu = CpuSampler()
 
@@ -102,7 +105,6 @@ class Controller:
 
     async def remove(self, function: FunctionId) -> None:
         await self._deployments.remove(function)
-        self._tasks.spawn(f"forget {function}", self._forget(function))
 
     async def scale(self, function: FunctionId, replicas: int) -> None:
         entry = self._deployments.entry(function)
@@ -164,7 +166,28 @@ class Controller:
         self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str
     ) -> AsyncIterator[LogLine]:
         self._deployments.entry(function)
-        return self._node.logs(function, tail=tail, since=since, follow=follow, instance=instance)
+        if not follow:
+            return self._node.logs(function, tail=tail, since=since, follow=False, instance=instance)
+        return self._followed(function, tail, since, instance)
+
+    async def _followed(
+        self, function: FunctionId, tail: int | None, since: float | None, instance: str
+    ) -> AsyncIterator[LogLine]:
+        """Lines until nobody reads them or the function is removed, whatever becomes of the node meanwhile."""
+        cursor = LogCursor(time.time())
+        while True:
+            lines = self._node.logs(function, tail=tail, since=since, follow=True, instance=instance)
+            try:
+                async with contextlib.aclosing(cast(AsyncGenerator[LogLine, None], lines)):
+                    async for line in lines:
+                        if not line.instance or cursor.is_new(line.timestamp):  # of no instance: a remark of ours
+                            yield line
+            except NodeUnavailable:
+                pass
+            self._deployments.entry(function)
+            tail, since = None, cursor.since
+            cursor.interrupted()
+            await asyncio.sleep(LOGS_SECONDS)
 
     async def metrics(self) -> bytes:
         replicas = Counter[FunctionId]()
@@ -212,13 +235,15 @@ class Controller:
         return FunctionStatus(entry.function, wanted, running, counts.get(entry.id, 0), policy=entry.policy)
 
     async def _forget(self, function: FunctionId) -> None:
-        """Forget a removed function's logs and counts, once its calls have ended and if it has not come back."""
-        while any(i.launch.function == function for i in await outlast(self._node.instances)):
-            await asyncio.sleep(FORGET_SECONDS)
+        """Forget a removed function's logs and counts, while nothing can be deployed under its name: the next one
+        begins anew. Where the node is away for long, they go when it is back, unless the name has been taken again."""
+        self._recorder.forget(function)
+        try:
+            async with asyncio.timeout(FORGET_PATIENCE):
+                await outlast(lambda: self._node.forget(function))
+        except TimeoutError:
+            self._tasks.spawn(f"forget {function}", outlast(lambda: self._forget_later(function), FORGET_SECONDS))
 
-        async def forget() -> None:
-            if function not in self._fleet.entries:
-                self._recorder.forget(function)
-                await self._node.forget(function)
-
-        await outlast(forget, FORGET_SECONDS)
+    async def _forget_later(self, function: FunctionId) -> None:
+        if function not in self._fleet.entries:
+            await self._node.forget(function)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import platform as machine
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
@@ -34,14 +34,23 @@ log = logging.getLogger(__name__)
 
 class Deployments:
     def __init__(
-        self, settings: Settings, store: Store, spaces: Namespaces, images: Images, fleet: Fleet, tasks: Tasks
+        self,
+        settings: Settings,
+        store: Store,
+        spaces: Namespaces,
+        images: Images,
+        fleet: Fleet,
+        tasks: Tasks,
+        on_removed: Callable[[FunctionId], Awaitable[None]],
     ) -> None:
+        """`on_removed` is awaited before anything can be deployed again under a removed function's name."""
         self._settings = settings
         self._store = store
         self._spaces = spaces
         self._images = images
         self._fleet = fleet
         self._tasks = tasks
+        self._on_removed = on_removed
         self._rollout = Rollout(settings, fleet, tasks)
         # Of what is deployed one change at a time, else the store could keep another one than the fleet
         self._changes: WeakValueDictionary[FunctionId, asyncio.Lock] = WeakValueDictionary()
@@ -289,6 +298,7 @@ class Deployments:
                 await self._fleet.forget(function)
                 await self._end_shares(entry.function, entry.function.traffic)
                 self._fleet.instances.lifetimes.forget(function)
+                await self._on_removed(function)
         finally:
             self._rollout.removed(function)
         self._images.collect_soon()

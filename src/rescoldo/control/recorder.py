@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rescoldo.control.coldtimes import ColdLog
 from rescoldo.model.calls import CallKey, CallSums
+from rescoldo.model.coldstart import ColdCall
 from rescoldo.model.errors import StoreError
 from rescoldo.model.names import FunctionId
 from rescoldo.store.protocol import MinuteUsage, Store
@@ -26,9 +27,15 @@ MAX_PENDING = 100_000  # rows kept while the store cannot be written; then the o
 
 
 class Recorder:
-    def __init__(self, store: Store, on_calls: Callable[[FunctionId, int], None]) -> None:
-        """`on_calls` is told how many calls of which function have ended."""
+    def __init__(
+        self,
+        store: Store,
+        on_calls: Callable[[FunctionId, int], None],
+        exists: Callable[[FunctionId], bool] = lambda function: True,
+    ) -> None:
+        """`on_calls` is told how many calls of which function have ended; `exists` says whether one is deployed."""
         self._store = store
+        self._exists = exists
         self._on_calls = on_calls
         self._pending: dict[CallKey, CallSums] = {}
         self._dirty = asyncio.Event()
@@ -41,13 +48,22 @@ class Recorder:
         self._before = await self._store.invocations()
 
     def record(self, calls: dict[CallKey, CallSums]) -> None:
-        """Count calls that have ended."""
+        """Count calls that have ended. Of a removed function only their number counts, so that the next one of its
+        name begins anew; names that nobody deployed, of which an edge tells that has just started, are passed over."""
         for key, sums in calls.items():
+            if self._exists(key.function):
+                self.ended.setdefault(key.function, {}).setdefault(key.status, CallSums()).add(sums)
+                self._on_calls(key.function, sums.calls)
+            elif key.function in self._before:
+                self._before[key.function] += sums.calls
+            else:
+                continue
             self._pending.setdefault(key, CallSums()).add(sums)
-            self.ended.setdefault(key.function, {}).setdefault(key.status, CallSums()).add(sums)
-            self._on_calls(key.function, sums.calls)
-        if calls:
             self._dirty.set()
+
+    def record_cold(self, calls: Iterable[ColdCall]) -> None:
+        """Count what cold calls of deployed functions took."""
+        self.cold.record(call for call in calls if self._exists(call.function))
 
     def run_totals(self) -> dict[FunctionId, int]:
         """Calls that have ended in this run, by function."""
@@ -99,8 +115,8 @@ class Recorder:
     def forget(self, function: FunctionId) -> None:
         """The function was removed: its number of calls stays, and no more. Else names that come and go, each with
         histograms, would add up."""
-        if ended := self.ended.pop(function, None):
-            self._before[function] = self._before.get(function, 0) + sum(sums.calls for sums in ended.values())
+        ended = self.ended.pop(function, {})
+        self._before[function] = self._before.get(function, 0) + sum(sums.calls for sums in ended.values())
         self.cold.forget(function)
 
     def _take_back(self, pending: dict[CallKey, CallSums]) -> None:

@@ -35,6 +35,7 @@ class FakeNode:
         self._running: dict[InstanceId, RunningInstance] = {}
         self._starting: dict[InstanceId, asyncio.Event] = {}  # set: the start is called off
         self._lines: dict[FunctionId, list[LogLine]] = {}
+        self._muted: set[InstanceId] = set()  # of forgotten functions
         self._news = asyncio.Event()  # replaced at each line
         self._watchers: list[tuple[Callable[[Exit], None], Callable[[], None]]] = []
 
@@ -50,7 +51,12 @@ class FakeNode:
 
     def print(self, function: FunctionId, instance: InstanceId, text: str) -> None:
         """The instance writes a line."""
+        if instance in self._muted:
+            return
         self._lines.setdefault(function, []).append(LogLine(function, instance, self._now(), text))
+        self._wake_followers()
+
+    def _wake_followers(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
 
@@ -63,6 +69,7 @@ class FakeNode:
     def reachable(self, value: bool) -> None:
         back = value and not self._reachable
         self._reachable = value
+        self._wake_followers()
         if back:
             for _, on_restart in self._watchers:
                 on_restart()
@@ -139,6 +146,7 @@ class FakeNode:
                     yield line
             if not fresh:
                 await news.wait()
+                self._check()
 
     async def spares(self) -> SparePool:
         self._check()
@@ -147,6 +155,7 @@ class FakeNode:
     async def forget(self, function: FunctionId) -> None:
         self._check()
         self._lines.pop(function, None)
+        self._muted |= {launch.instance for launch in self.started if launch.function == function}
 
     async def watch(self, on_exit: Callable[[Exit], None], on_restart: Callable[[], None]) -> None:
         watcher = (on_exit, on_restart)

@@ -96,6 +96,7 @@ class Output:
         self._on_lines = on_lines
         self.budget = Budget(time.monotonic(), rate)
         self._dropped = self._dropped_lines = 0
+        self._muted = False
         self._notice: asyncio.TimerHandle | None = None
         self._streams = [_Stream(name, self, pump) for name in (path, _beside(path))]
 
@@ -122,7 +123,12 @@ class Output:
         """These are to be kept."""
         if lines:
             self.tail.extend(lines)
-            self._on_lines(lines)
+            if not self._muted:
+                self._on_lines(lines)
+
+    def mute(self) -> None:
+        """Keep nothing more: the function has been removed, and its log with it."""
+        self._muted = True
 
     def drop(self, data: bytes) -> None:
         """This is over the budget."""

@@ -81,7 +81,7 @@ class Node(Protocol):
         ...
 
     async def forget(self, function: FunctionId) -> None:
-        """Remove what is kept of a removed function (its logs)."""
+        """Remove what is kept of a removed function (its logs); what its instances print from now on is not kept."""
         ...
 
     async def watch(self, on_exit: Callable[[Exit], None], on_restart: Callable[[], None]) -> None:

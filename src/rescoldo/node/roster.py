@@ -177,12 +177,12 @@ class Roster:
             reason = await self._boot.end(instance, grace=0.0)
             if launch.binds or instance.listener is None:  # no socket for a replacement: the controller starts another
                 break
-            self._logs.write(launch.function, launch.instance, [f"instance ended: {reason}; replaced"])
+            instance.output.keep([f"instance ended: {reason}; replaced"])
             await asyncio.sleep(respawn_pause(deaths))
             if (failure := await self._replace(instance)) is not None:
                 reason = f"{reason}; its replacement failed: {failure}"
                 break
-        self._logs.write(launch.function, launch.instance, [f"instance ended: {reason.splitlines()[0]}"])
+        instance.output.keep([f"instance ended: {reason.splitlines()[0]}"])
         lived = time.monotonic() - instance.ready_at
         instance.ready_at = 0.0  # not among the instances any more; its socket still takes what arrives
         self._on_exit(Exit(launch.instance, launch.function, reason, lived))
@@ -281,6 +281,13 @@ class Roster:
                     self._uids.give_back(note.uid)
             remove_socket(note.address)
         notes.remove(path)  # its FIFOs go with all files that belong to nothing
+
+    def forget(self, function: FunctionId) -> None:
+        """Remove what is kept of a removed function; its instances, which end, write no more to its log."""
+        for found in self._all.values():
+            if found.note.launch.function == function:
+                found.output.mute()
+        self._logs.forget(function)
 
     # -- telling
 

@@ -156,7 +156,7 @@ class Server:
         return [asdict(usage) for usage in await self._roster.usage(FunctionId(request["function"]))]
 
     async def _forget(self, request: Request) -> None:
-        self._logs.forget(FunctionId(request["function"]))
+        self._roster.forget(FunctionId(request["function"]))
 
     async def _spares(self, _: Request) -> Any:
         return asdict(self._pool())

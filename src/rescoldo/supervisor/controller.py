@@ -79,7 +79,7 @@ async def run(settings: Settings) -> None:
     fleet = Fleet(node, edge, store, slots, tasks, storage.group)
     growth = Growth(settings, fleet, slots)
     sleeper = Sleeper(fleet, edge, tasks)
-    recorder = Recorder(store, sleeper.saw_calls)
+    recorder = Recorder(store, sleeper.saw_calls, fleet.entries.__contains__)
     scaler = Scaler(fleet, edge, node)
     waker = Waker(fleet, settings.max_holds, settings.max_holds_per_function, scaler.full)
     secrets = SecretFiles(settings.function_secrets)
@@ -137,7 +137,7 @@ async def accept_calls(
     while True:
         connection, _ = await loop.sock_accept(listener)
         on_process()
-        reading.spawn("calls", read_calls(connection, recorder.record, recorder.cold.record))
+        reading.spawn("calls", read_calls(connection, recorder.record, recorder.record_cold))
 
 
 def main() -> int:

@@ -438,8 +438,7 @@ def test_logs_are_printed_line_by_line(run, gateway):
     gateway.answer("GET /system/logs", 200, (json.dumps(entry) + "\n").encode() * 2)
     assert run("logs", "hello", "--tail=false", "--lines", "5")[1] == "2026-01-02T03:04:05Z hello (i1) Hi\n" * 2
     assert gateway.lines() == ["GET /system/logs?name=hello&follow=false&tail=5"]
-    assert run("logs", "hello", "--instance=false", "--no-name")[1] == "2026-01-02T03:04:05Z Hi\n" * 2
-    assert "follow=true" in gateway.calls[-1].path
+    assert run("logs", "hello", "--instance=false", "--no-name", "--no-follow")[1] == "2026-01-02T03:04:05Z Hi\n" * 2
     out = run("logs", "hello", "--json", "--since", "10m", "--no-follow")[1]
     assert [json.loads(line) for line in out.splitlines()] == [entry, entry]
     assert re.search(r"since=20\d\d-\d\d-\d\dT\d\d%3A\d\d%3A\d\dZ", gateway.calls[-1].path)
@@ -586,3 +585,35 @@ def test_no_verb_shows_control_characters_of_others(run, gateway):
         assert out.replace("\n", "").isprintable()
     gateway.answer("POST /system/function/hello/rollback", 500, reason.encode())
     assert run("rollback", "hello")[2].replace("\n", "").isprintable()
+
+
+def test_followed_logs_go_on_after_an_interruption_and_no_line_is_lost_or_told_twice(run, gateway, monkeypatch):
+    def lines(*entries):
+        return b"".join(
+            json.dumps({"name": "hello", "instance": one, "timestamp": at, "text": text}).encode() + b"\n"
+            for one, at, text in entries
+        )
+
+    moments = [f"2026-01-02T03:04:0{second}Z" for second in range(3)]
+    first = (("i1", moments[0], "a"), ("i1", moments[1], "b"), ("i1", moments[1], "c"))
+    gateway.answer("GET /system/logs", 200, lines(*first))
+    gateway.answer("GET /system/logs", 503, b"the node is restarting")
+    gateway.answer("GET /system/logs", 200, lines(
+        ("i1", moments[1], "b"), ("i1", moments[1], "c"), ("", moments[1], "left out"), ("i2", moments[1], "d"),
+        ("i2", moments[2], "e"),
+    ))  # fmt: skip
+    gateway.answer("GET /system/logs", 404)
+    monkeypatch.setattr("rescoldo.cli.verbs.logs.RETRY_PAUSE", 0.0)
+    _, out, error = run("logs", "hello", "--lines", "3", "--no-name", "--no-instance")
+    assert [line.split()[-1] for line in out.splitlines()] == ["a", "b", "c", "out", "d", "e"]
+    assert "no such function" in error
+    assert gateway.lines()[0] == "GET /system/logs?name=hello&follow=true&tail=3"
+    assert gateway.lines()[1] == f"GET /system/logs?name=hello&follow=true&since={moments[1].replace(':', '%3A')}"
+
+
+def test_followed_logs_give_up_when_the_gateway_stays_away(run, gateway, monkeypatch):
+    gateway.answer("GET /system/logs", 200, b"")
+    gateway.answer("GET /system/logs", 503, b"the node is restarting")
+    monkeypatch.setattr("rescoldo.cli.verbs.logs.RETRY_PAUSE", 0.0)
+    monkeypatch.setattr("rescoldo.cli.verbs.logs.PATIENCE", 0.0)
+    assert "the node is restarting" in run("logs", "hello")[2]

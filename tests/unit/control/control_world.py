@@ -86,7 +86,7 @@ class World:
         storage = cast(BundleStorage, self.bundles)
         self.fleet = Fleet(node, edge, store, self.slots, self.tasks, storage.group)
         self.sleeper = Sleeper(self.fleet, edge, self.tasks)
-        self.recorder = Recorder(self.store, self.sleeper.saw_calls)
+        self.recorder = Recorder(self.store, self.sleeper.saw_calls, self.fleet.entries.__contains__)
         self.scaler = Scaler(self.fleet, edge, node)
         self.waker = Waker(self.fleet, settings.max_holds, settings.max_holds_per_function, self.scaler.full)
         self.controller = Controller(

@@ -15,6 +15,7 @@ from rescoldo.control.lifetimes import Lifetimes
 from rescoldo.control.metrics import Waking, render
 from rescoldo.control.recorder import Recorder
 from rescoldo.model.calls import CallKey, CallSums
+from rescoldo.model.coldstart import ColdCall
 from rescoldo.model.errors import StoreError
 from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.model.settings import Settings
@@ -108,6 +109,7 @@ async def test_counts_are_kept_for_35_days_by_minute_for_3_and_totals_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     day = 1440
+    await world.deploy()
     monkeypatch.setattr("time.time", lambda: 100 * day * 60.0 + 1799)
     for minute in (65 * day - 1, 65 * day, 97 * day - 1, 97 * day + 1, 100 * day + 1):
         world.recorder.record(calls(1, minute=minute))
@@ -141,13 +143,23 @@ async def test_of_a_removed_function_only_the_number_of_its_calls_stays(world: W
 
 
 @pytest.mark.looptime
-async def test_a_function_that_comes_back_while_its_calls_end_is_counted_on(world: World) -> None:
+async def test_the_next_function_of_a_name_begins_anew_however_soon_it_comes(world: World) -> None:
     await world.deploy()
     world.recorder.record(calls(2))
     await world.controller.remove(FN)
+    world.recorder.record(calls(3))  # of calls that end late
     await world.deploy()
     await asyncio.sleep(1.0)
-    assert world.recorder.run_totals() == {FN: 2}
+    assert world.recorder.run_totals() == {}
+    assert world.recorder.invocations() == {FN: 5}
+
+
+async def test_names_that_nobody_deployed_are_not_counted(world: World) -> None:
+    world.recorder.record(calls(2))
+    world.recorder.record_cold([ColdCall(FN, 1, 1, 1, 1, 1, 1)])
+    await world.recorder.flush()
+    assert world.recorder.invocations() == await world.store.invocations() == {}
+    assert world.recorder.cold.of(FN).calls == 0
 
 
 @pytest.mark.looptime

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
+from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import say, say_printed
 from rescoldo.cli.verbs.functions import open_gateway, reference
-from rescoldo.model.errors import NotFound
+from rescoldo.model.errors import NotFound, RescoldoError
+from rescoldo.model.logcursor import LogCursor
 from rescoldo.model.names import DEFAULT_NAMESPACE
 from rescoldo.model.units import parse_duration
+
+PATIENCE = 30.0  # seconds for a gateway that was there to come back
+RETRY_PAUSE = 0.5  # seconds between attempts
 
 
 @click.command("logs", cls=Verb)
@@ -56,18 +61,38 @@ def logs_command(
         "since": since_time,
     }
     try:
-        with (
-            open_gateway(connection) as opened,
-            opened.system_stream("/system/logs", params) as response,
-        ):
-            for text in response.iter_lines():
-                if text.strip():
-                    if as_json:
-                        say(text)
-                    else:
-                        say_printed(_line(json.loads(text), show_instance, show_name))
+        with open_gateway(connection) as opened:
+            for text, entry in _entries(opened, params, follow=follow):
+                if as_json:
+                    say(text)
+                else:
+                    say_printed(_line(entry, show_instance, show_name))
     except NotFound as error:
         raise NotFound(f"no such function: {name}.{place}") from error
+
+
+def _entries(gateway: Gateway, params: Mapping[str, str], *, follow: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Lines as they came and as they are read. With `follow` they go on when the gateway is back after an interruption,
+    none lost and none twice."""
+    cursor = LogCursor(datetime.now(UTC).isoformat().replace("+00:00", "Z"))
+    wanted, give_up = dict(params), 0.0
+    while True:
+        try:
+            with gateway.system_stream("/system/logs", wanted) as response:
+                give_up = time.monotonic() + PATIENCE
+                for text in filter(None, map(str.strip, response.iter_lines())):
+                    entry = json.loads(text)
+                    if not entry.get("instance") or cursor.is_new(entry.get("timestamp", "")):
+                        yield text, entry
+                        give_up = time.monotonic() + PATIENCE
+        except RescoldoError as error:
+            if isinstance(error, NotFound) or not follow or time.monotonic() > give_up:
+                raise
+        if not follow:
+            return
+        wanted = {**params, "tail": "", "since": cursor.since}
+        cursor.interrupted()
+        time.sleep(RETRY_PAUSE)
 
 
 def _line(entry: Mapping[str, Any], show_instance: bool, show_name: bool) -> str:

@@ -1,0 +1,44 @@
+"""Logs that are followed while the node goes and comes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from control_world import FN, World
+
+from rescoldo.model.errors import NotFound
+from rescoldo.model.names import InstanceId
+
+ONE = InstanceId("one")
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_a_followed_log_goes_on_after_a_restart_of_the_node(world: World) -> None:
+    await world.deploy()
+    world.node.print(FN, ONE, "before")
+    found: list[str] = []
+
+    async def read() -> None:
+        lines = await world.controller.logs(FN, tail=None, since=None, follow=True, instance="")
+        async for line in lines:
+            found.append(line.text)  # noqa: PERF401 - one by one
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(1)
+    world.node.print(FN, ONE, "a")
+    world.node.print(FN, ONE, "b")  # of the same moment
+    await asyncio.sleep(1)
+    world.node.reachable = False
+    await asyncio.sleep(1)
+    world.node.reachable = True
+    world.node.print(FN, ONE, "meanwhile")
+    await asyncio.sleep(1)
+    world.node.print(FN, ONE, "after")
+    await asyncio.sleep(1)
+    assert found == ["before", "a", "b", "meanwhile", "after"]
+    world.node.reachable = False
+    del world.fleet.entries[FN]
+    with pytest.raises(NotFound):
+        await reading
