@@ -352,3 +352,26 @@ async def test_no_mount_of_an_instance_is_seen_from_outside(node: RealNode) -> N
     mounts = Path("/proc/self/mountinfo").read_text()
     assert "/var/openfaas/secrets" not in mounts
     assert str(node.settings.bundles) not in mounts
+
+
+def base_of(node: RealNode) -> Base:
+    return Base(**json.loads(node.settings.cgroups_file.read_text()))
+
+
+async def test_all_instances_together_may_not_have_every_process_that_the_machine_can(node: RealNode) -> None:
+    await node.client.start(node.launch())
+    most = int(Path("/proc/sys/kernel/pid_max").read_text())
+    assert 0 < int(Path(base_of(node).folders["pids"], "pids.max").read_text()) <= most - most // 8
+
+
+async def test_a_memory_limit_that_no_start_can_meet_takes_no_spare(node: RealNode) -> None:
+    async def full() -> bool:
+        pool = await node.client.spares()
+        return pool.ready == pool.wanted
+
+    await until(full)
+    spares = base_of(node)
+    before = Groups(spares).names()
+    with pytest.raises(StartFailed, match="limits.memory is less than the 8 MiB a start needs"):
+        await node.client.start(node.launch(memory_limit=2**20))
+    assert Groups(spares).names() == before

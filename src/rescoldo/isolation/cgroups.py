@@ -15,9 +15,11 @@ from typing import Literal
 
 CONTROLLERS = ("memory", "cpu", "pids")
 MOST_PIDS = 512  # processes and threads in one instance
+PIDS_LEFT = 8  # of the machine's processes and threads the share through this is left to all but instances
 _PERIOD = 100_000  # microseconds in which a cpu limit is accounted
 _MOUNTS = Path("/proc/self/mountinfo")
 _OWN = Path("/proc/self/cgroup")
+_MOST_PROCESSES = (Path("/proc/sys/kernel/pid_max"), Path("/proc/sys/kernel/threads-max"))
 
 Version = Literal[1, 2]
 
@@ -58,6 +60,22 @@ def find_base(key: str) -> Base | None:
             _delegate(folder)
             return Base(2, dict.fromkeys(CONTROLLERS, str(folder)))
     return None
+
+
+def leave_pids(base: Base) -> None:
+    """Bound the processes and threads of all instances together, so that the platform and the machine can always make
+    some. Where the kernel does not let us, each instance has its own bound alone."""
+    folder = Path(base.folders["pids"])
+    numbers = [int(text) for text in map(_read_number, (*_MOST_PROCESSES, folder.parent / "pids.max")) if text]
+    with contextlib.suppress(OSError):
+        _write(str(folder / "pids.max"), str(min(numbers) - min(numbers) // PIDS_LEFT))
+
+
+def _read_number(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        text = path.read_text().strip()
+        return text if text.isdigit() else ""
+    return ""
 
 
 def _hierarchies(text: str | None = None) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 from rescoldo.model.coldstart import ColdStarts
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.explanation import Explanation
-from rescoldo.model.limits import LIMIT_KEYS, OURS, Limits, check_requests, limits_of
+from rescoldo.model.limits import LIMIT_KEYS, OURS, Limits, check_memory, check_requests, limits_of
 from rescoldo.model.metadata import check_image, check_number, check_table, check_text, check_variables
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, check_secret_name, function_id
 from rescoldo.model.program import Program, program_of
@@ -174,6 +174,7 @@ def check_spec(
     _check_keys(spec.annotations)
     policy = policy_of(spec, defaults, scaling)
     check_starts(policy.scaling, policy.max_replicas)
+    check_memory(policy.limits.memory, policy.program.command if policy.program else ())
     return policy
 
 

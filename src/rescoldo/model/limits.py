@@ -6,7 +6,7 @@ What is done beyond each, and which hold for programs, is the table "Limits" in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rescoldo.model.errors import InvalidInput
@@ -27,6 +27,8 @@ MAX_QUEUE = 100_000  # requests
 FEWEST_FILES = 64  # descriptors; an instance needs about 20 itself
 MAX_FILES = 2**20  # the kernel's own bound (fs.nr_open), unless it was raised
 LEAST_LOG = 2**10  # bytes a second
+# bytes without which no instance starts, measured (4 MiB and 1 MiB) and doubled: what it imports comes on top
+LEAST_MEMORY, LEAST_PROGRAM_MEMORY = 8 * 2**20, 2 * 2**20
 MAX_LOG = 16 * 2**20  # bytes a second; one node reads and writes them for all
 
 
@@ -71,10 +73,12 @@ def platform_limits(flags: Mapping[str, str]) -> Limits:
     """The limits of functions that set none, from flags of `rescoldo serve` (`--default-memory` and so on) and their
     values. Raises InvalidInput."""
     defaults = Limits()
+    memory = parse_memory(flags.get(FLAG + "memory") or str(defaults.memory), FLAG + "memory")
+    check_memory(memory, (), FLAG + "memory")
     return replace(
         _read(flags, FLAG, defaults),
         exec_timeout=seconds(flags, FLAG + "timeout", defaults.exec_timeout, LEAST_TIMEOUT, MAX_TIMEOUT),
-        memory=parse_memory(flags.get(FLAG + "memory") or str(defaults.memory), FLAG + "memory"),
+        memory=memory,
         cpu=parse_cpu(flags.get(FLAG + "cpu") or "0", FLAG + "cpu"),
     )
 
@@ -102,6 +106,22 @@ def check_requests(most: Mapping[str, str], asked: Mapping[str, str]) -> None:
             raise InvalidInput(
                 f"requests.{key} ({wanted}) is above limits.{key} ({allowed}); lower it or raise the limit"
             )
+
+
+def too_little_memory(limit: int, command: Sequence[str]) -> int:
+    """The least that a limit of memory must be for an instance to start, where `limit` (bytes; 0: none) is less; else
+    0. `command` is its program's, empty for a handler."""
+    least = LEAST_PROGRAM_MEMORY if command else LEAST_MEMORY
+    return least if 0 < limit < least else 0
+
+
+def check_memory(limit: int, command: Sequence[str], key: str = "limits.memory") -> None:
+    """Raise InvalidInput, naming `key`, for a limit with which no instance can start."""
+    if least := too_little_memory(limit, command):
+        raise InvalidInput(
+            f"{key}: {limit} bytes are too few for an instance to start; use {least // 2**20}Mi or more, and besides "
+            "what the function needs itself"
+        )
 
 
 def _memory(most: Mapping[str, str], asked: Mapping[str, str], default: int) -> int:

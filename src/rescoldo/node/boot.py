@@ -14,6 +14,7 @@ from pathlib import Path
 from rescoldo.isolation.identity import has_processes, kill_all_of
 from rescoldo.model.errors import NodeUnavailable, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch
+from rescoldo.model.limits import too_little_memory
 from rescoldo.model.names import split_id
 from rescoldo.model.program import UNIX
 from rescoldo.model.text import one_line, read_json
@@ -57,10 +58,14 @@ class Boot:
         One that somebody killed before it was ready is started again: its function is not to blame. Then in a fork
         of its own: other spares may have been killed with it and not have ended yet.
         """
-        for attempt in range(_TRIES):
-            trouble = await self._try_start(instance, fresh=attempt > 0)
-            if trouble != _KILLED:
-                break
+        launch = instance.note.launch
+        if self._sandboxes.base is not None and (least := too_little_memory(launch.memory_limit, launch.command)):
+            raise StartFailed(_explain(instance, f"limits.memory is less than the {least // 2**20} MiB a start needs"))
+        with contextlib.nullcontext() if instance.was_ready else self._nurseries.spares_for(launch).wake():
+            for attempt in range(_TRIES):
+                trouble = await self._try_start(instance, fresh=attempt > 0)
+                if trouble != _KILLED:
+                    break
         if trouble:
             raise StartFailed(_explain(instance, trouble))
 

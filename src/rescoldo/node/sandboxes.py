@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from rescoldo.isolation.cgroups import Base, Groups, find_base
+from rescoldo.isolation.cgroups import Base, Groups, find_base, leave_pids
 from rescoldo.isolation.identity import level
 from rescoldo.model.settings import Settings
 from rescoldo.node.processes import describe
@@ -41,6 +41,7 @@ class Sandboxes:
         if base is None:
             _LOG.warning("no cgroups can be made here: limits of memory and cpu are not enforced")
         else:
+            leave_pids(base)
             settings.cgroups_file.write_text(json.dumps(asdict(base)))
         return cls(base, settings.cgroups_file)
 

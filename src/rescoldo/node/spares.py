@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from rescoldo.model.errors import InvalidInput, NodeUnavailable
+from rescoldo.model.errors import InvalidInput, NodeUnavailable, StartFailed
 from rescoldo.model.instance import MAX_ORDER
 from rescoldo.node.places import Places
 from rescoldo.node.processes import Ends, Watched, memory_is_scarce
@@ -78,6 +79,8 @@ class Spares:
         self._demand = Demand()
         self._changed = asyncio.Event()
         self._last_start = 0.0  # seconds on the loop's clock
+        self._under_way = 0  # wakes that start, or wait for their turn
+        self._at_once = 0  # the most of these since there were none
 
     @property
     def sandboxes(self) -> set[str]:
@@ -155,18 +158,34 @@ class Spares:
             for _ in range(_ATTEMPTS):
                 spare = await self._next(order)
                 chosen(spare.process, spare.forked.sandbox)
-                if self._give(spare, order):
-                    return
+                try:
+                    if self._give(spare, order):
+                        return
+                except StartFailed:  # for a reason that holds for every other spare, too
+                    await self._bury(spare)
+                    raise
                 await self._bury(spare)
         finally:
             self._last_start = _now()
             self._changed.set()
         raise NodeUnavailable("no process could be started; see the node's messages")
 
+    @contextlib.contextmanager
+    def wake(self) -> Iterator[None]:
+        """A wake starts, from when it comes until it serves or fails."""
+        self._under_way += 1
+        self._at_once = max(self._at_once, self._under_way)
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._at_once = 0
+
     def served_a_wake(self) -> None:
         """A start came to serve that replaces no instance: a spare was needed for it. Others do not count, or functions
         that do not start, and crash loops, would let the pool grow."""
-        self._demand = self._demand.taken(_now())
+        self._demand = self._demand.taken(_now(), self._at_once)
         self._changed.set()
 
     async def _next(self, order: Order) -> Spare:
@@ -182,16 +201,26 @@ class Spares:
     def _give(self, spare: Spare, order: Order) -> bool:
         forked = spare.forked
         try:
-            self._sandboxes.limit(forked.sandbox, order.memory, order.cpu)
+            self._limit(forked.sandbox, order)
             if len(order.message) > _SMALL:
                 _enlarge(forked.channel, 2 * len(order.message))
             self._hurry(forked.pid)  # before it begins, or it would begin slowly
             socket.send_fds(forked.channel, [order.message], list(order.descriptors))
-        except OSError as error:  # it has ended, or it uses more than the limit already
+        except OSError as error:  # it has ended
             _LOG.warning("a spare cannot become an instance: %s", error)
             return False
         forked.channel.close()
         return True
+
+    def _limit(self, sandbox: str, order: Order) -> None:
+        """Raises StartFailed for a memory limit that a spare is above already, OSError for one that has ended."""
+        try:
+            self._sandboxes.limit(sandbox, order.memory, order.cpu)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            limit = f"{order.memory / 2**20:g} MiB"
+            raise StartFailed(f"its memory limit of {limit} is less than a process has before it starts") from error
 
     def _hurry(self, pid: int) -> None:
         """Let a spare go on at our own priority; without privileges it never had another."""

@@ -4,6 +4,10 @@ As many as the last bursts would have needed: a burst takes spares faster than t
 fell behind is how large a pool would have served it without a fork on the way of any wake. So the pool follows the
 rate of wakes: single wakes keep it at its least, a burst of 200 lets it grow to 200, and after HOLD seconds without
 another such burst the surplus ends.
+
+What falls behind without end is no burst: a few clients that each call one sleeping function after another leave no
+pause to make spares in. So a pool is never larger than CROWD times what was started at the same time: four such clients
+need 8.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ WHEN_FEW_PROGRAMS = 0.01  # the same for programs, which are still on their way 
 WHEN_MANY = 0.05  # a single wake is over, with its first call
 HOLD = 300.0  # seconds for which a burst is remembered
 SPARE_MEMORY = 5 * 2**20  # bytes of a spare's own, measured: 4.6 MiB, and its page tables
+CROWD = 2  # in a burst of 500 the first have served before the last come: some 300 are under way at once
 SHARE = 10  # the machine's memory through this is what spares may hold where nothing is said
 
 
@@ -37,11 +42,12 @@ class Demand:
     missing: int = 0  # taken, or forked in place of one, and not made again since the pool was last full
     peaks: tuple[tuple[float, int], ...] = ()  # (seconds, missing then), the highest first, each later than the last
 
-    def taken(self, now: float) -> Demand:
-        """Another start needed a spare, and serves by `now` (seconds)."""
+    def taken(self, now: float, at_once: int) -> Demand:
+        """Another start needed a spare, and serves by `now` (seconds); up to `at_once` were under way with it."""
         missing = self.missing + 1
-        higher = tuple(peak for peak in self.peaks if peak[1] > missing and now - peak[0] < HOLD)
-        return Demand(missing, (*higher, (now, missing)))
+        needed = min(missing, CROWD * at_once)
+        higher = tuple(peak for peak in self.peaks if peak[1] > needed and now - peak[0] < HOLD)
+        return Demand(missing, (*higher, (now, needed)))
 
     def made(self) -> Demand:
         """One of those missing is there again."""

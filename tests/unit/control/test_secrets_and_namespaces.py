@@ -59,7 +59,7 @@ async def test_a_function_without_a_memory_limit_gets_the_default(world: World, 
     assert world.node.started[0].memory_limit == memory
 
 
-@pytest.mark.parametrize("default", [0, 2**20])
+@pytest.mark.parametrize("default", [0, 2**24])
 async def test_the_default_memory_limit_is_a_setting(default: int) -> None:
     world = await World.make(limits=Limits(memory=default))
     await deploy(world)

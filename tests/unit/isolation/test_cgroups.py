@@ -116,3 +116,19 @@ def test_a_group_that_is_gone_tells_nothing_and_is_removed_already(sandbox: Path
     assert groups(sandbox).out_of_memory("2-2") == 0
     assert groups(sandbox).processes("2-2") == []
     assert groups(sandbox).remove("2-2")
+
+
+@pytest.mark.parametrize(("above", "most"), [("max", 28672), ("1000", 875), (None, 28672)])
+def test_all_instances_together_leave_processes_to_the_platform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: str | None, most: int
+) -> None:
+    for name, text in (("pid_max", "32768"), ("threads-max", "190000")):
+        (tmp_path / name).write_text(text + "\n")
+    monkeypatch.setattr(cgroups, "_MOST_PROCESSES", (tmp_path / "pid_max", tmp_path / "threads-max"))
+    base = tmp_path / "pids" / "key"
+    base.mkdir(parents=True)
+    (base / "pids.max").write_text("")
+    if above is not None:
+        (base.parent / "pids.max").write_text(above + "\n")
+    cgroups.leave_pids(Base(1, {"pids": str(base)}))
+    assert (base / "pids.max").read_text() == str(most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -42,6 +43,9 @@ class Nursery:
     async def start(self, order: Order, forked: Callable[..., None]) -> None:
         *_, status = order.descriptors
         os.write(status, self.says)
+
+    def wake(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def served_a_wake(self) -> None:
         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from rescoldo.model.errors import StartFailed
 from rescoldo.node import spares as module
 from rescoldo.node.places import AT_ONCE, Places
 from rescoldo.node.processes import Ends
@@ -78,9 +80,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def take(pool: Spares, count: int) -> None:
-    for _ in range(count):
-        await pool.start(Order(b"{}", [], 0, 0), lambda *_: None)
-        pool.served_a_wake()
+    """As wakes that come together."""
+    with contextlib.ExitStack() as wakes:
+        for _ in range(count):
+            wakes.enter_context(pool.wake())
+        for _ in range(count):
+            await pool.start(Order(b"{}", [], 0, 0), lambda *_: None)
+            pool.served_a_wake()
 
 
 @pytest.mark.slow
@@ -94,6 +100,30 @@ async def test_the_pool_grows_with_a_burst_up_to_its_most_and_shrinks_when_that_
     await until(lambda: pool.pool.ready == 5)
     await until(lambda: pool.pool.ready == 2)
     assert pool.pool.wanted == 2
+
+
+async def test_clients_that_call_one_after_another_do_not_let_the_pool_grow(made: tuple[Spares, Processes]) -> None:
+    pool, _ = made
+    await until(lambda: pool.pool.ready == 2)
+    for _ in range(20):
+        await take(pool, 1)
+    assert pool.pool.wanted == 2
+
+
+async def test_a_spare_that_is_above_the_memory_limit_is_the_only_one_that_is_tried(
+    made: tuple[Spares, Processes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, processes = made
+    await until(lambda: pool.pool.ready == 2)
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, "busy")
+
+    monkeypatch.setattr(processes, "limit", busy)
+    chosen: list[object] = []
+    with pytest.raises(StartFailed, match="memory limit of 1 MiB"):
+        await pool.start(Order(b"{}", [], 2**20, 0), lambda *one: chosen.append(one))
+    assert len(chosen) == 1
 
 
 async def test_starts_that_do_not_come_to_serve_do_not_let_the_pool_grow(made: tuple[Spares, Processes]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rescoldo.model.errors import InvalidInput
-from rescoldo.model.function import ANNOTATIONS, FunctionSpec, check_spec
+from rescoldo.model.function import ANNOTATIONS, FunctionSpec, check_spec, policy_of
 from rescoldo.model.limits import Limits, platform_limits
 
 
@@ -18,7 +18,7 @@ def limits(defaults: Limits | None = None, **spec: object) -> Limits:
 
 
 def test_a_function_that_says_nothing_has_the_platforms_limits() -> None:
-    platform = Limits(3, 4, 5.0, 6, 7, 8, 9, 100, 2000)
+    platform = Limits(3, 4, 5.0, 6, 7, 8 * 2**20, 9, 100, 2000)
     assert limits(platform) == platform
     assert limits() == Limits() == platform_limits({})
 
@@ -38,7 +38,7 @@ def test_every_key_sets_its_limit() -> None:
     ("text", "memory", "cpu"), [("0", 0, 0), ("0.0001", 1, 1), ("0.5", 1, 500), ("1.005", 1, 1005), ("2.6", 3, 2600)]
 )
 def test_a_little_is_no_zero_which_would_mean_no_limit(text: str, memory: int, cpu: int) -> None:
-    found = limits(limits={"memory": text, "cpu": text})
+    found = policy_of(FunctionSpec("fn", "image", limits={"memory": text, "cpu": text})).limits
     assert (found.memory, found.cpu) == (memory, cpu)
 
 
@@ -143,3 +143,20 @@ def test_whatever_an_annotation_says_is_understood_or_refused(key: str, value: s
         assert key in error.message
     else:
         assert all(getattr(found, field.name) >= 0 for field in fields(found))
+
+
+@pytest.mark.parametrize(("memory", "least"), [("1", "8Mi"), ("4Mi", "8Mi"), ("8388607", "8Mi")])
+def test_memory_that_no_instance_can_start_with_is_refused_with_the_least_that_works(memory: str, least: str) -> None:
+    with pytest.raises(InvalidInput, match=f"limits.memory: .* use {least} or more"):
+        check_spec(FunctionSpec("fn", "image", limits={"memory": memory}))
+    with pytest.raises(InvalidInput, match=f"--default-memory: .* use {least} or more"):
+        platform_limits({"--default-memory": memory})
+    for enough in (least, "0"):
+        check_spec(FunctionSpec("fn", "image", limits={"memory": enough}))
+
+
+def test_a_program_may_have_less_memory_than_a_handler() -> None:
+    program = FunctionSpec("fn", "image", env_process="./server", env_vars={"upstream_url": "inherited"})
+    check_spec(replace(program, limits={"memory": "2Mi"}))
+    with pytest.raises(InvalidInput, match="use 2Mi or more"):
+        check_spec(replace(program, limits={"memory": "1Mi"}))

@@ -15,7 +15,7 @@ def test_a_few_spares_are_made_between_two_starts_the_others_when_it_is_quiet(re
 def burst(demand: Demand, starts: int, now: float) -> Demand:
     """That many starts, and no spare made meanwhile."""
     for number in range(starts):
-        demand = demand.taken(now + number / 1000)
+        demand = demand.taken(now + number / 1000, starts)
     return demand
 
 
@@ -26,7 +26,7 @@ def test_without_wakes_there_are_as_few_as_are_asked_for() -> None:
 def test_single_wakes_need_no_more_than_the_least_however_many_they_are() -> None:
     demand = Demand()
     for second in range(1000):
-        demand = demand.taken(float(second)).made()
+        demand = demand.taken(float(second), 1).made()
     assert demand.wanted(1000.0, LEAST, MOST) == LEAST
 
 
@@ -41,10 +41,25 @@ def test_after_a_burst_there_are_as_many_as_it_needed_and_were_not_made_in_time(
 def test_spares_made_during_a_burst_count_against_it() -> None:
     demand = Demand()
     for number in range(300):
-        demand = demand.taken(number / 100)
+        demand = demand.taken(number / 100, 300)
         if number % 3 == 2:
             demand = demand.made().made()
     assert demand.wanted(3.0, LEAST, MOST) == 102
+
+
+def test_steady_turnover_needs_no_more_than_a_few_however_long_it_goes_on() -> None:
+    demand = Demand()
+    for number in range(5000):  # four clients, each calls a sleeping function after another
+        demand = demand.taken(number / 100, 4)
+    assert demand.wanted(50.0, LEAST, MOST) == 8
+    assert burst(demand.filled(), 200, 51.0).wanted(52.0, LEAST, MOST) == 200
+
+
+def test_a_burst_of_which_some_have_served_before_the_last_come_is_known_whole() -> None:
+    demand = Demand()
+    for number in range(500):
+        demand = demand.taken(number / 250, 300)
+    assert demand.wanted(3.0, LEAST, 10_000) == 500
 
 
 def test_a_burst_is_forgotten_and_a_smaller_later_one_still_known() -> None:
