@@ -372,6 +372,41 @@ async def test_a_memory_limit_that_no_start_can_meet_takes_no_spare(node: RealNo
     await until(full)
     spares = base_of(node)
     before = Groups(spares).names()
-    with pytest.raises(StartFailed, match="limits.memory is less than the 8 MiB a start needs"):
+    with pytest.raises(StartFailed, match=r"limits\.memory is less than the 8 MiB a start needs"):
         await node.client.start(node.launch(memory_limit=2**20))
     assert Groups(spares).names() == before
+
+
+FILLS = """
+import socket
+kept = []
+def pair(kind):
+    if kind == "unix":
+        return socket.socketpair()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        one = socket.create_connection(server.getsockname())
+        return one, server.accept()[0]
+def handle(event, context):
+    sent = 0
+    for _ in range(400):
+        kept.append(pair(event.query["kind"]))
+        for end in kept[-1]:
+            end.setblocking(False)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**24)
+            try:
+                while True:
+                    sent += end.send(bytes(65536))
+            except BlockingIOError:
+                pass
+    return str(sent)
+"""
+
+
+async def test_the_buffers_of_sockets_are_within_the_memory_limit_or_a_part_of_it(node: RealNode) -> None:
+    launch = node.launch(FILLS, memory_limit=MEMORY)
+    running = await node.client.start(launch)
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        assert int(await call(running, "/?kind=tcp", timeout=60)) < MEMORY
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await call(running, "/?kind=unix", timeout=60)
+    await until(lambda: logged(node, launch, "out of memory: it needed more than its limit of 64 MiB"))

@@ -15,6 +15,7 @@ from typing import Literal
 
 CONTROLLERS = ("memory", "cpu", "pids")
 MOST_PIDS = 512  # processes and threads in one instance
+TCP_SHARE = 8  # of its memory limit an instance may have as much again through this in buffers of TCP, in v1
 PIDS_LEFT = 8  # of the machine's processes and threads the share through this is left to all but instances
 _PERIOD = 100_000  # microseconds in which a cpu limit is accounted
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -172,6 +173,8 @@ class Groups:
                 self._write("memory", name, "memory.limit_in_bytes", str(memory))
                 with contextlib.suppress(OSError):  # only where the kernel counts swap
                     self._write("memory", name, "memory.memsw.limit_in_bytes", str(memory))
+                with contextlib.suppress(OSError):  # v1 counts the buffers of TCP apart from all other memory
+                    self._write("memory", name, "memory.kmem.tcp.limit_in_bytes", str(memory // TCP_SHARE))
             if cpu:
                 self._write("cpu", name, "cpu.cfs_period_us", str(_PERIOD))
                 self._write("cpu", name, "cpu.cfs_quota_us", str(quota))
