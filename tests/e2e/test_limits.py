@@ -195,7 +195,7 @@ def test_what_is_printed_too_fast_is_dropped_and_counted(platform: Live) -> None
     assert platform.invoke("chatty").status == 200
     platform.until(lambda: "bytes of output dropped" in platform.function_log("chatty"), "the line")
     log = platform.function_log("chatty")
-    assert log.count("x" * 99) < 40 and "(limit 1 KiB/s, rescoldo.dev/log-rate)" in log
+    assert log.count("x" * 99) < 40 and "(limit 1 KiB/s, 64 lines/s, rescoldo.dev/log-rate)" in log
 
 
 def running(words: bytes) -> list[int]:

@@ -157,7 +157,7 @@ async def test_a_fault_of_the_platform_is_an_answer_too(world: World, caplog: py
 async def test_a_reason_without_bytes_is_an_answer_too(world: World) -> None:
     await world.deploy()
     world.node.fail[FN] = deque([StartFailed("a lone \ud800 surrogate")])
-    assert await ask(world, FN) == b"no 502 1 19\na lone ? surrogate\n"
+    assert await ask(world, FN) == "no 502 1 21\na lone \ufffd surrogate\n".encode()
 
 
 async def test_a_platform_that_stops_refuses_whom_it_holds(capped: World) -> None:
