@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rescoldo.model.errors import RescoldoError
-from rescoldo.model.settings import Settings, default_data_dir, run_dir_for
+from rescoldo.model.settings import Settings, default_data_dir
 from rescoldo.stack.document import Document, Value, dump, parse
 from rescoldo.stack.source import read_source
 
@@ -100,7 +100,7 @@ def _write(entries: list[dict[str, Any]]) -> None:
 
 def _local(data: Path | None) -> str:
     place = (data or default_data_dir()).absolute()
-    secrets = Settings(data=str(place), run=str(run_dir_for(place))).secrets
+    secrets = Settings(data=str(place), run="").secrets
     try:
         user, password = ((secrets / name).read_text().strip() for name in ("basic-auth-user", "basic-auth-password"))
     except (OSError, UnicodeDecodeError):

@@ -6,13 +6,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from rescoldo.model.settings import Settings, default_data_dir, run_dir_for
+from rescoldo.model.rundir import last_settings, run_dir_for
+from rescoldo.model.settings import Settings, default_data_dir
 
 
 def local_settings(data: Path | None, **changes: Any) -> Settings:
     """Settings of the platform that keeps its files in `data` (the default data directory)."""
     place = (data or default_data_dir()).absolute()
-    return Settings(data=str(place), run=str(run_dir_for(place)), **changes)
+    last = last_settings(place)
+    # one that runs, or that a crash has left, is where it was; each new start may choose better
+    run = last.run_path if last is not None and last.run_path.is_dir() else run_dir_for(place)
+    return Settings(data=str(place), run=str(run), **changes)
 
 
 def start_background(settings: Settings) -> None:

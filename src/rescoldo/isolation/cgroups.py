@@ -79,6 +79,18 @@ def _read_number(path: Path) -> str:
     return ""
 
 
+def named(key: str) -> list[Base]:
+    """Every group of the platform `key`, wherever it was started: below another group, perhaps, than this process."""
+    found = []
+    for controller, mount in _hierarchies().items():
+        version: Version = 1 if controller else 2
+        for folder, names, _ in os.walk(mount):  # what vanishes meanwhile is passed over
+            if key in names:
+                found.append(Base(version, dict.fromkeys(CONTROLLERS, f"{folder}/{key}")))
+            names[:] = [name for name in names if not name.startswith("rescoldo-")]
+    return found
+
+
 def _hierarchies(text: str | None = None) -> dict[str, str]:
     """Where each v1 controller is mounted, and under the empty name the v2 hierarchy."""
     found: dict[str, str] = {}

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -31,7 +30,7 @@ class Settings:
     """All that may be set for a platform; paths are absolute."""
 
     data: str  # data directory: what must survive a reboot
-    run: str  # runtime directory: sockets, pids; may vanish at a reboot
+    run: str  # run folder: sockets, pids; made again when it is lost
     gateway: str = "127.0.0.1:8080"  # HOST:PORT of the edge
     metrics: str = "127.0.0.1:8082"  # HOST:PORT of /metrics
     basic_auth: bool = True  # on every /system route
@@ -82,6 +81,11 @@ class Settings:
     def function_secrets(self) -> Path:
         """Functions' secrets: a folder a namespace, a file each, mode 0600."""
         return self.data_path / "function-secrets"
+
+    @property
+    def record(self) -> Path:
+        """These settings, for the next start and for who looks for the platform; see `last_settings`."""
+        return self.data_path / "settings.json"
 
     @property
     def platform_log(self) -> Path:
@@ -172,19 +176,30 @@ class Settings:
         """What keeps instances apart here, as the node found it; JSON."""
         return self.run_path / "isolation.json"
 
-    def save(self) -> None:
-        """Write settings_file, mode 0600."""
-        self.settings_file.write_text(json.dumps(asdict(self)))
-        self.settings_file.chmod(0o600)
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    def save(self, file: Path | None = None) -> None:
+        """Write settings_file (or `file`), mode 0600: a reader sees the old text or the new one. Raises OSError."""
+        path = file or self.settings_file
+        fresh = path.with_suffix(".new")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as out:
+            out.write(self.to_json())
+        fresh.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Settings:
-        found = json.loads(path.read_text())
+        """Read what `save` wrote. Raises OSError, ValueError, TypeError."""
+        return cls.from_json(path.read_text())
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError("these are not the settings of a platform")
         found["trusted_proxies"] = tuple(found.get("trusted_proxies", ()))
         parts = {"limits": Limits(**found.get("limits", {})), "scaling": ScalingDefaults(**found.get("scaling", {}))}
         return cls(**{**found, **parts})
-
-SHARED_MEMORY = Path("/dev/shm")  # a tmpfs on every Linux
 
 
 def default_data_dir() -> Path:
@@ -193,28 +208,3 @@ def default_data_dir() -> Path:
         return Path(chosen).absolute()
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base).absolute() / "rescoldo"
-
-
-def run_dir_for(data: Path) -> Path:
-    """The runtime directory that belongs to a data directory.
-
-    Short, because socket paths are limited to 97 characters in HAProxy; and in memory, because a wake makes
-    half a dozen files there: on ext4 they cost 5 ms and more of a cold start, on tmpfs 0.1.
-    """
-    key = hashlib.sha256(os.fsencode(data.absolute())).hexdigest()[:8]
-    base = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
-    if not _in_memory(base) and _in_memory(SHARED_MEMORY):
-        base = SHARED_MEMORY
-    return base / f"rescoldo-{os.geteuid()}" / key
-
-
-def _in_memory(folder: Path) -> bool:
-    """Whether a folder that may be written is on a tmpfs, by the longest mount point above it."""
-    if not os.access(folder, os.W_OK):
-        return False
-    kinds = {}
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, point, kind, *_ = line.split()
-        if folder.is_relative_to(point):
-            kinds[len(point)] = kind
-    return bool(kinds) and kinds[max(kinds)] in ("tmpfs", "ramfs")

@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import socket
-import stat
 import sys
 from pathlib import Path
 
@@ -21,9 +20,10 @@ from rescoldo.isolation import heap, landlock, seccomp
 from rescoldo.isolation.identity import level
 from rescoldo.isolation.syscalls import become_subreaper, set_process_name
 from rescoldo.model.messages import log_to_stderr
-from rescoldo.model.settings import EDGE_UID, Settings
+from rescoldo.model.settings import Settings
 from rescoldo.node.boot import Boot
 from rescoldo.node.fence import FENCED, put_up
+from rescoldo.node.folders import keep_whole, make_folders
 from rescoldo.node.logs import LogBook
 from rescoldo.node.nursery import RUN, Nurseries
 from rescoldo.node.processes import Ends
@@ -31,6 +31,7 @@ from rescoldo.node.roster import Roster
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.server import Exits, Server
 from rescoldo.node.stopped import end_stopped
+from rescoldo.node.strays import end_unnoted
 
 LISTEN_VARIABLE = "RESCOLDO_LISTEN_FD"
 RUN_VARIABLE = "RESCOLDO_RUN"  # module:function that is an instance's program; for tests
@@ -49,22 +50,9 @@ def main(arguments: list[str]) -> int:
     set_process_name("rescoldo-node")
     become_subreaper()
     level()  # it forks to find out: now, before there is an event loop
-    _make_folders(settings)
+    make_folders(settings)
     asyncio.run(_run(settings, _listener(settings)))
     return 0
-
-
-def _make_folders(settings: Settings) -> None:
-    ours = (settings.logs, settings.instance_state, settings.instances, settings.bundles, settings.scratch)
-    for folder in (*ours, settings.berths):
-        folder.mkdir(parents=True, exist_ok=True)
-    if level() == "full":
-        # The edge may enter to connect, and nobody else; instances may pass to the bundle of their group.
-        os.chown(settings.instances, 0, EDGE_UID)
-        settings.instances.chmod(0o710)
-        settings.berths.chmod(0o711)
-        mode = stat.S_IMODE(settings.bundles.stat().st_mode)
-        settings.bundles.chmod(mode | 0o011)
 
 
 def _listener(settings: Settings) -> socket.socket:
@@ -81,7 +69,7 @@ def _listener(settings: Settings) -> socket.socket:
     return listener
 
 
-def _tell_isolation(settings: Settings, sandboxes: Sandboxes, *, fenced: bool) -> None:
+def _isolation(sandboxes: Sandboxes, *, fenced: bool) -> str:
     found = {
         "level": level(),
         "limits": f"cgroup v{sandboxes.base.version}" if sandboxes.base else "none",
@@ -89,7 +77,7 @@ def _tell_isolation(settings: Settings, sandboxes: Sandboxes, *, fenced: bool) -
         "ports": "private" if fenced else "shared",
         "landlock": f"ABI {landlock.abi()}" if landlock.abi() else "none",
     }
-    settings.isolation_file.write_text(json.dumps(found))
+    return json.dumps(found)
 
 
 async def _run(settings: Settings, listener: socket.socket) -> None:
@@ -104,7 +92,11 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     boot = Boot(nurseries, ends, sandboxes, settings.function_secrets)
     # One put up here lasts as long as this process.
     fenced = FENCED in os.environ or put_up(settings) is not None
-    _tell_isolation(settings, sandboxes, fenced=fenced)
+    isolation = _isolation(sandboxes, fenced=fenced)
+    settings.isolation_file.write_text(isolation)
+    if not settings.instance_state.is_dir():  # there was no node before us, or its notes are lost
+        await end_unnoted(settings, sandboxes)
+        settings.instance_state.mkdir()
     roster = Roster(settings, boot, sandboxes, logs, exits.tell, fenced=fenced)
     await roster.adopt()
     nurseries.open(roster.sandboxes)
@@ -112,14 +104,15 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     watch = asyncio.create_task(
         end_stopped(lambda: [*roster.processes(), *nurseries.processes()]), name="stopped ones"
     )
+    mending = asyncio.create_task(keep_whole(settings, sandboxes, roster, isolation), name="run folder")
     end = asyncio.create_task(asked_to_end.wait(), name="wait for SIGTERM")
     server = Server(roster, logs, exits, lambda: nurseries.pool)
     await server.open(listener)
     # A task that ends has failed for a reason we do not know: end too, and be started anew.
-    await asyncio.wait({failed, watch, end}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({failed, watch, mending, end}, return_when=asyncio.FIRST_COMPLETED)
     await server.close()
     await roster.stop_all()
-    for task in (failed, watch, end):
+    for task in (failed, watch, mending, end):
         task.cancel()
     await nurseries.close()
     sandboxes.close()

@@ -17,7 +17,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rescoldo.node.pump import Pump
@@ -90,7 +90,10 @@ class Output:
     """The FIFOs of one instance, `path` and beside it `.err`; `on_lines` gets every line that is kept, of `rate` bytes
     a second."""
 
-    def __init__(self, path: Path, on_lines: OnLines, rate: int, pump: Pump) -> None:
+    def __init__(
+        self, path: Path, on_lines: OnLines, rate: int, pump: Pump, opened: Sequence[int | None] = (None, None)
+    ) -> None:
+        """`opened`: each FIFO that has no name any more; ours from now on."""
         self._rate = rate
         self.tail: deque[str] = deque(maxlen=TAIL)
         self._on_lines = on_lines
@@ -98,26 +101,25 @@ class Output:
         self._dropped = self._dropped_lines = 0
         self._muted = False
         self._notice: asyncio.TimerHandle | None = None
-        self._streams = [_Stream(name, self, pump) for name in (path, _beside(path))]
+        names = self.names(path)
+        self._streams = [_Stream(name, self, pump, fd) for name, fd in zip(names, opened, strict=True)]
 
     @classmethod
     def create(cls, path: Path, uid: int | None, on_lines: OnLines, rate: int, pump: Pump) -> Output:
         """Make the FIFOs. They belong to `uid`, so that the instance may open its own /dev/stdout."""
-        for name in (path, _beside(path)):
+        for name in cls.names(path):
             _make(name, uid)
         return cls(path, on_lines, rate, pump)
 
-    @classmethod
-    def regain(cls, path: Path, uid: int | None, on_lines: OnLines, rate: int, pump: Pump) -> Output:
-        """The FIFOs of an instance that another node started; what is missing of them is made."""
-        for name in (path, _beside(path)):
-            if not name.is_fifo():
-                _make(name, uid)
-        return cls(path, on_lines, rate, pump)
+    @staticmethod
+    def names(path: Path) -> tuple[Path, Path]:
+        """Where the FIFOs are, of standard output and of standard error."""
+        return path, path.with_suffix(".err")
 
     def open_for_child(self) -> list[int]:
         """Descriptors for an instance's stdout and stderr: blocking, and apart from ours."""
-        return [os.open(stream.path, os.O_RDWR | os.O_CLOEXEC) for stream in self._streams]
+        # not by their names, which somebody may have removed
+        return [os.open(f"/proc/self/fd/{stream.fd}", os.O_RDWR | os.O_CLOEXEC) for stream in self._streams]
 
     def keep(self, lines: list[str]) -> None:
         """These are to be kept."""
@@ -167,7 +169,7 @@ class Output:
 class _Stream:
     """One FIFO of an output; a `Source`."""
 
-    def __init__(self, path: Path, output: Output, pump: Pump) -> None:
+    def __init__(self, path: Path, output: Output, pump: Pump, opened: int | None) -> None:
         self.path = path
         self._output = output
         self._pump = pump
@@ -176,14 +178,14 @@ class _Stream:
         self._over = b""  # after that: to be dropped
         self._showing: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC) if opened is None else opened
         self.rest()
 
     def rest(self) -> None:
-        self._loop.add_reader(self._fd, self._pump.readable, self)
+        self._loop.add_reader(self.fd, self._pump.readable, self)
 
     def wait(self) -> None:
-        self._loop.remove_reader(self._fd)
+        self._loop.remove_reader(self.fd)
 
     def work(self) -> bool:
         flooding = self._read() if not self._held else bool(self._over)
@@ -207,7 +209,7 @@ class _Stream:
     def _read(self) -> bool:
         """Read one chunk; return whether some of it is over the budget."""
         try:
-            size = os.readv(self._fd, [_buffer])
+            size = os.readv(self.fd, [_buffer])
         except BlockingIOError:
             return False
         data = bytes(_buffer[:size])
@@ -246,14 +248,10 @@ class _Stream:
         if self._held:
             self._output.drop(self._held + self._over)
         self.end()
-        self._loop.remove_reader(self._fd)
-        os.close(self._fd)
+        self._loop.remove_reader(self.fd)
+        os.close(self.fd)
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
-
-
-def _beside(path: Path) -> Path:
-    return path.with_suffix(".err")
 
 
 def _make(path: Path, uid: int | None) -> None:

@@ -23,6 +23,7 @@ class ProcessStat:
     state: str  # "Z": has ended, not yet reaped
     group: int
     session: int
+    terminal: int  # number of its controlling terminal; 0: none
     cpu_seconds: float  # its own and its reaped children's
     started: int  # clock ticks since boot
     resident: int  # bytes (RSS)
@@ -40,6 +41,7 @@ def read_stat(pid: int) -> ProcessStat | None:
         state=fields[0].decode(),
         group=int(fields[2]),
         session=int(fields[3]),
+        terminal=int(fields[4]),
         cpu_seconds=sum(map(int, fields[11:15])) / _TICKS,
         started=int(fields[19]),
         resident=int(fields[21]) * _PAGE,

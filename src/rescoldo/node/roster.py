@@ -38,13 +38,14 @@ from rescoldo.node.processes import (
 from rescoldo.node.protocol import Exit, InstanceUsage
 from rescoldo.node.pump import Pump
 from rescoldo.node.sandboxes import Sandboxes
-from rescoldo.node.supervised import Supervised, listen, regain_listener
+from rescoldo.node.supervised import Supervised, listen, regain_listener, regain_output
 from rescoldo.node.uids import Uids
 from rescoldo.policy.respawn import FREE_DEATHS, MOST_FAILED_STARTS, early_deaths, respawn_pause
 
 MAX_INSTANCES = 10_000
 DESCRIPTORS_EACH = 5  # of an instance: listener, two of output, pidfd, and one to spare
 OWN_DESCRIPTORS = 100  # of the node, its clients and the starts under way
+UNREACHABLE_SECONDS = 5.0  # the same of one whose socket has lost its name; then it has its grace
 LOST_SECONDS = 60.0  # the controller stops a lost instance sooner, when it is there
 
 _LOG = logging.getLogger(__name__)
@@ -237,8 +238,9 @@ class Roster:
         """Take over what a dead node left running, and remove what it left that does not run."""
         for path, note in notes.read_all(self._settings.instance_state):
             process = _still_running(note) if note is not None else None
-            if note is not None and process is not None:
-                self._take_over(path, note, process)
+            output = self._output(path, note) if note is not None and process is not None else None
+            if note is not None and process is not None and output is not None:
+                self._take_over(path, note, process, output)
             else:
                 await self._clean_up(path, note)
         for folder in (self._settings.instances, self._settings.instance_state):
@@ -257,9 +259,17 @@ class Roster:
         """Of all instances."""
         return {found.note.sandbox for found in self._all.values()}
 
-    def _take_over(self, path: Path, note: Note, process: Watched) -> None:
-        writer, rate = self._writer(note.launch), note.launch.log_rate
-        output = Output.regain(_fifo(path), note.uid, writer, rate, self._pump)
+    def _output(self, path: Path, note: Note) -> Output | None:
+        """What an instance prints; None where one of its FIFOs has lost its name and cannot be had: the instance would
+        stand still once that is full."""
+        fifo, opened = _fifo(path), list[int | None]()
+        for number, name in enumerate(Output.names(fifo), start=1):
+            opened.append(None if name.is_fifo() else regain_output(note.pid, number))
+            if opened[-1] is None and not name.is_fifo():
+                return None
+        return Output(fifo, self._writer(note.launch), note.launch.log_rate, self._pump, opened)
+
+    def _take_over(self, path: Path, note: Note, process: Watched, output: Output) -> None:
         listener = None if note.launch.binds else regain_listener(note.pid, note.address)
         scratch = str(self._scratch(note.launch.instance))
         berth = self._berth(note.launch, note.uid)
@@ -288,6 +298,34 @@ class Roster:
             if found.note.launch.function == function:
                 found.output.mute()
         self._logs.forget(function)
+
+    # -- mending
+
+    def mend(self) -> None:
+        """What was removed from the run folder while instances ran: a note is written again; an instance whose socket
+        has no name any more is lost. Raises OSError."""
+        for found in list(self._all.values()):
+            if found.note.pid and not found.note_path.exists():  # whatever becomes of it, a next node must know of it
+                notes.write(found.note_path, found.note)
+            if found.was_ready and found.ending is None and not found.is_whole:
+                self._lose(found)
+
+    def _lose(self, instance: Supervised) -> None:
+        """Nothing new reaches it. The controller starts another and has this one stopped, with its grace."""
+        launch = instance.note.launch
+        reason = "its socket or its folder was removed from the run folder"
+        self._logs.write(launch.function, launch.instance, [f"instance lost: {reason}"])
+        lived = time.monotonic() - instance.ready_at
+        instance.ready_at = 0.0
+        if instance.task is not None:
+            instance.task.cancel()
+        instance.task = asyncio.create_task(self._outlive(instance), name=f"lost {launch.instance}")
+        self._on_exit(Exit(launch.instance, launch.function, reason, lived))
+
+    async def _outlive(self, instance: Supervised) -> None:
+        """Wait for the controller; one that starts just now never knows of it."""
+        await asyncio.sleep(UNREACHABLE_SECONDS)
+        instance.ending = asyncio.create_task(self._stop(instance), name=f"stop {instance.note.launch.instance}")
 
     # -- telling
 

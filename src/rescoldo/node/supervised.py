@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import socket
+import stat
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,6 +77,13 @@ class Supervised:
         if self.berth is not None:
             self.listener = regain_listener(self.note.pid, f"unix@{self.berth.shown}")
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the edge can still connect and the instance can write: nobody has removed its socket's name, or the
+        folder it may write to, which no new one could replace."""
+        path = socket_path(self.note.address)
+        return (path is None or path.is_socket()) and (self.note.uid is not None or Path(self.scratch).is_dir())
+
     def open_for_child(self) -> int:
         """A descriptor of what the instance takes requests with: the listener, or the folder in which it is to bind a
         Unix socket, or nothing (/dev/null). To be closed."""
@@ -128,6 +136,27 @@ def listen(address: str, privileged: bool) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def regain_output(pid: int, number: int) -> int | None:
+    """The FIFO that an instance has as descriptor `number`, whose name was removed, opened anew; None where we may not
+    look into the instance, or it prints elsewhere."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    try:
+        taken = take_descriptor(pidfd, number)
+        try:
+            if stat.S_ISFIFO(os.fstat(taken).st_mode):
+                return os.open(f"/proc/self/fd/{taken}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        finally:
+            os.close(taken)
+    except OSError:
+        pass
+    finally:
+        os.close(pidfd)
+    return None
 
 
 def regain_listener(pid: int, address: str) -> socket.socket | None:

@@ -8,7 +8,18 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
+from rescoldo.model.settings import Settings
 from rescoldo.supervisor.guardian import CONTROL, KEPT, MAX_MESSAGE
+
+SETTINGS = "settings"  # where no folder that is lost takes them away
+MAX_SETTINGS = 65536  # bytes
+
+
+def in_memory(settings: Settings) -> int:
+    """A descriptor of a file in memory with the settings. Raises OSError."""
+    descriptor = os.memfd_create("rescoldo-settings")
+    os.write(descriptor, settings.to_json().encode())
+    return descriptor
 
 
 class Kept:
@@ -34,6 +45,12 @@ class Kept:
     def table(self) -> Mapping[str, tuple[int, ...]]:
         """All there are, in the order in which they were kept."""
         return self._table
+
+    def settings(self) -> Settings | None:
+        """The platform's, as `in_memory` has kept them; None where an earlier version started it."""
+        if SETTINGS not in self._table:
+            return None
+        return Settings.from_json(os.pread(self._table[SETTINGS][0], MAX_SETTINGS, 0).decode())
 
     def keep(self, name: str, *descriptors: int) -> None:
         """Have copies held under `name`, instead of those it had. The originals stay the caller's to close."""

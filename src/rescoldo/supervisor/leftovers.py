@@ -6,7 +6,6 @@ settings file of this platform, or the edge's configuration.
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -19,6 +18,8 @@ from pathlib import Path
 from rescoldo.edge.config import config_file
 from rescoldo.model.errors import RescoldoError
 from rescoldo.model.settings import Settings
+from rescoldo.node.strays import are_left
+from rescoldo.supervisor.folders import make_run
 from rescoldo.supervisor.programs import NODE_GRACE, node_program
 from rescoldo.supervisor.sockets import bind
 
@@ -29,7 +30,7 @@ ADOPT_SECONDS = 30.0  # for a node to take over what runs
 def end_leftovers(settings: Settings) -> bool:
     """Kill the processes that a killed platform left; return whether there were any. Its functions are not
     touched: a new node adopts them. Raises RescoldoError when a process cannot be ended."""
-    ended = [pid for pid in _noted(settings) if _end(settings, pid)]
+    ended = [pid for pid in _ours(settings) if _end(settings, pid)]
     return bool(ended)
 
 
@@ -43,7 +44,7 @@ def end_strays(settings: Settings, guardian: int, known: set[int]) -> None:
 
 def are_there(settings: Settings) -> bool:
     """Whether processes of this platform run that a new start would have to end."""
-    return any(_found(settings, pid) for pid in _noted(settings))
+    return bool(_ours(settings))
 
 
 def end_everything(settings: Settings) -> bool:
@@ -61,8 +62,13 @@ def end_instances(settings: Settings) -> bool:
     Only a node knows them: one is started, and ended when it has adopted them.
     """
     left = settings.cgroups_file.exists() or any(settings.instance_state.glob("*.json"))
-    if not settings.settings_file.exists() or not left:
+    if not left and not are_left(settings):
         return False
+    try:
+        make_run(settings)  # which may be lost
+        settings.save()
+    except OSError as error:
+        raise RescoldoError(f"the run folder {settings.run} cannot be made again: {error.strerror}") from error
     listener = bind(settings.node_socket, for_edge=False)
     program = node_program(settings, listener.fileno())
     node = subprocess.Popen(
@@ -89,16 +95,15 @@ def end_instances(settings: Settings) -> bool:
         raise RescoldoError(f"functions of an earlier platform cannot be ended: {error}") from error
 
 
-def _noted(settings: Settings) -> list[int]:
-    try:
-        return [int(pid) for pid in json.loads(settings.children_file.read_text()).values()]
-    except (OSError, ValueError):
-        return []
-
-
-def _found(settings: Settings, pid: int) -> bool:
-    with _identified(settings, pid) as pidfd:
-        return pidfd is not None
+def _ours(settings: Settings) -> list[int]:
+    """The processes of this platform. They are noted in the run folder, too, which may be lost."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with _identified(settings, int(entry.name)) as pidfd:
+                if pidfd is not None:
+                    found.append(int(entry.name))
+    return found
 
 
 def _end(settings: Settings, pid: int) -> bool:
@@ -116,6 +121,12 @@ def _end(settings: Settings, pid: int) -> bool:
         return True
 
 
+def _marks(settings: Settings) -> list[tuple[bytes, Path]]:
+    """Two arguments that a process of the platform has: an editor with the file open has but one of them."""
+    modules = (b"rescoldo.supervisor.supervisor", b"rescoldo.supervisor.controller", b"rescoldo.node.main")
+    return [(b"-db", config_file(settings)), *((module, settings.settings_file) for module in modules)]
+
+
 @contextmanager
 def _identified(settings: Settings, pid: int) -> Iterator[int | None]:
     """A pidfd of process `pid`, or None when it has ended or is none of this platform's: numbers come again."""
@@ -125,9 +136,9 @@ def _identified(settings: Settings, pid: int) -> Iterator[int | None]:
         yield None
         return
     try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        marks = {os.fsencode(settings.settings_file), os.fsencode(config_file(settings))}
-        yield pidfd if marks.intersection(arguments) else None
+        arguments = set(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"))
+        ours = any({mark, os.fsencode(file)} <= arguments for mark, file in _marks(settings))
+        yield pidfd if ours else None
     except (FileNotFoundError, ProcessLookupError):
         yield None
     finally:

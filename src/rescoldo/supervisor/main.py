@@ -19,6 +19,7 @@ from rescoldo.model.settings import Settings
 from rescoldo.node.fence import put_up
 from rescoldo.supervisor import place
 from rescoldo.supervisor.guardian import become_guardian
+from rescoldo.supervisor.kept import SETTINGS, in_memory
 from rescoldo.supervisor.programs import silence, supervisor_command
 from rescoldo.supervisor.sockets import bind, bind_address
 
@@ -52,9 +53,13 @@ def run(settings: Settings) -> int:
         kept = {"lock": [lock.fileno()]} | {name: [sock.fileno()] for name, sock in sockets.items()}
         if (fence := put_up(settings)) is not None:
             kept["fence"] = list(fence.descriptors)
+        settings.save(settings.record)
+        kept[SETTINGS] = [in_memory(settings)]
         sys.stdout.flush()
         sys.stderr.flush()
         become_guardian(silence(settings), supervisor_command(settings), kept)
+    except OSError as error:
+        raise RescoldoError(f"the platform cannot be started: {error}") from error
     finally:
         lock.close()
 

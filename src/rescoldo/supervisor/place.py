@@ -5,19 +5,17 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import socket
-import stat
-from pathlib import Path
 from typing import IO
 
 from rescoldo.model.errors import Conflict, InvalidInput
+from rescoldo.model.rundir import last_settings
 from rescoldo.model.settings import Settings
-from rescoldo.supervisor.leftovers import end_leftovers
+from rescoldo.supervisor.folders import clear, make, make_run, make_sockets
+from rescoldo.supervisor.leftovers import end_everything, end_leftovers
 
 MAX_SOCKET_PATH = 97  # bytes that HAProxy takes
 LONGEST_SOCKET = 37  # bytes: "/", 20 of the function's name, "-", 10 that are unique, ".sock"
-PROBE_BYTES = 4096  # an empty file would fit on a full disk
 
 
 def prepare(settings: Settings) -> IO[str]:
@@ -37,15 +35,26 @@ def prepare(settings: Settings) -> IO[str]:
 def _prepare(settings: Settings) -> IO[str]:
     if len(os.fsencode(settings.instances)) + LONGEST_SOCKET > MAX_SOCKET_PATH:
         raise InvalidInput(f"the runtime directory {settings.run} is too long for Unix sockets; set a shorter one")
-    _make(settings.data_path, 0o700)
-    _make_parent(settings.run_path.parent)
-    _make(settings.run_path, 0o711)
+    make(settings.data_path, 0o700)
     held = lock(settings)
-    end_leftovers(settings)
-    sockets = settings.wake_socket.parent
-    _make(sockets, 0o711)
-    settings.save()
+    try:
+        _end_earlier(settings)
+        make_run(settings)
+        make_sockets(settings)
+        settings.save()
+    except BaseException:
+        held.close()
+        raise
     return held
+
+
+def _end_earlier(settings: Settings) -> None:
+    """End what a killed platform left; where its run folder was another, its instances, too: no node adopts those."""
+    end_leftovers(settings)
+    earlier = last_settings(settings.data_path)
+    if earlier is not None and earlier.run != settings.run:
+        end_everything(earlier)
+        clear(earlier)
 
 
 def check_address(address: str, flag: str) -> None:
@@ -75,47 +84,6 @@ def running_pid(settings: Settings) -> int | None:
             return None
     except (OSError, ValueError):
         return None
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new one, never half of it."""
-    fresh = path.with_suffix(".new")
-    fresh.write_text(text)
-    fresh.replace(path)
-
-
-def clear(settings: Settings) -> None:
-    """Remove the runtime directory; the data stays."""
-    shutil.rmtree(settings.run_path, ignore_errors=True)
-
-
-def _make_parent(folder: Path) -> None:
-    """Make the folder that the runtime directories of one user share; in a place like /dev/shm somebody else
-    may have made one of its name."""
-    try:
-        folder.mkdir(parents=True)
-        folder.chmod(0o711)
-    except FileExistsError:
-        info = folder.lstat()
-        if not stat.S_ISDIR(info.st_mode) or info.st_uid not in (0, os.geteuid()):
-            raise InvalidInput(f"{folder} is not ours, but uid {info.st_uid}'s: remove it") from None
-
-
-def _make(folder: Path, mode: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
-        raise InvalidInput(f"{folder} belongs to another user; remove it, or choose another data directory")
-    folder.chmod(mode)
-    check_room(folder)
-
-
-def check_room(folder: Path) -> None:
-    """Raise OSError unless a file in `folder` can be written."""
-    probe = folder / ".probe"
-    try:
-        probe.write_bytes(bytes(PROBE_BYTES))
-    finally:
-        probe.unlink(missing_ok=True)
 
 
 def lock(settings: Settings) -> IO[str]:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
+from rescoldo.supervisor.folders import check_room, clear
 from rescoldo.supervisor.leftovers import are_there, end_everything
-from rescoldo.supervisor.place import check_room, clear, lock, running_pid
+from rescoldo.supervisor.place import lock, running_pid
 
 START_SECONDS = 60.0
 STOP_SECONDS = 45.0
@@ -27,7 +28,7 @@ def start_background(settings: Settings) -> None:
     """Start the platform; return when it answers. Raises RescoldoError with what it said when it does not."""
     log = _open_log(settings)
     request = settings.data_path / "start.json"
-    request.write_text(_as_json(settings))
+    request.write_text(settings.to_json())
     with log.open("ab") as output:
         begin = output.tell()
         process = subprocess.Popen(
@@ -110,13 +111,6 @@ def _open_log(settings: Settings) -> Path:
             "$RESCOLDO_DATA"
         ) from error
     return path
-
-
-def _as_json(settings: Settings) -> str:
-    import json
-    from dataclasses import asdict
-
-    return json.dumps(asdict(settings))
 
 
 def _wait(done: Callable[[], bool], seconds: float) -> bool:

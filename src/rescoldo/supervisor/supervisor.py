@@ -13,8 +13,9 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 
 from rescoldo.isolation.syscalls import become_subreaper
@@ -23,6 +24,7 @@ from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor import place
 from rescoldo.supervisor.child import Child, Program, describe_end
+from rescoldo.supervisor.folders import clear, replace_text
 from rescoldo.supervisor.guardian import LASTING, STABLE_SECONDS, become_guardian, pause
 from rescoldo.supervisor.kept import Kept
 from rescoldo.supervisor.leftovers import end_instances, end_strays
@@ -39,12 +41,15 @@ from rescoldo.supervisor.programs import (
     silence,
     supervisor_command,
 )
+from rescoldo.supervisor.runfolder import ACCEPTED_BY, ADMIN, FOLDER, RunFolder
 
 log = logging.getLogger(__name__)
 
 READY_SECONDS = 60.0
 UNLIVELY = 5  # early deaths in a row before the first readiness that end the start
 BEAT_SECONDS = 1.0
+LOOK_SECONDS = 1.0  # between looks whether the run folder is whole
+MEND_SECONDS = 3.0  # for the node to make its own part of a lost run folder again
 GATES = ("gateway", "metrics")  # what the edge accepts on
 
 
@@ -59,15 +64,22 @@ class Supervisor:
         self._fatal: str | None = None
         self._unanswered = 0  # beats since the guardian last answered
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        sockets = {name: kept.table[name][0] for name in ("wake", "api", "log", "node", *GATES) if name in kept.table}
-        if GATES[0] not in sockets:  # the one before was killed while it stopped the platform
+        self._folder = RunFolder(settings)
+        self._lost = False  # the run folder is not whole
+        if GATES[0] not in kept.table:  # the one before was killed while it stopped the platform
             self._stopping.set()
+        self._programs = self._with_sockets()
+
+    def _with_sockets(self) -> dict[str, Program]:
+        """The programs, with the sockets that there are now."""
+        table = self._kept.table
+        sockets = {name: table[name][0] for name in (*ACCEPTED_BY, *GATES) if name in table}
         programs = (
-            edge_program(settings, *(sockets.get(name, -1) for name in GATES)),
-            node_program(settings, sockets["node"], kept.table.get("fence", ())),
-            controller_program(settings, {name: sockets[name] for name in ("wake", "api", "log")}),
+            edge_program(self._settings, *(sockets.get(name, -1) for name in GATES)),
+            node_program(self._settings, sockets["node"], table.get("fence", ())),
+            controller_program(self._settings, {name: sockets[name] for name in ("wake", "api", "log")}),
         )
-        self._programs = {program.name: program for program in programs}
+        return {program.name: program for program in programs}
 
     async def run(self) -> int:
         """Supervise until SIGTERM or SIGINT; return the exit status."""
@@ -83,6 +95,7 @@ class Supervisor:
             self._run_task(f"keep {program.name}", self._keep(program))
             self._run_task(f"probe {program.name}", self._probe(program))
         self._run_task("announce", self._announce())
+        self._run_task("keep run folder", self._keep_folder())
         await self._stopping.wait()
         for task in self._tasks.values():
             task.cancel()
@@ -153,14 +166,15 @@ class Supervisor:
         )
         try:
             place.name_holder(self._kept.table["lock"][0], self._kept.guardian)
-            self._settings.pid_file.write_text(str(os.getpid()))
         except OSError as error:
-            log.error("cannot note our own number: %s", error)
+            log.error("cannot name the holder of the lock: %s", error)
         self._note_children()
 
     # -- children
 
     def _start(self, name: str, command: Sequence[str] | None = None) -> Child:
+        if not self._settings.settings_file.exists():  # nothing but `_keep_folder` makes the folder
+            raise FileNotFoundError(f"the run folder {self._settings.run} is lost")
         child = Child.start(self._programs[name], command)
         self._kept.keep(_kept_name(child), child.pidfd, child.output)
         self._hold(child)
@@ -213,7 +227,7 @@ class Supervisor:
             if child is not None and child is self._children.get(program.name) and not child.ended.is_set():
                 if answered:
                     known = child
-                else:
+                elif not self._lost:  # nobody could ask it
                     log.warning("%s has not answered for %g s and is killed", program.name, patience)
                     child.send(signal.SIGKILL)
                     await child.ended.wait()
@@ -224,14 +238,78 @@ class Supervisor:
     def _reload(self) -> None:
         """The controller has written a configuration with more slots."""
         old = self._children["edge"]
+        self._replace_edge(edge_reload(self._settings, old.pid))
+
+    def _replace_edge(self, command: Sequence[str]) -> None:
+        """Start the next edge with a command that lets this one finish what it has."""
+        old = self._children["edge"]
         self._leaving.add(old)
         try:
-            self._start("edge", edge_reload(self._settings, old.pid))
+            self._start("edge", command)
         except OSError as error:
             self._leaving.discard(old)
             log.error("the edge cannot be reloaded: %s", error)
             return
         self._run_task("keep edge", self._keep(self._programs["edge"]))
+
+    # -- the run folder
+
+    async def _keep_folder(self) -> None:
+        """Make the run folder again when it is lost, and start again what nobody could reach any more."""
+        said = ""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            edge = self._children.get("edge")
+            lost = self._folder.lost(edge.pid if edge is not None else 0)
+            self._lost = bool(lost)
+            if not lost:
+                continue
+            what = f"the run folder {self._settings.run} was lost ({', '.join(sorted(lost))})"
+            try:
+                sockets = self._folder.make_again(lost)
+            except (OSError, RescoldoError) as error:
+                if str(error) != said:  # what runs goes on; nothing new can start
+                    said = str(error)
+                    log.error("%s and cannot be made again: %s", what, error)
+                continue
+            log.warning("%s and is made again", what)
+            said = ""
+            there = dict(self._children)  # those that start from here on have the new sockets
+            self._take(sockets)
+            self._note_children()
+            await self._replace_unreachable(lost, there)
+            self._lost = False
+
+    def _take(self, sockets: Mapping[str, socket.socket]) -> None:
+        """Let the children accept on these from now on."""
+        for name, sock in sockets.items():
+            (before,) = self._kept.table[name]
+            self._kept.keep(name, sock.detach())
+            os.close(before)
+        self._programs = self._with_sockets()
+
+    async def _replace_unreachable(self, lost: set[str], there: Mapping[str, Child]) -> None:
+        """Start again those of `there` that accept on a socket without a name."""
+        edge = there.get("edge")
+        if ADMIN in lost and edge is not None and not edge.ended.is_set():
+            # not over the admin socket: the listeners are inherited
+            self._replace_edge([*self._programs["edge"].command(), "-sf", str(edge.pid)])
+        for name in ("controller", "node"):
+            child = there.get(name)
+            if child is None or lost.isdisjoint(sock for sock, program in ACCEPTED_BY.items() if program == name):
+                continue
+            if name == "node" and FOLDER in lost:
+                await self._until_node_mended(child)
+            child.send(signal.SIGKILL)
+            await child.ended.wait()
+
+    async def _until_node_mended(self, node: Child) -> None:
+        """Its instances have no sockets any more: it tells the controller, and writes its notes for the next one."""
+        deadline = asyncio.get_running_loop().time() + MEND_SECONDS
+        while not (self._settings.instance_state.exists() or node.ended.is_set()):
+            if asyncio.get_running_loop().time() > deadline:
+                return
+            await asyncio.sleep(LOOK_SECONDS / 20)
 
     async def _announce(self) -> None:
         """Say that the platform is there, once it answers."""
@@ -261,14 +339,15 @@ class Supervisor:
             await self._children["node"].stop(signal.SIGTERM, NODE_GRACE)
         # a node that was killed, or was told to end before it could listen to it, has left them
         await asyncio.to_thread(end_instances, self._settings)
-        place.clear(self._settings)
+        clear(self._settings)
 
     def _note_children(self) -> None:
         pids = {"guardian": self._kept.guardian, "supervisor": os.getpid()}
         pids |= {name: child.pid for name, child in self._children.items()}
         pids |= {f"{child.program.name} {child.pid}, leaving": child.pid for child in self._leaving}
         try:
-            place.replace_text(self._settings.children_file, json.dumps(pids))
+            self._settings.pid_file.write_text(str(os.getpid()))
+            replace_text(self._settings.children_file, json.dumps(pids))
         except OSError as error:
             log.error("cannot note the processes in %s: %s", self._settings.children_file, error)
 
@@ -294,14 +373,15 @@ async def _answers(host: str, port: int) -> bool:
         return False
 
 
-async def _run(settings: Settings) -> int:
-    return await Supervisor(settings, Kept.inherited()).run()
+async def _run(settings: Settings, kept: Kept) -> int:
+    return await Supervisor(settings, kept).run()
 
 
 def main() -> int:
     log_to_stderr("supervisor: %(levelname)s: %(message)s")
     try:
-        return asyncio.run(_run(Settings.load(Path(sys.argv[1]))))
+        kept = Kept.inherited()
+        return asyncio.run(_run(kept.settings() or Settings.load(Path(sys.argv[1])), kept))
     except (RescoldoError, OSError) as error:  # not for good, perhaps: the guardian tries again
         say(f"supervisor: {error}")
         return 1

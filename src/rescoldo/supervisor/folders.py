@@ -1,0 +1,66 @@
+"""The folders of a platform: made, checked, cleared."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.settings import Settings
+
+PROBE_BYTES = 4096  # an empty file would fit on a full disk
+
+
+def make_run(settings: Settings) -> None:
+    """Make the run folder. Raises OSError, InvalidInput when somebody else has one of its name."""
+    _make_parent(settings.run_path.parent)
+    make(settings.run_path, 0o711)
+
+
+def make_sockets(settings: Settings) -> None:
+    """Make the folder of the sockets between the edge and the controller. Raises OSError, InvalidInput."""
+    make(settings.wake_socket.parent, 0o711)
+
+
+def clear(settings: Settings) -> None:
+    """Remove the runtime directory; the data stays."""
+    shutil.rmtree(settings.run_path, ignore_errors=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old text or the new one, never half of it."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def _make_parent(folder: Path) -> None:
+    """Make the folder that the runtime directories of one user share; in a place like /dev/shm somebody else
+    may have made one of its name."""
+    try:
+        folder.mkdir(parents=True)
+        folder.chmod(0o711)
+    except FileExistsError:
+        info = folder.lstat()
+        if not stat.S_ISDIR(info.st_mode) or info.st_uid not in (0, os.geteuid()):
+            raise InvalidInput(f"{folder} is not ours, but uid {info.st_uid}'s: remove it") from None
+
+
+def make(folder: Path, mode: int) -> None:
+    """Make a folder of our own, with this mode. Raises OSError, InvalidInput when it is somebody else's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+        raise InvalidInput(f"{folder} belongs to another user; remove it, or choose another data directory")
+    folder.chmod(mode)
+    check_room(folder)
+
+
+def check_room(folder: Path) -> None:
+    """Raise OSError unless a file in `folder` can be written."""
+    probe = folder / ".probe"
+    try:
+        probe.write_bytes(bytes(PROBE_BYTES))
+    finally:
+        probe.unlink(missing_ok=True)

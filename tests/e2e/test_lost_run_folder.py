@@ -1,0 +1,178 @@
+"""The run folder is removed under a running platform, whole or in part: it is whole again, and nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from test_kill import Load, deploy_awake
+from test_supervisor_killed import kill_both
+
+from leftovers import left_of, no_leftovers, uids_of
+from live import Live, alive
+from rescoldo.supervisor.start import stop
+from unprivileged import UnprivilegedLive, interpreter, readable_library
+
+pytestmark = pytest.mark.slow
+
+PARTS = ("edge", "controller", "node")
+
+
+@pytest.fixture
+def own_platform() -> Iterator[Live]:
+    with Live(probe_timeout=2.0) as live, no_leftovers(live):
+        yield live
+
+
+def remove(live: Live, *names: str) -> None:
+    for path in [live.settings.run_path / name for name in names] or live.settings.run_path.iterdir():
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True) if not path.is_dir() else None
+    if not names:
+        shutil.rmtree(live.settings.run_path, ignore_errors=True)
+
+
+def is_whole(live: Live) -> bool:
+    """Every file that processes or people look for is there, and belongs to those that run."""
+    try:
+        there = all(alive(live.pid(name)) for name in (*PARTS, "guardian", "supervisor"))
+        files = ("settings.json", "supervisor.pid", "s/wake.sock", "s/api.sock", "s/log.sock", "node.sock",
+                 "edge/admin.sock", "i", "n", "t", "u", "isolation.json")
+        return there and all((live.settings.run_path / name).exists() for name in files) and live.answers()
+    except (OSError, KeyError, ValueError):
+        return False
+
+
+def instances(live: Live, *names: str) -> list[int]:
+    return [pid for name in names for pid in live.instance_pids(name)]
+
+
+def serves(live: Live, name: str) -> bool:
+    try:
+        return live.invoke(name).status == 200
+    except OSError:
+        return False
+
+
+def test_a_platform_makes_its_run_folder_again_and_replaces_every_instance(own_platform: Live) -> None:
+    deploy_awake(own_platform, "a", "b")
+    before = instances(own_platform, "a", "b")
+    mode = own_platform.settings.run_path.stat().st_mode
+    with Load(own_platform, "a", "b") as load:
+        remove(own_platform)
+        own_platform.until(lambda: is_whole(own_platform), "the run folder to be whole")
+        own_platform.until(lambda: serves(own_platform, "a") and serves(own_platform, "b"), "the functions to serve")
+        own_platform.until(lambda: not any(map(alive, before)), "the instances without sockets to end")
+        failed = load.results.total() - load.results["200"]
+        load.more(100)
+    assert load.results.total() - load.results["200"] == failed, load.results
+    assert own_platform.settings.run_path.stat().st_mode == mode
+    assert own_platform.replicas("a") == own_platform.replicas("b") == 1
+    # each part ended once, and none was killed because nobody could ask it
+    log = own_platform.log()
+    assert [log.count(f"{name} ended") for name in ("controller", "node")] == [1, 1]
+    assert "has not answered" not in log
+
+
+@pytest.mark.parametrize("names", [
+    ("s",), ("node.sock",), ("i",), ("n",), ("edge",), ("t", "u"), ("settings.json", "supervisor.pid", "children.json"),
+    ("cgroups.json", "isolation.json"),
+], ids="-".join)  # fmt: skip
+def test_a_part_of_it_that_is_removed_is_made_again(own_platform: Live, names: tuple[str, ...]) -> None:
+    deploy_awake(own_platform, "a")
+    before = instances(own_platform, "a")
+    had = {path.name for path in own_platform.settings.run_path.iterdir()}
+    remove(own_platform, *names)
+    own_platform.until(
+        lambda: is_whole(own_platform) and had <= {path.name for path in own_platform.settings.run_path.iterdir()},
+        "the run folder to be whole",
+    )
+    own_platform.until(lambda: serves(own_platform, "a"), "the function to serve")
+    if "i" in names:
+        own_platform.until(lambda: not any(map(alive, before)), "the instance without a socket to end")
+    else:
+        own_platform.until(lambda: instances(own_platform, "a") == before, "its note to be there")
+        assert alive(before[0]), "nothing was lost with which it serves"
+
+
+def test_notes_that_were_removed_are_there_for_the_next_node(own_platform: Live) -> None:
+    deploy_awake(own_platform, "a")
+    own_platform.deploy("says", "def handle(event, context):\n    print('x' * 4000)\n    return 'said'\n")
+    assert own_platform.invoke("says").text == "said"
+    before = instances(own_platform, "a", "says")
+    remove(own_platform, "n")
+    own_platform.until(lambda: instances(own_platform, "a", "says") == before, "the notes to be written again")
+    killed = own_platform.kill("node")
+    own_platform.until(lambda: own_platform.pid("node") != killed, "another node")
+    own_platform.until(lambda: instances(own_platform, "a", "says") == before, "the next node to adopt them")
+    # more than a pipe holds: somebody reads what it prints
+    assert {own_platform.invoke("says", timeout=10).text for _ in range(40)} == {"said"}
+
+
+def test_it_is_made_again_by_a_supervisor_that_was_started_without_it(own_platform: Live) -> None:
+    deploy_awake(own_platform, "a")
+    before = instances(own_platform, "a")
+    supervisor = own_platform.pid("supervisor")
+    remove(own_platform)
+    os.kill(supervisor, signal.SIGKILL)
+    own_platform.until(lambda: is_whole(own_platform) and serves(own_platform, "a"), "the platform to be whole")
+    own_platform.until(lambda: not any(map(alive, before)), "the instances without sockets to end")
+
+
+def test_instances_whose_notes_and_node_are_lost_are_ended(own_platform: Live) -> None:
+    deploy_awake(own_platform, "a")
+    before, node = instances(own_platform, "a"), own_platform.pid("node")
+    os.kill(node, signal.SIGSTOP)  # it shall not mend its part first
+    remove(own_platform)
+    os.kill(node, signal.SIGKILL)
+    own_platform.until(lambda: is_whole(own_platform) and serves(own_platform, "a"), "the platform to be whole")
+    own_platform.until(lambda: not any(map(alive, before)), "the instance nobody knows to end")
+
+
+@pytest.mark.parametrize("end", ["down", "up"])
+def test_what_nobody_supervises_is_found_without_the_run_folder(own_platform: Live, end: str) -> None:
+    deploy_awake(own_platform, "a")
+    left = [*instances(own_platform, "a"), *map(own_platform.pid, PARTS)]
+    uids = uids_of(own_platform)
+    kill_both(own_platform)
+    remove(own_platform)
+    if end == "down":
+        assert stop(own_platform.settings)
+        assert not any(map(alive, left))
+        assert not {line for line in left_of(own_platform, uids) if not line.startswith(("folder", "mount"))}
+    else:
+        own_platform.start()
+        own_platform.until(lambda: not any(map(alive, left)), "what was left to end")
+        assert own_platform.invoke("a").status == 200
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0 or interpreter() is None, reason="needs root, to become another user")
+def test_a_user_s_platform_leaves_no_orphan_either() -> None:
+    python = interpreter()
+    assert python is not None
+    with readable_library() as library:
+        live = UnprivilegedLive(library, python, probe_timeout=2.0)
+        live.settings = replace(live.settings, run=f"{live.settings.run}/run")  # its folder the user may make again
+        break_and_mend(live)
+
+
+def break_and_mend(live: Live) -> None:
+    with live, no_leftovers(live):
+        deploy_awake(live, "a")
+        before, node = instances(live, "a"), live.pid("node")
+        os.kill(node, signal.SIGSTOP)
+        remove(live)
+        os.kill(node, signal.SIGKILL)
+        live.until(lambda: is_whole(live) and serves(live, "a"), "the platform to be whole")
+        live.until(lambda: not any(map(alive, before)), "the instance nobody knows to end")
+        left = [*instances(live, "a"), *map(live.pid, PARTS)]
+        kill_both(live)
+        remove(live)
+        live.start()
+        live.until(lambda: not any(map(alive, left)), "what was left to end")
+        assert live.invoke("a").status == 200
