@@ -44,6 +44,20 @@ def load_or_create(secrets_dir: Path) -> Credentials:
         raise StoreError(f"credentials in {secrets_dir}: {error.strerror}: check owner and mode") from error
 
 
+def restore(secrets_dir: Path, credentials: Credentials) -> bool:
+    """Write again those files that are missing; return whether there was any. Raises StoreError."""
+    texts = {secrets_dir / USER_FILE: credentials.user, secrets_dir / PASSWORD_FILE: credentials.password}
+    missing = {path: text for path, text in texts.items() if not path.exists()}
+    if not missing:
+        return False
+    try:
+        secrets_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_together(missing)
+    except OSError as error:
+        raise StoreError(f"credentials in {secrets_dir}: {error.strerror}: check owner and mode") from error
+    return True
+
+
 def _read(path: Path) -> str:
     remedy = "write it, or remove both files to have new ones made"
     try:

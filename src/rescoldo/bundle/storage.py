@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rescoldo.bundle.unpack import read_manifest, unpack
-from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError, StoreError, TooLarge
+from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError, StartFailed, StoreError, TooLarge
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PARTIAL = ".partial-"  # what a crash leaves behind
@@ -119,8 +119,14 @@ class BundleStorage:
             await asyncio.to_thread(_own, folder, gid)
 
     def group(self, digest: str) -> int:
-        """The group that may read the bundle; 0 without own_gids. Raises NotFound."""
-        return self.path(digest).stat().st_gid if self._own_gids else 0
+        """The group that may read the bundle; 0 without own_gids. Raises StartFailed when the bundle is gone."""
+        try:
+            found = (self._root / digest).stat()
+        except OSError as error:
+            raise StartFailed(
+                f"its bundle {digest} is gone from {self._root}: build and deploy it again with `rescoldo up`"
+            ) from error
+        return found.st_gid if self._own_gids else 0
 
     async def remove(self, digest: str) -> None:
         """Remove a bundle; an unknown one is no error. Raises StoreError."""
@@ -131,19 +137,23 @@ class BundleStorage:
 
     def _prepare(self) -> None:
         try:
-            self._uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # functions' own users must pass to their folder, and see no other's name
-            self._root.chmod(0o711 if self._own_gids else 0o700)
+            self._make_folders()
             for left in [*self._uploads.glob(_PARTIAL + "*"), *self._root.glob(_PARTIAL + "*")]:
                 _remove_tree(left) if left.is_dir() else left.unlink()
         except OSError as error:
             raise _disk_error(self._root, error) from error
 
+    def _make_folders(self) -> None:
+        self._uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # functions' own users must pass to their folder, and see no other's name
+        self._root.chmod(0o711 if self._own_gids else 0o700)
+
     def _unpack(self, received: Received) -> Path:
         final = self._root / received.digest
         try:
             if not final.is_dir():
+                self._make_folders()  # somebody may have removed them
                 self._unpack_beside(received, final)
             return final
         except OSError as error:
@@ -187,6 +197,7 @@ class _Upload:
     @classmethod
     def create(cls, folder: Path) -> _Upload:
         try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd, name = tempfile.mkstemp(prefix=_PARTIAL, dir=folder)
         except OSError as error:
             raise _disk_error(folder, error) from error

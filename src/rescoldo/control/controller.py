@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from rescoldo import __version__
@@ -36,7 +37,7 @@ from rescoldo.model.revision import RevisionStatus
 from rescoldo.model.scaling import MAX_REPLICAS
 from rescoldo.model.settings import Settings
 from rescoldo.node.protocol import Node, SparePool
-from rescoldo.store.protocol import Bundle, Namespace, Secrets, Store
+from rescoldo.store.protocol import Bundle, Condition, Namespace, Secrets, Store
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +61,23 @@ class Controller:
         self._tasks = tasks
         self._images = Images(store, storage, node, fleet, tasks, settings.max_system_body)
         self._deployments = Deployments(settings, store, self._spaces, self._images, fleet, tasks, self._forget)
+        self._store = store
+        self._loss = ""  # what was gone at the start
         self._started_at = time.time()
         self._cpu = CpuSampler()
+
+    def tell_loss(self) -> None:
+        """The database was gone, though there are bundles of what it knew: say so for as long as this process runs."""
+        self._loss = (
+            f"database {self._settings.database}: it was missing or empty at the start, though functions were deployed "
+            "here: what was deployed, revisions, namespaces and counts are lost; deploy again, or stop rescoldo and "
+            "restore a backup"
+        )
+        log.error("%s", self._loss)
+
+    def problems(self) -> list[str]:
+        problem = self._store.condition.problem
+        return [*([f"database {self._settings.database}: {problem}"] if problem else []), *filter(None, [self._loss])]
 
     async def load(self) -> None:
         """Read what is deployed."""
@@ -196,7 +212,8 @@ class Controller:
         awake = {entry.id: entry.awake for entry in self._fleet.functions() if entry.awake is not None}
         waking = metrics.Waking(self._waker.held, self._waker.holds, self._fleet.wakes, self._fleet.failed_wakes)
         spares = await self._spares()
-        return await metrics.render(self._recorder, replicas, self._fleet.instances.lifetimes, waking, spares, awake)
+        lifetimes, condition = self._fleet.instances.lifetimes, self._store.condition
+        return await metrics.render(self._recorder, replicas, lifetimes, waking, spares, awake, condition)
 
     async def status(self) -> Mapping[str, Any]:
         entries = list(self._fleet.functions())
@@ -208,6 +225,8 @@ class Controller:
             "python": machine.python_version(),
             "isolation": isolation_found(self._settings) or {"level": level()},
             "data": self._settings.data,
+            "problems": self.problems(),
+            "database": _told(self._store.condition),
             "gateway": self._settings.gateway,
             "metrics": self._settings.metrics,
             "started_at": self._started_at,
@@ -247,3 +266,13 @@ class Controller:
     async def _forget_later(self, function: FunctionId) -> None:
         if function not in self._fleet.entries:
             await self._node.forget(function)
+
+
+def _told(condition: Condition) -> str:
+    """How the database is, in a line."""
+    found = condition.problem or "ok"
+    if not condition.rewritten:
+        return found
+    at = datetime.fromtimestamp(condition.rewritten_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    lost = condition.lost or "nothing"
+    return f"{found}; written again {condition.rewritten} times, last {at} ({condition.reason}); lost then: {lost}"

@@ -21,6 +21,7 @@ from rescoldo.model.calls import BUCKETS_MS
 from rescoldo.model.coldstart import FAILURES, PHASES
 from rescoldo.model.names import FunctionId
 from rescoldo.node.protocol import SparePool
+from rescoldo.store.protocol import Condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,19 @@ class Pool(Collector):
             yield GaugeMetricFamily("rescoldo_spares_wanted", "As many as recent bursts needed.", value=spares.wanted)
 
 
+class Database(Collector):
+    """Whether what is deployed can be kept."""
+
+    def __init__(self, condition: Condition) -> None:
+        self._condition = condition
+
+    def collect(self) -> Iterator[Metric]:
+        text = "1 while the database can be written."
+        yield GaugeMetricFamily("rescoldo_database_ok", text, value=not self._condition.problem)
+        text = "Times that a lost database was written again."
+        yield CounterMetricFamily("rescoldo_database_rewritten", text, value=self._condition.rewritten)
+
+
 async def render(
     recorder: Recorder,
     replicas: Mapping[FunctionId, int],
@@ -128,6 +142,7 @@ async def render(
     waking: Waking,
     spares: SparePool | None,
     awake: Mapping[FunctionId, Awake],
+    condition: Condition,
 ) -> bytes:
     """The text of all metrics. It is written in a thread: with 10,000 functions it takes a second, in which wakes must
     not wait. The collectors copy what the event loop changes before that."""
@@ -136,4 +151,5 @@ async def render(
     registry.register(Wakes(recorder.cold.all, waking))
     registry.register(Pool(spares))
     registry.register(Scaling(awake))
+    registry.register(Database(condition))
     return await asyncio.to_thread(generate_latest, registry)

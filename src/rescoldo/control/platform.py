@@ -13,6 +13,10 @@ from rescoldo.store.protocol import Bundle, Namespace
 
 
 class Platform(Protocol):
+    def problems(self) -> list[str]:
+        """What the platform has lost or cannot do now, with the remedy; none while all is well."""
+        ...
+
     async def functions(self, namespace: str) -> list[FunctionStatus]:
         """The functions of a namespace, sorted by name."""
         ...

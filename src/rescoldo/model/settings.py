@@ -172,6 +172,11 @@ class Settings:
         return self.run_path / "cgroups.json"
 
     @property
+    def store_copy(self) -> Path:
+        """The second copy of the database, for as long as the platform runs."""
+        return self.run_path / "store.db"
+
+    @property
     def isolation_file(self) -> Path:
         """What keeps instances apart here, as the node found it; JSON."""
         return self.run_path / "isolation.json"

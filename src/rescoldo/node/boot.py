@@ -145,6 +145,8 @@ class Boot:
                 for descriptor in opened:
                     os.close(descriptor)
                 what = f"{launch.function}: its secret {name!r} cannot be read: {error.strerror}"
+                if isinstance(error, FileNotFoundError):
+                    what += f"; create it again with `rescoldo secret create {name}`"
                 raise StartFailed(what) from error
         return opened
 

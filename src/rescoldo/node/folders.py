@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import stat
+from collections.abc import Callable
 
 from rescoldo.isolation.identity import level
 from rescoldo.model.settings import EDGE_UID, Settings
@@ -30,9 +31,13 @@ def make_folders(settings: Settings) -> None:
         settings.bundles.chmod(mode | 0o011)
 
 
-async def keep_whole(settings: Settings, sandboxes: Sandboxes, roster: Roster, isolation: str) -> None:
-    """Look after it for ever. The supervisor makes the run folder itself; `isolation` is the text of a file in it."""
+async def keep_whole(
+    settings: Settings, sandboxes: Sandboxes, roster: Roster, isolation: str, on_bundles: Callable[[], None]
+) -> None:
+    """Look after it for ever. The supervisor makes the run folder itself; `isolation` is the text of a file in it.
+    `on_bundles` is called when the folder of bundles is another one than before."""
     failing = False
+    bundles = settings.bundles.stat().st_ino
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         if not settings.run_path.is_dir():
@@ -41,6 +46,9 @@ async def keep_whole(settings: Settings, sandboxes: Sandboxes, roster: Roster, i
             make_folders(settings)
             settings.instance_state.mkdir(exist_ok=True)  # with it the supervisor takes our part for whole
             sandboxes.note()
+            if (found := settings.bundles.stat().st_ino) != bundles:
+                bundles = found
+                on_bundles()
             if not settings.isolation_file.exists():
                 settings.isolation_file.write_text(isolation)
             roster.mend()

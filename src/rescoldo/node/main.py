@@ -104,7 +104,8 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     watch = asyncio.create_task(
         end_stopped(lambda: [*roster.processes(), *nurseries.processes()]), name="stopped ones"
     )
-    mending = asyncio.create_task(keep_whole(settings, sandboxes, roster, isolation), name="run folder")
+    whole = keep_whole(settings, sandboxes, roster, isolation, nurseries.renew)
+    mending = asyncio.create_task(whole, name="run folder")
     end = asyncio.create_task(asked_to_end.wait(), name="wait for SIGTERM")
     server = Server(roster, logs, exits, lambda: nurseries.pool)
     await server.open(listener)

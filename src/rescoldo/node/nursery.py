@@ -107,6 +107,11 @@ class Nurseries:
         """Zygotes and spares."""
         return self._handlers.processes() + self._programs.processes()
 
+    def renew(self) -> None:
+        """End zygotes and spares; others are started, which see the folder of bundles that is there now."""
+        for process in self.processes():
+            process.kill()
+
     def sandboxes(self) -> set[str]:
         """Of spares that wait."""
         return self._handlers.spares.sandboxes | self._programs.spares.sandboxes

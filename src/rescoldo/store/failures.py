@@ -36,3 +36,11 @@ def store_error(path: Path, error: sqlite3.Error) -> StoreError:
         failure = kind(f"database {path}: {remedy.replace('FILE', str(path))} [{error}]")
     failure.__cause__ = error
     return failure
+
+
+def is_damage(error: StoreError) -> bool:
+    """Whether the file is no database any more, or not a whole one."""
+    cause = error.__cause__
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return DAMAGED.partition(":")[0] in error.message

@@ -9,7 +9,7 @@ from dataclasses import replace
 from rescoldo.model.function import Function
 from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import KEPT_REVISIONS, Revision
-from rescoldo.store.protocol import Bundle, MinuteUsage, Namespace
+from rescoldo.store.protocol import Bundle, Condition, MinuteUsage, Namespace
 
 
 class MemoryStore:
@@ -25,6 +25,10 @@ class MemoryStore:
         self._namespaces: dict[str, Namespace] = {}
         self._usage: dict[tuple[FunctionId, int, int, bool], MinuteUsage] = {}
         self._invocations: Counter[FunctionId] = Counter()
+
+    @property
+    def condition(self) -> Condition:
+        return Condition()
 
     async def functions(self) -> list[Function]:
         return [self._functions[key] for key in sorted(self._functions)]

@@ -49,7 +49,23 @@ class MinuteUsage:
     bytes_out: int
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a database is, for people and for metrics."""
+
+    problem: str = ""  # what does not work now, and what to do
+    rewritten: int = 0  # how often it was written again since the controller started
+    rewritten_at: float = 0.0  # Unix seconds
+    reason: str = ""  # of the last time
+    lost: str = ""  # what could not be written again then
+
+
 class Store(Protocol):
+    @property
+    def condition(self) -> Condition:
+        """How it is now."""
+        ...
+
     async def functions(self) -> list[Function]: ...
 
     async def save_function(self, function: Function, *, keep: int = KEPT_REVISIONS) -> None:

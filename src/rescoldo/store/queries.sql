@@ -107,9 +107,12 @@ ON CONFLICT (function, minute, status, cold) DO UPDATE SET
 -- name: delete_minute
 DELETE FROM usage WHERE minute = ?
 
--- name: prune_invocations
-DELETE FROM invocation WHERE function NOT IN (SELECT id FROM function)
+-- name: forgotten
+SELECT function FROM invocation WHERE function NOT IN (SELECT id FROM function)
     AND NOT EXISTS (SELECT 1 FROM usage WHERE usage.function = invocation.function)
+
+-- name: delete_invocations
+DELETE FROM invocation WHERE function = ?
 
 -- name: add_invocations
 INSERT INTO invocation (function, calls) VALUES (?, ?)

@@ -14,7 +14,7 @@ from typing import Any
 from rescoldo.model.function import Function, FunctionSpec, spec_from_json, spec_to_json
 from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import KEPT_REVISIONS, Revision
-from rescoldo.store.protocol import Bundle, MinuteUsage, Namespace
+from rescoldo.store.protocol import Bundle, Condition, MinuteUsage, Namespace
 from rescoldo.store.queries import load_queries, load_schema
 from rescoldo.store.writer import Writer
 
@@ -33,18 +33,27 @@ class SqliteStore:
 
     @classmethod
     async def open(
-        cls, path: Path, *, busy_timeout: float = BUSY_TIMEOUT, schema: Sequence[str] | None = None
+        cls,
+        path: Path,
+        *,
+        busy_timeout: float = BUSY_TIMEOUT,
+        schema: Sequence[str] | None = None,
+        copy: Path | None = None,
     ) -> SqliteStore:
         """Open or create the database at `path`, migrating an older schema; raises StoreError, NewerSchema.
 
-        `busy_timeout` is in seconds; `schema` replaces the shipped migrations.
+        `busy_timeout` is in seconds; `schema` replaces the shipped migrations; `copy` as for Writer.
         """
-        writer = Writer(path, load_schema() if schema is None else schema, busy_timeout)
+        writer = Writer(path, load_schema() if schema is None else schema, busy_timeout, copy)
         await writer.open()
         return cls(writer)
 
     async def close(self) -> None:
         await self._writer.close()
+
+    @property
+    def condition(self) -> Condition:
+        return self._writer.condition
 
     async def functions(self) -> list[Function]:
         # rows become objects in the store's thread: 10,000 of them would hold the event loop up
@@ -138,7 +147,7 @@ class SqliteStore:
         minute: int | None = before_minute - 1
         while minute is not None:
             minute = await self._writer.write(partial(_add_to_hour, after=minute, before=hours_before))
-        await self._execute("prune_invocations", ())
+        await self._writer.write(_Forgetting())
 
     async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]:
         def work(connection: sqlite3.Connection) -> list[MinuteUsage]:
@@ -155,6 +164,19 @@ class SqliteStore:
 
     async def _execute(self, query: str, row: tuple[Any, ...]) -> None:
         await self._writer.write(lambda c: c.execute(SQL[query], row) and None)
+
+
+class _Forgetting:
+    """Forgets the totals of removed functions of which nothing else is kept. It is done twice, and the second copy has
+    no counts by minute that would tell which those are."""
+
+    def __init__(self) -> None:
+        self._names: list[tuple[str]] | None = None
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        if self._names is None:
+            self._names = connection.execute(SQL["forgotten"]).fetchall()
+        connection.executemany(SQL["delete_invocations"], self._names)
 
 
 def _add_to_hour(connection: sqlite3.Connection, after: int, before: int) -> int | None:

@@ -3,6 +3,9 @@
 Operations wait in a queue; the thread takes all that wait, runs each inside a savepoint and commits once.
 A result is handed out only after that commit (`synchronous=FULL`: after the disk has it). Nobody else may
 touch the connection.
+
+Before and after each group, and every LOOK_SECONDS, the thread looks whether somebody removed or changed the files
+(`keeper.py`). So nothing is acknowledged that was written to a file without a name.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from rescoldo.model.errors import NewerSchema, StoreError
-from rescoldo.store.failures import DAMAGED, store_error
+from rescoldo.store.failures import DAMAGED, is_damage, store_error
+from rescoldo.store.keeper import Keeper, is_empty
+from rescoldo.store.protocol import Condition
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +33,7 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
 
 MAX_CHECKED = 64 * 2**20  # bytes of a file that is checked as a whole at the start
+LOOK_SECONDS = 1.0  # between looks at the files while nothing is written
 MAX_GROUP = 1000  # operations in one commit; bounds how long the first of them waits for the last
 
 
@@ -56,9 +63,13 @@ class _Operation:
 class Writer:
     """One connection in one thread; `read` and `write` may be awaited from any event loop."""
 
-    def __init__(self, path: Path, schema: Sequence[str], busy_timeout: float) -> None:
-        """`schema` are the migrations from version 0; `busy_timeout` is in seconds."""
+    def __init__(self, path: Path, schema: Sequence[str], busy_timeout: float, copy: Path | None = None) -> None:
+        """`schema` are the migrations from version 0; `busy_timeout` is in seconds. `copy`: where a second copy is
+        kept, from which a lost database is written again; without it a loss is not noticed."""
         self.path = path
+        self._copy = copy
+        self._keeper: Keeper | None = None
+        self._failing = ""  # why the last group could not be written
         self._schema = schema
         self._busy_timeout = busy_timeout
         self._queue: SimpleQueue[_Operation | None] = SimpleQueue()
@@ -72,6 +83,12 @@ class Writer:
         """Open or create the database and bring its schema up to date. Raises StoreError, NewerSchema."""
         self._thread.start()
         await asyncio.wrap_future(self._opened)
+
+    @property
+    def condition(self) -> Condition:
+        """How the database is; may be asked from any thread."""
+        found = self._keeper.condition if self._keeper is not None else Condition()
+        return replace(found, problem=found.problem or self._failing)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work`, which must not write."""
@@ -103,23 +120,77 @@ class Writer:
 
     def _main(self) -> None:
         try:
-            connection = _open(self.path, self._schema, self._busy_timeout)
+            connection = self._open()
         except Exception as error:
             self._opened.set_exception(error)
             return
         self._opened.set_result(None)
         try:
-            while group := self._next_group():
-                _run_group(connection, self.path, group)
+            while True:
+                group = self._next_group()
+                connection = self._look(connection)
+                if group is not None:
+                    if not group:
+                        return
+                    connection = self._run(connection, group)
         finally:
             with contextlib.suppress(sqlite3.Error):  # everything acknowledged is committed already
                 connection.close()
 
-    def _next_group(self) -> list[_Operation]:
-        """Wait for an operation, take those behind it too; an empty list is the end."""
+    def _open(self) -> sqlite3.Connection:
+        if self._copy is None:
+            return _open(self.path, self._schema, self._busy_timeout)
+        keeper = Keeper(self.path, self._schema, self._copy, self._reopen)
+        if is_empty(self.path):
+            connection = keeper.restored_at_start("it was missing or empty") or self._reopen()
+        else:
+            try:
+                connection = self._reopen()
+            except StoreError as error:
+                if not is_damage(error):
+                    raise
+                restored = keeper.restored_at_start("it was damaged")
+                if restored is None:
+                    raise
+                connection = restored
+        keeper.begin(connection)
+        self._keeper = keeper
+        return connection
+
+    def _reopen(self) -> sqlite3.Connection:
+        return _open(self.path, self._schema, self._busy_timeout)
+
+    def _look(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        """See that the files are those of `connection`, or return another to files that were written again."""
+        return connection if self._keeper is None else self._keeper.look(connection)
+
+    def _run(self, connection: sqlite3.Connection, group: Sequence[_Operation]) -> sqlite3.Connection:
+        keeper = self._keeper
+        if keeper is not None and keeper.condition.problem:
+            failure = StoreError(f"database {self.path}: {keeper.condition.problem}")
+            for operation in group:
+                operation.fail(failure)
+            return connection
+        _run_group(connection, self.path, group)
+        writes = [operation for operation in group if operation.writes]
+        if writes:
+            failures = [operation.failure for operation in writes if isinstance(operation.failure, StoreError)]
+            self._failing = failures[0].message.partition(": ")[2] if failures else ""
+        if keeper is not None:
+            keeper.wrote(connection, [operation.work for operation in writes if operation.failure is None])
+            connection = keeper.look(connection)
+        for operation in group:
+            operation.finish()
+        return connection
+
+    def _next_group(self) -> list[_Operation] | None:
+        """Wait for an operation, take those behind it too; an empty list is the end, None says that none came."""
         group: list[_Operation] = []
+        try:
+            operation = self._queue.get(timeout=None if self._copy is None else LOOK_SECONDS)
+        except Empty:
+            return None
         with contextlib.suppress(Empty):
-            operation = self._queue.get()
             while operation is not None:
                 if operation.future.set_running_or_notify_cancel():
                     group.append(operation)
@@ -151,9 +222,6 @@ def _run_group(connection: sqlite3.Connection, path: Path, group: Sequence[_Oper
             return
         for operation in group:
             _run_group(connection, path, [operation])
-        return
-    for operation in group:
-        operation.finish()
 
 
 def _refuse(
@@ -174,7 +242,7 @@ def _fail(path: Path, group: Sequence[_Operation], error: Exception) -> None:
     failure = store_error(path, error) if isinstance(error, sqlite3.Error) else error
     log.warning("%s", failure)
     for operation in group:
-        operation.fail(failure)
+        operation.failure = failure
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import uvloop
 
 from rescoldo.api.app import create_app
-from rescoldo.api.credentials import load_or_create
+from rescoldo.api.credentials import Credentials, load_or_create, restore
 from rescoldo.api.server import serve
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control.adoption import Adoption
@@ -43,11 +43,13 @@ from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import Settings
 from rescoldo.node.client import NodeClient
 from rescoldo.node.protocol import Exit
+from rescoldo.store.keeper import is_empty
 from rescoldo.store.secretfiles import SecretFiles
 from rescoldo.store.sqlite import SqliteStore
 from rescoldo.supervisor.sockets import inherited
 
 SWITCH_SECONDS = 0.001  # a thread that writes metrics or reads rows holds wakes up for no longer at a time
+KEEP_SECONDS = 1.0  # between looks whether the credentials are there
 LAST_CALLS_SECONDS = 6.0  # the edge may take 5 to finish what is in flight; then its last lines are read
 
 log = logging.getLogger(__name__)
@@ -71,7 +73,8 @@ async def run(settings: Settings) -> None:
     credentials = load_or_create(settings.secrets) if settings.basic_auth else None
     storage = BundleStorage(settings.bundles, settings.uploads, own_gids=os.geteuid() == 0)
     await storage.prepare()
-    store = await SqliteStore.open(settings.database)
+    known = any(settings.bundles.iterdir()) and is_empty(settings.database)
+    store = await SqliteStore.open(settings.database, copy=settings.store_copy)
     tasks = Tasks()
     login = None if credentials is None else login_key(credentials.user, credentials.password)
     node, edge = NodeClient(settings), HaproxyEdge(settings, login)
@@ -99,6 +102,8 @@ async def run(settings: Settings) -> None:
     def node_restarted() -> None:
         tasks.spawn("check instances", adoption.check_instances())
 
+    if known and not store.condition.rewritten:
+        controller.tell_loss()
     await controller.load()
     reading = Tasks()
     accepting = tasks.spawn("access log", accept_calls(inherited("log"), recorder, reading, edge.look))
@@ -108,6 +113,8 @@ async def run(settings: Settings) -> None:
     tasks.spawn("sleeper", sleeper.run())
     tasks.spawn("scaler", scaler.run())
     tasks.spawn("recorder", recorder.run())
+    if credentials is not None:
+        tasks.spawn("credentials", keep_credentials(settings.secrets, credentials))
     await controller.keep_numbers()
     wakes = await asyncio.start_unix_server(waker.serve, sock=inherited("wake"), limit=MAX_LINE)
     gc.collect()
@@ -127,6 +134,21 @@ async def run(settings: Settings) -> None:
         await tasks.close()
         await recorder.flush()
         await store.close()
+
+
+async def keep_credentials(folder: Path, credentials: Credentials) -> None:
+    """Write the files again when somebody removes them: the next controller would make another password."""
+    failing = False
+    while True:
+        await asyncio.sleep(KEEP_SECONDS)
+        try:
+            if restore(folder, credentials):
+                log.warning("the gateway's credentials were removed from %s and are written again", folder)
+            failing = False
+        except StoreError as error:
+            if not failing:
+                log.error("%s", error.message)
+            failing = True
 
 
 async def accept_calls(

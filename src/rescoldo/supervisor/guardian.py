@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 
 KEPT = "RESCOLDO_KEPT"  # variable: names and numbers of the inherited descriptors, as JSON
 CONTROL = "RESCOLDO_CONTROL_FD"  # variable: the supervisor's end of the socket pair
+LOG = "stderr"  # a descriptor of this name is what this process writes to
 LASTING = ":"  # a name with it belongs to a process that runs: NAME:PID
 TICK_MS = 1000
 MAX_MESSAGE = 4096  # bytes
@@ -186,6 +187,8 @@ class Guardian:
             for number in numbers:
                 os.set_inheritable(number, True)
             self._kept[order["keep"]] = numbers
+            if order["keep"] == LOG:  # the file was opened again
+                os.dup2(numbers[0], 2)
 
 
 def _note(*_: object) -> None:

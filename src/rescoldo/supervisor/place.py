@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import socket
+from pathlib import Path
 from typing import IO
 
 from rescoldo.model.errors import Conflict, InvalidInput
@@ -41,6 +42,7 @@ def _prepare(settings: Settings) -> IO[str]:
         _end_earlier(settings)
         make_run(settings)
         make_sockets(settings)
+        settings.store_copy.unlink(missing_ok=True)  # of a platform that was killed: its database counts
         settings.save()
     except BaseException:
         held.close()
@@ -76,7 +78,7 @@ def check_address(address: str, flag: str) -> None:
 def running_pid(settings: Settings) -> int | None:
     """The main process of the platform that serves this data directory now: its guardian."""
     try:
-        with settings.data_path.joinpath("lock").open() as file:
+        with lock_file(settings).open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -86,9 +88,14 @@ def running_pid(settings: Settings) -> int | None:
         return None
 
 
+def lock_file(settings: Settings) -> Path:
+    """Who holds it serves the data directory."""
+    return settings.data_path / "lock"
+
+
 def lock(settings: Settings) -> IO[str]:
     """Take the data directory for this process; raises Conflict when another platform serves it, OSError."""
-    held = os.fdopen(os.open(settings.data_path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+    held = os.fdopen(os.open(lock_file(settings), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

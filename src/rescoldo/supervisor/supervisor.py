@@ -24,6 +24,7 @@ from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor import place
 from rescoldo.supervisor.child import Child, Program, describe_end
+from rescoldo.supervisor.datafolder import DataFolder
 from rescoldo.supervisor.folders import clear, replace_text
 from rescoldo.supervisor.guardian import LASTING, STABLE_SECONDS, become_guardian, pause
 from rescoldo.supervisor.kept import Kept
@@ -65,6 +66,7 @@ class Supervisor:
         self._unanswered = 0  # beats since the guardian last answered
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._folder = RunFolder(settings)
+        self._data = DataFolder(settings, kept)
         self._lost = False  # the run folder is not whole
         if GATES[0] not in kept.table:  # the one before was killed while it stopped the platform
             self._stopping.set()
@@ -95,7 +97,7 @@ class Supervisor:
             self._run_task(f"keep {program.name}", self._keep(program))
             self._run_task(f"probe {program.name}", self._probe(program))
         self._run_task("announce", self._announce())
-        self._run_task("keep run folder", self._keep_folder())
+        self._run_task("keep folders", self._keep_folders())
         await self._stopping.wait()
         for task in self._tasks.values():
             task.cancel()
@@ -173,7 +175,7 @@ class Supervisor:
     # -- children
 
     def _start(self, name: str, command: Sequence[str] | None = None) -> Child:
-        if not self._settings.settings_file.exists():  # nothing but `_keep_folder` makes the folder
+        if not self._settings.settings_file.exists():  # nothing but `_keep_folders` makes the folder
             raise FileNotFoundError(f"the run folder {self._settings.run} is lost")
         child = Child.start(self._programs[name], command)
         self._kept.keep(_kept_name(child), child.pidfd, child.output)
@@ -254,11 +256,12 @@ class Supervisor:
 
     # -- the run folder
 
-    async def _keep_folder(self) -> None:
+    async def _keep_folders(self) -> None:
         """Make the run folder again when it is lost, and start again what nobody could reach any more."""
         said = ""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
+            self._data.mend()
             edge = self._children.get("edge")
             lost = self._folder.lost(edge.pid if edge is not None else 0)
             self._lost = bool(lost)

@@ -36,7 +36,11 @@ class FakePlatform:
         self.uploading = False  # the first bytes of an upload are here
         self.followers = 0  # open `follow` streams
         self.new_line = asyncio.Condition()
+        self.troubles: list[str] = []
         self.failure: Exception | None = None  # raised by `status`, `scale` and behind the last log line
+
+    def problems(self) -> list[str]:
+        return self.troubles
 
     async def functions(self, namespace: str) -> list[FunctionStatus]:
         return [self.deployed[key] for key in sorted(self.deployed) if split_id(key)[1] == namespace]

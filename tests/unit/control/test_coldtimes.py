@@ -16,6 +16,7 @@ from rescoldo.edge.accesslog import tally
 from rescoldo.model.coldstart import PHASES, ColdCall, Took, took_by
 from rescoldo.model.names import FunctionId, function_id
 from rescoldo.store.memory import MemoryStore
+from rescoldo.store.protocol import Condition
 
 FN = function_id("fn")
 CALL = ColdCall(FN, 50, 100, 1200, 3000, 400, 900)
@@ -178,7 +179,7 @@ async def test_metrics_have_a_histogram_of_each_phase_and_count_wakes() -> None:
     recorder = Recorder(MemoryStore(), lambda function, count: None)
     recorder.cold.record([CALL])
     waking = Waking(held=7, holds=9, wakes=3, failed={"crashed": 2})
-    text = (await render(recorder, {}, Lifetimes(), waking, None, {})).decode()
+    text = (await render(recorder, {}, Lifetimes(), waking, None, {}, Condition())).decode()
     for expected in (
         'rescoldo_cold_start_seconds_bucket{le="0.001",phase="fork"} 0.0',
         'rescoldo_cold_start_seconds_bucket{le="0.0015",phase="fork"} 1.0',

@@ -21,7 +21,7 @@ from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.model.settings import Settings
 from rescoldo.node.protocol import SparePool
 from rescoldo.store.memory import MemoryStore
-from rescoldo.store.protocol import MinuteUsage
+from rescoldo.store.protocol import Condition, MinuteUsage
 
 
 class Flaky(MemoryStore):
@@ -184,7 +184,7 @@ async def test_metrics_have_the_names_and_labels_of_openfaas() -> None:
     lifetimes = Lifetimes()
     now = asyncio.get_running_loop().time()
     lifetimes.began(FN, InstanceId("fn-1"), now - 2.0)
-    text = (await render(made, {FN: 2}, lifetimes, Waking(0, 0, 0, {}), SparePool(4, 6, 90), {})).decode()
+    text = (await render(made, {FN: 2}, lifetimes, Waking(0, 0, 0, {}), SparePool(4, 6, 90), {}, Condition())).decode()
     assert f'gateway_function_invocation_total{{code="418",function_name="{FN}"}} 3.0' in text
     assert f'gateway_functions_seconds_bucket{{code="418",function_name="{FN}",le="0.005"}} 3.0' in text
     assert f'gateway_functions_seconds_count{{code="418",function_name="{FN}"}} 3.0' in text

@@ -203,7 +203,10 @@ def _running_gateway(data: Path | None) -> str:
 def _show(status: Mapping[str, Any]) -> None:
     processes = status.get("processes") or []
     for key, value in status.items():
-        if key not in ("processes", "cold_starts"):
+        if key == "problems":
+            for problem in value:
+                say(f"Problem:      {problem}")
+        elif key not in ("processes", "cold_starts"):
             say(f"{key + ':':<14}{_text(key, value)}")
     say_cold_starts(status.get("cold_starts") or {})
     if processes:

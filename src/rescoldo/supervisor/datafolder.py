@@ -1,0 +1,90 @@
+"""The data folder of a platform that runs: the supervisor's part of it, made again when it is lost.
+
+That is the lock, the record of the settings and the platform's own log. The database, the passwords and the bundles
+are the controller's and the node's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from pathlib import Path
+
+from rescoldo.model.settings import Settings
+from rescoldo.supervisor.folders import make
+from rescoldo.supervisor.guardian import LOG
+from rescoldo.supervisor.kept import Kept
+from rescoldo.supervisor.place import lock_file, name_holder
+
+LOCK = "lock"
+
+log = logging.getLogger(__name__)
+
+
+class DataFolder:
+    """Looks after it; `kept` holds the lock and, in the background, the log."""
+
+    def __init__(self, settings: Settings, kept: Kept) -> None:
+        self._settings = settings
+        self._kept = kept
+        self._logs_here = _is_log(settings.platform_log)
+        self._said = ""
+
+    def mend(self) -> None:
+        """Make again what is lost; where that is not possible, say so once."""
+        try:
+            self._reopen_log()
+            lost = [path for path in (lock_file(self._settings), self._settings.record) if not path.exists()]
+            if not _is_same(lock_file(self._settings), self._kept.table[LOCK][0]):
+                make(self._settings.data_path, 0o700)
+                self._lock_again()
+            if not self._settings.record.exists():
+                self._settings.save(self._settings.record)
+            if lost:
+                log.warning("%s was lost from %s and is made again", ", ".join(path.name for path in lost),
+                            self._settings.data)
+            self._said = ""
+        except Exception as error:
+            if str(error) != self._said:
+                log.error("the data folder %s is not whole and cannot be mended: %s", self._settings.data, error)
+            self._said = str(error)
+
+    def _lock_again(self) -> None:
+        """Else a second platform would take the folder."""
+        fresh = os.open(lock_file(self._settings), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fresh, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fresh)
+            raise BlockingIOError("another platform has taken it: stop one of the two") from None
+        name_holder(fresh, self._kept.guardian)
+        (before,) = self._kept.table[LOCK]
+        self._kept.keep(LOCK, fresh)
+        os.close(before)
+
+    def _reopen_log(self) -> None:
+        """After it was removed, or renamed by a log rotation."""
+        path = self._settings.platform_log
+        if not self._logs_here or _is_same(path, 2):
+            return
+        fresh = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.dup2(fresh, 2)
+        self._kept.keep(LOG, fresh)
+        log.info("%s was removed or renamed, and is opened again", path)
+
+
+def _is_log(path: Path) -> bool:
+    """Whether standard error is this file, or was before it was removed."""
+    with contextlib.suppress(OSError):
+        return _is_same(path, 2) or os.readlink("/proc/self/fd/2") == f"{path} (deleted)"  # noqa: PTH115
+    return False
+
+
+def _is_same(path: Path, opened: int) -> bool:
+    try:
+        there, ours = path.stat(), os.fstat(opened)
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)

@@ -1,0 +1,222 @@
+"""The data folder, or a part of it, is lost under a running platform: noticed, said, written again where it can be."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from test_kill import Load, deploy_awake
+
+from leftovers import no_leftovers
+from live import HELLO, Live
+from rescoldo.model.errors import Conflict
+from rescoldo.supervisor.place import lock, running_pid
+from rescoldo.supervisor.start import stop
+
+pytestmark = pytest.mark.slow
+
+START = (
+    "import sys; from pathlib import Path; from rescoldo.model.settings import Settings\n"
+    "from rescoldo.supervisor.start import start_background; start_background(Settings.load(Path(sys.argv[1])))"
+)
+SUFFIXES = ("", "-wal", "-shm")
+NOTICED = 5.0  # seconds; docs/behaviour.md says 1, on a machine at rest
+
+
+@pytest.fixture
+def own_platform() -> Iterator[Live]:
+    with Live() as live, no_leftovers(live):
+        yield live
+
+
+def files(live: Live, *suffixes: str) -> list[Path]:
+    return [Path(f"{live.settings.database}{suffix}") for suffix in suffixes or SUFFIXES]
+
+
+def remove(live: Live, *suffixes: str) -> None:
+    for file in files(live, *suffixes):
+        file.unlink()
+
+
+def cut(live: Live, *suffixes: str) -> None:
+    for file in files(live, *suffixes):
+        os.truncate(file, 0)
+
+
+def overwrite(live: Live, *suffixes: str) -> None:
+    for file in files(live, *suffixes):
+        with file.open("r+b") as out:
+            out.write(os.urandom(file.stat().st_size))
+
+
+def put_an_empty_one(live: Live, *suffixes: str) -> None:
+    empty = live.folder / "empty"
+    with closing(sqlite3.connect(empty)) as made:
+        made.execute("CREATE TABLE empty (x)")
+    with files(live)[0].open("r+b") as out:
+        out.write(empty.read_bytes())
+
+
+def status(live: Live) -> dict[str, object]:
+    return dict(json.loads(live.system("GET", "/status").text))
+
+
+def deployed(live: Live) -> dict[str, object]:
+    """What only the database tells a controller that starts."""
+    live.until(live.answers, "the platform to answer")
+    functions = json.loads(live.system("GET", "/functions").text)
+    return {
+        "functions": {one["name"]: one["envVars"] for one in functions},
+        "namespaces": json.loads(live.system("GET", "/namespaces").text),
+        "revisions": [one["revision"] for one in json.loads(live.system("GET", "/function/a/revisions").text)],
+        "bundles": sorted(one["digest"] for one in json.loads(live.system("GET", "/bundles").text)),
+    }
+
+
+def fill(live: Live) -> None:
+    deploy_awake(live, "a", "b")
+    for value in ("1", "2"):
+        answer = live.system("PUT", "/functions", {"service": "a", "image": "token:test", "envVars": {"X": value}})
+        assert answer.status == 202, answer.text
+        live.until(lambda value=value: status_of(live, "a")["envVars"].get("X") == value, "the deployment")
+    assert live.system("POST", "/namespace/more", {"name": "more"}).status in (200, 201)
+
+
+def status_of(live: Live, name: str) -> dict[str, dict[str, str]]:
+    return dict(json.loads(live.system("GET", f"/function/{name}").text))
+
+
+# -shm SQLite makes again by itself; a database that small is as a whole in -wal, too
+HARMLESS = ((cut, ("-shm",)), (overwrite, ("",)), (put_an_empty_one, ("",)))
+
+
+@pytest.mark.parametrize(("damage", "suffixes"), [
+    (remove, SUFFIXES), (remove, ("",)), (remove, ("-wal",)), (remove, ("-shm",)),
+    (cut, SUFFIXES), (cut, ("",)), (cut, ("-wal",)), (cut, ("-shm",)),
+    (overwrite, ("", "-wal")), (overwrite, ("",)), (put_an_empty_one, ("",)),
+], ids=lambda value: value.__name__ if callable(value) else "+".join(s or "db" for s in value))  # fmt: skip
+def test_a_database_that_is_lost_is_written_again(
+    own_platform: Live, damage: Callable[..., None], suffixes: tuple[str, ...]
+) -> None:
+    fill(own_platform)
+    before = deployed(own_platform)
+    with Load(own_platform, "b") as load:
+        damage(own_platform, *suffixes)
+        if (damage, suffixes) not in HARMLESS:
+            own_platform.until(lambda: "is written again" in own_platform.log(), "the loss to be noticed", NOTICED)
+            assert "written again 1 times" in str(status(own_platform)["database"])
+        own_platform.deploy("later", image="token:test")
+        load.more(20)
+    assert load.errors == {}
+    before["functions"]["later"] = {}  # type: ignore[index]
+    with closing(sqlite3.connect(own_platform.settings.database)) as database:
+        assert database.execute("PRAGMA quick_check").fetchone() == ("ok",)
+        assert database.execute("SELECT count(*) FROM function").fetchone() == (3,)
+    own_platform.until(lambda: deployed_again(own_platform) == before, "all of it to be in the database")
+    assert own_platform.invoke("b").status == 200
+
+
+def deployed_again(live: Live) -> dict[str, object]:
+    """By another controller."""
+    killed = live.kill("controller")
+    live.until(lambda: live.pid("controller") != killed, "another controller")
+    return deployed(live)
+
+
+def test_a_data_folder_that_is_removed_is_made_again_but_for_what_was_on_disk_alone(own_platform: Live) -> None:
+    fill(own_platform)
+    before, password = deployed(own_platform), own_platform.authorization()
+    with Load(own_platform, "b") as load:
+        shutil.rmtree(own_platform.settings.data)
+        own_platform.until(lambda: is_whole(own_platform), "the folder to be made again", NOTICED)
+        assert own_platform.authorization() == password
+        load.more(20)
+    assert load.errors == {}
+    with pytest.raises(Conflict):  # it is locked
+        lock(own_platform.settings)
+    assert running_pid(own_platform.settings) == own_platform.pid("guardian")
+    own_platform.until(lambda: deployed_again(own_platform) == before, "all of it to be in the database")
+    # its bundle was on disk alone
+    own_platform.sleep("a")
+    gone = own_platform.invoke("a")
+    assert (gone.status, "rescoldo up" in gone.text) == (502, True), gone.text
+    own_platform.deploy("a", HELLO, image="token:test")
+    own_platform.until(lambda: own_platform.invoke("a").text == "hello", "the bundle that was sent again to be seen")
+
+
+def is_whole(live: Live) -> bool:
+    settings = live.settings
+    wanted = (settings.database, settings.record, settings.secrets / "basic-auth-user", settings.bundles, settings.logs)
+    return all(path.exists() for path in (*wanted, settings.data_path / "lock"))
+
+
+def test_a_function_says_what_to_do_when_its_secret_or_its_bundle_is_gone(own_platform: Live) -> None:
+    assert own_platform.system("POST", "/secrets", {"name": "key", "value": "1"}).status in (200, 201, 202)
+    own_platform.deploy("a", HELLO, secrets=["key"])
+    assert own_platform.invoke("a").status == 200
+    shutil.rmtree(own_platform.settings.function_secrets)
+    own_platform.sleep("a")
+    answer = own_platform.invoke("a")
+    assert answer.status == 502
+    assert "its secret 'key' cannot be read" in answer.text
+    assert "rescoldo secret create key" in answer.text
+    own_platform.deploy("b", HELLO, image="b:test")
+    shutil.rmtree(own_platform.settings.bundles)
+    answer = own_platform.invoke("b")
+    assert answer.status == 502
+    assert "rescoldo up" in answer.text
+
+
+def test_the_log_of_a_platform_in_the_background_is_opened_again() -> None:
+    live = Live()
+    log = live.settings.platform_log
+    try:
+        with no_leftovers(live):
+            request = live.folder / "request.json"
+            live.settings.save(request)
+            subprocess.run([live.python, "-c", START, str(request)], env=live.environment(), check=True)
+            for how in (log.unlink, lambda: log.rename(log.with_suffix(".old"))):
+                how()
+                live.until(lambda: log.exists() and "opened again" in log.read_text(), "the log to be there", NOTICED)
+                killed = live.kill("supervisor")  # of which the guardian tells
+                live.until(lambda: "the supervisor ended" in log.read_text(), "the guardian's words")
+                live.until(lambda killed=killed: live.pid("supervisor") != killed, "another supervisor")
+            assert stop(live.settings)
+    finally:
+        stop(live.settings)
+
+
+def test_a_database_that_is_gone_at_the_start_is_not_taken_for_a_new_one(own_platform: Live) -> None:
+    fill(own_platform)
+    own_platform.stop()
+    remove(own_platform, "")
+    own_platform.start()
+    assert own_platform.call("GET", "/healthz").text.startswith("OK; degraded")
+    (problem,) = status(own_platform)["problems"]  # type: ignore[misc]
+    assert "missing or empty at the start" in problem
+    assert problem in own_platform.log()
+
+
+def test_a_database_that_cannot_be_written_again_is_said_to_be_lost_until_it_can(own_platform: Live) -> None:
+    fill(own_platform)
+    before = deployed(own_platform)
+    data = own_platform.settings.data_path
+    shutil.rmtree(data)
+    data.write_text("in its place")
+    own_platform.until(lambda: is_degraded(own_platform), "the loss to be said", NOTICED)
+    assert own_platform.invoke("b").status == 200
+    data.unlink()
+    own_platform.until(lambda: is_whole(own_platform), "the folder to be made again", NOTICED)
+    own_platform.until(lambda: own_platform.call("GET", "/healthz").text == "OK", "all to be well")
+    assert deployed(own_platform) == before
+
+
+def is_degraded(live: Live) -> bool:
+    return "degraded" in live.call("GET", "/healthz").text and "cannot be written again" in live.log()

@@ -1,0 +1,132 @@
+"""A lost database is written again from the second copy."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rescoldo.store.keeper import Keeper
+from rescoldo.store.writer import _open
+
+SCHEMA = ["CREATE TABLE thing (x INTEGER PRIMARY KEY); CREATE TABLE usage (x INTEGER PRIMARY KEY);"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data" / "db"
+
+
+class Kept:
+    """A database and its keeper, as the writer's thread has them."""
+
+    def __init__(self, place: Path) -> None:
+        self.keeper = Keeper(place, SCHEMA, place.parents[1] / "copy", lambda: _open(place, SCHEMA, 1.0))
+        self.connection = _open(place, SCHEMA, 1.0)
+        self.keeper.begin(self.connection)
+
+    def add(self, table: str, number: int) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(f"INSERT INTO {table} VALUES (?)", (number,))
+
+        self.connection.execute("BEGIN IMMEDIATE")
+        work(self.connection)
+        self.connection.execute("COMMIT")
+        self.keeper.wrote(self.connection, [work])
+
+    def look(self) -> None:
+        self.connection = self.keeper.look(self.connection)
+
+    def rows(self, table: str) -> list[int]:
+        return [x for (x,) in self.connection.execute(f"SELECT x FROM {table} ORDER BY x")]
+
+
+@pytest.fixture
+def kept(place: Path) -> Iterator[Kept]:
+    kept = Kept(place)
+    kept.add("thing", 1)
+    kept.add("usage", 7)
+    yield kept
+    kept.connection.close()
+    if kept.keeper._copy is not None:
+        kept.keeper._copy.close()
+
+
+def test_a_removed_file_loses_nothing(kept: Kept, place: Path) -> None:
+    place.unlink()
+    kept.look()
+    assert place.exists()
+    assert (kept.rows("thing"), kept.rows("usage")) == ([1], [7])
+    assert (kept.keeper.condition.rewritten, kept.keeper.condition.lost) == (1, "")
+
+
+def test_of_a_damaged_file_the_counts_are_lost_and_the_damaged_one_is_kept(kept: Kept, place: Path) -> None:
+    kept.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else all of it is in -wal, too
+    kept.connection.execute("PRAGMA shrink_memory")  # and in memory
+    kept.keeper._files.note()
+    place.write_bytes(b"garbage" * 2000)
+    kept.look()
+    assert (kept.rows("thing"), kept.rows("usage")) == ([1], [])
+    assert "counts" in kept.keeper.condition.lost
+    assert place.with_name("db.damaged").read_bytes().startswith(b"garbage")
+
+
+def test_what_somebody_else_may_do_to_a_database_is_no_loss(kept: Kept, place: Path) -> None:
+    other = sqlite3.connect(place)
+    assert other.execute("SELECT x FROM thing").fetchall() == [(1,)]
+    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.close()
+    kept.look()
+    kept.look()
+    assert kept.keeper.condition.rewritten == 0
+    kept.add("thing", 2)
+    assert kept.rows("thing") == [1, 2]
+
+
+def test_rows_that_somebody_else_removed_are_there_again(kept: Kept, place: Path) -> None:
+    other = sqlite3.connect(place)
+    other.execute("DELETE FROM thing")
+    other.commit()
+    other.close()
+    kept.look()
+    assert kept.rows("thing") == [1]
+
+
+def test_without_room_the_loss_is_said_until_there_is_room_again(kept: Kept, place: Path) -> None:
+    for path in list(place.parent.iterdir()):
+        path.unlink()
+    place.parent.rmdir()
+    place.parent.write_text("in its place")
+    kept.look()
+    assert "cannot be written again" in kept.keeper.condition.problem
+    place.parent.unlink()
+    kept.look()
+    assert kept.keeper.condition.problem == ""
+    assert (kept.rows("thing"), kept.rows("usage")) == ([1], [7])
+
+
+def test_a_copy_that_is_lost_is_made_again(kept: Kept, place: Path) -> None:
+    copy = place.parents[1] / "copy"
+    copy.unlink()
+    kept.look()
+    assert copy.exists()
+    kept.add("thing", 2)
+    place.unlink()
+    kept.look()
+    assert kept.rows("thing") == [1, 2]
+
+
+def test_the_next_controller_writes_it_again_from_the_copy_the_one_before_has_left(kept: Kept, place: Path) -> None:
+    kept.connection.close()
+    for path in list(place.parent.iterdir()):
+        path.unlink()
+    following = Keeper(place, SCHEMA, place.parents[1] / "copy", lambda: _open(place, SCHEMA, 1.0))
+    connection = following.restored_at_start("it was missing")
+    assert connection is not None
+    kept.connection = connection
+    assert kept.rows("thing") == [1]
+    assert following._copy is not None
+    following._copy.close()
