@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from rescoldo.cli.local import data_folder
 from rescoldo.model.errors import RescoldoError
-from rescoldo.model.settings import Settings, default_data_dir
+from rescoldo.model.settings import Settings
 from rescoldo.stack.document import Document, Value, dump, parse
 from rescoldo.stack.source import read_source
 
@@ -32,7 +33,7 @@ def authorization(gateway: str, token: str, data: Path | None) -> str:
     for auth in _entries():
         if _same(auth.get("gateway"), gateway) and auth.get("token"):
             return f"{'Bearer' if auth.get('auth') == 'oauth2' else 'Basic'} {auth['token']}"
-    return _local(data) if is_loopback(gateway) else ""
+    return _local(gateway, data) if is_loopback(gateway) else ""
 
 
 def is_loopback(url: str) -> bool:
@@ -98,8 +99,8 @@ def _write(entries: list[dict[str, Any]]) -> None:
         raise RescoldoError(f"{file}: cannot be written: {error.strerror}") from error
 
 
-def _local(data: Path | None) -> str:
-    place = (data or default_data_dir()).absolute()
+def _local(gateway: str, data: Path | None) -> str:
+    place = data_folder(urlsplit(gateway).netloc, data)
     secrets = Settings(data=str(place), run="").secrets
     try:
         user, password = ((secrets / name).read_text().strip() for name in ("basic-auth-user", "basic-auth-password"))

@@ -14,6 +14,7 @@ import httpx2
 
 from rescoldo import __version__
 from rescoldo.cli.credentials import authorization, is_loopback
+from rescoldo.cli.local import local_url, others
 from rescoldo.model.errors import ROLLOUT_HEADER, InvalidInput, NotFound, RescoldoError, RolloutFailed
 
 Response = httpx2.Response
@@ -22,9 +23,15 @@ CONNECT_TIMEOUT = 10.0  # seconds
 ANSWER_TIMEOUT = 120.0  # seconds for one answer of /system; functions may take as long as they like
 
 
-def choose_gateway(option: str, stack: str = "") -> str:
-    """--gateway, else $OPENFAAS_URL, else the stack file's, else the local default. Raises InvalidInput."""
-    url = (option or os.environ.get("OPENFAAS_URL", "") or stack or DEFAULT_GATEWAY).strip().rstrip("/")
+def choose_gateway(option: str, stack: str = "", data: Path | None = None) -> str:
+    """--gateway, else $OPENFAAS_URL, else the stack file's, else where the local platform (of `data`) listens.
+
+    The default address in a stack file, which each new one has, means the local platform, too. Raises InvalidInput.
+    """
+    url = (option or os.environ.get("OPENFAAS_URL", "")).strip().rstrip("/")
+    if not url:
+        named = stack.strip().rstrip("/")
+        url = named if named not in ("", DEFAULT_GATEWAY) else local_url(data) or DEFAULT_GATEWAY
     if "://" not in url:
         url = f"http://{url}"
     parts = urlsplit(url)
@@ -151,7 +158,7 @@ class Gateway:
             yield
         except httpx2.ConnectError as error:
             remedy = (
-                "start one with `rescoldo serve` or `rescoldo up`"
+                f"start one with `rescoldo serve` or `rescoldo up`{others(Path())}"
                 if is_loopback(self.url)
                 else "check --gateway or $OPENFAAS_URL"
             )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from rescoldo.cli.local import local_platform
 from rescoldo.model.rundir import last_settings, run_dir_for
 from rescoldo.model.settings import Settings, default_data_dir
 
@@ -13,10 +15,21 @@ from rescoldo.model.settings import Settings, default_data_dir
 def local_settings(data: Path | None, **changes: Any) -> Settings:
     """Settings of the platform that keeps its files in `data` (the default data directory)."""
     place = (data or default_data_dir()).absolute()
-    last = last_settings(place)
-    # one that runs, or that a crash has left, is where it was; each new start may choose better
-    run = last.run_path if last is not None and last.run_path.is_dir() else run_dir_for(place)
-    return Settings(data=str(place), run=str(run), **changes)
+    return Settings(data=str(place), run=_run(place, last_settings(place)), **changes)
+
+
+def remembered_settings(data: Path | None, **changes: Any) -> Settings:
+    """What the platform of `data` was last started with, but for `changes` that are not None."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    found = local_platform(data)
+    if found is None:
+        return local_settings(data, **given)
+    return replace(found, run=_run(found.data_path, found), **given)
+
+
+def _run(place: Path, last: Settings | None) -> str:
+    """One that runs, or that a crash has left, is where it was; each new start may choose better."""
+    return last.run if last is not None and last.run_path.is_dir() else str(run_dir_for(place))
 
 
 def start_background(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from typing import IO
 
 from rescoldo.model.errors import Conflict, InvalidInput
 from rescoldo.model.rundir import last_settings
+from rescoldo.model.running import platform_at, url_of
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor.folders import clear, make, make_run, make_sockets
 from rescoldo.supervisor.leftovers import end_everything, end_leftovers
@@ -71,7 +72,9 @@ def check_address(address: str, flag: str) -> None:
             probe.bind((host.strip("[]"), int(port)))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise Conflict(f"{address} is already in use by another program; choose another with {flag}") from error
+                at = platform_at(address)
+                whose = f"by {at}" if at is not None else "by another program"
+                raise Conflict(f"{address} is already in use {whose}; choose another with {flag}") from error
             raise InvalidInput(f"{flag}: cannot listen on {address}: {error.strerror}") from error
 
 
@@ -101,9 +104,11 @@ def lock(settings: Settings) -> IO[str]:
     except BlockingIOError as error:
         pid = held.read() or "?"
         held.close()
+        last = last_settings(settings.data_path)
+        where = f" at {url_of(last.gateway)}" if last is not None else ""
         raise Conflict(
-            f"{settings.data} is already served by process {pid}; stop it with `rescoldo down`, or choose another "
-            "data directory with --data"
+            f"{settings.data} is already served by process {pid}{where}; stop it with `rescoldo down --data "
+            f"{settings.data}`, or choose another data directory with --data"
         ) from error
     name_holder(held.fileno(), os.getpid())
     return held

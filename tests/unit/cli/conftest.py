@@ -87,6 +87,8 @@ def home(tmp_path, monkeypatch):
     for name in ("OPENFAAS_URL", "OPENFAAS_PREFIX", "RESCOLDO_DATA", "XDG_DATA_HOME", "RESCOLDO_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(folder))
+    # nor platforms that others run on this machine
+    monkeypatch.setattr("rescoldo.model.running.platforms", list)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     project = tmp_path / "project"
     project.mkdir()

@@ -12,13 +12,15 @@ import click
 
 from rescoldo.cli.coldstarts import say_cold_starts
 from rescoldo.cli.gateway import Gateway, choose_gateway
+from rescoldo.cli.local import local_platform, others
 from rescoldo.cli.options import Verb, data_option, gateway_options, json_option, metrics_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
-from rescoldo.cli.platform import local_settings, run_foreground, start_background, stop
+from rescoldo.cli.platform import local_settings, remembered_settings, run_foreground, start_background, stop
+from rescoldo.model.errors import InvalidInput
 from rescoldo.model.limits import FLAG, platform_limits
 from rescoldo.model.revision import KEPT_REVISIONS, MOST_KEPT_REVISIONS
 from rescoldo.model.scaling import platform_scaling
-from rescoldo.model.settings import MOST_SLOTS, SPARES, Settings
+from rescoldo.model.settings import MOST_SLOTS, SPARES, default_data_dir
 from rescoldo.model.units import parse_memory
 from rescoldo.model.values import seconds
 
@@ -169,10 +171,12 @@ def down_command(data: Path | None) -> int:
 
     What is deployed stays deployed for the next start.
     """
-    if stop(local_settings(data)):
-        say("Stopped.")
+    settings = remembered_settings(data)
+    if stop(settings):
+        is_meant = settings.data_path == (data or default_data_dir()).absolute()
+        say("Stopped." if is_meant else f"Stopped the platform of {settings.data}.")
         return 0
-    note("No platform runs here.")
+    note(f"No platform runs here{others(settings.data_path)}.")
     return 1
 
 
@@ -182,22 +186,15 @@ def down_command(data: Path | None) -> int:
 @json_option
 def status_command(data: Path | None, gateway: str, tls_no_verify: bool, token: str, as_json: bool) -> None:
     """Show the platform's processes and functions."""
-    url = choose_gateway(gateway, _running_gateway(data))
+    if data is not None and not gateway and local_platform(data) is None:
+        raise InvalidInput(f"no platform has run with data folder {data.absolute()}{others(data.absolute())}")
+    url = choose_gateway(gateway, data=data)
     with Gateway(url, token=token, tls_no_verify=tls_no_verify, data=data) as opened:
         status = opened.system("GET", "/system/status").json()
     if as_json:
         say_json(status)
     else:
         _show({"gateway": url, **status})
-
-
-def _running_gateway(data: Path | None) -> str:
-    """Where the platform of `data` listens, from the settings it left; empty when it left none."""
-    file = local_settings(data).settings_file
-    try:
-        return f"http://{Settings.load(file).gateway}"
-    except (OSError, ValueError, TypeError):
-        return ""
 
 
 def _show(status: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
 from rescoldo.cli.credentials import is_loopback
 from rescoldo.cli.gateway import Gateway, choose_gateway
@@ -24,12 +25,14 @@ from rescoldo.cli.options import (
     selection_options,
 )
 from rescoldo.cli.output import note
-from rescoldo.cli.platform import abandoned, local_settings, start_background
+from rescoldo.cli.platform import abandoned, remembered_settings, start_background
 from rescoldo.cli.project import Project, build_all, check_flags, load_project
 from rescoldo.cli.rollout import Report, Rollout
 from rescoldo.cli.verbs.deploy import deploy_all
 from rescoldo.cli.verbs.local import check_address
-from rescoldo.model.errors import RescoldoError
+from rescoldo.model.errors import InvalidInput, RescoldoError
+from rescoldo.model.running import platform_at
+from rescoldo.model.settings import Settings
 
 
 @click.command("up", cls=Verb)
@@ -129,16 +132,30 @@ def _read_again(selection: Selection, project: Project, rollout: Rollout) -> Pro
 def open_platform(destination: Destination, project: Project) -> Iterator[Gateway]:
     """The gateway to deploy to; a local platform is started where that is one and none
     answers, or where one goes on unsupervised."""
-    url = choose_gateway(destination.gateway, project.gateway)
-    metrics = check_address(destination.metrics_address, "--metrics-address")
     data = destination.data
+    url = choose_gateway(destination.gateway, project.gateway, data)
+    metrics = check_address(destination.metrics_address, "--metrics-address")
     with Gateway(url, token=destination.token, tls_no_verify=destination.tls_no_verify, data=data) as gateway:
         if urlsplit(url).scheme == "http" and is_loopback(url) and not destination.no_start:
-            local = local_settings(data, gateway=_address(url), metrics=metrics)
-            if not gateway.answers() or abandoned(local):
+            context = click.get_current_context()
+            chosen = context.get_parameter_source("metrics_address") is not ParameterSource.DEFAULT
+            local = remembered_settings(data, gateway=_address(url), metrics=metrics if chosen else None)
+            answers = gateway.answers()
+            if answers:
+                _check_data(local, url)
+            if not answers or abandoned(local):
                 note(f"starting a local platform at {url}")
                 start_background(local)
         yield gateway
+
+
+def _check_data(local: Settings, url: str) -> None:
+    """Raise InvalidInput when the platform that answers is another than the one that is meant."""
+    at = platform_at(local.gateway)
+    if at is not None and at.settings is not None and at.settings.data_path != local.data_path:
+        raise InvalidInput(
+            f"{url} is {at}, not that of {local.data}: use --data {at.settings.data}, or another --gateway"
+        )
 
 
 def _address(url: str) -> str:

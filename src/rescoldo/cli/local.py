@@ -1,0 +1,48 @@
+"""Which platform of this machine a command means: that of --data, else the one that runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rescoldo.model import running
+from rescoldo.model.rundir import last_settings
+from rescoldo.model.settings import Settings, default_data_dir
+
+
+def local_platform(data: Path | None) -> Settings | None:
+    """What the platform of `data` was last started with; None where none ever was.
+
+    Without `data` and $RESCOLDO_DATA it is that of the default data directory; where that one does not run, and just
+    one other of this user does, it is that one.
+    """
+    place = (data or default_data_dir()).absolute()
+    last = last_settings(place)
+    if data is not None or "RESCOLDO_DATA" in os.environ:
+        return last
+    own = running.own_platforms()
+    if len(own) == 1 or any(one.data_path == place for one in own):
+        return next((one for one in own if one.data_path == place), own[0])
+    return last
+
+
+def local_url(data: Path | None) -> str:
+    """Where that platform listens; empty where none ever was."""
+    found = local_platform(data)
+    return running.url_of(found.gateway) if found is not None else ""
+
+
+def data_folder(address: str, data: Path | None) -> Path:
+    """The data directory of the platform at HOST:PORT, as far as can be seen; else the one that is meant anyway."""
+    if data is not None:
+        return data.absolute()
+    at = running.platform_at(address)
+    if at is not None and at.settings is not None:
+        return at.settings.data_path
+    return default_data_dir()
+
+
+def others(place: Path) -> str:
+    """A sentence on the platforms that run with another data directory; empty where there is none."""
+    found = [str(one) for one in running.platforms() if one.settings is None or one.settings.data_path != place]
+    return f"; running here: {'; '.join(found)}" if found else ""

@@ -1,0 +1,78 @@
+"""The platforms that run on this machine, found by their main processes: whose they are, and where they listen."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rescoldo.model.settings import Settings
+
+_SUPERVISOR = b"rescoldo.supervisor.supervisor"
+_GUARDIAN = b"guardian.py"
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """One that runs."""
+
+    pid: int  # of its guardian
+    uid: int
+    settings: Settings | None  # None: they are somebody else's to read
+
+    def __str__(self) -> str:
+        whose = "" if self.uid == os.geteuid() else f" of uid {self.uid}"
+        if self.settings is None:
+            return f"a rescoldo platform (process {self.pid}{whose})"
+        where = f"data folder {self.settings.data}, {url_of(self.settings.gateway)}"
+        return f"the rescoldo platform of process {self.pid}{whose} ({where})"
+
+
+def platforms() -> list[Platform]:
+    """All that can be seen, in the order of their numbers."""
+    pids = sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [found for found in map(_platform, pids) if found is not None]
+
+
+def own_platforms() -> list[Settings]:
+    """The settings of those that this user started."""
+    return [one.settings for one in platforms() if one.uid == os.geteuid() and one.settings is not None]
+
+
+def platform_at(address: str) -> Platform | None:
+    """The one whose gateway or metrics are at HOST:PORT."""
+    return next((one for one in platforms() if one.settings is not None and _listens(one.settings, address)), None)
+
+
+def url_of(gateway: str) -> str:
+    """Where a gateway that listens on HOST:PORT is reached on this machine."""
+    host, _, port = gateway.rpartition(":")
+    return f"http://{_EVERYWHERE.get(host, host)}:{port}"
+
+
+def _listens(settings: Settings, address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    for ours in (settings.gateway, settings.metrics):
+        other, _, same = ours.rpartition(":")
+        if port == same and (host == other or {host, other} & _EVERYWHERE.keys() or {host, other} <= _LOOPBACK):
+            return True
+    return False
+
+
+def _platform(pid: int) -> Platform | None:
+    process = Path(f"/proc/{pid}")
+    with suppress(OSError):
+        words = process.joinpath("cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        if len(words) < 3 or words[-2] != _SUPERVISOR or not any(word.endswith(_GUARDIAN) for word in words):
+            return None
+        uid = process.stat().st_uid
+        settings = None
+        with suppress(OSError, ValueError, TypeError):
+            file = Path(os.fsdecode(words[-1]))
+            if file.stat().st_uid == uid:
+                settings = Settings.load(file)
+        return Platform(pid, uid, settings)
+    return None

@@ -1,0 +1,94 @@
+"""Which platform of this machine a command means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rescoldo.cli import local
+from rescoldo.cli.gateway import choose_gateway
+from rescoldo.model import running
+from rescoldo.model.running import Platform, url_of
+from rescoldo.model.settings import Settings, default_data_dir
+
+
+@pytest.fixture
+def there(monkeypatch):
+    """The platforms that run."""
+    found: list[Platform] = []
+    monkeypatch.setattr(running, "platforms", lambda: found)
+    return found
+
+
+def ran(data: Path, port: int) -> Settings:
+    data.mkdir(parents=True, exist_ok=True)
+    settings = Settings(data=str(data), run=str(data / "run"), gateway=f"127.0.0.1:{port}", metrics="127.0.0.1:1")
+    settings.save(settings.record)
+    return settings
+
+
+def runs(settings: Settings, uid: int | None = None) -> Platform:
+    return Platform(7, os.geteuid() if uid is None else uid, settings)
+
+
+def test_the_address_of_the_default_data_directory_is_remembered(there):
+    assert choose_gateway("") == "http://127.0.0.1:8080"
+    ran(default_data_dir(), 9000)
+    assert choose_gateway("") == "http://127.0.0.1:9000"
+    assert choose_gateway("", "http://127.0.0.1:8080") == "http://127.0.0.1:9000", "what a new stack file names"
+    assert choose_gateway("", "http://elsewhere:8080") == "http://elsewhere:8080"
+    assert choose_gateway("http://127.0.0.1:8080") == "http://127.0.0.1:8080", "what was asked for"
+
+
+def test_the_only_one_that_runs_is_meant_where_the_default_one_does_not(there, tmp_path, monkeypatch):
+    other, default = ran(tmp_path / "other", 9001), ran(default_data_dir(), 9000)
+    there.append(runs(other))
+    assert local.local_platform(None) == other
+    assert local.local_platform(default.data_path) == default, "it was named"
+    there.append(runs(ran(tmp_path / "third", 9002)))
+    assert local.local_platform(None) == default, "two others run: neither is chosen"
+    there.append(runs(default))
+    assert local.local_platform(None) == default
+    monkeypatch.setenv("RESCOLDO_DATA", str(tmp_path / "none"))
+    assert local.local_platform(None) is None
+
+
+def test_one_of_another_user_is_named_but_never_chosen(there, tmp_path):
+    there.append(runs(ran(tmp_path / "other", 9001), uid=4321))
+    assert local.local_platform(None) is None
+    assert "of uid 4321" in local.others(default_data_dir())
+
+
+def test_credentials_are_those_of_the_platform_at_the_address(there, tmp_path):
+    other = ran(tmp_path / "other", 9001)
+    there.append(runs(other))
+    assert local.data_folder("127.0.0.1:9001", None) == local.data_folder("localhost:9001", None) == other.data_path
+    assert local.data_folder("127.0.0.1:9000", None) == default_data_dir()
+
+
+@pytest.mark.parametrize(("gateway", "url"), [
+    ("0.0.0.0:80", "http://127.0.0.1:80"), ("[::]:80", "http://[::1]:80"), ("10.0.0.1:80", "http://10.0.0.1:80"),
+])  # fmt: skip
+def test_a_gateway_that_listens_everywhere_is_reached_on_loopback(gateway, url):
+    assert url_of(gateway) == url
+
+
+def test_status_of_a_folder_that_no_platform_has_used_says_which_there_are(run, there, tmp_path):
+    there.append(runs(ran(tmp_path / "other", 9001)))
+    status, _, err = run("status", "--data", str(tmp_path / "wrong"))
+    assert status == 1
+    assert f"no platform has run with data folder {tmp_path}/wrong" in err
+    assert f"data folder {tmp_path}/other, http://127.0.0.1:9001" in err
+
+
+def test_up_with_another_data_folder_than_that_of_the_gateway_is_refused(run, there, gateway, tmp_path):
+    gateway.answer("GET /healthz", 200)
+    port = int(gateway.url.rpartition(":")[2])
+    there.append(runs(ran(tmp_path / "other", port)))
+    run("new", "hello", "--lang", "python3")
+    status, _, err = run("up", "--data", str(tmp_path / "wrong"))
+    assert status == 1
+    assert f"use --data {tmp_path}/other" in err
+    assert gateway.lines() == ["GET /healthz"], "nothing was deployed"
