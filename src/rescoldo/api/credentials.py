@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rescoldo.model.errors import InvalidInput, StoreError
+from rescoldo.model.password import read_password
 
 USER_FILE = "basic-auth-user"
 PASSWORD_FILE = "basic-auth-password"
@@ -61,13 +62,12 @@ def restore(secrets_dir: Path, credentials: Credentials) -> bool:
 def _read(path: Path) -> str:
     remedy = "write it, or remove both files to have new ones made"
     try:
-        # an editor or `echo` leaves a newline that nobody types
-        text = path.read_text(encoding="utf-8").strip("\r\n")
+        text = read_password(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InvalidInput(f"{path} is missing: {remedy}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is not UTF-8 text: {remedy}") from error
-    if not text.strip():
+    if not text:
         raise InvalidInput(f"{path} is empty: {remedy}")
     if path.name == USER_FILE and ":" in text:
         raise InvalidInput(f"{path}: a user name cannot hold ':' (RFC 7617)")

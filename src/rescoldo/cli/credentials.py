@@ -12,9 +12,12 @@ from urllib.parse import urlsplit
 
 from rescoldo.cli.local import data_folder
 from rescoldo.model.errors import RescoldoError
+from rescoldo.model.password import read_password
 from rescoldo.model.settings import Settings
 from rescoldo.stack.document import Document, Value, dump, parse
 from rescoldo.stack.source import read_source
+
+_PORTS = {"http": 80, "https": 443}
 
 
 def config_file() -> Path:
@@ -67,8 +70,24 @@ def forget(gateway: str) -> bool:
     return True
 
 
+def known() -> list[str]:
+    """The gateways whose passwords are kept."""
+    return [auth["gateway"] for auth in _entries() if isinstance(auth.get("gateway"), str)]
+
+
 def _same(one: object, other: str) -> bool:
-    return isinstance(one, str) and one.rstrip("/").lower() == other.rstrip("/").lower()
+    return isinstance(one, str) and _plain(one) == _plain(other)
+
+
+def _plain(gateway: str) -> tuple[str, str, int | None, str]:
+    """A gateway's address as others may be written that mean the same."""
+    parts = urlsplit(gateway.strip() if "://" in gateway else f"http://{gateway.strip()}")
+    host = "localhost" if is_loopback(parts.geturl()) else parts.hostname or ""
+    try:
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:  # no number: it is nobody's
+        port = None
+    return parts.scheme, host, port, parts.path.rstrip("/")
 
 
 def _root() -> Value | None:
@@ -103,7 +122,8 @@ def _local(gateway: str, data: Path | None) -> str:
     place = data_folder(urlsplit(gateway).netloc, data)
     secrets = Settings(data=str(place), run="").secrets
     try:
-        user, password = ((secrets / name).read_text().strip() for name in ("basic-auth-user", "basic-auth-password"))
+        names = ("basic-auth-user", "basic-auth-password")
+        user, password = (read_password((secrets / name).read_text()) for name in names)
     except (OSError, UnicodeDecodeError):
         return ""
     return f"Basic {basic(user, password)}"

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from rescoldo import __version__
-from rescoldo.cli.credentials import authorization, is_loopback
+from rescoldo.cli.credentials import authorization, is_loopback, known
 from rescoldo.cli.local import local_url, others
 from rescoldo.model.errors import ROLLOUT_HEADER, InvalidInput, NotFound, RescoldoError, RolloutFailed
 
@@ -144,7 +144,9 @@ class Gateway:
             return
         text = response.text.strip()
         if status == 401:
-            raise RescoldoError(f"unauthorized access to {self.url}, run `rescoldo login`")
+            saved = ", ".join(known())
+            others = f"; passwords are saved for: {saved}" if saved else ""
+            raise RescoldoError(f"unauthorized access to {self.url}, run `rescoldo login`{others}")
         if status == 404:
             raise NotFound(text or "no such thing")
         if ROLLOUT_HEADER in response.headers:

@@ -26,10 +26,10 @@ def test_two_platforms_have_two_passwords(tmp_path: Path) -> None:
     assert load_or_create(tmp_path / "a").password != load_or_create(tmp_path / "b").password
 
 
-def test_credentials_that_exist_are_kept_without_the_newline_of_an_editor(tmp_path: Path) -> None:
+def test_credentials_that_exist_are_kept_without_the_white_space_around_them(tmp_path: Path) -> None:
     (tmp_path / "basic-auth-user").write_text("me\n")
     (tmp_path / "basic-auth-password").write_text(" with spaces \r\n")
-    assert load_or_create(tmp_path) == Credentials("me", " with spaces ")
+    assert load_or_create(tmp_path) == Credentials("me", "with spaces")
 
 
 @pytest.mark.parametrize("name", ["basic-auth-user", "basic-auth-password"])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.cli.credentials import authorization
+from rescoldo.api.credentials import load_or_create
+from rescoldo.cli.credentials import authorization, basic, forget, known, save
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.main import main
 from rescoldo.model.errors import InvalidInput
@@ -617,3 +618,47 @@ def test_followed_logs_give_up_when_the_gateway_stays_away(run, gateway, monkeyp
     monkeypatch.setattr("rescoldo.cli.verbs.logs.RETRY_PAUSE", 0.0)
     monkeypatch.setattr("rescoldo.cli.verbs.logs.PATIENCE", 0.0)
     assert "the node is restarting" in run("logs", "hello")[2]
+
+
+@pytest.mark.parametrize(("saved", "asked"), [
+    ("http://localhost:8080/", "http://127.0.0.1:8080"),
+    ("http://127.0.0.1:8080", "http://[::1]:8080"),
+    ("http://gateway.example", "http://GATEWAY.example:80/"),
+    ("https://gateway.example:443/", "https://gateway.example"),
+])  # fmt: skip
+def test_addresses_that_mean_one_gateway_share_its_password(saved, asked):
+    save(saved, "me", "x")
+    assert authorization(asked, "", None) == f"Basic {basic('me', 'x')}"
+    save(asked, "me", "y")
+    assert len(known()) == 1, "it replaces the other"
+    assert forget(saved)
+    assert authorization("https://gateway.example:8443", "", None) == ""
+
+
+@pytest.mark.parametrize("other", [
+    "https://gateway.example", "http://gateway.example:81", "http://gateway.example/below", "http://gateway.example:x",
+])  # fmt: skip
+def test_another_scheme_port_or_path_is_another_gateway(other):
+    save("http://gateway.example", "me", "x")
+    assert authorization(other, "", None) == ""
+
+
+def test_a_password_is_read_in_one_way_everywhere(run, gateway, stdin, tmp_path):
+    gateway.answer("GET /system/functions", 200, [])
+    headers = []
+    stdin(b"  s3 cret \r\n")
+    assert run("login", "--password-stdin")[0] == 0
+    assert run("login", "-p", "  s3 cret ")[0] == 0
+    headers = {call.headers["Authorization"] for call in gateway.calls if call.path == "/system/functions"}
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (folder / "basic-auth-user").write_text("admin\n")
+    (folder / "basic-auth-password").write_text("  s3 cret \n")
+    there = load_or_create(folder)
+    assert headers == {f"Basic {basic(there.user, there.password)}"} == {f"Basic {basic('admin', 's3 cret')}"}
+
+
+def test_an_unauthorized_call_names_the_gateways_that_there_are_passwords_for(run, gateway):
+    save("https://elsewhere.example", "me", "x")
+    gateway.answer("GET /system/functions", 401)
+    assert "passwords are saved for: https://elsewhere.example" in run("list")[2]

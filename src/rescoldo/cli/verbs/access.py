@@ -11,6 +11,7 @@ from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.options import Verb
 from rescoldo.cli.output import note, say
 from rescoldo.model.errors import RescoldoError
+from rescoldo.model.password import read_password
 
 _gateway = click.option("-g", "--gateway", default="", help="Gateway URL. [$OPENFAAS_URL or the local one]")
 
@@ -29,9 +30,10 @@ def login_command(gateway: str, tls_no_verify: bool, username: str, password: st
     if password and password_stdin:
         raise click.UsageError("--password and --password-stdin exclude each other; give one of them")
     if password_stdin:
-        password = sys.stdin.read().strip()
+        password = sys.stdin.read()
     elif not password and sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, err=True)
+    password = read_password(password)
     if not password:
         raise click.UsageError("a password is missing; give it with --password-stdin")
     url = choose_gateway(gateway)
