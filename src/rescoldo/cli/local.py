@@ -1,29 +1,48 @@
-"""Which platform of this machine a command means: that of --data, else the one that runs."""
+"""Which platform of this machine a command means: that of --data, else the one that was started last and runs."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from rescoldo.model import running
 from rescoldo.model.rundir import last_settings
-from rescoldo.model.settings import Settings, default_data_dir
+from rescoldo.model.settings import Settings, default_data_dir, user_data_dir
 
 
 def local_platform(data: Path | None) -> Settings | None:
     """What the platform of `data` was last started with; None where none ever was.
 
-    Without `data` and $RESCOLDO_DATA it is that of the default data directory; where that one does not run, and just
-    one other of this user does, it is that one.
+    Without `data` and $RESCOLDO_DATA it is that of the default data directory; where that one does not run, it is the
+    one that was last started from this home with another, if that runs. No other is ever guessed: `down` would stop it.
     """
     place = (data or default_data_dir()).absolute()
     last = last_settings(place)
     if data is not None or "RESCOLDO_DATA" in os.environ:
         return last
-    own = running.own_platforms()
-    if len(own) == 1 or any(one.data_path == place for one in own):
-        return next((one for one in own if one.data_path == place), own[0])
-    return last
+    own = {one.data_path: one for one in running.own_platforms()}
+    return own.get(place) or own.get(_last_started()) or last
+
+
+def note_start(data: Path | None) -> None:
+    """Remember that a platform is started with this data directory, where it is another than the default one."""
+    chosen = data or (default_data_dir() if "RESCOLDO_DATA" in os.environ else None)
+    with suppress(OSError):  # it is a convenience
+        if chosen is not None:
+            _pointer().parent.mkdir(parents=True, exist_ok=True)
+            _pointer().write_text(str(chosen.absolute()))
+
+
+def _last_started() -> Path:
+    try:
+        return Path(_pointer().read_text())
+    except (OSError, ValueError):
+        return Path()
+
+
+def _pointer() -> Path:
+    return user_data_dir() / "rescoldo.last"
 
 
 def local_url(data: Path | None) -> str:

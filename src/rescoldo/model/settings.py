@@ -211,5 +211,9 @@ def default_data_dir() -> Path:
     """$RESCOLDO_DATA, else rescoldo below $XDG_DATA_HOME, else ~/.local/share/rescoldo."""
     if chosen := os.environ.get("RESCOLDO_DATA"):
         return Path(chosen).absolute()
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base).absolute() / "rescoldo"
+    return user_data_dir() / "rescoldo"
+
+
+def user_data_dir() -> Path:
+    """$XDG_DATA_HOME, else ~/.local/share."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share").absolute()

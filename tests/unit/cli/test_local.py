@@ -42,13 +42,15 @@ def test_the_address_of_the_default_data_directory_is_remembered(there):
     assert choose_gateway("http://127.0.0.1:8080") == "http://127.0.0.1:8080", "what was asked for"
 
 
-def test_the_only_one_that_runs_is_meant_where_the_default_one_does_not(there, tmp_path, monkeypatch):
+def test_the_one_that_was_started_last_is_meant_while_it_runs_and_the_default_one_does_not(
+    there, tmp_path, monkeypatch
+):
     other, default = ran(tmp_path / "other", 9001), ran(default_data_dir(), 9000)
     there.append(runs(other))
+    assert local.local_platform(None) == default, "it was not started from here: `down` would stop somebody's"
+    local.note_start(other.data_path)
     assert local.local_platform(None) == other
     assert local.local_platform(default.data_path) == default, "it was named"
-    there.append(runs(ran(tmp_path / "third", 9002)))
-    assert local.local_platform(None) == default, "two others run: neither is chosen"
     there.append(runs(default))
     assert local.local_platform(None) == default
     monkeypatch.setenv("RESCOLDO_DATA", str(tmp_path / "none"))

@@ -12,7 +12,7 @@ import click
 
 from rescoldo.cli.coldstarts import say_cold_starts
 from rescoldo.cli.gateway import Gateway, choose_gateway
-from rescoldo.cli.local import local_platform, others
+from rescoldo.cli.local import local_platform, note_start, others
 from rescoldo.cli.options import Verb, data_option, gateway_options, json_option, metrics_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.platform import local_settings, remembered_settings, run_foreground, start_background, stop
@@ -139,6 +139,7 @@ def serve_command(
         limits=platform_limits(flags),
         scaling=platform_scaling(flags),
     )
+    note_start(data)
     if not detach:
         return run_foreground(settings)
     start_background(settings)

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from rescoldo.cli.credentials import is_loopback
 from rescoldo.cli.gateway import Gateway, choose_gateway
+from rescoldo.cli.local import note_start
 from rescoldo.cli.options import (
     DeployFlags,
     Destination,
@@ -145,6 +146,7 @@ def open_platform(destination: Destination, project: Project) -> Iterator[Gatewa
                 _check_data(local, url)
             if not answers or abandoned(local):
                 note(f"starting a local platform at {url}")
+                note_start(data)
                 start_background(local)
         yield gateway
 
