@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rescoldo.node.output import MAX_LINE, SHOW_AFTER, SLICE_LINES, TAIL, Lines, Output
 from rescoldo.node.pump import Pump
+from rescoldo.node.supervised import regain_output
 from rescoldo.policy.budget import BURST_SECONDS, lines_for
 
 RATE = 1024
@@ -162,14 +163,18 @@ async def test_text_without_a_newline_is_shown_within_a_second_and_streams_are_a
     assert printer.lines[2] == "\r 50%"
 
 
-async def test_another_node_reads_on_where_one_has_ended(tmp_path: Path) -> None:
+async def test_another_node_reads_on_where_one_has_ended_also_from_a_fifo_without_a_name(tmp_path: Path) -> None:
     path, found = tmp_path / "fifo.log", list[str]()
-    first = Output.create(path, None, found.extend, RATE, Pump())
+    first = Output.create(path, None, lambda _: None, RATE, Pump())
     out, err = first.open_for_child()
-    (tmp_path / "fifo.err").unlink()  # made by a version that had one FIFO
-    second = Output.regain(path, None, found.extend, RATE, Pump())
+    for stream in first._streams:
+        stream.wait()  # it has ended
+    (tmp_path / "fifo.err").unlink()
+    second = Output(path, found.extend, RATE, Pump(), (None, regain_output(os.getpid(), err)))
     os.write(out, b"on\n")
     await until(lambda: found == ["on"])
+    os.write(err, b"and on\n")
+    await until(lambda: found == ["on", "and on"])
     for descriptor in (out, err):
         os.close(descriptor)
     first.close()
