@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from rescoldo.api.bodies import AlertBody, AlertsBody, read_body, takes
-from rescoldo.api.functions import reference
+from rescoldo.api.references import reference
 from rescoldo.control.platform import Platform
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.names import FunctionId
@@ -49,7 +49,8 @@ def alerts_router(platform: Platform) -> APIRouter:
 
 
 def _function(alert: AlertBody) -> FunctionId:
-    """`function_name` is NAME.NAMESPACE as in our metrics, or NAME beside a label `namespace`."""
+    """`function_name` is NAME.NAMESPACE as in our metrics, or NAME beside a label `namespace`: the latter alone decides
+    nothing, since Prometheus writes the place of what it scraped into a label of that name."""
     name = alert.labels.get("function_name", "")
     if not name:
         raise InvalidInput("the request body is not valid: alerts: an alert needs the label function_name")

@@ -15,11 +15,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.alias_generators import to_camel
 from starlette.requests import Request
 
+from rescoldo.api.references import reference
 from rescoldo.model.errors import InvalidInput, TooLarge
 from rescoldo.model.explanation import Explanation
 from rescoldo.model.function import FunctionSpec, FunctionStatus, spec_to_json
 from rescoldo.model.limits import Limits
-from rescoldo.model.names import DEFAULT_NAMESPACE
+from rescoldo.model.names import split_id
 from rescoldo.model.secret import MAX_SECRET
 from rescoldo.model.violations import describe
 
@@ -61,11 +62,13 @@ class FunctionDeployment(Body):
     requests: Table = Field(default_factory=dict)
     read_only_root_filesystem: Flag = False
 
-    def to_spec(self) -> FunctionSpec:
+    def to_spec(self, namespace: str = "") -> FunctionSpec:
+        """`namespace` is the query's. Raises InvalidInput."""
+        name, place = split_id(reference(self.service, namespace, self.namespace))
         return FunctionSpec(
-            name=self.service,
+            name=name,
             image=self.image,
-            namespace=self.namespace or DEFAULT_NAMESPACE,
+            namespace=place,
             env_process=self.env_process,
             env_vars=self.env_vars,
             labels=self.labels,
@@ -86,7 +89,7 @@ class DeleteFunction(Body):
 
 
 class ScaleFunction(Body):
-    """What POST /system/scale-function/NAME takes; the name in the path decides."""
+    """What POST /system/scale-function/NAME takes."""
 
     service_name: Text = ""
     replicas: int = Field(ge=0)
@@ -169,14 +172,14 @@ class FunctionStatusBody(Body):
     name: str
     image: str
     namespace: str
-    env_process: str
-    env_vars: dict[str, str]
+    env_process: str | None = None  # this and what follows is absent where nothing is set
+    env_vars: dict[str, str] | None = None
+    constraints: list[str] | None = None
+    secrets: list[str] | None = None
+    limits: dict[str, str] | None = None
+    requests: dict[str, str] | None = None
     labels: dict[str, str]
     annotations: dict[str, str]
-    constraints: list[str]
-    secrets: list[str]
-    limits: dict[str, str]
-    requests: dict[str, str]
     read_only_root_filesystem: bool
     invocation_count: int
     replicas: int
@@ -242,9 +245,10 @@ def rfc3339(seconds: float) -> str:
 
 
 def status_to_json(status: FunctionStatus) -> dict[str, Any]:
-    """The FunctionStatus object of the contract, with the label and annotation the provider adds."""
+    """The FunctionStatus object of the contract, with the label and annotation the provider adds. Empty texts, lists
+    and tables are left out, as OpenFaaS's own gateway does: clients tell an absent map from an empty one."""
     spec = status.function.spec
-    body = spec_to_json(spec)
+    body = {key: value for key, value in spec_to_json(spec).items() if value or isinstance(value, bool)}
     body["name"] = body.pop("service")
     body["labels"] = {**spec.labels, "faas_function": spec.name}
     body["annotations"] = {"prometheus.io.scrape": "false", **spec.annotations}

@@ -19,10 +19,10 @@ from rescoldo.api.bodies import (
     status_to_json,
     takes,
 )
+from rescoldo.api.references import InQuery, namespace_of, reference, same_function
 from rescoldo.control.platform import Platform
 from rescoldo.model.errors import NotFound
 from rescoldo.model.function import FunctionStatus
-from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, function_id, parse_reference
 
 YES = ("1", "true")
 BATCH = 100  # functions turned into JSON (about 1 ms) before the event loop has its turn: wakes go first
@@ -33,34 +33,34 @@ def functions_router(platform: Platform) -> APIRouter:
     router = APIRouter()
 
     @router.get("/system/functions", responses={200: {"model": list[FunctionStatusBody]}})
-    async def list_functions(namespace: str = "") -> Response:
+    async def list_functions(namespace: InQuery) -> Response:
         # A name that is mistyped would look like an empty namespace: 404 says so
-        chosen = namespace or DEFAULT_NAMESPACE
+        chosen = namespace_of(namespace)
         if chosen not in await platform.namespaces():
             raise NotFound(f"namespace {chosen[:80]!r} does not exist; see `rescoldo namespace list`")
         statuses = await platform.functions(chosen)
         return StreamingResponse(_json_array(statuses), media_type="application/json")
 
     @router.post("/system/functions", status_code=202, openapi_extra=takes(FunctionDeployment))
-    async def deploy(request: Request) -> Response:
+    async def deploy(request: Request, namespace: InQuery) -> Response:
         body = await read_body(request, FunctionDeployment)
-        await platform.deploy(body.to_spec(), must_exist=False)
+        await platform.deploy(body.to_spec(namespace), must_exist=False)
         return Response(status_code=202)
 
     @router.put("/system/functions", status_code=202, openapi_extra=takes(FunctionDeployment))
-    async def update(request: Request) -> Response:
+    async def update(request: Request, namespace: InQuery) -> Response:
         body = await read_body(request, FunctionDeployment)
-        await platform.deploy(body.to_spec(), must_exist=True)
+        await platform.deploy(body.to_spec(namespace), must_exist=True)
         return Response(status_code=202)
 
     @router.delete("/system/functions", status_code=202, openapi_extra=takes(DeleteFunction))
-    async def remove(request: Request) -> Response:
+    async def remove(request: Request, namespace: InQuery) -> Response:
         body = await read_body(request, DeleteFunction)
-        await platform.remove(reference(body.function_name, body.namespace))
+        await platform.remove(reference(body.function_name, namespace, body.namespace))
         return Response(status_code=202)
 
     @router.get("/system/function/{name}", responses={200: {"model": FunctionStatusBody}, 404: {}})
-    async def describe(name: str, namespace: str = "", usage: str = "", why: str = "") -> Response:
+    async def describe(name: str, namespace: InQuery, usage: str = "", why: str = "") -> Response:
         try:
             status = await platform.function(reference(name, namespace), usage=usage in YES, why=why in YES)
         except NotFound:
@@ -68,19 +68,12 @@ def functions_router(platform: Platform) -> APIRouter:
         return Response(json.dumps(status_to_json(status)), media_type="application/json")
 
     @router.post("/system/scale-function/{name}", status_code=202, openapi_extra=takes(ScaleFunction))
-    async def scale(request: Request, name: str, namespace: str = "") -> Response:
+    async def scale(request: Request, name: str, namespace: InQuery) -> Response:
         body = await read_body(request, ScaleFunction)
-        await platform.scale(reference(name, body.namespace or namespace), body.replicas)
+        await platform.scale(same_function(name, body.service_name, namespace, body.namespace), body.replicas)
         return Response(status_code=202)
 
     return router
-
-
-def reference(name: str, namespace: str) -> FunctionId:
-    """The function meant by a name and a namespace, or by NAME.NS alone; raises InvalidInput."""
-    if not namespace:
-        return function_id(*parse_reference(name))
-    return function_id(check_name(name), check_name(namespace, "namespace"))
 
 
 async def _json_array(statuses: Sequence[FunctionStatus]) -> AsyncIterator[bytes]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from rescoldo.api.bodies import rfc3339
-from rescoldo.api.functions import reference
+from rescoldo.api.references import reference
 from rescoldo.control.platform import Platform
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.instance import LogLine
@@ -71,10 +72,10 @@ def logs_router(platform: Platform) -> APIRouter:
     return router
 
 
-def parse_log_query(query: Mapping[str, str], now: float) -> LogQuery:
+def parse_log_query(query: QueryParams, now: float) -> LogQuery:
     """Read the query of /system/logs; `now` is in Unix seconds. Raises BadLogQuery (422)."""
     try:
-        function = reference(query.get("name", ""), query.get("namespace", ""))
+        function = reference(query.get("name", ""), *query.getlist("namespace"))
         tail = _tail(query.get("tail", ""))
         since = _since(query.get("since", ""), now)
     except InvalidInput as error:

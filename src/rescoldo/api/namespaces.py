@@ -20,12 +20,24 @@ def namespaces_router(platform: Platform) -> APIRouter:
     async def list_namespaces() -> Response:
         return JSONResponse(await platform.namespaces())
 
-    # go-sdk, and so faas-cli, posts here with the name in the body alone
+    # go-sdk, and so faas-cli, posts here with the name in the body alone; the other two are there for its like
     @router.post("/system/namespace/", status_code=201, openapi_extra=takes(NamespaceBody))
     async def create_by_body(request: Request) -> Response:
         body = await read_body(request, NamespaceBody)
         await platform.save_namespace(_named(body, body.name), must_exist=False)
         return Response(status_code=201)
+
+    @router.put("/system/namespace/", status_code=202, openapi_extra=takes(NamespaceBody))
+    async def update_by_body(request: Request) -> Response:
+        body = await read_body(request, NamespaceBody)
+        await platform.save_namespace(_named(body, body.name), must_exist=True)
+        return Response(status_code=202)
+
+    @router.delete("/system/namespace/", status_code=202, openapi_extra=takes(NamespaceBody))
+    async def remove_by_body(request: Request) -> Response:
+        body = await read_body(request, NamespaceBody)
+        await platform.delete_namespace(_named(body, body.name).name)
+        return Response(status_code=202)
 
     @router.post("/system/namespace/{name}", status_code=201, openapi_extra=takes(NamespaceBody, required=False))
     async def create(request: Request, name: str) -> Response:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from rescoldo.api.bodies import Body, Text, read_body, rfc3339, takes
-from rescoldo.api.functions import reference
+from rescoldo.api.references import InQuery, reference
 from rescoldo.control.platform import Platform
 from rescoldo.model.revision import RevisionStatus
 
@@ -55,7 +55,7 @@ def revisions_router(platform: Platform) -> APIRouter:
     router = APIRouter()
 
     @router.get("/system/function/{name}/revisions", responses={200: {"model": list[RevisionBody]}})
-    async def list_revisions(name: str, namespace: str = "") -> Response:
+    async def list_revisions(name: str, namespace: InQuery) -> Response:
         found = await platform.revisions(reference(name, namespace))
         return JSONResponse([_to_json(revision) for revision in found])
 
@@ -64,15 +64,15 @@ def revisions_router(platform: Platform) -> APIRouter:
         openapi_extra=takes(Rollback, required=False),
         responses={200: {"model": RollbackDone}},
     )
-    async def roll_back(request: Request, name: str, namespace: str = "") -> Response:
+    async def roll_back(request: Request, name: str, namespace: InQuery) -> Response:
         body = await read_body(request, Rollback, optional=True)
-        revision = await platform.roll_back(reference(name, body.namespace or namespace), body.revision)
+        revision = await platform.roll_back(reference(name, namespace, body.namespace), body.revision)
         return JSONResponse({"revision": revision})
 
     @router.put("/system/function/{name}/traffic", status_code=202, openapi_extra=takes(Traffic))
-    async def split(request: Request, name: str, namespace: str = "") -> Response:
+    async def split(request: Request, name: str, namespace: InQuery) -> Response:
         body = await read_body(request, Traffic)
-        await platform.split(reference(name, body.namespace or namespace), body.traffic)
+        await platform.split(reference(name, namespace, body.namespace), body.traffic)
         return Response(status_code=202)
 
     return router

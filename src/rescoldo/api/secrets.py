@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from rescoldo.api.bodies import MAX_SECRET_BODY, SecretBody, SecretReference, read_body, takes
+from rescoldo.api.references import InQuery, namespace_of
 from rescoldo.control.platform import Platform
-from rescoldo.model.names import DEFAULT_NAMESPACE
 
 
 def secrets_router(platform: Platform) -> APIRouter:
@@ -16,30 +16,29 @@ def secrets_router(platform: Platform) -> APIRouter:
     router = APIRouter()
 
     @router.get("/system/secrets", responses={200: {"model": list[SecretReference]}})
-    async def list_secrets(namespace: str = "") -> Response:
-        chosen = namespace or DEFAULT_NAMESPACE
+    async def list_secrets(namespace: InQuery) -> Response:
+        chosen = namespace_of(namespace)
         return JSONResponse([{"name": name, "namespace": chosen} for name in await platform.secrets(chosen)])
 
     @router.post("/system/secrets", status_code=202, openapi_extra=takes(SecretBody))
-    async def create(request: Request) -> Response:
-        return await save(request, must_exist=False)
+    async def create(request: Request, namespace: InQuery) -> Response:
+        return await save(request, namespace, must_exist=False)
 
     @router.put("/system/secrets", status_code=202, openapi_extra=takes(SecretBody))
-    async def update(request: Request) -> Response:
-        return await save(request, must_exist=True)
+    async def update(request: Request, namespace: InQuery) -> Response:
+        return await save(request, namespace, must_exist=True)
 
-    async def save(request: Request, *, must_exist: bool) -> Response:
+    async def save(request: Request, namespace: str, *, must_exist: bool) -> Response:
         body = await read_body(request, SecretBody, limit=MAX_SECRET_BODY)
-        await platform.save_secret(
-            body.namespace or DEFAULT_NAMESPACE, body.name, body.content(), must_exist=must_exist
-        )
+        place = namespace_of(namespace, body.namespace)
+        await platform.save_secret(place, body.name, body.content(), must_exist=must_exist)
         return Response(status_code=202)
 
     # faas-cli takes 200 and 202 for an answer, not 204
     @router.delete("/system/secrets", status_code=202, openapi_extra=takes(SecretReference))
-    async def remove(request: Request) -> Response:
+    async def remove(request: Request, namespace: InQuery) -> Response:
         body = await read_body(request, SecretReference)
-        await platform.delete_secret(body.namespace or DEFAULT_NAMESPACE, body.name)
+        await platform.delete_secret(namespace_of(namespace, body.namespace), body.name)
         return Response(status_code=202)
 
     return router

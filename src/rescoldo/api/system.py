@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform as machine
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from rescoldo import __version__
+from rescoldo.api.build import build_id
 from rescoldo.api.errors import METHODS
 from rescoldo.control.platform import Platform
 from rescoldo.model.errors import NotBuilt
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-VERSION = {"release": __version__, "sha": "", "commit_message": ""}
 
 
 def system_router(platform: Platform) -> APIRouter:
@@ -29,8 +30,10 @@ def system_router(platform: Platform) -> APIRouter:
 
     @router.get("/system/info", response_class=JSONResponse)
     async def info() -> Response:
-        provider = {"provider": "rescoldo", "orchestration": "processes", "version": VERSION}
-        return JSONResponse({"provider": provider, "version": VERSION, "arch": machine.machine()})
+        sha = await asyncio.to_thread(build_id)
+        version = {"release": __version__, "sha": sha, "commit_message": f"rescoldo {__version__}"}
+        provider = {"provider": "rescoldo", "orchestration": "processes", "version": version}
+        return JSONResponse({"provider": provider, "version": version, "arch": machine.machine()})
 
     @router.get("/system/status", response_class=JSONResponse)
     async def status() -> Response:

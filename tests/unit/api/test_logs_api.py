@@ -10,6 +10,7 @@ from fake_platform import FakePlatform
 from httpx2 import AsyncClient
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.datastructures import QueryParams
 
 from rescoldo.api.logs import BadLogQuery, LogQuery, parse_log_query
 from rescoldo.model.errors import NodeUnavailable
@@ -21,7 +22,7 @@ ECHO = function_id("echo")
 
 
 def parsed(**query: str) -> LogQuery:
-    return parse_log_query({"name": "echo"} | query, NOW)
+    return parse_log_query(QueryParams({"name": "echo"} | query), NOW)
 
 
 def test_the_last_five_minutes_are_the_default() -> None:
@@ -78,7 +79,7 @@ async def test_a_bad_query_is_422_and_says_why(client: AsyncClient, query: dict[
 @given(st.dictionaries(st.sampled_from(["name", "namespace", "tail", "since", "follow"]), st.text()))
 def test_any_query_is_read_or_refused(query: dict[str, str]) -> None:
     try:
-        assert parse_log_query(query, NOW).function
+        assert parse_log_query(QueryParams(query), NOW).function
     except BadLogQuery as error:
         assert error.status == 422
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform as machine
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -93,6 +94,9 @@ async def test_info_has_the_fields_faas_cli_version_prints(client: AsyncClient) 
     assert body["provider"]["provider"] == "rescoldo"
     assert body["provider"]["orchestration"] == "processes"
     assert body["provider"]["version"].keys() == {"release", "sha", "commit_message"} == body["version"].keys()
+    assert all(body["version"].values()), "the certifier wants each of them"
+    assert body["version"] == body["provider"]["version"]
+    assert re.fullmatch("[0-9a-f]{40}", body["version"]["sha"])
     assert body["arch"] == machine.machine()
 
 

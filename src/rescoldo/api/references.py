@@ -1,0 +1,64 @@
+"""Which function or namespace a request means.
+
+Clients and their versions put the namespace into the query, into the body, or behind the function's name
+(`NAME.NAMESPACE`). Each of these counts, and two that differ are refused: to act on either would be a guess, and the
+wrong function might go.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, function_id
+
+_SHOWN = 80  # characters of a name that an error repeats
+
+
+def _in_query(request: Request, namespace: str = "") -> str:
+    """FastAPI alone would take the last of several."""
+    return _agreed(*request.query_params.getlist("namespace"))
+
+
+InQuery = Annotated[str, Depends(_in_query)]
+"""The namespace that a request's query gives, empty where it gives none."""
+
+
+def reference(name: str, *namespaces: str) -> FunctionId:
+    """The function meant by NAME or NAME.NAMESPACE and by the `namespaces` given beside it, empty ones aside. Raises
+    InvalidInput for a bad name, and where two namespaces differ."""
+    own, _, behind = name.rpartition(".") if "." in name else (name, "", "")
+    if "." in name and not behind:
+        raise InvalidInput(f"function name {name[:_SHOWN]!r} is not valid: a namespace follows the dot")
+    return function_id(check_name(own), check_name(_agreed(behind, *namespaces) or DEFAULT_NAMESPACE, "namespace"))
+
+
+def same_function(path: str, body: str, *namespaces: str) -> FunctionId:
+    """The function that a route's path names, where the body may name it again. Raises InvalidInput as `reference`,
+    and where they name two."""
+    found = reference(path, _behind(body), *namespaces)
+    if body and reference(body, _behind(path), *namespaces) != found:
+        raise InvalidInput(f"the path names function {path[:_SHOWN]!r} and the body {body[:_SHOWN]!r}")
+    return found
+
+
+def namespace_of(*namespaces: str) -> str:
+    """The namespace that a request gives in one place or several, else the default one. Raises InvalidInput."""
+    return _agreed(*namespaces) or DEFAULT_NAMESPACE
+
+
+def _behind(name: str) -> str:
+    return name.rpartition(".")[2] if "." in name else ""
+
+
+def _agreed(*namespaces: str) -> str:
+    given = list(dict.fromkeys(filter(None, namespaces)))
+    if len(given) > 1:
+        raise InvalidInput(
+            f"the request gives two namespaces, {given[0][:_SHOWN]!r} and {given[1][:_SHOWN]!r}, in its query, its "
+            "body or behind the function's name; give one"
+        )
+    return given[0] if given else ""
