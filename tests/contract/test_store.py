@@ -12,6 +12,7 @@ import pytest
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import FunctionId, function_id
 from rescoldo.model.revision import Revision
+from rescoldo.model.standing import PLAIN, Standing
 from rescoldo.store.memory import MemoryStore
 from rescoldo.store.protocol import MinuteUsage, Namespace, Store
 from rescoldo.store.sqlite import SqliteStore
@@ -66,6 +67,21 @@ async def test_what_was_asked_of_a_function_is_kept_until_it_is_forgotten(store:
     assert await store.asked() == {SPEC.id: 5, other.id: 2}
     await store.save_asked(other.id, 0)
     assert await store.asked() == {SPEC.id: 5}
+
+
+async def test_how_a_function_stands_is_kept_and_goes_with_it(store: Store) -> None:
+    other, failing = replace(SPEC, name="other"), Standing(untried=True, failure="exit code 1\nwört")
+    await store.save_function(Function(SPEC, A, 1.0), standing=Standing(untried=True))
+    await store.save_function(Function(other, A, 1.0))
+    await store.save_standing(other.id, Standing(paused=True))
+    assert await store.standings() == {SPEC.id: Standing(untried=True), other.id: Standing(paused=True)}
+    await store.save_function(Function(SPEC, B, 1.0, revision=2))
+    await store.save_standing(SPEC.id, failing)
+    assert (await store.standings())[SPEC.id] == failing
+    await store.save_function(Function(SPEC, A, 1.0, revision=3), standing=PLAIN)
+    await store.delete_function(other.id)
+    await store.save_standing(other.id, failing)
+    assert await store.standings() == {}
 
 
 async def test_nothing_is_asked_of_what_is_not_there(store: Store) -> None:

@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -144,6 +145,26 @@ async def test_an_unknown_name_is_held_until_the_map_is_complete_and_then_refuse
     assert len(real.asked) == 1
     await real.call("/function/fn")
     assert real.asked[1:] == [FN]
+
+
+async def test_a_paused_function_is_refused_at_the_edge_however_it_runs(real: RealEdge) -> None:
+    """Awake, asleep or split: nobody is woken, and other functions are served."""
+    await real.place("s1", "one")
+    other = function_id("other")
+    await real.edge.set_route(Route(other, S1))
+    old = revision_key(FN, 3)
+    await real.edge.set_route(Route(old, S1))
+    for route in (Route(FN, S1), Route(FN), Route(FN, S1, max_body=5), Route(FN, split=(Share(100, 3, old),))):
+        await real.edge.set_route(replace(route, paused=True))
+        answer = await real.call("/function/fn", method="POST", body=b"x")
+        assert (answer.status, answer.headers["x-rescoldo-reason"]) == (503, "paused")
+        assert answer.text == f"function {FN} is paused and takes no calls until somebody resumes it\n"
+        assert answer.headers["x-openfaas-internal"] == "proxy"
+        assert "retry-after" not in answer.headers
+        assert (await real.call("/function/other")).text == "one"
+        await real.edge.set_route(replace(route, slot=S1))
+        assert (await real.call("/function/fn")).text == "one"
+    assert real.asked == []
 
 
 # -- slots and servers

@@ -22,6 +22,7 @@ from rescoldo.model.function import FunctionSpec, FunctionStatus, spec_to_json
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import split_id
 from rescoldo.model.secret import MAX_SECRET
+from rescoldo.model.standing import State
 from rescoldo.model.violations import describe
 
 MAX_BODY = 2**20  # bytes of a JSON body
@@ -85,6 +86,12 @@ class DeleteFunction(Body):
     """What DELETE /system/functions takes."""
 
     function_name: str
+    namespace: Text = ""
+
+
+class Reference(Body):
+    """What a route takes that names its function in the path."""
+
     namespace: Text = ""
 
 
@@ -186,6 +193,8 @@ class FunctionStatusBody(Body):
     available_replicas: int
     created_at: datetime
     revision: int
+    state: State
+    reason: str | None = None  # why it is failing
     traffic: dict[int, int] | None = None  # percent of the calls by revision, where they are split
     usage: FunctionUsage | None = None
     cold_starts: ColdStartsBody | None = None
@@ -257,6 +266,9 @@ def status_to_json(status: FunctionStatus) -> dict[str, Any]:
     body["availableReplicas"] = status.available
     body["createdAt"] = rfc3339(int(status.function.created_at))
     body["revision"] = status.function.revision
+    body["state"] = str(status.state)
+    if status.reason:
+        body["reason"] = status.reason
     if status.function.traffic:
         body["traffic"] = {str(number): percent for number, percent in status.function.traffic.items()}
     if status.cpu is not None or status.memory is not None:

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Match
 
-from rescoldo.model.errors import ROLLOUT_HEADER, Busy, RescoldoError, RolloutFailed
+from rescoldo.model.errors import ROLLOUT_HEADER, Busy, NotStarted, RescoldoError, RolloutFailed
 from rescoldo.model.text import one_line
 from rescoldo.model.violations import describe
 
@@ -31,7 +31,7 @@ def install_error_handlers(app: FastAPI) -> None:
         if isinstance(error, Busy):
             headers["Retry-After"] = str(math.ceil(error.retry_after))
         if isinstance(error, RolloutFailed):  # tells our command what another deployment may mend
-            headers[ROLLOUT_HEADER] = "failed"
+            headers[ROLLOUT_HEADER] = "failing" if isinstance(error, NotStarted) else "failed"
         if error.status >= 500 and not isinstance(error, Busy):
             log.warning("%s %s: %s", request.method, request.url.path, error.message)
         return PlainTextResponse(error.message, error.status, headers)

@@ -14,6 +14,7 @@ from rescoldo.api.bodies import (
     DeleteFunction,
     FunctionDeployment,
     FunctionStatusBody,
+    Reference,
     ScaleFunction,
     read_body,
     status_to_json,
@@ -23,8 +24,10 @@ from rescoldo.api.references import InQuery, namespace_of, reference, same_funct
 from rescoldo.control.platform import Platform
 from rescoldo.model.errors import NotFound
 from rescoldo.model.function import FunctionStatus
+from rescoldo.model.values import choice
 
 YES = ("1", "true")
+LONGEST_WAIT = 600.0  # seconds that a deployment may wait for a start
 BATCH = 100  # functions turned into JSON (about 1 ms) before the event loop has its turn: wakes go first
 
 
@@ -42,16 +45,20 @@ def functions_router(platform: Platform) -> APIRouter:
         return StreamingResponse(_json_array(statuses), media_type="application/json")
 
     @router.post("/system/functions", status_code=202, openapi_extra=takes(FunctionDeployment))
-    async def deploy(request: Request, namespace: InQuery) -> Response:
-        body = await read_body(request, FunctionDeployment)
-        await platform.deploy(body.to_spec(namespace), must_exist=False)
-        return Response(status_code=202)
+    async def deploy(request: Request, namespace: InQuery, rollout: str = "") -> Response:
+        return await take(request, namespace, rollout, must_exist=False)
 
     @router.put("/system/functions", status_code=202, openapi_extra=takes(FunctionDeployment))
-    async def update(request: Request, namespace: InQuery) -> Response:
+    async def update(request: Request, namespace: InQuery, rollout: str = "") -> Response:
+        return await take(request, namespace, rollout, must_exist=True)
+
+    async def take(request: Request, namespace: str, rollout: str, *, must_exist: bool) -> Response:
+        """What has nothing to protect is started behind this answer, unless the client would rather wait for it."""
         body = await read_body(request, FunctionDeployment)
-        await platform.deploy(body.to_spec(namespace), must_exist=True)
-        return Response(status_code=202)
+        start = choice({"rollout": rollout}, "rollout", "checked", "immediate") == "checked"
+        patience = patience_of(request.headers.getlist("prefer"))
+        over = await platform.deploy(body.to_spec(namespace), must_exist=must_exist, start=start, patience=patience)
+        return Response(status_code=202, headers={"Preference-Applied": "wait"} if patience and over else {})
 
     @router.delete("/system/functions", status_code=202, openapi_extra=takes(DeleteFunction))
     async def remove(request: Request, namespace: InQuery) -> Response:
@@ -67,6 +74,18 @@ def functions_router(platform: Platform) -> APIRouter:
             return Response(status_code=404)  # the contract's is empty; faas-cli has words of its own
         return Response(json.dumps(status_to_json(status)), media_type="application/json")
 
+    @router.post("/system/function/{name}/pause", status_code=202, openapi_extra=takes(Reference, required=False))
+    async def pause(request: Request, name: str, namespace: InQuery) -> Response:
+        body = await read_body(request, Reference, optional=True)
+        await platform.pause(reference(name, namespace, body.namespace))
+        return Response(status_code=202)
+
+    @router.post("/system/function/{name}/resume", status_code=202, openapi_extra=takes(Reference, required=False))
+    async def resume(request: Request, name: str, namespace: InQuery) -> Response:
+        body = await read_body(request, Reference, optional=True)
+        await platform.resume(reference(name, namespace, body.namespace))
+        return Response(status_code=202)
+
     @router.post("/system/scale-function/{name}", status_code=202, openapi_extra=takes(ScaleFunction))
     async def scale(request: Request, name: str, namespace: InQuery) -> Response:
         body = await read_body(request, ScaleFunction)
@@ -74,6 +93,18 @@ def functions_router(platform: Platform) -> APIRouter:
         return Response(status_code=202)
 
     return router
+
+
+def patience_of(prefer: list[str]) -> float:
+    """Seconds that a client would rather wait than be answered at once: `Prefer: wait=30` (RFC 7240); 0 without it.
+    What is no such number is ignored, as all that a client merely prefers."""
+    for header in prefer:
+        for preference in header.split(","):
+            name, _, value = preference.partition(";")[0].strip().partition("=")
+            value = value.strip().strip('"')
+            if name.strip().lower() == "wait" and value.isascii() and value.isdigit() and len(value) < 10:
+                return min(float(value), LONGEST_WAIT)
+    return 0.0
 
 
 async def _json_array(statuses: Sequence[FunctionStatus]) -> AsyncIterator[bytes]:

@@ -14,6 +14,8 @@ from rescoldo.model.function import FunctionSpec, spec_to_json
 from rescoldo.model.names import DEFAULT_NAMESPACE
 
 _CHUNK = 256 * 1024
+PLACE = "/system/functions"
+PATIENCE = 115  # seconds to wait for a first start: the longest ready timeout, within the time a gateway has to answer
 
 
 def upload(gateway: Gateway, image: str, path: Path, say: Callable[[str], None]) -> str:
@@ -70,24 +72,31 @@ def _chunks(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
             advance(len(chunk))
 
 
-def deploy(gateway: Gateway, spec: FunctionSpec, *, update: bool, replace: bool) -> None:
+def deploy(gateway: Gateway, spec: FunctionSpec, *, update: bool, replace: bool, start: bool = True) -> None:
     """Deploy `spec`: PUT, and POST where it does not exist. Without `update` POST alone; with `replace` what
-    is deployed is removed first. Raises RescoldoError."""
+    is deployed is removed first. Waits until an instance has started, unless `start` is off.
+
+    Raises RolloutFailed when it does not start, NotStarted when nothing else serves; other RescoldoErrors.
+    """
     body = deployment(spec)
+    # a gateway that knows neither ignores both
+    params = {} if start else {"rollout": "immediate"}
+    headers = {"Prefer": f"wait={PATIENCE}"} if start else {}
     if replace:
         remove(gateway, spec.name, spec.namespace, missing_ok=True)
     if update and not replace:
-        answer = gateway.system("PUT", "/system/functions", json=body, accept=(200, 201, 202, 404))
+        accept = (200, 201, 202, 404)
+        answer = gateway.system("PUT", PLACE, params=params, json=body, headers=headers, accept=accept)
         if answer.status_code != 404:
             return
-    gateway.system("POST", "/system/functions", json=body)
+    gateway.system("POST", PLACE, params=params, json=body, headers=headers)
 
 
 def remove(gateway: Gateway, name: str, namespace: str, *, missing_ok: bool = False) -> None:
     """Remove a function. Raises NotFound unless `missing_ok`."""
     body = {"functionName": name} | ({"namespace": namespace} if _is_named(namespace) else {})
     accept = (200, 201, 202, 404) if missing_ok else (200, 201, 202)
-    gateway.system("DELETE", "/system/functions", json=body, accept=accept)
+    gateway.system("DELETE", PLACE, json=body, accept=accept)
 
 
 def deployment(spec: FunctionSpec) -> dict[str, Any]:

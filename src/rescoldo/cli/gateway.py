@@ -15,7 +15,7 @@ import httpx2
 from rescoldo import __version__
 from rescoldo.cli.credentials import authorization, is_loopback, known
 from rescoldo.cli.local import local_url, others
-from rescoldo.model.errors import ROLLOUT_HEADER, InvalidInput, NotFound, RescoldoError, RolloutFailed
+from rescoldo.model.errors import ROLLOUT_HEADER, InvalidInput, NotFound, NotStarted, RescoldoError, RolloutFailed
 
 Response = httpx2.Response
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
@@ -149,8 +149,8 @@ class Gateway:
             raise RescoldoError(f"unauthorized access to {self.url}, run `rescoldo login`{others}")
         if status == 404:
             raise NotFound(text or "no such thing")
-        if ROLLOUT_HEADER in response.headers:
-            raise RolloutFailed(text)
+        if (rollout := response.headers.get(ROLLOUT_HEADER)) is not None:
+            raise NotStarted(text) if rollout == "failing" else RolloutFailed(text)
         failure = InvalidInput if status == 400 else RescoldoError
         raise failure(f"{self.url} answered {status}: {text or response.reason_phrase}")
 

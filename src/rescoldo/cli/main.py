@@ -42,6 +42,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "rollback": ("revisions", "Deploy a past revision again."),
     "traffic": ("revisions", "Share a function's calls out among its revisions."),
     "scale": ("functions", "Set how many instances a function has; 0 puts it to sleep."),
+    "pause": ("pause", "Refuse a function's calls until it is resumed."),
+    "resume": ("pause", "Take a paused function's calls again."),
     "ready": ("functions", "Wait until the gateway or a function is ready."),
     "invoke": ("invoke", "Call a function with standard input as body."),
     "logs": ("logs", "Show what a function prints."),

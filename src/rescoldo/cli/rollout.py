@@ -11,7 +11,7 @@ from rescoldo.cli.options import DeployFlags
 from rescoldo.cli.output import note, say
 from rescoldo.cli.project import Project, build_one, with_flags
 from rescoldo.cli.verbs.deploy import deploy_one
-from rescoldo.model.errors import RescoldoError, RolloutFailed
+from rescoldo.model.errors import NotStarted, RescoldoError, RolloutFailed
 from rescoldo.model.function import FunctionSpec, policy_of
 from rescoldo.stack.file import StackFunction
 
@@ -96,7 +96,7 @@ class Rollout:
         try:
             deployed = deploy_one(self._gateway, function, self._flags)
         except RolloutFailed as error:  # the gateway has tried it, and kept what serves
-            return self._report.failed(function.name, error.message, serving=True)
+            return self._report.failed(function.name, error.message, serving=not isinstance(error, NotStarted))
         try:
             self._wake(spec)
         except RescoldoError as error:

@@ -65,8 +65,9 @@ class Adoption:
     def _take_over(self, running: RunningInstance, slot_of: dict[InstanceId, SlotName]) -> bool:
         launch = running.launch
         started = (launch.digest, launch.revision, launch.generation)
-        entry = next((e for e in self._fleet.revisions(launch.function) if _version(e.function) == started), None)
-        if entry is None:
+        revisions = self._fleet.revisions(launch.function)
+        entry = next((e for e in revisions if _version(e.function) == started), None)
+        if entry is None or revisions[0].standing.paused:
             return False
         slot = slot_of.get(launch.instance)
         awake = entry.awake

@@ -16,7 +16,7 @@ from typing import Any, cast
 from rescoldo import __version__
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control import metrics
-from rescoldo.control.deployments import Deployments
+from rescoldo.control.deployments import Deployments, check_not_paused
 from rescoldo.control.entry import Entry
 from rescoldo.control.explain import explain
 from rescoldo.control.fleet import Fleet
@@ -25,6 +25,7 @@ from rescoldo.control.namespaces import Namespaces
 from rescoldo.control.outages import outlast
 from rescoldo.control.processes import CpuSampler, isolation_found, platform_processes
 from rescoldo.control.recorder import Recorder
+from rescoldo.control.standings import reason_of, state_of, wanted_of
 from rescoldo.control.tasks import Tasks
 from rescoldo.control.waker import Waker
 from rescoldo.isolation.identity import level
@@ -107,8 +108,14 @@ class Controller:
         cpu = self._cpu.millicores(function, used, time.monotonic())
         return replace(found, cpu=cpu, memory=memory, cold_starts=cold)
 
-    async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
-        await self._deployments.deploy(spec, must_exist=must_exist)
+    async def deploy(self, spec: FunctionSpec, *, must_exist: bool, start: bool = True, patience: float = 0.0) -> bool:
+        return await self._deployments.deploy(spec, must_exist=must_exist, start=start, patience=patience)
+
+    async def pause(self, function: FunctionId) -> None:
+        await self._deployments.pause(function)
+
+    async def resume(self, function: FunctionId) -> None:
+        await self._deployments.resume(function)
 
     async def roll_back(self, function: FunctionId, revision: int | None) -> int:
         return await self._deployments.roll_back(function, revision)
@@ -128,9 +135,11 @@ class Controller:
             raise InvalidInput(f"replicas: {replicas} is not allowed; use 0 to {MAX_REPLICAS}")
         if replicas == 0:
             await self._fleet.asked.change(entry, 0)
-            await asyncio.gather(*(self._fleet.unroute(one) for one in self._fleet.revisions(function)))
+            revisions = self._fleet.revisions(function)
+            await asyncio.gather(*(self._fleet.unroute(one, "scaled to zero") for one in revisions))
             return
-        await self._fleet.wake(function)
+        check_not_paused(entry, "has no instances")
+        await self._fleet.wake(function, "asked for with scale, or by an alert")
         await self._fleet.asked.change(entry, replicas)
         self._fleet.replicas.want(entry, replicas, "asked for with scale, or by an alert")
 
@@ -140,6 +149,7 @@ class Controller:
             self._fleet.replicas.resize(entry)
             if entry.kept:
                 self._tasks.spawn(f"keep awake {entry.key}", self._fleet.keep_awake(entry))
+        self._deployments.go_on()
 
     # -- bundles
 
@@ -250,8 +260,16 @@ class Controller:
     def _status(self, entry: Entry, counts: Mapping[FunctionId, int]) -> FunctionStatus:
         revisions = self._fleet.revisions(entry.id) if entry.function.traffic else [entry]
         running = sum(len(one.awake.servers) for one in revisions if one.awake is not None)
-        wanted = sum(one.awake.wanted if one.awake is not None else one.kept for one in revisions)
-        return FunctionStatus(entry.function, wanted, running, counts.get(entry.id, 0), policy=entry.policy)
+        state = state_of(entry, running)
+        return FunctionStatus(
+            entry.function,
+            sum(map(wanted_of, revisions)),
+            running,
+            counts.get(entry.id, 0),
+            policy=entry.policy,
+            state=state,
+            reason=reason_of(entry, state),
+        )
 
     async def _forget(self, function: FunctionId) -> None:
         """Forget a removed function's logs and counts, while nothing can be deployed under its name: the next one

@@ -20,12 +20,15 @@ from rescoldo.control.fleet import Fleet
 from rescoldo.control.images import Images
 from rescoldo.control.namespaces import Namespaces
 from rescoldo.control.rollout import Rollout
+from rescoldo.control.standings import kept_failure
 from rescoldo.control.tasks import Tasks
-from rescoldo.model.errors import InvalidInput, NotFound, RolloutFailed, StartFailed, StartTimeout
+from rescoldo.control.trials import Trials
+from rescoldo.model.errors import Conflict, InvalidInput, NotFound, RolloutFailed, StartFailed, StartTimeout
 from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec, check_spec, policy_of
 from rescoldo.model.names import FunctionId, revision_key
 from rescoldo.model.revision import Revision, RevisionStatus, check_traffic
 from rescoldo.model.settings import Settings
+from rescoldo.model.standing import PLAIN
 from rescoldo.policy.placement import check_constraints
 from rescoldo.store.protocol import Store
 
@@ -52,6 +55,7 @@ class Deployments:
         self._tasks = tasks
         self._on_removed = on_removed
         self._rollout = Rollout(settings, fleet, tasks)
+        self._trials = Trials(fleet, tasks)
         # Of what is deployed one change at a time, else the store could keep another one than the fleet
         self._changes: WeakValueDictionary[FunctionId, asyncio.Lock] = WeakValueDictionary()
 
@@ -66,6 +70,13 @@ class Deployments:
             for number in function.traffic.keys() - {function.revision}:
                 self._add_share(kept[number].serving(function))
         await self._fleet.asked.load(self._fleet.entries)
+        await self._fleet.standings.load(self._fleet.entries)
+
+    def go_on(self) -> None:
+        """At the start: try what the controller before had not tried to the end."""
+        for entry in self._fleet.functions():
+            if entry.standing.untried and entry.failure is None and not entry.standing.paused:
+                self._trials.begin(entry)
 
     def entry(self, function: FunctionId) -> Entry:
         """Its current revision. Raises NotFound."""
@@ -76,9 +87,11 @@ class Deployments:
 
     # -- deploying
 
-    async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
+    async def deploy(self, spec: FunctionSpec, *, must_exist: bool, start: bool = True, patience: float = 0.0) -> bool:
         """Create a function, or give it a new revision; see Platform.deploy."""
         policy = self._check(spec)
+        checked = policy.checked and start
+        patience = patience if checked else 0.0
         if must_exist:
             self._check_exists(spec.id)
         digest = self._images.digest(spec.image)
@@ -86,12 +99,15 @@ class Deployments:
         with self._images.in_use(digest):
             async with self._spaces.deploying(spec), self._changing(spec.id):
                 if spec.id in self._fleet.entries:
-                    await self._update(self._fleet.entries[spec.id], spec, digest, policy)
+                    entry = self._fleet.entries[spec.id]
+                    await self._update(entry, spec, digest, policy, checked=checked)
                 elif must_exist:
                     self._check_exists(spec.id)
                 else:
-                    await self._create(spec, digest, policy)
+                    entry = await self._create(spec, digest, policy, checked=checked)
+                function = entry.function
         self._images.collect_soon()
+        return await self._trials.outcome(entry, function, patience)
 
     def _check(self, spec: FunctionSpec) -> FunctionPolicy:
         policy = check_spec(spec, self._settings.limits, self._settings.scaling)
@@ -103,60 +119,96 @@ class Deployments:
         if function not in self._fleet.entries:
             raise NotFound(f"function {function} is not deployed; create it with POST")
 
-    async def _create(self, spec: FunctionSpec, digest: str, policy: FunctionPolicy) -> None:
-        """A first revision has nothing to protect: it sleeps, and its first call shows whether it starts."""
+    async def _create(self, spec: FunctionSpec, digest: str, policy: FunctionPolicy, *, checked: bool) -> Entry:
+        """A first revision has nothing to protect: it is deployed at once, and tried behind that."""
         now = time.time()
         # No instance of a removed function of that name may be taken for one of this: both began with revision 1.
         function = Function(spec, digest, now, revised_at=now, generation=time.time_ns())
-        await self._store.save_function(function)
-        entry = self._fleet.entries[function.id] = Entry(function, policy)
+        standing = replace(PLAIN, untried=checked)
+        await self._store.save_function(function, standing=standing)
+        entry = self._fleet.entries[function.id] = Entry(function, policy, standing=standing)
         await self._fleet.publish(entry)
+        if checked:
+            self._trials.begin(entry)
         self._keep_awake(entry)
+        return entry
 
-    async def _update(self, entry: Entry, spec: FunctionSpec, digest: str, policy: FunctionPolicy) -> None:
+    async def _update(
+        self, entry: Entry, spec: FunctionSpec, digest: str, policy: FunctionPolicy, *, checked: bool
+    ) -> None:
         """Give a function a new revision, unless it would be the same as the current one."""
         current = entry.function
         if (current.spec, current.digest) == (spec, digest):
-            entry.failure = None  # whoever deploys again wants it tried again
+            self._again(entry, checked=checked)
             if current.traffic:
                 await self._route(entry, {})
             return
         number = await self._next_revision(current)
         function = Function(spec, digest, current.created_at, number, time.time(), current.generation)
+        if checked and (entry.standing.untried or entry.standing.paused):  # there is nothing to protect
+            await self._switch(entry, function, policy, None, untried=True)
+            return
         awake = None
-        if policy.checked:
+        if checked:
             try:
                 awake = await self._rollout.check(entry, function, policy)
             except RolloutFailed as error:
                 failed = replace(Revision.of(function), failure=error.message)
                 await self._store.save_failed(function.id, failed, keep=self._settings.kept_revisions)
+                after = "stays, whose last start failed, too" if entry.failure is not None else "goes on serving"
                 raise RolloutFailed(
                     f"revision {number} of {function.id} did not start and takes no traffic; revision "
-                    f"{current.revision} goes on serving: {error.message}"
+                    f"{current.revision} {after}: {error.message}"
                 ) from error
         await self._switch(entry, function, policy, awake)
+
+    def _again(self, entry: Entry, *, checked: bool) -> None:
+        """What is there already was deployed again: what does not start, or was not tried, is tried."""
+        due = entry.failure is not None or entry.standing.untried
+        entry.failure = None
+        self._fleet.standings.note(entry, failure="", untried=entry.standing.untried and checked)
+        if checked and due and entry.trial is None and not entry.standing.paused:
+            self._trials.begin(entry)
 
     async def _next_revision(self, current: Function) -> int:
         """A number that was never used, not even by a revision that failed."""
         return max(current.revision, *(past.number for past in await self._store.revisions(current.id)), 0) + 1
 
-    async def _switch(self, entry: Entry, function: Function, policy: FunctionPolicy, awake: Awake | None) -> None:
-        """Save what was checked and let it serve; without instances the next call starts one."""
+    async def _switch(
+        self, entry: Entry, function: Function, policy: FunctionPolicy, awake: Awake | None, *, untried: bool = False
+    ) -> None:
+        """Save what was checked and let it serve; without instances the next call starts one, or for `untried` a
+        trial."""
+        before, failure = entry.function, entry.failure
+        saved = replace(entry.standing, untried=untried, failure="")
         try:
             if not entry.past:
-                await self._store.save_function(function, keep=self._settings.kept_revisions)
+                await self._store.save_function(function, keep=self._settings.kept_revisions, standing=saved)
         except BaseException:
             if awake is not None:
                 self._rollout.drop(awake)
             raise
-        before = entry.function
+        was_untried = entry.standing.untried
         entry.function, entry.policy, entry.failure, entry.fresh = function, policy, None, True
+        if not entry.past:
+            entry.standing = replace(entry.standing, untried=untried, failure="")
+            if entry.standing != saved:  # paused or resumed meanwhile
+                self._fleet.standings.save_soon(entry)
         if awake is not None:
             await self._fleet.take_over(entry, awake)
         else:
-            await self._fleet.unroute(entry)
+            await self._fleet.unroute(entry, f"revision {function.revision} was deployed")
+        if untried and not entry.standing.paused:
+            self._trials.begin(entry)
         self._keep_awake(entry)
         await self._end_shares(function, before.traffic.keys() - function.traffic.keys())
+        if was_untried and before.revision != function.revision:
+            await self._never_started(before, failure.error.message if failure is not None else "")
+
+    async def _never_started(self, before: Function, reason: str) -> None:
+        """A revision that was replaced before it had ever started is none to roll back to."""
+        failed = replace(Revision.of(before), failure=reason or "it was replaced before it had started")
+        await self._store.save_failed(before.id, failed, keep=self._settings.kept_revisions)
 
     def _keep_awake(self, entry: Entry) -> None:
         if entry.kept:
@@ -171,7 +223,7 @@ class Deployments:
             self._images.check_bundle(past.digest, past.spec.image, policy)
             with self._images.in_use(past.digest):
                 async with self._spaces.deploying(past.spec):
-                    await self._update(entry, past.spec, past.digest, policy)
+                    await self._update(entry, past.spec, past.digest, policy, checked=policy.checked)
         self._images.collect_soon()
         return entry.function.revision
 
@@ -182,6 +234,7 @@ class Deployments:
         wanted = check_traffic(shares)
         async with self._changing(function):
             entry = self.entry(function)
+            check_not_paused(entry, "its traffic cannot be split, as what gets a share is started")
             current = entry.function
             if wanted.keys() == {current.revision}:
                 wanted = {}
@@ -204,7 +257,7 @@ class Deployments:
             entry = self._add_share(past.serving(current))
         await self._fleet.publish(entry)
         try:
-            await self._fleet.wake(entry.key)
+            await self._fleet.wake(entry.key, f"revision {number} got a share of the traffic")
         except (StartFailed, StartTimeout) as error:
             raise RolloutFailed(
                 f"revision {number} of {current.id} does not start; traffic stays as it was: {error.message}"
@@ -231,14 +284,14 @@ class Deployments:
         for number in numbers:
             entry = self._fleet.entries.pop(revision_key(function.id, number), None)
             if entry is not None:
-                await self._fleet.unroute(entry)
+                await self._fleet.unroute(entry, "no share of the traffic is left")
                 entry.removed = True
                 await self._fleet.forget(entry.key)
 
     async def revisions(self, function: FunctionId) -> list[RevisionStatus]:
         """See Platform.revisions."""
         current = self.entry(function).function
-        kept = [Revision.of(current), *await self._store.revisions(function)]
+        kept = [self._current(current), *await self._store.revisions(function)]
         awake = {e.function.revision: e.awake for e in self._fleet.revisions(function) if e.awake is not None}
         running = {number: len(one.servers) for number, one in awake.items()}
         traffic = current.traffic or {current.revision: 100}
@@ -246,6 +299,10 @@ class Deployments:
             RevisionStatus(one, one.number == current.revision, traffic.get(one.number, 0), running.get(one.number, 0))
             for one in sorted(kept, key=lambda one: one.number, reverse=True)
         ]
+
+    def _current(self, function: Function) -> Revision:
+        """The current revision; with the reason where it has never started."""
+        return replace(Revision.of(function), failure=kept_failure(self._fleet.entries[function.id].standing))
 
     # -- other changes
 
@@ -283,7 +340,28 @@ class Deployments:
                     f"{renewed.id} does not start with it, and its instances go on with the old value until they "
                     f"end: {error.message}"
                 ) from error
-        await self._switch(entry, renewed, entry.policy, awake)
+        untried = awake is None and entry.standing.untried
+        await self._switch(entry, renewed, entry.policy, awake, untried=untried)
+
+    # -- pausing
+
+    async def pause(self, function: FunctionId) -> None:
+        """Take no calls and have no instances until it is resumed; see Platform.pause."""
+        entry = self.entry(function)
+        await self._fleet.standings.change(entry, paused=True)
+        await asyncio.gather(*(self._fleet.unroute(one, "paused") for one in self._fleet.revisions(function)))
+
+    async def resume(self, function: FunctionId) -> None:
+        """See Platform.resume."""
+        entry = self.entry(function)
+        if not entry.standing.paused:
+            return
+        await self._fleet.standings.change(entry, paused=False)
+        await self._fleet.publish(entry)
+        if entry.standing.untried:
+            self._trials.begin(entry)
+        for one in self._fleet.revisions(function):
+            self._keep_awake(one)
 
     async def remove(self, function: FunctionId) -> None:
         """Forget a function; a revision that is being checked is called off. Raises NotFound."""
@@ -293,7 +371,7 @@ class Deployments:
                 entry = self.entry(function)
                 await self._store.delete_function(function)
                 del self._fleet.entries[function]
-                await self._fleet.unroute(entry)
+                await self._fleet.unroute(entry, "removed")
                 entry.removed = True
                 await self._fleet.forget(function)
                 await self._end_shares(entry.function, entry.function.traffic)
@@ -315,6 +393,12 @@ class Deployments:
         except InvalidInput as error:
             log.warning("%s runs with the defaults: %s", function.id, error.message)
             return FunctionPolicy(limits=self._settings.limits)
+
+
+def check_not_paused(entry: Entry, why: str) -> None:
+    """Raise Conflict where it is paused."""
+    if entry.standing.paused:
+        raise Conflict(f"{entry.id} is paused, and {why}; resume it first: rescoldo resume {entry.function.spec.name}")
 
 
 def _past(current: Function, kept: list[Revision], number: int | None) -> Revision:

@@ -13,6 +13,7 @@ from rescoldo.model.coldstart import NO_TIME, Took
 from rescoldo.model.errors import RescoldoError
 from rescoldo.model.function import Function, FunctionPolicy
 from rescoldo.model.names import FunctionId, InstanceId, RouteKey, SlotName, revision_key
+from rescoldo.model.standing import PLAIN, Standing
 from rescoldo.policy.idle import Activity
 from rescoldo.policy.scaling import Decision, State
 
@@ -84,6 +85,8 @@ class Entry:
     function: Function
     policy: FunctionPolicy
     past: bool = False  # not the function's current revision
+    standing: Standing = PLAIN  # what of it outlives this controller; of the current revision
+    trial: asyncio.Task[None] | None = None  # starts it for the first time
     asked: int = 0  # instances that `rescoldo scale` or an alert asked for: fewer only asleep
     awake: Awake | None = None
     waking: asyncio.Task[SlotName] | None = None  # shared by all who wait
@@ -107,7 +110,7 @@ class Entry:
     @property
     def kept(self) -> int:
         """Instances that it is to have without any call; 0: it may be asleep."""
-        return max(self.policy.floor, self.asked)
+        return 0 if self.standing.paused else max(self.policy.floor, self.asked)
 
     @property
     def wake_number(self) -> int:
@@ -137,6 +140,7 @@ class Entry:
             max_response=limits.max_response,
             max_inflight=limits.max_inflight or None,
             split=_split(self.function),
+            paused=self.standing.paused,
         )
 
 

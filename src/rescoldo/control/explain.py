@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rescoldo.control.entry import Awake, Entry
 from rescoldo.control.scaler import spec_of
+from rescoldo.control.standings import wanted_of
 from rescoldo.model.explanation import Explanation, Look, Step
 from rescoldo.policy.idle import due
 
@@ -15,9 +16,9 @@ def explain(entry: Entry, now: float) -> Explanation:
     spec = spec_of(policy, entry.asked)
     scaling = policy.scaling
     return Explanation(
-        wanted=awake.wanted if awake is not None else 0,
+        wanted=wanted_of(entry),
         running=len(awake.servers) if awake is not None else 0,
-        starting=awake.starting if awake is not None else int(entry.waking is not None),
+        starting=awake.starting if awake is not None else min(1, wanted_of(entry)),
         minimum=spec.minimum,
         maximum=spec.maximum,
         metric=scaling.metric,
@@ -47,6 +48,10 @@ def _look(awake: Awake, now: float) -> Look | None:
 
 
 def _sleep(entry: Entry, now: float) -> str:
+    if entry.standing.paused:
+        return "paused: no call wakes it until it is resumed"
+    if entry.trial is not None:
+        return "it is started for the first time, to see whether it does"
     if entry.waking is not None:
         return "asleep, and being woken"
     if entry.failure is not None:

@@ -20,11 +20,13 @@ from rescoldo.control.instances import Instances
 from rescoldo.control.outages import RETRY_SECONDS
 from rescoldo.control.replicas import Replicas
 from rescoldo.control.slots import SlotPool
+from rescoldo.control.standings import Standings
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge, EdgeState
-from rescoldo.model.errors import Busy, EdgeUnavailable, NotFound, RescoldoError, StartFailed, StartTimeout
+from rescoldo.model.errors import Busy, EdgeUnavailable, NotFound, Paused, RescoldoError, StartFailed, StartTimeout
 from rescoldo.model.function import Function, FunctionPolicy
 from rescoldo.model.names import FunctionId, RouteKey, SlotName, function_of, revision_key
+from rescoldo.model.standing import PLAIN
 from rescoldo.node.protocol import Exit, Node
 from rescoldo.policy.backoff import retry_delay
 from rescoldo.policy.idle import Activity
@@ -52,6 +54,7 @@ class Fleet:
         self.instances = Instances(node, edge, tasks, gid_of)
         self.replicas = Replicas(self.instances, edge, tasks)
         self.asked = Asked(store, tasks)
+        self.standings = Standings(store, tasks)
         self._edge = edge
         self._slots = slots
         self._tasks = tasks
@@ -70,8 +73,9 @@ class Fleet:
 
     # -- waking
 
-    async def wake(self, function: RouteKey) -> SlotName:
-        """Return the slot of a function, awake by now. Raises NotFound, StartFailed, StartTimeout, Busy."""
+    async def wake(self, function: RouteKey, reason: str = "called while it slept") -> SlotName:
+        """Return the slot of a function, awake by now; `reason` is why, for `describe --why`. Raises NotFound,
+        StartFailed, StartTimeout, Busy, Paused."""
         # a revision whose share ended while a call of it was on its way: the current one serves it
         entry = self.entries.get(function) or self.entries.get(function_of(function))
         if entry is None:
@@ -86,13 +90,19 @@ class Fleet:
                 self._tasks.spawn(f"route {function}", self.publish(entry))
             return awake.slot
         if entry.waking is None:
+            if self._is_paused(entry):
+                raise Paused(f"function {entry.id} is paused and takes no calls until somebody resumes it")
             if (failure := entry.failure) is not None and now < failure.retry_at:
                 raise failure.error
-            entry.waking = asyncio.create_task(self._start(entry), name=f"wake {function}")
+            entry.waking = asyncio.create_task(self._start(entry, reason), name=f"wake {function}")
             entry.waking.add_done_callback(_retrieve)
         return await asyncio.shield(entry.waking)
 
-    async def _start(self, entry: Entry) -> SlotName:
+    def _is_paused(self, entry: Entry) -> bool:
+        current = self.entries.get(entry.id) if entry.past else entry
+        return current is not None and current.standing.paused
+
+    async def _start(self, entry: Entry, reason: str) -> SlotName:
         try:
             awake = await self.start_aside(entry.function, entry.policy, entry.wake_number)
         except RescoldoError as error:
@@ -104,9 +114,9 @@ class Fleet:
         self.wakes += 1
         if entry.waking is not asyncio.current_task():  # deployed anew, removed or scaled to zero meanwhile
             self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
-            return await self.wake(entry.key)
+            return await self.wake(entry.key, reason)
         self._let_serve(entry, awake)
-        entry.note(_now(), 0, awake.wanted, "woken")
+        entry.note(_now(), 0, awake.wanted, reason)
         self._tasks.spawn(f"route {entry.id}", self._publish_soon(entry))
         if awake.wanted > 1:
             self.replicas.resize(entry)
@@ -115,6 +125,8 @@ class Fleet:
     def _let_serve(self, entry: Entry, awake: Awake) -> None:
         """What was started is from now on what the function is awake with."""
         entry.awake, entry.waking, entry.failure, entry.fresh = awake, None, None, False
+        if entry.standing is not PLAIN:
+            self.standings.note(entry, untried=False, failure="")
         awake.answered_at = _now()
         awake.activity = Activity(_now(), awake.activity.total)
         self.woken.set()
@@ -144,6 +156,7 @@ class Fleet:
             return  # our own lack of room says nothing about the function
         count = entry.failure.count + 1 if entry.failure is not None else 1
         entry.failure = Failure(error, count, _now() + retry_delay(count))
+        self.standings.note(entry, failure=error.message)
         log.warning("%s did not start: %s", entry.id, error.message.partition("\n")[0])
 
     # -- the edge
@@ -183,12 +196,14 @@ class Fleet:
     async def take_over(self, entry: Entry, awake: Awake) -> None:
         """Let what was started aside serve from now on; what served before finishes what it has."""
         self.drop_lost(awake)
-        if not awake.servers:  # the next call wakes it
+        reason = f"revision {awake.function.revision} was deployed"
+        if not awake.servers or self._is_paused(entry):  # the next call wakes it
             self._tasks.spawn(f"retire {entry.key}", self.retire(awake))
-            await self.unroute(entry)
+            await self.unroute(entry, reason)
             return
         before = entry.awake
         self._let_serve(entry, awake)
+        entry.note(_now(), before.wanted if before is not None else 0, awake.wanted, reason)
         await self.publish(entry)
         if before is not None:
             self._tasks.spawn(f"retire {entry.key}", self.retire(before))
@@ -201,12 +216,13 @@ class Fleet:
 
     # -- taking down
 
-    async def unroute(self, entry: Entry) -> None:
-        """Let go of what is awake: new requests wake the function anew, those it has are finished."""
+    async def unroute(self, entry: Entry, reason: str) -> None:
+        """Let go of what is awake: new requests wake the function anew, those it has are finished. `reason` is for
+        `describe --why`."""
         awake, entry.awake, entry.waking = entry.awake, None, None
         await self.publish(entry)
         if awake is not None:
-            entry.note(_now(), awake.wanted, 0, "deployed anew, or scaled to zero")
+            entry.note(_now(), awake.wanted, 0, reason)
             self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
 
     async def retire(self, awake: Awake) -> None:
@@ -231,8 +247,8 @@ class Fleet:
         settled = _now() - awake.answered_at >= SETTLE_SECONDS
         return settled and not before.busy and not after.busy and before.total == after.total
 
-    async def close(self, entry: Entry) -> None:
-        """Put an idle function to sleep; gives up as soon as a request shows up."""
+    async def close(self, entry: Entry, reason: str = "") -> None:
+        """Put an idle function to sleep; gives up as soon as a request shows up. `reason` is for `describe --why`."""
         awake = entry.awake
         if awake is None or awake.closing:
             return
@@ -248,7 +264,7 @@ class Fleet:
             return
         entry.awake = None
         self.asked.end(entry)
-        entry.note(_now(), awake.wanted, 0, f"idle for {entry.policy.idle_window:g} s")
+        entry.note(_now(), awake.wanted, 0, reason or f"idle for {entry.policy.idle_window:g} s")
         self._tasks.spawn(f"retire {entry.id}", self._end(awake))
 
     async def _release(self, slot: SlotName) -> None:
@@ -305,7 +321,7 @@ class Fleet:
         """Wake a function that is to have instances without a call; tries again until it has."""
         while self.entries.get(entry.key) is entry and entry.kept and entry.awake is None:
             try:
-                await self.wake(entry.key)
+                await self.wake(entry.key, "it is to have instances without a call")
             except RescoldoError:
                 await asyncio.sleep(retry_delay(entry.failure.count if entry.failure else 1))
 

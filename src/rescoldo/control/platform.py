@@ -26,9 +26,24 @@ class Platform(Protocol):
         has. Raises NotFound."""
         ...
 
-    async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
-        """Create or replace. Raises InvalidInput, UnknownImage, and NotFound when `must_exist` (PUT) and it
-        does not, or when its namespace does not exist."""
+    async def deploy(self, spec: FunctionSpec, *, must_exist: bool, start: bool = True, patience: float = 0.0) -> bool:
+        """Create or replace. What replaces a revision that has started is returned from once it has started itself;
+        what has nothing to protect is deployed at once, and started behind that. `patience` are the seconds to wait
+        for the latter; without `start` nothing is started. Returns False while that goes on.
+
+        Raises InvalidInput, UnknownImage, NotFound when `must_exist` (PUT) and it does not, or when its namespace does
+        not exist, RolloutFailed when it did not start and the revision before serves on, NotStarted when it is
+        deployed and does not start."""
+        ...
+
+    async def pause(self, function: FunctionId) -> None:
+        """Refuse a function's calls and let its instances go, until it is resumed; again is no error. Deployments
+        meanwhile are taken unchecked. Raises NotFound."""
+        ...
+
+    async def resume(self, function: FunctionId) -> None:
+        """Take calls again; what was deployed while it was paused is started to see whether it does. Raises
+        NotFound."""
         ...
 
     async def roll_back(self, function: FunctionId, revision: int | None) -> int:
@@ -51,7 +66,8 @@ class Platform(Protocol):
         ...
 
     async def scale(self, function: FunctionId, replicas: int) -> None:
-        """Bring the function to `replicas` instances; 0 puts it to sleep. Raises NotFound, InvalidInput."""
+        """Bring the function to `replicas` instances; 0 puts it to sleep. Raises NotFound, InvalidInput, and
+        Conflict for one that is paused."""
         ...
 
     async def bundles(self, image: str | None) -> list[Bundle]: ...

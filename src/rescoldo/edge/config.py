@@ -28,6 +28,7 @@ MAPS = ("routes", "splits", "bodies", "timeouts", "queues", "answers", "inflight
 LOGINS = "logins"  # a map beside MAPS: the login of the platform, see login_key
 MARKING = frozenset({"splits", "bodies", "timeouts", "answers"})  # maps that a call need not look at, unless marked
 ASLEEP = "-"  # the slot of a function that has none
+PAUSED = ":paused"  # at ASLEEP: its calls are refused
 MARK = ":own"  # at the slot of a function that is in one of MARKING
 
 # HAProxy closes the connection after these; the texts say what its own pages do not.
@@ -71,6 +72,8 @@ def map_values(route: Route, limits: Limits) -> dict[str, int | str]:
 def route_value(route: Route, own: Iterable[str]) -> str:
     """What the map of routes holds of a function that is in the maps `own`: most are in none, and their warm calls look
     at no other map."""
+    if route.paused:
+        return ASLEEP + PAUSED
     return (route.slot or ASLEEP) + ("" if MARKING.isdisjoint(own) else MARK)
 
 
@@ -143,6 +146,7 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         realm=REALM,
         unauthorized=UNAUTHORIZED.replace("\n", "\\n"),
         default_namespace=DEFAULT_NAMESPACE,
+        paused=ASLEEP + PAUSED,
         max_system_body=settings.max_system_body,
         max_body=limits.max_body,
         max_queue=limits.max_queue,

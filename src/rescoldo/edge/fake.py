@@ -113,6 +113,8 @@ class FakeEdge:
         route = self.routes.get(function)
         if route is None and self.complete:
             raise NotFound(f"function {function} is not deployed here")
+        if route is not None and route.paused:
+            raise CallFailed("503: paused")
         key: RouteKey = function
         if route is not None and route.split:
             left = self._dice.uniform(0, 100)

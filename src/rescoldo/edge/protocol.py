@@ -34,6 +34,7 @@ class Route:
     max_queue: int | None = None  # requests; 0: none may wait
     max_response: int | None = None  # bytes; 0: any number
     max_inflight: int | None = None  # what a refusal for a full queue says as of-watchdog does; None: it does not
+    paused: bool = False  # its calls are refused
     split: tuple[Share, ...] = ()  # 100 % together; empty: all calls go to the slot above
 
 

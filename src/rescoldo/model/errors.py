@@ -78,13 +78,23 @@ class StartTimeout(RescoldoError):
     status = 504
 
 
-ROLLOUT_HEADER = "X-Rescoldo-Rollout"  # "failed" on the answer that tells of one
+class Paused(RescoldoError):
+    """The function is paused."""
+
+    status = 503
+
+
+ROLLOUT_HEADER = "X-Rescoldo-Rollout"  # on the answer that tells of one: "failed", or "failing" where nothing serves
 
 
 class RolloutFailed(RescoldoError):
     """The new revision did not start and takes no traffic."""
 
     status = 400
+
+
+class NotStarted(RolloutFailed):
+    """The function is deployed, and does not start."""
 
 
 class NodeUnavailable(Busy):

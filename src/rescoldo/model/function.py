@@ -27,6 +27,7 @@ from rescoldo.model.scaling import (
     retention,
     scaling_of,
 )
+from rescoldo.model.standing import State
 from rescoldo.model.values import choice, seconds, whole_number
 
 DEFAULT_IDLE_WINDOW = 10.0  # seconds; holds 13.6 % of always-on memory on the Azure sample
@@ -122,6 +123,8 @@ class FunctionStatus:
     why: Explanation | None = None  # None: not asked
     policy: FunctionPolicy = field(default_factory=FunctionPolicy)
     limits: Limits | None = None  # those that hold, its own and the platform's; None: not asked
+    state: State = State.ASLEEP
+    reason: str = ""  # why it is failing
 
 
 def policy_of(

@@ -93,6 +93,7 @@ def _annotations(setting: Setting, speed: float) -> dict[str, str]:
             f"no less than {SHORTEST_WINDOW:g} s; use --window {SHORTEST_WINDOW * speed:g}s or more, or less speed"
         )
     return {
+        "rescoldo.dev/rollout": "immediate",  # the calls of the trace are what starts them
         "rescoldo.dev/idle-window": f"{window:.6f}s",
         "rescoldo.dev/concurrency": str(setting.concurrency),
         "autoscaling.knative.dev/max-scale": str(setting.most),

@@ -9,6 +9,7 @@ from dataclasses import replace
 from rescoldo.model.function import Function
 from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import KEPT_REVISIONS, Revision
+from rescoldo.model.standing import PLAIN, Standing
 from rescoldo.store.protocol import Bundle, Condition, MinuteUsage, Namespace
 
 
@@ -19,6 +20,7 @@ class MemoryStore:
         self._functions: dict[FunctionId, Function] = {}
         self._revisions: dict[FunctionId, dict[int, Revision]] = {}
         self._asked: dict[FunctionId, int] = {}
+        self._standings: dict[FunctionId, Standing] = {}
         self._bundles: dict[str, Bundle] = {}  # by image
         self._gids: dict[str, int] = {}  # by digest
         self._last_gid = 0
@@ -33,12 +35,16 @@ class MemoryStore:
     async def functions(self) -> list[Function]:
         return [self._functions[key] for key in sorted(self._functions)]
 
-    async def save_function(self, function: Function, *, keep: int = KEPT_REVISIONS) -> None:
+    async def save_function(
+        self, function: Function, *, keep: int = KEPT_REVISIONS, standing: Standing | None = None
+    ) -> None:
         before = self._functions.get(function.id)
         self._functions[function.id] = function
         if before is not None and before.revision != function.revision:
             past = Revision(before.revision, before.spec, before.digest, before.revised_at)
             self._keep(function.id, past, keep - 1)
+        if standing is not None:
+            await self.save_standing(function.id, standing)
 
     async def save_failed(self, function: FunctionId, revision: Revision, *, keep: int = KEPT_REVISIONS) -> None:
         self._keep(function, revision, keep)
@@ -61,6 +67,7 @@ class MemoryStore:
         self._functions.pop(function, None)
         self._revisions.pop(function, None)
         self._asked.pop(function, None)
+        self._standings.pop(function, None)
 
     async def asked(self) -> dict[FunctionId, int]:
         return dict(self._asked)
@@ -69,6 +76,14 @@ class MemoryStore:
         self._asked.pop(function, None)
         if replicas and function in self._functions:
             self._asked[function] = replicas
+
+    async def standings(self) -> dict[FunctionId, Standing]:
+        return dict(self._standings)
+
+    async def save_standing(self, function: FunctionId, standing: Standing) -> None:
+        self._standings.pop(function, None)
+        if standing != PLAIN and function in self._functions:
+            self._standings[function] = standing
 
     async def bundles(self) -> list[Bundle]:
         return [self._bundles[image] for image in sorted(self._bundles)]

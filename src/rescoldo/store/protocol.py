@@ -14,6 +14,7 @@ from typing import Protocol
 from rescoldo.model.function import Function
 from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import KEPT_REVISIONS, Revision
+from rescoldo.model.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,12 @@ class Store(Protocol):
 
     async def functions(self) -> list[Function]: ...
 
-    async def save_function(self, function: Function, *, keep: int = KEPT_REVISIONS) -> None:
-        """Insert or replace, by id. A revision that is replaced by another becomes a past one; of those that have
-        served the last `keep` stay, the current one included."""
+    async def save_function(
+        self, function: Function, *, keep: int = KEPT_REVISIONS, standing: Standing | None = None
+    ) -> None:
+        """Insert or replace, by id, and with it how the function stands, unless that is None. A revision that is
+        replaced by another becomes a past one; of those that have served the last `keep` stay, the current one
+        included."""
         ...
 
     async def save_failed(self, function: FunctionId, revision: Revision, *, keep: int = KEPT_REVISIONS) -> None:
@@ -86,7 +90,7 @@ class Store(Protocol):
         ...
 
     async def delete_function(self, function: FunctionId) -> None:
-        """Forget a function, its revisions and what was asked of it."""
+        """Forget a function, its revisions, what was asked of it and how it stands."""
         ...
 
     async def asked(self) -> dict[FunctionId, int]:
@@ -96,6 +100,14 @@ class Store(Protocol):
     async def save_asked(self, function: FunctionId, replicas: int) -> None:
         """Note how many instances of a function were asked for; 0 forgets it. Nothing is kept of one that is not
         there."""
+        ...
+
+    async def standings(self) -> dict[FunctionId, Standing]:
+        """How functions stand, those alone of which something is kept."""
+        ...
+
+    async def save_standing(self, function: FunctionId, standing: Standing) -> None:
+        """Note how a function stands. Nothing is kept of one that is not there."""
         ...
 
     async def bundles(self) -> list[Bundle]: ...

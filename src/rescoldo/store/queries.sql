@@ -43,6 +43,17 @@ ON CONFLICT (function) DO UPDATE SET replicas = excluded.replicas
 -- name: delete_asked
 DELETE FROM asked WHERE function = ?
 
+-- name: standings
+SELECT function, paused, untried, failure FROM standing
+
+-- name: save_standing
+INSERT INTO standing (function, paused, untried, failure) SELECT id, ?2, ?3, ?4 FROM function WHERE id = ?1
+ON CONFLICT (function) DO UPDATE SET
+    paused = excluded.paused, untried = excluded.untried, failure = excluded.failure
+
+-- name: delete_standing
+DELETE FROM standing WHERE function = ?
+
 -- name: delete_function
 DELETE FROM function WHERE id = ?
 

@@ -14,6 +14,7 @@ from typing import Any
 from rescoldo.model.function import Function, FunctionSpec, spec_from_json, spec_to_json
 from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import KEPT_REVISIONS, Revision
+from rescoldo.model.standing import PLAIN, Standing
 from rescoldo.store.protocol import Bundle, Condition, MinuteUsage, Namespace
 from rescoldo.store.queries import load_queries, load_schema
 from rescoldo.store.writer import Writer
@@ -59,7 +60,9 @@ class SqliteStore:
         # rows become objects in the store's thread: 10,000 of them would hold the event loop up
         return await self._writer.read(lambda c: [_function(row) for row in c.execute(SQL["functions"])])
 
-    async def save_function(self, function: Function, *, keep: int = KEPT_REVISIONS) -> None:
+    async def save_function(
+        self, function: Function, *, keep: int = KEPT_REVISIONS, standing: Standing | None = None
+    ) -> None:
         traffic = json.dumps(dict(function.traffic))
         row = (
             function.id, _spec_text(function.spec), function.digest, function.created_at, function.revision,
@@ -70,6 +73,8 @@ class SqliteStore:
             if connection.execute(SQL["keep_current"], (function.id, function.revision)).rowcount:
                 connection.execute(SQL["prune_revisions"], (function.id, False, keep - 1))
             connection.execute(SQL["save_function"], row)
+            if standing is not None:
+                _save_standing(connection, function.id, standing)
 
         await self._writer.write(work)
 
@@ -100,6 +105,16 @@ class SqliteStore:
             await self._execute("save_asked", (function, replicas))
         else:
             await self._execute("delete_asked", (function,))
+
+    async def standings(self) -> dict[FunctionId, Standing]:
+        def work(connection: sqlite3.Connection) -> dict[FunctionId, Standing]:
+            rows = connection.execute(SQL["standings"])
+            return {name: Standing(bool(paused), bool(untried), failure) for name, paused, untried, failure in rows}
+
+        return await self._writer.read(work)
+
+    async def save_standing(self, function: FunctionId, standing: Standing) -> None:
+        await self._writer.write(lambda c: _save_standing(c, function, standing))
 
     async def bundles(self) -> list[Bundle]:
         return await self._writer.read(lambda c: [Bundle(*row) for row in c.execute(SQL["bundles"])])
@@ -177,6 +192,13 @@ class _Forgetting:
         if self._names is None:
             self._names = connection.execute(SQL["forgotten"]).fetchall()
         connection.executemany(SQL["delete_invocations"], self._names)
+
+
+def _save_standing(connection: sqlite3.Connection, function: FunctionId, standing: Standing) -> None:
+    if standing == PLAIN:
+        connection.execute(SQL["delete_standing"], (function,))
+    else:
+        connection.execute(SQL["save_standing"], (function, *astuple(standing)))
 
 
 def _add_to_hour(connection: sqlite3.Connection, after: int, before: int) -> int | None:

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rescoldo.model.errors import Conflict, InvalidInput, NotFound, RolloutFailed, UnknownImage
+from rescoldo.model.errors import Conflict, InvalidInput, NotFound, NotStarted, RolloutFailed, UnknownImage
 from rescoldo.model.explanation import Explanation, Look, Step
 from rescoldo.model.function import Function, FunctionSpec, FunctionStatus, check_spec
 from rescoldo.model.instance import LogLine
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, InstanceId, check_name, split_id
 from rescoldo.model.revision import Revision, RevisionStatus, check_traffic
 from rescoldo.model.secret import check_secret
+from rescoldo.model.standing import State
 from rescoldo.store.protocol import Bundle, Namespace
 
 WHY = Explanation(
@@ -32,6 +33,7 @@ class FakePlatform:
         self.kept_secrets: dict[tuple[str, str], bytes] = {}  # by namespace and name
         self.lines: list[LogLine] = []
         self.asked: list[tuple[FunctionId, object]] = []  # rollbacks and splits
+        self.starts: list[tuple[bool, float]] = []  # of each deployment whether it starts, and the client's patience
         self.log_queries: list[dict[str, Any]] = []
         self.uploading = False  # the first bytes of an upload are here
         self.followers = 0  # open `follow` streams
@@ -51,8 +53,9 @@ class FakePlatform:
             status = replace(status, why=WHY)
         return replace(status, cpu=12, memory=3_000_000) if usage else status
 
-    async def deploy(self, spec: FunctionSpec, *, must_exist: bool) -> None:
+    async def deploy(self, spec: FunctionSpec, *, must_exist: bool, start: bool = True, patience: float = 0.0) -> bool:
         check_spec(spec)
+        self.starts.append((start, patience))
         if missing := set(spec.secrets) - set(await self.secrets(spec.namespace)):
             raise InvalidInput(f"no secret {sorted(missing)}")
         if must_exist:
@@ -62,7 +65,21 @@ class FakePlatform:
         if spec.image.startswith("unknown"):
             raise UnknownImage
         function = Function(spec, "d" * 64, 1_700_000_000.25)
-        self.deployed[spec.id] = FunctionStatus(function, 1, 1, 42, policy=check_spec(spec))
+        failing = spec.env_vars.get("FAIL", "")
+        state = State.FAILING if failing else State.READY
+        count = 0 if failing else 1
+        self.deployed[spec.id] = FunctionStatus(
+            function, count, count, 42, policy=check_spec(spec), state=state, reason=failing
+        )
+        if failing and patience:
+            raise NotStarted(f"{spec.id} did not start: {failing}")
+        return "SLOW" not in spec.env_vars
+
+    async def pause(self, function: FunctionId) -> None:
+        self.deployed[function] = replace(self._find(function), state=State.PAUSED)
+
+    async def resume(self, function: FunctionId) -> None:
+        self.deployed[function] = replace(self._find(function), state=State.ASLEEP)
 
     async def remove(self, function: FunctionId) -> None:
         self._find(function)

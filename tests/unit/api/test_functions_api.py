@@ -8,6 +8,7 @@ import pytest
 from fake_platform import FakePlatform
 from httpx2 import AsyncClient
 
+from rescoldo.api.functions import patience_of
 from rescoldo.model.errors import Busy
 from rescoldo.model.names import function_id
 
@@ -67,6 +68,7 @@ async def test_a_described_function_has_every_field_of_the_contract(client: Asyn
         "availableReplicas": 1,
         "createdAt": "2023-11-14T22:13:20Z",
         "revision": 1,
+        "state": "ready",
     }
 
 
@@ -77,6 +79,63 @@ async def test_what_a_deployment_does_not_set_is_left_out_of_its_status(client: 
     empty = {"envProcess", "envVars", "constraints", "secrets", "limits", "requests"}
     assert empty.isdisjoint(one)
     assert empty.isdisjoint(listed)
+
+
+async def test_a_failing_function_says_so_and_why(client: AsyncClient) -> None:
+    deployed = await client.post("/system/functions", json=DEPLOYMENT | {"envVars": {"FAIL": "ImportError"}})
+    assert deployed.status_code == 202, "OpenFaaS's clients are answered at once"
+    found = (await client.get("/system/function/echo")).json()
+    assert (found["state"], found["reason"], found["replicas"]) == ("failing", "ImportError", 0)
+    [listed] = (await client.get("/system/functions")).json()
+    assert (listed["state"], listed["reason"]) == ("failing", "ImportError")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_who_prefers_to_wait_is_told_how_the_start_ended(
+    client: AsyncClient, platform: FakePlatform, method: str
+) -> None:
+    await client.post("/system/functions", json=DEPLOYMENT)
+    wait = {"Prefer": "respond-async, wait=30"}
+    answer = await client.request(method, "/system/functions", json=DEPLOYMENT, headers=wait)
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait")
+    slow = await client.request(
+        method, "/system/functions", json=DEPLOYMENT | {"envVars": {"SLOW": "1"}}, headers=wait
+    )
+    assert (slow.status_code, "preference-applied" in slow.headers) == (202, False), "it goes on"
+    failed = await client.request(
+        method, "/system/functions", json=DEPLOYMENT | {"envVars": {"FAIL": "ImportError"}}, headers=wait
+    )
+    assert (failed.status_code, failed.headers["x-rescoldo-rollout"]) == (400, "failing")
+    assert "ImportError" in failed.text
+    assert platform.starts == [(True, 0.0), *[(True, 30.0)] * 3]
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        ([], 0), ([""], 0), (["wait"], 0), (["wait=x"], 0), (["wait=-1"], 0), (["wait=1.5"], 0), (["wait=" + "9" * 99], 0),
+        (["wait=7"], 7), (['Wait="7"'], 7), (["return=minimal; wait=9, wait = 8"], 8), (["a", "b, wait=7;x=y"], 7),
+        (["wait=99999"], 600),
+    ],
+)  # fmt: skip
+def test_a_preference_to_wait_is_read_as_http_has_it(prefer: list[str], seconds: float) -> None:
+    assert patience_of(prefer) == seconds
+
+
+async def test_a_deployment_may_ask_to_start_nothing(client: AsyncClient, platform: FakePlatform) -> None:
+    for query in ("?rollout=immediate", "?rollout=checked", "?rollout="):
+        assert (await client.post(f"/system/functions{query}", json=DEPLOYMENT)).status_code == 202
+    refused = await client.post("/system/functions?rollout=never", json=DEPLOYMENT)
+    assert (refused.status_code, "'never'" in refused.text, "immediate" in refused.text) == (400, True, True)
+    assert [start for start, _ in platform.starts] == [False, True, True]
+
+
+async def test_a_function_is_paused_and_resumed(client: AsyncClient, platform: FakePlatform) -> None:
+    await client.post("/system/functions", json=DEPLOYMENT)
+    for verb, state in (("pause", "paused"), ("resume", "asleep")):
+        assert (await client.post(f"/system/function/echo/{verb}")).status_code == 202
+        assert (await client.get("/system/function/echo")).json()["state"] == state
+        assert (await client.post(f"/system/function/none/{verb}")).status_code == 404
 
 
 async def test_why_is_told_when_it_is_asked_for(client: AsyncClient) -> None:

@@ -55,6 +55,8 @@ ROUTES = [
     Route("DELETE", "/system/functions", {}, name="functionName"),
     Route("GET", "/system/function/NAME"),
     Route("POST", "/system/scale-function/NAME", {"replicas": 3}),
+    Route("POST", "/system/function/NAME/pause", {}),
+    Route("POST", "/system/function/NAME/resume", {}),
     Route("GET", "/system/function/NAME/revisions"),
     Route("POST", "/system/function/NAME/rollback", {"revision": 1}),
     Route("PUT", "/system/function/NAME/traffic", {"traffic": {"1": 100}}),

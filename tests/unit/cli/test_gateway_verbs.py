@@ -44,8 +44,8 @@ def test_list_prints_a_table(run, gateway):
     status, out, _ = run("list")
     assert status == 0 and gateway.lines() == ["GET /system/functions"]
     head, *rows = (line.split() for line in out.splitlines())
-    assert head == ["Function", "Image", "Replicas", "Invocations"]
-    assert rows == [["a", "hello:latest", "1", "12"], ["hello", "hello:latest", "1", "7"]]
+    assert head == ["Function", "Image", "Replicas", "Invocations", "Status"]
+    assert rows == [["a", "hello:latest", "1", "12", "Ready"], ["hello", "hello:latest", "1", "7", "Ready"]]
     assert run("ls", "-q", "--sort", "invocations")[1] == "a\nhello\n"
     assert run("list", "-v")[1].splitlines()[2].split()[-1] == "2026-01-02T03:04:05Z"
 
@@ -58,7 +58,7 @@ def test_list_of_a_namespace_as_json(run, gateway):
 
 def test_list_of_nothing_is_no_error(run, gateway):
     gateway.answer("GET /system/functions", 200, [])
-    assert run("list") == (0, "Function  Image  Replicas  Invocations\n", "")
+    assert run("list") == (0, "Function  Image  Replicas  Invocations  Status\n", "")
 
 
 def test_describe_asks_for_usage(run, gateway):
@@ -216,6 +216,46 @@ def test_ready_of_a_function_gives_up(run, gateway):
     assert status == 1 and err.endswith("Error: hello was not ready after 2 attempts\n")
 
 
+@pytest.mark.parametrize(
+    ("state", "status", "words"),
+    [
+        ("ready", 0, "Ready."), ("asleep", 0, "Ready."),
+        ("failing", 1, "hello is not ready. Failing: exit code 1\nValueError: no"),
+        ("paused", 1, "hello is not ready. Paused"),
+        ("deploying", 1, "hello was not ready after 2 attempts"), ("starting", 1, "hello was not ready after"),
+    ],
+)  # fmt: skip
+def test_ready_of_a_function_is_decided_by_its_state(run, gateway, state, status, words):
+    count = int(state == "ready")
+    found = {**STATUS, "state": state, "replicas": count, "availableReplicas": count}
+    if state == "failing":
+        found["reason"] = "exit code 1\nValueError: no"
+    gateway.answer("GET /system/function/hello", 200, found)
+    code, out, err = run("ready", "hello", "--attempts", "2", "--interval", "0s")
+    assert code == status and words in out + err
+    asked_once = state not in ("deploying", "starting")
+    assert len(gateway.calls) == (1 if asked_once else 2), "what can be told at once is"
+
+
+def test_list_and_describe_show_the_state_and_why_it_fails(run, gateway):
+    reason = "hello.openfaas-fn: exit code 1\nTraceback\nValueError: " + "x" * 300
+    broken = {**STATUS, "replicas": 0, "availableReplicas": 0, "state": "failing", "reason": reason}
+    gateway.answer("GET /system/functions", 200, [broken, {**broken, "name": "z", "state": "deploying", "reason": ""}])
+    gateway.answer("GET /system/function/hello", 200, broken)
+    first, second = run("list")[1].splitlines()[1:]
+    assert "Failing: ValueError: xxx" in first and first.endswith("…") and second.endswith("Deploying")
+    assert f"Failing: {reason}\n" in run("describe", "hello")[1]
+
+
+@pytest.mark.parametrize(("verb", "done"), [("pause", "Paused hello."), ("resume", "Resumed hello.")])
+def test_pause_and_resume_ask_the_gateway(run, gateway, verb, done):
+    assert run(verb, "hello.dev") == (0, f"{done[:-1]}.dev.\n", "")
+    assert gateway.lines() == [f"POST /system/function/hello/{verb}?namespace=dev"]
+    assert json.loads(run(verb, "hello", "--json")[1]) == {"name": "hello", "paused": verb == "pause"}
+    gateway.answer(f"POST /system/function/none/{verb}", 404)
+    assert run(verb, "none")[::2] == (1, "Error: no such function: none.openfaas-fn\n")
+
+
 # -- deploy, remove, up
 
 
@@ -287,6 +327,24 @@ def test_update_false_only_posts(run, gateway):
 
 def test_update_and_replace_exclude_each_other(run, gateway):
     assert run("deploy", "--image", "i", "--name", "x", "--update", "--replace")[0] == 2
+
+
+def test_a_deployment_waits_for_its_start_and_fails_with_the_reason(run, gateway):
+    write_project(skip_build="true", image="hello:1")
+    gateway.answer("PUT /system/functions", 404)
+    headers = {"X_Rescoldo_Rollout": "failing"}
+    gateway.answer("POST /system/functions", 400, b"hello did not start: ImportError", **headers)
+    status, out, err = run("deploy")
+    assert status == 1 and "hello did not start: ImportError" in err and "Deployed" not in out
+    assert {call.headers["Prefer"] for call in gateway.calls if "functions" in call.path} == {"wait=115"}
+
+
+def test_a_deployment_that_shall_start_nothing_says_so(run, gateway):
+    write_project(skip_build="true", image="hello:1")
+    gateway.answer("PUT /system/functions", 404)
+    assert run("deploy", "--no-start")[0] == 0
+    assert gateway.lines() == ["PUT /system/functions?rollout=immediate", "POST /system/functions?rollout=immediate"]
+    assert not any("Prefer" in call.headers for call in gateway.calls)
 
 
 def test_a_deployment_that_is_refused_shows_the_gateways_words(run, gateway):

@@ -137,9 +137,10 @@ class World:
     async def deploy(
         self, name: str = "fn", *, window: str = "1h", minimum: int = 0, concurrency: int = 10,
         exec_timeout: str = "30s", upstream: str = "", version: str = "", rollout: str = "checked",
-        notes: Mapping[str, str] | None = None, **labels: str,
+        notes: Mapping[str, str] | None = None, first: str = "immediate", **labels: str,
     ) -> Entry:
-        """Deploy, or deploy anew; with `upstream` a program. Each is another revision unless `version` says so."""
+        """Deploy, or deploy anew; with `upstream` a program. Each is another revision unless `version` says so. A first
+        deployment starts nothing, unless `first` says "checked"."""
         self.deployed += 1
         spec = FunctionSpec(
             name, IMAGE,
@@ -154,7 +155,8 @@ class World:
                 "rescoldo.dev/rollout": rollout, **(notes or {}),
             },
         )
-        await self.controller.deploy(spec, must_exist=False)
+        start = first == "checked" or spec.id in self.fleet.entries
+        await self.controller.deploy(spec, must_exist=False, start=start)
         return self.fleet.entries[spec.id]
 
     def hold_calls(self) -> asyncio.Event:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import pytest
 from control_world import DIGEST, FN, IMAGE, World
@@ -54,8 +55,9 @@ async def until_started(world: World, revision: int) -> None:
 # -- checked
 
 
-async def test_a_first_deployment_starts_nothing(world: World) -> None:
-    await world.deploy()
+async def test_a_first_deployment_that_shall_start_nothing_does_not(world: World) -> None:
+    await world.deploy(first="immediate")
+    await world.deploy("other", first="checked", rollout="immediate")
     await world.settle()
     assert world.node.started == []
 
@@ -180,9 +182,9 @@ def hold_saving(world: World, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """What is deployed is checked and then not saved before the event is set."""
     go_on, save = asyncio.Event(), world.store.save_function
 
-    async def save_later(function: Function, *, keep: int = 10) -> None:
+    async def save_later(function: Function, **options: Any) -> None:
         await go_on.wait()
-        await save(function, keep=keep)
+        await save(function, **options)
 
     monkeypatch.setattr(world.store, "save_function", save_later)
     return go_on
@@ -316,17 +318,17 @@ async def test_deployments_of_one_function_wait_for_one_another_and_the_last_one
 async def test_a_rollout_does_not_hold_up_another_functions(world: World) -> None:
     await world.controller.save_secret("openfaas-fn", "key", b"x", must_exist=False)
     spec = FunctionSpec("slow", IMAGE, secrets=("key",))
-    await world.controller.deploy(spec, must_exist=False)
+    await world.controller.deploy(spec, must_exist=False, start=False)
     world.node.start_delay = 10.0
     changed = FunctionSpec("slow", IMAGE, secrets=("key",), labels={"a": "b"})
     update = asyncio.create_task(world.controller.deploy(changed, must_exist=True))
     await until_started(world, 2)
-    await world.controller.deploy(FunctionSpec("other", IMAGE, secrets=("key",)), must_exist=False)
+    await world.controller.deploy(FunctionSpec("other", IMAGE, secrets=("key",)), must_exist=False, start=False)
     assert now() < 1.0
     await update
 
 
-async def checking_with_secret(world: World) -> asyncio.Task[None]:
+async def checking_with_secret(world: World) -> asyncio.Task[bool]:
     """The update of a function by a revision that names the secret `key`; that has begun to start."""
     await world.controller.save_secret("openfaas-fn", "key", b"old", must_exist=False)
     await world.deploy()
@@ -374,7 +376,7 @@ async def test_a_revision_that_cannot_be_saved_does_not_serve(world: World, monk
     await world.deploy()
     first = await world.edge.call(FN)
 
-    async def refuse(function: Function, *, keep: int = 10) -> None:
+    async def refuse(function: Function, **options: Any) -> None:
         raise StoreError("the disk is full")
 
     monkeypatch.setattr(world.store, "save_function", refuse)
@@ -391,7 +393,7 @@ async def test_a_controller_killed_before_it_saved_what_it_checked_leaves_the_ol
     first = await world.edge.call(FN)
     saving = asyncio.Event()
 
-    async def hang(function: Function, *, keep: int = 10) -> None:
+    async def hang(function: Function, **options: Any) -> None:
         saving.set()
         await asyncio.Event().wait()
 
@@ -414,7 +416,7 @@ async def test_a_controller_killed_before_it_saved_what_it_checked_leaves_the_ol
 async def test_a_changed_secret_with_which_a_function_does_not_start_leaves_its_instances_serving(world: World) -> None:
     await world.controller.save_secret("openfaas-fn", "key", b"old", must_exist=False)
     spec = FunctionSpec("fn", IMAGE, secrets=("key",))
-    await world.controller.deploy(spec, must_exist=False)
+    await world.controller.deploy(spec, must_exist=False, start=False)
     first = await world.edge.call(FN)
     world.node.fail[FN] = deque([CRASH])
     with pytest.raises(RolloutFailed, match=r"secret key was changed, but fn.openfaas-fn does not start with it"):
@@ -427,7 +429,7 @@ async def test_a_changed_secret_with_which_a_function_does_not_start_leaves_its_
 
 async def test_a_changed_secret_is_no_revision(world: World) -> None:
     await world.controller.save_secret("openfaas-fn", "key", b"old", must_exist=False)
-    await world.controller.deploy(FunctionSpec("fn", IMAGE, secrets=("key",)), must_exist=False)
+    await world.controller.deploy(FunctionSpec("fn", IMAGE, secrets=("key",)), must_exist=False, start=False)
     first = await world.edge.call(FN)
     await world.controller.save_secret("openfaas-fn", "key", b"new", must_exist=True)
     assert await world.edge.call(FN) != first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from typing import Any
 
 import pytest
 from control_world import DIGEST, FN, IMAGE, World
@@ -101,7 +102,7 @@ async def test_rolling_back_to_what_is_current_changes_nothing(world: World) -> 
 
 async def test_a_revision_whose_secret_is_gone_cannot_be_rolled_back_to(world: World) -> None:
     await world.controller.save_secret("openfaas-fn", "key", b"x", must_exist=False)
-    await world.controller.deploy(FunctionSpec("fn", IMAGE, secrets=("key",)), must_exist=False)
+    await world.controller.deploy(FunctionSpec("fn", IMAGE, secrets=("key",)), must_exist=False, start=False)
     await world.deploy()
     await world.controller.delete_secret("openfaas-fn", "key")
     with pytest.raises(InvalidInput, match="has no secret key"):
@@ -251,7 +252,7 @@ async def test_a_past_revision_that_does_not_start_any_more_gets_no_share(world:
 async def test_a_split_that_cannot_be_saved_is_not_applied(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await two_revisions(world)
 
-    async def refuse(function: Function, *, keep: int = 10) -> None:
+    async def refuse(function: Function, **options: Any) -> None:
         raise StoreError("the disk is full")
 
     monkeypatch.setattr(world.store, "save_function", refuse)
@@ -305,7 +306,7 @@ async def test_a_changed_secret_reaches_all_revisions_that_serve(world: World) -
     await world.controller.save_secret("openfaas-fn", "key", b"old", must_exist=False)
     for version in ("1", "2"):
         spec = FunctionSpec("fn", IMAGE, secrets=("key",), env_vars={"VERSION": version})
-        await world.controller.deploy(spec, must_exist=False)
+        await world.controller.deploy(spec, must_exist=False, start=version == "2")
     await world.controller.split(FN, {1: 50, 2: 50})
     await calls(world)
     before = set(await world.running())

@@ -352,7 +352,7 @@ async def test_what_puts_a_function_to_sleep_and_what_wakes_it_is_told(world: Wo
     await asyncio.sleep(20)
     found = await why(world)
     steps = [(step.before, step.after, step.reason) for step in found.steps]
-    assert steps == [(0, 2, "woken"), (2, 0, "idle for 10 s")]
+    assert steps == [(0, 2, "called while it slept"), (2, 0, "idle for 10 s")]
     assert found.steps[0].ago == pytest.approx(24, abs=0.2)
 
 

@@ -11,7 +11,7 @@ from control_world import FN, IMAGE, World
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, TooLarge
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.limits import Limits
-from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId
+from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, function_id
 from rescoldo.model.secret import MAX_NAMESPACE_SECRETS, MAX_SECRET
 from rescoldo.store.protocol import Namespace
 
@@ -21,7 +21,9 @@ HERE = DEFAULT_NAMESPACE
 
 
 async def deploy(world: World, name: str = "fn", **spec: Any) -> None:
-    await world.controller.deploy(FunctionSpec(name, IMAGE, **spec), must_exist=False)
+    """Deploy; a first deployment starts nothing."""
+    start = function_id(name) in world.fleet.entries
+    await world.controller.deploy(FunctionSpec(name, IMAGE, **spec), must_exist=False, start=start)
 
 
 async def save(world: World, name: str, value: bytes = b"x", namespace: str = HERE) -> None:
@@ -184,9 +186,9 @@ async def test_a_changed_secret_does_not_undo_a_deployment_at_the_same_time(
 ) -> None:
     save_function = world.store.save_function
 
-    async def slowly(function: Function, *, keep: int = 10) -> None:
+    async def slowly(function: Function, **options: Any) -> None:
         await asyncio.sleep(0.01)
-        await save_function(function, keep=keep)
+        await save_function(function, **options)
 
     monkeypatch.setattr(world.store, "save_function", slowly)
     await save(world, "key")

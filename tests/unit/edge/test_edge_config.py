@@ -55,8 +55,10 @@ def test_the_maps_hold_what_differs_from_the_defaults() -> None:
     fn = function_id("b")
     old = revision_key(fn, 3)
     two = Route(fn, SlotName("s1"), 5, 1.5, 0, 0, 3, split=(Share(90, 4, fn), Share(10, 3, old)))
-    assert map_text([one, two, Route(function_id("c")), Route(old, SlotName("s2"))], limits) == {
-        "routes": "a.openfaas-fn -\nb.openfaas-fn s1:own\nc.openfaas-fn -\nb.openfaas-fn/3 s2\n* 1\n",
+    idle = [Route(function_id("c")), Route(function_id("d"), SlotName("s3"), paused=True), Route(old, SlotName("s2"))]
+    assert map_text([one, two, *idle], limits) == {
+        "routes": "a.openfaas-fn -\nb.openfaas-fn s1:own\nc.openfaas-fn -\nd.openfaas-fn -:paused\n"
+        "b.openfaas-fn/3 s2\n* 1\n",
         "splits": "b.openfaas-fn 90:4:b.openfaas-fn,10:3:b.openfaas-fn/3\n",
         "bodies": "b.openfaas-fn 5\n",
         "timeouts": "b.openfaas-fn 1500\n",

@@ -33,14 +33,16 @@ from rescoldo.model.names import DEFAULT_NAMESPACE, parse_reference
 from rescoldo.stack.file import StackFunction
 
 
-def deploy_all(gateway: Gateway, project: Project, flags: DeployFlags, *, parallel: int, as_json: bool) -> None:
+def deploy_all(
+    gateway: Gateway, project: Project, flags: DeployFlags, *, parallel: int, as_json: bool, start: bool = True
+) -> None:
     """Upload the bundle of each function where one was built here, and deploy it, `parallel` of them at once.
 
     They are told in the project's order. When one fails, those not begun by then are left. Raises RescoldoError.
     """
     deployed = []
     with ThreadPoolExecutor(parallel) as pool:
-        under_way = [pool.submit(deploy_one, gateway, function, flags) for function in project.functions]
+        under_way = [pool.submit(deploy_one, gateway, function, flags, start=start) for function in project.functions]
         try:
             for each in under_way:
                 deployed.append(each.result())
@@ -52,7 +54,9 @@ def deploy_all(gateway: Gateway, project: Project, flags: DeployFlags, *, parall
         say_json(deployed)
 
 
-def deploy_one(gateway: Gateway, function: StackFunction, flags: DeployFlags) -> dict[str, str]:
+def deploy_one(
+    gateway: Gateway, function: StackFunction, flags: DeployFlags, *, start: bool = True
+) -> dict[str, str]:
     """Upload the bundle of `function` if one was built here, and deploy it; what a script reads of it."""
     if flags.update and flags.replace:
         raise click.UsageError("--update and --replace exclude each other; give one of them")
@@ -62,7 +66,7 @@ def deploy_one(gateway: Gateway, function: StackFunction, flags: DeployFlags) ->
     try:
         if bundle.is_file() and not function.skip_build:
             digest = upload(gateway, spec.image, bundle, note)
-        deploy(gateway, spec, update=update, replace=flags.replace)
+        deploy(gateway, spec, update=update, replace=flags.replace, start=start)
     except RescoldoError as error:
         # what the gateway refuses is written in the stack file
         place = f"{function.place_of(error.message)}: " if isinstance(error, InvalidInput) else ""
@@ -78,6 +82,7 @@ def deploy_one(gateway: Gateway, function: StackFunction, flags: DeployFlags) ->
 @deploy_options
 @parallel_option
 @json_option
+@click.option("--no-start", is_flag=True, help="Deploy without starting an instance to see whether it does.")
 def deploy_command(
     selection: Selection,
     gateway: str,
@@ -86,6 +91,7 @@ def deploy_command(
     flags: DeployFlags,
     parallel: int,
     as_json: bool,
+    no_start: bool,
 ) -> None:
     """Deploy functions from stack.yaml or from flags.
 
@@ -94,7 +100,7 @@ def deploy_command(
     project = load_project(selection)
     url = choose_gateway(gateway, project.gateway)
     with Gateway(url, token=token, tls_no_verify=tls_no_verify) as opened:
-        deploy_all(opened, project, flags, parallel=parallel, as_json=as_json)
+        deploy_all(opened, project, flags, parallel=parallel, as_json=as_json, start=not no_start)
 
 
 @click.command("remove", cls=Verb)

@@ -27,6 +27,7 @@ _TABLES = {
     "Requests": "requests",
     "Limits": "limits",
 }
+_REASON = 200  # characters of a reason that a list shows
 _SORTS = {
     "name": lambda item: item["name"],
     "invocations": lambda item: (-item.get("invocationCount", 0), item["name"]),
@@ -64,14 +65,27 @@ def list_command(connection: Connection, namespace: str, as_json: bool, verbose:
         for item in found:
             say(item["name"])
     else:
-        head = ("Function", "Image", "Replicas", "Invocations", *(("CreatedAt",) if verbose else ()))
+        head = ("Function", "Image", "Replicas", "Invocations", "Status", *(("CreatedAt",) if verbose else ()))
         say_columns(head, [_row(item, verbose) for item in found])
 
 
 def _row(item: Mapping[str, Any], verbose: bool) -> tuple[Any, ...]:
     calls, replicas = int(item.get("invocationCount") or 0), int(item.get("replicas") or 0)
-    row = (item["name"], item.get("image", ""), replicas, calls)
+    row = (item["name"], item.get("image", ""), replicas, calls, status_text(item, brief=True))
     return (*row, item.get("createdAt", "")) if verbose else row
+
+
+def status_text(found: Mapping[str, Any], *, brief: bool = False) -> str:
+    """A function's state in words, with the reason of a failure (with `brief` its last line alone, which says what was
+    raised). A gateway that does not tell the state has instances or none."""
+    available = int(found.get("availableReplicas") or 0)
+    state = str(found.get("state") or ("ready" if available else "asleep")).capitalize()
+    if not (reason := str(found.get("reason") or "").strip()):
+        return state
+    if brief:
+        last = reason.rpartition("\n")[2]
+        reason = last if len(last) <= _REASON else f"{last[: _REASON - 1]}…"
+    return f"{state}: {reason}"
 
 
 @click.command("describe", cls=Verb)
@@ -118,8 +132,7 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
     usage = found.get("usage") or {}
     rows = {
         "Name": found.get("name", ""),
-        # no instance is not a failure here: the next request wakes one
-        "Status": "Ready" if available else "Asleep",
+        "Status": status_text(found),
         "Replicas": found.get("replicas", 0),
         "Available": available,
         "Invocations": int(found.get("invocationCount") or 0),
@@ -192,7 +205,10 @@ def scale_command(name: str, replicas: int, connection: Connection, namespace: s
 @click.option("--attempts", type=click.IntRange(1), default=60, show_default=True)
 @click.option("--interval", default="1s", show_default=True, help="Time between attempts.")
 def ready_command(name: str, connection: Connection, namespace: str, attempts: int, interval: str) -> None:
-    """Wait until the gateway or a function is ready."""
+    """Wait until the gateway or a function is ready.
+
+    A function that sleeps is: its next call wakes it. One that does not start, or is paused, is a failure at once.
+    """
     pause = parse_duration(interval, "--interval")
     with open_gateway(connection) as opened:
         for attempt in range(1, attempts + 1):
@@ -207,6 +223,9 @@ def ready_command(name: str, connection: Connection, namespace: str, attempts: i
 
 def _is_ready(gateway: Gateway, name: str, namespace: str) -> bool:
     try:
-        return int(_function(gateway, name, namespace).get("availableReplicas") or 0) > 0
+        found = _function(gateway, name, namespace)
     except NotFound:
         return False
+    if found.get("state") in ("failing", "paused"):
+        raise RescoldoError(f"{name} is not ready. {status_text(found)}")
+    return found.get("state") == "asleep" or int(found.get("availableReplicas") or 0) > 0

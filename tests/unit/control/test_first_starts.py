@@ -1,0 +1,453 @@
+"""A first deployment is tried, and how a function stands is told truthfully at every moment; on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import pytest
+from control_world import FN, IMAGE, World
+
+from rescoldo.control.trials import AT_ONCE, LINE
+from rescoldo.model.errors import Busy, Conflict, NotStarted, RolloutFailed, StartFailed, StartTimeout, StoreError
+from rescoldo.model.function import FunctionSpec, FunctionStatus
+from rescoldo.model.names import function_id
+from rescoldo.model.standing import PLAIN, State
+
+pytestmark = pytest.mark.looptime
+
+CRASH = StartFailed("fn.openfaas-fn: exit code 1\nValueError: broken at import")
+SPEC = FunctionSpec("fn", IMAGE)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def status(world: World) -> FunctionStatus:
+    return await world.controller.function(FN)
+
+
+async def stands(world: World) -> tuple[str, int, int]:
+    """Its state, replicas and available replicas."""
+    found = await status(world)
+    return str(found.state), found.replicas, found.available
+
+
+async def deploy(world: World, patience: float = 0.0, version: str = "", name: str = "fn") -> bool:
+    env = {"VERSION": version} if version else {}
+    spec = FunctionSpec(name, IMAGE, env_vars=env, annotations={"rescoldo.dev/idle-window": "5s"})
+    return await world.controller.deploy(spec, must_exist=False, patience=patience)
+
+
+def breaks(world: World, *errors: Exception) -> None:
+    world.node.fail[FN] = deque(errors)  # type: ignore[arg-type]
+
+
+# -- a start that succeeds
+
+
+async def test_a_first_deployment_is_answered_at_once_and_started_behind_that(world: World) -> None:
+    world.node.start_delay = 3.0
+    assert await deploy(world) is False
+    assert now() < 0.1
+    assert await stands(world) == ("deploying", 1, 0)
+    await world.until(lambda: world.fleet.entries[FN].awake is not None)
+    assert now() == pytest.approx(3.0, abs=0.1)
+    assert await stands(world) == ("ready", 1, 1)
+    await asyncio.sleep(12.0)
+    assert await stands(world) == ("asleep", 0, 0)
+    assert await world.store.standings() == {}
+    await world.settle()
+
+
+async def test_who_waits_is_answered_when_it_has_started(world: World) -> None:
+    world.node.start_delay = 3.0
+    assert await deploy(world, patience=10.0) is True
+    assert now() == pytest.approx(3.0, abs=0.1)
+    assert len(world.node.started) == 1
+
+
+async def test_who_waits_for_too_long_is_told_that_it_goes_on(world: World) -> None:
+    world.node.start_delay = 3.0
+    assert await deploy(world, patience=1.0) is False
+    assert now() == pytest.approx(1.0, abs=0.1)
+    await world.until(lambda: not world.asleep())
+    assert await stands(world) == ("deploying", 1, 0)
+
+
+async def test_a_call_during_the_first_start_shares_it(world: World) -> None:
+    world.node.start_delay = 3.0
+    await deploy(world)
+    await world.edge.call(FN)
+    assert len(world.node.started) == 1
+    assert await stands(world) == ("ready", 1, 1)
+
+
+# -- one that fails
+
+
+@pytest.mark.parametrize("error", [CRASH, StartTimeout("fn.openfaas-fn: it was not ready after 15 s")])
+async def test_what_does_not_start_is_failing_with_its_reason(world: World, error: Exception) -> None:
+    breaks(world, error)
+    with pytest.raises(NotStarted, match="fn.openfaas-fn did not start") as raised:
+        await deploy(world, patience=60.0)
+    assert str(error) in raised.value.message
+    assert await stands(world) == ("failing", 0, 0)
+    assert (await status(world)).reason == str(error)
+    [listed] = await world.controller.functions("openfaas-fn")
+    assert (listed.state, listed.reason) == (State.FAILING, str(error))
+    [revision] = await world.controller.revisions(FN)
+    assert (revision.state, revision.revision.failure) == ("failed", str(error))
+
+
+async def test_calls_of_what_does_not_start_get_the_reason_and_try_anew_after_the_back_off(world: World) -> None:
+    breaks(world, CRASH, CRASH)
+    await deploy(world)
+    await world.until(lambda: world.fleet.entries[FN].failure is not None)
+    with pytest.raises(StartFailed, match="broken at import"):
+        await world.edge.call(FN)
+    assert len(world.node.started) == 1, "within the back-off nothing is tried"
+    await asyncio.sleep(5.0)
+    with pytest.raises(StartFailed, match="broken at import"):
+        await world.edge.call(FN)
+    await asyncio.sleep(5.0)
+    await world.edge.call(FN)
+    assert await stands(world) == ("ready", 1, 1)
+    await asyncio.sleep(0.1)
+    assert await world.store.standings() == {}
+    [revision] = await world.controller.revisions(FN)
+    assert revision.state == "serving"
+    await world.settle()
+
+
+async def test_another_deployment_of_what_never_started_takes_its_place_and_is_tried(world: World) -> None:
+    breaks(world, CRASH)
+    with pytest.raises(NotStarted):
+        await deploy(world, patience=60.0)
+    assert await deploy(world, patience=60.0, version="2") is True
+    assert await stands(world) == ("ready", 1, 1)
+    found = [(one.revision.number, one.state) for one in await world.controller.revisions(FN)]
+    assert found == [(2, "serving"), (1, "failed")], "nobody can roll back to what never started"
+    await world.settle()
+
+
+async def test_the_same_again_is_tried_again(world: World) -> None:
+    breaks(world, CRASH, CRASH)
+    for _ in range(2):
+        with pytest.raises(NotStarted):
+            await deploy(world, patience=60.0)
+    assert await deploy(world, patience=60.0) is True
+    assert (await status(world)).function.revision == 1
+    await world.settle()
+
+
+async def test_a_second_broken_deployment_tells_its_own_reason(world: World) -> None:
+    breaks(world, CRASH, StartFailed("another reason"))
+    with pytest.raises(NotStarted):
+        await deploy(world, patience=60.0)
+    with pytest.raises(NotStarted, match="another reason"):
+        await deploy(world, patience=60.0, version="2")
+    assert (await status(world)).reason == "another reason"
+
+
+async def test_an_update_of_what_has_started_once_is_checked_aside_though_it_fails_now(world: World) -> None:
+    await deploy(world, patience=60.0)
+    await asyncio.sleep(20.0)
+    breaks(world, CRASH, CRASH)
+    with pytest.raises(StartFailed):
+        await world.edge.call(FN)
+    assert await stands(world) == ("failing", 0, 0)
+    with pytest.raises(RolloutFailed, match="revision 1 stays, whose last start failed, too"):
+        await deploy(world, patience=60.0, version="2")
+    assert (await status(world)).function.revision == 1
+
+
+async def test_without_room_it_goes_on_deploying_until_there_is_some() -> None:
+    world = await World.make(slots=1)
+    await deploy(world, patience=60.0, name="other")
+    world.hold_calls()
+    call = asyncio.create_task(world.edge.call(function_id("other")))
+    await asyncio.sleep(0.1)
+    assert await deploy(world) is False
+    await asyncio.sleep(10.0)
+    assert await stands(world) == ("deploying", 1, 0)
+    assert (await status(world)).reason == ""
+    call.cancel()
+    await world.until(lambda: not world.asleep())
+    await world.close()
+
+
+async def test_a_deployment_in_the_middle_of_the_first_start_is_the_one_that_counts(world: World) -> None:
+    world.node.start_delay = 3.0
+    first = asyncio.create_task(deploy(world, patience=60.0))
+    await world.until(lambda: world.node.started)
+    assert await deploy(world, patience=60.0, version="2") is True
+    with pytest.raises(Conflict, match="deployed anew before its revision 1 had started"):
+        await first
+    assert [launch.revision for launch in world.node.started] == [1, 2]
+    await world.settle()
+
+
+async def test_a_removal_in_the_middle_of_the_first_start_ends_it(world: World) -> None:
+    world.node.start_delay = 3.0
+    first = asyncio.create_task(deploy(world, patience=60.0))
+    await world.until(lambda: world.node.started)
+    await world.controller.remove(FN)
+    with pytest.raises(Conflict, match="removed before"):
+        await first
+    await world.settle()
+
+
+async def test_many_are_started_a_few_at_a_time_and_make_room_for_one_another() -> None:
+    world = await World.make(slots=2 * LINE)
+    world.node.start_delay = 1.0
+    names = [f"f-{number}" for number in range(4 * LINE)]
+    for name in names:
+        spec = FunctionSpec(name, IMAGE, annotations={"rescoldo.dev/idle-window": "1h"})
+        await world.controller.deploy(spec, must_exist=False)
+    assert now() < 1.0
+    most = 0
+    while len(world.node.started) < len(names):
+        starting = [entry for entry in world.fleet.functions() if entry.waking is not None]
+        most = max(most, len(starting))
+        await asyncio.sleep(0.1)
+    assert most <= AT_ONCE
+    await asyncio.sleep(10.0)
+    states = {found.state for found in await world.controller.functions("openfaas-fn")}
+    assert states == {State.READY, State.ASLEEP}, "those at the end of the line keep their idle window"
+    assert await world.store.standings() == {}
+    assert world.scarce == 0, "what was tried took no slot that another had needed"
+    await world.settle()
+    await world.close()
+
+
+# -- what a next controller knows
+
+
+async def test_a_failure_is_told_by_the_next_controller_and_tried_anew(world: World) -> None:
+    breaks(world, CRASH)
+    with pytest.raises(NotStarted):
+        await deploy(world, patience=60.0)
+    await asyncio.sleep(0.1)
+    after = await world.restart_controller()
+    assert await stands(after) == ("failing", 0, 0)
+    assert (await status(after)).reason == CRASH.message
+    await asyncio.sleep(60.0)
+    assert len(after.node.started) == 1, "it is the next call that tries it"
+    await after.edge.call(FN)
+    assert await stands(after) == ("ready", 1, 1)
+    await after.close()
+
+
+async def test_a_start_that_a_killed_controller_had_not_seen_to_its_end_is_tried_by_the_next(world: World) -> None:
+    world.node.start_delay = 3.0
+    await deploy(world)
+    await world.until(lambda: world.node.started)
+    after = await world.restart_controller()
+    assert (await stands(after))[0] in ("deploying", "ready")
+    await after.until(lambda: after.fleet.entries[FN].standing == PLAIN)
+    assert await stands(after) == ("ready", 1, 1)
+    await asyncio.sleep(0.1)
+    assert await after.store.standings() == {}
+    await after.settle()
+    await after.close()
+
+
+async def test_what_was_deployed_without_a_start_is_not_tried_by_the_next_controller(world: World) -> None:
+    await world.controller.deploy(SPEC, must_exist=False, start=False)
+    after = await world.restart_controller()
+    await asyncio.sleep(10.0)
+    assert (await stands(after), after.node.started) == (("asleep", 0, 0), [])
+    await after.close()
+
+
+# -- pausing
+
+
+async def test_a_paused_function_takes_no_calls_wakes_nothing_and_finishes_what_it_has(world: World) -> None:
+    await deploy(world, patience=60.0)
+    finish = world.hold_calls()
+    call = asyncio.create_task(world.edge.call(FN))
+    await asyncio.sleep(0.1)
+    await world.controller.pause(FN)
+    assert (await status(world)).state == State.PAUSED
+    with pytest.raises(Exception, match="paused"):
+        await world.edge.call(FN)
+    await asyncio.sleep(1.0)
+    finish.set()
+    await call
+    await world.settle()
+    assert await stands(world) == ("paused", 0, 0)
+    assert len(world.node.started) == 1
+    await world.controller.resume(FN)
+    assert await stands(world) == ("asleep", 0, 0)
+    await world.edge.call(FN)
+
+
+async def test_a_call_held_while_it_is_paused_is_refused(world: World) -> None:
+    await world.deploy()
+    world.node.start_delay = 3.0
+    call = asyncio.create_task(world.edge.call(FN))
+    await world.until(lambda: world.node.started)
+    await world.controller.pause(FN)
+    with pytest.raises(Exception, match="paused"):
+        await call
+    await world.settle()
+    assert len(world.node.started) == 1
+
+
+async def test_a_minimum_is_ignored_while_it_is_paused_and_kept_again_afterwards(world: World) -> None:
+    await world.deploy(minimum=2)
+    await world.until(lambda: not world.asleep() and not world.fleet.entries[FN].waking)
+    await world.controller.pause(FN)
+    await world.settle()
+    assert await stands(world) == ("paused", 0, 0)
+    with pytest.raises(Conflict, match="resume it first"):
+        await world.controller.scale(FN, 3)
+    await world.controller.resume(FN)
+    await world.until(lambda: not world.asleep() and len(world.awake().servers) == 2)
+    await world.settle()
+
+
+async def test_a_deployment_while_it_is_paused_is_taken_unchecked_and_tried_when_it_is_resumed(world: World) -> None:
+    await deploy(world, patience=60.0)
+    await world.controller.pause(FN)
+    await world.settle()
+    breaks(world, CRASH)
+    assert await deploy(world, patience=60.0, version="2") is True
+    assert len(world.node.started) == 1
+    assert (await status(world)).function.revision == 2
+    await world.controller.resume(FN)
+    await world.until(lambda: world.fleet.entries[FN].failure is not None)
+    assert await stands(world) == ("failing", 0, 0)
+
+
+async def test_a_function_stays_paused_over_a_restart_and_its_instances_are_not_taken_over(world: World) -> None:
+    await world.deploy(minimum=1)
+    await world.until(lambda: not world.asleep())
+    await world.edge.call(FN)
+    finish = world.hold_calls()
+    call = asyncio.create_task(world.edge.call(FN))
+    await asyncio.sleep(0.1)
+    await world.controller.pause(FN)
+    after = await world.restart_controller()
+    assert (await status(after)).state == State.PAUSED
+    with pytest.raises(Exception, match="paused"):
+        await after.edge.call(FN)
+    finish.set()
+    await call
+    await after.settle()
+    assert await stands(after) == ("paused", 0, 0)
+    await after.close()
+
+
+async def test_a_pause_that_cannot_be_saved_is_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.deploy()
+
+    async def refuse(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "save_standing", refuse)
+        with pytest.raises(StoreError):
+            await world.controller.pause(FN)
+    await world.edge.call(FN)
+    assert (await status(world)).state == State.READY
+
+
+async def test_a_pause_during_a_roll_out_holds(world: World) -> None:
+    await world.deploy()
+    await world.edge.call(FN)
+    world.node.start_delay = 3.0
+    update = asyncio.create_task(world.deploy())
+    await world.until(lambda: len(world.node.started) == 2)
+    await world.controller.pause(FN)
+    await update
+    await world.settle()
+    assert await stands(world) == ("paused", 0, 0)
+    assert (await world.store.standings())[FN].paused
+    assert (await status(world)).function.revision == 2
+
+
+async def test_a_pause_during_the_first_start_ends_it_and_a_resume_tries_again(world: World) -> None:
+    world.node.start_delay = 3.0
+    await deploy(world)
+    await world.until(lambda: world.node.started)
+    await world.controller.pause(FN)
+    await world.settle()
+    assert await stands(world) == ("paused", 0, 0)
+    await world.controller.resume(FN)
+    assert await stands(world) == ("deploying", 1, 0)
+    await world.until(lambda: world.fleet.entries[FN].standing == PLAIN)
+    assert await stands(world) == ("ready", 1, 1)
+    await world.settle()
+
+
+# -- what is told
+
+
+async def test_replicas_and_state_agree_at_every_moment_of_a_life(world: World) -> None:
+    """Looked at in each turn of the loop, through deployments, wakes, scaling both ways, a loss and sleep."""
+    seen: set[tuple[str, bool, bool]] = set()
+
+    async def watch() -> None:
+        while True:
+            if FN in world.fleet.entries:
+                found = await world.controller.function(FN, why=True)
+                assert found.why is not None
+                seen.add((str(found.state), found.replicas > 0, found.available > 0))
+                assert found.available <= found.replicas
+                assert (found.state == State.READY) == (found.available > 0)
+                assert (found.why.wanted, found.why.running) == (found.replicas, found.available)
+            await asyncio.sleep(0.01)
+
+    watching = asyncio.create_task(watch())
+    world.node.start_delay = 0.5
+    world.node.stop_delay = 0.2
+    await deploy(world, patience=60.0)
+    await world.controller.scale(FN, 5)
+    await asyncio.sleep(2.0)
+    await world.controller.scale(FN, 1)
+    await asyncio.sleep(2.0)
+    await deploy(world, version="2")
+    world.lost(world.instances()[0])
+    await asyncio.sleep(60.0)
+    await world.edge.call(FN)
+    await world.controller.scale(FN, 0)
+    await asyncio.sleep(60.0)
+    await world.controller.pause(FN)
+    await asyncio.sleep(1.0)
+    assert not watching.done(), watching.exception()
+    watching.cancel()
+    assert seen >= {
+        ("deploying", True, False), ("ready", True, True), ("asleep", False, False), ("starting", True, False),
+        ("paused", False, False),
+    }  # fmt: skip
+
+
+async def test_why_tells_of_every_start(world: World) -> None:
+    await deploy(world, patience=60.0)
+    await deploy(world, version="2")
+    await world.controller.scale(FN, 0)
+    await world.edge.call(FN)
+    await world.controller.pause(FN)
+    await world.controller.resume(FN)
+    await world.controller.scale(FN, 2)
+    why = (await world.controller.function(FN, why=True)).why
+    assert why is not None
+    assert [(step.before, step.after, step.reason) for step in why.steps] == [
+        (0, 1, "deployed, and started to see whether it does"),
+        (1, 1, "revision 2 was deployed"),
+        (1, 0, "scaled to zero"),
+        (0, 1, "called while it slept"),
+        (1, 0, "paused"),
+        (0, 1, "asked for with scale, or by an alert"),
+        (1, 2, "asked for with scale, or by an alert"),
+    ]
+
+
+async def test_no_room_is_not_a_failure(world: World) -> None:
+    breaks(world, Busy("no room"))
+    await deploy(world, patience=60.0)
+    assert await stands(world) == ("ready", 1, 1)
