@@ -24,7 +24,7 @@ PARTS = ("edge", "controller", "node")
 ABOUT = f"{FUNCTIONS:,} sleeping functions"
 GROWTH = Bar(f"{ABOUT}: growth of edge + controller + node, PSS", "MB", most=80)
 LIST = Bar(f"{ABOUT}: list", "s", most=1)
-DEPLOY = Bar(f"{ABOUT}: deployed in bulk by `rescoldo deploy`", "functions/s", least=100)
+DEPLOY = Bar(f"{ABOUT}: deployed in bulk by `rescoldo deploy --no-start`", "functions/s", least=100)
 CONTROLLER = Bar(f"{ABOUT}: controller killed, until a cold call is answered", "s", most=5)
 PLATFORM = Bar(f"{ABOUT}: platform started again, until a cold call is answered", "s", most=5)
 COLD = Bar(f"{ABOUT}: cold start p50 ÷ that with {FEW}", "", most=1.5)
@@ -136,7 +136,7 @@ def _stack(live: Live, names: list[str], version: str = "") -> Path:
 
 def _deploy(live: Live, stack: Path, count: int) -> float:
     """Functions a second, the whole command."""
-    deployed, seconds = _command(live, "deploy", "--yaml", str(stack))
+    deployed, seconds = _command(live, "deploy", "--no-start", "--yaml", str(stack))
     if len(deployed) != count:
         raise MeasurementFailed(f"{len(deployed)} functions were deployed instead of {count}")
     say(f"many: deployed in {seconds:.1f} s")

@@ -15,6 +15,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 BROKEN = "import nothing_of_that_name\n\n" + HELLO
 SLOW = "import time\ntime.sleep(3)\n" + HELLO
+PATIENT = """\
+import time
+def handle(event, context):
+    time.sleep(float(event.query.get("s", 0)))
+    return "done"
+"""
 WAIT = {"Prefer": "wait=60"}
 
 
@@ -93,8 +99,7 @@ def test_a_failure_and_a_pause_outlive_the_platform(own_platform: Live) -> None:
 
 
 def test_a_pause_lets_calls_end_and_its_instances_go(platform: Live) -> None:
-    code = "import time\ndef handle(event, context):\n    time.sleep(float(event.query.get('s', 0)))\n    return 'done'\n"
-    platform.deploy("busy", code, labels={"com.openfaas.scale.min": "2"})
+    platform.deploy("busy", PATIENT, labels={"com.openfaas.scale.min": "2"})
     platform.until(lambda: platform.replicas("busy") == 2, "its minimum")
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(platform.invoke, "busy?s=2")

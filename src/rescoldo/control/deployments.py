@@ -26,6 +26,7 @@ from rescoldo.control.trials import Trials
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, RolloutFailed, StartFailed, StartTimeout
 from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec, check_spec, policy_of
 from rescoldo.model.names import FunctionId, revision_key
+from rescoldo.model.program import own_process
 from rescoldo.model.revision import Revision, RevisionStatus, check_traffic
 from rescoldo.model.settings import Settings
 from rescoldo.model.standing import PLAIN
@@ -96,6 +97,7 @@ class Deployments:
             self._check_exists(spec.id)
         digest = self._images.digest(spec.image)
         self._images.check_bundle(digest, spec.image, policy)
+        spec = _meant(spec)
         with self._images.in_use(digest):
             async with self._spaces.deploying(spec), self._changing(spec.id):
                 if spec.id in self._fleet.entries:
@@ -138,7 +140,7 @@ class Deployments:
     ) -> None:
         """Give a function a new revision, unless it would be the same as the current one."""
         current = entry.function
-        if (current.spec, current.digest) == (spec, digest):
+        if (_meant(current.spec), current.digest) == (spec, digest):
             self._again(entry, checked=checked)
             if current.traffic:
                 await self._route(entry, {})
@@ -223,7 +225,7 @@ class Deployments:
             self._images.check_bundle(past.digest, past.spec.image, policy)
             with self._images.in_use(past.digest):
                 async with self._spaces.deploying(past.spec):
-                    await self._update(entry, past.spec, past.digest, policy, checked=policy.checked)
+                    await self._update(entry, _meant(past.spec), past.digest, policy, checked=policy.checked)
         self._images.collect_soon()
         return entry.function.revision
 
@@ -393,6 +395,12 @@ class Deployments:
         except InvalidInput as error:
             log.warning("%s runs with the defaults: %s", function.id, error.message)
             return FunctionPolicy(limits=self._settings.limits)
+
+
+def _meant(spec: FunctionSpec) -> FunctionSpec:
+    """As the two command lines, which word it differently, both mean it: neither undoes what the other deployed."""
+    meant = own_process(spec.env_process, spec.env_vars)
+    return spec if meant == spec.env_process else replace(spec, env_process=meant)
 
 
 def check_not_paused(entry: Entry, why: str) -> None:

@@ -15,8 +15,10 @@ from rescoldo.model.function import Function, FunctionPolicy
 from rescoldo.model.names import FunctionId, InstanceId, RouteKey, SlotName, revision_key
 from rescoldo.model.standing import PLAIN, Standing
 from rescoldo.policy.idle import Activity
+from rescoldo.policy.openfaasrule import Alert
 from rescoldo.policy.scaling import Decision, State
 
+NO_ALERT = Alert()
 MAX_CHANGES = 10  # that are remembered of a function
 
 
@@ -41,6 +43,7 @@ class Scale:
     decision: Decision | None = None  # the last one
     cpu: CpuSampler = field(default_factory=CpuSampler)
     cpu_due: float = 0.0  # seconds on the loop's clock: when it is read again, where the function scales by it
+    alert: Alert = NO_ALERT  # where it scales by OpenFaaS's rule
     millicores: int = 0  # of all its instances, at the last reading
 
 

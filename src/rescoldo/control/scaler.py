@@ -17,6 +17,7 @@ from rescoldo.model.function import FunctionPolicy
 from rescoldo.model.names import SlotName
 from rescoldo.model.scaling import CPU
 from rescoldo.node.protocol import Node
+from rescoldo.policy.openfaasrule import RATE, watch
 from rescoldo.policy.scaling import Sample, Spec, begin, decide
 
 LOOK_SECONDS = 0.25  # between two rounds
@@ -77,11 +78,16 @@ class Scaler:
         scale = _scale(awake, now)
         begun = load.total - scale.total if scale.total is not None else 0
         sample = Sample(now, load.in_flight, load.queued, max(0, begun), scale.millicores)
-        spec = spec_of(awake.policy, entry.asked)
+        if awake.policy.openfaas_rule:
+            scale.alert = watch(scale.alert, awake.policy, now, load.total)
+        spec = spec_of(awake.policy, max(entry.asked, scale.alert.least))
         scale.decision, scale.state = decide(spec, scale.state, sample, len(awake.servers))
         scale.looked_at, scale.total, scale.busy = now, load.total, load.busy
         if not awake.closing:
-            self._fleet.replicas.change(entry, awake, scale.decision.wanted, scale.decision.reason)
+            wanted, reason = scale.decision.wanted, scale.decision.reason
+            if wanted == scale.alert.least:
+                reason = f"more than {RATE:g} requests a second: OpenFaaS's rule"
+            self._fleet.replicas.change(entry, awake, wanted, reason)
 
     async def _read_cpu(self, entry: Entry, awake: Awake) -> None:
         now = asyncio.get_running_loop().time()

@@ -80,6 +80,7 @@ class FunctionPolicy:
     checked: bool = True  # a new revision must have started before it takes traffic
     scale_factor: int = DEFAULT_SCALE_FACTOR  # percent of max_replicas that an alert adds; 0: alerts change nothing
     scaling: Scaling = field(default_factory=Scaling)
+    openfaas_rule: bool = False  # it scales by policy/openfaasrule.py, too
 
     @property
     def floor(self) -> int:
@@ -154,6 +155,7 @@ def policy_of(
         checked=choice(notes, OURS + "rollout", "checked", "immediate") == "checked",
         scale_factor=whole_number(labels, SCALE + "factor", DEFAULT_SCALE_FACTOR, 0, 100),
         scaling=scaling_of(labels, notes, limits.concurrency, scaling),
+        openfaas_rule=scaling.openfaas_rule and all(labels.get(SCALE + bound, "").strip() for bound in ("min", "max")),
     )
 
 

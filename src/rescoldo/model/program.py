@@ -17,6 +17,7 @@ UNIX = "unix"  # the program binds the Unix socket whose path $SOCKET holds
 INHERITED = "inherited"  # the program accepts on descriptor 3, as systemd's socket activation hands it over
 MAX_COMMAND = 4096  # bytes
 
+_TEMPLATES = frozenset((("python", "index.py"), ("python3", "index.py")))  # fprocess of OpenFaaS's Python templates
 _HOSTS = ("127.0.0.1", "localhost", "0.0.0.0", "::", "::1")
 _ALLOWED = f"use http://127.0.0.1:PORT, {UNIX} or {INHERITED}"
 
@@ -35,7 +36,7 @@ def program_of(env_process: str, env: Mapping[str, str]) -> Program | None:
 
     `env_process` is the deployment's field (fprocess in stack.yaml); without it the variable counts.
     """
-    url = (env.get("upstream_url") or env.get("http_upstream_url") or "").strip()
+    url = _upstream_url(env)
     if not url:
         return None
     command = (env_process or env.get("fprocess") or env.get("function_process") or "").strip()
@@ -47,6 +48,16 @@ def program_of(env_process: str, env: Mapping[str, str]) -> Program | None:
     if mode not in ("", "http"):
         raise InvalidInput(f"mode: {mode[:80]!r} is not supported; use http, or remove upstream_url")
     return Program(tuple(command.split()), _upstream(url))
+
+
+def own_process(env_process: str, env: Mapping[str, str]) -> str:
+    """`env_process` as the deployment of a Python bundle means it: empty where it is what OpenFaaS's templates for
+    Python have, which faas-cli sends and `rescoldo` does not. It says nothing here."""
+    return "" if not _upstream_url(env) and tuple(env_process.split()) in _TEMPLATES else env_process
+
+
+def _upstream_url(env: Mapping[str, str]) -> str:
+    return (env.get("upstream_url") or env.get("http_upstream_url") or "").strip()
 
 
 def _upstream(url: str) -> str:

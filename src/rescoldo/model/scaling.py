@@ -69,13 +69,14 @@ class ScalingDefaults:
     utilisation: float = 0.70  # not where one of OpenFaaS's labels brings its own
     stable_window: float = 60.0  # seconds
     down_delay: float = 0.0  # seconds
+    openfaas_rule: bool = False  # policy/openfaasrule.py, for functions with OpenFaaS's labels of minimum and maximum
 
 
 PLATFORM_DEFAULTS = ScalingDefaults()
 _DEFAULTS = Scaling()
 
 
-def platform_scaling(flags: Mapping[str, str]) -> ScalingDefaults:
+def platform_scaling(flags: Mapping[str, str], *, openfaas_rule: bool = False) -> ScalingDefaults:
     """From flags of `rescoldo serve` (`--default-max-scale` and so on) and their values. Raises InvalidInput."""
     usual = PLATFORM_DEFAULTS
     return ScalingDefaults(
@@ -83,6 +84,7 @@ def platform_scaling(flags: Mapping[str, str]) -> ScalingDefaults:
         number(flags, FLAG + "utilization", 100 * usual.utilisation, 1, 100) / 100,
         seconds(flags, FLAG + "window", usual.stable_window, *WINDOWS),
         seconds(flags, FLAG + "scale-down-delay", usual.down_delay, *DELAYS),
+        openfaas_rule,
     )
 
 

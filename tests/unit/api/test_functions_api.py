@@ -113,9 +113,9 @@ async def test_who_prefers_to_wait_is_told_how_the_start_ended(
 @pytest.mark.parametrize(
     ("prefer", "seconds"),
     [
-        ([], 0), ([""], 0), (["wait"], 0), (["wait=x"], 0), (["wait=-1"], 0), (["wait=1.5"], 0), (["wait=" + "9" * 99], 0),
-        (["wait=7"], 7), (['Wait="7"'], 7), (["return=minimal; wait=9, wait = 8"], 8), (["a", "b, wait=7;x=y"], 7),
-        (["wait=99999"], 600),
+        ([], 0), ([""], 0), (["wait"], 0), (["wait=x"], 0), (["wait=-1"], 0), (["wait=1.5"], 0),
+        (["wait=" + "9" * 99], 0), (["wait=7"], 7), (['Wait="7"'], 7), (["return=minimal; wait=9, wait = 8"], 8),
+        (["a", "b, wait=7;x=y"], 7), (["wait=99999"], 600),
     ],
 )  # fmt: skip
 def test_a_preference_to_wait_is_read_as_http_has_it(prefer: list[str], seconds: float) -> None:

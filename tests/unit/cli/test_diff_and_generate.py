@@ -47,6 +47,13 @@ def test_no_difference_is_status_0_whatever_the_gateway_adds(run, gateway):
     assert json.loads(run("diff", "--json")[1])[0]["changes"] == []
 
 
+@pytest.mark.parametrize("process", ["", None, "python3 index.py"])
+def test_the_process_of_a_python_template_is_no_difference(run, gateway, process):
+    """faas-cli sends it, and a gateway of ours does not keep it."""
+    gateway.answer("GET /system/function/hello", 200, {**SAME, "envProcess": process})
+    assert run("diff") == (0, "= hello.openfaas-fn\n", "")
+
+
 def test_every_difference_is_shown_and_is_status_1(run, gateway):
     changed = {"image": "me/hello:1", "envVars": {"A": "0", "C": "3"}, "secrets": [], "limits": {},
                "readOnlyRootFilesystem": False}  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,26 @@ async def test_deploying_the_same_again_changes_nothing(world: World) -> None:
     assert await world.edge.call(FN) == first
     assert launched(world) == [1]
     assert await kept(world) == []
+
+
+@pytest.mark.parametrize("first", ["", "python index.py"])
+async def test_the_two_command_lines_do_not_undo_each_other(world: World, first: str) -> None:
+    """faas-cli sends the process of a Python template, and `rescoldo` none."""
+    for process in (first, "python index.py", "", "python3 index.py"):
+        await world.controller.deploy(FunctionSpec("fn", IMAGE, env_process=process), must_exist=False, start=False)
+    found = (await world.controller.function(FN)).function
+    assert (found.revision, found.spec.env_process) == (1, "")
+    await world.controller.deploy(FunctionSpec("fn", IMAGE, env_process="./server"), must_exist=False, start=False)
+    assert (await world.controller.function(FN)).function.revision == 2
+
+
+async def test_what_an_older_version_kept_is_the_same_deployment(world: World) -> None:
+    before = FunctionSpec("fn", IMAGE, env_process="python index.py")
+    await world.store.save_function(Function(before, DIGEST, 1.0))
+    after = await world.restart_controller()
+    await after.controller.deploy(replace(before, env_process=""), must_exist=True)
+    assert (await after.controller.function(FN)).function.revision == 1
+    await after.close()
 
 
 async def test_the_same_deployment_of_another_bundle_is_another_revision(world: World) -> None:

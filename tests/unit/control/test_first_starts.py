@@ -9,7 +9,16 @@ import pytest
 from control_world import FN, IMAGE, World
 
 from rescoldo.control.trials import AT_ONCE, LINE
-from rescoldo.model.errors import Busy, Conflict, NotStarted, RolloutFailed, StartFailed, StartTimeout, StoreError
+from rescoldo.model.errors import (
+    Busy,
+    Conflict,
+    NotStarted,
+    RescoldoError,
+    RolloutFailed,
+    StartFailed,
+    StartTimeout,
+    StoreError,
+)
 from rescoldo.model.function import FunctionSpec, FunctionStatus
 from rescoldo.model.names import function_id
 from rescoldo.model.standing import PLAIN, State
@@ -40,8 +49,8 @@ async def deploy(world: World, patience: float = 0.0, version: str = "", name: s
     return await world.controller.deploy(spec, must_exist=False, patience=patience)
 
 
-def breaks(world: World, *errors: Exception) -> None:
-    world.node.fail[FN] = deque(errors)  # type: ignore[arg-type]
+def breaks(world: World, *errors: RescoldoError) -> None:
+    world.node.fail[FN] = deque(errors)
 
 
 # -- a start that succeeds
@@ -88,17 +97,17 @@ async def test_a_call_during_the_first_start_shares_it(world: World) -> None:
 
 
 @pytest.mark.parametrize("error", [CRASH, StartTimeout("fn.openfaas-fn: it was not ready after 15 s")])
-async def test_what_does_not_start_is_failing_with_its_reason(world: World, error: Exception) -> None:
+async def test_what_does_not_start_is_failing_with_its_reason(world: World, error: RescoldoError) -> None:
     breaks(world, error)
-    with pytest.raises(NotStarted, match="fn.openfaas-fn did not start") as raised:
+    with pytest.raises(NotStarted, match=r"fn\.openfaas-fn did not start") as raised:
         await deploy(world, patience=60.0)
-    assert str(error) in raised.value.message
+    assert error.message in raised.value.message
     assert await stands(world) == ("failing", 0, 0)
-    assert (await status(world)).reason == str(error)
+    assert (await status(world)).reason == error.message
     [listed] = await world.controller.functions("openfaas-fn")
-    assert (listed.state, listed.reason) == (State.FAILING, str(error))
+    assert (listed.state, listed.reason) == (State.FAILING, error.message)
     [revision] = await world.controller.revisions(FN)
-    assert (revision.state, revision.revision.failure) == ("failed", str(error))
+    assert (revision.state, revision.revision.failure) == ("failed", error.message)
 
 
 async def test_calls_of_what_does_not_start_get_the_reason_and_try_anew_after_the_back_off(world: World) -> None:

@@ -12,6 +12,7 @@ from rescoldo.control.scaler import HELPLESS_SECONDS, TOLD_SECONDS
 from rescoldo.model.errors import StartFailed, StoreError
 from rescoldo.model.explanation import Explanation
 from rescoldo.model.names import FunctionId, InstanceId, SlotName, revision_key
+from rescoldo.model.scaling import ScalingDefaults
 from rescoldo.node.protocol import InstanceUsage
 
 pytestmark = pytest.mark.looptime
@@ -44,6 +45,27 @@ async def test_traffic_gets_as_many_instances_as_it_needs_and_loses_them_when_it
     await asyncio.gather(*calls)
     await world.until(lambda: len(world.instances()) == 1, 150)
     await world.settle(5)
+
+
+async def test_the_certifiers_scaling_passes_with_openfaas_rule() -> None:
+    """10 requests a second: 2 replicas within a minute, 1 again within the next."""
+    world = await World.make(scaling=ScalingDefaults(openfaas_rule=True))
+    await world.deploy(minimum=1, **{"com.openfaas.scale.max": "2"})
+    await world.until(lambda: world.fleet.entries[FN].awake is not None)
+    calls = asyncio.create_task(load(world, rate=10, seconds=60))
+    await world.until(lambda: len(world.instances()) == 2, 30)
+    await calls
+    await world.until(lambda: len(world.instances()) == 1, 30)
+    steps = [(step.before, step.after, step.reason) for step in (await why(world)).steps]
+    assert steps[1] == (1, 2, "more than 5 requests a second: OpenFaaS's rule")
+    await world.settle(5)
+    await world.close()
+
+
+async def test_without_the_rule_quick_calls_need_no_second_instance(world: World) -> None:
+    await world.deploy(minimum=1, **{"com.openfaas.scale.max": "2"})
+    await load(world, rate=10, seconds=60)
+    assert len(world.instances()) == 1
 
 
 async def test_a_function_that_nobody_calls_is_not_looked_at(world: World) -> None:

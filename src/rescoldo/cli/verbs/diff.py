@@ -16,6 +16,7 @@ from rescoldo.cli.project import bundle_file, load_project
 from rescoldo.model.errors import NotFound, RescoldoError
 from rescoldo.model.function import FunctionSpec, spec_to_json
 from rescoldo.model.names import DEFAULT_NAMESPACE
+from rescoldo.model.program import own_process
 from rescoldo.stack.file import StackFunction
 
 # what a gateway adds by itself (contracts/openfaas.md)
@@ -88,14 +89,16 @@ def _compared(gateway: Gateway, function: StackFunction, namespace: str) -> tupl
 def changes_of(spec: FunctionSpec, status: Mapping[str, Any]) -> Iterator[Change]:
     """Where a FunctionStatus (empty: not deployed) differs from `spec`; what a gateway adds is no difference."""
     wanted = spec_to_json(spec)
+    there = {**status, "envProcess": own_process(status.get("envProcess") or "", status.get("envVars") or {})}
+    wanted["envProcess"] = own_process(spec.env_process, spec.env_vars)
     for key in TEXTS:
-        yield from _changed(key, status.get(key) or None, wanted[key] or None)
+        yield from _changed(key, there.get(key) or None, wanted[key] or None)
     for key in TABLES:
-        here, there = wanted[key], dict(status.get(key) or {})
+        here, table = wanted[key], dict(status.get(key) or {})
         if ADDED.get(key) not in here:
-            there.pop(ADDED.get(key, ""), None)
-        for name in sorted({*here, *there}):
-            yield from _changed(f"{key}.{name}", there.get(name), here.get(name))
+            table.pop(ADDED.get(key, ""), None)
+        for name in sorted({*here, *table}):
+            yield from _changed(f"{key}.{name}", table.get(name), here.get(name))
     for key in LISTS:
         yield from _changed(key, _joined(status.get(key)), _joined(wanted[key]))
     flag = "readOnlyRootFilesystem"

@@ -98,6 +98,11 @@ def default_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--queue-timeout", default="30s", show_default=True, help="How long a request may wait for an instance.")
 @default_options
 @click.option(
+    "--openfaas-rule",
+    is_flag=True,
+    help="Scale functions with com.openfaas.scale.min and .max also as OpenFaaS does: above 5 requests a second.",
+)
+@click.option(
     "--keep-revisions",
     type=click.IntRange(1, MOST_KEPT_REVISIONS),
     default=KEPT_REVISIONS,
@@ -118,6 +123,7 @@ def serve_command(
     spares: int,
     spares_memory: str | None,
     queue_timeout: str,
+    openfaas_rule: bool,
     keep_revisions: int,
     detach: bool,
     **defaults: str,
@@ -137,7 +143,7 @@ def serve_command(
         queue_timeout=seconds({"--queue-timeout": queue_timeout}, "--queue-timeout", 30.0, 0.01, 3600.0),
         kept_revisions=keep_revisions,
         limits=platform_limits(flags),
-        scaling=platform_scaling(flags),
+        scaling=platform_scaling(flags, openfaas_rule=openfaas_rule),
     )
     note_start(data)
     if not detach:
