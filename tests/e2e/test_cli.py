@@ -22,7 +22,7 @@ def test_from_an_empty_home_to_an_answer_and_back(user: User) -> None:
     assert "Wrote greet/ and stack.yaml" in user.ok("new", "greet", "--lang", "python3-http")
     assert f"{user.gateway}/function/greet" in user.up()
     (before,) = json.loads(user.ok("list", "--json"))
-    assert (before["name"], before["availableReplicas"], before["invocationCount"]) == ("greet", 0, 0)
+    assert (before["name"], before["state"], before["invocationCount"]) == ("greet", "ready", 0), "it was tried"
 
     assert "Ada" in user.ok("invoke", "greet", stdin="Ada")
     (after,) = json.loads(user.ok("list", "--json"))
@@ -41,6 +41,25 @@ def test_from_an_empty_home_to_an_answer_and_back(user: User) -> None:
     user.ok("down")
     assert "rescoldo up" in user.fails("list")
     assert "No platform runs here" in user.fails("down")
+
+
+def test_a_handler_that_does_not_start_fails_its_first_deployment_and_is_told(user: User) -> None:
+    user.ok("new", "broken", "--lang", "python3-http")
+    user.write("broken/handler.py", "import os\nos._exit(3)\ndef handle(event, context):\n    return 'x'\n")
+    words = ("up", "--metrics-address", user.metrics)
+    assert "broken.openfaas-fn: exit status 3" in user.fails(*words)
+    assert "Failing: exit status 3" in user.ok("list")
+    assert "Failing: broken.openfaas-fn: exit status 3" in user.ok("describe", "broken")
+    assert "exit status 3" in user.fails("ready", "broken")
+    user.write("broken/handler.py", "def handle(event, context):\n    return 'mended'\n")
+    user.up()
+    assert user.ok("invoke", "broken") == "mended"
+    user.ok("scale", "broken", "0")
+    assert "Ready" in user.ok("ready", "broken"), "asleep is ready"
+    user.ok("pause", "broken")
+    assert "paused" in user.fails("invoke", "broken")
+    user.ok("resume", "broken")
+    assert user.ok("invoke", "broken") == "mended"
 
 
 def test_a_change_is_there_after_the_next_up_and_functions_survive_a_restart(user: User) -> None:

@@ -695,3 +695,45 @@ async def test_no_path_names_the_key_of_a_revision(real: RealEdge, path: str) ->
     await real.edge.synchronise(lambda: EdgeState(routes, servers))
     await real.call(path)
     assert old.requests == []
+
+
+# -- what the edge says itself
+
+
+async def _raw(real: RealEdge, request: bytes) -> Message:
+    client = await real.connect()
+    client.writer.write(request)
+    head = (await client.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    body = await client.reader.read(1000)  # HAProxy's own pages say no length, and close
+    return Message(head[0], {}, body)
+
+
+async def test_the_api_is_spoken_of_where_the_controller_is_what_fails(real: RealEdge) -> None:
+    """A 502 or 503 of /system says nothing of a function."""
+    real.stop_controller()
+    call = asyncio.create_task(real.call("/system/info"))
+    await asyncio.sleep(0.2)  # it waits in the backlog
+    real._sockets["api"].close()
+    for answer in (await call, await real.call("/system/info"), await real.call("/metrics-of-nothing")):
+        assert answer.status in (502, 503)
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        assert answer.text.startswith("the controller ")
+        assert "function" not in answer.text
+        assert ("retry-after" in answer.headers) == (answer.status == 503)
+
+
+async def test_haproxys_own_pages_are_those_of_requests_that_it_cannot_parse(real: RealEdge) -> None:
+    """docs/behaviour.md lists them; a newer HAProxy may let them be ours, which this would show."""
+    head = b" /system/functions HTTP/1.1\r\nHost: a\r\n"
+    pages = {
+        b"\x00garbage\r\n\r\n": 400,
+        b"GET" + head + b"X: " + b"x" * 20_000 + b"\r\n\r\n": 400,
+        b"POST" + head + b"Transfer-Encoding: foo\r\n\r\n": 400,
+        b"POST" + head + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n": 422,
+        b"POST" + head + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab": 400,
+    }
+    for request, status in pages.items():
+        answer = await _raw(real, request)
+        assert (answer.status, answer.text.startswith("<html>")) == (status, True), request[:80]
+    ours = await _raw(real, b"POST" + head + b"Content-Length: 9999999999\r\n\r\n")
+    assert (ours.status, ours.text.startswith("the body is larger than")) == (413, True)

@@ -40,6 +40,12 @@ ERRORS = {
     503: "no instance could take the request in time",
     504: "the function did not answer in time",
 }
+# the same of /system, where no function is in it
+CONTROL_ERRORS = {
+    502: "the controller ended before its answer was complete; try again",
+    503: "the controller did not take the request in time; try again",
+    504: "the controller did not answer in time; look whether it was done before you try again",
+}
 
 
 def slot_names(count: int) -> list[SlotName]:
@@ -185,8 +191,9 @@ def write(settings: Settings, slots: int, servers: Iterable[LiveServer] = (), **
     edge.chmod(0o700)
     for script in ("wake.lua", "split.lua"):
         (edge / script).write_text(resources.files(__package__).joinpath(script).read_text())
-    for status, text in ERRORS.items():
-        (edge / f"{status}.http").write_bytes(_error_page(status, text))
+    for prefix, pages in (("", ERRORS), ("control-", CONTROL_ERRORS)):
+        for status, text in pages.items():
+            (edge / f"{prefix}{status}.http").write_bytes(_error_page(status, text))
     for name in (*MAPS, LOGINS):
         map_file(settings, name).write_text(maps.get(name, ""))
     path = config_file(settings)

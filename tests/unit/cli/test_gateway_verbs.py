@@ -238,12 +238,13 @@ def test_ready_of_a_function_is_decided_by_its_state(run, gateway, state, status
 
 
 def test_list_and_describe_show_the_state_and_why_it_fails(run, gateway):
-    reason = "hello.openfaas-fn: exit code 1\nTraceback\nValueError: " + "x" * 300
+    reason = "hello.openfaas-fn: handler.py line 1: ValueError: " + "x" * 300 + "\nTraceback"
     broken = {**STATUS, "replicas": 0, "availableReplicas": 0, "state": "failing", "reason": reason}
     gateway.answer("GET /system/functions", 200, [broken, {**broken, "name": "z", "state": "deploying", "reason": ""}])
     gateway.answer("GET /system/function/hello", 200, broken)
     first, second = run("list")[1].splitlines()[1:]
-    assert "Failing: ValueError: xxx" in first and first.endswith("…") and second.endswith("Deploying")
+    assert "Failing: handler.py line 1: ValueError: xxx" in first and first.endswith("…")
+    assert second.endswith("Deploying")
     assert f"Failing: {reason}\n" in run("describe", "hello")[1]
 
 

@@ -76,15 +76,16 @@ def _row(item: Mapping[str, Any], verbose: bool) -> tuple[Any, ...]:
 
 
 def status_text(found: Mapping[str, Any], *, brief: bool = False) -> str:
-    """A function's state in words, with the reason of a failure (with `brief` its last line alone, which says what was
-    raised). A gateway that does not tell the state has instances or none."""
+    """A function's state in words, with the reason of a failure (with `brief` its first line alone: what follows was
+    printed by the function). A gateway that does not tell the state has instances or none."""
     available = int(found.get("availableReplicas") or 0)
     state = str(found.get("state") or ("ready" if available else "asleep")).capitalize()
     if not (reason := str(found.get("reason") or "").strip()):
         return state
     if brief:
-        last = reason.rpartition("\n")[2]
-        reason = last if len(last) <= _REASON else f"{last[: _REASON - 1]}…"
+        own = f"{found.get('name')}.{found.get('namespace')}: "
+        first = reason.partition("\n")[0].removeprefix(own)
+        reason = first if len(first) <= _REASON else f"{first[: _REASON - 1]}…"
     return f"{state}: {reason}"
 
 
