@@ -18,7 +18,7 @@ from rescoldo.model.names import FunctionId, InstanceId, function_id
 
 NAMES = ("a", "b", "c")
 CALM = ("call", "sleep", "deploy", "scale", "wait", "controller")  # none of these may cost a call
-ROUGH = (*CALM, "crash", "remove", "edge", "node", "fail")
+ROUGH = (*CALM, "crash", "remove", "edge", "node", "fail", "pause", "resume")
 
 steps = st.tuples(st.sampled_from(ROUGH), st.sampled_from(NAMES), st.integers(0, 3), st.floats(0, 0.6))
 calm_steps = st.tuples(st.sampled_from(CALM), st.sampled_from(NAMES), st.integers(0, 3), st.floats(0, 0.6))
@@ -45,6 +45,8 @@ class Run:
                 await world.controller.scale(function, 0 if what == "sleep" else 1 + number)
         elif what == "remove" and deployed:
             await world.controller.remove(function)
+        elif what in ("pause", "resume") and deployed:
+            await (world.controller.pause(function) if what == "pause" else world.controller.resume(function))
         elif what == "fail":
             world.node.fail.setdefault(function, deque()).append(StartFailed("broken"))
         else:
@@ -53,7 +55,8 @@ class Run:
 
     async def deploy(self, name: str, number: int) -> None:
         with contextlib.suppress(RescoldoError):  # it does not start, there is no room, or it is removed meanwhile
-            await self.world.deploy(name, window=f"{50 + 400 * number}ms", concurrency=2)
+            first = "checked" if number > 1 else "immediate"
+            await self.world.deploy(name, window=f"{50 + 400 * number}ms", concurrency=2, first=first)
 
     async def upset(self, what: str, name: str, number: int, seconds: float) -> None:
         world = self.world
@@ -100,6 +103,9 @@ async def play(sequence: list[Step], delay: float) -> Run:
             assert call.cancelled() or isinstance(call.exception(), RescoldoError | None)
         run.world.edge.delay = 0.0
         await run.world.check()
+        for found in await run.world.controller.functions("openfaas-fn"):
+            assert (found.replicas, found.available) == (0, 0), "it sleeps, whatever its state"
+            assert found.state in ("asleep", "failing", "paused"), "what was begun has come to an end"
         assert run.world.slots.free == run.world.slots.size, "something did not go to sleep"
     finally:
         await run.world.close()
