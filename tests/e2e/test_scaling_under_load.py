@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from live import Live
+from live import HELLO, Live
+from rescoldo.model.scaling import ScalingDefaults
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -65,3 +66,26 @@ def test_a_type_of_scaling_that_does_not_exist_is_refused(platform: Live) -> Non
     spec = {"service": "queue", "image": "queue:test", "labels": {"com.openfaas.scale.type": "queue"}}
     answer = platform.system("POST", "/functions", spec)
     assert (answer.status, "use capacity, rps or cpu" in answer.text) == (400, True)
+
+
+def test_openfaas_certifier_sees_a_second_replica_and_one_again() -> None:
+    """10 requests a second: 2 replicas within a minute, 1 again in clearly less than the next."""
+    with Live(scaling=ScalingDefaults(openfaas_rule=True)) as live:
+        live.deploy("rated", HELLO, labels={"com.openfaas.scale.min": "1", "com.openfaas.scale.max": "2"})
+        live.until(lambda: live.replicas("rated") == 1, "its minimum")
+        over = threading.Event()
+
+        def calls() -> set[int]:
+            statuses = set()
+            while not over.wait(0.09):
+                statuses.add(live.invoke("rated").status)
+            return statuses
+
+        with ThreadPoolExecutor(1) as pool:
+            calling = pool.submit(calls)
+            try:
+                live.until(lambda: live.replicas("rated") == 2, "the second replica", 60)
+            finally:
+                over.set()
+            assert calling.result() == {200}
+        live.until(lambda: live.replicas("rated") == 1, "one replica again", 30)

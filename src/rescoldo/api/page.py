@@ -54,7 +54,7 @@ async def _page(functions: list[FunctionStatus]) -> AsyncIterator[str]:
     yield (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>rescoldo</title><style>{STYLE}</style>'
         f"</head>\n<body><h1>rescoldo {escape(__version__)}</h1>\n<p>{len(functions)} functions, {awake} awake</p>\n"
-        '<table><thead><tr><th>Function</th><th>Namespace</th><th>Image</th><th class="n">Replicas</th>'
+        '<table><thead><tr><th>Function</th><th>Namespace</th><th>Image</th><th>State</th><th class="n">Replicas</th>'
         '<th class="n">Invocations</th></tr></thead>\n<tbody>\n'
     )
     for start in range(0, len(functions), BATCH):
@@ -67,5 +67,6 @@ def _row(status: FunctionStatus) -> str:
     spec = status.function.spec
     return (
         f"<tr><td>{escape(spec.name)}</td><td>{escape(spec.namespace)}</td><td>{escape(spec.image)}</td>"
+        f'<td title="{escape(status.reason)}">{escape(status.state)}</td>'
         f'<td class="n">{status.available}/{status.replicas}</td><td class="n">{status.invocations}</td></tr>\n'
     )

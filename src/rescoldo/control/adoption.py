@@ -39,6 +39,10 @@ class Adoption:
         strays = [one for one in placed if not self._take_over(one, slot_of)]
         leaving = self._leaving(strays, slot_of)
         strays += [one for one in running if one not in placed and not self._take_over(one, slot_of)]
+        for entry in self._fleet.entries.values():
+            if entry.awake is not None:
+                now = asyncio.get_running_loop().time()
+                entry.note(now, 0, len(entry.awake.servers), "taken over from the controller before")
         await self.synchronise()
         for awake in leaving:
             self._tasks.spawn(f"retire {awake.slot}", self._fleet.retire(awake))

@@ -54,8 +54,8 @@ async def test_the_page_lists_the_functions_of_all_namespaces(client: AsyncClien
     answer = await client.get("/ui/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert Page(answer.text).rows[1:] == [
-        ["echo", "blue", "me/echo:1", "1/1", "42"],
-        ["echo", "openfaas-fn", "me/echo:1", "1/1", "42"],
+        ["echo", "blue", "me/echo:1", "ready", "1/1", "42"],
+        ["echo", "openfaas-fn", "me/echo:1", "ready", "1/1", "42"],
     ]
 
 

@@ -464,6 +464,15 @@ async def test_why_tells_of_every_start(world: World) -> None:
     ]
 
 
+async def test_why_tells_what_a_controller_took_over(world: World) -> None:
+    await deploy(world, patience=60.0)
+    after = await world.restart_controller()
+    why = (await after.controller.function(FN, why=True)).why
+    assert why is not None
+    assert [(one.before, one.after, one.reason) for one in why.steps] == [(0, 1, "taken over from the controller before")]
+    await after.close()
+
+
 async def test_no_room_is_not_a_failure(world: World) -> None:
     breaks(world, Busy("no room"))
     await deploy(world, patience=60.0)
