@@ -469,7 +469,8 @@ async def test_why_tells_what_a_controller_took_over(world: World) -> None:
     after = await world.restart_controller()
     why = (await after.controller.function(FN, why=True)).why
     assert why is not None
-    assert [(one.before, one.after, one.reason) for one in why.steps] == [(0, 1, "taken over from the controller before")]
+    (one,) = why.steps
+    assert (one.before, one.after, one.reason) == (0, 1, "taken over from the controller before")
     await after.close()
 
 
