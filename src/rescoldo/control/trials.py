@@ -8,6 +8,7 @@ started serves, or sleeps by its idle window. That it is not over yet is in the 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from rescoldo.control.entry import Awake, Entry
 from rescoldo.control.fleet import SETTLE_SECONDS, Fleet
@@ -16,7 +17,7 @@ from rescoldo.model.errors import Busy, Conflict, NotStarted, Paused, RescoldoEr
 from rescoldo.model.function import Function
 
 AT_ONCE = 4  # trials; the node starts eight at once, and calls go before
-LINE = 16  # trials that wait: from here on what has started makes room at once, not after its idle window
+MOST_AWAKE = 16  # that were tried and not called yet: the one tried first makes room, before its idle window is over
 LONGEST_PAUSE = 10.0  # seconds, while there is no room
 
 
@@ -25,7 +26,7 @@ class Trials:
         self._fleet = fleet
         self._tasks = tasks
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._waiting = 0
+        self._tried: deque[tuple[Entry, Awake, int]] = deque()  # the last ones, with the requests of their slots then
 
     def begin(self, entry: Entry) -> None:
         """Start what `entry` has now, soon. One that is under way for what it had before ends by itself."""
@@ -56,12 +57,10 @@ class Trials:
         return True
 
     async def _try(self, entry: Entry, function: Function) -> None:
-        self._waiting += 1
         try:
             async with self._turns:
                 await self._start(entry, function)
         finally:
-            self._waiting -= 1
             if entry.trial is asyncio.current_task():
                 entry.trial = None
 
@@ -83,8 +82,7 @@ class Trials:
                 return  # removed meanwhile
             else:
                 self._fleet.standings.note(entry, untried=False)
-                if self._waiting > LINE and not entry.kept and (awake := entry.awake) is not None:
-                    self._tasks.spawn(f"make room of {entry.id}", self._make_room(entry, awake))
+                self._note_tried(entry)
                 return
 
     def _is_due(self, entry: Entry, function: Function) -> bool:
@@ -93,8 +91,20 @@ class Trials:
         here = self._fleet.entries.get(entry.key) is entry
         return same and here and not entry.standing.paused
 
-    async def _make_room(self, entry: Entry, awake: Awake) -> None:
-        """Put what was tried to sleep, unless it is called: many deployments at once would fill the machine."""
+    def _note_tried(self, entry: Entry) -> None:
+        """Many deployments in a row would fill the machine: of those that nobody calls only the last stay awake."""
+        if (awake := entry.awake) is None or entry.kept:
+            return
+        self._tried.append((entry, awake, awake.activity.total))
+        if len(self._tried) > MOST_AWAKE:
+            first, its, total = self._tried.popleft()
+            self._tasks.spawn(f"make room of {first.id}", self._make_room(first, its, total))
+
+    async def _make_room(self, entry: Entry, awake: Awake, total: int) -> None:
+        """Put what was tried to sleep, unless it was called."""
         await asyncio.sleep(SETTLE_SECONDS)
-        if entry.awake is awake and not (await self._fleet.instances.load(awake.slot)).busy:
-            await self._fleet.close(entry, "it was started to see whether it does, and others wait for that")
+        if entry.awake is not awake:
+            return
+        load = await self._fleet.instances.load(awake.slot)
+        if entry.awake is awake and load.total == total and not load.busy:
+            await self._fleet.close(entry, "it was started to see whether it does, and others were deployed since")

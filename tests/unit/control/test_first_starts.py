@@ -8,7 +8,7 @@ from collections import deque
 import pytest
 from control_world import FN, IMAGE, World
 
-from rescoldo.control.trials import AT_ONCE, LINE
+from rescoldo.control.trials import AT_ONCE, MOST_AWAKE
 from rescoldo.model.errors import (
     Busy,
     Conflict,
@@ -209,9 +209,9 @@ async def test_a_removal_in_the_middle_of_the_first_start_ends_it(world: World) 
 
 
 async def test_many_are_started_a_few_at_a_time_and_make_room_for_one_another() -> None:
-    world = await World.make(slots=2 * LINE)
+    world = await World.make(slots=2 * MOST_AWAKE)
     world.node.start_delay = 1.0
-    names = [f"f-{number}" for number in range(4 * LINE)]
+    names = [f"f-{number}" for number in range(4 * MOST_AWAKE)]
     for name in names:
         spec = FunctionSpec(name, IMAGE, annotations={"rescoldo.dev/idle-window": "1h"})
         await world.controller.deploy(spec, must_exist=False)
@@ -224,9 +224,24 @@ async def test_many_are_started_a_few_at_a_time_and_make_room_for_one_another() 
     assert most <= AT_ONCE
     await asyncio.sleep(10.0)
     states = {found.state for found in await world.controller.functions("openfaas-fn")}
-    assert states == {State.READY, State.ASLEEP}, "those at the end of the line keep their idle window"
+    assert states == {State.READY, State.ASLEEP}, "the last ones keep their idle window"
     assert await world.store.standings() == {}
     assert world.scarce == 0, "what was tried took no slot that another had needed"
+    await world.settle()
+    await world.close()
+
+
+async def test_what_was_called_since_it_was_tried_keeps_its_idle_window() -> None:
+    world = await World.make(slots=2 * MOST_AWAKE)
+    notes = {"rescoldo.dev/idle-window": "1h"}
+    for number in range(MOST_AWAKE + 2):
+        spec = FunctionSpec(f"f-{number}", IMAGE, annotations=notes)
+        assert await world.controller.deploy(spec, must_exist=False, patience=10.0)
+        if not number:
+            await world.edge.call(spec.id)
+    await asyncio.sleep(10.0)
+    found = {one.function.spec.name: one.state for one in await world.controller.functions("openfaas-fn")}
+    assert (found["f-0"], found["f-1"], found["f-2"]) == (State.READY, State.ASLEEP, State.READY)
     await world.settle()
     await world.close()
 
