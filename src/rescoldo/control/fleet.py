@@ -156,8 +156,7 @@ class Fleet:
             return  # our own lack of room says nothing about the function
         count = entry.failure.count + 1 if entry.failure is not None else 1
         entry.failure = Failure(error, count, _now() + retry_delay(count))
-        # what a function printed may have no form in UTF-8, and so no place in the store
-        self.standings.note(entry, failure=error.message.encode("utf-8", "replace").decode())
+        self.standings.note(entry, failure=error.message)
         log.warning("%s did not start: %s", entry.id, error.message.partition("\n")[0])
 
     # -- the edge

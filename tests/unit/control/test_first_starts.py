@@ -264,14 +264,6 @@ async def test_a_failure_is_told_by_the_next_controller_and_tried_anew(world: Wo
     await after.close()
 
 
-async def test_a_reason_that_has_no_form_in_utf_8_is_kept_without_what_has_none(world: World) -> None:
-    breaks(world, StartFailed("fn.openfaas-fn: exit code 1\n\udcff"))
-    await deploy(world)
-    await world.until(lambda: world.fleet.entries[FN].failure is not None)
-    await asyncio.sleep(0.1)
-    assert (await world.store.standings())[FN].failure == "fn.openfaas-fn: exit code 1\n?"
-
-
 async def test_a_start_that_a_killed_controller_had_not_seen_to_its_end_is_tried_by_the_next(world: World) -> None:
     world.node.start_delay = 3.0
     await deploy(world)
