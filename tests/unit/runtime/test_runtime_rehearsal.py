@@ -7,12 +7,17 @@ import sys
 # In a process of its own: pytest-timeout has an alarm in this one. The first rehearsal leaves libuv's signal
 # pipe, which is the process's for good; so the second is looked at. The loop is kept, to serve with.
 PROGRAM = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 from rescoldo.runtime import instance
 instance.rehearse()
 instance._loop.close()
 before = len(os.listdir("/proc/self/fd"))
 instance.rehearse()
+def threads():
+    return len(os.listdir("/proc/self/task"))
+until = time.monotonic() + 5  # Python calls a thread over a moment before the kernel does
+while threads() > 1 and time.monotonic() < until:
+    time.sleep(0)
 print(json.dumps({
     "alarm": signal.getitimer(signal.ITIMER_REAL)[0],
     "handler": signal.getsignal(signal.SIGALRM) == signal.SIG_DFL,
@@ -20,7 +25,7 @@ print(json.dumps({
     "module": "function.handler" in sys.modules or "function" in sys.modules,
     "finders": [finder for finder in sys.meta_path if "BareNames" in str(finder)],
     "path": [path for path in [*sys.path, *sys.path_importer_cache] if "rehearsal" in path],
-    "threads": len(os.listdir("/proc/self/task")),
+    "threads": threads(),
 }))
 """
 
