@@ -40,6 +40,10 @@ def choose_gateway(option: str, stack: str = "", data: Path | None = None) -> st
     return url
 
 
+class GatewayClosed(RescoldoError):
+    """The gateway does not answer, or not to this password: no other request would fare better."""
+
+
 class Gateway:
     """A connection to one gateway. Every method raises RescoldoError when it cannot be reached."""
 
@@ -146,7 +150,7 @@ class Gateway:
         if status == 401:
             saved = ", ".join(known())
             others = f"; passwords are saved for: {saved}" if saved else ""
-            raise RescoldoError(f"unauthorized access to {self.url}, run `rescoldo login`{others}")
+            raise GatewayClosed(f"unauthorized access to {self.url}, run `rescoldo login`{others}")
         if status == 404:
             raise NotFound(text or "no such thing")
         if (rollout := response.headers.get(ROLLOUT_HEADER)) is not None:
@@ -164,7 +168,7 @@ class Gateway:
                 if is_loopback(self.url)
                 else "check --gateway or $OPENFAAS_URL"
             )
-            raise RescoldoError(f"no gateway answers at {self.url}; {remedy} ({error})") from error
+            raise GatewayClosed(f"no gateway answers at {self.url}; {remedy} ({error})") from error
         except httpx2.HTTPError as error:
             raise RescoldoError(f"{self.url}: {error or type(error).__name__}") from error
         except httpx2.InvalidURL as error:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rescoldo.cli.output import complain
 from rescoldo.model.errors import RescoldoError
-from rescoldo.model.text import visible
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -131,6 +131,5 @@ def _fail(message: str, traceback: TracebackType | None) -> int:
         from traceback import print_tb
 
         print_tb(traceback)
-    red = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    click.echo(f"{click.style('Error:', fg='red', bold=True) if red else 'Error:'} {visible(message)}", err=True)
+    complain(message)
     return 1

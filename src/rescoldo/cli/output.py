@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ import click
 
 from rescoldo.model.text import json_text, one_line, uncoloured, visible, whole
 
+MOST_OF_A_LINE = 300  # characters of a reason in a table; the whole is told elsewhere
 BAR_FROM = 2 * 2**20  # bytes: smaller uploads are over before a bar is drawn
 _drawing = threading.Lock()  # a terminal has room for one bar: of uploads at once, the first one's
 
@@ -38,6 +40,19 @@ def say_printed(text: str) -> None:
         click.echo(uncoloured(text))
     else:
         click.echo(whole(text), color=True)
+
+
+def complain(message: str) -> None:
+    """What went wrong."""
+    red = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    click.echo(f"{click.style('Error:', fg='red', bold=True) if red else 'Error:'} {visible(message)}", err=True)
+
+
+def brief(text: str, most: int = MOST_OF_A_LINE) -> str:
+    """`text` for a table: its first line and its last, which of a traceback says what was raised."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = " … ".join(dict.fromkeys((lines[0], lines[-1]))) if lines else ""
+    return told if len(told) <= most else f"{told[: most - 1]}…"
 
 
 def say_json(data: object) -> None:

@@ -99,18 +99,6 @@ def _from_flags(selection: Selection) -> StackFunction | None:
     )
 
 
-def build_all(project: Project, *, fresh: bool = False, quiet: bool = False) -> dict[str, BuiltBundle]:
-    """Build every function that is not marked skip_build into ./build/NAME. Raises BuildFailed."""
-    built = {}
-    for function in project.functions:
-        bundle = build_one(function, project, fresh=fresh, quiet=quiet)
-        if bundle is not None:
-            built[function.name] = bundle
-        elif function.where != FLAGS:
-            note(f"{function.name}: skip_build, not built")
-    return built
-
-
 def build_one(function: StackFunction, project: Project, *, fresh: bool, quiet: bool) -> BuiltBundle | None:
     """Build one function into ./build/NAME; None where it is marked skip_build. Raises BuildFailed."""
     if function.skip_build:
@@ -180,7 +168,9 @@ def with_flags(function: StackFunction, flags: DeployFlags) -> StackFunction:
 
 
 def check_flags(flags: DeployFlags) -> None:
-    """Raise UsageError for what `with_flags` would refuse, before anything is built."""
+    """Raise UsageError for what a deployment would refuse of the flags, before anything is built."""
+    if flags.update and flags.replace:
+        raise click.UsageError("--update and --replace exclude each other; give one of them")
     for values, flag in ((flags.env, "--env"), (flags.label, "--label"), (flags.annotation, "--annotation")):
         pairs(values, flag)
 

@@ -42,6 +42,10 @@ class RecordingGateway:
     def lines(self) -> list[str]:
         return [call.line for call in self.calls]
 
+    def changes(self) -> list[Call]:
+        """The calls that are to change something."""
+        return [call for call in self.calls if call.method != "GET"]
+
 
 @pytest.fixture
 def gateway(monkeypatch):

@@ -264,11 +264,12 @@ def test_deploy_puts_and_posts_where_there_is_nothing_yet(run, gateway):
     write_project(image="me/hello:1", environment="{A: b}", limits="{memory: 40Mi}")
     gateway.answer("PUT /system/functions", 404)
     status, out, _ = run("deploy")
-    assert (status, out) == (0, f"Deployed hello.\nURL: {gateway.url}/function/hello\n")
-    assert gateway.lines() == ["PUT /system/functions", "POST /system/functions"]
+    assert (status, out) == (0, f"hello  deployed  {gateway.url}/function/hello\n")
+    put, post = gateway.changes()
+    assert (put.line, post.line) == ("PUT /system/functions", "POST /system/functions")
     assert (
-        gateway.calls[0].json
-        == gateway.calls[1].json
+        put.json
+        == post.json
         == {
             "service": "hello",
             "image": "me/hello:1",
@@ -284,7 +285,7 @@ def test_flags_come_over_the_stack_file(run, gateway):
     argv = "deploy -n dev -e A=2 --label y=2=3 --annotation topic=t --secret s --memory-limit 1Gi --readonly"
     status, out, _ = run(*argv.split())
     assert status == 0 and f"{gateway.url}/function/hello.dev\n" in out
-    body = gateway.calls[0].json
+    body = gateway.changes()[0].json
     assert body["envVars"] == {"A": "2", "C": "d"} and body["labels"] == {"x": "1", "y": "2=3"}
     assert (body["namespace"], body["secrets"], body["annotations"]) == ("dev", ["s"], {"topic": "t"})
     assert body["limits"] == {"memory": "1Gi"} and body["readOnlyRootFilesystem"] is True
@@ -293,8 +294,9 @@ def test_flags_come_over_the_stack_file(run, gateway):
 def test_deploy_without_a_stack_file(run, gateway):
     out = run("deploy", "--image", "me/x:1", "--name", "x", "--fprocess", "cat", "--json")[1]
     url = f"{gateway.url}/function/x"
-    assert json.loads(out) == [{"name": "x", "namespace": "openfaas-fn", "image": "me/x:1", "url": url}]
-    assert gateway.calls[0].json["envProcess"] == "cat"
+    known = {"name": "x", "namespace": "openfaas-fn", "image": "me/x:1", "url": url}
+    assert json.loads(out) == [{**known, "state": "deployed"}]
+    assert gateway.changes()[0].json["envProcess"] == "cat"
 
 
 @pytest.mark.parametrize(
@@ -356,8 +358,8 @@ def test_a_deployment_that_is_refused_shows_the_gateways_words(run, gateway):
 
 def test_remove_names_functions_or_takes_the_stack_files(run, gateway):
     write_project(namespace="dev")
-    assert run("remove")[1] == "Removed hello.\n"
-    assert run("rm", "a", "b.dev", "-n", "prod")[1] == "Removed a.\nRemoved b.\n"
+    assert run("remove", "--all")[:2] == (0, "hello.dev  removed\n")
+    assert run("rm", "a", "b.dev", "-n", "prod")[1] == "a.prod  removed\nb.dev   removed\n2 functions: 2 removed.\n"
     assert [call.json for call in gateway.calls] == [
         {"functionName": "hello", "namespace": "dev"},
         {"functionName": "a", "namespace": "prod"},
@@ -367,7 +369,8 @@ def test_remove_names_functions_or_takes_the_stack_files(run, gateway):
 
 def test_remove_of_nothing_says_so(run, gateway):
     gateway.answer("DELETE /system/functions", 404)
-    assert run("remove", "x") == (1, "", "Error: no existing function to remove: x.openfaas-fn\n")
+    reason = "no existing function to remove: x.openfaas-fn"
+    assert run("remove", "x") == (1, f"x  failed  {reason}\n", f"Error: {reason}\n")
 
 
 def test_up_builds_uploads_and_deploys(run, gateway):
@@ -380,14 +383,14 @@ def test_up_builds_uploads_and_deploys(run, gateway):
     gateway.answer("POST /system/bundles", 201, {"image": "hello:latest", "digest": digest, "size": 1})
     status, out, err = run("up")
     assert status == 0, err
-    assert out == f"Deployed hello.\nURL: {gateway.url}/function/hello\n"
-    assert gateway.lines() == [
-        "GET /healthz",
+    assert out == f"hello  deployed  {gateway.url}/function/hello\n"
+    assert gateway.lines()[0] == "GET /healthz"
+    assert [call.line for call in gateway.changes()] == [
         f"POST /system/bundles?image=hello%3Alatest&digest={digest}",
         "POST /system/bundles?image=hello%3Alatest",
         "PUT /system/functions",
     ]
-    tag, sent = gateway.calls[1:3]
+    tag, sent, _ = gateway.changes()
     assert tag.body == b"" and sent.body == Path("build/hello/bundle.tar.gz").read_bytes()
     assert sent.headers["Content-Type"] == "application/gzip"
     assert sent.headers["X-Rescoldo-Digest"] == digest and "Transfer-Encoding" not in sent.headers
@@ -398,11 +401,7 @@ def test_a_bundle_that_is_there_is_not_sent_again(run, gateway):
     gateway.answer("GET /healthz", 200)
     gateway.answer("POST /system/bundles", 200, {"image": "hello:latest", "digest": "d", "size": 1})
     assert run("up")[0] == 0
-    assert [line.split("?")[0] for line in gateway.lines()] == [
-        "GET /healthz",
-        "POST /system/bundles",
-        "PUT /system/functions",
-    ]
+    assert [call.line.split("?")[0] for call in gateway.changes()] == ["POST /system/bundles", "PUT /system/functions"]
 
 
 def test_a_gateway_that_takes_no_bundles_is_named(run, gateway):
@@ -416,8 +415,9 @@ def test_a_handler_that_does_not_compile_is_neither_uploaded_nor_deployed(run, g
     write_project()
     Path("hello/handler.py").write_text("def handle(:\n")
     status, out, err = run("up")
-    assert (status, out) == (1, "") and "stack.yaml:3: hello was not built: hello/handler.py:1: " in err
-    assert gateway.calls == []
+    said = "stack.yaml:3: hello was not built: hello/handler.py:1: "
+    assert status == 1 and f"Error: {said}" in err and out.startswith(f"hello  failed  {said}")
+    assert gateway.changes() == []
 
 
 def test_up_can_stop_after_the_build(run, gateway):
@@ -431,7 +431,7 @@ def test_a_function_with_skip_build_is_deployed_and_not_built(run, gateway):
     gateway.answer("GET /healthz", 200)
     status, _, err = run("up")
     assert status == 0 and "hello: skip_build, not built" in err
-    assert gateway.lines() == ["GET /healthz", "PUT /system/functions"] and not Path("build").exists()
+    assert [call.line for call in gateway.changes()] == ["PUT /system/functions"] and not Path("build").exists()
 
 
 # -- invoke, logs

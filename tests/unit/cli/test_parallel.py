@@ -17,15 +17,27 @@ def test_functions_deployed_at_once_are_told_in_the_stack_files_order(run, gatew
     names = write_stack()
     status, out, _ = run("deploy", "--parallel", "8", "--json")
     assert status == 0 and [deployed["name"] for deployed in json.loads(out)] == names
-    assert sorted(call.json["service"] for call in gateway.calls) == sorted(names)
+    assert sorted(call.json["service"] for call in gateway.changes()) == sorted(names)
 
 
-def test_after_one_that_is_refused_no_others_are_begun(run, gateway):
-    write_stack()
+def test_one_that_is_refused_stops_no_other_and_each_has_a_line(run, gateway):
+    names = write_stack()
     gateway.answer("PUT /system/functions", 400, b"image x was not built here")
+    gateway.answer("PUT /system/functions", 202)
     status, out, err = run("deploy", "--parallel", "2")
-    assert status == 1 and out == "" and "many-0: " in err and "image x was not built here" in err
-    assert len(gateway.calls) < MANY
+    *lines, summary = out.splitlines()
+    assert status == 1 and [line.split()[0] for line in lines] == names
+    assert summary == f"{MANY} functions: {MANY - 1} deployed, 1 failed."
+    (failed,) = [line for line in lines if line.split()[1] == "failed"]
+    assert "image x was not built here" in failed and err.count("image x was not built here") == 1
+
+
+def test_a_gateway_that_refuses_the_password_is_told_once_and_asked_no_further(run, gateway):
+    write_stack()
+    gateway.answer("PUT /system/functions", 401)
+    status, out, err = run("deploy", "--parallel", "2")
+    assert status == 1 and err.count("rescoldo login") == 1
+    assert len(gateway.changes()) < MANY and "not tried" in out
 
 
 def test_a_number_at_once_that_is_not_allowed_names_the_range(run, gateway):

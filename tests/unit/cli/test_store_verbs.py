@@ -53,7 +53,7 @@ def test_a_store_may_be_at_a_url(run, gateway):
 def test_an_image_the_platform_knows_is_deployed_with_flags_over_the_store(run, gateway):
     gateway.answer("GET /system/bundles", 200, [{"image": FIGLET["images"][HERE], "digest": "d"}])
     status, out, _ = run("store", "deploy", "figlet", "--name", "letters", "-e", "A=c", "--label", "x=y")
-    assert status == 0 and out == f"Deployed letters.\nURL: {gateway.url}/function/letters\n"
+    assert status == 0 and out == f"letters  deployed  {gateway.url}/function/letters\n"
     assert gateway.lines()[-1] == "PUT /system/functions"
     assert gateway.calls[-1].json == {
         "service": "letters",

@@ -6,8 +6,10 @@ import click
 
 from rescoldo.bundle.build import summary
 from rescoldo.cli.options import Selection, Verb, json_option, no_cache_option, selection_options
-from rescoldo.cli.output import say, say_json
-from rescoldo.cli.project import build_all, load_project
+from rescoldo.cli.output import say_json
+from rescoldo.cli.project import FLAGS, Project, build_one, load_project
+from rescoldo.cli.results import BUILT, SKIPPED, Outcome, Results, for_each
+from rescoldo.stack.file import StackFunction
 
 
 @click.command("build", cls=Verb)
@@ -15,17 +17,26 @@ from rescoldo.cli.project import build_all, load_project
 @no_cache_option
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
-def build_command(selection: Selection, no_cache: bool, as_json: bool, quiet: bool) -> None:
+def build_command(selection: Selection, no_cache: bool, as_json: bool, quiet: bool) -> int:
     """Build bundles from stack.yaml or from flags.
 
-    They are written to ./build/NAME/bundle.tar.gz.
+    They are written to ./build/NAME/bundle.tar.gz. One that cannot be built stops no other.
     """
     project = load_project(selection)
     if selection.name and not (selection.lang or selection.handler):
         raise click.UsageError("--name goes with --lang and --handler; to choose from the stack file use --filter")
-    built = build_all(project, fresh=no_cache, quiet=quiet or as_json)
+    results = Results.of(project.functions)
+    for_each(project.functions, "", results, lambda f: built(f, project, fresh=no_cache, quiet=quiet or as_json))
     if as_json:
-        say_json({name: summary(bundle) for name, bundle in built.items()})
-    elif not quiet:
-        for bundle in built.values():
-            say(str(bundle.path))
+        say_json({one.pop("name"): one for one in results.to_json()})
+        results.summarize(as_json)
+        return 1 if results.failed else 0
+    return results.show(False) if results.failed or not quiet else 0
+
+
+def built(function: StackFunction, project: Project, *, fresh: bool, quiet: bool) -> Outcome:
+    """Build one function; SKIPPED where it is marked skip_build. Raises BuildFailed."""
+    bundle = build_one(function, project, fresh=fresh, quiet=quiet)
+    if bundle is not None:
+        return Outcome(BUILT, str(bundle.path), summary(bundle))
+    return Outcome(SKIPPED, "skip_build" if function.where != FLAGS else "nothing to build")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import sys
 
 import click
 
+from rescoldo.cli.checks import check_gateway, check_project
 from rescoldo.cli.deployment import deploy, function_url, remove, upload
-from rescoldo.cli.gateway import Gateway, choose_gateway
+from rescoldo.cli.gateway import Gateway, GatewayClosed, choose_gateway
 from rescoldo.cli.options import (
     DeployFlags,
     Selection,
@@ -20,53 +21,79 @@ from rescoldo.cli.options import (
     selection_options,
     stack_options,
 )
-from rescoldo.cli.output import note, say, say_json
+from rescoldo.cli.output import note
 from rescoldo.cli.project import (
     Project,
     bundle_file,
+    check_flags,
     load_project,
     optional_gateway,
     with_flags,
 )
+from rescoldo.cli.results import DEPLOYED, REMOVED, UNCHANGED, Outcome, Results, for_each_at_once
+from rescoldo.cli.verbs.functions import reference
 from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError
-from rescoldo.model.names import DEFAULT_NAMESPACE, parse_reference
+from rescoldo.model.function import FunctionSpec
+from rescoldo.model.names import DEFAULT_NAMESPACE
 from rescoldo.stack.file import StackFunction
 
 
 def deploy_all(
-    gateway: Gateway, project: Project, flags: DeployFlags, *, parallel: int, as_json: bool, start: bool = True
+    gateway: Gateway,
+    project: Project,
+    flags: DeployFlags,
+    results: Results,
+    *,
+    parallel: int,
+    start: bool = True,
 ) -> None:
     """Upload the bundle of each function where one was built here, and deploy it, `parallel` of them at once.
 
-    They are told in the project's order. When one fails, those not begun by then are left. Raises RescoldoError.
+    Those of which `results` knows already are left. Raises GatewayClosed.
     """
-    deployed = []
-    with ThreadPoolExecutor(parallel) as pool:
-        under_way = [pool.submit(deploy_one, gateway, function, flags, start=start) for function in project.functions]
-        try:
-            for each in under_way:
-                deployed.append(each.result())
-                if not as_json:
-                    say(f"Deployed {deployed[-1]['name']}.\nURL: {deployed[-1]['url']}")
-        finally:
-            pool.shutdown(cancel_futures=True)
-    if as_json:
-        say_json(deployed)
+
+    def work(function: StackFunction) -> Outcome:
+        return _deployed(gateway, function, flags, start=start)
+
+    for_each_at_once(project.functions, flags.namespace, results, work, parallel)
+
+
+def _deployed(gateway: Gateway, function: StackFunction, flags: DeployFlags, *, start: bool) -> Outcome:
+    """Deploy one; UNCHANGED where the gateway says that it gave it no new revision."""
+    spec = with_flags(function, flags).to_spec()
+    before = _revision(gateway, spec) if is_update(flags) else None
+    deployed = deploy_one(gateway, function, flags, start=start)
+    same = before is not None and before == _revision(gateway, spec)
+    return Outcome(UNCHANGED if same else DEPLOYED, deployed["url"], deployed)
+
+
+def _revision(gateway: Gateway, spec: FunctionSpec) -> int | None:
+    """The function's revision; None where there is no such function, or the gateway counts none."""
+    own = spec.namespace if spec.namespace != DEFAULT_NAMESPACE else ""
+    answer = gateway.system(
+        "GET", f"/system/function/{spec.name}", params={"namespace": own}, accept=(200, 202, 404, 400, 500, 502, 503)
+    )
+    try:
+        return int(answer.json()["revision"])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def is_update(flags: DeployFlags) -> bool:
+    """Whether what is deployed is to be updated, and not removed first or left alone."""
+    return flags.update is not False and not flags.replace
 
 
 def deploy_one(
     gateway: Gateway, function: StackFunction, flags: DeployFlags, *, start: bool = True
 ) -> dict[str, str]:
     """Upload the bundle of `function` if one was built here, and deploy it; what a script reads of it."""
-    if flags.update and flags.replace:
-        raise click.UsageError("--update and --replace exclude each other; give one of them")
-    update = flags.update is not False and not flags.replace
     spec = with_flags(function, flags).to_spec()
     bundle, digest = bundle_file(function.name), ""
     try:
         if bundle.is_file() and not function.skip_build:
             digest = upload(gateway, spec.image, bundle, note)
-        deploy(gateway, spec, update=update, replace=flags.replace, start=start)
+        deploy(gateway, spec, update=is_update(flags), replace=flags.replace, start=start)
     except RescoldoError as error:
         # what the gateway refuses is written in the stack file
         place = f"{function.place_of(error.message)}: " if isinstance(error, InvalidInput) else ""
@@ -92,15 +119,23 @@ def deploy_command(
     parallel: int,
     as_json: bool,
     no_start: bool,
-) -> None:
+) -> int:
     """Deploy functions from stack.yaml or from flags.
 
-    A bundle that `rescoldo build` left in ./build/NAME is uploaded first.
+    A bundle that `rescoldo build` left in ./build/NAME is uploaded first. One that is refused stops no other.
     """
+    check_flags(flags)
     project = load_project(selection)
+    results = Results.of(project.functions, flags.namespace)
     url = choose_gateway(gateway, project.gateway)
-    with Gateway(url, token=token, tls_no_verify=tls_no_verify) as opened:
-        deploy_all(opened, project, flags, parallel=parallel, as_json=as_json, start=not no_start)
+    try:
+        check_project(project, flags, results, build=False)
+        with Gateway(url, token=token, tls_no_verify=tls_no_verify) as opened:
+            check_gateway(opened, project, flags, results)
+            deploy_all(opened, project, flags, results, parallel=parallel, start=not no_start)
+    finally:
+        status = results.show(as_json)
+    return status
 
 
 @click.command("remove", cls=Verb)
@@ -108,6 +143,9 @@ def deploy_command(
 @stack_options
 @gateway_options
 @namespace_option
+@json_option
+@click.option("--all", "everything", is_flag=True, help="Remove all functions of the stack file, or those of --filter.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def remove_command(
     names: tuple[str, ...],
     selection: Selection,
@@ -115,24 +153,55 @@ def remove_command(
     tls_no_verify: bool,
     token: str,
     namespace: str,
-) -> None:
+    as_json: bool,
+    everything: bool,
+    yes: bool,
+) -> int:
     """Remove functions.
 
-    Those named, or all of the stack file.
+    Those named. Without a name it asks, on a terminal, whether to remove all of the stack file; elsewhere that wants
+    --all or --yes. One that is missing stops no other.
     """
+    if names and everything:
+        raise click.UsageError("--all goes with no NAME: it means every function of the stack file")
     if names:
         stack_gateway = optional_gateway(selection.yaml_file, gateway)
-        wanted = [parse_reference(name) for name in names]
+        wanted = [reference(name, namespace) for name in names]
     else:
         project = load_project(selection)
         stack_gateway = project.gateway
-        wanted = [(f.name, f.namespace or DEFAULT_NAMESPACE) for f in project.functions]
+        # as before faas-cli's: -n is for functions that name no namespace of their own
+        wanted = [(f.name, f.namespace or namespace or DEFAULT_NAMESPACE) for f in project.functions]
     url = choose_gateway(gateway, stack_gateway)
-    with Gateway(url, token=token, tls_no_verify=tls_no_verify) as opened:
-        for name, own in wanted:
-            place = namespace if namespace and own == DEFAULT_NAMESPACE else own
-            try:
-                remove(opened, name, place)
-            except NotFound as error:
-                raise NotFound(f"no existing function to remove: {name}.{place}") from error
-            say(f"Removed {name}.")
+    if not (names or everything or yes):
+        _ask([name for name, _ in wanted], url)
+    results = Results(wanted)
+    try:
+        with Gateway(url, token=token, tls_no_verify=tls_no_verify) as opened:
+            _remove_all(opened, wanted, results)
+    finally:
+        status = results.show(as_json)
+    return status
+
+
+def _ask(names: list[str], url: str) -> None:
+    """Raises RescoldoError for a no, UsageError where there is nobody to ask."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            f"this would remove {', '.join(names)} at {url}; name the functions, or add --all (or --yes)"
+        )
+    if not click.confirm(f"Remove {', '.join(names)} at {url}?", err=True):
+        raise RescoldoError("nothing was removed")
+
+
+def _remove_all(gateway: Gateway, wanted: list[tuple[str, str]], results: Results) -> None:
+    for key in dict.fromkeys(wanted):
+        try:
+            remove(gateway, *key)
+            results.add(key, Outcome(REMOVED))
+        except NotFound:
+            results.fail(key, NotFound(f"no existing function to remove: {'.'.join(key)}"))
+        except GatewayClosed:
+            raise
+        except RescoldoError as error:
+            results.fail(key, error)

@@ -10,6 +10,7 @@ from rescoldo.cli.deployment import has_image
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.options import DeployFlags, Verb, deploy_options, gateway_options, json_option, store_options
 from rescoldo.cli.output import say, say_columns, say_json
+from rescoldo.cli.results import DEPLOYED
 from rescoldo.cli.verbs.deploy import deploy_one
 from rescoldo.model.errors import UnknownImage
 from rescoldo.model.names import check_name
@@ -107,9 +108,9 @@ def deploy_command(
             )
         deployed = deploy_one(opened, function, flags)
     if as_json:
-        say_json(deployed)
+        say_json({**deployed, "state": DEPLOYED})
     else:
-        say(f"Deployed {deployed['name']}.\nURL: {deployed['url']}")
+        say(f"{deployed['name']}  {DEPLOYED}  {deployed['url']}")
 
 
 def _find(name: str, url: str) -> StoreFunction:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import click
 from click.core import ParameterSource
 
+from rescoldo.cli.checks import check_gateway, check_project
 from rescoldo.cli.credentials import is_loopback
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.local import note_start
@@ -27,8 +28,10 @@ from rescoldo.cli.options import (
 )
 from rescoldo.cli.output import note
 from rescoldo.cli.platform import abandoned, remembered_settings, start_background
-from rescoldo.cli.project import Project, build_all, check_flags, load_project
+from rescoldo.cli.project import FLAGS, Project, check_flags, load_project
+from rescoldo.cli.results import SKIPPED, Results, reference_of
 from rescoldo.cli.rollout import Report, Rollout
+from rescoldo.cli.verbs.build import built
 from rescoldo.cli.verbs.deploy import deploy_all
 from rescoldo.cli.verbs.local import check_address
 from rescoldo.model.errors import InvalidInput, RescoldoError
@@ -58,20 +61,62 @@ def up_command(
     skip_push: bool,
     skip_build: bool,
     skip_deploy: bool,
-) -> None:
-    """Build, upload and deploy; start a local platform if none runs."""
+) -> int:
+    """Build, upload and deploy; start a local platform if none runs.
+
+    One that cannot be built or is refused stops no other. An unchanged function keeps its revision.
+    """
     if watch and (skip_build or skip_deploy):
         raise click.UsageError("--watch builds and deploys: it excludes --skip-build and --skip-deploy")
+    if skip_build and skip_deploy:
+        raise click.UsageError("--skip-build and --skip-deploy leave nothing to do; give one of them")
     check_flags(flags)
     if watch:
         watch_project(selection, destination, flags, fresh=no_cache, as_json=as_json)
     project = load_project(selection)
-    if not skip_build:
-        build_all(project, fresh=no_cache)
-    if skip_deploy:
-        return
-    with open_platform(destination, project) as gateway:
-        deploy_all(gateway, project, flags, parallel=parallel, as_json=as_json)
+    results = Results.of(project.functions, flags.namespace)
+    try:
+        check_project(project, flags, results, build=not skip_build)
+        asked = not skip_deploy and _check_before(destination, project, flags, results)
+        if not skip_build:
+            _build_all(project, flags, results, fresh=no_cache, only=skip_deploy)
+        if not skip_deploy and results.open:
+            with open_platform(destination, project) as gateway:
+                if not asked:
+                    check_gateway(gateway, project, flags, results)
+                deploy_all(gateway, project, flags, results, parallel=parallel)
+    finally:
+        status = results.show(as_json)
+    return status
+
+
+def _check_before(destination: Destination, project: Project, flags: DeployFlags, results: Results) -> bool:
+    """Ask the gateway what it lacks before anything is built; False where none answers yet."""
+    url = choose_gateway(destination.gateway, project.gateway)
+    with Gateway(
+        url, token=destination.token, tls_no_verify=destination.tls_no_verify, data=destination.data
+    ) as gateway:
+        if not gateway.answers():
+            return False
+        check_gateway(gateway, project, flags, results)
+        return True
+
+
+def _build_all(project: Project, flags: DeployFlags, results: Results, *, fresh: bool, only: bool) -> None:
+    """Build what has not failed yet. What is built is a result where nothing is to be deployed (`only`)."""
+    for function in project.functions:
+        key = reference_of(function, flags.namespace)
+        if not results.is_open(key):
+            continue
+        try:
+            outcome = built(function, project, fresh=fresh, quiet=False)
+        except RescoldoError as error:
+            results.fail(key, error)
+            continue
+        if only:
+            results.add(key, outcome)
+        elif outcome.state == SKIPPED and function.where != FLAGS:
+            note(f"{function.name}: skip_build, not built")
 
 
 @click.command("watch", cls=Verb)

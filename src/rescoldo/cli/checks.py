@@ -1,0 +1,120 @@
+"""What can be known of a function before it is built: by its own files, and by asking the gateway."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rescoldo.bundle.build import check
+from rescoldo.cli.gateway import Gateway
+from rescoldo.cli.options import DeployFlags
+from rescoldo.cli.project import Project, build_request, with_flags
+from rescoldo.cli.results import Results, reference_of
+from rescoldo.model.errors import InvalidInput, RescoldoError
+from rescoldo.model.function import check_spec
+from rescoldo.model.names import DEFAULT_NAMESPACE
+from rescoldo.model.program import PROCESS
+from rescoldo.model.scaling import MAX_REPLICAS, ScalingDefaults
+from rescoldo.stack.file import StackFunction
+from rescoldo.stack.templates import find_template
+
+_NO_UPSTREAM = (
+    "upstream_url is missing; add it to `environment:`, with where the program listens, for example "
+    "http://127.0.0.1:8000"
+)
+_PLACE = re.compile(r"[^:\n]+:\d+: ")
+# A gateway may have a higher maximum than the default is: what only the gateway can know, it refuses itself.
+_ANY_MAXIMUM = ScalingDefaults(maximum=MAX_REPLICAS)
+# Answers that say nothing about what was asked: other gateways have no namespaces, or do not show them.
+_SILENT = (200, 201, 202, 400, 403, 404, 405, 500, 501, 502, 503)
+
+
+def problems_of(function: StackFunction, copy: tuple[Path, ...]) -> list[str]:
+    """What is wrong with a function beyond its keys: its settings, and its code."""
+    return [*_settings(function), *(_code(function, copy) if _is_built(function) else ())]
+
+
+def check_project(project: Project, flags: DeployFlags, results: Results, *, build: bool) -> None:
+    """Fail the functions whose settings are wrong; with `build` also those whose template is."""
+    for function in project.functions:
+        wanted = with_flags(function, flags)
+        if found := list(_settings(wanted, build=build)):
+            results.fail(reference_of(wanted), InvalidInput("\n".join(found)))
+
+
+def check_gateway(gateway: Gateway, project: Project, flags: DeployFlags, results: Results) -> None:
+    """Fail the functions whose namespace or secrets `gateway` does not have. Raises GatewayClosed."""
+    wanted = [with_flags(function, flags) for function in project.functions]
+    wanted = [function for function in wanted if results.is_open(reference_of(function))]
+    spaces = _namespaces(gateway, wanted)
+    secrets = {space: _names(gateway, "/system/secrets", space) for space in _places(f for f in wanted if f.secrets)}
+    for function in wanted:
+        if problem := _missing(function, spaces, secrets.get(reference_of(function)[1])):
+            results.fail(reference_of(function), InvalidInput(f"{function.where}: {function.name}: {problem}"))
+
+
+def _is_built(function: StackFunction) -> bool:
+    # what else is missing was said when the file was read
+    return not function.skip_build and bool(function.lang) and function.handler != Path()
+
+
+def _settings(function: StackFunction, *, build: bool = True) -> Iterator[str]:
+    complete = True  # or unknown
+    try:
+        complete = check_spec(function.to_spec(), scaling=_ANY_MAXIMUM).program is not None
+    except InvalidInput as error:
+        yield f"{function.place_of(error.message)}: {function.name}: {error.message}"
+    if not (build and _is_built(function)):
+        return
+    try:
+        if find_template(function.lang, Path()).style == PROCESS and not complete:
+            yield f"{function.where}: {function.name}: {_NO_UPSTREAM}"
+    except RescoldoError as error:
+        yield f"{function.where}: {function.name}: {error.message}"
+
+
+def _code(function: StackFunction, copy: tuple[Path, ...]) -> Iterator[str]:
+    try:
+        find_template(function.lang, Path())
+    except RescoldoError:
+        return  # said of its settings
+    try:
+        check(build_request(function, copy))
+    except RescoldoError as error:
+        # a place in the function's own files says more than its place in stack.yaml
+        own = _PLACE.match(error.message)
+        yield error.message if own else f"{function.where}: {function.name}: {error.message}"
+
+
+def _missing(function: StackFunction, spaces: set[str] | None, secrets: set[str] | None) -> str:
+    """What the gateway does not have, with the remedy; None stands for what it did not say."""
+    space = reference_of(function)[1]
+    if spaces is not None and space not in spaces:
+        return f"namespace {space!r} does not exist; create it first: rescoldo namespace create {space}"
+    missing = [] if secrets is None else [name for name in function.secrets if name not in secrets]
+    if missing:
+        return (
+            f"namespace {space} has no secret {', '.join(missing)}: create it first, for example with "
+            f"`rescoldo secret create {missing[0]} --from-file FILE --namespace {space}`"
+        )
+    return ""
+
+
+def _places(functions: Iterable[StackFunction]) -> list[str]:
+    return list(dict.fromkeys(reference_of(function)[1] for function in functions))
+
+
+def _namespaces(gateway: Gateway, functions: list[StackFunction]) -> set[str] | None:
+    named = set(_places(functions)) - {DEFAULT_NAMESPACE}
+    return _names(gateway, "/system/namespaces", "") if named else None
+
+
+def _names(gateway: Gateway, path: str, namespace: str) -> set[str] | None:
+    """The names that a list of the gateway holds; None where it does not answer with one."""
+    answer = gateway.system("GET", path, params={"namespace": namespace}, accept=_SILENT)
+    try:
+        found = answer.json() if answer.status_code == 200 else None
+        return None if found is None else {item["name"] if isinstance(item, dict) else str(item) for item in found}
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,152 @@
+"""Verbs for many functions: a line for each at the end, whatever became of the others."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+HANDLER = "def handle(event, context):\n    return 'x'\n"
+
+
+def project(functions: dict[str, str], handlers: dict[str, str] | None = None) -> None:
+    """A stack file; `functions` are the keys of each besides lang and handler."""
+    text = "provider: {name: openfaas}\nfunctions:\n"
+    for name, extra in functions.items():
+        lang = "" if "lang:" in extra else "lang: python3-http, "
+        text += f"  {name}: {{{lang}handler: ./{name}{extra and f', {extra}'}}}\n"
+        Path(name).mkdir()
+        Path(f"{name}/handler.py").write_text((handlers or {}).get(name, HANDLER))
+    Path("stack.yaml").write_text(text)
+
+
+def states(out: str) -> dict[str, str]:
+    return {one["name"]: one["state"] for one in json.loads(out)}
+
+
+def answer_deployments(gateway) -> None:
+    gateway.answer("GET /healthz", 200)
+    gateway.answer("POST /system/bundles", 200)
+
+
+def test_up_goes_on_after_one_that_cannot_be_built(run, gateway):
+    project({"a": "", "b": "", "c": ""}, {"b": "def handle(:\n"})
+    answer_deployments(gateway)
+    status, out, err = run("up")
+    lines = out.splitlines()
+    assert status == 1 and "b/handler.py:1" in err
+    assert [line.split()[:2] for line in lines[:3]] == [["a", "deployed"], ["b", "failed"], ["c", "deployed"]]
+    assert "b/handler.py:1" in lines[1] and lines[3] == "3 functions: 2 deployed, 1 failed."
+
+
+def test_up_as_json_has_each_function_and_why_it_failed(run, gateway):
+    project({"a": "", "b": ""}, {"b": "def handle(:\n"})
+    answer_deployments(gateway)
+    status, out, err = run("up", "--json")
+    a, b = json.loads(out)
+    assert status == 1 and (a["state"], b["state"]) == ("deployed", "failed")
+    assert a["url"].endswith("/function/a") and "b/handler.py:1" in b["reason"]
+    assert "2 functions: 1 deployed, 1 failed." in err
+
+
+def test_build_goes_on_after_one_that_cannot_be_built(run):
+    project({"a": "", "b": "", "c": "skip_build: true, image: c"}, {"a": "def handle(:\n"})
+    status, out, _ = run("build", "--json")
+    built = json.loads(out)
+    assert status == 1 and {name: one["state"] for name, one in built.items()} == {
+        "a": "failed",
+        "b": "built",
+        "c": "skipped",
+    }
+    assert "a/handler.py:1" in built["a"]["reason"] and Path(built["b"]["path"]).is_file()
+    status, out, _ = run("build")
+    assert status == 1 and out.splitlines()[-1] == "3 functions: 1 built, 1 skipped, 1 failed."
+
+
+def test_a_function_that_got_no_new_revision_is_unchanged(run, gateway):
+    project({"a": "", "b": ""})
+    answer_deployments(gateway)
+    gateway.answer("GET /system/function/a", 200, {"revision": 3})
+    gateway.answer("GET /system/function/b", 200, {"revision": 3})
+    gateway.answer("GET /system/function/b", 200, {"revision": 4})
+    assert states(run("up", "--json")[1]) == {"a": "unchanged", "b": "deployed"}
+
+
+def test_what_the_gateway_lacks_is_said_before_anything_is_built(run, gateway):
+    project({"a": "secrets: [key, token]", "b": "namespace: dev", "c": "", "d": "lang: process"})
+    gateway.answer("GET /healthz", 200)
+    gateway.answer("GET /system/secrets", 200, [{"name": "key"}])
+    gateway.answer("GET /system/namespaces", 200, ["openfaas-fn"])
+    gateway.answer("POST /system/bundles", 200)
+    status, out, err = run("up", "--json")
+    assert status == 1 and states(out) == {"a": "failed", "b": "failed", "c": "deployed", "d": "failed"}
+    assert "stack.yaml:3: a: namespace openfaas-fn has no secret token" in err and "secret create token" in err
+    assert "stack.yaml:4: b: namespace 'dev' does not exist" in err and "namespace create dev" in err
+    assert "stack.yaml:6: d: upstream_url is missing" in err
+    assert sorted(path.name for path in Path("build").iterdir()) == ["c"]
+    assert err.index("no secret token") < err.index("c: built")
+
+
+def test_a_setting_that_no_gateway_takes_fails_its_function_before_the_build(run, gateway):
+    project({"a": "limits: {memory: lots}", "b": ""})
+    answer_deployments(gateway)
+    status, out, err = run("up", "--json")
+    assert status == 1 and states(out) == {"a": "failed", "b": "deployed"}
+    assert "stack.yaml:3: a: limits.memory: 'lots'" in err and not Path("build/a").exists()
+
+
+def test_a_gateway_without_namespaces_and_secrets_is_believed(run, gateway):
+    project({"a": "secrets: [key], namespace: dev"})
+    answer_deployments(gateway)
+    gateway.answer("GET /system/secrets", 404)
+    gateway.answer("GET /system/namespaces", 501)
+    assert states(run("up", "--json")[1]) == {"a": "deployed"}
+
+
+def test_a_namespace_without_secrets_lacks_all_of_them(run, gateway):
+    project({"a": "secrets: [key]"})
+    answer_deployments(gateway)
+    gateway.answer("GET /system/secrets", 200, [])
+    assert "no secret key" in run("deploy")[2] and gateway.changes() == []
+
+
+# -- remove
+
+
+def test_remove_of_one_that_is_missing_does_not_stop_the_others(run, gateway):
+    gateway.answer("DELETE /system/functions", 404)
+    gateway.answer("DELETE /system/functions", 202)
+    status, out, err = run("remove", "gone", "here")
+    assert status == 1 and "no existing function to remove: gone.openfaas-fn" in err
+    assert [line.split()[:2] for line in out.splitlines()[:2]] == [["gone", "failed"], ["here", "removed"]]
+    assert len(gateway.calls) == 2
+
+
+def test_remove_without_a_name_wants_a_yes(run, gateway, stdin):
+    project({"a": "", "b": ""})
+    stdin(b"")
+    status, out, err = run("remove")
+    assert (status, out) == (2, "") and "a, b" in err and "--all" in err and "--yes" in err
+    assert gateway.calls == []
+    assert states(run("remove", "--yes", "--json")[1]) == {"a": "removed", "b": "removed"}
+
+
+@pytest.mark.parametrize(("typed", "removed"), [("y\n", 1), ("n\n", 0), ("\n", 0)])
+def test_remove_without_a_name_asks_on_a_terminal(run, gateway, monkeypatch, typed, removed):
+    project({"a": ""})
+    terminal = io.StringIO(typed)
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdin", terminal)
+    _, _, err = run("remove")
+    assert f"Remove a at {gateway.url}?" in err and len(gateway.changes()) == removed
+
+
+def test_names_that_cannot_be_functions_are_refused_before_anything_is_removed(run, gateway):
+    assert run("remove", "fine", "Not_Fine")[0] == 1
+    assert gateway.calls == []
+
+
+def test_all_and_names_exclude_each_other(run, gateway):
+    assert run("remove", "a", "--all")[0] == 2
+    assert gateway.calls == []
