@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from rescoldo.api.bodies import Body, Text, read_body, rfc3339, takes
 from rescoldo.api.references import InQuery, reference
 from rescoldo.control.platform import Platform
+from rescoldo.model.function import spec_to_json
 from rescoldo.model.revision import RevisionStatus
 
 
@@ -28,6 +29,7 @@ class RevisionBody(Body):
     current: bool
     traffic: int  # percent of the function's calls
     replicas: int  # instances that answer
+    deployment: dict[str, Any]  # what was asked for, as POST /system/functions takes it
 
 
 class Rollback(Body):
@@ -90,4 +92,5 @@ def _to_json(status: RevisionStatus) -> dict[str, Any]:
         "current": status.current,
         "traffic": status.traffic,
         "replicas": status.replicas,
+        "deployment": spec_to_json(revision.spec),
     }

@@ -47,7 +47,15 @@ class GatewayClosed(RescoldoError):
 class Gateway:
     """A connection to one gateway. Every method raises RescoldoError when it cannot be reached."""
 
-    def __init__(self, url: str, *, token: str = "", tls_no_verify: bool = False, data: Path | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str = "",
+        tls_no_verify: bool = False,
+        data: Path | None = None,
+        patience: float = ANSWER_TIMEOUT,
+    ) -> None:
         self.url = url
         self._data = data
         self._token = token
@@ -56,7 +64,7 @@ class Gateway:
             verify=not tls_no_verify,
             # a proxy in the environment cannot reach this machine's loopback
             trust_env=not is_loopback(url),
-            timeout=httpx2.Timeout(ANSWER_TIMEOUT, connect=CONNECT_TIMEOUT),
+            timeout=httpx2.Timeout(patience, connect=min(patience, CONNECT_TIMEOUT)),
             headers={"User-Agent": f"rescoldo/{__version__}"},
         )
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rescoldo.cli.output import human_size, say
+from rescoldo.model.units import exactly
 
 _NO_LIMIT = "no limit"
 _SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "concurrency": ("requests at once in an instance", str),
     "max_queue": ("requests that wait", str),
-    "exec_timeout": ("time of a call", lambda seconds: f"{seconds:g} s"),
+    "exec_timeout": ("time of a call", exactly),
     "max_body": ("body of a request", human_size),
     "max_response": ("answer", lambda size: human_size(size) if size else _NO_LIMIT),
     "memory": ("memory of an instance", lambda size: human_size(size) if size else _NO_LIMIT),

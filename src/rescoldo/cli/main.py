@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rescoldo import __version__
 from rescoldo.cli.output import complain
 from rescoldo.model.errors import RescoldoError
 
@@ -56,6 +57,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "store": ("store", "Functions that others published."),
     "template": ("template", "Templates that functions start from."),
     "version": ("version", "Show the version."),
+    "help": ("version", "Show what the command, or one of its verbs, does."),
     "completion": ("version", "Print a shell's completion script."),
 }
 ALIASES = {"rm": "remove", "ls": "list"}
@@ -91,6 +93,7 @@ class Verbs(click.Group):
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="rescoldo %(version)s")
 def root() -> None:
     """Functions that sleep at zero and wake in milliseconds.
 

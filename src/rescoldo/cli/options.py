@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from rescoldo.cli.completing import namespaces, secrets, templates
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -114,7 +116,9 @@ gateway_options = _all(
     click.option("--tls-no-verify", is_flag=True, help="Do not check the gateway's certificate."),
     click.option("-k", "--token", default="", help="Bearer token to use instead of the saved password."),
 )
-namespace_option = click.option("-n", "--namespace", default="", help="Namespace of the function.")
+namespace_option = click.option(
+    "-n", "--namespace", default="", help="Namespace of the function.", shell_complete=namespaces
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 data_option = click.option(
     "--data",
@@ -145,7 +149,7 @@ selection_options = _folded(
     *_stack_options,
     click.option("--image", default="", help="Image name, without a stack file."),
     click.option("--name", default="", help="Function name, without a stack file."),
-    click.option("--lang", default="", help="Template, without a stack file."),
+    click.option("--lang", default="", help="Template, without a stack file.", shell_complete=templates),
     click.option("--handler", default="", help="Handler folder, without a stack file."),
 )
 store_options = _all(
@@ -167,7 +171,7 @@ deploy_options = _folded(
     click.option("-e", "--env", "env", multiple=True, metavar="KEY=VALUE", help="Environment variable."),
     click.option("-l", "--label", "label", multiple=True, metavar="KEY=VALUE", help="Label."),
     click.option("--annotation", multiple=True, metavar="KEY=VALUE", help="Annotation."),
-    click.option("--secret", multiple=True, help="Secret to give the function."),
+    click.option("--secret", multiple=True, help="Secret to give the function.", shell_complete=secrets),
     click.option("--constraint", multiple=True, help="Placement constraint."),
     click.option("--memory-limit", default="", help="Most memory, for example 128Mi."),
     click.option("--cpu-limit", default="", help="Most cpu, for example 500m."),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rescoldo.cli.output import say, say_columns
+from rescoldo.model.units import about, exactly
 
 _UNITS = {"concurrency": "requests at once", "rps": "requests a second", "cpu": "millicores"}
 
@@ -22,10 +23,10 @@ def say_why(found: Mapping[str, Any]) -> None:
     say(f"{'Aim:':<14}{each:g} {unit} each: {found['utilization']:.0%} of {found['target']:g}")
     if look := found["look"]:
         stable, panic = found["windows"]
-        averages = f"{look['stable']:.1f} over {stable:g} s, {look['panic']:.1f} over {panic:g} s"
+        averages = f"{look['stable']:.1f} over {exactly(stable)}, {look['panic']:.1f} over {exactly(panic)}"
         say(f"{'Load:':<14}{averages}, {look['queued']} queued{'; panic' if look['panicking'] else ''}")
         bound = f"; bounded by {look['bound']}" if look["bound"] else ""
-        say(f"{'Decided:':<14}{look['wanted']}, {look['ago']:.1f} s ago: {look['reason']}{bound}")
+        say(f"{'Decided:':<14}{look['wanted']}, {about(look['ago'])} ago: {look['reason']}{bound}")
     say(f"{'Sleeps:':<14}{found['sleep']}")
     if found["steps"]:
         say()
@@ -33,4 +34,4 @@ def say_why(found: Mapping[str, Any]) -> None:
 
 
 def _row(step: Mapping[str, Any]) -> tuple[str, str, str]:
-    return f"{step['ago']:.1f} s ago", f"{step['before']} -> {step['after']}", step["reason"]
+    return f"{about(step['ago'])} ago", f"{step['before']} -> {step['after']}", step["reason"]

@@ -6,6 +6,7 @@ from rescoldo.control.entry import Awake, Entry
 from rescoldo.control.scaler import spec_of
 from rescoldo.control.standings import wanted_of
 from rescoldo.model.explanation import Explanation, Look, Step
+from rescoldo.model.units import about, exactly
 from rescoldo.policy.idle import due
 
 
@@ -57,7 +58,7 @@ def _sleep(entry: Entry, now: float) -> str:
     if entry.failure is not None:
         why = entry.failure.error.message.partition("\n")[0]
         pause = max(0.0, entry.failure.retry_at - now)
-        return f"asleep; no call wakes it for {pause:.1f} s, as its start failed: {why}"
+        return f"asleep; no call wakes it for {about(pause)}, as its start failed: {why}"
     return f"asleep; the next call wakes it with {_instances(entry.wake_number)}"
 
 
@@ -68,8 +69,8 @@ def _until_sleep(entry: Entry, awake: Awake, now: float) -> str:
         return "now, unless it is called"
     window = entry.policy.idle_window
     if (awake.scale is not None and awake.scale.busy) or due(awake.activity, window) <= now:
-        return f"{window:g} s after its last request has ended"
-    return f"in {due(awake.activity, window) - now:.1f} s, unless it is called"
+        return f"{exactly(window)} after its last request has ended"
+    return f"in {about(due(awake.activity, window) - now)}, unless it is called"
 
 
 def _instances(count: int) -> str:

@@ -48,3 +48,24 @@ def parse_cpu(text: str, what: str = "cpu") -> int:
 def _whole(amount: float) -> int:
     """The nearest whole number; 1 for less, since 0 means no limit."""
     return max(1, round(amount)) if amount else 0
+
+
+_LONG = (("days", 86400), ("h", 3600), ("min", 60))  # a unit is used from two of it on: 90 s, 12 min, 36 h
+
+
+def about(seconds: float) -> str:
+    """A measured time as a person says it, rounded down: 0.0042 is `4 ms`, 774.1 is `12 min`."""
+    for unit, size in _LONG:
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    if seconds < 0.1:
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{int(seconds)} s"
+
+
+def exactly(seconds: float) -> str:
+    """A time that was set, with nothing rounded: 300 is `5 min`, 330 is `330 s`."""
+    for unit, size in _LONG:
+        if seconds >= 2 * size and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"

@@ -23,6 +23,8 @@ async def deployed(client: AsyncClient) -> AsyncClient:
 async def test_revisions_are_listed_with_state_share_and_reason(deployed: AsyncClient) -> None:
     answer = await deployed.get(f"{PATH}/revisions")
     failed, serving = answer.json()
+    asked = serving.pop("deployment")
+    assert (asked["service"], asked["image"], asked["envVars"]) == ("echo", "me/echo:1", {})
     assert serving == {
         "revision": 1, "createdAt": "2023-11-14T22:13:20Z", "image": "me/echo:1", "digest": "a" * 64,
         "state": "serving", "reason": "", "current": True, "traffic": 100, "replicas": 2,

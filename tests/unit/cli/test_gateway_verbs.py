@@ -147,8 +147,8 @@ def test_describe_with_why_shows_how_many_instances_there_are_and_why(run, gatew
         "Load:         40.2 over 60 s, 99.0 over 6 s, 3 queued; panic\n"
         "Decided:      5, 0.2 s ago: requests queue; bounded by the maximum: 5\n"
         "Sleeps:       10 s after its last request has ended\n\n"
-        "CHANGED     INSTANCES  BECAUSE\n"
-        "12.0 s ago  0 -> 1     woken\n"
+        "CHANGED   INSTANCES  BECAUSE\n"
+        "12 s ago  0 -> 1     woken\n"
     )
     assert json.loads(run("describe", "hello", "--why", "--json")[1])["why"] == WHY
 
@@ -522,7 +522,7 @@ def test_status_shows_processes_and_counts(run, gateway):
     }
     gateway.answer("GET /system/status", 200, data)
     out = run("status")[1]
-    assert "functions:    known 3, awake 1\n" in out and "started_at:   2026-01-02T03:04:05Z\n" in out
+    assert "functions:    known 3, awake 1\n" in out and "started_at:   2026-01-02T03:04:05Z (" in out
     assert out.endswith("\nPROCESS  PID  MEMORY\nedge      12  2.0 MiB\n")
     assert json.loads(run("status", "--json")[1]) == data
 
@@ -721,3 +721,70 @@ def test_an_unauthorized_call_names_the_gateways_that_there_are_passwords_for(ru
     save("https://elsewhere.example", "me", "x")
     gateway.answer("GET /system/functions", 401)
     assert "passwords are saved for: https://elsewhere.example" in run("list")[2]
+
+
+# -- the path, status and times of a call
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (("hello/a/b",), "/a/b"),
+        (("hello.dev/a?x=1", "-m", "GET"), "/a?x=1"),
+        (("hello", "--path", "a b/%20c", "--query", "y=2"), "/a%20b/%20c?y=2"),
+        (("hello", "--path", "/a?x=1", "--query", "y=2"), "/a?x=1&y=2"),
+        (("hello", "--path", "?x=1"), "?x=1"),
+        (("hello/",), ""),
+        (("hello/ä#b",), "/%C3%A4%23b"),
+    ],
+)
+def test_invoke_calls_a_path_below_the_function(run, gateway, stdin, words, path):
+    stdin(b"")
+    run("invoke", *words)
+    assert gateway.calls[0].path.partition("hello")[2].removeprefix(".dev").removeprefix(".openfaas-fn") == path
+
+
+def test_invoke_with_two_paths_is_refused(run, gateway, stdin):
+    stdin(b"")
+    assert run("invoke", "hello/a", "--path", "b")[0] == 2
+    assert gateway.calls == []
+
+
+def test_invoke_with_i_shows_status_headers_and_times_of_failures_too(run, gateway, stdin):
+    for status in (200, 404):
+        gateway.answers.clear()
+        headers = {"X_Cold_Start": "true", "X_Duration_Seconds": "0.004", "X_Own": "1"}
+        gateway.answer("POST /function/hello.openfaas-fn", status, b"body", **headers)
+        stdin(b"")
+        code, out, err = run("invoke", "hello", "-i")
+        head, _, body = out.partition("\n\n")
+        assert (code, body) == (0 if status == 200 else 1, "body")
+        assert head.splitlines()[0].startswith(f"HTTP/1.1 {status} ") and "x-own: 1" in head.lower()
+        assert re.search(r"Answered after .* ms, whole after .* ms; 0.004 s of it in the function; woken", err)
+
+
+def test_invoke_as_json_has_status_headers_body_and_times(run, gateway, stdin):
+    gateway.answer("POST /function/hello.openfaas-fn", 500, b"no", X_Own="1")
+    stdin(b"")
+    status, out, _ = run("invoke", "hello", "--json")
+    found = json.loads(out)
+    assert (status, found["status"], found["body"], found["headers"]["x-own"]) == (1, 500, "no", "1")
+    assert 0 < found["seconds"]["first"] <= found["seconds"]["all"] < 60
+    gateway.answers.clear()
+    gateway.answer("POST /function/hello.openfaas-fn", 200, b"\xff\x00")
+    stdin(b"")
+    assert base64.b64decode(json.loads(run("invoke", "hello", "--json")[1])["body_base64"]) == b"\xff\x00"
+
+
+def test_a_get_from_a_terminal_waits_for_no_body(run, gateway, monkeypatch):
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    gateway.answer("GET /function/hello.openfaas-fn", 200, b"ok")
+    assert run("invoke", "hello", "-m", "GET")[:2] == (0, "ok")
+
+
+def test_logs_on_a_terminal_say_that_they_wait(run, gateway, monkeypatch):
+    gateway.answer("GET /system/logs", 404)
+    assert "Waiting" not in run("logs", "hello")[2]
+    monkeypatch.setattr("rescoldo.cli.verbs.logs.on_terminal", lambda: True)
+    assert run("logs", "hello")[2].startswith("Waiting for what hello prints; Ctrl-C ends it.\n")
+    assert "Waiting" not in run("logs", "hello", "--no-follow")[2]

@@ -6,6 +6,7 @@ import sys
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
 from rescoldo import __version__
 from rescoldo.cli.main import ALIASES, VERBS, main, root
@@ -21,6 +22,34 @@ def test_version_is_printed(run):
     assert run("version")[:2] == (0, run("version")[1])
     assert run("version", "--short-version")[1] == f"{__version__}\n"
     assert json.loads(run("version", "--json")[1])["version"] == __version__
+
+
+def _commands(command, words):
+    """Each command that can be typed, with its words."""
+    if not isinstance(command, click.Group):
+        yield words, command
+        return
+    for name in command.list_commands(click.Context(command)):
+        yield from _commands(command.get_command(click.Context(command), name), (*words, name))
+
+
+def test_every_verb_has_json():
+    every = dict(_commands(root, ()))
+    assert len(every) > len(VERBS)
+    without = [words for words, command in every.items() if not any("--json" in p.opts for p in command.params)]
+    assert without == []
+
+
+def test_version_is_a_flag_too(run):
+    assert run("--version")[:2] == (0, f"rescoldo {__version__}\n")
+
+
+def test_help_is_a_verb_too(run):
+    assert run("help")[1] == run("--help")[1]
+    assert run("help", "secret", "create")[1] == run("secret", "create", "--help")[1]
+    assert run("help", "list", "--json")[1].startswith('{\n  "command": "rescoldo list"')
+    status, _, err = run("help", "secret", "nothing")
+    assert status == 2 and "no command 'secret nothing'" in err
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -147,3 +176,27 @@ def test_completion_offers_the_verbs():
         [sys.executable, "-m", "rescoldo.cli"], env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.split() == ["plain,deploy", "plain,describe"]
+
+
+def _completed(words: str, word: str) -> list[str]:
+    """What a shell would offer for `word` after `words`."""
+    complete = ShellComplete(root, {}, "rescoldo", "_RESCOLDO_COMPLETE")
+    return [item.value for item in complete.get_completions(words.split()[1:], word)]
+
+
+def test_completion_offers_names_of_functions_secrets_namespaces_and_templates(gateway):
+    gateway.answer("GET /system/functions", 200, [{"name": "greet"}, {"name": "grow"}, {"name": "other"}])
+    gateway.answer("GET /system/secrets", 200, [{"name": "api-key"}])
+    gateway.answer("GET /system/namespaces", 200, ["dev", "openfaas-fn"])
+    for verb in ("invoke", "logs", "describe", "remove", "rollback", "scale", "traffic", "revisions", "ready"):
+        assert _completed(f"rescoldo {verb} -n dev", "gr") == ["greet", "grow"]
+    assert gateway.calls[-1].path == "/system/functions?namespace=dev"
+    assert _completed("rescoldo secret update", "") == _completed("rescoldo deploy --secret", "a") == ["api-key"]
+    assert _completed("rescoldo namespace remove", "d") == _completed("rescoldo list --namespace", "d") == ["dev"]
+    assert "python3-http" in _completed("rescoldo new x --lang", "python3")
+
+
+def test_completion_says_nothing_where_no_gateway_answers(monkeypatch, capfd):
+    monkeypatch.setenv("OPENFAAS_URL", "http://127.0.0.1:1")
+    assert _completed("rescoldo invoke", "") == []
+    assert capfd.readouterr() == ("", "")

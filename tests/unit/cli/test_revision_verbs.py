@@ -39,7 +39,7 @@ def test_revisions_as_json_are_those_of_the_gateway(run, gateway):
 
 
 @pytest.mark.parametrize(
-    ("flags", "body"), [((), {}), (("--revision", "4"), {"revision": 4})]
+    ("flags", "body"), [((), {}), (("--revision", "4"), {"revision": 4}), (("4",), {"revision": 4})]
 )
 def test_a_rollback_says_what_serves(run, gateway, flags, body):
     gateway.answer(f"POST {PATH}/rollback", 200, {"revision": 7})
@@ -48,6 +48,24 @@ def test_a_rollback_says_what_serves(run, gateway, flags, body):
     assert json.loads(run("rollback", "hello", "--json")[1]) == {
         "name": "hello", "namespace": "openfaas-fn", "revision": 7,
     }
+
+
+def test_a_rollback_to_two_revisions_is_refused(run, gateway):
+    assert run("rollback", "hello", "3", "--revision", "4")[0] == 2
+    assert gateway.calls == []
+
+
+def test_revisions_show_what_differs_from_the_one_before(run, gateway):
+    first = {"service": "hello", "image": "hello:1", "envVars": {"MARK": "!", "OLD": "1"}, "secrets": ["a"]}
+    second = {**first, "image": "hello:2", "envVars": {"MARK": "?"}, "limits": {"memory": "64Mi"}}
+    failed, serving = REVISIONS
+    found = [{**failed, "deployment": second}, {**serving, "deployment": first}]
+    gateway.answer(f"GET {PATH}/revisions", 200, found)
+    _, above, below = run("revisions", "hello")[1].splitlines()
+    assert "code, image, envVars.MARK, envVars.OLD, limits.memory" in above and "envVars" not in below
+    changes = json.loads(run("revisions", "hello", "--json")[1])[0]["changes"]
+    assert {"field": "envVars.MARK", "deployed": "!", "wanted": "?"} in changes
+    assert {"field": "envVars.OLD", "deployed": "1", "wanted": None} in changes
 
 
 def test_a_rollback_that_was_refused_says_why(run, gateway):

@@ -8,8 +8,8 @@ import click
 
 from rescoldo.cli.credentials import basic, config_file, forget, save
 from rescoldo.cli.gateway import Gateway, choose_gateway
-from rescoldo.cli.options import Verb
-from rescoldo.cli.output import note, say
+from rescoldo.cli.options import Verb, json_option
+from rescoldo.cli.output import note, say, say_json
 from rescoldo.model.errors import RescoldoError
 from rescoldo.model.password import read_password
 
@@ -22,7 +22,10 @@ _gateway = click.option("-g", "--gateway", default="", help="Gateway URL. [$OPEN
 @click.option("-u", "--username", default="admin", show_default=True)
 @click.option("-p", "--password", default="", help="Visible to other users of this machine: prefer the next.")
 @click.option("-s", "--password-stdin", is_flag=True, help="Read the password from standard input.")
-def login_command(gateway: str, tls_no_verify: bool, username: str, password: str, password_stdin: bool) -> None:
+@json_option
+def login_command(
+    gateway: str, tls_no_verify: bool, username: str, password: str, password_stdin: bool, as_json: bool
+) -> None:
     """Save the password of a gateway.
 
     It is kept where faas-cli keeps its own, ~/.openfaas/config.yml.
@@ -43,15 +46,22 @@ def login_command(gateway: str, tls_no_verify: bool, username: str, password: st
     if answer.status_code == 401:
         raise RescoldoError(f"{url}: wrong username or password")
     save(url, username, password)
+    if as_json:
+        say_json({"gateway": url, "username": username, "file": str(config_file())})
+        return
     say(f"Saved the password of {username} for {url} in {config_file()}.")
 
 
 @click.command("logout", cls=Verb)
 @_gateway
-def logout_command(gateway: str) -> None:
+@json_option
+def logout_command(gateway: str, as_json: bool) -> None:
     """Forget the password of a gateway."""
     url = choose_gateway(gateway)
-    if forget(url):
+    removed = forget(url)
+    if as_json:
+        say_json({"gateway": url, "removed": removed})
+    elif removed:
         say(f"Removed the password for {url}.")
     else:
         note(f"No password is saved for {url}.")

@@ -7,6 +7,7 @@ import sys
 import click
 
 from rescoldo.cli.checks import check_gateway, check_project
+from rescoldo.cli.completing import functions
 from rescoldo.cli.deployment import deploy, function_url, remove, upload
 from rescoldo.cli.gateway import Gateway, GatewayClosed, choose_gateway
 from rescoldo.cli.options import (
@@ -139,7 +140,7 @@ def deploy_command(
 
 
 @click.command("remove", cls=Verb)
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=functions)
 @stack_options
 @gateway_options
 @namespace_option

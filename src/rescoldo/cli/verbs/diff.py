@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import click
 
+from rescoldo.cli.changes import Change, changed, changes_of
 from rescoldo.cli.deployment import digest_of
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.options import Selection, Verb, gateway_options, json_option, namespace_option, stack_options
 from rescoldo.cli.output import say, say_json
 from rescoldo.cli.project import bundle_file, load_project
 from rescoldo.model.errors import NotFound, RescoldoError
-from rescoldo.model.function import FunctionSpec, spec_to_json
+from rescoldo.model.function import FunctionSpec
 from rescoldo.model.names import DEFAULT_NAMESPACE
-from rescoldo.model.program import own_process
 from rescoldo.stack.file import StackFunction
-
-# what a gateway adds by itself (contracts/openfaas.md)
-ADDED = {"labels": "faas_function", "annotations": "prometheus.io.scrape"}
-TEXTS = ("image", "envProcess")
-TABLES = ("envVars", "labels", "annotations", "limits", "requests")
-LISTS = ("secrets", "constraints")
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One field of a function: what it is on the gateway, and what the stack file says."""
-
-    field: str
-    deployed: str | None  # None: not there
-    wanted: str | None
 
 
 class Trouble(click.ClickException):
@@ -86,25 +71,6 @@ def _compared(gateway: Gateway, function: StackFunction, namespace: str) -> tupl
     return spec, True, changes
 
 
-def changes_of(spec: FunctionSpec, status: Mapping[str, Any]) -> Iterator[Change]:
-    """Where a FunctionStatus (empty: not deployed) differs from `spec`; what a gateway adds is no difference."""
-    wanted = spec_to_json(spec)
-    there = {**status, "envProcess": own_process(status.get("envProcess") or "", status.get("envVars") or {})}
-    wanted["envProcess"] = own_process(spec.env_process, spec.env_vars)
-    for key in TEXTS:
-        yield from _changed(key, there.get(key) or None, wanted[key] or None)
-    for key in TABLES:
-        here, table = wanted[key], dict(status.get(key) or {})
-        if ADDED.get(key) not in here:
-            table.pop(ADDED.get(key, ""), None)
-        for name in sorted({*here, *table}):
-            yield from _changed(f"{key}.{name}", table.get(name), here.get(name))
-    for key in LISTS:
-        yield from _changed(key, _joined(status.get(key)), _joined(wanted[key]))
-    flag = "readOnlyRootFilesystem"
-    yield from _changed(flag, _word(status.get(flag)), _word(wanted[flag]))
-
-
 def _bundle_changes(gateway: Gateway, spec: FunctionSpec) -> Iterator[Change]:
     """The code: what was built here against what the image's name means there."""
     file = bundle_file(spec.name)
@@ -114,20 +80,7 @@ def _bundle_changes(gateway: Gateway, spec: FunctionSpec) -> Iterator[Change]:
         there = gateway.system("GET", "/system/bundles", params={"image": spec.image}).json()
     except NotFound:
         return  # a gateway of another kind: it has images, no bundles
-    yield from _changed("bundle", there[0]["digest"][:12] if there else None, digest_of(file)[:12])
-
-
-def _changed(field: str, deployed: str | None, wanted: str | None) -> Iterator[Change]:
-    if deployed != wanted:
-        yield Change(field, deployed, wanted)
-
-
-def _joined(values: Any) -> str | None:
-    return ", ".join(sorted(values)) if values else None
-
-
-def _word(flag: Any) -> str | None:
-    return "true" if flag else None
+    yield from changed("bundle", there[0]["digest"][:12] if there else None, digest_of(file)[:12])
 
 
 def _show(spec: FunctionSpec, exists: bool, changes: list[Change]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from rescoldo.cli.coldstarts import say_cold_starts
+from rescoldo.cli.completing import functions
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.limits import say_limits
 from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
@@ -90,7 +91,7 @@ def status_text(found: Mapping[str, Any], *, brief: bool = False) -> str:
 
 
 @click.command("describe", cls=Verb)
-@click.argument("name")
+@click.argument("name", shell_complete=functions)
 @connection_options
 @namespace_option
 @json_option
@@ -179,7 +180,7 @@ def _usage(usage: Mapping[str, Any]) -> str:
 
 
 @click.command("scale", cls=Verb)
-@click.argument("name")
+@click.argument("name", shell_complete=functions)
 @click.argument("replicas", type=click.IntRange(0))
 @connection_options
 @namespace_option
@@ -200,12 +201,15 @@ def scale_command(name: str, replicas: int, connection: Connection, namespace: s
 
 
 @click.command("ready", cls=Verb)
-@click.argument("name", required=False, default="")
+@click.argument("name", required=False, default="", shell_complete=functions)
 @connection_options
 @namespace_option
+@json_option
 @click.option("--attempts", type=click.IntRange(1), default=60, show_default=True)
 @click.option("--interval", default="1s", show_default=True, help="Time between attempts.")
-def ready_command(name: str, connection: Connection, namespace: str, attempts: int, interval: str) -> None:
+def ready_command(
+    name: str, connection: Connection, namespace: str, as_json: bool, attempts: int, interval: str
+) -> None:
     """Wait until the gateway or a function is ready.
 
     A function that sleeps is: its next call wakes it. One that does not start, or is paused, is a failure at once.
@@ -214,11 +218,16 @@ def ready_command(name: str, connection: Connection, namespace: str, attempts: i
     with open_gateway(connection) as opened:
         for attempt in range(1, attempts + 1):
             if opened.answers() if not name else _is_ready(opened, *reference(name, namespace)):
-                say("Ready.")
+                if as_json:
+                    say_json({"name": name or opened.url, "ready": True, "attempts": attempt})
+                else:
+                    say("Ready.")
                 return
             note(f"[{attempt}/{attempts}] {name or opened.url} is not ready")
             if attempt < attempts:
                 time.sleep(pause)
+    if as_json:
+        say_json({"name": name or opened.url, "ready": False, "attempts": attempts})
     raise RescoldoError(f"{name or 'the gateway'} was not ready after {attempts} attempts")
 
 

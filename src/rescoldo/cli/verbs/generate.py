@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import click
 
-from rescoldo.cli.options import Selection, Verb, namespace_option, stack_options, store_options
-from rescoldo.cli.output import say
+from rescoldo.cli.options import Selection, Verb, json_option, namespace_option, stack_options, store_options
+from rescoldo.cli.output import say, say_json
 from rescoldo.cli.project import load_project, pairs
 from rescoldo.stack.document import dump
 from rescoldo.stack.file import StackFunction
@@ -23,6 +23,7 @@ DEFAULT_API = "openfaas.com/v1"
 @click.option("--annotation", multiple=True, metavar="KEY=VALUE", help="Annotation to add.")
 @click.option("--from-store", "--fromstore", default="", metavar="NAME", help="A function of the store instead.")
 @store_options
+@json_option
 def generate_command(
     selection: Selection,
     namespace: str,
@@ -31,13 +32,20 @@ def generate_command(
     from_store: str,
     url: str,
     architecture: str,
+    as_json: bool,
 ) -> None:
-    """Print functions as Kubernetes objects, in YAML."""
+    """Print functions as Kubernetes objects, in YAML.
+
+    With --json they are one List, which kubectl takes as well.
+    """
     extra = pairs(annotation, "--annotation")
     functions = (_stored(from_store, url, architecture),) if from_store else load_project(selection).functions
-    for function in functions:
-        annotated = replace(function, annotations={**function.annotations, **extra})
-        say("---\n" + dump(APIS[api](annotated.to_spec(namespace))).rstrip())
+    annotated = [replace(function, annotations={**function.annotations, **extra}) for function in functions]
+    objects = [APIS[api](function.to_spec(namespace)) for function in annotated]
+    if as_json:
+        say_json({"apiVersion": "v1", "kind": "List", "items": objects})
+    for each in () if as_json else objects:
+        say("---\n" + dump(each).rstrip())
 
 
 def _stored(name: str, url: str, architecture: str) -> StackFunction:

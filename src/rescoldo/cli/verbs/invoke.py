@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import click
 
+from rescoldo.cli.completing import functions
 from rescoldo.cli.gateway import Response
-from rescoldo.cli.options import Connection, Verb, connection_options, namespace_option
-from rescoldo.cli.output import note, say
+from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.output import note, say, say_json
 from rescoldo.cli.verbs.functions import open_gateway, reference
 from rescoldo.model.errors import RescoldoError
+from rescoldo.model.units import about
 
 MOST_SHOWN = 2000  # bytes of an error's body
+_KEPT = "/%:@!$&'()*+,;=~?-._"  # characters of a path that are sent as they are: it may be quoted already
+_WITHOUT_BODY = ("GET", "HEAD")
 
 
 @click.command("invoke", cls=Verb)
-@click.argument("name")
+@click.argument("name", metavar="NAME[/PATH]", shell_complete=functions)
 @connection_options
 @namespace_option
+@json_option
+@click.option("--path", default="", help="Path below the function, with a query where it has one.")
 @click.option("-m", "--method", default="POST", show_default=True, help="HTTP method.")
 @click.option("--query", multiple=True, metavar="KEY=VALUE", help="Query parameter.")
 @click.option("-H", "--header", multiple=True, metavar="'KEY: VALUE'", help="Request header.")
@@ -31,10 +40,13 @@ MOST_SHOWN = 2000  # bytes of an error's body
 @click.option("--sign", default="", metavar="HEADER", help="Add this header with the body's HMAC-SHA256; needs --key.")
 @click.option("--key", default="", help="Key to sign with; other users of this machine can see it.")
 @click.option("-a", "--async", "asynchronous", is_flag=True, help="Queue the call and do not wait.")
+@click.option("-i", "--include", is_flag=True, help="Also print status and headers, and how long it took.")
 def invoke_command(
     name: str,
     connection: Connection,
     namespace: str,
+    as_json: bool,
+    path: str,
     method: str,
     query: tuple[str, ...],
     header: tuple[str, ...],
@@ -42,40 +54,130 @@ def invoke_command(
     sign: str,
     key: str,
     asynchronous: bool,
-) -> None:
+    include: bool,
+) -> int:
     """Call a function with standard input as body.
 
-    Its answer goes to standard output; a status other than 2xx is a failure.
+    Its answer goes to standard output; a status other than 2xx is a failure. --json prints status, headers, body and
+    times as one object; a body that is no text is in `body_base64`.
     """
     if bool(sign) != bool(key):
         raise click.UsageError("--sign and --key go together: the header's name, and the key to sign with")
+    if include and as_json:
+        raise click.UsageError("--include and --json exclude each other: the object has status, headers and times")
+    name, _, rest = name.partition("/")
+    if rest and path:
+        raise click.UsageError(f"the path is given twice, as /{rest} and as --path {path}; give it once")
     name, place = reference(name, namespace)
     bearer = [("Authorization", f"Bearer {connection.token}")] if connection.token else []
+    method = method.upper()
+    body = _body(method)
     headers = [("Content-Type", content_type), *map(_header, header), *bearer]
-    route = "async-function" if asynchronous else "function"
-    path = f"/{route}/{quote(name)}.{quote(place)}{_query(query)}"
-    if sys.stdin.isatty():
-        note("Reading the body from the terminal; end it with Ctrl-D.")
-    body = sys.stdin.buffer.read()
+    if method in _WITHOUT_BODY and not body:
+        headers = headers[1:]
     if sign:
         headers.append((sign, f"sha256={hmac.new(key.encode(), body, hashlib.sha256).hexdigest()}"))
+    route = "async-function" if asynchronous else "function"
+    target = f"/{route}/{quote(name)}.{quote(place)}{_path(path or rest, query)}"
+    started = time.perf_counter()
     with (
         open_gateway(replace(connection, token="")) as opened,
-        opened.stream(method.upper(), path, content=body, headers=headers) as response,
+        opened.stream(method, target, content=body, headers=headers) as response,
     ):
-        _pass_on(response, f"{name}.{place}")
-    if asynchronous:
+        answer = _Answer(response, f"{name}.{place}", started, time.perf_counter() - started)
+        status = answer.as_json() if as_json else answer.included() if include else answer.passed_on()
+    if asynchronous and not as_json:
         say("Function submitted asynchronously.")
+    return status
 
 
-def _pass_on(response: Response, function: str) -> None:
-    """The answer as it comes, to standard output. Raises RescoldoError for a status other than 2xx."""
-    if not response.is_success:
-        text = response.read()[:MOST_SHOWN].decode("utf-8", "replace").strip()
-        raise RescoldoError(f"{function} answered {response.status_code}: {text}")
-    for chunk in response.iter_bytes():
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A function's answer, whose body has not been read yet."""
+
+    response: Response
+    function: str
+    started: float  # seconds on the clock of perf_counter
+    first: float  # seconds from then to the head of the answer
+
+    @property
+    def status(self) -> int:
+        """The verb's exit status."""
+        return 0 if self.response.is_success else 1
+
+    def passed_on(self) -> int:
+        """The body as it comes, to standard output. Raises RescoldoError for a status other than 2xx."""
+        if not self.response.is_success:
+            text = self.response.read()[:MOST_SHOWN].decode("utf-8", "replace").strip()
+            raise RescoldoError(f"{self.function} answered {self.response.status_code}: {text}")
+        self._copy()
+        return self.status
+
+    def included(self) -> int:
+        """Status and headers, the body as it comes, and the times."""
+        say(f"{self.response.http_version} {self.response.status_code} {self.response.reason_phrase}".rstrip())
+        for key, value in self.response.headers.multi_items():
+            say(f"{key}: {value}")
+        say()
+        sys.stdout.flush()
+        self._copy()
+        note(f"\n{self._told(time.perf_counter() - self.started)}")
+        return self.status
+
+    def as_json(self) -> int:
+        body = self.response.read()
+        try:
+            content = {"body": body.decode()}
+        except UnicodeDecodeError:
+            content = {"body_base64": base64.b64encode(body).decode()}
+        say_json(
+            {
+                "status": self.response.status_code,
+                "headers": _table(self.response.headers.multi_items()),
+                **content,
+                "seconds": {"first": round(self.first, 6), "all": round(time.perf_counter() - self.started, 6)},
+            }
+        )
+        return self.status
+
+    def _copy(self) -> None:
+        for chunk in self.response.iter_bytes():
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+
+    def _told(self, took: float) -> str:
+        headers = self.response.headers
+        told = [f"Answered after {about(self.first)}, whole after {about(took)}"]
+        if duration := headers.get("X-Duration-Seconds", ""):
+            told.append(f"{duration} s of it in the function")
+        if cold := headers.get("X-Cold-Start", ""):
+            told.append({"true": "woken for it", "false": "was awake"}.get(cold, cold))
+        return "; ".join(told) + "."
+
+
+def _table(headers: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Headers by name; a list where a name comes more than once."""
+    found: dict[str, Any] = {}
+    for key, value in headers:
+        before = found.get(key)
+        found[key] = value if before is None else [*(before if isinstance(before, list) else [before]), value]
+    return found
+
+
+def _body(method: str) -> bytes:
+    if sys.stdin.isatty():
+        if method in _WITHOUT_BODY:
+            return b""
+        note("Reading the body from the terminal; end it with Ctrl-D.")
+    return sys.stdin.buffer.read()
+
+
+def _path(path: str, query: Sequence[str]) -> str:
+    """Path and query behind the function's name."""
+    path = quote(path.lstrip("/"), safe=_KEPT)
+    pairs = urlencode([(key, value) for key, _, value in (text.partition("=") for text in query)])
+    mark = "" if not pairs else "&" if "?" in path else "?"
+    return f"{'/' if path and not path.startswith('?') else ''}{path}{mark}{pairs}"
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -85,8 +187,3 @@ def _header(text: str) -> tuple[str, str]:
     if not found or not key.strip():
         raise click.UsageError(f"--header {text!r}: write 'KEY: VALUE'")
     return key.strip(), value.strip()
-
-
-def _query(values: Sequence[str]) -> str:
-    pairs = [value.partition("=") for value in values]
-    return "?" + urlencode([(key, value) for key, _, value in pairs]) if pairs else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from rescoldo.model.limits import FLAG, platform_limits
 from rescoldo.model.revision import KEPT_REVISIONS, MOST_KEPT_REVISIONS
 from rescoldo.model.scaling import platform_scaling
 from rescoldo.model.settings import MOST_SLOTS, SPARES, default_data_dir
-from rescoldo.model.units import parse_memory
+from rescoldo.model.units import about, parse_memory
 from rescoldo.model.values import seconds
 
 # what functions that set none are given: the end of its flag, its default, what it is
@@ -110,6 +111,7 @@ def default_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Of each function, the current one included: those that can be rolled back to.",
 )
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when it answers.")
+@json_option
 def serve_command(
     data: Path | None,
     host: str,
@@ -126,6 +128,7 @@ def serve_command(
     openfaas_rule: bool,
     keep_revisions: int,
     detach: bool,
+    as_json: bool,
     **defaults: str,
 ) -> int:
     """Run the platform on this machine."""
@@ -145,11 +148,17 @@ def serve_command(
         limits=platform_limits(flags),
         scaling=platform_scaling(flags, openfaas_rule=openfaas_rule),
     )
+    if as_json and not detach:
+        raise click.UsageError("--json goes with --detach: in the foreground the platform's own log is what is printed")
     note_start(data)
     if not detach:
         return run_foreground(settings)
     start_background(settings)
-    say(f"http://{settings.gateway}")
+    if as_json:
+        addresses = {"gateway": f"http://{settings.gateway}", "metrics": f"http://{settings.metrics}"}
+        say_json({**addresses, "data": settings.data})
+    else:
+        say(f"http://{settings.gateway}")
     return 0
 
 
@@ -173,18 +182,22 @@ def check_network(text: str, flag: str) -> str:
 
 @click.command("down", cls=Verb)
 @data_option
-def down_command(data: Path | None) -> int:
+@json_option
+def down_command(data: Path | None, as_json: bool) -> int:
     """Stop the local platform.
 
     What is deployed stays deployed for the next start.
     """
     settings = remembered_settings(data)
-    if stop(settings):
+    stopped = stop(settings)
+    if as_json:
+        say_json({"stopped": stopped, "data": settings.data})
+    elif stopped:
         is_meant = settings.data_path == (data or default_data_dir()).absolute()
         say("Stopped." if is_meant else f"Stopped the platform of {settings.data}.")
-        return 0
-    note(f"No platform runs here{others(settings.data_path)}.")
-    return 1
+    else:
+        note(f"No platform runs here{others(settings.data_path)}.")
+    return 0 if stopped else 1
 
 
 @click.command("status", cls=Verb)
@@ -221,7 +234,8 @@ def _show(status: Mapping[str, Any]) -> None:
 
 def _text(key: str, value: object) -> str:
     if key.endswith("_at") and isinstance(value, int | float):  # Unix seconds
-        return datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        moment = datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return f"{moment} ({about(time.time() - value)} ago)"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     return str(value)

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
+from rescoldo.cli.completing import functions
 from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
-from rescoldo.cli.output import say, say_printed
+from rescoldo.cli.output import note, on_terminal, say, say_printed
 from rescoldo.cli.verbs.functions import open_gateway, reference
 from rescoldo.model.errors import NotFound, RescoldoError
 from rescoldo.model.logcursor import LogCursor
@@ -24,7 +25,7 @@ RETRY_PAUSE = 0.5  # seconds between attempts
 
 
 @click.command("logs", cls=Verb)
-@click.argument("name")
+@click.argument("name", shell_complete=functions)
 @connection_options
 @namespace_option
 @json_option
@@ -46,7 +47,10 @@ def logs_command(
     show_instance: bool,
     show_name: bool,
 ) -> None:
-    """Show what a function prints."""
+    """Show what a function prints.
+
+    It goes on with new lines until it is interrupted; --no-follow ends with those that are there.
+    """
     name, place = reference(name, namespace)
     if since and since_time:
         raise click.UsageError("--since and --since-time exclude each other; give one of them")
@@ -62,6 +66,8 @@ def logs_command(
     }
     try:
         with open_gateway(connection) as opened:
+            if follow and on_terminal():
+                note(f"Waiting for what {name} prints; Ctrl-C ends it.")
             for text, entry in _entries(opened, params, follow=follow):
                 if as_json:
                     say(text)

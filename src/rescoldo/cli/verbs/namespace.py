@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import click
 
+from rescoldo.cli.completing import namespaces
 from rescoldo.cli.options import Connection, Verb, connection_options, json_option
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.project import pairs
@@ -51,7 +52,7 @@ def create_command(
 
 
 @namespace_command.command("update", cls=Verb)
-@click.argument("name")
+@click.argument("name", shell_complete=namespaces)
 @_note_options
 @connection_options
 @json_option
@@ -83,7 +84,7 @@ def list_command(connection: Connection, as_json: bool) -> None:
 
 
 @namespace_command.command("get", cls=Verb)
-@click.argument("name")
+@click.argument("name", shell_complete=namespaces)
 @connection_options
 @json_option
 def get_command(name: str, connection: Connection, as_json: bool) -> None:
@@ -100,7 +101,7 @@ def get_command(name: str, connection: Connection, as_json: bool) -> None:
 
 
 @namespace_command.command("remove", cls=Verb)
-@click.argument("name")
+@click.argument("name", shell_complete=namespaces)
 @connection_options
 @json_option
 def remove_command(name: str, connection: Connection, as_json: bool) -> None:

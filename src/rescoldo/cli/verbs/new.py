@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
+from rescoldo.cli.completing import templates
 from rescoldo.cli.gateway import DEFAULT_GATEWAY
-from rescoldo.cli.options import Verb
-from rescoldo.cli.output import say
+from rescoldo.cli.options import Verb, json_option
+from rescoldo.cli.output import say, say_json
 from rescoldo.model.errors import Conflict, RescoldoError
 from rescoldo.model.names import check_name
 from rescoldo.model.program import PROCESS
@@ -22,17 +23,23 @@ from rescoldo.stack.templates import Template, find_template, list_templates
 
 @click.command("new", cls=Verb)
 @click.argument("name", required=False, default="")
-@click.option("--lang", default="", help="Template; see --list.")
+@click.option("--lang", default="", help="Template; see --list.", shell_complete=templates)
 @click.option("--append", default="", metavar="FILE", help="Stack file to add to. [stack.yaml where it exists]")
 @click.option("--prefix", default="", help="Put PREFIX/ before the image's name. [$OPENFAAS_PREFIX]")
 @click.option("--handler", default="", help="Folder to write. [NAME]")
 @click.option("-g", "--gateway", default="", help="Gateway to name in a new stack file.")
 @click.option("--list", "list_them", is_flag=True, help="List the templates.")
-def new_command(name: str, lang: str, append: str, prefix: str, handler: str, gateway: str, list_them: bool) -> None:
+@json_option
+def new_command(
+    name: str, lang: str, append: str, prefix: str, handler: str, gateway: str, list_them: bool, as_json: bool
+) -> None:
     """Start a function: a handler folder and an entry in stack.yaml."""
     if list_them:
-        for found in list_templates(Path()):
-            say(found.name)
+        names = [found.name for found in list_templates(Path())]
+        if as_json:
+            say_json(names)
+        for found in () if as_json else names:
+            say(found)
         return
     if not name or not lang:
         raise click.UsageError("write `rescoldo new NAME --lang LANG`; `rescoldo new --list` shows templates")
@@ -49,6 +56,9 @@ def new_command(name: str, lang: str, append: str, prefix: str, handler: str, ga
         entry = replace(entry, fprocess=template.fprocess, upstream_url=template.upstream_url)
     stack, text = _stack(entry, append, gateway)
     _write(template, folder, stack, text)
+    if as_json:
+        say_json({"name": name, "lang": lang, "handler": handler, "stack": str(stack)})
+        return
     say(f"Wrote {folder}/ and {stack}.")
     if template.welcome:
         say(f"\n{template.welcome}")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
 
+from rescoldo.cli.changes import Change, changed, changes_of
+from rescoldo.cli.completing import functions
 from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
-from rescoldo.cli.output import say, say_columns, say_json
+from rescoldo.cli.output import one_line, say, say_columns, say_json
 from rescoldo.cli.verbs.functions import open_gateway, reference
 from rescoldo.model.errors import InvalidInput, NotFound
+from rescoldo.model.function import spec_from_json
 from rescoldo.model.revision import check_traffic
 
 _DIGEST = 12  # characters of a digest that are shown
@@ -19,51 +23,70 @@ _REASON = 200  # characters of a reason that are shown
 
 
 @click.command("revisions", cls=Verb)
-@click.argument("name")
+@click.argument("name", shell_complete=functions)
 @connection_options
 @namespace_option
 @json_option
 def revisions_command(name: str, connection: Connection, namespace: str, as_json: bool) -> None:
     """List what was deployed under a name, and what takes its calls.
 
-    The last is first. Serving: it has a share of the calls. Kept: it can be rolled back to. Failed: it did not start,
-    and the reason says why.
+    The last is first, and Differs says what is not as in the one below it. Serving: it has a share of the calls. Kept:
+    it can be rolled back to. Failed: it did not start, and the reason says why.
     """
     name, place = reference(name, namespace)
     with open_gateway(connection) as opened:
         found = _ask(opened, "GET", name, place, "revisions").json()
+    changes = [_changes(item, before) for item, before in zip(found, [*found[1:], None], strict=True)]
     if as_json:
-        say_json(found)
+        say_json([_to_json(item, made) for item, made in zip(found, changes, strict=True)])
         return
-    head = ("Revision", "Created", "Image", "Digest", "State", "Traffic", "Instances", "Reason")
-    say_columns(head, [_row(item) for item in found])
+    head = ("Revision", "Created", "Image", "Digest", "State", "Traffic", "Instances", "Differs", "Reason")
+    say_columns(head, [_row(item, made) for item, made in zip(found, changes, strict=True)])
 
 
-def _row(item: Mapping[str, Any]) -> tuple[Any, ...]:
+def _changes(item: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[Change]:
+    """What a revision changed of the one before it; nothing where that is gone, or the gateway does not say."""
+    if before is None or "deployment" not in item or "deployment" not in before:
+        return []
+    code = changed("code", before["digest"][:_DIGEST], item["digest"][:_DIGEST])
+    return [*code, *changes_of(spec_from_json(item["deployment"]), before["deployment"])]
+
+
+def _to_json(item: Mapping[str, Any], changes: Sequence[Change]) -> dict[str, Any]:
+    known = {"changes": [asdict(change) for change in changes]} if "deployment" in item else {}
+    return {**item, **known}
+
+
+def _row(item: Mapping[str, Any], changes: Sequence[Change]) -> tuple[Any, ...]:
     state = item["state"] + (", current" if item["current"] else "")
     # the last line says what was raised, those before it where
     reason = str(item["reason"]).strip().rpartition("\n")[2]
     reason = reason if len(reason) <= _REASON else f"{reason[: _REASON - 1]}…"  # all of it is in --json
     return (
         item["revision"], item["createdAt"], item["image"], item["digest"][:_DIGEST], state, f"{item['traffic']}%",
-        item["replicas"], reason,
+        item["replicas"], one_line(", ".join(change.field for change in changes)), reason,
     )
 
 
 @click.command("rollback", cls=Verb)
-@click.argument("name")
-@click.option("--revision", type=click.IntRange(1), default=None, help="Instead of the one before the current one.")
+@click.argument("name", shell_complete=functions)
+@click.argument("number", type=click.IntRange(1), required=False, default=None, metavar="[REVISION]")
+@click.option("--revision", type=click.IntRange(1), default=None, help="The same as the argument REVISION.")
 @connection_options
 @namespace_option
 @json_option
 def rollback_command(
-    name: str, revision: int | None, connection: Connection, namespace: str, as_json: bool
+    name: str, number: int | None, revision: int | None, connection: Connection, namespace: str, as_json: bool
 ) -> None:
     """Deploy a past revision again.
 
-    It becomes a new revision with the deployment and the code of the old one, and is started and checked before it
-    takes calls. All calls go to it.
+    REVISION, as `rescoldo revisions` lists it, or the one before the current one that has served. It becomes a new
+    revision with the deployment and the code of the old one, and is started and checked before it takes calls. All
+    calls go to it.
     """
+    if number is not None and revision is not None and number != revision:
+        raise click.UsageError(f"two revisions are named, {number} and {revision}; name one")
+    revision = number if revision is None else revision
     name, place = reference(name, namespace)
     body = {"revision": revision} if revision is not None else {}
     with open_gateway(connection) as opened:
@@ -75,7 +98,7 @@ def rollback_command(
 
 
 @click.command("traffic", cls=Verb)
-@click.argument("name")
+@click.argument("name", shell_complete=functions)
 @click.argument("shares", nargs=-1, required=True, metavar="REVISION=PERCENT...")
 @connection_options
 @namespace_option

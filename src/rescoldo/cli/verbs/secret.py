@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from rescoldo.cli.completing import secrets
 from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.verbs.functions import open_gateway
@@ -62,7 +63,7 @@ def create_command(
 
 
 @secret_command.command("update", cls=Verb)
-@click.argument("name")
+@click.argument("name", shell_complete=secrets)
 @_value_options
 @connection_options
 @namespace_option
@@ -98,7 +99,7 @@ def list_command(connection: Connection, namespace: str, as_json: bool) -> None:
 
 
 @secret_command.command("remove", cls=Verb)
-@click.argument("name")
+@click.argument("name", shell_complete=secrets)
 @connection_options
 @namespace_option
 @json_option

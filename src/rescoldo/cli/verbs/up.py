@@ -92,7 +92,7 @@ def up_command(
 
 def _check_before(destination: Destination, project: Project, flags: DeployFlags, results: Results) -> bool:
     """Ask the gateway what it lacks before anything is built; False where none answers yet."""
-    url = choose_gateway(destination.gateway, project.gateway)
+    url = choose_gateway(destination.gateway, project.gateway, destination.data)
     with Gateway(
         url, token=destination.token, tls_no_verify=destination.tls_no_verify, data=destination.data
     ) as gateway:

@@ -1,4 +1,4 @@
-"""`rescoldo version` and `rescoldo completion`"""
+"""`rescoldo version`, `completion` and `help`"""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def version_command(as_json: bool, short_version: bool) -> None:
 
 @click.command("completion", cls=Verb)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion_command(shell: str) -> None:
+@json_option
+def completion_command(shell: str, as_json: bool) -> None:
     """Print a shell's completion script.
 
     \b
@@ -38,4 +39,29 @@ def completion_command(shell: str) -> None:
     """
     kind = get_completion_class(shell)
     assert kind is not None
-    say(kind(root, {}, "rescoldo", "_RESCOLDO_COMPLETE").source())
+    script = kind(root, {}, "rescoldo", "_RESCOLDO_COMPLETE").source()
+    if as_json:
+        say_json({"shell": shell, "script": script})
+    else:
+        say(script)
+
+
+@click.command("help", cls=Verb)
+@click.argument("verb", nargs=-1)
+@json_option
+@click.pass_context
+def help_command(ctx: click.Context, verb: tuple[str, ...], as_json: bool) -> None:
+    """Show what the command, or one of its verbs, does.
+
+    A verb of several words is written as it is typed: rescoldo help secret create.
+    """
+    of = click.Context(root, info_name="rescoldo")
+    for word in verb:
+        command = of.command.get_command(of, word) if isinstance(of.command, click.Group) else None
+        if command is None:
+            ctx.fail(f"no command {' '.join(verb)!r}. See `rescoldo help`.")
+        of = click.Context(command, info_name=word, parent=of)
+    if as_json:
+        say_json({"command": of.command_path, "help": of.get_help()})
+    else:
+        say(of.get_help())

@@ -1,0 +1,58 @@
+"""Where two deployments of a function differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rescoldo.model.function import FunctionSpec, spec_to_json
+from rescoldo.model.program import own_process
+
+# what a gateway adds by itself (contracts/openfaas.md)
+ADDED = {"labels": "faas_function", "annotations": "prometheus.io.scrape"}
+TEXTS = ("image", "envProcess")
+TABLES = ("envVars", "labels", "annotations", "limits", "requests")
+LISTS = ("secrets", "constraints")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field of a function: what it is, and what is wanted."""
+
+    field: str
+    deployed: str | None  # None: not there
+    wanted: str | None
+
+
+def changes_of(spec: FunctionSpec, status: Mapping[str, Any]) -> Iterator[Change]:
+    """Where a FunctionStatus (empty: not deployed) differs from `spec`; what a gateway adds is no difference."""
+    wanted = spec_to_json(spec)
+    there = {**status, "envProcess": own_process(status.get("envProcess") or "", status.get("envVars") or {})}
+    wanted["envProcess"] = own_process(spec.env_process, spec.env_vars)
+    for key in TEXTS:
+        yield from changed(key, there.get(key) or None, wanted[key] or None)
+    for key in TABLES:
+        here, table = wanted[key], dict(status.get(key) or {})
+        if ADDED.get(key) not in here:
+            table.pop(ADDED.get(key, ""), None)
+        for name in sorted({*here, *table}):
+            yield from changed(f"{key}.{name}", table.get(name), here.get(name))
+    for key in LISTS:
+        yield from changed(key, _joined(status.get(key)), _joined(wanted[key]))
+    flag = "readOnlyRootFilesystem"
+    yield from changed(flag, _word(status.get(flag)), _word(wanted[flag]))
+
+
+def changed(field: str, deployed: str | None, wanted: str | None) -> Iterator[Change]:
+    """One change, or none where the two are the same."""
+    if deployed != wanted:
+        yield Change(field, deployed, wanted)
+
+
+def _joined(values: Any) -> str | None:
+    return ", ".join(sorted(values)) if values else None
+
+
+def _word(flag: Any) -> str | None:
+    return "true" if flag else None

@@ -1,0 +1,52 @@
+"""What a shell offers for an argument: names that a gateway or a project has. Nothing, where they cannot be found out
+at once: a completion says no errors and makes nobody wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATIENCE = 2.0  # seconds for a gateway to answer
+MOST = 1000  # names that are offered
+
+Completion = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def _offered(names: Callable[[click.Context], list[str]]) -> Completion:
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        try:
+            found = names(ctx)
+        except Exception:  # a traceback would be printed into the line that is being typed
+            return []
+        return [name for name in sorted(set(found)) if name.startswith(incomplete)][:MOST]
+
+    return complete
+
+
+def _asked(ctx: click.Context, path: str, *, spaced: bool = True) -> list[str]:
+    """The names that a list of the gateway holds."""
+    from rescoldo.cli.gateway import Gateway, choose_gateway  # imported for a completion alone
+    from rescoldo.cli.project import optional_gateway
+
+    flag = ctx.params.get("gateway") or ""
+    url = choose_gateway(flag, optional_gateway(ctx.params.get("yaml_file") or "", flag))
+    token, unchecked = ctx.params.get("token") or "", bool(ctx.params.get("tls_no_verify"))
+    params = {"namespace": ctx.params.get("namespace") or ""} if spaced else {}
+    with Gateway(url, token=token, tls_no_verify=unchecked, patience=PATIENCE) as gateway:
+        found: list[Any] = gateway.system("GET", path, params=params).json()
+    return [str(item["name"]) if isinstance(item, dict) else str(item) for item in found]
+
+
+def _templates() -> list[str]:
+    from rescoldo.stack.templates import list_templates
+
+    return [template.name for template in list_templates(Path())]
+
+
+functions = _offered(lambda ctx: _asked(ctx, "/system/functions"))
+secrets = _offered(lambda ctx: _asked(ctx, "/system/secrets"))
+namespaces = _offered(lambda ctx: _asked(ctx, "/system/namespaces", spaced=False))
+templates = _offered(lambda ctx: _templates())
