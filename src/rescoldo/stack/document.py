@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from rescoldo.model.errors import InvalidInput
-from rescoldo.model.text import whole
+from rescoldo.stack.substitute import Variables
 
 MAX_BYTES = 2**20  # of one YAML file
 MAX_DEPTH = 40  # the C composer recurses on the C stack: 500,000 open brackets end the process
@@ -29,19 +29,16 @@ _NULL = {"", "null", "~"}
 
 @dataclass(slots=True)
 class Document:
-    """One YAML file: its name for messages, the line each parsed line came from, and a budget of values."""
+    """One YAML file: its name for messages, the variables of its texts, and a budget of values."""
 
     name: str
-    lines: tuple[int, ...] = ()  # source line of each parsed line; empty: they are the same
+    variables: dict[int, tuple[str, ...]] = field(default_factory=dict)  # of texts that have any, by the node's id
     budget: int = MAX_VALUES
+    last: int = MAX_BYTES  # its last line, from 1: YAML finds what is missing at the end in a line after it
 
     def where(self, line: int) -> str:
-        """`file:line` of a parsed line, counted from 0."""
-        return f"{self.name}:{self.line(line)}"
-
-    def line(self, line: int) -> int:
-        """The line of the file, counted from 1, that a parsed line (from 0) came from."""
-        return self.lines[min(line, len(self.lines) - 1)] if self.lines else line + 1
+        """`file:line` of a line, counted from 0."""
+        return f"{self.name}:{min(line + 1, self.last)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,7 @@ class Value:
 
     @property
     def line(self) -> int:
-        return self.document.line(self._first.start_mark.line)
+        return int(self._first.start_mark.line) + 1
 
     @property
     def _first(self) -> yaml.Node:
@@ -64,7 +61,17 @@ class Value:
     def error(self, problem: str) -> InvalidInput:
         """An InvalidInput that begins with `file:line:` and names the key."""
         what = f"{self.path}: " if self.path else ""
-        return InvalidInput(f"{self.document.where(self._first.start_mark.line)}: {what}{problem}")
+        return InvalidInput(f"{self.place}: {what}{problem}")
+
+    @property
+    def place(self) -> str:
+        """`file:line`, and the variables that the value comes from."""
+        names = [*self._names(self.key), *self._names(self.node)]
+        given = f" ({', '.join(f'${{{name}}}' for name in names)})" if names else ""
+        return f"{self.document.where(self._first.start_mark.line)}{given}"
+
+    def _names(self, node: yaml.Node | None) -> tuple[str, ...]:
+        return self.document.variables.get(id(node), ())
 
     def is_null(self) -> bool:
         node = self.node
@@ -122,7 +129,7 @@ class Value:
         mark = node.end_mark
         # a block of text ends where the next line begins
         ends_before = mark.column == 0 and mark.line > node.start_mark.line
-        return self.document.line(mark.line - 1 if ends_before else mark.line)
+        return int(mark.line) if ends_before else int(mark.line) + 1
 
     def plain(self) -> Any:
         """The value as dicts, lists and text, for a file that is kept and written back."""
@@ -175,20 +182,55 @@ class Value:
         return Value(node, self.document, path, key)
 
 
-def parse(text: str, document: Document) -> Value | None:
-    """Compose `text`; None when it holds nothing. Raises InvalidInput with `file:line:`."""
+def parse(text: str, document: Document, variables: Variables | None = None) -> Value | None:
+    """Compose `text`, and put in its `variables`; None when it holds nothing. Raises InvalidInput with `file:line:`."""
     if len(text) > MAX_BYTES:
         raise InvalidInput(f"{document.name}: larger than {MAX_BYTES:,} bytes, the most a YAML file may have")
-    if whole(text) != text:  # a variable put it there: a file is decoded when it is read
-        line = next(number for number, line in enumerate(text.splitlines()) if whole(line) != line)
-        raise InvalidInput(f"{document.where(line)}: not UTF-8 text; set the variable to text in UTF-8")
+    document.last = max(1, len(text.splitlines()))
+    if variables is None:
+        return _composed(text, document)
+    try:
+        root = _composed(variables.take_out(text), document, variables)
+    except InvalidInput:
+        variables.check_forms()  # `${A` without its end takes the rest of its line with it
+        raise
+    if root is not None:
+        _fill(root.node, document, variables)
+    return root
+
+
+def _fill(root: yaml.Node, document: Document, variables: Variables) -> None:
+    """Put the values into each text below `root` once, however many aliases lead to it."""
+    waiting, seen = [root], {id(root)}
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.ScalarNode):
+            filled = variables.fill(node.value, plain=not node.style)
+            if filled is not None:
+                node.value = filled.text
+                node.style = node.style or ("'" if filled.literal else None)
+                document.variables[id(node)] = filled.names
+            continue
+        parts = node.value
+        below = [part for pair in parts for part in pair] if isinstance(node, yaml.MappingNode) else parts
+        waiting += [part for part in reversed(below) if id(part) not in seen]
+        seen.update(map(id, below))
+
+
+def _composed(text: str, document: Document, variables: Variables | None = None) -> Value | None:
     try:
         _check_depth(text, document)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = document.where(mark.line) if mark else document.name
-        raise InvalidInput(f"{where}: not valid YAML: {error.problem or error.context}") from error
+        problem = f"{error.problem or error.context}"
+        if variables is not None:
+            problem = variables.shown(problem)
+            first = error.context_mark or mark
+            if mark and first and (given := variables.on(first.line + 1, mark.line + 1)):
+                problem += f"; the value of {', '.join(given)} is one text: it makes no keys, lists or names of anchors"
+        raise InvalidInput(f"{where}: not valid YAML: {problem}") from error
     except yaml.YAMLError as error:
         raise InvalidInput(f"{document.name}: not valid YAML: {error}".splitlines()[0]) from error
     return Value(node, document) if node is not None else None

@@ -14,7 +14,7 @@ from rescoldo.model.function import FunctionSpec
 from rescoldo.model.names import DEFAULT_NAMESPACE, check_name
 from rescoldo.stack.document import Document, Value, parse
 from rescoldo.stack.source import Source, read_source
-from rescoldo.stack.substitute import substitute
+from rescoldo.stack.substitute import Variables
 
 TOP_KEYS = ("version", "provider", "functions", "configuration")
 PROVIDER_KEYS = ("name", "gateway", "network")
@@ -67,7 +67,7 @@ class StackFunction:
     requests: Mapping[str, str] = field(default_factory=dict)
     read_only_root_filesystem: bool = False
     skip_build: bool = False
-    places: Mapping[str, str] = field(default_factory=dict, compare=False)  # `file:line` of keys that errors name
+    places: Mapping[str, str] = field(default_factory=dict, compare=False)  # of keys that errors name
 
     def place_of(self, problem: str) -> str:
         """`file:line` of the key that a complaint about this function names, else of the function."""
@@ -134,8 +134,7 @@ def examine_stack(source: Source, environment: Mapping[str, str]) -> tuple[Stack
 
     Raises InvalidInput when it is no YAML or holds nothing.
     """
-    text, lines = substitute(source.text, environment, source.name)
-    root = parse(text, Document(source.name, lines))
+    root = parse(source.text, Document(source.name), Variables(source.name, environment))
     if root is None:
         raise InvalidInput(f"{source.name}:1: the file is empty; `rescoldo new NAME --lang LANG` writes one")
     reading = _Reading(source, environment)
@@ -240,7 +239,7 @@ class _Reading:
         for key, prefix in _LATER.items():
             with suppress(InvalidInput):  # said already
                 values = table[key].table() if key in table else {}
-                places |= {f"{prefix}{name}": f"{self.source.name}:{value.line}" for name, value in values.items()}
+                places |= {f"{prefix}{name}": value.place for name, value in values.items()}
         return places
 
     def _need(self, name: str, value: Value, table: Mapping[str, Value], image: str, skip_build: bool) -> None:
@@ -269,8 +268,7 @@ class _Reading:
         if not path.is_file():
             raise item.error(f"there is no file {str(path)!r}")
         source = read_source(str(path))
-        text, lines = substitute(source.text, self.environment, source.name)
-        root = parse(text, Document(source.name, lines))
+        root = parse(source.text, Document(source.name), Variables(source.name, self.environment))
         if root is None:
             return {}
         table = root.only(("environment",))

@@ -10,7 +10,7 @@ from rescoldo.model.errors import Conflict, InvalidInput
 from rescoldo.stack.document import Document, parse
 from rescoldo.stack.file import StackFile, parse_stack
 from rescoldo.stack.source import Source
-from rescoldo.stack.substitute import substitute
+from rescoldo.stack.substitute import Variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,7 @@ def append_entry(source: Source, entry: Entry, environment: Mapping[str, str]) -
 
 def _insert(source: Source, entry: Entry, environment: Mapping[str, str]) -> str:
     lines = source.text.splitlines()
-    substituted, origins = substitute(source.text, environment, source.name)
-    root = parse(substituted, Document(source.name, origins))
+    root = parse(source.text, Document(source.name), Variables(source.name, environment))
     functions = root.table().get("functions") if root else None
     if functions is None:
         return "\n".join([*lines, "functions:", *entry.lines(2)]) + "\n"

@@ -78,19 +78,75 @@ def test_a_default_stands_in_for_an_empty_variable():
 
 
 def test_a_value_with_line_breaks_does_not_move_the_line_of_a_later_error():
-    text = function("environment:\n${BLOCK}\nlabls: {}")
+    text = function("environment: {A: '${BLOCK}'}\nlabls: {}")
     expected = text.splitlines().index("    labls: {}") + 1
-    assert problem(text, BLOCK="  A: 1\n      B: 2\n      C: 3").startswith(f"stack.yaml:{expected}: ")
+    assert problem(text, BLOCK="1\n2\n3").startswith(f"stack.yaml:{expected}: ")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x #y", "# x", "a: b", "[a, b", "{a", "- a", "'q'", '"', "1\n two\n", "\\n", "null", "~", " x ", "*a", "!t", "%"],
+)
+def test_a_value_arrives_whole(value):
+    text = function("environment:\n  A: ${V}\n  B: \"${V}\"\n  C: <${V}>\n  D: |\n    ${V}\nlabels: {L: ${V}, M: x}")
+    hello = stack(text, V=value).functions[0]
+    assert hello.environment == {"A": value, "B": value, "C": f"<{value}>", "D": f"{value}\n"}
+    assert hello.labels == {"L": value, "M": "x"}
+
+
+def test_lines_of_a_block_that_begin_with_a_hash_are_substituted():
+    text = function("environment:\n  SCRIPT: |\n    #!/bin/sh\n    # for ${V}\n    #${W:-w}\n# ${not one}\nlabels: {}")
+    assert stack(text, V="you").functions[0].environment == {"SCRIPT": "#!/bin/sh\n# for you\n#w\n"}
+
+
+def test_a_variable_that_is_empty_is_no_value():
+    text = function("image: ${A}\nnamespace: ${A}${B}  # none\nenvironment: ${A}\nskip_build: ${A}")
+    hello = stack(text, A="").functions[0]
+    assert (hello.image, hello.namespace, hello.environment, hello.skip_build) == ("hello:latest", "", {}, False)
+
+
+def test_a_default_in_quotes_is_what_the_quotes_hold():
+    hello = stack(function("environment:\n  A: ${X:-\"a #b\"}\n  B: ${X:-'c'}\n  C: ${X:-\"d\"}/e")).functions[0]
+    assert hello.environment == {"A": "a #b", "B": "c", "C": '"d"/e'}
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "said"),
+    [
+        ("limits: ${LIMITS}", {"LIMITS": "{memory: 1}"}, "stack.yaml:9 (${LIMITS}): functions.hello.limits: expected"),
+        ("secrets: ${S}", {"S": "[a, b]"}, "stack.yaml:9 (${S}): functions.hello.secrets: expected a list"),
+        ("skip_build: ${B}", {"B": "maybe"}, "stack.yaml:9 (${B}): functions.hello.skip_build: 'maybe' is not allowed"),
+        ("${KEY}: x", {"KEY": "odd"}, "stack.yaml:9 (${KEY}): functions.hello.odd: unknown key"),
+        ("environment:\n${BLOCK}", {"BLOCK": "  A: 1"}, "the value of ${BLOCK} is one text"),
+        ("image: *${A}", {"A": "x"}, "the value of ${A} is one text"),
+        ("image: ${RAW}", {"RAW": "\udcff"}, "stack.yaml:9: the value of RAW is not UTF-8 text"),
+    ],
+)
+def test_an_error_names_the_variable(text, values, said):
+    message = problem(function(text), **values)
+    assert said in message and message.startswith("stack.yaml:")
+
+
+def test_what_is_refused_later_names_the_variable_too():
+    hello = stack(function("limits: {memory: '${MEM}'}"), MEM="lots").functions[0]
+    assert hello.place_of("limits.memory: 'lots' is not a size") == "stack.yaml:9 (${MEM})"
+
+
+def test_values_have_a_bound_together():
+    text = function("environment: {A: '" + "${BIG}" * 1100 + "'}")
+    assert "with BIG the values of variables are more than" in problem(text, BIG="x" * 1000)
 
 
 @pytest.mark.parametrize("form", ["${A:=x}", "${A", "${}", "${A:-${B}}", "${1A}", "${A^^}"])
 def test_a_substitution_that_is_not_known_is_an_error_with_its_line(form):
-    message = problem(HEAD + f"functions: {{}} # {form}\n")
-    assert message.startswith("stack.yaml:5: ") and "${NAME:-default}" in message
+    for line in (f"functions: {form}\n", f"functions: {{a: {form}\n"):
+        message = problem(HEAD + line)
+        assert message.startswith("stack.yaml:5: ")
+        assert "is not a substitution known here" in message and "${NAME:-default}" in message
 
 
 def test_a_comment_may_hold_anything():
-    assert stack("# ${{ matrix.x }}\n" + function("")).functions
+    assert stack("# ${{ matrix.x }}\n" + function("image: x # ${A:=y}\nlabels: {}")).functions
 
 
 def test_an_unknown_key_names_its_line_what_is_allowed_and_a_suggestion():
