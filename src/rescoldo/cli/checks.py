@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rescoldo.bundle.build import check
 from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.options import DeployFlags
-from rescoldo.cli.project import Project, build_request, with_flags
+from rescoldo.cli.project import Project, build_request, fetch_template, with_flags
 from rescoldo.cli.results import Results, reference_of
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.function import check_spec
 from rescoldo.model.names import DEFAULT_NAMESPACE
 from rescoldo.model.program import PROCESS
 from rescoldo.model.scaling import MAX_REPLICAS, ScalingDefaults
-from rescoldo.stack.file import StackFunction
-from rescoldo.stack.templates import find_template
+from rescoldo.stack.file import StackFunction, TemplateSource
+from rescoldo.stack.templates import find_template, has_template
 
 _NO_UPSTREAM = (
     "upstream_url is missing; add it to `environment:`, with where the program listens, for example "
@@ -30,16 +30,23 @@ _ANY_MAXIMUM = ScalingDefaults(maximum=MAX_REPLICAS)
 _SILENT = (200, 201, 202, 400, 403, 404, 405, 500, 501, 502, 503)
 
 
-def problems_of(function: StackFunction, copy: tuple[Path, ...]) -> list[str]:
-    """What is wrong with a function beyond its keys: its settings, and its code."""
+def problems_of(
+    function: StackFunction, copy: tuple[Path, ...], templates: Sequence[TemplateSource] = ()
+) -> list[str]:
+    """What is wrong with a function beyond its keys: its settings, and its code. Nothing is fetched."""
+    source = next((template.source for template in templates if template.name == function.lang), "")
+    if source and _is_built(function) and not has_template(function.lang, Path()):
+        absent = f"its template {function.lang!r} is not here yet; `rescoldo template pull stack` fetches it"
+        return [*_settings(function, build=False), f"{function.where}: {function.name}: {absent}"]
     return [*_settings(function), *(_code(function, copy) if _is_built(function) else ())]
 
 
 def check_project(project: Project, flags: DeployFlags, results: Results, *, build: bool) -> None:
-    """Fail the functions whose settings are wrong; with `build` also those whose template is."""
+    """Fail the functions whose settings are wrong; with `build` also those whose template is, fetched where need be."""
     for function in project.functions:
         wanted = with_flags(function, flags)
-        if found := list(_settings(wanted, build=build)):
+        found = list(_fetched(wanted, project)) if build and _is_built(wanted) else []
+        if found := found or list(_settings(wanted, build=build)):
             results.fail(reference_of(wanted), InvalidInput("\n".join(found)))
 
 
@@ -57,6 +64,14 @@ def check_gateway(gateway: Gateway, project: Project, flags: DeployFlags, result
 def _is_built(function: StackFunction) -> bool:
     # what else is missing was said when the file was read
     return not function.skip_build and bool(function.lang) and function.handler != Path()
+
+
+def _fetched(function: StackFunction, project: Project) -> Iterator[str]:
+    """Have its template here; the problem where it cannot be had."""
+    try:
+        fetch_template(function.lang, project.templates, project.folder)
+    except RescoldoError as error:
+        yield f"{function.where}: {function.name}: {error.message}"
 
 
 def _settings(function: StackFunction, *, build: bool = True) -> Iterator[str]:

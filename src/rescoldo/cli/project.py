@@ -16,10 +16,11 @@ from rescoldo.cli.output import human_size, note
 from rescoldo.model.errors import BuildFailed, InvalidInput
 from rescoldo.model.names import check_name
 from rescoldo.model.program import program_of
-from rescoldo.stack.file import StackFile, StackFunction, read_stack
+from rescoldo.stack.file import StackFile, StackFunction, TemplateSource, read_stack
+from rescoldo.stack.pull import pull_templates, shown
 from rescoldo.stack.select import select
 from rescoldo.stack.source import DEFAULT_NAMES, default_file
-from rescoldo.stack.templates import find_template
+from rescoldo.stack.templates import find_template, has_template
 
 FLAGS = "command line"
 
@@ -32,6 +33,7 @@ class Project:
     gateway: str = ""
     copy: tuple[Path, ...] = ()
     folder: Path = Path()  # where the stack file is
+    templates: tuple[TemplateSource, ...] = ()  # where templates come from that are not here
 
     @property
     def places(self) -> frozenset[Path]:
@@ -51,7 +53,7 @@ def load_project(selection: Selection) -> Project:
     for place in stack.ignored:
         note(f"note: {place} has a meaning in container builds only; ignored")
     functions = select(stack.functions, glob=selection.glob, regex=selection.regex)
-    return Project(functions, stack.gateway, stack.copy, stack.folder)
+    return Project(functions, stack.gateway, stack.copy, stack.folder, stack.templates)
 
 
 def load_stack(yaml_file: str) -> StackFile:
@@ -112,12 +114,26 @@ def build_one(function: StackFunction, project: Project, *, fresh: bool, quiet: 
         missing = "lang" if not function.lang else "handler"
         raise InvalidInput(f"{function.where}: {function.name}: {missing} is missing")
     try:
+        fetch_template(function.lang, project.templates, project.folder)
         request = build_request(function, project.copy, fresh=fresh)
         bundle = build(request, bundle_file(function.name).parent, progress, run_installer)
     except BuildFailed as error:
         raise BuildFailed(f"{function.where}: {function.name} was not built: {error.message}") from error
     progress(f"built, {human_size(bundle.size)}, {bundle.digest[:12]}")
     return bundle
+
+
+def fetch_template(lang: str, templates: Sequence[TemplateSource], folder: Path) -> None:
+    """Pull a template that is not here into ./template, where the stack file says where it comes from; a path begins in
+    `folder`. Raises RescoldoError."""
+    source = next((template.source for template in templates if template.name == lang), "")
+    if not source or has_template(lang, Path()):
+        return
+    path, mark, branch = source.partition("#")
+    if (folder / path).exists():
+        source = f"{folder / path}{mark}{branch}"
+    note(f"pulling the template {lang} of {shown(source)}")
+    pull_templates(source, Path(), only=lang)
 
 
 def build_request(function: StackFunction, copy: tuple[Path, ...], *, fresh: bool = False) -> BuildRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,17 @@ from rescoldo.stack.source import read_source
 
 BUILT_IN = Path(__file__).parent.parent / "templates"
 STYLES = ("http", "classic")
-# Templates that faas-cli pulls do not know our key; these are known by their contract.
-STYLE_BY_NAME = {
-    "python3": "classic",
-    "python3-debian": "classic",
-    "python3-http": "http",
-    "python3-http-debian": "http",
+# OpenFaaS's names for what a template here does: its images differ, the handler's contract does not.
+# python3-flask's handle(req) gets the body as text, as that of python3.
+ALIASES = {
+    "python3-debian": "python3",
+    "python3-flask": "python3",
+    "python3-flask-debian": "python3",
+    "python3-http-debian": "python3-http",
 }
+# Templates that faas-cli pulls do not know our key; these are known by their contract.
+STYLE_BY_NAME = {"python3": "classic", "python3-http": "http"}
+_OTHERS = "a program of another language can be `lang: process`, with `fprocess` and `upstream_url`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +48,50 @@ class Template:
 def find_template(lang: str, project: Path) -> Template:
     """The template `lang` names, for a project's folder. Raises BuildFailed when there is none that can be
     built here, saying which there are."""
+    names = [template.name for template in list_templates(project)]
     if lang.lower() == "dockerfile":
         raise BuildFailed(
-            f"lang {lang!r} is a container build, which does not exist here yet; "
-            f"use one of {', '.join(_names(project))}"
+            f"lang {lang!r} is a container build, which does not exist here yet; use one of {', '.join(names)}"
         )
-    for parent in (project / "template", BUILT_IN):
-        if lang and Path(lang).name == lang and (parent / lang / "template.yml").is_file():
-            return _read(parent / lang)
-    names = _names(project)
-    raise BuildFailed(f"no template {lang!r}{suggestion(lang, names)}; there are {', '.join(names)}")
+    folder = _folder(lang, project)
+    if folder is None:
+        hint = suggestion(lang, [*names, *ALIASES])
+        others = "" if hint else f"; {_OTHERS}"
+        raise BuildFailed(f"no template {lang!r}{hint}; there are {', '.join(names)}{others}")
+    return _read(folder, lang)
+
+
+def has_template(lang: str, project: Path) -> bool:
+    """Whether a template of that name is here, even one that cannot be built."""
+    return _folder(lang, project) is not None
 
 
 def list_templates(project: Path) -> list[Template]:
-    """Every template that can be built, by name; those that cannot be read are left out."""
+    """Every template that can be built, by name; those that cannot are left out."""
+    folders = {file.parent.name: file.parent for file in (*_files(BUILT_IN), *_files(project / "template"))}
     found = []
-    for name in _names(project):
+    for name in sorted(folders):
         try:
-            found.append(find_template(name, project))
+            found.append(_read(folders[name], name))
         except (BuildFailed, InvalidInput):
             continue
     return found
 
 
-def _names(project: Path) -> list[str]:
-    folders = [project / "template", BUILT_IN]
-    return sorted({file.parent.name for folder in folders for file in folder.glob("*/template.yml")})
+def _folder(lang: str, project: Path) -> Path | None:
+    """Where `lang` is: the project's, then ours, by its own name and then by that it is an alias of."""
+    if not lang or Path(lang).name != lang:
+        return None
+    names = (lang, *((ALIASES[lang],) if lang in ALIASES else ()))
+    places = (parent / name for name in names for parent in (project / "template", BUILT_IN))
+    return next((place for place in places if (place / "template.yml").is_file()), None)
 
 
-def _read(folder: Path) -> Template:
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/template.yml"))
+
+
+def _read(folder: Path, lang: str) -> Template:
     source = read_source(str(folder / "template.yml"))
     root = parse(source.text, Document(source.name))
     table = root.table() if root else {}  # OpenFaaS's own keys are many: unknown ones are none of our concern
@@ -80,9 +100,9 @@ def _read(folder: Path) -> Template:
     if not (folder / handler).resolve().is_relative_to(folder.resolve()):
         raise table["handler_folder"].error("must be a folder inside the template")
     return Template(
-        name=folder.name,
+        name=lang,
         folder=folder,
-        style=_style(folder, source.name, table.get("rescoldo")),
+        style=_style(folder, source.name, table),
         handler_folder=handler,
         fprocess=table["fprocess"].text() if "fprocess" in table else "",
         upstream_url=_upstream_url(table.get("rescoldo")),
@@ -96,14 +116,12 @@ def _upstream_url(ours: Value | None) -> str:
     return table["upstream_url"].text() if "upstream_url" in table else ""
 
 
-def _style(folder: Path, file: str, ours: Value | None) -> str:
+def _style(folder: Path, file: str, keys: Mapping[str, Value]) -> str:
+    ours = keys.get("rescoldo")
     if ours is None:
-        if style := STYLE_BY_NAME.get(folder.name):
+        if style := STYLE_BY_NAME.get(ALIASES.get(folder.name, folder.name)):
             return style
-        raise BuildFailed(
-            f"{file}: the template does not say how rescoldo runs it; "
-            "add `rescoldo: {kind: python, style: http}` if its handler is handle(event, context)"
-        )
+        raise BuildFailed(f"{file}: {_not_built(folder, keys)}")
     table = ours.only(("kind", "style", "upstream_url"))
     kind = table["kind"].text() if "kind" in table else "python"
     if kind not in ("python", PROCESS):
@@ -114,3 +132,17 @@ def _style(folder: Path, file: str, ours: Value | None) -> str:
     if style not in STYLES:
         raise table["style"].error(f"{style!r} is not allowed; use http or classic")
     return style
+
+
+def _not_built(folder: Path, keys: Mapping[str, Value]) -> str:
+    """Why a template that does not say how it runs cannot be built, and what would help."""
+    language = keys["language"].text() if "language" in keys else ""
+    if "python" in (language or folder.name).lower():
+        return (
+            "the template does not say how rescoldo runs it; "
+            "add `rescoldo: {kind: python, style: http}` if its handler is handle(event, context)"
+        )
+    what = f"is for {language}" if language else "names no language"
+    container = ", and its Dockerfile needs a container builder" if (folder / "Dockerfile").is_file() else ""
+    kinds = f"here the kinds python and {PROCESS} are built"
+    return f"the template {what}{container}: {kinds}; {_OTHERS}"

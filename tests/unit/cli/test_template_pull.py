@@ -120,3 +120,66 @@ def test_a_store_leads_to_the_repository_of_a_template(run, repository):
     assert len(run("template", "store", "list", "-u", "store.json", "-p", "arm64")[1].splitlines()) == 2
     assert run("template", "store", "pull", "greeter", "-u", "store.json")[1].startswith("Wrote to ./template: cobol")
     assert "did you mean 'greeter'" in run("template", "store", "pull", "greter", "-u", "store.json")[2]
+
+
+# -- templates that the stack file names
+
+
+def write_project(source: str, lang: str = "greeter") -> None:
+    Path("mine").mkdir()
+    Path("mine/handler.py").write_text("def handle(event, context):\n    return 'x'\n")
+    Path("stack.yaml").write_text(
+        f"provider: {{name: openfaas}}\nconfiguration:\n  templates: [{{name: {lang}, source: '{source}'}}]\n"
+        f"functions:\n  mine: {{lang: {lang}, handler: ./mine}}\n"
+    )
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_a_template_that_the_stack_file_names_is_fetched_for_a_build_once(run, repository, form):
+    write_project(form.format(repository))
+    status, out, err = run("build", "--json")
+    assert status == 0 and json.loads(out)["mine"]["state"] == "built" and "pulling the template greeter" in err
+    assert Path("template/greeter/template.yml").is_file() and not Path("template/cobol").exists()
+    assert "pulling" not in run("build")[2]
+
+
+def test_a_branch_and_a_path_beside_the_stack_file_are_understood(run, repository, monkeypatch):
+    place = Path("sub")
+    place.mkdir()
+    monkeypatch.chdir(place)
+    write_project("../../templates#next", "later")
+    monkeypatch.chdir("..")
+    assert run("build", "-f", "sub/stack.yaml")[0] == 0
+    assert Path("template/later/template.yml").is_file()
+
+
+def test_a_template_that_cannot_be_fetched_fails_its_function_alone(run, repository, gateway):
+    write_project("file:///nowhere/at/all")
+    with Path("stack.yaml").open("a") as file:
+        file.write("  other: {lang: python3-http, handler: ./mine}\n")
+    status, out, err = run("up", "--skip-deploy", "--json")
+    assert status == 1 and "stack.yaml:5: mine: file:///nowhere/at/all: git clone failed" in err
+    assert [one["state"] for one in json.loads(out)] == ["failed", "built"]
+
+
+def test_a_fetched_template_that_cannot_be_built_says_which_kind_is_missing(run, repository):
+    write_project(str(repository), "cobol")
+    status, _, err = run("build")
+    assert status == 1 and "the template is for cobol" in err and "kinds python and process" in err
+
+
+def test_a_template_that_is_here_is_not_fetched(run):
+    write_project("file:///nowhere/at/all", "python3-http")
+    assert run("build")[0] == 0 and not Path("template").exists()
+
+
+def test_validate_fetches_nothing_and_says_what_would(run, repository):
+    write_project(str(repository))
+    status, _, err = run("validate")
+    assert status == 1 and "rescoldo template pull stack" in err and not Path("template").exists()
+
+
+def test_new_takes_a_template_that_the_stack_file_names(run, repository):
+    write_project(str(repository))
+    assert run("new", "other", "--lang", "greeter")[0] == 0
+    assert Path("other/handler.py").read_text() == "# greeter\n"

@@ -6,7 +6,7 @@ import pytest
 
 from rescoldo.bundle.build import BuildRequest, build
 from rescoldo.model.errors import BuildFailed, InvalidInput
-from rescoldo.stack.templates import BUILT_IN, find_template, list_templates
+from rescoldo.stack.templates import ALIASES, BUILT_IN, find_template, has_template, list_templates
 
 
 def _no_install(argv, work, on_line):
@@ -58,7 +58,10 @@ def test_a_template_of_the_project_wins_over_the_built_in(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "style"),
-    [("python3-http-debian", "http"), ("python3-debian", "classic"), ("python3", "classic")],
+    [
+        ("python3-http-debian", "http"), ("python3-debian", "classic"), ("python3", "classic"),
+        ("python3-flask", "classic"),
+    ],
 )
 def test_a_pulled_template_is_known_by_its_name(tmp_path, name, style):
     text = "language: python3\nfprocess: python index.py\nbuild_options:\n  - {name: dev, packages: [make]}\n"
@@ -67,10 +70,31 @@ def test_a_pulled_template_is_known_by_its_name(tmp_path, name, style):
 
 
 def test_a_template_that_does_not_say_how_it_runs_is_refused_with_the_remedy(tmp_path):
-    _template(tmp_path, "python3-flask", "language: python3-flask\n")
+    _template(tmp_path, "python3-own", "language: python3\n")
     with pytest.raises(BuildFailed, match=r"template\.yml: .* add `rescoldo: \{kind: python, style: http\}`"):
-        find_template("python3-flask", tmp_path)
-    assert "python3-flask" not in [template.name for template in list_templates(tmp_path)]
+        find_template("python3-own", tmp_path)
+    assert "python3-own" not in [template.name for template in list_templates(tmp_path)]
+
+
+@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
+def test_openfaas_names_of_the_same_contract_are_aliases(tmp_path, alias, name):
+    found, ours = find_template(alias, tmp_path), find_template(name, tmp_path)
+    assert (found.name, found.style, found.folder) == (alias, ours.style, ours.folder)
+    assert has_template(alias, tmp_path)
+
+
+def test_a_template_of_another_language_says_what_is_missing_and_is_not_offered(tmp_path):
+    _template(tmp_path, "node22", "language: node\n")
+    (tmp_path / "template/node22/Dockerfile").touch()
+    with pytest.raises(BuildFailed) as caught:
+        find_template("node22", tmp_path)
+    said = ("template/node22/template.yml", "is for node", "Dockerfile needs a container builder", "lang: process")
+    for words in said:
+        assert words in caught.value.message
+    for lang in ("Dockerfile", "python3-htp"):
+        with pytest.raises(BuildFailed) as caught:
+            find_template(lang, tmp_path)
+        assert "python3-http" in caught.value.message and "node22" not in caught.value.message
 
 
 @pytest.mark.parametrize(

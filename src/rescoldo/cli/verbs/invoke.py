@@ -20,7 +20,6 @@ from rescoldo.cli.options import Connection, Verb, connection_options, json_opti
 from rescoldo.cli.output import note, say, say_json
 from rescoldo.cli.verbs.functions import open_gateway, reference
 from rescoldo.model.errors import RescoldoError
-from rescoldo.model.units import about
 
 MOST_SHOWN = 2000  # bytes of an error's body
 _KEPT = "/%:@!$&'()*+,;=~?-._"  # characters of a path that are sent as they are: it may be quoted already
@@ -79,13 +78,11 @@ def invoke_command(
         headers.append((sign, f"sha256={hmac.new(key.encode(), body, hashlib.sha256).hexdigest()}"))
     route = "async-function" if asynchronous else "function"
     target = f"/{route}/{quote(name)}.{quote(place)}{_path(path or rest, query)}"
-    started = time.perf_counter()
-    with (
-        open_gateway(replace(connection, token="")) as opened,
-        opened.stream(method, target, content=body, headers=headers) as response,
-    ):
-        answer = _Answer(response, f"{name}.{place}", started, time.perf_counter() - started)
-        status = answer.as_json() if as_json else answer.included() if include else answer.passed_on()
+    with open_gateway(replace(connection, token="")) as opened:
+        started = time.perf_counter()
+        with opened.stream(method, target, content=body, headers=headers) as response:
+            answer = _Answer(response, f"{name}.{place}", started, time.perf_counter() - started)
+            status = answer.as_json() if as_json else answer.included() if include else answer.passed_on()
     if asynchronous and not as_json:
         say("Function submitted asynchronously.")
     return status
@@ -147,12 +144,16 @@ class _Answer:
 
     def _told(self, took: float) -> str:
         headers = self.response.headers
-        told = [f"Answered after {about(self.first)}, whole after {about(took)}"]
+        told = [f"Answered after {_time(self.first)}, whole after {_time(took)}"]
         if duration := headers.get("X-Duration-Seconds", ""):
             told.append(f"{duration} s of it in the function")
         if cold := headers.get("X-Cold-Start", ""):
             told.append({"true": "woken for it", "false": "was awake"}.get(cold, cold))
         return "; ".join(told) + "."
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
 def _table(headers: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from rescoldo.cli.completing import templates
 from rescoldo.cli.gateway import DEFAULT_GATEWAY
 from rescoldo.cli.options import Verb, json_option
 from rescoldo.cli.output import say, say_json
+from rescoldo.cli.project import fetch_template
 from rescoldo.model.errors import Conflict, RescoldoError
 from rescoldo.model.names import check_name
 from rescoldo.model.program import PROCESS
+from rescoldo.stack.file import read_stack
 from rescoldo.stack.scaffold import Entry, append_entry, new_stack
 from rescoldo.stack.source import DEFAULT_NAMES, Source, default_file, read_source
 from rescoldo.stack.templates import Template, find_template, list_templates
@@ -44,6 +46,10 @@ def new_command(
     if not name or not lang:
         raise click.UsageError("write `rescoldo new NAME --lang LANG`; `rescoldo new --list` shows templates")
     check_name(name)
+    existing = Path(append) if append else default_file(Path())
+    if existing is not None:
+        stack_file = read_stack(str(existing))
+        fetch_template(lang, stack_file.templates, stack_file.folder)
     template = find_template(lang, Path())
     folder = Path(handler or name)
     if folder.exists():
@@ -54,7 +60,7 @@ def new_command(
     entry = Entry(name, lang, handler, image)
     if template.style == PROCESS:
         entry = replace(entry, fprocess=template.fprocess, upstream_url=template.upstream_url)
-    stack, text = _stack(entry, append, gateway)
+    stack, text = _stack(entry, existing, gateway)
     _write(template, folder, stack, text)
     if as_json:
         say_json({"name": name, "lang": lang, "handler": handler, "stack": str(stack)})
@@ -67,9 +73,8 @@ def new_command(
     say(f"\nNext:\n  {edit}\n  rescoldo up{flag}\n  echo you | rescoldo invoke {name}")
 
 
-def _stack(entry: Entry, append: str, gateway: str) -> tuple[Path, str]:
+def _stack(entry: Entry, existing: Path | None, gateway: str) -> tuple[Path, str]:
     """The stack file to write, and its whole text."""
-    existing = Path(append) if append else default_file(Path())
     if existing is None:
         return Path(DEFAULT_NAMES[0]), new_stack(entry, gateway or DEFAULT_GATEWAY)
     source: Source = read_source(str(existing))

@@ -32,7 +32,7 @@ def validate_command(yaml_file: str, as_json: bool) -> int:
     functions = stack.functions if stack is not None else ()
     for function in functions:
         assert stack is not None
-        found += problems_of(function, stack.copy)
+        found += problems_of(function, stack.copy, stack.templates)
     if not found and not functions:
         found.append(f"{location}:1: there are no functions; add one with `rescoldo new NAME --lang LANG`")
     if as_json:
