@@ -35,5 +35,11 @@ def check_constraints(constraints: Iterable[str], arch: str, system: str) -> Non
             )
 
 
+def is_known(constraint: str) -> bool:
+    """Whether `check_constraints` compares it with the machine; it ignores all others."""
+    match = _CONSTRAINT.fullmatch(constraint)
+    return match is not None and match[1] in ARCH_KEYS | OS_KEYS
+
+
 def _go_arch(name: str) -> str:
     return GO_ARCH.get(name, name)

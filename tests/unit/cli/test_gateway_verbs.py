@@ -70,7 +70,11 @@ def test_describe_asks_for_usage(run, gateway):
     assert re.search(r"Status: +Ready\n", out) and re.search(r"Usage: +12m cpu, 3\.0 MiB\n", out)
     assert f"{gateway.url}/function/hello\n" in out
     isolation = {"level": "full", "limits": "cgroup v2"}
-    assert json.loads(run("describe", "hello", "--json")[1]) == {**STATUS, "isolation": isolation}
+    assert json.loads(run("describe", "hello", "--json")[1]) == {
+        **STATUS,
+        "isolation": isolation,
+        "notes": [],
+    }
 
 
 def test_describe_shows_how_traffic_is_split_and_nothing_of_it_elsewhere(run, gateway):

@@ -150,3 +150,45 @@ def test_names_that_cannot_be_functions_are_refused_before_anything_is_removed(r
 def test_all_and_names_exclude_each_other(run, gateway):
     assert run("remove", "a", "--all")[0] == 2
     assert gateway.calls == []
+
+
+# -- what is asked for and not given
+
+
+def test_a_deployment_says_what_has_no_effect(run, gateway):
+    project({"a": "annotations: {schedule: '* * * * *'}, limits: {memory: 64Mi}", "b": ""})
+    Path("a/Dockerfile").touch()
+    answer_deployments(gateway)
+    gateway.answer("GET /system/status", 200, {"isolation": {"level": "unprivileged"}})
+    _, out, err = run("up", "--json")
+    a, b = json.loads(out)
+    assert [text.partition(":")[0] for text in a["notes"]] == ["annotation schedule", "limits.memory"]
+    assert "notes" not in b
+    for said in ("a: annotation schedule: nothing calls", "a: limits.memory: not held", "a: a/Dockerfile: not used"):
+        assert f"note: {said}" in err
+
+
+def test_another_gateway_may_well_have_a_schedule(run, gateway):
+    project({"a": "annotations: {schedule: '* * * * *'}"})
+    answer_deployments(gateway)
+    gateway.answer("GET /system/status", 404)
+    assert "note:" not in run("deploy")[2]
+
+
+def test_describe_says_what_has_no_effect(run, gateway):
+    status = {"name": "a", "image": "a:1", "annotations": {"topic": "x"}, "limits": {"cpu": "1"}}
+    gateway.answer("GET /system/function/a", 200, status)
+    gateway.answer("GET /system/status", 200, {"isolation": {"level": "unprivileged"}})
+    out = run("describe", "a")[1]
+    assert "Notes:        annotation topic: no event reaches the function" in out
+    assert "\n              limits.cpu: not held at the isolation level unprivileged" in out
+    assert len(json.loads(run("describe", "a", "--json")[1])["notes"]) == 2
+
+
+def test_validate_says_what_has_no_effect_and_finds_nothing_wrong(run):
+    project({"a": "annotations: {topic: x}"})
+    Path("a/Dockerfile").touch()
+    status, out, err = run("validate")
+    assert status == 0 and "nothing wrong" in out
+    assert "note: stack.yaml:3: a: annotation topic" in err and "a/Dockerfile: not used" in err
+    assert len(json.loads(run("validate", "--json")[1])["notes"]) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from rescoldo.bundle.build import summary
+from rescoldo.cli.notes import folder_notes, tell_notes
 from rescoldo.cli.options import Selection, Verb, json_option, no_cache_option, selection_options
 from rescoldo.cli.output import say_json
 from rescoldo.cli.project import FLAGS, Project, build_one, load_project
@@ -38,5 +39,6 @@ def built(function: StackFunction, project: Project, *, fresh: bool, quiet: bool
     """Build one function; SKIPPED where it is marked skip_build. Raises BuildFailed."""
     bundle = build_one(function, project, fresh=fresh, quiet=quiet)
     if bundle is not None:
+        tell_notes(function.name, folder_notes(function))
         return Outcome(BUILT, str(bundle.path), summary(bundle))
     return Outcome(SKIPPED, "skip_build" if function.where != FLAGS else "nothing to build")

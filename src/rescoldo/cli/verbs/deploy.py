@@ -10,6 +10,7 @@ from rescoldo.cli.checks import check_gateway, check_project
 from rescoldo.cli.completing import functions
 from rescoldo.cli.deployment import deploy, function_url, remove, upload
 from rescoldo.cli.gateway import Gateway, GatewayClosed, choose_gateway
+from rescoldo.cli.notes import level_for, notes_at, tell_notes
 from rescoldo.cli.options import (
     DeployFlags,
     Selection,
@@ -52,20 +53,26 @@ def deploy_all(
 
     Those of which `results` knows already are left. Raises GatewayClosed.
     """
+    specs = [with_flags(function, flags).to_spec() for function in project.functions]
+    level = level_for(gateway, specs)
 
     def work(function: StackFunction) -> Outcome:
-        return _deployed(gateway, function, flags, start=start)
+        return _deployed(gateway, function, flags, level, start=start)
 
     for_each_at_once(project.functions, flags.namespace, results, work, parallel)
 
 
-def _deployed(gateway: Gateway, function: StackFunction, flags: DeployFlags, *, start: bool) -> Outcome:
+def _deployed(gateway: Gateway, function: StackFunction, flags: DeployFlags, level: str, *, start: bool) -> Outcome:
     """Deploy one; UNCHANGED where the gateway says that it gave it no new revision."""
     spec = with_flags(function, flags).to_spec()
     before = _revision(gateway, spec) if is_update(flags) else None
     deployed = deploy_one(gateway, function, flags, start=start)
     same = before is not None and before == _revision(gateway, spec)
-    return Outcome(UNCHANGED if same else DEPLOYED, deployed["url"], deployed)
+    told = notes_at(spec, level)
+    if not same:
+        tell_notes(spec.name, told)
+    data = {**deployed, "notes": told} if told else deployed
+    return Outcome(UNCHANGED if same else DEPLOYED, deployed["url"], data)
 
 
 def _revision(gateway: Gateway, spec: FunctionSpec) -> int | None:

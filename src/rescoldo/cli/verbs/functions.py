@@ -12,11 +12,13 @@ from rescoldo.cli.coldstarts import say_cold_starts
 from rescoldo.cli.completing import functions
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.limits import say_limits
+from rescoldo.cli.notes import isolation_of, notes_at
 from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.project import optional_gateway
 from rescoldo.cli.why import say_why
-from rescoldo.model.errors import NotFound, RescoldoError
+from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError
+from rescoldo.model.function import FunctionSpec, spec_from_json
 from rescoldo.model.names import DEFAULT_NAMESPACE, parse_reference
 from rescoldo.model.units import parse_duration
 
@@ -101,7 +103,8 @@ def describe_command(name: str, connection: Connection, namespace: str, as_json:
     name, place = reference(name, namespace)
     with open_gateway(connection) as opened:
         found = _function(opened, name, place, why=why)
-        found["isolation"] = _isolation(opened)
+        found["isolation"] = isolation_of(opened)
+        found["notes"] = notes_at(_spec(found), found["isolation"].get("level", ""))
         if as_json:
             say_json(found)
             return
@@ -121,12 +124,12 @@ def _function(gateway: Gateway, name: str, namespace: str, *, why: bool = False)
     return found
 
 
-def _isolation(gateway: Gateway) -> dict[str, str]:
-    """What keeps its instances apart, as `rescoldo status` shows it; nothing from a gateway that does not tell."""
+def _spec(found: Mapping[str, Any]) -> FunctionSpec:
+    """The deployment that a FunctionStatus is of; empty for a gateway that answers in another form."""
     try:
-        return dict(gateway.system("GET", "/system/status").json()["isolation"])
-    except (RescoldoError, ValueError, TypeError, KeyError):
-        return {}
+        return spec_from_json({**found, "service": found.get("name", "")})
+    except InvalidInput:
+        return FunctionSpec("", "")
 
 
 def _describe(found: Mapping[str, Any], url: str) -> None:
@@ -157,6 +160,8 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
     for title, key in (("Constraints", "constraints"), ("Secrets", "secrets")):
         if found.get(key):
             say(f"{title + ':':<14}{', '.join(found[key])}")
+    for i, text in enumerate(found["notes"]):
+        say(f"{'' if i else 'Notes:':<14}{text}")
     say_limits(found.get("effectiveLimits") or {})
     say_cold_starts(found.get("coldStarts") or {})
     say_why(found.get("why") or {})

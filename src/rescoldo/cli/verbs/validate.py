@@ -7,11 +7,13 @@ import os
 import click
 
 from rescoldo.cli.checks import problems_of
+from rescoldo.cli.notes import folder_notes
 from rescoldo.cli.options import Verb, json_option, yaml_option
 from rescoldo.cli.output import note, say, say_json
 from rescoldo.cli.project import stack_location
 from rescoldo.model.errors import InvalidInput
-from rescoldo.stack.file import examine_stack
+from rescoldo.policy.notes import notes
+from rescoldo.stack.file import StackFunction, examine_stack
 from rescoldo.stack.source import read_source
 
 
@@ -30,18 +32,29 @@ def validate_command(yaml_file: str, as_json: bool) -> int:
         stack, problems = None, [error]
     found = [problem.message for problem in problems]
     functions = stack.functions if stack is not None else ()
+    told: list[str] = []
     for function in functions:
         assert stack is not None
-        found += problems_of(function, stack.copy, stack.templates)
+        wrong = problems_of(function, stack.copy, stack.templates)
+        found += wrong
+        told += [f"{function.where}: {function.name}: {text}" for text in (() if wrong else _notes(function))]
     if not found and not functions:
         found.append(f"{location}:1: there are no functions; add one with `rescoldo new NAME --lang LANG`")
     if as_json:
-        say_json({"file": location, "functions": [function.name for function in functions], "problems": found})
+        names = [function.name for function in functions]
+        say_json({"file": location, "functions": names, "problems": found, "notes": told})
         return 1 if found else 0
     for place in stack.ignored if stack is not None else ():
         note(f"note: {place} has a meaning in container builds only; ignored")
+    for text in told:
+        note(f"note: {text}")
     for problem in found:
         note(problem)
     if not found:
         say(f"{location}: {len(functions)} function{'' if len(functions) == 1 else 's'}, nothing wrong.")
     return 1 if found else 0
+
+
+def _notes(function: StackFunction) -> list[str]:
+    """What has no effect at any level; what the level decides is told at the deployment."""
+    return [*notes(function.to_spec(), ""), *(() if function.skip_build else folder_notes(function))]
