@@ -1,4 +1,4 @@
-"""docs/moving-from-openfaas.md, done as it is written: its files, its commands, what they print."""
+"""Pages of docs/, done as they are written: their files, their commands, what these print."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from user import User
 
 pytestmark = pytest.mark.slow
 
-PAGE = Path(__file__).parents[2] / "docs" / "moving-from-openfaas.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ("moving-from-openfaas.md", "writing-functions.md")
 BLOCK = re.compile(r"^```(\w+)(?: ([\w./-]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 GATEWAY, METRICS = "http://127.0.0.1:8080", "127.0.0.1:8082"
 
@@ -28,8 +29,8 @@ class Block:
     text: str
 
 
-def blocks() -> Iterator[Block]:
-    for kind, name, text in BLOCK.findall(PAGE.read_text()):
+def blocks(page: str) -> Iterator[Block]:
+    for kind, name, text in BLOCK.findall((DOCS / page).read_text()):
         yield Block(kind, name, text)
 
 
@@ -48,10 +49,11 @@ def typed(user: User, commands: str) -> str:
     return done.stdout.replace(user.gateway, GATEWAY).replace(user.metrics, METRICS)
 
 
-def test_the_page_can_be_followed_and_prints_what_it_says(user: User) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_can_be_followed_and_prints_what_it_says(user: User, page: str) -> None:
     said = ""
     ran = 0
-    for block in blocks():
+    for block in blocks(page):
         if block.name:
             user.write(block.name, block.text)
         elif block.kind == "sh":

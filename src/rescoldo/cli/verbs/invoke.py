@@ -113,8 +113,8 @@ class _Answer:
     def included(self) -> int:
         """Status and headers, the body as it comes, and the times."""
         say(f"{self.response.http_version} {self.response.status_code} {self.response.reason_phrase}".rstrip())
-        for key, value in self.response.headers.multi_items():
-            say(f"{key}: {value}")
+        for key, value in self.response.headers.raw:  # as they were sent: the mapping's names are in lower case
+            say(f"{key.decode('latin-1')}: {value.decode('latin-1')}")
         say()
         sys.stdout.flush()
         self._copy()

@@ -1,0 +1,166 @@
+"""For tests of handlers, with any test runner and without a platform: an event, and a call.
+
+    from rescoldo.testing import call, event, load
+
+    def test_greets():
+        answer = call(load("greet"), event(body="Ada"))
+        assert (answer.status, answer.text) == (200, "Hello, Ada!\\n")
+
+Events are those a function gets, and answers are made as the platform makes them. What is not here: limits, deadlines,
+the sandbox, the edge's headers, several calls at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import json as _json
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from rescoldo.runtime.events import Context, Event, Headers, Request
+from rescoldo.runtime.results import Response, encode_chunk, respond, respond_classic
+
+__all__ = ["Answer", "call", "call_async", "context", "event", "load"]
+
+Pairs = Mapping[str, str] | Iterable[tuple[str, str]]
+_PACKAGE = "function"  # a handler's folder is this package on a platform
+_KEPT = "/%:@!$&'()*+,;=~-._"  # characters of a path that are sent as they are
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the client would get: a stream is read to its end."""
+
+    status: int
+    headers: Headers  # names in any case; `getlist` for repeated ones
+    body: bytes
+    chunks: tuple[bytes, ...] = ()  # of a stream, as they were yielded
+
+    @property
+    def text(self) -> str:
+        """The body as UTF-8 text."""
+        return self.body.decode()
+
+    def json(self) -> Any:
+        """The body read as JSON."""
+        return _json.loads(self.body)
+
+
+def event(
+    path: str = "/",
+    *,
+    method: str = "POST",
+    body: bytes | str = b"",
+    json: Any = None,
+    headers: Pairs = (),
+    query: Pairs = (),
+) -> Event:
+    """A request as `handle(event, context)` gets it.
+
+    `json` is written into the body, with its Content-Type; a `path` may have a query of its own. Raises TypeError for a
+    body and json together.
+    """
+    request = Request()
+    pairs = [(name.lower(), value) for name, value in _pairs(headers)]
+    if json is not None:
+        if body:
+            raise TypeError("give body or json, not both")
+        body = _json.dumps(json)
+        if all(name != "content-type" for name, _ in pairs):
+            pairs.append(("content-type", "application/json"))
+    target, mark, own = path.partition("?")
+    asked = "&".join(part for part in (own, urlencode(_pairs(query))) if part)
+    request.method = method
+    request.target = f"{quote(target or '/', safe=_KEPT)}{'?' if asked or mark else ''}{asked}".encode()
+    request.headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
+    request.body = body.encode() if isinstance(body, str) else body
+    request.call_id = dict(pairs).get("x-call-id", "")
+    return Event(request)
+
+
+def context(call_id: str = "") -> Context:
+    """What `handle(event, context)` gets beside the event."""
+    return Context(call_id)
+
+
+def load(folder: str | Path) -> Callable[..., Any]:
+    """Import `folder`/handler.py anew, as the start of an instance does, and return its `handle`.
+
+    The folder is the package `function`, so that `from .other import x` and `from function.other import x` work. What
+    the module keeps in globals is new with each call. Raises what the import raises, AttributeError without `handle`.
+    """
+    place = Path(folder).resolve()
+    if not (place / "handler.py").is_file():
+        raise FileNotFoundError(f"{place}: no handler.py in it")
+    for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    initial = place / "__init__.py"
+    if initial.is_file():
+        spec = importlib.util.spec_from_file_location(_PACKAGE, initial, submodule_search_locations=[str(place)])
+    else:
+        spec = ModuleSpec(_PACKAGE, None, is_package=True)
+        spec.submodule_search_locations = [str(place)]
+    assert spec is not None
+    package = module_from_spec(spec)
+    sys.modules[_PACKAGE] = package
+    if spec.loader is not None:
+        spec.loader.exec_module(package)
+    handle: Callable[..., Any] = importlib.import_module(f"{_PACKAGE}.handler").handle
+    return handle
+
+
+def call(handle: Callable[..., Any], request: Event | None = None) -> Answer:
+    """Call a handler, `handle(event, context)` or `handle(req)`, sync, async or streaming, and return its answer.
+
+    `request` is an empty POST where it is not given; its X-Call-Id is the context's call_id. What the handler raises
+    is raised here; a client would get 500.
+    Raises Nonsense, too, for what is no response, with the reason that the function's log would have. Where a loop
+    runs already, in an async test, use `call_async`.
+    """
+    return asyncio.run(call_async(handle, request))
+
+
+async def call_async(handle: Callable[..., Any], request: Event | None = None) -> Answer:
+    """As `call`, on the loop that runs."""
+    given = event() if request is None else request
+    if _is_classic(handle):
+        result, make = handle(given.body.decode(errors="replace")), respond_classic
+    else:
+        result, make = handle(given, context(given.headers.get("X-Call-Id", ""))), respond
+    if inspect.isawaitable(result):
+        result = await result
+    return await _answer(make(result))
+
+
+async def _answer(response: Response) -> Answer:
+    lines = [line.partition(b": ") for line in response.headers.split(b"\r\n") if line]
+    headers = Headers([(name.lower(), value) for name, _, value in lines])
+    if isinstance(response.body, bytes):
+        return Answer(response.status, headers, response.body)
+    if isinstance(response.body, AsyncIterator):
+        chunks = [encode_chunk(chunk) async for chunk in response.body]
+    else:
+        chunks = [encode_chunk(chunk) for chunk in response.body]
+    return Answer(response.status, headers, b"".join(chunks), tuple(chunks))
+
+
+def _is_classic(handle: Callable[..., Any]) -> bool:
+    """Whether it takes one argument: handle(req)."""
+    try:
+        inspect.signature(handle).bind(None, None)
+    except TypeError:
+        return True
+    return False
+
+
+def _pairs(values: Pairs) -> list[tuple[str, str]]:
+    return list(values.items() if isinstance(values, Mapping) else values)
