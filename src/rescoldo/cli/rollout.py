@@ -6,7 +6,8 @@ import json
 import time
 from dataclasses import dataclass
 
-from rescoldo.cli.gateway import Gateway
+from rescoldo.cli.gateway import Gateway, GatewayClosed
+from rescoldo.cli.notes import level_for, notes_at, tell_notes
 from rescoldo.cli.options import DeployFlags
 from rescoldo.cli.output import note, say
 from rescoldo.cli.project import Project, build_one, with_flags
@@ -65,11 +66,18 @@ class Rollout:
         self._report = report
         self._fresh = fresh
         self._serving: dict[str, _Serving] = {}
+        self._level = ""  # of isolation, where there is something to note
 
     def first(self, project: Project) -> None:
-        """Deploy all. Raises RescoldoError where the gateway refuses: no save would mend that."""
+        """Deploy all; tells what goes wrong with one. Raises GatewayClosed: no save would mend that."""
+        self._level = level_for(self._gateway, [self._spec(function) for function in project.functions])
         for function in project.functions:
-            self._deploy(project, function, None)
+            try:
+                self._deploy(project, function, None)
+            except GatewayClosed:
+                raise
+            except RescoldoError as error:
+                self.refused(function.name, error)
 
     def again(self, project: Project, functions: list[StackFunction], saved_at: float) -> None:
         """Deploy `functions`, which were saved at `saved_at` (Unix seconds); tells what goes wrong."""
@@ -89,7 +97,7 @@ class Rollout:
         except RescoldoError as error:
             return self.refused(function.name, error)
         before = self._serving.get(function.name)
-        spec = with_flags(function, self._flags).to_spec()
+        spec = self._spec(function)
         now = _Serving(spec, bundle.digest if bundle is not None else "")
         if now == before:
             return self._report.unchanged(function.name)
@@ -104,8 +112,13 @@ class Rollout:
                 self._restore(before, error)
             return self.refused(function.name, error)
         self._serving[function.name] = now
+        if before is None or before.spec != spec:
+            tell_notes(spec.name, notes_at(spec, self._level))
         seconds = None if saved_at is None else round(time.time() - saved_at, 3)
         return self._report.deployed(function.name, deployed["url"], seconds)
+
+    def _spec(self, function: StackFunction) -> FunctionSpec:
+        return with_flags(function, self._flags).to_spec()
 
     def _wake(self, spec: FunctionSpec) -> None:
         """Start an instance: what a handler does at import fails now and not at the next call."""

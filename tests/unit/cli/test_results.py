@@ -111,6 +111,13 @@ def test_a_namespace_without_secrets_lacks_all_of_them(run, gateway):
     assert "no secret key" in run("deploy")[2] and gateway.changes() == []
 
 
+def test_a_function_that_is_not_there_is_created_at_once(run, gateway):
+    project({"a": ""})
+    gateway.answer("GET /system/function/a", 404)
+    assert states(run("deploy", "--json")[1]) == {"a": "deployed"}
+    assert [call.line for call in gateway.calls] == ["GET /system/function/a", "POST /system/functions"]
+
+
 # -- remove
 
 

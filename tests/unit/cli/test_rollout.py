@@ -97,6 +97,13 @@ def test_the_first_deployment_fails_where_the_gateway_refuses(rollout, gateway):
         rollout.first(load_project(Selection()))
 
 
+def test_one_that_is_refused_at_first_is_told_and_watching_goes_on(rollout, gateway, capfd):
+    gateway.answers["PUT /system/functions"] = [(400, b"no secret token", {})]
+    rollout.first(load_project(Selection()))
+    (event,) = events(capfd)
+    assert event["event"] == "failed" and "no secret token" in event["problem"] and not event["serving"]
+
+
 def test_the_first_build_may_fail_and_is_told(rollout, gateway, capfd):
     Path("hello/handler.py").write_text("def handle(\n")
     rollout.first(load_project(Selection()))

@@ -65,9 +65,9 @@ def deploy_all(
 def _deployed(gateway: Gateway, function: StackFunction, flags: DeployFlags, level: str, *, start: bool) -> Outcome:
     """Deploy one; UNCHANGED where the gateway says that it gave it no new revision."""
     spec = with_flags(function, flags).to_spec()
-    before = _revision(gateway, spec) if is_update(flags) else None
-    deployed = deploy_one(gateway, function, flags, start=start)
-    same = before is not None and before == _revision(gateway, spec)
+    exists, before = _found(gateway, spec) if is_update(flags) else (True, None)
+    deployed = deploy_one(gateway, function, flags, exists=exists, start=start)
+    same = before is not None and before == _found(gateway, spec)[1]
     told = notes_at(spec, level)
     if not same:
         tell_notes(spec.name, told)
@@ -75,16 +75,16 @@ def _deployed(gateway: Gateway, function: StackFunction, flags: DeployFlags, lev
     return Outcome(UNCHANGED if same else DEPLOYED, deployed["url"], data)
 
 
-def _revision(gateway: Gateway, spec: FunctionSpec) -> int | None:
-    """The function's revision; None where there is no such function, or the gateway counts none."""
+def _found(gateway: Gateway, spec: FunctionSpec) -> tuple[bool, int | None]:
+    """Whether the function may be there, and its revision; None where the gateway does not tell."""
     own = spec.namespace if spec.namespace != DEFAULT_NAMESPACE else ""
     answer = gateway.system(
         "GET", f"/system/function/{spec.name}", params={"namespace": own}, accept=(200, 202, 404, 400, 500, 502, 503)
     )
     try:
-        return int(answer.json()["revision"])
+        return answer.status_code != 404, int(answer.json()["revision"])
     except (ValueError, TypeError, KeyError):
-        return None
+        return answer.status_code != 404, None
 
 
 def is_update(flags: DeployFlags) -> bool:
@@ -93,15 +93,16 @@ def is_update(flags: DeployFlags) -> bool:
 
 
 def deploy_one(
-    gateway: Gateway, function: StackFunction, flags: DeployFlags, *, start: bool = True
+    gateway: Gateway, function: StackFunction, flags: DeployFlags, *, exists: bool = True, start: bool = True
 ) -> dict[str, str]:
-    """Upload the bundle of `function` if one was built here, and deploy it; what a script reads of it."""
+    """Upload the bundle of `function` if one was built here, and deploy it; what a script reads of it. Without `exists`
+    there is nothing to update."""
     spec = with_flags(function, flags).to_spec()
     bundle, digest = bundle_file(function.name), ""
     try:
         if bundle.is_file() and not function.skip_build:
             digest = upload(gateway, spec.image, bundle, note)
-        deploy(gateway, spec, update=is_update(flags), replace=flags.replace, start=start)
+        deploy(gateway, spec, update=exists and is_update(flags), replace=flags.replace, start=start)
     except RescoldoError as error:
         # what the gateway refuses is written in the stack file
         place = f"{function.place_of(error.message)}: " if isinstance(error, InvalidInput) else ""
