@@ -78,6 +78,11 @@ def list_templates(project: Path) -> list[Template]:
     return found
 
 
+def aliases_of(name: str) -> tuple[str, ...]:
+    """Other names that lead to the template `name`."""
+    return tuple(alias for alias, own in ALIASES.items() if own == name)
+
+
 def _folder(lang: str, project: Path) -> Path | None:
     """Where `lang` is: the project's, then ours, by its own name and then by that it is an alias of."""
     if not lang or Path(lang).name != lang:

@@ -96,13 +96,14 @@ def test_templates_are_listed_with_their_origin(run):
     assert out.splitlines()[1:] == [
         "mine          http     template/mine",
         "process       process  built in",
-        "python3       classic  built in",
-        "python3-http  http     built in",
+        "python3       classic  built in       python3-debian, python3-flask, python3-flask-debian",
+        "python3-http  http     built in       python3-http-debian",
     ]
     assert json.loads(run("template", "list", "--json")[1])[0] == {
         "name": "mine",
         "style": "http",
         "built_in": False,
+        "aliases": [],
     }
     assert run("new", "--list")[1] == "mine\nprocess\npython3\npython3-http\n"
 

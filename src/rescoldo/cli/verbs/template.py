@@ -12,7 +12,7 @@ from rescoldo.cli.output import note, say, say_columns, say_json
 from rescoldo.cli.project import load_stack
 from rescoldo.model.errors import InvalidInput
 from rescoldo.stack.pull import DEFAULT_REPOSITORY, Pulled, pull_templates, shown
-from rescoldo.stack.templates import list_templates
+from rescoldo.stack.templates import aliases_of, list_templates
 
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace templates that are there.")
 _store_url = click.option(
@@ -37,11 +37,14 @@ def list_command(as_json: bool) -> None:
     origins = ["built in" if template.built_in else str(template.folder) for template in found]
     if as_json:
         say_json(
-            [{"name": template.name, "style": template.style, "built_in": template.built_in} for template in found]
+            [
+                {"name": t.name, "style": t.style, "built_in": t.built_in, "aliases": list(aliases_of(t.name))}
+                for t in found
+            ]
         )
         return
-    rows = [(template.name, template.style, origin) for template, origin in zip(found, origins, strict=True)]
-    say_columns(("TEMPLATE", "STYLE", "FROM"), rows)
+    rows = [(t.name, t.style, origin, ", ".join(aliases_of(t.name))) for t, origin in zip(found, origins, strict=True)]
+    say_columns(("TEMPLATE", "STYLE", "FROM", "ALSO CALLED"), rows)
 
 
 @template_command.command("pull", cls=Verb)
