@@ -17,7 +17,6 @@ from rescoldo.model.errors import BuildFailed, InvalidInput
 from rescoldo.model.names import check_name
 from rescoldo.model.program import program_of
 from rescoldo.stack.file import StackFile, StackFunction, TemplateSource, read_stack
-from rescoldo.stack.pull import pull_templates, shown
 from rescoldo.stack.select import select
 from rescoldo.stack.source import DEFAULT_NAMES, default_file
 from rescoldo.stack.templates import find_template, has_template
@@ -129,6 +128,8 @@ def fetch_template(lang: str, templates: Sequence[TemplateSource], folder: Path)
     source = next((template.source for template in templates if template.name == lang), "")
     if not source or has_template(lang, Path()):
         return
+    from rescoldo.stack.pull import pull_templates, shown  # what starts git is needed for this alone
+
     path, mark, branch = source.partition("#")
     if (folder / path).exists():
         source = f"{folder / path}{mark}{branch}"
