@@ -16,6 +16,7 @@ import asyncio
 import importlib
 import inspect
 import json as _json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from rescoldo.runtime import classic
 from rescoldo.runtime.events import Context, Event, Headers, Request
+from rescoldo.runtime.imports import BareNames, forget_package
 from rescoldo.runtime.results import Response, encode_chunk, respond, respond_classic
 
 __all__ = ["Answer", "call", "call_async", "context", "event", "load"]
@@ -94,14 +97,14 @@ def context(call_id: str = "") -> Context:
 def load(folder: str | Path) -> Callable[..., Any]:
     """Import `folder`/handler.py anew, as the start of an instance does, and return its `handle`.
 
-    The folder is the package `function`, so that `from .other import x` and `from function.other import x` work. What
+    The folder is the package `function`, so that `from .other import x`, `from function.other import x` and `import
+    other` work. What
     the module keeps in globals is new with each call. Raises what the import raises, AttributeError without `handle`.
     """
     place = Path(folder).resolve()
     if not (place / "handler.py").is_file():
         raise FileNotFoundError(f"{place}: no handler.py in it")
-    for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
-        del sys.modules[name]
+    forget_package(_PACKAGE)
     importlib.invalidate_caches()
     initial = place / "__init__.py"
     if initial.is_file():
@@ -112,6 +115,7 @@ def load(folder: str | Path) -> Callable[..., Any]:
     assert spec is not None
     package = module_from_spec(spec)
     sys.modules[_PACKAGE] = package
+    sys.meta_path.append(BareNames(_PACKAGE, str(place)))
     if spec.loader is not None:
         spec.loader.exec_module(package)
     handle: Callable[..., Any] = importlib.import_module(f"{_PACKAGE}.handler").handle
@@ -133,12 +137,20 @@ async def call_async(handle: Callable[..., Any], request: Event | None = None) -
     """As `call`, on the loop that runs."""
     given = event() if request is None else request
     if _is_classic(handle):
-        result, make = handle(given.body.decode(errors="replace")), respond_classic
-    else:
-        result, make = handle(given, context(given.headers.get("X-Call-Id", ""))), respond
-    if inspect.isawaitable(result):
-        result = await result
-    return await _answer(make(result))
+        return await _answer(respond_classic(await _called_classic(handle, given)))
+    result = handle(given, context(given.headers.get("X-Call-Id", "")))
+    return await _answer(respond(await result if inspect.isawaitable(result) else result))
+
+
+async def _called_classic(handle: Callable[..., Any], given: Event) -> Any:
+    """What a classic handler returned or printed. Its variables are there, and its output is its own, for this call."""
+    before = sys.stdout, os.environ
+    classic.share_process()
+    try:
+        result = classic.caller(handle, on_loop=inspect.iscoroutinefunction(handle))(given._request)
+        return await result if inspect.isawaitable(result) else result
+    finally:
+        sys.stdout, os.environ = before
 
 
 async def _answer(response: Response) -> Answer:

@@ -2,6 +2,8 @@
 
 import asyncio
 import functools
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,23 @@ def test_a_classic_handler_gets_text():
     assert call(lambda req: {"statusCode": 3}).json() == {"statusCode": 3}
 
 
+def test_a_classic_handler_has_its_variables_and_what_it_prints_is_its_answer(capsys):
+    def handle(req):
+        print(os.environ["PATH_INFO"], os.environ["REQUEST_METHOD"], req)
+
+    answer = call(handle, event("/a", method="PUT", body="x"))
+    assert (answer.text, capsys.readouterr().out) == ("/a PUT x\n", "")
+    assert "PATH_INFO" not in os.environ
+    print("after")
+    assert capsys.readouterr().out == "after\n"
+    assert call(lambda req: sys.exit("no")).status == 500
+
+
+def test_flasks_tuples_are_answers():
+    answer = call(lambda event, context: ("made", 201, {"X-A": "1"}))
+    assert (answer.status, answer.text, answer.headers["X-A"]) == (201, "made", "1")
+
+
 def test_what_is_no_response_is_raised_with_the_reason():
     with pytest.raises(Nonsense, match="value of type object"):
         call(lambda event, context: object())
@@ -102,7 +121,8 @@ def test_a_folder_is_loaded_anew_each_time(tmp_path: Path):
         folder.mkdir()
         (folder / "value.py").write_text(f"VALUE = {text}\n")
         (folder / "handler.py").write_text(
-            "from .value import VALUE\nfrom function.value import VALUE as SAME\nCALLS = []\n\n\n"
+            "import value\nfrom .value import VALUE\nfrom function.value import VALUE as SAME\n"
+            "assert value.VALUE == SAME\nCALLS = []\n\n\n"
             "def handle(event, context):\n    CALLS.append(1)\n    return [VALUE, SAME, len(CALLS)]\n"
         )
     one = load(tmp_path / "one")
