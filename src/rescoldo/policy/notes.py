@@ -13,11 +13,9 @@ from rescoldo.model.function import FunctionSpec
 from rescoldo.model.limits import OURS
 from rescoldo.model.program import program_of
 from rescoldo.model.scaling import KNATIVE, SCALE, SCALING_KEYS
-from rescoldo.model.units import parse_memory
 from rescoldo.policy.placement import is_known
 
 FULL, UNPRIVILEGED = "full", "unprivileged"
-LEAST_MEMORY = 2**20  # bytes: no process lives in less; who writes `memory: 1` means another unit
 SHOWN = 80  # characters of a name or value of the author's
 
 _EVENTS = {"schedule": "nothing calls the function on a schedule", "topic": "no event reaches the function"}
@@ -76,8 +74,6 @@ def _resources(spec: FunctionSpec, level: str) -> Iterator[str]:
                 yield f"limits.{key}: not held at the isolation level unprivileged; run the platform as root"
         if spec.read_only_root_filesystem:
             yield "readonly_root_filesystem: not held at the isolation level unprivileged; run the platform as root"
-    if 0 < (memory := _memory(spec)) < LEAST_MEMORY:
-        yield f"limits.memory: this is {memory:,} {'byte' if memory == 1 else 'bytes'}; write a unit, for example 128Mi"
     for table, values in (("limits", spec.limits), ("requests", spec.requests)):
         for key in values:
             if key not in ("memory", "cpu"):
@@ -87,14 +83,6 @@ def _resources(spec: FunctionSpec, level: str) -> Iterator[str]:
     for constraint in spec.constraints:
         if not is_known(constraint):
             yield f"constraint {constraint[:SHOWN]!r}: no machine here has labels besides its architecture and system"
-
-
-def _memory(spec: FunctionSpec) -> int:
-    """Bytes; 0 for no limit, and for one that is refused."""
-    try:
-        return parse_memory(spec.limits.get("memory") or "0")
-    except InvalidInput:
-        return 0
 
 
 def _environment(spec: FunctionSpec) -> Iterator[str]:

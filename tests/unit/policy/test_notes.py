@@ -21,7 +21,6 @@ def spec(**fields) -> FunctionSpec:
         ({"env_process": "python other.py"}, "fprocess"),
         ({"env_vars": {"fprocess": "cat"}}, "fprocess"),
         ({"env_vars": {"mode": "streaming"}}, "mode"),
-        ({"limits": {"memory": "1"}}, "limits.memory"),
         ({"limits": {"nvidia.com/gpu": "1"}}, "limits.nvidia.com/gpu"),
         ({"requests": {"cpu": "100m"}}, "requests"),
         ({"constraints": ("zone=eu",)}, "constraint 'zone=eu'"),

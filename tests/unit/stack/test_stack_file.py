@@ -288,4 +288,4 @@ def test_a_regex_that_is_not_valid_is_refused():
 
 def test_a_variable_that_is_not_utf8_is_refused_with_its_line():
     text = problem(function("environment:\n  A: ${NAME}"), NAME=b"caf\xe9".decode(errors="surrogateescape"))
-    assert text.startswith("stack.yaml:10: not UTF-8 text")
+    assert text.startswith("stack.yaml:10: the value of NAME is not UTF-8 text")

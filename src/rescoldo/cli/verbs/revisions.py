@@ -12,7 +12,7 @@ from rescoldo.cli.changes import Change, changed, changes_of
 from rescoldo.cli.completing import functions
 from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
-from rescoldo.cli.output import one_line, say, say_columns, say_json
+from rescoldo.cli.output import brief, say, say_columns, say_json
 from rescoldo.cli.verbs.functions import open_gateway, reference
 from rescoldo.model.errors import InvalidInput, NotFound
 from rescoldo.model.function import spec_from_json
@@ -64,7 +64,7 @@ def _row(item: Mapping[str, Any], changes: Sequence[Change]) -> tuple[Any, ...]:
     reason = reason if len(reason) <= _REASON else f"{reason[: _REASON - 1]}…"  # all of it is in --json
     return (
         item["revision"], item["createdAt"], item["image"], item["digest"][:_DIGEST], state, f"{item['traffic']}%",
-        item["replicas"], one_line(", ".join(change.field for change in changes)), reason,
+        item["replicas"], brief(", ".join(change.field for change in changes)), reason,
     )
 
 
