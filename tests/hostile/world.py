@@ -148,6 +148,7 @@ class World:
             "own": {"code": str(settings.bundles / own.launch.digest), "socket": own.address.partition("@")[2],
                     "port": own.launch.port},
             "bundles": settings.bundles.as_posix(),
+            "package": str(SOURCE / "rescoldo"),
             "platform_files": [
                 str(path)
                 for path in (

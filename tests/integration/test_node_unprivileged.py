@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rescoldo.isolation.interpreter import needed_directories, python_command
 from rescoldo.isolation.mounts import View
+from rescoldo.model.instance import Launch
 from rescoldo.model.settings import BUILD_UID
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -35,9 +37,9 @@ def as_another_user(folders: tuple[Path, ...], node: list[str]) -> list[str]:
     return python_command("rescoldo.isolation.enter", json.dumps(order))
 
 
-def for_everyone(node: RealNode, code: str) -> object:
+def for_everyone(node: RealNode, code: str, **more: Any) -> Launch:
     """A launch whose bundle the other user may read."""
-    launch = node.launch(code)
+    launch = node.launch(code, **more)
     bundle = node.settings.bundles / launch.digest
     for path in (bundle, *bundle.rglob("*")):
         os.chown(path, BUILD_UID, BUILD_UID)

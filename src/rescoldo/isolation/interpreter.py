@@ -1,8 +1,10 @@
-"""Which directories this Python needs, and how to start it with nothing of its surroundings."""
+"""Which directories this Python needs, how to start it with nothing of its surroundings, and the Python that functions
+get instead of the platform's."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,21 +23,63 @@ def needed_directories() -> tuple[str, ...]:
     return unique_paths(wanted)
 
 
+def platform_directories() -> tuple[str, ...]:
+    """Directories that hold the platform's own packages: its virtual environment, or site-packages where it has none,
+    and this package. No function needs them."""
+    own = [sys.prefix] if sys.prefix != sys.base_prefix else _libraries()
+    return unique_paths([*own, str(_PACKAGE)])
+
+
+def function_directories(environment: Path) -> tuple[str, ...]:
+    """Directories without which a Python process of a function cannot start: the installation of this Python and
+    `environment`, which make_environment made."""
+    base = [sys.base_prefix, sys.base_exec_prefix, str(Path(sys.executable).resolve().parent)]
+    return unique_paths([*base, str(environment)])
+
+
 def unique_paths(paths: Iterable[str]) -> tuple[str, ...]:
     """Absolute names and real names of those that exist, each once."""
     both = (name for path in map(Path, paths) for name in (path.absolute(), path.resolve()))
     return tuple(dict.fromkeys(str(name) for name in both if name != Path("/") and name.exists()))
 
 
-def python_command(module: str, *arguments: str) -> list[str]:
+def make_environment(folder: Path) -> Path:
+    """Make the functions' Python at `folder`, unless it is there: a virtual environment (PEP 405) of the Python that
+    runs here, with no packages in it. Return its interpreter. Raises OSError."""
+    base = Path(getattr(sys, "_base_executable", "") or sys.executable).absolute()
+    text = f"home = {base.parent}\ninclude-system-site-packages = false\nversion = {sys.version.split()[0]}\n"
+    python, config = folder / "bin" / "python", folder / "pyvenv.cfg"
+    names = ("python3", f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    if not config.is_file() or config.read_text() != text or not python.is_symlink() or python.readlink() != base:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as away:
+            made = Path(away) / "made"
+            for place in (made, made / "bin"):
+                place.mkdir()
+                place.chmod(0o755)  # functions' own users pass here, whatever the umask
+            (made / "bin" / "python").symlink_to(base)
+            for name in names:
+                (made / "bin" / name).symlink_to("python")
+            (made / "pyvenv.cfg").write_text(text)
+            (made / "pyvenv.cfg").chmod(0o644)
+            if folder.exists():  # of another Python; a process that was started with it has read it
+                folder.rename(Path(away) / "previous")
+            made.rename(folder)
+    return python
+
+
+def platform_path() -> list[str]:
+    """Where the platform's own packages are imported from."""
+    return [str(_PACKAGE.parent), *_libraries()]
+
+
+def python_command(module: str, *arguments: str, python: Path | None = None) -> list[str]:
     """The command that runs `module`'s main(): isolated (-I), so neither the environment, the user's
-    site-packages nor the current directory decide what is imported."""
-    path = [str(_PACKAGE.parent), *_libraries()]
+    site-packages nor the current directory decide what is imported. `python` is the interpreter, if not this one."""
     code = (
-        f"import sys; sys.path += [p for p in {path!r} if p not in sys.path]; "
+        f"import sys; sys.path += [p for p in {platform_path()!r} if p not in sys.path]; "
         f"from {module} import main; sys.exit(main(sys.argv[1:]))"
     )
-    return [sys.executable, "-I", "-c", code, *arguments]
+    return [str(python or sys.executable), "-I", "-c", code, *arguments]
 
 
 def _libraries() -> list[str]:

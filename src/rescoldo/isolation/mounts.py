@@ -170,6 +170,26 @@ def own_copy(kept: Sequence[str]) -> None:
     mount("tmpfs", SECRETS, "tmpfs", _SAFE | MS_NOEXEC, f"mode=0755,size={SCRATCH_SIZE}")
 
 
+def cover(folders: Sequence[str], keep: Sequence[str]) -> None:
+    """Show empty directories at `folders`, in this process's mount namespace, and in them again those of `keep` that
+    lie below."""
+    outermost = [folder for folder in folders if not any(parent in folders for parent in _parents(folder))]
+    kept = [path for path in keep if any(parent in outermost for parent in _parents(path)) and Path(path).exists()]
+    sources = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in kept]
+    umask = os.umask(0o022)  # the directories that lead to what is shown are for everyone
+    try:
+        for folder in outermost:
+            mount("tmpfs", folder, "tmpfs", _SAFE, "mode=0755,size=1m")
+        for path, source in zip(kept, sources, strict=True):
+            _bind(source, path)
+        for folder in outermost:
+            mount_setattr(folder, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID)
+    finally:
+        os.umask(umask)
+        for source in sources:
+            os.close(source)
+
+
 def show_socket_folder(folder: int) -> None:
     """Show the directory that a descriptor of `clone_mount` means at SOCKET_FOLDER."""
     Path(SOCKET_FOLDER).mkdir(mode=0o755)

@@ -68,6 +68,11 @@ class Settings:
         return self.data_path / "bundles"
 
     @property
+    def environment(self) -> Path:
+        """The Python of functions: a virtual environment without packages."""
+        return self.data_path / "python"
+
+    @property
     def logs(self) -> Path:
         """What functions print, a file (and its predecessor) each."""
         return self.data_path / "logs"

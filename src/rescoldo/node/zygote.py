@@ -20,7 +20,15 @@ from typing import Any
 
 from rescoldo.isolation.cgroups import Base
 from rescoldo.isolation.identity import level
-from rescoldo.isolation.interpreter import CLEAN_PATH, needed_directories, python_command
+from rescoldo.isolation.interpreter import (
+    CLEAN_PATH,
+    function_directories,
+    make_environment,
+    needed_directories,
+    platform_directories,
+    platform_path,
+    python_command,
+)
 from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.settings import Settings
 from rescoldo.node.processes import Ends, Watched
@@ -117,16 +125,21 @@ class Zygote:
         process.returncode = await self._ends.take(process.pid) or 0
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        python = make_environment(self._settings.environment)
+        needed = function_directories(self._settings.environment)
         order = {
             "control": theirs.fileno(),
             "bundles": str(self._settings.bundles),
-            "read": needed_directories(),
+            "read": [*needed_directories(), *needed],
+            "needed": needed,
+            "path": platform_path(),
+            "hidden": platform_directories(),
             "full": level() == "full",
             "cgroups": asdict(self._base) if self._base else None,
             "run": self._run,
         }
         return subprocess.Popen(
-            python_command("rescoldo.runtime.zygote", json.dumps(order)),
+            python_command("rescoldo.runtime.zygote", json.dumps(order), python=python),
             env={"PATH": CLEAN_PATH, "LANG": "C.UTF-8", "HOME": "/tmp"},
             cwd="/",
             stdin=subprocess.DEVNULL,

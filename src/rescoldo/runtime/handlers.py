@@ -16,6 +16,7 @@ from typing import Any
 from rescoldo.model.errors import StartFailed
 from rescoldo.runtime import classic
 from rescoldo.runtime.events import Context, Event, Request
+from rescoldo.runtime.hiding import advice
 from rescoldo.runtime.imports import forget_package, make_package
 from rescoldo.runtime.journal import JOURNAL, kind_of, traceback_text
 from rescoldo.runtime.results import Response, respond, respond_classic
@@ -146,7 +147,8 @@ def describe(error: BaseException, root: str) -> str:
 def _said(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"sys.exit({error.code!r}) was called while it was imported"
-    return traceback.format_exception_only(type(error), error)[-1]
+    said = traceback.format_exception_only(type(error), error)[-1]
+    return f"{said.rstrip()}: {advised}" if (advised := advice(error)) else said
 
 
 def _place(error: BaseException, root: str) -> str:

@@ -34,7 +34,7 @@ from rescoldo.runtime.http import Connection
 from rescoldo.runtime.journal import JOURNAL, traceback_text
 from rescoldo.runtime.leftovers import kill_children
 from rescoldo.runtime.server import Server
-from rescoldo.runtime.spare import PRACTICE
+from rescoldo.runtime.spare import PRACTICE, REHEARSAL
 
 PRELOAD = (
     "base64", "bisect", "collections", "contextlib", "contextvars", "copy", "dataclasses", "datetime", "decimal",
@@ -46,7 +46,6 @@ PRELOAD = (
 )  # fmt: skip
 """Modules that handlers commonly import; the zygote imports them, with `preload`, before it forks. Each costs
 every fork a little (a MB of them about 0.1 ms), so rare ones are left to who needs them."""
-_REHEARSAL = os.path.join(os.path.dirname(__file__), "rehearsal")  # noqa: PTH118, PTH120 - a bundle
 _loop: uvloop.Loop | None = None  # of a rehearsal
 
 
@@ -67,10 +66,10 @@ def _practise() -> None:
     process does not survive that a fork closes all descriptors."""
     loop = asyncio.SelectorEventLoop()
     try:
-        load_handler(_REHEARSAL)
+        load_handler(REHEARSAL)
         loop.run_until_complete(_rehearsal(loop, REHEARSED))
     finally:
-        unload_handler(_REHEARSAL)
+        unload_handler(REHEARSAL)
         loop.close()
 
 
@@ -80,10 +79,10 @@ def rehearse() -> None:
     global _loop
     _loop = loop = uvloop.new_event_loop()
     try:
-        for handler in (load_handler(_REHEARSAL), REHEARSED):
+        for handler in (load_handler(REHEARSAL), REHEARSED):
             loop.run_until_complete(_rehearsal(loop, handler))
     finally:
-        unload_handler(_REHEARSAL)
+        unload_handler(REHEARSAL)
         asyncio.set_event_loop(None)
 
 

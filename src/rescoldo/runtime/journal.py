@@ -14,6 +14,8 @@ import select
 from contextlib import suppress
 from traceback import format_exception
 
+from rescoldo.runtime.hiding import advice
+
 MOST = 64 * 2**10  # bytes of one text; of a longer one the end is kept, where a traceback says what happened
 _PIECE = select.PIPE_BUF  # bytes; a pipe that has room takes so many at once
 _PATIENCE = 100  # ms to wait for room, until there was none: a function prints faster than the node reads
@@ -86,7 +88,8 @@ def traceback_text(error: BaseException, root: str = "") -> str:
     while frame and not frame.tb_frame.f_code.co_filename.startswith(f"{root}/"):
         frame = frame.tb_next
     try:
-        return "".join(format_exception(type(error), error, frame or error.__traceback__))
+        lines = format_exception(type(error), error, frame or error.__traceback__)
+        return "".join([*lines, f"({advised})\n"] if (advised := advice(error)) else lines)
     except BaseException:  # whatever the function's code raised
         return f"{kind_of(error)}: its text cannot be had\n"
 

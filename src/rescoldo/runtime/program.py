@@ -17,6 +17,7 @@ from rescoldo.isolation.syscalls import close_all_but
 from rescoldo.model.errors import StartFailed
 from rescoldo.model.instance import Launch
 from rescoldo.model.program import INHERITED
+from rescoldo.runtime.executable import why_not
 
 FOLDER = "function"  # of the bundle, and the program's working directory
 LISTEN_DESCRIPTOR = 3  # sd_listen_fds(3): the first descriptor handed over
@@ -68,9 +69,6 @@ def _exec(launch: Launch, environment: dict[str, str], listener: int, status: in
     try:
         os.execve(file, launch.command, environment)
     except OSError as error:
-        # imported where it is needed: a program that runs does without
-        from rescoldo.runtime.executable import why_not
-
         if error.errno == errno.E2BIG:
             raise StartFailed("the function's environment is too large for a program") from error
         trouble = why_not(Path(file)) or f"cannot be executed: {error.strerror}"

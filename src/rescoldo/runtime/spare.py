@@ -26,11 +26,13 @@ from rescoldo.isolation.sandbox import Sandbox, Tenant
 from rescoldo.isolation.syscalls import close_all_but, set_process_name
 from rescoldo.model.instance import MAX_ORDER, Launch
 from rescoldo.model.names import InstanceId, function_id, split_id
-from rescoldo.runtime.program import execute
+from rescoldo.runtime.program import FOLDER, execute
 
 PRACTICE = 20  # rounds of what forks do, before the fork: the interpreter specialises code that has run about ten times
+REHEARSAL = os.path.join(os.path.dirname(__file__), "rehearsal")  # noqa: PTH118, PTH120 - a bundle to practise with
 SPARE_NICE = 10  # until it is needed: wakes and calls go first
 MOST_SECRETS = 100  # of one function; the kernel passes 253 descriptors in a message
+DEPENDENCIES = "deps"  # folder of a bundle: what its requirements.txt asks for
 _DESCRIPTORS = 4 + MOST_SECRETS
 
 Run = Callable[[Launch, socket.socket, int], int]
@@ -78,7 +80,7 @@ def rehearse_order() -> None:
     changed."""
     launch = Launch(InstanceId("rehearsal"), function_id("rehearsal", "here"), "", 0, env={"a": "b"})
     order = json.dumps({"launch": launch.to_json(), "uid": 1, "gid": 1, "scratch": "/tmp"})
-    _environment(Launch.from_json(json.loads(order)["launch"]), "/tmp", "/tmp")
+    _environment(Launch.from_json(json.loads(order)["launch"]), "/", "/tmp", "/tmp")
     limit_resources(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     _stream(1)
 
@@ -98,7 +100,7 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
     bundle = f"{nest.bundles}/{launch.digest}"
     named = dict(zip(launch.secrets, secrets, strict=True))
     place = nest.sandbox.finish(Tenant(order["uid"], order["gid"], bundle, order["scratch"], named, launch.port))
-    environment = _environment(launch, order["scratch"], place)
+    environment = _environment(launch, bundle, order["scratch"], place)
     os.chdir(bundle)
     if launch.command:
         return execute(launch, environment, listener, status)
@@ -114,15 +116,20 @@ def _stream(descriptor: int) -> TextIO:
     return open(descriptor, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
-def _environment(launch: Launch, scratch: str, secrets: str) -> dict[str, str]:
+def _environment(launch: Launch, bundle: str, scratch: str, secrets: str) -> dict[str, str]:
+    """The variables of a process. The Python on PATH is the one that this process is, without packages; PYTHONPATH
+    names those of the bundle, before what the function itself wants there, to all that is started."""
     name, namespace = split_id(launch.function)
+    own = f"{bundle}/{FOLDER}" if launch.command else bundle
+    more = launch.env.get("PYTHONPATH")
     return {
-        "PATH": CLEAN_PATH,
+        "PATH": f"{bundle}/{DEPENDENCIES}/bin:{os.path.dirname(sys.executable)}:{CLEAN_PATH}",  # noqa: PTH120
         "LANG": "C.UTF-8",
         "HOME": scratch,
         "TMPDIR": scratch,
         "secret_mount_path": secrets,
         **launch.env,
+        "PYTHONPATH": f"{own}:{bundle}/{DEPENDENCIES}" + (f":{more}" if more else ""),
         "OPENFAAS_NAME": name,
         "OPENFAAS_NAMESPACE": namespace,
     }

@@ -28,13 +28,14 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from rescoldo.isolation.cgroups import Base, Makers
-from rescoldo.isolation.mounts import View, enter
+from rescoldo.isolation.mounts import View, cover, enter
 from rescoldo.isolation.sandbox import FullSandbox, Sandbox, UnprivilegedSandbox
 from rescoldo.isolation.syscalls import die_with_parent, set_process_name
 from rescoldo.model.instance import Launch
 from rescoldo.runtime import program
+from rescoldo.runtime.hiding import hide
 from rescoldo.runtime.journal import JOURNAL
-from rescoldo.runtime.spare import PRACTICE, Nest, Run, be_spare, rehearse_order
+from rescoldo.runtime.spare import PRACTICE, REHEARSAL, Nest, Run, be_spare, rehearse_order
 
 _REQUEST = 4096  # bytes; a request is far shorter
 
@@ -50,7 +51,8 @@ class Fork:
 
 def main(arguments: list[str]) -> int:
     """Run a zygote; `arguments[0]` is a JSON object: control (descriptor), bundles (their folder), read (folders that
-    instances need besides), full (the level), cgroups or null, run."""
+    the zygote needs besides), needed (folders that functions need of those), full (the level), cgroups or null, run,
+    path (where the platform's packages are imported from) and hidden (folders that hold them)."""
     order = json.loads(arguments[0])
     control = socket.socket(fileno=order["control"])
     set_process_name("rescoldo-zyg" if order["run"] else "rescoldo-bare")
@@ -60,6 +62,7 @@ def main(arguments: list[str]) -> int:
     run, rehearse = _preload(order["run"])
     for _ in range(PRACTICE):
         rehearse_order()
+    _leave_platform(order)
     nest = Nest(order["bundles"], sandbox, run, rehearse, os.open(os.devnull, os.O_RDWR), os.geteuid() == 0)
     os.chdir("/")
     gc.collect()
@@ -73,10 +76,17 @@ def main(arguments: list[str]) -> int:
 
 def _sandbox(order: dict[str, Any]) -> Sandbox:
     if not order["full"]:
-        return UnprivilegedSandbox(order["read"])
+        return UnprivilegedSandbox(order["needed"])
     # The groups are opened first: in the view there are none.
     cgroups = Makers(Base(**order["cgroups"])) if order["cgroups"] else None
     return FullSandbox(enter(View(read=(*order["read"], order["bundles"]))), cgroups)
+
+
+def _leave_platform(order: dict[str, Any]) -> None:
+    """From here on, in this process and its forks, functions' code finds nothing of the platform's packages."""
+    hide(order["path"])
+    if order["full"]:
+        cover(order["hidden"], keep=[order["bundles"], *order["needed"], REHEARSAL])
 
 
 def _preload(run: str) -> tuple[Run, Callable[[], None]]:

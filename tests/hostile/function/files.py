@@ -10,7 +10,6 @@ import subprocess
 import sys
 import sysconfig
 from contextlib import suppress
-from pathlib import Path
 
 from rescoldo.isolation.mounts import DEVICES
 
@@ -79,12 +78,10 @@ def another_functions_code_written(target: Target, tries: Tries) -> None:
 
 @attack("writes to the interpreter or to its packages")
 def the_interpreter(target: Target, tries: Tries) -> None:
-    import rescoldo
-
-    places = [sysconfig.get_path("stdlib"), sysconfig.get_path("platlib"), str(Path(rescoldo.__file__).parent)]
+    places = [sysconfig.get_path("stdlib"), sys.prefix, target["package"]]
     for place in places:
         tries.do(f"make a file in {place}", lambda place=place: write(f"{place}/hostile.pth", ""))
-    for path in (sys.executable, os.path.realpath(sys.executable), os.__file__, rescoldo.__file__):
+    for path in (sys.executable, os.path.realpath(sys.executable), os.__file__, f"{target['package']}/__init__.py"):
         tries.do(f"write {path}", lambda path=path: write(path, ""))
 
 
