@@ -16,6 +16,7 @@ import leaving
 import many
 import one_at_once
 import open_loop
+import project
 import race
 import rest
 import soak
@@ -23,7 +24,8 @@ import warm
 
 ALL = (
     warm.MEASUREMENT, handler.MEASUREMENT, *cold.MEASUREMENTS, *go_program.MEASUREMENTS, *burst.MEASUREMENTS,
-    one_at_once.MEASUREMENT, abandoned.MEASUREMENT, *open_loop.MEASUREMENTS, many.MEASUREMENT, azure.MEASUREMENT,
-    race.MEASUREMENT, crash.MEASUREMENT, flood.MEASUREMENT, kills.MEASUREMENT, leaving.MEASUREMENT, *rest.MEASUREMENTS,
+    one_at_once.MEASUREMENT, abandoned.MEASUREMENT, *open_loop.MEASUREMENTS, many.MEASUREMENT, project.MEASUREMENT,
+    azure.MEASUREMENT, race.MEASUREMENT, crash.MEASUREMENT, flood.MEASUREMENT, kills.MEASUREMENT, leaving.MEASUREMENT,
+    *rest.MEASUREMENTS,
     hostile_suite.MEASUREMENT, soak.MEASUREMENT,
 )  # fmt: skip

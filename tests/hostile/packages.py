@@ -34,6 +34,7 @@ def _install(world: World, outcome: Outcome, names: Sequence[str]) -> None:
         package = folder / "attacker"
         package.mkdir()
         for file, content in world.attackers_files().items():
+            (package / file).parent.mkdir(parents=True, exist_ok=True)
             (package / file).write_bytes(content)
         (folder / "target.json").write_text(json.dumps(target))
         paths = [path for path in sys.path if path.endswith(("-packages", "/src"))]

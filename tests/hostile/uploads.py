@@ -13,6 +13,7 @@ from typing import Any
 from hostile.suite import MARKER, attack
 from hostile.world import Outcome, World
 from live import HELLO, Answer
+from rescoldo.bundle.layers import LAYERS
 from rescoldo.bundle.manifest import manifest_here
 
 _MANIFEST = manifest_here("python3-http", "http").to_text().encode()
@@ -130,7 +131,8 @@ def false_names(world: World, outcome: Outcome) -> None:
         _send(world, Bundle(f"# {image[:9]}\n{HELLO}"), image)
     after = (world.live.settings.bundles / victims / "function" / "handler.py").read_bytes()
     outcome.judge("the victim's code changed", before == after, "it did")
-    names = [p.name for p in world.live.settings.bundles.iterdir()]
+    bundles = world.live.settings.bundles
+    names = [p.name for p in (*bundles.iterdir(), *(bundles / LAYERS).iterdir()) if p != bundles / LAYERS]
     strange = [name for name in names if len(name) != 64 or not set(name) <= set("0123456789abcdef")]
     outcome.judge("a folder of another name", not strange, strange)
 

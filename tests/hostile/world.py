@@ -27,6 +27,7 @@ from rescoldo.node.notes import Note
 Level = Literal["full", "unprivileged"]
 HERE = Path(__file__).parent
 VICTIM, ATTACKER, PROGRAM, BYSTANDER, TRACES = "victim", "attacker", "attacker-program", "bystander", "traces"
+PARTS = ("isolation", "model")  # of rescoldo, which attacks import; a function has no packages but its own
 VICTIMS_PROGRAM = "victims-program"  # its process's name, in 15 characters
 IMAGE = "hostile:test"
 SECRET, SECRET_VALUE = "victims-secret", f"{MARKER}-{os.urandom(8).hex()}"
@@ -86,13 +87,10 @@ class World:
     def _deploy_program(self) -> None:
         """The attacker once more, exec'd as a program that brings its own server."""
         folder = self.live.folder / "source" / PROGRAM
-        for part in ("isolation", "model"):  # what attacks import of it; the program has no other packages
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(SOURCE / "rescoldo" / part, folder / "rescoldo" / part, ignore=ignore)
-        (folder / "rescoldo" / "__init__.py").touch()
         for file, content in self.attackers_files().items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes(content)
-        command, port = f"{self.live.python} serve.py", "http://127.0.0.1:27721"
+        command, port = "python3 serve.py", "http://127.0.0.1:27721"
         self.live.deploy_program(PROGRAM, folder, command, port, annotations=LONG)
 
     def _leave_traces(self) -> None:
@@ -106,6 +104,11 @@ class World:
 
     def attackers_files(self) -> dict[str, bytes]:
         files = {path.name: path.read_bytes() for path in (HERE / "function").glob("*.py")}
+        for path in (SOURCE / "rescoldo").glob("*.py"):
+            files[f"rescoldo/{path.name}"] = path.read_bytes()
+        for part in PARTS:
+            for path in (SOURCE / "rescoldo" / part).glob("*.py"):
+                files[f"rescoldo/{part}/{path.name}"] = path.read_bytes()
         return files | ({"attack": self._probe.read_bytes()} if self._probe else {})
 
     def deploy(self, name: str, files: Mapping[str, bytes], **spec: Any) -> None:
@@ -114,6 +117,7 @@ class World:
         shutil.rmtree(source, ignore_errors=True)
         source.mkdir(parents=True)
         for file, content in files.items():
+            (source / file).parent.mkdir(parents=True, exist_ok=True)
             (source / file).write_bytes(content)
         request = BuildRequest(f"{name}:hostile", "python3-http", "http", source, project=source.parent)
         built = build(request, self.live.folder / "build" / name, lambda line: None, run=no_installer)

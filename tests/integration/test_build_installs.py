@@ -106,9 +106,10 @@ def test_a_requirement_from_the_index_can_be_imported_from_the_bundle(tmp_path, 
         pytest.skip(f"the package index is out of reach: {error.message[-200:]}")
     assert lines[0] == f"installing 1 requirement(s) with {installer}"
     target = tmp_path / "unpacked"
-    with tarfile.open(bundle.path) as tar:
-        assert {member.uid for member in tar} == {0}
-        tar.extractall(target, filter="data")
+    for archive in (bundle.path, bundle.layer.path):
+        with tarfile.open(archive) as tar:
+            assert {member.uid for member in tar} == {0}
+            tar.extractall(target, filter="data")
     code = "import sys; sys.path[:0] = ['.', 'deps']; from function.handler import handle; print(handle(1, 2))"
     done = subprocess.run([sys.executable, "-I", "-c", code], cwd=target, capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("deps/idna/__init__.py")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.isolation.identity import level
+from rescoldo.isolation.identity import LAYER_GIDS, level
 from rescoldo.model.errors import StartFailed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -185,6 +185,64 @@ async def test_what_serves_a_function_works_although_it_is_hidden(world: RealNod
     spawn = "yes" if world.place == world.launch else "no"
     answer = await call(await world.client.start(launch), f"/?spawn={spawn}")
     assert json.loads(answer) == ["6", ["127.0.0.1", 80], "", 3, [42]]
+
+
+READS_LAYER = """
+import os
+def handle(event, context):
+    def tried(path):
+        try:
+            return open(path).read()
+        except OSError as error:
+            return type(error).__name__
+    try:
+        import needed
+        own = needed.NAME
+    except ImportError as error:
+        own = str(error)
+    return {"body": {"own": own, "groups": os.getgroups(), "other": tried(event.query["other"]),
+                     "write": str(os.access(event.query["other"], os.W_OK))}}
+"""
+
+
+def lay_layer(node: RealNode, name: str, number: int) -> Path:
+    """A layer as LayerStorage leaves it."""
+    layer = node.settings.bundles / "layers" / name
+    (layer / "deps").mkdir(parents=True)
+    (layer / "deps" / "needed.py").write_text(f"NAME = {name!r}\n")
+    owner = node.settings.bundles.stat().st_uid
+    for path in (layer, *layer.rglob("*")):
+        os.chown(path, owner, LAYER_GIDS[number] if owner == 0 else owner)
+        path.chmod(0o750 if path.is_dir() else 0o640)
+    layer.parent.chmod(0o711)
+    os.chown(layer.parent, owner, owner)
+    return layer
+
+
+async def test_a_layer_is_read_by_the_functions_that_have_it_and_by_no_other(world: RealNode) -> None:
+    layers = {name: lay_layer(world, name, number) for number, name in enumerate(("first", "second"))}
+    seen = []
+    for name in ("first", "first", "second", ""):
+        launch = world.place(READS_LAYER)
+        if name:
+            (world.settings.bundles / launch.digest / "deps").symlink_to(f"../layers/{name}/deps")
+        running = await world.client.start(launch)
+        others = [await call(running, f"/?other={layers[other]}/deps/needed.py") for other in layers if other != name]
+        seen.append([json.loads(answer) for answer in others])
+    first, again, second, none = seen
+    assert [answer["own"] for answer in (first[0], again[0], second[0])] == ["first", "first", "second"]
+    assert {answer["other"] for answers in seen for answer in answers} == {"PermissionError"}
+    assert "No module named 'needed'" in none[0]["own"]
+    if world.place == world.launch:
+        groups = [answer["groups"] for answer in (first[0], again[0], second[0], none[0])]
+        assert groups == [[LAYER_GIDS[0]], [LAYER_GIDS[0]], [LAYER_GIDS[1]], []]
+
+
+async def test_a_link_that_is_no_layer_gives_no_group(node: RealNode) -> None:
+    """Whoever owns what a bundle's own link leads to, no instance gets into that group."""
+    launch = node.launch(READS_LAYER)
+    (node.settings.bundles / launch.digest / "deps").symlink_to("/etc")
+    assert json.loads(await call(await node.client.start(launch), "/?other=/none"))["groups"] == []
 
 
 PROGRAM = """#!/usr/bin/env python3

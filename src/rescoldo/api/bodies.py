@@ -211,6 +211,12 @@ class BundleBody(Body):
     created_at: datetime
 
 
+class LayerBody(Body):
+    """A layer of requirements that is here."""
+
+    digest: str
+
+
 async def read_body(
     request: Request, model: type[Model], *, optional: bool = False, limit: int = MAX_BODY
 ) -> Model:

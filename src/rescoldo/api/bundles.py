@@ -1,4 +1,5 @@
-"""/system/bundles: where `rescoldo deploy` and `rescoldo up` send what they built. Not an OpenFaaS route."""
+"""/system/bundles and /system/layers: where `rescoldo deploy` and `rescoldo up` send what they built. Not OpenFaaS
+routes."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from rescoldo.api.bodies import BundleBody, rfc3339
+from rescoldo.api.bodies import BundleBody, LayerBody, rfc3339
 from rescoldo.control.platform import Platform
-from rescoldo.model.errors import InvalidInput, TooLarge
+from rescoldo.model.errors import InvalidInput, NotFound, TooLarge
 from rescoldo.store.protocol import Bundle
 
 DIGEST_HEADER = "x-rescoldo-digest"
@@ -20,7 +21,7 @@ UPLOAD = {"requestBody": {"content": {"application/gzip": {"schema": {"type": "s
 
 
 def bundles_router(platform: Platform, max_upload: int) -> APIRouter:
-    """Routes that upload, tag and list bundles; `max_upload` is in bytes."""
+    """Routes that upload, tag and list bundles, and take the layers of their requirements; `max_upload` is in bytes."""
     router = APIRouter()
 
     @router.get("/system/bundles", responses={200: {"model": list[BundleBody]}})
@@ -40,6 +41,22 @@ def bundles_router(platform: Platform, max_upload: int) -> APIRouter:
         _check_length(request, max_upload)
         bundle = await platform.add_bundle(image, _chunks(request), expected or None)
         return JSONResponse(_to_json(bundle), 201)
+
+    @router.get("/system/layers/{digest}", responses={200: {"model": LayerBody}})
+    async def find_layer(digest: str) -> Response:
+        """Whether a layer is here (200, 404); it is kept for a day then."""
+        if not await platform.has_layer(digest):
+            raise NotFound(f"no layer with digest {digest[:80]} is here; send it to POST /system/layers")
+        return JSONResponse({"digest": digest})
+
+    layer: dict[int | str, dict[str, Any]] = {201: {"model": LayerBody}}
+
+    @router.post("/system/layers", status_code=201, openapi_extra=UPLOAD, responses=layer)
+    async def add_layer(request: Request, digest: str = "") -> Response:
+        """Upload a layer of requirements, before the bundles that name it."""
+        _check_length(request, max_upload)
+        expected = digest or request.headers.get(DIGEST_HEADER, "")
+        return JSONResponse({"digest": await platform.add_layer(_chunks(request), expected or None)}, 201)
 
     return router
 

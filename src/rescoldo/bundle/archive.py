@@ -13,14 +13,14 @@ from pathlib import Path
 from rescoldo.bundle.tree import Entry
 
 
-def write_archive(path: Path, entries: Iterable[Entry], texts: Mapping[str, bytes]) -> str:
+def write_archive(path: Path, entries: Iterable[Entry], texts: Mapping[str, bytes], *, level: int = 6) -> str:
     """Write `entries` and the generated files `texts` (name → content) to `path`, all at once or not at
-    all. Returns the sha256 of the archive in hex."""
+    all, compressed at zlib's `level`. Returns the sha256 of the archive in hex."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with (
             partial.open("wb") as raw,
-            gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
+            gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=raw, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
         ):
             _fill(tar, sorted(entries, key=lambda entry: entry.name), texts)
@@ -30,6 +30,15 @@ def write_archive(path: Path, entries: Iterable[Entry], texts: Mapping[str, byte
     finally:
         partial.unlink(missing_ok=True)
     return digest
+
+
+def read_text(path: Path, name: str) -> str:
+    """The first member of the archive at `path`, which is to be `name`, as text. Raises OSError, TarError, KeyError."""
+    with tarfile.open(path, "r:gz") as tar:
+        member = tar.next()
+        if member is None or member.name != name or (file := tar.extractfile(member)) is None:
+            raise KeyError(name)
+        return file.read().decode()
 
 
 def _fill(tar: tarfile.TarFile, entries: Iterable[Entry], texts: Mapping[str, bytes]) -> None:
@@ -44,7 +53,8 @@ def _fill(tar: tarfile.TarFile, entries: Iterable[Entry], texts: Mapping[str, by
                 tar.addfile(folder)
         tar.addfile(member, content)
 
-    for name, data in sorted(texts.items()):
+    # the manifest is the first: who looks for it need not read the rest
+    for name, data in sorted(texts.items(), key=lambda text: ("/" in text[0], text[0])):
         member = tarfile.TarInfo(name)
         member.size, member.mode = len(data), 0o644
         add(member, io.BytesIO(data))

@@ -2,8 +2,8 @@
 
     manifest.json   what it is and where it runs (manifest.py)
     function/       the user's folder, and what configuration.copy adds
-    deps/           what requirements.txt asks for, where it asks for anything
 
+What requirements.txt asks for is an archive of its own beside it, the layer (deps.py); the manifest names its digest.
 The same input gives the same bytes: a digest that a platform has need not be sent again.
 """
 
@@ -15,9 +15,10 @@ from pathlib import Path
 
 from rescoldo.bundle.archive import write_archive
 from rescoldo.bundle.bytecode import compile_source, compiled_name
-from rescoldo.bundle.deps import Progress, Requirements, Run, default_cache, install, read_requirements
+from rescoldo.bundle.deps import ARCHIVE, Layer, Progress, Run, default_cache, make_layer
 from rescoldo.bundle.handler import check_handler, check_program
 from rescoldo.bundle.manifest import Manifest, manifest_here
+from rescoldo.bundle.requirements import Requirements, read_requirements
 from rescoldo.bundle.tree import Entry, collect
 from rescoldo.model.errors import BuildFailed
 from rescoldo.model.program import PROCESS
@@ -47,29 +48,33 @@ class BuiltBundle:
     digest: str  # sha256 of the file, in hex
     size: int  # bytes
     manifest: Manifest
+    layer: Layer | None = None  # of its requirements
 
 
 def build(request: BuildRequest, out_dir: Path, progress: Progress, run: Run, cache: Path | None = None) -> BuiltBundle:
-    """Build `request` into `out_dir`/bundle.tar.gz.
+    """Build `request` into `out_dir`/bundle.tar.gz, with its requirements in `out_dir`/layer.tar.gz.
 
     `progress` is called with lines for the user; `run` runs the installer (deps.Run); `cache` keeps installed
     requirements (default_cache()). Raises BuildFailed.
     """
     requirements = check(request)
+    layer = None
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         entries = _function_entries(request, out_dir)
         texts = _compiled(entries, progress) if request.style != PROCESS else {}
         if requirements.lines:
-            folder = install(requirements, cache or default_cache(), run, progress, fresh=request.fresh)
-            entries += collect(folder, "deps", all_files=True)
-        manifest = manifest_here(request.lang, request.style)
+            layer = make_layer(requirements, cache or default_cache(), run, progress, fresh=request.fresh)
+            layer.put_into(out_dir)
+        else:
+            (out_dir / ARCHIVE).unlink(missing_ok=True)
+        manifest = manifest_here(request.lang, request.style, layer.digest if layer is not None else "")
         texts["manifest.json"] = manifest.to_text().encode()
         digest = write_archive(out_dir / BUNDLE, entries, texts)
     except OSError as error:
         raise BuildFailed(f"{request.name}: {error.strerror or error}: {error.filename or out_dir}") from error
     path = out_dir / BUNDLE
-    return BuiltBundle(path, digest, path.stat().st_size, manifest)
+    return BuiltBundle(path, digest, path.stat().st_size, manifest, layer)
 
 
 def check(request: BuildRequest) -> Requirements:
@@ -81,8 +86,6 @@ def check(request: BuildRequest) -> Requirements:
         check_handler(request.handler, request.style, str(request.handler))
     for folder in request.copy:
         _copied(folder, request.project)
-    if request.style == PROCESS:
-        return Requirements(())
     return read_requirements(request.handler / "requirements.txt", f"{request.handler}/requirements.txt")
 
 
@@ -127,4 +130,7 @@ def _compiled(entries: list[Entry], progress: Progress) -> dict[str, bytes]:
 
 def summary(bundle: BuiltBundle) -> Mapping[str, object]:
     """What a script reads of a built bundle."""
-    return {"path": str(bundle.path), "digest": bundle.digest, "size": bundle.size}
+    about: dict[str, object] = {"path": str(bundle.path), "digest": bundle.digest, "size": bundle.size}
+    if bundle.layer is not None:
+        about["layer"] = {"digest": bundle.layer.digest, "size": bundle.layer.size}
+    return about

@@ -1,11 +1,14 @@
-"""What a function needs from PyPI: installed once for each set of requirements, kept in a cache folder."""
+"""What a function needs from PyPI: installed and packed once for each set of requirements, kept in a cache folder.
+
+The result is a layer: an archive of its own, which bundles name by its digest. So packages are installed, compiled,
+compressed, sent and unpacked once, however often the functions that need them change.
+"""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
+import json
 import os
-import platform
 import shutil
 import sys
 import tempfile
@@ -16,16 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from rescoldo.bundle.archive import write_archive
 from rescoldo.bundle.bytecode import compile_tree
-from rescoldo.bundle.manifest import python_here
+from rescoldo.bundle.manifest import DEPENDENCIES, layer_manifest
+from rescoldo.bundle.requirements import Requirements
+from rescoldo.bundle.tree import collect
 from rescoldo.model.errors import BuildFailed
 
-MAX_FILE = 2**20  # bytes of a requirements.txt
-MAX_LINES = 10_000  # of it; hashes take a line each
+ARCHIVE = "layer.tar.gz"
 TAIL = 15  # of the installer's lines are shown when it fails
-# What they name lies beside the file and may change while the file does not: the cache would not notice.
-_LOCAL_OPTIONS = ("-r", "--requirement", "-c", "--constraint", "-e", "--editable")
-_LOCAL_PATHS = ("./", "../", "/", "file:", "~")
+# Packages are packed once and unpacked near by: level 6 takes three times as long, and saves a tenth
+PACKING_LEVEL = 1
+_SHEBANG = b"#!/usr/bin/env python3\n"
 
 Progress = Callable[[str], None]
 
@@ -39,71 +44,73 @@ class Run(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Requirements:
-    """The content of a requirements.txt without comments: what the cache is keyed by."""
+class Layer:
+    """A packed set of installed requirements."""
 
-    lines: tuple[str, ...]
+    path: Path
+    digest: str  # sha256 of the file, in hex
+    size: int  # bytes
 
-    @property
-    def key(self) -> str:
-        """sha256 over the lines, this Python's version and this machine's architecture, in hex."""
-        parts = [python_here(), sys.implementation.name, sys.platform, platform.machine(), *self.lines]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def read_requirements(file: Path, shown: str) -> Requirements:
-    """Read a requirements.txt; a missing one is empty. Raises BuildFailed, naming `shown` and the line, for
-    what points to other local files."""
-    if not file.is_file():
-        return Requirements(())
-    try:
-        with file.open("rb") as opened:
-            data = opened.read(MAX_FILE + 1)
-        text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BuildFailed(f"{shown}: cannot be read: {error}") from error
-    if len(data) > MAX_FILE or data.count(b"\n") > MAX_LINES:
-        raise BuildFailed(f"{shown}: at most {MAX_FILE:,} bytes and {MAX_LINES:,} lines are allowed")
-    lines = []
-    # a backslash at a line's end continues it; the count of lines stays right without joining
-    for number, line in enumerate(text.splitlines(), start=1):
-        kept = line.split(" #")[0].strip()
-        if not kept or kept.startswith("#"):
-            continue
-        if kept.startswith(_LOCAL_OPTIONS) or kept.startswith(_LOCAL_PATHS) or " @ file:" in kept:
-            raise BuildFailed(
-                f"{shown}:{number}: {kept!r} points to a local file; write the requirement itself here, "
-                "and put local packages into the function's folder or `configuration.copy`"
-            )
-        lines.append(kept)
-    return Requirements(tuple(lines))
+    def put_into(self, folder: Path) -> None:
+        """Let `folder`/layer.tar.gz be this layer. Raises OSError."""
+        place = folder / ARCHIVE
+        if place.exists() and place.samefile(self.path):
+            return
+        place.unlink(missing_ok=True)
+        try:
+            place.hardlink_to(self.path)
+        except OSError:  # another file system
+            shutil.copyfile(self.path, place)
 
 
 def default_cache() -> Path:
-    """rescoldo/deps below $XDG_CACHE_HOME or ~/.cache."""
+    """rescoldo/layers below $XDG_CACHE_HOME or ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "rescoldo" / "deps"
+    return Path(base) / "rescoldo" / "layers"
 
 
-def install(requirements: Requirements, cache: Path, run: Run, progress: Progress, *, fresh: bool = False) -> Path:
-    """The folder that holds `requirements`, installed unless it is there (`fresh`: in any case).
+def make_layer(requirements: Requirements, cache: Path, run: Run, progress: Progress, *, fresh: bool = False) -> Layer:
+    """The layer that holds `requirements`, made unless it is there (`fresh`: in any case).
 
     Safe to call from several processes at once. Raises BuildFailed with the installer's last lines.
     """
     target = cache / requirements.key
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(cache / f"{requirements.key}.lock"):
-        if target.is_dir() and not fresh:
+        if not fresh and (layer := _cached(target)) is not None:
             progress(f"{len(requirements.lines)} requirement(s), installed before")
-            return target
+            return layer
         # made by us and owned by root even where the installer is another user: it gets `work` to write to
         with tempfile.TemporaryDirectory(dir=cache, prefix="install-") as folder:
-            staged = _install(requirements, Path(folder), run, progress)
-            compile_tree(staged)
+            installed = _install(requirements, Path(folder), run, progress)
+            compile_tree(installed)
+            made = Path(folder) / "made"
+            made.mkdir()
+            _pack(installed, made)
             if target.is_dir():
                 target.rename(Path(folder) / "previous")
-            staged.rename(target)
-    return target
+            made.rename(target)
+    layer = _cached(target)
+    assert layer is not None
+    return layer
+
+
+def _pack(installed: Path, folder: Path) -> None:
+    entries = collect(installed, DEPENDENCIES, all_files=True)
+    texts = {"manifest.json": layer_manifest().encode()}
+    if not entries:  # nothing was to be installed here, by a marker
+        texts[f"{DEPENDENCIES}/.empty"] = b""
+    digest = write_archive(folder / ARCHIVE, entries, texts, level=PACKING_LEVEL)
+    (folder / "layer.json").write_text(json.dumps({"digest": digest}))
+
+
+def _cached(folder: Path) -> Layer | None:
+    """The layer kept in `folder`; its content is not read again: who takes it in compares it with its digest."""
+    try:
+        digest = json.loads((folder / "layer.json").read_bytes())["digest"]
+        return Layer(folder / ARCHIVE, digest, (folder / ARCHIVE).stat().st_size)
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _install(requirements: Requirements, folder: Path, run: Run, progress: Progress) -> Path:
@@ -111,7 +118,7 @@ def _install(requirements: Requirements, folder: Path, run: Run, progress: Progr
     work.mkdir()
     file = work / "requirements.txt"
     file.write_text("\n".join(requirements.lines) + "\n")
-    target = work / "deps"
+    target = work / DEPENDENCIES
     target.mkdir()
     last: deque[str] = deque(maxlen=TAIL)
 
@@ -151,9 +158,24 @@ def _take_over(target: Path) -> None:
         lock.unlink(missing_ok=True)
     for folder in [path for path in target.rglob("__pycache__") if not path.is_symlink()]:
         shutil.rmtree(folder)
+    for script in (target / "bin").glob("*"):
+        if script.is_file() and not script.is_symlink():
+            _find_python_on_path(script)
     if os.geteuid() == 0:
         for path in (target, *target.rglob("*")):
             os.chown(path, 0, 0, follow_symlinks=False)
+
+
+def _find_python_on_path(script: Path) -> None:
+    """Installers write the Python that installs into a script's first line, or into a shell's exec where its path is
+    long. Where the script runs, another one is meant: the first on PATH."""
+    content = script.read_bytes()
+    first, _, rest = content.partition(b"\n")
+    if first.startswith(b"#!/bin/sh") and rest.startswith(b"'''exec'"):
+        rest = rest.split(b"\n", 2)[2]  # the exec, and the line that ends the string it is in
+    elif not (first.startswith(b"#!") and b"python" in first.rpartition(b"/")[2]):
+        return
+    script.write_bytes(_SHEBANG + rest)
 
 
 @contextmanager

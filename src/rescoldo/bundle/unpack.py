@@ -16,7 +16,7 @@ import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rescoldo.bundle.manifest import KIND, SCHEMA, python_here
+from rescoldo.bundle.manifest import DEPENDENCIES, KIND, LAYER, LAYERED, SCHEMA, python_here
 from rescoldo.model.errors import InvalidInput, TooLarge
 from rescoldo.model.program import PROCESS
 from rescoldo.model.text import read_json
@@ -37,9 +37,9 @@ PROGRAM_MODE = 0o750
 
 
 def unpack(archive: BinaryIO, target: Path, *, max_unpacked: int = MAX_UNPACKED) -> None:
-    """Unpack `archive` into the empty folder `target` and check its manifest; modes are for an owner and a
-    group. Raises InvalidInput (damaged, unsafe, not for this machine) and TooLarge (over `max_unpacked`
-    bytes or MAX_MEMBERS); OSError when the disk refuses. What was written by then is left to the caller."""
+    """Unpack `archive` into the empty folder `target`; modes are for an owner and a group. Its manifest is the
+    caller's to check. Raises InvalidInput (damaged, unsafe) and TooLarge (over `max_unpacked` bytes or MAX_MEMBERS);
+    OSError when the disk refuses. What was written by then is left to the caller."""
     plain = _Gunzip(archive, max_unpacked + MAX_MEMBERS * HEADERS)
     try:
         with tarfile.open(fileobj=plain, mode="r:") as tar:  # type: ignore[call-overload]
@@ -47,7 +47,6 @@ def unpack(archive: BinaryIO, target: Path, *, max_unpacked: int = MAX_UNPACKED)
         plain.drain()
     except (tarfile.TarError, ValueError, ArithmeticError, RecursionError) as error:  # all seen from tarfile
         raise InvalidInput(f"the upload is not a bundle: {error}; run `rescoldo build` again") from error
-    check_manifest(target)
 
 
 class _Gunzip:
@@ -206,26 +205,40 @@ def check_manifest(folder: Path) -> None:
     """Raise InvalidInput unless the bundle unpacked at `folder` can run here."""
     manifest = read_manifest(folder)
     kind = manifest.get("kind")
-    if manifest.get("schema") != SCHEMA or kind not in (KIND, PROCESS):
+    if manifest.get("schema") not in (SCHEMA, LAYERED) or kind not in (KIND, PROCESS):
         built = f"kind {kind!r}, schema {manifest.get('schema')!r}"
         raise InvalidInput(
-            f"the bundle is of {built[:200]}, and this rescoldo runs kinds {KIND!r} and {PROCESS!r}, schema {SCHEMA}:"
-            " build it with the rescoldo that runs here"
+            f"the bundle is of {built[:200]}, and this rescoldo runs kinds {KIND!r} and {PROCESS!r}, schemas {SCHEMA} "
+            f"and {LAYERED}: build it with the rescoldo that runs here"
         )
-    if kind == PROCESS:
+    if kind == PROCESS and not manifest.get("layer"):
         if manifest.get("arch") != platform.machine():
             raise InvalidInput(
                 f"the bundle was built for {str(manifest.get('arch'))[:80]}, and here is {platform.machine()}: run "
                 "`rescoldo build` here"
             )
         return
-    if not isinstance(manifest.get("handler"), str):
+    if kind == KIND and not isinstance(manifest.get("handler"), str):
         raise InvalidInput("manifest.json names no handler; run `rescoldo build` again")
+    _check_python(manifest, "bundle")
+
+
+def check_layer(folder: Path) -> None:
+    """Raise InvalidInput unless the layer unpacked at `folder` fits this Python and this machine."""
+    manifest = read_manifest(folder)
+    if manifest.get("schema") != SCHEMA or manifest.get("kind") != LAYER:
+        raise InvalidInput("the upload is no layer of requirements; make one with `rescoldo build`")
+    if not (folder / DEPENDENCIES).is_dir() or (folder / DEPENDENCIES).is_symlink():
+        raise InvalidInput(f"the layer has no folder {DEPENDENCIES}; run `rescoldo build --no-cache`")
+    _check_python(manifest, "layer")
+
+
+def _check_python(manifest: dict[str, Any], what: str) -> None:
     built = f"Python {manifest.get('python')} on {manifest.get('arch')}"
     here = f"Python {python_here()} on {platform.machine()}"
     if built != here:
         raise InvalidInput(
-            f"the bundle was built for {built[:200]}, and here is {here}: run `rescoldo build` again here"
+            f"the {what} was built for {built[:200]}, and here is {here}: run `rescoldo build` again here"
         )
 
 

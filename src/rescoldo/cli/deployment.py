@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rescoldo.bundle.archive import read_text
+from rescoldo.bundle.deps import ARCHIVE
 from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.output import human_size, upload_bar
 from rescoldo.model.errors import NotFound, RescoldoError
@@ -16,6 +21,7 @@ from rescoldo.model.names import DEFAULT_NAMESPACE
 _CHUNK = 256 * 1024
 PLACE = "/system/functions"
 PATIENCE = 115  # seconds to wait for a first start: the longest ready timeout, within the time a gateway has to answer
+_LAYERS = threading.Lock()  # functions that are deployed at once may share a layer: it is sent once
 
 
 def upload(gateway: Gateway, image: str, path: Path, say: Callable[[str], None]) -> str:
@@ -29,13 +35,33 @@ def upload(gateway: Gateway, image: str, path: Path, say: Callable[[str], None])
         say(f"{image} is there already ({digest[:12]})")
         return digest
     except NotFound:
-        size = path.stat().st_size
-    with upload_bar(f"Uploading {image}", size) as advance:
-        answer = _send(gateway, image, digest, size, _chunks(path, advance))
-    if answer.get("digest") != digest:
-        raise RescoldoError(f"{image}: the gateway stored something else ({answer.get('digest')!r})")
+        pass
+    if layer := _layer_of(path):
+        with _LAYERS:
+            _upload_layer(gateway, layer, path.with_name(ARCHIVE), say)
+    size = _send(gateway, "/system/bundles", {"image": image}, path, digest, image)
     say(f"uploaded {image}, {human_size(size)}")
     return digest
+
+
+def _layer_of(path: Path) -> str:
+    """The digest of the layer that the bundle at `path` names; empty: it brings all that it needs."""
+    try:
+        return str(json.loads(read_text(path, "manifest.json")).get("layer", ""))
+    except (OSError, KeyError, ValueError, AttributeError, tarfile.TarError) as error:
+        raise RescoldoError(f"{path} is not a bundle: {error}; run `rescoldo build` again") from error
+
+
+def _upload_layer(gateway: Gateway, digest: str, path: Path, say: Callable[[str], None]) -> None:
+    """Send the layer at `path` unless it is there. Raises RescoldoError."""
+    try:
+        gateway.system("GET", f"/system/layers/{digest}")
+    except NotFound:
+        if not path.is_file():
+            raise RescoldoError(f"{path} is missing, the requirements of the bundle beside it; run `rescoldo build`") \
+                from None
+        size = _send(gateway, "/system/layers", {}, path, digest, "its requirements")
+        say(f"uploaded its requirements, {human_size(size)}")
 
 
 def has_image(gateway: Gateway, image: str) -> bool:
@@ -52,17 +78,24 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _send(gateway: Gateway, image: str, digest: str, size: int, body: Iterator[bytes]) -> dict[str, Any]:
+def _send(gateway: Gateway, route: str, params: dict[str, str], path: Path, digest: str, what: str) -> int:
+    """Send the archive at `path`, and see that it arrived; return its size in bytes."""
+    size = path.stat().st_size
     headers = {
         "Content-Type": "application/gzip",
         "Content-Length": str(size),
         "X-Rescoldo-Digest": digest,
     }
     try:
-        answer = gateway.system("POST", "/system/bundles", params={"image": image}, content=body, headers=headers)
+        with upload_bar(f"Uploading {what}", size) as advance:
+            body = _chunks(path, advance)
+            answer = gateway.system("POST", route, params=params, content=body, headers=headers).json()
     except NotFound as error:
-        raise RescoldoError(f"{gateway.url} takes no bundles: it is not a rescoldo gateway") from error
-    return dict(answer.json())
+        kind = route.rpartition("/")[2]
+        raise RescoldoError(f"{gateway.url} takes no {kind}: it is not a rescoldo gateway, or an older one") from error
+    if answer.get("digest") != digest:
+        raise RescoldoError(f"{what}: the gateway stored something else ({answer.get('digest')!r})")
+    return size
 
 
 def _chunks(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:

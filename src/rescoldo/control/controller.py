@@ -162,6 +162,12 @@ class Controller:
     async def tag_bundle(self, image: str, digest: str) -> Bundle:
         return await self._images.tag(image, digest)
 
+    async def has_layer(self, digest: str) -> bool:
+        return self._images.has_layer(digest)
+
+    async def add_layer(self, body: AsyncIterator[bytes], digest: str | None) -> str:
+        return await self._images.add_layer(body, digest)
+
     # -- namespaces and secrets
 
     async def namespaces(self) -> list[str]:

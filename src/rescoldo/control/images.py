@@ -15,7 +15,6 @@ from rescoldo.control.tasks import Tasks
 from rescoldo.model.errors import InvalidInput, NotFound, UnknownImage
 from rescoldo.model.function import FunctionPolicy
 from rescoldo.model.metadata import check_image
-from rescoldo.model.program import PROCESS
 from rescoldo.model.settings import BUNDLE_GIDS
 from rescoldo.node.protocol import Node
 from rescoldo.store.protocol import Bundle, Store
@@ -59,7 +58,7 @@ class Images:
         """Raise InvalidInput unless the bundle is here and is what the deployment says it is."""
         if not self._storage.has(digest):
             raise InvalidInput(f"the bundle of {image[:200]} is not here any more; deploy it again")
-        if policy.program is None and self._storage.kind(digest) == PROCESS:
+        if policy.program is None and self._storage.program(digest):
             raise InvalidInput(
                 f"the bundle of {image[:200]} holds a program: set fprocess to its command and the environment "
                 "variable upstream_url to where it listens, for example http://127.0.0.1:8000"
@@ -71,6 +70,16 @@ class Images:
         with self.in_use(received.digest):
             await self._storage.unpack(received)
             return await self._tag(image, received.digest, received.size)
+
+    def has_layer(self, digest: str) -> bool:
+        """Whether a layer is here; then it stays for as long as an image that no function uses."""
+        return self._storage.layers.touch(digest)
+
+    async def add_layer(self, body: AsyncIterator[bytes], digest: str | None) -> str:
+        received = await self._storage.layers.receive(body, self._max_upload, digest)
+        await self._storage.layers.unpack(received)
+        self.has_layer(received.digest)
+        return received.digest
 
     async def tag(self, image: str, digest: str) -> Bundle:
         check_image(image)
@@ -105,6 +114,7 @@ class Images:
                     await self._store.delete_bundle(digest)
                     await self._storage.remove(digest)
                     self._known = {name: b for name, b in self._known.items() if b.digest != digest}
+            await self._storage.collect_layers(time.time() - UNUSED_SECONDS)
             if not unneeded & running:
                 return
             await asyncio.sleep(LEAVING_SECONDS)

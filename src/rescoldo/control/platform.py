@@ -81,6 +81,14 @@ class Platform(Protocol):
         """Let `image` mean a digest that is already here. Raises NotFound."""
         ...
 
+    async def has_layer(self, digest: str) -> bool:
+        """Whether a layer of requirements is here. One that is stays for a day, also before a bundle names it."""
+        ...
+
+    async def add_layer(self, body: AsyncIterator[bytes], digest: str | None) -> str:
+        """Store an upload as a layer; return its digest. Raises as add_bundle does."""
+        ...
+
     async def namespaces(self) -> list[str]: ...
 
     async def namespace(self, name: str) -> Namespace:

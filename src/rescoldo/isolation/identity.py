@@ -6,6 +6,7 @@ import functools
 import os
 import resource
 import signal
+from collections.abc import Sequence
 from typing import Literal
 
 from rescoldo.isolation.syscalls import (
@@ -19,6 +20,9 @@ from rescoldo.isolation.syscalls import (
     mount_setattr,
     unshare,
 )
+
+# of layers of requirements; above those of bundles (model/settings.py, which is too much for a zygote to import)
+LAYER_GIDS = range(0x7000_0000 + 1_200_000, 0x7000_0000 + 2_200_000)
 
 Level = Literal["full", "unprivileged"]
 
@@ -53,9 +57,9 @@ def _try_privileges() -> int:
     return 0
 
 
-def become(uid: int, gid: int) -> None:
-    """Give up root for `uid` and `gid` with no other groups, for good."""
-    os.setgroups([])
+def become(uid: int, gid: int, groups: Sequence[int] = ()) -> None:
+    """Give up root for `uid` and `gid` with no other groups than `groups`, for good."""
+    os.setgroups(groups)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
 

@@ -51,6 +51,7 @@ def make_environment(folder: Path) -> Path:
     python, config = folder / "bin" / "python", folder / "pyvenv.cfg"
     names = ("python3", f"python{sys.version_info[0]}.{sys.version_info[1]}")
     if not config.is_file() or config.read_text() != text or not python.is_symlink() or python.readlink() != base:
+        folder.parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it under a running platform
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as away:
             made = Path(away) / "made"
             for place in (made, made / "bin"):

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from rescoldo.isolation import landlock, seccomp
 from rescoldo.isolation.cgroups import MOST_PIDS, Makers
-from rescoldo.isolation.identity import become, limit_processes
+from rescoldo.isolation.identity import LAYER_GIDS, become, limit_processes
 from rescoldo.isolation.mounts import SECRETS, Step, in_scratch, mount_proc, own_copy, show_socket_folder
 from rescoldo.isolation.syscalls import (
     CLONE_NEWIPC,
@@ -38,6 +38,7 @@ class Tenant:
     uid: int | None  # None: it stays the user it is
     gid: int
     bundle: str  # folder of its code
+    layer: str  # folder of its requirements, where that lies outside of its bundle; empty: nowhere
     scratch: str  # folder it may write to
     secrets: Mapping[str, int]  # name → open descriptor of the value
     port: int = 0  # TCP port of its program; 0: none
@@ -114,7 +115,7 @@ class FullSandbox:
         for name, source in tenant.secrets.items():
             _copy(source, f"{SECRETS}/{name}", 0o440, tenant.gid)
         limit_processes(MOST_PIDS)
-        become(tenant.uid, tenant.gid)
+        become(tenant.uid, tenant.gid, _group_of(tenant.layer))
         not_dumpable()
         return SECRETS
 
@@ -150,7 +151,7 @@ class UnprivilegedSandbox:
             _copy(source, f"{folder}/{name}", 0o400, None)
         if landlock.abi():
             landlock.restrict(
-                read=(*self._read, tenant.bundle),
+                read=(*self._read, tenant.bundle, *([tenant.layer] if tenant.layer else [])),
                 write=(*landlock.DEVICES, tenant.scratch),
                 bind_ports=(0, tenant.port),  # not another's, while that one sleeps
             )
@@ -158,6 +159,15 @@ class UnprivilegedSandbox:
 
     def discard(self, name: str) -> None:
         """There is nothing to remove."""
+
+
+def _group_of(layer: str) -> tuple[int, ...]:
+    """The group that may read a layer. Never another one, whatever the folder's is: a bundle may bring a link."""
+    try:
+        gid = os.stat(layer).st_gid if layer else 0  # noqa: PTH116 - pathlib costs a fresh fork 60 page faults
+    except OSError:
+        return ()
+    return (gid,) if gid in LAYER_GIDS else ()
 
 
 def _build_filter(*, shared_uid: bool) -> bool:

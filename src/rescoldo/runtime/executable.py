@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import struct
 from pathlib import Path
 
@@ -11,7 +10,7 @@ _HEAD = 4096  # bytes; ELF headers and a script's first line are within
 _ELF = b"\x7fELF"
 _PT_INTERP = 3
 _OTHERS = {b"MZ": "a Windows program", b"\xcf\xfa\xed\xfe": "a macOS program", b"\xca\xfe\xba\xbe": "a macOS program"}
-# e_machine of the ELF header, elf.h: number → as platform.machine() says it
+# e_machine of the ELF header, elf.h: number → as uname says it
 _MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64", 22: "s390x", 21: "ppc64le"}
 
 
@@ -32,7 +31,7 @@ def why_not(path: Path) -> str | None:
         return _elf_trouble(head)
     for magic, kind in _OTHERS.items():
         if head.startswith(magic):
-            return f"is {kind}; build it for Linux on {platform.machine()}"
+            return f"is {kind}; build it for Linux on {os.uname().machine}"
     return "is neither a Linux program nor a script that begins with `#!` and its interpreter"
 
 
@@ -53,7 +52,7 @@ def _elf_trouble(head: bytes) -> str | None:
         return "is a damaged program: its ELF header is cut off"
     order = "<" if head[5] == 1 else ">"
     (number,) = struct.unpack_from(order + "H", head, 18)
-    built, here = _MACHINES.get(number, f"machine {number}"), platform.machine()
+    built, here = _MACHINES.get(number, f"machine {number}"), os.uname().machine
     if built != here:
         return f"is built for {built}, and here is {here}; build it for {here}"
     loader = _loader(head, order) if head[4] == 2 else ""

@@ -77,7 +77,7 @@ def _manifest(root: str) -> tuple[str, str]:
         schema, kind, name, style = (manifest[key] for key in ("schema", "kind", "handler", "style"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StartFailed(f"manifest.json of the bundle cannot be read: {error!r}") from error
-    if schema != 1 or kind != "python" or style not in ("http", "classic"):
+    if schema not in (1, 2) or kind != "python" or style not in ("http", "classic"):
         raise StartFailed(f"manifest.json: cannot run schema {schema!r}, kind {kind!r}, style {style!r}")
     return str(name), str(style)
 

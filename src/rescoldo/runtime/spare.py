@@ -99,7 +99,8 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
     limit_resources(launch.max_files + launch.concurrency)
     bundle = f"{nest.bundles}/{launch.digest}"
     named = dict(zip(launch.secrets, secrets, strict=True))
-    place = nest.sandbox.finish(Tenant(order["uid"], order["gid"], bundle, order["scratch"], named, launch.port))
+    tenant = Tenant(order["uid"], order["gid"], bundle, _layer_of(bundle), order["scratch"], named, launch.port)
+    place = nest.sandbox.finish(tenant)
     environment = _environment(launch, bundle, order["scratch"], place)
     os.chdir(bundle)
     if launch.command:
@@ -110,6 +111,14 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
     random.seed()
     gc.enable()
     return nest.run(launch, socket.socket(fileno=listener), status)
+
+
+def _layer_of(bundle: str) -> str:
+    """Where the requirements of a bundle are, if they are a layer: the platform has linked it into the bundle."""
+    try:
+        return os.path.join(bundle, os.readlink(f"{bundle}/{DEPENDENCIES}"))  # noqa: PTH115, PTH118
+    except OSError:
+        return ""
 
 
 def _stream(descriptor: int) -> TextIO:

@@ -20,7 +20,14 @@ _OURS = re.compile("^(RESCOLDO_|PYTHON|HAPROXY|BASIC_AUTH|VIRTUAL_ENV|SUDO|SSH|A
 
 @attack("reads the platform's environment")
 def environment(target: Target, tries: Tries) -> None:
-    tries.get("variables of the platform", lambda: [name for name in os.environ if _OURS.match(name)])
+    def of_the_platform() -> list[str]:
+        found = [name for name in os.environ if _OURS.match(name) and name != "PYTHONPATH"]
+        # its own folders are meant to be there; no other's
+        folders = filter(None, os.environ.get("PYTHONPATH", "").split(":"))
+        return found + [path for path in folders if not path.startswith(own)]
+
+    own = target["bundles"] + "/"
+    tries.get("variables of the platform", of_the_platform)
     tries.get("its marker", lambda: [name for name, value in os.environ.items() if MARKER in value])
     tries.get("/proc/self/environ", lambda: _OURS.findall(read("/proc/self/environ").replace("\0", "\n")))
     tries.get("arguments", lambda: [word for word in (*sys.argv, *sys.orig_argv) if MARKER in word])

@@ -43,8 +43,8 @@ def another_functions_scratch(target: Target, tries: Tries) -> None:
 @attack("reads the platform's database, passwords, settings or logs", proven=True)
 def the_platforms_data(target: Target, tries: Tries) -> None:
     for path in target["platform_files"]:
-        # the folder that holds the bundles may be there; nothing else may be in it
-        tries.get(f"read {path}", lambda path=path: read(path).removeprefix("bundles"))
+        # the folders of bundles and of the functions' Python may be there; nothing else may be in it
+        tries.get(f"read {path}", lambda path=path: " ".join(set(read(path).split()) - {"bundles", "python"}))
 
 
 @attack("reads homes, services' data and other folders of the machine", proven=True)

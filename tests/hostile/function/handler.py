@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import Any
 
-from . import bombs, environment, files, ipc, kernel, network, processes, programs  # noqa: F401 - they register
-from .kit import perform
+sys.path[:0] = [os.path.dirname(__file__)]  # what of rescoldo it brings along
+from . import bombs, environment, files, ipc, kernel, network, processes, programs  # noqa: E402, F401 - they register
+from .kit import perform  # noqa: E402
 
 
 def handle(event: Any, context: Any) -> str:

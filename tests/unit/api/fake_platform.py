@@ -29,6 +29,7 @@ class FakePlatform:
     def __init__(self) -> None:
         self.deployed: dict[FunctionId, FunctionStatus] = {}
         self.images: dict[str, Bundle] = {}
+        self.layers: set[str] = set()
         self.spaces: dict[str, Namespace] = {DEFAULT_NAMESPACE: Namespace(DEFAULT_NAMESPACE, {}, {})}
         self.kept_secrets: dict[tuple[str, str], bytes] = {}  # by namespace and name
         self.lines: list[LogLine] = []
@@ -127,6 +128,17 @@ class FakePlatform:
                 self.images[image] = replace(bundle, image=image)
                 return self.images[image]
         raise NotFound("no bundle with this digest is here")
+
+    async def has_layer(self, digest: str) -> bool:
+        return digest in self.layers
+
+    async def add_layer(self, body: AsyncIterator[bytes], digest: str | None) -> str:
+        data = b"".join([chunk async for chunk in body])
+        actual = hashlib.sha256(data).hexdigest()
+        if digest not in (None, actual):
+            raise InvalidInput("the digest does not match")
+        self.layers.add(actual)
+        return actual
 
     async def namespaces(self) -> list[str]:
         return sorted(self.spaces)

@@ -29,6 +29,8 @@ GUARDED = [
     ("GET", "/system/logs?name=echo"),
     ("GET", "/system/bundles"),
     ("POST", "/system/bundles?image=i"),
+    ("GET", "/system/layers/" + "a" * 64),
+    ("POST", "/system/layers"),
     ("GET", "/system/secrets"),
     ("POST", "/system/secrets"),
     ("DELETE", "/system/secrets"),
@@ -192,6 +194,20 @@ async def test_a_push_tags_what_is_here_and_uploads_what_is_not(client: AsyncCli
     assert [bundle["image"] for bundle in listed] == ["me/echo:1", "me/echo:2"]
     assert (await client.get("/system/bundles?image=me/echo:1")).json() == [expected]
     assert (await client.get("/system/bundles?image=none")).json() == []
+
+
+async def test_a_layer_is_found_once_it_was_sent(client: AsyncClient) -> None:
+    data = b"tar.gz" * 1000
+    digest = hashlib.sha256(data).hexdigest()
+    assert (await client.get(f"/system/layers/{digest}")).status_code == 404
+    headers = {"X-Rescoldo-Digest": digest, "Content-Type": "application/gzip"}
+    upload = await client.post("/system/layers", content=data, headers=headers)
+    assert (upload.status_code, upload.json()) == (201, {"digest": digest})
+    found = await client.get(f"/system/layers/{digest}")
+    assert (found.status_code, found.json()) == (200, {"digest": digest})
+    wrong = await client.post("/system/layers", content=b"x", params={"digest": digest})
+    assert wrong.status_code == 400
+    assert (await client.post("/system/layers", content=bytes(6_000_001))).status_code == 413
 
 
 @pytest.mark.parametrize("place", ["header", "query"])

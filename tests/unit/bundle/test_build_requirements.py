@@ -1,3 +1,5 @@
+import hashlib
+import json
 import sys
 import tarfile
 import threading
@@ -6,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from rescoldo.bundle.build import BuildRequest, build
-from rescoldo.bundle.deps import Requirements, install, installer_command, read_requirements
+from rescoldo.bundle.deps import Layer, installer_command, make_layer
+from rescoldo.bundle.requirements import Requirements, read_requirements
 from rescoldo.model.errors import BuildFailed
 
 
@@ -53,57 +56,119 @@ def test_an_index_option_is_kept(tmp_path):
     assert requirements(tmp_path, text).lines == tuple(text.splitlines())
 
 
-def test_requirements_are_installed_once_and_compiled(tmp_path):
+def members(layer: Layer) -> set[str]:
+    with tarfile.open(layer.path) as tar:
+        return {member.name for member in tar if not member.isdir()}
+
+
+def test_requirements_are_installed_compiled_and_packed_once(tmp_path):
     run, lines = Installer(), []
     wanted = Requirements(("alpha",))
-    folder = install(wanted, tmp_path, run, lines.append)
-    assert folder == tmp_path / wanted.key
+    layer = make_layer(wanted, tmp_path, run, lines.append)
     tag = sys.implementation.cache_tag
-    assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
-        "alpha.py",
-        "broken.py",
-        f"__pycache__/alpha.{tag}.pyc",
-    }
-    assert install(wanted, tmp_path, run, lines.append) == folder
+    packed = {"manifest.json", "deps/alpha.py", "deps/broken.py", f"deps/__pycache__/alpha.{tag}.pyc"}
+    assert members(layer) == packed
+    assert layer.digest == hashlib.sha256(layer.path.read_bytes()).hexdigest()
+    assert layer.size == layer.path.stat().st_size
+    written = layer.path.stat()
+    assert make_layer(wanted, tmp_path, run, lines.append) == layer
     assert len(run.calls) == 1 and lines[-1] == "1 requirement(s), installed before"
-    install(wanted, tmp_path, run, lines.append, fresh=True)
+    assert (layer.path.stat().st_ino, layer.path.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    assert make_layer(wanted, tmp_path, run, lines.append, fresh=True) == layer
     assert len(run.calls) == 2
+
+
+def test_a_layer_that_was_left_half_made_is_made_again(tmp_path):
+    run, wanted = Installer(), Requirements(("alpha",))
+    layer = make_layer(wanted, tmp_path, run, lambda line: None)
+    (layer.path.parent / "layer.json").write_text("{")
+    assert make_layer(wanted, tmp_path, run, lambda line: None) == layer
+    assert len(run.calls) == 2
+
+
+def test_a_script_looks_for_its_python_where_it_runs(tmp_path):
+    long = "#!/bin/sh\n'''exec' \"/a path/bin/python\" \"$0\" \"$@\"\n' '''\nimport sys\n"
+    scripts = {
+        "short": f"#!{sys.executable}\nimport sys\n",
+        "long": long,
+        "shell": "#!/bin/sh\nexec true\n",
+        "program": "\x7fELF",
+    }
+
+    def run(argv, work, on_line):
+        (work / "deps" / "bin").mkdir()
+        for name, text in scripts.items():
+            (work / "deps" / "bin" / name).write_text(text)
+        return 0
+
+    layer = make_layer(Requirements(("a",)), tmp_path, run, lambda line: None)
+    with tarfile.open(layer.path) as tar:
+        texts = {name: tar.extractfile(f"deps/bin/{name}").read().decode() for name in scripts}
+    script = "#!/usr/bin/env python3\nimport sys\n"
+    assert texts == {**scripts, "short": script, "long": script}
+
+
+def test_requirements_that_install_nothing_here_are_an_empty_layer(tmp_path):
+    layer = make_layer(Requirements(("a; sys_platform == 'none'",)), tmp_path, lambda *_: 0, lambda line: None)
+    assert members(layer) == {"manifest.json", "deps/.empty"}
 
 
 def test_an_installation_that_fails_shows_its_last_lines_and_leaves_nothing(tmp_path):
     run = Installer(1, tuple(f"line {i}" for i in range(30)))
     with pytest.raises(BuildFailed) as caught:
-        install(Requirements(("a",)), tmp_path, run, lambda line: None)
+        make_layer(Requirements(("a",)), tmp_path, run, lambda line: None)
     assert caught.value.message.endswith("line 28\n  line 29") and "line 14" not in caught.value.message
     assert [p.name for p in tmp_path.iterdir()] == [Requirements(("a",)).key + ".lock"]
 
 
 def test_two_builds_at_once_install_once(tmp_path):
-    run, folders, ready = Installer(), [], threading.Barrier(2)
+    run, layers, ready = Installer(), [], threading.Barrier(2)
 
     def one() -> None:
         ready.wait(10)
-        folders.append(install(Requirements(("a",)), tmp_path, run, lambda line: None))
+        layers.append(make_layer(Requirements(("a",)), tmp_path, run, lambda line: None))
 
     threads = [threading.Thread(target=one) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert len(run.calls) == 1 and folders[0] == folders[1]
+    assert len(run.calls) == 1 and layers[0] == layers[1]
 
 
-def test_what_was_installed_is_in_the_bundle(tmp_path):
+def test_what_was_installed_is_a_layer_beside_the_bundle_that_names_it(tmp_path):
     folder = tmp_path / "hello"
     folder.mkdir()
     (folder / "handler.py").write_text("def handle(req): return req\n")
     (folder / "requirements.txt").write_text("alpha\n")
     request = BuildRequest("hello", "python3", "classic", folder, tmp_path)
     first = build(request, tmp_path / "build/hello", lambda line: None, Installer(), tmp_path / "cache")
+    assert first.layer is not None and "deps/alpha.py" in members(first.layer)
+    assert (tmp_path / "build/hello/layer.tar.gz").samefile(first.layer.path)
+    assert first.manifest.layer == first.layer.digest and first.manifest.schema == 2
     with tarfile.open(first.path) as tar:
-        assert {"deps/alpha.py", f"deps/__pycache__/alpha.{sys.implementation.cache_tag}.pyc"} < set(tar.getnames())
+        assert not [name for name in tar.getnames() if name.startswith("deps")]
+        assert json.load(tar.extractfile("manifest.json"))["layer"] == first.layer.digest
     again = build(request, tmp_path / "build/hello", lambda line: None, Installer(), tmp_path / "cache2")
-    assert first.digest == again.digest
+    assert first.digest == again.digest and first.layer.digest == again.layer.digest
+    (folder / "requirements.txt").unlink()
+    without = build(request, tmp_path / "build/hello", lambda line: None, Installer(), tmp_path / "cache")
+    assert without.layer is None and without.manifest.schema == 1
+    assert not (tmp_path / "build/hello/layer.tar.gz").exists()
+
+
+def test_a_saved_line_packs_the_functions_own_files_alone(tmp_path):
+    folder = tmp_path / "hello"
+    folder.mkdir()
+    (folder / "requirements.txt").write_text("alpha\n")
+    request, run = BuildRequest("hello", "python3", "classic", folder, tmp_path), Installer()
+    layers = set()
+    for number in range(3):
+        (folder / "handler.py").write_text(f"def handle(req): return {number}\n")
+        built = build(request, tmp_path / "build/hello", lambda line: None, run, tmp_path / "cache")
+        found = built.layer.path.stat()
+        layers.add((built.layer.digest, found.st_ino, found.st_mtime_ns))
+    assert len(layers) == 1 and len(run.calls) == 1
 
 
 def test_without_uv_the_command_is_pip(monkeypatch, tmp_path):

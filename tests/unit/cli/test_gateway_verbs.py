@@ -401,6 +401,55 @@ def test_up_builds_uploads_and_deploys(run, gateway):
     assert sent.headers["X-Rescoldo-Digest"] == digest and "Transfer-Encoding" not in sent.headers
 
 
+@pytest.fixture
+def layered(monkeypatch, tmp_path):
+    """A project with a requirement, which is built without an installer."""
+    write_project()
+    Path("hello/requirements.txt").write_text("alpha\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def install(argv, work, on_line):
+        (work / "deps" / "alpha.py").write_text("")
+        return 0
+
+    monkeypatch.setattr("rescoldo.cli.project.run_installer", install)
+
+
+def test_a_layer_is_sent_before_the_bundle_that_names_it(run, gateway, layered):
+    built = json.loads(run("build", "--json")[1])["hello"]
+    gateway.answer("GET /healthz", 200)
+    gateway.answer("POST /system/bundles", 404)
+    gateway.answer("GET " + (place := f"/system/layers/{built['layer']['digest']}"), 404)
+    gateway.answer("POST /system/layers", 201, {"digest": built["layer"]["digest"]})
+    gateway.answer("POST /system/bundles", 201, {"digest": built["digest"]})
+    status, _, err = run("up")
+    assert status == 0, err
+    lines = [line.partition("?")[0] for line in gateway.lines()]
+    posts = ["POST /system/bundles", f"GET {place}", "POST /system/layers", "POST /system/bundles"]
+    assert lines == ["GET /healthz", *posts, "PUT /system/functions"]
+    sent = gateway.calls[3]
+    assert sent.body == Path("build/hello/layer.tar.gz").read_bytes() and len(sent.body) == built["layer"]["size"]
+    assert sent.headers["X-Rescoldo-Digest"] == built["layer"]["digest"]
+
+
+def test_a_layer_that_is_there_is_not_sent_again(run, gateway, layered):
+    built = json.loads(run("build", "--json")[1])["hello"]
+    gateway.answer("GET /healthz", 200)
+    gateway.answer("POST /system/bundles", 404)
+    gateway.answer(f"GET /system/layers/{built['layer']['digest']}", 200, {"digest": built["layer"]["digest"]})
+    gateway.answer("POST /system/bundles", 201, {"digest": built["digest"]})
+    assert run("up")[0] == 0
+    assert "POST /system/layers" not in [line.partition("?")[0] for line in gateway.lines()]
+
+
+def test_a_layer_that_is_missing_here_is_named(run, gateway, layered):
+    gateway.answer("POST /system/bundles", 404)
+    digest = json.loads(run("build", "--json")[1])["hello"]["layer"]["digest"]
+    Path("build/hello/layer.tar.gz").unlink()
+    gateway.answer(f"GET /system/layers/{digest}", 404)
+    assert "build/hello/layer.tar.gz is missing, the requirements of the bundle beside it" in run("deploy")[2]
+
+
 def test_a_bundle_that_is_there_is_not_sent_again(run, gateway):
     write_project()
     gateway.answer("GET /healthz", 200)

@@ -44,8 +44,8 @@ class _Bundles:
     def has(self, digest: str) -> bool:
         return True
 
-    def kind(self, digest: str) -> str:
-        return self.kinds.get(digest, "python")
+    def program(self, digest: str) -> bool:
+        return self.kinds.get(digest) == "process"
 
     def group(self, digest: str) -> int:
         return 7
@@ -55,6 +55,9 @@ class _Bundles:
 
     async def remove(self, digest: str) -> None:
         self.removed.append(digest)
+
+    async def collect_layers(self, older: float) -> None:
+        """There are none."""
 
 
 class _Unexpected(logging.Handler):
