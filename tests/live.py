@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rescoldo.bundle.build import BuildRequest, build
+from rescoldo.bundle.build import BuildRequest, BuiltBundle, build
+from rescoldo.bundle.deps import Run
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor.start import stop
 
@@ -174,6 +175,13 @@ class Live:
         (source / "handler.py").write_text(code)
         request = BuildRequest(image, "python3-http", style, source, project=source.parent)
         built = build(request, self.folder / "build" / source.name, lambda line: None, run=no_installer)
+        self.send(image, built)
+
+    def send(self, image: str, built: BuiltBundle) -> None:
+        """Upload a bundle, and its layer before it."""
+        if built.layer is not None:
+            answer = self.system("POST", "/layers", built.layer.path.read_bytes())
+            assert answer.status == 201, answer.text
         answer = self.system("POST", f"/bundles?image={image}", built.path.read_bytes())
         assert answer.status == 201, answer.text
 
@@ -187,11 +195,14 @@ class Live:
         answer = self.system("POST", f"/functions{query}", {"service": name, "image": image, **spec})
         assert answer.status == 202, answer.text
 
-    def deploy_program(self, name: str, folder: Path, command: str, upstream: str, **spec: Any) -> None:
-        """Deploy the program in `folder`."""
+    def deploy_program(
+        self, name: str, folder: Path, command: str, upstream: str, run: Run | None = None, **spec: Any
+    ) -> None:
+        """Deploy the program in `folder`; `run` installs what it requires. Raises BuildFailed."""
         request = BuildRequest(name, "process", "process", folder, folder.parent, command=tuple(command.split()))
-        built = build(request, self.folder / "build" / name, lambda line: None, run=no_installer)
-        assert self.system("POST", f"/bundles?image={name}:test", built.path.read_bytes()).status == 201
+        place, layers = self.folder / "build" / name, self.folder / "layers"
+        built = build(request, place, lambda line: None, run or no_installer, layers)
+        self.send(f"{name}:test", built)
         env = {"mode": "http", "upstream_url": upstream, **spec.pop("envVars", {})}
         self.deploy(name, image=f"{name}:test", envProcess=command, envVars=env, **spec)
 

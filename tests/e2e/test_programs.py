@@ -8,8 +8,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ import pytest
 
 from live import Answer, Live, alive
 from programs import write_server
+from rescoldo.bundle.deps import Progress
+from rescoldo.bundle.installer import run_installer
 from rescoldo.isolation import netfence
+from rescoldo.model.errors import BuildFailed
+from rescoldo.stack.file import read_stack
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +89,84 @@ def test_an_example_is_built_deployed_and_called_from_zero(
 
     assert call().cold
     platform.until(lambda: not call().cold, "the edge to know its route")
+
+
+@pytest.mark.parametrize(
+    ("example", "answer"),
+    [
+        ("flask-gunicorn", "Flask: POST /a/b?c=d hello\n"),
+        ("fastapi-uvicorn", "FastAPI: POST /a/b?c=d hello\n"),
+    ],
+)
+def test_an_application_in_python_is_served_by_what_its_requirements_bring(
+    platform: Live, example: str, answer: str
+) -> None:
+    (function,) = read_stack(str(EXAMPLES / example / "stack.yaml")).functions
+    upstream = function.environment["upstream_url"]
+    try:
+        platform.deploy_program(example, function.handler, function.fprocess, upstream, run_installer)
+    except BuildFailed as error:
+        if "No solution" in error.message or "No matching" in error.message:
+            raise
+        pytest.skip(f"the package index is out of reach: {error.message[-200:]}")
+    cold = platform.call("POST", f"/function/{example}/a/b?c=d", "hello")
+    assert (cold.status, cold.text, cold.cold) == (200, answer, True), platform.log()
+    assert platform.call("POST", f"/function/{example}/a/b?c=d", "hello").text == answer
+
+
+@pytest.mark.parametrize("upstream", [PORT, "inherited"])
+def test_a_script_of_the_requirements_is_the_command_and_imports_them(
+    platform: Live, tmp_path: Path, upstream: str
+) -> None:
+    """gunicorn in small: a script in bin/ that serves an application of the function's folder."""
+    name = f"scripted-{upstream[:4]}"
+    folder = tmp_path / "function"
+    folder.mkdir()
+    (folder / "requirements.txt").write_text("serving\n")
+    (folder / "app.py").write_text("import serving\nANSWER = f'app of {serving.__name__}'.encode()\n")
+
+    def run(argv: Sequence[str], work: Path, on_line: Progress) -> int:
+        (work / "deps" / "bin").mkdir()
+        script = work / "deps" / "bin" / "serve"
+        script.write_text(f"#!{sys.executable}\nimport sys\nfrom serving import main\nsys.exit(main())\n")
+        script.chmod(0o755)
+        (work / "deps" / "serving.py").write_text(SERVING)
+        return 0
+
+    platform.deploy_program(name, folder, "serve app:ANSWER", upstream, run)
+    assert platform.call("GET", f"/function/{name}").text == "app of serving"
+
+
+SERVING = """
+import os, socket, socketserver, sys
+from http.server import BaseHTTPRequestHandler
+from importlib import import_module
+
+class Handler(BaseHTTPRequestHandler):
+    def address_string(self):
+        return "edge"
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+def main():
+    global answer
+    sys.path.insert(0, os.getcwd())
+    module, _, name = sys.argv[1].partition(":")
+    answer = getattr(import_module(module), name)
+    if "LISTEN_FDS" in os.environ:
+        listener = socket.socket(fileno=3)
+    else:
+        listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+    while True:
+        connection, _ = listener.accept()
+        try:
+            Handler(connection, "edge", None)
+        finally:
+            connection.close()
+"""
 
 
 @pytest.mark.parametrize("upstream", ["unix", "inherited"])

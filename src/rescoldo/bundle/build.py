@@ -62,7 +62,9 @@ def build(request: BuildRequest, out_dir: Path, progress: Progress, run: Run, ca
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         entries = _function_entries(request, out_dir)
-        texts = _compiled(entries, progress) if request.style != PROCESS else {}
+        # a program with requirements is one in Python, for the version that they are for
+        python = request.style != PROCESS or bool(requirements.lines)
+        texts = _compiled(entries, progress) if python else {}
         if requirements.lines:
             layer = make_layer(requirements, cache or default_cache(), run, progress, fresh=request.fresh)
             layer.put_into(out_dir)

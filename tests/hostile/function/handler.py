@@ -7,9 +7,10 @@ import os
 import sys
 from typing import Any
 
-sys.path[:0] = [os.path.dirname(__file__)]  # what of rescoldo it brings along
-from . import bombs, environment, files, ipc, kernel, network, processes, programs  # noqa: E402, F401 - they register
-from .kit import perform  # noqa: E402
+if __package__ == "function":  # deployed: it finds what of rescoldo it brings along
+    sys.path[:0] = [os.path.dirname(__file__)]
+from . import bombs, environment, files, ipc, kernel, network, processes, programs  # noqa: F401 - they register
+from .kit import perform
 
 
 def handle(event: Any, context: Any) -> str:
