@@ -24,6 +24,7 @@ from rescoldo.model.errors import BuildFailed
 from rescoldo.model.program import PROCESS
 
 BUNDLE = "bundle.tar.gz"
+REQUIREMENTS = "function/requirements.txt"  # in the bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,9 @@ def build(request: BuildRequest, out_dir: Path, progress: Progress, run: Run, ca
         # a program with requirements is one in Python, for the version that they are for
         python = request.style != PROCESS or bool(requirements.lines)
         texts = _compiled(entries, progress) if python else {}
+        if requirements.public:
+            entries = [entry for entry in entries if entry.name != REQUIREMENTS]
+            texts[REQUIREMENTS] = requirements.public.encode()
         if requirements.lines:
             layer = make_layer(requirements, cache or default_cache(), run, progress, fresh=request.fresh)
             layer.put_into(out_dir)

@@ -22,7 +22,7 @@ from typing import Protocol
 from rescoldo.bundle.archive import write_archive
 from rescoldo.bundle.bytecode import compile_tree
 from rescoldo.bundle.manifest import DEPENDENCIES, layer_manifest
-from rescoldo.bundle.requirements import Requirements
+from rescoldo.bundle.requirements import Requirements, without_credentials
 from rescoldo.bundle.tree import collect
 from rescoldo.model.errors import BuildFailed
 
@@ -78,7 +78,7 @@ def make_layer(requirements: Requirements, cache: Path, run: Run, progress: Prog
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(cache / f"{requirements.key}.lock"):
         if not fresh and (layer := _cached(target)) is not None:
-            progress(f"{len(requirements.lines)} requirement(s), installed before")
+            progress(f"{requirements.count} requirement(s), installed before")
             return layer
         # made by us and owned by root even where the installer is another user: it gets `work` to write to
         with tempfile.TemporaryDirectory(dir=cache, prefix="install-") as folder:
@@ -117,17 +117,19 @@ def _install(requirements: Requirements, folder: Path, run: Run, progress: Progr
     work = folder / "work"
     work.mkdir()
     file = work / "requirements.txt"
-    file.write_text("\n".join(requirements.lines) + "\n")
+    file.touch(mode=0o600)  # it may hold credentials; `run` gives it to whom it runs the installer as
+    file.write_text(requirements.text)
     target = work / DEPENDENCIES
     target.mkdir()
     last: deque[str] = deque(maxlen=TAIL)
 
     def on_line(line: str) -> None:
+        line = requirements.hide(line).replace(str(file), requirements.shown)
         last.append(line)
         progress(line)
 
     argv = installer_command(file, target)
-    progress(f"installing {len(requirements.lines)} requirement(s) with {'pip' if '-m' in argv else 'uv'}")
+    progress(f"installing {requirements.count} requirement(s) with {'pip' if '-m' in argv else 'uv'}")
     status = run(argv, work, on_line)
     if status != 0:
         raise BuildFailed("the requirements could not be installed; the installer said:\n  " + "\n  ".join(last))
@@ -153,11 +155,21 @@ def installer_command(file: Path, target: Path) -> list[str]:
 
 
 def _take_over(target: Path) -> None:
-    """Remove what installers leave of themselves, and own the rest."""
+    """Remove what installers leave of themselves, and own the rest.
+
+    Packages' own code has written all of it, as another user, and this writes to it as root: so no link in it may lead
+    anywhere else. Raises BuildFailed.
+    """
+    root = target.resolve()
+    for path in target.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise BuildFailed(f"{path.relative_to(target)} of the requirements is a link that leads out of them")
     for lock in (target / ".lock", target / ".gitignore", target / "CACHEDIR.TAG"):
         lock.unlink(missing_ok=True)
-    for folder in [path for path in target.rglob("__pycache__") if not path.is_symlink()]:
-        shutil.rmtree(folder)
+    for folder in list(target.rglob("__pycache__")):
+        folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
+    for origin in target.glob("*.dist-info/direct_url.json"):  # installers leave credentials out themselves, PEP 610
+        origin.write_text(without_credentials(origin.read_text()))
     for script in (target / "bin").glob("*"):
         if script.is_file() and not script.is_symlink():
             _find_python_on_path(script)

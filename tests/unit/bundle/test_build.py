@@ -57,10 +57,10 @@ def refused(project: Path, **changes) -> str:
 def test_a_bundle_holds_the_manifest_the_handler_and_its_bytecode(project):
     bundle, lines = make(project)
     assert names(bundle) == [
+        "manifest.json",
         "function",
         "function/__pycache__",
         f"function/__pycache__/handler.cpython-3{sys.version_info[1]}.pyc",
-        "manifest.json",
         "function/handler.py",
     ]
     with tarfile.open(bundle.path) as tar:
@@ -142,9 +142,9 @@ def test_caches_version_control_and_virtual_environments_stay_out(project):
     (project / "hello/sub/kept.txt").write_text("x")
     bundle, _ = make(project)
     assert [n for n in names(bundle) if ".py" not in n] == [
+        "manifest.json",
         "function",
         "function/__pycache__",
-        "manifest.json",
         "function/sub",
         "function/sub/kept.txt",
     ]

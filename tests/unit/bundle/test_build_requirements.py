@@ -9,7 +9,7 @@ import pytest
 
 from rescoldo.bundle.build import BuildRequest, build
 from rescoldo.bundle.deps import Layer, installer_command, make_layer
-from rescoldo.bundle.requirements import Requirements, read_requirements
+from rescoldo.bundle.requirements import Line, Requirements, read_requirements
 from rescoldo.model.errors import BuildFailed
 
 
@@ -32,28 +32,8 @@ class Installer:
         return self.status
 
 
-def requirements(tmp_path: Path, text: str) -> Requirements:
-    file = tmp_path / "requirements.txt"
-    file.write_text(text)
-    return read_requirements(file, "hello/requirements.txt")
-
-
-def test_comments_and_blank_lines_do_not_count(tmp_path):
-    plain = requirements(tmp_path, "a==1\nb\n")
-    assert requirements(tmp_path, "# two\na==1  # pinned\n\n  b\n").key == plain.key
-    assert requirements(tmp_path, "a==2\nb\n").key != plain.key
-    assert read_requirements(tmp_path / "none.txt", "x").lines == ()
-
-
-@pytest.mark.parametrize("line", ["-r other.txt", "-e .", "./here", "../x", "/abs", "p @ file:///x", "-c c.txt"])
-def test_what_points_to_local_files_is_refused_with_its_line(tmp_path, line):
-    with pytest.raises(BuildFailed, match=r"hello/requirements\.txt:2: .* points to a local file"):
-        requirements(tmp_path, f"a\n{line}\n")
-
-
-def test_an_index_option_is_kept(tmp_path):
-    text = "--extra-index-url https://x/simple\na\n"
-    assert requirements(tmp_path, text).lines == tuple(text.splitlines())
+def asked(*lines: str) -> Requirements:
+    return Requirements(tuple(Line(number, text, text) for number, text in enumerate(lines, start=1)))
 
 
 def members(layer: Layer) -> set[str]:
@@ -63,7 +43,7 @@ def members(layer: Layer) -> set[str]:
 
 def test_requirements_are_installed_compiled_and_packed_once(tmp_path):
     run, lines = Installer(), []
-    wanted = Requirements(("alpha",))
+    wanted = asked("alpha")
     layer = make_layer(wanted, tmp_path, run, lines.append)
     tag = sys.implementation.cache_tag
     packed = {"manifest.json", "deps/alpha.py", "deps/broken.py", f"deps/__pycache__/alpha.{tag}.pyc"}
@@ -79,7 +59,7 @@ def test_requirements_are_installed_compiled_and_packed_once(tmp_path):
 
 
 def test_a_layer_that_was_left_half_made_is_made_again(tmp_path):
-    run, wanted = Installer(), Requirements(("alpha",))
+    run, wanted = Installer(), asked("alpha")
     layer = make_layer(wanted, tmp_path, run, lambda line: None)
     (layer.path.parent / "layer.json").write_text("{")
     assert make_layer(wanted, tmp_path, run, lambda line: None) == layer
@@ -101,7 +81,7 @@ def test_a_script_looks_for_its_python_where_it_runs(tmp_path):
             (work / "deps" / "bin" / name).write_text(text)
         return 0
 
-    layer = make_layer(Requirements(("a",)), tmp_path, run, lambda line: None)
+    layer = make_layer(asked("a"), tmp_path, run, lambda line: None)
     with tarfile.open(layer.path) as tar:
         texts = {name: tar.extractfile(f"deps/bin/{name}").read().decode() for name in scripts}
     script = "#!/usr/bin/env python3\nimport sys\n"
@@ -109,16 +89,16 @@ def test_a_script_looks_for_its_python_where_it_runs(tmp_path):
 
 
 def test_requirements_that_install_nothing_here_are_an_empty_layer(tmp_path):
-    layer = make_layer(Requirements(("a; sys_platform == 'none'",)), tmp_path, lambda *_: 0, lambda line: None)
+    layer = make_layer(asked("a; sys_platform == 'none'"), tmp_path, lambda *_: 0, lambda line: None)
     assert members(layer) == {"manifest.json", "deps/.empty"}
 
 
 def test_an_installation_that_fails_shows_its_last_lines_and_leaves_nothing(tmp_path):
     run = Installer(1, tuple(f"line {i}" for i in range(30)))
     with pytest.raises(BuildFailed) as caught:
-        make_layer(Requirements(("a",)), tmp_path, run, lambda line: None)
+        make_layer(asked("a"), tmp_path, run, lambda line: None)
     assert caught.value.message.endswith("line 28\n  line 29") and "line 14" not in caught.value.message
-    assert [p.name for p in tmp_path.iterdir()] == [Requirements(("a",)).key + ".lock"]
+    assert [p.name for p in tmp_path.iterdir()] == [asked("a").key + ".lock"]
 
 
 def test_two_builds_at_once_install_once(tmp_path):
@@ -126,7 +106,7 @@ def test_two_builds_at_once_install_once(tmp_path):
 
     def one() -> None:
         ready.wait(10)
-        layers.append(make_layer(Requirements(("a",)), tmp_path, run, lambda line: None))
+        layers.append(make_layer(asked("a"), tmp_path, run, lambda line: None))
 
     threads = [threading.Thread(target=one) for _ in range(2)]
     for thread in threads:
@@ -185,7 +165,62 @@ def test_without_uv_the_command_is_pip(monkeypatch, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("text", ["\n" * 1_000_000, "a" * (2**20 + 1), "a==1\n" * 10_001])
-def test_a_file_of_more_bytes_or_lines_than_anybody_writes_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(BuildFailed, match="at most 1,048,576 bytes and 10,000 lines"):
-        requirements(tmp_path, text)
+@pytest.mark.parametrize("place", ["__pycache__", "bin", "x.dist-info", "module.py"])
+def test_nothing_is_written_through_a_link_that_an_installation_left(tmp_path, place):
+    """Packages' code has written what is installed, as another user, and root goes over it."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "tool").write_text(f"#!{sys.executable}\n")
+    (outside / "direct_url.json").write_text('{"url": "https://me:secret@host/"}')
+    before = {path.name: path.read_bytes() for path in outside.iterdir()}
+
+    def run(argv, work, on_line):
+        (work / "deps" / "os.py").write_text("X = 1\n")
+        (work / "deps" / place).symlink_to(outside)
+        return 0
+
+    with pytest.raises(BuildFailed, match="is a link that leads out of them"):
+        make_layer(asked("a"), tmp_path / "cache", run, lambda line: None)
+    assert {path.name: path.read_bytes() for path in outside.iterdir()} == before
+
+
+def test_credentials_are_for_the_installer_alone(tmp_path):
+    """Neither what is shown nor what is packed holds them."""
+    folder, lines = tmp_path / "hello", []
+    folder.mkdir()
+    (folder / "handler.py").write_text("def handle(req): return req\n")
+    (folder / "requirements.txt").write_text("-i https://me:s3cr3t-token@host/simple\nalpha  # mine\n")
+
+    def run(argv, work, on_line):
+        assert "me:s3cr3t-token@" in (work / "requirements.txt").read_text()
+        on_line("Looking in indexes: https://me:s3cr3t-token@host/simple, s3cr3t-token")
+        (work / "deps" / "alpha-1.dist-info").mkdir()
+        (work / "deps" / "alpha-1.dist-info" / "direct_url.json").write_text('{"url": "https://me:s3cr3t-token@h/a"}')
+        return 0
+
+    request = BuildRequest("hello", "python3", "classic", folder, tmp_path)
+    built = build(request, tmp_path / "build/hello", lines.append, run, tmp_path / "cache")
+    assert "Looking in indexes: https://****@host/simple, ****" in lines
+    for archive in (built.path, built.layer.path):
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                assert not member.isfile() or b"s3cr3t" not in tar.extractfile(member).read(), member.name
+    with tarfile.open(built.path) as tar:
+        packed = tar.extractfile("function/requirements.txt").read().decode()
+    assert packed == "-i https://host/simple\nalpha  # mine\n"
+    for file in (tmp_path / "cache").rglob("*"):
+        assert not file.is_file() or b"s3cr3t" not in file.read_bytes()
+
+
+def test_what_the_installer_says_of_a_line_is_true_of_the_users_file(tmp_path):
+    file, lines = tmp_path / "requirements.txt", []
+    file.write_text("# mine\n\nalpha==1 \\\n  --hash=sha256:aa\nbeta\n")
+
+    def run(argv, work, on_line):
+        rows = (work / "requirements.txt").read_text().splitlines()
+        assert [row.split() for row in rows] == [[], [], ["alpha==1", "--hash=sha256:aa"], [], ["beta"]]
+        on_line(f"ERROR: no beta (from -r {work / 'requirements.txt'} (line 5))")
+        return 1
+
+    with pytest.raises(BuildFailed, match=r"no beta \(from -r hello/requirements.txt \(line 5\)\)"):
+        make_layer(read_requirements(file, "hello/requirements.txt"), tmp_path / "cache", run, lines.append)
