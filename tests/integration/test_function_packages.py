@@ -343,3 +343,11 @@ except OSError as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "['data'] of a function\nRead-only file system\n", done.stderr
     assert (tmp_path / "venv" / "package").exists()
+
+
+async def test_a_package_that_a_program_misses_is_to_be_added(node: RealNode, tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text("import click\n")
+    with pytest.raises(StartFailed) as caught:
+        await node.client.start(node.program("python3 server.py", "inherited", tmp_path / "server.py"))
+    assert caught.value.message.splitlines()[0].endswith("; add the package that it misses to requirements.txt")
+    assert "No module named 'click'" in caught.value.message

@@ -35,6 +35,7 @@ _SWEEPS = 14  # attempts to see a uid without processes: about 2 seconds
 _REAP_PATIENCE = 4  # attempts before the dear question whether they are zombies: 15 ms
 
 _TRIES = 3
+_MISSING = "ModuleNotFoundError: No module named"  # in the output of a program in Python
 _EARLY = " before it was ready"
 _KILLED = f"{describe(signal.SIGKILL)}{_EARLY}"  # and not for want of memory
 
@@ -241,5 +242,8 @@ def _said(answer: dict[str, object]) -> str:
 
 
 def _explain(instance: Supervised, reason: str) -> str:
-    lines = [f"{instance.note.launch.function}: {reason}", *map(one_line, instance.output.tail)]
+    launch = instance.note.launch
+    if launch.command and any(_MISSING in line for line in instance.output.tail):  # handlers say it themselves
+        reason += "; add the package that it misses to requirements.txt"
+    lines = [f"{launch.function}: {reason}", *map(one_line, instance.output.tail)]
     return "\n".join(lines)
