@@ -20,7 +20,7 @@ from rescoldo.model.errors import StartFailed
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_node_unprivileged import as_another_user, for_everyone
 
-from real_node import HELLO, RealNode, call
+from real_node import HELLO, RealNode, call, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -317,8 +317,12 @@ async def test_a_package_that_is_missing_in_a_call_is_to_be_added(node: RealNode
     running = await node.client.start(launch)
     with pytest.raises(AssertionError, match="500"):
         await call(running)
-    lines = "\n".join(await node.logged(launch))
-    assert "No module named 'click'\n" in lines and "add the package that has it to requirements.txt" in lines
+
+    async def told() -> bool:
+        lines = "\n".join(await node.logged(launch))
+        return "No module named 'click'\n(add the package that has it to requirements.txt)" in lines
+
+    await until(told)
 
 
 def test_what_is_needed_inside_a_covered_directory_stays_there(tmp_path: Path) -> None:
