@@ -220,3 +220,7 @@ def test_a_database_that_cannot_be_written_again_is_said_to_be_lost_until_it_can
 
 def is_degraded(live: Live) -> bool:
     return "degraded" in live.call("GET", "/healthz").text and "cannot be written again" in live.log()
+
+
+def test_a_platform_that_starts_for_the_first_time_misses_nothing(own_platform: Live) -> None:
+    assert "missing or empty at the start" not in own_platform.log()

@@ -73,7 +73,7 @@ async def run(settings: Settings) -> None:
     credentials = load_or_create(settings.secrets) if settings.basic_auth else None
     storage = BundleStorage(settings.bundles, settings.uploads, own_gids=os.geteuid() == 0)
     await storage.prepare()
-    known = any(settings.bundles.iterdir()) and is_empty(settings.database)
+    known = bool(storage.digests()) and is_empty(settings.database)
     store = await SqliteStore.open(settings.database, copy=settings.store_copy)
     tasks = Tasks()
     login = None if credentials is None else login_key(credentials.user, credentials.password)
