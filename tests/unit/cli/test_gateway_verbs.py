@@ -424,10 +424,11 @@ def test_a_layer_is_sent_before_the_bundle_that_names_it(run, gateway, layered):
     gateway.answer("POST /system/bundles", 201, {"digest": built["digest"]})
     status, _, err = run("up")
     assert status == 0, err
-    lines = [line.partition("?")[0] for line in gateway.lines()]
+    # it asks whether a platform answers, before the build and after it; what else a deployment asks is its own affair
+    lines = [line.partition("?")[0] for line in gateway.lines() if "/system/bundles" in line or "/system/layers" in line]
     posts = ["POST /system/bundles", f"GET {place}", "POST /system/layers", "POST /system/bundles"]
-    assert lines == ["GET /healthz", *posts, "PUT /system/functions"]
-    sent = gateway.calls[3]
+    assert lines == posts
+    (sent,) = [call for call in gateway.calls if call.line.startswith("POST /system/layers")]
     assert sent.body == Path("build/hello/layer.tar.gz").read_bytes() and len(sent.body) == built["layer"]["size"]
     assert sent.headers["X-Rescoldo-Digest"] == built["layer"]["digest"]
 
