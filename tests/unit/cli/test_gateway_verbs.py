@@ -425,7 +425,8 @@ def test_a_layer_is_sent_before_the_bundle_that_names_it(run, gateway, layered):
     status, _, err = run("up")
     assert status == 0, err
     # it asks whether a platform answers, before the build and after it; what else a deployment asks is its own affair
-    lines = [line.partition("?")[0] for line in gateway.lines() if "/system/bundles" in line or "/system/layers" in line]
+    asked = [line.partition("?")[0] for line in gateway.lines()]
+    lines = [line for line in asked if "/system/bundles" in line or "/system/layers" in line]
     posts = ["POST /system/bundles", f"GET {place}", "POST /system/layers", "POST /system/bundles"]
     assert lines == posts
     (sent,) = [call for call in gateway.calls if call.line.startswith("POST /system/layers")]
