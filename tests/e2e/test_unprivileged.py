@@ -58,12 +58,19 @@ class Somebody:
 
     def function(self, name: str, code: str) -> None:
         """A new function with this handler, deployed."""
-        self.ok("new", name, "--lang", "python3-http")
-        (self.home / name / "handler.py").write_text(code)
+        self.project(name, code)
         self.ok("up", "--metrics-address", self.metrics)
 
+    def project(self, name: str, code: str) -> None:
+        self.ok("new", name, "--lang", "python3-http")
+        (self.home / name / "handler.py").write_text(code)
+
+    @property
+    def data(self) -> Path:
+        return self.home / ".local" / "share" / "rescoldo"
+
     def log(self) -> str:
-        file = self.home / ".local" / "share" / "rescoldo" / "platform.log"
+        file = self.data / "platform.log"
         return file.read_text(errors="replace") if file.exists() else ""
 
     def replicas(self, name: str) -> int:
@@ -108,7 +115,7 @@ def test_a_function_is_deployed_wakes_sleeps_and_wakes_without_root(somebody: So
     somebody.function("whoami", "import os\ndef handle(event, context):\n    return f'{os.getuid()} {os.getpid()}'\n")
     status = json.loads(somebody.ok("status", "--json"))
     assert status["isolation"]["level"] == "unprivileged"
-    assert somebody.replicas("whoami") == 0
+    assert somebody.replicas("whoami") == 1, "the first deployment is tried"
     uid, pid = somebody.ok("invoke", "whoami").split()
     assert int(uid) == UID
     assert somebody.ok("invoke", "whoami") == f"{uid} {pid}"
@@ -123,7 +130,10 @@ def test_a_function_is_deployed_wakes_sleeps_and_wakes_without_root(somebody: So
 
 
 def test_a_broken_function_says_what_is_wrong_without_root(somebody: Somebody) -> None:
-    somebody.function("broken", "1 / 0\ndef handle(event, context):\n    pass\n")
+    somebody.project("broken", "1 / 0\ndef handle(event, context):\n    pass\n")
+    tried = somebody.run("up", "--metrics-address", somebody.metrics)
+    assert tried.returncode == 1
+    assert "handler.py line 1: ZeroDivisionError" in tried.stderr
     said = somebody.run("invoke", "broken")
     assert said.returncode == 1
     assert "502" in said.stderr
@@ -137,7 +147,8 @@ def test_other_users_reach_neither_the_files_nor_the_sockets_of_an_unprivileged_
     stranger = ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups"]
     # not what find may not even list: its complaints are what is wanted
     what = ["(", "-type", "f", "-readable", "-o", "-type", "s", "-writable", ")", "-print"]
-    for folder in (f"/dev/shm/rescoldo-{UID}", str(somebody.home / ".local" / "share" / "rescoldo")):
+    run = json.loads((somebody.data / "settings.json").read_text())["run"]
+    for folder in (run, str(somebody.data)):
         own = subprocess.run(["find", folder, *what], capture_output=True, text=True, check=True).stdout
         assert own, f"{folder} holds nothing"
         found = subprocess.run([*stranger, "find", folder, *what], capture_output=True, text=True, check=False).stdout
