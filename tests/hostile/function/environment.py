@@ -54,8 +54,9 @@ def _use_of(descriptor: int, mode: int, own: dict[str, Any]) -> str:
         return "" if name in ("/dev/null", "/dev/urandom", "/dev/random") else name
     if stat.S_ISSOCK(mode):
         return _peer(descriptor, own)
-    if stat.S_ISFIFO(mode):  # its output
-        return "" if descriptor in (1, 2) or name.startswith("pipe:") else name
+    if stat.S_ISFIFO(mode):  # its output, which the runtime has a descriptor of its own for
+        own_output = any(os.path.sameopenfile(descriptor, number) for number in (1, 2))
+        return "" if own_output or name.startswith("pipe:") else name
     return "" if name.startswith("anon_inode:[event") else name
 
 
