@@ -113,7 +113,7 @@ async def test_an_instance_sees_no_home_no_platform_file_and_a_tmp_of_its_own(no
     assert seen["write_tmp"] == "1"
     assert seen["root"] in ("[]", "['.pyenv']")  # only the way to the interpreter
     assert seen["home"] == "FileNotFoundError"
-    assert seen["platform"] == "['bundles']"
+    assert seen["platform"] == "['bundles', 'python']"  # the interpreter without packages that functions run on
     assert seen["sockets"] == "FileNotFoundError"
     assert seen["bundles"] == "PermissionError" or "looks" not in str(seen["bundles"])
     assert seen["write_code"] in ("PermissionError", "OSError")
@@ -121,8 +121,11 @@ async def test_an_instance_sees_no_home_no_platform_file_and_a_tmp_of_its_own(no
 
 async def test_an_instance_gets_its_own_variables_and_nothing_of_the_platform(node: RealNode) -> None:
     env = (await looks(node, env={"GREETING": "hola", "HOME": "/elsewhere"}))["env"]
+    bundle = env["PYTHONPATH"].partition(":")[0]
+    assert Path(bundle).parent.name == "bundles"
     assert env == {
         "PATH": env["PATH"],
+        "PYTHONPATH": f"{bundle}:{bundle}/deps",
         "LANG": "C.UTF-8",
         "HOME": "/elsewhere",
         "TMPDIR": "/tmp",

@@ -108,7 +108,7 @@ def connection_limits(settings: Settings) -> tuple[int, int]:
     """How many connections HAProxy takes in all, and how many of them from clients: beside each that is held it takes
     one of its own. Where the hard limit of descriptors allows fewer, a quarter is for holds at the most."""
     most = connection_limit(settings.max_connections + settings.max_holds)
-    return most, most - min(settings.max_holds, most // 4)
+    return most, min(settings.max_connections, most - min(settings.max_holds, most // 4))
 
 
 def connection_limit(wanted: int) -> int:

@@ -39,14 +39,20 @@ def test_the_backends_that_are_no_slots_are_known_as_such() -> None:
 
 
 @pytest.mark.parametrize(
-    ("descriptors", "limits"),
-    [(RLIM_INFINITY, (12_000, 10_000)), (1_000_000, (12_000, 10_000)), (4_096, (1_798, 1_349)), (64, (100, 75))],
+    ("descriptors", "wanted", "limits"),
+    [
+        (RLIM_INFINITY, 10_000, (12_000, 10_000)),
+        (1_000_000, 10_000, (12_000, 10_000)),
+        (1_000_000, 100, (2_100, 100)),
+        (4_096, 10_000, (1_798, 1_349)),
+        (64, 10_000, (100, 75)),
+    ],
 )
 def test_held_requests_have_connections_of_the_edge_to_itself_besides_those_of_clients(
-    descriptors: int, limits: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    descriptors: int, wanted: int, limits: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (0, descriptors))
-    assert connection_limits(Settings("/d", "/r", max_connections=10_000, max_holds=2_000)) == limits
+    assert connection_limits(Settings("/d", "/r", max_connections=wanted, max_holds=2_000)) == limits
 
 
 def test_the_maps_hold_what_differs_from_the_defaults() -> None:
