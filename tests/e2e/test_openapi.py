@@ -44,7 +44,7 @@ def as_it_is(context: object, value: Any) -> bytes:
 
 def document() -> dict[str, Any]:
     """Made without a platform, which no route asks before it is called."""
-    app = create_app(cast(Platform, None), Settings(data="/nowhere", run="/nowhere"), None)
+    app = create_app(cast(Platform, None), Settings(data="/nowhere", run="/nowhere"), None, b"")
     return app.openapi()
 
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from rescoldo import __version__
 from rescoldo.api.alerts import alerts_router
 from rescoldo.api.auth import BasicAuth
+from rescoldo.api.builds import builds_router
 from rescoldo.api.bundles import bundles_router
 from rescoldo.api.credentials import Credentials
 from rescoldo.api.errors import install_error_handlers
@@ -35,8 +36,11 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(platform: Platform, settings: Settings, credentials: Credentials | None) -> FastAPI:
-    """Make the API of `platform`; without `credentials` it asks for none, whatever a client sends."""
+def create_app(
+    platform: Platform, settings: Settings, credentials: Credentials | None, payload_secret: bytes
+) -> FastAPI:
+    """Make the API of `platform`; without `credentials` it asks for none, whatever a client sends. Builds are signed
+    with `payload_secret`."""
     app = FastAPI(
         title="rescoldo",
         version=__version__,
@@ -57,6 +61,7 @@ def create_app(platform: Platform, settings: Settings, credentials: Credentials 
     app.include_router(alerts_router(platform))
     app.include_router(page_router(platform))
     app.include_router(bundles_router(platform, settings.max_system_body))
+    app.include_router(builds_router(platform, payload_secret, settings.max_system_body))
     app.include_router(logs_router(platform))
     app.include_router(system_router(platform))
     app.include_router(not_built_router())

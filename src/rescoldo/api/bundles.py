@@ -38,8 +38,8 @@ def bundles_router(platform: Platform, max_upload: int) -> APIRouter:
         expected = digest or request.headers.get(DIGEST_HEADER, "")
         if digest and _has_no_body(request):
             return JSONResponse(_to_json(await platform.tag_bundle(image, digest)))
-        _check_length(request, max_upload)
-        bundle = await platform.add_bundle(image, _chunks(request), expected or None)
+        check_length(request, max_upload)
+        bundle = await platform.add_bundle(image, body_chunks(request), expected or None)
         return JSONResponse(_to_json(bundle), 201)
 
     @router.get("/system/layers/{digest}", responses={200: {"model": LayerBody}})
@@ -54,9 +54,9 @@ def bundles_router(platform: Platform, max_upload: int) -> APIRouter:
     @router.post("/system/layers", status_code=201, openapi_extra=UPLOAD, responses=layer)
     async def add_layer(request: Request, digest: str = "") -> Response:
         """Upload a layer of requirements, before the bundles that name it."""
-        _check_length(request, max_upload)
+        check_length(request, max_upload)
         expected = digest or request.headers.get(DIGEST_HEADER, "")
-        return JSONResponse({"digest": await platform.add_layer(_chunks(request), expected or None)}, 201)
+        return JSONResponse({"digest": await platform.add_layer(body_chunks(request), expected or None)}, 201)
 
     return router
 
@@ -66,14 +66,14 @@ def _has_no_body(request: Request) -> bool:
     return "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
 
 
-def _check_length(request: Request, max_upload: int) -> None:
+def check_length(request: Request, max_upload: int) -> None:
     """Refuse by the announced length, so that nothing is sent in vain; the platform counts what arrives."""
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > max_upload:
         raise TooLarge(f"the upload of {length} bytes is larger than the {max_upload} bytes allowed")
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
+async def body_chunks(request: Request) -> AsyncIterator[bytes]:
     """The body in pieces of CHUNK bytes or more, but for the first and the last: a client may send a byte at a time,
     and each piece that is handed on has a price."""
     gathered, enough = bytearray(), 1

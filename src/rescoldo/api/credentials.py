@@ -1,6 +1,7 @@
-"""The gateway's user and password: two files, as OpenFaaS's clients and installers expect them.
+"""The gateway's user and password, and the secret of builds: files, as OpenFaaS's clients and installers expect them.
 
-Source: contracts/openfaas.md, "Auth". Neither value may be logged or shown by repr.
+Source: contracts/openfaas.md, "Auth"; contracts/faas-cli.md, "The remote builder". No value may be logged or shown by
+repr.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rescoldo.model.password import read_password
 
 USER_FILE = "basic-auth-user"
 PASSWORD_FILE = "basic-auth-password"
+PAYLOAD_FILE = "payload-secret"  # what `faas-cli up --remote-builder` signs builds with
 DEFAULT_USER = "admin"
 PASSWORD_BYTES = 32  # of randomness: 43 url-safe characters
 
@@ -45,9 +47,11 @@ def load_or_create(secrets_dir: Path) -> Credentials:
         raise StoreError(f"credentials in {secrets_dir}: {error.strerror}: check owner and mode") from error
 
 
-def restore(secrets_dir: Path, credentials: Credentials) -> bool:
+def restore(secrets_dir: Path, credentials: Credentials | None, payload_secret: bytes) -> bool:
     """Write again those files that are missing; return whether there was any. Raises StoreError."""
-    texts = {secrets_dir / USER_FILE: credentials.user, secrets_dir / PASSWORD_FILE: credentials.password}
+    texts = {secrets_dir / PAYLOAD_FILE: payload_secret.decode()}
+    if credentials is not None:
+        texts |= {secrets_dir / USER_FILE: credentials.user, secrets_dir / PASSWORD_FILE: credentials.password}
     missing = {path: text for path, text in texts.items() if not path.exists()}
     if not missing:
         return False
@@ -59,8 +63,24 @@ def restore(secrets_dir: Path, credentials: Credentials) -> bool:
     return True
 
 
+def load_or_create_payload_secret(secrets_dir: Path) -> bytes:
+    """Read the secret that builds are signed with; make it (0600) when it does not exist. faas-cli trims the white
+    space around it. Raises as `load_or_create`."""
+    path = secrets_dir / PAYLOAD_FILE
+    try:
+        if not path.exists():
+            secrets_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            secrets_dir.chmod(0o700)
+            _write_together({path: secrets.token_urlsafe(PASSWORD_BYTES)})
+        return _read(path).strip().encode()
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}: check owner and mode") from error
+
+
 def _read(path: Path) -> str:
-    remedy = "write it, or remove both files to have new ones made"
+    remedy = "write it, or remove the file to have a new one made"
+    if path.name != PAYLOAD_FILE:
+        remedy = "write it, or remove both files to have new ones made"
     try:
         text = read_password(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -40,35 +40,42 @@ def unpack(archive: BinaryIO, target: Path, *, max_unpacked: int = MAX_UNPACKED)
     """Unpack `archive` into the empty folder `target`; modes are for an owner and a group. Its manifest is the
     caller's to check. Raises InvalidInput (damaged, unsafe) and TooLarge (over `max_unpacked` bytes or MAX_MEMBERS);
     OSError when the disk refuses. What was written by then is left to the caller."""
-    plain = _Gunzip(archive, max_unpacked + MAX_MEMBERS * HEADERS)
+    _unpack(_Gunzip(archive, max_unpacked + MAX_MEMBERS * HEADERS), target, max_unpacked, "run `rescoldo build` again")
+
+
+def unpack_tar(archive: BinaryIO, target: Path, *, max_unpacked: int = MAX_UNPACKED) -> None:
+    """The same of a tar archive that is not compressed."""
+    _unpack(_Plain(archive, max_unpacked + MAX_MEMBERS * HEADERS), target, max_unpacked, "send it again")
+
+
+def _unpack(plain: _Plain, target: Path, max_unpacked: int, remedy: str) -> None:
     try:
         with tarfile.open(fileobj=plain, mode="r:") as tar:  # type: ignore[call-overload]
             _Extraction(tar, plain, target, max_unpacked).run()
         plain.drain()
     except (tarfile.TarError, ValueError, ArithmeticError, RecursionError) as error:  # all seen from tarfile
-        raise InvalidInput(f"the upload is not a bundle: {error}; run `rescoldo build` again") from error
+        raise InvalidInput(f"the upload is not a {plain.what}: {error}; {remedy}") from error
 
 
-class _Gunzip:
-    """The plain bytes of a gzip stream, forwards only, at most `limit` of them."""
+class _Plain:
+    """The bytes of a stream, forwards only, at most `limit` of them."""
 
-    def __init__(self, packed: BinaryIO, limit: int) -> None:
-        self._gzip = gzip.GzipFile(fileobj=packed, mode="rb")
+    what = "tar archive"  # that the upload should be
+
+    def __init__(self, stream: BinaryIO, limit: int) -> None:
+        self._stream = stream
         self._limit = limit
         self._position = 0
 
     def read(self, size: int) -> bytes:
         """What tarfile calls: for headers alone, because we read the contents ourselves."""
         if not 0 <= size <= MAX_HEADER:
-            raise InvalidInput(f"the upload is not a bundle: it has a header of {size} bytes")
+            raise InvalidInput(f"the upload is not a {self.what}: it has a header of {size} bytes")
         return self.content(size)
 
     def content(self, size: int) -> bytes:
         """At most `size` bytes; b"" at the end."""
-        try:
-            data = self._gzip.read(size)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise InvalidInput(f"the upload is not a whole gzip file: {error}; send it again") from error
+        data = self._read(size)
         self._position += len(data)
         if self._position > self._limit:
             raise TooLarge(f"the upload unpacks to more than {self._limit} bytes")
@@ -80,22 +87,40 @@ class _Gunzip:
     def seek(self, position: int) -> None:
         """Skip to `position`; tarfile asks for it between members."""
         if position < self._position:
-            raise InvalidInput("the upload is not a bundle: its members overlap")
+            raise InvalidInput(f"the upload is not a {self.what}: its members overlap")
         while self._position < position:
             if not self.content(min(CHUNK, position - self._position)):
-                raise InvalidInput("the upload is not a bundle: it ends inside a member")
+                raise InvalidInput(f"the upload is not a {self.what}: it ends inside a member")
 
     def drain(self) -> None:
         """Read to the end, which checks the gzip checksum. Only padding may follow the last member."""
         while data := self.content(CHUNK):
             if data.count(0) != len(data):
-                raise InvalidInput("the upload is not a bundle: there is data behind the archive's end")
+                raise InvalidInput(f"the upload is not a {self.what}: there is data behind the archive's end")
+
+    def _read(self, size: int) -> bytes:
+        return self._stream.read(size)
+
+
+class _Gunzip(_Plain):
+    """The plain bytes of a gzip stream."""
+
+    what = "bundle"
+
+    def __init__(self, packed: BinaryIO, limit: int) -> None:
+        super().__init__(gzip.GzipFile(fileobj=packed, mode="rb"), limit)  # type: ignore[arg-type]
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return super()._read(size)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InvalidInput(f"the upload is not a whole gzip file: {error}; send it again") from error
 
 
 class _Extraction:
     """One walk through an archive, and what it has made so far."""
 
-    def __init__(self, tar: tarfile.TarFile, plain: _Gunzip, target: Path, max_unpacked: int) -> None:
+    def __init__(self, tar: tarfile.TarFile, plain: _Plain, target: Path, max_unpacked: int) -> None:
         self._tar = tar
         self._plain = plain
         self._target = target
@@ -150,7 +175,7 @@ class _Extraction:
     def _make_file(self, name: str, member: tarfile.TarInfo) -> None:
         left = member.size
         if left < 0:
-            raise InvalidInput(f"the upload is not a bundle: {name[:200]!r} has a negative size")
+            raise InvalidInput(f"the upload is not a {self._plain.what}: {name[:200]!r} has a negative size")
         self._room -= left
         if self._room < 0:
             raise TooLarge(f"the upload unpacks to more than {self._max_unpacked} bytes")
@@ -159,7 +184,7 @@ class _Extraction:
             while left:
                 data = self._plain.content(min(CHUNK, left))
                 if not data:
-                    raise InvalidInput(f"the upload is not a bundle: it ends inside {name[:200]!r}")
+                    raise InvalidInput(f"the upload is not a {self._plain.what}: it ends inside {name[:200]!r}")
                 file.write(data)
                 left -= len(data)
             os.fchmod(file.fileno(), PROGRAM_MODE if member.mode & 0o100 else FILE_MODE)

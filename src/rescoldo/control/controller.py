@@ -16,6 +16,7 @@ from typing import Any, cast
 from rescoldo import __version__
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control import metrics
+from rescoldo.control.builds import Builds, BuildStep
 from rescoldo.control.deployments import Deployments, check_not_paused
 from rescoldo.control.entry import Entry
 from rescoldo.control.explain import explain
@@ -61,6 +62,7 @@ class Controller:
         self._waker = waker
         self._tasks = tasks
         self._images = Images(store, storage, node, fleet, tasks, settings.max_system_body)
+        self._builds = Builds(settings, self._images, tasks)
         self._deployments = Deployments(settings, store, self._spaces, self._images, fleet, tasks, self._forget)
         self._store = store
         self._loss = ""  # what was gone at the start
@@ -82,6 +84,7 @@ class Controller:
 
     async def load(self) -> None:
         """Read what is deployed."""
+        await self._builds.prepare()
         await self._images.load()
         await self._spaces.load()
         await self._deployments.load()
@@ -167,6 +170,9 @@ class Controller:
 
     async def add_layer(self, body: AsyncIterator[bytes], digest: str | None) -> str:
         return await self._images.add_layer(body, digest)
+
+    async def build(self, body: AsyncIterator[bytes]) -> AsyncGenerator[BuildStep, None]:
+        return await self._builds.build(body)
 
     # -- namespaces and secrets
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Protocol
 
+from rescoldo.control.builds import BuildStep
 from rescoldo.model.function import FunctionSpec, FunctionStatus
 from rescoldo.model.instance import LogLine
 from rescoldo.model.names import FunctionId
@@ -87,6 +88,11 @@ class Platform(Protocol):
 
     async def add_layer(self, body: AsyncIterator[bytes], digest: str | None) -> str:
         """Store an upload as a layer; return its digest. Raises as add_bundle does."""
+        ...
+
+    async def build(self, body: AsyncIterator[bytes]) -> AsyncGenerator[BuildStep, None]:
+        """Build the archive of a client of OpenFaaS's builder; the steps end with success or failure. Raises Busy,
+        TooLarge, TooSlow, StoreError and what `body` raises, before the first step."""
         ...
 
     async def namespaces(self) -> list[str]: ...

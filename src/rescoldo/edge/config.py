@@ -13,12 +13,13 @@ from string import Template
 
 from rescoldo import __version__
 from rescoldo.edge.protocol import LiveServer, Route
-from rescoldo.model.access import OPEN_PATHS, OPEN_PREFIXES, REALM, UNAUTHORIZED
+from rescoldo.model.access import BUILD_PATH, OPEN_PATHS, OPEN_PREFIXES, REALM, UNAUTHORIZED
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import DEFAULT_NAMESPACE, SlotName
 from rescoldo.model.settings import EDGE_UID, Settings
 
 HOLD_SECONDS = 120  # how long a request may be held; no ready timeout is longer
+MAX_BUILDS = 16  # clients at once that send a build or follow one: they need no login to begin
 TIMEOUT_MARGIN = 5.0  # seconds the edge waits beyond a function's own limit, for its 504 to come first
 LOG_FORMAT = "%[var(txn.fn)] %ST %[var(txn.cold)] %Ts %Ta %TR %Tw %U %B"  # as accesslog.py reads it
 FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded")
@@ -147,6 +148,8 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         api_socket=settings.api_socket,
         **{name: map_file(settings, name) for name in (*MAPS, LOGINS)},
         known_all=KNOWN_ALL,
+        build_path=BUILD_PATH,
+        max_builds=MAX_BUILDS,
         open_paths=" ".join(sorted(OPEN_PATHS)),
         open_prefixes=" ".join(OPEN_PREFIXES),
         realm=REALM,

@@ -16,7 +16,7 @@ from rescoldo.model.settings import Settings
 log = logging.getLogger(__name__)
 
 
-OWN_BACKENDS = ("control", "health", "hold", "successor")  # of haproxy.cfg.tmpl; all others are slots
+OWN_BACKENDS = ("builds", "control", "health", "hold", "successor")  # of haproxy.cfg.tmpl; all others are slots
 SINGLY = 150  # slots that are asked for by name; for more, all are read
 EVERY, BACKEND_ROWS, SERVER_ROWS = "-1", "2", "4"  # arguments of `show stat`
 ENABLED = "0"  # srv_admin_state of `show servers state`: nobody has disabled it

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 
+# A build is signed, and its client sends no login.
 # The edge denies /-/ on the public port; functions carry their own authentication. Paths are compared as they
 # were sent: the edge decodes nothing, and so it lets /%2d/metrics pass, which must not be open here.
-OPEN_PATHS = frozenset({"/", "/healthz", "/-/metrics"})
+BUILD_PATH = "/build"
+OPEN_PATHS = frozenset({"/", "/healthz", "/-/metrics", BUILD_PATH, "/publickey"})
 OPEN_PREFIXES = ("/async-function/",)
 REALM = "Restricted"
 UNAUTHORIZED = "unauthorized: send the gateway's user and password\n"

@@ -32,10 +32,22 @@ class UnknownImage(InvalidInput):
     """Nobody built or uploaded this image here."""
 
 
+class NotSigned(RescoldoError):
+    """The request's signature is missing or is not that of the payload secret."""
+
+    status = 401
+
+
 class NotFound(RescoldoError):
     """No such thing."""
 
     status = 404
+
+
+class TooSlow(RescoldoError):
+    """The request did not arrive in time."""
+
+    status = 408
 
 
 class Conflict(RescoldoError):

@@ -79,7 +79,7 @@ class Settings:
 
     @property
     def secrets(self) -> Path:
-        """Holds basic-auth-user and basic-auth-password, mode 0600."""
+        """Holds basic-auth-user, basic-auth-password and payload-secret, mode 0600."""
         return self.data_path / "secrets"
 
     @property
@@ -115,6 +115,11 @@ class Settings:
     def uploads(self) -> Path:
         """Bundles on their way in."""
         return self.data_path / "uploads"
+
+    @property
+    def builds(self) -> Path:
+        """Builds for faas-cli under way, and the requirements that they have installed."""
+        return self.data_path / "builds"
 
     @property
     def slots_file(self) -> Path:

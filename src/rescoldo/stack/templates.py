@@ -45,6 +45,15 @@ class Template:
         return self.folder / self.handler_folder
 
 
+@dataclass(frozen=True, slots=True)
+class ForeignTemplate:
+    """A template that another machine has, known by its template.yml alone."""
+
+    language: str  # empty: it does not say
+    handler_folder: str
+    style: str  # as Template.style; empty: the template was not made for rescoldo
+
+
 def find_template(lang: str, project: Path) -> Template:
     """The template `lang` names, for a project's folder. Raises BuildFailed when there is none that can be
     built here, saying which there are."""
@@ -100,20 +109,36 @@ def _read(folder: Path, lang: str) -> Template:
     source = read_source(str(folder / "template.yml"))
     root = parse(source.text, Document(source.name))
     table = root.table() if root else {}  # OpenFaaS's own keys are many: unknown ones are none of our concern
-    handler = table["handler_folder"].text() if "handler_folder" in table else ""
-    handler = handler or "function"
-    if not (folder / handler).resolve().is_relative_to(folder.resolve()):
-        raise table["handler_folder"].error("must be a folder inside the template")
     return Template(
         name=lang,
         folder=folder,
         style=_style(folder, source.name, table),
-        handler_folder=handler,
+        handler_folder=_handler_folder(folder, table),
         fprocess=table["fprocess"].text() if "fprocess" in table else "",
         upstream_url=_upstream_url(table.get("rescoldo")),
         welcome=table["welcome_message"].text().strip() if "welcome_message" in table else "",
         built_in=folder.parent == BUILT_IN,
     )
+
+
+def read_foreign(folder: Path) -> ForeignTemplate:
+    """What template.yml in `folder` says. Raises InvalidInput."""
+    source = read_source(str(folder / "template.yml"))
+    root = parse(source.text, Document(source.name))
+    table = root.table() if root else {}
+    return ForeignTemplate(
+        language=table["language"].text() if "language" in table else "",
+        handler_folder=_handler_folder(folder, table),
+        style=_style(folder, source.name, table) if "rescoldo" in table else "",
+    )
+
+
+def _handler_folder(folder: Path, table: Mapping[str, Value]) -> str:
+    handler = table["handler_folder"].text() if "handler_folder" in table else ""
+    handler = handler or "function"
+    if not (folder / handler).resolve().is_relative_to(folder.resolve()):
+        raise table["handler_folder"].error("must be a folder inside the template")
+    return handler
 
 
 def _upstream_url(ours: Value | None) -> str:

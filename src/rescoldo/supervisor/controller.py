@@ -19,7 +19,7 @@ from pathlib import Path
 import uvloop
 
 from rescoldo.api.app import create_app
-from rescoldo.api.credentials import Credentials, load_or_create, restore
+from rescoldo.api.credentials import Credentials, load_or_create, load_or_create_payload_secret, restore
 from rescoldo.api.server import serve
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control.adoption import Adoption
@@ -71,6 +71,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     credentials = load_or_create(settings.secrets) if settings.basic_auth else None
+    payload_secret = load_or_create_payload_secret(settings.secrets)
     storage = BundleStorage(settings.bundles, settings.uploads, own_gids=os.geteuid() == 0)
     await storage.prepare()
     known = bool(storage.digests()) and is_empty(settings.database)
@@ -113,8 +114,7 @@ async def run(settings: Settings) -> None:
     tasks.spawn("sleeper", sleeper.run())
     tasks.spawn("scaler", scaler.run())
     tasks.spawn("recorder", recorder.run())
-    if credentials is not None:
-        tasks.spawn("credentials", keep_credentials(settings.secrets, credentials))
+    tasks.spawn("credentials", keep_credentials(settings.secrets, credentials, payload_secret))
     await controller.keep_numbers()
     wakes = await asyncio.start_unix_server(waker.serve, sock=inherited("wake"), limit=MAX_LINE)
     gc.collect()
@@ -122,7 +122,7 @@ async def run(settings: Settings) -> None:
     log.info("ready: %d functions", len(fleet.entries))
     serving = True
     try:
-        await serve(create_app(controller, settings, credentials), inherited("api"), stop)
+        await serve(create_app(controller, settings, credentials, payload_secret), inherited("api"), stop)
     finally:
         # The edge ends when its last client has left, but not while it is watched. Until then those it holds
         # are answered, and what it tells is counted.
@@ -136,13 +136,13 @@ async def run(settings: Settings) -> None:
         await store.close()
 
 
-async def keep_credentials(folder: Path, credentials: Credentials) -> None:
-    """Write the files again when somebody removes them: the next controller would make another password."""
+async def keep_credentials(folder: Path, credentials: Credentials | None, payload_secret: bytes) -> None:
+    """Write the files again when somebody removes them: the next controller would make others."""
     failing = False
     while True:
         await asyncio.sleep(KEEP_SECONDS)
         try:
-            if restore(folder, credentials):
+            if restore(folder, credentials, payload_secret):
                 log.warning("the gateway's credentials were removed from %s and are written again", folder)
             failing = False
         except StoreError as error:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from rescoldo.control.builds import BuildStep
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, NotStarted, RolloutFailed, UnknownImage
 from rescoldo.model.explanation import Explanation, Look, Step
 from rescoldo.model.function import Function, FunctionSpec, FunctionStatus, check_spec
@@ -37,6 +38,8 @@ class FakePlatform:
         self.starts: list[tuple[bool, float]] = []  # of each deployment whether it starts, and the client's patience
         self.log_queries: list[dict[str, Any]] = []
         self.uploading = False  # the first bytes of an upload are here
+        self.built: list[bytes] = []  # archives that arrived whole
+        self.build_steps = [BuildStep("in_progress", "", "one"), BuildStep("success", "acme/f:1")]
         self.followers = 0  # open `follow` streams
         self.new_line = asyncio.Condition()
         self.troubles: list[str] = []
@@ -139,6 +142,14 @@ class FakePlatform:
             raise InvalidInput("the digest does not match")
         self.layers.add(actual)
         return actual
+
+    async def build(self, body: AsyncIterator[bytes]) -> AsyncGenerator[BuildStep, None]:
+        self.built.append(b"".join([chunk async for chunk in body]))
+        return self._build()
+
+    async def _build(self) -> AsyncGenerator[BuildStep, None]:
+        for step in self.build_steps:
+            yield step
 
     async def namespaces(self) -> list[str]:
         return sorted(self.spaces)

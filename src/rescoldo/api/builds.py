@@ -1,0 +1,104 @@
+"""/build and /publickey: the remote builder that `faas-cli up --remote-builder GATEWAY` uses.
+
+Source: contracts/faas-cli.md, "The remote builder". The client sends no login: its signature of the body is what lets
+it in. It shows the number alone of a status that is not 200, and therefore a build that fails is a 200 that says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from rescoldo.api.bundles import body_chunks, check_length
+from rescoldo.control.builds import MAX_UPLOAD, BuildStep
+from rescoldo.control.platform import Platform
+from rescoldo.model.access import BUILD_PATH
+from rescoldo.model.errors import NotSigned
+
+SIGNATURE_HEADER = "x-build-signature"
+NDJSON = "application/x-ndjson"
+KEY_BYTES = 32  # of Curve25519
+_SIGNATURE = re.compile(r"sha256=([0-9a-fA-F]{64})")
+_UPLOAD = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_HEADER = {"name": "X-Build-Signature", "in": "header", "required": True, "schema": {"type": "string"}}
+
+
+def builds_router(platform: Platform, payload_secret: bytes, max_upload: int) -> APIRouter:
+    """Routes of the remote builder; `max_upload` is in bytes."""
+    router = APIRouter()
+    # Clients seal build secrets for a key. Builds here use none, so nobody needs the other half of this one, and
+    # nobody has it: any 32 bytes are a public key of Curve25519 (RFC 7748, 5).
+    key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+
+    @router.get("/publickey", response_class=JSONResponse)
+    async def public_key() -> Response:
+        return JSONResponse({"key_id": key[:8], "algorithm": "nacl/box", "public_key": key})
+
+    extra = {"requestBody": {"content": _UPLOAD}, "parameters": [_HEADER]}
+
+    @router.post(BUILD_PATH, openapi_extra=extra, responses={200: {"content": {NDJSON: {"schema": {}}}}})
+    async def build(request: Request) -> Response:
+        """Build what faas-cli sends and keep it as its image."""
+        signature = read_signature(request.headers.get(SIGNATURE_HEADER, ""))
+        check_length(request, min(max_upload, MAX_UPLOAD))
+        steps = await platform.build(signed(body_chunks(request), payload_secret, signature))
+        if NDJSON in request.headers.get("accept", ""):
+            return StreamingResponse(_lines(steps), media_type=NDJSON, headers={"X-Accel-Buffering": "no"})
+        return StreamingResponse(_whole(steps), media_type="application/json")
+
+    return router
+
+
+def read_signature(header: str) -> bytes:
+    """The digest that X-Build-Signature holds. Raises NotSigned."""
+    found = _SIGNATURE.fullmatch(header.strip())
+    if found is None:
+        raise NotSigned("X-Build-Signature: send sha256= and the HMAC of the body with the payload secret, in hex")
+    return bytes.fromhex(found[1])
+
+
+async def signed(body: AsyncIterator[bytes], secret: bytes, signature: bytes) -> AsyncIterator[bytes]:
+    """Pass `body` on; raise NotSigned in place of its end where `signature` is not its HMAC-SHA256."""
+    digest = hmac.new(secret, digestmod=hashlib.sha256)
+    async for chunk in body:
+        digest.update(chunk)
+        yield chunk
+    if not hmac.compare_digest(digest.digest(), signature):
+        raise NotSigned("X-Build-Signature is not that of the platform's payload secret")
+
+
+async def _lines(steps: AsyncGenerator[BuildStep, None]) -> AsyncIterator[bytes]:
+    async with aclosing(steps):  # so that the build of a client that leaves ends at once
+        async for step in steps:
+            yield _to_json(_body(step, [step.line] if step.line else []))
+
+
+async def _whole(steps: AsyncGenerator[BuildStep, None]) -> AsyncIterator[bytes]:
+    """The one object that a client gets which does not want to follow the build."""
+    log = []
+    async with aclosing(steps):
+        async for step in steps:
+            if step.line:
+                log.append(step.line)
+            last = step
+    yield _to_json(_body(last, log))
+
+
+def _body(step: BuildStep, log: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {"log": log, "image": step.image, "status": step.status}
+    return found | {"error": step.error} if step.error else found
+
+
+def _to_json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body).encode() + b"\n"

@@ -1,0 +1,147 @@
+"""What faas-cli sends to a remote builder: a configuration, and the folder that it would give to Docker.
+
+Source: contracts/faas-cli.md, "The remote builder". The folder is a template with the user's files in it. Its
+Dockerfile is not run: the function of a Python template becomes a bundle, and other templates are refused.
+"""
+
+from __future__ import annotations
+
+import ast
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rescoldo.model.errors import BuildFailed, InvalidInput
+from rescoldo.model.metadata import check_image, check_number, check_text
+from rescoldo.model.text import one_line, read_json
+from rescoldo.stack.templates import ALIASES, STYLE_BY_NAME, read_foreign
+
+CONFIG = "com.openfaas.docker.config"
+SECRETS = "com.openfaas.secrets"
+CONTEXT = "context"
+MAX_CONFIG = 2**16  # bytes
+STYLES = {**STYLE_BY_NAME, **{alias: STYLE_BY_NAME[name] for alias, name in ALIASES.items()}}
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # Docker's names
+_PARAMETERS = {1: "classic", 2: "http"}  # of handle
+_SHOWN = 20  # names of ignored things in a note
+
+
+@dataclass(frozen=True, slots=True)
+class BuildConfig:
+    """What the client wants built; nothing is pushed here, so that `skipPush` changes nothing."""
+
+    image: str
+    arguments: tuple[str, ...] = ()  # names; the values may be secret
+    platforms: tuple[str, ...] = ()
+    secrets: bool = False  # some came along, sealed
+
+    def notes(self) -> list[str]:
+        """What of it has no effect here."""
+        found = []
+        if self.arguments:
+            names = ", ".join(self.arguments[:_SHOWN])
+            found.append(f"note: build arguments have a meaning in container builds only; ignored: {names}")
+        here = ARCHITECTURES.get(platform.machine(), platform.machine())
+        if self.platforms and not any(name.split("/")[1:2] == [here] for name in self.platforms):
+            names = ", ".join(self.platforms[:_SHOWN])
+            found.append(f"note: the function is built for this machine ({here}), and not for {names}")
+        if self.secrets:
+            found.append("note: build secrets have a meaning in container builds only; they are not opened")
+        return [one_line(line) for line in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """The function in a build's folder."""
+
+    lang: str
+    style: str  # "http", "classic" or "process"
+    handler: Path = field(default_factory=Path)
+
+
+def read_config(folder: Path) -> BuildConfig:
+    """Read the configuration of the archive unpacked at `folder`. Raises InvalidInput."""
+    _check_members(folder)
+    file = folder / CONFIG
+    if file.is_symlink() or not file.is_file():
+        raise InvalidInput(f"the archive holds no {CONFIG}; send what faas-cli sends")
+    with file.open("rb") as opened:
+        data = opened.read(MAX_CONFIG + 1)
+    if len(data) > MAX_CONFIG:
+        raise InvalidInput(f"{CONFIG} is larger than the {MAX_CONFIG} bytes allowed")
+    try:
+        config = read_json(data)
+    except ValueError as error:
+        raise InvalidInput(f"{CONFIG} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InvalidInput(f"{CONFIG} must hold an object")
+    image = config.get("image")
+    if not isinstance(image, str) or not image:
+        raise InvalidInput(f"{CONFIG}: image: name the image that the build is")
+    check_image(image)
+    arguments = _names(config, "buildArgs", dict)
+    platforms = _names(config, "platforms", list)
+    return BuildConfig(image, arguments, platforms, (folder / SECRETS).exists())
+
+
+def _check_members(folder: Path) -> None:
+    others = sorted({item.name for item in folder.iterdir()} - {CONFIG, SECRETS, CONTEXT})
+    if others:
+        raise InvalidInput(
+            f"the archive holds {others[0][:80]!r}; {CONFIG}, {SECRETS} and the folder {CONTEXT} are allowed"
+        )
+
+
+def _names(config: dict[str, Any], key: str, kind: type[dict[str, Any]] | type[list[Any]]) -> tuple[str, ...]:
+    found = config.get(key)
+    if found is None:  # as Go writes an empty one
+        return ()
+    if not isinstance(found, kind) or not all(isinstance(name, str) for name in found):
+        raise InvalidInput(f"{CONFIG}: {key} must be {'names and values' if kind is dict else 'a list of names'}")
+    check_number(f"{CONFIG}: {key}", found)
+    for name in found:
+        check_text(f"{CONFIG}: {key}", name)
+    return tuple(found)
+
+
+def find_function(context: Path) -> Function:
+    """The function in the folder that `build --shrinkwrap` wrote. Raises BuildFailed for what is no Python function,
+    and InvalidInput for a template.yml that cannot be read."""
+    if not context.is_dir() or context.is_symlink():
+        raise BuildFailed(f"the archive holds no folder {CONTEXT}; send what faas-cli sends")
+    if not (context / "template.yml").is_file():
+        raise BuildFailed(_refusal("a Dockerfile of its own"))
+    template = read_foreign(context)
+    handler = context / template.handler_folder
+    if template.style:  # said in the template for us
+        return Function(template.language or template.style, template.style, handler)
+    if not (context / "index.py").is_file() or not (handler / "handler.py").is_file():
+        raise BuildFailed(_refusal(f"the template {template.language!r}"))
+    style = STYLES.get(template.language) or _style_of(handler / "handler.py")
+    return Function(template.language, style, handler)
+
+
+def _refusal(what: str) -> str:
+    return one_line(
+        f"this builder runs no Dockerfile, and the function has {what[:200]}; it builds the Python templates "
+        f"{', '.join(STYLES)}, and others that have index.py beside function/handler.py. A program of another language "
+        "can be deployed with `rescoldo up` and `lang: process`"
+    )
+
+
+def _style_of(file: Path) -> str:
+    """Which contract a handler of an unknown template has, by its parameters."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, RecursionError):
+        return "http"  # the build says what is wrong with it
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "handle":
+            count = len(node.args.posonlyargs) + len(node.args.args)
+            if style := _PARAMETERS.get(count):
+                return style
+    raise BuildFailed(
+        "the template is not known here, and its handler.py does not show which contract it has: define "
+        "`def handle(event, context)` or `def handle(req)` in it"
+    )
