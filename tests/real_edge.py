@@ -403,8 +403,9 @@ class RealEdge:
         await self.edge.add_server(LiveServer(SlotName(slot), made.name, made.address, concurrency))
         return made
 
-    async def connect(self) -> Client:
-        host, _, port = self.settings.gateway.rpartition(":")
+    async def connect(self, address: str = "") -> Client:
+        """To the gateway, or to another of the edge's listeners."""
+        host, _, port = (address or self.settings.gateway).rpartition(":")
         client = Client(*await asyncio.open_connection(host, int(port)))
         self._clients.append(client)
         return client

@@ -129,6 +129,16 @@ def test_a_function_is_deployed_wakes_sleeps_and_wakes_without_root(somebody: So
     assert processes() == []
 
 
+def test_variables_say_where_the_gateway_is_without_root(somebody: Somebody) -> None:
+    code = "import os, urllib.request\ndef handle(event, context):\n"
+    code += "    url = os.environ['OPENFAAS_GATEWAY'] + '/healthz'\n"
+    code += "    return f\"{os.environ['gateway_hostname']} {urllib.request.urlopen(url).status}\"\n"
+    somebody.function("inside", code)
+    assert somebody.ok("invoke", "inside").strip() == "127.0.0.1 200"
+    assert "(in OPENFAAS_GATEWAY; without a name)" in somebody.ok("describe", "inside")
+    somebody.ok("down")
+
+
 def test_a_broken_function_says_what_is_wrong_without_root(somebody: Somebody) -> None:
     somebody.project("broken", "1 / 0\ndef handle(event, context):\n    pass\n")
     tried = somebody.run("up", "--metrics-address", somebody.metrics)

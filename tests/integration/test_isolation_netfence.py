@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures.thread  # noqa: F401 (getaddrinfo's: the uids of the tests cannot read this Python)
+import contextlib
 import errno
 import ipaddress
 import os
@@ -19,7 +20,8 @@ import pytest
 
 from children import told_by_child
 from rescoldo.isolation import bpf, netfence
-from rescoldo.isolation.netfence import Fence, address_of
+from rescoldo.isolation.netfence import Fence, address_of, gateway_address
+from rescoldo.isolation.netfence_programs import Gateway
 from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
 
 pytestmark = [
@@ -276,7 +278,7 @@ def test_no_other_uid_reaches_an_instance(fence: Fence, port: int, way: Callable
 
 
 def test_other_loopback_addresses_are_as_open_as_ever(fence: Fence, port: int) -> None:
-    for host in ("127.63.255.255", "127.68.0.0", "127.1.2.3"):
+    for host in ("127.63.255.255", "127.69.0.0", "127.1.2.3"):
         with listener(0, host, port) as where:
             assert as_uid(STRANGER, ask(*where)) == as_uid(ONE, ask(*where)) == "0"
 
@@ -379,6 +381,126 @@ def non_blocking_to(host: str, port: int, family: int) -> Callable[[], object]:
 def test_a_host_without_an_address_is_an_error_that_names_it() -> None:
     with pytest.raises(OSError, match=r"metrics\.invalid"):
         Fence.open([("metrics.invalid", 8082)])
+
+
+# -- the platform's gateway
+
+
+GATE = gateway_address("a test's")
+GATEWAY_PORT = 4713
+
+
+@contextmanager
+def gated(*hosts: str) -> Iterator[Fence]:
+    """A fence that leads instances from the gateway at `hosts` to a listener of their own, which answers "gate" and
+    where they come from."""
+    with socket.create_server((str(GATE), 0)) as server:
+        elsewhere = [one for host in hosts for one in netfence.endpoints(host, GATEWAY_PORT)]
+        fence = Fence.open((), Gateway(GATE, server.getsockname()[1], (8080, GATEWAY_PORT), elsewhere))
+        stop, stop_write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.close(stop_write)
+                _tell_callers(server, stop)
+            finally:
+                os._exit(0)
+        try:
+            yield fence
+        finally:
+            os.close(stop_write)
+            os.waitpid(child, 0)
+            os.close(stop)
+            fence.close()
+
+
+def _tell_callers(server: socket.socket, stop: int) -> None:
+    import select
+
+    while stop not in select.select([server, stop], [], [])[0]:
+        connection, (caller, _) = server.accept()
+        with connection:
+            connection.sendall(f"gate {caller}".encode())
+
+
+def at_the_gate(uid: int) -> str:
+    return f"gate {address_of(uid)}"
+
+
+@pytest.mark.parametrize("other_fence", [False, True])
+@pytest.mark.parametrize("own_server", [False, True])
+def test_instances_reach_the_gateway_at_its_address_whatever_they_serve_themselves(
+    own_server: bool, other_fence: bool
+) -> None:
+    if own_server and attached():
+        pytest.skip("a platform runs here: before there were gates, its fence led instances to their own servers first")
+    with contextlib.ExitStack() as stack:
+        before = Fence.open(()) if other_fence else None
+        stack.enter_context(gated("127.0.0.1"))
+        after = Fence.open(()) if other_fence else None
+        if own_server:
+            stack.enter_context(listener(ONE, "127.0.0.1", 8080))
+        for port in (8080, GATEWAY_PORT):
+            for uid in (ONE, LAST):
+                assert as_uid(uid, ask(str(GATE), port)) == at_the_gate(uid)
+                assert as_uid(uid, ask(f"::ffff:{GATE}", port, V6)) == at_the_gate(uid)
+        assert as_uid(ONE, ask(str(GATE), 8081)) == "ECONNREFUSED"
+        for one in (before, after):
+            if one is not None:
+                one.close()
+
+
+def test_nobody_but_instances_and_root_connects_to_the_gate() -> None:
+    with gated("127.0.0.1"):
+        for uid in (STRANGER, EDGE_UID, *OUTSIDE):
+            assert as_uid(uid, ask(str(GATE), 8080)) == "EPERM"
+            assert as_uid(uid, ask(f"::ffff:{GATE}", 8080, V6)) == "EPERM"
+        # only for instances does it have other ports than its own
+        assert as_uid(0, ask(str(GATE), 8080)) == "ECONNREFUSED"
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [
+        ("127.0.0.1", [("127.0.0.1", V4), ("::ffff:127.0.0.1", V6), ("0.0.0.0", V4)]),
+        ("::1", [("::1", V6)]),
+        ("0.0.0.0", [("127.0.0.1", V4), ("127.9.9.9", V4), ("::1", V6)]),
+        ("::", [("127.0.0.1", V4), ("::1", V6)]),
+        ("192.0.2.7", [("192.0.2.7", V4), ("::ffff:192.0.2.7", V6)]),
+        ("2001:db8::7", [("2001:db8::7", V6)]),
+    ],
+)
+def test_instances_are_led_to_the_gate_where_others_reach_the_gateway(host: str, asked: list[tuple[str, int]]) -> None:
+    with gated(host):
+        for address, family in asked:
+            assert as_uid(ONE, ask(address, GATEWAY_PORT, family)) == at_the_gate(ONE), address
+            assert as_uid(STRANGER, non_blocking_to(address, GATEWAY_PORT, family)) != "EPERM"
+            assert as_uid(ONE, non_blocking_to(address, GATEWAY_PORT + 1, family)) != "EPERM"
+
+
+def test_at_every_address_of_this_machine_they_are_led_to_the_gate_of_a_gateway_at_all_of_them() -> None:
+    found = [address for address, _ in netfence.endpoints("::", GATEWAY_PORT) if not address.is_unspecified]
+    with gated("::"):
+        for address in found:
+            family = V4 if address.version == 4 else V6
+            assert as_uid(ONE, ask(str(address), GATEWAY_PORT, family)) == at_the_gate(ONE), address
+
+
+def test_an_own_server_at_the_gateways_port_is_found_first_at_loopback() -> None:
+    with gated("127.0.0.1"), listener(ONE, "127.0.0.1", GATEWAY_PORT):
+        assert as_uid(ONE, ask("127.0.0.1", GATEWAY_PORT)) == str(ONE)
+        assert as_uid(TWO, ask("127.0.0.1", GATEWAY_PORT)) == at_the_gate(TWO)
+
+
+def test_an_instance_whose_socket_is_bound_already_reaches_the_gate_from_there() -> None:
+    def bound() -> str:
+        with socket.socket() as client:
+            client.bind(("0.0.0.0", 0))
+            client.connect((str(GATE), 8080))
+            return client.recv(100).decode()
+
+    with gated("127.0.0.1"):
+        assert as_uid(ONE, bound) == "gate 127.0.0.1"
 
 
 # -- how long it stands

@@ -130,6 +130,8 @@ async def test_an_instance_gets_its_own_variables_and_nothing_of_the_platform(no
         "HOME": "/elsewhere",
         "TMPDIR": "/tmp",
         "secret_mount_path": "/var/openfaas/secrets",
+        "OPENFAAS_GATEWAY": "http://127.0.0.1:8080",  # no supervisor has put up a fence
+        "gateway_hostname": "127.0.0.1",
         "GREETING": "hola",
         "OPENFAAS_NAME": "looks",
         "OPENFAAS_NAMESPACE": "ns",

@@ -21,6 +21,9 @@ from rescoldo.model.settings import EDGE_UID, Settings
 HOLD_SECONDS = 120  # how long a request may be held; no ready timeout is longer
 MAX_BUILDS = 16  # clients at once that send a build or follow one: they need no login to begin
 TIMEOUT_MARGIN = 5.0  # seconds the edge waits beyond a function's own limit, for its 504 to come first
+INSIDE = 2  # number of the listener for instances in the gateway's frontend
+INSIDE_SHARE = 4  # all connections of clients through this is what instances may have together
+INSTANCE_SHARE = 4  # and theirs through this, what one of them may have
 LOG_FORMAT = "%[var(txn.fn)] %ST %[var(txn.cold)] %Ts %Ta %TR %Tw %U %B"  # as accesslog.py reads it
 FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded")
 RING_BYTES = 8 * 2**20  # about 100,000 calls while the controller is away
@@ -112,6 +115,12 @@ def connection_limits(settings: Settings) -> tuple[int, int]:
     return most, min(settings.max_connections, most - min(settings.max_holds, most // 4))
 
 
+def inside_limits(clients: int) -> tuple[int, int]:
+    """How many of `clients` connections instances may have together, and one of them: 2,500 and 625 of 10,000."""
+    together = max(1, clients // INSIDE_SHARE)
+    return together, max(1, together // INSTANCE_SHARE)
+
+
 def connection_limit(wanted: int) -> int:
     """`wanted`, or as many as the process's hard limit of descriptors allows (two a connection)."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -126,11 +135,15 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
     template = Template(resources.files(__package__).joinpath("haproxy.cfg.tmpl").read_text())
     edge, limits = settings.edge, settings.limits
     connections, clients = connection_limits(settings)
+    instances, instance = inside_limits(clients)
     lua = f"{edge}/wake.lua {settings.wake_socket} {HOLD_SECONDS}"
     return template.substitute(
         version=__version__,
         all_connections=connections,
         max_connections=clients,
+        inside=INSIDE,
+        inside_connections=instances,
+        instance_connections=instance,
         threads=settings.edge_threads,
         identity=f"uid {EDGE_UID}\n  gid {EDGE_UID}" if os.geteuid() == 0 else "",
         lua=f"{lua} {settings.max_holds} {settings.max_holds_per_function}",
@@ -170,7 +183,8 @@ def _distrust(proxies: Sequence[str]) -> str:
     """The rules that remove what only a proxy in front may say, from all but `proxies`; nothing where none is named."""
     if not proxies:
         return ""
-    unless = f"unless {{ src {' '.join(proxies)} }}"
+    # an instance is no proxy, although it may come from an address of this machine
+    unless = f"unless {{ src {' '.join(proxies)} }} !{{ so_id {INSIDE} }}"
     return "\n".join(f"  http-request del-header {name} {unless}" for name in FORWARDED)
 
 

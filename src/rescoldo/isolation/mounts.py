@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from rescoldo.isolation.hosts import ENCODING, HOSTS
 from rescoldo.isolation.syscalls import (
     CLONE_NEWNS,
     MOUNT_ATTR_NOSUID,
@@ -107,8 +108,9 @@ def _parents(path: str) -> list[str]:
     return [str(parent) for parent in PurePosixPath(path).parents][:-1]
 
 
-def enter(view: View) -> list[Step]:
-    """Give this process a mount namespace and a root of its own that show `view`; return the steps taken.
+def enter(view: View, hosts: str = "") -> list[Step]:
+    """Give this process a mount namespace and a root of its own that show `view`; return the steps taken. The text
+    `hosts` is shown as /etc/hosts, where the machine has one.
 
     All is read-only until `cover_scratch`. Needs CAP_SYS_ADMIN; raises OSError. Paths that do not exist are left
     out.
@@ -137,6 +139,8 @@ def enter(view: View) -> list[Step]:
             Path(_STAGE + path).mkdir(parents=True, exist_ok=True)
         if resolver is not None:
             _bind(resolver[1], _STAGE + resolver[0])
+        if hosts:
+            _show_hosts(hosts)
         pivot_to(_STAGE)
         mount_setattr("/", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID)
         for step in steps:
@@ -155,6 +159,17 @@ def _resolver() -> tuple[str, int] | None:
     if not real.is_file() or real.is_relative_to("/etc"):
         return None
     return str(real), os.open(real, os.O_PATH | os.O_CLOEXEC)
+
+
+def _show_hosts(text: str) -> None:
+    """Cover /etc/hosts in the new root, not what it is on the machine: `_bind` would touch that."""
+    covered = Path(_STAGE + os.path.realpath(HOSTS))
+    if covered.is_file():
+        encoding, errors = ENCODING
+        own = Path(_STAGE + "/.hosts")
+        own.write_text(text, encoding, errors)
+        mount(str(own), str(covered), flags=MS_BIND)
+        own.unlink()
 
 
 def in_scratch(steps: Iterable[Step]) -> list[str]:

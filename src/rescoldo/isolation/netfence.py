@@ -7,7 +7,9 @@ tree (cgroup v2, no controller needed) act when a socket is bound or connected:
   address: any number of instances may use one port;
 * that address can be reached by the instance, the edge and root, by nobody else on the machine;
 * an instance that connects to loopback reaches its own server, if it has one at that port, else the host's;
-* the platform's own ports (`forbidden`) are closed to instances.
+* the platform's own ports (`forbidden`) are closed to instances;
+* an instance that connects to the platform's gateway (`Gateway`) reaches a listener that instances alone may use, and
+  comes from its own address: so the gateway counts instances apart from other clients, and one by one.
 
 Processes are told apart by their uid, so nothing changes for those that are not instances. Needs Linux 5.15,
 a cgroup2 mount and CAP_SYS_ADMIN (or CAP_BPF and CAP_NET_ADMIN). A listener of the host at 0.0.0.0 or ::
@@ -24,24 +26,68 @@ from __future__ import annotations
 
 import errno
 import functools
+import hashlib
 import ipaddress
 import os
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rescoldo.isolation import bpf
-from rescoldo.isolation.netfence_programs import FIRST_ADDRESS, OPTION, SOCK_ADDR, SOCKOPT, Address, programs
+from rescoldo.isolation.netfence_programs import (
+    FIRST_ADDRESS,
+    GATEWAYS,
+    OPTION,
+    SOCK_ADDR,
+    SOCKOPT,
+    Address,
+    Endpoints,
+    Gateway,
+    programs,
+)
 from rescoldo.model.settings import INSTANCE_UIDS
 
 _NAME = "rescoldo"
+_MOST_ADDRESSES = 256  # of this machine, at which a gateway at all addresses is looked for
 
 
 def address_of(uid: int) -> str:
     """The loopback address that belongs to the instance that runs as `uid`; ValueError for another uid."""
     return str(FIRST_ADDRESS + INSTANCE_UIDS.index(uid))
+
+
+def gateway_address(platform: str) -> ipaddress.IPv4Address:
+    """The loopback address at which the instances of `platform` (its runtime directory) reach its gateway: another one
+    for each platform of a machine, but for one in 65,000."""
+    digest = hashlib.sha256(os.fsencode(platform)).digest()
+    return GATEWAYS[1 + int.from_bytes(digest[:8]) % (GATEWAYS.num_addresses - 2)]
+
+
+def endpoints(host: str, port: int) -> Endpoints:
+    """Where a listener at `host` is reached: for 0.0.0.0 and ::, besides those, at each address that this machine has
+    now. Raises OSError when the host has no address."""
+    found = dict.fromkeys(_resolved([(host, port)]))
+    if any(address.is_unspecified for address, _ in found):
+        found.update(dict.fromkeys((address, port) for address in _own_addresses()))
+    return list(found)[:_MOST_ADDRESSES]
+
+
+def _own_addresses() -> Iterator[Address]:
+    """Addresses of this machine in this network namespace, loopback's left out."""
+    leaf = ipaddress.IPv4Address(0)
+    for line in Path("/proc/net/fib_trie").read_text().splitlines():
+        words = line.split()
+        if words[0] == "|--":
+            leaf = ipaddress.IPv4Address(words[1])
+        elif words[:3] == ["/32", "host", "LOCAL"] and not leaf.is_loopback:
+            yield leaf
+    ipv6 = Path("/proc/net/if_inet6")
+    for line in ipv6.read_text().splitlines() if ipv6.exists() else ():
+        address = ipaddress.IPv6Address(int(line.split()[0], 16))
+        if not address.is_loopback:
+            yield address
 
 
 @functools.cache
@@ -65,14 +111,14 @@ class Fence:
     descriptors: tuple[int, ...]
 
     @classmethod
-    def open(cls, forbidden: Sequence[tuple[str, int]]) -> Fence:
-        """Put up the fence on the whole machine.
+    def open(cls, forbidden: Sequence[tuple[str, int]], gateway: Gateway | None = None) -> Fence:
+        """Put up the fence on the whole machine, and lead instances to their `gateway`.
 
         `forbidden` are (host, port) of TCP listeners that instances may not reach: at that address and at
         loopback; at every address, also of other machines, when the host is 0.0.0.0 or ::. Descriptors are
         close-on-exec. Raises OSError, also for a host that has no address.
         """
-        code = programs(_resolved(forbidden))
+        code = programs(_resolved(forbidden), gateway)
         cgroups = os.open(cgroup2_root(Path("/proc/self/mountinfo").read_text()), os.O_RDONLY | os.O_DIRECTORY)
         links: list[int] = []
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rescoldo.isolation.bpf import Program
 from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
@@ -12,15 +13,29 @@ from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
 FIRST_ADDRESS = ipaddress.IPv4Address("127.64.0.0")
 _SECOND = 0x2_0000  # from an instance's address to its second one: 127.66.0.0 and on
 _NETWORK = ipaddress.IPv4Network("127.64.0.0/14")  # holds both for each of INSTANCE_UIDS
+GATEWAYS = ipaddress.IPv4Network("127.68.0.0/16")  # an address for each platform's gateway
 _LOOPBACK = int(ipaddress.IPv4Address("127.0.0.1"))
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Forbidden = Sequence[tuple[Address, int]]
+Endpoints = Sequence[tuple[Address, int]]
+Forbidden = Endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Where instances reach a platform's gateway: a listener of its own, which no other uid may connect to."""
+
+    address: ipaddress.IPv4Address  # one of GATEWAYS
+    port: int  # where it listens
+    ports: Sequence[int]  # these, at its address, lead there, too
+    elsewhere: Endpoints  # where others reach the gateway: instances are led to the listener instead
+
 
 # linux/bpf.h
 SOCK_ADDR = 18  # BPF_PROG_TYPE_CGROUP_SOCK_ADDR
 SOCKOPT = 25  # BPF_PROG_TYPE_CGROUP_SOCKOPT
 _GET_CURRENT_UID_GID = 15
+_BIND = 64
 _SETSOCKOPT = 49
 _SK_LOOKUP_TCP = 84
 _SK_RELEASE = 86
@@ -43,6 +58,9 @@ _LEVEL = 24
 _OPTION_NAME = 28
 _LENGTH = 32
 # struct bpf_sock_tuple.ipv4 on the stack: from and to address, from and to port
+# struct sockaddr_in and sockaddr_in6 on the stack, from their ends: they are never there together with the tuple
+_SOCKADDR4_SIZE = 16
+_SOCKADDR6_SIZE = 28
 _TUPLE_SIZE = 12
 _TUPLE = -16
 _THIS_NETWORK = 0xFFFF_FFFF  # BPF_F_CURRENT_NETNS
@@ -61,13 +79,13 @@ _ALLOW_PRIVILEGED_PORT = 3  # of bind: below 1024, too, as no other process can 
 _RESULT, _CONTEXT, _UID, _ADDRESS, _PORT_NUMBER, _STACK = 0, 6, 7, 8, 9, 10
 
 
-def programs(forbidden: Forbidden) -> dict[int, bytes]:
+def programs(forbidden: Forbidden, gateway: Gateway | None = None) -> dict[int, bytes]:
     """The code for each attach type."""
     return {
         _BIND4: _bind(4),
         _BIND6: _bind(6),
-        _CONNECT4: _connect(4, forbidden),
-        _CONNECT6: _connect(6, forbidden),
+        _CONNECT4: _connect(4, forbidden, gateway),
+        _CONNECT6: _connect(6, forbidden, gateway),
         _SENDMSG4: _send(4),
         _SENDMSG6: _send(6),
         OPTION: _set_option(),
@@ -139,39 +157,116 @@ def _send(version: int) -> bytes:
     program = Program()
     program.copy(_CONTEXT, 1)
     _take_address(program, version, other="allow")
+    _guard_gateways(program, instances="allow")
     _guard(program, others="allow")
     _end(program)
     return program.assemble()
 
 
-def _connect(version: int, forbidden: Forbidden) -> bytes:
+def _connect(version: int, forbidden: Forbidden, gateway: Gateway | None) -> bytes:
     program = Program()
     program.copy(_CONTEXT, 1)
     _take_address(program, version, other="elsewhere in IPv6")
+    _guard_gateways(program, instances="a gateway's")
     _guard(program, others="unguarded")
     program.label("unguarded")
     _leave_unless_tcp_of_an_instance(program)
     _jump_unless_loopback(program, "elsewhere in IPv4")
-    _prefer_own_server(program, version)
+    at_loopback = _at_loopback(version, gateway)
+    for address, port in at_loopback:
+        if address.is_unspecified:  # all of loopback
+            program.jump_if(_PORT_NUMBER, "==", port, "own or gateway")
+        else:
+            _jump_if_ipv4(program, address, port, "own or gateway")
+    _prefer_own_server(program, version, "the host's")
     _refuse_ports(program, {port for _, port in forbidden})
     program.jump("allow")
     everywhere = {port for address, port in forbidden if address.is_unspecified}
     program.label("elsewhere in IPv4")
+    if gateway is not None:
+        for address, port in gateway.elsewhere:
+            if address.version == 4:
+                _jump_if_ipv4(program, address, port, "gateway")
     _refuse_ports(program, everywhere)
     for address, port in forbidden:
         if address.version == 4:
-            _refuse_ipv4(program, address, port)
+            _jump_if_ipv4(program, address, port, "refuse")
     program.jump("allow")
     if version == 6:
         program.label("elsewhere in IPv6")
         _leave_unless_tcp_of_an_instance(program)
+        if gateway is not None:
+            for address, port in gateway.elsewhere:
+                if address.version == 6:
+                    _jump_if_ipv6(program, address, port, "gateway")
         _refuse_ports(program, everywhere)
         for address, port in forbidden:
             if address.version == 6:
-                _refuse_ipv6(program, address, port)
+                _jump_if_ipv6(program, address, port, "refuse")
         program.jump("allow")
+    program.label("a gateway's")
+    _leave_unless_tcp_of_an_instance(program)
+    if gateway is not None:
+        for port in gateway.ports:
+            _jump_if_ipv4(program, gateway.address, port, "gateway")
+    program.jump("allow")  # another platform's, whose fence knows it
+    if at_loopback:  # the kernel takes no code that nothing jumps to
+        program.label("own or gateway")
+        _prefer_own_server(program, version, "the gateway's")
+    if gateway is not None:
+        program.label("gateway")
+        _lead_to_gateway(program, version, gateway)
     _end(program)
     return program.assemble()
+
+
+def _at_loopback(version: int, gateway: Gateway | None) -> Endpoints:
+    """Where others reach the gateway at loopback, as _take_address has it: ::1 is 127.0.0.1 to it."""
+    if gateway is None:
+        return []
+    found: list[tuple[Address, int]] = []
+    for address, port in gateway.elsewhere:
+        if address.is_unspecified or (address.version == 4 and address.is_loopback):
+            found.append((address, port))
+        elif address.is_loopback and version == 6:
+            found.append((ipaddress.IPv4Address(_LOOPBACK), port))
+    return found
+
+
+def _lead_to_gateway(program: Program, version: int, gateway: Gateway) -> None:
+    """Connect to the gateway's listener for instances, from the instance's own address: there it is told by it."""
+    _take_uid(program)
+    _own_address(program)
+    _bind_to_address(program, version)
+    program.set(_ADDRESS, int(gateway.address))
+    _give_address(program, version)
+    program.set(1, gateway.port)
+    program.swap_to_network(1, 16)
+    program.store(_CONTEXT, _PORT, 1)
+    program.leave(_ALLOW)
+
+
+def _bind_to_address(program: Program, version: int) -> None:
+    """Bind the socket to _ADDRESS, unless it is bound already; the kernel chooses the port. _ADDRESS is used up."""
+    size, family = (_SOCKADDR4_SIZE, socket.AF_INET) if version == 4 else (_SOCKADDR6_SIZE, socket.AF_INET6)
+    program.set(1, 0)
+    for offset in range(-size, 0, 4):
+        program.store(_STACK, offset, 1)
+    program.set(1, family)
+    program.store_half(_STACK, -size, 1)
+    program.swap_to_network(_ADDRESS, 32)
+    if version == 4:
+        program.store(_STACK, -size + 4, _ADDRESS)
+    else:
+        program.set(1, 0xFFFF)
+        program.swap_to_network(1, 32)
+        program.store(_STACK, -size + 16, 1)
+        program.store(_STACK, -size + 20, _ADDRESS)
+    program.copy(1, _CONTEXT)
+    program.copy(2, _STACK)
+    program.add_to_pointer(2, -size)
+    program.set(3, size)
+    program.call(_BIND)
 
 
 def _end(program: Program) -> None:
@@ -259,6 +354,19 @@ def _jump_unless_loopback(program: Program, label: str) -> None:
     program.jump_if(1, "!=", 0x7F00_0000, label)
 
 
+def _guard_gateways(program: Program, *, instances: str) -> None:
+    """Keep others than instances and root from GATEWAYS; jump to `instances` for these. Goes on for other addresses."""
+    program.copy_low(1, _ADDRESS)
+    program.mask(1, int(GATEWAYS.netmask))
+    program.jump_if(1, "!=", int(GATEWAYS.network_address), "no gateway's")
+    _take_uid(program)
+    program.jump_if(_UID, "==", 0, "allow")
+    program.jump_if(_UID, "<", INSTANCE_UIDS.start, "refuse")
+    program.jump_if(_UID, "<", INSTANCE_UIDS.stop, instances)
+    program.jump("refuse")
+    program.label("no gateway's")
+
+
 def _guard(program: Program, *, others: str) -> None:
     """Decide about an instance's address; jump to `others` for what is none."""
     program.copy_low(1, _ADDRESS)
@@ -282,35 +390,37 @@ def _refuse_ports(program: Program, ports: Iterable[int]) -> None:
         program.jump_if(_PORT_NUMBER, "==", port, "refuse")
 
 
-def _refuse_ipv4(program: Program, address: Address, port: int) -> None:
-    after = f"not {address}:{port}"
+def _jump_if_ipv4(program: Program, address: Address, port: int, label: str) -> None:
+    after = f"not {address}:{port} for {label}"
     program.jump_if(_PORT_NUMBER, "!=", port, after)
-    program.jump_if(_ADDRESS, "==", int(address), "refuse")
+    program.jump_if(_ADDRESS, "==", int(address), label)
     program.label(after)
 
 
-def _refuse_ipv6(program: Program, address: Address, port: int) -> None:
-    after = f"not {address}:{port}"
+def _jump_if_ipv6(program: Program, address: Address, port: int, label: str) -> None:
+    after = f"not {address}:{port} for {label}"
     program.jump_if(_PORT_NUMBER, "!=", port, after)
     for word in range(4):
         program.load(1, _CONTEXT, _IP6 + 4 * word)
         program.swap_to_network(1, 32)
         program.jump_if(1, "!=", int.from_bytes(address.packed[4 * word : 4 * word + 4]), after)
-    program.jump("refuse")
+    program.jump(label)
     program.label(after)
 
 
-def _prefer_own_server(program: Program, version: int) -> None:
-    """Leave for the instance's own address, or its second one, if it listens at that port there.
+def _prefer_own_server(program: Program, version: int, other: str) -> None:
+    """Leave for the instance's own address, or its second one, if it listens at that port there; else go on to the
+    `other` server.
 
     _UID and _ADDRESS are used up.
     """
     _own_address(program)
     for turn in ("first", "second"):
-        _look_up_listener(program, f"nobody listens at the {turn}")
+        without = f"nobody listens at the {turn}: {other}"
+        _look_up_listener(program, without)
         _give_address(program, version)
         program.jump("allow")
-        program.label(f"nobody listens at the {turn}")
+        program.label(without)
         program.add(_ADDRESS, _SECOND)
 
 

@@ -35,6 +35,7 @@ class Settings:
     metrics: str = "127.0.0.1:8082"  # HOST:PORT of /metrics
     basic_auth: bool = True  # on every /system route
     slots: int = 1000  # functions awake at once before the edge is reloaded with more
+    gateway_names: bool = True  # functions find the gateway by its names and by variables
     trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-* are believed; none: everybody's
     max_connections: int = 10_000  # clients the edge accepts at once
     max_holds: int = 2000  # cold requests held at once in total

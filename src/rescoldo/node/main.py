@@ -22,8 +22,9 @@ from rescoldo.isolation.syscalls import become_subreaper, set_process_name
 from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import Settings
 from rescoldo.node.boot import Boot
-from rescoldo.node.fence import FENCED, put_up
+from rescoldo.node.fence import FENCED, gate_address, put_up
 from rescoldo.node.folders import keep_whole, make_folders
+from rescoldo.node.gateway import GatewayAccess, access
 from rescoldo.node.logs import LogBook
 from rescoldo.node.nursery import RUN, Nurseries
 from rescoldo.node.processes import Ends
@@ -69,13 +70,14 @@ def _listener(settings: Settings) -> socket.socket:
     return listener
 
 
-def _isolation(sandboxes: Sandboxes, *, fenced: bool) -> str:
+def _isolation(sandboxes: Sandboxes, gateway: GatewayAccess | None, *, fenced: bool) -> str:
     found = {
         "level": level(),
         "limits": f"cgroup v{sandboxes.base.version}" if sandboxes.base else "none",
         "system_calls": "filtered" if seccomp.available() else "all",
         "ports": "private" if fenced else "shared",
         "landlock": f"ABI {landlock.abi()}" if landlock.abi() else "none",
+        "gateway": str(gateway or "not shown to functions"),
     }
     return json.dumps(found)
 
@@ -88,11 +90,13 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     ends, exits, logs = Ends(), Exits(), LogBook(settings.logs)
     loop.add_signal_handler(signal.SIGCHLD, ends.reap)
     sandboxes = Sandboxes.open(settings)
-    nurseries = Nurseries(settings, sandboxes, ends, os.environ.pop(RUN_VARIABLE, RUN))
+    # Only the supervisor's fence has a gate; one put up here lasts as long as this process.
+    gate = gate_address(settings) if FENCED in os.environ else None
+    fenced = gate is not None or put_up(settings) is not None
+    gateway = access(settings, gate)
+    nurseries = Nurseries(settings, sandboxes, ends, gateway, os.environ.pop(RUN_VARIABLE, RUN))
     boot = Boot(nurseries, ends, sandboxes, settings.function_secrets)
-    # One put up here lasts as long as this process.
-    fenced = FENCED in os.environ or put_up(settings) is not None
-    isolation = _isolation(sandboxes, fenced=fenced)
+    isolation = _isolation(sandboxes, gateway, fenced=fenced)
     settings.isolation_file.write_text(isolation)
     if not settings.instance_state.is_dir():  # there was no node before us, or its notes are lost
         await end_unnoted(settings, sandboxes)

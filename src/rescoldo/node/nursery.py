@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from rescoldo.model.instance import Launch
 from rescoldo.model.settings import Settings
+from rescoldo.node.gateway import GatewayAccess
 from rescoldo.node.places import Places
 from rescoldo.node.processes import Ends, Watched
 from rescoldo.node.protocol import SparePool
@@ -70,11 +71,13 @@ class Nursery:
 class Nurseries:
     """Both."""
 
-    def __init__(self, settings: Settings, sandboxes: Sandboxes, ends: Ends, run: str) -> None:
+    def __init__(
+        self, settings: Settings, sandboxes: Sandboxes, ends: Ends, gateway: GatewayAccess | None, run: str
+    ) -> None:
         self.places = Places()
 
         def nursery(run: str, least: int, most: int, when_few: float) -> Nursery:
-            zygote = Zygote(settings, ends, sandboxes.base, run)
+            zygote = Zygote(settings, ends, sandboxes.base, gateway, run)
             return Nursery(zygote, Spares(zygote, sandboxes, ends, self.places, least, most, when_few))
 
         least, most = settings.spares, most_spares_of(settings)

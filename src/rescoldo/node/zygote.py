@@ -31,6 +31,7 @@ from rescoldo.isolation.interpreter import (
 )
 from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.settings import Settings
+from rescoldo.node.gateway import GatewayAccess
 from rescoldo.node.processes import Ends, Watched
 
 _LOG = logging.getLogger(__name__)
@@ -57,8 +58,11 @@ class Forked:
 class Zygote:
     """One zygote process after another. `ends` is told how its children ended."""
 
-    def __init__(self, settings: Settings, ends: Ends, base: Base | None, run: str) -> None:
+    def __init__(
+        self, settings: Settings, ends: Ends, base: Base | None, gateway: GatewayAccess | None, run: str
+    ) -> None:
         self._settings = settings
+        self._gateway = gateway
         self._base = base
         self._ends = ends
         self._run = run
@@ -136,6 +140,8 @@ class Zygote:
             "hidden": platform_directories(),
             "full": level() == "full",
             "cgroups": asdict(self._base) if self._base else None,
+            "names": {self._gateway.address: self._gateway.names} if self._gateway else {},
+            "variables": dict(self._gateway.variables) if self._gateway else {},
             "run": self._run,
         }
         return subprocess.Popen(

@@ -16,7 +16,7 @@ import random
 import resource
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -48,6 +48,7 @@ class Nest:
     rehearse: Callable[[], None]  # what a spare does in advance
     null: int  # /dev/null, open
     privileged: bool
+    variables: Mapping[str, str]  # of the environment, where a function does not set its own
 
 
 def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, folder: int | None) -> int:
@@ -80,7 +81,7 @@ def rehearse_order() -> None:
     changed."""
     launch = Launch(InstanceId("rehearsal"), function_id("rehearsal", "here"), "", 0, env={"a": "b"})
     order = json.dumps({"launch": launch.to_json(), "uid": 1, "gid": 1, "scratch": "/tmp"})
-    _environment(Launch.from_json(json.loads(order)["launch"]), "/", "/tmp", "/tmp")
+    _environment(Launch.from_json(json.loads(order)["launch"]), "/", "/tmp", "/tmp", {})
     limit_resources(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     _stream(1)
 
@@ -101,7 +102,7 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
     named = dict(zip(launch.secrets, secrets, strict=True))
     tenant = Tenant(order["uid"], order["gid"], bundle, _layer_of(bundle), order["scratch"], named, launch.port)
     place = nest.sandbox.finish(tenant)
-    environment = _environment(launch, bundle, order["scratch"], place)
+    environment = _environment(launch, bundle, order["scratch"], place, nest.variables)
     os.chdir(bundle)
     if launch.command:
         return execute(launch, environment, listener, status)
@@ -125,9 +126,12 @@ def _stream(descriptor: int) -> TextIO:
     return open(descriptor, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
-def _environment(launch: Launch, bundle: str, scratch: str, secrets: str) -> dict[str, str]:
-    """The variables of a process. The Python on PATH is the one that this process is, without packages; PYTHONPATH
-    names those of the bundle, before what the function itself wants there, to all that is started."""
+def _environment(
+    launch: Launch, bundle: str, scratch: str, secrets: str, variables: Mapping[str, str]
+) -> dict[str, str]:
+    """The variables of a process; `variables` are the platform's. The Python on PATH is the one that this process is,
+    without packages; PYTHONPATH names those of the bundle, before what the function itself wants there, to all that is
+    started."""
     name, namespace = split_id(launch.function)
     own = f"{bundle}/{FOLDER}" if launch.command else bundle
     more = launch.env.get("PYTHONPATH")
@@ -137,6 +141,7 @@ def _environment(launch: Launch, bundle: str, scratch: str, secrets: str) -> dic
         "HOME": scratch,
         "TMPDIR": scratch,
         "secret_mount_path": secrets,
+        **variables,
         **launch.env,
         "PYTHONPATH": f"{own}:{bundle}/{DEPENDENCIES}" + (f":{more}" if more else ""),
         "OPENFAAS_NAME": name,

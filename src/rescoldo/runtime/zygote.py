@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from rescoldo.isolation.cgroups import Base, Makers
+from rescoldo.isolation.hosts import hosts_with
 from rescoldo.isolation.mounts import View, cover, enter
 from rescoldo.isolation.sandbox import FullSandbox, Sandbox, UnprivilegedSandbox
 from rescoldo.isolation.syscalls import die_with_parent, set_process_name
@@ -51,8 +52,9 @@ class Fork:
 
 def main(arguments: list[str]) -> int:
     """Run a zygote; `arguments[0]` is a JSON object: control (descriptor), bundles (their folder), read (folders that
-    the zygote needs besides), needed (folders that functions need of those), full (the level), cgroups or null, run,
-    path (where the platform's packages are imported from) and hidden (folders that hold them)."""
+    the zygote needs besides), needed (folders that functions need of those), full (the level), cgroups or null, names
+    (those of an address, for /etc/hosts), variables (of functions' environment), run, path (where the platform's
+    packages are imported from) and hidden (folders that hold them)."""
     order = json.loads(arguments[0])
     control = socket.socket(fileno=order["control"])
     set_process_name("rescoldo-zyg" if order["run"] else "rescoldo-bare")
@@ -63,7 +65,8 @@ def main(arguments: list[str]) -> int:
     for _ in range(PRACTICE):
         rehearse_order()
     _leave_platform(order)
-    nest = Nest(order["bundles"], sandbox, run, rehearse, os.open(os.devnull, os.O_RDWR), os.geteuid() == 0)
+    null = os.open(os.devnull, os.O_RDWR)
+    nest = Nest(order["bundles"], sandbox, run, rehearse, null, os.geteuid() == 0, order["variables"])
     os.chdir("/")
     gc.collect()
     gc.disable()  # a collection here would touch, and so copy, pages that children share
@@ -79,7 +82,8 @@ def _sandbox(order: dict[str, Any]) -> Sandbox:
         return UnprivilegedSandbox(order["needed"])
     # The groups are opened first: in the view there are none.
     cgroups = Makers(Base(**order["cgroups"])) if order["cgroups"] else None
-    return FullSandbox(enter(View(read=(*order["read"], order["bundles"]))), cgroups)
+    hosts = next((hosts_with(address, names) for address, names in order["names"].items() if names), "")
+    return FullSandbox(enter(View(read=(*order["read"], order["bundles"])), hosts), cgroups)
 
 
 def _leave_platform(order: dict[str, Any]) -> None:

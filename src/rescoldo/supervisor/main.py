@@ -16,7 +16,7 @@ from rescoldo.isolation.identity import level
 from rescoldo.isolation.syscalls import become_subreaper
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
-from rescoldo.node.fence import put_up
+from rescoldo.node.fence import gate_address, put_up
 from rescoldo.supervisor import place
 from rescoldo.supervisor.guardian import become_guardian
 from rescoldo.supervisor.kept import SETTINGS, in_memory
@@ -50,8 +50,14 @@ def run(settings: Settings) -> int:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         # many systems begin with 1,024, which is for programs that use select(); instances get a limit of their own
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        inside = bind_address(f"{gate_address(settings)}:0") if level() == "full" else None
+        fence = put_up(settings, inside)
+        if inside is not None and fence is not None:
+            sockets["inside"] = inside
+        elif inside is not None:
+            inside.close()  # nothing would keep others from it
         kept = {"lock": [lock.fileno()]} | {name: [sock.fileno()] for name, sock in sockets.items()}
-        if (fence := put_up(settings)) is not None:
+        if fence is not None:
             kept["fence"] = list(fence.descriptors)
         settings.save(settings.record)
         kept[SETTINGS] = [in_memory(settings)]

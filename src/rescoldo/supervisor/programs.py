@@ -17,16 +17,17 @@ CONTROLLER_GRACE = 10.0
 NODE_GRACE = 15.0
 
 
-def edge_program(settings: Settings, gateway: int, metrics: int) -> Program:
-    """A new edge knows nothing yet and holds every request until the controller has told it."""
+def edge_program(settings: Settings, gates: Mapping[str, int]) -> Program:
+    """A new edge knows nothing yet and holds every request until the controller has told it. `gates`: what it accepts
+    on, gateway, metrics and, where instances have a listener of their own, inside."""
     binary = process.binary()
 
     def command() -> Sequence[str]:
         return process.command(binary, config.write(settings, config.slot_count(settings)))
 
     probe = Probe(settings.admin_socket, b"show version\n")
-    environment = {**process.environment(binary), **edge_environment(gateway, metrics)}
-    return Program("edge", command, environment, (gateway, metrics), _worth_showing, probe, waits=False)
+    environment = {**process.environment(binary), **edge_environment(gates)}
+    return Program("edge", command, environment, tuple(gates.values()), _worth_showing, probe, waits=False)
 
 
 def edge_reload(settings: Settings, old_pid: int) -> list[str]:

@@ -40,9 +40,9 @@ def bind_address(address: str) -> socket.socket:
     return sock
 
 
-def edge_environment(gateway: int, metrics: int) -> dict[str, str]:
+def edge_environment(gates: Mapping[str, int]) -> dict[str, str]:
     """How the edge's configuration learns of the sockets it accepts on."""
-    return {"RESCOLDO_GATEWAY": f"fd@{gateway}", "RESCOLDO_METRICS": f"fd@{metrics}"}
+    return {f"RESCOLDO_{name.upper()}": f"fd@{number}" for name, number in gates.items()}
 
 
 def handed_over(descriptors: Mapping[str, int]) -> dict[str, str]:

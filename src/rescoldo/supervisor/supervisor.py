@@ -51,7 +51,7 @@ UNLIVELY = 5  # early deaths in a row before the first readiness that end the st
 BEAT_SECONDS = 1.0
 LOOK_SECONDS = 1.0  # between looks whether the run folder is whole
 MEND_SECONDS = 3.0  # for the node to make its own part of a lost run folder again
-GATES = ("gateway", "metrics")  # what the edge accepts on
+GATES = ("gateway", "metrics", "inside")  # what the edge accepts on; the last for instances, where there is a fence
 
 
 class Supervisor:
@@ -77,7 +77,7 @@ class Supervisor:
         table = self._kept.table
         sockets = {name: table[name][0] for name in (*ACCEPTED_BY, *GATES) if name in table}
         programs = (
-            edge_program(self._settings, *(sockets.get(name, -1) for name in GATES)),
+            edge_program(self._settings, {name: sockets[name] for name in GATES if name in sockets}),
             node_program(self._settings, sockets["node"], table.get("fence", ())),
             controller_program(self._settings, {name: sockets[name] for name in ("wake", "api", "log")}),
         )

@@ -178,6 +178,16 @@ def test_describe_says_plainly_what_the_lower_level_lacks(run, gateway):
     assert re.search(r"Isolation: +unprivileged: shares its user with all functions, no limits", out)
 
 
+def test_describe_says_where_a_function_finds_the_gateway(run, gateway):
+    gateway.answer("GET /system/function/hello", 200, STATUS)
+    for level in ("full", "unprivileged"):
+        isolation = {"level": level, "gateway": "http://gateway.openfaas:8080, http://gateway:8080"}
+        gateway.answer("GET /system/status", 200, {"isolation": isolation})
+        out = run("describe", "hello")[1]
+        assert re.search(r"Gateway: +http://gateway\.openfaas:8080, http://gateway:8080\n", out)
+        assert "gateway" not in re.search(r"Isolation: .*", out)[0]
+
+
 def test_describe_does_without_the_level_of_another_gateway(run, gateway):
     gateway.answer("GET /system/function/hello", 200, STATUS)
     gateway.answer("GET /system/status", 404)

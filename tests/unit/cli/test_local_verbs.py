@@ -53,6 +53,12 @@ def test_how_functions_scale_that_do_not_say_it_is_a_flag_of_serve(run, supervis
     assert status == 1 and "--default-max-scale: '0'" in err and len(supervisor.calls) == 2
 
 
+def test_functions_need_not_be_shown_where_the_gateway_is(run, supervisor):
+    run("serve")
+    run("serve", "--no-gateway-names")
+    assert [settings.gateway_names for _, settings in supervisor.calls] == [True, False]
+
+
 def test_the_memory_limit_of_functions_that_set_none_is_a_flag_of_serve(run, supervisor):
     for words in ((), ("--default-memory", "1Gi"), ("--default-memory", "0")):
         run("serve", *words)

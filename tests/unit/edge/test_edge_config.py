@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rescoldo.edge import process
 from rescoldo.edge.accesslog import tally
-from rescoldo.edge.config import connection_limits, map_text, render, slot_count, write
+from rescoldo.edge.config import connection_limits, inside_limits, map_text, render, slot_count, write
 from rescoldo.edge.haproxy import OWN_BACKENDS
 from rescoldo.edge.protocol import LiveServer, Route, Share
 from rescoldo.model.limits import Limits
@@ -55,6 +55,13 @@ def test_held_requests_have_connections_of_the_edge_to_itself_besides_those_of_c
     assert connection_limits(Settings("/d", "/r", max_connections=wanted, max_holds=2_000)) == limits
 
 
+@pytest.mark.parametrize(("clients", "limits"), [(10_000, (2_500, 625)), (75, (18, 4)), (1, (1, 1))])
+def test_instances_have_a_quarter_of_the_connections_and_each_a_quarter_of_these(
+    clients: int, limits: tuple[int, int]
+) -> None:
+    assert inside_limits(clients) == limits
+
+
 def test_the_maps_hold_what_differs_from_the_defaults() -> None:
     limits = Limits(max_queue=7)
     one = Route(function_id("a"), None, limits.max_body, 35.0, limits.max_queue, limits.max_response)
@@ -78,6 +85,11 @@ def test_haproxy_accepts_the_configuration(tmp_path: Path) -> None:
     settings = Settings(str(tmp_path / "d"), str(tmp_path / "r"), slots=5)
     (tmp_path / "r" / "s").mkdir(parents=True)
     process.check(process.binary(), write(settings, 5))
+
+
+def test_haproxy_accepts_a_listener_for_instances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESCOLDO_INSIDE", "127.0.0.1:4714")
+    test_haproxy_accepts_the_configuration(tmp_path)
 
 
 def test_the_number_of_slots_never_shrinks_below_what_was_needed_once(tmp_path: Path) -> None:

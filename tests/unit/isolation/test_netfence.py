@@ -6,8 +6,8 @@ import struct
 import pytest
 
 from rescoldo.isolation.bpf import Program
-from rescoldo.isolation.netfence import address_of, cgroup2_root
-from rescoldo.isolation.netfence_programs import programs
+from rescoldo.isolation.netfence import address_of, cgroup2_root, endpoints, gateway_address
+from rescoldo.isolation.netfence_programs import FIRST_ADDRESS, GATEWAYS, Gateway, programs
 from rescoldo.model.settings import BUILD_UID, EDGE_UID, INSTANCE_UIDS
 
 FORBIDDEN = [
@@ -33,6 +33,22 @@ def test_others_have_none(uid: int) -> None:
         address_of(uid)
 
 
+def test_each_platform_has_an_address_for_its_gateway_that_is_no_instances() -> None:
+    found = {gateway_address(f"/run/rescoldo-0/{number:08x}") for number in range(100)}
+    assert len(found) > 95
+    assert all(address in GATEWAYS for address in found)
+    instances = ipaddress.ip_network(f"{FIRST_ADDRESS}/14")
+    assert not instances.overlaps(GATEWAYS)
+    assert gateway_address("/run/a") == gateway_address("/run/a")
+
+
+def test_a_listener_at_one_address_is_reached_there_alone() -> None:
+    assert endpoints("127.0.0.1", 8080) == [(ipaddress.ip_address("127.0.0.1"), 8080)]
+    everywhere = [address for address, _ in endpoints("0.0.0.0", 8080)]
+    assert ipaddress.ip_address("0.0.0.0") in everywhere
+    assert not any(address.is_loopback for address in everywhere)
+
+
 HYBRID = r"""31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:5 - cgroup cgroup rw,memory
 40 31 0:36 /below /srv/part rw,relatime - cgroup2 cgroup2 rw
@@ -49,9 +65,10 @@ def test_a_machine_without_cgroup2_is_told_apart() -> None:
         cgroup2_root("".join(HYBRID.splitlines(keepends=True)[:2]))
 
 
+@pytest.mark.parametrize("gateway", [None, Gateway(GATEWAYS[1], 4711, (8080, 9000), FORBIDDEN)])
 @pytest.mark.parametrize("forbidden", [[], FORBIDDEN])
-def test_programs_jump_forward_only_and_end_with_a_verdict(forbidden: list[object]) -> None:
-    for code in programs(forbidden).values():  # type: ignore[arg-type]
+def test_programs_jump_forward_only_and_end_with_a_verdict(forbidden: list[object], gateway: Gateway | None) -> None:
+    for code in programs(forbidden, gateway).values():  # type: ignore[arg-type]
         instructions = list(struct.iter_unpack("=BBhi", code))
         for at, (kind, _, offset, _) in enumerate(instructions):
             if kind & 7 in (5, 6) and kind not in (0x85, 0x95):

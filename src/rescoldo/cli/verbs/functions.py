@@ -150,6 +150,7 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
         "Created": found.get("createdAt", ""),
         "Usage": _usage(usage),
         "Isolation": _protection(found["isolation"]),
+        "Gateway": found["isolation"].get("gateway", ""),  # where the function itself reaches it
     }
     for key, value in rows.items():
         if value != "":
@@ -175,7 +176,7 @@ def _traffic(found: Mapping[str, Any]) -> dict[str, int]:
 def _protection(isolation: Mapping[str, str]) -> str:
     if isolation.get("level") == "unprivileged":
         return "unprivileged: shares its user with all functions, no limits of memory and cpu (docs/security.md)"
-    return ", ".join(f"{key} {value}" for key, value in isolation.items())
+    return ", ".join(f"{key} {value}" for key, value in isolation.items() if key != "gateway")
 
 
 def _usage(usage: Mapping[str, Any]) -> str:

@@ -67,6 +67,11 @@ def default_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Address or network of a proxy in front, for example 10.0.0.0/8, whose X-Forwarded-* headers are believed; "
     "may be given several times. Without it everybody's are.",
 )
+@click.option(
+    "--no-gateway-names",
+    is_flag=True,
+    help="Do not show functions where the gateway is: no gateway.openfaas, no OPENFAAS_GATEWAY.",
+)
 @click.option("--no-basic-auth", is_flag=True, help="Let anyone who reaches the port deploy and remove.")
 @click.option(
     "--slots",
@@ -119,6 +124,7 @@ def serve_command(
     gateway_address: str,
     metrics_address: str,
     trusted_proxies: tuple[str, ...],
+    no_gateway_names: bool,
     no_basic_auth: bool,
     slots: int,
     edge_threads: int,
@@ -138,6 +144,7 @@ def serve_command(
         gateway=check_address(gateway_address or f"{host}:{port}", "--gateway-address"),
         metrics=check_address(metrics_address, "--metrics-address"),
         trusted_proxies=tuple(check_network(text, "--trusted-proxy") for text in trusted_proxies),
+        gateway_names=not no_gateway_names,
         basic_auth=not no_basic_auth,
         slots=slots,
         edge_threads=edge_threads,
