@@ -230,6 +230,41 @@ def test_a_post_whose_instance_crashes_in_it_runs_once_and_gets_502(own_platform
         assert log.count(mark) == 1, log
 
 
+CRASHES = """
+import ctypes, os
+def handle(event, context):
+    if event.path == "/fine":
+        return "fine"
+    print("RUN", event.path, flush=True)
+    if event.path == "/exit":
+        os._exit(3)
+    if event.path == "/segfault":
+        ctypes.string_at(0)
+    bytearray(300 * 2**20)
+"""
+
+
+def get(live: Live, path: str) -> tuple[int, str]:
+    answer = live.invoke(f"crasher{path}")
+    return answer.status, answer.text
+
+
+def test_a_get_that_ends_its_instance_runs_twice_and_not_again_where_memory_ran_out(own_platform: Live) -> None:
+    own_platform.deploy("crasher", CRASHES, limits={"memory": "64Mi"})
+    assert get(own_platform, "/fine") == (200, "fine")
+    assert get(own_platform, "/exit")[0] == 502
+    assert get(own_platform, "/segfault")[0] == 502
+    if os.geteuid() == 0:  # elsewhere memory has no limit
+        status, text = get(own_platform, "/eats")
+        assert status == 502
+        assert "out of memory: it needed more than its limit of 64 MiB; the call is not repeated" in text
+    assert get(own_platform, "/fine") == (200, "fine")
+    log = own_platform.function_log("crasher")
+    assert [log.count(f"RUN /{how}") for how in ("exit", "segfault")] == [2, 2], log
+    assert log.count("RUN /eats") == (os.geteuid() == 0), log
+    assert "instance ended: exit status 3; replaced" in log
+
+
 def test_nothing_is_left_when_the_platform_stops(own_platform: Live) -> None:
     deploy_awake(own_platform, "a", "b")
     pids = own_platform.instance_pids("a") + own_platform.instance_pids("b")

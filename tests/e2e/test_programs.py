@@ -306,13 +306,29 @@ class Getting:
             self.slowest = max(self.slowest, answer.seconds)
 
 
-@pytest.mark.parametrize("upstream", [PORT, "unix", "inherited"])
+@pytest.mark.parametrize("upstream", ["unix", "inherited"])
 def test_a_program_that_is_killed_fails_no_get(
     platform: Live, server: Path, getting: Getting, upstream: str
 ) -> None:
     name = f"killed-{upstream[:4]}"
     platform.deploy_program(name, server, "./server", upstream)
-    first = look(platform, name)["uid"]
+    kill_again_and_again(platform, name, getting)
+    assert set(getting.answers) == {200}
+
+
+def test_a_program_at_a_port_that_is_killed_fails_what_it_had_and_what_comes_until_that_is_known(
+    platform: Live, server: Path, getting: Getting
+) -> None:
+    platform.deploy_program("killed-port", server, "./server", PORT)
+    kill_again_and_again(platform, "killed-port", getting)
+    assert set(getting.answers) <= {200, 502, 503}
+    assert getting.slowest < 5
+    assert platform.invoke("killed-port").status == 200
+
+
+def kill_again_and_again(platform: Live, name: str, getting: Getting) -> None:
+    """Kill the function's only instance three times while it is called; each time another one takes its place."""
+    assert look(platform, name)["uid"]
     for _ in range(2):
         getting.start(name)
     for _ in range(3):
@@ -323,8 +339,6 @@ def test_a_program_that_is_killed_fails_no_get(
         platform.until(lambda: not alive(pid), "its end")  # noqa: B023
         platform.until(lambda: [note for note in running(platform, name) if note["pid"] != pid], "another")  # noqa: B023
     getting.stop()
-    assert set(getting.answers) == {200}
-    assert first
 
 
 def running(live: Live, name: str) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ Controller and instances are stubs (real_edge.py). Rules with a test elsewhere:
   a slot is given back only when it is quiet              tests/unit/control/test_fleet.py
   the caps of holds are the controller's, too             tests/unit/control/test_waker.py
   the controller killed in a hold, whole platform         tests/e2e/test_kill.py
-  a crashing POST runs once, whole platform               tests/e2e/test_kill.py
+  a crashing POST runs once, a GET twice, whole platform  tests/e2e/test_kill.py
 """
 
 from __future__ import annotations
@@ -396,6 +396,40 @@ async def test_a_get_is_sent_again_when_its_instance_closes_without_an_answer(re
     answer = await real.call("/function/fn")
     assert (answer.status, answer.text) == (200, "second time")
     assert len(one.requests) == 2
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_a_call_that_ends_each_instance_is_executed_twice_and_by_one_of_them(real: RealEdge, method: str) -> None:
+    async def respond(_: Message) -> bytes | None:
+        return None
+
+    one, two = [await real.place("s1", name, respond) for name in ("one", "two")]
+    await real.edge.set_route(Route(FN, S1))
+    answer = await real.call("/function/fn", method=method, body=b"x")
+    assert answer.status == 502
+    assert sorted([len(one.requests), len(two.requests)]) == [0, 2]
+
+
+async def test_what_is_sent_again_does_not_queue_again(real: RealEdge) -> None:
+    async def respond(request: Message) -> bytes | None:
+        if request.path == "/first" and len(one.requests) == 1:
+            begun.set()
+            await queued.wait()  # another one waits for its place
+            return None
+        return ok(request.path)
+
+    begun, queued = asyncio.Event(), asyncio.Event()
+    one = await real.place("s1", "one", respond, concurrency=1)
+    await real.edge.set_route(Route(FN, S1))
+    first = asyncio.create_task(real.call("/function/fn/first"))
+    await begun.wait()
+    second = asyncio.create_task(real.call("/function/fn/second"))
+    while not (await real.edge.load(S1)).queued:
+        await asyncio.sleep(0.01)
+    queued.set()
+    assert (await first).text == "/first"
+    assert (await second).text == "/second"
+    assert [request.path for request in one.requests] == ["/first", "/first", "/second"]
 
 
 # -- bounds

@@ -40,7 +40,7 @@ ERRORS = {
     400: "the request is not valid HTTP, its headers are too large (16 KiB), or its sender did not wait for the answer",
     408: "the request did not arrive in time",
     500: "the edge failed",
-    502: "the function's instance ended or answered nonsense before its answer was complete",
+    502: "the function's instance ended or answered nonsense before its answer was complete; its log says how it ended",
     503: "no instance could take the request in time",
     504: "the function did not answer in time",
 }

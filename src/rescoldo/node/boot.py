@@ -21,7 +21,7 @@ from rescoldo.model.text import one_line, read_json
 from rescoldo.node.nursery import Nurseries
 from rescoldo.node.processes import Ends, Watched, any_alive, describe, handles_sigterm, signal_group
 from rescoldo.node.readiness import until_accepting
-from rescoldo.node.sandboxes import Sandboxes
+from rescoldo.node.sandboxes import Ending, Sandboxes
 from rescoldo.node.spares import Order
 from rescoldo.node.supervised import Supervised
 from rescoldo.node.zygote import ZygoteGone
@@ -89,8 +89,8 @@ class Boot:
                 self._nurseries.spares_for(instance.note.launch).served_a_wake()
             instance.became_ready(answer.get("began"), answer.get("loaded"))
             return ""
-        reason = await self.end(instance, grace=0.0, patience=1.0)
-        return _said(answer) or f"{reason}{_EARLY}"
+        ending = await self.end(instance, grace=0.0, patience=1.0)
+        return _said(answer) or f"{ending.reason}{_EARLY}"
 
     async def _fork_and_listen(self, instance: Supervised, limit: asyncio.Timeout, *, fresh: bool) -> dict[str, object]:
         """Have its process made in its turn, from which `limit` counts; return what it says."""
@@ -151,8 +151,8 @@ class Boot:
                 raise StartFailed(what) from error
         return opened
 
-    async def end(self, instance: Supervised, *, grace: float, patience: float = 0.0) -> str:
-        """End every process of the instance and return how it ended, in words.
+    async def end(self, instance: Supervised, *, grace: float, patience: float = 0.0) -> Ending:
+        """End every process of the instance and return how it ended.
 
         Waits `patience` seconds for it to end by itself, then sends SIGTERM and waits `grace` seconds (0:
         neither), then kills.
@@ -174,10 +174,10 @@ class Boot:
             process.close()
         note = instance.note
         instance.swept = await self.sweep(note.uid)
-        reason = self._sandboxes.reason(note.sandbox, status, note.launch.memory_limit)
+        ending = self._sandboxes.ending(note.sandbox, status, note.launch.memory_limit)
         await self._sandboxes.remove(note.sandbox)
         await instance.output.drain()
-        return reason
+        return ending
 
     async def sweep(self, uid: int | None) -> bool:
         """Kill what has `uid`, whatever group or session it fled to; return whether nothing is left."""

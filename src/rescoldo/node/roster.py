@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
@@ -10,6 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rescoldo.isolation import netfence
@@ -40,6 +42,7 @@ from rescoldo.node.pump import Pump
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.supervised import Supervised, listen, regain_listener, regain_output
 from rescoldo.node.uids import Uids
+from rescoldo.node.waiting import Waiting
 from rescoldo.policy.respawn import FREE_DEATHS, MOST_FAILED_STARTS, early_deaths, respawn_pause
 
 MAX_INSTANCES = 10_000
@@ -70,6 +73,7 @@ class Roster:
         self._fenced = fenced  # each instance has TCP ports of its own
         self._logs = logs
         self._pump = Pump()  # of all that instances print
+        self._waiting = Waiting()
         self._on_exit = on_exit
         self._all: dict[InstanceId, Supervised] = {}
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -175,20 +179,38 @@ class Roster:
             assert instance.process is not None
             await instance.process.ended.wait()
             deaths = early_deaths(deaths, ready_at=instance.ready_at, ended_at=time.monotonic())
-            reason = await self._boot.end(instance, grace=0.0)
-            if launch.binds or instance.listener is None:  # no socket for a replacement: the controller starts another
+            ended_at = time.time()
+            reason, starved = await self._boot.end(instance, grace=0.0)
+            replaced = not launch.binds and instance.listener is not None
+            if replaced:
+                instance.output.keep([f"instance ended: {reason}; replaced"])
+            if starved and instance.listener is not None:
+                await self._waiting.refuse_begun(instance.listener, instance.path, reason, ended_at)
+            if not replaced:  # no socket for a replacement: the controller starts another
                 break
-            instance.output.keep([f"instance ended: {reason}; replaced"])
             await asyncio.sleep(respawn_pause(deaths))
             if (failure := await self._replace(instance)) is not None:
                 reason = f"{reason}; its replacement failed: {failure}"
                 break
-        instance.output.keep([f"instance ended: {reason.splitlines()[0]}"])
+        reason, told = reason.splitlines()[0], reason
+        instance.output.keep([f"instance ended: {reason}"])
         lived = time.monotonic() - instance.ready_at
         instance.ready_at = 0.0  # not among the instances any more; its socket still takes what arrives
-        self._on_exit(Exit(launch.instance, launch.function, reason, lived))
-        await asyncio.sleep(LOST_SECONDS)
+        self._on_exit(Exit(launch.instance, launch.function, told, lived))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOST_SECONDS):
+                if instance.listener is not None:
+                    await self._waiting.serve_elsewhere(instance.listener, reason, partial(self._other, instance))
+                await asyncio.sleep(LOST_SECONDS)
         self._remove(instance)
+
+    def _other(self, lost: Supervised) -> str | None:
+        """The socket of another instance that can serve what `lost` would have."""
+        for found in self._all.values():
+            same = _what_runs(found.note.launch) == _what_runs(lost.note.launch)
+            if same and found.listener is not None and found.ready_at and found.ending is None:
+                return found.path
+        return None
 
     async def _replace(self, instance: Supervised) -> str | None:
         """Start a process again on the instance's socket; return why it cannot be, if so."""
@@ -341,6 +363,10 @@ class Roster:
         """What the ready instances of `function` use."""
         ready = [found for found in self.instances() if found.launch.function == function]
         return [await _usage(found, self._privileged) for found in ready]
+
+
+def _what_runs(launch: Launch) -> tuple[FunctionId, int, int]:
+    return launch.function, launch.revision, launch.generation
 
 
 def _fifo(note: Path) -> Path:

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from rescoldo.isolation.cgroups import Base, Groups, find_base, leave_pids, named
 from rescoldo.isolation.identity import level
@@ -21,6 +22,13 @@ _ATTEMPTS = 40  # to remove a group whose last process has just been killed: a s
 _PAUSE = 0.025
 
 _LOG = logging.getLogger(__name__)
+
+
+class Ending(NamedTuple):
+    """How an instance ended."""
+
+    reason: str  # in words
+    starved: bool = False  # it hit its memory limit
 
 
 class Sandboxes:
@@ -60,13 +68,14 @@ class Sandboxes:
         if self._groups is not None and sandbox:
             self._groups.limit(sandbox, memory, cpu)
 
-    def reason(self, sandbox: str, status: int | None, limit: int) -> str:
+    def ending(self, sandbox: str, status: int | None, limit: int) -> Ending:
         """How an instance ended: its wait status, or that it hit its memory limit (bytes)."""
         if self._groups is None or not sandbox or not self._groups.out_of_memory(sandbox):
-            return describe(status)
+            return Ending(describe(status))
         excess = f"out of memory: it needed more than its limit of {limit / 2**20:g} MiB"
-        killed = status is None or os.waitstatus_to_exitcode(status) == -signal.SIGKILL
-        return excess if killed else f"{describe(status)}, after one of its processes was {excess}"
+        if status is None or os.waitstatus_to_exitcode(status) == -signal.SIGKILL:
+            return Ending(excess, starved=True)
+        return Ending(f"{describe(status)}, after one of its processes was {excess}", starved=True)
 
     async def remove(self, sandbox: str) -> None:
         """Remove what is left of a sandbox outside of its processes; they are killed if they have not ended."""

@@ -51,6 +51,11 @@ class Supervised:
         """Whether it has served before, so that a start replaces a process that ended."""
         return self.ready_at > 0
 
+    @property
+    def path(self) -> str:
+        """Of the Unix socket that the edge connects to."""
+        return str(socket_path(self.note.address))
+
     def forked(self, process: Watched, sandbox: str) -> None:
         """Remember the process that is to become the instance."""
         self.process = process

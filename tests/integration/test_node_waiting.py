@@ -1,0 +1,106 @@
+"""What becomes of requests that wait in the socket of an instance that has ended, at a real node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rescoldo.model.instance import RunningInstance
+from rescoldo.node.protocol import Exit
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from real_node import RealNode, until
+
+pytestmark = pytest.mark.slow
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+MEMORY = 64 * 2**20
+COUNTS = """
+import os
+def handle(event, context):
+    print("RUN", event.path, event.body.decode(), flush=True)
+    if event.path == "/eats":
+        bytearray(200 * 2**20)
+    if event.path == "/ends":
+        os._exit(7)
+    return f"{event.method} {event.path} {event.body.decode()}"
+"""
+
+
+async def send(
+    running: RunningInstance, path: str, method: str = "GET", body: bytes = b"", began: float | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A request as the edge sends it that got it at `began`."""
+    reader, writer = await asyncio.open_unix_connection(running.address.removeprefix("unix@"))
+    start = int((time.time() if began is None else began) * 1e6) * 1000
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-Start-Time: {start}\r\nContent-Length: {len(body)}\r\n"
+    writer.write(head.encode() + (b"Connection: close\r\n" if method == "POST" else b"") + b"\r\n" + body)
+    return reader, writer
+
+
+async def answer(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> tuple[int, str]:
+    """Status and body; (0, "") for a connection that ends without a byte."""
+    reader, writer = connection
+    try:
+        async with asyncio.timeout(15):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            length = int(head.partition("content-length:")[2].split()[0])
+            return int(head.split()[1]), (await reader.readexactly(length)).decode()
+    except (asyncio.IncompleteReadError, ConnectionResetError):
+        return 0, ""
+    finally:
+        writer.close()
+
+
+async def runs(node: RealNode, running: RunningInstance) -> list[str]:
+    return [line for line in await node.logged(running.launch) if line.startswith("RUN")]
+
+
+@pytest.mark.root
+@needs_root
+async def test_what_ran_out_of_memory_is_not_run_again_and_what_had_not_begun_is(node: RealNode) -> None:
+    running = await node.client.start(node.launch(COUNTS, memory_limit=MEMORY))
+    began = time.time()
+    assert await answer(await send(running, "/eats")) == (0, "")
+    repeated = await send(running, "/eats", began=began)
+    fresh = [await send(running, f"/{method}", method, b"mine", time.time() + 1) for method in ("GET", "PUT")]
+    post = await send(running, "/post", "POST", b"mine", began=began)
+    status, text = await answer(repeated)
+    assert status == 502
+    assert text == (
+        "the function's instance ended before its answer was complete: out of memory: it needed more than its limit "
+        "of 64 MiB; the call is not repeated\n"
+    )
+    assert [await answer(one) for one in fresh] == [(200, "GET /GET mine"), (200, "PUT /PUT mine")]
+    assert await answer(post) == (200, "POST /post mine")
+    assert sorted(await runs(node, running)) == ["RUN /GET mine", "RUN /PUT mine", "RUN /eats ", "RUN /post mine"]
+
+
+async def test_what_ended_otherwise_waits_for_the_successor(node: RealNode) -> None:
+    running = await node.client.start(node.launch(COUNTS))
+    began = time.time()
+    assert await answer(await send(running, "/ends")) == (0, "")
+    assert await answer(await send(running, "/again", began=began)) == (200, "GET /again ")
+
+
+async def test_what_waits_for_a_successor_that_does_not_come_is_answered_with_the_reason(node: RealNode) -> None:
+    exits: list[Exit] = []
+    watching = asyncio.create_task(node.client.watch(exits.append, lambda: None))
+    running = await node.client.start(node.launch(COUNTS))
+    handler = node.settings.bundles / running.launch.digest / "function" / "handler.py"
+    handler.write_text("raise ValueError('never again')\n")
+    os.kill(running.pid, signal.SIGKILL)
+    waits = [await send(running, "/waits"), await send(running, "/waits", "POST", b"mine")]
+    for one in waits:
+        status, text = await answer(one)
+        assert status == 502
+        assert "its replacement failed" in text
+        assert text.count("\n") == 1
+    await until(lambda: exits)
+    watching.cancel()
