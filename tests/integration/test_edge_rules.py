@@ -410,6 +410,25 @@ async def test_a_call_that_ends_each_instance_is_executed_twice_and_by_one_of_th
     assert sorted([len(one.requests), len(two.requests)]) == [0, 2]
 
 
+async def test_what_is_sent_again_uses_no_connection_from_before(real: RealEdge) -> None:
+    """The instance's end has closed them, too; the edge may not have seen it yet."""
+
+    async def respond(request: Message) -> bytes | None:
+        if request.path.startswith("/parallel"):
+            begun.append(request.path)
+            while len(begun) < 8:
+                await asyncio.sleep(0.01)
+            return ok("fine")
+        return None if len(one.requests) == 9 else ok(str(one.connections))
+
+    begun: list[str] = []
+    one = await real.place("s1", "one", respond)
+    await real.edge.set_route(Route(FN, S1))
+    await asyncio.gather(*(real.call(f"/function/fn/parallel-{number}") for number in range(8)))
+    assert one.connections == 8  # in the pool
+    assert (await real.call("/function/fn/again")).text == "9"
+
+
 async def test_what_is_sent_again_does_not_queue_again(real: RealEdge) -> None:
     async def respond(request: Message) -> bytes | None:
         if request.path == "/first" and len(one.requests) == 1:

@@ -31,6 +31,10 @@ KNOWN_ALL = "*"  # this key in the route map says that the map is complete: othe
 MAPS = ("routes", "splits", "bodies", "timeouts", "queues", "answers", "inflight")
 LOGINS = "logins"  # a map beside MAPS: the login of the platform, see login_key
 MARKING = frozenset({"splits", "bodies", "timeouts", "answers"})  # maps that a call need not look at, unless marked
+# Which of a server's idle connections a request may use, though nothing here is TLS: those with the same `sni`. It is
+# evaluated at each attempt and counts them: 0 for the first, a number of its own for the second. What the first found
+# was closed, and so is perhaps everything in the pool.
+POOL = "var(txn.attempts,0),add(1),set-var(txn.attempts),sub(1),mul(txn.start)"
 ASLEEP = "-"  # the slot of a function that has none
 PAUSED = ":paused"  # at ASLEEP: its calls are refused
 MARK = ":own"  # at the slot of a function that is in one of MARKING
@@ -105,7 +109,7 @@ def _milliseconds(seconds: float) -> int:
 
 def server_line(server: LiveServer) -> str:
     """A server's address and settings, alike in the file and in `add server`."""
-    return f"{server.address} maxconn {server.concurrency} sni var(txn.once)"
+    return f"{server.address} maxconn {server.concurrency} sni {POOL}"
 
 
 def connection_limits(settings: Settings) -> tuple[int, int]:
