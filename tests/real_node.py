@@ -26,6 +26,37 @@ from rescoldo.node.client import NodeClient
 SOURCE = Path(__file__).parents[1] / "src"
 HELLO = "def handle(event, context):\n    return 'hello'\n"
 
+# Ends its being called: shuts the listening socket down, or closes it.
+DEAFENS = """
+import os, socket, time, uuid
+MINE = uuid.uuid4().hex
+
+def listening():
+    for fd in sorted(map(int, os.listdir("/proc/self/fd"))):
+        try:
+            found = socket.socket(fileno=os.dup(fd))
+        except OSError:
+            continue
+        if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            yield fd, found
+        found.close()
+
+def handle(event, context):
+    if event.path == "/shut":
+        for fd, found in listening():
+            found.shutdown(socket.SHUT_RDWR)
+    if event.path == "/close":
+        for fd, found in listening():
+            os.close(fd)
+    if event.path == "/close-and-wait":
+        for fd, found in listening():
+            os.close(fd)
+        time.sleep(1.5)
+    if event.path == "/busy":
+        time.sleep(2)
+    return MINE
+"""
+
 
 class RealNode:
     """The node process over a folder of its own; `client` speaks to it."""
@@ -206,3 +237,12 @@ async def call(running: RunningInstance | str, path: str = "/", timeout: float =
             return (await reader.readexactly(length)).decode()
         finally:
             writer.close()
+
+
+async def answered(running: RunningInstance) -> str:
+    """Who answers a call that is sent again only when it has been refused, as the edge does it."""
+    while True:
+        try:
+            return await call(running)
+        except (ConnectionRefusedError, FileNotFoundError):
+            await asyncio.sleep(0.05)

@@ -265,6 +265,41 @@ def test_a_get_that_ends_its_instance_runs_twice_and_not_again_where_memory_ran_
     assert "instance ended: exit status 3; replaced" in log
 
 
+DEAFENS = """
+import os, socket
+
+def handle(event, context):
+    if event.path in ("/shut", "/close"):
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            try:
+                found = socket.socket(fileno=os.dup(fd))
+            except OSError:
+                continue
+            with found:
+                if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    found.shutdown(socket.SHUT_RDWR) if event.path == "/shut" else os.close(fd)
+    return "fine"
+"""
+
+
+@pytest.mark.parametrize("how", ["shut", "close"])
+@pytest.mark.parametrize("body", [None, "a POST"])
+def test_a_function_that_takes_no_more_requests_is_replaced_within_a_second(
+    own_platform: Live, how: str, body: str | None
+) -> None:
+    own_platform.deploy("deafens", DEAFENS)
+    for _ in range(3):
+        assert own_platform.invoke("deafens").status == 200
+        assert own_platform.invoke(f"deafens/{how}", body).text == "fine"
+        begun = time.monotonic()
+        if how == "shut":  # until the node has seen it, calls are refused; closed, they wait
+            own_platform.until(lambda: own_platform.invoke("deafens", body).status == 200, "another")
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: own_platform.invoke("deafens", body), range(40)))
+        assert {answer.status for answer in answers} == {200}
+        assert time.monotonic() - begun < 3  # 0.8 s when nobody else needs the machine
+
+
 def test_nothing_is_left_when_the_platform_stops(own_platform: Live) -> None:
     deploy_awake(own_platform, "a", "b")
     pids = own_platform.instance_pids("a") + own_platform.instance_pids("b")

@@ -19,7 +19,7 @@ from rescoldo.model.instance import Launch
 from rescoldo.model.settings import BUILD_UID
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from real_node import RealNode, alive, call, until
+from real_node import DEAFENS, RealNode, alive, answered, call, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -86,3 +86,10 @@ async def test_without_root_instances_are_replaced_and_adopted_too(node: RealNod
     await node.boot()
     assert await node.client.instances() == [now]
     assert await call(now) == answer
+
+
+async def test_without_root_an_instance_that_has_shut_its_socket_down_is_replaced(node: RealNode) -> None:
+    running = await node.client.start(for_everyone(node, DEAFENS))
+    first = await call(running)
+    assert await call(running, "/shut") == first
+    assert await answered(running) != first

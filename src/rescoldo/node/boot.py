@@ -160,10 +160,7 @@ class Boot:
         process, status = instance.process, None
         if process is not None:
             await _ended_within(process, patience)
-            if not process.ended.is_set() and grace > 0 and handles_sigterm(process.pid):
-                signal_group(process.pid, signal.SIGTERM)
-                if not await _ended_within(process, grace):
-                    instance.output.keep([f"instance killed: it has not ended within {grace:g} s of SIGTERM"])
+            await self.ask_to_end(instance, grace)
             # The group may not exist yet (killed between fork and setsid), so the process itself too.
             process.kill()
             signal_group(process.pid, signal.SIGKILL)
@@ -178,6 +175,15 @@ class Boot:
         await self._sandboxes.remove(note.sandbox)
         await instance.output.drain()
         return ending
+
+    async def ask_to_end(self, instance: Supervised, grace: float) -> None:
+        """Send SIGTERM to an instance that handles it, and wait `grace` seconds (0: neither)."""
+        process = instance.process
+        if process is None or process.ended.is_set() or grace <= 0 or not handles_sigterm(process.pid):
+            return
+        signal_group(process.pid, signal.SIGTERM)
+        if not await _ended_within(process, grace):
+            instance.output.keep([f"instance killed: it has not ended within {grace:g} s of SIGTERM"])
 
     async def sweep(self, uid: int | None) -> bool:
         """Kill what has `uid`, whatever group or session it fled to; return whether nothing is left."""

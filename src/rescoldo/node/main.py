@@ -110,16 +110,19 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     )
     whole = keep_whole(settings, sandboxes, roster, isolation, nurseries.renew)
     mending = asyncio.create_task(whole, name="run folder")
+    looks = asyncio.create_task(roster.listeners.look_again_and_again(), name="listening sockets")
     end = asyncio.create_task(asked_to_end.wait(), name="wait for SIGTERM")
     server = Server(roster, logs, exits, lambda: nurseries.pool)
     await server.open(listener)
     # A task that ends has failed for a reason we do not know: end too, and be started anew.
-    await asyncio.wait({failed, watch, mending, end}, return_when=asyncio.FIRST_COMPLETED)
+    parts = (failed, watch, mending, looks, end)
+    await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
     await server.close()
     await roster.stop_all()
-    for task in (failed, watch, mending, end):
+    for task in parts:
         task.cancel()
     await nurseries.close()
+    roster.listeners.close()
     sandboxes.close()
     logs.flush()
     # closing the loop closes what its signal handlers write to before it takes them away

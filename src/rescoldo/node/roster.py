@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable
 from functools import partial
@@ -26,10 +27,12 @@ from rescoldo.node import notes
 from rescoldo.node.addresses import SHARED, address_of, check_free, remove_socket
 from rescoldo.node.berths import Berth
 from rescoldo.node.boot import Boot
+from rescoldo.node.listeners import Listeners, is_held, is_shut
 from rescoldo.node.logs import LogBook
 from rescoldo.node.notes import Note
 from rescoldo.node.nursery import SPARES_DESCRIPTORS
 from rescoldo.node.output import Output
+from rescoldo.node.probe import accepts
 from rescoldo.node.processes import (
     Watched,
     members,
@@ -74,6 +77,8 @@ class Roster:
         self._logs = logs
         self._pump = Pump()  # of all that instances print
         self._waiting = Waiting()
+        self.listeners = Listeners()
+        self._deaf: set[asyncio.Task[None]] = set()  # those that end instances which take no more requests
         self._on_exit = on_exit
         self._all: dict[InstanceId, Supervised] = {}
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -167,6 +172,7 @@ class Roster:
     # -- watching
 
     def _guard(self, instance: Supervised) -> None:
+        self._look_at(instance)
         name = f"guard {instance.note.launch.instance}"
         instance.task = asyncio.create_task(self._watch(instance), name=name)
         instance.task.add_done_callback(_tell_unexpected)
@@ -181,14 +187,14 @@ class Roster:
             deaths = early_deaths(deaths, ready_at=instance.ready_at, ended_at=time.monotonic())
             ended_at = time.time()
             reason, starved = await self._boot.end(instance, grace=0.0)
-            replaced = not launch.binds and instance.listener is not None
-            if replaced:
-                instance.output.keep([f"instance ended: {reason}; replaced"])
             if starved and instance.listener is not None:
                 await self._waiting.refuse_begun(instance.listener, instance.path, reason, ended_at)
-            if not replaced:  # no socket for a replacement: the controller starts another
+            if launch.binds or instance.listener is None:  # no socket for a replacement: the controller starts another
                 break
+            instance.output.keep([f"instance ended: {reason}; replaced"])
             await asyncio.sleep(respawn_pause(deaths))
+            if is_shut(instance.listener):
+                self._renew(instance)
             if (failure := await self._replace(instance)) is not None:
                 reason = f"{reason}; its replacement failed: {failure}"
                 break
@@ -200,9 +206,64 @@ class Roster:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOST_SECONDS):
                 if instance.listener is not None:
+                    self.listeners.remove(instance.listener)
                     await self._waiting.serve_elsewhere(instance.listener, reason, partial(self._other, instance))
                 await asyncio.sleep(LOST_SECONDS)
         self._remove(instance)
+
+    # -- instances that take no more requests
+
+    def _look_at(self, instance: Supervised) -> None:
+        if instance.listener is not None:
+            self.listeners.add(instance.listener, partial(self._shut, instance), partial(self._waits, instance))
+
+    def _shut(self, instance: Supervised) -> None:
+        """Its socket has been shut down; what is on its way to it is refused."""
+        if instance.note.launch.binds:
+            assert instance.listener is not None
+            self.listeners.remove(instance.listener)
+            if accepts(socket.AF_UNIX, instance.path):  # it has bound another one, which we do without
+                instance.listener.close()
+                instance.listener = None
+                return
+        else:
+            self._renew(instance)
+        self._end_deaf(instance, "its listening socket has been shut down")
+
+    def _renew(self, instance: Supervised) -> None:
+        """Let requests wait in a new socket, for the next process: it is there before they are refused for long."""
+        assert instance.listener is not None
+        before = instance.listener
+        self.listeners.remove(before)
+        try:
+            instance.listener = listen(instance.note.address, self._privileged)
+        except OSError as error:
+            _LOG.error("%s: no new listening socket: %s", instance.note.launch.instance, error)
+            return
+        self._look_at(instance)
+        self._waiting.move(before, instance.path)
+
+    async def _waits(self, instance: Supervised) -> None:
+        """Requests wait for the instance: because it is busy, or because it has closed its socket."""
+        process, listener = instance.process, instance.listener
+        if process is None or listener is None or not instance.note.ready:
+            return
+        held = await is_held(listener, process.pid, instance.note.uid)
+        if not held and instance.process is process and instance.note.ready:
+            self._end_deaf(instance, "it has closed its listening socket")
+
+    def _end_deaf(self, instance: Supervised, reason: str) -> None:
+        """End the process, after what it has; the rest follows as after every end."""
+        if instance.process is None or instance.ending is not None:
+            return
+        instance.output.keep([f"instance takes no more requests: {reason}"])
+        task = asyncio.create_task(self._end_process(instance, instance.process), name="end a deaf instance")
+        self._deaf.add(task)
+        task.add_done_callback(self._deaf.discard)
+
+    async def _end_process(self, instance: Supervised, process: Watched) -> None:
+        await self._boot.ask_to_end(instance, instance.note.launch.grace)
+        process.kill()
 
     def _other(self, lost: Supervised) -> str | None:
         """The socket of another instance that can serve what `lost` would have."""
@@ -217,6 +278,8 @@ class Roster:
         for attempt in range(MOST_FAILED_STARTS):
             try:
                 await self._boot.start(instance)
+                assert instance.listener is not None
+                self.listeners.begin_anew(instance.listener)
                 return None
             except RescoldoError as error:
                 failure = error.message
@@ -246,6 +309,8 @@ class Roster:
         uid = instance.note.uid
         if self._all.pop(instance.note.launch.instance, None) is None:
             return
+        if instance.listener is not None:
+            self.listeners.remove(instance.listener)
         instance.put_away()
         if uid is not None and instance.swept:
             self._uids.give_back(uid)

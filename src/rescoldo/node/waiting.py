@@ -101,10 +101,14 @@ class Waiting:
         for request in await self._gather(listener, GATHER_SECONDS):
             self._spawn(_pass_on_or_refuse(request, reason, other))
 
-    async def pass_all_on(self, listener: socket.socket, path: str) -> None:
-        """Pass what waits in `listener`, which takes no more, on to `path`."""
-        for request in await self._gather(listener, 0.0):
-            self._spawn(_pass_on(request, path))
+    def move(self, listener: socket.socket, path: str) -> None:
+        """Pass what waits in `listener`, which takes no more, on to `path`, and close it."""
+        self._spawn(self._move(listener, path))
+
+    async def _move(self, listener: socket.socket, path: str) -> None:
+        with listener:
+            for request in await self._gather(listener, 0.0):
+                self._spawn(_pass_on(request, path))
 
     async def _gather(self, listener: socket.socket, seconds: float) -> list[Request]:
         """The requests that wait now or come within `seconds`."""

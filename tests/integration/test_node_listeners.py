@@ -1,0 +1,105 @@
+"""Functions that shut down or close the socket they take requests with, at a real node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from real_node import DEAFENS, RealNode, answered, call, socket_of, until
+
+pytestmark = pytest.mark.slow
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+@pytest.mark.root
+@needs_root
+@pytest.mark.parametrize("how", ["/shut", "/close"])
+async def test_a_function_that_takes_no_more_requests_is_replaced_and_no_call_is_lost(node: RealNode, how: str) -> None:
+    running = await node.client.start(node.launch(DEAFENS))
+    first = await call(running)
+    for _ in range(2):
+        assert await call(running, how) == first
+        begun = time.monotonic()
+        answers = await asyncio.gather(*(answered(running) for _ in range(20)))
+        assert len(set(answers)) == 1
+        assert first not in answers
+        assert time.monotonic() - begun < 3
+        first = answers[0]
+    assert socket_of(running).exists()
+    assert [one.launch.instance for one in await node.client.instances()] == [running.launch.instance]
+    assert any("instance takes no more requests: " in line for line in await node.logged(running.launch))
+
+
+@pytest.mark.root
+@needs_root
+async def test_what_runs_in_an_instance_that_takes_no_more_ends_well(node: RealNode) -> None:
+    running = await node.client.start(node.launch(DEAFENS))
+    first = await call(running)
+    slow = asyncio.create_task(call(running, "/close-and-wait"))
+    await until(lambda: not slow.done())
+    assert await slow == first
+    assert await answered(running) != first
+
+
+@pytest.mark.root
+@needs_root
+async def test_an_adopted_instance_that_takes_no_more_is_replaced(node: RealNode) -> None:
+    running = await node.client.start(node.launch(DEAFENS))
+    first = await call(running)
+    node.kill()
+    await node.boot()
+    assert await call(running, "/shut") == first
+    assert await answered(running) != first
+
+
+async def test_a_busy_instance_that_keeps_others_waiting_is_left_alone(node: RealNode) -> None:
+    code = DEAFENS.replace("def handle", "async def handle")  # it blocks its loop, so that nobody is accepted
+    running = await node.client.start(node.launch(code))
+    first = await call(running)
+    busy = asyncio.create_task(call(running, "/busy"))
+    waits = [asyncio.create_task(call(running)) for _ in range(5)]
+    assert await busy == first
+    assert {await one for one in waits} == {first}
+
+
+PROGRAM = """#!{python}
+import os, socket, threading, time, uuid
+MINE = uuid.uuid4().hex
+listener = socket.socket(fileno=3) if "LISTEN_FDS" in os.environ else socket.socket(socket.AF_UNIX)
+if "LISTEN_FDS" not in os.environ:
+    listener.bind(os.environ["SOCKET"])
+    listener.listen()
+while True:
+    try:
+        client, _ = listener.accept()
+    except OSError:
+        time.sleep(60)
+    asked = client.recv(65536)
+    if not asked:
+        continue
+    if b"/shut" in asked:
+        listener.shutdown(socket.SHUT_RDWR)
+    if b"/close" in asked:
+        os.close(listener.fileno())
+    client.sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: 32\\r\\n\\r\\n" + MINE.encode())
+    client.close()
+"""
+
+
+@pytest.mark.root
+@needs_root
+@pytest.mark.parametrize("how", ["/shut", "/close"])
+async def test_a_program_with_an_inherited_socket_is_replaced_as_well(
+    node: RealNode, tmp_path: Path, how: str
+) -> None:
+    file = tmp_path / "server"
+    file.write_text(PROGRAM.format(python=sys.executable))
+    running = await node.client.start(node.program("./server", "inherited", file))
+    first = await call(running)
+    assert await call(running, how) == first
+    assert await answered(running) != first
