@@ -1,4 +1,4 @@
-"""POSTs in which the instance crashes: how often each ran, and what its caller was told."""
+"""Calls in which the instance crashes: how often each ran, and what its caller was told."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ SECONDS = 10.0  # in which the last lines must be in the log
 CRASH = (
     "import ctypes, os\n\n"
     "def handle(event, context):\n"
-    "    if event.method == 'POST':\n"
-    "        print('RUN', event.body.decode(), flush=True)\n"
-    "        os._exit(1) if event.body.endswith(b'exit') else ctypes.string_at(0)\n"
+    "    mark = event.body.decode() or event.path.strip('/')\n"
+    "    if mark:\n"
+    "        print('RUN', mark, flush=True)\n"
+    "        os._exit(1) if mark.endswith('exit') else ctypes.string_at(0)\n"
     "    return 'fine'\n"
 )
 
 RUNS = Bar("POSTs whose instance crashes in them, not executed exactly once", "", most=0)
 STATUS = Bar("POSTs whose instance crashes in them, not answered with 502", "", most=0)
+GETS = Bar("GETs whose instance crashes in them, executed more than twice or not answered with 502", "", most=0)
 
 
 def measure(_: bool) -> list[Row]:
@@ -32,10 +34,15 @@ def measure(_: bool) -> list[Row]:
         live.upload("crash:bench", CRASH)
         for name in names:
             live.deploy(name, image="crash:bench")
-        answers = [
-            post(live, names[number // EACH], body, kept=number % 2 == 0) for number, body in enumerate(bodies)
-        ]
-        runs = executions(live, names, bodies)
+        answers = [post(live, names[number // EACH], body, kept=number % 2 == 0) for number, body in enumerate(bodies)]
+        gets = [f"get-{number}-{'exit' if number % 2 else 'crash'}" for number in range(len(names))]
+        got = [get(live, name, mark) for name, mark in zip(names, gets, strict=True)]
+        runs = executions(live, names, bodies + gets)
+    wrong_gets = [
+        f"{mark}: {runs[mark]}, {answer}"
+        for mark, answer in zip(gets, got, strict=True)
+        if not 1 <= runs[mark] <= 2 or answer != "502"
+    ]
     wrong_runs = [f"{body}: {runs[body]}" for body in bodies if runs[body] != 1]
     wrong_answers = [f"{body}: {answer}" for body, answer in zip(bodies, answers, strict=True) if answer != "502"]
     say(f"crash: {len(wrong_runs)} not run once, {len(wrong_answers)} not answered with 502")
@@ -43,6 +50,7 @@ def measure(_: bool) -> list[Row]:
     return [
         RUNS.row(len(wrong_runs), f"{how}; executions counted in the functions' logs{_first(wrong_runs)}"),
         STATUS.row(len(wrong_answers), f"{how}; half ended by os._exit(1), half by SIGSEGV{_first(wrong_answers)}"),
+        GETS.row(len(wrong_gets), f"of {len(gets)}, one to each function{_first(wrong_gets)}"),
     ]
 
 
@@ -63,17 +71,29 @@ def post(live: Live, name: str, body: str, *, kept: bool) -> str:
         connection.close()
 
 
+def get(live: Live, name: str, mark: str) -> str:
+    """The status of a GET, or how it failed."""
+    connection = http.client.HTTPConnection("127.0.0.1", live.port, timeout=60)
+    try:
+        connection.request("GET", f"/function/{name}/{mark}")
+        return str(connection.getresponse().status)
+    except (OSError, http.client.HTTPException) as error:
+        return repr(error)
+    finally:
+        connection.close()
+
+
 def executions(live: Live, names: list[str], bodies: list[str]) -> Counter[str]:
-    """How often each POST ran, once all are in the log or SECONDS have passed."""
+    """How often each call ran, once all are in the log or SECONDS have passed."""
 
     def runs() -> Counter[str]:
         lines = [line for name in names for line in live.function_log(name).splitlines()]
         return Counter(line.removeprefix("RUN ") for line in lines if line.startswith("RUN "))
 
     try:
-        live.until(lambda: all(runs()[body] for body in bodies), "every POST to be in the log", SECONDS)
+        live.until(lambda: all(runs()[body] for body in bodies), "every call to be in the log", SECONDS)
     except AssertionError:
-        say("crash: not every POST is in a function's log")
+        say("crash: not every call is in a function's log")
     return runs()
 
 
@@ -81,4 +101,4 @@ def _first(wrong: list[str]) -> str:
     return f"; the first: {wrong[0]}" if wrong else ""
 
 
-MEASUREMENT = Measurement("crash", (RUNS, STATUS), measure)
+MEASUREMENT = Measurement("crash", (RUNS, STATUS, GETS), measure)

@@ -1,0 +1,73 @@
+"""What a request says of itself that waited in the socket of an instance that has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+
+import pytest
+
+from rescoldo.node.waiting import Request, Waiting
+
+NOW = 1_800_000_000.5
+
+
+async def request(head: bytes) -> Request:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    reader, writer = await asyncio.open_unix_connection(sock=ours)
+    writer.close()
+    return Request(head, reader, writer)
+
+
+@pytest.mark.parametrize(
+    ("header", "begun"),
+    [
+        (b"X-Start-Time: 1800000000400000000", True),
+        (b"x-start-time:1800000000600000000", False),
+        (b"X-Start-Time: soon", False),
+        (b"X-Other: 1", False),
+    ],
+)
+async def test_what_came_to_the_edge_before_the_end_had_begun(header: bytes, begun: bool) -> None:
+    asked = await request(b"GET / HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n")
+    assert asked.begun_before(NOW) is begun
+
+
+async def test_a_connection_that_is_passed_on_serves_one_request() -> None:
+    asked = await request(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert asked.once() == b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    upgrade = b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    assert (await request(upgrade)).once() == upgrade
+
+
+async def test_a_socket_that_was_put_away_while_requests_were_gathered_is_no_failure() -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("\0rescoldo-test-waiting")
+    listener.listen()
+    refusing = asyncio.create_task(Waiting().serve_elsewhere(listener, "gone", lambda: None))
+    await asyncio.sleep(0)
+    listener.close()
+    await asyncio.wait({refusing}, timeout=0.3)
+    assert not refusing.done()
+    refusing.cancel()
+
+
+async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rescoldo.node.waiting._OTHER_SECONDS", 0.05)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("\0rescoldo-test-answer")
+        listener.listen()
+        refusing = asyncio.create_task(Waiting().serve_elsewhere(listener, "it is gone", lambda: None))
+        reader, writer = await asyncio.open_unix_connection("\0rescoldo-test-answer")
+        writer.write(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+        begun = time.monotonic()
+        answer = await reader.read()
+        writer.close()
+        refusing.cancel()
+        assert os.get_blocking(listener.fileno())  # as a successor may expect it
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert answer.endswith(b"\r\n\r\n")  # HEAD has no body
+    assert time.monotonic() - begun < 3
