@@ -39,7 +39,8 @@ async def send(
     """A request as the edge sends it that got it at `began`."""
     reader, writer = await asyncio.open_unix_connection(running.address.removeprefix("unix@"))
     start = int((time.time() if began is None else began) * 1e6) * 1000
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-Start-Time: {start}\r\nContent-Length: {len(body)}\r\n"
+    told = f"X-Call-Id: id-of-{path[1:]}\r\nX-Start-Time: {start}\r\nContent-Length: {len(body)}\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{told}"
     writer.write(head.encode() + (b"Connection: close\r\n" if method == "POST" else b"") + b"\r\n" + body)
     return reader, writer
 
@@ -79,6 +80,8 @@ async def test_what_ran_out_of_memory_is_not_run_again_and_what_had_not_begun_is
     )
     assert [await answer(one) for one in fresh] == [(200, "GET /GET mine"), (200, "PUT /PUT mine")]
     assert await answer(post) == (200, "POST /post mine")
+    told = "call id-of-eats was answered 502: out of memory: it needed more than its limit of 64 MiB"
+    assert f"{told}; the call is not repeated" in await node.logged(running.launch)
     assert sorted(await runs(node, running)) == ["RUN /GET mine", "RUN /PUT mine", "RUN /eats ", "RUN /post mine"]
 
 

@@ -188,7 +188,8 @@ class Roster:
             ended_at = time.time()
             reason, starved = await self._boot.end(instance, grace=0.0)
             if starved and instance.listener is not None:
-                await self._waiting.refuse_begun(instance.listener, instance.path, reason, ended_at)
+                tell = partial(_tell, instance)
+                await self._waiting.refuse_begun(instance.listener, instance.path, reason, ended_at, tell)
             if launch.binds or instance.listener is None:  # no socket for a replacement: the controller starts another
                 break
             instance.output.keep([f"instance ended: {reason}; replaced"])
@@ -207,7 +208,8 @@ class Roster:
             async with asyncio.timeout(LOST_SECONDS):
                 if instance.listener is not None:
                     self.listeners.remove(instance.listener)
-                    await self._waiting.serve_elsewhere(instance.listener, reason, partial(self._other, instance))
+                    other, tell = partial(self._other, instance), partial(_tell, instance)
+                    await self._waiting.serve_elsewhere(instance.listener, reason, other, tell)
                 await asyncio.sleep(LOST_SECONDS)
         self._remove(instance)
 
@@ -428,6 +430,10 @@ class Roster:
         """What the ready instances of `function` use."""
         ready = [found for found in self.instances() if found.launch.function == function]
         return [await _usage(found, self._privileged) for found in ready]
+
+
+def _tell(instance: Supervised, line: str) -> None:
+    instance.output.keep([line])
 
 
 def _what_runs(launch: Launch) -> tuple[FunctionId, int, int]:

@@ -22,6 +22,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from rescoldo.model.text import one_line
+
+Tell = Callable[[str], None]  # is given a line for the function's log
+
 REPEATABLE = frozenset((b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"))  # what the edge sends once more
 GATHER_SECONDS = 0.1  # from an instance's end until the edge has seen it and sent again what it sends again
 _LOOK_SECONDS = 0.01
@@ -30,6 +34,7 @@ _MOST_HEAD = 64 * 1024  # bytes of a request's head; the edge takes 16 KiB
 _HEAD_SECONDS = 1.0  # for a head: the edge sends it as soon as it has connected
 _OTHER_SECONDS = 5.0  # for another instance, where one that ended is not replaced on its socket
 _LINGER_SECONDS = 1.0  # for the edge to read an answer and let go
+_MOST_ID = 100  # bytes of a call's id, which may be the client's
 _CHUNK = 64 * 1024  # bytes passed on at once
 _END = b"\r\n\r\n"
 
@@ -54,6 +59,11 @@ class Request:
         text = self._header(b"x-start-time")
         return text.isdigit() and int(text) < moment * 1e9
 
+    @property
+    def call_id(self) -> str:
+        """What the edge, or the client, calls it; "-" where nobody does."""
+        return one_line(self._header(b"x-call-id")[:_MOST_ID].decode("latin-1")) or "-"
+
     def _header(self, name: bytes) -> bytes:
         for line in self.head.split(b"\r\n")[1:]:
             key, _, value = line.partition(b":")
@@ -75,31 +85,35 @@ class Waiting:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def refuse_begun(self, listener: socket.socket, path: str, reason: str, ended_at: float) -> None:
+    async def refuse_begun(self, listener: socket.socket, path: str, reason: str, ended_at: float, tell: Tell) -> None:
         """Answer what an instance had begun when it ended (at `ended_at`, seconds since 1970) with `reason`; pass
         everything else on to `path`, where the successor will accept. Takes GATHER_SECONDS.
 
         Nothing is answered before all have come: an answer makes room at the edge, for calls that have waited there.
         What is not sent again (POST) has not begun, or it would not be here.
         """
-        await asyncio.shield(self._spawn(self._refuse_begun(listener, path, reason, ended_at)))
+        await asyncio.shield(self._spawn(self._refuse_begun(listener, path, reason, ended_at, tell)))
 
-    async def _refuse_begun(self, listener: socket.socket, path: str, reason: str, ended_at: float) -> None:
+    async def _refuse_begun(self, listener: socket.socket, path: str, reason: str, ended_at: float, tell: Tell) -> None:
         for request in await self._gather(listener, GATHER_SECONDS):
             if request.method in REPEATABLE and request.begun_before(ended_at):
-                self._spawn(_refuse(request, f"{reason}; the call is not repeated"))
+                self._spawn(_refuse(request, f"{reason}; the call is not repeated", tell))
             else:
                 self._spawn(_pass_on(request, path))
 
-    async def serve_elsewhere(self, listener: socket.socket, reason: str, other: Callable[[], str | None]) -> None:
+    async def serve_elsewhere(
+        self, listener: socket.socket, reason: str, other: Callable[[], str | None], tell: Tell
+    ) -> None:
         """Pass what waits, and what comes, on to the path that `other` finds, until cancelled. Where it finds none in
         time, the answer is `reason`. Slowly: the edge prefers instances that have few requests."""
         while True:
-            await asyncio.shield(self._spawn(self._serve_elsewhere(listener, reason, other)))
+            await asyncio.shield(self._spawn(self._serve_elsewhere(listener, reason, other, tell)))
 
-    async def _serve_elsewhere(self, listener: socket.socket, reason: str, other: Callable[[], str | None]) -> None:
+    async def _serve_elsewhere(
+        self, listener: socket.socket, reason: str, other: Callable[[], str | None], tell: Tell
+    ) -> None:
         for request in await self._gather(listener, GATHER_SECONDS):
-            self._spawn(_pass_on_or_refuse(request, reason, other))
+            self._spawn(_pass_on_or_refuse(request, reason, other, tell))
 
     def move(self, listener: socket.socket, path: str) -> None:
         """Pass what waits in `listener`, which takes no more, on to `path`, and close it."""
@@ -165,7 +179,8 @@ async def _read(taken: socket.socket) -> Request | None:
         return None
 
 
-async def _refuse(request: Request, reason: str) -> None:
+async def _refuse(request: Request, reason: str, tell: Tell) -> None:
+    tell(f"call {request.call_id} was answered 502: {reason}")
     body = f"the function's instance ended before its answer was complete: {reason}\n".encode()
     head = (
         "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\nX-OpenFaaS-Internal: proxy\r\n"
@@ -199,12 +214,12 @@ async def _pass_on(request: Request, path: str) -> None:
         request.writer.close()
 
 
-async def _pass_on_or_refuse(request: Request, reason: str, other: Callable[[], str | None]) -> None:
+async def _pass_on_or_refuse(request: Request, reason: str, other: Callable[[], str | None], tell: Tell) -> None:
     """Wait for an instance that can take the request: the controller starts one when it hears of the end."""
     deadline = time.monotonic() + _OTHER_SECONDS
     while (path := other()) is None and time.monotonic() < deadline:
         await asyncio.sleep(_LOOK_SECONDS)
-    await (_refuse(request, reason) if path is None else _pass_on(request, path))
+    await (_refuse(request, reason, tell) if path is None else _pass_on(request, path))
 
 
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

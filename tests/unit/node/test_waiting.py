@@ -47,7 +47,7 @@ async def test_a_socket_that_was_put_away_while_requests_were_gathered_is_no_fai
     listener = socket.socket(socket.AF_UNIX)
     listener.bind("\0rescoldo-test-waiting")
     listener.listen()
-    refusing = asyncio.create_task(Waiting().serve_elsewhere(listener, "gone", lambda: None))
+    refusing = asyncio.create_task(Waiting().serve_elsewhere(listener, "gone", lambda: None, [].append))
     await asyncio.sleep(0)
     listener.close()
     await asyncio.wait({refusing}, timeout=0.3)
@@ -60,14 +60,16 @@ async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.M
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("\0rescoldo-test-answer")
         listener.listen()
-        refusing = asyncio.create_task(Waiting().serve_elsewhere(listener, "it is gone", lambda: None))
+        told: list[str] = []
+        refusing = asyncio.create_task(Waiting().serve_elsewhere(listener, "it is gone", lambda: None, told.append))
         reader, writer = await asyncio.open_unix_connection("\0rescoldo-test-answer")
-        writer.write(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"HEAD / HTTP/1.1\r\nX-Call-Id: my\x1b call\r\n\r\n")
         begun = time.monotonic()
         answer = await reader.read()
         writer.close()
         refusing.cancel()
         assert os.get_blocking(listener.fileno())  # as a successor may expect it
+    assert told == ["call my\\x1b call was answered 502: it is gone"]
     assert answer.startswith(b"HTTP/1.1 502 ")
     assert answer.endswith(b"\r\n\r\n")  # HEAD has no body
     assert time.monotonic() - begun < 3
