@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -98,8 +99,9 @@ async def test_a_program_with_an_inherited_socket_is_replaced_as_well(
     node: RealNode, tmp_path: Path, how: str
 ) -> None:
     file = tmp_path / "server"
-    file.write_text(PROGRAM.format(python=sys.executable))
+    file.write_text(PROGRAM.format(python=Path(sys.executable).resolve()))
     running = await node.client.start(node.program("./server", "inherited", file))
     first = await call(running)
-    assert await call(running, how) == first
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # it may be killed before it has answered
+        await call(running, how)
     assert await answered(running) != first

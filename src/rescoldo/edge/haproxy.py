@@ -49,7 +49,6 @@ class HaproxyEdge:
         name = f"{slot}/{instance}"
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience
-        cut = False
         while True:
             async with self._applying:  # else a synchronisation that still wanted it could add it after this
                 answer = await self._admin.run(f"disable server {name}", f"del server {name}")
@@ -59,12 +58,19 @@ class HaproxyEdge:
                 # given back to the pool after it was disabled, where they would stay for 15 s: only disabling
                 # empties the pool, so once more
                 await self._admin.run(f"enable server {name}", f"disable server {name}")
-            if loop.time() > deadline:
-                if cut:
-                    raise EdgeUnavailable(f"the edge does not let server {name} go: {answer.strip()}")
-                await self._admin.run(f"shutdown sessions server {name}")
-                cut, deadline = True, loop.time() + CUT_SECONDS
+            if loop.time() > deadline + CUT_SECONDS:
+                raise EdgeUnavailable(f"the edge does not let server {name} go: {answer.strip()}")
+            if loop.time() > deadline:  # and again: what is cut may be sent to the same server once more
+                await self._cut(slot, instance)
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _cut(self, slot: SlotName, instance: InstanceId) -> None:
+        """End what the server has. Of a second attempt its list of sessions does not know."""
+        await self._admin.run(f"shutdown sessions server {slot}/{instance}")
+        sessions = (await self._admin.run("show sess")).splitlines()
+        left = [line.partition(":")[0] for line in sessions if f" be={slot} " in line and f" srv={instance} " in line]
+        if left:
+            await self._admin.run(*(f"shutdown session {session}" for session in left))
 
     async def _has_idle_connections_only(self, slot: SlotName, name: str) -> bool:
         for line in (await self._admin.run(f"show servers conn {slot}")).splitlines():
