@@ -8,8 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from rescoldo.runtime.imports import forget_package
 from rescoldo.runtime.results import Nonsense
 from rescoldo.testing import call, call_async, context, event, load
+
+
+@pytest.fixture(autouse=True)
+def no_handler_stays():
+    """Other tests fork this process, and load handlers of their own."""
+    yield
+    forget_package("function")
 
 
 def test_an_event_is_what_was_asked_for():
