@@ -9,6 +9,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class Message:
         return self.body.decode()
 
 
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Respond = Callable[[Message], Awaitable[bytes | None]]
 
 
@@ -213,7 +215,8 @@ class RealEdge:
         self.leaving: list[Child] = []
         self._instances: list[Instance] = []
         self._clients: list[Client] = []
-        self._controller: list[asyncio.Server] = []
+        self._controller: list[socket.socket] = []  # where it accepts
+        self._handlers: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.StreamWriter] = set()
         self._sockets: dict[str, socket.socket] = {}
 
@@ -281,9 +284,7 @@ class RealEdge:
         for instance in self._instances:
             instance.crash()
         self.stop_controller()
-        for _ in range(10):  # turns of the loop, in which a connection that was just accepted gets its handler
-            await asyncio.sleep(0)
-        await self.until(lambda: not self._connections)  # handlers have closed what they had
+        await self.until(lambda: not self._handlers)
         for sock in self._sockets.values():
             sock.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -303,16 +304,19 @@ class RealEdge:
         for name, handler in serve.items():
             sock = self._sockets[name].dup()
             sock.setblocking(False)
-            self._controller.append(await asyncio.start_unix_server(handler, sock=sock))
+            asyncio.get_running_loop().add_reader(sock, self._accept, sock, handler)
+            self._controller.append(sock)
         log = self._sockets["log"].dup()
         log.setblocking(False)
-        self._logging.append(asyncio.create_task(self._accept_logs(log)))
+        asyncio.get_running_loop().add_reader(log, self._accept_log, log)
+        self._controller.append(log)
 
     def stop_controller(self) -> None:
         """It is killed: its connections end, new ones wait in the backlog."""
-        servers, self._controller = self._controller, []
-        for server in servers:
-            server.close()
+        accepting, self._controller = self._controller, []
+        for sock in accepting:
+            asyncio.get_running_loop().remove_reader(sock)
+            sock.close()
         for task in self._logging:
             task.cancel()
         self._logging.clear()
@@ -327,6 +331,17 @@ class RealEdge:
     async def accept_wakes(self) -> None:
         self._sockets["wake"] = bind(self.settings.wake_socket, for_edge=True)
         await self.start_controller()
+
+    def _accept(self, listener: socket.socket, handler: Handler) -> None:
+        """Serve one connection. asyncio's own servers lose what they have just accepted when they are closed."""
+        with suppress(BlockingIOError):
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            self._handlers.add(task := asyncio.create_task(self._serve(connection, handler)))
+            task.add_done_callback(self._handlers.discard)
+
+    async def _serve(self, connection: socket.socket, handler: Handler) -> None:
+        await handler(*await asyncio.open_unix_connection(sock=connection))
 
     async def _serve_wake(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
@@ -370,12 +385,13 @@ class RealEdge:
         finally:
             writer.close()
 
-    async def _accept_logs(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        with listener:
-            while True:
-                connection, _ = await loop.sock_accept(listener)
-                self._logging.append(asyncio.create_task(read_calls(connection, self._count, self.cold.extend)))
+    def _accept_log(self, listener: socket.socket) -> None:
+        with suppress(BlockingIOError):
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            task = asyncio.create_task(read_calls(connection, self._count, self.cold.extend))
+            task.add_done_callback(lambda _: connection.close())  # if it was cancelled before it began
+            self._logging.append(task)
 
     def _count(self, calls: dict[CallKey, CallSums]) -> None:
         for key, sums in calls.items():
