@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -223,8 +224,13 @@ class Live:
 
     def instance_pids(self, name: str) -> list[int]:
         """The processes of a function's instances, as the node notes them."""
-        notes = (json.loads(path.read_text()) for path in self.settings.instance_state.glob("*.json"))
-        return [note["pid"] for note in notes if note["launch"]["function"].partition(".")[0] == name]
+        found = []
+        for path in self.settings.instance_state.glob("*.json"):
+            with suppress(FileNotFoundError):  # it has ended since it was listed
+                note = json.loads(path.read_text())
+                if note["launch"]["function"].partition(".")[0] == name:
+                    found.append(note["pid"])
+        return found
 
     def function_log(self, name: str) -> str:
         lines = self.system("GET", f"/logs?name={name}&tail=1000&follow=false").text.splitlines()

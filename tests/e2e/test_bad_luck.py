@@ -148,11 +148,8 @@ def test_a_damaged_database_is_refused_with_the_remedy(idle: Live) -> None:
 def test_a_bundle_that_is_gone_from_the_disk_fails_its_function_alone(own_platform: Live) -> None:
     own_platform.deploy("gone", HELLO)
     own_platform.deploy("there", IDENTITY)
-    digest = next(
-        folder
-        for folder in own_platform.settings.bundles.iterdir()
-        if "hello" in (folder / "function" / "handler.py").read_text()
-    )
+    handlers = own_platform.settings.bundles.glob("*/function/handler.py")
+    digest = next(handler.parents[1] for handler in handlers if "hello" in handler.read_text())
     shutil.rmtree(digest)
     answer = own_platform.invoke("gone")
     assert 400 <= answer.status < 600
