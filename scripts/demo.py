@@ -61,7 +61,11 @@ class Demo:
     def run(self) -> None:
         self.shell("new", "greet", "--lang", "python3-http")
         took = self.shell("up", "--metrics-address", self.metrics)
-        self.step("rescoldo up: platform started, deployed", took, instances=0)
+        self.step("rescoldo up: platform started, deployed, tried", took, instances=1)
+
+        self.shell("scale", "greet", "0")
+        took = self.wait_for_sleep()
+        self.step("put to sleep", took, instances=0)
 
         status, cold, body, took = self.call(b"Ada")
         say(f'POST /function/greet  "Ada" -> {status} {body!r}, X-Cold-Start: {cold}, {took:.1f} ms')
