@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from runtime_process import Instance, start, write_bundle
 
 from real_node import RealNode
 
@@ -17,3 +20,18 @@ async def node(request: pytest.FixtureRequest) -> AsyncIterator[RealNode]:
         yield real
     finally:
         await real.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[..., Instance]]:
+    """Start an instance of the given handler.py."""
+    started: list[Instance] = []
+
+    def start_it(code: str, **launch: Any) -> Instance:
+        write_bundle(tmp_path, code)
+        started.append(start(tmp_path, **launch))
+        return started[-1]
+
+    yield start_it
+    for instance in started:
+        instance.close()

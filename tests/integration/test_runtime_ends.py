@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from runtime_process import Client, Instance, start, wait_until, write_bundle
+from runtime_process import Client, Instance, wait_until
 
 from rescoldo.runtime import watchdog
 
 Run = Callable[..., Instance]
 GET = b"GET / HTTP/1.1\r\nHost: f\r\n\r\n"
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    """Start an instance of the given handler.py."""
-    started: list[Instance] = []
-
-    def start_it(code: str, **launch: Any) -> Instance:
-        write_bundle(tmp_path, code)
-        started.append(start(tmp_path, **launch))
-        return started[-1]
-
-    yield start_it
-    for instance in started:
-        instance.close()
 
 
 STREAMS = {

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from runtime_process import Client, Instance, start, wait_until, write_bundle
+from runtime_process import Client, Instance, wait_until
 
 Run = Callable[..., Instance]
 
@@ -36,21 +35,6 @@ def decorated(function):
     return called
 """ + ASYNC.replace("async def handle", "@decorated\nasync def handle")
 KINDS = {"sync": SYNC, "async": ASYNC, "decorated async": DECORATED}
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    """Start an instance of the given handler.py."""
-    started: list[Instance] = []
-
-    def start_it(code: str, **launch: Any) -> Instance:
-        write_bundle(tmp_path, code)
-        started.append(start(tmp_path, **launch))
-        return started[-1]
-
-    yield start_it
-    for instance in started:
-        instance.close()
 
 
 def call(instance: Instance, path: str, body: bytes = b"") -> Client:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from runtime_process import Instance, start, wait_until, write_bundle
+from runtime_process import Instance, wait_until
 
 Run = Callable[..., Instance]
 
@@ -53,21 +52,6 @@ import asyncio, logging, os, sys, threading, time, traceback, warnings
     return "fine"
 """
 SLEEPS = {"": "time.sleep(60)", "async ": "await asyncio.sleep(60)"}
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    """Start an instance of the given handler.py."""
-    started: list[Instance] = []
-
-    def start_it(code: str, **launch: Any) -> Instance:
-        write_bundle(tmp_path, code)
-        started.append(start(tmp_path, **launch))
-        return started[-1]
-
-    yield start_it
-    for instance in started:
-        instance.close()
 
 
 @pytest.mark.parametrize("kind", SLEEPS)
