@@ -46,6 +46,13 @@ def _templates() -> list[str]:
     return [template.name for template in list_templates(Path())]
 
 
+def _in_the_stack_file(ctx: click.Context) -> list[str]:
+    from rescoldo.cli.project import load_stack
+
+    return [function.name for function in load_stack(ctx.params.get("yaml_file") or "").functions]
+
+
+in_the_stack_file = _offered(_in_the_stack_file)
 functions = _offered(lambda ctx: _asked(ctx, "/system/functions"))
 secrets = _offered(lambda ctx: _asked(ctx, "/system/secrets"))
 namespaces = _offered(lambda ctx: _asked(ctx, "/system/namespaces", spaced=False))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 
-from rescoldo.cli.completing import namespaces, secrets, templates
+from rescoldo.cli.completing import in_the_stack_file, namespaces, secrets, templates
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -20,7 +21,15 @@ class Verb(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         switches = {opt: param for param in self.params if getattr(param, "is_flag", False) for opt in param.opts}
-        return super().parse_args(ctx, [word for arg in args for word in _spelled(arg, switches)])
+        words = [word for arg in args for word in _spelled(arg, switches)]
+        try:
+            return super().parse_args(ctx, list(words))
+        except click.UsageError as error:
+            valued = [f"{one} takes no value, and {word!r} is one too many" for one, word in pairwise(words)
+                      if one in switches and word in error.message]  # fmt: skip
+            if not valued or "extra argument" not in error.message:
+                raise
+            raise click.UsageError(valued[0], ctx) from error
 
 
 def _spelled(arg: str, switches: dict[str, click.Parameter]) -> list[str]:
@@ -46,6 +55,7 @@ class Selection:
     """Which functions a verb is for: those of a stack file, or the one that flags describe."""
 
     yaml_file: str = ""
+    names: tuple[str, ...] = ()
     glob: str = ""
     regex: str = ""
     image: str = ""
@@ -142,10 +152,14 @@ _stack_options = (
     click.option("--filter", "glob", default="", help="Only functions whose name matches this wildcard."),
     click.option("--regex", default="", help="Only functions whose name matches this regular expression."),
 )
-stack_options = _folded(Selection, "selection", *_stack_options)
+_names = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=in_the_stack_file)
+# for `remove`, whose names are the gateway's and need no stack file
+unnamed_stack_options = _folded(Selection, "selection", *_stack_options)
+stack_options = _folded(Selection, "selection", _names, *_stack_options)
 selection_options = _folded(
     Selection,
     "selection",
+    _names,
     *_stack_options,
     click.option("--image", default="", help="Image name, without a stack file."),
     click.option("--name", default="", help="Function name, without a stack file."),

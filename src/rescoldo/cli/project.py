@@ -51,7 +51,7 @@ def load_project(selection: Selection) -> Project:
     stack = load_stack(selection.yaml_file)
     for place in stack.ignored:
         note(f"note: {place} has a meaning in container builds only; ignored")
-    functions = select(stack.functions, glob=selection.glob, regex=selection.regex)
+    functions = select(stack.functions, names=selection.names, glob=selection.glob, regex=selection.regex)
     return Project(functions, stack.gateway, stack.copy, stack.folder, stack.templates)
 
 
@@ -86,9 +86,9 @@ def _from_flags(selection: Selection) -> StackFunction | None:
         return None
     if not name:
         raise click.UsageError("--name is missing; it goes with --image, --lang and --handler")
-    if selection.yaml_file:
+    if selection.yaml_file or selection.names:
         raise click.UsageError("--name, --image, --lang and --handler describe a function without a stack file; to "
-                               "choose from --yaml use --filter")  # fmt: skip
+                               "choose from the stack file give a NAME alone, or --filter")  # fmt: skip
     check_name(name)
     return StackFunction(
         name=name,

@@ -1,4 +1,4 @@
-"""Which functions of a stack file a command is for: `--filter` or `--regex`."""
+"""Which functions of a stack file a command is for: those named, `--filter` or `--regex`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,30 @@ from rescoldo.model.errors import InvalidInput
 from rescoldo.stack.file import StackFunction
 
 
-def select(functions: Sequence[StackFunction], *, glob: str = "", regex: str = "") -> tuple[StackFunction, ...]:
-    """The functions whose names match `glob` (shell wildcards) or contain `regex`; all when neither is given.
+def select(
+    functions: Sequence[StackFunction], *, names: Sequence[str] = (), glob: str = "", regex: str = ""
+) -> tuple[StackFunction, ...]:
+    """The functions named, or those whose names match `glob` (shell wildcards) or contain `regex`; all when none of
+    them is given.
 
-    Raises InvalidInput when both are given, the expression is not valid, or nothing matches.
+    Raises InvalidInput when two of them are given, the expression is not valid, or nothing matches.
     """
-    if glob and regex:
-        raise InvalidInput("--filter and --regex cannot be used together; give one of them")
+    if (bool(names), bool(glob), bool(regex)).count(True) > 1:
+        raise InvalidInput("names, --filter and --regex cannot be used together; give one of them")
     try:
         pattern = re.compile(regex)
     except re.error as error:
         raise InvalidInput(f"--regex: {regex!r} is not a regular expression: {error}") from error
-    chosen = tuple(f for f in functions if (not glob or fnmatchcase(f.name, glob)) and pattern.search(f.name))
     if not functions:
         raise InvalidInput("the stack file has no functions; add one with `rescoldo new NAME --lang LANG`")
-    if not chosen:
-        names = ", ".join(f.name for f in functions)
-        raise InvalidInput(f"no function matches {glob or regex!r}; the file has {names}")
+    known = {f.name for f in functions}
+    missing = [name for name in names if name not in known]
+    chosen = tuple(
+        f
+        for f in functions
+        if (not names or f.name in names) and (not glob or fnmatchcase(f.name, glob)) and pattern.search(f.name)
+    )
+    if missing or not chosen:
+        wanted = ", ".join(missing) if missing else repr(glob or regex)
+        raise InvalidInput(f"no function matches {wanted}; the file has {', '.join(f.name for f in functions)}")
     return chosen

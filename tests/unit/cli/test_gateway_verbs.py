@@ -318,6 +318,9 @@ def test_deploy_without_a_stack_file(run, gateway):
     [
         (("build", "--name", "hello"), "--filter"),  # what would be built is not said
         (("deploy", "-f", "stack.yaml", "--name", "hello", "--image", "i"), "--filter"),
+        (("up", "hello", "--name", "hello", "--image", "i"), "--filter"),
+        (("generate", "hello", "--from-store", "figlet"), "--from-store"),
+        (("logs", "hello", "--tail", "10"), "--tail takes no value"),
         (("up", "--env", "nonsense"), "--env 'nonsense': write KEY=VALUE"),
         (("up", "--label", "=x"), "--label '=x': write KEY=VALUE"),
         (("watch", "--annotation", "a"), "--annotation 'a': write KEY=VALUE"),
@@ -328,6 +331,24 @@ def test_flags_that_cannot_be_meant_are_refused_before_anything_is_built(run, ga
     status, _, err = run(*words)
     assert status == 2 and said in err
     assert gateway.calls == [] and not Path("build").exists()
+
+
+@pytest.mark.parametrize("verb", ["up --skip-build", "deploy"])
+def test_functions_of_the_stack_file_can_be_named(run, gateway, verb):
+    gateway.answer("GET /healthz", 200)
+    write_project()
+    with Path("stack.yaml").open("a") as file:
+        file.write("  other: {lang: python3-http, handler: ./hello}\n")
+    assert run(*verb.split(), "other")[0] == 0
+    assert [call.json["service"] for call in gateway.changes() if call.path == "/system/functions"] == ["other"]
+
+
+def test_build_of_a_name_builds_no_other(run, gateway):
+    write_project()
+    with Path("stack.yaml").open("a") as file:
+        file.write("  other: {lang: python3-http, handler: ./hello}\n")
+    assert run("build", "other")[0] == 0
+    assert [path.name for path in Path("build").iterdir()] == ["other"]
 
 
 def test_replace_removes_first(run, gateway):

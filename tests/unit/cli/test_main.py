@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -194,6 +195,13 @@ def test_completion_offers_names_of_functions_secrets_namespaces_and_templates(g
     assert _completed("rescoldo secret update", "") == _completed("rescoldo deploy --secret", "a") == ["api-key"]
     assert _completed("rescoldo namespace remove", "d") == _completed("rescoldo list --namespace", "d") == ["dev"]
     assert "python3-http" in _completed("rescoldo new x --lang", "python3")
+
+
+def test_completion_offers_the_names_of_the_stack_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("stack.yaml").write_text("provider: {name: openfaas}\nfunctions: {greet: {lang: l, handler: h}}\n")
+    for verb in ("up", "build", "deploy", "diff", "watch"):
+        assert _completed(f"rescoldo {verb}", "g") == ["greet"]
 
 
 def test_completion_says_nothing_where_no_gateway_answers(monkeypatch, capfd):

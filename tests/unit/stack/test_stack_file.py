@@ -271,6 +271,15 @@ def test_a_filter_is_a_glob_and_a_regex_is_searched():
     assert len(select(_three())) == 3
 
 
+def test_functions_can_be_named():
+    assert [f.name for f in select(_three(), names=("web", "api-a"))] == ["api-a", "web"]
+
+
+def test_a_name_that_the_file_does_not_have_is_refused_though_others_are_there():
+    with pytest.raises(InvalidInput, match="matches api, x; the file has api-a, api-b, web"):
+        select(_three(), names=("web", "api", "x"))
+
+
 def test_a_filter_that_matches_nothing_names_what_there_is():
     with pytest.raises(InvalidInput, match="the file has api-a, api-b, web"):
         select(_three(), glob="x*")
@@ -279,6 +288,8 @@ def test_a_filter_that_matches_nothing_names_what_there_is():
 def test_filter_and_regex_exclude_each_other():
     with pytest.raises(InvalidInput, match="cannot be used together"):
         select(_three(), glob="a", regex="b")
+    with pytest.raises(InvalidInput, match="cannot be used together"):
+        select(_three(), names=("web",), glob="a")
 
 
 def test_a_regex_that_is_not_valid_is_refused():

@@ -25,7 +25,9 @@ def build_command(selection: Selection, no_cache: bool, as_json: bool, quiet: bo
     """
     project = load_project(selection)
     if selection.name and not (selection.lang or selection.handler):
-        raise click.UsageError("--name goes with --lang and --handler; to choose from the stack file use --filter")
+        raise click.UsageError(
+            "--name goes with --lang and --handler; to choose from the stack file give a NAME alone, or --filter"
+        )
     results = Results.of(project.functions)
     for_each(project.functions, "", results, lambda f: built(f, project, fresh=no_cache, quiet=quiet or as_json))
     if as_json:

@@ -21,7 +21,7 @@ from rescoldo.cli.options import (
     namespace_option,
     parallel_option,
     selection_options,
-    stack_options,
+    unnamed_stack_options,
 )
 from rescoldo.cli.output import note
 from rescoldo.cli.project import (
@@ -149,14 +149,13 @@ def deploy_command(
 
 @click.command("remove", cls=Verb)
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=functions)
-@stack_options
+@unnamed_stack_options
 @gateway_options
 @namespace_option
 @json_option
 @click.option("--all", "everything", is_flag=True, help="Remove all functions of the stack file, or those of --filter.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def remove_command(
-    names: tuple[str, ...],
     selection: Selection,
     gateway: str,
     tls_no_verify: bool,
@@ -171,6 +170,7 @@ def remove_command(
     Those named. Without a name it asks, on a terminal, whether to remove all of the stack file; elsewhere that wants
     --all or --yes. One that is missing stops no other.
     """
+    names = selection.names
     if names and everything:
         raise click.UsageError("--all goes with no NAME: it means every function of the stack file")
     if names:

@@ -39,6 +39,8 @@ def generate_command(
     With --json they are one List, which kubectl takes as well.
     """
     extra = pairs(annotation, "--annotation")
+    if from_store and selection.names:
+        raise click.UsageError("--from-store names the function; it goes with no other NAME")
     functions = (_stored(from_store, url, architecture),) if from_store else load_project(selection).functions
     annotated = [replace(function, annotations={**function.annotations, **extra}) for function in functions]
     objects = [APIS[api](function.to_spec(namespace)) for function in annotated]
