@@ -227,7 +227,13 @@ def test_ready_waits_for_health(run, gateway):
 def test_ready_of_a_function_gives_up(run, gateway):
     gateway.answer("GET /system/function/hello", 200, {**STATUS, "availableReplicas": 0})
     status, _, err = run("ready", "hello", "--attempts", "2", "--interval", "0s")
-    assert status == 1 and err.endswith("Error: hello was not ready after 2 attempts\n")
+    assert status == 1 and err.endswith("Error: hello was not ready after 2 attempts: it has no available replica\n")
+
+
+def test_ready_says_that_there_is_no_such_function(run, gateway):
+    gateway.answer("GET /system/function/hello", 404)
+    err = run("ready", "hello", "--attempts", "1")[2]
+    assert "[1/1] hello is not ready: no such function: hello.openfaas-fn\n" in err
 
 
 @pytest.mark.parametrize(
@@ -236,7 +242,7 @@ def test_ready_of_a_function_gives_up(run, gateway):
         ("ready", 0, "Ready."), ("asleep", 0, "Ready."),
         ("failing", 1, "hello is not ready. Failing: exit code 1\nValueError: no"),
         ("paused", 1, "hello is not ready. Paused"),
-        ("deploying", 1, "hello was not ready after 2 attempts"), ("starting", 1, "hello was not ready after"),
+        ("deploying", 1, "hello was not ready after 2 attempts: Deploying"), ("starting", 1, "is not ready: Starting"),
     ],
 )  # fmt: skip
 def test_ready_of_a_function_is_decided_by_its_state(run, gateway, state, status, words):
@@ -866,7 +872,7 @@ def test_invoke_as_json_has_status_headers_body_and_times(run, gateway, stdin):
 def test_a_get_from_a_terminal_waits_for_no_body(run, gateway, monkeypatch):
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
     gateway.answer("GET /function/hello.openfaas-fn", 200, b"ok")
-    assert run("invoke", "hello", "-m", "GET")[:2] == (0, "ok")
+    assert run("invoke", "hello", "-X", "GET")[:2] == (0, "ok")
 
 
 def test_logs_on_a_terminal_say_that_they_wait(run, gateway, monkeypatch):

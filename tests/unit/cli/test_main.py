@@ -153,7 +153,7 @@ def test_ctrl_c_ends_a_wait_with_status_130():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
-        assert process.stderr.readline() == "[1/60] http://127.0.0.1:1 is not ready\n"
+        assert process.stderr.readline() == "[1/60] http://127.0.0.1:1 is not ready: no answer\n"
         process.send_signal(signal.SIGINT)
         assert (process.wait(20), process.stderr.read()) == (130, "\n")
 
@@ -189,7 +189,8 @@ def test_completion_offers_names_of_functions_secrets_namespaces_and_templates(g
     gateway.answer("GET /system/functions", 200, [{"name": "greet"}, {"name": "grow"}, {"name": "other"}])
     gateway.answer("GET /system/secrets", 200, [{"name": "api-key"}])
     gateway.answer("GET /system/namespaces", 200, ["dev", "openfaas-fn"])
-    for verb in ("invoke", "logs", "describe", "remove", "rollback", "scale", "traffic", "revisions", "ready"):
+    verbs = "invoke logs describe remove rollback scale traffic revisions ready pause resume"
+    for verb in verbs.split():
         assert _completed(f"rescoldo {verb} -n dev", "gr") == ["greet", "grow"]
     assert gateway.calls[-1].path == "/system/functions?namespace=dev"
     assert _completed("rescoldo secret update", "") == _completed("rescoldo deploy --secret", "a") == ["api-key"]

@@ -223,25 +223,34 @@ def ready_command(
     pause = parse_duration(interval, "--interval")
     with open_gateway(connection) as opened:
         for attempt in range(1, attempts + 1):
-            if opened.answers() if not name else _is_ready(opened, *reference(name, namespace)):
+            waiting = _gateway_waits(opened) if not name else _waits(opened, *reference(name, namespace))
+            if not waiting:
                 if as_json:
                     say_json({"name": name or opened.url, "ready": True, "attempts": attempt})
                 else:
                     say("Ready.")
                 return
-            note(f"[{attempt}/{attempts}] {name or opened.url} is not ready")
+            note(f"[{attempt}/{attempts}] {name or opened.url} is not ready: {waiting}")
             if attempt < attempts:
                 time.sleep(pause)
     if as_json:
         say_json({"name": name or opened.url, "ready": False, "attempts": attempts})
-    raise RescoldoError(f"{name or 'the gateway'} was not ready after {attempts} attempts")
+    raise RescoldoError(f"{name or 'the gateway'} was not ready after {attempts} attempts: {waiting}")
 
 
-def _is_ready(gateway: Gateway, name: str, namespace: str) -> bool:
+def _gateway_waits(gateway: Gateway) -> str:
+    """What the gateway still lacks to be ready; empty when it is."""
+    return "" if gateway.answers() else "no answer"
+
+
+def _waits(gateway: Gateway, name: str, namespace: str) -> str:
+    """What a function still lacks to be ready; empty when it is. Raises RescoldoError when waiting does not help."""
     try:
         found = _function(gateway, name, namespace)
-    except NotFound:
-        return False
+    except NotFound as error:
+        return error.message
     if found.get("state") in ("failing", "paused"):
         raise RescoldoError(f"{name} is not ready. {status_text(found)}")
-    return found.get("state") == "asleep" or int(found.get("availableReplicas") or 0) > 0
+    if found.get("state") == "asleep" or int(found.get("availableReplicas") or 0) > 0:
+        return ""
+    return status_text(found, brief=True) if found.get("state") else "it has no available replica"

@@ -32,7 +32,7 @@ _WITHOUT_BODY = ("GET", "HEAD")
 @namespace_option
 @json_option
 @click.option("--path", default="", help="Path below the function, with a query where it has one.")
-@click.option("-m", "--method", default="POST", show_default=True, help="HTTP method.")
+@click.option("-m", "-X", "--method", default="POST", show_default=True, help="HTTP method.")
 @click.option("--query", multiple=True, metavar="KEY=VALUE", help="Query parameter.")
 @click.option("-H", "--header", multiple=True, metavar="'KEY: VALUE'", help="Request header.")
 @click.option("--content-type", default="text/plain", show_default=True)

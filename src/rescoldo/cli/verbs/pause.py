@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from rescoldo.cli.completing import functions
 from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import say, say_json
 from rescoldo.cli.verbs.functions import open_gateway, reference
@@ -11,7 +12,7 @@ from rescoldo.model.errors import NotFound
 
 
 @click.command("pause", cls=Verb)
-@click.argument("name")
+@click.argument("name", shell_complete=functions)
 @connection_options
 @namespace_option
 @json_option
@@ -28,7 +29,7 @@ def pause_command(name: str, connection: Connection, namespace: str, as_json: bo
 
 
 @click.command("resume", cls=Verb)
-@click.argument("name")
+@click.argument("name", shell_complete=functions)
 @connection_options
 @namespace_option
 @json_option
