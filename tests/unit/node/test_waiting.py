@@ -45,7 +45,7 @@ async def test_a_connection_that_is_passed_on_serves_one_request() -> None:
 
 async def test_a_socket_that_was_put_away_while_requests_were_gathered_is_no_failure() -> None:
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind("\0rescoldo-test-waiting")
+    listener.bind("")  # the kernel finds a name that nobody has
     listener.listen()
     refusing = asyncio.create_task(Waiting().serve_elsewhere(listener, "gone", lambda: None, [].append))
     await asyncio.sleep(0)
@@ -58,11 +58,11 @@ async def test_a_socket_that_was_put_away_while_requests_were_gathered_is_no_fai
 async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rescoldo.node.waiting._OTHER_SECONDS", 0.05)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("\0rescoldo-test-answer")
+        listener.bind("")  # the kernel finds a name that nobody has
         listener.listen()
         told: list[str] = []
         refusing = asyncio.create_task(Waiting().serve_elsewhere(listener, "it is gone", lambda: None, told.append))
-        reader, writer = await asyncio.open_unix_connection("\0rescoldo-test-answer")
+        reader, writer = await asyncio.open_unix_connection(listener.getsockname())
         writer.write(b"HEAD / HTTP/1.1\r\nX-Call-Id: my\x1b call\r\n\r\n")
         begun = time.monotonic()
         answer = await reader.read()

@@ -38,16 +38,18 @@ ALWAYS = "\n\ndef test_fails_always():\n    assert False\n"
 FLAKY = "flaky: test_some.py::test_fails_once[a b::c[d]]\n"
 
 
-def run(folder: Path, tests: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_some.py").write_text(tests)
     (folder / "pytest.ini").write_text("[pytest]\n")
-    command = [sys.executable, str(SCRIPT), "-q", "test_some.py"]
+    command = [sys.executable, str(SCRIPT), "-q", *options, "test_some.py"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    kept["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # they take longer to import than all else takes
     return subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, timeout=60)
 
 
-def test_one_that_passes_alone_is_flaky_and_the_suite_has_passed(tmp_path: Path) -> None:
-    done = run(tmp_path, TESTS)
+@pytest.mark.parametrize("options", [(), ("-p", "xdist", "-n", "2", "--dist", "loadfile")], ids=["", "abreast"])
+def test_one_that_passes_alone_is_flaky_and_the_suite_has_passed(tmp_path: Path, options: tuple[str, ...]) -> None:
+    done = run(tmp_path, TESTS, *options)
     assert done.returncode == 0, done.stdout
     assert FLAKY in done.stdout
     assert done.stdout.endswith("1 failed; of these, repeated alone, 1 passed\n")
