@@ -3,9 +3,14 @@ VENV := .venv/.installed
 BIN := .venv/bin
 # .ci/run has failed tests of the slower suites repeated: scripts/repeat_failed.py
 PYTEST ?= $(BIN)/python -m pytest
-MATRIX := tests/e2e/test_kill_matrix.py tests/e2e/test_faults.py tests/e2e/test_neighbours.py
+# three files of tests at a time: they wait for most of their time
+ABREAST := --numprocesses 3 --dist loadfile
+MATRIX := $(addprefix tests/e2e/test_,kill_matrix.py kill_matrix_changing.py faults.py neighbours.py)
+# its figures are for docs/behaviour.md, so nothing runs beside it; .ci/run keeps no figures and says otherwise
+MATRIX_ABREAST ?=
 HOSTILE := tests/e2e/test_hostile.py
 TESTS := tests/unit tests/contract tests/integration
+E2E := tests/e2e $(patsubst %,--ignore=%,$(MATRIX) $(HOSTILE))
 
 .PHONY: help demo test newest e2e kill-matrix hostile lint bench bench-quick install lock clean
 .DEFAULT_GOAL := help
@@ -32,14 +37,14 @@ demo: $(VENV)
 	@$(BIN)/python scripts/demo.py
 
 test: $(VENV)
-	@$(PYTEST) $(TESTS)
+	@$(PYTEST) $(ABREAST) $(TESTS)
 
 kill-matrix: $(VENV)
-	@$(PYTEST) $(MATRIX)
+	@$(PYTEST) $(MATRIX_ABREAST) $(MATRIX)
 	@PYTHONPATH=src:tests $(BIN)/python -m matrix.report
 
 e2e: $(VENV)
-	@$(PYTEST) tests/e2e $(MATRIX:%=--ignore=%) $(HOSTILE:%=--ignore=%)
+	@$(PYTEST) $(ABREAST) $(E2E)
 
 hostile: $(VENV)
 	@$(PYTEST) $(HOSTILE)

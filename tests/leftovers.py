@@ -4,7 +4,8 @@
         ... break it, stop it, start it ...
 
 Other platforms may run at the same time. What bears the name of this one is told from theirs; nft rules and BPF
-programs are compared only where no other runs.
+programs are compared only where no other runs. The workers of one run have platforms at the same time: so these are
+compared once more when all tests have ended.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import pytest
 
 from live import Live
 
 PATIENCE = 10.0  # seconds for what was killed to be gone
-OURS = ("rescoldo", "/rl-")  # in the command line of any platform's processes
+OURS = ("-m rescoldo.", "guardian.py", "/rl-")  # in the command line of any platform's processes
 
 
 @contextmanager
@@ -31,10 +34,22 @@ def no_leftovers(live: Live) -> Iterator[None]:
     yield
     uids = uids_of(live)
     live.close()
+    marks = marks_of(live)
+    left = what_stays(lambda: left_of(live, uids) | (set() if others(marks) else shared() - before))
+    assert not left, "left behind:\n" + "\n".join(sorted(left))
+
+
+def what_stays(left: Callable[[], set[str]]) -> set[str]:
+    """What is still there after PATIENCE; nothing as soon as nothing is left."""
     deadline = time.monotonic() + PATIENCE
-    while left := left_of(live, uids) | (set() if others(live) else shared() - before):
-        assert time.monotonic() < deadline, "left behind:\n" + "\n".join(sorted(left))
+    while (found := left()) and time.monotonic() < deadline:
         time.sleep(0.05)
+    return found
+
+
+def marks_of(live: Live) -> tuple[str, str]:
+    """What is in the command lines of this platform's processes."""
+    return live.settings.run, str(live.folder)
 
 
 def uids_of(live: Live) -> set[int]:
@@ -48,7 +63,7 @@ def uids_of(live: Live) -> set[int]:
 
 def left_of(live: Live, uids: set[int]) -> set[str]:
     """A line for each process, socket, mount and folder of this platform; `uids`: of its instances."""
-    marks = (live.settings.run, str(live.folder))
+    marks = marks_of(live)
     found = {
         f"process {pid} {name} uid {uid}: {command[:200]}"
         for pid, name, uid, command in processes()
@@ -71,9 +86,8 @@ def cgroups() -> list[str]:
     ]
 
 
-def others(live: Live) -> list[int]:
-    """Processes of other platforms."""
-    marks = (live.settings.run, str(live.folder))
+def others(marks: tuple[str, ...] = ()) -> list[int]:
+    """Processes of platforms, but for one that `marks` tell."""
     return [
         pid
         for pid, _, _, command in processes()
@@ -105,6 +119,25 @@ def shared() -> set[str]:
         if str(program.get("name", "")).startswith("rescoldo"):
             found.add(f"bpf program {program['id']} {program['name']}")
     return found
+
+
+_BEFORE = pytest.StashKey[set[str]]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Note what is there before the first test."""
+    session.config.stash[_BEFORE] = shared()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail for what all tests together left in the places that platforms share; workers leave that to their
+    controller."""
+    if hasattr(session.config, "workerinput"):
+        return
+    left = what_stays(lambda: set() if others() else shared() - session.config.stash[_BEFORE])
+    if left:
+        print("\nleft behind:", *sorted(left), sep="\n")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _output(*command: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hostile import report
+from leftovers import pytest_sessionfinish, pytest_sessionstart  # noqa: F401  hooks
 from live import Live
 from user import User
 

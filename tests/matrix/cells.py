@@ -75,6 +75,13 @@ CHANGING_CELLS = tuple(
 SHARING_CELLS = tuple(Cell(target, "SIGKILL", SHARING) for target in SHARING_TARGETS)
 
 
+def prove(world: World, results: list[Result], cell: Cell) -> None:
+    """Run a cell and add what it says to `results`; fail for what should not have failed."""
+    result = asyncio.run(run(world, cell))
+    results.append(result)
+    assert result.failed_outside == 0, "\n".join(result.failures)
+
+
 async def run(world: World, cell: Cell) -> Result:
     """Make the fault under the load and wait until all is served again. Raises TimeoutError when it never is, and
     AssertionError when the number of instances is never what it should be."""

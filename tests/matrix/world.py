@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,6 +102,15 @@ class World:
         """What the node has written down of the instances of `function`, or any; starting and ending ones included."""
         found = [note for _, note in notes.read_all(self.live.settings.instance_state) if note is not None]
         return [note for note in found if function in (None, note.launch.function.partition(".")[0])]
+
+
+@contextmanager
+def prepared() -> Iterator[World]:
+    """A platform with everything deployed."""
+    with Live() as live:
+        world = World(live)
+        world.prepare()
+        yield world
 
 
 def spec(name: str, version: int, *, broken: bool = False) -> dict[str, Any]:
