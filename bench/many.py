@@ -16,6 +16,7 @@ from processes import sleep_all, wait_calm
 from rows import Bar, Measurement, MeasurementFailed, Row, quantile, say
 
 FUNCTIONS = 10_000
+QUICK_FUNCTIONS = 2_000  # in the quick form, whose figures are not those of the long one
 FEW = 10  # that are woken before and after the others are there
 REVISED, REVISIONS = 2000, 10  # functions that are deployed again, and how often
 IMAGE = "many:bench"
@@ -39,8 +40,8 @@ REVISED_PLATFORM = Bar(f"{HISTORY}: platform started again, until a cold call is
 
 
 def measure(quick: bool) -> list[Row]:
-    rounds = 4 if quick else 12
-    names = [f"many-{number}" for number in range(FUNCTIONS)]
+    rounds, count = (4, QUICK_FUNCTIONS) if quick else (12, FUNCTIONS)
+    names = [f"many-{number}" for number in range(count)]
     with Live() as live:
         live.upload(IMAGE, HELLO)
         for name in names[:FEW]:
@@ -48,32 +49,37 @@ def measure(quick: bool) -> list[Row]:
         before = _cold(live, names[:FEW], rounds)
         held = _memory(live)
         stack = _stack(live, names)
-        first, again = (_deploy(live, stack, FUNCTIONS) for _ in range(2))
-        lists = [_list(live) for _ in range(3)]
+        first, again = (_deploy(live, stack, count) for _ in range(2))
+        lists = [_list(live, count) for _ in range(3)]
         _, shown = _command(live, "list")
         # half of them were there before, half of them came later
         after = _cold(live, [*names[: FEW // 2], *names[-FEW // 2 :]], rounds)
         grown = {name: size - held[name] for name, size in _memory(live).items()}
-        controller = _restart_controller(live, names[FUNCTIONS // 2])
-        platform = _restart(live, names[FUNCTIONS // 3])
+        controller = _restart_controller(live, names[count // 2])
+        platform = _restart(live, names[count // 3])
         history = [] if quick else _history(live, names[:REVISED])
     ratio = quantile(after, 0.5) / quantile(before, 0.5)
     parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in grown.items())
-    how = f"one stack.yaml, --parallel as shipped, {again:.0f}/s when it is deployed once more"
+    only = f"{count:,} functions only; " if quick else ""
+    how = f"{only}one stack.yaml, --parallel as shipped, {again:.0f}/s when it is deployed once more"
     return [
-        GROWTH.row(sum(grown.values()) / 1e6, f"{parts} MB (1 MB = 10⁶ bytes), after all work below but the restarts"),
-        LIST.row(statistics.median(lists), "GET /system/functions on a connection of its own, whole; median of 3"),
+        GROWTH.row(
+            sum(grown.values()) / 1e6, f"{only}{parts} MB (1 MB = 10⁶ bytes), after all work below but the restarts"
+        ),
+        LIST.row(
+            statistics.median(lists), f"{only}GET /system/functions on a connection of its own, whole; median of 3"
+        ),
         DEPLOY.row(first, how),
-        CONTROLLER.row(controller, "SIGKILL; the call is made at once and held meanwhile"),
-        PLATFORM.row(platform, "a new start after a whole stop"),
+        CONTROLLER.row(controller, f"{only}SIGKILL; the call is made at once and held meanwhile"),
+        PLATFORM.row(platform, f"{only}a new start after a whole stop"),
         COLD.row(
             ratio,
-            f"{quantile(after, 0.5) * 1000:.2f} against {quantile(before, 0.5) * 1000:.2f} ms, p99 "
+            f"{only}{quantile(after, 0.5) * 1000:.2f} against {quantile(before, 0.5) * 1000:.2f} ms, p99 "
             f"{quantile(after, 0.99) * 1000:.1f} against {quantile(before, 0.99) * 1000:.1f} ms, {len(after)} calls "
             "each in one run, one after another",
         ),
-        SHOWN.row(shown, "start of the interpreter included"),
-        AGAIN.row(again, "as a project that is deployed again and again"),
+        SHOWN.row(shown, f"{only}start of the interpreter included"),
+        AGAIN.row(again, f"{only}as a project that is deployed again and again"),
         *history,
     ]
 
@@ -83,7 +89,7 @@ def _history(live: Live, names: list[str]) -> list[Row]:
     held, empty = _memory(live), _database(live)
     rates = [_deploy(live, _stack(live, names, f"v{number}"), len(names)) for number in range(REVISIONS)]
     grown = {name: size - held[name] for name, size in _memory(live).items()}
-    lists = [_list(live) for _ in range(3)]
+    lists = [_list(live, FUNCTIONS) for _ in range(3)]
     kept = len(json.loads(live.system("GET", f"/function/{names[0]}/revisions").text))
     platform = _restart(live, names[-1])
     parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in grown.items())
@@ -143,10 +149,10 @@ def _deploy(live: Live, stack: Path, count: int) -> float:
     return count / seconds
 
 
-def _list(live: Live) -> float:
+def _list(live: Live, count: int) -> float:
     answer = live.system("GET", "/functions")
-    if len(json.loads(answer.text)) != FUNCTIONS:
-        raise MeasurementFailed(f"the list has {len(json.loads(answer.text))} functions instead of {FUNCTIONS}")
+    if len(json.loads(answer.text)) != count:
+        raise MeasurementFailed(f"the list has {len(json.loads(answer.text))} functions instead of {count}")
     return answer.seconds
 
 

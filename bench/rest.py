@@ -23,7 +23,7 @@ ALONE = Bar("one awake instance of a trivial function, the only one awake, PSS",
 
 def measure(quick: bool) -> list[Row]:
     """At rest after work: every function was called once and sleeps again."""
-    span = SPAN if quick else 2 * SPAN
+    span = SPAN / 2 if quick else 2 * SPAN
     with Live(spares_memory=0) as live:  # as it is when five minutes have passed since the last burst of wakes
         names = deploy(live)
         for name in names:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
@@ -54,8 +55,11 @@ def run(measurement: Measurement, quick: bool, lacking: Sequence[str] = ()) -> t
         why = f"not measured: {', '.join(lacking)} is missing; scripts/need {' '.join(lacking)} installs it"
         return [bar.failed(why) for bar in measurement.bars], False
     say(measurement.name)
+    begin = time.monotonic()
     try:
-        return measurement.measure(quick), True
+        rows = measurement.measure(quick)
+        say(f"{measurement.name} took {time.monotonic() - begin:.0f} s")
+        return rows, True
     except Exception as error:  # the others are measured all the same
         traceback.print_exc()
         why, _, _ = (str(error) or type(error).__name__).partition("\n")

@@ -49,7 +49,7 @@ class Held:
 
 def measure(quick: bool) -> list[Row]:
     """The first part fills caches and pools; growth is what the second part adds to it."""
-    first, second = (10, 60) if quick else (240, 1200)
+    first, second = (10, 30) if quick else (240, 1200)
     names = {group: [f"{group}-{number}" for number in range(count)] for group, count in GROUPS.items()}
     # a pool of spares that grows with bursts, and shrinks minutes after them, would look like growth
     with Live(spares_memory=0) as live:
