@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from rescoldo.edge import config, process
-from rescoldo.edge.accesslog import read_calls
+from rescoldo.edge.accesslog import Tally, read_calls
 from rescoldo.edge.admin import AdminSocket
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.edge.protocol import LiveServer
-from rescoldo.model.calls import CallKey, CallSums
+from rescoldo.model.calls import CallKey, CallSums, FailedCall
 from rescoldo.model.coldstart import ColdCall, Took
 from rescoldo.model.errors import EdgeUnavailable, RescoldoError
 from rescoldo.model.names import FunctionId, InstanceId, SlotName
@@ -211,6 +211,7 @@ class RealEdge:
         self.took = Took()  # what wakes are said to have taken
         self.calls: dict[CallKey, CallSums] = {}  # what the access log told
         self.cold: list[ColdCall] = []  # the same
+        self.failed: list[FailedCall] = []
         self.child: Child | None = None
         self.leaving: list[Child] = []
         self._instances: list[Instance] = []
@@ -389,13 +390,15 @@ class RealEdge:
         with suppress(BlockingIOError):
             connection, _ = listener.accept()
             connection.setblocking(False)
-            task = asyncio.create_task(read_calls(connection, self._count, self.cold.extend))
+            task = asyncio.create_task(read_calls(connection, self._count))
             task.add_done_callback(lambda _: connection.close())  # if it was cancelled before it began
             self._logging.append(task)
 
-    def _count(self, calls: dict[CallKey, CallSums]) -> None:
-        for key, sums in calls.items():
+    def _count(self, told: Tally) -> None:
+        for key, sums in told.calls.items():
             self.calls.setdefault(key, CallSums()).add(sums)
+        self.cold += told.colds
+        self.failed += told.failed
 
     # -- instances and clients
 

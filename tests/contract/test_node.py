@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import Conflict, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId
@@ -231,6 +233,24 @@ async def test_what_is_left_of_a_forgotten_function_is_not_in_the_log_of_the_nex
 
     await until(kept)
     assert await kept() == [(new.instance, "mine")]
+
+
+async def test_failed_calls_are_explained_and_kept_until_their_function_is_forgotten(world: World) -> None:
+    launch, other = world.launch(), world.launch(name="other")
+    await asyncio.gather(world.node.start(launch), world.node.start(other))
+    calls = [FailedCall(one.function, one.instance, "id", time.time(), 504) for one in (launch, other)]
+    await world.node.explain(calls, {})
+
+    async def explained() -> bool:
+        return bool(await world.node.failures(launch.function) and await world.node.failures(other.function))
+
+    await until(explained)
+    [found] = await world.node.failures(launch.function)
+    assert found.reason
+    assert replace(found, reason="") == calls[0]
+    await world.node.forget(launch.function)
+    assert await world.node.failures(launch.function) == []
+    assert await world.node.failures(other.function)
 
 
 async def test_usage_tells_memory_of_ready_instances(world: World) -> None:

@@ -375,6 +375,49 @@ async def test_a_post_whose_instance_closes_without_an_answer_runs_once_and_gets
     assert [post.body for post in posts] == [b"once"]
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("given", ["", 'mine, "50 %": ' + 100 * "x"])
+@pytest.mark.parametrize("cold", [False, True])
+async def test_the_edge_tells_which_call_of_which_instance_it_answered(
+    real: RealEdge, method: str, given: str, cold: bool
+) -> None:
+    async def respond(_: Message) -> bytes | None:
+        return None
+
+    async def wake(_: FunctionId) -> SlotName:
+        return S1
+
+    one = await real.place("s1", "one", respond)
+    real.wake = wake
+    await real.edge.set_route(Route(FN, None if cold else S1))
+    before = time.time()
+    answer = await real.call(
+        "/function/fn", method=method, body=b"x", headers={"X-Call-Id": given} if given else {}
+    )
+    assert answer.status == 502
+    assert answer.headers["x-openfaas-internal"] == "proxy"
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.headers["x-call-id"] == one.requests[-1].headers["x-call-id"]
+    assert given in ("", answer.headers["x-call-id"])
+    await real.until(lambda: real.failed)
+    [failed] = real.failed
+    assert failed.call_id == answer.headers["x-call-id"][:100]
+    assert (failed.function, failed.instance, failed.status) == (FN, "one", 502)
+    assert before <= failed.at <= time.time()
+    assert [(key.status, key.cold) for key in real.calls] == [(502, cold)]
+
+
+async def test_a_call_that_is_answered_is_not_told_of_as_failed(real: RealEdge) -> None:
+    async def respond(_: Message) -> bytes:
+        return b"HTTP/1.1 502 Mine\r\nContent-Length: 0\r\n\r\n"
+
+    await real.place("s1", "one", respond)
+    await real.edge.set_route(Route(FN, S1))
+    assert (await real.call("/function/fn")).status == 502
+    await real.until(lambda: real.calls)
+    assert real.failed == []
+
+
 async def test_a_post_whose_connection_is_reset_runs_once_and_gets_502(real: RealEdge) -> None:
     async def respond(request: Message) -> bytes | None:
         one.crash()

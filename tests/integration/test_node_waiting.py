@@ -80,8 +80,11 @@ async def test_what_ran_out_of_memory_is_not_run_again_and_what_had_not_begun_is
     )
     assert [await answer(one) for one in fresh] == [(200, "GET /GET mine"), (200, "PUT /PUT mine")]
     assert await answer(post) == (200, "POST /post mine")
-    told = "call id-of-eats was answered 502: out of memory: it needed more than its limit of 64 MiB"
-    assert f"{told}; the call is not repeated" in await node.logged(running.launch)
+    why = "its instance ended: out of memory: it needed more than its limit of 64 MiB; the call is not repeated"
+    assert f"call id-of-eats failed: {why}" in await node.logged(running.launch)
+    [failed] = await node.client.failures(running.launch.function)
+    assert (failed.call_id, failed.instance, failed.status) == ("id-of-eats", running.launch.instance, 502)
+    assert failed.reason == why
     assert sorted(await runs(node, running)) == ["RUN /GET mine", "RUN /PUT mine", "RUN /eats ", "RUN /post mine"]
 
 

@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 from starlette.requests import Request
 
 from rescoldo.api.references import reference
+from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import InvalidInput, TooLarge
 from rescoldo.model.explanation import Explanation
 from rescoldo.model.function import FunctionSpec, FunctionStatus, spec_to_json
@@ -173,6 +174,16 @@ class ColdStartsBody(Body):
     phases: dict[str, PhaseBody]
 
 
+class FailureBody(Body):
+    """A call that its instance did not answer."""
+
+    call_id: str
+    at: datetime
+    status: int
+    instance: str
+    reason: str
+
+
 class FunctionStatusBody(Body):
     """A function as GET answers it (for OpenAPI; `status_to_json` makes it)."""
 
@@ -198,6 +209,7 @@ class FunctionStatusBody(Body):
     traffic: dict[int, int] | None = None  # percent of the calls by revision, where they are split
     usage: FunctionUsage | None = None
     cold_starts: ColdStartsBody | None = None
+    failures: list[FailureBody] | None = None  # the last ones, the oldest first
     effective_limits: Limits | None = None
     why: Explanation | None = None
 
@@ -281,8 +293,15 @@ def status_to_json(status: FunctionStatus) -> dict[str, Any]:
         body["usage"] = {"cpu": status.cpu or 0, "totalMemoryBytes": status.memory or 0}
     if status.cold_starts is not None:
         body["coldStarts"] = asdict(status.cold_starts)
+    if status.failures:
+        body["failures"] = [_failure(call) for call in status.failures]
     if status.limits is not None:
         body["effectiveLimits"] = asdict(status.limits)
     if status.why is not None:
         body["why"] = asdict(status.why)
     return body
+
+
+def _failure(call: FailedCall) -> dict[str, Any]:
+    at = rfc3339(round(call.at, 3))
+    return {"callId": call.call_id, "at": at, "status": call.status, "instance": call.instance, "reason": call.reason}

@@ -30,6 +30,7 @@ from rescoldo.control.standings import reason_of, state_of, wanted_of
 from rescoldo.control.tasks import Tasks
 from rescoldo.control.waker import Waker
 from rescoldo.isolation.identity import level
+from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import InvalidInput, NodeUnavailable
 from rescoldo.model.function import FunctionSpec, FunctionStatus
 from rescoldo.model.instance import LogLine
@@ -109,7 +110,7 @@ class Controller:
         cold = self._recorder.cold.of(function).summary(entry.failed_wakes or {})
         memory = sum(one.memory for one in used)
         cpu = self._cpu.millicores(function, used, time.monotonic())
-        return replace(found, cpu=cpu, memory=memory, cold_starts=cold)
+        return replace(found, cpu=cpu, memory=memory, cold_starts=cold, failures=await self._failures(function))
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool, start: bool = True, patience: float = 0.0) -> bool:
         return await self._deployments.deploy(spec, must_exist=must_exist, start=start, patience=patience)
@@ -262,6 +263,12 @@ class Controller:
         }
 
     # -- inside
+
+    async def _failures(self, function: FunctionId) -> list[FailedCall] | None:
+        """None while the node restarts."""
+        with contextlib.suppress(NodeUnavailable):
+            return await self._node.failures(function)
+        return None
 
     async def _spares(self) -> SparePool | None:
         """None while the node restarts."""

@@ -6,6 +6,9 @@ being held for a wake, waiting in the queue), %U and %B (bytes read from and sen
 
 A cold call that was answered by its function has "cold:FIRST:HELD:SLOT:FORK:LOAD:LISTEN" (microseconds): from its
 head to the answer's first byte; of that, held; and of that, what the controller said that the start took.
+
+A call that the edge answered in the place of its instance has "…:failed:AT:INSTANCE:ID" there: when (Unix
+microseconds), whose server, and the call's id, percent-encoded.
 """
 
 from __future__ import annotations
@@ -16,28 +19,40 @@ import socket
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
+from urllib.parse import unquote
 
-from rescoldo.model.calls import BUCKETS_MS, CallKey, CallSums
+from rescoldo.model.calls import BUCKETS_MS, CallKey, CallSums, FailedCall
 from rescoldo.model.coldstart import ColdCall, Took
-from rescoldo.model.names import FunctionId, RouteKey
+from rescoldo.model.names import FunctionId, InstanceId, RouteKey
+from rescoldo.model.text import one_line
 
 MAX_LINE = 4096  # bytes; HAProxy cuts at 1,024
 CHUNK = 2**18  # bytes read at once
 PAUSE = 0.05  # seconds between reads
 CLOCK_STEP = 5000  # microseconds that two clocks of the edge may differ in one call before one was set
 
-Tally = dict[CallKey, CallSums]
+FAILED = b":failed:"
 
 
-def tally(lines: Iterable[bytes]) -> tuple[Tally, list[ColdCall]]:
+class Tally(NamedTuple):
+    """What a number of lines tell of."""
+
+    calls: dict[CallKey, CallSums]
+    colds: list[ColdCall]
+    failed: list[FailedCall]
+
+
+def tally(lines: Iterable[bytes]) -> Tally:
     """Count the calls that `lines` tell of; a line that tells of none is passed over. Return, besides, what is told
-    of each cold one.
+    of each cold one, and of each that failed.
 
     This is all the Python that a warm call costs, so it is one loop over plain numbers, and lines that are alike are
     read once: calls of a function in one second differ in little.
     """
     rows: dict[tuple[bytes, bytes, bytes, int], list[int]] = {}
     colds: list[tuple[bytes, bytes, int]] = []
+    failed: list[tuple[bytes, bytes, bytes]] = []
     empty = [0] * (5 + len(BUCKETS_MS) + 1)
     for line, count in Counter(lines).items():
         try:
@@ -47,9 +62,12 @@ def tally(lines: Iterable[bytes]) -> tuple[Tally, list[ColdCall]]:
         except ValueError:
             continue
         if cold != b"-":
-            colds.extend([(function, cold, active)] * count)
-            cold = b"cold"
-            if head > 0:  # HAProxy takes a hold for a part of the head's arrival
+            if FAILED in cold:
+                failed.append((function, status, cold))
+            else:
+                colds.extend([(function, cold, active)] * count)
+            cold = b"-" if cold[:1] == b"-" else b"cold"
+            if cold == b"cold" and head > 0:  # HAProxy takes a hold for a part of the head's arrival
                 waited, head = waited + head if waited >= 0 else waited, 0
         if active < 0 or waited < 0:  # a phase was never reached: all the time there was went into waiting
             active = max(active, 0)
@@ -65,7 +83,11 @@ def tally(lines: Iterable[bytes]) -> tuple[Tally, list[ColdCall]]:
         row[4] += count * sent
         row[5 + bisect_left(BUCKETS_MS, waited + run)] += count
     calls = {key: sums for row in rows.items() if (named := _named(*row)) is not None for key, sums in [named]}
-    return calls, [call for one in colds if (call := _cold_call(*one)) is not None]
+    return Tally(
+        calls,
+        [cold_call for one in colds if (cold_call := _cold_call(*one)) is not None],
+        [call for told in failed if (call := _failed_call(*told)) is not None],
+    )
 
 
 def _named(key: tuple[bytes, bytes, bytes, int], row: list[int]) -> tuple[CallKey, CallSums] | None:
@@ -91,10 +113,23 @@ def _cold_call(function: bytes, told: bytes, active: int) -> ColdCall | None:
     return ColdCall(FunctionId(RouteKey(function.decode("ascii", "replace"))), held - sum(start), *start, first - held)
 
 
-async def read_calls(
-    connection: socket.socket, record: Callable[[Tally], None], record_cold: Callable[[list[ColdCall]], None]
-) -> None:
-    """Hand what one connection of the edge tells of to `record` and `record_cold`, until it ends.
+def _failed_call(function: bytes, status: bytes, told: bytes) -> FailedCall | None:
+    """What is told of a call that the edge answered; None for one that no instance had."""
+    at, _, rest = told.partition(FAILED)[2].partition(b":")
+    instance, _, call_id = rest.partition(b":")
+    if not (at.isdigit() and len(at) < 20 and status.isdigit() and instance):
+        return None
+    return FailedCall(
+        FunctionId(RouteKey(function.decode("ascii", "replace"))),
+        InstanceId(instance.decode("ascii", "replace")),
+        one_line(unquote(call_id.decode("ascii", "replace"))),
+        int(at) / 1e6,
+        int(status),
+    )
+
+
+async def read_calls(connection: socket.socket, record: Callable[[Tally], None]) -> None:
+    """Hand what one connection of the edge tells of to `record`, until it ends.
 
     Reads seldom and much: what is not read yet waits in the socket and then in the edge's ring, and each
     waking of this process costs as much as twenty lines.
@@ -106,8 +141,5 @@ async def read_calls(
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > MAX_LINE:
                 rest = b""
-            calls, colds = tally(lines)
-            record(calls)
-            if colds:
-                record_cold(colds)
+            record(tally(lines))
             await asyncio.sleep(PAUSE)

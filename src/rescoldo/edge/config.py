@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from importlib import resources
 from pathlib import Path
@@ -38,16 +38,27 @@ POOL = "var(txn.attempts,0),add(1),set-var(txn.attempts),sub(1),mul(txn.start)"
 ASLEEP = "-"  # the slot of a function that has none
 PAUSED = ":paused"  # at ASLEEP: its calls are refused
 MARK = ":own"  # at the slot of a function that is in one of MARKING
+TEXT = "text/plain; charset=utf-8"
 
 # HAProxy closes the connection after these; the texts say what its own pages do not.
 ERRORS = {
     400: "the request is not valid HTTP, its headers are too large (16 KiB), or its sender did not wait for the answer",
     408: "the request did not arrive in time",
     500: "the edge failed",
-    502: "the function's instance ended or answered nonsense before its answer was complete; its log says how it ended",
+    502: "the function's instance ended or answered nonsense before its answer was complete; the function's log and "
+    "`rescoldo describe` say how, by the X-Call-Id of this answer",
     503: "no instance could take the request in time",
     504: "the function did not answer in time",
 }
+# of those, what a slot answers in the place of its instance
+SLOT_ERRORS = (502, 503, 504)
+# What each of these answers does besides: it puts what is known of the call into the access log's field of cold calls,
+# as accesslog.py reads it, and adds nothing to the text (`bytes(0,0)`). The id may be the client's, so it is made safe.
+FAILED = (
+    "%[date(0,us),set-var(txn.at),bytes(0,0)]%[srv_name,set-var(txn.server),bytes(0,0)]"
+    "%[var(txn.id),set-var(txn.name),bytes(0,0)]%[var(txn.given),bytes(0,100),url_enc,set-var(txn.name),bytes(0,0)]"
+    "%[var(txn.cold,-),concat(:failed:,txn.at,:),concat(,txn.server,:),concat(,txn.name),set-var(txn.cold),bytes(0,0)]"
+)
 # the same of /system, where no function is in it
 CONTROL_ERRORS = {
     502: "the controller ended before its answer was complete; try again",
@@ -179,6 +190,7 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         max_response=limits.max_response,
         queue_timeout_ms=_milliseconds(settings.queue_timeout),
         response_timeout_ms=_milliseconds(limits.exec_timeout + TIMEOUT_MARGIN),
+        slot_errors="\n".join(map(_slot_error, SLOT_ERRORS)),
         slots="\n".join(f"backend {slot} from slots\n{lines[slot]}" for slot in slot_names(slots)),
     )
 
@@ -224,10 +236,20 @@ def write(settings: Settings, slots: int, servers: Iterable[LiveServer] = (), **
 
 def _error_page(status: int, text: str) -> bytes:
     body = f"{text}\n".encode()
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
-        f"content-length: {len(body)}\r\nx-openfaas-internal: proxy\r\ncache-control: no-cache\r\n"
-    )
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        head += "retry-after: 1\r\n"
+    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-length: {len(body)}\r\n"
+    head += f"content-type: {TEXT}\r\n" + "".join(f"{key}: {value}\r\n" for key, value in _error_headers(status))
     return head.encode() + b"\r\n" + body
+
+
+def _slot_error(status: int) -> str:
+    """The same answer as a rule, for a call whose id is known."""
+    headers = "".join(f" hdr {key} {value}" for key, value in _error_headers(status))
+    told = f'hdr x-call-id "%[var(txn.given)]%[var(txn.id)]" lf-string "{FAILED}{ERRORS[status]}\\n"'
+    return f'  http-error status {status} content-type "{TEXT}"{headers} {told}'
+
+
+def _error_headers(status: int) -> Iterator[tuple[str, str]]:
+    yield "x-openfaas-internal", "proxy"
+    yield "cache-control", "no-cache"
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        yield "retry-after", "1"

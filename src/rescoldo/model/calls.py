@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rescoldo.model.names import FunctionId
+from rescoldo.model.names import FunctionId, InstanceId
 
 BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 """Upper bounds of the histogram of whole times, in milliseconds: Prometheus' defaults."""
@@ -18,6 +18,18 @@ class CallKey(NamedTuple):
     minute: int  # Unix minutes
     status: int  # HTTP status the client got; 0: it left before there was one
     cold: bool  # it was held while an instance woke
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCall:
+    """A call that its instance did not answer, so that the platform did."""
+
+    function: FunctionId
+    instance: InstanceId
+    call_id: str  # X-Call-Id, which may be the client's: one line of at most 100 characters
+    at: float  # Unix seconds of the answer
+    status: int
+    reason: str = ""  # how the instance ended, in one line; empty: not known yet
 
 
 @dataclass(slots=True)

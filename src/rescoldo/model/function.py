@@ -5,10 +5,11 @@ Sources: contracts/openfaas.md, "FunctionDeployment" and "Scaling labels".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rescoldo.model.calls import FailedCall
 from rescoldo.model.coldstart import ColdStarts
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.explanation import Explanation
@@ -122,6 +123,7 @@ class FunctionStatus:
     memory: int | None = None  # bytes held by its instances; None: not asked or not known
     cold_starts: ColdStarts | None = None  # None: not asked
     why: Explanation | None = None  # None: not asked
+    failures: Sequence[FailedCall] | None = None  # the last calls that failed, the oldest first; None: not asked
     policy: FunctionPolicy = field(default_factory=FunctionPolicy)
     limits: Limits | None = None  # those that hold, its own and the platform's; None: not asked
     state: State = State.ASLEEP

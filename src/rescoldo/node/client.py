@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.instance import Launch, LogLine, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
@@ -59,6 +60,12 @@ class NodeClient:
 
     async def spares(self) -> SparePool:
         return SparePool(**await self._ask("spares"))
+
+    async def explain(self, calls: Sequence[FailedCall], more: Mapping[FunctionId, int]) -> None:
+        await self._ask("explain", calls=[asdict(call) for call in calls], more=more)
+
+    async def failures(self, function: FunctionId) -> list[FailedCall]:
+        return [FailedCall(**data) for data in await self._ask("failures", function=function)]
 
     async def forget(self, function: FunctionId) -> None:
         await self._ask("forget", function=function)

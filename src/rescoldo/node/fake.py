@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 
+from rescoldo.model.calls import FailedCall
 from rescoldo.model.coldstart import NO_TIME
 from rescoldo.model.errors import Conflict, NodeUnavailable, RescoldoError, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch, LogLine, RunningInstance
@@ -30,6 +32,8 @@ class FakeNode:
         self.fail: dict[FunctionId, deque[RescoldoError]] = {}  # raised by the next starts, in turn
         self.started: list[Launch] = []
         self.stopped: list[InstanceId] = []
+        self.explained: list[FailedCall] = []
+        self.more: dict[FunctionId, int] = {}
         self._folder = folder
         self._reachable = True
         self._running: dict[InstanceId, RunningInstance] = {}
@@ -152,8 +156,18 @@ class FakeNode:
         self._check()
         return SparePool(0, 0, 0)
 
+    async def explain(self, calls: Sequence[FailedCall], more: Mapping[FunctionId, int]) -> None:
+        self._check()
+        self.explained += calls
+        self.more |= more
+
+    async def failures(self, function: FunctionId) -> list[FailedCall]:
+        self._check()
+        return [replace(call, reason="its instance ended") for call in self.explained if call.function == function]
+
     async def forget(self, function: FunctionId) -> None:
         self._check()
+        self.explained = [call for call in self.explained if call.function != function]
         self._lines.pop(function, None)
         self._muted |= {launch.instance for launch in self.started if launch.function == function}
 

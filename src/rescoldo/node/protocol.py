@@ -6,10 +6,11 @@ in-memory stand-in for tests. Both pass tests/contract/test_node.py.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rescoldo.model.calls import FailedCall
 from rescoldo.model.instance import Launch, LogLine, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
 
@@ -78,6 +79,15 @@ class Node(Protocol):
 
     async def spares(self) -> SparePool:
         """The sandboxes made in advance."""
+        ...
+
+    async def explain(self, calls: Sequence[FailedCall], more: Mapping[FunctionId, int]) -> None:
+        """Find out why `calls` failed, and write it to their functions' logs; soon, since how an instance ended may be
+        known only after this. `more` says of a function how many other calls failed."""
+        ...
+
+    async def failures(self, function: FunctionId) -> list[FailedCall]:
+        """The last failed calls of `function` with their reasons, the oldest first: few, and of this node process."""
         ...
 
     async def forget(self, function: FunctionId) -> None:

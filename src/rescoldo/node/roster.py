@@ -13,10 +13,12 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 
 from rescoldo.isolation import netfence
 from rescoldo.isolation.identity import has_processes, level
+from rescoldo.model.calls import FailedCall
 from rescoldo.model.coldstart import Took
 from rescoldo.model.errors import Busy, Conflict, RescoldoError, StartFailed
 from rescoldo.model.instance import Launch, RunningInstance
@@ -27,6 +29,7 @@ from rescoldo.node import notes
 from rescoldo.node.addresses import SHARED, address_of, check_free, remove_socket
 from rescoldo.node.berths import Berth
 from rescoldo.node.boot import Boot
+from rescoldo.node.failures import Failures
 from rescoldo.node.listeners import Listeners, is_held, is_shut
 from rescoldo.node.logs import LogBook
 from rescoldo.node.notes import Note
@@ -77,6 +80,7 @@ class Roster:
         self._logs = logs
         self._pump = Pump()  # of all that instances print
         self._waiting = Waiting()
+        self.failures = Failures(logs.write, lambda instance: instance in self._all)
         self.listeners = Listeners()
         self._deaf: set[asyncio.Task[None]] = set()  # those that end instances which take no more requests
         self._on_exit = on_exit
@@ -187,8 +191,9 @@ class Roster:
             deaths = early_deaths(deaths, ready_at=instance.ready_at, ended_at=time.monotonic())
             ended_at = time.time()
             reason, starved = await self._boot.end(instance, grace=0.0)
+            self.failures.ended(launch.function, launch.instance, reason)
             if starved and instance.listener is not None:
-                tell = partial(_tell, instance)
+                tell = partial(self._tell, launch)
                 await self._waiting.refuse_begun(instance.listener, instance.path, reason, ended_at, tell)
             if launch.binds or instance.listener is None:  # no socket for a replacement: the controller starts another
                 break
@@ -208,7 +213,7 @@ class Roster:
             async with asyncio.timeout(LOST_SECONDS):
                 if instance.listener is not None:
                     self.listeners.remove(instance.listener)
-                    other, tell = partial(self._other, instance), partial(_tell, instance)
+                    other, tell = partial(self._other, instance), partial(self._tell, launch)
                     await self._waiting.serve_elsewhere(instance.listener, reason, other, tell)
                 await asyncio.sleep(LOST_SECONDS)
         self._remove(instance)
@@ -267,6 +272,12 @@ class Roster:
         await self._boot.ask_to_end(instance, instance.note.launch.grace)
         process.kill()
 
+    def _tell(self, launch: Launch, call_id: str, reason: str) -> None:
+        """The node has answered a call in the place of an instance that has ended."""
+        self.failures.record(
+            FailedCall(launch.function, launch.instance, call_id, time.time(), HTTPStatus.BAD_GATEWAY, reason)
+        )
+
     def _other(self, lost: Supervised) -> str | None:
         """The socket of another instance that can serve what `lost` would have."""
         for found in self._all.values():
@@ -303,7 +314,10 @@ class Roster:
         if instance.task is not None:
             instance.task.cancel()
             await asyncio.wait({instance.task})
-        await self._boot.end(instance, grace=instance.note.launch.grace)
+        launch, ran = instance.note.launch, instance.process is not None
+        reason, _ = await self._boot.end(instance, grace=launch.grace)
+        if ran:
+            self.failures.ended(launch.function, launch.instance, f"{reason}, as it was asked to stop")
         self._remove(instance)
 
     def _remove(self, instance: Supervised) -> None:
@@ -379,6 +393,8 @@ class Roster:
                 if await self._boot.sweep(note.uid):
                     self._uids.give_back(note.uid)
             remove_socket(note.address)
+            launch = note.launch
+            self.failures.ended(launch.function, launch.instance, "how is not known, as the node restarted meanwhile")
         notes.remove(path)  # its FIFOs go with all files that belong to nothing
 
     def forget(self, function: FunctionId) -> None:
@@ -387,6 +403,7 @@ class Roster:
             if found.note.launch.function == function:
                 found.output.mute()
         self._logs.forget(function)
+        self.failures.forget(function)
 
     # -- mending
 
@@ -430,10 +447,6 @@ class Roster:
         """What the ready instances of `function` use."""
         ready = [found for found in self.instances() if found.launch.function == function]
         return [await _usage(found, self._privileged) for found in ready]
-
-
-def _tell(instance: Supervised, line: str) -> None:
-    instance.output.keep([line])
 
 
 def _what_runs(launch: Launch) -> tuple[FunctionId, int, int]:

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
+from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId
@@ -67,6 +68,8 @@ class Server:
             "stop": self._stop,
             "instances": self._instances,
             "usage": self._usage,
+            "explain": self._explain,
+            "failures": self._failures,
             "forget": self._forget,
             "spares": self._spares,
             "ping": self._ping,
@@ -154,6 +157,12 @@ class Server:
 
     async def _usage(self, request: Request) -> Any:
         return [asdict(usage) for usage in await self._roster.usage(FunctionId(request["function"]))]
+
+    async def _explain(self, request: Request) -> None:
+        self._roster.failures.explain([FailedCall(**data) for data in request["calls"]], request["more"])
+
+    async def _failures(self, request: Request) -> Any:
+        return [asdict(call) for call in self._roster.failures.of(FunctionId(request["function"]))]
 
     async def _forget(self, request: Request) -> None:
         self._roster.forget(FunctionId(request["function"]))

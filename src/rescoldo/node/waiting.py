@@ -24,7 +24,7 @@ from typing import Any
 
 from rescoldo.model.text import one_line
 
-Tell = Callable[[str], None]  # is given a line for the function's log
+Tell = Callable[[str, str], None]  # is given the id of a call that was answered here, and the reason
 
 REPEATABLE = frozenset((b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"))  # what the edge sends once more
 GATHER_SECONDS = 0.1  # from an instance's end until the edge has seen it and sent again what it sends again
@@ -61,8 +61,8 @@ class Request:
 
     @property
     def call_id(self) -> str:
-        """What the edge, or the client, calls it; "-" where nobody does."""
-        return one_line(self._header(b"x-call-id")[:_MOST_ID].decode("latin-1")) or "-"
+        """What the edge, or the client, calls it; empty where nobody does."""
+        return one_line(self._header(b"x-call-id")[:_MOST_ID].decode("latin-1"))
 
     def _header(self, name: bytes) -> bytes:
         for line in self.head.split(b"\r\n")[1:]:
@@ -180,7 +180,7 @@ async def _read(taken: socket.socket) -> Request | None:
 
 
 async def _refuse(request: Request, reason: str, tell: Tell) -> None:
-    tell(f"call {request.call_id} was answered 502: {reason}")
+    tell(request.call_id, f"its instance ended: {reason}")
     body = f"the function's instance ended before its answer was complete: {reason}\n".encode()
     head = (
         "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\nX-OpenFaaS-Internal: proxy\r\n"

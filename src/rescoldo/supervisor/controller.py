@@ -24,6 +24,7 @@ from rescoldo.api.server import serve
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control.adoption import Adoption
 from rescoldo.control.controller import Controller
+from rescoldo.control.failures import Failures
 from rescoldo.control.fleet import Fleet
 from rescoldo.control.growth import Growth
 from rescoldo.control.recorder import Recorder
@@ -32,7 +33,7 @@ from rescoldo.control.sleeper import Sleeper
 from rescoldo.control.slots import SlotPool
 from rescoldo.control.tasks import Tasks
 from rescoldo.control.waker import MAX_LINE, Waker
-from rescoldo.edge.accesslog import read_calls
+from rescoldo.edge.accesslog import Tally, read_calls
 from rescoldo.edge.config import slot_count, slot_names
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.isolation import heap
@@ -84,6 +85,7 @@ async def run(settings: Settings) -> None:
     growth = Growth(settings, fleet, slots)
     sleeper = Sleeper(fleet, edge, tasks)
     recorder = Recorder(store, sleeper.saw_calls, fleet.entries.__contains__)
+    failures = Failures(node, fleet.entries.__contains__)
     scaler = Scaler(fleet, edge, node)
     waker = Waker(fleet, settings.max_holds, settings.max_holds_per_function, scaler.full)
     secrets = SecretFiles(settings.function_secrets)
@@ -93,6 +95,11 @@ async def run(settings: Settings) -> None:
     async def synchronise_edge() -> None:
         await adoption.synchronise()
         growth.finish()
+
+    def note_calls(told: Tally) -> None:
+        recorder.record(told.calls)
+        recorder.record_cold(told.colds)
+        failures.add(told.failed)
 
     def edge_restarted() -> None:
         tasks.spawn("synchronise edge", synchronise_edge())
@@ -107,13 +114,14 @@ async def run(settings: Settings) -> None:
         controller.tell_loss()
     await controller.load()
     reading = Tasks()
-    accepting = tasks.spawn("access log", accept_calls(inherited("log"), recorder, reading, edge.look))
+    accepting = tasks.spawn("access log", accept_calls(inherited("log"), note_calls, reading, edge.look))
     await adoption.adopt()
     watching = tasks.spawn("watch edge", edge.watch(edge_restarted))
     tasks.spawn("watch node", node.watch(instance_lost, node_restarted))
     tasks.spawn("sleeper", sleeper.run())
     tasks.spawn("scaler", scaler.run())
     tasks.spawn("recorder", recorder.run())
+    tasks.spawn("failed calls", failures.run())
     tasks.spawn("credentials", keep_credentials(settings.secrets, credentials, payload_secret))
     await controller.keep_numbers()
     wakes = await asyncio.start_unix_server(waker.serve, sock=inherited("wake"), limit=MAX_LINE)
@@ -152,14 +160,14 @@ async def keep_credentials(folder: Path, credentials: Credentials | None, payloa
 
 
 async def accept_calls(
-    listener: socket.socket, recorder: Recorder, reading: Tasks, on_process: Callable[[], None]
+    listener: socket.socket, note_calls: Callable[[Tally], None], reading: Tasks, on_process: Callable[[], None]
 ) -> None:
     """Read what the edge tells of ended calls: one connection for each HAProxy process."""
     loop = asyncio.get_running_loop()
     while True:
         connection, _ = await loop.sock_accept(listener)
         on_process()
-        reading.spawn("calls", read_calls(connection, recorder.record, recorder.record_cold))
+        reading.spawn("calls", read_calls(connection, note_calls))
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from rescoldo.control.builds import BuildStep
+from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, NotStarted, RolloutFailed, UnknownImage
 from rescoldo.model.explanation import Explanation, Look, Step
 from rescoldo.model.function import Function, FunctionSpec, FunctionStatus, check_spec
@@ -40,6 +41,7 @@ class FakePlatform:
         self.uploading = False  # the first bytes of an upload are here
         self.built: list[bytes] = []  # archives that arrived whole
         self.build_steps = [BuildStep("in_progress", "", "one"), BuildStep("success", "acme/f:1")]
+        self.failures: list[FailedCall] = []
         self.followers = 0  # open `follow` streams
         self.new_line = asyncio.Condition()
         self.troubles: list[str] = []
@@ -55,7 +57,7 @@ class FakePlatform:
         status = self._find(function)
         if why:
             status = replace(status, why=WHY)
-        return replace(status, cpu=12, memory=3_000_000) if usage else status
+        return replace(status, cpu=12, memory=3_000_000, failures=self.failures) if usage else status
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool, start: bool = True, patience: float = 0.0) -> bool:
         check_spec(spec)

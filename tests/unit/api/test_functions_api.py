@@ -9,8 +9,9 @@ from fake_platform import FakePlatform
 from httpx2 import AsyncClient
 
 from rescoldo.api.functions import patience_of
+from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import Busy
-from rescoldo.model.names import function_id
+from rescoldo.model.names import InstanceId, function_id
 
 # What faas-cli sends: no field it need not, and one that we do not know
 DEPLOYMENT = {
@@ -149,6 +150,18 @@ async def test_usage_is_told_when_it_is_asked_for(client: AsyncClient) -> None:
     await client.post("/system/functions", json=DEPLOYMENT)
     answer = await client.get("/system/function/echo?usage=1&namespace=openfaas-fn")
     assert answer.json()["usage"] == {"cpu": 12, "totalMemoryBytes": 3_000_000}
+
+
+async def test_failed_calls_are_told_with_usage_where_there_are_any(
+    client: AsyncClient, platform: FakePlatform
+) -> None:
+    await client.post("/system/functions", json=DEPLOYMENT)
+    assert "failures" not in (await client.get("/system/function/echo?usage=1")).json()
+    platform.failures = [FailedCall(function_id("echo"), InstanceId("echo-1"), "id", 1_700_000_000.25, 502, "why")]
+    assert "failures" not in (await client.get("/system/function/echo")).json()
+    assert (await client.get("/system/function/echo?usage=1")).json()["failures"] == [
+        {"callId": "id", "at": "2023-11-14T22:13:20.250000Z", "status": 502, "instance": "echo-1", "reason": "why"}
+    ]
 
 
 async def test_describing_an_unknown_function_is_404_with_an_empty_body(client: AsyncClient) -> None:

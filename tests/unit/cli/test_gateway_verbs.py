@@ -128,6 +128,20 @@ def test_describe_shows_what_cold_calls_waited_for(run, gateway):
     ]
 
 
+def test_describe_shows_the_last_failed_calls_first(run, gateway):
+    calls = [
+        {"callId": f"id-{n}", "at": f"2026-01-01T00:00:0{n}Z", "status": 502, "instance": "h-1", "reason": f"why {n}"}
+        for n in range(2)
+    ]
+    gateway.answer("GET /system/function/hello", 200, {**STATUS, "failures": calls})
+    out = run("describe", "hello")[1]
+    assert [line.split() for line in out[out.index("FAILED CALL") :].splitlines()[1:]] == [
+        ["2026-01-01T00:00:01Z", "id-1", "502", "why", "1"],
+        ["2026-01-01T00:00:00Z", "id-0", "502", "why", "0"],
+    ]
+    assert json.loads(run("describe", "hello", "--json")[1])["failures"] == calls
+
+
 WHY = {
     "wanted": 5, "running": 4, "starting": 1, "minimum": 1, "maximum": 20,
     "metric": "concurrency", "target": 32.0, "utilization": 0.7, "windows": [60.0, 6.0],

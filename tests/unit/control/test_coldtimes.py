@@ -98,13 +98,14 @@ def test_a_hold_that_began_after_the_start_has_only_its_share() -> None:
     ],
 )
 def test_a_line_that_tells_nothing_of_phases_is_counted_all_the_same(told: str) -> None:
-    calls, found = tally([line(told)])
+    calls, found, _ = tally([line(told)])
     assert found == []
     assert [(key.cold, sums.calls) for key, sums in calls.items()] == [(told != "-", 1)]
 
 
 def test_a_cold_call_is_counted_with_those_of_its_kind() -> None:
-    calls, _ = tally([line("cold:5650:4750:100:1200:3000:400"), line("cold:5651:4750:100:1200:3000:400"), line("cold")])
+    told = ("cold:5650:4750:100:1200:3000:400", "cold:5651:4750:100:1200:3000:400", "cold")
+    calls = tally(map(line, told)).calls
     assert [(key.cold, sums.calls, sums.queue_ms) for key, sums in calls.items()] == [(True, 3, 15)]
 
 

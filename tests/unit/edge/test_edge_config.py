@@ -14,6 +14,7 @@ from rescoldo.edge.accesslog import tally
 from rescoldo.edge.config import connection_limits, inside_limits, map_text, render, slot_count, write
 from rescoldo.edge.haproxy import OWN_BACKENDS
 from rescoldo.edge.protocol import LiveServer, Route, Share
+from rescoldo.model.calls import FailedCall
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import InstanceId, SlotName, function_id, revision_key
 from rescoldo.model.settings import Settings
@@ -109,7 +110,7 @@ def test_a_function_whose_own_limits_only_count_when_it_is_full_is_not_marked() 
 def test_equal_lines_are_as_many_calls() -> None:
     late = LINE.replace(b" 12 0 2 ", b" 40000 0 2 ")
     cold = LINE.replace(b" - ", b" cold:900:500:100:100:100:100 ")
-    calls, colds = tally([LINE, late, cold, LINE, cold, LINE])
+    calls, colds, _ = tally([LINE, late, cold, LINE, cold, LINE])
     assert len(colds) == 2
     # the three of LINE, then `late`, which ended in the next minute, then `cold`
     assert [(sums.calls, sums.queue_ms, sums.run_ms, sums.bytes_in, sums.bytes_out) for sums in calls.values()] == [
@@ -121,20 +122,29 @@ def test_equal_lines_are_as_many_calls() -> None:
     assert [key.minute for key in calls] == [29923565, 29923566, 29923565]
 
 
+def test_a_call_that_the_edge_answered_is_counted_as_any_and_told_of_with_its_id() -> None:
+    told = LINE.replace(b" 200 - ", b" 502 -:failed:1795412345678901:fn-1:a%20b%0A%1B ")
+    calls, colds, failed = tally([LINE, told, told.replace(b" -:", b" cold:"), told.replace(b":fn-1:", b"::")])
+    assert (sorted((key.status, key.cold) for key in calls), colds) == ([(200, False), (502, False), (502, True)], [])
+    call = FailedCall(function_id("fn"), InstanceId("fn-1"), r"a b\n\x1b", 1795412345.678901, 502)
+    assert failed == [call, call]
+
+
 @given(st.lists(st.binary(max_size=120)))
 def test_no_line_whatever_breaks_the_counting_of_the_others(noise: list[bytes]) -> None:
     lines = [line for line in noise if b"fn.openfaas-fn" not in line]
-    counted, _ = tally([LINE, *lines, LINE])
+    counted, *_ = tally([LINE, *lines, LINE])
     mine = {key: sums for key, sums in counted.items() if key.function == function_id("fn")}
     assert [sums.calls for sums in mine.values()] == [2]
 
 
 FIELDS = [b"", b" ", b"-", b"-1", b"7", b"x.y", b"\xff", b"1e9", b"cold", b"cold:9:7:1:1:1:1", b"cold:3:7:9:-1:::"]
+FIELDS += [b"-:failed:1:i:%0a%ff", b"cold:failed:1:i:c", b"-:failed:::", b"-:failed:" + b"9" * 400 + b":i:c"]
 
 
 @given(st.lists(st.sampled_from(FIELDS), max_size=11))
 def test_no_combination_of_fields_raises_or_counts_less_than_nothing(fields: list[bytes]) -> None:
-    calls, colds = tally([b" ".join(fields)])
+    calls, colds, _ = tally([b" ".join(fields)])
     assert all(min(cold[1:]) >= 0 for cold in colds)
     for sums in calls.values():
         assert min(sums.calls, sums.queue_ms, sums.run_ms, sums.bytes_in, sums.bytes_out) >= 0

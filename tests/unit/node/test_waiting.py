@@ -47,7 +47,7 @@ async def test_a_socket_that_was_put_away_while_requests_were_gathered_is_no_fai
     listener = socket.socket(socket.AF_UNIX)
     listener.bind("")  # the kernel finds a name that nobody has
     listener.listen()
-    refusing = asyncio.create_task(Waiting().serve_elsewhere(listener, "gone", lambda: None, [].append))
+    refusing = asyncio.create_task(Waiting().serve_elsewhere(listener, "gone", lambda: None, lambda *_: None))
     await asyncio.sleep(0)
     listener.close()
     await asyncio.wait({refusing}, timeout=0.3)
@@ -60,8 +60,12 @@ async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.M
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("")  # the kernel finds a name that nobody has
         listener.listen()
-        told: list[str] = []
-        refusing = asyncio.create_task(Waiting().serve_elsewhere(listener, "it is gone", lambda: None, told.append))
+        told: list[tuple[str, ...]] = []
+
+        def tell(*what: str) -> None:
+            told.append(what)
+
+        refusing = asyncio.create_task(Waiting().serve_elsewhere(listener, "it is gone", lambda: None, tell))
         reader, writer = await asyncio.open_unix_connection(listener.getsockname())
         writer.write(b"HEAD / HTTP/1.1\r\nX-Call-Id: my\x1b call\r\n\r\n")
         begun = time.monotonic()
@@ -69,7 +73,7 @@ async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.M
         writer.close()
         refusing.cancel()
         assert os.get_blocking(listener.fileno())  # as a successor may expect it
-    assert told == ["call my\\x1b call was answered 502: it is gone"]
+    assert told == [("my\\x1b call", "its instance ended: it is gone")]
     assert answer.startswith(b"HTTP/1.1 502 ")
     assert answer.endswith(b"\r\n\r\n")  # HEAD has no body
     assert time.monotonic() - begun < 3

@@ -10,6 +10,7 @@ import click
 
 from rescoldo.cli.coldstarts import say_cold_starts
 from rescoldo.cli.completing import functions
+from rescoldo.cli.failures import say_failures
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.limits import say_limits
 from rescoldo.cli.notes import isolation_of, notes_at
@@ -165,6 +166,7 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
         say(f"{'' if i else 'Notes:':<14}{text}")
     say_limits(found.get("effectiveLimits") or {})
     say_cold_starts(found.get("coldStarts") or {})
+    say_failures(found.get("failures") or [])
     say_why(found.get("why") or {})
 
 

@@ -1,0 +1,124 @@
+"""Which calls failed, and why: joins what the edge tells of a call with how its instance ended.
+
+The edge alone knows that it has answered a call in the place of its instance, and the node alone how that ended. They
+meet here, in either order: the edge may see a connection close before the node has heard of the end, and the
+controller, which passes on what the edge tells, may have been away meanwhile. Nothing of it outlives this process but
+the lines in the functions' logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+
+from rescoldo.model.calls import FailedCall
+from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.model.text import one_line
+
+KEPT = 10  # of a function, the last ones
+PATIENCE = 2.0  # seconds that an end may be heard of after the call that it cut off
+SOONER = 0.25  # and before it: the edge saw the connection close later than the node saw the process end
+_ENDS = 1000  # of instances, the last ones
+_MOST_REASON = 300  # characters
+
+UNREACHED = "its instance could not be reached, and has not ended"
+SILENT = "its instance closed the connection or sent no valid answer, and has not ended"
+LATE = "its instance did not answer in time"
+
+_LOG = logging.getLogger(__name__)
+
+Write = Callable[[FunctionId, InstanceId, list[str]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    function: FunctionId
+    instance: InstanceId
+    at: float  # Unix seconds
+    reason: str
+
+
+class Failures:
+    """Writes a line into a function's log for each call that failed, and keeps the last ones."""
+
+    def __init__(self, write: Write, runs: Callable[[InstanceId], bool]) -> None:
+        """`write` adds lines to a function's log; `runs` says whether an instance is here."""
+        self._write = write
+        self._runs = runs
+        self._ends: deque[_End] = deque(maxlen=_ENDS)
+        self._kept: dict[FunctionId, deque[FailedCall]] = {}
+        self._ended = asyncio.Event()  # replaced at each end
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def ended(self, function: FunctionId, instance: InstanceId, reason: str) -> None:
+        """A process of the instance has ended now; it may be replaced, and end again."""
+        self._ends.append(_End(function, instance, time.time(), reason))
+        self._ended.set()
+        self._ended = asyncio.Event()
+
+    def explain(self, calls: Iterable[FailedCall], more: Mapping[FunctionId, int]) -> None:
+        """The edge has answered `calls`, and of each function so many more than are told of. Those of instances that
+        nobody knows are dropped: their function was removed."""
+        known = [call for call in calls if self._runs(call.instance) or self._ended_ever(call.instance)]
+        for call in known:
+            task = asyncio.create_task(self._explain(call), name="explain a failed call")
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+        for function in {call.function for call in known} & more.keys():
+            number = more[function]
+            self._write(function, InstanceId(""), [f"{number} more calls failed, too many to tell of each"])
+
+    def record(self, call: FailedCall) -> None:
+        """Keep a call whose reason is known, and write it to the function's log."""
+        call = replace(call, reason=one_line(call.reason[:_MOST_REASON]))
+        self._kept.setdefault(call.function, deque(maxlen=KEPT)).append(call)
+        self._write(call.function, call.instance, [f"call {call.call_id or '-'} failed: {call.reason}"])
+
+    def of(self, function: FunctionId) -> list[FailedCall]:
+        """The last failed calls, the oldest first."""
+        return list(self._kept.get(function, ()))
+
+    def forget(self, function: FunctionId) -> None:
+        """The function was removed: what is still to be explained of it has no end any more, and is dropped."""
+        self._kept.pop(function, None)
+        self._ends = deque((end for end in self._ends if end.function != function), maxlen=_ENDS)
+
+    def _ended_ever(self, instance: InstanceId) -> bool:
+        return any(end.instance == instance for end in self._ends)
+
+    async def _explain(self, call: FailedCall) -> None:
+        if call.status == HTTPStatus.GATEWAY_TIMEOUT:
+            self.record(replace(call, reason=LATE))
+            return
+        deadline = time.time() + PATIENCE
+        while (end := self._end_of(call, SOONER)) is None and (left := deadline - time.time()) > 0:
+            news = self._ended
+            try:
+                async with asyncio.timeout(left):
+                    await news.wait()
+            except TimeoutError:
+                break
+        end = end or self._end_of(call, PATIENCE)
+        if end is not None:
+            self.record(replace(call, reason=f"its instance ended: {end.reason}"))
+        elif self._runs(call.instance):
+            unreached = call.status == HTTPStatus.SERVICE_UNAVAILABLE
+            self.record(replace(call, reason=UNREACHED if unreached else SILENT))
+
+    def _end_of(self, call: FailedCall, sooner: float) -> _End | None:
+        """The end that cut `call` off: the first of its instance that was heard of after it, or `sooner` seconds before
+        at most. Processes that end on one socket again and again share the name of an instance."""
+        for end in self._ends:
+            if end.instance == call.instance and call.at - sooner <= end.at <= call.at + 2 * PATIENCE:
+                return end
+        return None
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.error("a failed call was not explained", exc_info=error)
