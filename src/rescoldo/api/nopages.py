@@ -26,20 +26,17 @@ class NoPages:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_open(sent_path(scope)) or not _is_of_a_page(scope):
+        if scope["type"] != "http" or is_open(sent_path(scope)) or not is_of_a_page(scope):
             await self._app(scope, receive, send)
             return
         text = "pages in a browser may not use this; call it from a command line or a program\n"
         await PlainTextResponse(text, 403)(scope, receive, send)
 
 
-def _is_of_a_page(scope: Scope) -> bool:
-    return is_of_a_page(scope["method"], Headers(scope=scope))
-
-
-def is_of_a_page(method: str, headers: Headers) -> bool:
+def is_of_a_page(scope: Scope) -> bool:
     """Whether a page made the request that could read the answer, or that writes."""
-    if method not in READING:
+    headers = Headers(scope=scope)
+    if scope["method"] not in READING:
         return "origin" in headers or headers.get("sec-fetch-site", TYPED) != TYPED
     site, mode = headers.get("sec-fetch-site", TYPED), headers.get("sec-fetch-mode", "")
     return site != TYPED and (site, mode) != LINKED

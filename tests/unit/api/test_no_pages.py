@@ -28,7 +28,7 @@ from rescoldo.api.nopages import is_of_a_page
     ],
 )
 def test_requests_of_pages_are_told_from_others(method: str, headers: dict[str, str], refused: bool) -> None:
-    assert is_of_a_page(method, Headers(headers)) == refused
+    assert is_of_a_page({"method": method, "headers": Headers(headers).raw}) == refused
 
 
 async def test_a_page_is_refused_whatever_login_its_browser_adds(guarded: AsyncClient) -> None:
