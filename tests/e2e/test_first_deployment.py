@@ -111,3 +111,15 @@ def test_a_pause_lets_calls_end_and_its_instances_go(platform: Live) -> None:
     assert (found(platform, "busy")["replicas"], state(platform, "busy")) == (0, "paused")
     assert platform.system("POST", "/function/busy/resume").status == 202
     platform.until(lambda: platform.replicas("busy") == 2, "its minimum again")
+
+
+def test_the_answer_says_that_the_start_goes_on_and_what_has_no_effect(platform: Live) -> None:
+    annotations = {"topic": "x"}
+    answer = first(platform, "late", SLOW, {"Prefer": "wait=1"}, annotations=annotations)
+    assert (answer.status, answer.headers["x-rescoldo-rollout"]) == (202, "starting")
+    [note] = found(platform, "late")["notes"]
+    assert note.startswith("annotation topic: ")
+    assert answer.text == f"note: {note}\n"
+    platform.until(lambda: state(platform, "late") == "ready", "it to start")
+    again = first(platform, "late", SLOW, {"Prefer": "wait=1"}, annotations=annotations)
+    assert (again.status, "x-rescoldo-rollout" in again.headers) == (202, False)

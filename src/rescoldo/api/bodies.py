@@ -206,6 +206,7 @@ class FunctionStatusBody(Body):
     revision: int
     state: State
     reason: str | None = None  # why it is failing
+    notes: list[str] | None = None  # what of its deployment has no effect; not in lists
     traffic: dict[int, int] | None = None  # percent of the calls by revision, where they are split
     usage: FunctionUsage | None = None
     cold_starts: ColdStartsBody | None = None
@@ -287,6 +288,8 @@ def status_to_json(status: FunctionStatus) -> dict[str, Any]:
     body["state"] = str(status.state)
     if status.reason:
         body["reason"] = status.reason
+    if status.notes:
+        body["notes"] = list(status.notes)
     if status.function.traffic:
         body["traffic"] = {str(number): percent for number, percent in status.function.traffic.items()}
     if status.cpu is not None or status.memory is not None:

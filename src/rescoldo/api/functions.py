@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from rescoldo.api.bodies import (
     DeleteFunction,
@@ -22,9 +22,11 @@ from rescoldo.api.bodies import (
 )
 from rescoldo.api.references import InQuery, namespace_of, reference, same_function
 from rescoldo.control.platform import Platform
-from rescoldo.model.errors import NotFound
+from rescoldo.model.errors import ROLLOUT_HEADER, NotFound
 from rescoldo.model.function import FunctionStatus
+from rescoldo.model.text import one_line
 from rescoldo.model.values import choice
+from rescoldo.policy.notes import PREFIX
 
 YES = ("1", "true")
 LONGEST_WAIT = 600.0  # seconds that a deployment may wait for a start
@@ -57,8 +59,10 @@ def functions_router(platform: Platform) -> APIRouter:
         body = await read_body(request, FunctionDeployment)
         start = choice({"rollout": rollout}, "rollout", "checked", "immediate") == "checked"
         patience = patience_of(request.headers.getlist("prefer"))
-        over = await platform.deploy(body.to_spec(namespace), must_exist=must_exist, start=start, patience=patience)
-        return Response(status_code=202, headers={"Preference-Applied": "wait"} if patience and over else {})
+        spec = body.to_spec(namespace)
+        over = await platform.deploy(spec, must_exist=must_exist, start=start, patience=patience)
+        applied = {"Preference-Applied": "wait"} if patience else {}
+        return _accepted(platform.notes(spec), applied if over else {ROLLOUT_HEADER: "starting"})
 
     @router.delete("/system/functions", status_code=202, openapi_extra=takes(DeleteFunction))
     async def remove(request: Request, namespace: InQuery) -> Response:
@@ -93,6 +97,12 @@ def functions_router(platform: Platform) -> APIRouter:
         return Response(status_code=202)
 
     return router
+
+
+def _accepted(notes: Sequence[str], headers: Mapping[str, str]) -> Response:
+    """The contract's empty body, unless there is something to say: OpenFaaS's clients look at the status alone."""
+    text = "".join(f"{PREFIX}{one_line(note)}\n" for note in notes)
+    return PlainTextResponse(text, 202, headers) if text else Response(status_code=202, headers=headers)
 
 
 def patience_of(prefer: list[str]) -> float:

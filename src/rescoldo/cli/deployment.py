@@ -7,16 +7,18 @@ import json
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rescoldo.bundle.archive import read_text
 from rescoldo.bundle.deps import ARCHIVE
-from rescoldo.cli.gateway import Gateway
+from rescoldo.cli.gateway import Gateway, Response
 from rescoldo.cli.output import human_size, upload_bar
-from rescoldo.model.errors import NotFound, RescoldoError
+from rescoldo.model.errors import ROLLOUT_HEADER, NotFound, RescoldoError
 from rescoldo.model.function import FunctionSpec, spec_to_json
 from rescoldo.model.names import DEFAULT_NAMESPACE
+from rescoldo.policy.notes import PREFIX
 
 _CHUNK = 256 * 1024
 PLACE = "/system/functions"
@@ -105,9 +107,23 @@ def _chunks(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
             advance(len(chunk))
 
 
-def deploy(gateway: Gateway, spec: FunctionSpec, *, update: bool, replace: bool, start: bool = True) -> None:
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a gateway said of a deployment that it took."""
+
+    notes: tuple[str, ...]  # what of it has no effect there; empty from a gateway that does not tell
+    starting: bool  # the first start still goes on, though we have waited for it
+
+    @classmethod
+    def read(cls, answer: Response, *, waited: bool) -> Accepted:
+        lines = [line for line in answer.text.splitlines() if line.startswith(PREFIX)]
+        starting = waited and answer.headers.get(ROLLOUT_HEADER) == "starting"
+        return cls(tuple(line.removeprefix(PREFIX) for line in lines), starting)
+
+
+def deploy(gateway: Gateway, spec: FunctionSpec, *, update: bool, replace: bool, start: bool = True) -> Accepted:
     """Deploy `spec`: PUT, and POST where it does not exist. Without `update` POST alone; with `replace` what
-    is deployed is removed first. Waits until an instance has started, unless `start` is off.
+    is deployed is removed first. Waits until an instance has started, for up to PATIENCE, unless `start` is off.
 
     Raises RolloutFailed when it does not start, NotStarted when nothing else serves; other RescoldoErrors.
     """
@@ -121,8 +137,9 @@ def deploy(gateway: Gateway, spec: FunctionSpec, *, update: bool, replace: bool,
         accept = (200, 201, 202, 404)
         answer = gateway.system("PUT", PLACE, params=params, json=body, headers=headers, accept=accept)
         if answer.status_code != 404:
-            return
-    gateway.system("POST", PLACE, params=params, json=body, headers=headers)
+            return Accepted.read(answer, waited=start)
+    answer = gateway.system("POST", PLACE, params=params, json=body, headers=headers)
+    return Accepted.read(answer, waited=start)
 
 
 def remove(gateway: Gateway, name: str, namespace: str, *, missing_ok: bool = False) -> None:

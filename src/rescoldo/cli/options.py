@@ -200,7 +200,7 @@ parallel_option = click.option(
     type=click.IntRange(1, 32),
     default=4,
     show_default=True,
-    help="Functions uploaded and deployed at once.",
+    help="Functions that are deployed, or removed, at once.",
 )
 destination_options = _folded(
     Destination,

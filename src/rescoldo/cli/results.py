@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from rescoldo.cli.gateway import GatewayClosed
 from rescoldo.cli.output import brief, complain, note, say, say_columns, say_json
@@ -18,8 +19,12 @@ from rescoldo.model.names import DEFAULT_NAMESPACE
 from rescoldo.stack.file import StackFunction
 
 DEPLOYED, UNCHANGED, BUILT, SKIPPED, REMOVED = "deployed", "unchanged", "built", "skipped", "removed"
-FAILED, LEFT = "failed", "not tried"
-_ORDER = (DEPLOYED, UNCHANGED, BUILT, REMOVED, SKIPPED, LEFT, FAILED)
+DEPLOYING, FAILED, LEFT = "deploying", "failed", "not tried"
+_ORDER = (DEPLOYED, UNCHANGED, BUILT, REMOVED, SKIPPED, DEPLOYING, LEFT, FAILED)
+_UNDONE = frozenset((DEPLOYING, FAILED, LEFT))  # the verb has not done what it was for
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,11 @@ class Outcome:
     state: str  # one of those above
     text: str = ""  # for people: where it is, or why it failed
     data: Mapping[str, object] = field(default_factory=dict)  # for scripts, besides name, namespace and state
+    notes: Sequence[str] = ()  # what was asked for and has no effect
+
+    def to_json(self) -> dict[str, object]:
+        """What a script reads of it, besides name and namespace."""
+        return {"state": self.state, **self.data, **({"notes": list(self.notes)} if self.notes else {})}
 
 
 class Results:
@@ -46,8 +56,8 @@ class Results:
 
     @property
     def failed(self) -> bool:
-        """Whether any function failed, or was not tried for a failure of another."""
-        return any(outcome.state in (FAILED, LEFT) for _, outcome in self._all())
+        """Whether any function failed, has not started yet, or was not tried for a failure of another."""
+        return any(outcome.state in _UNDONE for _, outcome in self._all())
 
     @property
     def open(self) -> bool:
@@ -70,7 +80,7 @@ class Results:
     def to_json(self) -> list[dict[str, object]]:
         """One object each: `name`, `namespace`, `state`, and what belongs to the state."""
         return [
-            {"name": name, "namespace": namespace, "state": outcome.state, **outcome.data}
+            {"name": name, "namespace": namespace, **outcome.to_json()}
             for (name, namespace), outcome in self._all()
         ]
 
@@ -80,7 +90,7 @@ class Results:
             say_json(self.to_json())
         else:
             # two columns of which the last one is free text: a long reason does not push others aside
-            rows = [(_shown(key), outcome.state, brief(outcome.text)) for key, outcome in self._all()]
+            rows = [(shown(key), outcome.state, brief(outcome.text)) for key, outcome in self._all()]
             if rows:
                 say_columns(rows[0], rows[1:])
         self.summarize(as_json)
@@ -112,18 +122,14 @@ def for_each(
 
 
 def for_each_at_once(
-    functions: Iterable[StackFunction],
-    namespace: str,
-    results: Results,
-    work: Callable[[StackFunction], Outcome],
-    parallel: int,
+    items: Mapping[tuple[str, str], Item], results: Results, work: Callable[[Item], Outcome], parallel: int
 ) -> None:
-    """As `for_each`, `parallel` of them at once. Raises GatewayClosed when those under way have ended: it would be
-    the failure of all others, too."""
-    keys = {reference_of(function, namespace): function for function in functions}
+    """Do `work` for each item, by function, of which `results` knows nothing yet, `parallel` of them at once; one that
+    fails stops no other. Raises GatewayClosed when those under way have ended: it would be the failure of all others,
+    too."""
     closed: GatewayClosed | None = None
     with ThreadPoolExecutor(parallel) as pool:
-        under_way = {key: pool.submit(work, keys[key]) for key in keys if results.is_open(key)}
+        under_way = {key: pool.submit(work, item) for key, item in items.items() if results.is_open(key)}
         try:
             for key, each in under_way.items():
                 try:
@@ -146,6 +152,7 @@ def reference_of(function: StackFunction, namespace: str = "") -> tuple[str, str
     return function.name, namespace or function.namespace or DEFAULT_NAMESPACE
 
 
-def _shown(key: tuple[str, str]) -> str:
+def shown(key: tuple[str, str]) -> str:
+    """A function's name as a user writes it."""
     name, namespace = key
     return name if namespace == DEFAULT_NAMESPACE else f"{name}.{namespace}"

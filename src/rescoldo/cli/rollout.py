@@ -6,8 +6,9 @@ import json
 import time
 from dataclasses import dataclass
 
+from rescoldo.cli.deployment import function_url
 from rescoldo.cli.gateway import Gateway, GatewayClosed
-from rescoldo.cli.notes import level_for, notes_at, tell_notes
+from rescoldo.cli.notes import tell_notes
 from rescoldo.cli.options import DeployFlags
 from rescoldo.cli.output import note, say
 from rescoldo.cli.project import Project, build_one, with_flags
@@ -66,11 +67,9 @@ class Rollout:
         self._report = report
         self._fresh = fresh
         self._serving: dict[str, _Serving] = {}
-        self._level = ""  # of isolation, where there is something to note
 
     def first(self, project: Project) -> None:
         """Deploy all; tells what goes wrong with one. Raises GatewayClosed: no save would mend that."""
-        self._level = level_for(self._gateway, [self._spec(function) for function in project.functions])
         for function in project.functions:
             try:
                 self._deploy(project, function, None)
@@ -113,9 +112,9 @@ class Rollout:
             return self.refused(function.name, error)
         self._serving[function.name] = now
         if before is None or before.spec != spec:
-            tell_notes(spec.name, notes_at(spec, self._level))
+            tell_notes(spec.name, deployed.notes)
         seconds = None if saved_at is None else round(time.time() - saved_at, 3)
-        return self._report.deployed(function.name, deployed["url"], seconds)
+        return self._report.deployed(function.name, function_url(self._gateway, spec), seconds)
 
     def _spec(self, function: StackFunction) -> FunctionSpec:
         return with_flags(function, self._flags).to_spec()

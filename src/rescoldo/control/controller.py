@@ -40,6 +40,7 @@ from rescoldo.model.revision import RevisionStatus
 from rescoldo.model.scaling import MAX_REPLICAS
 from rescoldo.model.settings import Settings
 from rescoldo.node.protocol import Node, SparePool
+from rescoldo.policy.notes import notes
 from rescoldo.store.protocol import Bundle, Condition, Namespace, Secrets, Store
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,11 @@ class Controller:
 
     async def function(self, function: FunctionId, *, usage: bool = False, why: bool = False) -> FunctionStatus:
         entry = self._deployments.entry(function)
-        found = replace(self._status(entry, self._recorder.invocations()), limits=entry.policy.limits)
+        found = replace(
+            self._status(entry, self._recorder.invocations()),
+            limits=entry.policy.limits,
+            notes=self.notes(entry.function.spec),
+        )
         if why:
             found = replace(found, why=explain(entry, asyncio.get_running_loop().time()))
         if not usage:
@@ -114,6 +119,9 @@ class Controller:
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool, start: bool = True, patience: float = 0.0) -> bool:
         return await self._deployments.deploy(spec, must_exist=must_exist, start=start, patience=patience)
+
+    def notes(self, spec: FunctionSpec) -> list[str]:
+        return notes(spec, level())
 
     async def pause(self, function: FunctionId) -> None:
         await self._deployments.pause(function)

@@ -37,6 +37,10 @@ class Platform(Protocol):
         deployed and does not start."""
         ...
 
+    def notes(self, spec: FunctionSpec) -> list[str]:
+        """A sentence for each setting of a deployment that is accepted and has no effect here."""
+        ...
+
     async def pause(self, function: FunctionId) -> None:
         """Refuse a function's calls and let its instances go, until it is resumed; again is no error. Deployments
         meanwhile are taken unchecked. Raises NotFound."""

@@ -96,7 +96,7 @@ class Paused(RescoldoError):
     status = 503
 
 
-ROLLOUT_HEADER = "X-Rescoldo-Rollout"  # on the answer that tells of one: "failed", or "failing" where nothing serves
+ROLLOUT_HEADER = "X-Rescoldo-Rollout"  # "failed", "failing" where nothing serves, "starting" while it goes on
 
 
 class RolloutFailed(RescoldoError):

@@ -128,6 +128,7 @@ class FunctionStatus:
     limits: Limits | None = None  # those that hold, its own and the platform's; None: not asked
     state: State = State.ASLEEP
     reason: str = ""  # why it is failing
+    notes: Sequence[str] = ()  # what of its deployment has no effect; empty in lists
 
 
 def policy_of(

@@ -16,6 +16,7 @@ from rescoldo.model.scaling import KNATIVE, SCALE, SCALING_KEYS
 from rescoldo.policy.placement import is_known
 
 FULL, UNPRIVILEGED = "full", "unprivileged"
+PREFIX = "note: "  # of each line in the API's answer to a deployment
 SHOWN = 80  # characters of a name or value of the author's
 
 _EVENTS = {"schedule": "nothing calls the function on a schedule", "topic": "no event reaches the function"}

@@ -18,6 +18,7 @@ from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, InstanceId, chec
 from rescoldo.model.revision import Revision, RevisionStatus, check_traffic
 from rescoldo.model.secret import check_secret
 from rescoldo.model.standing import State
+from rescoldo.policy.notes import UNPRIVILEGED, notes
 from rescoldo.store.protocol import Bundle, Namespace
 
 WHY = Explanation(
@@ -55,6 +56,7 @@ class FakePlatform:
 
     async def function(self, function: FunctionId, *, usage: bool = False, why: bool = False) -> FunctionStatus:
         status = self._find(function)
+        status = replace(status, notes=self.notes(status.function.spec))
         if why:
             status = replace(status, why=WHY)
         return replace(status, cpu=12, memory=3_000_000, failures=self.failures) if usage else status
@@ -80,6 +82,9 @@ class FakePlatform:
         if failing and patience:
             raise NotStarted(f"{spec.id} did not start: {failing}")
         return "SLOW" not in spec.env_vars
+
+    def notes(self, spec: FunctionSpec) -> list[str]:
+        return notes(spec, UNPRIVILEGED)
 
     async def pause(self, function: FunctionId) -> None:
         self.deployed[function] = replace(self._find(function), state=State.PAUSED)

@@ -22,9 +22,9 @@ DEPLOYMENT = {
     "constraints": [],
     "secrets": [],
     "labels": {"team": "a"},
-    "annotations": {"topic": "x"},
-    "limits": {"memory": "40Mi"},
-    "readOnlyRootFilesystem": True,
+    "annotations": {"owner": "x"},
+    "limits": {},
+    "readOnlyRootFilesystem": False,
     "registryAuth": "ignored",
     "network": "ignored",
 }
@@ -61,9 +61,8 @@ async def test_a_described_function_has_every_field_of_the_contract(client: Asyn
         "envProcess": "python index.py",
         "envVars": {"KEY": "V"},
         "labels": {"team": "a", "faas_function": "echo"},
-        "annotations": {"topic": "x", "prometheus.io.scrape": "false"},
-        "limits": {"memory": "40Mi"},
-        "readOnlyRootFilesystem": True,
+        "annotations": {"owner": "x", "prometheus.io.scrape": "false"},
+        "readOnlyRootFilesystem": False,
         "invocationCount": 42,
         "replicas": 1,
         "availableReplicas": 1,
@@ -103,6 +102,8 @@ async def test_who_prefers_to_wait_is_told_how_the_start_ended(
         method, "/system/functions", json=DEPLOYMENT | {"envVars": {"SLOW": "1"}}, headers=wait
     )
     assert (slow.status_code, "preference-applied" in slow.headers) == (202, False), "it goes on"
+    assert slow.headers["x-rescoldo-rollout"] == "starting"
+    assert "x-rescoldo-rollout" not in answer.headers
     failed = await client.request(
         method, "/system/functions", json=DEPLOYMENT | {"envVars": {"FAIL": "ImportError"}}, headers=wait
     )
@@ -137,6 +138,21 @@ async def test_a_function_is_paused_and_resumed(client: AsyncClient, platform: F
         assert (await client.post(f"/system/function/echo/{verb}")).status_code == 202
         assert (await client.get("/system/function/echo")).json()["state"] == state
         assert (await client.post(f"/system/function/none/{verb}")).status_code == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_what_has_no_effect_is_in_the_answer_to_a_deployment_and_in_the_status(
+    client: AsyncClient, method: str
+) -> None:
+    asks = {"annotations": {"topic": "x"}, "limits": {"memory": "40Mi"}}
+    await client.post("/system/functions", json=DEPLOYMENT)
+    answer = await client.request(method, "/system/functions", json=DEPLOYMENT | asks)
+    assert (answer.status_code, answer.headers["content-type"]) == (202, "text/plain; charset=utf-8")
+    notes = (await client.get("/system/function/echo")).json()["notes"]
+    assert [note.partition(":")[0] for note in notes] == ["annotation topic", "limits.memory"]
+    assert answer.text.splitlines() == [f"note: {note}" for note in notes]
+    [listed] = (await client.get("/system/functions")).json()
+    assert "notes" not in listed, "lists are those of OpenFaaS"
 
 
 async def test_why_is_told_when_it_is_asked_for(client: AsyncClient) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -33,6 +34,14 @@ class RecordingGateway:
     url: str = ""
     calls: list[Call] = field(default_factory=list)
     answers: dict[str, list[tuple[int, bytes, dict[str, str]]]] = field(default_factory=dict)
+    together: int = 1  # the first changes wait until so many have come
+    waited_in_vain: bool = False  # for as many
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 10
+        while len(self.changes()) < self.together > 1 and not self.waited_in_vain:
+            self.waited_in_vain = time.monotonic() > deadline
+            time.sleep(0.001)
 
     def answer(self, line: str, status: int, body: object = b"", **headers: str) -> None:
         """Queue an answer for `METHOD /path` (no query); the last one stays."""
@@ -57,6 +66,7 @@ def gateway(monkeypatch):
         def _any(self):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             record.calls.append(Call(self.command, self.path, dict(self.headers), body))
+            record.wait()
             queued = record.answers.get(f"{self.command} {self.path.partition('?')[0]}", [(202, b"", {})])
             status, data, headers = queued.pop(0) if len(queued) > 1 else queued[0]
             self.send_response(status)

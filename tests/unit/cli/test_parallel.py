@@ -40,6 +40,21 @@ def test_a_gateway_that_refuses_the_password_is_told_once_and_asked_no_further(r
     assert len(gateway.changes()) < MANY and "not tried" in out
 
 
+def test_many_are_removed_side_by_side_with_a_line_each(run, gateway):
+    names = write_stack()
+    gateway.answer("DELETE /system/functions", 404)
+    gateway.answer("DELETE /system/functions", 500, b"broken")
+    gateway.answer("DELETE /system/functions", 202)
+    gateway.together = 8  # no removal is answered before so many have come
+    status, out, err = run("remove", "--all", "--parallel", "8")
+    *lines, summary = out.splitlines()
+    assert status == 1 and [line.split()[0] for line in lines] == names
+    assert summary == f"{MANY} functions: {MANY - 2} removed, 2 failed."
+    assert err.count("no existing function to remove") == 1
+    assert not gateway.waited_in_vain
+    assert sorted(call.json["functionName"] for call in gateway.changes()) == sorted(names)
+
+
 def test_a_number_at_once_that_is_not_allowed_names_the_range(run, gateway):
     write_stack()
     status, _, err = run("up", "--parallel", "0")

@@ -124,7 +124,7 @@ def test_a_function_that_is_not_there_is_created_at_once(run, gateway):
 def test_remove_of_one_that_is_missing_does_not_stop_the_others(run, gateway):
     gateway.answer("DELETE /system/functions", 404)
     gateway.answer("DELETE /system/functions", 202)
-    status, out, err = run("remove", "gone", "here")
+    status, out, err = run("remove", "gone", "here", "--parallel", "1")
     assert status == 1 and "no existing function to remove: gone.openfaas-fn" in err
     assert [line.split()[:2] for line in out.splitlines()[:2]] == [["gone", "failed"], ["here", "removed"]]
     assert len(gateway.calls) == 2
@@ -163,11 +163,13 @@ def test_all_and_names_exclude_each_other(run, gateway):
 
 
 def test_a_deployment_says_what_has_no_effect(run, gateway):
-    project({"a": "annotations: {schedule: '* * * * *'}, limits: {memory: 64Mi}", "b": ""})
+    project({"a": "", "b": ""})
     Path("a/Dockerfile").touch()
     answer_deployments(gateway)
-    gateway.answer("GET /system/status", 200, {"isolation": {"level": "unprivileged"}})
-    _, out, err = run("up", "--json")
+    told = b"note: annotation schedule: nothing calls it\nnote: limits.memory: not held here\n"
+    gateway.answer("PUT /system/functions", 202, told)
+    gateway.answer("PUT /system/functions", 202)
+    _, out, err = run("up", "--json", "--parallel", "1")
     a, b = json.loads(out)
     assert [text.partition(":")[0] for text in a["notes"]] == ["annotation schedule", "limits.memory"]
     assert "notes" not in b
@@ -178,18 +180,44 @@ def test_a_deployment_says_what_has_no_effect(run, gateway):
 def test_another_gateway_may_well_have_a_schedule(run, gateway):
     project({"a": "annotations: {schedule: '* * * * *'}"})
     answer_deployments(gateway)
-    gateway.answer("GET /system/status", 404)
+    gateway.answer("PUT /system/functions", 202, b"Accepted: a note: none of ours\n")
     assert "note:" not in run("deploy")[2]
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_one_that_still_starts_when_the_wait_is_over_is_not_called_deployed(run, gateway, as_json):
+    project({"a": "", "b": ""})
+    answer_deployments(gateway)
+    gateway.answer("PUT /system/functions", 202, b"", X_Rescoldo_Rollout="starting")
+    gateway.answer("PUT /system/functions", 202)
+    status, out, err = run("deploy", "--parallel", "1", *(["--json"] if as_json else []))
+    assert status == 1
+    if as_json:
+        assert states(out) == {"a": "deploying", "b": "deployed"}
+        assert "rescoldo ready a" in json.loads(out)[0]["reason"]
+    else:
+        assert out.splitlines()[0].split()[:2] == ["a", "deploying"] and "rescoldo ready a" in out
+    assert "2 functions: 1 deployed, 1 deploying." in (err if as_json else out)
+
+
+def test_who_does_not_wait_for_a_start_has_deployed(run, gateway):
+    project({"a": ""})
+    answer_deployments(gateway)
+    gateway.answer("PUT /system/functions", 202, b"", X_Rescoldo_Rollout="starting")
+    status, out, _ = run("deploy", "--no-start", "--json")
+    assert status == 0 and states(out) == {"a": "deployed"}
+
+
 def test_describe_says_what_has_no_effect(run, gateway):
-    status = {"name": "a", "image": "a:1", "annotations": {"topic": "x"}, "limits": {"cpu": "1"}}
-    gateway.answer("GET /system/function/a", 200, status)
-    gateway.answer("GET /system/status", 200, {"isolation": {"level": "unprivileged"}})
+    told = [
+        "annotation topic: no event reaches the function",
+        "limits.cpu: not held at the isolation level unprivileged",
+    ]
+    gateway.answer("GET /system/function/a", 200, {"name": "a", "image": "a:1", "notes": told})
     out = run("describe", "a")[1]
     assert "Notes:        annotation topic: no event reaches the function" in out
     assert "\n              limits.cpu: not held at the isolation level unprivileged" in out
-    assert len(json.loads(run("describe", "a", "--json")[1])["notes"]) == 2
+    assert json.loads(run("describe", "a", "--json")[1])["notes"] == told
 
 
 def test_validate_says_what_has_no_effect_and_finds_nothing_wrong(run):

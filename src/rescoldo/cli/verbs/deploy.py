@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import click
 
 from rescoldo.cli.checks import check_gateway, check_project
 from rescoldo.cli.completing import functions
-from rescoldo.cli.deployment import deploy, function_url, remove, upload
-from rescoldo.cli.gateway import Gateway, GatewayClosed, choose_gateway
-from rescoldo.cli.notes import level_for, notes_at, tell_notes
+from rescoldo.cli.deployment import PATIENCE, deploy, function_url, remove, upload
+from rescoldo.cli.gateway import Gateway, choose_gateway
+from rescoldo.cli.notes import tell_notes
 from rescoldo.cli.options import (
     DeployFlags,
     Selection,
@@ -32,7 +33,17 @@ from rescoldo.cli.project import (
     optional_gateway,
     with_flags,
 )
-from rescoldo.cli.results import DEPLOYED, REMOVED, UNCHANGED, Outcome, Results, for_each_at_once
+from rescoldo.cli.results import (
+    DEPLOYED,
+    DEPLOYING,
+    REMOVED,
+    UNCHANGED,
+    Outcome,
+    Results,
+    for_each_at_once,
+    reference_of,
+    shown,
+)
 from rescoldo.cli.verbs.functions import reference
 from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError
 from rescoldo.model.function import FunctionSpec
@@ -53,26 +64,23 @@ def deploy_all(
 
     Those of which `results` knows already are left. Raises GatewayClosed.
     """
-    specs = [with_flags(function, flags).to_spec() for function in project.functions]
-    level = level_for(gateway, specs)
 
     def work(function: StackFunction) -> Outcome:
-        return _deployed(gateway, function, flags, level, start=start)
+        return _deployed(gateway, function, flags, start=start)
 
-    for_each_at_once(project.functions, flags.namespace, results, work, parallel)
+    functions = {reference_of(function, flags.namespace): function for function in project.functions}
+    for_each_at_once(functions, results, work, parallel)
 
 
-def _deployed(gateway: Gateway, function: StackFunction, flags: DeployFlags, level: str, *, start: bool) -> Outcome:
+def _deployed(gateway: Gateway, function: StackFunction, flags: DeployFlags, *, start: bool) -> Outcome:
     """Deploy one; UNCHANGED where the gateway says that it gave it no new revision."""
     spec = with_flags(function, flags).to_spec()
     exists, before = _found(gateway, spec) if is_update(flags) else (True, None)
-    deployed = deploy_one(gateway, function, flags, exists=exists, start=start)
-    same = before is not None and before == _found(gateway, spec)[1]
-    told = notes_at(spec, level)
-    if not same:
-        tell_notes(spec.name, told)
-    data = {**deployed, "notes": told} if told else deployed
-    return Outcome(UNCHANGED if same else DEPLOYED, deployed["url"], data)
+    outcome = deploy_one(gateway, function, flags, exists=exists, start=start)
+    if before is not None and before == _found(gateway, spec)[1]:
+        return replace(outcome, state=UNCHANGED) if outcome.state == DEPLOYED else outcome
+    tell_notes(spec.name, outcome.notes)
+    return outcome
 
 
 def _found(gateway: Gateway, spec: FunctionSpec) -> tuple[bool, int | None]:
@@ -94,22 +102,30 @@ def is_update(flags: DeployFlags) -> bool:
 
 def deploy_one(
     gateway: Gateway, function: StackFunction, flags: DeployFlags, *, exists: bool = True, start: bool = True
-) -> dict[str, str]:
-    """Upload the bundle of `function` if one was built here, and deploy it; what a script reads of it. Without `exists`
-    there is nothing to update."""
+) -> Outcome:
+    """Upload the bundle of `function` if one was built here, and deploy it: DEPLOYED, or DEPLOYING where the first
+    start takes longer than we wait. Without `exists` there is nothing to update."""
     spec = with_flags(function, flags).to_spec()
     bundle, digest = bundle_file(function.name), ""
     try:
         if bundle.is_file() and not function.skip_build:
             digest = upload(gateway, spec.image, bundle, note)
-        deploy(gateway, spec, update=exists and is_update(flags), replace=flags.replace, start=start)
+        accepted = deploy(gateway, spec, update=exists and is_update(flags), replace=flags.replace, start=start)
     except RescoldoError as error:
         # what the gateway refuses is written in the stack file
         place = f"{function.place_of(error.message)}: " if isinstance(error, InvalidInput) else ""
         raise type(error)(f"{place}{function.name}: {error.message}") from error
     url = function_url(gateway, spec)
-    deployed = {"name": spec.name, "namespace": spec.namespace, "image": spec.image, "url": url}
-    return deployed | ({"digest": digest} if digest else {})
+    data: dict[str, object] = {"name": spec.name, "namespace": spec.namespace, "image": spec.image, "url": url}
+    data |= {"digest": digest} if digest else {}
+    if not accepted.starting:
+        return Outcome(DEPLOYED, url, data, accepted.notes)
+    name = shown((spec.name, spec.namespace))
+    reason = (
+        f"it has not started within {PATIENCE} s, and goes on: wait with `rescoldo ready {name}`, or look with "
+        f"`rescoldo describe {name}`"
+    )
+    return Outcome(DEPLOYING, reason, data | {"reason": reason}, accepted.notes)
 
 
 @click.command("deploy", cls=Verb)
@@ -152,6 +168,7 @@ def deploy_command(
 @unnamed_stack_options
 @gateway_options
 @namespace_option
+@parallel_option
 @json_option
 @click.option("--all", "everything", is_flag=True, help="Remove all functions of the stack file, or those of --filter.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -161,6 +178,7 @@ def remove_command(
     tls_no_verify: bool,
     token: str,
     namespace: str,
+    parallel: int,
     as_json: bool,
     everything: bool,
     yes: bool,
@@ -187,7 +205,7 @@ def remove_command(
     results = Results(wanted)
     try:
         with Gateway(url, token=token, tls_no_verify=tls_no_verify) as opened:
-            _remove_all(opened, wanted, results)
+            _remove_all(opened, wanted, results, parallel)
     finally:
         status = results.show(as_json)
     return status
@@ -203,14 +221,12 @@ def _ask(names: list[str], url: str) -> None:
         raise RescoldoError("nothing was removed")
 
 
-def _remove_all(gateway: Gateway, wanted: list[tuple[str, str]], results: Results) -> None:
-    for key in dict.fromkeys(wanted):
+def _remove_all(gateway: Gateway, wanted: list[tuple[str, str]], results: Results, parallel: int) -> None:
+    def work(key: tuple[str, str]) -> Outcome:
         try:
             remove(gateway, *key)
-            results.add(key, Outcome(REMOVED))
-        except NotFound:
-            results.fail(key, NotFound(f"no existing function to remove: {'.'.join(key)}"))
-        except GatewayClosed:
-            raise
-        except RescoldoError as error:
-            results.fail(key, error)
+        except NotFound as error:
+            raise NotFound(f"no existing function to remove: {'.'.join(key)}") from error
+        return Outcome(REMOVED)
+
+    for_each_at_once({key: key for key in wanted}, results, work, parallel)

@@ -13,13 +13,11 @@ from rescoldo.cli.completing import functions
 from rescoldo.cli.failures import say_failures
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.limits import say_limits
-from rescoldo.cli.notes import isolation_of, notes_at
 from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.project import optional_gateway
 from rescoldo.cli.why import say_why
-from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError
-from rescoldo.model.function import FunctionSpec, spec_from_json
+from rescoldo.model.errors import NotFound, RescoldoError
 from rescoldo.model.names import DEFAULT_NAMESPACE, parse_reference
 from rescoldo.model.units import parse_duration
 
@@ -104,8 +102,8 @@ def describe_command(name: str, connection: Connection, namespace: str, as_json:
     name, place = reference(name, namespace)
     with open_gateway(connection) as opened:
         found = _function(opened, name, place, why=why)
-        found["isolation"] = isolation_of(opened)
-        found["notes"] = notes_at(_spec(found), found["isolation"].get("level", ""))
+        found["isolation"] = _isolation(opened)
+        found.setdefault("notes", [])  # none, or a gateway that does not tell
         if as_json:
             say_json(found)
             return
@@ -125,12 +123,12 @@ def _function(gateway: Gateway, name: str, namespace: str, *, why: bool = False)
     return found
 
 
-def _spec(found: Mapping[str, Any]) -> FunctionSpec:
-    """The deployment that a FunctionStatus is of; empty for a gateway that answers in another form."""
+def _isolation(gateway: Gateway) -> dict[str, str]:
+    """What keeps its instances apart, as `rescoldo status` shows it; nothing from a gateway that does not tell."""
     try:
-        return spec_from_json({**found, "service": found.get("name", "")})
-    except InvalidInput:
-        return FunctionSpec("", "")
+        return dict(gateway.system("GET", "/system/status").json()["isolation"])
+    except (RescoldoError, ValueError, TypeError, KeyError):
+        return {}
 
 
 def _describe(found: Mapping[str, Any], url: str) -> None:

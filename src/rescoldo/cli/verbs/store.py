@@ -8,6 +8,7 @@ import click
 
 from rescoldo.cli.deployment import has_image
 from rescoldo.cli.gateway import Gateway, choose_gateway
+from rescoldo.cli.notes import tell_notes
 from rescoldo.cli.options import DeployFlags, Verb, deploy_options, gateway_options, json_option, store_options
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.results import DEPLOYED
@@ -91,7 +92,7 @@ def deploy_command(
     token: str,
     flags: DeployFlags,
     as_json: bool,
-) -> None:
+) -> int:
     """Deploy a function of a store.
 
     Its image must be known to the gateway: a platform without containers knows those that were built for it.
@@ -106,11 +107,13 @@ def deploy_command(
                 "bundles, and none was built under that name; write the function yourself (`rescoldo new`) and give "
                 f"it `image: {function.image}`, or choose another gateway with --gateway"
             )
-        deployed = deploy_one(opened, function, flags)
+        outcome = deploy_one(opened, function, flags)
+    tell_notes(function.name, outcome.notes)
     if as_json:
-        say_json({**deployed, "state": DEPLOYED})
+        say_json(outcome.to_json())
     else:
-        say(f"{deployed['name']}  {DEPLOYED}  {deployed['url']}")
+        say(f"{function.name}  {outcome.state}  {outcome.text}")
+    return 0 if outcome.state == DEPLOYED else 1
 
 
 def _find(name: str, url: str) -> StoreFunction:
