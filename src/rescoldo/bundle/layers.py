@@ -6,8 +6,10 @@ those functions have besides the group of their bundle (`finish` in isolation/sa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from rescoldo.bundle.archives import ArchiveStorage, disk_error, own
@@ -16,6 +18,9 @@ from rescoldo.isolation.identity import LAYER_GIDS
 from rescoldo.model.errors import StoreError
 
 LAYERS = "layers"  # folder beside the bundles
+UNUSED_SECONDS = 86400.0  # a layer that no bundle names stays for as long after somebody asked for it
+UNUSED_BYTES = 2 * 2**30  # and all of these together on the disk; then the one asked for longest ago goes
+COMING_SECONDS = 600.0  # but for those asked for just now: the bundle that names one follows it
 
 
 class LayerStorage(ArchiveStorage):
@@ -23,6 +28,10 @@ class LayerStorage(ArchiveStorage):
 
     kind = "layer"
     remedy = "send it to POST /system/layers"
+
+    def __init__(self, root: Path, uploads: Path, own_gids: bool) -> None:
+        super().__init__(root, uploads, own_gids)
+        self._sizes: dict[str, int] = {}  # bytes of those that no bundle names: a layer never changes
 
     def digests(self) -> list[str]:
         # somebody may have removed the folder under a running platform; the next layer makes it again
@@ -40,15 +49,25 @@ class LayerStorage(ArchiveStorage):
 
     # -- everything below runs in a thread
 
-    def remove_older(self, digest: str, older: float) -> None:
-        """Remove a layer unless somebody asked for it since `older` (Unix seconds). Raises StoreError."""
-        folder = self._root / digest
+    def remove_unused(self, digests: Iterable[str], now: float) -> None:
+        """Of `digests`, which no bundle names, remove those that nobody asked for lately, and those that are too much
+        together. Raises StoreError."""
+        sizes = {digest: self._sizes.get(digest) or _size(self._root / digest) for digest in digests}
+        self._sizes = sizes
+        room = UNUSED_BYTES
+        for digest in sorted(sizes, key=self._asked_at, reverse=True):
+            room -= sizes[digest]
+            unasked = now - self._asked_at(digest)
+            if unasked > UNUSED_SECONDS or (room < 0 and unasked > COMING_SECONDS):
+                room += sizes[digest]
+                self._remove(self._root / digest)
+
+    def _asked_at(self, digest: str) -> float:
+        """Unix seconds; 0 for a layer that somebody else has removed."""
         try:
-            if folder.stat().st_mtime >= older:
-                return
-        except FileNotFoundError:
-            return
-        self._remove(folder)
+            return (self._root / digest).stat().st_mtime
+        except OSError:
+            return 0.0
 
     def _check(self, folder: Path) -> None:
         check_layer(folder)
@@ -73,3 +92,12 @@ class LayerStorage(ArchiveStorage):
             if gid not in taken:
                 return gid
         raise StoreError(f"there are {len(taken)} layers, and no group is left for another")
+
+
+def _size(folder: Path) -> int:
+    """Bytes that a folder takes on the disk."""
+    found = 0
+    for parent, _, files in os.walk(folder):
+        with contextlib.suppress(OSError):  # somebody removes it
+            found += sum(Path(parent, name).lstat().st_blocks * 512 for name in files)
+    return found

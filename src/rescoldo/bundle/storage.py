@@ -55,19 +55,17 @@ class BundleStorage(ArchiveStorage):
             ) from error
         return found.st_gid if self._own_gids else 0
 
-    async def collect_layers(self, older: float) -> None:
-        """Remove the layers that no bundle has and that nobody asked for since `older` (Unix seconds). No bundle is
+    async def collect_layers(self, now: float) -> None:
+        """Remove layers that no bundle has and nobody asked for lately, as seen `now` (Unix seconds). No bundle is
         unpacked meanwhile. Raises StoreError."""
         if self.layers.digests():
-            await self._one_at_a_time(self._collect_layers, older)
+            await self._one_at_a_time(self._collect_layers, now)
 
     # -- everything below runs in a thread
 
-    def _collect_layers(self, older: float) -> None:
+    def _collect_layers(self, now: float) -> None:
         linked = {self._layer_of(digest) for digest in self.digests()}
-        for digest in self.layers.digests():
-            if digest not in linked:
-                self.layers.remove_older(digest, older)
+        self.layers.remove_unused(set(self.layers.digests()) - linked, now)
 
     def _layer_of(self, digest: str) -> str:
         try:

@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 LOGS_SECONDS = 0.1  # between attempts to go on with a log that is followed
 FORGET_PATIENCE = 2.0  # seconds that a removal waits for a node that restarts
 FORGET_SECONDS = 0.5  # between looks whether the node is back
-UNUSED_SECONDS = 86400.0  # an image that no function uses may still be deployed for this long
 
 
 class Controller:

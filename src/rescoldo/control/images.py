@@ -114,7 +114,7 @@ class Images:
                     await self._store.delete_bundle(digest)
                     await self._storage.remove(digest)
                     self._known = {name: b for name, b in self._known.items() if b.digest != digest}
-            await self._storage.collect_layers(time.time() - UNUSED_SECONDS)
+            await self._storage.collect_layers(time.time())
             if not unneeded & running:
                 return
             await asyncio.sleep(LEAVING_SECONDS)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from test_storage import LIMIT, Tar, add, sent
 
+from rescoldo.bundle import layers
 from rescoldo.bundle.layers import LayerStorage
 from rescoldo.bundle.manifest import layer_manifest, manifest_here
 from rescoldo.bundle.storage import BundleStorage
@@ -98,16 +99,37 @@ async def test_a_layer_goes_when_no_bundle_has_it_and_nobody_asked_for_it_lately
     kept, unused = [await add_layer(storage, layer(content)) for content in (b"kept", b"unused")]
     folder = await add(storage, bundle(kept).gz())
     now = time.time()
-    await storage.collect_layers(now - DAY)
+    await storage.collect_layers(now)
     assert sorted(storage.layers.digests()) == sorted([kept, unused])
     for digest in (kept, unused):
         os.utime(storage.layers.path(digest), (now - 2 * DAY, now - 2 * DAY))
-    await storage.collect_layers(now - DAY)
+    await storage.collect_layers(now)
     assert storage.layers.digests() == [kept]
     assert (folder / "deps" / "needed.py").read_bytes() == b"kept"
     await storage.remove(folder.name)
-    await storage.collect_layers(now - DAY)
+    await storage.collect_layers(now)
     assert storage.layers.digests() == []
+
+
+async def test_unused_layers_are_bounded_in_bytes_and_those_asked_for_longest_ago_go_first(
+    storage: BundleStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "UNUSED_BYTES", 2_500_000)
+    named, oldest, older, old, *new = [
+        await add_layer(storage, layer(name * 1_000_000)) for name in (b"n", b"0", b"1", b"2", b"3", b"4")
+    ]
+    await add(storage, bundle(named).gz())
+    now = time.time()
+    for digest, ago in ((named, 9000), (oldest, 8000), (older, 7000), (old, 6000)):
+        os.utime(storage.layers.path(digest), (now - ago, now - ago))
+    await storage.collect_layers(now)
+    assert set(storage.layers.digests()) == {named, *new}, "two of a megabyte that are younger than ten minutes"
+    for digest in new:
+        os.utime(storage.layers.path(digest), (now - 5000, now - 5000))
+    again = await add_layer(storage, layer(b"5" * 1_000_000))
+    assert storage.layers.touch(new[0])
+    await storage.collect_layers(time.time() + layers.COMING_SECONDS + 1)
+    assert set(storage.layers.digests()) == {named, again, new[0]}
 
 
 async def test_a_layer_that_is_asked_for_stays_for_who_asked(storage: BundleStorage) -> None:
@@ -115,7 +137,7 @@ async def test_a_layer_that_is_asked_for_stays_for_who_asked(storage: BundleStor
     now = time.time()
     os.utime(storage.layers.path(digest), (now - 2 * DAY, now - 2 * DAY))
     assert storage.layers.touch(digest)
-    await storage.collect_layers(now - DAY)
+    await storage.collect_layers(now)
     assert storage.layers.has(digest)
     assert not storage.layers.touch("c" * 64)
 
@@ -125,7 +147,7 @@ async def test_a_bundle_that_comes_while_its_layer_is_collected_has_it_or_is_ref
         digest = await add_layer(storage, layer())
         os.utime(storage.layers.path(digest), (0, 0))
         coming = add(storage, bundle(digest).gz())
-        folder, _ = await asyncio.gather(coming, storage.collect_layers(1.0), return_exceptions=True)
+        folder, _ = await asyncio.gather(coming, storage.collect_layers(DAY + 1.0), return_exceptions=True)
         if isinstance(folder, InvalidInput):
             assert "its layer of requirements is not here" in folder.message
         else:

@@ -56,7 +56,7 @@ class _Bundles:
     async def remove(self, digest: str) -> None:
         self.removed.append(digest)
 
-    async def collect_layers(self, older: float) -> None:
+    async def collect_layers(self, now: float) -> None:
         """There are none."""
 
 
