@@ -12,9 +12,10 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +31,8 @@ ARCHIVE = "layer.tar.gz"
 TAIL = 15  # of the installer's lines are shown when it fails
 # Packages are packed once and unpacked near by: level 6 takes three times as long, and saves a tenth
 PACKING_LEVEL = 1
+CACHE_BYTES = 4 * 2**30  # of packed layers that are kept; beyond it the one that was used longest ago goes
+IN_USE_SECONDS = 3600.0  # but for those used lately: a build may still take its copy
 _SHEBANG = b"#!/usr/bin/env python3\n"
 
 Progress = Callable[[str], None]
@@ -78,6 +81,7 @@ def make_layer(requirements: Requirements, cache: Path, run: Run, progress: Prog
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(cache / f"{requirements.key}.lock"):
         if not fresh and (layer := _cached(target)) is not None:
+            os.utime(target)
             progress(f"{requirements.count} requirement(s), installed before")
             return layer
         # made by us and owned by root even where the installer is another user: it gets `work` to write to
@@ -90,9 +94,31 @@ def make_layer(requirements: Requirements, cache: Path, run: Run, progress: Prog
             if target.is_dir():
                 target.rename(Path(folder) / "previous")
             made.rename(target)
+    _trim(cache, time.time())
     layer = _cached(target)
     assert layer is not None
     return layer
+
+
+def _trim(cache: Path, now: float) -> None:
+    """Bound the layers in `cache` by CACHE_BYTES, at the moment `now` (Unix seconds)."""
+    room = CACHE_BYTES
+    for folder in sorted((file.parent for file in cache.glob(f"*/{ARCHIVE}")), key=_used_at, reverse=True):
+        layer = _cached(folder)
+        room -= layer.size if layer is not None else 0
+        if room >= 0 or layer is None:
+            continue
+        with suppress(BlockingIOError), _locked(cache / f"{folder.name}.lock", wait=False):
+            if now - _used_at(folder) > IN_USE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+                room += layer.size
+
+
+def _used_at(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except OSError:  # another process has removed it
+        return 0.0
 
 
 def _pack(installed: Path, folder: Path) -> None:
@@ -191,7 +217,8 @@ def _find_python_on_path(script: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Without `wait` raises BlockingIOError where another process has it."""
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield

@@ -1,8 +1,11 @@
+import fcntl
 import hashlib
 import json
+import os
 import sys
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +89,22 @@ def test_a_script_looks_for_its_python_where_it_runs(tmp_path):
         texts = {name: tar.extractfile(f"deps/bin/{name}").read().decode() for name in scripts}
     script = "#!/usr/bin/env python3\nimport sys\n"
     assert texts == {**scripts, "short": script, "long": script}
+
+
+def test_kept_layers_are_bounded_in_bytes_and_the_one_used_longest_ago_goes(tmp_path, monkeypatch):
+    run, now = Installer(), time.time()
+    old, used, busy = [make_layer(asked(name), tmp_path, run, print) for name in ("old", "used", "busy")]
+    for ago, layer in ((9000, used), (8000, old), (7000, busy)):
+        os.utime(layer.path.parent, (now - ago, now - ago))
+    monkeypatch.setattr("rescoldo.bundle.deps.CACHE_BYTES", old.size * 2)
+    assert make_layer(asked("used"), tmp_path, run, print) == used, "it is used again"
+    with (tmp_path / f"{busy.path.parent.name}.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another build has it
+        new = make_layer(asked("new"), tmp_path, run, print)
+    assert [layer.path.exists() for layer in (new, used, busy, old)] == [True, True, True, False]
+    make_layer(asked("newer"), tmp_path, run, print)
+    assert [layer.path.exists() for layer in (new, used, busy)] == [True, True, False], "two of them were used just now"
+    assert make_layer(asked("old"), tmp_path, run, print).path.exists()
 
 
 def test_requirements_that_install_nothing_here_are_an_empty_layer(tmp_path):
