@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:
-        # whoever read our output has gone: nothing to say, and nothing to flush at exit
+        # the reader of our output has gone: nothing to say, and nothing to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except RescoldoError as error:

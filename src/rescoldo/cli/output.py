@@ -13,7 +13,7 @@ import click
 
 from rescoldo.model.text import json_text, one_line, uncoloured, visible, whole
 
-MOST_OF_A_LINE = 300  # characters of a reason in a table; the whole is told elsewhere
+MOST_OF_A_LINE = 300  # characters of a reason in a table; the whole stands elsewhere
 BAR_FROM = 2 * 2**20  # bytes: smaller uploads are over before a bar is drawn
 _drawing = threading.Lock()  # a terminal has room for one bar: of uploads at once, the first one's
 

@@ -38,7 +38,7 @@ def start_background(settings: Settings) -> None:
 
 
 def run_foreground(settings: Settings) -> int:
-    """Run it until it is told to stop; return its exit status."""
+    """Run it until somebody stops it; return its exit status."""
     return int(_supervisor("main").run(settings))
 
 

@@ -1,6 +1,6 @@
 """What became of each function that a verb was for: a line each at the end, and what they come to.
 
-A failure is told whole on stderr when it happens, and in one line among the results.
+A failure is printed whole on stderr when it happens, and in one line among the results.
 """
 
 from __future__ import annotations

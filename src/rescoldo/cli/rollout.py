@@ -1,4 +1,4 @@
-"""Deploying a function again and again, as its author saves it: what does not work is told and taken back."""
+"""Deploying a function again and again, as its author saves it: what does not work is reported and taken back."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Report:
     """Tells the controller, in lines that are short, few and clean."""
 
     def __init__(self, *hidden: str) -> None:
-        """`hidden` are paths that mean nothing to the user: they are cut out of what is told."""
+        """`hidden` are paths that mean nothing to the user: they are cut out of all messages."""
         self._hidden = hidden
         self._room = MAX_LOG
 

@@ -69,7 +69,7 @@ class Builds:
             await _remove(left)
 
     async def build(self, body: AsyncIterator[bytes]) -> AsyncGenerator[BuildStep, None]:
-        """Receive an archive and build it; the steps end with success or failure. Whoever stops reading them ends the
+        """Receive an archive and build it; the steps end with success or failure. A reader that stops ends the
         build. Raises Busy, TooLarge, TooSlow, StoreError, and what `body` raises."""
         if self._count >= MOST_BUILDS:
             raise Busy(f"{MOST_BUILDS} builds are under way already; try again", retry_after=RETRY_SECONDS)

@@ -1,7 +1,7 @@
 """Has the node explain the calls that the edge answered in the place of their instances.
 
 Off every request's path, as all that the access log tells. One function whose calls all fail costs others nothing: of
-each function few calls at a time are told of, and of the others the number.
+each function the node hears of few calls at a time, and of the others the number.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rescoldo.model.calls import FailedCall
 from rescoldo.model.names import FunctionId
 from rescoldo.node.protocol import Node
 
-MOST = 50  # calls of a function that are told of at a time
+MOST = 50  # calls of a function that the node hears of at a time
 PAUSE = 0.5  # seconds between two times
 
 

@@ -167,10 +167,10 @@ class Fleet:
         await self.publish(entry)
 
     async def publish(self, entry: Entry) -> None:
-        """Tell the edge the function's route as it is when the edge is told; return when it knows.
+        """Tell the edge the function's current route; return when the edge knows it.
 
-        A route that stays behind would lead to a slot that is somebody else's by then: so it is told until it
-        is heard, and whoever takes a slot down waits for that.
+        A stale route could point at a slot that was since lent to another function, so this retries until the edge
+        confirms, and what takes a slot down waits for that.
         """
         async with entry.publishing:
             while not entry.removed and (route := entry.route) != entry.published:
@@ -184,7 +184,7 @@ class Fleet:
 
     async def forget(self, key: RouteKey) -> None:
         """Let the edge forget a route that is in `entries` no more."""
-        with contextlib.suppress(EdgeUnavailable):  # a restarted edge is told of those that are left
+        with contextlib.suppress(EdgeUnavailable):  # a restarted edge gets those that are left
             await self._edge.drop_route(key)
 
     def edge_state(self) -> EdgeState:

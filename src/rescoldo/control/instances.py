@@ -1,6 +1,6 @@
 """Starts and stops single instances, and keeps the edge's servers in step with them.
 
-`live` always holds what the edge should have, set before the edge is told, so that a synchronisation at
+`live` always holds what the edge should have, set before the edge hears of it, so that a synchronisation at
 any moment neither loses nor resurrects a server.
 """
 
@@ -40,7 +40,7 @@ class Instances:
 
     @property
     def starting(self) -> Set[InstanceId]:
-        """Those on their way: they may run already, and are not in `live` before the edge is told."""
+        """Those on their way: they may run already, and are not in `live` before the edge hears of them."""
         return self._ended.keys()
 
     # -- starting

@@ -33,7 +33,7 @@ class Lifetimes:
             self._ended[function] += now - since
 
     def forget(self, function: FunctionId) -> None:
-        """A removed function's seconds are told no more, else names that come and go would add up."""
+        """Forget a removed function's seconds, else names that come and go would add up."""
         self._ended.pop(function, None)
 
     def seconds(self, now: float) -> dict[FunctionId, float]:

@@ -1,4 +1,4 @@
-"""How functions stand: what of it is kept for the next controller (`Standing`), and what a user is told (`State`)."""
+"""How functions stand: what of it is kept for the next controller (`Standing`), and what a user sees (`State`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Standings:
         self._tasks = tasks
 
     async def load(self, entries: Mapping[RouteKey, Entry]) -> None:
-        """Read what is kept. A start that failed is told, and tried anew at the next call."""
+        """Read what is kept. Users see a start that failed, and the next call tries it anew."""
         now = asyncio.get_running_loop().time()
         for function, standing in (await self._store.standings()).items():
             entry = entries[function]
@@ -88,7 +88,7 @@ def wanted_of(entry: Entry) -> int:
 
 
 def reason_of(entry: Entry, state: State) -> str:
-    """What a user is told of why; empty where the state says it."""
+    """Why, for a user; empty where the state says it."""
     return entry.failure.error.message if state is State.FAILING and entry.failure is not None else ""
 
 

@@ -1,4 +1,4 @@
-"""Starts a revision that nothing protects once, so that what cannot start is told before somebody calls it.
+"""Starts a revision that nothing protects once, so that its author hears of a failure before a caller does.
 
 That is a first deployment, one that replaces what never started, and one that was taken while the function was paused.
 A trial is a wake as a call would ask for: it shares its start with calls, its failure is theirs, too, and what has

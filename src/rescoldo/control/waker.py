@@ -43,7 +43,7 @@ class Waker:
         return self._held.total()
 
     def stop(self) -> None:
-        """The edge takes no more servers: refuse those who are held, and whoever still asks."""
+        """The edge takes no more servers: refuse all requests that are held or still come."""
         self._stopping = True
         for answer in self._answers:
             answer.cancel()

@@ -44,8 +44,8 @@ class Tally(NamedTuple):
 
 
 def tally(lines: Iterable[bytes]) -> Tally:
-    """Count the calls that `lines` tell of; a line that tells of none is passed over. Return, besides, what is told
-    of each cold one, and of each that failed.
+    """Count the calls that `lines` tell of; a line that tells of none is passed over. Return, besides, the phases of
+    each cold one, and each that failed.
 
     This is all the Python that a warm call costs, so it is one loop over plain numbers, and lines that are alike are
     read once: calls of a function in one second differ in little.
@@ -101,7 +101,7 @@ def _named(key: tuple[bytes, bytes, bytes, int], row: list[int]) -> tuple[CallKe
 
 
 def _cold_call(function: bytes, told: bytes, active: int) -> ColdCall | None:
-    """What is told of a cold call that took `active` milliseconds in all; None where it got no answer of its function,
+    """The phases of a cold call that took `active` milliseconds in all; None where it got no answer of its function,
     or where the clock was set meanwhile: `first` is a difference of its times, the others are not."""
     try:
         first, held, slot, fork, load, listen = map(int, told.split(b":")[1:])
@@ -114,7 +114,7 @@ def _cold_call(function: bytes, told: bytes, active: int) -> ColdCall | None:
 
 
 def _failed_call(function: bytes, status: bytes, told: bytes) -> FailedCall | None:
-    """What is told of a call that the edge answered; None for one that no instance had."""
+    """A call that the edge answered; None for one that no instance had."""
     at, _, rest = told.partition(FAILED)[2].partition(b":")
     instance, _, call_id = rest.partition(b":")
     if not (at.isdigit() and len(at) < 20 and status.isdigit() and instance):

@@ -80,7 +80,7 @@ def slot_count(settings: Settings) -> int:
 
 
 def map_values(route: Route, limits: Limits) -> dict[str, int | str]:
-    """What the edge is told of a function beside its slot, by map: only what differs from the platform's, so that most
+    """What the edge knows of a function beside its slot, by map: only what differs from the platform's, so that most
     functions are in none. A split is "90:4:fn.openfaas-fn,10:3:fn.openfaas-fn/3", as split.lua reads it."""
     timeout = None if route.response_timeout is None else _milliseconds(route.response_timeout)
     found: dict[str, tuple[int | str | None, int | None]] = {

@@ -132,7 +132,7 @@ class FakeEdge:
         return await self._run(function, self._slot(slot), route.max_queue if route is not None else None)
 
     def restart(self) -> None:
-        """A new process that knows nothing: calls in flight are cut, watchers are told."""
+        """A new process that knows nothing: calls in flight are cut, watchers hear of it."""
         for slot in self._slots.values():
             for server in slot.servers.values():
                 server.enabled = False

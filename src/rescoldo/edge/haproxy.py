@@ -33,7 +33,7 @@ class HaproxyEdge:
         self._limits = settings.limits
         self._logins = {} if login is None else {login: "1", KNOWN_ALL: "1"}
         self._paths = {name: str(map_file(settings, name)) for name in (*MAPS, LOGINS)}
-        # what the maps but for "routes" hold, as most functions are in none: only changes are told
+        # what the maps but for "routes" hold, as most functions are in none: only changes are sent
         self._values: dict[RouteKey, dict[str, int | str]] = {}
         self._look = asyncio.Event()
         # nothing that a synchronisation has been told may change before it has applied it: no route, no server's end

@@ -77,7 +77,7 @@ end
 -- A place among those who are held. HAProxy destroys the coroutine of a request whose client leaves: no further line of it
 -- runs, not even behind a pcall. So a place frees itself when the coroutine that has it is collected. HAProxy collects at
 -- once when a coroutine ends in `ask`, with an open socket. In the pause between two of them it does not, and an error
--- does not either: whoever finds no place free collects before it refuses, every COLLECT_MS at the most.
+-- does not either: a request that finds no place free collects before it is refused, every COLLECT_MS at the most.
 local held, held_of = 0, {}
 local collected = 0 -- when, in microseconds
 

@@ -2,7 +2,8 @@
 
 Sources: contracts/knative.md ("Annotations" and "KPA") and contracts/openfaas.md ("Scaling labels"). A key is looked
 up as `rescoldo.dev/KEY`, then as Knative's `autoscaling.knative.dev/KEY` in either of its spellings, then as OpenFaaS's
-label. Whoever sets one of OpenFaaS's labels gets its defaults for the others: a target of 50, of which 90 % are used.
+label. A function with one of OpenFaaS's labels gets OpenFaaS's defaults for the others: a target of 50, of which 90 %
+are used.
 """
 
 from __future__ import annotations

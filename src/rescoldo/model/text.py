@@ -3,7 +3,7 @@
 Three things in it do harm further in. Half a character (a lone surrogate: JSON spells it `\\ud800`, the operating
 system hands one over for a byte that is not UTF-8) is text that no encoding takes: sending or storing it fails.
 Control characters let a text write over other lines of a terminal or a log, and change the order of what is read.
-JSON can be nested until whoever walks through it has no stack left.
+JSON can be nested until its reader has no stack left.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Failures:
         self._ended = asyncio.Event()
 
     def explain(self, calls: Iterable[FailedCall], more: Mapping[FunctionId, int]) -> None:
-        """The edge has answered `calls`, and of each function so many more than are told of. Those of instances that
+        """The edge has answered `calls`, and of each function as many others as `more` says. Those of instances that
         nobody knows are dropped: their function was removed."""
         known = [call for call in calls if self._runs(call.instance) or self._ended_ever(call.instance)]
         for call in known:

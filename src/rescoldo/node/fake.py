@@ -66,7 +66,7 @@ class FakeNode:
 
     @property
     def reachable(self) -> bool:
-        """Set to False, every method raises NodeUnavailable; to True again, watchers are told."""
+        """Set to False, every method raises NodeUnavailable; to True again, watchers hear of it."""
         return self._reachable
 
     @reachable.setter

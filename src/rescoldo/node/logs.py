@@ -36,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Follower:
-    """One who reads a function's lines as they are written. A slow one loses the oldest, and is told."""
+    """One who reads a function's lines as they are written. A slow one loses the oldest, and learns how many."""
 
     def __init__(self, function: FunctionId, instance: str) -> None:
         self.function = function
@@ -136,7 +136,7 @@ class LogBook:
         """Lines in batches, oldest first; see Node.logs."""
         follower = Follower(function, instance)
         with ExitStack() as stack:
-            # All before the first await, so that no line is told twice or not at all.
+            # All before the first await, so that no line is sent twice or not at all.
             self.flush()
             files = self._open(function, stack)
             if follow:

@@ -130,7 +130,7 @@ def describe(status: int | None) -> str:
 
 
 class Ends:
-    """Collects how processes ended, from whoever could reap them: the zygote or this process.
+    """Collects how processes ended, as their parent tells: the zygote, or this process.
 
     Only of the expected ones, so that orphans of functions leave nothing behind.
     """

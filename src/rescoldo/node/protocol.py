@@ -49,7 +49,7 @@ class Node(Protocol):
     async def start(self, launch: Launch, on_address: Callable[[str], None] | None = None) -> RunningInstance:
         """Start an instance; return when it serves at the address that is returned with it.
 
-        `on_address` is told that address while the instance starts. Until it is ready requests wait there, but for a
+        `on_address` gets that address while the instance starts. Until it is ready requests wait there, but for a
         program that binds its own socket: then they are refused.
 
         Raises StartFailed (with the reason and the last lines it wrote), StartTimeout after

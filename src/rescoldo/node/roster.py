@@ -61,7 +61,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Roster:
-    """The instances of one node. `on_exit` is told of each that is lost."""
+    """The instances of one node. `on_exit` gets each that is lost."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Roster:
     # -- starting
 
     async def start(self, launch: Launch, on_address: Callable[[str], None]) -> RunningInstance:
-        """See Node.start, but that `on_address` is told only of what could not be known before; raises Conflict for an
+        """See Node.start, but that `on_address` gets only what could not be known before; raises Conflict for an
         instance that exists."""
         begun = time.monotonic()
         instance = self._admit(launch)

@@ -186,7 +186,7 @@ class Server:
                 yield [encode_line(line) for line in lines]
 
     async def _lost(self, request: Request) -> AsyncGenerator[Any, None]:
-        yield None  # it watches: what is lost from now on is told
+        yield None  # it watches: it hears of what is lost from now on
         async with contextlib.aclosing(self._exits.watch()) as lost:
             async for one in lost:
                 yield None if one is None else asdict(one)

@@ -99,12 +99,12 @@ class Supervised:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def order(self) -> Launch:
-        """What the zygote is told to launch."""
+        """What the zygote is to launch."""
         launch = self.note.launch
         return replace(launch, env={**launch.env, "SOCKET": self.berth.shown}) if self.berth else launch
 
     def running(self) -> RunningInstance:
-        """What the controller is told."""
+        """What the controller knows of it."""
         note = self.note
         uid = os.geteuid() if note.uid is None else note.uid
         return RunningInstance(note.launch, note.pid, uid, note.address, note.started_at, self.took)

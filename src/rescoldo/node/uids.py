@@ -13,7 +13,7 @@ class Uids:
     segment, say) does not soon belong to another function.
 
     Another platform on the same machine draws from the same pool: `key` gives each a place of its own to
-    begin at, and a uid for which `in_use` says that processes exist is left to whoever has it.
+    begin at, and a uid for which `in_use` says that processes exist is left alone.
     """
 
     def __init__(self, pool: Sequence[int], key: str = "", in_use: Callable[[int], bool] = lambda _: False) -> None:

@@ -115,7 +115,7 @@ async def _upload(client: Client) -> None:
 
 
 async def _remove(client: Client, names: list[str], namespace: str, say: Say) -> None:
-    """Remove what was deployed, also after an error or Ctrl-C; what cannot be removed is told, not raised."""
+    """Remove what was deployed, also after an error or Ctrl-C; what cannot be removed is printed, not raised."""
     say(f"Removing namespace {namespace}")
     place = {"namespace": namespace}
 

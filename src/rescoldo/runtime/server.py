@@ -73,7 +73,7 @@ class Server:
         self.loop.add_signal_handler(signal.SIGTERM, self.drain)
         ready()
         if not self.handler.on_loop:
-            self.threads.prepare()  # while those who wait are told
+            self.threads.prepare()  # while those who wait get their answer
         await self._ended
         return self._code
 

@@ -21,11 +21,11 @@ class Threads:
     """Runs jobs in at most `limit` threads; `submit`, `withdraw` and `_run_posted` belong to the loop's thread.
 
     A job never raises. What it returns is called on the loop; before that it speaks to the loop with `post`
-    alone. Whoever posts appends first and looks at the flag afterwards, and the loop clears the flag first
+    alone. A poster appends first and looks at the flag afterwards, and the loop clears the flag first
     and empties the queue afterwards: nothing is missed, and jobs that end together wake the loop once.
 
     A queue cannot give up what is in its middle, so the jobs wait in a dictionary and the queue holds a token for
-    each: whoever gets a token takes the oldest job, and nothing if that was withdrawn meanwhile.
+    each: the thread that gets a token takes the oldest job, and nothing if that was withdrawn meanwhile.
     """
 
     __slots__ = ("_jobs", "_limit", "_loop", "_outstanding", "_posted", "_threads", "_tokens", "_waking")

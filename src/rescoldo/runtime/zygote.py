@@ -43,7 +43,7 @@ _REQUEST = 4096  # bytes; a request is far shorter
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """A child as the node is told of it."""
+    """A child as the node knows it."""
 
     pid: int
     sandbox: str

@@ -111,7 +111,7 @@ class Child:
     def _exited(self) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self.pidfd)
-        if self.process is not None:  # others are reaped by whoever became their parent
+        if self.process is not None:  # others are reaped by their new parent
             self.status = self.process.wait()
         if self._pause is not None:
             self._pause.cancel()

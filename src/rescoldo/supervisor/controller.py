@@ -178,7 +178,7 @@ def main() -> int:
     level()  # it forks to find out: now, before there are threads
     try:
         uvloop.run(run(settings))
-    except StoreLocked as error:  # whoever holds it will let go; the next attempt waits for it again
+    except StoreLocked as error:  # its holder will let go; the next attempt waits for it again
         log.error("%s", error.message)
         return os.EX_TEMPFAIL
     except (StoreError, InvalidInput) as error:
