@@ -16,6 +16,11 @@ if "TERM_IGNORED" in os.environ:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if "TERM_CAUGHT" in os.environ:
     signal.signal(signal.SIGTERM, lambda *_: (print("told to end", flush=True), os._exit(0)))
+if "TERM_SECONDS" in os.environ:  # goes on for a while, as what ends gracefully
+    def linger(*_):
+        print("asked to end", flush=True)
+        threading.Timer(float(os.environ["TERM_SECONDS"]), os._exit, (0,)).start()
+    signal.signal(signal.SIGTERM, linger)
 if "LISTEN_FDS" in os.environ:
     listener = socket.socket(fileno=3)
 elif "SOCKET" in os.environ:
@@ -54,7 +59,15 @@ def answer(client):
     path = head.split()[1]
     if path.startswith("/crash"):
         os._exit(7)
+    if path.startswith("/leave"):  # a child that has the listening socket, and survives a signal to the group
+        if os.fork() == 0:
+            os.setpgid(0, 0)
+            time.sleep(600)
+        os._exit(7)
+    if path.startswith("/close"):
+        listener.close()
     if path.startswith("/slow"):
+        print("slow", flush=True)
         time.sleep(float(path.partition("/slow/")[2]))
     if path.startswith("/reach/"):
         _, _, host, port = path.split("/")

@@ -254,6 +254,11 @@ class Deployments:
         """Let a past revision be there, and see it start. Raises InvalidInput, RolloutFailed, Busy."""
         past = _past(current, await self._store.revisions(current.id), number)
         policy = self._check(past.spec)
+        if self._rollout.excludes(policy, self.entry(current.id).policy):
+            raise InvalidInput(
+                f"revisions {current.revision} and {number} of {current.id} cannot share traffic: both are programs at "
+                "one TCP port, which all instances share here; use `upstream_url: inherited`, or another port in one"
+            )
         self._images.check_bundle(past.digest, past.spec.image, policy)
         async with self._spaces.deploying(past.spec):
             entry = self._add_share(past.serving(current))

@@ -137,7 +137,7 @@ class Fleet:
         slot = self._slots.take()
         awake = Awake(slot, function, policy, number, Activity(_now(), self._slots.begun(slot)), _now())
         try:
-            awake.took = await self.instances.launch(awake, early=True)
+            awake.took = await self.instances.launch(awake, first=True)
         except BaseException:
             self._tasks.spawn(f"release {slot}", self._release(slot))
             raise
@@ -313,7 +313,7 @@ class Fleet:
         """Requests that wait in the slot of a dead instance get one of their own."""
         if (await self.instances.load(awake.slot)).busy:
             try:
-                await self.instances.launch(awake, early=True)
+                await self.instances.launch(awake, first=True)
             except RescoldoError as error:
                 log.warning("%s: queued requests get no instance: %s", awake.function.id, error.message)
 

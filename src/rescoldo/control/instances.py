@@ -45,24 +45,25 @@ class Instances:
 
     # -- starting
 
-    async def launch(self, awake: Awake, *, early: bool) -> Took:
+    async def launch(self, awake: Awake, *, first: bool) -> Took:
         """Start one instance more in an awake function's slot; waits out a restart of node or edge. Return what
         the start took.
 
-        `early` tells the edge of it while it starts, for a slot that has no other and that nothing is routed to. In
-        one with others, requests would wait for it, or be refused, instead of going to those.
+        `first`: its slot has no other, and nothing is routed there. The edge is told of it while it starts: in a slot
+        with others, requests would wait for it, or be refused, instead of going to those. And whatever else there is of
+        the function is on its way out.
         """
         deadline = _now() + awake.policy.ready_timeout
         while True:
             try:
-                return await self._launch_once(awake, early=early)
+                return await self._launch_once(awake, first=first)
             except (NodeUnavailable, EdgeUnavailable):
                 # what was asked may have happened all the same: try with another instance, drop this one
                 if _now() > deadline:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _launch_once(self, awake: Awake, *, early: bool) -> Took:
+    async def _launch_once(self, awake: Awake, *, first: bool) -> Took:
         begun = time.monotonic()
         launch = self._new_launch(awake)
         self._ended[launch.instance] = None
@@ -75,7 +76,7 @@ class Instances:
 
         asked = time.monotonic()
         try:
-            running = await self._node.start(launch, add if early else None)
+            running = await self._node.start(launch, add if first else None, successor=first)
             told = time.monotonic()
             self._check_start(awake, launch)  # before a slot that may be somebody else's by now gets a server
             if adding is None:

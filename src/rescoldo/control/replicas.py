@@ -61,7 +61,7 @@ class Replicas:
 
     async def _start(self, entry: Entry, awake: Awake) -> None:
         try:
-            await self._instances.launch(awake, early=False)
+            await self._instances.launch(awake, first=False)
             awake.failures = 0
         except RescoldoError as error:
             if entry.awake is awake:

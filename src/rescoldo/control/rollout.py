@@ -32,7 +32,7 @@ class Rollout:
         Raises RolloutFailed with the reason when the first does not start, Busy without room, and Conflict when the
         function is removed meanwhile.
         """
-        if entry.awake is not None and self._excludes(policy, entry.policy):
+        if entry.awake is not None and self.excludes(policy, entry.policy):
             return None
         if function.id in self._called_off:
             raise _removed(function)
@@ -63,6 +63,12 @@ class Rollout:
         """Take down what was started and shall not serve."""
         self._tasks.spawn(f"drop {awake.function.id}", self._fleet.retire(awake))
 
+    def excludes(self, one: FunctionPolicy, other: FunctionPolicy) -> bool:
+        """Whether two revisions cannot run at once: programs on the same TCP port, where all share an address."""
+        if one.program is None or other.program is None or one.program.upstream != other.program.upstream:
+            return False
+        return one.program.upstream.startswith("tcp:") and isolation_found(self._settings).get("ports") != "private"
+
     async def _start(self, entry: Entry, function: Function, policy: FunctionPolicy) -> Awake:
         fresh = Entry(function, policy, asked=entry.asked)
         awake = await self._fleet.start_aside(function, policy, fresh.wake_number)
@@ -82,15 +88,9 @@ class Rollout:
 
     async def _one_more(self, awake: Awake) -> None:
         try:
-            await self._fleet.instances.launch(awake, early=False)
+            await self._fleet.instances.launch(awake, first=False)
         except RescoldoError as error:  # one has started: there is no room, and it is the scaler's to try again
             log.warning("%s takes over with fewer instances: %s", awake.function.id, error.message)
-
-    def _excludes(self, one: FunctionPolicy, other: FunctionPolicy) -> bool:
-        """Whether two revisions cannot run at once: programs on the same TCP port, where all share an address."""
-        if one.program is None or other.program is None or one.program.upstream != other.program.upstream:
-            return False
-        return one.program.upstream.startswith("tcp:") and isolation_found(self._settings).get("ports") != "private"
 
 
 def _removed(function: Function) -> Conflict:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterable
 from pathlib import Path
 
-from rescoldo.model.errors import StartFailed
 from rescoldo.model.instance import Launch
 from rescoldo.model.program import UNIX
 from rescoldo.model.settings import Settings
 from rescoldo.node.berths import PUBLIC
-from rescoldo.node.probe import accepts
 
 SHARED = "127.0.0.1"  # where programs bind that have no loopback address of their own
 
@@ -37,20 +33,9 @@ def remove_socket(address: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def check_free(launch: Launch, address: str, others: Iterable[str]) -> None:
-    """Raise StartFailed when a program could not bind its port at `address`: it would seem to be ready, and its
-    requests would reach somebody else. `others` are the addresses of this node's instances."""
-    if not launch.port:
-        return
-    host = address.rpartition(":")[0]
-    if address in others:
-        raise StartFailed(
-            f"{launch.function}: another instance has port {launch.port}, and all programs share {SHARED} here (the "
-            "network fence is not up: it needs root and Linux 5.12 with cgroup v2): give each function a port of its "
-            "own and one instance, or use `upstream_url: inherited`"
-        )
-    if accepts(socket.AF_INET, (host, launch.port)):
-        raise StartFailed(
-            f"{launch.function}: port {launch.port} is taken by a process of this machine that listens on it at "
-            f"{host} or at all addresses; choose another port in upstream_url, or end that process"
-        )
+def tcp_address(address: str) -> tuple[str, int] | None:
+    """Host and port in "IP:PORT"; None for a Unix socket."""
+    if socket_path(address) is not None:
+        return None
+    host, _, port = address.rpartition(":")
+    return host, int(port)

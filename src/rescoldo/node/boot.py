@@ -19,7 +19,7 @@ from rescoldo.model.names import split_id
 from rescoldo.model.program import UNIX
 from rescoldo.model.text import one_line, read_json
 from rescoldo.node.nursery import Nurseries
-from rescoldo.node.processes import Ends, Watched, any_alive, describe, handles_sigterm, signal_group
+from rescoldo.node.processes import Ends, Watched, any_alive, describe, handles_sigterm, kill_session, signal_group
 from rescoldo.node.readiness import until_accepting
 from rescoldo.node.sandboxes import Ending, Sandboxes
 from rescoldo.node.spares import Order
@@ -96,7 +96,8 @@ class Boot:
         """Have its process made in its turn, from which `limit` counts; return what it says."""
         with contextlib.ExitStack() as opened:
             async with self._nurseries.places.one(again=instance.was_ready):
-                limit.reschedule(asyncio.get_running_loop().time() + instance.note.launch.ready_timeout)
+                left = instance.note.launch.ready_timeout - instance.waited
+                limit.reschedule(asyncio.get_running_loop().time() + left)
                 instance.ordered_at = time.monotonic()
                 status_read, status_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
                 answer = _Answer(status_read)
@@ -157,7 +158,7 @@ class Boot:
         Waits `patience` seconds for it to end by itself, then sends SIGTERM and waits `grace` seconds (0:
         neither), then kills.
         """
-        process, status = instance.process, None
+        process, note, status = instance.process, instance.note, None
         if process is not None:
             await _ended_within(process, patience)
             await self.ask_to_end(instance, grace)
@@ -166,10 +167,11 @@ class Boot:
             signal_group(process.pid, signal.SIGKILL)
             if not await _ended_within(process, _KILL_PATIENCE):
                 _LOG.error("process %d does not end although it was killed", process.pid)
+            if note.uid is None:  # a group of its own may be all that a child had to itself
+                await kill_session(process.pid)
             status = await self._ends.take(process.pid)
             instance.process = None
             process.close()
-        note = instance.note
         instance.swept = await self.sweep(note.uid)
         ending = self._sandboxes.ending(note.sandbox, status, note.launch.memory_limit)
         await self._sandboxes.remove(note.sandbox)

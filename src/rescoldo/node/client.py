@@ -42,11 +42,13 @@ class NodeClient:
         self._pending: dict[int, _Pending] = {}
         self._next = 0
 
-    async def start(self, launch: Launch, on_address: Callable[[str], None] | None = None) -> RunningInstance:
+    async def start(
+        self, launch: Launch, on_address: Callable[[str], None] | None = None, *, successor: bool = False
+    ) -> RunningInstance:
         if on_address is not None and not launch.binds:  # the node need not say it
             on_address(f"unix@{self._instances}/{launch.instance}.sock")
             on_address = None
-        answer = await self._ask("start", on_address, launch=launch.to_json())
+        answer = await self._ask("start", on_address, launch=launch.to_json(), successor=successor)
         return RunningInstance.from_state(launch, answer)
 
     async def stop(self, instance: InstanceId) -> None:

@@ -80,7 +80,9 @@ class FakeNode:
 
     # -- Node
 
-    async def start(self, launch: Launch, on_address: Callable[[str], None] | None = None) -> RunningInstance:
+    async def start(
+        self, launch: Launch, on_address: Callable[[str], None] | None = None, *, successor: bool = False
+    ) -> RunningInstance:
         self._check()
         if launch.instance in self._running or launch.instance in self._starting:
             raise Conflict(f"instance {launch.instance} exists already")

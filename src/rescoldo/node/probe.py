@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 
@@ -18,6 +19,17 @@ def accepts(family: socket.AddressFamily, address: tuple[str, int] | str) -> boo
         except OSError:
             return False
         return True
+
+
+def is_taken(address: tuple[str, int]) -> bool:
+    """Whether a program could not bind the TCP port at `address`. Disturbs nobody, as a connection would."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else connections that have ended take it, too
+        try:
+            server.bind(address)
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+        return False
 
 
 def is_ready(asked: socket.socket, event: int) -> bool:

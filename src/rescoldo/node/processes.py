@@ -98,6 +98,13 @@ async def members(leader: int, uid: int | None) -> list[int]:
     return found
 
 
+async def kill_session(leader: int) -> None:
+    """SIGKILL what is left of the session that `leader` leads."""
+    for pid in await members(leader, None):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def signal_group(leader: int, number: int) -> None:
     """Signal the process group that `leader` leads, if anything of it is left."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

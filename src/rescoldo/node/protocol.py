@@ -46,11 +46,16 @@ class SparePool:
 class Node(Protocol):
     """Starts and stops instances. Every method raises NodeUnavailable while the node cannot be reached."""
 
-    async def start(self, launch: Launch, on_address: Callable[[str], None] | None = None) -> RunningInstance:
+    async def start(
+        self, launch: Launch, on_address: Callable[[str], None] | None = None, *, successor: bool = False
+    ) -> RunningInstance:
         """Start an instance; return when it serves at the address that is returned with it.
 
         `on_address` gets that address while the instance starts. Until it is ready requests wait there, but for a
         program that binds its own socket: then they are refused.
+
+        `successor`: every other instance of the function is on its way out. Where programs share an address, this one
+        waits for its TCP port then, within its ready timeout.
 
         Raises StartFailed (with the reason and the last lines it wrote), StartTimeout after
         launch.ready_timeout seconds, Busy when there is no room.

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 from rescoldo.isolation.syscalls import interval_timer
-from rescoldo.node.addresses import socket_path
+from rescoldo.node.addresses import tcp_address
 from rescoldo.node.probe import accepts, is_ready
 from rescoldo.node.supervised import Supervised
 
@@ -69,10 +69,8 @@ async def _try_often(accepting: Probe, ended: asyncio.Event) -> bool:
 
 @contextlib.contextmanager
 def _probing(instance: Supervised) -> Iterator[Probe]:
-    path = socket_path(instance.note.address)
-    if path is None:
-        host, _, port = instance.note.address.rpartition(":")
-        yield lambda: accepts(socket.AF_INET, (host, int(port)))
+    if (where := tcp_address(instance.note.address)) is not None:
+        yield lambda: accepts(socket.AF_INET, where)
     elif instance.berth is not None:
         yield instance.berth.accepts
     else:

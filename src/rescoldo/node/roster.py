@@ -26,7 +26,7 @@ from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.model.program import INHERITED, UNIX
 from rescoldo.model.settings import INSTANCE_UIDS, Settings
 from rescoldo.node import notes
-from rescoldo.node.addresses import SHARED, address_of, check_free, remove_socket
+from rescoldo.node.addresses import SHARED, address_of, remove_socket
 from rescoldo.node.berths import Berth
 from rescoldo.node.boot import Boot
 from rescoldo.node.failures import Failures
@@ -35,6 +35,7 @@ from rescoldo.node.logs import LogBook
 from rescoldo.node.notes import Note
 from rescoldo.node.nursery import SPARES_DESCRIPTORS
 from rescoldo.node.output import Output
+from rescoldo.node.ports import predecessors, until_free
 from rescoldo.node.probe import accepts
 from rescoldo.node.processes import (
     Watched,
@@ -93,15 +94,17 @@ class Roster:
 
     # -- starting
 
-    async def start(self, launch: Launch, on_address: Callable[[str], None]) -> RunningInstance:
+    async def start(
+        self, launch: Launch, on_address: Callable[[str], None], *, successor: bool = False
+    ) -> RunningInstance:
         """See Node.start, but that `on_address` gets only what could not be known before; raises Conflict for an
         instance that exists."""
         begun = time.monotonic()
-        instance = self._admit(launch)
+        instance, before = self._admit(launch, successor=successor)
         instance.took = Took(slot=round((time.monotonic() - begun) * 1e6))
         if launch.binds:
             on_address(instance.note.address)
-        task = instance.task = asyncio.create_task(self._start(instance), name=f"start {launch.instance}")
+        task = instance.task = asyncio.create_task(self._start(instance, before), name=f"start {launch.instance}")
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -110,8 +113,8 @@ class Roster:
             instance.ending = asyncio.create_task(self._stop(instance), name=f"stop {launch.instance}")
             raise  # who asked is gone and will never know of it
 
-    def _admit(self, launch: Launch) -> Supervised:
-        """Make everything an instance needs before it can be forked."""
+    def _admit(self, launch: Launch, *, successor: bool) -> tuple[Supervised, list[Supervised]]:
+        """Make everything an instance needs before it can be forked; return those, too, that it takes over from."""
         if launch.instance in self._all:
             raise Conflict(f"instance {launch.instance} exists already")
         if len(self._all) >= self._most:
@@ -122,7 +125,7 @@ class Roster:
         try:
             host = netfence.address_of(uid) if self._fenced and uid is not None else SHARED
             note = Note(launch, uid, address_of(self._settings, launch, host))
-            check_free(launch, note.address, (other.note.address for other in self._all.values()))
+            before = predecessors(launch, note.address, self._all.values(), successor=successor)
             note_path = self._note_path(launch.instance)
             output = Output.create(_fifo(note_path), uid, self._writer(launch), launch.log_rate, self._pump)
             listener = None if launch.binds else listen(note.address, self._privileged)
@@ -140,7 +143,7 @@ class Roster:
                 self._uids.give_back(uid)
             raise error if isinstance(error, StartFailed) else StartFailed(f"{launch.function}: {error}") from error
         instance = self._all[launch.instance] = Supervised(note, note_path, output, listener, str(scratch), berth)
-        return instance
+        return instance, before
 
     def _scratch(self, instance: InstanceId) -> Path:
         """The folder the instance may write to; a sandbox of the level full has a /tmp of its own."""
@@ -163,8 +166,9 @@ class Roster:
     def _writer(self, launch: Launch) -> Callable[[list[str]], None]:
         return lambda lines: self._logs.write(launch.function, launch.instance, lines)
 
-    async def _start(self, instance: Supervised) -> RunningInstance:
+    async def _start(self, instance: Supervised, before: list[Supervised]) -> RunningInstance:
         try:
+            instance.waited = await until_free(instance.note.launch, instance.note.address, before)
             await self._boot.start(instance)
         except Exception:
             await self._boot.end(instance, grace=0.0)

@@ -147,7 +147,8 @@ class Server:
         def tell(address: str) -> None:
             writer.write(encode({"id": request["id"], "item": address}))
 
-        return (await self._roster.start(Launch.from_json(request["launch"]), tell)).to_state()
+        launch = Launch.from_json(request["launch"])
+        return (await self._roster.start(launch, tell, successor=request["successor"])).to_state()
 
     async def _stop(self, request: Request) -> None:
         await self._roster.stop(InstanceId(request["instance"]))

@@ -40,7 +40,9 @@ class Supervised:
     process: Watched | None = None
     ready_at: float = 0.0  # seconds on the monotonic clock
     ordered_at: float = 0.0  # the same: when a process was to become it
+    waited: float = 0.0  # seconds of its ready timeout, for its TCP port
     took: Took = NO_TIME  # what its start took
+    gone: bool = False  # nothing of it is left
     swept: bool = True  # no process of its uid is left, as far as is known
     task: asyncio.Task[Any] | None = None  # boots it, then waits for its end
     ending: asyncio.Task[None] | None = None  # it is being stopped
@@ -50,6 +52,17 @@ class Supervised:
     def was_ready(self) -> bool:
         """Whether it has served before, so that a start replaces a process that ended."""
         return self.ready_at > 0
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it takes no more requests: it is being stopped, has ended, or is lost."""
+        ended = self.process is None or not self.process.is_alive()
+        return self.ending is not None or (self.note.ready and (ended or not self.was_ready))
+
+    @property
+    def may_listen(self) -> bool:
+        """Whether a process of it may be there, or come yet."""
+        return not self.gone and (self.process is not None or not self.note.ready)
 
     @property
     def path(self) -> str:
@@ -111,6 +124,7 @@ class Supervised:
 
     def put_away(self) -> None:
         """Close and remove everything but the processes."""
+        self.gone = True
         if self.listener is not None:
             self.listener.close()
             self.listener = None

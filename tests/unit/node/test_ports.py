@@ -1,0 +1,164 @@
+"""Which instances a program at a shared TCP port waits for, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rescoldo.model.errors import StartFailed, StartTimeout
+from rescoldo.model.instance import Launch
+from rescoldo.model.names import InstanceId, function_id
+from rescoldo.node import ports
+from rescoldo.node.notes import Note
+from rescoldo.node.output import Output
+from rescoldo.node.ports import predecessors, until_free
+from rescoldo.node.processes import Watched
+from rescoldo.node.pump import Pump
+from rescoldo.node.supervised import Supervised
+
+FN, OTHER = function_id("fn"), function_id("other")
+Make = Callable[..., Supervised]
+
+
+@pytest.fixture
+def taken() -> Iterator[socket.socket]:
+    """A listener that has a port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def order(listener: socket.socket, **more: object) -> tuple[Launch, str]:
+    host, port = listener.getsockname()
+    launch = Launch(InstanceId("new"), FN, "digest", 0, upstream=f"tcp:{port}", ready_timeout=5.0)
+    return replace(launch, **more), f"{host}:{port}"  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> object:
+    """Make an instance at an address, whose process is this one unless it has none."""
+    made: list[Supervised] = []
+
+    def instance(launch: Launch, address: str, *, ready: bool = True, running: bool = True) -> Supervised:
+        process = Watched(os.getpid(), os.pidfd_open(os.getpid())) if running else None
+        output = Output.create(tmp_path / f"log{len(made)}", None, lambda _: None, launch.log_rate, Pump())
+        note = Note(replace(launch, instance=InstanceId("old")), None, address, ready=ready)
+        made.append(Supervised(note, tmp_path / "note.json", output, None, str(tmp_path / "scratch"), process=process))
+        made[-1].ready_at = 1.0 if ready else 0.0
+        return made[-1]
+
+    yield instance
+    for one in made:
+        if one.process is not None:
+            one.process.close()
+        one.output.close()
+
+
+def end(instance: Supervised) -> None:
+    """Its processes are gone."""
+    assert instance.process is not None
+    instance.process.close()
+    instance.process = None
+
+
+async def test_an_instance_that_stays_keeps_its_port_and_is_named(taken: socket.socket, make: Make) -> None:
+    launch, address = order(taken)
+    old = make(replace(launch, function=OTHER), address)
+    for successor in (True, False):
+        with pytest.raises(StartFailed, match=r"of other\.openfaas-fn"):
+            predecessors(launch, address, [old], successor=successor)
+    assert predecessors(launch, "127.0.0.1:1", [old], successor=False) == []
+
+
+async def test_of_the_own_function_only_a_successor_takes_the_port(taken: socket.socket, make: Make) -> None:
+    launch, address = order(taken)
+    old = make(launch, address)
+    assert predecessors(launch, address, [old], successor=True) == [old]
+    with pytest.raises(StartFailed):
+        predecessors(launch, address, [old], successor=False)
+
+
+@pytest.mark.parametrize("how", ["stopped", "ended", "lost"])
+async def test_whoever_leaves_is_waited_for(taken: socket.socket, make: Make, how: str) -> None:
+    launch, address = order(taken)
+    old = make(replace(launch, function=OTHER), address, running=how != "ended")
+    if how == "stopped":
+        old.ending = asyncio.create_task(asyncio.sleep(0))
+    if how == "lost":
+        old.ready_at = 0.0
+    assert predecessors(launch, address, [old], successor=False) == [old]
+
+
+async def test_a_start_goes_on_when_the_port_is_let_go_though_the_process_lives_on(
+    taken: socket.socket, make: Make
+) -> None:
+    launch, address = order(taken)
+    waiting = asyncio.create_task(until_free(launch, address, [make(launch, address)]))
+    await asyncio.wait({waiting}, timeout=2 * ports.DYING_SECONDS)
+    assert not waiting.done()
+    taken.close()
+    assert await waiting > 0
+
+
+async def test_a_free_port_is_not_taken_before_one_that_was_stopped_at_its_start_has_ended(
+    taken: socket.socket, make: Make
+) -> None:
+    launch, address = order(taken)
+    taken.close()
+    old = make(launch, address, ready=False)
+    waiting = asyncio.create_task(until_free(launch, address, [old]))
+    await asyncio.wait({waiting}, timeout=0.1)
+    assert not waiting.done()
+    old.gone = True
+    await waiting
+
+
+async def test_the_wait_ends_with_the_ready_timeout(taken: socket.socket, make: Make) -> None:
+    launch, address = order(taken, ready_timeout=0.1)
+    with pytest.raises(StartTimeout, match="the instance before still has port"):
+        await until_free(launch, address, [make(launch, address)])
+
+
+async def test_what_outlives_its_instance_is_a_stranger_soon(
+    taken: socket.socket, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ports, "DYING_SECONDS", 0.05)
+    launch, address = order(taken)
+    old = make(launch, address)
+    waiting = asyncio.create_task(until_free(launch, address, [old]))
+    await asyncio.wait({waiting}, timeout=0.1)
+    assert not waiting.done()
+    end(old)
+    with pytest.raises(StartFailed, match="is taken by a process of this machine"):
+        await waiting
+
+
+async def test_a_port_where_nobody_listens_is_left_to_the_program(
+    taken: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ports, "DYING_SECONDS", 0.05)
+    taken.close()
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # without SO_REUSEADDR, and it does not listen
+        launch, address = order(bound)
+        await until_free(launch, address, [])
+
+
+async def test_connections_that_have_ended_keep_no_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        launch, address = order(listener)
+        with socket.create_connection(listener.getsockname()) as client:
+            listener.accept()[0].close()  # the server ends it first, so that TIME_WAIT is on its side
+            client.recv(1)
+    assert await until_free(launch, address, []) < ports.DYING_SECONDS
+
+
+async def test_a_unix_socket_is_waited_for_by_nobody(make: Make, taken: socket.socket) -> None:
+    launch, _ = order(taken, upstream="inherited")
+    assert predecessors(launch, "unix@/x", [make(launch, "unix@/x")], successor=False) == []
+    assert await until_free(launch, "unix@/x", []) == 0.0
