@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
+
+from live import Live, alive
 
 SERVER = r"""
 import json, os, signal, socket, sys, threading, time
@@ -17,8 +20,10 @@ if "TERM_IGNORED" in os.environ:
 if "TERM_CAUGHT" in os.environ:
     signal.signal(signal.SIGTERM, lambda *_: (print("told to end", flush=True), os._exit(0)))
 if "TERM_SECONDS" in os.environ:  # goes on for a while, as what ends gracefully
+    ending = threading.Event()
     def linger(*_):
         print("asked to end", flush=True)
+        ending.set()
         threading.Timer(float(os.environ["TERM_SECONDS"]), os._exit, (0,)).start()
     signal.signal(signal.SIGTERM, linger)
 if "LISTEN_FDS" in os.environ:
@@ -65,7 +70,12 @@ def answer(client):
             time.sleep(600)
         os._exit(7)
     if path.startswith("/close"):
+        listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+    if path.startswith("/wait"):  # for the end, which is not yet
+        print("waiting", flush=True)
+        ending.wait()
+        time.sleep(2)
     if path.startswith("/slow"):
         print("slow", flush=True)
         time.sleep(float(path.partition("/slow/")[2]))
@@ -84,8 +94,15 @@ def answer(client):
     client.close()
 
 
+def accepted():
+    try:
+        return listener.accept()[0]
+    except OSError:  # it has been closed
+        time.sleep(600)
+
+
 while True:
-    threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+    threading.Thread(target=answer, args=(accepted(),), daemon=True).start()
 """
 
 
@@ -97,3 +114,22 @@ def write_server(folder: Path) -> Path:
     file.write_text(f"#!{python} -S\n{SERVER}")
     file.chmod(0o755)
     return file
+
+
+def leave_the_port(live: Live, server: Path, name: str, upstream: str) -> None:
+    """Have the function's program close its listener while it works on another call; it lives on."""
+    notes = {"rescoldo.dev/grace": "20s"}
+    live.deploy_program(name, server, "./server", upstream, annotations=notes, envVars={"TERM_SECONDS": "5"})
+    assert live.invoke(name).status == 200
+    (pid,) = live.instance_pids(name)
+    answers: list[int] = []
+    long = threading.Thread(target=lambda: answers.append(live.call("GET", f"/function/{name}/wait").status))
+    long.start()
+    live.until(lambda: "waiting" in live.function_log(name), "the call to begin")
+    assert live.call("GET", f"/function/{name}/close").status == 200
+    live.until(lambda: live.invoke(name).status == 200, "another instance")
+    long.join()
+    assert answers == [200]
+    assert "nothing listens at its TCP port any more" in live.function_log(name)
+    live.until(lambda: not alive(pid), "its end")
+    live.sleep(name)

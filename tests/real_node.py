@@ -57,6 +57,34 @@ def handle(event, context):
     return MINE
 """
 
+# A program that does the same; with an inherited socket, one that it binds, or a TCP port.
+DEAF_PROGRAM = """#!{python}
+import os, socket, threading, time, uuid
+MINE = uuid.uuid4().hex
+if "LISTEN_FDS" in os.environ:
+    listener = socket.socket(fileno=3)
+elif "SOCKET" in os.environ:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(os.environ["SOCKET"])
+    listener.listen()
+else:
+    listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+while True:
+    try:
+        client, _ = listener.accept()
+    except OSError:
+        time.sleep(60)
+    asked = client.recv(65536)
+    if not asked:
+        continue
+    if b"/shut" in asked:
+        listener.shutdown(socket.SHUT_RDWR)
+    if b"/close" in asked:
+        os.close(listener.fileno())
+    client.sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: 32\\r\\n\\r\\n" + MINE.encode())
+    client.close()
+"""
+
 
 class RealNode:
     """The node process over a folder of its own; `client` speaks to it."""

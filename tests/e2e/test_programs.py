@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from live import Answer, Live, alive
-from programs import write_server
+from programs import leave_the_port, write_server
 from rescoldo.bundle.deps import Progress
 from rescoldo.bundle.installer import run_installer
 from rescoldo.isolation import netfence
@@ -350,6 +350,13 @@ def running(live: Live, name: str) -> list[dict[str, Any]]:
         except FileNotFoundError:  # its instance has just been removed
             continue
     return [n for n in notes if n["launch"]["function"] == f"{name}.openfaas-fn" and n["ready"] and alive(n["pid"])]
+
+
+@needs_fence
+def test_a_program_that_closes_its_port_and_lives_is_replaced_and_finishes_what_it_has(
+    platform: Live, server: Path
+) -> None:
+    leave_the_port(platform, server, "left-port", PORT)
 
 
 def test_a_program_that_keeps_dying_is_started_with_pauses(platform: Live, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from live import SOURCE, Answer, Live, alive, free_ports
-from programs import write_server
+from programs import leave_the_port, write_server
 from unprivileged import UnprivilegedLive, interpreter, readable_library
 
 pytestmark = [
@@ -215,3 +215,9 @@ def test_revisions_at_one_port_cannot_share_traffic(shared: Live, server: Path, 
     assert refused.status == 400
     assert "both are programs at one TCP port" in refused.text
     assert look(shared, "split")["env"]["MARK"] == "new"
+
+
+def test_a_program_that_closes_its_port_and_lives_is_replaced_and_finishes_what_it_has(
+    shared: Live, server: Path, port: int
+) -> None:
+    leave_the_port(shared, server, "left-port", f"http://127.0.0.1:{port}")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from live import PATIENCE, alive, free_ports
+from real_node import DEAFENS
 from unprivileged import UID, interpreter, readable_library
 
 pytestmark = [
@@ -179,6 +180,14 @@ def test_a_secret_reaches_the_functions_that_name_it_without_root(somebody: Some
     assert somebody.ok("invoke", "reader") == "s3cret"
     somebody.ok("secret", "update", "key", stdin="new\n")
     assert somebody.ok("invoke", "reader") == "new"
+
+
+def test_a_function_that_closes_its_listening_socket_is_replaced_without_root(somebody: Somebody) -> None:
+    somebody.function("deaf", DEAFENS)
+    first = somebody.ok("invoke", "deaf")
+    assert somebody.ok("invoke", "deaf/close") == first
+    assert somebody.ok("invoke", "deaf") != first
+    assert "it has closed its listening socket" in somebody.ok("logs", "deaf", "--no-follow")
 
 
 def test_a_program_runs_without_root_once_for_each_port(somebody: Somebody) -> None:

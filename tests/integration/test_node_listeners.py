@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from real_node import DEAFENS, RealNode, answered, call, socket_of, until
+from real_node import DEAF_PROGRAM, DEAFENS, RealNode, answered, call, socket_of, until
 
 pytestmark = pytest.mark.slow
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -68,30 +68,6 @@ async def test_a_busy_instance_that_keeps_others_waiting_is_left_alone(node: Rea
     assert {await one for one in waits} == {first}
 
 
-PROGRAM = """#!{python}
-import os, socket, threading, time, uuid
-MINE = uuid.uuid4().hex
-listener = socket.socket(fileno=3) if "LISTEN_FDS" in os.environ else socket.socket(socket.AF_UNIX)
-if "LISTEN_FDS" not in os.environ:
-    listener.bind(os.environ["SOCKET"])
-    listener.listen()
-while True:
-    try:
-        client, _ = listener.accept()
-    except OSError:
-        time.sleep(60)
-    asked = client.recv(65536)
-    if not asked:
-        continue
-    if b"/shut" in asked:
-        listener.shutdown(socket.SHUT_RDWR)
-    if b"/close" in asked:
-        os.close(listener.fileno())
-    client.sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: 32\\r\\n\\r\\n" + MINE.encode())
-    client.close()
-"""
-
-
 @pytest.mark.root
 @needs_root
 @pytest.mark.parametrize("how", ["/shut", "/close"])
@@ -99,7 +75,7 @@ async def test_a_program_with_an_inherited_socket_is_replaced_as_well(
     node: RealNode, tmp_path: Path, how: str
 ) -> None:
     file = tmp_path / "server"
-    file.write_text(PROGRAM.format(python=Path(sys.executable).resolve()))
+    file.write_text(DEAF_PROGRAM.format(python=Path(sys.executable).resolve()))
     running = await node.client.start(node.program("./server", "inherited", file))
     first = await call(running)
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # it may be killed before it has answered

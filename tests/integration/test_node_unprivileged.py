@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +21,7 @@ from rescoldo.model.instance import Launch
 from rescoldo.model.settings import BUILD_UID
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from real_node import DEAFENS, RealNode, alive, answered, call, until
+from real_node import DEAF_PROGRAM, DEAFENS, RealNode, alive, answered, call, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,10 +42,14 @@ def as_another_user(folders: tuple[Path, ...], node: list[str]) -> list[str]:
 def for_everyone(node: RealNode, code: str, **more: Any) -> Launch:
     """A launch whose bundle the other user may read."""
     launch = node.launch(code, **more)
+    give_away(node, launch)
+    return launch
+
+
+def give_away(node: RealNode, launch: Launch) -> None:
     bundle = node.settings.bundles / launch.digest
     for path in (bundle, *bundle.rglob("*")):
         os.chown(path, BUILD_UID, BUILD_UID)
-    return launch
 
 
 @pytest.fixture
@@ -88,8 +94,27 @@ async def test_without_root_instances_are_replaced_and_adopted_too(node: RealNod
     assert await call(now) == answer
 
 
-async def test_without_root_an_instance_that_has_shut_its_socket_down_is_replaced(node: RealNode) -> None:
+@pytest.mark.parametrize("how", ["/shut", "/close"])
+async def test_without_root_an_instance_that_takes_no_more_requests_is_replaced(node: RealNode, how: str) -> None:
     running = await node.client.start(for_everyone(node, DEAFENS))
     first = await call(running)
-    assert await call(running, "/shut") == first
+    for _ in range(2):
+        assert await call(running, how) == first
+        second = await answered(running)
+        assert second != first
+        first = second
+
+
+@pytest.mark.parametrize("how", ["/shut", "/close"])
+async def test_without_root_a_program_that_takes_no_more_requests_is_replaced(
+    node: RealNode, tmp_path: Path, how: str
+) -> None:
+    file = tmp_path / "server"
+    file.write_text(DEAF_PROGRAM.format(python=Path(sys.executable).resolve()))
+    launch = node.program("./server", "inherited", file)
+    give_away(node, launch)
+    running = await node.client.start(launch)
+    first = await call(running)
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # it may be killed before it has answered
+        await call(running, how)
     assert await answered(running) != first

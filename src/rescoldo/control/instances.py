@@ -154,11 +154,12 @@ class Instances:
             log.warning("server %s/%s: %s", slot, instance, error)  # a restarted edge has none
         await self.stop(instance)
 
-    async def bury(self, server: LiveServer) -> None:
-        """Remove a dead instance. Requests may wait in its socket, which the node closes; the edge sends them to
+    async def bury(self, server: LiveServer, patience: float = BURY_SECONDS) -> None:
+        """Remove an instance that is dead, or lives and takes no more requests: those it has get `patience` seconds.
+        Requests may wait in its socket, which the node closes; the edge sends them to
         another instance then, if they may be repeated, and must not cut them before."""
         self.live.pop(server.instance, None)
-        removing = self._edge.remove_server(server.slot, server.instance, patience=BURY_SECONDS)
+        removing = self._edge.remove_server(server.slot, server.instance, patience=patience)
         failed, _ = await asyncio.gather(removing, self.stop(server.instance), return_exceptions=True)
         if isinstance(failed, EdgeUnavailable):  # a restarted edge has none
             log.warning("server %s/%s: %s", server.slot, server.instance, failed)

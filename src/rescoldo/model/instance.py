@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from rescoldo.model.coldstart import NO_TIME, Took
 from rescoldo.model.names import FunctionId, InstanceId
 
+# Sent to a Python function that may have closed its listening socket, where the node cannot look into its process. A
+# program that does not know the signal ignores it.
+LISTENS = signal.SIGURG
 MAX_ORDER = 2**20  # bytes of what a process is told to become an instance, most of it the function's environment
 
 

@@ -1,4 +1,5 @@
-"""Whether instances still take what comes: a function can shut its listening socket down, or close it.
+"""Whether instances still take what comes: a function can shut its listening socket down, or close it. (For programs at
+TCP ports see ports.py: theirs the node does not have.)
 
 The node holds each of these sockets, too. One that is shut down refuses connections; the kernel tells the node at
 once. One that the function has closed is whole: requests wait in it for ever. That shows in requests that wait while
@@ -101,22 +102,24 @@ def is_shut(listener: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-async def is_held(listener: socket.socket, pid: int, uid: int | None) -> bool:
-    """Whether a process of the instance has `listener` open; True where we may not look (an unprivileged platform)."""
+async def is_held(listener: socket.socket, pid: int, uid: int | None) -> bool | None:
+    """Whether a process of the instance has `listener` open; None where we may not look into one that could (a Python
+    function of an unprivileged platform)."""
     link = f"socket:[{os.fstat(listener.fileno()).st_ino}]"
-    if await asyncio.to_thread(_has, pid, link):
-        return True
-    return any([await asyncio.to_thread(_has, member, link) for member in await members(pid, uid)])
+    if (found := await asyncio.to_thread(_has, pid, link)) is not False:
+        return found
+    others = [await asyncio.to_thread(_has, member, link) for member in await members(pid, uid)]
+    return next((found for found in (True, None) if found in others), False)
 
 
-def _has(pid: int, link: str) -> bool:
+def _has(pid: int, link: str) -> bool | None:
     try:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):  # closed since it was listed
                 if str(entry.readlink()) == link:
                     return True
     except PermissionError:
-        return True
+        return None
     except (FileNotFoundError, ProcessLookupError):  # it has ended
         pass
     return False

@@ -27,6 +27,7 @@ from rescoldo.node.folders import keep_whole, make_folders
 from rescoldo.node.gateway import GatewayAccess, access
 from rescoldo.node.logs import LogBook
 from rescoldo.node.nursery import RUN, Nurseries
+from rescoldo.node.ports import tell_left
 from rescoldo.node.processes import Ends
 from rescoldo.node.roster import Roster
 from rescoldo.node.sandboxes import Sandboxes
@@ -111,11 +112,12 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     whole = keep_whole(settings, sandboxes, roster, isolation, nurseries.renew)
     mending = asyncio.create_task(whole, name="run folder")
     looks = asyncio.create_task(roster.listeners.look_again_and_again(), name="listening sockets")
+    ports = asyncio.create_task(tell_left(roster.at_ports, roster.left_port), name="ports of programs")
     end = asyncio.create_task(asked_to_end.wait(), name="wait for SIGTERM")
     server = Server(roster, logs, exits, lambda: nurseries.pool)
     await server.open(listener)
     # A task that ends has failed for a reason we do not know: end too, and be started anew.
-    parts = (failed, watch, mending, looks, end)
+    parts = (failed, watch, mending, looks, ports, end)
     await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
     await server.close()
     await roster.stop_all()

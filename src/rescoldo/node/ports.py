@@ -1,21 +1,28 @@
-"""Waits until a program can have its TCP port, where it may not be alone with it.
+"""TCP ports of programs: a start waits until it can have its port, and a program that has left it is noticed.
 
 Behind the network fence each instance has an address of its own. Elsewhere all are at 127.0.0.1: an instance can start
 when the one before it has let the port go, and that one may still answer calls, or take its grace to end.
+
+A program that lives on without a listening socket would refuse requests for ever. So the node asks again and again
+whether somebody listens at its port; a program that restarts its own server has LEFT_SECONDS for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from rescoldo.model.errors import StartFailed, StartTimeout
 from rescoldo.model.instance import Launch
+from rescoldo.model.names import InstanceId
 from rescoldo.node.addresses import SHARED, tcp_address
-from rescoldo.node.probe import accepts, is_taken
+from rescoldo.node.probe import accepts, is_free
+from rescoldo.node.stopped import MOST_LOOKS, due
 from rescoldo.node.supervised import Supervised
 
+LOOK_SECONDS = 1.0  # of that many programs (`due`), about 10 µs each
+LEFT_SECONDS = 2.0
 DYING_SECONDS = 0.5  # a process that was killed has its sockets for a moment more
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds between two looks; the pauses double
 
@@ -66,7 +73,7 @@ async def until_free(launch: Launch, address: str, before: Sequence[Supervised])
 
 def _is_free(where: tuple[str, int], before: Sequence[Supervised]) -> bool:
     """Whether nobody has the port, nor will have it: one that is stopped while it starts may bind it yet."""
-    return not is_taken(where) and not any(one.may_listen and not one.note.ready for one in before)
+    return is_free(where) and not any(one.may_listen and not one.note.ready for one in before)
 
 
 def _refuse_strangers(launch: Launch, where: tuple[str, int]) -> None:
@@ -75,3 +82,23 @@ def _refuse_strangers(launch: Launch, where: tuple[str, int]) -> None:
             f"{launch.function}: port {launch.port} is taken by a process of this machine that listens on it at "
             f"{where[0]} or at all addresses; choose another port in upstream_url, or end that process"
         )
+
+
+async def tell_left(programs: Callable[[], Sequence[Supervised]], on_left: Callable[[Supervised], None]) -> None:
+    """Call `on_left` with each of the `programs` at whose TCP port nobody has listened for LEFT_SECONDS, until
+    cancelled."""
+    clock = asyncio.get_running_loop().time
+    since: dict[InstanceId, float] = {}
+    turn = 0
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        all_of_them, now = programs(), clock()
+        there = {one.note.launch.instance for one in all_of_them}
+        since = {instance: begin for instance, begin in since.items() if instance in there}
+        for program in due(all_of_them, turn):
+            instance, where = program.note.launch.instance, tcp_address(program.note.address)
+            if where is None or not is_free(where):
+                since.pop(instance, None)
+            elif now - since.setdefault(instance, now) >= LEFT_SECONDS:
+                on_left(program)
+        turn += MOST_LOOKS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import select
 import socket
 
@@ -21,15 +20,16 @@ def accepts(family: socket.AddressFamily, address: tuple[str, int] | str) -> boo
         return True
 
 
-def is_taken(address: tuple[str, int]) -> bool:
-    """Whether a program could not bind the TCP port at `address`. Disturbs nobody, as a connection would."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else connections that have ended take it, too
-        try:
+def is_free(address: tuple[str, int]) -> bool:
+    """Whether nobody listens at the TCP port `address`. It is bound for a moment: unlike a connection, that disturbs
+    nobody who listens."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended do not count
             server.bind(address)
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
+    except OSError:
         return False
+    return True
 
 
 def is_ready(asked: socket.socket, event: int) -> bool:

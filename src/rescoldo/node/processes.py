@@ -213,6 +213,10 @@ class Watched:
 
     def kill(self) -> None:
         """SIGKILL this very process, unless it has ended."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to this very process, unless it has ended."""
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self._pidfd, number)

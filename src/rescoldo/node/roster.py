@@ -21,7 +21,7 @@ from rescoldo.isolation.identity import has_processes, level
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.coldstart import Took
 from rescoldo.model.errors import Busy, Conflict, RescoldoError, StartFailed
-from rescoldo.model.instance import Launch, RunningInstance
+from rescoldo.model.instance import LISTENS, Launch, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.model.program import INHERITED, UNIX
 from rescoldo.model.settings import INSTANCE_UIDS, Settings
@@ -260,7 +260,11 @@ class Roster:
         if process is None or listener is None or not instance.note.ready:
             return
         held = await is_held(listener, process.pid, instance.note.uid)
-        if not held and instance.process is process and instance.note.ready:
+        if instance.process is not process or not instance.note.ready:
+            return
+        if held is None:
+            process.signal(LISTENS)  # it looks itself
+        elif not held:
             self._end_deaf(instance, "it has closed its listening socket")
 
     def _end_deaf(self, instance: Supervised, reason: str) -> None:
@@ -409,7 +413,7 @@ class Roster:
         self._logs.forget(function)
         self.failures.forget(function)
 
-    # -- mending
+    # -- instances that nothing reaches any more
 
     def mend(self) -> None:
         """What was removed from the run folder while instances ran: a note is written again; an instance whose socket
@@ -418,12 +422,20 @@ class Roster:
             if found.note.pid and not found.note_path.exists():  # whatever becomes of it, a next node must know of it
                 notes.write(found.note_path, found.note)
             if found.was_ready and found.ending is None and not found.is_whole:
-                self._lose(found)
+                self._lose(found, "its socket or its folder was removed from the run folder")
 
-    def _lose(self, instance: Supervised) -> None:
+    def at_ports(self) -> list[Supervised]:
+        """Programs that take requests at TCP ports."""
+        return [found for found in self._all.values() if found.note.launch.port and found.was_ready]
+
+    def left_port(self, instance: Supervised) -> None:
+        """Nobody listens at the program's port. One that is on its way out anyway is left alone."""
+        if not instance.is_leaving:
+            self._lose(instance, "nothing listens at its TCP port any more")
+
+    def _lose(self, instance: Supervised, reason: str) -> None:
         """Nothing new reaches it. The controller starts another and has this one stopped, with its grace."""
         launch = instance.note.launch
-        reason = "its socket or its folder was removed from the run folder"
         self._logs.write(launch.function, launch.instance, [f"instance lost: {reason}"])
         lived = time.monotonic() - instance.ready_at
         instance.ready_at = 0.0

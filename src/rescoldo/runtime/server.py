@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 from rescoldo.model.errors import InvalidInput
-from rescoldo.model.instance import Launch
+from rescoldo.model.instance import LISTENS, Launch
 from rescoldo.model.units import parse_duration
 from rescoldo.runtime.calls import PROMPT, Call
 from rescoldo.runtime.events import Request
@@ -57,6 +57,7 @@ class Server:
         self._last_call = self._doubted_until = 0.0
         self._code = 0
         self._listening: asyncio.Server | None = None
+        self._listener = -1, 0  # its descriptor and inode
         self._moving: dict[Connection, tuple[int, socket.socket]] = {}
         self._moves: set[asyncio.Task[object]] = set()
         self._ended: asyncio.Future[None] = loop.create_future()
@@ -70,7 +71,9 @@ class Server:
         self._listening = await self.loop.create_server(
             partial(Connection, self), sock=listener, backlog=BACKLOG
         )
+        self._listener = listener.fileno(), os.fstat(listener.fileno()).st_ino
         self.loop.add_signal_handler(signal.SIGTERM, self.drain)
+        self.loop.add_signal_handler(LISTENS, self._check_listener)
         ready()
         if not self.handler.on_loop:
             self.threads.prepare()  # while those who wait get their answer
@@ -159,7 +162,7 @@ class Server:
         if self.draining:
             return
         self.draining = True
-        if self._listening is not None:
+        if self._listening is not None and self._has_listener():
             self._listening.close()
         self.loop.call_later(IDLE_PAUSE, self._close_idle)
         self.loop.call_later(PATIENCE, self._lose_patience)
@@ -169,6 +172,20 @@ class Server:
         """See calls.Host."""
         self._code = RETIRED
         self.drain()
+
+    def _check_listener(self) -> None:
+        """Requests wait, and the node cannot see whether the function has closed the socket that they wait in."""
+        if not self._has_listener() and not self.draining:
+            JOURNAL.say("rescoldo: instance takes no more requests: it has closed its listening socket\n")
+            self.retire()
+
+    def _has_listener(self) -> bool:
+        """Whether the listening socket is open. Its number may be another file's by now."""
+        descriptor, inode = self._listener
+        try:
+            return os.fstat(descriptor).st_ino == inode
+        except OSError:
+            return False
 
     def _die_blocked(self) -> None:
         """The loop stands still: answer what is in flight past it, and let the node put a new process here."""

@@ -162,3 +162,31 @@ async def test_a_unix_socket_is_waited_for_by_nobody(make: Make, taken: socket.s
     launch, _ = order(taken, upstream="inherited")
     assert predecessors(launch, "unix@/x", [make(launch, "unix@/x")], successor=False) == []
     assert await until_free(launch, "unix@/x", []) == 0.0
+
+
+# -- ports that programs have left
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("free", "told"),
+    [("0000000", False), ("0011011", False), ("0111000", True), ("0001111", True)],
+    ids=["it serves", "it restarts its server", "it has left it", "it has left it late"],
+)
+async def test_a_program_is_told_of_when_nobody_has_listened_at_its_port_for_a_while(
+    taken: socket.socket, make: Make, monkeypatch: pytest.MonkeyPatch, free: str, told: bool
+) -> None:
+    launch, address = order(taken)
+    program, looks, left = make(launch, address), iter(free), list[Supervised]()
+    monkeypatch.setattr(ports, "is_free", lambda _: next(looks) == "1")
+    looking = asyncio.create_task(ports.tell_left(lambda: [] if left else [program], left.append))
+    await asyncio.wait({looking}, timeout=len(free) * ports.LOOK_SECONDS + 0.5)
+    looking.cancel()
+    assert left == ([program] if told else [])
+
+
+def test_a_port_is_free_when_nobody_listens_there(taken: socket.socket) -> None:
+    assert not ports.is_free(taken.getsockname())
+    address = taken.getsockname()
+    taken.close()
+    assert ports.is_free(address)
