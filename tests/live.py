@@ -145,7 +145,7 @@ class Live:
     ) -> Answer:
         """One HTTP call on a connection of its own."""
         begin = time.perf_counter()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = self.connection(timeout)
         try:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
@@ -153,6 +153,9 @@ class Live:
             return Answer(response.status, response.headers, content, time.perf_counter() - begin)
         finally:
             connection.close()
+
+    def connection(self, timeout: float) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def invoke(self, name: str, body: bytes | str | None = None, **options: Any) -> Answer:
         return self.call("GET" if body is None else "POST", f"/function/{name}", body, **options)

@@ -15,6 +15,7 @@ import httpx2
 from rescoldo import __version__
 from rescoldo.cli.credentials import authorization, is_loopback, known
 from rescoldo.cli.local import local_url, others
+from rescoldo.cli.trust import trusted
 from rescoldo.model.errors import ROLLOUT_HEADER, InvalidInput, NotFound, NotStarted, RescoldoError, RolloutFailed
 
 Response = httpx2.Response
@@ -61,7 +62,7 @@ class Gateway:
         self._token = token
         self._client = httpx2.Client(
             base_url=url,
-            verify=not tls_no_verify,
+            verify=trusted(url, verify=not tls_no_verify) or not tls_no_verify,
             # a proxy in the environment cannot reach this machine's loopback
             trust_env=not is_loopback(url),
             timeout=httpx2.Timeout(patience, connect=min(patience, CONNECT_TIMEOUT)),

@@ -48,7 +48,7 @@ def _pointer() -> Path:
 def local_url(data: Path | None) -> str:
     """Where that platform listens; empty where none ever was."""
     found = local_platform(data)
-    return running.url_of(found.gateway) if found is not None else ""
+    return running.url_of(found) if found is not None else ""
 
 
 def data_folder(address: str, data: Path | None) -> Path:

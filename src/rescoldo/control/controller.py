@@ -26,6 +26,7 @@ from rescoldo.control.namespaces import Namespaces
 from rescoldo.control.outages import outlast
 from rescoldo.control.processes import CpuSampler, isolation_found, platform_processes
 from rescoldo.control.recorder import Recorder
+from rescoldo.control.renewal import Renewal
 from rescoldo.control.standings import reason_of, state_of, wanted_of
 from rescoldo.control.tasks import Tasks
 from rescoldo.control.waker import Waker
@@ -53,7 +54,7 @@ FORGET_SECONDS = 0.5  # between looks whether the node is back
 class Controller:
     def __init__(
         self, settings: Settings, store: Store, secrets: Secrets, storage: BundleStorage, node: Node,
-        fleet: Fleet, recorder: Recorder, waker: Waker, tasks: Tasks,
+        fleet: Fleet, recorder: Recorder, waker: Waker, tasks: Tasks, renewal: Renewal | None = None,
     ) -> None:
         self._settings = settings
         self._spaces = Namespaces(store, secrets, fleet.entries)
@@ -62,6 +63,7 @@ class Controller:
         self._recorder = recorder
         self._waker = waker
         self._tasks = tasks
+        self._renewal = renewal
         self._images = Images(store, storage, node, fleet, tasks, settings.max_system_body)
         self._builds = Builds(settings, self._images, tasks)
         self._deployments = Deployments(settings, store, self._spaces, self._images, fleet, tasks, self._forget)
@@ -80,8 +82,13 @@ class Controller:
         log.error("%s", self._loss)
 
     def problems(self) -> list[str]:
-        problem = self._store.condition.problem
-        return [*([f"database {self._settings.database}: {problem}"] if problem else []), *filter(None, [self._loss])]
+        database = self._store.condition.problem
+        found = [
+            f"database {self._settings.database}: {database}" if database else "",
+            self._loss,
+            self._renewal.problem if self._renewal is not None else "",
+        ]
+        return [*filter(None, found)]
 
     async def load(self) -> None:
         """Read what is deployed."""
@@ -258,6 +265,7 @@ class Controller:
             "problems": self.problems(),
             "database": _told(self._store.condition),
             "gateway": self._settings.gateway,
+            **({"certificate": self._settings.tls_cert} if self._settings.tls_cert is not None else {}),
             "metrics": self._settings.metrics,
             "started_at": self._started_at,
             "functions": len(entries),

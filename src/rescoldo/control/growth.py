@@ -1,7 +1,7 @@
-"""More slots, when nearly all are lent: the only time the edge is reloaded.
+"""More slots, when nearly all are lent, or another certificate: the only times the edge is reloaded.
 
-The configuration is written anew with twice as many slots, live servers and maps included; the supervisor
-starts a second HAProxy, which takes the listening sockets over while the first finishes what it has.
+The configuration is written anew, with twice as many slots where they are scarce, live servers and maps included; the
+supervisor starts a second HAProxy, which takes the listening sockets over while the first finishes what it has.
 """
 
 from __future__ import annotations
@@ -27,20 +27,34 @@ class Growth:
         self._fleet = fleet
         self._slots = slots
         self._wanted = 0  # slots of the reload under way; 0: none is
+        self._again = False  # that reload may have begun too early for what is on the disk now
 
     def start(self) -> None:
         """Ask for a reload with twice as many slots, unless one is under way."""
         if self._wanted or self._slots.size * 2 > MOST_SLOTS:
             return
-        self._wanted = self._slots.size * 2
-        asyncio.get_running_loop().call_soon(self._reload)
+        self._begin(self._slots.size * 2)
+
+    def renew(self) -> None:
+        """Ask for a reload with the certificate that is there now."""
+        if self._wanted:
+            self._again = True
+        else:
+            self._begin(self._slots.size)
 
     def finish(self) -> None:
         """A new edge answers and is synchronised: lend its new slots."""
         if self._wanted:
             self._slots.add(config.slot_names(self._wanted)[self._slots.size :])
-            log.info("the edge has %d slots now", self._slots.size)
+            log.info("the edge was reloaded and has %d slots", self._slots.size)
             self._wanted = 0
+        if self._again:
+            self._again = False
+            self._begin(self._slots.size)
+
+    def _begin(self, slots: int) -> None:
+        self._wanted = slots
+        asyncio.get_running_loop().call_soon(self._reload)
 
     def _reload(self) -> None:
         state = self._fleet.edge_state()

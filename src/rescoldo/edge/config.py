@@ -25,6 +25,11 @@ INSIDE = 2  # number of the listener for instances in the gateway's frontend
 INSIDE_SHARE = 4  # all connections of clients through this is what instances may have together
 INSTANCE_SHARE = 4  # and theirs through this, what one of them may have
 LOG_FORMAT = "%[var(txn.fn)] %ST %[var(txn.cold)] %Ts %Ta %TR %Tw %U %B"  # as accesslog.py reads it
+HTTPS_PORT = "443"
+# functions come to a listener of their own, which speaks plain HTTP
+FORWARDED_HTTPS = (
+    "  http-request add-header X-Forwarded-Proto https if { ssl_fc } !{ req.hdr(x-forwarded-proto) -m found }"
+)
 FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded")
 RING_BYTES = 8 * 2**20  # about 100,000 calls while the controller is away
 KNOWN_ALL = "*"  # this key in the route map says that the map is complete: other names are unknown
@@ -164,6 +169,10 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         lua=f"{lua} {settings.max_holds} {settings.max_holds_per_function}",
         split_lua=edge / "split.lua",
         admin_socket=settings.admin_socket,
+        tls=_tls(settings),
+        redirect=_redirect(settings),
+        to_itself=" ssl verify none" if settings.tls_cert is not None else "",
+        https=FORWARDED_HTTPS if settings.tls_cert is not None else "",
         distrust=_distrust(settings.trusted_proxies),
         hold_socket=settings.hold_socket,
         owner=f"uid {EDGE_UID}" if os.geteuid() == 0 else "",
@@ -192,6 +201,27 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         response_timeout_ms=_milliseconds(limits.exec_timeout + TIMEOUT_MARGIN),
         slot_errors="\n".join(map(_slot_error, SLOT_ERRORS)),
         slots="\n".join(f"backend {slot} from slots\n{lines[slot]}" for slot in slot_names(slots)),
+    )
+
+
+def _tls(settings: Settings) -> str:
+    """What the gateway's `bind` has beside its address."""
+    if settings.tls_cert is None:
+        return ""
+    return f" ssl crt {settings.certificate} alpn h2,http/1.1 ssl-min-ver TLSv1.2"
+
+
+def _redirect(settings: Settings) -> str:
+    """The frontend that sends plain HTTP on to HTTPS; nothing where no address is named."""
+    if settings.redirect is None:
+        return ""
+    port = settings.gateway.rpartition(":")[2]
+    there = "https://%[req.hdr(host),host_only]" + ("" if port == HTTPS_PORT else f":{port}")
+    # 308: a POST stays one
+    return (
+        "frontend redirect from base\n"
+        f'  bind "${{RESCOLDO_REDIRECT-{settings.redirect}}}"\n'
+        f"  http-request redirect prefix {there} code 308\n"
     )
 
 

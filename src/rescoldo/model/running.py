@@ -27,7 +27,7 @@ class Platform:
         whose = "" if self.uid == os.geteuid() else f" of uid {self.uid}"
         if self.settings is None:
             return f"a rescoldo platform (process {self.pid}{whose})"
-        where = f"data folder {self.settings.data}, {url_of(self.settings.gateway)}"
+        where = f"data folder {self.settings.data}, {url_of(self.settings)}"
         return f"the rescoldo platform of process {self.pid}{whose} ({where})"
 
 
@@ -47,15 +47,15 @@ def platform_at(address: str) -> Platform | None:
     return next((one for one in platforms() if one.settings is not None and _listens(one.settings, address)), None)
 
 
-def url_of(gateway: str) -> str:
-    """Where a gateway that listens on HOST:PORT is reached on this machine."""
-    host, _, port = gateway.rpartition(":")
-    return f"http://{_EVERYWHERE.get(host, host)}:{port}"
+def url_of(settings: Settings) -> str:
+    """Where the gateway of a platform is reached on this machine."""
+    host, _, port = settings.gateway.rpartition(":")
+    return f"{settings.scheme}://{_EVERYWHERE.get(host, host)}:{port}"
 
 
 def _listens(settings: Settings, address: str) -> bool:
     host, _, port = address.rpartition(":")
-    for ours in (settings.gateway, settings.metrics):
+    for ours in filter(None, (settings.gateway, settings.metrics, settings.redirect)):
         other, _, same = ours.rpartition(":")
         if port == same and (host == other or {host, other} & _EVERYWHERE.keys() or {host, other} <= _LOOPBACK):
             return True

@@ -33,6 +33,9 @@ class Settings:
     run: str  # run folder: sockets, pids; made again when it is lost
     gateway: str = "127.0.0.1:8080"  # HOST:PORT of the edge
     metrics: str = "127.0.0.1:8082"  # HOST:PORT of /metrics
+    tls_cert: str | None = None  # PEM file of the gateway's certificate; None: it speaks plain HTTP
+    tls_key: str | None = None  # PEM file of its private key; None: it is in the file of the certificate
+    redirect: str | None = None  # HOST:PORT where plain HTTP is sent on to the gateway
     basic_auth: bool = True  # on every /system route
     slots: int = 1000  # functions awake at once before the edge is reloaded with more
     gateway_names: bool = True  # functions find the gateway by its names and by variables
@@ -57,6 +60,11 @@ class Settings:
     @property
     def run_path(self) -> Path:
         return Path(self.run)
+
+    @property
+    def scheme(self) -> str:
+        """What the gateway speaks."""
+        return "http" if self.tls_cert is None else "https"
 
     # -- files that survive
     @property
@@ -135,6 +143,11 @@ class Settings:
     @property
     def admin_socket(self) -> Path:
         return self.edge / "admin.sock"
+
+    @property
+    def certificate(self) -> Path:
+        """The edge's copy of the gateway's certificate and key; see edge/certificate.py."""
+        return self.edge / "gateway.pem"
 
     @property
     def wake_socket(self) -> Path:

@@ -22,6 +22,7 @@ class GatewayAccess:
     address: str
     port: int
     names: tuple[str, ...] = ()
+    scheme: str = "http"
 
     @property
     def host(self) -> str:
@@ -29,7 +30,7 @@ class GatewayAccess:
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -40,7 +41,7 @@ class GatewayAccess:
         """As `rescoldo describe` shows it."""
         if not self.names:
             return f"{self.url} (in OPENFAAS_GATEWAY; without a name)"
-        return ", ".join(f"http://{name}:{self.port}" for name in self.names)
+        return ", ".join(f"{self.scheme}://{name}:{self.port}" for name in self.names)
 
 
 def access(settings: Settings, gate: IPv4Address | None) -> GatewayAccess | None:
@@ -50,7 +51,7 @@ def access(settings: Settings, gate: IPv4Address | None) -> GatewayAccess | None
         return None
     if gate is None:
         host, _, port = settings.gateway.rpartition(":")
-        return GatewayAccess(_ANY.get(host, host), int(port))
+        return GatewayAccess(_ANY.get(host, host), int(port), scheme=settings.scheme)
     if not Path(HOSTS).is_file():  # nothing that could be covered, and nothing of the machine's is changed
         return GatewayAccess(str(gate), PORT)
     return GatewayAccess(str(gate), PORT, NAMES)

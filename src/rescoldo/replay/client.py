@@ -103,13 +103,12 @@ class _Connection(asyncio.Protocol):
 class Client:
     """Connections to one server. Every call raises RescoldoError when no answer comes."""
 
-    def __init__(self, url: str, *, authorization: str = "", verify: bool = True) -> None:
+    def __init__(self, url: str, *, authorization: str = "", tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
         self.url = url
         self._host = parts.hostname or "127.0.0.1"
-        self._secure = parts.scheme == "https"
-        self._port = parts.port or (443 if self._secure else 80)
-        self._verify = verify
+        self._port = parts.port or (80 if tls is None else 443)
+        self._tls = tls
         self._free: deque[_Connection] = deque()
         self._open = 0
         login = f"Authorization: {authorization}\r\n" if authorization else ""
@@ -166,13 +165,10 @@ class Client:
         if self._open >= MAX_CONNECTIONS:
             raise RescoldoError(f"{MAX_CONNECTIONS} calls are under way already; choose fewer functions or less speed")
         self._open += 1
-        context = None
-        if self._secure:
-            context = ssl.create_default_context() if self._verify else ssl._create_unverified_context()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 loop = asyncio.get_running_loop()
-                _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=context)
+                _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=self._tls)
         except (OSError, TimeoutError) as error:
             self._open -= 1
             raise RescoldoError(f"no gateway answers at {self.url}: {error or 'timed out'}") from error

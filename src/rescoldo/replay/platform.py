@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import secrets
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -38,7 +39,7 @@ class Target:
 
     url: str
     authorization: str = ""  # the header's value
-    verify: bool = True  # check the certificate of an https gateway
+    tls: ssl.SSLContext | None = None  # how the certificate of an https gateway is checked
 
 
 class Deployed:
@@ -66,7 +67,7 @@ async def deployed(trace: Trace, setting: Setting, target: Target, speed: float,
     """Deploy one function for each of the trace's, in a namespace of their own; remove all of it afterwards."""
     annotations = _annotations(setting, speed)
     namespace = f"replay-{secrets.token_hex(4)}"
-    client = Client(target.url, authorization=target.authorization, verify=target.verify)
+    client = Client(target.url, authorization=target.authorization, tls=target.tls)
     longest = max(function.durations[-1] for function in trace.functions) / speed + MARGIN
     common = {"image": IMAGE, "namespace": namespace, "annotations": annotations,
               "envVars": {"exec_timeout": f"{longest:.3f}s"}}  # fmt: skip

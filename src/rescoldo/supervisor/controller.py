@@ -28,6 +28,7 @@ from rescoldo.control.failures import Failures
 from rescoldo.control.fleet import Fleet
 from rescoldo.control.growth import Growth
 from rescoldo.control.recorder import Recorder
+from rescoldo.control.renewal import Renewal
 from rescoldo.control.scaler import Scaler
 from rescoldo.control.sleeper import Sleeper
 from rescoldo.control.slots import SlotPool
@@ -83,13 +84,14 @@ async def run(settings: Settings) -> None:
     slots = SlotPool(slot_names(slot_count(settings)), on_scarce=lambda: growth.start())
     fleet = Fleet(node, edge, store, slots, tasks, storage.group)
     growth = Growth(settings, fleet, slots)
+    renewal = Renewal(settings, growth.renew)
     sleeper = Sleeper(fleet, edge, tasks)
     recorder = Recorder(store, sleeper.saw_calls, fleet.entries.__contains__)
     failures = Failures(node, fleet.entries.__contains__)
     scaler = Scaler(fleet, edge, node)
     waker = Waker(fleet, settings.max_holds, settings.max_holds_per_function, scaler.full)
     secrets = SecretFiles(settings.function_secrets)
-    controller = Controller(settings, store, secrets, storage, node, fleet, recorder, waker, tasks)
+    controller = Controller(settings, store, secrets, storage, node, fleet, recorder, waker, tasks, renewal)
     adoption = Adoption(fleet, node, edge, slots, tasks)
 
     async def synchronise_edge() -> None:
@@ -122,6 +124,8 @@ async def run(settings: Settings) -> None:
     tasks.spawn("scaler", scaler.run())
     tasks.spawn("recorder", recorder.run())
     tasks.spawn("failed calls", failures.run())
+    if settings.tls_cert is not None:
+        tasks.spawn("renewal", renewal.run())
     tasks.spawn("credentials", keep_credentials(settings.secrets, credentials, payload_secret))
     await controller.keep_numbers()
     wakes = await asyncio.start_unix_server(waker.serve, sock=inherited("wake"), limit=MAX_LINE)

@@ -11,7 +11,7 @@ import resource
 import sys
 from pathlib import Path
 
-from rescoldo.edge import config, process
+from rescoldo.edge import certificate, config, process
 from rescoldo.isolation.identity import level
 from rescoldo.isolation.syscalls import become_subreaper
 from rescoldo.model.errors import InvalidInput, RescoldoError
@@ -36,8 +36,13 @@ def run(settings: Settings) -> int:
         place.check_address(settings.gateway, "--gateway-address")
         gateway = bind_address(settings.gateway)
         place.check_address(settings.metrics, "--metrics-address")  # which may be the gateway's, too
+        if settings.redirect is not None:
+            place.check_address(settings.redirect, "--redirect-address")
         path = config.write(settings, config.slot_count(settings))
-        process.check(process.binary(), path)
+        certificate.install(settings)
+        if said := certificate.warning(settings):
+            print(f"rescoldo: {said}", file=sys.stderr)
+        process.check(process.binary(tls=settings.tls_cert is not None), path)
         sockets = {
             "wake": bind(settings.wake_socket, for_edge=True),
             "api": bind(settings.api_socket, for_edge=True),
@@ -46,6 +51,8 @@ def run(settings: Settings) -> int:
             "gateway": gateway,
             "metrics": bind_address(settings.metrics),
         }
+        if settings.redirect is not None:
+            sockets["redirect"] = bind_address(settings.redirect)
         become_subreaper()
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         # many systems begin with 1,024, which is for programs that use select(); instances get a limit of their own

@@ -105,7 +105,7 @@ def lock(settings: Settings) -> IO[str]:
         pid = held.read() or "?"
         held.close()
         last = last_settings(settings.data_path)
-        where = f" at {url_of(last.gateway)}" if last is not None else ""
+        where = f" at {url_of(last)}" if last is not None else ""
         raise Conflict(
             f"{settings.data} is already served by process {pid}{where}; stop it with `rescoldo down --data "
             f"{settings.data}`, or choose another data directory with --data"

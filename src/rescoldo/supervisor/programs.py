@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
-from rescoldo.edge import config, process
+from rescoldo.edge import certificate, config, process
 from rescoldo.model.settings import Settings
 from rescoldo.node.fence import FENCED
 from rescoldo.supervisor.child import Program
@@ -19,11 +19,13 @@ NODE_GRACE = 15.0
 
 def edge_program(settings: Settings, gates: Mapping[str, int]) -> Program:
     """A new edge knows nothing yet and holds every request until the controller has told it. `gates`: what it accepts
-    on, gateway, metrics and, where instances have a listener of their own, inside."""
-    binary = process.binary()
+    on, gateway, metrics and, where there are such, those for plain HTTP that is sent on, and for instances."""
+    binary = process.binary(tls=settings.tls_cert is not None)
 
     def command() -> Sequence[str]:
-        return process.command(binary, config.write(settings, config.slot_count(settings)))
+        path = config.write(settings, config.slot_count(settings))
+        certificate.restore(settings)
+        return process.command(binary, path)
 
     probe = Probe(settings.admin_socket, b"show version\n")
     environment = {**process.environment(binary), **edge_environment(gates)}
@@ -32,7 +34,8 @@ def edge_program(settings: Settings, gates: Mapping[str, int]) -> Program:
 
 def edge_reload(settings: Settings, old_pid: int) -> list[str]:
     """The command of an edge that takes over from another, with the configuration that was written anew."""
-    return process.reload_command(process.binary(), config.config_file(settings), settings, old_pid)
+    binary = process.binary(tls=settings.tls_cert is not None)
+    return process.reload_command(binary, config.config_file(settings), settings, old_pid)
 
 
 def node_program(settings: Settings, listener: int, fence: Sequence[int] = ()) -> Program:

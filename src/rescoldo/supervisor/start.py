@@ -39,7 +39,7 @@ def start_background(settings: Settings) -> None:
             start_new_session=True,
             cwd="/",
         )
-    if not _wait(lambda: process.poll() is not None or answers(settings.gateway), START_SECONDS):
+    if not _wait(lambda: process.poll() is not None or answers(settings.metrics), START_SECONDS):
         process.terminate()
         raise RescoldoError(f"the platform did not answer within {START_SECONDS:g} s; see {log}")
     if process.poll() is not None:
@@ -89,11 +89,11 @@ def abandoned(settings: Settings) -> bool:
     return left.gateway == settings.gateway and running_pid(settings) is None and are_there(settings)
 
 
-def answers(gateway: str) -> bool:
-    """Whether a gateway at HOST:PORT is healthy."""
+def answers(metrics: str) -> bool:
+    """Whether the platform whose metrics are at HOST:PORT is healthy: there it never speaks TLS."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"http://{gateway}/healthz", timeout=2) as answer:
+        with opener.open(f"http://{metrics}/healthz", timeout=2) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

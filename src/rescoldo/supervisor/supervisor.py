@@ -51,7 +51,8 @@ UNLIVELY = 5  # early deaths in a row before the first readiness that end the st
 BEAT_SECONDS = 1.0
 LOOK_SECONDS = 1.0  # between looks whether the run folder is whole
 MEND_SECONDS = 3.0  # for the node to make its own part of a lost run folder again
-GATES = ("gateway", "metrics", "inside")  # what the edge accepts on; the last for instances, where there is a fence
+# what the edge accepts on; the last two where plain HTTP is sent on, and where there is a fence
+GATES = ("gateway", "metrics", "redirect", "inside")
 
 
 class Supervisor:
@@ -316,11 +317,11 @@ class Supervisor:
 
     async def _announce(self) -> None:
         """Say that the platform is there, once it answers."""
-        host, _, port = self._settings.gateway.rpartition(":")
+        host, _, port = self._settings.metrics.rpartition(":")  # the same process, without TLS
         while not await _answers(host.strip("[]"), int(port)):
             await asyncio.sleep(0.02)
         self._ready = True
-        say(f"rescoldo: ready at http://{self._settings.gateway}")
+        say(f"rescoldo: ready at {self._settings.scheme}://{self._settings.gateway}")
 
     async def _stop_children(self) -> None:
         """Edge and controller together: the edge takes no more and finishes what it has, the controller lets

@@ -74,7 +74,9 @@ def test_credentials_are_those_of_the_platform_at_the_address(there, tmp_path):
     ("0.0.0.0:80", "http://127.0.0.1:80"), ("[::]:80", "http://[::1]:80"), ("10.0.0.1:80", "http://10.0.0.1:80"),
 ])  # fmt: skip
 def test_a_gateway_that_listens_everywhere_is_reached_on_loopback(gateway, url):
-    assert url_of(gateway) == url
+    assert url_of(Settings(data="", run="", gateway=gateway)) == url
+    secure = Settings(data="", run="", gateway=gateway, tls_cert="/c.pem")
+    assert url_of(secure) == url.replace("http:", "https:")
 
 
 def test_status_of_a_folder_that_no_platform_has_used_says_which_there_are(run, there, tmp_path):

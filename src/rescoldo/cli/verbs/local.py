@@ -60,6 +60,22 @@ def default_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--gateway-address", default="", metavar="HOST:PORT", help="Instead of --host and --port.")
 @metrics_option
 @click.option(
+    "--tls-cert",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Speak HTTPS, with the certificate in this PEM file, those it depends on and its private key. A file that is "
+    "replaced is taken over within seconds. Needs a HAProxy of this machine's own.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="PEM file of the private key, where it is not in that of --tls-cert.",
+)
+@click.option(
+    "--redirect-address",
+    metavar="HOST:PORT",
+    help="With --tls-cert: where plain HTTP is sent on to the gateway, for example 0.0.0.0:80.",
+)
+@click.option(
     "--trusted-proxy",
     "trusted_proxies",
     multiple=True,
@@ -123,6 +139,9 @@ def serve_command(
     port: int,
     gateway_address: str,
     metrics_address: str,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    redirect_address: str | None,
     trusted_proxies: tuple[str, ...],
     no_gateway_names: bool,
     no_basic_auth: bool,
@@ -138,11 +157,17 @@ def serve_command(
     **defaults: str,
 ) -> int:
     """Run the platform on this machine."""
+    for flag, value in (("--tls-key", tls_key), ("--redirect-address", redirect_address)):
+        if value is not None and tls_cert is None:
+            raise click.UsageError(f"{flag} goes with --tls-cert")
     flags = {f"--{name.replace('_', '-')}": value for name, value in defaults.items()}
     settings = local_settings(
         data,
         gateway=check_address(gateway_address or f"{host}:{port}", "--gateway-address"),
         metrics=check_address(metrics_address, "--metrics-address"),
+        tls_cert=None if tls_cert is None else str(tls_cert.absolute()),
+        tls_key=None if tls_key is None else str(tls_key.absolute()),
+        redirect=None if redirect_address is None else check_address(redirect_address, "--redirect-address"),
         trusted_proxies=tuple(check_network(text, "--trusted-proxy") for text in trusted_proxies),
         gateway_names=not no_gateway_names,
         basic_auth=not no_basic_auth,
@@ -162,10 +187,10 @@ def serve_command(
         return run_foreground(settings)
     start_background(settings)
     if as_json:
-        addresses = {"gateway": f"http://{settings.gateway}", "metrics": f"http://{settings.metrics}"}
+        addresses = {"gateway": f"{settings.scheme}://{settings.gateway}", "metrics": f"http://{settings.metrics}"}
         say_json({**addresses, "data": settings.data})
     else:
-        say(f"http://{settings.gateway}")
+        say(f"{settings.scheme}://{settings.gateway}")
     return 0
 
 
@@ -221,7 +246,7 @@ def status_command(data: Path | None, gateway: str, tls_no_verify: bool, token: 
     if as_json:
         say_json(status)
     else:
-        _show({"gateway": url, **status})
+        _show({**status, "gateway": url})
 
 
 def _show(status: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from rescoldo.cli.credentials import authorization
 from rescoldo.cli.gateway import choose_gateway
 from rescoldo.cli.options import Verb, gateway_options, json_option
 from rescoldo.cli.output import note, say_columns, say_json
+from rescoldo.cli.trust import trusted
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.limits import UNLIMITED_CONCURRENCY, Limits
 from rescoldo.model.scaling import DEFAULT_MAXIMUM, MAX_REPLICAS
@@ -96,7 +97,7 @@ def replay_command(
     note(summary(chosen))
     if live:
         url = choose_gateway(gateway)
-        target = Target(url, authorization(url, token, None), not tls_no_verify)
+        target = Target(url, authorization(url, token, None), trusted(url, verify=not tls_no_verify))
         speed = SPEED if speed is None else speed
         outcomes = [play(chosen, one, target, speed=speed, seed=seed, say=note) for one in settings]
     else:

@@ -92,10 +92,7 @@ def up_command(
 
 def _check_before(destination: Destination, project: Project, flags: DeployFlags, results: Results) -> bool:
     """Ask the gateway what it lacks before anything is built; False where none answers yet."""
-    url = choose_gateway(destination.gateway, project.gateway, destination.data)
-    with Gateway(
-        url, token=destination.token, tls_no_verify=destination.tls_no_verify, data=destination.data
-    ) as gateway:
+    with _opened(destination, choose_gateway(destination.gateway, project.gateway, destination.data)) as gateway:
         if not gateway.answers():
             return False
         check_gateway(gateway, project, flags, results)
@@ -181,19 +178,26 @@ def open_platform(destination: Destination, project: Project) -> Iterator[Gatewa
     data = destination.data
     url = choose_gateway(destination.gateway, project.gateway, data)
     metrics = check_address(destination.metrics_address, "--metrics-address")
-    with Gateway(url, token=destination.token, tls_no_verify=destination.tls_no_verify, data=data) as gateway:
-        if urlsplit(url).scheme == "http" and is_loopback(url) and not destination.no_start:
-            context = click.get_current_context()
-            chosen = context.get_parameter_source("metrics_address") is not ParameterSource.DEFAULT
-            local = remembered_settings(data, gateway=_address(url), metrics=metrics if chosen else None)
+    context = click.get_current_context()
+    chosen = context.get_parameter_source("metrics_address") is not ParameterSource.DEFAULT
+    local = remembered_settings(data, gateway=_address(url), metrics=metrics if chosen else None)
+    if urlsplit(url).scheme == local.scheme and is_loopback(url) and not destination.no_start:
+        with _opened(destination, url) as gateway:
             answers = gateway.answers()
-            if answers:
-                _check_data(local, url)
-            if not answers or abandoned(local):
-                note(f"starting a local platform at {url}")
-                note_start(data)
-                start_background(local)
+        if answers:
+            _check_data(local, url)
+        if not answers or abandoned(local):
+            note(f"starting a local platform at {url}")
+            note_start(data)
+            start_background(local)
+    with _opened(destination, url) as gateway:  # the certificate it is known by is there only now
         yield gateway
+
+
+def _opened(destination: Destination, url: str) -> Gateway:
+    return Gateway(
+        url, token=destination.token, tls_no_verify=destination.tls_no_verify, data=destination.data
+    )
 
 
 def _check_data(local: Settings, url: str) -> None:
@@ -208,4 +212,4 @@ def _check_data(local: Settings, url: str) -> None:
 def _address(url: str) -> str:
     parts = urlsplit(url)
     host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
-    return f"{f'[{host}]' if ':' in str(host) else host}:{parts.port or 80}"
+    return f"{f'[{host}]' if ':' in str(host) else host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"

@@ -1,0 +1,117 @@
+"""The gateway's certificate: checked, then copied to where the edge reads it.
+
+The edge reads the copy alone, so that a file that is being replaced, or was replaced by a broken one, stops no edge.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+
+from rescoldo.edge import process
+from rescoldo.edge.config import config_file
+from rescoldo.model.errors import InvalidInput, RescoldoError
+from rescoldo.model.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def install(settings: Settings) -> bool:
+    """Check what --tls-cert and --tls-key name and copy it; return whether it is other than the copy was.
+
+    Raises InvalidInput where a file cannot be read, or does not hold a certificate and its key.
+    """
+    if settings.tls_cert is None:
+        return False
+    copy = settings.certificate
+    text = b"\n".join(_read(path, flag) for path, flag in _sources(settings))
+    if copy.exists() and copy.read_bytes() == text:
+        return False
+    fresh = copy.with_suffix(".new")
+    _write(fresh, text)
+    try:
+        _check(fresh, settings)
+        fresh.replace(copy)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return True
+
+
+def renew(settings: Settings) -> bool:
+    """Take over a certificate that was replaced; return whether there was one.
+
+    Raises RescoldoError where it is broken, or HAProxy refuses it: then the edge keeps the one it has.
+    """
+    copy = settings.certificate
+    before = copy.read_bytes() if copy.exists() else None
+    if not install(settings):
+        return False
+    try:
+        process.check(process.binary(tls=settings.tls_cert is not None), config_file(settings))
+    except RescoldoError:
+        if before is not None:
+            _write(copy, before)
+        raise
+    return True
+
+
+def restore(settings: Settings) -> None:
+    """Copy it again where the copy is lost. What is wrong is logged: the edge says that it cannot start."""
+    if settings.tls_cert is not None and not settings.certificate.exists():
+        try:
+            install(settings)
+        except (RescoldoError, OSError) as error:
+            log.error("%s", error)
+
+
+def warning(settings: Settings) -> str:
+    """What is to be said of a private key that everybody on this machine can read; empty where nobody else can."""
+    if settings.tls_cert is None:
+        return ""
+    path, flag = _sources(settings)[-1]
+    if path.stat().st_mode & stat.S_IROTH:
+        return f"{flag}: every user of this machine can read the private key in {path}; run `chmod o-rwx {path}`"
+    return ""
+
+
+def _sources(settings: Settings) -> list[tuple[Path, str]]:
+    """The files, with the flags that name them; the last one holds the key."""
+    named = ((settings.tls_cert, "--tls-cert"), (settings.tls_key, "--tls-key"))
+    return [(Path(path), flag) for path, flag in named if path is not None]
+
+
+def _read(path: Path, flag: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{flag}: {path} cannot be read: {error.strerror}") from error
+
+
+def _write(path: Path, text: bytes) -> None:
+    """For this user alone: the edge reads it before it becomes another one."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        out.write(text)
+
+
+def _check(path: Path, settings: Settings) -> None:
+    import ssl  # here alone: what most platforms never load
+
+    def password() -> str:
+        raise InvalidInput(f"{_named(settings)}: the private key is encrypted, and nobody could type its password")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, password=password)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise InvalidInput(f"{_named(settings)}: the private key is not that of the certificate") from error
+        raise InvalidInput(
+            f"{_named(settings)}: write the certificate, those that it depends on and the private key as PEM into one "
+            f"file, or name the file of the key with --tls-key ({error.reason or error})"
+        ) from error
+
+
+def _named(settings: Settings) -> str:
+    return " and ".join(f"{flag} {path}" for path, flag in _sources(settings))

@@ -1,0 +1,175 @@
+"""What the gateway's certificate must be, and how it gets to the edge."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from certificates import Authority, Pair, put_haproxy_on_path
+from rescoldo.edge import certificate, config, process
+from rescoldo.model.errors import InvalidInput, RescoldoError
+from rescoldo.model.settings import Settings
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def pair(authority: Authority) -> Pair:
+    return authority.pair("one", "DNS:fn.example")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    found = Settings(str(tmp_path / "d"), str(tmp_path / "r"), slots=5, tls_cert=str(tmp_path / "bundle.pem"))
+    (tmp_path / "r" / "s").mkdir(parents=True)
+    config.write(found, 5)
+    return found
+
+
+def source(settings: Settings) -> Path:
+    assert settings.tls_cert is not None
+    return Path(settings.tls_cert)
+
+
+def test_a_bundle_is_copied_for_this_user_alone(settings, pair):
+    pair.bundle(source(settings))
+    assert certificate.install(settings) is True
+    assert settings.certificate.read_text() == pair.text()
+    assert settings.certificate.stat().st_mode & 0o777 == 0o600
+    assert certificate.install(settings) is False, "nothing has changed"
+
+
+def test_the_key_may_be_in_a_file_of_its_own(settings, pair):
+    settings = replace(settings, tls_cert=str(pair.certificate), tls_key=str(pair.key))
+    assert certificate.install(settings) is True
+    assert "PRIVATE KEY" in settings.certificate.read_text()
+
+
+def test_haproxy_takes_what_is_installed(settings, pair, tmp_path, monkeypatch):
+    put_haproxy_on_path(tmp_path, monkeypatch)
+    pair.bundle(source(settings))
+    certificate.install(settings)
+    path = config.write(replace(settings, redirect="127.0.0.1:80"), 5)
+    process.check(process.binary(tls=True), path)
+
+
+def broken(settings: Settings, message: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(message)):
+        certificate.install(settings)
+    assert [path.name for path in settings.edge.glob("gateway.*")] == [], "nothing of a key is left behind"
+
+
+def test_a_file_that_is_missing_is_named_with_its_flag(settings, pair):
+    broken(settings, f"--tls-cert: {settings.tls_cert} cannot be read: No such file or directory")
+    without = replace(settings, tls_cert=str(pair.certificate), tls_key="/none.key")
+    broken(without, "--tls-key: /none.key cannot be read")
+
+
+def test_a_key_of_another_certificate_is_refused(settings, pair, authority):
+    other = authority.pair("two", "DNS:fn.example")
+    broken(
+        replace(settings, tls_cert=str(pair.certificate), tls_key=str(other.key)),
+        f"--tls-cert {pair.certificate} and --tls-key {other.key}: the private key is not that of the certificate",
+    )
+
+
+@pytest.mark.parametrize("kept", ["certificate", "key", ""])
+def test_half_a_bundle_is_refused_with_what_belongs_there(settings, pair, kept):
+    source(settings).write_text(getattr(pair, kept).read_text() if kept else "junk\n")
+    broken(settings, f"--tls-cert {settings.tls_cert}: write the certificate, those that it depends on and the private")
+
+
+def test_an_encrypted_key_is_refused_and_no_password_is_asked_for(settings, pair):
+    locked = pair.key.with_suffix(".locked")
+    words = ["openssl", "ec", "-aes128", "-passout", "pass:secret", "-in", str(pair.key), "-out", str(locked)]
+    subprocess.run(words, check=True, capture_output=True)
+    settings = replace(settings, tls_cert=str(pair.certificate), tls_key=str(locked))
+    broken(settings, "the private key is encrypted")
+
+
+def test_a_key_that_everybody_may_read_is_told(settings, pair):
+    source(settings).write_text(pair.text())
+    source(settings).chmod(0o600)
+    assert certificate.warning(settings) == ""
+    source(settings).chmod(0o644)
+    assert f"chmod o-rwx {settings.tls_cert}" in certificate.warning(settings)
+    beside = replace(settings, tls_key=str(pair.key))
+    pair.key.chmod(0o600)
+    assert certificate.warning(beside) == "", "the certificate is no secret"
+
+
+def test_a_replaced_certificate_is_taken_over_and_a_broken_one_is_not(settings, pair, authority, tmp_path, monkeypatch):
+    put_haproxy_on_path(tmp_path, monkeypatch)
+    pair.bundle(source(settings))
+    certificate.install(settings)
+    config.write(settings, 5)
+    assert certificate.renew(settings) is False
+    other = authority.pair("two", "DNS:fn.example")
+    other.bundle(source(settings))
+    assert certificate.renew(settings) is True
+    assert settings.certificate.read_text() == other.text()
+    source(settings).write_text("junk\n")
+    with pytest.raises(InvalidInput, match="write the certificate"):
+        certificate.renew(settings)
+    assert settings.certificate.read_text() == other.text()
+
+
+def test_what_haproxy_refuses_is_not_taken_over(settings, pair, authority, monkeypatch):
+    pair.bundle(source(settings))
+    certificate.install(settings)
+    authority.pair("two", "DNS:fn.example").bundle(source(settings))
+
+    def refuse(*_: object) -> None:
+        raise RescoldoError("no")
+
+    monkeypatch.setattr(process, "check", refuse)
+    monkeypatch.setattr(process, "binary", lambda tls: "haproxy")
+    for _ in range(2):  # it stays one that is to be taken over
+        with pytest.raises(RescoldoError, match="no"):
+            certificate.renew(settings)
+        assert settings.certificate.read_text() == pair.text()
+
+
+def test_a_copy_that_is_lost_is_made_again_and_a_broken_source_only_told(settings, pair, caplog):
+    pair.bundle(source(settings))
+    certificate.restore(settings)
+    assert settings.certificate.read_text() == pair.text()
+    settings.certificate.unlink()
+    source(settings).unlink()
+    certificate.restore(settings)
+    assert "cannot be read" in caplog.text
+
+
+def test_for_tls_the_machines_own_haproxy_is_used_wherever_it_is(tmp_path, monkeypatch):
+    monkeypatch.delenv("RESCOLDO_HAPROXY", raising=False)
+    monkeypatch.setenv("PATH", os.devnull)
+    monkeypatch.setattr(process, "SYSTEM_FOLDERS", (str(tmp_path),))
+    with pytest.raises(RescoldoError) as refused:
+        process.binary(tls=True)
+    for word in ("--tls-cert", "OpenSSL 3.0", "apt-get install haproxy", "$RESCOLDO_HAPROXY"):
+        assert word in refused.value.message
+    (tmp_path / "haproxy").touch(0o755)
+    assert process.binary(tls=True) == str(tmp_path / "haproxy")
+    assert process.binary() != str(tmp_path / "haproxy"), "without TLS the one of the wheel"
+    monkeypatch.setenv("RESCOLDO_HAPROXY", "/opt/haproxy")
+    assert process.binary(tls=True) == "/opt/haproxy"
+
+
+def test_the_gateway_speaks_http2_and_tls_1_2_and_redirects_to_its_port(settings):
+    text = config.render(replace(settings, gateway="0.0.0.0:8443", redirect="0.0.0.0:80"), 1)
+    assert f"ssl crt {settings.certificate} alpn h2,http/1.1 ssl-min-ver TLSv1.2" in text
+    assert "redirect prefix https://%[req.hdr(host),host_only]:8443 code 308" in text
+    assert "host_only] code 308" in config.render(replace(settings, gateway="0.0.0.0:443", redirect="0.0.0.0:80"), 1)
+
+
+def test_without_a_certificate_nothing_of_tls_is_in_the_configuration(settings):
+    text = config.render(replace(settings, tls_cert=None), 1)
+    assert not re.search(r"\bssl|https|redirect prefix", text)
