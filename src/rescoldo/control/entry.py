@@ -144,6 +144,7 @@ class Entry:
             max_inflight=limits.max_inflight or None,
             split=_split(self.function),
             paused=self.standing.paused,
+            cors=policy.cors,
         )
 
 

@@ -33,9 +33,10 @@ FORWARDED_HTTPS = (
 FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded")
 RING_BYTES = 8 * 2**20  # about 100,000 calls while the controller is away
 KNOWN_ALL = "*"  # this key in the route map says that the map is complete: other names are unknown
-MAPS = ("routes", "splits", "bodies", "timeouts", "queues", "answers", "inflight")
+MAPS = ("routes", "splits", "bodies", "timeouts", "queues", "answers", "inflight", "cors")
 LOGINS = "logins"  # a map beside MAPS: the login of the platform, see login_key
-MARKING = frozenset({"splits", "bodies", "timeouts", "answers"})  # maps that a call need not look at, unless marked
+# maps that a call need not look at, unless marked
+MARKING = frozenset({"splits", "bodies", "timeouts", "answers", "cors"})
 # Which of a server's idle connections a request may use, though nothing here is TLS: those with the same `sni`. It is
 # evaluated at each attempt and counts them: 0 for the first, a number of its own for the second. What the first found
 # was closed, and so is perhaps everything in the pool.
@@ -95,6 +96,7 @@ def map_values(route: Route, limits: Limits) -> dict[str, int | str]:
         "queues": (route.max_queue, limits.max_queue),
         "answers": (route.max_response, limits.max_response),
         "inflight": (route.max_inflight, None),
+        "cors": (",".join(route.cors) or None, None),
     }
     return {name: value for name, (value, default) in found.items() if value is not None and value != default}
 
@@ -168,6 +170,7 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         identity=f"uid {EDGE_UID}\n  gid {EDGE_UID}" if os.geteuid() == 0 else "",
         lua=f"{lua} {settings.max_holds} {settings.max_holds_per_function}",
         split_lua=edge / "split.lua",
+        cors_lua=edge / "cors.lua",
         admin_socket=settings.admin_socket,
         tls=_tls(settings),
         redirect=_redirect(settings),
@@ -252,7 +255,7 @@ def write(settings: Settings, slots: int, servers: Iterable[LiveServer] = (), **
     edge = settings.edge
     edge.mkdir(parents=True, exist_ok=True)
     edge.chmod(0o700)
-    for script in ("wake.lua", "split.lua"):
+    for script in ("wake.lua", "split.lua", "cors.lua"):
         (edge / script).write_text(resources.files(__package__).joinpath(script).read_text())
     for prefix, pages in (("", ERRORS), ("control-", CONTROL_ERRORS)):
         for status, text in pages.items():

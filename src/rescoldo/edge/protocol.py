@@ -35,6 +35,7 @@ class Route:
     max_response: int | None = None  # bytes; 0: any number
     max_inflight: int | None = None  # what a refusal for a full queue says as of-watchdog does; None: it does not
     paused: bool = False  # its calls are refused
+    cors: tuple[str, ...] = ()  # origins whose pages may read what the edge itself answers; "*": all
     split: tuple[Share, ...] = ()  # 100 % together; empty: all calls go to the slot above
 
 

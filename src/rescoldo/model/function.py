@@ -11,6 +11,7 @@ from typing import Any
 
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.coldstart import ColdStarts
+from rescoldo.model.cors import origins
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.explanation import Explanation
 from rescoldo.model.limits import LIMIT_KEYS, OURS, Limits, check_memory, check_requests, limits_of
@@ -41,7 +42,7 @@ IDLE_WINDOW = OURS + "idle-window"
 LEAST_IDLE_WINDOW, MAX_IDLE_WINDOW = 0.05, 7 * 86400.0  # seconds
 MAX_SECRETS = 50  # that one function may name
 # what may follow rescoldo.dev/
-ANNOTATIONS = frozenset((*LIMIT_KEYS, *SCALING_KEYS, "grace", "idle-window", "ready-timeout", "rollout"))
+ANNOTATIONS = frozenset((*LIMIT_KEYS, *SCALING_KEYS, "cors", "grace", "idle-window", "ready-timeout", "rollout"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class FunctionPolicy:
     checked: bool = True  # a new revision must have started before it takes traffic
     scale_factor: int = DEFAULT_SCALE_FACTOR  # percent of max_replicas that an alert adds; 0: alerts change nothing
     scaling: Scaling = field(default_factory=Scaling)
+    cors: tuple[str, ...] = ()  # origins whose pages may read the platform's own answers; "*": all
     openfaas_rule: bool = False  # it scales by policy/openfaasrule.py, too
 
     @property
@@ -158,6 +160,7 @@ def policy_of(
         checked=choice(notes, OURS + "rollout", "checked", "immediate") == "checked",
         scale_factor=whole_number(labels, SCALE + "factor", DEFAULT_SCALE_FACTOR, 0, 100),
         scaling=scaling_of(labels, notes, limits.concurrency, scaling),
+        cors=origins(notes, OURS + "cors"),
         openfaas_rule=scaling.openfaas_rule and all(labels.get(SCALE + bound, "").strip() for bound in ("min", "max")),
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rescoldo.model.errors import InvalidInput
-from rescoldo.model.units import parse_cpu, parse_memory
+from rescoldo.model.units import parse_cpu, parse_duration, parse_memory
 from rescoldo.model.values import seconds, size, whole_number
 
 OURS = "rescoldo.dev/"  # how our annotations begin
@@ -62,11 +62,19 @@ def limits_of(
         defaults = replace(defaults, concurrency=inflight or UNLIMITED_CONCURRENCY)
     return replace(
         _read(notes, OURS, defaults),
-        exec_timeout=seconds(env, "exec_timeout", defaults.exec_timeout, LEAST_TIMEOUT, MAX_TIMEOUT),
+        exec_timeout=_exec_timeout(env, "exec_timeout", defaults),
         memory=_memory(most, asked, defaults.memory),
         cpu=parse_cpu(most["cpu"], "limits.cpu") if most.get("cpu") else defaults.cpu,
         max_inflight=max(0, inflight),
     )
+
+
+def has_no_timeout(env: Mapping[str, str]) -> bool:
+    """Whether a function asks for calls that may take any time, which get MAX_TIMEOUT."""
+    try:
+        return bool(env.get("exec_timeout", "").strip()) and parse_duration(env["exec_timeout"], "exec_timeout") == 0
+    except InvalidInput:
+        return False  # it is refused
 
 
 def platform_limits(flags: Mapping[str, str]) -> Limits:
@@ -77,10 +85,15 @@ def platform_limits(flags: Mapping[str, str]) -> Limits:
     check_memory(memory, (), FLAG + "memory")
     return replace(
         _read(flags, FLAG, defaults),
-        exec_timeout=seconds(flags, FLAG + "timeout", defaults.exec_timeout, LEAST_TIMEOUT, MAX_TIMEOUT),
+        exec_timeout=_exec_timeout(flags, FLAG + "timeout", defaults),
         memory=memory,
         cpu=parse_cpu(flags.get(FLAG + "cpu") or "0", FLAG + "cpu"),
     )
+
+
+def _exec_timeout(values: Mapping[str, str], key: str, defaults: Limits) -> float:
+    """0 is no limit in of-watchdog: here it is the longest there is."""
+    return seconds(values, key, defaults.exec_timeout, LEAST_TIMEOUT, MAX_TIMEOUT, most=True)
 
 
 def _read(values: Mapping[str, str], prefix: str, defaults: Limits) -> Limits:

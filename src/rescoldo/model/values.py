@@ -31,14 +31,19 @@ def choice(values: Mapping[str, str], key: str, default: str, *others: str) -> s
     return text
 
 
-def seconds(values: Mapping[str, str], key: str, default: float, low: float, high: float) -> float:
-    """As `whole_number`, of a duration (`10s`, `1m30s`, or seconds without a unit)."""
+def seconds(
+    values: Mapping[str, str], key: str, default: float, low: float, high: float, *, most: bool = False
+) -> float:
+    """As `whole_number`, of a duration (`10s`, `1m30s`, or seconds without a unit); with `most` 0 means `high`."""
     text = values.get(key, "").strip()
     if not text:
         return default
     value = parse_duration(text, key)
+    if most and value == 0:
+        return high
     if not low <= value <= high:
-        raise _refused(key, text, f"{low:g}s to {high:g}s")
+        also = f", or 0 for {high:g}s" if most else ""
+        raise _refused(key, text, f"{low:g}s to {high:g}s{also}")
     return value
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.function import FunctionSpec
-from rescoldo.model.limits import OURS
+from rescoldo.model.limits import OURS, has_no_timeout
 from rescoldo.model.program import program_of
 from rescoldo.model.scaling import KNATIVE, SCALE, SCALING_KEYS
 from rescoldo.policy.placement import is_known
@@ -90,6 +90,8 @@ def _environment(spec: FunctionSpec) -> Iterator[str]:
     for key, instead in _WATCHDOG.items():
         if spec.env_vars.get(key):
             yield f"environment {key}: a setting of OpenFaaS's watchdog that nothing reads here; {instead}"
+    if has_no_timeout(spec.env_vars):
+        yield "environment exec_timeout: 0 allows the longest time there is, 24 h: no call runs without an end"
 
 
 def _keys(spec: FunctionSpec) -> Iterator[str]:

@@ -229,7 +229,13 @@ async def test_scaling_to_zero_is_allowed(client: AsyncClient, platform: FakePla
     assert (await client.post("/system/scale-function/none", json=body | {"serviceName": "none"})).status_code == 404
 
 
-@pytest.mark.parametrize("replicas", [-1, "many", None, 1.5])
+async def test_a_number_of_replicas_may_be_sent_as_text(client: AsyncClient, platform: FakePlatform) -> None:
+    await client.post("/system/functions", json=DEPLOYMENT)
+    answer = await client.post("/system/scale-function/echo", json={"serviceName": "echo", "replicas": "2"})
+    assert (answer.status_code, platform.deployed[function_id("echo")].replicas) == (202, 2)
+
+
+@pytest.mark.parametrize("replicas", [-1, "-1", "many", "", "1.5", None, 1.5])
 async def test_a_scale_to_no_number_is_refused(client: AsyncClient, replicas: object) -> None:
     answer = await client.post("/system/scale-function/echo", json={"replicas": replicas})
     assert answer.status_code == 400

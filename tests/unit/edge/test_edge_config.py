@@ -68,7 +68,8 @@ def test_the_maps_hold_what_differs_from_the_defaults() -> None:
     one = Route(function_id("a"), None, limits.max_body, 35.0, limits.max_queue, limits.max_response)
     fn = function_id("b")
     old = revision_key(fn, 3)
-    two = Route(fn, SlotName("s1"), 5, 1.5, 0, 0, 3, split=(Share(90, 4, fn), Share(10, 3, old)))
+    pages = ("https://a", "http://b:1")
+    two = Route(fn, SlotName("s1"), 5, 1.5, 0, 0, 3, split=(Share(90, 4, fn), Share(10, 3, old)), cors=pages)
     idle = [Route(function_id("c")), Route(function_id("d"), SlotName("s3"), paused=True), Route(old, SlotName("s2"))]
     assert map_text([one, two, *idle], limits) == {
         "routes": "a.openfaas-fn -\nb.openfaas-fn s1:own\nc.openfaas-fn -\nd.openfaas-fn -:paused\n"
@@ -79,6 +80,7 @@ def test_the_maps_hold_what_differs_from_the_defaults() -> None:
         "queues": "b.openfaas-fn 0\n",
         "answers": "b.openfaas-fn 0\n",
         "inflight": "b.openfaas-fn 3\n",
+        "cors": "b.openfaas-fn https://a,http://b:1\n",
     }
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.function import ANNOTATIONS, FunctionSpec, check_spec, policy_of
-from rescoldo.model.limits import Limits, platform_limits
+from rescoldo.model.limits import MAX_TIMEOUT, Limits, platform_limits
+from rescoldo.policy.notes import notes
 
 
 def limits(defaults: Limits | None = None, **spec: object) -> Limits:
@@ -95,6 +96,20 @@ def test_an_odd_value_is_refused_with_its_key_and_what_is_allowed(key: str, valu
     message = refused.value.message
     assert message.startswith(f"rescoldo.dev/{key}: '{value[:10]}")
     assert ("; use " in message or "; write for example " in message) and len(message) < 300
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "0ms", " 0 "])
+def test_a_call_without_a_limit_has_the_longest_there_is(text: str) -> None:
+    assert limits(env_vars={"exec_timeout": text}).exec_timeout == MAX_TIMEOUT
+    assert platform_limits({"--default-timeout": text}).exec_timeout == MAX_TIMEOUT
+    (note,) = notes(FunctionSpec("fn", "image", env_vars={"exec_timeout": text}), "full")
+    assert note.startswith("environment exec_timeout: 0 ") and "24 h" in note
+
+
+@pytest.mark.parametrize("text", ["9ms", "24h1s"])
+def test_a_limit_of_time_that_is_out_of_its_range_names_what_zero_means(text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"exec_timeout: .*0.01s to 86400s, or 0 for 86400s"):
+        limits(env_vars={"exec_timeout": text})
 
 
 @pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[:12])
