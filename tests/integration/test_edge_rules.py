@@ -226,6 +226,49 @@ async def test_what_a_client_says_of_the_call_is_kept_and_the_rest_is_added_to_e
         assert abs(int(answer.headers["x-start-time"]) / 1e9 - time.time()) < 60
 
 
+@pytest.mark.parametrize("slot", [S1, None])
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("http://gateway/function/fn/a/b?q=1", "/a/b?q=1"),
+        ("http://gateway/function/fn?u=http://x/y", "/?u=http://x/y"),
+        ("http://gateway:80/function/fn", "/"),
+        ("/function/fn/http://x/y?q", "/http://x/y?q"),
+    ],
+)
+async def test_a_target_with_a_host_reaches_an_instance_as_a_path(
+    real: RealEdge, slot: SlotName | None, target: str, path: str
+) -> None:
+    async def wake(_: FunctionId) -> SlotName:
+        return S1
+
+    real.wake = wake
+    one = await real.place("s1", "one")
+    await real.edge.set_route(Route(FN, slot))
+    assert (await real.call(target)).text == "one"
+    assert one.requests[0].first == f"GET {path} HTTP/1.1"
+
+
+@pytest.mark.parametrize(("sent", "passed_on"), [("gzip, chunked", None), ("trailers", "trailers")])
+async def test_transfer_codings_that_a_client_would_take_are_the_edges_own(
+    real: RealEdge, sent: str, passed_on: str | None
+) -> None:
+    one = await real.place("s1", "one")
+    await real.edge.set_route(Route(FN, S1))
+    assert (await real.call("/function/fn", headers={"TE": sent})).status == 200
+    assert one.requests[0].headers.get("te") == passed_on
+
+
+async def test_a_body_in_another_transfer_coding_is_refused_and_reaches_nobody(real: RealEdge) -> None:
+    one = await real.place("s1", "one")
+    await real.edge.set_route(Route(FN, S1))
+    client = await real.connect()
+    client.send("/function/fn", method="POST", headers={"Transfer-Encoding": "gzip, chunked"})
+    client.writer.write(b"3\r\nabc\r\n0\r\n\r\n")
+    assert (await client.receive()).status == 422
+    assert one.requests == []
+
+
 async def test_sleeping_in_the_right_order_under_load_gives_no_error(real: RealEdge) -> None:
     awake: dict[str, SlotName] = {}
     numbers = iter(range(10_000))
