@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 from rescoldo.control.asked import Asked
 from rescoldo.control.entry import Awake, Entry, Failure
-from rescoldo.control.instances import BURY_SECONDS, Instances
+from rescoldo.control.instances import Instances
 from rescoldo.control.outages import RETRY_SECONDS
 from rescoldo.control.replicas import Replicas
 from rescoldo.control.slots import SlotPool
@@ -296,7 +296,8 @@ class Fleet:
             await self.publish(entry)  # new requests are held and wake another
             await self._serve_queue(awake)
             self._tasks.spawn(f"retire {entry.id}", self.retire(awake))
-        await self.instances.bury(server, max(BURY_SECONDS, entry.policy.grace))
+        patience = awake.policy.limits.exec_timeout
+        self._tasks.spawn(f"bury {exit.instance}", self.instances.bury(server, patience))
         await self._pause(entry, exit)
         if entry.awake is awake:
             self.replicas.resize(entry)

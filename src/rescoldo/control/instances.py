@@ -25,7 +25,7 @@ from rescoldo.node.protocol import Exit, Node
 
 log = logging.getLogger(__name__)
 
-BURY_SECONDS = 1.0  # from a dead instance's socket being closed to its requests having left it
+BURY_SECONDS = 1.0  # for the requests of a dead instance whose function is on its way out, too
 
 
 class Instances:
@@ -155,14 +155,9 @@ class Instances:
         await self.stop(instance)
 
     async def bury(self, server: LiveServer, patience: float = BURY_SECONDS) -> None:
-        """Remove an instance that is dead, or lives and takes no more requests: those it has get `patience` seconds.
-        Requests may wait in its socket, which the node closes; the edge sends them to
-        another instance then, if they may be repeated, and must not cut them before."""
-        self.live.pop(server.instance, None)
-        removing = self._edge.remove_server(server.slot, server.instance, patience=patience)
-        failed, _ = await asyncio.gather(removing, self.stop(server.instance), return_exceptions=True)
-        if isinstance(failed, EdgeUnavailable):  # a restarted edge has none
-            log.warning("server %s/%s: %s", server.slot, server.instance, failed)
+        """Remove an instance that is dead, or lives and takes no more requests. The node passes what waits in its socket on to another instance, so the socket stays
+        until the edge has let go of it: after `patience` seconds at the most."""
+        await self.remove(server.slot, server.instance, patience)
 
     async def stop(self, instance: InstanceId) -> None:
         """Stop an instance; waits out a restart of the node."""

@@ -21,7 +21,8 @@ SINGLY = 150  # slots that are asked for by name; for more, all are read
 EVERY, BACKEND_ROWS, SERVER_ROWS = "-1", "2", "4"  # arguments of `show stat`
 ENABLED = "0"  # srv_admin_state of `show servers state`: nobody has disabled it
 CUT_SECONDS = 3.0  # how long HAProxy may take to let go of a server whose sessions were cut
-RETRY_SECONDS = 0.02
+RETRY_SECONDS = 0.02  # until the edge is asked again whether it has let go of a server; longer each time
+LONGEST_RETRY_SECONDS = 0.2
 RECONNECT_SECONDS = 0.02
 LOOK_AGAIN_SECONDS = 1.0
 
@@ -49,6 +50,7 @@ class HaproxyEdge:
         name = f"{slot}/{instance}"
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience
+        pause = RETRY_SECONDS
         while True:
             async with self._applying:  # else a synchronisation that still wanted it could add it after this
                 answer = await self._admin.run(f"disable server {name}", f"del server {name}")
@@ -62,7 +64,8 @@ class HaproxyEdge:
                 raise EdgeUnavailable(f"the edge does not let server {name} go: {answer.strip()}")
             if loop.time() > deadline:  # and again: what is cut may be sent to the same server once more
                 await self._cut(slot, instance)
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(1.5 * pause, LONGEST_RETRY_SECONDS)
 
     async def _cut(self, slot: SlotName, instance: InstanceId) -> None:
         """End what the server has. Of a second attempt its list of sessions does not know."""
