@@ -63,6 +63,7 @@ def answer(client):
         return client.close()
     path = head.split()[1]
     if path.startswith("/crash"):
+        print("RUN", path, flush=True)
         os._exit(7)
     if path.startswith("/leave"):  # a child that has the listening socket, and survives a signal to the group
         if os.fork() == 0:
@@ -76,9 +77,17 @@ def answer(client):
         print("waiting", flush=True)
         ending.wait()
         time.sleep(2)
+    if path.startswith("/hangup"):
+        print("RUN", path, flush=True)
+        return client.close()
+    if path.startswith("/eats"):
+        print("RUN", path, flush=True)
+        bytearray(300 * 2**20)
+    if path.startswith("/deaf/"):
+        deaf_for.append(float(path.partition("/deaf/")[2]))
     if path.startswith("/slow"):
-        print("slow", flush=True)
-        time.sleep(float(path.partition("/slow/")[2]))
+        print("RUN", path, flush=True)
+        time.sleep(float(path.partition("/slow/")[2].partition("?")[0]))
     if path.startswith("/reach/"):
         _, _, host, port = path.split("/")
         seen = {"result": reach((host, int(port)))}
@@ -101,8 +110,17 @@ def accepted():
         time.sleep(600)
 
 
+deaf_for = []
 while True:
-    threading.Thread(target=answer, args=(accepted(),), daemon=True).start()
+    thread = threading.Thread(target=answer, args=(accepted(),), daemon=True)
+    thread.start()
+    if "MAY_BE_DEAF" in os.environ:  # then one request at a time
+        thread.join()
+    if deaf_for:
+        listener.close()
+        print("deaf now", flush=True)
+        time.sleep(deaf_for.pop())
+        listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
 """
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from children import told_by_child
 from rescoldo.isolation import bpf, netfence
-from rescoldo.isolation.netfence import Fence, address_of, gateway_address
+from rescoldo.isolation.netfence import Fence, address_of, gateway_address, stand_in_of
 from rescoldo.isolation.netfence_programs import Gateway
 from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
 
@@ -275,6 +275,39 @@ def test_no_other_uid_reaches_an_instance(fence: Fence, port: int, way: Callable
                 assert as_uid(uid, way(*where)) == "EPERM"
             for uid in (ONE, EDGE_UID, 0):
                 assert as_uid(uid, way(*where)) != "EPERM"
+
+
+# -- stand-ins
+
+
+@pytest.mark.parametrize("way", [ask, mapped], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("fences", [1, 2])
+def test_the_edge_reaches_the_stand_in_of_an_instance_that_does_not_listen(
+    fence: Fence, port: int, way: Callable[..., Callable[[], object]], fences: int
+) -> None:
+    more = [Fence.open(()) for _ in range(fences - 1)]
+    with listener(0, stand_in_of(ONE), port):
+        assert as_uid(EDGE_UID, way(address_of(ONE), port)) == "0"
+        for uid in (0, ONE):  # who asks whether the instance listens
+            assert as_uid(uid, way(address_of(ONE), port)) == "ECONNREFUSED"
+        with listener(ONE, "0.0.0.0", port):
+            assert as_uid(EDGE_UID, way(address_of(ONE), port)) == str(ONE)
+        assert as_uid(EDGE_UID, way(address_of(ONE), port)) == "0"
+        assert as_uid(EDGE_UID, way(address_of(TWO), port)) == "ECONNREFUSED"
+    assert as_uid(EDGE_UID, way(address_of(ONE), port)) == "ECONNREFUSED"
+    for one in more:
+        one.close()
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_nobody_but_the_edge_and_root_reaches_a_stand_in(
+    fence: Fence, port: int, way: Callable[..., Callable[[], object]]
+) -> None:
+    with listener(0, stand_in_of(ONE), port) as where:
+        for uid in (ONE, TWO, STRANGER, *OUTSIDE):
+            assert as_uid(uid, way(*where)) == "EPERM"
+        for uid in (EDGE_UID, 0):
+            assert as_uid(uid, way(*where)) != "EPERM"
 
 
 def test_other_loopback_addresses_are_as_open_as_ever(fence: Fence, port: int) -> None:

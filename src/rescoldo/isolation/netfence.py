@@ -6,6 +6,8 @@ tree (cgroup v2, no controller needed) act when a socket is bound or connected:
 * an instance's TCP socket that is bound to a port, at whatever address, is bound to the instance's own
   address: any number of instances may use one port;
 * that address can be reached by the instance, the edge and root, by nobody else on the machine;
+* where nobody listens at an instance's port, the edge reaches the instance's stand-in (`stand_in_of`), if somebody
+  listens there at that port: no request is refused because a server has just ended;
 * an instance that connects to loopback reaches its own server, if it has one at that port, else the host's;
 * the platform's own ports (`forbidden`) are closed to instances;
 * an instance that connects to the platform's gateway (`Gateway`) reaches a listener that instances alone may use, and
@@ -42,6 +44,7 @@ from rescoldo.isolation.netfence_programs import (
     OPTION,
     SOCK_ADDR,
     SOCKOPT,
+    STAND_INS,
     Address,
     Endpoints,
     Gateway,
@@ -56,6 +59,12 @@ _MOST_ADDRESSES = 256  # of this machine, at which a gateway at all addresses is
 def address_of(uid: int) -> str:
     """The loopback address that belongs to the instance that runs as `uid`; ValueError for another uid."""
     return str(FIRST_ADDRESS + INSTANCE_UIDS.index(uid))
+
+
+def stand_in_of(uid: int) -> str:
+    """The loopback address at which the node of the instance that runs as `uid` takes requests in its place; only root
+    and the edge connect there. ValueError for another uid."""
+    return str(STAND_INS[INSTANCE_UIDS.index(uid)])
 
 
 def gateway_address(platform: str) -> ipaddress.IPv4Address:

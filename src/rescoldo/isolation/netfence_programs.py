@@ -14,6 +14,7 @@ FIRST_ADDRESS = ipaddress.IPv4Address("127.64.0.0")
 _SECOND = 0x2_0000  # from an instance's address to its second one: 127.66.0.0 and on
 _NETWORK = ipaddress.IPv4Network("127.64.0.0/14")  # holds both for each of INSTANCE_UIDS
 GATEWAYS = ipaddress.IPv4Network("127.68.0.0/16")  # an address for each platform's gateway
+STAND_INS = ipaddress.IPv4Network("127.70.0.0/15")  # an address for each of INSTANCE_UIDS
 _LOOPBACK = int(ipaddress.IPv4Address("127.0.0.1"))
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -158,7 +159,8 @@ def _send(version: int) -> bytes:
     program.copy(_CONTEXT, 1)
     _take_address(program, version, other="allow")
     _guard_gateways(program, instances="allow")
-    _guard(program, others="allow")
+    _guard_stand_ins(program)
+    _guard(program, others="allow", edge="allow")
     _end(program)
     return program.assemble()
 
@@ -168,7 +170,8 @@ def _connect(version: int, forbidden: Forbidden, gateway: Gateway | None) -> byt
     program.copy(_CONTEXT, 1)
     _take_address(program, version, other="elsewhere in IPv6")
     _guard_gateways(program, instances="a gateway's")
-    _guard(program, others="unguarded")
+    _guard_stand_ins(program)
+    _guard(program, others="unguarded", edge="the edge's")
     program.label("unguarded")
     _leave_unless_tcp_of_an_instance(program)
     _jump_unless_loopback(program, "elsewhere in IPv4")
@@ -216,6 +219,8 @@ def _connect(version: int, forbidden: Forbidden, gateway: Gateway | None) -> byt
     if gateway is not None:
         program.label("gateway")
         _lead_to_gateway(program, version, gateway)
+    program.label("the edge's")
+    _lead_to_stand_in(program, version)
     _end(program)
     return program.assemble()
 
@@ -244,6 +249,21 @@ def _lead_to_gateway(program: Program, version: int, gateway: Gateway) -> None:
     program.swap_to_network(1, 16)
     program.store(_CONTEXT, _PORT, 1)
     program.leave(_ALLOW)
+
+
+def _lead_to_stand_in(program: Program, version: int) -> None:
+    """Where nobody listens at an instance's port, go to its stand-in, if somebody listens there."""
+    program.load(1, _CONTEXT, _TYPE)
+    program.jump_if(1, "!=", socket.SOCK_STREAM, "allow")
+    program.load(_PORT_NUMBER, _CONTEXT, _PORT)
+    program.swap_to_network(_PORT_NUMBER, 16)
+    _look_up_listener(program, "the instance does not listen")
+    program.jump("allow")
+    program.label("the instance does not listen")
+    program.add(_ADDRESS, int(STAND_INS.network_address) - int(FIRST_ADDRESS))
+    _look_up_listener(program, "allow")
+    _give_address(program, version)
+    program.jump("allow")
 
 
 def _bind_to_address(program: Program, version: int) -> None:
@@ -367,14 +387,26 @@ def _guard_gateways(program: Program, *, instances: str) -> None:
     program.label("no gateway's")
 
 
-def _guard(program: Program, *, others: str) -> None:
-    """Decide about an instance's address; jump to `others` for what is none."""
+def _guard_stand_ins(program: Program) -> None:
+    """Keep others than root and the edge from STAND_INS. Goes on for other addresses."""
+    program.copy_low(1, _ADDRESS)
+    program.mask(1, int(STAND_INS.netmask))
+    program.jump_if(1, "!=", int(STAND_INS.network_address), "no stand-in's")
+    _take_uid(program)
+    program.jump_if(_UID, "==", 0, "allow")
+    program.jump_if(_UID, "==", EDGE_UID, "allow")
+    program.jump("refuse")
+    program.label("no stand-in's")
+
+
+def _guard(program: Program, *, others: str, edge: str) -> None:
+    """Decide about an instance's address; jump to `others` for what is none, to `edge` for the edge."""
     program.copy_low(1, _ADDRESS)
     program.mask(1, int(_NETWORK.netmask))
     program.jump_if(1, "!=", int(_NETWORK.network_address), others)
     _take_uid(program)
-    for uid in (0, EDGE_UID):  # root: the node asks whether a server accepts already
-        program.jump_if(_UID, "==", uid, "allow")
+    program.jump_if(_UID, "==", 0, "allow")  # the node asks whether a server accepts already
+    program.jump_if(_UID, "==", EDGE_UID, edge)
     program.jump_if(_UID, "<", INSTANCE_UIDS.start, "refuse")
     program.jump_if(_UID, ">=", INSTANCE_UIDS.stop, "refuse")
     asked = _PORT_NUMBER

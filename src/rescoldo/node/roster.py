@@ -26,7 +26,7 @@ from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.model.program import INHERITED, UNIX
 from rescoldo.model.settings import INSTANCE_UIDS, Settings
 from rescoldo.node import notes
-from rescoldo.node.addresses import SHARED, address_of, remove_socket
+from rescoldo.node.addresses import SHARED, address_of, remove_socket, tcp_address
 from rescoldo.node.berths import Berth
 from rescoldo.node.boot import Boot
 from rescoldo.node.failures import Failures
@@ -47,7 +47,7 @@ from rescoldo.node.processes import (
 from rescoldo.node.protocol import Exit, InstanceUsage
 from rescoldo.node.pump import Pump
 from rescoldo.node.sandboxes import Sandboxes
-from rescoldo.node.supervised import Supervised, listen, regain_listener, regain_output
+from rescoldo.node.supervised import Supervised, listen, open_stand_in, regain_listener, regain_output
 from rescoldo.node.uids import Uids
 from rescoldo.node.waiting import Waiting
 from rescoldo.policy.respawn import FREE_DEATHS, MOST_FAILED_STARTS, early_deaths, respawn_pause
@@ -56,6 +56,8 @@ MAX_INSTANCES = 10_000
 DESCRIPTORS_EACH = 5  # of an instance: listener, two of output, pidfd, and one to spare
 OWN_DESCRIPTORS = 100  # of the node, its clients and the starts under way
 UNREACHABLE_SECONDS = 5.0  # the same of one whose socket has lost its name; then it has its grace
+UNHEARD_SECONDS = 4.0  # how long a program may not listen at its port while requests wait for it; it may restart itself
+UNHEARD_PAUSE = 0.02  # between two looks meanwhile
 LOST_SECONDS = 60.0  # the controller stops a lost instance sooner, when it is there
 
 _LOG = logging.getLogger(__name__)
@@ -129,6 +131,7 @@ class Roster:
             note_path = self._note_path(launch.instance)
             output = Output.create(_fifo(note_path), uid, self._writer(launch), launch.log_rate, self._pump)
             listener = None if launch.binds else listen(note.address, self._privileged)
+            stand_in = self._stand_in(launch, uid)
             scratch = self._scratch(launch.instance)
             if not self._privileged:
                 scratch.mkdir(mode=0o700)
@@ -142,7 +145,8 @@ class Roster:
             if uid is not None:
                 self._uids.give_back(uid)
             raise error if isinstance(error, StartFailed) else StartFailed(f"{launch.function}: {error}") from error
-        instance = self._all[launch.instance] = Supervised(note, note_path, output, listener, str(scratch), berth)
+        instance = Supervised(note, note_path, output, listener, str(scratch), berth, stand_in)
+        self._all[launch.instance] = instance
         return instance, before
 
     def _scratch(self, instance: InstanceId) -> Path:
@@ -159,6 +163,12 @@ class Roster:
                 f"http://127.0.0.1:PORT, or {INHERITED} where the program can take over a socket"
             )
         return Berth(self._settings.berths / launch.instance, uid)
+
+    def _stand_in(self, launch: Launch, uid: int | None) -> socket.socket | None:
+        """Where requests wait that find nobody at the program's TCP port, if it has one to itself. Raises OSError."""
+        if not launch.port or not self._fenced or uid is None:
+            return None
+        return open_stand_in(netfence.stand_in_of(uid), launch.port)
 
     def _note_path(self, instance: InstanceId) -> Path:
         return self._settings.instance_state / f"{instance}.json"
@@ -196,9 +206,9 @@ class Roster:
             ended_at = time.time()
             reason, starved = await self._boot.end(instance, grace=0.0)
             self.failures.ended(launch.function, launch.instance, reason)
-            if starved and instance.listener is not None:
+            if starved and (backlog := instance.backlog) is not None:
                 tell = partial(self._tell, launch)
-                await self._waiting.refuse_begun(instance.listener, instance.path, reason, ended_at, tell)
+                await self._waiting.refuse_begun(backlog, instance.backlog_address, reason, ended_at, tell)
             if launch.binds or instance.listener is None:  # no socket for a replacement: the controller starts another
                 break
             instance.output.keep([f"instance ended: {reason}; replaced"])
@@ -215,10 +225,10 @@ class Roster:
         self._on_exit(Exit(launch.instance, launch.function, told, lived))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOST_SECONDS):
-                if instance.listener is not None:
-                    self.listeners.remove(instance.listener)
+                if (backlog := instance.backlog) is not None:
+                    self.listeners.remove(backlog)
                     other, tell = partial(self._other, instance), partial(self._tell, launch)
-                    await self._waiting.serve_elsewhere(instance.listener, reason, other, tell)
+                    await self._waiting.serve_elsewhere(backlog, reason, other, tell)
                 await asyncio.sleep(LOST_SECONDS)
         self._remove(instance)
 
@@ -227,6 +237,8 @@ class Roster:
     def _look_at(self, instance: Supervised) -> None:
         if instance.listener is not None:
             self.listeners.add(instance.listener, partial(self._shut, instance), partial(self._waits, instance))
+        elif instance.stand_in is not None:
+            self.listeners.add(instance.stand_in, partial(self._shut, instance), partial(self._unheard, instance))
 
     def _shut(self, instance: Supervised) -> None:
         """Its socket has been shut down; what is on its way to it is refused."""
@@ -252,7 +264,7 @@ class Roster:
             _LOG.error("%s: no new listening socket: %s", instance.note.launch.instance, error)
             return
         self._look_at(instance)
-        self._waiting.move(before, instance.path)
+        self._waiting.move(before, instance.note.address)
 
     async def _waits(self, instance: Supervised) -> None:
         """Requests wait for the instance: because it is busy, or because it has closed its socket."""
@@ -266,6 +278,20 @@ class Roster:
             process.signal(LISTENS)  # it looks itself
         elif not held:
             self._end_deaf(instance, "it has closed its listening socket")
+
+    async def _unheard(self, instance: Supervised) -> None:
+        """Requests wait in the instance's stand-in: when they came, its program did not listen at its port."""
+        process, stand_in, where = instance.process, instance.stand_in, tcp_address(instance.note.address)
+        assert process is not None and stand_in is not None and where is not None
+        deadline = time.monotonic() + UNHEARD_SECONDS
+        while not process.ended.is_set():
+            if accepts(socket.AF_INET, where):
+                await self._waiting.pass_on(stand_in, instance.note.address)
+                break
+            if time.monotonic() >= deadline:
+                self._end_deaf(instance, f"nobody listens at its port {instance.note.launch.port}")
+                break
+            await asyncio.sleep(UNHEARD_PAUSE)
 
     def _end_deaf(self, instance: Supervised, reason: str) -> None:
         """End the process, after what it has; the rest follows as after every end."""
@@ -287,11 +313,11 @@ class Roster:
         )
 
     def _other(self, lost: Supervised) -> str | None:
-        """The socket of another instance that can serve what `lost` would have."""
+        """Where another instance is that can serve what `lost` would have."""
         for found in self._all.values():
             same = _what_runs(found.note.launch) == _what_runs(lost.note.launch)
-            if same and found.listener is not None and found.ready_at and found.ending is None:
-                return found.path
+            if same and found.backlog is not None and found.ready_at and found.ending is None:
+                return found.note.address
         return None
 
     async def _replace(self, instance: Supervised) -> str | None:
@@ -333,8 +359,8 @@ class Roster:
         uid = instance.note.uid
         if self._all.pop(instance.note.launch.instance, None) is None:
             return
-        if instance.listener is not None:
-            self.listeners.remove(instance.listener)
+        if (backlog := instance.backlog) is not None:
+            self.listeners.remove(backlog)
         instance.put_away()
         if uid is not None and instance.swept:
             self._uids.give_back(uid)
@@ -384,8 +410,12 @@ class Roster:
         listener = None if note.launch.binds else regain_listener(note.pid, note.address)
         scratch = str(self._scratch(note.launch.instance))
         berth = self._berth(note.launch, note.uid)
-        instance = Supervised(note, path, output, listener, scratch, berth, process, ready_at=time.monotonic())
+        instance = Supervised(note, path, output, listener, scratch, berth, process=process, ready_at=time.monotonic())
         instance.hold_listener()
+        try:
+            instance.stand_in = self._stand_in(note.launch, note.uid)
+        except OSError as error:
+            _LOG.error("%s: %s", note.launch.instance, error)
         self._all[note.launch.instance] = instance
         if note.uid is not None:
             self._uids.adopt(note.uid)
@@ -425,8 +455,9 @@ class Roster:
                 self._lose(found, "its socket or its folder was removed from the run folder")
 
     def at_ports(self) -> list[Supervised]:
-        """Programs that take requests at TCP ports."""
-        return [found for found in self._all.values() if found.note.launch.port and found.was_ready]
+        """Programs at TCP ports that have no stand-in, which would show that they have left."""
+        shared = (found for found in self._all.values() if found.note.launch.port and found.stand_in is None)
+        return [found for found in shared if found.was_ready]
 
     def left_port(self, instance: Supervised) -> None:
         """Nobody listens at the program's port. One that is on its way out anyway is left alone."""

@@ -37,6 +37,7 @@ class Supervised:
     listener: socket.socket | None  # None: its program has bound TCP; or adopted, its first node held it
     scratch: str  # folder it may write to
     berth: Berth | None = None  # where its program is to bind a Unix socket
+    stand_in: socket.socket | None = None  # listens where the edge is led while nobody does at its program's TCP port
     process: Watched | None = None
     ready_at: float = 0.0  # seconds on the monotonic clock
     ordered_at: float = 0.0  # the same: when a process was to become it
@@ -68,6 +69,16 @@ class Supervised:
     def path(self) -> str:
         """Of the Unix socket that the edge connects to."""
         return str(socket_path(self.note.address))
+
+    @property
+    def backlog(self) -> socket.socket | None:
+        """The socket of the node's in which requests wait while no process takes them."""
+        return self.stand_in if self.listener is None else self.listener
+
+    @property
+    def backlog_address(self) -> str:
+        """Where `backlog` listens."""
+        return self.note.address if self.stand_in is None else "{}:{}".format(*self.stand_in.getsockname())
 
     def forked(self, process: Watched, sandbox: str) -> None:
         """Remember the process that is to become the instance."""
@@ -128,6 +139,9 @@ class Supervised:
         if self.listener is not None:
             self.listener.close()
             self.listener = None
+        if self.stand_in is not None:
+            self.stand_in.close()
+            self.stand_in = None
         remove_socket(self.note.address)
         if self.berth is not None:
             self.berth.remove()
@@ -155,6 +169,20 @@ def listen(address: str, privileged: bool) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def open_stand_in(host: str, port: int) -> socket.socket:
+    """A listening socket for requests that find nobody at a program's `port`."""
+    stand_in = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        stand_in.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stand_in.bind((host, port))
+        stand_in.listen(_BACKLOG)
+    except OSError as error:
+        stand_in.close()
+        text = f"port {port} at {host}, for requests while the program does not listen: {error.strerror}"
+        raise OSError(error.errno, text) from error
+    return stand_in
 
 
 def regain_output(pid: int, number: int) -> int | None:

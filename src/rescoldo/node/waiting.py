@@ -8,6 +8,9 @@ successor serves what waits. Here is the rest:
 * Where there will be no successor on this socket, another instance of the function takes what waits; or else it is
   answered with the reason, rather than left until its time limit.
 * A socket that the function has shut down takes no more requests; those that it has are passed on to the next socket.
+* A program that does not listen at its TCP port for a moment gets what came to its stand-in meanwhile.
+
+Addresses are "unix@PATH" or "IP:PORT".
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rescoldo.model.text import one_line
+from rescoldo.node.addresses import socket_path, tcp_address
 
 Tell = Callable[[str, str], None]  # is given the id of a call that was answered here, and the reason
 
@@ -35,6 +39,7 @@ _HEAD_SECONDS = 1.0  # for a head: the edge sends it as soon as it has connected
 _OTHER_SECONDS = 5.0  # for another instance, where one that ended is not replaced on its socket
 _LINGER_SECONDS = 1.0  # for the edge to read an answer and let go
 _MOST_ID = 100  # bytes of a call's id, which may be the client's
+_ENDED_TOO = "so did the one that took its place; the call is not repeated"
 _CHUNK = 64 * 1024  # bytes passed on at once
 _END = b"\r\n\r\n"
 
@@ -85,27 +90,31 @@ class Waiting:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def refuse_begun(self, listener: socket.socket, path: str, reason: str, ended_at: float, tell: Tell) -> None:
+    async def refuse_begun(
+        self, listener: socket.socket, address: str, reason: str, ended_at: float, tell: Tell
+    ) -> None:
         """Answer what an instance had begun when it ended (at `ended_at`, seconds since 1970) with `reason`; pass
-        everything else on to `path`, where the successor will accept. Takes GATHER_SECONDS.
+        everything else on to `address`, where the successor will accept. Takes GATHER_SECONDS.
 
         Nothing is answered before all have come: an answer makes room at the edge, for calls that have waited there.
         What is not sent again (POST) has not begun, or it would not be here.
         """
-        await asyncio.shield(self._spawn(self._refuse_begun(listener, path, reason, ended_at, tell)))
+        await asyncio.shield(self._spawn(self._refuse_begun(listener, address, reason, ended_at, tell)))
 
-    async def _refuse_begun(self, listener: socket.socket, path: str, reason: str, ended_at: float, tell: Tell) -> None:
+    async def _refuse_begun(
+        self, listener: socket.socket, address: str, reason: str, ended_at: float, tell: Tell
+    ) -> None:
         for request in await self._gather(listener, GATHER_SECONDS):
             if request.method in REPEATABLE and request.begun_before(ended_at):
                 self._spawn(_refuse(request, f"{reason}; the call is not repeated", tell))
             else:
-                self._spawn(_pass_on(request, path))
+                self._spawn(_pass_on_or_drop(request, address))
 
     async def serve_elsewhere(
         self, listener: socket.socket, reason: str, other: Callable[[], str | None], tell: Tell
     ) -> None:
-        """Pass what waits, and what comes, on to the path that `other` finds, until cancelled. Where it finds none in
-        time, the answer is `reason`. Slowly: the edge prefers instances that have few requests."""
+        """Pass what waits, and what comes, on to the address that `other` finds, until cancelled. Where it finds none
+        in time, the answer is `reason`. Slowly: the edge prefers instances that have few requests."""
         while True:
             await asyncio.shield(self._spawn(self._serve_elsewhere(listener, reason, other, tell)))
 
@@ -115,14 +124,18 @@ class Waiting:
         for request in await self._gather(listener, GATHER_SECONDS):
             self._spawn(_pass_on_or_refuse(request, reason, other, tell))
 
-    def move(self, listener: socket.socket, path: str) -> None:
-        """Pass what waits in `listener`, which takes no more, on to `path`, and close it."""
-        self._spawn(self._move(listener, path))
+    def move(self, listener: socket.socket, address: str) -> None:
+        """Pass what waits in `listener`, which takes no more, on to `address`, and close it."""
+        self._spawn(self._move(listener, address))
 
-    async def _move(self, listener: socket.socket, path: str) -> None:
+    async def _move(self, listener: socket.socket, address: str) -> None:
         with listener:
-            for request in await self._gather(listener, 0.0):
-                self._spawn(_pass_on(request, path))
+            await self.pass_on(listener, address)
+
+    async def pass_on(self, listener: socket.socket, address: str) -> None:
+        """Pass what waits in `listener` on to `address`."""
+        for request in await self._gather(listener, 0.0):
+            self._spawn(_pass_on_or_drop(request, address))
 
     async def _gather(self, listener: socket.socket, seconds: float) -> list[Request]:
         """The requests that wait now or come within `seconds`."""
@@ -170,7 +183,7 @@ def _accept(listener: socket.socket, most: int) -> list[socket.socket]:
 async def _read(taken: socket.socket) -> Request | None:
     """The request that comes on a connection; None if there is none."""
     taken.setblocking(False)
-    reader, writer = await asyncio.open_unix_connection(sock=taken, limit=_MOST_HEAD)
+    reader, writer = await asyncio.open_connection(sock=taken, limit=_MOST_HEAD)
     try:
         async with asyncio.timeout(_HEAD_SECONDS):
             return Request(await reader.readuntil(_END), reader, writer)
@@ -181,14 +194,9 @@ async def _read(taken: socket.socket) -> Request | None:
 
 async def _refuse(request: Request, reason: str, tell: Tell) -> None:
     tell(request.call_id, f"its instance ended: {reason}")
-    body = f"the function's instance ended before its answer was complete: {reason}\n".encode()
-    head = (
-        "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\nX-OpenFaaS-Internal: proxy\r\n"
-        f"Cache-Control: no-cache\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
     with contextlib.suppress(OSError, TimeoutError):
         try:
-            request.writer.write(head.encode() + (b"" if request.method == b"HEAD" else body))
+            request.writer.write(_refusal(request, reason))
             request.writer.write_eof()
             async with asyncio.timeout(_LINGER_SECONDS):  # a close with something unread would look like a failure
                 while await request.reader.read(_CHUNK):
@@ -197,33 +205,70 @@ async def _refuse(request: Request, reason: str, tell: Tell) -> None:
             request.writer.close()
 
 
-async def _pass_on(request: Request, path: str) -> None:
-    """Send the request to `path` and its answer back; as long as both sides go on with it."""
+def _refusal(request: Request, reason: str) -> bytes:
+    body = f"the function's instance ended before its answer was complete: {reason}\n".encode()
+    head = (
+        "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\nX-OpenFaaS-Internal: proxy\r\n"
+        f"Cache-Control: no-cache\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + (b"" if request.method == b"HEAD" else body)
+
+
+async def _pass_on_or_drop(request: Request, address: str) -> None:
+    if not await _pass_on(request, address):
+        request.writer.close()
+
+
+async def _pass_on(request: Request, address: str, unanswered: bytes = b"") -> bool:
+    """Send the request to `address` and its answer back, `unanswered` if that ends before it begins; as long as both
+    sides go on with it. False: nobody takes connections there, and nothing has been done."""
     try:
-        reader, writer = await asyncio.open_unix_connection(path)
+        reader, writer = await _connect(address)
+    except OSError:
+        return False
+    try:
         try:
             writer.write(request.once())
             async with asyncio.TaskGroup() as both:
                 both.create_task(_copy(request.reader, writer))
-                both.create_task(_copy(reader, request.writer))
+                both.create_task(_copy(reader, request.writer, unanswered))
         finally:
             writer.close()
     except* OSError:
         pass  # one side is gone: the other sees its connection end
     finally:
         request.writer.close()
+    return True
+
+
+async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if (where := tcp_address(address)) is not None:
+        return await asyncio.open_connection(*where)
+    return await asyncio.open_unix_connection(socket_path(address))
 
 
 async def _pass_on_or_refuse(request: Request, reason: str, other: Callable[[], str | None], tell: Tell) -> None:
     """Wait for an instance that can take the request: the controller starts one when it hears of the end."""
     deadline = time.monotonic() + _OTHER_SECONDS
-    while (path := other()) is None and time.monotonic() < deadline:
+    unanswered = _refusal(request, _ENDED_TOO)  # an end of its connection would have the edge send it yet another time
+    while (address := other()) is None or not await _pass_on(request, address, unanswered):
+        if time.monotonic() >= deadline:
+            await _refuse(request, reason, tell)
+            break
         await asyncio.sleep(_LOOK_SECONDS)
-    await (_refuse(request, reason, tell) if path is None else _pass_on(request, path))
+        if request.reader.at_eof():  # its client has left
+            request.writer.close()
+            break
 
 
-async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    while chunk := await source.read(_CHUNK):
-        target.write(chunk)
-        await target.drain()
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter, instead: bytes = b"") -> None:
+    """Copy all that comes from `source`, or `instead` if nothing comes."""
+    try:
+        while chunk := await source.read(_CHUNK):
+            instead = b""
+            target.write(chunk)
+            await target.drain()
+    finally:
+        if instead:
+            target.write(instead)
     target.write_eof()

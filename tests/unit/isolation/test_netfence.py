@@ -6,8 +6,8 @@ import struct
 import pytest
 
 from rescoldo.isolation.bpf import Program
-from rescoldo.isolation.netfence import address_of, cgroup2_root, endpoints, gateway_address
-from rescoldo.isolation.netfence_programs import FIRST_ADDRESS, GATEWAYS, Gateway, programs
+from rescoldo.isolation.netfence import address_of, cgroup2_root, endpoints, gateway_address, stand_in_of
+from rescoldo.isolation.netfence_programs import FIRST_ADDRESS, GATEWAYS, STAND_INS, Gateway, programs
 from rescoldo.model.settings import BUILD_UID, EDGE_UID, INSTANCE_UIDS
 
 FORBIDDEN = [
@@ -40,6 +40,13 @@ def test_each_platform_has_an_address_for_its_gateway_that_is_no_instances() -> 
     instances = ipaddress.ip_network(f"{FIRST_ADDRESS}/14")
     assert not instances.overlaps(GATEWAYS)
     assert gateway_address("/run/a") == gateway_address("/run/a")
+
+
+def test_each_instance_has_a_stand_in_at_an_address_that_is_nobody_elses() -> None:
+    assert stand_in_of(INSTANCE_UIDS[0]) == "127.70.0.0"
+    assert ipaddress.ip_address(stand_in_of(INSTANCE_UIDS[-1])) in STAND_INS
+    assert not STAND_INS.overlaps(GATEWAYS)
+    assert not STAND_INS.overlaps(ipaddress.ip_network(f"{FIRST_ADDRESS}/14"))
 
 
 def test_a_listener_at_one_address_is_reached_there_alone() -> None:

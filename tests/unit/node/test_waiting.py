@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
+import struct
 import time
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -77,3 +80,55 @@ async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.M
     assert answer.startswith(b"HTTP/1.1 502 ")
     assert answer.endswith(b"\r\n\r\n")  # HEAD has no body
     assert time.monotonic() - begun < 3
+
+
+@contextlib.asynccontextmanager
+async def standing_in(other: Callable[[], str | None], *asked: bytes) -> AsyncIterator[list[bytes]]:
+    """What each of `asked` is answered where requests wait at a TCP port, `other` finds who takes them, and nobody does
+    in the end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(Waiting().serve_elsewhere(listener, "it is gone", other, lambda line: None))
+        answers = []
+        for head in asked:
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(head)
+            answers.append(await reader.read())
+            writer.close()
+        yield answers
+        serving.cancel()
+
+
+async def test_what_waits_goes_to_an_instance_at_a_port_as_soon_as_one_listens() -> None:
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        found = iter([None, f"127.0.0.1:{closed.getsockname()[1]}", f"{host}:{port}"])
+    async with standing_in(lambda: next(found), b"GET /x HTTP/1.1\r\n\r\n") as answers:
+        assert answers == [b"HTTP/1.1 204 No Content\r\n\r\n"]
+    assert heads == [b"GET /x HTTP/1.1\r\nConnection: close\r\n\r\n"]
+    server.close()
+
+
+@pytest.mark.parametrize("abruptly", [False, True])
+async def test_what_ends_a_second_instance_is_answered_by_the_node_as_the_edge_would_send_it_again(
+    abruptly: bool,
+) -> None:
+    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if abruptly:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+
+    server = await asyncio.start_server(end, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    async with standing_in(lambda: f"{host}:{port}", b"GET / HTTP/1.1\r\n\r\n") as (answer,):
+        assert answer.startswith(b"HTTP/1.1 502 ")
+        assert b"so did the one that took its place; the call is not repeated" in answer
+    server.close()
