@@ -60,7 +60,7 @@ def wrong_edge(world: World, instances: set[str], awake: int) -> str:
     # columns: pxname,svname,qcur,qmax,scur,…; 2: backends alone
     for line in admin(world, "show stat -1 2 -1").splitlines():
         slot, _, queued, _, in_flight, *_ = [*line.split(","), "", "", "", ""]
-        if slot.startswith("s") and slot[1:].isdigit() and slot not in slots and (queued, in_flight) != ("0", "0"):
+        if slot[:1] in ("s", "t") and slot[1:].isdigit() and slot not in slots and (queued, in_flight) != ("0", "0"):
             return f"slot {slot} has no server, {in_flight} requests and {queued} queued"
     return ""
 

@@ -92,7 +92,7 @@ class Adoption:
 
     def _new_awake(self, entry: Entry, slot: SlotName | None) -> Awake:
         if slot is None:
-            slot = self._slots.take()
+            slot = self._slots.take(at_port=entry.policy.at_port)
         else:
             self._slots.claim(slot)
         now = asyncio.get_running_loop().time()

@@ -134,7 +134,7 @@ class Fleet:
     async def start_aside(self, function: Function, policy: FunctionPolicy, number: int) -> Awake:
         """Start the first of `number` instances in a slot that nothing is routed to yet. Raises StartFailed,
         StartTimeout, Busy."""
-        slot = self._slots.take()
+        slot = self._slots.take(at_port=policy.at_port)
         awake = Awake(slot, function, policy, number, Activity(_now(), self._slots.begun(slot)), _now())
         try:
             awake.took = await self.instances.launch(awake, first=True)

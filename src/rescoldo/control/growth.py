@@ -45,7 +45,9 @@ class Growth:
     def finish(self) -> None:
         """A new edge answers and is synchronised: lend its new slots."""
         if self._wanted:
-            self._slots.add(config.slot_names(self._wanted)[self._slots.size :])
+            before = self._slots.size
+            self._slots.add(config.slot_names(self._wanted)[before:])
+            self._slots.add(config.port_slot_names(self._wanted)[len(config.port_slot_names(before)) :])
             log.info("the edge was reloaded and has %d slots", self._slots.size)
             self._wanted = 0
         if self._again:

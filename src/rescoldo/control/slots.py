@@ -4,47 +4,67 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
+from rescoldo.edge.config import is_port_slot
 from rescoldo.model.errors import Busy
 from rescoldo.model.names import SlotName
 
 
+@dataclass(slots=True)
+class _Kind:
+    free: deque[SlotName]
+    lent: set[SlotName] = field(default_factory=set)
+
+    @property
+    def size(self) -> int:
+        return len(self.free) + len(self.lent)
+
+
 class SlotPool:
-    """Lends each slot to one function at a time, the longest unused first.
+    """Lends each slot to one function at a time, the longest unused first. Programs at TCP ports have slots of a kind
+    of their own.
 
     A slot comes back only when the edge has shown it to be quiet and without servers; the queue order
     then keeps it unused for as long as possible, so that a late request cannot meet its next function.
     """
 
-    def __init__(self, names: Iterable[SlotName], on_scarce: Callable[[], None] = lambda: None) -> None:
-        """`on_scarce` is called at each loan while less than a tenth is left."""
+    def __init__(
+        self,
+        names: Iterable[SlotName],
+        port_names: Iterable[SlotName] = (),
+        on_scarce: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_scarce` is called at each loan while less than a tenth of the kind is left."""
         self._on_scarce = on_scarce
-        self._free = deque(names)
-        self._lent: set[SlotName] = set()
+        self._kinds = {False: _Kind(deque(names)), True: _Kind(deque(port_names))}
         self._begun: dict[SlotName, int] = {}
 
     @property
     def free(self) -> int:
-        return len(self._free)
+        """Those for programs at ports are not counted, here and in `size`."""
+        return len(self._kinds[False].free)
 
     @property
     def size(self) -> int:
-        return len(self._free) + len(self._lent)
+        return self._kinds[False].size
 
-    def take(self) -> SlotName:
-        """Raises Busy when all are lent."""
-        if self.free * 10 <= self.size:
+    def take(self, *, at_port: bool = False) -> SlotName:
+        """Raises Busy when all are lent. `at_port`: for a program at a TCP port."""
+        kind = self._kinds[at_port]
+        if len(kind.free) * 10 <= kind.size:
             self._on_scarce()
-        if not self._free:
+        if not kind.free:
             raise Busy("all slots of the edge are in use; more are being made, try again")
-        slot = self._free.popleft()
-        self._lent.add(slot)
+        slot = kind.free.popleft()
+        kind.lent.add(slot)
         return slot
 
     def claim(self, slot: SlotName) -> None:
         """Take one that is known to be in use, when adopting."""
-        self._free.remove(slot)
-        self._lent.add(slot)
+        kind = self._kinds[is_port_slot(slot)]
+        kind.free.remove(slot)
+        kind.lent.add(slot)
 
     def begun(self, slot: SlotName) -> int:
         """Requests that the slot had begun when it last came back: what its counter begins with in the next loan."""
@@ -53,8 +73,10 @@ class SlotPool:
     def give_back(self, slot: SlotName, begun: int = 0) -> None:
         """`begun` is the slot's counter of requests."""
         self._begun[slot] = begun
-        self._lent.remove(slot)
-        self._free.append(slot)
+        kind = self._kinds[is_port_slot(slot)]
+        kind.lent.remove(slot)
+        kind.free.append(slot)
 
     def add(self, names: Iterable[SlotName]) -> None:
-        self._free.extend(names)
+        for slot in names:
+            self._kinds[is_port_slot(slot)].free.append(slot)

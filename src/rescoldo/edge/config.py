@@ -41,6 +41,11 @@ MARKING = frozenset({"splits", "bodies", "timeouts", "answers", "cors"})
 # evaluated at each attempt and counts them: 0 for the first, a number of its own for the second. What the first found
 # was closed, and so is perhaps everything in the pool.
 POOL = "var(txn.attempts,0),add(1),set-var(txn.attempts),sub(1),mul(txn.start)"
+PORT_SLOT = "t"  # with a number: a slot for programs at TCP ports
+PORT_SHARE = 16  # so many slots have one of those beside them
+# Their requests are sent once more than those of others: what is sent again at once may still meet the socket of the
+# program that ends, and is reset with it. The next attempt is led to its stand-in (isolation/netfence.py).
+PORT_RETRIES = 2
 ASLEEP = "-"  # the slot of a function that has none
 PAUSED = ":paused"  # at ASLEEP: its calls are refused
 MARK = ":own"  # at the slot of a function that is in one of MARKING
@@ -75,6 +80,17 @@ CONTROL_ERRORS = {
 
 def slot_names(count: int) -> list[SlotName]:
     return [SlotName(f"s{number}") for number in range(count)]
+
+
+def port_slot_names(count: int) -> list[SlotName]:
+    """The slots for programs at TCP ports that an edge with `count` others has: 64 beside 1,000."""
+    # an update takes a second one; no others, no slots at all
+    return [SlotName(f"{PORT_SLOT}{number}") for number in range(2 + count // PORT_SHARE if count else 0)]
+
+
+def is_port_slot(slot: SlotName) -> bool:
+    """Whether it is one for programs at TCP ports."""
+    return slot.startswith(PORT_SLOT)
 
 
 def slot_count(settings: Settings) -> int:
@@ -203,7 +219,10 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         queue_timeout_ms=_milliseconds(settings.queue_timeout),
         response_timeout_ms=_milliseconds(limits.exec_timeout + TIMEOUT_MARGIN),
         slot_errors="\n".join(map(_slot_error, SLOT_ERRORS)),
-        slots="\n".join(f"backend {slot} from slots\n{lines[slot]}" for slot in slot_names(slots)),
+        slots="\n".join(
+            [f"backend {slot} from slots\n{lines[slot]}" for slot in slot_names(slots)]
+            + [f"backend {slot} from slots\n  retries {PORT_RETRIES}\n{lines[slot]}" for slot in port_slot_names(slots)]
+        ),
     )
 
 

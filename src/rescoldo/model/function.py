@@ -95,6 +95,11 @@ class FunctionPolicy:
         """Instances a wake from zero starts."""
         return max(1, self.min_replicas)
 
+    @property
+    def at_port(self) -> bool:
+        """Whether it is a program at a TCP port."""
+        return self.program is not None and self.program.at_port
+
 
 @dataclass(frozen=True, slots=True)
 class Function:

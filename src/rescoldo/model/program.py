@@ -29,6 +29,11 @@ class Program:
     command: tuple[str, ...]
     upstream: str  # as in Launch: "tcp:PORT", "unix" or "inherited"
 
+    @property
+    def at_port(self) -> bool:
+        """Whether it takes requests at a TCP port."""
+        return self.upstream.startswith("tcp:")
+
 
 def program_of(env_process: str, env: Mapping[str, str]) -> Program | None:
     """The program that a function's process and variables describe; None where no upstream_url is set: what the

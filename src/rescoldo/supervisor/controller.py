@@ -35,7 +35,7 @@ from rescoldo.control.slots import SlotPool
 from rescoldo.control.tasks import Tasks
 from rescoldo.control.waker import MAX_LINE, Waker
 from rescoldo.edge.accesslog import Tally, read_calls
-from rescoldo.edge.config import slot_count, slot_names
+from rescoldo.edge.config import port_slot_names, slot_count, slot_names
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.isolation import heap
 from rescoldo.isolation.identity import level
@@ -81,7 +81,8 @@ async def run(settings: Settings) -> None:
     tasks = Tasks()
     login = None if credentials is None else login_key(credentials.user, credentials.password)
     node, edge = NodeClient(settings), HaproxyEdge(settings, login)
-    slots = SlotPool(slot_names(slot_count(settings)), on_scarce=lambda: growth.start())
+    count = slot_count(settings)
+    slots = SlotPool(slot_names(count), port_slot_names(count), on_scarce=lambda: growth.start())
     fleet = Fleet(node, edge, store, slots, tasks, storage.group)
     growth = Growth(settings, fleet, slots)
     renewal = Renewal(settings, growth.renew)

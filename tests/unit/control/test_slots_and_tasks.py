@@ -7,7 +7,7 @@ import pytest
 
 from rescoldo.control.slots import SlotPool
 from rescoldo.control.tasks import Tasks
-from rescoldo.edge.config import slot_names
+from rescoldo.edge.config import port_slot_names, slot_names
 from rescoldo.model.errors import Busy
 
 
@@ -25,6 +25,21 @@ def test_no_slot_is_lent_twice_and_none_left_is_busy() -> None:
         pool.take()
     pool.add(slot_names(4)[2:])
     assert (pool.take(), pool.free, pool.size) == ("s2", 1, 4)
+
+
+def test_programs_at_ports_have_slots_of_their_own() -> None:
+    scarce: list[bool] = []
+    pool = SlotPool(slot_names(8), port_slot_names(8), lambda: scarce.append(True))
+    taken = [pool.take(at_port=True) for _ in range(2)]
+    assert taken == ["t0", "t1"]
+    assert (pool.free, pool.size, scarce) == (8, 8, [])
+    with pytest.raises(Busy):
+        pool.take(at_port=True)
+    assert scarce
+    pool.give_back(taken[1])
+    pool.claim(taken[1])
+    pool.add([*slot_names(16)[8:], *port_slot_names(16)[2:]])
+    assert (pool.take(at_port=True), pool.take(), pool.size) == ("t2", "s0", 16)
 
 
 def test_a_claimed_slot_is_not_lent_and_cannot_be_claimed_again() -> None:

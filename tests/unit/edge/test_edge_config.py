@@ -27,8 +27,9 @@ def test_a_configuration_has_as_many_slots_as_asked_for_and_servers_in_theirs() 
     text = render(Settings("/d", "/r"), 3, [server])
     slots = text[text.index("\nbackend s0") :]
     assert [line for line in slots.splitlines() if line.startswith("backend")] == [
-        f"backend s{number} from slots" for number in range(3)
+        f"backend {name} from slots" for name in ("s0", "s1", "s2", "t0", "t1")
     ]
+    assert slots.count("  retries 2\n") == 2, "of those for programs at TCP ports"
     after = slots[slots.index("backend s1") : slots.index("backend s2")]
     assert "  server one unix@/run/x.sock maxconn 3" in after
 
