@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from patience import SLOWNESS
 from rescoldo.bundle.build import BuildRequest, BuiltBundle, build
 from rescoldo.bundle.deps import Run
 from rescoldo.model.settings import Settings
@@ -28,7 +29,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 # Tells one process from another; in its own PID namespace each has the number 1.
 TOKEN = "import uuid\nMINE = uuid.uuid4().hex\ndef handle(event, context):\n    return MINE\n"
 HELLO = "def handle(event, context):\n    return 'hello'\n"
-PATIENCE = 30.0  # seconds a condition is waited for before a test fails
+PATIENCE = 30.0 * SLOWNESS  # seconds a condition is waited for before a test fails
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from patience import SLOWNESS
 from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.instance import Launch, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
@@ -178,7 +179,8 @@ class RealNode:
             for path in (bundle, *bundle.rglob("*")):
                 os.chown(path, 0, gid)
                 path.chmod(0o750 if path.is_dir() else 0o640)
-        return Launch(InstanceId(f"{name}-{number}"), FunctionId(f"{name}.ns"), digest, gid, **{"grace": 2.0, **more})
+        usual = {"grace": 2.0, "ready_timeout": 15.0 * SLOWNESS}
+        return Launch(InstanceId(f"{name}-{number}"), FunctionId(f"{name}.ns"), digest, gid, **{**usual, **more})
 
     def program(self, command: str, upstream: str, *files: Path, name: str = "prog", **more: Any) -> Launch:
         """Lay down a bundle that holds `files` and order an instance of it that runs `command`."""
@@ -226,7 +228,7 @@ def alive(pid: int) -> bool:
 
 async def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
     """Wait for `condition` (a plain or async function) to hold."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * SLOWNESS
     while True:
         result = condition()
         if asyncio.iscoroutine(result):
@@ -254,7 +256,7 @@ async def connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 async def call(running: RunningInstance | str, path: str = "/", timeout: float = 10.0) -> str:
     """GET `path` from the instance; return the body."""
     address = running if isinstance(running, str) else running.address
-    async with asyncio.timeout(timeout):
+    async with asyncio.timeout(timeout * SLOWNESS):
         reader, writer = await connect(address)
         try:
             writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())

@@ -67,7 +67,7 @@ class Rollout:
         """Whether two revisions cannot run at once: programs on the same TCP port, where all share an address."""
         if one.program is None or other.program is None or one.program.upstream != other.program.upstream:
             return False
-        return one.program.upstream.startswith("tcp:") and isolation_found(self._settings).get("ports") != "private"
+        return one.program.at_port and isolation_found(self._settings).get("ports") != "private"
 
     async def _start(self, entry: Entry, function: Function, policy: FunctionPolicy) -> Awake:
         fresh = Entry(function, policy, asked=entry.asked)
