@@ -191,7 +191,6 @@ class Groups:
                 self._write("cpu", name, "cpu.cfs_period_us", str(_PERIOD))
                 self._write("cpu", name, "cpu.cfs_quota_us", str(quota))
             return
-        self._write("memory", name, "memory.oom.group", "1")
         if memory:
             self._write("memory", name, "memory.max", str(memory))
             with contextlib.suppress(OSError):

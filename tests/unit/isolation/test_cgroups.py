@@ -79,7 +79,7 @@ def test_without_any_hierarchy_there_are_no_limits(version_2: Path) -> None:
 def sandbox(tmp_path: Path) -> Path:
     folder = tmp_path / "1-1"
     folder.mkdir()
-    for name in ("memory.oom.group", "memory.max", "memory.swap.max", "cpu.max", "memory.events"):
+    for name in ("memory.max", "memory.swap.max", "cpu.max", "memory.events"):
         (folder / name).touch()
     return folder
 
@@ -92,7 +92,6 @@ def test_v2_limits_are_written_as_the_kernel_takes_them(sandbox: Path) -> None:
     groups(sandbox).limit("1-1", memory=64 * 2**20, cpu=250)
     assert (sandbox / "memory.max").read_text() == str(64 * 2**20)
     assert (sandbox / "memory.swap.max").read_text() == "0"
-    assert (sandbox / "memory.oom.group").read_text() == "1"
     assert (sandbox / "cpu.max").read_text() == "25000 100000"
 
 
