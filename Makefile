@@ -9,7 +9,7 @@ MATRIX := $(addprefix tests/e2e/test_,kill_matrix.py kill_matrix_changing.py fau
 # its figures are for docs/behaviour.md, so nothing runs beside it; .ci/run keeps no figures and says otherwise
 MATRIX_ABREAST ?=
 HOSTILE := tests/e2e/test_hostile.py
-CGROUPS := tests/unit/isolation/test_cgroups.py \
+CGROUPS := tests/unit/isolation/test_cgroups.py tests/integration/test_isolation_cgroups.py \
 	tests/integration/test_node_sandbox.py tests/integration/test_isolation_netfence.py
 TESTS := tests/unit tests/contract tests/integration
 E2E := tests/e2e $(patsubst %,--ignore=%,$(MATRIX) $(HOSTILE))

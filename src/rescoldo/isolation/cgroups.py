@@ -7,6 +7,7 @@ descriptors that it opens before it changes its root; the node limits, reads and
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ CONTROLLERS = ("memory", "cpu", "pids")
 MOST_PIDS = 512  # processes and threads in one instance
 TCP_SHARE = 8  # of its memory limit an instance may have as much again through this in buffers of TCP, in v1
 PIDS_LEFT = 8  # of the machine's processes and threads the share through this is left to all but instances
+ASIDE = "init"  # where a container's processes go in v2, as Docker's and others' own do
+_VACATING = 20  # times that they are moved at the most
 _PERIOD = 100_000  # microseconds in which a cpu limit is accounted
 _MOUNTS = Path("/proc/self/mountinfo")
 _OWN = Path("/proc/self/cgroup")
@@ -53,14 +56,47 @@ def find_base(key: str) -> Base | None:
     if "" not in mounts:
         return None
     # A v2 group with processes of its own cannot have limited children, except at the root.
-    for parent in dict.fromkeys((_inside(mounts[""], own.get("", "/")), mounts[""])):
-        folder = Path(parent) / key
+    top = Path(mounts[""])
+    for parent in dict.fromkeys((Path(_inside(mounts[""], own.get("", "/"))), top)):
         with contextlib.suppress(OSError):
-            _delegate(Path(parent))
-            folder.mkdir(exist_ok=True)
-            _delegate(folder)
-            return Base(2, dict.fromkeys(CONTROLLERS, str(folder)))
+            _delegate(parent)
+            return _base_below(parent, key)
+    if _is_a_containers(top):
+        with contextlib.suppress(OSError):
+            _vacate(top)
+            return _base_below(top, key)
     return None
+
+
+def _base_below(parent: Path, key: str) -> Base:
+    """The groups of the platform `key` in v2; `parent` may have limited children."""
+    folder = parent / key
+    folder.mkdir(exist_ok=True)
+    _delegate(folder)
+    return Base(2, dict.fromkeys(CONTROLLERS, str(folder)))
+
+
+def _is_a_containers(top: Path) -> bool:
+    """Whether the highest group that we see is a container's, not the machine's, which has no type."""
+    return (top / "cgroup.type").exists()
+
+
+def _vacate(top: Path) -> None:
+    """Move a container's processes from its own group into one below it, and let its children be limited. Raises
+    OSError."""
+    aside = top / ASIDE
+    aside.mkdir(exist_ok=True)
+    for attempt in range(_VACATING):  # a process may fork meanwhile
+        for pid in (top / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                _write(str(aside / "cgroup.procs"), pid)
+        try:
+            _delegate(top)
+        except OSError as error:
+            if error.errno != errno.EBUSY or attempt == _VACATING - 1:
+                raise
+        else:
+            return
 
 
 def leave_pids(base: Base) -> None:

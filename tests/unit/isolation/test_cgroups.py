@@ -70,6 +70,29 @@ def test_v2_groups_are_made_at_the_root_where_ones_own_has_processes(version_2: 
     assert base.places == (f"{version_2}/key",)
 
 
+def test_a_containers_processes_are_moved_aside_where_they_are_in_the_highest_group(
+    version_2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cgroups._OWN.write_text("0::/\n")
+    (version_2 / "cgroup.type").write_text("domain\n")
+    (version_2 / "processes").touch()
+    vacated = []
+
+    def vacate(top: Path) -> None:
+        vacated.append(top)
+
+    monkeypatch.setattr(cgroups, "_vacate", vacate)
+    base = find_base("key")
+    assert base is not None
+    assert (base.places, vacated) == ((f"{version_2}/key",), [version_2])
+
+
+def test_the_machines_processes_are_left_where_they_are(version_2: Path) -> None:
+    for folder in (version_2, version_2 / "user"):
+        (folder / "processes").touch()
+    assert find_base("key") is None
+
+
 def test_without_any_hierarchy_there_are_no_limits(version_2: Path) -> None:
     cgroups._MOUNTS.write_text("")
     assert find_base("key") is None
