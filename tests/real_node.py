@@ -179,7 +179,7 @@ class RealNode:
             for path in (bundle, *bundle.rglob("*")):
                 os.chown(path, 0, gid)
                 path.chmod(0o750 if path.is_dir() else 0o640)
-        usual = {"grace": 2.0, "ready_timeout": 15.0 * SLOWNESS}
+        usual = {"grace": 2.0, "ready_timeout": 15.0 * SLOWNESS, "exec_timeout": 30.0 * SLOWNESS}
         return Launch(InstanceId(f"{name}-{number}"), FunctionId(f"{name}.ns"), digest, gid, **{**usual, **more})
 
     def program(self, command: str, upstream: str, *files: Path, name: str = "prog", **more: Any) -> Launch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,28 @@ def test_a_containers_processes_are_moved_aside_where_they_are_in_the_highest_gr
     base = find_base("key")
     assert base is not None
     assert (base.places, vacated) == ((f"{version_2}/key",), [version_2])
+
+
+@pytest.mark.parametrize("busy", [0, 2, 1000])
+def test_processes_are_moved_aside_as_often_as_new_ones_are_there_with_an_end(
+    version_2: Path, monkeypatch: pytest.MonkeyPatch, busy: int
+) -> None:
+    (version_2 / "cgroup.procs").write_text("41\n")
+    aside = version_2 / cgroups.ASIDE
+    aside.mkdir()
+    (aside / "cgroup.procs").touch()
+    moved = []
+
+    def delegate(_: Path) -> None:
+        moved.append((aside / "cgroup.procs").read_text())
+        if len(moved) <= busy:
+            raise OSError(errno.EBUSY, "busy")
+
+    monkeypatch.setattr(cgroups, "_delegate", delegate)
+    with pytest.raises(OSError, match="busy") if busy == 1000 else nullcontext():
+        cgroups._vacate(version_2)
+    assert set(moved) == {"41"}
+    assert len(moved) == min(busy + 1, cgroups._VACATING)
 
 
 def test_the_machines_processes_are_left_where_they_are(version_2: Path) -> None:
