@@ -53,7 +53,7 @@ hostile: $(VENV)
 	@$(PYTEST) $(HOSTILE)
 	@PYTHONPATH=src:tests $(BIN)/python -m hostile.report
 
-# not in .ci/run: where KVM is missing it takes a quarter of an hour; its last run is in docs/behaviour.md
+# not in .ci/run, as it is slow without KVM; its last run is in docs/behaviour.md
 cgroup2: $(VENV)
 	@scripts/cgroup2 $(PYTEST) --timeout 1200 $(CGROUPS)
 
