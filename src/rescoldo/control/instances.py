@@ -155,8 +155,9 @@ class Instances:
         await self.stop(instance)
 
     async def bury(self, server: LiveServer, patience: float = BURY_SECONDS) -> None:
-        """Remove an instance that is dead, or lives and takes no more requests. The node passes what waits in its socket on to another instance, so the socket stays
-        until the edge has let go of it: after `patience` seconds at the most."""
+        """Remove an instance that is dead, or lives and takes no more requests. The node passes what waits in its
+        socket on to another instance, so the socket stays until the edge has let go of it: after `patience` seconds at
+        the most."""
         await self.remove(server.slot, server.instance, patience)
 
     async def stop(self, instance: InstanceId) -> None:
