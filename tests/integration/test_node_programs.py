@@ -307,6 +307,20 @@ async def test_a_program_that_ignores_sigterm_is_killed_after_its_grace(node: Re
     assert not alive(running.pid)
 
 
+async def test_a_node_that_is_to_end_does_not_wait_for_a_long_grace(node: RealNode, order: Order) -> None:
+    patient, stopped = order(env={"TERM_IGNORED": "1"}, grace=600.0), order(env={"TERM_IGNORED": "1"}, grace=600.0)
+    pids = [(await node.client.start(launch)).pid for launch in (patient, stopped)]
+    stopping = asyncio.create_task(node.client.stop(stopped.instance))
+
+    async def is_stopping() -> bool:
+        return len(await node.client.instances()) == 1
+
+    await until(is_stopping)
+    assert await asyncio.to_thread(node.kill, signal.SIGTERM) == 0
+    assert not any(map(alive, pids))
+    await asyncio.gather(stopping, return_exceptions=True)
+
+
 @pytest.mark.parametrize("upstream", ["tcp:8131", "unix", "inherited"])
 async def test_a_program_outlives_its_node_and_is_adopted(node: RealNode, order: Order, upstream: str) -> None:
     launch = order(upstream)

@@ -58,6 +58,7 @@ OWN_DESCRIPTORS = 100  # of the node, its clients and the starts under way
 UNREACHABLE_SECONDS = 5.0  # the same of one whose socket has lost its name; then it has its grace
 UNHEARD_SECONDS = 4.0  # how long a program may not listen at its port while requests wait for it; it may restart itself
 UNHEARD_PAUSE = 0.02  # between two looks meanwhile
+LAST_GRACE = 10.0  # seconds that instances have in all when their node ends: the supervisor kills it after NODE_GRACE
 LOST_SECONDS = 60.0  # the controller stops a lost instance sooner, when it is there
 
 _LOG = logging.getLogger(__name__)
@@ -131,7 +132,6 @@ class Roster:
             note_path = self._note_path(launch.instance)
             output = Output.create(_fifo(note_path), uid, self._writer(launch), launch.log_rate, self._pump)
             listener = None if launch.binds else listen(note.address, self._privileged)
-            stand_in = self._stand_in(launch, uid)
             scratch = self._scratch(launch.instance)
             if not self._privileged:
                 scratch.mkdir(mode=0o700)
@@ -145,8 +145,7 @@ class Roster:
             if uid is not None:
                 self._uids.give_back(uid)
             raise error if isinstance(error, StartFailed) else StartFailed(f"{launch.function}: {error}") from error
-        instance = Supervised(note, note_path, output, listener, str(scratch), berth, stand_in)
-        self._all[launch.instance] = instance
+        instance = self._all[launch.instance] = Supervised(note, note_path, output, listener, str(scratch), berth)
         return instance, before
 
     def _scratch(self, instance: InstanceId) -> Path:
@@ -165,10 +164,13 @@ class Roster:
         return Berth(self._settings.berths / launch.instance, uid)
 
     def _stand_in(self, launch: Launch, uid: int | None) -> socket.socket | None:
-        """Where requests wait that find nobody at the program's TCP port, if it has one to itself. Raises OSError."""
+        """Where requests wait that find nobody at the TCP port of the program, if that is its own. Raises StartFailed."""
         if not launch.port or not self._fenced or uid is None:
             return None
-        return open_stand_in(netfence.stand_in_of(uid), launch.port)
+        try:
+            return open_stand_in(netfence.stand_in_of(uid), launch.port)
+        except OSError as error:
+            raise StartFailed(f"{launch.function}: {error}") from error
 
     def _note_path(self, instance: InstanceId) -> Path:
         return self._settings.instance_state / f"{instance}.json"
@@ -177,8 +179,10 @@ class Roster:
         return lambda lines: self._logs.write(launch.function, launch.instance, lines)
 
     async def _start(self, instance: Supervised, before: list[Supervised]) -> RunningInstance:
+        launch = instance.note.launch
         try:
-            instance.waited = await until_free(instance.note.launch, instance.note.address, before)
+            instance.waited = await until_free(launch, instance.note.address, before)
+            instance.stand_in = self._stand_in(launch, instance.note.uid)
             await self._boot.start(instance)
         except Exception:
             await self._boot.end(instance, grace=0.0)
@@ -366,8 +370,13 @@ class Roster:
             self._uids.give_back(uid)
 
     async def stop_all(self) -> None:
-        """Stop every instance, all at once."""
-        await asyncio.gather(*(self.stop(instance) for instance in list(self._all)))
+        """Stop every instance, all at once, within LAST_GRACE and what it takes to kill them."""
+        stops = [asyncio.create_task(self.stop(instance), name=f"stop {instance}") for instance in list(self._all)]
+        if stops:
+            await asyncio.wait(stops, timeout=LAST_GRACE)
+        for process in self.processes():
+            process.kill()
+        await asyncio.gather(*stops)
 
     # -- adopting
 
@@ -414,8 +423,8 @@ class Roster:
         instance.hold_listener()
         try:
             instance.stand_in = self._stand_in(note.launch, note.uid)
-        except OSError as error:
-            _LOG.error("%s: %s", note.launch.instance, error)
+        except StartFailed as error:
+            _LOG.error("%s", error.message)
         self._all[note.launch.instance] = instance
         if note.uid is not None:
             self._uids.adopt(note.uid)
