@@ -26,8 +26,15 @@ INSIDE_SHARE = 4  # all connections of clients through this is what instances ma
 INSTANCE_SHARE = 4  # and theirs through this, what one of them may have
 LOG_FORMAT = "%[var(txn.fn)] %ST %[var(txn.cold)] %Ts %Ta %TR %Tw %U %B"  # as accesslog.py reads it
 HTTPS_PORT = "443"
-# functions come to a listener of their own, which speaks plain HTTP
-FORWARDED_HTTPS = (
+LOGIN_KEY = "req.hdr(authorization),word(2,' '),b64dec,sha2(256),hex"  # of a request: as login_key makes it
+# Says who calls, unless a proxy in front has.
+FORWARD = (
+    "  http-request add-header X-Forwarded-Host %[req.hdr(host)] unless { req.hdr(x-forwarded-host) -m found }",
+    "  http-request add-header X-Forwarded-For %[var(sess.client)] unless { req.hdr(x-forwarded-for) -m found }",
+    "  http-request add-header X-Forwarded-Proto http unless { req.hdr(x-forwarded-proto) -m found }",
+)
+# before those above; functions come to a listener of their own, which speaks plain HTTP
+FORWARD_HTTPS = (
     "  http-request add-header X-Forwarded-Proto https if { ssl_fc } !{ req.hdr(x-forwarded-proto) -m found }"
 )
 FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded")
@@ -191,7 +198,6 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         tls=_tls(settings),
         redirect=_redirect(settings),
         to_itself=" ssl verify none" if settings.tls_cert is not None else "",
-        https=FORWARDED_HTTPS if settings.tls_cert is not None else "",
         distrust=_distrust(settings.trusted_proxies),
         hold_socket=settings.hold_socket,
         owner=f"uid {EDGE_UID}" if os.geteuid() == 0 else "",
@@ -203,6 +209,8 @@ def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -
         metrics=settings.metrics,
         api_socket=settings.api_socket,
         **{name: map_file(settings, name) for name in (*MAPS, LOGINS)},
+        forwarded="\n".join([*([FORWARD_HTTPS] if settings.tls_cert is not None else []), *FORWARD]),
+        own_login=f"{LOGIN_KEY},map_str({map_file(settings, LOGINS)}) -m found",
         known_all=KNOWN_ALL,
         build_path=BUILD_PATH,
         max_builds=MAX_BUILDS,

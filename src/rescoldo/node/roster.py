@@ -164,7 +164,7 @@ class Roster:
         return Berth(self._settings.berths / launch.instance, uid)
 
     def _stand_in(self, launch: Launch, uid: int | None) -> socket.socket | None:
-        """Where requests wait that find nobody at the TCP port of the program, if that is its own. Raises StartFailed."""
+        """Where requests wait that find nobody at the TCP port that a program has to itself. Raises StartFailed."""
         if not launch.port or not self._fenced or uid is None:
             return None
         try:
