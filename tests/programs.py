@@ -148,6 +148,6 @@ def leave_the_port(live: Live, server: Path, name: str, upstream: str) -> None:
     live.until(lambda: live.invoke(name).status == 200, "another instance")
     long.join()
     assert answers == [200]
-    assert "nothing listens at its TCP port any more" in live.function_log(name)
+    assert "nobody listens at its port" in live.function_log(name)
     live.until(lambda: not alive(pid), "its end")
     live.sleep(name)

@@ -93,8 +93,8 @@ def test_a_handler_that_runs_out_of_memory_under_a_call(platform: Live, method: 
     platform.system("DELETE", "/functions", {"functionName": "eats"})
 
 
-@pytest.mark.parametrize("method", ["POST", "GET"])
-def test_a_program_that_is_killed_under_a_call(platform: Live, tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize(("method", "runs"), [("POST", 1), ("GET", 2)])
+def test_a_program_that_is_killed_under_a_call(platform: Live, tmp_path: Path, method: str, runs: int) -> None:
     folder = tmp_path / "program"
     folder.mkdir()
     (folder / "main.py").write_text(PROGRAM)
@@ -102,9 +102,10 @@ def test_a_program_that_is_killed_under_a_call(platform: Live, tmp_path: Path, m
     assert platform.invoke("killed").status == 200
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(platform.call, method, "/function/killed/waits")
-        platform.until(lambda: "RUN" in platform.function_log("killed"), "it to run")
-        [pid] = platform.instance_pids("killed")
-        os.kill(pid, signal.SIGKILL)
+        for run in range(1, runs + 1):
+            platform.until(lambda run=run: platform.function_log("killed").count("RUN") == run, "it to run")
+            [pid] = filter(alive, platform.instance_pids("killed"))
+            os.kill(pid, signal.SIGKILL)
         answer = call.result()
     assert answer.status in (502, 503)
     assert "SIGKILL" in explained(platform, "killed", answer)["reason"]

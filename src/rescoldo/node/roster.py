@@ -471,7 +471,7 @@ class Roster:
     def left_port(self, instance: Supervised) -> None:
         """Nobody listens at the program's port. One that is on its way out anyway is left alone."""
         if not instance.is_leaving:
-            self._lose(instance, "nothing listens at its TCP port any more")
+            self._lose(instance, f"nobody listens at its port {instance.note.launch.port}")
 
     def _lose(self, instance: Supervised, reason: str) -> None:
         """Nothing new reaches it. The controller starts another and has this one stopped, with its grace."""

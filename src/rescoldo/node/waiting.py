@@ -219,9 +219,9 @@ async def _pass_on_or_drop(request: Request, address: str) -> None:
         request.writer.close()
 
 
-async def _pass_on(request: Request, address: str, unanswered: bytes = b"") -> bool:
-    """Send the request to `address` and its answer back, `unanswered` if that ends before it begins; as long as both
-    sides go on with it. False: nobody takes connections there, and nothing has been done."""
+async def _pass_on(request: Request, address: str, unanswered: Callable[[], bytes] = bytes) -> bool:
+    """Send the request to `address` and its answer back, what `unanswered` makes if that ends before it begins; as long
+    as both sides go on with it. False: nobody takes connections there, and nothing has been done."""
     try:
         reader, writer = await _connect(address)
     except OSError:
@@ -250,25 +250,39 @@ async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWr
 async def _pass_on_or_refuse(request: Request, reason: str, other: Callable[[], str | None], tell: Tell) -> None:
     """Wait for an instance that can take the request: the controller starts one when it hears of the end."""
     deadline = time.monotonic() + _OTHER_SECONDS
-    unanswered = _refusal(request, _ENDED_TOO)  # an end of its connection would have the edge send it yet another time
-    while (address := other()) is None or not await _pass_on(request, address, unanswered):
+
+    def ended_too() -> bytes:  # an end of its connection would have the edge send it yet another time
+        why = f"{reason}; {_ENDED_TOO}"
+        if not _has_left(request):
+            tell(request.call_id, f"its instance ended: {why}")
+        return _refusal(request, why)
+
+    while (address := other()) is None or not await _pass_on(request, address, ended_too):
         if time.monotonic() >= deadline:
             await _refuse(request, reason, tell)
             break
         await asyncio.sleep(_LOOK_SECONDS)
-        if request.reader.at_eof():  # its client has left
+        if _has_left(request):
             request.writer.close()
             break
 
 
-async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter, instead: bytes = b"") -> None:
-    """Copy all that comes from `source`, or `instead` if nothing comes."""
+def _has_left(request: Request) -> bool:
+    """Whether its client is gone; the edge never ends its side alone."""
+    return request.reader.at_eof() or request.reader.exception() is not None
+
+
+async def _copy(
+    source: asyncio.StreamReader, target: asyncio.StreamWriter, instead: Callable[[], bytes] = bytes
+) -> None:
+    """Copy all that comes from `source`, or what `instead` makes if nothing comes."""
+    begun = False
     try:
         while chunk := await source.read(_CHUNK):
-            instead = b""
+            begun = True
             target.write(chunk)
             await target.drain()
     finally:
-        if instead:
-            target.write(instead)
+        if not begun:
+            target.write(instead())
     target.write_eof()

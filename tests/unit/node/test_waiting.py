@@ -83,11 +83,13 @@ async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.M
 
 
 @contextlib.asynccontextmanager
-async def standing_in(other: Callable[[], str | None], *asked: bytes) -> AsyncIterator[list[bytes]]:
+async def standing_in(
+    other: Callable[[], str | None], *asked: bytes, tell: Callable[[str, str], None] = lambda call_id, reason: None
+) -> AsyncIterator[list[bytes]]:
     """What each of `asked` is answered where requests wait at a TCP port, `other` finds who takes them, and nobody does
     in the end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(Waiting().serve_elsewhere(listener, "it is gone", other, lambda line: None))
+        serving = asyncio.create_task(Waiting().serve_elsewhere(listener, "it is gone", other, tell))
         answers = []
         for head in asked:
             reader, writer = await asyncio.open_connection(*listener.getsockname())
@@ -128,7 +130,11 @@ async def test_what_ends_a_second_instance_is_answered_by_the_node_as_the_edge_w
 
     server = await asyncio.start_server(end, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    async with standing_in(lambda: f"{host}:{port}", b"GET / HTTP/1.1\r\n\r\n") as (answer,):
+    told: list[tuple[str, ...]] = []
+    head = b"GET / HTTP/1.1\r\nX-Call-Id: mine\r\n\r\n"
+    async with standing_in(lambda: f"{host}:{port}", head, tell=lambda *what: told.append(what)) as (answer,):
         assert answer.startswith(b"HTTP/1.1 502 ")
-        assert b"so did the one that took its place; the call is not repeated" in answer
+        why = "it is gone; so did the one that took its place; the call is not repeated"
+        assert why.encode() in answer
+    assert told == [("mine", f"its instance ended: {why}")]
     server.close()
