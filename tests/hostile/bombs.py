@@ -53,12 +53,17 @@ def _remove(world: World, function: str, outcome: Outcome) -> None:
 
 def _left(world: World, function: str) -> list[int]:
     """Processes that have the function's name a while after it was told to end."""
+    noted = f"{function[:20].rstrip('-')}-"  # what its instances are called
 
     def named() -> list[int]:
         return [pid for pid in _processes() if _comm(pid) == function[:15]]
 
+    def is_over() -> bool:  # between the end of an instance and its replacement there is a note, and no process
+        notes = world.live.settings.instance_state.iterdir()
+        return not any(note.name.startswith(noted) for note in notes) and not named()
+
     with suppress(AssertionError):
-        world.live.until(lambda: not named(), f"the processes of {function} to end")
+        world.live.until(is_over, f"the processes of {function} to end")
     return named()
 
 
