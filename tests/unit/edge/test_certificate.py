@@ -61,6 +61,13 @@ def test_haproxy_takes_what_is_installed(settings, pair, tmp_path, monkeypatch):
     process.check(process.binary(tls=True), path)
 
 
+def test_a_call_that_goes_on_to_another_process_is_still_known_as_https(settings):
+    backends = config.render(settings, 5).split("\nbackend ")
+    for name in ("hold", "successor"):
+        (backend,) = (text for text in backends if text.startswith(f"{name} "))
+        assert config.FORWARD_HTTPS in backend.splitlines()
+
+
 def broken(settings: Settings, message: str) -> None:
     with pytest.raises(InvalidInput, match=re.escape(message)):
         certificate.install(settings)
