@@ -49,7 +49,7 @@ def renew(settings: Settings) -> bool:
     if not install(settings):
         return False
     try:
-        process.check(process.binary(tls=settings.tls_cert is not None), config_file(settings))
+        process.check(process.binary_for(settings), config_file(settings))
     except RescoldoError:
         if before is not None:
             _write(copy, before)

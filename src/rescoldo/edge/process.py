@@ -35,6 +35,11 @@ def binary(*, tls: bool = False) -> str:
     return found
 
 
+def binary_for(settings: Settings) -> str:
+    """The HAProxy that a platform runs."""
+    return binary(tls=settings.tls_cert is not None)
+
+
 def _installed() -> str | None:
     """The machine's own; where it is installed need not be on the PATH of a user."""
     return shutil.which("haproxy", path=os.pathsep.join([os.environ.get("PATH", ""), *SYSTEM_FOLDERS]))

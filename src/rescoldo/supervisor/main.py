@@ -42,7 +42,7 @@ def run(settings: Settings) -> int:
         certificate.install(settings)
         if said := certificate.warning(settings):
             print(f"rescoldo: {said}", file=sys.stderr)
-        process.check(process.binary(tls=settings.tls_cert is not None), path)
+        process.check(process.binary_for(settings), path)
         sockets = {
             "wake": bind(settings.wake_socket, for_edge=True),
             "api": bind(settings.api_socket, for_edge=True),

@@ -20,7 +20,7 @@ NODE_GRACE = 15.0
 def edge_program(settings: Settings, gates: Mapping[str, int]) -> Program:
     """A new edge knows nothing yet and holds every request until the controller has told it. `gates`: what it accepts
     on, gateway, metrics and, where there are such, those for plain HTTP that is sent on, and for instances."""
-    binary = process.binary(tls=settings.tls_cert is not None)
+    binary = process.binary_for(settings)
 
     def command() -> Sequence[str]:
         path = config.write(settings, config.slot_count(settings))
@@ -34,8 +34,7 @@ def edge_program(settings: Settings, gates: Mapping[str, int]) -> Program:
 
 def edge_reload(settings: Settings, old_pid: int) -> list[str]:
     """The command of an edge that takes over from another, with the configuration that was written anew."""
-    binary = process.binary(tls=settings.tls_cert is not None)
-    return process.reload_command(binary, config.config_file(settings), settings, old_pid)
+    return process.reload_command(process.binary_for(settings), config.config_file(settings), settings, old_pid)
 
 
 def node_program(settings: Settings, listener: int, fence: Sequence[int] = ()) -> Program:
