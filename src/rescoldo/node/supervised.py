@@ -172,17 +172,13 @@ def listen(address: str, privileged: bool) -> socket.socket:
 
 
 def open_stand_in(host: str, port: int) -> socket.socket:
-    """A listening socket for requests that find nobody at a program's `port`."""
-    stand_in = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    """A listening socket for requests that find nobody at a program's `port`. Raises OSError."""
     try:
-        stand_in.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        stand_in.bind((host, port))
-        stand_in.listen(_BACKLOG)
+        return socket.create_server((host, port), backlog=_BACKLOG)
     except OSError as error:
-        stand_in.close()
-        text = f"port {port} at {host}, for requests while the program does not listen: {error.strerror}"
-        raise OSError(error.errno, text) from error
-    return stand_in
+        number = error.errno or 0
+        text = f"port {port} at {host}, for requests while the program does not listen: {os.strerror(number)}"
+        raise OSError(number, text) from error
 
 
 def regain_output(pid: int, number: int) -> int | None:
