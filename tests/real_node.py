@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -276,3 +277,18 @@ async def answered(running: RunningInstance) -> str:
             return await call(running)
         except (ConnectionRefusedError, FileNotFoundError):
             await asyncio.sleep(0.05)
+
+
+def deaf_program(folder: Path) -> Path:
+    """The file of DEAF_PROGRAM, in `folder`."""
+    file = folder / "server"
+    file.write_text(DEAF_PROGRAM.format(python=Path(sys.executable).resolve()))
+    return file
+
+
+async def until_replaced(running: RunningInstance, how: str) -> None:
+    """Have an instance of DEAF_PROGRAM take no more requests, and wait until another process answers."""
+    first = await call(running)
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # it may be killed before it has answered
+        await call(running, how)
+    assert await answered(running) != first

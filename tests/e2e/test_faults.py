@@ -26,7 +26,7 @@ from matrix import report
 from matrix.background import Calling, FaultResult, Stopwatch
 from matrix.client import Call, Client
 from matrix.load import Load
-from matrix.world import ASLEEP, IMAGE, World
+from matrix.world import ASLEEP, IMAGE, World, prepared
 
 pytestmark = pytest.mark.slow
 
@@ -53,9 +53,7 @@ def results() -> Iterator[list[FaultResult]]:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    with Live() as live:
-        world = World(live)
-        world.prepare()
+    with prepared() as world:
         world.settle()
         yield world
 

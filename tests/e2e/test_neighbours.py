@@ -10,12 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from live import Live
 from matrix import report
 from matrix.background import Calling
 from matrix.neighbours import Meter, NeighbourResult, others, spares
 from matrix.state import becomes_true
-from matrix.world import World
+from matrix.world import World, prepared
 from rescoldo.policy.spares import SHARE, most_spares
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -46,9 +45,7 @@ def results() -> Iterator[list[NeighbourResult]]:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    with Live() as live:
-        world = World(live)
-        world.prepare()
+    with prepared() as world:
         yield world
 
 

@@ -398,10 +398,7 @@ def test_a_get_for_which_its_programs_memory_is_too_small_runs_once(
 
 @needs_fence
 def test_a_program_that_closes_its_port_for_a_moment_fails_no_call(platform: Live, server: Path) -> None:
-    platform.deploy_program("reopens", server, "./server", PORT, envVars={"MAY_BE_DEAF": "1"})
-    assert look(platform, "reopens", "/deaf/1")["uid"]
-    first = running(platform, "reopens")[0]["pid"]
-    platform.until(lambda: "deaf now" in platform.function_log("reopens"), "its port to be closed")
+    first = close_port(platform, server, "reopens", seconds=1)
     for method, body in (("GET", None), ("POST", "hello")):
         answer = platform.call(method, "/function/reopens", body)
         assert answer.status == 200, answer.text
@@ -424,15 +421,21 @@ def test_what_a_program_does_not_take_waits_at_the_next_node_too(own_platform: L
 
 @needs_fence
 def test_a_program_that_has_closed_its_port_is_replaced(platform: Live, server: Path) -> None:
-    platform.deploy_program("closed", server, "./server", PORT, envVars={"MAY_BE_DEAF": "1"})
-    assert look(platform, "closed", "/deaf/60")["uid"]
-    first = running(platform, "closed")[0]["pid"]
-    platform.until(lambda: "deaf now" in platform.function_log("closed"), "its port to be closed")
+    first = close_port(platform, server, "closed", seconds=60)
     for method, body in (("POST", "hello"), ("GET", None)):
         answer = platform.call(method, "/function/closed", body)
         assert answer.status == 200, answer.text
     assert not alive(first)
     assert "takes no more requests: nobody listens at its port 8000" in platform.function_log("closed")
+
+
+def close_port(live: Live, server: Path, name: str, *, seconds: int) -> int:
+    """Deploy a program and have it close its port, for so long; its process."""
+    live.deploy_program(name, server, "./server", PORT, envVars={"MAY_BE_DEAF": "1"})
+    assert look(live, name, f"/deaf/{seconds}")["uid"]
+    first = running(live, name)[0]["pid"]
+    live.until(lambda: "deaf now" in live.function_log(name), "its port to be closed")
+    return int(first)
 
 
 def running(live: Live, name: str) -> list[dict[str, Any]]:

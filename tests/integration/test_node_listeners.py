@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from real_node import DEAF_PROGRAM, DEAFENS, RealNode, answered, call, socket_of, until
+from real_node import DEAFENS, RealNode, answered, call, deaf_program, socket_of, until, until_replaced
 
 pytestmark = pytest.mark.slow
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -74,10 +73,5 @@ async def test_a_busy_instance_that_keeps_others_waiting_is_left_alone(node: Rea
 async def test_a_program_with_an_inherited_socket_is_replaced_as_well(
     node: RealNode, tmp_path: Path, how: str
 ) -> None:
-    file = tmp_path / "server"
-    file.write_text(DEAF_PROGRAM.format(python=Path(sys.executable).resolve()))
-    running = await node.client.start(node.program("./server", "inherited", file))
-    first = await call(running)
-    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # it may be killed before it has answered
-        await call(running, how)
-    assert await answered(running) != first
+    running = await node.client.start(node.program("./server", "inherited", deaf_program(tmp_path)))
+    await until_replaced(running, how)

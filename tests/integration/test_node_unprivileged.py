@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -21,7 +19,7 @@ from rescoldo.model.instance import Launch
 from rescoldo.model.settings import BUILD_UID
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from real_node import DEAF_PROGRAM, DEAFENS, RealNode, alive, answered, call, until
+from real_node import DEAFENS, RealNode, alive, answered, call, deaf_program, until, until_replaced
 
 pytestmark = [
     pytest.mark.slow,
@@ -109,12 +107,7 @@ async def test_without_root_an_instance_that_takes_no_more_requests_is_replaced(
 async def test_without_root_a_program_that_takes_no_more_requests_is_replaced(
     node: RealNode, tmp_path: Path, how: str
 ) -> None:
-    file = tmp_path / "server"
-    file.write_text(DEAF_PROGRAM.format(python=Path(sys.executable).resolve()))
-    launch = node.program("./server", "inherited", file)
+    launch = node.program("./server", "inherited", deaf_program(tmp_path))
     give_away(node, launch)
     running = await node.client.start(launch)
-    first = await call(running)
-    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # it may be killed before it has answered
-        await call(running, how)
-    assert await answered(running) != first
+    await until_replaced(running, how)
