@@ -1,7 +1,7 @@
 # The first target that needs .venv makes it; the locked versions decide when it is out of date.
 VENV := .venv/.installed
 BIN := .venv/bin
-# .ci/run has failed tests of the slower suites repeated: scripts/repeat_failed.py
+# .ci/run has failed tests repeated: scripts/repeat_failed.py
 PYTEST ?= $(BIN)/python -m pytest
 # three files of tests at a time: they wait for most of their time
 ABREAST := --numprocesses 3 --dist loadfile

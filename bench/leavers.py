@@ -6,6 +6,7 @@ HTTP/2 is spoken in raw frames (RFC 9113): no client library takes a request bac
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from collections.abc import Iterator
@@ -22,7 +23,10 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 class Leaver(Protocol):
-    """Clients that have asked; `leave` takes all their requests back, `close` ends what is left of a connection."""
+    """Clients that have asked; `leave` takes all their requests back, `close` ends what is left of a connection.
+
+    Where the server has ended a connection before, neither has anything to do.
+    """
 
     async def leave(self) -> None: ...
 
@@ -55,8 +59,10 @@ class Http1:
 
     async def leave(self) -> None:
         """After a half-close the connection stays until `close`."""
+        if self._writer.is_closing():
+            return
         if self._how == "half-close":
-            self._writer.write_eof()
+            _write_eof(self._writer)
             return
         if self._how == "reset":  # a close that lingers for 0 s is a RST
             connection = self._writer.get_extra_info("socket")
@@ -86,9 +92,20 @@ class Http2:
 
     async def leave(self) -> None:
         """The connection stays open: each stream is reset alone."""
+        if self._writer.is_closing():
+            return
         for stream in _streams(self._count):
             self._writer.write(_frame(_RST_STREAM, 0, stream, struct.pack(">I", CANCEL)))
-        await self._writer.drain()
+        with suppress(ConnectionError):
+            await self._writer.drain()
+
+
+def _write_eof(writer: asyncio.StreamWriter) -> None:
+    try:
+        writer.write_eof()
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:  # the server's reset has come, and nobody has read it
+            raise
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""pytest for the slower suites in CI: tests that fail are repeated once, each alone.
+"""pytest in CI: tests that fail are repeated once, each alone.
 
     python scripts/repeat_failed.py PYTEST-ARGUMENT...
 

@@ -1,4 +1,4 @@
-"""A test of the slower suites that failed is repeated once, alone."""
+"""A test that failed is repeated once, alone."""
 
 from __future__ import annotations
 

@@ -1,0 +1,33 @@
+"""Clients that leave, whatever the server has done before."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+import pytest
+
+from leavers import HOW, How, ask
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("lingers", [True, False], ids=["closed", "reset"])
+async def test_a_connection_that_the_server_has_ended_can_be_left_and_closed(how: How, lingers: bool) -> None:
+    ended = asyncio.Event()
+
+    async def end(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not lingers:
+            connection = writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+        ended.set()
+
+    async with await asyncio.start_server(end, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        (leaver,) = await ask(host, port, "/", how, 1)
+        await ended.wait()
+        for _ in range(10):  # the loop meets the end at one of its turns
+            await leaver.leave()
+            await asyncio.sleep(0)
+        await leaver.close()
