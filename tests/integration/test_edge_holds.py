@@ -26,11 +26,13 @@ class Wakes:
 
     def __init__(self) -> None:
         self.leavers: list[Leaver] = []
+        self.begun = 0  # so many, each of which can be ended
         self._waiting: list[asyncio.Future[SlotName]] = []
 
     async def wake(self, _: FunctionId) -> SlotName:
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
+        self.begun += 1
         return await answer
 
     def end(self, error: Exception | None = None) -> None:
@@ -67,9 +69,9 @@ async def come(real: RealEdge, wakes: Wakes, count: int, how: How, name: str = "
 
 async def be_held(real: RealEdge, wakes: Wakes, count: int, how: How, name: str = "fn") -> list[Leaver]:
     """So many requests that the controller was asked about."""
-    before = len(real.asked)
+    before = wakes.begun
     found = await come(real, wakes, count, how, name)
-    await real.until(lambda: len(real.asked) >= before + count)
+    await real.until(lambda: wakes.begun >= before + count)
     return found
 
 
@@ -129,7 +131,7 @@ async def test_a_call_whose_client_left_while_it_was_held_never_reaches_its_func
     async with edge(wakes) as real:
         one = await real.place("s1", "one")
         stays = asyncio.create_task(real.call("/function/fn?stays"))
-        await real.until(lambda: real.asked)
+        await real.until(lambda: wakes.begun)
         await leave(await be_held(real, wakes, EACH - 1, how))
         await real.until(lambda: real.left == EACH - 1)
         wakes.end()
@@ -266,10 +268,10 @@ async def test_an_answer_that_its_client_does_not_read_keeps_no_other_cold_call_
         await real.place("s1", "one", respond)
         slow = await real.connect()
         slow.send("/function/fn/large")
-        await real.until(lambda: real.asked)
+        await real.until(lambda: wakes.begun)
         wakes.end()
         await asyncio.wait_for(slow.reader.readline(), 10)  # it has begun, and the rest is not read
         other = asyncio.create_task(real.call("/function/fn/other"))
-        await real.until(lambda: len(real.asked) == 2)
+        await real.until(lambda: wakes.begun == 2)
         wakes.end()
         assert (await asyncio.wait_for(other, 5)).text == "small"
