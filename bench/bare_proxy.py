@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from client import get_ok
-from live import Live, free_ports
+from live import Live
+from ports import free_ports
 from rescoldo.edge.process import binary, command, environment
 
 CONFIG = """

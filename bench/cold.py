@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import wrk
 from client import Reply, get, get_ok
-from live import Live, children_of, comm, free_ports
+from live import Live, children_of, comm
 from paths import BENCH
+from ports import free_ports
 from processes import SPARE, cpu_seconds, machine_busy_seconds, sleep_all, wait_calm
 from rescoldo.model.settings import INSTANCE_UIDS
 from rows import Bar, Measurement, MeasurementFailed, Row, quantile, say

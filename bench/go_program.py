@@ -14,8 +14,9 @@ from client import get_ok
 from cold import cold_call, first_answer
 from go_upstream import build
 from in_turn import in_turn, ratio_row
-from live import Live, free_ports
+from live import Live
 from paths import ROOT
+from ports import free_ports
 from processes import wait_calm
 from rows import Bar, Measurement, Row, say
 

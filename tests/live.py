@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from patience import SLOWNESS
+from ports import free_ports
 from rescoldo.bundle.build import BuildRequest, BuiltBundle, build
 from rescoldo.bundle.deps import Run
 from rescoldo.model.settings import Settings
@@ -250,15 +250,6 @@ class Live:
 
 def no_installer(*_: Any, **__: Any) -> int:
     raise AssertionError("these functions have no requirements")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nothing listens on now."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def children_of(pid: int) -> list[int]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ports import free_ports
 from rescoldo.edge import config, process
 from rescoldo.edge.accesslog import Tally, read_calls
 from rescoldo.edge.admin import AdminSocket
@@ -189,7 +190,7 @@ class RealEdge:
     def __init__(self, **settings: Any) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="re-", dir="/tmp"))
         self.folder.chmod(0o755)
-        ports = _free_ports(2)
+        ports = free_ports(2)
         self.settings = Settings(
             **{
                 "data": str(self.folder / "d"), "run": str(self.folder / "r"), "gateway": f"127.0.0.1:{ports[0]}",
@@ -458,11 +459,3 @@ def rss(pid: int) -> int:
     match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert match is not None
     return int(match[1]) * 1024
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

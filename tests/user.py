@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from live import SOURCE, free_ports
+from live import SOURCE
+from ports import free_ports
 
 
 class User:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from live import free_ports
+from ports import free_ports
 from user import User
 
 pytestmark = pytest.mark.slow

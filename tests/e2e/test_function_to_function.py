@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from live import Live, free_ports
+from live import Live
+from ports import free_ports
 from rescoldo.isolation import netfence
 from rescoldo.isolation.netfence_programs import FIRST_ADDRESS, GATEWAYS
 

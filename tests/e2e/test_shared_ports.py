@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from live import SOURCE, Answer, Live, alive, free_ports
+from live import SOURCE, Answer, Live, alive
+from ports import free_ports
 from programs import leave_the_port, write_server
 from unprivileged import UnprivilegedLive, interpreter, readable_library
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from certificates import Authority, Pair, put_haproxy_on_path
-from live import Answer, Live, free_ports
+from live import Answer, Live
+from ports import free_ports
 from user import User
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from live import PATIENCE, alive, free_ports
+from live import PATIENCE, alive
+from ports import free_ports
 from real_node import DEAFENS
 from unprivileged import UID, interpreter, readable_library
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from live import free_ports
+from ports import free_ports
 from real_edge import S1, Instance, Message, RealEdge, ok
 from rescoldo.edge.config import inside_limits
 from rescoldo.edge.protocol import LiveServer, Route
