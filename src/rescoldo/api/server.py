@@ -10,6 +10,8 @@ from collections.abc import Generator
 import uvicorn
 from fastapi import FastAPI
 
+from rescoldo.tasks import set_within
+
 GRACE = 3  # seconds that requests (uploads) get to end before they are cancelled
 KEEP_ALIVE = 75  # seconds; longer than the edge keeps an idle connection, so the edge closes first
 MAX_CONNECTIONS = 1000  # followed logs are connections; above it 503
@@ -54,5 +56,4 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         while not self._stop.is_set():
             await self.on_tick(0)  # 0: the count at which it renews the Date header
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), TICK)
+            await set_within(self._stop, TICK)

@@ -19,12 +19,13 @@ from rescoldo.model.names import split_id
 from rescoldo.model.program import UNIX
 from rescoldo.model.text import one_line, read_json
 from rescoldo.node.nursery import Nurseries
-from rescoldo.node.processes import Ends, Watched, any_alive, describe, handles_sigterm, kill_session, signal_group
+from rescoldo.node.processes import Ends, any_alive, describe, handles_sigterm, kill_session, signal_group
 from rescoldo.node.readiness import until_accepting
 from rescoldo.node.sandboxes import Ending, Sandboxes
 from rescoldo.node.spares import Order
 from rescoldo.node.supervised import Supervised
 from rescoldo.node.zygote import ZygoteGone
+from rescoldo.tasks import set_within
 
 _LET_NEXT = 0.05  # seconds a start keeps the next one waiting, at most: importing may take far longer
 _ANSWER = 4096  # bytes of an answer on the status pipe
@@ -160,12 +161,12 @@ class Boot:
         """
         process, note, status = instance.process, instance.note, None
         if process is not None:
-            await _ended_within(process, patience)
+            await set_within(process.ended, patience)
             await self.ask_to_end(instance, grace)
             # The group may not exist yet (killed between fork and setsid), so the process itself too.
             process.kill()
             signal_group(process.pid, signal.SIGKILL)
-            if not await _ended_within(process, _KILL_PATIENCE):
+            if not await set_within(process.ended, _KILL_PATIENCE):
                 _LOG.error("process %d does not end although it was killed", process.pid)
             if note.uid is None:  # a group of its own may be all that a child had to itself
                 await kill_session(process.pid)
@@ -184,7 +185,7 @@ class Boot:
         if process is None or process.ended.is_set() or grace <= 0 or not handles_sigterm(process.pid):
             return
         signal_group(process.pid, signal.SIGTERM)
-        if not await _ended_within(process, grace):
+        if not await set_within(process.ended, grace):
             instance.output.keep([f"instance killed: it has not ended within {grace:g} s of SIGTERM"])
 
     async def sweep(self, uid: int | None) -> bool:
@@ -232,15 +233,6 @@ class _Answer:
     def close(self) -> None:
         self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
-
-
-async def _ended_within(process: Watched, seconds: float) -> bool:
-    if seconds > 0 and not process.ended.is_set():
-        # not wait_for: before Python 3.12 it forgets that it was cancelled when both come at once
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await process.ended.wait()
-    return process.ended.is_set()
 
 
 def _said(answer: dict[str, object]) -> str:

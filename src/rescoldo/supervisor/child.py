@@ -17,6 +17,7 @@ from rescoldo.model.text import one_line
 from rescoldo.policy.budget import Budget
 from rescoldo.supervisor.platformlog import say
 from rescoldo.supervisor.probes import Probe
+from rescoldo.tasks import set_within
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +102,7 @@ class Child:
     async def stop(self, number: int, grace: float) -> None:
         """Ask it to end; kill it after `grace` seconds."""
         self.send(number)
-        try:
-            await asyncio.wait_for(self.ended.wait(), grace)
-        except TimeoutError:
+        if not await set_within(self.ended, grace):
             log.warning("%s did not end within %g s and is killed", self.program.name, grace)
             self.send(signal.SIGKILL)
             await self.ended.wait()

@@ -8,7 +8,6 @@ end it; it imports no library beyond the standard one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -43,6 +42,7 @@ from rescoldo.supervisor.programs import (
     supervisor_command,
 )
 from rescoldo.supervisor.runfolder import ACCEPTED_BY, ADMIN, FOLDER, RunFolder
+from rescoldo.tasks import set_within
 
 log = logging.getLogger(__name__)
 
@@ -235,8 +235,7 @@ class Supervisor:
                     child.send(signal.SIGKILL)
                     await child.ended.wait()
             if child is not None:  # its successor is asked at once: known to live, it is not given as long
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(child.ended.wait(), PAUSE)
+                await set_within(child.ended, PAUSE)
 
     def _reload(self) -> None:
         """The controller has written a configuration with more slots."""
