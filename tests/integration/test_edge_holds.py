@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -190,6 +191,24 @@ async def test_whatever_happens_to_those_who_are_held_all_places_are_free_at_the
         # what a process that was replaced still holds goes to its successor when its wake ends
         await real.until(lambda: wakes.end(StartFailed("it ended")) or all(old.ended.is_set() for old in real.leaving))
         await all_are_free(real, wakes)
+
+
+@pytest.mark.slow
+async def test_no_answer_is_lost_when_holds_end_while_a_process_that_was_replaced_closes_its_connections() -> None:
+    calls = 1000
+    wakes = Wakes()
+    async with RealEdge(max_connections=5000, max_holds=calls, max_holds_per_function=calls) as real:
+        real.wake = wakes.wake
+        await make_known(real)
+        held = [asyncio.create_task(real.call("/function/fn")) for _ in range(calls)]
+        await real.until(lambda: wakes.begun == calls)
+        await real.reload([])
+        await real.place("s1", "one", concurrency=calls)
+        await real.edge.set_route(Route(FN, S1))
+        # their answers take half a second, in which the edge's close-spread-time ends
+        await asyncio.sleep(0.6)
+        wakes.end()
+        assert Counter(answer.status for answer in await asyncio.gather(*held)) == {200: calls}
 
 
 # -- what a hold carries
