@@ -316,13 +316,13 @@ def test_a_held_call_is_answered_when_the_platform_stops(own_platform: Live) -> 
 def test_a_call_that_does_not_end_does_not_keep_the_platform_from_stopping(own_platform: Live) -> None:
     own_platform.deploy(
         "endless",
-        "import time\ndef handle(event, context):\n    time.sleep(600)\n",
+        "import time\ndef handle(event, context):\n    print('BEGUN')\n    time.sleep(600)\n",
         envVars={"exec_timeout": "10m"},
         annotations={"rescoldo.dev/grace": "0s"},
     )
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(own_platform.invoke, "endless")
-        own_platform.until(lambda: own_platform.replicas("endless") == 1, "it to be called")
+        own_platform.until(lambda: "BEGUN" in own_platform.function_log("endless"), "it to be called")
         assert own_platform.stop() == 0
         assert isinstance(call.exception(), OSError | HTTPException)
 

@@ -339,7 +339,7 @@ def test_a_long_get_whose_program_is_killed_is_answered_by_another(platform: Liv
         platform.until(lambda: "RUN /slow/3" in platform.function_log(name), "the call to be in the program")
         os.kill(running(platform, name)[0]["pid"], signal.SIGKILL)
         answer = call.result()
-    assert answer.status == 200, answer.text
+    assert answer.status == 200, f"{answer.text}\n{platform.function_log(name)}\n{platform.log()[-2000:]}"
     assert json.loads(answer.text)["uid"] != first["uid"] or upstream == "inherited"
 
 

@@ -218,10 +218,11 @@ def test_a_signal_to_the_main_process_stops_everything_in_order(own_platform: Li
 
 
 def test_a_supervisor_killed_while_it_stops_the_platform_has_a_successor_that_goes_on(own_platform: Live) -> None:
-    own_platform.deploy("slow", "import time\ndef handle(event, context):\n    time.sleep(2)\n    return 'done'\n")
+    code = "import time\ndef handle(event, context):\n    print('BEGUN')\n    time.sleep(2)\n    return 'done'\n"
+    own_platform.deploy("slow", code)
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(own_platform.invoke, "slow")
-        own_platform.until(lambda: own_platform.replicas("slow") == 1, "it to be called")
+        own_platform.until(lambda: "BEGUN" in own_platform.function_log("slow"), "it to be called")
         assert own_platform.process is not None
         own_platform.process.send_signal(signal.SIGTERM)
         own_platform.until(lambda: not _accepts(own_platform), "the edge to take no more")
