@@ -19,6 +19,7 @@ from http import HTTPStatus
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.model.text import one_line
+from rescoldo.tasks import set_within
 
 KEPT = 10  # of a function, the last ones
 PATIENCE = 2.0  # seconds that an end may be heard of after the call that it cut off
@@ -97,11 +98,7 @@ class Failures:
             return
         deadline = time.time() + PATIENCE
         while (end := self._end_of(call, SOONER)) is None and (left := deadline - time.time()) > 0:
-            news = self._ended
-            try:
-                async with asyncio.timeout(left):
-                    await news.wait()
-            except TimeoutError:
+            if not await set_within(self._ended, left):
                 break
         end = end or self._end_of(call, PATIENCE)
         if end is not None:

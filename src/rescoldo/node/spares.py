@@ -20,6 +20,7 @@ from rescoldo.node.protocol import SparePool
 from rescoldo.node.sandboxes import Sandboxes
 from rescoldo.node.zygote import Forked, Zygote, ZygoteGone
 from rescoldo.policy.spares import WHEN_FEW, Demand, refill_pause
+from rescoldo.tasks import set_within
 
 _ATTEMPTS = 3  # to give an order to one that lives to hear it
 _RETRY_PAUSE = 0.25  # seconds
@@ -248,9 +249,7 @@ class Spares:
         """End a spare and remove what is left of it."""
         spare.forked.channel.close()
         spare.process.kill()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_END_PATIENCE):
-                await spare.process.ended.wait()
+        await set_within(spare.process.ended, _END_PATIENCE)
         spare.process.close()
         await self._ends.take(spare.forked.pid)
         await self._sandboxes.remove(spare.forked.sandbox)

@@ -33,6 +33,7 @@ from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.settings import Settings
 from rescoldo.node.gateway import GatewayAccess
 from rescoldo.node.processes import Ends, Watched
+from rescoldo.tasks import set_within
 
 _LOG = logging.getLogger(__name__)
 _REPLY = 65536  # bytes; an answer is far shorter
@@ -157,12 +158,8 @@ class Zygote:
         """Ask for a fork; an `urgent` one does nothing in advance. `folder`: descriptor of the folder in which its
         program is to bind a Unix socket. `unwanted` is given the fork that comes when nobody waits for it any more.
         Raises ZygoteGone, NodeUnavailable when no zygote gets ready."""
-        try:
-            # not wait_for: before Python 3.12 it forgets that it was cancelled when both come at once
-            async with asyncio.timeout(_READY_PATIENCE):
-                await self._ready.wait()
-        except TimeoutError as error:
-            raise NodeUnavailable("no zygote gets ready; see the node's messages") from error
+        if not await set_within(self._ready, _READY_PATIENCE):
+            raise NodeUnavailable("no zygote gets ready; see the node's messages")
         self._next += 1
         number = self._next
         request = json.dumps({"id": number, "urgent": urgent}).encode()
