@@ -64,9 +64,8 @@ class Http1:
         if self._how == "half-close":
             _write_eof(self._writer)
             return
-        if self._how == "reset":  # a close that lingers for 0 s is a RST
-            connection = self._writer.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if self._how == "reset":
+            reset_at_close(self._writer)
         self._writer.close()
 
 
@@ -98,6 +97,11 @@ class Http2:
             self._writer.write(_frame(_RST_STREAM, 0, stream, struct.pack(">I", CANCEL)))
         with suppress(ConnectionError):
             await self._writer.drain()
+
+
+def reset_at_close(writer: asyncio.StreamWriter) -> None:
+    """Have its close reset the connection: one that lingers for 0 s is a RST."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _write_eof(writer: asyncio.StreamWriter) -> None:

@@ -205,7 +205,7 @@ async def test_no_answer_is_lost_when_holds_end_while_a_process_that_was_replace
         await real.reload([])
         await real.place("s1", "one", concurrency=calls)
         await real.edge.set_route(Route(FN, S1))
-        # their answers take half a second, in which the edge's close-spread-time ends
+        # their answers take half a second, in the middle of which a close-spread-time of 1 s would end
         await asyncio.sleep(0.6)
         wakes.end()
         assert Counter(answer.status for answer in await asyncio.gather(*held)) == {200: calls}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 
 import pytest
 
-from leavers import HOW, How, ask
+from leavers import HOW, How, ask, reset_at_close
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -18,8 +16,7 @@ async def test_a_connection_that_the_server_has_ended_can_be_left_and_closed(how
 
     async def end(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not lingers:
-            connection = writer.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_at_close(writer)
         writer.close()
         ended.set()
 

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import os
 import socket
-import struct
 import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from leavers import reset_at_close
 from rescoldo.node.waiting import Request, Waiting
 
 NOW = 1_800_000_000.5
@@ -125,7 +125,7 @@ async def test_what_ends_a_second_instance_is_answered_by_the_node_as_the_edge_w
     async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         if abruptly:
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_at_close(writer)
         writer.close()
 
     server = await asyncio.start_server(end, "127.0.0.1", 0)
