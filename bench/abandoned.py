@@ -6,8 +6,8 @@ import socket
 import time
 
 from client import get_ok
-from live import Live
 from rows import Bar, Measurement, Row, say
+from support.live import Live
 
 LEAVERS, SECONDS, STAY = 10, 2.0, 0.1  # calls that nobody waits for; of a handler; until a client leaves
 COUNT = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from live import Live
 from paths import BENCH
 from processes import platform_cpu_seconds
 from rescoldo.replay.outcome import Setting
@@ -10,6 +9,7 @@ from rescoldo.replay.platform import Target
 from rescoldo.replay.play import SPEED, play
 from rescoldo.replay.trace import part, read_trace
 from rows import Bar, Measurement, Row, say
+from support.live import Live
 
 ABOUT = f"Azure trace, 500 functions, time compressed {SPEED:g} ×"
 FAILED = Bar(f"{ABOUT}, failed calls", "", most=0)

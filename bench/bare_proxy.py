@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from client import get_ok
-from live import Live
-from ports import free_ports
 from rescoldo.edge.process import binary, command, environment
+from support.live import Live
+from support.ports import free_ports
 
 CONFIG = """
 global

@@ -6,9 +6,9 @@ import json
 import statistics
 
 import vegeta
-from live import HELLO, Live
 from processes import sleep_all
 from rows import Bar, Measurement, MeasurementFailed, Row, quantile, say
+from support.live import HELLO, Live
 from vegeta import Hit
 
 FEW, MANY = 200, 500

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 import wrk
 from client import Reply, get, get_ok
-from live import Live, children_of, comm
 from paths import BENCH
-from ports import free_ports
 from processes import SPARE, cpu_seconds, machine_busy_seconds, sleep_all, wait_calm
 from rescoldo.model.settings import INSTANCE_UIDS
 from rows import Bar, Measurement, MeasurementFailed, Row, quantile, say
+from support.live import Live, children_of, comm
+from support.ports import free_ports
 
 FUNCTIONS = 200
 SANDBOXED = 40  # calls of a round that find a sandbox made before

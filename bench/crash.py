@@ -5,8 +5,8 @@ from __future__ import annotations
 import http.client
 from collections import Counter
 
-from live import Live
 from rows import Bar, Measurement, Row, say
+from support.live import Live
 
 POSTS = 50
 EACH = 5  # of them to one function: what crashes again and again is replaced after a pause of up to 2 s

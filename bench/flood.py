@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from client import get_ok
 from cold import cold_call, deploy
-from live import Live
 from processes import sleep_all, wait_calm
 from rows import Bar, Measurement, Row, quantile, say
+from support.live import Live
 
 FLOODS = 3
 FUNCTIONS = 100

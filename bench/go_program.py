@@ -14,11 +14,11 @@ from client import get_ok
 from cold import cold_call, first_answer
 from go_upstream import build
 from in_turn import in_turn, ratio_row
-from live import Live
 from paths import ROOT
-from ports import free_ports
 from processes import wait_calm
 from rows import Bar, Measurement, Row, say
+from support.live import Live
+from support.ports import free_ports
 
 SOURCE = ROOT / "examples" / "go-http"
 PORT = 8000  # of every instance

@@ -12,9 +12,9 @@ from pathlib import Path
 import h2load
 from client import get_ok
 from in_turn import in_turn, ratio_row
-from live import HELLO, Live
 from paths import BENCH
 from rows import Bar, Measurement, Row
+from support.live import HELLO, Live
 
 CONNECTIONS = 32
 AWAKE = {"com.openfaas.scale.zero": "false", "com.openfaas.scale.max": "1"}

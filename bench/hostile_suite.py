@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hostile.suite import at_level, perform, possible
 from hostile.world import PLATFORM_VALUE, World, compile_probe
-from live import Live
 from rows import Bar, Measurement, MeasurementFailed, Row, say
+from support.live import Live
 
 REFUSED = Bar("hostile suite at the level full: attacks refused", "%", least=100.0)
 LONG_GROUPS = ("bombs", "packages")  # left out of the quick form

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import asyncio
 
-from live import Live
 from matrix.cells import CELLS, run
 from matrix.load import STEADY
 from matrix.world import World
 from rows import Bar, Measurement, Row, say
+from support.live import Live
 
 OUTSIDE = Bar("kill matrix: failed requests that were not in flight in what was struck", "", most=0)
 WARM = Bar("kill matrix: failed warm calls to others", "", most=0)

@@ -8,9 +8,9 @@ import time
 
 from client import get
 from leavers import HOW, Leaver, ask
-from live import HELLO, Live
 from rescoldo.edge.admin import AdminSocket
 from rows import Bar, Measurement, MeasurementFailed, Row, say
+from support.live import HELLO, Live
 
 WAVES, EACH = 10, 500  # as many of one function as are held at once
 IMPORT = 12.0  # seconds that the functions called take to start: no wake ends before its clients have left

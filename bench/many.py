@@ -11,9 +11,9 @@ from pathlib import Path
 
 from client import get_ok
 from cold import cold_call
-from live import HELLO, Live, pss
 from processes import sleep_all, wait_calm
 from rows import Bar, Measurement, MeasurementFailed, Row, quantile, say
+from support.live import HELLO, Live, pss
 
 FUNCTIONS = 10_000
 QUICK_FUNCTIONS = 2_000  # in the quick form, whose figures are not those of the long one

@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 
 import vegeta
-from live import Live
 from processes import instance_pids, wait_calm
 from rows import Bar, Measurement, Row, say
+from support.live import Live
 
 INSTANCES, REQUESTS, SECONDS = 50, 2000, 0.02  # of a request
 WORKERS = 4 * INSTANCES  # clients: no instance waits for the next request

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import vegeta
-from live import HELLO, Live
 from processes import wait_calm
 from rows import Bar, Measurement, Row, quantile, say
+from support.live import HELLO, Live
 from vegeta import Hit
 
 RATE = 1000  # requests a second

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from client import get_ok
-from live import SOURCE, Live
 from rows import Bar, Measurement, MeasurementFailed, Row, say
+from support.live import SOURCE, Live
 
 REQUIREMENTS = {
     "report": "pandas\n", "tables": "pandas\n", "check": "pydantic\n", "fetch": "httpx\n", "pages": "jinja2\n",

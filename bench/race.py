@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from client import run_client
-from live import Live
 from rows import Bar, Measurement, MeasurementFailed, Row, say
+from support.live import Live
 
 FUNCTIONS = 8
 WINDOW = {"com.openfaas.scale.zero-duration": "50ms"}

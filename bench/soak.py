@@ -10,10 +10,10 @@ from typing import Any
 
 import wrk
 from client import run_client
-from leftovers import cgroups
-from live import Live
 from processes import descendants, sleep_all, watchers
 from rows import Bar, Measurement, Row, say
+from support.leftovers import cgroups
+from support.live import Live
 
 # who answers, of which version, and which of its instances; late enough for a kill to meet it
 CODE = """

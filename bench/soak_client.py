@@ -19,7 +19,7 @@ from pathlib import Path
 import paths  # noqa: F401  first of ours: the rest needs what it makes importable
 from callers import report, request
 from matrix.client import Call, Client
-from rescoldo.node import notes
+from rescoldo.node.instances import notes
 
 CALLERS = 2  # of each function, one with a connection that is kept
 PAUSE = 0.8  # seconds at most between two calls of a caller: often longer than an idle window

@@ -18,13 +18,13 @@ import bare_proxy
 import wrk
 from client import get_ok
 from go_upstream import Upstream, running
-from live import HELLO, Live
 from processes import cpu_seconds
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.edge.protocol import LiveServer
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import InstanceId
 from rows import Bar, Measurement, MeasurementFailed, Row, say
+from support.live import HELLO, Live
 
 CONNECTIONS = 32
 NAME = "warm"

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from real_edge import Message, RealEdge, ok
 from rescoldo.edge.fake import CallFailed, FakeEdge
 from rescoldo.edge.protocol import Edge, EdgeState, LiveServer, Route, Share
 from rescoldo.model.errors import EdgeUnavailable, NotFound, RescoldoError
 from rescoldo.model.names import FunctionId, InstanceId, RouteKey, SlotName, revision_key
+from support.real_edge import Message, RealEdge, ok
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,7 @@ from rescoldo.node.fake import FakeNode
 from rescoldo.node.protocol import Exit, Node
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from real_node import RealNode, call, until
+from support.real_node import RealNode, call, until
 
 pytestmark = pytest.mark.slow
 

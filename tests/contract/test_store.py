@@ -15,7 +15,7 @@ from rescoldo.model.revision import Revision
 from rescoldo.model.standing import PLAIN, Standing
 from rescoldo.store.memory import MemoryStore
 from rescoldo.store.protocol import MinuteUsage, Namespace, Store
-from rescoldo.store.sqlite import SqliteStore
+from rescoldo.store.sqlite.store import SqliteStore
 
 A, B = "a" * 64, "b" * 64
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from hostile import report
-from leftovers import pytest_sessionfinish, pytest_sessionstart  # noqa: F401  hooks
-from live import Live
-from user import User
+from support.leftovers import pytest_sessionfinish, pytest_sessionstart  # noqa: F401  hooks
+from support.live import Live
+from support.user import User
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from test_kill import Load
 
-from live import HELLO, Answer, Live, pss
 from rescoldo.bundle.manifest import Manifest, manifest_here
+from support.live import HELLO, Answer, Live, pss
 
 pytestmark = pytest.mark.slow
 

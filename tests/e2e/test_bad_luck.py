@@ -22,11 +22,11 @@ from typing import Any
 import pytest
 from test_kill import Load
 
-from live import HELLO, PATIENCE, TOKEN, Live
-from ports import free_ports
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.limits import Limits
 from rescoldo.supervisor.start import start_background
+from support.live import HELLO, PATIENCE, TOKEN, Live
+from support.ports import free_ports
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from contextlib import closing
 
 import pytest
 
-from user import User
+from support.user import User
 
 pytestmark = pytest.mark.slow
 

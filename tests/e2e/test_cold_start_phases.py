@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from live import HELLO, Live
+from support.live import HELLO, Live
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from live import Answer, Live, alive
+from support.live import Answer, Live, alive
 
 pytestmark = pytest.mark.slow
 root = pytest.mark.root

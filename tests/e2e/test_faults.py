@@ -21,12 +21,12 @@ from pathlib import Path
 import pytest
 from test_bad_luck import as_root, fill, mounted, root
 
-from live import PATIENCE, Answer, Live
 from matrix import report
 from matrix.background import Calling, FaultResult, Stopwatch
 from matrix.client import Call, Client
 from matrix.load import Load
 from matrix.world import ASLEEP, IMAGE, World, prepared
+from support.live import PATIENCE, Answer, Live
 
 pytestmark = pytest.mark.slow
 

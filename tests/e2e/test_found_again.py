@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ports import free_ports
-from user import User
+from support.ports import free_ports
+from support.user import User
 
 pytestmark = pytest.mark.slow
 

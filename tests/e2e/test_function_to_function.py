@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from live import Live
-from ports import free_ports
 from rescoldo.isolation import netfence
 from rescoldo.isolation.netfence_programs import FIRST_ADDRESS, GATEWAYS
+from support.live import Live
+from support.ports import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 needs_fence = pytest.mark.skipif(

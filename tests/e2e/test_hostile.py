@@ -12,8 +12,8 @@ from hostile.proof import PROVEN, Unprotected, unprotected
 from hostile.report import COUNTED
 from hostile.suite import Attack, at_level, perform, possible
 from hostile.world import PLATFORM_VALUE, World, compile_probe
-from live import Live
-from unprivileged import UnprivilegedLive, interpreter, readable_library
+from support.live import Live
+from support.unprivileged import UnprivilegedLive, interpreter, readable_library
 
 pytestmark = [
     pytest.mark.slow,

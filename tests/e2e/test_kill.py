@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from live import HELLO, TOKEN, Live, alive
+from support.live import HELLO, TOKEN, Live, alive
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from live import Live
-from programs import write_server
+from support.live import Live
+from support.programs import write_server
 
 pytestmark = pytest.mark.slow
 

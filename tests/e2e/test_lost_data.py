@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from test_kill import Load, deploy_awake
 
-from leftovers import no_leftovers
-from live import HELLO, Live
 from rescoldo.model.errors import Conflict
 from rescoldo.supervisor.place import lock, running_pid
 from rescoldo.supervisor.start import stop
+from support.leftovers import no_leftovers
+from support.live import HELLO, Live
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,10 @@ import pytest
 from test_kill import Load, deploy_awake
 from test_supervisor_killed import kill_both
 
-from leftovers import left_of, no_leftovers, uids_of
-from live import Live, alive
 from rescoldo.supervisor.start import stop
-from unprivileged import UnprivilegedLive, interpreter, readable_library
+from support.leftovers import left_of, no_leftovers, uids_of
+from support.live import Live, alive
+from support.unprivileged import UnprivilegedLive, interpreter, readable_library
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,10 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.specs.openapi import checks
 
-from live import Live
 from rescoldo.api.app import create_app
 from rescoldo.control.platform import Platform
 from rescoldo.model.settings import Settings
+from support.live import Live
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from test_kill import Load
 
-from live import HELLO, Live
+from support.live import HELLO, Live
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from live import HELLO, Answer, Live
+from support.live import HELLO, Answer, Live
 
 pytestmark = pytest.mark.slow
 

@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from live import Answer, Live, alive
-from programs import leave_the_port, write_server
 from rescoldo.bundle.deps import Progress
 from rescoldo.bundle.installer import run_installer
 from rescoldo.isolation import netfence
 from rescoldo.model.errors import BuildFailed
-from rescoldo.node.probe import accepts
+from rescoldo.node.sockets.probe import accepts
 from rescoldo.stack.file import read_stack
+from support.live import Answer, Live, alive
+from support.programs import leave_the_port, write_server
 
 pytestmark = pytest.mark.slow
 

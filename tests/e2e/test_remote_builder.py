@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from faas_builder import CLASSIC, HTTP, archive, headers, shrinkwrapped
-from live import Answer, Live
-from unprivileged import UnprivilegedLive, interpreter, readable_library
+from support.faas_builder import CLASSIC, HTTP, archive, headers, shrinkwrapped
+from support.live import Answer, Live
+from support.unprivileged import UnprivilegedLive, interpreter, readable_library
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from live import PATIENCE, SOURCE, Live
 from rescoldo.replay.outcome import Setting
 from rescoldo.replay.simulate import simulate
 from rescoldo.replay.trace import DURATIONS, read_trace
+from support.live import PATIENCE, SOURCE, Live
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from live import Answer, Live
+from support.live import Answer, Live
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from live import HELLO, Live
 from rescoldo.model.scaling import ScalingDefaults
+from support.live import HELLO, Live
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

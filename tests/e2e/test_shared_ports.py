@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from live import SOURCE, Answer, Live, alive
-from ports import free_ports
-from programs import leave_the_port, write_server
-from unprivileged import UnprivilegedLive, interpreter, readable_library
+from support.live import SOURCE, Answer, Live, alive
+from support.ports import free_ports
+from support.programs import leave_the_port, write_server
+from support.unprivileged import UnprivilegedLive, interpreter, readable_library
 
 pytestmark = [
     pytest.mark.slow,

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from test_kill import Load, deploy_awake
 
-from leftovers import no_leftovers
-from live import TOKEN, Live, alive
+from support.leftovers import no_leftovers
+from support.live import TOKEN, Live, alive
 
 pytestmark = pytest.mark.slow
 

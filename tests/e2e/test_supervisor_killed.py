@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from test_kill import Load, deploy_awake
 
-from leftovers import cgroups, no_leftovers
-from live import HELLO, PATIENCE, Live, alive
 from rescoldo.isolation.identity import level
 from rescoldo.supervisor.start import stop
+from support.leftovers import cgroups, no_leftovers
+from support.live import HELLO, PATIENCE, Live, alive
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from certificates import Authority, Pair, put_haproxy_on_path
-from live import Answer, Live
-from ports import free_ports
-from user import User
+from support.certificates import Authority, Pair, put_haproxy_on_path
+from support.live import Answer, Live
+from support.ports import free_ports
+from support.user import User
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from live import PATIENCE
-from user import User
+from support.live import PATIENCE
+from support.user import User
 
 pytestmark = pytest.mark.slow
 

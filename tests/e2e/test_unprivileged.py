@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from live import PATIENCE, alive
-from ports import free_ports
-from real_node import DEAFENS
-from unprivileged import UID, interpreter, readable_library
+from support.live import PATIENCE, alive
+from support.ports import free_ports
+from support.real_node import DEAFENS
+from support.unprivileged import UID, interpreter, readable_library
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from live import HELLO, TOKEN, Live
+from support.live import HELLO, TOKEN, Live
 
 pytestmark = pytest.mark.slow
 

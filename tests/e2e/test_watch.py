@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from live import PATIENCE
-from user import User
+from support.live import PATIENCE
+from support.user import User
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from live import Live
+from support.live import Live
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ from typing import Any
 from hostile.function.kit import ATTACKS as BY_FUNCTIONS
 from hostile.suite import OTHERS, Attack, take
 from hostile.world import Outcome, World
-from live import alive
 from rescoldo.isolation.cgroups import MOST_PIDS
+from support.live import alive
 
 MEMORY = 160  # MiB
 CPUS = 0.2

@@ -12,9 +12,9 @@ from typing import Any
 
 from hostile.suite import MARKER, attack
 from hostile.world import Outcome, World
-from live import HELLO, Answer
 from rescoldo.bundle.layers import LAYERS
 from rescoldo.bundle.manifest import manifest_here
+from support.live import HELLO, Answer
 
 _MANIFEST = manifest_here("python3-http", "http").to_text().encode()
 

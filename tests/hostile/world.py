@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hostile.function.kit import MARKER
-from live import SOURCE, Answer, Live, alive, children_of, comm, no_installer
 from rescoldo.bundle.build import BuildRequest, build
 from rescoldo.isolation.netfence import address_of
 from rescoldo.model.settings import EDGE_UID
-from rescoldo.node import notes
-from rescoldo.node.notes import Note
+from rescoldo.node.instances import notes
+from rescoldo.node.instances.notes import Note
+from support.live import SOURCE, Answer, Live, alive, children_of, comm, no_installer
 
 Level = Literal["full", "unprivileged"]
 HERE = Path(__file__).parent

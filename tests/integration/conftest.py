@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from runtime_process import Instance, start, write_bundle
 
-from real_node import RealNode
+from support.real_node import RealNode
 
 
 @pytest.fixture

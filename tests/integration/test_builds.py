@@ -13,17 +13,17 @@ from typing import Any, cast
 
 import pytest
 
-from faas_builder import HTTP, archive, shrinkwrapped
 from rescoldo.bundle.deps import find_uv, installer_command
 from rescoldo.bundle.installer import run_installer
-from rescoldo.control import builds as module
-from rescoldo.control.building import run_bounded
-from rescoldo.control.builds import Builds, BuildStep
-from rescoldo.control.images import Images
+from rescoldo.control.deploy import builds as module
+from rescoldo.control.deploy.building import run_bounded
+from rescoldo.control.deploy.builds import Builds, BuildStep
+from rescoldo.control.deploy.images import Images
 from rescoldo.control.tasks import Tasks
 from rescoldo.model.errors import Busy, NotSigned, StoreError, TooLarge, TooSlow
 from rescoldo.model.settings import Settings
 from rescoldo.store.protocol import Bundle
+from support.faas_builder import HTTP, archive, shrinkwrapped
 
 pytestmark = pytest.mark.slow
 PATIENCE = 30.0  # seconds
@@ -203,7 +203,7 @@ def test_without_root_an_installation_runs_no_code_of_packages(
         monkeypatch.setattr("rescoldo.bundle.deps.find_uv", lambda: None)
     elif find_uv() is None:
         pytest.skip("there is no uv here")
-    for name in ("rescoldo.bundle.installer", "rescoldo.isolation.run", "rescoldo.control.building"):
+    for name in ("rescoldo.bundle.installer", "rescoldo.isolation.run", "rescoldo.control.deploy.building"):
         monkeypatch.setattr(f"{name}.level", lambda: "unprivileged")
     monkeypatch.setattr("rescoldo.bundle.installer.os.geteuid", lambda: 1000)
     packages, marker = tmp_path / "packages", tmp_path / "ran"

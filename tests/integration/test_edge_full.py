@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from real_edge import Message, RealEdge, ok, rss
 from rescoldo.edge.protocol import Route
 from rescoldo.model.names import SlotName, function_id
+from support.real_edge import Message, RealEdge, ok, rss
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from leavers import HOW, How, Leaver, ask
-from real_edge import S1, Message, RealEdge, ok
 from rescoldo.edge.protocol import Route
 from rescoldo.model.errors import StartFailed
 from rescoldo.model.names import FunctionId, SlotName, function_id
+from support.real_edge import S1, Message, RealEdge, ok
 
 FN, OTHER = function_id("fn"), function_id("other")
 EACH, ALL = 20, 30  # places of one function, and of all

@@ -7,11 +7,11 @@ from contextlib import suppress
 
 import pytest
 
-from ports import free_ports
-from real_edge import S1, Instance, Message, RealEdge, ok
 from rescoldo.edge.config import inside_limits
 from rescoldo.edge.protocol import LiveServer, Route
 from rescoldo.model.names import function_id
+from support.ports import free_ports
+from support.real_edge import S1, Instance, Message, RealEdge, ok
 
 FN = function_id("fn")
 CLIENTS = 100

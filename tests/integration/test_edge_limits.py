@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from real_edge import S1, Gate, Message, RealEdge, ok
 from rescoldo.edge.protocol import LiveServer, Route, Share
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import SlotName, function_id, revision_key
+from support.real_edge import S1, Gate, Message, RealEdge, ok
 
 FN = function_id("fn")
 OTHER, S2 = function_id("other"), SlotName("s2")

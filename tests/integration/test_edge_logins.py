@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from real_edge import S1, Client, RealEdge
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.edge.protocol import EdgeState, Route
 from rescoldo.model.access import login_key
 from rescoldo.model.names import FunctionId, SlotName, function_id
+from support.real_edge import S1, Client, RealEdge
 
 FN = function_id("fn")
 USER, PASSWORD = "admin", "pass:wört"

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from real_edge import S1, Message, RealEdge, ok
 from rescoldo.edge.protocol import EdgeState, LiveServer, Route
 from rescoldo.model.errors import StartTimeout
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import FunctionId, SlotName, function_id
+from support.real_edge import S1, Message, RealEdge, ok
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 

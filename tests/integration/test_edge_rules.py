@@ -18,7 +18,6 @@ from dataclasses import replace
 
 import pytest
 
-from real_edge import S1, Client, Gate, Instance, Message, RealEdge, ok, rss
 from rescoldo.edge.accesslog import CLOCK_STEP
 from rescoldo.edge.config import map_text
 from rescoldo.edge.protocol import EdgeState, LiveServer, Route, Share
@@ -26,6 +25,7 @@ from rescoldo.model.coldstart import Took
 from rescoldo.model.errors import EdgeUnavailable, NotFound
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import FunctionId, InstanceId, SlotName, function_id, revision_key
+from support.real_edge import S1, Client, Gate, Instance, Message, RealEdge, ok, rss
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 

@@ -20,7 +20,7 @@ from rescoldo.model.errors import StartFailed
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_node_unprivileged import as_another_user, for_everyone
 
-from real_node import HELLO, RealNode, call, until
+from support.real_node import HELLO, RealNode, call, until
 
 pytestmark = [
     pytest.mark.slow,

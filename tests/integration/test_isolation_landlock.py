@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from children import told_by_child
 from rescoldo.isolation import landlock
 from rescoldo.isolation.interpreter import needed_directories
 from rescoldo.isolation.landlock import DEVICES, SYSTEM
 from rescoldo.isolation.syscalls import no_new_privileges
+from support.children import told_by_child
 
 pytestmark = pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock")
 needs_ports = pytest.mark.skipif(landlock.abi() < 4, reason="needs Landlock 4 (Linux 6.7)")

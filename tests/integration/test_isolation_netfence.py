@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from children import told_by_child
 from rescoldo.isolation import bpf, netfence
 from rescoldo.isolation.netfence import Fence, address_of, gateway_address, stand_in_of
 from rescoldo.isolation.netfence_programs import Gateway
 from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
+from support.children import told_by_child
 
 pytestmark = [
     pytest.mark.root,

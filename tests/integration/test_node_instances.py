@@ -16,11 +16,11 @@ import pytest
 
 from rescoldo.model.errors import InvalidInput, NodeUnavailable, StartFailed
 from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
-from rescoldo.node.processes import all_pids, uid_of
+from rescoldo.node.instances.processes import all_pids, uid_of
 from rescoldo.node.protocol import Exit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from real_node import RealNode, alive, call, socket_of, until
+from support.real_node import RealNode, alive, call, socket_of, until
 
 pytestmark = pytest.mark.slow
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

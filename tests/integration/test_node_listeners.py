@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from real_node import DEAFENS, RealNode, answered, call, deaf_program, socket_of, until, until_replaced
+from support.real_node import DEAFENS, RealNode, answered, call, deaf_program, socket_of, until, until_replaced
 
 pytestmark = pytest.mark.slow
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

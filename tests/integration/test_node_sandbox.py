@@ -19,7 +19,7 @@ from rescoldo.isolation.netfence import address_of
 from rescoldo.model.errors import StartFailed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from real_node import RealNode, call, until
+from support.real_node import RealNode, call, until
 
 pytestmark = [
     pytest.mark.slow,

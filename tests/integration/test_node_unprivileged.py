@@ -19,7 +19,7 @@ from rescoldo.model.instance import Launch
 from rescoldo.model.settings import BUILD_UID
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from real_node import DEAFENS, RealNode, alive, answered, call, deaf_program, until, until_replaced
+from support.real_node import DEAFENS, RealNode, alive, answered, call, deaf_program, until, until_replaced
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,7 +15,7 @@ from rescoldo.model.instance import RunningInstance
 from rescoldo.node.protocol import Exit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from real_node import RealNode, until
+from support.real_node import RealNode, until
 
 pytestmark = pytest.mark.slow
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

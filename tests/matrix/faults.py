@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from live import alive
 from matrix.client import Call
 from matrix.world import VICTIM, World
+from support.live import alive
 
 STOPPED = "T"
 FAULTS = {"SIGKILL": signal.SIGKILL, "SIGSTOP": signal.SIGSTOP}

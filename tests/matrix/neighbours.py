@@ -9,11 +9,11 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from live import pss
 from matrix.background import Calling
 from matrix.client import Call
 from matrix.load import OTHERS
 from matrix.world import World
+from support.live import pss
 
 PLATFORM = ("guardian", "supervisor", "edge", "controller", "node")
 TICKS = os.sysconf("SC_CLK_TCK")

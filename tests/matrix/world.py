@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from live import Live, alive
-from rescoldo.node import notes
-from rescoldo.node.notes import Note
+from rescoldo.node.instances import notes
+from rescoldo.node.instances.notes import Note
+from support.live import Live, alive
 
 CODE = """
 import asyncio, os

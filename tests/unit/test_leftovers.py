@@ -13,14 +13,14 @@ TESTS = Path(__file__).parents[1]
 LEAVES = """
 from pathlib import Path
 
-import leftovers
+from support import leftovers
 
 TABLES = Path(__file__).with_name("tables")  # a stand-in for what the kernel has
 leftovers.PATIENCE = 0.1
 leftovers.shared = lambda: set(TABLES.read_text().split())
 leftovers.others = list
 
-from leftovers import pytest_sessionfinish, pytest_sessionstart
+from support.leftovers import pytest_sessionfinish, pytest_sessionstart
 """
 
 

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from rescoldo.api.bundles import body_chunks, check_length
-from rescoldo.control.builds import MAX_UPLOAD, BuildStep
+from rescoldo.control.deploy.builds import MAX_UPLOAD, BuildStep
 from rescoldo.control.platform import Platform
 from rescoldo.model.access import BUILD_PATH
 from rescoldo.model.errors import NotSigned

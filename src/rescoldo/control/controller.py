@@ -15,21 +15,21 @@ from typing import Any, cast
 
 from rescoldo import __version__
 from rescoldo.bundle.storage import BundleStorage
-from rescoldo.control import metrics
-from rescoldo.control.builds import Builds, BuildStep
-from rescoldo.control.deployments import Deployments, check_not_paused
-from rescoldo.control.entry import Entry
-from rescoldo.control.explain import explain
-from rescoldo.control.fleet import Fleet
-from rescoldo.control.images import Images
-from rescoldo.control.namespaces import Namespaces
-from rescoldo.control.outages import outlast
-from rescoldo.control.processes import CpuSampler, isolation_found, platform_processes
-from rescoldo.control.recorder import Recorder
+from rescoldo.control.deploy.builds import Builds, BuildStep
+from rescoldo.control.deploy.deployments import Deployments, check_not_paused
+from rescoldo.control.deploy.images import Images
+from rescoldo.control.deploy.namespaces import Namespaces
+from rescoldo.control.fleet.entry import Entry
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.control.fleet.outages import outlast
+from rescoldo.control.fleet.standings import reason_of, state_of, wanted_of
+from rescoldo.control.fleet.waker import Waker
+from rescoldo.control.observe import metrics
+from rescoldo.control.observe.explain import explain
+from rescoldo.control.observe.processes import CpuSampler, isolation_found, platform_processes
+from rescoldo.control.observe.recorder import Recorder
 from rescoldo.control.renewal import Renewal
-from rescoldo.control.standings import reason_of, state_of, wanted_of
 from rescoldo.control.tasks import Tasks
-from rescoldo.control.waker import Waker
 from rescoldo.isolation.identity import level
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import InvalidInput, NodeUnavailable

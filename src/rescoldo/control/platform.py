@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Protocol
 
-from rescoldo.control.builds import BuildStep
+from rescoldo.control.deploy.builds import BuildStep
 from rescoldo.model.function import FunctionSpec, FunctionStatus
 from rescoldo.model.instance import LogLine
 from rescoldo.model.names import FunctionId

@@ -3,7 +3,7 @@
 Each moment of it belongs to one phase, so that the phases add up to the whole:
 
 queue       held while nobody works on its wake: the ways to the controller, to the node and back, and their turns
-            (the node's are 8 at once, see node/boot.py)
+            (the node's are 8 at once, see node/instances/boot.py)
 slot        its place is made: a slot is taken and the edge told of the server, the node makes uid, socket and log
 fork        from the order to a spare (or to fork one) to the first step of the instance in its sandbox, as its user
 load        the handler's import; of a program, from its exec until it accepts a connection

@@ -21,19 +21,19 @@ from rescoldo.isolation.identity import level
 from rescoldo.isolation.syscalls import become_subreaper, set_process_name
 from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import Settings
-from rescoldo.node.boot import Boot
-from rescoldo.node.fence import FENCED, gate_address, put_up
-from rescoldo.node.folders import keep_whole, make_folders
-from rescoldo.node.gateway import GatewayAccess, access
-from rescoldo.node.logs import LogBook
-from rescoldo.node.nursery import RUN, Nurseries
-from rescoldo.node.ports import tell_left
-from rescoldo.node.processes import Ends
-from rescoldo.node.roster import Roster
-from rescoldo.node.sandboxes import Sandboxes
+from rescoldo.node.instances.boot import Boot
+from rescoldo.node.instances.folders import keep_whole, make_folders
+from rescoldo.node.instances.processes import Ends
+from rescoldo.node.instances.roster import Roster
+from rescoldo.node.instances.sandboxes import Sandboxes
+from rescoldo.node.instances.stopped import end_stopped
+from rescoldo.node.instances.strays import end_unnoted
+from rescoldo.node.output.logs import LogBook
 from rescoldo.node.server import Exits, Server
-from rescoldo.node.stopped import end_stopped
-from rescoldo.node.strays import end_unnoted
+from rescoldo.node.sockets.fence import FENCED, gate_address, put_up
+from rescoldo.node.sockets.gateway import GatewayAccess, access
+from rescoldo.node.sockets.ports import tell_left
+from rescoldo.node.zygotes.zygotes import RUN, Nurseries
 
 LISTEN_VARIABLE = "RESCOLDO_LISTEN_FD"
 RUN_VARIABLE = "RESCOLDO_RUN"  # module:function that is an instance's program; for tests

@@ -15,9 +15,9 @@ from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId
-from rescoldo.node.logs import LogBook
+from rescoldo.node.instances.roster import Roster
+from rescoldo.node.output.logs import LogBook
 from rescoldo.node.protocol import Exit, SparePool
-from rescoldo.node.roster import Roster
 from rescoldo.node.wire import MAX_LINE, decode, encode, encode_error, encode_line
 
 _WATCHER_QUEUE = 1000  # exits kept for a watcher that does not read

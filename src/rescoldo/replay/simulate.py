@@ -22,7 +22,7 @@ from rescoldo.replay.trace import Trace
 
 NEVER = math.inf
 COLD_START = 0.005  # seconds
-TOLD_SECONDS = 0.02  # between two looks into a slot that is found full, as control/scaler.py does
+TOLD_SECONDS = 0.02  # between two looks into a slot that is found full, as control/fleet/scaler.py does
 LOOK_SECONDS = 1.0  # between two looks at a function with traffic; the platform's 0.25 s gives the same, at more cost
 QUEUED_SECONDS = 0.25  # while calls wait
 QUEUE_SECONDS = 30.0  # that a request waits for an instance; then 503

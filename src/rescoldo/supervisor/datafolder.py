@@ -15,7 +15,7 @@ from pathlib import Path
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor.folders import make
 from rescoldo.supervisor.guardian import LOG
-from rescoldo.supervisor.kept import Kept
+from rescoldo.supervisor.held_descriptors import Kept
 from rescoldo.supervisor.place import lock_file, name_holder
 
 LOCK = "lock"

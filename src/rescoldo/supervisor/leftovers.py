@@ -18,9 +18,9 @@ from pathlib import Path
 from rescoldo.edge.config import config_file
 from rescoldo.model.errors import RescoldoError
 from rescoldo.model.settings import Settings
-from rescoldo.node.strays import are_left
+from rescoldo.node.instances.strays import are_left
 from rescoldo.supervisor.folders import make_run
-from rescoldo.supervisor.programs import NODE_GRACE, node_program
+from rescoldo.supervisor.parts import NODE_GRACE, node_program
 from rescoldo.supervisor.sockets import bind
 
 END_SECONDS = 5.0  # for the kernel to end a killed process
@@ -123,7 +123,7 @@ def _end(settings: Settings, pid: int) -> bool:
 
 def _marks(settings: Settings) -> list[tuple[bytes, Path]]:
     """Two arguments that a process of the platform has: an editor with the file open has but one of them."""
-    modules = (b"rescoldo.supervisor.supervisor", b"rescoldo.supervisor.controller", b"rescoldo.node.main")
+    modules = (b"rescoldo.supervisor.supervisor", b"rescoldo.assembly.controller", b"rescoldo.node.main")
     return [(b"-db", config_file(settings)), *((module, settings.settings_file) for module in modules)]
 
 

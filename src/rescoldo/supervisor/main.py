@@ -16,11 +16,11 @@ from rescoldo.isolation.identity import level
 from rescoldo.isolation.syscalls import become_subreaper
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
-from rescoldo.node.fence import gate_address, put_up
+from rescoldo.node.sockets.fence import gate_address, put_up
 from rescoldo.supervisor import place
 from rescoldo.supervisor.guardian import become_guardian
-from rescoldo.supervisor.kept import SETTINGS, in_memory
-from rescoldo.supervisor.programs import silence, supervisor_command
+from rescoldo.supervisor.held_descriptors import SETTINGS, in_memory
+from rescoldo.supervisor.parts import silence, supervisor_command
 from rescoldo.supervisor.sockets import bind, bind_address
 
 

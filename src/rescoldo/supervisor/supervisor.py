@@ -26,11 +26,9 @@ from rescoldo.supervisor.child import Child, Program, describe_end
 from rescoldo.supervisor.datafolder import DataFolder
 from rescoldo.supervisor.folders import clear, replace_text
 from rescoldo.supervisor.guardian import LASTING, STABLE_SECONDS, become_guardian, pause
-from rescoldo.supervisor.kept import Kept
+from rescoldo.supervisor.held_descriptors import Kept
 from rescoldo.supervisor.leftovers import end_instances, end_strays
-from rescoldo.supervisor.platformlog import bound, say
-from rescoldo.supervisor.probes import PAUSE
-from rescoldo.supervisor.programs import (
+from rescoldo.supervisor.parts import (
     CONTROLLER_GRACE,
     EDGE_GRACE,
     NODE_GRACE,
@@ -41,6 +39,8 @@ from rescoldo.supervisor.programs import (
     silence,
     supervisor_command,
 )
+from rescoldo.supervisor.platformlog import bound, say
+from rescoldo.supervisor.probes import PAUSE
 from rescoldo.supervisor.runfolder import ACCEPTED_BY, ADMIN, FOLDER, RunFolder
 from rescoldo.tasks import set_within
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rescoldo.control.builds import BuildStep
+from rescoldo.control.deploy.builds import BuildStep
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, NotStarted, RolloutFailed, UnknownImage
 from rescoldo.model.explanation import Explanation, Look, Step

@@ -11,11 +11,11 @@ import pytest
 from fake_platform import FakePlatform
 from gateway import PAYLOAD_SECRET
 
-from faas_builder import archive, headers
 from rescoldo.api.builds import read_signature, signed
 from rescoldo.api.credentials import Credentials, load_or_create_payload_secret, restore
-from rescoldo.control.builds import BuildStep
+from rescoldo.control.deploy.builds import BuildStep
 from rescoldo.model.errors import InvalidInput, NotSigned
+from support.faas_builder import archive, headers
 
 # RFC 4231, test case 2, in the client's form
 SECRET, BODY = b"Jefe", b"what do ya want for nothing?"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from certificates import Authority, Pair
 from rescoldo.cli import trust
 from rescoldo.cli.gateway import Gateway
 from rescoldo.model.running import Platform
 from rescoldo.model.settings import Settings
+from support.certificates import Authority, Pair
 
 Serve = Callable[[Pair], str]
 

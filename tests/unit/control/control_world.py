@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from rescoldo.bundle.storage import BundleStorage
-from rescoldo.control.adoption import Adoption
 from rescoldo.control.controller import Controller
-from rescoldo.control.entry import Awake, Entry
-from rescoldo.control.fleet import Fleet
-from rescoldo.control.recorder import Recorder
-from rescoldo.control.scaler import Scaler
-from rescoldo.control.sleeper import Sleeper
-from rescoldo.control.slots import SlotPool
+from rescoldo.control.fleet.adoption import Adoption
+from rescoldo.control.fleet.entry import Awake, Entry
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.control.fleet.scaler import Scaler
+from rescoldo.control.fleet.sleeper import Sleeper
+from rescoldo.control.fleet.slots import SlotPool
+from rescoldo.control.fleet.waker import Waker
+from rescoldo.control.observe.recorder import Recorder
 from rescoldo.control.tasks import Tasks
-from rescoldo.control.waker import Waker
 from rescoldo.edge.config import is_port_slot, port_slot_names, slot_names
 from rescoldo.edge.fake import FakeEdge
 from rescoldo.model.function import FunctionSpec
@@ -110,7 +110,7 @@ class World:
         return made
 
     async def start(self) -> None:
-        """What supervisor/controller.py does at a start."""
+        """What assembly/controller.py does at a start."""
         await self.controller.load()
         await self.adoption.adopt()
         self.tasks.spawn("watch edge", self.edge.watch(lambda: self._spawn_synchronise()))

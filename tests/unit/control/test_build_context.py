@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from faas_builder import CLASSIC, CONFIG, HTTP, add, archive, shrinkwrapped
 from rescoldo.bundle.unpack import unpack_tar
-from rescoldo.control.building import MAX_LINE, MAX_LOG, Report, check_requirements
-from rescoldo.control.context import ARCHITECTURES, MAX_CONFIG, find_function, read_config
+from rescoldo.control.deploy.building import MAX_LINE, MAX_LOG, Report, check_requirements
+from rescoldo.control.deploy.context import ARCHITECTURES, MAX_CONFIG, find_function, read_config
 from rescoldo.model.errors import BuildFailed, InvalidInput, RescoldoError, TooLarge
+from support.faas_builder import CLASSIC, CONFIG, HTTP, add, archive, shrinkwrapped
 
 
 def unpacked(tmp_path: Path, data: bytes) -> Path:

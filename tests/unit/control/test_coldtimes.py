@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rescoldo.control.coldtimes import BOUNDS, MOST_FUNCTIONS, ROWS, ColdLog, ColdTimes
-from rescoldo.control.lifetimes import Lifetimes
-from rescoldo.control.metrics import Waking, render
-from rescoldo.control.recorder import Recorder
+from rescoldo.control.fleet.lifetimes import Lifetimes
+from rescoldo.control.observe.coldtimes import BOUNDS, MOST_FUNCTIONS, ROWS, ColdLog, ColdTimes
+from rescoldo.control.observe.metrics import Waking, render
+from rescoldo.control.observe.recorder import Recorder
 from rescoldo.edge.accesslog import tally
 from rescoldo.model.coldstart import PHASES, ColdCall, Took, took_by
 from rescoldo.model.names import FunctionId, function_id

@@ -8,7 +8,7 @@ from collections import deque
 import pytest
 from control_world import FN, IMAGE, World
 
-from rescoldo.control.trials import AT_ONCE, MOST_AWAKE
+from rescoldo.control.deploy.first_starts import AT_ONCE, MOST_AWAKE
 from rescoldo.model.errors import (
     Busy,
     Conflict,

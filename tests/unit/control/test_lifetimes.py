@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from control_world import FN, World
 
-from rescoldo.control.lifetimes import Lifetimes
+from rescoldo.control.fleet.lifetimes import Lifetimes
 from rescoldo.model.names import InstanceId, function_id
 
 OTHER = function_id("other")

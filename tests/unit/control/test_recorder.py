@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from control_world import FN, World
 
-from rescoldo.control import recorder as module
-from rescoldo.control.growth import Growth
-from rescoldo.control.lifetimes import Lifetimes
-from rescoldo.control.metrics import Waking, render
-from rescoldo.control.recorder import Recorder
+from rescoldo.control.fleet.growth import Growth
+from rescoldo.control.fleet.lifetimes import Lifetimes
+from rescoldo.control.observe import recorder as module
+from rescoldo.control.observe.metrics import Waking, render
+from rescoldo.control.observe.recorder import Recorder
 from rescoldo.model.calls import CallKey, CallSums
 from rescoldo.model.coldstart import ColdCall
 from rescoldo.model.errors import StoreError

@@ -8,7 +8,7 @@ from collections import deque
 import pytest
 from control_world import FN, World
 
-from rescoldo.control.scaler import HELPLESS_SECONDS, TOLD_SECONDS
+from rescoldo.control.fleet.scaler import HELPLESS_SECONDS, TOLD_SECONDS
 from rescoldo.model.errors import StartFailed, StoreError
 from rescoldo.model.explanation import Explanation
 from rescoldo.model.names import FunctionId, InstanceId, SlotName, revision_key

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from rescoldo.control.slots import SlotPool
+from rescoldo.control.fleet.slots import SlotPool
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.config import port_slot_names, slot_names
 from rescoldo.model.errors import Busy

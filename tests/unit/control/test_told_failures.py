@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from rescoldo.control.failures import MOST, PAUSE, Failures
+from rescoldo.control.observe.failure_reports import MOST, PAUSE, Failures
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.names import FunctionId, InstanceId, function_id
 from rescoldo.node.fake import FakeNode

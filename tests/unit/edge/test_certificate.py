@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from certificates import Authority, Pair, put_haproxy_on_path
 from rescoldo.edge import certificate, config, process
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
+from support.certificates import Authority, Pair, put_haproxy_on_path
 
 
 @pytest.fixture

@@ -15,16 +15,16 @@ import pytest
 from rescoldo.model.errors import StartFailed
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, function_id
-from rescoldo.node.boot import Boot
-from rescoldo.node.notes import Note
-from rescoldo.node.nursery import Nurseries
-from rescoldo.node.output import Output
-from rescoldo.node.places import AT_ONCE, Places
-from rescoldo.node.processes import Ends
-from rescoldo.node.pump import Pump
-from rescoldo.node.sandboxes import Sandboxes
-from rescoldo.node.spares import Order, Spares
-from rescoldo.node.supervised import Supervised
+from rescoldo.node.instances.boot import Boot
+from rescoldo.node.instances.notes import Note
+from rescoldo.node.instances.processes import Ends
+from rescoldo.node.instances.sandboxes import Sandboxes
+from rescoldo.node.instances.supervised import Supervised
+from rescoldo.node.output.output import Output
+from rescoldo.node.output.pump import Pump
+from rescoldo.node.zygotes.spares import Order, Spares
+from rescoldo.node.zygotes.start_queue import AT_ONCE, Places
+from rescoldo.node.zygotes.zygotes import Nurseries
 
 FN = function_id("fn")
 READY_TIMEOUT = 1.0

@@ -9,8 +9,8 @@ import pytest
 
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.names import FunctionId, InstanceId, function_id
-from rescoldo.node import failures
-from rescoldo.node.failures import KEPT, LATE, PATIENCE, SILENT, UNREACHED, Failures
+from rescoldo.node.instances import failed_calls as failures
+from rescoldo.node.instances.failed_calls import KEPT, LATE, PATIENCE, SILENT, UNREACHED, Failures
 
 pytestmark = pytest.mark.looptime
 

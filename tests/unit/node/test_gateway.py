@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rescoldo.model.settings import Settings
-from rescoldo.node import gateway
-from rescoldo.node.gateway import access
+from rescoldo.node.sockets import gateway
+from rescoldo.node.sockets.gateway import access
 
 GATE = IPv4Address("127.68.1.2")
 

@@ -8,7 +8,7 @@ import pytest
 
 from rescoldo.model.errors import Busy
 from rescoldo.model.names import FunctionId, InstanceId
-from rescoldo.node.logs import ROTATE_AT, LogBook
+from rescoldo.node.output.logs import ROTATE_AT, LogBook
 from rescoldo.node.wire import MAX_LINE, encode, encode_line
 
 FN = FunctionId("fn.ns")

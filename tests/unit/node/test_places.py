@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from rescoldo.node.places import AT_ONCE, REPLACED_AT_ONCE, Places
+from rescoldo.node.zygotes.start_queue import AT_ONCE, REPLACED_AT_ONCE, Places
 
 
 class Starts:

@@ -14,13 +14,13 @@ import pytest
 from rescoldo.model.errors import StartFailed, StartTimeout
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, function_id
-from rescoldo.node import ports
-from rescoldo.node.notes import Note
-from rescoldo.node.output import Output
-from rescoldo.node.ports import predecessors, until_free
-from rescoldo.node.processes import Watched
-from rescoldo.node.pump import Pump
-from rescoldo.node.supervised import Supervised
+from rescoldo.node.instances.notes import Note
+from rescoldo.node.instances.processes import Watched
+from rescoldo.node.instances.supervised import Supervised
+from rescoldo.node.output.output import Output
+from rescoldo.node.output.pump import Pump
+from rescoldo.node.sockets import ports
+from rescoldo.node.sockets.ports import predecessors, until_free
 
 FN, OTHER = function_id("fn"), function_id("other")
 Make = Callable[..., Supervised]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.node import supervised
+from rescoldo.node.instances import supervised
 
 
 def test_a_descriptor_that_was_closed_meanwhile_hides_no_listener(

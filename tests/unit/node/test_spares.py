@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from rescoldo.model.errors import StartFailed
-from rescoldo.node import spares as module
-from rescoldo.node.places import AT_ONCE, Places
-from rescoldo.node.processes import Ends
-from rescoldo.node.spares import Order, Spares
-from rescoldo.node.zygote import Forked
+from rescoldo.node.instances.processes import Ends
+from rescoldo.node.zygotes import spares as module
+from rescoldo.node.zygotes.spares import Order, Spares
+from rescoldo.node.zygotes.start_queue import AT_ONCE, Places
+from rescoldo.node.zygotes.zygote import Forked
 from rescoldo.policy import spares as policy
 
 

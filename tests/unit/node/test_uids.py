@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rescoldo.model.errors import Busy
-from rescoldo.node.uids import Uids
+from rescoldo.node.instances.uids import Uids
 
 
 def test_a_uid_given_back_is_handed_out_again_only_after_all_others() -> None:

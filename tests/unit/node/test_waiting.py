@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from leavers import reset_at_close
-from rescoldo.node.waiting import Request, Waiting
+from rescoldo.node.sockets.waiting import Request, Waiting
 
 NOW = 1_800_000_000.5
 
@@ -59,7 +59,7 @@ async def test_a_socket_that_was_put_away_while_requests_were_gathered_is_no_fai
 
 
 async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rescoldo.node.waiting._OTHER_SECONDS", 0.05)
+    monkeypatch.setattr("rescoldo.node.sockets.waiting._OTHER_SECONDS", 0.05)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("")  # the kernel finds a name that nobody has
         listener.listen()

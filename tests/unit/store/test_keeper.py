@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.store.keeper import Keeper
-from rescoldo.store.writer import _open
+from rescoldo.store.sqlite.keeper import Keeper
+from rescoldo.store.sqlite.writer import _open
 
 SCHEMA = ["CREATE TABLE thing (x INTEGER PRIMARY KEY); CREATE TABLE usage (x INTEGER PRIMARY KEY);"]
 

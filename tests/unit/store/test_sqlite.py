@@ -21,9 +21,9 @@ from rescoldo.model.errors import NewerSchema, StoreError, StoreLocked
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import function_id
 from rescoldo.store.protocol import MinuteUsage
-from rescoldo.store.queries import load_queries, load_schema, parse_queries
-from rescoldo.store.sqlite import SqliteStore
-from rescoldo.store.writer import Writer
+from rescoldo.store.sqlite.queries import load_queries, load_schema, parse_queries
+from rescoldo.store.sqlite.store import SqliteStore
+from rescoldo.store.sqlite.writer import Writer
 
 A = "a" * 64
 SPEC = FunctionSpec(name="echo", image="me/echo:1", labels={"a": "b"}, env_vars={"K": "V"})
@@ -51,7 +51,7 @@ async def test_what_was_saved_is_there_after_the_process_was_killed(tmp_path: Pa
     program = (
         "import asyncio, os, sys\n"
         "from pathlib import Path\n"
-        "from rescoldo.store.sqlite import SqliteStore\n"
+        "from rescoldo.store.sqlite.store import SqliteStore\n"
         "async def main():\n"
         "    store = await SqliteStore.open(Path(sys.argv[1]))\n"
         "    await store.save_bundle('one', 'a' * 64, 1, 1.0)\n"
@@ -310,7 +310,7 @@ async def test_of_a_large_file_the_counts_are_not_checked_at_the_start(
         file.write(b"\xff" * 4096)
     with pytest.raises(StoreError, match="damaged: stop rescoldo"):
         await SqliteStore.open(tmp_path / "db")
-    monkeypatch.setattr("rescoldo.store.writer.MAX_CHECKED", 1)
+    monkeypatch.setattr("rescoldo.store.sqlite.writer.MAX_CHECKED", 1)
     store = await SqliteStore.open(tmp_path / "db")
     assert len(await store.functions()) == 1
     await store.close()

@@ -1,0 +1,168 @@
+"""A process that makes one bundle of what faas-cli sent: `python -m rescoldo.control.deploy.building UPLOAD TREE OUT CACHE`.
+
+A process of its own, because unpacking, compiling and packing would keep the controller from waking functions, and so
+that whatever it takes can be bounded and ended. It runs nothing of what it was sent but the code that packages run when
+they are installed, and that as `run_installer` does it.
+
+It unpacks the archive UPLOAD into TREE, writes a bundle into OUT, has installed requirements in CACHE, and writes to
+standard output one JSON object a line: {"log": TEXT}, {"image": NAME}, and at last {"built": PATH, "layer": PATH}
+(empty where nothing is required) or {"failed": REASON}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rescoldo.bundle.build import BuildRequest, BuiltBundle, build
+from rescoldo.bundle.deps import ARCHIVE, Progress
+from rescoldo.bundle.installer import run_installer
+from rescoldo.bundle.unpack import unpack_tar
+from rescoldo.control.deploy.context import CONTEXT, find_function, read_config
+from rescoldo.isolation.identity import level
+from rescoldo.isolation.syscalls import die_with_parent
+from rescoldo.model.errors import BuildFailed, RescoldoError
+from rescoldo.model.text import one_line, uncoloured
+
+MAX_LINE = 3000  # characters; faas-cli stops reading at a line of JSON of 64 KiB
+MAX_LOG = 2**20  # characters of all lines
+MAX_MEMORY = 2**30  # bytes of address space but for installers: compiling hostile source can take any amount
+MAX_FILE = 2**30  # bytes of any file that it writes
+MAX_REQUIREMENTS = 2**20  # bytes; as many as bundle/deps.py reads
+NICE = 10  # wakes go first
+# of names, versions and markers (PEP 508): no option, no path, no URL, no variable, on no half of a continued line
+_WORD = re.compile(r"[A-Za-z0-9(\[<>=!~,;'\"][A-Za-z0-9._\-\[\],<>=!~;'\"()*+]*")
+_HASH = re.compile(r"--hash=[a-z0-9]+:[0-9a-fA-F]+")
+
+
+def main() -> int:
+    upload, tree, out, cache = map(Path, sys.argv[1:])
+    signal.signal(signal.SIGTERM, _end)
+    die_with_parent(signal.SIGTERM)
+    _limit()
+    warnings.simplefilter("ignore")  # hostile source could fill the platform's log with them
+    report = Report(f"{tree / CONTEXT}/", f"{tree}/")
+    try:
+        built = make_bundle(upload, tree, out, cache, report)
+        report.send(built=str(built.path), layer=str(out / ARCHIVE) if built.layer is not None else "")
+    except RescoldoError as error:
+        report.send(failed=report.clean(error.message))
+    except MemoryError:
+        report.send(failed=f"the build needs more than the {MAX_MEMORY} bytes of memory it may have")
+    return 0
+
+
+class Report:
+    """Tells the controller, in lines that are short, few and clean."""
+
+    def __init__(self, *hidden: str) -> None:
+        """`hidden` are paths that mean nothing to the user: they are cut out of all messages."""
+        self._hidden = hidden
+        self._room = MAX_LOG
+
+    def line(self, text: str) -> None:
+        """A line of the build's log."""
+        if self._room <= 0:
+            return
+        shown = self.clean(text)
+        self._room -= len(shown) + 1
+        self.send(log=shown if self._room > 0 else "(the rest of the build's log is not shown)")
+
+    def clean(self, text: str) -> str:
+        for path in self._hidden:
+            text = text.replace(path, "")
+        text = uncoloured(text[: 4 * MAX_LINE])
+        return text if len(text) <= MAX_LINE else text[:MAX_LINE] + " ..."
+
+    def send(self, **message: str) -> None:
+        # not through sys.stdout: at an end by a signal nothing must wait for a pipe that nobody reads
+        data = json.dumps(message).encode() + b"\n"
+        while data:
+            data = data[os.write(1, data) :]
+
+
+def make_bundle(upload: Path, tree: Path, out: Path, cache: Path, report: Report) -> BuiltBundle:
+    """Build what `upload` holds. Raises RescoldoError."""
+    try:
+        tree.mkdir()
+        with upload.open("rb") as archive:
+            unpack_tar(archive, tree)
+        upload.unlink()
+    except OSError as error:
+        raise BuildFailed(f"the archive cannot be unpacked: {error.strerror or error}") from error
+    config = read_config(tree)
+    report.send(image=config.image)
+    function = find_function(tree / CONTEXT)
+    for note in config.notes():
+        report.line(note)
+    report.line(one_line(f"building {config.image} as {function.lang} ({function.style}), without a container"))
+    check_requirements(function.handler / "requirements.txt", wheels=level() != "full")
+    request = BuildRequest(
+        name=config.image,
+        lang=function.lang,
+        style=function.style,
+        handler=function.handler,
+        project=tree / CONTEXT,
+    )
+    return build(request, out, report.line, run_bounded, cache)
+
+
+def run_bounded(argv: Sequence[str], work: Path, on_line: Progress) -> int:
+    """Run an installer, which may have to compile and takes what memory it needs. Where the platform is not root, what
+    it runs of packages would run as the platform's user with nothing hidden: there it runs nothing of them. Implements
+    deps.Run."""
+    wheels = [] if level() == "full" else ["--only-binary", ":all:"]  # uv and pip take it
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    try:
+        return run_installer([*argv, *wheels], work, on_line)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def check_requirements(file: Path, *, wheels: bool) -> None:
+    """Raise BuildFailed for variables, which would be those of the platform; with `wheels` also for lines that would
+    get around what `run_bounded` allows without root: options, and places other than the index."""
+    if not file.is_file():
+        return
+    with file.open("rb") as opened:
+        text = opened.read(MAX_REQUIREMENTS).decode(errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        code = line.split(" #")[0].strip()
+        if code.startswith("#"):
+            continue
+        where = f"function/requirements.txt:{number}: {one_line(code)[:200]!r}"
+        if "$" in line:  # also where the next line goes on with {NAME}
+            raise BuildFailed(f"{where}: a build for faas-cli knows no variables: write the value itself")
+        words = [word for word in code.removesuffix("\\").split() if not _HASH.fullmatch(word)]
+        if wheels and not all(_WORD.fullmatch(word) for word in words):
+            raise BuildFailed(
+                f"{where} is not allowed in a build for faas-cli where the platform is not root: it takes names and "
+                "versions of the package index alone, and installs wheels alone; build with `rescoldo up`, or run the "
+                "platform as root"
+            )
+
+
+def _limit() -> None:
+    os.nice(NICE)
+    for kind, most in ((resource.RLIMIT_AS, MAX_MEMORY), (resource.RLIMIT_FSIZE, MAX_FILE), (resource.RLIMIT_CORE, 0)):
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error of `write` instead
+    Path("/proc/self/oom_score_adj").write_text("1000")  # rather than the platform
+
+
+def _end(*_: object) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)  # through every `finally`: what was started is ended
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Starts a revision that nothing protects once, so that its author hears of a failure before a caller does.
+
+That is a first deployment, one that replaces what never started, and one that was taken while the function was paused.
+A trial is a wake as a call would ask for: it shares its start with calls, its failure is theirs, too, and what has
+started serves, or sleeps by its idle window. That it is not over yet is in the store: the next controller goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from rescoldo.control.fleet.entry import Awake, Entry
+from rescoldo.control.fleet.fleet import SETTLE_SECONDS, Fleet
+from rescoldo.control.tasks import Tasks
+from rescoldo.model.errors import Busy, Conflict, NotStarted, Paused, RescoldoError, StartFailed, StartTimeout
+from rescoldo.model.function import Function
+
+AT_ONCE = 4  # trials; the node starts eight at once, and calls go before
+MOST_AWAKE = 16  # that were tried and not called yet: the one tried first makes room, before its idle window is over
+LONGEST_PAUSE = 10.0  # seconds, while there is no room
+
+
+class Trials:
+    def __init__(self, fleet: Fleet, tasks: Tasks) -> None:
+        self._fleet = fleet
+        self._tasks = tasks
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._tried: deque[tuple[Entry, Awake, int]] = deque()  # the last ones, with the requests of their slots then
+
+    def begin(self, entry: Entry) -> None:
+        """Start what `entry` has now, soon. One that is under way for what it had before ends by itself."""
+        entry.failure = None
+        entry.trial = self._tasks.spawn(f"try {entry.id}", self._try(entry, entry.function))
+
+    async def outcome(self, entry: Entry, function: Function, patience: float) -> bool:
+        """Wait for the trial of `function` for up to `patience` seconds: whether it is over, and it has started.
+        Without patience what has happened is not looked at.
+
+        Raises NotStarted with the reason, and Conflict when it was removed or deployed anew before.
+        """
+        if (trial := entry.trial) is not None and patience:
+            await asyncio.wait({trial}, timeout=patience)
+        if not patience:
+            return trial is None
+        if entry.removed:
+            raise Conflict(f"function {function.id} was removed before its revision {function.revision} had started")
+        if entry.function.revision != function.revision:
+            raise Conflict(f"{function.id} was deployed anew before its revision {function.revision} had started")
+        if entry.trial is not None:
+            return False
+        if entry.failure is not None:
+            raise NotStarted(
+                f"{function.id} did not start. It is deployed, as failing, and its calls are answered with the reason "
+                f"until it starts: {entry.failure.error.message}"
+            )
+        return True
+
+    async def _try(self, entry: Entry, function: Function) -> None:
+        try:
+            async with self._turns:
+                await self._start(entry, function)
+        finally:
+            if entry.trial is asyncio.current_task():
+                entry.trial = None
+
+    async def _start(self, entry: Entry, function: Function) -> None:
+        pause = 1.0
+        while self._is_due(entry, function):
+            try:
+                await self._fleet.wake(entry.key, "deployed, and started to see whether it does")
+            except Paused:
+                return  # it is tried when it is resumed
+            except Busy:  # our own lack of room says nothing about the function
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_PAUSE, 2 * pause)
+            except (StartFailed, StartTimeout):
+                return  # the fleet has noted why
+            except RescoldoError:
+                if self._is_due(entry, function):
+                    raise
+                return  # removed meanwhile
+            else:
+                self._fleet.standings.note(entry, untried=False)
+                self._note_tried(entry)
+                return
+
+    def _is_due(self, entry: Entry, function: Function) -> bool:
+        now = entry.function
+        same = (now.revision, now.generation) == (function.revision, function.generation)
+        here = self._fleet.entries.get(entry.key) is entry
+        return same and here and not entry.standing.paused
+
+    def _note_tried(self, entry: Entry) -> None:
+        """Many deployments in a row would fill the machine: of those that nobody calls only the last stay awake."""
+        if (awake := entry.awake) is None or entry.kept:
+            return
+        self._tried.append((entry, awake, awake.activity.total))
+        if len(self._tried) > MOST_AWAKE:
+            first, its, total = self._tried.popleft()
+            self._tasks.spawn(f"make room of {first.id}", self._make_room(first, its, total))
+
+    async def _make_room(self, entry: Entry, awake: Awake, total: int) -> None:
+        """Put what was tried to sleep, unless it was called."""
+        await asyncio.sleep(SETTLE_SECONDS)
+        if entry.awake is not awake:
+            return
+        load = await self._fleet.instances.load(awake.slot)
+        if entry.awake is awake and load.total == total and not load.busy:
+            await self._fleet.close(entry, "it was started to see whether it does, and others were deployed since")

@@ -1,0 +1,137 @@
+"""What image names mean here, and which bundles are still needed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+
+from rescoldo.bundle.storage import BundleStorage
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.control.fleet.outages import outlast
+from rescoldo.control.tasks import Tasks
+from rescoldo.model.errors import InvalidInput, NotFound, UnknownImage
+from rescoldo.model.function import FunctionPolicy
+from rescoldo.model.metadata import check_image
+from rescoldo.model.settings import BUNDLE_GIDS
+from rescoldo.node.protocol import Node
+from rescoldo.store.protocol import Bundle, Store
+
+UNUSED_SECONDS = 86400.0  # an image that no function uses may still be deployed for this long
+LEAVING_SECONDS = 0.5  # between looks whether instances on their way out still need a bundle
+
+
+class Images:
+    def __init__(
+        self, store: Store, storage: BundleStorage, node: Node, fleet: Fleet, tasks: Tasks, max_upload: int
+    ) -> None:
+        """`max_upload` is in bytes."""
+        self._store = store
+        self._storage = storage
+        self._node = node
+        self._fleet = fleet
+        self._tasks = tasks
+        self._max_upload = max_upload
+        self._known: dict[str, Bundle] = {}  # by name
+        self._using: Counter[str] = Counter()
+
+    async def load(self) -> None:
+        self._known = {bundle.image: bundle for bundle in await self._store.bundles()}
+
+    def named(self, image: str | None) -> list[Bundle]:
+        """Those of one name, or all."""
+        return [bundle for name, bundle in sorted(self._known.items()) if image in (None, name)]
+
+    def digest(self, image: str) -> str:
+        """What an image's name means. Raises UnknownImage."""
+        bundle = self._known.get(image)
+        if bundle is None or not self._storage.has(bundle.digest):
+            raise UnknownImage(
+                f"image {image[:200]!r} was not built or uploaded here, and this platform pulls no images: run "
+                "`rescoldo up` (or `rescoldo build` and `rescoldo deploy`) where its stack.yaml is"
+            )
+        return bundle.digest
+
+    def check_bundle(self, digest: str, image: str, policy: FunctionPolicy) -> None:
+        """Raise InvalidInput unless the bundle is here and is what the deployment says it is."""
+        if not self._storage.has(digest):
+            raise InvalidInput(f"the bundle of {image[:200]} is not here any more; deploy it again")
+        if policy.program is None and self._storage.program(digest):
+            raise InvalidInput(
+                f"the bundle of {image[:200]} holds a program: set fprocess to its command and the environment "
+                "variable upstream_url to where it listens, for example http://127.0.0.1:8000"
+            )
+
+    async def add(self, image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
+        check_image(image)
+        received = await self._storage.receive(body, self._max_upload, digest)
+        with self.in_use(received.digest):
+            await self._storage.unpack(received)
+            return await self._tag(image, received.digest, received.size)
+
+    def has_layer(self, digest: str) -> bool:
+        """Whether a layer is here; then it stays for as long as an image that no function uses."""
+        return self._storage.layers.touch(digest)
+
+    async def add_layer(self, body: AsyncIterator[bytes], digest: str | None) -> str:
+        received = await self._storage.layers.receive(body, self._max_upload, digest)
+        await self._storage.layers.unpack(received)
+        self.has_layer(received.digest)
+        return received.digest
+
+    async def tag(self, image: str, digest: str) -> Bundle:
+        check_image(image)
+        with self.in_use(digest):
+            self._storage.path(digest)
+            known = next((bundle for bundle in self._known.values() if bundle.digest == digest), None)
+            if known is None:  # only functions still use it: its size is not kept
+                raise NotFound(f"no image means digest {digest} any more; upload it again")
+            return await self._tag(image, digest, known.size)
+
+    async def _tag(self, image: str, digest: str, size: int) -> Bundle:
+        bundle = await self._store.save_bundle(image, digest, size, time.time())
+        await self._storage.own(digest, BUNDLE_GIDS[bundle.gid % len(BUNDLE_GIDS)])
+        self._known[image] = bundle
+        self.collect_soon()
+        return bundle
+
+    def collect_soon(self) -> None:
+        self._tasks.spawn("collect bundles", self.collect())
+
+    async def collect(self) -> None:
+        """Remove bundles that no revision, no instance and no fresh image needs; those that only instances on
+        their way out still need, once these have gone."""
+        while True:
+            running = {instance.launch.digest for instance in await outlast(self._node.instances)}
+            unneeded = set(self._storage.digests()) - self._needed()
+            if unneeded:
+                unneeded -= await self._store.revision_digests()
+                unneeded -= self._needed()  # what became current in the moment between
+            for digest in unneeded - running:
+                if not self._using[digest]:
+                    await self._store.delete_bundle(digest)
+                    await self._storage.remove(digest)
+                    self._known = {name: b for name, b in self._known.items() if b.digest != digest}
+            await self._storage.collect_layers(time.time())
+            if not unneeded & running:
+                return
+            await asyncio.sleep(LEAVING_SECONDS)
+
+    def _needed(self) -> set[str]:
+        """What serves, or a fresh image means."""
+        fresh = time.time() - UNUSED_SECONDS
+        images = {bundle.digest for bundle in self._known.values() if bundle.created_at > fresh}
+        return images | {entry.function.digest for entry in self._fleet.entries.values()}
+
+    @contextlib.contextmanager
+    def in_use(self, digest: str) -> Iterator[None]:
+        """Keep a bundle from being collected between its arrival and the moment something needs it."""
+        self._using[digest] += 1
+        try:
+            yield
+        finally:
+            self._using[digest] -= 1
+            if not self._using[digest]:
+                del self._using[digest]

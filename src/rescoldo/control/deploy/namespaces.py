@@ -1,0 +1,140 @@
+"""Namespaces, the secrets in them, and that no deployed function is left without a secret it names."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
+
+from rescoldo.control.fleet.entry import Entry
+from rescoldo.model.errors import Conflict, InvalidInput, NotFound
+from rescoldo.model.function import FunctionSpec
+from rescoldo.model.metadata import check_table
+from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, RouteKey, check_name, split_id
+from rescoldo.model.secret import MAX_NAMESPACE_SECRETS, check_secret
+from rescoldo.store.protocol import Namespace, Secrets, Store
+
+MARK = {"openfaas": "1"}  # the annotation by which OpenFaaS's tools know a namespace for functions
+SHOWN = 5  # names in an error
+
+
+class Namespaces:
+    def __init__(self, store: Store, secrets: Secrets, entries: Mapping[RouteKey, Entry]) -> None:
+        """`entries` is what is deployed and takes traffic, at any moment."""
+        self._store = store
+        self._secrets = secrets
+        self._entries = entries
+        self._known = {DEFAULT_NAMESPACE: Namespace(DEFAULT_NAMESPACE, {}, MARK)}
+        self._changing = asyncio.Lock()  # held while namespaces and secrets change
+        self._arriving: list[FunctionSpec] = []  # what is being deployed, which may take a while
+
+    async def load(self) -> None:
+        """Read what there is."""
+        self._known |= {space.name: space for space in await self._store.namespaces()}
+
+    def names(self) -> list[str]:
+        return sorted(self._known)
+
+    def get(self, name: str) -> Namespace:
+        """Raises NotFound."""
+        self.check(name)
+        return self._known[name]
+
+    def check(self, name: str) -> None:
+        """Raise NotFound unless the namespace exists."""
+        if name not in self._known:
+            raise NotFound(
+                f"namespace {name[:80]!r} does not exist; see `rescoldo namespace list`, or create it with "
+                "`rescoldo namespace create`"
+            )
+
+    async def save(self, namespace: Namespace, *, must_exist: bool) -> None:
+        check_name(namespace.name, "namespace")
+        check_table("label", namespace.labels)
+        check_table("annotation", namespace.annotations, lines=True)
+        async with self._changing:
+            if must_exist:
+                self.check(namespace.name)
+            elif namespace.name in self._known:
+                raise Conflict(f"namespace {namespace.name} exists already")
+            marked = replace(namespace, annotations={**namespace.annotations, **MARK})
+            await self._store.save_namespace(marked)
+            self._known[namespace.name] = marked
+
+    async def delete(self, name: str) -> None:
+        if name == DEFAULT_NAMESPACE:
+            raise InvalidInput(f"the default namespace {name} cannot be removed")
+        async with self._changing:
+            self.check(name)
+            if any(spec.namespace == name for spec in self._specs()):
+                raise InvalidInput(f"namespace {name} still holds functions; remove them first")
+            # secrets first: what is left of a namespace must not come back in a later one of its name
+            await self._secrets.delete_namespace(name)
+            await self._store.delete_namespace(name)
+            del self._known[name]
+
+    async def secrets(self, namespace: str) -> list[str]:
+        self.check(namespace)
+        return await self._secrets.names(namespace)
+
+    async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> set[FunctionId]:
+        """Save a secret and return the functions that name it: their instances have the old value still. Those that
+        are being deployed are among them."""
+        check_secret(name, value)
+        async with self._changing:
+            names = await self.secrets(namespace)
+            if must_exist and name not in names:
+                raise NotFound(f"secret {name} does not exist in namespace {namespace}; create it first")
+            if not must_exist and name in names:
+                raise Conflict(f"secret {name} exists already in namespace {namespace}; update it instead")
+            if name not in names and len(names) >= MAX_NAMESPACE_SECRETS:
+                raise InvalidInput(f"namespace {namespace} has {len(names)} secrets already; remove some")
+            await self._secrets.save(namespace, name, value)
+            return self._users(namespace, name)
+
+    async def delete_secret(self, namespace: str, name: str) -> None:
+        async with self._changing:
+            if name not in await self.secrets(namespace):
+                raise NotFound(f"secret {name[:80]!r} does not exist in namespace {namespace}")
+            if users := sorted(split_id(user)[0] for user in self._users(namespace, name)):
+                raise Conflict(
+                    f"secret {name} is used by {_some(users)}: remove these functions, or deploy them without it, first"
+                )
+            await self._secrets.delete(namespace, name)
+
+    @contextlib.asynccontextmanager
+    async def deploying(self, spec: FunctionSpec) -> AsyncIterator[None]:
+        """Check that a function's namespace and secrets exist, and see that they still do until it is deployed."""
+        if spec.namespace == DEFAULT_NAMESPACE and not spec.secrets:  # cannot go
+            yield
+            return
+        await self._check_place(spec)
+        self._arriving.append(spec)
+        try:
+            yield
+        finally:
+            self._arriving.remove(spec)
+
+    async def _check_place(self, spec: FunctionSpec) -> None:
+        async with self._changing:
+            present = await self.secrets(spec.namespace) if spec.secrets else []
+            self.check(spec.namespace)
+            if missing := sorted(set(spec.secrets).difference(present)):
+                raise InvalidInput(
+                    f"namespace {spec.namespace} has no secret {_some(missing)}: create it first, for example with "
+                    f"`rescoldo secret create {missing[0]} --from-file FILE --namespace {spec.namespace}`"
+                )
+
+    def _specs(self) -> Iterator[FunctionSpec]:
+        return chain((entry.function.spec for entry in self._entries.values()), self._arriving)
+
+    def _users(self, namespace: str, secret: str) -> set[FunctionId]:
+        return {spec.id for spec in self._specs() if spec.namespace == namespace and secret in spec.secrets}
+
+
+def _some(names: list[str]) -> str:
+    """The first few of many names."""
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + rest

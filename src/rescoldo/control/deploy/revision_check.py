@@ -1,0 +1,97 @@
+"""Starts a revision beside the one that serves, so that only what has started takes traffic."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from rescoldo.control.fleet.entry import Awake, Entry
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.control.observe.processes import isolation_found
+from rescoldo.control.tasks import Tasks
+from rescoldo.model.errors import Conflict, RescoldoError, RolloutFailed, StartFailed, StartTimeout
+from rescoldo.model.function import Function, FunctionPolicy
+from rescoldo.model.names import FunctionId
+from rescoldo.model.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Rollout:
+    def __init__(self, settings: Settings, fleet: Fleet, tasks: Tasks) -> None:
+        self._settings = settings
+        self._fleet = fleet
+        self._tasks = tasks
+        self._checks: dict[FunctionId, asyncio.Task[Awake]] = {}  # one at a time of each function
+        self._called_off: set[FunctionId] = set()  # being removed
+
+    async def check(self, entry: Entry, function: Function, policy: FunctionPolicy) -> Awake | None:
+        """Start as many instances of `function` as `entry` has, at least one, and return them; nothing is routed to
+        them. None where the two cannot run at once.
+
+        Raises RolloutFailed with the reason when the first does not start, Busy without room, and Conflict when the
+        function is removed meanwhile.
+        """
+        if entry.awake is not None and self.excludes(policy, entry.policy):
+            return None
+        if function.id in self._called_off:
+            raise _removed(function)
+        check = asyncio.create_task(self._start(entry, function, policy), name=f"check {function.id}")
+        self._checks[function.id] = check
+        try:
+            return await check
+        except asyncio.CancelledError:
+            if not check.cancelled() or function.id not in self._called_off:
+                check.cancel()
+                raise
+            raise _removed(function) from None
+        except (StartFailed, StartTimeout) as error:
+            raise RolloutFailed(error.message) from error
+        finally:
+            del self._checks[function.id]
+
+    def call_off(self, function: FunctionId) -> None:
+        """The function is to be removed: nothing is started for it until `removed`."""
+        self._called_off.add(function)
+        if (check := self._checks.get(function)) is not None:
+            check.cancel()
+
+    def removed(self, function: FunctionId) -> None:
+        self._called_off.discard(function)
+
+    def drop(self, awake: Awake) -> None:
+        """Take down what was started and shall not serve."""
+        self._tasks.spawn(f"drop {awake.function.id}", self._fleet.retire(awake))
+
+    def excludes(self, one: FunctionPolicy, other: FunctionPolicy) -> bool:
+        """Whether two revisions cannot run at once: programs on the same TCP port, where all share an address."""
+        if one.program is None or other.program is None or one.program.upstream != other.program.upstream:
+            return False
+        return one.program.at_port and isolation_found(self._settings).get("ports") != "private"
+
+    async def _start(self, entry: Entry, function: Function, policy: FunctionPolicy) -> Awake:
+        fresh = Entry(function, policy, asked=entry.asked)
+        awake = await self._fleet.start_aside(function, policy, fresh.wake_number)
+        try:
+            if (before := entry.awake) is not None:
+                # what was busy stays as large: one instance would have the calls of all queue up before it
+                running = min(len(before.servers), max(policy.max_replicas, entry.asked))
+                awake.wanted = max(awake.wanted, running)
+                await asyncio.gather(*(self._one_more(awake) for _ in range(running - 1)))
+            self._fleet.drop_lost(awake)
+            if not awake.servers:
+                raise StartFailed(f"{function.id}: it ended as soon as it was ready")
+        except BaseException:
+            self.drop(awake)
+            raise
+        return awake
+
+    async def _one_more(self, awake: Awake) -> None:
+        try:
+            await self._fleet.instances.launch(awake, first=False)
+        except RescoldoError as error:  # one has started: there is no room, and it is the scaler's to try again
+            log.warning("%s takes over with fewer instances: %s", awake.function.id, error.message)
+
+
+def _removed(function: Function) -> Conflict:
+    return Conflict(f"function {function.id} was removed before its revision {function.revision} had started")

@@ -1,0 +1,134 @@
+"""Makes the state true again after a restart of the controller, the node or the edge."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from rescoldo.control.fleet.entry import Awake, Entry
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.control.fleet.outages import outlast
+from rescoldo.control.fleet.slots import SlotPool
+from rescoldo.control.tasks import Tasks
+from rescoldo.edge.protocol import Edge, LiveServer
+from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec
+from rescoldo.model.instance import Launch, RunningInstance
+from rescoldo.model.limits import Limits
+from rescoldo.model.names import InstanceId, SlotName, split_id
+from rescoldo.node.protocol import Exit, Node
+from rescoldo.policy.idle import Activity
+
+log = logging.getLogger(__name__)
+
+
+class Adoption:
+    def __init__(self, fleet: Fleet, node: Node, edge: Edge, slots: SlotPool, tasks: Tasks) -> None:
+        self._fleet = fleet
+        self._node = node
+        self._edge = edge
+        self._slots = slots
+        self._tasks = tasks
+        self._synchronising = asyncio.Lock()
+
+    async def adopt(self) -> None:
+        """At the controller's start: take over the instances that run, in the slots the edge has them in."""
+        running = await outlast(self._node.instances)
+        slot_of = {instance: slot for slot, instance in await outlast(self._edge.servers)}
+        # those in slots first: another joins them, or gets a slot that none of them is in
+        placed = [one for one in running if one.launch.instance in slot_of]
+        strays = [one for one in placed if not self._take_over(one, slot_of)]
+        leaving = self._leaving(strays, slot_of)
+        strays += [one for one in running if one not in placed and not self._take_over(one, slot_of)]
+        for entry in self._fleet.entries.values():
+            if entry.awake is not None:
+                now = asyncio.get_running_loop().time()
+                entry.note(now, 0, len(entry.awake.servers), "taken over from the controller before")
+        await self.synchronise()
+        for awake in leaving:
+            self._tasks.spawn(f"retire {awake.slot}", self._fleet.retire(awake))
+        for stray in strays:
+            if stray.launch.instance not in self._fleet.instances.live:
+                self._tasks.spawn(f"stop {stray.launch.instance}", self._fleet.instances.stop(stray.launch.instance))
+        if running:
+            log.info("adopted %d instances, stopped %d", len(running) - len(strays), len(strays))
+
+    def _leaving(self, strays: list[RunningInstance], slot_of: dict[InstanceId, SlotName]) -> list[Awake]:
+        """What the controller before was taking down: it finishes the requests it has, in the slots that it is in."""
+        leaving: dict[SlotName, Awake] = {}
+        lent = {entry.awake.slot for entry in self._fleet.entries.values() if entry.awake is not None}
+        for stray in strays:
+            slot = slot_of[stray.launch.instance]
+            if slot in lent:
+                continue
+            if slot not in leaving:
+                self._slots.claim(slot)
+                leaving[slot] = _forgotten(slot, stray.launch)
+            self._join(leaving[slot], stray)
+        return list(leaving.values())
+
+    def _take_over(self, running: RunningInstance, slot_of: dict[InstanceId, SlotName]) -> bool:
+        launch = running.launch
+        started = (launch.digest, launch.revision, launch.generation)
+        revisions = self._fleet.revisions(launch.function)
+        entry = next((e for e in revisions if _version(e.function) == started), None)
+        if entry is None or revisions[0].standing.paused:
+            return False
+        slot = slot_of.get(launch.instance)
+        awake = entry.awake
+        if awake is None:
+            awake = entry.awake = self._new_awake(entry, slot)
+        elif slot not in (None, awake.slot):
+            return False
+        self._join(awake, running)
+        awake.wanted = max(awake.wanted, len(awake.servers))
+        self._fleet.woken.set()
+        return True
+
+    def _join(self, awake: Awake, running: RunningInstance) -> None:
+        launch = running.launch
+        server = LiveServer(awake.slot, launch.instance, running.address, launch.concurrency)
+        awake.servers[launch.instance] = self._fleet.instances.live[launch.instance] = server
+        self._fleet.instances.lifetimes.began(launch.function, launch.instance, asyncio.get_running_loop().time())
+
+    def _new_awake(self, entry: Entry, slot: SlotName | None) -> Awake:
+        if slot is None:
+            slot = self._slots.take(at_port=entry.policy.at_port)
+        else:
+            self._slots.claim(slot)
+        now = asyncio.get_running_loop().time()
+        number = max(entry.policy.woken, entry.asked)
+        return Awake(slot, entry.function, entry.policy, number, Activity(now, 0), now)
+
+    async def synchronise(self) -> None:
+        """Tell a new edge all there is; tries again until it has been told."""
+        async with self._synchronising:
+            await outlast(lambda: self._edge.synchronise(self._fleet.edge_state))
+
+    async def check_instances(self) -> None:
+        """After the node's restart: what it does not know any more is lost, what we do not know is stray."""
+        instances = self._fleet.instances
+        before = instances.live.keys() - instances.starting
+        running = {running.launch.instance for running in await outlast(self._node.instances)}
+        for entry in list(self._fleet.entries.values()):
+            for instance in list(entry.awake.servers) if entry.awake is not None else ():
+                if instance in before and instance not in running:
+                    await self._fleet.lost(Exit(instance, entry.id, "lost while the node restarted"))
+        for instance in before - running:  # of a revision that is being checked, or on its way out
+            if (server := instances.live.get(instance)) is not None:
+                await instances.bury(server)
+        for instance in running - instances.live.keys() - instances.starting:
+            await instances.stop(instance)
+
+
+def _forgotten(slot: SlotName, launch: Launch) -> Awake:
+    """What is left of a revision that is deployed no more, as far as its instances tell."""
+    name, namespace = split_id(launch.function)
+    function = Function(FunctionSpec(name, "", namespace), launch.digest, 0.0, launch.revision)
+    limits = Limits(concurrency=launch.concurrency, exec_timeout=launch.exec_timeout)
+    now = asyncio.get_running_loop().time()
+    return Awake(slot, function, FunctionPolicy(grace=launch.grace, limits=limits), 0, Activity(now, 0), now)
+
+
+def _version(function: Function) -> tuple[str, int, int]:
+    """What an instance must have been started of to serve a function as it is now."""
+    return function.digest, function.revision, function.generation

@@ -1,0 +1,98 @@
+"""Brings awake functions to the number of instances they should have.
+
+More are started side by side, and get requests when they are ready. What is too many is taken out of the slot, the
+least loaded first, finishes the requests it has, and is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from rescoldo.control.fleet.entry import Awake, Entry, Scale
+from rescoldo.control.fleet.instances import Instances
+from rescoldo.control.fleet.outages import outlast
+from rescoldo.control.tasks import Tasks
+from rescoldo.edge.protocol import Edge
+from rescoldo.model.errors import RescoldoError
+from rescoldo.model.names import InstanceId
+from rescoldo.policy.backoff import retry_delay
+from rescoldo.policy.scaling import begin
+
+log = logging.getLogger(__name__)
+
+
+class Replicas:
+    def __init__(self, instances: Instances, edge: Edge, tasks: Tasks) -> None:
+        self._instances = instances
+        self._edge = edge
+        self._tasks = tasks
+
+    def want(self, entry: Entry, number: int, reason: str) -> None:
+        """Change the number of an awake function, as its user asks: the scaler begins anew with it."""
+        awake = entry.awake
+        if awake is None:
+            return
+        now = asyncio.get_running_loop().time()
+        awake.scale = Scale(begin(now, number), now)
+        self.change(entry, awake, number, reason)
+
+    def change(self, entry: Entry, awake: Awake, number: int, reason: str) -> None:
+        """Set the number of an awake function, remember why, and see to it."""
+        if number != awake.wanted:
+            entry.note(asyncio.get_running_loop().time(), awake.wanted, number, reason)
+            awake.wanted = number
+        self.resize(entry)
+
+    def resize(self, entry: Entry) -> None:
+        """See to it that an awake function gets as many instances as wanted; returns at once."""
+        awake = entry.awake
+        if awake is None:
+            return
+        missing = awake.wanted - len(awake.servers) - awake.starting
+        if awake.failures:  # where one fails the others do, too: one at a time
+            missing = min(missing, 1 - awake.starting)
+        for _ in range(missing):
+            awake.starting += 1
+            self._tasks.spawn(f"start {entry.id}", self._start(entry, awake))
+        if len(awake.servers) > awake.wanted and not awake.shrinking:
+            awake.shrinking = True
+            self._tasks.spawn(f"shrink {entry.id}", self._shrink(entry, awake))
+
+    async def _start(self, entry: Entry, awake: Awake) -> None:
+        try:
+            await self._instances.launch(awake, first=False)
+            awake.failures = 0
+        except RescoldoError as error:
+            if entry.awake is awake:
+                await self._pause(awake, error)
+        finally:
+            awake.starting -= 1
+        if entry.awake is awake:
+            self.resize(entry)
+
+    async def _pause(self, awake: Awake, error: RescoldoError) -> None:
+        """Wait until another start may be tried, in which the one that failed still counts as one on its way."""
+        now = asyncio.get_running_loop().time()
+        if now >= awake.retry_at:  # the first of those that failed together
+            awake.failures += 1
+            awake.retry_at = now + retry_delay(awake.failures)
+            log.warning("%s stays at %d instances for now: %s", awake.function.id, len(awake.servers), error.message)
+        await asyncio.sleep(awake.retry_at - now)
+
+    async def _shrink(self, entry: Entry, awake: Awake) -> None:
+        try:
+            while entry.awake is awake and len(awake.servers) > awake.wanted:
+                loads = await outlast(lambda: self._edge.server_loads(awake.slot))
+                if entry.awake is awake:
+                    self._take_out(awake, {instance: loads.get(instance, 0) for instance in awake.servers})
+        finally:
+            awake.shrinking = False
+
+    def _take_out(self, awake: Awake, loads: dict[InstanceId, int]) -> None:
+        surplus = max(0, len(loads) - awake.wanted)
+        youngest_first = list(reversed(loads))
+        for instance in sorted(youngest_first, key=lambda one: loads[one])[:surplus]:
+            del awake.servers[instance]
+            removing = self._instances.remove(awake.slot, instance, awake.policy.limits.exec_timeout)
+            self._tasks.spawn(f"remove {instance}", removing)

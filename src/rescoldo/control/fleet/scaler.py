@@ -1,0 +1,133 @@
+"""Gives awake functions as many instances as policy/scaling.py decides.
+
+Looks a few times a second at those that may need another number: with traffic since the last look, or with several
+instances. The others cost nothing. A slot without room is looked into at once, when the edge tells of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from rescoldo.control.fleet.entry import Awake, Entry, Scale
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.edge.protocol import Edge, SlotLoad
+from rescoldo.model.errors import EdgeUnavailable, NodeUnavailable
+from rescoldo.model.function import FunctionPolicy
+from rescoldo.model.names import SlotName
+from rescoldo.model.scaling import CPU
+from rescoldo.node.protocol import Node
+from rescoldo.policy.openfaasrule import RATE, watch
+from rescoldo.policy.scaling import Sample, Spec, begin, decide
+
+LOOK_SECONDS = 0.25  # between two rounds
+LOOK_SHARE = 20  # a round may take one part in so many of the time, where very many functions have traffic
+LONGEST_PAUSE = 2.0  # seconds, also where the edge does not answer
+CPU_SECONDS = 1.0  # between two readings of what a function's instances have used
+TOLD_SECONDS = 0.02  # in which the edge need not tell again of a slot that was full
+HELPLESS_SECONDS = 0.25  # the same for one that gets no more instances
+
+
+class Scaler:
+    def __init__(self, fleet: Fleet, edge: Edge, node: Node) -> None:
+        self._fleet = fleet
+        self._edge = edge
+        self._node = node
+        self._in_slot: dict[SlotName, Entry] = {}  # found lately
+
+    async def run(self) -> None:
+        """Look again and again while something is awake."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._fleet.woken.wait()
+            begun = loop.time()
+            await self.look()
+            await asyncio.sleep(min(LONGEST_PAUSE, max(LOOK_SECONDS, LOOK_SHARE * (loop.time() - begun))))
+
+    async def look(self) -> None:
+        """One round."""
+        found = [(e, e.awake) for e in self._fleet.entries.values() if e.awake is not None and _may_change(e, e.awake)]
+        if not found:
+            return
+        await asyncio.gather(*(self._read_cpu(e, awake) for e, awake in found if awake.policy.scaling.metric == CPU))
+        try:
+            loads = await self._edge.loads([awake.slot for _, awake in found])
+        except EdgeUnavailable:
+            return
+        for entry, awake in found:
+            if entry.awake is awake and (load := loads.get(awake.slot)) is not None:
+                self._decide(entry, awake, load)
+
+    async def full(self, slot: SlotName) -> float:
+        """Look into a slot that the edge calls full; return for how many seconds it need not call again."""
+        entry = self._entry(slot)
+        awake = entry.awake if entry is not None else None
+        if entry is None or awake is None:
+            return HELPLESS_SECONDS
+        try:
+            load = await self._edge.load(slot)
+        except EdgeUnavailable:
+            return TOLD_SECONDS
+        if entry.awake is awake:
+            # a request had no place: it may have found one by now, or was refused where none may queue
+            self._decide(entry, awake, replace(load, queued=max(1, load.queued)))
+        return HELPLESS_SECONDS if awake.wanted >= spec_of(awake.policy, entry.asked).maximum else TOLD_SECONDS
+
+    def _decide(self, entry: Entry, awake: Awake, load: SlotLoad) -> None:
+        now = asyncio.get_running_loop().time()
+        scale = _scale(awake, now)
+        begun = load.total - scale.total if scale.total is not None else 0
+        sample = Sample(now, load.in_flight, load.queued, max(0, begun), scale.millicores)
+        if awake.policy.openfaas_rule:
+            scale.alert = watch(scale.alert, awake.policy, now, load.total)
+        spec = spec_of(awake.policy, max(entry.asked, scale.alert.least))
+        scale.decision, scale.state = decide(spec, scale.state, sample, len(awake.servers))
+        scale.looked_at, scale.total, scale.busy = now, load.total, load.busy
+        if not awake.closing:
+            wanted, reason = scale.decision.wanted, scale.decision.reason
+            if wanted == scale.alert.least:
+                reason = f"more than {RATE:g} requests a second: OpenFaaS's rule"
+            self._fleet.replicas.change(entry, awake, wanted, reason)
+
+    async def _read_cpu(self, entry: Entry, awake: Awake) -> None:
+        now = asyncio.get_running_loop().time()
+        scale = _scale(awake, now)
+        if now < scale.cpu_due:
+            return
+        scale.cpu_due = now + CPU_SECONDS
+        try:
+            used = [one for one in await self._node.usage(entry.id) if one.instance in awake.servers]
+        except NodeUnavailable:
+            return
+        scale.millicores = scale.cpu.millicores(entry.id, used, now)
+
+    def _entry(self, slot: SlotName) -> Entry | None:
+        entry = self._in_slot.get(slot)
+        if entry is None or entry.awake is None or entry.awake.slot != slot:
+            self._in_slot = {e.awake.slot: e for e in self._fleet.entries.values() if e.awake is not None}
+            entry = self._in_slot.get(slot)
+        return entry
+
+
+def _scale(awake: Awake, now: float) -> Scale:
+    if awake.scale is None:
+        awake.scale = Scale(begin(awake.answered_at, awake.wanted), now)
+    return awake.scale
+
+
+def _may_change(entry: Entry, awake: Awake) -> bool:
+    scale = awake.scale
+    spec = spec_of(awake.policy, entry.asked)
+    if spec.minimum == spec.maximum == awake.wanted:
+        return False
+    if entry.past or entry.function.traffic:  # which revision served the calls that have ended is not told
+        return True
+    if scale is None or scale.busy or awake.wanted > spec.minimum or len(awake.servers) > 1:
+        return True
+    return awake.activity.last_active >= scale.looked_at
+
+
+def spec_of(policy: FunctionPolicy, asked: int) -> Spec:
+    """What a function asks for; `asked` are the instances that its user asked for."""
+    least = max(policy.woken, asked)
+    return Spec(policy.scaling, least, max(policy.max_replicas, least), policy.limits.concurrency)

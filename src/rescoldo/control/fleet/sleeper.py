@@ -1,0 +1,83 @@
+"""Puts functions to sleep that have been idle for their window.
+
+Nothing is polled while nothing is awake; an awake function is looked at when its window may have passed,
+not before: ends of calls come from the access log, what is still in flight shows in the slot's counters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from rescoldo.control.fleet.entry import Entry
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.control.tasks import Tasks
+from rescoldo.edge.protocol import Edge
+from rescoldo.model.errors import EdgeUnavailable
+from rescoldo.model.names import FunctionId, RouteKey
+from rescoldo.policy.idle import Activity, Sample, due, observe
+
+SHORTEST_NAP = 0.01  # seconds between two rounds
+LOOK_SECONDS = 0.05  # a look takes as long where the edge answers
+LONGEST_NAP = 1.0  # a function woken during a nap is due no sooner than its window, or this late
+
+
+class Sleeper:
+    def __init__(self, fleet: Fleet, edge: Edge, tasks: Tasks) -> None:
+        self._fleet = fleet
+        self._edge = edge
+        self._tasks = tasks
+        self._looking: set[RouteKey] = set()  # not twice at once: a hung edge would be asked thousands of times
+
+    def saw_calls(self, function: FunctionId, count: int) -> None:
+        """Calls have ended. Their number is taken off what the slot's counter will show, so that calls that
+        are known do not count as new traffic at the next look. Which revision served them is not told: where traffic
+        is split, looks at the counters alone say what is idle."""
+        entry = self._fleet.entries.get(function)
+        if entry is not None and (awake := entry.awake) is not None and not entry.function.traffic:
+            awake.activity = Activity(asyncio.get_running_loop().time(), awake.activity.total + count)
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._fleet.woken.wait()
+            awake = [entry for entry in self._fleet.entries.values() if entry.awake is not None]
+            if not awake:
+                self._fleet.woken.clear()
+                continue
+            now = loop.time()
+            waits = [LONGEST_NAP]
+            for entry in awake:
+                if entry.key in self._looking:
+                    waits.append(LOOK_SECONDS)
+                    continue
+                waits.append(_due(entry) - now)
+                if waits[-1] <= 0:
+                    self._looking.add(entry.key)
+                    self._tasks.spawn(f"sleep {entry.key}", self._look(entry))
+            await asyncio.sleep(max(SHORTEST_NAP, min(waits)))
+
+    async def _look(self, entry: Entry) -> None:
+        try:
+            await self._close_if_idle(entry)
+        finally:
+            self._looking.discard(entry.key)
+
+    async def _close_if_idle(self, entry: Entry) -> None:
+        awake = entry.awake
+        if awake is None or awake.closing:
+            return
+        try:
+            load = await self._edge.load(awake.slot)
+        except EdgeUnavailable:
+            return
+        now = asyncio.get_running_loop().time()
+        awake.activity = observe(awake.activity, Sample(load.busy, load.total), now)
+        if entry.awake is awake and _due(entry) <= now:
+            await self._fleet.close(entry)
+
+
+def _due(entry: Entry) -> float:
+    awake = entry.awake
+    if awake is None or entry.policy.floor or awake.closing:
+        return float("inf")
+    return due(awake.activity, entry.policy.idle_window)

@@ -1,0 +1,161 @@
+"""Prometheus text with the metric names of OpenFaaS's gateway (contracts/openfaas.md, "Metric names")."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from rescoldo.control.fleet.entry import Awake
+from rescoldo.control.fleet.lifetimes import Lifetimes
+from rescoldo.control.observe.coldtimes import BOUNDS, ColdTimes
+from rescoldo.control.observe.recorder import Recorder
+from rescoldo.control.observe.scaling_metrics import Scaling
+from rescoldo.model.calls import BUCKETS_MS
+from rescoldo.model.coldstart import FAILURES, PHASES
+from rescoldo.model.names import FunctionId
+from rescoldo.node.protocol import SparePool
+from rescoldo.store.protocol import Condition
+
+STARTED = "gateway_function_invocation_started"
+
+
+@dataclass(frozen=True, slots=True)
+class Waking:
+    """What held requests and wakes have come to since the controller started."""
+
+    held: int  # requests that are held now
+    holds: int  # requests that asked to be held
+    wakes: int  # that succeeded
+    failed: Mapping[str, int]  # wakes by why they failed
+
+
+class Gateway(Collector):
+    """Made anew at each scrape from counts that are kept anyway: a call costs the metrics nothing."""
+
+    def __init__(self, recorder: Recorder, replicas: Mapping[FunctionId, int], lifetimes: Lifetimes) -> None:
+        self._ended = {(name, status): sums for name, alike in recorder.ended.items() for status, sums in alike.items()}
+        self._totals = recorder.run_totals()
+        self._replicas = replicas
+        self._instances = lifetimes.counts()
+        self._seconds = lifetimes.seconds(asyncio.get_running_loop().time())
+
+    def collect(self) -> Iterator[Metric]:
+        seconds = HistogramMetricFamily(
+            "gateway_functions_seconds", "Time of a call, waiting included.", labels=["function_name", "code"]
+        )
+        invocations = CounterMetricFamily(
+            "gateway_function_invocation", "Calls that have ended.", labels=["function_name", "code"]
+        )
+        for (function, status), sums in sorted(self._ended.items()):
+            labels = [function, str(status)]
+            below = list(zip([*(str(ms / 1000) for ms in BUCKETS_MS), "+Inf"], accumulate(sums.buckets), strict=True))
+            seconds.add_metric(labels, buckets=below, sum_value=(sums.queue_ms + sums.run_ms) / 1000)
+            invocations.add_metric(labels, sums.calls)
+        yield seconds
+        yield invocations
+        # OpenFaaS's name; an edge that is never asked for each call can only tell of those that have ended
+        yield _by_function(GaugeMetricFamily, STARTED, "Calls begun and ended.", self._totals)
+        yield _by_function(GaugeMetricFamily, "gateway_service_count", "Instances.", self._replicas)
+        # unlike that with those that start and stop: they hold memory, too
+        text = "Instances that exist, starting and stopping ones too."
+        yield _by_function(GaugeMetricFamily, "rescoldo_instances", text, self._instances)
+        text = "Seconds that instances have existed."
+        yield _by_function(CounterMetricFamily, "rescoldo_instance_seconds", text, self._seconds)
+
+
+def _by_function(
+    kind: type[GaugeMetricFamily] | type[CounterMetricFamily], name: str, text: str, values: Mapping[FunctionId, float]
+) -> Metric:
+    family = kind(name, text, labels=["function_name"])
+    for function, value in sorted(values.items()):
+        family.add_metric([function], value)
+    return family
+
+
+class Wakes(Collector):
+    """What there is about sleeping functions, of which OpenFaaS tells nothing."""
+
+    def __init__(self, times: ColdTimes, waking: Waking) -> None:
+        self._times = times
+        self._waking = waking
+
+    def collect(self) -> Iterator[Metric]:
+        waking = self._waking
+        yield GaugeMetricFamily("rescoldo_held_requests", "Requests held for a wake now.", value=waking.held)
+        yield CounterMetricFamily("rescoldo_holds", "Requests that asked to be held for a wake.", value=waking.holds)
+        yield CounterMetricFamily("rescoldo_wakes", "Functions woken from zero.", value=waking.wakes)
+        failed = CounterMetricFamily("rescoldo_failed_wakes", "Wakes that failed.", labels=["reason"])
+        for reason in FAILURES:
+            failed.add_metric([reason], waking.failed.get(reason, 0))
+        yield failed
+        phases = HistogramMetricFamily(
+            "rescoldo_cold_start_seconds", "What a cold call waited for, until its answer began.", labels=["phase"]
+        )
+        for phase in PHASES:
+            phases.add_metric([phase], *self._histogram(phase))
+        yield phases
+        whole = HistogramMetricFamily("rescoldo_cold_call_seconds", "A cold call, until its answer began.")
+        whole.add_metric([], *self._histogram("total"))
+        yield whole
+
+    def _histogram(self, name: str) -> tuple[list[tuple[str, float]], float]:
+        below, total = self._times.histogram(name)
+        return list(zip([*(str(us / 1e6) for us in BOUNDS), "+Inf"], below, strict=True)), total
+
+
+class Pool(Collector):
+    """The node's sandboxes made in advance; nothing where it could not be asked."""
+
+    def __init__(self, spares: SparePool | None) -> None:
+        self._spares = spares
+
+    def collect(self) -> Iterator[Metric]:
+        if (spares := self._spares) is not None:
+            yield GaugeMetricFamily("rescoldo_spares_ready", "Sandboxes made in advance.", value=spares.ready)
+            yield GaugeMetricFamily("rescoldo_spares_wanted", "As many as recent bursts needed.", value=spares.wanted)
+
+
+class Database(Collector):
+    """Whether what is deployed can be kept."""
+
+    def __init__(self, condition: Condition) -> None:
+        self._condition = condition
+
+    def collect(self) -> Iterator[Metric]:
+        text = "1 while the database can be written."
+        yield GaugeMetricFamily("rescoldo_database_ok", text, value=not self._condition.problem)
+        text = "Times that a lost database was written again."
+        yield CounterMetricFamily("rescoldo_database_rewritten", text, value=self._condition.rewritten)
+
+
+async def render(
+    recorder: Recorder,
+    replicas: Mapping[FunctionId, int],
+    lifetimes: Lifetimes,
+    waking: Waking,
+    spares: SparePool | None,
+    awake: Mapping[FunctionId, Awake],
+    condition: Condition,
+) -> bytes:
+    """The text of all metrics. It is written in a thread: with 10,000 functions it takes a second, in which wakes must
+    not wait. The collectors copy what the event loop changes before that."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Gateway(recorder, replicas, lifetimes))
+    registry.register(Wakes(recorder.cold.all, waking))
+    registry.register(Pool(spares))
+    registry.register(Scaling(awake))
+    registry.register(Database(condition))
+    return await asyncio.to_thread(_text, registry)
+
+
+def _text(registry: CollectorRegistry) -> bytes:
+    """The exposition format. A counter whose name does not end in `_total` is beyond the library, and one of OpenFaaS's
+    has such a name: rules of others ask for its rate, and tools refuse that of a gauge."""
+    return generate_latest(registry).replace(f"# TYPE {STARTED} gauge".encode(), f"# TYPE {STARTED} counter".encode())

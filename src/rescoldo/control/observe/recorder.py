@@ -1,0 +1,132 @@
+"""Counts every call the edge tells of, and keeps the counts by minute, later by hour, in the store.
+
+Nothing here is on a request's path: the edge's log line arrives after the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from rescoldo.control.observe.coldtimes import ColdLog
+from rescoldo.model.calls import CallKey, CallSums
+from rescoldo.model.coldstart import ColdCall
+from rescoldo.model.errors import StoreError
+from rescoldo.model.names import FunctionId
+from rescoldo.store.protocol import MinuteUsage, Store
+
+log = logging.getLogger(__name__)
+
+MINUTE_DAYS = 3  # counts are kept by minute this long, then by hour: a sixtieth of the rows
+USAGE_DAYS = 35  # and these as long: a month, and time to bill it
+PRUNE_SECONDS = 3600.0  # between looks for older ones
+FLUSH_SECONDS = 1.0  # at most this much is lost when the controller is killed
+MAX_PENDING = 100_000  # rows kept while the store cannot be written; then the oldest are dropped
+
+
+class Recorder:
+    def __init__(
+        self,
+        store: Store,
+        on_calls: Callable[[FunctionId, int], None],
+        exists: Callable[[FunctionId], bool] = lambda function: True,
+    ) -> None:
+        """`on_calls` is told how many calls of which function have ended; `exists` says whether one is deployed."""
+        self._store = store
+        self._exists = exists
+        self._on_calls = on_calls
+        self._pending: dict[CallKey, CallSums] = {}
+        self._dirty = asyncio.Event()
+        self._before: dict[FunctionId, int] = {}  # calls recorded by earlier controllers
+        self.cold = ColdLog()
+        self.ended: dict[FunctionId, dict[int, CallSums]] = {}  # in this run, by function and status
+
+    async def load(self) -> None:
+        """Read the counts of earlier runs."""
+        self._before = await self._store.invocations()
+
+    def record(self, calls: dict[CallKey, CallSums]) -> None:
+        """Count calls that have ended. Of a removed function only their number counts, so that the next one of its
+        name begins anew; names that nobody deployed, of which an edge tells that has just started, are passed over."""
+        for key, sums in calls.items():
+            if self._exists(key.function):
+                self.ended.setdefault(key.function, {}).setdefault(key.status, CallSums()).add(sums)
+                self._on_calls(key.function, sums.calls)
+            elif key.function in self._before:
+                self._before[key.function] += sums.calls
+            else:
+                continue
+            self._pending.setdefault(key, CallSums()).add(sums)
+            self._dirty.set()
+
+    def record_cold(self, calls: Iterable[ColdCall]) -> None:
+        """Count what cold calls of deployed functions took."""
+        self.cold.record(call for call in calls if self._exists(call.function))
+
+    def run_totals(self) -> dict[FunctionId, int]:
+        """Calls that have ended in this run, by function."""
+        return {name: sum(sums.calls for sums in ended.values()) for name, ended in self.ended.items()}
+
+    def invocations(self) -> dict[FunctionId, int]:
+        """Calls that have ended, in this run and those before, by function."""
+        totals = self.run_totals()
+        for name, count in self._before.items():
+            totals[name] = totals.get(name, 0) + count
+        return totals
+
+    async def flush(self) -> None:
+        """Write what is pending; keep it when the store cannot take it."""
+        pending, self._pending = self._pending, {}
+        if not pending:
+            return
+        try:
+            await self._store.add_usage([_row(key, sums) for key, sums in pending.items()])
+        except StoreError as error:
+            log.warning("usage is kept in memory: %s", error)
+            self._take_back(pending)
+
+    async def run(self) -> None:
+        """Flush about once a second while there are calls; sleep while there are none."""
+        loop = asyncio.get_running_loop()
+        prune_at = 0.0  # of the loop's clock: at the first flush
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self.flush()
+            if loop.time() >= prune_at:
+                prune_at = loop.time() + PRUNE_SECONDS
+                await self.prune(time.time())
+
+    async def prune(self, now: float) -> None:
+        """Forget counts more than USAGE_DAYS before `now` (Unix seconds), and sum up those more than MINUTE_DAYS before
+        it; the totals stay, of removed functions as long as one of their counts."""
+        this_hour = int(now) // 3600 * 60
+        try:
+            await self._store.prune_usage(this_hour - USAGE_DAYS * 1440, this_hour - MINUTE_DAYS * 1440)
+            kept = await self._store.invocations()
+        except StoreError as error:
+            log.warning("old usage stays for now: %s", error)
+        else:
+            self._before = {name: count for name, count in self._before.items() if name in kept}
+
+    def forget(self, function: FunctionId) -> None:
+        """The function was removed: its number of calls stays, and no more. Else names that come and go, each with
+        histograms, would add up."""
+        ended = self.ended.pop(function, {})
+        self._before[function] = self._before.get(function, 0) + sum(sums.calls for sums in ended.values())
+        self.cold.forget(function)
+
+    def _take_back(self, pending: dict[CallKey, CallSums]) -> None:
+        for key, sums in self._pending.items():
+            pending.setdefault(key, CallSums()).add(sums)
+        for key in list(pending)[: max(0, len(pending) - MAX_PENDING)]:
+            del pending[key]
+        self._pending = pending
+        self._dirty.set()
+
+
+def _row(key: CallKey, sums: CallSums) -> MinuteUsage:
+    return MinuteUsage(*key, sums.calls, sums.queue_ms, sums.run_ms, sums.bytes_in, sums.bytes_out)

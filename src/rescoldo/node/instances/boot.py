@@ -1,0 +1,249 @@
+"""From a fork to an instance that serves, or a clear word on why not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+
+from rescoldo.isolation.identity import has_processes, kill_all_of
+from rescoldo.model.errors import NodeUnavailable, StartFailed, StartTimeout
+from rescoldo.model.instance import Launch
+from rescoldo.model.limits import too_little_memory
+from rescoldo.model.names import split_id
+from rescoldo.model.program import UNIX
+from rescoldo.model.text import one_line, read_json
+from rescoldo.node.instances.processes import Ends, any_alive, describe, handles_sigterm, kill_session, signal_group
+from rescoldo.node.instances.readiness import until_accepting
+from rescoldo.node.instances.sandboxes import Ending, Sandboxes
+from rescoldo.node.instances.supervised import Supervised
+from rescoldo.node.zygotes.spares import Order
+from rescoldo.node.zygotes.zygote import ZygoteGone
+from rescoldo.node.zygotes.zygotes import Nurseries
+from rescoldo.tasks import set_within
+
+_LET_NEXT = 0.05  # seconds a start keeps the next one waiting, at most: importing may take far longer
+_ANSWER = 4096  # bytes of an answer on the status pipe
+_ANSWER_DEPTH = 4  # of its JSON
+_MAX_REASON = 1000  # characters that an instance may say of why it does not start
+_KILL_PATIENCE = 5.0  # seconds for the kernel to end a killed process
+_SWEEPS = 14  # attempts to see a uid without processes: about 2 seconds
+_REAP_PATIENCE = 4  # attempts before the dear question whether they are zombies: 15 ms
+
+_TRIES = 3
+_MISSING = "ModuleNotFoundError: No module named"  # in the output of a program in Python
+_EARLY = " before it was ready"
+_KILLED = f"{describe(signal.SIGKILL)}{_EARLY}"  # and not for want of memory
+
+_LOG = logging.getLogger(__name__)
+
+
+class Boot:
+    """Starts and ends the processes of instances."""
+
+    def __init__(self, nurseries: Nurseries, ends: Ends, sandboxes: Sandboxes, secrets: Path) -> None:
+        self._nurseries = nurseries
+        self._ends = ends
+        self._sandboxes = sandboxes
+        self._secrets = secrets  # folder of functions' secrets
+
+    async def start(self, instance: Supervised) -> None:
+        """Return when the instance serves; raise StartFailed, or StartTimeout when it takes longer than its ready
+        timeout. Then nothing of its processes is left. What it waits for its turn does not count: its function is not
+        to blame for how many start.
+
+        One that somebody killed before it was ready is started again: its function is not to blame. Then in a fork
+        of its own: other spares may have been killed with it and not have ended yet.
+        """
+        launch = instance.note.launch
+        if self._sandboxes.base is not None and (least := too_little_memory(launch.memory_limit, launch.command)):
+            raise StartFailed(_explain(instance, f"limits.memory is less than the {least // 2**20} MiB a start needs"))
+        with contextlib.nullcontext() if instance.was_ready else self._nurseries.spares_for(launch).wake():
+            for attempt in range(_TRIES):
+                trouble = await self._try_start(instance, fresh=attempt > 0)
+                if trouble != _KILLED:
+                    break
+        if trouble:
+            raise StartFailed(_explain(instance, trouble))
+
+    async def _try_start(self, instance: Supervised, *, fresh: bool) -> str:
+        """Return why it failed; nothing when the instance serves. Raises StartTimeout."""
+        instance.output.tail.clear()
+        try:
+            async with asyncio.timeout(None) as limit:
+                answer = await self._fork_and_listen(instance, limit, fresh=fresh)
+                if not answer and instance.note.launch.command:  # its pipe was closed by the exec, or by its end
+                    executed = time.monotonic()
+                    answer = {"ready": await until_accepting(instance), "began": executed}
+        except TimeoutError as error:
+            await self.end(instance, grace=0.0)
+            launch = instance.note.launch
+            reason = f"it was not ready after {launch.ready_timeout:g} s"
+            raise StartTimeout(_explain(instance, reason)) from error
+        if answer.get("ready"):
+            if not instance.was_ready:
+                self._nurseries.spares_for(instance.note.launch).served_a_wake()
+            instance.became_ready(answer.get("began"), answer.get("loaded"))
+            return ""
+        ending = await self.end(instance, grace=0.0, patience=1.0)
+        return _said(answer) or f"{ending.reason}{_EARLY}"
+
+    async def _fork_and_listen(self, instance: Supervised, limit: asyncio.Timeout, *, fresh: bool) -> dict[str, object]:
+        """Have its process made in its turn, from which `limit` counts; return what it says."""
+        with contextlib.ExitStack() as opened:
+            async with self._nurseries.places.one(again=instance.was_ready):
+                left = instance.note.launch.ready_timeout - instance.waited
+                limit.reschedule(asyncio.get_running_loop().time() + left)
+                instance.ordered_at = time.monotonic()
+                status_read, status_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+                answer = _Answer(status_read)
+                opened.callback(answer.close)
+                try:
+                    os.set_blocking(status_write, True)
+                    await self._fork(instance, status_write, fresh=fresh)
+                finally:
+                    os.close(status_write)
+                instance.expect_ready()
+                await asyncio.wait({answer.told}, timeout=_LET_NEXT)
+            return await answer.told
+
+    async def _fork(self, instance: Supervised, status: int, *, fresh: bool) -> None:
+        """Give its order to a fork; once more when the zygote dies over it."""
+        note = instance.note
+        launch = instance.order()
+        told = {"launch": launch.to_json(), "uid": note.uid, "gid": launch.gid or note.uid or 0}
+        message = json.dumps({**told, "scratch": instance.scratch}).encode()
+        opened = [instance.open_for_child(), *instance.output.open_for_child()]
+        try:
+            opened += self._open_secrets(launch)
+            order = Order(
+                message,
+                descriptors=[*opened[:3], status, *opened[3:]],
+                memory=launch.memory_limit,
+                cpu=launch.cpu_limit,
+                folder=opened[0] if launch.upstream == UNIX else None,
+                fresh=fresh,
+            )
+            for _ in range(2):
+                with contextlib.suppress(ZygoteGone):
+                    return await self._nurseries.spares_for(launch).start(order, instance.forked)
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+        raise NodeUnavailable("the zygote ended twice while it started an instance")
+
+    def _open_secrets(self, launch: Launch) -> list[int]:
+        """The function's secrets, each open for reading. Raises StartFailed."""
+        _, namespace = split_id(launch.function)
+        opened: list[int] = []
+        for name in launch.secrets:
+            try:
+                opened.append(os.open(self._secrets / namespace / name, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError as error:
+                for descriptor in opened:
+                    os.close(descriptor)
+                what = f"{launch.function}: its secret {name!r} cannot be read: {error.strerror}"
+                if isinstance(error, FileNotFoundError):
+                    what += f"; create it again with `rescoldo secret create {name}`"
+                raise StartFailed(what) from error
+        return opened
+
+    async def end(self, instance: Supervised, *, grace: float, patience: float = 0.0) -> Ending:
+        """End every process of the instance and return how it ended.
+
+        Waits `patience` seconds for it to end by itself, then sends SIGTERM and waits `grace` seconds (0:
+        neither), then kills.
+        """
+        process, note, status = instance.process, instance.note, None
+        if process is not None:
+            await set_within(process.ended, patience)
+            await self.ask_to_end(instance, grace)
+            # The group may not exist yet (killed between fork and setsid), so the process itself too.
+            process.kill()
+            signal_group(process.pid, signal.SIGKILL)
+            if not await set_within(process.ended, _KILL_PATIENCE):
+                _LOG.error("process %d does not end although it was killed", process.pid)
+            if note.uid is None:  # a group of its own may be all that a child had to itself
+                await kill_session(process.pid)
+            status = await self._ends.take(process.pid)
+            instance.process = None
+            process.close()
+        instance.swept = await self.sweep(note.uid)
+        ending = self._sandboxes.ending(note.sandbox, status, note.launch.memory_limit)
+        await self._sandboxes.remove(note.sandbox)
+        await instance.output.drain()
+        return ending
+
+    async def ask_to_end(self, instance: Supervised, grace: float) -> None:
+        """Send SIGTERM to an instance that handles it, and wait `grace` seconds (0: neither)."""
+        process = instance.process
+        if process is None or process.ended.is_set() or grace <= 0 or not handles_sigterm(process.pid):
+            return
+        signal_group(process.pid, signal.SIGTERM)
+        if not await set_within(process.ended, grace):
+            instance.output.keep([f"instance killed: it has not ended within {grace:g} s of SIGTERM"])
+
+    async def sweep(self, uid: int | None) -> bool:
+        """Kill what has `uid`, whatever group or session it fled to; return whether nothing is left."""
+        if uid is None:
+            return True
+        pause = 0.001
+        for attempt in range(_SWEEPS):
+            if not has_processes(uid):
+                return True
+            # What is left may only be waiting to be reaped, by a parent that we are not and that may be slow.
+            if attempt >= _REAP_PATIENCE and not any_alive(uid):
+                return True
+            kill_all_of(uid)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.25)
+        _LOG.error("processes of uid %d do not end although they were killed", uid)
+        return False
+
+
+class _Answer:
+    """What an instance writes on its status pipe: one JSON line, or nothing when it dies."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._data = b""
+        self._loop = asyncio.get_running_loop()
+        self.told: asyncio.Future[dict[str, object]] = self._loop.create_future()
+        self._loop.add_reader(descriptor, self._on_readable)
+
+    def _on_readable(self) -> None:
+        chunk = os.read(self._descriptor, _ANSWER - len(self._data))
+        self._data += chunk
+        if chunk and b"\n" not in chunk and len(self._data) < _ANSWER:
+            return
+        self._loop.remove_reader(self._descriptor)
+        if self.told.done():
+            return
+        try:
+            message = read_json(self._data or b"{}", _ANSWER_DEPTH)
+        except ValueError as error:
+            message = {"error": f"its status is not understood ({error}): {self._data[:200]!r}"}
+        self.told.set_result(message if isinstance(message, dict) else {})
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._descriptor)
+        os.close(self._descriptor)
+
+
+def _said(answer: dict[str, object]) -> str:
+    """Why it does not start, in its own words: a function can write what it likes there."""
+    reason = answer.get("error") or ""
+    return one_line(reason[:_MAX_REASON] if isinstance(reason, str) else f"{reason!r:.{_MAX_REASON}}")
+
+
+def _explain(instance: Supervised, reason: str) -> str:
+    launch = instance.note.launch
+    if launch.command and any(_MISSING in line for line in instance.output.tail):  # handlers say it themselves
+        reason += "; add the package that it misses to requirements.txt"
+    lines = [f"{launch.function}: {reason}", *map(one_line, instance.output.tail)]
+    return "\n".join(lines)

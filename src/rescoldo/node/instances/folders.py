@@ -1,0 +1,60 @@
+"""The node's part of the run folder: made at the start, and again when somebody removes it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+from collections.abc import Callable
+
+from rescoldo.isolation.identity import level
+from rescoldo.model.settings import EDGE_UID, Settings
+from rescoldo.node.instances.roster import Roster
+from rescoldo.node.instances.sandboxes import Sandboxes
+
+LOOK_SECONDS = 0.5
+
+_LOG = logging.getLogger(__name__)
+
+
+def make_folders(settings: Settings) -> None:
+    """Make those that are not there, but for that of the notes. Raises OSError."""
+    for folder in (settings.logs, settings.instances, settings.bundles, settings.scratch, settings.berths):
+        folder.mkdir(parents=True, exist_ok=True)
+    if level() == "full":
+        # The edge may enter to connect, and nobody else; instances may pass to the bundle of their group.
+        os.chown(settings.instances, 0, EDGE_UID)
+        settings.instances.chmod(0o710)
+        settings.berths.chmod(0o711)
+        mode = stat.S_IMODE(settings.bundles.stat().st_mode)
+        settings.bundles.chmod(mode | 0o011)
+
+
+async def keep_whole(
+    settings: Settings, sandboxes: Sandboxes, roster: Roster, isolation: str, on_bundles: Callable[[], None]
+) -> None:
+    """Look after it for ever. The supervisor makes the run folder itself; `isolation` is the text of a file in it.
+    `on_bundles` is called when the folder of bundles is another one than before."""
+    failing = False
+    bundles = settings.bundles.stat().st_ino
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        if not settings.run_path.is_dir():
+            continue
+        try:
+            make_folders(settings)
+            settings.instance_state.mkdir(exist_ok=True)  # with it the supervisor takes our part for whole
+            sandboxes.note()
+            if (found := settings.bundles.stat().st_ino) != bundles:
+                bundles = found
+                on_bundles()
+            if not settings.isolation_file.exists():
+                settings.isolation_file.write_text(isolation)
+            roster.mend()
+        except OSError as error:
+            if not failing:
+                _LOG.error("the run folder cannot be mended: %s", error)
+            failing = True
+        else:
+            failing = False

@@ -1,0 +1,129 @@
+"""What the node knows of sandboxes: where their limits are, what ended against them, what must be removed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+from rescoldo.isolation.cgroups import Base, Groups, find_base, leave_pids, named
+from rescoldo.isolation.identity import level
+from rescoldo.model.settings import Settings
+from rescoldo.node.instances.processes import describe
+
+_ATTEMPTS = 40  # to remove a group whose last process has just been killed: a second
+_PAUSE = 0.025
+
+_LOG = logging.getLogger(__name__)
+
+
+class Ending(NamedTuple):
+    """How an instance ended."""
+
+    reason: str  # in words
+    starved: bool = False  # it hit its memory limit
+
+
+class Sandboxes:
+    """The cgroups of this platform's sandboxes, if there are any."""
+
+    def __init__(self, base: Base | None, file: Path, elsewhere: Iterable[Base] = ()) -> None:
+        """`file` tells where they are while there are any; `elsewhere` are those of which no file told."""
+        self.base = base
+        self._file = file
+        self._groups = Groups(base) if base is not None else None
+        self._elsewhere = [Groups(one) for one in elsewhere]
+
+    @classmethod
+    def open(cls, settings: Settings) -> Sandboxes:
+        """Those of an earlier node, or new ones where this machine lets us."""
+        if level() != "full":
+            return cls(None, settings.cgroups_file)
+        key = group_key(settings)
+        known = _read(settings.cgroups_file)
+        base = known or find_base(key)
+        if base is None:
+            _LOG.warning("no cgroups can be made here: limits of memory and cpu are not enforced")
+            return cls(None, settings.cgroups_file)
+        leave_pids(base)
+        elsewhere = [one for one in named(key) if set(base.places).isdisjoint(one.places)] if known is None else []
+        sandboxes = cls(base, settings.cgroups_file, elsewhere)
+        sandboxes.note()
+        return sandboxes
+
+    def note(self) -> None:
+        """Write down where they are, unless that is done. Raises OSError."""
+        if self.base is not None and not self._file.exists():
+            self._file.write_text(json.dumps(asdict(self.base)))
+
+    def limit(self, sandbox: str, memory: int, cpu: int) -> None:
+        """Limit memory (bytes) and cpu (millicores), 0: no limit, before the sandbox is used. Raises OSError."""
+        if self._groups is not None and sandbox:
+            self._groups.limit(sandbox, memory, cpu)
+
+    def ending(self, sandbox: str, status: int | None, limit: int) -> Ending:
+        """How an instance ended: its wait status, or that it hit its memory limit (bytes)."""
+        if self._groups is None or not sandbox or not self._groups.out_of_memory(sandbox):
+            return Ending(describe(status))
+        excess = f"out of memory: it needed more than its limit of {limit / 2**20:g} MiB"
+        if status is None or os.waitstatus_to_exitcode(status) == -signal.SIGKILL:
+            return Ending(excess, starved=True)
+        return Ending(f"{describe(status)}, after one of its processes was {excess}", starved=True)
+
+    async def remove(self, sandbox: str) -> None:
+        """Remove what is left of a sandbox outside of its processes; they are killed if they have not ended."""
+        if self._groups is not None and sandbox:
+            await _remove(self._groups, sandbox)
+
+    async def remove_others(self, keep: Iterable[str], of_zygote: int | None = None) -> None:
+        """Remove every sandbox not in `keep` (of one zygote, which has ended): spares and starts cut short."""
+        if self._groups is None:
+            return
+        names = self._groups.names() - set(keep)
+        if of_zygote is not None:
+            names = {name for name in names if name.startswith(f"{of_zygote}-")}
+        await asyncio.gather(*map(self.remove, names))
+
+    async def remove_elsewhere(self) -> None:
+        """Remove the groups of which nobody had noted where they are, with all that runs in them."""
+        for groups in self._elsewhere:
+            await asyncio.gather(*(_remove(groups, name) for name in groups.names()))
+            groups.remove_base()
+        self._elsewhere.clear()
+
+    def close(self) -> None:
+        """Remove the platform's own groups, which are empty by now."""
+        if self._groups is not None:
+            self._groups.remove_base()
+            self._file.unlink(missing_ok=True)
+
+
+def group_key(settings: Settings) -> str:
+    """The name of a platform's cgroups."""
+    return f"rescoldo-{settings.run_path.name}"
+
+
+async def _remove(groups: Groups, sandbox: str) -> None:
+    for _ in range(_ATTEMPTS):
+        if groups.remove(sandbox):
+            return
+        for pid in groups.processes(sandbox):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(_PAUSE)
+    _LOG.error("the cgroup of sandbox %s cannot be removed", sandbox)
+
+
+def _read(file: Path) -> Base | None:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        base = Base(**json.loads(file.read_text()))
+        if all(Path(place).is_dir() for place in base.places):
+            return base
+    return None

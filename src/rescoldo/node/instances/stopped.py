@@ -1,0 +1,46 @@
+"""Ends what somebody has stopped (SIGSTOP): for those who wait for it, a stopped process is worse than a dead one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from rescoldo.node.instances.processes import Watched, read_stat
+
+LOOK_SECONDS = 1.0
+PATIENCE = 2.0  # seconds that a process may be stopped
+MOST_LOOKS = 200  # processes looked at each time, about 5 ms; where there are more, each gets its turn less often
+_STOPPED = "T"  # by a signal; one that is being debugged is "t"
+
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
+
+
+async def end_stopped(processes: Callable[[], Sequence[Watched]]) -> None:
+    """Kill each process that stays stopped, until cancelled. What it was is then replaced as if it had died."""
+    since: dict[Watched, float] = {}  # seconds on the monotonic clock
+    turn = 0
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        now = time.monotonic()
+        all_of_them = processes()
+        since = {process: begin for process, begin in since.items() if process in all_of_them}
+        for process in due(all_of_them, turn):
+            stat = read_stat(process.pid)
+            if stat is None or stat.state != _STOPPED:
+                since.pop(process, None)
+            elif now - since.setdefault(process, now) >= PATIENCE:
+                _LOG.warning("process %d has been stopped for %g s and is killed", process.pid, PATIENCE)
+                process.kill()
+        turn += MOST_LOOKS
+
+
+def due(processes: Sequence[T], turn: int) -> Sequence[T]:
+    """The next MOST_LOOKS of all processes; of 500: 0 to 199, 200 to 399, 400 to 499 and 0 to 99, …"""
+    if len(processes) <= MOST_LOOKS:
+        return processes
+    first = turn % len(processes)
+    return [*processes[first:], *processes[:first]][:MOST_LOOKS]

@@ -1,0 +1,69 @@
+"""Processes of instances of which no note tells any more, where they have neither a uid nor a cgroup of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from rescoldo.isolation.cgroups import named
+from rescoldo.isolation.identity import level
+from rescoldo.model.settings import Settings
+from rescoldo.node.instances.processes import all_pids, read_stat
+from rescoldo.node.instances.sandboxes import Sandboxes, group_key
+
+_BUNDLES = b'"bundles": '  # in the order of a zygote, which is among the arguments of all its forks
+
+
+_SWEEPS = 20
+_PAUSE = 0.05  # seconds
+
+_LOG = logging.getLogger(__name__)
+
+
+def are_left(settings: Settings) -> bool:
+    """Whether instances, or what is around them, may be there of which no note tells."""
+    return bool(named(group_key(settings)) if level() == "full" else strays(settings.bundles))
+
+
+async def end_unnoted(settings: Settings, sandboxes: Sandboxes) -> None:
+    """End what a node before left whose notes are lost; at the level full all that is in its cgroups."""
+    await sandboxes.remove_elsewhere()
+    if level() == "full":
+        return  # the rest is in `Roster.adopt`
+    for _ in range(_SWEEPS):
+        found = strays(settings.bundles)
+        if not found:
+            return
+        for pid in found:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(_PAUSE)
+    _LOG.error("processes of an earlier platform do not end: %s", ", ".join(map(str, found)))
+
+
+def strays(bundles: Path) -> list[int]:
+    """Zygotes, spares and instances of the platform with this folder of bundles: forks bear the arguments of their
+    zygote, programs work in the folder of their bundle. A person's shell may, too: it has a terminal, they have none.
+
+    To be called by a node that has started none yet. Needs no privileges: all are of its own uid.
+    """
+    mark = _BUNDLES + json.dumps(str(bundles)).encode()
+    return [pid for pid in all_pids() if pid != os.getpid() and _is_stray(pid, mark, bundles)]
+
+
+def _is_stray(pid: int, mark: bytes, bundles: Path) -> bool:
+    process = Path(f"/proc/{pid}")
+    try:
+        if process.stat().st_uid not in (0, os.geteuid()):  # root's: what is not dumpable
+            return False
+        if mark in (process / "cmdline").read_bytes():
+            return True
+        stat = read_stat(pid)
+        return stat is not None and not stat.terminal and (process / "cwd").readlink().is_relative_to(bundles)
+    except OSError:
+        return False

@@ -1,0 +1,44 @@
+"""The fence around the TCP ports of a platform's instances, and the gate in it: their listener of the gateway."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from ipaddress import IPv4Address
+
+from rescoldo.isolation.identity import level
+from rescoldo.isolation.netfence import Fence, endpoints, gateway_address
+from rescoldo.isolation.netfence_programs import Gateway
+from rescoldo.model.settings import Settings
+from rescoldo.node.sockets.gateway import PORT
+
+FENCED = "RESCOLDO_FENCED"  # variable: the supervisor holds a fence, which outlives its children, with a gate
+
+_LOG = logging.getLogger(__name__)
+
+
+def put_up(settings: Settings, gate: socket.socket | None = None) -> Fence | None:
+    """Instances get their TCP ports to themselves, and no way to the metrics; to the gateway they come through `gate`,
+    a socket bound to the platform's `gate_address`. None, with a warning, where that is not possible."""
+    if level() != "full":
+        return None
+    try:
+        return Fence.open([_parts(settings.metrics)], _gateway(settings, gate) if gate is not None else None)
+    except OSError as error:
+        _LOG.warning("TCP ports of programs are not private here: %s", error)
+        return None
+
+
+def gate_address(settings: Settings) -> IPv4Address:
+    """Where the edge listens for instances; no other uid may connect there."""
+    return gateway_address(settings.run)
+
+
+def _gateway(settings: Settings, gate: socket.socket) -> Gateway:
+    host, port = _parts(settings.gateway)
+    return Gateway(gate_address(settings), gate.getsockname()[1], sorted({PORT, port}), endpoints(host, port))
+
+
+def _parts(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,137 @@
+"""Where instances come from: a zygote and its spares, for handlers, and a second pair for programs.
+
+A program needs nothing of what a handler's zygote has imported, and what a process has in memory it must first let go
+of when it executes another: 1 to 2 ms with everything imported. So programs come from a zygote that has next to
+nothing; it is started when the first program is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from collections.abc import Awaitable, Callable
+
+from rescoldo.model.instance import Launch
+from rescoldo.model.settings import Settings
+from rescoldo.node.instances.processes import Ends, Watched
+from rescoldo.node.instances.sandboxes import Sandboxes
+from rescoldo.node.protocol import SparePool
+from rescoldo.node.sockets.gateway import GatewayAccess
+from rescoldo.node.zygotes.spares import Spares
+from rescoldo.node.zygotes.start_queue import Places
+from rescoldo.node.zygotes.zygote import Zygote
+from rescoldo.policy.spares import SHARE, WHEN_FEW, WHEN_FEW_PROGRAMS, most_spares
+
+RUN = "rescoldo.runtime.instance:run"  # what becomes of a fork for handlers
+BARE = ""  # a fork for programs becomes what its order says
+PROGRAM_SPARES = 2
+SPARES_DESCRIPTORS = 20  # the descriptors through this are what spares may hold, two each
+PROGRAM_SHARE = 4  # what handlers' spares may be at most through this is what programs' may be
+
+
+class Nursery:
+    """One zygote, kept running, and its spares."""
+
+    def __init__(self, zygote: Zygote, spares: Spares) -> None:
+        self._zygote = zygote
+        self.spares = spares
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a start need not wait for the zygote."""
+        return self._zygote.is_ready
+
+    def open(self, on_zygote_end: Callable[[int], Awaitable[None]], on_failure: Callable[[], None]) -> None:
+        """Start the zygote; `on_failure` is called when what keeps it running fails itself."""
+        for work in (self._zygote.keep_running(on_zygote_end), self.spares.keep_filled()):
+            task = asyncio.create_task(work)
+            task.add_done_callback(lambda _: on_failure())
+            self._tasks.add(task)
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._tasks)
+
+    def processes(self) -> list[Watched]:
+        """Its zygote and its spares."""
+        zygote = self._zygote.process
+        return [*self.spares.processes(), *([zygote] if zygote else [])]
+
+    async def close(self) -> None:
+        """End the zygote and the spares."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self.spares.close()
+
+
+class Nurseries:
+    """Both."""
+
+    def __init__(
+        self, settings: Settings, sandboxes: Sandboxes, ends: Ends, gateway: GatewayAccess | None, run: str
+    ) -> None:
+        self.places = Places()
+
+        def nursery(run: str, least: int, most: int, when_few: float) -> Nursery:
+            zygote = Zygote(settings, ends, sandboxes.base, gateway, run)
+            return Nursery(zygote, Spares(zygote, sandboxes, ends, self.places, least, most, when_few))
+
+        least, most = settings.spares, most_spares_of(settings)
+        self._handlers = nursery(run, least, most, WHEN_FEW)
+        least = min(least, PROGRAM_SPARES)
+        self._programs = nursery(BARE, least, max(least, most // PROGRAM_SHARE), WHEN_FEW_PROGRAMS)
+        self._sandboxes = sandboxes
+        self.failed = asyncio.Event()
+        self._in_use: Callable[[], set[str]] = set
+
+    def open(self, in_use: Callable[[], set[str]]) -> None:
+        """Begin; `in_use` names the sandboxes of instances."""
+        self._in_use = in_use
+        self._handlers.open(self._zygote_ended, self.failed.set)
+
+    @property
+    def pool(self) -> SparePool:
+        """Of the spares for handlers."""
+        return self._handlers.spares.pool
+
+    def spares_for(self, launch: Launch) -> Spares:
+        """Where the process for an instance is to be had soonest."""
+        if not launch.command:
+            return self._handlers.spares
+        if not self._programs.is_open:
+            self._programs.open(self._zygote_ended, self.failed.set)
+        return (self._programs if self._programs.is_ready else self._handlers).spares
+
+    def processes(self) -> list[Watched]:
+        """Zygotes and spares."""
+        return self._handlers.processes() + self._programs.processes()
+
+    def renew(self) -> None:
+        """End zygotes and spares; others are started, which see the folder of bundles that is there now."""
+        for process in self.processes():
+            process.kill()
+
+    def sandboxes(self) -> set[str]:
+        """Of spares that wait."""
+        return self._handlers.spares.sandboxes | self._programs.spares.sandboxes
+
+    async def _zygote_ended(self, pid: int) -> None:
+        """Remove what a zygote that has ended had prepared and not told of."""
+        await self._sandboxes.remove_others(self._in_use() | self.sandboxes(), of_zygote=pid)
+
+    async def close(self) -> None:
+        """End all of it."""
+        await asyncio.gather(self._handlers.close(), self._programs.close())
+
+
+def most_spares_of(settings: Settings) -> int:
+    """Spares for handlers that a platform keeps at most."""
+    memory = settings.spares_memory
+    if memory is None:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // SHARE
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(settings.spares, min(most_spares(memory, settings.spares), descriptors // SPARES_DESCRIPTORS // 2))

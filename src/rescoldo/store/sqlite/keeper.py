@@ -1,0 +1,194 @@
+"""Notices that a database is lost under a running platform, and writes it again from the second copy."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from rescoldo.model.errors import StoreError
+from rescoldo.store.protocol import Condition
+from rescoldo.store.sqlite.copies import COUNTS, Copy, Work, copy_rows, fill
+from rescoldo.store.sqlite.failures import store_error
+from rescoldo.store.sqlite.files import SUFFIXES, Files, paths
+
+HEADER = 100  # bytes: a file that is shorter is no database
+
+log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Of one database. All but `condition` belongs to the thread that owns the connection."""
+
+    def __init__(
+        self, path: Path, schema: Sequence[str], copy: Path, reopen: Callable[[], sqlite3.Connection]
+    ) -> None:
+        self._path = path
+        self._schema = schema
+        self._place = copy
+        self._reopen = reopen
+        self._files = Files(path)
+        self._copy: Copy | None = None
+        self._without = False  # there can be no copy
+        self.condition = Condition()
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Make the copy anew, and keep the files as they are now."""
+        self._files = Files(self._path)
+        self._make_copy(connection)
+        self._files.note()
+
+    def restored_at_start(self, reason: str) -> sqlite3.Connection | None:
+        """Write the database again from the copy that the controller before has left; None where it left none."""
+        try:
+            self._copy = Copy.open(self._place)
+        except sqlite3.Error:
+            return None
+        return self._write_again(None, reason)
+
+    def wrote(self, connection: sqlite3.Connection, works: Sequence[Work]) -> None:
+        """A group was committed: do the same in the copy."""
+        if works and self._copy is not None:
+            try:
+                self._copy.apply(works)
+            except sqlite3.Error as error:  # no memory, or the copy was removed: it lacks something from here on
+                log.warning("the second copy of the database is made anew: %s", error)
+                self._make_copy(connection)
+        self._files.note()
+
+    def look(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        """Return `connection`, or one to a database that was written again."""
+        reason = self._files.lost() or self._damage()
+        if reason:
+            try:
+                return self._write_again(connection, reason)
+            except (OSError, sqlite3.Error, StoreError) as error:
+                self._fail(reason, error)
+                return connection
+        if self._copy is None or not self._place.exists():  # the run folder is made again, or has room again
+            self._make_copy(connection)
+        return connection
+
+    def _damage(self) -> str:
+        """What somebody else has changed so that the database is not whole any more."""
+        what = self._files.changed()
+        if not what:
+            return ""
+        try:
+            if self._path.stat().st_size < HEADER:
+                return what
+            with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as other:
+                verdict = other.execute("PRAGMA quick_check(1)").fetchone()[0]
+                whole = verdict == "ok" and (self._copy is None or _same(other, self._copy.connection))
+        except (OSError, sqlite3.Error):
+            whole = False
+        if whole:  # a checkpoint by somebody who looked at it, say
+            self._files = Files(self._path)
+            self._files.note()
+        return "" if whole else what
+
+    def _write_again(self, old: sqlite3.Connection | None, reason: str) -> sqlite3.Connection:
+        """Raises OSError, sqlite3.Error, StoreError; then all is as before."""
+        if self._copy is None:
+            raise StoreError("there is no second copy: stop rescoldo and restore a backup")
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = self._path.with_suffix(".again")
+        for path in paths(fresh):
+            path.unlink(missing_ok=True)
+        fresh.touch(mode=0o600)
+        with closing(sqlite3.connect(fresh, isolation_level=None)) as target:
+            fill(target, self._schema, self._copy.connection)
+            counts = old is not None and _copy_counts(target, old)
+        if old is not None:
+            with contextlib.suppress(sqlite3.Error):
+                old.close()
+        self._put_aside()
+        fresh.replace(self._path)
+        _sync(self._path.parent)
+        connection = self._reopen()
+        self._files = Files(self._path)
+        self._files.note()
+        lost = "" if counts else "the counts of calls by minute (their totals are there)"
+        self.condition = Condition("", self.condition.rewritten + 1, time.time(), reason, lost)
+        log.error(
+            "the database %s was lost (%s) and is written again from memory; lost: %s",
+            self._path, reason, lost or "nothing",
+        )
+        return connection
+
+    def _put_aside(self) -> None:
+        """Keep what is there under another name, as it may be worth a look."""
+        for suffix in SUFFIXES:
+            there = Path(f"{self._path}{suffix}")
+            if there.exists() and there.stat().st_size:
+                there.replace(f"{self._path}.damaged{suffix}")
+            else:
+                there.unlink(missing_ok=True)
+
+    def _fail(self, reason: str, error: Exception) -> None:
+        why = store_error(self._path, error).message if isinstance(error, sqlite3.Error) else str(error)
+        problem = f"it was lost ({reason}) and cannot be written again, which is tried every second: {why}"
+        if problem != self.condition.problem:
+            log.error("database %s: %s", self._path, problem)
+        self.condition = replace(self.condition, problem=problem)
+
+    def _make_copy(self, connection: sqlite3.Connection) -> None:
+        before, self._copy = self._copy, None
+        if before is not None:
+            before.close()
+        try:
+            self._copy = Copy.make(self._place, self._schema, connection)
+        except (OSError, sqlite3.Error) as error:
+            if not self._without:
+                log.warning("there is no second copy of the database, which is tried every second: %s", error)
+            self._without = True
+        else:
+            self._without = False
+
+
+def is_empty(path: Path) -> bool:
+    """Whether there is no database yet, or none any more."""
+    try:
+        return path.stat().st_size < HEADER and path.is_file()
+    except OSError:
+        return True
+
+
+def _copy_counts(target: sqlite3.Connection, old: sqlite3.Connection) -> bool:
+    """Copy what only the lost database had, if its connection still reads it: a file without a name is whole."""
+    try:
+        if old.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            return False
+        target.execute("BEGIN IMMEDIATE")
+        copy_rows(target, old, COUNTS)
+        target.execute("COMMIT")
+    except sqlite3.Error:
+        if target.in_transaction:
+            target.execute("ROLLBACK")
+        return False
+    return True
+
+
+def _same(one: sqlite3.Connection, other: sqlite3.Connection) -> bool:
+    """Whether both hold the same but for the counts by minute."""
+    names = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name"
+    tables = [name for (name,) in other.execute(names) if name != COUNTS]
+    return all(_rows(one, table) == _rows(other, table) for table in tables)
+
+
+def _rows(connection: sqlite3.Connection, table: str) -> list[tuple[object, ...]]:
+    return sorted(connection.execute(f"SELECT * FROM {table}"))
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

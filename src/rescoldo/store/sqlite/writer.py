@@ -1,0 +1,325 @@
+"""The thread that owns the SQLite connection, and its group commit.
+
+Operations wait in a queue; the thread takes all that wait, runs each inside a savepoint and commits once.
+A result is handed out only after that commit (`synchronous=FULL`: after the disk has it). Nobody else may
+touch the connection.
+
+Before and after each group, and every LOOK_SECONDS, the thread looks whether somebody removed or changed the files
+(`keeper.py`). So nothing is acknowledged that was written to a file without a name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from rescoldo.model.errors import NewerSchema, StoreError
+from rescoldo.store.protocol import Condition
+from rescoldo.store.sqlite.failures import DAMAGED, is_damage, store_error
+from rescoldo.store.sqlite.keeper import Keeper, is_empty
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], Any]
+
+MAX_CHECKED = 64 * 2**20  # bytes of a file that is checked as a whole at the start
+LOOK_SECONDS = 1.0  # between looks at the files while nothing is written
+MAX_GROUP = 1000  # operations in one commit; bounds how long the first of them waits for the last
+
+
+class _Operation:
+    """Work to do, whether it writes, and its outcome, which is handed out after the commit."""
+
+    __slots__ = ("failure", "future", "result", "work", "writes")
+
+    def __init__(self, work: Work, writes: bool) -> None:
+        self.work = work
+        self.writes = writes
+        self.future: Future[Any] = Future()
+        self.result: Any = None
+        self.failure: Exception | None = None
+
+    def finish(self) -> None:
+        if self.failure is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.failure)
+
+    def fail(self, failure: Exception) -> None:
+        self.failure = failure
+        self.finish()
+
+
+class Writer:
+    """One connection in one thread; `read` and `write` may be awaited from any event loop."""
+
+    def __init__(self, path: Path, schema: Sequence[str], busy_timeout: float, copy: Path | None = None) -> None:
+        """`schema` are the migrations from version 0; `busy_timeout` is in seconds. `copy`: where a second copy is
+        kept, from which a lost database is written again; without it a loss is not noticed."""
+        self.path = path
+        self._copy = copy
+        self._keeper: Keeper | None = None
+        self._failing = ""  # why the last group could not be written
+        self._schema = schema
+        self._busy_timeout = busy_timeout
+        self._queue: SimpleQueue[_Operation | None] = SimpleQueue()
+        self._opened: Future[None] = Future()
+        self._lock = threading.Lock()  # guards _closed against an operation put behind the end mark
+        self._closed = False
+        # a daemon: what was acknowledged is on disk, so a process that ends without close() loses nothing
+        self._thread = threading.Thread(target=self._main, name="rescoldo-store", daemon=True)
+
+    async def open(self) -> None:
+        """Open or create the database and bring its schema up to date. Raises StoreError, NewerSchema."""
+        self._thread.start()
+        await asyncio.wrap_future(self._opened)
+
+    @property
+    def condition(self) -> Condition:
+        """How the database is; may be asked from any thread."""
+        found = self._keeper.condition if self._keeper is not None else Condition()
+        return replace(found, problem=found.problem or self._failing)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work`, which must not write."""
+        return await self._submit(work, writes=False)
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in a transaction and return its result once it is durable. It may be run again when a
+        group failed, so it must have no effect but on the database."""
+        return await self._submit(work, writes=True)
+
+    async def close(self) -> None:
+        """Finish what waits and close the connection. Idempotent."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    async def _submit(self, work: Callable[[sqlite3.Connection], T], *, writes: bool) -> T:
+        operation = _Operation(work, writes)
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"database {self.path}: it was closed")
+            self._queue.put(operation)
+        result: T = await asyncio.wrap_future(operation.future)
+        return result
+
+    # -- everything below runs in the thread
+
+    def _main(self) -> None:
+        try:
+            connection = self._open()
+        except Exception as error:
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(None)
+        try:
+            while True:
+                group = self._next_group()
+                connection = self._look(connection)
+                if group is not None:
+                    if not group:
+                        return
+                    connection = self._run(connection, group)
+        finally:
+            with contextlib.suppress(sqlite3.Error):  # everything acknowledged is committed already
+                connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._copy is None:
+            return _open(self.path, self._schema, self._busy_timeout)
+        keeper = Keeper(self.path, self._schema, self._copy, self._reopen)
+        if is_empty(self.path):
+            connection = keeper.restored_at_start("it was missing or empty") or self._reopen()
+        else:
+            try:
+                connection = self._reopen()
+            except StoreError as error:
+                if not is_damage(error):
+                    raise
+                restored = keeper.restored_at_start("it was damaged")
+                if restored is None:
+                    raise
+                connection = restored
+        keeper.begin(connection)
+        self._keeper = keeper
+        return connection
+
+    def _reopen(self) -> sqlite3.Connection:
+        return _open(self.path, self._schema, self._busy_timeout)
+
+    def _look(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        """See that the files are those of `connection`, or return another to files that were written again."""
+        return connection if self._keeper is None else self._keeper.look(connection)
+
+    def _run(self, connection: sqlite3.Connection, group: Sequence[_Operation]) -> sqlite3.Connection:
+        keeper = self._keeper
+        if keeper is not None and keeper.condition.problem:
+            failure = StoreError(f"database {self.path}: {keeper.condition.problem}")
+            for operation in group:
+                operation.fail(failure)
+            return connection
+        _run_group(connection, self.path, group)
+        writes = [operation for operation in group if operation.writes]
+        if writes:
+            failures = [operation.failure for operation in writes if isinstance(operation.failure, StoreError)]
+            self._failing = failures[0].message.partition(": ")[2] if failures else ""
+        if keeper is not None:
+            keeper.wrote(connection, [operation.work for operation in writes if operation.failure is None])
+            connection = keeper.look(connection)
+        for operation in group:
+            operation.finish()
+        return connection
+
+    def _next_group(self) -> list[_Operation] | None:
+        """Wait for an operation, take those behind it too; an empty list is the end, None says that none came."""
+        group: list[_Operation] = []
+        try:
+            operation = self._queue.get(timeout=None if self._copy is None else LOOK_SECONDS)
+        except Empty:
+            return None
+        with contextlib.suppress(Empty):
+            while operation is not None:
+                if operation.future.set_running_or_notify_cancel():
+                    group.append(operation)
+                if len(group) >= MAX_GROUP:
+                    return group
+                # block while all that was taken had been cancelled: empty means the end
+                operation = self._queue.get(block=not group)
+            self._queue.put(None)  # the end mark stays for the call after this group
+        return group
+
+
+def _run_group(connection: sqlite3.Connection, path: Path, group: Sequence[_Operation]) -> None:
+    """Run a group in one transaction; when that is lost as a whole, each operation in one of its own."""
+    writes = any(operation.writes for operation in group)
+    try:
+        # taking the write lock at once makes a locked database fail here and not half-way
+        connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+    except sqlite3.Error as error:
+        _refuse(connection, path, group, error)
+        return
+    try:
+        for operation in group:
+            _run_operation(connection, path, operation)
+        connection.execute("COMMIT")
+    except Exception as error:
+        _roll_back(connection)
+        if len(group) == 1:
+            _fail(path, group, error)
+            return
+        for operation in group:
+            _run_group(connection, path, [operation])
+
+
+def _refuse(
+    connection: sqlite3.Connection, path: Path, group: Sequence[_Operation], error: sqlite3.Error
+) -> None:
+    """No transaction could begin: fail the writes together, for each would wait as long for the lock; the
+    reads need no lock."""
+    reads = [operation for operation in group if not operation.writes]
+    if len(reads) == len(group):
+        _fail(path, group, error)
+        return
+    _fail(path, [operation for operation in group if operation.writes], error)
+    if reads:
+        _run_group(connection, path, reads)
+
+
+def _fail(path: Path, group: Sequence[_Operation], error: Exception) -> None:
+    failure = store_error(path, error) if isinstance(error, sqlite3.Error) else error
+    log.warning("%s", failure)
+    for operation in group:
+        operation.failure = failure
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        with contextlib.suppress(sqlite3.Error):  # the failure that led here is the one to report
+            connection.execute("ROLLBACK")
+
+
+def _run_operation(connection: sqlite3.Connection, path: Path, operation: _Operation) -> None:
+    """Run one operation in a savepoint. An error of its own fails it alone; one that made SQLite roll the
+    whole transaction back (disk full, I/O) is raised, because the others were undone with it."""
+    connection.execute("SAVEPOINT operation")
+    operation.failure = None  # it may be a second try
+    try:
+        operation.result = operation.work(connection)
+    except Exception as error:
+        if not connection.in_transaction:
+            raise
+        connection.execute("ROLLBACK TO operation")
+        operation.failure = store_error(path, error) if isinstance(error, sqlite3.Error) else error
+    connection.execute("RELEASE operation")
+
+
+def _open(path: Path, schema: Sequence[str], busy_timeout: float) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # functions' variables are in it: not for others (the -wal and -shm files get the same mode)
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise StoreError(
+            f"database {path}: it cannot be created or opened ({error.strerror}): check that its folder"
+            " exists, may be written by this user and has free space"
+        ) from error
+    try:
+        connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)
+    except sqlite3.Error as error:
+        raise store_error(path, error) from error
+    try:
+        _configure(connection)
+        _check(connection, path)
+        _migrate(connection, path, schema)
+    except sqlite3.Error as error:
+        connection.close()
+        raise store_error(path, error) from error
+    except StoreError:
+        connection.close()
+        raise
+    return connection
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA journal_size_limit = 16777216")  # a burst must not leave a huge -wal file
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise StoreError when the file is damaged: better now than in the middle of a deployment. Of a large
+    file all tables but the counts, which are nearly all of it, so that a start does not wait for them."""
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    if path.stat().st_size > MAX_CHECKED:
+        tables = [name for name in tables if name != "usage"]
+    for table in tables:
+        (verdict,) = connection.execute(f"PRAGMA quick_check('{table}')").fetchone()
+        if verdict != "ok":
+            raise StoreError(f"database {path}: {DAMAGED.replace('FILE', str(path))} [{table}: {verdict}]")
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, schema: Sequence[str]) -> None:
+    """Bring the schema up to date, each step with its version in one transaction."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(schema):
+        raise NewerSchema(
+            f"database {path} has schema version {version}, and this rescoldo knows up to version"
+            f" {len(schema)}: install the newer rescoldo that wrote it, or use another data directory"
+        )
+    for step, script in enumerate(schema[version:], start=version + 1):
+        # on failure the connection is closed, which rolls the open transaction back
+        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\n;PRAGMA user_version = {step};\nCOMMIT;")

@@ -1,0 +1,84 @@
+"""The programs of a platform: how edge, node and controller are started, and asked whether they live."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from rescoldo.edge import certificate, config, process
+from rescoldo.model.settings import Settings
+from rescoldo.node.sockets.fence import FENCED
+from rescoldo.supervisor.child import Program
+from rescoldo.supervisor.probes import Probe
+from rescoldo.supervisor.sockets import edge_environment, handed_over
+
+EDGE_GRACE = 5.0  # seconds for requests in flight when the platform stops
+CONTROLLER_GRACE = 10.0
+NODE_GRACE = 15.0
+
+
+def edge_program(settings: Settings, gates: Mapping[str, int]) -> Program:
+    """A new edge knows nothing yet and holds every request until the controller has told it. `gates`: what it accepts
+    on, gateway, metrics and, where there are such, those for plain HTTP that is sent on, and for instances."""
+    binary = process.binary_for(settings)
+
+    def command() -> Sequence[str]:
+        path = config.write(settings, config.slot_count(settings))
+        certificate.restore(settings)
+        return process.command(binary, path)
+
+    probe = Probe(settings.admin_socket, b"show version\n")
+    environment = {**process.environment(binary), **edge_environment(gates)}
+    return Program("edge", command, environment, tuple(gates.values()), _worth_showing, probe, waits=False)
+
+
+def edge_reload(settings: Settings, old_pid: int) -> list[str]:
+    """The command of an edge that takes over from another, with the configuration that was written anew."""
+    return process.reload_command(process.binary_for(settings), config.config_file(settings), settings, old_pid)
+
+
+def node_program(settings: Settings, listener: int, fence: Sequence[int] = ()) -> Program:
+    """`fence`: what keeps the fence around instances' ports standing. The node holds it, too, so that it stands where
+    guardian and supervisor were both killed."""
+    return Program(
+        "node",
+        lambda: _python("rescoldo.node.main", settings),
+        {"RESCOLDO_LISTEN_FD": str(listener), **({FENCED: "1"} if fence else {})},
+        (listener, *fence),
+        probe=Probe(settings.node_socket, b'{"id": 0, "op": "ping"}\n'),
+    )
+
+
+def controller_program(settings: Settings, listeners: Mapping[str, int]) -> Program:
+    """`listeners`: wake, api and log."""
+    return Program(
+        "controller",
+        lambda: _python("rescoldo.assembly.controller", settings),
+        handed_over(listeners),
+        tuple(listeners.values()),
+        probe=Probe(settings.api_socket, b"GET /healthz HTTP/1.0\r\n\r\n"),
+    )
+
+
+def supervisor_command(settings: Settings) -> list[str]:
+    """What a guardian starts."""
+    return _python("rescoldo.supervisor.supervisor", settings)
+
+
+def silence(settings: Settings) -> float:
+    """Seconds after which guardian and supervisor take each other for dead."""
+    return 2 * settings.probe_timeout
+
+
+def _python(module: str, settings: Settings) -> list[str]:
+    # by the settings' path the platform's processes are known; see leftovers.py
+    return [sys.executable, "-m", module, str(settings.settings_file)]
+
+
+# HAProxy reports these as alerts, although a server that goes and a client that leaves while it is held are routine
+_ROUTINE = ("has no server available", "yield not allowed")
+
+
+def _worth_showing(line: str) -> bool:
+    """HAProxy writes a line for each server that comes and goes; only its errors matter."""
+    return "[ALERT]" in line and not any(text in line for text in _ROUTINE)
