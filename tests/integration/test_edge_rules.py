@@ -21,7 +21,7 @@ import pytest
 from rescoldo.edge.accesslog import CLOCK_STEP
 from rescoldo.edge.config import map_text
 from rescoldo.edge.protocol import EdgeState, LiveServer, Route, Share
-from rescoldo.model.coldstart import Took
+from rescoldo.model.coldstart import StartTimes
 from rescoldo.model.errors import EdgeUnavailable, NotFound
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import FunctionId, InstanceId, SlotName, function_id, revision_key
@@ -703,7 +703,7 @@ async def test_a_cold_call_is_told_of_with_its_phases_and_a_warm_one_without(rea
         await asyncio.sleep(0.1)
         return S1
 
-    real.wake, real.took = wake, Took(1000, 2000, 30_000, 4000)
+    real.wake, real.took = wake, StartTimes(1000, 2000, 30_000, 4000)
     await real.call("/function/fn")
     await real.edge.set_route(Route(FN, S1))
     await real.call("/function/fn")

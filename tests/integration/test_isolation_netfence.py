@@ -20,7 +20,7 @@ import pytest
 
 from rescoldo.isolation import bpf, netfence
 from rescoldo.isolation.netfence import Fence, address_of, gateway_address, stand_in_of
-from rescoldo.isolation.netfence_programs import Gateway
+from rescoldo.isolation.netfence_programs import GatewayListener
 from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
 from support.children import told_by_child
 
@@ -429,7 +429,7 @@ def gated(*hosts: str) -> Iterator[Fence]:
     where they come from."""
     with socket.create_server((str(GATE), 0)) as server:
         elsewhere = [one for host in hosts for one in netfence.endpoints(host, GATEWAY_PORT)]
-        fence = Fence.open((), Gateway(GATE, server.getsockname()[1], (8080, GATEWAY_PORT), elsewhere))
+        fence = Fence.open((), GatewayListener(GATE, server.getsockname()[1], (8080, GATEWAY_PORT), elsewhere))
         stop, stop_write = os.pipe()
         child = os.fork()
         if child == 0:
@@ -606,7 +606,7 @@ def test_a_fence_that_cannot_be_opened_leaves_nothing(monkeypatch: pytest.Monkey
 
 
 def test_a_program_that_the_verifier_refuses_is_told_with_its_words() -> None:
-    program = bpf.Program()
+    program = bpf.BpfProgram()
     program.load(2, 5, 0)  # register 5 holds nothing
     program.leave(1)
     with pytest.raises(OSError, match="R5 !read_ok"):

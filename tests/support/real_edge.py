@@ -20,11 +20,11 @@ from rescoldo.edge.admin import AdminSocket
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.edge.protocol import LiveServer
 from rescoldo.model.calls import CallKey, CallSums, FailedCall
-from rescoldo.model.coldstart import ColdCall, Took
+from rescoldo.model.coldstart import ColdCall, StartTimes
 from rescoldo.model.errors import EdgeUnavailable, RescoldoError
 from rescoldo.model.names import FunctionId, InstanceId, SlotName
 from rescoldo.model.settings import Settings
-from rescoldo.supervisor.child import Child, Program
+from rescoldo.supervisor.child import Child, Part
 from rescoldo.supervisor.sockets import bind
 from support.ports import free_ports
 
@@ -209,7 +209,7 @@ class RealEdge:
         self.full: list[SlotName] = []  # slots that the edge called full, in order
         self.full_again = 20  # milliseconds for which it is asked to be silent then
         self._logging: list[asyncio.Task[None]] = []  # who reads the access log
-        self.took = Took()  # what wakes are said to have taken
+        self.took = StartTimes()  # what wakes are said to have taken
         self.calls: dict[CallKey, CallSums] = {}  # what the access log told
         self.cold: list[ColdCall] = []  # the same
         self.failed: list[FailedCall] = []
@@ -250,9 +250,9 @@ class RealEdge:
         self.child = Child.start(self.program(process.command(binary, path)))
         await self.until(self.answers)
 
-    def program(self, command: list[str]) -> Program:
+    def program(self, command: list[str]) -> Part:
         environment = process.environment(process.binary())
-        return Program("edge", lambda: command, environment, (), lambda line: "[ALERT]" in line)
+        return Part("edge", lambda: command, environment, (), lambda line: "[ALERT]" in line)
 
     async def reload(self, servers: list[LiveServer], **maps: str) -> None:
         """A second process takes over, as after more slots were asked for."""

@@ -30,7 +30,7 @@ from rescoldo.control.fleet.scaler import Scaler
 from rescoldo.control.fleet.sleeper import Sleeper
 from rescoldo.control.fleet.slots import SlotPool
 from rescoldo.control.fleet.waker import MAX_LINE, Waker
-from rescoldo.control.observe.failure_reports import Failures
+from rescoldo.control.observe.failure_reports import FailureReports
 from rescoldo.control.observe.recorder import Recorder
 from rescoldo.control.renewal import Renewal
 from rescoldo.control.tasks import Tasks
@@ -88,7 +88,7 @@ async def run(settings: Settings) -> None:
     renewal = Renewal(settings, growth.renew)
     sleeper = Sleeper(fleet, edge, tasks)
     recorder = Recorder(store, sleeper.saw_calls, fleet.entries.__contains__)
-    failures = Failures(node, fleet.entries.__contains__)
+    failures = FailureReports(node, fleet.entries.__contains__)
     scaler = Scaler(fleet, edge, node)
     waker = Waker(fleet, settings.max_holds, settings.max_holds_per_function, scaler.full)
     secrets = SecretFiles(settings.function_secrets)

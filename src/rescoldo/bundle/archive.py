@@ -10,10 +10,10 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from rescoldo.bundle.tree import Entry
+from rescoldo.bundle.tree import BundleFile
 
 
-def write_archive(path: Path, entries: Iterable[Entry], texts: Mapping[str, bytes], *, level: int = 6) -> str:
+def write_archive(path: Path, entries: Iterable[BundleFile], texts: Mapping[str, bytes], *, level: int = 6) -> str:
     """Write `entries` and the generated files `texts` (name → content) to `path`, all at once or not at
     all, compressed at zlib's `level`. Returns the sha256 of the archive in hex."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -41,7 +41,7 @@ def read_text(path: Path, name: str) -> str:
         return file.read().decode()
 
 
-def _fill(tar: tarfile.TarFile, entries: Iterable[Entry], texts: Mapping[str, bytes]) -> None:
+def _fill(tar: tarfile.TarFile, entries: Iterable[BundleFile], texts: Mapping[str, bytes]) -> None:
     folders: set[str] = set()
 
     def add(member: tarfile.TarInfo, content: io.BufferedIOBase | None) -> None:

@@ -19,7 +19,7 @@ from rescoldo.bundle.deps import ARCHIVE, Layer, Progress, Run, default_cache, m
 from rescoldo.bundle.handler import check_handler, check_program
 from rescoldo.bundle.manifest import Manifest, manifest_here
 from rescoldo.bundle.requirements import Requirements, read_requirements
-from rescoldo.bundle.tree import Entry, collect
+from rescoldo.bundle.tree import BundleFile, collect
 from rescoldo.model.errors import BuildFailed
 from rescoldo.model.program import PROCESS
 
@@ -95,7 +95,7 @@ def check(request: BuildRequest) -> Requirements:
     return read_requirements(request.handler / "requirements.txt", f"{request.handler}/requirements.txt")
 
 
-def _function_entries(request: BuildRequest, out_dir: Path) -> list[Entry]:
+def _function_entries(request: BuildRequest, out_dir: Path) -> list[BundleFile]:
     # where the handler folder is the whole project, its build folder must not end up in the bundle
     entries = collect(request.handler, "function", skip=frozenset({out_dir.resolve().parent}))
     taken = {entry.name: entry.file for entry in entries}
@@ -110,17 +110,17 @@ def _function_entries(request: BuildRequest, out_dir: Path) -> list[Entry]:
     return entries
 
 
-def _copied(folder: Path, project: Path) -> list[Entry]:
+def _copied(folder: Path, project: Path) -> list[BundleFile]:
     real, root = folder.resolve(), project.resolve()
     if not real.is_relative_to(root) or real == root:
         raise BuildFailed(f"configuration.copy: {folder} is not a folder inside the project {root}")
     if not real.exists():
         raise BuildFailed(f"configuration.copy: there is no {folder}")
     name = f"function/{real.relative_to(root).as_posix()}"
-    return collect(real, name) if real.is_dir() else [Entry(name, real)]
+    return collect(real, name) if real.is_dir() else [BundleFile(name, real)]
 
 
-def _compiled(entries: list[Entry], progress: Progress) -> dict[str, bytes]:
+def _compiled(entries: list[BundleFile], progress: Progress) -> dict[str, bytes]:
     """The .pyc files of the function's own modules."""
     compiled: dict[str, bytes] = {}
     for entry in entries:

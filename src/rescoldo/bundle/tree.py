@@ -17,7 +17,7 @@ SKIPPED = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class BundleFile:
     """One file or symbolic link of a bundle."""
 
     name: str  # path inside the bundle
@@ -26,7 +26,9 @@ class Entry:
     link: str = ""  # target, relative to the link's folder; empty: a file
 
 
-def collect(root: Path, prefix: str, *, skip: frozenset[Path] = frozenset(), all_files: bool = False) -> list[Entry]:
+def collect(
+    root: Path, prefix: str, *, skip: frozenset[Path] = frozenset(), all_files: bool = False
+) -> list[BundleFile]:
     """What is below `root`, named below `prefix`, sorted; `skip` are resolved folders to leave out.
 
     Without `all_files`, caches, virtual environments and version control are left out. Raises BuildFailed
@@ -36,19 +38,19 @@ def collect(root: Path, prefix: str, *, skip: frozenset[Path] = frozenset(), all
     return sorted(_walk(real, real, prefix, skip, all_files), key=lambda entry: entry.name)
 
 
-def _walk(folder: Path, root: Path, prefix: str, skip: frozenset[Path], all_files: bool) -> Iterator[Entry]:
+def _walk(folder: Path, root: Path, prefix: str, skip: frozenset[Path], all_files: bool) -> Iterator[BundleFile]:
     for item in sorted(os.scandir(folder), key=lambda found: found.name):
         path = Path(item.path)
         name = f"{prefix}/{path.relative_to(root).as_posix()}"
         if not all_files and (item.name in SKIPPED or item.name.endswith((".pyc", ".pyo"))):
             continue
         if item.is_symlink():
-            yield Entry(name, path, link=_inside(path, root))
+            yield BundleFile(name, path, link=_inside(path, root))
         elif item.is_dir():
             if path not in skip and (all_files or not (path / "pyvenv.cfg").exists()):
                 yield from _walk(path, root, prefix, skip, all_files)
         elif item.is_file():
-            yield Entry(name, path, executable=bool(item.stat().st_mode & stat.S_IXUSR))
+            yield BundleFile(name, path, executable=bool(item.stat().st_mode & stat.S_IXUSR))
         else:
             raise BuildFailed(f"{path}: neither a file nor a folder; a bundle cannot hold it")
 

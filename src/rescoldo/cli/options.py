@@ -85,7 +85,7 @@ class DeployFlags:
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class GatewayFlags:
     """The gateway a verb speaks to: by flag, environment or stack file."""
 
     yaml_file: str
@@ -146,7 +146,7 @@ metrics_option = click.option(
 yaml_option = click.option(
     "-f", "--yaml", "yaml_file", default="", help="Path or URL of the stack file. [stack.yaml or stack.yml]"
 )
-connection_options = _folded(Connection, "connection", yaml_option, gateway_options)
+connection_options = _folded(GatewayFlags, "connection", yaml_option, gateway_options)
 _stack_options = (
     yaml_option,
     click.option("--filter", "glob", default="", help="Only functions whose name matches this wildcard."),

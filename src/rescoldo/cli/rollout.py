@@ -58,7 +58,7 @@ class _Serving:
     digest: str  # empty: what the image's name meant
 
 
-class Rollout:
+class WatchedDeployments:
     """Builds, deploys and wakes functions, and remembers the last deployment of each that worked."""
 
     def __init__(self, gateway: Gateway, flags: DeployFlags, report: Report, *, fresh: bool) -> None:

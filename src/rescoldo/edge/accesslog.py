@@ -23,7 +23,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from rescoldo.model.calls import BUCKETS_MS, CallKey, CallSums, FailedCall
-from rescoldo.model.coldstart import ColdCall, Took
+from rescoldo.model.coldstart import ColdCall, StartTimes
 from rescoldo.model.names import FunctionId, InstanceId, RouteKey
 from rescoldo.model.text import one_line
 
@@ -109,7 +109,7 @@ def _cold_call(function: bytes, told: bytes, active: int) -> ColdCall | None:
         return None
     if not 0 <= held <= first <= 1000 * active + CLOCK_STEP or min(slot, fork, load, listen) < 0:
         return None
-    start = Took(slot, fork, load, listen).within(held)
+    start = StartTimes(slot, fork, load, listen).within(held)
     return ColdCall(FunctionId(RouteKey(function.decode("ascii", "replace"))), held - sum(start), *start, first - held)
 
 

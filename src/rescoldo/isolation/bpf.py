@@ -31,7 +31,7 @@ _NO_JUMP = ""
 
 
 @dataclass(slots=True)
-class Program:
+class BpfProgram:
     """A program in the making. Registers are their numbers: 1 to 5 arguments, 0 result, 6 to 9 kept, 10 stack.
 
     Arithmetic and comparisons are of 32 bits, unsigned.

@@ -64,7 +64,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class MountStep:
     """One path of the host to be shown, or hidden within what is shown, after those above it."""
 
     path: str
@@ -79,7 +79,7 @@ def traversable_by_others(path: str) -> bool:
         return False
 
 
-def plan(view: View, open_to_all: Callable[[str], bool] = traversable_by_others) -> list[Step]:
+def plan(view: View, open_to_all: Callable[[str], bool] = traversable_by_others) -> list[MountStep]:
     """What is to be bound for `view`, parents before children, none that its parent shows already.
 
     A directory on the way that only its owner may traverse (the data directory in /opt, say) is covered by an
@@ -100,7 +100,7 @@ def plan(view: View, open_to_all: Callable[[str], bool] = traversable_by_others)
             useful = around in (None, "hide") or (around, kind) == ("read", "write")
         if useful:
             steps[path] = kind
-    return [Step(path, kind) for path, kind in steps.items()]
+    return [MountStep(path, kind) for path, kind in steps.items()]
 
 
 def _parents(path: str) -> list[str]:
@@ -108,7 +108,7 @@ def _parents(path: str) -> list[str]:
     return [str(parent) for parent in PurePosixPath(path).parents][:-1]
 
 
-def enter(view: View, hosts: str = "") -> list[Step]:
+def enter(view: View, hosts: str = "") -> list[MountStep]:
     """Give this process a mount namespace and a root of its own that show `view`; return the steps taken. The text
     `hosts` is shown as /etc/hosts, where the machine has one.
 
@@ -172,7 +172,7 @@ def _show_hosts(text: str) -> None:
         own.unlink()
 
 
-def in_scratch(steps: Iterable[Step]) -> list[str]:
+def in_scratch(steps: Iterable[MountStep]) -> list[str]:
     """The paths that are shown below a scratch directory, and must be shown again when it is covered."""
     return [step.path for step in steps if any(parent in SCRATCH for parent in _parents(step.path))]
 

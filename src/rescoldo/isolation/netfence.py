@@ -10,8 +10,9 @@ tree (cgroup v2, no controller needed) act when a socket is bound or connected:
   listens there at that port: no request is refused because a server has just ended;
 * an instance that connects to loopback reaches its own server, if it has one at that port, else the host's;
 * the platform's own ports (`forbidden`) are closed to instances;
-* an instance that connects to the platform's gateway (`Gateway`) reaches a listener that instances alone may use, and
-  comes from its own address: so the gateway counts instances apart from other clients, and one by one.
+* an instance that connects to the platform's gateway reaches a listener that instances alone may use
+  (`GatewayListener`), and comes from its own address:
+  so the gateway counts instances apart from other clients, and one by one.
 
 Processes are told apart by their uid, so nothing changes for those that are not instances. Needs Linux 5.15,
 a cgroup2 mount and CAP_SYS_ADMIN (or CAP_BPF and CAP_NET_ADMIN). A listener of the host at 0.0.0.0 or ::
@@ -47,7 +48,7 @@ from rescoldo.isolation.netfence_programs import (
     STAND_INS,
     Address,
     Endpoints,
-    Gateway,
+    GatewayListener,
     programs,
 )
 from rescoldo.model.settings import INSTANCE_UIDS
@@ -120,7 +121,7 @@ class Fence:
     descriptors: tuple[int, ...]
 
     @classmethod
-    def open(cls, forbidden: Sequence[tuple[str, int]], gateway: Gateway | None = None) -> Fence:
+    def open(cls, forbidden: Sequence[tuple[str, int]], gateway: GatewayListener | None = None) -> Fence:
         """Put up the fence on the whole machine, and lead instances to their `gateway`.
 
         `forbidden` are (host, port) of TCP listeners that instances may not reach: at that address and at

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rescoldo.isolation.bpf import Program
+from rescoldo.isolation.bpf import BpfProgram
 from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
 
 FIRST_ADDRESS = ipaddress.IPv4Address("127.64.0.0")
@@ -23,7 +23,7 @@ Forbidden = Endpoints
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class GatewayListener:
     """Where instances reach a platform's gateway: a listener of its own, which no other uid may connect to."""
 
     address: ipaddress.IPv4Address  # one of GATEWAYS
@@ -80,7 +80,7 @@ _ALLOW_PRIVILEGED_PORT = 3  # of bind: below 1024, too, as no other process can 
 _RESULT, _CONTEXT, _UID, _ADDRESS, _PORT_NUMBER, _STACK = 0, 6, 7, 8, 9, 10
 
 
-def programs(forbidden: Forbidden, gateway: Gateway | None = None) -> dict[int, bytes]:
+def programs(forbidden: Forbidden, gateway: GatewayListener | None = None) -> dict[int, bytes]:
     """The code for each attach type."""
     return {
         _BIND4: _bind(4),
@@ -94,7 +94,7 @@ def programs(forbidden: Forbidden, gateway: Gateway | None = None) -> dict[int, 
 
 
 def _bind(version: int) -> bytes:
-    program = Program()
+    program = BpfProgram()
     program.copy(_CONTEXT, 1)
     _leave_unless_tcp_of_an_instance(program)
     program.jump_if(_PORT_NUMBER, "!=", 0, "own")
@@ -117,7 +117,7 @@ def _bind(version: int) -> bytes:
 
 def _set_option() -> bytes:
     """Note that an instance's socket asked for IPV6_V6ONLY, instead of doing it."""
-    program = Program()
+    program = BpfProgram()
     program.copy(_CONTEXT, 1)
     program.load(1, _CONTEXT, _LENGTH)
     program.jump_if(1, "==", _ALREADY_DONE, "allow")  # by another fence
@@ -155,7 +155,7 @@ def _set_option() -> bytes:
 
 
 def _send(version: int) -> bytes:
-    program = Program()
+    program = BpfProgram()
     program.copy(_CONTEXT, 1)
     _take_address(program, version, other="allow")
     _guard_gateways(program, instances="allow")
@@ -165,8 +165,8 @@ def _send(version: int) -> bytes:
     return program.assemble()
 
 
-def _connect(version: int, forbidden: Forbidden, gateway: Gateway | None) -> bytes:
-    program = Program()
+def _connect(version: int, forbidden: Forbidden, gateway: GatewayListener | None) -> bytes:
+    program = BpfProgram()
     program.copy(_CONTEXT, 1)
     _take_address(program, version, other="elsewhere in IPv6")
     _guard_gateways(program, instances="a gateway's")
@@ -225,7 +225,7 @@ def _connect(version: int, forbidden: Forbidden, gateway: Gateway | None) -> byt
     return program.assemble()
 
 
-def _at_loopback(version: int, gateway: Gateway | None) -> Endpoints:
+def _at_loopback(version: int, gateway: GatewayListener | None) -> Endpoints:
     """Where others reach the gateway at loopback, as _take_address has it: ::1 is 127.0.0.1 to it."""
     if gateway is None:
         return []
@@ -238,7 +238,7 @@ def _at_loopback(version: int, gateway: Gateway | None) -> Endpoints:
     return found
 
 
-def _lead_to_gateway(program: Program, version: int, gateway: Gateway) -> None:
+def _lead_to_gateway(program: BpfProgram, version: int, gateway: GatewayListener) -> None:
     """Connect to the gateway's listener for instances, from the instance's own address: there it is told by it."""
     _take_uid(program)
     _own_address(program)
@@ -251,7 +251,7 @@ def _lead_to_gateway(program: Program, version: int, gateway: Gateway) -> None:
     program.leave(_ALLOW)
 
 
-def _lead_to_stand_in(program: Program, version: int) -> None:
+def _lead_to_stand_in(program: BpfProgram, version: int) -> None:
     """Where nobody listens at an instance's port, go to its stand-in, if somebody listens there."""
     program.load(1, _CONTEXT, _TYPE)
     program.jump_if(1, "!=", socket.SOCK_STREAM, "allow")
@@ -266,7 +266,7 @@ def _lead_to_stand_in(program: Program, version: int) -> None:
     program.jump("allow")
 
 
-def _bind_to_address(program: Program, version: int) -> None:
+def _bind_to_address(program: BpfProgram, version: int) -> None:
     """Bind the socket to _ADDRESS, unless it is bound already; the kernel chooses the port. _ADDRESS is used up."""
     size, family = (_SOCKADDR4_SIZE, socket.AF_INET) if version == 4 else (_SOCKADDR6_SIZE, socket.AF_INET6)
     program.set(1, 0)
@@ -289,14 +289,14 @@ def _bind_to_address(program: Program, version: int) -> None:
     program.call(_BIND)
 
 
-def _end(program: Program) -> None:
+def _end(program: BpfProgram) -> None:
     program.label("refuse")
     program.leave(_REFUSE)
     program.label("allow")
     program.leave(_ALLOW)
 
 
-def _take_address(program: Program, version: int, *, other: str, unspecified: str = "") -> None:
+def _take_address(program: BpfProgram, version: int, *, other: str, unspecified: str = "") -> None:
     """_ADDRESS = the address as an IPv4 number; jump to `other` if it is IPv6 beyond loopback and mapped ones.
 
     0.0.0.0 and ::, to which one may connect as to loopback, count as 127.0.0.1 where no label `unspecified`
@@ -327,7 +327,7 @@ def _take_address(program: Program, version: int, *, other: str, unspecified: st
         program.label("specified")
 
 
-def _give_address(program: Program, version: int) -> None:
+def _give_address(program: BpfProgram, version: int) -> None:
     """Let the socket use _ADDRESS instead; for IPv6 in its mapped form."""
     program.swap_to_network(_ADDRESS, 32)
     if version == 4:
@@ -342,18 +342,18 @@ def _give_address(program: Program, version: int) -> None:
     program.store(_CONTEXT, _IP6 + 12, _ADDRESS)
 
 
-def _take_uid(program: Program) -> None:
+def _take_uid(program: BpfProgram) -> None:
     program.call(_GET_CURRENT_UID_GID)  # of the initial user namespace, the gid in the high half
     program.copy_low(_UID, _RESULT)
 
 
-def _jump_unless_instance(program: Program) -> None:
+def _jump_unless_instance(program: BpfProgram) -> None:
     _take_uid(program)
     program.jump_if(_UID, "<", INSTANCE_UIDS.start, "allow")
     program.jump_if(_UID, ">=", INSTANCE_UIDS.stop, "allow")
 
 
-def _leave_unless_tcp_of_an_instance(program: Program) -> None:
+def _leave_unless_tcp_of_an_instance(program: BpfProgram) -> None:
     """Go on with _UID and _PORT_NUMBER for a stream socket of an instance; else jump to "allow"."""
     program.load(1, _CONTEXT, _TYPE)
     program.jump_if(1, "!=", socket.SOCK_STREAM, "allow")
@@ -362,19 +362,19 @@ def _leave_unless_tcp_of_an_instance(program: Program) -> None:
     program.swap_to_network(_PORT_NUMBER, 16)
 
 
-def _own_address(program: Program) -> None:
+def _own_address(program: BpfProgram) -> None:
     """_ADDRESS = what belongs to _UID, an instance's."""
     program.copy_low(_ADDRESS, _UID)
     program.add(_ADDRESS, (int(FIRST_ADDRESS) - INSTANCE_UIDS.start) & 0xFFFF_FFFF)
 
 
-def _jump_unless_loopback(program: Program, label: str) -> None:
+def _jump_unless_loopback(program: BpfProgram, label: str) -> None:
     program.copy_low(1, _ADDRESS)
     program.mask(1, 0xFF00_0000)
     program.jump_if(1, "!=", 0x7F00_0000, label)
 
 
-def _guard_gateways(program: Program, *, instances: str) -> None:
+def _guard_gateways(program: BpfProgram, *, instances: str) -> None:
     """Keep others than instances and root from GATEWAYS; jump to `instances` for these. Goes on for other addresses."""
     program.copy_low(1, _ADDRESS)
     program.mask(1, int(GATEWAYS.netmask))
@@ -387,7 +387,7 @@ def _guard_gateways(program: Program, *, instances: str) -> None:
     program.label("no gateway's")
 
 
-def _guard_stand_ins(program: Program) -> None:
+def _guard_stand_ins(program: BpfProgram) -> None:
     """Keep others than root and the edge from STAND_INS. Goes on for other addresses."""
     program.copy_low(1, _ADDRESS)
     program.mask(1, int(STAND_INS.netmask))
@@ -399,7 +399,7 @@ def _guard_stand_ins(program: Program) -> None:
     program.label("no stand-in's")
 
 
-def _guard(program: Program, *, others: str, edge: str) -> None:
+def _guard(program: BpfProgram, *, others: str, edge: str) -> None:
     """Decide about an instance's address; jump to `others` for what is none, to `edge` for the edge."""
     program.copy_low(1, _ADDRESS)
     program.mask(1, int(_NETWORK.netmask))
@@ -417,19 +417,19 @@ def _guard(program: Program, *, others: str, edge: str) -> None:
     program.jump("refuse")
 
 
-def _refuse_ports(program: Program, ports: Iterable[int]) -> None:
+def _refuse_ports(program: BpfProgram, ports: Iterable[int]) -> None:
     for port in sorted(ports):
         program.jump_if(_PORT_NUMBER, "==", port, "refuse")
 
 
-def _jump_if_ipv4(program: Program, address: Address, port: int, label: str) -> None:
+def _jump_if_ipv4(program: BpfProgram, address: Address, port: int, label: str) -> None:
     after = f"not {address}:{port} for {label}"
     program.jump_if(_PORT_NUMBER, "!=", port, after)
     program.jump_if(_ADDRESS, "==", int(address), label)
     program.label(after)
 
 
-def _jump_if_ipv6(program: Program, address: Address, port: int, label: str) -> None:
+def _jump_if_ipv6(program: BpfProgram, address: Address, port: int, label: str) -> None:
     after = f"not {address}:{port} for {label}"
     program.jump_if(_PORT_NUMBER, "!=", port, after)
     for word in range(4):
@@ -440,7 +440,7 @@ def _jump_if_ipv6(program: Program, address: Address, port: int, label: str) -> 
     program.label(after)
 
 
-def _prefer_own_server(program: Program, version: int, other: str) -> None:
+def _prefer_own_server(program: BpfProgram, version: int, other: str) -> None:
     """Leave for the instance's own address, or its second one, if it listens at that port there; else go on to the
     `other` server.
 
@@ -456,7 +456,7 @@ def _prefer_own_server(program: Program, version: int, other: str) -> None:
         program.add(_ADDRESS, _SECOND)
 
 
-def _look_up_listener(program: Program, otherwise: str) -> None:
+def _look_up_listener(program: BpfProgram, otherwise: str) -> None:
     """Go on if somebody listens at exactly _ADDRESS and _PORT_NUMBER, else jump to `otherwise`."""
     program.set(1, 0)
     program.store(_STACK, _TUPLE, 1)

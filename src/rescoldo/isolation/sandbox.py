@@ -18,7 +18,7 @@ from typing import Protocol
 from rescoldo.isolation import landlock, seccomp
 from rescoldo.isolation.cgroups import MOST_PIDS, Makers
 from rescoldo.isolation.identity import LAYER_GIDS, become, limit_processes
-from rescoldo.isolation.mounts import SECRETS, Step, in_scratch, mount_proc, own_copy, show_socket_folder
+from rescoldo.isolation.mounts import SECRETS, MountStep, in_scratch, mount_proc, own_copy, show_socket_folder
 from rescoldo.isolation.syscalls import (
     CLONE_NEWIPC,
     CLONE_NEWPID,
@@ -72,7 +72,7 @@ class Sandbox(Protocol):
 class FullSandbox:
     """For root; `steps` is the view that the zygote has entered."""
 
-    def __init__(self, steps: Sequence[Step], cgroups: Makers | None) -> None:
+    def __init__(self, steps: Sequence[MountStep], cgroups: Makers | None) -> None:
         self._kept = in_scratch(steps)
         self._cgroups = cgroups
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)

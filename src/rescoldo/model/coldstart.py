@@ -24,7 +24,7 @@ FAILURES = ("timeout", "crashed", "busy", "other")
 """Why wakes fail: not ready in time, ended before it was ready, no room or no node, anything else."""
 
 
-class Took(NamedTuple):
+class StartTimes(NamedTuple):
     """What the start of an instance took; microseconds. The rest of a start is `queue`."""
 
     slot: int = 0
@@ -32,23 +32,23 @@ class Took(NamedTuple):
     load: int = 0
     listen: int = 0
 
-    def within(self, waited: int) -> Took:
+    def within(self, waited: int) -> StartTimes:
         """The share of a call that waited the last `waited` microseconds of the start: it came late to a wake that
         others share.
 
-        Took(100, 200, 300, 40).within(400) is Took(0, 60, 300, 40).
+        StartTimes(100, 200, 300, 40).within(400) is StartTimes(0, 60, 300, 40).
         """
         rest, shares = max(waited, 0), []
         for took in reversed(self):
             shares.append(min(took, rest))
             rest -= shares[-1]
-        return Took(*reversed(shares))
+        return StartTimes(*reversed(shares))
 
 
-NO_TIME = Took()
+NO_TIME = StartTimes()
 
 
-def took_by(slot: int, ordered: float, began: object, loaded: object, ready: float) -> Took:
+def took_by(slot: int, ordered: float, began: object, loaded: object, ready: float) -> StartTimes:
     """What a start took: `slot` microseconds, then as the moments say (seconds on the monotonic clock, which all
     processes of a machine share).
 
@@ -59,7 +59,7 @@ def took_by(slot: int, ordered: float, began: object, loaded: object, ready: flo
     steps = [ordered]
     for step in (began, loaded):
         steps.append(step if isinstance(step, float) and steps[-1] <= step <= ready else ready)
-    return Took(slot, *(round((later - sooner) * 1e6) for sooner, later in pairwise([*steps, ready])))
+    return StartTimes(slot, *(round((later - sooner) * 1e6) for sooner, later in pairwise([*steps, ready])))
 
 
 class ColdCall(NamedTuple):

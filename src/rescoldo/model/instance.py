@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rescoldo.model.coldstart import NO_TIME, Took
+from rescoldo.model.coldstart import NO_TIME, StartTimes
 from rescoldo.model.names import FunctionId, InstanceId
 
 # Sent to a Python function that may have closed its listening socket, where the node cannot look into its process. A
@@ -74,7 +74,7 @@ class RunningInstance:
     address: str  # where it takes requests, as HAProxy writes it: "unix@PATH" or "IP:PORT"
     started_at: float  # Unix seconds
     # what its start took on the node; nothing where that is not known: the node has been started again since
-    took: Took = field(default=NO_TIME, compare=False)
+    took: StartTimes = field(default=NO_TIME, compare=False)
 
     def to_state(self) -> dict[str, Any]:
         """All but the launch, for who asked for it and knows it."""
@@ -82,7 +82,7 @@ class RunningInstance:
 
     @classmethod
     def from_state(cls, launch: Launch, state: Mapping[str, Any]) -> RunningInstance:
-        return cls(launch, **{**state, "took": Took(*state["took"])})
+        return cls(launch, **{**state, "took": StartTimes(*state["took"])})
 
     def to_json(self) -> dict[str, Any]:
         return self.to_state() | {"launch": self.launch.to_json()}

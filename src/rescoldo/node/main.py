@@ -33,7 +33,7 @@ from rescoldo.node.server import Exits, Server
 from rescoldo.node.sockets.fence import FENCED, gate_address, put_up
 from rescoldo.node.sockets.gateway import GatewayAccess, access
 from rescoldo.node.sockets.ports import tell_left
-from rescoldo.node.zygotes.zygotes import RUN, Nurseries
+from rescoldo.node.zygotes.zygotes import RUN, Zygotes
 
 LISTEN_VARIABLE = "RESCOLDO_LISTEN_FD"
 RUN_VARIABLE = "RESCOLDO_RUN"  # module:function that is an instance's program; for tests
@@ -95,7 +95,7 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     gate = gate_address(settings) if FENCED in os.environ else None
     fenced = gate is not None or put_up(settings) is not None
     gateway = access(settings, gate)
-    nurseries = Nurseries(settings, sandboxes, ends, gateway, os.environ.pop(RUN_VARIABLE, RUN))
+    nurseries = Zygotes(settings, sandboxes, ends, gateway, os.environ.pop(RUN_VARIABLE, RUN))
     boot = Boot(nurseries, ends, sandboxes, settings.function_secrets)
     isolation = _isolation(sandboxes, gateway, fenced=fenced)
     settings.isolation_file.write_text(isolation)

@@ -75,7 +75,7 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ScalingState:
     """What is remembered between two decisions."""
 
     since: float  # the last sample, or the beginning
@@ -100,13 +100,13 @@ class Decision:
     queued: int = 0
 
 
-def begin(now: float, running: int) -> State:
+def begin(now: float, running: int) -> ScalingState:
     """The state of a function of which nothing is known. With several instances it begins in a panic, so that a new
     controller takes none away before it has seen a stable window."""
-    return State(now, panic_at=now, peak=running) if running > 1 else State(now)
+    return ScalingState(now, panic_at=now, peak=running) if running > 1 else ScalingState(now)
 
 
-def observe(scaling: Scaling, state: State, sample: Sample) -> State:
+def observe(scaling: Scaling, state: ScalingState, sample: Sample) -> ScalingState:
     """Take a sample in. It stands for the time since the one before, at most for a panic window."""
     passed = max(0.0, sample.at - state.since)
     seconds = min(passed, scaling.panic_window)
@@ -123,7 +123,7 @@ def observe(scaling: Scaling, state: State, sample: Sample) -> State:
     return replace(state, since=max(state.since, sample.at), buckets=buckets)
 
 
-def average(scaling: Scaling, state: State, window: float, now: float) -> float:
+def average(scaling: Scaling, state: ScalingState, window: float, now: float) -> float:
     """Of the metric over the last `window` seconds, or since the first sample; 0 without any.
 
     What is known for less than SETTLED seconds counts as its share of them: 500 calls that were held for one wake and
@@ -140,7 +140,7 @@ def average(scaling: Scaling, state: State, window: float, now: float) -> float:
     return total / weights * min(1.0, seconds / SETTLED) if weights else 0.0
 
 
-def decide(spec: Spec, state: State, sample: Sample, running: int) -> tuple[Decision, State]:
+def decide(spec: Spec, state: ScalingState, sample: Sample, running: int) -> tuple[Decision, ScalingState]:
     """Take a sample in and decide; `running` are instances that take requests."""
     scaling, now = spec.scaling, sample.at
     state = observe(scaling, state, sample)
@@ -175,7 +175,7 @@ def _burst(spec: Spec, sample: Sample, ready: int) -> int:
     return max(ready, min(ready * BURST, math.ceil(sample.load / (each * spec.scaling.utilisation))))
 
 
-def _panic(scaling: Scaling, state: State, now: float, cause: bool) -> State:
+def _panic(scaling: Scaling, state: ScalingState, now: float, cause: bool) -> ScalingState:
     if cause:
         return replace(state, panic_at=now)
     if state.panic_at is not None and now - state.panic_at >= scaling.stable_window:
@@ -183,21 +183,23 @@ def _panic(scaling: Scaling, state: State, now: float, cause: bool) -> State:
     return state
 
 
-def _alarm(scaling: Scaling, state: State, now: float, burst: int) -> State:
+def _alarm(scaling: Scaling, state: ScalingState, now: float, burst: int) -> ScalingState:
     over = now - state.alarm_at >= scaling.panic_window
     if burst:
         return replace(state, alarm_at=now, alarm=burst if over else max(burst, state.alarm))
     return replace(state, alarm=0) if over else state
 
 
-def _in_panic(state: State, asked: dict[str, int]) -> tuple[int, str, State]:
+def _in_panic(state: ScalingState, asked: dict[str, int]) -> tuple[int, str, ScalingState]:
     cause = max(asked, key=lambda name: asked[name])
     if asked[cause] < state.peak:
         return state.peak, "a panic: nothing is taken away before a stable window has passed since", state
     return asked[cause], f"the {cause} window asks for it", replace(state, peak=asked[cause])
 
 
-def _delayed(scaling: Scaling, state: State, now: float, wanted: int, reason: str) -> tuple[int, str, State]:
+def _delayed(
+    scaling: Scaling, state: ScalingState, now: float, wanted: int, reason: str
+) -> tuple[int, str, ScalingState]:
     """The most that was wanted within the scale-down delay. Only numbers that no later one exceeds are kept."""
     if not scaling.down_delay:
         return wanted, reason, state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from rescoldo.policy.scaling import Sample, Spec, State, begin, decide, observe
+from rescoldo.policy.scaling import Sample, ScalingState, Spec, begin, decide, observe
 
 
 class Scaled:
@@ -15,7 +15,7 @@ class Scaled:
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._looks: deque[tuple[float, int]] = deque()  # when, and the load then: a stable window and one before
-        self._state: State | None = None  # None: as said above
+        self._state: ScalingState | None = None  # None: as said above
         self._high_at = -math.inf  # when one instance was last not enough
 
     def begin(self, at: float) -> None:
@@ -41,7 +41,7 @@ class Scaled:
             self._state = None
         return decision.wanted
 
-    def _remembered(self) -> State:
+    def _remembered(self) -> ScalingState:
         first, *others = self._looks
         state = begin(first[0], 1)
         for at, load in others:

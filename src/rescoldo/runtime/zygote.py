@@ -6,7 +6,7 @@ a fork is said in runtime/spare.py. The node's end of the socket pair closing is
 (they are the node's to keep or to stop).
 
 One message is one JSON object:
-node → zygote    {"id", "urgent"}; for a program that binds a Unix socket, with the folder for it (Berth.open)
+node → zygote    {"id", "urgent"}; for a program that binds a Unix socket, with the folder for it (ProgramSocket.open)
 zygote → node    {"ready": true} once; {"id", "pid", "sandbox"} with the descriptors [pidfd, the node's end of the
                  fork's channel], or {"id", "error"}; {"exited", "status"}
 """

@@ -14,7 +14,7 @@ from rescoldo.stack.substitute import Variables
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StackEntry:
     """The keys of a new function."""
 
     name: str
@@ -37,13 +37,13 @@ class Entry:
         return written
 
 
-def new_stack(entry: Entry, gateway: str) -> str:
+def new_stack(entry: StackEntry, gateway: str) -> str:
     """A stack file with one function."""
     head = ["version: 1.0", "provider:", "  name: openfaas", f"  gateway: {gateway}", "functions:"]
     return "\n".join([*head, *entry.lines(2)]) + "\n"
 
 
-def append_entry(source: Source, entry: Entry, environment: Mapping[str, str]) -> str:
+def append_entry(source: Source, entry: StackEntry, environment: Mapping[str, str]) -> str:
     """The text of `source` with `entry` as its last function; comments and all else stay as they are.
 
     Raises Conflict when it has a function of that name, InvalidInput when it is not valid or is written in a
@@ -62,7 +62,7 @@ def append_entry(source: Source, entry: Entry, environment: Mapping[str, str]) -
     return text
 
 
-def _insert(source: Source, entry: Entry, environment: Mapping[str, str]) -> str:
+def _insert(source: Source, entry: StackEntry, environment: Mapping[str, str]) -> str:
     lines = source.text.splitlines()
     root = parse(source.text, Document(source.name), Variables(source.name, environment))
     functions = root.table().get("functions") if root else None
@@ -83,6 +83,6 @@ def _only_added(before: StackFile, after: StackFile, name: str) -> bool:
     return same and len(after.functions) == len(before.functions) + 1 and before.gateway == after.gateway
 
 
-def _by_hand(source: Source, entry: Entry) -> InvalidInput:
+def _by_hand(source: Source, entry: StackEntry) -> InvalidInput:
     lines = "\n".join(entry.lines(2))
     return InvalidInput(f"{source.name}: cannot be added to; write this below `functions:` yourself:\n{lines}")

@@ -29,7 +29,7 @@ DROP_PAUSE = 0.005  # seconds between two chunks of a child that says more
 
 
 @dataclass(slots=True)
-class Program:
+class Part:
     """How a child is started; `command` is asked anew each time."""
 
     name: str
@@ -43,7 +43,7 @@ class Program:
 
 @dataclass(slots=True, eq=False)
 class Child:
-    program: Program
+    program: Part
     pid: int
     pidfd: int
     output: int  # the end of its pipe that is read here
@@ -58,7 +58,7 @@ class Child:
     _pause: asyncio.TimerHandle | None = None
 
     @classmethod
-    def start(cls, program: Program, command: Sequence[str] | None = None) -> Child:
+    def start(cls, program: Part, command: Sequence[str] | None = None) -> Child:
         """Start it; its output is read and shown, whatever it writes, so that it never blocks on a pipe.
 
         Raises OSError.
@@ -84,7 +84,7 @@ class Child:
         return cls(program, process.pid, os.pidfd_open(process.pid), output, process)._watched()
 
     @classmethod
-    def adopt(cls, program: Program, pid: int, pidfd: int, output: int) -> Child:
+    def adopt(cls, program: Part, pid: int, pidfd: int, output: int) -> Child:
         """Go on with one that another supervisor started; the descriptors are this child's to close."""
         return cls(program, pid, pidfd, output, None)._watched()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor.folders import make
 from rescoldo.supervisor.guardian import LOG
-from rescoldo.supervisor.held_descriptors import Kept
+from rescoldo.supervisor.held_descriptors import HeldDescriptors
 from rescoldo.supervisor.place import lock_file, name_holder
 
 LOCK = "lock"
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class DataFolder:
     """Looks after it; `kept` holds the lock and, in the background, the log."""
 
-    def __init__(self, settings: Settings, kept: Kept) -> None:
+    def __init__(self, settings: Settings, kept: HeldDescriptors) -> None:
         self._settings = settings
         self._kept = kept
         self._logs_here = _is_log(settings.platform_log)

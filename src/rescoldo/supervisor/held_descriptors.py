@@ -22,7 +22,7 @@ def in_memory(settings: Settings) -> int:
     return descriptor
 
 
-class Kept:
+class HeldDescriptors:
     """Descriptors by name, of which the guardian holds copies. `on_loss` is called when the guardian is gone."""
 
     def __init__(self, control: socket.socket, table: Mapping[str, Sequence[int]]) -> None:
@@ -33,7 +33,7 @@ class Kept:
         self.on_loss: Callable[[], None] = lambda: None
 
     @classmethod
-    def inherited(cls) -> Kept:
+    def inherited(cls) -> HeldDescriptors:
         """What the guardian that started this process handed to it."""
         control = socket.socket(fileno=int(os.environ.pop(CONTROL)))
         table: dict[str, list[int]] = json.loads(os.environ.pop(KEPT))

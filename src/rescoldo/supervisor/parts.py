@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from rescoldo.edge import certificate, config, process
 from rescoldo.model.settings import Settings
 from rescoldo.node.sockets.fence import FENCED
-from rescoldo.supervisor.child import Program
+from rescoldo.supervisor.child import Part
 from rescoldo.supervisor.probes import Probe
 from rescoldo.supervisor.sockets import edge_environment, handed_over
 
@@ -17,7 +17,7 @@ CONTROLLER_GRACE = 10.0
 NODE_GRACE = 15.0
 
 
-def edge_program(settings: Settings, gates: Mapping[str, int]) -> Program:
+def edge_program(settings: Settings, gates: Mapping[str, int]) -> Part:
     """A new edge knows nothing yet and holds every request until the controller has told it. `gates`: what it accepts
     on, gateway, metrics and, where there are such, those for plain HTTP that is sent on, and for instances."""
     binary = process.binary_for(settings)
@@ -29,7 +29,7 @@ def edge_program(settings: Settings, gates: Mapping[str, int]) -> Program:
 
     probe = Probe(settings.admin_socket, b"show version\n")
     environment = {**process.environment(binary), **edge_environment(gates)}
-    return Program("edge", command, environment, tuple(gates.values()), _worth_showing, probe, waits=False)
+    return Part("edge", command, environment, tuple(gates.values()), _worth_showing, probe, waits=False)
 
 
 def edge_reload(settings: Settings, old_pid: int) -> list[str]:
@@ -37,10 +37,10 @@ def edge_reload(settings: Settings, old_pid: int) -> list[str]:
     return process.reload_command(process.binary_for(settings), config.config_file(settings), settings, old_pid)
 
 
-def node_program(settings: Settings, listener: int, fence: Sequence[int] = ()) -> Program:
+def node_program(settings: Settings, listener: int, fence: Sequence[int] = ()) -> Part:
     """`fence`: what keeps the fence around instances' ports standing. The node holds it, too, so that it stands where
     guardian and supervisor were both killed."""
-    return Program(
+    return Part(
         "node",
         lambda: _python("rescoldo.node.main", settings),
         {"RESCOLDO_LISTEN_FD": str(listener), **({FENCED: "1"} if fence else {})},
@@ -49,9 +49,9 @@ def node_program(settings: Settings, listener: int, fence: Sequence[int] = ()) -
     )
 
 
-def controller_program(settings: Settings, listeners: Mapping[str, int]) -> Program:
+def controller_program(settings: Settings, listeners: Mapping[str, int]) -> Part:
     """`listeners`: wake, api and log."""
-    return Program(
+    return Part(
         "controller",
         lambda: _python("rescoldo.assembly.controller", settings),
         handed_over(listeners),

@@ -22,11 +22,11 @@ from rescoldo.model.errors import RescoldoError
 from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor import place
-from rescoldo.supervisor.child import Child, Program, describe_end
+from rescoldo.supervisor.child import Child, Part, describe_end
 from rescoldo.supervisor.datafolder import DataFolder
 from rescoldo.supervisor.folders import clear, replace_text
 from rescoldo.supervisor.guardian import LASTING, STABLE_SECONDS, become_guardian, pause
-from rescoldo.supervisor.held_descriptors import Kept
+from rescoldo.supervisor.held_descriptors import HeldDescriptors
 from rescoldo.supervisor.leftovers import end_instances, end_strays
 from rescoldo.supervisor.parts import (
     CONTROLLER_GRACE,
@@ -56,7 +56,7 @@ GATES = ("gateway", "metrics", "redirect", "inside")
 
 
 class Supervisor:
-    def __init__(self, settings: Settings, kept: Kept) -> None:
+    def __init__(self, settings: Settings, kept: HeldDescriptors) -> None:
         self._settings = settings
         self._kept = kept
         self._children: dict[str, Child] = {}
@@ -73,7 +73,7 @@ class Supervisor:
             self._stopping.set()
         self._programs = self._with_sockets()
 
-    def _with_sockets(self) -> dict[str, Program]:
+    def _with_sockets(self) -> dict[str, Part]:
         """The programs, with the sockets that there are now."""
         table = self._kept.table
         sockets = {name: table[name][0] for name in (*ACCEPTED_BY, *GATES) if name in table}
@@ -194,7 +194,7 @@ class Supervisor:
             self._leaving.discard(child)
             self._note_children()
 
-    async def _keep(self, program: Program) -> None:
+    async def _keep(self, program: Part) -> None:
         """Have a program running: start it, and again whenever it ends."""
         loop = asyncio.get_running_loop()
         deaths = 0
@@ -219,7 +219,7 @@ class Supervisor:
                 log.info("%s is started again", program.name)
             await asyncio.sleep(pause(deaths))
 
-    async def _probe(self, program: Program) -> None:
+    async def _probe(self, program: Part) -> None:
         """Kill a program that does not answer any more; `_keep` starts it again."""
         assert program.probe is not None
         known: Child | None = None  # the one that has answered
@@ -376,14 +376,14 @@ async def _answers(host: str, port: int) -> bool:
         return False
 
 
-async def _run(settings: Settings, kept: Kept) -> int:
+async def _run(settings: Settings, kept: HeldDescriptors) -> int:
     return await Supervisor(settings, kept).run()
 
 
 def main() -> int:
     log_to_stderr("supervisor: %(levelname)s: %(message)s")
     try:
-        kept = Kept.inherited()
+        kept = HeldDescriptors.inherited()
         return asyncio.run(_run(kept.settings() or Settings.load(Path(sys.argv[1])), kept))
     except (RescoldoError, OSError) as error:  # not for good, perhaps: the guardian tries again
         say(f"supervisor: {error}")

@@ -8,7 +8,7 @@ import pytest
 from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.options import DeployFlags, Selection
 from rescoldo.cli.project import load_project
-from rescoldo.cli.rollout import Report, Rollout
+from rescoldo.cli.rollout import Report, WatchedDeployments
 from rescoldo.model.errors import RescoldoError
 
 FLAGS = DeployFlags("", "", (), (), (), (), (), "", "", "", "", False, None, False)
@@ -30,7 +30,7 @@ def rollout(gateway):
     for line in ("POST /system/bundles", "PUT /system/functions"):
         gateway.answer(line, 200)
     with Gateway(gateway.url) as opened:
-        yield Rollout(opened, FLAGS, Report(True), fresh=False)
+        yield WatchedDeployments(opened, FLAGS, Report(True), fresh=False)
 
 
 def events(capfd) -> list[dict]:

@@ -13,7 +13,7 @@ from rescoldo.control.observe.coldtimes import BOUNDS, MOST_FUNCTIONS, ROWS, Col
 from rescoldo.control.observe.metrics import Waking, render
 from rescoldo.control.observe.recorder import Recorder
 from rescoldo.edge.accesslog import tally
-from rescoldo.model.coldstart import PHASES, ColdCall, Took, took_by
+from rescoldo.model.coldstart import PHASES, ColdCall, StartTimes, took_by
 from rescoldo.model.names import FunctionId, function_id
 from rescoldo.store.memory import MemoryStore
 from rescoldo.store.protocol import Condition
@@ -36,25 +36,25 @@ def colds(told: str, active: int = 9) -> list[ColdCall]:
 
 
 def test_who_comes_late_to_a_wake_has_waited_for_its_end() -> None:
-    took = Took(100, 200, 300, 40)
-    assert took.within(400) == Took(0, 60, 300, 40)
+    took = StartTimes(100, 200, 300, 40)
+    assert took.within(400) == StartTimes(0, 60, 300, 40)
     assert took.within(10_000) == took
-    assert took.within(0) == took.within(-5) == Took()
+    assert took.within(0) == took.within(-5) == StartTimes()
 
 
-@given(st.builds(Took, COUNTS, COUNTS, COUNTS, COUNTS), COUNTS)
-def test_a_share_is_never_more_than_what_was_waited_or_what_it_took(took: Took, waited: int) -> None:
+@given(st.builds(StartTimes, COUNTS, COUNTS, COUNTS, COUNTS), COUNTS)
+def test_a_share_is_never_more_than_what_was_waited_or_what_it_took(took: StartTimes, waited: int) -> None:
     share = took.within(waited)
     assert sum(share) == min(waited, sum(took))
     assert all(0 <= mine <= whole for mine, whole in zip(share, took, strict=True))
 
 
 def test_the_moments_of_a_start_are_its_phases() -> None:
-    assert took_by(70, 10.0, 10.002, 10.005, 10.0051) == Took(70, 2000, 3000, 100)
+    assert took_by(70, 10.0, 10.002, 10.005, 10.0051) == StartTimes(70, 2000, 3000, 100)
 
 
 def test_a_program_is_loaded_until_it_accepts_and_listens_for_no_time() -> None:
-    assert took_by(70, 10.0, 10.002, None, 10.005) == Took(70, 2000, 3000, 0)
+    assert took_by(70, 10.0, 10.002, None, 10.005) == StartTimes(70, 2000, 3000, 0)
 
 
 WORDS = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=3), st.floats(), st.lists(st.none()))

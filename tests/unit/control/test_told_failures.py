@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from rescoldo.control.observe.failure_reports import MOST, PAUSE, Failures
+from rescoldo.control.observe.failure_reports import MOST, PAUSE, FailureReports
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.names import FunctionId, InstanceId, function_id
 from rescoldo.node.fake import FakeNode
@@ -23,7 +23,7 @@ class World:
     def __init__(self) -> None:
         self.node = FakeNode()
         self.deployed = {FN, GONE}
-        self.failures = Failures(self.node, self.deployed.__contains__)
+        self.failures = FailureReports(self.node, self.deployed.__contains__)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 from control_world import FN, World
 
-from rescoldo.model.coldstart import Took
+from rescoldo.model.coldstart import StartTimes
 from rescoldo.model.errors import StartFailed
 from rescoldo.model.names import FunctionId, function_id
 
@@ -29,9 +29,9 @@ def ask(world: World, function: FunctionId) -> asyncio.Task[bytes]:
     return asyncio.create_task(world.waker._answer(function))
 
 
-def took_of(answer: bytes) -> Took:
+def took_of(answer: bytes) -> StartTimes:
     """What an answer says that the wake took."""
-    return Took(*map(int, answer.split()[2].split(b":")))
+    return StartTimes(*map(int, answer.split()[2].split(b":")))
 
 
 async def test_an_answer_names_the_slot(world: World) -> None:
@@ -41,7 +41,7 @@ async def test_an_answer_names_the_slot(world: World) -> None:
 
 async def test_an_answer_says_what_the_wake_took_that_was_waited_for(world: World) -> None:
     await world.deploy()
-    world.node.took = Took(1000, 200, 300, 40)
+    world.node.took = StartTimes(1000, 200, 300, 40)
     before = time.monotonic()
     told = took_of(await ask(world, FN))
     took = world.awake().took
@@ -55,11 +55,11 @@ async def test_an_answer_says_what_the_wake_took_that_was_waited_for(world: Worl
 async def test_who_joins_a_wake_is_told_its_share_and_who_comes_after_it_nothing(world: World) -> None:
     await world.deploy()
     await world.fleet.wake(FN)
-    world.awake().woken_at, world.awake().took = 5.0, Took(100, 200, 300, 40)
-    assert world.waker._took(FN, 4.0) == Took(100, 200, 300, 40)
-    assert world.waker._took(FN, 4.9998) == Took(0, 0, 160, 40)
-    assert world.waker._took(FN, 5.0001) == Took()
-    assert took_of(await ask(world, FN)) == Took()
+    world.awake().woken_at, world.awake().took = 5.0, StartTimes(100, 200, 300, 40)
+    assert world.waker._took(FN, 4.0) == StartTimes(100, 200, 300, 40)
+    assert world.waker._took(FN, 4.9998) == StartTimes(0, 0, 160, 40)
+    assert world.waker._took(FN, 5.0001) == StartTimes()
+    assert took_of(await ask(world, FN)) == StartTimes()
 
 
 async def test_holds_are_counted_whatever_they_are_answered(world: World) -> None:

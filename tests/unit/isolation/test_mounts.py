@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from rescoldo.isolation.mounts import SYSTEM, Step, View, plan
+from rescoldo.isolation.mounts import SYSTEM, MountStep, View, plan
 
 
-def made(view: View, private: set[str]) -> list[Step]:
+def made(view: View, private: set[str]) -> list[MountStep]:
     return [step for step in plan(view, lambda path: path not in private) if step.path not in SYSTEM]
 
 
@@ -16,29 +16,29 @@ def test_the_system_directories_are_always_there() -> None:
 
 
 def test_an_interpreter_below_a_private_home_is_shown_without_the_home() -> None:
-    read = Step("/root/.pyenv/versions/3.11", "read")
+    read = MountStep("/root/.pyenv/versions/3.11", "read")
     assert made(View(read=(read.path,)), {"/root"}) == [read]
 
 
 def test_what_lies_in_a_shown_directory_is_shown_with_it() -> None:
     view = View(read=("/root/venv", "/root/venv/lib"))
-    assert made(view, {"/root"}) == [Step("/root/venv", "read")]
+    assert made(view, {"/root"}) == [MountStep("/root/venv", "read")]
 
 
 def test_a_private_directory_within_a_shown_one_is_covered_on_the_way_to_what_is_needed() -> None:
     view = View(read=("/opt/rescoldo/data/bundles",))
-    steps = [Step("/opt/rescoldo/data", "hide"), Step("/opt/rescoldo/data/bundles", "read")]
+    steps = [MountStep("/opt/rescoldo/data", "hide"), MountStep("/opt/rescoldo/data/bundles", "read")]
     assert made(view, {"/opt/rescoldo/data"}) == steps
 
 
 def test_a_private_directory_below_a_covered_one_needs_no_cover_of_its_own() -> None:
     view = View(read=("/opt/a/b/c",))
-    assert made(view, {"/opt/a", "/opt/a/b"}) == [Step("/opt/a", "hide"), Step("/opt/a/b/c", "read")]
+    assert made(view, {"/opt/a", "/opt/a/b"}) == [MountStep("/opt/a", "hide"), MountStep("/opt/a/b/c", "read")]
 
 
 def test_a_writable_directory_within_a_readable_one_stays_writable() -> None:
     view = View(read=("/root/x",), write=("/root/x/out",))
-    assert made(view, set()) == [Step("/root/x", "read"), Step("/root/x/out", "write")]
+    assert made(view, set()) == [MountStep("/root/x", "read"), MountStep("/root/x/out", "write")]
 
 
 def test_a_view_survives_its_way_to_another_process() -> None:

@@ -5,9 +5,9 @@ import struct
 
 import pytest
 
-from rescoldo.isolation.bpf import Program
+from rescoldo.isolation.bpf import BpfProgram
 from rescoldo.isolation.netfence import address_of, cgroup2_root, endpoints, gateway_address, stand_in_of
-from rescoldo.isolation.netfence_programs import FIRST_ADDRESS, GATEWAYS, STAND_INS, Gateway, programs
+from rescoldo.isolation.netfence_programs import FIRST_ADDRESS, GATEWAYS, STAND_INS, GatewayListener, programs
 from rescoldo.model.settings import BUILD_UID, EDGE_UID, INSTANCE_UIDS
 
 FORBIDDEN = [
@@ -72,9 +72,11 @@ def test_a_machine_without_cgroup2_is_told_apart() -> None:
         cgroup2_root("".join(HYBRID.splitlines(keepends=True)[:2]))
 
 
-@pytest.mark.parametrize("gateway", [None, Gateway(GATEWAYS[1], 4711, (8080, 9000), FORBIDDEN)])
+@pytest.mark.parametrize("gateway", [None, GatewayListener(GATEWAYS[1], 4711, (8080, 9000), FORBIDDEN)])
 @pytest.mark.parametrize("forbidden", [[], FORBIDDEN])
-def test_programs_jump_forward_only_and_end_with_a_verdict(forbidden: list[object], gateway: Gateway | None) -> None:
+def test_programs_jump_forward_only_and_end_with_a_verdict(
+    forbidden: list[object], gateway: GatewayListener | None
+) -> None:
     for code in programs(forbidden, gateway).values():  # type: ignore[arg-type]
         instructions = list(struct.iter_unpack("=BBhi", code))
         for at, (kind, _, offset, _) in enumerate(instructions):
@@ -90,7 +92,7 @@ def test_the_number_of_forbidden_ports_shows_in_connect_alone() -> None:
 
 
 def test_a_program_is_laid_out_as_the_kernel_reads_it() -> None:
-    program = Program()
+    program = BpfProgram()
     program.load(2, 1, 24)
     program.jump_if(2, "==", 0xFFFF_FFFF, "end")
     program.set(0, 7)

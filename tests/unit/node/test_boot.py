@@ -23,18 +23,18 @@ from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.output.output import Output
 from rescoldo.node.output.pump import Pump
 from rescoldo.node.zygotes.spares import Order, Spares
-from rescoldo.node.zygotes.start_queue import AT_ONCE, Places
-from rescoldo.node.zygotes.zygotes import Nurseries
+from rescoldo.node.zygotes.start_queue import AT_ONCE, StartQueue
+from rescoldo.node.zygotes.zygotes import Zygotes
 
 FN = function_id("fn")
 READY_TIMEOUT = 1.0
 
 
-class Nursery:
+class ZygotePool:
     """Whose forks are ready at once."""
 
     def __init__(self) -> None:
-        self.places = Places()
+        self.places = StartQueue()
         self.says = b'{"ready": true}\n'
 
     def spares_for(self, _: Launch) -> Spares:
@@ -52,13 +52,13 @@ class Nursery:
 
 
 @pytest.fixture
-def nursery() -> Nursery:
-    return Nursery()
+def nursery() -> ZygotePool:
+    return ZygotePool()
 
 
 @pytest.fixture
-def boot(nursery: Nursery, tmp_path: Path) -> Boot:
-    return Boot(cast(Nurseries, nursery), Ends(), Sandboxes(None, tmp_path / "cgroups"), tmp_path)
+def boot(nursery: ZygotePool, tmp_path: Path) -> Boot:
+    return Boot(cast(Zygotes, nursery), Ends(), Sandboxes(None, tmp_path / "cgroups"), tmp_path)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ async def instance(tmp_path: Path) -> Any:
     output.close()
 
 
-async def all_taken(nursery: Nursery) -> AsyncExitStack:
+async def all_taken(nursery: ZygotePool) -> AsyncExitStack:
     """Every place; whoever comes now waits until it is closed."""
     places = AsyncExitStack()
     for _ in range(AT_ONCE):
@@ -83,7 +83,7 @@ def descriptors() -> int:
 
 @pytest.mark.slow
 async def test_what_a_start_waits_for_its_turn_is_not_a_part_of_its_ready_timeout(
-    boot: Boot, nursery: Nursery, instance: Supervised
+    boot: Boot, nursery: ZygotePool, instance: Supervised
 ) -> None:
     others = await all_taken(nursery)
     starting = asyncio.create_task(boot.start(instance))
@@ -95,7 +95,7 @@ async def test_what_a_start_waits_for_its_turn_is_not_a_part_of_its_ready_timeou
 
 
 async def test_a_start_that_is_called_off_before_its_turn_leaves_no_descriptor(
-    boot: Boot, nursery: Nursery, instance: Supervised
+    boot: Boot, nursery: ZygotePool, instance: Supervised
 ) -> None:
     others = await all_taken(nursery)
     before = descriptors()
@@ -122,7 +122,7 @@ async def test_a_start_that_is_called_off_before_its_turn_leaves_no_descriptor(
     ],
 )
 async def test_whatever_an_instance_says_of_its_failure_the_reason_is_one_line_of_whole_text(
-    boot: Boot, nursery: Nursery, instance: Supervised, says: bytes, reason: str
+    boot: Boot, nursery: ZygotePool, instance: Supervised, says: bytes, reason: str
 ) -> None:
     nursery.says = says
     with pytest.raises(StartFailed) as caught:
@@ -133,7 +133,7 @@ async def test_whatever_an_instance_says_of_its_failure_the_reason_is_one_line_o
 
 
 async def test_the_last_lines_of_output_in_a_reason_have_no_control_characters(
-    boot: Boot, nursery: Nursery, instance: Supervised
+    boot: Boot, nursery: ZygotePool, instance: Supervised
 ) -> None:
     nursery.says = b'{"error": "bad"}\n'
     instance.output.tail.clear()

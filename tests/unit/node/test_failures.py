@@ -10,7 +10,7 @@ import pytest
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.names import FunctionId, InstanceId, function_id
 from rescoldo.node.instances import failed_calls as failures
-from rescoldo.node.instances.failed_calls import KEPT, LATE, PATIENCE, SILENT, UNREACHED, Failures
+from rescoldo.node.instances.failed_calls import KEPT, LATE, PATIENCE, SILENT, UNREACHED, FailedCalls
 
 pytestmark = pytest.mark.looptime
 
@@ -24,7 +24,7 @@ class Node:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.lines: list[tuple[FunctionId, InstanceId, str]] = []
         self.running = {ONE, TWO}
-        self.failures = Failures(self._write, self.running.__contains__)
+        self.failures = FailedCalls(self._write, self.running.__contains__)
         self._clock = clock
 
     def _write(self, function: FunctionId, instance: InstanceId, lines: list[str]) -> None:

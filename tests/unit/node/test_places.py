@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from rescoldo.node.zygotes.start_queue import AT_ONCE, REPLACED_AT_ONCE, Places
+from rescoldo.node.zygotes.start_queue import AT_ONCE, REPLACED_AT_ONCE, StartQueue
 
 
 class Starts:
     """Starts that are under way until they are told to end."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: StartQueue) -> None:
         self._places = places
         self._end = asyncio.Event()
         self.under_way = 0
@@ -38,12 +38,12 @@ class Starts:
 
 
 @pytest.fixture
-def places() -> Places:
-    return Places()
+def places() -> StartQueue:
+    return StartQueue()
 
 
 @pytest.fixture
-async def starts(places: Places) -> AsyncIterator[Starts]:
+async def starts(places: StartQueue) -> AsyncIterator[Starts]:
     starts = Starts(places)
     yield starts
     for task in starts.tasks:
@@ -70,7 +70,7 @@ async def test_replacements_leave_places_to_wakes(starts: Starts) -> None:
 
 
 async def test_a_wake_that_waits_is_told_of_until_it_has_its_place_or_is_called_off(
-    places: Places, starts: Starts
+    places: StartQueue, starts: Starts
 ) -> None:
     await starts.begin(AT_ONCE)
     assert not places.waited_for
@@ -86,13 +86,13 @@ async def test_a_wake_that_waits_is_told_of_until_it_has_its_place_or_is_called_
     await quiet
 
 
-async def test_replacements_that_wait_are_not_waited_for(places: Places, starts: Starts) -> None:
+async def test_replacements_that_wait_are_not_waited_for(places: StartQueue, starts: Starts) -> None:
     await starts.begin(AT_ONCE)
     await starts.begin(AT_ONCE, again=True)
     assert not places.waited_for
 
 
-async def test_a_start_that_fails_leaves_its_place(places: Places, starts: Starts) -> None:
+async def test_a_start_that_fails_leaves_its_place(places: StartQueue, starts: Starts) -> None:
     for _ in range(AT_ONCE + 1):
         with contextlib.suppress(OSError):
             async with places.one(again=False):

@@ -16,7 +16,7 @@ from rescoldo.model.errors import StartFailed
 from rescoldo.node.instances.processes import Ends
 from rescoldo.node.zygotes import spares as module
 from rescoldo.node.zygotes.spares import Order, Spares
-from rescoldo.node.zygotes.start_queue import AT_ONCE, Places
+from rescoldo.node.zygotes.start_queue import AT_ONCE, StartQueue
 from rescoldo.node.zygotes.zygote import Forked
 from rescoldo.policy import spares as policy
 
@@ -52,12 +52,12 @@ class Processes:
 
 
 @pytest.fixture
-def places() -> Places:
-    return Places()
+def places() -> StartQueue:
+    return StartQueue()
 
 
 @pytest.fixture
-async def made(monkeypatch: pytest.MonkeyPatch, places: Places) -> AsyncIterator[tuple[Spares, Processes]]:
+async def made(monkeypatch: pytest.MonkeyPatch, places: StartQueue) -> AsyncIterator[tuple[Spares, Processes]]:
     monkeypatch.setattr(policy, "HOLD", 0.3)
     monkeypatch.setattr(module, "_LOOK_AGAIN", 0.05)
     monkeypatch.setattr(module, "memory_is_scarce", lambda: False)
@@ -135,7 +135,7 @@ async def test_starts_that_do_not_come_to_serve_do_not_let_the_pool_grow(made: t
 
 
 async def test_no_spare_is_made_while_a_wake_waits_for_its_turn(
-    made: tuple[Spares, Processes], places: Places
+    made: tuple[Spares, Processes], places: StartQueue
 ) -> None:
     pool, processes = made
     await until(lambda: pool.pool.ready == 2)
@@ -153,7 +153,7 @@ async def test_no_spare_is_made_while_a_wake_waits_for_its_turn(
         await until(lambda: pool.pool.ready == 2)
 
 
-async def under_way_once(places: Places) -> None:
+async def under_way_once(places: StartQueue) -> None:
     async with places.one(again=False):
         pass
 

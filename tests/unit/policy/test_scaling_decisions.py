@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rescoldo.model.scaling import CPU, RPS, WEIGHTED, Scaling
-from rescoldo.policy.scaling import Decision, Sample, Spec, State, average, begin, decide, observe
+from rescoldo.policy.scaling import Decision, Sample, ScalingState, Spec, average, begin, decide, observe
 
 SPEC = Spec(Scaling(), minimum=1, maximum=20, limit=32)  # 22.4 requests at once each
 EVERY = 0.25  # seconds between samples
@@ -22,7 +22,7 @@ class Function:
         self.spec = spec
         self.now = 0.0
         self.running = running
-        self.state: State = begin(0.0, running)
+        self.state: ScalingState = begin(0.0, running)
         self.decision: Decision | None = None
 
     def see(
@@ -185,7 +185,7 @@ def test_a_new_controller_takes_nothing_away_before_it_has_seen_a_stable_window(
 
 
 def test_samples_count_by_the_time_they_stand_for() -> None:
-    state = State(0.0)
+    state = ScalingState(0.0)
     for at, load in ((1.0, 10), (1.1, 100), (2.0, 10)):
         state = observe(SPEC.scaling, state, Sample(at, load, 0))
     assert average(SPEC.scaling, state, 60.0, 2.0) == pytest.approx((1.9 * 10 + 0.1 * 100) / 2.0)
@@ -200,7 +200,7 @@ def test_what_is_newer_counts_more_where_averages_are_weighted() -> None:
 
 
 def test_a_long_silence_between_two_samples_is_not_counted_as_load() -> None:
-    state = observe(SPEC.scaling, State(0.0), Sample(1000.0, 50, 0, begun=1000))
+    state = observe(SPEC.scaling, ScalingState(0.0), Sample(1000.0, 50, 0, begun=1000))
     (bucket,) = state.buckets
     assert (bucket.seconds, bucket.load, bucket.begun) == (6.0, 300.0, 6.0)
 

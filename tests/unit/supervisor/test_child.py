@@ -8,11 +8,11 @@ import time
 import pytest
 
 from rescoldo.policy.budget import BURST_SECONDS, lines_for
-from rescoldo.supervisor.child import RATE, Child, Program, describe_end
+from rescoldo.supervisor.child import RATE, Child, Part, describe_end
 
 
-def program(code: str) -> Program:
-    return Program("child", lambda: [sys.executable, "-S", "-c", code], {})
+def program(code: str) -> Part:
+    return Part("child", lambda: [sys.executable, "-S", "-c", code], {})
 
 
 def test_an_end_is_told_by_status_or_signal() -> None:

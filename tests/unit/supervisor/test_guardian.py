@@ -17,7 +17,7 @@ from rescoldo.supervisor.guardian import KEPT, pause
 
 pytestmark = pytest.mark.slow
 
-# counts its starts in COUNT, and speaks to the guardian as Kept does
+# counts its starts in COUNT, and speaks to the guardian as HeldDescriptors does
 PREAMBLE = """
 import array, json, os, signal, socket, sys, time
 count = int(open(sys.argv[1]).read() or 0) + 1

@@ -13,7 +13,7 @@ from rescoldo.cli.completing import functions
 from rescoldo.cli.failures import say_failures
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.limits import say_limits
-from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.project import optional_gateway
 from rescoldo.cli.why import say_why
@@ -43,7 +43,7 @@ def reference(text: str, namespace: str) -> tuple[str, str]:
     return name, (namespace if namespace and "." not in text else own)
 
 
-def open_gateway(connection: Connection) -> Gateway:
+def open_gateway(connection: GatewayFlags) -> Gateway:
     """The gateway of flags, environment or stack file."""
     url = choose_gateway(connection.gateway, optional_gateway(connection.yaml_file, connection.gateway))
     return Gateway(url, tls_no_verify=connection.tls_no_verify, token=connection.token)
@@ -56,7 +56,9 @@ def open_gateway(connection: Connection) -> Gateway:
 @click.option("-v", "--verbose", is_flag=True, help="Also when it was created.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
 @click.option("--sort", type=click.Choice([*_SORTS]), default="name", show_default=True)
-def list_command(connection: Connection, namespace: str, as_json: bool, verbose: bool, quiet: bool, sort: str) -> None:
+def list_command(
+    connection: GatewayFlags, namespace: str, as_json: bool, verbose: bool, quiet: bool, sort: str
+) -> None:
     """List deployed functions."""
     with open_gateway(connection) as opened:
         found = opened.system("GET", "/system/functions", params={"namespace": namespace}).json()
@@ -97,7 +99,7 @@ def status_text(found: Mapping[str, Any], *, brief: bool = False) -> str:
 @namespace_option
 @json_option
 @click.option("--why", is_flag=True, help="Also why it has as many instances as it has.")
-def describe_command(name: str, connection: Connection, namespace: str, as_json: bool, why: bool) -> None:
+def describe_command(name: str, connection: GatewayFlags, namespace: str, as_json: bool, why: bool) -> None:
     """Show one function in full."""
     name, place = reference(name, namespace)
     with open_gateway(connection) as opened:
@@ -191,7 +193,7 @@ def _usage(usage: Mapping[str, Any]) -> str:
 @connection_options
 @namespace_option
 @json_option
-def scale_command(name: str, replicas: int, connection: Connection, namespace: str, as_json: bool) -> None:
+def scale_command(name: str, replicas: int, connection: GatewayFlags, namespace: str, as_json: bool) -> None:
     """Set how many instances a function has; 0 puts it to sleep."""
     name, place = reference(name, namespace)
     body = {"serviceName": name, "replicas": replicas, "namespace": place}
@@ -214,7 +216,7 @@ def scale_command(name: str, replicas: int, connection: Connection, namespace: s
 @click.option("--attempts", type=click.IntRange(1), default=60, show_default=True)
 @click.option("--interval", default="1s", show_default=True, help="Time between attempts.")
 def ready_command(
-    name: str, connection: Connection, namespace: str, as_json: bool, attempts: int, interval: str
+    name: str, connection: GatewayFlags, namespace: str, as_json: bool, attempts: int, interval: str
 ) -> None:
     """Wait until the gateway or a function is ready.
 

@@ -16,7 +16,7 @@ import click
 
 from rescoldo.cli.completing import functions
 from rescoldo.cli.gateway import Response
-from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import note, say, say_json
 from rescoldo.cli.verbs.functions import open_gateway, reference
 from rescoldo.model.errors import RescoldoError
@@ -42,7 +42,7 @@ _WITHOUT_BODY = ("GET", "HEAD")
 @click.option("-i", "--include", is_flag=True, help="Also print status and headers, and how long it took.")
 def invoke_command(
     name: str,
-    connection: Connection,
+    connection: GatewayFlags,
     namespace: str,
     as_json: bool,
     path: str,

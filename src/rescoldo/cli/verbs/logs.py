@@ -12,7 +12,7 @@ import click
 
 from rescoldo.cli.completing import functions
 from rescoldo.cli.gateway import Gateway
-from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import note, on_terminal, say, say_printed
 from rescoldo.cli.verbs.functions import open_gateway, reference
 from rescoldo.model.errors import NotFound, RescoldoError
@@ -37,7 +37,7 @@ RETRY_PAUSE = 0.5  # seconds between attempts
 @click.option("--name/--no-name", "show_name", default=True, help="Print the function's name. [default]")
 def logs_command(
     name: str,
-    connection: Connection,
+    connection: GatewayFlags,
     namespace: str,
     as_json: bool,
     follow: bool,

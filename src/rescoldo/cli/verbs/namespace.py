@@ -9,7 +9,7 @@ from urllib.parse import quote
 import click
 
 from rescoldo.cli.completing import namespaces
-from rescoldo.cli.options import Connection, Verb, connection_options, json_option
+from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.project import pairs
 from rescoldo.cli.verbs.functions import open_gateway
@@ -41,7 +41,7 @@ def create_command(
     name: str,
     label: tuple[str, ...],
     annotation: tuple[str, ...],
-    connection: Connection,
+    connection: GatewayFlags,
     as_json: bool,
 ) -> None:
     """Create a namespace."""
@@ -60,7 +60,7 @@ def update_command(
     name: str,
     label: tuple[str, ...],
     annotation: tuple[str, ...],
-    connection: Connection,
+    connection: GatewayFlags,
     as_json: bool,
 ) -> None:
     """Give a namespace these labels and annotations in place of those it has."""
@@ -73,7 +73,7 @@ def update_command(
 @namespace_command.command("list", cls=Verb)
 @connection_options
 @json_option
-def list_command(connection: Connection, as_json: bool) -> None:
+def list_command(connection: GatewayFlags, as_json: bool) -> None:
     """List namespaces."""
     with open_gateway(connection) as opened:
         found = opened.system("GET", "/system/namespaces").json()
@@ -87,7 +87,7 @@ def list_command(connection: Connection, as_json: bool) -> None:
 @click.argument("name", shell_complete=namespaces)
 @connection_options
 @json_option
-def get_command(name: str, connection: Connection, as_json: bool) -> None:
+def get_command(name: str, connection: GatewayFlags, as_json: bool) -> None:
     """Show a namespace's labels and annotations."""
     with open_gateway(connection) as opened:
         found = opened.system("GET", ONE + quote(name, safe="")).json()
@@ -104,7 +104,7 @@ def get_command(name: str, connection: Connection, as_json: bool) -> None:
 @click.argument("name", shell_complete=namespaces)
 @connection_options
 @json_option
-def remove_command(name: str, connection: Connection, as_json: bool) -> None:
+def remove_command(name: str, connection: GatewayFlags, as_json: bool) -> None:
     """Remove a namespace without functions, and its secrets."""
     body = {"name": name, "labels": MARK}
     with open_gateway(connection) as opened:

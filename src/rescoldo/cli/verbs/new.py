@@ -18,7 +18,7 @@ from rescoldo.model.errors import Conflict, RescoldoError
 from rescoldo.model.names import check_name
 from rescoldo.model.program import PROCESS
 from rescoldo.stack.file import read_stack
-from rescoldo.stack.scaffold import Entry, append_entry, new_stack
+from rescoldo.stack.scaffold import StackEntry, append_entry, new_stack
 from rescoldo.stack.source import DEFAULT_NAMES, Source, default_file, read_source
 from rescoldo.stack.templates import Template, find_template, list_templates
 
@@ -57,7 +57,7 @@ def new_command(
     prefix = (prefix or os.environ.get("OPENFAAS_PREFIX", "")).rstrip("/")
     image = f"{prefix}/{name}:latest" if prefix else f"{name}:latest"
     handler = folder.as_posix() if folder.is_absolute() else f"./{folder.as_posix()}"
-    entry = Entry(name, lang, handler, image)
+    entry = StackEntry(name, lang, handler, image)
     if template.style == PROCESS:
         entry = replace(entry, fprocess=template.fprocess, upstream_url=template.upstream_url)
     stack, text = _stack(entry, existing, gateway)
@@ -73,7 +73,7 @@ def new_command(
     say(f"\nNext:\n  {edit}\n  rescoldo up{flag}\n  echo you | rescoldo invoke {name}")
 
 
-def _stack(entry: Entry, existing: Path | None, gateway: str) -> tuple[Path, str]:
+def _stack(entry: StackEntry, existing: Path | None, gateway: str) -> tuple[Path, str]:
     """The stack file to write, and its whole text."""
     if existing is None:
         return Path(DEFAULT_NAMES[0]), new_stack(entry, gateway or DEFAULT_GATEWAY)

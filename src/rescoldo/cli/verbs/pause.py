@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from rescoldo.cli.completing import functions
-from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import say, say_json
 from rescoldo.cli.verbs.functions import open_gateway, reference
 from rescoldo.model.errors import NotFound
@@ -16,7 +16,7 @@ from rescoldo.model.errors import NotFound
 @connection_options
 @namespace_option
 @json_option
-def pause_command(name: str, connection: Connection, namespace: str, as_json: bool) -> None:
+def pause_command(name: str, connection: GatewayFlags, namespace: str, as_json: bool) -> None:
     """Refuse a function's calls until it is resumed.
 
     They get 503. What is in flight is finished, and its instances end, whatever its minimum is.
@@ -33,7 +33,7 @@ def pause_command(name: str, connection: Connection, namespace: str, as_json: bo
 @connection_options
 @namespace_option
 @json_option
-def resume_command(name: str, connection: Connection, namespace: str, as_json: bool) -> None:
+def resume_command(name: str, connection: GatewayFlags, namespace: str, as_json: bool) -> None:
     """Take a paused function's calls again."""
     _ask("resume", name, connection, namespace)
     if as_json:
@@ -42,7 +42,7 @@ def resume_command(name: str, connection: Connection, namespace: str, as_json: b
         say(f"Resumed {name}.")
 
 
-def _ask(what: str, name: str, connection: Connection, namespace: str) -> None:
+def _ask(what: str, name: str, connection: GatewayFlags, namespace: str) -> None:
     name, place = reference(name, namespace)
     with open_gateway(connection) as opened:
         try:

@@ -11,7 +11,7 @@ import click
 from rescoldo.cli.changes import Change, changed, changes_of
 from rescoldo.cli.completing import functions
 from rescoldo.cli.gateway import Gateway
-from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import brief, say, say_columns, say_json
 from rescoldo.cli.verbs.functions import open_gateway, reference
 from rescoldo.model.errors import InvalidInput, NotFound
@@ -27,7 +27,7 @@ _REASON = 200  # characters of a reason that are shown
 @connection_options
 @namespace_option
 @json_option
-def revisions_command(name: str, connection: Connection, namespace: str, as_json: bool) -> None:
+def revisions_command(name: str, connection: GatewayFlags, namespace: str, as_json: bool) -> None:
     """List what was deployed under a name, and what takes its calls.
 
     The last is first, and Differs says what is not as in the one below it. Serving: it has a share of the calls. Kept:
@@ -76,7 +76,7 @@ def _row(item: Mapping[str, Any], changes: Sequence[Change]) -> tuple[Any, ...]:
 @namespace_option
 @json_option
 def rollback_command(
-    name: str, number: int | None, revision: int | None, connection: Connection, namespace: str, as_json: bool
+    name: str, number: int | None, revision: int | None, connection: GatewayFlags, namespace: str, as_json: bool
 ) -> None:
     """Deploy a past revision again.
 
@@ -104,7 +104,7 @@ def rollback_command(
 @namespace_option
 @json_option
 def traffic_command(
-    name: str, shares: tuple[str, ...], connection: Connection, namespace: str, as_json: bool
+    name: str, shares: tuple[str, ...], connection: GatewayFlags, namespace: str, as_json: bool
 ) -> None:
     """Share a function's calls out among its revisions.
 

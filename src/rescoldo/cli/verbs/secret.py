@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rescoldo.cli.completing import secrets
-from rescoldo.cli.options import Connection, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.verbs.functions import open_gateway
 from rescoldo.model.names import DEFAULT_NAMESPACE, check_secret_name
@@ -49,7 +49,7 @@ def create_command(
     from_file: Path | None,
     trim: bool,
     replace: bool,
-    connection: Connection,
+    connection: GatewayFlags,
     namespace: str,
     as_json: bool,
 ) -> None:
@@ -73,7 +73,7 @@ def update_command(
     from_literal: str | None,
     from_file: Path | None,
     trim: bool,
-    connection: Connection,
+    connection: GatewayFlags,
     namespace: str,
     as_json: bool,
 ) -> None:
@@ -88,7 +88,7 @@ def update_command(
 @connection_options
 @namespace_option
 @json_option
-def list_command(connection: Connection, namespace: str, as_json: bool) -> None:
+def list_command(connection: GatewayFlags, namespace: str, as_json: bool) -> None:
     """List the names of a namespace's secrets."""
     with open_gateway(connection) as opened:
         found = opened.system("GET", SECRETS, params={"namespace": namespace}).json()
@@ -103,7 +103,7 @@ def list_command(connection: Connection, namespace: str, as_json: bool) -> None:
 @connection_options
 @namespace_option
 @json_option
-def remove_command(name: str, connection: Connection, namespace: str, as_json: bool) -> None:
+def remove_command(name: str, connection: GatewayFlags, namespace: str, as_json: bool) -> None:
     """Remove a secret that no function uses."""
     check_secret_name(name)
     with open_gateway(connection) as opened:

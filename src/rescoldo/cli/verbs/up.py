@@ -30,7 +30,7 @@ from rescoldo.cli.output import note
 from rescoldo.cli.platform import abandoned, remembered_settings, start_background
 from rescoldo.cli.project import FLAGS, Project, check_flags, load_project
 from rescoldo.cli.results import SKIPPED, Results, reference_of
-from rescoldo.cli.rollout import Report, Rollout
+from rescoldo.cli.rollout import Report, WatchedDeployments
 from rescoldo.cli.verbs.build import built
 from rescoldo.cli.verbs.deploy import deploy_all
 from rescoldo.cli.verbs.local import check_address
@@ -143,7 +143,7 @@ def watch_project(
     project = load_project(selection)
     report = Report(as_json)
     with open_platform(destination, project) as gateway:
-        rollout = Rollout(gateway, flags, report, fresh=fresh)
+        rollout = WatchedDeployments(gateway, flags, report, fresh=fresh)
         events = saves(project, project.folder)
         next(events)  # watched from here on: a save during the first build counts
         rollout.first(project)
@@ -162,7 +162,7 @@ def watch_project(
             rollout.again(project, [f for f in project.functions if f in changed], saved.at)
 
 
-def _read_again(selection: Selection, project: Project, rollout: Rollout) -> Project:
+def _read_again(selection: Selection, project: Project, rollout: WatchedDeployments) -> Project:
     """The project as it is now; as it was where its stack file is broken."""
     try:
         return load_project(selection)

@@ -1,4 +1,4 @@
-"""A process that makes one bundle of what faas-cli sent: `python -m rescoldo.control.deploy.building UPLOAD TREE OUT CACHE`.
+"""Makes one bundle of what faas-cli sent: `python -m rescoldo.control.deploy.building UPLOAD TREE OUT CACHE`.
 
 A process of its own, because unpacking, compiling and packing would keep the controller from waking functions, and so
 that whatever it takes can be bounded and ended. It runs nothing of what it was sent but the code that packages run when

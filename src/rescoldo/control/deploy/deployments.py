@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from rescoldo.control.deploy.first_starts import Trials
+from rescoldo.control.deploy.first_starts import FirstStarts
 from rescoldo.control.deploy.images import Images
 from rescoldo.control.deploy.namespaces import Namespaces
-from rescoldo.control.deploy.revision_check import Rollout
+from rescoldo.control.deploy.revision_check import RevisionCheck
 from rescoldo.control.fleet.entry import Awake, Entry
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.standings import kept_failure
@@ -55,8 +55,8 @@ class Deployments:
         self._fleet = fleet
         self._tasks = tasks
         self._on_removed = on_removed
-        self._rollout = Rollout(settings, fleet, tasks)
-        self._trials = Trials(fleet, tasks)
+        self._rollout = RevisionCheck(settings, fleet, tasks)
+        self._trials = FirstStarts(fleet, tasks)
         # Of what is deployed one change at a time, else the store could keep another one than the fleet
         self._changes: WeakValueDictionary[FunctionId, asyncio.Lock] = WeakValueDictionary()
 

@@ -21,7 +21,7 @@ MOST_AWAKE = 16  # that were tried and not called yet: the one tried first makes
 LONGEST_PAUSE = 10.0  # seconds, while there is no room
 
 
-class Trials:
+class FirstStarts:
     def __init__(self, fleet: Fleet, tasks: Tasks) -> None:
         self._fleet = fleet
         self._tasks = tasks

@@ -17,7 +17,7 @@ from rescoldo.model.settings import Settings
 log = logging.getLogger(__name__)
 
 
-class Rollout:
+class RevisionCheck:
     def __init__(self, settings: Settings, fleet: Fleet, tasks: Tasks) -> None:
         self._settings = settings
         self._fleet = fleet

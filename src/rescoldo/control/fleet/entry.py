@@ -9,21 +9,21 @@ from dataclasses import dataclass, field
 from rescoldo.control.observe.processes import CpuSampler
 from rescoldo.edge.config import TIMEOUT_MARGIN
 from rescoldo.edge.protocol import LiveServer, Route, Share
-from rescoldo.model.coldstart import NO_TIME, Took
+from rescoldo.model.coldstart import NO_TIME, StartTimes
 from rescoldo.model.errors import RescoldoError
 from rescoldo.model.function import Function, FunctionPolicy
 from rescoldo.model.names import FunctionId, InstanceId, RouteKey, SlotName, revision_key
 from rescoldo.model.standing import PLAIN, Standing
 from rescoldo.policy.idle import Activity
 from rescoldo.policy.openfaasrule import Alert
-from rescoldo.policy.scaling import Decision, State
+from rescoldo.policy.scaling import Decision, ScalingState
 
 NO_ALERT = Alert()
 MAX_CHANGES = 10  # that are remembered of a function
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ReplicaChange:
     """The number of instances was changed."""
 
     at: float  # seconds on the loop's clock
@@ -36,7 +36,7 @@ class Change:
 class Scale:
     """What the scaler knows of a function that is awake."""
 
-    state: State
+    state: ScalingState
     looked_at: float  # seconds on the loop's clock
     total: int | None = None  # requests its slot had begun then; None: not known yet
     busy: bool = True  # a request was in flight or queued then
@@ -59,7 +59,7 @@ class Awake:
     answered_at: float  # seconds on the loop's clock: when a held request was last sent to this slot
     servers: dict[InstanceId, LiveServer] = field(default_factory=dict)
     woken_at: float = 0.0  # seconds on the monotonic clock: when its first instance was ready
-    took: Took = NO_TIME  # what that took
+    took: StartTimes = NO_TIME  # what that took
     closing: bool = False  # its route says asleep already, but a wake may still take it back
     scale: Scale | None = None  # None: the scaler has not looked yet
     starting: int = 0  # instances on their way
@@ -100,7 +100,7 @@ class Entry:
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
     removed: bool = False
     fresh: bool = True  # not woken yet since it was deployed
-    changes: tuple[Change, ...] = ()  # of the number of instances, the last few, oldest first
+    changes: tuple[ReplicaChange, ...] = ()  # of the number of instances, the last few, oldest first
 
     @property
     def id(self) -> FunctionId:
@@ -108,7 +108,7 @@ class Entry:
 
     def note(self, at: float, before: int, after: int, reason: str) -> None:
         """Remember that the number of instances is changed, and why."""
-        self.changes = (*self.changes, Change(at, before, after, reason))[-MAX_CHANGES:]
+        self.changes = (*self.changes, ReplicaChange(at, before, after, reason))[-MAX_CHANGES:]
 
     @property
     def kept(self) -> int:

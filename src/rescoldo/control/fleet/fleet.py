@@ -18,7 +18,7 @@ from rescoldo.control.fleet.entry import Awake, Entry, Failure
 from rescoldo.control.fleet.instances import Instances
 from rescoldo.control.fleet.outages import RETRY_SECONDS
 from rescoldo.control.fleet.replicas import Replicas
-from rescoldo.control.fleet.requested import Asked
+from rescoldo.control.fleet.requested import RequestedReplicas
 from rescoldo.control.fleet.slots import SlotPool
 from rescoldo.control.fleet.standings import Standings
 from rescoldo.control.tasks import Tasks
@@ -53,7 +53,7 @@ class Fleet:
         self.woken = asyncio.Event()  # set when something is awake: the sleeper has work
         self.instances = Instances(node, edge, tasks, gid_of)
         self.replicas = Replicas(self.instances, edge, tasks)
-        self.asked = Asked(store, tasks)
+        self.asked = RequestedReplicas(store, tasks)
         self.standings = Standings(store, tasks)
         self._edge = edge
         self._slots = slots

@@ -17,7 +17,7 @@ from rescoldo.control.fleet.lifetimes import Lifetimes
 from rescoldo.control.fleet.outages import RETRY_SECONDS, outlast
 from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge, LiveServer, SlotLoad
-from rescoldo.model.coldstart import Took
+from rescoldo.model.coldstart import StartTimes
 from rescoldo.model.errors import Busy, EdgeUnavailable, NodeUnavailable, StartFailed
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, SlotName, split_id
@@ -45,7 +45,7 @@ class Instances:
 
     # -- starting
 
-    async def launch(self, awake: Awake, *, first: bool) -> Took:
+    async def launch(self, awake: Awake, *, first: bool) -> StartTimes:
         """Start one instance more in an awake function's slot; waits out a restart of node or edge. Return what
         the start took.
 
@@ -63,7 +63,7 @@ class Instances:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _launch_once(self, awake: Awake, *, first: bool) -> Took:
+    async def _launch_once(self, awake: Awake, *, first: bool) -> StartTimes:
         begun = time.monotonic()
         launch = self._new_launch(awake)
         self._ended[launch.instance] = None

@@ -17,7 +17,7 @@ from rescoldo.store.protocol import Store
 log = logging.getLogger(__name__)
 
 
-class Asked:
+class RequestedReplicas:
     def __init__(self, store: Store, tasks: Tasks) -> None:
         self._store = store
         self._tasks = tasks

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from rescoldo.control.fleet.fleet import Fleet
-from rescoldo.model.coldstart import NO_TIME, Took
+from rescoldo.model.coldstart import NO_TIME, StartTimes
 from rescoldo.model.errors import Busy, RescoldoError
 from rescoldo.model.names import RouteKey, SlotName
 
@@ -104,7 +104,7 @@ class Waker:
             if not self._held[function]:
                 del self._held[function]
 
-    def _took(self, function: RouteKey, came: float) -> Took:
+    def _took(self, function: RouteKey, came: float) -> StartTimes:
         """What the wake took that was waited for since `came` (seconds on the monotonic clock), if one was."""
         entry = self._fleet.entries.get(function)
         awake = entry.awake if entry is not None else None

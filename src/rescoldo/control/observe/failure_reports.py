@@ -19,7 +19,7 @@ MOST = 50  # calls of a function that the node hears of at a time
 PAUSE = 0.5  # seconds between two times
 
 
-class Failures:
+class FailureReports:
     def __init__(self, node: Node, exists: Callable[[FunctionId], bool]) -> None:
         """`exists` says whether a function is deployed: nothing is kept of others."""
         self._node = node

@@ -36,7 +36,7 @@ class Waking:
     failed: Mapping[str, int]  # wakes by why they failed
 
 
-class Gateway(Collector):
+class GatewayMetrics(Collector):
     """Made anew at each scrape from counts that are kept anyway: a call costs the metrics nothing."""
 
     def __init__(self, recorder: Recorder, replicas: Mapping[FunctionId, int], lifetimes: Lifetimes) -> None:
@@ -147,7 +147,7 @@ async def render(
     """The text of all metrics. It is written in a thread: with 10,000 functions it takes a second, in which wakes must
     not wait. The collectors copy what the event loop changes before that."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Gateway(recorder, replicas, lifetimes))
+    registry.register(GatewayMetrics(recorder, replicas, lifetimes))
     registry.register(Wakes(recorder.cold.all, waking))
     registry.register(Pool(spares))
     registry.register(Scaling(awake))

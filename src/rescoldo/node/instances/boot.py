@@ -24,7 +24,7 @@ from rescoldo.node.instances.sandboxes import Ending, Sandboxes
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.zygotes.spares import Order
 from rescoldo.node.zygotes.zygote import ZygoteGone
-from rescoldo.node.zygotes.zygotes import Nurseries
+from rescoldo.node.zygotes.zygotes import Zygotes
 from rescoldo.tasks import set_within
 
 _LET_NEXT = 0.05  # seconds a start keeps the next one waiting, at most: importing may take far longer
@@ -46,7 +46,7 @@ _LOG = logging.getLogger(__name__)
 class Boot:
     """Starts and ends the processes of instances."""
 
-    def __init__(self, nurseries: Nurseries, ends: Ends, sandboxes: Sandboxes, secrets: Path) -> None:
+    def __init__(self, nurseries: Zygotes, ends: Ends, sandboxes: Sandboxes, secrets: Path) -> None:
         self._nurseries = nurseries
         self._ends = ends
         self._sandboxes = sandboxes

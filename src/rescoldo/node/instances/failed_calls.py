@@ -44,7 +44,7 @@ class _End:
     reason: str
 
 
-class Failures:
+class FailedCalls:
     """Writes a line into a function's log for each call that failed, and keeps the last ones."""
 
     def __init__(self, write: Write, runs: Callable[[InstanceId], bool]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from rescoldo.isolation import netfence
 from rescoldo.isolation.identity import has_processes, level
 from rescoldo.model.calls import FailedCall
-from rescoldo.model.coldstart import Took
+from rescoldo.model.coldstart import StartTimes
 from rescoldo.model.errors import Busy, Conflict, RescoldoError, StartFailed
 from rescoldo.model.instance import LISTENS, Launch, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
@@ -27,7 +27,7 @@ from rescoldo.model.program import INHERITED, UNIX
 from rescoldo.model.settings import INSTANCE_UIDS, Settings
 from rescoldo.node.instances import notes
 from rescoldo.node.instances.boot import Boot
-from rescoldo.node.instances.failed_calls import Failures
+from rescoldo.node.instances.failed_calls import FailedCalls
 from rescoldo.node.instances.notes import Note
 from rescoldo.node.instances.processes import (
     Watched,
@@ -47,7 +47,7 @@ from rescoldo.node.sockets.addresses import SHARED, address_of, remove_socket, t
 from rescoldo.node.sockets.listeners import Listeners, is_held, is_shut
 from rescoldo.node.sockets.ports import predecessors, until_free
 from rescoldo.node.sockets.probe import accepts
-from rescoldo.node.sockets.program_socket import Berth
+from rescoldo.node.sockets.program_socket import ProgramSocket
 from rescoldo.node.sockets.waiting import Waiting
 from rescoldo.node.zygotes.zygotes import SPARES_DESCRIPTORS
 from rescoldo.policy.respawn import FREE_DEATHS, MOST_FAILED_STARTS, early_deaths, respawn_pause
@@ -84,7 +84,7 @@ class Roster:
         self._logs = logs
         self._pump = Pump()  # of all that instances print
         self._waiting = Waiting()
-        self.failures = Failures(logs.write, lambda instance: instance in self._all)
+        self.failures = FailedCalls(logs.write, lambda instance: instance in self._all)
         self.listeners = Listeners()
         self._deaf: set[asyncio.Task[None]] = set()  # those that end instances which take no more requests
         self._on_exit = on_exit
@@ -104,7 +104,7 @@ class Roster:
         instance that exists."""
         begun = time.monotonic()
         instance, before = self._admit(launch, successor=successor)
-        instance.took = Took(slot=round((time.monotonic() - begun) * 1e6))
+        instance.took = StartTimes(slot=round((time.monotonic() - begun) * 1e6))
         if launch.binds:
             on_address(instance.note.address)
         task = instance.task = asyncio.create_task(self._start(instance, before), name=f"start {launch.instance}")
@@ -152,7 +152,7 @@ class Roster:
         """The folder the instance may write to; a sandbox of the level full has a /tmp of its own."""
         return Path("/tmp") if self._privileged else self._settings.scratch / instance
 
-    def _berth(self, launch: Launch, uid: int | None) -> Berth | None:
+    def _berth(self, launch: Launch, uid: int | None) -> ProgramSocket | None:
         """Where the program is to bind a Unix socket, if it is to. Raises StartFailed."""
         if launch.upstream != UNIX:
             return None
@@ -161,7 +161,7 @@ class Roster:
                 f"{launch.function}: `upstream_url: {UNIX}` needs a platform that runs as root; use "
                 f"http://127.0.0.1:PORT, or {INHERITED} where the program can take over a socket"
             )
-        return Berth(self._settings.berths / launch.instance, uid)
+        return ProgramSocket(self._settings.berths / launch.instance, uid)
 
     def _stand_in(self, launch: Launch, uid: int | None) -> socket.socket | None:
         """Where requests wait that find nobody at the TCP port that a program has to itself. Raises StartFailed."""
@@ -398,7 +398,7 @@ class Roster:
                 shutil.rmtree(folder, ignore_errors=True)
         for folder in self._settings.berths.iterdir():
             if folder.name not in self._all:
-                Berth(folder, 0).remove()
+                ProgramSocket(folder, 0).remove()
         await self._sandboxes.remove_others(self.sandboxes())
 
     def sandboxes(self) -> set[str]:

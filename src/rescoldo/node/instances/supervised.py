@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rescoldo.isolation.syscalls import take_descriptor
-from rescoldo.model.coldstart import NO_TIME, Took, took_by
+from rescoldo.model.coldstart import NO_TIME, StartTimes, took_by
 from rescoldo.model.instance import Launch, RunningInstance
 from rescoldo.model.settings import EDGE_UID
 from rescoldo.node.instances import notes
@@ -22,7 +22,7 @@ from rescoldo.node.instances.notes import Note
 from rescoldo.node.instances.processes import Watched
 from rescoldo.node.output.output import Output
 from rescoldo.node.sockets.addresses import remove_socket, socket_path
-from rescoldo.node.sockets.program_socket import Berth
+from rescoldo.node.sockets.program_socket import ProgramSocket
 
 _BACKLOG = 1024  # connections that wait while an instance starts or is replaced
 
@@ -36,13 +36,13 @@ class Supervised:
     output: Output
     listener: socket.socket | None  # None: its program has bound TCP; or adopted, its first node held it
     scratch: str  # folder it may write to
-    berth: Berth | None = None  # where its program is to bind a Unix socket
+    berth: ProgramSocket | None = None  # where its program is to bind a Unix socket
     stand_in: socket.socket | None = None  # listens where the edge is led while nobody does at its program's TCP port
     process: Watched | None = None
     ready_at: float = 0.0  # seconds on the monotonic clock
     ordered_at: float = 0.0  # the same: when a process was to become it
     waited: float = 0.0  # seconds of its ready timeout, for its TCP port
-    took: Took = NO_TIME  # what its start took
+    took: StartTimes = NO_TIME  # what its start took
     gone: bool = False  # nothing of it is left
     swept: bool = True  # no process of its uid is left, as far as is known
     task: asyncio.Task[Any] | None = None  # boots it, then waits for its end

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 from rescoldo.isolation.identity import level
 from rescoldo.isolation.netfence import Fence, endpoints, gateway_address
-from rescoldo.isolation.netfence_programs import Gateway
+from rescoldo.isolation.netfence_programs import GatewayListener
 from rescoldo.model.settings import Settings
 from rescoldo.node.sockets.gateway import PORT
 
@@ -34,9 +34,9 @@ def gate_address(settings: Settings) -> IPv4Address:
     return gateway_address(settings.run)
 
 
-def _gateway(settings: Settings, gate: socket.socket) -> Gateway:
+def _gateway(settings: Settings, gate: socket.socket) -> GatewayListener:
     host, port = _parts(settings.gateway)
-    return Gateway(gate_address(settings), gate.getsockname()[1], sorted({PORT, port}), endpoints(host, port))
+    return GatewayListener(gate_address(settings), gate.getsockname()[1], sorted({PORT, port}), endpoints(host, port))
 
 
 def _parts(address: str) -> tuple[str, int]:

@@ -29,7 +29,7 @@ _OPTIONS = "mode=0711,size=64k,nr_inodes=32"
 
 
 @dataclass(frozen=True, slots=True)
-class Berth:
+class ProgramSocket:
     """One instance's, which runs as `uid`. Needs root."""
 
     folder: Path

@@ -17,7 +17,7 @@ from rescoldo.model.instance import MAX_ORDER
 from rescoldo.node.instances.processes import Ends, Watched, memory_is_scarce
 from rescoldo.node.instances.sandboxes import Sandboxes
 from rescoldo.node.protocol import SparePool
-from rescoldo.node.zygotes.start_queue import Places
+from rescoldo.node.zygotes.start_queue import StartQueue
 from rescoldo.node.zygotes.zygote import Forked, Zygote, ZygoteGone
 from rescoldo.policy.spares import WHEN_FEW, Demand, refill_pause
 from rescoldo.tasks import set_within
@@ -62,7 +62,7 @@ class Spares:
         zygote: Zygote,
         sandboxes: Sandboxes,
         ends: Ends,
-        places: Places,
+        places: StartQueue,
         least: int,
         most: int,
         when_few: float = WHEN_FEW,

@@ -10,7 +10,7 @@ AT_ONCE = 8
 REPLACED_AT_ONCE = 2  # of them, where an instance has ended
 
 
-class Places:
+class StartQueue:
     """Those of starts under way, and who waits for one."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from rescoldo.node.instances.sandboxes import Sandboxes
 from rescoldo.node.protocol import SparePool
 from rescoldo.node.sockets.gateway import GatewayAccess
 from rescoldo.node.zygotes.spares import Spares
-from rescoldo.node.zygotes.start_queue import Places
+from rescoldo.node.zygotes.start_queue import StartQueue
 from rescoldo.node.zygotes.zygote import Zygote
 from rescoldo.policy.spares import SHARE, WHEN_FEW, WHEN_FEW_PROGRAMS, most_spares
 
@@ -30,7 +30,7 @@ SPARES_DESCRIPTORS = 20  # the descriptors through this are what spares may hold
 PROGRAM_SHARE = 4  # what handlers' spares may be at most through this is what programs' may be
 
 
-class Nursery:
+class ZygotePool:
     """One zygote, kept running, and its spares."""
 
     def __init__(self, zygote: Zygote, spares: Spares) -> None:
@@ -68,17 +68,17 @@ class Nursery:
         await self.spares.close()
 
 
-class Nurseries:
+class Zygotes:
     """Both."""
 
     def __init__(
         self, settings: Settings, sandboxes: Sandboxes, ends: Ends, gateway: GatewayAccess | None, run: str
     ) -> None:
-        self.places = Places()
+        self.places = StartQueue()
 
-        def nursery(run: str, least: int, most: int, when_few: float) -> Nursery:
+        def nursery(run: str, least: int, most: int, when_few: float) -> ZygotePool:
             zygote = Zygote(settings, ends, sandboxes.base, gateway, run)
-            return Nursery(zygote, Spares(zygote, sandboxes, ends, self.places, least, most, when_few))
+            return ZygotePool(zygote, Spares(zygote, sandboxes, ends, self.places, least, most, when_few))
 
         least, most = settings.spares, most_spares_of(settings)
         self._handlers = nursery(run, least, most, WHEN_FEW)
