@@ -1,9 +1,48 @@
-"""Waiting in a task, so that its cancellation is never lost. All layers may use this."""
+"""Tasks: background ones that never end unseen, and waiting in one without losing its cancellation.
+
+All layers may use this.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class Tasks:
+    """Keeps background tasks alive until they end or `close` cancels them; logs each that fails."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run `work` in a task of that name, which the log shows if it fails."""
+        task = asyncio.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def finish(self, seconds: float) -> None:
+        """Let the tasks end by themselves for that long, then cancel them."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+        await self.close()
+
+    async def close(self) -> None:
+        """Cancel all tasks and wait until they have ended."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task %s ended unexpectedly", task.get_name(), exc_info=error)
 
 
 async def set_within(event: asyncio.Event, seconds: float) -> bool:

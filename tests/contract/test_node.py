@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -103,6 +104,16 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         yield Real(real)
     finally:
         await real.close()
+
+
+async def test_a_node_describes_itself_and_keeps_to_it(world: World) -> None:
+    described = await world.node.describe()
+    assert described == await world.node.describe()
+    assert (described.architecture, described.system) == (platform.machine(), platform.system())
+    assert described.isolation["level"]
+    assert described.most_instances > 0
+    running = await world.node.start(world.launch())
+    assert running.address == described.instance_address.format(instance=running.launch.instance)
 
 
 async def test_a_started_instance_is_listed_with_its_launch_and_socket(world: World) -> None:

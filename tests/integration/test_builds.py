@@ -19,10 +19,10 @@ from rescoldo.control.deploy import builds as module
 from rescoldo.control.deploy.building import run_bounded
 from rescoldo.control.deploy.builds import Builds, BuildStep
 from rescoldo.control.deploy.images import Images
-from rescoldo.control.tasks import Tasks
 from rescoldo.model.errors import Busy, NotSigned, StoreError, TooLarge, TooSlow
 from rescoldo.model.settings import Settings
 from rescoldo.store.protocol import Bundle
+from rescoldo.tasks import Tasks
 from support.faas_builder import HTTP, archive, shrinkwrapped
 
 pytestmark = pytest.mark.slow

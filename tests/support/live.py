@@ -25,7 +25,7 @@ from rescoldo.supervisor.start import stop
 from support.patience import SLOWNESS
 from support.ports import free_ports
 
-SOURCE = Path(__file__).parents[1] / "src"
+SOURCE = Path(__file__).parents[2] / "src"
 # Tells one process from another; in its own PID namespace each has the number 1.
 TOKEN = "import uuid\nMINE = uuid.uuid4().hex\ndef handle(event, context):\n    return MINE\n"
 HELLO = "def handle(event, context):\n    return 'hello'\n"

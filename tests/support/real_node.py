@@ -25,7 +25,7 @@ from rescoldo.model.settings import BUNDLE_GIDS, Settings
 from rescoldo.node.client import NodeClient
 from support.patience import SLOWNESS
 
-SOURCE = Path(__file__).parents[1] / "src"
+SOURCE = Path(__file__).parents[2] / "src"
 HELLO = "def handle(event, context):\n    return 'hello'\n"
 
 # Ends its being called: shuts the listening socket down, or closes it.

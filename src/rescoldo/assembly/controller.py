@@ -33,10 +33,10 @@ from rescoldo.control.fleet.waker import MAX_LINE, Waker
 from rescoldo.control.observe.failure_reports import FailureReports
 from rescoldo.control.observe.recorder import Recorder
 from rescoldo.control.renewal import Renewal
-from rescoldo.control.tasks import Tasks
 from rescoldo.edge.accesslog import Tally, read_calls
 from rescoldo.edge.config import port_slot_names, slot_count, slot_names
 from rescoldo.edge.haproxy import HaproxyEdge
+from rescoldo.handover import inherited
 from rescoldo.isolation import heap
 from rescoldo.isolation.identity import level
 from rescoldo.model.access import login_key
@@ -48,7 +48,7 @@ from rescoldo.node.protocol import Exit
 from rescoldo.store.secretfiles import SecretFiles
 from rescoldo.store.sqlite.keeper import is_empty
 from rescoldo.store.sqlite.store import SqliteStore
-from rescoldo.supervisor.sockets import inherited
+from rescoldo.tasks import Tasks
 
 SWITCH_SECONDS = 0.001  # a thread that writes metrics or reads rows holds wakes up for no longer at a time
 KEEP_SECONDS = 1.0  # between looks whether the credentials are there

@@ -19,6 +19,7 @@ from rescoldo.control.deploy.builds import Builds, BuildStep
 from rescoldo.control.deploy.deployments import Deployments, check_not_paused
 from rescoldo.control.deploy.images import Images
 from rescoldo.control.deploy.namespaces import Namespaces
+from rescoldo.control.fleet.cpu import CpuSampler
 from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.outages import outlast
@@ -26,10 +27,9 @@ from rescoldo.control.fleet.standings import reason_of, state_of, wanted_of
 from rescoldo.control.fleet.waker import Waker
 from rescoldo.control.observe import metrics
 from rescoldo.control.observe.explain import explain
-from rescoldo.control.observe.processes import CpuSampler, isolation_found, platform_processes
+from rescoldo.control.observe.processes import isolation_found, platform_processes
 from rescoldo.control.observe.recorder import Recorder
 from rescoldo.control.renewal import Renewal
-from rescoldo.control.tasks import Tasks
 from rescoldo.isolation.identity import level
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import InvalidInput, NodeUnavailable
@@ -43,6 +43,7 @@ from rescoldo.model.settings import Settings
 from rescoldo.node.protocol import Node, SparePool
 from rescoldo.policy.notes import notes
 from rescoldo.store.protocol import Bundle, Condition, Namespace, Secrets, Store
+from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

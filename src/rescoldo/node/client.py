@@ -13,7 +13,7 @@ from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.instance import Launch, LogLine, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.model.settings import Settings
-from rescoldo.node.protocol import Exit, InstanceUsage, SparePool
+from rescoldo.node.protocol import Exit, InstanceUsage, NodeDescription, SparePool
 from rescoldo.node.wire import MAX_LINE, decode, decode_error, decode_line, encode
 
 _RETRY_PAUSE = 0.1  # seconds between attempts to reach the node again
@@ -41,6 +41,9 @@ class NodeClient:
         self._reader: asyncio.Task[None] | None = None
         self._pending: dict[int, _Pending] = {}
         self._next = 0
+
+    async def describe(self) -> NodeDescription:
+        return NodeDescription(**await self._ask("describe"))
 
     async def start(
         self, launch: Launch, on_address: Callable[[str], None] | None = None, *, successor: bool = False

@@ -6,6 +6,7 @@ Nothing runs: time passes by asyncio.sleep alone, so virtual time works, and tes
 from __future__ import annotations
 
 import asyncio
+import platform
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,16 +16,23 @@ from rescoldo.model.coldstart import NO_TIME
 from rescoldo.model.errors import Conflict, NodeUnavailable, RescoldoError, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch, LogLine, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
-from rescoldo.node.protocol import Exit, InstanceUsage, SparePool
+from rescoldo.node.protocol import Exit, InstanceUsage, NodeDescription, SparePool
 
 _MEMORY = 7 * 2**20  # bytes each instance is said to use
 
 
+def _address(folder: str) -> str:
+    return f"unix@{folder}/{{instance}}.sock"
+
+
 class FakeNode:
-    """Implements `Node`. Tests set `start_delay`, `answer_delay`, `stop_delay`, `took`, `fail` and `reachable`, and
-    call `lose`, `print` and `restart`; `started` and `stopped` tell what was asked, in order."""
+    """Implements `Node`. Tests set `description`, `start_delay`, `answer_delay`, `stop_delay`, `took`, `fail` and
+    `reachable`, and call `lose`, `print` and `restart`; `started` and `stopped` tell what was asked, in order."""
 
     def __init__(self, folder: str = "/fake/i") -> None:
+        self.description = NodeDescription(
+            platform.machine(), platform.system(), {"level": "fake"}, False, 10_000, _address(folder)
+        )
         self.start_delay = 0.0  # seconds from start to ready
         self.took = NO_TIME  # what starts are said to have taken
         self.answer_delay = 0.0  # seconds from ready to the answer
@@ -34,7 +42,6 @@ class FakeNode:
         self.stopped: list[InstanceId] = []
         self.explained: list[FailedCall] = []
         self.more: dict[FunctionId, int] = {}
-        self._folder = folder
         self._reachable = True
         self._running: dict[InstanceId, RunningInstance] = {}
         self._starting: dict[InstanceId, asyncio.Event] = {}  # set: the start is called off
@@ -80,6 +87,10 @@ class FakeNode:
 
     # -- Node
 
+    async def describe(self) -> NodeDescription:
+        self._check()
+        return self.description
+
     async def start(
         self, launch: Launch, on_address: Callable[[str], None] | None = None, *, successor: bool = False
     ) -> RunningInstance:
@@ -87,7 +98,7 @@ class FakeNode:
         if launch.instance in self._running or launch.instance in self._starting:
             raise Conflict(f"instance {launch.instance} exists already")
         self.started.append(launch)
-        address = f"127.0.0.1:{launch.port}" if launch.binds else f"unix@{self._folder}/{launch.instance}.sock"
+        address = f"127.0.0.1:{launch.port}" if launch.binds else self._address_of(launch)
         if on_address is not None:
             on_address(address)
         called_off = self._starting[launch.instance] = asyncio.Event()
@@ -182,6 +193,9 @@ class FakeNode:
             await asyncio.Event().wait()
         finally:
             self._watchers.remove(watcher)
+
+    def _address_of(self, launch: Launch) -> str:
+        return self.description.instance_address.format(instance=launch.instance)
 
     def _check(self) -> None:
         if not self._reachable:

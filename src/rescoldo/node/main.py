@@ -11,9 +11,11 @@ import asyncio
 import json
 import logging
 import os
+import platform as machine
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from rescoldo.isolation import heap, landlock, seccomp
@@ -29,6 +31,7 @@ from rescoldo.node.instances.sandboxes import Sandboxes
 from rescoldo.node.instances.stopped import end_stopped
 from rescoldo.node.instances.strays import end_unnoted
 from rescoldo.node.output.logs import LogBook
+from rescoldo.node.protocol import NodeDescription
 from rescoldo.node.server import Exits, Server
 from rescoldo.node.sockets.fence import FENCED, gate_address, put_up
 from rescoldo.node.sockets.gateway import GatewayAccess, access
@@ -71,8 +74,8 @@ def _listener(settings: Settings) -> socket.socket:
     return listener
 
 
-def _isolation(sandboxes: Sandboxes, gateway: GatewayAccess | None, *, fenced: bool) -> str:
-    found = {
+def _isolation(sandboxes: Sandboxes, gateway: GatewayAccess | None, *, fenced: bool) -> dict[str, str]:
+    return {
         "level": level(),
         "limits": f"cgroup v{sandboxes.base.version}" if sandboxes.base else "none",
         "system_calls": "filtered" if seccomp.available() else "all",
@@ -80,7 +83,11 @@ def _isolation(sandboxes: Sandboxes, gateway: GatewayAccess | None, *, fenced: b
         "landlock": f"ABI {landlock.abi()}" if landlock.abi() else "none",
         "gateway": str(gateway or "not shown to functions"),
     }
-    return json.dumps(found)
+
+
+def _description(settings: Settings, isolation: Mapping[str, str], roster: Roster, *, fenced: bool) -> NodeDescription:
+    address = f"unix@{settings.instances}/{{instance}}.sock"
+    return NodeDescription(machine.machine(), machine.system(), isolation, fenced, roster.most, address)
 
 
 async def _run(settings: Settings, listener: socket.socket) -> None:
@@ -98,7 +105,7 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     nurseries = Zygotes(settings, sandboxes, ends, gateway, os.environ.pop(RUN_VARIABLE, RUN))
     boot = Boot(nurseries, ends, sandboxes, settings.function_secrets)
     isolation = _isolation(sandboxes, gateway, fenced=fenced)
-    settings.isolation_file.write_text(isolation)
+    settings.isolation_file.write_text(json.dumps(isolation))
     if not settings.instance_state.is_dir():  # there was no node before us, or its notes are lost
         await end_unnoted(settings, sandboxes)
         settings.instance_state.mkdir()
@@ -109,12 +116,13 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     watch = asyncio.create_task(
         end_stopped(lambda: [*roster.processes(), *nurseries.processes()]), name="stopped ones"
     )
-    whole = keep_whole(settings, sandboxes, roster, isolation, nurseries.renew)
+    whole = keep_whole(settings, sandboxes, roster, json.dumps(isolation), nurseries.renew)
     mending = asyncio.create_task(whole, name="run folder")
     looks = asyncio.create_task(roster.listeners.look_again_and_again(), name="listening sockets")
     ports = asyncio.create_task(tell_left(roster.at_ports, roster.left_port), name="ports of programs")
     end = asyncio.create_task(asked_to_end.wait(), name="wait for SIGTERM")
-    server = Server(roster, logs, exits, lambda: nurseries.pool)
+    description = _description(settings, isolation, roster, fenced=fenced)
+    server = Server(description, roster, logs, exits, lambda: nurseries.pool)
     await server.open(listener)
     # A task that ends has failed for a reason we do not know: end too, and be started anew.
     parts = (failed, watch, mending, looks, ports, end)

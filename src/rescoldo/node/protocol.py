@@ -1,4 +1,4 @@
-"""What the controller asks of a node: the adapter's plug-point.
+"""What the controller asks of a node, and what a node asks for: the plug-points `Node`, `Bundles` and `Secrets`.
 
 `NodeClient` (client.py) speaks to the node process over its Unix socket; `FakeNode` (fake.py) is the
 in-memory stand-in for tests. Both pass tests/contract/test_node.py.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from rescoldo.model.calls import FailedCall
@@ -43,8 +44,24 @@ class SparePool:
     most: int
 
 
+@dataclass(frozen=True, slots=True)
+class NodeDescription:
+    """What a node is; it stays the same for as long as the node process lives."""
+
+    architecture: str  # as platform.machine() says it: "x86_64"
+    system: str  # as platform.system() says it: "Linux"
+    isolation: Mapping[str, str]  # what keeps its instances apart, as `rescoldo status` shows it
+    private_ports: bool  # programs of different instances may bind the same TCP port
+    most_instances: int  # that it runs at once
+    instance_address: str  # of an instance that the node listens for: "unix@FOLDER/{instance}.sock"
+
+
 class Node(Protocol):
     """Starts and stops instances. Every method raises NodeUnavailable while the node cannot be reached."""
+
+    async def describe(self) -> NodeDescription:
+        """What this node is."""
+        ...
 
     async def start(
         self, launch: Launch, on_address: Callable[[str], None] | None = None, *, successor: bool = False
@@ -102,4 +119,30 @@ class Node(Protocol):
     async def watch(self, on_exit: Callable[[Exit], None], on_restart: Callable[[], None]) -> None:
         """Run until cancelled: call `on_exit` for each instance that is lost, and `on_restart` whenever the
         node was reached (again), after which `instances()` tells the truth. Never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BundleHere:
+    """An unpacked bundle on the node's own disk."""
+
+    path: Path
+    gid: int  # the group that may read it; 0 where the platform is not root
+
+
+class Bundles(Protocol):
+    """Where a node finds the bundles of the instances it starts."""
+
+    async def find(self, digest: str) -> BundleHere:
+        """The bundle of that digest, fetched first where it is not here yet. Raises StartFailed, with the remedy,
+        when it cannot be had."""
+        ...
+
+
+class Secrets(Protocol):
+    """Where a node finds the secrets of the instances it starts."""
+
+    async def open(self, namespace: str, name: str) -> int:
+        """A descriptor of the secret's value, open for reading at its start, not inherited; the caller closes it.
+        Raises StartFailed, which names the secret and the remedy, when it cannot be had."""
         ...

@@ -17,7 +17,7 @@ from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.node.instances.roster import Roster
 from rescoldo.node.output.logs import LogBook
-from rescoldo.node.protocol import Exit, SparePool
+from rescoldo.node.protocol import Exit, NodeDescription, SparePool
 from rescoldo.node.wire import MAX_LINE, decode, encode, encode_error, encode_line
 
 _WATCHER_QUEUE = 1000  # exits kept for a watcher that does not read
@@ -57,7 +57,10 @@ class Exits:
 class Server:
     """Serves any number of connections, each with any number of requests at once."""
 
-    def __init__(self, roster: Roster, logs: LogBook, exits: Exits, pool: Callable[[], SparePool]) -> None:
+    def __init__(
+        self, description: NodeDescription, roster: Roster, logs: LogBook, exits: Exits, pool: Callable[[], SparePool]
+    ) -> None:
+        self._description = description
         self._roster = roster
         self._logs = logs
         self._exits = exits
@@ -65,6 +68,7 @@ class Server:
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._answers: dict[str, Callable[[Request], Awaitable[Any]]] = {
+            "describe": self._describe,
             "stop": self._stop,
             "instances": self._instances,
             "usage": self._usage,
@@ -149,6 +153,9 @@ class Server:
 
         launch = Launch.from_json(request["launch"])
         return (await self._roster.start(launch, tell, successor=request["successor"])).to_state()
+
+    async def _describe(self, _: Request) -> Any:
+        return asdict(self._description)
 
     async def _stop(self, request: Request) -> None:
         await self._roster.stop(InstanceId(request["instance"]))

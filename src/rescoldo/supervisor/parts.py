@@ -6,11 +6,12 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from rescoldo.edge import certificate, config, process
+from rescoldo.handover import handed_over
 from rescoldo.model.settings import Settings
 from rescoldo.node.sockets.fence import FENCED
 from rescoldo.supervisor.child import Part
 from rescoldo.supervisor.probes import Probe
-from rescoldo.supervisor.sockets import edge_environment, handed_over
+from rescoldo.supervisor.sockets import edge_environment
 
 EDGE_GRACE = 5.0  # seconds for requests in flight when the platform stops
 CONTROLLER_GRACE = 10.0

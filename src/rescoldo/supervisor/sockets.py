@@ -14,7 +14,6 @@ from pathlib import Path
 from rescoldo.model.settings import EDGE_UID
 
 BACKLOG = 4096  # connections; the kernel caps it at net.core.somaxconn
-PREFIX = "RESCOLDO_FD_"
 
 
 def bind(path: Path, *, for_edge: bool) -> socket.socket:
@@ -43,17 +42,3 @@ def bind_address(address: str) -> socket.socket:
 def edge_environment(gates: Mapping[str, int]) -> dict[str, str]:
     """How the edge's configuration learns of the sockets it accepts on."""
     return {f"RESCOLDO_{name.upper()}": f"fd@{number}" for name, number in gates.items()}
-
-
-def handed_over(descriptors: Mapping[str, int]) -> dict[str, str]:
-    """The environment that tells a child of its sockets; pass their descriptors on, too."""
-    return {PREFIX + name.upper(): str(number) for name, number in descriptors.items()}
-
-
-def inherited(name: str) -> socket.socket:
-    """The socket of this name that the supervisor handed to this process."""
-    descriptor = int(os.environ.pop(PREFIX + name.upper()))
-    sock = socket.socket(fileno=descriptor)
-    sock.setblocking(False)
-    os.set_inheritable(descriptor, False)
-    return sock

@@ -17,7 +17,6 @@ from rescoldo.control.fleet.sleeper import Sleeper
 from rescoldo.control.fleet.slots import SlotPool
 from rescoldo.control.fleet.waker import Waker
 from rescoldo.control.observe.recorder import Recorder
-from rescoldo.control.tasks import Tasks
 from rescoldo.edge.config import is_port_slot, port_slot_names, slot_names
 from rescoldo.edge.fake import FakeEdge
 from rescoldo.model.function import FunctionSpec
@@ -27,6 +26,7 @@ from rescoldo.model.settings import Settings
 from rescoldo.node.fake import FakeNode
 from rescoldo.node.protocol import Exit
 from rescoldo.store.memory import MemorySecrets, MemoryStore
+from rescoldo.tasks import Tasks
 
 DIGEST = "a" * 64
 IMAGE = "some:image"
@@ -99,7 +99,7 @@ class World:
         edge.wake = self.fleet.wake
         edge.log = lambda function: self.sleeper.saw_calls(function, 1)
         self._unexpected = _Unexpected()
-        logging.getLogger("rescoldo.control.tasks").addHandler(self._unexpected)
+        logging.getLogger("rescoldo.tasks").addHandler(self._unexpected)
 
     @classmethod
     async def make(cls, slots: int = 8, **settings: Any) -> World:
@@ -126,14 +126,14 @@ class World:
         for entry in self.fleet.entries.values():
             if entry.waking is not None:
                 entry.waking.cancel()
-        logging.getLogger("rescoldo.control.tasks").removeHandler(self._unexpected)
+        logging.getLogger("rescoldo.tasks").removeHandler(self._unexpected)
         made = World(self.slots.size, self.settings, self.edge, self.node, self.store, self.secrets)
         await made.start()
         return made
 
     async def close(self) -> None:
         await self.tasks.close()
-        logging.getLogger("rescoldo.control.tasks").removeHandler(self._unexpected)
+        logging.getLogger("rescoldo.tasks").removeHandler(self._unexpected)
 
     # -- what tests do and see
 

@@ -6,9 +6,9 @@ import logging
 import pytest
 
 from rescoldo.control.fleet.slots import SlotPool
-from rescoldo.control.tasks import Tasks
 from rescoldo.edge.config import port_slot_names, slot_names
 from rescoldo.model.errors import Busy
+from rescoldo.tasks import Tasks
 
 
 def test_slots_are_lent_the_longest_unused_first() -> None:

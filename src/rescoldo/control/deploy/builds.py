@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from rescoldo.control.deploy.images import Images
-from rescoldo.control.tasks import Tasks
 from rescoldo.model.errors import BuildFailed, Busy, RescoldoError, StoreError, TooLarge, TooSlow
 from rescoldo.model.settings import Settings
 from rescoldo.model.text import one_line, read_json
+from rescoldo.tasks import Tasks
 
 MAX_UPLOAD = 64 * 2**20  # bytes; never more than `max_system_body`
 UPLOAD_SECONDS = 300.0

@@ -22,7 +22,6 @@ from rescoldo.control.deploy.revision_check import RevisionCheck
 from rescoldo.control.fleet.entry import Awake, Entry
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.standings import kept_failure
-from rescoldo.control.tasks import Tasks
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, RolloutFailed, StartFailed, StartTimeout
 from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec, check_spec, policy_of
 from rescoldo.model.names import FunctionId, revision_key
@@ -32,6 +31,7 @@ from rescoldo.model.settings import Settings
 from rescoldo.model.standing import PLAIN
 from rescoldo.policy.placement import check_constraints
 from rescoldo.store.protocol import Store
+from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from collections import deque
 
 from rescoldo.control.fleet.entry import Awake, Entry
 from rescoldo.control.fleet.fleet import SETTLE_SECONDS, Fleet
-from rescoldo.control.tasks import Tasks
 from rescoldo.model.errors import Busy, Conflict, NotStarted, Paused, RescoldoError, StartFailed, StartTimeout
 from rescoldo.model.function import Function
+from rescoldo.tasks import Tasks
 
 AT_ONCE = 4  # trials; the node starts eight at once, and calls go before
 MOST_AWAKE = 16  # that were tried and not called yet: the one tried first makes room, before its idle window is over

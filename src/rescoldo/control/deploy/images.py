@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Iterator
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.outages import outlast
-from rescoldo.control.tasks import Tasks
 from rescoldo.model.errors import InvalidInput, NotFound, UnknownImage
 from rescoldo.model.function import FunctionPolicy
 from rescoldo.model.metadata import check_image
 from rescoldo.model.settings import BUNDLE_GIDS
 from rescoldo.node.protocol import Node
 from rescoldo.store.protocol import Bundle, Store
+from rescoldo.tasks import Tasks
 
 UNUSED_SECONDS = 86400.0  # an image that no function uses may still be deployed for this long
 LEAVING_SECONDS = 0.5  # between looks whether instances on their way out still need a bundle

@@ -8,11 +8,11 @@ import logging
 from rescoldo.control.fleet.entry import Awake, Entry
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.observe.processes import isolation_found
-from rescoldo.control.tasks import Tasks
 from rescoldo.model.errors import Conflict, RescoldoError, RolloutFailed, StartFailed, StartTimeout
 from rescoldo.model.function import Function, FunctionPolicy
 from rescoldo.model.names import FunctionId
 from rescoldo.model.settings import Settings
+from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

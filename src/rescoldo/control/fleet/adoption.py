@@ -9,7 +9,6 @@ from rescoldo.control.fleet.entry import Awake, Entry
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.outages import outlast
 from rescoldo.control.fleet.slots import SlotPool
-from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge, LiveServer
 from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec
 from rescoldo.model.instance import Launch, RunningInstance
@@ -17,6 +16,7 @@ from rescoldo.model.limits import Limits
 from rescoldo.model.names import InstanceId, SlotName, split_id
 from rescoldo.node.protocol import Exit, Node
 from rescoldo.policy.idle import Activity
+from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
-from rescoldo.control.observe.processes import CpuSampler
+from rescoldo.control.fleet.cpu import CpuSampler
 from rescoldo.edge.config import TIMEOUT_MARGIN
 from rescoldo.edge.protocol import LiveServer, Route, Share
 from rescoldo.model.coldstart import NO_TIME, StartTimes

@@ -21,7 +21,6 @@ from rescoldo.control.fleet.replicas import Replicas
 from rescoldo.control.fleet.requested import RequestedReplicas
 from rescoldo.control.fleet.slots import SlotPool
 from rescoldo.control.fleet.standings import Standings
-from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge, EdgeState
 from rescoldo.model.errors import Busy, EdgeUnavailable, NotFound, Paused, RescoldoError, StartFailed, StartTimeout
 from rescoldo.model.function import Function, FunctionPolicy
@@ -32,6 +31,7 @@ from rescoldo.policy.backoff import retry_delay
 from rescoldo.policy.idle import Activity
 from rescoldo.policy.respawn import SHORTEST_LIFE, early_deaths, respawn_pause
 from rescoldo.store.protocol import Store
+from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

@@ -15,13 +15,13 @@ from collections.abc import Callable, Set
 from rescoldo.control.fleet.entry import Awake
 from rescoldo.control.fleet.lifetimes import Lifetimes
 from rescoldo.control.fleet.outages import RETRY_SECONDS, outlast
-from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge, LiveServer, SlotLoad
 from rescoldo.model.coldstart import StartTimes
 from rescoldo.model.errors import Busy, EdgeUnavailable, NodeUnavailable, StartFailed
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, SlotName, split_id
 from rescoldo.node.protocol import Exit, Node
+from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ import logging
 from rescoldo.control.fleet.entry import Awake, Entry, Scale
 from rescoldo.control.fleet.instances import Instances
 from rescoldo.control.fleet.outages import outlast
-from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge
 from rescoldo.model.errors import RescoldoError
 from rescoldo.model.names import InstanceId
 from rescoldo.policy.backoff import retry_delay
 from rescoldo.policy.scaling import begin
+from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import logging
 from collections.abc import Mapping
 
 from rescoldo.control.fleet.entry import Entry
-from rescoldo.control.tasks import Tasks
 from rescoldo.model.errors import StoreError
 from rescoldo.model.names import RouteKey
 from rescoldo.store.protocol import Store
+from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ import asyncio
 
 from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.fleet import Fleet
-from rescoldo.control.tasks import Tasks
 from rescoldo.edge.protocol import Edge
 from rescoldo.model.errors import EdgeUnavailable
 from rescoldo.model.names import FunctionId, RouteKey
 from rescoldo.policy.idle import Activity, Sample, due, observe
+from rescoldo.tasks import Tasks
 
 SHORTEST_NAP = 0.01  # seconds between two rounds
 LOOK_SECONDS = 0.05  # a look takes as long where the edge answers

@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from rescoldo.control.fleet.entry import Entry, Failure
-from rescoldo.control.tasks import Tasks
 from rescoldo.model.errors import StartFailed, StoreError
 from rescoldo.model.names import RouteKey
 from rescoldo.model.standing import Standing, State
 from rescoldo.store.protocol import Store
+from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

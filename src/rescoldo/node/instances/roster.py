@@ -91,7 +91,7 @@ class Roster:
         self._all: dict[InstanceId, Supervised] = {}
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         spares = descriptors // SPARES_DESCRIPTORS
-        self._most = min(MAX_INSTANCES, (descriptors - spares - OWN_DESCRIPTORS) // DESCRIPTORS_EACH)
+        self.most = min(MAX_INSTANCES, (descriptors - spares - OWN_DESCRIPTORS) // DESCRIPTORS_EACH)
         self._uids = Uids(INSTANCE_UIDS, settings.run, has_processes)
         self._privileged = level() == "full"
 
@@ -120,9 +120,9 @@ class Roster:
         """Make everything an instance needs before it can be forked; return those, too, that it takes over from."""
         if launch.instance in self._all:
             raise Conflict(f"instance {launch.instance} exists already")
-        if len(self._all) >= self._most:
-            limit = "" if self._most == MAX_INSTANCES else ": raise its limit of descriptors (ulimit -n)"
-            raise Busy(f"this node runs {self._most} instances and takes no more{limit}")
+        if len(self._all) >= self.most:
+            limit = "" if self.most == MAX_INSTANCES else ": raise its limit of descriptors (ulimit -n)"
+            raise Busy(f"this node runs {self.most} instances and takes no more{limit}")
         output: Output | None = None
         uid = self._uids.take() if self._privileged else None
         try:

@@ -1,0 +1,23 @@
+"""How a process hands listening sockets to its child: by descriptor number in the environment."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+PREFIX = "RESCOLDO_FD_"
+
+
+def handed_over(descriptors: Mapping[str, int]) -> dict[str, str]:
+    """The environment that tells a child of its sockets; pass their descriptors on, too."""
+    return {PREFIX + name.upper(): str(number) for name, number in descriptors.items()}
+
+
+def inherited(name: str) -> socket.socket:
+    """The socket of this name that the supervisor handed to this process."""
+    descriptor = int(os.environ.pop(PREFIX + name.upper()))
+    sock = socket.socket(fileno=descriptor)
+    sock.setblocking(False)
+    os.set_inheritable(descriptor, False)
+    return sock
