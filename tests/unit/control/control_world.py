@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from rescoldo.assembly.parts import Parts, Ports
 from rescoldo.bundle.storage import BundleStorage
-from rescoldo.control.controller import Controller
-from rescoldo.control.fleet.adoption import Adoption
 from rescoldo.control.fleet.entry import Awake, Entry
-from rescoldo.control.fleet.fleet import Fleet
-from rescoldo.control.fleet.scaler import Scaler
-from rescoldo.control.fleet.sleeper import Sleeper
-from rescoldo.control.fleet.slots import SlotPool
-from rescoldo.control.fleet.waker import Waker
-from rescoldo.control.observe.recorder import Recorder
-from rescoldo.edge.config import is_port_slot, port_slot_names, slot_names
+from rescoldo.edge.config import is_port_slot
 from rescoldo.edge.fake import FakeEdge
+from rescoldo.edge.protocol import EdgeState
 from rescoldo.model.function import FunctionSpec
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId, function_id
 from rescoldo.model.settings import Settings
 from rescoldo.node.fake import FakeNode
-from rescoldo.node.protocol import Exit
 from rescoldo.store.memory import MemorySecrets, MemoryStore
-from rescoldo.tasks import Tasks
 
 DIGEST = "a" * 64
 IMAGE = "some:image"
@@ -81,21 +73,19 @@ class World:
         self.node = node
         self.store = store
         self.secrets = secrets
-        self.tasks = Tasks()
-        self.scarce = 0
+        self.reloads: list[int] = []  # slots that the edge was to be reloaded with
         self.deployed = 0
-        self.slots = SlotPool(slot_names(slots), port_slot_names(slots), on_scarce=self._note_scarce)
         self.bundles = _Bundles()
-        storage = cast(BundleStorage, self.bundles)
-        self.fleet = Fleet(node, edge, store, self.slots, self.tasks, storage.group)
-        self.sleeper = Sleeper(self.fleet, edge, self.tasks)
-        self.recorder = Recorder(self.store, self.sleeper.saw_calls, self.fleet.entries.__contains__)
-        self.scaler = Scaler(self.fleet, edge, node)
-        self.waker = Waker(self.fleet, settings.max_holds, settings.max_holds_per_function, self.scaler.full)
-        self.controller = Controller(
-            settings, store, secrets, storage, node, self.fleet, self.recorder, self.waker, self.tasks
-        )
-        self.adoption = Adoption(self.fleet, node, edge, self.slots, self.tasks)
+        bundles = cast(BundleStorage, self.bundles)
+        self.parts = Parts(settings, Ports(node, edge, store, secrets, bundles, self._reload, slots))
+        self.tasks = self.parts.tasks
+        self.slots = self.parts.slots
+        self.fleet = self.parts.fleet
+        self.sleeper = self.parts.sleeper
+        self.recorder = self.parts.recorder
+        self.scaler = self.parts.scaler
+        self.waker = self.parts.waker
+        self.controller = self.parts.controller
         edge.wake = self.fleet.wake
         edge.log = lambda function: self.sleeper.saw_calls(function, 1)
         self._unexpected = _Unexpected()
@@ -110,15 +100,8 @@ class World:
         return made
 
     async def start(self) -> None:
-        """What assembly/controller.py does at a start."""
-        await self.controller.load()
-        await self.adoption.adopt()
-        self.tasks.spawn("watch edge", self.edge.watch(lambda: self._spawn_synchronise()))
-        self.tasks.spawn("watch node", self.node.watch(self._lost, self._check_instances))
-        self.tasks.spawn("sleeper", self.sleeper.run())
-        self.tasks.spawn("scaler", self.scaler.run())
-        self.tasks.spawn("recorder", self.recorder.run())
-        await self.controller.keep_numbers()
+        await self.parts.controller.load()
+        await self.parts.begin()
 
     async def restart_controller(self) -> World:
         """A new controller over the edge, node and store of this one, which ends as if it were killed."""
@@ -224,17 +207,10 @@ class World:
 
     # -- inside
 
-    def _note_scarce(self) -> None:
-        self.scarce += 1
-
-    def _spawn_synchronise(self) -> None:
-        self.tasks.spawn("synchronise edge", self.adoption.synchronise())
-
-    def _lost(self, exit: Exit) -> None:
-        self.tasks.spawn(f"lost {exit.instance}", self.fleet.lost(exit))
-
-    def _check_instances(self) -> None:
-        self.tasks.spawn("check instances", self.adoption.check_instances())
+    def _reload(self, slots: int, state: Callable[[], EdgeState]) -> bool:
+        """The supervisor is asked and takes its time."""
+        self.reloads.append(slots)
+        return True
 
 
 def stray(name: str, instance: str, *, digest: str = DIGEST, revision: int = 1, generation: int = 0) -> Launch:

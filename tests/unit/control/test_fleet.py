@@ -145,7 +145,7 @@ async def test_without_a_free_slot_a_wake_is_refused_and_leaves_no_failure(world
     with pytest.raises(Busy):
         await world.fleet.wake(FN)
     assert world.fleet.entries[FN].failure is None
-    assert world.scarce > 0
+    assert world.reloads == [16]
     await world.controller.scale(function_id("full-3"), 0)
     await world.settle(10)
     await world.edge.call(FN)

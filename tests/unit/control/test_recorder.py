@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from control_world import FN, World
 
+from rescoldo.assembly.reload import EdgeReload
 from rescoldo.control.fleet.growth import Growth
 from rescoldo.control.fleet.lifetimes import Lifetimes
 from rescoldo.control.observe import recorder as module
@@ -208,7 +209,7 @@ async def test_slots_are_doubled_once_by_a_reload_with_all_that_lives_and_lent_w
     try:
         await world.deploy()
         await world.edge.call(FN)
-        growth = Growth(settings, world.fleet, world.slots)
+        growth = Growth(EdgeReload(settings), world.fleet.edge_state, world.slots)
         growth.finish()
         assert world.slots.size == 8, "nothing was asked for"
         growth.start()

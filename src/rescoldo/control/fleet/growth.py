@@ -1,30 +1,43 @@
-"""More slots, when nearly all are lent, or another certificate: the only times the edge is reloaded.
+"""Has the edge reloaded: with more slots when nearly all are lent, or with another certificate.
 
-The configuration is written anew, with twice as many slots where they are scarce, live servers and maps included; the
-supervisor starts a second HAProxy, which takes the listening sockets over while the first finishes what it has.
+No other change of the edge needs a reload. Its configuration is written anew, with twice as many slots where they are
+scarce, live servers and maps included; the supervisor starts a second HAProxy, which takes the listening sockets over
+while the first finishes what it has.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
+from collections.abc import Callable
+from typing import Protocol
 
-from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.slots import SlotPool
 from rescoldo.edge import config
-from rescoldo.model.settings import MOST_SLOTS, Settings
+from rescoldo.edge.protocol import EdgeState
+from rescoldo.model.settings import MOST_SLOTS
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 
 
+class Reload(Protocol):
+    """Replaces the edge by one with other slots (plug-point of `Growth`)."""
+
+    def __call__(self, slots: int, state: Callable[[], EdgeState]) -> bool:
+        """Begin a reload with so many slots and all that `state` returns then; False where the supervisor cannot be
+        asked now."""
+        ...
+
+
 class Growth:
-    def __init__(self, settings: Settings, fleet: Fleet, slots: SlotPool) -> None:
-        self._settings = settings
-        self._fleet = fleet
+    """Decides when the edge is reloaded; one reload at a time."""
+
+    def __init__(self, reload: Reload, state: Callable[[], EdgeState], slots: SlotPool) -> None:
+        """`state` returns all that the edge should know now."""
+        self._reload = reload
+        self._state = state
         self._slots = slots
         self._wanted = 0  # slots of the reload under way; 0: none is
         self._again = False  # that reload may have begun too early for what is on the disk now
@@ -56,15 +69,8 @@ class Growth:
 
     def _begin(self, slots: int) -> None:
         self._wanted = slots
-        asyncio.get_running_loop().call_soon(self._reload)
+        asyncio.get_running_loop().call_soon(self._try)
 
-    def _reload(self) -> None:
-        state = self._fleet.edge_state()
-        maps = config.map_text(state.routes, self._settings.limits)
-        config.write(self._settings, self._wanted, state.servers, **maps)
-        self._settings.slots_file.write_text(str(self._wanted))
-        try:
-            os.kill(int(self._settings.pid_file.read_text()), signal.SIGHUP)
-        except (OSError, ValueError) as error:  # the supervisor is being replaced: ask its successor
-            log.warning("the edge is not reloaded yet: %s", error)
-            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._reload)
+    def _try(self) -> None:
+        if not self._reload(self._wanted, self._state):
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._try)
