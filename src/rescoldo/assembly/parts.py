@@ -54,7 +54,7 @@ class Parts:
         )
         self.fleet = Fleet(node, edge, store, self.slots, self.tasks, ports.bundles.group)
         self.adoption = Adoption(self.fleet, node, edge, self.slots, self.tasks)
-        self.growth = Growth(ports.reload, self.fleet.edge_state, self.slots)
+        self.growth = Growth(ports.reload, self.fleet.routes.edge_state, self.slots)
         self.sleeper = Sleeper(self.fleet, edge, self.tasks)
         self.scaler = Scaler(self.fleet, edge, node)
         self.waker = Waker(self.fleet, settings.max_holds, settings.max_holds_per_function, self.scaler.full)
@@ -108,7 +108,7 @@ class Parts:
         self.growth.finish()
 
     def _instance_lost(self, exit: Exit) -> None:
-        self.tasks.spawn(f"lost {exit.instance}", self.fleet.lost(exit))
+        self.tasks.spawn(f"lost {exit.instance}", self.fleet.losses.lost(exit))
 
     def _node_restarted(self) -> None:
         self.tasks.spawn("check instances", self.adoption.check_instances())

@@ -104,7 +104,7 @@ class Controller:
     async def functions(self, namespace: str) -> list[FunctionStatus]:
         self._spaces.check(namespace)
         counts = self._recorder.invocations()
-        entries = [entry for entry in self._fleet.functions() if entry.function.spec.namespace == namespace]
+        entries = [entry for entry in self._fleet.entries.functions() if entry.function.spec.namespace == namespace]
         return [self._status(entry, counts) for entry in sorted(entries, key=lambda entry: entry.id)]
 
     async def function(self, function: FunctionId, *, usage: bool = False, why: bool = False) -> FunctionStatus:
@@ -153,13 +153,13 @@ class Controller:
         if not 0 <= replicas <= MAX_REPLICAS:
             raise InvalidInput(f"replicas: {replicas} is not allowed; use 0 to {MAX_REPLICAS}")
         if replicas == 0:
-            await self._fleet.asked.change(entry, 0)
-            revisions = self._fleet.revisions(function)
-            await asyncio.gather(*(self._fleet.unroute(one, "scaled to zero") for one in revisions))
+            await self._fleet.requested.change(entry, 0)
+            revisions = self._fleet.entries.revisions(function)
+            await asyncio.gather(*(self._fleet.retirement.unroute(one, "scaled to zero") for one in revisions))
             return
         check_not_paused(entry, "has no instances")
-        await self._fleet.wake(function, "asked for with scale, or by an alert")
-        await self._fleet.asked.change(entry, replicas)
+        await self._fleet.wakes.wake(function, "asked for with scale, or by an alert")
+        await self._fleet.requested.change(entry, replicas)
         self._fleet.replicas.want(entry, replicas, "asked for with scale, or by an alert")
 
     async def keep_numbers(self) -> None:
@@ -167,7 +167,7 @@ class Controller:
         for entry in self._fleet.entries.values():
             self._fleet.replicas.resize(entry)
             if entry.kept:
-                self._tasks.spawn(f"keep awake {entry.key}", self._fleet.keep_awake(entry))
+                self._tasks.spawn(f"keep awake {entry.key}", self._fleet.wakes.keep_awake(entry))
         self._deployments.go_on()
 
     # -- bundles
@@ -247,14 +247,15 @@ class Controller:
         replicas = Counter[FunctionId]()
         for entry in self._fleet.entries.values():
             replicas[entry.id] += len(entry.awake.servers) if entry.awake is not None else 0
-        awake = {entry.id: entry.awake for entry in self._fleet.functions() if entry.awake is not None}
-        waking = metrics.Waking(self._waker.held, self._waker.holds, self._fleet.wakes, self._fleet.failed_wakes)
+        awake = {entry.id: entry.awake for entry in self._fleet.entries.functions() if entry.awake is not None}
+        wakes = self._fleet.wakes
+        waking = metrics.Waking(self._waker.held, self._waker.holds, wakes.succeeded, wakes.failed)
         spares = await self._spares()
         lifetimes, condition = self._fleet.instances.lifetimes, self._store.condition
         return await metrics.render(self._recorder, replicas, lifetimes, waking, spares, awake, condition)
 
     async def status(self) -> Mapping[str, Any]:
-        entries = list(self._fleet.functions())
+        entries = list(self._fleet.entries.functions())
         spares = await self._spares()
         awake = [entry.awake for entry in self._fleet.entries.values() if entry.awake is not None]
         return {
@@ -274,7 +275,7 @@ class Controller:
             "instances": sum(len(one.servers) for one in awake),
             "held": self._waker.held,
             "spares": asdict(spares) if spares is not None else {},
-            "cold_starts": asdict(self._recorder.cold.all.summary(self._fleet.failed_wakes)),
+            "cold_starts": asdict(self._recorder.cold.all.summary(self._fleet.wakes.failed)),
             "processes": platform_processes(self._settings),
         }
 
@@ -293,7 +294,7 @@ class Controller:
         return None
 
     def _status(self, entry: Entry, counts: Mapping[FunctionId, int]) -> FunctionStatus:
-        revisions = self._fleet.revisions(entry.id) if entry.function.traffic else [entry]
+        revisions = self._fleet.entries.revisions(entry.id) if entry.function.traffic else [entry]
         running = sum(len(one.awake.servers) for one in revisions if one.awake is not None)
         state = state_of(entry, running)
         return FunctionStatus(

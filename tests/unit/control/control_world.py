@@ -9,7 +9,9 @@ from typing import Any, cast
 
 from rescoldo.assembly.parts import Parts, Ports
 from rescoldo.bundle.storage import BundleStorage
-from rescoldo.control.fleet.entry import Awake, Entry
+from rescoldo.control.fleet.awake import Awake
+from rescoldo.control.fleet.entry import Entry
+from rescoldo.control.fleet.life import Stage
 from rescoldo.edge.config import is_port_slot
 from rescoldo.edge.fake import FakeEdge
 from rescoldo.edge.protocol import EdgeState
@@ -86,7 +88,7 @@ class World:
         self.scaler = self.parts.scaler
         self.waker = self.parts.waker
         self.controller = self.parts.controller
-        edge.wake = self.fleet.wake
+        edge.wake = self.fleet.wakes.wake
         edge.log = lambda function: self.sleeper.saw_calls(function, 1)
         self._unexpected = _Unexpected()
         logging.getLogger("rescoldo.tasks").addHandler(self._unexpected)
@@ -191,6 +193,8 @@ class World:
         assert self._unexpected.seen == []
         entries = self.fleet.entries.values()
         awake = [entry.awake for entry in entries if entry.awake is not None]
+        assert all((entry.awake is None) | (entry.waking is None) for entry in entries)
+        assert all(one.stage is Stage.SERVING for one in awake), "something is half asleep"
         lent = [one.slot for one in awake]
         assert len(set(lent)) == len(lent), "a slot is lent twice"
         plain = [slot for slot in lent if not is_port_slot(slot)]

@@ -218,7 +218,7 @@ async def test_many_are_started_a_few_at_a_time_and_make_room_for_one_another() 
     assert now() < 1.0
     most = 0
     while len(world.node.started) < len(names):
-        starting = [entry for entry in world.fleet.functions() if entry.waking is not None]
+        starting = [entry for entry in world.fleet.entries.functions() if entry.waking is not None]
         most = max(most, len(starting))
         await asyncio.sleep(0.1)
     assert most <= AT_ONCE

@@ -61,12 +61,12 @@ async def test_a_slow_wake_does_not_delay_another_function(world: World) -> None
 
 async def test_waking_an_unknown_function_is_not_found(world: World) -> None:
     with pytest.raises(NotFound):
-        await world.fleet.wake(function_id("nobody"))
+        await world.fleet.wakes.wake(function_id("nobody"))
 
 
 async def test_waking_an_awake_function_starts_nothing(world: World) -> None:
     await world.deploy()
-    assert await world.fleet.wake(FN) == await world.fleet.wake(FN)
+    assert await world.fleet.wakes.wake(FN) == await world.fleet.wakes.wake(FN)
     assert len(world.node.started) == 1
 
 
@@ -129,7 +129,7 @@ async def test_a_node_that_stays_away_fails_the_wake_after_the_ready_timeout(wor
     await world.deploy()
     world.node.reachable = False
     with pytest.raises(Busy):
-        await world.fleet.wake(FN)
+        await world.fleet.wakes.wake(FN)
     assert now() == pytest.approx(15.0, abs=1.0)
     assert world.fleet.entries[FN].failure is None, "our own trouble says nothing about the function"
     world.node.reachable = True
@@ -140,10 +140,10 @@ async def test_a_node_that_stays_away_fails_the_wake_after_the_ready_timeout(wor
 async def test_without_a_free_slot_a_wake_is_refused_and_leaves_no_failure(world: World) -> None:
     for number in range(8):
         await world.deploy(f"full-{number}")
-        await world.fleet.wake(function_id(f"full-{number}"))
+        await world.fleet.wakes.wake(function_id(f"full-{number}"))
     await world.deploy()
     with pytest.raises(Busy):
-        await world.fleet.wake(FN)
+        await world.fleet.wakes.wake(FN)
     assert world.fleet.entries[FN].failure is None
     assert world.reloads == [16]
     await world.controller.scale(function_id("full-3"), 0)
@@ -174,11 +174,11 @@ async def test_a_failed_wake_is_counted_once_by_its_reason(world: World, error: 
     world.node.start_delay = 0.5
     world.node.fail[FN] = deque([error])
     await asyncio.gather(*(world.edge.call(FN) for _ in range(5)), return_exceptions=True)
-    assert entry.failed_wakes == world.fleet.failed_wakes == {reason: 1}
-    assert world.fleet.wakes == 0
+    assert entry.failed_wakes == world.fleet.wakes.failed == {reason: 1}
+    assert world.fleet.wakes.succeeded == 0
     await asyncio.sleep(60)
     await world.edge.call(FN)
-    assert (world.fleet.wakes, world.fleet.failed_wakes) == (1, {reason: 1})
+    assert (world.fleet.wakes.succeeded, world.fleet.wakes.failed) == (1, {reason: 1})
 
 
 async def test_after_a_failure_calls_get_it_at_once_until_the_back_off_is_over(world: World) -> None:
@@ -186,10 +186,10 @@ async def test_after_a_failure_calls_get_it_at_once_until_the_back_off_is_over(w
     world.node.fail[FN] = deque([CRASH, CRASH])
     for failures, delay in ((1, 0.25), (2, 0.5)):
         with pytest.raises(StartFailed):
-            await world.fleet.wake(FN)
+            await world.fleet.wakes.wake(FN)
         failed_at = now()
         with pytest.raises(StartFailed):
-            await world.fleet.wake(FN)
+            await world.fleet.wakes.wake(FN)
         assert now() == failed_at
         assert len(world.node.started) == failures, "somebody tried within the back-off"
         await asyncio.sleep(delay)
@@ -202,7 +202,7 @@ async def test_deploying_anew_clears_the_back_off(world: World) -> None:
     await world.deploy()
     world.node.fail[FN] = deque([CRASH])
     with pytest.raises(StartFailed):
-        await world.fleet.wake(FN)
+        await world.fleet.wakes.wake(FN)
     await world.deploy()
     await world.edge.call(FN)
     await world.settle()
@@ -212,7 +212,7 @@ async def test_a_start_that_takes_too_long_is_a_start_timeout(world: World) -> N
     await world.deploy()
     world.node.start_delay = 99.0
     with pytest.raises(StartTimeout):
-        await world.fleet.wake(FN)
+        await world.fleet.wakes.wake(FN)
     await world.settle()
 
 
@@ -417,7 +417,7 @@ async def test_a_slot_is_given_back_only_when_nothing_is_in_flight_in_it(world: 
 
 async def test_a_slot_answered_to_a_held_call_is_not_taken_down_before_the_call_can_be_there(world: World) -> None:
     await world.deploy()
-    slot = await world.fleet.wake(FN)
+    slot = await world.fleet.wakes.wake(FN)
     await world.controller.scale(FN, 0)
     await asyncio.sleep(0.15)  # the edge has its answer and has not yet connected
     assert {name for name, _ in await world.edge.servers()} == {slot}

@@ -47,7 +47,7 @@ async def test_the_edge_forgets_a_program_that_it_was_told_of_and_that_does_not_
     world.node.start_delay = 1.0
     world.node.fail[FN] = deque([StartFailed("exit status 3 before it was ready")])
     with pytest.raises(StartFailed, match="exit status 3"):
-        await world.fleet.wake(FN)
+        await world.fleet.wakes.wake(FN)
     await world.settle()
     assert await world.edge.servers() == set()
 
@@ -69,7 +69,7 @@ async def test_a_program_that_gets_ready_after_its_function_was_removed_is_stopp
 async def test_an_instance_that_ends_before_the_edge_knows_it_fails_the_wake(world: World) -> None:
     await world.deploy(upstream=TCP)
     world.edge.delay = 2.0
-    wake = asyncio.create_task(world.fleet.wake(FN))
+    wake = asyncio.create_task(world.fleet.wakes.wake(FN))
     await world.until(lambda: world.node.started)
     await asyncio.sleep(1)
     world.node.lose(world.node.started[0].instance, "exit status 7", lived=0.1)

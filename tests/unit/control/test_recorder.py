@@ -209,7 +209,7 @@ async def test_slots_are_doubled_once_by_a_reload_with_all_that_lives_and_lent_w
     try:
         await world.deploy()
         await world.edge.call(FN)
-        growth = Growth(EdgeReload(settings), world.fleet.edge_state, world.slots)
+        growth = Growth(EdgeReload(settings), world.fleet.routes.edge_state, world.slots)
         growth.finish()
         assert world.slots.size == 8, "nothing was asked for"
         growth.start()

@@ -234,9 +234,9 @@ async def test_calls_in_flight_end_on_the_revision_that_loses_its_share(world: W
 
 async def test_a_call_held_for_a_revision_that_has_lost_its_share_is_served_by_the_current_one(world: World) -> None:
     await two_revisions(world)
-    assert await world.fleet.wake(revision_key(FN, 1)) == world.awake().slot
+    assert await world.fleet.wakes.wake(revision_key(FN, 1)) == world.awake().slot
     with pytest.raises(NotFound):
-        await world.fleet.wake(RouteKey("nobody.openfaas-fn/1"))
+        await world.fleet.wakes.wake(RouteKey("nobody.openfaas-fn/1"))
 
 
 async def test_a_past_revision_that_does_not_start_any_more_gets_no_share(world: World) -> None:

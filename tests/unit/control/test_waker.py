@@ -54,7 +54,7 @@ async def test_an_answer_says_what_the_wake_took_that_was_waited_for(world: Worl
 
 async def test_who_joins_a_wake_is_told_its_share_and_who_comes_after_it_nothing(world: World) -> None:
     await world.deploy()
-    await world.fleet.wake(FN)
+    await world.fleet.wakes.wake(FN)
     world.awake().woken_at, world.awake().took = 5.0, StartTimes(100, 200, 300, 40)
     assert world.waker._took(FN, 4.0) == StartTimes(100, 200, 300, 40)
     assert world.waker._took(FN, 4.9998) == StartTimes(0, 0, 160, 40)
@@ -148,7 +148,7 @@ async def test_a_fault_of_the_platform_is_an_answer_too(world: World, caplog: py
         raise KeyError("a fault")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(world.fleet, "wake", fail)
+        patch.setattr(world.fleet.wakes, "wake", fail)
         assert (await ask(world, FN)).startswith(b"no 500 0 ")
     assert "KeyError: 'a fault'" in caplog.text
     assert world.waker.held == 0

@@ -19,7 +19,8 @@ from rescoldo.control.deploy.first_starts import FirstStarts
 from rescoldo.control.deploy.images import Images
 from rescoldo.control.deploy.namespaces import Namespaces
 from rescoldo.control.deploy.revision_check import RevisionCheck
-from rescoldo.control.fleet.entry import Awake, Entry
+from rescoldo.control.fleet.awake import Awake
+from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.standings import kept_failure
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, RolloutFailed, StartFailed, StartTimeout
@@ -70,12 +71,12 @@ class Deployments:
             self._fleet.entries[function.id] = Entry(function, self._stored_policy(function))
             for number in function.traffic.keys() - {function.revision}:
                 self._add_share(kept[number].serving(function))
-        await self._fleet.asked.load(self._fleet.entries)
+        await self._fleet.requested.load(self._fleet.entries)
         await self._fleet.standings.load(self._fleet.entries)
 
     def go_on(self) -> None:
         """At the start: try what the controller before had not tried to the end."""
-        for entry in self._fleet.functions():
+        for entry in self._fleet.entries.functions():
             if entry.standing.untried and entry.failure is None and not entry.standing.paused:
                 self._trials.begin(entry)
 
@@ -129,7 +130,7 @@ class Deployments:
         standing = replace(PLAIN, untried=checked)
         await self._store.save_function(function, standing=standing)
         entry = self._fleet.entries[function.id] = Entry(function, policy, standing=standing)
-        await self._fleet.publish(entry)
+        await self._fleet.routes.publish(entry)
         if checked:
             self._trials.begin(entry)
         self._keep_awake(entry)
@@ -197,9 +198,9 @@ class Deployments:
             if entry.standing != saved:  # paused or resumed meanwhile
                 self._fleet.standings.save_soon(entry)
         if awake is not None:
-            await self._fleet.take_over(entry, awake)
+            await self._fleet.wakes.take_over(entry, awake)
         else:
-            await self._fleet.unroute(entry, f"revision {function.revision} was deployed")
+            await self._fleet.retirement.unroute(entry, f"revision {function.revision} was deployed")
         if untried and not entry.standing.paused:
             self._trials.begin(entry)
         self._keep_awake(entry)
@@ -214,7 +215,7 @@ class Deployments:
 
     def _keep_awake(self, entry: Entry) -> None:
         if entry.kept:
-            self._tasks.spawn(f"keep awake {entry.key}", self._fleet.keep_awake(entry))
+            self._tasks.spawn(f"keep awake {entry.key}", self._fleet.wakes.keep_awake(entry))
 
     async def roll_back(self, function: FunctionId, revision: int | None) -> int:
         """Deploy a past revision again; see Platform.roll_back."""
@@ -262,9 +263,9 @@ class Deployments:
         self._images.check_bundle(past.digest, past.spec.image, policy)
         async with self._spaces.deploying(past.spec):
             entry = self._add_share(past.serving(current))
-        await self._fleet.publish(entry)
+        await self._fleet.routes.publish(entry)
         try:
-            await self._fleet.wake(entry.key, f"revision {number} got a share of the traffic")
+            await self._fleet.wakes.wake(entry.key, f"revision {number} got a share of the traffic")
         except (StartFailed, StartTimeout) as error:
             raise RolloutFailed(
                 f"revision {number} of {current.id} does not start; traffic stays as it was: {error.message}"
@@ -281,8 +282,8 @@ class Deployments:
         split = replace(before, traffic=traffic)
         await self._store.save_function(split, keep=self._settings.kept_revisions)
         entry.function = split
-        await self._fleet.publish(entry)
-        for one in self._fleet.revisions(entry.id):
+        await self._fleet.routes.publish(entry)
+        for one in self._fleet.entries.revisions(entry.id):
             self._keep_awake(one)
         await self._end_shares(split, before.traffic.keys() - traffic.keys())
 
@@ -291,15 +292,15 @@ class Deployments:
         for number in numbers:
             entry = self._fleet.entries.pop(revision_key(function.id, number), None)
             if entry is not None:
-                await self._fleet.unroute(entry, "no share of the traffic is left")
-                entry.removed = True
-                await self._fleet.forget(entry.key)
+                await self._fleet.retirement.unroute(entry, "no share of the traffic is left")
+                entry.remove()
+                await self._fleet.routes.forget(entry.key)
 
     async def revisions(self, function: FunctionId) -> list[RevisionStatus]:
         """See Platform.revisions."""
         current = self.entry(function).function
         kept = [self._current(current), *await self._store.revisions(function)]
-        awake = {e.function.revision: e.awake for e in self._fleet.revisions(function) if e.awake is not None}
+        awake = {e.function.revision: e.awake for e in self._fleet.entries.revisions(function) if e.awake is not None}
         running = {number: len(one.servers) for number, one in awake.items()}
         traffic = current.traffic or {current.revision: 100}
         return [
@@ -329,7 +330,7 @@ class Deployments:
     async def _renew(self, function: FunctionId, secret: str) -> None:
         async with self._changing(function):
             entry = self._fleet.entries.get(function)
-            serving = self._fleet.revisions(function)
+            serving = self._fleet.entries.revisions(function)
             if entry is None or not any(secret in one.function.spec.secrets for one in serving):
                 return
             # a later generation, so that no next controller takes over an instance of before; it is the function's
@@ -356,7 +357,8 @@ class Deployments:
         """Take no calls and have no instances until it is resumed; see Platform.pause."""
         entry = self.entry(function)
         await self._fleet.standings.change(entry, paused=True)
-        await asyncio.gather(*(self._fleet.unroute(one, "paused") for one in self._fleet.revisions(function)))
+        revisions = self._fleet.entries.revisions(function)
+        await asyncio.gather(*(self._fleet.retirement.unroute(one, "paused") for one in revisions))
 
     async def resume(self, function: FunctionId) -> None:
         """See Platform.resume."""
@@ -364,10 +366,10 @@ class Deployments:
         if not entry.standing.paused:
             return
         await self._fleet.standings.change(entry, paused=False)
-        await self._fleet.publish(entry)
+        await self._fleet.routes.publish(entry)
         if entry.standing.untried:
             self._trials.begin(entry)
-        for one in self._fleet.revisions(function):
+        for one in self._fleet.entries.revisions(function):
             self._keep_awake(one)
 
     async def remove(self, function: FunctionId) -> None:
@@ -378,9 +380,9 @@ class Deployments:
                 entry = self.entry(function)
                 await self._store.delete_function(function)
                 del self._fleet.entries[function]
-                await self._fleet.unroute(entry, "removed")
-                entry.removed = True
-                await self._fleet.forget(function)
+                await self._fleet.retirement.unroute(entry, "removed")
+                entry.remove()
+                await self._fleet.routes.forget(function)
                 await self._end_shares(entry.function, entry.function.traffic)
                 self._fleet.instances.lifetimes.forget(function)
                 await self._on_removed(function)

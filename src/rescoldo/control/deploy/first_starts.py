@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from rescoldo.control.fleet.entry import Awake, Entry
-from rescoldo.control.fleet.fleet import SETTLE_SECONDS, Fleet
+from rescoldo.control.fleet.awake import Awake
+from rescoldo.control.fleet.entry import Entry
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.control.fleet.retirement import SETTLE_SECONDS
 from rescoldo.model.errors import Busy, Conflict, NotStarted, Paused, RescoldoError, StartFailed, StartTimeout
 from rescoldo.model.function import Function
 from rescoldo.tasks import Tasks
@@ -68,7 +70,7 @@ class FirstStarts:
         pause = 1.0
         while self._is_due(entry, function):
             try:
-                await self._fleet.wake(entry.key, "deployed, and started to see whether it does")
+                await self._fleet.wakes.wake(entry.key, "deployed, and started to see whether it does")
             except Paused:
                 return  # it is tried when it is resumed
             except Busy:  # our own lack of room says nothing about the function
@@ -107,4 +109,5 @@ class FirstStarts:
             return
         load = await self._fleet.instances.load(awake.slot)
         if entry.awake is awake and load.total == total and not load.busy:
-            await self._fleet.close(entry, "it was started to see whether it does, and others were deployed since")
+            reason = "it was started to see whether it does, and others were deployed since"
+            await self._fleet.retirement.close(entry, reason)

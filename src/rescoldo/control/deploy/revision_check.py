@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from rescoldo.control.fleet.entry import Awake, Entry
+from rescoldo.control.fleet.awake import Awake
+from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.observe.processes import isolation_found
 from rescoldo.model.errors import Conflict, RescoldoError, RolloutFailed, StartFailed, StartTimeout
@@ -61,7 +62,7 @@ class RevisionCheck:
 
     def drop(self, awake: Awake) -> None:
         """Take down what was started and shall not serve."""
-        self._tasks.spawn(f"drop {awake.function.id}", self._fleet.retire(awake))
+        self._tasks.spawn(f"drop {awake.function.id}", self._fleet.retirement.retire(awake))
 
     def excludes(self, one: FunctionPolicy, other: FunctionPolicy) -> bool:
         """Whether two revisions cannot run at once: programs on the same TCP port, where all share an address."""
@@ -70,15 +71,15 @@ class RevisionCheck:
         return one.program.at_port and isolation_found(self._settings).get("ports") != "private"
 
     async def _start(self, entry: Entry, function: Function, policy: FunctionPolicy) -> Awake:
-        fresh = Entry(function, policy, asked=entry.asked)
-        awake = await self._fleet.start_aside(function, policy, fresh.wake_number)
+        fresh = Entry(function, policy, requested=entry.requested)
+        awake = await self._fleet.wakes.start_aside(function, policy, fresh.wake_number)
         try:
             if (before := entry.awake) is not None:
                 # what was busy stays as large: one instance would have the calls of all queue up before it
-                running = min(len(before.servers), max(policy.max_replicas, entry.asked))
+                running = min(len(before.servers), max(policy.max_replicas, entry.requested))
                 awake.wanted = max(awake.wanted, running)
                 await asyncio.gather(*(self._one_more(awake) for _ in range(running - 1)))
-            self._fleet.drop_lost(awake)
+            self._fleet.wakes.drop_lost(awake)
             if not awake.servers:
                 raise StartFailed(f"{function.id}: it ended as soon as it was ready")
         except BaseException:

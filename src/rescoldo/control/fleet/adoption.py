@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from rescoldo.control.fleet.entry import Awake, Entry
+from rescoldo.control.fleet.awake import Awake
+from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.outages import outlast
 from rescoldo.control.fleet.slots import SlotPool
@@ -45,7 +46,7 @@ class Adoption:
                 entry.note(now, 0, len(entry.awake.servers), "taken over from the controller before")
         await self.synchronise()
         for awake in leaving:
-            self._tasks.spawn(f"retire {awake.slot}", self._fleet.retire(awake))
+            self._tasks.spawn(f"retire {awake.slot}", self._fleet.retirement.retire(awake))
         for stray in strays:
             if stray.launch.instance not in self._fleet.instances.live:
                 self._tasks.spawn(f"stop {stray.launch.instance}", self._fleet.instances.stop(stray.launch.instance))
@@ -69,19 +70,20 @@ class Adoption:
     def _take_over(self, running: RunningInstance, slot_of: dict[InstanceId, SlotName]) -> bool:
         launch = running.launch
         started = (launch.digest, launch.revision, launch.generation)
-        revisions = self._fleet.revisions(launch.function)
+        revisions = self._fleet.entries.revisions(launch.function)
         entry = next((e for e in revisions if _version(e.function) == started), None)
         if entry is None or revisions[0].standing.paused:
             return False
         slot = slot_of.get(launch.instance)
         awake = entry.awake
         if awake is None:
-            awake = entry.awake = self._new_awake(entry, slot)
+            awake = self._new_awake(entry, slot)
+            entry.serve(awake)
         elif slot not in (None, awake.slot):
             return False
         self._join(awake, running)
         awake.wanted = max(awake.wanted, len(awake.servers))
-        self._fleet.woken.set()
+        self._fleet.entries.woken.set()
         return True
 
     def _join(self, awake: Awake, running: RunningInstance) -> None:
@@ -96,13 +98,13 @@ class Adoption:
         else:
             self._slots.claim(slot)
         now = asyncio.get_running_loop().time()
-        number = max(entry.policy.woken, entry.asked)
+        number = max(entry.policy.woken, entry.requested)
         return Awake(slot, entry.function, entry.policy, number, Activity(now, 0), now)
 
     async def synchronise(self) -> None:
         """Tell a new edge all there is; tries again until it has been told."""
         async with self._synchronising:
-            await outlast(lambda: self._edge.synchronise(self._fleet.edge_state))
+            await outlast(lambda: self._edge.synchronise(self._fleet.routes.edge_state))
 
     async def check_instances(self) -> None:
         """After the node's restart: what it does not know any more is lost, what we do not know is stray."""
@@ -112,7 +114,7 @@ class Adoption:
         for entry in list(self._fleet.entries.values()):
             for instance in list(entry.awake.servers) if entry.awake is not None else ():
                 if instance in before and instance not in running:
-                    await self._fleet.lost(Exit(instance, entry.id, "lost while the node restarted"))
+                    await self._fleet.losses.lost(Exit(instance, entry.id, "lost while the node restarted"))
         for instance in before - running:  # of a revision that is being checked, or on its way out
             if (server := instances.live.get(instance)) is not None:
                 await instances.bury(server)

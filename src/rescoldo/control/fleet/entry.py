@@ -1,4 +1,4 @@
-"""What the controller knows of one function from moment to moment."""
+"""What the controller knows of one revision from moment to moment."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
-from rescoldo.control.fleet.cpu import CpuSampler
+from rescoldo.control.fleet.awake import Awake
+from rescoldo.control.fleet.life import IllegalTransition, Life, Stage
 from rescoldo.edge.config import TIMEOUT_MARGIN
-from rescoldo.edge.protocol import LiveServer, Route, Share
-from rescoldo.model.coldstart import NO_TIME, StartTimes
-from rescoldo.model.errors import RescoldoError
+from rescoldo.edge.protocol import Route, Share
+from rescoldo.model.errors import Conflict, RescoldoError
 from rescoldo.model.function import Function, FunctionPolicy
-from rescoldo.model.names import FunctionId, InstanceId, RouteKey, SlotName, revision_key
+from rescoldo.model.names import FunctionId, RouteKey, SlotName, revision_key
 from rescoldo.model.standing import PLAIN, Standing
-from rescoldo.policy.idle import Activity
-from rescoldo.policy.openfaasrule import Alert
-from rescoldo.policy.scaling import Decision, ScalingState
 
-NO_ALERT = Alert()
 MAX_CHANGES = 10  # that are remembered of a function
 
 
@@ -30,43 +26,6 @@ class ReplicaChange:
     before: int
     after: int
     reason: str
-
-
-@dataclass(slots=True, eq=False)
-class Scale:
-    """What the scaler knows of a function that is awake."""
-
-    state: ScalingState
-    looked_at: float  # seconds on the loop's clock
-    total: int | None = None  # requests its slot had begun then; None: not known yet
-    busy: bool = True  # a request was in flight or queued then
-    decision: Decision | None = None  # the last one
-    cpu: CpuSampler = field(default_factory=CpuSampler)
-    cpu_due: float = 0.0  # seconds on the loop's clock: when it is read again, where the function scales by it
-    alert: Alert = NO_ALERT  # where it scales by OpenFaaS's rule
-    millicores: int = 0  # of all its instances, at the last reading
-
-
-@dataclass(slots=True, eq=False)
-class Awake:
-    """One time awake: a slot on loan and the instances in it, all of one revision."""
-
-    slot: SlotName
-    function: Function
-    policy: FunctionPolicy
-    wanted: int  # instances
-    activity: Activity
-    answered_at: float  # seconds on the loop's clock: when a held request was last sent to this slot
-    servers: dict[InstanceId, LiveServer] = field(default_factory=dict)
-    woken_at: float = 0.0  # seconds on the monotonic clock: when its first instance was ready
-    took: StartTimes = NO_TIME  # what that took
-    closing: bool = False  # its route says asleep already, but a wake may still take it back
-    scale: Scale | None = None  # None: the scaler has not looked yet
-    starting: int = 0  # instances on their way
-    failures: int = 0  # starts that failed in a row, those at the same time counted as one
-    retry_at: float = 0.0  # seconds on the loop's clock: when one is tried again after that
-    shrinking: bool = False  # instances are being chosen that are too many
-    retired: bool = False  # its instances are being stopped: one that is still starting must not join them
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +42,7 @@ class Entry:
     """A revision that takes traffic and its present state. Changed by the controller's event loop alone.
 
     A function has one for its current revision, and one more for each other revision that has a share of its traffic.
+    `awake`, `waking` and `removed` make up its state (`life`) and change by the transitions below alone.
     """
 
     function: Function
@@ -90,47 +50,131 @@ class Entry:
     past: bool = False  # not the function's current revision
     standing: Standing = PLAIN  # what of it outlives this controller; of the current revision
     trial: asyncio.Task[None] | None = None  # starts it for the first time
-    asked: int = 0  # instances that `rescoldo scale` or an alert asked for: fewer only asleep
+    requested: int = 0  # instances that `rescoldo scale` or an alert asked for: fewer only asleep
     awake: Awake | None = None
     waking: asyncio.Task[SlotName] | None = None  # shared by all who wait
+    removed: bool = False
     failure: Failure | None = None
     failed_wakes: Counter[str] | None = None  # by reason; None: none failed
     early_deaths: int = 0  # in a row, of instances that the node does not replace itself
     published: Route | None = None  # what the edge was last told
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    removed: bool = False
     fresh: bool = True  # not woken yet since it was deployed
     changes: tuple[ReplicaChange, ...] = ()  # of the number of instances, the last few, oldest first
+
+    # -- its life: life.py has the picture
+
+    @property
+    def life(self) -> Life:
+        """Its state now."""
+        if self.removed:
+            return Life.REMOVED
+        if self.waking is not None:
+            return Life.WAKING
+        if self.awake is None:
+            return Life.ASLEEP
+        return Life.CLOSING if self.awake.stage is Stage.CLOSING else Life.AWAKE
+
+    def begin_wake(self, wake: asyncio.Task[SlotName]) -> None:
+        """From ASLEEP: `wake` starts it."""
+        self._expect(Life.ASLEEP)
+        self.waking = wake
+
+    def give_up(self) -> None:
+        """From WAKING: the start has failed."""
+        self._expect(Life.WAKING)
+        self.waking = None
+
+    def serve(self, awake: Awake) -> Awake | None:
+        """From any state but REMOVED: what was started is what the revision is awake with; returns what it was awake
+        with before, which drains. A wake under way finds out that it is not needed when its instance is ready."""
+        self._expect(Life.ASLEEP, Life.WAKING, Life.AWAKE, Life.CLOSING)
+        before = self.let_go()
+        awake.enter(Stage.SERVING)
+        self.awake = awake
+        self._expect(Life.AWAKE)
+        return before
+
+    def close(self) -> Awake:
+        """From AWAKE: its route says asleep from now on, and a call may still take it back."""
+        self._expect(Life.AWAKE)
+        awake = self._awake()
+        awake.enter(Stage.CLOSING)
+        return awake
+
+    def reopen(self) -> None:
+        """From CLOSING: there was a call."""
+        self._expect(Life.CLOSING)
+        self._awake().enter(Stage.SERVING)
+
+    def fall_asleep(self) -> Awake:
+        """From CLOSING: its slot is quiet; returns what is to be stopped."""
+        self._expect(Life.CLOSING)
+        awake, self.awake = self._awake(), None
+        awake.enter(Stage.ENDING)
+        return awake
+
+    def let_go(self) -> Awake | None:
+        """From any state: nothing leads to it any more; returns what drains. A removed one has nothing."""
+        self._expect(*Life)
+        awake, self.awake, self.waking = self.awake, None, None
+        if awake is not None:
+            awake.drain()
+        return awake
+
+    def remove(self) -> None:
+        """From ASLEEP: it is no revision that takes traffic any more."""
+        self._expect(Life.ASLEEP)
+        self.removed = True
+
+    def _expect(self, *allowed: Life) -> None:
+        if self.life not in allowed:
+            raise IllegalTransition(f"{self.key} is {self.life.value}, not {' or '.join(one.value for one in allowed)}")
+        awake = self.awake
+        if awake is not None and (self.waking is not None or awake.stage not in (Stage.SERVING, Stage.CLOSING)):
+            raise IllegalTransition(f"{self.key} is awake with what is {awake.stage.value}, waking: {self.waking}")
+
+    def _awake(self) -> Awake:
+        assert self.awake is not None
+        return self.awake
+
+    # -- what follows from it
 
     @property
     def id(self) -> FunctionId:
         return self.function.id
-
-    def note(self, at: float, before: int, after: int, reason: str) -> None:
-        """Remember that the number of instances is changed, and why."""
-        self.changes = (*self.changes, ReplicaChange(at, before, after, reason))[-MAX_CHANGES:]
-
-    @property
-    def kept(self) -> int:
-        """Instances that it is to have without any call; 0: it may be asleep."""
-        return 0 if self.standing.paused else max(self.policy.floor, self.asked)
-
-    @property
-    def wake_number(self) -> int:
-        """How many instances the next wake is to start."""
-        scaling = self.policy.scaling
-        own = max(self.policy.woken, scaling.activation, scaling.initial if self.fresh else 1)
-        return max(self.asked, min(own, self.policy.max_replicas))
 
     @property
     def key(self) -> RouteKey:
         """What the edge calls it."""
         return revision_key(self.id, self.function.revision) if self.past else self.id
 
+    def note(self, at: float, before: int, after: int, reason: str) -> None:
+        """Remember that the number of instances is changed, and why."""
+        self.changes = (*self.changes, ReplicaChange(at, before, after, reason))[-MAX_CHANGES:]
+
+    def check_not_paused(self, why: str) -> None:
+        """Raise Conflict where it is paused."""
+        if self.standing.paused:
+            resume = f"rescoldo resume {self.function.spec.name}"
+            raise Conflict(f"{self.id} is paused, and {why}; resume it first: {resume}")
+
+    @property
+    def kept(self) -> int:
+        """Instances that it is to have without any call; 0: it may be asleep."""
+        return 0 if self.standing.paused else max(self.policy.floor, self.requested)
+
+    @property
+    def wake_number(self) -> int:
+        """How many instances the next wake is to start."""
+        scaling = self.policy.scaling
+        own = max(self.policy.woken, scaling.activation, scaling.initial if self.fresh else 1)
+        return max(self.requested, min(own, self.policy.max_replicas))
+
     @property
     def route(self) -> Route:
         """What the edge should know of it now."""
-        slot = self.awake.slot if self.awake is not None and not self.awake.closing else None
+        slot = self.awake.slot if self.awake is not None and self.life is Life.AWAKE else None
         policy, limits = self.policy, self.policy.limits
         # a handler's own 504 comes first; a program has nobody but the edge to give one
         margin = TIMEOUT_MARGIN if policy.program is None else 0.0

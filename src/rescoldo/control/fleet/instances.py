@@ -12,7 +12,8 @@ import secrets
 import time
 from collections.abc import Callable, Set
 
-from rescoldo.control.fleet.entry import Awake
+from rescoldo.control.fleet.awake import Awake
+from rescoldo.control.fleet.life import Stage
 from rescoldo.control.fleet.lifetimes import Lifetimes
 from rescoldo.control.fleet.outages import RETRY_SECONDS, outlast
 from rescoldo.edge.protocol import Edge, LiveServer, SlotLoad
@@ -93,7 +94,7 @@ class Instances:
         return running.took._replace(slot=running.took.slot + ours)
 
     def _check_start(self, awake: Awake, launch: Launch) -> None:
-        if awake.retired:
+        if awake.stage is Stage.ENDING:
             raise Busy("the function was put to sleep while this instance started")
         if (exit := self._ended[launch.instance]) is not None:
             raise StartFailed(f"{launch.function}: {exit.reason} as soon as it was ready")

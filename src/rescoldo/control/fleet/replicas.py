@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from rescoldo.control.fleet.entry import Awake, Entry, Scale
+from rescoldo.control.fleet.awake import Awake, Scale
+from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.instances import Instances
 from rescoldo.control.fleet.outages import outlast
 from rescoldo.edge.protocol import Edge
@@ -27,6 +28,7 @@ class Replicas:
         self._instances = instances
         self._edge = edge
         self._tasks = tasks
+        self._shrinking: set[Awake] = set()  # surplus instances of these are being chosen
 
     def want(self, entry: Entry, number: int, reason: str) -> None:
         """Change the number of an awake function, as its user asks: the scaler begins anew with it."""
@@ -55,8 +57,8 @@ class Replicas:
         for _ in range(missing):
             awake.starting += 1
             self._tasks.spawn(f"start {entry.id}", self._start(entry, awake))
-        if len(awake.servers) > awake.wanted and not awake.shrinking:
-            awake.shrinking = True
+        if len(awake.servers) > awake.wanted and awake not in self._shrinking:
+            self._shrinking.add(awake)
             self._tasks.spawn(f"shrink {entry.id}", self._shrink(entry, awake))
 
     async def _start(self, entry: Entry, awake: Awake) -> None:
@@ -87,7 +89,7 @@ class Replicas:
                 if entry.awake is awake:
                     self._take_out(awake, {instance: loads.get(instance, 0) for instance in awake.servers})
         finally:
-            awake.shrinking = False
+            self._shrinking.discard(awake)
 
     def _take_out(self, awake: Awake, loads: dict[InstanceId, int]) -> None:
         surplus = max(0, len(loads) - awake.wanted)

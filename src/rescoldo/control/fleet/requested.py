@@ -25,25 +25,25 @@ class RequestedReplicas:
     async def load(self, entries: Mapping[RouteKey, Entry]) -> None:
         """Read what was asked for."""
         for function, number in (await self._store.asked()).items():
-            entries[function].asked = number
+            entries[function].requested = number
 
     async def change(self, entry: Entry, number: int) -> None:
         """Remember what is asked for, 0 for nothing. Raises StoreError; nothing has changed then."""
-        before = entry.asked
+        before = entry.requested
         if number == before:
             return
-        entry.asked = number
+        entry.requested = number
         try:
             await self._save(entry)
         except StoreError:
-            entry.asked = before
+            entry.requested = before
             raise
 
     def end(self, entry: Entry) -> None:
         """It sleeps: what was asked for is over."""
-        if entry.asked:
-            entry.asked = 0
-            self._tasks.spawn(f"forget what was asked of {entry.id}", self._forget(entry))
+        if entry.requested:
+            entry.requested = 0
+            self._tasks.spawn(f"forget the replicas requested of {entry.id}", self._forget(entry))
 
     async def _forget(self, entry: Entry) -> None:
         try:
@@ -54,4 +54,4 @@ class RequestedReplicas:
     async def _save(self, entry: Entry) -> None:
         """The number as it is when this begins: the last one that is saved is the last one that holds."""
         if not entry.removed:  # its name may be another function's by now
-            await self._store.save_asked(entry.id, entry.asked)
+            await self._store.save_asked(entry.id, entry.requested)

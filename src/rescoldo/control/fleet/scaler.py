@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from rescoldo.control.fleet.entry import Awake, Entry, Scale
+from rescoldo.control.fleet.awake import Awake, Scale
+from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.control.fleet.life import Stage
 from rescoldo.edge.protocol import Edge, SlotLoad
 from rescoldo.model.errors import EdgeUnavailable, NodeUnavailable
 from rescoldo.model.function import FunctionPolicy
@@ -39,7 +41,7 @@ class Scaler:
         """Look again and again while something is awake."""
         loop = asyncio.get_running_loop()
         while True:
-            await self._fleet.woken.wait()
+            await self._fleet.entries.woken.wait()
             begun = loop.time()
             await self.look()
             await asyncio.sleep(min(LONGEST_PAUSE, max(LOOK_SECONDS, LOOK_SHARE * (loop.time() - begun))))
@@ -71,7 +73,7 @@ class Scaler:
         if entry.awake is awake:
             # a request had no place: it may have found one by now, or was refused where none may queue
             self._decide(entry, awake, replace(load, queued=max(1, load.queued)))
-        return HELPLESS_SECONDS if awake.wanted >= spec_of(awake.policy, entry.asked).maximum else TOLD_SECONDS
+        return HELPLESS_SECONDS if awake.wanted >= spec_of(awake.policy, entry.requested).maximum else TOLD_SECONDS
 
     def _decide(self, entry: Entry, awake: Awake, load: SlotLoad) -> None:
         now = asyncio.get_running_loop().time()
@@ -80,10 +82,10 @@ class Scaler:
         sample = Sample(now, load.in_flight, load.queued, max(0, begun), scale.millicores)
         if awake.policy.openfaas_rule:
             scale.alert = watch(scale.alert, awake.policy, now, load.total)
-        spec = spec_of(awake.policy, max(entry.asked, scale.alert.least))
+        spec = spec_of(awake.policy, max(entry.requested, scale.alert.least))
         scale.decision, scale.state = decide(spec, scale.state, sample, len(awake.servers))
         scale.looked_at, scale.total, scale.busy = now, load.total, load.busy
-        if not awake.closing:
+        if awake.stage is Stage.SERVING:
             wanted, reason = scale.decision.wanted, scale.decision.reason
             if wanted == scale.alert.least:
                 reason = f"more than {RATE:g} requests a second: OpenFaaS's rule"
@@ -117,7 +119,7 @@ def _scale(awake: Awake, now: float) -> Scale:
 
 def _may_change(entry: Entry, awake: Awake) -> bool:
     scale = awake.scale
-    spec = spec_of(awake.policy, entry.asked)
+    spec = spec_of(awake.policy, entry.requested)
     if spec.minimum == spec.maximum == awake.wanted:
         return False
     if entry.past or entry.function.traffic:  # which revision served the calls that have ended is not told
@@ -127,7 +129,7 @@ def _may_change(entry: Entry, awake: Awake) -> bool:
     return awake.activity.last_active >= scale.looked_at
 
 
-def spec_of(policy: FunctionPolicy, asked: int) -> Spec:
-    """What a function asks for; `asked` are the instances that its user asked for."""
-    least = max(policy.woken, asked)
+def spec_of(policy: FunctionPolicy, requested: int) -> Spec:
+    """The scaler's settings of a function; `requested` are the replicas that its user asked for."""
+    least = max(policy.woken, requested)
     return Spec(policy.scaling, least, max(policy.max_replicas, least), policy.limits.concurrency)

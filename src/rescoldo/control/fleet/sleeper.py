@@ -10,6 +10,7 @@ import asyncio
 
 from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.control.fleet.life import Life
 from rescoldo.edge.protocol import Edge
 from rescoldo.model.errors import EdgeUnavailable
 from rescoldo.model.names import FunctionId, RouteKey
@@ -39,10 +40,10 @@ class Sleeper:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._fleet.woken.wait()
+            await self._fleet.entries.woken.wait()
             awake = [entry for entry in self._fleet.entries.values() if entry.awake is not None]
             if not awake:
-                self._fleet.woken.clear()
+                self._fleet.entries.woken.clear()
                 continue
             now = loop.time()
             waits = [LONGEST_NAP]
@@ -64,7 +65,7 @@ class Sleeper:
 
     async def _close_if_idle(self, entry: Entry) -> None:
         awake = entry.awake
-        if awake is None or awake.closing:
+        if awake is None or entry.life is not Life.AWAKE:
             return
         try:
             load = await self._edge.load(awake.slot)
@@ -73,11 +74,11 @@ class Sleeper:
         now = asyncio.get_running_loop().time()
         awake.activity = observe(awake.activity, Sample(load.busy, load.total), now)
         if entry.awake is awake and _due(entry) <= now:
-            await self._fleet.close(entry)
+            await self._fleet.retirement.close(entry)
 
 
 def _due(entry: Entry) -> float:
     awake = entry.awake
-    if awake is None or entry.policy.floor or awake.closing:
+    if awake is None or entry.policy.floor or entry.life is not Life.AWAKE:
         return float("inf")
     return due(awake.activity, entry.policy.idle_window)

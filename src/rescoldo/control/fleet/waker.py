@@ -88,7 +88,7 @@ class Waker:
             return _refusal(Busy("too many requests are waiting for this function to wake"), 1)
         self._held[function] += 1
         try:
-            slot = await self._fleet.wake(function)
+            slot = await self._fleet.wakes.wake(function)
             return f"ok {slot} {':'.join(map(str, self._took(function, came)))}\n".encode()
         except RescoldoError as error:
             return _refusal(error, self._retry_after(function, error))

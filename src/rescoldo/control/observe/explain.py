@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rescoldo.control.fleet.entry import Awake, Entry
+from rescoldo.control.fleet.awake import Awake
+from rescoldo.control.fleet.entry import Entry
+from rescoldo.control.fleet.life import Life
 from rescoldo.control.fleet.scaler import spec_of
 from rescoldo.control.fleet.standings import wanted_of
 from rescoldo.model.explanation import Explanation, Look, Step
@@ -14,7 +16,7 @@ def explain(entry: Entry, now: float) -> Explanation:
     """`now` is in seconds on the loop's clock."""
     awake = entry.awake
     policy = entry.policy if awake is None else awake.policy
-    spec = spec_of(policy, entry.asked)
+    spec = spec_of(policy, entry.requested)
     scaling = policy.scaling
     return Explanation(
         wanted=wanted_of(entry),
@@ -65,7 +67,7 @@ def _sleep(entry: Entry, now: float) -> str:
 def _until_sleep(entry: Entry, awake: Awake, now: float) -> str:
     if entry.policy.floor:
         return f"never: it keeps at least {_instances(entry.kept)} awake"
-    if awake.closing:
+    if entry.life is Life.CLOSING:
         return "now, unless it is called"
     window = entry.policy.idle_window
     if (awake.scale is not None and awake.scale.busy) or due(awake.activity, window) <= now:

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from rescoldo.control.fleet.entry import Awake
+from rescoldo.control.fleet.awake import Awake
 from rescoldo.control.fleet.lifetimes import Lifetimes
 from rescoldo.control.observe.coldtimes import BOUNDS, ColdTimes
 from rescoldo.control.observe.recorder import Recorder

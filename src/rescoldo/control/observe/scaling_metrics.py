@@ -8,7 +8,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from rescoldo.control.fleet.entry import Awake
+from rescoldo.control.fleet.awake import Awake
 from rescoldo.model.names import FunctionId
 
 LABELS = ("function_name", "metric")

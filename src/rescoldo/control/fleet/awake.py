@@ -1,0 +1,68 @@
+"""One time awake of a revision, and what the scaler knows of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rescoldo.control.fleet.cpu import CpuSampler
+from rescoldo.control.fleet.life import NEXT, IllegalTransition, Stage
+from rescoldo.edge.protocol import LiveServer
+from rescoldo.model.coldstart import NO_TIME, StartTimes
+from rescoldo.model.function import Function, FunctionPolicy
+from rescoldo.model.names import InstanceId, SlotName
+from rescoldo.policy.idle import Activity
+from rescoldo.policy.openfaasrule import Alert
+from rescoldo.policy.scaling import Decision, ScalingState
+
+NO_ALERT = Alert()
+
+
+@dataclass(slots=True, eq=False)
+class Scale:
+    """What the scaler knows of a function that is awake."""
+
+    state: ScalingState
+    looked_at: float  # seconds on the loop's clock
+    total: int | None = None  # requests its slot had begun then; None: not known yet
+    busy: bool = True  # a request was in flight or queued then
+    decision: Decision | None = None  # the last one
+    cpu: CpuSampler = field(default_factory=CpuSampler)
+    cpu_due: float = 0.0  # seconds on the loop's clock: when it is read again, where the function scales by it
+    alert: Alert = NO_ALERT  # where it scales by OpenFaaS's rule
+    millicores: int = 0  # of all its instances, at the last reading
+
+
+@dataclass(slots=True, eq=False)
+class Awake:
+    """One time awake: a slot on loan and the instances in it, all of one revision. Its stages are told in life.py."""
+
+    slot: SlotName
+    function: Function
+    policy: FunctionPolicy
+    wanted: int  # instances
+    activity: Activity
+    answered_at: float  # seconds on the loop's clock: when a held request was last sent to this slot
+    stage: Stage = Stage.STARTING
+    servers: dict[InstanceId, LiveServer] = field(default_factory=dict)
+    woken_at: float = 0.0  # seconds on the monotonic clock: when its first instance was ready
+    took: StartTimes = NO_TIME  # what that took
+    scale: Scale | None = None  # None: the scaler has not looked yet
+    starting: int = 0  # instances on their way
+    failures: int = 0  # starts that failed in a row, those at the same time counted as one
+    retry_at: float = 0.0  # seconds on the loop's clock: when one is tried again after that
+
+    def enter(self, stage: Stage) -> None:
+        """Go on to another stage. Raises IllegalTransition when it cannot follow the present one."""
+        if stage not in NEXT[self.stage]:
+            raise IllegalTransition(f"{self.function.id} in {self.slot}: {stage} after {self.stage}")
+        self.stage = stage
+
+    def drain(self) -> None:
+        """Nothing is routed to its slot from now on; more than once is no error."""
+        if self.stage is not Stage.DRAINING:
+            self.enter(Stage.DRAINING)
+
+    def note_call(self, now: float) -> None:
+        """A held request is sent to its slot `now` (seconds on the loop's clock)."""
+        self.answered_at = now
+        self.activity = Activity(now, self.activity.total)

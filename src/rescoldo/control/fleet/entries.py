@@ -1,0 +1,48 @@
+"""The revisions that take traffic."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from rescoldo.control.fleet.entry import Entry
+from rescoldo.model.errors import NotFound
+from rescoldo.model.names import FunctionId, RouteKey, revision_key
+
+
+class Entries(dict[RouteKey, Entry]):
+    """All of them, by the names that the edge has for them. `woken` is set when one is awake: sleeper and scaler have
+    work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.woken = asyncio.Event()
+
+    def functions(self) -> Iterator[Entry]:
+        """The current revision of each function."""
+        return (entry for entry in self.values() if not entry.past)
+
+    def revisions(self, function: FunctionId) -> list[Entry]:
+        """The revisions of a function that take traffic, the current one first; none of one that is not deployed."""
+        current = self.get(function)
+        if current is None:
+            return []
+        others = (self.get(revision_key(function, number)) for number in current.function.traffic)
+        return [current, *(entry for entry in others if entry is not None)]
+
+    def current(self, function: RouteKey) -> Entry:
+        """A function's current revision, or another that has that key. Raises NotFound."""
+        entry = self.get(function)
+        if entry is None:
+            raise not_deployed(function)
+        return entry
+
+    def is_paused(self, entry: Entry) -> bool:
+        """Whether the function of a revision is paused."""
+        current = self.get(entry.id) if entry.past else entry
+        return current is not None and current.standing.paused
+
+
+def not_deployed(function: RouteKey) -> NotFound:
+    """The error where there is no such function."""
+    return NotFound(f"function {function} is not deployed here; see the names with: rescoldo list")
