@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis.specs.openapi import checks
 
 from rescoldo.api.app import create_app
-from rescoldo.control.platform import Platform
+from rescoldo.api.protocol import Platform
 from rescoldo.model.settings import Settings
 from support.live import Live
 
@@ -44,7 +46,8 @@ def as_it_is(context: object, value: Any) -> bytes:
 
 def document() -> dict[str, Any]:
     """Made without a platform, which no route asks before it is called."""
-    app = create_app(cast(Platform, None), Settings(data="/nowhere", run="/nowhere"), None, b"")
+    nobody = cast(Platform, SimpleNamespace(**dict.fromkeys(one.name for one in fields(Platform))))
+    app = create_app(nobody, Settings(data="/nowhere", run="/nowhere"), None, b"")
     return app.openapi()
 
 

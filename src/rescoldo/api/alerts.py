@@ -9,14 +9,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from rescoldo.api.bodies import AlertBody, AlertsBody, read_body, takes
+from rescoldo.api.protocol import Scaling, Statuses
 from rescoldo.api.references import reference
-from rescoldo.control.platform import Platform
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.names import FunctionId
 from rescoldo.policy.alerts import replicas_after_alert
 
 
-def alerts_router(platform: Platform) -> APIRouter:
+def alerts_router(statuses: Statuses, scaling: Scaling) -> APIRouter:
     """The route that takes alerts."""
     router = APIRouter()
 
@@ -37,10 +37,10 @@ def alerts_router(platform: Platform) -> APIRouter:
 
     async def scale(function: FunctionId, firing: bool) -> RescoldoError | None:
         try:
-            status = await platform.function(function)
+            status = await statuses.function(function)
             wanted = replicas_after_alert(firing, status.replicas, status.policy)
             if wanted is not None:
-                await platform.scale(function, wanted)
+                await scaling.scale(function, wanted)
         except RescoldoError as error:
             return error
         return None

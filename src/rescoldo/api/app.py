@@ -17,16 +17,18 @@ from rescoldo.api.auth import BasicAuth
 from rescoldo.api.builds import builds_router
 from rescoldo.api.bundles import bundles_router
 from rescoldo.api.credentials import Credentials
+from rescoldo.api.deployments import deployments_router
 from rescoldo.api.errors import install_error_handlers
 from rescoldo.api.functions import functions_router
 from rescoldo.api.logs import logs_router
 from rescoldo.api.namespaces import namespaces_router
 from rescoldo.api.nopages import NoPages
 from rescoldo.api.page import page_router
+from rescoldo.api.protocol import Platform
 from rescoldo.api.revisions import revisions_router
+from rescoldo.api.scaling import scaling_router
 from rescoldo.api.secrets import secrets_router
 from rescoldo.api.system import not_built_router, system_router
-from rescoldo.control.platform import Platform
 from rescoldo.model.settings import Settings
 
 _TEXT: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
@@ -54,16 +56,18 @@ def create_app(
     )
     app.state.stop = asyncio.Event()  # followed logs end when it is set; `serve` puts its own here
     install_error_handlers(app)
-    app.include_router(functions_router(platform))
-    app.include_router(revisions_router(platform))
-    app.include_router(namespaces_router(platform))
-    app.include_router(secrets_router(platform))
-    app.include_router(alerts_router(platform))
-    app.include_router(page_router(platform))
-    app.include_router(bundles_router(platform, settings.max_system_body))
-    app.include_router(builds_router(platform, payload_secret, settings.max_system_body))
-    app.include_router(logs_router(platform))
-    app.include_router(system_router(platform))
+    app.include_router(functions_router(platform.statuses, platform.namespaces))
+    app.include_router(deployments_router(platform.deployments, platform.removals))
+    app.include_router(scaling_router(platform.scaling, platform.pauses))
+    app.include_router(revisions_router(platform.revisions, platform.deployments, platform.traffic))
+    app.include_router(namespaces_router(platform.namespaces))
+    app.include_router(secrets_router(platform.secrets))
+    app.include_router(alerts_router(platform.statuses, platform.scaling))
+    app.include_router(page_router(platform.namespaces, platform.statuses))
+    app.include_router(bundles_router(platform.images, settings.max_system_body))
+    app.include_router(builds_router(platform.builds, payload_secret, settings.max_system_body))
+    app.include_router(logs_router(platform.logs))
+    app.include_router(system_router(platform.overview))
     app.include_router(not_built_router())
     if credentials is not None:
         app.add_middleware(BasicAuth, credentials=credentials)

@@ -21,8 +21,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from rescoldo.api.bundles import body_chunks, check_length
+from rescoldo.api.protocol import Builds
 from rescoldo.control.deploy.builds import MAX_UPLOAD, BuildStep
-from rescoldo.control.platform import Platform
 from rescoldo.model.access import BUILD_PATH
 from rescoldo.model.errors import NotSigned
 
@@ -34,7 +34,7 @@ _UPLOAD = {"application/octet-stream": {"schema": {"type": "string", "format": "
 _HEADER = {"name": "X-Build-Signature", "in": "header", "required": True, "schema": {"type": "string"}}
 
 
-def builds_router(platform: Platform, payload_secret: bytes, max_upload: int) -> APIRouter:
+def builds_router(builds: Builds, payload_secret: bytes, max_upload: int) -> APIRouter:
     """Routes of the remote builder; `max_upload` is in bytes."""
     router = APIRouter()
     # Clients seal build secrets for a key. Builds here use none, so nobody needs the other half of this one, and
@@ -52,7 +52,7 @@ def builds_router(platform: Platform, payload_secret: bytes, max_upload: int) ->
         """Build what faas-cli sends and keep it as its image."""
         signature = read_signature(request.headers.get(SIGNATURE_HEADER, ""))
         check_length(request, min(max_upload, MAX_UPLOAD))
-        steps = await platform.build(signed(body_chunks(request), payload_secret, signature))
+        steps = await builds.build(signed(body_chunks(request), payload_secret, signature))
         if NDJSON in request.headers.get("accept", ""):
             return StreamingResponse(_lines(steps), media_type=NDJSON, headers={"X-Accel-Buffering": "no"})
         return StreamingResponse(_whole(steps), media_type="application/json")

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from rescoldo.api.bodies import BundleBody, LayerBody, rfc3339
-from rescoldo.control.platform import Platform
+from rescoldo.api.protocol import Images
 from rescoldo.model.errors import InvalidInput, NotFound, TooLarge
 from rescoldo.store.protocol import Bundle
 
@@ -20,13 +20,13 @@ CHUNK = 64 * 2**10  # bytes of an upload that are handed on at once, at the leas
 UPLOAD = {"requestBody": {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}}}
 
 
-def bundles_router(platform: Platform, max_upload: int) -> APIRouter:
+def bundles_router(images: Images, max_upload: int) -> APIRouter:
     """Routes that upload, tag and list bundles, and take the layers of their requirements; `max_upload` is in bytes."""
     router = APIRouter()
 
     @router.get("/system/bundles", responses={200: {"model": list[BundleBody]}})
     async def list_bundles(image: str = "") -> Response:
-        return JSONResponse([_to_json(bundle) for bundle in await platform.bundles(image or None)])
+        return JSONResponse([_to_json(bundle) for bundle in images.named(image or None)])
 
     one: dict[int | str, dict[str, Any]] = {code: {"model": BundleBody} for code in (200, 201)}
 
@@ -37,15 +37,15 @@ def bundles_router(platform: Platform, max_upload: int) -> APIRouter:
             raise InvalidInput("query: image: name the image that the upload is")
         expected = digest or request.headers.get(DIGEST_HEADER, "")
         if digest and _has_no_body(request):
-            return JSONResponse(_to_json(await platform.tag_bundle(image, digest)))
+            return JSONResponse(_to_json(await images.tag(image, digest)))
         check_length(request, max_upload)
-        bundle = await platform.add_bundle(image, body_chunks(request), expected or None)
+        bundle = await images.add(image, body_chunks(request), expected or None)
         return JSONResponse(_to_json(bundle), 201)
 
     @router.get("/system/layers/{digest}", responses={200: {"model": LayerBody}})
     async def find_layer(digest: str) -> Response:
         """Whether a layer is here (200, 404); it is kept for a day then."""
-        if not await platform.has_layer(digest):
+        if not images.has_layer(digest):
             raise NotFound(f"no layer with digest {digest[:80]} is here; send it to POST /system/layers")
         return JSONResponse({"digest": digest})
 
@@ -56,7 +56,7 @@ def bundles_router(platform: Platform, max_upload: int) -> APIRouter:
         """Upload a layer of requirements, before the bundles that name it."""
         check_length(request, max_upload)
         expected = digest or request.headers.get(DIGEST_HEADER, "")
-        return JSONResponse({"digest": await platform.add_layer(body_chunks(request), expected or None)}, 201)
+        return JSONResponse({"digest": await images.add_layer(body_chunks(request), expected or None)}, 201)
 
     return router
 
@@ -67,7 +67,7 @@ def _has_no_body(request: Request) -> bool:
 
 
 def check_length(request: Request, max_upload: int) -> None:
-    """Refuse by the announced length, so that nothing is sent in vain; the platform counts what arrives."""
+    """Refuse by the announced length, so that nothing is sent in vain; the storage counts what arrives."""
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > max_upload:
         raise TooLarge(f"the upload of {length} bytes is larger than the {max_upload} bytes allowed")

@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from rescoldo.api.bodies import rfc3339
+from rescoldo.api.protocol import Logs
 from rescoldo.api.references import reference
-from rescoldo.control.platform import Platform
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.instance import LogLine
 from rescoldo.model.names import FunctionId, InstanceId, split_id
@@ -46,7 +46,7 @@ class LogQuery:
     follow: bool
 
 
-def logs_router(platform: Platform) -> APIRouter:
+def logs_router(lines: Logs) -> APIRouter:
     """The route that reads and follows logs."""
     router = APIRouter()
     names = ("name", "namespace", "instance", "tail", "since", "follow")
@@ -59,14 +59,14 @@ def logs_router(platform: Platform) -> APIRouter:
     @router.get("/system/logs", openapi_extra={"parameters": parameters}, responses={200: {"content": text}})
     async def logs(request: Request) -> Response:
         query = parse_log_query(request.query_params, time.time())
-        lines = await platform.logs(
+        found = lines.read(
             query.function, tail=query.tail, since=query.since, follow=query.follow, instance=query.instance
         )
         # X-Accel-Buffering: proxies between us and the client must not gather lines
         headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
         stop: asyncio.Event = request.app.state.stop
         return StreamingResponse(
-            _encode(_until(lines, stop), query.function), media_type="application/x-ndjson", headers=headers
+            _encode(_until(found, stop), query.function), media_type="application/x-ndjson", headers=headers
         )
 
     return router

@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from rescoldo import __version__
-from rescoldo.control.platform import Platform
+from rescoldo.api.protocol import Namespaces, Statuses
 from rescoldo.model.function import FunctionStatus
 
 BATCH = 200  # rows made before the event loop has its turn
@@ -32,7 +32,7 @@ HEADERS = {
 }
 
 
-def page_router(platform: Platform) -> APIRouter:
+def page_router(namespaces: Namespaces, statuses: Statuses) -> APIRouter:
     """The page, and the ways to it."""
     router = APIRouter(include_in_schema=False)
 
@@ -43,7 +43,7 @@ def page_router(platform: Platform) -> APIRouter:
 
     @router.get("/ui/")
     async def page() -> Response:
-        found = [status for space in await platform.namespaces() for status in await platform.functions(space)]
+        found = [status for space in namespaces.names() for status in statuses.functions(space)]
         return StreamingResponse(_page(found), media_type="text/html; charset=utf-8", headers=HEADERS)
 
     return router

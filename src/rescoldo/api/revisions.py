@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from rescoldo.api.bodies import Body, Text, read_body, rfc3339, takes
+from rescoldo.api.protocol import Deployments, Revisions
+from rescoldo.api.protocol import Traffic as TrafficPort
 from rescoldo.api.references import InQuery, reference
-from rescoldo.control.platform import Platform
 from rescoldo.model.function import spec_to_json
 from rescoldo.model.revision import RevisionStatus
 
@@ -52,13 +53,13 @@ class Traffic(Body):
     namespace: Text = ""
 
 
-def revisions_router(platform: Platform) -> APIRouter:
+def revisions_router(revisions: Revisions, deployments: Deployments, traffic: TrafficPort) -> APIRouter:
     """Routes that list revisions, roll back and split traffic."""
     router = APIRouter()
 
     @router.get("/system/function/{name}/revisions", responses={200: {"model": list[RevisionBody]}})
     async def list_revisions(name: str, namespace: InQuery) -> Response:
-        found = await platform.revisions(reference(name, namespace))
+        found = await revisions.revisions(reference(name, namespace))
         return JSONResponse([_to_json(revision) for revision in found])
 
     @router.post(
@@ -68,13 +69,13 @@ def revisions_router(platform: Platform) -> APIRouter:
     )
     async def roll_back(request: Request, name: str, namespace: InQuery) -> Response:
         body = await read_body(request, Rollback, optional=True)
-        revision = await platform.roll_back(reference(name, namespace, body.namespace), body.revision)
+        revision = await deployments.roll_back(reference(name, namespace, body.namespace), body.revision)
         return JSONResponse({"revision": revision})
 
     @router.put("/system/function/{name}/traffic", status_code=202, openapi_extra=takes(Traffic))
     async def split(request: Request, name: str, namespace: InQuery) -> Response:
         body = await read_body(request, Traffic)
-        await platform.split(reference(name, namespace, body.namespace), body.traffic)
+        await traffic.split(reference(name, namespace, body.namespace), body.traffic)
         return Response(status_code=202)
 
     return router

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import platform as machine
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -11,13 +10,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from rescoldo import __version__
 from rescoldo.api.build import build_id
 from rescoldo.api.errors import METHODS
-from rescoldo.control.platform import Platform
+from rescoldo.api.protocol import Overview
 from rescoldo.model.errors import NotBuilt
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def system_router(platform: Platform) -> APIRouter:
+def system_router(overview: Overview) -> APIRouter:
     """Routes about the platform as a whole."""
     router = APIRouter()
 
@@ -26,23 +25,23 @@ def system_router(platform: Platform) -> APIRouter:
     async def healthz() -> Response:
         # 200 all the same: functions are called, and a balancer shall not take the machine out for it
         # what it is, with paths, is for those who have the password
-        return PlainTextResponse("OK; degraded, see `rescoldo status`" if platform.problems() else "OK")
+        return PlainTextResponse("OK; degraded, see `rescoldo status`" if overview.problems() else "OK")
 
     @router.get("/system/info", response_class=JSONResponse)
     async def info() -> Response:
         sha = await asyncio.to_thread(build_id)
         version = {"release": __version__, "sha": sha, "commit_message": f"rescoldo {__version__}"}
         provider = {"provider": "rescoldo", "orchestration": "processes", "version": version}
-        return JSONResponse({"provider": provider, "version": version, "arch": machine.machine()})
+        return JSONResponse({"provider": provider, "version": version, "arch": overview.architecture})
 
     @router.get("/system/status", response_class=JSONResponse)
     async def status() -> Response:
-        return JSONResponse(dict(await platform.status()))
+        return JSONResponse(dict(await overview.report()))
 
     @router.get("/metrics", response_class=PlainTextResponse)
     @router.get("/-/metrics", include_in_schema=False)
     async def metrics() -> Response:
-        return Response(await platform.metrics(), media_type=PROMETHEUS)
+        return Response(await overview.metrics(), media_type=PROMETHEUS)
 
     return router
 

@@ -21,7 +21,8 @@ import uvloop
 from rescoldo.api.app import create_app
 from rescoldo.api.credentials import Credentials, load_or_create, load_or_create_payload_secret, restore
 from rescoldo.api.server import serve
-from rescoldo.assembly.parts import Parts, Ports
+from rescoldo.assembly.parts import Ports, assemble
+from rescoldo.assembly.processes import SupervisedProcesses
 from rescoldo.assembly.reload import EdgeReload
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control.fleet.waker import MAX_LINE
@@ -67,28 +68,29 @@ class Process:
         lost = bool(bundles.digests()) and is_empty(settings.database)
         store = await SqliteStore.open(settings.database, copy=settings.store_copy)
         edge = HaproxyEdge(settings, None if credentials is None else login_key(credentials.user, credentials.password))
-        parts = Parts(settings, self._ports(edge, store, bundles))
+        controller, platform = assemble(settings, self._ports(edge, store, bundles))
         if lost and not store.condition.rewritten:
-            parts.controller.tell_loss()
-        await parts.controller.load()
+            controller.problems.tell_loss()
+        await controller.load()
         calls = Tasks()
-        accepting = parts.tasks.spawn("access log", accept_calls(inherited("log"), parts.note_calls, calls, edge.look))
-        await parts.begin()
-        parts.tasks.spawn("credentials", keep_credentials(settings.secrets, credentials, payload_secret))
-        wakes = await asyncio.start_unix_server(parts.waker.serve, sock=inherited("wake"), limit=MAX_LINE)
+        accept = accept_calls(inherited("log"), controller.note_calls, calls, edge.look)
+        accepting = controller.tasks.spawn("access log", accept)
+        await controller.begin()
+        controller.tasks.spawn("credentials", keep_credentials(settings.secrets, credentials, payload_secret))
+        wakes = await asyncio.start_unix_server(controller.waker.serve, sock=inherited("wake"), limit=MAX_LINE)
         gc.collect()
         gc.freeze()
-        log.info("ready: %d functions", len(parts.fleet.entries))
+        log.info("ready: %d functions", len(controller.fleet.entries))
         self._serving = True
         try:
-            app = create_app(parts.controller, settings, credentials, payload_secret)
+            app = create_app(platform, settings, credentials, payload_secret)
             await serve(app, inherited("api"), self._stop)
         finally:
             accepting.cancel()
-            parts.stop_waking()
+            controller.stop_waking()
             await calls.finish(LAST_CALLS_SECONDS)  # what the edge still tells is counted
             wakes.close()
-            await parts.end()
+            await controller.end()
 
     def _ports(self, edge: HaproxyEdge, store: SqliteStore, bundles: BundleStorage) -> Ports:
         settings = self._settings
@@ -98,6 +100,7 @@ class Process:
             store=store,
             secrets=SecretFiles(settings.function_secrets),
             bundles=bundles,
+            processes=SupervisedProcesses(settings),
             reload=EdgeReload(settings),
             slots=slot_count(settings),
         )

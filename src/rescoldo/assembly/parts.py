@@ -6,26 +6,47 @@ here opens a file or a socket.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
+from rescoldo.api.protocol import Platform
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control.controller import Controller
+from rescoldo.control.deploy.builds import Builds
+from rescoldo.control.deploy.changes import Changes
+from rescoldo.control.deploy.deployments import Deployments
+from rescoldo.control.deploy.first_starts import FirstStarts
+from rescoldo.control.deploy.function_secrets import FunctionSecrets
+from rescoldo.control.deploy.images import Images
+from rescoldo.control.deploy.namespaces import Namespaces
+from rescoldo.control.deploy.pauses import Pauses
+from rescoldo.control.deploy.policies import Policies
+from rescoldo.control.deploy.removals import Removals
+from rescoldo.control.deploy.revision_check import RevisionCheck
+from rescoldo.control.deploy.revisions import Revisions
+from rescoldo.control.deploy.switch import Switch
+from rescoldo.control.deploy.traffic import Traffic
 from rescoldo.control.fleet.adoption import Adoption
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.growth import Growth, Reload
+from rescoldo.control.fleet.known_node import KnownNode
+from rescoldo.control.fleet.scale_requests import ScaleRequests
 from rescoldo.control.fleet.scaler import Scaler
 from rescoldo.control.fleet.sleeper import Sleeper
 from rescoldo.control.fleet.slots import SlotPool
 from rescoldo.control.fleet.waker import Waker
 from rescoldo.control.observe.failure_reports import FailureReports
+from rescoldo.control.observe.forgetting import Forgetting
+from rescoldo.control.observe.function_logs import FunctionLogs
+from rescoldo.control.observe.overview import Overview
+from rescoldo.control.observe.problems import Problems
+from rescoldo.control.observe.processes import Processes
 from rescoldo.control.observe.recorder import Recorder
+from rescoldo.control.observe.statuses import Statuses
 from rescoldo.control.renewal import Renewal
-from rescoldo.edge.accesslog import Tally
 from rescoldo.edge.config import port_slot_names, slot_names
 from rescoldo.edge.protocol import Edge
 from rescoldo.model.settings import Settings
-from rescoldo.node.protocol import Exit, Node
+from rescoldo.node.protocol import Node
 from rescoldo.store.protocol import Secrets, Store
 from rescoldo.tasks import Tasks
 
@@ -39,76 +60,139 @@ class Ports:
     store: Store
     secrets: Secrets
     bundles: BundleStorage
+    processes: Processes
     reload: Reload
     slots: int  # that the edge has now
 
 
-class Parts:
-    """The parts of a controller, and the order in which they begin and end."""
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What keeps functions running: the fleet, and the loops over it."""
 
-    def __init__(self, settings: Settings, ports: Ports) -> None:
-        node, edge, store = ports.node, ports.edge, ports.store
-        self.tasks = Tasks()
-        self.slots = SlotPool(
-            slot_names(ports.slots), port_slot_names(ports.slots), on_scarce=lambda: self.growth.start()
-        )
-        self.fleet = Fleet(node, edge, store, self.slots, self.tasks, ports.bundles.group)
-        self.adoption = Adoption(self.fleet, node, edge, self.slots, self.tasks)
-        self.growth = Growth(ports.reload, self.fleet.routes.edge_state, self.slots)
-        self.sleeper = Sleeper(self.fleet, edge, self.tasks)
-        self.scaler = Scaler(self.fleet, edge, node)
-        self.waker = Waker(self.fleet, settings.max_holds, settings.max_holds_per_function, self.scaler.full)
-        self.recorder = Recorder(store, self.sleeper.saw_calls, self.fleet.entries.__contains__)
-        self.failures = FailureReports(node, self.fleet.entries.__contains__)
-        self.renewal = Renewal(settings, self.growth.renew) if settings.tls_cert is not None else None
-        self.controller = Controller(
-            settings, store, ports.secrets, ports.bundles, node, self.fleet, self.recorder, self.waker, self.tasks,
-            self.renewal,
-        )
-        self._ports = ports
-        self._watching: asyncio.Task[None] | None = None  # over the edge
+    tasks: Tasks
+    slots: SlotPool
+    known: KnownNode
+    fleet: Fleet
+    growth: Growth
+    sleeper: Sleeper
+    scaler: Scaler
+    waker: Waker
+    recorder: Recorder
 
-    async def begin(self) -> None:
-        """Take over what runs, and see from now on to what changes. `controller.load` goes before."""
-        await self.adoption.adopt()
-        self._watching = self.tasks.spawn("watch edge", self._ports.edge.watch(self._edge_restarted))
-        self.tasks.spawn("watch node", self._ports.node.watch(self._instance_lost, self._node_restarted))
-        self.tasks.spawn("sleeper", self.sleeper.run())
-        self.tasks.spawn("scaler", self.scaler.run())
-        self.tasks.spawn("recorder", self.recorder.run())
-        self.tasks.spawn("failed calls", self.failures.run())
-        if self.renewal is not None:
-            self.tasks.spawn("renewal", self.renewal.run())
-        await self.controller.keep_numbers()
 
-    def stop_waking(self) -> None:
-        """The platform ends. The edge does so when its last client has left, but not while it is watched: until then
-        the requests that it holds are refused."""
-        if self._watching is not None:
-            self._watching.cancel()
-        self.waker.stop()
+@dataclass(frozen=True, slots=True)
+class Deploying:
+    """What changes the functions that there are."""
 
-    async def end(self) -> None:
-        """End all that is under way, and save what was counted."""
-        await self.tasks.close()
-        await self.recorder.flush()
-        await self._ports.store.close()
+    spaces: Namespaces
+    policies: Policies
+    images: Images
+    builds: Builds
+    trials: FirstStarts
+    deployments: Deployments
+    traffic: Traffic
+    secrets: FunctionSecrets
+    pauses: Pauses
+    removals: Removals
 
-    def note_calls(self, told: Tally) -> None:
-        """Calls have ended, as the edge tells of them."""
-        self.recorder.record(told.calls)
-        self.recorder.record_cold(told.colds)
-        self.failures.add(told.failed)
 
-    def _edge_restarted(self) -> None:
-        self.tasks.spawn("synchronise edge", self._synchronise_edge())
+def assemble(settings: Settings, ports: Ports) -> tuple[Controller, Platform]:
+    """A controller that has not begun, and what the API may ask of it."""
+    running = _running(settings, ports)
+    fleet, recorder, tasks = running.fleet, running.recorder, running.tasks
+    deploying = _deploying(settings, ports, running)
+    renewal = Renewal(settings, running.growth.renew) if settings.tls_cert is not None else None
+    problems = Problems(settings.database, ports.store, renewal)
+    controller = Controller(
+        node=ports.node,
+        edge=ports.edge,
+        store=ports.store,
+        tasks=tasks,
+        slots=running.slots,
+        known=running.known,
+        fleet=fleet,
+        adoption=Adoption(fleet, ports.node, ports.edge, running.slots, tasks),
+        growth=running.growth,
+        sleeper=running.sleeper,
+        scaler=running.scaler,
+        waker=running.waker,
+        spaces=deploying.spaces,
+        images=deploying.images,
+        builds=deploying.builds,
+        deployments=deploying.deployments,
+        trials=deploying.trials,
+        recorder=recorder,
+        failures=FailureReports(ports.node, fleet.entries.__contains__),
+        problems=problems,
+        renewal=renewal,
+    )
+    return controller, _platform(settings, ports, running, deploying, problems)
 
-    async def _synchronise_edge(self) -> None:
-        await self.adoption.synchronise()
-        self.growth.finish()
 
-    def _instance_lost(self, exit: Exit) -> None:
-        self.tasks.spawn(f"lost {exit.instance}", self.fleet.losses.lost(exit))
+def _running(settings: Settings, ports: Ports) -> Running:
+    tasks = Tasks()
+    slots = SlotPool(slot_names(ports.slots), port_slot_names(ports.slots), on_scarce=lambda: growth.start())
+    fleet = Fleet(ports.node, ports.edge, ports.store, slots, tasks, ports.bundles.group)
+    growth = Growth(ports.reload, fleet.routes.edge_state, slots)
+    sleeper = Sleeper(fleet, ports.edge, tasks)
+    scaler = Scaler(fleet, ports.edge, ports.node)
+    return Running(
+        tasks=tasks,
+        slots=slots,
+        known=KnownNode(ports.node),
+        fleet=fleet,
+        growth=growth,
+        sleeper=sleeper,
+        scaler=scaler,
+        waker=Waker(fleet, settings.max_holds, settings.max_holds_per_function, scaler.full),
+        recorder=Recorder(ports.store, sleeper.saw_calls, fleet.entries.__contains__),
+    )
 
-    def _node_restarted(self) -> None:
-        self.tasks.spawn("check instances", self.adoption.check_instances())
+
+def _deploying(settings: Settings, ports: Ports, running: Running) -> Deploying:
+    fleet, tasks, store, kept = running.fleet, running.tasks, ports.store, settings.kept_revisions
+    changes = Changes()
+    spaces = Namespaces(store, ports.secrets, fleet.entries)
+    policies = Policies(settings, spaces, running.known)
+    images = Images(store, ports.bundles, ports.node, fleet, tasks, settings.max_system_body)
+    check, trials = RevisionCheck(fleet, running.known, tasks), FirstStarts(fleet, tasks)
+    traffic = Traffic(store, spaces, images, policies, fleet, check, changes, kept)
+    switch = Switch(store, fleet, check, trials, traffic, kept)
+    forgetting = Forgetting(fleet.entries, running.recorder, ports.node, tasks)
+    return Deploying(
+        spaces=spaces,
+        policies=policies,
+        images=images,
+        builds=Builds(settings, images, tasks),
+        trials=trials,
+        deployments=Deployments(
+            store, spaces, images, policies, fleet, check, trials, switch, traffic, changes, kept
+        ),
+        traffic=traffic,
+        secrets=FunctionSecrets(spaces, fleet, check, switch, changes),
+        pauses=Pauses(fleet, trials),
+        removals=Removals(store, fleet, images, check, traffic, changes, forgetting.forget),
+    )
+
+
+def _platform(
+    settings: Settings, ports: Ports, running: Running, deploying: Deploying, problems: Problems
+) -> Platform:
+    fleet, recorder, node = running.fleet, running.recorder, ports.node
+    return Platform(
+        statuses=Statuses(fleet.entries, recorder, node, deploying.policies.notes),
+        deployments=deploying.deployments,
+        removals=deploying.removals,
+        pauses=deploying.pauses,
+        scaling=ScaleRequests(fleet),
+        revisions=Revisions(ports.store, fleet.entries),
+        traffic=deploying.traffic,
+        images=deploying.images,
+        builds=deploying.builds,
+        namespaces=deploying.spaces,
+        secrets=deploying.secrets,
+        logs=FunctionLogs(fleet.entries, node),
+        overview=Overview(
+            settings, fleet, running.waker, recorder, ports.store, node, running.known, ports.processes, problems
+        ),
+    )

@@ -1,13 +1,14 @@
-"""A `Platform` in memory: keeps what it is told and answers from it."""
+"""All ports of the API in one object in memory: it keeps what it is told and answers from it."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
+from rescoldo.api.protocol import Platform
 from rescoldo.control.deploy.builds import BuildStep
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, NotStarted, RolloutFailed, UnknownImage
@@ -46,12 +47,17 @@ class FakePlatform:
         self.followers = 0  # open `follow` streams
         self.new_line = asyncio.Condition()
         self.troubles: list[str] = []
-        self.failure: Exception | None = None  # raised by `status`, `scale` and behind the last log line
+        self.architecture = "x86_64"
+        self.failure: Exception | None = None  # raised by `report`, `scale` and behind the last log line
+
+    def ports(self) -> Platform:
+        """Itself, in each place where the API has a port."""
+        return Platform(**dict.fromkeys((one.name for one in fields(Platform)), self))
 
     def problems(self) -> list[str]:
         return self.troubles
 
-    async def functions(self, namespace: str) -> list[FunctionStatus]:
+    def functions(self, namespace: str) -> list[FunctionStatus]:
         return [self.deployed[key] for key in sorted(self.deployed) if split_id(key)[1] == namespace]
 
     async def function(self, function: FunctionId, *, usage: bool = False, why: bool = False) -> FunctionStatus:
@@ -118,10 +124,10 @@ class FakePlatform:
             raise self.failure
         self.deployed[function] = replace(status, replicas=replicas)
 
-    async def bundles(self, image: str | None) -> list[Bundle]:
+    def named(self, image: str | None) -> list[Bundle]:
         return [bundle for name, bundle in sorted(self.images.items()) if image in (None, name)]
 
-    async def add_bundle(self, image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
+    async def add(self, image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
         data = b""
         async for chunk in body:
             self.uploading = True
@@ -132,14 +138,14 @@ class FakePlatform:
         self.images[image] = Bundle(image, actual, len(data), 1_700_000_000.0, 1)
         return self.images[image]
 
-    async def tag_bundle(self, image: str, digest: str) -> Bundle:
+    async def tag(self, image: str, digest: str) -> Bundle:
         for bundle in self.images.values():
             if bundle.digest == digest:
                 self.images[image] = replace(bundle, image=image)
                 return self.images[image]
         raise NotFound("no bundle with this digest is here")
 
-    async def has_layer(self, digest: str) -> bool:
+    def has_layer(self, digest: str) -> bool:
         return digest in self.layers
 
     async def add_layer(self, body: AsyncIterator[bytes], digest: str | None) -> str:
@@ -158,30 +164,30 @@ class FakePlatform:
         for step in self.build_steps:
             yield step
 
-    async def namespaces(self) -> list[str]:
+    def names(self) -> list[str]:
         return sorted(self.spaces)
 
-    async def namespace(self, name: str) -> Namespace:
+    def get(self, name: str) -> Namespace:
         if name not in self.spaces:
             raise NotFound(f"namespace {name!r} does not exist")
         return self.spaces[name]
 
-    async def save_namespace(self, namespace: Namespace, *, must_exist: bool) -> None:
+    async def save(self, namespace: Namespace, *, must_exist: bool) -> None:
         check_name(namespace.name, "namespace")
         if must_exist:
-            await self.namespace(namespace.name)
+            self.get(namespace.name)
         elif namespace.name in self.spaces:
             raise Conflict(f"namespace {namespace.name!r} exists already")
         self.spaces[namespace.name] = namespace
 
-    async def delete_namespace(self, name: str) -> None:
-        await self.namespace(name)
+    async def delete(self, name: str) -> None:
+        self.get(name)
         if name == DEFAULT_NAMESPACE:
             raise InvalidInput("the default namespace cannot be removed")
         del self.spaces[name]
 
     async def secrets(self, namespace: str) -> list[str]:
-        await self.namespace(namespace)
+        self.get(namespace)
         return sorted(name for space, name in self.kept_secrets if space == namespace)
 
     async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> None:
@@ -198,7 +204,7 @@ class FakePlatform:
             raise NotFound(f"secret {name!r} does not exist")
         del self.kept_secrets[namespace, name]
 
-    async def logs(
+    def read(
         self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str
     ) -> AsyncIterator[LogLine]:
         self._find(function)
@@ -213,7 +219,7 @@ class FakePlatform:
     async def metrics(self) -> bytes:
         return b'gateway_service_count{function_name="echo.openfaas-fn"} 1.0\n'
 
-    async def status(self) -> Mapping[str, Any]:
+    async def report(self) -> Mapping[str, Any]:
         if self.failure is not None:
             raise self.failure
         return {"functions": len(self.deployed)}

@@ -8,7 +8,7 @@ import pytest
 from fake_platform import FakePlatform
 from httpx2 import AsyncClient
 
-from rescoldo.api.functions import patience_of
+from rescoldo.api.deployments import patience_of
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import Busy
 from rescoldo.model.names import InstanceId, function_id

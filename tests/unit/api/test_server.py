@@ -34,7 +34,7 @@ class Running:
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(str(path))
         sock.listen()
-        self.task = asyncio.ensure_future(serve(create_app(platform, SETTINGS, None, b""), sock, self.stop))
+        self.task = asyncio.ensure_future(serve(create_app(platform.ports(), SETTINGS, None, b""), sock, self.stop))
 
     def client(self) -> AsyncClient:
         return AsyncClient(transport=AsyncHTTPTransport(uds=str(self.path)), base_url="http://gateway")
@@ -187,7 +187,7 @@ async def test_a_connection_made_before_the_server_ran_is_served(platform: FakeP
     early = asyncio.ensure_future(raw(tmp_path / "api.sock", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"))
     await asyncio.sleep(0)
     stop = asyncio.Event()
-    server = asyncio.ensure_future(serve(create_app(platform, SETTINGS, None, b""), sock, stop))
+    server = asyncio.ensure_future(serve(create_app(platform.ports(), SETTINGS, None, b""), sock, stop))
     assert b"200 OK" in await early
     stop.set()
     await server
@@ -199,7 +199,7 @@ async def test_a_duplicate_of_the_socket_goes_on_collecting(platform: FakePlatfo
     kept.bind(str(tmp_path / "api.sock"))
     kept.listen()
     run: Callable[[asyncio.Event], Awaitable[None]] = lambda stop: serve(  # noqa: E731
-        create_app(platform, SETTINGS, None, b""), kept.dup(), stop
+        create_app(platform.ports(), SETTINGS, None, b""), kept.dup(), stop
     )
     first, second = asyncio.Event(), asyncio.Event()
     first.set()

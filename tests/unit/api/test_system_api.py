@@ -244,7 +244,7 @@ async def test_an_upload_of_single_bytes_is_handed_on_in_large_pieces(
     client: AsyncClient, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces: list[int] = []
-    add = platform.add_bundle
+    add = platform.add
 
     async def counted(image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
         async def each() -> AsyncIterator[bytes]:
@@ -258,7 +258,7 @@ async def test_an_upload_of_single_bytes_is_handed_on_in_large_pieces(
         for _ in range(10_000):
             yield b"x"
 
-    monkeypatch.setattr(platform, "add_bundle", counted)
+    monkeypatch.setattr(platform, "add", counted)
     assert (await client.post("/system/bundles?image=i", content=single())).status_code == 201
     assert pieces == [1, 9_999]
 

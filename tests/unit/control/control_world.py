@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from rescoldo.assembly.parts import Parts, Ports
+from rescoldo.assembly.parts import Ports, assemble
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control.fleet.awake import Awake
 from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.life import Stage
+from rescoldo.control.observe.processes import PlatformProcess
 from rescoldo.edge.config import is_port_slot
 from rescoldo.edge.fake import FakeEdge
 from rescoldo.edge.protocol import EdgeState
@@ -54,6 +55,13 @@ class _Bundles:
         """There are none."""
 
 
+class NoProcesses:
+    """A platform without processes of its own."""
+
+    def running(self) -> list[PlatformProcess]:
+        return []
+
+
 class _Unexpected(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -79,15 +87,27 @@ class World:
         self.deployed = 0
         self.bundles = _Bundles()
         bundles = cast(BundleStorage, self.bundles)
-        self.parts = Parts(settings, Ports(node, edge, store, secrets, bundles, self._reload, slots))
-        self.tasks = self.parts.tasks
-        self.slots = self.parts.slots
-        self.fleet = self.parts.fleet
-        self.sleeper = self.parts.sleeper
-        self.recorder = self.parts.recorder
-        self.scaler = self.parts.scaler
-        self.waker = self.parts.waker
-        self.controller = self.parts.controller
+        ports = Ports(node, edge, store, secrets, bundles, NoProcesses(), self._reload, slots)
+        self.controller, platform = assemble(settings, ports)
+        self.tasks = self.controller.tasks
+        self.slots = self.controller.slots
+        self.fleet = self.controller.fleet
+        self.sleeper = self.controller.sleeper
+        self.recorder = self.controller.recorder
+        self.scaler = self.controller.scaler
+        self.waker = self.controller.waker
+        self.statuses = platform.statuses
+        self.deployments = platform.deployments
+        self.removals = platform.removals
+        self.pauses = platform.pauses
+        self.scaling = platform.scaling
+        self.revisions = platform.revisions
+        self.traffic = platform.traffic
+        self.images = platform.images
+        self.namespaces = platform.namespaces
+        self.function_secrets = platform.secrets
+        self.logs = platform.logs
+        self.overview = platform.overview
         edge.wake = self.fleet.wakes.wake
         edge.log = lambda function: self.sleeper.saw_calls(function, 1)
         self._unexpected = _Unexpected()
@@ -102,8 +122,8 @@ class World:
         return made
 
     async def start(self) -> None:
-        await self.parts.controller.load()
-        await self.parts.begin()
+        await self.controller.load()
+        await self.controller.begin()
 
     async def restart_controller(self) -> World:
         """A new controller over the edge, node and store of this one, which ends as if it were killed."""
@@ -144,7 +164,7 @@ class World:
             },
         )
         start = first == "checked" or spec.id in self.fleet.entries
-        await self.controller.deploy(spec, must_exist=False, start=start)
+        await self.deployments.deploy(spec, must_exist=False, start=start)
         return self.fleet.entries[spec.id]
 
     def hold_calls(self) -> asyncio.Event:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.looptime
 
 async def test_a_new_controller_adopts_what_runs_in_the_slots_it_is_in(world: World) -> None:
     await world.deploy()
-    await world.controller.scale(FN, 2)
+    await world.scaling.scale(FN, 2)
     await world.settle()
     slot, instances = world.awake().slot, world.instances()
     new = await world.restart_controller()
@@ -54,7 +54,7 @@ async def test_of_instances_in_two_slots_those_in_one_are_kept(world: World) -> 
 
 async def test_an_instance_of_a_removed_function_of_that_name_is_not_taken_over(world: World) -> None:
     removed = await world.deploy(version="1")
-    await world.controller.remove(removed.id)
+    await world.removals.remove(removed.id)
     await asyncio.sleep(1.0)
     again = await world.deploy(version="1")
     assert again.function.revision == removed.function.revision
@@ -169,7 +169,7 @@ async def test_an_instance_whose_start_has_not_been_answered_yet_is_not_taken_fo
     await world.deploy()
     await world.edge.call(FN)
     world.node.answer_delay = 1.0
-    await world.controller.scale(FN, 2)
+    await world.scaling.scale(FN, 2)
     await asyncio.sleep(0.5)
     world.node.reachable = False
     world.node.reachable = True

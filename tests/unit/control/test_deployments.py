@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +22,6 @@ from rescoldo.model.errors import (
 )
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import InstanceId, function_id
-from rescoldo.model.settings import Settings
 
 pytestmark = pytest.mark.looptime
 
@@ -135,7 +132,7 @@ async def test_no_room_is_no_failure_of_the_revision(world: World) -> None:
 
 async def test_what_was_scaled_out_is_replaced_by_as_many_before_it_lets_go(world: World) -> None:
     await world.deploy()
-    await world.controller.scale(FN, 4)
+    await world.scaling.scale(FN, 4)
     await world.settle(5.0)
     before = set(world.instances())
     world.node.start_delay = 2.0
@@ -149,7 +146,7 @@ async def test_what_was_scaled_out_is_replaced_by_as_many_before_it_lets_go(worl
 
 async def test_instances_that_find_no_room_do_not_fail_a_revision_that_has_started(world: World) -> None:
     await world.deploy()
-    await world.controller.scale(FN, 3)
+    await world.scaling.scale(FN, 3)
     await world.settle(5.0)
     update = asyncio.create_task(world.deploy())
     world.node.start_delay = 1.0
@@ -165,7 +162,7 @@ async def test_instances_that_find_no_room_do_not_fail_a_revision_that_has_start
 
 async def test_an_instance_that_ends_once_it_was_ready_fails_the_check(world: World) -> None:
     await world.deploy()
-    await world.controller.scale(FN, 2)
+    await world.scaling.scale(FN, 2)
     await world.settle(5.0)
     first = set(world.instances())
     world.node.start_delay = 2.0
@@ -212,7 +209,7 @@ async def test_of_several_checked_instances_one_that_is_lost_before_they_take_ov
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.deploy()
-    await world.controller.scale(FN, 3)
+    await world.scaling.scale(FN, 3)
     await world.settle(5.0)
     go_on = hold_saving(world, monkeypatch)
     update = asyncio.create_task(world.deploy())
@@ -284,19 +281,19 @@ async def test_deploying_the_same_again_changes_nothing(world: World) -> None:
 async def test_the_two_command_lines_do_not_undo_each_other(world: World, first: str) -> None:
     """faas-cli sends the process of a Python template, and `rescoldo` none."""
     for process in (first, "python index.py", "", "python3 index.py"):
-        await world.controller.deploy(FunctionSpec("fn", IMAGE, env_process=process), must_exist=False, start=False)
-    found = (await world.controller.function(FN)).function
+        await world.deployments.deploy(FunctionSpec("fn", IMAGE, env_process=process), must_exist=False, start=False)
+    found = (await world.statuses.function(FN)).function
     assert (found.revision, found.spec.env_process) == (1, "")
-    await world.controller.deploy(FunctionSpec("fn", IMAGE, env_process="./server"), must_exist=False, start=False)
-    assert (await world.controller.function(FN)).function.revision == 2
+    await world.deployments.deploy(FunctionSpec("fn", IMAGE, env_process="./server"), must_exist=False, start=False)
+    assert (await world.statuses.function(FN)).function.revision == 2
 
 
 async def test_what_an_older_version_kept_is_the_same_deployment(world: World) -> None:
     before = FunctionSpec("fn", IMAGE, env_process="python index.py")
     await world.store.save_function(Function(before, DIGEST, 1.0))
     after = await world.restart_controller()
-    await after.controller.deploy(replace(before, env_process=""), must_exist=True)
-    assert (await after.controller.function(FN)).function.revision == 1
+    await after.deployments.deploy(replace(before, env_process=""), must_exist=True)
+    assert (await after.statuses.function(FN)).function.revision == 1
     await after.close()
 
 
@@ -337,25 +334,25 @@ async def test_deployments_of_one_function_wait_for_one_another_and_the_last_one
 
 
 async def test_a_rollout_does_not_hold_up_another_functions(world: World) -> None:
-    await world.controller.save_secret("openfaas-fn", "key", b"x", must_exist=False)
+    await world.function_secrets.save_secret("openfaas-fn", "key", b"x", must_exist=False)
     spec = FunctionSpec("slow", IMAGE, secrets=("key",))
-    await world.controller.deploy(spec, must_exist=False, start=False)
+    await world.deployments.deploy(spec, must_exist=False, start=False)
     world.node.start_delay = 10.0
     changed = FunctionSpec("slow", IMAGE, secrets=("key",), labels={"a": "b"})
-    update = asyncio.create_task(world.controller.deploy(changed, must_exist=True))
+    update = asyncio.create_task(world.deployments.deploy(changed, must_exist=True))
     await until_started(world, 2)
-    await world.controller.deploy(FunctionSpec("other", IMAGE, secrets=("key",)), must_exist=False, start=False)
+    await world.deployments.deploy(FunctionSpec("other", IMAGE, secrets=("key",)), must_exist=False, start=False)
     assert now() < 1.0
     await update
 
 
 async def checking_with_secret(world: World) -> asyncio.Task[bool]:
     """The update of a function by a revision that names the secret `key`; that has begun to start."""
-    await world.controller.save_secret("openfaas-fn", "key", b"old", must_exist=False)
+    await world.function_secrets.save_secret("openfaas-fn", "key", b"old", must_exist=False)
     await world.deploy()
     world.node.start_delay = 1.0
     spec = FunctionSpec("fn", IMAGE, secrets=("key",))
-    update = asyncio.create_task(world.controller.deploy(spec, must_exist=True))
+    update = asyncio.create_task(world.deployments.deploy(spec, must_exist=True))
     await until_started(world, 2)
     return update
 
@@ -363,13 +360,13 @@ async def checking_with_secret(world: World) -> asyncio.Task[bool]:
 async def test_a_secret_cannot_go_while_a_revision_that_names_it_is_checked(world: World) -> None:
     update = await checking_with_secret(world)
     with pytest.raises(Conflict, match="used by fn"):
-        await world.controller.delete_secret("openfaas-fn", "key")
+        await world.function_secrets.delete_secret("openfaas-fn", "key")
     await update
 
 
 async def test_a_secret_that_changes_while_a_revision_is_checked_reaches_it(world: World) -> None:
     update = await checking_with_secret(world)
-    await world.controller.save_secret("openfaas-fn", "key", b"new", must_exist=True)
+    await world.function_secrets.save_secret("openfaas-fn", "key", b"new", must_exist=True)
     await update
     before, after = world.node.started
     assert (before.revision, after.revision, after.generation - before.generation) == (2, 2, 1)
@@ -382,7 +379,7 @@ async def test_a_removal_calls_a_rollout_off(world: World) -> None:
     world.node.start_delay = 10.0
     updates = [asyncio.create_task(world.deploy()) for _ in range(2)]
     await until_started(world, 2)
-    await world.controller.remove(FN)
+    await world.removals.remove(FN)
     assert now() < 1.0
     for result in await asyncio.gather(*updates, return_exceptions=True):
         assert isinstance(result, Conflict)
@@ -435,13 +432,13 @@ async def test_a_controller_killed_before_it_saved_what_it_checked_leaves_the_ol
 
 
 async def test_a_changed_secret_with_which_a_function_does_not_start_leaves_its_instances_serving(world: World) -> None:
-    await world.controller.save_secret("openfaas-fn", "key", b"old", must_exist=False)
+    await world.function_secrets.save_secret("openfaas-fn", "key", b"old", must_exist=False)
     spec = FunctionSpec("fn", IMAGE, secrets=("key",))
-    await world.controller.deploy(spec, must_exist=False, start=False)
+    await world.deployments.deploy(spec, must_exist=False, start=False)
     first = await world.edge.call(FN)
     world.node.fail[FN] = deque([CRASH])
     with pytest.raises(RolloutFailed, match=r"secret key was changed, but fn.openfaas-fn does not start with it"):
-        await world.controller.save_secret("openfaas-fn", "key", b"new", must_exist=True)
+        await world.function_secrets.save_secret("openfaas-fn", "key", b"new", must_exist=True)
     assert await world.edge.call(FN) == first
     assert world.secrets.values == {("openfaas-fn", "key"): b"new"}
     assert await kept(world) == []
@@ -449,10 +446,10 @@ async def test_a_changed_secret_with_which_a_function_does_not_start_leaves_its_
 
 
 async def test_a_changed_secret_is_no_revision(world: World) -> None:
-    await world.controller.save_secret("openfaas-fn", "key", b"old", must_exist=False)
-    await world.controller.deploy(FunctionSpec("fn", IMAGE, secrets=("key",)), must_exist=False, start=False)
+    await world.function_secrets.save_secret("openfaas-fn", "key", b"old", must_exist=False)
+    await world.deployments.deploy(FunctionSpec("fn", IMAGE, secrets=("key",)), must_exist=False, start=False)
     first = await world.edge.call(FN)
-    await world.controller.save_secret("openfaas-fn", "key", b"new", must_exist=True)
+    await world.function_secrets.save_secret("openfaas-fn", "key", b"new", must_exist=True)
     assert await world.edge.call(FN) != first
     assert world.fleet.entries[FN].function.revision == 1
     assert await kept(world) == []
@@ -474,13 +471,14 @@ async def test_the_bundle_of_a_revision_that_can_be_rolled_back_to_is_kept(world
     await again.close()
 
 
-@pytest.mark.parametrize(("ports", "checked"), [("private", True), ("shared", False)])
+@pytest.mark.parametrize(("private", "checked"), [(True, True), (False, False)])
 async def test_a_program_is_not_checked_where_the_old_one_has_its_port(
-    ports: str, checked: bool, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    private: bool, checked: bool, world: World
 ) -> None:
-    found = tmp_path / "isolation.json"
-    found.write_text(json.dumps({"ports": ports}))
-    monkeypatch.setattr(Settings, "isolation_file", property(lambda _: found))
+    world.node.description = replace(world.node.description, private_ports=private)
+    world.node.reachable = False
+    world.node.reachable = True  # another node process answers
+    await asyncio.sleep(1)
     await world.deploy(upstream="http://127.0.0.1:8000")
     await world.edge.call(function_id("fn"))
     await world.deploy(upstream="http://127.0.0.1:8000")

@@ -34,7 +34,7 @@ def now() -> float:
 
 
 async def status(world: World) -> FunctionStatus:
-    return await world.controller.function(FN)
+    return await world.statuses.function(FN)
 
 
 async def stands(world: World) -> tuple[str, int, int]:
@@ -46,7 +46,7 @@ async def stands(world: World) -> tuple[str, int, int]:
 async def deploy(world: World, patience: float = 0.0, version: str = "", name: str = "fn") -> bool:
     env = {"VERSION": version} if version else {}
     spec = FunctionSpec(name, IMAGE, env_vars=env, annotations={"rescoldo.dev/idle-window": "5s"})
-    return await world.controller.deploy(spec, must_exist=False, patience=patience)
+    return await world.deployments.deploy(spec, must_exist=False, patience=patience)
 
 
 def breaks(world: World, *errors: RescoldoError) -> None:
@@ -104,9 +104,9 @@ async def test_what_does_not_start_is_failing_with_its_reason(world: World, erro
     assert error.message in raised.value.message
     assert await stands(world) == ("failing", 0, 0)
     assert (await status(world)).reason == error.message
-    [listed] = await world.controller.functions("openfaas-fn")
+    [listed] = world.statuses.functions("openfaas-fn")
     assert (listed.state, listed.reason) == (State.FAILING, error.message)
-    [revision] = await world.controller.revisions(FN)
+    [revision] = await world.revisions.revisions(FN)
     assert (revision.state, revision.revision.failure) == ("failed", error.message)
 
 
@@ -125,7 +125,7 @@ async def test_calls_of_what_does_not_start_get_the_reason_and_try_anew_after_th
     assert await stands(world) == ("ready", 1, 1)
     await asyncio.sleep(0.1)
     assert await world.store.standings() == {}
-    [revision] = await world.controller.revisions(FN)
+    [revision] = await world.revisions.revisions(FN)
     assert revision.state == "serving"
     await world.settle()
 
@@ -136,7 +136,7 @@ async def test_another_deployment_of_what_never_started_takes_its_place_and_is_t
         await deploy(world, patience=60.0)
     assert await deploy(world, patience=60.0, version="2") is True
     assert await stands(world) == ("ready", 1, 1)
-    found = [(one.revision.number, one.state) for one in await world.controller.revisions(FN)]
+    found = [(one.revision.number, one.state) for one in await world.revisions.revisions(FN)]
     assert found == [(2, "serving"), (1, "failed")], "nobody can roll back to what never started"
     await world.settle()
 
@@ -202,7 +202,7 @@ async def test_a_removal_in_the_middle_of_the_first_start_ends_it(world: World) 
     world.node.start_delay = 3.0
     first = asyncio.create_task(deploy(world, patience=60.0))
     await world.until(lambda: world.node.started)
-    await world.controller.remove(FN)
+    await world.removals.remove(FN)
     with pytest.raises(Conflict, match="removed before"):
         await first
     await world.settle()
@@ -214,7 +214,7 @@ async def test_many_are_started_a_few_at_a_time_and_make_room_for_one_another() 
     names = [f"f-{number}" for number in range(4 * MOST_AWAKE)]
     for name in names:
         spec = FunctionSpec(name, IMAGE, annotations={"rescoldo.dev/idle-window": "1h"})
-        await world.controller.deploy(spec, must_exist=False)
+        await world.deployments.deploy(spec, must_exist=False)
     assert now() < 1.0
     most = 0
     while len(world.node.started) < len(names):
@@ -223,7 +223,7 @@ async def test_many_are_started_a_few_at_a_time_and_make_room_for_one_another() 
         await asyncio.sleep(0.1)
     assert most <= AT_ONCE
     await asyncio.sleep(10.0)
-    states = {found.state for found in await world.controller.functions("openfaas-fn")}
+    states = {found.state for found in world.statuses.functions("openfaas-fn")}
     assert states == {State.READY, State.ASLEEP}, "the last ones keep their idle window"
     assert await world.store.standings() == {}
     assert world.reloads == [], "what was tried took no slot that another had needed"
@@ -236,11 +236,11 @@ async def test_what_was_called_since_it_was_tried_keeps_its_idle_window() -> Non
     notes = {"rescoldo.dev/idle-window": "1h"}
     for number in range(MOST_AWAKE + 2):
         spec = FunctionSpec(f"f-{number}", IMAGE, annotations=notes)
-        assert await world.controller.deploy(spec, must_exist=False, patience=10.0)
+        assert await world.deployments.deploy(spec, must_exist=False, patience=10.0)
         if not number:
             await world.edge.call(spec.id)
     await asyncio.sleep(10.0)
-    found = {one.function.spec.name: one.state for one in await world.controller.functions("openfaas-fn")}
+    found = {one.function.spec.name: one.state for one in world.statuses.functions("openfaas-fn")}
     assert (found["f-0"], found["f-1"], found["f-2"]) == (State.READY, State.ASLEEP, State.READY)
     await world.settle()
     await world.close()
@@ -279,7 +279,7 @@ async def test_a_start_that_a_killed_controller_had_not_seen_to_its_end_is_tried
 
 
 async def test_what_was_deployed_without_a_start_is_not_tried_by_the_next_controller(world: World) -> None:
-    await world.controller.deploy(SPEC, must_exist=False, start=False)
+    await world.deployments.deploy(SPEC, must_exist=False, start=False)
     after = await world.restart_controller()
     await asyncio.sleep(10.0)
     assert (await stands(after), after.node.started) == (("asleep", 0, 0), [])
@@ -294,7 +294,7 @@ async def test_a_paused_function_takes_no_calls_wakes_nothing_and_finishes_what_
     finish = world.hold_calls()
     call = asyncio.create_task(world.edge.call(FN))
     await asyncio.sleep(0.1)
-    await world.controller.pause(FN)
+    await world.pauses.pause(FN)
     assert (await status(world)).state == State.PAUSED
     with pytest.raises(Exception, match="paused"):
         await world.edge.call(FN)
@@ -304,7 +304,7 @@ async def test_a_paused_function_takes_no_calls_wakes_nothing_and_finishes_what_
     await world.settle()
     assert await stands(world) == ("paused", 0, 0)
     assert len(world.node.started) == 1
-    await world.controller.resume(FN)
+    await world.pauses.resume(FN)
     assert await stands(world) == ("asleep", 0, 0)
     await world.edge.call(FN)
 
@@ -314,7 +314,7 @@ async def test_a_call_held_while_it_is_paused_is_refused(world: World) -> None:
     world.node.start_delay = 3.0
     call = asyncio.create_task(world.edge.call(FN))
     await world.until(lambda: world.node.started)
-    await world.controller.pause(FN)
+    await world.pauses.pause(FN)
     with pytest.raises(Exception, match="paused"):
         await call
     await world.settle()
@@ -324,25 +324,25 @@ async def test_a_call_held_while_it_is_paused_is_refused(world: World) -> None:
 async def test_a_minimum_is_ignored_while_it_is_paused_and_kept_again_afterwards(world: World) -> None:
     await world.deploy(minimum=2)
     await world.until(lambda: not world.asleep() and not world.fleet.entries[FN].waking)
-    await world.controller.pause(FN)
+    await world.pauses.pause(FN)
     await world.settle()
     assert await stands(world) == ("paused", 0, 0)
     with pytest.raises(Conflict, match="resume it first"):
-        await world.controller.scale(FN, 3)
-    await world.controller.resume(FN)
+        await world.scaling.scale(FN, 3)
+    await world.pauses.resume(FN)
     await world.until(lambda: not world.asleep() and len(world.awake().servers) == 2)
     await world.settle()
 
 
 async def test_a_deployment_while_it_is_paused_is_taken_unchecked_and_tried_when_it_is_resumed(world: World) -> None:
     await deploy(world, patience=60.0)
-    await world.controller.pause(FN)
+    await world.pauses.pause(FN)
     await world.settle()
     breaks(world, CRASH)
     assert await deploy(world, patience=60.0, version="2") is True
     assert len(world.node.started) == 1
     assert (await status(world)).function.revision == 2
-    await world.controller.resume(FN)
+    await world.pauses.resume(FN)
     await world.until(lambda: world.fleet.entries[FN].failure is not None)
     assert await stands(world) == ("failing", 0, 0)
 
@@ -354,7 +354,7 @@ async def test_a_function_stays_paused_over_a_restart_and_its_instances_are_not_
     finish = world.hold_calls()
     call = asyncio.create_task(world.edge.call(FN))
     await asyncio.sleep(0.1)
-    await world.controller.pause(FN)
+    await world.pauses.pause(FN)
     after = await world.restart_controller()
     assert (await status(after)).state == State.PAUSED
     with pytest.raises(Exception, match="paused"):
@@ -375,7 +375,7 @@ async def test_a_pause_that_cannot_be_saved_is_none(world: World, monkeypatch: p
     with monkeypatch.context() as patched:
         patched.setattr(world.store, "save_standing", refuse)
         with pytest.raises(StoreError):
-            await world.controller.pause(FN)
+            await world.pauses.pause(FN)
     await world.edge.call(FN)
     assert (await status(world)).state == State.READY
 
@@ -386,7 +386,7 @@ async def test_a_pause_during_a_roll_out_holds(world: World) -> None:
     world.node.start_delay = 3.0
     update = asyncio.create_task(world.deploy())
     await world.until(lambda: len(world.node.started) == 2)
-    await world.controller.pause(FN)
+    await world.pauses.pause(FN)
     await update
     await world.settle()
     assert await stands(world) == ("paused", 0, 0)
@@ -398,10 +398,10 @@ async def test_a_pause_during_the_first_start_ends_it_and_a_resume_tries_again(w
     world.node.start_delay = 3.0
     await deploy(world)
     await world.until(lambda: world.node.started)
-    await world.controller.pause(FN)
+    await world.pauses.pause(FN)
     await world.settle()
     assert await stands(world) == ("paused", 0, 0)
-    await world.controller.resume(FN)
+    await world.pauses.resume(FN)
     assert await stands(world) == ("deploying", 1, 0)
     await world.until(lambda: world.fleet.entries[FN].standing == PLAIN)
     assert await stands(world) == ("ready", 1, 1)
@@ -418,7 +418,7 @@ async def test_replicas_and_state_agree_at_every_moment_of_a_life(world: World) 
     async def watch() -> None:
         while True:
             if FN in world.fleet.entries:
-                found = await world.controller.function(FN, why=True)
+                found = await world.statuses.function(FN, why=True)
                 assert found.why is not None
                 seen.add((str(found.state), found.replicas > 0, found.available > 0))
                 assert found.available <= found.replicas
@@ -430,17 +430,17 @@ async def test_replicas_and_state_agree_at_every_moment_of_a_life(world: World) 
     world.node.start_delay = 0.5
     world.node.stop_delay = 0.2
     await deploy(world, patience=60.0)
-    await world.controller.scale(FN, 5)
+    await world.scaling.scale(FN, 5)
     await asyncio.sleep(2.0)
-    await world.controller.scale(FN, 1)
+    await world.scaling.scale(FN, 1)
     await asyncio.sleep(2.0)
     await deploy(world, version="2")
     world.lost(world.instances()[0])
     await asyncio.sleep(60.0)
     await world.edge.call(FN)
-    await world.controller.scale(FN, 0)
+    await world.scaling.scale(FN, 0)
     await asyncio.sleep(60.0)
-    await world.controller.pause(FN)
+    await world.pauses.pause(FN)
     await asyncio.sleep(1.0)
     assert not watching.done(), watching.exception()
     watching.cancel()
@@ -453,12 +453,12 @@ async def test_replicas_and_state_agree_at_every_moment_of_a_life(world: World) 
 async def test_why_tells_of_every_start(world: World) -> None:
     await deploy(world, patience=60.0)
     await deploy(world, version="2")
-    await world.controller.scale(FN, 0)
+    await world.scaling.scale(FN, 0)
     await world.edge.call(FN)
-    await world.controller.pause(FN)
-    await world.controller.resume(FN)
-    await world.controller.scale(FN, 2)
-    why = (await world.controller.function(FN, why=True)).why
+    await world.pauses.pause(FN)
+    await world.pauses.resume(FN)
+    await world.scaling.scale(FN, 2)
+    why = (await world.statuses.function(FN, why=True)).why
     assert why is not None
     assert [(step.before, step.after, step.reason) for step in why.steps] == [
         (0, 1, "deployed, and started to see whether it does"),
@@ -474,7 +474,7 @@ async def test_why_tells_of_every_start(world: World) -> None:
 async def test_why_tells_what_a_controller_took_over(world: World) -> None:
     await deploy(world, patience=60.0)
     after = await world.restart_controller()
-    why = (await after.controller.function(FN, why=True)).why
+    why = (await after.statuses.function(FN, why=True)).why
     assert why is not None
     (one,) = why.steps
     assert (one.before, one.after, one.reason) == (0, 1, "taken over from the controller before")

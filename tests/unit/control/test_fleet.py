@@ -146,7 +146,7 @@ async def test_without_a_free_slot_a_wake_is_refused_and_leaves_no_failure(world
         await world.fleet.wakes.wake(FN)
     assert world.fleet.entries[FN].failure is None
     assert world.reloads == [16]
-    await world.controller.scale(function_id("full-3"), 0)
+    await world.scaling.scale(function_id("full-3"), 0)
     await world.settle(10)
     await world.edge.call(FN)
     await world.settle()
@@ -250,7 +250,7 @@ async def test_calls_held_during_a_removal_are_told_that_it_is_gone(world: World
     world.node.start_delay = 1.0
     call = asyncio.create_task(world.edge.call(FN))
     await asyncio.sleep(0.5)
-    await world.controller.remove(FN)
+    await world.removals.remove(FN)
     with pytest.raises(NotFound):
         await call
     await world.settle()
@@ -277,7 +277,7 @@ async def test_a_call_that_outlasts_its_time_is_cut_when_its_revision_is_retired
     world.edge.work = hang
     call = asyncio.create_task(world.edge.call(FN))
     await asyncio.sleep(1)
-    await world.controller.remove(FN)
+    await world.removals.remove(FN)
     with pytest.raises(CallFailed):
         await call
     await world.settle()
@@ -300,7 +300,7 @@ async def test_the_crash_of_the_last_instance_lets_the_next_call_wake_another(wo
 
 async def test_the_crash_of_one_of_several_instances_is_made_good(world: World) -> None:
     await world.deploy()
-    await world.controller.scale(FN, 3)
+    await world.scaling.scale(FN, 3)
     await world.settle()
     first, *others = world.instances()
     world.lost(first)
@@ -348,7 +348,7 @@ async def test_an_instance_that_is_lost_after_the_removal_of_its_function_is_cle
     world.edge.work = hang
     call = asyncio.create_task(world.edge.call(FN))
     await asyncio.sleep(1)
-    await world.controller.remove(FN)
+    await world.removals.remove(FN)
     await asyncio.sleep(1)
     world.lost(world.node.started[0].instance)
     with pytest.raises(CallFailed):
@@ -366,15 +366,15 @@ async def test_scaling_up_and_down_reaches_the_number_without_cutting_a_call(wor
         await asyncio.sleep(2)
 
     world.edge.work = work
-    await world.controller.scale(FN, 4)
+    await world.scaling.scale(FN, 4)
     await asyncio.sleep(1)
     calls = [asyncio.create_task(world.edge.call(FN)) for _ in range(4)]
     await asyncio.sleep(0.5)
-    await world.controller.scale(FN, 1)
+    await world.scaling.scale(FN, 1)
     assert len(set(await asyncio.gather(*calls))) == 4
     await world.settle()
     assert len(world.instances()) == 1
-    await world.controller.scale(FN, 2)
+    await world.scaling.scale(FN, 2)
     await world.settle()
     assert len(world.instances()) == 2
 
@@ -382,7 +382,7 @@ async def test_scaling_up_and_down_reaches_the_number_without_cutting_a_call(wor
 async def test_scaling_to_zero_and_back_at_once_serves_calls(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
-    await world.controller.scale(FN, 0)
+    await world.scaling.scale(FN, 0)
     await world.edge.call(FN)
     await world.settle()
     assert len(world.instances()) == 1
@@ -392,7 +392,7 @@ async def test_scaling_up_stops_where_instances_do_not_start_and_what_runs_stays
     await world.deploy()
     await world.edge.call(FN)
     world.node.fail[FN] = deque([CRASH])
-    await world.controller.scale(FN, 3)
+    await world.scaling.scale(FN, 3)
     await asyncio.sleep(5)
     assert len(world.instances()) >= 1
     await world.edge.call(FN)
@@ -407,7 +407,7 @@ async def test_a_slot_is_given_back_only_when_nothing_is_in_flight_in_it(world: 
     call = asyncio.create_task(world.edge.call(FN))
     await asyncio.sleep(1)
     free = world.slots.free
-    await world.controller.scale(FN, 0)
+    await world.scaling.scale(FN, 0)
     await asyncio.sleep(10)
     assert world.slots.free == free
     call.cancel()
@@ -418,7 +418,7 @@ async def test_a_slot_is_given_back_only_when_nothing_is_in_flight_in_it(world: 
 async def test_a_slot_answered_to_a_held_call_is_not_taken_down_before_the_call_can_be_there(world: World) -> None:
     await world.deploy()
     slot = await world.fleet.wakes.wake(FN)
-    await world.controller.scale(FN, 0)
+    await world.scaling.scale(FN, 0)
     await asyncio.sleep(0.15)  # the edge has its answer and has not yet connected
     assert {name for name, _ in await world.edge.servers()} == {slot}
     await world.settle()
@@ -439,7 +439,7 @@ async def test_while_the_edge_is_away_nothing_is_given_back_and_then_all_is(worl
     world.edge.reachable = False
     with pytest.raises(EdgeUnavailable):
         await world.edge.load(world.awake().slot)
-    scaling = asyncio.create_task(world.controller.scale(FN, 0))  # waits until the edge has heard the route
+    scaling = asyncio.create_task(world.scaling.scale(FN, 0))  # waits until the edge has heard the route
     await asyncio.sleep(100)
     assert world.slots.free == world.slots.size - 1
     world.edge.reachable = True
@@ -453,7 +453,7 @@ async def test_an_instance_that_was_starting_while_its_function_fell_asleep_is_n
     await world.deploy(window="1s")
     await world.edge.call(FN)
     world.node.start_delay = 10.0
-    await world.controller.scale(FN, 2)
+    await world.scaling.scale(FN, 2)
     await asyncio.sleep(5)
     await world.settle()
     assert world.asleep()
@@ -465,7 +465,7 @@ async def test_a_start_that_is_overtaken_by_another_leaves_no_instance_behind(wo
     world.node.start_delay = 5.0
     first = asyncio.create_task(world.edge.call(FN))
     await asyncio.sleep(1)
-    await world.controller.scale(FN, 0)
+    await world.scaling.scale(FN, 0)
     second = asyncio.create_task(world.edge.call(FN))
     await asyncio.gather(first, second)
     await world.settle()

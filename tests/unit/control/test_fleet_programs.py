@@ -34,7 +34,7 @@ async def test_the_edge_is_told_of_the_first_instance_while_it_starts_and_of_oth
     await asyncio.sleep(0.5)
     assert (len(await world.edge.servers()), world.edge.routes[FN].slot) == (1, None)
     await call
-    await world.controller.scale(FN, 2)
+    await world.scaling.scale(FN, 2)
     await asyncio.sleep(0.5)
     assert len(await world.edge.servers()) == 1
     await world.until(lambda: len(world.instances()) == 2)
@@ -58,9 +58,9 @@ async def test_a_program_that_gets_ready_after_its_function_was_removed_is_stopp
     await world.deploy(upstream=TCP, **{"com.openfaas.scale.max": "2"})
     await world.edge.call(FN)
     world.node.start_delay = 5.0
-    await world.controller.scale(FN, 2)
+    await world.scaling.scale(FN, 2)
     await asyncio.sleep(1)
-    await world.controller.scale(FN, 0)
+    await world.scaling.scale(FN, 0)
     await world.settle()
     assert await world.running() == []
     assert await world.edge.servers() == set()
@@ -96,6 +96,6 @@ async def test_a_bundle_that_holds_a_program_needs_its_command(world: World) -> 
     world.bundles.kinds[DIGEST] = "process"
     await world.deploy(upstream=TCP)
     with pytest.raises(InvalidInput, match="set fprocess to its command"):
-        await world.controller.deploy(FunctionSpec("fn", "some:image"), must_exist=False)
+        await world.deployments.deploy(FunctionSpec("fn", "some:image"), must_exist=False)
     world.bundles.kinds[DIGEST] = "python"
-    await world.controller.deploy(FunctionSpec("fn", "some:image", env_process="python index.py"), must_exist=False)
+    await world.deployments.deploy(FunctionSpec("fn", "some:image", env_process="python index.py"), must_exist=False)

@@ -42,11 +42,11 @@ class Run:
                 await self.deploying[-1]
         elif what in ("sleep", "scale") and deployed:
             with contextlib.suppress(RescoldoError):  # its instance does not start
-                await world.controller.scale(function, 0 if what == "sleep" else 1 + number)
+                await world.scaling.scale(function, 0 if what == "sleep" else 1 + number)
         elif what == "remove" and deployed:
-            await world.controller.remove(function)
+            await world.removals.remove(function)
         elif what in ("pause", "resume") and deployed:
-            await (world.controller.pause(function) if what == "pause" else world.controller.resume(function))
+            await (world.pauses.pause(function) if what == "pause" else world.pauses.resume(function))
         elif what == "fail":
             world.node.fail.setdefault(function, deque()).append(StartFailed("broken"))
         else:
@@ -103,7 +103,7 @@ async def play(sequence: list[Step], delay: float) -> Run:
             assert call.cancelled() or isinstance(call.exception(), RescoldoError | None)
         run.world.edge.delay = 0.0
         await run.world.check()
-        for found in await run.world.controller.functions("openfaas-fn"):
+        for found in run.world.statuses.functions("openfaas-fn"):
             assert (found.replicas, found.available) == (0, 0), "it sleeps, whatever its state"
             assert found.state in ("asleep", "failing", "paused"), "what was begun has come to an end"
         assert run.world.slots.free == run.world.slots.size, "something did not go to sleep"

@@ -21,7 +21,7 @@ async def test_a_followed_log_goes_on_after_a_restart_of_the_node(world: World) 
     found: list[str] = []
 
     async def read() -> None:
-        lines = await world.controller.logs(FN, tail=None, since=None, follow=True, instance="")
+        lines = world.logs.read(FN, tail=None, since=None, follow=True, instance="")
         async for line in lines:
             found.append(line.text)  # noqa: PERF401 - one by one
 

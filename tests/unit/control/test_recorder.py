@@ -135,19 +135,19 @@ async def test_of_a_removed_function_only_the_number_of_its_calls_stays(world: W
     world.recorder.record(calls(2))
     world.recorder.record(calls(3, status=500))
     await asyncio.sleep(1.1)
-    await world.controller.remove(FN)
+    await world.removals.remove(FN)
     await asyncio.sleep(1.0)
     assert world.recorder.run_totals() == {}
     await world.deploy()
     world.recorder.record(calls(1))
-    assert (await world.controller.function(FN)).invocations == 6
+    assert (await world.statuses.function(FN)).invocations == 6
 
 
 @pytest.mark.looptime
 async def test_the_next_function_of_a_name_begins_anew_however_soon_it_comes(world: World) -> None:
     await world.deploy()
     world.recorder.record(calls(2))
-    await world.controller.remove(FN)
+    await world.removals.remove(FN)
     world.recorder.record(calls(3))  # of calls that end late
     await world.deploy()
     await asyncio.sleep(1.0)
@@ -171,7 +171,7 @@ async def test_what_was_removed_is_forgotten_with_the_last_of_its_counts(
     await world.deploy()
     world.recorder.record(calls(2, minute=60))
     await world.recorder.flush()
-    await world.controller.remove(FN)
+    await world.removals.remove(FN)
     await asyncio.sleep(1.0)
     await world.recorder.prune(35 * 86400 + 7199)
     assert world.recorder.invocations() == {FN: 2}

@@ -30,7 +30,7 @@ async def calls(world: World, count: int = 200) -> Counter[int]:
 
 async def states(world: World) -> list[tuple[int, str, int]]:
     """Number, state and share of each revision."""
-    return [(one.revision.number, one.state, one.traffic) for one in await world.controller.revisions(FN)]
+    return [(one.revision.number, one.state, one.traffic) for one in await world.revisions.revisions(FN)]
 
 
 async def two_revisions(world: World, **options: str) -> None:
@@ -46,7 +46,7 @@ async def test_a_rollback_is_a_new_revision_with_the_deployment_and_the_bundle_o
     await world.store.save_bundle(IMAGE, "b" * 64, 1, 0.0)
     again = await world.restart_controller()
     await again.deploy(version="two")
-    assert await again.controller.roll_back(FN, None) == 3
+    assert await again.deployments.roll_back(FN, None) == 3
     function = again.fleet.entries[FN].function
     assert (function.revision, function.spec.env_vars["VERSION"], function.digest) == (3, "one", DIGEST)
     assert serving(again, await again.edge.call(FN)) == 3
@@ -59,7 +59,7 @@ async def test_a_rollback_passes_over_what_failed(world: World) -> None:
     world.node.fail[FN] = deque([CRASH])
     with pytest.raises(RolloutFailed):
         await world.deploy(version="three")
-    assert await world.controller.roll_back(FN, None) == 4
+    assert await world.deployments.roll_back(FN, None) == 4
     assert world.fleet.entries[FN].function.spec.env_vars["VERSION"] == "one"
 
 
@@ -67,7 +67,7 @@ async def test_a_rollback_that_does_not_start_changes_nothing(world: World) -> N
     await two_revisions(world)
     world.node.fail[FN] = deque([CRASH])
     with pytest.raises(RolloutFailed, match=r"revision 3 of fn.openfaas-fn did not start"):
-        await world.controller.roll_back(FN, 1)
+        await world.deployments.roll_back(FN, 1)
     assert await states(world) == [(3, "failed", 0), (2, "serving", 100), (1, "kept", 0)]
     assert serving(world, await world.edge.call(FN)) == 2
     await world.settle()
@@ -83,30 +83,30 @@ async def test_what_cannot_serve_cannot_be_rolled_back_to(world: World, number: 
     with pytest.raises(RolloutFailed):
         await world.deploy(version="three")
     with pytest.raises(InvalidInput, match=said):
-        await world.controller.roll_back(FN, number)
+        await world.deployments.roll_back(FN, number)
 
 
 async def test_a_first_revision_has_nothing_to_roll_back_to(world: World) -> None:
     await world.deploy()
     with pytest.raises(InvalidInput, match="no revision before 1"):
-        await world.controller.roll_back(FN, None)
+        await world.deployments.roll_back(FN, None)
     with pytest.raises(NotFound):
-        await world.controller.roll_back(RouteKey("nobody.openfaas-fn"), None)  # type: ignore[arg-type]
+        await world.deployments.roll_back(RouteKey("nobody.openfaas-fn"), None)  # type: ignore[arg-type]
 
 
 async def test_rolling_back_to_what_is_current_changes_nothing(world: World) -> None:
     await two_revisions(world)
-    assert await world.controller.roll_back(FN, 2) == 2
+    assert await world.deployments.roll_back(FN, 2) == 2
     assert len(world.node.started) == 1
 
 
 async def test_a_revision_whose_secret_is_gone_cannot_be_rolled_back_to(world: World) -> None:
-    await world.controller.save_secret("openfaas-fn", "key", b"x", must_exist=False)
-    await world.controller.deploy(FunctionSpec("fn", IMAGE, secrets=("key",)), must_exist=False, start=False)
+    await world.function_secrets.save_secret("openfaas-fn", "key", b"x", must_exist=False)
+    await world.deployments.deploy(FunctionSpec("fn", IMAGE, secrets=("key",)), must_exist=False, start=False)
     await world.deploy()
-    await world.controller.delete_secret("openfaas-fn", "key")
+    await world.function_secrets.delete_secret("openfaas-fn", "key")
     with pytest.raises(InvalidInput, match="has no secret key"):
-        await world.controller.roll_back(FN, 1)
+        await world.deployments.roll_back(FN, 1)
 
 
 async def test_only_so_many_revisions_are_kept_as_the_platform_is_told() -> None:
@@ -122,7 +122,7 @@ async def test_only_so_many_revisions_are_kept_as_the_platform_is_told() -> None
 
 async def test_calls_are_shared_out_by_percent_and_each_revision_has_instances_of_its_own(world: World) -> None:
     await two_revisions(world)
-    await world.controller.split(FN, {1: 30, 2: 70})
+    await world.traffic.split(FN, {1: 30, 2: 70})
     seen = await calls(world, 1000)
     assert seen.keys() == {1, 2}
     assert abs(seen[1] - 300) < 5 * (1000 * 0.3 * 0.7) ** 0.5, "more than five sigma from its share"
@@ -133,7 +133,7 @@ async def test_calls_are_shared_out_by_percent_and_each_revision_has_instances_o
 async def test_each_revision_of_a_split_sleeps_and_wakes_on_its_own(world: World) -> None:
     await world.deploy(version="one", window="5s")
     await world.deploy(version="two", window="60s")
-    await world.controller.split(FN, {1: 50, 2: 50})
+    await world.traffic.split(FN, {1: 50, 2: 50})
     old = world.fleet.entries[revision_key(FN, 1)]
     await calls(world)
     await world.settle(15)
@@ -146,7 +146,7 @@ async def test_each_revision_of_a_split_sleeps_and_wakes_on_its_own(world: World
 async def test_each_revision_of_a_split_has_the_limits_of_its_own_deployment(world: World) -> None:
     await world.deploy(notes={"rescoldo.dev/max-queue": "3"}, exec_timeout="2s")
     await world.deploy(notes={"rescoldo.dev/max-queue": "7"}, exec_timeout="4s")
-    await world.controller.split(FN, {1: 50, 2: 50})
+    await world.traffic.split(FN, {1: 50, 2: 50})
     routes = world.edge.routes
     assert {key: route.max_queue for key, route in routes.items()} == {FN: 7, revision_key(FN, 1): 3}
     assert {key: route.response_timeout for key, route in routes.items()} == {FN: 9.0, revision_key(FN, 1): 7.0}
@@ -154,20 +154,20 @@ async def test_each_revision_of_a_split_has_the_limits_of_its_own_deployment(wor
 
 async def test_a_split_is_counted_as_one_function(world: World) -> None:
     await two_revisions(world)
-    await world.controller.split(FN, {1: 50, 2: 50})
+    await world.traffic.split(FN, {1: 50, 2: 50})
     await calls(world)
-    [status] = await world.controller.functions("openfaas-fn")
+    [status] = world.statuses.functions("openfaas-fn")
     assert (status.available, status.replicas) == (2, 2)
-    assert (await world.controller.status())["functions"] == 1
-    assert (await world.controller.status())["instances"] == 2
-    await world.controller.scale(FN, 0)
-    assert (await world.controller.function(FN)).available == 0
+    assert (await world.overview.report())["functions"] == 1
+    assert (await world.overview.report())["instances"] == 2
+    await world.scaling.scale(FN, 0)
+    assert (await world.statuses.function(FN)).available == 0
     await world.settle()
 
 
 async def test_a_split_survives_the_controller_with_the_instances_of_all_revisions(world: World) -> None:
     await two_revisions(world)
-    await world.controller.split(FN, {1: 50, 2: 50})
+    await world.traffic.split(FN, {1: 50, 2: 50})
     await calls(world)
     before = await world.running()
     again = await world.restart_controller()
@@ -180,7 +180,7 @@ async def test_a_split_survives_the_controller_with_the_instances_of_all_revisio
 
 async def test_a_split_survives_the_edge(world: World) -> None:
     await two_revisions(world)
-    await world.controller.split(FN, {1: 50, 2: 50})
+    await world.traffic.split(FN, {1: 50, 2: 50})
     world.edge.restart()
     await asyncio.sleep(1.0)
     assert (await calls(world)).keys() == {1, 2}
@@ -189,10 +189,10 @@ async def test_a_split_survives_the_edge(world: World) -> None:
 
 async def test_all_calls_may_go_to_a_past_revision_and_back(world: World) -> None:
     await two_revisions(world)
-    await world.controller.split(FN, {1: 100})
+    await world.traffic.split(FN, {1: 100})
     assert (await calls(world)).keys() == {1}
     assert await states(world) == [(2, "kept", 0), (1, "serving", 100)]
-    await world.controller.split(FN, {2: 100})
+    await world.traffic.split(FN, {2: 100})
     assert (await calls(world)).keys() == {2}
     assert world.fleet.entries.keys() == {FN}
     await world.settle()
@@ -200,7 +200,7 @@ async def test_all_calls_may_go_to_a_past_revision_and_back(world: World) -> Non
 
 async def test_a_deployment_ends_a_split_once_it_has_started(world: World) -> None:
     await two_revisions(world)
-    await world.controller.split(FN, {1: 50, 2: 50})
+    await world.traffic.split(FN, {1: 50, 2: 50})
     world.node.fail[FN] = deque([CRASH])
     with pytest.raises(RolloutFailed):
         await world.deploy(version="three")
@@ -213,7 +213,7 @@ async def test_a_deployment_ends_a_split_once_it_has_started(world: World) -> No
 
 async def test_deploying_what_is_current_ends_a_split(world: World) -> None:
     await two_revisions(world)
-    await world.controller.split(FN, {1: 50, 2: 50})
+    await world.traffic.split(FN, {1: 50, 2: 50})
     await world.deploy(version="two")
     assert (await calls(world)).keys() == {2}
     await world.settle()
@@ -221,11 +221,11 @@ async def test_deploying_what_is_current_ends_a_split(world: World) -> None:
 
 async def test_calls_in_flight_end_on_the_revision_that_loses_its_share(world: World) -> None:
     await two_revisions(world)
-    await world.controller.split(FN, {1: 100})
+    await world.traffic.split(FN, {1: 100})
     finish = world.hold_calls()
     call = asyncio.create_task(world.edge.call(FN))
     await asyncio.sleep(1.0)
-    await world.controller.split(FN, {2: 100})
+    await world.traffic.split(FN, {2: 100})
     await asyncio.sleep(5.0)
     finish.set()
     assert serving(world, await call) == 1
@@ -243,7 +243,7 @@ async def test_a_past_revision_that_does_not_start_any_more_gets_no_share(world:
     await two_revisions(world)
     world.node.fail[FN] = deque([CRASH])
     with pytest.raises(RolloutFailed, match=r"revision 1 of fn.openfaas-fn does not start; traffic stays as it was"):
-        await world.controller.split(FN, {1: 50, 2: 50})
+        await world.traffic.split(FN, {1: 50, 2: 50})
     assert (await calls(world)).keys() == {2}
     assert world.fleet.entries.keys() == {FN}
     await world.settle()
@@ -257,7 +257,7 @@ async def test_a_split_that_cannot_be_saved_is_not_applied(world: World, monkeyp
 
     monkeypatch.setattr(world.store, "save_function", refuse)
     with pytest.raises(StoreError):
-        await world.controller.split(FN, {1: 50, 2: 50})
+        await world.traffic.split(FN, {1: 50, 2: 50})
     assert (await calls(world)).keys() == {2}
     await world.settle()
 
@@ -275,15 +275,15 @@ async def test_a_split_that_cannot_be_saved_is_not_applied(world: World, monkeyp
 async def test_a_split_that_makes_no_sense_is_refused(world: World, shares: dict[int, int], said: str) -> None:
     await two_revisions(world)
     with pytest.raises(InvalidInput, match=said):
-        await world.controller.split(FN, shares)
+        await world.traffic.split(FN, shares)
     assert (await calls(world)).keys() == {2}
 
 
 async def test_removing_a_function_removes_all_its_revisions(world: World) -> None:
     await two_revisions(world)
-    await world.controller.split(FN, {1: 50, 2: 50})
+    await world.traffic.split(FN, {1: 50, 2: 50})
     await calls(world)
-    await world.controller.remove(FN)
+    await world.removals.remove(FN)
     with pytest.raises(NotFound):
         await world.edge.call(FN)
     assert world.fleet.entries == {}
@@ -293,7 +293,7 @@ async def test_removing_a_function_removes_all_its_revisions(world: World) -> No
 
 async def test_an_instance_of_a_past_revision_that_is_lost_is_replaced_by_the_next_call(world: World) -> None:
     await two_revisions(world)
-    await world.controller.split(FN, {1: 100})
+    await world.traffic.split(FN, {1: 100})
     first = await world.edge.call(FN)
     world.lost(first)
     await asyncio.sleep(1.0)
@@ -303,14 +303,14 @@ async def test_an_instance_of_a_past_revision_that_is_lost_is_replaced_by_the_ne
 
 
 async def test_a_changed_secret_reaches_all_revisions_that_serve(world: World) -> None:
-    await world.controller.save_secret("openfaas-fn", "key", b"old", must_exist=False)
+    await world.function_secrets.save_secret("openfaas-fn", "key", b"old", must_exist=False)
     for version in ("1", "2"):
         spec = FunctionSpec("fn", IMAGE, secrets=("key",), env_vars={"VERSION": version})
-        await world.controller.deploy(spec, must_exist=False, start=version == "2")
-    await world.controller.split(FN, {1: 50, 2: 50})
+        await world.deployments.deploy(spec, must_exist=False, start=version == "2")
+    await world.traffic.split(FN, {1: 50, 2: 50})
     await calls(world)
     before = set(await world.running())
-    await world.controller.save_secret("openfaas-fn", "key", b"new", must_exist=True)
+    await world.function_secrets.save_secret("openfaas-fn", "key", b"new", must_exist=True)
     await world.settle(5)
     assert before.isdisjoint(await world.running())
     again = await world.restart_controller()
@@ -323,7 +323,7 @@ async def test_a_changed_secret_reaches_all_revisions_that_serve(world: World) -
 async def test_past_revisions_that_must_not_sleep_are_kept_awake(world: World) -> None:
     await world.deploy(version="one", minimum=1)
     await world.deploy(version="two")
-    await world.controller.split(FN, {1: 50, 2: 50})
+    await world.traffic.split(FN, {1: 50, 2: 50})
     again = await world.restart_controller()
     again.lost(next(iter(again.fleet.entries[revision_key(FN, 1)].awake.servers)))  # type: ignore[union-attr]
     await again.settle()

@@ -110,7 +110,7 @@ async def test_instances_start_side_by_side(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
     world.node.start_delay = 1.0
-    await world.controller.scale(FN, 9)
+    await world.scaling.scale(FN, 9)
     await asyncio.sleep(1.5)
     assert len(world.instances()) == 9
 
@@ -119,7 +119,7 @@ async def test_a_new_instance_gets_calls_only_when_it_is_ready(world: World) -> 
     await world.deploy(concurrency=1)
     await world.edge.call(FN)
     world.node.start_delay = 5.0
-    await world.controller.scale(FN, 2)
+    await world.scaling.scale(FN, 2)
     await asyncio.sleep(1)
     assert {await world.edge.call(FN) for _ in range(5)} == set(world.instances())
     assert len(await world.edge.servers()) == 1
@@ -131,12 +131,12 @@ async def test_the_least_loaded_are_taken_out_and_finish_what_they_have(world: W
     await world.deploy()
     await takes(world, 20.0)
     await world.edge.call(FN)
-    await world.controller.scale(FN, 3)
+    await world.scaling.scale(FN, 3)
     await world.settle(1)
     calls = [asyncio.create_task(world.edge.call(FN)) for _ in range(7)]  # 3, 2, 2
     await asyncio.sleep(0.1)
     busiest = max((await world.edge.server_loads(world.awake().slot)).items(), key=lambda item: item[1])[0]
-    await world.controller.scale(FN, 1)
+    await world.scaling.scale(FN, 1)
     await asyncio.sleep(0.1)
     assert world.instances() == [busiest]
     assert len(await world.running()) == 3, "two have calls"
@@ -147,10 +147,10 @@ async def test_the_least_loaded_are_taken_out_and_finish_what_they_have(world: W
 async def test_a_number_that_was_asked_for_is_the_least_until_the_function_sleeps(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
-    await world.controller.scale(FN, 4)
+    await world.scaling.scale(FN, 4)
     await world.settle(200)
     assert len(world.instances()) == 4
-    await world.controller.scale(FN, 0)
+    await world.scaling.scale(FN, 0)
     await world.edge.call(FN)
     await world.settle(1)
     assert len(world.instances()) == 1
@@ -160,7 +160,7 @@ async def test_what_was_asked_for_holds_for_a_next_controller_also_where_instanc
     world: World,
 ) -> None:
     await world.deploy()
-    await world.controller.scale(FN, 4)
+    await world.scaling.scale(FN, 4)
     await world.settle(5)
     again = await world.restart_controller()
     await again.settle(200)
@@ -177,7 +177,7 @@ async def test_what_was_asked_for_holds_for_a_next_controller_also_where_instanc
 async def test_what_was_asked_for_is_started_with_the_platform_and_ends_with_its_sleep(world: World) -> None:
     await world.deploy(window="30s")
     await world.deploy("other")
-    await world.controller.scale(FN, 3)
+    await world.scaling.scale(FN, 3)
     await world.settle(5)
     again = await restart_platform(world)
     await again.settle(5)
@@ -199,7 +199,7 @@ async def restart_platform(world: World) -> World:
 
 async def test_what_was_asked_for_is_there_again_without_a_call_when_all_instances_were_lost(world: World) -> None:
     await world.deploy()
-    await world.controller.scale(FN, 3)
+    await world.scaling.scale(FN, 3)
     await world.settle(5)
     for instance in world.instances():
         world.lost(instance)
@@ -209,7 +209,7 @@ async def test_what_was_asked_for_is_there_again_without_a_call_when_all_instanc
 
 async def test_a_number_that_cannot_be_saved_is_not_applied(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await world.deploy()
-    await world.controller.scale(FN, 2)
+    await world.scaling.scale(FN, 2)
 
     async def refuse(function: FunctionId, replicas: int) -> None:
         raise StoreError("the disk is full")
@@ -218,10 +218,10 @@ async def test_a_number_that_cannot_be_saved_is_not_applied(world: World, monkey
         patched.setattr(world.store, "save_asked", refuse)
         for number in (5, 0):
             with pytest.raises(StoreError):
-                await world.controller.scale(FN, number)
+                await world.scaling.scale(FN, number)
         await world.settle(5)
         assert len(world.instances()) == 2
-    await world.controller.scale(FN, 0)
+    await world.scaling.scale(FN, 0)
     assert await world.store.asked() == {}
 
 
@@ -229,7 +229,7 @@ async def test_a_function_that_cannot_forget_what_was_asked_for_sleeps_all_the_s
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.deploy(window="5s")
-    await world.controller.scale(FN, 2)
+    await world.scaling.scale(FN, 2)
 
     async def refuse(function: FunctionId, replicas: int) -> None:
         raise StoreError("the disk is full")
@@ -244,8 +244,8 @@ async def test_a_function_that_cannot_forget_what_was_asked_for_sleeps_all_the_s
 
 async def test_nothing_is_asked_of_a_function_that_gets_the_name_of_a_removed_one(world: World) -> None:
     await world.deploy()
-    await world.controller.scale(FN, 3)
-    await world.controller.remove(FN)
+    await world.scaling.scale(FN, 3)
+    await world.removals.remove(FN)
     await world.deploy()
     assert await world.store.asked() == {}
     await world.edge.call(FN)
@@ -266,7 +266,7 @@ async def test_a_new_controller_starts_what_is_missing_of_a_fixed_number(world: 
 
 async def test_more_than_the_maximum_may_be_asked_for(world: World) -> None:
     await world.deploy(**{"com.openfaas.scale.max": "2"})
-    await world.controller.scale(FN, 5)
+    await world.scaling.scale(FN, 5)
     await world.edge.call(FN)
     await world.settle(10)
     assert len(world.instances()) == 5
@@ -279,7 +279,7 @@ async def test_a_wake_starts_as_many_as_the_activation_asks_for_and_the_first_as
     await world.edge.call(FN)
     await world.settle(1)
     assert len(world.instances()) == 4
-    await world.controller.scale(FN, 0)
+    await world.scaling.scale(FN, 0)
     await world.edge.call(FN)
     await world.settle(1)
     assert len(world.instances()) == 3
@@ -290,7 +290,7 @@ async def test_a_function_whose_further_instances_do_not_start_tries_one_at_a_ti
     await world.edge.call(FN)
     world.node.fail[FN] = deque([StartFailed("no")] * 14)
     begun = len(world.node.started)
-    await world.controller.scale(FN, 9)
+    await world.scaling.scale(FN, 9)
     await asyncio.sleep(20)
     assert 8 < len(world.node.started) - begun < 16
     assert len(world.instances()) == 1
@@ -302,7 +302,7 @@ async def test_a_function_that_is_deployed_anew_while_it_scales_leaves_nothing_b
     await world.deploy()
     await world.edge.call(FN)
     world.node.start_delay = 1.0
-    await world.controller.scale(FN, 6)
+    await world.scaling.scale(FN, 6)
     await asyncio.sleep(0.5)
     await world.deploy()
     await world.edge.call(FN)
@@ -327,7 +327,7 @@ async def test_scaling_by_cpu_counts_what_the_instances_used(world: World) -> No
 async def test_short_calls_scale_the_current_revision_of_a_split_as_the_others(world: World) -> None:
     for version in ("one", "two"):
         await world.deploy(version=version, **{"com.openfaas.scale.type": "rps", "com.openfaas.scale.target": "10"})
-    await world.controller.split(FN, {1: 50, 2: 50})
+    await world.traffic.split(FN, {1: 50, 2: 50})
     await world.settle(5)  # nothing is under way when it is looked at
     calls = await load(world, rate=60, seconds=70)
     old = world.fleet.entries[revision_key(FN, 1)].awake
@@ -339,7 +339,7 @@ async def test_short_calls_scale_the_current_revision_of_a_split_as_the_others(w
 async def test_scaling_by_cpu_counts_each_revision_of_a_split_alone(world: World) -> None:
     for version in ("one", "two"):
         await world.deploy(version=version, **{"com.openfaas.scale.type": "cpu", "com.openfaas.scale.target": "100"})
-    await world.controller.split(FN, {1: 50, 2: 50})
+    await world.traffic.split(FN, {1: 50, 2: 50})
     await takes(world, 0.2)
 
     async def usage(function: FunctionId) -> list[InstanceUsage]:
@@ -360,7 +360,7 @@ async def test_scaling_by_cpu_counts_each_revision_of_a_split_alone(world: World
 
 
 async def why(world: World) -> Explanation:
-    found = (await world.controller.function(FN, why=True)).why
+    found = (await world.statuses.function(FN, why=True)).why
     assert found is not None
     return found
 
@@ -414,10 +414,10 @@ async def test_the_last_decision_and_what_is_aimed_at_are_told(world: World) -> 
 
 async def test_the_metrics_tell_of_awake_functions_alone(world: World) -> None:
     await world.deploy()
-    assert b"rescoldo_instances_desired{" not in await world.controller.metrics()
-    await world.controller.scale(FN, 3)
+    assert b"rescoldo_instances_desired{" not in await world.overview.metrics()
+    await world.scaling.scale(FN, 3)
     await world.settle(5)
-    text = (await world.controller.metrics()).decode()
+    text = (await world.overview.metrics()).decode()
     labels = '{function_name="fn.openfaas-fn",metric="concurrency"}'
     for line in (f"rescoldo_instances_desired{labels} 3.0", f"rescoldo_instances_ready{labels} 3.0",
                  f"rescoldo_load_target{labels} 7.0", f"rescoldo_panic_mode{labels} 1.0"):  # fmt: skip

@@ -23,13 +23,13 @@ HERE = DEFAULT_NAMESPACE
 async def deploy(world: World, name: str = "fn", **spec: Any) -> None:
     """Deploy; a first deployment starts nothing."""
     start = function_id(name) in world.fleet.entries
-    await world.controller.deploy(FunctionSpec(name, IMAGE, **spec), must_exist=False, start=start)
+    await world.deployments.deploy(FunctionSpec(name, IMAGE, **spec), must_exist=False, start=start)
 
 
 async def save(world: World, name: str, value: bytes = b"x", namespace: str = HERE) -> None:
     """Create or update."""
-    exists = name in await world.controller.secrets(namespace)
-    await world.controller.save_secret(namespace, name, value, must_exist=exists)
+    exists = name in await world.function_secrets.secrets(namespace)
+    await world.function_secrets.save_secret(namespace, name, value, must_exist=exists)
 
 
 # -- what an instance is given
@@ -79,11 +79,11 @@ async def test_a_deployment_that_names_a_missing_secret_is_refused_with_what_to_
         await deploy(world, secrets=("there", "gone", "a"))
     assert caught.value.status == 400
     with pytest.raises(NotFound):
-        await world.controller.function(FN)
+        await world.statuses.function(FN)
 
 
 async def test_a_secret_belongs_to_its_namespace(world: World) -> None:
-    await world.controller.save_namespace(Namespace("blue", {}, {}), must_exist=False)
+    await world.namespaces.save(Namespace("blue", {}, {}), must_exist=False)
     await save(world, "key", namespace="blue")
     with pytest.raises(InvalidInput, match="namespace openfaas-fn has no secret key"):
         await deploy(world, secrets=("key",))
@@ -201,16 +201,17 @@ async def test_a_changed_secret_does_not_undo_a_deployment_at_the_same_time(
 
 async def test_create_and_update_are_told_apart(world: World) -> None:
     with pytest.raises(NotFound):
-        await world.controller.save_secret(HERE, "key", b"x", must_exist=True)
-    await world.controller.save_secret(HERE, "key", b"x", must_exist=False)
+        await world.function_secrets.save_secret(HERE, "key", b"x", must_exist=True)
+    await world.function_secrets.save_secret(HERE, "key", b"x", must_exist=False)
     with pytest.raises(Conflict):
-        await world.controller.save_secret(HERE, "key", b"y", must_exist=False)
+        await world.function_secrets.save_secret(HERE, "key", b"y", must_exist=False)
     assert world.secrets.values == {(HERE, "key"): b"x"}
 
 
 async def test_of_two_who_create_the_same_secret_one_is_told(world: World) -> None:
     results = await asyncio.gather(
-        *(world.controller.save_secret(HERE, "key", b"x", must_exist=False) for _ in range(2)), return_exceptions=True
+        *(world.function_secrets.save_secret(HERE, "key", b"x", must_exist=False) for _ in range(2)),
+        return_exceptions=True,
     )
     assert [type(result) for result in results] == [type(None), Conflict]
 
@@ -233,13 +234,13 @@ async def test_a_secret_that_functions_name_stays_and_its_users_are_told(world: 
     for number in range(7):
         await deploy(world, f"fn{number}", secrets=("key",))
     with pytest.raises(Conflict, match=r"used by fn0, fn1, fn2, fn3, fn4 and 2 more: remove these functions"):
-        await world.controller.delete_secret(HERE, "key")
+        await world.function_secrets.delete_secret(HERE, "key")
     for number in range(7):
         await deploy(world, f"fn{number}")
-    await world.controller.delete_secret(HERE, "key")
-    assert await world.controller.secrets(HERE) == []
+    await world.function_secrets.delete_secret(HERE, "key")
+    assert await world.function_secrets.secrets(HERE) == []
     with pytest.raises(NotFound):
-        await world.controller.delete_secret(HERE, "key")
+        await world.function_secrets.delete_secret(HERE, "key")
 
 
 async def test_a_secret_is_not_removed_under_a_deployment_that_names_it(world: World) -> None:
@@ -247,36 +248,36 @@ async def test_a_secret_is_not_removed_under_a_deployment_that_names_it(world: W
     deploying = asyncio.create_task(deploy(world, secrets=("key",)))
     await asyncio.sleep(0)
     with pytest.raises(Conflict):
-        await world.controller.delete_secret(HERE, "key")
+        await world.function_secrets.delete_secret(HERE, "key")
     await deploying
 
 
 async def test_a_namespace_takes_its_secrets_along(world: World) -> None:
     blue = Namespace("blue", {}, {})
-    await world.controller.save_namespace(blue, must_exist=False)
+    await world.namespaces.save(blue, must_exist=False)
     await save(world, "key", namespace="blue")
     await deploy(world, namespace="blue", secrets=("key",))
     with pytest.raises(InvalidInput, match="still holds functions"):
-        await world.controller.delete_namespace("blue")
-    await world.controller.remove(FunctionId("fn.blue"))
-    await world.controller.delete_namespace("blue")
+        await world.namespaces.delete("blue")
+    await world.removals.remove(FunctionId("fn.blue"))
+    await world.namespaces.delete("blue")
     with pytest.raises(NotFound):
-        await world.controller.secrets("blue")
-    await world.controller.save_namespace(blue, must_exist=False)
-    assert await world.controller.secrets("blue") == []
+        await world.function_secrets.secrets("blue")
+    await world.namespaces.save(blue, must_exist=False)
+    assert await world.function_secrets.secrets("blue") == []
 
 
 async def test_a_namespace_carries_the_mark_of_openfaas(world: World) -> None:
-    assert await world.controller.namespace(HERE) == Namespace(HERE, {}, {"openfaas": "1"})
-    await world.controller.save_namespace(Namespace("blue", {"a": "b"}, {"c": "d"}), must_exist=False)
+    assert world.namespaces.get(HERE) == Namespace(HERE, {}, {"openfaas": "1"})
+    await world.namespaces.save(Namespace("blue", {"a": "b"}, {"c": "d"}), must_exist=False)
     again = await world.restart_controller()
-    assert await again.controller.namespace("blue") == Namespace("blue", {"a": "b"}, {"c": "d", "openfaas": "1"})
-    assert await again.controller.namespaces() == ["blue", HERE]
+    assert again.namespaces.get("blue") == Namespace("blue", {"a": "b"}, {"c": "d", "openfaas": "1"})
+    assert again.namespaces.names() == ["blue", HERE]
     await again.close()
 
 
 async def test_the_labels_of_the_default_namespace_are_kept(world: World) -> None:
-    await world.controller.save_namespace(Namespace(HERE, {"a": "b"}, {}), must_exist=True)
+    await world.namespaces.save(Namespace(HERE, {"a": "b"}, {}), must_exist=True)
     again = await world.restart_controller()
-    assert (await again.controller.namespace(HERE)).labels == {"a": "b"}
+    assert (again.namespaces.get(HERE)).labels == {"a": "b"}
     await again.close()

@@ -30,6 +30,12 @@ class FirstStarts:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._tried: deque[tuple[Entry, Awake, int]] = deque()  # the last ones, with the requests of their slots then
 
+    def go_on(self) -> None:
+        """At the start: try what the controller before had not tried to the end."""
+        for entry in self._fleet.entries.functions():
+            if entry.standing.untried and entry.failure is None and not entry.standing.paused:
+                self.begin(entry)
+
     def begin(self, entry: Entry) -> None:
         """Start what `entry` has now, soon. One that is under way for what it had before ends by itself."""
         entry.failure = None

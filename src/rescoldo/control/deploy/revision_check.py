@@ -8,20 +8,19 @@ import logging
 from rescoldo.control.fleet.awake import Awake
 from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.fleet import Fleet
-from rescoldo.control.observe.processes import isolation_found
+from rescoldo.control.fleet.known_node import KnownNode
 from rescoldo.model.errors import Conflict, RescoldoError, RolloutFailed, StartFailed, StartTimeout
 from rescoldo.model.function import Function, FunctionPolicy
 from rescoldo.model.names import FunctionId
-from rescoldo.model.settings import Settings
 from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 
 class RevisionCheck:
-    def __init__(self, settings: Settings, fleet: Fleet, tasks: Tasks) -> None:
-        self._settings = settings
+    def __init__(self, fleet: Fleet, node: KnownNode, tasks: Tasks) -> None:
         self._fleet = fleet
+        self._node = node
         self._tasks = tasks
         self._checks: dict[FunctionId, asyncio.Task[Awake]] = {}  # one at a time of each function
         self._called_off: set[FunctionId] = set()  # being removed
@@ -68,7 +67,7 @@ class RevisionCheck:
         """Whether two revisions cannot run at once: programs on the same TCP port, where all share an address."""
         if one.program is None or other.program is None or one.program.upstream != other.program.upstream:
             return False
-        return one.program.at_port and isolation_found(self._settings).get("ports") != "private"
+        return one.program.at_port and not self._node.description.private_ports
 
     async def _start(self, entry: Entry, function: Function, policy: FunctionPolicy) -> Awake:
         fresh = Entry(function, policy, requested=entry.requested)

@@ -52,3 +52,9 @@ class Fleet:
         self.losses = Losses(
             self.entries, self.routes, self.instances, self.replicas, self.retirement, self.wakes, tasks
         )
+
+    def keep_numbers(self) -> None:
+        """At the start: see to it that what is to have instances without a call gets them."""
+        for entry in self.entries.values():
+            self.replicas.resize(entry)
+            self.wakes.keep_awake_soon(entry)

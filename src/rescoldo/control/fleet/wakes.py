@@ -78,6 +78,11 @@ class Wakes:
             return await asyncio.shield(wake)
         return await asyncio.shield(entry.waking)
 
+    def keep_awake_soon(self, entry: Entry) -> None:
+        """Wake a function that is to have instances without a call, behind the caller's back."""
+        if entry.kept:
+            self._tasks.spawn(f"keep awake {entry.key}", self.keep_awake(entry))
+
     async def keep_awake(self, entry: Entry) -> None:
         """Wake a function that is to have instances without a call; tries again until it has."""
         while self._entries.get(entry.key) is entry and entry.kept and entry.awake is None:

@@ -1,0 +1,36 @@
+"""/system/scale-function, and pausing and resuming: how many instances a function has, and whether any."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rescoldo.api.bodies import Reference, ScaleFunction, read_body, takes
+from rescoldo.api.protocol import Pauses, Scaling
+from rescoldo.api.references import InQuery, reference, same_function
+
+
+def scaling_router(scaling: Scaling, pauses: Pauses) -> APIRouter:
+    """Routes that scale, pause and resume functions."""
+    router = APIRouter()
+
+    @router.post("/system/function/{name}/pause", status_code=202, openapi_extra=takes(Reference, required=False))
+    async def pause(request: Request, name: str, namespace: InQuery) -> Response:
+        body = await read_body(request, Reference, optional=True)
+        await pauses.pause(reference(name, namespace, body.namespace))
+        return Response(status_code=202)
+
+    @router.post("/system/function/{name}/resume", status_code=202, openapi_extra=takes(Reference, required=False))
+    async def resume(request: Request, name: str, namespace: InQuery) -> Response:
+        body = await read_body(request, Reference, optional=True)
+        await pauses.resume(reference(name, namespace, body.namespace))
+        return Response(status_code=202)
+
+    @router.post("/system/scale-function/{name}", status_code=202, openapi_extra=takes(ScaleFunction))
+    async def scale(request: Request, name: str, namespace: InQuery) -> Response:
+        body = await read_body(request, ScaleFunction)
+        await scaling.scale(same_function(name, body.service_name, namespace, body.namespace), body.replicas)
+        return Response(status_code=202)
+
+    return router

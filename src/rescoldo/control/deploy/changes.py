@@ -1,0 +1,19 @@
+"""One change of a deployed function at a time, else the store could keep another one than the fleet."""
+
+from __future__ import annotations
+
+import asyncio
+from weakref import WeakValueDictionary
+
+from rescoldo.model.names import FunctionId
+
+
+class Changes:
+    """A lock for each function that is being changed."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[FunctionId, asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, function: FunctionId) -> asyncio.Lock:
+        """The lock of a function; hold it while it changes."""
+        return self._locks.setdefault(function, asyncio.Lock())

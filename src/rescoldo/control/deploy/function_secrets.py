@@ -1,0 +1,77 @@
+"""Functions' secrets: a changed one reaches the instances that have the old value."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from rescoldo.control.deploy.changes import Changes
+from rescoldo.control.deploy.namespaces import Namespaces
+from rescoldo.control.deploy.revision_check import RevisionCheck
+from rescoldo.control.deploy.switch import Switch
+from rescoldo.control.fleet.entry import Entry
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.model.errors import RolloutFailed
+from rescoldo.model.function import Function
+from rescoldo.model.names import FunctionId
+
+
+class FunctionSecrets:
+    """Lists, keeps and removes secrets, and renews the instances of functions that name a changed one."""
+
+    def __init__(
+        self, spaces: Namespaces, fleet: Fleet, check: RevisionCheck, switch: Switch, changes: Changes
+    ) -> None:
+        self._spaces = spaces
+        self._fleet = fleet
+        self._check = check
+        self._switch = switch
+        self._changes = changes
+
+    async def secrets(self, namespace: str) -> list[str]:
+        """The names of a namespace's secrets, sorted. Raises NotFound without such a namespace."""
+        return await self._spaces.secrets(namespace)
+
+    async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> None:
+        """Keep a secret; functions that name it are given the new value as by a new deployment. What sleeps stays
+        asleep. It is no revision of its own: what was deployed is the same.
+
+        Raises InvalidInput, TooLarge, Conflict (POST of one that exists), NotFound (PUT of one that does not, or no
+        such namespace), and RolloutFailed for functions that do not start with the new value; their instances go on
+        with the old one. No error says the value.
+        """
+        users = await self._spaces.save_secret(namespace, name, value, must_exist=must_exist)
+        results = await asyncio.gather(*(self._renew(one, name) for one in users), return_exceptions=True)
+        problems = [result for result in results if isinstance(result, BaseException)]
+        if unexpected := [problem for problem in problems if not isinstance(problem, RolloutFailed)]:
+            raise unexpected[0]
+        if problems:
+            raise RolloutFailed(f"secret {name} was changed, but " + "; ".join(sorted(map(str, problems))))
+
+    async def delete_secret(self, namespace: str, name: str) -> None:
+        """Raises NotFound; Conflict while deployed functions name it."""
+        await self._spaces.delete_secret(namespace, name)
+
+    async def _renew(self, function: FunctionId, secret: str) -> None:
+        async with self._changes.of(function):
+            entry = self._fleet.entries.get(function)
+            serving = self._fleet.entries.revisions(function)
+            if entry is None or not any(secret in one.function.spec.secrets for one in serving):
+                return
+            # a later generation, so that no next controller takes over an instance of before; it is the function's
+            generation = entry.function.generation + 1
+            for one in serving:
+                await self._renew_revision(one, replace(one.function, generation=generation))
+
+    async def _renew_revision(self, entry: Entry, renewed: Function) -> None:
+        awake = None
+        if entry.awake is not None and entry.policy.checked:
+            try:
+                awake = await self._check.check(entry, renewed, entry.policy)
+            except RolloutFailed as error:
+                raise RolloutFailed(
+                    f"{renewed.id} does not start with it, and its instances go on with the old value until they "
+                    f"end: {error.message}"
+                ) from error
+        untried = awake is None and entry.standing.untried
+        await self._switch.switch(entry, renewed, entry.policy, awake, untried=untried)

@@ -1,0 +1,46 @@
+"""What a deployment asks for, checked against the platform's settings and its node."""
+
+from __future__ import annotations
+
+import logging
+
+from rescoldo.control.deploy.namespaces import Namespaces
+from rescoldo.control.fleet.known_node import KnownNode
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec, check_spec, policy_of
+from rescoldo.model.settings import Settings
+from rescoldo.policy.notes import notes
+from rescoldo.policy.placement import check_constraints
+
+log = logging.getLogger(__name__)
+
+
+class Policies:
+    """Turns deployments into policies."""
+
+    def __init__(self, settings: Settings, spaces: Namespaces, node: KnownNode) -> None:
+        self._settings = settings
+        self._spaces = spaces
+        self._node = node
+
+    def checked(self, spec: FunctionSpec) -> FunctionPolicy:
+        """The policy of a deployment. Raises InvalidInput for one that is not allowed or cannot run on the node, and
+        NotFound without its namespace."""
+        policy = check_spec(spec, self._settings.limits, self._settings.scaling)
+        node = self._node.description
+        check_constraints(spec.constraints, node.architecture, node.system)
+        self._spaces.check(spec.namespace)
+        return policy
+
+    def stored(self, function: Function) -> FunctionPolicy:
+        """The policy of what is deployed already. A later version refuses what was allowed once: that must not keep
+        the platform from starting."""
+        try:
+            return policy_of(function.spec, self._settings.limits, self._settings.scaling)
+        except InvalidInput as error:
+            log.warning("%s runs with the defaults: %s", function.id, error.message)
+            return FunctionPolicy(limits=self._settings.limits)
+
+    def notes(self, spec: FunctionSpec) -> list[str]:
+        """A sentence for each setting of a deployment that is accepted and has no effect here."""
+        return notes(spec, self._node.level)

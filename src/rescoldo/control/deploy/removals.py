@@ -1,0 +1,48 @@
+"""Removing functions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from rescoldo.control.deploy.changes import Changes
+from rescoldo.control.deploy.images import Images
+from rescoldo.control.deploy.revision_check import RevisionCheck
+from rescoldo.control.deploy.traffic import Traffic
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.model.names import FunctionId
+from rescoldo.store.protocol import Store
+
+
+class Removals:
+    """Forgets functions, and all that was kept of them."""
+
+    def __init__(
+        self, store: Store, fleet: Fleet, images: Images, check: RevisionCheck, traffic: Traffic, changes: Changes,
+        on_removed: Callable[[FunctionId], Awaitable[None]],
+    ) -> None:
+        """`on_removed` is awaited before anything can be deployed again under a removed function's name."""
+        self._store = store
+        self._fleet = fleet
+        self._images = images
+        self._check = check
+        self._traffic = traffic
+        self._changes = changes
+        self._on_removed = on_removed
+
+    async def remove(self, function: FunctionId) -> None:
+        """Forget a function; a revision that is being checked is called off. Raises NotFound."""
+        self._check.call_off(function)
+        try:
+            async with self._changes.of(function):
+                entry = self._fleet.entries.current(function)
+                await self._store.delete_function(function)
+                del self._fleet.entries[function]
+                await self._fleet.retirement.unroute(entry, "removed")
+                entry.remove()
+                await self._fleet.routes.forget(function)
+                await self._traffic.end(entry.function, entry.function.traffic)
+                self._fleet.instances.lifetimes.forget(function)
+                await self._on_removed(function)
+        finally:
+            self._check.removed(function)
+        self._images.collect_soon()

@@ -1,0 +1,66 @@
+"""Lets a revision take the place of the one before: saved first, so that a killed controller leaves no half of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rescoldo.control.deploy.first_starts import FirstStarts
+from rescoldo.control.deploy.revision_check import RevisionCheck
+from rescoldo.control.deploy.traffic import Traffic
+from rescoldo.control.fleet.awake import Awake
+from rescoldo.control.fleet.entry import Entry
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.model.function import Function, FunctionPolicy
+from rescoldo.model.revision import Revision
+from rescoldo.store.protocol import Store
+
+
+class Switch:
+    """The last step of an update and of a changed secret."""
+
+    def __init__(
+        self, store: Store, fleet: Fleet, check: RevisionCheck, trials: FirstStarts, traffic: Traffic, kept: int
+    ) -> None:
+        """`kept` is how many past revisions a function keeps."""
+        self._store = store
+        self._fleet = fleet
+        self._check = check
+        self._trials = trials
+        self._traffic = traffic
+        self._kept = kept
+
+    async def switch(
+        self, entry: Entry, function: Function, policy: FunctionPolicy, awake: Awake | None, *, untried: bool = False
+    ) -> None:
+        """Save `function` and let it serve from now on; without what was started aside for it the next call starts an
+        instance, or for `untried` a trial. Raises StoreError; nothing has changed then."""
+        before, failure = entry.function, entry.failure
+        saved = replace(entry.standing, untried=untried, failure="")
+        try:
+            if not entry.past:
+                await self._store.save_function(function, keep=self._kept, standing=saved)
+        except BaseException:
+            if awake is not None:
+                self._check.drop(awake)
+            raise
+        was_untried = entry.standing.untried
+        entry.function, entry.policy, entry.failure, entry.fresh = function, policy, None, True
+        if not entry.past:
+            entry.standing = replace(entry.standing, untried=untried, failure="")
+            if entry.standing != saved:  # paused or resumed meanwhile
+                self._fleet.standings.save_soon(entry)
+        if awake is not None:
+            await self._fleet.wakes.take_over(entry, awake)
+        else:
+            await self._fleet.retirement.unroute(entry, f"revision {function.revision} was deployed")
+        if untried and not entry.standing.paused:
+            self._trials.begin(entry)
+        self._fleet.wakes.keep_awake_soon(entry)
+        await self._traffic.end(function, before.traffic.keys() - function.traffic.keys())
+        if was_untried and before.revision != function.revision:
+            await self._never_started(before, failure.error.message if failure is not None else "")
+
+    async def _never_started(self, before: Function, reason: str) -> None:
+        """A revision that was replaced before it had ever started is none to roll back to."""
+        failed = replace(Revision.of(before), failure=reason or "it was replaced before it had started")
+        await self._store.save_failed(before.id, failed, keep=self._kept)

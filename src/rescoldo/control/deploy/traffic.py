@@ -1,0 +1,105 @@
+"""Shares of a function's traffic for its revisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from rescoldo.control.deploy.changes import Changes
+from rescoldo.control.deploy.images import Images
+from rescoldo.control.deploy.namespaces import Namespaces
+from rescoldo.control.deploy.policies import Policies
+from rescoldo.control.deploy.revision_check import RevisionCheck
+from rescoldo.control.deploy.revisions import past_revision
+from rescoldo.control.fleet.entry import Entry
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.model.errors import InvalidInput, RolloutFailed, StartFailed, StartTimeout
+from rescoldo.model.function import Function
+from rescoldo.model.names import FunctionId, revision_key
+from rescoldo.model.revision import check_traffic
+from rescoldo.store.protocol import Store
+
+
+class Traffic:
+    """Gives revisions a share, and ends it."""
+
+    def __init__(
+        self, store: Store, spaces: Namespaces, images: Images, policies: Policies, fleet: Fleet, check: RevisionCheck,
+        changes: Changes, kept: int,
+    ) -> None:
+        """`kept` is how many past revisions a function keeps."""
+        self._store = store
+        self._spaces = spaces
+        self._images = images
+        self._policies = policies
+        self._fleet = fleet
+        self._check = check
+        self._changes = changes
+        self._kept = kept
+
+    async def split(self, function: FunctionId, shares: Mapping[int, int]) -> None:
+        """Share the function's calls out among its revisions, by percent; until its next deployment. Raises NotFound,
+        InvalidInput, Conflict for one that is paused, and RolloutFailed for a revision that does not start any more."""
+        wanted = check_traffic(shares)
+        async with self._changes.of(function):
+            entry = self._fleet.entries.current(function)
+            entry.check_not_paused("its traffic cannot be split, as what gets a share is started")
+            current = entry.function
+            if wanted.keys() == {current.revision}:
+                wanted = {}
+            new = wanted.keys() - current.traffic.keys() - {current.revision}
+            try:
+                for number in sorted(new):
+                    await self._start_share(entry, number)
+                await self.route(entry, wanted)
+            except BaseException:
+                if entry.function is current:  # it was not applied
+                    await self.end(current, new)
+                raise
+
+    async def _start_share(self, entry: Entry, number: int) -> None:
+        """Let a past revision be there, and see it start. Raises InvalidInput, RolloutFailed, Busy."""
+        current = entry.function
+        past = past_revision(current, await self._store.revisions(current.id), number)
+        policy = self._policies.checked(past.spec)
+        if self._check.excludes(policy, entry.policy):
+            raise InvalidInput(
+                f"revisions {current.revision} and {number} of {current.id} cannot share traffic: both are programs at "
+                "one TCP port, which all instances share here; use `upstream_url: inherited`, or another port in one"
+            )
+        self._images.check_bundle(past.digest, past.spec.image, policy)
+        async with self._spaces.deploying(past.spec):
+            share = self.add(past.serving(current))
+        await self._fleet.routes.publish(share)
+        try:
+            await self._fleet.wakes.wake(share.key, f"revision {number} got a share of the traffic")
+        except (StartFailed, StartTimeout) as error:
+            raise RolloutFailed(
+                f"revision {number} of {current.id} does not start; traffic stays as it was: {error.message}"
+            ) from error
+
+    def add(self, function: Function) -> Entry:
+        """Let a past revision be one that takes traffic."""
+        entry = Entry(function, self._policies.stored(function), past=True)
+        self._fleet.entries[entry.key] = entry
+        return entry
+
+    async def route(self, entry: Entry, traffic: Mapping[int, int]) -> None:
+        """Save and apply a split between revisions that are there."""
+        before = entry.function
+        split = replace(before, traffic=traffic)
+        await self._store.save_function(split, keep=self._kept)
+        entry.function = split
+        await self._fleet.routes.publish(entry)
+        for one in self._fleet.entries.revisions(entry.id):
+            self._fleet.wakes.keep_awake_soon(one)
+        await self.end(split, before.traffic.keys() - traffic.keys())
+
+    async def end(self, function: Function, numbers: Iterable[int]) -> None:
+        """Take revisions down that no split names any more; what they have is finished."""
+        for number in numbers:
+            entry = self._fleet.entries.pop(revision_key(function.id, number), None)
+            if entry is not None:
+                await self._fleet.retirement.unroute(entry, "no share of the traffic is left")
+                entry.remove()
+                await self._fleet.routes.forget(entry.key)

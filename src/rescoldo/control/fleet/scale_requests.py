@@ -1,0 +1,36 @@
+"""Numbers of instances that a user or an alert asks for."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.names import FunctionId
+from rescoldo.model.scaling import MAX_REPLICAS
+
+REASON = "asked for with scale, or by an alert"
+
+
+class ScaleRequests:
+    """Brings functions to a requested number."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    async def scale(self, function: FunctionId, replicas: int) -> None:
+        """Bring the function to `replicas` instances; 0 puts it to sleep. Raises NotFound, InvalidInput, and
+        Conflict for one that is paused."""
+        fleet = self._fleet
+        entry = fleet.entries.current(function)
+        if not 0 <= replicas <= MAX_REPLICAS:
+            raise InvalidInput(f"replicas: {replicas} is not allowed; use 0 to {MAX_REPLICAS}")
+        if replicas == 0:
+            await fleet.requested.change(entry, 0)
+            revisions = fleet.entries.revisions(function)
+            await asyncio.gather(*(fleet.retirement.unroute(one, "scaled to zero") for one in revisions))
+            return
+        entry.check_not_paused("has no instances")
+        await fleet.wakes.wake(function, REASON)
+        await fleet.requested.change(entry, replicas)
+        fleet.replicas.want(entry, replicas, REASON)

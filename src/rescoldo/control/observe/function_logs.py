@@ -1,0 +1,55 @@
+"""The lines that functions print, read from the node."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import cast
+
+from rescoldo.control.fleet.entries import Entries
+from rescoldo.model.errors import NodeUnavailable
+from rescoldo.model.instance import LogLine
+from rescoldo.model.logcursor import LogCursor
+from rescoldo.model.names import FunctionId
+from rescoldo.node.protocol import Node
+
+LOGS_SECONDS = 0.1  # between attempts to go on with a log that is followed
+
+
+class FunctionLogs:
+    """Reads and follows them."""
+
+    def __init__(self, entries: Entries, node: Node) -> None:
+        self._entries = entries
+        self._node = node
+
+    def read(
+        self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str
+    ) -> AsyncIterator[LogLine]:
+        """As `Node.logs`; what is followed goes on after a restart of the node, until the function is removed. Raises
+        NotFound before the first line."""
+        self._entries.current(function)
+        if not follow:
+            return self._node.logs(function, tail=tail, since=since, follow=False, instance=instance)
+        return self._followed(function, tail, since, instance)
+
+    async def _followed(
+        self, function: FunctionId, tail: int | None, since: float | None, instance: str
+    ) -> AsyncIterator[LogLine]:
+        """Lines until nobody reads them or the function is removed, whatever becomes of the node meanwhile."""
+        cursor = LogCursor(time.time())
+        while True:
+            lines = self._node.logs(function, tail=tail, since=since, follow=True, instance=instance)
+            try:
+                async with contextlib.aclosing(cast(AsyncGenerator[LogLine, None], lines)):
+                    async for line in lines:
+                        if not line.instance or cursor.is_new(line.timestamp):  # of no instance: a remark of ours
+                            yield line
+            except NodeUnavailable:
+                pass
+            self._entries.current(function)
+            tail, since = None, cursor.since
+            cursor.interrupted()
+            await asyncio.sleep(LOGS_SECONDS)

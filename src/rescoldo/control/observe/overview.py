@@ -1,0 +1,110 @@
+"""The platform as a whole: what `rescoldo status` and Prometheus ask for."""
+
+from __future__ import annotations
+
+import contextlib
+import platform as machine
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from rescoldo import __version__
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.control.fleet.known_node import KnownNode
+from rescoldo.control.fleet.waker import Waker
+from rescoldo.control.observe import metrics
+from rescoldo.control.observe.problems import Problems
+from rescoldo.control.observe.processes import Processes
+from rescoldo.control.observe.recorder import Recorder
+from rescoldo.model.errors import NodeUnavailable
+from rescoldo.model.names import FunctionId
+from rescoldo.model.settings import Settings
+from rescoldo.node.protocol import Node, SparePool
+from rescoldo.store.protocol import Condition, Store
+
+
+class Overview:
+    """Sums up what fleet, store, node and recorder know."""
+
+    def __init__(
+        self, settings: Settings, fleet: Fleet, waker: Waker, recorder: Recorder, store: Store, node: Node,
+        known: KnownNode, processes: Processes, problems: Problems,
+    ) -> None:
+        self._settings = settings
+        self._fleet = fleet
+        self._waker = waker
+        self._recorder = recorder
+        self._store = store
+        self._node = node
+        self._known = known
+        self._processes = processes
+        self._problems = problems
+        self._started_at = time.time()
+
+    @property
+    def architecture(self) -> str:
+        """Of the machine that functions run on, as `uname -m` says it."""
+        return self._known.description.architecture
+
+    def problems(self) -> list[str]:
+        """What the platform has lost or cannot do now, with the remedy; none while all is well."""
+        return self._problems.now()
+
+    async def metrics(self) -> bytes:
+        """Prometheus text with the gateway metric names of OpenFaaS."""
+        entries = self._fleet.entries
+        replicas = Counter[FunctionId]()
+        for entry in entries.values():
+            replicas[entry.id] += len(entry.awake.servers) if entry.awake is not None else 0
+        awake = {entry.id: entry.awake for entry in entries.functions() if entry.awake is not None}
+        wakes = self._fleet.wakes
+        waking = metrics.Waking(self._waker.held, self._waker.holds, wakes.succeeded, wakes.failed)
+        spares = await self._spares()
+        lifetimes, condition = self._fleet.instances.lifetimes, self._store.condition
+        return await metrics.render(self._recorder, replicas, lifetimes, waking, spares, awake, condition)
+
+    async def report(self) -> Mapping[str, Any]:
+        """What `rescoldo status` shows: versions, processes, counts."""
+        settings = self._settings
+        entries = list(self._fleet.entries.functions())
+        spares = await self._spares()
+        awake = [entry.awake for entry in self._fleet.entries.values() if entry.awake is not None]
+        return {
+            "version": __version__,
+            "arch": self.architecture,
+            "python": machine.python_version(),
+            "isolation": dict(self._known.description.isolation),
+            "data": settings.data,
+            "problems": self.problems(),
+            "database": _told(self._store.condition),
+            "gateway": settings.gateway,
+            **({"certificate": settings.tls_cert} if settings.tls_cert is not None else {}),
+            "metrics": settings.metrics,
+            "started_at": self._started_at,
+            "functions": len(entries),
+            "awake": len({one.function.id for one in awake}),
+            "instances": sum(len(one.servers) for one in awake),
+            "held": self._waker.held,
+            "spares": asdict(spares) if spares is not None else {},
+            "cold_starts": asdict(self._recorder.cold.all.summary(self._fleet.wakes.failed)),
+            "processes": [asdict(one) for one in self._processes.running()],
+        }
+
+    async def _spares(self) -> SparePool | None:
+        """None while the node restarts."""
+        with contextlib.suppress(NodeUnavailable):
+            return await self._node.spares()
+        return None
+
+
+def _told(condition: Condition) -> str:
+    """How the database is, in a line."""
+    found = condition.problem or "ok"
+    if not condition.rewritten:
+        return found
+    at = datetime.fromtimestamp(condition.rewritten_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    lost = condition.lost or "nothing"
+    return f"{found}; written again {condition.rewritten} times, last {at} ({condition.reason}); lost then: {lost}"

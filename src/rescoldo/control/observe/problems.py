@@ -1,0 +1,40 @@
+"""What the platform has lost or cannot do now."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from rescoldo.control.renewal import Renewal
+from rescoldo.store.protocol import Store
+
+log = logging.getLogger(__name__)
+
+
+class Problems:
+    """Gathers them, each with its remedy."""
+
+    def __init__(self, database: Path, store: Store, renewal: Renewal | None) -> None:
+        self._database = database
+        self._store = store
+        self._renewal = renewal
+        self._loss = ""  # what was gone at the start
+
+    def tell_loss(self) -> None:
+        """The database was gone, though there are bundles of what it knew: say so for as long as this process runs."""
+        self._loss = (
+            f"database {self._database}: it was missing or empty at the start, though functions were deployed "
+            "here: what was deployed, revisions, namespaces and counts are lost; deploy again, or stop rescoldo and "
+            "restore a backup"
+        )
+        log.error("%s", self._loss)
+
+    def now(self) -> list[str]:
+        """None while all is well."""
+        database = self._store.condition.problem
+        found = [
+            f"database {self._database}: {database}" if database else "",
+            self._loss,
+            self._renewal.problem if self._renewal is not None else "",
+        ]
+        return [*filter(None, found)]

@@ -1,0 +1,80 @@
+"""How functions are, as a user sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from rescoldo.control.fleet.cpu import CpuSampler
+from rescoldo.control.fleet.entries import Entries
+from rescoldo.control.fleet.entry import Entry
+from rescoldo.control.fleet.standings import reason_of, state_of, wanted_of
+from rescoldo.control.observe.explain import explain
+from rescoldo.control.observe.recorder import Recorder
+from rescoldo.model.calls import FailedCall
+from rescoldo.model.errors import NodeUnavailable
+from rescoldo.model.function import FunctionSpec, FunctionStatus
+from rescoldo.model.names import FunctionId
+from rescoldo.node.protocol import Node
+
+
+class Statuses:
+    """Tells the status of one function, or of all in a namespace."""
+
+    def __init__(
+        self, entries: Entries, recorder: Recorder, node: Node, notes: Callable[[FunctionSpec], list[str]]
+    ) -> None:
+        """`notes` says which settings of a deployment have no effect."""
+        self._entries = entries
+        self._recorder = recorder
+        self._node = node
+        self._notes = notes
+        self._cpu = CpuSampler()
+
+    def functions(self, namespace: str) -> list[FunctionStatus]:
+        """The functions of a namespace, sorted by name; none where there is no such namespace."""
+        counts = self._recorder.invocations()
+        entries = [entry for entry in self._entries.functions() if entry.function.spec.namespace == namespace]
+        return [self._status(entry, counts) for entry in sorted(entries, key=lambda entry: entry.id)]
+
+    async def function(self, function: FunctionId, *, usage: bool = False, why: bool = False) -> FunctionStatus:
+        """With `usage` what its instances use and its cold starts took, with `why` why it has as many instances as it
+        has. Raises NotFound; NodeUnavailable for `usage` while the node restarts."""
+        entry = self._entries.current(function)
+        found = replace(
+            self._status(entry, self._recorder.invocations()),
+            limits=entry.policy.limits,
+            notes=self._notes(entry.function.spec),
+        )
+        if why:
+            found = replace(found, why=explain(entry, asyncio.get_running_loop().time()))
+        if not usage:
+            return found
+        used = await self._node.usage(function) if found.available else []
+        cold = self._recorder.cold.of(function).summary(entry.failed_wakes or {})
+        memory = sum(one.memory for one in used)
+        cpu = self._cpu.millicores(function, used, time.monotonic())
+        return replace(found, cpu=cpu, memory=memory, cold_starts=cold, failures=await self._failures(function))
+
+    async def _failures(self, function: FunctionId) -> list[FailedCall] | None:
+        """None while the node restarts."""
+        with contextlib.suppress(NodeUnavailable):
+            return await self._node.failures(function)
+        return None
+
+    def _status(self, entry: Entry, counts: Mapping[FunctionId, int]) -> FunctionStatus:
+        revisions = self._entries.revisions(entry.id) if entry.function.traffic else [entry]
+        running = sum(len(one.awake.servers) for one in revisions if one.awake is not None)
+        state = state_of(entry, running)
+        return FunctionStatus(
+            entry.function,
+            sum(map(wanted_of, revisions)),
+            running,
+            counts.get(entry.id, 0),
+            policy=entry.policy,
+            state=state,
+            reason=reason_of(entry, state),
+        )
