@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -26,6 +27,7 @@ from rescoldo.assembly.processes import SupervisedProcesses
 from rescoldo.assembly.reload import EdgeReload
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.control.fleet.waker import MAX_LINE
+from rescoldo.edge import certificate
 from rescoldo.edge.accesslog import Tally, read_calls
 from rescoldo.edge.config import slot_count
 from rescoldo.edge.haproxy import HaproxyEdge
@@ -103,6 +105,7 @@ class Process:
             processes=SupervisedProcesses(settings),
             reload=EdgeReload(settings),
             slots=slot_count(settings),
+            renew_certificate=partial(certificate.renew, settings) if settings.tls_cert is not None else None,
         )
 
     def _catch_signals(self) -> None:

@@ -6,6 +6,7 @@ here opens a file or a socket.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rescoldo.api.protocol import Platform
@@ -63,6 +64,7 @@ class Ports:
     processes: Processes
     reload: Reload
     slots: int  # that the edge has now
+    renew_certificate: Callable[[], bool] | None = None  # see Renewal; None: the gateway has no certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ def assemble(settings: Settings, ports: Ports) -> tuple[Controller, Platform]:
     running = _running(settings, ports)
     fleet, recorder, tasks = running.fleet, running.recorder, running.tasks
     deploying = _deploying(settings, ports, running)
-    renewal = Renewal(settings, running.growth.renew) if settings.tls_cert is not None else None
+    renew = ports.renew_certificate
+    renewal = Renewal(renew, running.growth.renew) if renew is not None else None
     problems = Problems(settings.database, ports.store, renewal)
     controller = Controller(
         node=ports.node,

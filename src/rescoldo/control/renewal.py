@@ -6,9 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from rescoldo.edge import certificate
 from rescoldo.model.errors import RescoldoError
-from rescoldo.model.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -16,10 +14,12 @@ LOOK_SECONDS = 5.0
 
 
 class Renewal:
-    """Looks whether the files have changed, and has the edge reloaded."""
+    """Looks whether the certificate was replaced, and has the edge reloaded."""
 
-    def __init__(self, settings: Settings, reload: Callable[[], None]) -> None:
-        self._settings = settings
+    def __init__(self, renew: Callable[[], bool], reload: Callable[[], None]) -> None:
+        """`renew` hands a certificate that was replaced to the edge; it returns whether one was, and raises
+        RescoldoError or OSError for one that the edge cannot use. It may block: it is called in a thread."""
+        self._renew = renew
         self._reload = reload
         self.problem = ""  # why the certificate that is there now is not in use; empty: it is
 
@@ -29,9 +29,9 @@ class Renewal:
             await self.look()
 
     async def look(self) -> None:
-        """Take over what was replaced. What is broken is said once, and the certificate in use stays."""
+        """Take over a certificate that was replaced. A broken one is logged once, and the one in use stays."""
         try:
-            renewed = await asyncio.to_thread(certificate.renew, self._settings)
+            renewed = await asyncio.to_thread(self._renew)
         except (RescoldoError, OSError) as error:
             if str(error) != self.problem:
                 log.error("the gateway keeps the certificate it has: %s", error)
