@@ -33,7 +33,6 @@ from rescoldo.edge.config import slot_count
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.handover import inherited
 from rescoldo.isolation import heap
-from rescoldo.isolation.identity import level
 from rescoldo.model.access import login_key
 from rescoldo.model.errors import InvalidInput, RescoldoError, StoreError, StoreLocked
 from rescoldo.model.messages import log_to_stderr
@@ -153,7 +152,6 @@ def main() -> int:
     log_to_stderr("%(levelname)s %(name)s: %(message)s")
     settings = Settings.load(Path(sys.argv[1]))
     sys.setswitchinterval(SWITCH_SECONDS)
-    level()  # it forks to find out: now, before there are threads
     try:
         uvloop.run(Process(settings).run())
     except StoreLocked as error:  # its holder will let go; the next attempt waits for it again
