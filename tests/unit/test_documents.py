@@ -27,6 +27,8 @@ NAME = re.compile(r"_?[A-Za-z]\w*(\.\w+)?")
 OTHER = re.compile(r"s\d+|.*\.(?:toml|py)")  # slots, files
 BACKQUOTED = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)#]+)(?:#[\w-]+)?\)")
+SECTION = re.compile(r"\]\(([^)#:]*)#([\w-]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 VERB = re.compile(r"(?:^|[\s`$])rescoldo ([a-z]+)\b")
 TARGET = re.compile(r"(?:^|[\s`])make ([a-z][\w-]*)")
@@ -42,6 +44,12 @@ def code_of(document: str) -> str:
     text = text_of(document)
     blocks = BLOCK.findall(text)
     return "\n".join([*blocks, *BACKQUOTED.findall(BLOCK.sub("", text))])
+
+
+def sections_of(path: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a document."""
+    headings = HEADING.findall(BLOCK.sub("", path.read_text()))
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def make_targets() -> set[str]:
@@ -62,6 +70,18 @@ def test_every_link_leads_to_a_file(document: str) -> None:
     here = (ROOT / document).parent
     links = [link for link in LINK.findall(text_of(document)) if "://" not in link]
     assert [link for link in links if not (here / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_to_a_section_finds_its_heading(document: str) -> None:
+    here = ROOT / document
+    links = SECTION.findall(text_of(document))
+    lost = [
+        f"{name}#{section}"
+        for name, section in links
+        if section not in sections_of(here.parent / name if name else here)
+    ]
+    assert lost == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
