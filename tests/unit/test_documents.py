@@ -33,6 +33,10 @@ BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 VERB = re.compile(r"(?:^|[\s`$])rescoldo ([a-z]+)\b")
 TARGET = re.compile(r"(?:^|[\s`])make ([a-z][\w-]*)")
 OWNED_BY_BENCH = "bench/results.json"  # written by a run, not part of a checkout
+# a file in a comment or docstring of the source, with a folder; not the end of a URL, not the tail of a longer path
+CITED = re.compile(r"(?<![\w./{*-])((?:[\w.-]+/)+[\w-]+\.(?:py|md|sql|lua|toml|cfg\.tmpl))(?![\w/])")
+IN_A_BUNDLE = ("function/", "deps/")  # folders of a bundle, not of this repository
+TO_COME = {"tests/contract/test_bundles.py"}  # cited by the protocol that it will test
 
 
 def text_of(document: str) -> str:
@@ -63,6 +67,18 @@ def exists(name: str) -> bool:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_file_that_a_document_names_exists(document: str) -> None:
     assert [name for name in FILE.findall(text_of(document)) if not exists(name)] == []
+
+
+def test_every_file_that_the_source_cites_exists() -> None:
+    cited = {
+        name: path.relative_to(ROOT).as_posix()
+        for path in SOURCE.rglob("*")
+        if path.suffix in (".py", ".lua", ".sql", ".tmpl")
+        for name in CITED.findall(path.read_text())
+    }
+    assert len(cited) > 20
+    lost = {name: by for name, by in cited.items() if not exists(name) and not name.startswith(IN_A_BUNDLE)}
+    assert lost.keys() - TO_COME == set(), lost
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

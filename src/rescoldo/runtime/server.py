@@ -103,7 +103,7 @@ class Server:
         return now < self._doubted_until
 
     def _own_route(self, request: Request) -> Response | None:
-        """/_/health and /_/ready (contracts/openfaas.md, "of-watchdog")."""
+        """/_/health and /_/ready, which every workload of OpenFaaS has (https://docs.openfaas.com/reference/workloads)."""
         path = request.target.partition(b"?")[0]
         if path not in (b"/_/health", b"/_/ready"):
             return None
