@@ -19,7 +19,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._functions: dict[FunctionId, Function] = {}
         self._revisions: dict[FunctionId, dict[int, Revision]] = {}
-        self._asked: dict[FunctionId, int] = {}
+        self._requested: dict[FunctionId, int] = {}
         self._standings: dict[FunctionId, Standing] = {}
         self._bundles: dict[str, Bundle] = {}  # by image
         self._gids: dict[str, int] = {}  # by digest
@@ -66,16 +66,16 @@ class MemoryStore:
     async def delete_function(self, function: FunctionId) -> None:
         self._functions.pop(function, None)
         self._revisions.pop(function, None)
-        self._asked.pop(function, None)
+        self._requested.pop(function, None)
         self._standings.pop(function, None)
 
-    async def asked(self) -> dict[FunctionId, int]:
-        return dict(self._asked)
+    async def requested_replicas(self) -> dict[FunctionId, int]:
+        return dict(self._requested)
 
-    async def save_asked(self, function: FunctionId, replicas: int) -> None:
-        self._asked.pop(function, None)
+    async def save_requested_replicas(self, function: FunctionId, replicas: int) -> None:
+        self._requested.pop(function, None)
         if replicas and function in self._functions:
-            self._asked[function] = replicas
+            self._requested[function] = replicas
 
     async def standings(self) -> dict[FunctionId, Standing]:
         return dict(self._standings)

@@ -90,15 +90,15 @@ class Store(Protocol):
         ...
 
     async def delete_function(self, function: FunctionId) -> None:
-        """Forget a function, its revisions, what was asked of it and how it stands."""
+        """Forget a function, its revisions, its requested replicas and its standing."""
         ...
 
-    async def asked(self) -> dict[FunctionId, int]:
-        """How many instances were asked for, of functions of which that holds."""
+    async def requested_replicas(self) -> dict[FunctionId, int]:
+        """How many instances users asked for, by function; a function without such a request is not among them."""
         ...
 
-    async def save_asked(self, function: FunctionId, replicas: int) -> None:
-        """Note how many instances of a function were asked for; 0 forgets it. Nothing is kept of one that is not
+    async def save_requested_replicas(self, function: FunctionId, replicas: int) -> None:
+        """Note how many instances a user asked for; 0 forgets the request. Nothing is kept of a function that is not
         there."""
         ...
 

@@ -221,11 +221,11 @@ async def test_of_a_database_without_asked_numbers_everything_is_kept_and_number
     store = await SqliteStore.open(tmp_path / "db")
     assert await store.functions() == [function]
     assert [one.number for one in await store.revisions(function.id)] == [1]
-    assert await store.asked() == {}
-    await store.save_asked(function.id, 4)
+    assert await store.requested_replicas() == {}
+    await store.save_requested_replicas(function.id, 4)
     await store.close()
     store = await SqliteStore.open(tmp_path / "db")
-    assert await store.asked() == {function.id: 4}
+    assert await store.requested_replicas() == {function.id: 4}
     await store.close()
 
 

@@ -24,7 +24,7 @@ class RequestedReplicas:
 
     async def load(self, entries: Mapping[RouteKey, Entry]) -> None:
         """Read what was asked for."""
-        for function, number in (await self._store.asked()).items():
+        for function, number in (await self._store.requested_replicas()).items():
             entries[function].asked = number
 
     async def change(self, entry: Entry, number: int) -> None:
@@ -54,4 +54,4 @@ class RequestedReplicas:
     async def _save(self, entry: Entry) -> None:
         """The number as it is when this begins: the last one that is saved is the last one that holds."""
         if not entry.removed:  # its name may be another function's by now
-            await self._store.save_asked(entry.id, entry.asked)
+            await self._store.save_requested_replicas(entry.id, entry.asked)

@@ -33,14 +33,14 @@ SELECT number, spec, digest, created_at, failure FROM revision WHERE function = 
 -- name: revision_digests
 SELECT DISTINCT digest FROM revision WHERE failure = ''
 
--- name: asked
+-- name: requested_replicas
 SELECT function, replicas FROM asked
 
--- name: save_asked
+-- name: save_requested_replicas
 INSERT INTO asked (function, replicas) SELECT id, ?2 FROM function WHERE id = ?1
 ON CONFLICT (function) DO UPDATE SET replicas = excluded.replicas
 
--- name: delete_asked
+-- name: delete_requested_replicas
 DELETE FROM asked WHERE function = ?
 
 -- name: standings

@@ -97,14 +97,14 @@ class SqliteStore:
     async def delete_function(self, function: FunctionId) -> None:
         await self._execute("delete_function", (function,))
 
-    async def asked(self) -> dict[FunctionId, int]:
-        return await self._writer.read(lambda c: dict(c.execute(SQL["asked"]).fetchall()))
+    async def requested_replicas(self) -> dict[FunctionId, int]:
+        return await self._writer.read(lambda c: dict(c.execute(SQL["requested_replicas"]).fetchall()))
 
-    async def save_asked(self, function: FunctionId, replicas: int) -> None:
+    async def save_requested_replicas(self, function: FunctionId, replicas: int) -> None:
         if replicas:
-            await self._execute("save_asked", (function, replicas))
+            await self._execute("save_requested_replicas", (function, replicas))
         else:
-            await self._execute("delete_asked", (function,))
+            await self._execute("delete_requested_replicas", (function,))
 
     async def standings(self) -> dict[FunctionId, Standing]:
         def work(connection: sqlite3.Connection) -> dict[FunctionId, Standing]:
