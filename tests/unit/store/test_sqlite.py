@@ -164,7 +164,7 @@ async def test_a_million_calls_are_counted_without_reading_their_history(tmp_pat
     usage = MinuteUsage(function_id("echo"), 0, 200, False, 1_000_000, 0, 0, 0, 0)
     await store.add_usage([usage])
     plan = await store._writer.read(
-        lambda c: c.execute("EXPLAIN QUERY PLAN " + load_queries()["invocations"]).fetchall()
+        lambda c: c.execute("EXPLAIN QUERY PLAN " + load_queries("usage")["invocations"]).fetchall()
     )
     assert "usage" not in str(plan)
     assert await store.invocations() == {function_id("echo"): 1_000_000}
@@ -310,7 +310,7 @@ async def test_of_a_large_file_the_counts_are_not_checked_at_the_start(
         file.write(b"\xff" * 4096)
     with pytest.raises(StoreError, match="damaged: stop rescoldo"):
         await SqliteStore.open(tmp_path / "db")
-    monkeypatch.setattr("rescoldo.store.sqlite.writer.MAX_CHECKED", 1)
+    monkeypatch.setattr("rescoldo.store.sqlite.opening.MAX_CHECKED", 1)
     store = await SqliteStore.open(tmp_path / "db")
     assert len(await store.functions()) == 1
     await store.close()

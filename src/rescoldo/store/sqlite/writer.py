@@ -22,17 +22,17 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from rescoldo.model.errors import NewerSchema, StoreError
+from rescoldo.model.errors import StoreError
 from rescoldo.store.protocol import Condition
-from rescoldo.store.sqlite.failures import DAMAGED, is_damage, store_error
+from rescoldo.store.sqlite.failures import is_damage, store_error
 from rescoldo.store.sqlite.keeper import Keeper, is_empty
+from rescoldo.store.sqlite.opening import open_database
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
 
-MAX_CHECKED = 64 * 2**20  # bytes of a file that is checked as a whole at the start
 LOOK_SECONDS = 1.0  # between looks at the files while nothing is written
 MAX_GROUP = 1000  # operations in one commit; bounds how long the first of them waits for the last
 
@@ -139,7 +139,7 @@ class Writer:
 
     def _open(self) -> sqlite3.Connection:
         if self._copy is None:
-            return _open(self.path, self._schema, self._busy_timeout)
+            return open_database(self.path, self._schema, self._busy_timeout)
         keeper = Keeper(self.path, self._schema, self._copy, self._reopen)
         if is_empty(self.path):
             connection = keeper.restored_at_start("it was missing or empty") or self._reopen()
@@ -158,11 +158,13 @@ class Writer:
         return connection
 
     def _reopen(self) -> sqlite3.Connection:
-        return _open(self.path, self._schema, self._busy_timeout)
+        return open_database(self.path, self._schema, self._busy_timeout)
 
     def _look(self, connection: sqlite3.Connection) -> sqlite3.Connection:
         """See that the files are those of `connection`, or return another to files that were written again."""
-        return connection if self._keeper is None else self._keeper.look(connection)
+        if self._keeper is not None:
+            connection = self._keeper.look(connection)
+        return connection
 
     def _run(self, connection: sqlite3.Connection, group: Sequence[_Operation]) -> sqlite3.Connection:
         keeper = self._keeper
@@ -187,7 +189,7 @@ class Writer:
         """Wait for an operation, take those behind it too; an empty list is the end, None says that none came."""
         group: list[_Operation] = []
         try:
-            operation = self._queue.get(timeout=None if self._copy is None else LOOK_SECONDS)
+            operation = self._queue.get(timeout=LOOK_SECONDS)
         except Empty:
             return None
         with contextlib.suppress(Empty):
@@ -264,62 +266,3 @@ def _run_operation(connection: sqlite3.Connection, path: Path, operation: _Opera
         connection.execute("ROLLBACK TO operation")
         operation.failure = store_error(path, error) if isinstance(error, sqlite3.Error) else error
     connection.execute("RELEASE operation")
-
-
-def _open(path: Path, schema: Sequence[str], busy_timeout: float) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # functions' variables are in it: not for others (the -wal and -shm files get the same mode)
-        path.touch(mode=0o600)
-    except OSError as error:
-        raise StoreError(
-            f"database {path}: it cannot be created or opened ({error.strerror}): check that its folder"
-            " exists, may be written by this user and has free space"
-        ) from error
-    try:
-        connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)
-    except sqlite3.Error as error:
-        raise store_error(path, error) from error
-    try:
-        _configure(connection)
-        _check(connection, path)
-        _migrate(connection, path, schema)
-    except sqlite3.Error as error:
-        connection.close()
-        raise store_error(path, error) from error
-    except StoreError:
-        connection.close()
-        raise
-    return connection
-
-
-def _configure(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA journal_size_limit = 16777216")  # a burst must not leave a huge -wal file
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise StoreError when the file is damaged: better now than in the middle of a deployment. Of a large
-    file all tables but the counts, which are nearly all of it, so that a start does not wait for them."""
-    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-    if path.stat().st_size > MAX_CHECKED:
-        tables = [name for name in tables if name != "usage"]
-    for table in tables:
-        (verdict,) = connection.execute(f"PRAGMA quick_check('{table}')").fetchone()
-        if verdict != "ok":
-            raise StoreError(f"database {path}: {DAMAGED.replace('FILE', str(path))} [{table}: {verdict}]")
-
-
-def _migrate(connection: sqlite3.Connection, path: Path, schema: Sequence[str]) -> None:
-    """Bring the schema up to date, each step with its version in one transaction."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(schema):
-        raise NewerSchema(
-            f"database {path} has schema version {version}, and this rescoldo knows up to version"
-            f" {len(schema)}: install the newer rescoldo that wrote it, or use another data directory"
-        )
-    for step, script in enumerate(schema[version:], start=version + 1):
-        # on failure the connection is closed, which rolls the open transaction back
-        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\n;PRAGMA user_version = {step};\nCOMMIT;")
