@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Set
 from dataclasses import dataclass, field, replace
 
 from rescoldo.model.function import Function
 from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import KEPT_REVISIONS, Revision
 from rescoldo.model.standing import PLAIN, Standing
+from rescoldo.store.changes import Watchers
 from rescoldo.store.protocol import Bundle, Condition, MinuteUsage, Namespace
 
 
@@ -21,6 +22,7 @@ class _Deployed:
     revisions: dict[FunctionId, dict[int, Revision]] = field(default_factory=dict)
     requested: dict[FunctionId, int] = field(default_factory=dict)
     standings: dict[FunctionId, Standing] = field(default_factory=dict)
+    users: list[MemoryFunctions] = field(default_factory=list)
 
 
 class MemoryFunctions:
@@ -28,6 +30,8 @@ class MemoryFunctions:
 
     def __init__(self, beside: MemoryFunctions | None = None) -> None:
         self._deployed: _Deployed = _Deployed() if beside is None else beside._deployed
+        self._deployed.users.append(self)
+        self._watchers = Watchers()
 
     async def functions(self) -> list[Function]:
         return [self._deployed.functions[key] for key in sorted(self._deployed.functions)]
@@ -45,9 +49,11 @@ class MemoryFunctions:
             self._keep(function.id, past, keep - 1)
         if standing is not None:
             await self.save_standing(function.id, standing)
+        self._tell_others(function.id)
 
     async def save_failed(self, function: FunctionId, revision: Revision, *, keep: int = KEPT_REVISIONS) -> None:
         self._keep(function, revision, keep)
+        self._tell_others(function)
 
     async def revisions(self, function: FunctionId) -> list[Revision]:
         kept = self._deployed.revisions.get(function, {})
@@ -62,6 +68,7 @@ class MemoryFunctions:
         self._deployed.revisions.pop(function, None)
         self._deployed.requested.pop(function, None)
         self._deployed.standings.pop(function, None)
+        self._tell_others(function)
 
     async def requested_replicas(self) -> dict[FunctionId, int]:
         return dict(self._deployed.requested)
@@ -70,6 +77,7 @@ class MemoryFunctions:
         self._deployed.requested.pop(function, None)
         if replicas and function in self._deployed.functions:
             self._deployed.requested[function] = replicas
+        self._tell_others(function)
 
     async def standings(self) -> dict[FunctionId, Standing]:
         return dict(self._deployed.standings)
@@ -78,9 +86,14 @@ class MemoryFunctions:
         self._deployed.standings.pop(function, None)
         if standing != PLAIN and function in self._deployed.functions:
             self._deployed.standings[function] = standing
+        self._tell_others(function)
+
+    def watch(self) -> AsyncIterator[FunctionId | None]:
+        return self._watchers.add()
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Let those who watch end; there is nothing else to close."""
+        self._watchers.close()
 
     def _keep(self, function: FunctionId, revision: Revision, most: int) -> None:
         kept = self._deployed.revisions.setdefault(function, {})
@@ -88,6 +101,11 @@ class MemoryFunctions:
         alike = sorted(number for number, one in kept.items() if bool(one.failure) == bool(revision.failure))
         for number in alike[: max(0, len(alike) - most)]:
             del kept[number]
+
+    def _tell_others(self, function: FunctionId) -> None:
+        for user in self._deployed.users:
+            if user is not self:
+                user._watchers.note(function)
 
 
 class MemoryBundleIndex:

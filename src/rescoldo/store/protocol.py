@@ -2,13 +2,13 @@
 and `Secrets`. A part of the controller names the subject it needs; `Store` is the first four in one.
 
 `SqliteStore` (sqlite/store.py) and `SecretFiles` (secretfiles.py) are the real ones; `MemoryStore` and `MemorySecrets`
-(memory.py) are the shipped fakes. They pass tests/contract/test_store.py and test_secrets.py. Every
+(memory.py) are the shipped fakes. They pass tests/contract/test_store.py, test_functions.py and test_secrets.py. Every
 method raises StoreError when the disk does not let it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,6 +87,15 @@ class FunctionSource(Protocol):
 
     async def standings(self) -> dict[FunctionId, Standing]:
         """How functions stand; a function that stands as every new one does is not among them."""
+        ...
+
+    def watch(self) -> AsyncIterator[FunctionId | None]:
+        """Functions that others change from this call on: saved or removed, with all that belongs to them. None: look
+        at all, as changes may have been missed, or the source cannot tell which. Read what is named anew: it may have
+        changed again. The iteration ends when the source is closed; let go of the iterator to end it earlier.
+
+        What was changed through this object itself is not among them, though None may come for no reason.
+        """
         ...
 
 

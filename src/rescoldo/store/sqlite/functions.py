@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import sqlite3
+from collections.abc import AsyncIterator
 from dataclasses import astuple
 
 from rescoldo.model.function import Function, FunctionSpec, spec_from_json, spec_to_json
 from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import KEPT_REVISIONS, Revision
 from rescoldo.model.standing import PLAIN, Standing
+from rescoldo.store.changes import Watchers
 from rescoldo.store.sqlite.queries import load_queries
 from rescoldo.store.sqlite.tables import Tables
+from rescoldo.store.sqlite.writer import Writer
 
 SQL = load_queries("functions")
 
 
 class SqliteFunctions(Tables):
-    """`Functions` of a database."""
+    """`Functions` of a database.
+
+    SQLite tells that another process has committed, and not what, so those who watch are told to look at all. Of a
+    database with a second copy that is rare: what others change in its tables is undone (keeper.py) and not told, as
+    nothing has changed then for who watches.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        super().__init__(writer)
+        self._watchers = Watchers()
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._watchers.note, None)
+
+        writer.on_others = tell
+
+    def watch(self) -> AsyncIterator[FunctionId | None]:
+        return self._watchers.add()
 
     async def functions(self) -> list[Function]:
         # rows become objects in the store's thread: 10,000 of them would hold the event loop up

@@ -41,6 +41,7 @@ class SqliteStore(SqliteFunctions, SqliteBundleIndex, SqliteNamespaces, SqliteUs
 
     async def close(self) -> None:
         await self._writer.close()
+        self._watchers.close()
 
     @property
     def condition(self) -> Condition:

@@ -5,7 +5,8 @@ A result is handed out only after that commit (`synchronous=FULL`: after the dis
 touch the connection.
 
 Before and after each group, and every LOOK_SECONDS, the thread looks whether somebody removed or changed the files
-(`keeper.py`). So nothing is acknowledged that was written to a file without a name.
+(`keeper.py`). So nothing is acknowledged that was written to a file without a name. As often it looks whether another
+process has committed anything.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -27,6 +29,7 @@ from rescoldo.store.protocol import Condition
 from rescoldo.store.sqlite.failures import is_damage, store_error
 from rescoldo.store.sqlite.keeper import Keeper, is_empty
 from rescoldo.store.sqlite.opening import open_database
+from rescoldo.store.sqlite.others import OtherCommits
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,8 @@ class Writer:
         self.path = path
         self._copy = copy
         self._keeper: Keeper | None = None
+        self.on_others: Callable[[], None] | None = None  # called in the thread: another process has committed
+        self._others = OtherCommits()
         self._failing = ""  # why the last group could not be written
         self._schema = schema
         self._busy_timeout = busy_timeout
@@ -124,6 +129,7 @@ class Writer:
         except Exception as error:
             self._opened.set_exception(error)
             return
+        self._others.begin(connection)
         self._opened.set_result(None)
         try:
             while True:
@@ -164,6 +170,8 @@ class Writer:
         """See that the files are those of `connection`, or return another to files that were written again."""
         if self._keeper is not None:
             connection = self._keeper.look(connection)
+        if self._others.seen(connection, time.monotonic()) and self.on_others is not None:
+            self.on_others()
         return connection
 
     def _run(self, connection: sqlite3.Connection, group: Sequence[_Operation]) -> sqlite3.Connection:
