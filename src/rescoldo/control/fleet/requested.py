@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from rescoldo.control.fleet.entry import Entry
 from rescoldo.model.errors import StoreError
 from rescoldo.model.names import RouteKey
-from rescoldo.store.protocol import Store
+from rescoldo.store.protocol import Functions
 from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 
 class RequestedReplicas:
-    def __init__(self, store: Store, tasks: Tasks) -> None:
+    def __init__(self, store: Functions, tasks: Tasks) -> None:
         self._store = store
         self._tasks = tasks
 
