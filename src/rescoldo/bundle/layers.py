@@ -26,7 +26,7 @@ COMING_SECONDS = 600.0  # but for those asked for just now: the bundle that name
 class LayerStorage(ArchiveStorage):
     """Layers; the time of each folder is the last at which somebody asked for it."""
 
-    kind = "layer"
+    what = "layer"
     remedy = "send it to POST /system/layers"
 
     def __init__(self, root: Path, uploads: Path, own_gids: bool) -> None:

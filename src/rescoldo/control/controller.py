@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from rescoldo import __version__
-from rescoldo.bundle.storage import BundleStorage
+from rescoldo.bundle.protocol import Bundles
 from rescoldo.control.deploy.builds import Builds, BuildStep
 from rescoldo.control.deploy.deployments import Deployments, check_not_paused
 from rescoldo.control.deploy.images import Images
@@ -54,7 +54,7 @@ FORGET_SECONDS = 0.5  # between looks whether the node is back
 
 class Controller:
     def __init__(
-        self, settings: Settings, store: Store, secrets: Secrets, storage: BundleStorage, node: Node,
+        self, settings: Settings, store: Store, secrets: Secrets, storage: Bundles, node: Node,
         fleet: Fleet, recorder: Recorder, waker: Waker, tasks: Tasks, renewal: Renewal | None = None,
     ) -> None:
         self._settings = settings

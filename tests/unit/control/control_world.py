@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
-from rescoldo.bundle.storage import BundleStorage
+from rescoldo.bundle.memory import MemoryBundles
 from rescoldo.control.controller import Controller
 from rescoldo.control.fleet.adoption import Adoption
 from rescoldo.control.fleet.entry import Awake, Entry
@@ -33,33 +34,6 @@ IMAGE = "some:image"
 FN = function_id("fn")
 
 
-class _Bundles:
-    """Every bundle is there."""
-
-    def __init__(self) -> None:
-        self.kinds: dict[str, str] = {}
-        self.present: list[str] = []
-        self.removed: list[str] = []
-
-    def has(self, digest: str) -> bool:
-        return True
-
-    def program(self, digest: str) -> bool:
-        return self.kinds.get(digest) == "process"
-
-    def group(self, digest: str) -> int:
-        return 7
-
-    def digests(self) -> list[str]:
-        return [digest for digest in self.present if digest not in self.removed]
-
-    async def remove(self, digest: str) -> None:
-        self.removed.append(digest)
-
-    async def collect_layers(self, now: float) -> None:
-        """There are none."""
-
-
 class _Unexpected(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -74,7 +48,7 @@ class World:
 
     def __init__(
         self, slots: int, settings: Settings, edge: FakeEdge, node: FakeNode, store: MemoryStore,
-        secrets: MemorySecrets,
+        secrets: MemorySecrets, bundles: MemoryBundles,
     ) -> None:
         self.settings = settings
         self.edge = edge
@@ -85,15 +59,14 @@ class World:
         self.scarce = 0
         self.deployed = 0
         self.slots = SlotPool(slot_names(slots), port_slot_names(slots), on_scarce=self._note_scarce)
-        self.bundles = _Bundles()
-        storage = cast(BundleStorage, self.bundles)
-        self.fleet = Fleet(node, edge, store, self.slots, self.tasks, storage.group)
+        self.bundles = bundles
+        self.fleet = Fleet(node, edge, store, self.slots, self.tasks, lambda digest: 7)
         self.sleeper = Sleeper(self.fleet, edge, self.tasks)
         self.recorder = Recorder(self.store, self.sleeper.saw_calls, self.fleet.entries.__contains__)
         self.scaler = Scaler(self.fleet, edge, node)
         self.waker = Waker(self.fleet, settings.max_holds, settings.max_holds_per_function, self.scaler.full)
         self.controller = Controller(
-            settings, store, secrets, storage, node, self.fleet, self.recorder, self.waker, self.tasks
+            settings, store, secrets, bundles, node, self.fleet, self.recorder, self.waker, self.tasks
         )
         self.adoption = Adoption(self.fleet, node, edge, self.slots, self.tasks)
         edge.wake = self.fleet.wake
@@ -104,8 +77,8 @@ class World:
     @classmethod
     async def make(cls, slots: int = 8, **settings: Any) -> World:
         chosen = Settings("/nowhere/d", "/nowhere/r", **settings)
-        made = cls(slots, chosen, FakeEdge(), FakeNode(), MemoryStore(), MemorySecrets())
-        await made.store.save_bundle(IMAGE, DIGEST, 1, 0.0)
+        made = cls(slots, chosen, FakeEdge(), FakeNode(), MemoryStore(), MemorySecrets(), MemoryBundles())
+        await made.add_bundle(IMAGE, DIGEST)
         await made.start()
         return made
 
@@ -127,9 +100,14 @@ class World:
             if entry.waking is not None:
                 entry.waking.cancel()
         logging.getLogger("rescoldo.tasks").removeHandler(self._unexpected)
-        made = World(self.slots.size, self.settings, self.edge, self.node, self.store, self.secrets)
+        made = World(self.slots.size, self.settings, self.edge, self.node, self.store, self.secrets, self.bundles)
         await made.start()
         return made
+
+    async def add_bundle(self, image: str, digest: str, *, created_at: float | None = None) -> None:
+        """Let a bundle be here that `image` means, since now or `created_at` (Unix seconds)."""
+        self.bundles.put(digest)
+        await self.store.save_bundle(image, digest, 1, time.time() if created_at is None else created_at)
 
     async def close(self) -> None:
         await self.tasks.close()
