@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -415,3 +416,23 @@ async def test_a_file_locked_at_the_start_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreLocked, match="another process holds it locked: end that process"):
         await SqliteStore.open(tmp_path / "db", busy_timeout=0.05)
     other.close()
+
+
+# -- what others change
+
+
+async def test_what_others_change_in_a_database_with_a_second_copy_is_undone_and_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rescoldo.store.sqlite.others.SECONDS", 0.0)
+    store = await SqliteStore.open(tmp_path / "db", copy=tmp_path / "copy")
+    changes = store.watch()
+    await store.save_function(named("kept"))
+    with closing(sqlite3.connect(tmp_path / "db")) as other:
+        other.execute("DELETE FROM function")
+        other.commit()
+    for _ in range(2):  # the database is written again before the first; the other look follows
+        assert [function.spec.name for function in await store.functions()] == ["kept"]
+    assert store.condition.rewritten == 1
+    await store.close()
+    assert [changed async for changed in changes] == []
