@@ -142,7 +142,10 @@ def _parts(result: tuple[Any, ...]) -> dict[str, Any]:
 
 def _is_werkzeug(result: object) -> bool:
     """Whether this is a response of werkzeug's, on which Flask is built; neither is imported here."""
-    return all(hasattr(type(result), name) for name in ("get_data", "get_app_iter", "status_code", "iter_encoded"))
+    kind = type(result)
+    if not (hasattr(kind, "get_app_iter") and hasattr(kind, "iter_encoded")):
+        return False
+    return hasattr(kind, "get_data") and hasattr(kind, "status_code")
 
 
 def _of_werkzeug(result: Any) -> dict[str, Any]:
