@@ -106,20 +106,12 @@ class ThreadStage:
     def _in_thread_stream(self, response: Response, chunks: Iterator[Any]) -> After:
         """Iterate in one thread from first to last: generators hold things that belong to a thread.
 
-        One piece is on its way at a time; the next is asked for when the client has room for it.
+        A stream that waited for a thread past its deadline never begins. `_started` is set before the look at `over`,
+        and `_expire` takes them in the other order, so it cannot miss a stream that does begin.
         """
-        self._room = room = threading.Event()
         try:
-            for chunk in chunks:
-                data = encode_chunk(chunk)
-                if data:
-                    self._waiting = True
-                    self._call.host.threads.post(partial(self._push, response, data, room.set))
-                    room.wait()
-                    room.clear()
-                if self._call.answer.over:
-                    break  # still waiting, if it did: `_expire` may be about to look
-                self._waiting = False
+            if not self._call.answer.over:
+                self._in_thread_iterate(response, chunks)
             return partial(self._call.answer.exhausted, response)
         except BaseException as error:
             return self._call.answer.failed(error)
@@ -128,6 +120,20 @@ class ThreadStage:
             if close is not None:
                 with suppress(BaseException):  # a SystemExit would end the thread, and the call never
                     close()
+
+    def _in_thread_iterate(self, response: Response, chunks: Iterator[Any]) -> None:
+        """Send one piece at a time; ask for the next when the client has room for it."""
+        self._room = room = threading.Event()
+        for chunk in chunks:
+            data = encode_chunk(chunk)
+            if data:
+                self._waiting = True
+                self._call.host.threads.post(partial(self._push, response, data, room.set))
+                room.wait()
+                room.clear()
+            if self._call.answer.over:
+                return  # `_waiting` stays: `_expire` may be about to look at it
+            self._waiting = False
 
     def _push(self, response: Response, data: bytes, go: Callable[[], None]) -> None:
         if self._call.answer.push(response, data):
