@@ -29,13 +29,13 @@ from rescoldo.runtime.http.connection import Connection
 from rescoldo.runtime.http.protocol import Visitor
 from rescoldo.runtime.journal import JOURNAL, STANDARD
 from rescoldo.runtime.leftovers import Jobs, kill_children
+from rescoldo.runtime.listener import Listener, listen
 from rescoldo.runtime.results import Response, refusal
 from rescoldo.runtime.threads import Threads
 from rescoldo.runtime.turns import Turns
 from rescoldo.runtime.watchdog import Watchdog
 
 RETIRED = 124  # exit code, as timeout(1) has it
-BACKLOG = 1024  # what the node listens with; asyncio listens once more
 MAX_THREADS = 64
 IDLE_PAUSE = 0.01  # seconds from the end of accepting to closing idle connections: what is on its way arrives
 PATIENCE = 3.0  # seconds a draining server waits for clients who neither send nor read
@@ -60,8 +60,7 @@ class Server:
         self._calls: set[Pending] = set()
         self._last_call = self._doubted_until = 0.0
         self._code = 0
-        self._listening: asyncio.Server | None = None
-        self._listener = -1, 0  # its descriptor and inode
+        self._listener: Listener | None = None
         self._moving: dict[Visitor, tuple[int, socket.socket]] = {}
         self._moves: set[asyncio.Task[object]] = set()
         self._ended: asyncio.Future[None] = loop.create_future()
@@ -71,12 +70,7 @@ class Server:
 
     async def serve(self, listener: socket.socket, ready: Callable[[], None]) -> int:
         """Serve until drained or retired; return the exit code. `ready` is called once it serves."""
-        # create_server and not create_unix_server: from 3.13 on the latter removes the path at the end,
-        # but the socket is the node's and the next instance's.
-        self._listening = await self.loop.create_server(
-            partial(Connection, self), sock=listener, backlog=BACKLOG
-        )
-        self._listener = listener.fileno(), os.fstat(listener.fileno()).st_ino
+        self._listener = await listen(self.loop, listener, partial(Connection, self))
         self.loop.add_signal_handler(signal.SIGTERM, self.drain)
         self.loop.add_signal_handler(LISTENS, self._check_listener)
         ready()
@@ -168,8 +162,8 @@ class Server:
         if self.draining:
             return
         self.draining = True
-        if self._listening is not None and self._has_listener():
-            self._listening.close()
+        if self._listener is not None:
+            self._listener.close()
         self.loop.call_later(IDLE_PAUSE, self._close_idle)
         self.loop.call_later(PATIENCE, self._lose_patience)
         self._check_ended()
@@ -181,17 +175,9 @@ class Server:
 
     def _check_listener(self) -> None:
         """Requests wait, and the node cannot see whether the function has closed the socket that they wait in."""
-        if not self._has_listener() and not self.draining:
+        if self._listener is not None and not self._listener.is_open() and not self.draining:
             JOURNAL.say("rescoldo: instance takes no more requests: it has closed its listening socket\n")
             self.retire()
-
-    def _has_listener(self) -> bool:
-        """Whether the listening socket is open. Its number may be another file's by now."""
-        descriptor, inode = self._listener
-        try:
-            return os.fstat(descriptor).st_ino == inode
-        except OSError:
-            return False
 
     def _die_blocked(self) -> None:
         """The loop stands still: answer what is in flight past it, and let the node put a new process here."""
