@@ -1,9 +1,9 @@
 """What the controller keeps, by subject: the plug-points `Functions`, `BundleIndex`, `NamespaceStore`, `UsageStore`
 and `Secrets`. A part of the controller names the subject it needs; `Store` is the first four in one.
 
-`SqliteStore` (sqlite/store.py) and `SecretFiles` (secretfiles.py) are the real ones; `MemoryStore` and `MemorySecrets`
-(memory.py) are the shipped fakes. They pass tests/contract/test_store.py, test_functions.py and test_secrets.py. Every
-method raises StoreError when the disk does not let it.
+`SqliteStore` (store/sqlite/store.py) and `SecretFiles` (store/secretfiles.py) are the real ones; `MemoryStore` and
+`MemorySecrets` (store/memory.py) are the shipped fakes. They pass tests/contract/test_store.py, test_functions.py and
+test_secrets.py. Every method raises StoreError when the disk does not let it.
 """
 
 from __future__ import annotations
