@@ -17,6 +17,7 @@ from rescoldo.cli.local import local_platform, note_start, others
 from rescoldo.cli.options import Verb, data_option, gateway_options, json_option, metrics_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.platform import local_settings, remembered_settings, run_foreground, start_background, stop
+from rescoldo.cli.service import ServiceFlags, change_service, check_service, service_options
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.limits import FLAG, platform_limits
 from rescoldo.model.revision import KEPT_REVISIONS, MOST_KEPT_REVISIONS
@@ -132,6 +133,7 @@ def default_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Of each function, the current one included: those that can be rolled back to.",
 )
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when it answers.")
+@service_options
 @json_option
 def serve_command(
     data: Path | None,
@@ -153,6 +155,7 @@ def serve_command(
     openfaas_rule: bool,
     keep_revisions: int,
     detach: bool,
+    service: ServiceFlags,
     as_json: bool,
     **defaults: str,
 ) -> int:
@@ -180,6 +183,8 @@ def serve_command(
         limits=platform_limits(flags),
         scaling=platform_scaling(flags, openfaas_rule=openfaas_rule),
     )
+    if check_service(service, detach=detach):
+        return change_service(service, settings, as_json=as_json)
     if as_json and not detach:
         raise click.UsageError("--json goes with --detach: in the foreground the platform's own log is what is printed")
     note_start(data)
