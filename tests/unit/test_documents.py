@@ -36,7 +36,6 @@ OWNED_BY_BENCH = "bench/results.json"  # written by a run, not part of a checkou
 # a file in a comment or docstring of the source, with a folder; not the end of a URL, not the tail of a longer path
 CITED = re.compile(r"(?<![\w./{*-])((?:[\w.-]+/)+[\w-]+\.(?:py|md|sql|lua|toml|cfg\.tmpl))(?![\w/])")
 IN_A_BUNDLE = ("function/", "deps/")  # folders of a bundle, not of this repository
-TO_COME = {"tests/contract/test_bundles.py"}  # cited by the protocol that it will test
 
 
 def text_of(document: str) -> str:
@@ -78,7 +77,7 @@ def test_every_file_that_the_source_cites_exists() -> None:
     }
     assert len(cited) > 20
     lost = {name: by for name, by in cited.items() if not exists(name) and not name.startswith(IN_A_BUNDLE)}
-    assert lost.keys() - TO_COME == set(), lost
+    assert lost == {}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
