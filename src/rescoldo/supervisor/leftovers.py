@@ -20,7 +20,7 @@ from rescoldo.model.errors import RescoldoError
 from rescoldo.model.settings import Settings
 from rescoldo.node.instances.strays import are_left
 from rescoldo.supervisor.folders import make_run
-from rescoldo.supervisor.parts import NODE_GRACE, node_program
+from rescoldo.supervisor.parts import NODE_GRACE, node_part
 from rescoldo.supervisor.sockets import bind
 
 END_SECONDS = 5.0  # for the kernel to end a killed process
@@ -70,11 +70,11 @@ def end_instances(settings: Settings) -> bool:
     except OSError as error:
         raise RescoldoError(f"the run folder {settings.run} cannot be made again: {error.strerror}") from error
     listener = bind(settings.node_socket, for_edge=False)
-    program = node_program(settings, listener.fileno())
+    part = node_part(settings, listener.fileno())
     node = subprocess.Popen(
-        program.command(),
-        env={**os.environ, **program.environment},
-        pass_fds=program.descriptors,
+        part.command(),
+        env={**os.environ, **part.environment},
+        pass_fds=part.descriptors,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
