@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from rescoldo.bundle.build import summary
+from rescoldo.cli.flags import Selection
 from rescoldo.cli.notes import folder_notes, tell_notes
-from rescoldo.cli.options import Selection, Verb, json_option, no_cache_option, selection_options
+from rescoldo.cli.options import Verb, json_option, no_cache_option, selection_options
 from rescoldo.cli.output import say_json
 from rescoldo.cli.project import FLAGS, Project, build_one, load_project
 from rescoldo.cli.results import BUILT, SKIPPED, Outcome, Results, for_each

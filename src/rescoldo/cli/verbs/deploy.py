@@ -10,11 +10,10 @@ import click
 from rescoldo.cli.checks import check_gateway, check_project
 from rescoldo.cli.completing import functions
 from rescoldo.cli.deployment import PATIENCE, deploy, function_url, remove, upload
+from rescoldo.cli.flags import DeployFlags, Selection
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.notes import tell_notes
 from rescoldo.cli.options import (
-    DeployFlags,
-    Selection,
     Verb,
     deploy_options,
     gateway_options,

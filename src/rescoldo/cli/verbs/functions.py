@@ -11,9 +11,10 @@ import click
 from rescoldo.cli.coldstarts import say_cold_starts
 from rescoldo.cli.completing import functions
 from rescoldo.cli.failures import say_failures
+from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.limits import say_limits
-from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.project import optional_gateway
 from rescoldo.cli.why import say_why

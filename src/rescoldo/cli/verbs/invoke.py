@@ -15,8 +15,9 @@ from urllib.parse import quote, urlencode
 import click
 
 from rescoldo.cli.completing import functions
+from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.gateway import Response
-from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import note, say, say_json
 from rescoldo.cli.verbs.functions import open_gateway, reference
 from rescoldo.model.errors import RescoldoError

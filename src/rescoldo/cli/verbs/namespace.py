@@ -9,7 +9,8 @@ from urllib.parse import quote
 import click
 
 from rescoldo.cli.completing import namespaces
-from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option
+from rescoldo.cli.flags import GatewayFlags
+from rescoldo.cli.options import Verb, connection_options, json_option
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.project import pairs
 from rescoldo.cli.verbs.functions import open_gateway

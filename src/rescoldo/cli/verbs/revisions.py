@@ -10,8 +10,9 @@ import click
 
 from rescoldo.cli.changes import Change, changed, changes_of
 from rescoldo.cli.completing import functions
+from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.gateway import Gateway
-from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import brief, say, say_columns, say_json
 from rescoldo.cli.verbs.functions import open_gateway, reference
 from rescoldo.model.errors import InvalidInput, NotFound

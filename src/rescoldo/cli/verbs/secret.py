@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from rescoldo.cli.completing import secrets
-from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.flags import GatewayFlags
+from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.verbs.functions import open_gateway
 from rescoldo.model.names import DEFAULT_NAMESPACE, check_secret_name

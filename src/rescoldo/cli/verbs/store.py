@@ -7,9 +7,10 @@ from dataclasses import replace
 import click
 
 from rescoldo.cli.deployment import has_image
+from rescoldo.cli.flags import DeployFlags
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.notes import tell_notes
-from rescoldo.cli.options import DeployFlags, Verb, deploy_options, gateway_options, json_option, store_options
+from rescoldo.cli.options import Verb, deploy_options, gateway_options, json_option, store_options
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.results import DEPLOYED
 from rescoldo.cli.verbs.deploy import deploy_one

@@ -12,12 +12,10 @@ from click.core import ParameterSource
 
 from rescoldo.cli.checks import check_gateway, check_project
 from rescoldo.cli.credentials import is_loopback
+from rescoldo.cli.flags import DeployFlags, Destination, Selection
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.local import note_start
 from rescoldo.cli.options import (
-    DeployFlags,
-    Destination,
-    Selection,
     Verb,
     deploy_options,
     destination_options,
