@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from rescoldo.cli.options import _folded
+from rescoldo.cli.options import folded
 from rescoldo.cli.output import say, say_json
 from rescoldo.model.settings import Settings
 
@@ -28,7 +28,7 @@ class ServiceFlags:
     yes: bool
 
 
-service_options = _folded(
+service_options = folded(
     ServiceFlags,
     "service",
     click.option(

@@ -29,9 +29,9 @@ from rescoldo.cli.platform import abandoned, remembered_settings, start_backgrou
 from rescoldo.cli.project import FLAGS, Project, check_flags, load_project
 from rescoldo.cli.results import SKIPPED, Results, reference_of
 from rescoldo.cli.rollout import Report, WatchedDeployments
+from rescoldo.cli.serving import check_address
 from rescoldo.cli.verbs.build import built
 from rescoldo.cli.verbs.deploy import deploy_all
-from rescoldo.cli.verbs.local import check_address
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.running import platform_at
 from rescoldo.model.settings import Settings
