@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 
 from rescoldo.model.settings import Settings
-from rescoldo.supervisor.child import Child, describe_end
+from rescoldo.supervisor.child import Child, Part, describe_end
 from rescoldo.supervisor.folders import replace_text
 from rescoldo.supervisor.guardian import LASTING, STABLE_SECONDS, pause
 from rescoldo.supervisor.held_descriptors import HeldDescriptors
@@ -21,10 +21,11 @@ from rescoldo.supervisor.parts import (
     EDGE_GRACE,
     GATES,
     NODE_GRACE,
+    SocketTable,
     edge_reload,
     parts_with,
 )
-from rescoldo.supervisor.probes import PAUSE
+from rescoldo.supervisor.probes import PAUSE, Probe
 from rescoldo.tasks import Tasks, set_within
 
 log = logging.getLogger(__name__)
@@ -40,13 +41,21 @@ class Children:
     The guardian holds descriptors of each child from its start to its end, so that the next supervisor can adopt it.
     """
 
-    def __init__(self, settings: Settings, held: HeldDescriptors, tasks: Tasks, give_up: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        held: HeldDescriptors,
+        tasks: Tasks,
+        give_up: Callable[[str], None],
+        parts: Callable[[Settings, SocketTable], dict[str, Part]] = parts_with,
+    ) -> None:
         """`tasks` are closed before `stop`; `give_up` ends a platform that cannot start, for the reason it is given."""
         self._settings = settings
         self._held = held
         self._tasks = tasks
         self._give_up = give_up
-        self._parts = parts_with(settings, held.table)
+        self._parts_with = parts
+        self._parts = parts(settings, held.table)
         self._children: dict[str, Child] = {}  # by part
         self._leaving: set[Child] = set()
         self._keeping: dict[str, asyncio.Task[None]] = {}  # by part
@@ -75,9 +84,10 @@ class Children:
 
     def keep(self) -> None:
         """Keep a child of each part running, and answering."""
-        for name in self._parts:
+        for name, part in self._parts.items():
             self._keep_running_anew(name)
-            self._tasks.spawn(f"probe {name}", self._kill_when_silent(name))
+            if part.probe is not None:
+                self._tasks.spawn(f"probe {name}", self._kill_when_silent(name, part.probe))
 
     def reload_edge(self) -> None:
         """Start an edge with the configuration of now, which the controller has written: it has more slots."""
@@ -104,7 +114,7 @@ class Children:
             (before,) = self._held.table[name]
             self._held.keep(name, sock.detach())
             os.close(before)
-        self._parts = parts_with(self._settings, self._held.table)
+        self._parts = self._parts_with(self._settings, self._held.table)
         self.note()
 
     def note(self) -> None:
@@ -184,13 +194,11 @@ class Children:
                 log.info("%s is started again", name)
             await asyncio.sleep(pause(deaths))
 
-    async def _kill_when_silent(self, name: str) -> None:
+    async def _kill_when_silent(self, name: str, probe: Probe) -> None:
         """Ask a child again and again whether it lives; kill one that does not answer, which `_keep_running` replaces.
 
         A child has `probe_timeout` to answer, and READY_SECONDS until its first answer.
         """
-        probe = self._parts[name].probe
-        assert probe is not None
         known: Child | None = None  # the one that has answered
         while True:
             child = self._children.get(name)

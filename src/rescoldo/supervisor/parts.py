@@ -20,7 +20,10 @@ NODE_GRACE = 15.0
 GATES = ("gateway", "metrics", "redirect", "inside")
 
 
-def parts_with(settings: Settings, table: Mapping[str, Sequence[int]]) -> dict[str, Part]:
+SocketTable = Mapping[str, Sequence[int]]  # descriptors by name
+
+
+def parts_with(settings: Settings, table: SocketTable) -> dict[str, Part]:
     """Edge, node and controller by name, with the listening sockets that `table` has now."""
     gates = {name: table[name][0] for name in GATES if name in table}
     listeners = {name: table[name][0] for name in ACCEPTED_BY}

@@ -47,9 +47,9 @@ class _Connect:
         leave_unless_tcp_of_an_instance(program)
         jump_unless_loopback(program, "elsewhere in IPv4")
         self._to_loopback()
-        self._elsewhere_in_ipv4()
+        self._elsewhere(4)
         if self.version == 6:
-            self._elsewhere_in_ipv6()
+            self._elsewhere(6)
         self._to_gateway()
         program.label("the edge's")
         lead_to_stand_in(program, self.version)
@@ -67,23 +67,17 @@ class _Connect:
         refuse_ports(self.program, {port for _, port in self.forbidden})
         self.program.jump("allow")
 
-    def _elsewhere_in_ipv4(self) -> None:
-        self.program.label("elsewhere in IPv4")
-        for address, port in self._gateway_elsewhere(4):
-            jump_if_ipv4(self.program, address, port, "gateway")
-        refuse_ports(self.program, self._forbidden_everywhere())
-        for address, port in _of_version(4, self.forbidden):
-            jump_if_ipv4(self.program, address, port, "refuse")
-        self.program.jump("allow")
-
-    def _elsewhere_in_ipv6(self) -> None:
-        self.program.label("elsewhere in IPv6")
-        leave_unless_tcp_of_an_instance(self.program)
-        for address, port in self._gateway_elsewhere(6):
-            jump_if_ipv6(self.program, address, port, "gateway")
-        refuse_ports(self.program, self._forbidden_everywhere())
-        for address, port in _of_version(6, self.forbidden):
-            jump_if_ipv6(self.program, address, port, "refuse")
+    def _elsewhere(self, version: int) -> None:
+        """To other machines, and to this one's other addresses."""
+        jump = jump_if_ipv4 if version == 4 else jump_if_ipv6
+        self.program.label(f"elsewhere in IPv{version}")
+        if version == 6:  # an IPv4 address has come through this already
+            leave_unless_tcp_of_an_instance(self.program)
+        for address, port in self._gateway_elsewhere(version):
+            jump(self.program, address, port, "gateway")
+        refuse_ports(self.program, {port for address, port in self.forbidden if address.is_unspecified})
+        for address, port in _of_version(version, self.forbidden):
+            jump(self.program, address, port, "refuse")
         self.program.jump("allow")
 
     def _to_gateway(self) -> None:
@@ -114,9 +108,6 @@ class _Connect:
             elif address.is_loopback and self.version == 6:
                 found[ipaddress.IPv4Address(LOOPBACK), port] = None
         return list(found)
-
-    def _forbidden_everywhere(self) -> set[int]:
-        return {port for address, port in self.forbidden if address.is_unspecified}
 
 
 def _of_version(version: int, endpoints: Endpoints) -> Endpoints:
