@@ -19,7 +19,7 @@ from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.gateway import Response
 from rescoldo.cli.options import Verb, connection_options, folded, json_option, namespace_option
 from rescoldo.cli.output import note, say, say_json
-from rescoldo.cli.verbs.functions import open_gateway, reference
+from rescoldo.cli.target import open_gateway, reference
 from rescoldo.model.errors import RescoldoError
 
 MOST_SHOWN = 2000  # bytes of an error's body

@@ -14,7 +14,7 @@ from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.options import Verb, connection_options, folded, json_option
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.project import pairs
-from rescoldo.cli.verbs.functions import open_gateway
+from rescoldo.cli.target import open_gateway
 
 ONE = "/system/namespace/"
 MARK = {"openfaas": "1"}  # by this annotation and label other OpenFaaS gateways know their namespaces
@@ -56,10 +56,7 @@ _note_options = folded(
 @json_option
 def create_command(name: str, notes: _Notes, connection: GatewayFlags, as_json: bool) -> None:
     """Create a namespace."""
-    body = notes.body(name)
-    with open_gateway(connection) as opened:
-        opened.system("POST", ONE, json=body)
-    _report("Created", body, as_json)
+    _write("POST", ONE, notes.body(name), connection, "Created", as_json)
 
 
 @namespace_command.command("update", cls=Verb)
@@ -69,10 +66,7 @@ def create_command(name: str, notes: _Notes, connection: GatewayFlags, as_json: 
 @json_option
 def update_command(name: str, notes: _Notes, connection: GatewayFlags, as_json: bool) -> None:
     """Give a namespace these labels and annotations in place of those it has."""
-    body = notes.body(name)
-    with open_gateway(connection) as opened:
-        opened.system("PUT", ONE + quote(name, safe=""), json=body)
-    _report("Updated", body, as_json)
+    _write("PUT", ONE + quote(name, safe=""), notes.body(name), connection, "Updated", as_json)
 
 
 @namespace_command.command("list", cls=Verb)
@@ -112,12 +106,14 @@ def get_command(name: str, connection: GatewayFlags, as_json: bool) -> None:
 def remove_command(name: str, connection: GatewayFlags, as_json: bool) -> None:
     """Remove a namespace without functions, and its secrets."""
     body = {"name": name, "labels": MARK}
+    _write("DELETE", ONE + quote(name, safe=""), body, connection, "Removed", as_json)
+
+
+def _write(
+    method: str, path: str, body: Mapping[str, Any], connection: GatewayFlags, done: str, as_json: bool
+) -> None:
     with open_gateway(connection) as opened:
-        opened.system("DELETE", ONE + quote(name, safe=""), json=body)
-    _report("Removed", body, as_json)
-
-
-def _report(done: str, body: Mapping[str, Any], as_json: bool) -> None:
+        opened.system(method, path, json=body)
     if as_json:
         say_json(body)
     else:

@@ -13,7 +13,7 @@ from rescoldo.cli.completing import secrets
 from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.options import Verb, connection_options, folded, json_option, namespace_option
 from rescoldo.cli.output import say, say_columns, say_json
-from rescoldo.cli.verbs.functions import open_gateway
+from rescoldo.cli.target import open_gateway
 from rescoldo.model.names import DEFAULT_NAMESPACE, check_secret_name
 from rescoldo.model.secret import MAX_SECRET, check_secret
 

@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 import click
 from click.core import ParameterSource
 
+from rescoldo.cli.building import built
 from rescoldo.cli.checks import check_gateway, check_project
 from rescoldo.cli.credentials import is_loopback
+from rescoldo.cli.deploying import deploy_all
 from rescoldo.cli.flags import DeployFlags, Destination, Selection
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.local import note_start
@@ -30,8 +32,6 @@ from rescoldo.cli.project import FLAGS, Project, check_flags, load_project
 from rescoldo.cli.results import SKIPPED, Results, reference_of
 from rescoldo.cli.rollout import Report, WatchedDeployments
 from rescoldo.cli.serving import check_address
-from rescoldo.cli.verbs.build import built
-from rescoldo.cli.verbs.deploy import deploy_all
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.running import platform_at
 from rescoldo.model.settings import Settings
