@@ -30,9 +30,9 @@ class RunFolder:
         self._edge_seen = 0  # pid of the edge whose admin socket was there
         self._slots = ""
         with contextlib.suppress(OSError):
-            self._hold()
+            self._hold_open()
 
-    def _hold(self) -> None:
+    def _hold_open(self) -> None:
         """Hold it open, to know it again, and locked: systemd-tmpfiles passes over a folder that is."""
         fresh = os.open(self._settings.run_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with contextlib.suppress(OSError):
@@ -61,7 +61,7 @@ class RunFolder:
         settings = self._settings
         if FOLDER in lost:
             make_run(settings)
-            self._hold()
+            self._hold_open()
         make_sockets(settings)
         if not settings.settings_file.exists():
             settings.save()
