@@ -7,7 +7,7 @@ PYTEST ?= $(BIN)/python -m pytest
 ABREAST := --numprocesses 3 --dist loadfile
 MATRIX := $(addprefix tests/e2e/test_,kill_matrix.py kill_matrix_changing.py faults.py)
 NEIGHBOURS := tests/e2e/test_neighbours.py
-# its figures are for docs/behaviour.md, so nothing runs beside it; .ci/run keeps no figures and says otherwise. Nothing
+# its figures are for docs/kill-matrix.md, so nothing runs beside it; .ci/run keeps no figures and says otherwise. Nothing
 # ever runs beside the neighbours, who take all of the machine.
 MATRIX_ABREAST ?=
 HOSTILE := tests/e2e/test_hostile.py
@@ -20,17 +20,23 @@ E2E := tests/e2e $(patsubst %,--ignore=%,$(MATRIX) $(NEIGHBOURS) $(HOSTILE))
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo         start a platform, deploy a function, see it wake and sleep"
-	@echo "make test         unit, contract and integration tests"
-	@echo "make newest       unit tests with the newest versions that pyproject.toml allows, not the locked ones"
-	@echo "make e2e          tests against a whole platform"
-	@echo "make kill-matrix  kill each part under load, and other faults; writes the table in docs/behaviour.md"
-	@echo "make hostile      attack a platform at both levels; writes the list of attacks in docs/security.md"
-	@echo "make cgroup2      tests of limits in a virtual machine with cgroup v2 alone; needs qemu, slow without KVM"
-	@echo "make lint         ruff, mypy --strict, import-linter"
-	@echo "make lock         after a change of dependencies in pyproject.toml (scripts/lock --upgrade: newest versions)"
-	@echo "make bench        measure; writes bench/results.json and the table in docs/discussions.md (bench-quick: shorter)"
-	@echo "make clean        remove .venv, caches and build results"
+	@echo "Use"
+	@echo "  make demo         start a platform, deploy a function, see it wake and sleep"
+	@echo "  make install      .venv with rescoldo, what it needs and its tools, in the locked versions"
+	@echo "Test"
+	@echo "  make test         unit, contract and integration tests"
+	@echo "  make e2e          tests against a whole platform"
+	@echo "  make kill-matrix  kill each part under load, and other faults; writes docs/kill-matrix.md"
+	@echo "  make hostile      attack a platform at both levels; writes docs/attacks.md"
+	@echo "  make cgroup2      limits in a virtual machine with cgroup v2 alone; needs qemu, slow without KVM"
+	@echo "  make newest       unit tests with the newest versions that pyproject.toml allows, not the locked ones"
+	@echo "Measure"
+	@echo "  make bench        all figures and their bars; writes bench/results.json and docs/measurements.md"
+	@echo "  make bench-quick  the same, shorter and rougher; writes bench/results.json alone"
+	@echo "Maintain"
+	@echo "  make lint         ruff, mypy --strict, import-linter, the lock"
+	@echo "  make lock         after a change of dependencies in pyproject.toml (scripts/lock --upgrade: newest versions)"
+	@echo "  make clean        remove .venv, caches and build results"
 
 $(VENV): requirements-dev.txt pyproject.toml scripts/install
 	@scripts/install

@@ -3,7 +3,7 @@
     python bench/run.py [--quick] [--only NAME ... [--update]]
 
 Prints a table and writes bench/results.json (with --only not, a part is no report, unless --update has it taken into
-the one before); the long form also writes the table in docs/discussions.md. The exit status is 0 also when a bar is
+the one before); the long form also writes the table of docs/measurements.md. The exit status is 0 also when a bar is
 missed, and 1 only when something could not be measured. Commands that are missing (wrk, h2load, go) are installed where
 that may be; what cannot be measured without one is said before anything is measured.
 """

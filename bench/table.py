@@ -1,4 +1,4 @@
-"""The measured figures as a table in docs/discussions.md.
+"""The measured figures as the table of docs/measurements.md.
 
     python bench/table.py       from bench/results.json; the long form of `make bench` does it by itself
 """
@@ -13,9 +13,10 @@ from datetime import datetime
 
 import paths
 from rows import Row
+from support.generated import put_between
 
 RESULTS = paths.BENCH / "results.json"
-DOCUMENT = paths.ROOT / "docs" / "discussions.md"
+DOCUMENT = paths.ROOT / "docs" / "measurements.md"
 BEGIN = "<!-- measured: written by `make bench` -->"
 END = "<!-- end of measured -->"
 
@@ -46,11 +47,7 @@ def text_of(about: Mapping[str, str | int], rows: Sequence[Mapping[str, object]]
 
 def replaced(text: str, measured: str) -> str:
     """`text` with `measured` between its two comments. Raises ValueError when it lacks one."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{DOCUMENT} lacks {BEGIN!r} or {END!r}")
-    return f"{before}{begin}\n{measured}{end}{after}"
+    return put_between(text, BEGIN, END, f"\n{measured}")
 
 
 def _date(row: Mapping[str, object]) -> str:

@@ -1,4 +1,4 @@
-/* The smallest HTTP server that is a function: one request a connection, one after another. */
+/* A minimal HTTP server as a function: one connection at a time, one request per connection. */
 #include <arpa/inet.h>
 #include <signal.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-// An HTTP server as a function: it takes requests at whichever of the three it is offered.
+// An HTTP server as a function. It listens where upstream_url says: at a TCP port, a Unix socket or an inherited one.
 package main
 
 import (

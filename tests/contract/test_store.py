@@ -61,12 +61,12 @@ async def test_what_was_asked_of_a_function_is_kept_until_it_is_forgotten(store:
     for spec in (SPEC, other):
         await store.save_function(Function(spec, A, 1.0))
     for function, number in ((SPEC.id, 3), (other.id, 2), (SPEC.id, 5)):
-        await store.save_asked(function, number)
-    assert await store.asked() == {SPEC.id: 5, other.id: 2}
+        await store.save_requested_replicas(function, number)
+    assert await store.requested_replicas() == {SPEC.id: 5, other.id: 2}
     await store.save_function(Function(SPEC, B, 1.0, revision=2))
-    assert await store.asked() == {SPEC.id: 5, other.id: 2}
-    await store.save_asked(other.id, 0)
-    assert await store.asked() == {SPEC.id: 5}
+    assert await store.requested_replicas() == {SPEC.id: 5, other.id: 2}
+    await store.save_requested_replicas(other.id, 0)
+    assert await store.requested_replicas() == {SPEC.id: 5}
 
 
 async def test_how_a_function_stands_is_kept_and_goes_with_it(store: Store) -> None:
@@ -85,13 +85,13 @@ async def test_how_a_function_stands_is_kept_and_goes_with_it(store: Store) -> N
 
 
 async def test_nothing_is_asked_of_what_is_not_there(store: Store) -> None:
-    await store.save_asked(SPEC.id, 3)
-    assert await store.asked() == {}
+    await store.save_requested_replicas(SPEC.id, 3)
+    assert await store.requested_replicas() == {}
     await store.save_function(Function(SPEC, A, 1.0))
-    await store.save_asked(SPEC.id, 3)
+    await store.save_requested_replicas(SPEC.id, 3)
     await store.delete_function(SPEC.id)
     await store.save_function(Function(SPEC, A, 1.0))
-    assert await store.asked() == {}
+    assert await store.requested_replicas() == {}
 
 
 async def test_the_same_name_in_another_namespace_is_another_function(store: Store) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rescoldo.isolation import netfence
-from rescoldo.isolation.netfence_programs import FIRST_ADDRESS, GATEWAYS
+from rescoldo.isolation.fencing.addresses import FIRST_ADDRESS, GATEWAYS
 from support.live import Live
 from support.ports import free_ports
 

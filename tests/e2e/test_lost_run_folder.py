@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from test_kill import Load, deploy_awake
@@ -157,8 +158,10 @@ def test_a_user_s_platform_leaves_no_orphan_either() -> None:
     assert python is not None
     with readable_library() as library:
         live = UnprivilegedLive(library, python, probe_timeout=2.0)
-        live.settings = replace(live.settings, run=f"{live.settings.run}/run")  # its folder the user may make again
+        folder = Path(live.settings.run)
+        live.settings = replace(live.settings, run=str(folder / "run"))  # its folder the user may make again
         break_and_mend(live)
+    folder.rmdir()
 
 
 def break_and_mend(live: Live) -> None:

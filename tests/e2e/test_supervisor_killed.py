@@ -13,6 +13,7 @@ import pytest
 from test_kill import Load, deploy_awake
 
 from rescoldo.isolation.identity import level
+from rescoldo.supervisor import start
 from rescoldo.supervisor.start import stop
 from support.leftovers import cgroups, no_leftovers
 from support.live import HELLO, PATIENCE, Live, alive
@@ -133,6 +134,24 @@ def test_down_ends_a_platform_without_both(own_platform: Live) -> None:
     assert not any(alive(pid) for pid in left)
     assert not own_platform.settings.run_path.exists()
     assert not stop(own_platform.settings)
+
+
+@pytest.mark.parametrize("stopped", [("supervisor",), ("guardian", "supervisor")])
+def test_down_ends_a_platform_that_does_not_stop(
+    own_platform: Live, stopped: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(start, "STOP_SECONDS", 0.5)
+    deploy_awake(own_platform, "a")
+    guardian, supervisor = own_platform.pid("guardian"), own_platform.pid("supervisor")
+    left = [supervisor, *pids(own_platform), *own_platform.instance_pids("a")]
+    for name in stopped:
+        os.kill(own_platform.pid(name), signal.SIGSTOP)
+    assert stop(own_platform.settings)
+    assert f"process {guardian} did not end within 0.5 s and is killed" in caplog.text
+    assert own_platform.process is not None
+    assert own_platform.process.wait(PATIENCE) == -signal.SIGKILL
+    assert not any(alive(pid) for pid in left)
+    assert not own_platform.settings.run_path.exists()
 
 
 def test_down_ends_instances_of_which_all_else_was_killed(own_platform: Live) -> None:

@@ -1,4 +1,4 @@
-"""The suite's list as the table of docs/security.md, and a run's counts in one line."""
+"""The suite's list as the tables of docs/attacks.md, and a run's counts in one line."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hostile.suite import GROUPS, Attack, everything
+from support.generated import put_between
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "attacks.md"
 BEGIN = "<!-- attacks: written by `make hostile` -->"
 END = "<!-- end of the attacks -->"
 
@@ -31,11 +32,7 @@ def table(attacks: Sequence[Attack]) -> str:
 
 def rewrite(text: str) -> str:
     """Put the tables between the document's two markers."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the document lacks the markers {BEGIN!r} and {END!r}")
-    return f"{before}{begin}\n\n{table(everything())}\n{end}{after}"
+    return put_between(text, BEGIN, END, f"\n\n{table(everything())}\n")
 
 
 def summary() -> list[str]:

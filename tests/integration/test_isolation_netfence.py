@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from rescoldo.isolation import bpf, netfence
+from rescoldo.isolation.fencing.addresses import GatewayListener
 from rescoldo.isolation.netfence import Fence, address_of, gateway_address, stand_in_of
-from rescoldo.isolation.netfence_programs import GatewayListener
 from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
 from support.children import told_by_child
 

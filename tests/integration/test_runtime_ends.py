@@ -303,6 +303,29 @@ def test_a_call_that_expires_before_a_thread_is_free_does_not_retire_the_instanc
 
 
 @pytest.mark.slow
+def test_a_stream_that_expires_before_a_thread_is_free_never_begins(run: Run) -> None:
+    instance = run(
+        """
+        async def handle(event, context):
+            return stream(event.path)
+        def stream(path):
+            print(path, flush=True)
+            for _ in range(100 if path == "/slow" else 1):
+                yield b"x" * 65536
+        """,
+        concurrency=1,
+    )
+    slow, late = instance.connect(), instance.connect()
+    slow.send(b"GET /slow HTTP/1.1\r\nHost: f\r\n\r\n")
+    slow.head()  # its thread waits until more of it is read
+    assert late.ask("/late", X_Timeout="100ms").status == 504
+    while slow.chunk():
+        pass
+    assert instance.get("/next").whole
+    assert [line for line in instance.log().splitlines() if line.startswith("/")] == ["/slow", "/next"]
+
+
+@pytest.mark.slow
 def test_an_async_handler_that_ignores_its_cancellation_retires_the_instance(run: Run) -> None:
     instance = run(
         """

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from runtime_process import ECHO, FUNCTION, Client, Instance, start, write_bundle
 
-from rescoldo.runtime import http
+from rescoldo.runtime.http import receiver
 
 HEAD = b"Host: f\r\n"
 Factory = Callable[..., Instance]
@@ -66,8 +66,8 @@ def test_a_request_may_arrive_byte_by_byte(client: Client) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Instance]:
     """An instance whose clients have 0.2 s for a body, and 1 s for each 100 bytes of it."""
-    monkeypatch.setattr(http, "BODY_SECONDS", 0.2)
-    monkeypatch.setattr(http, "BODY_RATE", 100)
+    monkeypatch.setattr(receiver, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(receiver, "BODY_RATE", 100)
     write_bundle(tmp_path, ECHO)
     running = start(tmp_path)
     yield running

@@ -1,4 +1,4 @@
-"""What a run of the matrix says, as JSON and as tables in docs/behaviour.md."""
+"""The results of a run of the matrix, as JSON and as the tables of docs/kill-matrix.md."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from matrix.background import FaultResult
 from matrix.cells import CELLS, CHANGING_CELLS, SHARING_CELLS, Result
 from matrix.faults import FAULTS
 from matrix.neighbours import NeighbourResult, Seen
+from support.generated import put_between
 
 FILE = Path("build") / "kill-matrix.json"
 CHANGING_FILE = Path("build") / "kill-matrix-changing.json"
 NEIGHBOURS_FILE = Path("build") / "neighbours.json"
 FAULTS_FILE = Path("build") / "faults.json"
-DOCUMENT = Path("docs") / "behaviour.md"
+DOCUMENT = Path("docs") / "kill-matrix.md"
 REPEATED = "RESCOLDO_TEST_REPEATED"  # scripts/repeat_failed.py sets it for one test of a run that is over
 MATRIX_HEAD = (
     "| struck | during | requests | failed in flight | failed otherwise | longest warm call elsewhere "
@@ -126,12 +127,8 @@ def _milliseconds(seconds: float | None) -> str:
 
 def replaced(text: str, name: str, table: str) -> str:
     """Put `table` between the two comments of this name."""
-    opening, closing = f"<!-- {name}: written by `make kill-matrix` -->", f"<!-- end of {name} -->"
-    before, begin, rest = text.partition(opening)
-    _, end, after = rest.partition(closing)
-    if not begin or not end:
-        raise ValueError(f"the document lacks {opening!r} or {closing!r}")
-    return f"{before}{begin}\n\n{table}\n{end}{after}"
+    begin, end = f"<!-- {name}: written by `make kill-matrix` -->", f"<!-- end of {name} -->"
+    return put_between(text, begin, end, f"\n\n{table}\n")
 
 
 def main() -> int:

@@ -1,8 +1,8 @@
 """What faas-cli sends to a remote builder, made as the client makes it.
 
-Source: contracts/faas-cli.md, "The remote builder". `build --shrinkwrap` copies the template and puts the user's files
-over its `function/`; the archive is a plain tar with that folder as `context`, folders included, and behind it the
-configuration; the signature is over the archive's bytes.
+Source: https://docs.openfaas.com/openfaas-pro/builder, and faas-cli 0.18.12 itself. `build --shrinkwrap` copies the
+template and puts the user's files over its `function/`; the archive is a plain tar with that folder as `context`,
+folders included, and behind it the configuration; the signature is over the archive's bytes.
 """
 
 from __future__ import annotations

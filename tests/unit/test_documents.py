@@ -27,10 +27,15 @@ NAME = re.compile(r"_?[A-Za-z]\w*(\.\w+)?")
 OTHER = re.compile(r"s\d+|.*\.(?:toml|py)")  # slots, files
 BACKQUOTED = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)#]+)(?:#[\w-]+)?\)")
+SECTION = re.compile(r"\]\(([^)#:]*)#([\w-]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 VERB = re.compile(r"(?:^|[\s`$])rescoldo ([a-z]+)\b")
 TARGET = re.compile(r"(?:^|[\s`])make ([a-z][\w-]*)")
 OWNED_BY_BENCH = "bench/results.json"  # written by a run, not part of a checkout
+# a file in a comment or docstring of the source, with a folder; not the end of a URL, not the tail of a longer path
+CITED = re.compile(r"(?<![\w./{*-])((?:[\w.-]+/)+[\w-]+\.(?:py|md|sql|lua|toml|cfg\.tmpl))(?![\w/])")
+IN_A_BUNDLE = ("function/", "deps/")  # folders of a bundle, not of this repository
 
 
 def text_of(document: str) -> str:
@@ -42,6 +47,12 @@ def code_of(document: str) -> str:
     text = text_of(document)
     blocks = BLOCK.findall(text)
     return "\n".join([*blocks, *BACKQUOTED.findall(BLOCK.sub("", text))])
+
+
+def sections_of(path: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a document."""
+    headings = HEADING.findall(BLOCK.sub("", path.read_text()))
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def make_targets() -> set[str]:
@@ -57,11 +68,35 @@ def test_every_file_that_a_document_names_exists(document: str) -> None:
     assert [name for name in FILE.findall(text_of(document)) if not exists(name)] == []
 
 
+def test_every_file_that_the_source_cites_exists() -> None:
+    cited = {
+        name: path.relative_to(ROOT).as_posix()
+        for path in SOURCE.rglob("*")
+        if path.suffix in (".py", ".lua", ".sql", ".tmpl")
+        for name in CITED.findall(path.read_text())
+    }
+    assert len(cited) > 20
+    lost = {name: by for name, by in cited.items() if not exists(name) and not name.startswith(IN_A_BUNDLE)}
+    assert lost == {}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_link_leads_to_a_file(document: str) -> None:
     here = (ROOT / document).parent
     links = [link for link in LINK.findall(text_of(document)) if "://" not in link]
     assert [link for link in links if not (here / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_to_a_section_finds_its_heading(document: str) -> None:
+    here = ROOT / document
+    links = SECTION.findall(text_of(document))
+    lost = [
+        f"{name}#{section}"
+        for name, section in links
+        if section not in sections_of(here.parent / name if name else here)
+    ]
+    assert lost == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -1,4 +1,4 @@
-"""docs/security.md says of every attack of the suite at which level it is refused, and of no other."""
+"""docs/attacks.md says of every attack of the suite at which level it is refused, and of no other."""
 
 from __future__ import annotations
 

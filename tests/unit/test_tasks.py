@@ -1,4 +1,4 @@
-"""Waiting in a task."""
+"""Waiting in a task, and letting background tasks end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from rescoldo.tasks import set_within
+from rescoldo.tasks import Tasks, set_within
 
 
 async def test_a_wait_ends_when_the_event_is_set_or_the_time_is_over() -> None:
@@ -52,3 +52,28 @@ async def test_a_wait_that_is_cancelled_around_its_last_moment_is_never_gone_on_
     task.cancel()
     await asyncio.wait([task])
     assert over or task.cancelled()
+
+
+async def test_finish_lets_tasks_end_by_themselves_first() -> None:
+    tasks, ended = Tasks(), asyncio.Event()
+    done: list[str] = []
+
+    async def wait() -> None:
+        await ended.wait()
+        done.append("done")
+
+    tasks.spawn("wait", wait())
+    tasks.spawn("end it", _set(ended))
+    await tasks.finish(20.0)
+    assert done == ["done"]
+
+
+async def _set(event: asyncio.Event) -> None:
+    event.set()
+
+
+async def test_finish_cancels_tasks_that_do_not_end_in_time() -> None:
+    tasks = Tasks()
+    task = tasks.spawn("endless", asyncio.Event().wait())
+    await tasks.finish(0.01)
+    assert task.cancelled()

@@ -1,4 +1,4 @@
-"""A FastAPI application as anybody would write it; uvicorn serves it."""
+"""An ordinary FastAPI application; uvicorn serves it."""
 
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse

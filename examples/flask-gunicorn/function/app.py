@@ -1,4 +1,4 @@
-"""A Flask application as anybody would write it; gunicorn serves it."""
+"""An ordinary Flask application; gunicorn serves it."""
 
 from flask import Flask, request
 

@@ -1,4 +1,4 @@
-// An HTTP server of Node's own as a function. PORT is the port of upstream_url.
+// Node's own HTTP server as a function. PORT holds the port of upstream_url.
 const http = require("node:http");
 
 const server = http.createServer((request, response) => {
@@ -12,5 +12,5 @@ const server = http.createServer((request, response) => {
 
 server.listen(Number(process.env.PORT), () => console.log("listening"));
 
-// what is in flight is answered before the process ends
+// finish the requests in flight, then exit
 process.on("SIGTERM", () => server.close(() => process.exit(0)));

@@ -1,4 +1,4 @@
-"""The gateway's HTTP API, compatible with OpenFaaS (contracts/openfaas.md, faas-cli.md).
+"""The gateway's HTTP API, compatible with OpenFaaS's (https://docs.openfaas.com/reference/rest-api).
 
 It never sees a call to a function: those go from the edge to the instance.
 """

@@ -1,4 +1,4 @@
-"""JSON bodies, in and out: the forms of contracts/openfaas.md.
+"""JSON bodies, in and out: the forms of OpenFaaS's REST API (https://docs.openfaas.com/reference/rest-api).
 
 Bodies are read here and not by FastAPI: clients send JSON under any content type (curl -d, Go's default),
 the size must be bounded while reading, and errors are text.

@@ -1,7 +1,8 @@
 """/build and /publickey: the remote builder that `faas-cli up --remote-builder GATEWAY` uses.
 
-Source: contracts/faas-cli.md, "The remote builder". The client sends no login: its signature of the body is what lets
-it in. It shows the number alone of a status that is not 200, and therefore a build that fails is a 200 that says so.
+Sources: https://docs.openfaas.com/openfaas-pro/builder, and the requests that faas-cli 0.18.12 was seen to make. The
+client sends no login: its signature of the body is what lets it in. It shows the number alone of a status that is not
+200, and therefore a build that fails is a 200 that says so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The gateway's user and password, and the secret of builds: files, as OpenFaaS's clients and installers expect them.
 
-Source: contracts/openfaas.md, "Auth"; contracts/faas-cli.md, "The remote builder". No value may be logged or shown by
-repr.
+Sources: the files' names are those of https://github.com/openfaas/faas-provider (auth); the payload secret is that of
+https://docs.openfaas.com/openfaas-pro/builder. No value may be logged or shown by repr.
 """
 
 from __future__ import annotations

@@ -101,6 +101,7 @@ class Process:
             store=store,
             secrets=SecretFiles(settings.function_secrets),
             bundles=bundles,
+            gid_of=bundles.group,
             processes=SupervisedProcesses(settings),
             reload=EdgeReload(settings),
             slots=slot_count(settings),

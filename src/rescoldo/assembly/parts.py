@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rescoldo.api.protocol import Platform
-from rescoldo.bundle.storage import BundleStorage
+from rescoldo.bundle.protocol import Bundles
 from rescoldo.control.controller import Controller
 from rescoldo.control.deploy.builds import Builds
 from rescoldo.control.deploy.changes import Changes
@@ -60,7 +60,8 @@ class Ports:
     edge: Edge
     store: Store
     secrets: Secrets
-    bundles: BundleStorage
+    bundles: Bundles
+    gid_of: Callable[[str], int]  # the group that may read a bundle, by digest; until the node finds it
     processes: Processes
     reload: Reload
     slots: int  # that the edge has now
@@ -135,7 +136,7 @@ def assemble(settings: Settings, ports: Ports) -> tuple[Controller, Platform]:
 def _running(settings: Settings, ports: Ports) -> Running:
     tasks = Tasks()
     slots = SlotPool(slot_names(ports.slots), port_slot_names(ports.slots), on_scarce=lambda: growth.start())
-    fleet = Fleet(ports.node, ports.edge, ports.store, slots, tasks, ports.bundles.group)
+    fleet = Fleet(ports.node, ports.edge, ports.store, slots, tasks, ports.gid_of)
     growth = Growth(ports.reload, fleet.routes.edge_state, slots)
     sleeper = Sleeper(fleet, ports.edge, tasks)
     scaler = Scaler(fleet, ports.edge, ports.node)

@@ -15,10 +15,10 @@ import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from rescoldo.bundle.protocol import Received
 from rescoldo.bundle.unpack import unpack
 from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError, StoreError, TooLarge
 
@@ -30,19 +30,10 @@ _PARTIAL = ".partial-"  # what a crash leaves behind
 BUFFER = 2**20  # bytes gathered before one hop to a thread
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """An upload that arrived whole."""
-
-    digest: str  # sha256 of its bytes, in hex
-    size: int  # bytes
-    path: Path  # temporary: `unpack` or `discard` removes it
-
-
 class ArchiveStorage:
     """Folders below `root`, uploads in `uploads`; with `own_gids` (root) each folder has a group that reads it."""
 
-    kind: str  # what one is called in messages
+    what: str  # one is called in messages
     remedy: str  # what a user does about one that is not here
 
     def __init__(self, root: Path, uploads: Path, own_gids: bool) -> None:
@@ -85,16 +76,16 @@ class ArchiveStorage:
             upload.path.unlink(missing_ok=True)
             raise
 
-    async def unpack(self, received: Received) -> Path:
-        """Unpack an upload and remove it; return its folder. One that is there already is kept.
+    async def unpack(self, received: Received) -> None:
+        """Unpack an upload and remove it. One that is there already is kept.
 
         Raises InvalidInput (damaged, unsafe, not for this machine), TooLarge and StoreError.
         """
-        return await self._one_at_a_time(self._unpack, received)
+        await self._one_at_a_time(self._unpack, received)
 
     async def discard(self, received: Received) -> None:
         """Remove an upload that will not be unpacked."""
-        await asyncio.to_thread(received.path.unlink, missing_ok=True)
+        await asyncio.to_thread(Path(received.place).unlink, missing_ok=True)
 
     def has(self, digest: str) -> bool:
         """Whether one of this digest is here."""
@@ -103,7 +94,7 @@ class ArchiveStorage:
     def path(self, digest: str) -> Path:
         """The folder of one; raises NotFound."""
         if not self.has(digest):
-            raise NotFound(f"no {self.kind} with digest {digest[:80]} is here; {self.remedy}")
+            raise NotFound(f"no {self.what} with digest {digest[:80]} is here; {self.remedy}")
         return self._root / digest
 
     def digests(self) -> list[str]:
@@ -147,22 +138,21 @@ class ArchiveStorage:
         # functions' own users must pass to their folder, and see no other's name
         self._root.chmod(0o711 if self._own_gids else 0o700)
 
-    def _unpack(self, received: Received) -> Path:
-        final = self._root / received.digest
+    def _unpack(self, received: Received) -> None:
+        final, upload = self._root / received.digest, Path(received.place)
         try:
             if not final.is_dir():
                 self._make_folders()  # somebody may have removed them
-                self._unpack_beside(received, final)
-            return final
+                self._unpack_beside(upload, final)
         except OSError as error:
             raise disk_error(self._root, error) from error
         finally:
-            received.path.unlink(missing_ok=True)
+            upload.unlink(missing_ok=True)
 
-    def _unpack_beside(self, received: Received, final: Path) -> None:
+    def _unpack_beside(self, upload: Path, final: Path) -> None:
         folder = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._root))
         try:
-            with received.path.open("rb") as archive:
+            with upload.open("rb") as archive:
                 unpack(archive, folder)
             self._check(folder)
             self._complete(folder)
@@ -217,7 +207,7 @@ class _Upload:
         if not self._size:
             raise InvalidInput("the upload is empty: send a tar.gz as the body")
         await asyncio.to_thread(self._write, bytes(buffer))
-        return Received(self._hash.hexdigest(), self._size, self.path)
+        return Received(self._hash.hexdigest(), self._size, str(self.path))
 
     def _write(self, data: bytes) -> None:
         self._hash.update(data)

@@ -22,6 +22,7 @@ from typing import Protocol
 
 from rescoldo.bundle.archive import write_archive
 from rescoldo.bundle.bytecode import compile_tree
+from rescoldo.bundle.eviction import evict, used_at
 from rescoldo.bundle.manifest import DEPENDENCIES, layer_manifest
 from rescoldo.bundle.requirements import Requirements, without_credentials
 from rescoldo.bundle.tree import collect
@@ -102,23 +103,17 @@ def make_layer(requirements: Requirements, cache: Path, run: Run, progress: Prog
 
 def _trim(cache: Path, now: float) -> None:
     """Bound the layers in `cache` by CACHE_BYTES, at the moment `now` (Unix seconds)."""
-    room = CACHE_BYTES
-    for folder in sorted((file.parent for file in cache.glob(f"*/{ARCHIVE}")), key=_used_at, reverse=True):
-        layer = _cached(folder)
-        room -= layer.size if layer is not None else 0
-        if room >= 0 or layer is None:
-            continue
+    layers = {file.parent: _cached(file.parent) for file in cache.glob(f"*/{ARCHIVE}")}
+    sizes = {folder: layer.size for folder, layer in layers.items() if layer is not None}
+
+    def remove(folder: Path) -> bool:
         with suppress(BlockingIOError), _locked(cache / f"{folder.name}.lock", wait=False):
-            if now - _used_at(folder) > IN_USE_SECONDS:
+            if now - used_at(folder) > IN_USE_SECONDS:  # another process may have taken it in the moment between
                 shutil.rmtree(folder, ignore_errors=True)
-                room += layer.size
+                return True
+        return False
 
-
-def _used_at(folder: Path) -> float:
-    try:
-        return folder.stat().st_mtime
-    except OSError:  # another process has removed it
-        return 0.0
+    evict(sizes, CACHE_BYTES, now, spared=IN_USE_SECONDS, remove=remove)
 
 
 def _pack(installed: Path, folder: Path) -> None:

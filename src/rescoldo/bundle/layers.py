@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rescoldo.bundle.archives import ArchiveStorage, disk_error, own
+from rescoldo.bundle.eviction import evict
 from rescoldo.bundle.unpack import check_layer
 from rescoldo.isolation.identity import LAYER_GIDS
 from rescoldo.model.errors import StoreError
@@ -26,12 +27,12 @@ COMING_SECONDS = 600.0  # but for those asked for just now: the bundle that name
 class LayerStorage(ArchiveStorage):
     """Layers; the time of each folder is the last at which somebody asked for it."""
 
-    kind = "layer"
+    what = "layer"
     remedy = "send it to POST /system/layers"
 
     def __init__(self, root: Path, uploads: Path, own_gids: bool) -> None:
         super().__init__(root, uploads, own_gids)
-        self._sizes: dict[str, int] = {}  # bytes of those that no bundle names: a layer never changes
+        self._sizes: dict[Path, int] = {}  # bytes of those that no bundle names: a layer never changes
 
     def digests(self) -> list[str]:
         # somebody may have removed the folder under a running platform; the next layer makes it again
@@ -52,22 +53,14 @@ class LayerStorage(ArchiveStorage):
     def remove_unused(self, digests: Iterable[str], now: float) -> None:
         """Of `digests`, which no bundle names, remove those that nobody asked for lately, and those that are too much
         together. Raises StoreError."""
-        sizes = {digest: self._sizes.get(digest) or _size(self._root / digest) for digest in digests}
-        self._sizes = sizes
-        room = UNUSED_BYTES
-        for digest in sorted(sizes, key=self._asked_at, reverse=True):
-            room -= sizes[digest]
-            unasked = now - self._asked_at(digest)
-            if unasked > UNUSED_SECONDS or (room < 0 and unasked > COMING_SECONDS):
-                room += sizes[digest]
-                self._remove(self._root / digest)
+        folders = [self._root / digest for digest in digests]
+        self._sizes = {folder: self._sizes.get(folder) or _size(folder) for folder in folders}
 
-    def _asked_at(self, digest: str) -> float:
-        """Unix seconds; 0 for a layer that somebody else has removed."""
-        try:
-            return (self._root / digest).stat().st_mtime
-        except OSError:
-            return 0.0
+        def remove(folder: Path) -> bool:
+            self._remove(folder)
+            return True
+
+        evict(self._sizes, UNUSED_BYTES, now, spared=COMING_SECONDS, longest=UNUSED_SECONDS, remove=remove)
 
     def _check(self, folder: Path) -> None:
         check_layer(folder)

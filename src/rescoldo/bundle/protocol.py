@@ -52,6 +52,10 @@ class Bundles(Archives, Protocol):
         """Whether a bundle of this digest is here."""
         ...
 
+    def check(self, digest: str) -> None:
+        """Raise NotFound, which says how to send it, unless a bundle of this digest is here."""
+        ...
+
     def kind(self, digest: str) -> str:
         """The kind of function in it, as its manifest says. Raises NotFound, InvalidInput."""
         ...

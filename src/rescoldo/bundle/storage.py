@@ -12,7 +12,7 @@ from rescoldo.bundle.layers import LAYERS, LayerStorage
 from rescoldo.bundle.manifest import DEPENDENCIES
 from rescoldo.bundle.unpack import check_manifest, read_manifest
 from rescoldo.model.errors import InvalidInput, StartFailed
-from rescoldo.model.program import PROCESS
+from rescoldo.model.settings import BUNDLE_GIDS
 
 LAYER_NOT_HERE = "its layer of requirements is not here"
 
@@ -21,7 +21,7 @@ class BundleStorage(ArchiveStorage):
     """Bundles, each with a group of its own. One that names a layer gets a link to it in the place of its requirements;
     the link is what keeps the layer."""
 
-    kind = "bundle"
+    what = "bundle"
     remedy = "upload it with `rescoldo up`"
 
     def __init__(self, root: Path, uploads: Path, own_gids: bool) -> None:
@@ -32,18 +32,19 @@ class BundleStorage(ArchiveStorage):
         await super().prepare()
         await self.layers.prepare()
 
-    def program(self, digest: str) -> bool:
-        """Whether it holds a program: its manifest's kind. Raises NotFound, InvalidInput."""
-        return self._manifest(digest).get("kind") == PROCESS
+    def kind(self, digest: str) -> str:
+        """The kind of function in it, as its manifest says. Raises NotFound, InvalidInput."""
+        return str(self._manifest(digest).get("kind"))
 
     def _manifest(self, digest: str) -> dict[str, Any]:
         return read_manifest(self.path(digest))
 
-    async def own(self, digest: str, gid: int) -> None:
-        """Let group `gid` read the bundle (nothing to do without own_gids). Raises NotFound, StoreError."""
+    async def own(self, digest: str, number: int) -> None:
+        """Let the group with this number, one of BUNDLE_GIDS, read the bundle (nothing to do without own_gids). Raises
+        NotFound, StoreError."""
         folder = self.path(digest)
         if self._own_gids:
-            await asyncio.to_thread(own, folder, gid)
+            await asyncio.to_thread(own, folder, BUNDLE_GIDS[number % len(BUNDLE_GIDS)])
 
     def group(self, digest: str) -> int:
         """The group that may read the bundle; 0 without own_gids. Raises StartFailed when the bundle is gone."""
@@ -54,6 +55,10 @@ class BundleStorage(ArchiveStorage):
                 f"its bundle {digest} is gone from {self._root}: build and deploy it again with `rescoldo up`"
             ) from error
         return found.st_gid if self._own_gids else 0
+
+    def check(self, digest: str) -> None:
+        """Raise NotFound unless a bundle of this digest is here."""
+        self.path(digest)
 
     async def collect_layers(self, now: float) -> None:
         """Remove layers that no bundle has and nobody asked for lately, as seen `now` (Unix seconds). No bundle is

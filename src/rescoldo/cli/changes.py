@@ -9,7 +9,7 @@ from typing import Any
 from rescoldo.model.function import FunctionSpec, spec_to_json
 from rescoldo.model.program import own_process
 
-# what a gateway adds by itself (contracts/openfaas.md)
+# a gateway adds these by itself
 ADDED = {"labels": "faas_function", "annotations": "prometheus.io.scrape"}
 TEXTS = ("image", "envProcess")
 TABLES = ("envVars", "labels", "annotations", "limits", "requests")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rescoldo.bundle.build import check
+from rescoldo.cli.flags import DeployFlags
 from rescoldo.cli.gateway import Gateway
-from rescoldo.cli.options import DeployFlags
 from rescoldo.cli.project import Project, build_request, fetch_template, with_flags
 from rescoldo.cli.results import Results, reference_of
 from rescoldo.model.errors import InvalidInput, RescoldoError

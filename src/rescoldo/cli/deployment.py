@@ -1,4 +1,4 @@
-"""Uploading bundles and deploying functions, the requests faas-cli makes (contracts/faas-cli.md)."""
+"""Uploading bundles and deploying functions, the requests that faas-cli 0.18.12 makes."""
 
 from __future__ import annotations
 

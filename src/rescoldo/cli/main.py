@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
 
 from rescoldo import __version__
+from rescoldo.cli import loading
 from rescoldo.cli.output import complain
 from rescoldo.model.errors import RescoldoError
 
@@ -24,41 +24,41 @@ if TYPE_CHECKING:
 
 DEBUG = "RESCOLDO_DEBUG"
 
-# verb → (module below rescoldo.cli.verbs, what --help says of it)
-VERBS: dict[str, tuple[str, str]] = {
-    "up": ("up", "Build, upload and deploy; start a local platform if none runs."),
-    "watch": ("up", "Build and deploy each time a file is saved."),
-    "down": ("local", "Stop the local platform."),
-    "serve": ("local", "Run the platform on this machine."),
-    "status": ("local", "Show the platform's processes and functions."),
-    "new": ("new", "Start a function: a handler folder and an entry in stack.yaml."),
-    "validate": ("validate", "Check stack.yaml and the handlers without building."),
-    "build": ("build", "Build bundles from stack.yaml or from flags."),
-    "diff": ("diff", "Show what a deployment of stack.yaml would change."),
-    "deploy": ("deploy", "Deploy functions from stack.yaml or from flags."),
-    "remove": ("deploy", "Remove functions."),
-    "list": ("functions", "List deployed functions."),
-    "describe": ("functions", "Show one function in full."),
-    "revisions": ("revisions", "List what was deployed under a name, and what takes its calls."),
-    "rollback": ("revisions", "Deploy a past revision again."),
-    "traffic": ("revisions", "Share a function's calls out among its revisions."),
-    "scale": ("functions", "Set how many instances a function has; 0 puts it to sleep."),
-    "pause": ("pause", "Refuse a function's calls until it is resumed."),
-    "resume": ("pause", "Take a paused function's calls again."),
-    "ready": ("functions", "Wait until the gateway or a function is ready."),
-    "invoke": ("invoke", "Call a function with standard input as body."),
-    "logs": ("logs", "Show what a function prints."),
-    "replay": ("replay", "Play a trace of calls: memory, cold starts and delays of other settings."),
-    "secret": ("secret", "Secrets of functions, files at /var/openfaas/secrets/NAME."),
-    "namespace": ("namespace", "Namespaces, each with functions and secrets of its own."),
-    "login": ("access", "Save the password of a gateway."),
-    "logout": ("access", "Forget the password of a gateway."),
-    "generate": ("generate", "Print functions as Kubernetes objects, in YAML."),
-    "store": ("store", "Functions that others published."),
-    "template": ("template", "Templates that functions start from."),
-    "version": ("version", "Show the version."),
-    "help": ("version", "Show what the command, or one of its verbs, does."),
-    "completion": ("version", "Print a shell's completion script."),
+# verb → (what imports its module, what --help says of it)
+VERBS: dict[str, tuple[Callable[[], loading.Commands], str]] = {
+    "up": (loading.up, "Build, upload and deploy; start a local platform if none runs."),
+    "watch": (loading.up, "Build and deploy each time a file is saved."),
+    "down": (loading.local, "Stop the local platform."),
+    "serve": (loading.local, "Run the platform on this machine."),
+    "status": (loading.local, "Show the platform's processes and functions."),
+    "new": (loading.new, "Start a function: a handler folder and an entry in stack.yaml."),
+    "validate": (loading.validate, "Check stack.yaml and the handlers without building."),
+    "build": (loading.build, "Build bundles from stack.yaml or from flags."),
+    "diff": (loading.diff, "Show what a deployment of stack.yaml would change."),
+    "deploy": (loading.deploy, "Deploy functions from stack.yaml or from flags."),
+    "remove": (loading.deploy, "Remove functions."),
+    "list": (loading.functions, "List deployed functions."),
+    "describe": (loading.functions, "Show one function in full."),
+    "revisions": (loading.revisions, "List what was deployed under a name, and what takes its calls."),
+    "rollback": (loading.revisions, "Deploy a past revision again."),
+    "traffic": (loading.revisions, "Share a function's calls out among its revisions."),
+    "scale": (loading.functions, "Set how many instances a function has; 0 puts it to sleep."),
+    "pause": (loading.pause, "Refuse a function's calls until it is resumed."),
+    "resume": (loading.pause, "Take a paused function's calls again."),
+    "ready": (loading.functions, "Wait until the gateway or a function is ready."),
+    "invoke": (loading.invoke, "Call a function with standard input as body."),
+    "logs": (loading.logs, "Show what a function prints."),
+    "replay": (loading.replay, "Play a trace of calls: memory, cold starts and delays of other settings."),
+    "secret": (loading.secret, "Secrets of functions, files at /var/openfaas/secrets/NAME."),
+    "namespace": (loading.namespace, "Namespaces, each with functions and secrets of its own."),
+    "login": (loading.access, "Save the password of a gateway."),
+    "logout": (loading.access, "Forget the password of a gateway."),
+    "generate": (loading.generate, "Print functions as Kubernetes objects, in YAML."),
+    "store": (loading.store, "Functions that others published."),
+    "template": (loading.template, "Templates that functions start from."),
+    "version": (loading.version, "Show the version."),
+    "help": (loading.version, "Show what the command, or one of its verbs, does."),
+    "completion": (loading.version, "Print a shell's completion script."),
 }
 ALIASES = {"rm": "remove", "ls": "list"}
 
@@ -73,9 +73,8 @@ class Verbs(click.Group):
         name = ALIASES.get(cmd_name, cmd_name)
         if name not in VERBS:
             return None
-        command = getattr(import_module(f"rescoldo.cli.verbs.{VERBS[name][0]}"), f"{name}_command")
-        assert isinstance(command, click.Command)
-        return command
+        load, _ = VERBS[name]
+        return load()[name]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import wraps
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from rescoldo.cli.completing import in_the_stack_file, namespaces, secrets, templates
+from rescoldo.cli.flags import DeployFlags, Destination, GatewayFlags, Selection
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -50,64 +51,8 @@ def _all(*options: Decorator) -> Decorator:
     return decorate
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which functions a verb is for: those of a stack file, or the one that flags describe."""
-
-    yaml_file: str = ""
-    names: tuple[str, ...] = ()
-    glob: str = ""
-    regex: str = ""
-    image: str = ""
-    name: str = ""
-    lang: str = ""
-    handler: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DeployFlags:
-    """What flags put over a function's own settings."""
-
-    namespace: str
-    fprocess: str
-    env: tuple[str, ...]
-    label: tuple[str, ...]
-    annotation: tuple[str, ...]
-    secret: tuple[str, ...]
-    constraint: tuple[str, ...]
-    memory_limit: str
-    cpu_limit: str
-    memory_request: str
-    cpu_request: str
-    readonly: bool
-    update: bool | None  # None: not given, which means yes
-    replace: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayFlags:
-    """The gateway a verb speaks to: by flag, environment or stack file."""
-
-    yaml_file: str
-    gateway: str
-    tls_no_verify: bool
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """The gateway to deploy to, and the local platform to start where none answers there."""
-
-    gateway: str
-    tls_no_verify: bool
-    token: str
-    data: Path | None
-    metrics_address: str
-    no_start: bool
-
-
-def _folded(kind: type[Any], argument: str, *options: Decorator) -> Decorator:
-    """Options whose values reach the verb as one `argument`, a `kind`."""
+def folded(kind: type[Any], argument: str, *options: Decorator) -> Decorator:
+    """Options whose values reach the verb as one `argument`, a dataclass `kind` with a field for each."""
     names = [field.name for field in fields(kind)]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -146,7 +91,7 @@ metrics_option = click.option(
 yaml_option = click.option(
     "-f", "--yaml", "yaml_file", default="", help="Path or URL of the stack file. [stack.yaml or stack.yml]"
 )
-connection_options = _folded(GatewayFlags, "connection", yaml_option, gateway_options)
+connection_options = folded(GatewayFlags, "connection", yaml_option, gateway_options)
 _stack_options = (
     yaml_option,
     click.option("--filter", "glob", default="", help="Only functions whose name matches this wildcard."),
@@ -154,9 +99,9 @@ _stack_options = (
 )
 _names = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=in_the_stack_file)
 # for `remove`, whose names are the gateway's and need no stack file
-unnamed_stack_options = _folded(Selection, "selection", *_stack_options)
-stack_options = _folded(Selection, "selection", _names, *_stack_options)
-selection_options = _folded(
+unnamed_stack_options = folded(Selection, "selection", *_stack_options)
+stack_options = folded(Selection, "selection", _names, *_stack_options)
+selection_options = folded(
     Selection,
     "selection",
     _names,
@@ -177,7 +122,7 @@ store_options = _all(
     click.option("-p", "--platform", "architecture", default="", help="x86_64, arm64, armhf … [this machine's]"),
 )
 no_cache_option = click.option("--no-cache", is_flag=True, help="Install requirements again.")
-deploy_options = _folded(
+deploy_options = folded(
     DeployFlags,
     "flags",
     namespace_option,
@@ -202,7 +147,7 @@ parallel_option = click.option(
     show_default=True,
     help="Functions that are deployed, or removed, at once.",
 )
-destination_options = _folded(
+destination_options = folded(
     Destination,
     "destination",
     gateway_options,

@@ -1,9 +1,11 @@
-"""The platform on this machine: its settings, its start and its end."""
+"""The platform on this machine: its settings, its start and its end.
+
+The supervisor is imported where it is needed: `up` mostly finds a platform that runs, and speaks HTTP.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +36,27 @@ def _run(place: Path, last: Settings | None) -> str:
 
 def start_background(settings: Settings) -> None:
     """Start it and return when /healthz answers. Raises RescoldoError with the end of its log."""
-    _supervisor("start").start_background(settings)
+    from rescoldo.supervisor import start
+
+    start.start_background(settings)
 
 
 def run_foreground(settings: Settings) -> int:
     """Run it until somebody stops it; return its exit status."""
-    return int(_supervisor("main").run(settings))
+    from rescoldo.supervisor import main
+
+    return main.run(settings)
 
 
 def abandoned(settings: Settings) -> bool:
     """Whether it answers, but nobody supervises it any more."""
-    return bool(_supervisor("start").abandoned(settings))
+    from rescoldo.supervisor import start
+
+    return start.abandoned(settings)
 
 
 def stop(settings: Settings) -> bool:
     """Stop it; False when none runs."""
-    return bool(_supervisor("start").stop(settings))
+    from rescoldo.supervisor import start
 
-
-def _supervisor(module: str) -> Any:
-    # imported when it is needed: most verbs only speak HTTP
-    return import_module(f"rescoldo.supervisor.{module}")
+    return start.stop(settings)

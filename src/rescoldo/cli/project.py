@@ -11,7 +11,7 @@ import click
 
 from rescoldo.bundle.build import BUNDLE, BuildRequest, BuiltBundle, build
 from rescoldo.bundle.installer import run_installer
-from rescoldo.cli.options import DeployFlags, Selection
+from rescoldo.cli.flags import DeployFlags, Selection
 from rescoldo.cli.output import human_size, note
 from rescoldo.model.errors import BuildFailed, InvalidInput
 from rescoldo.model.names import check_name

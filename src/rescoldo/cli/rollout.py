@@ -6,13 +6,13 @@ import json
 import time
 from dataclasses import dataclass
 
+from rescoldo.cli.deploying import deploy_one
 from rescoldo.cli.deployment import function_url
+from rescoldo.cli.flags import DeployFlags
 from rescoldo.cli.gateway import Gateway, GatewayClosed
 from rescoldo.cli.notes import tell_notes
-from rescoldo.cli.options import DeployFlags
 from rescoldo.cli.output import note, say
 from rescoldo.cli.project import Project, build_one, with_flags
-from rescoldo.cli.verbs.deploy import deploy_one
 from rescoldo.model.errors import NotStarted, RescoldoError, RolloutFailed
 from rescoldo.model.function import FunctionSpec, policy_of
 from rescoldo.stack.file import StackFunction

@@ -51,8 +51,7 @@ def tally(lines: Iterable[bytes]) -> Tally:
     read once: calls of a function in one second differ in little.
     """
     rows: dict[tuple[bytes, bytes, bytes, int], list[int]] = {}
-    colds: list[tuple[bytes, bytes, int]] = []
-    failed: list[tuple[bytes, bytes, bytes]] = []
+    told = _Told()
     empty = [0] * (5 + len(BUCKETS_MS) + 1)
     for line, count in Counter(lines).items():
         try:
@@ -62,11 +61,7 @@ def tally(lines: Iterable[bytes]) -> Tally:
         except ValueError:
             continue
         if cold != b"-":
-            if FAILED in cold:
-                failed.append((function, status, cold))
-            else:
-                colds.extend([(function, cold, active)] * count)
-            cold = b"-" if cold[:1] == b"-" else b"cold"
+            cold = told.take(function, status, cold, active, count)
             if cold == b"cold" and head > 0:  # HAProxy takes a hold for a part of the head's arrival
                 waited, head = waited + head if waited >= 0 else waited, 0
         if active < 0 or waited < 0:  # a phase was never reached: all the time there was went into waiting
@@ -83,11 +78,24 @@ def tally(lines: Iterable[bytes]) -> Tally:
         row[4] += count * sent
         row[5 + bisect_left(BUCKETS_MS, waited + run)] += count
     calls = {key: sums for row in rows.items() if (named := _named(*row)) is not None for key, sums in [named]}
-    return Tally(
-        calls,
-        [cold_call for one in colds if (cold_call := _cold_call(*one)) is not None],
-        [call for told in failed if (call := _failed_call(*told)) is not None],
-    )
+    return Tally(calls, told.colds, told.failed)
+
+
+class _Told:
+    """What lines tell besides in the field of cold calls: the phases of each cold call, and each that failed."""
+
+    def __init__(self) -> None:
+        self.colds: list[ColdCall] = []
+        self.failed: list[FailedCall] = []
+
+    def take(self, function: bytes, status: bytes, told: bytes, active: int, count: int) -> bytes:
+        """Take the field of `count` lines that are alike; return "cold" or "-", which are counted apart."""
+        if FAILED in told:
+            if (failed := _failed_call(function, status, told)) is not None:
+                self.failed.append(failed)
+        elif (cold := _cold_call(function, told, active)) is not None:
+            self.colds.extend([cold] * count)
+        return b"-" if told[:1] == b"-" else b"cold"
 
 
 def _named(key: tuple[bytes, bytes, bytes, int], row: list[int]) -> tuple[CallKey, CallSums] | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import resource
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from http import HTTPStatus
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
 
 from rescoldo import __version__
+from rescoldo.edge.pages import SLOT_ERRORS, error_pages, slot_error
 from rescoldo.edge.protocol import LiveServer, Route
 from rescoldo.model.access import BUILD_PATH, OPEN_PATHS, OPEN_PREFIXES, REALM, UNAUTHORIZED
 from rescoldo.model.limits import Limits
@@ -56,33 +56,6 @@ PORT_RETRIES = 2
 ASLEEP = "-"  # the slot of a function that has none
 PAUSED = ":paused"  # at ASLEEP: its calls are refused
 MARK = ":own"  # at the slot of a function that is in one of MARKING
-TEXT = "text/plain; charset=utf-8"
-
-# HAProxy closes the connection after these; the texts say what its own pages do not.
-ERRORS = {
-    400: "the request is not valid HTTP, its headers are too large (16 KiB), or its sender did not wait for the answer",
-    408: "the request did not arrive in time",
-    500: "the edge failed",
-    502: "the function's instance ended or answered nonsense before its answer was complete; the function's log and "
-    "`rescoldo describe` say how, by the X-Call-Id of this answer",
-    503: "no instance could take the request in time",
-    504: "the function did not answer in time",
-}
-# of those, what a slot answers in the place of its instance
-SLOT_ERRORS = (502, 503, 504)
-# What each of these answers does besides: it puts what is known of the call into the access log's field of cold calls,
-# as accesslog.py reads it, and adds nothing to the text (`bytes(0,0)`). The id may be the client's, so it is made safe.
-FAILED = (
-    "%[date(0,us),set-var(txn.at),bytes(0,0)]%[srv_name,set-var(txn.server),bytes(0,0)]"
-    "%[var(txn.id),set-var(txn.name),bytes(0,0)]%[var(txn.given),bytes(0,100),url_enc,set-var(txn.name),bytes(0,0)]"
-    "%[var(txn.cold,-),concat(:failed:,txn.at,:),concat(,txn.server,:),concat(,txn.name),set-var(txn.cold),bytes(0,0)]"
-)
-# the same of /system, where no function is in it
-CONTROL_ERRORS = {
-    502: "the controller ended before its answer was complete; try again",
-    503: "the controller did not take the request in time; try again",
-    504: "the controller did not answer in time; look whether it was done before you try again",
-}
 
 
 def slot_names(count: int) -> list[SlotName]:
@@ -174,63 +147,111 @@ def connection_limit(wanted: int) -> int:
 
 def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -> str:
     """The configuration with `slots` slots, and `servers` in theirs (after a reload)."""
+    template = Template(resources.files(__package__).joinpath("haproxy.cfg.tmpl").read_text())
+    return template.substitute(
+        version=__version__,
+        **_process(settings),
+        **_connections(settings),
+        **_files(settings),
+        **_listeners(settings),
+        **_logins(settings),
+        **_limits(settings),
+        log_format=LOG_FORMAT,
+        ring_bytes=RING_BYTES,
+        known_all=KNOWN_ALL,
+        default_namespace=DEFAULT_NAMESPACE,
+        paused=ASLEEP + PAUSED,
+        forwarded="\n".join([*([FORWARD_HTTPS] if settings.tls_cert is not None else []), *FORWARD]),
+        distrust=_distrust(settings.trusted_proxies),
+        slot_errors="\n".join(map(slot_error, SLOT_ERRORS)),
+        slots=_slots(slots, servers),
+    )
+
+
+# each of these fills in some of the template's names
+
+Names = dict[str, object]
+
+
+def _process(settings: Settings) -> Names:
+    as_root = os.geteuid() == 0
+    return {
+        "threads": settings.edge_threads,
+        "identity": f"uid {EDGE_UID}\n  gid {EDGE_UID}" if as_root else "",
+        "owner": f"uid {EDGE_UID}" if as_root else "",
+    }
+
+
+def _connections(settings: Settings) -> Names:
+    connections, clients = connection_limits(settings)
+    instances, instance = inside_limits(clients)
+    return {
+        "all_connections": connections,
+        "max_connections": clients,
+        "inside": INSIDE,
+        "inside_connections": instances,
+        "instance_connections": instance,
+    }
+
+
+def _files(settings: Settings) -> Names:
+    edge = settings.edge
+    wake = f"{edge}/wake.lua {settings.wake_socket} {HOLD_SECONDS}"
+    return {
+        "lua": f"{wake} {settings.max_holds} {settings.max_holds_per_function}",
+        "split_lua": edge / "split.lua",
+        "cors_lua": edge / "cors.lua",
+        "errors": edge,
+        "admin_socket": settings.admin_socket,
+        "hold_socket": settings.hold_socket,
+        "log_socket": settings.log_socket,
+        "api_socket": settings.api_socket,
+        **{name: map_file(settings, name) for name in (*MAPS, LOGINS)},
+    }
+
+
+def _listeners(settings: Settings) -> Names:
+    return {
+        "gateway": settings.gateway,
+        "metrics": settings.metrics,
+        "tls": _tls(settings),
+        "redirect": _redirect(settings),
+        "to_itself": " ssl verify none" if settings.tls_cert is not None else "",
+    }
+
+
+def _logins(settings: Settings) -> Names:
+    return {
+        "own_login": f"{LOGIN_KEY},map_str({map_file(settings, LOGINS)}) -m found",
+        "build_path": BUILD_PATH,
+        "max_builds": MAX_BUILDS,
+        "open_paths": " ".join(sorted(OPEN_PATHS)),
+        "open_prefixes": " ".join(OPEN_PREFIXES),
+        "realm": REALM,
+        "unauthorized": UNAUTHORIZED.replace("\n", "\\n"),
+    }
+
+
+def _limits(settings: Settings) -> Names:
+    limits = settings.limits
+    return {
+        "max_system_body": settings.max_system_body,
+        "max_body": limits.max_body,
+        "max_queue": limits.max_queue,
+        "max_response": limits.max_response,
+        "queue_timeout_ms": _milliseconds(settings.queue_timeout),
+        "response_timeout_ms": _milliseconds(limits.exec_timeout + TIMEOUT_MARGIN),
+    }
+
+
+def _slots(count: int, servers: Iterable[LiveServer]) -> str:
+    """The backend of each slot, with its servers."""
     lines = defaultdict[SlotName, str](str)
     for server in servers:
         lines[server.slot] += f"  server {server.instance} {server_line(server)}\n"
-    template = Template(resources.files(__package__).joinpath("haproxy.cfg.tmpl").read_text())
-    edge, limits = settings.edge, settings.limits
-    connections, clients = connection_limits(settings)
-    instances, instance = inside_limits(clients)
-    lua = f"{edge}/wake.lua {settings.wake_socket} {HOLD_SECONDS}"
-    return template.substitute(
-        version=__version__,
-        all_connections=connections,
-        max_connections=clients,
-        inside=INSIDE,
-        inside_connections=instances,
-        instance_connections=instance,
-        threads=settings.edge_threads,
-        identity=f"uid {EDGE_UID}\n  gid {EDGE_UID}" if os.geteuid() == 0 else "",
-        lua=f"{lua} {settings.max_holds} {settings.max_holds_per_function}",
-        split_lua=edge / "split.lua",
-        cors_lua=edge / "cors.lua",
-        admin_socket=settings.admin_socket,
-        tls=_tls(settings),
-        redirect=_redirect(settings),
-        to_itself=" ssl verify none" if settings.tls_cert is not None else "",
-        distrust=_distrust(settings.trusted_proxies),
-        hold_socket=settings.hold_socket,
-        owner=f"uid {EDGE_UID}" if os.geteuid() == 0 else "",
-        log_format=LOG_FORMAT,
-        ring_bytes=RING_BYTES,
-        log_socket=settings.log_socket,
-        errors=edge,
-        gateway=settings.gateway,
-        metrics=settings.metrics,
-        api_socket=settings.api_socket,
-        **{name: map_file(settings, name) for name in (*MAPS, LOGINS)},
-        forwarded="\n".join([*([FORWARD_HTTPS] if settings.tls_cert is not None else []), *FORWARD]),
-        own_login=f"{LOGIN_KEY},map_str({map_file(settings, LOGINS)}) -m found",
-        known_all=KNOWN_ALL,
-        build_path=BUILD_PATH,
-        max_builds=MAX_BUILDS,
-        open_paths=" ".join(sorted(OPEN_PATHS)),
-        open_prefixes=" ".join(OPEN_PREFIXES),
-        realm=REALM,
-        unauthorized=UNAUTHORIZED.replace("\n", "\\n"),
-        default_namespace=DEFAULT_NAMESPACE,
-        paused=ASLEEP + PAUSED,
-        max_system_body=settings.max_system_body,
-        max_body=limits.max_body,
-        max_queue=limits.max_queue,
-        max_response=limits.max_response,
-        queue_timeout_ms=_milliseconds(settings.queue_timeout),
-        response_timeout_ms=_milliseconds(limits.exec_timeout + TIMEOUT_MARGIN),
-        slot_errors="\n".join(map(_slot_error, SLOT_ERRORS)),
-        slots="\n".join(
-            [f"backend {slot} from slots\n{lines[slot]}" for slot in slot_names(slots)]
-            + [f"backend {slot} from slots\n  retries {PORT_RETRIES}\n{lines[slot]}" for slot in port_slot_names(slots)]
-        ),
+    return "\n".join(
+        [f"backend {slot} from slots\n{lines[slot]}" for slot in slot_names(count)]
+        + [f"backend {slot} from slots\n  retries {PORT_RETRIES}\n{lines[slot]}" for slot in port_slot_names(count)]
     )
 
 
@@ -284,32 +305,10 @@ def write(settings: Settings, slots: int, servers: Iterable[LiveServer] = (), **
     edge.chmod(0o700)
     for script in ("wake.lua", "split.lua", "cors.lua"):
         (edge / script).write_text(resources.files(__package__).joinpath(script).read_text())
-    for prefix, pages in (("", ERRORS), ("control-", CONTROL_ERRORS)):
-        for status, text in pages.items():
-            (edge / f"{prefix}{status}.http").write_bytes(_error_page(status, text))
+    for name, page in error_pages().items():
+        (edge / name).write_bytes(page)
     for name in (*MAPS, LOGINS):
         map_file(settings, name).write_text(maps.get(name, ""))
     path = config_file(settings)
     path.write_text(render(settings, slots, servers))
     return path
-
-
-def _error_page(status: int, text: str) -> bytes:
-    body = f"{text}\n".encode()
-    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-length: {len(body)}\r\n"
-    head += f"content-type: {TEXT}\r\n" + "".join(f"{key}: {value}\r\n" for key, value in _error_headers(status))
-    return head.encode() + b"\r\n" + body
-
-
-def _slot_error(status: int) -> str:
-    """The same answer as a rule, for a call whose id is known."""
-    headers = "".join(f" hdr {key} {value}" for key, value in _error_headers(status))
-    told = f'hdr x-call-id "%[var(txn.given)]%[var(txn.id)]" lf-string "{FAILED}{ERRORS[status]}\\n"'
-    return f'  http-error status {status} content-type "{TEXT}"{headers} {told}'
-
-
-def _error_headers(status: int) -> Iterator[tuple[str, str]]:
-    yield "x-openfaas-internal", "proxy"
-    yield "cache-control", "no-cache"
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        yield "retry-after", "1"

@@ -126,15 +126,8 @@ def enter(view: View, hosts: str = "") -> list[MountStep]:
     try:
         mount("tmpfs", _STAGE, "tmpfs", _SAFE, "mode=0755,size=4m")
         _bind(proc, _STAGE + "/proc")
-        for name, source in devices.items():
-            _bind(source, f"{_STAGE}/dev/{name}")
-        for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
-            Path(f"{_STAGE}/dev/{name}").symlink_to(f"/proc/self/fd{target}")
-        for step in steps:
-            if step.kind == "hide":
-                mount("tmpfs", _STAGE + step.path, "tmpfs", _SAFE, "mode=0755,size=1m")
-            else:
-                _bind(sources[step.path], _STAGE + step.path)
+        _show_devices(devices)
+        _show(steps, sources)
         for path in (*SCRATCH, SECRETS):
             Path(_STAGE + path).mkdir(parents=True, exist_ok=True)
         if resolver is not None:
@@ -151,6 +144,21 @@ def enter(view: View, hosts: str = "") -> list[MountStep]:
         for descriptor in (*sources.values(), *devices.values(), proc, *(resolver or ())[1:]):
             os.close(descriptor)
     return steps
+
+
+def _show_devices(devices: Mapping[str, int]) -> None:
+    for name, source in devices.items():
+        _bind(source, f"{_STAGE}/dev/{name}")
+    for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
+        Path(f"{_STAGE}/dev/{name}").symlink_to(f"/proc/self/fd{target}")
+
+
+def _show(steps: Iterable[MountStep], sources: Mapping[str, int]) -> None:
+    for step in steps:
+        if step.kind == "hide":
+            mount("tmpfs", _STAGE + step.path, "tmpfs", _SAFE, "mode=0755,size=1m")
+        else:
+            _bind(sources[step.path], _STAGE + step.path)
 
 
 def _resolver() -> tuple[str, int] | None:

@@ -1,7 +1,7 @@
 """TCP ports that belong to one instance alone, without a network namespace.
 
 Every instance has a loopback address of its own (`address_of`). Small programs at the root of the cgroup
-tree (cgroup v2, no controller needed) act when a socket is bound or connected:
+tree (cgroup v2, no controller needed; `isolation/fencing/`) act when a socket is bound or connected:
 
 * an instance's TCP socket that is bound to a port, at whatever address, is bound to the instance's own
   address: any number of instances may use one port;
@@ -39,18 +39,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rescoldo.isolation import bpf
-from rescoldo.isolation.netfence_programs import (
+from rescoldo.isolation.fencing.addresses import (
     FIRST_ADDRESS,
     GATEWAYS,
-    OPTION,
-    SOCK_ADDR,
-    SOCKOPT,
     STAND_INS,
     Address,
     Endpoints,
     GatewayListener,
-    programs,
 )
+from rescoldo.isolation.fencing.kernel import OPTION, SOCK_ADDR, SOCKOPT
+from rescoldo.isolation.fencing.programs import programs
 from rescoldo.model.settings import INSTANCE_UIDS
 
 _NAME = "rescoldo"

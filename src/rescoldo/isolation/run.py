@@ -40,17 +40,9 @@ def unprivileged_command(
     killed and TimeoutError is raised; they are also killed when `on_line` raises.
     """
     if level() == "full":
-        order = {
-            "argv": list(argv),
-            "uid": uid,
-            "gid": gid,
-            "cwd": str(cwd),
-            "view": View(
-                read=needed_directories() + unique_paths(map(str, visible_read)),
-                write=unique_paths(map(str, visible_write)),
-            ).to_json(),
-        }
-        argv, cwd = python_command("rescoldo.isolation.enter", json.dumps(order)), Path("/")
+        read = needed_directories() + unique_paths(map(str, visible_read))
+        view = View(read=read, write=unique_paths(map(str, visible_write)))
+        argv, cwd = _as_other_user(argv, uid, gid, cwd, view), Path("/")
     with subprocess.Popen(
         argv,
         cwd=cwd,
@@ -66,6 +58,12 @@ def unprivileged_command(
             os.killpg(process.pid, signal.SIGKILL)
             raise
         return process.returncode
+
+
+def _as_other_user(argv: Sequence[str], uid: int, gid: int, cwd: Path, view: View) -> Sequence[str]:
+    """The command by which `isolation/enter.py` gives up root's rights, sees `view` alone and becomes `argv`."""
+    order = {"argv": list(argv), "uid": uid, "gid": gid, "cwd": str(cwd), "view": view.to_json()}
+    return python_command("rescoldo.isolation.enter", json.dumps(order))
 
 
 def _follow(process: subprocess.Popen[bytes], on_line: Callable[[str], None], deadline: float) -> None:

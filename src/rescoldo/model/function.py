@@ -1,6 +1,7 @@
 """What a user deploys: FunctionSpec as given, Function as kept, and the policy its labels ask for.
 
-Sources: contracts/openfaas.md, "FunctionDeployment" and "Scaling labels".
+Sources: https://docs.openfaas.com/reference/rest-api and the types in https://github.com/openfaas/faas-provider for the
+deployment, https://docs.openfaas.com/architecture/autoscaling for its labels.
 """
 
 from __future__ import annotations

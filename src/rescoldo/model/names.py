@@ -1,7 +1,8 @@
 """Names of functions and namespaces, and how a route names a function.
 
-Source: contracts/openfaas.md, "Names": `^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`, at most 63 characters; in a
-route the namespace is the text after the last dot.
+Sources: a name is a DNS label, `^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`, at most 63 characters
+(https://docs.openfaas.com/reference/yaml, "Function Name"); a route is /function/NAME.NAMESPACE
+(https://docs.openfaas.com/reference/rest-api), and the namespace is the text after the last dot.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A function that is a program speaking HTTP: its command, and how it takes requests.
 
-Source: contracts/openfaas.md, "of-watchdog": fprocess, mode, upstream_url. There the watchdog forks the program and
+Source: https://github.com/openfaas/of-watchdog (fprocess, mode, upstream_url). There the watchdog forks the program and
 forwards to it; here the edge does, so that nothing stands in front of it.
 """
 

@@ -1,9 +1,9 @@
 """How a function scales between one instance and many, read from its annotations and labels.
 
-Sources: contracts/knative.md ("Annotations" and "KPA") and contracts/openfaas.md ("Scaling labels"). A key is looked
-up as `rescoldo.dev/KEY`, then as Knative's `autoscaling.knative.dev/KEY` in either of its spellings, then as OpenFaaS's
-label. A function with one of OpenFaaS's labels gets OpenFaaS's defaults for the others: a target of 50, of which 90 %
-are used.
+Sources: https://knative.dev/docs/serving/autoscaling/kpa-specific and https://docs.openfaas.com/architecture/autoscaling.
+A key is looked up as `rescoldo.dev/KEY`, then as Knative's `autoscaling.knative.dev/KEY` in either of its spellings,
+then as OpenFaaS's label. A function with one of OpenFaaS's labels gets OpenFaaS's defaults for the others: a target of
+50, of which 90 % are used.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How many instances a function gets by an alert of Prometheus: the manual way of scaling that OpenFaaS has.
 
-Source: contracts/openfaas.md, "POST /system/alert" and "Scaling labels".
+Source: https://docs.openfaas.com/architecture/autoscaling ("Legacy scaling": /system/alert, com.openfaas.scale.factor).
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ moment, every function's requests queue. Of a function that scales by cpu it say
 used up the machine would share the same processors.
 Zero is not decided here: a function sleeps by its idle window (policy/idle.py).
 
-Source: contracts/knative.md, "KPA".
+Sources: https://knative.dev/docs/serving/autoscaling/kpa-specific, and for the order of its steps
+https://github.com/knative/serving/blob/main/docs/scaling/SYSTEM.md and the code beside it (pkg/autoscaler/scaling).
 """
 
 from __future__ import annotations

@@ -186,8 +186,9 @@ def caller(handle: Callable[[str], Any], *, on_loop: bool) -> Callable[[Request]
 
 
 def variables(request: Request) -> dict[str, str]:
-    """The classic watchdog's variables of a request (contracts/openfaas.md), and CGI's most common ones.
+    """The classic watchdog's variables of a request, and CGI's most common ones.
 
+    Source: https://github.com/openfaas/classic-watchdog (README, "Working with HTTP headers").
     A header "Proxy" is left out: Python takes Http_Proxy for the address of a proxy.
     """
     path, query = split_target(request.target)

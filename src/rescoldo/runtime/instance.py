@@ -30,7 +30,7 @@ from rescoldo.model.errors import StartFailed
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, function_id
 from rescoldo.runtime.handlers import REHEARSED, Handler, load_handler, unload_handler
-from rescoldo.runtime.http import Connection
+from rescoldo.runtime.http.connection import Connection
 from rescoldo.runtime.journal import JOURNAL, traceback_text
 from rescoldo.runtime.leftovers import kill_children
 from rescoldo.runtime.server import Server

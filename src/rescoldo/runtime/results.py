@@ -1,8 +1,8 @@
 """What a handler returned becomes one response.
 
 Pure and callable from any thread: JSON of a large result is made where the handler ran, not on the loop.
-The table for style "http" (contracts/openfaas.md, "Handlers to run without a container build"; the default
-types are Flask's, on which python3-http is built, except that bytes are octet-stream):
+The table for style "http" (https://github.com/openfaas/python-flask-template, whose python3-http stands on Flask; the
+default types are Flask's, except that bytes are octet-stream):
 
     None                               200, empty
     str                                200, text/html; charset=utf-8
@@ -63,7 +63,7 @@ JSON = b"Content-Type: application/json\r\n"
 PLATFORM = TEXT + b"X-OpenFaaS-Internal: of-watchdog\r\n"
 
 _RESPONSE_KEYS = frozenset(("statusCode", "body", "headers"))
-# Hop-by-hop (contracts/openfaas.md, "Headers"), and what the server itself says of a message.
+# Hop-by-hop (RFC 9110, section 7.6.1, and the rest of what Go's proxies drop), and what the server says of a message.
 _DROPPED = {
     "connection", "proxy-connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te",
     "trailer", "transfer-encoding", "upgrade", "content-length", "date", "x-duration-seconds",
@@ -142,7 +142,10 @@ def _parts(result: tuple[Any, ...]) -> dict[str, Any]:
 
 def _is_werkzeug(result: object) -> bool:
     """Whether this is a response of werkzeug's, on which Flask is built; neither is imported here."""
-    return all(hasattr(type(result), name) for name in ("get_data", "get_app_iter", "status_code", "iter_encoded"))
+    kind = type(result)
+    if not (hasattr(kind, "get_app_iter") and hasattr(kind, "iter_encoded")):
+        return False
+    return hasattr(kind, "get_data") and hasattr(kind, "status_code")
 
 
 def _of_werkzeug(result: Any) -> dict[str, Any]:

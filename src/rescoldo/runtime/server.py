@@ -19,26 +19,30 @@ from functools import partial
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.instance import LISTENS, Launch
 from rescoldo.model.units import parse_duration
-from rescoldo.runtime.calls import PROMPT, Call
+from rescoldo.runtime.calls.answer import PROMPT
+from rescoldo.runtime.calls.call import Call
+from rescoldo.runtime.calls.handling import HandlerInThread, HandlerOnLoop
+from rescoldo.runtime.calls.protocol import Client, Pending
 from rescoldo.runtime.events import Request
 from rescoldo.runtime.handlers import Handler
-from rescoldo.runtime.http import Connection
+from rescoldo.runtime.http.connection import Connection
+from rescoldo.runtime.http.protocol import Visitor
 from rescoldo.runtime.journal import JOURNAL, STANDARD
 from rescoldo.runtime.leftovers import Jobs, kill_children
+from rescoldo.runtime.listener import Listener, listen
 from rescoldo.runtime.results import Response, refusal
 from rescoldo.runtime.threads import Threads
 from rescoldo.runtime.turns import Turns
 from rescoldo.runtime.watchdog import Watchdog
 
 RETIRED = 124  # exit code, as timeout(1) has it
-BACKLOG = 1024  # what the node listens with; asyncio listens once more
 MAX_THREADS = 64
 IDLE_PAUSE = 0.01  # seconds from the end of accepting to closing idle connections: what is on its way arrives
 PATIENCE = 3.0  # seconds a draining server waits for clients who neither send nor read
 
 
 class Server:
-    """Serves `handler` on one listening socket. Implements calls.Host."""
+    """Serves `handler` on one listening socket. Implements Service of its connections and Host of its calls."""
 
     def __init__(self, launch: Launch, handler: Handler, root: str, loop: asyncio.AbstractEventLoop) -> None:
         self.launch = launch
@@ -51,27 +55,22 @@ class Server:
         self.turns = Turns(max(1, launch.concurrency))
         self.jobs = Jobs(threads)
         loop.set_default_executor(self.jobs)
-        self.connections: set[Connection] = set()
+        self.connections: set[Visitor] = set()
         self.draining = False
-        self._calls: set[Call] = set()
+        self._calls: set[Pending] = set()
         self._last_call = self._doubted_until = 0.0
         self._code = 0
-        self._listening: asyncio.Server | None = None
-        self._listener = -1, 0  # its descriptor and inode
-        self._moving: dict[Connection, tuple[int, socket.socket]] = {}
+        self._listener: Listener | None = None
+        self._moving: dict[Visitor, tuple[int, socket.socket]] = {}
         self._moves: set[asyncio.Task[object]] = set()
         self._ended: asyncio.Future[None] = loop.create_future()
+        self._first_stage = HandlerOnLoop if handler.on_loop else HandlerInThread
         bark = self._die_blocked if handler.on_loop else None
         self._watchdog = Watchdog(loop, launch.exec_timeout, lambda: bool(self._calls), bark)
 
     async def serve(self, listener: socket.socket, ready: Callable[[], None]) -> int:
         """Serve until drained or retired; return the exit code. `ready` is called once it serves."""
-        # create_server and not create_unix_server: from 3.13 on the latter removes the path at the end,
-        # but the socket is the node's and the next instance's.
-        self._listening = await self.loop.create_server(
-            partial(Connection, self), sock=listener, backlog=BACKLOG
-        )
-        self._listener = listener.fileno(), os.fstat(listener.fileno()).st_ino
+        self._listener = await listen(self.loop, listener, partial(Connection, self))
         self.loop.add_signal_handler(signal.SIGTERM, self.drain)
         self.loop.add_signal_handler(LISTENS, self._check_listener)
         ready()
@@ -80,17 +79,17 @@ class Server:
         await self._ended
         return self._code
 
-    def dispatch(self, connection: Connection, request: Request, *, fresh: bool) -> Call | None:
-        """Answer a request of the platform's own at once, or start the handler's call. `fresh`: it is the connection's
-        first."""
+    def dispatch(self, client: Client, request: Request, *, fresh: bool) -> Pending | None:
+        """See Service. A request of the platform's own is answered at once."""
         if request.target.startswith(b"/_/") and (own := self._own_route(request)) is not None:
-            connection.answer(own, 0.0)
+            client.answer(own, 0.0)
             return None
         if self.launch.exec_timeout:
             self._watchdog.watch()
         doubtful = self._was_away() or fresh
-        call = Call(self, connection, request, self._limit(request), doubtful=doubtful)
+        call = Call(self, client, request, self._limit(request), doubtful=doubtful)
         self._calls.add(call)
+        call.enter(self._first_stage(call))
         return call
 
     def _was_away(self) -> bool:
@@ -103,7 +102,7 @@ class Server:
         return now < self._doubted_until
 
     def _own_route(self, request: Request) -> Response | None:
-        """/_/health and /_/ready (contracts/openfaas.md, "of-watchdog")."""
+        """/_/health and /_/ready, which every workload of OpenFaaS has (https://docs.openfaas.com/reference/workloads)."""
         path = request.target.partition(b"?")[0]
         if path not in (b"/_/health", b"/_/ready"):
             return None
@@ -126,12 +125,13 @@ class Server:
             return limit  # as of-watchdog: a header that says nothing is no reason to fail
         return min(limit or wanted, wanted or limit)
 
-    def call_over(self, call: Call) -> None:
-        """See calls.Host."""
+    def call_over(self, call: Pending) -> None:
+        """See Host."""
         self._calls.discard(call)
-        self._check_ended()
+        if self.draining:
+            self._check_ended()
 
-    def connection_came(self, connection: Connection, transport: asyncio.Transport) -> None:
+    def connection_came(self, connection: Visitor, transport: asyncio.Transport) -> None:
         """A client is there. Where the function has closed a standard stream, the client may have got its number, and
         would get what is printed: it is served at another number then."""
         number = transport.get_extra_info("socket").fileno()
@@ -148,7 +148,7 @@ class Server:
         self._moves.add(task)
         task.add_done_callback(self._moves.discard)
 
-    def connection_over(self, connection: Connection) -> None:
+    def connection_over(self, connection: Visitor) -> None:
         """The connection is lost or closed."""
         self.connections.discard(connection)
         if connection in self._moving:
@@ -162,30 +162,22 @@ class Server:
         if self.draining:
             return
         self.draining = True
-        if self._listening is not None and self._has_listener():
-            self._listening.close()
+        if self._listener is not None:
+            self._listener.close()
         self.loop.call_later(IDLE_PAUSE, self._close_idle)
         self.loop.call_later(PATIENCE, self._lose_patience)
         self._check_ended()
 
     def retire(self) -> None:
-        """See calls.Host."""
+        """See Host."""
         self._code = RETIRED
         self.drain()
 
     def _check_listener(self) -> None:
         """Requests wait, and the node cannot see whether the function has closed the socket that they wait in."""
-        if not self._has_listener() and not self.draining:
+        if self._listener is not None and not self._listener.is_open() and not self.draining:
             JOURNAL.say("rescoldo: instance takes no more requests: it has closed its listening socket\n")
             self.retire()
-
-    def _has_listener(self) -> bool:
-        """Whether the listening socket is open. Its number may be another file's by now."""
-        descriptor, inode = self._listener
-        try:
-            return os.fstat(descriptor).st_ino == inode
-        except OSError:
-            return False
 
     def _die_blocked(self) -> None:
         """The loop stands still: answer what is in flight past it, and let the node put a new process here."""

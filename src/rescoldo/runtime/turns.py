@@ -33,8 +33,8 @@ class Turns:
         """`begin` waits no longer, if it did."""
         self._waiting.pop(begin, None)
 
-    def give_back(self) -> None:
-        """One that had begun is over: its turn goes to the next that begins."""
+    def give_back(self, over: object = None) -> None:
+        """`over`, a task as a rule, had a turn, which goes to the next that begins."""
         while self._waiting:
             begin, _ = self._waiting.popitem(last=False)
             if begin():

@@ -1,4 +1,4 @@
-"""stack.yaml: the functions of a project, as OpenFaaS writes them (contracts/openfaas.md)."""
+"""stack.yaml: the functions of a project, as OpenFaaS writes them (https://docs.openfaas.com/reference/yaml)."""
 
 from __future__ import annotations
 

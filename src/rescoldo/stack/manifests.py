@@ -1,6 +1,6 @@
 """Functions as Kubernetes objects: OpenFaaS's Function and Knative's Service.
 
-Sources: contracts/openfaas.md, "CRDs"; contracts/knative.md.
+Sources: https://docs.openfaas.com/openfaas-pro/function-crd and https://github.com/knative/specs (Knative Serving API).
 """
 
 from __future__ import annotations

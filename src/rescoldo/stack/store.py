@@ -1,4 +1,4 @@
-"""Stores: a list of functions, or of templates, at a URL or in a file (contracts/openfaas.md, "Stores")."""
+"""Stores: a list of functions, or of templates, at a URL or in a file (https://github.com/openfaas/store)."""
 
 from __future__ import annotations
 

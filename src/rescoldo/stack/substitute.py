@@ -1,4 +1,4 @@
-"""`${VAR}` and `${VAR:-default}` in a stack file (contracts/openfaas.md).
+"""`${VAR}` and `${VAR:-default}` in a stack file (https://docs.openfaas.com/reference/yaml).
 
 OpenFaaS puts the values in before YAML reads the text, so that a ` #` in a value cuts it off, a line break ends it, and
 `{` makes keys of it. Here a mark stands in each variable's place while YAML reads the text, and the value takes the

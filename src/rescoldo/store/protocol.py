@@ -1,13 +1,14 @@
-"""What the controller keeps: the plug-points `Store` and `Secrets`.
+"""What the controller keeps, by subject: the plug-points `Functions`, `BundleIndex`, `NamespaceStore`, `UsageStore`
+and `Secrets`. A part of the controller names the subject it needs; `Store` is the first four in one.
 
-`SqliteStore` (sqlite.py) and `SecretFiles` (secretfiles.py) are the real ones; `MemoryStore` and `MemorySecrets`
-(memory.py) are the shipped fakes. They pass tests/contract/test_store.py and test_secrets.py. Every method raises
-StoreError when the disk does not let it.
+`SqliteStore` (store/sqlite/store.py) and `SecretFiles` (store/secretfiles.py) are the real ones; `MemoryStore` and
+`MemorySecrets` (store/memory.py) are the shipped fakes. They pass tests/contract/test_store.py, test_functions.py and
+test_secrets.py. Every method raises StoreError when the disk does not let it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,13 +62,45 @@ class Condition:
     lost: str = ""  # what could not be written again then
 
 
-class Store(Protocol):
-    @property
-    def condition(self) -> Condition:
-        """How it is now."""
+class FunctionSource(Protocol):
+    """What is deployed, as a controller reads it. It may come from elsewhere: then others change it, too."""
+
+    async def functions(self) -> list[Function]:
+        """All of them with their current revisions, sorted by id."""
         ...
 
-    async def functions(self) -> list[Function]: ...
+    async def function(self, function: FunctionId) -> Function | None:
+        """One of them; None where it is not deployed."""
+        ...
+
+    async def revisions(self, function: FunctionId) -> list[Revision]:
+        """Past revisions and those that failed, the last first; the current one is not among them."""
+        ...
+
+    async def revision_digests(self) -> set[str]:
+        """The bundles of all past revisions that have served: what a rollback may need."""
+        ...
+
+    async def requested_replicas(self) -> dict[FunctionId, int]:
+        """How many instances users asked for, by function; a function without such a request is not among them."""
+        ...
+
+    async def standings(self) -> dict[FunctionId, Standing]:
+        """How functions stand; a function that stands as every new one does is not among them."""
+        ...
+
+    def watch(self) -> AsyncIterator[FunctionId | None]:
+        """Functions that others change from this call on: saved or removed, with all that belongs to them. None: look
+        at all, as changes may have been missed, or the source cannot tell which. Read what is named anew: it may have
+        changed again. The iteration ends when the source is closed; let go of the iterator to end it earlier.
+
+        What was changed through this object itself is not among them, though None may come for no reason.
+        """
+        ...
+
+
+class Functions(FunctionSource, Protocol):
+    """What is deployed, as a controller keeps it."""
 
     async def save_function(
         self, function: Function, *, keep: int = KEPT_REVISIONS, standing: Standing | None = None
@@ -81,36 +114,26 @@ class Store(Protocol):
         """Note a revision of a deployed function that did not start; the last `keep` of these stay."""
         ...
 
-    async def revisions(self, function: FunctionId) -> list[Revision]:
-        """Past revisions and those that failed, the last first; the current one is not among them."""
-        ...
-
-    async def revision_digests(self) -> set[str]:
-        """The bundles of all past revisions that have served: what a rollback may need."""
-        ...
-
-    async def delete_function(self, function: FunctionId) -> None:
-        """Forget a function, its revisions, what was asked of it and how it stands."""
-        ...
-
-    async def asked(self) -> dict[FunctionId, int]:
-        """How many instances were asked for, of functions of which that holds."""
-        ...
-
-    async def save_asked(self, function: FunctionId, replicas: int) -> None:
-        """Note how many instances of a function were asked for; 0 forgets it. Nothing is kept of one that is not
+    async def save_requested_replicas(self, function: FunctionId, replicas: int) -> None:
+        """Note how many instances a user asked for; 0 forgets the request. Nothing is kept of a function that is not
         there."""
-        ...
-
-    async def standings(self) -> dict[FunctionId, Standing]:
-        """How functions stand, those alone of which something is kept."""
         ...
 
     async def save_standing(self, function: FunctionId, standing: Standing) -> None:
         """Note how a function stands. Nothing is kept of one that is not there."""
         ...
 
-    async def bundles(self) -> list[Bundle]: ...
+    async def delete_function(self, function: FunctionId) -> None:
+        """Forget a function, its revisions, its requested replicas and its standing."""
+        ...
+
+
+class BundleIndex(Protocol):
+    """What image names mean."""
+
+    async def bundles(self) -> list[Bundle]:
+        """All of them, sorted by image name."""
+        ...
 
     async def save_bundle(self, image: str, digest: str, size: int, now: float) -> Bundle:
         """Let `image` mean `digest` from now on; a digest seen before keeps its gid."""
@@ -120,13 +143,25 @@ class Store(Protocol):
         """Forget a digest and every image name that still means it."""
         ...
 
+
+class NamespaceStore(Protocol):
+    """Namespaces that users created; the default one is not among them."""
+
     async def namespaces(self) -> list[Namespace]:
-        """Those created by users; the default one is not among them."""
+        """All of them, sorted by name."""
         ...
 
-    async def save_namespace(self, namespace: Namespace) -> None: ...
+    async def save_namespace(self, namespace: Namespace) -> None:
+        """Insert or replace, by name."""
+        ...
 
-    async def delete_namespace(self, name: str) -> None: ...
+    async def delete_namespace(self, name: str) -> None:
+        """Forget a namespace; an unknown one is no error."""
+        ...
+
+
+class UsageStore(Protocol):
+    """How often functions were called."""
 
     async def add_usage(self, rows: Iterable[MinuteUsage]) -> None:
         """Add to what is kept for (function, minute, status, cold)."""
@@ -138,13 +173,26 @@ class Store(Protocol):
         kept any more."""
         ...
 
-    async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]: ...
+    async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]:
+        """Rows of one function, or of all, from `since_minute` on, sorted by their key."""
+        ...
 
     async def invocations(self) -> dict[FunctionId, int]:
         """Calls ever recorded, by function; removed ones, too."""
         ...
 
-    async def close(self) -> None: ...
+
+class Store(Functions, BundleIndex, NamespaceStore, UsageStore, Protocol):
+    """All of it in one place."""
+
+    @property
+    def condition(self) -> Condition:
+        """How it is now."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way; nothing may be asked afterwards. Closing twice is no error."""
+        ...
 
 
 class Secrets(Protocol):

@@ -43,7 +43,9 @@ class Part:
 
 @dataclass(slots=True, eq=False)
 class Child:
-    program: Part
+    """One process of a part, from its start, or its adoption, to its end."""
+
+    part: Part
     pid: int
     pidfd: int
     output: int  # the end of its pipe that is read here
@@ -58,22 +60,22 @@ class Child:
     _pause: asyncio.TimerHandle | None = None
 
     @classmethod
-    def start(cls, program: Part, command: Sequence[str] | None = None) -> Child:
+    def start(cls, part: Part, command: Sequence[str] | None = None) -> Child:
         """Start it; its output is read and shown, whatever it writes, so that it never blocks on a pipe.
 
         Raises OSError.
         """
         output, theirs = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(output, False)
-        os.set_blocking(theirs, program.waits)
+        os.set_blocking(theirs, part.waits)
         try:
             process = subprocess.Popen(
-                list(command or program.command()),
-                env={**os.environ, **program.environment},
+                list(command or part.command()),
+                env={**os.environ, **part.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=theirs,
                 stderr=theirs,
-                pass_fds=program.descriptors,
+                pass_fds=part.descriptors,
                 start_new_session=True,  # signals of a terminal are not for it
             )
         except BaseException:
@@ -81,12 +83,12 @@ class Child:
             raise
         finally:
             os.close(theirs)
-        return cls(program, process.pid, os.pidfd_open(process.pid), output, process)._watched()
+        return cls(part, process.pid, os.pidfd_open(process.pid), output, process)._watched()
 
     @classmethod
-    def adopt(cls, program: Part, pid: int, pidfd: int, output: int) -> Child:
+    def adopt(cls, part: Part, pid: int, pidfd: int, output: int) -> Child:
         """Go on with one that another supervisor started; the descriptors are this child's to close."""
-        return cls(program, pid, pidfd, output, None)._watched()
+        return cls(part, pid, pidfd, output, None)._watched()
 
     def _watched(self) -> Child:
         loop = asyncio.get_running_loop()
@@ -95,17 +97,22 @@ class Child:
         return self
 
     def send(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
         if not self.ended.is_set():
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, number)
+
+    async def kill(self) -> None:
+        """SIGKILL it and wait for its end."""
+        self.send(signal.SIGKILL)
+        await self.ended.wait()
 
     async def stop(self, number: int, grace: float) -> None:
         """Ask it to end; kill it after `grace` seconds."""
         self.send(number)
         if not await set_within(self.ended, grace):
-            log.warning("%s did not end within %g s and is killed", self.program.name, grace)
-            self.send(signal.SIGKILL)
-            await self.ended.wait()
+            log.warning("%s did not end within %g s and is killed", self.part.name, grace)
+            await self.kill()
 
     def _exited(self) -> None:
         loop = asyncio.get_running_loop()
@@ -148,7 +155,7 @@ class Child:
         for line in lines:
             if text := self._text(line):
                 self.tail.append(text)
-                say(f"{self.program.name}: {text}")
+                say(f"{self.part.name}: {text}")
         if dropped:
             self._left_out += dropped.count(b"\n")
             *last, self._rest = dropped.rsplit(b"\n", TAIL_LINES)
@@ -158,11 +165,11 @@ class Child:
     def _text(self, line: bytes) -> str:
         """What is shown of a line; empty: nothing."""
         text = one_line(line[:MAX_LINE].decode(errors="replace").rstrip())
-        return text if self.program.shown(text) else ""
+        return text if self.part.shown(text) else ""
 
     def _tell_left_out(self) -> None:
         if self._left_out:
-            say(f"{self.program.name}: … {self._left_out} lines left out: more than {RATE // 1024} KiB/s")
+            say(f"{self.part.name}: … {self._left_out} lines left out: more than {RATE // 1024} KiB/s")
         self._left_out = 0
 
 

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from rescoldo.model.settings import Settings
-from rescoldo.supervisor.folders import make
+from rescoldo.supervisor.folders import is_same, make
 from rescoldo.supervisor.guardian import LOG
 from rescoldo.supervisor.held_descriptors import HeldDescriptors
 from rescoldo.supervisor.place import lock_file, name_holder
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 
 class DataFolder:
-    """Looks after it; `kept` holds the lock and, in the background, the log."""
+    """Looks after it. `held` has the lock and, in the background, the log."""
 
-    def __init__(self, settings: Settings, kept: HeldDescriptors) -> None:
+    def __init__(self, settings: Settings, held: HeldDescriptors) -> None:
         self._settings = settings
-        self._kept = kept
+        self._held = held
         self._logs_here = _is_log(settings.platform_log)
         self._said = ""
 
@@ -37,14 +37,14 @@ class DataFolder:
         try:
             self._reopen_log()
             lost = [path for path in (lock_file(self._settings), self._settings.record) if not path.exists()]
-            if not _is_same(lock_file(self._settings), self._kept.table[LOCK][0]):
+            if not is_same(lock_file(self._settings), self._held.table[LOCK][0]):
                 make(self._settings.data_path, 0o700)
                 self._lock_again()
             if not self._settings.record.exists():
                 self._settings.save(self._settings.record)
             if lost:
-                log.warning("%s was lost from %s and is made again", ", ".join(path.name for path in lost),
-                            self._settings.data)
+                names = ", ".join(path.name for path in lost)
+                log.warning("%s was lost from %s and is made again", names, self._settings.data)
             self._said = ""
         except Exception as error:
             if str(error) != self._said:
@@ -59,32 +59,24 @@ class DataFolder:
         except BlockingIOError:
             os.close(fresh)
             raise BlockingIOError("another platform has taken it: stop one of the two") from None
-        name_holder(fresh, self._kept.guardian)
-        (before,) = self._kept.table[LOCK]
-        self._kept.keep(LOCK, fresh)
+        name_holder(fresh, self._held.guardian)
+        (before,) = self._held.table[LOCK]
+        self._held.keep(LOCK, fresh)
         os.close(before)
 
     def _reopen_log(self) -> None:
         """After it was removed, or renamed by a log rotation."""
         path = self._settings.platform_log
-        if not self._logs_here or _is_same(path, 2):
+        if not self._logs_here or is_same(path, 2):
             return
         fresh = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.dup2(fresh, 2)
-        self._kept.keep(LOG, fresh)
+        self._held.keep(LOG, fresh)
         log.info("%s was removed or renamed, and is opened again", path)
 
 
 def _is_log(path: Path) -> bool:
     """Whether standard error is this file, or was before it was removed."""
     with contextlib.suppress(OSError):
-        return _is_same(path, 2) or os.readlink("/proc/self/fd/2") == f"{path} (deleted)"  # noqa: PTH115
+        return is_same(path, 2) or os.readlink("/proc/self/fd/2") == f"{path} (deleted)"  # noqa: PTH115
     return False
-
-
-def _is_same(path: Path, opened: int) -> bool:
-    try:
-        there, ours = path.stat(), os.fstat(opened)
-    except OSError:
-        return False
-    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)

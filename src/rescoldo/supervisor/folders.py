@@ -36,6 +36,15 @@ def replace_text(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
+def is_same(path: Path, opened: int, *, follow_symlinks: bool = True) -> bool:
+    """Whether what is at `path` now is what the descriptor `opened` means."""
+    try:
+        there, ours = path.stat(follow_symlinks=follow_symlinks), os.fstat(opened)
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
 def _make_parent(folder: Path) -> None:
     """Make the folder that the runtime directories of one user share; in a place like /dev/shm somebody else
     may have made one of its name."""

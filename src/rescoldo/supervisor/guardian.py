@@ -81,7 +81,7 @@ class Guardian:
         deaths = stillborn = 0
         while True:
             started = monotonic()
-            status, spoke = self._live()
+            status, spoke = self._run_supervisor()
             if status in (0, os.EX_CONFIG):
                 return status
             stillborn = 0 if spoke else stillborn + 1
@@ -96,13 +96,13 @@ class Guardian:
     def _handle_signals(self) -> None:
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, _note)
+            signal.signal(number, _noted)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
-            signal.signal(signal.SIGHUP, _note)
-        signal.signal(signal.SIGTSTP, _note)  # a Ctrl-Z would leave the platform without its guardian
+            signal.signal(signal.SIGHUP, _noted)
+        signal.signal(signal.SIGTSTP, _noted)  # a Ctrl-Z would leave the platform without its guardian
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
 
-    def _live(self) -> tuple[int, bool]:
+    def _run_supervisor(self) -> tuple[int, bool]:
         """One supervisor's life: its exit status (negative: a signal), and whether it ever said a word."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
@@ -131,12 +131,12 @@ class Guardian:
             ready = {number for number, _ in poll.poll(TICK_MS)}
             self._take_signals()
             if control.fileno() in ready:
-                if self._listen(control):
+                if self._take_messages(control):
                     spoke, silent = True, 0
                 else:
                     poll.unregister(control)  # it has closed its end, so it is ending
             if self._status is not None:
-                self._listen(control)  # its last words may name descriptors
+                self._take_messages(control)  # its last words may name descriptors
                 return self._status, spoke
             if not ready:
                 silent += 1
@@ -162,7 +162,7 @@ class Guardian:
             if pid == self._pid:
                 self._status = os.waitstatus_to_exitcode(status)
 
-    def _listen(self, control: socket.socket) -> bool:
+    def _take_messages(self, control: socket.socket) -> bool:
         """Take every message that is there; False when the other end is closed."""
         while True:
             try:
@@ -171,14 +171,15 @@ class Guardian:
                 )
                 if not message:
                     return False
-                self._obey(json.loads(message), numbers)
+                self._take_order(json.loads(message), numbers)
                 control.send(b"{}")  # so that it knows that we are there, too
             except BlockingIOError:
                 return True
             except OSError:
                 return False
 
-    def _obey(self, order: dict[str, Any], numbers: list[int]) -> None:
+    def _take_order(self, order: dict[str, Any], numbers: list[int]) -> None:
+        """Keep descriptors under a name, or close those of some names."""
         gone = [order["keep"]] if "keep" in order else order.get("drop", [])
         for name in gone:
             for number in self._kept.pop(name, []):
@@ -191,7 +192,7 @@ class Guardian:
                 os.dup2(numbers[0], 2)
 
 
-def _note(*_: object) -> None:
+def _noted(*_: object) -> None:
     """The wake-up descriptor tells of the signal."""
 
 

@@ -20,11 +20,12 @@ from rescoldo.model.errors import RescoldoError
 from rescoldo.model.settings import Settings
 from rescoldo.node.instances.strays import are_left
 from rescoldo.supervisor.folders import make_run
-from rescoldo.supervisor.parts import NODE_GRACE, node_program
+from rescoldo.supervisor.parts import NODE_GRACE, node_part
 from rescoldo.supervisor.sockets import bind
 
 END_SECONDS = 5.0  # for the kernel to end a killed process
 ADOPT_SECONDS = 30.0  # for a node to take over what runs
+_SUPERVISOR = b"rescoldo.supervisor.supervisor"
 
 
 def end_leftovers(settings: Settings) -> bool:
@@ -32,6 +33,18 @@ def end_leftovers(settings: Settings) -> bool:
     touched: a new node adopts them. Raises RescoldoError when a process cannot be ended."""
     ended = [pid for pid in _ours(settings) if _end(settings, pid)]
     return bool(ended)
+
+
+def end_supervision(settings: Settings) -> None:
+    """Kill guardian and supervisor of a platform that does not stop. Its other processes go on.
+
+    Both are stopped first, so that neither starts the other again. Raises RescoldoError when one cannot be ended.
+    """
+    supervision = [pid for pid in _ours(settings) if _is_supervision(pid)]
+    for pid in supervision:
+        _signal(settings, pid, signal.SIGSTOP)
+    for pid in supervision:
+        _end(settings, pid)
 
 
 def end_strays(settings: Settings, guardian: int, known: set[int]) -> None:
@@ -70,11 +83,11 @@ def end_instances(settings: Settings) -> bool:
     except OSError as error:
         raise RescoldoError(f"the run folder {settings.run} cannot be made again: {error.strerror}") from error
     listener = bind(settings.node_socket, for_edge=False)
-    program = node_program(settings, listener.fileno())
+    part = node_part(settings, listener.fileno())
     node = subprocess.Popen(
-        program.command(),
-        env={**os.environ, **program.environment},
-        pass_fds=program.descriptors,
+        part.command(),
+        env={**os.environ, **part.environment},
+        pass_fds=part.descriptors,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -108,22 +121,33 @@ def _ours(settings: Settings) -> list[int]:
 
 def _end(settings: Settings, pid: int) -> bool:
     """SIGKILL a process of this platform and wait for its end; return whether it was there."""
+    return _signal(settings, pid, signal.SIGKILL, END_SECONDS)
+
+
+def _signal(settings: Settings, pid: int, number: int, patience: float = 0.0) -> bool:
+    """Send a signal to a process of this platform, and wait for its end for `patience` seconds; return whether it was
+    there. Raises RescoldoError where that is not allowed."""
     with _identified(settings, pid) as pidfd:
         if pidfd is None:
             return False
         try:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            signal.pidfd_send_signal(pidfd, number)
         except ProcessLookupError:
             return True
         except PermissionError as error:
             raise RescoldoError(f"process {pid} of an earlier platform cannot be ended: {error}") from error
-        select.select([pidfd], [], [], END_SECONDS)  # readable when its last thread has ended
+        select.select([pidfd], [], [], patience)  # readable when its last thread has ended
         return True
+
+
+def _is_supervision(pid: int) -> bool:
+    """Whether it is the supervisor, or the guardian, which has the supervisor's command among its arguments."""
+    return _SUPERVISOR in _arguments(pid)
 
 
 def _marks(settings: Settings) -> list[tuple[bytes, Path]]:
     """Two arguments that a process of the platform has: an editor with the file open has but one of them."""
-    modules = (b"rescoldo.supervisor.supervisor", b"rescoldo.assembly.controller", b"rescoldo.node.main")
+    modules = (_SUPERVISOR, b"rescoldo.assembly.controller", b"rescoldo.node.main")
     return [(b"-db", config_file(settings)), *((module, settings.settings_file) for module in modules)]
 
 
@@ -136,10 +160,16 @@ def _identified(settings: Settings, pid: int) -> Iterator[int | None]:
         yield None
         return
     try:
-        arguments = set(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"))
+        arguments = _arguments(pid)
         ours = any({mark, os.fsencode(file)} <= arguments for mark, file in _marks(settings))
         yield pidfd if ours else None
-    except (FileNotFoundError, ProcessLookupError):
-        yield None
     finally:
         os.close(pidfd)
+
+
+def _arguments(pid: int) -> set[bytes]:
+    """Those of process `pid`; none when it has ended."""
+    try:
+        return set(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"))
+    except (FileNotFoundError, ProcessLookupError):
+        return set()

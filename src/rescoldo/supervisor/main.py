@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rescoldo.edge import certificate, config, process
@@ -21,7 +23,7 @@ from rescoldo.supervisor import place
 from rescoldo.supervisor.guardian import become_guardian
 from rescoldo.supervisor.held_descriptors import SETTINGS, in_memory
 from rescoldo.supervisor.parts import silence, supervisor_command
-from rescoldo.supervisor.sockets import bind, bind_address
+from rescoldo.supervisor.sockets import bind_address, listen_between_parts
 
 
 def run(settings: Settings) -> int:
@@ -33,41 +35,16 @@ def run(settings: Settings) -> int:
         )
     lock = place.prepare(settings)
     try:
-        place.check_address(settings.gateway, "--gateway-address")
-        gateway = bind_address(settings.gateway)
-        place.check_address(settings.metrics, "--metrics-address")  # which may be the gateway's, too
-        if settings.redirect is not None:
-            place.check_address(settings.redirect, "--redirect-address")
-        path = config.write(settings, config.slot_count(settings))
-        certificate.install(settings)
-        if said := certificate.warning(settings):
-            print(f"rescoldo: {said}", file=sys.stderr)
-        process.check(process.binary_for(settings), path)
-        sockets = {
-            "wake": bind(settings.wake_socket, for_edge=True),
-            "api": bind(settings.api_socket, for_edge=True),
-            "log": bind(settings.log_socket, for_edge=True),
-            "node": bind(settings.node_socket, for_edge=False),
-            "gateway": gateway,
-            "metrics": bind_address(settings.metrics),
-        }
-        if settings.redirect is not None:
-            sockets["redirect"] = bind_address(settings.redirect)
+        sockets = _listen_at_addresses(settings)
+        _prepare_edge(settings)
+        sockets |= listen_between_parts(settings)
+        inside, fence = _put_up_fence(settings)
+        sockets |= inside
+        _lift_descriptor_limit()
         become_subreaper()
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # many systems begin with 1,024, which is for programs that use select(); instances get a limit of their own
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        inside = bind_address(f"{gate_address(settings)}:0") if level() == "full" else None
-        fence = put_up(settings, inside)
-        if inside is not None and fence is not None:
-            sockets["inside"] = inside
-        elif inside is not None:
-            inside.close()  # nothing would keep others from it
-        kept = {"lock": [lock.fileno()]} | {name: [sock.fileno()] for name, sock in sockets.items()}
-        if fence is not None:
-            kept["fence"] = list(fence.descriptors)
         settings.save(settings.record)
-        kept[SETTINGS] = [in_memory(settings)]
+        kept = {"lock": [lock.fileno()], "fence": list(fence), SETTINGS: [in_memory(settings)]}
+        kept |= {name: [sock.fileno()] for name, sock in sockets.items()}
         sys.stdout.flush()
         sys.stderr.flush()
         become_guardian(silence(settings), supervisor_command(settings), kept)
@@ -77,7 +54,51 @@ def run(settings: Settings) -> int:
         lock.close()
 
 
+def _listen_at_addresses(settings: Settings) -> dict[str, socket.socket]:
+    """Each is listened at before the next one is checked: two flags may name one address."""
+    wanted = {
+        "gateway": (settings.gateway, "--gateway-address"),
+        "metrics": (settings.metrics, "--metrics-address"),
+        "redirect": (settings.redirect, "--redirect-address"),
+    }
+    sockets = {}
+    for name, (address, flag) in wanted.items():
+        if address is not None:
+            place.check_address(address, flag)
+            sockets[name] = bind_address(address)
+    return sockets
+
+
+def _prepare_edge(settings: Settings) -> None:
+    """Write the edge's configuration and certificate, and have HAProxy check both."""
+    path = config.write(settings, config.slot_count(settings))
+    certificate.install(settings)
+    if said := certificate.warning(settings):
+        print(f"rescoldo: {said}", file=sys.stderr)
+    process.check(process.binary_for(settings), path)
+
+
+def _put_up_fence(settings: Settings) -> tuple[dict[str, socket.socket], Sequence[int]]:
+    """The listener for instances, as "inside", and the descriptors of the fence around it; neither without the other,
+    since nothing else would keep other users from it."""
+    if level() != "full":
+        return {}, ()
+    inside = bind_address(f"{gate_address(settings)}:0")
+    fence = put_up(settings, inside)
+    if fence is None:
+        inside.close()
+        return {}, ()
+    return {"inside": inside}, fence.descriptors
+
+
+def _lift_descriptor_limit() -> None:
+    """Many systems begin with 1,024, which is for programs that use select(); instances get a limit of their own."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def main() -> int:
+    """Serve the platform whose settings are in the file that is named."""
     try:
         return run(Settings.load(Path(sys.argv[1])))
     except RescoldoError as error:

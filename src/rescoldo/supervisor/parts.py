@@ -11,14 +11,32 @@ from rescoldo.model.settings import Settings
 from rescoldo.node.sockets.fence import FENCED
 from rescoldo.supervisor.child import Part
 from rescoldo.supervisor.probes import Probe
-from rescoldo.supervisor.sockets import edge_environment
+from rescoldo.supervisor.sockets import ACCEPTED_BY, edge_environment
 
 EDGE_GRACE = 5.0  # seconds for requests in flight when the platform stops
 CONTROLLER_GRACE = 10.0
 NODE_GRACE = 15.0
+# what the edge accepts on; the last two where plain HTTP is redirected to HTTPS, and where there is a fence
+GATES = ("gateway", "metrics", "redirect", "inside")
 
 
-def edge_program(settings: Settings, gates: Mapping[str, int]) -> Part:
+SocketTable = Mapping[str, Sequence[int]]  # descriptors by name
+
+
+def parts_with(settings: Settings, table: SocketTable) -> dict[str, Part]:
+    """Edge, node and controller by name, with the listening sockets that `table` has now."""
+    gates = {name: table[name][0] for name in GATES if name in table}
+    listeners = {name: table[name][0] for name in ACCEPTED_BY}
+    node = listeners.pop("node")
+    parts = (
+        edge_part(settings, gates),
+        node_part(settings, node, table.get("fence", ())),
+        controller_part(settings, listeners),
+    )
+    return {part.name: part for part in parts}
+
+
+def edge_part(settings: Settings, gates: Mapping[str, int]) -> Part:
     """A new edge knows nothing yet and holds every request until the controller has told it. `gates`: what it accepts
     on, gateway, metrics and, where there are such, those for plain HTTP that is sent on, and for instances."""
     binary = process.binary_for(settings)
@@ -38,7 +56,7 @@ def edge_reload(settings: Settings, old_pid: int) -> list[str]:
     return process.reload_command(process.binary_for(settings), config.config_file(settings), settings, old_pid)
 
 
-def node_program(settings: Settings, listener: int, fence: Sequence[int] = ()) -> Part:
+def node_part(settings: Settings, listener: int, fence: Sequence[int] = ()) -> Part:
     """`fence`: what keeps the fence around instances' ports standing. The node holds it, too, so that it stands where
     guardian and supervisor were both killed."""
     return Part(
@@ -50,7 +68,7 @@ def node_program(settings: Settings, listener: int, fence: Sequence[int] = ()) -
     )
 
 
-def controller_program(settings: Settings, listeners: Mapping[str, int]) -> Part:
+def controller_part(settings: Settings, listeners: Mapping[str, int]) -> Part:
     """`listeners`: wake, api and log."""
     return Part(
         "controller",

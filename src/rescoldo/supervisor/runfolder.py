@@ -15,11 +15,10 @@ import stat
 from pathlib import Path
 
 from rescoldo.model.settings import Settings
-from rescoldo.supervisor.folders import make_run, make_sockets
-from rescoldo.supervisor.sockets import bind
+from rescoldo.supervisor.folders import is_same, make_run, make_sockets
+from rescoldo.supervisor.sockets import ACCEPTED_BY, listen_between_parts, paths_between_parts
 
 FOLDER, ADMIN = "folder", "admin"
-ACCEPTED_BY = {"wake": "controller", "api": "controller", "log": "controller", "node": "node"}
 
 
 class RunFolder:
@@ -31,9 +30,9 @@ class RunFolder:
         self._edge_seen = 0  # pid of the edge whose admin socket was there
         self._slots = ""
         with contextlib.suppress(OSError):
-            self._hold()
+            self._hold_open()
 
-    def _hold(self) -> None:
+    def _hold_open(self) -> None:
         """Hold it open, to know it again, and locked: systemd-tmpfiles passes over a folder that is."""
         fresh = os.open(self._settings.run_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with contextlib.suppress(OSError):
@@ -45,9 +44,9 @@ class RunFolder:
     def lost(self, edge: int) -> set[str]:
         """The names of what is not there any more; `edge` is the pid of the edge."""
         settings = self._settings
-        if not _is_same(settings.run_path, self._opened):
+        if not is_same(settings.run_path, self._opened, follow_symlinks=False):
             return {FOLDER, ADMIN, *ACCEPTED_BY}
-        found = {name for name, path in self._sockets().items() if not _is_socket(path)}
+        found = {name for name, path in paths_between_parts(settings).items() if not _is_socket(path)}
         if _is_socket(settings.admin_socket):
             self._edge_seen = edge
         elif self._edge_seen == edge:  # another one has yet to bind it
@@ -62,23 +61,13 @@ class RunFolder:
         settings = self._settings
         if FOLDER in lost:
             make_run(settings)
-            self._hold()
+            self._hold_open()
         make_sockets(settings)
         if not settings.settings_file.exists():
             settings.save()
         if self._slots and not settings.slots_file.exists():
             settings.slots_file.write_text(self._slots)
-        wanted = self._sockets()
-        return {name: bind(wanted[name], for_edge=name != "node") for name in sorted(wanted.keys() & lost)}
-
-    def _sockets(self) -> dict[str, Path]:
-        settings = self._settings
-        return {
-            "wake": settings.wake_socket,
-            "api": settings.api_socket,
-            "log": settings.log_socket,
-            "node": settings.node_socket,
-        }
+        return listen_between_parts(settings, sorted(ACCEPTED_BY.keys() & lost))
 
     def _files(self) -> tuple[Path, ...]:
         return self._settings.settings_file, self._settings.pid_file, self._settings.children_file
@@ -90,15 +79,6 @@ class RunFolder:
         except OSError:
             return {"slots"} if self._slots else set()
         return set()
-
-
-def _is_same(folder: Path, opened: int) -> bool:
-    """Whether `folder` is the one that was opened."""
-    try:
-        there, ours = folder.lstat(), os.fstat(opened)
-    except OSError:
-        return False
-    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 def _is_socket(path: Path) -> bool:

@@ -8,12 +8,30 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from rescoldo.model.settings import EDGE_UID
+from rescoldo.model.settings import EDGE_UID, Settings
 
+# name of a Unix socket: the child that accepts on it
+ACCEPTED_BY = {"wake": "controller", "api": "controller", "log": "controller", "node": "node"}
 BACKLOG = 4096  # connections; the kernel caps it at net.core.somaxconn
+
+
+def paths_between_parts(settings: Settings) -> dict[str, Path]:
+    """The Unix sockets of ACCEPTED_BY, by name."""
+    return {
+        "wake": settings.wake_socket,
+        "api": settings.api_socket,
+        "log": settings.log_socket,
+        "node": settings.node_socket,
+    }
+
+
+def listen_between_parts(settings: Settings, names: Iterable[str] = tuple(ACCEPTED_BY)) -> dict[str, socket.socket]:
+    """Listen on those of `names`; the node's is for the controller alone. Raises OSError."""
+    paths = paths_between_parts(settings)
+    return {name: bind(paths[name], for_edge=name != "node") for name in names}
 
 
 def bind(path: Path, *, for_edge: bool) -> socket.socket:

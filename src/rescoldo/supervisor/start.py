@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -16,8 +17,10 @@ from pathlib import Path
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor.folders import check_room, clear
-from rescoldo.supervisor.leftovers import are_there, end_everything
+from rescoldo.supervisor.leftovers import END_SECONDS, are_there, end_everything, end_supervision
 from rescoldo.supervisor.place import lock, running_pid
+
+log = logging.getLogger(__name__)
 
 START_SECONDS = 60.0
 STOP_SECONDS = 45.0
@@ -50,7 +53,7 @@ def start_background(settings: Settings) -> None:
 def stop(settings: Settings) -> bool:
     """Stop the platform of this data directory, or what a killed one has left; return whether there was anything.
 
-    Raises RescoldoError when it stays.
+    A platform that has not ended STOP_SECONDS after SIGTERM hangs, and is killed. Raises RescoldoError when it stays.
     """
     told = None
 
@@ -64,8 +67,21 @@ def stop(settings: Settings) -> bool:
         return pid is None
 
     if not _wait(ended, STOP_SECONDS):
-        raise RescoldoError(f"process {told} did not end within {STOP_SECONDS:g} s; see {settings.platform_log}")
+        log.warning("process %s did not end within %g s and is killed; see %s", told, STOP_SECONDS,
+                    settings.platform_log)  # fmt: skip
+        _kill_supervision(settings)
     return _end_abandoned(settings) or told is not None
+
+
+def _kill_supervision(settings: Settings) -> None:
+    """Kill guardian and supervisor, and those that either has just started. Raises RescoldoError when one stays."""
+
+    def ended() -> bool:
+        end_supervision(settings)
+        return running_pid(settings) is None
+
+    if not _wait(ended, END_SECONDS):
+        raise RescoldoError(f"process {running_pid(settings)} cannot be ended; see {settings.platform_log}")
 
 
 def _end_abandoned(settings: Settings) -> bool:

@@ -55,7 +55,7 @@ class FunctionAttack:
     """An attack made by a function."""
 
     name: str
-    what: str  # as docs/security.md says it
+    what: str  # as docs/attacks.md says it
     group: str
     unprivileged: bool  # the lower level promises to refuse it, too
     proven: bool  # the same code succeeds where nothing stands in its way; the tests run it there

@@ -1,4 +1,4 @@
-"""/system/functions and its kin, as faas-cli 0.18.12 calls them (contracts/faas-cli.md)."""
+"""/system/functions and its kin, as faas-cli 0.18.12 calls them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/system/secrets, as faas-cli 0.18.12 calls it (contracts/faas-cli.md)."""
+"""/system/secrets, as faas-cli 0.18.12 calls it."""
 
 from __future__ import annotations
 

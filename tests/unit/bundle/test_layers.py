@@ -184,7 +184,7 @@ async def test_each_layer_has_a_group_of_its_own_that_no_bundle_has(tmp_path: Pa
     again = await add_layer(storage, layer(b"four"))
     assert storage.layers.path(again).stat().st_gid == LAYER_GIDS[3]
     folder = await add(storage, bundle(again).gz())
-    await storage.own(folder.name, BUNDLE_GIDS[5])
+    await storage.own(folder.name, 5)
     assert (folder / "deps" / "needed.py").stat().st_gid == LAYER_GIDS[3]
 
 

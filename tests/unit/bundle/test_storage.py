@@ -22,11 +22,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rescoldo.bundle import unpack as unpacking
-from rescoldo.bundle.archives import Received
 from rescoldo.bundle.manifest import manifest_here
+from rescoldo.bundle.protocol import Received
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.bundle.unpack import unpack
 from rescoldo.model.errors import InvalidInput, NotFound, StoreError, TooLarge
+from rescoldo.model.settings import BUNDLE_GIDS
 
 MANIFEST = manifest_here("python3-http", "http").to_text().encode()
 LIMIT = 2**20
@@ -76,7 +77,9 @@ async def sent(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
 
 
 async def add(storage: BundleStorage, data: bytes) -> Path:
-    return await storage.unpack(await storage.receive(sent(data), LIMIT, None))
+    received = await storage.receive(sent(data), LIMIT, None)
+    await storage.unpack(received)
+    return storage.path(received.digest)
 
 
 def left(tmp_path: Path) -> list[str]:
@@ -90,9 +93,10 @@ async def test_an_upload_becomes_a_folder_named_by_its_digest(storage: BundleSto
     data = Tar().file("function/handler.py", b"code").gz()
     digest = hashlib.sha256(data).hexdigest()
     received = await storage.receive(sent(data), LIMIT, digest)
-    assert (received.digest, received.size, received.path.read_bytes()) == (digest, len(data), data)
-    folder = await storage.unpack(received)
-    assert folder == tmp_path / "bundles" / digest == storage.path(digest)
+    assert (received.digest, received.size, Path(received.place).read_bytes()) == (digest, len(data), data)
+    await storage.unpack(received)
+    folder = storage.path(digest)
+    assert folder == tmp_path / "bundles" / digest
     assert (folder / "function" / "handler.py").read_bytes() == b"code"
     assert storage.has(digest) and storage.digests() == [digest]
     assert left(tmp_path) == [digest]
@@ -101,10 +105,10 @@ async def test_an_upload_becomes_a_folder_named_by_its_digest(storage: BundleSto
 async def test_a_large_upload_in_many_pieces_arrives_unchanged(storage: BundleStorage) -> None:
     data = os.urandom(3_500_000)
     received = await storage.receive(sent(data, 70_001), 4_000_000, None)
-    assert received.path.read_bytes() == data
+    assert Path(received.place).read_bytes() == data
     assert received.digest == hashlib.sha256(data).hexdigest()
     await storage.discard(received)
-    assert not received.path.exists()
+    assert not Path(received.place).exists()
 
 
 async def test_the_same_bundle_again_keeps_the_folder_that_is_there(storage: BundleStorage) -> None:
@@ -132,10 +136,10 @@ async def test_as_root_a_bundle_is_readable_by_its_group_and_by_nobody_else(tmp_
     await storage.prepare()
     data = Tar().file("d/run", mode=0o6755).file("d/data", mode=0o666, uid=7, gid=7).link("l", "d").gz()
     folder = await add(storage, data)
-    await storage.own(folder.name, 1_900_000_001)
+    await storage.own(folder.name, 1)
     entries = {p.name: p.lstat() for p in (folder, *folder.rglob("*"))}
-    assert {(e.st_uid, e.st_gid) for e in entries.values()} == {(0, 1_900_000_001)}
-    assert storage.group(folder.name) == 1_900_000_001
+    assert {(e.st_uid, e.st_gid) for e in entries.values()} == {(0, BUNDLE_GIDS[1])}
+    assert storage.group(folder.name) == BUNDLE_GIDS[1]
     modes = {name: stat.S_IMODE(e.st_mode) for name, e in entries.items() if name != "l"}
     assert modes == {folder.name: 0o750, "d": 0o750, "run": 0o750, "data": 0o640, "manifest.json": 0o640}
     assert stat.S_IMODE((tmp_path / "bundles").stat().st_mode) == 0o711
@@ -478,5 +482,5 @@ def test_no_mixture_of_files_folders_and_links_gets_out(
 
 
 async def test_discarding_twice_is_no_error(storage: BundleStorage, tmp_path: Path) -> None:
-    received = Received("a" * 64, 1, tmp_path / "uploads" / "gone")
+    received = Received("a" * 64, 1, str(tmp_path / "uploads" / "gone"))
     await storage.discard(received)

@@ -8,6 +8,7 @@ import pytest
 from rescoldo.cli import platform
 from rescoldo.model.errors import RescoldoError
 from rescoldo.model.scaling import ScalingDefaults
+from rescoldo.supervisor import main, start
 
 
 @pytest.fixture
@@ -31,7 +32,9 @@ def supervisor(monkeypatch):
         abandoned=lambda settings: False,
         record=record,
     )
-    monkeypatch.setattr(platform, "_supervisor", lambda module: parts)
+    for module, names in ((start, ("start_background", "stop", "abandoned")), (main, ("run",))):
+        for name in names:
+            monkeypatch.setattr(module, name, lambda settings, name=name: getattr(parts, name)(settings))
     return parts
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from rescoldo.cli.flags import DeployFlags, Selection
 from rescoldo.cli.gateway import Gateway
-from rescoldo.cli.options import DeployFlags, Selection
 from rescoldo.cli.project import load_project
 from rescoldo.cli.rollout import Report, WatchedDeployments
 from rescoldo.model.errors import RescoldoError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.cli.options import Selection
+from rescoldo.cli.flags import Selection
 from rescoldo.cli.project import Project, load_project
 from rescoldo.cli.watching import Saved, saves
 

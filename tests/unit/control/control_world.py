@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from rescoldo.assembly.parts import Ports, assemble
-from rescoldo.bundle.storage import BundleStorage
+from rescoldo.bundle.memory import MemoryBundles
 from rescoldo.control.fleet.awake import Awake
 from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.life import Stage
@@ -26,33 +27,6 @@ from rescoldo.store.memory import MemorySecrets, MemoryStore
 DIGEST = "a" * 64
 IMAGE = "some:image"
 FN = function_id("fn")
-
-
-class _Bundles:
-    """Every bundle is there."""
-
-    def __init__(self) -> None:
-        self.kinds: dict[str, str] = {}
-        self.present: list[str] = []
-        self.removed: list[str] = []
-
-    def has(self, digest: str) -> bool:
-        return True
-
-    def program(self, digest: str) -> bool:
-        return self.kinds.get(digest) == "process"
-
-    def group(self, digest: str) -> int:
-        return 7
-
-    def digests(self) -> list[str]:
-        return [digest for digest in self.present if digest not in self.removed]
-
-    async def remove(self, digest: str) -> None:
-        self.removed.append(digest)
-
-    async def collect_layers(self, now: float) -> None:
-        """There are none."""
 
 
 class NoProcesses:
@@ -76,7 +50,7 @@ class World:
 
     def __init__(
         self, slots: int, settings: Settings, edge: FakeEdge, node: FakeNode, store: MemoryStore,
-        secrets: MemorySecrets,
+        secrets: MemorySecrets, bundles: MemoryBundles,
     ) -> None:
         self.settings = settings
         self.edge = edge
@@ -85,9 +59,8 @@ class World:
         self.secrets = secrets
         self.reloads: list[int] = []  # slots that the edge was to be reloaded with
         self.deployed = 0
-        self.bundles = _Bundles()
-        bundles = cast(BundleStorage, self.bundles)
-        ports = Ports(node, edge, store, secrets, bundles, NoProcesses(), self._reload, slots)
+        self.bundles = bundles
+        ports = Ports(node, edge, store, secrets, bundles, lambda _: 7, NoProcesses(), self._reload, slots)
         self.controller, platform = assemble(settings, ports)
         self.tasks = self.controller.tasks
         self.slots = self.controller.slots
@@ -116,8 +89,8 @@ class World:
     @classmethod
     async def make(cls, slots: int = 8, **settings: Any) -> World:
         chosen = Settings("/nowhere/d", "/nowhere/r", **settings)
-        made = cls(slots, chosen, FakeEdge(), FakeNode(), MemoryStore(), MemorySecrets())
-        await made.store.save_bundle(IMAGE, DIGEST, 1, 0.0)
+        made = cls(slots, chosen, FakeEdge(), FakeNode(), MemoryStore(), MemorySecrets(), MemoryBundles())
+        await made.add_bundle(IMAGE, DIGEST)
         await made.start()
         return made
 
@@ -132,9 +105,14 @@ class World:
             if entry.waking is not None:
                 entry.waking.cancel()
         logging.getLogger("rescoldo.tasks").removeHandler(self._unexpected)
-        made = World(self.slots.size, self.settings, self.edge, self.node, self.store, self.secrets)
+        made = World(self.slots.size, self.settings, self.edge, self.node, self.store, self.secrets, self.bundles)
         await made.start()
         return made
+
+    async def add_bundle(self, image: str, digest: str, *, created_at: float | None = None) -> None:
+        """Let a bundle be here that `image` means, since now or `created_at` (Unix seconds)."""
+        self.bundles.put(digest)
+        await self.store.save_bundle(image, digest, 1, time.time() if created_at is None else created_at)
 
     async def close(self) -> None:
         await self.tasks.close()

@@ -299,7 +299,7 @@ async def test_what_an_older_version_kept_is_the_same_deployment(world: World) -
 
 async def test_the_same_deployment_of_another_bundle_is_another_revision(world: World) -> None:
     await world.deploy(version="1")
-    await world.store.save_bundle(IMAGE, "b" * 64, 1, 0.0)
+    await world.add_bundle(IMAGE, "b" * 64)
     again = await world.restart_controller()
     await again.deploy(version="1")
     assert serving(again, await again.edge.call(FN)) == 2
@@ -461,13 +461,12 @@ async def test_a_changed_secret_is_no_revision(world: World) -> None:
 
 async def test_the_bundle_of_a_revision_that_can_be_rolled_back_to_is_kept(world: World) -> None:
     await world.deploy()
-    await world.store.save_bundle(IMAGE, "b" * 64, 1, 0.0)
-    await world.store.save_bundle("other", "c" * 64, 1, 0.0)
+    await world.add_bundle(IMAGE, "b" * 64, created_at=0.0)
+    await world.add_bundle("other", "c" * 64, created_at=0.0)
     again = await world.restart_controller()
-    again.bundles.present = [DIGEST, "b" * 64, "c" * 64]
     await again.deploy()
     await again.settle(1.0)
-    assert again.bundles.removed == ["c" * 64]
+    assert again.bundles.digests() == [DIGEST, "b" * 64]
     await again.close()
 
 

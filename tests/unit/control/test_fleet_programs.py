@@ -93,9 +93,9 @@ async def test_a_program_that_must_not_sleep_and_dies_again_and_again_is_started
 
 
 async def test_a_bundle_that_holds_a_program_needs_its_command(world: World) -> None:
-    world.bundles.kinds[DIGEST] = "process"
+    world.bundles.put(DIGEST, "process")
     await world.deploy(upstream=TCP)
     with pytest.raises(InvalidInput, match="set fprocess to its command"):
         await world.deployments.deploy(FunctionSpec("fn", "some:image"), must_exist=False)
-    world.bundles.kinds[DIGEST] = "python"
+    world.bundles.put(DIGEST, "python")
     await world.deployments.deploy(FunctionSpec("fn", "some:image", env_process="python index.py"), must_exist=False)

@@ -43,7 +43,7 @@ async def two_revisions(world: World, **options: str) -> None:
 
 async def test_a_rollback_is_a_new_revision_with_the_deployment_and_the_bundle_of_the_old_one(world: World) -> None:
     await world.deploy(version="one")
-    await world.store.save_bundle(IMAGE, "b" * 64, 1, 0.0)
+    await world.add_bundle(IMAGE, "b" * 64)
     again = await world.restart_controller()
     await again.deploy(version="two")
     assert await again.deployments.roll_back(FN, None) == 3

@@ -183,7 +183,7 @@ async def test_what_was_asked_for_is_started_with_the_platform_and_ends_with_its
     await again.settle(5)
     assert len(again.instances()) == 3 and again.asleep("other")
     await again.settle(60)
-    assert again.asleep() and await again.store.asked() == {}
+    assert again.asleep() and await again.store.requested_replicas() == {}
     last = await restart_platform(again)
     await last.settle(5)
     assert last.asleep()
@@ -215,14 +215,14 @@ async def test_a_number_that_cannot_be_saved_is_not_applied(world: World, monkey
         raise StoreError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(world.store, "save_asked", refuse)
+        patched.setattr(world.store, "save_requested_replicas", refuse)
         for number in (5, 0):
             with pytest.raises(StoreError):
                 await world.scaling.scale(FN, number)
         await world.settle(5)
         assert len(world.instances()) == 2
     await world.scaling.scale(FN, 0)
-    assert await world.store.asked() == {}
+    assert await world.store.requested_replicas() == {}
 
 
 async def test_a_function_that_cannot_forget_what_was_asked_for_sleeps_all_the_same(
@@ -234,7 +234,7 @@ async def test_a_function_that_cannot_forget_what_was_asked_for_sleeps_all_the_s
     async def refuse(function: FunctionId, replicas: int) -> None:
         raise StoreError("the disk is full")
 
-    monkeypatch.setattr(world.store, "save_asked", refuse)
+    monkeypatch.setattr(world.store, "save_requested_replicas", refuse)
     await world.settle(20)
     assert world.asleep()
     await world.edge.call(FN)
@@ -247,7 +247,7 @@ async def test_nothing_is_asked_of_a_function_that_gets_the_name_of_a_removed_on
     await world.scaling.scale(FN, 3)
     await world.removals.remove(FN)
     await world.deploy()
-    assert await world.store.asked() == {}
+    assert await world.store.requested_replicas() == {}
     await world.edge.call(FN)
     await world.settle(5)
     assert len(world.instances()) == 1

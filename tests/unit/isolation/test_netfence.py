@@ -6,8 +6,9 @@ import struct
 import pytest
 
 from rescoldo.isolation.bpf import BpfProgram
+from rescoldo.isolation.fencing.addresses import FIRST_ADDRESS, GATEWAYS, STAND_INS, GatewayListener
+from rescoldo.isolation.fencing.programs import programs
 from rescoldo.isolation.netfence import address_of, cgroup2_root, endpoints, gateway_address, stand_in_of
-from rescoldo.isolation.netfence_programs import FIRST_ADDRESS, GATEWAYS, STAND_INS, GatewayListener, programs
 from rescoldo.model.settings import BUILD_UID, EDGE_UID, INSTANCE_UIDS
 
 FORBIDDEN = [
@@ -83,6 +84,16 @@ def test_programs_jump_forward_only_and_end_with_a_verdict(
             if kind & 7 in (5, 6) and kind not in (0x85, 0x95):
                 assert offset >= 0 and at + 1 + offset < len(instructions)
         assert instructions[-1][0] == 0x95
+
+
+def test_a_gateway_at_both_addresses_of_localhost_is_led_to_once() -> None:
+    """`rescoldo serve --host localhost`: where the name has an IPv6 address, too."""
+    both = [(ipaddress.ip_address(address), 8080) for address in ("127.0.0.1", "::1")]
+    one, two = (programs([], GatewayListener(GATEWAYS[1], 4711, (), elsewhere)) for elsewhere in (both[:1], both))
+    connect4, connect6 = 10, 11
+    assert two[connect4] == one[connect4]
+    comparison = 8 * (1 + 4 * 3 + 1)  # bytes: of the port, of four words, and the jump
+    assert len(two[connect6]) == len(one[connect6]) + comparison
 
 
 def test_the_number_of_forbidden_ports_shows_in_connect_alone() -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rescoldo.runtime.head import encode_framed, encode_head
+from rescoldo.runtime.http.head import encode_framed, encode_head
 from rescoldo.runtime.results import (
     HTML,
     JSON,

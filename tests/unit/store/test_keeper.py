@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rescoldo.store.sqlite.keeper import Keeper
-from rescoldo.store.sqlite.writer import _open
+from rescoldo.store.sqlite.opening import open_database
 
 SCHEMA = ["CREATE TABLE thing (x INTEGER PRIMARY KEY); CREATE TABLE usage (x INTEGER PRIMARY KEY);"]
 
@@ -24,8 +24,8 @@ class Kept:
     """A database and its keeper, as the writer's thread has them."""
 
     def __init__(self, place: Path) -> None:
-        self.keeper = Keeper(place, SCHEMA, place.parents[1] / "copy", lambda: _open(place, SCHEMA, 1.0))
-        self.connection = _open(place, SCHEMA, 1.0)
+        self.keeper = Keeper(place, SCHEMA, place.parents[1] / "copy", lambda: open_database(place, SCHEMA, 1.0))
+        self.connection = open_database(place, SCHEMA, 1.0)
         self.keeper.begin(self.connection)
 
     def add(self, table: str, number: int) -> None:
@@ -123,7 +123,7 @@ def test_the_next_controller_writes_it_again_from_the_copy_the_one_before_has_le
     kept.connection.close()
     for path in list(place.parent.iterdir()):
         path.unlink()
-    following = Keeper(place, SCHEMA, place.parents[1] / "copy", lambda: _open(place, SCHEMA, 1.0))
+    following = Keeper(place, SCHEMA, place.parents[1] / "copy", lambda: open_database(place, SCHEMA, 1.0))
     connection = following.restored_at_start("it was missing")
     assert connection is not None
     kept.connection = connection

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,7 +165,7 @@ async def test_a_million_calls_are_counted_without_reading_their_history(tmp_pat
     usage = MinuteUsage(function_id("echo"), 0, 200, False, 1_000_000, 0, 0, 0, 0)
     await store.add_usage([usage])
     plan = await store._writer.read(
-        lambda c: c.execute("EXPLAIN QUERY PLAN " + load_queries()["invocations"]).fetchall()
+        lambda c: c.execute("EXPLAIN QUERY PLAN " + load_queries("usage")["invocations"]).fetchall()
     )
     assert "usage" not in str(plan)
     assert await store.invocations() == {function_id("echo"): 1_000_000}
@@ -221,11 +222,11 @@ async def test_of_a_database_without_asked_numbers_everything_is_kept_and_number
     store = await SqliteStore.open(tmp_path / "db")
     assert await store.functions() == [function]
     assert [one.number for one in await store.revisions(function.id)] == [1]
-    assert await store.asked() == {}
-    await store.save_asked(function.id, 4)
+    assert await store.requested_replicas() == {}
+    await store.save_requested_replicas(function.id, 4)
     await store.close()
     store = await SqliteStore.open(tmp_path / "db")
-    assert await store.asked() == {function.id: 4}
+    assert await store.requested_replicas() == {function.id: 4}
     await store.close()
 
 
@@ -310,7 +311,7 @@ async def test_of_a_large_file_the_counts_are_not_checked_at_the_start(
         file.write(b"\xff" * 4096)
     with pytest.raises(StoreError, match="damaged: stop rescoldo"):
         await SqliteStore.open(tmp_path / "db")
-    monkeypatch.setattr("rescoldo.store.sqlite.writer.MAX_CHECKED", 1)
+    monkeypatch.setattr("rescoldo.store.sqlite.opening.MAX_CHECKED", 1)
     store = await SqliteStore.open(tmp_path / "db")
     assert len(await store.functions()) == 1
     await store.close()
@@ -415,3 +416,23 @@ async def test_a_file_locked_at_the_start_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreLocked, match="another process holds it locked: end that process"):
         await SqliteStore.open(tmp_path / "db", busy_timeout=0.05)
     other.close()
+
+
+# -- what others change
+
+
+async def test_what_others_change_in_a_database_with_a_second_copy_is_undone_and_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rescoldo.store.sqlite.others.SECONDS", 0.0)
+    store = await SqliteStore.open(tmp_path / "db", copy=tmp_path / "copy")
+    changes = store.watch()
+    await store.save_function(named("kept"))
+    with closing(sqlite3.connect(tmp_path / "db")) as other:
+        other.execute("DELETE FROM function")
+        other.commit()
+    for _ in range(2):  # the database is written again before the first; the other look follows
+        assert [function.spec.name for function in await store.functions()] == ["kept"]
+    assert store.condition.rewritten == 1
+    await store.close()
+    assert [changed async for changed in changes] == []

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import click
 
-from rescoldo.bundle.build import summary
-from rescoldo.cli.notes import folder_notes, tell_notes
-from rescoldo.cli.options import Selection, Verb, json_option, no_cache_option, selection_options
+from rescoldo.cli.building import built
+from rescoldo.cli.flags import Selection
+from rescoldo.cli.options import Verb, json_option, no_cache_option, selection_options
 from rescoldo.cli.output import say_json
-from rescoldo.cli.project import FLAGS, Project, build_one, load_project
-from rescoldo.cli.results import BUILT, SKIPPED, Outcome, Results, for_each
-from rescoldo.stack.file import StackFunction
+from rescoldo.cli.project import load_project
+from rescoldo.cli.results import Results, for_each
 
 
 @click.command("build", cls=Verb)
@@ -35,12 +34,3 @@ def build_command(selection: Selection, no_cache: bool, as_json: bool, quiet: bo
         results.summarize(as_json)
         return 1 if results.failed else 0
     return results.show(False) if results.failed or not quiet else 0
-
-
-def built(function: StackFunction, project: Project, *, fresh: bool, quiet: bool) -> Outcome:
-    """Build one function; SKIPPED where it is marked skip_build. Raises BuildFailed."""
-    bundle = build_one(function, project, fresh=fresh, quiet=quiet)
-    if bundle is not None:
-        tell_notes(function.name, folder_notes(function))
-        return Outcome(BUILT, str(bundle.path), summary(bundle))
-    return Outcome(SKIPPED, "skip_build" if function.where != FLAGS else "nothing to build")

@@ -10,8 +10,9 @@ import click
 
 from rescoldo.cli.changes import Change, changed, changes_of
 from rescoldo.cli.deployment import digest_of
+from rescoldo.cli.flags import Selection
 from rescoldo.cli.gateway import Gateway, choose_gateway
-from rescoldo.cli.options import Selection, Verb, gateway_options, json_option, namespace_option, stack_options
+from rescoldo.cli.options import Verb, gateway_options, json_option, namespace_option, stack_options
 from rescoldo.cli.output import say, say_json
 from rescoldo.cli.project import bundle_file, load_project
 from rescoldo.model.errors import NotFound, RescoldoError

@@ -11,14 +11,15 @@ import click
 from rescoldo.cli.coldstarts import say_cold_starts
 from rescoldo.cli.completing import functions
 from rescoldo.cli.failures import say_failures
-from rescoldo.cli.gateway import Gateway, choose_gateway
+from rescoldo.cli.flags import GatewayFlags
+from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.limits import say_limits
-from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
-from rescoldo.cli.project import optional_gateway
+from rescoldo.cli.target import open_gateway, reference
 from rescoldo.cli.why import say_why
 from rescoldo.model.errors import NotFound, RescoldoError
-from rescoldo.model.names import DEFAULT_NAMESPACE, parse_reference
+from rescoldo.model.names import DEFAULT_NAMESPACE
 from rescoldo.model.units import parse_duration
 
 # what `describe` shows a line each: its title, its field
@@ -35,18 +36,6 @@ _SORTS = {
     "invocations": lambda item: (-item.get("invocationCount", 0), item["name"]),
     "creation": lambda item: (item.get("createdAt", ""), item["name"]),
 }
-
-
-def reference(text: str, namespace: str) -> tuple[str, str]:
-    """(name, namespace) of NAME or NAME.NS; --namespace is for the former."""
-    name, own = parse_reference(text)
-    return name, (namespace if namespace and "." not in text else own)
-
-
-def open_gateway(connection: GatewayFlags) -> Gateway:
-    """The gateway of flags, environment or stack file."""
-    url = choose_gateway(connection.gateway, optional_gateway(connection.yaml_file, connection.gateway))
-    return Gateway(url, tls_no_verify=connection.tls_no_verify, token=connection.token)
 
 
 @click.command("list", cls=Verb)

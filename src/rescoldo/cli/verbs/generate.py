@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import click
 
-from rescoldo.cli.options import Selection, Verb, json_option, namespace_option, stack_options, store_options
+from rescoldo.cli.flags import Selection
+from rescoldo.cli.options import Verb, json_option, namespace_option, stack_options, store_options
 from rescoldo.cli.output import say, say_json
 from rescoldo.cli.project import load_project, pairs
 from rescoldo.stack.document import dump

@@ -15,10 +15,11 @@ from urllib.parse import quote, urlencode
 import click
 
 from rescoldo.cli.completing import functions
+from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.gateway import Response
-from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import Verb, connection_options, folded, json_option, namespace_option
 from rescoldo.cli.output import note, say, say_json
-from rescoldo.cli.verbs.functions import open_gateway, reference
+from rescoldo.cli.target import open_gateway, reference
 from rescoldo.model.errors import RescoldoError
 
 MOST_SHOWN = 2000  # bytes of an error's body
@@ -26,18 +27,63 @@ _KEPT = "/%:@!$&'()*+,;=~?-._"  # characters of a path that are sent as they are
 _WITHOUT_BODY = ("GET", "HEAD")
 
 
+@dataclass(frozen=True, slots=True)
+class _RequestFlags:
+    """What a call consists of besides the function and the body."""
+
+    path: str
+    method: str
+    query: tuple[str, ...]
+    header: tuple[str, ...]
+    content_type: str
+    sign: str
+    key: str
+
+    def check(self) -> None:
+        """Raise UsageError for flags that do not go together."""
+        if bool(self.sign) != bool(self.key):
+            raise click.UsageError("--sign and --key go together: the header's name, and the key to sign with")
+
+    def below(self, rest: str) -> str:
+        """Path and query behind the function's name; `rest` is what NAME has of them. Raises UsageError."""
+        if rest and self.path:
+            raise click.UsageError(f"the path is given twice, as /{rest} and as --path {self.path}; give it once")
+        return _path(self.path or rest, self.query)
+
+    def headers(self, body: bytes, token: str) -> list[tuple[str, str]]:
+        """The request's headers, with the signature of `body` where one is asked for. Raises UsageError."""
+        headers = [("Content-Type", self.content_type), *map(_header, self.header)]
+        if self.method.upper() in _WITHOUT_BODY and not body:
+            headers = headers[1:]
+        if token:
+            headers.append(("Authorization", f"Bearer {token}"))
+        if self.sign:
+            digest = hmac.new(self.key.encode(), body, hashlib.sha256).hexdigest()
+            headers.append((self.sign, f"sha256={digest}"))
+        return headers
+
+
+_request_options = folded(
+    _RequestFlags,
+    "request",
+    click.option("--path", default="", help="Path below the function, with a query where it has one."),
+    click.option("-m", "-X", "--method", default="POST", show_default=True, help="HTTP method."),
+    click.option("--query", multiple=True, metavar="KEY=VALUE", help="Query parameter."),
+    click.option("-H", "--header", multiple=True, metavar="'KEY: VALUE'", help="Request header."),
+    click.option("--content-type", default="text/plain", show_default=True),
+    click.option(
+        "--sign", default="", metavar="HEADER", help="Add this header with the body's HMAC-SHA256; needs --key."
+    ),
+    click.option("--key", default="", help="Key to sign with; other users of this machine can see it."),
+)
+
+
 @click.command("invoke", cls=Verb)
 @click.argument("name", metavar="NAME[/PATH]", shell_complete=functions)
 @connection_options
 @namespace_option
 @json_option
-@click.option("--path", default="", help="Path below the function, with a query where it has one.")
-@click.option("-m", "-X", "--method", default="POST", show_default=True, help="HTTP method.")
-@click.option("--query", multiple=True, metavar="KEY=VALUE", help="Query parameter.")
-@click.option("-H", "--header", multiple=True, metavar="'KEY: VALUE'", help="Request header.")
-@click.option("--content-type", default="text/plain", show_default=True)
-@click.option("--sign", default="", metavar="HEADER", help="Add this header with the body's HMAC-SHA256; needs --key.")
-@click.option("--key", default="", help="Key to sign with; other users of this machine can see it.")
+@_request_options
 @click.option("-a", "--async", "asynchronous", is_flag=True, help="Queue the call and do not wait.")
 @click.option("-i", "--include", is_flag=True, help="Also print status and headers, and how long it took.")
 def invoke_command(
@@ -45,13 +91,7 @@ def invoke_command(
     connection: GatewayFlags,
     namespace: str,
     as_json: bool,
-    path: str,
-    method: str,
-    query: tuple[str, ...],
-    header: tuple[str, ...],
-    content_type: str,
-    sign: str,
-    key: str,
+    request: _RequestFlags,
     asynchronous: bool,
     include: bool,
 ) -> int:
@@ -60,24 +100,17 @@ def invoke_command(
     Its answer goes to standard output; a status other than 2xx is a failure. --json prints status, headers, body and
     times as one object; a body that is no text is in `body_base64`.
     """
-    if bool(sign) != bool(key):
-        raise click.UsageError("--sign and --key go together: the header's name, and the key to sign with")
+    request.check()
     if include and as_json:
         raise click.UsageError("--include and --json exclude each other: the object has status, headers and times")
     name, _, rest = name.partition("/")
-    if rest and path:
-        raise click.UsageError(f"the path is given twice, as /{rest} and as --path {path}; give it once")
+    below = request.below(rest)
     name, place = reference(name, namespace)
-    bearer = [("Authorization", f"Bearer {connection.token}")] if connection.token else []
-    method = method.upper()
+    method = request.method.upper()
     body = _body(method)
-    headers = [("Content-Type", content_type), *map(_header, header), *bearer]
-    if method in _WITHOUT_BODY and not body:
-        headers = headers[1:]
-    if sign:
-        headers.append((sign, f"sha256={hmac.new(key.encode(), body, hashlib.sha256).hexdigest()}"))
+    headers = request.headers(body, connection.token)
     route = "async-function" if asynchronous else "function"
-    target = f"/{route}/{quote(name)}.{quote(place)}{_path(path or rest, query)}"
+    target = f"/{route}/{quote(name)}.{quote(place)}{below}"
     with open_gateway(replace(connection, token="")) as opened:
         started = time.perf_counter()
         with opened.stream(method, target, content=body, headers=headers) as response:

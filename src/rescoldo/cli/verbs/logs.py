@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from rescoldo.cli.completing import functions
+from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.gateway import Gateway
-from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import note, on_terminal, say, say_printed
-from rescoldo.cli.verbs.functions import open_gateway, reference
+from rescoldo.cli.target import open_gateway, reference
 from rescoldo.model.errors import NotFound, RescoldoError
 from rescoldo.model.logcursor import LogCursor
 from rescoldo.model.names import DEFAULT_NAMESPACE

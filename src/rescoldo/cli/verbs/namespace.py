@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 import click
 
 from rescoldo.cli.completing import namespaces
-from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option
+from rescoldo.cli.flags import GatewayFlags
+from rescoldo.cli.options import Verb, connection_options, folded, json_option
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.project import pairs
-from rescoldo.cli.verbs.functions import open_gateway
+from rescoldo.cli.target import open_gateway
 
 ONE = "/system/namespace/"
 MARK = {"openfaas": "1"}  # by this annotation and label other OpenFaaS gateways know their namespaces
@@ -23,13 +25,28 @@ def namespace_command() -> None:
     """Namespaces, each with functions and secrets of its own."""
 
 
-def _note_options(function: Any) -> Any:
-    for option in (
-        click.option("--annotation", multiple=True, metavar="KEY=VALUE", help="Annotation."),
-        click.option("-l", "--label", multiple=True, metavar="KEY=VALUE", help="Label."),
-    ):
-        function = option(function)
-    return function
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    """What a namespace is given."""
+
+    label: tuple[str, ...]
+    annotation: tuple[str, ...]
+
+    def body(self, name: str) -> dict[str, Any]:
+        """The request's body. Raises UsageError."""
+        return {
+            "name": name,
+            "labels": {**pairs(self.label, "--label"), **MARK},
+            "annotations": {**pairs(self.annotation, "--annotation"), **MARK},
+        }
+
+
+_note_options = folded(
+    _Notes,
+    "notes",
+    click.option("-l", "--label", multiple=True, metavar="KEY=VALUE", help="Label."),
+    click.option("--annotation", multiple=True, metavar="KEY=VALUE", help="Annotation."),
+)
 
 
 @namespace_command.command("create", cls=Verb)
@@ -37,18 +54,9 @@ def _note_options(function: Any) -> Any:
 @_note_options
 @connection_options
 @json_option
-def create_command(
-    name: str,
-    label: tuple[str, ...],
-    annotation: tuple[str, ...],
-    connection: GatewayFlags,
-    as_json: bool,
-) -> None:
+def create_command(name: str, notes: _Notes, connection: GatewayFlags, as_json: bool) -> None:
     """Create a namespace."""
-    body = _body(name, label, annotation)
-    with open_gateway(connection) as opened:
-        opened.system("POST", ONE, json=body)
-    _report("Created", body, as_json)
+    _write("POST", ONE, notes.body(name), connection, "Created", as_json)
 
 
 @namespace_command.command("update", cls=Verb)
@@ -56,18 +64,9 @@ def create_command(
 @_note_options
 @connection_options
 @json_option
-def update_command(
-    name: str,
-    label: tuple[str, ...],
-    annotation: tuple[str, ...],
-    connection: GatewayFlags,
-    as_json: bool,
-) -> None:
+def update_command(name: str, notes: _Notes, connection: GatewayFlags, as_json: bool) -> None:
     """Give a namespace these labels and annotations in place of those it has."""
-    body = _body(name, label, annotation)
-    with open_gateway(connection) as opened:
-        opened.system("PUT", ONE + quote(name, safe=""), json=body)
-    _report("Updated", body, as_json)
+    _write("PUT", ONE + quote(name, safe=""), notes.body(name), connection, "Updated", as_json)
 
 
 @namespace_command.command("list", cls=Verb)
@@ -107,20 +106,14 @@ def get_command(name: str, connection: GatewayFlags, as_json: bool) -> None:
 def remove_command(name: str, connection: GatewayFlags, as_json: bool) -> None:
     """Remove a namespace without functions, and its secrets."""
     body = {"name": name, "labels": MARK}
+    _write("DELETE", ONE + quote(name, safe=""), body, connection, "Removed", as_json)
+
+
+def _write(
+    method: str, path: str, body: Mapping[str, Any], connection: GatewayFlags, done: str, as_json: bool
+) -> None:
     with open_gateway(connection) as opened:
-        opened.system("DELETE", ONE + quote(name, safe=""), json=body)
-    _report("Removed", body, as_json)
-
-
-def _body(name: str, label: tuple[str, ...], annotation: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "labels": {**pairs(label, "--label"), **MARK},
-        "annotations": {**pairs(annotation, "--annotation"), **MARK},
-    }
-
-
-def _report(done: str, body: Mapping[str, Any], as_json: bool) -> None:
+        opened.system(method, path, json=body)
     if as_json:
         say_json(body)
     else:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from rescoldo.cli.completing import functions
-from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.flags import GatewayFlags
+from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import say, say_json
-from rescoldo.cli.verbs.functions import open_gateway, reference
+from rescoldo.cli.target import open_gateway, reference
 from rescoldo.model.errors import NotFound
 
 
@@ -22,10 +23,7 @@ def pause_command(name: str, connection: GatewayFlags, namespace: str, as_json: 
     They get 503. What is in flight is finished, and its instances end, whatever its minimum is.
     """
     _ask("pause", name, connection, namespace)
-    if as_json:
-        say_json({"name": name, "paused": True})
-    else:
-        say(f"Paused {name}.")
+    _report(name, True, as_json)
 
 
 @click.command("resume", cls=Verb)
@@ -36,10 +34,7 @@ def pause_command(name: str, connection: GatewayFlags, namespace: str, as_json: 
 def resume_command(name: str, connection: GatewayFlags, namespace: str, as_json: bool) -> None:
     """Take a paused function's calls again."""
     _ask("resume", name, connection, namespace)
-    if as_json:
-        say_json({"name": name, "paused": False})
-    else:
-        say(f"Resumed {name}.")
+    _report(name, False, as_json)
 
 
 def _ask(what: str, name: str, connection: GatewayFlags, namespace: str) -> None:
@@ -49,3 +44,10 @@ def _ask(what: str, name: str, connection: GatewayFlags, namespace: str) -> None
             opened.system("POST", f"/system/function/{name}/{what}", params={"namespace": place})
         except NotFound as error:
             raise NotFound(f"no such function: {name}.{place}") from error
+
+
+def _report(name: str, paused: bool, as_json: bool) -> None:
+    if as_json:
+        say_json({"name": name, "paused": paused})
+    else:
+        say(f"{'Paused' if paused else 'Resumed'} {name}.")

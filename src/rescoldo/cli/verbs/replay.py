@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import click
 
 from rescoldo.cli.credentials import authorization
 from rescoldo.cli.gateway import choose_gateway
-from rescoldo.cli.options import Verb, gateway_options, json_option
+from rescoldo.cli.options import Verb, folded, gateway_options, json_option
 from rescoldo.cli.output import note, say_columns, say_json
 from rescoldo.cli.trust import trusted
 from rescoldo.model.errors import InvalidInput
@@ -33,24 +34,73 @@ MAX_COLD_START = 3600.0  # seconds
 MAX_SETTINGS = 50
 
 
+@dataclass(frozen=True, slots=True)
+class _SettingFlags:
+    """Which settings are compared."""
+
+    windows: tuple[str, ...]
+    concurrencies: tuple[int, ...]
+    max_scale: int
+
+    def settings(self, *, live: bool) -> list[Setting]:
+        """Each window with each concurrency. Raises InvalidInput."""
+        windows = self.windows or (WINDOWS[:1] if live else WINDOWS)
+        seconds = [_seconds(window, "--window", 0.0, MAX_WINDOW) for window in windows]
+        pairs = product(seconds, self.concurrencies or (Limits().concurrency,))
+        settings = [Setting(window, concurrency, self.max_scale) for window, concurrency in pairs]
+        if len(settings) > MAX_SETTINGS:
+            raise InvalidInput(
+                f"{len(settings)} settings are more than {MAX_SETTINGS}: fewer --window or --concurrency"
+            )
+        return list(dict.fromkeys(settings))
+
+
+_setting_options = folded(
+    _SettingFlags,
+    "compared",
+    click.option(
+        "--window", "windows", multiple=True, metavar="TIME",
+        help=f"Idle window; may be given several times. [{', '.join(WINDOWS)}; live: {WINDOWS[0]}]",
+    ),
+    click.option(
+        "--concurrency", "concurrencies", multiple=True, type=click.IntRange(1, UNLIMITED_CONCURRENCY),
+        help=f"Requests at once in one instance; may be given several times. [{Limits().concurrency}]",
+    ),
+    click.option("--max-scale", type=click.IntRange(1, MAX_REPLICAS), default=DEFAULT_MAXIMUM, show_default=True,
+                 help="Instances of a function at most."),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _PartFlags:
+    """Which part of the trace is played, and which calls are drawn from its counts."""
+
+    first: int | None
+    minutes: int | None
+    functions: int | None
+    seed: int
+
+    def of(self, trace: Trace) -> Trace:
+        """That part. Raises InvalidInput."""
+        return part(trace, first=self.first, minutes=self.minutes, functions=self.functions, seed=self.seed)
+
+
+_part_options = folded(
+    _PartFlags,
+    "chosen",
+    click.option("--from", "first", type=int, default=None, metavar="MINUTE", help="First minute. [the trace's]"),
+    click.option("--minutes", type=int, default=None, help="How many minutes. [all]"),
+    click.option("--functions", type=int, default=None, help="So many of its functions, chosen by --seed. [all]"),
+    click.option("--seed", type=int, default=0, show_default=True, help="Another one draws other calls."),
+)
+
+
 @click.command("replay", cls=Verb)
 @click.argument("trace", required=False, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--sample", is_flag=True, help="The trace that comes with rescoldo: 35 functions for an hour.")
 @click.option("--live", is_flag=True, help="On the running platform instead of a simulation.")
-@click.option(
-    "--window", "windows", multiple=True, metavar="TIME",
-    help=f"Idle window; may be given several times. [{', '.join(WINDOWS)}; live: {WINDOWS[0]}]",
-)  # fmt: skip
-@click.option(
-    "--concurrency", "concurrencies", multiple=True, type=click.IntRange(1, UNLIMITED_CONCURRENCY),
-    help=f"Requests at once in one instance; may be given several times. [{Limits().concurrency}]",
-)  # fmt: skip
-@click.option("--max-scale", type=click.IntRange(1, MAX_REPLICAS), default=DEFAULT_MAXIMUM, show_default=True,
-              help="Instances of a function at most.")  # fmt: skip
-@click.option("--from", "first", type=int, default=None, metavar="MINUTE", help="First minute. [the trace's]")
-@click.option("--minutes", type=int, default=None, help="How many minutes. [all]")
-@click.option("--functions", type=int, default=None, help="So many of its functions, chosen by --seed. [all]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another one draws other calls.")
+@_setting_options
+@_part_options
 @click.option("--speed", type=float, default=None, help=f"Live: divides time, durations and windows. [{SPEED:g}]")
 @click.option(
     "--cold-start", default="", metavar="TIME", help=f"Simulated: what a wake takes. [{COLD_START * 1000:g}ms]"
@@ -65,13 +115,8 @@ def replay_command(
     trace: Path | None,
     sample: bool,
     live: bool,
-    windows: tuple[str, ...],
-    concurrencies: tuple[int, ...],
-    max_scale: int,
-    first: int | None,
-    minutes: int | None,
-    functions: int | None,
-    seed: int,
+    compared: _SettingFlags,
+    chosen: _PartFlags,
     speed: float | None,
     cold_start: str,
     picture: Path | None,
@@ -90,39 +135,32 @@ def replay_command(
         raise click.UsageError("--cold-start is for a simulation; a live replay measures it")
     if speed is not None and not live:
         raise click.UsageError("--speed is for --live; a simulation needs no clock")
-    settings = _settings(windows or (WINDOWS[:1] if live else WINDOWS), concurrencies, max_scale)
+    settings = compared.settings(live=live)
     if picture is not None:
         check_picture(picture)
-    chosen = part(_read(trace, sample), first=first, minutes=minutes, functions=functions, seed=seed)
-    note(summary(chosen))
+    played, seed = chosen.of(_read(trace, sample)), chosen.seed
+    note(summary(played))
     if live:
-        url = choose_gateway(gateway)
-        target = Target(url, authorization(url, token, None), trusted(url, verify=not tls_no_verify))
+        target = _target(gateway, token, verify=not tls_no_verify)
         speed = SPEED if speed is None else speed
-        outcomes = [play(chosen, one, target, speed=speed, seed=seed, say=note) for one in settings]
+        outcomes = [play(played, one, target, speed=speed, seed=seed, say=note) for one in settings]
     else:
         seconds = _seconds(cold_start, "--cold-start", 0.0, MAX_COLD_START) if cold_start else COLD_START
-        with _progress(len(chosen.functions)) as progress:
-            outcomes = simulate(chosen, settings, cold_start=seconds, seed=seed, progress=progress)
+        with _progress(len(played.functions)) as progress:
+            outcomes = simulate(played, settings, cold_start=seconds, seed=seed, progress=progress)
     _tell(outcomes, speed, as_json)
-    if picture is not None:
-        draw(outcomes, picture)
-        note(f"Drawn: {picture}")
+    _draw(outcomes, picture)
+
+
+def _target(gateway: str, token: str, *, verify: bool) -> Target:
+    url = choose_gateway(gateway)
+    return Target(url, authorization(url, token, None), trusted(url, verify=verify))
 
 
 def _read(trace: Path | None, sample: bool) -> Trace:
     if (trace is None) != sample:
         raise click.UsageError("name one trace: the folder of its files, or --sample for the one that comes with it")
     return read_trace(SAMPLE if trace is None else trace)
-
-
-def _settings(windows: tuple[str, ...], concurrencies: tuple[int, ...], most: int) -> list[Setting]:
-    """Each window with each concurrency."""
-    seconds = [_seconds(window, "--window", 0.0, MAX_WINDOW) for window in windows]
-    settings = [Setting(*one, most) for one in product(seconds, concurrencies or (Limits().concurrency,))]
-    if len(settings) > MAX_SETTINGS:
-        raise InvalidInput(f"{len(settings)} settings are more than {MAX_SETTINGS}: fewer --window or --concurrency")
-    return list(dict.fromkeys(settings))
 
 
 def _seconds(text: str, flag: str, low: float, high: float) -> float:
@@ -139,6 +177,12 @@ def _tell(outcomes: list[Outcome], speed: float | None, as_json: bool) -> None:
     say_columns(HEAD, rows(outcomes))
     for line in remarks(outcomes):
         note(line)
+
+
+def _draw(outcomes: list[Outcome], picture: Path | None) -> None:
+    if picture is not None:
+        draw(outcomes, picture)
+        note(f"Drawn: {picture}")
 
 
 @contextmanager

@@ -10,10 +10,11 @@ import click
 
 from rescoldo.cli.changes import Change, changed, changes_of
 from rescoldo.cli.completing import functions
+from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.gateway import Gateway
-from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import brief, say, say_columns, say_json
-from rescoldo.cli.verbs.functions import open_gateway, reference
+from rescoldo.cli.target import open_gateway, reference
 from rescoldo.model.errors import InvalidInput, NotFound
 from rescoldo.model.function import spec_from_json
 from rescoldo.model.revision import check_traffic

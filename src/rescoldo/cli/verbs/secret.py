@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
 from rescoldo.cli.completing import secrets
-from rescoldo.cli.options import GatewayFlags, Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.flags import GatewayFlags
+from rescoldo.cli.options import Verb, connection_options, folded, json_option, namespace_option
 from rescoldo.cli.output import say, say_columns, say_json
-from rescoldo.cli.verbs.functions import open_gateway
+from rescoldo.cli.target import open_gateway
 from rescoldo.model.names import DEFAULT_NAMESPACE, check_secret_name
 from rescoldo.model.secret import MAX_SECRET, check_secret
 
@@ -24,16 +25,49 @@ def secret_command() -> None:
     """Secrets of functions, files at /var/openfaas/secrets/NAME."""
 
 
-def _value_options(function: Any) -> Any:
-    for option in (
-        click.option("--trim/--no-trim", default=True, show_default=True, help="Cut white space around a text."),
-        click.option(
-            "--from-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Read the value from it."
-        ),
-        click.option("--from-literal", help="Visible to other users of this machine: prefer a file or standard input."),
-    ):
-        function = option(function)
-    return function
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """Where a secret's value comes from."""
+
+    from_literal: str | None
+    from_file: Path | None
+    trim: bool
+
+    def body(self, name: str, namespace: str) -> dict[str, str]:
+        """The request's body: text as `value`, which every gateway knows, other bytes as `rawValue`."""
+        value = self._read(name)
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            check_secret(name, value)
+            return {**_reference(name, namespace), "rawValue": base64.b64encode(value).decode()}
+        text = text.strip() if self.trim else text
+        check_secret(name, text.encode())
+        return {**_reference(name, namespace), "value": text}
+
+    def _read(self, name: str) -> bytes:
+        if self.from_literal is not None and self.from_file is not None:
+            raise click.UsageError("--from-literal and --from-file exclude each other; give one of them")
+        if self.from_literal is not None:
+            return self.from_literal.encode(errors="surrogateescape")
+        if self.from_file is not None:
+            with self.from_file.open("rb") as opened:
+                return opened.read(MAX_SECRET + 1)
+        if sys.stdin.isatty():
+            prompted: str = click.prompt(f"Value of {name}", hide_input=True, err=True)
+            return prompted.encode()
+        return sys.stdin.buffer.read(MAX_SECRET + 1)
+
+
+_value_options = folded(
+    _Value,
+    "value",
+    click.option("--from-literal", help="Visible to other users of this machine: prefer a file or standard input."),
+    click.option(
+        "--from-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Read the value from it."
+    ),
+    click.option("--trim/--no-trim", default=True, show_default=True, help="Cut white space around a text."),
+)
 
 
 @secret_command.command("create", cls=Verb)
@@ -44,17 +78,10 @@ def _value_options(function: Any) -> Any:
 @namespace_option
 @json_option
 def create_command(
-    name: str,
-    from_literal: str | None,
-    from_file: Path | None,
-    trim: bool,
-    replace: bool,
-    connection: GatewayFlags,
-    namespace: str,
-    as_json: bool,
+    name: str, value: _Value, replace: bool, connection: GatewayFlags, namespace: str, as_json: bool
 ) -> None:
     """Create a secret from --from-file, --from-literal or standard input."""
-    body = _body(name, namespace, from_literal, from_file, trim)
+    body = value.body(name, namespace)
     with open_gateway(connection) as opened:
         accept = (200, 201, 202, 409) if replace else (200, 201, 202)
         if opened.system("POST", SECRETS, json=body, accept=accept).status_code == 409:
@@ -68,17 +95,9 @@ def create_command(
 @connection_options
 @namespace_option
 @json_option
-def update_command(
-    name: str,
-    from_literal: str | None,
-    from_file: Path | None,
-    trim: bool,
-    connection: GatewayFlags,
-    namespace: str,
-    as_json: bool,
-) -> None:
+def update_command(name: str, value: _Value, connection: GatewayFlags, namespace: str, as_json: bool) -> None:
     """Change a secret; functions that use it get new instances."""
-    body = _body(name, namespace, from_literal, from_file, trim)
+    body = value.body(name, namespace)
     with open_gateway(connection) as opened:
         opened.system("PUT", SECRETS, json=body)
     _report("Updated", name, namespace, as_json)
@@ -109,33 +128,6 @@ def remove_command(name: str, connection: GatewayFlags, namespace: str, as_json:
     with open_gateway(connection) as opened:
         opened.system("DELETE", SECRETS, json=_reference(name, namespace))
     _report("Removed", name, namespace, as_json)
-
-
-def _body(name: str, namespace: str, literal: str | None, file: Path | None, trim: bool) -> dict[str, str]:
-    """The request's body: text as `value`, which every gateway knows, other bytes as `rawValue`."""
-    value = _value(name, literal, file)
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        check_secret(name, value)
-        return {**_reference(name, namespace), "rawValue": base64.b64encode(value).decode()}
-    text = text.strip() if trim else text
-    check_secret(name, text.encode())
-    return {**_reference(name, namespace), "value": text}
-
-
-def _value(name: str, literal: str | None, file: Path | None) -> bytes:
-    if literal is not None and file is not None:
-        raise click.UsageError("--from-literal and --from-file exclude each other; give one of them")
-    if literal is not None:
-        return literal.encode(errors="surrogateescape")
-    if file is not None:
-        with file.open("rb") as opened:
-            return opened.read(MAX_SECRET + 1)
-    if sys.stdin.isatty():
-        prompted: str = click.prompt(f"Value of {name}", hide_input=True, err=True)
-        return prompted.encode()
-    return sys.stdin.buffer.read(MAX_SECRET + 1)
 
 
 def _reference(name: str, namespace: str) -> dict[str, str]:

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import click
 
+from rescoldo.cli.deploying import deploy_one
 from rescoldo.cli.deployment import has_image
+from rescoldo.cli.flags import DeployFlags
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.notes import tell_notes
-from rescoldo.cli.options import DeployFlags, Verb, deploy_options, gateway_options, json_option, store_options
+from rescoldo.cli.options import Verb, deploy_options, gateway_options, json_option, store_options
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.results import DEPLOYED
-from rescoldo.cli.verbs.deploy import deploy_one
 from rescoldo.model.errors import UnknownImage
 from rescoldo.model.names import check_name
 from rescoldo.stack.store import StoreFunction, architecture_here, find, from_store, read_functions

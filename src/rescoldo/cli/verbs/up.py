@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 import click
 from click.core import ParameterSource
 
+from rescoldo.cli.building import built
 from rescoldo.cli.checks import check_gateway, check_project
 from rescoldo.cli.credentials import is_loopback
+from rescoldo.cli.deploying import deploy_all
+from rescoldo.cli.flags import DeployFlags, Destination, Selection
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.local import note_start
 from rescoldo.cli.options import (
-    DeployFlags,
-    Destination,
-    Selection,
     Verb,
     deploy_options,
     destination_options,
@@ -31,9 +31,7 @@ from rescoldo.cli.platform import abandoned, remembered_settings, start_backgrou
 from rescoldo.cli.project import FLAGS, Project, check_flags, load_project
 from rescoldo.cli.results import SKIPPED, Results, reference_of
 from rescoldo.cli.rollout import Report, WatchedDeployments
-from rescoldo.cli.verbs.build import built
-from rescoldo.cli.verbs.deploy import deploy_all
-from rescoldo.cli.verbs.local import check_address
+from rescoldo.cli.serving import check_address
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.running import platform_at
 from rescoldo.model.settings import Settings

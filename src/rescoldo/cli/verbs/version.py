@@ -8,7 +8,6 @@ import click
 from click.shell_completion import get_completion_class
 
 from rescoldo import __version__
-from rescoldo.cli.main import root
 from rescoldo.cli.options import Verb, json_option
 from rescoldo.cli.output import say, say_json
 
@@ -29,7 +28,8 @@ def version_command(as_json: bool, short_version: bool) -> None:
 @click.command("completion", cls=Verb)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @json_option
-def completion_command(shell: str, as_json: bool) -> None:
+@click.pass_context
+def completion_command(ctx: click.Context, shell: str, as_json: bool) -> None:
     """Print a shell's completion script.
 
     \b
@@ -39,7 +39,7 @@ def completion_command(shell: str, as_json: bool) -> None:
     """
     kind = get_completion_class(shell)
     assert kind is not None
-    script = kind(root, {}, "rescoldo", "_RESCOLDO_COMPLETE").source()
+    script = kind(ctx.find_root().command, {}, "rescoldo", "_RESCOLDO_COMPLETE").source()
     if as_json:
         say_json({"shell": shell, "script": script})
     else:
@@ -55,7 +55,7 @@ def help_command(ctx: click.Context, verb: tuple[str, ...], as_json: bool) -> No
 
     A verb of several words is written as it is typed: rescoldo help secret create.
     """
-    of = click.Context(root, info_name="rescoldo")
+    of = click.Context(ctx.find_root().command, info_name="rescoldo")
     for word in verb:
         command = of.command.get_command(of, word) if isinstance(of.command, click.Group) else None
         if command is None:

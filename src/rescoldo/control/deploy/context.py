@@ -1,6 +1,6 @@
 """What faas-cli sends to a remote builder: a configuration, and the folder that it would give to Docker.
 
-Source: contracts/faas-cli.md, "The remote builder". The folder is a template with the user's files in it. Its
+Source: https://docs.openfaas.com/openfaas-pro/builder. The folder is a template with the user's files in it. Its
 Dockerfile is not run: the function of a Python template becomes a bundle, and other templates are refused.
 """
 

@@ -8,13 +8,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
-from rescoldo.bundle.storage import BundleStorage
+from rescoldo.bundle.protocol import Bundles
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.outages import outlast
 from rescoldo.model.errors import InvalidInput, NotFound, UnknownImage
 from rescoldo.model.function import FunctionPolicy
 from rescoldo.model.metadata import check_image
-from rescoldo.model.settings import BUNDLE_GIDS
+from rescoldo.model.program import PROCESS
 from rescoldo.node.protocol import Node
 from rescoldo.store.protocol import Bundle, Store
 from rescoldo.tasks import Tasks
@@ -25,7 +25,7 @@ LEAVING_SECONDS = 0.5  # between looks whether instances on their way out still 
 
 class Images:
     def __init__(
-        self, store: Store, storage: BundleStorage, node: Node, fleet: Fleet, tasks: Tasks, max_upload: int
+        self, store: Store, storage: Bundles, node: Node, fleet: Fleet, tasks: Tasks, max_upload: int
     ) -> None:
         """`max_upload` is in bytes."""
         self._store = store
@@ -58,7 +58,7 @@ class Images:
         """Raise InvalidInput unless the bundle is here and is what the deployment says it is."""
         if not self._storage.has(digest):
             raise InvalidInput(f"the bundle of {image[:200]} is not here any more; deploy it again")
-        if policy.program is None and self._storage.program(digest):
+        if policy.program is None and self._storage.kind(digest) == PROCESS:
             raise InvalidInput(
                 f"the bundle of {image[:200]} holds a program: set fprocess to its command and the environment "
                 "variable upstream_url to where it listens, for example http://127.0.0.1:8000"
@@ -84,7 +84,7 @@ class Images:
     async def tag(self, image: str, digest: str) -> Bundle:
         check_image(image)
         with self.in_use(digest):
-            self._storage.path(digest)
+            self._storage.check(digest)
             known = next((bundle for bundle in self._known.values() if bundle.digest == digest), None)
             if known is None:  # only functions still use it: its size is not kept
                 raise NotFound(f"no image means digest {digest} any more; upload it again")
@@ -92,7 +92,7 @@ class Images:
 
     async def _tag(self, image: str, digest: str, size: int) -> Bundle:
         bundle = await self._store.save_bundle(image, digest, size, time.time())
-        await self._storage.own(digest, BUNDLE_GIDS[bundle.gid % len(BUNDLE_GIDS)])
+        await self._storage.own(digest, bundle.gid)
         self._known[image] = bundle
         self.collect_soon()
         return bundle

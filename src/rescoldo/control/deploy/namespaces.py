@@ -14,14 +14,14 @@ from rescoldo.model.function import FunctionSpec
 from rescoldo.model.metadata import check_table
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, RouteKey, check_name, split_id
 from rescoldo.model.secret import MAX_NAMESPACE_SECRETS, check_secret
-from rescoldo.store.protocol import Namespace, Secrets, Store
+from rescoldo.store.protocol import Namespace, NamespaceStore, Secrets
 
 MARK = {"openfaas": "1"}  # the annotation by which OpenFaaS's tools know a namespace for functions
 SHOWN = 5  # names in an error
 
 
 class Namespaces:
-    def __init__(self, store: Store, secrets: Secrets, entries: Mapping[RouteKey, Entry]) -> None:
+    def __init__(self, store: NamespaceStore, secrets: Secrets, entries: Mapping[RouteKey, Entry]) -> None:
         """`entries` is what is deployed and takes traffic, at any moment."""
         self._store = store
         self._secrets = secrets

@@ -12,14 +12,14 @@ from rescoldo.control.fleet.entry import Entry, Failure
 from rescoldo.model.errors import StartFailed, StoreError
 from rescoldo.model.names import RouteKey
 from rescoldo.model.standing import Standing, State
-from rescoldo.store.protocol import Store
+from rescoldo.store.protocol import Functions
 from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 
 class Standings:
-    def __init__(self, store: Store, tasks: Tasks) -> None:
+    def __init__(self, store: Functions, tasks: Tasks) -> None:
         self._store = store
         self._tasks = tasks
 

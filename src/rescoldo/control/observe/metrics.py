@@ -1,4 +1,4 @@
-"""Prometheus text with the metric names of OpenFaaS's gateway (contracts/openfaas.md, "Metric names")."""
+"""Prometheus text with the metric names of OpenFaaS's gateway (https://docs.openfaas.com/architecture/metrics)."""
 
 from __future__ import annotations
 

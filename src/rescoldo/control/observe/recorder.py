@@ -15,7 +15,7 @@ from rescoldo.model.calls import CallKey, CallSums
 from rescoldo.model.coldstart import ColdCall
 from rescoldo.model.errors import StoreError
 from rescoldo.model.names import FunctionId
-from rescoldo.store.protocol import MinuteUsage, Store
+from rescoldo.store.protocol import MinuteUsage, UsageStore
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ MAX_PENDING = 100_000  # rows kept while the store cannot be written; then the o
 class Recorder:
     def __init__(
         self,
-        store: Store,
+        store: UsageStore,
         on_calls: Callable[[FunctionId, int], None],
         exists: Callable[[FunctionId], bool] = lambda function: True,
     ) -> None:

@@ -1,4 +1,7 @@
-"""Prometheus metrics of the scaler, after Knative's of a revision (contracts/knative.md); of awake functions alone."""
+"""Prometheus metrics of the scaler, of awake functions alone.
+
+They are named after Knative's of a revision (https://knative.dev/docs/serving/observability/metrics/serving-metrics).
+"""
 
 from __future__ import annotations
 

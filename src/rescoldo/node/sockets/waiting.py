@@ -208,7 +208,7 @@ async def _refuse(request: Request, reason: str, tell: Tell) -> None:
 def _refusal(request: Request, reason: str) -> bytes:
     body = f"the function's instance ended before its answer was complete: {reason}\n".encode()
     head = (
-        "HTTP/1.1 502 Bad GatewayListener\r\nContent-Type: text/plain; charset=utf-8\r\nX-OpenFaaS-Internal: proxy\r\n"
+        "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\nX-OpenFaaS-Internal: proxy\r\n"
         f"Cache-Control: no-cache\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + (b"" if request.method == b"HEAD" else body)

@@ -14,9 +14,9 @@ def parse_queries(text: str) -> dict[str, str]:
     return {name: statement.strip() for name, statement in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def load_queries() -> dict[str, str]:
-    """Return the statements of queries.sql by name."""
-    return parse_queries((files(__package__) / "queries.sql").read_text())
+def load_queries(subject: str) -> dict[str, str]:
+    """Return the statements of `subject`.sql by name."""
+    return parse_queries((files(__package__) / f"{subject}.sql").read_text())
 
 
 def load_schema() -> list[str]:

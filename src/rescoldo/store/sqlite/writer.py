@@ -5,7 +5,8 @@ A result is handed out only after that commit (`synchronous=FULL`: after the dis
 touch the connection.
 
 Before and after each group, and every LOOK_SECONDS, the thread looks whether somebody removed or changed the files
-(`keeper.py`). So nothing is acknowledged that was written to a file without a name.
+(`keeper.py`). So nothing is acknowledged that was written to a file without a name. As often it looks whether another
+process has committed anything.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -22,17 +24,18 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from rescoldo.model.errors import NewerSchema, StoreError
+from rescoldo.model.errors import StoreError
 from rescoldo.store.protocol import Condition
-from rescoldo.store.sqlite.failures import DAMAGED, is_damage, store_error
+from rescoldo.store.sqlite.failures import is_damage, store_error
 from rescoldo.store.sqlite.keeper import Keeper, is_empty
+from rescoldo.store.sqlite.opening import open_database
+from rescoldo.store.sqlite.others import OtherCommits
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
 
-MAX_CHECKED = 64 * 2**20  # bytes of a file that is checked as a whole at the start
 LOOK_SECONDS = 1.0  # between looks at the files while nothing is written
 MAX_GROUP = 1000  # operations in one commit; bounds how long the first of them waits for the last
 
@@ -69,6 +72,8 @@ class Writer:
         self.path = path
         self._copy = copy
         self._keeper: Keeper | None = None
+        self.on_others: Callable[[], None] | None = None  # called in the thread: another process has committed
+        self._others = OtherCommits()
         self._failing = ""  # why the last group could not be written
         self._schema = schema
         self._busy_timeout = busy_timeout
@@ -124,6 +129,7 @@ class Writer:
         except Exception as error:
             self._opened.set_exception(error)
             return
+        self._others.begin(connection)
         self._opened.set_result(None)
         try:
             while True:
@@ -139,7 +145,7 @@ class Writer:
 
     def _open(self) -> sqlite3.Connection:
         if self._copy is None:
-            return _open(self.path, self._schema, self._busy_timeout)
+            return open_database(self.path, self._schema, self._busy_timeout)
         keeper = Keeper(self.path, self._schema, self._copy, self._reopen)
         if is_empty(self.path):
             connection = keeper.restored_at_start("it was missing or empty") or self._reopen()
@@ -158,11 +164,15 @@ class Writer:
         return connection
 
     def _reopen(self) -> sqlite3.Connection:
-        return _open(self.path, self._schema, self._busy_timeout)
+        return open_database(self.path, self._schema, self._busy_timeout)
 
     def _look(self, connection: sqlite3.Connection) -> sqlite3.Connection:
         """See that the files are those of `connection`, or return another to files that were written again."""
-        return connection if self._keeper is None else self._keeper.look(connection)
+        if self._keeper is not None:
+            connection = self._keeper.look(connection)
+        if self._others.seen(connection, time.monotonic()) and self.on_others is not None:
+            self.on_others()
+        return connection
 
     def _run(self, connection: sqlite3.Connection, group: Sequence[_Operation]) -> sqlite3.Connection:
         keeper = self._keeper
@@ -187,7 +197,7 @@ class Writer:
         """Wait for an operation, take those behind it too; an empty list is the end, None says that none came."""
         group: list[_Operation] = []
         try:
-            operation = self._queue.get(timeout=None if self._copy is None else LOOK_SECONDS)
+            operation = self._queue.get(timeout=LOOK_SECONDS)
         except Empty:
             return None
         with contextlib.suppress(Empty):
@@ -264,62 +274,3 @@ def _run_operation(connection: sqlite3.Connection, path: Path, operation: _Opera
         connection.execute("ROLLBACK TO operation")
         operation.failure = store_error(path, error) if isinstance(error, sqlite3.Error) else error
     connection.execute("RELEASE operation")
-
-
-def _open(path: Path, schema: Sequence[str], busy_timeout: float) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # functions' variables are in it: not for others (the -wal and -shm files get the same mode)
-        path.touch(mode=0o600)
-    except OSError as error:
-        raise StoreError(
-            f"database {path}: it cannot be created or opened ({error.strerror}): check that its folder"
-            " exists, may be written by this user and has free space"
-        ) from error
-    try:
-        connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)
-    except sqlite3.Error as error:
-        raise store_error(path, error) from error
-    try:
-        _configure(connection)
-        _check(connection, path)
-        _migrate(connection, path, schema)
-    except sqlite3.Error as error:
-        connection.close()
-        raise store_error(path, error) from error
-    except StoreError:
-        connection.close()
-        raise
-    return connection
-
-
-def _configure(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA journal_size_limit = 16777216")  # a burst must not leave a huge -wal file
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise StoreError when the file is damaged: better now than in the middle of a deployment. Of a large
-    file all tables but the counts, which are nearly all of it, so that a start does not wait for them."""
-    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-    if path.stat().st_size > MAX_CHECKED:
-        tables = [name for name in tables if name != "usage"]
-    for table in tables:
-        (verdict,) = connection.execute(f"PRAGMA quick_check('{table}')").fetchone()
-        if verdict != "ok":
-            raise StoreError(f"database {path}: {DAMAGED.replace('FILE', str(path))} [{table}: {verdict}]")
-
-
-def _migrate(connection: sqlite3.Connection, path: Path, schema: Sequence[str]) -> None:
-    """Bring the schema up to date, each step with its version in one transaction."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(schema):
-        raise NewerSchema(
-            f"database {path} has schema version {version}, and this rescoldo knows up to version"
-            f" {len(schema)}: install the newer rescoldo that wrote it, or use another data directory"
-        )
-    for step, script in enumerate(schema[version:], start=version + 1):
-        # on failure the connection is closed, which rolls the open transaction back
-        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\n;PRAGMA user_version = {step};\nCOMMIT;")

@@ -1,0 +1,99 @@
+"""`rescoldo serve --install-service`: this platform as a service of systemd."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from rescoldo.cli.options import folded
+from rescoldo.cli.output import say, say_json
+from rescoldo.model.settings import Settings
+
+_NOT_PASSED_ON = {"install_service", "uninstall_service", "user", "yes", "as_json", "data"}  # of serve's flags
+_ENVIRONMENT = ("RESCOLDO_HAPROXY",)  # a service has none of the variables of the shell that installs it
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFlags:
+    """Whether `serve` writes or removes a unit of systemd instead of running a platform."""
+
+    install_service: bool
+    uninstall_service: bool
+    user: bool
+    yes: bool
+
+
+service_options = folded(
+    ServiceFlags,
+    "service",
+    click.option(
+        "--install-service",
+        is_flag=True,
+        help="Write a unit of systemd that runs this platform, with these flags, from boot on; start nothing.",
+    ),
+    click.option("--uninstall-service", is_flag=True, help="Remove that unit; what runs goes on."),
+    click.option("--user", is_flag=True, help="With either: of your own systemd, not of the machine's."),
+    click.option("--yes", is_flag=True, help="With either: also where the unit is somebody else's."),
+)
+
+
+def check_service(flags: ServiceFlags, *, detach: bool) -> bool:
+    """Whether a service is to be changed; raises UsageError for flags that do not go together."""
+    if flags.install_service and flags.uninstall_service:
+        raise click.UsageError("--install-service and --uninstall-service exclude each other")
+    changes = flags.install_service or flags.uninstall_service
+    if changes and detach:
+        raise click.UsageError("--detach goes without --install-service: systemd starts the platform")
+    if (flags.user or flags.yes) and not changes:
+        raise click.UsageError("--user and --yes go with --install-service or --uninstall-service")
+    return changes
+
+
+def change_service(flags: ServiceFlags, settings: Settings, *, as_json: bool) -> int:
+    """Install or uninstall the service of the platform that `serve` was asked to run; return the exit status.
+
+    Raises what supervisor.service does: InvalidInput, Conflict, NotFound.
+    """
+    from rescoldo.supervisor.service import Service, install, uninstall  # with edge and node: slow to import
+
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    service = Service(_command(settings), environment, settings.data, of_user=flags.user)
+    if flags.uninstall_service:
+        uninstall(service, overwrite=flags.yes)
+        done, commands = "removed", service.stopping
+    else:
+        done = "replaced" if install(service, overwrite=flags.yes) else "written"
+        commands = service.starting
+    if as_json:
+        say_json({"unit": str(service.path), "done": done, "run": list(commands)})
+        return 0
+    say(f"{service.path} is {done}.\n\nNext:")
+    for command in commands:
+        say(f"  {command}")
+    if flags.user and flags.install_service:
+        say("\nIt runs while you are logged in, and from boot on after: loginctl enable-linger")
+    return 0
+
+
+def _command(settings: Settings) -> list[str]:
+    """`serve` as it was called, for a start in another folder and without this environment."""
+    # -P: nothing is imported from the folder in which it is started
+    return [sys.executable, "-P", "-m", "rescoldo.cli", "serve", "--data", settings.data, *_flags()]
+
+
+def _flags() -> Iterator[str]:
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name in _NOT_PASSED_ON or context.get_parameter_source(name) != click.core.ParameterSource.COMMANDLINE:
+            continue
+        flag, value = max(parameter.opts, key=len), context.params[name]
+        for one in value if isinstance(value, tuple) else (value,):
+            yield flag
+            if not isinstance(one, bool):
+                yield str(one.absolute() if isinstance(one, Path) else one)

@@ -1,0 +1,184 @@
+"""What `rescoldo serve` is told: where it listens, how much it holds, what functions have that set no limits."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rescoldo.cli.options import folded, metrics_option
+from rescoldo.model.limits import FLAG
+from rescoldo.model.settings import MOST_SLOTS, SPARES
+from rescoldo.model.units import parse_memory
+from rescoldo.model.values import seconds
+
+# what functions that set none are given: the end of its flag, its default, what it is
+_LIMITS = (
+    ("memory", "512Mi", "Memory of one instance; 0: no limit."),
+    ("cpu", "0", "Cpu of one instance, for example 500m; 0: no limit."),
+    ("timeout", "30s", "How long one call may take."),
+    ("concurrency", "32", "Requests in one instance at once; 0: unlimited."),
+    ("max-queue", "1000", "Requests that wait for a function's instances."),
+    ("max-body", "6Mi", "Body of one request."),
+    ("max-response", "64Mi", "One answer; 0: no limit."),
+    ("max-files", "4096", "Open files of one instance."),
+    ("log-rate", "256Ki", "What is kept a second of what one instance prints."),
+)
+_SCALING = (
+    ("max-scale", "20", "Instances of one function."),
+    ("utilization", "70", "Percent of what one instance takes that is used before there is another."),
+    ("window", "60s", "Time over which load is averaged."),
+    ("scale-down-delay", "0s", "How long fewer instances must have been enough."),
+)
+
+
+def default_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags that set limits and scaling for functions that set none."""
+    for name, default, text in reversed(_LIMITS + _SCALING):
+        option = click.option(FLAG + name, default=default, show_default=True, help=text)
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the gateway and the metrics are, and how the gateway is reached."""
+
+    host: str
+    port: int
+    gateway_address: str
+    metrics_address: str
+    tls_cert: Path | None
+    tls_key: Path | None
+    redirect_address: str | None
+    trusted_proxies: tuple[str, ...]
+
+    def settings(self) -> dict[str, Any]:
+        """The platform's settings of these names. Raises UsageError."""
+        for flag, value in (("--tls-key", self.tls_key), ("--redirect-address", self.redirect_address)):
+            if value is not None and self.tls_cert is None:
+                raise click.UsageError(f"{flag} goes with --tls-cert")
+        redirect = self.redirect_address
+        return {
+            "gateway": check_address(self.gateway_address or f"{self.host}:{self.port}", "--gateway-address"),
+            "metrics": check_address(self.metrics_address, "--metrics-address"),
+            "tls_cert": None if self.tls_cert is None else str(self.tls_cert.absolute()),
+            "tls_key": None if self.tls_key is None else str(self.tls_key.absolute()),
+            "redirect": None if redirect is None else check_address(redirect, "--redirect-address"),
+            "trusted_proxies": tuple(check_network(text, "--trusted-proxy") for text in self.trusted_proxies),
+        }
+
+
+listening_options = folded(
+    Listening,
+    "listening",
+    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+    click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Port."),
+    click.option("--gateway-address", default="", metavar="HOST:PORT", help="Instead of --host and --port."),
+    metrics_option,
+    click.option(
+        "--tls-cert",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Speak HTTPS, with the certificate in this PEM file, those it depends on and its private key. A file that "
+        "is replaced is taken over within seconds. Needs a HAProxy of this machine's own.",
+    ),
+    click.option(
+        "--tls-key",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="PEM file of the private key, where it is not in that of --tls-cert.",
+    ),
+    click.option(
+        "--redirect-address",
+        metavar="HOST:PORT",
+        help="With --tls-cert: where plain HTTP is sent on to the gateway, for example 0.0.0.0:80.",
+    ),
+    click.option(
+        "--trusted-proxy",
+        "trusted_proxies",
+        multiple=True,
+        metavar="NETWORK",
+        help="Address or network of a proxy in front, for example 10.0.0.0/8, whose X-Forwarded-* headers are "
+        "believed; may be given several times. Without it everybody's are.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How much the platform holds, and how long what it cannot take at once may wait."""
+
+    slots: int
+    edge_threads: int
+    spares: int
+    spares_memory: str | None
+    queue_timeout: str
+
+    def settings(self) -> dict[str, Any]:
+        """The platform's settings of these names. Raises InvalidInput."""
+        memory = self.spares_memory
+        return {
+            "slots": self.slots,
+            "edge_threads": self.edge_threads,
+            "spares": self.spares,
+            "spares_memory": None if memory is None else parse_memory(memory, "--spares-memory"),
+            "queue_timeout": seconds({"--queue-timeout": self.queue_timeout}, "--queue-timeout", 30.0, 0.01, 3600.0),
+        }
+
+
+capacity_options = folded(
+    Capacity,
+    "capacity",
+    click.option(
+        "--slots",
+        type=click.IntRange(1, MOST_SLOTS),
+        default=1000,
+        show_default=True,
+        help="Functions that may be awake at once before the edge is reloaded with twice as many.",
+    ),
+    click.option(
+        "--edge-threads",
+        type=click.IntRange(1, 64),
+        default=1,
+        show_default=True,
+        help="Of HAProxy: more take more than about 50,000 requests a second, and may pass an instance or a queue more "
+        "than its limit for a moment.",
+    ),
+    click.option(
+        "--spares",
+        type=click.IntRange(0, 1000),
+        default=SPARES,
+        show_default=True,
+        help="Sandboxes made in advance, about 5 MB each: wakes that come together find one.",
+    ),
+    click.option(
+        "--spares-memory",
+        metavar="SIZE",
+        help="Memory that sandboxes made in advance may hold after bursts of wakes, at most; a tenth of the machine's "
+        "where it is not said. 0: there are never more than --spares.",
+    ),
+    click.option(
+        "--queue-timeout", default="30s", show_default=True, help="How long a request may wait for an instance."
+    ),
+)
+
+
+def check_address(text: str, flag: str) -> str:
+    """Return `text`; raise UsageError unless it is HOST:PORT."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise click.UsageError(f"{flag} {text!r}: write HOST:PORT, for example 127.0.0.1:8080")
+    return text
+
+
+def check_network(text: str, flag: str) -> str:
+    """Return `text` as a network; raise UsageError unless it is an address or one."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise click.UsageError(
+            f"{flag} {text!r}: write an address or a network, for example 10.1.2.3 or 10.0.0.0/8 ({error})"
+        ) from error

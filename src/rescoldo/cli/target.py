@@ -1,0 +1,20 @@
+"""Which function of which gateway a verb means."""
+
+from __future__ import annotations
+
+from rescoldo.cli.flags import GatewayFlags
+from rescoldo.cli.gateway import Gateway, choose_gateway
+from rescoldo.cli.project import optional_gateway
+from rescoldo.model.names import parse_reference
+
+
+def reference(text: str, namespace: str) -> tuple[str, str]:
+    """(name, namespace) of NAME or NAME.NS; --namespace is for the former."""
+    name, own = parse_reference(text)
+    return name, (namespace if namespace and "." not in text else own)
+
+
+def open_gateway(connection: GatewayFlags) -> Gateway:
+    """The gateway of flags, environment or stack file."""
+    url = choose_gateway(connection.gateway, optional_gateway(connection.yaml_file, connection.gateway))
+    return Gateway(url, tls_no_verify=connection.tls_no_verify, token=connection.token)

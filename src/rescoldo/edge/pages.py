@@ -1,0 +1,63 @@
+"""What the edge answers itself, in the place of an instance or of the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http import HTTPStatus
+
+TEXT = "text/plain; charset=utf-8"
+# HAProxy closes the connection after these; the texts say what its own pages do not.
+ERRORS = {
+    400: "the request is not valid HTTP, its headers are too large (16 KiB), or its sender did not wait for the answer",
+    408: "the request did not arrive in time",
+    500: "the edge failed",
+    502: "the function's instance ended before its answer was complete, or sent an invalid response; the function's "
+    "log and `rescoldo describe` say how, by the X-Call-Id of this answer",
+    503: "no instance could take the request in time",
+    504: "the function did not answer in time",
+}
+# of those, what a slot answers in the place of its instance
+SLOT_ERRORS = (502, 503, 504)
+# What each of these answers does besides: it puts what is known of the call into the access log's field of cold calls,
+# as accesslog.py reads it, and adds nothing to the text (`bytes(0,0)`). The id may be the client's, so it is made safe.
+FAILED = (
+    "%[date(0,us),set-var(txn.at),bytes(0,0)]%[srv_name,set-var(txn.server),bytes(0,0)]"
+    "%[var(txn.id),set-var(txn.name),bytes(0,0)]%[var(txn.given),bytes(0,100),url_enc,set-var(txn.name),bytes(0,0)]"
+    "%[var(txn.cold,-),concat(:failed:,txn.at,:),concat(,txn.server,:),concat(,txn.name),set-var(txn.cold),bytes(0,0)]"
+)
+# the same of /system, where no function is in it
+CONTROL_ERRORS = {
+    502: "the controller ended before its answer was complete; try again",
+    503: "the controller did not take the request in time; try again",
+    504: "the controller did not answer in time; look whether it was done before you try again",
+}
+
+
+def error_pages() -> dict[str, bytes]:
+    """The answers as HAProxy reads them, by file name."""
+    return {
+        f"{prefix}{status}.http": _error_page(status, text)
+        for prefix, pages in (("", ERRORS), ("control-", CONTROL_ERRORS))
+        for status, text in pages.items()
+    }
+
+
+def slot_error(status: int) -> str:
+    """One of SLOT_ERRORS as a rule of a slot: the same answer, for a call whose id is known."""
+    headers = "".join(f" hdr {key} {value}" for key, value in _error_headers(status))
+    told = f'hdr x-call-id "%[var(txn.given)]%[var(txn.id)]" lf-string "{FAILED}{ERRORS[status]}\\n"'
+    return f'  http-error status {status} content-type "{TEXT}"{headers} {told}'
+
+
+def _error_page(status: int, text: str) -> bytes:
+    body = f"{text}\n".encode()
+    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-length: {len(body)}\r\n"
+    head += f"content-type: {TEXT}\r\n" + "".join(f"{key}: {value}\r\n" for key, value in _error_headers(status))
+    return head.encode() + b"\r\n" + body
+
+
+def _error_headers(status: int) -> Iterator[tuple[str, str]]:
+    yield "x-openfaas-internal", "proxy"
+    yield "cache-control", "no-cache"
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        yield "retry-after", "1"

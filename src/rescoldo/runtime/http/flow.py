@@ -1,0 +1,45 @@
+"""How fast a connection is read and written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class FlowControl:
+    """Reads no faster than requests are answered, and tells when a client that reads slowly has room again."""
+
+    __slots__ = ("_on_writable", "_paused", "_transport", "writable")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._paused = False  # reading
+        self._on_writable: Callable[[], None] | None = None
+        self.writable = True
+
+    def pace_reading(self, *, behind: bool) -> None:
+        """Read on unless requests wait already (`behind`), or answers do."""
+        if (behind or not self.writable) != self._paused and not self._transport.is_closing():
+            self._paused = not self._paused
+            if self._paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol; also when the client is gone, for whom nobody is to wait."""
+        self.writable = True
+        callback, self._on_writable = self._on_writable, None
+        if callback is not None:
+            callback()
+
+    def when_writable(self, callback: Callable[[], None]) -> None:
+        """See calls.protocol.Client."""
+        if self.writable or self._transport.is_closing():
+            callback()
+        else:
+            self._on_writable = callback

@@ -1,0 +1,17 @@
+"""What the parts of `SqliteStore` have in common: tables of one database, and the thread that writes to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rescoldo.store.sqlite.writer import Writer
+
+
+class Tables:
+    """The tables of one subject. Every write is on disk before its method returns."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def _execute(self, statement: str, row: tuple[Any, ...]) -> None:
+        await self._writer.write(lambda c: c.execute(statement, row) and None)

@@ -1,0 +1,83 @@
+"""How often functions were called: by minute, later by hour (table usage), and in all (table invocation)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import astuple
+from functools import partial
+from typing import Any
+
+from rescoldo.model.names import FunctionId
+from rescoldo.store.protocol import MinuteUsage
+from rescoldo.store.sqlite.queries import load_queries
+from rescoldo.store.sqlite.tables import Tables
+
+SQL = load_queries("usage")
+
+
+class SqliteUsage(Tables):
+    """`UsageStore` of a database."""
+
+    async def add_usage(self, rows: Iterable[MinuteUsage]) -> None:
+        usage = [astuple(row) for row in rows]
+        calls: Counter[str] = Counter()
+        for function, _, _, _, count, *_ in usage:
+            calls[function] += count
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany(SQL["add_usage"], usage)
+            connection.executemany(SQL["add_invocations"], calls.items())
+
+        await self._writer.write(work)
+
+    async def prune_usage(self, before_minute: int, hours_before: int) -> None:
+        await self._execute(SQL["prune_usage"], (before_minute,))
+        # a minute at a time, so that other writes get their turn
+        minute: int | None = before_minute - 1
+        while minute is not None:
+            minute = await self._writer.write(partial(_add_to_hour, after=minute, before=hours_before))
+        await self._writer.write(_Forgetting())
+
+    async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]:
+        def work(connection: sqlite3.Connection) -> list[MinuteUsage]:
+            if function is None:
+                rows = connection.execute(SQL["usage"], (since_minute,))
+            else:
+                rows = connection.execute(SQL["usage_of_function"], (since_minute, function))
+            return [_minute_usage(row) for row in rows]
+
+        return await self._writer.read(work)
+
+    async def invocations(self) -> dict[FunctionId, int]:
+        return await self._writer.read(lambda c: dict(c.execute(SQL["invocations"]).fetchall()))
+
+
+class _Forgetting:
+    """Forgets the totals of removed functions of which nothing else is kept. It is done twice, and the second copy has
+    no counts by minute that would tell which those are."""
+
+    def __init__(self) -> None:
+        self._names: list[tuple[str]] | None = None
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        if self._names is None:
+            self._names = connection.execute(SQL["forgotten"]).fetchall()
+        connection.executemany(SQL["delete_invocations"], self._names)
+
+
+def _add_to_hour(connection: sqlite3.Connection, after: int, before: int) -> int | None:
+    """Add the first minute after `after` and before `before` to its hour, of which it is not the first; return it, or
+    None where there is none."""
+    minute: int | None
+    (minute,) = connection.execute(SQL["next_minute"], (after, before)).fetchone()
+    if minute is not None:
+        connection.execute(SQL["add_to_hour"], (minute,))
+        connection.execute(SQL["delete_minute"], (minute,))
+    return minute
+
+
+def _minute_usage(row: tuple[Any, ...]) -> MinuteUsage:
+    function, minute, status, cold, *sums = row
+    return MinuteUsage(function, minute, status, bool(cold), *sums)

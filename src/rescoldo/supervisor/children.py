@@ -1,0 +1,222 @@
+"""The supervisor's children, edge, node and controller: kept running, found silent, reloaded and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+from rescoldo.model.settings import Settings
+from rescoldo.supervisor.child import Child, Part, describe_end
+from rescoldo.supervisor.folders import replace_text
+from rescoldo.supervisor.guardian import LASTING, STABLE_SECONDS, pause
+from rescoldo.supervisor.held_descriptors import HeldDescriptors
+from rescoldo.supervisor.leftovers import end_strays
+from rescoldo.supervisor.parts import (
+    CONTROLLER_GRACE,
+    EDGE_GRACE,
+    GATES,
+    NODE_GRACE,
+    SocketTable,
+    edge_reload,
+    parts_with,
+)
+from rescoldo.supervisor.probes import PAUSE, Probe
+from rescoldo.tasks import Tasks, set_within
+
+log = logging.getLogger(__name__)
+
+READY_SECONDS = 60.0
+UNLIVELY = 5  # early deaths in a row before the platform was ready that end the start
+LEAVING_GRACE = 1.0  # seconds, when the platform stops, for an edge that finishes its requests
+
+
+class Children:
+    """One child of each part, and old edges that finish their requests after a reload.
+
+    The guardian holds descriptors of each child from its start to its end, so that the next supervisor can adopt it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        held: HeldDescriptors,
+        tasks: Tasks,
+        give_up: Callable[[str], None],
+        parts: Callable[[Settings, SocketTable], dict[str, Part]] = parts_with,
+    ) -> None:
+        """`tasks` are closed before `stop`; `give_up` ends a platform that cannot start, for the reason it is given."""
+        self._settings = settings
+        self._held = held
+        self._tasks = tasks
+        self._give_up = give_up
+        self._parts_with = parts
+        self._parts = parts(settings, held.table)
+        self._children: dict[str, Child] = {}  # by part
+        self._leaving: set[Child] = set()
+        self._keeping: dict[str, asyncio.Task[None]] = {}  # by part
+        self.proven = False  # the platform was ready once: a child that dies is started again however often
+        self.reachable = True  # False: the run folder is lost, so that no probe could reach them
+
+    @property
+    def current(self) -> Mapping[str, Child]:
+        """The child of each part, running or just ended."""
+        return self._children
+
+    def adopt(self) -> None:
+        """Take over what an earlier supervisor started; kill what it could no longer tell the guardian of."""
+        for name, numbers in list(self._held.table.items()):
+            part, lasting, pid = name.partition(LASTING)
+            if not lasting:
+                continue
+            child = Child.adopt(self._parts[part], int(pid), *numbers)
+            if (older := self._children.get(part)) is not None:
+                self._leaving.add(older)  # a reload starts the new edge while the old one is there
+            self._register(child)
+        self.proven = bool(self._children)
+        known = {child.pid for child in (*self._children.values(), *self._leaving)}
+        end_strays(self._settings, self._held.guardian, known)
+        self.note()
+
+    def keep(self) -> None:
+        """Keep a child of each part running, and answering."""
+        for name, part in self._parts.items():
+            self._keep_running_anew(name)
+            if part.probe is not None:
+                self._tasks.spawn(f"probe {name}", self._kill_when_silent(name, part.probe))
+
+    def reload_edge(self) -> None:
+        """Start an edge with the configuration of now, which the controller has written: it has more slots."""
+        self.replace_edge(edge_reload(self._settings, self._children["edge"].pid))
+
+    def replace_edge(self, command: Sequence[str] | None = None) -> None:
+        """Start the next edge, by a command that lets the present one finish what it has.
+
+        Without a command the next one takes nothing of the present one but the inherited listeners.
+        """
+        old = self._children["edge"]
+        self._leaving.add(old)
+        try:
+            self._start("edge", command or [*self._parts["edge"].command(), "-sf", str(old.pid)])
+        except OSError as error:
+            self._leaving.discard(old)
+            log.error("the edge cannot be reloaded: %s", error)
+            return
+        self._keep_running_anew("edge")
+
+    def listen_on(self, sockets: Mapping[str, socket.socket]) -> None:
+        """Let the children that start from now on accept on these sockets, in place of those of the same names."""
+        for name, sock in sockets.items():
+            (before,) = self._held.table[name]
+            self._held.keep(name, sock.detach())
+            os.close(before)
+        self._parts = self._parts_with(self._settings, self._held.table)
+        self.note()
+
+    def note(self) -> None:
+        """Write which processes there are, for `rescoldo status` and for people."""
+        pids = {"guardian": self._held.guardian, "supervisor": os.getpid()}
+        pids |= {name: child.pid for name, child in self._children.items()}
+        pids |= {f"{child.part.name} {child.pid}, leaving": child.pid for child in self._leaving}
+        try:
+            self._settings.pid_file.write_text(str(os.getpid()))
+            replace_text(self._settings.children_file, json.dumps(pids))
+        except OSError as error:
+            log.error("cannot note the processes in %s: %s", self._settings.children_file, error)
+
+    async def stop(self) -> None:
+        """Stop edge and controller together: the edge takes no more and finishes what it has, the controller lets go
+        of it and takes its last lines. Stop the node last, as it holds the instances."""
+        for name in GATES:  # a connection would wait for an edge that does not come
+            for number in self._held.table.get(name, ()):
+                os.close(number)
+            self._held.drop(name)
+        await asyncio.gather(
+            self._stop("edge", signal.SIGUSR1, EDGE_GRACE),
+            self._stop("controller", signal.SIGTERM, CONTROLLER_GRACE),
+            *(child.stop(signal.SIGTERM, LEAVING_GRACE) for child in self._leaving),
+        )
+        await self._stop("node", signal.SIGTERM, NODE_GRACE)
+
+    # -- one child
+
+    def _start(self, name: str, command: Sequence[str] | None = None) -> Child:
+        """Raises OSError."""
+        if not self._settings.settings_file.exists():  # a child must not make the folder: `FolderWatch` does
+            raise FileNotFoundError(f"the run folder {self._settings.run} is lost")
+        child = Child.start(self._parts[name], command)
+        self._held.keep(_held_name(child), child.pidfd, child.output)
+        self._register(child)
+        self.note()
+        return child
+
+    def _register(self, child: Child) -> None:
+        self._children[child.part.name] = child
+        child.on_end = self._unregister
+
+    def _unregister(self, child: Child) -> None:
+        self._held.drop(_held_name(child))
+        if child in self._leaving:
+            self._leaving.discard(child)
+            self.note()
+
+    def _keep_running_anew(self, name: str) -> None:
+        """Watch the child of now: until an edge is replaced, a task waits for the end of the one before."""
+        if name in self._keeping:
+            self._keeping[name].cancel()
+        self._keeping[name] = self._tasks.spawn(f"keep {name}", self._keep_running(name))
+
+    async def _keep_running(self, name: str) -> None:
+        """Start a child unless one runs, and again whenever it ends."""
+        loop = asyncio.get_running_loop()
+        deaths = 0
+        while True:
+            started = loop.time()
+            try:
+                child = self._children.get(name)
+                if child is None or child.ended.is_set():
+                    child = self._start(name)
+            except OSError as error:  # no memory, no descriptors, no space: it may pass
+                deaths += 1
+                log.error("%s cannot be started: %s", name, error)
+            else:
+                await child.ended.wait()
+                deaths = deaths + 1 if loop.time() - started < STABLE_SECONDS else 1
+                log.warning("%s ended (%s)", name, describe_end(child.status))
+                # once proven it may recover, and the other parts go on without this one
+                if not self.proven and (child.status == os.EX_CONFIG or deaths >= UNLIVELY):
+                    self._give_up("\n".join([f"{name} cannot start:", *child.tail]))
+                    return
+                log.info("%s is started again", name)
+            await asyncio.sleep(pause(deaths))
+
+    async def _kill_when_silent(self, name: str, probe: Probe) -> None:
+        """Ask a child again and again whether it lives; kill one that does not answer, which `_keep_running` replaces.
+
+        A child has `probe_timeout` to answer, and READY_SECONDS until its first answer.
+        """
+        known: Child | None = None  # the one that has answered
+        while True:
+            child = self._children.get(name)
+            patience = self._settings.probe_timeout if child is known else READY_SECONDS
+            answered = await probe.answered(patience)
+            if child is not None and child is self._children.get(name) and not child.ended.is_set():
+                if answered:
+                    known = child
+                elif self.reachable:
+                    log.warning("%s has not answered for %g s and is killed", name, patience)
+                    await child.kill()
+            if child is not None:  # its successor is asked at once: known to live, it is not given as long
+                await set_within(child.ended, PAUSE)
+
+    async def _stop(self, name: str, number: int, grace: float) -> None:
+        if name in self._children:
+            await self._children[name].stop(number, grace)
+
+
+def _held_name(child: Child) -> str:
+    return f"{child.part.name}{LASTING}{child.pid}"

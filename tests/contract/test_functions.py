@@ -1,0 +1,171 @@
+"""What every source of functions promises: what others change in it is told, and can be applied."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from rescoldo.model.function import Function, FunctionSpec
+from rescoldo.model.names import FunctionId
+from rescoldo.model.revision import Revision
+from rescoldo.store.memory import MemoryFunctions
+from rescoldo.store.protocol import Functions, FunctionSource
+from rescoldo.store.sqlite.store import SqliteStore
+from support.outside_functions import OutsideFunctions
+from support.patience import SLOWNESS
+
+A, B = "a" * 64, "b" * 64
+ECHO = Function(FunctionSpec("echo", "me/echo:1"), A, 1.0)
+OTHER = Function(FunctionSpec("other", "me/other:1"), B, 2.0)
+
+
+@dataclass
+class Shared:
+    """A source as a controller has it, and what others do to it."""
+
+    source: FunctionSource
+    save: Callable[[Function], Awaitable[None]]
+    delete: Callable[[FunctionId], Awaitable[None]]
+
+
+@dataclass
+class Follower:
+    """Applies changes as a controller does: it reads anew what is named, or everything."""
+
+    source: FunctionSource
+    known: dict[FunctionId, Function]
+
+    async def apply(self, changed: FunctionId | None) -> None:
+        if changed is None:
+            self.known = {function.id: function for function in await self.source.functions()}
+        elif (function := await self.source.function(changed)) is None:
+            self.known.pop(changed, None)
+        else:
+            self.known[changed] = function
+
+
+@pytest.fixture(params=["memory", "sqlite", "outside"])
+async def shared(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Shared]:
+    if request.param == "outside":
+        outside = OutsideFunctions()
+
+        async def save(function: Function) -> None:
+            outside.put(function)
+
+        async def delete(function: FunctionId) -> None:
+            outside.take_away(function)
+
+        yield Shared(outside, save, delete)
+        return
+    async with AsyncExitStack() as opened:
+        ours: Functions
+        theirs: Functions
+        if request.param == "memory":
+            ours = MemoryFunctions()
+            theirs = MemoryFunctions(beside=ours)
+        else:
+            monkeypatch.setattr("rescoldo.store.sqlite.writer.LOOK_SECONDS", 0.01)
+            monkeypatch.setattr("rescoldo.store.sqlite.others.SECONDS", 0.0)
+            ours, theirs = [await SqliteStore.open(tmp_path / "db") for _ in range(2)]
+            opened.push_async_callback(ours.close)
+            opened.push_async_callback(theirs.close)
+        yield Shared(ours, theirs.save_function, theirs.delete_function)
+
+
+async def after(changes: AsyncIterator[FunctionId | None]) -> FunctionId | None:
+    async with asyncio.timeout(5 * SLOWNESS):
+        return await anext(changes)
+
+
+async def test_a_function_that_others_save_is_told_and_can_be_read(shared: Shared) -> None:
+    changes = shared.source.watch()
+    await shared.save(ECHO)
+    assert await after(changes) in (ECHO.id, None)
+    assert await shared.source.function(ECHO.id) == ECHO
+    assert await shared.source.functions() == [ECHO]
+
+
+async def test_a_function_that_others_change_is_told_with_its_past(shared: Shared) -> None:
+    await shared.save(ECHO)
+    changes = shared.source.watch()
+    await shared.save(replace(ECHO, digest=B, revision=2, revised_at=5.0))
+    assert await after(changes) in (ECHO.id, None)
+    assert await shared.source.revisions(ECHO.id) == [Revision(1, ECHO.spec, A, ECHO.revised_at)]
+    assert await shared.source.revision_digests() == {A}
+
+
+async def test_a_function_that_others_remove_is_told_and_gone(shared: Shared) -> None:
+    await shared.save(ECHO)
+    await shared.save(OTHER)
+    changes = shared.source.watch()
+    await shared.delete(ECHO.id)
+    assert await after(changes) in (ECHO.id, None)
+    assert await shared.source.function(ECHO.id) is None
+    assert await shared.source.functions() == [OTHER]
+
+
+async def test_what_changes_between_watching_and_reading_is_not_missed(shared: Shared) -> None:
+    changes = shared.source.watch()
+    await shared.save(ECHO)
+    follower = Follower(shared.source, {})
+    await follower.apply(None)
+    await shared.save(OTHER)
+    while follower.known != {ECHO.id: ECHO, OTHER.id: OTHER}:
+        await follower.apply(await after(changes))
+
+
+async def test_one_who_applies_what_is_told_ends_with_what_is_there(shared: Shared) -> None:
+    changes, follower = shared.source.watch(), Follower(shared.source, {})
+    expected: dict[FunctionId, Function] = {}
+    for number in range(1, 30):
+        function = replace(ECHO, spec=replace(ECHO.spec, name=f"f{number % 4}"), revision=number)
+        if number % 3 == 0:
+            await shared.delete(function.id)
+            expected.pop(function.id, None)
+        else:
+            await shared.save(function)
+            expected[function.id] = function
+        if number % 5 == 0:  # it is slower than they are
+            await follower.apply(await after(changes))
+    while follower.known != expected:
+        await follower.apply(await after(changes))
+
+
+async def test_two_who_watch_are_both_told(shared: Shared) -> None:
+    both = [shared.source.watch() for _ in range(2)]
+    await shared.save(ECHO)
+    assert {await after(changes) for changes in both} <= {ECHO.id, None}
+
+
+async def test_where_changes_may_have_been_missed_all_is_looked_at() -> None:
+    outside = OutsideFunctions()
+    changes = outside.watch()
+    outside.lose_sight()
+    assert await after(changes) is None
+
+
+# -- of those that can be written to
+
+
+async def test_a_store_tells_nothing_of_its_own_changes() -> None:
+    ours = MemoryFunctions()
+    theirs = MemoryFunctions(beside=ours)
+    changes = ours.watch()
+    await ours.save_function(ECHO)
+    await ours.save_requested_replicas(ECHO.id, 2)
+    await theirs.save_requested_replicas(OTHER.id, 1)
+    assert await after(changes) == OTHER.id
+
+
+async def test_the_iteration_ends_with_its_store(tmp_path: Path) -> None:
+    for store in (MemoryFunctions(), await SqliteStore.open(tmp_path / "db")):
+        changes = store.watch()
+        await store.close()
+        assert [changed async for changed in changes] == []

@@ -1,0 +1,66 @@
+"""What waits for those who watch a source of functions."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+from rescoldo.model.names import FunctionId
+from rescoldo.store.changes import MOST, Changes, Watchers
+
+ONE, TWO = FunctionId("one.blue"), FunctionId("two.blue")
+
+
+async def handed_out(changes: Changes) -> list[FunctionId | None]:
+    changes.close()
+    return [changed async for changed in changes]
+
+
+async def test_a_function_that_changes_often_waits_once_in_the_order_of_first_changes() -> None:
+    changes = Changes()
+    for function in (ONE, TWO, ONE, TWO, TWO):
+        changes.note(function)
+    assert await handed_out(changes) == [ONE, TWO]
+
+
+async def test_to_look_at_all_replaces_what_waits_and_what_comes_before_it_is_done() -> None:
+    changes = Changes()
+    for function in (ONE, None, TWO):
+        changes.note(function)
+    assert await anext(changes) is None
+    changes.note(TWO)
+    assert await handed_out(changes) == [TWO]
+
+
+async def test_more_than_may_wait_become_one_look_at_all() -> None:
+    changes = Changes()
+    for number in range(MOST):
+        changes.note(FunctionId(f"f{number}.blue"))
+    assert await anext(changes) == "f0.blue"
+    for function in (ONE, TWO):
+        changes.note(function)
+    assert await handed_out(changes) == [None]
+
+
+async def test_one_who_waits_is_woken_and_one_who_gives_up_loses_nothing() -> None:
+    watchers = Watchers()
+    changes = watchers.add()
+    waiting = asyncio.ensure_future(anext(changes))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    waiting = asyncio.ensure_future(anext(changes))
+    await asyncio.sleep(0)
+    watchers.note(ONE)
+    assert await waiting == ONE
+
+
+async def test_one_who_lets_go_of_the_iterator_is_not_kept() -> None:
+    watchers = Watchers()
+    kept, dropped = watchers.add(), watchers.add()
+    del dropped
+    gc.collect()
+    assert list(watchers._all) == [kept]
