@@ -23,7 +23,6 @@ class Launch:
     instance: InstanceId
     function: FunctionId
     digest: str  # names the unpacked bundle's folder below the bundle root
-    gid: int  # group that may read the bundle; 0 where the platform is not root
     env: Mapping[str, str] = field(default_factory=dict)  # the function's own variables
     concurrency: int = 1  # requests at once
     exec_timeout: float = 30.0  # seconds for one call
@@ -58,7 +57,7 @@ class Launch:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Launch:
-        launch = dict(data)
+        launch = {name: value for name, value in data.items() if name != "gid"}  # an older platform's notes have it
         for name in ("command", "secrets"):  # JSON has no tuples
             launch[name] = tuple(launch.get(name, ()))
         return cls(**launch)

@@ -23,6 +23,7 @@ from rescoldo.isolation.identity import level
 from rescoldo.isolation.syscalls import become_subreaper, set_process_name
 from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import Settings
+from rescoldo.node.disk import BundlesOnDisk, SecretsOnDisk
 from rescoldo.node.instances.boot import Boot
 from rescoldo.node.instances.folders import keep_whole, make_folders
 from rescoldo.node.instances.processes import Ends
@@ -103,7 +104,8 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     fenced = gate is not None or put_up(settings) is not None
     gateway = access(settings, gate)
     nurseries = Zygotes(settings, sandboxes, ends, gateway, os.environ.pop(RUN_VARIABLE, RUN))
-    boot = Boot(nurseries, ends, sandboxes, settings.function_secrets)
+    bundles = BundlesOnDisk(settings.bundles, own_gids=os.geteuid() == 0)
+    boot = Boot(nurseries, ends, sandboxes, bundles, SecretsOnDisk(settings.function_secrets))
     isolation = _isolation(sandboxes, gateway, fenced=fenced)
     settings.isolation_file.write_text(json.dumps(isolation))
     if not settings.instance_state.is_dir():  # there was no node before us, or its notes are lost

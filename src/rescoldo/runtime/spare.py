@@ -2,9 +2,9 @@
 instance it is, and becomes it.
 
 One that is not waited for yet says so on its channel when it is ready. Over the channel it gets one message:
-{"launch", "uid", "gid", "scratch"} with the descriptors [listener, standard output, standard error, status pipe, one
-for each secret of the launch]. A program that binds its own socket has /dev/null for a listener. The channel closing
-instead is its end.
+{"launch", "uid", "gid", "bundle" (its folder), "scratch"} with the descriptors [listener, standard output, standard
+error, status pipe, one for each secret of the launch]. A program that binds its own socket has /dev/null for a
+listener. The channel closing instead is its end.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ Run = Callable[[Launch, socket.socket, int], int]
 class Nest:
     """What every fork of a zygote has in common."""
 
-    bundles: str  # folder of the unpacked bundles
     sandbox: Sandbox
     run: Run  # the instance's program
     rehearse: Callable[[], None]  # what a spare does in advance
@@ -79,8 +78,8 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
 def rehearse_order() -> None:
     """Write to what an order will write to, so that the pages are this process's own by then. The environment is
     changed."""
-    launch = Launch(InstanceId("rehearsal"), function_id("rehearsal", "here"), "", 0, env={"a": "b"})
-    order = json.dumps({"launch": launch.to_json(), "uid": 1, "gid": 1, "scratch": "/tmp"})
+    launch = Launch(InstanceId("rehearsal"), function_id("rehearsal", "here"), "", env={"a": "b"})
+    order = json.dumps({"launch": launch.to_json(), "uid": 1, "gid": 1, "bundle": "/", "scratch": "/tmp"})
     _environment(Launch.from_json(json.loads(order)["launch"]), "/", "/tmp", "/tmp", {})
     limit_resources(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     _stream(1)
@@ -98,7 +97,7 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
         sys.stdout, sys.stderr = _stream(1), _stream(2)
         set_process_name(split_id(launch.function)[0])
     limit_resources(launch.max_files + launch.concurrency)
-    bundle = f"{nest.bundles}/{launch.digest}"
+    bundle = order["bundle"]
     named = dict(zip(launch.secrets, secrets, strict=True))
     tenant = Tenant(order["uid"], order["gid"], bundle, _layer_of(bundle), order["scratch"], named, launch.port)
     place = nest.sandbox.finish(tenant)

@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
         rehearse_order()
     _leave_platform(order)
     null = os.open(os.devnull, os.O_RDWR)
-    nest = Nest(order["bundles"], sandbox, run, rehearse, null, os.geteuid() == 0, order["variables"])
+    nest = Nest(sandbox, run, rehearse, null, os.geteuid() == 0, order["variables"])
     os.chdir("/")
     gc.collect()
     gc.disable()  # a collection here would touch, and so copy, pages that children share

@@ -218,6 +218,6 @@ class World:
 def stray(name: str, instance: str, *, digest: str = DIGEST, revision: int = 1, generation: int = 0) -> Launch:
     """An instance of a function that some earlier controller started."""
     function = FunctionId(f"{name}.openfaas-fn")
-    return Launch(InstanceId(instance), function, digest, 7, revision=revision, generation=generation)
+    return Launch(InstanceId(instance), function, digest, revision=revision, generation=generation)
 
 

@@ -35,7 +35,7 @@ def taken() -> Iterator[socket.socket]:
 
 def order(listener: socket.socket, **more: object) -> tuple[Launch, str]:
     host, port = listener.getsockname()
-    launch = Launch(InstanceId("new"), FN, "digest", 0, upstream=f"tcp:{port}", ready_timeout=5.0)
+    launch = Launch(InstanceId("new"), FN, "digest", upstream=f"tcp:{port}", ready_timeout=5.0)
     return replace(launch, **more), f"{host}:{port}"  # type: ignore[arg-type]
 
 

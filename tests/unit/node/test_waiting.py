@@ -77,7 +77,7 @@ async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.M
         refusing.cancel()
         assert os.get_blocking(listener.fileno())  # as a successor may expect it
     assert told == [("my\\x1b call", "its instance ended: it is gone")]
-    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert answer.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
     assert answer.endswith(b"\r\n\r\n")  # HEAD has no body
     assert time.monotonic() - begun < 3
 

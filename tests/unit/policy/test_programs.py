@@ -72,6 +72,6 @@ def test_a_deployment_is_checked_for_its_program() -> None:
     ("upstream", "port", "binds"), [("tcp:80", 80, True), ("unix", 0, True), ("inherited", 0, False), ("", 0, False)]
 )
 def test_a_launch_tells_its_port_and_whether_the_program_binds(upstream: str, port: int, binds: bool) -> None:
-    launch = Launch(InstanceId("i"), FunctionId("fn.ns"), "d", 0, command=("x",), upstream=upstream)
+    launch = Launch(InstanceId("i"), FunctionId("fn.ns"), "d", command=("x",), upstream=upstream)
     assert (launch.port, launch.binds) == (port, binds)
     assert Launch.from_json(launch.to_json()) == launch

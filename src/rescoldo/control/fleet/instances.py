@@ -113,7 +113,6 @@ class Instances:
             instance=InstanceId(name),
             function=function.id,
             digest=function.digest,
-            gid=self._gid_of(function.digest),
             env=env,
             concurrency=limits.concurrency,
             exec_timeout=limits.exec_timeout,

@@ -21,6 +21,7 @@ from rescoldo.node.instances import notes
 from rescoldo.node.instances.notes import Note
 from rescoldo.node.instances.processes import Watched
 from rescoldo.node.output.output import Output
+from rescoldo.node.protocol import BundleHere
 from rescoldo.node.sockets.addresses import remove_socket, socket_path
 from rescoldo.node.sockets.program_socket import ProgramSocket
 
@@ -38,6 +39,7 @@ class Supervised:
     scratch: str  # folder it may write to
     berth: ProgramSocket | None = None  # where its program is to bind a Unix socket
     stand_in: socket.socket | None = None  # listens where the edge is led while nobody does at its program's TCP port
+    bundle: BundleHere | None = None  # found at each start
     process: Watched | None = None
     ready_at: float = 0.0  # seconds on the monotonic clock
     ordered_at: float = 0.0  # the same: when a process was to become it
