@@ -26,6 +26,7 @@ from rescoldo.node.instances.sandboxes import Sandboxes
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.output.output import Output
 from rescoldo.node.output.pump import Pump
+from rescoldo.node.sockets.given_socket import GivenSocket
 from rescoldo.node.zygotes.spares import Order, Spares
 from rescoldo.node.zygotes.start_queue import AT_ONCE, StartQueue
 from rescoldo.node.zygotes.zygotes import Zygotes
@@ -73,10 +74,13 @@ def boot(nursery: ZygotePool, tmp_path: Path) -> Boot:
 @pytest.fixture
 async def instance(tmp_path: Path) -> Any:
     (tmp_path / "digest").mkdir()
+    endpoint = GivenSocket(tmp_path / "i1.sock", privileged=False)
+    endpoint.make()
     launch = Launch(InstanceId("i1"), FN, "digest", ready_timeout=READY_TIMEOUT)
     output = Output.create(tmp_path / "log", None, lambda _: None, launch.log_rate, Pump())
-    yield Supervised(Note(launch, None, "unix@x"), tmp_path / "note.json", output, None, str(tmp_path))
+    yield Supervised(Note(launch, None, endpoint.address), tmp_path / "note.json", output, endpoint, str(tmp_path))
     output.close()
+    endpoint.put_away()
 
 
 async def all_taken(nursery: ZygotePool) -> AsyncExitStack:

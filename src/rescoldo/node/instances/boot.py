@@ -16,7 +16,6 @@ from rescoldo.model.errors import NodeUnavailable, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch
 from rescoldo.model.limits import too_little_memory
 from rescoldo.model.names import split_id
-from rescoldo.model.program import UNIX
 from rescoldo.model.text import one_line, read_json
 from rescoldo.node.instances.processes import Ends, any_alive, describe, handles_sigterm, kill_session, signal_group
 from rescoldo.node.instances.readiness import until_accepting
@@ -125,7 +124,7 @@ class Boot:
         assert bundle is not None
         told = {"launch": launch.to_json(), "uid": note.uid, "gid": bundle.gid or note.uid or 0}
         message = json.dumps({**told, "bundle": str(bundle.path), "scratch": instance.scratch}).encode()
-        opened = [instance.open_for_child(), *instance.output.open_for_child()]
+        opened = [instance.endpoint.open_for_child(), *instance.output.open_for_child()]
         try:
             await self._open_secrets(launch, opened)
             order = Order(
@@ -133,7 +132,7 @@ class Boot:
                 descriptors=[*opened[:3], status, *opened[3:]],
                 memory=launch.memory_limit,
                 cpu=launch.cpu_limit,
-                folder=opened[0] if launch.upstream == UNIX else None,
+                folder=opened[0] if instance.endpoint.gives_folder else None,
                 fresh=fresh,
             )
             for _ in range(2):
