@@ -46,7 +46,12 @@ def main(arguments: list[str]) -> int:
     become_subreaper()
     level()  # it forks to find out: now, before there is an event loop
     make_folders(settings)
-    asyncio.run(_run(settings, _listener(settings)))
+    listener = _listener(settings)
+
+    async def run() -> None:
+        await NodeProcess(settings).run(listener)
+
+    asyncio.run(run())
     return 0
 
 
@@ -105,7 +110,7 @@ class NodeProcess:
             spawn("zygotes", zygotes.failed.wait()),
             spawn("stopped processes", end_stopped(lambda: [*roster.processes(), *zygotes.processes()])),
             spawn("run folder", whole),
-            spawn("listening sockets", parts.listeners.look_again_and_again()),
+            spawn("listening sockets", parts.listeners.watch()),
             spawn("ports of programs", report_left(roster.at_shared_ports, losses.left_port)),
         ]
 
@@ -127,10 +132,6 @@ class NodeProcess:
     @property
     def _isolation(self) -> str:
         return json.dumps(self._parts.description.isolation)
-
-
-async def _run(settings: Settings, listener: socket.socket) -> None:
-    await NodeProcess(settings).run(listener)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class Listeners:
         if (found := self._all.get(listener.fileno())) is not None:
             found.waited = 0
 
-    async def look_again_and_again(self) -> None:
+    async def watch(self) -> None:
         """Look until cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
