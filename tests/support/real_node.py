@@ -183,7 +183,7 @@ class RealNode:
 
     def program(self, command: str, upstream: str, *files: Path, name: str = "prog", **more: Any) -> Launch:
         """Lay down a bundle that holds `files` and order an instance of it that runs `command`."""
-        launch = self.launch(name=name, command=tuple(command.split()), upstream=upstream, **more)
+        launch = self.launch(name=name, kind="process", command=tuple(command.split()), upstream=upstream, **more)
         folder = self.settings.bundles / launch.digest / "function"
         for file in files:
             copy = Path(shutil.copy(file, folder))

@@ -31,6 +31,7 @@ from rescoldo.control.observe.processes import isolation_found, platform_process
 from rescoldo.control.observe.recorder import Recorder
 from rescoldo.control.renewal import Renewal
 from rescoldo.isolation.identity import level
+from rescoldo.kinds.deployment import notes_of
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import InvalidInput, NodeUnavailable
 from rescoldo.model.function import FunctionSpec, FunctionStatus
@@ -41,7 +42,6 @@ from rescoldo.model.revision import RevisionStatus
 from rescoldo.model.scaling import MAX_REPLICAS
 from rescoldo.model.settings import Settings
 from rescoldo.node.protocol import Node, SparePool
-from rescoldo.policy.notes import notes
 from rescoldo.store.protocol import Bundle, Condition, Namespace, Secrets, Store
 from rescoldo.tasks import Tasks
 
@@ -128,7 +128,7 @@ class Controller:
         return await self._deployments.deploy(spec, must_exist=must_exist, start=start, patience=patience)
 
     def notes(self, spec: FunctionSpec) -> list[str]:
-        return notes(spec, level())
+        return notes_of(spec, level())
 
     async def pause(self, function: FunctionId) -> None:
         await self._deployments.pause(function)

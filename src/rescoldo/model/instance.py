@@ -9,6 +9,7 @@ from typing import Any
 
 from rescoldo.model.coldstart import NO_TIME, StartTimes
 from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.model.program import PROCESS, PYTHON
 
 # Sent to a Python function that may have closed its listening socket, where the node cannot look into its process. A
 # program that does not know the signal ignores it.
@@ -32,8 +33,9 @@ class Launch:
     max_response: int = 0  # bytes of one answer; 0: any number
     revision: int = 1
     generation: int = 0  # of what the function's starts are given beside its deployment: its secrets' values
-    command: tuple[str, ...] = ()  # an HTTP program's argv; empty: a Python handler
-    upstream: str = ""  # how the program takes requests: "tcp:PORT", "unix" or "inherited"
+    kind: str = PYTHON  # of function; with command and upstream as in Start
+    command: tuple[str, ...] = ()
+    upstream: str = ""
     memory_limit: int = 0  # bytes; 0: none
     cpu_limit: int = 0  # millicores; 0: none
     max_files: int = 4096  # descriptors, besides one for each request at once
@@ -60,6 +62,8 @@ class Launch:
         launch = {name: value for name, value in data.items() if name != "gid"}  # an older platform's notes have it
         for name in ("command", "secrets"):  # JSON has no tuples
             launch[name] = tuple(launch.get(name, ()))
+        if "kind" not in launch:  # a note written before kinds had names in it
+            launch["kind"] = PROCESS if launch["command"] else PYTHON
         return cls(**launch)
 
 

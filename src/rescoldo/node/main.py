@@ -27,10 +27,8 @@ from rescoldo.node.instances.stopped import end_stopped
 from rescoldo.node.instances.strays import end_unnoted
 from rescoldo.node.parts import put_together
 from rescoldo.node.server import Server
-from rescoldo.node.zygotes.zygotes import RUN
 
 LISTEN_VARIABLE = "RESCOLDO_LISTEN_FD"
-RUN_VARIABLE = "RESCOLDO_RUN"  # module:function that is an instance's program; for tests
 
 
 def main(arguments: list[str]) -> int:
@@ -78,7 +76,7 @@ class NodeProcess:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_end.set)
-        self._parts = put_together(settings, os.environ.pop(RUN_VARIABLE, RUN))
+        self._parts = put_together(settings)
         loop.add_signal_handler(signal.SIGCHLD, self._parts.ends.reap)
         self._server = Server(self._parts)
 

@@ -59,16 +59,15 @@ class NodeParts:
     listeners: Listeners
 
 
-def put_together(settings: Settings, run: str) -> NodeParts:
-    """The parts of a node; nothing runs yet, but the kernel may be told to fence. `run` is what becomes of a fork for
-    handlers. Needs a running event loop."""
+def put_together(settings: Settings) -> NodeParts:
+    """The parts of a node; nothing runs yet, but the kernel may be told to fence. Needs a running event loop."""
     privileged, tasks = level() == "full", Tasks()
     ends, exits, logs, sandboxes = Ends(), Exits(), LogBook(settings.logs), Sandboxes.open(settings)
     # Only the supervisor's fence has a gate; one put up here lasts as long as this process.
     gate = gate_address(settings) if FENCED in os.environ else None
     fenced = gate is not None or put_up(settings) is not None
     gateway = access(settings, gate)
-    zygotes = Zygotes(settings, sandboxes, ends, gateway, run)
+    zygotes = Zygotes(settings, sandboxes, ends, gateway)
     bundles = BundlesOnDisk(settings.bundles, own_gids=os.geteuid() == 0)
     boot = Boot(zygotes, ends, sandboxes, bundles, SecretsOnDisk(settings.function_secrets))
 

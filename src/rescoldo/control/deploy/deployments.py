@@ -22,10 +22,10 @@ from rescoldo.control.deploy.revision_check import RevisionCheck
 from rescoldo.control.fleet.entry import Awake, Entry
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.standings import kept_failure
+from rescoldo.kinds.deployment import check_spec, meant, policy_of
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, RolloutFailed, StartFailed, StartTimeout
-from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec, check_spec, policy_of
+from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec
 from rescoldo.model.names import FunctionId, revision_key
-from rescoldo.model.program import own_process
 from rescoldo.model.revision import Revision, RevisionStatus, check_traffic
 from rescoldo.model.settings import Settings
 from rescoldo.model.standing import PLAIN
@@ -96,8 +96,8 @@ class Deployments:
         if must_exist:
             self._check_exists(spec.id)
         digest = self._images.digest(spec.image)
-        self._images.check_bundle(digest, spec.image, policy)
-        spec = _meant(spec)
+        policy = self._images.check_bundle(digest, spec, policy)
+        spec = meant(spec)
         with self._images.in_use(digest):
             async with self._spaces.deploying(spec), self._changing(spec.id):
                 if spec.id in self._fleet.entries:
@@ -140,7 +140,7 @@ class Deployments:
     ) -> None:
         """Give a function a new revision, unless it would be the same as the current one."""
         current = entry.function
-        if (_meant(current.spec), current.digest) == (spec, digest):
+        if (meant(current.spec), current.digest) == (spec, digest):
             self._again(entry, checked=checked)
             if current.traffic:
                 await self._route(entry, {})
@@ -222,10 +222,10 @@ class Deployments:
             entry = self.entry(function)
             past = _past(entry.function, await self._store.revisions(function), revision)
             policy = self._check(past.spec)
-            self._images.check_bundle(past.digest, past.spec.image, policy)
+            policy = self._images.check_bundle(past.digest, past.spec, policy)
             with self._images.in_use(past.digest):
                 async with self._spaces.deploying(past.spec):
-                    await self._update(entry, _meant(past.spec), past.digest, policy, checked=policy.checked)
+                    await self._update(entry, meant(past.spec), past.digest, policy, checked=policy.checked)
         self._images.collect_soon()
         return entry.function.revision
 
@@ -259,7 +259,7 @@ class Deployments:
                 f"revisions {current.revision} and {number} of {current.id} cannot share traffic: both are programs at "
                 "one TCP port, which all instances share here; use `upstream_url: inherited`, or another port in one"
             )
-        self._images.check_bundle(past.digest, past.spec.image, policy)
+        self._images.check_bundle(past.digest, past.spec, policy)
         async with self._spaces.deploying(past.spec):
             entry = self._add_share(past.serving(current))
         await self._fleet.publish(entry)
@@ -396,16 +396,11 @@ class Deployments:
     def _stored_policy(self, function: Function) -> FunctionPolicy:
         """What a later version refuses was allowed once: it must not keep the platform from starting."""
         try:
-            return policy_of(function.spec, self._settings.limits, self._settings.scaling)
+            held = self._images.held(function.digest)
+            return policy_of(function.spec, self._settings.limits, self._settings.scaling, held=held)
         except InvalidInput as error:
             log.warning("%s runs with the defaults: %s", function.id, error.message)
             return FunctionPolicy(limits=self._settings.limits)
-
-
-def _meant(spec: FunctionSpec) -> FunctionSpec:
-    """As the two command lines, which word it differently, both mean it: neither undoes what the other deployed."""
-    meant = own_process(spec.env_process, spec.env_vars)
-    return spec if meant == spec.env_process else replace(spec, env_process=meant)
 
 
 def check_not_paused(entry: Entry, why: str) -> None:

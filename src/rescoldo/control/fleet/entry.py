@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from rescoldo.control.fleet.cpu import CpuSampler
 from rescoldo.edge.config import TIMEOUT_MARGIN
 from rescoldo.edge.protocol import LiveServer, Route, Share
+from rescoldo.kinds.registry import kind_named
 from rescoldo.model.coldstart import NO_TIME, StartTimes
 from rescoldo.model.errors import RescoldoError
 from rescoldo.model.function import Function, FunctionPolicy
@@ -132,8 +133,8 @@ class Entry:
         """What the edge should know of it now."""
         slot = self.awake.slot if self.awake is not None and not self.awake.closing else None
         policy, limits = self.policy, self.policy.limits
-        # a handler's own 504 comes first; a program has nobody but the edge to give one
-        margin = TIMEOUT_MARGIN if policy.program is None else 0.0
+        # an instance's own 504 comes first, where its kind has one
+        margin = TIMEOUT_MARGIN if kind_named(policy.start.kind).answers_deadline else 0.0
         return Route(
             function=self.key,
             slot=slot,

@@ -105,7 +105,6 @@ class Instances:
     def _new_launch(self, awake: Awake) -> Launch:
         function, policy = awake.function, awake.policy
         spec, limits = function.spec, policy.limits
-        program = policy.program
         env = {"fprocess": spec.env_process, **spec.env_vars} if spec.env_process else dict(spec.env_vars)
         # log lines and `describe` show it: the function's name says whose it is, the rest is never used again
         name = f"{split_id(function.id)[0][:20].rstrip('-')}-{secrets.token_hex(5)}"
@@ -122,8 +121,9 @@ class Instances:
             max_response=limits.max_response,
             revision=function.revision,
             generation=function.generation,
-            command=program.command if program is not None else (),
-            upstream=program.upstream if program is not None else "",
+            kind=policy.start.kind,
+            command=policy.start.command,
+            upstream=policy.start.upstream,
             memory_limit=limits.memory,
             cpu_limit=limits.cpu,
             max_files=limits.max_files,

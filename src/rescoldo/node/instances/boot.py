@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 
 from rescoldo.isolation.identity import has_processes, kill_all_of
+from rescoldo.kinds.registry import kind_of
 from rescoldo.model.errors import NodeUnavailable, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch
 from rescoldo.model.limits import too_little_memory
@@ -36,7 +37,6 @@ _SWEEPS = 14  # attempts to see a uid without processes: about 2 seconds
 _REAP_PATIENCE = 4  # attempts before the dear question whether they are zombies: 15 ms
 
 _TRIES = 3
-_MISSING = "ModuleNotFoundError: No module named"  # in the output of a program in Python
 _EARLY = " before it was ready"
 _KILLED = f"{describe(signal.SIGKILL)}{_EARLY}"  # and not for want of memory
 
@@ -64,7 +64,8 @@ class Boot:
         of its own: other spares may have been killed with it and not have ended yet.
         """
         launch = instance.note.launch
-        if self._sandboxes.base is not None and (least := too_little_memory(launch.memory_limit, launch.command)):
+        least = kind_of(launch).least_memory
+        if self._sandboxes.base is not None and too_little_memory(launch.memory_limit, least):
             raise StartFailed(_explain(instance, f"limits.memory is less than the {least // 2**20} MiB a start needs"))
         with _named(launch):
             instance.bundle = await self._bundles.find(launch.digest)
@@ -82,7 +83,7 @@ class Boot:
         try:
             async with asyncio.timeout(None) as limit:
                 answer = await self._fork_and_listen(instance, limit, fresh=fresh)
-                if not answer and instance.note.launch.command:  # its pipe was closed by the exec, or by its end
+                if not answer and not kind_of(instance.note.launch).says_ready:  # an exec, or its end, closed the pipe
                     executed = time.monotonic()
                     answer = {"ready": await until_accepting(instance), "began": executed}
         except TimeoutError as error:
@@ -249,7 +250,7 @@ def _said(answer: dict[str, object]) -> str:
 
 def _explain(instance: Supervised, reason: str) -> str:
     launch = instance.note.launch
-    if launch.command and any(_MISSING in line for line in instance.output.tail):  # handlers say it themselves
-        reason += "; add the package that it misses to requirements.txt"
+    if advice := kind_of(launch).advice(instance.output.tail):
+        reason += f"; {advice}"
     lines = [f"{launch.function}: {reason}", *map(one_line, instance.output.tail)]
     return "\n".join(lines)
