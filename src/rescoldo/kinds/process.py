@@ -68,8 +68,8 @@ class ProcessKind:
         url = _upstream_url(spec)
         if not url:
             raise InvalidInput(
-                "upstream_url is missing; add it to the environment, with where the program listens, for example "
-                "http://127.0.0.1:8000, and set fprocess to its command"
+                "upstream_url is missing; add it, as the function is a program: set fprocess to its command and the "
+                "environment variable upstream_url to where it listens, for example http://127.0.0.1:8000"
             )
         command = _command(spec)
         if not command:
