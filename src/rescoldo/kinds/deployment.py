@@ -65,7 +65,9 @@ def check_spec(
 
 def settled(policy: FunctionPolicy, spec: FunctionSpec, held: str) -> FunctionPolicy:
     """`policy`, read before its bundle was known, now that it is. Raises InvalidInput."""
-    return replace(policy, start=start_of(spec, held))
+    kind = kind_of_deployment(spec, held)
+    check_memory(policy.limits.memory, kind.least_memory)
+    return replace(policy, start=kind.read(spec))
 
 
 def meant(spec: FunctionSpec) -> FunctionSpec:

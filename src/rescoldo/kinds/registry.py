@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rescoldo.kinds.process import ProcessKind
 from rescoldo.kinds.protocol import Kind
 from rescoldo.kinds.python import PythonKind
 from rescoldo.model.errors import InvalidInput
-from rescoldo.model.instance import Launch
+
+if TYPE_CHECKING:
+    from rescoldo.model.instance import Launch
 
 DEFAULT: Kind = PythonKind()  # of a deployment whose bundle is not known yet, and of a template that names none
 _ALL: tuple[Kind, ...] = (
