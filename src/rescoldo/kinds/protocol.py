@@ -3,8 +3,9 @@
 A *deployment* may ask for a kind itself (`Kind.claims`); else its bundle's manifest decides (deployment.py). Everybody
 who treats kinds differently asks here; nobody else compares a kind's name.
 
-The command line imports these modules at each start, and the zygote for programs keeps them in memory. So a kind's
-module imports the model alone at its top, and what it needs besides where it needs it.
+Each verb that reads a stack file imports these modules, and the zygote for programs keeps them in memory. So a kind's
+module imports the model alone at its top, and what it needs besides where it needs it. What runs in a fork is the
+exception: `starter` imports it in the zygote, as a fork finds nothing of the platform any more.
 """
 
 from __future__ import annotations
