@@ -81,7 +81,7 @@ class Fake:
         if behaviour == CRASHES:
             self.fake.fail[function] = deque([StartFailed("ValueError: broken at import\nabout to fail")])
         self.fake.start_delay = 60.0 if behaviour == HANGS else 0.001
-        return Launch(InstanceId(f"{name}-{self._count}"), function, "digest", 0, **more)
+        return Launch(InstanceId(f"{name}-{self._count}"), function, "digest", **more)
 
     async def print(self, launch: Launch, text: str) -> None:
         self.fake.print(launch.function, launch.instance, text)

@@ -185,7 +185,7 @@ def start(root: Path, **launch: Any) -> Instance:
     listener.listen(1024)
     read, write = os.pipe()
     settings = {"concurrency": 4, "exec_timeout": 10.0, **launch}
-    ordered = Launch(InstanceId("i-1"), FunctionId(FUNCTION), "digest", 0, **settings)
+    ordered = Launch(InstanceId("i-1"), FunctionId(FUNCTION), "digest", **settings)
     pid = os.fork()
     if pid == 0:
         os.close(read)

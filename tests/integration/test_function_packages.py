@@ -279,7 +279,7 @@ Server(("", 0), Handler).serve_forever()
 
 
 async def test_a_program_in_python_sees_its_own_packages_and_nothing_of_the_platforms(world: RealNode) -> None:
-    launch = world.place("", command=("serve",), upstream="inherited")
+    launch = world.place("", kind="process", command=("serve",), upstream="inherited")
     bundle = world.settings.bundles / launch.digest
     (bundle / "deps").mkdir()
     for path, text in ((bundle / "function" / "serve", PROGRAM), (bundle / "function" / "own.py", ""),

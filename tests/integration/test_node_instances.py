@@ -96,7 +96,7 @@ async def test_an_instance_has_a_uid_of_its_own_and_no_rights(node: RealNode) ->
     one, other = await looks(node), await looks(node)
     assert one["uid"][0] in INSTANCE_UIDS
     assert one["uid"] != other["uid"]
-    assert one["gid"] == [one["launch"].gid] * 3
+    assert one["gid"] == [(node.settings.bundles / one["launch"].digest).stat().st_gid] * 3
     assert (one["groups"], one["no_new_privs"], one["caps"].strip("0")) == ([], "1", "")
     assert (one["umask"], one["core"], one["session"]) == (0o077, [0, 0], True)
     assert one["random"] != other["random"]

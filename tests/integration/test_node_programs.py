@@ -179,7 +179,7 @@ async def test_what_cannot_be_executed_is_told_with_its_reason(
     for name, content in (("text", b""), ("script", b"#!/no/interpreter\n"), ("other", elf), ("words", b"hello\n")):
         (folder / name).write_bytes(content)
         (folder / name).chmod(0o640 if name == "text" else 0o750)
-        os.chown(folder / name, 0, launch.gid)
+        os.chown(folder / name, 0, folder.stat().st_gid)
     with pytest.raises(StartFailed) as caught:
         await node.client.start(launch)
     assert reason in caught.value.message

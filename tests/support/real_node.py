@@ -174,24 +174,22 @@ class RealNode:
             "handler": "function.handler",
         }
         (bundle / "manifest.json").write_text(json.dumps(manifest))
-        gid = 0
         if os.geteuid() == 0:
-            gid = BUNDLE_GIDS[number]
             for path in (bundle, *bundle.rglob("*")):
-                os.chown(path, 0, gid)
+                os.chown(path, 0, BUNDLE_GIDS[number])
                 path.chmod(0o750 if path.is_dir() else 0o640)
         usual = {"grace": 2.0, "ready_timeout": 15.0 * SLOWNESS, "exec_timeout": 30.0 * SLOWNESS}
-        return Launch(InstanceId(f"{name}-{number}"), FunctionId(f"{name}.ns"), digest, gid, **{**usual, **more})
+        return Launch(InstanceId(f"{name}-{number}"), FunctionId(f"{name}.ns"), digest, **{**usual, **more})
 
     def program(self, command: str, upstream: str, *files: Path, name: str = "prog", **more: Any) -> Launch:
         """Lay down a bundle that holds `files` and order an instance of it that runs `command`."""
-        launch = self.launch(name=name, command=tuple(command.split()), upstream=upstream, **more)
+        launch = self.launch(name=name, kind="process", command=tuple(command.split()), upstream=upstream, **more)
         folder = self.settings.bundles / launch.digest / "function"
         for file in files:
             copy = Path(shutil.copy(file, folder))
             copy.chmod(0o750)
             if os.geteuid() == 0:
-                os.chown(copy, 0, launch.gid)
+                os.chown(copy, 0, folder.stat().st_gid)
         return launch
 
     async def logged(self, launch: Launch) -> list[str]:

@@ -33,6 +33,7 @@ from rescoldo.edge.config import slot_count
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.handover import inherited
 from rescoldo.isolation import heap
+from rescoldo.kinds.protocol import NODE
 from rescoldo.model.access import login_key
 from rescoldo.model.errors import InvalidInput, RescoldoError, StoreError, StoreLocked
 from rescoldo.model.messages import log_to_stderr
@@ -96,12 +97,11 @@ class Process:
     def _ports(self, edge: HaproxyEdge, store: SqliteStore, bundles: BundleStorage) -> Ports:
         settings = self._settings
         return Ports(
-            node=NodeClient(settings),
+            nodes={NODE: NodeClient(settings)},
             edge=edge,
             store=store,
             secrets=SecretFiles(settings.function_secrets),
             bundles=bundles,
-            gid_of=bundles.group,
             processes=SupervisedProcesses(settings),
             reload=EdgeReload(settings),
             slots=slot_count(settings),

@@ -6,7 +6,7 @@ here opens a file or a socket.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from rescoldo.api.protocol import Platform
@@ -46,6 +46,7 @@ from rescoldo.control.observe.statuses import Statuses
 from rescoldo.control.renewal import Renewal
 from rescoldo.edge.config import port_slot_names, slot_names
 from rescoldo.edge.protocol import Edge
+from rescoldo.kinds.protocol import NODE
 from rescoldo.model.settings import Settings
 from rescoldo.node.protocol import Node
 from rescoldo.store.protocol import Secrets, Store
@@ -56,16 +57,20 @@ from rescoldo.tasks import Tasks
 class Ports:
     """Everything that a controller reaches outside of its own memory."""
 
-    node: Node
+    nodes: Mapping[str, Node]  # by the names that kinds have for them
     edge: Edge
     store: Store
     secrets: Secrets
     bundles: Bundles
-    gid_of: Callable[[str], int]  # the group that may read a bundle, by digest; until the node finds it
     processes: Processes
     reload: Reload
     slots: int  # that the edge has now
     renew_certificate: Callable[[], bool] | None = None  # see Renewal; None: the gateway has no certificate
+
+    @property
+    def node(self) -> Node:
+        """The machine's own, of which there is one always."""
+        return self.nodes[NODE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ def assemble(settings: Settings, ports: Ports) -> tuple[Controller, Platform]:
 def _running(settings: Settings, ports: Ports) -> Running:
     tasks = Tasks()
     slots = SlotPool(slot_names(ports.slots), port_slot_names(ports.slots), on_scarce=lambda: growth.start())
-    fleet = Fleet(ports.node, ports.edge, ports.store, slots, tasks, ports.gid_of)
+    fleet = Fleet(ports.nodes, ports.edge, ports.store, slots, tasks)
     growth = Growth(ports.reload, fleet.routes.edge_state, slots)
     sleeper = Sleeper(fleet, ports.edge, tasks)
     scaler = Scaler(fleet, ports.edge, ports.node)
@@ -157,8 +162,8 @@ def _deploying(settings: Settings, ports: Ports, running: Running) -> Deploying:
     fleet, tasks, store, kept = running.fleet, running.tasks, ports.store, settings.kept_revisions
     changes = Changes()
     spaces = Namespaces(store, ports.secrets, fleet.entries)
-    policies = Policies(settings, spaces, running.known)
     images = Images(store, ports.bundles, ports.node, fleet, tasks, settings.max_system_body)
+    policies = Policies(settings, spaces, images, running.known)
     check, trials = RevisionCheck(fleet, running.known, tasks), FirstStarts(fleet, tasks)
     traffic = Traffic(store, spaces, images, policies, fleet, check, changes, kept)
     switch = Switch(store, fleet, check, trials, traffic, kept)

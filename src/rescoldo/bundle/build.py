@@ -16,12 +16,11 @@ from pathlib import Path
 from rescoldo.bundle.archive import write_archive
 from rescoldo.bundle.bytecode import compile_source, compiled_name
 from rescoldo.bundle.deps import ARCHIVE, Layer, Progress, Run, default_cache, make_layer
-from rescoldo.bundle.handler import check_handler, check_program
 from rescoldo.bundle.manifest import Manifest, manifest_here
 from rescoldo.bundle.requirements import Requirements, read_requirements
 from rescoldo.bundle.tree import BundleFile, collect
+from rescoldo.kinds.registry import kind_of_style
 from rescoldo.model.errors import BuildFailed
-from rescoldo.model.program import PROCESS
 
 BUNDLE = "bundle.tar.gz"
 REQUIREMENTS = "function/requirements.txt"  # in the bundle
@@ -33,12 +32,12 @@ class BuildRequest:
 
     name: str
     lang: str
-    style: str  # "http", "classic" or "process"
+    style: str  # of a kind (Kind.styles)
     handler: Path
     project: Path = Path()  # every folder of `copy` must lie inside
     copy: tuple[Path, ...] = ()  # folders (or files) copied into function/, under their path in the project
     fresh: bool = False  # install requirements again even when the cache has them
-    command: tuple[str, ...] = ()  # of a program, where it is known: its file is checked
+    command: tuple[str, ...] = ()  # of its deployment, where it is known: its file is checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +62,8 @@ def build(request: BuildRequest, out_dir: Path, progress: Progress, run: Run, ca
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         entries = _function_entries(request, out_dir)
-        # a program with requirements is one in Python, for the version that they are for
-        python = request.style != PROCESS or bool(requirements.lines)
+        # what has requirements is in Python, for the version that they are for
+        python = kind_of_style(request.style).needs_python or bool(requirements.lines)
         texts = _compiled(entries, progress) if python else {}
         if requirements.public:
             entries = [entry for entry in entries if entry.name != REQUIREMENTS]
@@ -86,10 +85,7 @@ def build(request: BuildRequest, out_dir: Path, progress: Progress, run: Run, ca
 def check(request: BuildRequest) -> Requirements:
     """All that can be said of `request` without building: its handler, and the requirements that a build would
     install. Raises BuildFailed."""
-    if request.style == PROCESS:
-        check_program(request.handler, request.command)
-    else:
-        check_handler(request.handler, request.style, str(request.handler))
+    kind_of_style(request.style).check_source(request.handler, request.style, request.command)
     for folder in request.copy:
         _copied(folder, request.project)
     return read_requirements(request.handler / "requirements.txt", f"{request.handler}/requirements.txt")

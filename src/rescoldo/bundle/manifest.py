@@ -7,14 +7,12 @@ import platform
 import sys
 from dataclasses import asdict, dataclass
 
-from rescoldo.model.program import PROCESS
+from rescoldo.kinds.registry import kind_of_style
 
 SCHEMA = 1
 LAYERED = 2  # schema of a bundle whose requirements are a layer of their own
-KIND = "python"
 LAYER = "layer"  # kind of a layer
 DEPENDENCIES = "deps"  # folder of what requirements.txt asks for, in a layer or a bundle
-HANDLER = "function.handler"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +20,12 @@ class Manifest:
     """The first file of every bundle. `schema` counts incompatible changes of the bundle's layout."""
 
     lang: str  # the template's name
-    style: str  # "http", "classic" or "process"
-    python: str  # major.minor: compiled modules fit no other; empty: it holds a program
+    style: str  # of the kind
+    python: str  # major.minor: compiled modules fit no other; empty: none are in it or its layer
     arch: str  # platform.machine()
-    schema: int = SCHEMA
-    kind: str = KIND
-    handler: str = HANDLER  # module that holds `handle`; empty: it holds a program
+    schema: int
+    kind: str
+    handler: str  # module that is called; empty: the kind has none
     layer: str = ""  # digest of the layer that holds its requirements; empty: it has none
 
     def to_text(self) -> str:
@@ -43,11 +41,17 @@ def python_here() -> str:
 
 def manifest_here(lang: str, style: str, layer: str = "") -> Manifest:
     """The manifest of what is built by this Python on this machine, with the digest of its `layer`."""
-    about = {"lang": lang, "style": style, "arch": platform.machine(), "layer": layer}
-    schema = LAYERED if layer else SCHEMA
-    if style == PROCESS:
-        return Manifest(**about, schema=schema, python=python_here() if layer else "", kind=PROCESS, handler="")
-    return Manifest(**about, schema=schema, python=python_here())
+    kind = kind_of_style(style)
+    return Manifest(
+        lang=lang,
+        style=style,
+        python=python_here() if kind.needs_python or layer else "",
+        arch=platform.machine(),
+        schema=LAYERED if layer else SCHEMA,
+        kind=kind.name,
+        handler=kind.handler,
+        layer=layer,
+    )
 
 
 def layer_manifest() -> str:

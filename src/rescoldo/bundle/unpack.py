@@ -16,9 +16,9 @@ import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rescoldo.bundle.manifest import DEPENDENCIES, KIND, LAYER, LAYERED, SCHEMA, python_here
+from rescoldo.bundle.manifest import DEPENDENCIES, LAYER, LAYERED, SCHEMA, python_here
+from rescoldo.kinds.registry import KINDS
 from rescoldo.model.errors import InvalidInput, TooLarge
-from rescoldo.model.program import PROCESS
 from rescoldo.model.text import read_json
 
 MAX_MEMBERS = 50_000
@@ -229,21 +229,21 @@ def clean_name(name: str) -> str:
 def check_manifest(folder: Path) -> None:
     """Raise InvalidInput unless the bundle unpacked at `folder` can run here."""
     manifest = read_manifest(folder)
-    kind = manifest.get("kind")
-    if manifest.get("schema") not in (SCHEMA, LAYERED) or kind not in (KIND, PROCESS):
-        built = f"kind {kind!r}, schema {manifest.get('schema')!r}"
+    kind = next((kind for name, kind in KINDS.items() if name == manifest.get("kind")), None)
+    if manifest.get("schema") not in (SCHEMA, LAYERED) or kind is None:
+        built = f"kind {manifest.get('kind')!r}, schema {manifest.get('schema')!r}"
         raise InvalidInput(
-            f"the bundle is of {built[:200]}, and this rescoldo runs kinds {KIND!r} and {PROCESS!r}, schemas {SCHEMA} "
-            f"and {LAYERED}: build it with the rescoldo that runs here"
+            f"the bundle is of {built[:200]}, and this rescoldo runs kinds {' and '.join(map(repr, KINDS))}, schemas "
+            f"{SCHEMA} and {LAYERED}: build it with the rescoldo that runs here"
         )
-    if kind == PROCESS and not manifest.get("layer"):
+    if not kind.needs_python and not manifest.get("layer"):
         if manifest.get("arch") != platform.machine():
             raise InvalidInput(
                 f"the bundle was built for {str(manifest.get('arch'))[:80]}, and here is {platform.machine()}: run "
                 "`rescoldo build` here"
             )
         return
-    if kind == KIND and not isinstance(manifest.get("handler"), str):
+    if kind.handler and not isinstance(manifest.get("handler"), str):
         raise InvalidInput("manifest.json names no handler; run `rescoldo build` again")
     _check_python(manifest, "bundle")
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from rescoldo.kinds.deployment import meant
 from rescoldo.model.function import FunctionSpec, spec_to_json
-from rescoldo.model.program import own_process
 
 # a gateway adds these by itself
 ADDED = {"labels": "faas_function", "annotations": "prometheus.io.scrape"}
@@ -27,9 +27,9 @@ class Change:
 
 def changes_of(spec: FunctionSpec, status: Mapping[str, Any]) -> Iterator[Change]:
     """Where a FunctionStatus (empty: not deployed) differs from `spec`; what a gateway adds is no difference."""
-    wanted = spec_to_json(spec)
-    there = {**status, "envProcess": own_process(status.get("envProcess") or "", status.get("envVars") or {})}
-    wanted["envProcess"] = own_process(spec.env_process, spec.env_vars)
+    wanted = spec_to_json(meant(spec))
+    process, env = status.get("envProcess") or "", status.get("envVars") or {}
+    there = {**status, "envProcess": meant(replace(spec, env_process=process, env_vars=env)).env_process}
     for key in TEXTS:
         yield from changed(key, there.get(key) or None, wanted[key] or None)
     for key in TABLES:

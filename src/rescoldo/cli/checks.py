@@ -11,18 +11,14 @@ from rescoldo.cli.flags import DeployFlags
 from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.project import Project, build_request, fetch_template, with_flags
 from rescoldo.cli.results import Results, reference_of
+from rescoldo.kinds.deployment import check_spec, start_of
+from rescoldo.kinds.registry import kind_of_style
 from rescoldo.model.errors import InvalidInput, RescoldoError
-from rescoldo.model.function import check_spec
 from rescoldo.model.names import DEFAULT_NAMESPACE
-from rescoldo.model.program import PROCESS
 from rescoldo.model.scaling import MAX_REPLICAS, ScalingDefaults
 from rescoldo.stack.file import StackFunction, TemplateSource
 from rescoldo.stack.templates import find_template, has_template
 
-_NO_UPSTREAM = (
-    "upstream_url is missing; add it to `environment:`, with where the program listens, for example "
-    "http://127.0.0.1:8000"
-)
 _PLACE = re.compile(r"[^:\n]+:\d+: ")
 # A gateway may have a higher maximum than the default is: what only the gateway can know, it refuses itself.
 _ANY_MAXIMUM = ScalingDefaults(maximum=MAX_REPLICAS)
@@ -75,16 +71,18 @@ def _fetched(function: StackFunction, project: Project) -> Iterator[str]:
 
 
 def _settings(function: StackFunction, *, build: bool = True) -> Iterator[str]:
-    complete = True  # or unknown
+    spec, sound = function.to_spec(), True
     try:
-        complete = check_spec(function.to_spec(), scaling=_ANY_MAXIMUM).program is not None
+        check_spec(spec, scaling=_ANY_MAXIMUM)
     except InvalidInput as error:
+        sound = False
         yield f"{function.place_of(error.message)}: {function.name}: {error.message}"
     if not (build and _is_built(function)):
         return
     try:
-        if find_template(function.lang, Path()).style == PROCESS and not complete:
-            yield f"{function.where}: {function.name}: {_NO_UPSTREAM}"
+        kind = kind_of_style(find_template(function.lang, Path()).style)
+        if sound:
+            start_of(spec, kind.name)
     except RescoldoError as error:
         yield f"{function.where}: {function.name}: {error.message}"
 

@@ -13,9 +13,9 @@ from rescoldo.bundle.build import BUNDLE, BuildRequest, BuiltBundle, build
 from rescoldo.bundle.installer import run_installer
 from rescoldo.cli.flags import DeployFlags, Selection
 from rescoldo.cli.output import human_size, note
+from rescoldo.kinds.deployment import start_of
 from rescoldo.model.errors import BuildFailed, InvalidInput
 from rescoldo.model.names import check_name
-from rescoldo.model.program import program_of
 from rescoldo.stack.file import StackFile, StackFunction, TemplateSource, read_stack
 from rescoldo.stack.select import select
 from rescoldo.stack.source import DEFAULT_NAMES, default_file
@@ -152,12 +152,11 @@ def build_request(function: StackFunction, copy: tuple[Path, ...], *, fresh: boo
 
 
 def _command(function: StackFunction) -> tuple[str, ...]:
-    """The command of its program; empty where it is not known. Wrong ones are refused when they are deployed."""
+    """The command of its deployment; empty where it is not known. Wrong ones are refused when they are deployed."""
     try:
-        program = program_of(function.fprocess, function.environment)
+        return start_of(function.to_spec()).command
     except InvalidInput:
         return ()
-    return program.command if program is not None else ()
 
 
 def bundle_file(name: str) -> Path:

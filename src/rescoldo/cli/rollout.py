@@ -13,8 +13,9 @@ from rescoldo.cli.gateway import Gateway, GatewayClosed
 from rescoldo.cli.notes import tell_notes
 from rescoldo.cli.output import note, say
 from rescoldo.cli.project import Project, build_one, with_flags
+from rescoldo.kinds.deployment import policy_of
 from rescoldo.model.errors import NotStarted, RescoldoError, RolloutFailed
-from rescoldo.model.function import FunctionSpec, policy_of
+from rescoldo.model.function import FunctionSpec
 from rescoldo.stack.file import StackFunction
 
 

@@ -15,17 +15,16 @@ from rescoldo.model.coldstart import ColdStarts
 from rescoldo.model.cors import origins
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.explanation import Explanation
-from rescoldo.model.limits import LIMIT_KEYS, OURS, Limits, check_memory, check_requests, limits_of
+from rescoldo.model.limits import LIMIT_KEYS, OURS, Limits, check_requests, limits_of
 from rescoldo.model.metadata import check_image, check_number, check_table, check_text, check_variables
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, check_name, check_secret_name, function_id
-from rescoldo.model.program import Program, program_of
+from rescoldo.model.program import Start
 from rescoldo.model.scaling import (
     PLATFORM_DEFAULTS,
     SCALE,
     SCALING_KEYS,
     Scaling,
     ScalingDefaults,
-    check_starts,
     replica_bounds,
     retention,
     scaling_of,
@@ -39,6 +38,7 @@ MAX_READY_TIMEOUT = 110.0  # seconds; the edge holds a request for 120
 DEFAULT_GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 DEFAULT_SCALE_FACTOR = 20  # percent of the maximum that an alert adds
 DEFAULT_LIMITS = Limits()
+DEFAULT_START = Start()
 IDLE_WINDOW = OURS + "idle-window"
 LEAST_IDLE_WINDOW, MAX_IDLE_WINDOW = 0.05, 7 * 86400.0  # seconds
 MAX_SECRETS = 50  # that one function may name
@@ -79,7 +79,7 @@ class FunctionPolicy:
     ready_timeout: float = DEFAULT_READY_TIMEOUT  # seconds from start to ready
     grace: float = DEFAULT_GRACE  # seconds between SIGTERM and SIGKILL
     limits: Limits = field(default_factory=Limits)
-    program: Program | None = None  # None: what runs is decided by the bundle
+    start: Start = DEFAULT_START  # of its instances; as its bundle's kind has it where the deployment does not say
     checked: bool = True  # a new revision must have started before it takes traffic
     scale_factor: int = DEFAULT_SCALE_FACTOR  # percent of max_replicas that an alert adds; 0: alerts change nothing
     scaling: Scaling = field(default_factory=Scaling)
@@ -98,8 +98,8 @@ class FunctionPolicy:
 
     @property
     def at_port(self) -> bool:
-        """Whether it is a program at a TCP port."""
-        return self.program is not None and self.program.at_port
+        """Whether its instances take requests at a TCP port."""
+        return self.start.at_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +140,15 @@ class FunctionStatus:
 
 
 def policy_of(
-    spec: FunctionSpec, defaults: Limits = DEFAULT_LIMITS, scaling: ScalingDefaults = PLATFORM_DEFAULTS
+    spec: FunctionSpec,
+    start: Start,
+    defaults: Limits = DEFAULT_LIMITS,
+    scaling: ScalingDefaults = PLATFORM_DEFAULTS,
 ) -> FunctionPolicy:
     """Read the policy of `spec`; raise InvalidInput naming the label, annotation or variable that is bad.
 
-    `defaults` are the platform's limits and `scaling` its scaling, for what the function does not set.
+    `start` is what the deployment's kind has read of it (`policy_of` in kinds/deployment.py does both). `defaults` are
+    the platform's limits and `scaling` its scaling, for what the function does not set.
     `com.openfaas.scale.zero` decides alone when it is set; else a minimum of one or more keeps a function awake,
     because that is what its author asked for.
     """
@@ -162,7 +166,7 @@ def policy_of(
         ready_timeout=seconds(notes, OURS + "ready-timeout", DEFAULT_READY_TIMEOUT, 0.1, MAX_READY_TIMEOUT),
         grace=seconds(notes, OURS + "grace", DEFAULT_GRACE, 0.0, 600.0),
         limits=limits,
-        program=program_of(spec.env_process, env),
+        start=start,
         checked=choice(notes, OURS + "rollout", "checked", "immediate") == "checked",
         scale_factor=whole_number(labels, SCALE + "factor", DEFAULT_SCALE_FACTOR, 0, 100),
         scaling=scaling_of(labels, notes, limits.concurrency, scaling),
@@ -171,13 +175,8 @@ def policy_of(
     )
 
 
-def check_spec(
-    spec: FunctionSpec, defaults: Limits = DEFAULT_LIMITS, scaling: ScalingDefaults = PLATFORM_DEFAULTS
-) -> FunctionPolicy:
-    """Check the whole of a new deployment and return its policy; raise InvalidInput.
-
-    What is stored already is not checked again: stricter rules of a later version must not end the platform.
-    """
+def check_fields(spec: FunctionSpec) -> None:
+    """Check all of a new deployment that `policy_of` does not read; raise InvalidInput."""
     check_name(spec.name)
     check_name(spec.namespace, "namespace")
     if not spec.image:
@@ -189,10 +188,6 @@ def check_spec(
         check_secret_name(name)
     check_requests(spec.limits, spec.requests)
     _check_keys(spec.annotations)
-    policy = policy_of(spec, defaults, scaling)
-    check_starts(policy.scaling, policy.max_replicas)
-    check_memory(policy.limits.memory, policy.program.command if policy.program else ())
-    return policy
 
 
 def _check_texts(spec: FunctionSpec) -> None:

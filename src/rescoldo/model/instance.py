@@ -9,6 +9,7 @@ from typing import Any
 
 from rescoldo.model.coldstart import NO_TIME, StartTimes
 from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.model.program import PROCESS, PYTHON
 
 # Sent to a Python function that may have closed its listening socket, where the node cannot look into its process. A
 # program that does not know the signal ignores it.
@@ -23,7 +24,6 @@ class Launch:
     instance: InstanceId
     function: FunctionId
     digest: str  # names the unpacked bundle's folder below the bundle root
-    gid: int  # group that may read the bundle; 0 where the platform is not root
     env: Mapping[str, str] = field(default_factory=dict)  # the function's own variables
     concurrency: int = 1  # requests at once
     exec_timeout: float = 30.0  # seconds for one call
@@ -33,8 +33,9 @@ class Launch:
     max_response: int = 0  # bytes of one answer; 0: any number
     revision: int = 1
     generation: int = 0  # of what the function's starts are given beside its deployment: its secrets' values
-    command: tuple[str, ...] = ()  # an HTTP program's argv; empty: a Python handler
-    upstream: str = ""  # how the program takes requests: "tcp:PORT", "unix" or "inherited"
+    kind: str = PYTHON  # of function; with command and upstream as in Start
+    command: tuple[str, ...] = ()
+    upstream: str = ""
     memory_limit: int = 0  # bytes; 0: none
     cpu_limit: int = 0  # millicores; 0: none
     max_files: int = 4096  # descriptors, besides one for each request at once
@@ -58,9 +59,11 @@ class Launch:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Launch:
-        launch = dict(data)
+        launch = {name: value for name, value in data.items() if name != "gid"}  # an older platform's notes have it
         for name in ("command", "secrets"):  # JSON has no tuples
             launch[name] = tuple(launch.get(name, ()))
+        if "kind" not in launch:  # a note written before kinds had names in it
+            launch["kind"] = PROCESS if launch["command"] else PYTHON
         return cls(**launch)
 
 

@@ -6,10 +6,11 @@ What is done beyond each, and which hold for programs, is the table "Limits" in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rescoldo.model.errors import InvalidInput
+from rescoldo.model.program import LEAST_MEMORY
 from rescoldo.model.units import parse_cpu, parse_duration, parse_memory
 from rescoldo.model.values import seconds, size, whole_number
 
@@ -27,8 +28,6 @@ MAX_QUEUE = 100_000  # requests
 FEWEST_FILES = 64  # descriptors; an instance needs about 20 itself
 MAX_FILES = 2**20  # the kernel's own bound (fs.nr_open), unless it was raised
 LEAST_LOG = 2**10  # bytes a second
-# bytes without which no instance starts, measured (4 MiB and 1 MiB) and doubled: what it imports comes on top
-LEAST_MEMORY, LEAST_PROGRAM_MEMORY = 8 * 2**20, 2 * 2**20
 MAX_LOG = 16 * 2**20  # bytes a second; one node reads and writes them for all
 
 
@@ -82,7 +81,7 @@ def platform_limits(flags: Mapping[str, str]) -> Limits:
     values. Raises InvalidInput."""
     defaults = Limits()
     memory = parse_memory(flags.get(FLAG + "memory") or str(defaults.memory), FLAG + "memory")
-    check_memory(memory, (), FLAG + "memory")
+    check_memory(memory, LEAST_MEMORY, FLAG + "memory")
     return replace(
         _read(flags, FLAG, defaults),
         exec_timeout=_exec_timeout(flags, FLAG + "timeout", defaults),
@@ -121,16 +120,14 @@ def check_requests(most: Mapping[str, str], asked: Mapping[str, str]) -> None:
             )
 
 
-def too_little_memory(limit: int, command: Sequence[str]) -> int:
-    """The least that a limit of memory must be for an instance to start, where `limit` (bytes; 0: none) is less; else
-    0. `command` is its program's, empty for a handler."""
-    least = LEAST_PROGRAM_MEMORY if command else LEAST_MEMORY
-    return least if 0 < limit < least else 0
+def too_little_memory(limit: int, least: int) -> bool:
+    """Whether no instance can start with a `limit` of memory (bytes; 0: none), where one needs `least`."""
+    return 0 < limit < least
 
 
-def check_memory(limit: int, command: Sequence[str], key: str = "limits.memory") -> None:
-    """Raise InvalidInput, naming `key`, for a limit with which no instance can start."""
-    if least := too_little_memory(limit, command):
+def check_memory(limit: int, least: int, key: str = "limits.memory") -> None:
+    """Raise InvalidInput, naming `key`, for a limit below the `least` with which an instance can start (bytes)."""
+    if too_little_memory(limit, least):
         raise InvalidInput(
             f"{key}: {limit} bytes are too few for an instance to start; use {least // 2**20}Mi or more, and besides "
             "what the function needs itself"

@@ -18,9 +18,6 @@ from rescoldo.node.wire import MAX_LINE, decode, decode_error, decode_line, enco
 
 _RETRY_PAUSE = 0.1  # seconds between attempts to reach the node again
 
-_Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
 @dataclass(frozen=True, slots=True)
 class _Pending:
     """A request that is under way."""
@@ -29,29 +26,90 @@ class _Pending:
     on_item: Callable[[Any], None] | None  # is given what comes before the answer
 
 
+class _Connection:
+    """One connection to the node: any number of requests at once, answered in any order. What is under way when it is
+    lost raises NodeUnavailable: it may or may not have happened."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._pending: dict[int, _Pending] = {}
+        self._next = 0
+        self._description: NodeDescription | None = None
+        self._reading = asyncio.create_task(self._read(reader), name="node client")
+
+    @property
+    def is_lost(self) -> bool:
+        return self._reading.done()
+
+    async def ask(self, op: str, on_item: Callable[[Any], None] | None = None, **arguments: Any) -> Any:
+        """The answer to one request; raises the error that the node answers."""
+        self._next += 1
+        number = self._next
+        pending = self._pending[number] = _Pending(asyncio.get_running_loop().create_future(), on_item)
+        try:
+            # Not drained: a request is short, and its answer is awaited before the caller goes on.
+            self._writer.write(encode({"id": number, "op": op, **arguments}))
+            return await pending.answer
+        finally:
+            self._pending.pop(number, None)
+
+    async def describe(self) -> NodeDescription:
+        """What the node is: asked once, as it stays the same for as long as the node lives."""
+        if self._description is None:
+            self._description = NodeDescription(**await self.ask("describe"))
+        return self._description
+
+    async def close(self) -> None:
+        """End it; requests under way raise NodeUnavailable."""
+        self._reading.cancel()
+        await asyncio.wait({self._reading})
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        """Hand answers to those who asked, until the connection is lost."""
+        try:
+            while line := await reader.readline():
+                self._take(decode(line))
+        except (OSError, ValueError):
+            pass  # lost, or not a node: all the same to those who wait
+        finally:
+            self._writer.close()
+            for pending in self._pending.values():
+                if not pending.answer.done():
+                    pending.answer.set_exception(NodeUnavailable())
+
+    def _take(self, message: dict[str, Any]) -> None:
+        pending = self._pending.get(message["id"])
+        if pending is None or pending.answer.done():
+            return  # who asked was cancelled
+        if "item" in message:
+            if pending.on_item is not None:
+                pending.on_item(message["item"])
+        elif "error" in message:
+            pending.answer.set_exception(decode_error(message["error"]))
+        else:
+            pending.answer.set_result(message["ok"])
+
+
 class NodeClient:
-    """Implements `Node`. One connection carries all requests; it is made when first needed, and again after
-    it was lost. What was asked over a lost one raises NodeUnavailable: it may or may not have happened."""
+    """Implements `Node`. One connection carries all requests; it is made when first needed, and again after it was
+    lost."""
 
     def __init__(self, settings: Settings) -> None:
         self._address = str(settings.node_socket)
-        self._instances = settings.instances
         self._connecting = asyncio.Lock()
-        self._writer: asyncio.StreamWriter | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._pending: dict[int, _Pending] = {}
-        self._next = 0
+        self._connection: _Connection | None = None
 
     async def describe(self) -> NodeDescription:
-        return NodeDescription(**await self._ask("describe"))
+        return await (await self._connected()).describe()
 
     async def start(
         self, launch: Launch, on_address: Callable[[str], None] | None = None, *, successor: bool = False
     ) -> RunningInstance:
+        connection = await self._connected()
         if on_address is not None and not launch.binds:  # the node need not say it
-            on_address(f"unix@{self._instances}/{launch.instance}.sock")
+            on_address((await connection.describe()).instance_address.format(instance=launch.instance))
             on_address = None
-        answer = await self._ask("start", on_address, launch=launch.to_json(), successor=successor)
+        answer = await connection.ask("start", on_address, launch=launch.to_json(), successor=successor)
         return RunningInstance.from_state(launch, answer)
 
     async def stop(self, instance: InstanceId) -> None:
@@ -88,6 +146,7 @@ class NodeClient:
         while True:
             with contextlib.suppress(NodeUnavailable):
                 async with contextlib.aclosing(self._stream("watch")) as stream:
+                    await self.describe()  # so that no wake has to wait for it
                     async for data in stream:
                         if data is None:
                             on_restart()
@@ -97,56 +156,21 @@ class NodeClient:
 
     async def close(self) -> None:
         """End the connection; requests under way raise NodeUnavailable."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait({self._reader})
+        if self._connection is not None:
+            await self._connection.close()
 
     # -- requests
 
-    async def _ask(self, op: str, on_item: Callable[[Any], None] | None = None, **arguments: Any) -> Any:
-        writer = await self._connected()
-        self._next += 1
-        number = self._next
-        pending = self._pending[number] = _Pending(asyncio.get_running_loop().create_future(), on_item)
-        try:
-            # Not drained: a request is short, and its answer is awaited before the caller goes on.
-            writer.write(encode({"id": number, "op": op, **arguments}))
-            return await pending.answer
-        finally:
-            self._pending.pop(number, None)
+    async def _ask(self, op: str, **arguments: Any) -> Any:
+        return await (await self._connected()).ask(op, **arguments)
 
-    async def _connected(self) -> asyncio.StreamWriter:
+    async def _connected(self) -> _Connection:
         async with self._connecting:
-            if self._writer is None:
-                reader, self._writer = await self._connect()
-                self._reader = asyncio.create_task(self._read(reader, self._writer), name="node client")
-            return self._writer
+            if self._connection is None or self._connection.is_lost:
+                self._connection = _Connection(*await self._connect())
+            return self._connection
 
-    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Hand answers to those who asked, until the connection is lost."""
-        try:
-            while line := await reader.readline():
-                message = decode(line)
-                pending = self._pending.get(message["id"])
-                if pending is None or pending.answer.done():
-                    continue  # who asked was cancelled
-                if "item" in message:
-                    if pending.on_item is not None:
-                        pending.on_item(message["item"])
-                elif "error" in message:
-                    pending.answer.set_exception(decode_error(message["error"]))
-                else:
-                    pending.answer.set_result(message["ok"])
-        except (OSError, ValueError):
-            pass  # lost, or not a node: all the same to those who wait
-        finally:
-            self._writer = None
-            writer.close()
-            for pending in self._pending.values():
-                if not pending.answer.done():
-                    pending.answer.set_exception(NodeUnavailable())
-
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
             return await asyncio.open_unix_connection(self._address, limit=MAX_LINE)
         except OSError as error:

@@ -9,38 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
-import platform as machine
 import signal
 import socket
 import sys
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from rescoldo.isolation import heap, landlock, seccomp
+from rescoldo.isolation import heap
 from rescoldo.isolation.identity import level
 from rescoldo.isolation.syscalls import become_subreaper, set_process_name
 from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import Settings
-from rescoldo.node.instances.boot import Boot
 from rescoldo.node.instances.folders import keep_whole, make_folders
-from rescoldo.node.instances.processes import Ends
-from rescoldo.node.instances.roster import Roster
-from rescoldo.node.instances.sandboxes import Sandboxes
+from rescoldo.node.instances.left_ports import report_left
 from rescoldo.node.instances.stopped import end_stopped
 from rescoldo.node.instances.strays import end_unnoted
-from rescoldo.node.output.logs import LogBook
-from rescoldo.node.protocol import NodeDescription
-from rescoldo.node.server import Exits, Server
-from rescoldo.node.sockets.fence import FENCED, gate_address, put_up
-from rescoldo.node.sockets.gateway import GatewayAccess, access
-from rescoldo.node.sockets.ports import tell_left
-from rescoldo.node.zygotes.zygotes import RUN, Zygotes
+from rescoldo.node.parts import put_together
+from rescoldo.node.server import Server
 
 LISTEN_VARIABLE = "RESCOLDO_LISTEN_FD"
-RUN_VARIABLE = "RESCOLDO_RUN"  # module:function that is an instance's program; for tests
-_LOG = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
@@ -56,7 +44,12 @@ def main(arguments: list[str]) -> int:
     become_subreaper()
     level()  # it forks to find out: now, before there is an event loop
     make_folders(settings)
-    asyncio.run(_run(settings, _listener(settings)))
+    listener = _listener(settings)
+
+    async def run() -> None:
+        await NodeProcess(settings).run(listener)
+
+    asyncio.run(run())
     return 0
 
 
@@ -74,70 +67,69 @@ def _listener(settings: Settings) -> socket.socket:
     return listener
 
 
-def _isolation(sandboxes: Sandboxes, gateway: GatewayAccess | None, *, fenced: bool) -> dict[str, str]:
-    return {
-        "level": level(),
-        "limits": f"cgroup v{sandboxes.base.version}" if sandboxes.base else "none",
-        "system_calls": "filtered" if seccomp.available() else "all",
-        "ports": "private" if fenced else "shared",
-        "landlock": f"ABI {landlock.abi()}" if landlock.abi() else "none",
-        "gateway": str(gateway or "not shown to functions"),
-    }
+class NodeProcess:
+    """The node, from its start to its end. Needs a running event loop."""
 
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._asked_to_end = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_end.set)
+        self._parts = put_together(settings)
+        loop.add_signal_handler(signal.SIGCHLD, self._parts.ends.reap)
+        self._server = Server(self._parts)
 
-def _description(settings: Settings, isolation: Mapping[str, str], roster: Roster, *, fenced: bool) -> NodeDescription:
-    address = f"unix@{settings.instances}/{{instance}}.sock"
-    return NodeDescription(machine.machine(), machine.system(), isolation, fenced, roster.most, address)
+    async def run(self, listener: socket.socket) -> None:
+        """Serve on `listener` until a signal asks to end, or a part fails for a reason that nobody knows: then end,
+        too, and be started anew."""
+        await self._adopt()
+        loops = self._begin()
+        await self._server.open(listener)
+        await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+        await self._end(loops)
 
+    async def _adopt(self) -> None:
+        settings, parts = self._settings, self._parts
+        settings.isolation_file.write_text(self._isolation)
+        if not settings.instance_state.is_dir():  # there was no node before us, or its notes are lost
+            await end_unnoted(settings, parts.sandboxes)
+            settings.instance_state.mkdir()
+        await parts.adoption.adopt()
 
-async def _run(settings: Settings, listener: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    asked_to_end = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked_to_end.set)
-    ends, exits, logs = Ends(), Exits(), LogBook(settings.logs)
-    loop.add_signal_handler(signal.SIGCHLD, ends.reap)
-    sandboxes = Sandboxes.open(settings)
-    # Only the supervisor's fence has a gate; one put up here lasts as long as this process.
-    gate = gate_address(settings) if FENCED in os.environ else None
-    fenced = gate is not None or put_up(settings) is not None
-    gateway = access(settings, gate)
-    nurseries = Zygotes(settings, sandboxes, ends, gateway, os.environ.pop(RUN_VARIABLE, RUN))
-    boot = Boot(nurseries, ends, sandboxes, settings.function_secrets)
-    isolation = _isolation(sandboxes, gateway, fenced=fenced)
-    settings.isolation_file.write_text(json.dumps(isolation))
-    if not settings.instance_state.is_dir():  # there was no node before us, or its notes are lost
-        await end_unnoted(settings, sandboxes)
-        settings.instance_state.mkdir()
-    roster = Roster(settings, boot, sandboxes, logs, exits.tell, fenced=fenced)
-    await roster.adopt()
-    nurseries.open(roster.sandboxes)
-    failed = asyncio.create_task(nurseries.failed.wait(), name="nurseries")
-    watch = asyncio.create_task(
-        end_stopped(lambda: [*roster.processes(), *nurseries.processes()]), name="stopped ones"
-    )
-    whole = keep_whole(settings, sandboxes, roster, json.dumps(isolation), nurseries.renew)
-    mending = asyncio.create_task(whole, name="run folder")
-    looks = asyncio.create_task(roster.listeners.look_again_and_again(), name="listening sockets")
-    ports = asyncio.create_task(tell_left(roster.at_ports, roster.left_port), name="ports of programs")
-    end = asyncio.create_task(asked_to_end.wait(), name="wait for SIGTERM")
-    description = _description(settings, isolation, roster, fenced=fenced)
-    server = Server(description, roster, logs, exits, lambda: nurseries.pool)
-    await server.open(listener)
-    # A task that ends has failed for a reason we do not know: end too, and be started anew.
-    parts = (failed, watch, mending, looks, ports, end)
-    await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-    await server.close()
-    await roster.stop_all()
-    for task in parts:
-        task.cancel()
-    await nurseries.close()
-    roster.listeners.close()
-    sandboxes.close()
-    logs.flush()
-    # closing the loop closes what its signal handlers write to before it takes them away
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-        loop.remove_signal_handler(number)
+    def _begin(self) -> list[asyncio.Task[Any]]:
+        """Begin what runs for as long as the node does."""
+        parts, spawn = self._parts, self._parts.tasks.spawn
+        roster, zygotes, losses = parts.roster, parts.zygotes, parts.losses
+        zygotes.open(roster.sandboxes)
+        whole = keep_whole(self._settings, parts.sandboxes, self._isolation, losses.mend, zygotes.renew)
+        return [
+            spawn("wait for a signal", self._asked_to_end.wait()),
+            spawn("zygotes", zygotes.failed.wait()),
+            spawn("stopped processes", end_stopped(lambda: [*roster.processes(), *zygotes.processes()])),
+            spawn("run folder", whole),
+            spawn("listening sockets", parts.listeners.watch()),
+            spawn("ports of programs", report_left(roster.at_shared_ports, losses.left_port)),
+        ]
+
+    async def _end(self, loops: list[asyncio.Task[Any]]) -> None:
+        parts = self._parts
+        await self._server.close()
+        await parts.stops.stop_all()
+        for task in loops:
+            task.cancel()
+        await parts.zygotes.close()
+        await parts.tasks.close()
+        parts.listeners.close()
+        parts.sandboxes.close()
+        parts.logs.flush()
+        # closing the loop closes what its signal handlers write to before it takes them away
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    @property
+    def _isolation(self) -> str:
+        return json.dumps(self._parts.description.isolation)
 
 
 if __name__ == "__main__":

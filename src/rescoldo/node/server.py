@@ -15,56 +15,20 @@ from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId
-from rescoldo.node.instances.roster import Roster
-from rescoldo.node.output.logs import LogBook
-from rescoldo.node.protocol import Exit, NodeDescription, SparePool
+from rescoldo.node.instances.usage import usage_of
+from rescoldo.node.parts import NodeParts
 from rescoldo.node.wire import MAX_LINE, decode, encode, encode_error, encode_line
-
-_WATCHER_QUEUE = 1000  # exits kept for a watcher that does not read
 
 _LOG = logging.getLogger(__name__)
 
 Request = dict[str, Any]
 
 
-class Exits:
-    """Tells every watcher of the instances that were lost."""
-
-    def __init__(self) -> None:
-        self._watchers: set[asyncio.Queue[Exit | None]] = set()
-
-    def tell(self, lost: Exit) -> None:
-        """Never waits: for a watcher that does not read, what exceeds its queue becomes one None."""
-        for queue in self._watchers:
-            if queue.full():
-                while not queue.empty():
-                    queue.get_nowait()
-                queue.put_nowait(None)
-            else:
-                queue.put_nowait(lost)
-
-    async def watch(self) -> AsyncGenerator[Exit | None, None]:
-        """What is lost from now on; None when some were missed: compare with what there is."""
-        queue: asyncio.Queue[Exit | None] = asyncio.Queue(_WATCHER_QUEUE)
-        self._watchers.add(queue)
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            self._watchers.discard(queue)
-
-
 class Server:
     """Serves any number of connections, each with any number of requests at once."""
 
-    def __init__(
-        self, description: NodeDescription, roster: Roster, logs: LogBook, exits: Exits, pool: Callable[[], SparePool]
-    ) -> None:
-        self._description = description
-        self._roster = roster
-        self._logs = logs
-        self._exits = exits
-        self._pool = pool
+    def __init__(self, parts: NodeParts) -> None:
+        self._parts = parts
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._answers: dict[str, Callable[[Request], Awaitable[Any]]] = {
@@ -152,37 +116,42 @@ class Server:
             writer.write(encode({"id": request["id"], "item": address}))
 
         launch = Launch.from_json(request["launch"])
-        return (await self._roster.start(launch, tell, successor=request["successor"])).to_state()
+        return (await self._parts.starts.start(launch, tell, successor=request["successor"])).to_state()
 
     async def _describe(self, _: Request) -> Any:
-        return asdict(self._description)
+        return asdict(self._parts.description)
 
     async def _stop(self, request: Request) -> None:
-        await self._roster.stop(InstanceId(request["instance"]))
+        await self._parts.stops.stop(InstanceId(request["instance"]))
 
     async def _instances(self, request: Request) -> Any:
-        return [running.to_json() for running in self._roster.instances()]
+        return [running.to_json() for running in self._parts.roster.running()]
 
     async def _usage(self, request: Request) -> Any:
-        return [asdict(usage) for usage in await self._roster.usage(FunctionId(request["function"]))]
+        running = self._parts.roster.running()
+        of_function = [one for one in running if one.launch.function == request["function"]]
+        return [asdict(usage) for usage in await usage_of(of_function, own_uids=self._parts.privileged)]
 
     async def _explain(self, request: Request) -> None:
-        self._roster.failures.explain([FailedCall(**data) for data in request["calls"]], request["more"])
+        self._parts.failures.explain([FailedCall(**data) for data in request["calls"]], request["more"])
 
     async def _failures(self, request: Request) -> Any:
-        return [asdict(call) for call in self._roster.failures.of(FunctionId(request["function"]))]
+        return [asdict(call) for call in self._parts.failures.recent(FunctionId(request["function"]))]
 
     async def _forget(self, request: Request) -> None:
-        self._roster.forget(FunctionId(request["function"]))
+        function = FunctionId(request["function"])
+        self._parts.roster.mute(function)
+        self._parts.logs.forget(function)
+        self._parts.failures.forget(function)
 
     async def _spares(self, _: Request) -> Any:
-        return asdict(self._pool())
+        return asdict(self._parts.zygotes.pool)
 
     async def _ping(self, _: Request) -> None:
         """The supervisor asks whether the node lives: that it answers is the answer."""
 
     async def _log_lines(self, request: Request) -> AsyncGenerator[Any, None]:
-        batches = self._logs.read(
+        batches = self._parts.logs.read(
             FunctionId(request["function"]),
             tail=request["tail"],
             since=request["since"],
@@ -195,6 +164,6 @@ class Server:
 
     async def _lost(self, request: Request) -> AsyncGenerator[Any, None]:
         yield None  # it watches: it hears of what is lost from now on
-        async with contextlib.aclosing(self._exits.watch()) as lost:
+        async with contextlib.aclosing(self._parts.exits.watch()) as lost:
             async for one in lost:
                 yield None if one is None else asdict(one)

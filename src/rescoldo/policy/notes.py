@@ -1,17 +1,15 @@
 """What of a deployment is accepted and has no effect, in sentences for its author.
 
 A platform that ignores a setting in silence lets its author believe in a limit, or a schedule, that is not there.
-What is a mistake in any case is refused instead (`check_spec` in model/function.py).
+What is a mistake in any case is refused instead (`check_spec` in kinds/deployment.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from rescoldo.model.errors import InvalidInput
 from rescoldo.model.function import FunctionSpec
 from rescoldo.model.limits import OURS, has_no_timeout
-from rescoldo.model.program import program_of
 from rescoldo.model.scaling import KNATIVE, SCALE, SCALING_KEYS
 from rescoldo.policy.placement import is_known
 
@@ -20,7 +18,6 @@ PREFIX = "note: "  # of each line in the API's answer to a deployment
 SHOWN = 80  # characters of a name or value of the author's
 
 _EVENTS = {"schedule": "nothing calls the function on a schedule", "topic": "no event reaches the function"}
-_DEFAULT = ("python index.py", "python3 index.py")  # the command in OpenFaaS's Python templates: what happens anyway
 _SCALE_LABELS = ("min", "max", "zero", "zero-duration", "factor", "type", "target", "target-proportion", "down.window")
 _KNATIVE_ONLY = frozenset(SCALING_KEYS) - {"max-scale-up-rate", "max-scale-down-rate"}
 # of-watchdog's settings that nothing reads here, and what holds instead
@@ -37,35 +34,17 @@ _WATCHDOG = {
 }
 
 
-def notes(spec: FunctionSpec, level: str) -> list[str]:
+def notes(spec: FunctionSpec, level: str, of_kind: Iterable[str]) -> list[str]:
     """One sentence for each setting of `spec` that has no effect on a platform with the isolation `level`
-    ("full" or "unprivileged"; empty: not known). The setting's key comes first."""
-    return [*_events(spec), *_process(spec), *_resources(spec, level), *_environment(spec), *_keys(spec)]
+    ("full" or "unprivileged"; empty: not known). The setting's key comes first. `of_kind` are those of the function's
+    kind (`notes_of` in kinds/deployment.py)."""
+    return [*_events(spec), *of_kind, *_resources(spec, level), *_environment(spec), *_keys(spec)]
 
 
 def _events(spec: FunctionSpec) -> Iterator[str]:
     for key, lacking in _EVENTS.items():
         if key in spec.annotations:
             yield f"annotation {key}: {lacking}; there are no event sources yet"
-
-
-def _process(spec: FunctionSpec) -> Iterator[str]:
-    """Of a Python function; a program has an upstream_url."""
-    try:
-        program = program_of(spec.env_process, spec.env_vars)
-    except InvalidInput:
-        return  # it is refused
-    if program is not None:
-        return
-    command = " ".join((spec.env_process or spec.env_vars.get("fprocess", "")).split())
-    if command and command not in _DEFAULT:
-        yield (
-            f"fprocess: {command[:SHOWN]!r} is not run: a Python function runs its handler, and a program "
-            "needs upstream_url as well"
-        )
-    mode = spec.env_vars.get("mode", "").strip()
-    if mode not in ("", "http"):
-        yield f"mode: {mode[:SHOWN]!r} has no effect on a Python function, whose handler stays loaded between calls"
 
 
 def _resources(spec: FunctionSpec, level: str) -> Iterator[str]:

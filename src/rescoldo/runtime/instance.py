@@ -88,7 +88,7 @@ def rehearse() -> None:
 
 async def _rehearsal(loop: asyncio.AbstractEventLoop, handler: Handler) -> None:
     # without a deadline: its watchdog's alarm would outlive the rehearsal and end the instance
-    launch = Launch(InstanceId("rehearsal"), function_id("rehearsal"), "", 0, exec_timeout=0.0)
+    launch = Launch(InstanceId("rehearsal"), function_id("rehearsal"), "", exec_timeout=0.0)
     server = Server(launch, handler, "/", loop)
     client, served = socket.socketpair()
     client.setblocking(False)

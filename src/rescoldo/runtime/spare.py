@@ -2,23 +2,20 @@
 instance it is, and becomes it.
 
 One that is not waited for yet says so on its channel when it is ready. Over the channel it gets one message:
-{"launch", "uid", "gid", "scratch"} with the descriptors [listener, standard output, standard error, status pipe, one
-for each secret of the launch]. A program that binds its own socket has /dev/null for a listener. The channel closing
-instead is its end.
+{"launch", "uid", "gid", "bundle" (its folder), "scratch"} with the descriptors [listener, standard output, standard
+error, status pipe, one for each secret of the launch]. A program that binds its own socket has /dev/null for a
+listener. The channel closing instead is its end.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import os
-import random
 import resource
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TextIO
 
 from rescoldo.isolation.identity import limit_resources, reset_signals
 from rescoldo.isolation.interpreter import CLEAN_PATH
@@ -26,7 +23,7 @@ from rescoldo.isolation.sandbox import Sandbox, Tenant
 from rescoldo.isolation.syscalls import close_all_but, set_process_name
 from rescoldo.model.instance import MAX_ORDER, Launch
 from rescoldo.model.names import InstanceId, function_id, split_id
-from rescoldo.runtime.program import FOLDER, execute
+from rescoldo.runtime.starter import Starters, open_stream
 
 PRACTICE = 20  # rounds of what forks do, before the fork: the interpreter specialises code that has run about ten times
 REHEARSAL = os.path.join(os.path.dirname(__file__), "rehearsal")  # noqa: PTH118, PTH120 - a bundle to practise with
@@ -35,17 +32,13 @@ MOST_SECRETS = 100  # of one function; the kernel passes 253 descriptors in a me
 DEPENDENCIES = "deps"  # folder of a bundle: what its requirements.txt asks for
 _DESCRIPTORS = 4 + MOST_SECRETS
 
-Run = Callable[[Launch, socket.socket, int], int]
-
 
 @dataclass(frozen=True, slots=True)
 class Nest:
     """What every fork of a zygote has in common."""
 
-    bundles: str  # folder of the unpacked bundles
     sandbox: Sandbox
-    run: Run  # the instance's program
-    rehearse: Callable[[], None]  # what a spare does in advance
+    starters: Starters
     null: int  # /dev/null, open
     privileged: bool
     variables: Mapping[str, str]  # of the environment, where a function does not set its own
@@ -65,7 +58,8 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
     set_process_name("rescoldo-spare")
     if not urgent:
         rehearse_order()
-        nest.rehearse()
+        for rehearse in nest.starters.rehearsals:
+            rehearse()
         channel.send(b"ready")
     message, descriptors, _, _ = socket.recv_fds(channel, MAX_ORDER, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
     if not message:
@@ -79,11 +73,11 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
 def rehearse_order() -> None:
     """Write to what an order will write to, so that the pages are this process's own by then. The environment is
     changed."""
-    launch = Launch(InstanceId("rehearsal"), function_id("rehearsal", "here"), "", 0, env={"a": "b"})
-    order = json.dumps({"launch": launch.to_json(), "uid": 1, "gid": 1, "scratch": "/tmp"})
-    _environment(Launch.from_json(json.loads(order)["launch"]), "/", "/tmp", "/tmp", {})
+    launch = Launch(InstanceId("rehearsal"), function_id("rehearsal", "here"), "", env={"a": "b"})
+    order = json.dumps({"launch": launch.to_json(), "uid": 1, "gid": 1, "bundle": "/", "scratch": "/tmp"})
+    _environment(Launch.from_json(json.loads(order)["launch"]), "/", "/", "/tmp", "/tmp", {})
     limit_resources(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    _stream(1)
+    open_stream(1)
 
 
 def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
@@ -93,25 +87,16 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
         os.close(descriptor)
     order = json.loads(message)
     launch = Launch.from_json(order["launch"])
-    if not launch.command:  # an exec leaves nothing of either
-        # New ones: those of the zygote remember whether what they wrote to was a file or a terminal.
-        sys.stdout, sys.stderr = _stream(1), _stream(2)
-        set_process_name(split_id(launch.function)[0])
+    starter = nest.starters.by_kind[launch.kind]
     limit_resources(launch.max_files + launch.concurrency)
-    bundle = f"{nest.bundles}/{launch.digest}"
+    bundle = order["bundle"]
     named = dict(zip(launch.secrets, secrets, strict=True))
     tenant = Tenant(order["uid"], order["gid"], bundle, _layer_of(bundle), order["scratch"], named, launch.port)
     place = nest.sandbox.finish(tenant)
-    environment = _environment(launch, bundle, order["scratch"], place, nest.variables)
+    modules = f"{bundle}/{starter.imports}" if starter.imports else bundle
+    environment = _environment(launch, bundle, modules, order["scratch"], place, nest.variables)
     os.chdir(bundle)
-    if launch.command:
-        return execute(launch, environment, listener, status)
-    os.environ.clear()
-    os.environ.update(environment)
-    # random reseeds itself after a fork when it was imported before; said again since all depends on it.
-    random.seed()
-    gc.enable()
-    return nest.run(launch, socket.socket(fileno=listener), status)
+    return starter.start(launch, environment, listener, status)
 
 
 def _layer_of(bundle: str) -> str:
@@ -122,18 +107,13 @@ def _layer_of(bundle: str) -> str:
         return ""
 
 
-def _stream(descriptor: int) -> TextIO:
-    return open(descriptor, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
-
-
 def _environment(
-    launch: Launch, bundle: str, scratch: str, secrets: str, variables: Mapping[str, str]
+    launch: Launch, bundle: str, modules: str, scratch: str, secrets: str, variables: Mapping[str, str]
 ) -> dict[str, str]:
     """The variables of a process; `variables` are the platform's. The Python on PATH is the one that this process is,
-    without packages; PYTHONPATH names those of the bundle, before what the function itself wants there, to all that is
-    started."""
+    without packages; PYTHONPATH names `modules`, the folder of the function's own, and those of the bundle, before what
+    the function itself wants there, to all that is started."""
     name, namespace = split_id(launch.function)
-    own = f"{bundle}/{FOLDER}" if launch.command else bundle
     more = launch.env.get("PYTHONPATH")
     return {
         "PATH": f"{bundle}/{DEPENDENCIES}/bin:{os.path.dirname(sys.executable)}:{CLEAN_PATH}",  # noqa: PTH120
@@ -143,7 +123,7 @@ def _environment(
         "secret_mount_path": secrets,
         **variables,
         **launch.env,
-        "PYTHONPATH": f"{own}:{bundle}/{DEPENDENCIES}" + (f":{more}" if more else ""),
+        "PYTHONPATH": f"{modules}:{bundle}/{DEPENDENCIES}" + (f":{more}" if more else ""),
         "OPENFAAS_NAME": name,
         "OPENFAAS_NAMESPACE": namespace,
     }

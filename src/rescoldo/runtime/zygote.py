@@ -1,6 +1,6 @@
 """The zygote: a warmed interpreter that instances are forked from.
 
-Run by the node as a program of its own (never forked from anything that has threads, an event loop or
+Run by the node (kinds/zygote.py) as a program of its own (never forked from anything that has threads, an event loop or
 secrets). It enters its view of the file system, imports what instances need, and forks on request; what becomes of
 a fork is said in runtime/spare.py. The node's end of the socket pair closing is its end; its forks do not notice
 (they are the node's to keep or to stop).
@@ -16,7 +16,6 @@ from __future__ import annotations
 import array
 import contextlib
 import gc
-import importlib
 import json
 import os
 import select
@@ -32,11 +31,10 @@ from rescoldo.isolation.hosts import hosts_with
 from rescoldo.isolation.mounts import View, cover, enter
 from rescoldo.isolation.sandbox import FullSandbox, Sandbox, UnprivilegedSandbox
 from rescoldo.isolation.syscalls import die_with_parent, set_process_name
-from rescoldo.model.instance import Launch
-from rescoldo.runtime import program
 from rescoldo.runtime.hiding import hide
 from rescoldo.runtime.journal import JOURNAL
-from rescoldo.runtime.spare import PRACTICE, REHEARSAL, Nest, Run, be_spare, rehearse_order
+from rescoldo.runtime.spare import PRACTICE, REHEARSAL, Nest, be_spare, rehearse_order
+from rescoldo.runtime.starter import Starters
 
 _REQUEST = 4096  # bytes; a request is far shorter
 
@@ -50,23 +48,25 @@ class Fork:
     channel: socket.socket
 
 
-def main(arguments: list[str]) -> int:
-    """Run a zygote; `arguments[0]` is a JSON object: control (descriptor), bundles (their folder), read (folders that
-    the zygote needs besides), needed (folders that functions need of those), full (the level), cgroups or null, names
-    (those of an address, for /etc/hosts), variables (of functions' environment), run, path (where the platform's
-    packages are imported from) and hidden (folders that hold them)."""
+def run(arguments: list[str], bind: Callable[[str], Starters]) -> int:
+    """Run a zygote; `bind` imports what the forks of one run, by its name, and practises it.
+
+    `arguments[0]` is a JSON object: control (descriptor), bundles (their folder), read (folders that the zygote needs
+    besides), needed (folders that functions need of those), full (the level), cgroups or null, names (those of an
+    address, for /etc/hosts), variables (of functions' environment), zygote (its name), process (its process's name),
+    path (where the platform's packages are imported from) and hidden (folders that hold them)."""
     order = json.loads(arguments[0])
     control = socket.socket(fileno=order["control"])
-    set_process_name("rescoldo-zyg" if order["run"] else "rescoldo-bare")
+    set_process_name(order["process"])
     die_with_parent(signal.SIGKILL)  # it would end by itself, unless it is stopped
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the node decides
     sandbox = _sandbox(order)
-    run, rehearse = _preload(order["run"])
+    starters = bind(order["zygote"])
     for _ in range(PRACTICE):
         rehearse_order()
     _leave_platform(order)
     null = os.open(os.devnull, os.O_RDWR)
-    nest = Nest(order["bundles"], sandbox, run, rehearse, null, os.geteuid() == 0, order["variables"])
+    nest = Nest(sandbox, starters, null, os.geteuid() == 0, order["variables"])
     os.chdir("/")
     gc.collect()
     gc.disable()  # a collection here would touch, and so copy, pages that children share
@@ -91,21 +91,6 @@ def _leave_platform(order: dict[str, Any]) -> None:
     hide(order["path"])
     if order["full"]:
         cover(order["hidden"], keep=[order["bundles"], *order["needed"], REHEARSAL])
-
-
-def _preload(run: str) -> tuple[Run, Callable[[], None]]:
-    """Import `module:function`, and what its module names as commonly needed; nothing for programs."""
-    if not run:
-        return _run_nothing, program.rehearse
-    name, _, attribute = run.partition(":")
-    module = importlib.import_module(name)
-    if hasattr(module, "preload"):
-        module.preload()
-    return getattr(module, attribute), getattr(module, "rehearse", lambda: None)
-
-
-def _run_nothing(launch: Launch, listener: socket.socket, status: int) -> int:
-    raise RuntimeError(f"{launch.function}: a handler was given to a zygote for programs")
 
 
 def _serve(nest: Nest, control: socket.socket) -> None:

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rescoldo.kinds.registry import DEFAULT, KINDS, styles_of_templates
 from rescoldo.model.errors import BuildFailed, InvalidInput
-from rescoldo.model.program import PROCESS
 from rescoldo.stack.document import Document, Value, parse, suggestion
 from rescoldo.stack.source import read_source
 
 BUILT_IN = Path(__file__).parent.parent / "templates"
-STYLES = ("http", "classic")
 # OpenFaaS's names for what a template here does: its images differ, the handler's contract does not.
 # python3-flask's handle(req) gets the body as text, as that of python3.
 ALIASES = {
@@ -21,8 +20,6 @@ ALIASES = {
     "python3-flask-debian": "python3",
     "python3-http-debian": "python3-http",
 }
-# Templates that faas-cli pulls do not know our key; these are known by their contract.
-STYLE_BY_NAME = {"python3": "classic", "python3-http": "http"}
 _OTHERS = "a program of another language can be `lang: process`, with `fprocess` and `upstream_url`"
 
 
@@ -32,10 +29,10 @@ class Template:
 
     name: str
     folder: Path
-    style: str  # "http": handle(event, context); "classic": handle(req); "process": a program that speaks HTTP
+    style: str  # of its kind (Kind.styles)
     handler_folder: str = "function"
-    fprocess: str = ""  # the command of its program
-    upstream_url: str = ""  # how its program takes requests
+    fprocess: str = ""  # the command of a function made from it
+    upstream_url: str = ""  # how that takes requests
     welcome: str = ""
     built_in: bool = False
 
@@ -149,18 +146,20 @@ def _upstream_url(ours: Value | None) -> str:
 def _style(folder: Path, file: str, keys: Mapping[str, Value]) -> str:
     ours = keys.get("rescoldo")
     if ours is None:
-        if style := STYLE_BY_NAME.get(ALIASES.get(folder.name, folder.name)):
+        # Templates that faas-cli pulls do not know our key; some are known by their contract.
+        if style := styles_of_templates().get(ALIASES.get(folder.name, folder.name)):
             return style
         raise BuildFailed(f"{file}: {_not_built(folder, keys)}")
     table = ours.only(("kind", "style", "upstream_url"))
-    kind = table["kind"].text() if "kind" in table else "python"
-    if kind not in ("python", PROCESS):
-        raise table["kind"].error(f"{kind!r} is not allowed; use python or {PROCESS}")
-    if kind == PROCESS:
-        return PROCESS
-    style = table["style"].text() if "style" in table else "http"
-    if style not in STYLES:
-        raise table["style"].error(f"{style!r} is not allowed; use http or classic")
+    name = table["kind"].text() if "kind" in table else DEFAULT.name
+    kind = KINDS.get(name)
+    if kind is None:
+        raise table["kind"].error(f"{name!r} is not allowed; use {' or '.join(KINDS)}")
+    if len(kind.styles) == 1:
+        return kind.styles[0]
+    style = table["style"].text() if "style" in table else kind.styles[0]
+    if style not in kind.styles:
+        raise table["style"].error(f"{style!r} is not allowed; use {' or '.join(kind.styles)}")
     return style
 
 
@@ -174,5 +173,5 @@ def _not_built(folder: Path, keys: Mapping[str, Value]) -> str:
         )
     what = f"is for {language}" if language else "names no language"
     container = ", and its Dockerfile needs a container builder" if (folder / "Dockerfile").is_file() else ""
-    kinds = f"here the kinds python and {PROCESS} are built"
+    kinds = f"here the kinds {' and '.join(KINDS)} are built"
     return f"the template {what}{container}: {kinds}; {_OTHERS}"

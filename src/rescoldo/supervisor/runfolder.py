@@ -2,7 +2,7 @@
 
 Somebody may remove it: logind at a logout, a cleaner of old files, a hand that slipped. Listening sockets have no name
 any more then, and nobody can give one its name back; so another is bound in its place, and what accepts on it is
-started again. What instances and their node need is the node's own (`Roster.mend` in node/instances/roster.py).
+started again. What instances and their node need is the node's own (`keep_whole` in node/instances/folders.py).
 """
 
 from __future__ import annotations

@@ -10,16 +10,17 @@ from typing import Any
 
 from rescoldo.api.protocol import Platform
 from rescoldo.control.deploy.builds import BuildStep
+from rescoldo.kinds.deployment import check_spec, notes_of
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, NotStarted, RolloutFailed, UnknownImage
 from rescoldo.model.explanation import Explanation, Look, Step
-from rescoldo.model.function import Function, FunctionSpec, FunctionStatus, check_spec
+from rescoldo.model.function import Function, FunctionSpec, FunctionStatus
 from rescoldo.model.instance import LogLine
 from rescoldo.model.names import DEFAULT_NAMESPACE, FunctionId, InstanceId, check_name, split_id
 from rescoldo.model.revision import Revision, RevisionStatus, check_traffic
 from rescoldo.model.secret import check_secret
 from rescoldo.model.standing import State
-from rescoldo.policy.notes import UNPRIVILEGED, notes
+from rescoldo.policy.notes import UNPRIVILEGED
 from rescoldo.store.protocol import Bundle, Namespace
 
 WHY = Explanation(
@@ -90,7 +91,7 @@ class FakePlatform:
         return "SLOW" not in spec.env_vars
 
     def notes(self, spec: FunctionSpec) -> list[str]:
-        return notes(spec, UNPRIVILEGED)
+        return notes_of(spec, UNPRIVILEGED)
 
     async def pause(self, function: FunctionId) -> None:
         self.deployed[function] = replace(self._find(function), state=State.PAUSED)

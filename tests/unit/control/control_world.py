@@ -17,6 +17,7 @@ from rescoldo.control.observe.processes import PlatformProcess
 from rescoldo.edge.config import is_port_slot
 from rescoldo.edge.fake import FakeEdge
 from rescoldo.edge.protocol import EdgeState
+from rescoldo.kinds.protocol import NODE
 from rescoldo.model.function import FunctionSpec
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId, function_id
@@ -60,7 +61,8 @@ class World:
         self.reloads: list[int] = []  # slots that the edge was to be reloaded with
         self.deployed = 0
         self.bundles = bundles
-        ports = Ports(node, edge, store, secrets, bundles, lambda _: 7, NoProcesses(), self._reload, slots)
+        self.nodes: dict[str, FakeNode] = {NODE: node}
+        ports = Ports(self.nodes, edge, store, secrets, bundles, NoProcesses(), self._reload, slots)
         self.controller, platform = assemble(settings, ports)
         self.tasks = self.controller.tasks
         self.slots = self.controller.slots
@@ -218,6 +220,6 @@ class World:
 def stray(name: str, instance: str, *, digest: str = DIGEST, revision: int = 1, generation: int = 0) -> Launch:
     """An instance of a function that some earlier controller started."""
     function = FunctionId(f"{name}.openfaas-fn")
-    return Launch(InstanceId(instance), function, digest, 7, revision=revision, generation=generation)
+    return Launch(InstanceId(instance), function, digest, revision=revision, generation=generation)
 
 

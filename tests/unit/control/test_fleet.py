@@ -42,7 +42,7 @@ async def test_the_launch_carries_the_functions_policy(world: World) -> None:
     await world.deploy(concurrency=3, exec_timeout="7s")
     await world.edge.call(FN)
     launch = world.node.started[0]
-    assert (launch.function, launch.concurrency, launch.exec_timeout, launch.gid) == (FN, 3, 7.0, 7)
+    assert (launch.function, launch.concurrency, launch.exec_timeout) == (FN, 3, 7.0)
     assert launch.instance.startswith("fn-")
 
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from rescoldo.kinds.deployment import check_spec
 from rescoldo.model.errors import InvalidInput, RescoldoError, StartFailed
-from rescoldo.model.function import FunctionSpec, check_spec
+from rescoldo.model.function import FunctionSpec
 from rescoldo.model.metadata import MAX_ENTRIES, MAX_IMAGE
 
 ESC = "\x1b[2J"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +18,7 @@ import pytest
 from rescoldo.model.errors import StartFailed
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, function_id
+from rescoldo.node.disk import BundlesOnDisk, SecretsOnDisk
 from rescoldo.node.instances.boot import Boot
 from rescoldo.node.instances.notes import Note
 from rescoldo.node.instances.processes import Ends
@@ -22,6 +26,7 @@ from rescoldo.node.instances.sandboxes import Sandboxes
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.output.output import Output
 from rescoldo.node.output.pump import Pump
+from rescoldo.node.sockets.given_socket import GivenSocket
 from rescoldo.node.zygotes.spares import Order, Spares
 from rescoldo.node.zygotes.start_queue import AT_ONCE, StartQueue
 from rescoldo.node.zygotes.zygotes import Zygotes
@@ -36,12 +41,16 @@ class ZygotePool:
     def __init__(self) -> None:
         self.places = StartQueue()
         self.says = b'{"ready": true}\n'
+        self.orders: list[dict[str, Any]] = []
+        self.secrets: list[bytes] = []  # values that came with orders
 
     def spares_for(self, _: Launch) -> Spares:
         return cast(Spares, self)
 
     async def start(self, order: Order, forked: Callable[..., None]) -> None:
-        *_, status = order.descriptors
+        _, _, _, status, *secrets = order.descriptors
+        self.orders.append(json.loads(order.message))
+        self.secrets += [os.pread(descriptor, 100, 0) for descriptor in secrets]
         os.write(status, self.says)
 
     def wake(self) -> contextlib.AbstractContextManager[None]:
@@ -58,15 +67,20 @@ def nursery() -> ZygotePool:
 
 @pytest.fixture
 def boot(nursery: ZygotePool, tmp_path: Path) -> Boot:
-    return Boot(cast(Zygotes, nursery), Ends(), Sandboxes(None, tmp_path / "cgroups"), tmp_path)
+    bundles = BundlesOnDisk(tmp_path, own_gids=False)
+    return Boot(cast(Zygotes, nursery), Ends(), Sandboxes(None, tmp_path / "cgroups"), bundles, SecretsOnDisk(tmp_path))
 
 
 @pytest.fixture
 async def instance(tmp_path: Path) -> Any:
-    launch = Launch(InstanceId("i1"), FN, "digest", 0, ready_timeout=READY_TIMEOUT)
+    (tmp_path / "digest").mkdir()
+    endpoint = GivenSocket(tmp_path / "i1.sock", privileged=False)
+    endpoint.make()
+    launch = Launch(InstanceId("i1"), FN, "digest", ready_timeout=READY_TIMEOUT)
     output = Output.create(tmp_path / "log", None, lambda _: None, launch.log_rate, Pump())
-    yield Supervised(Note(launch, None, "unix@x"), tmp_path / "note.json", output, None, str(tmp_path))
+    yield Supervised(Note(launch, None, endpoint.address), tmp_path / "note.json", output, endpoint, str(tmp_path))
     output.close()
+    endpoint.put_away()
 
 
 async def all_taken(nursery: ZygotePool) -> AsyncExitStack:
@@ -147,3 +161,45 @@ async def test_the_last_lines_of_output_in_a_reason_have_no_control_characters(
     assert caught.value.message.splitlines()[1] == r"\x1b]0;title\x07 \x1b[2Jgone"
     os.close(out)
     os.close(err)
+
+
+# -- what a start is given
+
+
+def with_secrets(instance: Supervised, *names: str) -> None:
+    instance.note = replace(instance.note, launch=replace(instance.note.launch, secrets=names))
+
+
+async def test_an_order_names_the_bundles_folder_and_brings_the_secrets_in_their_order(
+    boot: Boot, nursery: ZygotePool, instance: Supervised, tmp_path: Path
+) -> None:
+    (tmp_path / "openfaas-fn").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "openfaas-fn" / name).write_text(name.upper())
+    with_secrets(instance, "two", "one")
+    await boot.start(instance)
+    [order] = nursery.orders
+    assert (order["bundle"], order["gid"]) == (str(tmp_path / "digest"), 0)
+    assert nursery.secrets == [b"TWO", b"ONE"]
+
+
+async def test_a_start_without_its_bundle_names_function_and_remedy_and_takes_no_process(
+    boot: Boot, nursery: ZygotePool, instance: Supervised, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "digest")
+    with pytest.raises(StartFailed, match=rf"{FN}: its bundle digest is gone .*`rescoldo up`"):
+        await boot.start(instance)
+    assert nursery.orders == []
+
+
+async def test_a_start_without_one_of_its_secrets_leaves_no_descriptor(
+    boot: Boot, nursery: ZygotePool, instance: Supervised, tmp_path: Path
+) -> None:
+    (tmp_path / "openfaas-fn").mkdir()
+    (tmp_path / "openfaas-fn" / "one").write_text("ONE")
+    with_secrets(instance, "one", "two")
+    before = descriptors()
+    with pytest.raises(StartFailed, match=rf"{FN}: its secret 'two' cannot be read"):
+        await boot.start(instance)
+    assert descriptors() == before
+    assert nursery.orders == []

@@ -6,8 +6,8 @@ import asyncio
 from contextlib import aclosing
 
 from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.node.exits import _WATCHER_QUEUE, Exits
 from rescoldo.node.protocol import Exit
-from rescoldo.node.server import _WATCHER_QUEUE, Exits
 
 
 def lost(number: int) -> Exit:

@@ -11,6 +11,7 @@ from rescoldo.model.calls import FailedCall
 from rescoldo.model.names import FunctionId, InstanceId, function_id
 from rescoldo.node.instances import failed_calls as failures
 from rescoldo.node.instances.failed_calls import KEPT, LATE, PATIENCE, SILENT, UNREACHED, FailedCalls
+from rescoldo.tasks import Tasks
 
 pytestmark = pytest.mark.looptime
 
@@ -24,7 +25,7 @@ class Node:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.lines: list[tuple[FunctionId, InstanceId, str]] = []
         self.running = {ONE, TWO}
-        self.failures = FailedCalls(self._write, self.running.__contains__)
+        self.failures = FailedCalls(self._write, self.running.__contains__, Tasks())
         self._clock = clock
 
     def _write(self, function: FunctionId, instance: InstanceId, lines: list[str]) -> None:
@@ -38,7 +39,7 @@ class Node:
 
     @property
     def reasons(self) -> list[tuple[str, str]]:
-        return [(call.call_id, call.reason) for call in self.failures.of(FN)]
+        return [(call.call_id, call.reason) for call in self.failures.recent(FN)]
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Node:
 
 
 async def test_an_end_before_the_call_was_told_of_is_its_reason(node: Node) -> None:
-    node.failures.ended(FN, ONE, "exit status 3")
+    node.failures.note_end(FN, ONE, "exit status 3")
     call = node.call()
     await asyncio.sleep(30)  # the controller was away
     node.explain(call)
@@ -63,8 +64,8 @@ async def test_an_end_after_the_call_was_told_of_is_its_reason(node: Node) -> No
     node.explain(node.call())
     await asyncio.sleep(1)
     assert node.reasons == []
-    node.failures.ended(FN, TWO, "exit status 4")
-    node.failures.ended(FN, ONE, "exit status 3")
+    node.failures.note_end(FN, TWO, "exit status 4")
+    node.failures.note_end(FN, ONE, "exit status 3")
     await asyncio.sleep(0)
     await asyncio.sleep(0.01)
     assert node.reasons == [("id", "its instance ended: exit status 3")]
@@ -75,7 +76,7 @@ async def test_each_of_the_processes_that_follow_each_other_has_its_own_calls(no
     for number in range(3):
         calls.append(node.call(str(number)))
         await asyncio.sleep(0.1)
-        node.failures.ended(FN, ONE, f"exit status {number}")
+        node.failures.note_end(FN, ONE, f"exit status {number}")
         await asyncio.sleep(1)
     for call in reversed(calls):
         node.explain(call)
@@ -84,7 +85,7 @@ async def test_each_of_the_processes_that_follow_each_other_has_its_own_calls(no
 
 
 async def test_an_end_that_the_edge_saw_late_is_the_reason_where_no_other_comes(node: Node) -> None:
-    node.failures.ended(FN, ONE, "exit status 3")
+    node.failures.note_end(FN, ONE, "exit status 3")
     await asyncio.sleep(1)
     node.explain(node.call(status=503))
     await asyncio.sleep(PATIENCE + 0.1)
@@ -95,7 +96,7 @@ async def test_an_end_that_the_edge_saw_late_is_the_reason_where_no_other_comes(
 async def test_an_instance_that_goes_on_is_not_said_to_have_ended(
     node: Node, status: int, reason: str
 ) -> None:
-    node.failures.ended(FN, ONE, "exit status 3")
+    node.failures.note_end(FN, ONE, "exit status 3")
     await asyncio.sleep(60)
     node.explain(node.call(status=status))
     await asyncio.sleep(PATIENCE + 0.1)
@@ -106,7 +107,7 @@ async def test_what_a_removed_function_leaves_is_neither_kept_nor_written(node: 
     call = node.call()
     node.explain(call)
     await asyncio.sleep(0.1)
-    node.failures.ended(FN, TWO, "exit status 4")
+    node.failures.note_end(FN, TWO, "exit status 4")
     node.running.clear()
     node.failures.forget(FN)
     node.failures.explain([call, replace(call, function=OTHER)], {FN: 3, OTHER: 4})
@@ -118,9 +119,9 @@ async def test_what_a_removed_function_leaves_is_neither_kept_nor_written(node: 
 async def test_the_last_ones_are_kept_and_the_number_of_those_left_out_is_told(node: Node) -> None:
     calls = [node.call(str(number)) for number in range(KEPT + 5)]
     node.failures.explain(calls, {FN: 7})
-    node.failures.ended(FN, ONE, "exit status 3" + 10_000 * "x" + "\x1b\n")
+    node.failures.note_end(FN, ONE, "exit status 3" + 10_000 * "x" + "\x1b\n")
     await asyncio.sleep(0.01)
-    assert [call.call_id for call in node.failures.of(FN)] == [call.call_id for call in calls[-KEPT:]]
+    assert [call.call_id for call in node.failures.recent(FN)] == [call.call_id for call in calls[-KEPT:]]
     assert all(len(line) < 500 and line.isprintable() for _, _, line in node.lines)
     assert len([line for _, _, line in node.lines if line.startswith("7 more")]) == 1
     assert len(node.lines) == len(calls) + 1

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rescoldo.node.instances.supervised import regain_output
 from rescoldo.node.output.output import MAX_LINE, SHOW_AFTER, SLICE_LINES, TAIL, Lines, Output
 from rescoldo.node.output.pump import Pump
+from rescoldo.node.sockets.regain import regain_output
 from rescoldo.policy.budget import BURST_SECONDS, lines_for
 
 RATE = 1024

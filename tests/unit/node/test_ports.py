@@ -14,13 +14,16 @@ import pytest
 from rescoldo.model.errors import StartFailed, StartTimeout
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, function_id
+from rescoldo.node.instances import left_ports
 from rescoldo.node.instances.notes import Note
 from rescoldo.node.instances.processes import Watched
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.output.output import Output
 from rescoldo.node.output.pump import Pump
-from rescoldo.node.sockets import ports
-from rescoldo.node.sockets.ports import predecessors, until_free
+from rescoldo.node.sockets import program_port
+from rescoldo.node.sockets.given_socket import GivenSocket
+from rescoldo.node.sockets.probe import is_free
+from rescoldo.node.sockets.program_port import ProgramPort
 
 FN, OTHER = function_id("fn"), function_id("other")
 Make = Callable[..., Supervised]
@@ -35,8 +38,13 @@ def taken() -> Iterator[socket.socket]:
 
 def order(listener: socket.socket, **more: object) -> tuple[Launch, str]:
     host, port = listener.getsockname()
-    launch = Launch(InstanceId("new"), FN, "digest", 0, upstream=f"tcp:{port}", ready_timeout=5.0)
+    launch = Launch(InstanceId("new"), FN, "digest", upstream=f"tcp:{port}", ready_timeout=5.0)
     return replace(launch, **more), f"{host}:{port}"  # type: ignore[arg-type]
+
+
+def at(launch: Launch, address: str) -> ProgramPort:
+    """The endpoint of a program that shares the host of `address`."""
+    return ProgramPort(launch, address.rpartition(":")[0], None)
 
 
 @pytest.fixture
@@ -48,7 +56,8 @@ async def make(tmp_path: Path) -> object:
         process = Watched(os.getpid(), os.pidfd_open(os.getpid())) if running else None
         output = Output.create(tmp_path / f"log{len(made)}", None, lambda _: None, launch.log_rate, Pump())
         note = Note(replace(launch, instance=InstanceId("old")), None, address, ready=ready)
-        made.append(Supervised(note, tmp_path / "note.json", output, None, str(tmp_path / "scratch"), process=process))
+        endpoint = at(launch, address)
+        made.append(Supervised(note, tmp_path / "note.json", output, endpoint, str(tmp_path), process=process))
         made[-1].ready_at = 1.0 if ready else 0.0
         return made[-1]
 
@@ -71,16 +80,16 @@ async def test_an_instance_that_stays_keeps_its_port_and_is_named(taken: socket.
     old = make(replace(launch, function=OTHER), address)
     for successor in (True, False):
         with pytest.raises(StartFailed, match=r"of other\.openfaas-fn"):
-            predecessors(launch, address, [old], successor=successor)
-    assert predecessors(launch, "127.0.0.1:1", [old], successor=False) == []
+            at(launch, address).leavers([old], successor=successor)
+    assert at(replace(launch, upstream="tcp:1"), address).leavers([old], successor=False) == []
 
 
 async def test_of_the_own_function_only_a_successor_takes_the_port(taken: socket.socket, make: Make) -> None:
     launch, address = order(taken)
     old = make(launch, address)
-    assert predecessors(launch, address, [old], successor=True) == [old]
+    assert at(launch, address).leavers([old], successor=True) == [old]
     with pytest.raises(StartFailed):
-        predecessors(launch, address, [old], successor=False)
+        at(launch, address).leavers([old], successor=False)
 
 
 @pytest.mark.parametrize("how", ["stopped", "ended", "lost"])
@@ -91,15 +100,15 @@ async def test_whoever_leaves_is_waited_for(taken: socket.socket, make: Make, ho
         old.ending = asyncio.create_task(asyncio.sleep(0))
     if how == "lost":
         old.ready_at = 0.0
-    assert predecessors(launch, address, [old], successor=False) == [old]
+    assert at(launch, address).leavers([old], successor=False) == [old]
 
 
 async def test_a_start_goes_on_when_the_port_is_let_go_though_the_process_lives_on(
     taken: socket.socket, make: Make
 ) -> None:
     launch, address = order(taken)
-    waiting = asyncio.create_task(until_free(launch, address, [make(launch, address)]))
-    await asyncio.wait({waiting}, timeout=2 * ports.DYING_SECONDS)
+    waiting = asyncio.create_task(at(launch, address).take_over([make(launch, address)]))
+    await asyncio.wait({waiting}, timeout=2 * program_port.DYING_SECONDS)
     assert not waiting.done()
     taken.close()
     assert await waiting > 0
@@ -111,7 +120,7 @@ async def test_a_free_port_is_not_taken_before_one_that_was_stopped_at_its_start
     launch, address = order(taken)
     taken.close()
     old = make(launch, address, ready=False)
-    waiting = asyncio.create_task(until_free(launch, address, [old]))
+    waiting = asyncio.create_task(at(launch, address).take_over([old]))
     await asyncio.wait({waiting}, timeout=0.1)
     assert not waiting.done()
     old.gone = True
@@ -121,16 +130,16 @@ async def test_a_free_port_is_not_taken_before_one_that_was_stopped_at_its_start
 async def test_the_wait_ends_with_the_ready_timeout(taken: socket.socket, make: Make) -> None:
     launch, address = order(taken, ready_timeout=0.1)
     with pytest.raises(StartTimeout, match="the instance before still has port"):
-        await until_free(launch, address, [make(launch, address)])
+        await at(launch, address).take_over([make(launch, address)])
 
 
 async def test_what_outlives_its_instance_is_a_stranger_soon(
     taken: socket.socket, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ports, "DYING_SECONDS", 0.05)
+    monkeypatch.setattr(program_port, "DYING_SECONDS", 0.05)
     launch, address = order(taken)
     old = make(launch, address)
-    waiting = asyncio.create_task(until_free(launch, address, [old]))
+    waiting = asyncio.create_task(at(launch, address).take_over([old]))
     await asyncio.wait({waiting}, timeout=0.1)
     assert not waiting.done()
     end(old)
@@ -141,12 +150,12 @@ async def test_what_outlives_its_instance_is_a_stranger_soon(
 async def test_a_port_where_nobody_listens_is_left_to_the_program(
     taken: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ports, "DYING_SECONDS", 0.05)
+    monkeypatch.setattr(program_port, "DYING_SECONDS", 0.05)
     taken.close()
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # without SO_REUSEADDR, and it does not listen
         launch, address = order(bound)
-        await until_free(launch, address, [])
+        await at(launch, address).take_over([])
 
 
 async def test_connections_that_have_ended_keep_no_port() -> None:
@@ -155,13 +164,14 @@ async def test_connections_that_have_ended_keep_no_port() -> None:
         with socket.create_connection(listener.getsockname()) as client:
             listener.accept()[0].close()  # the server ends it first, so that TIME_WAIT is on its side
             client.recv(1)
-    assert await until_free(launch, address, []) < ports.DYING_SECONDS
+    assert await at(launch, address).take_over([]) < program_port.DYING_SECONDS
 
 
-async def test_a_unix_socket_is_waited_for_by_nobody(make: Make, taken: socket.socket) -> None:
-    launch, _ = order(taken, upstream="inherited")
-    assert predecessors(launch, "unix@/x", [make(launch, "unix@/x")], successor=False) == []
-    assert await until_free(launch, "unix@/x", []) == 0.0
+async def test_a_unix_socket_is_waited_for_by_nobody(make: Make, taken: socket.socket, tmp_path: Path) -> None:
+    launch, address = order(taken, upstream="inherited")
+    given = GivenSocket(tmp_path / "s", privileged=False)
+    assert given.leavers([make(launch, given.address), make(launch, address)], successor=False) == []
+    assert await given.take_over([]) == 0.0
 
 
 # -- ports that programs have left
@@ -178,15 +188,15 @@ async def test_a_program_is_told_of_when_nobody_has_listened_at_its_port_for_a_w
 ) -> None:
     launch, address = order(taken)
     program, looks, left = make(launch, address), iter(free), list[Supervised]()
-    monkeypatch.setattr(ports, "is_free", lambda _: next(looks) == "1")
-    looking = asyncio.create_task(ports.tell_left(lambda: [] if left else [program], left.append))
-    await asyncio.wait({looking}, timeout=len(free) * ports.LOOK_SECONDS + 0.5)
+    monkeypatch.setattr(left_ports, "is_free", lambda _: next(looks) == "1")
+    looking = asyncio.create_task(left_ports.report_left(lambda: [] if left else [program], left.append))
+    await asyncio.wait({looking}, timeout=len(free) * left_ports.LOOK_SECONDS + 0.5)
     looking.cancel()
     assert left == ([program] if told else [])
 
 
 def test_a_port_is_free_when_nobody_listens_there(taken: socket.socket) -> None:
-    assert not ports.is_free(taken.getsockname())
+    assert not is_free(taken.getsockname())
     address = taken.getsockname()
     taken.close()
-    assert ports.is_free(address)
+    assert is_free(address)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.node.instances import supervised
+from rescoldo.node.sockets import regain
 
 
 def test_a_descriptor_that_was_closed_meanwhile_hides_no_listener(
@@ -28,8 +28,8 @@ def test_a_descriptor_that_was_closed_meanwhile_hides_no_listener(
     with other, listener:
         listener.bind(str(path))
         listener.listen()
-        monkeypatch.setattr(supervised, "take_descriptor", take)
-        found = supervised.regain_listener(os.getpid(), f"unix@{path}")
+        monkeypatch.setattr(regain, "take_descriptor", take)
+        found = regain.regain_listener(os.getpid(), str(path))
         assert found is not None
         with found:
             assert found.getsockname() == str(path)

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from leavers import reset_at_close
-from rescoldo.node.sockets.waiting import Request, Waiting
+from rescoldo.node.sockets.waiting import Request, WaitingRequests
+from rescoldo.tasks import Tasks
 
 NOW = 1_800_000_000.5
 
@@ -50,7 +51,8 @@ async def test_a_socket_that_was_put_away_while_requests_were_gathered_is_no_fai
     listener = socket.socket(socket.AF_UNIX)
     listener.bind("")  # the kernel finds a name that nobody has
     listener.listen()
-    refusing = asyncio.create_task(Waiting().serve_elsewhere(listener, "gone", lambda: None, lambda *_: None))
+    waiting = WaitingRequests(Tasks())
+    refusing = asyncio.create_task(waiting.serve_elsewhere(listener, "gone", lambda: None, lambda *_: None))
     await asyncio.sleep(0)
     listener.close()
     await asyncio.wait({refusing}, timeout=0.3)
@@ -68,7 +70,8 @@ async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.M
         def tell(*what: str) -> None:
             told.append(what)
 
-        refusing = asyncio.create_task(Waiting().serve_elsewhere(listener, "it is gone", lambda: None, tell))
+        waiting = WaitingRequests(Tasks())
+        refusing = asyncio.create_task(waiting.serve_elsewhere(listener, "it is gone", lambda: None, tell))
         reader, writer = await asyncio.open_unix_connection(listener.getsockname())
         writer.write(b"HEAD / HTTP/1.1\r\nX-Call-Id: my\x1b call\r\n\r\n")
         begun = time.monotonic()
@@ -77,7 +80,7 @@ async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.M
         refusing.cancel()
         assert os.get_blocking(listener.fileno())  # as a successor may expect it
     assert told == [("my\\x1b call", "its instance ended: it is gone")]
-    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert answer.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
     assert answer.endswith(b"\r\n\r\n")  # HEAD has no body
     assert time.monotonic() - begun < 3
 
@@ -89,7 +92,7 @@ async def standing_in(
     """What each of `asked` is answered where requests wait at a TCP port, `other` finds who takes them, and nobody does
     in the end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(Waiting().serve_elsewhere(listener, "it is gone", other, tell))
+        serving = asyncio.create_task(WaitingRequests(Tasks()).serve_elsewhere(listener, "it is gone", other, tell))
         answers = []
         for head in asked:
             reader, writer = await asyncio.open_connection(*listener.getsockname())

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rescoldo.kinds.deployment import check_spec, notes_of, policy_of
 from rescoldo.model.errors import InvalidInput
-from rescoldo.model.function import ANNOTATIONS, FunctionSpec, check_spec, policy_of
+from rescoldo.model.function import ANNOTATIONS, FunctionSpec
 from rescoldo.model.limits import MAX_TIMEOUT, Limits, platform_limits
-from rescoldo.policy.notes import notes
 
 
 def limits(defaults: Limits | None = None, **spec: object) -> Limits:
@@ -102,7 +102,7 @@ def test_an_odd_value_is_refused_with_its_key_and_what_is_allowed(key: str, valu
 def test_a_call_without_a_limit_has_the_longest_there_is(text: str) -> None:
     assert limits(env_vars={"exec_timeout": text}).exec_timeout == MAX_TIMEOUT
     assert platform_limits({"--default-timeout": text}).exec_timeout == MAX_TIMEOUT
-    (note,) = notes(FunctionSpec("fn", "image", env_vars={"exec_timeout": text}), "full")
+    (note,) = notes_of(FunctionSpec("fn", "image", env_vars={"exec_timeout": text}), "full")
     assert note.startswith("environment exec_timeout: 0 ") and "24 h" in note
 
 

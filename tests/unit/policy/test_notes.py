@@ -2,8 +2,9 @@
 
 import pytest
 
-from rescoldo.model.function import FunctionSpec, check_spec
-from rescoldo.policy.notes import FULL, UNPRIVILEGED, notes
+from rescoldo.kinds.deployment import check_spec, notes_of
+from rescoldo.model.function import FunctionSpec
+from rescoldo.policy.notes import FULL, UNPRIVILEGED
 
 PROGRAM = {"upstream_url": "http://127.0.0.1:8000"}
 
@@ -38,7 +39,7 @@ def spec(**fields) -> FunctionSpec:
 )
 def test_a_setting_without_effect_has_a_note_that_names_it(fields, key):
     check_spec(spec(**fields))  # else it would be refused
-    (note,) = notes(spec(**fields), FULL)
+    (note,) = notes_of(spec(**fields), FULL)
     assert note.startswith(f"{key}: ") and not note.endswith(".")
 
 
@@ -56,15 +57,15 @@ def test_a_setting_without_effect_has_a_note_that_names_it(fields, key):
 )
 def test_what_has_its_effect_has_no_note(fields):
     check_spec(spec(**fields))
-    assert notes(spec(**fields), FULL) == []
+    assert notes_of(spec(**fields), FULL) == []
 
 
 def test_the_level_unprivileged_holds_no_limits_and_says_so():
     fields = {"limits": {"memory": "64Mi", "cpu": "1"}, "read_only_root_filesystem": True}
-    told = notes(spec(**fields), UNPRIVILEGED)
+    told = notes_of(spec(**fields), UNPRIVILEGED)
     assert [text.partition(":")[0] for text in told] == ["limits.memory", "limits.cpu", "readonly_root_filesystem"]
     assert all("run the platform as root" in text for text in told)
 
 
 def test_what_is_refused_anyway_is_no_reason_to_fail():
-    assert notes(spec(limits={"memory": "lots"}, env_vars={"upstream_url": "ftp://x"}), FULL) == []
+    assert notes_of(spec(limits={"memory": "lots"}, env_vars={"upstream_url": "ftp://x"}), FULL) == []

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from rescoldo.model.function import FunctionPolicy, FunctionSpec, policy_of
+from rescoldo.kinds.deployment import policy_of
+from rescoldo.model.function import FunctionPolicy, FunctionSpec
 from rescoldo.model.scaling import ScalingDefaults, platform_scaling
 from rescoldo.policy.openfaasrule import LASTING, REPEAT, WINDOW, Alert, watch
 

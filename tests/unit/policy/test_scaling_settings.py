@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rescoldo.kinds.deployment import check_spec, policy_of
 from rescoldo.model.errors import InvalidInput
-from rescoldo.model.function import FunctionPolicy, FunctionSpec, check_spec, policy_of
+from rescoldo.model.function import FunctionPolicy, FunctionSpec
 from rescoldo.model.scaling import Scaling, ScalingDefaults, replica_bounds, scaling_of
 
 KNATIVE = "autoscaling.knative.dev/"

@@ -62,7 +62,7 @@ class World:
     over: list[str] = field(default_factory=list)  # one entry each time the answer was said to be over
 
     def answer(self, *, doubtful: bool = False) -> Answer:
-        launch = Launch(InstanceId("i"), FunctionId("f.n"), "", 0, max_response=MOST)
+        launch = Launch(InstanceId("i"), FunctionId("f.n"), "", max_response=MOST)
         host = cast(Host, SimpleNamespace(launch=launch, root="/"))
         return Answer(host, self.client, lambda: self.over.append("over"), doubtful=doubtful)
 

@@ -37,7 +37,7 @@ class FakeLoop:
 
 @dataclass
 class FakeService:
-    launch: Launch = field(default_factory=lambda: Launch(InstanceId("i"), FunctionId("f.n"), "", 0, max_body=100))
+    launch: Launch = field(default_factory=lambda: Launch(InstanceId("i"), FunctionId("f.n"), "", max_body=100))
     loop: FakeLoop = field(default_factory=FakeLoop)
     function: bytes = b"f.n"
 

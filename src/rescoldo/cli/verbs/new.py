@@ -14,9 +14,9 @@ from rescoldo.cli.gateway import DEFAULT_GATEWAY
 from rescoldo.cli.options import Verb, json_option
 from rescoldo.cli.output import say, say_json
 from rescoldo.cli.project import fetch_template
+from rescoldo.kinds.registry import kind_of_style
 from rescoldo.model.errors import Conflict, RescoldoError
 from rescoldo.model.names import check_name
-from rescoldo.model.program import PROCESS
 from rescoldo.stack.file import read_stack
 from rescoldo.stack.scaffold import StackEntry, append_entry, new_stack
 from rescoldo.stack.source import DEFAULT_NAMES, Source, default_file, read_source
@@ -58,7 +58,8 @@ def new_command(
     image = f"{prefix}/{name}:latest" if prefix else f"{name}:latest"
     handler = folder.as_posix() if folder.is_absolute() else f"./{folder.as_posix()}"
     entry = StackEntry(name, lang, handler, image)
-    if template.style == PROCESS:
+    kind = kind_of_style(template.style)
+    if kind.takes_command:
         entry = replace(entry, fprocess=template.fprocess, upstream_url=template.upstream_url)
     stack, text = _stack(entry, existing, gateway)
     _write(template, folder, stack, text)
@@ -69,8 +70,7 @@ def new_command(
     if template.welcome:
         say(f"\n{template.welcome}")
     flag = "" if stack.name == DEFAULT_NAMES[0] else f" -f {stack}"
-    edit = f"put your program into {folder}/" if template.style == PROCESS else f"edit {folder}/handler.py"
-    say(f"\nNext:\n  {edit}\n  rescoldo up{flag}\n  echo you | rescoldo invoke {name}")
+    say(f"\nNext:\n  {kind.to_edit(folder)}\n  rescoldo up{flag}\n  echo you | rescoldo invoke {name}")
 
 
 def _stack(entry: StackEntry, existing: Path | None, gateway: str) -> tuple[Path, str]:

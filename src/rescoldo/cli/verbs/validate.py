@@ -11,8 +11,8 @@ from rescoldo.cli.notes import folder_notes
 from rescoldo.cli.options import Verb, json_option, yaml_option
 from rescoldo.cli.output import note, say, say_json
 from rescoldo.cli.project import stack_location
+from rescoldo.kinds.deployment import notes_of
 from rescoldo.model.errors import InvalidInput
-from rescoldo.policy.notes import notes
 from rescoldo.stack.file import StackFunction, examine_stack
 from rescoldo.stack.source import read_source
 
@@ -57,4 +57,4 @@ def validate_command(yaml_file: str, as_json: bool) -> int:
 
 def _notes(function: StackFunction) -> list[str]:
     """What has no effect at any level; a deployment says what the level decides."""
-    return [*notes(function.to_spec(), ""), *(() if function.skip_build else folder_notes(function))]
+    return [*notes_of(function.to_spec(), ""), *(() if function.skip_build else folder_notes(function))]

@@ -6,24 +6,22 @@ Dockerfile is not run: the function of a Python template becomes a bundle, and o
 
 from __future__ import annotations
 
-import ast
 import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rescoldo.kinds.registry import KINDS, styles_of_templates
 from rescoldo.model.errors import BuildFailed, InvalidInput
 from rescoldo.model.metadata import check_image, check_number, check_text
 from rescoldo.model.text import one_line, read_json
-from rescoldo.stack.templates import ALIASES, STYLE_BY_NAME, read_foreign
+from rescoldo.stack.templates import ALIASES, read_foreign
 
 CONFIG = "com.openfaas.docker.config"
 SECRETS = "com.openfaas.secrets"
 CONTEXT = "context"
 MAX_CONFIG = 2**16  # bytes
-STYLES = {**STYLE_BY_NAME, **{alias: STYLE_BY_NAME[name] for alias, name in ALIASES.items()}}
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # Docker's names
-_PARAMETERS = {1: "classic", 2: "http"}  # of handle
 _SHOWN = 20  # names of ignored things in a note
 
 
@@ -56,7 +54,7 @@ class Function:
     """The function in a build's folder."""
 
     lang: str
-    style: str  # "http", "classic" or "process"
+    style: str  # of its kind (Kind.styles)
     handler: Path = field(default_factory=Path)
 
 
@@ -116,32 +114,22 @@ def find_function(context: Path) -> Function:
     handler = context / template.handler_folder
     if template.style:  # said in the template for us
         return Function(template.language or template.style, template.style, handler)
-    if not (context / "index.py").is_file() or not (handler / "handler.py").is_file():
-        raise BuildFailed(_refusal(f"the template {template.language!r}"))
-    style = STYLES.get(template.language) or _style_of(handler / "handler.py")
-    return Function(template.language, style, handler)
+    known = ALIASES.get(template.language, template.language)
+    for kind in KINDS.values():
+        if style := kind.recognise(known, context, handler):
+            return Function(template.language, style, handler)
+    raise BuildFailed(_refusal(f"the template {template.language!r}"))
 
 
 def _refusal(what: str) -> str:
     return one_line(
         f"this builder runs no Dockerfile, and the function has {what[:200]}; it builds the Python templates "
-        f"{', '.join(STYLES)}, and others that have index.py beside function/handler.py. A program of another language "
-        "can be deployed with `rescoldo up` and `lang: process`"
+        f"{', '.join(_known())}, and others that have index.py beside function/handler.py. A program of another "
+        "language can be deployed with `rescoldo up` and `lang: process`"
     )
 
 
-def _style_of(file: Path) -> str:
-    """Which contract a handler of an unknown template has, by its parameters."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, RecursionError):
-        return "http"  # the build says what is wrong with it
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "handle":
-            count = len(node.args.posonlyargs) + len(node.args.args)
-            if style := _PARAMETERS.get(count):
-                return style
-    raise BuildFailed(
-        "the template is not known here, and its handler.py does not show which contract it has: define "
-        "`def handle(event, context)` or `def handle(req)` in it"
-    )
+def _known() -> list[str]:
+    """The names of OpenFaaS's templates that are built here."""
+    known = styles_of_templates()
+    return [*known, *(alias for alias, name in ALIASES.items() if name in known)]

@@ -22,10 +22,10 @@ from rescoldo.control.deploy.switch import Switch
 from rescoldo.control.deploy.traffic import Traffic
 from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.kinds.deployment import meant
 from rescoldo.model.errors import NotFound, RolloutFailed
 from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec
 from rescoldo.model.names import FunctionId
-from rescoldo.model.program import own_process
 from rescoldo.model.revision import Revision
 from rescoldo.model.standing import PLAIN
 from rescoldo.store.protocol import Store
@@ -80,8 +80,8 @@ class Deployments:
         if must_exist:
             self._check_exists(spec.id)
         digest = self._images.digest(spec.image)
-        self._images.check_bundle(digest, spec.image, policy)
-        spec = _meant(spec)
+        policy = self._images.check_bundle(digest, spec, policy)
+        spec = meant(spec)
         with self._images.in_use(digest):
             async with self._spaces.deploying(spec), self._changes.of(spec.id):
                 if spec.id in self._fleet.entries:
@@ -118,7 +118,7 @@ class Deployments:
     ) -> None:
         """Give a function a new revision, unless it would be the same as the current one."""
         current = entry.function
-        if (_meant(current.spec), current.digest) == (spec, digest):
+        if (meant(current.spec), current.digest) == (spec, digest):
             self._again(entry, checked=checked)
             if current.traffic:
                 await self._traffic.route(entry, {})
@@ -166,15 +166,9 @@ class Deployments:
             entry = self._fleet.entries.current(function)
             past = past_revision(entry.function, await self._store.revisions(function), revision)
             policy = self._policies.checked(past.spec)
-            self._images.check_bundle(past.digest, past.spec.image, policy)
+            policy = self._images.check_bundle(past.digest, past.spec, policy)
             with self._images.in_use(past.digest):
                 async with self._spaces.deploying(past.spec):
-                    await self._update(entry, _meant(past.spec), past.digest, policy, checked=policy.checked)
+                    await self._update(entry, meant(past.spec), past.digest, policy, checked=policy.checked)
         self._images.collect_soon()
         return entry.function.revision
-
-
-def _meant(spec: FunctionSpec) -> FunctionSpec:
-    """As the two command lines, which word it differently, both mean it: neither undoes what the other deployed."""
-    meant = own_process(spec.env_process, spec.env_vars)
-    return spec if meant == spec.env_process else replace(spec, env_process=meant)

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Iterator
 from rescoldo.bundle.protocol import Bundles
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.outages import outlast
+from rescoldo.kinds.deployment import settled
 from rescoldo.model.errors import InvalidInput, NotFound, UnknownImage
-from rescoldo.model.function import FunctionPolicy
+from rescoldo.model.function import FunctionPolicy, FunctionSpec
 from rescoldo.model.metadata import check_image
-from rescoldo.model.program import PROCESS
 from rescoldo.node.protocol import Node
 from rescoldo.store.protocol import Bundle, Store
 from rescoldo.tasks import Tasks
@@ -35,6 +35,7 @@ class Images:
         self._tasks = tasks
         self._max_upload = max_upload
         self._known: dict[str, Bundle] = {}  # by name
+        self._held: dict[str, str] = {}  # kinds, by digest
         self._using: Counter[str] = Counter()
 
     async def load(self) -> None:
@@ -54,15 +55,21 @@ class Images:
             )
         return bundle.digest
 
-    def check_bundle(self, digest: str, image: str, policy: FunctionPolicy) -> None:
-        """Raise InvalidInput unless the bundle is here and is what the deployment says it is."""
+    def check_bundle(self, digest: str, spec: FunctionSpec, policy: FunctionPolicy) -> FunctionPolicy:
+        """`policy` as it is with what the bundle holds. Raises InvalidInput unless the bundle is here and is what the
+        deployment says it is."""
         if not self._storage.has(digest):
-            raise InvalidInput(f"the bundle of {image[:200]} is not here any more; deploy it again")
-        if policy.program is None and self._storage.kind(digest) == PROCESS:
-            raise InvalidInput(
-                f"the bundle of {image[:200]} holds a program: set fprocess to its command and the environment "
-                "variable upstream_url to where it listens, for example http://127.0.0.1:8000"
-            )
+            raise InvalidInput(f"the bundle of {spec.image[:200]} is not here any more; deploy it again")
+        return settled(policy, spec, self._storage.kind(digest))
+
+    def held(self, digest: str) -> str:
+        """The kind that a bundle holds; empty where it is not here or cannot be read."""
+        if digest not in self._held:
+            try:
+                self._held[digest] = self._storage.kind(digest)
+            except (NotFound, InvalidInput):
+                return ""
+        return self._held[digest]
 
     async def add(self, image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
         check_image(image)
@@ -113,6 +120,7 @@ class Images:
                 if not self._using[digest]:
                     await self._store.delete_bundle(digest)
                     await self._storage.remove(digest)
+                    self._held.pop(digest, None)
                     self._known = {name: b for name, b in self._known.items() if b.digest != digest}
             await self._storage.collect_layers(time.time())
             if not unneeded & running:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 
+from rescoldo.control.deploy.images import Images
 from rescoldo.control.deploy.namespaces import Namespaces
 from rescoldo.control.fleet.known_node import KnownNode
+from rescoldo.kinds.deployment import check_spec, notes_of, policy_of
 from rescoldo.model.errors import InvalidInput
-from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec, check_spec, policy_of
+from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec
 from rescoldo.model.settings import Settings
-from rescoldo.policy.notes import notes
 from rescoldo.policy.placement import check_constraints
 
 log = logging.getLogger(__name__)
@@ -18,9 +19,10 @@ log = logging.getLogger(__name__)
 class Policies:
     """Turns deployments into policies."""
 
-    def __init__(self, settings: Settings, spaces: Namespaces, node: KnownNode) -> None:
+    def __init__(self, settings: Settings, spaces: Namespaces, images: Images, node: KnownNode) -> None:
         self._settings = settings
         self._spaces = spaces
+        self._images = images
         self._node = node
 
     def checked(self, spec: FunctionSpec) -> FunctionPolicy:
@@ -36,11 +38,12 @@ class Policies:
         """The policy of what is deployed already. A later version refuses what was allowed once: that must not keep
         the platform from starting."""
         try:
-            return policy_of(function.spec, self._settings.limits, self._settings.scaling)
+            held = self._images.held(function.digest)
+            return policy_of(function.spec, self._settings.limits, self._settings.scaling, held=held)
         except InvalidInput as error:
             log.warning("%s runs with the defaults: %s", function.id, error.message)
             return FunctionPolicy(limits=self._settings.limits)
 
     def notes(self, spec: FunctionSpec) -> list[str]:
         """A sentence for each setting of a deployment that is accepted and has no effect here."""
-        return notes(spec, self._node.level)
+        return notes_of(spec, self._node.level)

@@ -65,9 +65,9 @@ class RevisionCheck:
 
     def excludes(self, one: FunctionPolicy, other: FunctionPolicy) -> bool:
         """Whether two revisions cannot run at once: programs on the same TCP port, where all share an address."""
-        if one.program is None or other.program is None or one.program.upstream != other.program.upstream:
+        if one.start.upstream != other.start.upstream:
             return False
-        return one.program.at_port and not self._node.description.private_ports
+        return one.at_port and not self._node.description.private_ports
 
     async def _start(self, entry: Entry, function: Function, policy: FunctionPolicy) -> Awake:
         fresh = Entry(function, policy, requested=entry.requested)

@@ -67,7 +67,7 @@ class Traffic:
                 f"revisions {current.revision} and {number} of {current.id} cannot share traffic: both are programs at "
                 "one TCP port, which all instances share here; use `upstream_url: inherited`, or another port in one"
             )
-        self._images.check_bundle(past.digest, past.spec.image, policy)
+        self._images.check_bundle(past.digest, past.spec, policy)
         async with self._spaces.deploying(past.spec):
             share = self.add(past.serving(current))
         await self._fleet.routes.publish(share)

@@ -90,7 +90,7 @@ class Adoption:
         launch = running.launch
         server = LiveServer(awake.slot, launch.instance, running.address, launch.concurrency)
         awake.servers[launch.instance] = self._fleet.instances.live[launch.instance] = server
-        self._fleet.instances.lifetimes.began(launch.function, launch.instance, asyncio.get_running_loop().time())
+        self._fleet.instances.note(launch)
 
     def _new_awake(self, entry: Entry, slot: SlotName | None) -> Awake:
         if slot is None:

@@ -10,6 +10,7 @@ from rescoldo.control.fleet.awake import Awake
 from rescoldo.control.fleet.life import IllegalTransition, Life, Stage
 from rescoldo.edge.config import TIMEOUT_MARGIN
 from rescoldo.edge.protocol import Route, Share
+from rescoldo.kinds.registry import kind_named
 from rescoldo.model.errors import Conflict, RescoldoError
 from rescoldo.model.function import Function, FunctionPolicy
 from rescoldo.model.names import FunctionId, RouteKey, SlotName, revision_key
@@ -176,8 +177,8 @@ class Entry:
         """What the edge should know of it now."""
         slot = self.awake.slot if self.awake is not None and self.life is Life.AWAKE else None
         policy, limits = self.policy, self.policy.limits
-        # a handler's own 504 comes first; a program has nobody but the edge to give one
-        margin = TIMEOUT_MARGIN if policy.program is None else 0.0
+        # an instance's own 504 comes first, where its kind has one
+        margin = TIMEOUT_MARGIN if kind_named(policy.start.kind).answers_deadline else 0.0
         return Route(
             function=self.key,
             slot=slot,

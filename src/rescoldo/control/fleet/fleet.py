@@ -15,7 +15,7 @@ The order of things is what keeps requests from failing:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from rescoldo.control.fleet.entries import Entries
 from rescoldo.control.fleet.instances import Instances
@@ -36,11 +36,9 @@ from rescoldo.tasks import Tasks
 class Fleet:
     """The entries and the parts that work on them."""
 
-    def __init__(
-        self, node: Node, edge: Edge, store: Store, slots: SlotPool, tasks: Tasks, gid_of: Callable[[str], int]
-    ) -> None:
+    def __init__(self, nodes: Mapping[str, Node], edge: Edge, store: Store, slots: SlotPool, tasks: Tasks) -> None:
         self.entries = Entries()
-        self.instances = Instances(node, edge, tasks, gid_of)
+        self.instances = Instances(nodes, edge, tasks)
         self.replicas = Replicas(self.instances, edge, tasks)
         self.requested = RequestedReplicas(store, tasks)
         self.standings = Standings(store, tasks)

@@ -1,5 +1,7 @@
 """Starts and stops single instances, and keeps the edge's servers in step with them.
 
+An instance comes from the node that its kind names, and is stopped there.
+
 `live` always holds what the edge should have, set before the edge hears of it, so that a synchronisation at
 any moment neither loses nor resurrects a server.
 """
@@ -10,13 +12,15 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Set
+from collections.abc import Mapping, Set
 
 from rescoldo.control.fleet.awake import Awake
 from rescoldo.control.fleet.life import Stage
 from rescoldo.control.fleet.lifetimes import Lifetimes
 from rescoldo.control.fleet.outages import RETRY_SECONDS, outlast
 from rescoldo.edge.protocol import Edge, LiveServer, SlotLoad
+from rescoldo.kinds.protocol import NODE
+from rescoldo.kinds.registry import kind_of
 from rescoldo.model.coldstart import StartTimes
 from rescoldo.model.errors import Busy, EdgeUnavailable, NodeUnavailable, StartFailed
 from rescoldo.model.instance import Launch
@@ -30,19 +34,28 @@ BURY_SECONDS = 1.0  # for the requests of a dead instance whose function is on i
 
 
 class Instances:
-    def __init__(self, node: Node, edge: Edge, tasks: Tasks, gid_of: Callable[[str], int]) -> None:
+    def __init__(self, nodes: Mapping[str, Node], edge: Edge, tasks: Tasks) -> None:
         self.live: dict[InstanceId, LiveServer] = {}
         self.lifetimes = Lifetimes()
-        self._node = node
+        self._nodes = nodes
+        self._at: dict[InstanceId, str] = {}  # the node of each instance that is not stopped yet
         self._edge = edge
         self._tasks = tasks
-        self._gid_of = gid_of
         self._ended: dict[InstanceId, Exit | None] = {}  # of each instance that is being started, its end if told
 
     @property
     def starting(self) -> Set[InstanceId]:
         """Those on their way: they may run already, and are not in `live` before the edge hears of them."""
         return self._ended.keys()
+
+    def note(self, launch: Launch) -> None:
+        """An instance exists, or soon will: it is started, or adopted."""
+        self._at[launch.instance] = kind_of(launch).node
+        self.lifetimes.began(launch.function, launch.instance, _now())
+
+    def _node_of(self, instance: InstanceId) -> Node:
+        """The node to ask for it. One that nobody noted is left over from before; the machine's own node had those."""
+        return self._nodes[self._at.get(instance, NODE)]
 
     # -- starting
 
@@ -67,8 +80,8 @@ class Instances:
     async def _launch_once(self, awake: Awake, *, first: bool) -> StartTimes:
         begun = time.monotonic()
         launch = self._new_launch(awake)
+        self.note(launch)
         self._ended[launch.instance] = None
-        self.lifetimes.began(launch.function, launch.instance, _now())
         adding: asyncio.Task[None] | None = None
 
         def add(address: str) -> None:
@@ -77,7 +90,7 @@ class Instances:
 
         asked = time.monotonic()
         try:
-            running = await self._node.start(launch, add if first else None, successor=first)
+            running = await self._node_of(launch.instance).start(launch, add if first else None, successor=first)
             told = time.monotonic()
             self._check_start(awake, launch)  # before a slot that may be somebody else's by now gets a server
             if adding is None:
@@ -106,7 +119,6 @@ class Instances:
     def _new_launch(self, awake: Awake) -> Launch:
         function, policy = awake.function, awake.policy
         spec, limits = function.spec, policy.limits
-        program = policy.program
         env = {"fprocess": spec.env_process, **spec.env_vars} if spec.env_process else dict(spec.env_vars)
         # log lines and `describe` show it: the function's name says whose it is, the rest is never used again
         name = f"{split_id(function.id)[0][:20].rstrip('-')}-{secrets.token_hex(5)}"
@@ -114,7 +126,6 @@ class Instances:
             instance=InstanceId(name),
             function=function.id,
             digest=function.digest,
-            gid=self._gid_of(function.digest),
             env=env,
             concurrency=limits.concurrency,
             exec_timeout=limits.exec_timeout,
@@ -124,8 +135,9 @@ class Instances:
             max_response=limits.max_response,
             revision=function.revision,
             generation=function.generation,
-            command=program.command if program is not None else (),
-            upstream=program.upstream if program is not None else "",
+            kind=policy.start.kind,
+            command=policy.start.command,
+            upstream=policy.start.upstream,
             memory_limit=limits.memory,
             cpu_limit=limits.cpu,
             max_files=limits.max_files,
@@ -163,7 +175,8 @@ class Instances:
 
     async def stop(self, instance: InstanceId) -> None:
         """Stop an instance; waits out a restart of the node."""
-        await outlast(lambda: self._node.stop(instance))
+        await outlast(lambda: self._node_of(instance).stop(instance))
+        self._at.pop(instance, None)
         self.lifetimes.ended(instance, _now())
 
     async def _discard(self, slot: SlotName, instance: InstanceId, adding: asyncio.Task[None] | None) -> None:

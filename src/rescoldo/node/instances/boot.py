@@ -9,19 +9,20 @@ import logging
 import os
 import signal
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 from rescoldo.isolation.identity import has_processes, kill_all_of
+from rescoldo.kinds.registry import kind_of
 from rescoldo.model.errors import NodeUnavailable, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch
 from rescoldo.model.limits import too_little_memory
 from rescoldo.model.names import split_id
-from rescoldo.model.program import UNIX
 from rescoldo.model.text import one_line, read_json
 from rescoldo.node.instances.processes import Ends, any_alive, describe, handles_sigterm, kill_session, signal_group
 from rescoldo.node.instances.readiness import until_accepting
 from rescoldo.node.instances.sandboxes import Ending, Sandboxes
 from rescoldo.node.instances.supervised import Supervised
+from rescoldo.node.protocol import Bundles, Secrets
 from rescoldo.node.zygotes.spares import Order
 from rescoldo.node.zygotes.zygote import ZygoteGone
 from rescoldo.node.zygotes.zygotes import Zygotes
@@ -36,7 +37,6 @@ _SWEEPS = 14  # attempts to see a uid without processes: about 2 seconds
 _REAP_PATIENCE = 4  # attempts before the dear question whether they are zombies: 15 ms
 
 _TRIES = 3
-_MISSING = "ModuleNotFoundError: No module named"  # in the output of a program in Python
 _EARLY = " before it was ready"
 _KILLED = f"{describe(signal.SIGKILL)}{_EARLY}"  # and not for want of memory
 
@@ -46,23 +46,29 @@ _LOG = logging.getLogger(__name__)
 class Boot:
     """Starts and ends the processes of instances."""
 
-    def __init__(self, nurseries: Zygotes, ends: Ends, sandboxes: Sandboxes, secrets: Path) -> None:
+    def __init__(
+        self, nurseries: Zygotes, ends: Ends, sandboxes: Sandboxes, bundles: Bundles, secrets: Secrets
+    ) -> None:
         self._nurseries = nurseries
         self._ends = ends
         self._sandboxes = sandboxes
-        self._secrets = secrets  # folder of functions' secrets
+        self._bundles = bundles
+        self._secrets = secrets
 
     async def start(self, instance: Supervised) -> None:
         """Return when the instance serves; raise StartFailed, or StartTimeout when it takes longer than its ready
         timeout. Then nothing of its processes is left. What it waits for its turn does not count: its function is not
-        to blame for how many start.
+        to blame for how many start. Nor does finding its bundle.
 
         One that somebody killed before it was ready is started again: its function is not to blame. Then in a fork
         of its own: other spares may have been killed with it and not have ended yet.
         """
         launch = instance.note.launch
-        if self._sandboxes.base is not None and (least := too_little_memory(launch.memory_limit, launch.command)):
+        least = kind_of(launch).least_memory
+        if self._sandboxes.base is not None and too_little_memory(launch.memory_limit, least):
             raise StartFailed(_explain(instance, f"limits.memory is less than the {least // 2**20} MiB a start needs"))
+        with _named(launch):
+            instance.bundle = await self._bundles.find(launch.digest)
         with contextlib.nullcontext() if instance.was_ready else self._nurseries.spares_for(launch).wake():
             for attempt in range(_TRIES):
                 trouble = await self._try_start(instance, fresh=attempt > 0)
@@ -77,7 +83,7 @@ class Boot:
         try:
             async with asyncio.timeout(None) as limit:
                 answer = await self._fork_and_listen(instance, limit, fresh=fresh)
-                if not answer and instance.note.launch.command:  # its pipe was closed by the exec, or by its end
+                if not answer and not kind_of(instance.note.launch).says_ready:  # an exec, or its end, closed the pipe
                     executed = time.monotonic()
                     answer = {"ready": await until_accepting(instance), "began": executed}
         except TimeoutError as error:
@@ -115,18 +121,19 @@ class Boot:
     async def _fork(self, instance: Supervised, status: int, *, fresh: bool) -> None:
         """Give its order to a fork; once more when the zygote dies over it."""
         note = instance.note
-        launch = instance.order()
-        told = {"launch": launch.to_json(), "uid": note.uid, "gid": launch.gid or note.uid or 0}
-        message = json.dumps({**told, "scratch": instance.scratch}).encode()
-        opened = [instance.open_for_child(), *instance.output.open_for_child()]
+        launch, bundle = instance.order(), instance.bundle
+        assert bundle is not None
+        told = {"launch": launch.to_json(), "uid": note.uid, "gid": bundle.gid or note.uid or 0}
+        message = json.dumps({**told, "bundle": str(bundle.path), "scratch": instance.scratch}).encode()
+        opened = [instance.endpoint.open_for_child(), *instance.output.open_for_child()]
         try:
-            opened += self._open_secrets(launch)
+            await self._open_secrets(launch, opened)
             order = Order(
                 message,
                 descriptors=[*opened[:3], status, *opened[3:]],
                 memory=launch.memory_limit,
                 cpu=launch.cpu_limit,
-                folder=opened[0] if launch.upstream == UNIX else None,
+                folder=opened[0] if instance.endpoint.gives_folder else None,
                 fresh=fresh,
             )
             for _ in range(2):
@@ -137,21 +144,12 @@ class Boot:
                 os.close(descriptor)
         raise NodeUnavailable("the zygote ended twice while it started an instance")
 
-    def _open_secrets(self, launch: Launch) -> list[int]:
-        """The function's secrets, each open for reading. Raises StartFailed."""
+    async def _open_secrets(self, launch: Launch, opened: list[int]) -> None:
+        """Add the function's secrets, each open for reading, to `opened`. Raises StartFailed."""
         _, namespace = split_id(launch.function)
-        opened: list[int] = []
-        for name in launch.secrets:
-            try:
-                opened.append(os.open(self._secrets / namespace / name, os.O_RDONLY | os.O_CLOEXEC))
-            except OSError as error:
-                for descriptor in opened:
-                    os.close(descriptor)
-                what = f"{launch.function}: its secret {name!r} cannot be read: {error.strerror}"
-                if isinstance(error, FileNotFoundError):
-                    what += f"; create it again with `rescoldo secret create {name}`"
-                raise StartFailed(what) from error
-        return opened
+        with _named(launch):
+            for name in launch.secrets:
+                opened += [await self._secrets.open(namespace, name)]
 
     async def end(self, instance: Supervised, *, grace: float, patience: float = 0.0) -> Ending:
         """End every process of the instance and return how it ended.
@@ -235,6 +233,15 @@ class _Answer:
         os.close(self._descriptor)
 
 
+@contextlib.contextmanager
+def _named(launch: Launch) -> Iterator[None]:
+    """Put the function's name before the reason of a StartFailed."""
+    try:
+        yield
+    except StartFailed as error:
+        raise StartFailed(f"{launch.function}: {error.message}") from error
+
+
 def _said(answer: dict[str, object]) -> str:
     """Why it does not start, in its own words: a function can write what it likes there."""
     reason = answer.get("error") or ""
@@ -243,7 +250,7 @@ def _said(answer: dict[str, object]) -> str:
 
 def _explain(instance: Supervised, reason: str) -> str:
     launch = instance.note.launch
-    if launch.command and any(_MISSING in line for line in instance.output.tail):  # handlers say it themselves
-        reason += "; add the package that it misses to requirements.txt"
+    if advice := kind_of(launch).advice(instance.output.tail):
+        reason += f"; {advice}"
     lines = [f"{launch.function}: {reason}", *map(one_line, instance.output.tail)]
     return "\n".join(lines)

@@ -9,7 +9,6 @@ the lines in the functions' logs.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +18,7 @@ from http import HTTPStatus
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.model.text import one_line
-from rescoldo.tasks import set_within
+from rescoldo.tasks import Tasks, set_within
 
 KEPT = 10  # of a function, the last ones
 PATIENCE = 2.0  # seconds that an end may be heard of after the call that it cut off
@@ -30,8 +29,6 @@ _MOST_REASON = 300  # characters
 UNREACHED = "its instance could not be reached, and has not ended"
 SILENT = "its instance closed the connection or sent no valid answer, and has not ended"
 LATE = "its instance did not answer in time"
-
-_LOG = logging.getLogger(__name__)
 
 Write = Callable[[FunctionId, InstanceId, list[str]], None]
 
@@ -47,16 +44,16 @@ class _End:
 class FailedCalls:
     """Writes a line into a function's log for each call that failed, and keeps the last ones."""
 
-    def __init__(self, write: Write, runs: Callable[[InstanceId], bool]) -> None:
+    def __init__(self, write: Write, runs: Callable[[InstanceId], bool], tasks: Tasks) -> None:
         """`write` adds lines to a function's log; `runs` says whether an instance is here."""
         self._write = write
         self._runs = runs
         self._ends: deque[_End] = deque(maxlen=_ENDS)
         self._kept: dict[FunctionId, deque[FailedCall]] = {}
         self._ended = asyncio.Event()  # replaced at each end
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = tasks
 
-    def ended(self, function: FunctionId, instance: InstanceId, reason: str) -> None:
+    def note_end(self, function: FunctionId, instance: InstanceId, reason: str) -> None:
         """A process of the instance has ended now; it may be replaced, and end again."""
         self._ends.append(_End(function, instance, time.time(), reason))
         self._ended.set()
@@ -65,11 +62,9 @@ class FailedCalls:
     def explain(self, calls: Iterable[FailedCall], more: Mapping[FunctionId, int]) -> None:
         """The edge has answered `calls`, and of each function as many others as `more` says. Those of instances that
         nobody knows are dropped: their function was removed."""
-        known = [call for call in calls if self._runs(call.instance) or self._ended_ever(call.instance)]
+        known = [call for call in calls if self._runs(call.instance) or self._has_ended(call.instance)]
         for call in known:
-            task = asyncio.create_task(self._explain(call), name="explain a failed call")
-            self._tasks.add(task)
-            task.add_done_callback(self._done)
+            self._tasks.spawn("explain a failed call", self._explain(call))
         for function in {call.function for call in known} & more.keys():
             number = more[function]
             self._write(function, InstanceId(""), [f"{number} more calls failed, too many to tell of each"])
@@ -80,7 +75,7 @@ class FailedCalls:
         self._kept.setdefault(call.function, deque(maxlen=KEPT)).append(call)
         self._write(call.function, call.instance, [f"call {call.call_id or '-'} failed: {call.reason}"])
 
-    def of(self, function: FunctionId) -> list[FailedCall]:
+    def recent(self, function: FunctionId) -> list[FailedCall]:
         """The last failed calls, the oldest first."""
         return list(self._kept.get(function, ()))
 
@@ -89,7 +84,7 @@ class FailedCalls:
         self._kept.pop(function, None)
         self._ends = deque((end for end in self._ends if end.function != function), maxlen=_ENDS)
 
-    def _ended_ever(self, instance: InstanceId) -> bool:
+    def _has_ended(self, instance: InstanceId) -> bool:
         return any(end.instance == instance for end in self._ends)
 
     async def _explain(self, call: FailedCall) -> None:
@@ -114,8 +109,3 @@ class FailedCalls:
             if end.instance == call.instance and call.at - sooner <= end.at <= call.at + 2 * PATIENCE:
                 return end
         return None
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _LOG.error("a failed call was not explained", exc_info=error)

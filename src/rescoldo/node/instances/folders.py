@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from rescoldo.isolation.identity import level
 from rescoldo.model.settings import EDGE_UID, Settings
-from rescoldo.node.instances.roster import Roster
 from rescoldo.node.instances.sandboxes import Sandboxes
 
 LOOK_SECONDS = 0.5
@@ -32,10 +31,15 @@ def make_folders(settings: Settings) -> None:
 
 
 async def keep_whole(
-    settings: Settings, sandboxes: Sandboxes, roster: Roster, isolation: str, on_bundles: Callable[[], None]
+    settings: Settings,
+    sandboxes: Sandboxes,
+    isolation: str,
+    mend_instances: Callable[[], None],
+    on_bundles: Callable[[], None],
 ) -> None:
     """Look after it for ever. The supervisor makes the run folder itself; `isolation` is the text of a file in it.
-    `on_bundles` is called when the folder of bundles is another one than before."""
+    `mend_instances` mends what belongs to instances; `on_bundles` is called when the folder of bundles is another one
+    than before."""
     failing = False
     bundles = settings.bundles.stat().st_ino
     while True:
@@ -51,7 +55,7 @@ async def keep_whole(
                 on_bundles()
             if not settings.isolation_file.exists():
                 settings.isolation_file.write_text(isolation)
-            roster.mend()
+            mend_instances()
         except OSError as error:
             if not failing:
                 _LOG.error("the run folder cannot be mended: %s", error)

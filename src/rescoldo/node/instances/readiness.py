@@ -7,31 +7,24 @@ the pauses between two grow, so that many slow starters at once cost little.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import os
-import select
-import socket
-from collections.abc import Callable, Iterator
 
 from rescoldo.isolation.syscalls import interval_timer
 from rescoldo.node.instances.supervised import Supervised
-from rescoldo.node.sockets.addresses import tcp_address
-from rescoldo.node.sockets.probe import accepts, is_ready
+from rescoldo.node.sockets.endpoint import Probe
 
 FIRST_PAUSE = 0.00025  # seconds between two tries
 FIRST_TRIES = 80  # with that pause: 20 ms, in which most programs get ready
 LONGEST_PAUSE = 0.01
 _GROWTH = 1.2
 
-Probe = Callable[[], bool]
-
 
 async def until_accepting(instance: Supervised) -> bool:
     """Return True once the instance's program takes requests, False when its process has ended before."""
     assert instance.process is not None
     ended = instance.process.ended
-    with _probing(instance) as accepting:
+    with instance.endpoint.probing() as accepting:
         if await _try_often(accepting, ended):
             return True
         pause = 4 * FIRST_PAUSE
@@ -65,39 +58,3 @@ async def _try_often(accepting: Probe, ended: asyncio.Event) -> bool:
     finally:
         loop.remove_reader(timer)
         os.close(timer)
-
-
-@contextlib.contextmanager
-def _probing(instance: Supervised) -> Iterator[Probe]:
-    if (where := tcp_address(instance.note.address)) is not None:
-        yield lambda: accepts(socket.AF_INET, where)
-    elif instance.berth is not None:
-        yield instance.berth.accepts
-    else:
-        assert instance.listener is not None
-        with contextlib.closing(InheritedProbe(instance.listener)) as probe:
-            yield probe
-
-
-class InheritedProbe:
-    """Whether a program accepts on a listening Unix socket that it was given: one connection waits in the socket's
-    backlog, and it is ready when the backlog is empty or when it has ended that connection."""
-
-    def __init__(self, listener: socket.socket) -> None:
-        self._listener = listener
-        self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._connection.setblocking(False)
-        self._connected = False
-        with contextlib.suppress(OSError):  # a full backlog: then it is its being emptied that is waited for
-            self._connection.connect(listener.getsockname())
-            self._connection.shutdown(socket.SHUT_WR)
-            self._connected = True
-
-    def __call__(self) -> bool:
-        if not is_ready(self._listener, select.POLLIN):
-            return True
-        return self._connected and is_ready(self._connection, select.POLLIN)
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._connection.close()

@@ -34,7 +34,7 @@ async def end_unnoted(settings: Settings, sandboxes: Sandboxes) -> None:
     """End what a node before left whose notes are lost; at the level full all that is in its cgroups."""
     await sandboxes.remove_elsewhere()
     if level() == "full":
-        return  # the rest is in `Roster.adopt`
+        return  # the rest is in `Adoption.adopt`
     for _ in range(_SWEEPS):
         found = strays(settings.bundles)
         if not found:

@@ -4,21 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rescoldo.model.instance import Launch
-from rescoldo.model.program import UNIX
-from rescoldo.model.settings import Settings
-from rescoldo.node.sockets.program_socket import PUBLIC
-
 SHARED = "127.0.0.1"  # where programs bind that have no loopback address of their own
-
-
-def address_of(settings: Settings, launch: Launch, host: str) -> str:
-    """The address of an instance whose TCP ports are at `host`."""
-    if launch.port:
-        return f"{host}:{launch.port}"
-    if launch.upstream == UNIX:
-        return f"unix@{settings.berths / launch.instance}/{PUBLIC}"
-    return f"unix@{settings.instances / launch.instance}.sock"
 
 
 def socket_path(address: str) -> Path | None:

@@ -15,49 +15,89 @@ import os
 import shutil
 import socket
 import stat
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rescoldo.isolation.mounts import SOCKET_FOLDER
 from rescoldo.isolation.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, clone_mount, mount, unmount
 from rescoldo.model.settings import EDGE_UID
+from rescoldo.node.sockets.endpoint import Neighbour, Probe
 from rescoldo.node.sockets.probe import accepts
+from rescoldo.node.sockets.regain import regain_listener
 
 PUBLIC = "out/http"
 _NAME = "http"
+SHOWN = f"{SOCKET_FOLDER}/{_NAME}"  # $SOCKET: the path as the program sees it
 _OPTIONS = "mode=0711,size=64k,nr_inodes=32"
 
 
-@dataclass(frozen=True, slots=True)
 class ProgramSocket:
-    """One instance's, which runs as `uid`. Needs root."""
+    """Implements `Endpoint`, of one instance that runs as `uid`. Needs root."""
 
-    folder: Path
-    uid: int
+    tcp: tuple[str, int] | None = None
+    foreseen = False
+    gives_folder = True
+    replaceable = False  # what another process binds is another socket
+
+    def __init__(self, folder: Path, uid: int) -> None:
+        self.folder = folder
+        self._uid = uid
+        # The program's socket, once it listens: should the program end, requests wait in it rather than fail, until the
+        # edge has been told.
+        self.backlog: socket.socket | None = None
 
     @property
-    def shown(self) -> str:
-        """$SOCKET: the path as the program sees it."""
-        return f"{SOCKET_FOLDER}/{_NAME}"
+    def address(self) -> str:
+        return f"unix@{self.folder}/{PUBLIC}"
+
+    @property
+    def backlog_address(self) -> str:
+        return self.address
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        return {"SOCKET": SHOWN}
+
+    @property
+    def is_whole(self) -> bool:
+        return self._public.is_socket()
+
+    @property
+    def _public(self) -> Path:
+        return self.folder / PUBLIC
+
+    def leavers(self, others: Iterable[Neighbour], *, successor: bool) -> list[Neighbour]:
+        return []
 
     def make(self) -> None:
-        """Make the folders. Raises OSError."""
+        try:
+            self._make_folders()
+        except OSError:
+            self.put_away()
+            raise
+
+    def _make_folders(self) -> None:
         inside, outside = self.folder / "in", self.folder / "out"
         self.folder.mkdir(mode=0o711)
         mount("tmpfs", str(self.folder), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, _OPTIONS)
         inside.mkdir(mode=0o700)
         outside.mkdir(mode=0o710)
-        os.chown(inside, self.uid, self.uid)
+        os.chown(inside, self._uid, self._uid)
         os.chown(outside, 0, EDGE_UID)
         outside.chmod(0o710)  # mkdir's mode has passed the umask
 
-    def open(self) -> int:
-        """A descriptor of the program's folder, to be shown to it and closed. Raises OSError."""
+    async def take_over(self, leavers: list[Neighbour]) -> float:
+        return 0.0
+
+    def open_for_child(self) -> int:
         return clone_mount(f"{self.folder}/in")
 
-    def accepts(self) -> bool:
+    def probing(self) -> contextlib.nullcontext[Probe]:
+        return contextlib.nullcontext(self._accepts)
+
+    def _accepts(self) -> bool:
         """Whether the program listens; the edge may connect from then on."""
-        public = self.folder / PUBLIC
+        public = self._public
         public.unlink(missing_ok=True)
         try:
             os.link(self.folder / "in" / _NAME, public, follow_symlinks=False)
@@ -69,8 +109,29 @@ class ProgramSocket:
         public.chmod(0o600)
         return True
 
-    def remove(self) -> None:
-        """Remove all of it."""
-        with contextlib.suppress(OSError):
-            unmount(str(self.folder))
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def became_ready(self, pid: int) -> None:
+        self.backlog = regain_listener(pid, SHOWN)
+
+    def adopt(self, pid: int) -> None:
+        self.backlog = regain_listener(pid, SHOWN)
+
+    def renew(self) -> bool:
+        assert self.backlog is not None
+        if not accepts(socket.AF_UNIX, str(self._public)):
+            return False
+        self.backlog.close()  # it has bound another one, which we do without
+        self.backlog = None
+        return True
+
+    def put_away(self) -> None:
+        if self.backlog is not None:
+            self.backlog.close()
+            self.backlog = None
+        remove_folder(self.folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove what `ProgramSocket.make` has made in `folder`."""
+    with contextlib.suppress(OSError):
+        unmount(str(folder))
+    shutil.rmtree(folder, ignore_errors=True)

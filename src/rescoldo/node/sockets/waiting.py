@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
 import time
@@ -27,6 +26,7 @@ from typing import Any
 
 from rescoldo.model.text import one_line
 from rescoldo.node.sockets.addresses import socket_path, tcp_address
+from rescoldo.tasks import Tasks
 
 Tell = Callable[[str, str], None]  # is given the id of a call that was answered here, and the reason
 
@@ -42,8 +42,6 @@ _MOST_ID = 100  # bytes of a call's id, which may be the client's
 _ENDED_TOO = "so did the one that took its place; the call is not repeated"
 _CHUNK = 64 * 1024  # bytes passed on at once
 _END = b"\r\n\r\n"
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +82,11 @@ class Request:
         return self.head.removesuffix(b"\r\n") + b"Connection: close\r\n\r\n"
 
 
-class Waiting:
+class WaitingRequests:
     """Takes requests from the sockets of instances that have ended."""
 
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks  # in which requests are answered, whatever becomes of their instance
 
     async def refuse_begun(
         self, listener: socket.socket, address: str, reason: str, ended_at: float, tell: Tell
@@ -150,16 +148,7 @@ class Waiting:
         return [request for request in await asyncio.gather(*reading) if request is not None]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Do `work` to its end, whatever becomes of its instance."""
-        task = asyncio.create_task(work, name="answer what waited")
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _LOG.error("a request that waited was lost", exc_info=error)
+        return self._tasks.spawn("answer a request that waited", work)
 
 
 def _accept(listener: socket.socket, most: int) -> list[socket.socket]:

@@ -1,4 +1,4 @@
-"""Who starts now: a few at once, first come first served, and wakes before replacements."""
+"""Limits how many instances start at once: first come first served, and wakes go before replacements."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ REPLACED_AT_ONCE = 2  # of them, where an instance has ended
 
 
 class StartQueue:
-    """Those of starts under way, and who waits for one."""
+    """Gives starts their turn: AT_ONCE at a time, of which REPLACED_AT_ONCE replace an instance that ended."""
 
     def __init__(self) -> None:
         self._free = asyncio.Semaphore(AT_ONCE)
         self._replacing = asyncio.Semaphore(REPLACED_AT_ONCE)
-        self._waiting = 0  # wakes that do
+        self._waiting = 0  # wakes, for their turn
         self._none_waits = asyncio.Event()
         self._none_waits.set()
 
     @contextlib.asynccontextmanager
     async def one(self, *, again: bool) -> AsyncIterator[None]:
-        """Have one, when it is free. `again`: the start replaces an instance that ended. Those have few of them:
-        functions that end again and again would keep others' wakes waiting."""
+        """Wait for a turn and keep it meanwhile. `again`: the start replaces an instance that ended. Few of those start
+        at once: functions that end again and again would keep others' wakes waiting."""
         async with self._replacing if again else contextlib.nullcontext():
             await self._wait(counted=not again)
             try:
@@ -48,9 +48,9 @@ class StartQueue:
 
     @property
     def waited_for(self) -> bool:
-        """Whether a wake waits for one."""
+        """Whether a wake waits for its turn."""
         return self._waiting > 0
 
     async def none_waits(self) -> None:
-        """Wait until no wake waits for one."""
+        """Return once no wake waits for its turn."""
         await self._none_waits.wait()

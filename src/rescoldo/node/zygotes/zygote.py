@@ -29,6 +29,7 @@ from rescoldo.isolation.interpreter import (
     platform_path,
     python_command,
 )
+from rescoldo.kinds.protocol import BARE, WARM
 from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.settings import Settings
 from rescoldo.node.instances.processes import Ends, Watched
@@ -36,6 +37,7 @@ from rescoldo.node.sockets.gateway import GatewayAccess
 from rescoldo.tasks import set_within
 
 _LOG = logging.getLogger(__name__)
+PROCESS_NAMES = {WARM: "rescoldo-zyg", BARE: "rescoldo-bare"}  # as `ps` shows them
 _REPLY = 65536  # bytes; an answer is far shorter
 _FORK_PATIENCE = 5  # seconds, about, for a fork of a zygote that is ready: it takes a few milliseconds
 _READY_PATIENCE = 30.0  # seconds for a zygote to import everything on a busy machine
@@ -57,16 +59,16 @@ class Forked:
 
 
 class Zygote:
-    """One zygote process after another. `ends` is told how its children ended."""
+    """One zygote process after another, WARM or BARE by its name. `ends` is told how its children ended."""
 
     def __init__(
-        self, settings: Settings, ends: Ends, base: Base | None, gateway: GatewayAccess | None, run: str
+        self, settings: Settings, ends: Ends, base: Base | None, gateway: GatewayAccess | None, name: str
     ) -> None:
         self._settings = settings
         self._gateway = gateway
         self._base = base
         self._ends = ends
-        self._run = run
+        self._name = name
         self._ready = asyncio.Event()
         self._control: socket.socket | None = None
         self._pending: dict[int, asyncio.Future[Forked]] = {}
@@ -143,10 +145,11 @@ class Zygote:
             "cgroups": asdict(self._base) if self._base else None,
             "names": {self._gateway.address: self._gateway.names} if self._gateway else {},
             "variables": dict(self._gateway.variables) if self._gateway else {},
-            "run": self._run,
+            "zygote": self._name,
+            "process": PROCESS_NAMES[self._name],
         }
         return subprocess.Popen(
-            python_command("rescoldo.runtime.zygote", json.dumps(order), python=python),
+            python_command("rescoldo.kinds.zygote", json.dumps(order), python=python),
             env={"PATH": CLEAN_PATH, "LANG": "C.UTF-8", "HOME": "/tmp"},
             cwd="/",
             stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Where instances come from: a zygote and its spares, for handlers, and a second pair for programs.
+"""Where instances come from: a warm zygote and its spares, for handlers, and a bare pair for programs.
 
 A program needs nothing of what a handler's zygote has imported, and what a process has in memory it must first let go
 of when it executes another: 1 to 2 ms with everything imported. So programs come from a zygote that has next to
@@ -12,6 +12,8 @@ import os
 import resource
 from collections.abc import Awaitable, Callable
 
+from rescoldo.kinds.protocol import BARE, WARM
+from rescoldo.kinds.registry import kind_of
 from rescoldo.model.instance import Launch
 from rescoldo.model.settings import Settings
 from rescoldo.node.instances.processes import Ends, Watched
@@ -23,11 +25,9 @@ from rescoldo.node.zygotes.start_queue import StartQueue
 from rescoldo.node.zygotes.zygote import Zygote
 from rescoldo.policy.spares import SHARE, WHEN_FEW, WHEN_FEW_PROGRAMS, most_spares
 
-RUN = "rescoldo.runtime.instance:run"  # what becomes of a fork for handlers
-BARE = ""  # a fork for programs becomes what its order says
-PROGRAM_SPARES = 2
+BARE_SPARES = 2
 SPARES_DESCRIPTORS = 20  # the descriptors through this are what spares may hold, two each
-PROGRAM_SHARE = 4  # what handlers' spares may be at most through this is what programs' may be
+BARE_SHARE = 4  # what warm spares may be at most through this is what bare ones may be
 
 
 class ZygotePool:
@@ -69,21 +69,19 @@ class ZygotePool:
 
 
 class Zygotes:
-    """Both."""
+    """The two pools. An instance's kind says which it comes from."""
 
-    def __init__(
-        self, settings: Settings, sandboxes: Sandboxes, ends: Ends, gateway: GatewayAccess | None, run: str
-    ) -> None:
+    def __init__(self, settings: Settings, sandboxes: Sandboxes, ends: Ends, gateway: GatewayAccess | None) -> None:
         self.places = StartQueue()
 
-        def nursery(run: str, least: int, most: int, when_few: float) -> ZygotePool:
-            zygote = Zygote(settings, ends, sandboxes.base, gateway, run)
+        def pool(name: str, least: int, most: int, when_few: float) -> ZygotePool:
+            zygote = Zygote(settings, ends, sandboxes.base, gateway, name)
             return ZygotePool(zygote, Spares(zygote, sandboxes, ends, self.places, least, most, when_few))
 
         least, most = settings.spares, most_spares_of(settings)
-        self._handlers = nursery(run, least, most, WHEN_FEW)
-        least = min(least, PROGRAM_SPARES)
-        self._programs = nursery(BARE, least, max(least, most // PROGRAM_SHARE), WHEN_FEW_PROGRAMS)
+        self._warm = pool(WARM, least, most, WHEN_FEW)
+        least = min(least, BARE_SPARES)
+        self._bare = pool(BARE, least, max(least, most // BARE_SHARE), WHEN_FEW_PROGRAMS)
         self._sandboxes = sandboxes
         self.failed = asyncio.Event()
         self._in_use: Callable[[], set[str]] = set
@@ -91,24 +89,24 @@ class Zygotes:
     def open(self, in_use: Callable[[], set[str]]) -> None:
         """Begin; `in_use` names the sandboxes of instances."""
         self._in_use = in_use
-        self._handlers.open(self._zygote_ended, self.failed.set)
+        self._warm.open(self._zygote_ended, self.failed.set)
 
     @property
     def pool(self) -> SparePool:
-        """Of the spares for handlers."""
-        return self._handlers.spares.pool
+        """Of the warm spares."""
+        return self._warm.spares.pool
 
     def spares_for(self, launch: Launch) -> Spares:
-        """Where the process for an instance is to be had soonest."""
-        if not launch.command:
-            return self._handlers.spares
-        if not self._programs.is_open:
-            self._programs.open(self._zygote_ended, self.failed.set)
-        return (self._programs if self._programs.is_ready else self._handlers).spares
+        """Where the process for an instance is to be had soonest: the warm zygote forks every kind."""
+        if kind_of(launch).zygote == WARM:
+            return self._warm.spares
+        if not self._bare.is_open:
+            self._bare.open(self._zygote_ended, self.failed.set)
+        return (self._bare if self._bare.is_ready else self._warm).spares
 
     def processes(self) -> list[Watched]:
         """Zygotes and spares."""
-        return self._handlers.processes() + self._programs.processes()
+        return self._warm.processes() + self._bare.processes()
 
     def renew(self) -> None:
         """End zygotes and spares; others are started, which see the folder of bundles that is there now."""
@@ -117,7 +115,7 @@ class Zygotes:
 
     def sandboxes(self) -> set[str]:
         """Of spares that wait."""
-        return self._handlers.spares.sandboxes | self._programs.spares.sandboxes
+        return self._warm.spares.sandboxes | self._bare.spares.sandboxes
 
     async def _zygote_ended(self, pid: int) -> None:
         """Remove what a zygote that has ended had prepared and not told of."""
@@ -125,11 +123,11 @@ class Zygotes:
 
     async def close(self) -> None:
         """End all of it."""
-        await asyncio.gather(self._handlers.close(), self._programs.close())
+        await asyncio.gather(self._warm.close(), self._bare.close())
 
 
 def most_spares_of(settings: Settings) -> int:
-    """Spares for handlers that a platform keeps at most."""
+    """Warm spares that a platform keeps at most."""
     memory = settings.spares_memory
     if memory is None:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // SHARE

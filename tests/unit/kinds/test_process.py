@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from rescoldo.kinds.deployment import check_spec, start_of
 from rescoldo.model.errors import InvalidInput
-from rescoldo.model.function import FunctionSpec, check_spec
+from rescoldo.model.function import FunctionSpec
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId
-from rescoldo.model.program import Program, program_of
+from rescoldo.model.program import Start
+
+
+def start(process: str, env: dict[str, str]) -> Start:
+    return start_of(FunctionSpec("fn", "image", env_process=process, env_vars=env))
 
 
 @pytest.mark.parametrize(
@@ -24,18 +29,21 @@ from rescoldo.model.program import Program, program_of
     ],
 )
 def test_upstream_url_says_how_a_program_takes_requests(url: str, upstream: str) -> None:
-    assert program_of("./server -v", {"upstream_url": url}) == Program(("./server", "-v"), upstream)
+    assert start("./server -v", {"upstream_url": url}) == Start("process", ("./server", "-v"), upstream)
 
 
 def test_the_command_and_the_url_are_found_under_all_names_of_the_watchdog() -> None:
-    wanted = Program(("x",), "tcp:1")
-    assert program_of("", {"fprocess": "x", "http_upstream_url": "http://127.0.0.1:1"}) == wanted
-    assert program_of("", {"function_process": "x", "upstream_url": "http://127.0.0.1:1", "mode": "http"}) == wanted
-    assert program_of("x", {"fprocess": "y", "upstream_url": "http://127.0.0.1:1"}) == wanted
+    wanted = Start("process", ("x",), "tcp:1")
+    assert start("", {"fprocess": "x", "http_upstream_url": "http://127.0.0.1:1"}) == wanted
+    assert start("", {"function_process": "x", "upstream_url": "http://127.0.0.1:1", "mode": "http"}) == wanted
+    assert start("x", {"fprocess": "y", "upstream_url": "http://127.0.0.1:1"}) == wanted
 
 
-def test_without_an_upstream_url_there_is_no_program() -> None:
-    assert program_of("python index.py", {"mode": "streaming"}) is None
+def test_without_an_upstream_url_the_bundle_decides() -> None:
+    spec = FunctionSpec("fn", "image", env_process="python index.py", env_vars={"mode": "streaming"})
+    assert start_of(spec) == start_of(spec, "python") == Start("python")
+    with pytest.raises(InvalidInput, match="upstream_url is missing"):
+        start_of(spec, "process")
 
 
 @pytest.mark.parametrize(
@@ -58,12 +66,12 @@ def test_without_an_upstream_url_there_is_no_program() -> None:
 )
 def test_what_is_wrong_is_refused_with_what_is_allowed(process: str, env: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidInput, match=message.replace("(", "\\(")):
-        program_of(process, env)
+        start(process, env)
 
 
 def test_a_deployment_is_checked_for_its_program() -> None:
     spec = FunctionSpec("fn", "image", env_process="./server", env_vars={"upstream_url": "inherited"})
-    assert check_spec(spec).program == Program(("./server",), "inherited")
+    assert check_spec(spec).start == Start("process", ("./server",), "inherited")
     with pytest.raises(InvalidInput, match="upstream_url"):
         check_spec(FunctionSpec("fn", "image", env_process="x", env_vars={"upstream_url": "ftp://x"}))
 
@@ -72,6 +80,6 @@ def test_a_deployment_is_checked_for_its_program() -> None:
     ("upstream", "port", "binds"), [("tcp:80", 80, True), ("unix", 0, True), ("inherited", 0, False), ("", 0, False)]
 )
 def test_a_launch_tells_its_port_and_whether_the_program_binds(upstream: str, port: int, binds: bool) -> None:
-    launch = Launch(InstanceId("i"), FunctionId("fn.ns"), "d", 0, command=("x",), upstream=upstream)
+    launch = Launch(InstanceId("i"), FunctionId("fn.ns"), "d", kind="process", command=("x",), upstream=upstream)
     assert (launch.port, launch.binds) == (port, binds)
     assert Launch.from_json(launch.to_json()) == launch

@@ -1,30 +1,27 @@
-"""Can a function's folder run: does handler.py define `handle`, or is the program executable? Found out without
+"""Can a Python function's folder run: does handler.py define `handle`, and with which parameters? Found out without
 running any of it."""
 
 from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rescoldo.model.errors import BuildFailed
-from rescoldo.runtime.executable import why_not
 
 _SIGNATURES = {"http": "def handle(event, context)", "classic": "def handle(req)"}
+_PARAMETERS = {1: "classic", 2: "http"}  # of handle
 
 
-def check_handler(folder: Path, style: str, shown: str) -> None:
-    """Raise BuildFailed unless `folder`/handler.py compiles and may define `handle` at its top level.
-
-    `shown` is the folder as the user wrote it, for messages.
-    """
+def check_handler(folder: Path, style: str) -> None:
+    """Raise BuildFailed unless `folder`/handler.py compiles and may define `handle` at its top level."""
     file = folder / "handler.py"
     if not folder.is_dir():
-        raise BuildFailed(f"{shown}: there is no such folder; `handler:` names the folder of handler.py")
+        raise BuildFailed(f"{folder}: there is no such folder; `handler:` names the folder of handler.py")
     if not file.is_file():
-        raise BuildFailed(f"{shown}: no handler.py in it; add one with `{_SIGNATURES[style]}`")
-    name = f"{shown.rstrip('/')}/handler.py"
+        raise BuildFailed(f"{folder}: no handler.py in it; add one with `{_SIGNATURES[style]}`")
+    name = f"{folder}/handler.py"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -40,19 +37,21 @@ def check_handler(folder: Path, style: str, shown: str) -> None:
         raise BuildFailed(f"{name}:1: defines no `handle`; add `{_SIGNATURES[style]}`")
 
 
-def check_program(folder: Path, command: Sequence[str]) -> None:
-    """Raise BuildFailed unless `folder` holds something, and the file that `command` runs, if it is there, can be
-    executed here."""
-    if not folder.is_dir():
-        raise BuildFailed(f"{folder}: there is no such folder; `handler:` names the folder of the program")
-    if not any(folder.iterdir()):
-        raise BuildFailed(f"{folder}: the folder is empty; put the program into it")
-    name = command[0] if command else ""
-    file = folder / name
-    if not name or name.startswith("/") or ("/" not in name and not file.exists()):
-        return  # a program of the machine that runs it, or not known yet
-    if trouble := why_not(file):
-        raise BuildFailed(f"{file} {trouble}")
+def style_of(file: Path) -> str:
+    """The style of a handler, by the parameters of its `handle`. Raises BuildFailed where they do not show it."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, RecursionError):
+        return "http"  # the build says what is wrong with it
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "handle":
+            count = len(node.args.posonlyargs) + len(node.args.args)
+            if style := _PARAMETERS.get(count):
+                return style
+    raise BuildFailed(
+        "the template is not known here, and its handler.py does not show which contract it has: define "
+        "`def handle(event, context)` or `def handle(req)` in it"
+    )
 
 
 def _names(body: Iterable[ast.stmt]) -> Iterator[str]:

@@ -1,0 +1,45 @@
+"""Every kind of function there is. A new one needs its module and its line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rescoldo.kinds.process import ProcessKind
+from rescoldo.kinds.protocol import Kind
+from rescoldo.kinds.python import PythonKind
+from rescoldo.model.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from rescoldo.model.instance import Launch
+
+DEFAULT: Kind = PythonKind()  # of a deployment whose bundle is not known yet, and of a template that names none
+_ALL: tuple[Kind, ...] = (
+    DEFAULT,
+    ProcessKind(),
+)
+KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
+
+
+def kind_named(name: str) -> Kind:
+    """The kind of that name. Raises InvalidInput."""
+    if (kind := KINDS.get(name)) is None:
+        raise InvalidInput(f"{name[:80]!r} is no kind of function here; there are {', '.join(KINDS)}")
+    return kind
+
+
+def kind_of(launch: Launch) -> Kind:
+    """The kind of an instance. Raises InvalidInput for one that this version does not have."""
+    return kind_named(launch.kind)
+
+
+def kind_of_style(style: str) -> Kind:
+    """The kind whose templates and bundles have `style`. Raises InvalidInput."""
+    for kind in KINDS.values():
+        if style in kind.styles:
+            return kind
+    raise InvalidInput(f"{style[:80]!r} is no style of a template here")
+
+
+def styles_of_templates() -> dict[str, str]:
+    """The style of each of OpenFaaS's templates that is known by its name."""
+    return {name: style for kind in KINDS.values() for name, style in kind.templates.items()}

@@ -1,0 +1,120 @@
+"""What an instance needs before it can be forked, and what is taken back when it is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from rescoldo.isolation.identity import has_processes
+from rescoldo.model.errors import StartFailed
+from rescoldo.model.instance import Launch
+from rescoldo.model.names import InstanceId
+from rescoldo.model.settings import INSTANCE_UIDS, Settings
+from rescoldo.node.instances import notes
+from rescoldo.node.instances.notes import Note
+from rescoldo.node.instances.processes import Watched
+from rescoldo.node.instances.roster import Roster
+from rescoldo.node.instances.supervised import Supervised
+from rescoldo.node.instances.uids import Uids
+from rescoldo.node.output.logs import LogBook
+from rescoldo.node.output.output import Output
+from rescoldo.node.output.pump import Pump
+from rescoldo.node.sockets.endpoint import Neighbour
+from rescoldo.node.sockets.endpoints import Endpoints
+from rescoldo.node.sockets.listeners import Listeners
+from rescoldo.node.sockets.regain import regain_output
+
+
+class Admission:
+    """Enters instances into the roster, with uid, note, output, folder and endpoint, and lets them go."""
+
+    def __init__(
+        self, settings: Settings, roster: Roster, endpoints: Endpoints, listeners: Listeners, logs: LogBook
+    ) -> None:
+        self._settings = settings
+        self._roster = roster
+        self._endpoints = endpoints
+        self._listeners = listeners
+        self._logs = logs
+        self._pump = Pump()  # of all that instances print
+        self._uids = Uids(INSTANCE_UIDS, settings.run, has_processes)
+        self._privileged = endpoints.privileged
+
+    def admit(self, launch: Launch, *, successor: bool) -> tuple[Supervised, list[Neighbour]]:
+        """Make everything that an instance needs; return it, and those that leave the address it takes over. Raises
+        Conflict, Busy, and StartFailed; then nothing is left."""
+        self._roster.check_room(launch)
+        with ExitStack() as undo:
+            uid = self._uids.take() if self._privileged else None
+            if uid is not None:
+                undo.callback(self._uids.give_back, uid)
+            endpoint = self._endpoints.choose(launch, uid)
+            leavers = endpoint.leavers(self._roster, successor=successor)
+            note, note_path = Note(launch, uid, endpoint.address), self._note_path(launch.instance)
+            try:
+                undo.callback(notes.remove, note_path)
+                output = Output.create(_fifo_of(note_path), uid, self._writer(launch), launch.log_rate, self._pump)
+                undo.callback(output.close)
+                endpoint.make()
+                undo.callback(endpoint.put_away)
+                scratch = self._scratch(launch.instance)
+                if not self._privileged:
+                    scratch.mkdir(mode=0o700)
+            except OSError as error:
+                raise StartFailed(f"{launch.function}: {error}") from error
+            undo.pop_all()
+        instance = Supervised(note, note_path, output, endpoint, str(scratch))
+        self._roster.add(instance)
+        return instance, leavers
+
+    def adopt(self, note: Note, note_path: Path, process: Watched) -> Supervised | None:
+        """Enter an instance that a dead node has left, and which serves. None where one of the FIFOs that it prints to
+        has lost its name and cannot be had: it would stand still once that is full."""
+        fifo, opened = _fifo_of(note_path), list[int | None]()
+        for number, name in enumerate(Output.names(fifo), start=1):
+            opened.append(None if name.is_fifo() else regain_output(note.pid, number))
+            if opened[-1] is None and not name.is_fifo():
+                return None
+        output = Output(fifo, self._writer(note.launch), note.launch.log_rate, self._pump, opened)
+        endpoint = self._endpoints.choose(note.launch, note.uid, note.address)
+        endpoint.adopt(note.pid)
+        instance = Supervised(note, note_path, output, endpoint, str(self._scratch(note.launch.instance)))
+        instance.adopted(process)
+        self._roster.add(instance)
+        if note.uid is not None:
+            self._uids.adopt(note.uid)
+        return instance
+
+    def release(self, instance: Supervised) -> None:
+        """Forget an instance whose processes are gone."""
+        if not self._roster.remove(instance):
+            return
+        if (backlog := instance.endpoint.backlog) is not None:
+            self._listeners.remove(backlog)
+        instance.put_away()
+        if instance.note.uid is not None and instance.swept:
+            self._uids.give_back(instance.note.uid)
+
+    async def take_back(self, uid: int, sweep: Callable[[int], Awaitable[bool]]) -> None:
+        """An instance of a dead node has ended that had `uid`. `sweep` ends what is left of it and returns whether
+        nothing is; until then nobody else gets it."""
+        if self._privileged:
+            self._uids.adopt(uid)
+            if await sweep(uid):
+                self._uids.give_back(uid)
+
+    def _scratch(self, instance: InstanceId) -> Path:
+        """The folder the instance may write to; a sandbox of the level full has a /tmp of its own."""
+        return Path("/tmp") if self._privileged else self._settings.scratch / instance
+
+    def _note_path(self, instance: InstanceId) -> Path:
+        return self._settings.instance_state / f"{instance}.json"
+
+    def _writer(self, launch: Launch) -> Callable[[list[str]], None]:
+        return lambda lines: self._logs.write(launch.function, launch.instance, lines)
+
+
+def _fifo_of(note: Path) -> Path:
+    """Where an instance's standard output is read from."""
+    return note.with_suffix(".log")

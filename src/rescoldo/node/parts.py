@@ -1,0 +1,108 @@
+"""What a node consists of, and how it is put together: the composition root of the node process."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from dataclasses import dataclass
+
+from rescoldo.isolation import landlock, seccomp
+from rescoldo.isolation.identity import level
+from rescoldo.model.settings import Settings
+from rescoldo.node.disk import BundlesOnDisk, SecretsOnDisk
+from rescoldo.node.exits import Exits
+from rescoldo.node.instances.admission import Admission
+from rescoldo.node.instances.adoption import Adoption
+from rescoldo.node.instances.boot import Boot
+from rescoldo.node.instances.deaf import DeafWatch
+from rescoldo.node.instances.failed_calls import FailedCalls
+from rescoldo.node.instances.losses import Losses
+from rescoldo.node.instances.processes import Ends
+from rescoldo.node.instances.roster import Roster
+from rescoldo.node.instances.sandboxes import Sandboxes
+from rescoldo.node.instances.starts import Starts
+from rescoldo.node.instances.stops import Stops
+from rescoldo.node.instances.supervision import Supervision
+from rescoldo.node.output.logs import LogBook
+from rescoldo.node.protocol import NodeDescription
+from rescoldo.node.sockets.endpoints import Endpoints
+from rescoldo.node.sockets.fence import FENCED, gate_address, put_up
+from rescoldo.node.sockets.gateway import GatewayAccess, access
+from rescoldo.node.sockets.listeners import Listeners
+from rescoldo.node.sockets.waiting import WaitingRequests
+from rescoldo.node.zygotes.zygotes import SPARES_DESCRIPTORS, Zygotes
+from rescoldo.tasks import Tasks
+
+OWN_DESCRIPTORS = 100  # of the node, its clients and the starts under way
+
+
+@dataclass(frozen=True, slots=True)
+class NodeParts:
+    """The parts that the node process runs, and that its server answers from."""
+
+    settings: Settings
+    privileged: bool  # each instance has a uid of its own
+    tasks: Tasks  # everything that runs in the background
+    description: NodeDescription
+    ends: Ends
+    exits: Exits
+    logs: LogBook
+    sandboxes: Sandboxes
+    zygotes: Zygotes
+    roster: Roster
+    adoption: Adoption
+    starts: Starts
+    stops: Stops
+    losses: Losses
+    failures: FailedCalls
+    listeners: Listeners
+
+
+def put_together(settings: Settings) -> NodeParts:
+    """The parts of a node; nothing runs yet, but the kernel may be told to fence. Needs a running event loop."""
+    privileged, tasks = level() == "full", Tasks()
+    ends, exits, logs, sandboxes = Ends(), Exits(), LogBook(settings.logs), Sandboxes.open(settings)
+    # Only the supervisor's fence has a gate; one put up here lasts as long as this process.
+    gate = gate_address(settings) if FENCED in os.environ else None
+    fenced = gate is not None or put_up(settings) is not None
+    gateway = access(settings, gate)
+    zygotes = Zygotes(settings, sandboxes, ends, gateway)
+    bundles = BundlesOnDisk(settings.bundles, own_gids=os.geteuid() == 0)
+    boot = Boot(zygotes, ends, sandboxes, bundles, SecretsOnDisk(settings.function_secrets))
+
+    roster, listeners, waiting = Roster(_reserved()), Listeners(tasks), WaitingRequests(tasks)
+    failures = FailedCalls(logs.write, roster.__contains__, tasks)
+    admission = Admission(settings, roster, Endpoints(settings, privileged, fenced), listeners, logs)
+    deaf = DeafWatch(listeners, waiting, boot, tasks)
+    supervision = Supervision(roster, admission, boot, deaf, listeners, waiting, failures, exits.tell, tasks)
+    stops = Stops(roster, admission, boot, failures, tasks)
+    starts = Starts(admission, boot, supervision, stops)
+    losses = Losses(roster, stops, logs, exits.tell, tasks)
+    adoption = Adoption(settings, roster, admission, boot, failures, sandboxes, supervision.begin)
+    description = _describe(settings, sandboxes, gateway, roster.most, fenced=fenced)
+    return NodeParts(
+        settings, privileged, tasks, description, ends, exits, logs, sandboxes, zygotes, roster, adoption, starts,
+        stops, losses, failures, listeners,
+    )  # fmt: skip
+
+
+def _reserved() -> int:
+    """Descriptors that are for spares, and for the node itself."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return descriptors // SPARES_DESCRIPTORS + OWN_DESCRIPTORS
+
+
+def _describe(
+    settings: Settings, sandboxes: Sandboxes, gateway: GatewayAccess | None, most: int, *, fenced: bool
+) -> NodeDescription:
+    isolation = {
+        "level": level(),
+        "limits": f"cgroup v{sandboxes.base.version}" if sandboxes.base else "none",
+        "system_calls": "filtered" if seccomp.available() else "all",
+        "ports": "private" if fenced else "shared",
+        "landlock": f"ABI {landlock.abi()}" if landlock.abi() else "none",
+        "gateway": str(gateway or "not shown to functions"),
+    }
+    address = f"unix@{settings.instances}/{{instance}}.sock"
+    return NodeDescription(platform.machine(), platform.system(), isolation, fenced, most, address)

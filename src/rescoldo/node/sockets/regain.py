@@ -1,0 +1,62 @@
+"""Descriptors taken back from instances that a dead node has left (pidfd_getfd(2))."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from pathlib import Path
+
+from rescoldo.isolation.syscalls import take_descriptor
+
+
+def regain_listener(pid: int, path: str) -> socket.socket | None:
+    """The listening Unix socket bound to `path`, taken back from the instance that has it; None where we may not look
+    into it (an unprivileged platform), or when it has closed it."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed since it was listed
+                if (found := _listener(pidfd, link, path)) is not None:
+                    return found
+    except OSError:
+        pass
+    finally:
+        os.close(pidfd)
+    return None
+
+
+def _listener(pidfd: int, link: Path, path: str) -> socket.socket | None:
+    """The descriptor `link` (of /proc/PID/fd) of the process behind `pidfd`, if it listens at `path`."""
+    if not str(link.readlink()).startswith("socket:"):
+        return None
+    candidate = socket.socket(fileno=take_descriptor(pidfd, int(link.name)))
+    if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and candidate.getsockname() == path:
+        return candidate
+    candidate.close()
+    return None
+
+
+def regain_output(pid: int, number: int) -> int | None:
+    """The FIFO that an instance has as descriptor `number`, whose name was removed, opened anew; None where we may not
+    look into the instance, or it prints elsewhere."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    try:
+        taken = take_descriptor(pidfd, number)
+        try:
+            if stat.S_ISFIFO(os.fstat(taken).st_mode):
+                return os.open(f"/proc/self/fd/{taken}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        finally:
+            os.close(taken)
+    except OSError:
+        pass
+    finally:
+        os.close(pidfd)
+    return None

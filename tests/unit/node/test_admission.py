@@ -1,0 +1,139 @@
+"""What an instance is given before its start, and what is left of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rescoldo.model.errors import Busy, Conflict, StartFailed
+from rescoldo.model.instance import Launch
+from rescoldo.model.names import InstanceId, function_id
+from rescoldo.model.settings import INSTANCE_UIDS, Settings
+from rescoldo.node.instances import roster as rosters
+from rescoldo.node.instances.admission import Admission
+from rescoldo.node.instances.roster import DESCRIPTORS_EACH, Roster
+from rescoldo.node.output.logs import LogBook
+from rescoldo.node.sockets.endpoints import Endpoints
+from rescoldo.node.sockets.listeners import Listeners
+from rescoldo.tasks import Tasks
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+LAUNCH = Launch(InstanceId("i1"), function_id("fn"), "digest")
+FOLDERS = ("instances", "instance_state", "scratch", "berths", "logs")
+
+
+class Desk:
+    """An admission over a folder of its own."""
+
+    def __init__(self, *, privileged: bool = False) -> None:
+        folder = tempfile.mkdtemp(prefix="ad-")
+        self.settings = Settings(folder, folder)
+        for name in FOLDERS:
+            getattr(self.settings, name).mkdir(parents=True)
+        self.roster = Roster(reserved=0)
+        self.listeners = Listeners(Tasks())
+        endpoints = Endpoints(self.settings, privileged=privileged, fenced=False)
+        self.admission = Admission(self.settings, self.roster, endpoints, self.listeners, LogBook(self.settings.logs))
+
+    def files(self) -> list[str]:
+        return sorted(path.name for name in FOLDERS for path in Path(getattr(self.settings, name)).iterdir())
+
+    def close(self) -> None:
+        for instance in self.roster:
+            self.admission.release(instance)
+        self.listeners.close()
+        shutil.rmtree(self.settings.data)
+
+
+@pytest.fixture
+async def desk() -> object:
+    made = Desk()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def privileged() -> object:
+    made = Desk(privileged=True)
+    yield made
+    made.close()
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def test_a_released_instance_leaves_no_file_and_no_descriptor(desk: Desk) -> None:
+    before = descriptors()
+    instance, leavers = desk.admission.admit(LAUNCH, successor=True)
+    assert leavers == []
+    assert LAUNCH.instance in desk.roster
+    assert desk.files() == ["i1", "i1.err", "i1.log", "i1.sock"]  # its note comes with its process
+    for _ in range(2):
+        desk.admission.release(instance)
+    assert (desk.files(), list(desk.roster), descriptors()) == ([], [], before)
+
+
+async def test_what_cannot_be_admitted_leaves_nothing_and_says_why(desk: Desk) -> None:
+    before = descriptors()
+    (desk.settings.scratch / "i1").mkdir()  # what is made last is in the way
+    with pytest.raises(StartFailed, match=rf"{LAUNCH.function}: .*File exists"):
+        desk.admission.admit(LAUNCH, successor=False)
+    (desk.settings.scratch / "i1").rmdir()
+    assert (desk.files(), list(desk.roster), descriptors()) == ([], [], before)
+
+
+@pytest.mark.root
+@needs_root
+async def test_a_uid_goes_back_to_the_pool_when_its_instance_has_ended_or_was_not_admitted(
+    privileged: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(privileged.admission._uids, "_pool", INSTANCE_UIDS[:1])
+    instance, _ = privileged.admission.admit(LAUNCH, successor=False)
+    assert instance.note.uid == INSTANCE_UIDS[0]
+    other = replace(LAUNCH, instance=InstanceId("i2"))
+    with pytest.raises(Busy, match="every uid"):
+        privileged.admission.admit(other, successor=False)
+    privileged.admission.release(instance)
+    privileged.settings.instances.rmdir()
+    with pytest.raises(StartFailed):
+        privileged.admission.admit(other, successor=False)
+    privileged.settings.instances.mkdir()
+    privileged.admission.admit(other, successor=False)
+
+
+@pytest.mark.root
+@needs_root
+async def test_a_uid_whose_processes_cannot_be_ended_is_kept_from_others(privileged: Desk) -> None:
+    taken: list[int] = []
+
+    async def sweep(uid: int) -> bool:
+        taken.append(uid)
+        return uid != INSTANCE_UIDS[0]
+
+    for uid in INSTANCE_UIDS[:2]:
+        await privileged.admission.take_back(uid, sweep)
+    assert taken == list(INSTANCE_UIDS[:2])
+    assert privileged.admission._uids._taken == {INSTANCE_UIDS[0]}
+
+
+async def test_an_instance_of_the_same_name_or_without_room_is_refused(desk: Desk) -> None:
+    desk.admission.admit(LAUNCH, successor=False)
+    with pytest.raises(Conflict, match="i1 exists already"):
+        desk.admission.admit(LAUNCH, successor=False)
+    desk.roster.most = 1
+    with pytest.raises(Busy, match=r"runs 1 instances and takes no more: .*ulimit -n"):
+        desk.admission.admit(replace(LAUNCH, instance=InstanceId("i2")), successor=False)
+    assert desk.files() == ["i1", "i1.err", "i1.log", "i1.sock"]
+
+
+def test_a_node_has_room_for_as_many_instances_as_it_has_descriptors_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rosters.resource, "getrlimit", lambda _: (10_000, 10_000))
+    assert Roster(reserved=600).most == 9400 // DESCRIPTORS_EACH == 1880
+    monkeypatch.setattr(rosters.resource, "getrlimit", lambda _: (10**9, 10**9))
+    assert Roster(reserved=600).most == rosters.MAX_INSTANCES
