@@ -42,7 +42,7 @@ def is_whole(live: Live) -> bool:
     try:
         there = all(alive(live.pid(name)) for name in (*PARTS, "guardian", "supervisor"))
         files = ("settings.json", "supervisor.pid", "s/wake.sock", "s/api.sock", "s/log.sock", "node.sock",
-                 "edge/admin.sock", "i", "n", "t", "u", "isolation.json")
+                 "edge/admin.sock", "i", "n", "t", "u")
         return there and all((live.settings.run_path / name).exists() for name in files) and live.answers()
     except (OSError, KeyError, ValueError):
         return False
@@ -81,7 +81,7 @@ def test_a_platform_makes_its_run_folder_again_and_replaces_every_instance(own_p
 
 @pytest.mark.parametrize("names", [
     ("s",), ("node.sock",), ("i",), ("n",), ("edge",), ("t", "u"), ("settings.json", "supervisor.pid", "children.json"),
-    ("cgroups.json", "isolation.json"),
+    ("cgroups.json",),
 ], ids="-".join)  # fmt: skip
 def test_a_part_of_it_that_is_removed_is_made_again(own_platform: Live, names: tuple[str, ...]) -> None:
     deploy_awake(own_platform, "a")

@@ -84,7 +84,7 @@ def look(live: Live, name: str, path: str = "") -> dict[str, Any]:
 
 
 def test_the_ports_are_shared_here(shared: Live) -> None:
-    assert json.loads(shared.settings.isolation_file.read_text())["ports"] == "shared"
+    assert json.loads(shared.system("GET", "/status").text)["isolation"]["ports"] == "shared"
 
 
 def test_a_call_after_a_sleep_waits_for_the_port_of_the_instance_before(

@@ -200,11 +200,6 @@ class Settings:
         """The second copy of the database, for as long as the platform runs."""
         return self.run_path / "store.db"
 
-    @property
-    def isolation_file(self) -> Path:
-        """What keeps instances apart here, as the node found it; JSON."""
-        return self.run_path / "isolation.json"
-
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 

@@ -8,7 +8,6 @@ when it is killed instead, its instances go on and its successor adopts them.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -91,7 +90,6 @@ class NodeProcess:
 
     async def _adopt(self) -> None:
         settings, parts = self._settings, self._parts
-        settings.isolation_file.write_text(self._isolation)
         if not settings.instance_state.is_dir():  # there was no node before us, or its notes are lost
             await end_unnoted(settings, parts.sandboxes)
             settings.instance_state.mkdir()
@@ -102,7 +100,7 @@ class NodeProcess:
         parts, spawn = self._parts, self._parts.tasks.spawn
         roster, zygotes, losses = parts.roster, parts.zygotes, parts.losses
         zygotes.open(roster.sandboxes)
-        whole = keep_whole(self._settings, parts.sandboxes, self._isolation, losses.mend, zygotes.renew)
+        whole = keep_whole(self._settings, parts.sandboxes, losses.mend, zygotes.renew)
         return [
             spawn("wait for a signal", self._asked_to_end.wait()),
             spawn("zygotes", zygotes.failed.wait()),
@@ -126,10 +124,6 @@ class NodeProcess:
         # closing the loop closes what its signal handlers write to before it takes them away
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             asyncio.get_running_loop().remove_signal_handler(number)
-
-    @property
-    def _isolation(self) -> str:
-        return json.dumps(self._parts.description.isolation)
 
 
 if __name__ == "__main__":

@@ -31,15 +31,10 @@ def make_folders(settings: Settings) -> None:
 
 
 async def keep_whole(
-    settings: Settings,
-    sandboxes: Sandboxes,
-    isolation: str,
-    mend_instances: Callable[[], None],
-    on_bundles: Callable[[], None],
+    settings: Settings, sandboxes: Sandboxes, mend_instances: Callable[[], None], on_bundles: Callable[[], None]
 ) -> None:
-    """Look after it for ever. The supervisor makes the run folder itself; `isolation` is the text of a file in it.
-    `mend_instances` mends what belongs to instances; `on_bundles` is called when the folder of bundles is another one
-    than before."""
+    """Look after it for ever. The supervisor makes the run folder itself. `mend_instances` mends what belongs to
+    instances; `on_bundles` is called when the folder of bundles is another one than before."""
     failing = False
     bundles = settings.bundles.stat().st_ino
     while True:
@@ -53,8 +48,6 @@ async def keep_whole(
             if (found := settings.bundles.stat().st_ino) != bundles:
                 bundles = found
                 on_bundles()
-            if not settings.isolation_file.exists():
-                settings.isolation_file.write_text(isolation)
             mend_instances()
         except OSError as error:
             if not failing:
