@@ -21,6 +21,7 @@ from rescoldo.control.deploy.images import Images
 from rescoldo.control.deploy.namespaces import Namespaces
 from rescoldo.control.deploy.pauses import Pauses
 from rescoldo.control.deploy.policies import Policies
+from rescoldo.control.deploy.reconciler import Reconciler
 from rescoldo.control.deploy.removals import Removals
 from rescoldo.control.deploy.revision_check import RevisionCheck
 from rescoldo.control.deploy.revisions import Revisions
@@ -102,6 +103,7 @@ class Deploying:
     secrets: FunctionSecrets
     pauses: Pauses
     removals: Removals
+    reconciler: Reconciler
 
 
 def assemble(settings: Settings, ports: Ports) -> tuple[Controller, Platform]:
@@ -130,6 +132,7 @@ def assemble(settings: Settings, ports: Ports) -> tuple[Controller, Platform]:
         builds=deploying.builds,
         deployments=deploying.deployments,
         trials=deploying.trials,
+        reconciler=deploying.reconciler,
         recorder=recorder,
         failures=FailureReports(ports.node, fleet.entries.__contains__),
         problems=problems,
@@ -168,19 +171,22 @@ def _deploying(settings: Settings, ports: Ports, running: Running) -> Deploying:
     traffic = Traffic(store, spaces, images, policies, fleet, check, changes, kept)
     switch = Switch(store, fleet, check, trials, traffic, kept)
     forgetting = Forgetting(fleet.entries, running.recorder, ports.node, tasks)
+    deployments = Deployments(
+        store, spaces, images, policies, fleet, check, trials, switch, traffic, changes, kept
+    )
+    removals = Removals(store, fleet, images, check, traffic, changes, forgetting.forget)
     return Deploying(
         spaces=spaces,
         policies=policies,
         images=images,
         builds=Builds(settings, images, tasks),
         trials=trials,
-        deployments=Deployments(
-            store, spaces, images, policies, fleet, check, trials, switch, traffic, changes, kept
-        ),
+        deployments=deployments,
         traffic=traffic,
         secrets=FunctionSecrets(spaces, fleet, check, switch, changes),
         pauses=Pauses(fleet, trials),
-        removals=Removals(store, fleet, images, check, traffic, changes, forgetting.forget),
+        removals=removals,
+        reconciler=Reconciler(store, fleet, policies, check, switch, traffic, deployments, removals, changes),
     )
 
 

@@ -10,6 +10,7 @@ from rescoldo.control.deploy.deployments import Deployments
 from rescoldo.control.deploy.first_starts import FirstStarts
 from rescoldo.control.deploy.images import Images
 from rescoldo.control.deploy.namespaces import Namespaces
+from rescoldo.control.deploy.reconciler import Reconciler
 from rescoldo.control.fleet.adoption import Adoption
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.growth import Growth
@@ -50,6 +51,7 @@ class Controller:
     builds: Builds
     deployments: Deployments
     trials: FirstStarts
+    reconciler: Reconciler
     recorder: Recorder
     failures: FailureReports
     problems: Problems
@@ -73,6 +75,7 @@ class Controller:
         self.tasks.spawn("sleeper", self.sleeper.run())
         self.tasks.spawn("scaler", self.scaler.run())
         self.tasks.spawn("recorder", self.recorder.run())
+        self.tasks.spawn("reconciler", self.reconciler.run())
         self.tasks.spawn("failed calls", self.failures.run())
         if self.renewal is not None:
             self.tasks.spawn("renewal", self.renewal.run())

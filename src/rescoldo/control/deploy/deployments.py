@@ -56,15 +56,20 @@ class Deployments:
     async def load(self) -> None:
         """Read what is deployed."""
         for function in await self._store.functions():
-            kept = {past.number: past for past in await self._store.revisions(function.id)} if function.traffic else {}
-            if missing := function.traffic.keys() - kept.keys() - {function.revision}:
-                log.warning("%s: revision %d is gone; all calls go to the current one", function.id, min(missing))
-                function = replace(function, traffic={})
-            self._fleet.entries[function.id] = Entry(function, self._policies.stored(function))
-            for number in function.traffic.keys() - {function.revision}:
-                self._traffic.add(kept[number].serving(function))
+            found, shares = await self.shares(function)
+            self._fleet.entries[function.id] = Entry(found, self._policies.stored(found))
+            for share in shares:
+                self._traffic.add(share)
         await self._fleet.requested.load(self._fleet.entries)
         await self._fleet.standings.load(self._fleet.entries)
+
+    async def shares(self, function: Function) -> tuple[Function, list[Function]]:
+        """A function as the store has it, and its past revisions that have a share of its traffic."""
+        kept = {past.number: past for past in await self._store.revisions(function.id)} if function.traffic else {}
+        if missing := function.traffic.keys() - kept.keys() - {function.revision}:
+            log.warning("%s: revision %d is gone; all calls go to the current one", function.id, min(missing))
+            return replace(function, traffic={}), []
+        return function, [kept[number].serving(function) for number in function.traffic.keys() - {function.revision}]
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool, start: bool = True, patience: float = 0.0) -> bool:
         """Create or replace. What replaces a revision that has started is returned from once it has started itself;

@@ -8,6 +8,7 @@ from rescoldo.control.deploy.changes import Changes
 from rescoldo.control.deploy.images import Images
 from rescoldo.control.deploy.revision_check import RevisionCheck
 from rescoldo.control.deploy.traffic import Traffic
+from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.model.names import FunctionId
 from rescoldo.store.protocol import Store
@@ -36,13 +37,18 @@ class Removals:
             async with self._changes.of(function):
                 entry = self._fleet.entries.current(function)
                 await self._store.delete_function(function)
-                del self._fleet.entries[function]
-                await self._fleet.retirement.unroute(entry, "removed")
-                entry.remove()
-                await self._fleet.routes.forget(function)
-                await self._traffic.end(entry.function, entry.function.traffic)
-                self._fleet.instances.lifetimes.forget(function)
-                await self._on_removed(function)
+                await self.apply(entry)
         finally:
             self._check.removed(function)
+
+    async def apply(self, entry: Entry) -> None:
+        """Let go of a function that is in the store no more; its lock is held."""
+        function = entry.id
+        del self._fleet.entries[function]
+        await self._fleet.retirement.unroute(entry, "removed")
+        entry.remove()
+        await self._fleet.routes.forget(function)
+        await self._traffic.end(entry.function, entry.function.traffic)
+        self._fleet.instances.lifetimes.forget(function)
+        await self._on_removed(function)
         self._images.collect_soon()

@@ -12,6 +12,7 @@ from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.model.function import Function, FunctionPolicy
 from rescoldo.model.revision import Revision
+from rescoldo.model.standing import Standing
 from rescoldo.store.protocol import Store
 
 
@@ -44,6 +45,16 @@ class Switch:
                 self._check.drop(awake)
             raise
         was_untried = entry.standing.untried
+        await self.apply(entry, function, policy, awake, saved, untried=untried)
+        if was_untried and before.revision != function.revision:
+            await self._never_started(before, failure.error.message if failure is not None else "")
+
+    async def apply(
+        self, entry: Entry, function: Function, policy: FunctionPolicy, awake: Awake | None, saved: Standing, *,
+        untried: bool = False,
+    ) -> None:
+        """The same for what is in the store already, together with the standing `saved`."""
+        before = entry.function
         entry.function, entry.policy, entry.failure, entry.fresh = function, policy, None, True
         if not entry.past:
             entry.standing = replace(entry.standing, untried=untried, failure="")
@@ -57,8 +68,6 @@ class Switch:
             self._trials.begin(entry)
         self._fleet.wakes.keep_awake_soon(entry)
         await self._traffic.end(function, before.traffic.keys() - function.traffic.keys())
-        if was_untried and before.revision != function.revision:
-            await self._never_started(before, failure.error.message if failure is not None else "")
 
     async def _never_started(self, before: Function, reason: str) -> None:
         """A revision that was replaced before it had ever started is none to roll back to."""

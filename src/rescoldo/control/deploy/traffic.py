@@ -86,14 +86,17 @@ class Traffic:
 
     async def route(self, entry: Entry, traffic: Mapping[int, int]) -> None:
         """Save and apply a split between revisions that are there."""
-        before = entry.function
-        split = replace(before, traffic=traffic)
+        split = replace(entry.function, traffic=traffic)
         await self._store.save_function(split, keep=self._kept)
-        entry.function = split
+        await self.apply(entry, split)
+
+    async def apply(self, entry: Entry, split: Function) -> None:
+        """Apply a split that is in the store, between revisions that are there."""
+        before, entry.function = entry.function, split
         await self._fleet.routes.publish(entry)
         for one in self._fleet.entries.revisions(entry.id):
             self._fleet.wakes.keep_awake_soon(one)
-        await self.end(split, before.traffic.keys() - traffic.keys())
+        await self.end(split, before.traffic.keys() - split.traffic.keys())
 
     async def end(self, function: Function, numbers: Iterable[int]) -> None:
         """Take revisions down that no split names any more; what they have is finished."""

@@ -1,0 +1,105 @@
+"""Takes over what others deploy, change or remove: reconciles the fleet with the place where its functions come from.
+
+A change of our own is saved first and applied then; one of others is saved already, and applied alone. It is read anew
+under the function's lock, so a deployment of ours that is under way has ended by then, and is what is found:
+  watch() names a function -> its lock -> read it -> it appears | a revision is started aside and takes over | it goes
+"""
+
+from __future__ import annotations
+
+import logging
+
+from rescoldo.control.deploy.changes import Changes
+from rescoldo.control.deploy.deployments import Deployments
+from rescoldo.control.deploy.policies import Policies
+from rescoldo.control.deploy.removals import Removals
+from rescoldo.control.deploy.revision_check import RevisionCheck
+from rescoldo.control.deploy.switch import Switch
+from rescoldo.control.deploy.traffic import Traffic
+from rescoldo.control.fleet.entry import Entry
+from rescoldo.control.fleet.fleet import Fleet
+from rescoldo.model.errors import RescoldoError, RolloutFailed
+from rescoldo.model.function import Function
+from rescoldo.model.names import FunctionId, revision_key
+from rescoldo.store.protocol import FunctionSource
+
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Follows one source. Requested replicas and standings stay what this controller made them."""
+
+    def __init__(
+        self, functions: FunctionSource, fleet: Fleet, policies: Policies, check: RevisionCheck, switch: Switch,
+        traffic: Traffic, deployments: Deployments, removals: Removals, changes: Changes,
+    ) -> None:
+        """Made before the functions are read for the first time: what changes from here on is taken over."""
+        self._functions = functions
+        self._fleet = fleet
+        self._policies = policies
+        self._check = check
+        self._switch = switch
+        self._traffic = traffic
+        self._deployments = deployments
+        self._removals = removals
+        self._changes = changes
+        self._told = functions.watch()
+
+    async def run(self) -> None:
+        """Take over what changes, until cancelled or until the source is closed."""
+        async for changed in self._told:
+            try:
+                await self._take_over(changed)
+            except RescoldoError as error:  # a source that was not there tells to look at all when it is back
+                log.warning("changes that others made to %s were not taken over: %s", changed or "functions", error)
+
+    async def _take_over(self, changed: FunctionId | None) -> None:
+        if changed is not None:
+            await self._reconcile(changed)
+            return
+        gone = {entry.id: entry.function for entry in self._fleet.entries.functions()}
+        found = [function for function in await self._functions.functions() if gone.pop(function.id, None) != function]
+        for name in [*gone, *(function.id for function in found)]:
+            await self._reconcile(name)
+
+    async def _reconcile(self, name: FunctionId) -> None:
+        async with self._changes.of(name):
+            function, entry = await self._functions.function(name), self._fleet.entries.get(name)
+            if function is not None:
+                function, shares = await self._deployments.shares(function)
+                if entry is None:
+                    await self._appear(function, shares)
+                elif entry.function != function:
+                    await self._change(entry, function, shares)
+            elif entry is not None:
+                await self._removals.apply(entry)
+
+    async def _appear(self, function: Function, shares: list[Function]) -> None:
+        entry = self._fleet.entries[function.id] = Entry(function, self._policies.stored(function))
+        await self._let_share(shares)
+        await self._fleet.routes.publish(entry)
+        self._fleet.wakes.keep_awake_soon(entry)
+
+    async def _let_share(self, shares: list[Function]) -> None:
+        """Let past revisions be there that have a share, before the edge hears of it."""
+        for share in shares:
+            if revision_key(share.id, share.revision) not in self._fleet.entries:
+                entry = self._traffic.add(share)
+                await self._fleet.routes.publish(entry)
+                self._fleet.wakes.keep_awake_soon(entry)
+
+    async def _change(self, entry: Entry, function: Function, shares: list[Function]) -> None:
+        """Let another revision serve, or another split. A revision that does not start leaves what serves in place."""
+        if (entry.function.revision, entry.function.generation) == (function.revision, function.generation):
+            await self._let_share(shares)
+            await self._traffic.apply(entry, function)
+            return
+        policy, awake = self._policies.stored(function), None
+        if policy.checked and entry.awake is not None:
+            try:
+                awake = await self._check.check(entry, function, policy)
+            except RolloutFailed as error:
+                log.warning("%s: revision %d did not start: %s", function.id, function.revision, error.message)
+                return
+        await self._let_share(shares)
+        await self._switch.apply(entry, function, policy, awake, entry.standing)

@@ -1,0 +1,126 @@
+"""What others deploy, change and remove is taken over without a restart."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+import pytest
+from control_world import DIGEST, FN, IMAGE, World
+
+from rescoldo.model.errors import NotFound, StartFailed
+from rescoldo.model.function import Function, FunctionSpec
+from rescoldo.model.names import FunctionId
+from rescoldo.store.memory import MemoryFunctions
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.fixture
+def others(world: World) -> MemoryFunctions:
+    """Another controller's view of the same functions."""
+    return MemoryFunctions(beside=world.store)
+
+
+def function(name: str = "fn", *, revision: int = 1, minimum: int = 0, **labels: str) -> Function:
+    notes = {"rescoldo.dev/idle-window": "1h"}
+    labels = {"com.openfaas.scale.min": str(minimum), **labels}
+    return Function(FunctionSpec(name, IMAGE, labels=labels, annotations=notes), DIGEST, 1.0, revision)
+
+
+async def serving(world: World, name: str = "fn") -> int:
+    """The revision of the instance that answers a call."""
+    instance = await world.edge.call(FunctionId(f"{name}.openfaas-fn"))
+    return next(one.launch.revision for one in await world.node.instances() if one.launch.instance == instance)
+
+
+async def test_a_function_that_appears_is_asleep_and_wakes_at_its_first_call(
+    world: World, others: MemoryFunctions
+) -> None:
+    await others.save_function(function())
+    await world.until(lambda: FN in world.edge.routes)
+    assert world.asleep()
+    assert await serving(world) == 1
+    await world.settle()
+
+
+async def test_one_that_appears_and_must_not_sleep_is_started(world: World, others: MemoryFunctions) -> None:
+    await others.save_function(function(minimum=2))
+    await world.until(lambda: FN in world.fleet.entries and world.fleet.entries[FN].awake is not None)
+    await world.settle()
+    assert len(world.instances()) == 2
+
+
+async def test_a_changed_revision_takes_over_from_the_one_that_serves(world: World, others: MemoryFunctions) -> None:
+    await others.save_function(function())
+    await world.until(lambda: FN in world.edge.routes)
+    assert await serving(world) == 1
+    await others.save_function(function(revision=2))
+    await world.until(lambda: world.awake().function.revision == 2)
+    assert await serving(world) == 2
+    await world.settle()
+    assert len(await world.running()) == 1
+
+
+async def test_one_that_does_not_start_leaves_the_revision_before_in_place(
+    world: World, others: MemoryFunctions
+) -> None:
+    await others.save_function(function())
+    await world.until(lambda: FN in world.edge.routes)
+    assert await serving(world) == 1
+    world.node.fail[FN] = deque([StartFailed("no")])
+    await others.save_function(function(revision=2))
+    await world.until(lambda: not world.node.fail[FN])
+    assert await serving(world) == 1
+    await others.save_function(function(revision=3))
+    await world.until(lambda: world.awake().function.revision == 3)
+    await world.settle()
+
+
+async def test_a_function_that_others_remove_is_gone_with_its_instances(world: World, others: MemoryFunctions) -> None:
+    await world.deploy(minimum=1)
+    await world.until(lambda: world.fleet.entries[FN].awake is not None)
+    await others.delete_function(FN)
+    await world.until(lambda: FN not in world.edge.routes)
+    await world.settle()
+    assert await world.running() == []
+    with pytest.raises(NotFound):
+        await world.edge.call(FN)
+
+
+async def test_a_split_of_others_is_applied_and_ends_with_theirs(world: World, others: MemoryFunctions) -> None:
+    await others.save_function(function())
+    second = function(revision=2)
+    await others.save_function(second)
+    await world.until(lambda: FN in world.edge.routes)
+    await others.save_function(replace(second, traffic={1: 50, 2: 50}))
+    await world.until(lambda: len(world.fleet.entries) == 2)
+    await world.settle()
+    await others.save_function(second)
+    await world.until(lambda: len(world.fleet.entries) == 1)
+    await world.settle()
+
+
+async def test_after_a_gap_everything_is_compared(world: World, others: MemoryFunctions) -> None:
+    await world.deploy("kept")
+    await world.deploy("gone")
+    kept = world.fleet.entries[FunctionId("kept.openfaas-fn")]
+    deployed = world.store._deployed
+    del deployed.functions[FunctionId("gone.openfaas-fn")]  # none of this was told
+    deployed.functions[FN] = function()
+    world.store._watchers.note(None)
+    await world.until(lambda: FN in world.edge.routes)
+    await world.settle()
+    assert world.fleet.entries.keys() == {kept.id, FN}
+    assert world.fleet.entries[kept.id] is kept
+
+
+async def test_our_own_deployments_are_left_as_they_are(world: World, others: MemoryFunctions) -> None:
+    await world.deploy()
+    before = await serving(world)
+    world.store._watchers.note(None)
+    await world.deploy()
+    world.store._watchers.note(FN)
+    await world.settle()
+    assert await serving(world) == before + 1
+    assert len(await world.running()) == 1
