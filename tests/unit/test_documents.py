@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ DOCUMENTS = sorted(
 # where a document's paths begin: the repository, the package, tests
 BASES = (ROOT, SOURCE)
 FILE = re.compile(r"`([\w./-]+/[\w.-]+\.(?:py|lua|sql|tmpl|md|toml)|\.ci/run|pyproject\.toml|scripts/\w+)`")
-SYMBOL = re.compile(r"`([A-Za-z_][\w.]*)`\s+in\s+`([\w./-]+\.py)`")
+SYMBOL = re.compile(r"`([A-Za-z_][\w.]*)`\s+in\s+`([\w./-]+\.(?:py|lua))`")
 NAME = re.compile(r"_?[A-Za-z]\w*(\.\w+)?")
 OTHER = re.compile(r"s\d+|.*\.(?:toml|py)")  # slots, files
 BACKQUOTED = re.compile(r"`([^`\n]+)`")
@@ -36,6 +37,12 @@ OWNED_BY_BENCH = "bench/results.json"  # written by a run, not part of a checkou
 # a file in a comment or docstring of the source, with a folder; not the end of a URL, not the tail of a longer path
 CITED = re.compile(r"(?<![\w./{*-])((?:[\w.-]+/)+[\w-]+\.(?:py|md|sql|lua|toml|cfg\.tmpl))(?![\w/])")
 IN_A_BUNDLE = ("function/", "deps/")  # folders of a bundle, not of this repository
+
+
+def is_defined(name: str, source: str) -> bool:
+    """Whether each part of a dotted name is a function, a class, a constant or a field of a file in Python or Lua."""
+    forms = r"(?:async )?def {0}\b|class {0}\b|local function {0}\b|(?:self\.|local )?{0}(?:: .+)? = |{0}: "
+    return all(re.search(rf"^\s*(?:{forms.format(part)})", source, re.MULTILINE) for part in name.split("."))
 
 
 def text_of(document: str) -> str:
@@ -100,20 +107,40 @@ def test_every_link_to_a_section_finds_its_heading(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_name_said_to_be_in_a_file_is_there(document: str) -> None:
+def test_every_name_said_to_be_in_a_file_is_defined_there(document: str) -> None:
     missing = [
         f"{name} in {file}"
         for name, file in SYMBOL.findall(text_of(document))
-        if not all(re.search(rf"\b{part}\b", (SOURCE / file).read_text()) for part in name.split("."))
+        if not is_defined(name, (SOURCE / file).read_text())
     ]
     assert missing == []
 
 
+def test_the_architecture_draws_the_layers_that_the_linter_enforces() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    whole, control = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    text = text_of("ARCHITECTURE.md")
+    section = text[text.index("\n## Layers") : text.index("\n### Folders")]
+    (drawn,) = BLOCK.findall(section)
+    assert drawn.splitlines()[1:-1] == [layer.replace("rescoldo.", "") for layer in whole]
+    said = ", then ".join(f"`{layer}`" for layer in control)
+    assert said in " ".join(section.split())
+
+
+def test_the_architecture_says_what_is_in_each_folder_of_the_package() -> None:
+    packages = {f"{path.parent.relative_to(SOURCE).as_posix()}/" for path in SOURCE.rglob("*/__init__.py")}
+    assert len(packages) > 20
+    text = text_of("ARCHITECTURE.md")
+    section = text[text.index("\n### Folders") : text.index("\n### Plug-points")]
+    told = re.findall(r"^\| `([\w/]+/)` \| .+ \|$", section, re.MULTILINE)
+    assert len(told) == len(set(told)) and set(told) == packages | {"templates/"}
+
+
 def test_every_function_that_the_architecture_names_exists() -> None:
-    source = "\n".join(path.read_text() for path in SOURCE.rglob("*.py"))
+    source = "\n".join(path.read_text() for path in SOURCE.rglob("*") if path.suffix in (".py", ".lua"))
     haproxy = (SOURCE / "edge/haproxy.cfg.tmpl").read_text()
     # functions and classes, names at a module's top level, fields, packages
-    known = set(re.findall(r"(?:def|class) (\w+)", source)) | set(re.findall(r"^(\w+)", source, re.MULTILINE))
+    known = set(re.findall(r"(?:def|class|function) (\w+)", source)) | set(re.findall(r"^(\w+)", source, re.MULTILINE))
     known |= set(re.findall(r"^\s+(\w+): ", source, re.MULTILINE)) | {path.name for path in SOURCE.iterdir()}
     prose = BLOCK.sub("", text_of("ARCHITECTURE.md"))
     names = {word for word in BACKQUOTED.findall(prose) if NAME.fullmatch(word) and not OTHER.fullmatch(word)}
