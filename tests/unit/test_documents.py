@@ -136,6 +136,11 @@ def test_the_architecture_says_what_is_in_each_folder_of_the_package() -> None:
     assert len(told) == len(set(told)) and set(told) == packages | {"templates/"}
 
 
+def test_contributing_shows_the_toy_kind_as_it_is() -> None:
+    toy = (ROOT / "tests/support/constant_kind.py").read_text()
+    assert f"`tests/support/constant_kind.py`:\n\n```python\n{toy}```\n" in text_of("CONTRIBUTING.md")
+
+
 def test_every_function_that_the_architecture_names_exists() -> None:
     source = "\n".join(path.read_text() for path in SOURCE.rglob("*") if path.suffix in (".py", ".lua"))
     haproxy = (SOURCE / "edge/haproxy.cfg.tmpl").read_text()
