@@ -11,7 +11,7 @@ from rescoldo.cli.flags import DeployFlags
 from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.project import Project, build_request, fetch_template, with_flags
 from rescoldo.cli.results import Results, reference_of
-from rescoldo.kinds.deployment import check_spec, start_of
+from rescoldo.kinds.deployment import check_spec
 from rescoldo.kinds.registry import kind_of_style
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.names import DEFAULT_NAMESPACE
@@ -71,20 +71,16 @@ def _fetched(function: StackFunction, project: Project) -> Iterator[str]:
 
 
 def _settings(function: StackFunction, *, build: bool = True) -> Iterator[str]:
-    spec, sound = function.to_spec(), True
+    held = ""
+    if build and _is_built(function):
+        try:
+            held = kind_of_style(find_template(function.lang, Path()).style).name
+        except RescoldoError as error:
+            yield f"{function.where}: {function.name}: {error.message}"
     try:
-        check_spec(spec, scaling=_ANY_MAXIMUM)
+        check_spec(function.to_spec(), scaling=_ANY_MAXIMUM, held=held)
     except InvalidInput as error:
-        sound = False
         yield f"{function.place_of(error.message)}: {function.name}: {error.message}"
-    if not (build and _is_built(function)):
-        return
-    try:
-        kind = kind_of_style(find_template(function.lang, Path()).style)
-        if sound:
-            start_of(spec, kind.name)
-    except RescoldoError as error:
-        yield f"{function.where}: {function.name}: {error.message}"
 
 
 def _code(function: StackFunction, copy: tuple[Path, ...]) -> Iterator[str]:

@@ -70,9 +70,9 @@ def settled(policy: FunctionPolicy, spec: FunctionSpec, held: str) -> FunctionPo
     return replace(policy, start=kind.read(spec))
 
 
-def meant(spec: FunctionSpec) -> FunctionSpec:
+def meant(spec: FunctionSpec, held: str = "") -> FunctionSpec:
     """As faas-cli and `rescoldo`, which word it differently, both mean it: neither undoes what the other deployed."""
-    process = kind_of_deployment(spec).own_process(spec.env_process)
+    process = kind_of_deployment(spec, held).own_process(spec.env_process)
     return spec if process == spec.env_process else replace(spec, env_process=process)
 
 

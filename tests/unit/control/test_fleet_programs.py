@@ -97,5 +97,6 @@ async def test_a_bundle_that_holds_a_program_needs_its_command(world: World) -> 
     await world.deploy(upstream=TCP)
     with pytest.raises(InvalidInput, match="set fprocess to its command"):
         await world.deployments.deploy(FunctionSpec("fn", "some:image"), must_exist=False)
-    world.bundles.put(DIGEST, "python")
-    await world.deployments.deploy(FunctionSpec("fn", "some:image", env_process="python index.py"), must_exist=False)
+    await world.add_bundle("a:handler", "b" * 64)
+    await world.images.load()
+    await world.deployments.deploy(FunctionSpec("fn", "a:handler", env_process="python index.py"), must_exist=False)

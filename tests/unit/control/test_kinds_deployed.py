@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from control_world import FN, World
+from control_world import FN, IMAGE, World
 
 from rescoldo.edge.config import TIMEOUT_MARGIN
 from rescoldo.kinds.registry import KINDS
-from rescoldo.model.errors import NotFound
+from rescoldo.model.errors import InvalidInput, NotFound
+from rescoldo.model.function import FunctionSpec
 from rescoldo.node.fake import FakeNode
 from support.constant_kind import ConstantKind
 
@@ -66,3 +69,29 @@ async def test_its_instances_come_from_the_node_that_it_names_and_are_stopped_th
     await toy.until(lambda: elsewhere.stopped)
     assert [launch.instance for launch in elsewhere.started] == elsewhere.stopped
     assert toy.node.started == toy.node.stopped == []
+
+
+async def test_what_has_no_effect_on_it_is_its_kinds_to_say(toy: World) -> None:
+    spec = FunctionSpec("fn", IMAGE, env_process="python index.py")
+    await toy.deployments.deploy(spec, must_exist=False, start=False)
+    said = ["fprocess: is not run: the answer is a constant"]
+    assert toy.deployments.notes(spec) == said
+    assert (await toy.statuses.function(FN)).notes == said
+
+
+async def test_its_kind_says_whether_a_command_makes_another_revision(toy: World) -> None:
+    spec = FunctionSpec("fn", IMAGE)
+    await toy.deployments.deploy(spec, must_exist=False, start=False)
+    # a handler's own words for the default are none for a constant
+    await toy.deployments.deploy(replace(spec, env_process="python index.py"), must_exist=True, start=False)
+    assert toy.fleet.entries[FN].function.revision == 2
+
+
+async def test_it_needs_as_much_memory_as_its_kind(toy: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ConstantKind, "least_memory", 2**20)
+    small = FunctionSpec("fn", IMAGE, limits={"memory": "2Mi"})
+    await toy.deployments.deploy(small, must_exist=False, start=False)
+    assert toy.fleet.entries[FN].policy.limits.memory == 2 * 2**20
+    monkeypatch.setattr(ConstantKind, "least_memory", 16 * 2**20)
+    with pytest.raises(InvalidInput, match="16"):
+        await toy.deployments.deploy(replace(small, limits={"memory": "15Mi"}), must_exist=True, start=False)

@@ -86,7 +86,7 @@ class Deployments:
             self._check_exists(spec.id)
         digest = self._images.digest(spec.image)
         policy = self._images.check_bundle(digest, spec, policy)
-        spec = meant(spec)
+        spec = meant(spec, self._images.held(digest))
         with self._images.in_use(digest):
             async with self._spaces.deploying(spec), self._changes.of(spec.id):
                 if spec.id in self._fleet.entries:
@@ -123,7 +123,7 @@ class Deployments:
     ) -> None:
         """Give a function a new revision, unless it would be the same as the current one."""
         current = entry.function
-        if (meant(current.spec), current.digest) == (spec, digest):
+        if (meant(current.spec, self._images.held(current.digest)), current.digest) == (spec, digest):
             self._again(entry, checked=checked)
             if current.traffic:
                 await self._traffic.route(entry, {})
@@ -161,7 +161,8 @@ class Deployments:
 
     def notes(self, spec: FunctionSpec) -> list[str]:
         """A sentence for each setting of a deployment that is accepted and has no effect here."""
-        return self._policies.notes(spec)
+        entry = self._fleet.entries.get(spec.id)
+        return self._policies.notes(spec, entry.function.digest if entry is not None else "")
 
     async def roll_back(self, function: FunctionId, revision: int | None) -> int:
         """Deploy a past revision again, the last one without a number: a new revision with its deployment and its
@@ -170,10 +171,11 @@ class Deployments:
         async with self._changes.of(function):
             entry = self._fleet.entries.current(function)
             past = past_revision(entry.function, await self._store.revisions(function), revision)
-            policy = self._policies.checked(past.spec)
+            policy = self._policies.checked(past.spec, past.digest)
             policy = self._images.check_bundle(past.digest, past.spec, policy)
             with self._images.in_use(past.digest):
                 async with self._spaces.deploying(past.spec):
-                    await self._update(entry, meant(past.spec), past.digest, policy, checked=policy.checked)
+                    spec = meant(past.spec, self._images.held(past.digest))
+                    await self._update(entry, spec, past.digest, policy, checked=policy.checked)
         self._images.collect_soon()
         return entry.function.revision

@@ -55,6 +55,11 @@ class Images:
             )
         return bundle.digest
 
+    def meant_by(self, image: str) -> str:
+        """The digest that an image's name means; empty where nobody uploaded one of that name."""
+        bundle = self._known.get(image)
+        return bundle.digest if bundle is not None else ""
+
     def check_bundle(self, digest: str, spec: FunctionSpec, policy: FunctionPolicy) -> FunctionPolicy:
         """`policy` as it is with what the bundle holds. Raises InvalidInput unless the bundle is here and is what the
         deployment says it is."""

@@ -25,10 +25,11 @@ class Policies:
         self._images = images
         self._node = node
 
-    def checked(self, spec: FunctionSpec) -> FunctionPolicy:
-        """The policy of a deployment. Raises InvalidInput for one that is not allowed or cannot run on the node, and
-        NotFound without its namespace."""
-        policy = check_spec(spec, self._settings.limits, self._settings.scaling)
+    def checked(self, spec: FunctionSpec, digest: str = "") -> FunctionPolicy:
+        """The policy of a deployment, of the bundle `digest`, or the one that its image means now. Raises InvalidInput
+        if the deployment is not allowed or cannot run on the node, and NotFound without its namespace."""
+        held = self._images.held(digest or self._images.meant_by(spec.image))
+        policy = check_spec(spec, self._settings.limits, self._settings.scaling, held=held)
         node = self._node.description
         check_constraints(spec.constraints, node.architecture, node.system)
         self._spaces.check(spec.namespace)
@@ -44,6 +45,6 @@ class Policies:
             log.warning("%s runs with the defaults: %s", function.id, error.message)
             return FunctionPolicy(limits=self._settings.limits)
 
-    def notes(self, spec: FunctionSpec) -> list[str]:
+    def notes(self, spec: FunctionSpec, digest: str) -> list[str]:
         """A sentence for each setting of a deployment that is accepted and has no effect here."""
-        return notes_of(spec, self._node.level)
+        return notes_of(spec, self._node.level, self._images.held(digest))

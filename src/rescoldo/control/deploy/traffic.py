@@ -61,7 +61,7 @@ class Traffic:
         """Let a past revision be there, and see it start. Raises InvalidInput, RolloutFailed, Busy."""
         current = entry.function
         past = past_revision(current, await self._store.revisions(current.id), number)
-        policy = self._policies.checked(past.spec)
+        policy = self._policies.checked(past.spec, past.digest)
         if self._check.excludes(policy, entry.policy):
             raise InvalidInput(
                 f"revisions {current.revision} and {number} of {current.id} cannot share traffic: both are programs at "

@@ -25,9 +25,9 @@ class Statuses:
     """Tells the status of one function, or of all in a namespace."""
 
     def __init__(
-        self, entries: Entries, recorder: Recorder, node: Node, notes: Callable[[FunctionSpec], list[str]]
+        self, entries: Entries, recorder: Recorder, node: Node, notes: Callable[[FunctionSpec, str], list[str]]
     ) -> None:
-        """`notes` says which settings of a deployment have no effect."""
+        """`notes` says which settings of a deployment of a bundle, named by its digest, have no effect."""
         self._entries = entries
         self._recorder = recorder
         self._node = node
@@ -47,7 +47,7 @@ class Statuses:
         found = replace(
             self._status(entry, self._recorder.invocations()),
             limits=entry.policy.limits,
-            notes=self._notes(entry.function.spec),
+            notes=self._notes(entry.function.spec, entry.function.digest),
         )
         if why:
             found = replace(found, why=explain(entry, asyncio.get_running_loop().time()))
