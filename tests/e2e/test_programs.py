@@ -314,7 +314,7 @@ def test_a_program_that_is_killed_fails_no_get(platform: Live, server: Path, get
     name = f"killed-{upstream[:4]}"
     platform.deploy_program(name, server, "./server", upstream)
     kill_again_and_again(platform, name, getting)
-    assert getting.failed == []
+    assert getting.failed == [], f"{platform.function_log(name)}\n{platform.log()[-3000:]}"
 
 
 def kill_again_and_again(platform: Live, name: str, getting: Getting) -> None:
@@ -333,10 +333,13 @@ def kill_again_and_again(platform: Live, name: str, getting: Getting) -> None:
     getting.stop()
 
 
+@pytest.mark.parametrize("delay", [0, 2.5])  # seconds that a start takes: longer than the edge waits for a retry
 @pytest.mark.parametrize("upstream", [PORT, "unix", "inherited"])
-def test_a_long_get_whose_program_is_killed_is_answered_by_another(platform: Live, server: Path, upstream: str) -> None:
-    name = f"long-{upstream[:4]}"
-    platform.deploy_program(name, server, "./server", upstream)
+def test_a_long_get_whose_program_is_killed_is_answered_by_another(
+    platform: Live, server: Path, upstream: str, delay: float
+) -> None:
+    name = f"long-{upstream[:4]}-{delay:.0f}"
+    platform.deploy_program(name, server, "./server", upstream, envVars={"DELAY": str(delay)})
     first = look(platform, name)
     with ThreadPoolExecutor() as pool:
         call = pool.submit(platform.call, "GET", f"/function/{name}/slow/3")
