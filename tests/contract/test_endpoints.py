@@ -65,7 +65,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[Way]:
         pytest.skip("needs root")
     folder = tempfile.mkdtemp(prefix="ep-")  # short: a socket's path has at most 107 bytes
     settings = Settings(folder, folder)
-    for needed in (settings.instances, settings.berths):
+    for needed in (settings.instances, settings.program_sockets):
         needed.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -159,7 +159,7 @@ async def test_what_is_put_away_is_gone_and_the_next_can_have_its_place(way: Way
         way.endpoint.put_away()
     assert way.endpoint.backlog is None
     assert not any(way.settings.instances.iterdir())
-    assert not any(way.settings.berths.iterdir())
+    assert not any(way.settings.program_sockets.iterdir())
     assert way.settings.run not in Path("/proc/self/mounts").read_text()
     if stand_in is not None:
         assert not accepts(socket.AF_INET, stand_in)
@@ -172,12 +172,12 @@ async def test_an_endpoint_that_cannot_be_made_leaves_nothing(way: Way) -> None:
         way.endpoint.make()  # there is no folder that it could miss
         assert way.endpoint.backlog is None
         return
-    for folder in (way.settings.instances, way.settings.berths):
+    for folder in (way.settings.instances, way.settings.program_sockets):
         folder.rmdir()
     with pytest.raises(OSError):
         way.endpoint.make()
     assert way.endpoint.backlog is None
-    assert not way.settings.berths.exists()
+    assert not way.settings.program_sockets.exists()
 
 
 # -- which one

@@ -234,10 +234,10 @@ async def test_a_link_in_the_place_of_the_socket_leads_the_edge_nowhere(node: Re
 async def test_a_stopped_program_leaves_no_folder_and_no_mount(node: RealNode, order: Order) -> None:
     launch = order("unix")
     await node.client.start(launch)
-    assert str(node.settings.berths) in Path("/proc/self/mounts").read_text()
+    assert str(node.settings.program_sockets) in Path("/proc/self/mounts").read_text()
     await node.client.stop(launch.instance)
-    assert list(node.settings.berths.iterdir()) == []
-    assert str(node.settings.berths) not in Path("/proc/self/mounts").read_text()
+    assert list(node.settings.program_sockets.iterdir()) == []
+    assert str(node.settings.program_sockets) not in Path("/proc/self/mounts").read_text()
 
 
 async def test_a_dead_nodes_folders_and_mounts_are_removed_by_the_next(node: RealNode, order: Order) -> None:
@@ -246,8 +246,8 @@ async def test_a_dead_nodes_folders_and_mounts_are_removed_by_the_next(node: Rea
     os.kill(running.pid, signal.SIGKILL)
     await until(lambda: not alive(running.pid))
     await node.boot()
-    await until(lambda: not list(node.settings.berths.iterdir()))
-    assert str(node.settings.berths) not in Path("/proc/self/mounts").read_text()
+    await until(lambda: not list(node.settings.program_sockets.iterdir()))
+    assert str(node.settings.program_sockets) not in Path("/proc/self/mounts").read_text()
 
 
 # -- how it ends

@@ -24,7 +24,7 @@ CUT_SECONDS = 3.0  # how long HAProxy may take to let go of a server whose sessi
 RETRY_SECONDS = 0.02  # until the edge is asked again whether it has let go of a server; longer each time
 LONGEST_RETRY_SECONDS = 0.2
 RECONNECT_SECONDS = 0.02
-LOOK_AGAIN_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 class HaproxyEdge:
@@ -174,7 +174,7 @@ class HaproxyEdge:
         the old process would wait for this connection to end."""
         closed = asyncio.create_task(self._admin.wait_closed())
         told = asyncio.create_task(self._look.wait())
-        await asyncio.wait({closed, told}, timeout=LOOK_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({closed, told}, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         self._look.clear()
         for task in (closed, told):
             task.cancel()

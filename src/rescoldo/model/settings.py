@@ -176,7 +176,7 @@ class Settings:
         return self.run_path / "i"
 
     @property
-    def berths(self) -> Path:
+    def program_sockets(self) -> Path:
         """A folder for each program that binds a Unix socket of its own."""
         return self.run_path / "u"
 

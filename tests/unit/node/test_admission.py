@@ -24,7 +24,7 @@ from rescoldo.tasks import Tasks
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 LAUNCH = Launch(InstanceId("i1"), function_id("fn"), "digest")
-FOLDERS = ("instances", "instance_state", "scratch", "berths", "logs")
+FOLDERS = ("instances", "instance_state", "scratch", "program_sockets", "logs")
 
 
 class Desk:

@@ -39,7 +39,7 @@ class ZygotePool:
     """Whose forks are ready at once."""
 
     def __init__(self) -> None:
-        self.places = StartQueue()
+        self.start_queue = StartQueue()
         self.says = b'{"ready": true}\n'
         self.orders: list[dict[str, Any]] = []
         self.secrets: list[bytes] = []  # values that came with orders
@@ -61,14 +61,14 @@ class ZygotePool:
 
 
 @pytest.fixture
-def nursery() -> ZygotePool:
+def zygotes() -> ZygotePool:
     return ZygotePool()
 
 
 @pytest.fixture
-def boot(nursery: ZygotePool, tmp_path: Path) -> Boot:
+def boot(zygotes: ZygotePool, tmp_path: Path) -> Boot:
     bundles = BundlesOnDisk(tmp_path, own_gids=False)
-    return Boot(cast(Zygotes, nursery), Ends(), Sandboxes(None, tmp_path / "cgroups"), bundles, SecretsOnDisk(tmp_path))
+    return Boot(cast(Zygotes, zygotes), Ends(), Sandboxes(None, tmp_path / "cgroups"), bundles, SecretsOnDisk(tmp_path))
 
 
 @pytest.fixture
@@ -83,12 +83,12 @@ async def instance(tmp_path: Path) -> Any:
     endpoint.put_away()
 
 
-async def all_taken(nursery: ZygotePool) -> AsyncExitStack:
-    """Every place; whoever comes now waits until it is closed."""
-    places = AsyncExitStack()
+async def all_taken(zygotes: ZygotePool) -> AsyncExitStack:
+    """Every turn; the next start waits until it is closed."""
+    turns = AsyncExitStack()
     for _ in range(AT_ONCE):
-        await places.enter_async_context(nursery.places.one(again=False))
-    return places
+        await turns.enter_async_context(zygotes.start_queue.turn(replacing=False))
+    return turns
 
 
 def descriptors() -> int:
@@ -97,9 +97,9 @@ def descriptors() -> int:
 
 @pytest.mark.slow
 async def test_what_a_start_waits_for_its_turn_is_not_a_part_of_its_ready_timeout(
-    boot: Boot, nursery: ZygotePool, instance: Supervised
+    boot: Boot, zygotes: ZygotePool, instance: Supervised
 ) -> None:
-    others = await all_taken(nursery)
+    others = await all_taken(zygotes)
     starting = asyncio.create_task(boot.start(instance))
     await asyncio.wait({starting}, timeout=1.2 * READY_TIMEOUT)
     assert not starting.done()
@@ -109,12 +109,12 @@ async def test_what_a_start_waits_for_its_turn_is_not_a_part_of_its_ready_timeou
 
 
 async def test_a_start_that_is_called_off_before_its_turn_leaves_no_descriptor(
-    boot: Boot, nursery: ZygotePool, instance: Supervised
+    boot: Boot, zygotes: ZygotePool, instance: Supervised
 ) -> None:
-    others = await all_taken(nursery)
+    others = await all_taken(zygotes)
     before = descriptors()
     starting = asyncio.create_task(boot.start(instance))
-    while not nursery.places.waited_for:
+    while not zygotes.start_queue.waited_for:
         await asyncio.sleep(0)
     starting.cancel()
     await asyncio.wait({starting})
@@ -136,9 +136,9 @@ async def test_a_start_that_is_called_off_before_its_turn_leaves_no_descriptor(
     ],
 )
 async def test_whatever_an_instance_says_of_its_failure_the_reason_is_one_line_of_whole_text(
-    boot: Boot, nursery: ZygotePool, instance: Supervised, says: bytes, reason: str
+    boot: Boot, zygotes: ZygotePool, instance: Supervised, says: bytes, reason: str
 ) -> None:
-    nursery.says = says
+    zygotes.says = says
     with pytest.raises(StartFailed) as caught:
         await boot.start(instance)
     assert f"{caught.value.message}!".partition(": ")[2].startswith(reason) or not reason
@@ -147,9 +147,9 @@ async def test_whatever_an_instance_says_of_its_failure_the_reason_is_one_line_o
 
 
 async def test_the_last_lines_of_output_in_a_reason_have_no_control_characters(
-    boot: Boot, nursery: ZygotePool, instance: Supervised
+    boot: Boot, zygotes: ZygotePool, instance: Supervised
 ) -> None:
-    nursery.says = b'{"error": "bad"}\n'
+    zygotes.says = b'{"error": "bad"}\n'
     instance.output.tail.clear()
     out, err = instance.output.open_for_child()
     starting = asyncio.create_task(boot.start(instance))
@@ -171,29 +171,29 @@ def with_secrets(instance: Supervised, *names: str) -> None:
 
 
 async def test_an_order_names_the_bundles_folder_and_brings_the_secrets_in_their_order(
-    boot: Boot, nursery: ZygotePool, instance: Supervised, tmp_path: Path
+    boot: Boot, zygotes: ZygotePool, instance: Supervised, tmp_path: Path
 ) -> None:
     (tmp_path / "openfaas-fn").mkdir()
     for name in ("one", "two"):
         (tmp_path / "openfaas-fn" / name).write_text(name.upper())
     with_secrets(instance, "two", "one")
     await boot.start(instance)
-    [order] = nursery.orders
+    [order] = zygotes.orders
     assert (order["bundle"], order["gid"]) == (str(tmp_path / "digest"), 0)
-    assert nursery.secrets == [b"TWO", b"ONE"]
+    assert zygotes.secrets == [b"TWO", b"ONE"]
 
 
 async def test_a_start_without_its_bundle_names_function_and_remedy_and_takes_no_process(
-    boot: Boot, nursery: ZygotePool, instance: Supervised, tmp_path: Path
+    boot: Boot, zygotes: ZygotePool, instance: Supervised, tmp_path: Path
 ) -> None:
     shutil.rmtree(tmp_path / "digest")
     with pytest.raises(StartFailed, match=rf"{FN}: its bundle digest is gone .*`rescoldo up`"):
         await boot.start(instance)
-    assert nursery.orders == []
+    assert zygotes.orders == []
 
 
 async def test_a_start_without_one_of_its_secrets_leaves_no_descriptor(
-    boot: Boot, nursery: ZygotePool, instance: Supervised, tmp_path: Path
+    boot: Boot, zygotes: ZygotePool, instance: Supervised, tmp_path: Path
 ) -> None:
     (tmp_path / "openfaas-fn").mkdir()
     (tmp_path / "openfaas-fn" / "one").write_text("ONE")
@@ -202,4 +202,4 @@ async def test_a_start_without_one_of_its_secrets_leaves_no_descriptor(
     with pytest.raises(StartFailed, match=rf"{FN}: its secret 'two' cannot be read"):
         await boot.start(instance)
     assert descriptors() == before
-    assert nursery.orders == []
+    assert zygotes.orders == []

@@ -52,17 +52,17 @@ class Processes:
 
 
 @pytest.fixture
-def places() -> StartQueue:
+def start_queue() -> StartQueue:
     return StartQueue()
 
 
 @pytest.fixture
-async def made(monkeypatch: pytest.MonkeyPatch, places: StartQueue) -> AsyncIterator[tuple[Spares, Processes]]:
+async def made(monkeypatch: pytest.MonkeyPatch, start_queue: StartQueue) -> AsyncIterator[tuple[Spares, Processes]]:
     monkeypatch.setattr(policy, "HOLD", 0.3)
-    monkeypatch.setattr(module, "_LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(module, "_POLL_SECONDS", 0.05)
     monkeypatch.setattr(module, "memory_is_scarce", lambda: False)
     processes = Processes()
-    pool = Spares(processes, processes, Ends(), places, 2, 5)  # type: ignore[arg-type]
+    pool = Spares(processes, processes, Ends(), start_queue, 2, 5)  # type: ignore[arg-type]
     filling = asyncio.create_task(pool.keep_filled())
     try:
         yield pool, processes
@@ -135,15 +135,15 @@ async def test_starts_that_do_not_come_to_serve_do_not_let_the_pool_grow(made: t
 
 
 async def test_no_spare_is_made_while_a_wake_waits_for_its_turn(
-    made: tuple[Spares, Processes], places: StartQueue
+    made: tuple[Spares, Processes], start_queue: StartQueue
 ) -> None:
     pool, processes = made
     await until(lambda: pool.pool.ready == 2)
     async with contextlib.AsyncExitStack() as under_way:
         for _ in range(AT_ONCE):
-            await under_way.enter_async_context(places.one(again=False))
-        waiting = asyncio.create_task(under_way_once(places))
-        await until(lambda: places.waited_for)
+            await under_way.enter_async_context(start_queue.turn(replacing=False))
+        waiting = asyncio.create_task(under_way_once(start_queue))
+        await until(lambda: start_queue.waited_for)
         await take(pool, 2)
         for _ in range(20):
             await asyncio.sleep(policy.WHEN_FEW / 4)  # it would be made by now
@@ -153,8 +153,8 @@ async def test_no_spare_is_made_while_a_wake_waits_for_its_turn(
         await until(lambda: pool.pool.ready == 2)
 
 
-async def under_way_once(places: StartQueue) -> None:
-    async with places.one(again=False):
+async def under_way_once(start_queue: StartQueue) -> None:
+    async with start_queue.turn(replacing=False):
         pass
 
 

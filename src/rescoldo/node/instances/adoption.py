@@ -80,7 +80,7 @@ class Adoption:
         for folder in self._settings.scratch.iterdir():
             if folder.name not in self._roster:
                 shutil.rmtree(folder, ignore_errors=True)
-        for folder in self._settings.berths.iterdir():
+        for folder in self._settings.program_sockets.iterdir():
             if folder.name not in self._roster:
                 remove_folder(folder)
         await self._sandboxes.remove_others(self._roster.sandboxes())

@@ -47,9 +47,9 @@ class Boot:
     """Starts and ends the processes of instances."""
 
     def __init__(
-        self, nurseries: Zygotes, ends: Ends, sandboxes: Sandboxes, bundles: Bundles, secrets: Secrets
+        self, zygotes: Zygotes, ends: Ends, sandboxes: Sandboxes, bundles: Bundles, secrets: Secrets
     ) -> None:
-        self._nurseries = nurseries
+        self._zygotes = zygotes
         self._ends = ends
         self._sandboxes = sandboxes
         self._bundles = bundles
@@ -69,7 +69,7 @@ class Boot:
             raise StartFailed(_explain(instance, f"limits.memory is less than the {least // 2**20} MiB a start needs"))
         with _named(launch):
             instance.bundle = await self._bundles.find(launch.digest)
-        with contextlib.nullcontext() if instance.was_ready else self._nurseries.spares_for(launch).wake():
+        with contextlib.nullcontext() if instance.was_ready else self._zygotes.spares_for(launch).wake():
             for attempt in range(_TRIES):
                 trouble = await self._try_start(instance, fresh=attempt > 0)
                 if trouble != _KILLED:
@@ -93,7 +93,7 @@ class Boot:
             raise StartTimeout(_explain(instance, reason)) from error
         if answer.get("ready"):
             if not instance.was_ready:
-                self._nurseries.spares_for(instance.note.launch).served_a_wake()
+                self._zygotes.spares_for(instance.note.launch).served_a_wake()
             instance.became_ready(answer.get("began"), answer.get("loaded"))
             return ""
         ending = await self.end(instance, grace=0.0, patience=1.0)
@@ -102,7 +102,7 @@ class Boot:
     async def _fork_and_listen(self, instance: Supervised, limit: asyncio.Timeout, *, fresh: bool) -> dict[str, object]:
         """Have its process made in its turn, from which `limit` counts; return what it says."""
         with contextlib.ExitStack() as opened:
-            async with self._nurseries.places.one(again=instance.was_ready):
+            async with self._zygotes.start_queue.turn(replacing=instance.was_ready):
                 left = instance.note.launch.ready_timeout - instance.waited
                 limit.reschedule(asyncio.get_running_loop().time() + left)
                 instance.ordered_at = time.monotonic()
@@ -138,7 +138,7 @@ class Boot:
             )
             for _ in range(2):
                 with contextlib.suppress(ZygoteGone):
-                    return await self._nurseries.spares_for(launch).start(order, instance.forked)
+                    return await self._zygotes.spares_for(launch).start(order, instance.forked)
         finally:
             for descriptor in opened:
                 os.close(descriptor)

@@ -19,13 +19,13 @@ _LOG = logging.getLogger(__name__)
 
 def make_folders(settings: Settings) -> None:
     """Make those that are not there, but for that of the notes. Raises OSError."""
-    for folder in (settings.logs, settings.instances, settings.bundles, settings.scratch, settings.berths):
+    for folder in (settings.logs, settings.instances, settings.bundles, settings.scratch, settings.program_sockets):
         folder.mkdir(parents=True, exist_ok=True)
     if level() == "full":
         # The edge may enter to connect, and nobody else; instances may pass to the bundle of their group.
         os.chown(settings.instances, 0, EDGE_UID)
         settings.instances.chmod(0o710)
-        settings.berths.chmod(0o711)
+        settings.program_sockets.chmod(0o711)
         mode = stat.S_IMODE(settings.bundles.stat().st_mode)
         settings.bundles.chmod(mode | 0o011)
 

@@ -37,7 +37,7 @@ class Endpoints:
                 f"{launch.function}: `upstream_url: {UNIX}` needs a platform that runs as root; use "
                 f"http://127.0.0.1:PORT, or {INHERITED} where the program can take over a socket"
             )
-        return ProgramSocket(self.settings.berths / launch.instance, uid)
+        return ProgramSocket(self.settings.program_sockets / launch.instance, uid)
 
     def _host(self, uid: int | None) -> str:
         """Where an instance binds its TCP ports."""

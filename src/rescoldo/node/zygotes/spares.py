@@ -26,7 +26,7 @@ _ATTEMPTS = 3  # to give an order to one that lives to hear it
 _RETRY_PAUSE = 0.25  # seconds
 _SMALL = 64 * 2**10  # bytes that every socket takes
 _MADE_AT_ONCE = 2  # more would take the cpu from calls, though they have a low priority
-_LOOK_AGAIN = 10.0  # seconds; bursts are forgotten, and memory becomes scarce, without a sign
+_POLL_SECONDS = 10.0  # seconds; bursts are forgotten, and memory becomes scarce, without a sign
 _END_PATIENCE = 2.0  # seconds for spares that are let go
 
 _LOG = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Spares:
         zygote: Zygote,
         sandboxes: Sandboxes,
         ends: Ends,
-        places: StartQueue,
+        start_queue: StartQueue,
         least: int,
         most: int,
         when_few: float = WHEN_FEW,
@@ -70,7 +70,7 @@ class Spares:
         self._zygote = zygote
         self._sandboxes = sandboxes
         self._ends = ends
-        self._places = places
+        self._start_queue = start_queue
         self._least = least
         self._most = most
         self._when_few = when_few  # seconds, for refill_pause
@@ -109,11 +109,11 @@ class Spares:
             elif there >= wanted or len(self._making) >= _MADE_AT_ONCE:
                 if len(self._ready) >= wanted:
                     self._demand = self._demand.filled()
-                await self._until_changed(_LOOK_AGAIN if there > self._least else None)
+                await self._until_changed(_POLL_SECONDS if there > self._least else None)
             elif (pause := self._last_start + refill_pause(len(self._ready), self._when_few) - _now()) > 0:
                 await asyncio.sleep(pause)
-            elif self._places.waited_for:
-                await self._places.none_waits()
+            elif self._start_queue.waited_for:
+                await self._start_queue.none_waits()
             else:
                 await self._make()
 

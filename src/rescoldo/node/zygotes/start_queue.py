@@ -21,11 +21,11 @@ class StartQueue:
         self._none_waits.set()
 
     @contextlib.asynccontextmanager
-    async def one(self, *, again: bool) -> AsyncIterator[None]:
-        """Wait for a turn and keep it meanwhile. `again`: the start replaces an instance that ended. Few of those start
-        at once: functions that end again and again would keep others' wakes waiting."""
-        async with self._replacing if again else contextlib.nullcontext():
-            await self._wait(counted=not again)
+    async def turn(self, *, replacing: bool) -> AsyncIterator[None]:
+        """Wait for a turn and keep it until the block ends. `replacing`: the start replaces an instance that ended. Few
+        of those start at once: functions that end again and again would keep other functions' wakes waiting."""
+        async with self._replacing if replacing else contextlib.nullcontext():
+            await self._wait(counted=not replacing)
             try:
                 yield
             finally:

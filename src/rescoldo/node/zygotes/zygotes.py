@@ -72,11 +72,11 @@ class Zygotes:
     """The two pools. An instance's kind says which it comes from."""
 
     def __init__(self, settings: Settings, sandboxes: Sandboxes, ends: Ends, gateway: GatewayAccess | None) -> None:
-        self.places = StartQueue()
+        self.start_queue = StartQueue()
 
         def pool(name: str, least: int, most: int, when_few: float) -> ZygotePool:
             zygote = Zygote(settings, ends, sandboxes.base, gateway, name)
-            return ZygotePool(zygote, Spares(zygote, sandboxes, ends, self.places, least, most, when_few))
+            return ZygotePool(zygote, Spares(zygote, sandboxes, ends, self.start_queue, least, most, when_few))
 
         least, most = settings.spares, most_spares_of(settings)
         self._warm = pool(WARM, least, most, WHEN_FEW)

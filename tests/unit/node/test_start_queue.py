@@ -1,4 +1,4 @@
-"""Who starts now, and who waits."""
+"""The start queue: which starts are under way, and which wait for their turn."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from rescoldo.node.zygotes.start_queue import AT_ONCE, REPLACED_AT_ONCE, StartQu
 class Starts:
     """Starts that are under way until they are told to end."""
 
-    def __init__(self, places: StartQueue) -> None:
-        self._places = places
+    def __init__(self, queue: StartQueue) -> None:
+        self._queue = queue
         self._end = asyncio.Event()
         self.under_way = 0
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def begin(self, count: int, *, again: bool = False) -> None:
-        self.tasks += [asyncio.create_task(self._one(again)) for _ in range(count)]
+    async def begin(self, count: int, *, replacing: bool = False) -> None:
+        self.tasks += [asyncio.create_task(self._one(replacing)) for _ in range(count)]
         await self.settle()
 
     async def settle(self) -> None:
         for _ in range(20):  # turns of the loop: nothing here waits for anything else
             await asyncio.sleep(0)
 
-    async def _one(self, again: bool) -> None:
-        async with self._places.one(again=again):
+    async def _one(self, replacing: bool) -> None:
+        async with self._queue.turn(replacing=replacing):
             self.under_way += 1
             try:
                 await self._end.wait()
@@ -38,22 +38,22 @@ class Starts:
 
 
 @pytest.fixture
-def places() -> StartQueue:
+def queue() -> StartQueue:
     return StartQueue()
 
 
 @pytest.fixture
-async def starts(places: StartQueue) -> AsyncIterator[Starts]:
-    starts = Starts(places)
+async def starts(queue: StartQueue) -> AsyncIterator[Starts]:
+    starts = Starts(queue)
     yield starts
     for task in starts.tasks:
         task.cancel()
     await asyncio.gather(*starts.tasks, return_exceptions=True)
     assert starts.under_way == 0
-    assert not places.waited_for
+    assert not queue.waited_for
 
 
-async def test_a_few_are_under_way_at_once_and_a_place_that_is_left_is_the_next_ones(starts: Starts) -> None:
+async def test_a_few_are_under_way_at_once_and_a_turn_that_ends_is_the_next_ones(starts: Starts) -> None:
     await starts.begin(AT_ONCE + 3)
     assert starts.under_way == AT_ONCE
     starts.tasks[0].cancel()
@@ -62,40 +62,40 @@ async def test_a_few_are_under_way_at_once_and_a_place_that_is_left_is_the_next_
     assert [task.done() for task in starts.tasks].count(True) == 1
 
 
-async def test_replacements_leave_places_to_wakes(starts: Starts) -> None:
-    await starts.begin(AT_ONCE + 3, again=True)
+async def test_replacements_leave_turns_to_wakes(starts: Starts) -> None:
+    await starts.begin(AT_ONCE + 3, replacing=True)
     assert starts.under_way == REPLACED_AT_ONCE
     await starts.begin(AT_ONCE)
     assert starts.under_way == AT_ONCE
 
 
-async def test_a_wake_that_waits_is_told_of_until_it_has_its_place_or_is_called_off(
-    places: StartQueue, starts: Starts
+async def test_a_wake_that_waits_is_told_of_until_it_has_its_turn_or_is_called_off(
+    queue: StartQueue, starts: Starts
 ) -> None:
     await starts.begin(AT_ONCE)
-    assert not places.waited_for
+    assert not queue.waited_for
     await starts.begin(2)
-    quiet = asyncio.create_task(places.none_waits())
+    quiet = asyncio.create_task(queue.none_waits())
     starts.tasks[-1].cancel()
     await starts.settle()
-    assert places.waited_for
+    assert queue.waited_for
     assert not quiet.done()
     starts.tasks[0].cancel()
     await starts.settle()
-    assert not places.waited_for
+    assert not queue.waited_for
     await quiet
 
 
-async def test_replacements_that_wait_are_not_waited_for(places: StartQueue, starts: Starts) -> None:
+async def test_replacements_that_wait_are_not_waited_for(queue: StartQueue, starts: Starts) -> None:
     await starts.begin(AT_ONCE)
-    await starts.begin(AT_ONCE, again=True)
-    assert not places.waited_for
+    await starts.begin(AT_ONCE, replacing=True)
+    assert not queue.waited_for
 
 
-async def test_a_start_that_fails_leaves_its_place(places: StartQueue, starts: Starts) -> None:
+async def test_a_start_that_fails_ends_its_turn(queue: StartQueue, starts: Starts) -> None:
     for _ in range(AT_ONCE + 1):
         with contextlib.suppress(OSError):
-            async with places.one(again=False):
+            async with queue.turn(replacing=False):
                 raise OSError
     await starts.begin(AT_ONCE)
     assert starts.under_way == AT_ONCE
