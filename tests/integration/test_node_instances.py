@@ -16,7 +16,7 @@ import pytest
 
 from rescoldo.model.errors import InvalidInput, NodeUnavailable, StartFailed
 from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
-from rescoldo.node.instances.processes import all_pids, uid_of
+from rescoldo.node.processes.processes import all_pids, uid_of
 from rescoldo.node.protocol import Exit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

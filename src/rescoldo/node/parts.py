@@ -18,13 +18,13 @@ from rescoldo.node.instances.boot import Boot
 from rescoldo.node.instances.deaf import DeafWatch
 from rescoldo.node.instances.failed_calls import FailedCalls
 from rescoldo.node.instances.losses import Losses
-from rescoldo.node.instances.processes import Ends
 from rescoldo.node.instances.roster import Roster
-from rescoldo.node.instances.sandboxes import Sandboxes
 from rescoldo.node.instances.starts import Starts
 from rescoldo.node.instances.stops import Stops
 from rescoldo.node.instances.supervision import Supervision
 from rescoldo.node.output.logs import LogBook
+from rescoldo.node.processes.processes import Ends
+from rescoldo.node.processes.sandboxes import Sandboxes
 from rescoldo.node.protocol import NodeDescription
 from rescoldo.node.sockets.endpoints import Endpoints
 from rescoldo.node.sockets.fence import FENCED, gate_address, put_up

@@ -21,11 +21,11 @@ from rescoldo.model.names import InstanceId, function_id
 from rescoldo.node.disk import BundlesOnDisk, SecretsOnDisk
 from rescoldo.node.instances.boot import Boot
 from rescoldo.node.instances.notes import Note
-from rescoldo.node.instances.processes import Ends
-from rescoldo.node.instances.sandboxes import Sandboxes
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.output.output import Output
 from rescoldo.node.output.pump import Pump
+from rescoldo.node.processes.processes import Ends
+from rescoldo.node.processes.sandboxes import Sandboxes
 from rescoldo.node.sockets.given_socket import GivenSocket
 from rescoldo.node.zygotes.spares import Order, Spares
 from rescoldo.node.zygotes.start_queue import AT_ONCE, StartQueue

@@ -16,10 +16,10 @@ from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, function_id
 from rescoldo.node.instances import left_ports
 from rescoldo.node.instances.notes import Note
-from rescoldo.node.instances.processes import Watched
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.output.output import Output
 from rescoldo.node.output.pump import Pump
+from rescoldo.node.processes.processes import Watched
 from rescoldo.node.sockets import program_port
 from rescoldo.node.sockets.given_socket import GivenSocket
 from rescoldo.node.sockets.probe import is_free

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.node.instances.processes import Ends, describe, read_stat, uid_of
+from rescoldo.node.processes.processes import Ends, describe, read_stat, uid_of
 
 
 @pytest.mark.parametrize(

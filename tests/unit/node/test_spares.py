@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from rescoldo.model.errors import StartFailed
-from rescoldo.node.instances.processes import Ends
+from rescoldo.node.processes.processes import Ends
 from rescoldo.node.zygotes import spares as module
 from rescoldo.node.zygotes.spares import Order, Spares
 from rescoldo.node.zygotes.start_queue import AT_ONCE, StartQueue

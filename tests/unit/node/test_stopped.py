@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from rescoldo.node.instances.processes import Watched, read_stat
 from rescoldo.node.instances.stopped import MOST_LOOKS, due, end_stopped
+from rescoldo.node.processes.processes import Watched, read_stat
 
 
 def test_each_of_many_processes_gets_its_turn() -> None:

@@ -13,13 +13,13 @@ from rescoldo.model.names import InstanceId
 from rescoldo.model.settings import INSTANCE_UIDS, Settings
 from rescoldo.node.instances import notes
 from rescoldo.node.instances.notes import Note
-from rescoldo.node.instances.processes import Watched
 from rescoldo.node.instances.roster import Roster
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.instances.uids import Uids
 from rescoldo.node.output.logs import LogBook
 from rescoldo.node.output.output import Output
 from rescoldo.node.output.pump import Pump
+from rescoldo.node.processes.processes import Watched
 from rescoldo.node.sockets.endpoint import Neighbour
 from rescoldo.node.sockets.endpoints import Endpoints
 from rescoldo.node.sockets.listeners import Listeners

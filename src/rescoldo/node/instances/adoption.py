@@ -14,10 +14,10 @@ from rescoldo.node.instances.admission import Admission
 from rescoldo.node.instances.boot import Boot
 from rescoldo.node.instances.failed_calls import FailedCalls
 from rescoldo.node.instances.notes import Note
-from rescoldo.node.instances.processes import Watched, read_stat, signal_group
 from rescoldo.node.instances.roster import Roster
-from rescoldo.node.instances.sandboxes import Sandboxes
 from rescoldo.node.instances.supervised import Supervised
+from rescoldo.node.processes.processes import Watched, read_stat, signal_group
+from rescoldo.node.processes.sandboxes import Sandboxes
 from rescoldo.node.sockets.addresses import remove_socket
 from rescoldo.node.sockets.program_socket import remove_folder
 

@@ -18,10 +18,10 @@ from rescoldo.model.instance import Launch
 from rescoldo.model.limits import too_little_memory
 from rescoldo.model.names import split_id
 from rescoldo.model.text import one_line, read_json
-from rescoldo.node.instances.processes import Ends, any_alive, describe, handles_sigterm, kill_session, signal_group
 from rescoldo.node.instances.readiness import until_accepting
-from rescoldo.node.instances.sandboxes import Ending, Sandboxes
 from rescoldo.node.instances.supervised import Supervised
+from rescoldo.node.processes.processes import Ends, any_alive, describe, handles_sigterm, kill_session, signal_group
+from rescoldo.node.processes.sandboxes import Ending, Sandboxes
 from rescoldo.node.protocol import Bundles, Secrets
 from rescoldo.node.zygotes.spares import Order
 from rescoldo.node.zygotes.zygote import ZygoteGone

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from rescoldo.model.instance import LISTENS
 from rescoldo.node.instances.boot import Boot
-from rescoldo.node.instances.processes import Watched, members
 from rescoldo.node.instances.supervised import Supervised
+from rescoldo.node.processes.processes import Watched, members
 from rescoldo.node.sockets.listeners import Listeners
 from rescoldo.node.sockets.probe import accepts
 from rescoldo.node.sockets.waiting import WaitingRequests

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from rescoldo.isolation.identity import level
 from rescoldo.model.settings import EDGE_UID, Settings
-from rescoldo.node.instances.sandboxes import Sandboxes
+from rescoldo.node.processes.sandboxes import Sandboxes
 
 LOOK_SECONDS = 0.5
 

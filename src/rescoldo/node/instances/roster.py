@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from rescoldo.model.errors import Busy, Conflict
 from rescoldo.model.instance import Launch, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
-from rescoldo.node.instances.processes import Watched
 from rescoldo.node.instances.supervised import Supervised
+from rescoldo.node.processes.processes import Watched
 
 MAX_INSTANCES = 10_000
 DESCRIPTORS_EACH = 5  # of an instance: listener, two of output, pidfd, and one to spare

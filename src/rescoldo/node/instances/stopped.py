@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from rescoldo.node.instances.processes import Watched, read_stat
+from rescoldo.node.processes.processes import Watched, read_stat
 
 LOOK_SECONDS = 1.0
 PATIENCE = 2.0  # seconds that a process may be stopped

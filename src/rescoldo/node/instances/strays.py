@@ -13,8 +13,8 @@ from pathlib import Path
 from rescoldo.isolation.cgroups import named
 from rescoldo.isolation.identity import level
 from rescoldo.model.settings import Settings
-from rescoldo.node.instances.processes import all_pids, read_stat
-from rescoldo.node.instances.sandboxes import Sandboxes, group_key
+from rescoldo.node.processes.processes import all_pids, read_stat
+from rescoldo.node.processes.sandboxes import Sandboxes, group_key
 
 _BUNDLES = b'"bundles": '  # in the order of a zygote, which is among the arguments of all its forks
 

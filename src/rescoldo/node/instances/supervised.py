@@ -15,8 +15,8 @@ from rescoldo.model.instance import Launch, RunningInstance
 from rescoldo.model.names import FunctionId
 from rescoldo.node.instances import notes
 from rescoldo.node.instances.notes import Note
-from rescoldo.node.instances.processes import Watched
 from rescoldo.node.output.output import Output
+from rescoldo.node.processes.processes import Watched
 from rescoldo.node.protocol import BundleHere
 from rescoldo.node.sockets.endpoint import Endpoint
 

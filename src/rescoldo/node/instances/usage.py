@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rescoldo.model.instance import RunningInstance
-from rescoldo.node.instances.processes import members, proportional_memory, read_stat
+from rescoldo.node.processes.processes import members, proportional_memory, read_stat
 from rescoldo.node.protocol import InstanceUsage
 
 

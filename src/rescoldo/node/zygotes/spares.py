@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from rescoldo.model.errors import InvalidInput, NodeUnavailable, StartFailed
 from rescoldo.model.instance import MAX_ORDER
-from rescoldo.node.instances.processes import Ends, Watched, memory_is_scarce
-from rescoldo.node.instances.sandboxes import Sandboxes
+from rescoldo.node.processes.processes import Ends, Watched, memory_is_scarce
+from rescoldo.node.processes.sandboxes import Sandboxes
 from rescoldo.node.protocol import SparePool
 from rescoldo.node.zygotes.start_queue import StartQueue
 from rescoldo.node.zygotes.zygote import Forked, Zygote, ZygoteGone

@@ -32,7 +32,7 @@ from rescoldo.isolation.interpreter import (
 from rescoldo.kinds.protocol import BARE, WARM
 from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.settings import Settings
-from rescoldo.node.instances.processes import Ends, Watched
+from rescoldo.node.processes.processes import Ends, Watched
 from rescoldo.node.sockets.gateway import GatewayAccess
 from rescoldo.tasks import set_within
 

@@ -16,8 +16,8 @@ from rescoldo.kinds.protocol import BARE, WARM
 from rescoldo.kinds.registry import kind_of
 from rescoldo.model.instance import Launch
 from rescoldo.model.settings import Settings
-from rescoldo.node.instances.processes import Ends, Watched
-from rescoldo.node.instances.sandboxes import Sandboxes
+from rescoldo.node.processes.processes import Ends, Watched
+from rescoldo.node.processes.sandboxes import Sandboxes
 from rescoldo.node.protocol import SparePool
 from rescoldo.node.sockets.gateway import GatewayAccess
 from rescoldo.node.zygotes.spares import Spares

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from rescoldo.isolation.cgroups import Base, Groups, find_base, leave_pids, named
 from rescoldo.isolation.identity import level
 from rescoldo.model.settings import Settings
-from rescoldo.node.instances.processes import describe
+from rescoldo.node.processes.processes import describe
 
 _ATTEMPTS = 40  # to remove a group whose last process has just been killed: a second
 _PAUSE = 0.025
