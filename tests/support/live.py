@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -264,11 +265,21 @@ def comm(pid: int) -> str:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process exists and has not ended."""
+    """Whether a process exists and has not ended.
+
+    /proc shows a killed process as a zombie as soon as its main thread has ended. Its sockets are open until its last
+    thread has: the kernel reports that by the pidfd.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
         return False
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return not poll.poll(0)
+    finally:
+        os.close(pidfd)
 
 
 def pss(pid: int) -> int:
