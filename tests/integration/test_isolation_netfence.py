@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures.thread  # noqa: F401 (getaddrinfo's: the uids of the tests cannot read this Python)
 import contextlib
 import errno
+import fcntl
 import ipaddress
 import os
 import socket
@@ -23,6 +24,7 @@ from rescoldo.isolation.fencing.addresses import GatewayListener
 from rescoldo.isolation.netfence import Fence, address_of, gateway_address, stand_in_of
 from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
 from support.children import told_by_child
+from support.ports import free_ports
 
 pytestmark = [
     pytest.mark.root,
@@ -51,11 +53,22 @@ def fence(host_port: int) -> Iterator[Fence]:
     fence.close()
 
 
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """One test of this file at a time on this machine: all use the same uids, gate and ports, and fences act on the
+    whole machine. Its lock is the tree that fences are attached to."""
+    tree = os.open(netfence.cgroup2_root(Path("/proc/self/mountinfo").read_text()), os.O_RDONLY)
+    try:
+        fcntl.flock(tree, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(tree)
+
+
 @pytest.fixture
 def port() -> int:
-    """A port nobody uses at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A port that nobody uses, also not by chance as the local end of a connection."""
+    return free_ports(1)[0]
 
 
 def as_uid(uid: int, action: Callable[[], object]) -> str:
