@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rescoldo.assembly.parts import Ports, assemble
@@ -13,10 +13,8 @@ from rescoldo.bundle.memory import MemoryBundles
 from rescoldo.control.fleet.awake import Awake
 from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.life import Stage
-from rescoldo.control.observe.processes import PlatformProcess
 from rescoldo.edge.config import is_port_slot
 from rescoldo.edge.fake import FakeEdge
-from rescoldo.edge.protocol import EdgeState
 from rescoldo.kinds.protocol import NODE
 from rescoldo.model.function import FunctionSpec
 from rescoldo.model.instance import Launch
@@ -24,17 +22,11 @@ from rescoldo.model.names import FunctionId, InstanceId, function_id
 from rescoldo.model.settings import Settings
 from rescoldo.node.fake import FakeNode
 from rescoldo.store.memory import MemorySecrets, MemoryStore
+from support.controller_ports import MemoryProcesses, MemoryReload
 
 DIGEST = "a" * 64
 IMAGE = "some:image"
 FN = function_id("fn")
-
-
-class NoProcesses:
-    """A platform without processes of its own."""
-
-    def running(self) -> list[PlatformProcess]:
-        return []
 
 
 class _Unexpected(logging.Handler):
@@ -58,11 +50,12 @@ class World:
         self.node = node
         self.store = store
         self.secrets = secrets
-        self.reloads: list[int] = []  # slots that the edge was to be reloaded with
+        reload = MemoryReload()
+        self.reloads = reload.slots  # that the edge was to be reloaded with
         self.deployed = 0
         self.bundles = bundles
         self.nodes: dict[str, FakeNode] = {NODE: node}
-        ports = Ports(self.nodes, edge, store, secrets, bundles, NoProcesses(), self._reload, slots)
+        ports = Ports(self.nodes, edge, store, secrets, bundles, MemoryProcesses(), reload, slots)
         self.controller, platform = assemble(settings, ports)
         self.tasks = self.controller.tasks
         self.slots = self.controller.slots
@@ -209,17 +202,10 @@ class World:
         for one in awake:
             assert len(one.servers) == one.wanted
 
-    # -- inside
-
-    def _reload(self, slots: int, state: Callable[[], EdgeState]) -> bool:
-        """The supervisor is asked and takes its time."""
-        self.reloads.append(slots)
-        return True
-
 
 def stray(name: str, instance: str, *, digest: str = DIGEST, revision: int = 1, generation: int = 0) -> Launch:
     """An instance of a function that some earlier controller started."""
-    function = FunctionId(f"{name}.openfaas-fn")
+    function = function_id(name)
     return Launch(InstanceId(instance), function, digest, revision=revision, generation=generation)
 
 
