@@ -26,6 +26,7 @@ from rescoldo.model.names import FunctionId, InstanceId, SlotName
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor.child import Child, Part
 from rescoldo.supervisor.sockets import bind
+from support.patience import until
 from support.ports import free_ports
 
 S1 = SlotName("s1")
@@ -440,14 +441,7 @@ class RealEdge:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait for a condition, sync or async."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                result = condition()
-                if asyncio.iscoroutine(result):
-                    result = await result
-                if result:
-                    return
-                await asyncio.sleep(0.005)
+        await until(condition, PATIENCE)
 
 
 async def _nobody(function: FunctionId) -> SlotName:

@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.model.settings import BUNDLE_GIDS, Settings
 from rescoldo.node.client import NodeClient
 from support.patience import SLOWNESS
+from support.patience import until as until
 
 SOURCE = Path(__file__).parents[2] / "src"
 HELLO = "def handle(event, context):\n    return 'hello'\n"
@@ -223,19 +223,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-async def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
-    """Wait for `condition` (a plain or async function) to hold."""
-    deadline = time.monotonic() + seconds * SLOWNESS
-    while True:
-        result = condition()
-        if asyncio.iscoroutine(result):
-            result = await result
-        if result:
-            return
-        assert time.monotonic() < deadline, f"{condition} does not come true"
-        await asyncio.sleep(0.01)
 
 
 def socket_of(running: RunningInstance) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rescoldo.control.observe.processes import PlatformProcess
 from rescoldo.model.settings import Settings
+from rescoldo.node.processes.processes import proportional_memory
 
 
 class SupervisedProcesses:
@@ -21,14 +22,4 @@ class SupervisedProcesses:
         except (OSError, ValueError):
             return []
         there = {name: pid for name, pid in children.items() if Path(f"/proc/{pid}").exists()}
-        return [PlatformProcess(name, pid, _memory(pid)) for name, pid in there.items()]
-
-
-def _memory(pid: int) -> int:
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
+        return [PlatformProcess(name, pid, proportional_memory(pid) or 0) for name, pid in there.items()]

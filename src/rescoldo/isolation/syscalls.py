@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
 
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWIPC = 0x0800_0000
@@ -144,6 +145,18 @@ def become_subreaper() -> None:
 def die_with_parent(number: int) -> None:
     """Be sent signal `number` when the parent ends. A change of uid undoes it."""
     _check(_prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+
+
+def reap() -> Iterator[tuple[int, int]]:
+    """Reap every child of this process that has ended: its pid and its wait status, one after another."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, status
 
 
 def set_process_name(name: str) -> None:

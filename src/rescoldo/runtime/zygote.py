@@ -30,7 +30,7 @@ from rescoldo.isolation.cgroups import Base, Makers
 from rescoldo.isolation.hosts import hosts_with
 from rescoldo.isolation.mounts import View, cover, enter
 from rescoldo.isolation.sandbox import FullSandbox, Sandbox, UnprivilegedSandbox
-from rescoldo.isolation.syscalls import die_with_parent, set_process_name
+from rescoldo.isolation.syscalls import die_with_parent, reap, set_process_name
 from rescoldo.runtime.hiding import hide
 from rescoldo.runtime.journal import JOURNAL
 from rescoldo.runtime.spare import PRACTICE, REHEARSAL, Nest, be_spare, rehearse_order
@@ -115,13 +115,7 @@ def _serve(nest: Nest, control: socket.socket) -> None:
 
 
 def _report_ends(control: socket.socket) -> None:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
+    for pid, status in reap():
         control.send(json.dumps({"exited": pid, "status": status}).encode())
 
 

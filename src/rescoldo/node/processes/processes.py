@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rescoldo.isolation.syscalls import reap
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _SCAN_STEP = 32  # processes looked at before other work gets its turn
@@ -170,13 +172,7 @@ class Ends:
 
     def reap(self) -> None:
         """Reap every ended child of this process; on SIGCHLD."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, status in reap():
             self.record(pid, status)
 
 
