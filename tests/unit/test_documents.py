@@ -118,13 +118,15 @@ def test_every_name_said_to_be_in_a_file_is_defined_there(document: str) -> None
 
 def test_the_architecture_draws_the_layers_that_the_linter_enforces() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    whole, control = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    whole, *inside = [contract for contract in contracts if contract["type"] == "layers"]
     text = text_of("ARCHITECTURE.md")
     section = text[text.index("\n## Layers") : text.index("\n### Folders")]
-    (drawn,) = BLOCK.findall(section)
-    assert drawn.splitlines()[1:-1] == [layer.replace("rescoldo.", "") for layer in whole]
-    said = ", then ".join(f"`{layer}`" for layer in control)
-    assert said in " ".join(section.split())
+    drawn, within = BLOCK.findall(section)
+    assert drawn.splitlines()[1:-1] == [layer.replace("rescoldo.", "") for layer in whole["layers"]]
+    layers_of = {contract["containers"][0].removeprefix("rescoldo."): contract["layers"] for contract in inside}
+    assert [" ".join(line.split()) for line in within.splitlines()[1:-1]] == [
+        f"{package} {' > '.join(layers)}" for package, layers in layers_of.items()
+    ]
 
 
 def test_the_architecture_says_what_is_in_each_folder_of_the_package() -> None:
