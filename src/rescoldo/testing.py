@@ -103,7 +103,7 @@ def load(folder: str | Path) -> Callable[..., Any]:
     """
     place = Path(folder).resolve()
     if not (place / "handler.py").is_file():
-        raise FileNotFoundError(f"{place}: no handler.py in it")
+        raise FileNotFoundError(f"{place}: it has no handler.py")
     forget_package(_PACKAGE)
     importlib.invalidate_caches()
     initial = place / "__init__.py"
@@ -127,8 +127,8 @@ def call(handle: Callable[..., Any], request: Event | None = None) -> Answer:
 
     `request` is an empty POST where it is not given; its X-Call-Id is the context's call_id. What the handler raises
     is raised here; a client would get 500.
-    Raises Nonsense, too, for what is no response, with the reason that the function's log would have. Where a loop
-    runs already, in an async test, use `call_async`.
+    Raises InvalidResponse, too, where it returned no response, with the reason that the function's log would have. In
+    an async test, where a loop runs already, use `call_async`.
     """
     return asyncio.run(call_async(handle, request))
 

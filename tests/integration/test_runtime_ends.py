@@ -448,9 +448,9 @@ def test_an_answer_over_the_limit_is_a_413_and_the_connection_goes_on(run: Run, 
     for _ in range(2):
         answer = client.ask("/?size=1001")
         assert answer.status == 413 and answer.header("X-OpenFaaS-Internal") == "of-watchdog"
-        assert answer.text.startswith("the function's answer is larger than the 1000 bytes allowed")
+        assert answer.text.startswith("the function's response is larger than the 1000 bytes allowed")
         assert client.ask("/?size=1000").body == b"x" * 1000
-    said = "an answer of 1001 bytes is larger than the 1000 bytes allowed (rescoldo.dev/max-response)"
+    said = "a response of 1001 bytes is larger than the 1000 bytes allowed (rescoldo.dev/max-response)"
     wait_until(lambda: said in instance.log())
 
 
@@ -459,7 +459,7 @@ def test_a_stream_over_the_limit_is_cut_and_logged(run: Run, kind: str) -> None:
     instance = run(PARTS + STREAMS[kind], max_response=3)  # of four bytes
     answer = instance.get()
     assert (answer.status, answer.body, answer.whole) == (200, b"a\xc3\xa9", False)
-    wait_until(lambda: "a streamed answer was cut at the 3 bytes allowed" in instance.log())
+    wait_until(lambda: "a streamed response was cut at the 3 bytes allowed" in instance.log())
     assert "Traceback" not in instance.log()
 
 

@@ -113,7 +113,7 @@ def test_204_has_neither_length_nor_body(many: Instance) -> None:
 def test_nonsense_gets_500_and_its_reason_is_logged(many: Instance, key: str) -> None:
     before = len(many.log())
     answer = many.get(f"/?k={key}")
-    assert (answer.status, answer.text) == (500, "the function returned nonsense; see its log\n")
+    assert (answer.status, answer.text) == (500, "the function returned an invalid response; see its log\n")
     assert answer.header("X-OpenFaaS-Internal") == "of-watchdog"
     wait_until(lambda: "rescoldo: the function returned" in many.log()[before:])  # after the answer
 

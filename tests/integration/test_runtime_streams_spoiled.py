@@ -75,7 +75,7 @@ def test_spoiled_streams_keep_no_answer_no_deadline_and_no_reason(run: Run, spoi
     log = instance.log()
     assert "ValueError: the reason" in log
     assert "the function returned a value of type object" in log
-    assert "an answer of 3000 bytes is larger than" in log
+    assert "a response of 3000 bytes is larger than" in log
     if not kind:
         assert instance.wait(5) == 124
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rescoldo.runtime.imports import forget_package
-from rescoldo.runtime.results import Nonsense
+from rescoldo.runtime.results import InvalidResponse
 from rescoldo.testing import call, call_async, context, event, load
 
 
@@ -115,7 +115,7 @@ def test_flasks_tuples_are_answers():
 
 
 def test_what_is_no_response_is_raised_with_the_reason():
-    with pytest.raises(Nonsense, match="value of type object"):
+    with pytest.raises(InvalidResponse, match="value of type object"):
         call(lambda event, context: object())
 
 

@@ -33,7 +33,7 @@ class _Call:
     def add(self, data: bytes) -> None:
         self._size += len(data)
         if self._size > MOST_PRINTED:
-            raise OSError(f"a call may print {MOST_PRINTED} bytes as its answer")
+            raise OSError(f"a call may print at most {MOST_PRINTED} bytes as its response")
         self._pieces.append(data)
 
     def answer(self, result: object) -> object:

@@ -18,7 +18,7 @@ def why_not(path: Path) -> str | None:
     """What keeps the file at `path` from being executed here, and what to do; None when nothing is found."""
     try:
         if not path.is_file():
-            return "is not a file" if path.exists() else "is not there"
+            return "is not a file" if path.exists() else "does not exist"
         if not path.stat().st_mode & 0o111:
             return f"is not executable; run `chmod +x {path.name}`"
         with path.open("rb") as file:
@@ -41,7 +41,7 @@ def _script_trouble(head: bytes) -> str | None:
     if interpreter.endswith("\r"):
         interpreter = interpreter.rstrip("\r")
     if b"\r" in head.partition(b"\n")[0]:
-        return "is a script whose first line ends with a carriage return; save it with Unix line ends"
+        return "is a script whose first line ends with a carriage return; save it with Unix line endings"
     if not interpreter or not Path(interpreter).exists():
         return f"is a script for {interpreter or 'no interpreter'}, which is not on this machine"
     return None
@@ -54,7 +54,7 @@ def _elf_trouble(head: bytes) -> str | None:
     (number,) = struct.unpack_from(order + "H", head, 18)
     built, here = _MACHINES.get(number, f"machine {number}"), os.uname().machine
     if built != here:
-        return f"is built for {built}, and here is {here}; build it for {here}"
+        return f"is built for {built}, and this machine is {here}; build it for {here}"
     loader = _loader(head, order) if head[4] == 2 else ""
     if loader and not Path(loader).exists():
         return f"needs the loader {loader}, which is not on this machine; link it statically"

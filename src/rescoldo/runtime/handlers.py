@@ -29,7 +29,7 @@ class Handler:
     """A function's code, ready to be called."""
 
     call: Callable[[Request], Any]
-    respond: Callable[[Any], Response]  # raises Nonsense
+    respond: Callable[[Any], Response]  # raises InvalidResponse
     on_loop: bool  # an async function or generator: called on the loop; else in a thread
 
 

@@ -37,4 +37,4 @@ def advice(error: BaseException) -> str:
     package = error.name.partition(".")[0]
     if package in sys.modules or package in sys.stdlib_module_names:
         return ""
-    return "add the package that has it to requirements.txt"
+    return "add the package that provides it to requirements.txt"

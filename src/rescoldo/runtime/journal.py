@@ -91,7 +91,7 @@ def traceback_text(error: BaseException, root: str = "") -> str:
         lines = format_exception(type(error), error, frame or error.__traceback__)
         return "".join([*lines, f"({advised})\n"] if (advised := advice(error)) else lines)
     except BaseException:  # whatever the function's code raised
-        return f"{kind_of(error)}: its text cannot be had\n"
+        return f"{kind_of(error)}: its message is not available\n"
 
 
 def kind_of(error: BaseException) -> str:

@@ -13,7 +13,7 @@ default types are Flask's, except that bytes are octet-stream):
     (body, status), (body, headers)    as they say; a body may be any row above
     (body, status, headers)
     a response of Flask or werkzeug    as it says
-    anything else                      Nonsense: the client gets 500, the log gets the reason
+    anything else                      InvalidResponse: the client gets 500, the log gets the reason
 
 JSON is written as Flask does: keys in order, ASCII, a line end, dates as in HTTP headers.
 
@@ -40,8 +40,8 @@ from rescoldo.model.errors import RescoldoError
 Body = bytes | Iterator[Any] | AsyncIterator[Any]
 
 
-class Nonsense(RescoldoError):
-    """The function returned something that is no HTTP response."""
+class InvalidResponse(RescoldoError):
+    """The function returned something that is not an HTTP response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def refusal(status: int, text: str) -> Response:
 
 
 def respond(result: object) -> Response:
-    """The response of a style-http handler that returned `result`; raise Nonsense."""
+    """The response of a style-http handler that returned `result`; raise InvalidResponse."""
     if isinstance(result, dict) and not _RESPONSE_KEYS.isdisjoint(result):
         return _described(result)
     if isinstance(result, tuple):
@@ -90,24 +90,24 @@ def respond(result: object) -> Response:
 
 
 def respond_classic(result: object) -> Response:
-    """The response of a classic handler that returned `result`, or that was made for it; raise Nonsense."""
+    """The response of a classic handler that returned `result`, or that was made for it; raise InvalidResponse."""
     if isinstance(result, Response):
         return result
     if not isinstance(result, str | bytes | bytearray | memoryview | dict | list | Iterator | AsyncIterator | None):
         if type(result).__str__ is object.__str__ and type(result).__repr__ is object.__repr__:
-            raise Nonsense(f"the function returned {_a(result)}, which has no text of its own: return str or bytes")
+            raise InvalidResponse(f"the function returned {_a(result)}, which has no text form: return str or bytes")
         result = str(result)
     kind, body = _encode(result, TEXT)
     return Response(200, kind, body)
 
 
 def encode_chunk(chunk: object) -> bytes:
-    """One piece of a streamed body; raise Nonsense."""
+    """One piece of a streamed body; raise InvalidResponse."""
     if isinstance(chunk, str):
         return _utf8(chunk)
     if isinstance(chunk, bytes | bytearray | memoryview):
         return bytes(chunk)
-    raise Nonsense(f"a streamed body yielded {_a(chunk)}: yield str or bytes")
+    raise InvalidResponse(f"a streamed body yielded {_a(chunk)}: yield str or bytes")
 
 
 def _described(result: dict[Any, Any]) -> Response:
@@ -134,7 +134,7 @@ def _parts(result: tuple[Any, ...]) -> dict[str, Any]:
             return {"body": body, "headers": headers}
         case (body, status):
             return {"body": body, "statusCode": status}
-    raise Nonsense(
+    raise InvalidResponse(
         f"the function returned a tuple of {len(result)} values: return (body, status), (body, headers) or "
         "(body, status, headers)"
     )
@@ -167,7 +167,7 @@ def _encode(result: object, text_type: bytes) -> tuple[bytes, Body]:
             return JSON, _json(result)
         case Iterator() | AsyncIterator():
             return OCTETS, result
-    raise Nonsense(
+    raise InvalidResponse(
         f"the function returned {_a(result)}: return None, str, bytes, a dict, a list, a generator, "
         '(body, status, headers) or {"statusCode": ..., "headers": ..., "body": ...}'
     )
@@ -178,7 +178,7 @@ def _status(value: object) -> int:
         value = value.partition(" ")[0]  # "404 NOT FOUND"
     number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
     if isinstance(number, bool) or not isinstance(number, int) or not 200 <= number <= 599:
-        raise Nonsense(f"the function returned statusCode {value!r:.80}: use a number from 200 to 599")
+        raise InvalidResponse(f"the function returned statusCode {value!r:.80}: use a number from 200 to 599")
     return int(number)
 
 
@@ -187,12 +187,12 @@ def _lines(headers: object) -> tuple[bytes, bool]:
     if isinstance(headers, Mapping):
         headers = headers.items()
     if not isinstance(headers, Iterable) or isinstance(headers, str | bytes):
-        raise Nonsense(f"the function returned headers that are {_a(headers)}: use a dict")
+        raise InvalidResponse(f"the function returned headers that are {_a(headers)}: use a dict")
     lines: list[bytes] = []
     typed = False
     for pair in headers:
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise Nonsense(f"the function returned a header that is no (name, value) pair: {pair!r:.80}")
+            raise InvalidResponse(f"the function returned a header that is not a (name, value) pair: {pair!r:.80}")
         name, value = pair
         key = name.lower()
         if key in _DROPPED:
@@ -202,9 +202,9 @@ def _lines(headers: object) -> tuple[bytes, bool]:
         lines.extend(_line(name, item) for item in values)
     encoded = b"".join(lines)
     if len(lines) > MAX_LINES or len(encoded) > MAX_FIELDS:
-        raise Nonsense(
+        raise InvalidResponse(
             f"the function returned {len(lines)} headers of {len(encoded)} bytes: use at most {MAX_LINES}, of "
-            f"{MAX_FIELDS} bytes together; the edge passes no more on"
+            f"{MAX_FIELDS} bytes together, the edge's limits"
         )
     return encoded, typed
 
@@ -213,21 +213,21 @@ def _line(name: str, value: object) -> bytes:
     if isinstance(value, int | float):
         value = str(value)
     if not isinstance(value, str):
-        raise Nonsense(f"the function returned header {name!r:.80} with {_a(value)}: use str")
+        raise InvalidResponse(f"the function returned header {name!r:.80} with {_a(value)}: use str")
     # long values are rarely the same twice: they would only fill the cache
     return _short_line(name, value) if len(name) + len(value) < 128 else _checked_line(name, value)
 
 
 def _checked_line(name: str, value: str) -> bytes:
     if not _TOKEN.fullmatch(name):
-        raise Nonsense(f"the function returned a header whose name is not valid: {name!r:.80}")
+        raise InvalidResponse(f"the function returned a header whose name is not valid: {name!r:.80}")
     value = value.strip(" \t")
     if found := _CONTROL.search(value):
-        raise Nonsense(f"the function returned header {name!r:.80} with a {found[0]!r} in its value")
+        raise InvalidResponse(f"the function returned header {name!r:.80} with a {found[0]!r} in its value")
     try:
         return f"{name}: {value}\r\n".encode("latin-1")
     except UnicodeEncodeError as error:
-        raise Nonsense(f"the function returned header {name!r:.80} with a value outside Latin-1") from error
+        raise InvalidResponse(f"the function returned header {name!r:.80} with a value outside Latin-1") from error
 
 
 _short_line = lru_cache(maxsize=256)(_checked_line)
@@ -237,7 +237,7 @@ def _utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise Nonsense(f"the function returned text that is not valid Unicode: {error}") from error
+        raise InvalidResponse(f"the function returned text that is not valid Unicode: {error}") from error
 
 
 def _plain(value: object) -> object:
@@ -276,7 +276,7 @@ def _json(value: object) -> bytes:
             text = _as_they_are(value)
         return text.encode("ascii") + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
-        raise Nonsense(f"the function returned {_a(value)} that is no JSON: {error}") from error
+        raise InvalidResponse(f"the function returned {_a(value)} that is not JSON: {error}") from error
 
 
 def _a(value: object) -> str:

@@ -176,7 +176,7 @@ class Server:
     def _check_listener(self) -> None:
         """Requests wait, and the node cannot see whether the function has closed the socket that they wait in."""
         if self._listener is not None and not self._listener.is_open() and not self.draining:
-            JOURNAL.say("rescoldo: instance takes no more requests: it has closed its listening socket\n")
+            JOURNAL.say("rescoldo: instance no longer takes requests: it has closed its listening socket\n")
             self.retire()
 
     def _die_blocked(self) -> None:

@@ -118,8 +118,8 @@ def test_whatever_happens_there_is_one_answer_and_nothing_after_it(steps: list[s
     ("steps", "said", "logged"),
     [
         (["whole"], [200], ""),
-        (["too large"], [413], "an answer of 11 bytes is larger than the 10 bytes allowed"),
-        (["piece", "piece", "piece"], ["begin", b"1234", b"1234", "abort"], "a streamed answer was cut"),
+        (["too large"], [413], "a response of 11 bytes is larger than the 10 bytes allowed"),
+        (["piece", "piece", "piece"], ["begin", b"1234", b"1234", "abort"], "a streamed response was cut"),
         (["piece", "exhausted"], ["begin", b"1234", "end"], ""),
         (["exhausted"], [200], ""),
         (["raised"], [500], "ValueError: v"),

@@ -67,7 +67,7 @@ def test_real_programs_have_no_trouble() -> None:
 
 
 def test_what_is_missing_a_folder_or_not_executable_is_told(file: Path, tmp_path: Path) -> None:
-    assert why_not(tmp_path / "none") == "is not there"
+    assert why_not(tmp_path / "none") == "does not exist"
     assert why_not(tmp_path) == "is not a file"
     file.chmod(0o644)
     assert "chmod +x server" in str(why_not(file))

@@ -22,7 +22,7 @@ from rescoldo.runtime.results import (
     JSON,
     OCTETS,
     TEXT,
-    Nonsense,
+    InvalidResponse,
     Response,
     encode_chunk,
     refusal,
@@ -111,14 +111,14 @@ def test_a_result_becomes_its_response(result: object, expected: Response) -> No
     ],
 )  # fmt: skip
 def test_nonsense_is_refused_with_a_reason(result: object) -> None:
-    with pytest.raises(Nonsense, match="the function returned"):
+    with pytest.raises(InvalidResponse, match="the function returned"):
         respond(result)
 
 
 def test_a_structure_that_holds_itself_is_nonsense() -> None:
     circle: list[Any] = []
     circle.append(circle)
-    with pytest.raises(Nonsense):
+    with pytest.raises(InvalidResponse):
         respond(circle)
 
 
@@ -151,7 +151,7 @@ def test_a_response_of_werkzeug_is_sent_as_it_is() -> None:
     response = wrappers.Response("made", 418, headers=[("X-A", "1"), ("X-A", "2")], mimetype="text/x")
     lines = b"X-A: 1\r\nX-A: 2\r\nContent-Type: text/x; charset=utf-8\r\n"
     assert respond(response) == Response(418, lines, b"made")
-    with pytest.raises(Nonsense, match="a value of type Response"):
+    with pytest.raises(InvalidResponse, match="a value of type Response"):
         respond({"body": response})
 
 
@@ -163,7 +163,7 @@ def test_a_streamed_response_of_werkzeug_is_streamed() -> None:
 
 
 def test_a_classic_result_without_a_text_of_its_own_is_nonsense() -> None:
-    with pytest.raises(Nonsense, match="has no text of its own"):
+    with pytest.raises(InvalidResponse, match="has no text form"):
         respond_classic(object())
 
 
@@ -171,7 +171,7 @@ def test_a_classic_result_without_a_text_of_its_own_is_nonsense() -> None:
 def test_any_result_is_a_sound_response_or_nonsense(result: Any) -> None:
     try:
         response = respond(result)
-    except Nonsense:
+    except InvalidResponse:
         return
     assert 200 <= response.status <= 599
     assert isinstance(response.body, bytes)
@@ -184,7 +184,7 @@ def test_any_result_is_a_sound_response_or_nonsense(result: Any) -> None:
 def test_json_results_come_back_the_same(result: Any) -> None:
     try:
         response = respond_classic(result)
-    except Nonsense as error:
+    except InvalidResponse as error:
         assert "surrogates" in error.message
         return
     assert isinstance(response.body, bytes)
@@ -221,7 +221,7 @@ def test_a_piece_of_a_stream_is_text_or_bytes(chunk: object, data: bytes) -> Non
 
 @pytest.mark.parametrize("chunk", [1, None, {"a": 1}, ["a"], "\ud800"])
 def test_another_piece_is_nonsense(chunk: object) -> None:
-    with pytest.raises(Nonsense):
+    with pytest.raises(InvalidResponse):
         encode_chunk(chunk)
 
 

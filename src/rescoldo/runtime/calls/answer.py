@@ -8,7 +8,7 @@ from functools import partial
 
 from rescoldo.runtime.calls.protocol import Client, Host
 from rescoldo.runtime.journal import JOURNAL, kind_of, traceback_text
-from rescoldo.runtime.results import Nonsense, Response, refusal
+from rescoldo.runtime.results import InvalidResponse, Response, refusal
 
 PROMPT = 0.002  # seconds; a handler that begins later than this after its request came has waited
 
@@ -57,7 +57,7 @@ class Answer:
         """The answer is what the handler returned, unless it is too large."""
         most = self._host.launch.max_response
         if most and len(body) > most:
-            self._refuse_size(f"an answer of {len(body)} bytes", most)
+            self._refuse_size(f"a response of {len(body)} bytes", most)
         else:
             self.send(response)
 
@@ -71,7 +71,7 @@ class Answer:
         self._streamed += len(data)
         most = self._host.launch.max_response
         if most and self._streamed > most:
-            self._refuse_size("a streamed answer", most)
+            self._refuse_size("a streamed response", most)
             return False
         if not self.streaming:
             self.streaming = True
@@ -102,8 +102,9 @@ class Answer:
     def failed(self, error: BaseException) -> Callable[[], None]:
         """What the loop shall do about `error`. The texts are made here, in the thread where the handler ran and as a
         part of its call, since code of the function's may make them."""
-        if isinstance(error, Nonsense):
-            return partial(self._fail, "the function returned nonsense; see its log", f"rescoldo: {error.message}\n")
+        if isinstance(error, InvalidResponse):
+            text = "the function returned an invalid response; see its log"
+            return partial(self._fail, text, f"rescoldo: {error.message}\n")
         text = f"the function raised {kind_of(error)}; see its log"
         return partial(self._fail, text, traceback_text(error, self._host.root))
 
@@ -124,7 +125,7 @@ class Answer:
             self._cut()
             JOURNAL.say(f"rescoldo: {what} was cut at {limit}\n")
         else:
-            self.send(refusal(413, f"the function's answer is larger than {limit}"))
+            self.send(refusal(413, f"the function's response is larger than {limit}"))
             JOURNAL.say(f"rescoldo: {what} is larger than {limit}\n")
 
     def _cut(self) -> None:

@@ -1,9 +1,9 @@
 """One request on its way through the handler: on the loop or in a thread, with its deadline.
 
 Guarantees:
-- the client gets exactly one answer (answer.py): the handler's, 500 when it raises or returns nonsense, 504 at the
-  deadline, 413 when its answer is over launch.max_response; after the first bytes of a stream a failure can only cut
-  the connection;
+- the client gets exactly one answer (answer.py): the handler's, 500 when it raises or its response is invalid, 504 at
+  the deadline, 413 when its answer is over launch.max_response; after the first bytes of a stream a failure can only
+  cut the connection;
 - an async handler past its deadline is cancelled; a thread cannot be, so the instance retires when one hangs, and
   when a cancelled handler leaves a process or a thread behind;
 - no more async handlers run at once than launch.concurrency, those included whose client has left (stages.py);

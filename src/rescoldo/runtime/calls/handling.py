@@ -59,7 +59,7 @@ class ResultOnLoop(LoopStage):
 
 
 async def _finish(call: Call, result: object) -> None:
-    """Answer what the handler returned on the loop; raise Nonsense, and what a stream raises."""
+    """Answer what the handler returned on the loop; raise InvalidResponse, and what a stream raises."""
     response = call.host.handler.respond(result)
     if isinstance(response.body, bytes):
         call.answer.send_returned(response, response.body)

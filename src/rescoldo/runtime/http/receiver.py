@@ -144,13 +144,13 @@ class Receiver:
 
     def _note_coding(self, request: Request, value: bytes) -> None:
         if value.strip().lower() != b"chunked":  # the handler would get the body still coded (RFC 9112, 6.1)
-            self._stop(501, "only the transfer coding chunked is understood")
+            self._stop(501, "chunked is the only transfer coding supported")
 
     def _note_expect(self, request: Request, value: bytes) -> None:
         if value.lower() == b"100-continue":
             self.awaits_continue = True
         else:
-            self._stop(417, "only 100-continue may be expected")
+            self._stop(417, "100-continue is the only expectation supported")
 
     def _note_call_id(self, request: Request, value: bytes) -> None:
         request.call_id = value.decode("latin-1")
@@ -179,7 +179,7 @@ class Receiver:
         except ValueError:
             self._stop(400, "the request target is not valid")
         if request.method == "CONNECT":
-            self._stop(405, "a function is no proxy")
+            self._stop(405, "CONNECT is not supported")
 
     # -- the body
 
