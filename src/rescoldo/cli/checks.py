@@ -32,7 +32,7 @@ def problems_of(
     """What is wrong with a function beyond its keys: its settings, and its code. Nothing is fetched."""
     source = next((template.source for template in templates if template.name == function.lang), "")
     if source and _is_built(function) and not has_template(function.lang, Path()):
-        absent = f"its template {function.lang!r} is not here yet; `rescoldo template pull stack` fetches it"
+        absent = f"its template {function.lang!r} is not in ./template; fetch it with `rescoldo template pull stack`"
         return [*_settings(function, build=False), f"{function.where}: {function.name}: {absent}"]
     return [*_settings(function), *(_code(function, copy) if _is_built(function) else ())]
 

@@ -97,7 +97,7 @@ def deploy_one(
         return Outcome(DEPLOYED, url, data, accepted.notes)
     name = shown((spec.name, spec.namespace))
     reason = (
-        f"it has not started within {PATIENCE} s, and goes on: wait with `rescoldo ready {name}`, or look with "
-        f"`rescoldo describe {name}`"
+        f"it did not start within {PATIENCE:g} s and is still starting: wait with `rescoldo ready {name}`, or look "
+        f"with `rescoldo describe {name}`"
     )
     return Outcome(DEPLOYING, reason, data | {"reason": reason}, accepted.notes)

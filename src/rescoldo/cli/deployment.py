@@ -34,7 +34,7 @@ def upload(gateway: Gateway, image: str, path: Path, say: Callable[[str], None])
     digest = digest_of(path)
     try:
         gateway.system("POST", "/system/bundles", params={"image": image, "digest": digest})
-        say(f"{image} is there already ({digest[:12]})")
+        say(f"{image} is already uploaded ({digest[:12]})")
         return digest
     except NotFound:
         pass
@@ -60,7 +60,7 @@ def _upload_layer(gateway: Gateway, digest: str, path: Path, say: Callable[[str]
         gateway.system("GET", f"/system/layers/{digest}")
     except NotFound:
         if not path.is_file():
-            raise RescoldoError(f"{path} is missing, the requirements of the bundle beside it; run `rescoldo build`") \
+            raise RescoldoError(f"{path}, the requirements of the bundle beside it, is missing; run `rescoldo build`") \
                 from None
         size = _send(gateway, "/system/layers", {}, path, digest, "its requirements")
         say(f"uploaded its requirements, {human_size(size)}")

@@ -161,7 +161,7 @@ class Gateway:
             others = f"; passwords are saved for: {saved}" if saved else ""
             raise GatewayClosed(f"unauthorized access to {self.url}, run `rescoldo login`{others}")
         if status == 404:
-            raise NotFound(text or "no such thing")
+            raise NotFound(text or "not found")
         if (rollout := response.headers.get(ROLLOUT_HEADER)) is not None:
             raise NotStarted(text) if rollout == "failing" else RolloutFailed(text)
         failure = InvalidInput if status == 400 else RescoldoError

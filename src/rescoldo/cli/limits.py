@@ -11,19 +11,19 @@ from rescoldo.model.units import exactly
 _NO_LIMIT = "no limit"
 _SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "concurrency": ("requests at once in an instance", str),
-    "max_queue": ("requests that wait", str),
-    "exec_timeout": ("time of a call", exactly),
+    "max_queue": ("queued requests", str),
+    "exec_timeout": ("duration of a call", exactly),
     "max_body": ("body of a request", human_size),
-    "max_response": ("answer", lambda size: human_size(size) if size else _NO_LIMIT),
+    "max_response": ("response", lambda size: human_size(size) if size else _NO_LIMIT),
     "memory": ("memory of an instance", lambda size: human_size(size) if size else _NO_LIMIT),
     "cpu": ("cpu of an instance", lambda millicores: f"{millicores}m" if millicores else _NO_LIMIT),
     "max_files": ("open files of an instance", str),
-    "log_rate": ("log of an instance", lambda size: f"{human_size(size)} a second"),
+    "log_rate": ("log output of an instance", lambda size: f"{human_size(size)} a second"),
 }
 
 
 def say_limits(found: Mapping[str, Any]) -> None:
-    """A line each; nothing for a gateway that does not tell."""
-    known = [(text, show(found[key])) for key, (text, show) in _SHOWN.items() if key in found]
-    for number, (text, value) in enumerate(known):
-        say(f"{'' if number else 'Held to:':<14}{text}: {value}")
+    """A line each below a head; nothing for a gateway that does not tell."""
+    known = [f"{'':<14}{text}: {show(found[key])}" for key, (text, show) in _SHOWN.items() if key in found]
+    if known:
+        say("\n".join(["Limits in force:", *known]))

@@ -31,7 +31,7 @@ VERBS: dict[str, tuple[Callable[[], loading.Commands], str]] = {
     "down": (loading.local, "Stop the local platform."),
     "serve": (loading.local, "Run the platform on this machine."),
     "status": (loading.local, "Show the platform's processes and functions."),
-    "new": (loading.new, "Start a function: a handler folder and an entry in stack.yaml."),
+    "new": (loading.new, "Create a function: a handler folder and an entry in stack.yaml."),
     "validate": (loading.validate, "Check stack.yaml and the handlers without building."),
     "build": (loading.build, "Build bundles from stack.yaml or from flags."),
     "diff": (loading.diff, "Show what a deployment of stack.yaml would change."),
@@ -39,25 +39,25 @@ VERBS: dict[str, tuple[Callable[[], loading.Commands], str]] = {
     "remove": (loading.deploy, "Remove functions."),
     "list": (loading.functions, "List deployed functions."),
     "describe": (loading.functions, "Show one function in full."),
-    "revisions": (loading.revisions, "List what was deployed under a name, and what takes its calls."),
+    "revisions": (loading.revisions, "List a function's revisions and their shares of traffic."),
     "rollback": (loading.revisions, "Deploy a past revision again."),
-    "traffic": (loading.revisions, "Share a function's calls out among its revisions."),
+    "traffic": (loading.revisions, "Split a function's traffic between revisions."),
     "scale": (loading.functions, "Set how many instances a function has; 0 puts it to sleep."),
     "pause": (loading.pause, "Refuse a function's calls until it is resumed."),
-    "resume": (loading.pause, "Take a paused function's calls again."),
+    "resume": (loading.pause, "Resume a paused function."),
     "ready": (loading.functions, "Wait until the gateway or a function is ready."),
     "invoke": (loading.invoke, "Call a function with standard input as body."),
     "logs": (loading.logs, "Show what a function prints."),
-    "replay": (loading.replay, "Play a trace of calls: memory, cold starts and delays of other settings."),
+    "replay": (loading.replay, "Play a trace of calls: compare memory, cold starts and delays of settings."),
     "secret": (loading.secret, "Secrets of functions, files at /var/openfaas/secrets/NAME."),
     "namespace": (loading.namespace, "Namespaces, each with functions and secrets of its own."),
     "login": (loading.access, "Save the password of a gateway."),
     "logout": (loading.access, "Forget the password of a gateway."),
-    "generate": (loading.generate, "Print functions as Kubernetes objects, in YAML."),
-    "store": (loading.store, "Functions that others published."),
+    "generate": (loading.generate, "Print functions as Kubernetes objects in YAML."),
+    "store": (loading.store, "Browse and deploy published functions."),
     "template": (loading.template, "Templates that functions start from."),
     "version": (loading.version, "Show the version."),
-    "help": (loading.version, "Show what the command, or one of its verbs, does."),
+    "help": (loading.version, "Show help for rescoldo or one of its verbs."),
     "completion": (loading.version, "Print a shell's completion script."),
 }
 ALIASES = {"rm": "remove", "ls": "list"}
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         text = f"internal error: {type(error).__name__}: {error}"
         if not os.environ.get(DEBUG):
-            text += f"\nThis should not happen; run it again with {DEBUG}=1 for the traceback."
+            text += f"\nThis is a bug in rescoldo; run it again with {DEBUG}=1 for the traceback."
         return _fail(text, error.__traceback__)
 
 

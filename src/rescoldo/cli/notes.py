@@ -21,7 +21,7 @@ def folder_notes(function: StackFunction) -> list[str]:
     """What lies in a handler's folder and is not used."""
     found = [file for file in sorted(function.handler.glob("*ile")) if file.name.lower() in _CONTAINER]
     return [
-        f"{file}: not used, as nothing is built as a container: requirements.txt says what Python code needs, and a "
-        "program has all it needs beside it"
+        f"{file}: ignored, since nothing is built as a container: list Python packages in requirements.txt, and put "
+        "what a program needs beside it"
         for file in found
     ]

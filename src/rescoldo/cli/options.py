@@ -26,7 +26,7 @@ class Verb(click.Command):
         try:
             return super().parse_args(ctx, list(words))
         except click.UsageError as error:
-            valued = [f"{one} takes no value, and {word!r} is one too many" for one, word in pairwise(words)
+            valued = [f"{one} takes no value; remove {word!r}" for one, word in pairwise(words)
                       if one in switches and word in error.message]  # fmt: skip
             if not valued or "extra argument" not in error.message:
                 raise
@@ -86,7 +86,7 @@ metrics_option = click.option(
     default="127.0.0.1:8082",
     show_default=True,
     metavar="HOST:PORT",
-    help="Where /metrics of the local platform is.",
+    help="Address of the local platform's /metrics.",
 )
 yaml_option = click.option(
     "-f", "--yaml", "yaml_file", default="", help="Path or URL of the stack file. [stack.yaml or stack.yml]"
@@ -126,26 +126,26 @@ deploy_options = folded(
     DeployFlags,
     "flags",
     namespace_option,
-    click.option("--fprocess", default="", help="Process to run."),
+    click.option("--fprocess", default="", help="Command of the program."),
     click.option("-e", "--env", "env", multiple=True, metavar="KEY=VALUE", help="Environment variable."),
     click.option("-l", "--label", "label", multiple=True, metavar="KEY=VALUE", help="Label."),
     click.option("--annotation", multiple=True, metavar="KEY=VALUE", help="Annotation."),
     click.option("--secret", multiple=True, help="Secret to give the function.", shell_complete=secrets),
     click.option("--constraint", multiple=True, help="Placement constraint."),
-    click.option("--memory-limit", default="", help="Most memory, for example 128Mi."),
-    click.option("--cpu-limit", default="", help="Most cpu, for example 500m."),
-    click.option("--memory-request", default="", help="Memory asked for."),
-    click.option("--cpu-request", default="", help="Cpu asked for."),
-    click.option("--readonly", is_flag=True, help="Root file system read-only."),
-    click.option("--update/--no-update", default=None, help="Update what is deployed. [default]"),
-    click.option("--replace/--no-replace", default=False, help="Remove what is deployed first."),
+    click.option("--memory-limit", default="", help="Memory limit, for example 128Mi."),
+    click.option("--cpu-limit", default="", help="Cpu limit, for example 500m."),
+    click.option("--memory-request", default="", help="Memory request."),
+    click.option("--cpu-request", default="", help="Cpu request."),
+    click.option("--readonly", is_flag=True, help="Make the root file system read-only."),
+    click.option("--update/--no-update", default=None, help="Update the deployed function. [default]"),
+    click.option("--replace/--no-replace", default=False, help="Remove the deployed function first."),
 )
 parallel_option = click.option(
     "--parallel",
     type=click.IntRange(1, 32),
     default=4,
     show_default=True,
-    help="Functions that are deployed, or removed, at once.",
+    help="Functions to deploy or remove at the same time.",
 )
 destination_options = folded(
     Destination,
@@ -153,5 +153,5 @@ destination_options = folded(
     gateway_options,
     data_option,
     metrics_option,
-    click.option("--no-start", is_flag=True, help="Start no local platform."),
+    click.option("--no-start", is_flag=True, help="Do not start a local platform."),
 )

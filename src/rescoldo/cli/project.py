@@ -50,7 +50,7 @@ def load_project(selection: Selection) -> Project:
         return Project((described,))
     stack = load_stack(selection.yaml_file)
     for place in stack.ignored:
-        note(f"note: {place} has a meaning in container builds only; ignored")
+        note(f"note: {place} only affects container builds; ignored")
     functions = select(stack.functions, names=selection.names, glob=selection.glob, regex=selection.regex)
     return Project(functions, stack.gateway, stack.copy, stack.folder, stack.templates)
 
@@ -85,10 +85,12 @@ def _from_flags(selection: Selection) -> StackFunction | None:
     if not any((name, image, lang, handler)):
         return None
     if not name:
-        raise click.UsageError("--name is missing; it goes with --image, --lang and --handler")
+        raise click.UsageError("--name is missing; --image, --lang and --handler need it")
     if selection.yaml_file or selection.names:
-        raise click.UsageError("--name, --image, --lang and --handler describe a function without a stack file; to "
-                               "choose from the stack file give a NAME alone, or --filter")  # fmt: skip
+        raise click.UsageError(
+            "--name, --image, --lang and --handler describe a function without a stack file; to select functions of "
+            "the stack file, give NAMEs alone, or --filter"
+        )
     check_name(name)
     return StackFunction(
         name=name,

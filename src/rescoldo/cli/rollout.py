@@ -27,7 +27,7 @@ class Report:
 
     def watching(self, project: Project) -> None:
         names = [function.name for function in project.functions]
-        self._say({"event": "watching", "names": names}, f"Watching {', '.join(names)}; Ctrl-C ends it.")
+        self._say({"event": "watching", "names": names}, f"Watching {', '.join(names)}; press Ctrl-C to stop.")
 
     def deployed(self, name: str, url: str, seconds: float | None) -> None:
         """`seconds` from the save to the moment the new code could answer; None: nothing was saved."""
@@ -36,10 +36,10 @@ class Report:
         self._say(event, f"{name}: serving{since}\n  {url}")
 
     def unchanged(self, name: str) -> None:
-        self._say({"event": "unchanged", "name": name}, f"{name}: saved, and the same as before")
+        self._say({"event": "unchanged", "name": name}, f"{name}: saved, unchanged")
 
     def failed(self, name: str, problem: str, *, serving: bool) -> None:
-        after = "what was deployed before goes on serving" if serving else "nothing of it serves yet"
+        after = "the previous revision keeps serving" if serving else "no revision serves yet"
         self._say({"event": "failed", "name": name, "problem": problem, "serving": serving}, f"{problem}\n  {after}")
 
     def _say(self, event: dict[str, object], text: str) -> None:
@@ -135,5 +135,5 @@ class WatchedDeployments:
             )
         except RescoldoError as error:
             del self._serving[name]
-            text = f"{reason.message}\nand what was deployed before could not be put back: {error.message}"
+            text = f"{reason.message}\nand the previous deployment could not be restored: {error.message}"
             raise RescoldoError(text) from error

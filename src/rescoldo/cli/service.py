@@ -34,11 +34,11 @@ service_options = folded(
     click.option(
         "--install-service",
         is_flag=True,
-        help="Write a unit of systemd that runs this platform, with these flags, from boot on; start nothing.",
+        help="Write a systemd unit that runs this platform with these flags at boot. Does not start it.",
     ),
-    click.option("--uninstall-service", is_flag=True, help="Remove that unit; what runs goes on."),
-    click.option("--user", is_flag=True, help="With either: of your own systemd, not of the machine's."),
-    click.option("--yes", is_flag=True, help="With either: also where the unit is somebody else's."),
+    click.option("--uninstall-service", is_flag=True, help="Remove the unit. A running platform keeps running."),
+    click.option("--user", is_flag=True, help="With either: use your user's systemd instead of the system's."),
+    click.option("--yes", is_flag=True, help="With either: even if rescoldo did not write the unit for this platform."),
 )
 
 
@@ -48,9 +48,11 @@ def check_service(flags: ServiceFlags, *, detach: bool) -> bool:
         raise click.UsageError("--install-service and --uninstall-service exclude each other")
     changes = flags.install_service or flags.uninstall_service
     if changes and detach:
-        raise click.UsageError("--detach goes without --install-service: systemd starts the platform")
+        raise click.UsageError(
+            "--detach excludes --install-service and --uninstall-service: systemd starts the platform"
+        )
     if (flags.user or flags.yes) and not changes:
-        raise click.UsageError("--user and --yes go with --install-service or --uninstall-service")
+        raise click.UsageError("--user and --yes need --install-service or --uninstall-service")
     return changes
 
 
@@ -76,7 +78,7 @@ def change_service(flags: ServiceFlags, settings: Settings, *, as_json: bool) ->
     for command in commands:
         say(f"  {command}")
     if flags.user and flags.install_service:
-        say("\nIt runs while you are logged in, and from boot on after: loginctl enable-linger")
+        say("\nIt runs while you are logged in. To run it from boot on: loginctl enable-linger")
     return 0
 
 

@@ -18,21 +18,21 @@ from rescoldo.model.values import seconds
 
 # what functions that set none are given: the end of its flag, its default, what it is
 _LIMITS = (
-    ("memory", "512Mi", "Memory of one instance; 0: no limit."),
-    ("cpu", "0", "Cpu of one instance, for example 500m; 0: no limit."),
-    ("timeout", "30s", "How long one call may take."),
-    ("concurrency", "32", "Requests in one instance at once; 0: unlimited."),
-    ("max-queue", "1000", "Requests that wait for a function's instances."),
-    ("max-body", "6Mi", "Body of one request."),
-    ("max-response", "64Mi", "One answer; 0: no limit."),
-    ("max-files", "4096", "Open files of one instance."),
-    ("log-rate", "256Ki", "What is kept a second of what one instance prints."),
+    ("memory", "512Mi", "Memory limit of one instance; 0: no limit."),
+    ("cpu", "0", "Cpu limit of one instance, for example 500m; 0: no limit."),
+    ("timeout", "30s", "Maximum duration of one call."),
+    ("concurrency", "32", "Requests that one instance serves at once; 0: unlimited."),
+    ("max-queue", "1000", "Maximum queue of a function, in requests."),
+    ("max-body", "6Mi", "Maximum size of a request's body."),
+    ("max-response", "64Mi", "Maximum size of a response; 0: no limit."),
+    ("max-files", "4096", "Maximum open files of one instance."),
+    ("log-rate", "256Ki", "Log output kept per second for one instance."),
 )
 _SCALING = (
-    ("max-scale", "20", "Instances of one function."),
-    ("utilization", "70", "Percent of what one instance takes that is used before there is another."),
+    ("max-scale", "20", "Maximum instances of one function."),
+    ("utilization", "70", "Target utilization in percent: above it, instances are added."),
     ("window", "60s", "Time over which load is averaged."),
-    ("scale-down-delay", "0s", "How long fewer instances must have been enough."),
+    ("scale-down-delay", "0s", "Delay before surplus instances are removed."),
 )
 
 
@@ -61,7 +61,7 @@ class Listening:
         """The platform's settings of these names. Raises UsageError."""
         for flag, value in (("--tls-key", self.tls_key), ("--redirect-address", self.redirect_address)):
             if value is not None and self.tls_cert is None:
-                raise click.UsageError(f"{flag} goes with --tls-cert")
+                raise click.UsageError(f"{flag} needs --tls-cert")
         redirect = self.redirect_address
         return {
             "gateway": check_address(self.gateway_address or f"{self.host}:{self.port}", "--gateway-address"),
@@ -78,31 +78,31 @@ listening_options = folded(
     "listening",
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
     click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Port."),
-    click.option("--gateway-address", default="", metavar="HOST:PORT", help="Instead of --host and --port."),
+    click.option("--gateway-address", default="", metavar="HOST:PORT", help="Replaces --host and --port."),
     metrics_option,
     click.option(
         "--tls-cert",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="Speak HTTPS, with the certificate in this PEM file, those it depends on and its private key. A file that "
-        "is replaced is taken over within seconds. Needs a HAProxy of this machine's own.",
+        help="Serve HTTPS with this PEM file: certificate, chain and private key. A renewed file is loaded within "
+        "seconds. Needs an installed haproxy.",
     ),
     click.option(
         "--tls-key",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="PEM file of the private key, where it is not in that of --tls-cert.",
+        help="PEM file of the private key, if --tls-cert does not hold it.",
     ),
     click.option(
         "--redirect-address",
         metavar="HOST:PORT",
-        help="With --tls-cert: where plain HTTP is sent on to the gateway, for example 0.0.0.0:80.",
+        help="With --tls-cert: address that redirects plain HTTP to HTTPS, for example 0.0.0.0:80.",
     ),
     click.option(
         "--trusted-proxy",
         "trusted_proxies",
         multiple=True,
         metavar="NETWORK",
-        help="Address or network of a proxy in front, for example 10.0.0.0/8, whose X-Forwarded-* headers are "
-        "believed; may be given several times. Without it everybody's are.",
+        help="Trust X-Forwarded-* headers only from this address or network, for example 10.0.0.0/8; may be given "
+        "several times. By default the headers of every client are trusted.",
     ),
 )
 
@@ -144,24 +144,24 @@ capacity_options = folded(
         type=click.IntRange(1, 64),
         default=1,
         show_default=True,
-        help="Of HAProxy: more take more than about 50,000 requests a second, and may pass an instance or a queue more "
-        "than its limit for a moment.",
+        help="Threads of HAProxy. One serves about 50,000 requests a second; several may briefly exceed an instance's "
+        "or a queue's limit.",
     ),
     click.option(
         "--spares",
         type=click.IntRange(0, 1000),
         default=SPARES,
         show_default=True,
-        help="Sandboxes made in advance, about 5 MB each: wakes that come together find one.",
+        help="Spare sandboxes for simultaneous wakes, about 5 MB each.",
     ),
     click.option(
         "--spares-memory",
         metavar="SIZE",
-        help="Memory that sandboxes made in advance may hold after bursts of wakes, at most; a tenth of the machine's "
-        "where it is not said. 0: there are never more than --spares.",
+        help="Maximum memory of spare sandboxes after bursts of wakes; 0: never more than --spares. [a tenth of the "
+        "machine's]",
     ),
     click.option(
-        "--queue-timeout", default="30s", show_default=True, help="How long a request may wait for an instance."
+        "--queue-timeout", default="30s", show_default=True, help="Maximum time that a request waits for an instance."
     ),
 )
 

@@ -20,7 +20,7 @@ def say_why(found: Mapping[str, Any]) -> None:
     say(f"{'Instances:':<14}{state}; at least {found['minimum']} awake, at most {found['maximum']}")
     each = found["target"] * found["utilization"]
     unit = _UNITS.get(found["metric"], found["metric"])
-    say(f"{'Aim:':<14}{each:g} {unit} each: {found['utilization']:.0%} of {found['target']:g}")
+    say(f"{'Target:':<14}{each:g} {unit} per instance: {found['utilization']:.0%} of {found['target']:g}")
     if look := found["look"]:
         stable, panic = found["windows"]
         averages = f"{look['stable']:.1f} over {exactly(stable)}, {look['panic']:.1f} over {exactly(panic)}"

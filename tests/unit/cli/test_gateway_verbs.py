@@ -96,10 +96,10 @@ def test_describe_shows_the_limits_that_hold(run, gateway):
               "memory": 0, "cpu": 500, "max_files": 4096, "log_rate": 262144, "max_inflight": 1}  # fmt: skip
     gateway.answer("GET /system/function/hello", 200, {**STATUS, "effectiveLimits": limits})
     out = run("describe", "hello")[1]
-    assert re.search(r"Held to: +requests at once in an instance: 1\n +requests that wait: 0\n", out)
-    assert "time of a call: 1.5 s\n" in out and "body of a request: 6.0 MiB\n" in out
-    assert "answer: no limit\n" in out and "cpu of an instance: 500m\n" in out
-    assert "log of an instance: 256.0 KiB a second\n" in out
+    assert re.search(r"Limits in force:\n +requests at once in an instance: 1\n +queued requests: 0\n", out)
+    assert "duration of a call: 1.5 s\n" in out and "body of a request: 6.0 MiB\n" in out
+    assert "response: no limit\n" in out and "cpu of an instance: 500m\n" in out
+    assert "log output of an instance: 256.0 KiB a second\n" in out
     assert json.loads(run("describe", "hello", "--json")[1])["effectiveLimits"] == limits
 
 
@@ -150,7 +150,7 @@ WHY = {
         "panicking": True, "queued": 3,
     },
     "steps": [{"ago": 12.0, "before": 0, "after": 1, "reason": "woken"}],
-    "sleep": "10 s after its last request has ended",
+    "sleep": "10 s after its last request ends",
 }
 
 
@@ -161,10 +161,10 @@ def test_describe_with_why_shows_how_many_instances_there_are_and_why(run, gatew
     assert gateway.lines()[0] == "GET /system/function/hello?usage=1&why=1"
     assert out.partition("\n\n")[2] == (
         "Instances:    5 wanted, 4 running, 1 starting; at least 1 awake, at most 20\n"
-        "Aim:          22.4 requests at once each: 70% of 32\n"
+        "Target:       22.4 requests at once per instance: 70% of 32\n"
         "Load:         40.2 over 60 s, 99.0 over 6 s, 3 queued; panic\n"
         "Decided:      5, 0.2 s ago: requests queue; bounded by the maximum: 5\n"
-        "Sleeps:       10 s after its last request has ended\n\n"
+        "Sleeps:       10 s after its last request ends\n\n"
         "CHANGED   INSTANCES  BECAUSE\n"
         "12 s ago  0 -> 1     woken\n"
     )
@@ -189,7 +189,7 @@ def test_describe_says_plainly_what_the_lower_level_lacks(run, gateway):
     gateway.answer("GET /system/function/hello", 200, STATUS)
     gateway.answer("GET /system/status", 200, {"isolation": {"level": "unprivileged", "limits": "none"}})
     out = run("describe", "hello")[1]
-    assert re.search(r"Isolation: +unprivileged: shares its user with all functions, no limits", out)
+    assert re.search(r"Isolation: +unprivileged: shares its user with all functions; no memory", out)
 
 
 def test_describe_says_where_a_function_finds_the_gateway(run, gateway):
@@ -219,7 +219,8 @@ def test_describe_of_another_namespace(run, gateway):
 
 def test_describe_of_an_unknown_function_says_so(run, gateway):
     gateway.answer("GET /system/function/hello", 404)
-    assert run("describe", "hello") == (1, "", "Error: no such function: hello.openfaas-fn\n")
+    missing = "Error: function hello.openfaas-fn is not deployed; see the names with: rescoldo list\n"
+    assert run("describe", "hello") == (1, "", missing)
 
 
 def test_scale_sends_the_body_of_the_contract(run, gateway):
@@ -241,13 +242,14 @@ def test_ready_waits_for_health(run, gateway):
 def test_ready_of_a_function_gives_up(run, gateway):
     gateway.answer("GET /system/function/hello", 200, {**STATUS, "availableReplicas": 0})
     status, _, err = run("ready", "hello", "--attempts", "2", "--interval", "0s")
-    assert status == 1 and err.endswith("Error: hello was not ready after 2 attempts: it has no available replica\n")
+    assert status == 1 and err.endswith("Error: hello was not ready after 2 attempts: no replica is available\n")
 
 
 def test_ready_says_that_there_is_no_such_function(run, gateway):
     gateway.answer("GET /system/function/hello", 404)
     err = run("ready", "hello", "--attempts", "1")[2]
-    assert "[1/1] hello is not ready: no such function: hello.openfaas-fn\n" in err
+    missing = "function hello.openfaas-fn is not deployed; see the names with: rescoldo list"
+    assert f"[1/1] hello is not ready: {missing}\n" in err
 
 
 @pytest.mark.parametrize(
@@ -288,7 +290,8 @@ def test_pause_and_resume_ask_the_gateway(run, gateway, verb, done):
     assert gateway.lines() == [f"POST /system/function/hello/{verb}?namespace=dev"]
     assert json.loads(run(verb, "hello", "--json")[1]) == {"name": "hello", "paused": verb == "pause"}
     gateway.answer(f"POST /system/function/none/{verb}", 404)
-    assert run(verb, "none")[::2] == (1, "Error: no such function: none.openfaas-fn\n")
+    missing = "Error: function none.openfaas-fn is not deployed; see the names with: rescoldo list\n"
+    assert run(verb, "none")[::2] == (1, missing)
 
 
 # -- deploy, remove, up
@@ -426,7 +429,7 @@ def test_remove_names_functions_or_takes_the_stack_files(run, gateway):
 
 def test_remove_of_nothing_says_so(run, gateway):
     gateway.answer("DELETE /system/functions", 404)
-    reason = "no existing function to remove: x.openfaas-fn"
+    reason = "function x.openfaas-fn is not deployed; see the names with: rescoldo list"
     assert run("remove", "x") == (1, f"x  failed  {reason}\n", f"Error: {reason}\n")
 
 
@@ -501,7 +504,7 @@ def test_a_layer_that_is_missing_here_is_named(run, gateway, layered):
     digest = json.loads(run("build", "--json")[1])["hello"]["layer"]["digest"]
     Path("build/hello/layer.tar.gz").unlink()
     gateway.answer(f"GET /system/layers/{digest}", 404)
-    assert "build/hello/layer.tar.gz is missing, the requirements of the bundle beside it" in run("deploy")[2]
+    assert "build/hello/layer.tar.gz, the requirements of the bundle beside it, is missing" in run("deploy")[2]
 
 
 def test_a_bundle_that_is_there_is_not_sent_again(run, gateway):
@@ -614,7 +617,7 @@ def test_logs_are_printed_line_by_line(run, gateway):
 
 def test_logs_of_an_unknown_function_say_so(run, gateway):
     gateway.answer("GET /system/logs", 404)
-    assert run("logs", "x")[2] == "Error: no such function: x.openfaas-fn\n"
+    assert run("logs", "x")[2] == "Error: function x.openfaas-fn is not deployed; see the names with: rescoldo list\n"
 
 
 # -- status
@@ -774,7 +777,7 @@ def test_followed_logs_go_on_after_an_interruption_and_no_line_is_lost_or_told_t
     monkeypatch.setattr("rescoldo.cli.verbs.logs.RETRY_PAUSE", 0.0)
     _, out, error = run("logs", "hello", "--lines", "3", "--no-name", "--no-instance")
     assert [line.split()[-1] for line in out.splitlines()] == ["a", "b", "c", "out", "d", "e"]
-    assert "no such function" in error
+    assert "function hello.openfaas-fn is not deployed" in error
     assert gateway.lines()[0] == "GET /system/logs?name=hello&follow=true&tail=3"
     assert gateway.lines()[1] == f"GET /system/logs?name=hello&follow=true&since={moments[1].replace(':', '%3A')}"
 
@@ -868,7 +871,7 @@ def test_invoke_with_i_shows_status_headers_and_times_of_failures_too(run, gatew
         head, _, body = out.partition("\n\n")
         assert (code, body) == (0 if status == 200 else 1, "body")
         assert head.splitlines()[0].startswith(f"HTTP/1.1 {status} ") and "x-own: 1" in head.lower()
-        assert re.search(r"Answered after .* m?s, whole after .* m?s; 0.004 s of it in the function; woken", err)
+        assert re.search(r"First byte after .* m?s, complete after .* m?s; 0.004 s spent in the function; cold", err)
 
 
 def test_invoke_as_json_has_status_headers_body_and_times(run, gateway, stdin):
@@ -894,5 +897,5 @@ def test_logs_on_a_terminal_say_that_they_wait(run, gateway, monkeypatch):
     gateway.answer("GET /system/logs", 404)
     assert "Waiting" not in run("logs", "hello")[2]
     monkeypatch.setattr("rescoldo.cli.verbs.logs.on_terminal", lambda: True)
-    assert run("logs", "hello")[2].startswith("Waiting for what hello prints; Ctrl-C ends it.\n")
+    assert run("logs", "hello")[2].startswith("Following the log of hello; press Ctrl-C to stop.\n")
     assert "Waiting" not in run("logs", "hello", "--no-follow")[2]

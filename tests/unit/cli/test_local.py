@@ -83,7 +83,7 @@ def test_status_of_a_folder_that_no_platform_has_used_says_which_there_are(run, 
     there.append(runs(ran(tmp_path / "other", 9001)))
     status, _, err = run("status", "--data", str(tmp_path / "wrong"))
     assert status == 1
-    assert f"no platform has run with data folder {tmp_path}/wrong" in err
+    assert f"no platform has run with data directory {tmp_path}/wrong" in err
     assert f"data folder {tmp_path}/other, http://127.0.0.1:9001" in err
 
 

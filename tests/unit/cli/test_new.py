@@ -69,7 +69,7 @@ def test_nothing_is_overwritten(run):
     assert not Path("stack.yaml").exists()
     assert run("new", "a", "--lang", "python3")[0] == 0
     status, _, err = run("new", "a", "--lang", "python3", "--handler", "other")
-    assert status == 1 and "has a function 'a' already" in err and not Path("other").exists()
+    assert status == 1 and "already has a function 'a'" in err and not Path("other").exists()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_nothing_is_overwritten(run):
         (["new"], 2, "rescoldo new NAME --lang LANG"),
         (["new", "x"], 2, "rescoldo new NAME --lang LANG"),
         (["new", "Bad_Name", "--lang", "python3"], 1, "function name 'Bad_Name' is not valid"),
-        (["new", "x", "--lang", "rust"], 1, "no template 'rust'; there are process, python3, python3-http"),
+        (["new", "x", "--lang", "rust"], 1, "no template 'rust'; available: process, python3, python3-http"),
         (["new", "x", "--lang", "python3", "--append", "no.yaml"], 1, "no.yaml: cannot be read"),
     ],
 )

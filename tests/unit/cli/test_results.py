@@ -125,7 +125,7 @@ def test_remove_of_one_that_is_missing_does_not_stop_the_others(run, gateway):
     gateway.answer("DELETE /system/functions", 404)
     gateway.answer("DELETE /system/functions", 202)
     status, out, err = run("remove", "gone", "here", "--parallel", "1")
-    assert status == 1 and "no existing function to remove: gone.openfaas-fn" in err
+    assert status == 1 and "function gone.openfaas-fn is not deployed" in err
     assert [line.split()[:2] for line in out.splitlines()[:2]] == [["gone", "failed"], ["here", "removed"]]
     assert len(gateway.calls) == 2
 
@@ -173,7 +173,7 @@ def test_a_deployment_says_what_has_no_effect(run, gateway):
     a, b = json.loads(out)
     assert [text.partition(":")[0] for text in a["notes"]] == ["annotation schedule", "limits.memory"]
     assert "notes" not in b
-    for said in ("a: annotation schedule: nothing calls", "a: limits.memory: not held", "a: a/Dockerfile: not used"):
+    for said in ("a: annotation schedule: nothing calls", "a: limits.memory: not held", "a: a/Dockerfile: ignored"):
         assert f"note: {said}" in err
 
 
@@ -211,12 +211,12 @@ def test_who_does_not_wait_for_a_start_has_deployed(run, gateway):
 def test_describe_says_what_has_no_effect(run, gateway):
     told = [
         "annotation topic: no event reaches the function",
-        "limits.cpu: not held at the isolation level unprivileged",
+        "limits.cpu: not enforced at the isolation level unprivileged",
     ]
     gateway.answer("GET /system/function/a", 200, {"name": "a", "image": "a:1", "notes": told})
     out = run("describe", "a")[1]
     assert "Notes:        annotation topic: no event reaches the function" in out
-    assert "\n              limits.cpu: not held at the isolation level unprivileged" in out
+    assert "\n              limits.cpu: not enforced at the isolation level unprivileged" in out
     assert json.loads(run("describe", "a", "--json")[1])["notes"] == told
 
 
@@ -224,6 +224,6 @@ def test_validate_says_what_has_no_effect_and_finds_nothing_wrong(run):
     project({"a": "annotations: {topic: x}"})
     Path("a/Dockerfile").touch()
     status, out, err = run("validate")
-    assert status == 0 and "nothing wrong" in out
-    assert "note: stack.yaml:3: a: annotation topic" in err and "a/Dockerfile: not used" in err
+    assert status == 0 and "no problems" in out
+    assert "note: stack.yaml:3: a: annotation topic" in err and "a/Dockerfile: ignored" in err
     assert len(json.loads(run("validate", "--json")[1])["notes"]) == 2

@@ -104,4 +104,5 @@ def test_shares_that_make_no_sense_are_refused_before_anything_is_sent(run, gate
 def test_of_an_unknown_function_there_is_nothing(run, gateway, argv):
     for line in (f"GET {PATH}/revisions", f"POST {PATH}/rollback", f"PUT {PATH}/traffic"):
         gateway.answer(line, 404)
-    assert run(*argv) == (1, "", "Error: no such function: hello.openfaas-fn\n")
+    missing = "Error: function hello.openfaas-fn is not deployed; see the names with: rescoldo list\n"
+    assert run(*argv) == (1, "", missing)

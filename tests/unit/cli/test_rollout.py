@@ -67,12 +67,12 @@ def test_what_cannot_be_put_back_is_told_too(rollout, gateway, capfd):
     rollout.again(project, list(project.functions), 0.0)
     bad = events(capfd)[-1]
     assert bad["serving"] is False
-    assert all(words in bad["problem"] for words in ("ImportError", "could not be put back", "disk full"))
+    assert all(words in bad["problem"] for words in ("ImportError", "could not be restored", "disk full"))
 
 
 def test_what_the_gateway_checked_and_refused_is_told_and_watching_goes_on(rollout, gateway, capfd):
     project = load_project(Selection())
-    refused = b"revision 2 did not start: ImportError; revision 1 goes on serving"
+    refused = b"revision 2 did not start: ImportError; revision 1 keeps serving"
     gateway.answers.clear()
     gateway.answer("PUT /system/functions", 400, refused, X_Rescoldo_Rollout="failed")
     rollout.first(project)

@@ -84,9 +84,9 @@ def test_another_platforms_unit_is_replaced_with_yes_alone(run, units, tmp_path)
     ("flags", "said"),
     [
         (["--install-service", "--uninstall-service"], "exclude each other"),
-        (["--install-service", "--detach"], "--detach goes without"),
-        (["--user"], "go with --install-service"),
-        (["--yes", "--detach"], "go with --install-service"),
+        (["--install-service", "--detach"], "--detach excludes"),
+        (["--user"], "need --install-service"),
+        (["--yes", "--detach"], "need --install-service"),
     ],
 )
 def test_flags_that_do_not_go_together_are_refused(run, units, flags, said):

@@ -74,7 +74,7 @@ def test_a_gateway_without_bundles_pulls_the_image_itself(run, gateway):
 def test_a_container_image_is_refused_with_the_remedy_and_nothing_is_deployed(run, gateway):
     gateway.answer("GET /system/bundles", 200, [])
     status, _, err = run("store", "deploy", "figlet")
-    assert status == 1 and "containers need a cluster" in err and "image: ghcr.io/openfaas/figlet:latest" in err
+    assert status == 1 and "which needs a cluster" in err and "image: ghcr.io/openfaas/figlet:latest" in err
     assert [line.split()[0] for line in gateway.lines()] == ["GET"]
 
 
@@ -82,7 +82,7 @@ def test_a_container_image_is_refused_with_the_remedy_and_nothing_is_deployed(ru
     ("argv", "said"),
     [
         (["inspect", "figlte"], "store.json has no 'figlte' (did you mean 'figlet'?)"),
-        (["inspect", "figlet", "-p", "riscv"], "figlet is not there for riscv; it is for"),
+        (["inspect", "figlet", "-p", "riscv"], "figlet is not available for riscv, only for"),
         (["deploy", "figlet", "--name", "A_b"], "function name 'A_b' is not valid"),
         (["list", "-u", "none.json"], "none.json: cannot be read"),
     ],

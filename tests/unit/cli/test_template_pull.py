@@ -39,7 +39,7 @@ def repository(tmp_path):
 def test_a_pull_writes_the_templates_and_says_which_cannot_run_here(run, repository):
     status, out, err = run("template", "pull", str(repository))
     assert (status, out) == (0, "Wrote to ./template: cobol, greeter.\n")
-    assert "does not know how to run them: cobol" in err
+    assert "rescoldo cannot run them: cobol" in err
     assert run("new", "hi", "--lang", "greeter")[0] == 0
     assert Path("hi/handler.py").read_text() == "# greeter\n"
     assert sorted(path.name for path in Path("template").iterdir()) == ["cobol", "greeter"]
@@ -50,7 +50,7 @@ def test_what_is_there_is_kept_until_overwrite_is_asked_for(run, repository):
     mine = Path("template/greeter/function/handler.py")
     mine.write_text("# mine\n")
     status, out, err = run("template", "pull", str(repository))
-    assert (status, out) == (0, "") and "Kept what was in ./template: cobol, greeter; --overwrite" in err
+    assert (status, out) == (0, "") and "Kept in ./template: cobol, greeter; --overwrite" in err
     assert mine.read_text() == "# mine\n"
     assert json.loads(run("template", "pull", str(repository), "--overwrite", "--json")[1]) == {
         "written": ["cobol", "greeter"],
@@ -80,7 +80,7 @@ def test_a_repository_without_templates_or_that_is_none_changes_nothing(run, rep
     assert "git clone failed" in run("template", "pull", str(tmp_path / "nothing"))[2]
     subprocess.run([*GIT, "rm", "-rq", "template"], cwd=repository, check=True)
     subprocess.run([*GIT, "commit", "-qm", "none"], cwd=repository, check=True)
-    assert "holds no template: there is no template/NAME/template.yml" in run("template", "pull", str(repository))[2]
+    assert "it has no template, no file template/NAME/template.yml" in run("template", "pull", str(repository))[2]
     assert "git clone failed" in run("template", "pull", "ext::sh -c true")[2]
     assert list(Path().iterdir()) == []
 
@@ -90,7 +90,7 @@ def test_a_template_whose_links_lead_out_of_it_is_refused(run, repository):
     subprocess.run([*GIT, "add", "."], cwd=repository, check=True)
     subprocess.run([*GIT, "commit", "-qm", "link"], cwd=repository, check=True)
     status, _, err = run("template", "pull", str(repository))
-    assert status == 1 and "greeter/function/passwords is a link that leaves its template" in err
+    assert status == 1 and "greeter/function/passwords is a link that leads out of its template" in err
     assert not Path("template").exists()
 
 

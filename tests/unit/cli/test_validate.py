@@ -15,7 +15,7 @@ def write(path: str, text: str) -> None:
 def test_a_project_without_a_fault_is_said_to_have_none_and_nothing_is_built(run):
     write("a/handler.py", GOOD)
     write("stack.yaml", HEAD + "  a: {lang: python3-http, handler: ./a}\n")
-    assert run("validate") == (0, "stack.yaml: 1 function, nothing wrong.\n", "")
+    assert run("validate") == (0, "stack.yaml: 1 function, no problems.\n", "")
     assert sorted(path.name for path in Path().iterdir()) == ["a", "stack.yaml"]
 
 
@@ -46,7 +46,7 @@ def test_everything_that_is_wrong_is_said_at_once_each_with_its_place(run):
         "stack.yaml:15": "handler is missing",
         "stack.yaml:17": "D_d",
         "stack.yaml:18": "expected keys and values",
-        "stack.yaml:19": "no such folder",
+        "stack.yaml:19": "folder does not exist",
         "a/handler.py:1": "expected",
         "b/requirements.txt:3": "local file",
     }
@@ -62,9 +62,9 @@ def test_everything_that_is_wrong_is_said_at_once_each_with_its_place(run):
     [
         ("", "stack.yaml:1: the file is empty"),
         ("a: [1\n", "stack.yaml:1: not valid YAML"),
-        (HEAD, "stack.yaml:1: there are no functions"),
+        (HEAD, "stack.yaml:1: it has no functions"),
         ("functions: {}\n", "stack.yaml:1: provider is missing"),
-        ("x: ${\n", "stack.yaml:1: '${' is not a substitution"),
+        ("x: ${\n", "stack.yaml:1: '${' is not a supported substitution"),
         (HEAD + "  a: {lang: python3, handler: ./x, image: ~}\nconfiguration: {copy: 5}\n", "configuration.copy"),
     ],
 )
@@ -90,7 +90,7 @@ def test_a_value_that_is_refused_is_told_at_its_own_line(run):
     write("a/handler.py", GOOD)
     given = HEAD + "  a:\n    lang: python3-http\n    handler: ./a\n"
     for text, place, key in (
-        ("    annotations:\n      a: b\n      rescoldo.dev/max-que: 5\n", 8, "rescoldo.dev/max-que: no such"),
+        ("    annotations:\n      a: b\n      rescoldo.dev/max-que: 5\n", 8, "rescoldo.dev/max-que: unknown"),
         ("    environment:\n      A: b\n      exec_timeout: 25h\n", 8, "exec_timeout: '25h'"),
         ("    limits:\n      cpu: 1\n      memory: much\n", 8, "limits.memory: 'much'"),
         ("    secrets: [UP]\n", 3, "secret name 'UP'"),
@@ -106,7 +106,7 @@ def test_a_program_without_its_upstream_url_is_a_fault(run):
     program = HEAD + "  a:\n    lang: process\n    handler: ./a\n    fprocess: sh server\n"
     write("stack.yaml", program)
     status, _, err = run("validate")
-    assert status == 1 and err.startswith("stack.yaml:3: a: upstream_url is missing; add it"), err
+    assert status == 1 and err.startswith("stack.yaml:3: a: upstream_url is missing, and"), err
     write("stack.yaml", program + "    environment: {upstream_url: 'http://127.0.0.1:8000'}\n")
     assert run("validate")[0] == 0
 

@@ -20,7 +20,7 @@ _gateway = click.option("-g", "--gateway", default="", help="Gateway URL. [$OPEN
 @_gateway
 @click.option("--tls-no-verify", is_flag=True, help="Do not check the gateway's certificate.")
 @click.option("-u", "--username", default="admin", show_default=True)
-@click.option("-p", "--password", default="", help="Visible to other users of this machine: prefer the next.")
+@click.option("-p", "--password", default="", help="Visible to other users of this machine: prefer --password-stdin.")
 @click.option("-s", "--password-stdin", is_flag=True, help="Read the password from standard input.")
 @json_option
 def login_command(
@@ -28,7 +28,7 @@ def login_command(
 ) -> None:
     """Save the password of a gateway.
 
-    It is kept where faas-cli keeps its own, ~/.openfaas/config.yml.
+    Stored in ~/.openfaas/config.yml, which faas-cli uses, too.
     """
     if password and password_stdin:
         raise click.UsageError("--password and --password-stdin exclude each other; give one of them")
@@ -38,7 +38,7 @@ def login_command(
         password = click.prompt("Password", hide_input=True, err=True)
     password = read_password(password)
     if not password:
-        raise click.UsageError("a password is missing; give it with --password-stdin")
+        raise click.UsageError("the password is missing; give it with --password-stdin")
     url = choose_gateway(gateway)
     with Gateway(url, tls_no_verify=tls_no_verify) as opened:
         header = f"Basic {basic(username, password)}"

@@ -20,12 +20,12 @@ from rescoldo.cli.results import Results, for_each
 def build_command(selection: Selection, no_cache: bool, as_json: bool, quiet: bool) -> int:
     """Build bundles from stack.yaml or from flags.
 
-    They are written to ./build/NAME/bundle.tar.gz. One that cannot be built stops no other.
+    Writes ./build/NAME/bundle.tar.gz. A failed function does not stop the others.
     """
     project = load_project(selection)
     if selection.name and not (selection.lang or selection.handler):
         raise click.UsageError(
-            "--name goes with --lang and --handler; to choose from the stack file give a NAME alone, or --filter"
+            "--name needs --lang and --handler; to select functions of the stack file, give NAMEs alone, or --filter"
         )
     results = Results.of(project.functions)
     for_each(project.functions, "", results, lambda f: built(f, project, fresh=no_cache, quiet=quiet or as_json))

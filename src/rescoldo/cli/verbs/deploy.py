@@ -44,7 +44,7 @@ from rescoldo.model.names import DEFAULT_NAMESPACE
 @deploy_options
 @parallel_option
 @json_option
-@click.option("--no-start", is_flag=True, help="Deploy without starting an instance to see whether it does.")
+@click.option("--no-start", is_flag=True, help="Deploy without a trial start.")
 def deploy_command(
     selection: Selection,
     gateway: str,
@@ -57,7 +57,7 @@ def deploy_command(
 ) -> int:
     """Deploy functions from stack.yaml or from flags.
 
-    A bundle that `rescoldo build` left in ./build/NAME is uploaded first. One that is refused stops no other.
+    Uploads the bundles that `rescoldo build` left in ./build/NAME first. A failed function does not stop the others.
     """
     check_flags(flags)
     project = load_project(selection)
@@ -95,12 +95,12 @@ def remove_command(
 ) -> int:
     """Remove functions.
 
-    Those named. Without a name it asks, on a terminal, whether to remove all of the stack file; elsewhere that wants
-    --all or --yes. One that is missing stops no other.
+    Without a NAME, removes every function of the stack file: asks on a terminal, otherwise needs --all or --yes. A
+    missing function does not stop the others.
     """
     names = selection.names
     if names and everything:
-        raise click.UsageError("--all goes with no NAME: it means every function of the stack file")
+        raise click.UsageError("--all excludes NAMEs: it means every function of the stack file")
     if names:
         stack_gateway = optional_gateway(selection.yaml_file, gateway)
         wanted = [reference(name, namespace) for name in names]
@@ -128,7 +128,7 @@ def _ask(names: list[str], url: str) -> None:
             f"this would remove {', '.join(names)} at {url}; name the functions, or add --all (or --yes)"
         )
     if not click.confirm(f"Remove {', '.join(names)} at {url}?", err=True):
-        raise RescoldoError("nothing was removed")
+        raise RescoldoError("cancelled; nothing was removed")
 
 
 def _remove_all(gateway: Gateway, wanted: list[tuple[str, str]], results: Results, parallel: int) -> None:
@@ -136,7 +136,7 @@ def _remove_all(gateway: Gateway, wanted: list[tuple[str, str]], results: Result
         try:
             remove(gateway, *key)
         except NotFound as error:
-            raise NotFound(f"no existing function to remove: {'.'.join(key)}") from error
+            raise NotFound(f"function {'.'.join(key)} is not deployed; see the names with: rescoldo list") from error
         return Outcome(REMOVED)
 
     for_each_at_once({key: key for key in wanted}, results, work, parallel)

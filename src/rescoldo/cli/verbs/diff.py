@@ -37,7 +37,7 @@ def diff_command(
 ) -> int:
     """Show what a deployment of stack.yaml would change.
 
-    Exit status 0: nothing, 1: something, 2: it could not be found out.
+    Exit status 0: no change, 1: changes, 2: the comparison failed.
     """
     try:
         project = load_project(selection)

@@ -42,7 +42,7 @@ _SORTS = {
 @connection_options
 @namespace_option
 @json_option
-@click.option("-v", "--verbose", is_flag=True, help="Also when it was created.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the creation time, too.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
 @click.option("--sort", type=click.Choice([*_SORTS]), default="name", show_default=True)
 def list_command(
@@ -87,7 +87,7 @@ def status_text(found: Mapping[str, Any], *, brief: bool = False) -> str:
 @connection_options
 @namespace_option
 @json_option
-@click.option("--why", is_flag=True, help="Also why it has as many instances as it has.")
+@click.option("--why", is_flag=True, help="Explain the number of instances.")
 def describe_command(name: str, connection: GatewayFlags, namespace: str, as_json: bool, why: bool) -> None:
     """Show one function in full."""
     name, place = reference(name, namespace)
@@ -108,7 +108,7 @@ def _function(gateway: Gateway, name: str, namespace: str, *, why: bool = False)
     try:
         answer = gateway.system("GET", f"/system/function/{name}", params=params)
     except NotFound as error:
-        raise NotFound(f"no such function: {name}.{namespace}") from error
+        raise NotFound(f"function {name}.{namespace} is not deployed; see the names with: rescoldo list") from error
     found = answer.json()
     assert isinstance(found, dict)
     return found
@@ -166,7 +166,7 @@ def _traffic(found: Mapping[str, Any]) -> dict[str, int]:
 
 def _protection(isolation: Mapping[str, str]) -> str:
     if isolation.get("level") == "unprivileged":
-        return "unprivileged: shares its user with all functions, no limits of memory and cpu (docs/security.md)"
+        return "unprivileged: shares its user with all functions; no memory and cpu limits (docs/security.md)"
     return ", ".join(f"{key} {value}" for key, value in isolation.items() if key != "gateway")
 
 
@@ -190,7 +190,7 @@ def scale_command(name: str, replicas: int, connection: GatewayFlags, namespace:
         try:
             opened.system("POST", f"/system/scale-function/{name}", params={"namespace": place}, json=body)
         except NotFound as error:
-            raise NotFound(f"no such function: {name}.{place}") from error
+            raise NotFound(f"function {name}.{place} is not deployed; see the names with: rescoldo list") from error
     if as_json:
         say_json({"name": name, "namespace": place, "replicas": replicas})
     else:
@@ -209,7 +209,7 @@ def ready_command(
 ) -> None:
     """Wait until the gateway or a function is ready.
 
-    A function that sleeps is: its next call wakes it. One that does not start, or is paused, is a failure at once.
+    A sleeping function counts as ready. A paused function, or one that fails to start, is an immediate failure.
     """
     pause = parse_duration(interval, "--interval")
     with open_gateway(connection) as opened:
@@ -244,4 +244,4 @@ def _waits(gateway: Gateway, name: str, namespace: str) -> str:
         raise RescoldoError(f"{name} is not ready. {status_text(found)}")
     if found.get("state") == "asleep" or int(found.get("availableReplicas") or 0) > 0:
         return ""
-    return status_text(found, brief=True) if found.get("state") else "it has no available replica"
+    return status_text(found, brief=True) if found.get("state") else "no replica is available"

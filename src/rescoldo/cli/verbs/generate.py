@@ -22,7 +22,7 @@ DEFAULT_API = "openfaas.com/v1"
 @namespace_option
 @click.option("--api", type=click.Choice([*APIS]), default=DEFAULT_API, show_default=True, help="Kind of object.")
 @click.option("--annotation", multiple=True, metavar="KEY=VALUE", help="Annotation to add.")
-@click.option("--from-store", "--fromstore", default="", metavar="NAME", help="A function of the store instead.")
+@click.option("--from-store", "--fromstore", default="", metavar="NAME", help="Use this function of the store instead.")
 @store_options
 @json_option
 def generate_command(
@@ -35,13 +35,13 @@ def generate_command(
     architecture: str,
     as_json: bool,
 ) -> None:
-    """Print functions as Kubernetes objects, in YAML.
+    """Print functions as Kubernetes objects in YAML.
 
-    With --json they are one List, which kubectl takes as well.
+    With --json, prints one List, which kubectl accepts, too.
     """
     extra = pairs(annotation, "--annotation")
     if from_store and selection.names:
-        raise click.UsageError("--from-store names the function; it goes with no other NAME")
+        raise click.UsageError("--from-store names the function; give no NAME besides")
     functions = (_stored(from_store, url, architecture),) if from_store else load_project(selection).functions
     annotated = [replace(function, annotations={**function.annotations, **extra}) for function in functions]
     objects = [APIS[api](function.to_spec(namespace)) for function in annotated]

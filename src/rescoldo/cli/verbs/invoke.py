@@ -42,7 +42,7 @@ class _RequestFlags:
     def check(self) -> None:
         """Raise UsageError for flags that do not go together."""
         if bool(self.sign) != bool(self.key):
-            raise click.UsageError("--sign and --key go together: the header's name, and the key to sign with")
+            raise click.UsageError("--sign and --key need each other: the header's name, and the key to sign with")
 
     def below(self, rest: str) -> str:
         """Path and query behind the function's name; `rest` is what NAME has of them. Raises UsageError."""
@@ -66,7 +66,7 @@ class _RequestFlags:
 _request_options = folded(
     _RequestFlags,
     "request",
-    click.option("--path", default="", help="Path below the function, with a query where it has one."),
+    click.option("--path", default="", help="Path below the function; may include a query."),
     click.option("-m", "-X", "--method", default="POST", show_default=True, help="HTTP method."),
     click.option("--query", multiple=True, metavar="KEY=VALUE", help="Query parameter."),
     click.option("-H", "--header", multiple=True, metavar="'KEY: VALUE'", help="Request header."),
@@ -84,8 +84,8 @@ _request_options = folded(
 @namespace_option
 @json_option
 @_request_options
-@click.option("-a", "--async", "asynchronous", is_flag=True, help="Queue the call and do not wait.")
-@click.option("-i", "--include", is_flag=True, help="Also print status and headers, and how long it took.")
+@click.option("-a", "--async", "asynchronous", is_flag=True, help="Queue the call; do not wait for the response.")
+@click.option("-i", "--include", is_flag=True, help="Print status, headers and times, too.")
 def invoke_command(
     name: str,
     connection: GatewayFlags,
@@ -97,8 +97,8 @@ def invoke_command(
 ) -> int:
     """Call a function with standard input as body.
 
-    Its answer goes to standard output; a status other than 2xx is a failure. --json prints status, headers, body and
-    times as one object; a body that is no text is in `body_base64`.
+    Prints the response's body; a status other than 2xx is a failure. --json prints status, headers, body and times as
+    one object, with `body_base64` for a body that is not text.
     """
     request.check()
     if include and as_json:
@@ -177,11 +177,11 @@ class _Answer:
 
     def _told(self, took: float) -> str:
         headers = self.response.headers
-        told = [f"Answered after {_time(self.first)}, whole after {_time(took)}"]
+        told = [f"First byte after {_time(self.first)}, complete after {_time(took)}"]
         if duration := headers.get("X-Duration-Seconds", ""):
-            told.append(f"{duration} s of it in the function")
+            told.append(f"{duration} s spent in the function")
         if cold := headers.get("X-Cold-Start", ""):
-            told.append({"true": "woken for it", "false": "was awake"}.get(cold, cold))
+            told.append({"true": "cold start", "false": "was awake"}.get(cold, cold))
         return "; ".join(told) + "."
 
 
@@ -202,7 +202,7 @@ def _body(method: str) -> bytes:
     if sys.stdin.isatty():
         if method in _WITHOUT_BODY:
             return b""
-        note("Reading the body from the terminal; end it with Ctrl-D.")
+        note("Reading the body from the terminal; press Ctrl-D to end it.")
     return sys.stdin.buffer.read()
 
 

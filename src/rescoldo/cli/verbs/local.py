@@ -32,24 +32,24 @@ from rescoldo.model.units import about
 @click.option(
     "--no-gateway-names",
     is_flag=True,
-    help="Do not show functions where the gateway is: no gateway.openfaas, no OPENFAAS_GATEWAY.",
+    help="Do not tell functions the gateway's address: no gateway.openfaas, no OPENFAAS_GATEWAY.",
 )
-@click.option("--no-basic-auth", is_flag=True, help="Let anyone who reaches the port deploy and remove.")
+@click.option("--no-basic-auth", is_flag=True, help="No password: anyone who reaches the port may deploy and remove.")
 @capacity_options
 @default_options
 @click.option(
     "--openfaas-rule",
     is_flag=True,
-    help="Scale functions with com.openfaas.scale.min and .max also as OpenFaaS does: above 5 requests a second.",
+    help="Scale functions with com.openfaas.scale.min and .max by OpenFaaS's rule, too: above 5 requests a second.",
 )
 @click.option(
     "--keep-revisions",
     type=click.IntRange(1, MOST_KEPT_REVISIONS),
     default=KEPT_REVISIONS,
     show_default=True,
-    help="Of each function, the current one included: those that can be rolled back to.",
+    help="Revisions kept per function for rollback, including the current one.",
 )
-@click.option("-d", "--detach", is_flag=True, help="Run in the background; return when it answers.")
+@click.option("-d", "--detach", is_flag=True, help="Run in the background; return when the gateway answers.")
 @service_options
 @json_option
 def serve_command(
@@ -80,7 +80,7 @@ def serve_command(
     if check_service(service, detach=detach):
         return change_service(service, settings, as_json=as_json)
     if as_json and not detach:
-        raise click.UsageError("--json goes with --detach: in the foreground the platform's own log is what is printed")
+        raise click.UsageError("--json needs --detach: in the foreground the platform prints its log")
     note_start(data)
     if not detach:
         return run_foreground(settings)
@@ -99,7 +99,7 @@ def serve_command(
 def down_command(data: Path | None, as_json: bool) -> int:
     """Stop the local platform.
 
-    What is deployed stays deployed for the next start.
+    Deployed functions are kept for the next start.
     """
     settings = remembered_settings(data)
     stopped = stop(settings)
@@ -120,7 +120,7 @@ def down_command(data: Path | None, as_json: bool) -> int:
 def status_command(data: Path | None, gateway: str, tls_no_verify: bool, token: str, as_json: bool) -> None:
     """Show the platform's processes and functions."""
     if data is not None and not gateway and local_platform(data) is None:
-        raise InvalidInput(f"no platform has run with data folder {data.absolute()}{others(data.absolute())}")
+        raise InvalidInput(f"no platform has run with data directory {data.absolute()}{others(data.absolute())}")
     url = choose_gateway(gateway, data=data)
     with Gateway(url, token=token, tls_no_verify=tls_no_verify, data=data) as opened:
         status = opened.system("GET", "/system/status").json()

@@ -30,9 +30,9 @@ RETRY_PAUSE = 0.5  # seconds between attempts
 @connection_options
 @namespace_option
 @json_option
-@click.option("--follow/--no-follow", "--tail/--no-tail", default=True, help="Go on with new lines. [default]")
+@click.option("--follow/--no-follow", "--tail/--no-tail", default=True, help="Follow new lines. [default]")
 @click.option("--lines", type=click.IntRange(0), default=0, help="Only the last lines; 0: all.")
-@click.option("--since", default="", metavar="DURATION", help="Only lines younger than this, such as 10m.")
+@click.option("--since", default="", metavar="DURATION", help="Only lines newer than this, such as 10m.")
 @click.option("--since-time", default="", metavar="RFC3339", help="Only lines since this time.")
 @click.option("--instance/--no-instance", "show_instance", default=True, help="Print the instance. [default]")
 @click.option("--name/--no-name", "show_name", default=True, help="Print the function's name. [default]")
@@ -50,7 +50,7 @@ def logs_command(
 ) -> None:
     """Show what a function prints.
 
-    It goes on with new lines until it is interrupted; --no-follow ends with those that are there.
+    Follows new lines until interrupted; --no-follow prints the existing lines and ends.
     """
     name, place = reference(name, namespace)
     if since and since_time:
@@ -68,14 +68,14 @@ def logs_command(
     try:
         with open_gateway(connection) as opened:
             if follow and on_terminal():
-                note(f"Waiting for what {name} prints; Ctrl-C ends it.")
+                note(f"Following the log of {name}; press Ctrl-C to stop.")
             for text, entry in _entries(opened, params, follow=follow):
                 if as_json:
                     say(text)
                 else:
                     say_printed(_line(entry, show_instance, show_name))
     except NotFound as error:
-        raise NotFound(f"no such function: {name}.{place}") from error
+        raise NotFound(f"function {name}.{place} is not deployed; see the names with: rescoldo list") from error
 
 
 def _entries(gateway: Gateway, params: Mapping[str, str], *, follow: bool) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -65,7 +65,7 @@ def create_command(name: str, notes: _Notes, connection: GatewayFlags, as_json: 
 @connection_options
 @json_option
 def update_command(name: str, notes: _Notes, connection: GatewayFlags, as_json: bool) -> None:
-    """Give a namespace these labels and annotations in place of those it has."""
+    """Replace a namespace's labels and annotations."""
     _write("PUT", ONE + quote(name, safe=""), notes.body(name), connection, "Updated", as_json)
 
 
@@ -104,7 +104,7 @@ def get_command(name: str, connection: GatewayFlags, as_json: bool) -> None:
 @connection_options
 @json_option
 def remove_command(name: str, connection: GatewayFlags, as_json: bool) -> None:
-    """Remove a namespace without functions, and its secrets."""
+    """Remove a namespace that has no functions, with its secrets."""
     body = {"name": name, "labels": MARK}
     _write("DELETE", ONE + quote(name, safe=""), body, connection, "Removed", as_json)
 

@@ -26,16 +26,16 @@ from rescoldo.stack.templates import Template, find_template, list_templates
 @click.command("new", cls=Verb)
 @click.argument("name", required=False, default="")
 @click.option("--lang", default="", help="Template; see --list.", shell_complete=templates)
-@click.option("--append", default="", metavar="FILE", help="Stack file to add to. [stack.yaml where it exists]")
+@click.option("--append", default="", metavar="FILE", help="Stack file to extend. [stack.yaml if it exists]")
 @click.option("--prefix", default="", help="Put PREFIX/ before the image's name. [$OPENFAAS_PREFIX]")
-@click.option("--handler", default="", help="Folder to write. [NAME]")
+@click.option("--handler", default="", help="Folder to create. [NAME]")
 @click.option("-g", "--gateway", default="", help="Gateway to name in a new stack file.")
 @click.option("--list", "list_them", is_flag=True, help="List the templates.")
 @json_option
 def new_command(
     name: str, lang: str, append: str, prefix: str, handler: str, gateway: str, list_them: bool, as_json: bool
 ) -> None:
-    """Start a function: a handler folder and an entry in stack.yaml."""
+    """Create a function: a handler folder and an entry in stack.yaml."""
     if list_them:
         names = [found.name for found in list_templates(Path())]
         if as_json:

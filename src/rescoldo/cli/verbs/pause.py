@@ -20,7 +20,7 @@ from rescoldo.model.errors import NotFound
 def pause_command(name: str, connection: GatewayFlags, namespace: str, as_json: bool) -> None:
     """Refuse a function's calls until it is resumed.
 
-    They get 503. What is in flight is finished, and its instances end, whatever its minimum is.
+    They get 503. Calls in flight finish; then the instances stop, whatever the minimum is.
     """
     _ask("pause", name, connection, namespace)
     _report(name, True, as_json)
@@ -32,7 +32,7 @@ def pause_command(name: str, connection: GatewayFlags, namespace: str, as_json: 
 @namespace_option
 @json_option
 def resume_command(name: str, connection: GatewayFlags, namespace: str, as_json: bool) -> None:
-    """Take a paused function's calls again."""
+    """Resume a paused function."""
     _ask("resume", name, connection, namespace)
     _report(name, False, as_json)
 
@@ -43,7 +43,7 @@ def _ask(what: str, name: str, connection: GatewayFlags, namespace: str) -> None
         try:
             opened.system("POST", f"/system/function/{name}/{what}", params={"namespace": place})
         except NotFound as error:
-            raise NotFound(f"no such function: {name}.{place}") from error
+            raise NotFound(f"function {name}.{place} is not deployed; see the names with: rescoldo list") from error
 
 
 def _report(name: str, paused: bool, as_json: bool) -> None:

@@ -50,7 +50,8 @@ class _SettingFlags:
         settings = [Setting(window, concurrency, self.max_scale) for window, concurrency in pairs]
         if len(settings) > MAX_SETTINGS:
             raise InvalidInput(
-                f"{len(settings)} settings are more than {MAX_SETTINGS}: fewer --window or --concurrency"
+                f"{len(settings)} combinations of settings, at most {MAX_SETTINGS} are allowed: give fewer --window or "
+                "--concurrency"
             )
         return list(dict.fromkeys(settings))
 
@@ -64,10 +65,10 @@ _setting_options = folded(
     ),
     click.option(
         "--concurrency", "concurrencies", multiple=True, type=click.IntRange(1, UNLIMITED_CONCURRENCY),
-        help=f"Requests at once in one instance; may be given several times. [{Limits().concurrency}]",
+        help=f"Requests that one instance serves at once; may be given several times. [{Limits().concurrency}]",
     ),
     click.option("--max-scale", type=click.IntRange(1, MAX_REPLICAS), default=DEFAULT_MAXIMUM, show_default=True,
-                 help="Instances of a function at most."),
+                 help="Maximum instances of a function."),
 )  # fmt: skip
 
 
@@ -89,21 +90,21 @@ _part_options = folded(
     _PartFlags,
     "chosen",
     click.option("--from", "first", type=int, default=None, metavar="MINUTE", help="First minute. [the trace's]"),
-    click.option("--minutes", type=int, default=None, help="How many minutes. [all]"),
-    click.option("--functions", type=int, default=None, help="So many of its functions, chosen by --seed. [all]"),
-    click.option("--seed", type=int, default=0, show_default=True, help="Another one draws other calls."),
+    click.option("--minutes", type=int, default=None, help="Number of minutes. [all]"),
+    click.option("--functions", type=int, default=None, help="Number of functions, chosen by --seed. [all]"),
+    click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the calls."),
 )
 
 
 @click.command("replay", cls=Verb)
 @click.argument("trace", required=False, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--sample", is_flag=True, help="The trace that comes with rescoldo: 35 functions for an hour.")
-@click.option("--live", is_flag=True, help="On the running platform instead of a simulation.")
+@click.option("--sample", is_flag=True, help="Use the trace that comes with rescoldo: 35 functions for an hour.")
+@click.option("--live", is_flag=True, help="Play on the running platform instead of simulating.")
 @_setting_options
 @_part_options
 @click.option("--speed", type=float, default=None, help=f"Live: divides time, durations and windows. [{SPEED:g}]")
 @click.option(
-    "--cold-start", default="", metavar="TIME", help=f"Simulated: what a wake takes. [{COLD_START * 1000:g}ms]"
+    "--cold-start", default="", metavar="TIME", help=f"Simulation: duration of a wake. [{COLD_START * 1000:g}ms]"
 )
 @click.option(
     "--picture", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="FILE",
@@ -125,16 +126,16 @@ def replay_command(
     token: str,
     as_json: bool,
 ) -> None:
-    """Play a trace of calls: memory, cold starts and delays of other settings.
+    """Play a trace of calls: compare memory, cold starts and delays of settings.
 
-    TRACE is a folder with invocations.csv, durations.csv and memory.csv. Without --live nothing is started: the
-    platform's policies are simulated, once for each setting, with the same calls. With --live its functions are
-    deployed in a namespace of their own, called and removed.
+    TRACE is a folder with invocations.csv, durations.csv and memory.csv. Without --live, simulates the platform's
+    policies, once for each setting, with the same calls. With --live, deploys the trace's functions in a namespace of
+    their own, calls them and removes them.
     """
     if live and cold_start:
-        raise click.UsageError("--cold-start is for a simulation; a live replay measures it")
+        raise click.UsageError("--cold-start excludes --live, which measures cold starts")
     if speed is not None and not live:
-        raise click.UsageError("--speed is for --live; a simulation needs no clock")
+        raise click.UsageError("--speed needs --live; a simulation needs no clock")
     settings = compared.settings(live=live)
     if picture is not None:
         check_picture(picture)
@@ -159,7 +160,7 @@ def _target(gateway: str, token: str, *, verify: bool) -> Target:
 
 def _read(trace: Path | None, sample: bool) -> Trace:
     if (trace is None) != sample:
-        raise click.UsageError("name one trace: the folder of its files, or --sample for the one that comes with it")
+        raise click.UsageError("name one trace: the folder of its files, or --sample for the trace of rescoldo itself")
     return read_trace(SAMPLE if trace is None else trace)
 
 

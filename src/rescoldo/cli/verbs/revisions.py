@@ -29,10 +29,10 @@ _REASON = 200  # characters of a reason that are shown
 @namespace_option
 @json_option
 def revisions_command(name: str, connection: GatewayFlags, namespace: str, as_json: bool) -> None:
-    """List what was deployed under a name, and what takes its calls.
+    """List a function's revisions and their shares of traffic.
 
-    The last is first, and Differs says what is not as in the one below it. Serving: it has a share of the calls. Kept:
-    it can be rolled back to. Failed: it did not start, and the reason says why.
+    Newest first. Differs: what changed since the revision below. Serving: has a share of the traffic. Kept: available
+    for rollback. Failed: did not start; the reason says why.
     """
     name, place = reference(name, namespace)
     with open_gateway(connection) as opened:
@@ -81,12 +81,11 @@ def rollback_command(
 ) -> None:
     """Deploy a past revision again.
 
-    REVISION, as `rescoldo revisions` lists it, or the one before the current one that has served. It becomes a new
-    revision with the deployment and the code of the old one, and is started and checked before it takes calls. All
-    calls go to it.
+    Without REVISION, the last revision that served before the current one. Its deployment and code become a new
+    revision, which is started and checked before it takes all calls.
     """
     if number is not None and revision is not None and number != revision:
-        raise click.UsageError(f"two revisions are named, {number} and {revision}; name one")
+        raise click.UsageError(f"REVISION is {number} and --revision is {revision}; give one of them")
     revision = number if revision is None else revision
     name, place = reference(name, namespace)
     body = {"revision": revision} if revision is not None else {}
@@ -107,9 +106,9 @@ def rollback_command(
 def traffic_command(
     name: str, shares: tuple[str, ...], connection: GatewayFlags, namespace: str, as_json: bool
 ) -> None:
-    """Share a function's calls out among its revisions.
+    """Split a function's traffic between revisions.
 
-    The percentages are 100 together, for example 3=90 4=10. The next deployment ends it.
+    The percentages add up to 100, for example 3=90 4=10. The next deployment ends the split.
     """
     name, place = reference(name, namespace)
     wanted = check_traffic(_shares(shares))
@@ -139,4 +138,4 @@ def _ask(gateway: Gateway, method: str, name: str, namespace: str, what: str, bo
     try:
         return gateway.system(method, path, params={"namespace": namespace}, json=body)
     except NotFound as error:
-        raise NotFound(f"no such function: {name}.{namespace}") from error
+        raise NotFound(f"function {name}.{namespace} is not deployed; see the names with: rescoldo list") from error

@@ -64,9 +64,10 @@ _value_options = folded(
     "value",
     click.option("--from-literal", help="Visible to other users of this machine: prefer a file or standard input."),
     click.option(
-        "--from-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Read the value from it."
+        "--from-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Read the value from this "
+        "file."
     ),
-    click.option("--trim/--no-trim", default=True, show_default=True, help="Cut white space around a text."),
+    click.option("--trim/--no-trim", default=True, show_default=True, help="Strip white space around the value."),
 )
 
 

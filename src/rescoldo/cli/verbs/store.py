@@ -23,15 +23,15 @@ SHOWN = 60  # characters of a description in the list
 
 @click.group("store")
 def store_command() -> None:
-    """Functions that others published."""
+    """Browse and deploy published functions."""
 
 
 @store_command.command("list", cls=Verb)
 @store_options
 @json_option
-@click.option("-v", "--verbose", is_flag=True, help="Whole descriptions, and the image.")
+@click.option("-v", "--verbose", is_flag=True, help="Print whole descriptions, and the image.")
 def list_command(url: str, architecture: str, as_json: bool, verbose: bool) -> None:
-    """List the functions of a store that are there for this kind of machine."""
+    """List the functions of a store that run on this kind of machine."""
     chosen = architecture or architecture_here()
     found = [function for function in read_functions(url) if chosen in function.images]
     if as_json:
@@ -96,7 +96,7 @@ def deploy_command(
 ) -> int:
     """Deploy a function of a store.
 
-    Its image must be known to the gateway: a platform without containers knows those that were built for it.
+    The gateway must know the image: a platform without containers knows the images that were built for it.
     """
     function = from_store(_find(name, url), url, architecture)
     if own_name:
@@ -104,9 +104,9 @@ def deploy_command(
     with Gateway(choose_gateway(gateway), token=token, tls_no_verify=tls_no_verify) as opened:
         if not has_image(opened, function.image):
             raise UnknownImage(
-                f"{name} is the container image {function.image}, and containers need a cluster: this platform runs "
-                "bundles, and none was built under that name; write the function yourself (`rescoldo new`) and give "
-                f"it `image: {function.image}`, or choose another gateway with --gateway"
+                f"{name} is the container image {function.image}, which needs a cluster: this platform runs bundles, "
+                f"and no bundle has that name. Write the function yourself (`rescoldo new`) with `image: "
+                f"{function.image}`, or choose another gateway with --gateway"
             )
         outcome = deploy_one(opened, function, flags)
     tell_notes(function.name, outcome.notes)

@@ -14,7 +14,7 @@ from rescoldo.model.errors import InvalidInput
 from rescoldo.stack.pull import DEFAULT_REPOSITORY, Pulled, pull_templates, shown
 from rescoldo.stack.templates import aliases_of, list_templates
 
-_overwrite = click.option("--overwrite", is_flag=True, help="Replace templates that are there.")
+_overwrite = click.option("--overwrite", is_flag=True, help="Replace existing templates.")
 _store_url = click.option(
     "-u",
     "--url",
@@ -55,8 +55,8 @@ def list_command(as_json: bool) -> None:
 def pull_command(repository: str, yaml_file: str, overwrite: bool, as_json: bool) -> None:
     """Fetch the templates of a git repository into ./template.
 
-    REPOSITORY is a path or URL, and #BRANCH may follow it; without one it is $OPENFAAS_TEMPLATE_URL or
-    OpenFaaS's own. The word `stack` stands for the templates that stack.yaml names under `configuration`.
+    REPOSITORY is a path or URL, with #BRANCH if needed; by default $OPENFAAS_TEMPLATE_URL or OpenFaaS's own. `stack`
+    fetches the templates that stack.yaml names under `configuration`.
     """
     if repository == "stack":
         pulled = [_pull(item.source, overwrite, item.name) for item in load_stack(yaml_file).templates]
@@ -70,14 +70,14 @@ def pull_command(repository: str, yaml_file: str, overwrite: bool, as_json: bool
 
 @template_command.group("store")
 def store_group() -> None:
-    """Lists of templates and the repositories they are in."""
+    """Browse and fetch templates of a store."""
 
 
 @store_group.command("list", cls=Verb)
 @_store_url
-@click.option("-p", "--platform", default="", help="Only those for this kind of machine, such as x86_64.")
-@click.option("--recommended", is_flag=True, help="Only recommended ones.")
-@click.option("--official", is_flag=True, help="Only official ones.")
+@click.option("-p", "--platform", default="", help="Only templates for this kind of machine, such as x86_64.")
+@click.option("--recommended", is_flag=True, help="Only recommended templates.")
+@click.option("--official", is_flag=True, help="Only official templates.")
 @json_option
 def store_list_command(url: str, platform: str, recommended: bool, official: bool, as_json: bool) -> None:
     """List the templates of a store."""
@@ -103,7 +103,7 @@ def store_list_command(url: str, platform: str, recommended: bool, official: boo
 @_overwrite
 @json_option
 def store_pull_command(name: str, url: str, overwrite: bool, as_json: bool) -> None:
-    """Fetch a template of a store into ./template, with all of its repository's."""
+    """Fetch a template of a store into ./template, with all templates of its repository."""
     from rescoldo.stack.store import find, read_templates  # 0.1 s, and needed for stores alone
 
     found = find({template.template: template for template in read_templates(url)}, name, url)
@@ -124,7 +124,7 @@ def _say(pulled: list[Pulled], as_json: bool) -> None:
     if written:
         say(f"Wrote to ./template: {', '.join(written)}.")
     if kept:
-        note(f"Kept what was in ./template: {', '.join(kept)}; --overwrite replaces it.")
+        note(f"Kept in ./template: {', '.join(kept)}; --overwrite replaces them.")
     usable = {template.name for template in list_templates(Path())}
     if others := [name for name in (*written, *kept) if name not in usable]:
-        note(f"Not for this platform, since it does not know how to run them: {', '.join(others)}.")
+        note(f"Skipped, because rescoldo cannot run them: {', '.join(others)}.")

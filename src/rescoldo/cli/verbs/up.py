@@ -44,9 +44,9 @@ from rescoldo.model.settings import Settings
 @no_cache_option
 @parallel_option
 @json_option
-@click.option("--watch", is_flag=True, help="Go on, and do it again each time a file is saved.")
-@click.option("--skip-push", is_flag=True, help="Accepted as faas-cli's; there is no registry to push to.")
-@click.option("--skip-build", is_flag=True, help="Deploy what was built before.")
+@click.option("--watch", is_flag=True, help="Keep running; deploy again when a file is saved.")
+@click.option("--skip-push", is_flag=True, help="Accepted for faas-cli's sake; there is no registry to push to.")
+@click.option("--skip-build", is_flag=True, help="Deploy the bundles of the last build.")
 @click.option("--skip-deploy", is_flag=True, help="Build only.")
 def up_command(
     selection: Selection,
@@ -62,7 +62,7 @@ def up_command(
 ) -> int:
     """Build, upload and deploy; start a local platform if none runs.
 
-    One that cannot be built or is refused stops no other. An unchanged function keeps its revision.
+    A failed function does not stop the others. An unchanged function keeps its revision.
     """
     if watch and (skip_build or skip_deploy):
         raise click.UsageError("--watch builds and deploys: it excludes --skip-build and --skip-deploy")
@@ -125,8 +125,8 @@ def watch_command(
 ) -> None:
     """Build and deploy each time a file is saved.
 
-    Begins as `rescoldo up` does and goes on until it is interrupted. A function that cannot be built or does not
-    start is said, and what was deployed before serves on.
+    Works as `rescoldo up` and keeps running until interrupted. Reports functions that fail to build or start; their
+    previous revision keeps serving.
     """
     check_flags(flags)
     watch_project(selection, destination, flags, fresh=no_cache, as_json=as_json)
@@ -203,7 +203,8 @@ def _check_data(local: Settings, url: str) -> None:
     at = platform_at(local.gateway)
     if at is not None and at.settings is not None and at.settings.data_path != local.data_path:
         raise InvalidInput(
-            f"{url} is {at}, not that of {local.data}: use --data {at.settings.data}, or another --gateway"
+            f"{url} belongs to {at}, not to the platform of {local.data}: use --data {at.settings.data}, or another "
+            "--gateway"
         )
 
 

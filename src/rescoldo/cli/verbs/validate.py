@@ -23,7 +23,7 @@ from rescoldo.stack.source import read_source
 def validate_command(yaml_file: str, as_json: bool) -> int:
     """Check stack.yaml and the handlers without building.
 
-    Exit status 1 when anything is wrong; everything that is wrong is said.
+    Reports every problem; exit status 1 if there is one.
     """
     location = stack_location(yaml_file)
     try:
@@ -39,19 +39,19 @@ def validate_command(yaml_file: str, as_json: bool) -> int:
         found += wrong
         told += [f"{function.where}: {function.name}: {text}" for text in (() if wrong else _notes(function))]
     if not found and not functions:
-        found.append(f"{location}:1: there are no functions; add one with `rescoldo new NAME --lang LANG`")
+        found.append(f"{location}:1: it has no functions; add one with `rescoldo new NAME --lang LANG`")
     if as_json:
         names = [function.name for function in functions]
         say_json({"file": location, "functions": names, "problems": found, "notes": told})
         return 1 if found else 0
     for place in stack.ignored if stack is not None else ():
-        note(f"note: {place} has a meaning in container builds only; ignored")
+        note(f"note: {place} only affects container builds; ignored")
     for text in told:
         note(f"note: {text}")
     for problem in found:
         note(problem)
     if not found:
-        say(f"{location}: {len(functions)} function{'' if len(functions) == 1 else 's'}, nothing wrong.")
+        say(f"{location}: {len(functions)} function{'' if len(functions) == 1 else 's'}, no problems.")
     return 1 if found else 0
 
 

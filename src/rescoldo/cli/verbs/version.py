@@ -14,7 +14,7 @@ from rescoldo.cli.output import say, say_json
 
 @click.command("version", cls=Verb)
 @json_option
-@click.option("--short-version", is_flag=True, help="The number alone.")
+@click.option("--short-version", is_flag=True, help="Print the number alone.")
 def version_command(as_json: bool, short_version: bool) -> None:
     """Show the version."""
     if as_json:
@@ -51,9 +51,9 @@ def completion_command(ctx: click.Context, shell: str, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def help_command(ctx: click.Context, verb: tuple[str, ...], as_json: bool) -> None:
-    """Show what the command, or one of its verbs, does.
+    """Show help for rescoldo or one of its verbs.
 
-    A verb of several words is written as it is typed: rescoldo help secret create.
+    For a verb of several words: rescoldo help secret create.
     """
     of = click.Context(ctx.find_root().command, info_name="rescoldo")
     for word in verb:
