@@ -100,7 +100,7 @@ async def test_an_empty_upload_is_refused(bundles: Bundles) -> None:
 
 
 @pytest.mark.parametrize(
-    ("digest", "words"), [("a" * 64, "digest is 2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"),
+    ("digest", "words"), [("a" * 64, "digest 2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"),
                           ("a" * 63, "64 hex digits"), ("../x", "64 hex digits")],
 )  # fmt: skip
 async def test_an_upload_with_another_digest_is_refused(bundles: Bundles, digest: str, words: str) -> None:
@@ -139,7 +139,7 @@ async def test_what_is_no_bundle_for_here_is_refused_and_not_kept(bundles: Bundl
 async def test_an_upload_that_was_refused_can_be_sent_again(bundles: Bundles, packer: Packer) -> None:
     needed = packer.layer()
     data = packer.bundle(layer=hashlib.sha256(needed).hexdigest())
-    with pytest.raises(InvalidInput, match="its layer of requirements is not here"):
+    with pytest.raises(InvalidInput, match="its layer of requirements is not stored here"):
         await add(bundles, data)
     await add(bundles.layers, needed)
     assert bundles.has(await add(bundles, data))
@@ -205,5 +205,5 @@ async def test_a_layer_may_be_sent_again_and_is_no_bundle(bundles: Bundles, pack
 
 @pytest.mark.parametrize("manifest", ["{}", manifest_here("python3-http", "http").to_text()])
 async def test_what_is_no_layer_is_refused(bundles: Bundles, packer: Packer, manifest: str) -> None:
-    with pytest.raises(InvalidInput, match="no layer of requirements"):
+    with pytest.raises(InvalidInput, match="not a layer of requirements"):
         await add(bundles.layers, packer.pack(manifest, {"deps/needed.py": b""}))

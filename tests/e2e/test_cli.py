@@ -94,7 +94,7 @@ def test_what_a_function_prints_and_its_traceback_are_in_logs(user: User) -> Non
         ("def handle(event, context)\n    pass\n", "bad/handler.py:1:"),
         ("x = 1\n\ndef handle(event, context):\n    return (\n", "bad/handler.py:4:"),
         ("x = 1\n", "defines no `handle`"),
-        (None, "no handler.py in it"),
+        (None, "it has no handler.py"),
     ],
 )
 def test_a_handler_that_cannot_work_fails_the_build_and_starts_nothing(
@@ -112,7 +112,7 @@ def test_a_handler_that_cannot_work_fails_the_build_and_starts_nothing(
 def test_a_missing_handler_folder_fails_the_build_by_name(user: User) -> None:
     user.ok("new", "lost", "--lang", "python3-http")
     shutil.rmtree(user.project / "lost")
-    assert "lost: there is no such folder" in user.fails("up")
+    assert "lost: the folder does not exist" in user.fails("up")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_function_of_a_store_is_deployed_where_its_image_was_built_and_refused
     assert "figlet" in user.ok("store", "list", "--url", "store.json")
     assert "/function/greet" in user.ok("store", "deploy", "greet", "--url", "store.json")
     assert "Ada" in user.ok("invoke", "greet", stdin="Ada")
-    assert "containers need a cluster" in user.fails("store", "deploy", "figlet", "--url", "store.json")
+    assert "which needs a cluster" in user.fails("store", "deploy", "figlet", "--url", "store.json")
     assert {item["name"] for item in json.loads(user.ok("list", "--json"))} == {"mine", "greet"}
 
 

@@ -207,7 +207,7 @@ def test_a_database_damaged_while_it_is_used_is_written_again(world: World, resu
     with Calling(world) as calling:
         damage(live.settings.database)
         watch = Stopwatch()
-        live.until(lambda: "is written again from memory" in live.log(), "the loss to be noticed")
+        live.until(lambda: "restored it from memory" in live.log(), "the loss to be noticed")
         well_after = watch.seconds
         answers = [live.system("PUT", "/functions", {"service": name, "image": IMAGE}) for name in names[:30]]
         cold = live.invoke(ASLEEP)

@@ -257,7 +257,7 @@ def test_a_get_that_ends_its_instance_runs_twice_and_not_again_where_memory_ran_
     if os.geteuid() == 0:  # elsewhere memory has no limit
         status, text = get(own_platform, "/eats")
         assert status == 502
-        assert "out of memory: it needed more than its limit of 64 MiB; the call is not repeated" in text
+        assert "out of memory: it needed more than its limit of 64 MiB; the call is not retried" in text
     assert get(own_platform, "/fine") == (200, "fine")
     log = own_platform.function_log("crasher")
     assert [log.count(f"RUN /{how}") for how in ("exit", "segfault")] == [2, 2], log

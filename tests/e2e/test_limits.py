@@ -101,9 +101,9 @@ def test_what_is_longer_than_announced_is_another_request_and_a_bad_one(platform
 def test_an_answer_over_the_limit_is_a_413_for_every_kind(platform: Live, small: str) -> None:
     name, most = ("terse", 100) if small == "program" else (small, 1000)
     answer = platform.invoke(name + "?size=1001")
-    assert answer.status == 413 and answer.text.startswith(f"the function's answer is larger than the {most} bytes")
+    assert answer.status == 413 and answer.text.startswith(f"the function's response is larger than the {most} bytes")
     if small != "program":
-        platform.until(lambda: "an answer of 1001 bytes is larger" in platform.function_log(small), "the line")
+        platform.until(lambda: "a response of 1001 bytes is larger" in platform.function_log(small), "the line")
         assert platform.invoke(small + "?size=1000").body == b"x" * 1000
 
 

@@ -110,8 +110,8 @@ def test_a_database_that_is_lost_is_written_again(
     with Load(own_platform, "b") as load:
         damage(own_platform, *suffixes)
         if (damage, suffixes) not in HARMLESS:
-            own_platform.until(lambda: "is written again" in own_platform.log(), "the loss to be noticed", NOTICED)
-            assert "written again 1 times" in str(status(own_platform)["database"])
+            own_platform.until(lambda: "restored it from" in own_platform.log(), "the loss to be noticed", NOTICED)
+            assert "restored from memory 1 times" in str(status(own_platform)["database"])
         own_platform.deploy("later", image="token:test")
         load.more(20)
     assert load.errors == {}
@@ -228,7 +228,7 @@ def test_a_database_that_cannot_be_written_again_is_said_to_be_lost_until_it_can
 
 
 def is_degraded(live: Live) -> bool:
-    return "degraded" in live.call("GET", "/healthz").text and "cannot be written again" in live.log()
+    return "degraded" in live.call("GET", "/healthz").text and "cannot be restored" in live.log()
 
 
 def test_a_platform_that_starts_for_the_first_time_misses_nothing(own_platform: Live) -> None:

@@ -76,7 +76,7 @@ def test_a_platform_makes_its_run_folder_again_and_replaces_every_instance(own_p
     # each part ended once, and none was killed because nobody could ask it
     log = own_platform.log()
     assert [log.count(f"{name} ended") for name in ("controller", "node")] == [1, 1]
-    assert "has not answered" not in log
+    assert "did not answer" not in log
 
 
 @pytest.mark.parametrize("names", [

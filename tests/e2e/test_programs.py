@@ -433,7 +433,7 @@ def test_a_program_that_has_closed_its_port_is_replaced(platform: Live, server: 
         answer = platform.call(method, "/function/closed", body)
         assert answer.status == 200, answer.text
     assert not alive(first)
-    assert "takes no more requests: nobody listens at its port 8000" in platform.function_log("closed")
+    assert "no longer takes requests: nobody listens at its port 8000" in platform.function_log("closed")
 
 
 def close_port(live: Live, server: Path, name: str, *, seconds: int) -> int:

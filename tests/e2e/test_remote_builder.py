@@ -179,7 +179,7 @@ def test_without_root_nothing_of_packages_is_run_at_their_installation() -> None
         pytest.skip("needs a Python that others may execute")
     handler = {"handler.py": "import six\n" + HTTP}
     with readable_library() as library, UnprivilegedLive(library, python) as platform:
-        for line, reason in (("docopt==0.6.2", "could not be installed"), ("-e x", "wheels alone")):  # no wheel of it
+        for line, reason in (("docopt==0.6.2", "could not be installed"), ("-e x", "have wheels")):  # no wheel of it
             body = archive(shrinkwrapped({**handler, "requirements.txt": f"{line}\n"}), "refused:1")
             last = results(post(platform, body))[-1]
             assert last["status"] == "failed" and reason in last["error"]

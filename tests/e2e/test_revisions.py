@@ -88,7 +88,7 @@ def test_no_call_fails_while_revisions_come_one_of_them_broken(platform: Live) -
         refused = update(platform, "load", BROKEN)
         assert refused.status == 400
         assert "revision 4 of load.openfaas-fn did not start and takes no traffic" in refused.text
-        assert "revision 3 goes on serving" in refused.text and "broken at import" in refused.text
+        assert "revision 3 keeps serving" in refused.text and "broken at import" in refused.text
         callers.more()
         assert update(platform, "load", version(5, 0.02)).status == 202
         callers.more()

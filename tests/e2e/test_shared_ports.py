@@ -192,7 +192,7 @@ def test_an_instance_that_does_not_let_its_port_go_is_named_after_the_ready_time
     shared.sleep("clinging")
     late = shared.invoke("clinging")
     assert late.status == 504
-    assert f"the instance before still has port {port} after 1 s" in late.text
+    assert f"the previous instance still has port {port} after 1 s" in late.text
     shared.until(lambda: shared.invoke("clinging").status == 200, "its being killed after the grace")
 
 
@@ -214,7 +214,7 @@ def test_revisions_at_one_port_cannot_share_traffic(shared: Live, server: Path, 
     deploy(shared, "split", server, port, envVars={"MARK": "new"})
     refused = shared.system("PUT", "/function/split/traffic", {"traffic": {"1": 50, "2": 50}})
     assert refused.status == 400
-    assert "both are programs at one TCP port" in refused.text
+    assert "both are programs at the same TCP port" in refused.text
     assert look(shared, "split")["env"]["MARK"] == "new"
 
 

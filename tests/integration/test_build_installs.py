@@ -53,14 +53,14 @@ def test_without_root_the_caller_installs(tmp_path, monkeypatch):
 def test_a_root_that_cannot_drop_its_rights_installs_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("rescoldo.bundle.installer.level", lambda: "unprivileged")
     monkeypatch.setattr("rescoldo.bundle.installer.os.geteuid", lambda: 0)
-    with pytest.raises(BuildFailed, match="never installed as root"):
+    with pytest.raises(BuildFailed, match="never installs packages as root"):
         run_installer([sys.executable, "-c", ""], tmp_path, lambda line: None)
 
 
 @pytest.mark.slow
 def test_an_installation_that_hangs_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr("rescoldo.bundle.installer.TIMEOUT", 0.5)
-    with pytest.raises(BuildFailed, match=r"not installed within 0\.5 seconds"):
+    with pytest.raises(BuildFailed, match=r"took longer than 0\.5 seconds"):
         run_installer([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, lambda line: None)
 
 

@@ -224,7 +224,7 @@ async def test_an_answer_that_says_it_is_over_the_limit_gets_413(
     answer = await real.call("/function/fn")
     assert answer.status == status
     if status == 413:
-        assert answer.text.startswith(f"the function's answer is larger than the {own or 1000} bytes allowed")
+        assert answer.text.startswith(f"the function's response is larger than the {own or 1000} bytes allowed")
         assert answer.headers["x-openfaas-internal"] == "proxy"
 
 

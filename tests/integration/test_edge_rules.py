@@ -158,7 +158,7 @@ async def test_a_paused_function_is_refused_at_the_edge_however_it_runs(real: Re
         await real.edge.set_route(replace(route, paused=True))
         answer = await real.call("/function/fn", method="POST", body=b"x")
         assert (answer.status, answer.headers["x-rescoldo-reason"]) == (503, "paused")
-        assert answer.text == f"function {FN} is paused and takes no calls until somebody resumes it\n"
+        assert answer.text == f"function {FN} is paused and takes no calls until it is resumed\n"
         assert answer.headers["x-openfaas-internal"] == "proxy"
         assert "retry-after" not in answer.headers
         assert (await real.call("/function/other")).text == "one"

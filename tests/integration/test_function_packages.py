@@ -299,8 +299,8 @@ async def test_a_program_in_python_sees_its_own_packages_and_nothing_of_the_plat
 @pytest.mark.parametrize(
     ("code", "hint"),
     [
-        ("import click\n", "No module named 'click': add the package that has it to requirements.txt"),
-        ("import click.testing\n", "No module named 'click': add the package that has it to requirements.txt"),
+        ("import click\n", "No module named 'click': add the package that provides it to requirements.txt"),
+        ("import click.testing\n", "No module named 'click': add the package that provides it to requirements.txt"),
         ("import function.other\n", "No module named 'function.other'"),
         ("from .other import x\n", "No module named 'function.other'"),
         ("import email.nothing\n", "No module named 'email.nothing'"),
@@ -320,7 +320,7 @@ async def test_a_package_that_is_missing_in_a_call_is_to_be_added(node: RealNode
 
     async def told() -> bool:
         lines = "\n".join(await node.logged(launch))
-        return "No module named 'click'\n(add the package that has it to requirements.txt)" in lines
+        return "No module named 'click'\n(add the package that provides it to requirements.txt)" in lines
 
     await until(told)
 
@@ -353,5 +353,5 @@ async def test_a_package_that_a_program_misses_is_to_be_added(node: RealNode, tm
     (tmp_path / "server.py").write_text("import click\n")
     with pytest.raises(StartFailed) as caught:
         await node.client.start(node.program("python3 server.py", "inherited", tmp_path / "server.py"))
-    assert caught.value.message.splitlines()[0].endswith("; add the package that it misses to requirements.txt")
+    assert caught.value.message.splitlines()[0].endswith("; add the missing package to requirements.txt")
     assert "No module named 'click'" in caught.value.message

@@ -32,7 +32,7 @@ async def test_a_function_that_takes_no_more_requests_is_replaced_and_no_call_is
         first = answers[0]
     assert socket_of(running).exists()
     assert [one.launch.instance for one in await node.client.instances()] == [running.launch.instance]
-    assert any("instance takes no more requests: " in line for line in await node.logged(running.launch))
+    assert any("instance no longer takes requests: " in line for line in await node.logged(running.launch))
 
 
 @pytest.mark.root

@@ -372,7 +372,7 @@ async def test_a_memory_limit_that_no_start_can_meet_takes_no_spare(node: RealNo
     await until(full)
     spares = base_of(node)
     before = Groups(spares).names()
-    with pytest.raises(StartFailed, match=r"limits\.memory is less than the 8 MiB a start needs"):
+    with pytest.raises(StartFailed, match=r"limits\.memory is less than the 8 MiB that a start needs"):
         await node.client.start(node.launch(memory_limit=2**20))
     assert Groups(spares).names() == before
 

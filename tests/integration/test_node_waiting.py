@@ -75,12 +75,12 @@ async def test_what_ran_out_of_memory_is_not_run_again_and_what_had_not_begun_is
     status, text = await answer(repeated)
     assert status == 502
     assert text == (
-        "the function's instance ended before its answer was complete: out of memory: it needed more than its limit "
+        "the function's instance ended before its response was complete: out of memory: it needed more than its limit "
         "of 64 MiB; the call is not repeated\n"
     )
     assert [await answer(one) for one in fresh] == [(200, "GET /GET mine"), (200, "PUT /PUT mine")]
     assert await answer(post) == (200, "POST /post mine")
-    why = "its instance ended: out of memory: it needed more than its limit of 64 MiB; the call is not repeated"
+    why = "its instance ended: out of memory: it needed more than its limit of 64 MiB; the call is not retried"
     assert f"call id-of-eats failed: {why}" in await node.logged(running.launch)
     [failed] = await node.client.failures(running.launch.function)
     assert (failed.call_id, failed.instance, failed.status) == ("id-of-eats", running.launch.instance, 502)

@@ -21,7 +21,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Seen:
-    """Calls of one kind, of functions that do nothing wrong; times in seconds."""
+    """Calls of one kind, of functions that do no problems; times in seconds."""
 
     calls: int
     failed: int
@@ -44,7 +44,7 @@ class NeighbourResult:
 
 
 def others(world: World) -> Calling:
-    """Warm calls and wakes of functions that do nothing wrong, while the context is entered."""
+    """Warm calls and wakes of functions that do no problems, while the context is entered."""
     return Calling(world, lambda load: load.start(OTHERS))
 
 

@@ -22,7 +22,7 @@ def alerts_router(statuses: Statuses, scaling: Scaling) -> APIRouter:
 
     @router.post("/system/alert", openapi_extra=takes(AlertsBody))
     async def alert(request: Request) -> Response:
-        """Scale every function that an alert names; those that can be are, whatever happens to the others."""
+        """Scale every function that an alert names. A failure of one does not stop the others."""
         body = await read_body(request, AlertsBody)
         firing: dict[FunctionId, bool] = {}
         for one in body.alerts:
@@ -53,7 +53,7 @@ def _function(alert: AlertBody) -> FunctionId:
     nothing, since Prometheus writes the place of what it scraped into a label of that name."""
     name = alert.labels.get("function_name", "")
     if not name:
-        raise InvalidInput("the request body is not valid: alerts: an alert needs the label function_name")
+        raise InvalidInput("the request body is not valid: alerts: every alert needs the label function_name")
     return reference(name, "" if "." in name else alert.labels.get("namespace", ""))
 
 

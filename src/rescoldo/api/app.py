@@ -33,8 +33,8 @@ from rescoldo.model.settings import Settings
 
 _TEXT: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "Refused; the text says why.", "content": _TEXT},
-    "5XX": {"description": "It failed; the text says why.", "content": _TEXT},
+    "4XX": {"description": "The request was refused; the text says why.", "content": _TEXT},
+    "5XX": {"description": "The request failed; the text says why.", "content": _TEXT},
 }
 
 

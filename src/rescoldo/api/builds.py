@@ -50,7 +50,7 @@ def builds_router(builds: Builds, payload_secret: bytes, max_upload: int) -> API
 
     @router.post(BUILD_PATH, openapi_extra=extra, responses={200: {"content": {NDJSON: {"schema": {}}}}})
     async def build(request: Request) -> Response:
-        """Build what faas-cli sends and keep it as its image."""
+        """Build the archive that faas-cli sends and keep the bundle under its image name."""
         signature = read_signature(request.headers.get(SIGNATURE_HEADER, ""))
         check_length(request, min(max_upload, MAX_UPLOAD))
         steps = await builds.build(signed(body_chunks(request), payload_secret, signature))
@@ -76,7 +76,7 @@ async def signed(body: AsyncIterator[bytes], secret: bytes, signature: bytes) ->
         digest.update(chunk)
         yield chunk
     if not hmac.compare_digest(digest.digest(), signature):
-        raise NotSigned("X-Build-Signature is not that of the platform's payload secret")
+        raise NotSigned("X-Build-Signature does not match: sign the body with the platform's payload secret")
 
 
 async def _lines(steps: AsyncGenerator[BuildStep, None]) -> AsyncIterator[bytes]:

@@ -32,9 +32,9 @@ def bundles_router(images: Images, max_upload: int) -> APIRouter:
 
     @router.post("/system/bundles", status_code=201, openapi_extra=UPLOAD, responses=one)
     async def add_bundle(request: Request, image: str, digest: str = "") -> Response:
-        """Upload a bundle as `image` (201), or with `digest` and no body tag one that is here (200, 404)."""
+        """Upload a bundle as `image` (201). With `digest` and no body: tag a stored bundle (200, 404)."""
         if not image:
-            raise InvalidInput("query: image: name the image that the upload is")
+            raise InvalidInput("query: image is missing: name the image that the upload becomes")
         expected = digest or request.headers.get(DIGEST_HEADER, "")
         if digest and _has_no_body(request):
             return JSONResponse(_to_json(await images.tag(image, digest)))
@@ -44,9 +44,9 @@ def bundles_router(images: Images, max_upload: int) -> APIRouter:
 
     @router.get("/system/layers/{digest}", responses={200: {"model": LayerBody}})
     async def find_layer(digest: str) -> Response:
-        """Whether a layer is here (200, 404); it is kept for a day then."""
+        """Whether a layer is stored (200, 404). A stored layer is kept for another day."""
         if not images.has_layer(digest):
-            raise NotFound(f"no layer with digest {digest[:80]} is here; send it to POST /system/layers")
+            raise NotFound(f"no layer with digest {digest[:80]} is stored here; send it to POST /system/layers")
         return JSONResponse({"digest": digest})
 
     layer: dict[int | str, dict[str, Any]] = {201: {"model": LayerBody}}

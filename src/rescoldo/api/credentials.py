@@ -78,9 +78,9 @@ def load_or_create_payload_secret(secrets_dir: Path) -> bytes:
 
 
 def _read(path: Path) -> str:
-    remedy = "write it, or remove the file to have a new one made"
+    remedy = "write it, or remove the file and rescoldo makes a new one"
     if path.name != PAYLOAD_FILE:
-        remedy = "write it, or remove both files to have new ones made"
+        remedy = "write it, or remove both files and rescoldo makes new ones"
     try:
         text = read_password(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -51,7 +51,7 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> PlainTextResponse:
         # nobody reads it; without it the client's leaving would be logged as an error of ours
-        return PlainTextResponse("the request broke off", 400)
+        return PlainTextResponse("the client closed the connection during the request", 400)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> PlainTextResponse:

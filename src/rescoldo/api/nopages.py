@@ -29,7 +29,7 @@ class NoPages:
         if scope["type"] != "http" or is_open(sent_path(scope)) or not is_of_a_page(scope):
             await self._app(scope, receive, send)
             return
-        text = "pages in a browser may not use this; call it from a command line or a program\n"
+        text = "web pages may not call this API; use a command line or a program\n"
         await PlainTextResponse(text, 403)(scope, receive, send)
 
 

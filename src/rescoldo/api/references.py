@@ -58,7 +58,7 @@ def _agreed(*namespaces: str) -> str:
     given = list(dict.fromkeys(filter(None, namespaces)))
     if len(given) > 1:
         raise InvalidInput(
-            f"the request gives two namespaces, {given[0][:_SHOWN]!r} and {given[1][:_SHOWN]!r}, in its query, its "
-            "body or behind the function's name; give one"
+            f"the request names two namespaces, {given[0][:_SHOWN]!r} and {given[1][:_SHOWN]!r} (query, body, or after "
+            "the dot in the function's name); name one"
         )
     return given[0] if given else ""

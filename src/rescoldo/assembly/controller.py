@@ -129,7 +129,7 @@ async def keep_credentials(folder: Path, credentials: Credentials | None, payloa
         await asyncio.sleep(KEEP_SECONDS)
         try:
             if restore(folder, credentials, payload_secret):
-                log.warning("the gateway's credentials were removed from %s and are written again", folder)
+                log.warning("the gateway's credentials were missing from %s; wrote them again", folder)
             failing = False
         except StoreError as error:
             if not failing:

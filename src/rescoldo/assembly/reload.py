@@ -28,6 +28,6 @@ class EdgeReload:
         try:
             os.kill(int(self._settings.pid_file.read_text()), signal.SIGHUP)
         except (OSError, ValueError) as error:  # the supervisor is being replaced: ask its successor
-            log.warning("the edge is not reloaded yet: %s", error)
+            log.warning("cannot reload the edge yet: %s", error)
             return False
         return True

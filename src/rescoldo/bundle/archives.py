@@ -68,8 +68,8 @@ class ArchiveStorage:
             received = await upload.fill(body, limit)
             if digest not in (None, received.digest):
                 raise InvalidInput(
-                    f"the upload's digest is {received.digest} and not {digest}: it was damaged on its way;"
-                    " send it again"
+                    f"the upload has digest {received.digest}, expected {digest}: it was damaged in transit; send it "
+                    "again"
                 )
             return received
         except BaseException:
@@ -94,7 +94,7 @@ class ArchiveStorage:
     def path(self, digest: str) -> Path:
         """The folder of one; raises NotFound."""
         if not self.has(digest):
-            raise NotFound(f"no {self.what} with digest {digest[:80]} is here; {self.remedy}")
+            raise NotFound(f"no {self.what} with digest {digest[:80]} is stored here; {self.remedy}")
         return self._root / digest
 
     def digests(self) -> list[str]:

@@ -111,7 +111,7 @@ def _copied(folder: Path, project: Path) -> list[BundleFile]:
     if not real.is_relative_to(root) or real == root:
         raise BuildFailed(f"configuration.copy: {folder} is not a folder inside the project {root}")
     if not real.exists():
-        raise BuildFailed(f"configuration.copy: there is no {folder}")
+        raise BuildFailed(f"configuration.copy: {folder} does not exist")
     name = f"function/{real.relative_to(root).as_posix()}"
     return collect(real, name) if real.is_dir() else [BundleFile(name, real)]
 

@@ -83,7 +83,7 @@ def make_layer(requirements: Requirements, cache: Path, run: Run, progress: Prog
     with _locked(cache / f"{requirements.key}.lock"):
         if not fresh and (layer := _cached(target)) is not None:
             os.utime(target)
-            progress(f"{requirements.count} requirement(s), installed before")
+            progress(f"{requirements.count} requirement(s) from the cache")
             return layer
         # made by us and owned by root even where the installer is another user: it gets `work` to write to
         with tempfile.TemporaryDirectory(dir=cache, prefix="install-") as folder:
@@ -153,7 +153,7 @@ def _install(requirements: Requirements, folder: Path, run: Run, progress: Progr
     progress(f"installing {requirements.count} requirement(s) with {'pip' if '-m' in argv else 'uv'}")
     status = run(argv, work, on_line)
     if status != 0:
-        raise BuildFailed("the requirements could not be installed; the installer said:\n  " + "\n  ".join(last))
+        raise BuildFailed("the requirements could not be installed; output of the installer:\n  " + "\n  ".join(last))
     _take_over(target)
     return target
 
@@ -184,7 +184,7 @@ def _take_over(target: Path) -> None:
     root = target.resolve()
     for path in target.rglob("*"):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
-            raise BuildFailed(f"{path.relative_to(target)} of the requirements is a link that leads out of them")
+            raise BuildFailed(f"the requirements hold a link out of their folder: {path.relative_to(target)}")
     for lock in (target / ".lock", target / ".gitignore", target / "CACHEDIR.TAG"):
         lock.unlink(missing_ok=True)
     for folder in list(target.rglob("__pycache__")):

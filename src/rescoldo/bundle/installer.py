@@ -32,7 +32,8 @@ def run_installer(argv: Sequence[str], work: Path, on_line: Callable[[str], None
     isolated = level() == "full"
     if not isolated and os.geteuid() == 0:
         raise BuildFailed(
-            "root may not make private mounts here, and packages are never installed as root: build as another user"
+            "root may not create private mounts here, and rescoldo never installs packages as root: build as another "
+            "user"
         )
     try:
         if not isolated:
@@ -45,7 +46,7 @@ def run_installer(argv: Sequence[str], work: Path, on_line: Callable[[str], None
             finally:
                 kill_all_of(BUILD_UID)  # whatever an installation left running could change what it installed
     except TimeoutError as error:
-        raise BuildFailed(f"the requirements were not installed within {TIMEOUT:g} seconds") from error
+        raise BuildFailed(f"installing the requirements took longer than {TIMEOUT:g} seconds") from error
 
 
 def _run(

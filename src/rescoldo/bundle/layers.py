@@ -84,7 +84,7 @@ class LayerStorage(ArchiveStorage):
         for gid in LAYER_GIDS:
             if gid not in taken:
                 return gid
-        raise StoreError(f"there are {len(taken)} layers, and no group is left for another")
+        raise StoreError(f"all {len(taken)} groups for layers are in use; remove functions with requirements")
 
 
 def _size(folder: Path) -> int:

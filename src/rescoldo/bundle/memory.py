@@ -39,7 +39,7 @@ class _MemoryArchives:
         if not data:
             raise InvalidInput("the upload is empty")
         if digest not in (None, found):
-            raise InvalidInput(f"the upload's digest is {found} and not {digest}")
+            raise InvalidInput(f"the upload has digest {found}, expected {digest}")
         place = str(next(self._places))
         self._uploads[place] = bytes(data)
         return Received(found, len(data), place)
@@ -101,7 +101,7 @@ class MemoryBundles(_MemoryArchives):
 
     def check(self, digest: str) -> None:
         if not self.has(digest):
-            raise NotFound(f"no bundle with digest {digest[:80]} is here; upload it with `rescoldo up`")
+            raise NotFound(f"no bundle with digest {digest[:80]} is stored here; upload it with `rescoldo up`")
 
     def kind(self, digest: str) -> str:
         self.check(digest)

@@ -177,7 +177,7 @@ def _option(text: str, place: str) -> str:
             continue
         if name not in (*_EDITABLE, *_FILES, *_PLACES, *_VALUES):
             known = ", ".join(option for option in (*_PLACES, *_FLAGS, *_VALUES) if option.startswith("--"))
-            raise BuildFailed(f"{place}: {_shown(word)} is not an option of a requirements.txt here; use {known}")
+            raise BuildFailed(f"{place}: {_shown(word)} is not supported in a requirements.txt; use {known}")
         if not equals:
             if not words:
                 raise BuildFailed(f"{place}: {name} needs a value")
@@ -193,7 +193,7 @@ def _check_option(name: str, value: str, place: str) -> None:
     if name in _EDITABLE:
         if _is_remote(value):
             raise BuildFailed(
-                f"{place}: {name} installs a working copy, which a bundle cannot hold; write `NAME @ {_shown(value)}`"
+                f"{place}: {name} installs a working copy, which bundles do not support; write `NAME @ {_shown(value)}`"
             )
         raise _local(f"{name} {value}", place)
     if name in _PLACES and not _is_remote(value):
@@ -237,7 +237,7 @@ def _requirement(wanted: str, place: str) -> str:
         found = Requirement(wanted)
     except InvalidRequirement as error:
         why = without_credentials(str(error).partition("\n")[0], HIDDEN + "@")
-        raise BuildFailed(f"{place}: {_shown(wanted)} is no requirement: {why}") from error
+        raise BuildFailed(f"{place}: {_shown(wanted)} is not a requirement: {why}") from error
     if found.url is not None:
         if not _is_remote(found.url):
             raise _local(wanted, place)

@@ -14,7 +14,7 @@ from rescoldo.bundle.unpack import check_manifest, read_manifest
 from rescoldo.model.errors import InvalidInput, StartFailed
 from rescoldo.model.settings import BUNDLE_GIDS
 
-LAYER_NOT_HERE = "its layer of requirements is not here"
+LAYER_NOT_HERE = "its layer of requirements is not stored here"
 
 
 class BundleStorage(ArchiveStorage):
@@ -52,7 +52,7 @@ class BundleStorage(ArchiveStorage):
             found = (self._root / digest).stat()
         except OSError as error:
             raise StartFailed(
-                f"its bundle {digest} is gone from {self._root}: build and deploy it again with `rescoldo up`"
+                f"its bundle {digest} is missing from {self._root}: build and deploy it again with `rescoldo up`"
             ) from error
         return found.st_gid if self._own_gids else 0
 

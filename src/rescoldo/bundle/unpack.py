@@ -233,14 +233,14 @@ def check_manifest(folder: Path) -> None:
     if manifest.get("schema") not in (SCHEMA, LAYERED) or kind is None:
         built = f"kind {manifest.get('kind')!r}, schema {manifest.get('schema')!r}"
         raise InvalidInput(
-            f"the bundle is of {built[:200]}, and this rescoldo runs kinds {' and '.join(map(repr, KINDS))}, schemas "
-            f"{SCHEMA} and {LAYERED}: build it with the rescoldo that runs here"
+            f"the bundle has {built[:200]}; this rescoldo runs kinds {' and '.join(map(repr, KINDS))}, schemas "
+            f"{SCHEMA} and {LAYERED}: build it with the version of rescoldo that runs here"
         )
     if not kind.needs_python and not manifest.get("layer"):
         if manifest.get("arch") != platform.machine():
             raise InvalidInput(
-                f"the bundle was built for {str(manifest.get('arch'))[:80]}, and here is {platform.machine()}: run "
-                "`rescoldo build` here"
+                f"the bundle was built for {str(manifest.get('arch'))[:80]}, and this machine is {platform.machine()}: "
+                "run `rescoldo build` here"
             )
         return
     if kind.handler and not isinstance(manifest.get("handler"), str):
@@ -252,7 +252,7 @@ def check_layer(folder: Path) -> None:
     """Raise InvalidInput unless the layer unpacked at `folder` fits this Python and this machine."""
     manifest = read_manifest(folder)
     if manifest.get("schema") != SCHEMA or manifest.get("kind") != LAYER:
-        raise InvalidInput("the upload is no layer of requirements; make one with `rescoldo build`")
+        raise InvalidInput("the upload is not a layer of requirements; make one with `rescoldo build`")
     if not (folder / DEPENDENCIES).is_dir() or (folder / DEPENDENCIES).is_symlink():
         raise InvalidInput(f"the layer has no folder {DEPENDENCIES}; run `rescoldo build --no-cache`")
     _check_python(manifest, "layer")
@@ -263,7 +263,7 @@ def _check_python(manifest: dict[str, Any], what: str) -> None:
     here = f"Python {python_here()} on {platform.machine()}"
     if built != here:
         raise InvalidInput(
-            f"the {what} was built for {built[:200]}, and here is {here}: run `rescoldo build` again here"
+            f"the {what} was built for {built[:200]}, and this machine has {here}: run `rescoldo build` again here"
         )
 
 
@@ -276,7 +276,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = read_json(path.read_bytes())
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InvalidInput(
-            "the upload holds no manifest.json, so it is no bundle; make one with `rescoldo build`"
+            "the upload holds no manifest.json, so it is not a bundle; make one with `rescoldo build`"
         ) from error
     except ValueError as error:
         raise InvalidInput(f"manifest.json is not JSON: {error}; run `rescoldo build` again") from error

@@ -34,10 +34,10 @@ class Renewal:
             renewed = await asyncio.to_thread(self._renew)
         except (RescoldoError, OSError) as error:
             if str(error) != self.problem:
-                log.error("the gateway keeps the certificate it has: %s", error)
+                log.error("the gateway keeps its certificate, since the new one is not valid: %s", error)
             self.problem = str(error)
             return
         self.problem = ""
         if renewed:
-            log.info("the gateway's certificate was replaced; the edge is reloaded")
+            log.info("the gateway's certificate was renewed; reloading the edge")
             self._reload()

@@ -100,16 +100,16 @@ def _check(path: Path, settings: Settings) -> None:
     import ssl  # here alone: what most platforms never load
 
     def password() -> str:
-        raise InvalidInput(f"{_named(settings)}: the private key is encrypted, and nobody could type its password")
+        raise InvalidInput(f"{_named(settings)}: the private key is encrypted; save it without a password")
 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, password=password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise InvalidInput(f"{_named(settings)}: the private key is not that of the certificate") from error
+            raise InvalidInput(f"{_named(settings)}: the private key does not belong to the certificate") from error
         raise InvalidInput(
-            f"{_named(settings)}: write the certificate, those that it depends on and the private key as PEM into one "
-            f"file, or name the file of the key with --tls-key ({error.reason or error})"
+            f"{_named(settings)}: write certificate, chain and private key as PEM into one file, or name the file of "
+            f"the key with --tls-key ({error.reason or error})"
         ) from error
 
 

@@ -61,7 +61,7 @@ class HaproxyEdge:
                 # empties the pool, so once more
                 await self._admin.run(f"enable server {name}", f"disable server {name}")
             if loop.time() > deadline + CUT_SECONDS:
-                raise EdgeUnavailable(f"the edge does not let server {name} go: {answer.strip()}")
+                raise EdgeUnavailable(f"the edge did not remove server {name}: {answer.strip()}")
             if loop.time() > deadline:  # and again: what is cut may be sent to the same server once more
                 await self._cut(slot, instance)
             await asyncio.sleep(pause)
@@ -150,7 +150,7 @@ class HaproxyEdge:
             try:
                 await self.remove_server(slot, instance)
             except EdgeUnavailable as error:
-                log.warning("a stale server stays in the edge: %s", error)
+                log.warning("cannot remove a stale server from the edge: %s", error)
 
     async def watch(self, on_restart: Callable[[], None]) -> None:
         seen = ""

@@ -8,11 +8,11 @@ from http import HTTPStatus
 TEXT = "text/plain; charset=utf-8"
 # HAProxy closes the connection after these; the texts say what its own pages do not.
 ERRORS = {
-    400: "the request is not valid HTTP, its headers are too large (16 KiB), or its sender did not wait for the answer",
+    400: "the request is not valid HTTP, its headers exceed 16 KiB, or the client did not wait for the response",
     408: "the request did not arrive in time",
     500: "the edge failed",
-    502: "the function's instance ended before its answer was complete, or sent an invalid response; the function's "
-    "log and `rescoldo describe` say how, by the X-Call-Id of this answer",
+    502: "the function's instance ended before its response was complete, or sent an invalid response; look for this "
+    "response's X-Call-Id in the function's log or `rescoldo describe`",
     503: "no instance could take the request in time",
     504: "the function did not answer in time",
 }
@@ -27,9 +27,9 @@ FAILED = (
 )
 # the same of /system, where no function is in it
 CONTROL_ERRORS = {
-    502: "the controller ended before its answer was complete; try again",
+    502: "the controller ended before its response was complete; try again",
     503: "the controller did not take the request in time; try again",
-    504: "the controller did not answer in time; look whether it was done before you try again",
+    504: "the controller did not answer in time; check whether the request took effect before you retry",
 }
 
 

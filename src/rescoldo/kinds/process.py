@@ -45,7 +45,7 @@ class ProcessKind:
         from rescoldo.runtime.executable import why_not  # for builds alone
 
         if not folder.is_dir():
-            raise BuildFailed(f"{folder}: there is no such folder; `handler:` names the folder of the program")
+            raise BuildFailed(f"{folder}: the folder does not exist; `handler:` names the folder of the program")
         if not any(folder.iterdir()):
             raise BuildFailed(f"{folder}: the folder is empty; put the program into it")
         name = command[0] if command else ""
@@ -68,12 +68,12 @@ class ProcessKind:
         url = _upstream_url(spec)
         if not url:
             raise InvalidInput(
-                "upstream_url is missing; add it, as the function is a program: set fprocess to its command and the "
+                "upstream_url is missing, and the function is a program: set fprocess to its command and the "
                 "environment variable upstream_url to where it listens, for example http://127.0.0.1:8000"
             )
         command = _command(spec)
         if not command:
-            raise InvalidInput("upstream_url is set and fprocess is not; set fprocess to the command of the program")
+            raise InvalidInput("upstream_url is set, but not fprocess; set fprocess to the command of the program")
         if len(command.encode()) > MAX_COMMAND or "\0" in command:
             raise InvalidInput(f"fprocess: the command is not valid; use at most {MAX_COMMAND} bytes and no NUL")
         mode = spec.env_vars.get("mode", "http").strip()
@@ -95,7 +95,7 @@ class ProcessKind:
 
     def advice(self, printed: Iterable[str]) -> str:
         missing = any(_MISSING in line for line in printed)
-        return "add the package that it misses to requirements.txt" if missing else ""
+        return "add the missing package to requirements.txt" if missing else ""
 
 
 def _upstream_url(spec: FunctionSpec) -> str:

@@ -64,12 +64,12 @@ class PythonKind:
         process = " ".join((spec.env_process or spec.env_vars.get("fprocess", "")).split())
         if self.own_process(process):
             yield (
-                f"fprocess: {process[:SHOWN]!r} is not run: a Python function runs its handler, and a program "
-                "needs upstream_url as well"
+                f"fprocess: {process[:SHOWN]!r} is ignored: a Python function runs its handler; for a program set "
+                "upstream_url, too"
             )
         mode = spec.env_vars.get("mode", "").strip()
         if mode not in ("", "http"):
-            yield f"mode: {mode[:SHOWN]!r} has no effect on a Python function, whose handler stays loaded between calls"
+            yield f"mode: {mode[:SHOWN]!r} is ignored: a Python function's handler stays loaded between calls"
 
     def starter(self) -> Starter:
         from rescoldo.runtime import instance

@@ -23,7 +23,7 @@ KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
 def kind_named(name: str) -> Kind:
     """The kind of that name. Raises InvalidInput."""
     if (kind := KINDS.get(name)) is None:
-        raise InvalidInput(f"{name[:80]!r} is no kind of function here; there are {', '.join(KINDS)}")
+        raise InvalidInput(f"{name[:80]!r} is not a kind of function; use {', '.join(KINDS)}")
     return kind
 
 
@@ -37,7 +37,7 @@ def kind_of_style(style: str) -> Kind:
     for kind in KINDS.values():
         if style in kind.styles:
             return kind
-    raise InvalidInput(f"{style[:80]!r} is no style of a template here")
+    raise InvalidInput(f"{style[:80]!r} is not a style of a template")
 
 
 def styles_of_templates() -> dict[str, str]:

@@ -29,17 +29,17 @@ class InvalidInput(RescoldoError):
 
 
 class UnknownImage(InvalidInput):
-    """Nobody built or uploaded this image here."""
+    """This image was not built or uploaded here."""
 
 
 class NotSigned(RescoldoError):
-    """The request's signature is missing or is not that of the payload secret."""
+    """The request's signature is missing or does not match the payload secret."""
 
     status = 401
 
 
 class NotFound(RescoldoError):
-    """No such thing."""
+    """Not found."""
 
     status = 404
 
@@ -106,7 +106,7 @@ class RolloutFailed(RescoldoError):
 
 
 class NotStarted(RolloutFailed):
-    """The function is deployed, and does not start."""
+    """The function is deployed, but does not start."""
 
 
 class NodeUnavailable(Busy):

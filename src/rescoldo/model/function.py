@@ -183,7 +183,7 @@ def check_fields(spec: FunctionSpec) -> None:
         raise InvalidInput(f"function {spec.name!r}: image is required")
     _check_texts(spec)
     if len(spec.secrets) > MAX_SECRETS:
-        raise InvalidInput(f"{len(spec.secrets)} secrets are named; a function may have at most {MAX_SECRETS}")
+        raise InvalidInput(f"{len(spec.secrets)} secrets are named; at most {MAX_SECRETS} are allowed")
     for name in spec.secrets:
         check_secret_name(name)
     check_requests(spec.limits, spec.requests)
@@ -207,7 +207,7 @@ def _check_keys(notes: Mapping[str, str]) -> None:
     """A key of ours that nobody reads is a mistake: what it was to limit would have no limit."""
     for key in notes:
         if key.startswith(OURS) and key.removeprefix(OURS) not in ANNOTATIONS:
-            raise InvalidInput(f"{key[:80]}: no such annotation; {OURS} has {', '.join(sorted(ANNOTATIONS))}")
+            raise InvalidInput(f"{key[:80]}: unknown annotation; {OURS} has {', '.join(sorted(ANNOTATIONS))}")
 
 
 def _idle_window(labels: Mapping[str, str], notes: Mapping[str, str]) -> float:

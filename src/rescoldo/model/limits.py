@@ -129,8 +129,8 @@ def check_memory(limit: int, least: int, key: str = "limits.memory") -> None:
     """Raise InvalidInput, naming `key`, for a limit below the `least` with which an instance can start (bytes)."""
     if too_little_memory(limit, least):
         raise InvalidInput(
-            f"{key}: {limit} bytes are too few for an instance to start; use {least // 2**20}Mi or more, and besides "
-            "what the function needs itself"
+            f"{key}: {limit} bytes are too few for an instance to start; use {least // 2**20}Mi or more, plus what "
+            "the function itself needs"
         )
 
 

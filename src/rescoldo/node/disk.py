@@ -23,7 +23,7 @@ class BundlesOnDisk:
             found = path.stat()
         except OSError as error:
             raise StartFailed(
-                f"its bundle {digest} is gone from {self._folder}: build and deploy it again with `rescoldo up`"
+                f"its bundle {digest} is missing from {self._folder}: build and deploy it again with `rescoldo up`"
             ) from error
         return BundleHere(path, found.st_gid if self._own_gids else 0)
 

@@ -71,7 +71,7 @@ class Server:
                 requests.add(request)
                 request.add_done_callback(requests.discard)
         except (ConnectionError, ValueError) as error:
-            _LOG.warning("a client is cut off: %s", error)
+            _LOG.warning("closing a client's connection: %s", error)
         except asyncio.CancelledError:
             pass  # the node ends; asyncio would report a cancelled connection as an error
         finally:
@@ -103,7 +103,7 @@ class Server:
         if op in self._answers:
             return await self._answers[op](request)
         if op not in self._streams:
-            raise InvalidInput(f"the node knows no operation {op!r}")
+            raise InvalidInput(f"the node has no operation {op!r}")
         stream = self._streams[op](request)
         async with contextlib.aclosing(stream):
             async for item in stream:

@@ -47,7 +47,7 @@ def decode(line: bytes) -> dict[str, Any]:
     """Read one message; raises ValueError."""
     message = read_json(line)
     if not isinstance(message, dict):
-        raise ValueError("a message is an object")
+        raise ValueError("a message must be an object")
     return message
 
 

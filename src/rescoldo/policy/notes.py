@@ -25,12 +25,12 @@ _WATCHDOG = {
     "read_timeout": "exec_timeout limits a call",
     "write_timeout": "exec_timeout limits a call",
     "healthcheck_interval": "an instance is ready once it listens",
-    "jwt_auth": "calls are not authenticated; put what checks them in front of the gateway",
-    "buffer_http": "a body streams to a program, and reaches a Python function whole",
-    "http_buffer_req_body": "a body streams to a program, and reaches a Python function whole",
-    "prefix_logs": "lines are kept as they were printed, with time and instance beside them",
-    "log_buffer_size": "rescoldo.dev/log-rate bounds what is kept",
-    "RAW_BODY": "handle(req) gets text, and handle(event, context) bytes",
+    "jwt_auth": "calls are not authenticated; put an authenticating proxy in front of the gateway",
+    "buffer_http": "a program gets the body as a stream, a Python function gets it whole",
+    "http_buffer_req_body": "a program gets the body as a stream, a Python function gets it whole",
+    "prefix_logs": "lines are kept as printed; time and instance are separate fields",
+    "log_buffer_size": "rescoldo.dev/log-rate limits the kept output",
+    "RAW_BODY": "handle(req) gets text, handle(event, context) gets bytes",
 }
 
 
@@ -44,47 +44,47 @@ def notes(spec: FunctionSpec, level: str, of_kind: Iterable[str]) -> list[str]:
 def _events(spec: FunctionSpec) -> Iterator[str]:
     for key, lacking in _EVENTS.items():
         if key in spec.annotations:
-            yield f"annotation {key}: {lacking}; there are no event sources yet"
+            yield f"annotation {key}: {lacking}; rescoldo has no event sources yet"
 
 
 def _resources(spec: FunctionSpec, level: str) -> Iterator[str]:
     if level == UNPRIVILEGED:
         for key in ("memory", "cpu"):
             if spec.limits.get(key):
-                yield f"limits.{key}: not held at the isolation level unprivileged; run the platform as root"
+                yield f"limits.{key}: not enforced at the isolation level unprivileged; run the platform as root"
         if spec.read_only_root_filesystem:
-            yield "readonly_root_filesystem: not held at the isolation level unprivileged; run the platform as root"
+            yield "readonly_root_filesystem: not enforced at the isolation level unprivileged; run the platform as root"
     for table, values in (("limits", spec.limits), ("requests", spec.requests)):
         for key in values:
             if key not in ("memory", "cpu"):
-                yield f"{table}.{key[:SHOWN]}: no such resource is given out here"
+                yield f"{table}.{key[:SHOWN]}: rescoldo does not manage this resource"
     if any(spec.requests.get(key) for key in ("memory", "cpu")):
-        yield "requests: nothing is reserved on one machine; of memory, more than the default raises the limit"
+        yield "requests: one machine reserves nothing; a memory request above the default limit raises the limit"
     for constraint in spec.constraints:
         if not is_known(constraint):
-            yield f"constraint {constraint[:SHOWN]!r}: no machine here has labels besides its architecture and system"
+            yield f"constraint {constraint[:SHOWN]!r}: the machine has no labels besides its architecture and system"
 
 
 def _environment(spec: FunctionSpec) -> Iterator[str]:
     for key, instead in _WATCHDOG.items():
         if spec.env_vars.get(key):
-            yield f"environment {key}: a setting of OpenFaaS's watchdog that nothing reads here; {instead}"
+            yield f"environment {key}: a setting of OpenFaaS's watchdog that rescoldo ignores; {instead}"
     if has_no_timeout(spec.env_vars):
-        yield "environment exec_timeout: 0 allows the longest time there is, 24 h: no call runs without an end"
+        yield "environment exec_timeout: 0 means the maximum, 24 h: every call has a timeout"
 
 
 def _keys(spec: FunctionSpec) -> Iterator[str]:
     """Labels and annotations in the names of OpenFaaS, Knative and ours that nothing reads, or not where they are."""
     for key in spec.labels:
         if key.startswith((OURS, KNATIVE)):
-            yield f"label {key[:SHOWN]}: is read as an annotation; write it below `annotations:`"
+            yield f"label {key[:SHOWN]}: only works as an annotation; move it below `annotations:`"
         elif key.startswith("com.openfaas.") and key.removeprefix(SCALE) not in _SCALE_LABELS:
-            yield f"label {key[:SHOWN]}: nothing reads it here"
+            yield f"label {key[:SHOWN]}: rescoldo ignores it"
     for key in spec.annotations:
         if key.startswith(SCALE):
-            yield f"annotation {key[:SHOWN]}: is read as a label; write it below `labels:`"
+            yield f"annotation {key[:SHOWN]}: only works as a label; move it below `labels:`"
         elif key.startswith("com.openfaas.") or _is_unread(key):
-            yield f"annotation {key[:SHOWN]}: nothing reads it here"
+            yield f"annotation {key[:SHOWN]}: rescoldo ignores it"
 
 
 def _is_unread(key: str) -> bool:

@@ -156,7 +156,7 @@ def decide(spec: Spec, state: ScalingState, sample: Sample, running: int) -> tup
     burst = _burst(spec, sample, ready)
     state = _panic(scaling, state, now, by_panic / ready >= scaling.panic_threshold)
     state = _alarm(scaling, state, now, burst)
-    wanted, reason = by_stable, f"{stable:.1f} {UNITS[scaling.metric]} on average of {scaling.stable_window:g} s"
+    wanted, reason = by_stable, f"{stable:.1f} {UNITS[scaling.metric]} on average over {scaling.stable_window:g} s"
     if state.panic_at is not None:
         wanted, reason, state = _in_panic(state, {"stable": by_stable, "panic": by_panic})
     if state.alarm > wanted:
@@ -194,8 +194,8 @@ def _alarm(scaling: Scaling, state: ScalingState, now: float, burst: int) -> Sca
 def _in_panic(state: ScalingState, asked: dict[str, int]) -> tuple[int, str, ScalingState]:
     cause = max(asked, key=lambda name: asked[name])
     if asked[cause] < state.peak:
-        return state.peak, "a panic: nothing is taken away before a stable window has passed since", state
-    return asked[cause], f"the {cause} window asks for it", replace(state, peak=asked[cause])
+        return state.peak, "panic mode: no scale-down until a stable window has passed", state
+    return asked[cause], f"panic mode: the average of the {cause} window", replace(state, peak=asked[cause])
 
 
 def _delayed(
@@ -208,7 +208,7 @@ def _delayed(
     kept.append((now, wanted))
     most = kept[0][1]
     if most > wanted:
-        reason = f"{most} were wanted within the last {scaling.down_delay:g} s"
+        reason = f"scale-down delay: {most} were wanted within the last {scaling.down_delay:g} s"
     return most, reason, replace(state, wants=tuple(kept))
 
 
@@ -217,4 +217,4 @@ def _bounded(spec: Spec, wanted: int, *, doubled: bool) -> tuple[int, str]:
         return spec.maximum, f"the maximum: {spec.maximum}"
     if wanted < spec.minimum:
         return spec.minimum, f"the minimum: {spec.minimum}"
-    return wanted, f"at most {BURST} times what runs at once" if doubled else ""
+    return wanted, f"at most {BURST} times the running instances" if doubled else ""

@@ -64,11 +64,11 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(f"the answer is not HTTP: {error}")
+            self._fail(f"the response is not HTTP: {error}")
 
     def connection_lost(self, error: Exception | None) -> None:
         self.reusable = False
-        self._fail(f"the connection ended before the answer did{f': {error}' if error else ''}")
+        self._fail(f"the connection ended before the response was complete{f': {error}' if error else ''}")
 
     def close(self) -> None:
         if self.transport is not None:
@@ -83,7 +83,7 @@ class _Connection(asyncio.Protocol):
     def on_body(self, chunk: bytes) -> None:
         self._size += len(chunk)
         if self._size > MAX_ANSWER:
-            self._fail(f"the answer is larger than {MAX_ANSWER} bytes")
+            self._fail(f"the response is larger than {MAX_ANSWER} bytes")
             self.close()
         else:
             self._chunks.append(chunk)
@@ -163,7 +163,7 @@ class Client:
 
     async def _connect(self) -> _Connection:
         if self._open >= MAX_CONNECTIONS:
-            raise RescoldoError(f"{MAX_CONNECTIONS} calls are under way already; choose fewer functions or less speed")
+            raise RescoldoError(f"{MAX_CONNECTIONS} calls are running already; use fewer --functions or less --speed")
         self._open += 1
         try:
             async with asyncio.timeout(CONNECT_SECONDS):

@@ -90,8 +90,8 @@ def _annotations(setting: Setting, speed: float) -> dict[str, str]:
     window = setting.window / speed
     if window < SHORTEST_WINDOW:
         raise InvalidInput(
-            f"--window {setting.window:g}s at --speed {speed:g} is {window:g} s on the platform, which takes "
-            f"no less than {SHORTEST_WINDOW:g} s; use --window {SHORTEST_WINDOW * speed:g}s or more, or less speed"
+            f"--window {setting.window:g}s at --speed {speed:g} is {window:g} s on the platform, whose shortest is "
+            f"{SHORTEST_WINDOW:g} s; use --window {SHORTEST_WINDOW * speed:g}s or more, or less speed"
         )
     return {
         "rescoldo.dev/rollout": "immediate",  # the calls of the trace are what starts them
@@ -127,7 +127,7 @@ async def _remove(client: Client, names: list[str], namespace: str, say: Say) ->
         await _each(names, remove)
         await _system(client, "DELETE", f"/system/namespace/{namespace}", {"name": namespace}, missing_ok=True)
     except RescoldoError as error:
-        say(f"Namespace {namespace} is not removed whole, remove the rest by hand: {error.message}")
+        say(f"Namespace {namespace} was not removed completely; remove the rest by hand: {error.message}")
 
 
 async def _each(names: list[str], do: Callable[[str], Coroutine[Any, Any, None]]) -> None:

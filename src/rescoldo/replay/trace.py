@@ -81,7 +81,7 @@ def read_trace(folder: Path) -> Trace:
         calls = tuple(_count(row, minute) for minute in minutes)
         functions.append(TracedFunction(f"f{len(functions):03d}", key, sizes[key], running[key], calls))
     if not functions:
-        raise InvalidInput(f"{invocations}: it has no functions, only a head")
+        raise InvalidInput(f"{invocations}: it has no functions, only a header")
     if not sum(function.memory for function in functions):
         raise InvalidInput(f"{memory}: every {MEMORY} is 0, so there is nothing to compare")
     return Trace(str(folder), int(minutes[0]), tuple(functions))
@@ -99,11 +99,11 @@ def part(trace: Trace, *, first: int | None = None, minutes: int | None = None, 
         raise InvalidInput(f"--from {start}: use {trace.first} to {last}, the minutes of the trace")
     length = last - start + 1 if minutes is None else minutes
     if not 1 <= length <= last - start + 1:
-        raise InvalidInput(f"--minutes {length}: use 1 to {last - start + 1}, what the trace has from {start} on")
+        raise InvalidInput(f"--minutes {length}: use 1 to {last - start + 1}, the minutes of the trace from {start} on")
     chosen: Sequence[TracedFunction] = trace.functions
     if functions is not None:
         if not 1 <= functions <= len(chosen):
-            raise InvalidInput(f"--functions {functions}: use 1 to {len(chosen)}, what the trace has")
+            raise InvalidInput(f"--functions {functions}: use 1 to {len(chosen)}, the functions of the trace")
         kept = sorted(random.Random(seed).sample(range(len(chosen)), functions))
         chosen = [chosen[place] for place in kept]
     begin = start - trace.first
@@ -123,11 +123,11 @@ def _minutes(file: Path) -> tuple[str, ...]:
         head = next(lines, [])
     names = tuple(name for name in head if name.isascii() and name.isdigit())
     if not names:
-        raise InvalidInput(f"{file}:1: no column is named by the number of a minute, such as 480")
+        raise InvalidInput(f"{file}:1: no column has the number of a minute as its name, such as 480")
     numbers = [int(name) for name in names[:MAX_CALLS]]
     for number, after in pairwise(numbers):
         if after != number + 1:
-            raise InvalidInput(f"{file}:1: after column {number} comes {after}; minutes must follow each other")
+            raise InvalidInput(f"{file}:1: after column {number} comes {after}; minutes must be consecutive")
     return names
 
 
@@ -145,14 +145,14 @@ def _rows(file: Path, wanted: tuple[str, ...]) -> Iterator[_Row]:
                 continue
             where = f"{file}:{lines.line}"
             if len(cells) != len(head):
-                raise InvalidInput(f"{where}: {len(cells)} cells, but the head has {len(head)}")
+                raise InvalidInput(f"{where}: {len(cells)} cells, but the header has {len(head)}")
             row = _Row(zip(wanted, (cells[place] for place in places), strict=True))
             row.place = where
             key = row[KEY]
             if not key:
                 raise InvalidInput(f"{where}: {KEY} is empty")
             if key in seen:
-                raise InvalidInput(f"{where}: function {key[:64]} is in line {seen[key]} already")
+                raise InvalidInput(f"{where}: function {key[:64]} is already in line {seen[key]}")
             if len(seen) >= MAX_FUNCTIONS:
                 raise InvalidInput(f"{where}: more than {MAX_FUNCTIONS} functions")
             seen[key] = lines.line

@@ -229,7 +229,7 @@ def _composed(text: str, document: Document, variables: Variables | None = None)
             problem = variables.shown(problem)
             first = error.context_mark or mark
             if mark and first and (given := variables.on(first.line + 1, mark.line + 1)):
-                problem += f"; the value of {', '.join(given)} is one text: it makes no keys, lists or names of anchors"
+                problem += f"; the value of {', '.join(given)} is one text: it cannot contain keys, lists or anchors"
         raise InvalidInput(f"{where}: not valid YAML: {problem}") from error
     except yaml.YAMLError as error:
         raise InvalidInput(f"{document.name}: not valid YAML: {error}".splitlines()[0]) from error

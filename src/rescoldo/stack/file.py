@@ -246,7 +246,7 @@ class _Reading:
         """Complain of what is missing."""
         if skip_build:
             if not image:
-                self.problems.append(value.error("skip_build needs `image:`, the name of what was built before"))
+                self.problems.append(value.error("skip_build needs `image:`, the name of an image that was built"))
             return
         for key, example in (("lang", "python3-http"), ("handler", f"./{name}")):
             if key not in table or table[key].is_null():
@@ -266,7 +266,7 @@ class _Reading:
     def _environment_file(self, item: Value) -> dict[str, str]:
         path = self.source.path(item.text())
         if not path.is_file():
-            raise item.error(f"there is no file {str(path)!r}")
+            raise item.error(f"the file {str(path)!r} does not exist")
         source = read_source(str(path))
         root = parse(source.text, Document(source.name), Variables(source.name, self.environment))
         if root is None:

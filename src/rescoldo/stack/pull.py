@@ -37,9 +37,9 @@ def pull_templates(repository: str, project: Path, *, overwrite: bool = False, o
         _clone(repository, clone)
         found = {file.parent.name: file.parent for file in sorted(clone.glob("template/*/template.yml"))}
         if not found:
-            raise InvalidInput(f"{shown(repository)}: holds no template: there is no template/NAME/template.yml in it")
+            raise InvalidInput(f"{shown(repository)}: it has no template, no file template/NAME/template.yml")
         if only and only not in found:
-            raise InvalidInput(f"{shown(repository)}: holds no template {only!r}; it has {', '.join(found)}")
+            raise InvalidInput(f"{shown(repository)}: it has no template {only!r}, only {', '.join(found)}")
         wanted = {name: folder for name, folder in found.items() if only in ("", name)}
         for folder in wanted.values():
             _check_links(folder, repository)
@@ -49,7 +49,7 @@ def pull_templates(repository: str, project: Path, *, overwrite: bool = False, o
 def _clone(repository: str, clone: Path) -> None:
     location, _, branch = repository.partition("#")
     if not location or branch.startswith("-"):
-        raise InvalidInput(f"{shown(repository)!r} is no repository; write a path or URL, perhaps with #BRANCH")
+        raise InvalidInput(f"{shown(repository)!r} is not a repository; write a path or URL, with #BRANCH if needed")
     chosen = ["--branch", branch] if branch else []
     command = ["git", "clone", "--quiet", "--depth", "1", "--no-recurse-submodules", *chosen, "--", location]
     try:
@@ -58,7 +58,7 @@ def _clone(repository: str, clone: Path) -> None:
             capture_output=True, text=True, timeout=CLONE_TIMEOUT, check=False,
         )  # fmt: skip
     except FileNotFoundError as error:
-        raise RescoldoError("git is needed to pull templates, and is not on PATH; install it") from error
+        raise RescoldoError("pulling templates needs git, which is not on PATH; install it") from error
     except subprocess.TimeoutExpired as error:
         raise RescoldoError(f"{shown(repository)}: git clone took longer than {CLONE_TIMEOUT:.0f} s") from error
     if done.returncode:
@@ -81,7 +81,7 @@ def _check_links(folder: Path, repository: str) -> None:
     for path in folder.rglob("*"):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             link = path.relative_to(folder.parent)
-            raise InvalidInput(f"{shown(repository)}: {link} is a link that leaves its template")
+            raise InvalidInput(f"{shown(repository)}: {link} is a link that leads out of its template")
 
 
 def _copy(wanted: Mapping[str, Path], target: Path, overwrite: bool) -> Pulled:

@@ -51,7 +51,7 @@ def append_entry(source: Source, entry: StackEntry, environment: Mapping[str, st
     """
     before = parse_stack(source, environment)
     if any(function.name == entry.name for function in before.functions):
-        raise Conflict(f"{source.name} has a function {entry.name!r} already; choose another name")
+        raise Conflict(f"{source.name} already has a function {entry.name!r}; choose another name")
     text = _insert(source, entry, environment)
     try:
         after = parse_stack(Source(source.name, text, source.folder), environment)
@@ -85,4 +85,4 @@ def _only_added(before: StackFile, after: StackFile, name: str) -> bool:
 
 def _by_hand(source: Source, entry: StackEntry) -> InvalidInput:
     lines = "\n".join(entry.lines(2))
-    return InvalidInput(f"{source.name}: cannot be added to; write this below `functions:` yourself:\n{lines}")
+    return InvalidInput(f"{source.name}: cannot insert the entry; write this below `functions:` yourself:\n{lines}")

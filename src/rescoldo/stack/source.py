@@ -50,7 +50,7 @@ def read_source(location: str) -> Source:
 
 def _decode(data: bytes, name: str) -> str:
     if len(data) > MAX_BYTES:
-        raise InvalidInput(f"{name}: larger than {MAX_BYTES:,} bytes, the most a file may have that is read here")
+        raise InvalidInput(f"{name}: larger than the {MAX_BYTES:,} bytes allowed")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -42,7 +42,7 @@ class StoreFunction(BaseModel):
         """The image for `architecture`. Raises NotFound, naming those it is there for."""
         if architecture not in self.images:
             there = ", ".join(sorted(self.images)) or "none"
-            raise NotFound(f"{self.name} is not there for {architecture}; it is for {there}: choose with --platform")
+            raise NotFound(f"{self.name} is not available for {architecture}, only for {there}: choose with --platform")
         return self.images[architecture]
 
 

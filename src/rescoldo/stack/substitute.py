@@ -118,14 +118,14 @@ class Variables:
             raise InvalidInput(f"{self._where(expression)}: the value of {form[1]} is not UTF-8 text") from error
         if self.budget < 0:
             raise InvalidInput(
-                f"{self._where(expression)}: with {form[1]} the values of variables are more than {MAX_BYTES:,} bytes"
+                f"{self._where(expression)}: with {form[1]} the values of variables exceed {MAX_BYTES:,} bytes"
             )
         return value
 
     def _unknown(self, expression: _Expression) -> InvalidInput:
         return InvalidInput(
-            f"{self._where(expression)}: {expression.text!r} is not a substitution known here; "
-            "write ${NAME} or ${NAME:-default}, and no variable inside a default"
+            f"{self._where(expression)}: {expression.text!r} is not a supported substitution; "
+            "write ${NAME} or ${NAME:-default}, without a variable in the default"
         )
 
     def _where(self, expression: _Expression) -> str:

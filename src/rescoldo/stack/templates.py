@@ -57,13 +57,13 @@ def find_template(lang: str, project: Path) -> Template:
     names = [template.name for template in list_templates(project)]
     if lang.lower() == "dockerfile":
         raise BuildFailed(
-            f"lang {lang!r} is a container build, which does not exist here yet; use one of {', '.join(names)}"
+            f"lang {lang!r} is a container build, which rescoldo does not support yet; use {', '.join(names)}"
         )
     folder = _folder(lang, project)
     if folder is None:
         hint = suggestion(lang, [*names, *ALIASES])
         others = "" if hint else f"; {_OTHERS}"
-        raise BuildFailed(f"no template {lang!r}{hint}; there are {', '.join(names)}{others}")
+        raise BuildFailed(f"no template {lang!r}{hint}; available: {', '.join(names)}{others}")
     return _read(folder, lang)
 
 
@@ -173,5 +173,5 @@ def _not_built(folder: Path, keys: Mapping[str, Value]) -> str:
         )
     what = f"is for {language}" if language else "names no language"
     container = ", and its Dockerfile needs a container builder" if (folder / "Dockerfile").is_file() else ""
-    kinds = f"here the kinds {' and '.join(KINDS)} are built"
+    kinds = f"rescoldo builds the kinds {' and '.join(KINDS)}"
     return f"the template {what}{container}: {kinds}; {_OTHERS}"

@@ -111,7 +111,7 @@ class Child:
         """Ask it to end; kill it after `grace` seconds."""
         self.send(number)
         if not await set_within(self.ended, grace):
-            log.warning("%s did not end within %g s and is killed", self.part.name, grace)
+            log.warning("%s did not end within %g s; killing it", self.part.name, grace)
             await self.kill()
 
     def _exited(self) -> None:
@@ -176,7 +176,7 @@ class Child:
 def describe_end(status: int | None) -> str:
     """What a return code of subprocess means; None: not known."""
     if status is None:
-        return "how is not known"
+        return "for an unknown reason"
     if status >= 0:
         return f"exit status {status}"
     try:

@@ -104,7 +104,7 @@ class Children:
             self._start("edge", command or [*self._parts["edge"].command(), "-sf", str(old.pid)])
         except OSError as error:
             self._leaving.discard(old)
-            log.error("the edge cannot be reloaded: %s", error)
+            log.error("cannot reload the edge: %s", error)
             return
         self._keep_running_anew("edge")
 
@@ -126,7 +126,7 @@ class Children:
             self._settings.pid_file.write_text(str(os.getpid()))
             replace_text(self._settings.children_file, json.dumps(pids))
         except OSError as error:
-            log.error("cannot note the processes in %s: %s", self._settings.children_file, error)
+            log.error("cannot write the list of processes to %s: %s", self._settings.children_file, error)
 
     async def stop(self) -> None:
         """Stop edge and controller together: the edge takes no more and finishes what it has, the controller lets go
@@ -147,7 +147,7 @@ class Children:
     def _start(self, name: str, command: Sequence[str] | None = None) -> Child:
         """Raises OSError."""
         if not self._settings.settings_file.exists():  # a child must not make the folder: `FolderWatch` does
-            raise FileNotFoundError(f"the run folder {self._settings.run} is lost")
+            raise FileNotFoundError(f"the run folder {self._settings.run} is missing")
         child = Child.start(self._parts[name], command)
         self._held.keep(_held_name(child), child.pidfd, child.output)
         self._register(child)
@@ -182,7 +182,7 @@ class Children:
                     child = self._start(name)
             except OSError as error:  # no memory, no descriptors, no space: it may pass
                 deaths += 1
-                log.error("%s cannot be started: %s", name, error)
+                log.error("cannot start %s: %s", name, error)
             else:
                 await child.ended.wait()
                 deaths = deaths + 1 if loop.time() - started < STABLE_SECONDS else 1
@@ -191,7 +191,7 @@ class Children:
                 if not self.proven and (child.status == os.EX_CONFIG or deaths >= UNLIVELY):
                     self._give_up("\n".join([f"{name} cannot start:", *child.tail]))
                     return
-                log.info("%s is started again", name)
+                log.info("restarting %s", name)
             await asyncio.sleep(pause(deaths))
 
     async def _kill_when_silent(self, name: str, probe: Probe) -> None:
@@ -208,7 +208,7 @@ class Children:
                 if answered:
                     known = child
                 elif self.reachable:
-                    log.warning("%s has not answered for %g s and is killed", name, patience)
+                    log.warning("%s did not answer for %g s; killing it", name, patience)
                     await child.kill()
             if child is not None:  # its successor is asked at once: known to live, it is not given as long
                 await set_within(child.ended, PAUSE)

@@ -44,11 +44,11 @@ class DataFolder:
                 self._settings.save(self._settings.record)
             if lost:
                 names = ", ".join(path.name for path in lost)
-                log.warning("%s was lost from %s and is made again", names, self._settings.data)
+                log.warning("%s was missing from %s; made it again", names, self._settings.data)
             self._said = ""
         except Exception as error:
             if str(error) != self._said:
-                log.error("the data folder %s is not whole and cannot be mended: %s", self._settings.data, error)
+                log.error("the data folder %s is incomplete and cannot be repaired: %s", self._settings.data, error)
             self._said = str(error)
 
     def _lock_again(self) -> None:
@@ -58,7 +58,7 @@ class DataFolder:
             fcntl.flock(fresh, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(fresh)
-            raise BlockingIOError("another platform has taken it: stop one of the two") from None
+            raise BlockingIOError("another platform uses it, too: stop one of the two") from None
         name_holder(fresh, self._held.guardian)
         (before,) = self._held.table[LOCK]
         self._held.keep(LOCK, fresh)
@@ -72,7 +72,7 @@ class DataFolder:
         fresh = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.dup2(fresh, 2)
         self._held.keep(LOG, fresh)
-        log.info("%s was removed or renamed, and is opened again", path)
+        log.info("%s was removed or renamed; opened it again", path)
 
 
 def _is_log(path: Path) -> bool:

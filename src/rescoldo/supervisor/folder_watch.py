@@ -50,9 +50,9 @@ class FolderWatch:
         except (OSError, RescoldoError) as error:
             if str(error) != self._said:  # what runs goes on; nothing new can start
                 self._said = str(error)
-                log.error("%s and cannot be made again: %s", what, error)
+                log.error("%s; cannot make it again: %s", what, error)
             return False
-        log.warning("%s and is made again", what)
+        log.warning("%s; made it again", what)
         self._said = ""
         there = dict(self._children.current)  # those that start from here on have the new sockets
         self._children.listen_on(sockets)

@@ -54,7 +54,7 @@ def _make_parent(folder: Path) -> None:
     except FileExistsError:
         info = folder.lstat()
         if not stat.S_ISDIR(info.st_mode) or info.st_uid not in (0, os.geteuid()):
-            raise InvalidInput(f"{folder} is not ours, but uid {info.st_uid}'s: remove it") from None
+            raise InvalidInput(f"{folder} belongs to another user (uid {info.st_uid}); remove it") from None
 
 
 def make(folder: Path, mode: int) -> None:

@@ -90,7 +90,7 @@ class Guardian:
             deaths = deaths + 1 if monotonic() - started < STABLE_SECONDS else 1
             if self._stopping and deaths >= MOST_STILLBORN:
                 return max(1, status)
-            _say(f"the supervisor ended ({_describe(status)}) and is started again")
+            _say(f"the supervisor ended ({_describe(status)}); restarting it")
             sleep(pause(deaths))
 
     def _handle_signals(self) -> None:
@@ -111,7 +111,7 @@ class Guardian:
                 try:
                     self._pid, self._status = self._spawn(theirs.fileno()), None
                 except OSError as error:
-                    _say(f"the supervisor cannot be started: {error}")
+                    _say(f"cannot start the supervisor: {error}")
                     return 1, False
             return self._watch(ours)
 
@@ -141,7 +141,7 @@ class Guardian:
             if not ready:
                 silent += 1
                 if silent >= (self._ticks if spoke else max(START_TICKS, self._ticks)):
-                    _say(f"the supervisor has said nothing for {silent} s and is killed")
+                    _say(f"the supervisor did not report for {silent} s; killing it")
                     os.kill(self._pid, signal.SIGKILL)
                     silent = 0
             if self._stopping and spoke and not told:

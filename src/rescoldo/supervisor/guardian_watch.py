@@ -64,12 +64,12 @@ class GuardianWatch:
         """Become the next guardian, whose new supervisor takes over. At the very end nobody needs one."""
         if self._stopping.is_set():
             return
-        log.warning("the guardian ended or is silent; this process takes its place")
+        log.warning("the guardian ended or does not report; this process becomes the guardian")
         if os.getppid() == self._held.guardian:  # it is stopped
             os.kill(self._held.guardian, signal.SIGKILL)
         try:
             become_subreaper()
             become_guardian(silence(self._settings), supervisor_command(self._settings), self._held.table)
         except OSError as error:
-            log.error("going on without a guardian: %s", error)
+            log.error("continuing without a guardian: %s", error)
             self._unanswered = 0

@@ -81,7 +81,7 @@ def end_instances(settings: Settings) -> bool:
         make_run(settings)  # which may be lost
         settings.save()
     except OSError as error:
-        raise RescoldoError(f"the run folder {settings.run} cannot be made again: {error.strerror}") from error
+        raise RescoldoError(f"cannot make the run folder {settings.run} again: {error.strerror}") from error
     listener = bind(settings.node_socket, for_edge=False)
     part = node_part(settings, listener.fileno())
     node = subprocess.Popen(
@@ -105,7 +105,7 @@ def end_instances(settings: Settings) -> bool:
     except (OSError, subprocess.TimeoutExpired) as error:
         node.kill()
         node.wait()
-        raise RescoldoError(f"functions of an earlier platform cannot be ended: {error}") from error
+        raise RescoldoError(f"cannot end functions of an earlier platform: {error}") from error
 
 
 def _ours(settings: Settings) -> list[int]:
@@ -135,7 +135,7 @@ def _signal(settings: Settings, pid: int, number: int, patience: float = 0.0) ->
         except ProcessLookupError:
             return True
         except PermissionError as error:
-            raise RescoldoError(f"process {pid} of an earlier platform cannot be ended: {error}") from error
+            raise RescoldoError(f"cannot end process {pid} of an earlier platform: {error}") from error
         select.select([pidfd], [], [], patience)  # readable when its last thread has ended
         return True
 

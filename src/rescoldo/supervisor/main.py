@@ -30,8 +30,8 @@ def run(settings: Settings) -> int:
     """Serve in the foreground, as another program in this process; raises RescoldoError when it cannot start."""
     if os.geteuid() == 0 and level() != "full":
         raise InvalidInput(
-            "root may not make namespaces here (or Linux is older than 5.12), and functions never run as root: start "
-            "it as another user"
+            "root may not create namespaces here (or Linux is older than 5.12), and functions never run as root: start "
+            "rescoldo as another user"
         )
     lock = place.prepare(settings)
     try:

@@ -109,7 +109,7 @@ def install(service: Service, *, overwrite: bool) -> bool:
     path = service.path
     head = _head(path)
     if head is not None and head != service.mark and not overwrite:
-        raise Conflict(f"{path} is there, and is {_owner(head)}; --yes replaces it")
+        raise Conflict(f"{path} already exists and is {_owner(head)}; --yes replaces it")
     aside = path.with_name(f".{NAME}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,9 +127,9 @@ def uninstall(service: Service, *, overwrite: bool) -> None:
     path = service.path
     head = _head(path)
     if head is None:
-        raise NotFound(f"no service is installed: {path} is not there")
+        raise NotFound(f"no service is installed: {path} does not exist")
     if head != service.mark and not overwrite:
-        raise Conflict(f"{path} is {_owner(head)}; --yes removes it all the same")
+        raise Conflict(f"{path} is {_owner(head)}; --yes removes it anyway")
     try:
         for link in path.parent.glob(f"*.wants/{NAME}"):
             link.unlink()

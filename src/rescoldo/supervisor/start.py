@@ -67,7 +67,7 @@ def stop(settings: Settings) -> bool:
         return pid is None
 
     if not _wait(ended, STOP_SECONDS):
-        log.warning("process %s did not end within %g s and is killed; see %s", told, STOP_SECONDS,
+        log.warning("process %s did not end within %g s; killing it; see %s", told, STOP_SECONDS,
                     settings.platform_log)  # fmt: skip
         _kill_supervision(settings)
     return _end_abandoned(settings) or told is not None
@@ -81,7 +81,7 @@ def _kill_supervision(settings: Settings) -> None:
         return running_pid(settings) is None
 
     if not _wait(ended, END_SECONDS):
-        raise RescoldoError(f"process {running_pid(settings)} cannot be ended; see {settings.platform_log}")
+        raise RescoldoError(f"process {running_pid(settings)} does not end; see {settings.platform_log}")
 
 
 def _end_abandoned(settings: Settings) -> bool:

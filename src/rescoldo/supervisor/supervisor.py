@@ -84,7 +84,7 @@ class Supervisor:
         try:
             place.name_holder(self._held.table["lock"][0], self._held.guardian)
         except OSError as error:
-            log.error("cannot name the holder of the lock: %s", error)
+            log.error("cannot write the holder of the lock: %s", error)
 
     async def _announce(self) -> None:
         """Say that the platform is there, once it answers."""

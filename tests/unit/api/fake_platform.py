@@ -26,7 +26,7 @@ from rescoldo.store.protocol import Bundle, Namespace
 WHY = Explanation(
     wanted=2, running=1, starting=1, minimum=1, maximum=20, metric="concurrency", target=32.0, utilization=0.7,
     windows=(60.0, 6.0), look=Look(0.25, 2, "requests queue", "the maximum: 20", 20.5, 33.0, True, 4),
-    steps=(Step(12.0, 1, 2, "requests queue"),), sleep="10 s after its last request has ended",
+    steps=(Step(12.0, 1, 2, "requests queue"),), sleep="10 s after its last request ends",
 )
 
 

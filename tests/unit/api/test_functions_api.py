@@ -300,7 +300,7 @@ async def test_a_refused_body_is_not_repeated_in_the_answer(client: AsyncClient)
 
 async def test_an_unknown_image_is_400_in_words(client: AsyncClient) -> None:
     answer = await client.post("/system/functions", json=DEPLOYMENT | {"image": "unknown/x"})
-    assert (answer.status_code, answer.text) == (400, "Nobody built or uploaded this image here.")
+    assert (answer.status_code, answer.text) == (400, "This image was not built or uploaded here.")
 
 
 async def test_a_body_of_more_than_a_mebibyte_is_413(client: AsyncClient) -> None:

@@ -36,7 +36,7 @@ async def test_a_page_is_refused_whatever_login_its_browser_adds(guarded: AsyncC
     answer = await guarded.get("/system/functions", headers={"Sec-Fetch-Site": "same-origin"}, auth=login)
     assert (answer.status_code, answer.text) == (
         403,
-        "pages in a browser may not use this; call it from a command line or a program\n",
+        "web pages may not call this API; use a command line or a program\n",
     )
 
 

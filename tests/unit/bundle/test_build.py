@@ -216,9 +216,9 @@ def test_whatever_may_bind_handle_at_the_top_level_is_accepted(project, source):
 
 
 def test_a_missing_folder_and_a_missing_handler_are_named(project):
-    assert refused(project, handler=Path("none")).startswith("none: there is no such folder")
+    assert refused(project, handler=Path("none")).startswith("none: the folder does not exist")
     (project / "hello/handler.py").unlink()
-    assert "hello: no handler.py in it; add one with `def handle(req)`" in refused(project, style="classic")
+    assert "hello: it has no handler.py; add one with `def handle(req)`" in refused(project, style="classic")
 
 
 def test_a_module_that_does_not_compile_is_a_warning(project):
@@ -238,7 +238,7 @@ def test_a_copied_folder_outside_the_project_is_refused(project):
     (project / "inner").mkdir()
     with pytest.raises(BuildFailed, match="not a folder inside the project"):
         make(project, project=project / "inner", copy=(project / "hello",))
-    assert "configuration.copy: there is no absent" in refused(project, copy=(Path("absent"),))
+    assert "configuration.copy: absent does not exist" in refused(project, copy=(Path("absent"),))
 
 
 def test_a_copy_that_would_replace_a_file_of_the_function_is_refused(project):

@@ -55,7 +55,7 @@ async def test_a_bundle_finds_its_requirements_in_its_layer(storage: BundleStora
 
 
 async def test_a_bundle_whose_layer_is_not_here_is_refused(storage: BundleStorage, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="its layer of requirements is not here"):
+    with pytest.raises(InvalidInput, match="its layer of requirements is not stored here"):
         await add(storage, bundle("b" * 64).gz())
     assert storage.digests() == [] and list((tmp_path / "uploads").iterdir()) == []
 
@@ -65,7 +65,7 @@ async def test_a_layer_cannot_be_another_path(storage: BundleStorage, digest: ob
     manifest = json.loads(manifest_here("python3-http", "http").to_text()) | {"schema": 2, "layer": digest}
     if not digest:
         return
-    with pytest.raises(InvalidInput, match="its layer of requirements is not here"):
+    with pytest.raises(InvalidInput, match="its layer of requirements is not stored here"):
         await add(storage, Tar(json.dumps(manifest).encode()).gz())
 
 
@@ -79,7 +79,7 @@ async def test_a_bundle_with_a_layer_may_not_bring_its_requirements_too(storage:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (Tar().file("deps/x.py").gz(), "no layer of requirements"),
+        (Tar().file("deps/x.py").gz(), "not a layer of requirements"),
         (Tar(layer_manifest().encode()).file("other/x.py").gz(), "has no folder deps"),
         (Tar(layer_manifest().encode()).file("other/x.py").link("deps", "other").gz(), "has no folder deps"),
         (layer(manifest=layer_manifest().replace('"3.', '"2.')), "the layer was built for Python 2."),
@@ -149,7 +149,7 @@ async def test_a_bundle_that_comes_while_its_layer_is_collected_has_it_or_is_ref
         coming = add(storage, bundle(digest).gz())
         folder, _ = await asyncio.gather(coming, storage.collect_layers(DAY + 1.0), return_exceptions=True)
         if isinstance(folder, InvalidInput):
-            assert "its layer of requirements is not here" in folder.message
+            assert "its layer of requirements is not stored here" in folder.message
         else:
             assert (folder / "deps" / "needed.py").exists()
             await storage.remove(folder.name)
@@ -163,7 +163,7 @@ async def test_removing_a_bundle_leaves_its_layer_to_the_others(storage: BundleS
 
 
 async def test_the_size_and_digest_of_a_layer_are_checked(storage: BundleStorage) -> None:
-    with pytest.raises(InvalidInput, match="damaged on its way"):
+    with pytest.raises(InvalidInput, match="damaged in transit"):
         await storage.layers.receive(sent(layer()), LIMIT, "0" * 64)
     with pytest.raises(NotFound, match="no layer with digest"):
         storage.layers.path("0" * 64)

@@ -82,15 +82,15 @@ def test_what_comes_from_elsewhere_is_taken_as_it_is(tmp_path, line):
     ("line", "words"),
     [
         ("-e git+https://host/p.git", "installs a working copy.*write `NAME @ 'git"),
-        ("--requ=other.txt", "is not an option of a requirements.txt here"),
-        ("--target /etc", "is not an option"),
+        ("--requ=other.txt", "is not supported in a requirements.txt"),
+        ("--target /etc", "is not supported"),
         ("a -r other.txt", "cannot follow a requirement"),
-        ("a==", "is no requirement"),
-        ("two words", "is no requirement"),
+        ("a==", "is not a requirement"),
+        ("two words", "is not a requirement"),
         ("-i", "needs a value"),
         ("a --hash='", "No closing quotation"),
         ("-i ${NOT_THERE}", "the variable NOT_THERE is not set"),
-        ("a==\n", "is no requirement"),
+        ("a==\n", "is not a requirement"),
     ],
 )
 def test_what_is_no_requirement_is_refused_with_its_line(tmp_path, line, words):

@@ -189,7 +189,7 @@ async def test_an_upload_over_the_limit_is_refused_and_removed(storage: BundleSt
 
 
 async def test_an_upload_with_another_digest_is_refused_and_removed(storage: BundleStorage, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="damaged on its way"):
+    with pytest.raises(InvalidInput, match="damaged in transit"):
         await storage.receive(sent(b"x"), LIMIT, "a" * 64)
     assert left(tmp_path) == []
 
@@ -401,7 +401,7 @@ async def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"python": "2.7"}, ["Python 2.7 on", "here is Python", "run `rescoldo build` again here"]),
+        ({"python": "2.7"}, ["Python 2.7 on", "this machine has Python", "run `rescoldo build` again here"]),
         ({"arch": "vax"}, ["on vax", f"on {platform.machine()}", "run `rescoldo build` again here"]),
         ({"python": None}, ["Python None", "rescoldo build"]),
         ({"schema": 3}, ["schema 3", "schemas 1 and 2"]),

@@ -70,7 +70,7 @@ def test_a_template_made_for_rescoldo_says_its_style_and_folder(tmp_path: Path) 
         ({"Dockerfile": "FROM scratch\n"}, "a Dockerfile of its own"),
         ({"template.yml": "language: node22\n", "function/handler.js": ""}, "'node22'"),
         ({"template.yml": "language: python3-fastapi\n", "main.py": "", "function/handler.py": ""}, "python3-fastapi"),
-        (shrinkwrapped({"handler.py": "from app import handle\n"}, "acme"), "which contract"),
+        (shrinkwrapped({"handler.py": "from app import handle\n"}, "acme"), "define a known function"),
         (shrinkwrapped({"handler.py": HTTP}) | {"template.yml": "handler_folder: ../tree\n"}, "inside the template"),
         (shrinkwrapped({"handler.py": HTTP}) | {"template.yml": "language: [\n"}, "template.yml"),
         (shrinkwrapped({"handler.py": HTTP}, "a\x07\u202eb") | {"index.py": ""}, "template"),
@@ -191,7 +191,7 @@ def test_names_and_versions_are_taken_without_root(tmp_path: Path, line: str) ->
 )  # fmt: skip
 def test_what_runs_code_at_its_installation_is_refused_without_root(tmp_path: Path, line: str) -> None:
     (tmp_path / "requirements.txt").write_text(f"six\n{line}\n")
-    with pytest.raises(BuildFailed, match=r"requirements.txt:[23]: .*wheels alone"):
+    with pytest.raises(BuildFailed, match=r"requirements.txt:[23]: .*that have wheels"):
         check_requirements(tmp_path / "requirements.txt", wheels=True)
 
 

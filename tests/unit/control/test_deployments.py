@@ -101,7 +101,7 @@ async def test_a_revision_that_does_not_start_never_takes_traffic(world: World, 
         await world.deploy()
     assert caught.value.status == 400
     assert "revision 2 of fn.openfaas-fn did not start" in caught.value.message
-    assert "revision 1 goes on serving" in caught.value.message
+    assert "revision 1 keeps serving" in caught.value.message
     assert str(error) in caught.value.message
     assert await world.edge.call(FN) == first
     assert await kept(world) == [(2, str(error))]
@@ -170,7 +170,7 @@ async def test_an_instance_that_ends_once_it_was_ready_fails_the_check(world: Wo
     await world.until(lambda: launched(world).count(2) == 2)
     world.node.fail[FN] = deque([CRASH])
     world.lost(world.node.started[-2].instance)
-    with pytest.raises(RolloutFailed, match="ended as soon as it was ready"):
+    with pytest.raises(RolloutFailed, match="ended right after it was ready"):
         await update
     assert set(world.instances()) == first
     await world.settle()

@@ -167,7 +167,7 @@ async def test_an_update_of_what_has_started_once_is_checked_aside_though_it_fai
     with pytest.raises(StartFailed):
         await world.edge.call(FN)
     assert await stands(world) == ("failing", 0, 0)
-    with pytest.raises(RolloutFailed, match="revision 1 stays, whose last start failed, too"):
+    with pytest.raises(RolloutFailed, match="revision 1 stays, although its last start failed, too"):
         await deploy(world, patience=60.0, version="2")
     assert (await status(world)).function.revision == 1
 
@@ -192,7 +192,7 @@ async def test_a_deployment_in_the_middle_of_the_first_start_is_the_one_that_cou
     first = asyncio.create_task(deploy(world, patience=60.0))
     await world.until(lambda: world.node.started)
     assert await deploy(world, patience=60.0, version="2") is True
-    with pytest.raises(Conflict, match="deployed anew before its revision 1 had started"):
+    with pytest.raises(Conflict, match="deployed again before its revision 1 had started"):
         await first
     assert [launch.revision for launch in world.node.started] == [1, 2]
     await world.settle()
@@ -461,13 +461,13 @@ async def test_why_tells_of_every_start(world: World) -> None:
     why = (await world.statuses.function(FN, why=True)).why
     assert why is not None
     assert [(step.before, step.after, step.reason) for step in why.steps] == [
-        (0, 1, "deployed, and started to see whether it does"),
+        (0, 1, "deployed: trial start"),
         (1, 1, "revision 2 was deployed"),
         (1, 0, "scaled to zero"),
-        (0, 1, "called while it slept"),
+        (0, 1, "called while asleep"),
         (1, 0, "paused"),
-        (0, 1, "asked for with scale, or by an alert"),
-        (1, 2, "asked for with scale, or by an alert"),
+        (0, 1, "requested with scale, or by an alert"),
+        (1, 2, "requested with scale, or by an alert"),
     ]
 
 
@@ -477,7 +477,7 @@ async def test_why_tells_what_a_controller_took_over(world: World) -> None:
     why = (await after.statuses.function(FN, why=True)).why
     assert why is not None
     (one,) = why.steps
-    assert (one.before, one.after, one.reason) == (0, 1, "taken over from the controller before")
+    assert (one.before, one.after, one.reason) == (0, 1, "taken over from the previous controller")
     await after.close()
 
 

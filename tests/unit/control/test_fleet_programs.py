@@ -73,7 +73,7 @@ async def test_an_instance_that_ends_before_the_edge_knows_it_fails_the_wake(wor
     await world.until(lambda: world.node.started)
     await asyncio.sleep(1)
     world.node.lose(world.node.started[0].instance, "exit status 7", lived=0.1)
-    with pytest.raises(StartFailed, match="exit status 7 as soon as it was ready"):
+    with pytest.raises(StartFailed, match="exit status 7 right after it was ready"):
         await wake
     await world.settle()
     assert await world.running() == []

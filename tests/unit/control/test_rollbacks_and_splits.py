@@ -242,7 +242,7 @@ async def test_a_call_held_for_a_revision_that_has_lost_its_share_is_served_by_t
 async def test_a_past_revision_that_does_not_start_any_more_gets_no_share(world: World) -> None:
     await two_revisions(world)
     world.node.fail[FN] = deque([CRASH])
-    with pytest.raises(RolloutFailed, match=r"revision 1 of fn.openfaas-fn does not start; traffic stays as it was"):
+    with pytest.raises(RolloutFailed, match=r"revision 1 of fn.openfaas-fn does not start; the traffic is unchanged"):
         await world.traffic.split(FN, {1: 50, 2: 50})
     assert (await calls(world)).keys() == {2}
     assert world.fleet.entries.keys() == {FN}

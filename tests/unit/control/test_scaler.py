@@ -374,7 +374,7 @@ async def test_what_puts_a_function_to_sleep_and_what_wakes_it_is_told(world: Wo
     await asyncio.sleep(20)
     found = await why(world)
     steps = [(step.before, step.after, step.reason) for step in found.steps]
-    assert steps == [(0, 2, "called while it slept"), (2, 0, "idle for 10 s")]
+    assert steps == [(0, 2, "called while asleep"), (2, 0, "idle for 10 s")]
     assert found.steps[0].ago == pytest.approx(24, abs=0.2)
 
 
@@ -383,7 +383,7 @@ async def test_a_function_that_is_busy_sleeps_after_its_last_request(world: Worl
     await takes(world, 60)
     call = asyncio.create_task(world.edge.call(FN))
     await asyncio.sleep(30)
-    assert (await why(world)).sleep == "10 s after its last request has ended"
+    assert (await why(world)).sleep == "10 s after its last request ends"
     await call
 
 
@@ -396,7 +396,8 @@ async def test_a_function_that_must_not_sleep_and_one_that_does_not_start_say_so
     world.node.fail[FN] = deque([StartFailed("no such module\nline 2")])
     with pytest.raises(StartFailed):
         await world.edge.call(FN)
-    assert (await why(world)).sleep == "asleep; no call wakes it for 0.2 s, as its start failed: no such module"
+    told = "asleep; its start failed, and the next attempt is allowed in 0.2 s: no such module"
+    assert (await why(world)).sleep == told
 
 
 async def test_the_last_decision_and_what_is_aimed_at_are_told(world: World) -> None:

@@ -221,7 +221,7 @@ async def test_secrets_have_bounds(world: World) -> None:
         await save(world, "key", bytes(MAX_SECRET + 1))
     for number in range(MAX_NAMESPACE_SECRETS):
         await world.secrets.save(HERE, f"s{number}", b"x")
-    with pytest.raises(InvalidInput, match="1000 secrets already"):
+    with pytest.raises(InvalidInput, match="already has the 1000 secrets"):
         await save(world, "one-more")
     await save(world, "s0", b"new")
 
@@ -233,7 +233,7 @@ async def test_a_secret_that_functions_name_stays_and_its_users_are_told(world: 
     await save(world, "key")
     for number in range(7):
         await deploy(world, f"fn{number}", secrets=("key",))
-    with pytest.raises(Conflict, match=r"used by fn0, fn1, fn2, fn3, fn4 and 2 more: remove these functions"):
+    with pytest.raises(Conflict, match=r"used by fn0, fn1, fn2, fn3, fn4 and 2 more: first remove these functions"):
         await world.function_secrets.delete_secret(HERE, "key")
     for number in range(7):
         await deploy(world, f"fn{number}")

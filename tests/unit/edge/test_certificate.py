@@ -84,14 +84,14 @@ def test_a_key_of_another_certificate_is_refused(settings, pair, authority):
     other = authority.pair("two", "DNS:fn.example")
     broken(
         replace(settings, tls_cert=str(pair.certificate), tls_key=str(other.key)),
-        f"--tls-cert {pair.certificate} and --tls-key {other.key}: the private key is not that of the certificate",
+        f"--tls-cert {pair.certificate} and --tls-key {other.key}: the private key does not belong to the certificate",
     )
 
 
 @pytest.mark.parametrize("kept", ["certificate", "key", ""])
 def test_half_a_bundle_is_refused_with_what_belongs_there(settings, pair, kept):
     source(settings).write_text(getattr(pair, kept).read_text() if kept else "junk\n")
-    broken(settings, f"--tls-cert {settings.tls_cert}: write the certificate, those that it depends on and the private")
+    broken(settings, f"--tls-cert {settings.tls_cert}: write certificate, chain and private")
 
 
 def test_an_encrypted_key_is_refused_and_no_password_is_asked_for(settings, pair):
@@ -124,7 +124,7 @@ def test_a_replaced_certificate_is_taken_over_and_a_broken_one_is_not(settings, 
     assert certificate.renew(settings) is True
     assert settings.certificate.read_text() == other.text()
     source(settings).write_text("junk\n")
-    with pytest.raises(InvalidInput, match="write the certificate"):
+    with pytest.raises(InvalidInput, match="write certificate, chain"):
         certificate.renew(settings)
     assert settings.certificate.read_text() == other.text()
 

@@ -23,7 +23,7 @@ def test_a_note_from_before_kinds_had_names_is_adopted(command: tuple[str, ...],
 
 
 def test_a_kind_that_a_later_version_had_is_refused_by_its_name() -> None:
-    with pytest.raises(InvalidInput, match="'wasm' is no kind of function here; there are python, process"):
+    with pytest.raises(InvalidInput, match="'wasm' is not a kind of function; use python, process"):
         kind_of(Launch.from_json(LAUNCH.to_json() | {"kind": "wasm"}))
 
 

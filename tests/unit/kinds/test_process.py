@@ -49,7 +49,7 @@ def test_without_an_upstream_url_the_bundle_decides() -> None:
 @pytest.mark.parametrize(
     ("process", "env", "message"),
     [
-        ("", {"upstream_url": "unix"}, "fprocess is not"),
+        ("", {"upstream_url": "unix"}, "but not fprocess"),
         ("x", {"upstream_url": "http://127.0.0.1"}, "names no port"),
         ("x", {"upstream_url": "http://127.0.0.1:0"}, "names no port"),
         ("x", {"upstream_url": "http://127.0.0.1:99999"}, "is not a URL"),

@@ -97,7 +97,7 @@ async def test_a_uid_goes_back_to_the_pool_when_its_instance_has_ended_or_was_no
     instance, _ = privileged.admission.admit(LAUNCH, successor=False)
     assert instance.note.uid == INSTANCE_UIDS[0]
     other = replace(LAUNCH, instance=InstanceId("i2"))
-    with pytest.raises(Busy, match="every uid"):
+    with pytest.raises(Busy, match="all user ids"):
         privileged.admission.admit(other, successor=False)
     privileged.admission.release(instance)
     privileged.settings.instances.rmdir()
@@ -127,7 +127,7 @@ async def test_an_instance_of_the_same_name_or_without_room_is_refused(desk: Des
     with pytest.raises(Conflict, match="i1 exists already"):
         desk.admission.admit(LAUNCH, successor=False)
     desk.roster.most = 1
-    with pytest.raises(Busy, match=r"runs 1 instances and takes no more: .*ulimit -n"):
+    with pytest.raises(Busy, match=r"runs 1 instances, the most allowed: .*ulimit -n"):
         desk.admission.admit(replace(LAUNCH, instance=InstanceId("i2")), successor=False)
     assert desk.files() == ["i1", "i1.err", "i1.log", "i1.sock"]
 

@@ -127,9 +127,9 @@ async def test_a_start_that_is_called_off_before_its_turn_leaves_no_descriptor(
     [
         (b'{"error": "bad \\ud800 \\u001b[2J\\nERROR: forged"}\n', "bad \ufffd \\x1b[2J\\nERROR: forged"),
         (b'{"error": "bad \xed\xa0\x80"}\n', "bad \ufffd\ufffd\ufffd"),
-        (b"[" * 4090 + b"\n", "its status is not understood (it is nested deeper than 4 levels)"),
-        (b'{"error": ' + b"[" * 2040 + b"]" * 2040 + b"}\n", "its status is not understood (it is nested deeper"),
-        (b"x" * 10_000, "its status is not understood"),
+        (b"[" * 4090 + b"\n", "its status message is invalid (it is nested deeper than 4 levels)"),
+        (b'{"error": ' + b"[" * 2040 + b"]" * 2040 + b"}\n", "its status message is invalid (it is nested deeper"),
+        (b"x" * 10_000, "its status message is invalid"),
         (b'{"error": {"a": 1}}\n', "{'a': 1}"),
         (b'{"error": ["' + b"a" * 3000 + b'"]}\n', "['" + "a" * 998 + "!"),
         (b"[]\n", ""),

@@ -57,7 +57,7 @@ async def test_a_slow_follower_loses_the_oldest_lines_and_is_told_how_many(tmp_p
     for number in range(600):
         book.write(FN, ONE, [str(number)])
     lines = [line.text for line in await anext(stream)]
-    assert lines[0] == "… 88 lines left out: they came faster than they were read"
+    assert lines[0] == "… 88 lines left out: the client read too slowly"
     assert lines[1:] == [str(number) for number in range(88, 600)]
     await stream.aclose()
 
@@ -119,7 +119,7 @@ async def test_a_function_has_a_bounded_number_of_followers(tmp_path: Path) -> N
     streams = [book.read(FN, tail=None, since=None, follow=True, instance="") for _ in range(101)]
     for stream in streams[:100]:
         await anext(stream)
-    with pytest.raises(Busy, match="100 clients follow"):
+    with pytest.raises(Busy, match="100 clients already follow"):
         await anext(streams[100])
     for stream in streams:
         await stream.aclose()

@@ -129,7 +129,7 @@ async def test_a_free_port_is_not_taken_before_one_that_was_stopped_at_its_start
 
 async def test_the_wait_ends_with_the_ready_timeout(taken: socket.socket, make: Make) -> None:
     launch, address = order(taken, ready_timeout=0.1)
-    with pytest.raises(StartTimeout, match="the instance before still has port"):
+    with pytest.raises(StartTimeout, match="the previous instance still has port"):
         await at(launch, address).take_over([make(launch, address)])
 
 

@@ -19,7 +19,7 @@ from rescoldo.node.processes.processes import Ends, describe, read_stat, uid_of
         (9, "signal 9 (SIGKILL)"),
         (11 | 0x80, "signal 11 (SIGSEGV)"),
         (50, "signal 50"),
-        (None, "ended; how is not known"),
+        (None, "ended for an unknown reason"),
     ],
 )
 def test_a_wait_status_reads_well(status: int | None, text: str) -> None:

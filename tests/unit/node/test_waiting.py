@@ -140,7 +140,7 @@ async def test_what_ends_a_second_instance_is_answered_by_the_node_as_the_edge_w
     head = b"GET / HTTP/1.1\r\nX-Call-Id: mine\r\n\r\n"
     async with standing_in(lambda: f"{host}:{port}", head, tell=lambda *what: told.append(what)) as (answer,):
         assert answer.startswith(b"HTTP/1.1 502 ")
-        why = "it is gone; so did the one that took its place; the call is not repeated"
+        why = "it is gone; its replacement ended, too; the call is not retried"
         assert why.encode() in answer
     assert told == [("mine", f"its instance ended: {why}")]
     server.close()

@@ -51,7 +51,7 @@ def test_each_annotation_of_ours_is_read(key: str) -> None:
 
 @pytest.mark.parametrize("key", ["max-que", "Max-Queue", "", "max-queue "])
 def test_an_annotation_of_ours_that_nobody_reads_is_refused(key: str) -> None:
-    with pytest.raises(InvalidInput, match=f"^rescoldo.dev/{key}: no such annotation; .*max-queue"):
+    with pytest.raises(InvalidInput, match=f"^rescoldo.dev/{key}: unknown annotation; .*max-queue"):
         limits(annotations={f"rescoldo.dev/{key}": "5"})
     limits(annotations={f"somebody.else/{key}": "5"})
 

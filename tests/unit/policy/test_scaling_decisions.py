@@ -57,14 +57,14 @@ def test_a_steady_load_gets_an_instance_for_each_share_of_the_target(load: int, 
 def test_a_decision_tells_its_figures_and_its_reason() -> None:
     function = Function()
     function.see(20, 30)
-    assert function.told == Decision(1, "20.0 requests at once on average of 60 s", 20.0, 20.0, panicking=False)
+    assert function.told == Decision(1, "20.0 requests at once on average over 60 s", 20.0, 20.0, panicking=False)
 
 
 def test_a_load_that_doubles_what_runs_is_a_panic_and_answered_by_the_short_window() -> None:
     function = Function()
     function.see(10, 60)
     assert function.see(100, 6) == 5
-    assert (function.told.panicking, function.told.reason) == (True, "the panic window asks for it")
+    assert (function.told.panicking, function.told.reason) == (True, "panic mode: the average of the panic window")
     assert function.told.panic == pytest.approx(100, rel=0.2)
     assert function.told.stable < 22.4
 
@@ -120,7 +120,7 @@ def test_a_short_queue_gets_no_more_than_it_needs() -> None:
 def test_a_queue_that_is_doubled_says_so() -> None:
     function = Function()
     function.see(500, 0.02, queued=468, every=0.02)
-    assert (function.told.reason, function.told.bound) == ("requests queue", "at most 2 times what runs at once")
+    assert (function.told.reason, function.told.bound) == ("requests queue", "at most 2 times the running instances")
 
 
 def test_a_full_slot_of_a_function_that_scales_by_requests_a_second_gets_instances_too() -> None:

@@ -92,8 +92,8 @@ async def test_an_old_connection_is_not_used_again(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        (lambda request: None, "the connection ended before the answer did"),
-        (lambda request: b"nonsense\r\n\r\n", "the answer is not HTTP"),
+        (lambda request: None, "the connection ended before the response was complete"),
+        (lambda request: b"nonsense\r\n\r\n", "the response is not HTTP"),
         (lambda request: b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + b"x" * 101, "larger than 100 bytes"),
     ],
     ids=["no answer", "not HTTP", "too large"],
@@ -120,7 +120,7 @@ async def test_there_are_at_most_so_many_connections(monkeypatch: pytest.MonkeyP
         calls = [asyncio.create_task(client.call("GET", "/")) for _ in range(2)]
         while len(server.requests) < 2:
             await asyncio.sleep(0)
-        with pytest.raises(RescoldoError, match="2 calls are under way already"):
+        with pytest.raises(RescoldoError, match="2 calls are running already"):
             await client.call("GET", "/")
         for call in calls:
             call.cancel()

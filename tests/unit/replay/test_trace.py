@@ -31,11 +31,11 @@ def test_the_three_files_are_joined_by_the_functions_hash(tmp_path: Path) -> Non
         ("invocations", "HashFunction,480\naa,-1\n", "invocations.csv:2: minute 480 is '-1'; use a whole number"),
         ("invocations", "HashFunction,480\naa,1.5\n", "invocations.csv:2: minute 480 is '1.5'"),
         ("invocations", "HashFunction,480\naa,1000001\n", "from 0 to 1000000"),
-        ("invocations", "HashFunction,480\naa,1\naa,1\n", "invocations.csv:3: function aa is in line 2 already"),
-        ("invocations", "HashFunction,480\naa\n", "invocations.csv:2: 1 cells, but the head has 2"),
+        ("invocations", "HashFunction,480\naa,1\naa,1\n", "invocations.csv:3: function aa is already in line 2"),
+        ("invocations", "HashFunction,480\naa\n", "invocations.csv:2: 1 cells, but the header has 2"),
         ("invocations", "HashFunction,480\n,1\n", "invocations.csv:2: HashFunction is empty"),
         ("invocations", "HashFunction,480\n", "it has no functions"),
-        ("invocations", "HashFunction\naa\n", "invocations.csv:1: no column is named by the number of a minute"),
+        ("invocations", "HashFunction\naa\n", "invocations.csv:1: no column has the number of a minute as its name"),
         ("invocations", "HashFunction,480,482\naa,1,1\n", "after column 480 comes 482"),
         ("invocations", "480\n1\n", "invocations.csv:1: column HashFunction is missing"),
         ("invocations", "", "invocations.csv:1: no column"),
@@ -98,10 +98,10 @@ def test_a_part_has_its_minutes_and_functions_and_the_names_they_had(tmp_path: P
     ("asked", "expected"),
     [
         ({"first": 479}, "--from 479: use 480 to 481, the minutes of the trace"),
-        ({"minutes": 3}, "--minutes 3: use 1 to 2, what the trace has from 480 on"),
-        ({"first": 481, "minutes": 2}, "--minutes 2: use 1 to 1, what the trace has from 481 on"),
+        ({"minutes": 3}, "--minutes 3: use 1 to 2, the minutes of the trace from 480 on"),
+        ({"first": 481, "minutes": 2}, "--minutes 2: use 1 to 1, the minutes of the trace from 481 on"),
         ({"minutes": 0}, "--minutes 0"),
-        ({"functions": 3}, "--functions 3: use 1 to 2, what the trace has"),
+        ({"functions": 3}, "--functions 3: use 1 to 2, the functions of the trace"),
     ],
 )
 def test_a_part_that_is_not_there_is_refused(tmp_path: Path, asked: dict[str, int], expected: str) -> None:

@@ -117,7 +117,7 @@ def test_an_unknown_lang_names_what_there_is_and_what_was_meant(tmp_path):
     with pytest.raises(BuildFailed) as caught:
         find_template("python3-htp", tmp_path)
     assert caught.value.message == (
-        "no template 'python3-htp' (did you mean 'python3-http'?); there are process, python3, python3-http"
+        "no template 'python3-htp' (did you mean 'python3-http'?); available: process, python3, python3-http"
     )
 
 

@@ -101,7 +101,7 @@ def test_without_room_the_loss_is_said_until_there_is_room_again(kept: Kept, pla
     place.parent.rmdir()
     place.parent.write_text("in its place")
     kept.look()
-    assert "cannot be written again" in kept.keeper.condition.problem
+    assert "cannot be restored" in kept.keeper.condition.problem
     place.parent.unlink()
     kept.look()
     assert kept.keeper.condition.problem == ""

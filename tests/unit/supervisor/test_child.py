@@ -17,7 +17,7 @@ def program(code: str) -> Part:
 
 def test_an_end_is_told_by_status_or_signal() -> None:
     assert [describe_end(status) for status in (3, -9, -999, None)] == [
-        "exit status 3", "SIGKILL", "signal 999", "how is not known"
+        "exit status 3", "SIGKILL", "signal 999", "for an unknown reason"
     ]
 
 

@@ -96,7 +96,7 @@ def test_the_unit_of_another_platform_stays() -> None:
     install(of_data("/srv/one"), overwrite=False)
     with pytest.raises(Conflict, match="that of the platform of /srv/one; --yes replaces it"):
         install(of_data("/srv/two"), overwrite=False)
-    with pytest.raises(Conflict, match="that of the platform of /srv/one; --yes removes it all the same"):
+    with pytest.raises(Conflict, match="that of the platform of /srv/one; --yes removes it anyway"):
         uninstall(of_data("/srv/two"), overwrite=False)
     assert install(of_data("/srv/two"), overwrite=True) is True
     assert "/srv/two" in of_data("/srv/two").path.read_text().splitlines()[0]
@@ -109,7 +109,7 @@ def test_a_unit_that_somebody_else_wrote_stays(text: str) -> None:
     path.write_text(text)
     with pytest.raises(Conflict, match="not written by rescoldo"):
         install(of_data(of_user=True), overwrite=False)
-    with pytest.raises(Conflict, match="not written by rescoldo; --yes removes it all the same"):
+    with pytest.raises(Conflict, match="not written by rescoldo; --yes removes it anyway"):
         uninstall(of_data(of_user=True), overwrite=False)
     assert path.read_text() == text
     uninstall(of_data(of_user=True), overwrite=True)

@@ -56,7 +56,7 @@ def main() -> int:
     except RescoldoError as error:
         report.send(failed=report.clean(error.message))
     except MemoryError:
-        report.send(failed=f"the build needs more than the {MAX_MEMORY} bytes of memory it may have")
+        report.send(failed=f"the build needs more than the {MAX_MEMORY} bytes of memory allowed")
     return 0
 
 
@@ -141,13 +141,12 @@ def check_requirements(file: Path, *, wheels: bool) -> None:
             continue
         where = f"function/requirements.txt:{number}: {one_line(code)[:200]!r}"
         if "$" in line:  # also where the next line goes on with {NAME}
-            raise BuildFailed(f"{where}: a build for faas-cli knows no variables: write the value itself")
+            raise BuildFailed(f"{where}: builds for faas-cli substitute no variables: write the value itself")
         words = [word for word in code.removesuffix("\\").split() if not _HASH.fullmatch(word)]
         if wheels and not all(_WORD.fullmatch(word) for word in words):
             raise BuildFailed(
-                f"{where} is not allowed in a build for faas-cli where the platform is not root: it takes names and "
-                "versions of the package index alone, and installs wheels alone; build with `rescoldo up`, or run the "
-                "platform as root"
+                f"{where} is not allowed in a build for faas-cli if the platform does not run as root: use names and "
+                "versions of the package index that have wheels, build with `rescoldo up`, or run the platform as root"
             )
 
 

@@ -72,7 +72,7 @@ class Builds:
         """Receive an archive and build it; the steps end with success or failure. A reader that stops ends the
         build. Raises Busy, TooLarge, TooSlow, StoreError, and what `body` raises."""
         if self._count >= MOST_BUILDS:
-            raise Busy(f"{MOST_BUILDS} builds are under way already; try again", retry_after=RETRY_SECONDS)
+            raise Busy(f"{MOST_BUILDS} builds are already running; try again", retry_after=RETRY_SECONDS)
         self._count += 1
         folder: Path | None = None
         try:
@@ -103,7 +103,7 @@ class Builds:
                     async for chunk in body:
                         size += len(chunk)
                         if size > self._max_upload:
-                            raise TooLarge(f"a build's upload may have {self._max_upload} bytes at the most")
+                            raise TooLarge(f"the upload is larger than the {self._max_upload} bytes allowed")
                         await asyncio.to_thread(file.write, chunk)
         except TimeoutError:
             raise TooSlow(f"the upload took longer than {UPLOAD_SECONDS:g} seconds") from None
@@ -168,7 +168,7 @@ class _Work:
         if layer is not None:
             await self._images.add_layer(_chunks(layer), None)
         bundle = await self._images.add(self._image, _chunks(bundle_file), None)
-        self.say(f"built, {bundle.size} bytes, {bundle.digest[:12]}; nothing is pushed: the image is kept here")
+        self.say(f"built, {bundle.size} bytes, {bundle.digest[:12]}; the image is kept here, nothing is pushed")
         log.info("built %s, %s", one_line(self._image), bundle.digest[:12])
         self._steps.put_nowait(BuildStep("success", self._image))
 

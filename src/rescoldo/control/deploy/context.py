@@ -39,13 +39,13 @@ class BuildConfig:
         found = []
         if self.arguments:
             names = ", ".join(self.arguments[:_SHOWN])
-            found.append(f"note: build arguments have a meaning in container builds only; ignored: {names}")
+            found.append(f"note: build arguments only affect container builds; ignored: {names}")
         here = ARCHITECTURES.get(platform.machine(), platform.machine())
         if self.platforms and not any(name.split("/")[1:2] == [here] for name in self.platforms):
             names = ", ".join(self.platforms[:_SHOWN])
-            found.append(f"note: the function is built for this machine ({here}), and not for {names}")
+            found.append(f"note: the function is built for this machine ({here}), not for {names}")
         if self.secrets:
-            found.append("note: build secrets have a meaning in container builds only; they are not opened")
+            found.append("note: build secrets only affect container builds; they are not opened")
         return [one_line(line) for line in found]
 
 
@@ -76,7 +76,7 @@ def read_config(folder: Path) -> BuildConfig:
         raise InvalidInput(f"{CONFIG} must hold an object")
     image = config.get("image")
     if not isinstance(image, str) or not image:
-        raise InvalidInput(f"{CONFIG}: image: name the image that the build is")
+        raise InvalidInput(f"{CONFIG}: image is missing: name the image that the build becomes")
     check_image(image)
     arguments = _names(config, "buildArgs", dict)
     platforms = _names(config, "platforms", list)
@@ -123,9 +123,9 @@ def find_function(context: Path) -> Function:
 
 def _refusal(what: str) -> str:
     return one_line(
-        f"this builder runs no Dockerfile, and the function has {what[:200]}; it builds the Python templates "
-        f"{', '.join(_known())}, and others that have index.py beside function/handler.py. A program of another "
-        "language can be deployed with `rescoldo up` and `lang: process`"
+        f"the function has {what[:200]}, and this builder runs no Dockerfile; it builds the Python templates "
+        f"{', '.join(_known())}, and others that have index.py beside function/handler.py. Deploy a program of another "
+        "language with `rescoldo up` and `lang: process`"
     )
 
 

@@ -67,7 +67,7 @@ class Deployments:
         """A function as the store has it, and its past revisions that have a share of its traffic."""
         kept = {past.number: past for past in await self._store.revisions(function.id)} if function.traffic else {}
         if missing := function.traffic.keys() - kept.keys() - {function.revision}:
-            log.warning("%s: revision %d is gone; all calls go to the current one", function.id, min(missing))
+            log.warning("%s: revision %d is missing; all calls go to the current revision", function.id, min(missing))
             return replace(function, traffic={}), []
         return function, [kept[number].serving(function) for number in function.traffic.keys() - {function.revision}]
 
@@ -140,7 +140,7 @@ class Deployments:
             except RolloutFailed as error:
                 failed = replace(Revision.of(function), failure=error.message)
                 await self._store.save_failed(function.id, failed, keep=self._kept)
-                after = "stays, whose last start failed, too" if entry.failure is not None else "goes on serving"
+                after = "stays, although its last start failed, too" if entry.failure is not None else "keeps serving"
                 raise RolloutFailed(
                     f"revision {number} of {function.id} did not start and takes no traffic; revision "
                     f"{current.revision} {after}: {error.message}"

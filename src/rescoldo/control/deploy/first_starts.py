@@ -54,13 +54,13 @@ class FirstStarts:
         if entry.removed:
             raise Conflict(f"function {function.id} was removed before its revision {function.revision} had started")
         if entry.function.revision != function.revision:
-            raise Conflict(f"{function.id} was deployed anew before its revision {function.revision} had started")
+            raise Conflict(f"{function.id} was deployed again before its revision {function.revision} had started")
         if entry.trial is not None:
             return False
         if entry.failure is not None:
             raise NotStarted(
-                f"{function.id} did not start. It is deployed, as failing, and its calls are answered with the reason "
-                f"until it starts: {entry.failure.error.message}"
+                f"{function.id} did not start. It is deployed in the state failing; calls get this reason until it "
+                f"starts: {entry.failure.error.message}"
             )
         return True
 
@@ -76,7 +76,7 @@ class FirstStarts:
         pause = 1.0
         while self._is_due(entry, function):
             try:
-                await self._fleet.wakes.wake(entry.key, "deployed, and started to see whether it does")
+                await self._fleet.wakes.wake(entry.key, "deployed: trial start")
             except Paused:
                 return  # it is tried when it is resumed
             except Busy:  # our own lack of room says nothing about the function
@@ -106,7 +106,7 @@ class FirstStarts:
         self._tried.append((entry, awake, awake.activity.total))
         if len(self._tried) > MOST_AWAKE:
             first, its, total = self._tried.popleft()
-            self._tasks.spawn(f"make room of {first.id}", self._make_room(first, its, total))
+            self._tasks.spawn(f"stop the trial start of {first.id}", self._make_room(first, its, total))
 
     async def _make_room(self, entry: Entry, awake: Awake, total: int) -> None:
         """Put what was tried to sleep, unless it was called."""
@@ -115,5 +115,5 @@ class FirstStarts:
             return
         load = await self._fleet.instances.load(awake.slot)
         if entry.awake is awake and load.total == total and not load.busy:
-            reason = "it was started to see whether it does, and others were deployed since"
+            reason = "its trial start made room for later deployments"
             await self._fleet.retirement.close(entry, reason)

@@ -70,8 +70,8 @@ class FunctionSecrets:
                 awake = await self._check.check(entry, renewed, entry.policy)
             except RolloutFailed as error:
                 raise RolloutFailed(
-                    f"{renewed.id} does not start with it, and its instances go on with the old value until they "
-                    f"end: {error.message}"
+                    f"{renewed.id} does not start with it; its instances keep the old value until they end: "
+                    f"{error.message}"
                 ) from error
         untried = awake is None and entry.standing.untried
         await self._switch.switch(entry, renewed, entry.policy, awake, untried=untried)

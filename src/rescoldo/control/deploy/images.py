@@ -51,7 +51,7 @@ class Images:
         if bundle is None or not self._storage.has(bundle.digest):
             raise UnknownImage(
                 f"image {image[:200]!r} was not built or uploaded here, and this platform pulls no images: run "
-                "`rescoldo up` (or `rescoldo build` and `rescoldo deploy`) where its stack.yaml is"
+                "`rescoldo up` (or `rescoldo build` and `rescoldo deploy`) in the folder of its stack.yaml"
             )
         return bundle.digest
 
@@ -64,7 +64,7 @@ class Images:
         """`policy` as it is with what the bundle holds. Raises InvalidInput unless the bundle is here and is what the
         deployment says it is."""
         if not self._storage.has(digest):
-            raise InvalidInput(f"the bundle of {spec.image[:200]} is not here any more; deploy it again")
+            raise InvalidInput(f"the bundle of {spec.image[:200]} was removed meanwhile; deploy it again")
         return settled(policy, spec, self._storage.kind(digest))
 
     def held(self, digest: str) -> str:
@@ -99,7 +99,7 @@ class Images:
             self._storage.check(digest)
             known = next((bundle for bundle in self._known.values() if bundle.digest == digest), None)
             if known is None:  # only functions still use it: its size is not kept
-                raise NotFound(f"no image means digest {digest} any more; upload it again")
+                raise NotFound(f"the bundle with digest {digest} was removed; upload it again")
             return await self._tag(image, digest, known.size)
 
     async def _tag(self, image: str, digest: str, size: int) -> Bundle:

@@ -90,7 +90,7 @@ class Namespaces:
             if not must_exist and name in names:
                 raise Conflict(f"secret {name} exists already in namespace {namespace}; update it instead")
             if name not in names and len(names) >= MAX_NAMESPACE_SECRETS:
-                raise InvalidInput(f"namespace {namespace} has {len(names)} secrets already; remove some")
+                raise InvalidInput(f"namespace {namespace} already has the {len(names)} secrets allowed; remove some")
             await self._secrets.save(namespace, name, value)
             return self._users(namespace, name)
 
@@ -100,7 +100,7 @@ class Namespaces:
                 raise NotFound(f"secret {name[:80]!r} does not exist in namespace {namespace}")
             if users := sorted(split_id(user)[0] for user in self._users(namespace, name)):
                 raise Conflict(
-                    f"secret {name} is used by {_some(users)}: remove these functions, or deploy them without it, first"
+                    f"secret {name} is used by {_some(users)}: first remove these functions, or deploy them without it"
                 )
             await self._secrets.delete(namespace, name)
 

@@ -42,7 +42,7 @@ class Policies:
             held = self._images.held(function.digest)
             return policy_of(function.spec, self._settings.limits, self._settings.scaling, held=held)
         except InvalidInput as error:
-            log.warning("%s runs with the defaults: %s", function.id, error.message)
+            log.warning("%s has invalid settings and runs with the defaults: %s", function.id, error.message)
             return FunctionPolicy(limits=self._settings.limits)
 
     def notes(self, spec: FunctionSpec, digest: str) -> list[str]:

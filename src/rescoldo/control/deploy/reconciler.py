@@ -51,7 +51,7 @@ class Reconciler:
             try:
                 await self._take_over(changed)
             except RescoldoError as error:  # a source that was not there tells to look at all when it is back
-                log.warning("changes that others made to %s were not taken over: %s", changed or "functions", error)
+                log.warning("cannot reconcile %s with its changed deployment: %s", changed or "functions", error)
 
     async def _take_over(self, changed: FunctionId | None) -> None:
         if changed is not None:

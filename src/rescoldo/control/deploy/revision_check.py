@@ -80,7 +80,7 @@ class RevisionCheck:
                 await asyncio.gather(*(self._one_more(awake) for _ in range(running - 1)))
             self._fleet.wakes.drop_lost(awake)
             if not awake.servers:
-                raise StartFailed(f"{function.id}: it ended as soon as it was ready")
+                raise StartFailed(f"{function.id}: its instance ended right after it was ready")
         except BaseException:
             self.drop(awake)
             raise

@@ -52,9 +52,9 @@ def past_revision(current: Function, kept: Sequence[Revision], number: int | Non
     past = next((past for past in kept if past.number == number), None)
     if past is None:
         raise InvalidInput(
-            f"revision {number} of {current.id} is not kept; see those that are with: rescoldo revisions "
+            f"revision {number} of {current.id} is not kept; see the kept revisions with: rescoldo revisions "
             f"{current.spec.name}"
         )
     if past.failure:
-        raise InvalidInput(f"revision {number} of {current.id} did not start when it was deployed; deploy it anew")
+        raise InvalidInput(f"revision {number} of {current.id} did not start when it was deployed; deploy it again")
     return past

@@ -43,7 +43,7 @@ class Traffic:
         wanted = check_traffic(shares)
         async with self._changes.of(function):
             entry = self._fleet.entries.current(function)
-            entry.check_not_paused("its traffic cannot be split, as what gets a share is started")
+            entry.check_not_paused("its traffic cannot be split: a split would start instances")
             current = entry.function
             if wanted.keys() == {current.revision}:
                 wanted = {}
@@ -65,7 +65,8 @@ class Traffic:
         if self._check.excludes(policy, entry.policy):
             raise InvalidInput(
                 f"revisions {current.revision} and {number} of {current.id} cannot share traffic: both are programs at "
-                "one TCP port, which all instances share here; use `upstream_url: inherited`, or another port in one"
+                "the same TCP port, and all instances share ports here; use `upstream_url: inherited`, or another port "
+                "for one of them"
             )
         self._images.check_bundle(past.digest, past.spec, policy)
         async with self._spaces.deploying(past.spec):
@@ -75,7 +76,7 @@ class Traffic:
             await self._fleet.wakes.wake(share.key, f"revision {number} got a share of the traffic")
         except (StartFailed, StartTimeout) as error:
             raise RolloutFailed(
-                f"revision {number} of {current.id} does not start; traffic stays as it was: {error.message}"
+                f"revision {number} of {current.id} does not start; the traffic is unchanged: {error.message}"
             ) from error
 
     def add(self, function: Function) -> Entry:
@@ -103,6 +104,6 @@ class Traffic:
         for number in numbers:
             entry = self._fleet.entries.pop(revision_key(function.id, number), None)
             if entry is not None:
-                await self._fleet.retirement.unroute(entry, "no share of the traffic is left")
+                await self._fleet.retirement.unroute(entry, "its share of the traffic ended")
                 entry.remove()
                 await self._fleet.routes.forget(entry.key)

@@ -43,7 +43,7 @@ class Adoption:
         for entry in self._fleet.entries.values():
             if entry.awake is not None:
                 now = asyncio.get_running_loop().time()
-                entry.note(now, 0, len(entry.awake.servers), "taken over from the controller before")
+                entry.note(now, 0, len(entry.awake.servers), "taken over from the previous controller")
         await self.synchronise()
         for awake in leaving:
             self._tasks.spawn(f"retire {awake.slot}", self._fleet.retirement.retire(awake))

@@ -110,7 +110,7 @@ class Instances:
         if awake.stage is Stage.ENDING:
             raise Busy("the function was put to sleep while this instance started")
         if (exit := self._ended[launch.instance]) is not None:
-            raise StartFailed(f"{launch.function}: {exit.reason} as soon as it was ready")
+            raise StartFailed(f"{launch.function}: {exit.reason} right after it was ready")
 
     def _add_server(self, awake: Awake, launch: Launch, address: str) -> asyncio.Task[None]:
         server = self.live[launch.instance] = LiveServer(awake.slot, launch.instance, address, launch.concurrency)

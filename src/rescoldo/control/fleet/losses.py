@@ -77,7 +77,7 @@ class Losses:
             try:
                 await self._instances.launch(awake, first=True)
             except RescoldoError as error:
-                log.warning("%s: queued requests get no instance: %s", awake.function.id, error.message)
+                log.warning("%s: cannot start an instance for queued requests: %s", awake.function.id, error.message)
 
     async def _pause(self, entry: Entry, exit: Exit) -> None:
         """Let one that ends again and again as soon as it is ready not be started without end."""

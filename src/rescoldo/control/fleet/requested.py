@@ -43,7 +43,7 @@ class RequestedReplicas:
         """It sleeps: the request is over."""
         if entry.requested:
             entry.requested = 0
-            self._tasks.spawn(f"forget the replicas requested of {entry.id}", self._forget(entry))
+            self._tasks.spawn(f"clear the requested replicas of {entry.id}", self._forget(entry))
 
     async def _forget(self, entry: Entry) -> None:
         try:

@@ -9,7 +9,7 @@ from rescoldo.model.errors import InvalidInput
 from rescoldo.model.names import FunctionId
 from rescoldo.model.scaling import MAX_REPLICAS
 
-REASON = "asked for with scale, or by an alert"
+REASON = "requested with scale, or by an alert"
 
 
 class ScaleRequests:

@@ -55,7 +55,7 @@ class SlotPool:
         if len(kind.free) * 10 <= kind.size:
             self._on_scarce()
         if not kind.free:
-            raise Busy("all slots of the edge are in use; more are being made, try again")
+            raise Busy("all slots of the edge are in use; the edge is being reloaded with more, try again")
         slot = kind.free.popleft()
         kind.lent.add(slot)
         return slot

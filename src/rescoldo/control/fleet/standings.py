@@ -50,13 +50,13 @@ class Standings:
             raise
 
     def save_soon(self, entry: Entry) -> None:
-        self._tasks.spawn(f"keep how {entry.id} stands", self._save_or_log(entry))
+        self._tasks.spawn(f"save the state of {entry.id}", self._save_or_log(entry))
 
     async def _save_or_log(self, entry: Entry) -> None:
         try:
             await self._save(entry)
         except StoreError as error:
-            log.warning("%s: how it stands is not in the store: %s", entry.id, error.message)
+            log.warning("%s: its state is not saved in the store: %s", entry.id, error.message)
 
     async def _save(self, entry: Entry) -> None:
         """As it is when this begins: the last one that is saved is the last one that holds."""

@@ -18,7 +18,7 @@ from rescoldo.model.names import RouteKey, SlotName
 _LOG = logging.getLogger(__name__)
 
 STOPPING = Busy("the platform is stopping; try again")
-FAULT = RescoldoError("the platform failed to wake the function; its log says more")
+FAULT = RescoldoError("the platform failed to wake the function; see the platform's log")
 MAX_LINE = 512  # bytes; name, namespace and revision have at most 150
 FULL = b"full "  # begins a message; no function's id has a space
 

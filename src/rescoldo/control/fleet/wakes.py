@@ -52,7 +52,7 @@ class Wakes:
         self._slots = slots
         self._tasks = tasks
 
-    async def wake(self, function: RouteKey, reason: str = "called while it slept") -> SlotName:
+    async def wake(self, function: RouteKey, reason: str = "called while asleep") -> SlotName:
         """Return the slot of a function, awake by now; `reason` is why, for `describe --why`. Raises NotFound,
         StartFailed, StartTimeout, Busy, Paused."""
         # a revision whose share ended while a call of it was on its way: the current one serves it
@@ -69,7 +69,7 @@ class Wakes:
             return awake.slot
         if entry.waking is None:
             if self._entries.is_paused(entry):
-                raise Paused(f"function {entry.id} is paused and takes no calls until somebody resumes it")
+                raise Paused(f"function {entry.id} is paused and takes no calls until it is resumed")
             if (failure := entry.failure) is not None and now < failure.retry_at:
                 raise failure.error
             wake = asyncio.create_task(self._start(entry, reason), name=f"wake {function}")
@@ -87,7 +87,7 @@ class Wakes:
         """Wake a function that is to have instances without a call; tries again until it has."""
         while self._entries.get(entry.key) is entry and entry.kept and entry.awake is None:
             try:
-                await self.wake(entry.key, "it is to have instances without a call")
+                await self.wake(entry.key, "its minimum keeps it awake")
             except RescoldoError:
                 await asyncio.sleep(retry_delay(entry.failure.count if entry.failure else 1))
 

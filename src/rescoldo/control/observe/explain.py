@@ -54,13 +54,13 @@ def _sleep(entry: Entry, now: float) -> str:
     if entry.standing.paused:
         return "paused: no call wakes it until it is resumed"
     if entry.trial is not None:
-        return "it is started for the first time, to see whether it does"
+        return "not yet: its trial start is running"
     if entry.waking is not None:
-        return "asleep, and being woken"
+        return "asleep; waking up"
     if entry.failure is not None:
         why = entry.failure.error.message.partition("\n")[0]
         pause = max(0.0, entry.failure.retry_at - now)
-        return f"asleep; no call wakes it for {about(pause)}, as its start failed: {why}"
+        return f"asleep; its start failed, and the next attempt is allowed in {about(pause)}: {why}"
     return f"asleep; the next call wakes it with {_instances(entry.wake_number)}"
 
 
@@ -71,7 +71,7 @@ def _until_sleep(entry: Entry, awake: Awake, now: float) -> str:
         return "now, unless it is called"
     window = entry.policy.idle_window
     if (awake.scale is not None and awake.scale.busy) or due(awake.activity, window) <= now:
-        return f"{exactly(window)} after its last request has ended"
+        return f"{exactly(window)} after its last request ends"
     return f"in {about(due(awake.activity, window) - now)}, unless it is called"
 
 

@@ -48,10 +48,10 @@ class GatewayMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         seconds = HistogramMetricFamily(
-            "gateway_functions_seconds", "Time of a call, waiting included.", labels=["function_name", "code"]
+            "gateway_functions_seconds", "Duration of a call, including its wait.", labels=["function_name", "code"]
         )
         invocations = CounterMetricFamily(
-            "gateway_function_invocation", "Calls that have ended.", labels=["function_name", "code"]
+            "gateway_function_invocation", "Calls that ended.", labels=["function_name", "code"]
         )
         for (function, status), sums in sorted(self._ended.items()):
             labels = [function, str(status)]
@@ -61,12 +61,12 @@ class GatewayMetrics(Collector):
         yield seconds
         yield invocations
         # OpenFaaS's name; an edge that is never asked for each call can only tell of those that have ended
-        yield _by_function(GaugeMetricFamily, STARTED, "Calls begun and ended.", self._totals)
+        yield _by_function(GaugeMetricFamily, STARTED, "Calls that began or ended.", self._totals)
         yield _by_function(GaugeMetricFamily, "gateway_service_count", "Instances.", self._replicas)
         # unlike that with those that start and stop: they hold memory, too
-        text = "Instances that exist, starting and stopping ones too."
+        text = "Instances, including starting and stopping ones."
         yield _by_function(GaugeMetricFamily, "rescoldo_instances", text, self._instances)
-        text = "Seconds that instances have existed."
+        text = "Total lifetime of instances in seconds."
         yield _by_function(CounterMetricFamily, "rescoldo_instance_seconds", text, self._seconds)
 
 
@@ -88,20 +88,20 @@ class Wakes(Collector):
 
     def collect(self) -> Iterator[Metric]:
         waking = self._waking
-        yield GaugeMetricFamily("rescoldo_held_requests", "Requests held for a wake now.", value=waking.held)
-        yield CounterMetricFamily("rescoldo_holds", "Requests that asked to be held for a wake.", value=waking.holds)
+        yield GaugeMetricFamily("rescoldo_held_requests", "Requests held for a wake.", value=waking.held)
+        yield CounterMetricFamily("rescoldo_holds", "Requests that needed a wake, held or refused.", value=waking.holds)
         yield CounterMetricFamily("rescoldo_wakes", "Functions woken from zero.", value=waking.wakes)
         failed = CounterMetricFamily("rescoldo_failed_wakes", "Wakes that failed.", labels=["reason"])
         for reason in FAILURES:
             failed.add_metric([reason], waking.failed.get(reason, 0))
         yield failed
         phases = HistogramMetricFamily(
-            "rescoldo_cold_start_seconds", "What a cold call waited for, until its answer began.", labels=["phase"]
+            "rescoldo_cold_start_seconds", "Phases of a cold start, until the first byte.", labels=["phase"]
         )
         for phase in PHASES:
             phases.add_metric([phase], *self._histogram(phase))
         yield phases
-        whole = HistogramMetricFamily("rescoldo_cold_call_seconds", "A cold call, until its answer began.")
+        whole = HistogramMetricFamily("rescoldo_cold_call_seconds", "Duration of a cold start, until the first byte.")
         whole.add_metric([], *self._histogram("total"))
         yield whole
 
@@ -118,8 +118,8 @@ class Pool(Collector):
 
     def collect(self) -> Iterator[Metric]:
         if (spares := self._spares) is not None:
-            yield GaugeMetricFamily("rescoldo_spares_ready", "Sandboxes made in advance.", value=spares.ready)
-            yield GaugeMetricFamily("rescoldo_spares_wanted", "As many as recent bursts needed.", value=spares.wanted)
+            yield GaugeMetricFamily("rescoldo_spares_ready", "Spare sandboxes.", value=spares.ready)
+            yield GaugeMetricFamily("rescoldo_spares_wanted", "Spares that recent bursts needed.", value=spares.wanted)
 
 
 class Database(Collector):
@@ -129,9 +129,9 @@ class Database(Collector):
         self._condition = condition
 
     def collect(self) -> Iterator[Metric]:
-        text = "1 while the database can be written."
+        text = "1 if the database can be written, else 0."
         yield GaugeMetricFamily("rescoldo_database_ok", text, value=not self._condition.problem)
-        text = "Times that a lost database was written again."
+        text = "Times that a lost database was restored from memory."
         yield CounterMetricFamily("rescoldo_database_rewritten", text, value=self._condition.rewritten)
 
 

@@ -107,4 +107,5 @@ def _told(condition: Condition) -> str:
         return found
     at = datetime.fromtimestamp(condition.rewritten_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     lost = condition.lost or "nothing"
-    return f"{found}; written again {condition.rewritten} times, last {at} ({condition.reason}); lost then: {lost}"
+    restored = f"restored from memory {condition.rewritten} times, last {at} ({condition.reason})"
+    return f"{found}; {restored}; lost then: {lost}"

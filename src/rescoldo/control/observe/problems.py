@@ -23,9 +23,8 @@ class Problems:
     def tell_loss(self) -> None:
         """The database was gone, though there are bundles of what it knew: say so for as long as this process runs."""
         self._loss = (
-            f"database {self._database}: it was missing or empty at the start, though functions were deployed "
-            "here: what was deployed, revisions, namespaces and counts are lost; deploy again, or stop rescoldo and "
-            "restore a backup"
+            f"database {self._database}: it was missing or empty at the start, although functions were deployed here: "
+            "functions, revisions, namespaces and counts are lost; deploy again, or stop rescoldo and restore a backup"
         )
         log.error("%s", self._loss)
 

@@ -84,7 +84,7 @@ class Recorder:
         try:
             await self._store.add_usage([_row(key, sums) for key, sums in pending.items()])
         except StoreError as error:
-            log.warning("usage is kept in memory: %s", error)
+            log.warning("cannot save usage yet, it stays in memory: %s", error)
             self._take_back(pending)
 
     async def run(self) -> None:
@@ -108,7 +108,7 @@ class Recorder:
             await self._store.prune_usage(this_hour - USAGE_DAYS * 1440, this_hour - MINUTE_DAYS * 1440)
             kept = await self._store.invocations()
         except StoreError as error:
-            log.warning("old usage stays for now: %s", error)
+            log.warning("cannot remove old usage yet: %s", error)
         else:
             self._before = {name: count for name, count in self._before.items() if name in kept}
 

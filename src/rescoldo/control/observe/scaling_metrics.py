@@ -24,10 +24,10 @@ class Scaling(Collector):
     def collect(self) -> Iterator[Metric]:
         yield self._gauge("rescoldo_instances_desired", "Instances wanted.", lambda one: one.wanted)
         yield self._gauge("rescoldo_instances_ready", "Instances that take requests.", lambda one: len(one.servers))
-        yield self._gauge("rescoldo_load_target", "What one instance is to have.", lambda one: one.policy.scaling.aim)
-        yield self._gauge("rescoldo_load_stable", "Average over the stable window.", _stable)
-        yield self._gauge("rescoldo_load_panic", "Average over the panic window.", _panic)
-        yield self._gauge("rescoldo_panic_mode", "1 in a panic, else 0.", _panicking)
+        yield self._gauge("rescoldo_load_target", "Target load per instance.", lambda one: one.policy.scaling.aim)
+        yield self._gauge("rescoldo_load_stable", "Average load over the stable window.", _stable)
+        yield self._gauge("rescoldo_load_panic", "Average load over the panic window.", _panic)
+        yield self._gauge("rescoldo_panic_mode", "1 in panic mode, else 0.", _panicking)
 
     def _gauge(self, name: str, text: str, value: Callable[[Awake], float]) -> Metric:
         family = GaugeMetricFamily(name, text, labels=LABELS)

@@ -21,7 +21,7 @@ from rescoldo.node.processes.sandboxes import Sandboxes
 from rescoldo.node.sockets.addresses import remove_socket
 from rescoldo.node.sockets.program_socket import remove_folder
 
-_UNKNOWN = "how is not known, as the node restarted meanwhile"
+_UNKNOWN = "unknown reason: the node restarted meanwhile"
 
 
 class Adoption:

@@ -66,7 +66,8 @@ class Boot:
         launch = instance.note.launch
         least = kind_of(launch).least_memory
         if self._sandboxes.base is not None and too_little_memory(launch.memory_limit, least):
-            raise StartFailed(_explain(instance, f"limits.memory is less than the {least // 2**20} MiB a start needs"))
+            problem = f"limits.memory is less than the {least // 2**20} MiB that a start needs"
+            raise StartFailed(_explain(instance, problem))
         with _named(launch):
             instance.bundle = await self._bundles.find(launch.digest)
         with contextlib.nullcontext() if instance.was_ready else self._zygotes.spares_for(launch).wake():
@@ -165,7 +166,7 @@ class Boot:
             process.kill()
             signal_group(process.pid, signal.SIGKILL)
             if not await set_within(process.ended, _KILL_PATIENCE):
-                _LOG.error("process %d does not end although it was killed", process.pid)
+                _LOG.error("process %d is still running after SIGKILL", process.pid)
             if note.uid is None:  # a group of its own may be all that a child had to itself
                 await kill_session(process.pid)
             status = await self._ends.take(process.pid)
@@ -184,7 +185,7 @@ class Boot:
             return
         signal_group(process.pid, signal.SIGTERM)
         if not await set_within(process.ended, grace):
-            instance.output.keep([f"instance killed: it has not ended within {grace:g} s of SIGTERM"])
+            instance.output.keep([f"instance killed: it did not end within {grace:g} s of SIGTERM"])
 
     async def sweep(self, uid: int | None) -> bool:
         """Kill what has `uid`, whatever group or session it fled to; return whether nothing is left."""
@@ -200,7 +201,7 @@ class Boot:
             kill_all_of(uid)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.25)
-        _LOG.error("processes of uid %d do not end although they were killed", uid)
+        _LOG.error("processes of uid %d are still running after SIGKILL", uid)
         return False
 
 
@@ -225,7 +226,7 @@ class _Answer:
         try:
             message = read_json(self._data or b"{}", _ANSWER_DEPTH)
         except ValueError as error:
-            message = {"error": f"its status is not understood ({error}): {self._data[:200]!r}"}
+            message = {"error": f"its status message is invalid ({error}): {self._data[:200]!r}"}
         self.told.set_result(message if isinstance(message, dict) else {})
 
     def close(self) -> None:

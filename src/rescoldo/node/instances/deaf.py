@@ -54,7 +54,7 @@ class DeafWatch:
         try:
             reached = endpoint.renew()
         except OSError as error:
-            _LOG.error("%s: no new listening socket: %s", instance.note.launch.instance, error)
+            _LOG.error("%s: cannot make a new listening socket: %s", instance.note.launch.instance, error)
             return False
         if endpoint.backlog is not None and endpoint.backlog is not before:
             self.look_at(instance)
@@ -97,7 +97,7 @@ class DeafWatch:
         """End the process, after what it has; the rest follows as after every end."""
         if instance.process is None or instance.ending is not None:
             return
-        instance.output.keep([f"instance takes no more requests: {reason}"])
+        instance.output.keep([f"instance no longer takes requests: {reason}"])
         self._tasks.spawn("end a deaf instance", self._end_process(instance, instance.process))
 
     async def _end_process(self, instance: Supervised, process: Watched) -> None:

@@ -26,8 +26,8 @@ SOONER = 0.25  # and before it: the edge saw the connection close later than the
 _ENDS = 1000  # of instances, the last ones
 _MOST_REASON = 300  # characters
 
-UNREACHED = "its instance could not be reached, and has not ended"
-SILENT = "its instance closed the connection or sent no valid answer, and has not ended"
+UNREACHED = "its instance could not be reached, but is running"
+SILENT = "its instance closed the connection or sent an invalid response, but is running"
 LATE = "its instance did not answer in time"
 
 Write = Callable[[FunctionId, InstanceId, list[str]], None]
@@ -67,7 +67,7 @@ class FailedCalls:
             self._tasks.spawn("explain a failed call", self._explain(call))
         for function in {call.function for call in known} & more.keys():
             number = more[function]
-            self._write(function, InstanceId(""), [f"{number} more calls failed, too many to tell of each"])
+            self._write(function, InstanceId(""), [f"{number} more calls failed; too many to log each of them"])
 
     def record(self, call: FailedCall) -> None:
         """Keep a call whose reason is known, and write it to the function's log."""

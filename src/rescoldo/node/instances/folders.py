@@ -51,7 +51,7 @@ async def keep_whole(
             mend_instances()
         except OSError as error:
             if not failing:
-                _LOG.error("the run folder cannot be mended: %s", error)
+                _LOG.error("cannot restore the run folder: %s", error)
             failing = True
         else:
             failing = False

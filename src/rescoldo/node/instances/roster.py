@@ -42,7 +42,7 @@ class Roster:
             raise Conflict(f"instance {launch.instance} exists already")
         if len(self._all) >= self.most:
             limit = "" if self.most == MAX_INSTANCES else ": raise its limit of descriptors (ulimit -n)"
-            raise Busy(f"this node runs {self.most} instances and takes no more{limit}")
+            raise Busy(f"this node runs {self.most} instances, the most allowed{limit}")
 
     def add(self, instance: Supervised) -> None:
         """A new one, or one that a dead node has left."""

@@ -33,7 +33,7 @@ async def end_stopped(processes: Callable[[], Sequence[Watched]]) -> None:
             if stat is None or stat.state != _STOPPED:
                 since.pop(process, None)
             elif now - since.setdefault(process, now) >= PATIENCE:
-                _LOG.warning("process %d has been stopped for %g s and is killed", process.pid, PATIENCE)
+                _LOG.warning("process %d was stopped (SIGSTOP) for %g s; killing it", process.pid, PATIENCE)
                 process.kill()
         turn += MOST_LOOKS
 

@@ -52,5 +52,5 @@ class Stops:
         launch, ran = instance.note.launch, instance.process is not None
         reason, _ = await self._boot.end(instance, grace=launch.grace)
         if ran:
-            self._failures.note_end(launch.function, launch.instance, f"{reason}, as it was asked to stop")
+            self._failures.note_end(launch.function, launch.instance, f"{reason}, as requested")
         self._admission.release(instance)

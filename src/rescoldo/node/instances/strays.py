@@ -43,7 +43,7 @@ async def end_unnoted(settings: Settings, sandboxes: Sandboxes) -> None:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         await asyncio.sleep(_PAUSE)
-    _LOG.error("processes of an earlier platform do not end: %s", ", ".join(map(str, found)))
+    _LOG.error("processes of an earlier platform are still running: %s", ", ".join(map(str, found)))
 
 
 def strays(bundles: Path) -> list[int]:

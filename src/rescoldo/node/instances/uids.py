@@ -38,7 +38,7 @@ class Uids:
             if uid not in self._taken and not self._in_use(uid):
                 self._taken.add(uid)
                 return uid
-        raise Busy("every uid for instances is in use")
+        raise Busy("all user ids for instances are in use")
 
     def give_back(self, uid: int) -> None:
         """No process of `uid` is left."""

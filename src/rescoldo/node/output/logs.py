@@ -65,7 +65,7 @@ class Follower:
         self._lines.clear()
         self._size = 0
         if self._lost:
-            text = f"… {self._lost} lines left out: they came faster than they were read"
+            text = f"… {self._lost} lines left out: the client read too slowly"
             lines.insert(0, LogLine(self.function, InstanceId(self.instance), lines[0].timestamp, text))
             self._lost = 0
         return lines
@@ -108,7 +108,7 @@ class LogBook:
                 self._append(self._path(function), b"".join(lines))
         except OSError as error:
             if not self._failing:
-                _LOG.warning("functions' output cannot be kept: %s", error)
+                _LOG.warning("cannot save functions' output: %s", error)
             self._failing = True
         else:
             self._failing = False
@@ -142,7 +142,7 @@ class LogBook:
             if follow:
                 followers = self._followers.setdefault(function, set())
                 if len(followers) >= _MOST_FOLLOWERS:
-                    raise Busy(f"{_MOST_FOLLOWERS} clients follow the log of {function} already")
+                    raise Busy(f"{_MOST_FOLLOWERS} clients already follow the log of {function}")
                 followers.add(follower)
                 stack.callback(self._leave, follower)
             kept: deque[LogLine] = deque(maxlen=tail)

@@ -128,7 +128,7 @@ def handles_sigterm(pid: int) -> bool:
 def describe(status: int | None) -> str:
     """How a wait status (None: unknown) reads: `exit status 3`, `signal 9 (SIGKILL)`."""
     if status is None:
-        return "ended; how is not known"
+        return "ended for an unknown reason"
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return f"exit status {code}"

@@ -50,7 +50,7 @@ class Sandboxes:
         known = _read(settings.cgroups_file)
         base = known or find_base(key)
         if base is None:
-            _LOG.warning("no cgroups can be made here: limits of memory and cpu are not enforced")
+            _LOG.warning("cannot create cgroups here: memory and cpu limits are not enforced")
             return cls(None, settings.cgroups_file)
         leave_pids(base)
         elsewhere = [one for one in named(key) if set(base.places).isdisjoint(one.places)] if known is None else []
@@ -118,7 +118,7 @@ async def _remove(groups: Groups, sandbox: str) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         await asyncio.sleep(_PAUSE)
-    _LOG.error("the cgroup of sandbox %s cannot be removed", sandbox)
+    _LOG.error("cannot remove the cgroup of sandbox %s", sandbox)
 
 
 def _read(file: Path) -> Base | None:

@@ -35,7 +35,7 @@ class Endpoints:
         if uid is None:
             raise StartFailed(
                 f"{launch.function}: `upstream_url: {UNIX}` needs a platform that runs as root; use "
-                f"http://127.0.0.1:PORT, or {INHERITED} where the program can take over a socket"
+                f"http://127.0.0.1:PORT, or {INHERITED} if the program can take over a socket"
             )
         return ProgramSocket(self.settings.program_sockets / launch.instance, uid)
 

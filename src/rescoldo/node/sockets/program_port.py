@@ -59,7 +59,7 @@ class ProgramPort:
             if not other.is_leaving and not (successor and other.function == self._launch.function):
                 raise StartFailed(
                     f"{self._launch.function}: another instance has port {self._launch.port} (of {other.function}), "
-                    f"and all programs share {SHARED} here (the network fence is not up: it needs root and Linux 5.12 "
+                    f"and all programs share {SHARED} here (the network fence is not up: it needs root and Linux 5.15 "
                     "with cgroup v2): give each function a port of its own and one instance, or use `upstream_url: "
                     "inherited`"
                 )
@@ -110,9 +110,9 @@ class ProgramPort:
 
     def _still_taken(self) -> str:
         return (
-            f"{self._launch.function}: the instance before still has port {self._launch.port} after "
-            f"{self._launch.ready_timeout:g} s: calls that began in it may last for exec_timeout, and its end takes "
-            "rescoldo.dev/grace; make those shorter, or use `upstream_url: inherited`"
+            f"{self._launch.function}: the previous instance still has port {self._launch.port} after "
+            f"{self._launch.ready_timeout:g} s: its calls may last for exec_timeout, and its end may take "
+            "rescoldo.dev/grace; make both shorter, or use `upstream_url: inherited`"
         )
 
     def _refuse_strangers(self) -> None:

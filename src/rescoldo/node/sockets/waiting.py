@@ -39,7 +39,7 @@ _HEAD_SECONDS = 1.0  # for a head: the edge sends it as soon as it has connected
 _OTHER_SECONDS = 5.0  # for another instance, where one that ended is not replaced on its socket
 _LINGER_SECONDS = 1.0  # for the edge to read an answer and let go
 _MOST_ID = 100  # bytes of a call's id, which may be the client's
-_ENDED_TOO = "so did the one that took its place; the call is not repeated"
+_ENDED_TOO = "its replacement ended, too; the call is not retried"
 _CHUNK = 64 * 1024  # bytes passed on at once
 _END = b"\r\n\r\n"
 
@@ -104,7 +104,7 @@ class WaitingRequests:
     ) -> None:
         for request in await self._gather(listener, GATHER_SECONDS):
             if request.method in REPEATABLE and request.begun_before(ended_at):
-                self._spawn(_refuse(request, f"{reason}; the call is not repeated", tell))
+                self._spawn(_refuse(request, f"{reason}; the call is not retried", tell))
             else:
                 self._spawn(_pass_on_or_drop(request, address))
 
@@ -141,14 +141,14 @@ class WaitingRequests:
         reading: list[asyncio.Task[Request | None]] = []
         while True:
             came = _accept(listener, _MOST - len(reading))
-            reading.extend(asyncio.create_task(_read(taken), name="read what waits") for taken in came)
+            reading.extend(asyncio.create_task(_read(taken), name="read waiting requests") for taken in came)
             if time.monotonic() >= deadline:
                 break
             await asyncio.sleep(_LOOK_SECONDS)
         return [request for request in await asyncio.gather(*reading) if request is not None]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        return self._tasks.spawn("answer a request that waited", work)
+        return self._tasks.spawn("answer a waiting request", work)
 
 
 def _accept(listener: socket.socket, most: int) -> list[socket.socket]:
@@ -195,7 +195,7 @@ async def _refuse(request: Request, reason: str, tell: Tell) -> None:
 
 
 def _refusal(request: Request, reason: str) -> bytes:
-    body = f"the function's instance ended before its answer was complete: {reason}\n".encode()
+    body = f"the function's instance ended before its response was complete: {reason}\n".encode()
     head = (
         "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\nX-OpenFaaS-Internal: proxy\r\n"
         f"Cache-Control: no-cache\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"

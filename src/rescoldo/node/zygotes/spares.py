@@ -131,7 +131,7 @@ class Spares:
         try:
             forked = await self._zygote.fork(urgent=False, unwanted=self._end_unwanted)
         except (ZygoteGone, NodeUnavailable) as error:
-            _LOG.warning("no spare could be made: %s", error)
+            _LOG.warning("cannot create a spare: %s", error)
             await asyncio.sleep(_RETRY_PAUSE)
             return
         spare = Spare(forked, Watched(forked.pid, forked.pidfd))
@@ -169,7 +169,7 @@ class Spares:
         finally:
             self._last_start = _now()
             self._changed.set()
-        raise NodeUnavailable("no process could be started; see the node's messages")
+        raise NodeUnavailable("no process could be started; see the platform's log")
 
     @contextlib.contextmanager
     def wake(self) -> Iterator[None]:
@@ -221,7 +221,7 @@ class Spares:
             if error.errno != errno.EBUSY:
                 raise
             limit = f"{order.memory / 2**20:g} MiB"
-            raise StartFailed(f"its memory limit of {limit} is less than a process has before it starts") from error
+            raise StartFailed(f"its memory limit of {limit} is less than a process needs before it starts") from error
 
     def _hurry(self, pid: int) -> None:
         """Let a spare go on at our own priority; without privileges it never had another."""

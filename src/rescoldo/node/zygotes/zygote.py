@@ -162,7 +162,7 @@ class Zygote:
         program is to bind a Unix socket. `unwanted` is given the fork that comes when nobody waits for it any more.
         Raises ZygoteGone, NodeUnavailable when no zygote gets ready."""
         if not await set_within(self._ready, _READY_PATIENCE):
-            raise NodeUnavailable("no zygote gets ready; see the node's messages")
+            raise NodeUnavailable("the zygote does not get ready; see the platform's log")
         self._next += 1
         number = self._next
         request = json.dumps({"id": number, "urgent": urgent}).encode()
@@ -186,7 +186,7 @@ class Zygote:
             if future.done():
                 break
         else:
-            _LOG.warning("the zygote has not answered for %d s and is killed", _FORK_PATIENCE)
+            _LOG.warning("the zygote did not answer for %d s; killing it", _FORK_PATIENCE)
             if self.process is not None:
                 self.process.kill()
         return await asyncio.shield(future)

@@ -58,7 +58,7 @@ class Keeper:
             try:
                 self._copy.apply(works)
             except sqlite3.Error as error:  # no memory, or the copy was removed: it lacks something from here on
-                log.warning("the second copy of the database is made anew: %s", error)
+                log.warning("making a new second copy of the database: %s", error)
                 self._make_copy(connection)
         self._files.note()
 
@@ -114,10 +114,10 @@ class Keeper:
         connection = self._reopen()
         self._files = Files(self._path)
         self._files.note()
-        lost = "" if counts else "the counts of calls by minute (their totals are there)"
+        lost = "" if counts else "the counts of calls by minute (the totals are kept)"
         self.condition = Condition("", self.condition.rewritten + 1, time.time(), reason, lost)
         log.error(
-            "the database %s was lost (%s) and is written again from memory; lost: %s",
+            "the database %s was lost (%s); restored it from memory; lost: %s",
             self._path, reason, lost or "nothing",
         )
         return connection
@@ -133,7 +133,7 @@ class Keeper:
 
     def _fail(self, reason: str, error: Exception) -> None:
         why = store_error(self._path, error).message if isinstance(error, sqlite3.Error) else str(error)
-        problem = f"it was lost ({reason}) and cannot be written again, which is tried every second: {why}"
+        problem = f"it was lost ({reason}) and cannot be restored from memory: {why}; retrying every second"
         if problem != self.condition.problem:
             log.error("database %s: %s", self._path, problem)
         self.condition = replace(self.condition, problem=problem)
@@ -146,7 +146,7 @@ class Keeper:
             self._copy = Copy.make(self._place, self._schema, connection)
         except (OSError, sqlite3.Error) as error:
             if not self._without:
-                log.warning("there is no second copy of the database, which is tried every second: %s", error)
+                log.warning("cannot make a second copy of the database: %s; retrying every second", error)
             self._without = True
         else:
             self._without = False
