@@ -161,7 +161,7 @@ async def test_port_holds_the_port_unless_the_function_says_otherwise(node: Real
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        ("./none", "fprocess: ./none is not there"),
+        ("./none", "fprocess: ./none does not exist"),
         ("none", "fprocess: none is neither in the bundle nor on PATH"),
         ("./text", "fprocess: ./text is not executable; run `chmod +x text`"),
         ("./script", "fprocess: ./script is a script for /no/interpreter, which is not on this machine"),

@@ -76,7 +76,7 @@ async def test_what_ran_out_of_memory_is_not_run_again_and_what_had_not_begun_is
     assert status == 502
     assert text == (
         "the function's instance ended before its response was complete: out of memory: it needed more than its limit "
-        "of 64 MiB; the call is not repeated\n"
+        "of 64 MiB; the call is not retried\n"
     )
     assert [await answer(one) for one in fresh] == [(200, "GET /GET mine"), (200, "PUT /PUT mine")]
     assert await answer(post) == (200, "POST /post mine")

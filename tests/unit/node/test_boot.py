@@ -187,7 +187,7 @@ async def test_a_start_without_its_bundle_names_function_and_remedy_and_takes_no
     boot: Boot, zygotes: ZygotePool, instance: Supervised, tmp_path: Path
 ) -> None:
     shutil.rmtree(tmp_path / "digest")
-    with pytest.raises(StartFailed, match=rf"{FN}: its bundle digest is gone .*`rescoldo up`"):
+    with pytest.raises(StartFailed, match=rf"{FN}: its bundle digest is missing .*`rescoldo up`"):
         await boot.start(instance)
     assert zygotes.orders == []
 
