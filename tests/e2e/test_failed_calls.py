@@ -154,7 +154,7 @@ def test_a_call_that_fails_while_a_part_restarts_is_explained(own_platform: Live
     own_platform.until(lambda: own_platform.pid(part) != stopped, "the next one")
     own_platform.until(own_platform.answers, "it to answer")
     reason = explained(own_platform, "exits", answer)["reason"]
-    assert ("SIGKILL" if part == "controller" else "is not known") in reason
+    assert ("SIGKILL" if part == "controller" else "unknown reason") in reason
 
 
 def test_a_function_of_the_same_name_begins_without_failures(platform: Live) -> None:
