@@ -193,7 +193,7 @@ def test_the_log_of_a_platform_in_the_background_is_opened_again() -> None:
             subprocess.run([live.python, "-c", START, str(request)], env=live.environment(), check=True)
             for how in (log.unlink, lambda: log.rename(log.with_suffix(".old"))):
                 how()
-                live.until(lambda: log.exists() and "opened it again" in log.read_text(), "the log to be there", NOTICED)
+                live.until(lambda: log.exists() and "opened it again" in log.read_text(), "the log", NOTICED)
                 killed = live.kill("supervisor")  # of which the guardian tells
                 live.until(lambda: "the supervisor ended" in log.read_text(), "the guardian's words")
                 live.until(lambda killed=killed: live.pid("supervisor") != killed, "another supervisor")
