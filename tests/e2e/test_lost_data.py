@@ -160,6 +160,16 @@ def remove_whole(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def put_in_place_of(folder: Path, text: str) -> None:
+    """Let a file be where a folder was, which the platform makes again as soon as it sees that it is gone."""
+    for _ in range(100):
+        remove_whole(folder)
+        with suppress(IsADirectoryError):
+            folder.write_text(text)
+            return
+    folder.write_text(text)
+
+
 def is_whole(live: Live) -> bool:
     settings = live.settings
     wanted = (settings.database, settings.record, settings.secrets / "basic-auth-user", settings.bundles, settings.logs)
@@ -170,14 +180,14 @@ def test_a_function_says_what_to_do_when_its_secret_or_its_bundle_is_gone(own_pl
     assert own_platform.system("POST", "/secrets", {"name": "key", "value": "1"}).status in (200, 201, 202)
     own_platform.deploy("a", HELLO, secrets=["key"])
     assert own_platform.invoke("a").status == 200
-    shutil.rmtree(own_platform.settings.function_secrets)
+    remove_whole(own_platform.settings.function_secrets)
     own_platform.sleep("a")
     answer = own_platform.invoke("a")
     assert answer.status == 502
     assert "its secret 'key' cannot be read" in answer.text
     assert "rescoldo secret create key" in answer.text
     own_platform.deploy("b", HELLO, image="b:test")
-    shutil.rmtree(own_platform.settings.bundles)
+    remove_whole(own_platform.settings.bundles)
     answer = own_platform.invoke("b")
     assert answer.status == 502
     assert "rescoldo up" in answer.text
@@ -217,8 +227,7 @@ def test_a_database_that_cannot_be_written_again_is_said_to_be_lost_until_it_can
     fill(own_platform)
     before = deployed(own_platform)
     data = own_platform.settings.data_path
-    shutil.rmtree(data)
-    data.write_text("in its place")
+    put_in_place_of(data, "a file")
     own_platform.until(lambda: is_degraded(own_platform), "the loss to be said", NOTICED)
     assert own_platform.invoke("b").status == 200
     data.unlink()
