@@ -1,10 +1,10 @@
-"""Where instances take requests: "unix@PATH" or "IP:PORT", as HAProxy writes them."""
+"""Addresses at which instances take requests: "unix@PATH" or "IP:PORT", as HAProxy writes them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-SHARED = "127.0.0.1"  # where programs bind that have no loopback address of their own
+SHARED = "127.0.0.1"  # the address of programs without a loopback address of their own
 
 
 def socket_path(address: str) -> Path | None:
@@ -14,7 +14,7 @@ def socket_path(address: str) -> Path | None:
 
 
 def remove_socket(address: str) -> None:
-    """Remove the Unix socket at `address`, if it is one and is there."""
+    """Remove the Unix socket at `address`; nothing happens for a TCP address or a missing socket."""
     if (path := socket_path(address)) is not None:
         path.unlink(missing_ok=True)
 

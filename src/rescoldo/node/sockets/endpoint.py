@@ -1,8 +1,8 @@
-"""How one instance takes requests: the plug-point `Endpoint`, with one object for each way.
+"""How one instance takes requests: the plug-point `Endpoint`, with one class for each way.
 
-| way | who binds | class |
+| way | binds the socket | class |
 |---|---|---|
-| handlers, and programs with `upstream_url: inherited` | the node; its process is given the socket | `GivenSocket` |
+| handlers, and programs with `upstream_url: inherited` | the node, which passes it to the process | `GivenSocket` |
 | `upstream_url: unix` | the program, in a folder of its own | `ProgramSocket` |
 | `upstream_url: http://127.0.0.1:PORT` | the program | `ProgramPort` |
 
@@ -19,13 +19,13 @@ from typing import Protocol
 
 from rescoldo.model.names import FunctionId
 
-BACKLOG = 1024  # connections that wait while an instance starts or is replaced
+BACKLOG = 1024  # connections that can wait while an instance starts or its process is replaced
 
 Probe = Callable[[], bool]
 
 
 class Neighbour(Protocol):
-    """Another instance of this node."""
+    """Another instance of this node, as far as an endpoint needs to know it."""
 
     @property
     def function(self) -> FunctionId: ...
@@ -40,21 +40,22 @@ class Neighbour(Protocol):
 
     @property
     def may_listen(self) -> bool:
-        """Whether a process of it may be there, or come yet."""
+        """Whether it has a process, or may still get one."""
         ...
 
     @property
     def may_bind_yet(self) -> bool:
-        """Whether it starts, even if it is being stopped: it may bind its socket later."""
+        """Whether it is starting, even while a stop is under way: it may still bind its socket."""
         ...
 
 
 class Endpoint(Protocol):
-    """One instance's. `make` and `adopt` come first, `put_away` last; it may be called more than once."""
+    """The endpoint of one instance. The node calls `make` or `adopt` first and `put_away` last, possibly more than
+    once."""
 
     @property
     def address(self) -> str:
-        """Where the edge connects: "unix@PATH" or "IP:PORT"."""
+        """The address to which the edge connects: "unix@PATH" or "IP:PORT"."""
         ...
 
     @property
@@ -64,12 +65,13 @@ class Endpoint(Protocol):
 
     @property
     def foreseen(self) -> bool:
-        """Whether the node's description (`instance_address`) tells clients the address before the start does."""
+        """Whether clients know the address from the node's description (`instance_address`) before the start
+        returns it."""
         ...
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """What the function's environment says of it."""
+        """Environment variables that tell the function of its endpoint."""
         ...
 
     @property
@@ -79,61 +81,61 @@ class Endpoint(Protocol):
 
     @property
     def replaceable(self) -> bool:
-        """Whether another process can take over here when this one has ended: the backlog is the very socket that the
-        edge connects to. Otherwise the controller starts another instance."""
+        """Whether another process can take over after this one's end: the edge connects to the backlog itself.
+        Otherwise the controller starts another instance."""
         ...
 
     @property
     def backlog(self) -> socket.socket | None:
-        """The node's socket in which requests wait while no process takes them."""
+        """The node's socket in which requests wait while no process takes them; None where there is none."""
         ...
 
     @property
     def backlog_address(self) -> str:
-        """Where `backlog` listens."""
+        """The address at which `backlog` listens."""
         ...
 
     @property
     def is_whole(self) -> bool:
-        """Whether the edge can still connect: nobody has removed the socket's name."""
+        """Whether the edge can still connect: the socket's name still exists."""
         ...
 
     def leavers(self, others: Iterable[Neighbour], *, successor: bool) -> list[Neighbour]:
-        """The instances that are at this address and on their way out. `successor`: each other instance of the function
-        is on its way out, whether or not the node has been told. Raises StartFailed where one stays."""
+        """The leaving instances at this address. `successor`: treat every other instance of the function as
+        leaving, even if its stop has not reached the node yet. Raises StartFailed where an instance stays."""
         ...
 
     def make(self) -> None:
-        """Before the fork: bind what the node binds. Raises OSError, and leaves nothing then."""
+        """Bind the node's sockets, before the fork. Raises OSError; nothing is left then."""
         ...
 
     async def take_over(self, leavers: list[Neighbour]) -> float:
-        """Before the fork, too: wait until `leavers` have let the address go; return how many seconds that took. Raises
-        StartFailed where it is somebody else's, StartTimeout after the ready timeout."""
+        """Wait, before the fork, until `leavers` have released the address; return how many seconds that took.
+        Raises StartFailed where a stranger has the address, StartTimeout after the ready timeout."""
         ...
 
     def open_for_child(self) -> int:
-        """A descriptor for the process, to be closed: its listening socket, the folder for the socket that it binds, or
-        /dev/null. Raises OSError."""
+        """A descriptor for the process: its listening socket, the folder for the socket that it binds, or
+        /dev/null. The caller closes it. Raises OSError."""
         ...
 
     def probing(self) -> AbstractContextManager[Probe]:
-        """Gives a function that says, without waiting, whether a program takes requests here."""
+        """A context with a probe: a function that returns, without waiting, whether a program takes requests here."""
         ...
 
     def became_ready(self, pid: int) -> None:
-        """The process serves."""
+        """Handle that the process serves from now on."""
         ...
 
     def adopt(self, pid: int) -> None:
-        """Instead of `make`: take back what a dead node held, as far as it can be had, from a process that serves."""
+        """Regain a dead node's sockets from a serving process, as far as possible; replaces `make`."""
         ...
 
     def renew(self) -> bool:
-        """The function has shut `backlog` down: bind another, if it is the node's to bind. Return whether requests
-        reach the process all the same. Raises OSError; `backlog` is what it was then."""
+        """Replace a backlog that the function has shut down, if the node binds it. Return whether requests reach
+        the process all the same. Raises OSError; `backlog` stays the old socket then."""
         ...
 
     def put_away(self) -> None:
-        """Close and remove all of it."""
+        """Close and remove everything of the endpoint."""
         ...

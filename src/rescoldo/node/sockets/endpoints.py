@@ -1,4 +1,4 @@
-"""Chooses how an instance takes requests: the only place of a node that asks what its launch says of it."""
+"""Chooses each instance's endpoint: the only place of a node that reads a launch's `port` and `upstream` to do so."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from rescoldo.node.sockets.program_socket import ProgramSocket
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Those of a node's instances."""
+    """Chooses the endpoints of a node's instances."""
 
     settings: Settings
     privileged: bool  # each instance has a uid of its own
-    fenced: bool  # and TCP ports of its own
+    fenced: bool  # the network fence is up: each instance has TCP ports of its own
 
     def choose(self, launch: Launch, uid: int | None, adopted_at: str = "") -> Endpoint:
-        """The endpoint of an instance; nothing is made yet. `adopted_at`: the address of one that runs already, and
-        which may have been started when ports were shared. Raises StartFailed."""
+        """The endpoint of an instance, without any socket yet. `adopted_at`: the address of a running instance to
+        adopt, which may have started when ports were shared. Raises StartFailed."""
         if launch.port:
             where = tcp_address(adopted_at) if adopted_at else None
             return ProgramPort(launch, self._host(uid) if where is None else where[0], uid if self.fenced else None)
@@ -40,5 +40,5 @@ class Endpoints:
         return ProgramSocket(self.settings.program_sockets / launch.instance, uid)
 
     def _host(self, uid: int | None) -> str:
-        """Where an instance binds its TCP ports."""
+        """The host at which an instance binds its TCP ports."""
         return netfence.address_of(uid) if self.fenced and uid is not None else SHARED

@@ -1,4 +1,4 @@
-"""The fence around the TCP ports of a platform's instances, and the gate in it: their listener of the gateway."""
+"""The fence around the TCP ports of a platform's instances, and its gate: the gateway's listener for instances."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from rescoldo.isolation.netfence import Fence, endpoints, gateway_address
 from rescoldo.model.settings import Settings
 from rescoldo.node.sockets.gateway import PORT
 
-FENCED = "RESCOLDO_FENCED"  # variable: the supervisor holds a fence, which outlives its children, with a gate
+# environment variable: the supervisor holds a fence with a gate, which outlives its children
+FENCED = "RESCOLDO_FENCED"
 
 _LOG = logging.getLogger(__name__)
 
 
 def put_up(settings: Settings, gate: socket.socket | None = None) -> Fence | None:
-    """Instances get their TCP ports to themselves, and no way to the metrics; to the gateway they come through `gate`,
-    a socket bound to the platform's `gate_address`. None, with a warning, where that is not possible."""
+    """Give each instance private TCP ports and block its way to the metrics. Connections to the gateway go through
+    `gate`, a socket bound to the platform's `gate_address`. Return None, with a warning, where a fence is not
+    possible."""
     if level() != "full":
         return None
     try:
@@ -30,7 +32,7 @@ def put_up(settings: Settings, gate: socket.socket | None = None) -> Fence | Non
 
 
 def gate_address(settings: Settings) -> IPv4Address:
-    """Where the edge listens for instances; no other uid may connect there."""
+    """The address at which the edge listens for instances; no other uid may connect there."""
     return gateway_address(settings.run)
 
 

@@ -1,4 +1,4 @@
-"""How functions find the platform's gateway, to call each other: names in /etc/hosts, and variables."""
+"""How functions find the platform's gateway to call each other: names in /etc/hosts, and environment variables."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from rescoldo.isolation.hosts import HOSTS
 from rescoldo.model.settings import Settings
 
 NAMES = ("gateway.openfaas", "gateway")  # as on OpenFaaS
-PORT = 8080  # of the gateway at its names, whatever port it has elsewhere
-_ANY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # an address to listen at, and one to connect to
+PORT = 8080  # the gateway's port at these names, whatever port it has elsewhere
+_ANY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # listening address: the address to connect to
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayAccess:
-    """Where the gateway is for functions; `names` mean that address to them, unless there are none."""
+    """The gateway's address as functions see it. `names`, if any, resolve to `address` inside the functions'
+    sandboxes."""
 
     address: str
     port: int
@@ -34,24 +35,24 @@ class GatewayAccess:
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """Environment variables of every function, where it does not set its own."""
+        """Environment variables of every function; a function's own values win."""
         return {"OPENFAAS_GATEWAY": self.url, "gateway_hostname": self.host}
 
     def __str__(self) -> str:
-        """As `rescoldo describe` shows it."""
+        """The form that `rescoldo describe` shows."""
         if not self.names:
             return f"{self.url} (in OPENFAAS_GATEWAY; without a name)"
         return ", ".join(f"{self.scheme}://{name}:{self.port}" for name in self.names)
 
 
 def access(settings: Settings, gate: IPv4Address | None) -> GatewayAccess | None:
-    """How the functions of a platform find its gateway; None where that is switched off. `gate` is the address of the
-    listener for instances, where there is one."""
+    """How a platform's functions find its gateway; None where that is switched off. `gate`: the address of the
+    listener for instances; None without a fence."""
     if not settings.gateway_names:
         return None
     if gate is None:
         host, _, port = settings.gateway.rpartition(":")
         return GatewayAccess(_ANY.get(host, host), int(port), scheme=settings.scheme)
-    if not Path(HOSTS).is_file():  # nothing that could be covered, and nothing of the machine's is changed
+    if not Path(HOSTS).is_file():  # no file to mount over in the sandbox, and the machine's own stays unchanged
         return GatewayAccess(str(gate), PORT)
     return GatewayAccess(str(gate), PORT, NAMES)

@@ -1,6 +1,6 @@
-"""A Unix socket that the node binds and its process is given: of handlers, and of programs that inherit it.
+"""A Unix socket that the node binds and passes to the process: for handlers, and for programs that inherit it.
 
-The node holds it, too. So requests wait in it while a process starts, ends or is replaced.
+The node keeps it open, too. So requests wait in it while a process starts, ends or is replaced.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rescoldo.node.sockets.regain import regain_listener
 
 
 class GivenSocket:
-    """Implements `Endpoint`. Only the edge (or, where the platform is not `privileged`, its user) may connect."""
+    """Implements `Endpoint`. Only the edge may connect (or its user, where the platform is not `privileged`)."""
 
     tcp: tuple[str, int] | None = None
     variables: Mapping[str, str] = {}
@@ -29,7 +29,7 @@ class GivenSocket:
     def __init__(self, path: Path, *, privileged: bool) -> None:
         self.path = path
         self._privileged = privileged
-        self.backlog: socket.socket | None = None  # None: adopted, and not to be had from its process
+        self.backlog: socket.socket | None = None  # None: adopted, and not regained from its process
 
     @property
     def address(self) -> str:
@@ -77,7 +77,7 @@ class GivenSocket:
         return contextlib.closing(_InheritedProbe(self.backlog))
 
     def became_ready(self, pid: int) -> None:
-        """Nothing to do: the node holds the socket already."""
+        """Do nothing: the node holds the socket already."""
 
     def adopt(self, pid: int) -> None:
         self.backlog = regain_listener(pid, str(self.path))
@@ -94,17 +94,17 @@ class GivenSocket:
 
 
 class _InheritedProbe:
-    """Whether a program accepts on a listening Unix socket that it was given: one connection waits in the socket's
-    backlog, and it is ready when the backlog is empty or when it has ended that connection."""
+    """Probes whether a program accepts on a Unix socket that it inherited. The probe puts one connection into the
+    socket's backlog. The program is ready when the backlog is empty, or when it has ended that connection."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._connection.setblocking(False)
         self._connected = False
-        with contextlib.suppress(OSError):  # a full backlog: then it is its being emptied that is waited for
+        with contextlib.suppress(OSError):  # a full backlog: the program is ready once it has emptied it
             self._connection.connect(listener.getsockname())
-            self._connection.shutdown(socket.SHUT_WR)
+            self._connection.shutdown(socket.SHUT_WR)  # a program that accepts it reads end of file, and ends it
             self._connected = True
 
     def __call__(self) -> bool:
@@ -113,5 +113,5 @@ class _InheritedProbe:
         return self._connected and is_ready(self._connection, select.POLLIN)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._connection.close()

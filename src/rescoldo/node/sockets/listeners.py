@@ -1,10 +1,10 @@
-"""Whether instances still take what comes: a function can shut its listening socket down, or close it. (For programs at
-TCP ports see program_port.py: theirs the node does not have.)
+"""Detects instances that stop taking requests: a function can shut down its listening socket, or close it. (For
+programs at TCP ports see program_port.py: the node does not have their sockets.)
 
-The node holds each of these sockets, too. One that is shut down refuses connections; the kernel tells the node at
-once. One that the function has closed is whole: requests wait in it for ever. That shows in requests that wait while
-no process of the instance has the socket; they are looked for every LOOK_SECONDS, with one system call for all
-instances. A connection that comes and is accepted wakes nobody here.
+The node holds each of these sockets, too. A socket that is shut down refuses connections, and the kernel tells the
+node at once. A socket that only the function has closed stays whole: requests wait in it for ever. The sign of that
+is waiting requests while no process of the instance has the socket. The node looks for waiting requests every
+LOOK_SECONDS, with one system call for all instances. A connection that is accepted at once does not wake the node.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 from rescoldo.tasks import Tasks
 
 LOOK_SECONDS = 0.25
-_WAITED = 2  # looks in a row at which requests wait, before it is asked who has the socket
-_ASK_AGAIN = 20  # looks until the next time: an instance that is only busy has it
+_WAITED = 2  # looks in a row with waiting requests, before the node asks who has the socket
+_ASK_AGAIN = 20  # looks until it asks again: an instance that is only busy has the socket
 
 OnWaiting = Callable[[], Coroutine[Any, Any, None]]
 
@@ -29,11 +29,11 @@ OnWaiting = Callable[[], Coroutine[Any, Any, None]]
 class _Listener:
     on_shut: Callable[[], None]
     on_waiting: OnWaiting
-    waited: int = 0  # looks in a row at which requests waited
+    waited: int = 0  # looks in a row with waiting requests
 
 
 class Listeners:
-    """The listening sockets of all instances of a node."""
+    """Watches the listening sockets of all instances of a node."""
 
     def __init__(self, tasks: Tasks) -> None:
         self._waiting = select.epoll()
@@ -43,7 +43,7 @@ class Listeners:
         self._tasks = tasks
 
     def add(self, listener: socket.socket, on_shut: Callable[[], None], on_waiting: OnWaiting) -> None:
-        """Look at `listener` until `remove`. `on_shut`: it takes no more connections, and has to be removed.
+        """Watch `listener` until `remove`. `on_shut`: it takes no more connections, and the callee must remove it.
         `on_waiting`: requests have waited in it for a while."""
         descriptor = listener.fileno()
         self._all[descriptor] = _Listener(on_shut, on_waiting)
@@ -51,18 +51,18 @@ class Listeners:
         self._shut.register(descriptor, select.EPOLLRDHUP)
 
     def remove(self, listener: socket.socket) -> None:
-        """Before `listener` is closed. May be called for one that was not added."""
+        """Stop watching `listener`; call it before closing the socket. An unknown socket is no error."""
         if self._all.pop(listener.fileno(), None) is not None:
             self._waiting.unregister(listener)
             self._shut.unregister(listener)
 
     def begin_anew(self, listener: socket.socket) -> None:
-        """Another process has `listener`: that requests waited before says nothing of it."""
+        """Reset the count of `listener` for a new process: earlier waits say nothing about it."""
         if (found := self._all.get(listener.fileno())) is not None:
             found.waited = 0
 
     async def watch(self) -> None:
-        """Look until cancelled."""
+        """Look every LOOK_SECONDS until cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self.look()
@@ -80,7 +80,7 @@ class Listeners:
             self._all[descriptor].on_shut()
 
     def close(self) -> None:
-        """Look no longer."""
+        """Stop watching."""
         asyncio.get_running_loop().remove_reader(self._shut)
         self._shut.close()
         self._waiting.close()

@@ -1,4 +1,4 @@
-"""Asking sockets of this machine, without ever waiting."""
+"""Probes of this machine's sockets that never wait."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def accepts(family: socket.AddressFamily, address: tuple[str, int] | str) -> boo
         try:
             client.connect(address)
         except BlockingIOError:
-            # loopback has answered by now; what has not is a full backlog
+            # loopback has answered by now; only a full backlog has not
             return is_ready(client, select.POLLOUT) and not client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         except OSError:
             return False
@@ -21,11 +21,11 @@ def accepts(family: socket.AddressFamily, address: tuple[str, int] | str) -> boo
 
 
 def is_free(address: tuple[str, int]) -> bool:
-    """Whether nobody listens at the TCP port `address`. It is bound for a moment: unlike a connection, that disturbs
-    nobody who listens."""
+    """Whether the TCP port `address` has no listener. The probe binds the port for a moment; unlike a connection,
+    that does not disturb a listener."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended do not count
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ended connections (TIME_WAIT) do not count
             server.bind(address)
     except OSError:
         return False
@@ -33,7 +33,7 @@ def is_free(address: tuple[str, int]) -> bool:
 
 
 def is_ready(asked: socket.socket, event: int) -> bool:
-    """Whether `event` (as for poll(2)) or the connection's end has come."""
-    poll = select.poll()  # select(2) knows no descriptors above 1023
+    """Whether `event` (as for poll(2)) or the end of the connection has come."""
+    poll = select.poll()  # select(2) accepts no descriptors above 1023
     poll.register(asked, event)
     return bool(poll.poll(0))

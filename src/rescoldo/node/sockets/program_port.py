@@ -1,9 +1,10 @@
-"""TCP ports that programs bind: a start waits until it can have its port.
+"""TCP ports that programs bind: a start waits until its port is free.
 
-Behind the network fence each instance has an address of its own, and at another one a *stand-in* of the node's: the
-fence leads the edge to it while nobody listens at the program's port. Elsewhere all programs are at 127.0.0.1: an
-instance can start when the one before it has let the port go, and that one may still answer calls, or take its grace
-to end. There is no stand-in then, and node/instances/left_ports.py notices a program that has left its port.
+Behind the network fence each instance has its own address, and the node holds a *stand-in* for it, a socket at
+another address: the fence leads the edge there while the program's port has no listener. Elsewhere all programs
+share 127.0.0.1. An instance can then start only when the previous one has released the port, and the previous one
+may still answer calls or use its grace. There is no stand-in there, and node/instances/left_ports.py detects
+programs that have left their port.
 """
 
 from __future__ import annotations
@@ -22,27 +23,28 @@ from rescoldo.node.sockets.addresses import SHARED
 from rescoldo.node.sockets.endpoint import BACKLOG, Neighbour, Probe
 from rescoldo.node.sockets.probe import accepts, is_free
 
-DYING_SECONDS = 0.5  # a process that was killed has its sockets for a moment more
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds between two looks; the pauses double
+DYING_SECONDS = 0.5  # seconds for which a killed process may still hold its sockets
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds between two polls; the pauses double
 
 _LOG = logging.getLogger(__name__)
 
 
 class ProgramPort:
-    """Implements `Endpoint`, at `launch.port` of `host`. `fenced_uid`: the instance's, where it has its ports to
-    itself; None where it shares them."""
+    """Implements `Endpoint`, at `launch.port` of `host`. `fenced_uid`: the instance's uid, where it has private
+    ports; None where it shares them."""
 
     variables: Mapping[str, str] = {}
     foreseen = False
     gives_folder = False
-    replaceable = False  # what another process binds is another socket
-    is_whole = True  # a port has no name that could be removed
+    replaceable = False  # another process would bind another socket
+    is_whole = True  # a port has no removable name
 
     def __init__(self, launch: Launch, host: str, fenced_uid: int | None) -> None:
         self._launch = launch
         self.tcp = (host, launch.port)
         self._fenced_uid = fenced_uid
-        self.backlog: socket.socket | None = None  # the stand-in; None: ports are shared, or adopted and not to be had
+        # the stand-in; None: ports are shared, or it could not be bound at adoption
+        self.backlog: socket.socket | None = None
 
     @property
     def address(self) -> str:
@@ -66,7 +68,7 @@ class ProgramPort:
         return found
 
     def make(self) -> None:
-        """Nothing to do yet: `take_over` looks who has the port before it opens the stand-in."""
+        """Do nothing yet: `take_over` waits for the port before it opens the stand-in."""
 
     async def take_over(self, leavers: list[Neighbour]) -> float:
         waited = await self._until_free(leavers)
@@ -74,7 +76,7 @@ class ProgramPort:
         return waited
 
     def _open_stand_in(self) -> None:
-        """Raises StartFailed."""
+        """Bind the stand-in, where there is a fence. Raises StartFailed."""
         if self._fenced_uid is None:
             return
         host = netfence.stand_in_of(self._fenced_uid)
@@ -87,8 +89,9 @@ class ProgramPort:
             ) from error
 
     async def _until_free(self, leavers: list[Neighbour]) -> float:
-        """StartFailed where the port is somebody else's: the program would seem to be ready, and its requests would
-        reach them. StartTimeout after the ready timeout."""
+        """Wait until the port is free; return the seconds waited. Raises StartFailed where a stranger listens
+        there: the program would seem to be ready, and its requests would reach the stranger. Raises StartTimeout
+        after the ready timeout."""
         clock = asyncio.get_running_loop().time
         begun = theirs_until = clock()
         pause = _FIRST_PAUSE
@@ -99,13 +102,13 @@ class ProgramPort:
                     raise StartTimeout(self._still_taken())
             elif clock() - theirs_until > DYING_SECONDS:
                 self._refuse_strangers()
-                break  # taken, and nobody accepts: the program itself says what is wrong
+                break  # bound, but without a listener: the program's own error says what is wrong
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         return clock() - begun
 
     def _is_free(self, leavers: Sequence[Neighbour]) -> bool:
-        """Whether nobody has the port, nor will have it."""
+        """Whether the port is free, and no leaver may still bind it."""
         return is_free(self.tcp) and not any(one.may_bind_yet for one in leavers)
 
     def _still_taken(self) -> str:
@@ -129,7 +132,7 @@ class ProgramPort:
         return contextlib.nullcontext(lambda: accepts(socket.AF_INET, self.tcp))
 
     def became_ready(self, pid: int) -> None:
-        """Nothing to do: the stand-in waits already."""
+        """Do nothing: the stand-in listens already."""
 
     def adopt(self, pid: int) -> None:
         try:
@@ -138,7 +141,7 @@ class ProgramPort:
             _LOG.error("%s", error.message)
 
     def renew(self) -> bool:
-        return False  # no process but the node has the stand-in: nobody shuts it down
+        return False  # only the node has the stand-in, so no function can shut it down
 
     def put_away(self) -> None:
         if self.backlog is not None:

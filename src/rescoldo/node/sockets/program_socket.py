@@ -1,11 +1,11 @@
-"""Where a program binds a Unix socket of its own, for the edge to reach it and nobody else.
+"""A Unix socket that a program binds, where the edge alone can reach it.
 
-    run/u/INSTANCE/     a small tmpfs, so that the program can fill nothing that is not its own
-        in/             the program's own folder; it alone is shown to it, and $SOCKET is in it
-        out/http        the same socket, for the edge: made by the node once the program listens
+    run/u/INSTANCE/     a small tmpfs, so that the program cannot fill any other file system
+        in/             the program's folder, the only one that its sandbox shows; $SOCKET is in it
+        out/http        the same socket, for the edge: linked by the node once the program listens
 
-The program could put a symbolic link at $SOCKET, to a socket that the edge may reach and the program may not. So the
-edge is never sent there, but to a hard link in a folder of the node's, and only when that is a socket.
+The program could put a symbolic link at $SOCKET, to a socket that the edge may reach and the program may not. So
+the edge never connects there, but to a hard link in a folder of the node's, and only if that is a socket.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from rescoldo.node.sockets.regain import regain_listener
 
 PUBLIC = "out/http"
 _NAME = "http"
-SHOWN = f"{SOCKET_FOLDER}/{_NAME}"  # $SOCKET: the path as the program sees it
+SHOWN = f"{SOCKET_FOLDER}/{_NAME}"  # $SOCKET: the path in the program's sandbox
 _OPTIONS = "mode=0711,size=64k,nr_inodes=32"
 
 
 class ProgramSocket:
-    """Implements `Endpoint`, of one instance that runs as `uid`. Needs root."""
+    """Implements `Endpoint` for an instance that runs as `uid`. Needs root."""
 
     tcp: tuple[str, int] | None = None
     foreseen = False
     gives_folder = True
-    replaceable = False  # what another process binds is another socket
+    replaceable = False  # another process would bind another socket
 
     def __init__(self, folder: Path, uid: int) -> None:
         self.folder = folder
         self._uid = uid
-        # The program's socket, once it listens: should the program end, requests wait in it rather than fail, until the
-        # edge has been told.
+        # The program's socket, once it listens: after the program's end, requests wait in it instead of failing,
+        # until the edge has learned of the end.
         self.backlog: socket.socket | None = None
 
     @property
@@ -84,7 +84,7 @@ class ProgramSocket:
         outside.mkdir(mode=0o710)
         os.chown(inside, self._uid, self._uid)
         os.chown(outside, 0, EDGE_UID)
-        outside.chmod(0o710)  # mkdir's mode has passed the umask
+        outside.chmod(0o710)  # the umask has masked mkdir's mode
 
     async def take_over(self, leavers: list[Neighbour]) -> float:
         return 0.0
@@ -96,14 +96,14 @@ class ProgramSocket:
         return contextlib.nullcontext(self._accepts)
 
     def _accepts(self) -> bool:
-        """Whether the program listens; the edge may connect from then on."""
+        """Whether the program listens. If so, give the edge access to the hard link."""
         public = self._public
         public.unlink(missing_ok=True)
         try:
             os.link(self.folder / "in" / _NAME, public, follow_symlinks=False)
             if not stat.S_ISSOCK(public.lstat().st_mode) or not accepts(socket.AF_UNIX, str(public)):
                 return False
-        except OSError:  # it is not there yet
+        except OSError:  # the program has not bound it yet
             return False
         os.chown(public, EDGE_UID, EDGE_UID)
         public.chmod(0o600)
@@ -119,7 +119,7 @@ class ProgramSocket:
         assert self.backlog is not None
         if not accepts(socket.AF_UNIX, str(self._public)):
             return False
-        self.backlog.close()  # it has bound another one, which we do without
+        self.backlog.close()  # the program has bound another socket; the node does without a backlog
         self.backlog = None
         return True
 
@@ -131,7 +131,7 @@ class ProgramSocket:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove what `ProgramSocket.make` has made in `folder`."""
+    """Unmount and remove what `ProgramSocket.make` created in `folder`."""
     with contextlib.suppress(OSError):
         unmount(str(folder))
     shutil.rmtree(folder, ignore_errors=True)

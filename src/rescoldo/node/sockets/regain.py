@@ -1,4 +1,4 @@
-"""Descriptors taken back from instances that a dead node has left (pidfd_getfd(2))."""
+"""Regains a dead node's descriptors from the instances that it left behind (pidfd_getfd(2))."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rescoldo.isolation.syscalls import take_descriptor
 
 
 def regain_listener(pid: int, path: str) -> socket.socket | None:
-    """The listening Unix socket bound to `path`, taken back from the instance that has it; None where we may not look
-    into it (an unprivileged platform), or when it has closed it."""
+    """The listening Unix socket bound to `path`, regained from the instance that has it. None where the node may
+    not inspect the instance (an unprivileged platform), or when the instance has closed it."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
@@ -42,8 +42,8 @@ def _listener(pidfd: int, link: Path, path: str) -> socket.socket | None:
 
 
 def regain_output(pid: int, number: int) -> int | None:
-    """The FIFO that an instance has as descriptor `number`, whose name was removed, opened anew; None where we may not
-    look into the instance, or it prints elsewhere."""
+    """Open anew the FIFO, without a name by now, that an instance has as descriptor `number`. None where the node
+    may not inspect the instance, or when it prints elsewhere."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:

@@ -1,14 +1,14 @@
-"""Requests that wait in an instance's listening socket, and that its successor cannot take or must not be given.
+"""Waiting requests: those in an instance's listening socket that its successor cannot or must not take.
 
-The edge sends what an instance's end has cut off once more, to the same socket. Mostly that is all there is to it: the
-successor serves what waits. Here is the rest:
+After an instance's end, the edge sends the requests that were cut off once more, to the same socket. Mostly the
+successor serves them there. This module handles the other cases:
 
-* An instance that ran out of memory is not given the same call twice: what it had begun is answered with the reason.
-  Everything else that waits is passed on to the successor.
-* Where there will be no successor on this socket, another instance of the function takes what waits; or else it is
-  answered with the reason, rather than left until its time limit.
-* A socket that the function has shut down takes no more requests; those that it has are passed on to the next socket.
-* A program that does not listen at its TCP port for a moment gets what came to its stand-in meanwhile.
+* An instance that ran out of memory does not get the same call twice: the node answers the calls that it had begun with
+  the reason, and passes all other requests on to the successor.
+* Without a successor on this socket, the node passes waiting requests on to another instance of the function. If there
+  is none, it answers them with the reason instead of leaving them until their time limit.
+* A socket that the function has shut down takes no more requests; the node passes its requests on to the next socket.
+* When a program did not listen at its TCP port for a moment, the node passes the requests in its stand-in on to it.
 
 Addresses are "unix@PATH" or "IP:PORT".
 """
@@ -28,27 +28,27 @@ from rescoldo.model.text import one_line
 from rescoldo.node.sockets.addresses import socket_path, tcp_address
 from rescoldo.tasks import Tasks
 
-Tell = Callable[[str, str], None]  # is given the id of a call that was answered here, and the reason
+Tell = Callable[[str, str], None]  # receives the id of a call that the node answered, and the reason
 
-REPEATABLE = frozenset((b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"))  # what the edge sends once more
-GATHER_SECONDS = 0.1  # from an instance's end until the edge has seen it and sent again what it sends again
+REPEATABLE = frozenset((b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"))  # methods that the edge retries
+GATHER_SECONDS = 0.1  # from an instance's end until the edge has noticed it and retried its calls
 _LOOK_SECONDS = 0.01
 _MOST = 1024  # requests taken at once: as many as can wait in the socket
-_MOST_HEAD = 64 * 1024  # bytes of a request's head; the edge takes 16 KiB
-_HEAD_SECONDS = 1.0  # for a head: the edge sends it as soon as it has connected
-_OTHER_SECONDS = 5.0  # for another instance, where one that ended is not replaced on its socket
-_LINGER_SECONDS = 1.0  # for the edge to read an answer and let go
-_MOST_ID = 100  # bytes of a call's id, which may be the client's
+_MOST_HEAD = 64 * 1024  # bytes of a request's head; the edge accepts 16 KiB
+_HEAD_SECONDS = 1.0  # for a head to arrive: the edge sends it as soon as it has connected
+_OTHER_SECONDS = 5.0  # for another instance to serve, where the ended one is not replaced on its socket
+_LINGER_SECONDS = 1.0  # for the edge to read a response and close
+_MOST_ID = 100  # bytes of a call's id, which may come from the client
 _ENDED_TOO = "its replacement ended, too; the call is not retried"
-_CHUNK = 64 * 1024  # bytes passed on at once
+_CHUNK = 64 * 1024  # bytes copied at once
 _END = b"\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that was taken from a socket: its head as it came, and its connection."""
+    """A request that the node took from a socket: its head as received, and its connection."""
 
-    head: bytes  # with the empty line
+    head: bytes  # including the empty line
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
@@ -57,14 +57,14 @@ class Request:
         return self.head.partition(b" ")[0]
 
     def begun_before(self, moment: float) -> bool:
-        """Whether the edge got it before `moment` (seconds since 1970), as it says itself (X-Start-Time,
-        nanoseconds)."""
+        """Whether the edge received it before `moment` (Unix seconds), according to its X-Start-Time header
+        (nanoseconds)."""
         text = self._header(b"x-start-time")
         return text.isdigit() and int(text) < moment * 1e9
 
     @property
     def call_id(self) -> str:
-        """What the edge, or the client, calls it; empty where nobody does."""
+        """The call's id, from the edge or the client; empty without one."""
         return one_line(self._header(b"x-call-id")[:_MOST_ID].decode("latin-1"))
 
     def _header(self, name: bytes) -> bytes:
@@ -75,27 +75,27 @@ class Request:
         return b""
 
     def once(self) -> bytes:
-        """The head, so that the connection serves this request alone. An upgrade says already what is to become of
-        it."""
+        """The head, changed to close the connection after this request. An upgrade has its own Connection header,
+        which stays."""
         if self._header(b"connection"):
             return self.head
         return self.head.removesuffix(b"\r\n") + b"Connection: close\r\n\r\n"
 
 
 class WaitingRequests:
-    """Takes requests from the sockets of instances that have ended."""
+    """Takes requests from the sockets of ended instances, and answers them or passes them on."""
 
     def __init__(self, tasks: Tasks) -> None:
-        self._tasks = tasks  # in which requests are answered, whatever becomes of their instance
+        self._tasks = tasks  # they outlive the instance whose requests they answer
 
     async def refuse_begun(
         self, listener: socket.socket, address: str, reason: str, ended_at: float, tell: Tell
     ) -> None:
-        """Answer what an instance had begun when it ended (at `ended_at`, seconds since 1970) with `reason`; pass
-        everything else on to `address`, where the successor will accept. Takes GATHER_SECONDS.
+        """Answer calls that an instance had begun when it ended (at `ended_at`, Unix seconds) with `reason`; pass
+        all other requests on to `address`, where the successor will accept. Takes GATHER_SECONDS.
 
-        Nothing is answered before all have come: an answer makes room at the edge, for calls that have waited there.
-        What is not sent again (POST) has not begun, or it would not be here.
+        The node gathers all requests before it answers the first: an answer makes room at the edge for calls that
+        have waited there. A request that the edge does not retry (POST) has not begun, or it would not be here.
         """
         await asyncio.shield(self._spawn(self._refuse_begun(listener, address, reason, ended_at, tell)))
 
@@ -111,8 +111,9 @@ class WaitingRequests:
     async def serve_elsewhere(
         self, listener: socket.socket, reason: str, other: Callable[[], str | None], tell: Tell
     ) -> None:
-        """Pass what waits, and what comes, on to the address that `other` finds, until cancelled. Where it finds none
-        in time, the answer is `reason`. Slowly: the edge prefers instances that have few requests."""
+        """Pass waiting and new requests on to the address that `other` finds, until cancelled. Answer with `reason`
+        where it finds none in time. The pace is slow on purpose: the edge prefers instances with few requests, and
+        would send more to a quick one."""
         while True:
             await asyncio.shield(self._spawn(self._serve_elsewhere(listener, reason, other, tell)))
 
@@ -123,7 +124,7 @@ class WaitingRequests:
             self._spawn(_pass_on_or_refuse(request, reason, other, tell))
 
     def move(self, listener: socket.socket, address: str) -> None:
-        """Pass what waits in `listener`, which takes no more, on to `address`, and close it."""
+        """Pass the requests in `listener`, which accepts no more, on to `address`, and close it."""
         self._spawn(self._move(listener, address))
 
     async def _move(self, listener: socket.socket, address: str) -> None:
@@ -131,12 +132,12 @@ class WaitingRequests:
             await self.pass_on(listener, address)
 
     async def pass_on(self, listener: socket.socket, address: str) -> None:
-        """Pass what waits in `listener` on to `address`."""
+        """Pass the requests in `listener` on to `address`."""
         for request in await self._gather(listener, 0.0):
             self._spawn(_pass_on_or_drop(request, address))
 
     async def _gather(self, listener: socket.socket, seconds: float) -> list[Request]:
-        """The requests that wait now or come within `seconds`."""
+        """Take the requests that wait now or arrive within `seconds`."""
         deadline = time.monotonic() + seconds
         reading: list[asyncio.Task[Request | None]] = []
         while True:
@@ -152,7 +153,8 @@ class WaitingRequests:
 
 
 def _accept(listener: socket.socket, most: int) -> list[socket.socket]:
-    """The connections that wait, at most `most`. The socket is the successor's, too: what it says of blocking stays."""
+    """Accept waiting connections, at most `most`. The successor shares the socket, so its blocking mode is
+    restored."""
     taken: list[socket.socket] = []
     descriptor = listener.fileno()
     if descriptor < 0:  # the instance has been put away
@@ -162,7 +164,7 @@ def _accept(listener: socket.socket, most: int) -> list[socket.socket]:
     try:
         while len(taken) < most:
             taken.append(listener.accept()[0])
-    except OSError:  # no more; or no descriptors: the successor will have what is left
+    except OSError:  # none left, or out of descriptors: the successor takes the rest
         pass
     finally:
         os.set_blocking(descriptor, blocking)
@@ -170,7 +172,7 @@ def _accept(listener: socket.socket, most: int) -> list[socket.socket]:
 
 
 async def _read(taken: socket.socket) -> Request | None:
-    """The request that comes on a connection; None if there is none."""
+    """Read the request on a connection; None if none comes within _HEAD_SECONDS."""
     taken.setblocking(False)
     reader, writer = await asyncio.open_connection(sock=taken, limit=_MOST_HEAD)
     try:
@@ -187,7 +189,8 @@ async def _refuse(request: Request, reason: str, tell: Tell) -> None:
         try:
             request.writer.write(_refusal(request, reason))
             request.writer.write_eof()
-            async with asyncio.timeout(_LINGER_SECONDS):  # a close with something unread would look like a failure
+            # a close with unread data would look like a failure to the edge
+            async with asyncio.timeout(_LINGER_SECONDS):
                 while await request.reader.read(_CHUNK):
                     pass
         finally:
@@ -209,8 +212,9 @@ async def _pass_on_or_drop(request: Request, address: str) -> None:
 
 
 async def _pass_on(request: Request, address: str, unanswered: Callable[[], bytes] = bytes) -> bool:
-    """Send the request to `address` and its answer back, what `unanswered` makes if that ends before it begins; as long
-    as both sides go on with it. False: nobody takes connections there, and nothing has been done."""
+    """Send the request to `address` and the response back, until both directions end. If the response ends before
+    its first byte, send the bytes that `unanswered` makes. Return False if nothing accepts connections there;
+    nothing has been sent then."""
     try:
         reader, writer = await _connect(address)
     except OSError:
@@ -237,10 +241,11 @@ async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWr
 
 
 async def _pass_on_or_refuse(request: Request, reason: str, other: Callable[[], str | None], tell: Tell) -> None:
-    """Wait for an instance that can take the request: the controller starts one when it hears of the end."""
+    """Pass the request on to another instance, once there is one: the controller starts one when it hears of the
+    end. Refuse after _OTHER_SECONDS."""
     deadline = time.monotonic() + _OTHER_SECONDS
 
-    def ended_too() -> bytes:  # an end of its connection would have the edge send it yet another time
+    def ended_too() -> bytes:  # a closed connection would make the edge retry once more
         why = f"{reason}; {_ENDED_TOO}"
         if not _has_left(request):
             tell(request.call_id, f"its instance ended: {why}")
@@ -257,14 +262,14 @@ async def _pass_on_or_refuse(request: Request, reason: str, other: Callable[[], 
 
 
 def _has_left(request: Request) -> bool:
-    """Whether its client is gone; the edge never ends its side alone."""
+    """Whether the client is gone: the edge never half-closes a connection."""
     return request.reader.at_eof() or request.reader.exception() is not None
 
 
 async def _copy(
     source: asyncio.StreamReader, target: asyncio.StreamWriter, instead: Callable[[], bytes] = bytes
 ) -> None:
-    """Copy all that comes from `source`, or what `instead` makes if nothing comes."""
+    """Copy `source` to `target`, or the bytes that `instead` makes if nothing comes; then send end of file."""
     begun = False
     try:
         while chunk := await source.read(_CHUNK):
