@@ -1,4 +1,4 @@
-"""Processes as /proc and pidfds tell of them."""
+"""Processes as /proc and pidfds show them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rescoldo.isolation.syscalls import reap
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_SCAN_STEP = 32  # processes looked at before other work gets its turn
+_SCAN_STEP = 32  # processes looked at before other tasks get a turn
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
-    """The fields of /proc/PID/stat that matter here."""
+    """The fields of /proc/PID/stat that the node uses."""
 
-    state: str  # "Z": has ended, not yet reaped
+    state: str  # "Z": ended, not yet reaped
     group: int
     session: int
     terminal: int  # number of its controlling terminal; 0: none
@@ -32,12 +32,12 @@ class ProcessStat:
 
 
 def read_stat(pid: int) -> ProcessStat | None:
-    """The process `pid`, or None when there is none."""
+    """Read the state of process `pid`; None when there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name in parentheses may itself hold spaces and parentheses: fields begin after the last.
+    # The name in parentheses may itself contain spaces and parentheses: the other fields begin after the last.
     fields = text.rpartition(b") ")[2].split()
     return ProcessStat(
         state=fields[0].decode(),
@@ -51,7 +51,7 @@ def read_stat(pid: int) -> ProcessStat | None:
 
 
 def proportional_memory(pid: int) -> int | None:
-    """Bytes of PSS of `pid`; None when it has ended or may not be asked."""
+    """The PSS of `pid` in bytes; None when it has ended or the node may not read it."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines():
             if line.startswith(b"Pss:"):
@@ -67,7 +67,8 @@ def memory_is_scarce() -> bool:
 
 
 def uid_of(pid: int) -> int | None:
-    """The real uid of `pid`; /proc/PID's owner would be root for one that is not dumpable."""
+    """The real uid of `pid`; None when it has ended. The owner of /proc/PID would be root for a process that is not
+    dumpable."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
             if line.startswith(b"Uid:"):
@@ -76,18 +77,18 @@ def uid_of(pid: int) -> int | None:
 
 
 def all_pids() -> Iterator[int]:
-    """Every process of this machine (or container)."""
+    """The pids of all processes of this machine (or container)."""
     return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
 def any_alive(uid: int) -> bool:
-    """Whether a process of `uid` still runs: a zombie does not, though the kernel counts it."""
+    """Whether a process of `uid` still runs. A zombie does not, though the kernel counts it."""
     stats = (read_stat(pid) for pid in all_pids() if uid_of(pid) == uid)
     return any(stat is not None and stat.state not in "ZX" for stat in stats)
 
 
 async def members(leader: int, uid: int | None) -> list[int]:
-    """Processes of an instance: those of its uid, or where it has none of its own, of its session."""
+    """The pids of an instance's processes: all of its uid, or, where it has no uid of its own, all of its session."""
     found = []
     for count, pid in enumerate(all_pids()):
         if count % _SCAN_STEP == 0:
@@ -101,21 +102,21 @@ async def members(leader: int, uid: int | None) -> list[int]:
 
 
 async def kill_session(leader: int) -> None:
-    """SIGKILL what is left of the session that `leader` leads."""
+    """Send SIGKILL to the remaining processes of the session that `leader` leads."""
     for pid in await members(leader, None):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 
 
 def signal_group(leader: int, number: int) -> None:
-    """Signal the process group that `leader` leads, if anything of it is left."""
+    """Signal the process group that `leader` leads; nothing happens if it is gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, number)
 
 
 def handles_sigterm(pid: int) -> bool:
-    """Whether SIGTERM means anything to `pid`: it is caught or ignored, or there are children to catch it. The
-    first process of a PID namespace that does neither would not even notice it."""
+    """Whether SIGTERM has an effect on `pid`: the process catches or ignores it, or has children that may.
+    Otherwise the signal is lost on the first process of a PID namespace."""
     with contextlib.suppress(OSError):
         if Path(f"/proc/{pid}/task/{pid}/children").read_bytes():
             return True
@@ -126,7 +127,7 @@ def handles_sigterm(pid: int) -> bool:
 
 
 def describe(status: int | None) -> str:
-    """How a wait status (None: unknown) reads: `exit status 3`, `signal 9 (SIGKILL)`."""
+    """A wait status (None: unknown) in words: `exit status 3`, `signal 9 (SIGKILL)`."""
     if status is None:
         return "ended for an unknown reason"
     code = os.waitstatus_to_exitcode(status)
@@ -139,26 +140,27 @@ def describe(status: int | None) -> str:
 
 
 class Ends:
-    """Collects how processes ended, as their parent tells: the zygote, or this process.
+    """Collects wait statuses of processes from their parent: the zygote, or this process.
 
-    Only of the expected ones, so that orphans of functions leave nothing behind.
+    It keeps only the statuses of expected processes, so that orphans of functions leave nothing behind.
     """
 
     def __init__(self) -> None:
         self._expected: dict[int, asyncio.Future[int]] = {}
 
     def expect(self, pid: int) -> None:
-        """Keep the status of `pid` until it is taken."""
+        """Keep the status of `pid` until `take`."""
         self._expected[pid] = asyncio.get_running_loop().create_future()
 
     def record(self, pid: int, status: int) -> None:
-        """`pid` has ended with `status`."""
+        """Record that `pid` has ended with `status`."""
         future = self._expected.get(pid)
         if future is not None and not future.done():
             future.set_result(status)
 
     async def take(self, pid: int, patience: float = 0.2) -> int | None:
-        """The status of `pid`, which has ended; None when nobody tells within `patience` seconds."""
+        """Take the status of `pid`, which has ended; None when its parent does not report it within `patience`
+        seconds."""
         future = self._expected.get(pid)
         if future is None:
             return None
@@ -171,13 +173,13 @@ class Ends:
             self._expected.pop(pid, None)
 
     def reap(self) -> None:
-        """Reap every ended child of this process; on SIGCHLD."""
+        """Reap every ended child of this process; the handler of SIGCHLD."""
         for pid, status in reap():
             self.record(pid, status)
 
 
 class Watched:
-    """A process known by pidfd: its end is noticed, and its number cannot come to mean another."""
+    """A process held by its pidfd: the event loop notices its end, and its pid cannot come to mean another process."""
 
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
@@ -193,14 +195,14 @@ class Watched:
         self.ended.set()
 
     def close(self) -> None:
-        """Watch no longer. May be called more than once."""
+        """Stop watching. Further calls do nothing."""
         if self._pidfd >= 0:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
 
     def is_alive(self) -> bool:
-        """Whether it has not ended, asked of the kernel: `ended` is set when the event loop next hears of it."""
+        """Whether it has not ended. This polls the kernel; the event loop sets `ended` later."""
         if self._pidfd < 0:
             return False
         poll = select.poll()
@@ -208,7 +210,7 @@ class Watched:
         return not poll.poll(0)
 
     def kill(self) -> None:
-        """SIGKILL this very process, unless it has ended."""
+        """Send SIGKILL to this very process, unless it has ended."""
         self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""What the node knows of sandboxes: where their limits are, what ended against them, what must be removed."""
+"""The node's view of sandboxes: their cgroups, out-of-memory ends, and their removal."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rescoldo.isolation.identity import level
 from rescoldo.model.settings import Settings
 from rescoldo.node.processes.processes import describe
 
-_ATTEMPTS = 40  # to remove a group whose last process has just been killed: a second
-_PAUSE = 0.025
+_ATTEMPTS = 40  # attempts to remove a group whose last process was just killed: one second
+_PAUSE = 0.025  # seconds between two attempts
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,10 +32,11 @@ class Ending(NamedTuple):
 
 
 class Sandboxes:
-    """The cgroups of this platform's sandboxes, if there are any."""
+    """The cgroups of this platform's sandboxes; without cgroups, its methods do nothing."""
 
     def __init__(self, base: Base | None, file: Path, elsewhere: Iterable[Base] = ()) -> None:
-        """`file` tells where they are while there are any; `elsewhere` are those of which no file told."""
+        """`file` records `base` while the groups exist; `elsewhere` are bases of this platform that no file
+        recorded."""
         self.base = base
         self._file = file
         self._groups = Groups(base) if base is not None else None
@@ -43,7 +44,7 @@ class Sandboxes:
 
     @classmethod
     def open(cls, settings: Settings) -> Sandboxes:
-        """Those of an earlier node, or new ones where this machine lets us."""
+        """Reuse the cgroups of an earlier node, or create new ones where this machine permits it."""
         if level() != "full":
             return cls(None, settings.cgroups_file)
         key = group_key(settings)
@@ -59,7 +60,7 @@ class Sandboxes:
         return sandboxes
 
     def note(self) -> None:
-        """Write down where they are, unless that is done. Raises OSError."""
+        """Write the place of the cgroups to the file, unless it exists. Raises OSError."""
         if self.base is not None and not self._file.exists():
             self._file.write_text(json.dumps(asdict(self.base)))
 
@@ -69,7 +70,7 @@ class Sandboxes:
             self._groups.limit(sandbox, memory, cpu)
 
     def ending(self, sandbox: str, status: int | None, limit: int) -> Ending:
-        """How an instance ended: its wait status, or that it hit its memory limit (bytes)."""
+        """How an instance ended, in words: its wait status, or that it exceeded its memory limit (bytes)."""
         if self._groups is None or not sandbox or not self._groups.out_of_memory(sandbox):
             return Ending(describe(status))
         excess = f"out of memory: it needed more than its limit of {limit / 2**20:g} MiB"
@@ -78,12 +79,13 @@ class Sandboxes:
         return Ending(f"{describe(status)}, after one of its processes was {excess}", starved=True)
 
     async def remove(self, sandbox: str) -> None:
-        """Remove what is left of a sandbox outside of its processes; they are killed if they have not ended."""
+        """Remove a sandbox's cgroup, and kill the processes that are still in it."""
         if self._groups is not None and sandbox:
             await _remove(self._groups, sandbox)
 
     async def remove_others(self, keep: Iterable[str], of_zygote: int | None = None) -> None:
-        """Remove every sandbox not in `keep` (of one zygote, which has ended): spares and starts cut short."""
+        """Remove every sandbox not in `keep`: spares and aborted starts. `of_zygote`: only the sandboxes of that
+        zygote, which has ended."""
         if self._groups is None:
             return
         names = self._groups.names() - set(keep)
@@ -92,7 +94,7 @@ class Sandboxes:
         await asyncio.gather(*map(self.remove, names))
 
     async def remove_elsewhere(self) -> None:
-        """Remove the groups of which nobody had noted where they are, with all that runs in them."""
+        """Remove the groups that no file recorded, with all processes in them."""
         for groups in self._elsewhere:
             await asyncio.gather(*(_remove(groups, name) for name in groups.names()))
             groups.remove_base()
