@@ -1,4 +1,4 @@
-"""Forks of the zygote that wait to become instances: neither a fork nor a sandbox is on the way of a wake."""
+"""Spares: forks of the zygote that wait to become instances, so that a wake needs neither a fork nor a new sandbox."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from rescoldo.node.zygotes.zygote import Forked, Zygote, ZygoteGone
 from rescoldo.policy.spares import WHEN_FEW, Demand, refill_pause
 from rescoldo.tasks import set_within
 
-_ATTEMPTS = 3  # to give an order to one that lives to hear it
+_ATTEMPTS = 3  # attempts to find a spare that lives to receive the order
 _RETRY_PAUSE = 0.25  # seconds
-_SMALL = 64 * 2**10  # bytes that every socket takes
-_MADE_AT_ONCE = 2  # more would take the cpu from calls, though they have a low priority
-_POLL_SECONDS = 10.0  # seconds; bursts are forgotten, and memory becomes scarce, without a sign
-_END_PATIENCE = 2.0  # seconds for spares that are let go
+_SMALL = 64 * 2**10  # bytes that any socket takes in one message
+_MADE_AT_ONCE = 2  # more would take cpu from calls, in spite of their low priority
+_POLL_SECONDS = 10.0  # seconds between two looks: no event marks the end of a burst's HOLD, or scarce memory
+_END_PATIENCE = 2.0  # seconds for a killed spare to end
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class Spare:
-    """One of them, and what notices its end."""
+    """One spare, and the task that notices its end."""
 
     forked: Forked
     process: Watched
@@ -43,19 +43,19 @@ class Spare:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What makes one of them an instance."""
+    """The order that turns a spare into an instance."""
 
-    message: bytes  # as in runtime/spare.py
-    descriptors: Sequence[int]  # the same
+    message: bytes  # the format of runtime/spare.py
+    descriptors: Sequence[int]  # in the sequence of runtime/spare.py
     memory: int  # limit in bytes; 0: none
     cpu: int  # limit in millicores; 0: none
-    folder: int | None = None  # descriptor, for a program that binds a Unix socket there: a fork is made for it
-    fresh: bool = False  # a fork is to be made for it
+    folder: int | None = None  # descriptor of the folder where a program binds its Unix socket; needs a fork of its own
+    fresh: bool = False  # needs a fork of its own
 
 
 class Spares:
-    """Keeps as many as recent bursts needed, between `least` and `most`; a few are made at a time, while nothing is
-    started."""
+    """Keeps a pool of spares as large as recent bursts needed, between `least` and `most`. It makes a few at a
+    time, while no instance starts."""
 
     def __init__(
         self,
@@ -73,32 +73,32 @@ class Spares:
         self._start_queue = start_queue
         self._least = least
         self._most = most
-        self._when_few = when_few  # seconds, for refill_pause
+        self._when_few = when_few  # seconds, for `refill_pause`
         self._ready: deque[Spare] = deque()
-        self._burials: set[asyncio.Task[None]] = set()  # of those that no start waits for
-        self._making: set[Spare] = set()  # set themselves up
+        self._burials: set[asyncio.Task[None]] = set()  # of spares whose end no start waits for
+        self._making: set[Spare] = set()  # spares that are still setting themselves up
         self._demand = Demand()
         self._changed = asyncio.Event()
         self._last_start = 0.0  # seconds on the loop's clock
-        self._under_way = 0  # wakes that start, or wait for their turn
-        self._at_once = 0  # the most of these since there were none
+        self._under_way = 0  # wakes that are starting or wait for a turn
+        self._at_once = 0  # the highest `_under_way` since it was last 0
 
     @property
     def sandboxes(self) -> set[str]:
-        """Of those that wait or set themselves up."""
+        """The sandboxes of ready spares and of spares in the making."""
         return {spare.forked.sandbox for spare in (*self._ready, *self._making)}
 
     def processes(self) -> list[Watched]:
-        """Of those that wait or set themselves up."""
+        """The processes of ready spares and of spares in the making."""
         return [spare.process for spare in (*self._ready, *self._making)]
 
     @property
     def pool(self) -> SparePool:
-        """How many there are, and are wanted, now."""
+        """The numbers of ready and wanted spares, now."""
         return SparePool(len(self._ready), self._wanted(), self._most)
 
     async def keep_filled(self) -> None:
-        """Make spares whenever there are too few, end those that are too many; until cancelled."""
+        """Make missing spares and end surplus ones, until cancelled."""
         while True:
             self._changed.clear()
             wanted, there = self._wanted(), len(self._ready) + len(self._making)
@@ -118,7 +118,7 @@ class Spares:
                 await self._make()
 
     def _wanted(self) -> int:
-        """More than the least only where the machine has memory to spare."""
+        """How many spares to keep: more than the least only while the machine has memory to spare."""
         wanted = self._demand.wanted(_now(), self._least, self._most)
         return self._least if wanted > self._least and memory_is_scarce() else wanted
 
@@ -140,9 +140,9 @@ class Spares:
         asyncio.get_running_loop().add_reader(forked.channel, self._has_spoken, spare)
 
     def _has_spoken(self, spare: Spare) -> None:
-        """It says that it is ready, or its end has closed the channel, which is noticed elsewhere."""
+        """Handle a readable channel: the spare is ready, or it has ended, and `_await_end` handles that."""
         asyncio.get_running_loop().remove_reader(spare.forked.channel)
-        # what is said must be taken: a channel that is closed with something in it loses the order, too
+        # read the message: closing a channel with unread data would lose the order, too
         if spare in self._making and _receive(spare.forked.channel):
             self._making.remove(spare)
             self._ready.append(spare)
@@ -150,8 +150,8 @@ class Spares:
             self._changed.set()
 
     async def start(self, order: Order, chosen: Callable[[Watched, str], None]) -> None:
-        """Make one the instance of `order`. `chosen` is told of the process and its sandbox before that hears its
-        order. Raises InvalidInput when the order is too large, ZygoteGone, NodeUnavailable."""
+        """Turn a spare into the instance of `order`. `chosen` receives the process and its sandbox before the spare
+        gets its order. Raises InvalidInput when the order is too large, ZygoteGone, NodeUnavailable."""
         if len(order.message) > MAX_ORDER:
             raise InvalidInput("the function's environment is larger than 1 MiB")
         self._last_start = _now()
@@ -162,7 +162,7 @@ class Spares:
                 try:
                     if self._give(spare, order):
                         return
-                except StartFailed:  # for a reason that holds for every other spare, too
+                except StartFailed:  # every other spare would fail for the same reason
                     await self._bury(spare)
                     raise
                 await self._bury(spare)
@@ -173,7 +173,7 @@ class Spares:
 
     @contextlib.contextmanager
     def wake(self) -> Iterator[None]:
-        """A wake starts, from when it comes until it serves or fails."""
+        """Count a wake from its arrival until it serves or fails."""
         self._under_way += 1
         self._at_once = max(self._at_once, self._under_way)
         try:
@@ -184,8 +184,8 @@ class Spares:
                 self._at_once = 0
 
     def served_a_wake(self) -> None:
-        """A start came to serve that replaces no instance: a spare was needed for it. Others do not count, or functions
-        that do not start, and crash loops, would let the pool grow."""
+        """Count a start that replaces no instance and now serves: it needed a spare. Other starts do not count, or
+        functions that fail to start, and crash loops, would let the pool grow."""
         self._demand = self._demand.taken(_now(), self._at_once)
         self._changed.set()
 
@@ -205,16 +205,17 @@ class Spares:
             self._limit(forked.sandbox, order)
             if len(order.message) > _SMALL:
                 _enlarge(forked.channel, 2 * len(order.message))
-            self._hurry(forked.pid)  # before it begins, or it would begin slowly
+            self._hurry(forked.pid)  # before the order, or the instance would begin at low priority
             socket.send_fds(forked.channel, [order.message], list(order.descriptors))
-        except OSError as error:  # it has ended
+        except OSError as error:  # the spare has ended
             _LOG.warning("a spare cannot become an instance: %s", error)
             return False
         forked.channel.close()
         return True
 
     def _limit(self, sandbox: str, order: Order) -> None:
-        """Raises StartFailed for a memory limit that a spare is above already, OSError for one that has ended."""
+        """Set the order's limits. Raises StartFailed for a memory limit that a spare already exceeds, OSError for
+        an ended spare."""
         try:
             self._sandboxes.limit(sandbox, order.memory, order.cpu)
         except OSError as error:
@@ -224,7 +225,7 @@ class Spares:
             raise StartFailed(f"its memory limit of {limit} is less than a process needs before it starts") from error
 
     def _hurry(self, pid: int) -> None:
-        """Let a spare go on at our own priority; without privileges it never had another."""
+        """Raise a spare to the node's own priority; without privileges a spare has that priority from the start."""
         if os.geteuid() == 0:
             os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0))
 
@@ -235,7 +236,7 @@ class Spares:
         await self._bury(spare)
 
     def _forget(self, spare: Spare) -> None:
-        """It is none any more."""
+        """Remove the process from the pool."""
         if spare.burial is not None:
             spare.burial.cancel()
         if spare in self._making:
@@ -246,7 +247,7 @@ class Spares:
         self._changed.set()
 
     async def _bury(self, spare: Spare) -> None:
-        """End a spare and remove what is left of it."""
+        """End a spare and remove its sandbox."""
         spare.forked.channel.close()
         spare.process.kill()
         await set_within(spare.process.ended, _END_PATIENCE)
@@ -255,17 +256,18 @@ class Spares:
         await self._sandboxes.remove(spare.forked.sandbox)
 
     def _end_unwanted(self, forked: Forked) -> None:
-        """Its start was called off while the zygote made it."""
+        """End a fork whose start was cancelled while the zygote made it."""
         self._bury_aside(Spare(forked, Watched(forked.pid, forked.pidfd)))
 
     def _bury_aside(self, spare: Spare) -> None:
-        """Not on the way of a start, which may be called off in the middle of it."""
+        """End a spare in the background: a start need not wait for that, and a cancelled start must not interrupt
+        it."""
         burial = asyncio.create_task(self._bury(spare))
         self._burials.add(burial)
         burial.add_done_callback(self._burials.discard)
 
     async def close(self) -> None:
-        """End all of them."""
+        """End all spares."""
         spares = [*self._ready, *self._making]
         for spare in spares:
             self._forget(spare)

@@ -6,24 +6,25 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-AT_ONCE = 8
-REPLACED_AT_ONCE = 2  # of them, where an instance has ended
+AT_ONCE = 8  # starts
+REPLACED_AT_ONCE = 2  # starts among them that replace an ended process
 
 
 class StartQueue:
-    """Gives starts their turn: AT_ONCE at a time, of which REPLACED_AT_ONCE replace an instance that ended."""
+    """Gives starts their turn: AT_ONCE at a time, of which at most REPLACED_AT_ONCE replace an ended process."""
 
     def __init__(self) -> None:
         self._free = asyncio.Semaphore(AT_ONCE)
         self._replacing = asyncio.Semaphore(REPLACED_AT_ONCE)
-        self._waiting = 0  # wakes, for their turn
+        self._waiting = 0  # wakes that wait for a turn
         self._none_waits = asyncio.Event()
         self._none_waits.set()
 
     @contextlib.asynccontextmanager
     async def turn(self, *, replacing: bool) -> AsyncIterator[None]:
-        """Wait for a turn and keep it until the block ends. `replacing`: the start replaces an instance that ended. Few
-        of those start at once: functions that end again and again would keep other functions' wakes waiting."""
+        """Wait for a turn and keep it until the block ends. `replacing`: the start replaces an ended process. Few
+        replacements run at once: functions that crash again and again would otherwise keep other functions' wakes
+        waiting."""
         async with self._replacing if replacing else contextlib.nullcontext():
             await self._wait(counted=not replacing)
             try:

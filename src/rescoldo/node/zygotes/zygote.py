@@ -1,7 +1,7 @@
-"""The node's end of a zygote: keeps one running, and asks it to fork.
+"""The node's end of a zygote: keeps one running, and requests forks.
 
-A zygote that dies is replaced at once; what it had not answered yet is asked again of the next one, once.
-Spares and instances outlive the zygote that forked them.
+The node replaces a dead zygote at once, or after a pause if it died before it was ready. Starts repeat their
+unanswered requests once, with the next zygote. Spares and instances outlive the zygote that forked them.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from rescoldo.tasks import set_within
 _LOG = logging.getLogger(__name__)
 PROCESS_NAMES = {WARM: "rescoldo-zyg", BARE: "rescoldo-bare"}  # as `ps` shows them
 _REPLY = 65536  # bytes; an answer is far shorter
-_FORK_PATIENCE = 5  # seconds, about, for a fork of a zygote that is ready: it takes a few milliseconds
+_FORK_PATIENCE = 5  # seconds, about, for a ready zygote to fork: it takes a few milliseconds
 _READY_PATIENCE = 30.0  # seconds for a zygote to import everything on a busy machine
-_PAUSES = (0.0, 0.1, 0.5, 2.0)  # seconds before the next attempt, by failures in a row; then the last
+_PAUSES = (0.0, 0.1, 0.5, 2.0)  # seconds before the next attempt, by failures in a row; the last repeats
 
 
 class ZygoteGone(Exception):
@@ -50,16 +50,16 @@ class ZygoteGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Forked:
-    """A child the zygote made."""
+    """A child that the zygote forked."""
 
     pid: int
     pidfd: int
-    channel: socket.socket  # takes its order; closing it instead is its end
-    sandbox: str  # its name; empty where there is none
+    channel: socket.socket  # takes its order; closing it without an order ends the child
+    sandbox: str  # name of its sandbox; empty where there is none
 
 
 class Zygote:
-    """One zygote process after another, WARM or BARE by its name. `ends` is told how its children ended."""
+    """Keeps a zygote process running, WARM or BARE by its name. `ends` receives the wait statuses of its children."""
 
     def __init__(
         self, settings: Settings, ends: Ends, base: Base | None, gateway: GatewayAccess | None, name: str
@@ -73,18 +73,18 @@ class Zygote:
         self._control: socket.socket | None = None
         self._pending: dict[int, asyncio.Future[Forked]] = {}
         self._next = 0
-        self._lived = False  # this zygote was ready once
+        self._lived = False  # the present zygote has been ready
         self.process: Watched | None = None
         self.pid = 0
 
     @property
     def is_ready(self) -> bool:
-        """Whether it forks when it is asked."""
+        """Whether the zygote is ready to fork."""
         return self._ready.is_set()
 
     async def keep_running(self, on_end: Callable[[int], Awaitable[None]]) -> None:
-        """Start a zygote, and another whenever it ends; until cancelled, which ends it. `on_end` is told of the
-        pid of each that has ended."""
+        """Start a zygote, and another whenever it ends, until cancelled; that ends it. `on_end` receives the pid of
+        each ended zygote."""
         failures = 0
         while True:
             await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
@@ -96,7 +96,7 @@ class Zygote:
             _LOG.warning("the zygote ended%s; starting another", "" if was_ready else " before it was ready")
 
     async def _live(self) -> bool:
-        """One zygote's life; return whether it was ever ready."""
+        """Run one zygote until its end; return whether it was ever ready."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs:
@@ -110,7 +110,7 @@ class Zygote:
         self._lived = False
         try:
             await watched.ended.wait()
-            # What it said before its end is still there to be read: a pid without its answer is an orphan.
+            # Read its last messages: a child whose pid nobody reads would be an orphan.
             self._on_message(ours)
             return self._lived
         finally:
@@ -154,13 +154,13 @@ class Zygote:
             cwd="/",
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
-            start_new_session=True,  # a Ctrl-C at the terminal is not for it
+            start_new_session=True,  # keeps a Ctrl-C at the terminal away from it
         )
 
     async def fork(self, *, urgent: bool, unwanted: Callable[[Forked], None], folder: int | None = None) -> Forked:
-        """Ask for a fork; an `urgent` one does nothing in advance. `folder`: descriptor of the folder in which its
-        program is to bind a Unix socket. `unwanted` is given the fork that comes when nobody waits for it any more.
-        Raises ZygoteGone, NodeUnavailable when no zygote gets ready."""
+        """Request a fork; an `urgent` fork does no work in advance. `folder`: descriptor of the folder in which its
+        program will bind a Unix socket. `unwanted` receives the fork if the caller was cancelled meanwhile. Raises
+        ZygoteGone, and NodeUnavailable when no zygote gets ready."""
         if not await set_within(self._ready, _READY_PATIENCE):
             raise NodeUnavailable("the zygote does not get ready; see the platform's log")
         self._next += 1
@@ -169,7 +169,7 @@ class Zygote:
         future = self._pending[number] = asyncio.get_running_loop().create_future()
         try:
             await self._send(request, [] if folder is None else [folder])
-        except BaseException:  # it was not sent
+        except BaseException:  # the request was not sent
             self._pending.pop(number, None)
             future.cancel()
             raise
@@ -180,8 +180,10 @@ class Zygote:
             raise
 
     async def _answer(self, future: asyncio.Future[Forked]) -> Forked:
-        """What a zygote answers; one that does not is killed, and another is asked."""
-        for _ in range(_FORK_PATIENCE):  # in slices, as this process itself may be stopped for a while
+        """Wait for the answer; kill a zygote that does not answer, so that the request fails with ZygoteGone and
+        `Boot` asks the next zygote."""
+        # in slices: one long timeout would expire after a stop (SIGSTOP) of this process itself
+        for _ in range(_FORK_PATIENCE):
             await asyncio.wait({future}, timeout=1.0)
             if future.done():
                 break
@@ -197,9 +199,9 @@ class Zygote:
                 socket.send_fds(self._control, [request], descriptors)
                 return
             except BlockingIOError:
-                await asyncio.sleep(0.001)  # very many requests at once; it reads on
+                await asyncio.sleep(0.001)  # the socket is full of requests; the zygote reads on
             except ConnectionError:
-                self._ready.clear()  # its end is not noticed yet; the next request is for its successor
+                self._ready.clear()  # its end is not noticed yet; the next request waits for its successor
                 break
         raise ZygoteGone
 
@@ -210,7 +212,7 @@ class Zygote:
             except (BlockingIOError, ConnectionError):
                 return
             if not message:
-                # It has closed its end, so it is ending; the pidfd will tell. Until then, do not spin.
+                # The zygote has closed its end and is ending; its pidfd reports the end. Until then, do not spin.
                 asyncio.get_running_loop().remove_reader(control)
                 return
             self._take(json.loads(message), descriptors)
@@ -234,6 +236,6 @@ class Zygote:
 
 
 def _hand_over(unwanted: Callable[[Forked], None], future: asyncio.Future[Forked]) -> None:
-    """Its start was called off before the zygote had answered."""
+    """Pass on the fork of a start that was cancelled before the zygote answered."""
     if not future.cancelled() and future.exception() is None:
         unwanted(future.result())

@@ -1,8 +1,8 @@
-"""Where instances come from: a warm zygote and its spares, for handlers, and a bare pair for programs.
+"""The origin of instances: a warm zygote and its spares for handlers, and a bare pair for programs.
 
-A program needs nothing of what a handler's zygote has imported, and what a process has in memory it must first let go
-of when it executes another: 1 to 2 ms with everything imported. So programs come from a zygote that has next to
-nothing; it is started when the first program is.
+A program needs none of the modules that a handler's zygote has imported, and an exec must first release the memory
+of the old process image: 1 to 2 ms with everything imported. So programs come from a zygote with next to nothing in
+memory. It starts together with the first program.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from rescoldo.node.zygotes.start_queue import StartQueue
 from rescoldo.node.zygotes.zygote import Zygote
 from rescoldo.policy.spares import SHARE, WHEN_FEW, WHEN_FEW_PROGRAMS, most_spares
 
-BARE_SPARES = 2
-SPARES_DESCRIPTORS = 20  # the descriptors through this are what spares may hold, two each
-BARE_SHARE = 4  # what warm spares may be at most through this is what bare ones may be
+BARE_SPARES = 2  # kept at least, unless the settings ask for fewer
+SPARES_DESCRIPTORS = 20  # spares may hold one in 20 of the node's descriptors, two each
+BARE_SHARE = 4  # bare spares may be at most a quarter of the most warm spares
 
 
 class ZygotePool:
@@ -40,11 +40,11 @@ class ZygotePool:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a start need not wait for the zygote."""
+        """Whether the zygote is ready, so that a start need not wait for it."""
         return self._zygote.is_ready
 
     def open(self, on_zygote_end: Callable[[int], Awaitable[None]], on_failure: Callable[[], None]) -> None:
-        """Start the zygote; `on_failure` is called when what keeps it running fails itself."""
+        """Start the zygote and fill the pool. `on_failure` is called when one of the two tasks ends itself."""
         for work in (self._zygote.keep_running(on_zygote_end), self.spares.keep_filled()):
             task = asyncio.create_task(work)
             task.add_done_callback(lambda _: on_failure())
@@ -55,7 +55,7 @@ class ZygotePool:
         return bool(self._tasks)
 
     def processes(self) -> list[Watched]:
-        """Its zygote and its spares."""
+        """The processes of its zygote and its spares."""
         zygote = self._zygote.process
         return [*self.spares.processes(), *([zygote] if zygote else [])]
 
@@ -69,7 +69,7 @@ class ZygotePool:
 
 
 class Zygotes:
-    """The two pools. An instance's kind says which it comes from."""
+    """The warm and the bare pool; an instance's kind decides between them."""
 
     def __init__(self, settings: Settings, sandboxes: Sandboxes, ends: Ends, gateway: GatewayAccess | None) -> None:
         self.start_queue = StartQueue()
@@ -87,17 +87,18 @@ class Zygotes:
         self._in_use: Callable[[], set[str]] = set
 
     def open(self, in_use: Callable[[], set[str]]) -> None:
-        """Begin; `in_use` names the sandboxes of instances."""
+        """Start the warm pool; `in_use` returns the names of the instances' sandboxes."""
         self._in_use = in_use
         self._warm.open(self._zygote_ended, self.failed.set)
 
     @property
     def pool(self) -> SparePool:
-        """Of the warm spares."""
+        """The numbers of warm spares."""
         return self._warm.spares.pool
 
     def spares_for(self, launch: Launch) -> Spares:
-        """Where the process for an instance is to be had soonest: the warm zygote forks every kind."""
+        """The spares that can provide an instance's process soonest. The warm zygote forks every kind, so it stands
+        in while the bare one is not ready."""
         if kind_of(launch).zygote == WARM:
             return self._warm.spares
         if not self._bare.is_open:
@@ -105,29 +106,30 @@ class Zygotes:
         return (self._bare if self._bare.is_ready else self._warm).spares
 
     def processes(self) -> list[Watched]:
-        """Zygotes and spares."""
+        """The processes of zygotes and spares."""
         return self._warm.processes() + self._bare.processes()
 
     def renew(self) -> None:
-        """End zygotes and spares; others are started, which see the folder of bundles that is there now."""
+        """End zygotes and spares. Their replacements see the present folder of bundles."""
         for process in self.processes():
             process.kill()
 
     def sandboxes(self) -> set[str]:
-        """Of spares that wait."""
+        """The sandboxes of all spares."""
         return self._warm.spares.sandboxes | self._bare.spares.sandboxes
 
     async def _zygote_ended(self, pid: int) -> None:
-        """Remove what a zygote that has ended had prepared and not told of."""
+        """Remove the sandboxes that an ended zygote had prepared without reporting them."""
         await self._sandboxes.remove_others(self._in_use() | self.sandboxes(), of_zygote=pid)
 
     async def close(self) -> None:
-        """End all of it."""
+        """End both pools."""
         await asyncio.gather(self._warm.close(), self._bare.close())
 
 
 def most_spares_of(settings: Settings) -> int:
-    """Warm spares that a platform keeps at most."""
+    """The most warm spares that a platform keeps: by memory and by descriptors, but never fewer than the settings
+    ask for."""
     memory = settings.spares_memory
     if memory is None:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // SHARE
