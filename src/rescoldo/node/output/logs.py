@@ -1,8 +1,8 @@
-"""The functions' log files, and who follows them.
+"""The functions' log files, and their followers.
 
-One file a function with one JSON object a line, {"t": Unix seconds, "i": instance, "x": text}; at 1 MiB it
-becomes the file's predecessor (`.1`), so at most 2 MiB are kept of a function. Lines are gathered for up to
-50 ms before they are written. Nothing is held in memory for a function that prints nothing.
+Each function has one file with one JSON object a line, {"t": Unix seconds, "i": instance, "x": text}. At 1 MiB it
+replaces its predecessor (`.1`), so the node keeps at most 2 MiB of a function. Lines wait up to 50 ms to be written
+together. A function that prints nothing takes no memory.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from rescoldo.model.text import read_json
 
 ROTATE_AT = 2**20  # bytes
 _FLUSH_AFTER = 0.05  # seconds
-_FLUSH_AT = 2**20  # bytes gathered of all functions together
-_FOLLOWER_LINES = 512  # lines kept for one who reads slowly
-_FOLLOWER_BYTES = 2**20  # and no more bytes of them, as they are written
+_FLUSH_AT = 2**20  # bytes gathered, of all functions together
+_FOLLOWER_LINES = 512  # lines kept for a slow follower
+_FOLLOWER_BYTES = 2**20  # bytes kept for it, in the form of the file
 _MOST_FOLLOWERS = 100  # of one function
 _BATCH = 200  # lines handed over at once
-_READ = 16 * 2**10  # bytes of a file looked at before other work gets its turn
+_READ = 16 * 2**10  # bytes of a file read before other tasks get a turn
 
 _LOG = logging.getLogger(__name__)
 
 
 class Follower:
-    """One who reads a function's lines as they are written. A slow one loses the oldest, and learns how many."""
+    """Reads a function's lines as they are written. A slow follower loses the oldest lines, and learns how many."""
 
     def __init__(self, function: FunctionId, instance: str) -> None:
         self.function = function
-        self.instance = instance  # "": all
+        self.instance = instance  # "": all instances
         self._lines: deque[tuple[LogLine, int]] = deque()
         self._size = 0  # bytes
         self._lost = 0
         self._arrived = asyncio.Event()
 
     def add(self, line: LogLine, size: int) -> None:
-        """A new line, of `size` bytes as it is written; never waits."""
+        """Add a new line, of `size` bytes in the file; never waits."""
         if self.instance and line.instance != self.instance:
             return
         self._lines.append((line, size))
@@ -58,7 +58,7 @@ class Follower:
         self._arrived.set()
 
     async def take(self) -> list[LogLine]:
-        """The lines since the last call; waits for at least one."""
+        """Return the lines since the last call; wait for at least one."""
         await self._arrived.wait()
         self._arrived.clear()
         lines = [line for line, _ in self._lines]
@@ -72,7 +72,7 @@ class Follower:
 
 
 class LogBook:
-    """All log files of one node, in `folder`. A disk that cannot be written costs log lines, no more."""
+    """All log files of one node, in `folder`. A failing disk costs log lines and nothing else."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -83,7 +83,7 @@ class LogBook:
         self._failing = False
 
     def write(self, function: FunctionId, instance: InstanceId, texts: list[str]) -> None:
-        """Add lines that were printed now."""
+        """Add lines that an instance has just printed."""
         now = round(time.time(), 6)
         head = f'{{"t":{now},"i":{json.dumps(instance)},"x":'
         lines = [f"{head}{json.dumps(text)}}}\n".encode() for text in texts]
@@ -98,7 +98,7 @@ class LogBook:
             self._flush_due = asyncio.get_running_loop().call_later(_FLUSH_AFTER, self.flush)
 
     def flush(self) -> None:
-        """Write what was gathered to the files."""
+        """Write the gathered lines to the files."""
         if self._flush_due is not None:
             self._flush_due.cancel()
             self._flush_due = None
@@ -107,6 +107,7 @@ class LogBook:
             for function, lines in pending.items():
                 self._append(self._path(function), b"".join(lines))
         except OSError as error:
+            # Once per outage, not at every flush.
             if not self._failing:
                 _LOG.warning("cannot save functions' output: %s", error)
             self._failing = True
@@ -124,7 +125,7 @@ class LogBook:
             path.replace(path.with_suffix(".log.1"))
 
     def forget(self, function: FunctionId) -> None:
-        """Remove what is kept of `function`."""
+        """Remove the log of `function`."""
         self._pending.pop(function, None)
         path = self._path(function)
         for file in (path, path.with_suffix(".log.1")):
@@ -133,10 +134,11 @@ class LogBook:
     async def read(
         self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str
     ) -> AsyncGenerator[list[LogLine], None]:
-        """Lines in batches, oldest first; see Node.logs."""
+        """Lines in batches, oldest first; see `Node.logs`. Raises Busy where _MOST_FOLLOWERS follow already."""
         follower = Follower(function, instance)
         with ExitStack() as stack:
-            # All before the first await, so that no line is sent twice or not at all.
+            # No await between flush, open and registration: a line written meanwhile would come twice or not at
+            # all.
             self.flush()
             files = self._open(function, stack)
             if follow:
@@ -158,7 +160,7 @@ class LogBook:
                 yield await follower.take()
 
     def _open(self, function: FunctionId, stack: ExitStack) -> list[tuple[IO[bytes], int]]:
-        """The files of `function`, oldest first, and how far each is to be read."""
+        """The files of `function`, oldest first, each with the number of bytes to read."""
         path = self._path(function)
         found: list[tuple[IO[bytes], int]] = []
         for name in (path.with_suffix(".log.1"), path):
@@ -179,7 +181,7 @@ class LogBook:
 async def _lines_of(
     file: IO[bytes], end: int, function: FunctionId, since: float | None, instance: str
 ) -> AsyncGenerator[LogLine, None]:
-    """The lines of `file` up to `end` bytes that are wanted."""
+    """The matching lines of `file` among its first `end` bytes."""
     position = looked_at = 0
     for data in file:
         position += len(data)

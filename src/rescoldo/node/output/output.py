@@ -1,12 +1,12 @@
-"""What one instance prints: read from its FIFOs, held to a budget, cut into lines.
+"""The output of one instance: the node reads its FIFOs, applies a budget and cuts lines.
 
-Standard output and standard error have a FIFO each, so that a line of one does not end up in a line of the other. The
-instance holds them open for reading too, so that a write never fails while no node is there: it waits when the pipe
-(64 KiB) is full, and goes on when the next node opens the FIFO by its path.
+Standard output and standard error have a FIFO each, so that their lines do not mix. The instance opens both for
+reading too, so that a write never fails while no node runs: it blocks when the pipe (64 KiB) is full, and goes on
+when the next node opens the FIFO by its path.
 
-A flood harms only the one who causes it: one callback reads at most one chunk and keeps at most SLICE_LINES lines of
-it, what is over the budget is dropped, and between two such chunks reading pauses (`Pump`; about 13 MB/s), so the
-node's time is not the price. Memory does not grow with it.
+A flood harms only the function that prints it. One callback reads at most one chunk and keeps at most SLICE_LINES
+lines of it; the node drops bytes over the budget; between two such chunks reading pauses (`Pump`; about 13 MB/s).
+So a flood costs the node little time, and no memory.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from rescoldo.node.output.pump import Pump
 from rescoldo.policy.budget import Budget, lines_for
 
 MAX_LINE = 16 * 2**10  # bytes; longer lines are cut into pieces
-TAIL = 10  # last lines told when a start fails
-SLICE_LINES = 256  # kept in one callback: about 0.5 ms
-SHOW_AFTER = 0.5  # seconds that text without a newline waits for one
+TAIL = 10  # last lines shown when a start fails
+SLICE_LINES = 256  # lines kept in one callback: about 0.5 ms
+SHOW_AFTER = 0.5  # seconds after which text is shown without its newline
 _CHUNK = 64 * 2**10  # bytes read at once
-_NOTICE_AFTER = 1.0  # seconds from the first dropped byte to the line that says so
-_DRAIN_CHUNKS = 16  # read at most this many chunks of one that has ended: a pipe holds 64 KiB
+_NOTICE_AFTER = 1.0  # seconds from the first dropped byte to the line that reports it
+_DRAIN_CHUNKS = 16  # chunks read, at most, after the instance's end: a pipe holds 64 KiB
 
-# One for all: a chunk is copied out of it before the next is read, and flooders cost no memory each.
+# One buffer for all: a chunk is copied out of it before the next read, so that a flood costs no memory each.
 _buffer = bytearray(_CHUNK)
 
 OnLines = Callable[[list[str]], None]
@@ -50,7 +50,7 @@ class Lines:
         return bool(self._rest)
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that `data` completes."""
+        """Add `data`; return the lines that it completes."""
         *whole, rest = (self._rest + data).split(b"\n")
         if whole:
             if self._shown and whole[0] in (b"", b"\r"):
@@ -64,7 +64,7 @@ class Lines:
         return found
 
     def show(self) -> list[str]:
-        """What there is without a newline, but for a character whose last bytes are still to come."""
+        """Return the text without a newline so far, except a last, incomplete character."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         text = decoder.decode(self._rest)
         self._rest = decoder.getstate()[0]
@@ -72,7 +72,7 @@ class Lines:
         return [text.removesuffix("\r")] if text else []
 
     def end(self) -> list[str]:
-        """What was left without a newline."""
+        """Return the remaining text, which no newline ends."""
         rest, self._rest, self._shown = self._rest, b"", False
         return _pieces(rest) if rest else []
 
@@ -87,13 +87,14 @@ def _text(line: bytes) -> str:
 
 
 class Output:
-    """The FIFOs of one instance, `path` and beside it `.err`; `on_lines` gets every line that is kept, of `rate` bytes
-    a second."""
+    """The FIFOs of one instance, `path` and beside it `.err`. `on_lines` receives every kept line; `rate` is the
+    budget in bytes a second."""
 
     def __init__(
         self, path: Path, on_lines: OnLines, rate: int, pump: Pump, opened: Sequence[int | None] = (None, None)
     ) -> None:
-        """`opened`: each FIFO that has no name any more; ours from now on."""
+        """`opened`: descriptors of FIFOs without a name, which this object then owns; None: open the FIFO by its
+        name."""
         self._rate = rate
         self.tail: deque[str] = deque(maxlen=TAIL)
         self._on_lines = on_lines
@@ -106,34 +107,34 @@ class Output:
 
     @classmethod
     def create(cls, path: Path, uid: int | None, on_lines: OnLines, rate: int, pump: Pump) -> Output:
-        """Make the FIFOs. They belong to `uid`, so that the instance may open its own /dev/stdout."""
+        """Create the FIFOs. They belong to `uid`, so that the instance may open its own /dev/stdout."""
         for name in cls.names(path):
             _make(name, uid)
         return cls(path, on_lines, rate, pump)
 
     @staticmethod
     def names(path: Path) -> tuple[Path, Path]:
-        """Where the FIFOs are, of standard output and of standard error."""
+        """The paths of the FIFOs of standard output and standard error."""
         return path, path.with_suffix(".err")
 
     def open_for_child(self) -> list[int]:
-        """Descriptors for an instance's stdout and stderr: blocking, and apart from ours."""
+        """Descriptors for an instance's stdout and stderr: blocking, and apart from the node's own."""
         # not by their names, which somebody may have removed
         return [os.open(f"/proc/self/fd/{stream.fd}", os.O_RDWR | os.O_CLOEXEC) for stream in self._streams]
 
     def keep(self, lines: list[str]) -> None:
-        """These are to be kept."""
+        """Keep `lines`: in the tail, and in the log unless muted."""
         if lines:
             self.tail.extend(lines)
             if not self._muted:
                 self._on_lines(lines)
 
     def mute(self) -> None:
-        """Keep nothing more: the function has been removed, and its log with it."""
+        """Log nothing more, as the function and its log have been removed."""
         self._muted = True
 
     def drop(self, data: bytes) -> None:
-        """This is over the budget."""
+        """Count `data` as dropped; a line reports the total _NOTICE_AFTER seconds after the first dropped byte."""
         self._dropped += len(data)
         self._dropped_lines += data.count(b"\n")
         if self._notice is None:
@@ -147,7 +148,7 @@ class Output:
         self.keep([f"… {dropped} bytes of output dropped, {lines} lines (limit {limit})"])
 
     async def drain(self) -> None:
-        """Take what the pipes still hold, a last line without a newline too; others have their turns meanwhile."""
+        """Read the rest of the pipes, including a last line without a newline; other tasks get turns meanwhile."""
         for stream in self._streams:
             for _ in range(_DRAIN_CHUNKS):
                 if not stream.advance():
@@ -158,7 +159,7 @@ class Output:
             stream.end()
 
     def close(self) -> None:
-        """Take the little that may be left after `drain`, and remove the FIFOs."""
+        """Read the little that may remain after `drain`, and remove the FIFOs."""
         for stream in self._streams:
             stream.close()
         if self._notice is not None:
@@ -167,15 +168,15 @@ class Output:
 
 
 class _Stream:
-    """One FIFO of an output; a `Source`."""
+    """One FIFO of an output; implements `Source`."""
 
     def __init__(self, path: Path, output: Output, pump: Pump, opened: int | None) -> None:
         self.path = path
         self._output = output
         self._pump = pump
         self._lines = Lines()
-        self._held = b""  # within the budget, and not cut into lines yet
-        self._over = b""  # after that: to be dropped
+        self._held = b""  # within the budget, not cut into lines yet
+        self._over = b""  # the bytes after it, over the budget
         self._showing: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC) if opened is None else opened
@@ -194,11 +195,11 @@ class _Stream:
 
     @property
     def holds(self) -> bool:
-        """Whether some of the last chunk is still to be kept."""
+        """Whether a part of the last chunk still waits to be kept."""
         return bool(self._held)
 
     def advance(self) -> bool:
-        """A piece of work; whether there was anything to do."""
+        """Do one piece of work; return whether there was any."""
         if not self._held:
             self._read()
         if not self._held and not self._over:
@@ -207,7 +208,7 @@ class _Stream:
         return True
 
     def _read(self) -> bool:
-        """Read one chunk; return whether some of it is over the budget."""
+        """Read one chunk; return whether a part of it is over the budget."""
         try:
             size = os.readv(self.fd, [_buffer])
         except BlockingIOError:
@@ -223,7 +224,7 @@ class _Stream:
         piece, self._held = self._held[:end], self._held[end:]
         self._output.keep(self._lines.feed(piece))
         if self._over and not self._held:
-            self._output.keep(self._lines.end())  # what comes after the gap is another line
+            self._output.keep(self._lines.end())  # text after the gap is another line
             self._output.drop(self._over)
             self._over = b""
         if self._lines.has_rest and self._showing is None:
@@ -234,7 +235,7 @@ class _Stream:
         self._output.keep(self._lines.show())
 
     def end(self) -> None:
-        """No more comes of the process that wrote."""
+        """End the last line: the writing process writes no more."""
         if self._showing is not None:
             self._showing.cancel()
             self._showing = None

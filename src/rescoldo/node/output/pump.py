@@ -1,8 +1,9 @@
-"""Whose text is read next: the node's event loop serves wakes first, however many functions print without end.
+"""Decides which output is read next, so that the event loop serves wakes first, however many functions print
+without end.
 
-What can be read at once within SLICE seconds of a PAUSE is read as it comes. Beyond that a source waits for its turn:
-one after another does a bounded piece of work, for SLICE seconds, then all wait for PAUSE. So reading takes at most
-about a quarter of a processor; meanwhile the writers wait, or fill their pipes.
+The pump reads output as it comes, within SLICE seconds of each PAUSE. Beyond that a source waits for a turn: one
+source after another does a bounded piece of work, for SLICE seconds together, then all wait for PAUSE. So reading
+takes about a quarter of a processor at most, 2 ms of every 7 to 8; meanwhile the writers wait, or fill their pipes.
 """
 
 from __future__ import annotations
@@ -17,32 +18,32 @@ PAUSE = 0.005  # seconds between two slices
 
 
 class Source(Protocol):
-    """Something to be read."""
+    """A readable thing, such as a FIFO."""
 
     def work(self) -> bool:
-        """Do a bounded piece of work; return whether the next one should not wait until there is more to read."""
+        """Do a bounded piece of work; return whether to go on without waiting for more to read."""
         ...
 
     def rest(self) -> None:
-        """Wait until there is something to read."""
+        """Register with the event loop: more to read calls `Pump.readable`."""
         ...
 
     def wait(self) -> None:
-        """Wait for a turn: what can be read is of no interest before."""
+        """Unregister from the event loop until the pump gives the source a turn."""
         ...
 
 
 class Pump:
-    """One for all sources of an event loop."""
+    """Shares an event loop's time among all its sources."""
 
     def __init__(self) -> None:
         self._queue: deque[Source] = deque()
         self._due: asyncio.TimerHandle | None = None
-        self._begun = 0.0  # of the present slice, on the monotonic clock
-        self._spent = 0.0  # seconds of it
+        self._begun = 0.0  # start of the present slice, on the monotonic clock
+        self._spent = 0.0  # seconds of work in it
 
     def readable(self, source: Source) -> None:
-        """`source` can be read: now, or when its turn has come."""
+        """Let `source`, which can be read, work now, or queue it for a turn."""
         begun = time.monotonic()
         if begun - self._begun > PAUSE:
             self._begun, self._spent = begun, 0.0
@@ -57,7 +58,7 @@ class Pump:
             self._due = asyncio.get_running_loop().call_later(PAUSE, self._turn)
 
     def forget(self, source: Source) -> None:
-        """`source` is closed."""
+        """Drop `source`, which is closed, from the queue."""
         if source in self._queue:
             self._queue.remove(source)
 
