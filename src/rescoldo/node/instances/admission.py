@@ -1,4 +1,4 @@
-"""What an instance needs before it can be forked, and what is taken back when it is gone."""
+"""Resources that an instance needs before its fork, and their return when the instance is gone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from rescoldo.node.sockets.regain import regain_output
 
 
 class Admission:
-    """Enters instances into the roster, with uid, note, output, folder and endpoint, and lets them go."""
+    """Admits instances: allocates uid, note, output, folder and endpoint, enters the instance into the roster, and
+    releases all of them at its end."""
 
     def __init__(
         self, settings: Settings, roster: Roster, endpoints: Endpoints, listeners: Listeners, logs: LogBook
@@ -37,13 +38,13 @@ class Admission:
         self._endpoints = endpoints
         self._listeners = listeners
         self._logs = logs
-        self._pump = Pump()  # of all that instances print
+        self._pump = Pump()  # one for the output of all instances
         self._uids = Uids(INSTANCE_UIDS, settings.run, has_processes)
         self._privileged = endpoints.privileged
 
     def admit(self, launch: Launch, *, successor: bool) -> tuple[Supervised, list[Neighbour]]:
-        """Make everything that an instance needs; return it, and those that leave the address it takes over. Raises
-        Conflict, Busy, and StartFailed; then nothing is left."""
+        """Allocate everything that an instance needs; return the instance, and the instances that are leaving the
+        address it takes over. Raises Conflict, Busy, and StartFailed; nothing is left then."""
         self._roster.check_room(launch)
         with ExitStack() as undo:
             uid = self._uids.take() if self._privileged else None
@@ -69,8 +70,8 @@ class Admission:
         return instance, leavers
 
     def adopt(self, note: Note, note_path: Path, process: Watched) -> Supervised | None:
-        """Enter an instance that a dead node has left, and which serves. None where one of the FIFOs that it prints to
-        has lost its name and cannot be had: it would stand still once that is full."""
+        """Enter a serving instance that a dead node left behind. Return None where an output FIFO has lost its name
+        and the node cannot regain it: the instance would block as soon as that FIFO is full."""
         fifo, opened = _fifo_of(note_path), list[int | None]()
         for number, name in enumerate(Output.names(fifo), start=1):
             opened.append(None if name.is_fifo() else regain_output(note.pid, number))
@@ -87,7 +88,8 @@ class Admission:
         return instance
 
     def release(self, instance: Supervised) -> None:
-        """Forget an instance whose processes are gone."""
+        """Release an instance whose processes are gone. Its uid returns to the pool only if no process of that uid
+        is left."""
         if not self._roster.remove(instance):
             return
         if (backlog := instance.endpoint.backlog) is not None:
@@ -97,15 +99,15 @@ class Admission:
             self._uids.give_back(instance.note.uid)
 
     async def take_back(self, uid: int, sweep: Callable[[int], Awaitable[bool]]) -> None:
-        """An instance of a dead node has ended that had `uid`. `sweep` ends what is left of it and returns whether
-        nothing is; until then nobody else gets it."""
+        """Reserve the `uid` of an instance that ended under a dead node, until `sweep` has ended its leftover
+        processes. `sweep` returns whether none is left; only then can another instance get the uid."""
         if self._privileged:
             self._uids.adopt(uid)
             if await sweep(uid):
                 self._uids.give_back(uid)
 
     def _scratch(self, instance: InstanceId) -> Path:
-        """The folder the instance may write to; a sandbox of the level full has a /tmp of its own."""
+        """The folder that the instance may write to. At isolation level full each sandbox has a /tmp of its own."""
         return Path("/tmp") if self._privileged else self._settings.scratch / instance
 
     def _note_path(self, instance: InstanceId) -> Path:
@@ -116,5 +118,5 @@ class Admission:
 
 
 def _fifo_of(note: Path) -> Path:
-    """Where an instance's standard output is read from."""
+    """The FIFO from which the node reads an instance's standard output."""
     return note.with_suffix(".log")

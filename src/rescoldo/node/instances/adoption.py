@@ -1,4 +1,4 @@
-"""What a dead node has left: instances that run are taken over, everything else is removed."""
+"""Recovery after a dead node: running instances are adopted, everything else is removed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNKNOWN = "unknown reason: the node restarted meanwhile"
 
 
 class Adoption:
-    """Done once, before the node answers anybody; `on_adopted` gets each instance that is taken over."""
+    """Adopts instances once, before the node answers clients. `on_adopted` receives each adopted instance."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Adoption:
         self._on_adopted = on_adopted
 
     async def adopt(self) -> None:
-        """Take over what a dead node left running, and remove what it left that does not run."""
+        """Adopt the instances that a dead node left running, and remove its other leftovers."""
         for path, note in notes.read_all(self._settings.instance_state):
             if not self._take_over(path, note):
                 await self._clean_up(path, note)
@@ -69,10 +69,10 @@ class Adoption:
                 await self._admission.take_back(note.uid, self._boot.sweep)
             remove_socket(note.address)
             self._failures.note_end(note.launch.function, note.launch.instance, _UNKNOWN)
-        notes.remove(path)  # its FIFOs go with all files that belong to nothing
+        notes.remove(path)  # `_remove_others` removes its FIFOs
 
     async def _remove_others(self) -> None:
-        """Remove the files, folders and sandboxes that belong to no instance."""
+        """Remove files, folders and sandboxes without an instance."""
         for folder in (self._settings.instances, self._settings.instance_state):
             for file in folder.iterdir():
                 if file.stem not in self._roster:
@@ -87,7 +87,7 @@ class Adoption:
 
 
 def _still_running(note: Note) -> Watched | None:
-    """The process of `note`, if it is ready and still the one that was meant."""
+    """The process that `note` describes, if the note says ready and the pid still means that process."""
     if not note.ready:
         return None
     try:

@@ -1,4 +1,4 @@
-"""From a fork to an instance that serves, or a clear word on why not."""
+"""Boots an instance: from a fork to a serving process, or to the reason for the failure."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from rescoldo.node.zygotes.zygote import ZygoteGone
 from rescoldo.node.zygotes.zygotes import Zygotes
 from rescoldo.tasks import set_within
 
-_LET_NEXT = 0.05  # seconds a start keeps the next one waiting, at most: importing may take far longer
-_ANSWER = 4096  # bytes of an answer on the status pipe
-_ANSWER_DEPTH = 4  # of its JSON
-_MAX_REASON = 1000  # characters that an instance may say of why it does not start
+_LET_NEXT = 0.05  # seconds, at most, that a start keeps its turn after the fork: imports may take far longer
+_ANSWER = 4096  # bytes, at most, of a message on the status pipe
+_ANSWER_DEPTH = 4  # levels of nesting in its JSON
+_MAX_REASON = 1000  # characters of an instance's own reason for a failed start
 _KILL_PATIENCE = 5.0  # seconds for the kernel to end a killed process
-_SWEEPS = 14  # attempts to see a uid without processes: about 2 seconds
-_REAP_PATIENCE = 4  # attempts before the dear question whether they are zombies: 15 ms
+_SWEEPS = 14  # attempts to find a uid without processes: about 2 seconds
+_REAP_PATIENCE = 4  # attempts before the expensive check whether only zombies are left: 15 ms
 
-_TRIES = 3
+_TRIES = 3  # starts, at most, of a process that a third party kills before it is ready
 _EARLY = " before it was ready"
-_KILLED = f"{describe(signal.SIGKILL)}{_EARLY}"  # and not for want of memory
+_KILLED = f"{describe(signal.SIGKILL)}{_EARLY}"  # not out of memory: that reason reads otherwise
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,12 +56,13 @@ class Boot:
         self._secrets = secrets
 
     async def start(self, instance: Supervised) -> None:
-        """Return when the instance serves; raise StartFailed, or StartTimeout when it takes longer than its ready
-        timeout. Then nothing of its processes is left. What it waits for its turn does not count: its function is not
-        to blame for how many start. Nor does finding its bundle.
+        """Return when the instance serves. Raises StartFailed, or StartTimeout after its ready timeout; none of its
+        processes is left then. The ready timeout includes neither the wait in the start queue nor the fetch of the
+        bundle: the function is not to blame for other functions' starts.
 
-        One that somebody killed before it was ready is started again: its function is not to blame. Then in a fork
-        of its own: other spares may have been killed with it and not have ended yet.
+        An instance that a third party killed before it was ready is started again, as its function is not to blame.
+        The retry gets a fresh fork: the same party may have killed waiting spares whose ends the node has not
+        noticed yet.
         """
         launch = instance.note.launch
         least = kind_of(launch).least_memory
@@ -79,12 +80,14 @@ class Boot:
             raise StartFailed(_explain(instance, trouble))
 
     async def _try_start(self, instance: Supervised, *, fresh: bool) -> str:
-        """Return why it failed; nothing when the instance serves. Raises StartTimeout."""
+        """Start a process once. Return the reason for a failure, or "" when the instance serves. Raises
+        StartTimeout."""
         instance.output.tail.clear()
         try:
             async with asyncio.timeout(None) as limit:
                 answer = await self._fork_and_listen(instance, limit, fresh=fresh)
-                if not answer and not kind_of(instance.note.launch).says_ready:  # an exec, or its end, closed the pipe
+                # an exec closed the pipe, or the end of the process did
+                if not answer and not kind_of(instance.note.launch).says_ready:
                     executed = time.monotonic()
                     answer = {"ready": await until_accepting(instance), "began": executed}
         except TimeoutError as error:
@@ -97,11 +100,13 @@ class Boot:
                 self._zygotes.spares_for(instance.note.launch).served_a_wake()
             instance.became_ready(answer.get("began"), answer.get("loaded"))
             return ""
+        # Patience lets a dying process end with its own status: the node's SIGKILL would look like a third party's.
         ending = await self.end(instance, grace=0.0, patience=1.0)
         return _said(answer) or f"{ending.reason}{_EARLY}"
 
     async def _fork_and_listen(self, instance: Supervised, limit: asyncio.Timeout, *, fresh: bool) -> dict[str, object]:
-        """Have its process made in its turn, from which `limit` counts; return what it says."""
+        """Fork the process when the start queue gives it a turn, and return its status message. `limit` counts from
+        that turn."""
         with contextlib.ExitStack() as opened:
             async with self._zygotes.start_queue.turn(replacing=instance.was_ready):
                 left = instance.note.launch.ready_timeout - instance.waited
@@ -111,7 +116,7 @@ class Boot:
                 answer = _Answer(status_read)
                 opened.callback(answer.close)
                 try:
-                    os.set_blocking(status_write, True)
+                    os.set_blocking(status_write, True)  # only the node's end is to be non-blocking
                     await self._fork(instance, status_write, fresh=fresh)
                 finally:
                     os.close(status_write)
@@ -120,7 +125,7 @@ class Boot:
             return await answer.told
 
     async def _fork(self, instance: Supervised, status: int, *, fresh: bool) -> None:
-        """Give its order to a fork; once more when the zygote dies over it."""
+        """Give a fork its order; retry once when the zygote dies meanwhile."""
         note = instance.note
         launch, bundle = instance.order(), instance.bundle
         assert bundle is not None
@@ -146,7 +151,7 @@ class Boot:
         raise NodeUnavailable("the zygote ended twice while it started an instance")
 
     async def _open_secrets(self, launch: Launch, opened: list[int]) -> None:
-        """Add the function's secrets, each open for reading, to `opened`. Raises StartFailed."""
+        """Append a descriptor, open for reading, of each of the function's secrets to `opened`. Raises StartFailed."""
         _, namespace = split_id(launch.function)
         with _named(launch):
             for name in launch.secrets:
@@ -155,19 +160,19 @@ class Boot:
     async def end(self, instance: Supervised, *, grace: float, patience: float = 0.0) -> Ending:
         """End every process of the instance and return how it ended.
 
-        Waits `patience` seconds for it to end by itself, then sends SIGTERM and waits `grace` seconds (0:
-        neither), then kills.
+        Waits `patience` seconds for the process to end by itself, then sends SIGTERM and waits `grace` seconds (0:
+        neither), then sends SIGKILL.
         """
         process, note, status = instance.process, instance.note, None
         if process is not None:
             await set_within(process.ended, patience)
             await self.ask_to_end(instance, grace)
-            # The group may not exist yet (killed between fork and setsid), so the process itself too.
+            # The process itself, too: its group does not exist yet if it was killed between fork and setsid.
             process.kill()
             signal_group(process.pid, signal.SIGKILL)
             if not await set_within(process.ended, _KILL_PATIENCE):
                 _LOG.error("process %d is still running after SIGKILL", process.pid)
-            if note.uid is None:  # a group of its own may be all that a child had to itself
+            if note.uid is None:  # without a uid of its own, the session also holds children that changed their group
                 await kill_session(process.pid)
             status = await self._ends.take(process.pid)
             instance.process = None
@@ -179,7 +184,7 @@ class Boot:
         return ending
 
     async def ask_to_end(self, instance: Supervised, grace: float) -> None:
-        """Send SIGTERM to an instance that handles it, and wait `grace` seconds (0: neither)."""
+        """Send SIGTERM to an instance that handles it, and wait up to `grace` seconds (0: neither)."""
         process = instance.process
         if process is None or process.ended.is_set() or grace <= 0 or not handles_sigterm(process.pid):
             return
@@ -188,14 +193,15 @@ class Boot:
             instance.output.keep([f"instance killed: it did not end within {grace:g} s of SIGTERM"])
 
     async def sweep(self, uid: int | None) -> bool:
-        """Kill what has `uid`, whatever group or session it fled to; return whether nothing is left."""
+        """Kill every process of `uid`, in whatever group or session; return whether none is left. None: nothing to
+        do."""
         if uid is None:
             return True
         pause = 0.001
         for attempt in range(_SWEEPS):
             if not has_processes(uid):
                 return True
-            # What is left may only be waiting to be reaped, by a parent that we are not and that may be slow.
+            # Remaining processes may be zombies that wait for another, slow parent to reap them.
             if attempt >= _REAP_PATIENCE and not any_alive(uid):
                 return True
             kill_all_of(uid)
@@ -206,7 +212,7 @@ class Boot:
 
 
 class _Answer:
-    """What an instance writes on its status pipe: one JSON line, or nothing when it dies."""
+    """The status message of an instance: one JSON line on its status pipe, or nothing when it dies."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -244,7 +250,7 @@ def _named(launch: Launch) -> Iterator[None]:
 
 
 def _said(answer: dict[str, object]) -> str:
-    """Why it does not start, in its own words: a function can write what it likes there."""
+    """The instance's own reason for a failed start, cut and on one line: a function can write anything there."""
     reason = answer.get("error") or ""
     return one_line(reason[:_MAX_REASON] if isinstance(reason, str) else f"{reason!r:.{_MAX_REASON}}")
 

@@ -1,7 +1,7 @@
-"""Instances that take no more requests: a function can shut its listening socket down, or close it.
+"""Deaf instances: a function can shut down its listening socket, or close it, and live on.
 
-The process is ended then, after what it has begun; the rest follows as after every end (supervision.py), and what waits
-in the socket is not lost.
+The node then ends the process once its requests have finished. The rest follows as after every end
+(supervision.py), and requests that wait in the socket survive.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from rescoldo.node.sockets.probe import accepts
 from rescoldo.node.sockets.waiting import WaitingRequests
 from rescoldo.tasks import Tasks
 
-UNHEARD_SECONDS = 4.0  # how long a program may not listen at its port while requests wait for it; it may restart itself
-UNHEARD_PAUSE = 0.02  # between two looks meanwhile
+UNHEARD_SECONDS = 4.0  # for a program to listen at its port again while requests wait; it may be restarting its server
+UNHEARD_PAUSE = 0.02  # seconds between two connection attempts meanwhile
 
 _LOG = logging.getLogger(__name__)
 
 
 class DeafWatch:
-    """Notices deaf instances and ends their processes."""
+    """Detects deaf instances and ends their processes."""
 
     def __init__(self, listeners: Listeners, waiting: WaitingRequests, boot: Boot, tasks: Tasks) -> None:
         self._listeners = listeners
@@ -40,14 +40,14 @@ class DeafWatch:
         self._tasks = tasks
 
     def look_at(self, instance: Supervised) -> None:
-        """The instance serves: watch the socket in which its requests would wait."""
+        """Watch the socket in which a serving instance's requests would wait."""
         if (backlog := instance.endpoint.backlog) is not None:
             find_out = self._find_closed if instance.endpoint.tcp is None else self._find_unheard
             self._listeners.add(backlog, partial(self._shut, instance), partial(find_out, instance))
 
     def renew(self, instance: Supervised) -> bool:
-        """Its backlog is shut down. Where the node can, it lets requests wait in a new socket, for the next process: it
-        is there before they are refused for long. Return whether requests reach the process all the same."""
+        """Replace a backlog that was shut down, where the node can bind another: requests then wait there for the
+        next process instead of being refused. Return whether requests reach the present process all the same."""
         endpoint, before = instance.endpoint, instance.endpoint.backlog
         assert before is not None
         self._listeners.remove(before)
@@ -62,12 +62,12 @@ class DeafWatch:
         return reached
 
     def _shut(self, instance: Supervised) -> None:
-        """Its socket has been shut down; what is on its way to it is refused."""
+        """Handle a socket that was shut down; the kernel refuses connections to it."""
         if not self.renew(instance):
             self._end(instance, "its listening socket has been shut down")
 
     async def _find_closed(self, instance: Supervised) -> None:
-        """Requests wait for the instance: because it is busy, or because it has closed its socket."""
+        """Find out why requests wait: the instance is busy, or it has closed its socket."""
         process, listener = instance.process, instance.endpoint.backlog
         if process is None or listener is None or not instance.note.ready:
             return
@@ -75,12 +75,13 @@ class DeafWatch:
         if instance.process is not process or not instance.note.ready:
             return
         if held is None:
-            process.signal(LISTENS)  # it looks itself
+            process.signal(LISTENS)  # the process checks its own socket
         elif not held:
             self._end(instance, "it has closed its listening socket")
 
     async def _find_unheard(self, instance: Supervised) -> None:
-        """Requests wait in the instance's stand-in: when they came, its program did not listen at its port."""
+        """Handle requests in the stand-in, which came while the program did not listen at its port: pass them on
+        once it does, end the process if it does not within UNHEARD_SECONDS."""
         process, stand_in, where = instance.process, instance.endpoint.backlog, instance.endpoint.tcp
         assert process is not None and stand_in is not None and where is not None
         deadline = time.monotonic() + UNHEARD_SECONDS
@@ -94,7 +95,7 @@ class DeafWatch:
             await asyncio.sleep(UNHEARD_PAUSE)
 
     def _end(self, instance: Supervised, reason: str) -> None:
-        """End the process, after what it has; the rest follows as after every end."""
+        """End the process after the requests it has; the rest follows as after every end."""
         if instance.process is None or instance.ending is not None:
             return
         instance.output.keep([f"instance no longer takes requests: {reason}"])
@@ -106,8 +107,8 @@ class DeafWatch:
 
 
 async def is_held(listener: socket.socket, pid: int, uid: int | None) -> bool | None:
-    """Whether a process of the instance has `listener` open; None where we may not look into one that could (a Python
-    function of an unprivileged platform)."""
+    """Whether a process of the instance has `listener` open. None where the node may not inspect a process that
+    could (a Python function on an unprivileged platform)."""
     link = f"socket:[{os.fstat(listener.fileno()).st_ino}]"
     if (found := await asyncio.to_thread(_has, pid, link)) is not False:
         return found

@@ -1,9 +1,9 @@
-"""Which calls failed, and why: joins what the edge tells of a call with how its instance ended.
+"""Why calls failed: joins the edge's reports of failed calls with the ends of instances.
 
-The edge alone knows that it has answered a call in the place of its instance, and the node alone how that ended. They
-meet here, in either order: the edge may see a connection close before the node has heard of the end, and the
-controller, which passes on what the edge tells, may have been away meanwhile. Nothing of it outlives this process but
-the lines in the functions' logs.
+Only the edge knows that it answered a call in place of an instance. Only the node knows how the instance ended. The
+two facts arrive in either order: the edge may see a connection close before the node notices the end, and the
+controller, which forwards the edge's reports, may have been away. Only the lines in the functions' logs outlive
+this process.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.model.text import one_line
 from rescoldo.tasks import Tasks, set_within
 
-KEPT = 10  # of a function, the last ones
-PATIENCE = 2.0  # seconds that an end may be heard of after the call that it cut off
-SOONER = 0.25  # and before it: the edge saw the connection close later than the node saw the process end
-_ENDS = 1000  # of instances, the last ones
+KEPT = 10  # failed calls kept of each function: the last ones
+PATIENCE = 2.0  # seconds after a failed call within which the node notices the end that caused it
+SOONER = 0.25  # seconds before it: the edge may see the connection close later than the node sees the process end
+_ENDS = 1000  # ends kept, of all instances together: the last ones
 _MOST_REASON = 300  # characters
 
 UNREACHED = "its instance could not be reached, but is running"
@@ -42,10 +42,10 @@ class _End:
 
 
 class FailedCalls:
-    """Writes a line into a function's log for each call that failed, and keeps the last ones."""
+    """Logs each failed call in its function's log, and keeps the last ones."""
 
     def __init__(self, write: Write, runs: Callable[[InstanceId], bool], tasks: Tasks) -> None:
-        """`write` adds lines to a function's log; `runs` says whether an instance is here."""
+        """`write` adds lines to a function's log; `runs` returns whether an instance is here."""
         self._write = write
         self._runs = runs
         self._ends: deque[_End] = deque(maxlen=_ENDS)
@@ -54,14 +54,15 @@ class FailedCalls:
         self._tasks = tasks
 
     def note_end(self, function: FunctionId, instance: InstanceId, reason: str) -> None:
-        """A process of the instance has ended now; it may be replaced, and end again."""
+        """Record that a process of the instance has ended now. The instance may get another process, which may end
+        again."""
         self._ends.append(_End(function, instance, time.time(), reason))
         self._ended.set()
         self._ended = asyncio.Event()
 
     def explain(self, calls: Iterable[FailedCall], more: Mapping[FunctionId, int]) -> None:
-        """The edge has answered `calls`, and of each function as many others as `more` says. Those of instances that
-        nobody knows are dropped: their function was removed."""
+        """Explain calls that the edge has answered; `more` counts each function's other failed calls. Calls of
+        unknown instances are dropped: their function was removed."""
         known = [call for call in calls if self._runs(call.instance) or self._has_ended(call.instance)]
         for call in known:
             self._tasks.spawn("explain a failed call", self._explain(call))
@@ -76,11 +77,12 @@ class FailedCalls:
         self._write(call.function, call.instance, [f"call {call.call_id or '-'} failed: {call.reason}"])
 
     def recent(self, function: FunctionId) -> list[FailedCall]:
-        """The last failed calls, the oldest first."""
+        """The function's last failed calls, oldest first."""
         return list(self._kept.get(function, ()))
 
     def forget(self, function: FunctionId) -> None:
-        """The function was removed: what is still to be explained of it has no end any more, and is dropped."""
+        """Forget a removed function. Its calls that still await an explanation find no end any more and are
+        dropped."""
         self._kept.pop(function, None)
         self._ends = deque((end for end in self._ends if end.function != function), maxlen=_ENDS)
 
@@ -103,8 +105,9 @@ class FailedCalls:
             self.record(replace(call, reason=UNREACHED if unreached else SILENT))
 
     def _end_of(self, call: FailedCall, sooner: float) -> _End | None:
-        """The end that cut `call` off: the first of its instance that was heard of after it, or `sooner` seconds before
-        at most. Processes that end on one socket again and again share the name of an instance."""
+        """The end that cut `call` off: the first end of its instance after the call, or at most `sooner` seconds
+        before it. Processes that die one after another on one socket share the instance's name, so the name alone
+        does not decide."""
         for end in self._ends:
             if end.instance == call.instance and call.at - sooner <= end.at <= call.at + 2 * PATIENCE:
                 return end

@@ -1,4 +1,4 @@
-"""The node's part of the run folder: made at the start, and again when somebody removes it."""
+"""The node's part of the run folder: created at the start, and again after its removal."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _LOG = logging.getLogger(__name__)
 
 
 def make_folders(settings: Settings) -> None:
-    """Make those that are not there, but for that of the notes. Raises OSError."""
+    """Create missing folders, except the notes' folder: its absence tells `NodeProcess` (main.py) that there are no
+    notes. Raises OSError."""
     for folder in (settings.logs, settings.instances, settings.bundles, settings.scratch, settings.program_sockets):
         folder.mkdir(parents=True, exist_ok=True)
     if level() == "full":
-        # The edge may enter to connect, and nobody else; instances may pass to the bundle of their group.
+        # Only the edge may enter to connect; instances may pass through to the bundle of their group.
         os.chown(settings.instances, 0, EDGE_UID)
         settings.instances.chmod(0o710)
         settings.program_sockets.chmod(0o711)
@@ -33,8 +34,9 @@ def make_folders(settings: Settings) -> None:
 async def keep_whole(
     settings: Settings, sandboxes: Sandboxes, mend_instances: Callable[[], None], on_bundles: Callable[[], None]
 ) -> None:
-    """Look after it for ever. The supervisor makes the run folder itself. `mend_instances` mends what belongs to
-    instances; `on_bundles` is called when the folder of bundles is another one than before."""
+    """Restore missing folders and files until cancelled. The supervisor creates the run folder itself.
+    `mend_instances` mends the files of instances; `on_bundles` is called when another folder has replaced the
+    folder of bundles."""
     failing = False
     bundles = settings.bundles.stat().st_ino
     while True:
@@ -43,13 +45,15 @@ async def keep_whole(
             continue
         try:
             make_folders(settings)
-            settings.instance_state.mkdir(exist_ok=True)  # with it the supervisor takes our part for whole
+            # the supervisor takes this folder as the sign that the node's part is whole
+            settings.instance_state.mkdir(exist_ok=True)
             sandboxes.note()
             if (found := settings.bundles.stat().st_ino) != bundles:
                 bundles = found
                 on_bundles()
             mend_instances()
         except OSError as error:
+            # Once per outage, not every LOOK_SECONDS.
             if not failing:
                 _LOG.error("cannot restore the run folder: %s", error)
             failing = True

@@ -1,8 +1,8 @@
 """Programs that have left their TCP port, where programs share an address.
 
-A program that lives on without a listening socket would refuse requests for ever. So the node asks again and again
-whether somebody listens at its port; a program that restarts its own server has LEFT_SECONDS for it. (One that has its
-port to itself shows by requests in its stand-in: see deaf.py.)
+A program that lives on without a listening socket would refuse requests for ever. So the node polls its port; a
+program that restarts its own server has LEFT_SECONDS to listen again. (Requests in the stand-in reveal a program
+that has its port to itself: see deaf.py.)
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from rescoldo.node.instances.stopped import MOST_LOOKS, due
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.sockets.probe import is_free
 
-LOOK_SECONDS = 1.0  # of that many programs (`due`), about 10 µs each
+LOOK_SECONDS = 1.0  # seconds between polls; each looks at the programs that are `due`, about 10 µs each
 LEFT_SECONDS = 2.0
 
 
 async def report_left(programs: Callable[[], Sequence[Supervised]], on_left: Callable[[Supervised], None]) -> None:
-    """Call `on_left` with each of the `programs` at whose TCP port nobody has listened for LEFT_SECONDS, until
+    """Call `on_left` with each of the `programs` whose TCP port has had no listener for LEFT_SECONDS, until
     cancelled."""
     clock = asyncio.get_running_loop().time
     since: dict[InstanceId, float] = {}

@@ -1,7 +1,7 @@
-"""What the node writes down of each instance, so that its successor can adopt or remove it.
+"""Notes: one JSON file for each instance, from which the node's successor adopts or removes it.
 
-A note is written before the fork (the uid is then known), with the pid once there is one, and when the
-instance is ready. It describes processes, so it need not survive a power cut: it is never fsynced.
+The node writes a note before the fork (the uid is known by then), again with the pid, and again when the instance
+is ready. A note describes processes, so it need not survive a power cut and is never fsynced.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from rescoldo.model.text import read_json
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One instance as its node left it."""
+    """The state of one instance, as its node last wrote it."""
 
     launch: Launch
-    uid: int | None  # its own uid; None without privileges
+    uid: int | None  # the instance's own uid; None without privileges
     address: str  # as in RunningInstance
-    pid: int = 0  # 0: not forked yet, as far as was written
+    pid: int = 0  # 0: not forked when the note was written
     pid_start: int = 0  # clock ticks since boot: tells the process from a later one of the same pid
     ready: bool = False
     started_at: float = 0.0  # Unix seconds
-    sandbox: str = ""  # its sandbox, where it has one outside of its process
+    sandbox: str = ""  # name of its sandbox; empty where it has none outside of its process
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__} | {"launch": self.launch.to_json()}
@@ -40,13 +40,13 @@ class Note:
 
 
 def write(path: Path, note: Note) -> None:
-    """Replace the note at `path` at once: a reader sees the old one or the new one."""
+    """Replace the note at `path` atomically: a reader sees the old note or the new one."""
     prepare(path, note)
     put_in_place(path)
 
 
 def prepare(path: Path, note: Note) -> None:
-    """Write what `put_in_place` will replace the note at `path` with."""
+    """Write the note that `put_in_place` will move to `path`."""
     descriptor = os.open(_fresh(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         os.write(descriptor, json.dumps(note.to_json()).encode())
@@ -55,12 +55,12 @@ def prepare(path: Path, note: Note) -> None:
 
 
 def put_in_place(path: Path) -> None:
-    """See `prepare`."""
+    """Move the note that `prepare` wrote to `path`, atomically."""
     _fresh(path).replace(path)
 
 
 def remove(path: Path) -> None:
-    """Remove the note at `path`, and what may have been prepared for it."""
+    """Remove the note at `path`, and a prepared one."""
     path.unlink(missing_ok=True)
     _fresh(path).unlink(missing_ok=True)
 
@@ -70,7 +70,7 @@ def _fresh(path: Path) -> Path:
 
 
 def read_all(folder: Path) -> Iterator[tuple[Path, Note | None]]:
-    """Every note in `folder`; None for one that cannot be read."""
+    """Every note in `folder`; None for an unreadable one."""
     for path in sorted(folder.glob("*.json")):
         note = None
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):

@@ -1,7 +1,7 @@
-"""When a program that has been exec'd takes requests: as soon as a connection to it succeeds.
+"""Readiness of programs: a program is ready as soon as a connection to it succeeds.
 
-A program says nothing of itself, so it is asked, by connecting to it: a try costs some 50 µs, and after the first ones
-the pauses between two grow, so that many slow starters at once cost little.
+A program reports nothing itself, so the node probes it by connecting: about 50 µs a probe. After the first probes
+the pauses grow, so that many slow starters at once cost little.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from rescoldo.isolation.syscalls import interval_timer
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.sockets.endpoint import Probe
 
-FIRST_PAUSE = 0.00025  # seconds between two tries
-FIRST_TRIES = 80  # with that pause: 20 ms, in which most programs get ready
-LONGEST_PAUSE = 0.01
+FIRST_PAUSE = 0.00025  # seconds between the first probes
+FIRST_TRIES = 80  # probes with that pause: 20 ms, in which most programs get ready
+LONGEST_PAUSE = 0.01  # seconds
 _GROWTH = 1.2
 
 
 async def until_accepting(instance: Supervised) -> bool:
-    """Return True once the instance's program takes requests, False when its process has ended before."""
+    """Return True once the instance's program takes requests, False when its process ends first."""
     assert instance.process is not None
     ended = instance.process.ended
     with instance.endpoint.probing() as accepting:
@@ -37,7 +37,7 @@ async def until_accepting(instance: Supervised) -> bool:
 
 
 async def _try_often(accepting: Probe, ended: asyncio.Event) -> bool:
-    """The first tries, by a timer of the kernel's: the event loop's own has whole milliseconds."""
+    """Make the first probes on a kernel timer: the event loop's own timers round to whole milliseconds."""
     loop = asyncio.get_running_loop()
     decided: asyncio.Future[bool] = loop.create_future()
     timer = interval_timer(FIRST_PAUSE)

@@ -1,4 +1,4 @@
-"""Which instances this node has."""
+"""The set of this node's instances."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.processes.processes import Watched
 
 MAX_INSTANCES = 10_000
-DESCRIPTORS_EACH = 5  # of an instance: listener, two of output, pidfd, and one to spare
+DESCRIPTORS_EACH = 5  # descriptors of an instance: listener, two FIFOs, pidfd, and one in reserve
 
 
 class Roster:
-    """Each instance from its admission until nothing of it is left."""
+    """Holds each instance from its admission until nothing of it is left."""
 
     def __init__(self, reserved: int) -> None:
-        """`reserved`: descriptors that this process may need for other things than instances. With a limit of 10 000,
-        and 600 of them reserved, there is room for 9400 / 5 = 1880 instances."""
+        """`reserved`: descriptors that this process may need for other purposes. With a limit of 10 000 descriptors
+        and 600 reserved, there is room for 9400 / 5 = 1880 instances."""
         self._all: dict[InstanceId, Supervised] = {}
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.most = min(MAX_INSTANCES, (descriptors - reserved) // DESCRIPTORS_EACH)
 
     def __iter__(self) -> Iterator[Supervised]:
-        """All there are now, whatever comes and goes meanwhile."""
+        """Iterate over a snapshot, so that instances may come and go meanwhile."""
         return iter(list(self._all.values()))
 
     def __contains__(self, instance: object) -> bool:
         return instance in self._all
 
     def find(self, instance: InstanceId) -> Supervised | None:
-        """The instance of that name, if it is here."""
+        """The instance of that name; None for an unknown one."""
         return self._all.get(instance)
 
     def check_room(self, launch: Launch) -> None:
-        """Raises Conflict for an instance that exists, Busy where there is no room."""
+        """Raise Conflict for an instance that exists, Busy when the node is full."""
         if launch.instance in self._all:
             raise Conflict(f"instance {launch.instance} exists already")
         if len(self._all) >= self.most:
@@ -45,21 +45,21 @@ class Roster:
             raise Busy(f"this node runs {self.most} instances, the most allowed{limit}")
 
     def add(self, instance: Supervised) -> None:
-        """A new one, or one that a dead node has left."""
+        """Add a new instance, or an adopted one."""
         self._all[instance.note.launch.instance] = instance
 
     def remove(self, instance: Supervised) -> bool:
-        """Its processes are gone; return whether it was here."""
+        """Remove an instance whose processes are gone; return whether it was here."""
         return self._all.pop(instance.note.launch.instance, None) is not None
 
     def mute(self, function: FunctionId) -> None:
-        """The function was removed: its instances, which end, write no more to its log."""
+        """Drop further output of a removed function's instances, which are ending."""
         for found in self:
             if found.function == function:
                 found.output.mute()
 
     def running(self) -> list[RunningInstance]:
-        """Every instance that is ready, or was and is being replaced."""
+        """Every instance that is ready or whose process is being replaced, unless a stop is under way."""
         return [found.running() for found in self if found.serves]
 
     def processes(self) -> list[Watched]:
@@ -67,15 +67,17 @@ class Roster:
         return [found.process for found in self if found.process is not None]
 
     def sandboxes(self) -> set[str]:
-        """Those that instances are in."""
+        """The names of the instances' sandboxes."""
         return {found.note.sandbox for found in self}
 
     def at_shared_ports(self) -> list[Supervised]:
-        """Programs at TCP ports that have no stand-in, which would show that they have left."""
+        """Ready programs at TCP ports without a stand-in, whose requests would reveal that the program has left its
+        port."""
         return [found for found in self if found.endpoint.tcp and not found.endpoint.backlog and found.was_ready]
 
     def substitute(self, lost: Supervised) -> str | None:
-        """The address of another instance that can serve what `lost` would have."""
+        """The address of a serving instance of the same revision and generation as `lost`; None where there is
+        none."""
         for found in self:
             if found.serves and found.endpoint.backlog is not None and _what_runs(found) == _what_runs(lost):
                 return found.address

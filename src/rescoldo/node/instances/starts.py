@@ -18,7 +18,7 @@ from rescoldo.node.sockets.endpoint import Neighbour
 
 
 class Starts:
-    """From an order to an instance that serves, and is supervised from then on."""
+    """Takes a launch through admission and boot, and hands the serving instance to supervision."""
 
     def __init__(self, admission: Admission, boot: Boot, supervision: Supervision, stops: Stops) -> None:
         self._admission = admission
@@ -29,8 +29,8 @@ class Starts:
     async def start(
         self, launch: Launch, on_address: Callable[[str], None], *, successor: bool = False
     ) -> RunningInstance:
-        """See Node.start, but that `on_address` gets only what could not be known before; raises Conflict for an
-        instance that exists."""
+        """See `Node.start`; here `on_address` gets only addresses that `instance_address` does not foretell. Raises
+        Conflict for an instance that exists."""
         begun = time.monotonic()
         instance, leavers = self._admission.admit(launch, successor=successor)
         instance.took = StartTimes(slot=round((time.monotonic() - begun) * 1e6))
@@ -43,12 +43,13 @@ class Starts:
             if task.cancelled():
                 raise StartFailed(f"{launch.function}: stopped while it was starting") from None
             self._stops.begin(instance)
-            raise  # who asked is gone and will never know of it
+            raise  # the client is gone and would never stop the instance
 
     async def _start(self, instance: Supervised, leavers: list[Neighbour]) -> RunningInstance:
         try:
             instance.waited = await instance.endpoint.take_over(leavers)
             await self._boot.start(instance)
+        # Not a cancellation: it comes from `Stops`, which ends and releases the instance itself.
         except Exception:
             await self._boot.end(instance, grace=0.0)
             self._admission.release(instance)

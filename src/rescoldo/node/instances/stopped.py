@@ -1,4 +1,5 @@
-"""Ends what somebody has stopped (SIGSTOP): for those who wait for it, a stopped process is worse than a dead one."""
+"""Ends processes that a third party has stopped (SIGSTOP): for its callers a stopped process is worse than a dead
+one."""
 
 from __future__ import annotations
 
@@ -11,16 +12,17 @@ from typing import TypeVar
 from rescoldo.node.processes.processes import Watched, read_stat
 
 LOOK_SECONDS = 1.0
-PATIENCE = 2.0  # seconds that a process may be stopped
-MOST_LOOKS = 200  # processes looked at each time, about 5 ms; where there are more, each gets its turn less often
-_STOPPED = "T"  # by a signal; one that is being debugged is "t"
+PATIENCE = 2.0  # seconds that a process may stay stopped
+MOST_LOOKS = 200  # processes looked at in one poll, about 5 ms; with more, each gets its turn less often
+_STOPPED = "T"  # stopped by a signal; a debugged process is "t"
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
 
 async def end_stopped(processes: Callable[[], Sequence[Watched]]) -> None:
-    """Kill each process that stays stopped, until cancelled. What it was is then replaced as if it had died."""
+    """Kill each process that stays stopped for PATIENCE seconds, until cancelled. It is then replaced as if it had
+    died."""
     since: dict[Watched, float] = {}  # seconds on the monotonic clock
     turn = 0
     while True:
@@ -39,7 +41,7 @@ async def end_stopped(processes: Callable[[], Sequence[Watched]]) -> None:
 
 
 def due(processes: Sequence[T], turn: int) -> Sequence[T]:
-    """The next MOST_LOOKS of all processes; of 500: 0 to 199, 200 to 399, 400 to 499 and 0 to 99, …"""
+    """The next MOST_LOOKS of all processes. Of 500: 0 to 199, 200 to 399, 400 to 499 and 0 to 99, …"""
     if len(processes) <= MOST_LOOKS:
         return processes
     first = turn % len(processes)

@@ -1,4 +1,4 @@
-"""Stops instances: one that is to end, or all when the node ends."""
+"""Stops instances: one on request, or all when the node ends."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from rescoldo.node.instances.roster import Roster
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.tasks import Tasks
 
-LAST_GRACE = 10.0  # seconds that instances have in all when their node ends: the supervisor kills it after NODE_GRACE
+# seconds of grace for all instances together when the node ends: the supervisor kills the node after NODE_GRACE
+LAST_GRACE = 10.0
 
 
 class Stops:
-    """Ends the processes of instances and lets the instances go."""
+    """Ends the processes of instances and releases the instances."""
 
     def __init__(self, roster: Roster, admission: Admission, boot: Boot, failures: FailedCalls, tasks: Tasks) -> None:
         self._roster = roster
@@ -26,12 +27,12 @@ class Stops:
         self._tasks = tasks
 
     async def stop(self, instance: InstanceId) -> None:
-        """See Node.stop."""
+        """See `Node.stop`."""
         if (found := self._roster.find(instance)) is not None:
-            await asyncio.shield(self.begin(found))
+            await asyncio.shield(self.begin(found))  # a client that disconnects must not interrupt the stop
 
     async def stop_all(self) -> None:
-        """Stop every instance, all at once, within LAST_GRACE and what it takes to kill them."""
+        """Stop all instances concurrently: LAST_GRACE seconds, then the time to kill the rest."""
         stops = [self.begin(instance) for instance in self._roster]
         if stops:
             await asyncio.wait(stops, timeout=LAST_GRACE)
@@ -40,7 +41,7 @@ class Stops:
         await asyncio.gather(*stops)
 
     def begin(self, instance: Supervised) -> asyncio.Task[None]:
-        """Stop an instance, unless that has begun; return the task that does."""
+        """Begin to stop an instance, unless a stop is under way; return the task that stops it."""
         if instance.ending is None:
             instance.ending = self._tasks.spawn(f"stop {instance.note.launch.instance}", self._stop(instance))
         return instance.ending

@@ -1,4 +1,4 @@
-"""Processes of instances of which no note tells any more, where they have neither a uid nor a cgroup of their own."""
+"""Stray processes: instances without a note, where they have neither a uid nor a cgroup of their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rescoldo.model.settings import Settings
 from rescoldo.node.processes.processes import all_pids, read_stat
 from rescoldo.node.processes.sandboxes import Sandboxes, group_key
 
-_BUNDLES = b'"bundles": '  # in the order of a zygote, which is among the arguments of all its forks
+_BUNDLES = b'"bundles": '  # part of a zygote's order, which is among the arguments of all its forks
 
 
 _SWEEPS = 20
@@ -26,15 +26,16 @@ _LOG = logging.getLogger(__name__)
 
 
 def are_left(settings: Settings) -> bool:
-    """Whether instances, or what is around them, may be there of which no note tells."""
+    """Whether instances, or cgroups of instances, may exist without a note."""
     return bool(named(group_key(settings)) if level() == "full" else strays(settings.bundles))
 
 
 async def end_unnoted(settings: Settings, sandboxes: Sandboxes) -> None:
-    """End what a node before left whose notes are lost; at the level full all that is in its cgroups."""
+    """End the instances of an earlier node whose notes are lost; at isolation level full, everything in its
+    cgroups."""
     await sandboxes.remove_elsewhere()
     if level() == "full":
-        return  # the rest is in `Adoption.adopt`
+        return  # `Adoption.adopt` removes the rest
     for _ in range(_SWEEPS):
         found = strays(settings.bundles)
         if not found:
@@ -47,10 +48,11 @@ async def end_unnoted(settings: Settings, sandboxes: Sandboxes) -> None:
 
 
 def strays(bundles: Path) -> list[int]:
-    """Zygotes, spares and instances of the platform with this folder of bundles: forks bear the arguments of their
-    zygote, programs work in the folder of their bundle. A person's shell may, too: it has a terminal, they have none.
+    """The pids of zygotes, spares and instances of the platform with this folder of bundles. Forks carry the
+    arguments of their zygote; programs have their working directory in their bundle. So may a person's shell, but a
+    shell has a terminal and programs have none.
 
-    To be called by a node that has started none yet. Needs no privileges: all are of its own uid.
+    Call it before this node has started a process. It needs no privileges: all strays have the node's own uid.
     """
     mark = _BUNDLES + json.dumps(str(bundles)).encode()
     return [pid for pid in all_pids() if pid != os.getpid() and _is_stray(pid, mark, bundles)]
@@ -59,7 +61,8 @@ def strays(bundles: Path) -> list[int]:
 def _is_stray(pid: int, mark: bytes, bundles: Path) -> bool:
     process = Path(f"/proc/{pid}")
     try:
-        if process.stat().st_uid not in (0, os.geteuid()):  # root's: what is not dumpable
+        # root owns the /proc entries of processes that are not dumpable
+        if process.stat().st_uid not in (0, os.geteuid()):
             return False
         if mark in (process / "cmdline").read_bytes():
             return True

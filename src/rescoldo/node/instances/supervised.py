@@ -1,4 +1,4 @@
-"""One instance as the node holds it: its endpoint, its output, its note and its process."""
+"""One instance in the node's hands: its endpoint, output, note and process."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ from rescoldo.node.sockets.endpoint import Endpoint
 
 @dataclass(slots=True)
 class Supervised:
-    """An instance from the request to start it until nothing of it is left; a `Neighbour` to others' endpoints."""
+    """The state of an instance from its admission until nothing of it is left; a `Neighbour` to other instances'
+    endpoints."""
 
     note: Note
     note_path: Path
     output: Output
     endpoint: Endpoint
-    scratch: str  # folder it may write to
-    bundle: BundleHere | None = None  # found at each start
+    scratch: str  # folder that the instance may write to
+    bundle: BundleHere | None = None  # found again at each start of a process
     process: Watched | None = None
     ready_at: float = 0.0  # seconds on the monotonic clock
-    ordered_at: float = 0.0  # the same: when a process was to become it
-    waited: float = 0.0  # seconds of its ready timeout, for its TCP port
-    took: StartTimes = NO_TIME  # what its start took
-    gone: bool = False  # nothing of it is left
-    swept: bool = True  # no process of its uid is left, as far as is known
-    task: asyncio.Task[Any] | None = None  # boots it, then waits for its end
-    ending: asyncio.Task[None] | None = None  # it is being stopped
-    _ready_note: Note | None = None  # of the process that starts
+    ordered_at: float = 0.0  # seconds on the monotonic clock: when its turn to start came
+    waited: float = 0.0  # seconds of its ready timeout spent waiting for its TCP port
+    took: StartTimes = NO_TIME  # durations of the phases of its start
+    gone: bool = False  # everything has been put away
+    swept: bool = True  # no process of its uid is known to be left
+    task: asyncio.Task[Any] | None = None  # starts the instance, then waits for its end
+    ending: asyncio.Task[None] | None = None  # the stop that is under way
+    _ready_note: Note | None = None  # prepared for the starting process
 
     @property
     def function(self) -> FunctionId:
@@ -52,12 +53,12 @@ class Supervised:
 
     @property
     def was_ready(self) -> bool:
-        """Whether it has served before, so that a start replaces a process that ended."""
+        """Whether it has served before; a start then replaces a process that ended."""
         return self.ready_at > 0
 
     @property
     def serves(self) -> bool:
-        """Whether it is ready, or was and is being replaced; and nobody stops it."""
+        """Whether it is ready, or its process is being replaced, and no stop is under way."""
         return self.was_ready and self.ending is None
 
     @property
@@ -68,35 +69,35 @@ class Supervised:
 
     @property
     def may_listen(self) -> bool:
-        """Whether a process of it may be there, or come yet."""
+        """Whether it has a process, or may still get one."""
         return not self.gone and (self.process is not None or not self.note.ready)
 
     @property
     def may_bind_yet(self) -> bool:
-        """Whether it starts, even if it is being stopped: it may bind its socket later."""
+        """Whether it is starting, even while a stop is under way: it may still bind its socket."""
         return self.may_listen and not self.note.ready
 
     @property
     def is_whole(self) -> bool:
-        """Whether the edge can still connect and the instance can write: nobody has removed its socket's name, or the
-        folder it may write to, which no new one could replace."""
+        """Whether the edge can still connect and the instance can still write. Both need names that somebody may
+        have removed: the socket's, and the writable folder's, which a new folder could not replace."""
         return self.endpoint.is_whole and (self.note.uid is not None or Path(self.scratch).is_dir())
 
     # -- its start
 
     def forked(self, process: Watched, sandbox: str) -> None:
-        """Remember the process that is to become the instance."""
+        """Record the process that will become the instance."""
         self.process = process
         self.note = replace(self.note, pid=process.pid, pid_start=process.started, ready=False, sandbox=sandbox)
         notes.write(self.note_path, self.note)
 
     def expect_ready(self) -> None:
-        """Prepare the note that says it is ready, while it starts: who waits for it need not wait for that."""
+        """Prepare the ready note while the process starts, so that the write does not delay the first request."""
         self._ready_note = replace(self.note, ready=True, started_at=time.time())
         notes.prepare(self.note_path, self._ready_note)
 
     def became_ready(self, began: object, loaded: object) -> None:
-        """Remember that the instance serves, and what its start took; `began` and `loaded` as for `took_by`."""
+        """Record that the instance serves, and how long its start took; `began` and `loaded` as for `took_by`."""
         self.ready_at = time.monotonic()
         self.took = took_by(self.took.slot, self.ordered_at, began, loaded, self.ready_at)
         self.endpoint.became_ready(self.note.pid)
@@ -105,25 +106,25 @@ class Supervised:
         notes.put_in_place(self.note_path)
 
     def order(self) -> Launch:
-        """What the zygote is to launch."""
+        """The launch to send to the fork: its environment includes the endpoint's variables."""
         launch, variables = self.note.launch, self.endpoint.variables
         return replace(launch, env={**launch.env, **variables}) if variables else launch
 
     def adopted(self, process: Watched) -> None:
-        """A dead node has left it: it serves."""
+        """Record the serving process of an instance that a dead node left behind."""
         self.process = process
         self.ready_at = time.monotonic()
 
     # -- its life and its end
 
     def running(self) -> RunningInstance:
-        """What the controller knows of it."""
+        """The instance as the controller sees it."""
         note = self.note
         uid = os.geteuid() if note.uid is None else note.uid
         return RunningInstance(note.launch, note.pid, uid, note.address, note.started_at, self.took)
 
     def stop_serving(self) -> float:
-        """It is not among the instances that serve any more; return for how many seconds it did."""
+        """Remove it from the serving instances; return for how many seconds it served."""
         seconds, self.ready_at = time.monotonic() - self.ready_at, 0.0
         return seconds
 
@@ -134,6 +135,6 @@ class Supervised:
         if self.process is not None:
             self.process.close()
         self.output.close()
-        if self.note.uid is None:  # elsewhere it ends with the instance's mounts
+        if self.note.uid is None:  # with a uid of its own, the folder is in the instance's mounts and ends with them
             shutil.rmtree(self.scratch, ignore_errors=True)
         notes.remove(self.note_path)

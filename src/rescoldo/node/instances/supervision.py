@@ -1,5 +1,5 @@
-"""Watches instances that serve: an end that nobody asked for is followed by another process on the same socket, or by
-the news that the instance is lost."""
+"""Watches serving instances: after an unrequested end, another process takes over the socket, or the instance is
+reported as lost."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from rescoldo.node.sockets.waiting import WaitingRequests
 from rescoldo.policy.respawn import FREE_DEATHS, MOST_FAILED_STARTS, early_deaths, respawn_pause
 from rescoldo.tasks import Tasks
 
-LOST_SECONDS = 60.0  # the controller stops a lost instance sooner, when it is there
+LOST_SECONDS = 60.0  # a running controller stops a lost instance sooner
 
 
 class Supervision:
-    """Of every instance that serves; one task each. `on_exit` gets each that is lost."""
+    """Supervises every serving instance, with one task each. `on_exit` receives each lost instance."""
 
     def __init__(
         self,
@@ -54,12 +54,12 @@ class Supervision:
         self._tasks = tasks
 
     def begin(self, instance: Supervised) -> None:
-        """The instance serves."""
+        """Begin to watch an instance that serves now."""
         self._deaf.look_at(instance)
         instance.task = self._tasks.spawn(f"guard {instance.note.launch.instance}", self._watch(instance))
 
     async def _watch(self, instance: Supervised) -> None:
-        """Wait for an end nobody asked for; replace the instance on its socket, as long as that works."""
+        """Wait for an unrequested end and replace the process on its socket, again and again until that fails."""
         deaths = 0
         while True:
             assert instance.process is not None
@@ -76,8 +76,8 @@ class Supervision:
         await self._give_up(instance, reason)
 
     async def _find_reason(self, instance: Supervised) -> str:
-        """Why its process has ended just now; what is left of it is ended, too. Calls that it had begun when it ran out
-        of memory are answered."""
+        """Return why the instance's process has just ended, and end its other processes. After an out-of-memory
+        end, answer the calls that it had begun."""
         launch, endpoint, ended_at = instance.note.launch, instance.endpoint, time.time()
         reason, starved = await self._boot.end(instance, grace=0.0)
         self._failures.note_end(launch.function, launch.instance, reason)
@@ -87,7 +87,7 @@ class Supervision:
         return reason
 
     async def _replace(self, instance: Supervised) -> str | None:
-        """Start a process again on the instance's socket; return why it cannot be, if so."""
+        """Start another process on the instance's socket; return the reason for a failure, or None."""
         assert instance.endpoint.backlog is not None
         if is_shut(instance.endpoint.backlog):
             self._deaf.renew(instance)
@@ -102,8 +102,8 @@ class Supervision:
         return failure
 
     async def _give_up(self, instance: Supervised, reason: str) -> None:
-        """Tell that it is lost. What waits for it is passed on to another instance, or answered, until the controller
-        has it stopped."""
+        """Report the instance as lost. Until the controller has it stopped, pass its waiting requests on to another
+        instance, or answer them."""
         launch, cause = instance.note.launch, reason.splitlines()[0]
         instance.output.keep([f"instance ended: {cause}"])
         self._on_exit(Exit(launch.instance, launch.function, reason, instance.stop_serving()))
@@ -114,10 +114,10 @@ class Supervision:
                     substitute = partial(self._roster.substitute, instance)
                     tell = partial(self._record_answered, launch)
                     await self._waiting.serve_elsewhere(backlog, cause, substitute, tell)
-                await asyncio.sleep(LOST_SECONDS)
+                await asyncio.sleep(LOST_SECONDS)  # without a backlog
         self._admission.release(instance)
 
     def _record_answered(self, launch: Launch, call_id: str, reason: str) -> None:
-        """The node has answered a call in the place of an instance that has ended."""
+        """Record a call that the node has answered in place of an ended instance."""
         now, status = time.time(), HTTPStatus.BAD_GATEWAY
         self._failures.record(FailedCall(launch.function, launch.instance, call_id, now, status, reason))

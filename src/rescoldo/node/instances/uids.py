@@ -1,4 +1,4 @@
-"""Which uid an instance gets: one that nobody else has, and as late as possible one that somebody had."""
+"""Chooses uids for instances: an unused one, and a recently used one as late as possible."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rescoldo.model.errors import Busy
 
 
 class Uids:
-    """Hands out the numbers of `pool` in turn, so that what a dead instance left behind (a System V
-    segment, say) does not soon belong to another function.
+    """Hands out the uids of `pool` in turn, so that leftovers of a dead instance (a System V segment, say) do not
+    soon belong to another function.
 
-    Another platform on the same machine draws from the same pool: `key` gives each a place of its own to
-    begin at, and a uid for which `in_use` says that processes exist is left alone.
+    Other platforms on the same machine draw from the same pool. `key` gives each platform its own place to begin,
+    and `take` skips a uid whose processes `in_use` reports.
     """
 
     def __init__(self, pool: Sequence[int], key: str = "", in_use: Callable[[int], bool] = lambda _: False) -> None:
@@ -21,17 +21,17 @@ class Uids:
         self._in_use = in_use
         self._taken: set[int] = set()
         self._start = zlib.crc32(key.encode()) % len(pool)
-        self._handed = 0  # numbers gone past, counted from the start
+        self._handed = 0  # uids gone past, counted from `_start`
 
     def adopt(self, uid: int) -> None:
-        """`uid` is in use already; go on after it."""
+        """Mark `uid` as taken, and continue after it."""
         self._taken.add(uid)
         if uid in self._pool:
             distance = (self._pool.index(uid) - self._start) % len(self._pool)
             self._handed = max(self._handed, distance + 1)
 
     def take(self) -> int:
-        """A uid that is not in use; raises Busy."""
+        """Take an unused uid; raises Busy."""
         for _ in range(len(self._pool)):
             uid = self._pool[(self._start + self._handed) % len(self._pool)]
             self._handed += 1
@@ -41,5 +41,5 @@ class Uids:
         raise Busy("all user ids for instances are in use")
 
     def give_back(self, uid: int) -> None:
-        """No process of `uid` is left."""
+        """Return `uid` to the pool; no process of it is left."""
         self._taken.discard(uid)

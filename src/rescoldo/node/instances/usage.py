@@ -1,4 +1,4 @@
-"""What instances use, as /proc tells."""
+"""Memory and processor time of instances, read from /proc."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from rescoldo.node.protocol import InstanceUsage
 
 
 async def usage_of(instances: Iterable[RunningInstance], *, own_uids: bool) -> list[InstanceUsage]:
-    """Memory and processor time of each. `own_uids`: each has a uid of its own, by which its processes are found."""
+    """Memory and processor time of each instance. `own_uids`: each instance has its own uid, by which its processes
+    are found."""
     return [await _usage(instance, own_uids) for instance in instances]
 
 
