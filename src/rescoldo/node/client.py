@@ -1,4 +1,4 @@
-"""The controller's end of the node: `Node` over the node's Unix socket."""
+"""The controller's client of the node: implements `Node` over the node's Unix socket."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from rescoldo.model.settings import Settings
 from rescoldo.node.protocol import Exit, InstanceUsage, NodeDescription, SparePool
 from rescoldo.node.wire import MAX_LINE, decode, decode_error, decode_line, encode
 
-_RETRY_PAUSE = 0.1  # seconds between attempts to reach the node again
+_RETRY_PAUSE = 0.1  # seconds between two attempts to reach the node
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
     """A request that is under way."""
 
     answer: asyncio.Future[Any]
-    on_item: Callable[[Any], None] | None  # is given what comes before the answer
+    on_item: Callable[[Any], None] | None  # receives the items before the answer
 
 
 class _Connection:
-    """One connection to the node: any number of requests at once, answered in any order. What is under way when it is
-    lost raises NodeUnavailable: it may or may not have happened."""
+    """One connection to the node. It carries any number of concurrent requests, answered in any order. When the
+    connection is lost, requests under way raise NodeUnavailable: the node may or may not have carried them out."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
@@ -42,35 +42,35 @@ class _Connection:
         return self._reading.done()
 
     async def ask(self, op: str, on_item: Callable[[Any], None] | None = None, **arguments: Any) -> Any:
-        """The answer to one request; raises the error that the node answers."""
+        """Send one request and return its answer; raises the error that the node answers."""
         self._next += 1
         number = self._next
         pending = self._pending[number] = _Pending(asyncio.get_running_loop().create_future(), on_item)
         try:
-            # Not drained: a request is short, and its answer is awaited before the caller goes on.
+            # No drain: a request is short, and the caller waits for its answer before it goes on.
             self._writer.write(encode({"id": number, "op": op, **arguments}))
             return await pending.answer
         finally:
             self._pending.pop(number, None)
 
     async def describe(self) -> NodeDescription:
-        """What the node is: asked once, as it stays the same for as long as the node lives."""
+        """The node's description: requested once, as it stays the same for as long as the node lives."""
         if self._description is None:
             self._description = NodeDescription(**await self.ask("describe"))
         return self._description
 
     async def close(self) -> None:
-        """End it; requests under way raise NodeUnavailable."""
+        """Close the connection; requests under way raise NodeUnavailable."""
         self._reading.cancel()
         await asyncio.wait({self._reading})
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        """Hand answers to those who asked, until the connection is lost."""
+        """Hand answers to their requests until the connection is lost."""
         try:
             while line := await reader.readline():
                 self._take(decode(line))
         except (OSError, ValueError):
-            pass  # lost, or not a node: all the same to those who wait
+            pass  # lost, or not a node: the requests fail alike
         finally:
             self._writer.close()
             for pending in self._pending.values():
@@ -80,7 +80,7 @@ class _Connection:
     def _take(self, message: dict[str, Any]) -> None:
         pending = self._pending.get(message["id"])
         if pending is None or pending.answer.done():
-            return  # who asked was cancelled
+            return  # the caller was cancelled
         if "item" in message:
             if pending.on_item is not None:
                 pending.on_item(message["item"])
@@ -91,8 +91,8 @@ class _Connection:
 
 
 class NodeClient:
-    """Implements `Node`. One connection carries all requests; it is made when first needed, and again after it was
-    lost."""
+    """Implements `Node`. One connection carries all requests; the client opens it on first use, and again after a
+    loss."""
 
     def __init__(self, settings: Settings) -> None:
         self._address = str(settings.node_socket)
@@ -106,7 +106,8 @@ class NodeClient:
         self, launch: Launch, on_address: Callable[[str], None] | None = None, *, successor: bool = False
     ) -> RunningInstance:
         connection = await self._connected()
-        if on_address is not None and not launch.binds:  # the node need not say it
+        # the node would send the address only for a program that binds its own socket
+        if on_address is not None and not launch.binds:
             on_address((await connection.describe()).instance_address.format(instance=launch.instance))
             on_address = None
         answer = await connection.ask("start", on_address, launch=launch.to_json(), successor=successor)
@@ -146,7 +147,7 @@ class NodeClient:
         while True:
             with contextlib.suppress(NodeUnavailable):
                 async with contextlib.aclosing(self._stream("watch")) as stream:
-                    await self.describe()  # so that no wake has to wait for it
+                    await self.describe()  # in advance, so that no wake waits for it
                     async for data in stream:
                         if data is None:
                             on_restart()
@@ -155,7 +156,7 @@ class NodeClient:
             await asyncio.sleep(_RETRY_PAUSE)
 
     async def close(self) -> None:
-        """End the connection; requests under way raise NodeUnavailable."""
+        """Close the connection; requests under way raise NodeUnavailable."""
         if self._connection is not None:
             await self._connection.close()
 

@@ -10,10 +10,10 @@ from rescoldo.node.protocol import BundleHere
 
 
 class BundlesOnDisk:
-    """Implements `Bundles`: FOLDER/DIGEST, where the controller has unpacked them. A find costs one stat(2)."""
+    """Implements `Bundles`: the controller has unpacked them at FOLDER/DIGEST. A find costs one stat(2)."""
 
     def __init__(self, folder: Path, *, own_gids: bool) -> None:
-        """`own_gids`: each bundle belongs to a group of its own, as on a platform that is root."""
+        """`own_gids`: each bundle belongs to a group of its own, as on a platform that runs as root."""
         self._folder = folder
         self._own_gids = own_gids
 
@@ -29,7 +29,7 @@ class BundlesOnDisk:
 
 
 class SecretsOnDisk:
-    """Implements `Secrets`: FOLDER/NAMESPACE/NAME, where the controller has written them."""
+    """Implements `Secrets`: the controller has written them to FOLDER/NAMESPACE/NAME."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

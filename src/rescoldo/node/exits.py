@@ -1,4 +1,4 @@
-"""Who watches for instances that are lost."""
+"""Watchers of lost instances."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import AsyncGenerator
 
 from rescoldo.node.protocol import Exit
 
-_WATCHER_QUEUE = 1000  # exits kept for a watcher that does not read
+_WATCHER_QUEUE = 1000  # exits queued for a watcher that does not read
 
 
 class Exits:
-    """Tells every watcher of the instances that were lost."""
+    """Reports lost instances to every watcher."""
 
     def __init__(self) -> None:
         self._watchers: set[asyncio.Queue[Exit | None]] = set()
 
     def tell(self, lost: Exit) -> None:
-        """Never waits: for a watcher that does not read, what exceeds its queue becomes one None."""
+        """Report a lost instance; never waits. A full queue of a watcher that does not read is replaced by one
+        None."""
         for queue in self._watchers:
             if queue.full():
                 while not queue.empty():
@@ -27,7 +28,7 @@ class Exits:
                 queue.put_nowait(lost)
 
     async def watch(self) -> AsyncGenerator[Exit | None, None]:
-        """What is lost from now on; None when some were missed: compare with what there is."""
+        """Exits from now on; None after a gap: the watcher should then compare with `Node.instances`."""
         queue: asyncio.Queue[Exit | None] = asyncio.Queue(_WATCHER_QUEUE)
         self._watchers.add(queue)
         try:

@@ -1,6 +1,6 @@
-"""An in-memory node for tests of what is above it; it passes the same contract as the real one.
+"""An in-memory node for tests of the layers above; it passes the same contract tests as the real one.
 
-Nothing runs: time passes by asyncio.sleep alone, so virtual time works, and tests say what happens.
+It runs nothing. Time passes by asyncio.sleep alone, so virtual time works, and tests decide all events.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rescoldo.model.instance import Launch, LogLine, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.node.protocol import Exit, InstanceUsage, NodeDescription, SparePool
 
-_MEMORY = 7 * 2**20  # bytes each instance is said to use
+_MEMORY = 7 * 2**20  # bytes that each instance reports
 
 
 def _address(folder: str) -> str:
@@ -27,14 +27,14 @@ def _address(folder: str) -> str:
 
 class FakeNode:
     """Implements `Node`. Tests set `description`, `start_delay`, `answer_delay`, `stop_delay`, `took`, `fail` and
-    `reachable`, and call `lose`, `print` and `restart`; `started` and `stopped` tell what was asked, in order."""
+    `reachable`, and call `lose` and `print`; `started` and `stopped` record the requests, in order."""
 
     def __init__(self, folder: str = "/fake/i") -> None:
         self.description = NodeDescription(
             platform.machine(), platform.system(), {"level": "fake"}, False, 10_000, _address(folder)
         )
         self.start_delay = 0.0  # seconds from start to ready
-        self.took = NO_TIME  # what starts are said to have taken
+        self.took = NO_TIME  # durations that starts report
         self.answer_delay = 0.0  # seconds from ready to the answer
         self.stop_delay = 0.0  # seconds a stop takes
         self.fail: dict[FunctionId, deque[RescoldoError]] = {}  # raised by the next starts, in turn
@@ -44,9 +44,9 @@ class FakeNode:
         self.more: dict[FunctionId, int] = {}
         self._reachable = True
         self._running: dict[InstanceId, RunningInstance] = {}
-        self._starting: dict[InstanceId, asyncio.Event] = {}  # set: the start is called off
+        self._starting: dict[InstanceId, asyncio.Event] = {}  # set: the start is cancelled
         self._lines: dict[FunctionId, list[LogLine]] = {}
-        self._muted: set[InstanceId] = set()  # of forgotten functions
+        self._muted: set[InstanceId] = set()  # instances of forgotten functions
         self._news = asyncio.Event()  # replaced at each line
         self._watchers: list[tuple[Callable[[Exit], None], Callable[[], None]]] = []
 
@@ -55,13 +55,13 @@ class FakeNode:
     def lose(
         self, instance: InstanceId, reason: str = "signal 9 (SIGKILL)", lived: float | None = None
     ) -> None:
-        """The instance ends unasked, `lived` seconds after it was ready, and is not replaced."""
+        """End the instance without a request, `lived` seconds after it was ready; it is not replaced."""
         running = self._running.pop(instance)
         for on_exit, _ in self._watchers:
             on_exit(Exit(instance, running.launch.function, reason, lived))
 
     def print(self, function: FunctionId, instance: InstanceId, text: str) -> None:
-        """The instance writes a line."""
+        """Let the instance write a line."""
         if instance in self._muted:
             return
         self._lines.setdefault(function, []).append(LogLine(function, instance, self._now(), text))
@@ -73,7 +73,7 @@ class FakeNode:
 
     @property
     def reachable(self) -> bool:
-        """Set to False, every method raises NodeUnavailable; to True again, watchers hear of it."""
+        """False: every method raises NodeUnavailable. On a change to True, watchers get `on_restart`."""
         return self._reachable
 
     @reachable.setter

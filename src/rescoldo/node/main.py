@@ -1,8 +1,8 @@
 """The node process: `python -m rescoldo.node.main SETTINGS_FILE`.
 
-The supervisor may hand it a listening socket as the descriptor named in RESCOLDO_LISTEN_FD, so that
-clients can wait in its backlog while one node replaces another. SIGTERM stops every instance and ends it;
-when it is killed instead, its instances go on and its successor adopts them.
+The supervisor may pass it a listening socket, as the descriptor named in RESCOLDO_LISTEN_FD, so that clients can
+wait in its backlog while one node replaces another. SIGTERM stops every instance and ends the node. When the node
+is killed instead, its instances live on and its successor adopts them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     os.umask(0o077)
     set_process_name("rescoldo-node")
     become_subreaper()
-    level()  # it forks to find out: now, before there is an event loop
+    level()  # the first call forks to find out: now, before there is an event loop
     make_folders(settings)
     listener = _listener(settings)
 
@@ -67,7 +67,7 @@ def _listener(settings: Settings) -> socket.socket:
 
 
 class NodeProcess:
-    """The node, from its start to its end. Needs a running event loop."""
+    """Runs the node from its start to its end. Needs a running event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -80,8 +80,8 @@ class NodeProcess:
         self._server = Server(self._parts)
 
     async def run(self, listener: socket.socket) -> None:
-        """Serve on `listener` until a signal asks to end, or a part fails for a reason that nobody knows: then end,
-        too, and be started anew."""
+        """Serve on `listener` until a signal requests the end, or until a background task ends unexpectedly: the
+        node then ends in order, and the supervisor starts another."""
         await self._adopt()
         loops = self._begin()
         await self._server.open(listener)
@@ -90,13 +90,13 @@ class NodeProcess:
 
     async def _adopt(self) -> None:
         settings, parts = self._settings, self._parts
-        if not settings.instance_state.is_dir():  # there was no node before us, or its notes are lost
+        if not settings.instance_state.is_dir():  # no node ran before, or its notes are lost
             await end_unnoted(settings, parts.sandboxes)
             settings.instance_state.mkdir()
         await parts.adoption.adopt()
 
     def _begin(self) -> list[asyncio.Task[Any]]:
-        """Begin what runs for as long as the node does."""
+        """Begin the tasks that run for as long as the node does."""
         parts, spawn = self._parts, self._parts.tasks.spawn
         roster, zygotes, losses = parts.roster, parts.zygotes, parts.losses
         zygotes.open(roster.sandboxes)
@@ -121,7 +121,7 @@ class NodeProcess:
         parts.listeners.close()
         parts.sandboxes.close()
         parts.logs.flush()
-        # closing the loop closes what its signal handlers write to before it takes them away
+        # Closing the loop closes the socket that its signal handlers write to before it removes them.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             asyncio.get_running_loop().remove_signal_handler(number)
 

@@ -1,4 +1,4 @@
-"""What a node consists of, and how it is put together: the composition root of the node process."""
+"""The parts of a node and their wiring: the composition root of the node process."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from rescoldo.node.sockets.waiting import WaitingRequests
 from rescoldo.node.zygotes.zygotes import SPARES_DESCRIPTORS, Zygotes
 from rescoldo.tasks import Tasks
 
-OWN_DESCRIPTORS = 100  # of the node, its clients and the starts under way
+OWN_DESCRIPTORS = 100  # descriptors of the node itself, its clients and the starts under way
 
 
 @dataclass(frozen=True, slots=True)
 class NodeParts:
-    """The parts that the node process runs, and that its server answers from."""
+    """The parts that the node process runs and its server uses."""
 
     settings: Settings
     privileged: bool  # each instance has a uid of its own
-    tasks: Tasks  # everything that runs in the background
+    tasks: Tasks  # all background tasks
     description: NodeDescription
     ends: Ends
     exits: Exits
@@ -60,10 +60,11 @@ class NodeParts:
 
 
 def put_together(settings: Settings) -> NodeParts:
-    """The parts of a node; nothing runs yet, but the kernel may be told to fence. Needs a running event loop."""
+    """Create the parts of a node. None of them runs yet, but the fence may be up in the kernel. Needs a running
+    event loop."""
     privileged, tasks = level() == "full", Tasks()
     ends, exits, logs, sandboxes = Ends(), Exits(), LogBook(settings.logs), Sandboxes.open(settings)
-    # Only the supervisor's fence has a gate; one put up here lasts as long as this process.
+    # Only the supervisor's fence has a gate; a fence put up here lasts as long as this process.
     gate = gate_address(settings) if FENCED in os.environ else None
     fenced = gate is not None or put_up(settings) is not None
     gateway = access(settings, gate)
@@ -88,7 +89,7 @@ def put_together(settings: Settings) -> NodeParts:
 
 
 def _reserved() -> int:
-    """Descriptors that are for spares, and for the node itself."""
+    """Descriptors reserved for spares and for the node itself."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return descriptors // SPARES_DESCRIPTORS + OWN_DESCRIPTORS
 

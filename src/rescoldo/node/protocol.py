@@ -1,7 +1,7 @@
-"""What the controller asks of a node, and what a node asks for: the plug-points `Node`, `Bundles` and `Secrets`.
+"""The plug-points of the node: `Node`, which the controller uses, and `Bundles` and `Secrets`, which the node uses.
 
-`NodeClient` (client.py) speaks to the node process over its Unix socket; `FakeNode` (fake.py) is the
-in-memory stand-in for tests. Both pass tests/contract/test_node.py.
+`NodeClient` (client.py) implements `Node` over the node's Unix socket; `FakeNode` (fake.py) is the in-memory
+stand-in for tests. Both pass tests/contract/test_node.py.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from rescoldo.model.names import FunctionId, InstanceId
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """An instance is gone for good: it was ready once, nobody asked it to stop, and it was not replaced."""
+    """The loss of an instance: it was ready once, nobody asked it to stop, and it was not replaced."""
 
     instance: InstanceId
     function: FunctionId
     reason: str  # "exit status 3", "signal 11 (SIGSEGV)", ...
-    lived: float | None = None  # seconds it was ready at the last; None: not known
+    lived: float | None = None  # seconds for which its last process was ready; None: unknown
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceUsage:
-    """What an instance uses, read from /proc."""
+    """Memory and processor time of an instance, read from /proc."""
 
     instance: InstanceId
     memory: int  # bytes (PSS)
@@ -37,7 +37,7 @@ class InstanceUsage:
 
 @dataclass(frozen=True, slots=True)
 class SparePool:
-    """Sandboxes made in advance, for functions that are handlers."""
+    """The numbers of sandboxes made in advance, for functions that are handlers."""
 
     ready: int
     wanted: int  # by recent bursts and the settings
@@ -46,79 +46,83 @@ class SparePool:
 
 @dataclass(frozen=True, slots=True)
 class NodeDescription:
-    """What a node is; it stays the same for as long as the node process lives."""
+    """The properties of a node; they stay the same for as long as the node process lives."""
 
-    architecture: str  # as platform.machine() says it: "x86_64"
-    system: str  # as platform.system() says it: "Linux"
+    architecture: str  # as from platform.machine(): "x86_64"
+    system: str  # as from platform.system(): "Linux"
     isolation: Mapping[str, str]  # what keeps its instances apart, as `rescoldo status` shows it
     private_ports: bool  # programs of different instances may bind the same TCP port
-    most_instances: int  # that it runs at once
-    instance_address: str  # of an instance that the node listens for: "unix@FOLDER/{instance}.sock"
+    most_instances: int  # the most instances that it runs at once
+    instance_address: str  # of an instance for which the node listens: "unix@FOLDER/{instance}.sock"
 
 
 class Node(Protocol):
-    """Starts and stops instances. Every method raises NodeUnavailable while the node cannot be reached."""
+    """Starts and stops instances. Every method raises NodeUnavailable while the node cannot be reached, except
+    `watch`."""
 
     async def describe(self) -> NodeDescription:
-        """What this node is."""
+        """Describe this node."""
         ...
 
     async def start(
         self, launch: Launch, on_address: Callable[[str], None] | None = None, *, successor: bool = False
     ) -> RunningInstance:
-        """Start an instance; return when it serves at the address that is returned with it.
+        """Start an instance; return when it serves at the returned address.
 
-        `on_address` gets that address while the instance starts. Until it is ready requests wait there, but for a
-        program that binds its own socket: then they are refused.
+        `on_address` gets that address while the instance starts. Requests wait there until the instance is ready. A
+        program that binds its own socket is the exception: without a stand-in (program_port.py) its address refuses
+        them until then.
 
-        `successor`: every other instance of the function is on its way out. Where programs share an address, this one
-        waits for its TCP port then, within its ready timeout.
+        `successor`: every other instance of the function is leaving. Where programs share an address, this instance
+        then waits for its TCP port, within its ready timeout.
 
-        Raises StartFailed (with the reason and the last lines it wrote), StartTimeout after
-        launch.ready_timeout seconds, Busy when there is no room.
+        Raises StartFailed (with the reason and the last lines of output), StartTimeout after launch.ready_timeout
+        seconds, Busy when the node is full.
         """
         ...
 
     async def stop(self, instance: InstanceId) -> None:
-        """SIGTERM, launch.grace seconds, SIGKILL; return when all processes of the instance are gone and
-        its socket is removed. An unknown instance is no error: stopping is idempotent."""
+        """Stop an instance: SIGTERM, launch.grace seconds, SIGKILL. Return when all its processes are gone and its
+        socket is removed. An unknown instance is no error: stopping is idempotent."""
         ...
 
     async def instances(self) -> list[RunningInstance]:
-        """Every instance that is ready now: from this a new controller adopts what runs."""
+        """Every instance that is ready now; a new controller adopts them."""
         ...
 
     async def usage(self, function: FunctionId) -> list[InstanceUsage]:
-        """What the ready instances of `function` use."""
+        """Memory and processor time of the ready instances of `function`."""
         ...
 
     def logs(
         self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str = ""
     ) -> AsyncIterator[LogLine]:
-        """The function's lines, oldest first: the last `tail` (None: all kept) not older than `since`
-        (Unix seconds); with `follow`, then the new ones as they are written, until closed."""
+        """The function's log lines, oldest first: the last `tail` (None: all kept) not older than `since` (Unix
+        seconds). With `follow`, then new lines as they are written, until closed."""
         ...
 
     async def spares(self) -> SparePool:
-        """The sandboxes made in advance."""
+        """The numbers of sandboxes made in advance."""
         ...
 
     async def explain(self, calls: Sequence[FailedCall], more: Mapping[FunctionId, int]) -> None:
-        """Find out why `calls` failed, and write it to their functions' logs; soon, since how an instance ended may be
-        known only after this. `more` says of a function how many other calls failed."""
+        """Find out why `calls` failed, and write the reasons to their functions' logs. The node does so soon after
+        this returns, as it may notice an instance's end only later. `more` counts each function's other failed
+        calls."""
         ...
 
     async def failures(self, function: FunctionId) -> list[FailedCall]:
-        """The last failed calls of `function` with their reasons, the oldest first: few, and of this node process."""
+        """The last few failed calls of `function` with their reasons, oldest first, since the start of this node
+        process."""
         ...
 
     async def forget(self, function: FunctionId) -> None:
-        """Remove what is kept of a removed function (its logs); what its instances print from now on is not kept."""
+        """Remove the logs and failed calls of a removed function; further output of its instances is not kept."""
         ...
 
     async def watch(self, on_exit: Callable[[Exit], None], on_restart: Callable[[], None]) -> None:
-        """Run until cancelled: call `on_exit` for each instance that is lost, and `on_restart` whenever the
-        node was reached (again), after which `instances()` tells the truth. Never raises."""
+        """Run until cancelled: call `on_exit` for each lost instance, and `on_restart` whenever the node is reached
+        (again); `instances()` is then up to date. Never raises."""
         ...
 
 
@@ -127,22 +131,22 @@ class BundleHere:
     """An unpacked bundle on the node's own disk."""
 
     path: Path
-    gid: int  # the group that may read it; 0 where the platform is not root
+    gid: int  # the group that may read it; 0 where the platform does not run as root
 
 
 class Bundles(Protocol):
-    """Where a node finds the bundles of the instances it starts."""
+    """Provides the bundles of the instances that a node starts."""
 
     async def find(self, digest: str) -> BundleHere:
-        """The bundle of that digest, fetched first where it is not here yet. Raises StartFailed, with the remedy,
-        when it cannot be had."""
+        """The bundle of that digest, fetched first if necessary. Raises StartFailed, with the remedy, when it is
+        not available."""
         ...
 
 
 class Secrets(Protocol):
-    """Where a node finds the secrets of the instances it starts."""
+    """Provides the secrets of the instances that a node starts."""
 
     async def open(self, namespace: str, name: str) -> int:
         """A descriptor of the secret's value, open for reading at its start, not inherited; the caller closes it.
-        Raises StartFailed, which names the secret and the remedy, when it cannot be had."""
+        Raises StartFailed, which names the secret and the remedy, when the secret is not available."""
         ...

@@ -1,4 +1,4 @@
-"""Answers the node's clients on its Unix socket; wire.py says how."""
+"""Answers the node's clients on its Unix socket; wire.py has the format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Request = dict[str, Any]
 
 
 class Server:
-    """Serves any number of connections, each with any number of requests at once."""
+    """Serves any number of connections, each with any number of concurrent requests."""
 
     def __init__(self, parts: NodeParts) -> None:
         self._parts = parts
@@ -48,12 +48,12 @@ class Server:
         }
 
     async def open(self, listener: socket.socket) -> None:
-        """Begin to serve on `listener`, whose path stays when we end: its owner is the supervisor."""
+        """Begin to serve on `listener`. Its path stays when the node ends: it belongs to the supervisor."""
         keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
         self._server = await asyncio.start_unix_server(self._connected, sock=listener, limit=MAX_LINE, **keep)
 
     async def close(self) -> None:
-        """Take no more connections and end those there are."""
+        """Accept no more connections and end the present ones."""
         if self._server is not None:
             self._server.close()
         for task in self._connections:
@@ -148,7 +148,7 @@ class Server:
         return asdict(self._parts.zygotes.pool)
 
     async def _ping(self, _: Request) -> None:
-        """The supervisor asks whether the node lives: that it answers is the answer."""
+        """Answer the supervisor's liveness check: any answer means that the node lives."""
 
     async def _log_lines(self, request: Request) -> AsyncGenerator[Any, None]:
         batches = self._parts.logs.read(
@@ -163,7 +163,7 @@ class Server:
                 yield [encode_line(line) for line in lines]
 
     async def _lost(self, request: Request) -> AsyncGenerator[Any, None]:
-        yield None  # it watches: it hears of what is lost from now on
+        yield None  # the watch has begun: the client learns of every loss from now on
         async with contextlib.aclosing(self._parts.exits.watch()) as lost:
             async for one in lost:
                 yield None if one is None else asdict(one)

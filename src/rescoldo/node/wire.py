@@ -1,13 +1,14 @@
-"""How the node process and its clients write to each other: JSON lines over a Unix socket.
+"""The format between the node process and its clients: JSON lines over a Unix socket.
 
-client → node   {"id": n, "op": "start", ...}          ids are the client's, unique for a connection
-node → client   {"id": n, "ok": result}                once for each request, or
-                {"id": n, "error": [class, message, retry_after]}
-                {"id": n, "item": ...}                 any number before the end of a streaming one; before that of
-                                                       a start its address, for a program that binds its own socket
+  client → node   {"id": n, "op": "start", ...}          the client chooses ids, unique in a connection
+  node → client   {"id": n, "ok": result}                once for each request, or
+                  {"id": n, "error": [class, message, retry_after]}
+                  {"id": n, "item": ...}                 any number before the end of a streaming request; before the
+                                                         end of a start the address of a program that binds its own
+                                                         socket
 
-`logs` and `watch` stream. A client opens a connection of its own for each of those, so that a slow reader
-holds up nothing but itself; closing the connection ends the stream.
+`logs` and `watch` stream. A client opens a separate connection for each, so that a slow reader delays no other
+request; closing the connection ends the stream.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ _ERRORS: dict[str, type[errors.RescoldoError]] = {
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    """One message as it goes over the wire."""
+    """Encode one message."""
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
 def decode(line: bytes) -> dict[str, Any]:
-    """Read one message; raises ValueError."""
+    """Decode one message; raises ValueError."""
     message = read_json(line)
     if not isinstance(message, dict):
         raise ValueError("a message must be an object")
@@ -52,14 +53,14 @@ def decode(line: bytes) -> dict[str, Any]:
 
 
 def encode_error(error: errors.RescoldoError) -> list[Any]:
-    """An error as it travels; a class that the other side does not know becomes the plain one."""
+    """Encode an error; a class that the other side does not know becomes RescoldoError."""
     name = type(error).__name__
     retry_after = error.retry_after if isinstance(error, errors.Busy) else None
     return [name if name in _ERRORS else "RescoldoError", error.message, retry_after]
 
 
 def decode_error(data: list[Any]) -> errors.RescoldoError:
-    """The error that `encode_error` wrote."""
+    """Decode an error that `encode_error` wrote."""
     name, message, retry_after = data
     kind = _ERRORS.get(name, errors.RescoldoError)
     if issubclass(kind, errors.Busy) and retry_after is not None:
@@ -68,11 +69,11 @@ def decode_error(data: list[Any]) -> errors.RescoldoError:
 
 
 def encode_line(line: LogLine) -> list[Any]:
-    """A log line as it travels (its function is known to both sides)."""
+    """Encode a log line, without its function, which both sides know."""
     return [line.timestamp, line.instance, line.text]
 
 
 def decode_line(function: FunctionId, data: list[Any]) -> LogLine:
-    """The line that `encode_line` wrote."""
+    """Decode a line that `encode_line` wrote."""
     timestamp, instance, text = data
     return LogLine(function, InstanceId(instance), timestamp, text)
