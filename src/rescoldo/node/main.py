@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     settings = Settings.load(Path(arguments[0]))
     os.umask(0o077)
     set_process_name("rescoldo-node")
-    become_subreaper()
+    become_subreaper()  # a dead zygote's forks become children of the node, which reaps them
     level()  # the first call forks to find out: now, before there is an event loop
     make_folders(settings)
     listener = _listener(settings)

@@ -30,7 +30,7 @@ from rescoldo.tasks import set_within
 
 _LET_NEXT = 0.05  # seconds, at most, that a start keeps its turn after the fork: imports may take far longer
 _ANSWER = 4096  # bytes, at most, of a message on the status pipe
-_ANSWER_DEPTH = 4  # levels of nesting in its JSON
+_ANSWER_DEPTH = 4  # levels of nesting in its JSON, which a function may have written
 _MAX_REASON = 1000  # characters of an instance's own reason for a failed start
 _KILL_PATIENCE = 5.0  # seconds for the kernel to end a killed process
 _SWEEPS = 14  # attempts to find a uid without processes: about 2 seconds

@@ -36,6 +36,7 @@ class Listeners:
     """Watches the listening sockets of all instances of a node."""
 
     def __init__(self, tasks: Tasks) -> None:
+        # Two sets: the event loop watches only `_shut`, so that connections do not wake it.
         self._waiting = select.epoll()
         self._shut = select.epoll()
         asyncio.get_running_loop().add_reader(self._shut, self._tell_shut)
