@@ -1,8 +1,8 @@
-"""What a deployment's kind makes of it: its kind, how its instances start, the policy that follows, its notes.
+"""Applies a deployment's kind: how its instances start, its policy and its notes.
 
-The kind is the one that the deployment claims, else the one that its bundle holds: with `upstream_url` set, a bundle
-with a handler runs as a program. `held` is the kind in the bundle's manifest; empty while nobody has looked, or where
-the bundle is gone: then it counts as the default kind.
+A deployment that claims a kind has that kind; any other has the kind of its bundle. With `upstream_url` set, for
+example, a bundle with a handler runs as a program. `held` is the kind in the bundle's manifest. It is empty before the
+bundle has been read and after the bundle is gone: the default kind applies then.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from rescoldo.policy import notes
 
 
 def kind_of_deployment(spec: FunctionSpec, held: str = "") -> Kind:
-    """The kind of `spec`."""
+    """Return the kind of `spec`."""
     claimed = (kind for kind in KINDS.values() if kind.claims(spec))
     return next(claimed, KINDS.get(held, DEFAULT))
 
 
 def start_of(spec: FunctionSpec, held: str = "") -> Start:
-    """How its instances start. Raises InvalidInput naming the key or variable that is bad."""
+    """Return how instances of `spec` start. Raises InvalidInput naming the invalid key or variable."""
     return kind_of_deployment(spec, held).read(spec)
 
 
@@ -38,9 +38,9 @@ def policy_of(
     *,
     held: str = "",
 ) -> FunctionPolicy:
-    """Read the policy of `spec`; raise InvalidInput naming the label, annotation or variable that is bad.
+    """Read the policy of `spec`. Raises InvalidInput naming the invalid label, annotation or variable.
 
-    `defaults` are the platform's limits and `scaling` its scaling, for what the function does not set.
+    `defaults` (limits) and `scaling` are the platform's; they apply where the function sets no value of its own.
     """
     return function.policy_of(spec, start_of(spec, held), defaults, scaling)
 
@@ -52,9 +52,10 @@ def check_spec(
     *,
     held: str = "",
 ) -> FunctionPolicy:
-    """Check the whole of a new deployment and return its policy; raise InvalidInput.
+    """Check the whole of a new deployment and return its policy. Raises InvalidInput.
 
-    What is stored already is not checked again: stricter rules of a later version must not end the platform.
+    Stored deployments are not checked again: stricter rules of a later version must not keep the platform from
+    starting.
     """
     function.check_fields(spec)
     policy = policy_of(spec, defaults, scaling, held=held)
@@ -64,24 +65,25 @@ def check_spec(
 
 
 def settled(policy: FunctionPolicy, spec: FunctionSpec, held: str) -> FunctionPolicy:
-    """`policy`, read before its bundle was known, now that it is. Raises InvalidInput."""
+    """Complete a `policy` that was read before the bundle's kind was known. Raises InvalidInput."""
     kind = kind_of_deployment(spec, held)
     check_memory(policy.limits.memory, kind.least_memory)
     return replace(policy, start=kind.read(spec))
 
 
 def meant(spec: FunctionSpec, held: str = "") -> FunctionSpec:
-    """As faas-cli and `rescoldo`, which word it differently, both mean it: neither undoes what the other deployed."""
+    """Return `spec` without differences in wording between faas-cli and `rescoldo`, so that neither undoes the other's
+    deployments."""
     process = kind_of_deployment(spec, held).own_process(spec.env_process)
     return spec if process == spec.env_process else replace(spec, env_process=process)
 
 
 def notes_of(spec: FunctionSpec, level: str, held: str = "") -> list[str]:
-    """One sentence for each setting of `spec` that has no effect on a platform with the isolation `level`; see
-    `notes` in policy/notes.py."""
+    """Return one sentence for each setting of `spec` without effect at the isolation `level`; see `notes` in
+    policy/notes.py."""
     kind = kind_of_deployment(spec, held)
     try:
         kind.read(spec)
-    except InvalidInput:  # it is refused
+    except InvalidInput:  # the deployment will be refused
         return notes.notes(spec, level, ())
     return notes.notes(spec, level, kind.notes(spec))

@@ -1,5 +1,5 @@
-"""Can a Python function's folder run: does handler.py define `handle`, and with which parameters? Found out without
-running any of it."""
+"""Checks a Python handler file before a build: whether it compiles, and the parameters of `handle`. Runs none of its
+code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from rescoldo.model.errors import BuildFailed
 
 _SIGNATURES = {"http": "def handle(event, context)", "classic": "def handle(req)"}
-_PARAMETERS = {1: "classic", 2: "http"}  # of handle
+_PARAMETERS = {1: "classic", 2: "http"}  # number of parameters of `handle` → style
 
 
 def check_handler(folder: Path, style: str) -> None:
@@ -38,11 +38,12 @@ def check_handler(folder: Path, style: str) -> None:
 
 
 def style_of(file: Path) -> str:
-    """The style of a handler, by the parameters of its `handle`. Raises BuildFailed where they do not show it."""
+    """Return the style of a handler, by the number of parameters of its `handle`. Raises BuildFailed if that is
+    ambiguous."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, RecursionError):
-        return "http"  # the build says what is wrong with it
+        return "http"  # the build itself reports the error, with its line
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "handle":
             count = len(node.args.posonlyargs) + len(node.args.args)
@@ -55,7 +56,7 @@ def style_of(file: Path) -> str:
 
 
 def _names(body: Iterable[ast.stmt]) -> Iterator[str]:
-    """Names a module's statements bind; `*` for an import that may bind any."""
+    """Names that a module's statements bind; `*` for an import that may bind any."""
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
@@ -65,7 +66,7 @@ def _names(body: Iterable[ast.stmt]) -> Iterator[str]:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             yield from (name.id for t in targets for name in ast.walk(t) if isinstance(name, ast.Name))
         else:
-            # if, try, with, for, match: what they hold is still the module's top level
+            # if, try, with, for, match: statements inside them still belong to the module's top level
             for _, value in ast.iter_fields(node):
                 parts = value if isinstance(value, list) else []
                 yield from _names(part for part in parts if isinstance(part, ast.stmt))

@@ -1,8 +1,8 @@
-"""Programs of any language that speak HTTP: the deployment says their command, and how they take requests.
+"""Programs in any language that speak HTTP: the deployment names the command and how it takes requests.
 
 Source: of-watchdog's README, "Modes" and "Configuration" (https://github.com/openfaas/of-watchdog): fprocess, mode,
-upstream_url. There the watchdog forks the program and forwards to it; here the edge does, so that nothing stands in
-front of it.
+upstream_url. The watchdog forks the program and forwards requests to it; here the edge forwards them, so no process of
+the platform stands between the edge and the program.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_COMMAND = 4096  # bytes
 
 _HOSTS = ("127.0.0.1", "localhost", "0.0.0.0", "::", "::1")
 _ALLOWED = f"use http://127.0.0.1:PORT, {UNIX} or {INHERITED}"
-_MISSING = "ModuleNotFoundError: No module named"  # in the output of a program in Python
+_MISSING = "ModuleNotFoundError: No module named"  # in the output of a Python program
 
 
 class ProcessKind:
@@ -42,7 +42,7 @@ class ProcessKind:
     least_memory = 2 * 2**20  # measured (1 MiB) and doubled
 
     def check_source(self, folder: Path, style: str, command: tuple[str, ...]) -> None:
-        from rescoldo.runtime.executable import why_not  # for builds alone
+        from rescoldo.runtime.executable import why_not  # imported here because only builds need it
 
         if not folder.is_dir():
             raise BuildFailed(f"{folder}: the folder does not exist; `handler:` names the folder of the program")
@@ -51,7 +51,7 @@ class ProcessKind:
         name = command[0] if command else ""
         file = folder / name
         if not name or name.startswith("/") or ("/" not in name and not file.exists()):
-            return  # a program of the machine that runs it, or not known yet
+            return  # a program of the machine that will run it, or no command yet
         if trouble := why_not(file):
             raise BuildFailed(f"{file} {trouble}")
 
@@ -104,7 +104,7 @@ def _upstream_url(spec: FunctionSpec) -> str:
 
 
 def _command(spec: FunctionSpec) -> str:
-    """The deployment's field goes before the watchdog's variables."""
+    """Return the command; the deployment's own field overrides the watchdog's variables."""
     env = spec.env_vars
     return (spec.env_process or env.get("fprocess") or env.get("function_process") or "").strip()
 
@@ -112,7 +112,7 @@ def _command(spec: FunctionSpec) -> str:
 def _upstream(url: str) -> str:
     if url in (UNIX, INHERITED):
         return url
-    from urllib.parse import urlsplit  # the zygote for programs needs none of it
+    from urllib.parse import urlsplit  # imported here: the zygote for programs does not need it
 
     try:
         parts = urlsplit(url)

@@ -1,11 +1,12 @@
-"""What a kind of function is: the plug-point `Kind`, with one module a kind and one line for it in registry.py.
+"""The plug-point `Kind`: what the platform needs to know about a kind of function. One module and one line in
+registry.py per kind.
 
-A *deployment* may ask for a kind itself (`Kind.claims`); else its bundle's manifest decides (deployment.py). Everybody
-who treats kinds differently asks here; nobody else compares a kind's name.
+A *deployment* may claim a kind itself (`Kind.claims`); otherwise its bundle's manifest decides (deployment.py). Code
+that treats kinds differently asks here; no other code compares the name of a kind.
 
-Each verb that reads a stack file imports these modules, and the zygote for programs keeps them in memory. So a kind's
-module imports the model alone at its top, and what it needs besides where it needs it. What runs in a fork is the
-exception: `starter` imports it in the zygote, as a fork finds nothing of the platform any more.
+Every verb that reads a stack file imports these modules, and the zygote for programs keeps them in memory. A kind's
+module therefore imports only the model at its top, and everything else inside the function that uses it. Code that
+runs in a fork is the exception: `starter` imports it in the zygote, because a fork can no longer import the platform.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from rescoldo.model.function import FunctionSpec
     from rescoldo.runtime.starter import Starter
 
-WARM = "warm"  # the zygote that has imported, and practised, what handlers need
-BARE = "bare"  # the zygote that has next to nothing: an exec must first let go of what a process has in memory
-NODE = "node"  # the node of this machine, among the controller's nodes
+WARM = "warm"  # the zygote that has imported and practised what handlers need
+BARE = "bare"  # the zygote with almost nothing in memory: an exec must first free what its process holds
+NODE = "node"  # this machine's own node, among the controller's nodes
 
 
 class Kind(Protocol):
@@ -30,57 +31,57 @@ class Kind(Protocol):
 
     name: str  # in manifests, templates and launches
     styles: tuple[str, ...]  # of its templates and bundles, the usual one first; no two kinds share one
-    templates: Mapping[str, str]  # OpenFaaS's templates, which do not say how they run here: their style by name
-    handler: str  # in its manifests: the module that is called; empty: there is none
-    needs_python: bool  # its own code fits one version of Python; else its requirements alone do
+    templates: Mapping[str, str]  # OpenFaaS's templates by name → their style; their files do not state one
+    handler: str  # the module to call, for manifests; empty: there is none
+    needs_python: bool  # its own code fits one Python version; if False, only its requirements do
     takes_command: bool  # a new function's entry in stack.yaml gets its template's fprocess and upstream_url
-    zygote: str  # its instances are forked from: WARM or BARE
-    node: str  # its instances come from: NODE, or the name of another among the controller's
-    says_ready: bool  # an instance writes {"ready": true} to its status pipe; else its address is tried
-    answers_deadline: bool  # an instance answers 504 itself when a call takes too long; else the edge does
-    least_memory: int  # bytes of a limit without which no instance starts
+    zygote: str  # the zygote that forks its instances: WARM or BARE
+    node: str  # the node that runs its instances: NODE, or the name of another node of the controller
+    says_ready: bool  # an instance writes {"ready": true} to its status pipe; if False, the node tries its address
+    answers_deadline: bool  # an instance answers 504 itself at a call's deadline; if False, the edge does
+    least_memory: int  # bytes; no instance starts with a lower memory limit
 
     # -- before a build
 
     def check_source(self, folder: Path, style: str, command: tuple[str, ...]) -> None:
-        """Raise BuildFailed unless a function can run from `folder`; nothing in it is run. `command` is that of the
-        deployment, where it is known."""
+        """Raise BuildFailed unless a function can run from `folder`, without running any of it. `command` is the
+        deployment's, empty where it is not known."""
         ...
 
     def recognise(self, template: str, context: Path, handler: Path) -> str:
-        """The style of a function in the folder `context` of a template that does not say it; empty: it is none of this
-        kind. `handler` is the user's folder in it. Raises BuildFailed."""
+        """Return the style of a function whose template states none; empty if it is not of this kind. `context` is the
+        template's folder, `handler` the user's folder in it. Raises BuildFailed."""
         ...
 
     def to_edit(self, folder: Path) -> str:
-        """What the author of a new function does first, in the words of `rescoldo new`."""
+        """Return the first thing the author of a new function should do, as `rescoldo new` prints it."""
         ...
 
     # -- a deployment
 
     def claims(self, spec: FunctionSpec) -> bool:
-        """Whether a deployment is of this kind, whatever its bundle holds."""
+        """Whether a deployment is of this kind, whatever its bundle contains."""
         ...
 
     def read(self, spec: FunctionSpec) -> Start:
-        """How instances of a deployment start. Raises InvalidInput naming the key or variable that is bad."""
+        """Return how instances of a deployment start. Raises InvalidInput naming the invalid key or variable."""
         ...
 
     def own_process(self, process: str) -> str:
-        """`process`, a deployment's fprocess, as this kind means it; empty where it says nothing here."""
+        """Return a deployment's fprocess as this kind understands it; empty where it has no meaning for this kind."""
         ...
 
     def notes(self, spec: FunctionSpec) -> Iterable[str]:
-        """One sentence for each setting of a deployment that has no effect on this kind, as in policy/notes.py."""
+        """Return one sentence for each setting of a deployment without effect on this kind, as in policy/notes.py."""
         ...
 
     # -- an instance
 
     def starter(self) -> Starter:
-        """Import what instances run, and practise it: called once in each zygote that forks this kind, before it hides
-        the platform's modules (runtime/hiding.py). A fork could import them no more."""
+        """Import and practise what instances run. Called once in each zygote that forks this kind, before the zygote
+        hides the platform's modules (runtime/hiding.py); a fork can no longer import them."""
         ...
 
     def advice(self, printed: Iterable[str]) -> str:
-        """What to do, found out from what an instance that did not start has printed; empty: nothing is known."""
+        """Return a remedy, derived from the output of an instance that failed to start; empty if none is known."""
         ...

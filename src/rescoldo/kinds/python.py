@@ -1,6 +1,6 @@
-"""Handlers in Python: `function/handler.py` defines `handle`, called by a runtime of ours (runtime/instance.py).
+"""Handlers in Python: `function/handler.py` defines `handle`, which our own runtime calls (runtime/instance.py).
 
-Styles: "http" is handle(event, context), "classic" is handle(req), with text for the request and the answer.
+Styles: "http" is handle(event, context); "classic" is handle(req), with text as request and response.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from rescoldo.model.function import FunctionSpec
     from rescoldo.runtime.starter import Starter
 
-SHOWN = 80  # characters of a value of the author's
-# The command in OpenFaaS's Python templates: what happens anyway. faas-cli sends it with a deployment.
+SHOWN = 80  # characters of a user's value that a note quotes
+# The commands of OpenFaaS's Python templates. faas-cli sends them with every deployment; they ask for what happens
+# anyway.
 _TEMPLATES = (("python", "index.py"), ("python3", "index.py"))
 
 
@@ -37,7 +38,7 @@ class PythonKind:
     least_memory = LEAST_MEMORY
 
     def check_source(self, folder: Path, style: str, command: tuple[str, ...]) -> None:
-        from rescoldo.kinds.handlerfile import check_handler  # for builds alone
+        from rescoldo.kinds.handlerfile import check_handler  # imported here because only builds need it
 
         check_handler(folder, style)
 
@@ -79,4 +80,4 @@ class PythonKind:
         return InProcess(instance.run, instance.rehearse)
 
     def advice(self, printed: Iterable[str]) -> str:
-        return ""  # the runtime says it itself (`advice` in runtime/hiding.py)
+        return ""  # the runtime advises itself (`advice` in runtime/hiding.py)

@@ -1,4 +1,4 @@
-"""Every kind of function there is. A new one needs its module and its line here."""
+"""Every kind of function. A new kind needs its module and its line here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rescoldo.model.errors import InvalidInput
 if TYPE_CHECKING:
     from rescoldo.model.instance import Launch
 
-DEFAULT: Kind = PythonKind()  # of a deployment whose bundle is not known yet, and of a template that names none
+DEFAULT: Kind = PythonKind()  # for a deployment whose bundle is not known yet, and for a template that names no kind
 _ALL: tuple[Kind, ...] = (
     DEFAULT,
     ProcessKind(),
@@ -21,19 +21,19 @@ KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
 
 
 def kind_named(name: str) -> Kind:
-    """The kind of that name. Raises InvalidInput."""
+    """Return the kind called `name`. Raises InvalidInput."""
     if (kind := KINDS.get(name)) is None:
         raise InvalidInput(f"{name[:80]!r} is not a kind of function; use {', '.join(KINDS)}")
     return kind
 
 
 def kind_of(launch: Launch) -> Kind:
-    """The kind of an instance. Raises InvalidInput for one that this version does not have."""
+    """Return the kind of an instance. Raises InvalidInput for a kind that this version does not have."""
     return kind_named(launch.kind)
 
 
 def kind_of_style(style: str) -> Kind:
-    """The kind whose templates and bundles have `style`. Raises InvalidInput."""
+    """Return the kind whose templates and bundles have `style`. Raises InvalidInput."""
     for kind in KINDS.values():
         if style in kind.styles:
             return kind
@@ -41,5 +41,5 @@ def kind_of_style(style: str) -> Kind:
 
 
 def styles_of_templates() -> dict[str, str]:
-    """The style of each of OpenFaaS's templates that is known by its name."""
+    """Return the style of each OpenFaaS template that is known by its name."""
     return {name: style for kind in KINDS.values() for name, style in kind.templates.items()}
