@@ -1,4 +1,4 @@
-"""For tests of handlers, with any test runner and without a platform: an event, and a call.
+"""Tests handlers with any test runner and without a platform: makes an event and a call.
 
     from rescoldo.testing import call, event, load
 
@@ -6,8 +6,8 @@
         answer = call(load("greet"), event(body="Ada"))
         assert (answer.status, answer.text) == (200, "Hello, Ada!\\n")
 
-Events are those a function gets, and answers are made as the platform makes them. What is not here: limits, deadlines,
-the sandbox, the edge's headers, several calls at once.
+Events are the platform's own, and answers are made by the platform's own code. Not included: limits, deadlines, the
+sandbox, the edge's headers, concurrent calls.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from rescoldo.runtime.results import Response, encode_chunk, respond, respond_cl
 __all__ = ["Answer", "call", "call_async", "context", "event", "load"]
 
 Pairs = Mapping[str, str] | Iterable[tuple[str, str]]
-_PACKAGE = "function"  # a handler's folder is this package on a platform
-_KEPT = "/%:@!$&'()*+,;=~-._"  # characters of a path that are sent as they are
+_PACKAGE = "function"  # the platform imports a handler's folder as this package
+_KEPT = "/%:@!$&'()*+,;=~-._"  # characters of a path that need no percent-encoding
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the client would get: a stream is read to its end."""
+    """The response that the client would get; a stream is read to its end."""
 
     status: int
-    headers: Headers  # names in any case; `getlist` for repeated ones
+    headers: Headers  # names in any case; `getlist` for repeated headers
     body: bytes
-    chunks: tuple[bytes, ...] = ()  # of a stream, as they were yielded
+    chunks: tuple[bytes, ...] = ()  # of a stream, as the handler yielded them
 
     @property
     def text(self) -> str:
@@ -53,7 +53,7 @@ class Answer:
         return self.body.decode()
 
     def json(self) -> Any:
-        """The body read as JSON."""
+        """The body parsed as JSON."""
         return _json.loads(self.body)
 
 
@@ -66,10 +66,10 @@ def event(
     headers: Pairs = (),
     query: Pairs = (),
 ) -> Event:
-    """A request as `handle(event, context)` gets it.
+    """Make a request as `handle(event, context)` gets it.
 
-    `json` is written into the body, with its Content-Type; a `path` may have a query of its own. Raises TypeError for a
-    body and json together.
+    `json` becomes the body, with its Content-Type. `path` may contain a query of its own. Raises TypeError for a body
+    and json together.
     """
     request = Request()
     pairs = [(name.lower(), value) for name, value in _pairs(headers)]
@@ -90,16 +90,16 @@ def event(
 
 
 def context(call_id: str = "") -> Context:
-    """What `handle(event, context)` gets beside the event."""
+    """Make the context that `handle(event, context)` gets beside the event."""
     return Context(call_id)
 
 
 def load(folder: str | Path) -> Callable[..., Any]:
     """Import `folder`/handler.py anew, as the start of an instance does, and return its `handle`.
 
-    The folder is the package `function`, so that `from .other import x`, `from function.other import x` and `import
-    other` work. What
-    the module keeps in globals is new with each call. Raises what the import raises, AttributeError without `handle`.
+    The folder is the package `function`: `from .other import x`, `import other` and `from function.other import x` work.
+    Each call of `load` makes new module globals. Raises the import's own errors, FileNotFoundError without a
+    handler.py, AttributeError without `handle`.
     """
     place = Path(folder).resolve()
     if not (place / "handler.py").is_file():
@@ -125,16 +125,15 @@ def load(folder: str | Path) -> Callable[..., Any]:
 def call(handle: Callable[..., Any], request: Event | None = None) -> Answer:
     """Call a handler, `handle(event, context)` or `handle(req)`, sync, async or streaming, and return its answer.
 
-    `request` is an empty POST where it is not given; its X-Call-Id is the context's call_id. What the handler raises
-    is raised here; a client would get 500.
-    Raises InvalidResponse, too, where it returned no response, with the reason that the function's log would have. In
-    an async test, where a loop runs already, use `call_async`.
+    `request` is an empty POST by default; its X-Call-Id becomes the context's call_id. Exceptions of the handler
+    propagate; a client would get 500. Raises InvalidResponse, with the reason that the function's log would show, if
+    the handler returns no valid response. In an async test, where a loop already runs, use `call_async`.
     """
     return asyncio.run(call_async(handle, request))
 
 
 async def call_async(handle: Callable[..., Any], request: Event | None = None) -> Answer:
-    """As `call`, on the loop that runs."""
+    """Do what `call` does, on the running loop."""
     given = event() if request is None else request
     if _is_classic(handle):
         return await _answer(respond_classic(await _called_classic(handle, given)))
@@ -143,7 +142,7 @@ async def call_async(handle: Callable[..., Any], request: Event | None = None) -
 
 
 async def _called_classic(handle: Callable[..., Any], given: Event) -> Any:
-    """What a classic handler returned or printed. Its variables are there, and its output is its own, for this call."""
+    """Return what a classic handler returned or printed; for this call it has its own variables and output."""
     before = sys.stdout, os.environ
     classic.share_process()
     try:
@@ -166,7 +165,7 @@ async def _answer(response: Response) -> Answer:
 
 
 def _is_classic(handle: Callable[..., Any]) -> bool:
-    """Whether it takes one argument: handle(req)."""
+    """Whether `handle` takes one argument: handle(req)."""
     try:
         inspect.signature(handle).bind(None, None)
     except TypeError:
