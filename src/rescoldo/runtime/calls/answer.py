@@ -1,4 +1,4 @@
-"""The one answer that the client of a call gets, whole or streamed."""
+"""The one response that the client of a call gets, whole or streamed."""
 
 from __future__ import annotations
 
@@ -10,36 +10,39 @@ from rescoldo.runtime.calls.protocol import Client, Host
 from rescoldo.runtime.journal import JOURNAL, kind_of, traceback_text
 from rescoldo.runtime.results import InvalidResponse, Response, refusal
 
-PROMPT = 0.002  # seconds; a handler that begins later than this after its request came has waited
+PROMPT = 0.002  # seconds; a handler that begins later than this after its request arrived has waited
 
 
 class Answer:
-    """Sends one answer and drops whatever comes after it. Belongs to the loop's thread, but for `is_wanted`, `failed`
-    and reading `over`."""
+    """Sends one response and drops everything after it. Runs on the loop's thread, except `is_wanted`, `failed` and
+    reads of `over`."""
 
     __slots__ = ("_client", "_doubtful", "_host", "_on_over", "_streamed", "began", "left", "over", "streaming")
 
     def __init__(self, host: Host, client: Client, on_over: Callable[[], None], *, doubtful: bool) -> None:
-        """`on_over` is called once, just before the client gets the last of its answer, or when it gets none."""
+        """`on_over` is called once, just before the client gets the last of its response, or when it gets none."""
         self._host = host
         self._client = client
         self._on_over: Callable[[], None] | None = on_over
         self._doubtful = doubtful
         self._streamed = 0  # bytes of a stream so far
         self.began = time.perf_counter()
-        self.over = False  # answered, cut or expired: whatever still comes is dropped
-        self.left = False  # the client is gone
-        self.streaming = False  # the head of a stream is out
+        self.over = False  # answered, cut or expired: later results are dropped
+        self.left = False  # the client has left
+        self.streaming = False  # the head of a stream is sent
 
     def is_wanted(self) -> bool:
-        """Whether the client is there, now that the handler could begin. The socket is asked only where it may know
-        more than this does, since that costs a tenth of a call: something waited, or the loop was busy elsewhere."""
+        """Whether the client is still there when the handler is about to begin.
+
+        Asking the socket costs a tenth of a call, so this asks only if the client may have left unnoticed: the request
+        waited, or the loop was busy elsewhere.
+        """
         late = self._doubtful or time.perf_counter() - self.began > PROMPT
         return not (self.over or self.left or (late and self._client.has_left()))
 
     def close(self) -> None:
-        """There is nothing more to send."""
-        on_over, self._on_over = self._on_over, None  # a call is freed with its last reference, its request too
+        """Mark the call as over: nothing more will be sent."""
+        on_over, self._on_over = self._on_over, None  # dropping the reference frees the call and its request
         if on_over is not None:
             self.over = True
             on_over()
@@ -47,14 +50,14 @@ class Answer:
     # -- whole
 
     def send(self, response: Response) -> None:
-        """The answer is `response`, whose body is bytes."""
+        """Send `response`, whose body is bytes."""
         if not self.over:
             self.close()
             if not self.left:
                 self._client.answer(response, time.perf_counter() - self.began)
 
     def send_returned(self, response: Response, body: bytes) -> None:
-        """The answer is what the handler returned, unless it is too large."""
+        """Send the handler's response, or 413 if it is too large."""
         most = self._host.launch.max_response
         if most and len(body) > most:
             self._refuse_size(f"a response of {len(body)} bytes", most)
@@ -64,7 +67,7 @@ class Answer:
     # -- streamed
 
     def push(self, response: Response, data: bytes) -> bool:
-        """Send one piece of a stream, `response` first; return whether more is wanted."""
+        """Send one piece of a stream, preceded by `response` once; return whether more is wanted."""
         if self.over or self.left:
             self.close()
             return False
@@ -86,7 +89,7 @@ class Answer:
         self._client.when_writable(callback)
 
     def exhausted(self, response: Response) -> None:
-        """The source of the stream `response` has no more pieces."""
+        """End the stream `response`, whose source has no more pieces."""
         if self.streaming:
             self._end()
         else:
@@ -100,8 +103,8 @@ class Answer:
     # -- what went wrong
 
     def failed(self, error: BaseException) -> Callable[[], None]:
-        """What the loop shall do about `error`. The texts are made here, in the thread where the handler ran and as a
-        part of its call, since code of the function's may make them."""
+        """Return what the loop must do about `error`. Makes the texts here, on the thread and within the call of the
+        handler, because the function's own code may produce them."""
         if isinstance(error, InvalidResponse):
             text = "the function returned an invalid response; see its log"
             return partial(self._fail, text, f"rescoldo: {error.message}\n")
@@ -109,7 +112,7 @@ class Answer:
         return partial(self._fail, text, traceback_text(error, self._host.root))
 
     def _fail(self, text: str, log: str) -> None:
-        """Tell the client no more than the kind of what went wrong, and the log all of it."""
+        """Tell the client only the kind of failure; write the details to the log."""
         if self.streaming:
             self._cut()
         else:
@@ -117,7 +120,7 @@ class Answer:
         JOURNAL.say(log)
 
     def _refuse_size(self, what: str, most: int) -> None:
-        """Tell the function's log and, where it was told nothing yet, the client."""
+        """Report an oversized response to the function's log and, if it got nothing yet, to the client."""
         if self.over:
             return
         limit = f"the {most} bytes allowed (rescoldo.dev/max-response)"
@@ -134,7 +137,7 @@ class Answer:
             self._client.abort()
 
     def expire(self, limit: float) -> None:
-        """The deadline of `limit` seconds has passed; `close` has been called."""
+        """Answer 504, or cut the stream, after the deadline of `limit` seconds. `close` has been called."""
         if self.left:
             return
         if self.streaming:

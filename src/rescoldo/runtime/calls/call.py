@@ -1,14 +1,14 @@
 """One request on its way through the handler: on the loop or in a thread, with its deadline.
 
 Guarantees:
-- the client gets exactly one answer (answer.py): the handler's, 500 when it raises or its response is invalid, 504 at
-  the deadline, 413 when its answer is over launch.max_response; after the first bytes of a stream a failure can only
-  cut the connection;
-- an async handler past its deadline is cancelled; a thread cannot be, so the instance retires when one hangs, and
-  when a cancelled handler leaves a process or a thread behind;
-- no more async handlers run at once than launch.concurrency, those included whose client has left (stages.py);
-- a client that leaves before its handler has begun is not called for; one that leaves later does not stop the handler
-  (a POST is done exactly once), only its stream.
+- the client gets exactly one response (answer.py): the handler's, 500 if the handler raises or returns an invalid
+  response, 504 at the deadline, 413 if the response exceeds launch.max_response; after the first bytes of a stream a
+  failure can only cut the connection;
+- an async handler past its deadline is cancelled; a thread cannot be cancelled, so the instance retires if one hangs,
+  or if a cancelled handler leaves a process or a thread behind;
+- at most launch.concurrency async handlers run at once, including those whose client has left (stages.py);
+- the handler is not called for a client that left before it began; a client that leaves later stops only its stream,
+  not the handler (a POST is done exactly once).
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from rescoldo.runtime.events import Request
 from rescoldo.runtime.journal import JOURNAL
 from rescoldo.runtime.leftovers import has_children_since
 
-CANCEL_PATIENCE = 1.0  # seconds a cancelled async handler has to end before it counts as hung
+CANCEL_PATIENCE = 1.0  # seconds from the cancellation of an async handler until it counts as hung
 
 
 class Call:
-    """The life of one call: the stage it is at, until it is answered or its deadline passes. Implements Pending."""
+    """Moves one call from stage to stage until it is answered or its deadline passes. Implements Pending."""
 
     __slots__ = ("_stage", "_timer", "answer", "host", "request")
 
     def __init__(self, host: Host, client: Client, request: Request, limit: float, *, doubtful: bool) -> None:
-        """`limit` is its deadline in seconds from now, 0 for none. `doubtful`: the client may have left already,
-        unnoticed. `enter` is to follow."""
+        """`limit` is the deadline in seconds from now, 0 for none. `doubtful`: the client may have left unnoticed.
+        Call `enter` next."""
         self.host = host
         self.request = request
         self.answer = Answer(host, client, self._over, doubtful=doubtful)
-        self._stage: Stage | None = None  # none before the first, and once the call is over
+        self._stage: Stage | None = None  # None before the first stage, and once the call is over
         self._timer = host.loop.call_later(limit, self._expire, limit) if limit else None
 
     def enter(self, stage: Stage) -> None:
-        """Go on at `stage`. A call that is over goes on, too: a stage sees for itself what is left to do."""
+        """Continue at `stage`, even if the call is over: the stage checks what is left to do."""
         if not self.answer.over:
             self._stage = stage
         stage.start()
@@ -55,7 +55,7 @@ class Call:
         self.answer.give_up()
 
     def _over(self) -> None:
-        """The call is over for its client and for the count of calls in flight."""
+        """End the call: stop its timer, release its stage, and count it no longer as in flight."""
         if self._timer is not None:
             self._timer.cancel()
         stage, self._stage = self._stage, None
@@ -65,11 +65,11 @@ class Call:
 
     def _expire(self, limit: float) -> None:
         stage = self._stage
-        assert stage is not None  # else it was over, and the timer cancelled
+        assert stage is not None  # `_over` cancels the timer
         self.answer.close()
         stage.withdraw()
         if stage.is_hung():
-            self.host.retire()  # before the answer, so that it says "Connection: close"
+            self.host.retire()  # before the response, which then says "Connection: close"
         self.answer.expire(limit)
         JOURNAL.say(f"rescoldo: a call was ended at its deadline of {limit:g} s\n")
         if (task := stage.cancel()) is not None:

@@ -1,4 +1,4 @@
-"""The handler itself in a call: an async one on the loop, a plain one in a thread."""
+"""Runs the handler of a call: an async one on the loop, a plain one in a thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rescoldo.runtime.calls.streams import StreamInThread, StreamOnLoop, stream
 
 
 class HandlerOnLoop(LoopStage):
-    """An async handler."""
+    """Runs an async handler."""
 
     __slots__ = ()
 
@@ -31,7 +31,8 @@ class HandlerOnLoop(LoopStage):
 
 
 class ResultOnLoop(LoopStage):
-    """What a plain function returned to be awaited, as decorated async functions do. Nothing of a coroutine has run."""
+    """Awaits the awaitable that a plain function returned, as decorated async functions do. A coroutine has not begun
+    yet."""
 
     __slots__ = ("_result", "_unstarted")
 
@@ -59,7 +60,7 @@ class ResultOnLoop(LoopStage):
 
 
 async def _finish(call: Call, result: object) -> None:
-    """Answer what the handler returned on the loop; raise InvalidResponse, and what a stream raises."""
+    """Answer with the result of a handler on the loop. Raises InvalidResponse, and exceptions of a stream."""
     response = call.host.handler.respond(result)
     if isinstance(response.body, bytes):
         call.answer.send_returned(response, response.body)
@@ -70,7 +71,7 @@ async def _finish(call: Call, result: object) -> None:
 
 
 class HandlerInThread(ThreadStage):
-    """A plain handler, and the plain stream that it returns."""
+    """Runs a plain handler, and the plain stream that it returns."""
 
     __slots__ = ()
 
@@ -81,7 +82,7 @@ class HandlerInThread(ThreadStage):
         answer = self._call.answer
         if not answer.is_wanted():
             return answer.close
-        self._started = True  # before the look at `over`: `_expire` sets that first, then looks at this
+        self._started = True  # set before the check of `over`; `_expire` sets `over` before it reads this
         if answer.over:
             return answer.close
         after = self._in_thread_call()

@@ -1,4 +1,4 @@
-"""What a call of the handler, its client and the server around it know of each other."""
+"""Interfaces between a call of the handler, its client and the server around it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class Pending(Protocol):
     """A call in flight, as its connection and the server see it."""
 
     def client_left(self) -> None:
-        """The connection is lost: a stream stops; a handler that has begun runs on."""
+        """React to a lost connection: a stream stops; a handler that has begun runs on."""
         ...
 
     def give_up(self) -> None:
-        """The process ends now, for its loop stands still: tell the client, if it was told nothing yet."""
+        """Tell the client, if it got nothing yet, that the process ends now because its loop is blocked."""
         ...
 
 
 class Client(Protocol):
-    """The client that a call answers; its methods belong to the loop's thread."""
+    """The client of a call. Its methods run on the loop's thread."""
 
     def answer(self, response: Response, seconds: float) -> None:
-        """Send a whole response, whose body is bytes; `seconds` is what the handler took."""
+        """Send a whole response, whose body is bytes. `seconds` is the time that the handler took."""
         ...
 
     def begin(self, response: Response, seconds: float) -> bool:
@@ -38,7 +38,7 @@ class Client(Protocol):
         ...
 
     def send(self, data: bytes) -> None:
-        """Send a piece of the stream, not empty."""
+        """Send a non-empty piece of the stream."""
         ...
 
     def end(self) -> None:
@@ -50,20 +50,20 @@ class Client(Protocol):
         ...
 
     def answer_at_once(self, response: Response, seconds: float) -> None:
-        """Send a whole response past the event loop, as the process's last deed."""
+        """Send a whole response past the event loop, as the last act of the process."""
         ...
 
     def when_writable(self, callback: Callable[[], None]) -> None:
-        """Call back once the client has taken most of what was sent, or has left; perhaps at once."""
+        """Call back once the client has taken most of the sent bytes, or has left; perhaps at once."""
         ...
 
     def has_left(self) -> bool:
-        """Whether the client has closed its connection, whatever is still unread; for any thread."""
+        """Whether the client has closed its connection, whatever is still unread. Safe on any thread."""
         ...
 
 
 class Host(Protocol):
-    """What a call needs of the server around it."""
+    """What a call needs from the server around it."""
 
     launch: Launch
     loop: asyncio.AbstractEventLoop
@@ -74,35 +74,38 @@ class Host(Protocol):
     jobs: Jobs
 
     def call_over(self, call: Pending) -> None:
-        """The call needs its client no more and no longer counts as in flight."""
+        """Count the call no longer as in flight; it is done with its client."""
         ...
 
     def retire(self) -> None:
-        """A handler hangs for ever: end this process as soon as the others are answered."""
+        """End this process once the other calls are answered, because a handler hangs."""
         ...
 
 
 class Stage(Protocol):
-    """Where a call's handler, or the stream that it returned, runs or waits to run: on the loop or in a thread. A call
-    goes from one stage to the next when an async handler returns a plain generator, or a plain function something to
-    await. Its methods belong to the loop's thread."""
+    """Where a call's handler, or its returned stream, runs or waits to run: on the loop or in a thread.
+
+    A call moves to another stage when an async handler returns a plain generator, or a plain function returns an
+    awaitable. The methods run on the loop's thread.
+    """
 
     def start(self) -> None:
         """Wait for a turn or a thread; perhaps begin at once."""
         ...
 
     def withdraw(self) -> bool:
-        """Keep the handler from beginning; return False if it has begun, or a thread is about to look if it may."""
+        """Keep the handler from beginning. Returns False if it has begun, or a thread is about to check whether it
+        may."""
         ...
 
     def release(self) -> None:
-        """The call is over: what has not begun need not, and nobody waits for the client any more."""
+        """Free what waits: the call is over, so nothing needs to begin or to wait for the client."""
         ...
 
     def is_hung(self) -> bool:
-        """Whether the function's own code keeps a thread, which cannot be cancelled."""
+        """Whether the function's own code occupies a thread, which cannot be cancelled."""
         ...
 
     def cancel(self) -> asyncio.Task[None] | None:
-        """Cancel the task that runs on the loop and return it; None if there is none."""
+        """Cancel and return the task on the loop; None if there is none."""
         ...

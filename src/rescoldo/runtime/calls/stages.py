@@ -1,4 +1,4 @@
-"""Where the function's code runs in a call: as a task of the loop, or in a thread."""
+"""Stages of a call: the function's code runs as a task of the loop, or in a thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from rescoldo.runtime.calls.call import Call
 from rescoldo.runtime.results import Response, encode_chunk
 
-After = Callable[[], None]  # what the loop shall do next
+After = Callable[[], None]  # the loop's next step
 
 
 class LoopStage:
@@ -21,7 +21,7 @@ class LoopStage:
     __slots__ = ("_begun", "_call", "_task")
 
     def __init__(self, call: Call, *, begun: bool = False) -> None:
-        """`begun`: the function's code has begun already, elsewhere, and is run to its end."""
+        """`begun`: the function's code has already begun elsewhere, so it runs to its end."""
         self._call = call
         self._begun = begun
         self._task: asyncio.Task[None] | None = None
@@ -31,7 +31,7 @@ class LoopStage:
         self._call.host.turns.take(self._take_turn)
 
     def _take_turn(self) -> bool:
-        """The turn has come; return whether it is taken."""
+        """Use the turn; return whether the call still needs it."""
         if self._call.answer.over:
             return False
         host = self._call.host
@@ -44,7 +44,7 @@ class LoopStage:
         raise NotImplementedError
 
     def _fail(self, error: BaseException) -> None:
-        if not (self._call.answer.over and isinstance(error, asyncio.CancelledError)):  # as we asked
+        if not (self._call.answer.over and isinstance(error, asyncio.CancelledError)):  # else our own cancel
             self._call.answer.failed(error)()
 
     def withdraw(self) -> bool:
@@ -68,13 +68,13 @@ class LoopStage:
 
 
 class ThreadStage:
-    """Runs `_run` in a thread. The methods named `_in_thread...` and `_run` belong to that thread."""
+    """Runs `_run` in a thread. `_run` and the methods named `_in_thread...` run on that thread."""
 
     __slots__ = ("_call", "_room", "_started", "_waiting")
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._started = False  # a thread has begun it
+        self._started = False  # the thread is running the function's code, or about to
         self._waiting = False  # the thread waits for the client, not in the function's code
         self._room: threading.Event | None = None  # set when the client has room for another piece
 
@@ -104,10 +104,10 @@ class ThreadStage:
         return None
 
     def _in_thread_stream(self, response: Response, chunks: Iterator[Any]) -> After:
-        """Iterate in one thread from first to last: generators hold things that belong to a thread.
+        """Iterate in one thread from first to last, because generators may hold objects that belong to a thread.
 
-        A stream that waited for a thread past its deadline never begins. `_started` is set before the look at `over`,
-        and `_expire` takes them in the other order, so it cannot miss a stream that does begin.
+        A stream that waited for a thread past its deadline never begins. This sets `_started` before it reads `over`;
+        `_expire` sets `over` before it reads `_started`. So `_expire` cannot miss a stream that begins.
         """
         try:
             if not self._call.answer.over:
@@ -118,11 +118,11 @@ class ThreadStage:
         finally:
             close = getattr(chunks, "close", None)
             if close is not None:
-                with suppress(BaseException):  # a SystemExit would end the thread, and the call never
+                with suppress(BaseException):  # a SystemExit would end the thread, and the call would never end
                     close()
 
     def _in_thread_iterate(self, response: Response, chunks: Iterator[Any]) -> None:
-        """Send one piece at a time; ask for the next when the client has room for it."""
+        """Send one piece at a time; take the next once the client has room for it."""
         self._room = room = threading.Event()
         for chunk in chunks:
             data = encode_chunk(chunk)
@@ -132,7 +132,7 @@ class ThreadStage:
                 room.wait()
                 room.clear()
             if self._call.answer.over:
-                return  # `_waiting` stays: `_expire` may be about to look at it
+                return  # `_waiting` stays set: `_expire` may be about to read it
             self._waiting = False
 
     def _push(self, response: Response, data: bytes, go: Callable[[], None]) -> None:

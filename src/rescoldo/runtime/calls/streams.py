@@ -1,4 +1,4 @@
-"""A stream that a handler returned, on its way to the client piece by piece."""
+"""Streams that a handler returned: sends them to the client piece by piece."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rescoldo.runtime.results import Response, encode_chunk
 
 
 async def stream(call: Call, response: Response, chunks: AsyncIterator[Any]) -> None:
-    """Send `chunks`, each when the client has room for it; raise what they raise."""
+    """Send `chunks`, each once the client has room for it. Raises what they raise."""
     try:
         async for chunk in chunks:
             data = encode_chunk(chunk)
@@ -36,7 +36,7 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 
 class StreamOnLoop(LoopStage):
-    """The async stream that a plain function returned."""
+    """Sends the async stream that a plain function returned."""
 
     __slots__ = ("_chunks", "_response")
 
@@ -53,7 +53,7 @@ class StreamOnLoop(LoopStage):
 
 
 class StreamInThread(ThreadStage):
-    """The plain stream that an async function returned."""
+    """Sends the plain stream that an async function returned."""
 
     __slots__ = ("_chunks", "_response")
 

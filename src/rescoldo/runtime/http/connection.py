@@ -1,10 +1,10 @@
-"""One client's connection: HTTP/1.1, receiver.py before the handler and responder.py after it.
+"""One client's HTTP/1.1 connection: receiver.py before the handler, responder.py after it.
 
 Guarantees:
-- requests of one connection are answered one after another, in order; while one is being answered at most
-  one read's worth of further ones is kept;
-- a message that is not HTTP, or over a limit, gets one clear answer and the connection ends; nothing after it
-  is looked at.
+- the requests of one connection are answered one after another, in order; while one is being answered, at most one
+  read's worth of further requests is kept;
+- a message that is not HTTP, or over a limit, gets one clear response, and the connection ends; later bytes are
+  dropped.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from rescoldo.runtime.results import Response
 
 
 class Connection(asyncio.Protocol):
-    """A client, HAProxy as a rule. Implements Visitor."""
+    """Reads requests and starts their calls, one at a time. The client is usually HAProxy. Implements Visitor."""
 
     __slots__ = ("_body_timed", "_flow", "_fresh", "_receiver", "_responder", "_service", "_transport", "_turning")
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._receiver = Receiver(service)
-        self._fresh = True  # no handler was called for it yet
-        self._turning = False  # inside _turn
-        self._body_timed = False  # a timer runs, of a body that takes more than one read
+        self._fresh = True  # no request of it was dispatched yet
+        self._turning = False  # inside _turn: a call that answers at once re-enters it
+        self._body_timed = False  # a timer runs for a body that takes more than one read
 
     # -- asyncio.Protocol
 
@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         if self._responder.request is None and not self._receiver.received:
             return False
         if not self._responder.has_left():
-            return True  # half-closed: answer first
+            return True  # half-closed: the client may still read its response
         self._tell_call()  # before the loop does anything else: the handler may be about to begin
         return False
 
@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
         self._turn()
 
     def _tell_call(self) -> None:
-        """The client has left."""
+        """Tell the call that its client has left."""
         call, self._responder.call = self._responder.call, None
         if call is not None:
             call.client_left()
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
         if not receiver.in_body:
             return
         if self._responder.request is not None or receiver.received:
-            receiver.restart_body(now)  # one before it is being answered: it may be us who do not read
+            receiver.restart_body(now)  # the previous response may be why we stopped reading
         left = receiver.body_due() - now
         if left > 0:
             self._body_timed = True
@@ -97,8 +97,11 @@ class Connection(asyncio.Protocol):
     # -- one request after another
 
     def _turn(self) -> None:
-        """Start what can be started: a loop, for one read may hold thousands of requests. A client that does
-        not read its answers gets no more of them."""
+        """Start the next call if possible.
+
+        A loop rather than recursion, because one read may hold thousands of requests. It starts no call while the
+        client does not read its responses.
+        """
         transport, receiver, responder = self._transport, self._receiver, self._responder
         if self._turning or transport.is_closing():
             return
@@ -109,10 +112,11 @@ class Connection(asyncio.Protocol):
                 responder.refuse(item)
             else:
                 responder.request = item
-                # of a new connection the loop tells the end later than what came before it
+                # The loop reports the end of a new connection one turn after its first request, so a fresh request's
+                # client may have left unnoticed.
                 call = self._service.dispatch(responder, item, fresh=self._fresh)
                 self._fresh = False
-                if responder.request is item:  # else it was answered at once
+                if responder.request is item:  # otherwise `dispatch` has answered it already
                     responder.call = call
         self._turning = False
         if receiver.awaits_continue and responder.request is None and not receiver.received:

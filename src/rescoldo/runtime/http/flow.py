@@ -1,4 +1,4 @@
-"""How fast a connection is read and written."""
+"""Flow control: how fast a connection is read and written."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 
 class FlowControl:
-    """Reads no faster than requests are answered, and tells when a client that reads slowly has room again."""
+    """Reads no faster than requests are answered; reports when a slow client has room again."""
 
     __slots__ = ("_on_writable", "_paused", "_transport", "writable")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._paused = False  # reading
+        self._paused = False  # reading is paused
         self._on_writable: Callable[[], None] | None = None
         self.writable = True
 
     def pace_reading(self, *, behind: bool) -> None:
-        """Read on unless requests wait already (`behind`), or answers do."""
+        """Pause reading while requests wait (`behind`) or the client does not read; resume it otherwise."""
         if (behind or not self.writable) != self._paused and not self._transport.is_closing():
             self._paused = not self._paused
             if self._paused:
@@ -31,7 +31,7 @@ class FlowControl:
         self.writable = False
 
     def resume_writing(self) -> None:
-        """See asyncio.Protocol; also when the client is gone, for whom nobody is to wait."""
+        """See asyncio.Protocol. Also called when the client is gone, so that nothing waits for it."""
         self.writable = True
         callback, self._on_writable = self._on_writable, None
         if callback is not None:

@@ -1,4 +1,4 @@
-"""The bytes before a response's body: status line, headers, framing."""
+"""Encodes the bytes before a response's body: status line, headers, framing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rescoldo.runtime.results import Response
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 CLOSE = b"Connection: close\r\n"
-KEEP_ALIVE = b"Connection: keep-alive\r\n"  # must be said to HTTP/1.0 clients
+KEEP_ALIVE = b"Connection: keep-alive\r\n"  # HTTP/1.0 clients close without it
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -22,12 +22,12 @@ _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in
 def encode_head(response: Response, length: int | None, connection: bytes, seconds: float) -> bytes:
     """Return the head of `response` with its empty line.
 
-    `length` is the body's in bytes, None when unknown; `connection` further header lines; `seconds` what the
-    handler took.
+    `length` is the body's size in bytes, None if unknown. `connection` holds further header lines. `seconds` is the
+    time that the handler took.
     """
     status = response.status
     line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-    # 204 and 304 must not or need not say a length (RFC 9110, 8.6)
+    # A Content-Length is forbidden with 204 and optional with 304 (RFC 9110, 8.6).
     size = b"" if length is None or status in (204, 304) else b"Content-Length: %d\r\n" % length
     return b"%b%b%b%b%bX-Duration-Seconds: %f\r\n\r\n" % (
         line,
@@ -40,7 +40,7 @@ def encode_head(response: Response, length: int | None, connection: bytes, secon
 
 
 def encode_framed(data: bytes) -> bytes:
-    """`data`, not empty, as one chunk of a chunked body."""
+    """Return non-empty `data` as one chunk of a chunked body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 

@@ -1,4 +1,4 @@
-"""What a connection and the server around it know of each other."""
+"""Interfaces between a connection and the server around it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Visitor(Protocol):
         ...
 
     def cut_unless_called(self) -> None:
-        """Close at once unless the handler is at work for it."""
+        """Close at once unless a handler is at work for the connection."""
         ...
 
 
@@ -27,17 +27,18 @@ class Service(Protocol):
 
     launch: Launch
     loop: asyncio.AbstractEventLoop
-    function: bytes  # the id of the only one that is served
-    draining: bool  # every connection closes after its present answer
+    function: bytes  # the id of the only function served
+    draining: bool  # every connection closes after its current response
 
     def dispatch(self, client: Client, request: Request, *, fresh: bool) -> Pending | None:
-        """Start a call that answers `client`; None if it is answered already. `fresh`: it is the connection's first."""
+        """Start a call that answers `client`; return None if it is answered already. `fresh` marks the connection's
+        first request."""
         ...
 
     def connection_came(self, connection: Visitor, transport: asyncio.Transport) -> None:
-        """A client is there."""
+        """Register a new connection."""
         ...
 
     def connection_over(self, connection: Visitor) -> None:
-        """The connection is lost or closed."""
+        """Deregister a connection that is lost or closed."""
         ...

@@ -1,6 +1,6 @@
-"""Receiving: requests out of the bytes of one connection, on httptools.
+"""Receives requests from the bytes of one connection, with httptools.
 
-What is held is bounded: the header section, the body by launch.max_body, and one read.
+Memory is bounded: the header section, the body (launch.max_body) and one read.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from rescoldo.runtime.events import Request, split_target
 from rescoldo.runtime.http.protocol import Service
 from rescoldo.runtime.results import Response, refusal
 
-MAX_HEADERS = 64 * 2**10  # bytes of a header section
+MAX_HEADERS = 64 * 2**10  # bytes of one header section
 MAX_TARGET = 16 * 2**10  # bytes; HAProxy's whole request head is 16 KiB by default
-BODY_SECONDS = 60.0  # in which a body must have come
-BODY_RATE = 4 * 2**10  # bytes for which it has a second more: a byte now and then would hold a place for ever
+BODY_SECONDS = 60.0  # a body has this long to arrive, plus 1 s for each BODY_RATE bytes
+BODY_RATE = 4 * 2**10  # bytes a second; without it a client that sends single bytes would hold a place for ever
 
 
 class _Refused(Exception):
@@ -26,8 +26,8 @@ class _Refused(Exception):
 
 
 class Receiver:
-    """Puts requests into `received` in the order in which they came, or a refusal, which is the last. The methods named
-    `on_...` are called by httptools."""
+    """Puts requests into `received` in order of arrival. A refusal is always the last item. httptools calls the
+    methods named `on_...`."""
 
     __slots__ = (
         "_body", "_body_began", "_body_size", "_fed", "_head_size", "_host_seen", "_parser", "_service",
@@ -38,47 +38,49 @@ class Receiver:
         self._service = service
         self._parser = httptools.HttpRequestParser(self)
         self.received: deque[Request | Response] = deque()  # a Response is a refusal
-        self.request: Request | None = None  # being received
-        self.awaits_continue = False  # the client waits for 100 before it sends the body
-        self.in_body = False  # the head of `request` is whole; its body and trailers follow
-        self.deaf = False  # what still comes is dropped
+        self.request: Request | None = None  # the request being received
+        self.awaits_continue = False  # the client waits for 100 Continue before it sends the body
+        self.in_body = False  # the head of `request` is complete; its body and trailers follow
+        self.deaf = False  # further bytes are dropped
         self._begin_message()
 
     def _begin_message(self) -> None:
         self.in_body = False
-        self._head_size = 0  # of the whole headers so far
-        self._fed = 0  # of the reads that did not end the section
+        self._head_size = 0  # bytes of the complete headers so far
+        self._fed = 0  # bytes of the reads that did not complete the section
         self._body_size = 0
         self._body: list[bytes] = []
         self._host_seen = 0
 
     def feed(self, data: bytes) -> None:
-        """Take what one read gave."""
+        """Parse the bytes of one read."""
         unfinished = self.request
         self._parse(data)
         if self.request is not None and self.request is unfinished and not self.in_body:
-            # httptools shows a header only when it is whole: an endless one is seen here
+            # httptools reports a header only once it is complete, so an endless header must be detected here.
             self._fed += len(data)
             if self._fed > MAX_HEADERS + MAX_TARGET:
                 self.refuse(431, f"the header section is larger than {MAX_HEADERS} bytes")
 
     def restart_body(self, now: float) -> None:
-        """What came late until `now` is not the client's fault."""
+        """Restart the body's clock: a delay until `now` was not the client's fault."""
         self._body_began = now
 
     def body_due(self) -> float:
-        """The moment (the loop's time) until which the whole body, or more of it, must have come: with BODY_SECONDS 60
-        and 4 KiB/s, 100 s after it began where 160 KiB came."""
+        """Return the loop time by which the body, or more of it, must have arrived.
+
+        Worked: with BODY_SECONDS 60 and 4 KiB/s, 100 s after the body began if 160 KiB have arrived.
+        """
         return self._body_began + BODY_SECONDS + self._body_size / BODY_RATE
 
     def forget(self) -> None:
-        """The connection is lost: keep nothing of what came."""
+        """Drop everything received: the connection is lost."""
         self.deaf = True
         self._begin_message()
         self.received.clear()
 
     def refuse(self, status: int, text: str) -> None:
-        """Answer so after what was received, and listen no more."""
+        """Refuse with `status` after the requests received so far; drop all further bytes."""
         self.deaf = True
         self.awaits_continue = False
         self.request = None
@@ -94,7 +96,7 @@ class Receiver:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # No other protocol is spoken here; a server may ignore the wish (RFC 9110, 7.8).
+            # This server speaks no other protocol; a server may ignore an Upgrade header (RFC 9110, 7.8).
             rest = data[upgrade.args[0] :]
             if rest:
                 self._parse(rest)
@@ -106,7 +108,7 @@ class Receiver:
 
     def on_message_begin(self) -> None:
         if self.received and isinstance(self.received[-1], Request) and not self.received[-1].keep_alive:
-            self.deaf = True  # after "Connection: close" nothing counts
+            self.deaf = True  # requests after "Connection: close" do not count
             raise _Refused
         self._begin_message()
         self.request = Request()
@@ -143,7 +145,7 @@ class Receiver:
             self._check_size(int(value[:20]))
 
     def _note_coding(self, request: Request, value: bytes) -> None:
-        if value.strip().lower() != b"chunked":  # the handler would get the body still coded (RFC 9112, 6.1)
+        if value.strip().lower() != b"chunked":  # the handler would get the body still encoded (RFC 9112, 6.1)
             self._stop(501, "chunked is the only transfer coding supported")
 
     def _note_expect(self, request: Request, value: bytes) -> None:
@@ -167,7 +169,7 @@ class Receiver:
         request.keep_alive = self._parser.should_keep_alive()
         request.http10 = self._parser.get_http_version() == "1.0"
         if request.http10:
-            self.awaits_continue = False  # HTTP/1.0 knows no 100
+            self.awaits_continue = False  # HTTP/1.0 has no 100 Continue
         elif self._host_seen != 1:
             self._stop(400, "an HTTP/1.1 request needs one Host header")
         if not request.target.startswith(b"/"):
@@ -184,7 +186,7 @@ class Receiver:
     # -- the body
 
     def on_body(self, data: bytes) -> None:
-        self.awaits_continue = False  # sent without waiting
+        self.awaits_continue = False  # the client did not wait
         self._body_size += len(data)
         self._check_size(self._body_size)
         self._body.append(data)

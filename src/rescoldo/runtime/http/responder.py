@@ -1,4 +1,4 @@
-"""Answering: the response to one request, and whether the connection lives on after it."""
+"""Responds to one request and decides whether the connection stays open."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rescoldo.runtime.http.head import CHUNKED, CLOSE, KEEP_ALIVE, LAST_CHUNK, e
 from rescoldo.runtime.http.protocol import Service
 from rescoldo.runtime.results import Response
 
-LINGER = 1.0  # seconds in which a refused client may read its answer before the connection is cut
+LINGER = 1.0  # seconds a refused client has to read its response before the connection is cut
 
 
 class Responder:
-    """Answers `request`, the one whose turn it is on a connection. Implements calls.protocol.Client."""
+    """Answers `request`, whose turn it is on a connection. Implements calls.protocol.Client."""
 
     __slots__ = (
         "_answered", "_chunked", "_flow", "_head_only", "_service", "_transport", "call", "eof", "request",
@@ -28,14 +28,14 @@ class Responder:
     def __init__(
         self, service: Service, transport: asyncio.Transport, flow: FlowControl, answered: Callable[[Request], None]
     ) -> None:
-        """`answered` is called with `request` once its whole answer is written; it sets the next one."""
+        """`answered` is called with `request` once its whole response is written; it sets the next request."""
         self._service = service
         self._transport = transport
         self._flow = flow
         self._answered = answered
         self.request: Request | None = None
-        self.call: Pending | None = None  # the handler's, for `request`
-        self.eof = False  # the client sends no more: the connection closes after this answer
+        self.call: Pending | None = None  # the handler's call for `request`
+        self.eof = False  # the client sends no more: the connection closes after this response
 
     def answer(self, response: Response, seconds: float) -> None:
         """See Client."""
@@ -63,7 +63,7 @@ class Responder:
             return False
         self._chunked = not request.http10
         if request.http10:
-            request.keep_alive = False  # its body ends with the connection
+            request.keep_alive = False  # the end of the connection marks the end of its body
         self._head_only = request.method == "HEAD"
         fields = self._fields(request, chunked=self._chunked)
         self._transport.write(encode_head(response, None, fields, seconds))
@@ -83,7 +83,7 @@ class Responder:
             self._answered(request)
 
     def abort(self) -> None:
-        """See Client: what was sent still arrives, but no last chunk."""
+        """See Client. Bytes already written still arrive, but no last chunk."""
         self.request = self.call = None
         self._transport.close()
 
@@ -92,8 +92,8 @@ class Responder:
         self._flow.when_writable(callback)
 
     def has_left(self) -> bool:
-        """See Client. Seen at the socket: nothing more is read of a client that has closed its sending half, or
-        sent further requests."""
+        """See Client. Checked at the socket: the loop no longer reads from a client that has closed its sending half or
+        sent further requests, so it cannot report the end."""
         if self._transport.is_closing():
             return True
         poll = select.poll()
@@ -104,7 +104,8 @@ class Responder:
         """Send a refusal and end the connection."""
         assert isinstance(response.body, bytes)
         self._transport.write(encode_head(response, len(response.body), CLOSE, 0.0) + response.body)
-        # Closing while the client still sends could take the answer away from it (RFC 9112, 9.6).
+        # Closing while the client still sends could reset the connection before the client reads the response (RFC
+        # 9112, 9.6).
         if self.eof or not self._transport.can_write_eof():
             self._transport.close()
         else:
