@@ -1,8 +1,8 @@
-"""What handlers of the classic watchdog had of a process of their own for each call: its output and its environment.
+"""Gives each call of a classic handler its own output and environment.
 
-In OpenFaaS's python3 template a call is a process: what it prints is the answer, its environment tells of the request,
-and sys.exit() ends it. Here calls share a process, in threads, so each has its own by a context variable. Threads that
-a handler starts are not in it: what they print goes to the log.
+In OpenFaaS's python3 template a call is a process: its output is the response, its environment describes the request,
+and sys.exit() ends it. Here calls share a process, in threads, so a context variable separates them. Threads that a
+handler starts do not inherit it: their output goes to the log.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from rescoldo.runtime.events import Headers, Request, split_target
 from rescoldo.runtime.journal import JOURNAL
 from rescoldo.runtime.results import TEXT, Response
 
-MOST_PRINTED = 64 * 2**20  # bytes that one call may print for its answer
+MOST_PRINTED = 64 * 2**20  # bytes that one call may print as its response
 
 
 class _Call:
-    """One call: what it printed, and its own environment."""
+    """One call: its output so far and its own environment."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
@@ -37,7 +37,7 @@ class _Call:
         self._pieces.append(data)
 
     def answer(self, result: object) -> object:
-        """`result`, or what was printed if that is None."""
+        """Return `result`, or the printed output if `result` is None."""
         if result is not None or not self._pieces:
             return result
         printed, self._pieces = b"".join(self._pieces), []
@@ -47,7 +47,7 @@ class _Call:
             return printed
 
     def exited(self, code: object) -> object:
-        """The answer after sys.exit(code)."""
+        """Return the response after sys.exit(code)."""
         if code is None or (isinstance(code, int) and code == 0):
             return self.answer(None)
         text = f"exit status {code}" if isinstance(code, int) else str(code)
@@ -55,9 +55,9 @@ class _Call:
         return Response(500, TEXT, text.encode(errors="backslashreplace") + b"\n")
 
     def log(self, stream: Any) -> None:
-        """What was printed and is no answer goes to the log."""
+        """Write output that did not become the response to the log."""
         if self._pieces:
-            with suppress(Exception):  # the function may have spoiled the stream
+            with suppress(Exception):  # the function may have broken the stream
                 stream.write(b"".join(self._pieces).decode(errors="backslashreplace"))
 
 
@@ -65,7 +65,7 @@ _call: ContextVar[_Call | None] = ContextVar("call", default=None)
 
 
 class _Output:
-    """sys.stdout: of the call that prints, else that of the process."""
+    """sys.stdout: writes to the current call, outside of a call to the process's own stream."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -87,7 +87,7 @@ class _Output:
 
 
 class _Bytes:
-    """sys.stdout.buffer."""
+    """sys.stdout.buffer: as _Output, for bytes."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -104,7 +104,7 @@ class _Bytes:
 
 
 class _Environment(MutableMapping[str, str]):
-    """os.environ: in a call its own variables come before those of the process."""
+    """os.environ: within a call, its own variables take precedence over the process's."""
 
     def __init__(self, process: MutableMapping[str, str]) -> None:
         self._process = process
@@ -142,7 +142,7 @@ class _Environment(MutableMapping[str, str]):
         return {**other, **self}
 
     def copy(self) -> dict[str, str]:
-        """A plain dict."""
+        """Return a plain dict."""
         return dict(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -156,7 +156,7 @@ def share_process() -> None:
 
 
 def caller(handle: Callable[[str], Any], *, on_loop: bool) -> Callable[[Request], Any]:
-    """`handle` as a handler that is called with a request."""
+    """Wrap `handle` so that it takes a request."""
     log = sys.stdout
 
     def call(request: Request) -> Any:
@@ -186,10 +186,10 @@ def caller(handle: Callable[[str], Any], *, on_loop: bool) -> Callable[[Request]
 
 
 def variables(request: Request) -> dict[str, str]:
-    """The classic watchdog's variables of a request, and CGI's most common ones.
+    """Return the classic watchdog's variables for a request, and the most common ones of CGI.
 
-    Source: https://github.com/openfaas/classic-watchdog (README, "Working with HTTP headers").
-    A header "Proxy" is left out: Python takes Http_Proxy for the address of a proxy.
+    Source: https://github.com/openfaas/classic-watchdog (README, "Working with HTTP headers"). A header "Proxy" is
+    left out: Python would take Http_Proxy as the address of a proxy.
     """
     path, query = split_target(request.target)
     headers = Headers(request.headers)

@@ -1,4 +1,4 @@
-"""What a handler is given: the event and its context, made lazily from the parsed request."""
+"""The arguments of a handler: the event and its context, made lazily from the parsed request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 class Request:
-    """One parsed request. Mutable and slotted: it is filled while its bytes arrive."""
+    """One parsed request. Mutable, because the receiver fills it while bytes arrive."""
 
     __slots__ = ("body", "call_id", "headers", "http10", "keep_alive", "method", "target", "timeout")
 
@@ -20,16 +20,16 @@ class Request:
         self.headers: list[tuple[bytes, bytes]] = []  # names in lower case
         self.body = b""
         self.call_id = ""  # X-Call-Id
-        self.timeout = b""  # X-Timeout as sent
+        self.timeout = b""  # X-Timeout, unparsed
         self.keep_alive = True
         self.http10 = False
 
 
 class Headers(Mapping[str, str]):
-    """Request headers: names in any case; iteration gives `Content-Type`, as python3-http's do.
+    """Request headers: lookup ignores case; iteration yields `Content-Type`, as in python3-http.
 
-    A repeated header is one value joined with ", " (Cookie: "; "); `getlist` keeps them apart. `get` and `getlist` take
-    a type, as those of Flask's headers do.
+    A repeated header is one value joined with ", " (Cookie: "; "); `getlist` keeps the values apart. `get` and
+    `getlist` accept a type, as Flask's headers do.
     """
 
     __slots__ = ("_values",)
@@ -56,22 +56,24 @@ class Headers(Mapping[str, str]):
         return f"Headers({dict(self)!r})"
 
     def get(self, name: str, default: Any = None, type: Callable[[str], Any] | None = None) -> Any:
-        """The value, made by `type` where that is given and raises no ValueError or TypeError; else `default`."""
+        """Return the value, converted by `type`; return `default` if the header is missing or `type` raises ValueError
+        or TypeError."""
         return _typed(self[name], default, type) if name in self else default
 
     def getlist(self, name: str, type: Callable[[str], Any] | None = None) -> list[Any]:
-        """Every value sent for `name`, in order; with `type` those that it can make."""
+        """Return all values of `name`, in order; with `type`, only the convertible ones, converted."""
         return _all_typed(self._values.get(name.title(), ()), type)
 
     get_all = getlist
 
     def to_dict(self, flat: bool = True) -> dict[str, Any]:
-        """A plain dict; with `flat` False of lists of values."""
+        """Return a plain dict; with `flat` False its values are lists."""
         return dict(self) if flat else {name: list(values) for name, values in self._values.items()}
 
 
 class Query(dict[str, str]):
-    """The query string: the first value of each key; `getlist` gives all. It reads as Flask's `request.args` do."""
+    """The query string, with the interface of Flask's `request.args`: the first value of each key; `getlist` returns
+    all."""
 
     __slots__ = ("_lists",)
 
@@ -82,27 +84,28 @@ class Query(dict[str, str]):
         super().__init__((key, values[0]) for key, values in self._lists.items())
 
     def get(self, key: str, default: Any = None, type: Callable[[str], Any] | None = None) -> Any:
-        """The first value, made by `type` where that is given and raises no ValueError or TypeError; else `default`."""
+        """Return the first value, converted by `type`; return `default` if the key is missing or `type` raises
+        ValueError or TypeError."""
         return _typed(self[key], default, type) if key in self else default
 
     def getlist(self, key: str, type: Callable[[str], Any] | None = None) -> list[Any]:
-        """Every value sent for `key`, in order; with `type` those that it can make."""
+        """Return all values of `key`, in order; with `type`, only the convertible ones, converted."""
         return _all_typed(self._lists.get(key, ()), type)
 
     def to_dict(self, flat: bool = True) -> dict[str, Any]:
-        """A plain dict of first values; with `flat` False of lists of all."""
+        """Return a plain dict of first values; with `flat` False, of lists of all values."""
         return dict(self) if flat else dict(self.lists())
 
     def lists(self) -> Iterator[tuple[str, list[str]]]:
-        """Each key with all of its values."""
+        """Return each key with all of its values."""
         return ((key, list(values)) for key, values in self._lists.items())
 
     def listvalues(self) -> Iterator[list[str]]:
-        """All values of each key."""
+        """Return the list of values of each key."""
         return (values for _, values in self.lists())
 
     def items(self, multi: bool = False) -> Any:
-        """Each key with its first value; with `multi` each value sent."""
+        """Return each key with its first value; with `multi`, each value sent."""
         if not multi:
             return super().items()
         return ((key, value) for key, values in self._lists.items() for value in values)
@@ -123,20 +126,20 @@ def _all_typed(values: Iterable[str], type: Callable[[str], Any] | None) -> list
 
 
 class _Open:
-    """Objects that take attributes of any name beside their slots."""
+    """Base of objects that accept attributes of any name beside their slots."""
 
     __slots__ = ("__dict__",)
 
 
 _NOTHING = object()
-_added = _Open.__dict__["__dict__"].__get__  # the attributes that an object was given
+_added = _Open.__dict__["__dict__"].__get__  # attributes that the handler added
 
 
 class Event(_Open):
     """The request as python3-http's `handle(event, context)` sees it.
 
-    `headers`, `query` and `path` are made at their first use: most handlers read one of them. `raw_path` is the path as
-    it was sent, its percent-encoding included.
+    `headers`, `query` and `path` are made at their first use, because most handlers read only one of them. `raw_path`
+    is the path as sent, including its percent-encoding.
     """
 
     __slots__ = ("_request", "body", "headers", "method", "path", "query", "raw_path")
@@ -168,23 +171,23 @@ class Event(_Open):
         for name, value in made.items():
             try:
                 object.__getattribute__(self, name)
-            except AttributeError:  # else the handler has set it
+            except AttributeError:  # else the handler has set it: keep its value
                 setattr(self, name, value)
 
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
-        """What vars() shows: python3-http's five, and what the handler added."""
+        """Return the result of vars(): python3-http's five attributes, and those that the handler added."""
         shown = ("body", "headers", "method", "query", "path")
         return {**{name: getattr(self, name) for name in shown}, **_added(self)}
 
 
 class Context(_Open):
-    """What python3-http's handlers get beside the event; `call_id` is ours."""
+    """The context argument of python3-http's handlers; `call_id` is our addition."""
 
     __slots__ = ("call_id",)
 
     def __init__(self, call_id: str) -> None:
-        self.call_id = call_id  # the request's X-Call-Id; empty when it has none
+        self.call_id = call_id  # the request's X-Call-Id; empty if it has none
 
     @property
     def hostname(self) -> str:
@@ -193,12 +196,12 @@ class Context(_Open):
 
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
-        """What vars() shows."""
+        """Return the result of vars()."""
         return {"hostname": self.hostname, "call_id": self.call_id, **_added(self)}
 
 
 def split_target(target: bytes) -> tuple[str, str]:
-    """Return (path, query) of a request target, which may be a whole URL; raise ValueError."""
+    """Return (path, query) of a request target, which may be a whole URL. Raises ValueError."""
     text = target.decode("utf-8", "replace")
     if not text.startswith(("/", "*")):
         parts = urlsplit(text)

@@ -1,4 +1,4 @@
-"""Why a file cannot be executed here, found out from the file itself: the kernel's errno says too little."""
+"""Explains why a file cannot be executed here. It reads the file itself, because the kernel's errno says too little."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 import struct
 from pathlib import Path
 
-_HEAD = 4096  # bytes; ELF headers and a script's first line are within
+_HEAD = 4096  # bytes; contains the ELF headers or a script's first line
 _ELF = b"\x7fELF"
 _PT_INTERP = 3
 _OTHERS = {b"MZ": "a Windows program", b"\xcf\xfa\xed\xfe": "a macOS program", b"\xca\xfe\xba\xbe": "a macOS program"}
-# e_machine of the ELF header, elf.h: number → as uname says it
+# e_machine of the ELF header, elf.h: number → name in `uname -m`
 _MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64", 22: "s390x", 21: "ppc64le"}
 
 
 def why_not(path: Path) -> str | None:
-    """What keeps the file at `path` from being executed here, and what to do; None when nothing is found."""
+    """Return why the file at `path` cannot be executed here, with a remedy; None if no reason is found."""
     try:
         if not path.is_file():
             return "is not a file" if path.exists() else "does not exist"
@@ -62,7 +62,7 @@ def _elf_trouble(head: bytes) -> str | None:
 
 
 def _loader(head: bytes, order: str) -> str:
-    """The dynamic loader a 64-bit program names; empty for a static one."""
+    """Return the dynamic loader that a 64-bit program names; empty for a static one."""
     (table,) = struct.unpack_from(order + "Q", head, 32)
     size, count = struct.unpack_from(order + "HH", head, 54)
     for entry in range(table, min(table + size * count, len(head) - 56 + 1), max(size, 1)):

@@ -1,4 +1,4 @@
-"""Finding and importing a function's handler in its unpacked bundle."""
+"""Finds and imports a function's handler in its unpacked bundle."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Handler:
 
     call: Callable[[Request], Any]
     respond: Callable[[Any], Response]  # raises InvalidResponse
-    on_loop: bool  # an async function or generator: called on the loop; else in a thread
+    on_loop: bool  # an async function or generator runs on the loop; any other in a thread
 
 
 async def _rehearsed(event: Event, context: Context) -> str:
@@ -38,14 +38,14 @@ async def _rehearsed(event: Event, context: Context) -> str:
 
 
 REHEARSED = Handler(lambda r: _rehearsed(Event(r), Context(r.call_id)), respond, on_loop=True)
-"""An async handler that a spare serves to itself before it is needed."""
+"""An async handler that a spare calls in its rehearsal."""
 
 
 def load_handler(root: str) -> Handler:
-    """Import the handler of the bundle unpacked at `root`; raise StartFailed with a one-line reason.
+    """Import the handler of the bundle unpacked at `root`. Raises StartFailed with a one-line reason.
 
-    The user's own traceback, where there is one, goes to the function's log.
-    `root` and `root`/deps are put in front of sys.path.
+    The traceback of the function's code, if there is one, goes to the function's log. `root` and `root`/deps are put
+    at the front of sys.path.
     """
     name, style = _manifest(root)
     sys.path[:0] = [root, f"{root}/deps"]
@@ -61,7 +61,7 @@ def load_handler(root: str) -> Handler:
 
 
 def unload_handler(root: str) -> None:
-    """Forget the handler that was loaded from `root`, and where it was looked for."""
+    """Undo `load_handler`: forget the handler and the folders searched for it."""
     name, _ = _manifest(root)
     forget_package(name.partition(".")[0])
     sys.path[:] = [path for path in sys.path if path not in (root, f"{root}/deps")]
@@ -91,7 +91,7 @@ def _import(name: str, root: str) -> Any:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
             raise StartFailed(f"{file} is missing in the function's folder") from error
         raise _failed(error, root) from error
-    except BaseException as error:  # SystemExit and KeyboardInterrupt too: whatever it is, it did not start
+    except BaseException as error:  # SystemExit and KeyboardInterrupt, too: the start has failed
         raise _failed(error, root) from error
     handle = getattr(module, "handle", None)
     if handle is None:
@@ -106,7 +106,7 @@ def _check_signature(handle: Any, arguments: tuple[None, ...], name: str) -> Non
         return
     try:
         signature = inspect.signature(handle)
-    except (ValueError, TypeError):  # builtins need not tell
+    except (ValueError, TypeError):  # builtins may have no signature
         return
     try:
         signature.bind(*arguments)
@@ -117,8 +117,8 @@ def _check_signature(handle: Any, arguments: tuple[None, ...], name: str) -> Non
 
 
 def _takes(code: CodeType, count: int) -> bool:
-    """Whether a function plainly takes `count` arguments. inspect.signature would tell for any callable, but
-    in a fresh fork it touches 78 pages (0.4 ms)."""
+    """Whether a function plainly takes `count` arguments. inspect.signature would answer for any callable, but in a
+    fresh fork it touches 78 pages (0.4 ms)."""
     return code.co_argcount == count and not code.co_kwonlyargcount
 
 
@@ -135,10 +135,10 @@ def _failed(error: BaseException, root: str) -> StartFailed:
 
 
 def describe(error: BaseException, root: str) -> str:
-    """One line on `error`: `handler.py line 3: SyntaxError: invalid syntax`."""
+    """Describe `error` in one line: `handler.py line 3: SyntaxError: invalid syntax`."""
     try:
         text = " ".join(_said(error).split())
-    except BaseException:  # whatever the function's code raised
+    except BaseException:  # str() of the function's own exceptions may raise anything
         text = kind_of(error)
     place = _place(error, root)
     return f"{place}: {text}"[:_MAX_REASON] if place else text[:_MAX_REASON]
@@ -152,7 +152,7 @@ def _said(error: BaseException) -> str:
 
 
 def _place(error: BaseException, root: str) -> str:
-    """`FILE line N` of the deepest frame in the function's own folder, else in its bundle, else ''."""
+    """Return `FILE line N` of the deepest frame in the function's own folder, else in its bundle, else ''."""
     if isinstance(error, SyntaxError) and str(error.filename).startswith(f"{root}/"):
         return f"{_shown(str(error.filename), root)} line {error.lineno}"
     places: dict[str, str] = {}
@@ -167,5 +167,5 @@ def _place(error: BaseException, root: str) -> str:
 
 
 def _shown(filename: str, root: str) -> str:
-    """A path as the function's author knows it: relative to the folder with the handler."""
+    """Return a path relative to the handler's folder, as the function's author knows it."""
     return filename.removeprefix(f"{root}/").removeprefix("function/")

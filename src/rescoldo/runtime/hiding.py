@@ -1,11 +1,13 @@
-"""What a function can import: the standard library, its own folder and its requirements. Nothing of the platform's.
+"""Hides the platform's packages from functions: they can import the standard library, their own folder and their
+requirements.
 
-The zygote has imported what serves functions: rescoldo, httptools, uvloop. Before it forks, `hide` takes these modules
-out of the import system. They live on, since each module that uses one holds it. An import of the same name looks for
-it along sys.path as if it had never been imported, and finds what the function brought, or nothing. A function may even
-bring an httptools or uvloop of its own: a compiled module in another file is another module.
+The zygote has imported the modules that serve functions: rescoldo, httptools, uvloop. Before it forks, `hide` takes
+them out of the import system. They stay alive, because each module refers to the modules it uses. A later import of
+the same name searches sys.path as if the module had never been imported, and finds the function's own copy or nothing.
+A function may even bring its own httptools or uvloop: a compiled module in another file is another module.
 
-So no module that instances run may import one of the platform's later than at its top: it would not be found.
+A module that instances run must therefore import the platform's modules at its top; a later import would not find
+them.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from types import ModuleType
 
 
 def hide(platform_path: Sequence[str]) -> None:
-    """Forget all modules that are not of the standard library, and `platform_path`, the folders that the platform's
-    were found in."""
+    """Forget all modules outside the standard library, and remove `platform_path`, the platform's folders, from
+    sys.path."""
     sys.path[:] = [path for path in sys.path if path not in platform_path]
     for path in platform_path:
         for known in [name for name in sys.path_importer_cache if name == path or name.startswith(f"{path}/")]:
@@ -25,13 +27,13 @@ def hide(platform_path: Sequence[str]) -> None:
     for name in list(sys.modules):
         if name.partition(".")[0] not in sys.stdlib_module_names:
             del sys.modules[name]
-    # the present one holds what started the zygote; the interpreter wants one of this name
+    # The present one refers to the program that started the zygote; the interpreter needs a module of this name.
     sys.modules["__main__"] = ModuleType("__main__")
 
 
 def advice(error: BaseException) -> str:
-    """What to do about a package that is not there; nothing for a module that is missing in one that is. Raises what
-    an error made by a function's code may make it raise."""
+    """Return a remedy for a missing package; empty for a module missing from a package that exists. The function's own
+    exception class may make it raise anything."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""
     package = error.name.partition(".")[0]

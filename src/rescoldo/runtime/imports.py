@@ -1,9 +1,9 @@
-"""How a function's own modules are found: as parts of its package, and by their bare names as well.
+"""Imports a function's own modules, both as parts of its package and by their bare names.
 
 The folder with the handler is a package (`from .utils import x`, `from function.utils import x`), with or without an
-__init__.py. People also write `import utils` there, as beside a script. That is the same module, imported once: a
-second copy would have its own state. It comes last: the standard library and the function's requirements have the
-name before a file of the function.
+__init__.py. People also write `import utils` there, as in a script. Both yield the same module, imported once, because
+a second copy would have its own state. Bare names are searched last: the standard library and the function's
+requirements take precedence over the function's files.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def make_package(name: str, root: str) -> None:
     """Make the folder `name` below `root` importable."""
     folder = f"{root}/{name}"
     if not os.access(f"{folder}/__init__.py", os.F_OK):
-        # Left to Python it would be looked for in every entry of sys.path, for parts of it might be there: 25 system
-        # calls of a cold start.
+        # Without this, Python would search every entry of sys.path for further parts of a namespace package: 25 system
+        # calls in a cold start.
         path = f"{folder}/__init__.py"
         loader = _NoFile(name, path)
         spec = spec_from_file_location(name, path, loader=loader, submodule_search_locations=[folder])
@@ -33,7 +33,7 @@ def make_package(name: str, root: str) -> None:
 
 
 def forget_package(name: str) -> None:
-    """Forget the package `name`: what was imported of it, and how."""
+    """Forget the package `name`: its imported modules and its finders."""
     for finder in [finder for finder in sys.meta_path if isinstance(finder, BareNames)]:
         sys.meta_path.remove(finder)
         for bare in finder.found:
@@ -43,19 +43,19 @@ def forget_package(name: str) -> None:
 
 
 class _NoFile(SourceFileLoader):
-    """Of a package without an __init__.py: its other files can be read as those of any."""
+    """Loads a package without an __init__.py as if the file were empty; reads its other files normally."""
 
     def get_code(self, fullname: str) -> CodeType | None:
         return compile("", self.path, "exec")
 
 
 class BareNames:
-    """A finder of the modules in `folder` by names without the package's."""
+    """Finds the modules in `folder` by their names without the package's."""
 
     def __init__(self, package: str, folder: str) -> None:
         self._folder = folder
         self._package = package
-        self.found: set[str] = set()  # names in use without the package's
+        self.found: set[str] = set()  # top-level names that this finder has found
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -65,7 +65,7 @@ class BareNames:
             whole = f"{self._package}.{name}"
             if top != name or (whole not in sys.modules and PathFinder.find_spec(whole, [self._folder]) is None):
                 return None
-            if not self.found:  # from now on it is asked first, for what is below these names
+            if not self.found:  # from now on it must come first, to find submodules of these names
                 sys.meta_path.remove(self)
                 sys.meta_path.insert(0, self)
             self.found.add(top)
@@ -73,7 +73,7 @@ class BareNames:
 
 
 class _SameModule(Loader):
-    """A loader that gives the module of another name."""
+    """Returns the module already known by its full name."""
 
     def __init__(self, whole: str) -> None:
         self._whole = whole
@@ -85,4 +85,4 @@ class _SameModule(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._spec  # the import system has put that of the bare name there
+        module.__spec__ = self._spec  # the import system has set the bare name's spec

@@ -1,10 +1,10 @@
 """The process of one instance, from the zygote's fork to its exit code.
 
-What it wakes with is imported here, at the top, by the zygote and before the fork: a child shares those pages
-and starts in about a millisecond. Importing this module starts no thread and makes no event loop.
+The zygote imports everything that a wake needs here, at the top, before it forks: a child shares those pages and
+starts in about a millisecond. Importing this module starts no thread and makes no event loop.
 
-Not supported, by design: a SIGTERM handler of the function's own (SIGTERM drains the server), and atexit
-functions (the process ends with os._exit).
+Not supported, by design: a SIGTERM handler of the function's own (SIGTERM drains the server), and atexit functions
+(the process ends with os._exit).
 """
 
 from __future__ import annotations
@@ -44,15 +44,20 @@ PRELOAD = (
     "subprocess", "tempfile", "textwrap", "threading", "time", "traceback", "types", "typing", "urllib.error",
     "urllib.parse", "urllib.request", "uuid", "warnings", "weakref", "zlib", "zoneinfo",
 )  # fmt: skip
-"""Modules that handlers commonly import; the zygote imports them, with `preload`, before it forks. Each costs
-every fork a little (a MB of them about 0.1 ms), so rare ones are left to who needs them."""
-_loop: uvloop.Loop | None = None  # of a rehearsal
+"""Modules that handlers commonly import; the zygote imports them, with `preload`, before it forks.
+
+Each costs every fork a little (a MB of them about 0.1 ms), so functions import rare ones themselves.
+"""
+_loop: uvloop.Loop | None = None  # kept from the rehearsal
 
 
 def preload() -> None:
-    """Import PRELOAD; a module that this Python was built without is left out. The streams are set up here
-    too: their buffers are shared by the forks that way. So is the code as the interpreter rewrites it when it has run
-    a few times; each fork would do that again, and copy the pages for it."""
+    """Import PRELOAD, set up the streams and practise, once for all forks.
+
+    Skips a module that this Python was built without. The forks share the streams' buffers and the code as the
+    interpreter has specialised it after a few runs; otherwise each fork would repeat that work and copy the pages for
+    it.
+    """
     _print_promptly()
     for name in PRELOAD:
         with suppress(ImportError):
@@ -62,8 +67,8 @@ def preload() -> None:
 
 
 def _practise() -> None:
-    """Load a handler and serve a request in memory, without a thread and without uvloop: what that has for a whole
-    process does not survive that a fork closes all descriptors."""
+    """Load a handler and serve a request in memory, without a thread and without uvloop: their process-wide state does
+    not survive the closing of all descriptors in a fork."""
     loop = asyncio.SelectorEventLoop()
     try:
         load_handler(REHEARSAL)
@@ -74,8 +79,11 @@ def _practise() -> None:
 
 
 def rehearse() -> None:
-    """Load a handler and serve requests in memory. A spare does this while it waits: what it writes to is then its own
-    copy of the zygote's pages, and the copying (about 2 ms) is not on the way of a wake. Its loop is kept for `run`."""
+    """Load a handler and serve requests in memory; keep the loop for `run`.
+
+    A spare does this while it waits. It then owns copies of the zygote's pages that a wake writes to, and the wake
+    saves the copying (about 2 ms).
+    """
     global _loop
     _loop = loop = uvloop.new_event_loop()
     try:
@@ -87,7 +95,7 @@ def rehearse() -> None:
 
 
 async def _rehearsal(loop: asyncio.AbstractEventLoop, handler: Handler) -> None:
-    # without a deadline: its watchdog's alarm would outlive the rehearsal and end the instance
+    # No deadline: the watchdog's alarm would outlive the rehearsal and end the instance.
     launch = Launch(InstanceId("rehearsal"), function_id("rehearsal"), "", exec_timeout=0.0)
     server = Server(launch, handler, "/", loop)
     client, served = socket.socketpair()
@@ -97,25 +105,26 @@ async def _rehearsal(loop: asyncio.AbstractEventLoop, handler: Handler) -> None:
     await loop.sock_recv(client, 4096)
     transport.close()
     client.close()
-    server.threads.end()  # a thread must not be there when the process becomes another user
+    server.threads.end()  # no thread may exist when the process changes its user
 
 
 def run(launch: Launch, listener: socket.socket, status: int) -> int:
     """Serve the bundle in the current directory on `listener`; return the process's exit code.
 
-    `status` is a pipe: one JSON line is written to it, {"ready": true, "began", "loaded"} once the event loop serves,
-    with the moments (seconds on the monotonic clock) of the call of this and of the handler's being imported, or
-    {"error": "one line"} when it cannot be imported, and it is closed.
-    Exit codes: 0 drained after SIGTERM, 1 never ready or the loop was ended by the function, 124 retired
-    because a handler hung past its deadline.
+    `status` is a pipe. It gets one JSON line, then it is closed: {"ready": true, "began", "loaded"} once the event
+    loop serves, or {"error": "one line"} if the handler cannot be imported. `began` and `loaded` are the times
+    (seconds on the monotonic clock) of this call and of the end of the import.
+
+    Exit codes: 0 drained after SIGTERM, 1 never ready or the function ended the loop, 124 retired because a handler
+    hung past its deadline.
     """
     began = time.monotonic()
     report = _Report(status)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until there is something to drain
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until there are requests to drain
     _print_promptly()
     JOURNAL.open()
     threading.excepthook = _thread_failed
-    # before the import: module-level code may ask for the loop
+    # Before the import: module-level code may ask for the loop.
     loop = _loop or uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.set_exception_handler(_loop_failed)
@@ -131,35 +140,35 @@ def run(launch: Launch, listener: socket.socket, status: int) -> int:
     server = Server(launch, handler, root, loop)
     try:
         return loop.run_until_complete(server.serve(listener, lambda: report.write(ready)))
-    except BaseException as error:  # a background task of the function's called sys.exit()
+    except BaseException as error:  # a background task of the function called sys.exit()
         JOURNAL.say(traceback_text(error))
         report.write({"error": "the function ended its event loop"})
         return 1
     finally:
         for stream in (sys.stdout, sys.stderr):
-            with suppress(BaseException):  # the function may have put anything there
+            with suppress(BaseException):  # the function may have replaced it by any object
                 stream.flush()
-        kill_children()  # where the process has no PID namespace, nothing else ends those in sessions of their own
+        kill_children()  # without a PID namespace nothing else ends children in sessions of their own
 
 
 def _print_promptly() -> None:
-    """What the function prints is in its log at once, and printing never fails for want of a character."""
+    """Flush printed lines to the log at once, and escape characters that cannot be encoded."""
     for stream in (sys.stdout, sys.stderr):
         if not isinstance(stream, io.TextIOWrapper):
-            continue  # replaced by something of the function's
+            continue  # the function has replaced it
         if not stream.line_buffering or stream.errors != "backslashreplace":
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
-    """As Python has it, but to the log: a call may have redirected sys.stderr, and this may be of another's thread."""
+    """Log as threading does, but to the journal: another call may have redirected sys.stderr."""
     if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
         name = args.thread.name if args.thread is not None else "?"
         JOURNAL.say(f"Exception in thread {name}:\n{traceback_text(args.exc_value)}")
 
 
 def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """The same for what asyncio would log, unless the function has handlers for that."""
+    """Log errors of the loop to the journal, unless the function configured logging for asyncio."""
     if logging.getLogger("asyncio").hasHandlers():
         loop.default_exception_handler(context)
         return
@@ -169,7 +178,7 @@ def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> No
 
 
 class _Report:
-    """The status pipe: written to once; processes the handler starts do not keep it open."""
+    """The status pipe: takes one message; child processes of the handler do not keep it open."""
 
     __slots__ = ("_fd",)
 
@@ -179,7 +188,7 @@ class _Report:
         os.register_at_fork(after_in_child=self._close)
 
     def write(self, message: dict[str, object]) -> None:
-        """Write `message` and close; nothing if it was done before."""
+        """Write `message` and close the pipe. Does nothing the second time."""
         if self._fd >= 0:
             with suppress(OSError):  # the node is gone; this instance may live on
                 os.write(self._fd, json.dumps(message).encode() + b"\n")

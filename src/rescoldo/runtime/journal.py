@@ -1,9 +1,9 @@
-"""What the runtime itself says in the function's log.
+"""The runtime's own messages in the function's log.
 
-A function may replace or close sys.stderr, sys.stdout and descriptors 1 and 2, and redirect them for one call, which
-must not hold words about another. So the runtime writes to a descriptor of its own, and compares it with what it
-opened before it writes: the function may have closed it, and its number may be a client's connection by then. Writing
-never fails and never waits for long; what there is no room for is lost.
+A function may replace or close sys.stderr, sys.stdout and descriptors 1 and 2. It may also redirect them for one call,
+whose output must not contain messages about another. So the runtime writes to a descriptor of its own. Before each
+write it checks that the descriptor is still the log: the function may have closed it, and a client's connection may
+have its number now. Writing never fails and never waits for long; a message without room is lost.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from traceback import format_exception
 
 from rescoldo.runtime.hiding import advice
 
-MOST = 64 * 2**10  # bytes of one text; of a longer one the end is kept, where a traceback says what happened
-_PIECE = select.PIPE_BUF  # bytes; a pipe that has room takes so many at once
-_PATIENCE = 100  # ms to wait for room, until there was none: a function prints faster than the node reads
-STANDARD = 3  # descriptors below it are the standard streams
+MOST = 64 * 2**10  # bytes of one message; a longer one keeps its end, where a traceback names the error
+_PIECE = select.PIPE_BUF  # bytes; a pipe with room takes this much at once
+_PATIENCE = 100  # ms to wait for room; 0 after a timeout until a write succeeds: the node may read too slowly
+STANDARD = 3  # lower descriptors are the standard streams
 
 
 class Journal:
@@ -29,18 +29,18 @@ class Journal:
 
     def __init__(self) -> None:
         self.descriptor = 2
-        self._identity: tuple[int, int] | None = None  # of the log; None: not opened yet
+        self._identity: tuple[int, int] | None = None  # of the log; None: not open yet
         self._patience = _PATIENCE
 
     def open(self) -> None:
-        """Take a descriptor for what descriptor 2 is. To be called before any code of the function runs."""
+        """Duplicate descriptor 2. Call this before any code of the function runs."""
         with suppress(OSError):
             self.descriptor = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, STANDARD)
             self._identity = _identity(self.descriptor)
 
     def say(self, text: str) -> None:
-        """Write `text`, whole lines; for any thread, and for handlers of signals."""
-        with suppress(Exception):  # a trouble here is nobody's
+        """Write `text`, which consists of whole lines. Safe on any thread and in signal handlers."""
+        with suppress(Exception):  # no failure here may reach the function
             data = text.encode(errors="backslashreplace")
             if len(data) > MOST:
                 end = data[-MOST:]
@@ -54,7 +54,7 @@ class Journal:
         poll.register(number, select.POLLOUT)
         while data:
             if not poll.poll(self._patience):
-                self._patience = 0  # the node is not reading: its functions do not wait for it
+                self._patience = 0  # the node does not read: do not keep the function waiting again
                 return
             self._patience = _PATIENCE
             data = data[os.write(number, data[:_PIECE]) :]
@@ -67,7 +67,7 @@ class Journal:
         return None
 
     def cover(self, number: int) -> None:
-        """Put the log, or nothing, at the number of a standard stream that the function has closed."""
+        """Put the log, or /dev/null, at the number of a standard stream that the function has closed."""
         with suppress(OSError):
             found = self._find() if number else None
             source = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) if found is None else found
@@ -82,20 +82,23 @@ def _identity(number: int) -> tuple[int, int]:
 
 
 def traceback_text(error: BaseException, root: str = "") -> str:
-    """The traceback of `error`, from the first frame that lies below `root` on. Its text may come from code of the
-    function, which may do anything but keep this from returning a text; and take any time."""
+    """Return the traceback of `error` from the first frame below `root` on.
+
+    The function's own code may produce parts of it. That code may take any time, but it cannot keep this from
+    returning.
+    """
     frame = error.__traceback__
     while frame and not frame.tb_frame.f_code.co_filename.startswith(f"{root}/"):
         frame = frame.tb_next
     try:
         lines = format_exception(type(error), error, frame or error.__traceback__)
         return "".join([*lines, f"({advised})\n"] if (advised := advice(error)) else lines)
-    except BaseException:  # whatever the function's code raised
+    except BaseException:  # the function's own code may raise anything
         return f"{kind_of(error)}: its message is not available\n"
 
 
 def kind_of(error: BaseException) -> str:
-    """The name of the class of `error`, whatever its metaclass says."""
+    """Return the class name of `error`, bypassing its metaclass."""
     return str(type.__dict__["__name__"].__get__(type(error)))
 
 

@@ -1,6 +1,6 @@
-"""What a call leaves behind that is ended at its deadline: child processes, and jobs in the loop's own threads.
+"""What a call may leave behind at its deadline: child processes, and jobs in the loop's threads.
 
-Cancelling an async handler ends neither: `await process.wait()` stops waiting and the process runs on.
+Cancelling an async handler ends neither: `await process.wait()` stops waiting, but the process runs on.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_STARTED = 19  # field of /proc/PID/stat after the name in parentheses: clock ticks since boot
+_STARTED = 19  # index in /proc/PID/stat after the name in parentheses: start time, clock ticks since boot
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Jobs(ThreadPoolExecutor):
-    """The threads of `asyncio.to_thread` and `run_in_executor`, with the time at which each of their jobs came."""
+    """The threads of `asyncio.to_thread` and `run_in_executor`; records when each job was submitted."""
 
     def __init__(self, most: int) -> None:
         super().__init__(most, "to-thread")
@@ -35,28 +35,28 @@ class Jobs(ThreadPoolExecutor):
         return future
 
     def has_any_since(self, began: float) -> bool:
-        """Whether a job that came at `began` (time.perf_counter) or later has not ended."""
+        """Whether a job submitted at `began` (time.perf_counter) or later still runs."""
         return any(begun >= began for begun in list(self._begun.values()))
 
 
 def has_children_since(began: float) -> bool:
-    """Whether a child process that was started at `began` (time.perf_counter) or later runs. One whose start cannot
-    be read, as at the level unprivileged, counts as such."""
+    """Whether a child process started at `began` (time.perf_counter) or later still runs. A child with an unreadable
+    start time counts (level unprivileged)."""
     since_boot = time.clock_gettime(time.CLOCK_BOOTTIME) - (time.perf_counter() - began)
     ticks = int(since_boot * _TICKS)
     return any(started is None or started >= ticks for _, started in _children())
 
 
 def kill_children() -> None:
-    """SIGKILL every child process, those too that made a session of their own."""
+    """SIGKILL every child process, including those in sessions of their own."""
     for pid, _ in _children():
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
 
 
 def _children() -> Iterator[tuple[int, int | None]]:
-    """Every child process that runs, and when it was started in clock ticks since boot, if that can be read."""
-    with suppress(OSError):  # a kernel that does not tell
+    """Yield each running child process with its start time in clock ticks since boot; None if unreadable."""
+    with suppress(OSError):  # a kernel without this file
         for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 - pathlib costs a fresh fork page faults
             for pid in _read(f"/proc/self/task/{thread}/children").split():
                 fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()

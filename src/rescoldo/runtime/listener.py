@@ -1,4 +1,4 @@
-"""The listening socket of an instance. It is the node's, too, and the function may close it as any other descriptor."""
+"""The listening socket of an instance. The node holds it, too; the function can close it like any descriptor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 
-BACKLOG = 1024  # what the node listens with; asyncio listens once more
+BACKLOG = 1024  # the node listens with it; asyncio calls listen once more
 
 
 class Listener:
@@ -21,14 +21,14 @@ class Listener:
         self._server = server
 
     def is_open(self) -> bool:
-        """Whether the socket is open. Its number may be another file's by now."""
+        """Whether the socket is open. After a close its number may belong to another file."""
         try:
             return os.fstat(self._descriptor).st_ino == self._inode
         except OSError:
             return False
 
     def close(self) -> None:
-        """Accept no more; never close another file in its place."""
+        """Accept no more. Never closes another file with the same number."""
         if self.is_open():
             self._server.close()
 
@@ -37,6 +37,6 @@ async def listen(
     loop: asyncio.AbstractEventLoop, listener: socket.socket, connection: Callable[[], asyncio.Protocol]
 ) -> Listener:
     """Accept on `listener`; each client gets a new `connection`."""
-    # create_server and not create_unix_server: from 3.13 on the latter removes the path at the end,
-    # but the socket is the node's and the next instance's.
+    # create_server rather than create_unix_server: since 3.13 the latter removes the path at the end, but the socket
+    # belongs to the node and the next instance.
     return Listener(listener, await loop.create_server(connection, sock=listener, backlog=BACKLOG))

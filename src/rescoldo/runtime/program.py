@@ -1,6 +1,5 @@
-"""The program of an instance that brings its own HTTP server: exec'd in the place of the zygote's fork, inside its
-isolation, with nothing in front of it.
-"""
+"""Starts the program of an instance with its own HTTP server: an exec replaces the zygote's fork, inside its
+isolation, with no process in front of it."""
 
 from __future__ import annotations
 
@@ -19,14 +18,13 @@ from rescoldo.model.instance import Launch
 from rescoldo.model.program import INHERITED
 from rescoldo.runtime.executable import why_not
 
-FOLDER = "function"  # of the bundle, and the program's working directory
+FOLDER = "function"  # the bundle's folder with the program, and its working directory
 LISTEN_DESCRIPTOR = 3  # sd_listen_fds(3): the first descriptor handed over
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # it sets them so at its start, and exec would keep it
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores them from its start; an exec would pass that on
 
 
 def rehearse() -> None:
-    """Write to what `execute` will write to, so that the pages are this process's own by then: what a spare does while
-    it waits."""
+    """Write to the pages that `execute` will write to, so that a waiting spare already owns its copies."""
     with suppress(StartFailed):
         _find("rehearsal", "/")
     for number in _IGNORED_BY_PYTHON:
@@ -36,10 +34,11 @@ def rehearse() -> None:
 
 
 def execute(launch: Launch, environment: dict[str, str], listener: int, status: int) -> int:
-    """Become the program of `launch`, whose bundle is the current directory; return 1 where that fails.
+    """Become the program of `launch`, whose bundle is the current directory; return 1 if that fails.
 
-    `listener` is the descriptor of a listening socket, for a program that takes one over. `status` is a pipe that the
-    exec closes: then the program runs. Before that, one JSON line {"error": "one line"} may be written to it.
+    `listener` is the descriptor of a listening socket, for a program that takes one over. `status` is a pipe. The exec
+    closes it, which tells the node that the program runs; a failure before that writes one JSON line {"error": "one
+    line"}.
     """
     try:
         os.chdir(FOLDER)
@@ -59,7 +58,7 @@ def _exec(launch: Launch, environment: dict[str, str], listener: int, status: in
     if launch.upstream == INHERITED:
         status = _moved(status)
         os.dup2(listener, LISTEN_DESCRIPTOR)
-        os.set_inheritable(LISTEN_DESCRIPTOR, True)  # dup2 changes nothing where it had that number already
+        os.set_inheritable(LISTEN_DESCRIPTOR, True)  # dup2 does nothing if the socket had that number already
         environment |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": "http"}
         close_all_but({LISTEN_DESCRIPTOR, status})
     else:
@@ -76,14 +75,14 @@ def _exec(launch: Launch, environment: dict[str, str], listener: int, status: in
 
 
 def _moved(status: int) -> int:
-    """`status` at a number that a handed-over socket does not need; closed by an exec, as before."""
+    """Return `status`, moved off the number that a handed-over socket needs. An exec still closes it."""
     if status != LISTEN_DESCRIPTOR:
         return status
     return fcntl.fcntl(status, fcntl.F_DUPFD_CLOEXEC, LISTEN_DESCRIPTOR + 1)
 
 
 def _find(name: str, path: str) -> str:
-    """The file a command means: below the bundle's folder (the current one), else along PATH."""
+    """Return the file that a command names: in the current directory (the bundle's folder), else on PATH."""
     if "/" in name:
         return name
     if os.path.exists(name):  # noqa: PTH110 - pathlib costs a fresh fork 60 page faults

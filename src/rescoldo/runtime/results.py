@@ -1,8 +1,8 @@
-"""What a handler returned becomes one response.
+"""Turns a handler's result into one response.
 
-Pure and callable from any thread: JSON of a large result is made where the handler ran, not on the loop.
-The table for style "http" (https://github.com/openfaas/python-flask-template, whose python3-http stands on Flask; the
-default types are Flask's, except that bytes are octet-stream):
+Pure and callable on any thread: JSON of a large result is made where the handler ran, not on the loop. The table for
+style "http" (https://github.com/openfaas/python-flask-template, whose python3-http stands on Flask; the default types
+are Flask's, except that bytes are octet-stream):
 
     None                               200, empty
     str                                200, text/html; charset=utf-8
@@ -15,11 +15,11 @@ default types are Flask's, except that bytes are octet-stream):
     a response of Flask or werkzeug    as it says
     anything else                      InvalidResponse: the client gets 500, the log gets the reason
 
-JSON is written as Flask does: keys in order, ASCII, a line end, dates as in HTTP headers.
+JSON is written as Flask writes it: sorted keys, ASCII, a final newline, dates as in HTTP headers.
 
-Style "classic" (`handle(req) -> str`): the same for None (or what it printed, see classic.py), bytes and iterators; str
-is text/plain; every dict or list is JSON; anything else is its str(), as the template's print() had it, if its class
-has one.
+Style "classic" (`handle(req) -> str`) treats None (replaced by printed output, see classic.py), bytes and iterators
+the same way; str is text/plain; every dict or list is JSON; any other object whose class defines a text form becomes
+its str(), which is what the template's print() wrote.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Response:
     body: Body
 
 
-# HAProxy takes 101 header lines and 15 KiB of a head, with what it and the server add; beyond it is a bare 502
+# HAProxy accepts 101 header lines and 15 KiB of a head, including its own and the server's lines; beyond that the
+# client gets a bare 502.
 MAX_LINES, MAX_FIELDS = 90, 14 * 2**10
 
 HTML = b"Content-Type: text/html; charset=utf-8\r\n"
@@ -63,7 +64,8 @@ JSON = b"Content-Type: application/json\r\n"
 PLATFORM = TEXT + b"X-OpenFaaS-Internal: of-watchdog\r\n"
 
 _RESPONSE_KEYS = frozenset(("statusCode", "body", "headers"))
-# Hop-by-hop (RFC 9110, section 7.6.1, and the rest of what Go's proxies drop), and what the server says of a message.
+# Hop-by-hop headers (RFC 9110, section 7.6.1, and the others that Go's proxies drop), and headers that the server sets
+# itself.
 _DROPPED = {
     "connection", "proxy-connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te",
     "trailer", "transfer-encoding", "upgrade", "content-length", "date", "x-duration-seconds",
@@ -73,12 +75,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def refusal(status: int, text: str) -> Response:
-    """A short answer of the platform's own, marked so that a queue may try again."""
+    """Return a short response of the platform's own, marked so that a queue may retry."""
     return Response(status, PLATFORM, text.encode(errors="backslashreplace") + b"\n")
 
 
 def respond(result: object) -> Response:
-    """The response of a style-http handler that returned `result`; raise InvalidResponse."""
+    """Return the response of a style-http handler that returned `result`. Raises InvalidResponse."""
     if isinstance(result, dict) and not _RESPONSE_KEYS.isdisjoint(result):
         return _described(result)
     if isinstance(result, tuple):
@@ -90,7 +92,8 @@ def respond(result: object) -> Response:
 
 
 def respond_classic(result: object) -> Response:
-    """The response of a classic handler that returned `result`, or that was made for it; raise InvalidResponse."""
+    """Return the response of a classic handler that returned `result`; a Response passes unchanged. Raises
+    InvalidResponse."""
     if isinstance(result, Response):
         return result
     if not isinstance(result, str | bytes | bytearray | memoryview | dict | list | Iterator | AsyncIterator | None):
@@ -102,7 +105,7 @@ def respond_classic(result: object) -> Response:
 
 
 def encode_chunk(chunk: object) -> bytes:
-    """One piece of a streamed body; raise InvalidResponse."""
+    """Encode one piece of a streamed body. Raises InvalidResponse."""
     if isinstance(chunk, str):
         return _utf8(chunk)
     if isinstance(chunk, bytes | bytearray | memoryview):
@@ -126,7 +129,7 @@ def _described(result: dict[Any, Any]) -> Response:
 
 
 def _parts(result: tuple[Any, ...]) -> dict[str, Any]:
-    """Flask's tuples: (body, status), (body, headers), (body, status, headers)."""
+    """Read Flask's tuples: (body, status), (body, headers), (body, status, headers)."""
     match result:
         case (body, status, headers):
             return {"body": body, "statusCode": status, "headers": headers}
@@ -141,7 +144,7 @@ def _parts(result: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _is_werkzeug(result: object) -> bool:
-    """Whether this is a response of werkzeug's, on which Flask is built; neither is imported here."""
+    """Whether `result` is a response of werkzeug, on which Flask is built; neither is imported here."""
     kind = type(result)
     if not (hasattr(kind, "get_app_iter") and hasattr(kind, "iter_encoded")):
         return False
@@ -183,7 +186,7 @@ def _status(value: object) -> int:
 
 
 def _lines(headers: object) -> tuple[bytes, bool]:
-    """Encode a handler's headers; return them and whether a Content-Type is among them."""
+    """Encode a handler's headers; return them and whether they include a Content-Type."""
     if isinstance(headers, Mapping):
         headers = headers.items()
     if not isinstance(headers, Iterable) or isinstance(headers, str | bytes):
@@ -214,7 +217,7 @@ def _line(name: str, value: object) -> bytes:
         value = str(value)
     if not isinstance(value, str):
         raise InvalidResponse(f"the function returned header {name!r:.80} with {_a(value)}: use str")
-    # long values are rarely the same twice: they would only fill the cache
+    # Long values rarely repeat; they would only fill the cache.
     return _short_line(name, value) if len(name) + len(value) < 128 else _checked_line(name, value)
 
 
@@ -241,7 +244,7 @@ def _utf8(text: str) -> bytes:
 
 
 def _plain(value: object) -> object:
-    """JSON of the few types beyond JSON's own that Flask knows too."""
+    """Encode the few types beyond JSON's own that Flask supports."""
     if isinstance(value, datetime.date):
         return _http_date(value)
     if isinstance(value, datetime.time):
@@ -256,7 +259,7 @@ def _plain(value: object) -> object:
 
 
 def _http_date(value: datetime.date) -> str:
-    """Midnight for a date without a time, UTC for one without a zone, as werkzeug has it."""
+    """Format an HTTP date: midnight for a date without a time, UTC for one without a zone, as werkzeug does."""
     if not isinstance(value, datetime.datetime):
         value = datetime.datetime(value.year, value.month, value.day, tzinfo=datetime.UTC)
     elif value.tzinfo is None:
@@ -272,7 +275,7 @@ def _json(value: object) -> bytes:
     try:
         try:
             text = _in_order(value)
-        except TypeError:  # keys of several types have no order
+        except TypeError:  # keys of mixed types cannot be sorted
             text = _as_they_are(value)
         return text.encode("ascii") + b"\n"
     except (TypeError, ValueError, RecursionError) as error:

@@ -1,8 +1,8 @@
-"""The server of one instance: it accepts, counts what is in flight, and ends well.
+"""The server of one instance: accepts connections, counts calls in flight, and ends without losing any.
 
-It ends in two ways. Drained (SIGTERM): accept no more, answer what is in flight, exit code 0. Retired (a
-thread hangs for ever past its deadline): the same, exit code 124, so that the node puts a new process on the
-same listening socket, where clients wait meanwhile.
+It ends in two ways. Drained (SIGTERM): it accepts no more, answers the calls in flight, and exits with code 0. Retired
+(a thread hangs past its deadline): the same with exit code 124. The node then starts a new process on the same
+listening socket, where clients wait meanwhile.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from rescoldo.runtime.threads import Threads
 from rescoldo.runtime.turns import Turns
 from rescoldo.runtime.watchdog import Watchdog
 
-RETIRED = 124  # exit code, as timeout(1) has it
+RETIRED = 124  # exit code, as in timeout(1)
 MAX_THREADS = 64
-IDLE_PAUSE = 0.01  # seconds from the end of accepting to closing idle connections: what is on its way arrives
-PATIENCE = 3.0  # seconds a draining server waits for clients who neither send nor read
+IDLE_PAUSE = 0.01  # seconds from the end of accepting to closing idle connections: requests under way still arrive
+PATIENCE = 3.0  # seconds a draining server waits for clients that neither send nor read
 
 
 class Server:
-    """Serves `handler` on one listening socket. Implements Service of its connections and Host of its calls."""
+    """Serves `handler` on one listening socket. Implements Service for its connections and Host for its calls."""
 
     def __init__(self, launch: Launch, handler: Handler, root: str, loop: asyncio.AbstractEventLoop) -> None:
         self.launch = launch
@@ -69,18 +69,18 @@ class Server:
         self._watchdog = Watchdog(loop, launch.exec_timeout, lambda: bool(self._calls), bark)
 
     async def serve(self, listener: socket.socket, ready: Callable[[], None]) -> int:
-        """Serve until drained or retired; return the exit code. `ready` is called once it serves."""
+        """Serve until drained or retired; return the exit code. `ready` is called once the server accepts."""
         self._listener = await listen(self.loop, listener, partial(Connection, self))
         self.loop.add_signal_handler(signal.SIGTERM, self.drain)
         self.loop.add_signal_handler(LISTENS, self._check_listener)
         ready()
         if not self.handler.on_loop:
-            self.threads.prepare()  # while those who wait get their answer
+            self.threads.prepare()  # meanwhile the waiting clients get their responses
         await self._ended
         return self._code
 
     def dispatch(self, client: Client, request: Request, *, fresh: bool) -> Pending | None:
-        """See Service. A request of the platform's own is answered at once."""
+        """See Service. Answers requests to the platform's own routes at once."""
         if request.target.startswith(b"/_/") and (own := self._own_route(request)) is not None:
             client.answer(own, 0.0)
             return None
@@ -93,8 +93,11 @@ class Server:
         return call
 
     def _was_away(self) -> bool:
-        """Whether the loop may have stood still lately, so that clients have left unnoticed: it began no call for a
-        while, whatever for. What had piled up then is looked at for as long again."""
+        """Whether the loop may have stood still lately, so that clients have left unnoticed.
+
+        A gap of more than PROMPT since the last call counts, whatever its cause. Calls that follow stay doubtful for
+        as long again: their requests piled up during the gap.
+        """
         now = time.perf_counter()
         gap, self._last_call = now - self._last_call, now
         if gap > PROMPT:
@@ -102,7 +105,8 @@ class Server:
         return now < self._doubted_until
 
     def _own_route(self, request: Request) -> Response | None:
-        """/_/health and /_/ready, which every workload of OpenFaaS has (https://docs.openfaas.com/reference/workloads)."""
+        """Answer /_/health and /_/ready, which every OpenFaaS workload has
+        (https://docs.openfaas.com/reference/workloads)."""
         path = request.target.partition(b"?")[0]
         if path not in (b"/_/health", b"/_/ready"):
             return None
@@ -115,14 +119,14 @@ class Server:
         return Response(200, b"Content-Type: text/plain; charset=utf-8\r\n", b"OK")
 
     def _limit(self, request: Request) -> float:
-        """The call's deadline in seconds, 0 for none; X-Timeout may only shorten it."""
+        """Return the call's deadline in seconds, 0 for none; X-Timeout can only shorten it."""
         limit = self.launch.exec_timeout
         if not request.timeout:
             return limit
         try:
             wanted = parse_duration(request.timeout.decode("latin-1"))
         except InvalidInput:
-            return limit  # as of-watchdog: a header that says nothing is no reason to fail
+            return limit  # as of-watchdog: an unreadable header is no reason to fail
         return min(limit or wanted, wanted or limit)
 
     def call_over(self, call: Pending) -> None:
@@ -132,8 +136,8 @@ class Server:
             self._check_ended()
 
     def connection_came(self, connection: Visitor, transport: asyncio.Transport) -> None:
-        """A client is there. Where the function has closed a standard stream, the client may have got its number, and
-        would get what is printed: it is served at another number then."""
+        """Register a connection. If its socket has the number of a standard stream that the function has closed, the
+        client would receive printed output, so the connection moves to another number."""
         number = transport.get_extra_info("socket").fileno()
         if number >= STANDARD:
             self.connections.add(connection)
@@ -143,13 +147,13 @@ class Server:
             transport.abort()
 
     def _move(self, number: int, twin: socket.socket) -> None:
-        JOURNAL.cover(number)  # the loop lets go of it, and closes no standard stream
+        JOURNAL.cover(number)  # so the transport's close closes no standard stream
         task = self.loop.create_task(self.loop.connect_accepted_socket(partial(Connection, self), twin))
         self._moves.add(task)
         task.add_done_callback(self._moves.discard)
 
     def connection_over(self, connection: Visitor) -> None:
-        """The connection is lost or closed."""
+        """Deregister a connection that is lost or closed."""
         self.connections.discard(connection)
         if connection in self._moving:
             self.loop.call_soon(self._move, *self._moving.pop(connection))
@@ -158,7 +162,7 @@ class Server:
     # -- the end
 
     def drain(self) -> None:
-        """Accept no more; end once everything in flight is answered."""
+        """Accept no more; end once all calls in flight are answered."""
         if self.draining:
             return
         self.draining = True
@@ -174,13 +178,13 @@ class Server:
         self.drain()
 
     def _check_listener(self) -> None:
-        """Requests wait, and the node cannot see whether the function has closed the socket that they wait in."""
+        """Retire if the function has closed the socket in which requests wait. The node cannot see that."""
         if self._listener is not None and not self._listener.is_open() and not self.draining:
             JOURNAL.say("rescoldo: instance no longer takes requests: it has closed its listening socket\n")
             self.retire()
 
     def _die_blocked(self) -> None:
-        """The loop stands still: answer what is in flight past it, and let the node put a new process here."""
+        """Answer all calls past the blocked loop and end; the node starts a new process in this place."""
         for call in tuple(self._calls):
             call.give_up()
         JOURNAL.say("rescoldo: an async handler blocked its event loop past the deadline; the instance ends\n")

@@ -1,10 +1,10 @@
-"""A fork of the zygote, from its first step to the function: it sets its sandbox up, rehearses, waits to be told which
-instance it is, and becomes it.
+"""A fork of the zygote, from its first step to the function: it sets up its sandbox, rehearses, waits for its order,
+and becomes that instance.
 
-One that is not waited for yet says so on its channel when it is ready. Over the channel it gets one message:
-{"launch", "uid", "gid", "bundle" (its folder), "scratch"} with the descriptors [listener, standard output, standard
-error, status pipe, one for each secret of the launch]. A program that binds its own socket has /dev/null for a
-listener. The channel closing instead is its end.
+A spare reports on its channel when it is ready; an urgent fork does not. The channel then delivers one message, the
+order: {"launch", "uid", "gid", "bundle" (its folder), "scratch"} with the descriptors [listener, standard output,
+standard error, status pipe, one for each secret of the launch]. The listener is /dev/null for a program that binds its
+own socket. If the channel closes instead, the fork ends.
 """
 
 from __future__ import annotations
@@ -25,29 +25,32 @@ from rescoldo.model.instance import MAX_ORDER, Launch
 from rescoldo.model.names import InstanceId, function_id, split_id
 from rescoldo.runtime.starter import Starters, open_stream
 
-PRACTICE = 20  # rounds of what forks do, before the fork: the interpreter specialises code that has run about ten times
+PRACTICE = 20  # rounds of rehearsal before the first fork: the interpreter specialises code after about ten runs
 REHEARSAL = os.path.join(os.path.dirname(__file__), "rehearsal")  # noqa: PTH118, PTH120 - a bundle to practise with
-SPARE_NICE = 10  # until it is needed: wakes and calls go first
-MOST_SECRETS = 100  # of one function; the kernel passes 253 descriptors in a message
-DEPENDENCIES = "deps"  # folder of a bundle: what its requirements.txt asks for
+SPARE_NICE = 10  # until a wake takes it: wakes and calls go first
+MOST_SECRETS = 100  # of one function; the kernel passes at most 253 descriptors in a message
+DEPENDENCIES = "deps"  # the bundle's folder with the packages of its requirements.txt
 _DESCRIPTORS = 4 + MOST_SECRETS
 
 
 @dataclass(frozen=True, slots=True)
 class Nest:
-    """What every fork of a zygote has in common."""
+    """What all forks of a zygote share."""
 
     sandbox: Sandbox
     starters: Starters
-    null: int  # /dev/null, open
+    null: int  # an open descriptor of /dev/null
     privileged: bool
-    variables: Mapping[str, str]  # of the environment, where a function does not set its own
+    variables: Mapping[str, str]  # of the environment; a function's own values override them
 
 
 def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, folder: int | None) -> int:
-    """Live as a spare and then as an instance; return its exit code. `urgent`: it is waited for already, so nothing
-    is done in advance. `folder`: descriptor of the folder for its program's Unix socket."""
-    if nest.privileged and not urgent:  # the node takes it back; it could not from others
+    """Live as a spare and then as an instance; return its exit code.
+
+    `urgent`: a wake waits for this fork already, so it does nothing in advance. `folder` is a descriptor of the folder
+    for its program's Unix socket.
+    """
+    if nest.privileged and not urgent:  # the node raises the priority again; an unprivileged one could not
         os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + SPARE_NICE)
     os.setsid()
     os.dup2(nest.null, 0)
@@ -63,16 +66,16 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
         channel.send(b"ready")
     message, descriptors, _, _ = socket.recv_fds(channel, MAX_ORDER, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
     if not message:
-        return 0  # the node has no use for it, or has ended
+        return 0  # the node does not need it, or has ended
     channel.close()
-    for descriptor in descriptors:  # recv_fds passes MSG_CMSG_CLOEXEC on only since Python 3.14
+    for descriptor in descriptors:  # only since Python 3.14 does recv_fds pass MSG_CMSG_CLOEXEC on
         os.set_inheritable(descriptor, False)
     return _become_instance(nest, message, descriptors)
 
 
 def rehearse_order() -> None:
-    """Write to what an order will write to, so that the pages are this process's own by then. The environment is
-    changed."""
+    """Write to the pages that an order will write to, so that this process already owns its copies. Changes the
+    environment."""
     launch = Launch(InstanceId("rehearsal"), function_id("rehearsal", "here"), "", env={"a": "b"})
     order = json.dumps({"launch": launch.to_json(), "uid": 1, "gid": 1, "bundle": "/", "scratch": "/tmp"})
     _environment(Launch.from_json(json.loads(order)["launch"]), "/", "/", "/tmp", "/tmp", {})
@@ -100,7 +103,8 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
 
 
 def _layer_of(bundle: str) -> str:
-    """Where the requirements of a bundle are, if they are a layer: the platform has linked it into the bundle."""
+    """Return the folder of a bundle's requirements if they are a layer (then the platform has linked it into the
+    bundle); empty otherwise."""
     try:
         return os.path.join(bundle, os.readlink(f"{bundle}/{DEPENDENCIES}"))  # noqa: PTH115, PTH118
     except OSError:
@@ -110,9 +114,12 @@ def _layer_of(bundle: str) -> str:
 def _environment(
     launch: Launch, bundle: str, modules: str, scratch: str, secrets: str, variables: Mapping[str, str]
 ) -> dict[str, str]:
-    """The variables of a process; `variables` are the platform's. The Python on PATH is the one that this process is,
-    without packages; PYTHONPATH names `modules`, the folder of the function's own, and those of the bundle, before what
-    the function itself wants there, to all that is started."""
+    """Return the variables of a process; `variables` are the platform's.
+
+    The Python on PATH is the interpreter of this process, without packages. For child processes PYTHONPATH names, in
+    this order: `modules` (the folder of the function's own modules), the bundle's requirements, the function's own
+    PYTHONPATH.
+    """
     name, namespace = split_id(launch.function)
     more = launch.env.get("PYTHONPATH")
     return {

@@ -1,7 +1,7 @@
-"""How a fork that has moved into its sandbox becomes an instance: it serves itself, or executes a program.
+"""Turns a fork in its sandbox into an instance: it serves requests itself, or executes a program.
 
-Which of the two, and what runs, is its kind's to say (`Kind.starter` in kinds/protocol.py). All of it is bound in the
-zygote before the platform's modules are hidden.
+The fork's kind decides which, and what runs (`Kind.starter` in kinds/protocol.py). The zygote binds all of it before
+it hides the platform's modules.
 """
 
 from __future__ import annotations
@@ -21,51 +21,52 @@ from rescoldo.model.names import split_id
 
 
 class Starter(Protocol):
-    """What forks of one kind become."""
+    """Starts instances of one kind in forks."""
 
     @property
     def rehearse(self) -> Callable[[], None]:
-        """What a spare does while it waits, so that the pages it writes to are its own by then."""
+        """What a waiting spare runs, so that it already owns its copies of the pages that a wake writes to."""
         ...
 
     @property
     def imports(self) -> str:
-        """The folder of a bundle that PYTHONPATH begins with; empty: the bundle itself."""
+        """The bundle's folder at the front of PYTHONPATH; empty: the bundle itself."""
         ...
 
     def start(self, launch: Launch, environment: dict[str, str], listener: int, status: int) -> int:
         """Be the instance, whose bundle is the current directory; return its exit code.
 
-        `environment` is all that it is to have, `listener` the descriptor of a listening socket (/dev/null where the
-        instance binds its own), `status` a pipe that is told one JSON line: {"ready": true}, or {"error": "one line"}.
-        An exec closes it.
+        `environment` is the instance's whole environment. `listener` is the descriptor of a listening socket
+        (/dev/null if the instance binds its own). `status` is a pipe that takes one JSON line, {"ready": true} or
+        {"error": "one line"}; an exec closes it.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Starters:
-    """What one zygote forks."""
+    """The starters of one zygote."""
 
     by_kind: Mapping[str, Starter]
-    rehearsals: tuple[Callable[[], None], ...]  # of its spares
+    rehearsals: tuple[Callable[[], None], ...]  # what its spares run while they wait
 
 
 @dataclass(frozen=True, slots=True)
 class InProcess:
-    """Serves in the fork itself. Implements Starter."""
+    """Serves requests in the fork itself. Implements Starter."""
 
-    run: Callable[[Launch, socket.socket, int], int]  # with the listening socket and the status pipe
+    run: Callable[[Launch, socket.socket, int], int]  # takes the launch, the listening socket and the status pipe
     rehearse: Callable[[], None]
     imports: str = ""
 
     def start(self, launch: Launch, environment: dict[str, str], listener: int, status: int) -> int:
-        # New ones: those of the zygote remember whether what they wrote to was a file or a terminal.
+        # New streams: the zygote's own remember whether they wrote to a file or a terminal.
         sys.stdout, sys.stderr = open_stream(1), open_stream(2)
         set_process_name(split_id(launch.function)[0])
         os.environ.clear()
         os.environ.update(environment)
-        # random reseeds itself after a fork when it was imported before; said again since all depends on it.
+        # random reseeds itself after a fork if it was imported before. Explicit here, because without it all instances
+        # of a zygote would draw the same numbers.
         random.seed()
         gc.enable()
         return self.run(launch, socket.socket(fileno=listener), status)
@@ -73,7 +74,7 @@ class InProcess:
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """Another program in the fork's place: an exec leaves nothing of the interpreter. Implements Starter."""
+    """Executes another program in the fork's place; nothing of the interpreter remains. Implements Starter."""
 
     execute: Callable[[Launch, dict[str, str], int, int], int]  # as `start`
     rehearse: Callable[[], None]
@@ -84,5 +85,5 @@ class Executed:
 
 
 def open_stream(descriptor: int) -> TextIO:
-    """A text stream that writes each line at once, and any character."""
+    """Return a text stream that flushes each line and escapes characters that it cannot encode."""
     return open(descriptor, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)

@@ -1,7 +1,7 @@
 """A bounded pool of daemon threads for handlers that block.
 
-concurrent.futures joins its threads at exit, so one hung handler would keep the process for ever; these are
-daemons. But for the first (`prepare`), threads start when work waits and no thread is free.
+concurrent.futures joins its threads at exit, so one hung handler would keep the process for ever; daemon threads do
+not. A thread starts when a job waits and no thread is free; `prepare` starts the first one earlier.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Job = Callable[[], Callback]
 class Threads:
     """Runs jobs in at most `limit` threads; `submit`, `withdraw` and `_run_posted` belong to the loop's thread.
 
-    A job never raises. What it returns is called on the loop; before that it speaks to the loop with `post`
-    alone. A poster appends first and looks at the flag afterwards, and the loop clears the flag first
-    and empties the queue afterwards: nothing is missed, and jobs that end together wake the loop once.
+    A job never raises. The loop calls the callback that the job returns; before that, the job speaks to the loop only
+    through `post`. `post` appends first and reads the flag `_waking` afterwards; the loop clears the flag first and
+    empties the queue afterwards. So no callback is missed, and jobs that end together wake the loop once.
 
-    A queue cannot give up what is in its middle, so the jobs wait in a dictionary and the queue holds a token for
-    each: the thread that gets a token takes the oldest job, and nothing if that was withdrawn meanwhile.
+    A queue cannot give up an item in its middle. So the jobs wait in a dictionary, and the queue holds a token for
+    each: the thread that gets a token takes the oldest job, or none if that job was withdrawn meanwhile.
     """
 
     __slots__ = ("_jobs", "_limit", "_loop", "_outstanding", "_posted", "_threads", "_tokens", "_waking")
@@ -35,13 +35,13 @@ class Threads:
         self._limit = limit
         self._jobs: OrderedDict[Job, None] = OrderedDict()
         self._tokens: SimpleQueue[bool] = SimpleQueue()  # False ends a thread
-        self._posted: deque[tuple[Callback, int]] = deque()  # and how many jobs end with it
+        self._posted: deque[tuple[Callback, int]] = deque()  # each with the number of jobs that end with it
         self._waking = False
         self._threads: list[threading.Thread] = []
-        self._outstanding = 0  # jobs submitted and not ended
+        self._outstanding = 0  # jobs submitted and not yet ended
 
     def prepare(self) -> None:
-        """Start the first thread, so that the first call need not wait for it."""
+        """Start the first thread, so that the first call does not wait for it."""
         if not self._threads:
             self._start_thread()
 
@@ -54,18 +54,18 @@ class Threads:
         self._tokens.put(True)
 
     def withdraw(self, job: Job) -> bool:
-        """Run `job` no more, unless a thread has taken it; return whether it will never begin."""
+        """Cancel `job` unless a thread has taken it; return whether it will never begin."""
         try:
             del self._jobs[job]
         except KeyError:
             return False
         self._outstanding -= 1
-        with suppress(Empty):  # a thread has its token
+        with suppress(Empty):  # a thread may hold its token already
             self._tokens.get_nowait()
         return True
 
     def end(self) -> None:
-        """End the threads, each after what it does now; return when they have ended."""
+        """End each thread after its current job; return when all have ended."""
         for _ in self._threads:
             self._tokens.put(False)
         for thread in self._threads:
@@ -78,7 +78,7 @@ class Threads:
         thread.start()
 
     def post(self, callback: Callback, ended: int = 0) -> None:
-        """Have the loop call `callback`; for use in a job."""
+        """Have the loop call `callback`. For use within a job."""
         self._posted.append((callback, ended))
         if not self._waking:
             self._waking = True
@@ -95,7 +95,7 @@ class Threads:
         while self._tokens.get():
             try:
                 job, _ = self._jobs.popitem(last=False)
-            except KeyError:  # withdrawn
+            except KeyError:  # the job was withdrawn
                 continue
             self.post(job(), 1)
-            del job  # or the last call's request lives until the next
+            del job  # else the last call's request lives until the next call

@@ -1,6 +1,6 @@
-"""At most so many async handlers at once in an instance.
+"""Limits the async handlers that run at once in an instance.
 
-The edge sends no more requests than that, but it counts a request as over when its client has left, while the handler
+The edge enforces the same limit on requests, but it counts a request as over when its client leaves, while the handler
 runs on.
 """
 
@@ -13,7 +13,7 @@ Begin = Callable[[], bool]
 
 
 class Turns:
-    """`limit` turns, given in the order in which they were asked for."""
+    """Gives `limit` turns, first come first served."""
 
     __slots__ = ("_free", "_waiting")
 
@@ -22,19 +22,19 @@ class Turns:
         self._waiting: OrderedDict[Begin, None] = OrderedDict()
 
     def take(self, begin: Begin) -> None:
-        """Call `begin` as soon as there is a turn, perhaps at once. It returns whether it has begun; then it must give
-        its turn back once."""
+        """Call `begin` as soon as a turn is free, perhaps at once. `begin` returns whether it uses the turn; if so, it
+        must give the turn back once."""
         if not self._free:
             self._waiting[begin] = None
         elif begin():
             self._free -= 1
 
     def withdraw(self, begin: Begin) -> None:
-        """`begin` waits no longer, if it did."""
+        """Remove `begin` from the waiting ones, if it is there."""
         self._waiting.pop(begin, None)
 
     def give_back(self, over: object = None) -> None:
-        """`over`, a task as a rule, had a turn, which goes to the next that begins."""
+        """Pass a used turn to the next that begins. `over`, usually a task, is ignored."""
         while self._waiting:
             begin, _ = self._waiting.popitem(last=False)
             if begin():

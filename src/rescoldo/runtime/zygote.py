@@ -1,9 +1,9 @@
-"""The zygote: a warmed interpreter that instances are forked from.
+"""The zygote: a warmed interpreter that forks instances.
 
-Run by the node (kinds/zygote.py) as a program of its own (never forked from anything that has threads, an event loop or
-secrets). It enters its view of the file system, imports what instances need, and forks on request; what becomes of
-a fork is said in runtime/spare.py. The node's end of the socket pair closing is its end; its forks do not notice
-(they are the node's to keep or to stop).
+The node runs it as a program of its own (kinds/zygote.py), never forked from a process with threads, an event loop or
+secrets. It enters its view of the file system, imports the modules that instances need, and forks on request;
+runtime/spare.py continues in the fork. The zygote ends when the node's end of the socket pair closes. Its forks do not
+notice; the node keeps or stops them.
 
 One message is one JSON object:
 node → zygote    {"id", "urgent"}; for a program that binds a Unix socket, with the folder for it (ProgramSocket.open)
@@ -36,7 +36,7 @@ from rescoldo.runtime.journal import JOURNAL
 from rescoldo.runtime.spare import PRACTICE, REHEARSAL, Nest, be_spare, rehearse_order
 from rescoldo.runtime.starter import Starters
 
-_REQUEST = 4096  # bytes; a request is far shorter
+_REQUEST = 4096  # bytes; requests are far shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +49,18 @@ class Fork:
 
 
 def run(arguments: list[str], bind: Callable[[str], Starters]) -> int:
-    """Run a zygote; `bind` imports what the forks of one run, by its name, and practises it.
+    """Run a zygote; `bind` imports and practises what the forks of the zygote with this name run.
 
-    `arguments[0]` is a JSON object: control (descriptor), bundles (their folder), read (folders that the zygote needs
-    besides), needed (folders that functions need of those), full (the level), cgroups or null, names (those of an
-    address, for /etc/hosts), variables (of functions' environment), zygote (its name), process (its process's name),
-    path (where the platform's packages are imported from) and hidden (folders that hold them)."""
+    `arguments[0]` is a JSON object: control (descriptor), bundles (their folder), read (further folders that the
+    zygote needs), needed (those of them that functions need), full (whether the level is full), cgroups or null, names
+    (host names by address, for /etc/hosts), variables (of functions' environment), zygote (its name), process (its
+    process name), path (folders from which the platform's packages are imported) and hidden (folders that contain
+    them).
+    """
     order = json.loads(arguments[0])
     control = socket.socket(fileno=order["control"])
     set_process_name(order["process"])
-    die_with_parent(signal.SIGKILL)  # it would end by itself, unless it is stopped
+    die_with_parent(signal.SIGKILL)  # it ends by itself when the node does, unless it is stopped (SIGSTOP)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the node decides
     sandbox = _sandbox(order)
     starters = bind(order["zygote"])
@@ -69,7 +71,7 @@ def run(arguments: list[str], bind: Callable[[str], Starters]) -> int:
     nest = Nest(sandbox, starters, null, os.geteuid() == 0, order["variables"])
     os.chdir("/")
     gc.collect()
-    gc.disable()  # a collection here would touch, and so copy, pages that children share
+    gc.disable()  # a collection here would write to, and so copy, pages that forks share
     gc.freeze()
     control.send(b'{"ready": true}')
     with contextlib.suppress(ConnectionError):
@@ -80,21 +82,21 @@ def run(arguments: list[str], bind: Callable[[str], Starters]) -> int:
 def _sandbox(order: dict[str, Any]) -> Sandbox:
     if not order["full"]:
         return UnprivilegedSandbox(order["needed"])
-    # The groups are opened first: in the view there are none.
+    # The groups are opened first, because the view does not show them.
     cgroups = Makers(Base(**order["cgroups"])) if order["cgroups"] else None
     hosts = next((hosts_with(address, names) for address, names in order["names"].items() if names), "")
     return FullSandbox(enter(View(read=(*order["read"], order["bundles"])), hosts), cgroups)
 
 
 def _leave_platform(order: dict[str, Any]) -> None:
-    """From here on, in this process and its forks, functions' code finds nothing of the platform's packages."""
+    """Hide the platform's packages from functions' code, in this process and its forks."""
     hide(order["path"])
     if order["full"]:
         cover(order["hidden"], keep=[order["bundles"], *order["needed"], REHEARSAL])
 
 
 def _serve(nest: Nest, control: socket.socket) -> None:
-    """Fork on request and report ends, until the node's end is closed."""
+    """Fork on request and report ended forks, until the node closes its end."""
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -128,7 +130,7 @@ def _answer(nest: Nest, control: socket.socket, request: dict[str, Any], folders
     finally:
         for descriptor in folders:
             os.close(descriptor)
-    # A pidfd taken by the parent cannot mean another process: nobody but us reaps this child.
+    # The parent's pidfd cannot mean another process, because only this process reaps the child.
     pidfd = os.pidfd_open(fork.pid)
     reply = json.dumps({"id": request["id"], "pid": fork.pid, "sandbox": fork.sandbox}).encode()
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [pidfd, fork.channel.fileno()]))
@@ -155,12 +157,12 @@ def _fork(nest: Nest, *, urgent: bool, folder: int | None) -> Fork:
 
 
 def _live(life: Callable[[], int]) -> NoReturn:
-    """In the child: live, and end with the code that `life` returns. Never returns."""
+    """Run `life` in the child and exit with the code that it returns. Never returns."""
     code = 1
     try:
         code = life()
     except BaseException as error:
-        # Nothing may fly out of the child: above is the zygote's loop.
+        # No exception may leave the child: the zygote's loop is further up the stack.
         with contextlib.suppress(BaseException):
             JOURNAL.say(f"the instance cannot be set up: {error!r}\n")
     finally:
