@@ -1,6 +1,6 @@
-"""eBPF by hand: an assembler for small programs, and the bpf(2) calls that load and attach them.
+"""Assembles small eBPF programs, and loads and attaches them with bpf(2).
 
-A compiler and a loader library would weigh more than the few dozen instructions that are needed here.
+A compiler and a loader library would weigh more than the few dozen instructions that rescoldo needs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PROG_QUERY = 16
 _LINK_CREATE = 28
 _INSTRUCTION = struct.Struct("=BBhi")  # struct bpf_insn: code, registers, offset, immediate
 _LICENCE = b"Apache-2.0\0"
-_LOG_SIZE = 65536  # bytes of what the verifier says of a program it refuses
+_LOG_SIZE = 65536  # bytes of the verifier's log about a program that it refuses
 _MOST_QUERIED = 64
 
 Test = Literal["==", "!=", ">", ">=", "<"]
@@ -32,16 +32,16 @@ _NO_JUMP = ""
 
 @dataclass(slots=True)
 class BpfProgram:
-    """A program in the making. Registers are their numbers: 1 to 5 arguments, 0 result, 6 to 9 kept, 10 stack.
+    """Builds a program. A register is its number: 1 to 5 arguments, 0 result, 6 to 9 kept across calls, 10 stack.
 
-    Arithmetic and comparisons are of 32 bits, unsigned.
+    Arithmetic and comparisons use 32 bits, unsigned.
     """
 
-    _code: list[tuple[int, int, int, int, str]] = field(default_factory=list)  # ... and the label jumped to
+    _code: list[tuple[int, int, int, int, str]] = field(default_factory=list)  # the last is the label jumped to
     _labels: dict[str, int] = field(default_factory=dict)
 
     def label(self, name: str) -> None:
-        """Jumps to `name` go to the next instruction."""
+        """Name the next instruction; jumps to `name` go there."""
         assert name not in self._labels, name
         self._labels[name] = len(self._code)
 
@@ -65,11 +65,11 @@ class BpfProgram:
         self._add(0xB4, target, immediate=value)
 
     def copy(self, target: int, source: int) -> None:
-        """All 64 bits: what may be a pointer."""
+        """Copy all 64 bits, for values that may be pointers."""
         self._add(0xBF, target, source)
 
     def copy_low(self, target: int, source: int) -> None:
-        """The low 32 bits, the others zero."""
+        """Copy the low 32 bits; the others become zero."""
         self._add(0xBC, target, source)
 
     def add(self, target: int, value: int) -> None:
@@ -82,7 +82,7 @@ class BpfProgram:
         self._add(0x54, target, immediate=value)
 
     def swap_to_network(self, target: int, bits: int) -> None:
-        """Between the machine's byte order and the network's, either way; drops what is above `bits`."""
+        """Convert between the machine's byte order and the network's, either way; drop the bits above `bits`."""
         self._add(0xDC, target, immediate=bits)
 
     def jump(self, label: str) -> None:
@@ -101,16 +101,16 @@ class BpfProgram:
         self._add(0x2D, pointer, end, label=label)
 
     def call(self, helper: int) -> None:
-        """Call a kernel helper: its result is in register 0; 1 to 5 are lost."""
+        """Call a kernel helper. Register 0 gets its result; registers 1 to 5 are lost."""
         self._add(0x85, immediate=helper)
 
     def leave(self, value: int) -> None:
-        """End with `value`."""
+        """End the program with `value`."""
         self._add(0xB7, 0, immediate=value)
         self._add(0x95)
 
     def assemble(self) -> bytes:
-        """The instructions as the kernel takes them."""
+        """Return the instructions in the kernel's encoding."""
         return b"".join(
             _INSTRUCTION.pack(
                 code,
@@ -128,9 +128,10 @@ class BpfProgram:
 
 
 def load(kind: int, attach: int, name: str, code: bytes) -> int:
-    """Have the verifier check a program of type `kind` for the attach type `attach`; return its descriptor.
+    """Load a program of type `kind` for the attach type `attach`; return its descriptor.
 
-    `name` is what bpftool shows (15 characters). Raises OSError; when the verifier refused, with its last words.
+    `name` appears in bpftool (15 characters). Raises OSError; if the verifier refused the program, with the last three
+    lines of its log.
     """
     instructions, licence = _buffer(code), _buffer(_LICENCE)
 
@@ -166,12 +167,12 @@ def load(kind: int, attach: int, name: str, code: bytes) -> int:
 
 
 def attach(program: int, target: int, attach_type: int) -> int:
-    """Attach a program to an open cgroup directory until the link, whose descriptor is returned, is closed."""
+    """Attach a program to an open cgroup directory; return the link's descriptor. Closing the link detaches it."""
     return _bpf(_LINK_CREATE, struct.pack("=IIII", program, target, attach_type, 0))
 
 
 def attached(target: int, attach_type: int) -> Sequence[int]:
-    """The ids of the programs attached to an open cgroup directory."""
+    """Return the ids of the programs attached to an open cgroup directory."""
     ids = (ctypes.c_uint32 * _MOST_QUERIED)()
     attributes = ctypes.create_string_buffer(
         struct.pack("=IIIIQI", target, attach_type, 0, 0, ctypes.addressof(ids), _MOST_QUERIED).ljust(64, b"\0"), 64

@@ -14,7 +14,7 @@ _OPEN_FILES = 4096
 
 
 def main(arguments: list[str]) -> int:
-    """Run the JSON object in `arguments[0]`: view, uid, gid, cwd, argv. Returns only when it cannot."""
+    """Run the JSON object in `arguments[0]`: view, uid, gid, cwd, argv. Returns only on failure."""
     order = json.loads(arguments[0])
     argv = order["argv"]
     try:

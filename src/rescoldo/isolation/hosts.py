@@ -1,4 +1,4 @@
-"""The /etc/hosts that functions see: the machine's, in which some names mean what the platform says."""
+"""The /etc/hosts that functions see: the machine's file, with some names redefined by the platform."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 HOSTS = "/etc/hosts"
-MOST_BYTES = 2 * 2**20  # of the machine's file; what comes after is left out
-ENCODING = ("utf-8", "surrogateescape")  # whatever is in it stays as it is
+MOST_BYTES = 2 * 2**20  # of the machine's file; the rest is left out
+ENCODING = ("utf-8", "surrogateescape")  # bytes outside UTF-8 pass through unchanged
 
 
 def hosts_with(address: str, names: Sequence[str]) -> str:
-    """The machine's file, in which `names` mean `address` and nothing else. Raises OSError."""
+    """Return the machine's file with `names` at `address` only. Raises OSError."""
     encoding, errors = ENCODING
     with Path(HOSTS).open("rb") as file:
         text = file.read(MOST_BYTES)
@@ -22,7 +22,7 @@ def hosts_with(address: str, names: Sequence[str]) -> str:
 
 
 def changed(lines: Iterable[str], address: str, names: Sequence[str]) -> str:
-    """The text of `lines` with `names` at `address` alone."""
+    """Return `lines` as text, with `names` at `address` only."""
     kept = (_without(names, line) for line in lines)
     return "\n".join([f"{address} {' '.join(names)}", *(line for line in kept if line is not None), ""])
 

@@ -1,4 +1,4 @@
-"""Who a process is: its uid, its rights, its limits; and how isolated instances are on this machine."""
+"""The identity of a process: its uid, rights and limits; and the isolation level of this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from rescoldo.isolation.syscalls import (
     unshare,
 )
 
-# of layers of requirements; above those of bundles (model/settings.py, which is too much for a zygote to import)
+# Groups of layers of requirements, above the groups of bundles (model/settings.py, which is too large an import for a
+# zygote).
 LAYER_GIDS = range(0x7000_0000 + 1_200_000, 0x7000_0000 + 2_200_000)
 
 Level = Literal["full", "unprivileged"]
@@ -29,11 +30,11 @@ Level = Literal["full", "unprivileged"]
 
 @functools.cache
 def level() -> Level:
-    """How instances are kept apart here; docs/security.md says what that means.
+    """Return the isolation level of instances on this machine; see docs/security.md.
 
-    full: each has a uid, a root, processes and limits of its own. Needs root that may make namespaces, and
-    Linux 5.12. unprivileged: all run as the user who runs the platform, confined by what the kernel grants to
-    everybody.
+    full: each instance has a uid, a root, processes and limits of its own. Needs root that may make namespaces, and
+    Linux 5.12. unprivileged: all instances run as the user who runs the platform, confined by what the kernel grants
+    to every user.
     """
     if os.geteuid() != 0:
         return "unprivileged"
@@ -45,7 +46,7 @@ def level() -> Level:
 
 
 def _try_privileges() -> int:
-    """0 when this process may do what `full` needs: a container's root often may not."""
+    """Return 0 if this process may do what `full` needs; the root of a container often may not."""
     try:
         unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID)
         mount("none", "/", flags=MS_REC | MS_PRIVATE)
@@ -58,14 +59,14 @@ def _try_privileges() -> int:
 
 
 def become(uid: int, gid: int, groups: Sequence[int] = ()) -> None:
-    """Give up root for `uid` and `gid` with no other groups than `groups`, for good."""
+    """Give up root for `uid` and `gid`, with `groups` as the only other groups, for good."""
     os.setgroups(groups)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
 
 
 def limit_resources(open_files: int) -> None:
-    """No core files, and at most `open_files` descriptors (or fewer, where the host says so)."""
+    """Forbid core files, and allow at most `open_files` descriptors (fewer if the host's own limit is lower)."""
     _, ceiling = resource.getrlimit(resource.RLIMIT_NOFILE)
     if ceiling != resource.RLIM_INFINITY:
         open_files = min(open_files, ceiling)
@@ -74,13 +75,13 @@ def limit_resources(open_files: int) -> None:
 
 
 def limit_processes(most: int) -> None:
-    """At most `most` processes and threads of this uid, of which it should be the only user."""
+    """Allow at most `most` processes and threads of this uid, which should have no other user."""
     resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 
 
 def reset_signals() -> None:
-    """Undo the handlers and the wakeup descriptor that a zygote sets for itself, and what a shell that starts a
-    platform in the background, or nohup, lets all its children ignore."""
+    """Undo the zygote's signal handlers and wakeup descriptor, and the ignored signals that all children of a
+    background shell or of nohup inherit."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -89,7 +90,7 @@ def reset_signals() -> None:
 def has_processes(uid: int) -> bool:
     """Whether a process of `uid` exists; a zombie counts until it is reaped."""
     try:
-        os.getpriority(os.PRIO_USER, uid)  # the kernel looks for us, in microseconds
+        os.getpriority(os.PRIO_USER, uid)  # the kernel searches the processes, in microseconds
     except ProcessLookupError:
         return False
     return True
@@ -98,8 +99,8 @@ def has_processes(uid: int) -> bool:
 def kill_all_of(uid: int) -> None:
     """SIGKILL every process of `uid` at once. Needs root.
 
-    Done by a child that becomes `uid`: the kernel then visits every process in one step, so that not even
-    one that forks without end escapes.
+    A child becomes `uid` and sends the signal: the kernel then visits every process in one step, so not even a process
+    that forks without end escapes.
     """
     child = os.fork()
     if child == 0:

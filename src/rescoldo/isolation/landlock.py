@@ -1,9 +1,8 @@
-"""What a process without root may shut itself out of: files, TCP ports, other processes (Landlock).
+"""Confines a process without root: files, TCP ports and other processes (Landlock).
 
-A ruleset names what stays allowed; all else of the kinds it handles is refused with EACCES, to this process
-and to all that come from it, whoever owns the files. What the kernel does not know yet is not handled: see
-`abi`. Besides, a restricted process cannot trace, or read the memory and environment of, one that is not
-below it in its own domain.
+A ruleset names the allowed exceptions. Everything else of the kinds that it handles is refused with EACCES, to this
+process and its descendants, regardless of the files' owners. A kind unknown to the kernel is not handled: see `abi`. A
+restricted process also cannot trace a process outside of its own domain, or read its memory and environment.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from dataclasses import dataclass
 
 from rescoldo.isolation.syscalls import raw_syscall
 
-# What programs in Python, Go and Node.js read to start, to find names, time and certificates. Of /proc the
-# process itself alone: neither command lines nor the number of others.
+# Paths that programs in Python, Go and Node.js read to start, and to find names, time and certificates. Of /proc only
+# the process itself: neither command lines nor the number of others.
 SYSTEM = (
     "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt",
     "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/os-release",
@@ -50,7 +49,7 @@ _READ_FILE = 1 << 2
 _READ_DIR = 1 << 3
 _MAKE_CHAR = 1 << 6
 _MAKE_BLOCK = 1 << 11
-_REFER = 1 << 13  # rename and link into another directory
+_REFER = 1 << 13  # rename and link across directories
 _TRUNCATE = 1 << 14
 _IOCTL_DEV = 1 << 15
 _OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
@@ -58,14 +57,14 @@ _BIND_TCP = 1 << 0
 _CONNECT_TCP = 1 << 1
 _SCOPES = 0b11  # abstract Unix sockets and signals
 
-_FILES_SINCE = {1: _REFER - 1, 2: _REFER, 3: _TRUNCATE, 5: _IOCTL_DEV}  # rights by the ABI that brought them
+_FILES_SINCE = {1: _REFER - 1, 2: _REFER, 3: _TRUNCATE, 5: _IOCTL_DEV}  # rights by the ABI version that introduced them
 _NET_SINCE = 4
 _SCOPES_SINCE = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """What is handled, and what of it stays allowed, as the kernel's bits."""
+    """The kinds that a ruleset handles and its exceptions, as the kernel's bits."""
 
     files: int
     ports: int
@@ -76,7 +75,7 @@ class Ruleset:
 
 @functools.cache
 def abi() -> int:
-    """The version of Landlock here; 0: none. 1: files. 3: truncation. 4: TCP ports. 6: signals."""
+    """Return the version of Landlock here. 0: none. 1: files. 3: truncation. 4: TCP ports. 6: signals."""
     try:
         return raw_syscall("landlock_create_ruleset", _SYS_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_ABI)
     except OSError:
@@ -91,7 +90,7 @@ def ruleset(
     bind_ports: Sequence[int] | None,
     connect_ports: Sequence[int] | None,
 ) -> Ruleset:
-    """What `restrict` asks of a kernel whose ABI is `version`."""
+    """Return the ruleset of `restrict` for a kernel whose ABI is `version`."""
     files = sum(rights for since, rights in _FILES_SINCE.items() if since <= version)
     look = files & (_EXECUTE | _READ_FILE | _READ_DIR)
     change = files & ~(_MAKE_CHAR | _MAKE_BLOCK)
@@ -112,14 +111,14 @@ def restrict(
     bind_ports: Sequence[int] | None = None,
     connect_ports: Sequence[int] | None = None,
 ) -> None:
-    """Shut this thread, and all that come from it, out of everything but what is named; for good.
+    """Confine this thread and its descendants to the named exceptions, for good.
 
-    Below `read` files may be read and run; below `write` all may be done but making devices. A file may be
-    named, too; what does not exist is left out. TCP ports are limited where they are not None (0: one that the
-    kernel chooses). Signals reach only the domain itself and what comes from it, as do abstract Unix sockets.
-    To be called before there are threads, after no_new_privileges(). Open descriptors go on working.
+    Below `read`, files may be read and executed; below `write`, everything is allowed except making devices. Both may
+    also name files; missing paths are skipped. TCP ports are limited unless None (0: a port that the kernel chooses).
+    Signals and abstract Unix sockets reach only the domain itself and its descendants. Call this before there are
+    threads, after no_new_privileges(). Open descriptors keep working.
 
-    Raises OSError: ENOSYS or EOPNOTSUPP where there is no Landlock.
+    Raises OSError: ENOSYS or EOPNOTSUPP without Landlock.
     """
     if abi() == 0:
         raise OSError(errno.EOPNOTSUPP, "this kernel has no Landlock, or it is not enabled (boot option lsm=)")
@@ -127,8 +126,11 @@ def restrict(
 
 
 def scope() -> None:
-    """Shut this thread, and all that come from it, off from the signals and abstract Unix sockets of others, where the
-    kernel can (ABI 6); nothing else changes. After no_new_privileges(), or as root."""
+    """Cut this thread and its descendants off from others' signals and abstract Unix sockets, if the kernel can (ABI
+    6).
+
+    Nothing else changes. Call this after no_new_privileges(), or as root.
+    """
     if abi() >= _SCOPES_SINCE:
         _enforce(Ruleset(files=0, ports=0, scopes=_SCOPES, paths=(), tcp=()))
 
@@ -149,7 +151,7 @@ def _enforce(rules: Ruleset) -> None:
 
 
 def _attributes_size(version: int) -> int:
-    """Bytes of struct landlock_ruleset_attr that an ABI has."""
+    """Return the size in bytes of struct landlock_ruleset_attr in an ABI."""
     return 8 * (1 + (version >= _NET_SINCE) + (version >= _SCOPES_SINCE))
 
 

@@ -1,8 +1,8 @@
-"""What a process of another uid sees of the file system: a root of its own, made of what it needs.
+"""Builds the file system that a process of another uid sees: a root of its own with only what it needs.
 
-The new root is an empty tmpfs into which the system's directories, the interpreter and what else is named
-are bound at the paths they have; everything else of the host is not there. All of it is read-only but the
-scratch directories. Nothing here changes anything on disk.
+The new root is an empty tmpfs. The system's directories, the interpreter and the named paths are bound into it at
+their own paths; nothing else of the host is visible. Everything but the scratch directories is read-only. Nothing here
+changes the disk.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ SYSTEM = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix",
     "/sys/devices/system/cpu",
 )  # fmt: skip
-"""What programs of a Linux system need; readable by everybody there."""
+"""Paths that the programs of a Linux system need; everyone on the machine may read them."""
 DEVICES = ("null", "zero", "full", "random", "urandom")
 SECRETS = "/var/openfaas/secrets"
 SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
-SOCKET_FOLDER = "/tmp/.http"  # where a program that binds a Unix socket of its own finds the folder for it
-SCRATCH_SIZE = 64 * 2**20  # bytes in each scratch directory
-_STAGE = "/tmp"  # where the new root is put together; covered in this mount namespace alone
+SOCKET_FOLDER = "/tmp/.http"  # the socket folder's path, for a program that binds a Unix socket of its own
+SCRATCH_SIZE = 64 * 2**20  # bytes per scratch directory
+_STAGE = "/tmp"  # the new root is assembled here, which covers the folder in this mount namespace only
 _SAFE = MS_NOSUID | MS_NODEV
 
 Kind = Literal["hide", "read", "write"]
@@ -50,10 +50,10 @@ Kind = Literal["hide", "read", "write"]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is there besides the system's directories, devices and /proc."""
+    """The paths shown besides the system's directories, devices and /proc."""
 
     read: tuple[str, ...] = ()
-    write: tuple[str, ...] = ()  # writable, by the modes on disk
+    write: tuple[str, ...] = ()  # writable where their modes on disk permit
 
     def to_json(self) -> dict[str, Any]:
         return {"read": list(self.read), "write": list(self.write)}
@@ -65,7 +65,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class MountStep:
-    """One path of the host to be shown, or hidden within what is shown, after those above it."""
+    """One path of the host to show, or to hide within a shown one; steps for its parents come first."""
 
     path: str
     kind: Kind
@@ -80,10 +80,10 @@ def traversable_by_others(path: str) -> bool:
 
 
 def plan(view: View, open_to_all: Callable[[str], bool] = traversable_by_others) -> list[MountStep]:
-    """What is to be bound for `view`, parents before children, none that its parent shows already.
+    """Return the mounts for `view`, parents before children, without paths that a parent already shows.
 
-    A directory on the way that only its owner may traverse (the data directory in /opt, say) is covered by an
-    empty one, so that what is needed in it can be reached.
+    A directory on the way that only its owner may traverse (the data directory in /opt, say) is covered by an empty
+    one, so that the needed paths inside can be reached.
     """
     wanted: dict[str, Kind] = {}
     for path in (*view.read, *view.write):
@@ -104,16 +104,15 @@ def plan(view: View, open_to_all: Callable[[str], bool] = traversable_by_others)
 
 
 def _parents(path: str) -> list[str]:
-    """Ancestors, nearest first, without the root."""
+    """Return the ancestors of `path`, nearest first, without the root."""
     return [str(parent) for parent in PurePosixPath(path).parents][:-1]
 
 
 def enter(view: View, hosts: str = "") -> list[MountStep]:
     """Give this process a mount namespace and a root of its own that show `view`; return the steps taken. The text
-    `hosts` is shown as /etc/hosts, where the machine has one.
+    `hosts` appears as /etc/hosts if the machine has one.
 
-    All is read-only until `cover_scratch`. Needs CAP_SYS_ADMIN; raises OSError. Paths that do not exist are left
-    out.
+    Everything is read-only until `cover_scratch`. Skips missing paths. Needs CAP_SYS_ADMIN; raises OSError.
     """
     unshare(CLONE_NEWNS)
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
@@ -162,7 +161,8 @@ def _show(steps: Iterable[MountStep], sources: Mapping[str, int]) -> None:
 
 
 def _resolver() -> tuple[str, int] | None:
-    """Where /etc/resolv.conf really is, and that file, when it is a link to something not shown (below /run)."""
+    """Return the real path of /etc/resolv.conf and a descriptor of it, if it links outside of the shown paths (below
+    /run)."""
     real = Path("/etc/resolv.conf").resolve()
     if not real.is_file() or real.is_relative_to("/etc"):
         return None
@@ -170,7 +170,7 @@ def _resolver() -> tuple[str, int] | None:
 
 
 def _show_hosts(text: str) -> None:
-    """Cover /etc/hosts in the new root, not what it is on the machine: `_bind` would touch that."""
+    """Cover /etc/hosts in the new root only; `_bind` would touch the machine's own file."""
     covered = Path(_STAGE + os.path.realpath(HOSTS))
     if covered.is_file():
         encoding, errors = ENCODING
@@ -181,25 +181,28 @@ def _show_hosts(text: str) -> None:
 
 
 def in_scratch(steps: Iterable[MountStep]) -> list[str]:
-    """The paths that are shown below a scratch directory, and must be shown again when it is covered."""
+    """Return the shown paths below a scratch directory, which must be shown again once it is covered."""
     return [step.path for step in steps if any(parent in SCRATCH for parent in _parents(step.path))]
 
 
 def own_copy(kept: Sequence[str]) -> None:
-    """Give this process (in a namespace that `enter` made) one of its own, with empty scratch directories (but for
-    what is `kept` in them) and a folder for secrets that only root may write."""
-    unshare(CLONE_NEWNS)  # everything is private already, and the copy stays so
+    """Give this process a copy of the namespace that `enter` made.
+
+    The copy has empty scratch directories, except for the paths in `kept`, and a folder for secrets that only root may
+    write.
+    """
+    unshare(CLONE_NEWNS)  # all mounts are private already, and stay so in the copy
     cover_scratch(kept)
     mount("tmpfs", SECRETS, "tmpfs", _SAFE | MS_NOEXEC, f"mode=0755,size={SCRATCH_SIZE}")
 
 
 def cover(folders: Sequence[str], keep: Sequence[str]) -> None:
-    """Show empty directories at `folders`, in this process's mount namespace, and in them again those of `keep` that
-    lie below."""
+    """Cover `folders` with empty directories in this process's mount namespace; show the paths of `keep` below them
+    again."""
     outermost = [folder for folder in folders if not any(parent in folders for parent in _parents(folder))]
     kept = [path for path in keep if any(parent in outermost for parent in _parents(path)) and Path(path).exists()]
     sources = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in kept]
-    umask = os.umask(0o022)  # the directories that lead to what is shown are for everyone
+    umask = os.umask(0o022)  # everyone must pass the directories that lead to shown paths
     try:
         for folder in outermost:
             mount("tmpfs", folder, "tmpfs", _SAFE, "mode=0755,size=1m")
@@ -214,26 +217,26 @@ def cover(folders: Sequence[str], keep: Sequence[str]) -> None:
 
 
 def show_socket_folder(folder: int) -> None:
-    """Show the directory that a descriptor of `clone_mount` means at SOCKET_FOLDER."""
+    """Show a directory, given as a descriptor from `clone_mount`, at SOCKET_FOLDER."""
     Path(SOCKET_FOLDER).mkdir(mode=0o755)
     attach_mount(folder, SOCKET_FOLDER)
 
 
 def mount_proc() -> None:
-    """Show the processes of this PID namespace, and no others, at /proc."""
+    """Show only the processes of this PID namespace at /proc."""
     mount("proc", "/proc", "proc", _SAFE | MS_NOEXEC)
 
 
 def cover_scratch(kept: Sequence[str]) -> None:
-    """Mount empty scratch directories, and in them again what is `kept`."""
-    # Opened before they are covered: the way back to what is to be shown.
+    """Mount empty scratch directories and show the paths of `kept` in them again."""
+    # Opened before they are covered: afterwards their paths lead nowhere.
     sources = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in kept]
-    umask = os.umask(0o022)  # the directories that lead to what is shown are for everyone
+    umask = os.umask(0o022)  # everyone must pass the directories that lead to shown paths
     try:
         for path in SCRATCH:
             mount("tmpfs", path, "tmpfs", _SAFE, f"mode=1777,size={SCRATCH_SIZE}")
         for path, source in zip(kept, sources, strict=True):
-            _bind(source, path)  # as it was shown: read-only or not
+            _bind(source, path)  # keeps its mode: read-only or writable
     finally:
         os.umask(umask)
         for source in sources:
@@ -241,7 +244,7 @@ def cover_scratch(kept: Sequence[str]) -> None:
 
 
 def _bind(source: int, target: str) -> None:
-    """Show what the descriptor `source` means at the path `target`, with its parents made."""
+    """Show the file or directory behind the descriptor `source` at the path `target`; make its parents."""
     origin = f"/proc/self/fd/{source}"
     place = Path(target)
     mode = os.fstat(source).st_mode

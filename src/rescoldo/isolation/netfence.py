@@ -1,28 +1,27 @@
-"""TCP ports that belong to one instance alone, without a network namespace.
+"""Makes TCP ports private to an instance, without a network namespace.
 
-Every instance has a loopback address of its own (`address_of`). Small programs at the root of the cgroup
-tree (cgroup v2, no controller needed; `isolation/fencing/`) act when a socket is bound or connected:
+Every instance has a loopback address of its own (`address_of`). Small programs at the root of the cgroup tree (cgroup
+v2, no controller needed; `isolation/fencing/`) act when a socket is bound or connected:
 
-* an instance's TCP socket that is bound to a port, at whatever address, is bound to the instance's own
-  address: any number of instances may use one port;
-* that address can be reached by the instance, the edge and root, by nobody else on the machine;
-* where nobody listens at an instance's port, the edge reaches the instance's stand-in (`stand_in_of`), if somebody
-  listens there at that port: no request is refused because a server has just ended;
-* an instance that connects to loopback reaches its own server, if it has one at that port, else the host's;
+* an instance's TCP socket that is bound to a port, at any address, is bound to the instance's own address: any number
+  of instances may use one port;
+* only the instance, the edge and root can reach that address;
+* if nothing listens at an instance's port, the edge reaches the instance's stand-in (`stand_in_of`), provided that the
+  stand-in listens at that port: no request is refused because a server has just ended;
+* an instance that connects to loopback reaches its own server, if it has one at that port, otherwise the host's;
 * the platform's own ports (`forbidden`) are closed to instances;
-* an instance that connects to the platform's gateway reaches a listener that instances alone may use
-  (`GatewayListener`), and comes from its own address:
-  so the gateway counts instances apart from other clients, and one by one.
+* an instance that connects to the platform's gateway reaches a listener reserved for instances (`GatewayListener`),
+  and comes from its own address: so the gateway counts instances apart from other clients, and one by one.
 
-Processes are told apart by their uid, so nothing changes for those that are not instances. Needs Linux 5.15,
-a cgroup2 mount and CAP_SYS_ADMIN (or CAP_BPF and CAP_NET_ADMIN). A listener of the host at 0.0.0.0 or ::
-takes its port from instances, too. A port that the kernel chooses (0) is private when the program asks for it
-at a loopback address; one asked for at all addresses is as open as the host's own. Only TCP ports are private.
+The programs recognise instances by their uid, so nothing changes for other processes. The fence needs Linux 5.15, a
+cgroup2 mount and CAP_SYS_ADMIN (or CAP_BPF and CAP_NET_ADMIN). A listener of the host at 0.0.0.0 or :: takes its port
+from instances, too. A port that the kernel chooses (0) is private if the program asks for it at a loopback address;
+one asked for at all addresses is as open as the host's own. Only TCP ports are private.
 
-An IPv6 socket is bound to the IPv4-mapped form of the address. One that asked for IPV6_V6ONLY, as asyncio does
-for the second of its two sockets, does not get that option but a second address, as the first may be taken by
-its IPv4 sister; from outside such a server alone cannot be reached. (Where the sysctl net.ipv6.bindv6only is 1,
-IPv6 sockets that keep to it are refused with EINVAL.)
+An IPv6 socket is bound to the IPv4-mapped form of the address. A socket with IPV6_V6ONLY, which asyncio sets for the
+second of its two sockets, does not get that option but a second address, because its IPv4 sister may hold the first.
+From outside, a server with only such a socket cannot be reached. (Where the sysctl net.ipv6.bindv6only is 1, IPv6
+sockets that keep to it are refused with EINVAL.)
 """
 
 from __future__ import annotations
@@ -52,30 +51,30 @@ from rescoldo.isolation.fencing.programs import programs
 from rescoldo.model.settings import INSTANCE_UIDS
 
 _NAME = "rescoldo"
-_MOST_ADDRESSES = 256  # of this machine, at which a gateway at all addresses is looked for
+_MOST_ADDRESSES = 256  # of this machine, to search for a gateway that listens at all addresses
 
 
 def address_of(uid: int) -> str:
-    """The loopback address that belongs to the instance that runs as `uid`; ValueError for another uid."""
+    """Return the loopback address of the instance with this uid. Raises ValueError for another uid."""
     return str(FIRST_ADDRESS + INSTANCE_UIDS.index(uid))
 
 
 def stand_in_of(uid: int) -> str:
-    """The loopback address at which the node of the instance that runs as `uid` takes requests in its place; only root
-    and the edge connect there. ValueError for another uid."""
+    """Return the loopback address at which the node takes requests in place of the instance with this uid; only root
+    and the edge can connect there. Raises ValueError for another uid."""
     return str(STAND_INS[INSTANCE_UIDS.index(uid)])
 
 
 def gateway_address(platform: str) -> ipaddress.IPv4Address:
-    """The loopback address at which the instances of `platform` (its runtime directory) reach its gateway: another one
-    for each platform of a machine, but for one in 65,000."""
+    """Return the loopback address at which the instances of `platform` (its runtime directory) reach its gateway. Two
+    platforms of a machine share one with a probability of 1 in 65,000."""
     digest = hashlib.sha256(os.fsencode(platform)).digest()
     return GATEWAYS[1 + int.from_bytes(digest[:8]) % (GATEWAYS.num_addresses - 2)]
 
 
 def endpoints(host: str, port: int) -> Endpoints:
-    """Where a listener at `host` is reached: for 0.0.0.0 and ::, besides those, at each address that this machine has
-    now. Raises OSError when the host has no address."""
+    """Return the addresses of a listener at `host`; for 0.0.0.0 and ::, also each address that this machine has now.
+    Raises OSError if the host has no address."""
     found = dict.fromkeys(_resolved([(host, port)]))
     if any(address.is_unspecified for address, _ in found):
         found.update(dict.fromkeys((address, port) for address in _own_addresses()))
@@ -83,7 +82,7 @@ def endpoints(host: str, port: int) -> Endpoints:
 
 
 def _own_addresses() -> Iterator[Address]:
-    """Addresses of this machine in this network namespace, loopback's left out."""
+    """Yield the addresses of this machine in this network namespace, without loopback."""
     leaf = ipaddress.IPv4Address(0)
     for line in Path("/proc/net/fib_trie").read_text().splitlines():
         words = line.split()
@@ -100,7 +99,7 @@ def _own_addresses() -> Iterator[Address]:
 
 @functools.cache
 def available() -> bool:
-    """Whether this process may put up a fence here: tried by doing it, for a moment."""
+    """Whether this process may put up a fence here. Tries it for a moment."""
     try:
         Fence.open(()).close()
     except OSError:
@@ -110,10 +109,10 @@ def available() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """The programs at work, as long as somebody holds these descriptors.
+    """The attached programs; they stay while any process holds these descriptors.
 
-    They may be inherited by, or sent to, another process, which holds them with `Fence(descriptors)`. Two
-    fences at once do no harm.
+    Another process may inherit or receive the descriptors and hold them with `Fence(descriptors)`. Two fences at once
+    do no harm.
     """
 
     descriptors: tuple[int, ...]
@@ -122,9 +121,9 @@ class Fence:
     def open(cls, forbidden: Sequence[tuple[str, int]], gateway: GatewayListener | None = None) -> Fence:
         """Put up the fence on the whole machine, and lead instances to their `gateway`.
 
-        `forbidden` are (host, port) of TCP listeners that instances may not reach: at that address and at
-        loopback; at every address, also of other machines, when the host is 0.0.0.0 or ::. Descriptors are
-        close-on-exec. Raises OSError, also for a host that has no address.
+        `forbidden` lists (host, port) of TCP listeners that instances may not reach: at that address and at loopback;
+        at every address, including other machines, if the host is 0.0.0.0 or ::. Descriptors are close-on-exec. Raises
+        OSError, also for a host without an address.
         """
         code = programs(_resolved(forbidden), gateway)
         cgroups = os.open(cgroup2_root(Path("/proc/self/mountinfo").read_text()), os.O_RDONLY | os.O_DIRECTORY)
@@ -145,13 +144,13 @@ class Fence:
         return cls(tuple(links))
 
     def close(self) -> None:
-        """Let go of it; when nobody else holds it, it is gone."""
+        """Close the descriptors; the fence is gone once no process holds any."""
         for descriptor in self.descriptors:
             os.close(descriptor)
 
 
 def cgroup2_root(mountinfo: str) -> str:
-    """Where the cgroup2 tree is mounted, by /proc/self/mountinfo; OSError when it is not."""
+    """Return the mount point of the cgroup2 tree in /proc/self/mountinfo. Raises OSError if it is not mounted."""
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         root, point = before.split()[3:5]

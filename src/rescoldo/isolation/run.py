@@ -1,4 +1,4 @@
-"""Run a command that must not be trusted with root, such as an installer that runs packages' own code."""
+"""Runs a command that must not have root, such as an installer that executes code of packages."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def unprivileged_command(
 ) -> int:
     """Run `argv` and return its exit status (negative: the signal that ended it).
 
-    As root it runs as `uid`:`gid` with no other rights, sees neither homes nor the host's /tmp, but this
-    interpreter, `visible_read` and `visible_write` (whose owners and modes on disk must let `uid` in).
-    Without root it runs as the present user with nothing hidden. `env` is its whole environment. Both
-    output streams come to `on_line` line by line. After `timeout` seconds it and its process group are
-    killed and TimeoutError is raised; they are also killed when `on_line` raises.
+    As root, the command runs as `uid`:`gid` without other rights. It sees neither homes nor the host's /tmp, only this
+    interpreter, `visible_read` and `visible_write` (whose owners and modes on disk must let `uid` in). Without root it
+    runs as the current user with nothing hidden. `env` is its whole environment. `on_line` gets both output streams
+    line by line. After `timeout` seconds the command and its process group are killed, and TimeoutError is raised;
+    they are also killed if `on_line` raises.
     """
     if level() == "full":
         read = needed_directories() + unique_paths(map(str, visible_read))
@@ -61,13 +61,13 @@ def unprivileged_command(
 
 
 def _as_other_user(argv: Sequence[str], uid: int, gid: int, cwd: Path, view: View) -> Sequence[str]:
-    """The command by which `isolation/enter.py` gives up root's rights, sees `view` alone and becomes `argv`."""
+    """Return the command that makes `isolation/enter.py` give up root's rights, enter `view` and become `argv`."""
     order = {"argv": list(argv), "uid": uid, "gid": gid, "cwd": str(cwd), "view": view.to_json()}
     return python_command("rescoldo.isolation.enter", json.dumps(order))
 
 
 def _follow(process: subprocess.Popen[bytes], on_line: Callable[[str], None], deadline: float) -> None:
-    """Pass lines on until the command has ended and its output with it."""
+    """Pass lines on until the command and its output have ended."""
     assert process.stdout is not None
     rest = b""
     with selectors.DefaultSelector() as selector:

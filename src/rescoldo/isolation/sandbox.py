@@ -1,8 +1,8 @@
-"""What surrounds an instance, made by the zygote in two steps: all that can be made before it is known which
-instance it will be (`prepare`), and the rest (`finish`).
+"""The surroundings of an instance. The zygote's fork makes them in two steps: first everything that does not depend on
+the instance (`prepare`), later the rest (`finish`).
 
-Full (root): namespaces, a root of its own, cgroups, seccomp, its own uid. Unprivileged: what the kernel grants
-to everybody.
+Full (root): namespaces, a root of its own, cgroups, seccomp, its own uid. Unprivileged: what the kernel grants to
+every user.
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ _CHUNK = 65536  # bytes copied at once
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who moves into a sandbox."""
+    """The instance that moves into a sandbox."""
 
-    uid: int | None  # None: it stays the user it is
+    uid: int | None  # None: it keeps the platform's user
     gid: int
     bundle: str  # folder of its code
-    layer: str  # folder of its requirements, where that lies outside of its bundle; empty: nowhere
-    scratch: str  # folder it may write to
+    layer: str  # folder of its requirements if outside of its bundle; empty: none
+    scratch: str  # its writable folder
     secrets: Mapping[str, int]  # name → open descriptor of the value
     port: int = 0  # TCP port of its program; 0: none
 
 
 class Sandbox(Protocol):
-    """Makes the surroundings of one instance after another; lives in the zygote."""
+    """Makes the surroundings of instances, one after another; lives in the zygote."""
 
     def new_name(self) -> str:
-        """Begin another one: make what is outside of its process. Raises OSError."""
+        """Name the next sandbox and make its parts outside of the process. Raises OSError."""
         ...
 
     def fork(self) -> int:
-        """As os.fork(): the child is to become an instance."""
+        """Fork the future instance; returns as os.fork()."""
         ...
 
     def prepare(self, name: str, socket_folder: int | None = None) -> None:
-        """In the child: everything that does not depend on which instance it becomes, but for one that is to bind a
-        Unix socket: `socket_folder` is a descriptor of the folder for it (clone_mount)."""
+        """In the child: do everything that does not depend on the instance. Exception: `socket_folder`, for an
+        instance that will bind a Unix socket, is a descriptor of the folder for it (clone_mount)."""
         ...
 
     def finish(self, tenant: Tenant) -> str:
@@ -65,12 +65,12 @@ class Sandbox(Protocol):
         ...
 
     def discard(self, name: str) -> None:
-        """Remove what `new_name` made, where the fork failed."""
+        """Remove what `new_name` made, after a failed fork."""
         ...
 
 
 class FullSandbox:
-    """For root; `steps` is the view that the zygote has entered."""
+    """The sandbox for root; `steps` is the view that the zygote has entered."""
 
     def __init__(self, steps: Sequence[MountStep], cgroups: Makers | None) -> None:
         self._kept = in_scratch(steps)
@@ -86,7 +86,7 @@ class FullSandbox:
         return name
 
     def fork(self) -> int:
-        # The next child is the first process of a PID namespace of its own. What it leaves behind ends with it.
+        # The next child becomes the first process of its own PID namespace. Its descendants end with it.
         unshare(CLONE_NEWPID)
         child = False
         try:
@@ -125,7 +125,7 @@ class FullSandbox:
 
 
 class UnprivilegedSandbox:
-    """For any other user: nothing outside of the process. `read` are the interpreter's folders."""
+    """The sandbox for any other user; changes nothing outside of the process. `read`: the interpreter's folders."""
 
     def __init__(self, read: Sequence[str]) -> None:
         self._read = (*landlock.SYSTEM, *read)
@@ -153,16 +153,16 @@ class UnprivilegedSandbox:
             landlock.restrict(
                 read=(*self._read, tenant.bundle, *([tenant.layer] if tenant.layer else [])),
                 write=(*landlock.DEVICES, tenant.scratch),
-                bind_ports=(0, tenant.port),  # not another's, while that one sleeps
+                bind_ports=(0, tenant.port),  # no other instance's port, even while that instance sleeps
             )
         return folder
 
     def discard(self, name: str) -> None:
-        """There is nothing to remove."""
+        """Nothing to remove."""
 
 
 def _group_of(layer: str) -> tuple[int, ...]:
-    """The group that may read a layer. Never another one, whatever the folder's is: a bundle may bring a link."""
+    """Return the group that may read a layer. Never any other group, because a bundle may bring a link of its own."""
     try:
         gid = os.stat(layer).st_gid if layer else 0  # noqa: PTH116 - pathlib costs a fresh fork 60 page faults
     except OSError:
@@ -171,14 +171,14 @@ def _group_of(layer: str) -> tuple[int, ...]:
 
 
 def _build_filter(*, shared_uid: bool) -> bool:
-    """Assemble the filter ahead of the forks, which inherit it; False where there is none for this machine."""
+    """Assemble the filter before the forks, which inherit it; return False if this machine has none."""
     if available := seccomp.available():
         seccomp.build(os.uname().machine, shared_uid=shared_uid)
     return available
 
 
 def _copy(source: int, path: str, mode: int, group: int | None) -> None:
-    """Write what the descriptor `source` holds to a new file, readable as `mode` says from the start."""
+    """Copy the descriptor `source` to a new file, which has its final `mode` before the first byte."""
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with contextlib.closing(os.fdopen(target, "wb", 0)) as file:
         if group is not None:

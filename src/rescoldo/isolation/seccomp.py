@@ -1,8 +1,8 @@
-"""The system calls that an instance may not make: a seccomp filter, written here as classic BPF.
+"""The system calls that an instance may not make: a seccomp filter in classic BPF.
 
-It refuses what a function never needs and what has been the way out of many a sandbox; all else is
-allowed, so that any program runs. Calls are looked up by a binary search, as the kernel compiles the
-filter and tries it on every number when it is installed: 70 comparisons in a row would be felt there.
+It refuses calls that functions never need and that have often been the way out of a sandbox. All others are allowed,
+so that any program runs. A binary search finds the call: the kernel compiles the filter when it is installed and tries
+it on every number, so 70 comparisons in a row would take noticeable time there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rescoldo.isolation.syscalls import raw_syscall
 
 # linux/audit.h: EM_X86_64 and EM_AARCH64, 64 bit, little endian
 _AUDIT_ARCH = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
-_X32 = 0x4000_0000  # numbers of x86_64's 32-bit-pointer variant begin here
+_X32 = 0x4000_0000  # numbers of x86_64's 32-bit-pointer variant start here
 _NO_SYSCALL = 0xFFFF_FFFF  # -1, which the kernel answers with ENOSYS
 
 # linux/seccomp.h
@@ -47,20 +47,20 @@ _RETURN = 0x06  # BPF_RET | BPF_K
 # CLONE_NEW* of linux/sched.h that clone(2) takes: cgroup, uts, ipc, user, pid, net and mount namespace
 _NEW_NAMESPACE = 0x7E02_0000
 _TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI and TIOCLINUX type into a terminal
-_PERSONALITIES = (0, 0x0004_0000, 0xFFFF_FFFF)  # the usual one, ADDR_NO_RANDOMIZE, a question
-# Any, ICMP, TCP, UDP, ICMPv6. Multipath TCP above all is not among them: its connections pass by the
-# programs that guard instances' ports.
+_PERSONALITIES = (0, 0x0004_0000, 0xFFFF_FFFF)  # the usual one, ADDR_NO_RANDOMIZE, a query
+# Any, ICMP, TCP, UDP, ICMPv6. Multipath TCP, above all, is missing: its connections bypass the programs that guard
+# instances' ports.
 _PROTOCOLS = (0, 1, 6, 17, 58)
 _IOPRIO_WHO_PROCESS = 1
-_NETLINK_ROUTE = 0  # all that getaddrinfo and lists of interfaces need
+_NETLINK_ROUTE = 0  # enough for getaddrinfo and lists of interfaces
 _SOCKET_TYPE = 0xF  # without SOCK_NONBLOCK and SOCK_CLOEXEC
 
 _Instruction = tuple[int, int, int, int]  # struct sock_filter: code, jump if true, if false, constant
-_Code = list[_Instruction]  # always ends in a return
+_Code = list[_Instruction]  # always ends with a return
 
 
 def available() -> bool:
-    """Whether this kernel takes the filter and we have one for this machine."""
+    """Whether this kernel accepts the filter and we have one for this machine."""
     action = ctypes.c_uint32(_KILL_PROCESS)
     try:
         _seccomp(_GET_ACTION_AVAIL, 0, ctypes.byref(action))
@@ -70,9 +70,9 @@ def available() -> bool:
 
 
 def install(*, shared_uid: bool) -> None:
-    """Put all threads of this process, and whatever comes from them, under the filter for good.
+    """Put all threads of this process, and their descendants, under the filter for good.
 
-    Needs no_new_privileges() before, or CAP_SYS_ADMIN. `shared_uid`: see `build`. Raises OSError.
+    Call no_new_privileges() before, or have CAP_SYS_ADMIN. `shared_uid`: see `build`. Raises OSError.
     """
     program = build(os.uname().machine, shared_uid=shared_uid)
     code = ctypes.create_string_buffer(program, len(program))
@@ -83,16 +83,17 @@ def install(*, shared_uid: bool) -> None:
 
 @functools.cache
 def build(machine: str, *, shared_uid: bool) -> bytes:
-    """The filter for `machine` (x86_64 or aarch64), an array of struct sock_filter; KeyError for another.
+    """Return the filter for `machine` (x86_64 or aarch64), an array of struct sock_filter. Raises KeyError for another
+    machine.
 
-    With `shared_uid`, for instances that have no uid and no IPC namespace of their own, it also refuses what
-    the kernel allows among processes of one uid: Unix sockets (but for connected stream pairs), System V
-    and POSIX queues, semaphores and shared memory, and setting another process's limits, priority or processors.
+    `shared_uid` is for instances without a uid and an IPC namespace of their own. The filter then also refuses what
+    the kernel allows among processes of one uid: Unix sockets (except connected stream pairs), System V and POSIX
+    queues, semaphores and shared memory, and setting another process's limits, priority or processors.
     """
     answers = _answers(shared_uid)
     numbered = {number: answers[name] for name, number in numbers(machine).items() if name in answers}
     allow = _return(_ALLOW)
-    ranges: list[tuple[int, _Code]] = [(0, allow)]  # where each begins
+    ranges: list[tuple[int, _Code]] = [(0, allow)]  # the first number of each
     for number, code in sorted(numbered.items()):
         if ranges[-1][0] == number:
             ranges.pop()
@@ -108,7 +109,7 @@ def build(machine: str, *, shared_uid: bool) -> bytes:
 
 
 def _answers(shared_uid: bool) -> dict[str, _Code]:
-    """What each call that is not simply allowed is answered."""
+    """Return the filter's action for each call that is not simply allowed."""
     refuse = _error(errno.EPERM)
     answers = dict.fromkeys(REFUSED, refuse) | dict.fromkeys(ABSENT, _error(errno.ENOSYS))
     answers["clone"] = [_argument(0), *_when(_ANY_BIT, _NEW_NAMESPACE, refuse, _return(_ALLOW))]
@@ -142,13 +143,13 @@ def _protocol(*allowed: int) -> _Code:
 
 
 def _connected_pair() -> _Code:
-    """A pair of datagram sockets may be connected anew, to anybody; those of a stream may not."""
+    """Allow pairs of stream sockets. A datagram socket of a pair could connect anew, to anyone."""
     kinds: dict[int, _Code] = dict.fromkeys((socket.SOCK_STREAM, socket.SOCK_SEQPACKET), _return(_ALLOW))
     return _by_argument(1, kinds, _error(errno.EACCES), _SOCKET_TYPE)
 
 
 def _file_kind(mode: int) -> _Code:
-    """Refuse devices, by the argument at position `mode`."""
+    """Refuse devices; the mode is the argument at position `mode`."""
     devices = dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), _error(errno.EPERM))
     return _by_argument(mode, devices, _return(_ALLOW), 0o170000)
 
@@ -170,7 +171,7 @@ def _load(offset: int) -> _Instruction:
 
 
 def _argument(position: int) -> _Instruction:
-    # the low half of 64 bits: every argument looked at is an int (clone takes only the low half, too)
+    # The low half of 64 bits: every argument checked is an int (clone, too, uses only the low half).
     return _load(_FIRST_ARGUMENT + 8 * position)
 
 

@@ -1,7 +1,7 @@
-"""The system calls that the seccomp filter looks at: their numbers, and what is done about them.
+"""Numbers of the system calls in the seccomp filter, grouped by what the filter does with them.
 
-Numbers are from Linux 6.18: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h
-(aarch64). A number never changes its meaning; from 424 on they are the same on every architecture.
+Numbers are from Linux 6.18: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h (aarch64). A
+number never changes its meaning; from 424 on, all architectures share them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ REFUSED: _Table = {
     "process_madvise": (440, 440),
     "kcmp": (312, 272),
     "pidfd_getfd": (438, 438),
-    # large doors into the kernel
+    # calls with a large attack surface in the kernel
     "bpf": (321, 280),
     "perf_event_open": (298, 241),
     "userfaultfd": (323, 282),
@@ -67,15 +67,15 @@ REFUSED: _Table = {
     "syslog": (103, 116),
     "vhangup": (153, 58),
 }
-# Said not to exist, so that libraries take the older way: glibc has clone, libuv its threads. What clone3
-# is asked for lies in memory, where a filter cannot look.
+# Reported as missing, so that libraries fall back: glibc has clone, libuv its threads. The arguments of clone3 lie in
+# memory, which a filter cannot read.
 ABSENT: _Table = {
     "clone3": (435, 435),
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
 }
-JUDGED: _Table = {  # by an argument
+JUDGED: _Table = {  # an argument decides
     "clone": (56, 220),
     "personality": (135, 92),
     "ioctl": (16, 29),
@@ -84,7 +84,7 @@ JUDGED: _Table = {  # by an argument
     "mknod": (133, None),
     "mknodat": (259, 33),
 }
-# System V and POSIX queues, semaphores and shared memory; limits, priority and processors of another process
+# System V and POSIX queues, semaphores and shared memory; another process's limits, priority and processors
 OF_ONE_UID: _Table = {
     "shmget": (29, 194),
     "shmat": (30, 196),
@@ -115,7 +115,7 @@ MACHINES = tuple(_COLUMN)
 
 
 def numbers(machine: str) -> dict[str, int]:
-    """Name → number of the calls that `machine` (as `uname -m` says it) has; KeyError for another machine."""
+    """Return the calls that `machine` (as in `uname -m`) has: name → number. Raises KeyError for another machine."""
     column = _COLUMN[machine]
     tables = REFUSED | ABSENT | JUDGED | OF_ONE_UID | _OURS
     return {name: number for name, row in tables.items() if (number := row[column]) is not None}

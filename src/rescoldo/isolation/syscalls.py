@@ -1,4 +1,4 @@
-"""The few Linux calls that Python 3.11 does not offer, through libc.
+"""The few Linux calls that Python 3.11 lacks, through libc.
 
 Each raises OSError as the functions of `os` do.
 """
@@ -58,7 +58,7 @@ def _check(result: int, what: str) -> None:
 
 
 def raw_syscall(name: str, number: int, *arguments: object) -> int:
-    """A system call that libc does not offer; `arguments` as ctypes takes them. OSError names it by `name`."""
+    """Make a system call that libc does not offer; `arguments` as ctypes takes them. An OSError names it `name`."""
     result = int(_syscall(ctypes.c_long(number), *arguments))
     _check(min(result, 0), name)
     return result
@@ -76,7 +76,7 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
 
 
 def mount_setattr(path: str, set_: int, clear: int = 0) -> None:
-    """Set and clear attributes of the mount at `path` and all below it; Linux 5.12."""
+    """Set and clear attributes of the mount at `path` and all mounts below it; Linux 5.12."""
     attributes = (ctypes.c_uint64 * 4)(set_, clear, 0, 0)
     size = ctypes.sizeof(attributes)
     result = _syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(path), _AT_RECURSIVE, ctypes.byref(attributes), size)
@@ -84,28 +84,31 @@ def mount_setattr(path: str, set_: int, clear: int = 0) -> None:
 
 
 def unmount(target: str) -> None:
-    """umount2(2), at once also where it is in use."""
+    """umount2(2); detaches at once even if the mount is in use."""
     _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), f"umount {target}")
 
 
 def clone_mount(path: str) -> int:
-    """open_tree(2): return a descriptor of a mount that shows the directory `path` and is in no namespace yet; it may
-    be sent to a process of another mount namespace. Close it, and the mount is gone unless it was attached."""
+    """open_tree(2): return a descriptor of a mount that shows the directory `path` and is in no namespace yet.
+
+    The descriptor may be sent to a process in another mount namespace. Closing it removes the mount unless it was
+    attached.
+    """
     result = int(_syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC))
     _check(min(result, 0), f"open_tree {path}")
     return result
 
 
 def attach_mount(descriptor: int, target: str) -> None:
-    """move_mount(2): attach what `clone_mount` returned to the directory `target` of this namespace."""
+    """move_mount(2): attach a mount from `clone_mount` to the directory `target` of this namespace."""
     flags = ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH)
     _check(_syscall(_SYS_MOVE_MOUNT, descriptor, b"", _AT_FDCWD, os.fsencode(target), flags), f"mount on {target}")
 
 
 def pivot_to(root: str) -> None:
-    """Make the mount at `root` the root of this mount namespace, and let go of the old one."""
+    """Make the mount at `root` the root of this mount namespace, and detach the old one."""
     os.chdir(root)
-    # both at ".": the old root is then mounted on top of the new one, and detached there (pivot_root(2), notes)
+    # Both at ".": the old root is then mounted on top of the new one, and detached there (pivot_root(2), notes).
     _check(_syscall(_SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
     unmount(".")
     os.chdir("/")
@@ -117,8 +120,8 @@ def join_namespace(descriptor: int, kind: int) -> None:
 
 
 def interval_timer(seconds: float) -> int:
-    """timerfd_create(2): a descriptor, close-on-exec, that becomes readable every `seconds`. (os has it from Python
-    3.13 on.)"""
+    """timerfd_create(2): return a close-on-exec descriptor that becomes readable every `seconds`. (os has it from
+    Python 3.13 on.)"""
     descriptor = int(_libc.timerfd_create(_CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK))
     _check(min(descriptor, 0), "timerfd_create")
     whole, rest = divmod(round(seconds * 1e9), 10**9)
@@ -128,7 +131,7 @@ def interval_timer(seconds: float) -> int:
 
 
 def no_new_privileges() -> None:
-    """From now on no execve gives this process or its children more rights (set-uid bits are ignored)."""
+    """Keep execve from giving this process or its children more rights, from now on (set-uid bits are ignored)."""
     _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
 
 
@@ -138,17 +141,17 @@ def not_dumpable() -> None:
 
 
 def become_subreaper() -> None:
-    """Let orphaned descendants become children of this process rather than of init."""
+    """Make orphaned descendants children of this process rather than of init."""
     _check(_prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def die_with_parent(number: int) -> None:
-    """Be sent signal `number` when the parent ends. A change of uid undoes it."""
+    """Get signal `number` when the parent ends. A change of uid undoes this."""
     _check(_prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
 
 
 def reap() -> Iterator[tuple[int, int]]:
-    """Reap every child of this process that has ended: its pid and its wait status, one after another."""
+    """Reap every ended child of this process; yield each pid and wait status."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -160,7 +163,7 @@ def reap() -> Iterator[tuple[int, int]]:
 
 
 def set_process_name(name: str) -> None:
-    """Set what `ps -o comm` shows; Linux keeps 15 bytes."""
+    """Set the name in `ps -o comm`; Linux keeps 15 bytes."""
     text = ctypes.create_string_buffer(name.encode()[:15])
     _check(_prctl(_PR_SET_NAME, ctypes.cast(text, ctypes.c_void_p), 0, 0, 0), "prctl(PR_SET_NAME)")
 
@@ -176,5 +179,5 @@ def close_all_but(keep: set[int]) -> None:
 
 
 def take_descriptor(pidfd: int, descriptor: int) -> int:
-    """Return a duplicate, close-on-exec, of another process's descriptor. Needs the right to trace it."""
+    """Duplicate another process's descriptor, close-on-exec. Needs the right to trace that process."""
     return raw_syscall("pidfd_getfd", _SYS_PIDFD_GETFD, pidfd, descriptor, 0)

@@ -1,4 +1,4 @@
-"""What happens when a socket is bound."""
+"""The program that runs when a socket is bound."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from rescoldo.isolation.fencing.steps import (
 
 
 def at_bind(version: int) -> bytes:
-    """Bind an instance's TCP socket to the instance's own address, whatever address it asked for."""
+    """Bind an instance's TCP socket to the instance's own address, whatever address it asked for.
+
+    Exception: port 0 outside of loopback, which stays as open as the host's own sockets.
+    """
     program = BpfProgram()
     program.copy(CONTEXT, 1)
     leave_unless_tcp_of_an_instance(program)

@@ -1,4 +1,4 @@
-"""What happens when a socket is connected: each way out of an instance, one after the other."""
+"""The program that runs when a socket is connected. It covers the ways out of an instance one after another."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ from rescoldo.isolation.fencing.steps import (
 
 
 def at_connect(version: int, forbidden: Endpoints, gateway: GatewayListener | None) -> bytes:
-    """Decide where a connection may go, and lead it elsewhere where an instance has a place of its own for it."""
+    """Decide where a connection may go; redirect it if the instance has a place of its own for it."""
     return _Connect(version, forbidden, gateway).assemble()
 
 
 @dataclass(frozen=True, slots=True)
 class _Connect:
-    """The program in the making. The kernel takes no code that nothing jumps to: a way that nobody could take is left
-    out."""
+    """Assembles the program. The kernel rejects unreachable code, so a branch without a jump to it is left out."""
 
     version: int
     forbidden: Endpoints
@@ -57,9 +56,9 @@ class _Connect:
         return program.assemble()
 
     def _to_loopback(self) -> None:
-        """To the gateway, to a server of the instance's own, else to the host's."""
+        """Lead to the instance's own server; without one, to the gateway or to the host's server."""
         for address, port in self._gateway_at_loopback():
-            if address.is_unspecified:  # all of loopback
+            if address.is_unspecified:  # every loopback address
                 self.program.jump_if(PORT_NUMBER, "==", port, "own or gateway")
             else:
                 jump_if_ipv4(self.program, address, port, "own or gateway")
@@ -68,10 +67,10 @@ class _Connect:
         self.program.jump("allow")
 
     def _elsewhere(self, version: int) -> None:
-        """To other machines, and to this one's other addresses."""
+        """Lead to other machines, and to other addresses of this machine."""
         jump = jump_if_ipv4 if version == 4 else jump_if_ipv6
         self.program.label(f"elsewhere in IPv{version}")
-        if version == 6:  # an IPv4 address has come through this already
+        if version == 6:  # IPv4 addresses have passed this check already
             leave_unless_tcp_of_an_instance(self.program)
         for address, port in self._gateway_elsewhere(version):
             jump(self.program, address, port, "gateway")
@@ -86,7 +85,7 @@ class _Connect:
         if self.gateway is not None:
             for port in self.gateway.ports:
                 jump_if_ipv4(self.program, self.gateway.address, port, "gateway")
-        self.program.jump("allow")  # another platform's, whose fence knows it
+        self.program.jump("allow")  # another platform's gateway; that platform's fence handles it
         if self._gateway_at_loopback():
             self.program.label("own or gateway")
             prefer_own_server(self.program, self.version, "the gateway's")
@@ -98,7 +97,7 @@ class _Connect:
         return _of_version(version, self.gateway.elsewhere) if self.gateway is not None else []
 
     def _gateway_at_loopback(self) -> Endpoints:
-        """Where others reach the gateway at loopback, as `take_address` has it: ::1 is 127.0.0.1 to it."""
+        """Return the gateway's listeners at loopback for other clients, with ::1 as 127.0.0.1 (see `take_address`)."""
         if self.gateway is None:
             return []
         found: dict[tuple[Address, int], None] = {}

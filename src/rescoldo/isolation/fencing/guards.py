@@ -1,4 +1,4 @@
-"""Who may reach the fence's own addresses: those of gateways, stand-ins and instances."""
+"""Guards the fence's own addresses: those of gateways, stand-ins and instances."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
 
 
 def guard_gateways(program: BpfProgram, *, instances: str) -> None:
-    """Keep others than instances and root from GATEWAYS; jump to `instances` for these. Goes on for other addresses."""
+    """Refuse GATEWAYS to everyone but instances and root; jump to `instances` for instances. Other addresses fall
+    through."""
     program.copy_low(1, ADDRESS)
     program.mask(1, int(GATEWAYS.netmask))
     program.jump_if(1, "!=", int(GATEWAYS.network_address), "no gateway's")
@@ -23,7 +24,7 @@ def guard_gateways(program: BpfProgram, *, instances: str) -> None:
 
 
 def guard_stand_ins(program: BpfProgram) -> None:
-    """Keep others than root and the edge from STAND_INS. Goes on for other addresses."""
+    """Refuse STAND_INS to everyone but root and the edge. Other addresses fall through."""
     program.copy_low(1, ADDRESS)
     program.mask(1, int(STAND_INS.netmask))
     program.jump_if(1, "!=", int(STAND_INS.network_address), "no stand-in's")
@@ -35,12 +36,12 @@ def guard_stand_ins(program: BpfProgram) -> None:
 
 
 def guard_instances(program: BpfProgram, *, others: str, edge: str) -> None:
-    """Decide about an instance's address; jump to `others` for what is none, to `edge` for the edge."""
+    """Decide about an instance's address; jump to `others` for any other address, to `edge` if the edge connects."""
     program.copy_low(1, ADDRESS)
     program.mask(1, int(INSTANCES.netmask))
     program.jump_if(1, "!=", int(INSTANCES.network_address), others)
     take_uid(program)
-    program.jump_if(UID, "==", 0, "allow")  # the node asks whether a server accepts already
+    program.jump_if(UID, "==", 0, "allow")  # the node polls whether a server accepts
     program.jump_if(UID, "==", EDGE_UID, edge)
     program.jump_if(UID, "<", INSTANCE_UIDS.start, "refuse")
     program.jump_if(UID, ">=", INSTANCE_UIDS.stop, "refuse")
@@ -53,7 +54,7 @@ def guard_instances(program: BpfProgram, *, others: str, edge: str) -> None:
 
 
 def at_send(version: int) -> bytes:
-    """Keep datagrams from the fence's addresses, as `at_connect` keeps connections."""
+    """Keep datagrams from the fence's addresses, as `at_connect` does with connections."""
     program = BpfProgram()
     program.copy(CONTEXT, 1)
     take_address(program, version, other="allow")

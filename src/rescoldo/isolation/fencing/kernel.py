@@ -1,8 +1,8 @@
-"""What the fence's programs share with the kernel: numbers and offsets of linux/bpf.h, and their use of registers."""
+"""The fence's interface with the kernel: numbers and offsets of linux/bpf.h, and the use of registers."""
 
 from __future__ import annotations
 
-# types of programs
+# program types
 SOCK_ADDR = 18  # BPF_PROG_TYPE_CGROUP_SOCK_ADDR
 SOCKOPT = 25  # BPF_PROG_TYPE_CGROUP_SOCKOPT
 # attach types
@@ -14,7 +14,7 @@ BIND = 64
 SK_LOOKUP_TCP = 84
 SK_RELEASE = 86
 
-# offsets in struct bpf_sock_addr, which a program gets as its context
+# offsets in struct bpf_sock_addr, the context of a program
 IP4 = 4
 IP6 = 8  # four words
 PORT = 24
@@ -24,13 +24,14 @@ SOCKET = 64
 PRIORITY = 20
 LOCAL_IP4 = 24
 
-# what a program of SOCK_ADDR ends with
+# results of a SOCK_ADDR program
 REFUSE = 0
 ALLOW = 1
-ALLOW_PRIVILEGED_PORT = 3  # of bind: below 1024, too, as no other process can have that address
+ALLOW_PRIVILEGED_PORT = 3  # of bind: also below 1024, because no other process can have that address
 
-# Registers, by what the programs keep in them. Between two steps RESULT and 1 to 5 hold nothing.
+# Registers, by their content. Between two steps RESULT and 1 to 5 are unused.
 RESULT, CONTEXT, UID, ADDRESS, PORT_NUMBER, STACK = 0, 6, 7, 8, 9, 10
 
-# A socket's priority says that it asked for IPV6_V6ONLY: no process may set one above 6 without rights.
+# A socket with this priority has asked for IPV6_V6ONLY. The value is safe: without rights no process can set a priority
+# above 6.
 WANTS_V6ONLY = 0x7265_7363

@@ -1,4 +1,4 @@
-"""Where a connection is led in the place of where it wanted to go."""
+"""Redirects connections to the gateway, a stand-in or the instance's own server."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from rescoldo.isolation.fencing.kernel import (
 )
 from rescoldo.isolation.fencing.steps import give_address, own_address, take_uid
 
-# On the stack, from the end of each: a struct sockaddr_in or sockaddr_in6, or the tuple; never both together.
+# On the stack, from its end: either a struct sockaddr_in or sockaddr_in6, or the tuple; never both.
 _SOCKADDR4_SIZE = 16
 _SOCKADDR6_SIZE = 28
-_TUPLE_SIZE = 12  # struct bpf_sock_tuple.ipv4: from and to address, from and to port
+_TUPLE_SIZE = 12  # struct bpf_sock_tuple.ipv4: source and destination address, source and destination port
 _TUPLE = -16
 _THIS_NETWORK = 0xFFFF_FFFF  # BPF_F_CURRENT_NETNS
 
 
 def lead_to_gateway(program: BpfProgram, version: int, gateway: GatewayListener) -> None:
-    """Connect to the gateway's listener for instances, from the instance's own address: there it is told by it."""
+    """Connect to the gateway's listener for instances, from the instance's own address, which identifies it there."""
     take_uid(program)
     own_address(program)
     _bind_to_address(program, version)
@@ -45,7 +45,8 @@ def lead_to_gateway(program: BpfProgram, version: int, gateway: GatewayListener)
 
 
 def lead_to_stand_in(program: BpfProgram, version: int) -> None:
-    """Where nobody listens at an instance's port, go to its stand-in, if somebody listens there."""
+    """Redirect to the instance's stand-in if nothing listens at the instance's port but something does at the
+    stand-in's."""
     program.load(1, CONTEXT, TYPE)
     program.jump_if(1, "!=", socket.SOCK_STREAM, "allow")
     program.load(PORT_NUMBER, CONTEXT, PORT)
@@ -60,10 +61,10 @@ def lead_to_stand_in(program: BpfProgram, version: int) -> None:
 
 
 def prefer_own_server(program: BpfProgram, version: int, other: str) -> None:
-    """Leave for the instance's own address, or its second one, if it listens at that port there; else go on to the
-    `other` server.
+    """Connect to the instance's own server if one listens at that port at its first or second address; otherwise fall
+    through, to the `other` server.
 
-    UID and ADDRESS are used up.
+    Overwrites UID and ADDRESS.
     """
     own_address(program)
     for turn in ("first", "second"):
@@ -76,7 +77,7 @@ def prefer_own_server(program: BpfProgram, version: int, other: str) -> None:
 
 
 def _look_up_listener(program: BpfProgram, otherwise: str) -> None:
-    """Go on if somebody listens at exactly ADDRESS and PORT_NUMBER, else jump to `otherwise`."""
+    """Fall through if something listens at exactly ADDRESS and PORT_NUMBER; otherwise jump to `otherwise`."""
     program.set(1, 0)
     program.store(STACK, _TUPLE, 1)
     program.store_half(STACK, _TUPLE + 8, 1)
@@ -99,11 +100,11 @@ def _look_up_listener(program: BpfProgram, otherwise: str) -> None:
     program.swap_to_network(found, 32)
     program.copy(1, RESULT)
     program.call(SK_RELEASE)
-    program.jump_if_registers(found, "!=", ADDRESS, otherwise)  # the host's, at all addresses
+    program.jump_if_registers(found, "!=", ADDRESS, otherwise)  # the host's listener at all addresses
 
 
 def _bind_to_address(program: BpfProgram, version: int) -> None:
-    """Bind the socket to ADDRESS, unless it is bound already; the kernel chooses the port. ADDRESS is used up."""
+    """Bind the socket to ADDRESS unless it is bound; the kernel chooses the port. Overwrites ADDRESS."""
     size, family = (_SOCKADDR4_SIZE, socket.AF_INET) if version == 4 else (_SOCKADDR6_SIZE, socket.AF_INET6)
     program.set(1, 0)
     for offset in range(-size, 0, 4):

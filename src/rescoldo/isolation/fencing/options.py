@@ -1,4 +1,4 @@
-"""What happens when an option of a socket is set."""
+"""The program that runs when a socket option is set."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _VALUE_END = 16
 _LEVEL = 24
 _OPTION_NAME = 28
 _LENGTH = 32
-# as the length of an option
-_ALREADY_DONE = 0xFFFF_FFFF  # -1: the kernel itself does nothing
-_AS_IT_IS = 0  # the kernel takes what the caller gave
-_MOST_SEEN = 4096  # bytes of an option that a program is shown
+# results, written as the length of the option
+_ALREADY_DONE = 0xFFFF_FFFF  # -1: the kernel skips the call
+_AS_IT_IS = 0  # the kernel uses the caller's value
+_MOST_SEEN = 4096  # bytes of an option visible to a program
 
 
 def at_set_option() -> bytes:
-    """Note that an instance's socket asked for IPV6_V6ONLY, instead of doing it."""
+    """Record that an instance's socket asked for IPV6_V6ONLY, and do not set it."""
     program = BpfProgram()
     program.copy(CONTEXT, 1)
     program.load(1, CONTEXT, _LENGTH)
-    program.jump_if(1, "==", _ALREADY_DONE, "allow")  # by another fence
+    program.jump_if(1, "==", _ALREADY_DONE, "allow")  # another fence has handled it
     program.jump_if(1, ">", _MOST_SEEN, "large")
     program.load(1, CONTEXT, _LEVEL)
     program.jump_if(1, "!=", socket.IPPROTO_IPV6, "allow")

@@ -1,4 +1,4 @@
-"""The fence's programs, one for each moment in which the kernel asks: a socket is bound, connected, sends, is set."""
+"""The fence's programs, one for each hook of the kernel: bind, connect, send, setsockopt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rescoldo.isolation.fencing.options import at_set_option
 
 
 def programs(forbidden: Endpoints, gateway: GatewayListener | None = None) -> dict[int, bytes]:
-    """The code for each attach type. Instances may not connect to `forbidden`, and are led to `gateway`."""
+    """Return the code for each attach type. Instances may not connect to `forbidden` and are led to `gateway`."""
     return {
         BIND4: at_bind(4),
         BIND6: at_bind(6),

@@ -1,4 +1,4 @@
-"""Steps that several of the fence's programs take."""
+"""Steps shared by the fence's programs."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ from rescoldo.model.settings import INSTANCE_UIDS
 
 
 def take_address(program: BpfProgram, version: int, *, other: str, unspecified: str = "") -> None:
-    """ADDRESS = the address as an IPv4 number; jump to `other` if it is IPv6 beyond loopback and mapped ones.
+    """ADDRESS = the address as an IPv4 number; jump to `other` for IPv6 outside of loopback and mapped addresses.
 
-    0.0.0.0 and ::, to which one may connect as to loopback, count as 127.0.0.1 where no label `unspecified`
-    is given.
+    0.0.0.0 and ::, which connect as loopback, count as 127.0.0.1 unless a label `unspecified` is given.
     """
     if version == 4:
         program.load(ADDRESS, CONTEXT, IP4)
@@ -56,7 +55,7 @@ def take_address(program: BpfProgram, version: int, *, other: str, unspecified: 
 
 
 def give_address(program: BpfProgram, version: int) -> None:
-    """Let the socket use ADDRESS instead; for IPv6 in its mapped form."""
+    """Replace the socket's address by ADDRESS; for IPv6 in its mapped form."""
     program.swap_to_network(ADDRESS, 32)
     if version == 4:
         program.store(CONTEXT, IP4, ADDRESS)
@@ -71,7 +70,7 @@ def give_address(program: BpfProgram, version: int) -> None:
 
 
 def own_address(program: BpfProgram) -> None:
-    """ADDRESS = what belongs to UID, an instance's."""
+    """ADDRESS = the own address of the instance with UID."""
     program.copy_low(ADDRESS, UID)
     program.add(ADDRESS, (int(FIRST_ADDRESS) - INSTANCE_UIDS.start) & 0xFFFF_FFFF)
 
@@ -83,14 +82,14 @@ def take_uid(program: BpfProgram) -> None:
 
 
 def jump_unless_instance(program: BpfProgram) -> None:
-    """UID = the calling process's; jump to "allow" if it is no instance."""
+    """UID = the calling process's; jump to "allow" if it is not an instance."""
     take_uid(program)
     program.jump_if(UID, "<", INSTANCE_UIDS.start, "allow")
     program.jump_if(UID, ">=", INSTANCE_UIDS.stop, "allow")
 
 
 def leave_unless_tcp_of_an_instance(program: BpfProgram) -> None:
-    """Go on with UID and PORT_NUMBER for a stream socket of an instance; else jump to "allow"."""
+    """Set UID and PORT_NUMBER for a stream socket of an instance; jump to "allow" for any other."""
     program.load(1, CONTEXT, TYPE)
     program.jump_if(1, "!=", socket.SOCK_STREAM, "allow")
     jump_unless_instance(program)
@@ -126,13 +125,13 @@ def jump_if_ipv6(program: BpfProgram, address: Address, port: int, label: str) -
 
 
 def refuse_ports(program: BpfProgram, ports: Iterable[int]) -> None:
-    """Refuse what goes to one of `ports`."""
+    """Refuse connections to any of `ports`."""
     for port in sorted(ports):
         program.jump_if(PORT_NUMBER, "==", port, "refuse")
 
 
 def end(program: BpfProgram) -> None:
-    """The two ways out that all programs jump to."""
+    """Add the two exits that all programs jump to."""
     program.label("refuse")
     program.leave(REFUSE)
     program.label("allow")
