@@ -1,4 +1,4 @@
-"""What a spare loads and calls before it is needed; see rehearse() in runtime/instance.py."""
+"""The handler that a spare loads and calls in its rehearsal; see rehearse() in runtime/instance.py."""
 
 
 def handle(event, context):
