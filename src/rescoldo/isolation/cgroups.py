@@ -124,6 +124,7 @@ def named(key: str) -> list[Base]:
         for folder, names, _ in os.walk(mount):  # os.walk passes over folders that vanish meanwhile
             if key in names:
                 found.append(Base(version, dict.fromkeys(CONTROLLERS, f"{folder}/{key}")))
+            # A platform's own folder contains only sandboxes.
             names[:] = [name for name in names if not name.startswith("rescoldo-")]
     return found
 

@@ -116,7 +116,7 @@ class FullSandbox:
             _copy(source, f"{SECRETS}/{name}", 0o440, tenant.gid)
         limit_processes(MOST_PIDS)
         become(tenant.uid, tenant.gid, _group_of(tenant.layer))
-        not_dumpable()
+        not_dumpable()  # after `become`: a change of uid resets it (prctl(2))
         return SECRETS
 
     def discard(self, name: str) -> None:
