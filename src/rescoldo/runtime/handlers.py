@@ -72,6 +72,7 @@ def unload_handler(root: str) -> None:
 def _manifest(root: str) -> tuple[str, str]:
     """Return (dotted name of the handler's module, style)."""
     try:
+        # io.FileIO, because the further layers of open() cost a fresh fork page faults.
         with io.FileIO(f"{root}/manifest.json") as file:
             manifest = json.loads(file.readall())
         schema, kind, name, style = (manifest[key] for key in ("schema", "kind", "handler", "style"))

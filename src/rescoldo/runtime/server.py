@@ -54,7 +54,7 @@ class Server:
         self.threads = Threads(loop, threads)
         self.turns = Turns(max(1, launch.concurrency))
         self.jobs = Jobs(threads)
-        loop.set_default_executor(self.jobs)
+        loop.set_default_executor(self.jobs)  # `_check_cancelled` looks for jobs that outlive their call
         self.connections: set[Visitor] = set()
         self.draining = False
         self._calls: set[Pending] = set()

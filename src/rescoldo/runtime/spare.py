@@ -52,7 +52,7 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
     """
     if nest.privileged and not urgent:  # the node raises the priority again; an unprivileged one could not
         os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + SPARE_NICE)
-    os.setsid()
+    os.setsid()  # else Ctrl-C in the platform's terminal would end it
     os.dup2(nest.null, 0)
     reset_signals()
     nest.sandbox.prepare(sandbox, folder)

@@ -68,7 +68,7 @@ class InProcess:
         # random reseeds itself after a fork if it was imported before. Explicit here, because without it all instances
         # of a zygote would draw the same numbers.
         random.seed()
-        gc.enable()
+        gc.enable()  # the zygote has disabled it
         return self.run(launch, socket.socket(fileno=listener), status)
 
 

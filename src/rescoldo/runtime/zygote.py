@@ -72,7 +72,7 @@ def run(arguments: list[str], bind: Callable[[str], Starters]) -> int:
     os.chdir("/")
     gc.collect()
     gc.disable()  # a collection here would write to, and so copy, pages that forks share
-    gc.freeze()
+    gc.freeze()  # an instance collects again, without the zygote's objects
     control.send(b'{"ready": true}')
     with contextlib.suppress(ConnectionError):
         _serve(nest, control)

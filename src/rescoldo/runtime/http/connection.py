@@ -127,6 +127,7 @@ class Connection(asyncio.Protocol):
     def _answered(self, request: Request) -> None:
         responder, received = self._responder, self._receiver.received
         responder.request = responder.call = None
+        # While requests wait, reading is paused, so only the socket shows that their client has left.
         if received and responder.has_left():
             self._transport.abort()
         elif not request.keep_alive or (self._service.draining and not received):

@@ -101,7 +101,7 @@ class Receiver:
             if rest:
                 self._parse(rest)
         except httptools.HttpParserError:
-            if not self.deaf:
+            if not self.deaf:  # else httptools has wrapped our own _Refused
                 self.refuse(400, "the request is not valid HTTP/1.1")
 
     # -- the head
