@@ -1,6 +1,8 @@
-"""A kind of function whose bundle's answer.txt is the answer: what a new kind is, whole. With a copy of this module in
-kinds/ and its line in kinds/registry.py, the platform builds, deploys and runs it:
-tests/unit/kinds/test_toy_kind.py."""
+"""A toy kind of function, complete: the text of the bundle's answer.txt is the response to each call.
+
+With a copy of this module in kinds/ and its line in kinds/registry.py, the platform builds, deploys and runs it:
+tests/unit/kinds/test_toy_kind.py.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ ANSWER = "answer.txt"
 
 
 class ConstantKind:
-    """Answers each call with one text. Implements Kind."""
+    """Answers each call with the same text. Implements Kind."""
 
     name = "constant"
     styles: tuple[str, ...] = ("constant",)
@@ -72,7 +74,7 @@ class ConstantKind:
 
 
 def _serve(launch: Launch, listener: socket.socket, status: int) -> int:
-    """In a fork, with the unpacked bundle as the current directory."""
+    """Serve in a fork; the current directory is the unpacked bundle."""
     answer = Path("function", ANSWER).read_bytes()
     head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(answer)}\r\n\r\n".encode()
     os.write(status, b'{"ready": true}\n')
