@@ -65,7 +65,7 @@ _call: ContextVar[_Call | None] = ContextVar("call", default=None)
 
 
 class _Output:
-    """sys.stdout: writes to the current call, outside of a call to the process's own stream."""
+    """sys.stdout: takes the output of the current call; outside of a call, writes to the process's own stream."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

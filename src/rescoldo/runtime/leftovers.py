@@ -40,8 +40,8 @@ class Jobs(ThreadPoolExecutor):
 
 
 def has_children_since(began: float) -> bool:
-    """Whether a child process started at `began` (time.perf_counter) or later still runs. A child with an unreadable
-    start time counts (level unprivileged)."""
+    """Whether a child process started at `began` (time.perf_counter) or later still runs. A child whose
+    start time is unreadable, as at the level unprivileged, counts."""
     since_boot = time.clock_gettime(time.CLOCK_BOOTTIME) - (time.perf_counter() - began)
     ticks = int(since_boot * _TICKS)
     return any(started is None or started >= ticks for _, started in _children())

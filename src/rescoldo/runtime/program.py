@@ -37,8 +37,7 @@ def execute(launch: Launch, environment: dict[str, str], listener: int, status: 
     """Become the program of `launch`, whose bundle is the current directory; return 1 if that fails.
 
     `listener` is the descriptor of a listening socket, for a program that takes one over. `status` is a pipe. The exec
-    closes it, which tells the node that the program runs; a failure before that writes one JSON line {"error": "one
-    line"}.
+    closes it, which tells the node that the program runs; a failure before that writes {"error": "one line"} as JSON.
     """
     try:
         os.chdir(FOLDER)

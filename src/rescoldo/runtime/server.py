@@ -1,4 +1,4 @@
-"""The server of one instance: accepts connections, counts calls in flight, and ends without losing any.
+"""The server of one instance: accepts connections, counts calls in flight, and ends once they are answered.
 
 It ends in two ways. Drained (SIGTERM): it accepts no more, answers the calls in flight, and exits with code 0. Retired
 (a thread hangs past its deadline): the same with exit code 124. The node then starts a new process on the same
@@ -178,7 +178,8 @@ class Server:
         self.drain()
 
     def _check_listener(self) -> None:
-        """Retire if the function has closed the socket in which requests wait. The node cannot see that."""
+        """Retire if the function has closed its listening socket. The node, which cannot see that, sends LISTENS while
+        requests wait."""
         if self._listener is not None and not self._listener.is_open() and not self.draining:
             JOURNAL.say("rescoldo: instance no longer takes requests: it has closed its listening socket\n")
             self.retire()
