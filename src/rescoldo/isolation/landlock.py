@@ -126,10 +126,9 @@ def restrict(
 
 
 def scope() -> None:
-    """Cut this thread and its descendants off from others' signals and abstract Unix sockets, if the kernel can (ABI
-    6).
+    """Cut this thread and its descendants off from others' signals and abstract Unix sockets.
 
-    Nothing else changes. Call this after no_new_privileges(), or as root.
+    Changes nothing else; does nothing before ABI 6. Call this after no_new_privileges(), or as root.
     """
     if abi() >= _SCOPES_SINCE:
         _enforce(Ruleset(files=0, ports=0, scopes=_SCOPES, paths=(), tcp=()))

@@ -178,8 +178,8 @@ class Server:
         self.drain()
 
     def _check_listener(self) -> None:
-        """Retire if the function has closed its listening socket. The node, which cannot see that, sends LISTENS while
-        requests wait."""
+        """Retire if the function has closed its listening socket. The node sends LISTENS while requests wait and it
+        cannot see that itself."""
         if self._listener is not None and not self._listener.is_open() and not self.draining:
             JOURNAL.say("rescoldo: instance no longer takes requests: it has closed its listening socket\n")
             self.retire()
