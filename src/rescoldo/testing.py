@@ -97,9 +97,9 @@ def context(call_id: str = "") -> Context:
 def load(folder: str | Path) -> Callable[..., Any]:
     """Import `folder`/handler.py anew, as the start of an instance does, and return its `handle`.
 
-    The folder is the package `function`: `from .other import x`, `import other` and `from function.other import x` work.
-    Each call of `load` makes new module globals. Raises the import's own errors, FileNotFoundError without a
-    handler.py, AttributeError without `handle`.
+    The folder is the package `function`: it works to write `from .other import x`, `import other` or
+    `from function.other import x`. Each call of `load` makes new module globals. Raises the import's own errors,
+    FileNotFoundError without a handler.py, AttributeError without `handle`.
     """
     place = Path(folder).resolve()
     if not (place / "handler.py").is_file():
