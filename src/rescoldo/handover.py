@@ -1,4 +1,4 @@
-"""How a process hands listening sockets to its child: by descriptor number in the environment."""
+"""Hands listening sockets from a process to its child: by descriptor number in the environment."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ PREFIX = "RESCOLDO_FD_"
 
 
 def handed_over(descriptors: Mapping[str, int]) -> dict[str, str]:
-    """The environment that tells a child of its sockets; pass their descriptors on, too."""
+    """Return the environment variables that name a child's sockets; the caller must pass the descriptors on, too."""
     return {PREFIX + name.upper(): str(number) for name, number in descriptors.items()}
 
 
 def inherited(name: str) -> socket.socket:
-    """The socket of this name that the supervisor handed to this process."""
+    """Return the socket `name` that the supervisor handed to this process. Raises KeyError if there is none."""
     descriptor = int(os.environ.pop(PREFIX + name.upper()))
     sock = socket.socket(fileno=descriptor)
     sock.setblocking(False)

@@ -1,6 +1,6 @@
-"""Tasks: background ones that never end unseen, and waiting in one without losing its cancellation.
+"""Background tasks whose failures are logged, and a wait that does not lose its task's cancellation.
 
-All layers may use this.
+All layers may use this module.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class Tasks:
         self._running: set[asyncio.Task[Any]] = set()
 
     def spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run `work` in a task of that name, which the log shows if it fails."""
+        """Run `work` in a task called `name`; the log shows the name if the task fails."""
         task = asyncio.create_task(work, name=name)
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task
 
     async def finish(self, seconds: float) -> None:
-        """Let the tasks end by themselves for that long, then cancel them."""
+        """Give the tasks `seconds` to end by themselves, then cancel the rest."""
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
         await self.close()
@@ -48,8 +48,9 @@ class Tasks:
 async def set_within(event: asyncio.Event, seconds: float) -> bool:
     """Wait until `event` is set, for at most `seconds` (0: not at all); return whether it is.
 
-    Not `asyncio.wait_for`: before Python 3.12 a task that is cancelled in the moment in which its event is set goes on
-    as if nobody had cancelled it. A loop around it never ends, nor does who waits for the task.
+    `asyncio.wait_for` would lose a cancellation: before Python 3.12, a task that is cancelled at the moment its event
+    is set continues as if nobody had cancelled it. A loop around the wait then never ends, and whatever waits for the
+    task hangs, too.
     """
     if seconds > 0 and not event.is_set():
         with contextlib.suppress(TimeoutError):
