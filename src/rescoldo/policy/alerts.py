@@ -1,4 +1,4 @@
-"""How many instances a function gets by an alert of Prometheus: the manual way of scaling that OpenFaaS has.
+"""Scales a function by a Prometheus alert, as OpenFaaS's legacy scaling does.
 
 Source: https://docs.openfaas.com/architecture/autoscaling ("Legacy scaling": /system/alert, com.openfaas.scale.factor).
 """
@@ -11,10 +11,11 @@ from rescoldo.model.function import FunctionPolicy
 
 
 def replicas_after_alert(firing: bool, current: int, policy: FunctionPolicy) -> int | None:
-    """The new number, or None where nothing changes.
+    """Return the new number of instances, or None if it stays as it is.
 
-    A firing alert adds a share of the maximum: with max 20 and factor 20, each adds 4. A resolved one brings the
-    function back to what a wake starts; from there it sleeps by its idle window, when no call is in flight.
+    A firing alert adds a share of the maximum: with max 20 and factor 20, each adds 4. A resolved alert returns the
+    function to the number that a wake starts; from there its idle window puts it to sleep,
+    once no call is in flight.
     """
     if policy.scale_factor == 0 or policy.min_replicas == policy.max_replicas:
         return None

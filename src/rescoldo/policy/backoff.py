@@ -1,4 +1,4 @@
-"""How long a function that failed to start is left alone."""
+"""The back-off after failed starts of a function."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ LONGEST = 10.0  # seconds
 
 
 def retry_delay(failures: int) -> float:
-    """Seconds after the n-th failure in a row: 0.25, 0.5, 1, 2, 4, 8, then 10."""
-    return min(LONGEST, FIRST * 2.0 ** min(failures - 1, 10))
+    """Return the seconds to wait after the n-th failure in a row: 0.25, 0.5, 1, 2, 4, 8, then 10."""
+    return min(LONGEST, FIRST * 2.0 ** min(failures - 1, 10))  # the exponent has a bound: 2.0 ** 1024 overflows

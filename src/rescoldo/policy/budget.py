@@ -1,31 +1,33 @@
-"""How much of a stream of text is kept: so many bytes and so many lines a second.
+"""Rate limits of a stream of text: bytes and lines a second.
 
-A line costs its reader the same whatever its length, some 5 µs: 256 KiB a second would be 262,144 blank lines, more
-than a processor can take.
+Bytes alone are no limit, because a line costs its reader about 5 µs whatever its length: 256 KiB a second may be
+262,144 blank lines, more than one processor can read.
 """
 
 from __future__ import annotations
 
-BURST_SECONDS = 2  # a quiet time of so many seconds lets as much be kept at once
-BYTES_A_LINE = 128  # a stream may have a line for each so many bytes of its rate
-LEAST_LINES = 64  # a second, however low the rate
+BURST_SECONDS = 2  # seconds of quiet after which a burst may take as many seconds' worth at once
+BYTES_A_LINE = 128  # bytes of the rate that allow one line
+LEAST_LINES = 64  # lines a second, however low the rate
 
 
 def lines_for(rate: int) -> int:
-    """Lines a second that go with `rate` bytes a second: with 256 KiB 2,048."""
+    """Return the lines a second for `rate` bytes a second: 2,048 for 256 KiB."""
     return max(LEAST_LINES, rate // BYTES_A_LINE)
 
 
 class Budget:
-    """Two token buckets. With `rate` 256 KiB a second they hold 512 KiB and 4,096 lines, and are full after 2 quiet
-    seconds."""
+    """Limits the bytes and lines that are kept, with a token bucket each.
+
+    At a `rate` of 256 KiB a second the buckets hold 512 KiB and 4,096 lines; 2 quiet seconds fill them.
+    """
 
     def __init__(self, now: float, rate: int) -> None:
         self._bytes = _Bucket(now, rate)
         self._lines = _Bucket(now, lines_for(rate))
 
     def take(self, data: bytes, now: float) -> int:
-        """How many bytes of `data`, from its beginning, may be kept at `now` (seconds of one clock)."""
+        """Spend the budget on `data` at `now` (seconds of one clock); return how many of its first bytes to keep."""
         kept = min(len(data), self._bytes.left(now))
         most = self._lines.left(now)
         lines = data.count(b"\n", 0, kept)

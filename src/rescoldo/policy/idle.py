@@ -1,4 +1,7 @@
-"""When an awake function may sleep: idle means no request in flight, none queued, and none begun."""
+"""Decides when an awake function may sleep.
+
+A function is idle while no request is in flight or queued, and none has begun since the last sample.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What is known of an awake function's traffic."""
+    """The last known traffic of an awake function."""
 
     last_active: float  # seconds on the loop's clock: the last wake, call or busy sample
     total: int  # requests its slot had begun at the last sample
@@ -22,12 +25,12 @@ class Sample:
 
 
 def due(activity: Activity, window: float) -> float:
-    """When the function may first sleep, if nothing happens until then."""
+    """Return the earliest time at which the function may sleep if it stays idle; `window` is in seconds."""
     return activity.last_active + window
 
 
 def observe(activity: Activity, sample: Sample, now: float) -> Activity:
-    """Take a sample in. A call too short to be caught in flight shows in `total`."""
+    """Return the activity after a sample. A call too short for any sample to see in flight still raises `total`."""
     if sample.busy or sample.total != activity.total:
         return Activity(now, sample.total)
     return activity

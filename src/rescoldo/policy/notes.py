@@ -1,7 +1,7 @@
-"""What of a deployment is accepted and has no effect, in sentences for its author.
+"""Notes to a deployment's author about settings that are accepted but have no effect.
 
-A platform that ignores a setting in silence lets its author believe in a limit, or a schedule, that is not there.
-What is a mistake in any case is refused instead (`check_spec` in kinds/deployment.py).
+A platform that silently ignores a setting lets the author rely on a limit or a schedule that does not exist.
+Settings that are always a mistake are refused instead (`check_spec` in kinds/deployment.py).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from rescoldo.model.scaling import KNATIVE, SCALE, SCALING_KEYS
 from rescoldo.policy.placement import is_known
 
 FULL, UNPRIVILEGED = "full", "unprivileged"
-PREFIX = "note: "  # of each line in the API's answer to a deployment
-SHOWN = 80  # characters of a name or value of the author's
+PREFIX = "note: "  # begins each note in the API's response to a deployment
+SHOWN = 80  # characters that a note repeats of a name or value
 
 _EVENTS = {"schedule": "nothing calls the function on a schedule", "topic": "no event reaches the function"}
 _SCALE_LABELS = ("min", "max", "zero", "zero-duration", "factor", "type", "target", "target-proportion", "down.window")
 _KNATIVE_ONLY = frozenset(SCALING_KEYS) - {"max-scale-up-rate", "max-scale-down-rate"}
-# of-watchdog's settings that nothing reads here, and what holds instead
+# of-watchdog's settings that rescoldo does not read, and what applies instead
 _WATCHDOG = {
     "read_timeout": "exec_timeout limits a call",
     "write_timeout": "exec_timeout limits a call",
@@ -35,9 +35,11 @@ _WATCHDOG = {
 
 
 def notes(spec: FunctionSpec, level: str, of_kind: Iterable[str]) -> list[str]:
-    """One sentence for each setting of `spec` that has no effect on a platform with the isolation `level`
-    ("full" or "unprivileged"; empty: not known). The setting's key comes first. `of_kind` are those of the function's
-    kind (`notes_of` in kinds/deployment.py)."""
+    """Return a sentence for each setting of `spec` that has no effect, beginning with the setting's key.
+
+    `level` is the platform's isolation: "full", "unprivileged", or empty if unknown. `of_kind` are the notes of the
+    function's kind (`notes_of` in kinds/deployment.py).
+    """
     return [*_events(spec), *of_kind, *_resources(spec, level), *_environment(spec), *_keys(spec)]
 
 
@@ -74,7 +76,7 @@ def _environment(spec: FunctionSpec) -> Iterator[str]:
 
 
 def _keys(spec: FunctionSpec) -> Iterator[str]:
-    """Labels and annotations in the names of OpenFaaS, Knative and ours that nothing reads, or not where they are."""
+    """Yield a note for each label or annotation of OpenFaaS, Knative or rescoldo that is unknown or misplaced."""
     for key in spec.labels:
         if key.startswith((OURS, KNATIVE)):
             yield f"label {key[:SHOWN]}: only works as an annotation; move it below `annotations:`"
@@ -88,10 +90,10 @@ def _keys(spec: FunctionSpec) -> Iterator[str]:
 
 
 def _is_unread(key: str) -> bool:
-    """Whether it is one of Knative's for scaling that are not read."""
+    """Return whether `key` is one of Knative's scaling annotations that rescoldo does not read."""
     return key.startswith(KNATIVE) and _dashed(key.removeprefix(KNATIVE)) not in _KNATIVE_ONLY
 
 
 def _dashed(name: str) -> str:
-    """Knative's old spelling in the new one: minScale is min-scale."""
+    """Return Knative's old spelling in the new one: min-scale for minScale."""
     return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name)

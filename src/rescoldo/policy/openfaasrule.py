@@ -1,9 +1,9 @@
-"""OpenFaaS's own rule as its gateway ships it: an alert while a function has more than 5 requests a second.
+"""The alert rule that OpenFaaS's gateway ships: it fires while a function has more than 5 requests a second.
 
-It is there for those who count on it (`rescoldo serve --openfaas-rule`), and applies to functions that set both
-`com.openfaas.scale.min` and `.max`. While the alert fires the function gets a share of its maximum more, again and
-again; when it is resolved it has its minimum, and what policy/scaling.py asks for. That alone scales better: by what
-instances have to do, not by how often they are called.
+The rule is for users who rely on it (`rescoldo serve --openfaas-rule`), and applies to functions that set both
+`com.openfaas.scale.min` and `.max`. While the alert fires, each step adds a share of the function's maximum. Once the
+alert is resolved, the function has its minimum or the number that policy/scaling.py asks for. The scaling policy alone
+scales better: it follows the load of the instances, not the rate of calls.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from rescoldo.policy.alerts import replicas_after_alert
 
 RATE = 5.0  # requests a second
 WINDOW = 10.0  # seconds over which they are averaged
-LASTING = 5.0  # seconds for which it must be more before the alert fires
-REPEAT = 30.0  # seconds from one step to the next while it fires
-SPACING = 0.5  # seconds between two samples that are kept
+LASTING = 5.0  # seconds above RATE before the alert fires
+REPEAT = 30.0  # seconds between steps while the alert fires
+SPACING = 0.5  # seconds that kept samples are apart
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What is known of a function's requests, and whether the alert fires."""
+    """The recent request counts of a function, and the state of its alert."""
 
     samples: tuple[tuple[float, int], ...] = ()  # seconds on any clock that does not go back, requests begun by then
-    over_since: float | None = None  # None: no more than RATE
-    least: int = 0  # instances that it asks for; 0: it does not fire
-    raised_at: float = 0.0  # the last step
+    over_since: float | None = None  # when the rate rose above RATE; None: it is not above
+    least: int = 0  # instances that the alert asks for; 0: it does not fire
+    raised_at: float = 0.0  # when the last step was
 
 
 def watch(alert: Alert, policy: FunctionPolicy, now: float, total: int) -> Alert:
-    """Take in that `total` requests have begun by `now`, of a counter that may begin anew with a new edge."""
+    """Return the alert after a sample: `total` requests have begun by `now`. A new edge restarts the counter at 0."""
     samples = _samples(alert.samples, now, total)
     begun, first = samples[0]
     alert = replace(alert, samples=samples)
@@ -47,7 +47,7 @@ def watch(alert: Alert, policy: FunctionPolicy, now: float, total: int) -> Alert
 
 
 def _samples(before: tuple[tuple[float, int], ...], now: float, total: int) -> tuple[tuple[float, int], ...]:
-    """Those of the window, and the last one before it."""
+    """Return the samples within the window, and the last one before it, with the new sample added."""
     if before and total < before[-1][1]:
         return ((now, total),)
     late = [number for number, (at, _) in enumerate(before) if at <= now - WINDOW]

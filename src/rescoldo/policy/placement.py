@@ -1,7 +1,7 @@
-"""What a deployment's constraints mean on one machine: it either is such a machine, or the function cannot run.
+"""Checks a deployment's placement constraints against this machine: a function whose constraint fails cannot run.
 
-Forms: Kubernetes' node selectors `KEY=VALUE` and Swarm's `KEY==VALUE`, `KEY!=VALUE`. Labels that somebody gave to
-the nodes of a cluster mean nothing here; they are kept and ignored, so that the same stack file serves both.
+Forms: Kubernetes' node selectors `KEY=VALUE` and Swarm's `KEY==VALUE`, `KEY!=VALUE`. Constraints on other node labels
+mean nothing on one machine; they are kept and ignored, so that the same stack file also serves a cluster.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ ARCH_KEYS = frozenset(
     ("kubernetes.io/arch", "beta.kubernetes.io/arch", "node.kubernetes.io/arch", "node.platform.arch")
 )
 OS_KEYS = frozenset(("kubernetes.io/os", "beta.kubernetes.io/os", "node.kubernetes.io/os", "node.platform.os"))
-GO_ARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}  # uname's word: Go's
+GO_ARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}  # uname's name to Go's
 _CONSTRAINT = re.compile(r"\s*([^\s=!]+)\s*(==|!=|=)\s*(\S+)\s*")
 
 
 def check_constraints(constraints: Iterable[str], arch: str, system: str) -> None:
-    """Raise InvalidInput for the first that this machine does not meet; `arch` and `system` as uname says them."""
+    """Raise InvalidInput for the first constraint that this machine does not meet; `arch` and `system` are uname's."""
     here = dict.fromkeys(ARCH_KEYS, _go_arch(arch)) | dict.fromkeys(OS_KEYS, system.lower())
     for constraint in constraints:
         match = _CONSTRAINT.fullmatch(constraint)
@@ -36,7 +36,7 @@ def check_constraints(constraints: Iterable[str], arch: str, system: str) -> Non
 
 
 def is_known(constraint: str) -> bool:
-    """Whether `check_constraints` compares it with the machine; it ignores all others."""
+    """Return whether `check_constraints` compares `constraint` with the machine; it ignores all others."""
     match = _CONSTRAINT.fullmatch(constraint)
     return match is not None and match[1] in ARCH_KEYS | OS_KEYS
 

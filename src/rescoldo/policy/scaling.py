@@ -1,15 +1,19 @@
-"""How many instances an awake function should have: Knative's KPA as a pure step, and one rule more.
+"""Decides how many instances an awake function should have: Knative's KPA as a pure step, with one added rule.
 
     wanted = ceil(average / aim)        100 requests at once, 32 x 70 % = 22.4 each: ceil(4.46) = 5
 
-The average is taken over the stable window (60 s), in a panic over the panic window (6 s) if that asks for more. It
-is a panic when the short average asks for twice what runs; until that has been over for a stable window, nothing is
-taken away. Our own rule: requests that queue are an alarm. They are not averaged away, but each answer to them
-at most doubles what runs, since what queues when many calls are held for one wake may be gone in a moment; and it is
-kept for a panic window only, in which the averages show whether it was needed: when the machine stands still for a
-moment, every function's requests queue. Of a function that scales by cpu it says nothing: more instances of what has
-used up the machine would share the same processors.
-Zero is not decided here: a function sleeps by its idle window (policy/idle.py).
+The average covers the stable window (60 s); in a panic, the panic window (6 s) counts if it asks for more. A panic
+begins when the short average asks for twice the running instances. It lasts until that has not been so for a stable
+window, and nothing is scaled down before.
+
+Our own rule: queued requests raise an alarm, which no average hides. Two limits keep it from overshooting:
+- An alarm at most doubles the running instances: when many calls are held for one wake, the queue may be gone in a
+  moment.
+- An alarm lasts one panic window, in which the averages show whether it was needed: when the machine stalls for a
+  moment, the requests of every function queue.
+A function that scales by cpu raises no alarm: on a busy machine, more instances would share the same processors.
+
+This policy never decides on zero: the idle window puts a function to sleep (policy/idle.py).
 
 Sources: https://knative.dev/docs/serving/autoscaling/kpa-specific, and for the order of its steps
 https://github.com/knative/serving/blob/main/docs/scaling/SYSTEM.md and the code beside it (pkg/autoscaler/scaling).
@@ -23,16 +27,16 @@ from dataclasses import dataclass, replace
 from rescoldo.model.scaling import CONCURRENCY, CPU, RPS, WEIGHTED, Scaling
 
 UNITS = {CONCURRENCY: "requests at once", RPS: "requests a second", CPU: "millicores"}
-BUCKETS_PER_PANIC = 6  # the panic window is this many buckets long; Knative's are 1 s, too
+BUCKETS_PER_PANIC = 6  # buckets in a panic window: 1 s each by default, as Knative's are
 SHORTEST_BUCKET = 0.25  # seconds
 SETTLED = 1.0  # seconds of samples that make an average
-BURST = 2  # times what runs, the most that a queue asks for at once
-WEIGHT_AT_END = 0.01  # of the oldest sample of a window, where newer ones count more; the newest has 1
+BURST = 2  # times the running instances: the most that a queue asks for at once
+WEIGHT_AT_END = 0.01  # weight of a window's oldest sample in a weighted average; the newest has 1
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a function asks for."""
+    """The bounds and settings by which one function scales."""
 
     scaling: Scaling
     minimum: int  # instances, at least 1
@@ -42,21 +46,21 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was seen at a moment, and since the one before."""
+    """A function's load at one moment, and its traffic since the previous sample."""
 
     at: float  # seconds, on any clock that does not go back
     load: int  # requests in flight and queued
-    queued: int
-    begun: float = 0.0  # requests, since the sample before
-    cpu: float = 0.0  # millicores of all instances, since the sample before
+    queued: int  # requests
+    begun: float = 0.0  # requests since the previous sample
+    cpu: float = 0.0  # millicores of all instances since the previous sample
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Samples of one short time, added up."""
+    """The sum of the samples of one short period."""
 
-    begin: float
-    seconds: float  # for which there are samples
+    begin: float  # seconds on the samples' clock
+    seconds: float  # time that the samples cover
     load: float  # requests x seconds
     begun: float  # requests
     cpu: float  # millicores x seconds
@@ -71,44 +75,47 @@ class Bucket:
         )
 
     def sum(self, metric: str) -> float:
-        """Of the metric, times seconds."""
+        """Return the sum of `metric`, multiplied by seconds."""
         return self.load if metric == CONCURRENCY else self.cpu if metric == CPU else self.begun
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingState:
-    """What is remembered between two decisions."""
+    """The memory between two decisions."""
 
-    since: float  # the last sample, or the beginning
+    since: float  # when the last sample was taken, or the state began
     buckets: tuple[Bucket, ...] = ()  # oldest first
     panic_at: float | None = None  # when there was last a reason for panic; None: no panic
-    peak: int = 0  # the most that was wanted in this panic
+    peak: int = 0  # highest number wanted in this panic
     alarm_at: float = -math.inf  # when requests last queued
-    alarm: int = 0  # the most that they asked for, while one alarm followed another
-    wants: tuple[tuple[float, int], ...] = ()  # (since when, number) within the scale-down delay, falling numbers
+    alarm: int = 0  # highest number that an alarm asked for, in a row of alarms
+    wants: tuple[tuple[float, int], ...] = ()  # (when, number) within the scale-down delay; the numbers fall
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How many, and by which figures."""
+    """The wanted number of instances, and the figures behind it."""
 
-    wanted: int
+    wanted: int  # instances
     reason: str
     stable: float  # average of the metric over the stable window
-    panic: float  # and over the panic window
+    panic: float  # the same over the panic window
     panicking: bool
-    bound: str = ""  # what kept the number from being what the averages ask for; empty: nothing
-    queued: int = 0
+    bound: str = ""  # the limit that changed the number; empty: none did
+    queued: int = 0  # requests
 
 
 def begin(now: float, running: int) -> ScalingState:
-    """The state of a function of which nothing is known. With several instances it begins in a panic, so that a new
-    controller takes none away before it has seen a stable window."""
+    """Return the state of a function without samples.
+
+    A function with several instances begins in a panic: so a new controller stops none of them before it has seen a
+    stable window.
+    """
     return ScalingState(now, panic_at=now, peak=running) if running > 1 else ScalingState(now)
 
 
 def observe(scaling: Scaling, state: ScalingState, sample: Sample) -> ScalingState:
-    """Take a sample in. It stands for the time since the one before, at most for a panic window."""
+    """Return the state after a sample, which stands for the time since the previous one, at most a panic window."""
     passed = max(0.0, sample.at - state.since)
     seconds = min(passed, scaling.panic_window)
     if seconds < passed:
@@ -125,10 +132,10 @@ def observe(scaling: Scaling, state: ScalingState, sample: Sample) -> ScalingSta
 
 
 def average(scaling: Scaling, state: ScalingState, window: float, now: float) -> float:
-    """Of the metric over the last `window` seconds, or since the first sample; 0 without any.
+    """Return the average of the metric over the last `window` seconds, or since the first sample; 0 without samples.
 
-    What is known for less than SETTLED seconds counts as its share of them: 500 calls that were held for one wake and
-    are gone after 0.1 s are 50.
+    Samples that cover less than SETTLED seconds count in proportion: 500 calls that were held for one wake and are gone
+    after 0.1 s count as 50.
     """
     total = weights = seconds = 0.0
     for bucket in state.buckets:
@@ -142,7 +149,7 @@ def average(scaling: Scaling, state: ScalingState, window: float, now: float) ->
 
 
 def decide(spec: Spec, state: ScalingState, sample: Sample, running: int) -> tuple[Decision, ScalingState]:
-    """Take a sample in and decide; `running` are instances that take requests."""
+    """Return the decision and the state after a sample; `running` is the number of instances that take requests."""
     scaling, now = spec.scaling, sample.at
     state = observe(scaling, state, sample)
     ready = max(1, running)
@@ -169,7 +176,7 @@ def decide(spec: Spec, state: ScalingState, sample: Sample, running: int) -> tup
 
 
 def _burst(spec: Spec, sample: Sample, ready: int) -> int:
-    """What is needed so that nothing queues, and no less than there is; 0 where nothing does, or cpu decides."""
+    """Return the instances that would empty the queue, at least `ready`; 0 without a queue or with the metric cpu."""
     if not sample.queued or spec.scaling.metric == CPU:
         return 0
     each = min(spec.scaling.target, spec.limit) if spec.scaling.metric == CONCURRENCY else spec.limit
@@ -201,7 +208,10 @@ def _in_panic(state: ScalingState, asked: dict[str, int]) -> tuple[int, str, Sca
 def _delayed(
     scaling: Scaling, state: ScalingState, now: float, wanted: int, reason: str
 ) -> tuple[int, str, ScalingState]:
-    """The most that was wanted within the scale-down delay. Only numbers that no later one exceeds are kept."""
+    """Return the highest number wanted within the scale-down delay.
+
+    The state keeps only numbers above every later one, so the first is the highest.
+    """
     if not scaling.down_delay:
         return wanted, reason, state
     kept = [(at, number) for at, number in state.wants if at > now - scaling.down_delay and number > wanted]
