@@ -1,8 +1,8 @@
-"""Which functions others have changed, for those who watch a `FunctionSource`.
+"""Queues changed functions for the watchers of a `FunctionSource`.
 
-What is handed out are ids and not functions: whoever applies a change reads the function as it is by then. So a
-function that changed ten times while its watcher was busy is one item, and no order of items can undo a change.
-More than MOST ids become one "look at all": reading 10,000 functions one by one takes longer than reading all.
+The queue holds ids, not functions: the watcher reads the current function when it applies a change. So ten changes of
+one function while its watcher is busy become one item, and no order of items can undo a change. More than MOST ids
+become one "look at all": reading 10,000 functions one by one takes longer than reading all of them at once.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from weakref import WeakSet
 
 from rescoldo.model.names import FunctionId
 
-MOST = 1000  # ids that wait for a watcher
+MOST = 1000  # ids in one watcher's queue
 
 
 class Changes:
-    """An iterator over changed functions; None: look at all. It ends when its source is closed."""
+    """Iterates over changed functions; None means "look at all". Ends when its source is closed."""
 
     def __init__(self) -> None:
         self._waiting: dict[FunctionId, None] = {}  # in the order of their first change
@@ -25,7 +25,7 @@ class Changes:
         self._noted = asyncio.Event()
 
     def note(self, function: FunctionId | None) -> None:
-        """A function was saved or removed; None: any of them may have been."""
+        """Queue a function that was saved or removed; None: any function may have changed."""
         if function is None or len(self._waiting) >= MOST:
             self._all = True
             self._waiting.clear()
@@ -34,7 +34,7 @@ class Changes:
         self._noted.set()
 
     def close(self) -> None:
-        """Nothing comes any more; what waits is handed out."""
+        """Add nothing more; the iteration ends once the queue is empty."""
         self._closed = True
         self._noted.set()
 
@@ -57,23 +57,23 @@ class Changes:
 
 
 class Watchers:
-    """Those who watch one source. One who lets go of the iterator is no watcher any more."""
+    """The watchers of one source. A watcher that drops its iterator stops watching."""
 
     def __init__(self) -> None:
-        self._all: WeakSet[Changes] = WeakSet()
+        self._all: WeakSet[Changes] = WeakSet()  # weak, so that a dropped iterator needs no goodbye
 
     def add(self) -> Changes:
-        """One more, who sees what is noted from now on."""
+        """Add a watcher, which sees the changes from now on."""
         changes = Changes()
         self._all.add(changes)
         return changes
 
     def note(self, function: FunctionId | None) -> None:
-        """Tell all of them; see `Changes.note`."""
+        """Queue a change for every watcher; see `Changes.note`."""
         for changes in self._all:
             changes.note(function)
 
     def close(self) -> None:
-        """Let their iterations end."""
+        """End the watchers' iterations."""
         for changes in self._all:
             changes.close()

@@ -1,4 +1,4 @@
-"""A `Store` and `Secrets` that forget everything when they are dropped, for tests and trials."""
+"""A `Store` and `Secrets` that keep their data in memory alone, for tests and trials."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rescoldo.store.protocol import Bundle, Condition, MinuteUsage, Namespace
 
 @dataclass
 class _Deployed:
-    """What all `MemoryFunctions` beside one another share."""
+    """The functions that several `MemoryFunctions` share."""
 
     functions: dict[FunctionId, Function] = field(default_factory=dict)
     revisions: dict[FunctionId, dict[int, Revision]] = field(default_factory=dict)
@@ -26,7 +26,7 @@ class _Deployed:
 
 
 class MemoryFunctions:
-    """`Functions` in memory. Those that are made beside others share them, as processes share a database."""
+    """`Functions` in memory. One that is made `beside` another shares its data, as processes share a database."""
 
     def __init__(self, beside: MemoryFunctions | None = None) -> None:
         self._deployed: _Deployed = _Deployed() if beside is None else beside._deployed
@@ -92,7 +92,7 @@ class MemoryFunctions:
         return self._watchers.add()
 
     async def close(self) -> None:
-        """Let those who watch end; there is nothing else to close."""
+        """End the watchers' iterations; nothing else is open."""
         self._watchers.close()
 
     def _keep(self, function: FunctionId, revision: Revision, most: int) -> None:
@@ -151,7 +151,7 @@ class MemoryNamespaces:
 
 
 class MemoryUsage:
-    """`UsageStore` in memory; `names` says which functions are deployed."""
+    """`UsageStore` in memory; `names` returns the deployed functions."""
 
     def __init__(self, names: Callable[[], Set[FunctionId]]) -> None:
         self._names = names
@@ -188,7 +188,7 @@ class MemoryUsage:
 
 
 class MemoryStore(MemoryFunctions, MemoryBundleIndex, MemoryNamespaces, MemoryUsage):
-    """Keeps the same promises as `SqliteStore`, but those about the disk."""
+    """Keeps the same promises as `SqliteStore`, except those about the disk."""
 
     def __init__(self) -> None:
         MemoryFunctions.__init__(self)
@@ -202,7 +202,7 @@ class MemoryStore(MemoryFunctions, MemoryBundleIndex, MemoryNamespaces, MemoryUs
 
 
 class MemorySecrets:
-    """Keeps the same promises as `SecretFiles`, but those about the disk."""
+    """Keeps the same promises as `SecretFiles`, except those about the disk."""
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, str], bytes] = {}  # by namespace and name

@@ -1,9 +1,9 @@
-"""What the controller keeps, by subject: the plug-points `Functions`, `BundleIndex`, `NamespaceStore`, `UsageStore`
-and `Secrets`. A part of the controller names the subject it needs; `Store` is the first four in one.
+"""The controller's durable data by subject: the plug-points `Functions`, `BundleIndex`, `NamespaceStore`, `UsageStore`
+and `Secrets`. Each part of the controller names the subject it needs; `Store` combines the first four.
 
-`SqliteStore` (store/sqlite/store.py) and `SecretFiles` (store/secretfiles.py) are the real ones; `MemoryStore` and
-`MemorySecrets` (store/memory.py) are the shipped fakes. They pass tests/contract/test_store.py, test_functions.py and
-test_secrets.py. Every method raises StoreError when the disk does not let it.
+`SqliteStore` (store/sqlite/store.py) and `SecretFiles` (store/secretfiles.py) are the real implementations;
+`MemoryStore` and `MemorySecrets` (store/memory.py) are the shipped fakes. They all pass tests/contract/test_store.py,
+test_functions.py and test_secrets.py. Every method raises StoreError if the disk fails or refuses.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from rescoldo.model.standing import Standing
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What an image name means here."""
+    """The bundle that an image name refers to on this platform."""
 
     image: str
     digest: str
     size: int  # bytes of the upload
     created_at: float  # Unix seconds
-    gid: int  # index of the group that may read it: unique for each digest, never reused
+    gid: int  # index of the group that may read the bundle: unique for each digest, never reused
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class MinuteUsage:
-    """Calls of one function in one minute that ended alike; long ago: in one hour."""
+    """The sums of one function's calls with the same outcome in one minute; in one hour for older calls."""
 
     function: FunctionId
-    minute: int  # Unix minutes; of an hour its first
-    status: int
-    cold: bool
+    minute: int  # Unix minutes; of an hour, its first minute
+    status: int  # as in CallKey
+    cold: bool  # as in CallKey
     calls: int
     queue_ms: int
     run_ms: int
@@ -53,74 +53,76 @@ class MinuteUsage:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How a database is, for people and for metrics."""
+    """The health of a database, for people and for metrics."""
 
-    problem: str = ""  # what does not work now, and what to do
-    rewritten: int = 0  # how often it was written again since the controller started
-    rewritten_at: float = 0.0  # Unix seconds
-    reason: str = ""  # of the last time
-    lost: str = ""  # what could not be written again then
+    problem: str = ""  # the current failure and its remedy; empty: none
+    rewritten: int = 0  # restores since the controller started
+    rewritten_at: float = 0.0  # Unix seconds of the last restore
+    reason: str = ""  # of the last restore
+    lost: str = ""  # data that the last restore could not recover
 
 
 class FunctionSource(Protocol):
-    """What is deployed, as a controller reads it. It may come from elsewhere: then others change it, too."""
+    """The deployed functions, as a controller reads them. Other processes may change them, too."""
 
     async def functions(self) -> list[Function]:
-        """All of them with their current revisions, sorted by id."""
+        """Return all functions with their current revisions, sorted by id."""
         ...
 
     async def function(self, function: FunctionId) -> Function | None:
-        """One of them; None where it is not deployed."""
+        """Return one function; None if it is not deployed."""
         ...
 
     async def revisions(self, function: FunctionId) -> list[Revision]:
-        """Past revisions and those that failed, the last first; the current one is not among them."""
+        """Return a function's past and failed revisions, newest first; the current one is not among them."""
         ...
 
     async def revision_digests(self) -> set[str]:
-        """The bundles of all past revisions that have served: what a rollback may need."""
+        """Return the bundles of all past revisions that have served: a rollback may need them."""
         ...
 
     async def requested_replicas(self) -> dict[FunctionId, int]:
-        """How many instances users asked for, by function; a function without such a request is not among them."""
+        """Return the numbers of instances that users asked for, by function; without the functions nobody scaled."""
         ...
 
     async def standings(self) -> dict[FunctionId, Standing]:
-        """How functions stand; a function that stands as every new one does is not among them."""
+        """Return the standings of functions; one whose standing is PLAIN is not among them."""
         ...
 
     def watch(self) -> AsyncIterator[FunctionId | None]:
-        """Functions that others change from this call on: saved or removed, with all that belongs to them. None: look
-        at all, as changes may have been missed, or the source cannot tell which. Read what is named anew: it may have
-        changed again. The iteration ends when the source is closed; let go of the iterator to end it earlier.
+        """Iterate over the functions that others save or remove from this call on, or whose revisions, requested
+        replicas or standings they change.
 
-        What was changed through this object itself is not among them, though None may come for no reason.
+        None means "look at all": changes may have been missed, or the source cannot tell which function changed. Read
+        each function anew, as it may have changed again. Changes through this object itself are left out, though None
+        may come without a reason. The iteration ends when the source is closed; drop the iterator to end it earlier.
         """
         ...
 
 
 class Functions(FunctionSource, Protocol):
-    """What is deployed, as a controller keeps it."""
+    """The deployed functions, as a controller reads and writes them."""
 
     async def save_function(
         self, function: Function, *, keep: int = KEPT_REVISIONS, standing: Standing | None = None
     ) -> None:
-        """Insert or replace, by id, and with it how the function stands, unless that is None. A revision that is
-        replaced by another becomes a past one; of those that have served the last `keep` stay, the current one
-        included."""
+        """Insert or replace a function by id, together with its standing unless that is None.
+
+        A replaced revision becomes a past one. The last `keep` revisions that have served stay, including the current
+        one.
+        """
         ...
 
     async def save_failed(self, function: FunctionId, revision: Revision, *, keep: int = KEPT_REVISIONS) -> None:
-        """Note a revision of a deployed function that did not start; the last `keep` of these stay."""
+        """Save a revision of a deployed function that did not start; the last `keep` failed ones stay."""
         ...
 
     async def save_requested_replicas(self, function: FunctionId, replicas: int) -> None:
-        """Note how many instances a user asked for; 0 forgets the request. Nothing is kept of a function that is not
-        there."""
+        """Save the number of instances that a user asked for; 0 forgets it. Ignored if the function is not deployed."""
         ...
 
     async def save_standing(self, function: FunctionId, standing: Standing) -> None:
-        """Note how a function stands. Nothing is kept of one that is not there."""
+        """Save a function's standing. Ignored if the function is not deployed."""
         ...
 
     async def delete_function(self, function: FunctionId) -> None:
@@ -129,18 +131,18 @@ class Functions(FunctionSource, Protocol):
 
 
 class BundleIndex(Protocol):
-    """What image names mean."""
+    """Maps image names to bundles."""
 
     async def bundles(self) -> list[Bundle]:
-        """All of them, sorted by image name."""
+        """Return all bundles, sorted by image name."""
         ...
 
     async def save_bundle(self, image: str, digest: str, size: int, now: float) -> Bundle:
-        """Let `image` mean `digest` from now on; a digest seen before keeps its gid."""
+        """Point `image` to `digest` from `now` on (Unix seconds); a known digest keeps its gid. `size` is in bytes."""
         ...
 
     async def delete_bundle(self, digest: str) -> None:
-        """Forget a digest and every image name that still means it."""
+        """Forget a digest and every image name that still points to it."""
         ...
 
 
@@ -148,11 +150,11 @@ class NamespaceStore(Protocol):
     """Namespaces that users created; the default one is not among them."""
 
     async def namespaces(self) -> list[Namespace]:
-        """All of them, sorted by name."""
+        """Return all of them, sorted by name."""
         ...
 
     async def save_namespace(self, namespace: Namespace) -> None:
-        """Insert or replace, by name."""
+        """Insert or replace a namespace by name."""
         ...
 
     async def delete_namespace(self, name: str) -> None:
@@ -161,52 +163,54 @@ class NamespaceStore(Protocol):
 
 
 class UsageStore(Protocol):
-    """How often functions were called."""
+    """The counts of functions' calls."""
 
     async def add_usage(self, rows: Iterable[MinuteUsage]) -> None:
-        """Add to what is kept for (function, minute, status, cold)."""
+        """Add each row to the stored sums of its (function, minute, status, cold)."""
         ...
 
     async def prune_usage(self, before_minute: int, hours_before: int) -> None:
-        """Forget the minutes before `before_minute`; of those before `hours_before` keep the sums of each hour, under
-        its first minute. The calls ever recorded stay counted, but for a removed function of which nothing else is
-        kept any more."""
+        """Forget the minutes before `before_minute`, and merge the minutes before `hours_before` into hours.
+
+        An hour's sums are stored under its first minute. `invocations` still counts the forgotten calls, except for a
+        removed function whose last row is gone.
+        """
         ...
 
     async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]:
-        """Rows of one function, or of all, from `since_minute` on, sorted by their key."""
+        """Return the rows of one function, or of all (None), from `since_minute` on, sorted by their key."""
         ...
 
     async def invocations(self) -> dict[FunctionId, int]:
-        """Calls ever recorded, by function; removed ones, too."""
+        """Return the calls ever recorded, by function, including removed functions."""
         ...
 
 
 class Store(Functions, BundleIndex, NamespaceStore, UsageStore, Protocol):
-    """All of it in one place."""
+    """All four subjects in one place."""
 
     @property
     def condition(self) -> Condition:
-        """How it is now."""
+        """The store's health now."""
         ...
 
     async def close(self) -> None:
-        """Finish what is under way; nothing may be asked afterwards. Closing twice is no error."""
+        """Finish the pending operations and refuse later ones. Closing twice is no error."""
         ...
 
 
 class Secrets(Protocol):
-    """Functions' secrets. Nothing here gives a value back: the node reads it where an instance starts.
+    """Functions' secrets. No method returns a value: the node reads it when an instance starts.
 
-    Names are checked by the caller; one caller at a time changes a namespace.
+    The caller checks names, and lets only one task at a time change a namespace.
     """
 
     async def names(self, namespace: str) -> list[str]:
-        """Sorted; empty for a namespace that has none."""
+        """Return the names of a namespace's secrets, sorted."""
         ...
 
     async def save(self, namespace: str, name: str, value: bytes) -> None:
-        """Insert or replace; a reader meanwhile gets the old value or the new one, whole."""
+        """Insert or replace a secret; a concurrent reader gets either the whole old value or the whole new one."""
         ...
 
     async def delete(self, namespace: str, name: str) -> None: ...

@@ -1,7 +1,7 @@
-"""SecretFiles: functions' secrets as plain files, readable by the platform's user alone.
+"""Functions' secrets in plain files that only the platform's user can read.
 
-They are not encrypted: a key kept beside them would protect nothing that mode 0600 does not, and one kept elsewhere
-would have to be given at every start.
+The files are not encrypted: a key stored beside them would protect nothing that mode 0600 does not, and a key stored
+elsewhere would have to be entered at every start.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from rescoldo.model.errors import StoreError
 
-PARTIAL = ".new"  # no secret's name begins with a dot: what a crash left behind is overwritten, never listed
+PARTIAL = ".new"  # no secret's name begins with a dot, so a crash's leftover is overwritten, never listed
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ def _write(path: Path, value: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Bring a folder's entries to disk; one that does not exist has none."""
+    """Sync a folder's entries to disk; a missing folder has none."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:

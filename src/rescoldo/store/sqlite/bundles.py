@@ -1,4 +1,4 @@
-"""What image names mean, in the tables image and bundle."""
+"""The index of bundles by image name, in the tables image and bundle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SQL = load_queries("bundles")
 
 
 class SqliteBundleIndex(Tables):
-    """`BundleIndex` of a database."""
+    """`BundleIndex` in a database."""
 
     async def bundles(self) -> list[Bundle]:
         return await self._writer.read(lambda c: [Bundle(*row) for row in c.execute(SQL["bundles"])])

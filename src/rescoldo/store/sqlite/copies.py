@@ -1,9 +1,9 @@
-"""A second copy of what is deployed, in a file in memory, from which a lost database is written again.
+"""The second copy of the deployed functions, in a file in memory: a lost database is restored from it.
 
-It has all tables but the counts by minute, which are nearly all of a large database. Every write of a group is done
-here, too, before it is acknowledged, so that it lacks nothing. It outlives the controller, in the run folder, and not
-the platform; so it is never synced to a disk. Without shared memory (no WAL): a file that is cut short must not end the
-process that has it mapped.
+The copy has all tables except the counts by minute, which are nearly all of a large database. Every group of writes is
+applied to the copy, too, before it is acknowledged; so the copy misses nothing. It lives in the run folder: it outlives
+the controller, but not the platform, and so it is never synced to a disk. It does without WAL, whose shared memory is a
+mapped file: a file that is cut short must not end the process that maps it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Copy:
 
     @classmethod
     def make(cls, path: Path, schema: Sequence[str], source: sqlite3.Connection) -> Copy:
-        """Copy `source` to `path`, in the place of what was there. Raises OSError, too."""
+        """Copy `source` to `path`, replacing any earlier copy. Raises OSError, too."""
         fresh = path.with_suffix(".new")
         for old in (fresh, Path(f"{fresh}-journal")):
             old.unlink(missing_ok=True)
@@ -38,13 +38,13 @@ class Copy:
 
     @classmethod
     def open(cls, path: Path) -> Copy:
-        """Take the copy that is at `path`: whole, as `make` puts it there in one step."""
+        """Open the copy at `path`. It is whole, because `make` puts it there in one step."""
         connection = _connect(path)
         connection.execute("PRAGMA foreign_keys = ON")
         return cls(connection)
 
     def apply(self, works: Iterable[Work]) -> None:
-        """Do the writes of a group that was committed."""
+        """Repeat the writes of a committed group, without their counts by minute."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             for work in works:
@@ -60,7 +60,7 @@ class Copy:
 
 
 def fill(target: sqlite3.Connection, schema: Sequence[str], source: sqlite3.Connection) -> None:
-    """Make the schema in the empty database `target`, and copy the rows of `source`, but for the counts by minute."""
+    """Create the schema in the empty database `target`, and copy the rows of `source` except the counts by minute."""
     for step, script in enumerate(schema, start=1):
         target.executescript(f"BEGIN IMMEDIATE;\n{script}\n;PRAGMA user_version = {step};\nCOMMIT;")
     tables = [name for (name,) in target.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
@@ -76,7 +76,7 @@ def fill(target: sqlite3.Connection, schema: Sequence[str], source: sqlite3.Conn
 
 
 def copy_rows(target: sqlite3.Connection, source: sqlite3.Connection, table: str) -> None:
-    """Replace the rows of a table, which has the same columns in both."""
+    """Replace the rows of a table that has the same columns in both databases."""
     target.execute(f"DELETE FROM {table}")
     rows = source.execute(f"SELECT * FROM {table}")
     marks = ", ".join("?" for _ in rows.description)

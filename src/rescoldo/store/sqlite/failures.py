@@ -1,4 +1,4 @@
-"""What a failure of SQLite means to the person who must repair it."""
+"""Translates SQLite's failures for the person who must repair the database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REMEDIES = {
 
 
 def store_error(path: Path, error: sqlite3.Error) -> StoreError:
-    """Translate `error` into a StoreError that names the database and says what to do."""
+    """Translate `error` into a StoreError that names the database and the remedy."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
     kind = StoreLocked if code in _LOCKED else StoreError
     if (remedy := _REMEDIES.get(code)) is None:
@@ -39,7 +39,7 @@ def store_error(path: Path, error: sqlite3.Error) -> StoreError:
 
 
 def is_damage(error: StoreError) -> bool:
-    """Whether the file is no database any more, or not a whole one."""
+    """Return whether `error` means that the file is no database or a damaged one."""
     cause = error.__cause__
     if isinstance(cause, sqlite3.Error):
         return getattr(cause, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -1,4 +1,4 @@
-"""The files of a database, looked at from outside: whether somebody else removed, replaced or changed them."""
+"""Detects that another process removed, replaced or changed the files of a database."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ Seen = tuple[int, int, int, int]  # device, inode, size in bytes, time of the la
 
 
 class Files:
-    """What they looked like when only their owner had written to them."""
+    """The state of a database's files after the last write of their owner."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: dict[str, Seen] = {}
 
     def note(self) -> None:
-        """They are as they should be now."""
+        """Record the files' present state as right."""
         for suffix in SUFFIXES:
             if (found := self._look(suffix)) is not None:
                 self._seen.setdefault(suffix, found)
-                # another inode is a loss that this must not hide
+                # a new inode means that the file was replaced: keep the old state, so that `lost` reports it
                 if found[:2] == self._seen[suffix][:2]:
                     self._seen[suffix] = found
 
     def lost(self) -> str:
-        """Which file was removed, or replaced by another; empty when none was."""
+        """Name the file that was removed or replaced; empty if none was."""
         for suffix, before in self._seen.items():
             found = self._look(suffix)
             if found is None or found[:2] != before[:2]:
@@ -35,10 +35,10 @@ class Files:
         return ""
 
     def changed(self) -> str:
-        """Which file somebody else has written to; it may be whole. Empty when none was.
+        """Name the file that another process wrote to, though perhaps without damage; empty if there is none.
 
-        Memory that is mapped from a file that was cut short ends the process that reads it, so -shm gets its length
-        back; SQLite makes its contents again.
+        Reading mapped memory beyond the end of a truncated file kills the process. So -shm gets its length back; SQLite
+        rebuilds its contents.
         """
         for suffix, before in self._seen.items():
             found = self._look(suffix)
@@ -46,7 +46,7 @@ class Files:
                 if suffix == "-shm":
                     os.truncate(f"{self._path}{suffix}", before[2])
                 return f"{self._path.name}{suffix} was cut short"
-            # -shm is mapped: the time of its last change tells nothing
+            # -shm is mapped memory: the time of its last change means nothing
             if found is not None and suffix != "-shm" and found != before:
                 return f"{self._path.name}{suffix} was overwritten"
         return ""
@@ -60,5 +60,5 @@ class Files:
 
 
 def paths(database: Path) -> Iterator[Path]:
-    """Of a database and what SQLite keeps beside it."""
+    """Return the paths of a database and of the files that SQLite keeps beside it."""
     return (Path(f"{database}{suffix}") for suffix in SUFFIXES)

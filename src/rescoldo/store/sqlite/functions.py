@@ -1,4 +1,4 @@
-"""What is deployed, in the tables function, revision, asked (requested replicas) and standing."""
+"""The deployed functions, in the tables function, revision, asked (requested replicas) and standing."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SQL = load_queries("functions")
 
 
 class SqliteFunctions(Tables):
-    """`Functions` of a database.
+    """`Functions` in a database.
 
-    SQLite tells that another process has committed, and not what, so those who watch are told to look at all. Of a
-    database with a second copy that is rare: what others change in its tables is undone (keeper.py) and not told, as
-    nothing has changed then for who watches.
+    SQLite reports that another process has committed, but not what; so watchers get a "look at all". This is rare for a
+    database with a second copy: the keeper undoes what others change in its tables (keeper.py), and watchers hear
+    nothing, as nothing has changed for them.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -44,7 +44,7 @@ class SqliteFunctions(Tables):
         return self._watchers.add()
 
     async def functions(self) -> list[Function]:
-        # rows become objects in the store's thread: 10,000 of them would hold the event loop up
+        # rows become objects in the store's thread: 10,000 of them would block the event loop
         return await self._writer.read(lambda c: [_function(row) for row in c.execute(SQL["functions"])])
 
     async def function(self, function: FunctionId) -> Function | None:

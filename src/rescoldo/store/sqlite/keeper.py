@@ -1,4 +1,4 @@
-"""Notices that a database is lost under a running platform, and writes it again from the second copy."""
+"""Notices that a running platform has lost its database, and restores it from the second copy."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from rescoldo.store.sqlite.copies import COUNTS, Copy, Work, copy_rows, fill
 from rescoldo.store.sqlite.failures import store_error
 from rescoldo.store.sqlite.files import SUFFIXES, Files, paths
 
-HEADER = 100  # bytes: a file that is shorter is no database
+HEADER = 100  # bytes of SQLite's header: a shorter file is no database
 
 log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """Of one database. All but `condition` belongs to the thread that owns the connection."""
+    """Watches one database and restores it. Only `condition` may be read outside the connection's thread."""
 
     def __init__(
         self, path: Path, schema: Sequence[str], copy: Path, reopen: Callable[[], sqlite3.Connection]
@@ -35,17 +35,17 @@ class Keeper:
         self._reopen = reopen
         self._files = Files(path)
         self._copy: Copy | None = None
-        self._without = False  # there can be no copy
+        self._without = False  # the last attempt to make a copy failed, and the log has it
         self.condition = Condition()
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Make the copy anew, and keep the files as they are now."""
+        """Make a new copy, and record the files' present state."""
         self._files = Files(self._path)
         self._make_copy(connection)
         self._files.note()
 
     def restored_at_start(self, reason: str) -> sqlite3.Connection | None:
-        """Write the database again from the copy that the controller before has left; None where it left none."""
+        """Restore the database from the previous controller's copy; return None if there is none."""
         try:
             self._copy = Copy.open(self._place)
         except sqlite3.Error:
@@ -53,17 +53,17 @@ class Keeper:
         return self._write_again(None, reason)
 
     def wrote(self, connection: sqlite3.Connection, works: Sequence[Work]) -> None:
-        """A group was committed: do the same in the copy."""
+        """Repeat a committed group in the copy."""
         if works and self._copy is not None:
             try:
                 self._copy.apply(works)
-            except sqlite3.Error as error:  # no memory, or the copy was removed: it lacks something from here on
+            except sqlite3.Error as error:  # no memory, or the copy was removed: it is incomplete now
                 log.warning("making a new second copy of the database: %s", error)
                 self._make_copy(connection)
         self._files.note()
 
     def look(self, connection: sqlite3.Connection) -> sqlite3.Connection:
-        """Return `connection`, or one to a database that was written again."""
+        """Check the files. Return `connection`, or a new one if the database had to be restored."""
         reason = self._files.lost() or self._damage()
         if reason:
             try:
@@ -71,12 +71,12 @@ class Keeper:
             except (OSError, sqlite3.Error, StoreError) as error:
                 self._fail(reason, error)
                 return connection
-        if self._copy is None or not self._place.exists():  # the run folder is made again, or has room again
+        if self._copy is None or not self._place.exists():  # the run folder was made again, or has room again
             self._make_copy(connection)
         return connection
 
     def _damage(self) -> str:
-        """What somebody else has changed so that the database is not whole any more."""
+        """Name the change by another process that damaged the database; empty if there is none."""
         what = self._files.changed()
         if not what:
             return ""
@@ -88,13 +88,16 @@ class Keeper:
                 whole = verdict == "ok" and (self._copy is None or _same(other, self._copy.connection))
         except (OSError, sqlite3.Error):
             whole = False
-        if whole:  # a checkpoint by somebody who looked at it, say
+        if whole:  # for example a checkpoint by a process that only read the database
             self._files = Files(self._path)
             self._files.note()
         return "" if whole else what
 
     def _write_again(self, old: sqlite3.Connection | None, reason: str) -> sqlite3.Connection:
-        """Raises OSError, sqlite3.Error, StoreError; then all is as before."""
+        """Restore the database and return a connection to it. Raises OSError, sqlite3.Error, StoreError.
+
+        A failure before the new file is complete leaves everything as it was.
+        """
         if self._copy is None:
             raise StoreError("there is no second copy: stop rescoldo and restore a backup")
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -123,7 +126,7 @@ class Keeper:
         return connection
 
     def _put_aside(self) -> None:
-        """Keep what is there under another name, as it may be worth a look."""
+        """Rename the damaged files, because they may be worth a look."""
         for suffix in SUFFIXES:
             there = Path(f"{self._path}{suffix}")
             if there.exists() and there.stat().st_size:
@@ -153,7 +156,7 @@ class Keeper:
 
 
 def is_empty(path: Path) -> bool:
-    """Whether there is no database yet, or none any more."""
+    """Return whether the database does not exist yet, or is gone."""
     try:
         return path.stat().st_size < HEADER and path.is_file()
     except OSError:
@@ -161,7 +164,8 @@ def is_empty(path: Path) -> bool:
 
 
 def _copy_counts(target: sqlite3.Connection, old: sqlite3.Connection) -> bool:
-    """Copy what only the lost database had, if its connection still reads it: a file without a name is whole."""
+    """Copy the counts by minute, which only the lost database had, if its connection can still read them: a file that
+    was merely unlinked is whole. Return whether they were copied."""
     try:
         if old.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             return False
@@ -176,7 +180,7 @@ def _copy_counts(target: sqlite3.Connection, old: sqlite3.Connection) -> bool:
 
 
 def _same(one: sqlite3.Connection, other: sqlite3.Connection) -> bool:
-    """Whether both hold the same but for the counts by minute."""
+    """Return whether both databases hold the same rows, apart from the counts by minute."""
     names = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name"
     tables = [name for (name,) in other.execute(names) if name != COUNTS]
     return all(_rows(one, table) == _rows(other, table) for table in tables)

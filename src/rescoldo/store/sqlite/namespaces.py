@@ -13,7 +13,7 @@ SQL = load_queries("namespaces")
 
 
 class SqliteNamespaces(Tables):
-    """`NamespaceStore` of a database."""
+    """`NamespaceStore` in a database."""
 
     async def namespaces(self) -> list[Namespace]:
         def work(connection: sqlite3.Connection) -> list[Namespace]:

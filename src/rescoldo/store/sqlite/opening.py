@@ -1,4 +1,4 @@
-"""Opening a database: it is made, configured, checked and migrated, in this order."""
+"""Opens a database: creates, configures, checks and migrates it, in this order."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from rescoldo.model.errors import NewerSchema, StoreError
 from rescoldo.store.sqlite.failures import DAMAGED, store_error
 
-MAX_CHECKED = 64 * 2**20  # bytes of a file that is checked as a whole at the start
+MAX_CHECKED = 64 * 2**20  # bytes of a file up to which a start checks all of it
 
 
 def open_database(path: Path, schema: Sequence[str], busy_timeout: float) -> sqlite3.Connection:
     """Open or create the database at `path`, and bring its schema up to date. Raises StoreError, NewerSchema."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # functions' variables are in it: not for others (the -wal and -shm files get the same mode)
+        # it holds functions' variables, so others may not read it (the -wal and -shm files get the same mode)
         path.touch(mode=0o600)
     except OSError as error:
         raise StoreError(
@@ -48,8 +48,10 @@ def _configure(connection: sqlite3.Connection) -> None:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise StoreError when the file is damaged: better now than in the middle of a deployment. Of a large
-    file all tables but the counts, which are nearly all of it, so that a start does not wait for them."""
+    """Raise StoreError if the file is damaged: better now than in the middle of a deployment.
+
+    In a large file the check leaves out the counts by minute, which are nearly all of it; so a start does not wait.
+    """
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     if path.stat().st_size > MAX_CHECKED:
         tables = [name for name in tables if name != "usage"]

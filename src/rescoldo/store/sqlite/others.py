@@ -1,16 +1,18 @@
-"""Notices that another process has committed to the database that is open here."""
+"""Notices that another process has committed to the open database."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
 
-SECONDS = 1.0  # between looks
+SECONDS = 1.0  # between polls
 
 
 class OtherCommits:
-    """For the thread that owns the connection. SQLite counts the commits of others: sqlite.org/pragma.html,
-    data_version. It does not say what they changed."""
+    """Polls SQLite's counter of other connections' commits, which does not say what they changed.
+
+    Only the thread that owns the connection may use it. Source: sqlite.org/pragma.html, data_version.
+    """
 
     def __init__(self) -> None:
         self._connection: sqlite3.Connection | None = None
@@ -18,14 +20,16 @@ class OtherCommits:
         self._looked_at = 0.0
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Count from here on."""
+        """Count the commits from now on."""
         self._connection = connection
-        with contextlib.suppress(sqlite3.Error):  # whoever reads or writes next is told of it
+        with contextlib.suppress(sqlite3.Error):  # the next read or write reports the failure
             self._version = _version(connection)
 
     def seen(self, connection: sqlite3.Connection, now: float) -> bool:
-        """Whether others have committed since the last look, of which there is one every SECONDS; `now` in seconds. A
-        database that was written again has another connection, which counts anew, and holds what it held before."""
+        """Return whether others have committed since the last poll, at most once in SECONDS; `now` is in seconds.
+
+        A restored database has a new connection, on which the count begins anew: its content is the same as before.
+        """
         if connection is not self._connection:
             self.begin(connection)
         if now - self._looked_at < SECONDS:

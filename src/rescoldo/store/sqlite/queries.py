@@ -1,4 +1,4 @@
-"""SQL that lives in .sql files: statements by name, and the schema by version."""
+"""Loads SQL from .sql files: statements by name, and the schema by version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SqliteStore: the store of one machine, in one file below the data directory."""
+"""The store of one machine, in one file below the data directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rescoldo.store.sqlite.queries import load_schema
 from rescoldo.store.sqlite.usage import SqliteUsage
 from rescoldo.store.sqlite.writer import Writer
 
-BUSY_TIMEOUT = 5.0  # seconds to wait for another process (a backup, a curious person) that holds the file
+BUSY_TIMEOUT = 5.0  # seconds to wait for another process that holds the file (a backup, or somebody's sqlite3)
 
 
 class SqliteStore(SqliteFunctions, SqliteBundleIndex, SqliteNamespaces, SqliteUsage):

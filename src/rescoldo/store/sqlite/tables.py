@@ -1,4 +1,4 @@
-"""What the parts of `SqliteStore` have in common: tables of one database, and the thread that writes to it."""
+"""The base of the parts of `SqliteStore`: tables of one database, written by one thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often functions were called: by minute, later by hour (table usage), and in all (table invocation)."""
+"""The counts of functions' calls: by minute, later by hour (table usage), and in total (table invocation)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SQL = load_queries("usage")
 
 
 class SqliteUsage(Tables):
-    """`UsageStore` of a database."""
+    """`UsageStore` in a database."""
 
     async def add_usage(self, rows: Iterable[MinuteUsage]) -> None:
         usage = [astuple(row) for row in rows]
@@ -34,7 +34,7 @@ class SqliteUsage(Tables):
 
     async def prune_usage(self, before_minute: int, hours_before: int) -> None:
         await self._execute(SQL["prune_usage"], (before_minute,))
-        # a minute at a time, so that other writes get their turn
+        # one write for each minute, so that other writes get their turn
         minute: int | None = before_minute - 1
         while minute is not None:
             minute = await self._writer.write(partial(_add_to_hour, after=minute, before=hours_before))
@@ -55,8 +55,10 @@ class SqliteUsage(Tables):
 
 
 class _Forgetting:
-    """Forgets the totals of removed functions of which nothing else is kept. It is done twice, and the second copy has
-    no counts by minute that would tell which those are."""
+    """Forgets the totals of removed functions that have no rows left.
+
+    The write runs twice, and the second copy has no counts by minute: so the first run finds the names for both.
+    """
 
     def __init__(self) -> None:
         self._names: list[tuple[str]] | None = None
@@ -68,8 +70,10 @@ class _Forgetting:
 
 
 def _add_to_hour(connection: sqlite3.Connection, after: int, before: int) -> int | None:
-    """Add the first minute after `after` and before `before` to its hour, of which it is not the first; return it, or
-    None where there is none."""
+    """Merge the first minute between `after` and `before` that does not begin an hour into its hour.
+
+    Return that minute; None if there is none.
+    """
     minute: int | None
     (minute,) = connection.execute(SQL["next_minute"], (after, before)).fetchone()
     if minute is not None:

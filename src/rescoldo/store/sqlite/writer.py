@@ -1,12 +1,11 @@
 """The thread that owns the SQLite connection, and its group commit.
 
-Operations wait in a queue; the thread takes all that wait, runs each inside a savepoint and commits once.
-A result is handed out only after that commit (`synchronous=FULL`: after the disk has it). Nobody else may
-touch the connection.
+Operations wait in a queue. The thread takes all of them, runs each inside a savepoint and commits once. It hands out a
+result only after that commit (`synchronous=FULL`: after the disk has it). No other thread may touch the connection.
 
-Before and after each group, and every LOOK_SECONDS, the thread looks whether somebody removed or changed the files
-(`keeper.py`). So nothing is acknowledged that was written to a file without a name. As often it looks whether another
-process has committed anything.
+Before and after each group, and every LOOK_SECONDS, the thread checks whether another process removed or changed the
+files (`keeper.py`). So it never acknowledges a write to an unlinked file. Once a second it also polls for the commits
+of other processes (`others.py`).
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
 
-LOOK_SECONDS = 1.0  # between looks at the files while nothing is written
-MAX_GROUP = 1000  # operations in one commit; bounds how long the first of them waits for the last
+LOOK_SECONDS = 1.0  # between checks of the files while the queue is empty
+MAX_GROUP = 1000  # operations in one commit; bounds how long the first waits for the last
 
 
 class _Operation:
-    """Work to do, whether it writes, and its outcome, which is handed out after the commit."""
+    """One queued read or write, and its outcome, which the caller gets after the commit."""
 
     __slots__ = ("failure", "future", "result", "work", "writes")
 
@@ -64,24 +63,24 @@ class _Operation:
 
 
 class Writer:
-    """One connection in one thread; `read` and `write` may be awaited from any event loop."""
+    """Runs reads and writes on one connection in one thread; any event loop may await them."""
 
     def __init__(self, path: Path, schema: Sequence[str], busy_timeout: float, copy: Path | None = None) -> None:
-        """`schema` are the migrations from version 0; `busy_timeout` is in seconds. `copy`: where a second copy is
-        kept, from which a lost database is written again; without it a loss is not noticed."""
+        """`schema` are the migrations from version 0; `busy_timeout` is in seconds. `copy` is the path of the second
+        copy, from which a lost database is restored; without it, a loss goes unnoticed."""
         self.path = path
         self._copy = copy
         self._keeper: Keeper | None = None
-        self.on_others: Callable[[], None] | None = None  # called in the thread: another process has committed
+        self.on_others: Callable[[], None] | None = None  # called in the thread after another process committed
         self._others = OtherCommits()
-        self._failing = ""  # why the last group could not be written
+        self._failing = ""  # why the last group's writes failed
         self._schema = schema
         self._busy_timeout = busy_timeout
         self._queue: SimpleQueue[_Operation | None] = SimpleQueue()
         self._opened: Future[None] = Future()
-        self._lock = threading.Lock()  # guards _closed against an operation put behind the end mark
+        self._lock = threading.Lock()  # guards _closed: no operation may be queued behind the end mark
         self._closed = False
-        # a daemon: what was acknowledged is on disk, so a process that ends without close() loses nothing
+        # a daemon: acknowledged writes are on disk, so a process that ends without close() loses nothing
         self._thread = threading.Thread(target=self._main, name="rescoldo-store", daemon=True)
 
     async def open(self) -> None:
@@ -91,7 +90,7 @@ class Writer:
 
     @property
     def condition(self) -> Condition:
-        """How the database is; may be asked from any thread."""
+        """The database's health; any thread may read it."""
         found = self._keeper.condition if self._keeper is not None else Condition()
         return replace(found, problem=found.problem or self._failing)
 
@@ -100,12 +99,15 @@ class Writer:
         return await self._submit(work, writes=False)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a transaction and return its result once it is durable. It may be run again when a
-        group failed, so it must have no effect but on the database."""
+        """Run `work` in a transaction and return its result once it is durable.
+
+        `work` may run more than once: again when its group failed, and on the second copy. So its only effect may be on
+        the database.
+        """
         return await self._submit(work, writes=True)
 
     async def close(self) -> None:
-        """Finish what waits and close the connection. Idempotent."""
+        """Finish the queued operations and close the connection. Idempotent."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -167,7 +169,7 @@ class Writer:
         return open_database(self.path, self._schema, self._busy_timeout)
 
     def _look(self, connection: sqlite3.Connection) -> sqlite3.Connection:
-        """See that the files are those of `connection`, or return another to files that were written again."""
+        """Check that the files still belong to `connection`, or return a connection to the restored files."""
         if self._keeper is not None:
             connection = self._keeper.look(connection)
         if self._others.seen(connection, time.monotonic()) and self.on_others is not None:
@@ -194,7 +196,7 @@ class Writer:
         return connection
 
     def _next_group(self) -> list[_Operation] | None:
-        """Wait for an operation, take those behind it too; an empty list is the end, None says that none came."""
+        """Wait for an operation and take those queued behind it. An empty list means the end, None that none came."""
         group: list[_Operation] = []
         try:
             operation = self._queue.get(timeout=LOOK_SECONDS)
@@ -206,17 +208,17 @@ class Writer:
                     group.append(operation)
                 if len(group) >= MAX_GROUP:
                     return group
-                # block while all that was taken had been cancelled: empty means the end
+                # block while every operation so far was cancelled: an empty group would mean the end
                 operation = self._queue.get(block=not group)
-            self._queue.put(None)  # the end mark stays for the call after this group
+            self._queue.put(None)  # put the end mark back for the call after this group
         return group
 
 
 def _run_group(connection: sqlite3.Connection, path: Path, group: Sequence[_Operation]) -> None:
-    """Run a group in one transaction; when that is lost as a whole, each operation in one of its own."""
+    """Run a group in one transaction; if that fails as a whole, run each operation in a transaction of its own."""
     writes = any(operation.writes for operation in group)
     try:
-        # taking the write lock at once makes a locked database fail here and not half-way
+        # take the write lock at once, so that a locked database fails here and not half-way
         connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
     except sqlite3.Error as error:
         _refuse(connection, path, group, error)
@@ -237,8 +239,10 @@ def _run_group(connection: sqlite3.Connection, path: Path, group: Sequence[_Oper
 def _refuse(
     connection: sqlite3.Connection, path: Path, group: Sequence[_Operation], error: sqlite3.Error
 ) -> None:
-    """No transaction could begin: fail the writes together, for each would wait as long for the lock; the
-    reads need no lock."""
+    """Fail the writes of a group whose transaction could not begin, and run its reads, which need no lock.
+
+    The writes fail together, because each alone would wait as long for the lock.
+    """
     reads = [operation for operation in group if not operation.writes]
     if len(reads) == len(group):
         _fail(path, group, error)
@@ -262,10 +266,13 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 
 
 def _run_operation(connection: sqlite3.Connection, path: Path, operation: _Operation) -> None:
-    """Run one operation in a savepoint. An error of its own fails it alone; one that made SQLite roll the
-    whole transaction back (disk full, I/O) is raised, because the others were undone with it."""
+    """Run one operation in a savepoint.
+
+    Its own error fails the operation alone. An error that made SQLite roll back the whole transaction (disk full, I/O)
+    is raised, because the other operations were undone with it.
+    """
     connection.execute("SAVEPOINT operation")
-    operation.failure = None  # it may be a second try
+    operation.failure = None  # this may be a second try
     try:
         operation.result = operation.work(connection)
     except Exception as error:
