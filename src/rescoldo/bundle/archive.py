@@ -1,4 +1,4 @@
-"""A tar.gz whose bytes depend on its content alone: sorted, no times, no owners, two modes."""
+"""Writes tar.gz archives whose bytes depend on their content alone: sorted, no times, no owners, two modes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from rescoldo.bundle.tree import BundleFile
 
 
 def write_archive(path: Path, entries: Iterable[BundleFile], texts: Mapping[str, bytes], *, level: int = 6) -> str:
-    """Write `entries` and the generated files `texts` (name → content) to `path`, all at once or not at
-    all, compressed at zlib's `level`. Returns the sha256 of the archive in hex."""
+    """Write `entries` and the generated files `texts` (name → content) to `path`, compressed at zlib's `level`.
+
+    The archive appears whole or not at all. Returns its sha256 in hex.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with (
@@ -33,7 +35,7 @@ def write_archive(path: Path, entries: Iterable[BundleFile], texts: Mapping[str,
 
 
 def read_text(path: Path, name: str) -> str:
-    """The first member of the archive at `path`, which is to be `name`, as text. Raises OSError, TarError, KeyError."""
+    """Return the text of the archive's first member, which must be `name`. Raises OSError, TarError, KeyError."""
     with tarfile.open(path, "r:gz") as tar:
         member = tar.next()
         if member is None or member.name != name or (file := tar.extractfile(member)) is None:
@@ -53,7 +55,7 @@ def _fill(tar: tarfile.TarFile, entries: Iterable[BundleFile], texts: Mapping[st
                 tar.addfile(folder)
         tar.addfile(member, content)
 
-    # the manifest is the first: who looks for it need not read the rest
+    # the manifest comes first, so that a reader of the manifest need not read the rest
     for name, data in sorted(texts.items(), key=lambda text: ("/" in text[0], text[0])):
         member = tarfile.TarInfo(name)
         member.size, member.mode = len(data), 0o644

@@ -1,7 +1,7 @@
-"""Where uploads go: an archive comes in, one folder a digest comes out. What bundles and layers have in common.
+"""The storage that bundles and layers share: each uploaded archive becomes a folder named by its digest.
 
-A folder named by a digest is always whole: it is unpacked beside, synced, and renamed into place; it is
-renamed away before it is removed.
+Such a folder is always whole. The storage unpacks it beside its place, syncs it and renames it into place; before it
+removes a folder, it renames it away.
 """
 
 from __future__ import annotations
@@ -26,40 +26,42 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_PARTIAL = ".partial-"  # what a crash leaves behind
+_PARTIAL = ".partial-"  # prefix of unfinished files and folders: a crash leaves some behind
 BUFFER = 2**20  # bytes gathered before one hop to a thread
 
 
 class ArchiveStorage:
-    """Folders below `root`, uploads in `uploads`; with `own_gids` (root) each folder has a group that reads it."""
+    """Stores folders below `root` and uploads in `uploads`; with `own_gids` (as root) each folder has its own group."""
 
-    what: str  # one is called in messages
-    remedy: str  # what a user does about one that is not here
+    what: str  # the archive's name in messages
+    remedy: str  # what a user does about a missing one
 
     def __init__(self, root: Path, uploads: Path, own_gids: bool) -> None:
         self._root = root
         self._uploads = uploads
         self._own_gids = own_gids
-        # Unpacking competes with the event loop for the interpreter: one at a time
+        # Unpacking competes with the event loop for the interpreter: only one runs at a time
         self._unpacking = asyncio.Lock()
 
     def _check(self, folder: Path) -> None:
-        """Raise InvalidInput unless what was unpacked at `folder` may be kept."""
+        """Raise InvalidInput unless the storage may keep the archive unpacked at `folder`."""
         raise NotImplementedError
 
     def _complete(self, folder: Path) -> None:
-        """Add to a checked folder what does not come out of its archive. Raises InvalidInput."""
+        """Add to a checked folder whatever does not come from its archive. Raises InvalidInput."""
 
     async def prepare(self) -> None:
-        """Make the folders and remove what an earlier process left half-done. Call it once, at the start;
-        raises StoreError."""
+        """Make the folders and remove an earlier process's unfinished work. Call it once, at the start.
+
+        Raises StoreError.
+        """
         await asyncio.to_thread(self._prepare)
 
     async def receive(self, body: AsyncIterator[bytes], limit: int, digest: str | None) -> Received:
         """Write an upload to a temporary file.
 
-        Raises TooLarge above `limit` bytes; InvalidInput when it is empty or is not what `digest` says;
-        StoreError when the disk refuses. Nothing is left when it raises or is cancelled.
+        Raises TooLarge above `limit` bytes; InvalidInput if the upload is empty or does not match `digest`; StoreError
+        if the disk refuses. A failed or cancelled upload leaves nothing behind.
         """
         if digest is not None:
             check_digest(digest)
@@ -77,7 +79,7 @@ class ArchiveStorage:
             raise
 
     async def unpack(self, received: Received) -> None:
-        """Unpack an upload and remove it. One that is there already is kept.
+        """Unpack an upload and remove it; a folder of the same digest stays as it is.
 
         Raises InvalidInput (damaged, unsafe, not for this machine), TooLarge and StoreError.
         """
@@ -88,38 +90,38 @@ class ArchiveStorage:
         await asyncio.to_thread(Path(received.place).unlink, missing_ok=True)
 
     def has(self, digest: str) -> bool:
-        """Whether one of this digest is here."""
+        """Return whether this digest is stored here."""
         return _DIGEST.fullmatch(digest) is not None and (self._root / digest).is_dir()
 
     def path(self, digest: str) -> Path:
-        """The folder of one; raises NotFound."""
+        """Return the folder of a digest; raise NotFound if it is not stored here."""
         if not self.has(digest):
             raise NotFound(f"no {self.what} with digest {digest[:80]} is stored here; {self.remedy}")
         return self._root / digest
 
     def digests(self) -> list[str]:
-        """The digests that are here, sorted. Raises StoreError."""
+        """Return the stored digests, sorted. Raises StoreError."""
         try:
             return sorted(entry.name for entry in self._root.iterdir() if _DIGEST.fullmatch(entry.name))
         except OSError as error:
             raise disk_error(self._root, error) from error
 
     async def remove(self, digest: str) -> None:
-        """Remove one; an unknown one is no error. Raises StoreError."""
+        """Remove a digest's folder; an unknown digest is no error. Raises StoreError."""
         if self.has(digest):
             await asyncio.to_thread(self._remove, self._root / digest)
 
     async def _one_at_a_time(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """Run `work` in a thread, while no other does."""
+        """Run `work` in a thread; only one such thread runs at a time."""
         async with self._unpacking:
-            # shielded: a thread cannot be cancelled, and the lock must be held until it ends
+            # shielded, because a thread cannot be cancelled and the lock must be held until it ends
             running = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **named))
             try:
                 return await asyncio.shield(running)
             except asyncio.CancelledError:
                 await asyncio.wait([running])
                 if not running.cancelled():
-                    running.exception()  # fetched, so that nobody warns about it
+                    running.exception()  # fetch it, so that asyncio does not warn about it
                 raise
 
     # -- everything below runs in a thread
@@ -135,14 +137,14 @@ class ArchiveStorage:
     def _make_folders(self) -> None:
         self._uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # functions' own users must pass to their folder, and see no other's name
+        # mode 0711: functions' own users must reach their folder, but may not list the others
         self._root.chmod(0o711 if self._own_gids else 0o700)
 
     def _unpack(self, received: Received) -> None:
         final, upload = self._root / received.digest, Path(received.place)
         try:
             if not final.is_dir():
-                self._make_folders()  # somebody may have removed them
+                self._make_folders()  # a person may have removed them
                 self._unpack_beside(upload, final)
         except OSError as error:
             raise disk_error(self._root, error) from error
@@ -170,14 +172,14 @@ class ArchiveStorage:
     def _remove(self, folder: Path) -> None:
         try:
             away = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._root))
-            folder.rename(away)  # over the empty folder just made: the name is ours alone
+            folder.rename(away)  # replaces the empty folder just made, whose name no other process has
             _remove_tree(away)
         except OSError as error:
             raise disk_error(self._root, error) from error
 
 
 class _Upload:
-    """A temporary file that is written and hashed in threads, a buffer at a time."""
+    """Writes an upload to a temporary file and hashes it, in threads, one buffer at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -212,8 +214,8 @@ class _Upload:
     def _write(self, data: bytes) -> None:
         self._hash.update(data)
         try:
-            # Opened each time: a thread left behind by a cancelled upload must not meet a closed descriptor
-            # that means another file by now. And never created: it may have been removed meanwhile.
+            # Open it each time: a thread left by a cancelled upload must not write to a closed descriptor that
+            # means another file by now. Never create it: the upload may have been removed meanwhile.
             with open(os.open(self.path, os.O_WRONLY | os.O_APPEND), "wb") as file:  # noqa: PTH123
                 file.write(data)
         except OSError as error:
@@ -228,20 +230,20 @@ def check_digest(digest: str) -> str:
 
 
 def own(folder: Path, gid: int) -> None:
-    """Let group `gid` read everything in `folder`. Raises StoreError."""
+    """Give everything in `folder` to group `gid`. Raises StoreError."""
     try:
         if folder.stat().st_gid == gid:
             return
         for parent, folders, files in os.walk(folder):
             for name in [*folders, *files]:
                 os.chown(os.path.join(parent, name), 0, gid, follow_symlinks=False)  # noqa: PTH118
-        os.chown(folder, 0, gid)  # last, so that a crash before it has the whole done again
+        os.chown(folder, 0, gid)  # last: after a crash before it, the next call does everything again
     except OSError as error:
         raise disk_error(folder, error) from error
 
 
 def _withdraw_group(folder: Path) -> None:
-    """Without groups of our own, nobody but the owner may read: 0700 and 0600."""
+    """Let only the owner read `folder` (0700 and 0600), since without root its group is not our own."""
     for parent, _, files in os.walk(folder):
         os.chmod(parent, 0o700)  # noqa: PTH101
         for name in files:
@@ -251,11 +253,11 @@ def _withdraw_group(folder: Path) -> None:
 
 
 def _remove_tree(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # what stays is removed at the next start
+    shutil.rmtree(folder, ignore_errors=True)  # the next start removes the rest
 
 
 def _sync_file_system(folder: Path) -> None:
-    """Bring every file below to the disk: one syncfs, where an fsync a file takes seconds for thousands."""
+    """Sync every file below `folder` with one syncfs: an fsync for each takes seconds for thousands of files."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
@@ -279,7 +281,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def disk_error(path: Path, error: OSError) -> RescoldoError:
-    """What to tell a user of an operation at `path` that failed."""
+    """Translate the failure of an operation at `path` for the user."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreError(
             f"{path}: there is no space left for the upload ({error.strerror}): free some space"

@@ -1,10 +1,10 @@
-"""From a function's folder to a bundle: one tar.gz that names itself by its digest.
+"""Builds a bundle from a function's folder: one tar.gz, named by its digest.
 
-    manifest.json   what it is and where it runs (manifest.py)
-    function/       the user's folder, and what configuration.copy adds
+    manifest.json   its kind, and the machines it runs on (manifest.py)
+    function/       the user's folder, and the additions of configuration.copy
 
-What requirements.txt asks for is an archive of its own beside it, the layer (deps.py); the manifest names its digest.
-The same input gives the same bytes: a digest that a platform has need not be sent again.
+The packages of requirements.txt are a separate archive beside the bundle, the layer (deps.py); the manifest names its
+digest. The same input gives the same bytes, so a client need not send a digest that the platform has.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ REQUIREMENTS = "function/requirements.txt"  # in the bundle
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """What to build. Folders may be relative to the current one."""
+    """The input of a build. Folders may be relative to the current one."""
 
     name: str
     lang: str
-    style: str  # of a kind (Kind.styles)
-    handler: Path
-    project: Path = Path()  # every folder of `copy` must lie inside
+    style: str  # one of its kind's (Kind.styles)
+    handler: Path  # folder of the handler
+    project: Path = Path()  # folder that every path of `copy` must be inside
     copy: tuple[Path, ...] = ()  # folders (or files) copied into function/, under their path in the project
-    fresh: bool = False  # install requirements again even when the cache has them
-    command: tuple[str, ...] = ()  # of its deployment, where it is known: its file is checked
+    fresh: bool = False  # install requirements again, even if the cache has them
+    command: tuple[str, ...] = ()  # its deployment's command, if known: the build checks that its file exists
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def build(request: BuildRequest, out_dir: Path, progress: Progress, run: Run, ca
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         entries = _function_entries(request, out_dir)
-        # what has requirements is in Python, for the version that they are for
+        # a function with requirements is Python, and runs on the version that they were installed for
         python = kind_of_style(request.style).needs_python or bool(requirements.lines)
         texts = _compiled(entries, progress) if python else {}
         if requirements.public:
@@ -83,8 +83,10 @@ def build(request: BuildRequest, out_dir: Path, progress: Progress, run: Run, ca
 
 
 def check(request: BuildRequest) -> Requirements:
-    """All that can be said of `request` without building: its handler, and the requirements that a build would
-    install. Raises BuildFailed."""
+    """Check `request` as far as possible without building; return the requirements that a build would install.
+
+    Raises BuildFailed.
+    """
     kind_of_style(request.style).check_source(request.handler, request.style, request.command)
     for folder in request.copy:
         _copied(folder, request.project)
@@ -92,7 +94,7 @@ def check(request: BuildRequest) -> Requirements:
 
 
 def _function_entries(request: BuildRequest, out_dir: Path) -> list[BundleFile]:
-    # where the handler folder is the whole project, its build folder must not end up in the bundle
+    # the handler folder may be the whole project: its build folder must not end up in the bundle
     entries = collect(request.handler, "function", skip=frozenset({out_dir.resolve().parent}))
     taken = {entry.name: entry.file for entry in entries}
     for folder in request.copy:
@@ -117,7 +119,7 @@ def _copied(folder: Path, project: Path) -> list[BundleFile]:
 
 
 def _compiled(entries: list[BundleFile], progress: Progress) -> dict[str, bytes]:
-    """The .pyc files of the function's own modules."""
+    """Return the .pyc files of the function's own modules."""
     compiled: dict[str, bytes] = {}
     for entry in entries:
         if entry.name.endswith(".py") and not entry.link:
@@ -131,7 +133,7 @@ def _compiled(entries: list[BundleFile], progress: Progress) -> dict[str, bytes]
 
 
 def summary(bundle: BuiltBundle) -> Mapping[str, object]:
-    """What a script reads of a built bundle."""
+    """Return a built bundle's facts for scripts."""
     about: dict[str, object] = {"path": str(bundle.path), "digest": bundle.digest, "size": bundle.size}
     if bundle.layer is not None:
         about["layer"] = {"digest": bundle.layer.digest, "size": bundle.layer.size}

@@ -1,7 +1,7 @@
-"""Compiled modules whose bytes depend on their source alone.
+"""Compiles modules to bytes that depend on their source alone.
 
-A bundle carries them so that an instance need not compile at its first import, which it could not keep
-either: its code is read-only.
+A bundle carries compiled modules, so that no instance compiles at its first import. An instance could not keep the
+result either, because its code is read-only.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from pathlib import Path
 
 # PEP 552: hash-based, and never checked against the source: a bundle does not change
 _UNCHECKED = (0b01).to_bytes(4, "little")
-# Later formats write references and interning as the process that dumps happens to hold them, so the same
-# source would not always give the same bytes.
+# Later formats record references and interning as they happen to be in the writing process, so the same source would
+# not always give the same bytes.
 _MARSHAL_VERSION = 2
 
 
 def compile_source(source: bytes, name: str) -> bytes:
-    """The .pyc of `source`; `name` is the path shown in tracebacks until the import system corrects it.
+    """Return the .pyc of `source`; `name` is the path shown in tracebacks until the import system corrects it.
 
     Raises SyntaxError or ValueError (null bytes).
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an old escape in a dependency is none of the builder's concern
+        warnings.simplefilter("ignore")  # an old escape in a dependency does not concern the builder
         code = compile(source, name, "exec", dont_inherit=True, optimize=0)
     header = importlib.util.MAGIC_NUMBER + _UNCHECKED + importlib.util.source_hash(source)
     return header + marshal.dumps(code, _MARSHAL_VERSION)
@@ -36,8 +36,8 @@ def compiled_name(path: str) -> str:
 
 
 def compile_tree(root: Path) -> None:
-    """Write a .pyc beside every module below `root`; those that do not compile are left as they are
-    (packages ship templates and code for other Pythons)."""
+    """Write a .pyc for every module below `root`, except for modules that do not compile: packages ship templates and
+    code for other Pythons."""
     for file in sorted(root.rglob("*.py")):
         if file.is_symlink() or not file.is_file():
             continue

@@ -1,6 +1,6 @@
-"""What a function needs from PyPI: installed and packed once for each set of requirements, kept in a cache folder.
+"""Installs and packs a function's requirements, once for each set, and keeps the result in a cache folder.
 
-The result is a layer: an archive of its own, which bundles name by its digest. So packages are installed, compiled,
+The result is a layer: a separate archive, which bundles name by its digest. So packages are installed, compiled,
 compressed, sent and unpacked once, however often the functions that need them change.
 """
 
@@ -29,11 +29,11 @@ from rescoldo.bundle.tree import collect
 from rescoldo.model.errors import BuildFailed
 
 ARCHIVE = "layer.tar.gz"
-TAIL = 15  # of the installer's lines are shown when it fails
+TAIL = 15  # lines of a failed installer's output that a user sees
 # Packages are packed once and unpacked near by: level 6 takes three times as long, and saves a tenth
 PACKING_LEVEL = 1
-CACHE_BYTES = 4 * 2**30  # of packed layers that are kept; beyond it the one that was used longest ago goes
-IN_USE_SECONDS = 3600.0  # but for those used lately: a build may still take its copy
+CACHE_BYTES = 4 * 2**30  # of packed layers in the cache; beyond it, the least recently used go
+IN_USE_SECONDS = 3600.0  # since its last use a layer stays in any case: a build may still copy it
 _SHEBANG = b"#!/usr/bin/env python3\n"
 
 Progress = Callable[[str], None]
@@ -43,7 +43,7 @@ class Run(Protocol):
     """Runs the installer. It executes packages' own code, so it must not run as root."""
 
     def __call__(self, argv: Sequence[str], work: Path, on_line: Progress) -> int:
-        """Run `argv` in the folder `work`, the only one it needs to write to; return its exit status."""
+        """Run `argv` in the folder `work`, the only one that it writes to; return its exit status."""
         ...
 
 
@@ -56,7 +56,7 @@ class Layer:
     size: int  # bytes
 
     def put_into(self, folder: Path) -> None:
-        """Let `folder`/layer.tar.gz be this layer. Raises OSError."""
+        """Put this layer at `folder`/layer.tar.gz, as a hard link if possible. Raises OSError."""
         place = folder / ARCHIVE
         if place.exists() and place.samefile(self.path):
             return
@@ -68,13 +68,13 @@ class Layer:
 
 
 def default_cache() -> Path:
-    """rescoldo/layers below $XDG_CACHE_HOME or ~/.cache."""
+    """Return rescoldo/layers below $XDG_CACHE_HOME or ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "rescoldo" / "layers"
 
 
 def make_layer(requirements: Requirements, cache: Path, run: Run, progress: Progress, *, fresh: bool = False) -> Layer:
-    """The layer that holds `requirements`, made unless it is there (`fresh`: in any case).
+    """Return the layer of `requirements`; install and pack it if the cache lacks it, or in any case if `fresh`.
 
     Safe to call from several processes at once. Raises BuildFailed with the installer's last lines.
     """
@@ -85,7 +85,7 @@ def make_layer(requirements: Requirements, cache: Path, run: Run, progress: Prog
             os.utime(target)
             progress(f"{requirements.count} requirement(s) from the cache")
             return layer
-        # made by us and owned by root even where the installer is another user: it gets `work` to write to
+        # this process makes and owns the folder; an installer that is another user may only write to `work`
         with tempfile.TemporaryDirectory(dir=cache, prefix="install-") as folder:
             installed = _install(requirements, Path(folder), run, progress)
             compile_tree(installed)
@@ -102,13 +102,13 @@ def make_layer(requirements: Requirements, cache: Path, run: Run, progress: Prog
 
 
 def _trim(cache: Path, now: float) -> None:
-    """Bound the layers in `cache` by CACHE_BYTES, at the moment `now` (Unix seconds)."""
+    """Limit the layers in `cache` to CACHE_BYTES; `now` is in Unix seconds."""
     layers = {file.parent: _cached(file.parent) for file in cache.glob(f"*/{ARCHIVE}")}
     sizes = {folder: layer.size for folder, layer in layers.items() if layer is not None}
 
     def remove(folder: Path) -> bool:
         with suppress(BlockingIOError), _locked(cache / f"{folder.name}.lock", wait=False):
-            if now - used_at(folder) > IN_USE_SECONDS:  # another process may have taken it in the moment between
+            if now - used_at(folder) > IN_USE_SECONDS:  # another process may have used it since
                 shutil.rmtree(folder, ignore_errors=True)
                 return True
         return False
@@ -119,14 +119,14 @@ def _trim(cache: Path, now: float) -> None:
 def _pack(installed: Path, folder: Path) -> None:
     entries = collect(installed, DEPENDENCIES, all_files=True)
     texts = {"manifest.json": layer_manifest().encode()}
-    if not entries:  # nothing was to be installed here, by a marker
+    if not entries:  # environment markers excluded every requirement on this machine
         texts[f"{DEPENDENCIES}/.empty"] = b""
     digest = write_archive(folder / ARCHIVE, entries, texts, level=PACKING_LEVEL)
     (folder / "layer.json").write_text(json.dumps({"digest": digest}))
 
 
 def _cached(folder: Path) -> Layer | None:
-    """The layer kept in `folder`; its content is not read again: who takes it in compares it with its digest."""
+    """Return the layer in `folder`, or None. Its content is not verified here: a platform that receives it does so."""
     try:
         digest = json.loads((folder / "layer.json").read_bytes())["digest"]
         return Layer(folder / ARCHIVE, digest, (folder / ARCHIVE).stat().st_size)
@@ -138,7 +138,7 @@ def _install(requirements: Requirements, folder: Path, run: Run, progress: Progr
     work = folder / "work"
     work.mkdir()
     file = work / "requirements.txt"
-    file.touch(mode=0o600)  # it may hold credentials; `run` gives it to whom it runs the installer as
+    file.touch(mode=0o600)  # it may hold credentials; `run` gives it to the installer's user
     file.write_text(requirements.text)
     target = work / DEPENDENCIES
     target.mkdir()
@@ -159,27 +159,27 @@ def _install(requirements: Requirements, folder: Path, run: Run, progress: Progr
 
 
 def find_uv() -> str | None:
-    """uv on PATH, or beside the running Python."""
+    """Return the path of uv on PATH, or beside the running Python; None if there is none."""
     beside = Path(sys.executable).with_name("uv")
     return shutil.which("uv") or (str(beside) if os.access(beside, os.X_OK) else None)
 
 
 def installer_command(file: Path, target: Path) -> list[str]:
-    """The command that installs the requirements in `file` into `target`: uv where present, else pip."""
+    """Return the command that installs the requirements in `file` into `target`: with uv if present, else with pip."""
     if uv := find_uv():
-        # copies, never hard links: what is installed must not change with uv's cache
+        # copies, never hard links: a change in uv's cache must not change the layer
         options = ["--python", sys.executable, "--link-mode", "copy", "--no-progress"]
         return [uv, "pip", "install", *options, "--target", str(target), "-r", str(file)]
     options = ["--disable-pip-version-check", "--no-input", "--no-compile", "--progress-bar", "off"]
-    options += ["--no-warn-conflicts", "--no-warn-script-location"]  # with what surrounds the target
+    options += ["--no-warn-conflicts", "--no-warn-script-location"]  # about packages outside of the target
     return [sys.executable, "-m", "pip", "install", *options, "--target", str(target), "-r", str(file)]
 
 
 def _take_over(target: Path) -> None:
-    """Remove what installers leave of themselves, and own the rest.
+    """Remove the installer's own files, and give the rest to root.
 
-    Packages' own code has written all of it, as another user, and this writes to it as root: so no link in it may lead
-    anywhere else. Raises BuildFailed.
+    The packages' own code wrote all of it, as another user, and this function writes to it as root: so no link may
+    lead out of `target`. Raises BuildFailed.
     """
     root = target.resolve()
     for path in target.rglob("*"):
@@ -189,7 +189,7 @@ def _take_over(target: Path) -> None:
         lock.unlink(missing_ok=True)
     for folder in list(target.rglob("__pycache__")):
         folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
-    for origin in target.glob("*.dist-info/direct_url.json"):  # installers leave credentials out themselves, PEP 610
+    for origin in target.glob("*.dist-info/direct_url.json"):  # PEP 610 has installers leave credentials out; make sure
         origin.write_text(without_credentials(origin.read_text()))
     for script in (target / "bin").glob("*"):
         if script.is_file() and not script.is_symlink():
@@ -200,12 +200,15 @@ def _take_over(target: Path) -> None:
 
 
 def _find_python_on_path(script: Path) -> None:
-    """Installers write the Python that installs into a script's first line, or into a shell's exec where its path is
-    long. Where the script runs, another one is meant: the first on PATH."""
+    """Make `script` run the first Python on PATH.
+
+    Installers write the path of their own Python into the first line or, if that path is long, into a shell's exec. An
+    instance may have another Python.
+    """
     content = script.read_bytes()
     first, _, rest = content.partition(b"\n")
     if first.startswith(b"#!/bin/sh") and rest.startswith(b"'''exec'"):
-        rest = rest.split(b"\n", 2)[2]  # the exec, and the line that ends the string it is in
+        rest = rest.split(b"\n", 2)[2]  # drop the exec, and the line that ends the string around it
     elif not (first.startswith(b"#!") and b"python" in first.rpartition(b"/")[2]):
         return
     script.write_bytes(_SHEBANG + rest)
@@ -213,7 +216,7 @@ def _find_python_on_path(script: Path) -> None:
 
 @contextmanager
 def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Without `wait` raises BlockingIOError where another process has it."""
+    """Hold the lock at `path`. Without `wait`, raise BlockingIOError if another process holds it."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield

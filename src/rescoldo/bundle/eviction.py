@@ -1,4 +1,4 @@
-"""Bounds what folders of archives take together on the disk: those used longest ago go first."""
+"""Bounds the disk space of folders of archives: the least recently used go first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def used_at(folder: Path) -> float:
-    """When a folder was last used, in Unix seconds: whoever uses one sets its time. 0 for one that is gone."""
+    """Return when a folder was last used, in Unix seconds; 0 if it is gone. Users of a folder set its mtime."""
     try:
         return folder.stat().st_mtime
     except OSError:
@@ -19,13 +19,13 @@ def evict(
     sizes: Mapping[Path, int], room: int, now: float, *, spared: float, longest: float = math.inf,
     remove: Callable[[Path], bool],
 ) -> None:
-    """Of the folders of `sizes` (bytes) keep those used last that fit into `room` bytes together, as seen `now`.
+    """Keep the most recently used folders of `sizes` (bytes) that fit into `room` bytes together; remove the others.
 
-    One used within `spared` seconds is kept in any case, and takes its room; one not used for `longest` seconds goes in
-    any case. `remove` returns whether it has removed a folder: somebody may be using it by then.
+    `now` is in Unix seconds. A folder used within `spared` seconds always stays, and takes its room; a folder unused
+    for `longest` seconds always goes. `remove` returns whether it removed the folder, which may be in use again.
 
-    In a room of 100, with 60, 30, 20 and 10 bytes, the one used last first: 60 and 30 stay, 20 do not fit and go, and
-    10 fit again.
+    With a room of 100 bytes and folders of 60, 30, 20 and 10, most recently used first: 60 and 30 stay, 20 does not fit
+    and goes, and 10 fits again.
     """
     for folder in sorted(sizes, key=used_at, reverse=True):
         room -= sizes[folder]

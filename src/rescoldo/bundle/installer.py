@@ -1,4 +1,4 @@
-"""Running pip or uv, which run packages' own code, without root's rights."""
+"""Runs pip or uv without root's rights, because they run packages' own code."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rescoldo.isolation.run import unprivileged_command
 from rescoldo.model.errors import BuildFailed
 from rescoldo.model.settings import BUILD_UID
 
-TIMEOUT = 1800.0  # seconds: a package may have to be compiled
+TIMEOUT = 1800.0  # seconds; enough to compile a package
 LOCK = Path("/run/rescoldo/install.lock")
-# What an installer may need of its caller's environment; nothing else, so no secrets reach packages.
+# The caller's variables that an installer may need; it gets no others, so that no secrets reach packages.
 _KEPT_PREFIXES = ("PIP_", "UV_", "SSL_CERT_")
 _KEPT = {"PATH", "LANG", "LC_ALL", "TZ", "http_proxy", "https_proxy", "no_proxy", "all_proxy"}
 _KEPT |= {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CC", "CXX", "CFLAGS"}
@@ -25,9 +25,9 @@ _KEPT |= {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "REQUESTS_CA_BUN
 def run_installer(argv: Sequence[str], work: Path, on_line: Callable[[str], None]) -> int:
     """Run `argv` in `work`; return its exit status. Implements deps.Run.
 
-    As root it becomes BUILD_UID and sees neither homes nor the platform; its caches and temporary files
-    live and die with `work`, so that one package's installation cannot leave anything for another's.
-    Raises BuildFailed when it takes longer than TIMEOUT, and for a root that may not become another user.
+    Run as root, the installer becomes BUILD_UID and sees neither homes nor the platform. Its caches and temporary files
+    live and die with `work`, so that one installation cannot leave anything for another. Raises BuildFailed if it takes
+    longer than TIMEOUT, and for a root user without the right to make private mounts.
     """
     isolated = level() == "full"
     if not isolated and os.geteuid() == 0:
@@ -44,7 +44,7 @@ def run_installer(argv: Sequence[str], work: Path, on_line: Callable[[str], None
             try:
                 return _run(argv, work, on_line, environment=_environment(work), isolated=True)
             finally:
-                kill_all_of(BUILD_UID)  # whatever an installation left running could change what it installed
+                kill_all_of(BUILD_UID)  # a process left running could change the installed packages
     except TimeoutError as error:
         raise BuildFailed(f"installing the requirements took longer than {TIMEOUT:g} seconds") from error
 
@@ -86,7 +86,7 @@ def _environment(work: Path) -> dict[str, str]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One installation at a time on this machine: all share one uid, and could reach into each other."""
+    """Let one installation run at a time on this machine: they share a uid, and could tamper with each other."""
     LOCK.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with LOCK.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
-"""Where layers live: what requirements.txt files ask for, once for each content, shared by the bundles that name it.
+"""Stores layers: the installed packages of a requirements.txt, shared by the bundles that name them.
 
-A layer is for the functions whose bundles name it, and for no other: it has a group of its own, which the instances of
-those functions have besides the group of their bundle (`finish` in isolation/sandbox.py).
+Only the functions whose bundles name a layer may read it: a layer has its own group, which the instances of those
+functions have besides the group of their bundle (`finish` in isolation/sandbox.py).
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from rescoldo.isolation.identity import LAYER_GIDS
 from rescoldo.model.errors import StoreError
 
 LAYERS = "layers"  # folder beside the bundles
-UNUSED_SECONDS = 86400.0  # a layer that no bundle names stays for as long after somebody asked for it
-UNUSED_BYTES = 2 * 2**30  # and all of these together on the disk; then the one asked for longest ago goes
-COMING_SECONDS = 600.0  # but for those asked for just now: the bundle that names one follows it
+UNUSED_SECONDS = 86400.0  # a layer that no bundle names stays this long after the last request for it
+UNUSED_BYTES = 2 * 2**30  # on the disk for all such layers together; beyond it, the least recently requested go
+COMING_SECONDS = 600.0  # such a layer always stays this long after a request: the bundle that names it follows
 
 
 class LayerStorage(ArchiveStorage):
-    """Layers; the time of each folder is the last at which somebody asked for it."""
+    """Stores layers; the mtime of a layer's folder is that of the last request for it."""
 
     what = "layer"
     remedy = "send it to POST /system/layers"
 
     def __init__(self, root: Path, uploads: Path, own_gids: bool) -> None:
         super().__init__(root, uploads, own_gids)
-        self._sizes: dict[Path, int] = {}  # bytes of those that no bundle names: a layer never changes
+        self._sizes: dict[Path, int] = {}  # bytes of unused layers; cached, because a layer never changes
 
     def digests(self) -> list[str]:
-        # somebody may have removed the folder under a running platform; the next layer makes it again
+        # a person may have removed the folder under a running platform; the next layer makes it again
         return super().digests() if self._root.is_dir() else []
 
     def touch(self, digest: str) -> bool:
-        """Whether a layer is here; then it stays for a while, also before a bundle names it."""
+        """Return whether a layer is stored here. If so, keep it for up to a day without a bundle."""
         if not self.has(digest):
             return False
         try:
@@ -51,8 +51,8 @@ class LayerStorage(ArchiveStorage):
     # -- everything below runs in a thread
 
     def remove_unused(self, digests: Iterable[str], now: float) -> None:
-        """Of `digests`, which no bundle names, remove those that nobody asked for lately, and those that are too much
-        together. Raises StoreError."""
+        """Remove the layers of `digests`, which no bundle names, that nobody requested lately or that exceed
+        UNUSED_BYTES together; `now` is in Unix seconds. Raises StoreError."""
         folders = [self._root / digest for digest in digests]
         self._sizes = {folder: self._sizes.get(folder) or _size(folder) for folder in folders}
 
@@ -72,8 +72,11 @@ class LayerStorage(ArchiveStorage):
         os.utime(folder, (now, now))
 
     def _free_gid(self) -> int:
-        """A group that no layer has, the next after all of them while there are any: a process that outlives its
-        layer must not read another."""
+        """Return a group that no layer has: the one after the highest while there are any.
+
+        A process that outlives its layer must not read another; so a removed layer's group is reused as late as
+        possible. Raises StoreError.
+        """
         try:
             taken = {(self._root / digest).stat().st_gid for digest in self.digests()}
         except OSError as error:
@@ -88,9 +91,9 @@ class LayerStorage(ArchiveStorage):
 
 
 def _size(folder: Path) -> int:
-    """Bytes that a folder takes on the disk."""
+    """Return the bytes that a folder takes on the disk."""
     found = 0
     for parent, _, files in os.walk(folder):
-        with contextlib.suppress(OSError):  # somebody removes it
+        with contextlib.suppress(OSError):  # it is being removed
             found += sum(Path(parent, name).lstat().st_blocks * 512 for name in files)
     return found

@@ -1,4 +1,4 @@
-"""`Bundles` that forget everything when they are dropped, for tests and trials."""
+"""`Bundles` that keep their data in memory alone, for tests and trials."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rescoldo.model.errors import InvalidInput, NotFound, TooLarge
 
 
 class _MemoryArchives:
-    """`Archives` of which the manifests are kept alone. An upload is unpacked to be checked, in a temporary folder."""
+    """`Archives` that keep only the manifests. Uploads are unpacked in a temporary folder to be checked."""
 
     def __init__(self) -> None:
         self._uploads: dict[str, bytes] = {}  # by place
@@ -53,7 +53,7 @@ class _MemoryArchives:
                 self._manifests[received.digest] = read_manifest(Path(folder))
 
     def _check(self, folder: Path) -> None:
-        """Raise InvalidInput unless what was unpacked at `folder` may be kept."""
+        """Raise InvalidInput unless the archive unpacked at `folder` may be kept."""
         raise NotImplementedError
 
 
@@ -75,7 +75,7 @@ class MemoryLayers(_MemoryArchives):
         return True
 
     def remove_unused(self, named: set[str], now: float) -> None:
-        """Of those that are not `named` by a bundle, remove what nobody asked for lately."""
+        """Remove the layers that no bundle `named` and nobody requested lately; `now` is in Unix seconds."""
         for digest in self._manifests.keys() - named:
             if now - self._asked_at[digest] > UNUSED_SECONDS:
                 del self._manifests[digest]
@@ -85,7 +85,7 @@ class MemoryLayers(_MemoryArchives):
 
 
 class MemoryBundles(_MemoryArchives):
-    """Keeps the same promises as `BundleStorage`, but those about the disk."""
+    """Keeps the same promises as `BundleStorage`, except those about the disk."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class MemoryBundles(_MemoryArchives):
         self.owners: dict[str, int] = {}  # number of the group that may read a bundle, by digest
 
     def put(self, digest: str, kind: str = "python") -> None:
-        """Let a bundle of that kind be here that nobody has uploaded; it replaces one of this digest."""
+        """Store a bundle of that kind without an upload, replacing one of the same digest."""
         self._manifests[digest] = {"kind": kind}
 
     def has(self, digest: str) -> bool:

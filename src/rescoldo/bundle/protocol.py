@@ -1,7 +1,7 @@
-"""Where a controller keeps the bundles it was sent: the plug-point `Bundles`.
+"""The controller's storage of uploaded bundles: the plug-point `Bundles`.
 
 `BundleStorage` (storage.py) keeps them on its own disk; `MemoryBundles` (memory.py) is the shipped fake. Both pass
-tests/contract/test_bundles.py. Methods raise StoreError when the disk does not let them.
+tests/contract/test_bundles.py. Methods raise StoreError if the disk fails or refuses.
 """
 
 from __future__ import annotations
@@ -17,20 +17,25 @@ class Received:
 
     digest: str  # sha256 of its bytes, in hex
     size: int  # bytes
-    place: str  # where its storage has it meanwhile; for the storage alone
+    place: str  # where its storage keeps it until it is unpacked; only the storage may read it
 
 
 class Archives(Protocol):
-    """What bundles and layers have in common: an archive comes in, one that is unpacked stays."""
+    """The interface that bundles and layers share: receive an archive, unpack it and keep it."""
 
     async def receive(self, body: AsyncIterator[bytes], limit: int, digest: str | None) -> Received:
-        """Take an upload of at most `limit` bytes. Raises TooLarge; InvalidInput when it is empty or is not what
-        `digest` says. Nothing is left when it raises or is cancelled."""
+        """Receive an upload of at most `limit` bytes.
+
+        Raises TooLarge; InvalidInput if the upload is empty or does not match `digest`. A failed or cancelled upload
+        leaves nothing behind.
+        """
         ...
 
     async def unpack(self, received: Received) -> None:
-        """Unpack an upload and remove it; one that is there already is kept. Raises InvalidInput (damaged, unsafe, not
-        for this machine, without its layer) and TooLarge."""
+        """Unpack an upload and remove it; a stored archive of the same digest stays as it is.
+
+        Raises InvalidInput (damaged, unsafe, not for this machine, without its layer) and TooLarge.
+        """
         ...
 
 
@@ -38,7 +43,7 @@ class Layers(Archives, Protocol):
     """Archives of requirements, shared by the bundles that name them."""
 
     def touch(self, digest: str) -> bool:
-        """Whether a layer is here; then it stays for a day, also before a bundle names it."""
+        """Return whether a layer is stored here. If so, keep it for up to a day without a bundle."""
         ...
 
 
@@ -49,30 +54,29 @@ class Bundles(Archives, Protocol):
     def layers(self) -> Layers: ...
 
     def has(self, digest: str) -> bool:
-        """Whether a bundle of this digest is here."""
+        """Return whether a bundle of this digest is stored here."""
         ...
 
     def check(self, digest: str) -> None:
-        """Raise NotFound, which says how to send it, unless a bundle of this digest is here."""
+        """Raise NotFound, which names the remedy, unless a bundle of this digest is stored here."""
         ...
 
     def kind(self, digest: str) -> str:
-        """The kind of function in it, as its manifest says. Raises NotFound, InvalidInput."""
+        """Return the kind of the function in a bundle, from its manifest. Raises NotFound, InvalidInput."""
         ...
 
     def digests(self) -> list[str]:
-        """The digests that are here, sorted."""
+        """Return the stored digests, sorted."""
         ...
 
     async def own(self, digest: str, number: int) -> None:
-        """Let the group with this number (`Bundle.gid` of the store), and nobody else, read the bundle. Raises
-        NotFound."""
+        """Let only the group with this number (`Bundle.gid` of the store) read the bundle. Raises NotFound."""
         ...
 
     async def remove(self, digest: str) -> None:
-        """Remove a bundle; an unknown one is no error."""
+        """Remove a bundle; an unknown digest is no error."""
         ...
 
     async def collect_layers(self, now: float) -> None:
-        """Remove layers that no bundle has and nobody asked for lately, as seen `now` (Unix seconds)."""
+        """Remove the layers that no bundle names and nobody requested lately; `now` is in Unix seconds."""
         ...

@@ -1,11 +1,11 @@
-"""What a requirements.txt asks for, read as pip reads it.
+"""Reads a requirements.txt as pip does.
 
 The format is pip's (pip.pypa.io/en/stable/reference/requirements-file-format): logical lines that a backslash
-continues, comments, options, requirements (PEP 508, by `packaging`), URLs, and ${VARIABLE}s of the environment. What
-names a file of this machine is refused, in whatever spelling: the file may change while requirements.txt does not, and
-a layer would go stale.
+continues, comments, options, requirements (PEP 508, by `packaging`), URLs, and ${VARIABLE}s of the environment. Every
+reference to a local file is refused, in any spelling: the file could change while requirements.txt does not, and the
+layer would be stale.
 
-Credentials in URLs are for the installer alone. They are neither in the key nor in messages nor in the bundle.
+Only the installer sees the credentials in URLs. Neither the key nor messages nor the bundle contain them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_LINES = 10_000
 HIDDEN = "****"  # stands for credentials in messages
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
-_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")  # as pip has it: upper case alone
+_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")  # upper case only, as in pip
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^/@\s'\"]+)@")
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".tbz", ".txz")
@@ -38,17 +38,17 @@ _PLACES = ("-i", "--index-url", "--pypi-url", "--extra-index-url", "-f", "--find
 _LONG = {"-i": "--index-url", "--pypi-url": "--index-url", "-f": "--find-links"}
 _FLAGS = ("--no-index", "--pre", "--prefer-binary", "--require-hashes")
 _VALUES = ("--no-binary", "--only-binary", "--trusted-host", "--use-feature")
-_OF_ONE = ("--hash", "--config-settings", "--config-setting", "--global-option")  # of a single requirement
-_SHORT = ("-e", "-r", "-c", "-i", "-f")  # whose value may follow without a space
+_OF_ONE = ("--hash", "--config-settings", "--config-setting", "--global-option")  # options of a single requirement
+_SHORT = ("-e", "-r", "-c", "-i", "-f")  # options whose value may follow without a space
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A logical line."""
+    """A logical line of the file."""
 
     number: int  # of its first line in the file
     text: str  # without comments, continued lines joined, with the values of variables: it may hold credentials
-    meaning: str  # the same for the same: without credentials, names and versions in one spelling
+    meaning: str  # normal form: without credentials, and with one spelling of names and versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +56,17 @@ class Requirements:
     """The content of a requirements.txt."""
 
     lines: tuple[Line, ...] = ()
-    shown: str = "requirements.txt"  # what the file is called in messages
-    public: str = ""  # the file without credentials, where it has any
+    shown: str = "requirements.txt"  # the file's name in messages
+    public: str = ""  # the file without its credentials; empty: it has none
 
     @property
     def count(self) -> int:
-        """How many there are, without options."""
+        """The number of requirements, without options."""
         return sum(not line.meaning.startswith("-") for line in self.lines)
 
     @property
     def key(self) -> str:
-        """sha256 over what they mean, this Python's version and this machine's architecture, in hex."""
+        """The sha256, in hex, of the requirements' meaning, the Python's version and the machine's architecture."""
         parts = [python_here(), sys.implementation.name, sys.platform, platform.machine()]
         options = [line.meaning for line in self.lines if line.meaning.startswith("-")]
         wanted = sorted(line.meaning for line in self.lines if not line.meaning.startswith("-"))
@@ -74,28 +74,31 @@ class Requirements:
 
     @property
     def text(self) -> str:
-        """The file for an installer, with each line where it was, so that what is said of one fits."""
+        """The installer's file. Each line keeps its number, so that the installer's messages name the right line."""
         rows = [""] * (self.lines[-1].number if self.lines else 0)
         for line in self.lines:
             rows[line.number - 1] = line.text
         return "\n".join(rows) + "\n"
 
     def hide(self, line: str) -> str:
-        """A line that an installer prints, without credentials."""
+        """Return a line of the installer's output without credentials."""
         for secret in self._credentials():
             line = line.replace(secret, HIDDEN)
         return line
 
     def _credentials(self) -> list[str]:
-        """Longest first. A short password is hidden with its user alone: it may be part of anything."""
+        """Return the texts to hide, longest first. A short password is hidden only together with its user: alone it
+        may be part of any word."""
         users = {found["user"] for found in _USER.finditer(self.text) if _is_secret(found)}
         passwords = {user.partition(":")[2] for user in users}
         return sorted(users | {word for word in passwords if len(word) > 5}, key=len, reverse=True)
 
 
 def read_requirements(file: Path, shown: str, environment: Mapping[str, str] = os.environ) -> Requirements:
-    """Read a requirements.txt with the variables of `environment`; a missing one is empty. Raises BuildFailed, naming
-    `shown` and the line, for what is no requirement and for what names local files."""
+    """Read a requirements.txt with the variables of `environment`; a missing file is an empty one.
+
+    Raises BuildFailed, naming `shown` and the line, for an invalid requirement and for a reference to a local file.
+    """
     if not file.is_file():
         return Requirements()
     try:
@@ -118,8 +121,10 @@ def read_requirements(file: Path, shown: str, environment: Mapping[str, str] = o
 
 
 def without_credentials(text: str, instead: str = "") -> str:
-    """`text` with `instead` in the place of the user and password of each URL; a user without a password, as ssh has
-    it, and variables stay."""
+    """Return `text` with `instead` in place of the user and password of each URL.
+
+    An ssh user without a password stays, and so do variables.
+    """
     return _USER.sub(lambda found: f"{found['scheme']}://{instead}" if _is_secret(found) else found[0], text)
 
 
@@ -137,7 +142,7 @@ def _is_secret(found: re.Match[str]) -> bool:
 
 
 def _logical(text: str, shown: str) -> Iterator[tuple[int, str]]:
-    """Logical lines without comments, with the number of the first line of each."""
+    """Yield the logical lines without comments, each with the number of its first line."""
     parts: list[str] = []
     first = 0
     rows = text.splitlines()
@@ -145,7 +150,7 @@ def _logical(text: str, shown: str) -> Iterator[tuple[int, str]]:
         raise BuildFailed(f"{shown}: more than {MAX_LINES:,} lines, the most a requirements.txt may have")
     for number, row in enumerate([*rows, ""], start=1):
         first = first if parts else number
-        if row.endswith("\\") and not _COMMENT.match(row):  # a line that is a comment continues nothing, and ends it
+        if row.endswith("\\") and not _COMMENT.match(row):  # a comment line ends a continuation and begins none
             parts.append(row.rstrip("\\"))
             continue
         parts.append(f" {row}" if row.startswith("#") else row)
@@ -164,7 +169,7 @@ def _line(number: int, text: str, place: str) -> Line:
 
 
 def _option(text: str, place: str) -> str:
-    """What a line of options means: more than one may stand on it."""
+    """Return the normal form of a line of options; a line may hold several."""
     words = _words(text, place)
     meaning = []
     while words:
@@ -201,7 +206,7 @@ def _check_option(name: str, value: str, place: str) -> None:
 
 
 def _split_options(text: str, place: str) -> tuple[str, list[str]]:
-    """A requirement, and the options that follow it."""
+    """Split a requirement from the options that follow it."""
     wanted, *rest = re.split(r"\s+(?=-)", text, maxsplit=1)
     options: list[str] = []
     words = _words(rest[0], place) if rest else []
@@ -217,7 +222,7 @@ def _split_options(text: str, place: str) -> tuple[str, list[str]]:
 
 
 def _reference(wanted: str, place: str) -> str:
-    """What a bare URL means; empty for what is none. Raises BuildFailed for a local path."""
+    """Return the normal form of a bare URL; empty if `wanted` is none. Raises BuildFailed for a local path."""
     if _SCHEME.match(wanted) and ("//" in wanted or wanted.lower().startswith("file:")):
         if not _is_remote(wanted):
             raise _local(wanted, place)
@@ -229,7 +234,7 @@ def _reference(wanted: str, place: str) -> str:
 
 
 def _requirement(wanted: str, place: str) -> str:
-    # 20 ms to import, and needed only where something is required
+    # 20 ms to import, and needed only if there is a requirement
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
@@ -251,7 +256,7 @@ def _is_archive(name: str) -> bool:
 
 
 def _is_remote(place: str) -> bool:
-    """Whether a URL leads to another machine: `git+https://…` does, `git+file://…` and a path do not."""
+    """Return whether a URL leads to another machine: `git+https://…` does, `git+file://…` and a path do not."""
     scheme, colon, _ = place.partition(":")
     last = scheme.lower().rpartition("+")[2]
     return bool(colon and _SCHEME.match(place)) and last != "file" and "//" in place

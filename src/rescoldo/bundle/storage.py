@@ -1,4 +1,4 @@
-"""Where bundles live, and how they come to their layers."""
+"""Stores bundles, and links each to its layer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ LAYER_NOT_HERE = "its layer of requirements is not stored here"
 
 
 class BundleStorage(ArchiveStorage):
-    """Bundles, each with a group of its own. One that names a layer gets a link to it in the place of its requirements;
-    the link is what keeps the layer."""
+    """Stores bundles, each with its own group.
+
+    A bundle that names a layer gets a link to it in place of its requirements; the link keeps the layer alive.
+    """
 
     what = "bundle"
     remedy = "upload it with `rescoldo up`"
@@ -33,21 +35,23 @@ class BundleStorage(ArchiveStorage):
         await self.layers.prepare()
 
     def kind(self, digest: str) -> str:
-        """The kind of function in it, as its manifest says. Raises NotFound, InvalidInput."""
+        """Return the kind of the function in a bundle, from its manifest. Raises NotFound, InvalidInput."""
         return str(self._manifest(digest).get("kind"))
 
     def _manifest(self, digest: str) -> dict[str, Any]:
         return read_manifest(self.path(digest))
 
     async def own(self, digest: str, number: int) -> None:
-        """Let the group with this number, one of BUNDLE_GIDS, read the bundle (nothing to do without own_gids). Raises
-        NotFound, StoreError."""
+        """Let the group with this number, an index into BUNDLE_GIDS, read the bundle; without own_gids do nothing.
+
+        Raises NotFound, StoreError.
+        """
         folder = self.path(digest)
         if self._own_gids:
             await asyncio.to_thread(own, folder, BUNDLE_GIDS[number % len(BUNDLE_GIDS)])
 
     def group(self, digest: str) -> int:
-        """The group that may read the bundle; 0 without own_gids. Raises StartFailed when the bundle is gone."""
+        """Return the group that may read the bundle; 0 without own_gids. Raises StartFailed if the bundle is gone."""
         try:
             found = (self._root / digest).stat()
         except OSError as error:
@@ -57,12 +61,14 @@ class BundleStorage(ArchiveStorage):
         return found.st_gid if self._own_gids else 0
 
     def check(self, digest: str) -> None:
-        """Raise NotFound unless a bundle of this digest is here."""
+        """Raise NotFound unless a bundle of this digest is stored here."""
         self.path(digest)
 
     async def collect_layers(self, now: float) -> None:
-        """Remove layers that no bundle has and nobody asked for lately, as seen `now` (Unix seconds). No bundle is
-        unpacked meanwhile. Raises StoreError."""
+        """Remove the layers that no bundle names and nobody requested lately; `now` is in Unix seconds.
+
+        No bundle is unpacked meanwhile. Raises StoreError.
+        """
         if self.layers.digests():
             await self._one_at_a_time(self._collect_layers, now)
 
@@ -75,7 +81,7 @@ class BundleStorage(ArchiveStorage):
     def _layer_of(self, digest: str) -> str:
         try:
             return (self._root / digest / DEPENDENCIES).readlink().parent.name
-        except OSError:  # it has none, or brings its requirements itself
+        except OSError:  # it has no requirements, or contains them
             return ""
 
     def _check(self, folder: Path) -> None:

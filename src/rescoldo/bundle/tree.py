@@ -1,4 +1,4 @@
-"""The files of a folder that go into a bundle."""
+"""Collects the files of a folder that go into a bundle."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class BundleFile:
     name: str  # path inside the bundle
     file: Path
     executable: bool = False
-    link: str = ""  # target, relative to the link's folder; empty: a file
+    link: str = ""  # target, relative to the link's folder; empty: it is a file
 
 
 def collect(
     root: Path, prefix: str, *, skip: frozenset[Path] = frozenset(), all_files: bool = False
 ) -> list[BundleFile]:
-    """What is below `root`, named below `prefix`, sorted; `skip` are resolved folders to leave out.
+    """Return the files below `root`, sorted, with names below `prefix`; `skip` are resolved folders to leave out.
 
-    Without `all_files`, caches, virtual environments and version control are left out. Raises BuildFailed
-    for links that leave `root` or lead nowhere, and for sockets, pipes and devices.
+    Without `all_files`, caches, virtual environments and version control are left out. Raises BuildFailed for links
+    that lead out of `root` or nowhere, and for sockets, pipes and devices.
     """
     real = root.resolve()
     return sorted(_walk(real, real, prefix, skip, all_files), key=lambda entry: entry.name)

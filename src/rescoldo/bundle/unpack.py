@@ -1,8 +1,8 @@
-"""Unpack an uploaded tar.gz whose author is not trusted.
+"""Unpacks an uploaded tar.gz from an untrusted author.
 
-Guarantees: nothing is written outside the target folder, no file is written through a symbolic link, no
-link leads out of the folder, no device, no setuid bit, and the time, memory and disk it takes are bounded.
-It is stricter than tarfile's `data` filter, which knows no bounds and lets one member replace another.
+Guarantees: unpacking writes nothing outside the target folder and no file through a symbolic link; it makes no link
+that leads out of the folder, no device and no setuid bit; and its time, memory and disk space are bounded. This is
+stricter than tarfile's `data` filter, which has no bounds and lets one member replace another.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from rescoldo.model.text import read_json
 
 MAX_MEMBERS = 50_000
 MAX_UNPACKED = 2**30  # bytes of all files; Lambda's limit is a quarter of it
-MAX_PATH = 1024  # bytes of a member's name: with the root before it still below PATH_MAX
-MAX_COMPONENT = 255  # bytes; ext4's, xfs's and tmpfs's
+MAX_PATH = 1024  # bytes of a member's name; with the root before it, still below PATH_MAX
+MAX_COMPONENT = 255  # bytes; the limit of ext4, xfs and tmpfs
 MAX_DEPTH = 64  # folders in folders
-MAX_HEADER = 2**14  # bytes of one extended header: tarfile reads it whole, in time that may be quadratic
+MAX_HEADER = 2**14  # bytes of one extended header: tarfile reads it whole, perhaps in quadratic time
 MAX_MANIFEST = 2**16  # bytes
 HEADERS = 4 * tarfile.BLOCKSIZE  # bytes a member may take besides its content, on average
 CHUNK = 2**18  # bytes
@@ -37,14 +37,16 @@ PROGRAM_MODE = 0o750
 
 
 def unpack(archive: BinaryIO, target: Path, *, max_unpacked: int = MAX_UNPACKED) -> None:
-    """Unpack `archive` into the empty folder `target`; modes are for an owner and a group. Its manifest is the
-    caller's to check. Raises InvalidInput (damaged, unsafe) and TooLarge (over `max_unpacked` bytes or MAX_MEMBERS);
-    OSError when the disk refuses. What was written by then is left to the caller."""
+    """Unpack `archive` into the empty folder `target`, with modes for an owner and a group.
+
+    The caller checks the manifest. Raises InvalidInput (damaged, unsafe), TooLarge (over `max_unpacked` bytes or
+    MAX_MEMBERS), and OSError if the disk refuses; then the caller removes the files written so far.
+    """
     _unpack(_Gunzip(archive, max_unpacked + MAX_MEMBERS * HEADERS), target, max_unpacked, "run `rescoldo build` again")
 
 
 def unpack_tar(archive: BinaryIO, target: Path, *, max_unpacked: int = MAX_UNPACKED) -> None:
-    """The same of a tar archive that is not compressed."""
+    """Unpack a tar archive without compression; otherwise as `unpack`."""
     _unpack(_Plain(archive, max_unpacked + MAX_MEMBERS * HEADERS), target, max_unpacked, "send it again")
 
 
@@ -58,9 +60,9 @@ def _unpack(plain: _Plain, target: Path, max_unpacked: int, remedy: str) -> None
 
 
 class _Plain:
-    """The bytes of a stream, forwards only, at most `limit` of them."""
+    """Reads a stream forwards only, and at most `limit` bytes of it."""
 
-    what = "tar archive"  # that the upload should be
+    what = "tar archive"  # expected format, for messages
 
     def __init__(self, stream: BinaryIO, limit: int) -> None:
         self._stream = stream
@@ -68,13 +70,13 @@ class _Plain:
         self._position = 0
 
     def read(self, size: int) -> bytes:
-        """What tarfile calls: for headers alone, because we read the contents ourselves."""
+        """Read for tarfile: only headers, because `_Extraction` reads the contents itself."""
         if not 0 <= size <= MAX_HEADER:
             raise InvalidInput(f"the upload is not a {self.what}: it has a header of {size} bytes")
         return self.content(size)
 
     def content(self, size: int) -> bytes:
-        """At most `size` bytes; b"" at the end."""
+        """Return at most `size` bytes; b"" at the end."""
         data = self._read(size)
         self._position += len(data)
         if self._position > self._limit:
@@ -85,7 +87,7 @@ class _Plain:
         return self._position
 
     def seek(self, position: int) -> None:
-        """Skip to `position`; tarfile asks for it between members."""
+        """Skip to `position`; tarfile calls this between members."""
         if position < self._position:
             raise InvalidInput(f"the upload is not a {self.what}: its members overlap")
         while self._position < position:
@@ -103,7 +105,7 @@ class _Plain:
 
 
 class _Gunzip(_Plain):
-    """The plain bytes of a gzip stream."""
+    """Reads the unpacked bytes of a gzip stream."""
 
     what = "bundle"
 
@@ -118,7 +120,7 @@ class _Gunzip(_Plain):
 
 
 class _Extraction:
-    """One walk through an archive, and what it has made so far."""
+    """Walks through an archive once, and remembers the folders, files and links it has made."""
 
     def __init__(self, tar: tarfile.TarFile, plain: _Plain, target: Path, max_unpacked: int) -> None:
         self._tar = tar
@@ -161,7 +163,7 @@ class _Extraction:
             )
 
     def _make_folders(self, name: str) -> None:
-        """Make a folder and those above it. Only folders made here count, so no link is ever followed."""
+        """Make a folder and its parents. Only folders made here count as existing, so no link is ever followed."""
         if name in self._folders:
             return
         self._make_folders(posixpath.dirname(name))
@@ -169,7 +171,7 @@ class _Extraction:
             raise InvalidInput(f"the upload is not safe: {name[:200]!r} is a folder and something else")
         path = self._target / name
         path.mkdir()
-        path.chmod(FOLDER_MODE)  # mkdir's mode would pass the umask
+        path.chmod(FOLDER_MODE)  # the umask would change mkdir's mode
         self._folders.add(name)
 
     def _make_file(self, name: str, member: tarfile.TarInfo) -> None:
@@ -207,7 +209,7 @@ class _Extraction:
         self._links.add(name)
 
     def _check_link(self, name: str) -> None:
-        """Follow a link through all others: each may look harmless and two together lead out."""
+        """Follow a link through all others: two links, each harmless alone, may together lead out."""
         root = os.path.realpath(self._target)
         real = os.path.realpath(self._target / name)
         if real != root and not real.startswith(root + os.sep):
@@ -215,8 +217,10 @@ class _Extraction:
 
 
 def clean_name(name: str) -> str:
-    """Return a member's name without `./` and a slash at the end ("" is the bundle itself); raise
-    InvalidInput when it is absolute, leads upwards or is too long."""
+    """Return a member's name without `./` and a trailing slash; "" is the bundle itself.
+
+    Raise InvalidInput if the name is absolute, leads upwards or is too long.
+    """
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name:
         raise InvalidInput(f"the upload is not safe: {name[:200]!r} leads out of the bundle")
@@ -268,7 +272,7 @@ def _check_python(manifest: dict[str, Any], what: str) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of the bundle unpacked at `folder`; raises InvalidInput."""
+    """Return the manifest of the bundle unpacked at `folder`; raise InvalidInput if it is missing or not valid."""
     path = folder / "manifest.json"
     try:
         if path.is_symlink() or path.stat().st_size > MAX_MANIFEST:
