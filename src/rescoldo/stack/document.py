@@ -1,7 +1,7 @@
-"""YAML as a tree of values that know their file and line, so that every complaint can say where.
+"""Reads YAML into a tree of values that know their file and line, so that every error names its place.
 
-The only module that imports PyYAML. It composes nodes and constructs nothing: scalars keep the text the
-user wrote (`1.10` stays `1.10`), and only what the schema asks for is looked at.
+This is the only module that imports PyYAML. It composes nodes and constructs no objects: scalars keep the text that the
+user wrote (`1.10` stays `1.10`), and only the values that the schema needs are read.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from rescoldo.model.errors import InvalidInput
 from rescoldo.stack.substitute import Variables
 
 MAX_BYTES = 2**20  # of one YAML file
-MAX_DEPTH = 40  # the C composer recurses on the C stack: 500,000 open brackets end the process
-MAX_VALUES = 100_000  # looked at in one file: an alias bomb repeats a few nodes millions of times
+MAX_DEPTH = 40  # levels: the C composer recurses on the C stack, and 500,000 open brackets crash the process
+MAX_VALUES = 100_000  # read in one file: an alias bomb repeats a few nodes millions of times
 
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER: type[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -32,12 +32,12 @@ class Document:
     """One YAML file: its name for messages, the variables of its texts, and a budget of values."""
 
     name: str
-    variables: dict[int, tuple[str, ...]] = field(default_factory=dict)  # of texts that have any, by the node's id
-    budget: int = MAX_VALUES
-    last: int = MAX_BYTES  # its last line, from 1: YAML finds what is missing at the end in a line after it
+    variables: dict[int, tuple[str, ...]] = field(default_factory=dict)  # names used in a text, by its node's id
+    budget: int = MAX_VALUES  # values that may still be read
+    last: int = MAX_BYTES  # its last line, from 1: YAML reports a missing end in the line after it
 
     def where(self, line: int) -> str:
-        """`file:line` of a line, counted from 0."""
+        """Return `file:line` of a line, which is counted from 0."""
         return f"{self.name}:{min(line + 1, self.last)}"
 
 
@@ -48,7 +48,7 @@ class Value:
     node: yaml.Node
     document: Document = field(repr=False)
     path: str = ""
-    key: yaml.Node | None = None  # where it is a mapping's value: YAML begins a nested block on the line after it
+    key: yaml.Node | None = None  # of a mapping's value; it gives the line, as a nested block begins one line later
 
     @property
     def line(self) -> int:
@@ -59,13 +59,13 @@ class Value:
         return self.node if self.key is None else self.key
 
     def error(self, problem: str) -> InvalidInput:
-        """An InvalidInput that begins with `file:line:` and names the key."""
+        """Return an InvalidInput that begins with `file:line:` and names the key."""
         what = f"{self.path}: " if self.path else ""
         return InvalidInput(f"{self.place}: {what}{problem}")
 
     @property
     def place(self) -> str:
-        """`file:line`, and the variables that the value comes from."""
+        """`file:line`, and the variables used in the value."""
         names = [*self._names(self.key), *self._names(self.node)]
         given = f" ({', '.join(f'${{{name}}}' for name in names)})" if names else ""
         return f"{self.document.where(self._first.start_mark.line)}{given}"
@@ -78,11 +78,11 @@ class Value:
         return isinstance(node, yaml.ScalarNode) and not node.style and node.value.lower() in _NULL
 
     def is_table(self) -> bool:
-        """Whether `table()` can be asked for: a mapping, or null for an empty one."""
+        """Return whether `table()` can read this: a mapping, or null for an empty one."""
         return self.is_null() or isinstance(self.node, yaml.MappingNode)
 
     def text(self) -> str:
-        """A scalar as it was written; null is empty text."""
+        """Return a scalar as it was written; null is empty text."""
         if not isinstance(self.node, yaml.ScalarNode):
             raise self.error(f"expected text, found {_kind(self.node)}")
         return "" if self.is_null() else self.node.value
@@ -94,7 +94,7 @@ class Value:
         return text in _TRUE
 
     def items(self) -> list[Value]:
-        """The values of a list; null is an empty one."""
+        """Return the values of a list; null is an empty list."""
         if self.is_null():
             return []
         if not isinstance(self.node, yaml.SequenceNode):
@@ -102,7 +102,7 @@ class Value:
         return [self._child(node, f"{self.path}[{i}]") for i, node in enumerate(self.node.value)]
 
     def table(self) -> dict[str, Value]:
-        """Keys and values of a mapping; null is an empty one. Raises InvalidInput for a key given twice."""
+        """Return the keys and values of a mapping; null is an empty mapping. Raises InvalidInput for a repeated key."""
         if self.is_null():
             return {}
         if not isinstance(self.node, yaml.MappingNode):
@@ -116,12 +116,12 @@ class Value:
         return {key: value.text() for key, value in self.table().items()}
 
     def indent(self) -> int:
-        """The column of a mapping's first key."""
+        """Return the column of a mapping's first key."""
         return int(self.node.value[0][0].start_mark.column)
 
     def last_line(self) -> int:
-        """The last line, from 1, that holds something of this value: YAML marks its end only after the
-        comments that follow."""
+        """Return the last line, from 1, with a part of this value: YAML marks its end only after the comments that
+        follow it."""
         node = self.node
         while isinstance(node, yaml.CollectionNode) and node.value and not node.flow_style:
             last = node.value[-1]
@@ -132,7 +132,7 @@ class Value:
         return int(mark.line) if ends_before else int(mark.line) + 1
 
     def plain(self) -> Any:
-        """The value as dicts, lists and text, for a file that is kept and written back."""
+        """Return the value as dicts, lists and text, for a file that is read and written back."""
         if isinstance(self.node, yaml.MappingNode):
             return self.plain_table()
         return [item.plain() for item in self.items()] if isinstance(self.node, yaml.SequenceNode) else self.text()
@@ -141,7 +141,7 @@ class Value:
         return {key: value.plain() for key, value in self.table().items()}
 
     def only(self, allowed: tuple[str, ...]) -> dict[str, Value]:
-        """`table()`, whose keys must all be in `allowed`."""
+        """Return `table()`; raise InvalidInput for a key that is not in `allowed`."""
         table = self.table()
         for key, value in table.items():
             if key not in allowed:
@@ -149,7 +149,7 @@ class Value:
         return table
 
     def unknown(self, key: str, allowed: tuple[str, ...]) -> InvalidInput:
-        """The complaint about this value's `key`, which is not in `allowed`."""
+        """Return the error for this value's `key`, which is not in `allowed`."""
         return self.error(f"unknown key{suggestion(key, allowed)}; allowed are {', '.join(allowed)}")
 
     def _table(self, node: yaml.MappingNode, merging: tuple[int, ...]) -> dict[str, Value]:
@@ -183,7 +183,7 @@ class Value:
 
 
 def parse(text: str, document: Document, variables: Variables | None = None) -> Value | None:
-    """Compose `text`, and put in its `variables`; None when it holds nothing. Raises InvalidInput with `file:line:`."""
+    """Compose `text` and fill in its `variables`; None if it is empty. Raises InvalidInput with `file:line:`."""
     if len(text) > MAX_BYTES:
         raise InvalidInput(f"{document.name}: larger than {MAX_BYTES:,} bytes, the most a YAML file may have")
     document.last = max(1, len(text.splitlines()))
@@ -192,7 +192,7 @@ def parse(text: str, document: Document, variables: Variables | None = None) -> 
     try:
         root = _composed(variables.take_out(text), document, variables)
     except InvalidInput:
-        variables.check_forms()  # `${A` without its end takes the rest of its line with it
+        variables.check_forms()  # the likely cause: `${A` without its end swallows the rest of its line
         raise
     if root is not None:
         _fill(root.node, document, variables)
@@ -200,7 +200,7 @@ def parse(text: str, document: Document, variables: Variables | None = None) -> 
 
 
 def _fill(root: yaml.Node, document: Document, variables: Variables) -> None:
-    """Put the values into each text below `root` once, however many aliases lead to it."""
+    """Fill in the variables of each text below `root`, once however many aliases lead to it."""
     waiting, seen = [root], {id(root)}
     while waiting:
         node = waiting.pop()
@@ -249,12 +249,12 @@ def _check_depth(text: str, document: Document) -> None:
 
 
 def dump(data: Mapping[str, Any]) -> str:
-    """Plain data as YAML text, keys in the order given."""
+    """Return plain data as YAML text, with the keys in their order."""
     return str(yaml.dump(data, Dumper=_DUMPER, sort_keys=False, default_flow_style=False))
 
 
 def suggestion(word: str, allowed: tuple[str, ...] | list[str]) -> str:
-    """` (did you mean 'X'?)` when something allowed looks like `word`, else nothing."""
+    """Return ` (did you mean 'X'?)` if an allowed word resembles `word`, else an empty text."""
     close = get_close_matches(word, allowed, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -1,4 +1,4 @@
-"""stack.yaml: the functions of a project, as OpenFaaS writes them (https://docs.openfaas.com/reference/yaml)."""
+"""Reads stack.yaml: a project's functions in OpenFaaS's format (https://docs.openfaas.com/reference/yaml)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FUNCTION_KEYS = (
     "readonly_root_filesystem",
     "skip_build",
 )
-# OpenFaaS gives these a meaning in container builds, which do not exist here: read, listed, not used.
+# These keys configure OpenFaaS's container builds, which rescoldo does not have: it lists them as ignored.
 IGNORED_KEYS = ("build_args", "build_options", "build_secrets", "platforms")
 _LATER = {"annotations": "", "labels": "", "environment": "", "limits": "limits.", "requests": "requests."}
 QUANTITIES = ("memory", "cpu", "nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu")
@@ -49,7 +49,7 @@ _NO_VALUES: Mapping[str, Value] = {}
 
 @dataclass(frozen=True, slots=True)
 class StackFunction:
-    """One function of a stack file; paths are resolved, the environment files are read in."""
+    """One function of a stack file, with resolved paths and the content of its environment files."""
 
     name: str
     lang: str
@@ -70,12 +70,11 @@ class StackFunction:
     places: Mapping[str, str] = field(default_factory=dict, compare=False)  # of keys that errors name
 
     def place_of(self, problem: str) -> str:
-        """`file:line` of the key that a complaint about this function names, else of the function."""
+        """Return `file:line` of the key that an error about this function names, else of the function."""
         return next((place for key, place in self.places.items() if f" {key}: " in f" {problem}"), self.where)
 
     def to_spec(self, namespace: str = "") -> FunctionSpec:
-        """The deployment this function asks for, in `namespace` where that is given; without an image it is
-        named `NAME:latest`."""
+        """Return this function's deployment, in `namespace` if given. The default image is `NAME:latest`."""
         return FunctionSpec(
             name=self.name,
             image=self.image or f"{self.name}:latest",
@@ -94,7 +93,7 @@ class StackFunction:
 
 @dataclass(frozen=True, slots=True)
 class TemplateSource:
-    """Where a project says a template comes from; nothing here fetches it."""
+    """The origin of a template as a project configures it; nothing here fetches it."""
 
     name: str
     source: str
@@ -102,7 +101,7 @@ class TemplateSource:
 
 @dataclass(frozen=True, slots=True)
 class StackFile:
-    """A stack file that has been read and checked."""
+    """The content of a stack file, read and checked."""
 
     name: str  # path or URL
     folder: Path
@@ -110,7 +109,7 @@ class StackFile:
     functions: tuple[StackFunction, ...]
     templates: tuple[TemplateSource, ...] = ()
     copy: tuple[Path, ...] = ()  # folders to copy into every function
-    ignored: tuple[str, ...] = ()  # `file:line: key` of what is known and has no meaning here
+    ignored: tuple[str, ...] = ()  # `file:line: key` of known keys that have no effect here
 
 
 def read_stack(location: str, environment: Mapping[str, str] | None = None) -> StackFile:
@@ -130,16 +129,16 @@ def parse_stack(source: Source, environment: Mapping[str, str]) -> StackFile:
 
 
 def examine_stack(source: Source, environment: Mapping[str, str]) -> tuple[StackFile, list[InvalidInput]]:
-    """Read a stack file's text; all that is wrong with its keys and values, and what can be read regardless.
+    """Read a stack file's text; return all that is readable, and the errors in its keys and values.
 
-    Raises InvalidInput when it is no YAML or holds nothing.
+    Raises InvalidInput if the text is not YAML or is empty.
     """
     root = parse(source.text, Document(source.name), Variables(source.name, environment))
     if root is None:
         raise InvalidInput(f"{source.name}:1: the file is empty; `rescoldo new NAME --lang LANG` writes one")
     reading = _Reading(source, environment)
     if not root.is_table():
-        root.table()  # says what it is instead
+        root.table()  # raises an error that names what it is instead
     top = reading.keys(root, TOP_KEYS)
     reading.get(_version, top, "version", "")
     functions = reading.get(_values, top, "functions", _NO_VALUES)
@@ -160,7 +159,7 @@ def examine_stack(source: Source, environment: Mapping[str, str]) -> tuple[Stack
 
 @dataclass(slots=True)
 class _Reading:
-    """One pass over a stack file. What is wrong is gathered, so that one pass finds all of it."""
+    """Reads a stack file in one pass, and gathers its errors instead of stopping at the first."""
 
     source: Source
     environment: Mapping[str, str]
@@ -168,7 +167,7 @@ class _Reading:
     problems: list[InvalidInput] = field(default_factory=list)
 
     def get(self, read: Callable[[Mapping[str, Value], str], T], table: Mapping[str, Value], key: str, empty: T) -> T:
-        """What `read` finds, or `empty` where the value is absent or wrong."""
+        """Return the result of `read`, or `empty` if the value is missing or wrong."""
         try:
             return read(table, key) if key in table else empty
         except InvalidInput as error:
@@ -176,11 +175,11 @@ class _Reading:
             return empty
 
     def keys(self, value: Value, allowed: tuple[str, ...]) -> dict[str, Value]:
-        """Those keys of a mapping that are allowed; none of what is no mapping."""
+        """Return the allowed keys of a mapping; none if `value` is no mapping."""
         return self.readable(value, allowed) or {}
 
     def readable(self, value: Value, allowed: tuple[str, ...]) -> dict[str, Value] | None:
-        """As `keys`, and None for what is no mapping, or has a key twice."""
+        """As `keys`, but None if `value` is no mapping or repeats a key."""
         try:
             table = value.table()
         except InvalidInput as error:
@@ -201,7 +200,7 @@ class _Reading:
         return self.get(_gateway, provider, "gateway", "")
 
     def function(self, name: str, value: Value) -> StackFunction | None:
-        """None for one whose name or keys say nothing that could be looked at."""
+        """Return one function; None if its name is not valid or its keys cannot be read."""
         try:
             check_name(name)
         except InvalidInput as error:
@@ -234,16 +233,16 @@ class _Reading:
         )
 
     def _places(self, table: Mapping[str, Value]) -> dict[str, str]:
-        """Where the keys are whose values are looked at later, named as errors name them."""
+        """Return the places of the keys whose values are checked later, by the keys' names in errors."""
         places: dict[str, str] = {}
         for key, prefix in _LATER.items():
-            with suppress(InvalidInput):  # said already
+            with suppress(InvalidInput):  # already among the problems
                 values = table[key].table() if key in table else {}
                 places |= {f"{prefix}{name}": value.place for name, value in values.items()}
         return places
 
     def _need(self, name: str, value: Value, table: Mapping[str, Value], image: str, skip_build: bool) -> None:
-        """Complain of what is missing."""
+        """Add a problem for each missing key."""
         if skip_build:
             if not image:
                 self.problems.append(value.error("skip_build needs `image:`, the name of an image that was built"))
@@ -253,7 +252,7 @@ class _Reading:
                 self.problems.append(value.error(f"{key} is missing; add for example `{key}: {example}`"))
 
     def _environment(self, table: Mapping[str, Value]) -> dict[str, str]:
-        """The inline environment, then each file over what came before it."""
+        """Return the inline environment; each environment file in turn overrides it."""
         environment = dict(self.get(_table, table, "environment", _NO_TEXTS))
         files: tuple[Value, ...] = self.get(_items, table, "environment_file", ())
         for item in files:

@@ -1,4 +1,4 @@
-"""Functions as Kubernetes objects: OpenFaaS's Function and Knative's Service.
+"""Writes functions as Kubernetes objects: OpenFaaS's Function and Knative's Service.
 
 Sources: https://docs.openfaas.com/openfaas-pro/function-crd and https://github.com/knative/specs (Knative Serving API).
 """
@@ -15,7 +15,7 @@ SECRETS = "/var/openfaas/secrets"
 
 
 def openfaas_function(spec: FunctionSpec) -> dict[str, Any]:
-    """An openfaas.com/v1 Function."""
+    """Return an openfaas.com/v1 Function."""
     return {
         "apiVersion": "openfaas.com/v1",
         "kind": "Function",
@@ -39,7 +39,7 @@ def openfaas_function(spec: FunctionSpec) -> dict[str, Any]:
 
 
 def knative_service(spec: FunctionSpec) -> dict[str, Any]:
-    """A serving.knative.dev/v1 Service; OpenFaaS's bounds of scaling become Knative's.
+    """Return a serving.knative.dev/v1 Service; OpenFaaS's scaling bounds become Knative's.
 
     Constraints are left out: Knative refuses node selectors unless its cluster allows them.
     """
@@ -86,5 +86,5 @@ def _knative_annotations(spec: FunctionSpec) -> dict[str, str]:
 
 
 def _filled(table: dict[str, Any]) -> dict[str, Any]:
-    """Without what is empty or false, which is the default of all of these."""
+    """Drop empty and false values: they are the defaults of all these keys."""
     return {key: value for key, value in table.items() if value}

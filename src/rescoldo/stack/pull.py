@@ -1,4 +1,4 @@
-"""Fetching templates with git, into ./template as faas-cli lays them out."""
+"""Fetches templates with git into ./template, in faas-cli's layout."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from rescoldo.model.errors import Conflict, InvalidInput, RescoldoError
 
 DEFAULT_REPOSITORY = "https://github.com/openfaas/templates.git"
 CLONE_TIMEOUT = 180.0  # seconds
-TAIL = 5  # of git's lines are shown when it fails
+TAIL = 5  # lines of a failed git's output that a user sees
 
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What a pull did, by template name."""
+    """The result of a pull, by template name."""
 
     written: tuple[str, ...]
-    kept: tuple[str, ...]  # were there already, and are as they were
+    kept: tuple[str, ...]  # existed before, and did not change
 
 
 def pull_templates(repository: str, project: Path, *, overwrite: bool = False, only: str = "") -> Pulled:
     """Write the templates of `repository` (a path or URL; `#BRANCH` may follow) to `project`/template.
 
-    `only` names a single one. Those that are there are kept unless `overwrite`. Raises InvalidInput when it
-    holds none, RescoldoError with git's words when it cannot be cloned.
+    `only` names a single template. Existing templates stay unless `overwrite`. Raises InvalidInput if the repository
+    has none, Conflict if one cannot be written, and RescoldoError with git's message if the clone fails.
     """
     with tempfile.TemporaryDirectory(prefix="rescoldo-template-") as work:
         clone = Path(work) / "clone"
@@ -67,12 +67,12 @@ def _clone(repository: str, clone: Path) -> None:
 
 
 def shown(text: str) -> str:
-    """`text` without the passwords that URLs in it carry."""
+    """Return `text` without the users and passwords in its URLs."""
     return re.sub(r"//[^/@\s]*@", "//…@", text)
 
 
 def _environment(own: Mapping[str, str]) -> dict[str, str]:
-    # ext:: and its like run commands; a question for a password would wait for ever
+    # protocols such as ext:: run commands; a password prompt would wait for ever
     return {**own, "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh", "GIT_TERMINAL_PROMPT": "0"}
 
 

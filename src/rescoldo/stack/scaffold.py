@@ -1,4 +1,4 @@
-"""Writing a function into a stack file, new or existing, without touching what its author wrote."""
+"""Adds a function to a new or existing stack file, and leaves the author's text as it is."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class StackEntry:
     lang: str
     handler: str
     image: str
-    fprocess: str = ""  # of a program
+    fprocess: str = ""  # command of a program
     upstream_url: str = ""
 
     def lines(self, indent: int) -> list[str]:
-        """The entry as YAML, its name `indent` columns in."""
+        """Return the entry as lines of YAML, its name indented by `indent` columns."""
         left = " " * indent
         keys = (("lang", self.lang), ("handler", self.handler), ("image", self.image))
         written = [f"{left}{self.name}:", *(f"{left}  {key}: {value}" for key, value in keys)]
@@ -38,16 +38,16 @@ class StackEntry:
 
 
 def new_stack(entry: StackEntry, gateway: str) -> str:
-    """A stack file with one function."""
+    """Return the text of a stack file with one function."""
     head = ["version: 1.0", "provider:", "  name: openfaas", f"  gateway: {gateway}", "functions:"]
     return "\n".join([*head, *entry.lines(2)]) + "\n"
 
 
 def append_entry(source: Source, entry: StackEntry, environment: Mapping[str, str]) -> str:
-    """The text of `source` with `entry` as its last function; comments and all else stay as they are.
+    """Return the text of `source` with `entry` as its last function; everything else stays, including comments.
 
-    Raises Conflict when it has a function of that name, InvalidInput when it is not valid or is written in a
-    way that a line cannot be added to.
+    Raises Conflict if the file has a function of that name; InvalidInput if it is not valid, or is written in a way to
+    which no lines can be added.
     """
     before = parse_stack(source, environment)
     if any(function.name == entry.name for function in before.functions):
@@ -69,7 +69,7 @@ def _insert(source: Source, entry: StackEntry, environment: Mapping[str, str]) -
     if functions is None:
         return "\n".join([*lines, "functions:", *entry.lines(2)]) + "\n"
     if not functions.table():
-        # `functions:` or `functions: {}`, which is to hold something now
+        # `functions:` or `functions: {}`: the entry goes below it
         at = functions.line
         lines[at - 1] = re.sub(r"(functions:)\s*(\{\s*\}|~|null)", r"\1", lines[at - 1])
         return "\n".join([*lines[:at], *entry.lines(2), *lines[at:]]) + "\n"

@@ -1,4 +1,4 @@
-"""Which functions of a stack file a command is for: those named, `--filter` or `--regex`."""
+"""Selects the functions of a stack file that a command applies to: by name, `--filter` or `--regex`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rescoldo.stack.file import StackFunction
 def select(
     functions: Sequence[StackFunction], *, names: Sequence[str] = (), glob: str = "", regex: str = ""
 ) -> tuple[StackFunction, ...]:
-    """The functions named, or those whose names match `glob` (shell wildcards) or contain `regex`; all when none of
-    them is given.
+    """Return the functions in `names`, or those whose names match `glob` (shell wildcards) or contain `regex`.
 
-    Raises InvalidInput when two of them are given, the expression is not valid, or nothing matches.
+    Without any of the three, return all functions. Raises InvalidInput if two of them are given, the expression is not
+    valid, a name is unknown or nothing matches.
     """
     if (bool(names), bool(glob), bool(regex)).count(True) > 1:
         raise InvalidInput("names, --filter and --regex cannot be used together; give one of them")

@@ -1,4 +1,4 @@
-"""Where a stack file comes from: a path, an http(s) URL, or the default names."""
+"""Reads the text of a stack file from a path, an http(s) URL or a default name."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FETCH_TIMEOUT = 20.0  # seconds for a stack file at a URL
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The text of a file, the name it has in messages, and the folder its relative paths start from."""
+    """The text of a file, its name in messages, and the folder of its relative paths."""
 
     name: str
     text: str
     folder: Path
 
     def path(self, relative: str) -> Path:
-        """A path named in the file: from the file's folder or, as faas-cli reads it, from here."""
+        """Return a path of the file: relative to its folder or, as in faas-cli, to the current one."""
         beside = self.folder / relative
         return beside if beside.exists() or not Path(relative).exists() else Path(relative)
 
@@ -31,12 +31,12 @@ def is_url(location: str) -> bool:
 
 
 def default_file(folder: Path) -> Path | None:
-    """stack.yaml, else stack.yml, in `folder`."""
+    """Return stack.yaml, else stack.yml, in `folder`; None without either."""
     return next((folder / name for name in DEFAULT_NAMES if (folder / name).is_file()), None)
 
 
 def read_source(location: str) -> Source:
-    """Read a path or URL. Raises InvalidInput when it cannot be read or is larger than a YAML file may be."""
+    """Read a path or URL. Raises InvalidInput if it cannot be read or has more than MAX_BYTES."""
     if is_url(location):
         return Source(location, _decode(_fetch(location), location), Path())
     path = Path(location)
@@ -59,7 +59,7 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _fetch(url: str) -> bytes:
-    from urllib.error import URLError  # 50 ms to import, and needed for URLs alone
+    from urllib.error import URLError  # 50 ms to import, and only URLs need it
     from urllib.request import urlopen
 
     try:

@@ -1,4 +1,4 @@
-"""Stores: a list of functions, or of templates, at a URL or in a file (https://github.com/openfaas/store)."""
+"""Reads stores: lists of functions or of templates, at a URL or in a file (https://github.com/openfaas/store)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rescoldo.stack.document import suggestion
 from rescoldo.stack.file import StackFunction
 from rescoldo.stack.source import read_source
 
-# a machine's name for itself → the store's
+# architecture by uname → in stores
 _ARCHITECTURES = {"aarch64": "arm64", "armv7l": "armhf", "armv6l": "armhf", "amd64": "x86_64"}
 
 Found = TypeVar("Found")
@@ -24,7 +24,7 @@ Table = Annotated[dict[str, str], BeforeValidator(lambda value: {} if value is N
 
 
 class StoreFunction(BaseModel):
-    """A function that somebody published as a container image."""
+    """A function that its author published as a container image."""
 
     name: str
     title: Text = ""
@@ -39,7 +39,7 @@ class StoreFunction(BaseModel):
     repo_url: Text = ""
 
     def image(self, architecture: str) -> str:
-        """The image for `architecture`. Raises NotFound, naming those it is there for."""
+        """Return the image for `architecture`. Raises NotFound, naming the available ones."""
         if architecture not in self.images:
             there = ", ".join(sorted(self.images)) or "none"
             raise NotFound(f"{self.name} is not available for {architecture}, only for {there}: choose with --platform")
@@ -47,7 +47,7 @@ class StoreFunction(BaseModel):
 
 
 class StoreTemplate(BaseModel):
-    """A template and the repository it is in."""
+    """A template and its repository."""
 
     template: str
     platform: Text = ""
@@ -64,31 +64,31 @@ class _Functions(BaseModel):
 
 
 def architecture_here() -> str:
-    """This machine's architecture as stores name it."""
+    """Return this machine's architecture as stores name it."""
     machine = platform.machine()
     return _ARCHITECTURES.get(machine, machine)
 
 
 def read_functions(location: str) -> list[StoreFunction]:
-    """The functions of the store at a URL or path, by name. Raises InvalidInput."""
+    """Return the functions of the store at a URL or path, sorted by name. Raises InvalidInput."""
     found = _read(location, TypeAdapter(_Functions)).functions
     return sorted(found, key=lambda function: function.name)
 
 
 def read_templates(location: str) -> list[StoreTemplate]:
-    """The templates of the store at a URL or path, by name. Raises InvalidInput."""
+    """Return the templates of the store at a URL or path, sorted by name. Raises InvalidInput."""
     return sorted(_read(location, TypeAdapter(list[StoreTemplate])), key=lambda template: template.template)
 
 
 def find(found: dict[str, Found], name: str, location: str) -> Found:
-    """The one of `name`. Raises NotFound with the name that was perhaps meant."""
+    """Return the entry `name`. Raises NotFound, suggesting a similar name."""
     if name not in found:
         raise NotFound(f"{location} has no {name[:80]!r}{suggestion(name, list(found))}")
     return found[name]
 
 
 def from_store(found: StoreFunction, location: str, architecture: str) -> StackFunction:
-    """`found` as a function that can be deployed, its image that for `architecture` (empty: this machine's)."""
+    """Return `found` as a function to deploy, with its image for `architecture` (empty: this machine's)."""
     return StackFunction(
         name=found.name,
         lang="",

@@ -1,8 +1,8 @@
-"""`${VAR}` and `${VAR:-default}` in a stack file (https://docs.openfaas.com/reference/yaml).
+"""Substitutes `${VAR}` and `${VAR:-default}` in a stack file (https://docs.openfaas.com/reference/yaml).
 
-OpenFaaS puts the values in before YAML reads the text, so that a ` #` in a value cuts it off, a line break ends it, and
-`{` makes keys of it. Here a mark stands in each variable's place while YAML reads the text, and the value takes the
-mark's place in the text that was read: it arrives as it is, or not at all. What stands in comments is never looked at.
+OpenFaaS fills in the values before YAML reads the text: a ` #` in a value cuts it off, a line break ends it, and `{`
+turns it into keys. Here a mark replaces each variable while YAML reads the text, and the value replaces the mark
+afterwards. So a value arrives exactly as it is, or not at all. Variables in comments are never read.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from rescoldo.model.errors import InvalidInput
 
-MAX_BYTES = 2**20  # of all values put into one file, which may name a large one many times
-_OPEN, _CLOSE = "\ue000", "\ue001"  # private characters, which YAML takes for letters wherever they stand
+MAX_BYTES = 2**20  # of all values filled into one file, which may use a large one many times
+_OPEN, _CLOSE = "\ue000", "\ue001"  # private characters, which YAML reads as letters anywhere
 _EXPRESSION = re.compile(r"\$\{([^}\n]*)(\}?)|" + _OPEN)
 _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
 _FORM = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?")
@@ -28,7 +28,7 @@ class _Expression:
 
     @property
     def form(self) -> re.Match[str] | None:
-        """Its name and default; None for a form that is not known."""
+        """The variable's name and default; None if the form is unknown."""
         if not self.text.startswith("${") or not self.text.endswith("}"):
             return None
         form = _FORM.fullmatch(self.text[2:-1])
@@ -37,11 +37,11 @@ class _Expression:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A text of the file with values in it."""
+    """A text of the file with its values filled in."""
 
     text: str
     names: tuple[str, ...]  # of the variables
-    literal: bool  # a variable gave it something: what it spells is text, never null
+    literal: bool  # a variable was not empty: so the result is text, even if it spells null
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Variables:
     _expressions: list[_Expression] = field(default_factory=list)
 
     def take_out(self, text: str) -> str:
-        """`text` with a mark for each variable; its lines stay where they are."""
+        """Return `text` with a mark for each variable; lines keep their numbers."""
         line, seen = 1, 0
 
         def mark(match: re.Match[str]) -> str:
@@ -67,10 +67,10 @@ class Variables:
         return _EXPRESSION.sub(mark, text)
 
     def fill(self, text: str, *, plain: bool) -> Filled | None:
-        """`text` with the values in; None where there is nothing to put in. `plain`: it was written without quotes.
+        """Return `text` with its values filled in; None if it has no marks. `plain`: it was written without quotes.
 
-        A variable that is not set is empty; `:-default` stands in for one that is not set or empty. Raises
-        InvalidInput, naming file, line and variable.
+        An unset variable is empty; `:-default` replaces one that is unset or empty. Raises InvalidInput, naming file,
+        line and variable.
         """
         if _OPEN not in text:
             return None
@@ -91,17 +91,17 @@ class Variables:
         return Filled(filled if literal or not plain else filled.strip(), tuple(names), literal)
 
     def check_forms(self) -> None:
-        """Raise InvalidInput for the first variable that is written in a form that is not known."""
+        """Raise InvalidInput for the first variable in an unknown form."""
         for expression in self._expressions:
             if expression.text != _OPEN and expression.form is None:
                 raise self._unknown(expression)
 
     def shown(self, text: str) -> str:
-        """`text`, a message about the marked text, with what the author wrote in the place of each mark."""
+        """Return `text`, a message about the marked text, with each mark replaced by the author's own text."""
         return _MARK.sub(lambda match: self._expressions[int(match[1])].text, text)
 
     def on(self, first: int, last: int) -> tuple[str, ...]:
-        """The variables in lines (from 1)."""
+        """Return the variables in the lines `first` to `last` (from 1)."""
         return tuple(one.text for one in self._expressions if first <= one.line <= last and one.text != _OPEN)
 
     def _value(self, expression: _Expression, *, unquote: bool) -> str:

@@ -1,4 +1,4 @@
-"""Templates: what `lang:` names. A project's ./template/LANG wins over the one that comes with rescoldo."""
+"""Finds the template that `lang:` names. A project's ./template/LANG wins over the one shipped with rescoldo."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rescoldo.stack.document import Document, Value, parse, suggestion
 from rescoldo.stack.source import read_source
 
 BUILT_IN = Path(__file__).parent.parent / "templates"
-# OpenFaaS's names for what a template here does: its images differ, the handler's contract does not.
-# python3-flask's handle(req) gets the body as text, as that of python3.
+# OpenFaaS's template names → our equivalents: the images differ, the handler's contract is the same.
+# python3-flask's handle(req) gets the body as text, like python3's.
 ALIASES = {
     "python3-debian": "python3",
     "python3-flask": "python3",
@@ -25,35 +25,38 @@ _OTHERS = "a program of another language can be `lang: process`, with `fprocess`
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A template folder that can be built here."""
+    """A template that rescoldo can build."""
 
     name: str
     folder: Path
-    style: str  # of its kind (Kind.styles)
+    style: str  # one of its kind's (Kind.styles)
     handler_folder: str = "function"
     fprocess: str = ""  # the command of a function made from it
-    upstream_url: str = ""  # how that takes requests
+    upstream_url: str = ""  # where that command takes requests
     welcome: str = ""
     built_in: bool = False
 
     @property
     def handler(self) -> Path:
-        """The folder that `rescoldo new` copies."""
+        """The folder that `rescoldo new` copies into a project."""
         return self.folder / self.handler_folder
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignTemplate:
-    """A template that another machine has, known by its template.yml alone."""
+    """A template that this machine knows only by its template.yml."""
 
-    language: str  # empty: it does not say
+    language: str  # empty: template.yml names none
     handler_folder: str
     style: str  # as Template.style; empty: the template was not made for rescoldo
 
 
 def find_template(lang: str, project: Path) -> Template:
-    """The template `lang` names, for a project's folder. Raises BuildFailed when there is none that can be
-    built here, saying which there are."""
+    """Return the template that `lang` names, for a project's folder.
+
+    Raises BuildFailed, naming the available templates, if there is none or rescoldo cannot build it, and
+    InvalidInput if its template.yml is not valid.
+    """
     names = [template.name for template in list_templates(project)]
     if lang.lower() == "dockerfile":
         raise BuildFailed(
@@ -68,12 +71,12 @@ def find_template(lang: str, project: Path) -> Template:
 
 
 def has_template(lang: str, project: Path) -> bool:
-    """Whether a template of that name is here, even one that cannot be built."""
+    """Return whether a template of that name exists here, even one that rescoldo cannot build."""
     return _folder(lang, project) is not None
 
 
 def list_templates(project: Path) -> list[Template]:
-    """Every template that can be built, by name; those that cannot are left out."""
+    """Return the templates that rescoldo can build, sorted by name."""
     folders = {file.parent.name: file.parent for file in (*_files(BUILT_IN), *_files(project / "template"))}
     found = []
     for name in sorted(folders):
@@ -85,12 +88,12 @@ def list_templates(project: Path) -> list[Template]:
 
 
 def aliases_of(name: str) -> tuple[str, ...]:
-    """Other names that lead to the template `name`."""
+    """Return the other names of the template `name`."""
     return tuple(alias for alias, own in ALIASES.items() if own == name)
 
 
 def _folder(lang: str, project: Path) -> Path | None:
-    """Where `lang` is: the project's, then ours, by its own name and then by that it is an alias of."""
+    """Return the folder of `lang`: its own name before its alias, and the project's template before ours."""
     if not lang or Path(lang).name != lang:
         return None
     names = (lang, *((ALIASES[lang],) if lang in ALIASES else ()))
@@ -105,7 +108,7 @@ def _files(folder: Path) -> list[Path]:
 def _read(folder: Path, lang: str) -> Template:
     source = read_source(str(folder / "template.yml"))
     root = parse(source.text, Document(source.name))
-    table = root.table() if root else {}  # OpenFaaS's own keys are many: unknown ones are none of our concern
+    table = root.table() if root else {}  # OpenFaaS has many keys of its own: ignore unknown ones
     return Template(
         name=lang,
         folder=folder,
@@ -119,7 +122,7 @@ def _read(folder: Path, lang: str) -> Template:
 
 
 def read_foreign(folder: Path) -> ForeignTemplate:
-    """What template.yml in `folder` says. Raises InvalidInput."""
+    """Read template.yml in `folder`. Raises InvalidInput."""
     source = read_source(str(folder / "template.yml"))
     root = parse(source.text, Document(source.name))
     table = root.table() if root else {}
@@ -146,7 +149,7 @@ def _upstream_url(ours: Value | None) -> str:
 def _style(folder: Path, file: str, keys: Mapping[str, Value]) -> str:
     ours = keys.get("rescoldo")
     if ours is None:
-        # Templates that faas-cli pulls do not know our key; some are known by their contract.
+        # Templates that faas-cli pulls do not have our key; we know the contract of some of them.
         if style := styles_of_templates().get(ALIASES.get(folder.name, folder.name)):
             return style
         raise BuildFailed(f"{file}: {_not_built(folder, keys)}")
@@ -164,7 +167,7 @@ def _style(folder: Path, file: str, keys: Mapping[str, Value]) -> str:
 
 
 def _not_built(folder: Path, keys: Mapping[str, Value]) -> str:
-    """Why a template that does not say how it runs cannot be built, and what would help."""
+    """Return why rescoldo cannot build a template without a `rescoldo` key, and the remedy."""
     language = keys["language"].text() if "language" in keys else ""
     if "python" in (language or folder.name).lower():
         return (
