@@ -1,15 +1,15 @@
-"""Who may use the platform's own routes: what the edge and the API both check.
+"""The rules of access to the platform's own routes, which both the edge and the API check.
 
-The edge refuses requests without a login before it reads their bodies; the API checks every request again.
+The edge refuses a request without a login before it reads the body; the API checks every request again.
 """
 
 from __future__ import annotations
 
 import hashlib
 
-# A build is signed, and its client sends no login.
-# The edge denies /-/ on the public port; functions carry their own authentication. Paths are compared as they
-# were sent: the edge decodes nothing, and so it lets /%2d/metrics pass, which must not be open here.
+# Open although they are the platform's own: a build request is signed instead of carrying a login, and functions
+# authenticate their callers themselves. The edge denies /-/ on the public port. Compare paths as the client sent them:
+# the edge decodes nothing and lets /%2d/metrics pass, which must not be open here.
 BUILD_PATH = "/build"
 OPEN_PATHS = frozenset({"/", "/healthz", "/-/metrics", BUILD_PATH, "/publickey"})
 OPEN_PREFIXES = ("/async-function/",)
@@ -18,5 +18,5 @@ UNAUTHORIZED = "unauthorized: send the gateway's user and password\n"
 
 
 def login_key(user: str, password: str) -> str:
-    """How the edge knows a login: the SHA-256 of "user:password", in capital hexadecimal digits as HAProxy has it."""
+    """Return the key of a login at the edge: the SHA-256 of "user:password" in upper-case hex, as HAProxy writes it."""
     return hashlib.sha256(f"{user}:{password}".encode()).hexdigest().upper()

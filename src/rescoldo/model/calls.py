@@ -1,4 +1,4 @@
-"""Calls that have ended, counted together where they ended alike."""
+"""Counts of ended calls, grouped by function, minute and outcome."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import NamedTuple
 from rescoldo.model.names import FunctionId, InstanceId
 
 BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
-"""Upper bounds of the histogram of whole times, in milliseconds: Prometheus' defaults."""
+"""Upper bounds of the histogram of calls' total times, in milliseconds: Prometheus' defaults."""
 
 
 class CallKey(NamedTuple):
-    """How a call ended."""
+    """The group of a call: its function, its minute and its outcome."""
 
     function: FunctionId
     minute: int  # Unix minutes
-    status: int  # HTTP status the client got; 0: it left before there was one
-    cold: bool  # it was held while an instance woke
+    status: int  # HTTP status that the client got; 0: the client left before there was one
+    cold: bool  # the edge held the call while an instance woke
 
 
 @dataclass(frozen=True, slots=True)
 class FailedCall:
-    """A call that its instance did not answer, so that the platform did."""
+    """A call that the platform answered because its instance did not."""
 
     function: FunctionId
     instance: InstanceId
     call_id: str  # X-Call-Id, which may be the client's: one line of at most 100 characters
-    at: float  # Unix seconds of the answer
+    at: float  # Unix seconds of the response
     status: int
-    reason: str = ""  # how the instance ended, in one line; empty: not known yet
+    reason: str = ""  # how the instance ended, in one line; empty: unknown so far
 
 
 @dataclass(slots=True)
 class CallSums:
-    """Calls of one key."""
+    """The sums of the calls of one key."""
 
     calls: int = 0
-    queue_ms: int = 0  # waited: held for a wake and in the slot's queue
-    run_ms: int = 0  # from there to the response's last byte
+    queue_ms: int = 0  # held for a wake, and in the slot's queue
+    run_ms: int = 0  # from then to the response's last byte
     bytes_in: int = 0
     bytes_out: int = 0
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_MS) + 1))  # by whole time

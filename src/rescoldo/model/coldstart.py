@@ -1,14 +1,15 @@
-"""What the time of a cold call goes into, from the moment the edge has its head to the first byte of its answer.
+"""The phases of a cold call, from the moment the edge has its head to the first byte of the response.
 
-Each moment of it belongs to one phase, so that the phases add up to the whole:
+Each moment belongs to one phase, so the phases add up to the whole:
 
-queue       held while nobody works on its wake: the ways to the controller, to the node and back, and their turns
-            (the node's are 8 at once, see node/instances/boot.py)
-slot        its place is made: a slot is taken and the edge told of the server, the node makes uid, socket and log
-fork        from the order to a spare (or to fork one) to the first step of the instance in its sandbox, as its user
-load        the handler's import; of a program, from its exec until it accepts a connection
-listen      from there until the node hears that the event loop serves; nothing of a program
-first_byte  from the end of the hold to the answer's first byte: connecting, the slot's queue, the handler
+queue       held while nothing works on its wake: messages to the controller, to the node and back, and waits for their
+            turns (the node starts 8 at once, see node/instances/boot.py)
+slot        the place is made: the controller takes a slot and the edge gets the server; the node makes uid, socket and
+            log
+fork        from the order to a spare (or to fork one) to the instance's first step in its sandbox, as its user
+load        the handler's import; for a program, from its exec until it accepts a connection
+listen      from there until the node hears that the event loop serves; zero for a program
+first_byte  from the end of the hold to the response's first byte: connecting, the slot's queue, the handler
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from rescoldo.model.names import FunctionId
 
 PHASES = ("queue", "slot", "fork", "load", "listen", "first_byte")
 FAILURES = ("timeout", "crashed", "busy", "other")
-"""Why wakes fail: not ready in time, ended before it was ready, no room or no node, anything else."""
+"""Why a wake fails: the instance was not ready in time, it ended before it was ready, there is no room or no node, or
+any other reason."""
 
 
 class StartTimes(NamedTuple):
-    """What the start of an instance took; microseconds. The rest of a start is `queue`."""
+    """The durations of the phases of an instance's start, in microseconds. The rest of a start is `queue`."""
 
     slot: int = 0
     fork: int = 0
@@ -33,8 +35,8 @@ class StartTimes(NamedTuple):
     listen: int = 0
 
     def within(self, waited: int) -> StartTimes:
-        """The share of a call that waited the last `waited` microseconds of the start: it came late to a wake that
-        others share.
+        """Return the share of a call that waited only the last `waited` microseconds of the start, because it joined a
+        wake in progress.
 
         StartTimes(100, 200, 300, 40).within(400) is StartTimes(0, 60, 300, 40).
         """
@@ -49,12 +51,12 @@ NO_TIME = StartTimes()
 
 
 def took_by(slot: int, ordered: float, began: object, loaded: object, ready: float) -> StartTimes:
-    """What a start took: `slot` microseconds, then as the moments say (seconds on the monotonic clock, which all
-    processes of a machine share).
+    """Return the durations of a start: `slot` in microseconds, and the phases between the given moments (seconds on
+    the monotonic clock, which all processes of a machine share).
 
-    `began` and `loaded` are the instance's word for when its first step and its handler's import were over. The
-    function may have written them: one that is no moment between its neighbours is taken for `ready`. Of a program
-    nobody says when it was loaded.
+    `began` and `loaded` are the instance's own report of the ends of its first step and its handler's import. The
+    function may have forged them: a moment that is not between its neighbours counts as `ready`. A program does not
+    report when it was loaded.
     """
     steps = [ordered]
     for step in (began, loaded):
@@ -63,7 +65,7 @@ def took_by(slot: int, ordered: float, began: object, loaded: object, ready: flo
 
 
 class ColdCall(NamedTuple):
-    """A cold call that was answered; microseconds."""
+    """The phases of a cold call that got a response, in microseconds."""
 
     function: FunctionId
     queue: int
@@ -76,10 +78,10 @@ class ColdCall(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PhaseTimes:
-    """What one phase, or the whole, took in many cold calls; seconds."""
+    """The durations of one phase, or of the whole, over many cold calls, in seconds."""
 
     mean: float
-    median: float  # an estimate, as `p99`: a histogram is all that is kept
+    median: float  # an estimate, as `p99` is: only a histogram is kept
     p99: float
     max: float
     last: float  # of the latest call
@@ -87,8 +89,8 @@ class PhaseTimes:
 
 @dataclass(frozen=True, slots=True)
 class ColdStarts:
-    """What is known of cold calls since the controller started."""
+    """The statistics of cold calls since the controller started."""
 
-    calls: int  # that were answered
-    failed: dict[str, int]  # wakes that failed, by reason
-    phases: dict[str, PhaseTimes]  # those of PHASES, and "total"; none without a call
+    calls: int  # with a response
+    failed: dict[str, int]  # failed wakes by reason (FAILURES)
+    phases: dict[str, PhaseTimes]  # by PHASES and "total"; empty without a call

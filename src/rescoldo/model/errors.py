@@ -17,7 +17,7 @@ class RescoldoError(Exception):
     status = 500
 
     def __init__(self, message: str = "") -> None:
-        # a message repeats what others wrote, and is sent, stored and logged: any encoding must take it
+        # a message may repeat text from outside, and is sent, stored and logged: so it must fit any encoding
         self.message = whole(message) or cleandoc(type(self).__doc__ or "")
         super().__init__(self.message)
 

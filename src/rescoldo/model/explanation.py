@@ -1,4 +1,4 @@
-"""Why a function has as many instances as it has: what `rescoldo describe --why` shows."""
+"""The reasons for a function's number of instances, which `rescoldo describe --why` shows."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class Look:
     ago: float  # seconds
     wanted: int  # instances
     reason: str
-    bound: str  # what kept the number from being what the averages ask for; empty: nothing
+    bound: str  # the limit that changed the number; empty: none did
     stable: float  # average of the metric over the stable window
-    panic: float  # and over the panic window
+    panic: float  # the same over the panic window
     panicking: bool
     queued: int  # requests
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The number of instances was changed."""
+    """One change of the number of instances."""
 
     ago: float  # seconds
     before: int
@@ -31,17 +31,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How a function is scaled, and why it is as it is now."""
+    """The scaling settings of a function, and the reasons for its number of instances now."""
 
     wanted: int  # instances; 0: it sleeps
-    running: int  # that take requests
-    starting: int
-    minimum: int  # while it is awake
-    maximum: int
+    running: int  # instances that take requests
+    starting: int  # instances
+    minimum: int  # instances while it is awake
+    maximum: int  # instances
     metric: str  # concurrency, rps or cpu
-    target: float  # of an instance: requests at once, requests a second, or millicores
-    utilization: float  # share of the target that is used
+    target: float  # for each instance: requests at once, requests a second, or millicores
+    utilization: float  # share of the target that is used before another instance starts
     windows: tuple[float, float]  # stable and panic, seconds
     look: Look | None  # None: the scaler has had no reason to look yet
-    steps: tuple[Step, ...]  # the last few changes, oldest first
-    sleep: str  # what puts it to sleep and when, or what wakes it
+    steps: tuple[Step, ...]  # recent changes, oldest first
+    sleep: str  # why and when it falls asleep, or what wakes it

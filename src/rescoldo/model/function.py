@@ -1,4 +1,4 @@
-"""What a user deploys: FunctionSpec as given, Function as kept, and the policy its labels ask for.
+"""A deployment: FunctionSpec as its user sends it, Function as the platform keeps it, and the policy of its labels.
 
 Sources: https://docs.openfaas.com/reference/rest-api and the types in https://github.com/openfaas/faas-provider for the
 deployment, https://docs.openfaas.com/architecture/autoscaling for its labels.
@@ -41,14 +41,14 @@ DEFAULT_LIMITS = Limits()
 DEFAULT_START = Start()
 IDLE_WINDOW = OURS + "idle-window"
 LEAST_IDLE_WINDOW, MAX_IDLE_WINDOW = 0.05, 7 * 86400.0  # seconds
-MAX_SECRETS = 50  # that one function may name
-# what may follow rescoldo.dev/
+MAX_SECRETS = 50  # of one function
+# our annotations, without the rescoldo.dev/ before each
 ANNOTATIONS = frozenset((*LIMIT_KEYS, *SCALING_KEYS, "cors", "grace", "idle-window", "ready-timeout", "rollout"))
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionSpec:
-    """A deployment as its user asked for it; every field but the first two may be empty."""
+    """A deployment as its user sent it; every field but the first two may be empty."""
 
     name: str
     image: str
@@ -70,21 +70,21 @@ class FunctionSpec:
 
 @dataclass(frozen=True, slots=True)
 class FunctionPolicy:
-    """How a function runs and scales, read from its labels, annotations and environment."""
+    """The rules by which a function runs and scales, from its labels, annotations and environment."""
 
     min_replicas: int = 0
     max_replicas: int = 20
-    sleeps: bool = True  # False: kept awake with min_replicas (at least one)
+    sleeps: bool = True  # False: it stays awake with min_replicas (at least one)
     idle_window: float = DEFAULT_IDLE_WINDOW  # seconds
     ready_timeout: float = DEFAULT_READY_TIMEOUT  # seconds from start to ready
     grace: float = DEFAULT_GRACE  # seconds between SIGTERM and SIGKILL
     limits: Limits = field(default_factory=Limits)
-    start: Start = DEFAULT_START  # of its instances; as its bundle's kind has it where the deployment does not say
+    start: Start = DEFAULT_START  # of its instances; the bundle's kind fills in what the deployment leaves open
     checked: bool = True  # a new revision must have started before it takes traffic
     scale_factor: int = DEFAULT_SCALE_FACTOR  # percent of max_replicas that an alert adds; 0: alerts change nothing
     scaling: Scaling = field(default_factory=Scaling)
     cors: tuple[str, ...] = ()  # origins whose pages may read the platform's own answers; "*": all
-    openfaas_rule: bool = False  # it scales by policy/openfaasrule.py, too
+    openfaas_rule: bool = False  # policy/openfaasrule.py scales it, too
 
     @property
     def floor(self) -> int:
@@ -93,25 +93,25 @@ class FunctionPolicy:
 
     @property
     def woken(self) -> int:
-        """Instances a wake from zero starts."""
+        """Instances that a wake from zero starts."""
         return max(1, self.min_replicas)
 
     @property
     def at_port(self) -> bool:
-        """Whether its instances take requests at a TCP port."""
+        """Whether the instances take requests at a TCP port."""
         return self.start.at_port
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A deployed function: its current revision, the bundle that runs and since when."""
+    """A deployed function: its current revision, its bundle and its times."""
 
     spec: FunctionSpec
-    digest: str  # of the bundle that the image name meant when it was deployed
-    created_at: float  # Unix seconds: the first deployment of this name
-    revision: int = 1  # counts the deployments of this name, those that failed too
-    revised_at: float = 0.0  # Unix seconds: the deployment of this revision
-    generation: int = 0  # grows when what a start is given changes without a deployment: a secret's value
+    digest: str  # of the bundle that the image name pointed to at the deployment
+    created_at: float  # Unix seconds of the first deployment of this name
+    revision: int = 1  # counts the deployments of this name, including failed ones
+    revised_at: float = 0.0  # Unix seconds of this revision's deployment
+    generation: int = 0  # grows when the input of a start changes without a deployment: a secret's value
     traffic: Mapping[int, int] = field(default_factory=dict)  # percent of the calls by revision; empty: all to this one
 
     @property
@@ -126,17 +126,17 @@ class FunctionStatus:
     function: Function
     replicas: int  # instances wanted or running
     available: int  # instances that answer
-    invocations: int  # calls ended since the function was first deployed
-    cpu: int | None = None  # millicores used lately; None: not asked or not known
-    memory: int | None = None  # bytes held by its instances; None: not asked or not known
-    cold_starts: ColdStarts | None = None  # None: not asked
-    why: Explanation | None = None  # None: not asked
-    failures: Sequence[FailedCall] | None = None  # the last calls that failed, the oldest first; None: not asked
+    invocations: int  # calls ended since the first deployment
+    cpu: int | None = None  # millicores used recently; None: not requested or unknown
+    memory: int | None = None  # bytes held by its instances; None: not requested or unknown
+    cold_starts: ColdStarts | None = None  # None: not requested
+    why: Explanation | None = None  # None: not requested
+    failures: Sequence[FailedCall] | None = None  # recent failed calls, oldest first; None: not requested
     policy: FunctionPolicy = field(default_factory=FunctionPolicy)
-    limits: Limits | None = None  # those that hold, its own and the platform's; None: not asked
+    limits: Limits | None = None  # the limits in force, its own and the platform's; None: not requested
     state: State = State.ASLEEP
     reason: str = ""  # why it is failing
-    notes: Sequence[str] = ()  # what of its deployment has no effect; empty in lists
+    notes: Sequence[str] = ()  # settings of its deployment without effect; empty in lists
 
 
 def policy_of(
@@ -145,12 +145,11 @@ def policy_of(
     defaults: Limits = DEFAULT_LIMITS,
     scaling: ScalingDefaults = PLATFORM_DEFAULTS,
 ) -> FunctionPolicy:
-    """Read the policy of `spec`; raise InvalidInput naming the label, annotation or variable that is bad.
+    """Read the policy of `spec`; raise InvalidInput naming the label, annotation or variable that is not valid.
 
-    `start` is what the deployment's kind has read of it (`policy_of` in kinds/deployment.py does both). `defaults` are
-    the platform's limits and `scaling` its scaling, for what the function does not set.
-    `com.openfaas.scale.zero` decides alone when it is set; else a minimum of one or more keeps a function awake,
-    because that is what its author asked for.
+    `start` is the part that the deployment's kind has read (`policy_of` in kinds/deployment.py does both). `defaults`
+    (the platform's limits) and `scaling` apply where the function sets nothing. `com.openfaas.scale.zero` decides alone
+    if it is set; otherwise a minimum of one or more keeps the function awake, because its author asked for that.
     """
     labels, notes, env = spec.labels, spec.annotations, spec.env_vars
     minimum, maximum = replica_bounds(labels, notes, scaling)
@@ -176,7 +175,7 @@ def policy_of(
 
 
 def check_fields(spec: FunctionSpec) -> None:
-    """Check all of a new deployment that `policy_of` does not read; raise InvalidInput."""
+    """Check the parts of a new deployment that `policy_of` does not read; raise InvalidInput."""
     check_name(spec.name)
     check_name(spec.namespace, "namespace")
     if not spec.image:
@@ -204,14 +203,14 @@ def _check_texts(spec: FunctionSpec) -> None:
 
 
 def _check_keys(notes: Mapping[str, str]) -> None:
-    """A key of ours that nobody reads is a mistake: what it was to limit would have no limit."""
+    """Raise InvalidInput for an unknown annotation of ours: a misspelled limit would leave the function unlimited."""
     for key in notes:
         if key.startswith(OURS) and key.removeprefix(OURS) not in ANNOTATIONS:
             raise InvalidInput(f"{key[:80]}: unknown annotation; {OURS} has {', '.join(sorted(ANNOTATIONS))}")
 
 
 def _idle_window(labels: Mapping[str, str], notes: Mapping[str, str]) -> float:
-    """Knative's retention of 0 s, its default, says nothing."""
+    """Return the idle window in seconds. Knative's retention of 0 s, its default, counts as unset."""
     usual = seconds(labels, SCALE + "zero-duration", DEFAULT_IDLE_WINDOW, LEAST_IDLE_WINDOW, MAX_IDLE_WINDOW)
     if kept := retention(notes):
         usual = max(LEAST_IDLE_WINDOW, kept)
@@ -258,7 +257,7 @@ def spec_from_json(data: Mapping[str, Any]) -> FunctionSpec:
 
 
 def spec_to_json(spec: FunctionSpec) -> dict[str, Any]:
-    """The FunctionDeployment object of `spec`; `spec_from_json` reads it back."""
+    """Return the FunctionDeployment object of `spec`; `spec_from_json` reads it back."""
     return {
         "service": spec.name,
         "image": spec.image,

@@ -1,7 +1,7 @@
-"""What one function may take: of requests, time, bytes, memory, files and log.
+"""The limits of one function: requests, time, bytes, memory, files and log.
 
-A platform has one `Limits` for functions that say nothing (model/settings.py); a function's own are read over it.
-What is done beyond each, and which hold for programs, is the table "Limits" in docs/behaviour.md.
+A platform has one `Limits` as the default (model/settings.py); a function's own settings override it. The table
+"Limits" in docs/behaviour.md lists the effect of each limit, and the limits that apply to programs.
 """
 
 from __future__ import annotations
@@ -14,46 +14,48 @@ from rescoldo.model.program import LEAST_MEMORY
 from rescoldo.model.units import parse_cpu, parse_duration, parse_memory
 from rescoldo.model.values import seconds, size, whole_number
 
-OURS = "rescoldo.dev/"  # how our annotations begin
-FLAG = "--default-"  # how flags of `rescoldo serve` begin that set a limit for functions that set none
+OURS = "rescoldo.dev/"  # prefix of our annotations
+FLAG = "--default-"  # prefix of the flags of `rescoldo serve` that set default limits
 
-# annotations and flags that functions and platforms set alike
+# limits that have both an annotation and a flag
 LIMIT_KEYS = ("concurrency", "max-queue", "max-body", "max-response", "max-files", "log-rate")
 
-UNLIMITED_CONCURRENCY = 10_000  # as many connections as the edge takes at once
+UNLIMITED_CONCURRENCY = 10_000  # the connections that the edge accepts at once by default
 LEAST_TIMEOUT, MAX_TIMEOUT = 0.01, 86_400.0  # seconds
 MAX_BODY = 512 * 2**20  # bytes; an instance holds a body in memory
 MAX_RESPONSE = 2**40  # bytes
 MAX_QUEUE = 100_000  # requests
 FEWEST_FILES = 64  # descriptors; an instance needs about 20 itself
-MAX_FILES = 2**20  # the kernel's own bound (fs.nr_open), unless it was raised
+MAX_FILES = 2**20  # the kernel's default bound (fs.nr_open)
 LEAST_LOG = 2**10  # bytes a second
-MAX_LOG = 16 * 2**20  # bytes a second; one node reads and writes them for all
+MAX_LOG = 16 * 2**20  # bytes a second; one node reads and writes the logs of all functions
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of a function, or those of a platform for functions that set none."""
+    """The limits of a function, or a platform's defaults for its functions."""
 
     concurrency: int = 32  # requests at once in one instance
-    max_queue: int = 1000  # requests that wait for an instance; 0: none may
+    max_queue: int = 1000  # requests that may wait for an instance; 0: none
     exec_timeout: float = 30.0  # seconds for one call; of-watchdog's default
     max_body: int = 6 * 2**20  # bytes of one request's body; Lambda's payload
-    # bytes of one answer, 0: any number. An eighth of the memory, since text and its bytes are held side by side
+    # bytes of one response, 0: any number. An eighth of the memory, since an instance holds text and its bytes together
     max_response: int = 64 * 2**20
     memory: int = 512 * 2**20  # bytes of one instance; 0: any number
-    cpu: int = 0  # millicores of one instance; 0: all there are
+    cpu: int = 0  # millicores of one instance; 0: all of the machine's
     max_files: int = 4096  # descriptors of one instance, besides one for each request at once
-    log_rate: int = 256 * 2**10  # bytes a second that are kept of what one instance prints
-    max_inflight: int = 0  # of-watchdog's, where it set the concurrency; 0: it did not
+    log_rate: int = 256 * 2**10  # bytes a second kept of one instance's output
+    max_inflight: int = 0  # of-watchdog's setting, if it decided the concurrency; 0: it did not
 
 
 def limits_of(
     notes: Mapping[str, str], env: Mapping[str, str], most: Mapping[str, str], asked: Mapping[str, str],
     defaults: Limits,
 ) -> Limits:
-    """The limits that annotations, environment, `limits` and `requests` of a deployment set; the others are those of
-    `defaults`. Raises InvalidInput naming key, value and what is allowed."""
+    """Return the limits of a deployment from its annotations, environment, `limits` and `requests`, over `defaults`.
+
+    Raises InvalidInput naming the key, its value and the allowed range.
+    """
     inflight = whole_number(env, "max_inflight", -1, 0, UNLIMITED_CONCURRENCY)
     if notes.get(OURS + "concurrency", "").strip():
         inflight = -1
@@ -69,16 +71,16 @@ def limits_of(
 
 
 def has_no_timeout(env: Mapping[str, str]) -> bool:
-    """Whether a function asks for calls that may take any time, which get MAX_TIMEOUT."""
+    """Return whether a function asks for calls without a timeout: they get MAX_TIMEOUT."""
     try:
         return bool(env.get("exec_timeout", "").strip()) and parse_duration(env["exec_timeout"], "exec_timeout") == 0
     except InvalidInput:
-        return False  # it is refused
+        return False  # the deployment is refused for it
 
 
 def platform_limits(flags: Mapping[str, str]) -> Limits:
-    """The limits of functions that set none, from flags of `rescoldo serve` (`--default-memory` and so on) and their
-    values. Raises InvalidInput."""
+    """Return the default limits of functions, from the flags of `rescoldo serve` (`--default-memory` and so on) and
+    their values. Raises InvalidInput."""
     defaults = Limits()
     memory = parse_memory(flags.get(FLAG + "memory") or str(defaults.memory), FLAG + "memory")
     check_memory(memory, LEAST_MEMORY, FLAG + "memory")
@@ -91,12 +93,12 @@ def platform_limits(flags: Mapping[str, str]) -> Limits:
 
 
 def _exec_timeout(values: Mapping[str, str], key: str, defaults: Limits) -> float:
-    """0 is no limit in of-watchdog: here it is the longest there is."""
+    """Return the timeout in seconds. In of-watchdog 0 means no limit: here it means MAX_TIMEOUT."""
     return seconds(values, key, defaults.exec_timeout, LEAST_TIMEOUT, MAX_TIMEOUT, most=True)
 
 
 def _read(values: Mapping[str, str], prefix: str, defaults: Limits) -> Limits:
-    """What functions and platforms set alike, under names that begin with `prefix`."""
+    """Read the limits of LIMIT_KEYS, whose names begin with `prefix`."""
     concurrency = whole_number(values, prefix + "concurrency", defaults.concurrency, 0, UNLIMITED_CONCURRENCY)
     return replace(
         defaults,
@@ -110,7 +112,7 @@ def _read(values: Mapping[str, str], prefix: str, defaults: Limits) -> Limits:
 
 
 def check_requests(most: Mapping[str, str], asked: Mapping[str, str]) -> None:
-    """A request above its limit can never be met. Raises InvalidInput."""
+    """Raise InvalidInput for a request above its limit, which no machine could meet."""
     for key, parse in (("memory", parse_memory), ("cpu", parse_cpu)):
         wanted, allowed = asked.get(key, ""), most.get(key, "")
         request, limit = parse(wanted or "0", f"requests.{key}"), parse(allowed or "0", f"limits.{key}")
@@ -121,12 +123,12 @@ def check_requests(most: Mapping[str, str], asked: Mapping[str, str]) -> None:
 
 
 def too_little_memory(limit: int, least: int) -> bool:
-    """Whether no instance can start with a `limit` of memory (bytes; 0: none), where one needs `least`."""
+    """Return whether a memory `limit` (bytes; 0: none) is below the `least` that an instance needs to start."""
     return 0 < limit < least
 
 
 def check_memory(limit: int, least: int, key: str = "limits.memory") -> None:
-    """Raise InvalidInput, naming `key`, for a limit below the `least` with which an instance can start (bytes)."""
+    """Raise InvalidInput, naming `key`, for a limit below the `least` that an instance needs to start (bytes)."""
     if too_little_memory(limit, least):
         raise InvalidInput(
             f"{key}: {limit} bytes are too few for an instance to start; use {least // 2**20}Mi or more, plus what "
@@ -135,7 +137,8 @@ def check_memory(limit: int, least: int, key: str = "limits.memory") -> None:
 
 
 def _memory(most: Mapping[str, str], asked: Mapping[str, str], default: int) -> int:
-    """A limit that is given decides, and 0 means none; a function that requests more than the default gets that."""
+    """Return the memory limit in bytes. A given limit decides, and 0 means none; a request above the default raises
+    the limit to it."""
     if most.get("memory"):
         return parse_memory(most["memory"], "limits.memory")
     return max(default, parse_memory(asked.get("memory") or "0", "requests.memory")) if default else 0

@@ -1,4 +1,4 @@
-"""Where a reader of a log is, so that it can go on after an interruption without losing or doubling a line."""
+"""A reader's position in a log: after an interruption it resumes without losing or repeating a line."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ Moment = TypeVar("Moment")  # seconds, or a text of them; only compared for bein
 
 
 class LogCursor(Generic[Moment]):
-    """Counts the lines of the last moment: several may have the same. A reader that begins anew asks for the lines
-    since that moment, oldest first, and leaves out as many of them as it has had."""
+    """Counts the lines of the last moment, because several lines may share one.
+
+    A reader that resumes requests the lines since that moment, oldest first, and skips as many as it has read.
+    """
 
     def __init__(self, since: Moment) -> None:
         self.since = since  # moment to read from
-        self._had = 0  # lines of that moment
-        self._again = 0  # of these, still to come once more
+        self._had = 0  # lines read of that moment
+        self._again = 0  # of these, lines that the log will repeat
 
     def interrupted(self) -> None:
-        """Reading begins anew."""
+        """Expect the log to repeat the lines of the last moment."""
         self._again = self._had
 
     def is_new(self, moment: Moment) -> bool:
-        """Whether the next line, of `moment`, has not been read before."""
+        """Take the next line, of `moment`; return whether the reader has not read it before."""
         if moment != self.since:
             self.since, self._had, self._again = moment, 0, 0
         elif self._again:

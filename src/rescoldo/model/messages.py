@@ -1,4 +1,4 @@
-"""How the platform's processes write what they log: whoever wrote the text in it, a message is one line."""
+"""The log format of the platform's processes: each message is one line, even with text from outside in it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from rescoldo.model.text import one_line
 
 
 class OneLine(logging.Formatter):
-    """Control characters and line breaks of a message are escaped; a traceback below it keeps its lines."""
+    """Escapes control characters and line breaks in a message; a traceback below it keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return one_line(super().formatMessage(record))
 
 
 def log_to_stderr(form: str) -> None:
-    """Have this process log to standard error, in `form` as logging has it."""
+    """Log this process to standard error, with `form` as the format string of `logging`."""
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine(form))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -1,4 +1,4 @@
-"""The texts of a deployment or a namespace, checked where they come in: later they reach terminals and logs."""
+"""Checks the texts of a deployment or a namespace on arrival, because later they reach terminals and logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN = 80  # characters of a refused key that its error repeats
 
 
 def check_table(what: str, values: Mapping[str, str], *, lines: bool = False) -> None:
-    """Raise InvalidInput for too many entries and for control characters; with `lines` values may have line breaks."""
+    """Raise InvalidInput for too many entries or control characters; with `lines`, values may have line breaks."""
     check_number(what, values)
     for key, value in values.items():
         if not key or not is_plain(key) or not (visible(value) == value if lines else is_plain(value)):
@@ -21,7 +21,7 @@ def check_table(what: str, values: Mapping[str, str], *, lines: bool = False) ->
 
 
 def check_variables(values: Mapping[str, str]) -> None:
-    """The same of environment variables, whose values may be any text that a process can be given."""
+    """Raise InvalidInput for too many or invalid variables; a value may be any text that a process accepts."""
     check_number("environment variables", values)
     for key, value in values.items():
         if not key or "=" in key or not is_plain(key) or "\0" in value or whole(value) != value:
@@ -29,20 +29,20 @@ def check_variables(values: Mapping[str, str]) -> None:
 
 
 def check_text(what: str, text: str, *, lines: bool = False) -> None:
-    """Raise InvalidInput for control characters in `text`; with `lines` it may have line breaks."""
+    """Raise InvalidInput for control characters in `text`; with `lines`, it may have line breaks."""
     if not (visible(text) == text if lines else is_plain(text)):
         raise InvalidInput(f"{what} {_named(text)} is not valid: control characters are not allowed{_but(lines)}")
 
 
 def check_image(image: str) -> None:
-    """Raise InvalidInput for an image's name that is too long or has control characters."""
+    """Raise InvalidInput if an image's name is too long or has control characters."""
     if len(image) > MAX_IMAGE:
         raise InvalidInput(f"image: the name has {len(image)} characters; at most {MAX_IMAGE} are allowed")
     check_text("image", image)
 
 
 def check_number(what: str, values: Collection[str]) -> None:
-    """Raise InvalidInput for more than MAX_ENTRIES."""
+    """Raise InvalidInput for more than MAX_ENTRIES values."""
     if len(values) > MAX_ENTRIES:
         raise InvalidInput(f"{what}: {len(values)} are given; at most {MAX_ENTRIES} are allowed")
 

@@ -1,4 +1,4 @@
-"""Names of functions and namespaces, and how a route names a function.
+"""The names of functions, namespaces, secrets and routes.
 
 Sources: a name is a DNS label, `^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`, at most 63 characters
 (https://docs.openfaas.com/reference/yaml, "Function Name"); a route is /function/NAME.NAMESPACE
@@ -13,11 +13,11 @@ from typing import NewType
 from rescoldo.model.errors import InvalidInput
 
 RouteKey = NewType("RouteKey", str)
-"""What the route map and a wake call a revision that takes traffic: a function's id means the current revision,
-`name.namespace/REVISION` another one that has a share. No call's path can name the latter: a name ends at the `/`."""
+"""The key of a revision that takes traffic, in the route map and in wakes: a function's id means the current revision,
+`name.namespace/REVISION` another one with a share. A call's path cannot name the latter: a name ends at the `/`."""
 
 FunctionId = NewType("FunctionId", RouteKey)
-"""`name.namespace`: what the access log, metrics and the node call a function."""
+"""`name.namespace`: the id of a function in the access log, in metrics and on the node."""
 
 InstanceId = NewType("InstanceId", str)
 """Unique for the life of the data directory; never reused."""
@@ -32,7 +32,7 @@ _SECRET_NAME = re.compile(rf"{_NAME.pattern}(\.{_NAME.pattern})*")
 
 
 def check_name(name: str, what: str = "function") -> str:
-    """Return `name`; raise InvalidInput when it is not a DNS label."""
+    """Return `name`; raise InvalidInput unless it is a DNS label."""
     if len(name) > MAX_NAME or not _NAME.fullmatch(name):
         raise InvalidInput(
             f"{what} name {name[:80]!r} is not valid: use 1 to {MAX_NAME} characters a-z, 0-9 and '-', "
@@ -42,9 +42,9 @@ def check_name(name: str, what: str = "function") -> str:
 
 
 def check_secret_name(name: str) -> str:
-    """Return `name`; raise InvalidInput when it is not a DNS subdomain, Kubernetes' rule for a secret's name.
+    """Return `name`; raise InvalidInput unless it is a DNS subdomain, Kubernetes' rule for a secret's name.
 
-    So it is no hidden file and no way up either: a secret is a file of its name.
+    A secret is a file of that name: the rule also excludes hidden files and paths that lead upwards.
     """
     if len(name) > MAX_SECRET_NAME or not _SECRET_NAME.fullmatch(name):
         raise InvalidInput(
@@ -60,12 +60,12 @@ def function_id(name: str, namespace: str = "") -> FunctionId:
 
 
 def revision_key(function: FunctionId, revision: int) -> RouteKey:
-    """The route key of a revision that is not the current one."""
+    """Return the route key of a revision that is not the current one."""
     return RouteKey(f"{function}/{revision}")
 
 
 def function_of(key: RouteKey) -> FunctionId:
-    """The function whose revision a route key means."""
+    """Return the function of a route key."""
     return FunctionId(RouteKey(key.partition("/")[0]))
 
 
@@ -76,6 +76,6 @@ def split_id(function: FunctionId) -> tuple[str, str]:
 
 
 def parse_reference(text: str) -> tuple[str, str]:
-    """Return (name, namespace) of `NAME` or `NAME.NS`; raise InvalidInput when either is bad."""
+    """Return (name, namespace) of `NAME` or `NAME.NS`; raise InvalidInput if either is not valid."""
     name, _, namespace = text.rpartition(".") if "." in text else (text, "", DEFAULT_NAMESPACE)
     return check_name(name), check_name(namespace, "namespace")

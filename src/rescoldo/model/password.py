@@ -1,9 +1,9 @@
-"""How a password is read, alike wherever one comes in: from a file, standard input, a flag, a prompt."""
+"""The one way to read a password, whether from a file, standard input, a flag or a prompt."""
 
 from __future__ import annotations
 
 
 def read_password(text: str) -> str:
-    """Without the white space around it, as OpenFaaS's gateway and faas-cli read theirs: an editor or `echo` leaves a
-    newline that nobody types."""
+    """Return `text` without the white space around it, as OpenFaaS's gateway and faas-cli do: an editor or `echo` adds
+    a newline that is not part of the password."""
     return text.strip()

@@ -1,4 +1,4 @@
-"""Revisions of a function that are not the current one, and how traffic is split between revisions."""
+"""A function's past and failed revisions, and the split of its traffic between revisions."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from rescoldo.model.function import Function, FunctionSpec
 
 KEPT_REVISIONS = 10  # of each function, the current one included
 MOST_KEPT_REVISIONS = 100
-MAX_SHARES = 10  # revisions that one function's traffic may be split between
+MAX_SHARES = 10  # revisions that may share one function's traffic
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One immutable version of a function that was current once, or that never started."""
+    """One immutable version of a function that was once current, or that failed to start."""
 
     number: int
     spec: FunctionSpec
     digest: str  # of its bundle
-    created_at: float  # Unix seconds: its deployment
-    failure: str = ""  # why it did not start when it was deployed, so that it never took traffic
+    created_at: float  # Unix seconds of its deployment
+    failure: str = ""  # why it failed to start at its deployment, and so never took traffic
 
     @classmethod
     def of(cls, function: Function) -> Revision:
-        """The revision that `function` has now."""
+        """Return the current revision of `function`."""
         return cls(function.revision, function.spec, function.digest, function.revised_at)
 
     def serving(self, current: Function) -> Function:
-        """This revision as it runs beside the `current` one."""
+        """Return this revision as a function that runs beside the `current` one."""
         return Function(
             self.spec, self.digest, current.created_at, self.number, self.created_at, current.generation
         )
@@ -40,21 +40,21 @@ class RevisionStatus:
     """A revision as it is now."""
 
     revision: Revision
-    current: bool  # the last one that was deployed and started
+    current: bool  # the last revision that was deployed and started
     traffic: int  # percent of the function's calls
     replicas: int  # instances that answer
 
     @property
     def state(self) -> str:
-        """"failed": it never started. "serving": it has a share of the traffic. "kept": it can be rolled back to."""
+        """"failed": it never started. "serving": it has a share of the traffic. "kept": a rollback can restore it."""
         if self.revision.failure:
             return "failed"
         return "serving" if self.traffic else "kept"
 
 
 def check_traffic(shares: Mapping[int, int]) -> dict[int, int]:
-    """Return the shares that are not 0, the highest revision first; raise InvalidInput unless each is a percentage
-    and all are 100 together."""
+    """Return the shares above 0, highest revision first; raise InvalidInput unless each is a percentage and their sum
+    is 100."""
     if len(shares) > MAX_SHARES:
         raise InvalidInput(f"traffic: {len(shares)} revisions are named; split it between at most {MAX_SHARES}")
     for revision, percent in shares.items():

@@ -1,7 +1,8 @@
-"""Where a platform's run folder is: in memory where that can be, and in a place that outlives a login.
+"""Chooses a platform's run folder: in memory if possible, and in a place that outlives a login.
 
-logind removes `$XDG_RUNTIME_DIR` at a user's last logout, and by default (RemoveIPC=yes) everything in /dev/shm that
-belongs to a regular user, too; a platform in the background goes on. So these two are chosen only where they stay.
+At a user's last logout, logind removes `$XDG_RUNTIME_DIR` and, by default (RemoveIPC=yes), a regular user's files in
+/dev/shm, while a platform in the background goes on. So a new platform never uses the first, and the second only if
+logind leaves it alone.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from pathlib import Path
 from rescoldo.model.settings import Settings
 
 SHARED_MEMORY = Path("/dev/shm")  # a tmpfs on every Linux
-LOGINS = Path("/run/systemd/users")  # there where logind is
-LINGERING = Path("/var/lib/systemd/linger")  # a file for each user whose processes and folders stay
-LAST_SYSTEM_UID = 999  # of these logind removes nothing
-LONGEST = 58  # bytes: HAProxy takes 97 for a socket's path, "/i/INSTANCE.sock" is up to 39
+LOGINS = Path("/run/systemd/users")  # exists if logind runs
+LINGERING = Path("/var/lib/systemd/linger")  # has a file for each user whose processes and folders stay
+LAST_SYSTEM_UID = 999  # logind removes nothing of users up to this uid
+LONGEST = 58  # bytes: HAProxy accepts 97 for a socket's path, and "/i/INSTANCE.sock" takes up to 39
 MARK = "settings.json"
 
 
 def run_dir_for(data: Path) -> Path:
-    """The run folder of a new platform with this data directory.
+    """Return the run folder of a new platform with this data directory.
 
-    Short, because socket paths are limited to 97 characters in HAProxy; and in memory, because a wake makes
-    half a dozen files there: on ext4 they cost 5 ms and more of a cold start, on tmpfs 0.1.
+    Its path is short, because HAProxy limits socket paths to 97 bytes. It is in memory, because a wake makes half a
+    dozen files there: on ext4 they add 5 ms or more to a cold start, on tmpfs 0.1 ms.
     """
     uid, key = os.geteuid(), _key(data)
     for base in (Path("/run"), SHARED_MEMORY) if uid == 0 else _of_user(uid):
@@ -41,10 +42,9 @@ def run_dir_for(data: Path) -> Path:
 
 
 def last_settings(data: Path) -> Settings | None:
-    """What the platform of this data directory was last started with, and where its run folder was; None where none
-    ever was.
+    """Return the settings of the last start with this data directory, including its run folder; None if there was none.
 
-    Earlier versions left their settings in the run folder alone, which was in one of several places.
+    Earlier versions wrote their settings only to the run folder, which was in one of several places.
     """
     place = data.absolute()
     owner = _owner(place)
@@ -58,7 +58,7 @@ def last_settings(data: Path) -> Settings | None:
 
 
 def _of_user(uid: int) -> Iterator[Path]:
-    """Places of a user that no logout empties."""
+    """Yield a user's folders that no logout empties."""
     if uid <= LAST_SYSTEM_UID or not LOGINS.is_dir() or _lingers(uid):
         yield SHARED_MEMORY
     yield Path("/tmp")
@@ -72,7 +72,7 @@ def _lingers(uid: int) -> bool:
 
 
 def _earlier(place: Path, uid: int) -> Iterator[Path]:
-    """Where run folders may be, those of earlier versions included."""
+    """Yield the possible run folders, including those of earlier versions."""
     bases = [Path("/run"), SHARED_MEMORY, Path(f"/run/user/{uid}"), Path("/tmp"), Path("/var/tmp")]
     if chosen := os.environ.get("XDG_RUNTIME_DIR"):
         bases.append(Path(chosen))
@@ -81,7 +81,7 @@ def _earlier(place: Path, uid: int) -> Iterator[Path]:
 
 
 def _settings(file: Path, place: Path, owner: int | None) -> Settings | None:
-    """The settings in `file`, unless somebody else has put it there: the password is sent where it says."""
+    """Return the settings in `file`; None if another user wrote it, because they decide where the password is sent."""
     with suppress(OSError, ValueError, TypeError):
         info = file.lstat()
         if stat.S_ISREG(info.st_mode) and info.st_uid in (0, os.geteuid(), owner):
@@ -101,7 +101,7 @@ def _key(data: Path) -> str:
 
 
 def _in_memory(folder: Path) -> bool:
-    """Whether a folder that may be written is on a tmpfs, by the longest mount point above it."""
+    """Return whether `folder` is writable and on a tmpfs; the longest mount point above it decides."""
     if not os.access(folder, os.W_OK):
         return False
     kinds = {}

@@ -1,4 +1,4 @@
-"""The platforms that run on this machine, found by their main processes: whose they are, and where they listen."""
+"""Finds the platforms that run on this machine, their users and their addresses, by their main processes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """One that runs."""
+    """A running platform."""
 
     pid: int  # of its guardian
     uid: int
-    settings: Settings | None  # None: they are somebody else's to read
+    settings: Settings | None  # None: this user cannot read them
 
     def __str__(self) -> str:
         whose = "" if self.uid == os.geteuid() else f" of uid {self.uid}"
@@ -32,23 +32,23 @@ class Platform:
 
 
 def platforms() -> list[Platform]:
-    """All that can be seen, in the order of their numbers."""
+    """Return all platforms that this user can see, sorted by pid."""
     pids = sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     return [found for found in map(_platform, pids) if found is not None]
 
 
 def own_platforms() -> list[Settings]:
-    """The settings of those that this user started."""
+    """Return the settings of the platforms that this user started."""
     return [one.settings for one in platforms() if one.uid == os.geteuid() and one.settings is not None]
 
 
 def platform_at(address: str) -> Platform | None:
-    """The one whose gateway or metrics are at HOST:PORT."""
+    """Return the platform that listens at HOST:PORT: its gateway, metrics or redirect; None if there is none."""
     return next((one for one in platforms() if one.settings is not None and _listens(one.settings, address)), None)
 
 
 def url_of(settings: Settings) -> str:
-    """Where the gateway of a platform is reached on this machine."""
+    """Return the URL of a platform's gateway on this machine."""
     host, _, port = settings.gateway.rpartition(":")
     return f"{settings.scheme}://{_EVERYWHERE.get(host, host)}:{port}"
 

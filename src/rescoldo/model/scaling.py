@@ -1,9 +1,9 @@
-"""How a function scales between one instance and many, read from its annotations and labels.
+"""Reads a function's scaling settings, between one instance and many, from its annotations and labels.
 
 Sources: https://knative.dev/docs/serving/autoscaling/kpa-specific and https://docs.openfaas.com/architecture/autoscaling.
 A key is looked up as `rescoldo.dev/KEY`, then as Knative's `autoscaling.knative.dev/KEY` in either of its spellings,
-then as OpenFaaS's label. A function with one of OpenFaaS's labels gets OpenFaaS's defaults for the others: a target of
-50, of which 90 % are used.
+then as OpenFaaS's label. A function with one of OpenFaaS's labels type, target or target-proportion gets OpenFaaS's
+defaults for the others: a target of 50, of which 90 % are used.
 """
 
 from __future__ import annotations
@@ -30,47 +30,47 @@ SCALING_KEYS = (
 
 MAX_REPLICAS = 100
 DEFAULT_MAXIMUM = 20
-WINDOWS, DELAYS = (6.0, 3600.0), (0.0, 3600.0)  # seconds, from and to
-DEFAULT_TARGET = 100.0  # of an instance without a limit
+WINDOWS, DELAYS = (6.0, 3600.0), (0.0, 3600.0)  # seconds, lowest and highest
+DEFAULT_TARGET = 100.0  # requests at once in an instance without a limit
 DEFAULT_RPS_TARGET = 200.0
 OPENFAAS_TARGET = 50.0
 OPENFAAS_PROPORTION = 0.90
 _TYPES = {"capacity": CONCURRENCY, "rps": RPS, "cpu": CPU}  # com.openfaas.scale.type
-_CLASSES = ("kpa.autoscaling.knative.dev", "hpa.autoscaling.knative.dev")  # the metric says the same
+_CLASSES = ("kpa.autoscaling.knative.dev", "hpa.autoscaling.knative.dev")  # the metric alone decides
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """What `policy/scaling.py` decides by. The defaults are Knative's, except that a wake needs no activation."""
+    """The settings of `policy/scaling.py`. The defaults are Knative's, except that a wake needs no activation."""
 
     metric: str = CONCURRENCY  # or RPS, CPU
-    target: float = 32.0  # of one instance: requests at once, requests a second, or millicores
-    utilisation: float = 0.70  # share of the target that is used before there is another instance
+    target: float = 32.0  # for each instance: requests at once, requests a second, or millicores
+    utilisation: float = 0.70  # share of the target that is used before another instance starts
     stable_window: float = 60.0  # seconds
     panic_window: float = 6.0  # seconds
-    panic_threshold: float = 2.0  # times what runs: from there on it is a panic
-    max_up_rate: float = 1000.0  # times what runs, in one decision
-    max_down_rate: float = 2.0  # what runs divided by it is the least, in one decision
-    down_delay: float = 0.0  # seconds for which fewer must have been enough
+    panic_threshold: float = 2.0  # a panic begins when this many times the running instances are wanted
+    max_up_rate: float = 1000.0  # one decision at most multiplies the running instances by this
+    max_down_rate: float = 2.0  # one decision at most divides them by this
+    down_delay: float = 0.0  # seconds for which a lower number must be enough before a scale-down
     initial: int = 1  # instances that the first wake of a deployment starts
     activation: int = 1  # instances that any other wake starts
-    aggregation: str = LINEAR  # or WEIGHTED: what is newer counts more
+    aggregation: str = LINEAR  # or WEIGHTED: newer samples count more
 
     @property
     def aim(self) -> float:
-        """What one instance is to have."""
+        """The load that one instance should have, in the metric's unit."""
         return self.target * self.utilisation
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingDefaults:
-    """What a platform gives functions that do not say it."""
+    """A platform's scaling defaults for its functions."""
 
     maximum: int = DEFAULT_MAXIMUM  # instances
-    utilisation: float = 0.70  # not where one of OpenFaaS's labels brings its own
+    utilisation: float = 0.70  # unless one of OpenFaaS's labels brings OpenFaaS's own default
     stable_window: float = 60.0  # seconds
     down_delay: float = 0.0  # seconds
-    openfaas_rule: bool = False  # policy/openfaasrule.py, for functions with OpenFaaS's labels of minimum and maximum
+    openfaas_rule: bool = False  # policy/openfaasrule.py, for functions with OpenFaaS's labels min and max
 
 
 PLATFORM_DEFAULTS = ScalingDefaults()
@@ -78,7 +78,8 @@ _DEFAULTS = Scaling()
 
 
 def platform_scaling(flags: Mapping[str, str], *, openfaas_rule: bool = False) -> ScalingDefaults:
-    """From flags of `rescoldo serve` (`--default-max-scale` and so on) and their values. Raises InvalidInput."""
+    """Return the scaling defaults from the flags of `rescoldo serve` (`--default-max-scale` and so on) and their
+    values. Raises InvalidInput."""
     usual = PLATFORM_DEFAULTS
     return ScalingDefaults(
         whole_number(flags, FLAG + "max-scale", usual.maximum, 1, MAX_REPLICAS),
@@ -93,8 +94,10 @@ def scaling_of(
     labels: Mapping[str, str], notes: Mapping[str, str], concurrency: int,
     defaults: ScalingDefaults = PLATFORM_DEFAULTS,
 ) -> Scaling:
-    """Read a function's scaling; raise InvalidInput naming the key. `concurrency` is an instance's hard limit,
-    `defaults` are the platform's."""
+    """Read a function's scaling settings; raise InvalidInput naming the key.
+
+    `concurrency` is an instance's hard limit, `defaults` are the platform's.
+    """
     choice(*_found(notes, "class"), *_CLASSES)
     openfaas = any(labels.get(SCALE + key, "").strip() for key in ("type", "target", "target-proportion"))
     kind = choice(labels, SCALE + "type", *_TYPES)
@@ -123,7 +126,7 @@ def scaling_of(
 def replica_bounds(
     labels: Mapping[str, str], notes: Mapping[str, str], defaults: ScalingDefaults = PLATFORM_DEFAULTS
 ) -> tuple[int, int]:
-    """The least and the most instances that a function asks for; raise InvalidInput."""
+    """Return a function's minimum and maximum of instances; raise InvalidInput."""
     low = whole_number(labels, SCALE + "min", 0, 0, MAX_REPLICAS)
     minimum = whole_number(*_found(notes, "min-scale"), low, 0, MAX_REPLICAS)
     high = whole_number(labels, SCALE + "max", max(defaults.maximum, minimum), 1, MAX_REPLICAS)
@@ -137,20 +140,20 @@ def replica_bounds(
 
 
 def _said(labels: Mapping[str, str], notes: Mapping[str, str], bound: str) -> str:
-    """The key that sets a bound of instances, "min" or "max"."""
+    """Return the key that sets a bound of instances, "min" or "max"."""
     _, key = _found(notes, f"{bound}-scale")
     return key if notes.get(key, "").strip() or not labels.get(SCALE + bound, "").strip() else SCALE + bound
 
 
 def check_starts(scaling: Scaling, maximum: int) -> None:
-    """Raise InvalidInput where a wake is to start more instances than there may be."""
+    """Raise InvalidInput if a wake would start more instances than `maximum`."""
     for key, asked in (("initial-scale", scaling.initial), ("activation-scale", scaling.activation)):
         if asked > maximum:
             raise InvalidInput(f"{key}: {asked} is above the maximum of instances ({maximum}); raise max-scale")
 
 
 def retention(notes: Mapping[str, str]) -> float:
-    """Seconds for which Knative would keep the last instance of an idle function; 0 where nothing says it."""
+    """Return the seconds for which Knative would keep the last instance of an idle function; 0 if unset."""
     return seconds(*_found(notes, "scale-to-zero-pod-retention-period"), 0.0, 0.0, 3600.0)
 
 
@@ -165,11 +168,11 @@ def _target(
     target = number(values, key, target, least, most)
     if not target:
         raise InvalidInput(f"{key}: the metric cpu needs a target in millicores of one instance, for example 500")
-    return min(target, float(concurrency)) if metric == CONCURRENCY else target  # more than the limit is never reached
+    return min(target, float(concurrency)) if metric == CONCURRENCY else target  # no instance gets more
 
 
 def _found(notes: Mapping[str, str], name: str) -> tuple[Mapping[str, str], str]:
-    """Annotations, and the key among them that says it, ours first; where none does, the one to be named."""
+    """Return the annotations, and the key among them that sets `name`, ours first; our key if none does."""
     first, *rest = name.split("-")
     camel = first + "".join(part.capitalize() for part in rest)
     keys = (OURS + name, KNATIVE + name, KNATIVE + camel)

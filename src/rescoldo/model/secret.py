@@ -1,4 +1,4 @@
-"""What a function's secret may be: a name and some bytes."""
+"""The rules for a function's secret: a name and some bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_NAMESPACE_SECRETS = 1000
 
 
 def check_secret(name: str, value: bytes) -> None:
-    """Raise InvalidInput or TooLarge, never with the value."""
+    """Raise InvalidInput or TooLarge for a bad secret; a message never contains the value."""
     check_secret_name(name)
     if not value:
         raise InvalidInput(f"secret {name} is empty: give it a value")

@@ -1,6 +1,6 @@
-"""Settings of one platform and the places of its files.
+"""The settings of one platform, and the places of its files.
 
-`rescoldo serve` makes them from flags and environment and hands them to its children as one JSON file.
+`rescoldo serve` makes them from its flags and environment, and hands them to its child processes as one JSON file.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from rescoldo.model.limits import Limits
 from rescoldo.model.revision import KEPT_REVISIONS
 from rescoldo.model.scaling import ScalingDefaults
 
-# systemd's table of uids leaves 1879048192 to 2147483647 to nobody
-# (systemd.io/UIDS-GIDS): ours cannot meet a user's or a container's.
+# systemd's table of uids leaves 1879048192 to 2147483647 unused (systemd.io/UIDS-GIDS): so our uids cannot collide with
+# a user's or a container's.
 UID_BASE = 0x7000_0000
 EDGE_UID = UID_BASE  # HAProxy
-BUILD_UID = UID_BASE + 1  # pip or uv, and whatever a package runs at its installation
+BUILD_UID = UID_BASE + 1  # pip or uv, and the code that packages run at their installation
 INSTANCE_UIDS = range(UID_BASE + 1_000, UID_BASE + 100_000)
 BUNDLE_GIDS = range(UID_BASE + 200_000, UID_BASE + 1_200_000)
 SPARES = 6
@@ -27,31 +27,31 @@ MOST_SLOTS = 32_000  # about 400 MB of HAProxy
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that may be set for a platform; paths are absolute."""
+    """All settings of a platform; paths are absolute."""
 
-    data: str  # data directory: what must survive a reboot
-    run: str  # run folder: sockets, pids; made again when it is lost
+    data: str  # data directory, for the files that must survive a reboot
+    run: str  # run folder: sockets, pids; made again if it is lost
     gateway: str = "127.0.0.1:8080"  # HOST:PORT of the edge
     metrics: str = "127.0.0.1:8082"  # HOST:PORT of /metrics
-    tls_cert: str | None = None  # PEM file of the gateway's certificate; None: it speaks plain HTTP
-    tls_key: str | None = None  # PEM file of its private key; None: it is in the file of the certificate
-    redirect: str | None = None  # HOST:PORT where plain HTTP is sent on to the gateway
-    basic_auth: bool = True  # on every /system route
+    tls_cert: str | None = None  # PEM file of the gateway's certificate; None: the gateway speaks plain HTTP
+    tls_key: str | None = None  # PEM file of the private key; None: it is in the certificate's file
+    redirect: str | None = None  # HOST:PORT that redirects plain HTTP to the gateway
+    basic_auth: bool = True  # for every /system route
     slots: int = 1000  # functions awake at once before the edge is reloaded with more
     gateway_names: bool = True  # functions find the gateway by its names and by variables
-    trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-* are believed; none: everybody's
+    trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-* headers count; empty: everybody's do
     max_connections: int = 10_000  # clients the edge accepts at once
     max_holds: int = 2000  # cold requests held at once in total
     max_holds_per_function: int = 500
     queue_timeout: float = 30.0  # seconds a request may wait in a function's queue
     max_system_body: int = 256 * 2**20  # bytes of an upload to /system
-    limits: Limits = field(default_factory=Limits)  # of functions that set none
+    limits: Limits = field(default_factory=Limits)  # defaults for functions
     scaling: ScalingDefaults = field(default_factory=ScalingDefaults)
     kept_revisions: int = KEPT_REVISIONS  # of each function, the current one included
-    spares: int = SPARES  # sandboxes made in advance, about 5 MB each: wakes that come together find one
-    spares_memory: int | None = None  # bytes they may hold after bursts of wakes; None: a tenth of the machine's
-    edge_threads: int = 1  # HAProxy's; more of them count places and queues apart, so that limits are no longer exact
-    probe_timeout: float = 5.0  # seconds without an answer after which a process is taken for hung and killed
+    spares: int = SPARES  # sandboxes made in advance, about 5 MB each, so that simultaneous wakes find one each
+    spares_memory: int | None = None  # bytes that spares may hold after bursts of wakes; None: a tenth of the machine's
+    edge_threads: int = 1  # HAProxy's; each thread counts places and queues alone, so with more, limits are not exact
+    probe_timeout: float = 5.0  # seconds without an answer after which a process counts as hung and is killed
 
     @property
     def data_path(self) -> Path:
@@ -63,7 +63,7 @@ class Settings:
 
     @property
     def scheme(self) -> str:
-        """What the gateway speaks."""
+        """The URL scheme of the gateway."""
         return "http" if self.tls_cert is None else "https"
 
     # -- files that survive
@@ -73,37 +73,37 @@ class Settings:
 
     @property
     def bundles(self) -> Path:
-        """One folder a bundle, named by its digest."""
+        """A folder for each bundle, named by its digest."""
         return self.data_path / "bundles"
 
     @property
     def environment(self) -> Path:
-        """The Python of functions: a virtual environment without packages."""
+        """The functions' Python: a virtual environment without packages."""
         return self.data_path / "python"
 
     @property
     def logs(self) -> Path:
-        """What functions print, a file (and its predecessor) each."""
+        """The output of functions: a file for each, and its predecessor."""
         return self.data_path / "logs"
 
     @property
     def secrets(self) -> Path:
-        """Holds basic-auth-user, basic-auth-password and payload-secret, mode 0600."""
+        """A folder with basic-auth-user, basic-auth-password and payload-secret, mode 0600."""
         return self.data_path / "secrets"
 
     @property
     def function_secrets(self) -> Path:
-        """Functions' secrets: a folder a namespace, a file each, mode 0600."""
+        """Functions' secrets: a folder for each namespace with a file for each secret, mode 0600."""
         return self.data_path / "function-secrets"
 
     @property
     def record(self) -> Path:
-        """These settings, for the next start and for who looks for the platform; see `last_settings`."""
+        """These settings, for the next start and for commands that look for the platform; see `last_settings`."""
         return self.data_path / "settings.json"
 
     @property
     def platform_log(self) -> Path:
-        """What a platform in the background says of itself."""
+        """The log of a platform in the background."""
         return self.data_path / "platform.log"
 
     # -- runtime files
@@ -117,22 +117,22 @@ class Settings:
 
     @property
     def children_file(self) -> Path:
-        """Name and pid of each process of the platform, as JSON; the guardian's and the supervisor's, too."""
+        """The name and pid of each process of the platform, as JSON, including the guardian and the supervisor."""
         return self.run_path / "children.json"
 
     @property
     def uploads(self) -> Path:
-        """Bundles on their way in."""
+        """Bundles during their upload."""
         return self.data_path / "uploads"
 
     @property
     def builds(self) -> Path:
-        """Builds for faas-cli under way, and the requirements that they have installed."""
+        """Running builds for faas-cli, and the cache of their requirements."""
         return self.data_path / "builds"
 
     @property
     def slots_file(self) -> Path:
-        """How many slots the edge has had since it was first too small."""
+        """The edge's number of slots, once the platform has enlarged it."""
         return self.run_path / "slots"
 
     @property
@@ -146,7 +146,7 @@ class Settings:
 
     @property
     def certificate(self) -> Path:
-        """The edge's copy of the gateway's certificate and key; see edge/certificate.py."""
+        """The edge's copy of the gateway's certificate and key (edge/certificate.py)."""
         return self.edge / "gateway.pem"
 
     @property
@@ -155,7 +155,7 @@ class Settings:
 
     @property
     def hold_socket(self) -> Path:
-        """Where the edge holds calls of sleeping functions; it speaks to itself there."""
+        """The socket over which the edge holds calls of sleeping functions; both its ends are the edge's."""
         return self.run_path / "s" / "hold.sock"
 
     @property
@@ -172,7 +172,7 @@ class Settings:
 
     @property
     def instances(self) -> Path:
-        """Listening sockets of instances (only the edge's uid may enter)."""
+        """The listening sockets of instances; only the edge's uid may enter."""
         return self.run_path / "i"
 
     @property
@@ -182,29 +182,29 @@ class Settings:
 
     @property
     def instance_state(self) -> Path:
-        """The node's own notes, from which a new node adopts what runs."""
+        """The node's state, from which a restarted node adopts running instances."""
         return self.run_path / "n"
 
     @property
     def scratch(self) -> Path:
-        """Folders that instances may write to, where they cannot have a /tmp of their own."""
+        """Folders that instances may write to, if they cannot have their own /tmp."""
         return self.run_path / "t"
 
     @property
     def cgroups_file(self) -> Path:
-        """Where the platform's cgroups are; gone when its node has ended in order."""
+        """The places of the platform's cgroups; the node removes the file when it ends in order."""
         return self.run_path / "cgroups.json"
 
     @property
     def store_copy(self) -> Path:
-        """The second copy of the database, for as long as the platform runs."""
+        """The second copy of the database, while the platform runs."""
         return self.run_path / "store.db"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
     def save(self, file: Path | None = None) -> None:
-        """Write settings_file (or `file`), mode 0600: a reader sees the old text or the new one. Raises OSError."""
+        """Write settings_file (or `file`), mode 0600; a reader sees the old text or the new one. Raises OSError."""
         path = file or self.settings_file
         fresh = path.with_suffix(".new")
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as out:
@@ -213,7 +213,7 @@ class Settings:
 
     @classmethod
     def load(cls, path: Path) -> Settings:
-        """Read what `save` wrote. Raises OSError, ValueError, TypeError."""
+        """Read a file that `save` wrote. Raises OSError, ValueError, TypeError."""
         return cls.from_json(path.read_text())
 
     @classmethod
@@ -227,12 +227,12 @@ class Settings:
 
 
 def default_data_dir() -> Path:
-    """$RESCOLDO_DATA, else rescoldo below $XDG_DATA_HOME, else ~/.local/share/rescoldo."""
+    """Return $RESCOLDO_DATA, else rescoldo below $XDG_DATA_HOME, else ~/.local/share/rescoldo."""
     if chosen := os.environ.get("RESCOLDO_DATA"):
         return Path(chosen).absolute()
     return user_data_dir() / "rescoldo"
 
 
 def user_data_dir() -> Path:
-    """$XDG_DATA_HOME, else ~/.local/share."""
+    """Return $XDG_DATA_HOME, else ~/.local/share."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share").absolute()

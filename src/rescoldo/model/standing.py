@@ -1,4 +1,4 @@
-"""How a function stands: what a user sees of its life, and what of it outlives a controller."""
+"""A function's state as a user sees it, and the part of it that outlives a controller."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """What `rescoldo list` and `describe` call a function's state; its numbers of replicas agree with it."""
+    """A function's state in `rescoldo list` and `describe`; its numbers of replicas agree with it."""
 
-    DEPLOYING = "deploying"  # its first start is under way or has its turn soon
-    STARTING = "starting"  # it is being woken
+    DEPLOYING = "deploying"  # its first start is in progress or queued
+    STARTING = "starting"  # it is waking
     READY = "ready"  # an instance answers
     ASLEEP = "asleep"  # the next call wakes it
     FAILING = "failing"  # its last start failed
@@ -19,11 +19,11 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is kept of a function beside its deployment. Of most functions nothing is: it is PLAIN."""
+    """The state that the store keeps of a function besides its deployment. Most functions are PLAIN: without a row."""
 
-    paused: bool = False  # calls are refused, and nothing is started, until it is resumed
+    paused: bool = False  # until it is resumed, calls are refused and no instance starts
     untried: bool = False  # its current revision has not started yet, and nothing protects it
-    failure: str = ""  # why its last start failed; empty: it did not
+    failure: str = ""  # why its last start failed; empty: it did not fail
 
 
 PLAIN = Standing()

@@ -1,9 +1,9 @@
-"""Text from outside, made fit to be kept, sent and shown. Each entrance calls one of these once.
+"""Makes text from outside safe to store, send and show. Each entry point calls one of these functions once.
 
-Three things in it do harm further in. Half a character (a lone surrogate: JSON spells it `\\ud800`, the operating
-system hands one over for a byte that is not UTF-8) is text that no encoding takes: sending or storing it fails.
-Control characters let a text write over other lines of a terminal or a log, and change the order of what is read.
-JSON can be nested until its reader has no stack left.
+Such text can do harm in three ways. Half a character (a lone surrogate: JSON spells it `\\ud800`, and the operating
+system passes one for a byte that is not UTF-8) fits no encoding, so that sending or storing it fails. Control
+characters let a text overwrite other lines of a terminal or a log, and reorder the text that people read. Deeply nested
+JSON exhausts its reader's stack.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import json
 import re
 from typing import Any
 
-MAX_DEPTH = 64  # objects and lists in one another that a JSON text may have
+MAX_DEPTH = 64  # levels of nested objects and lists in a JSON text
 _HALF = "\ud800-\udfff"
-# C0, DEL and C1 but newline and tab; what ends a line (U+2028, U+2029) or turns its direction (UAX #9)
+# C0, DEL and C1 except newline and tab; characters that end a line (U+2028, U+2029) or turn its direction (UAX #9)
 _CONTROL = f"\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069{_HALF}"
 _HALVES = re.compile(f"[{_HALF}]")
 _IN_LINES = re.compile(f"[{_CONTROL}]")
@@ -24,32 +24,32 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
 
 def whole(text: str) -> str:
-    """`text` with U+FFFD for each half of a character: any encoding takes it."""
+    """Return `text` with U+FFFD for each half of a character, so that it fits any Unicode encoding."""
     return text if text.isascii() else _HALVES.sub("\ufffd", text)
 
 
 def visible(text: str) -> str:
-    """`text` with each control character but newline and tab as it would be written in Python: `\\x1b[31m`."""
+    """Return `text` with control characters, except newline and tab, escaped as in Python: `\\x1b[31m`."""
     return _IN_LINES.sub(_escaped, text)
 
 
 def one_line(text: str) -> str:
-    """`visible`, and newlines escaped, too: what somebody else wrote cannot look like a line of ours."""
+    """Return `visible(text)` with newlines escaped, too: text from outside cannot look like a line of ours."""
     return _IN_A_LINE.sub(_escaped, text)
 
 
 def uncoloured(text: str) -> str:
-    """`visible`, without the sequences that only set colours."""
+    """Return `visible(text)` without the sequences that only set colours."""
     return visible(_COLOUR.sub("", text))
 
 
 def is_plain(text: str) -> bool:
-    """Whether `one_line` would change nothing."""
+    """Return whether `one_line` would change nothing."""
     return not _IN_A_LINE.search(text)
 
 
 def json_text(data: object) -> str:
-    """`data` as indented JSON for people: other languages' letters as they are, control characters escaped."""
+    """Return `data` as indented JSON for people: letters of all languages as they are, control characters escaped."""
     return _IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(data, indent=2, ensure_ascii=False))
 
 
@@ -58,8 +58,11 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def read_json(data: bytes, depth: int = MAX_DEPTH) -> Any:
-    """The value that `data` holds, its text whole. Raises ValueError, and nothing else, for what is not JSON or nested
-    deeper than `depth`. How many bytes it may have is for the caller to say: that bounds the number of values, too."""
+    """Return the JSON value in `data`, with `whole` text.
+
+    Raises only ValueError: for invalid JSON, and for nesting deeper than `depth`. The caller limits the bytes, and
+    thereby the number of values.
+    """
     try:
         value = json.loads(data.decode("utf-8", "replace"))
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Text to numbers: durations in seconds, memory in bytes, cpu in millicores.
+"""Converts text to numbers and back: durations in seconds, memory in bytes, cpu in millicores.
 
 Durations are Go's (`1m30s`, `500ms`) or plain integers, which OpenFaaS reads as seconds; quantities are
 Kubernetes' (`40Mi`, `1G`, `100m`).
@@ -46,15 +46,16 @@ def parse_cpu(text: str, what: str = "cpu") -> int:
 
 
 def _whole(amount: float) -> int:
-    """The nearest whole number; 1 for less, since 0 means no limit."""
+    """Return the nearest whole number, at least 1 unless `amount` is 0: 0 means no limit."""
     return max(1, round(amount)) if amount else 0
 
 
-_LONG = (("days", 86400), ("h", 3600), ("min", 60))  # a unit is used from two of it on: 90 s, 12 min, 36 h
+_LONG = (("days", 86400), ("h", 3600), ("min", 60))  # use a unit from twice its size on: 90 s, 12 min, 36 h
 
 
 def about(seconds: float) -> str:
-    """A measured time as a person says it, rounded down: 0.0042 is `4 ms`, 774.1 is `12 min`."""
+    """Return a measured time (seconds) as a person says it, rounded down from 10 s on: 0.0042 is `4 ms`, 774.1 is
+    `12 min`."""
     for unit, size in _LONG:
         if seconds >= 2 * size:
             return f"{int(seconds // size)} {unit}"
@@ -64,7 +65,7 @@ def about(seconds: float) -> str:
 
 
 def exactly(seconds: float) -> str:
-    """A time that was set, with nothing rounded: 300 is `5 min`, 330 is `330 s`."""
+    """Return a configured time (seconds) without rounding: 300 is `5 min`, 330 is `330 s`."""
     for unit, size in _LONG:
         if seconds >= 2 * size and seconds % size == 0:
             return f"{seconds / size:g} {unit}"

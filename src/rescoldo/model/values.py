@@ -1,4 +1,4 @@
-"""Numbers out of the texts of labels, annotations, variables and flags; what is refused is named with its key."""
+"""Reads numbers from the texts of labels, annotations, variables and flags; an error names the key."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from rescoldo.model.errors import InvalidInput
 from rescoldo.model.units import parse_duration, parse_memory
 
 _SHOWN = 80  # characters of a refused text that its error repeats
-_DIGITS = 18  # more are out of every range, and int() takes only so many
+_DIGITS = 18  # a longer number exceeds every range, and int() refuses very long ones
 
 
 def whole_number(values: Mapping[str, str], key: str, default: int, low: int, high: int) -> int:
-    """The value of `key`, or `default` where it is missing or empty; raises InvalidInput outside of low to high."""
+    """Return the value of `key`, or `default` if it is missing or empty; raise InvalidInput outside of low to high."""
     text = values.get(key, "").strip()
     if not text:
         return default
@@ -22,7 +22,8 @@ def whole_number(values: Mapping[str, str], key: str, default: int, low: int, hi
 
 
 def choice(values: Mapping[str, str], key: str, default: str, *others: str) -> str:
-    """The value of `key`, or `default` where it is missing or empty; raises InvalidInput for one not named here."""
+    """Return the value of `key`, or `default` if it is missing or empty; raise InvalidInput unless it is `default` or
+    one of `others`."""
     text = values.get(key, "").strip() or default
     allowed = (default, *others)
     if text not in allowed:
@@ -34,7 +35,7 @@ def choice(values: Mapping[str, str], key: str, default: str, *others: str) -> s
 def seconds(
     values: Mapping[str, str], key: str, default: float, low: float, high: float, *, most: bool = False
 ) -> float:
-    """As `whole_number`, of a duration (`10s`, `1m30s`, or seconds without a unit); with `most` 0 means `high`."""
+    """As `whole_number`, for a duration (`10s`, `1m30s`, or seconds without a unit); with `most`, 0 means `high`."""
     text = values.get(key, "").strip()
     if not text:
         return default
@@ -48,7 +49,7 @@ def seconds(
 
 
 def size(values: Mapping[str, str], key: str, default: int, low: int, high: int, *, none: bool = False) -> int:
-    """As `whole_number`, of bytes (`64Mi`, or bytes without a unit); with `none` 0 is allowed, too: no limit."""
+    """As `whole_number`, for bytes (`64Mi`, or bytes without a unit); with `none`, 0 is allowed and means no limit."""
     text = values.get(key, "").strip()
     if not text:
         return default
@@ -60,7 +61,7 @@ def size(values: Mapping[str, str], key: str, default: int, low: int, high: int,
 
 
 def number(values: Mapping[str, str], key: str, default: float, low: float, high: float) -> float:
-    """As `whole_number`, of a number that may have a fraction (`0.9`)."""
+    """As `whole_number`, for a number that may have a fraction (`0.9`)."""
     text = values.get(key, "").strip()
     if not text:
         return default
@@ -75,7 +76,7 @@ def _refused(key: str, text: str, allowed: str) -> InvalidInput:
 
 
 def _short(size: int) -> str:
-    """Bytes in the largest unit that divides them: 65536 is 64Ki."""
+    """Return bytes in the largest unit that divides them: 65536 is 64Ki."""
     for unit, factor in (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
         if size % factor == 0:
             return f"{size // factor}{unit}"

@@ -1,7 +1,7 @@
-"""What pydantic finds wrong with data from outside, in words of ours: its own change from version to version.
+"""Describes pydantic's validation errors in our own words, because pydantic's change from version to version.
 
-Its error types and their contexts are what it promises to keep, so the words follow from these. A value is never
-repeated: it may be secret.
+Pydantic promises to keep its error types and their contexts, so our words depend on these. A description never repeats
+the value, which may be secret.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _POSITION = re.compile(r"line \d+ column \d+")
 
 
 def describe(errors: Iterable[Mapping[str, Any]]) -> str:
-    """One line for pydantic's `ValidationError.errors()`: `place: what is wrong`, separated by `; `."""
+    """Return one line for pydantic's `ValidationError.errors()`: `place: problem`, separated by `; `."""
     return "; ".join(_violation(error) for error in errors)
 
 
