@@ -19,5 +19,5 @@ def inherited(name: str) -> socket.socket:
     descriptor = int(os.environ.pop(PREFIX + name.upper()))
     sock = socket.socket(fileno=descriptor)
     sock.setblocking(False)
-    os.set_inheritable(descriptor, False)
+    os.set_inheritable(descriptor, False)  # this process's own children must not get it
     return sock

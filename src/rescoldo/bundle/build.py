@@ -72,7 +72,7 @@ def build(request: BuildRequest, out_dir: Path, progress: Progress, run: Run, ca
             layer = make_layer(requirements, cache or default_cache(), run, progress, fresh=request.fresh)
             layer.put_into(out_dir)
         else:
-            (out_dir / ARCHIVE).unlink(missing_ok=True)
+            (out_dir / ARCHIVE).unlink(missing_ok=True)  # an earlier build's layer
         manifest = manifest_here(request.lang, request.style, layer.digest if layer is not None else "")
         texts["manifest.json"] = manifest.to_text().encode()
         digest = write_archive(out_dir / BUNDLE, entries, texts)

@@ -69,6 +69,7 @@ class Requirements:
         """The sha256, in hex, of the requirements' meaning, the Python's version and the machine's architecture."""
         parts = [python_here(), sys.implementation.name, sys.platform, platform.machine()]
         options = [line.meaning for line in self.lines if line.meaning.startswith("-")]
+        # the order of options counts, that of requirements does not
         wanted = sorted(line.meaning for line in self.lines if not line.meaning.startswith("-"))
         return hashlib.sha256("\n".join([*parts, *options, *wanted]).encode()).hexdigest()
 

@@ -41,7 +41,7 @@ class StartTimes(NamedTuple):
         StartTimes(100, 200, 300, 40).within(400) is StartTimes(0, 60, 300, 40).
         """
         rest, shares = max(waited, 0), []
-        for took in reversed(self):
+        for took in reversed(self):  # the call saw the end of the start, and missed its beginning
             shares.append(min(took, rest))
             rest -= shares[-1]
         return StartTimes(*reversed(shares))

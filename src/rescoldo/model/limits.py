@@ -57,7 +57,7 @@ def limits_of(
     Raises InvalidInput naming the key, its value and the allowed range.
     """
     inflight = whole_number(env, "max_inflight", -1, 0, UNLIMITED_CONCURRENCY)
-    if notes.get(OURS + "concurrency", "").strip():
+    if notes.get(OURS + "concurrency", "").strip():  # our annotation overrides of-watchdog's variable
         inflight = -1
     if inflight >= 0:
         defaults = replace(defaults, concurrency=inflight or UNLIMITED_CONCURRENCY)

@@ -71,7 +71,7 @@ def _platform(pid: int) -> Platform | None:
         uid = process.stat().st_uid
         settings = None
         with suppress(OSError, ValueError, TypeError):
-            file = Path(os.fsdecode(words[-1]))
+            file = Path(os.fsdecode(words[-1]))  # the process chose this path: trust only a file of its own user
             if file.stat().st_uid == uid:
                 settings = Settings.load(file)
         return Platform(pid, uid, settings)

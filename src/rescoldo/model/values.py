@@ -16,6 +16,7 @@ def whole_number(values: Mapping[str, str], key: str, default: int, low: int, hi
     text = values.get(key, "").strip()
     if not text:
         return default
+    # isascii, because isdigit() also accepts other scripts' digits
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS) or not low <= int(text) <= high:
         raise _refused(key, text, f"a whole number from {low} to {high}")
     return int(text)

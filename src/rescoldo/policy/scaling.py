@@ -118,7 +118,7 @@ def observe(scaling: Scaling, state: ScalingState, sample: Sample) -> ScalingSta
     """Return the state after a sample, which stands for the time since the previous one, at most a panic window."""
     passed = max(0.0, sample.at - state.since)
     seconds = min(passed, scaling.panic_window)
-    if seconds < passed:
+    if seconds < passed:  # the counted part of a longer gap gets its share of the requests
         sample = replace(sample, begun=sample.begun * seconds / passed)
     width = max(SHORTEST_BUCKET, scaling.panic_window / BUCKETS_PER_PANIC)
     buckets = state.buckets
@@ -155,6 +155,7 @@ def decide(spec: Spec, state: ScalingState, sample: Sample, running: int) -> tup
     ready = max(1, running)
     stable = average(scaling, state, scaling.stable_window, now)
     panic = average(scaling, state, scaling.panic_window, now)
+    # both averages may ask for at most this many instances, and at least for this many, in one decision
     most, least = math.ceil(ready * scaling.max_up_rate), math.floor(ready / scaling.max_down_rate)
     by_stable = min(most, max(least, math.ceil(stable / scaling.aim)))
     by_panic = min(most, max(least, math.ceil(panic / scaling.aim)))

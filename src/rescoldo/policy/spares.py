@@ -50,6 +50,7 @@ class Demand:
         """Return the demand after one more start, which serves by `now` (seconds), among up to `at_once` at once."""
         missing = self.missing + 1
         needed = min(missing, CROWD * at_once)
+        # a later peak that is at least as high makes an earlier one superfluous
         higher = tuple(peak for peak in self.peaks if peak[1] > needed and now - peak[0] < HOLD)
         return Demand(missing, (*higher, (now, needed)))
 

@@ -51,6 +51,7 @@ def _clone(repository: str, clone: Path) -> None:
     if not location or branch.startswith("-"):
         raise InvalidInput(f"{shown(repository)!r} is not a repository; write a path or URL, with #BRANCH if needed")
     chosen = ["--branch", branch] if branch else []
+    # after `--`, a location that begins with a dash is no option
     command = ["git", "clone", "--quiet", "--depth", "1", "--no-recurse-submodules", *chosen, "--", location]
     try:
         done = subprocess.run(

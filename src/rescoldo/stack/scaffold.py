@@ -53,6 +53,7 @@ def append_entry(source: Source, entry: StackEntry, environment: Mapping[str, st
     if any(function.name == entry.name for function in before.functions):
         raise Conflict(f"{source.name} already has a function {entry.name!r}; choose another name")
     text = _insert(source, entry, environment)
+    # the insertion works on lines: read the result to make sure that it added the entry and changed nothing else
     try:
         after = parse_stack(Source(source.name, text, source.folder), environment)
     except InvalidInput as error:

@@ -98,6 +98,7 @@ class MemoryFunctions:
     def _keep(self, function: FunctionId, revision: Revision, most: int) -> None:
         kept = self._deployed.revisions.setdefault(function, {})
         kept[revision.number] = revision
+        # failed revisions and those that served have a limit each
         alike = sorted(number for number, one in kept.items() if bool(one.failure) == bool(revision.failure))
         for number in alike[: max(0, len(alike) - most)]:
             del kept[number]

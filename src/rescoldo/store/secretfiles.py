@@ -78,7 +78,7 @@ def _write(path: Path, value: bytes) -> None:
             file.write(value)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        partial.replace(path)  # in one step, and only once the content is on disk
     finally:
         partial.unlink(missing_ok=True)
     _sync(path.parent)

@@ -49,7 +49,7 @@ class Copy:
         try:
             for work in works:
                 work(self.connection)
-            self.connection.execute(f"DELETE FROM {COUNTS}")
+            self.connection.execute(f"DELETE FROM {COUNTS}")  # `works` have written them here, too
             self.connection.execute("COMMIT")
         except BaseException:
             self.connection.execute("ROLLBACK")
@@ -86,5 +86,5 @@ def copy_rows(target: sqlite3.Connection, source: sqlite3.Connection, table: str
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None)
     connection.execute("PRAGMA journal_mode = TRUNCATE")
-    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA synchronous = OFF")  # nobody needs the copy after the machine has crashed
     return connection

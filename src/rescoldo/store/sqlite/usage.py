@@ -34,7 +34,8 @@ class SqliteUsage(Tables):
 
     async def prune_usage(self, before_minute: int, hours_before: int) -> None:
         await self._execute(SQL["prune_usage"], (before_minute,))
-        # one write for each minute, so that other writes get their turn
+        # one write for each minute (0.13 s with 1,000 busy functions), so that other writes get their turn: an
+        # hour in one transaction took 1.5 to 4.3 s
         minute: int | None = before_minute - 1
         while minute is not None:
             minute = await self._writer.write(partial(_add_to_hour, after=minute, before=hours_before))
