@@ -44,6 +44,7 @@ class CallSums:
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_MS) + 1))  # by whole time
 
     def add(self, other: CallSums) -> None:
+        """Add the sums of other calls of the same key."""
         self.calls += other.calls
         self.queue_ms += other.queue_ms
         self.run_ms += other.run_ms

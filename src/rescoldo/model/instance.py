@@ -59,6 +59,7 @@ class Launch:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Launch:
+        """Read a launch as `to_json` writes it, also one of an older platform."""
         launch = {name: value for name, value in data.items() if name != "gid"}  # in an older platform's files
         for name in ("command", "secrets"):  # JSON has no tuples
             launch[name] = tuple(launch.get(name, ()))

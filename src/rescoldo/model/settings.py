@@ -109,10 +109,12 @@ class Settings:
     # -- runtime files
     @property
     def settings_file(self) -> Path:
+        """These settings as JSON, for the platform's processes."""
         return self.run_path / "settings.json"
 
     @property
     def pid_file(self) -> Path:
+        """The pid of the supervisor."""
         return self.run_path / "supervisor.pid"
 
     @property
@@ -142,6 +144,7 @@ class Settings:
 
     @property
     def admin_socket(self) -> Path:
+        """HAProxy's admin socket."""
         return self.edge / "admin.sock"
 
     @property
@@ -151,6 +154,7 @@ class Settings:
 
     @property
     def wake_socket(self) -> Path:
+        """The controller's socket on which the edge asks for wakes."""
         return self.run_path / "s" / "wake.sock"
 
     @property
@@ -160,14 +164,17 @@ class Settings:
 
     @property
     def api_socket(self) -> Path:
+        """The controller's socket for the API, to which the edge forwards requests."""
         return self.run_path / "s" / "api.sock"
 
     @property
     def log_socket(self) -> Path:
+        """The controller's socket for the edge's access log."""
         return self.run_path / "s" / "log.sock"
 
     @property
     def node_socket(self) -> Path:
+        """The node's socket for the controller's orders."""
         return self.run_path / "node.sock"
 
     @property

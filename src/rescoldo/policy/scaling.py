@@ -66,6 +66,7 @@ class Bucket:
     cpu: float  # millicores x seconds
 
     def add(self, seconds: float, sample: Sample) -> Bucket:
+        """Return this bucket with a sample that stands for `seconds`."""
         return Bucket(
             self.begin,
             self.seconds + seconds,

@@ -27,6 +27,7 @@ class Source:
 
 
 def is_url(location: str) -> bool:
+    """Return whether `location` is an http(s) URL."""
     return location.startswith(("http://", "https://"))
 
 

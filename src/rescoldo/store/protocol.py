@@ -31,6 +31,8 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
+    """A namespace that a user created."""
+
     name: str
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
@@ -213,7 +215,9 @@ class Secrets(Protocol):
         """Insert or replace a secret; a concurrent reader gets either the whole old value or the whole new one."""
         ...
 
-    async def delete(self, namespace: str, name: str) -> None: ...
+    async def delete(self, namespace: str, name: str) -> None:
+        """Forget a secret; an unknown one is no error."""
+        ...
 
     async def delete_namespace(self, namespace: str) -> None:
         """Forget all secrets of a namespace."""
