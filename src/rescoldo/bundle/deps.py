@@ -33,7 +33,7 @@ TAIL = 15  # lines of a failed installer's output that a user sees
 # Packages are packed once and unpacked near by: level 6 takes three times as long, and saves a tenth
 PACKING_LEVEL = 1
 CACHE_BYTES = 4 * 2**30  # of packed layers in the cache; beyond it, the least recently used go
-IN_USE_SECONDS = 3600.0  # since its last use a layer stays in any case: a build may still copy it
+IN_USE_SECONDS = 3600.0  # a layer used within this time always stays: a build may still copy it
 _SHEBANG = b"#!/usr/bin/env python3\n"
 
 Progress = Callable[[str], None]
@@ -43,7 +43,7 @@ class Run(Protocol):
     """Runs the installer. It executes packages' own code, so it must not run as root."""
 
     def __call__(self, argv: Sequence[str], work: Path, on_line: Progress) -> int:
-        """Run `argv` in the folder `work`, the only one that it writes to; return its exit status."""
+        """Run `argv` in the folder `work`, the only one that it needs to write to; return its exit status."""
         ...
 
 
