@@ -1,4 +1,4 @@
-"""One child process: started, its output read, started again when it dies."""
+"""One child process: starts or adopts it, reads its output, sends it signals and reports its end."""
 
 from __future__ import annotations
 
@@ -22,46 +22,46 @@ from rescoldo.tasks import set_within
 log = logging.getLogger(__name__)
 
 CHUNK = 65536  # bytes read at once
-MAX_LINE = 2000  # bytes of a line that are shown
+MAX_LINE = 2000  # bytes shown of one line
 TAIL_LINES = 20
-RATE = 64 * 2**10  # bytes a second that are shown of a child, and a line for each 128 of them
-DROP_PAUSE = 0.005  # seconds between two chunks of a child that says more
+RATE = 64 * 2**10  # bytes a second shown of a child, and one line for each 128 of them
+DROP_PAUSE = 0.005  # seconds between two reads of a child that exceeds RATE
 
 
 @dataclass(slots=True)
 class Part:
-    """How a child is started; `command` is asked anew each time."""
+    """Recipe for starting a child; `command` is called anew for each start."""
 
     name: str
     command: Callable[[], Sequence[str]]
     environment: Mapping[str, str]
-    descriptors: Sequence[int] = ()  # handed on under the same numbers
-    shown: Callable[[str], bool] = lambda line: True  # which lines of its output are worth showing
-    probe: Probe | None = None  # how it is asked whether it lives
-    waits: bool = True  # for its output to be read; one that must not wait loses what its pipe cannot hold
+    descriptors: Sequence[int] = ()  # inherited under the same numbers
+    shown: Callable[[str], bool] = lambda line: True  # whether to show a line of its output
+    probe: Probe | None = None  # its health check
+    waits: bool = True  # False: its writes never block, and output beyond what the pipe holds is lost
 
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """One process of a part, from its start, or its adoption, to its end."""
+    """One process of a part, from its start or adoption to its end."""
 
     part: Part
     pid: int
     pidfd: int
-    output: int  # the end of its pipe that is read here
-    process: subprocess.Popen[bytes] | None  # None: another supervisor's child, adopted
+    output: int  # the read end of its pipe
+    process: subprocess.Popen[bytes] | None  # None: adopted from an earlier supervisor
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    status: int | None = None  # once it has ended, as subprocess has it; None: not known
+    status: int | None = None  # return code after its end, as in subprocess; None: unknown
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
     on_end: Callable[[Child], None] = lambda child: None
     _rest: bytes = b""
     _budget: Budget = field(default_factory=lambda: Budget(time.monotonic(), RATE))
-    _left_out: int = 0  # lines, since the last one that was shown
+    _left_out: int = 0  # lines left out since the last one shown
     _pause: asyncio.TimerHandle | None = None
 
     @classmethod
     def start(cls, part: Part, command: Sequence[str] | None = None) -> Child:
-        """Start it; its output is read and shown, whatever it writes, so that it never blocks on a pipe.
+        """Start a process. The supervisor reads everything that it writes, so that it never blocks on a full pipe.
 
         Raises OSError.
         """
@@ -76,7 +76,7 @@ class Child:
                 stdout=theirs,
                 stderr=theirs,
                 pass_fds=part.descriptors,
-                start_new_session=True,  # signals of a terminal are not for it
+                start_new_session=True,  # keeps a terminal's signals away from it
             )
         except BaseException:
             os.close(output)
@@ -87,7 +87,7 @@ class Child:
 
     @classmethod
     def adopt(cls, part: Part, pid: int, pidfd: int, output: int) -> Child:
-        """Go on with one that another supervisor started; the descriptors are this child's to close."""
+        """Take over a process that another supervisor started; the new Child closes both descriptors."""
         return cls(part, pid, pidfd, output, None)._watched()
 
     def _watched(self) -> Child:
@@ -97,18 +97,18 @@ class Child:
         return self
 
     def send(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
+        """Send a signal unless the process has ended."""
         if not self.ended.is_set():
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, number)
 
     async def kill(self) -> None:
-        """SIGKILL it and wait for its end."""
+        """Send SIGKILL and wait for the end."""
         self.send(signal.SIGKILL)
         await self.ended.wait()
 
     async def stop(self, number: int, grace: float) -> None:
-        """Ask it to end; kill it after `grace` seconds."""
+        """Send a signal that asks the process to end; kill it after `grace` seconds."""
         self.send(number)
         if not await set_within(self.ended, grace):
             log.warning("%s did not end within %g s; killing it", self.part.name, grace)
@@ -117,7 +117,7 @@ class Child:
     def _exited(self) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self.pidfd)
-        if self.process is not None:  # others are reaped by their new parent
+        if self.process is not None:  # the new parent of an adopted child reaps it
             self.status = self.process.wait()
         if self._pause is not None:
             self._pause.cancel()
@@ -130,19 +130,19 @@ class Child:
         self.on_end(self)
 
     def _readable(self) -> None:
-        """Read a chunk; a child that says more than is shown is read more slowly, so that its supervisor goes on."""
+        """Read a chunk. A child that exceeds RATE is read more slowly, so that it cannot keep the supervisor busy."""
         if self._read():
             loop = asyncio.get_running_loop()
             loop.remove_reader(self.output)
             self._pause = loop.call_later(DROP_PAUSE, loop.add_reader, self.output, self._readable)
 
     def _read(self) -> bool:
-        """Show what a chunk holds; return whether that was not all of it."""
+        """Read a chunk and show its lines; return whether some of it was dropped."""
         try:
             chunk = os.read(self.output, CHUNK)
         except BlockingIOError:
             return False
-        if not chunk:  # closed its output, or ended: _exited cleans up
+        if not chunk:  # it closed its output or ended; _exited cleans up
             asyncio.get_running_loop().remove_reader(self.output)
         kept = self._budget.take(chunk, time.monotonic())
         *lines, self._rest = (self._rest + chunk[:kept]).split(b"\n")
@@ -159,11 +159,11 @@ class Child:
         if dropped:
             self._left_out += dropped.count(b"\n")
             *last, self._rest = dropped.rsplit(b"\n", TAIL_LINES)
-            self.tail.extend(filter(None, map(self._text, last)))  # its last words count, when it ends
+            self.tail.extend(filter(None, map(self._text, last)))  # if it ends next, these say why
         return bool(dropped)
 
     def _text(self, line: bytes) -> str:
-        """What is shown of a line; empty: nothing."""
+        """The text to show of a line; empty for a line that is not shown."""
         text = one_line(line[:MAX_LINE].decode(errors="replace").rstrip())
         return text if self.part.shown(text) else ""
 
@@ -174,7 +174,7 @@ class Child:
 
 
 def describe_end(status: int | None) -> str:
-    """What a return code of subprocess means; None: not known."""
+    """A return code of subprocess in words; None means unknown."""
     if status is None:
         return "for an unknown reason"
     if status >= 0:

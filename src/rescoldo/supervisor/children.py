@@ -1,4 +1,5 @@
-"""The supervisor's children, edge, node and controller: kept running, found silent, reloaded and stopped."""
+"""Keeps the supervisor's children (edge, node, controller) running, replaces silent ones, reloads the edge and stops
+all of them."""
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ from rescoldo.tasks import Tasks, set_within
 log = logging.getLogger(__name__)
 
 READY_SECONDS = 60.0
-UNLIVELY = 5  # early deaths in a row before the platform was ready that end the start
-LEAVING_GRACE = 1.0  # seconds, when the platform stops, for an edge that finishes its requests
+UNLIVELY = 5  # early deaths in a row that end the start of a platform that was never ready
+LEAVING_GRACE = 1.0  # seconds for an edge that a reload replaced to finish its requests when the platform stops
 
 
 class Children:
@@ -49,7 +50,7 @@ class Children:
         give_up: Callable[[str], None],
         parts: Callable[[Settings, SocketTable], dict[str, Part]] = parts_with,
     ) -> None:
-        """`tasks` are closed before `stop`; `give_up` ends a platform that cannot start, for the reason it is given."""
+        """The caller closes `tasks` before `stop`; `give_up(reason)` ends a platform that cannot start."""
         self._settings = settings
         self._held = held
         self._tasks = tasks
@@ -59,8 +60,8 @@ class Children:
         self._children: dict[str, Child] = {}  # by part
         self._leaving: set[Child] = set()
         self._keeping: dict[str, asyncio.Task[None]] = {}  # by part
-        self.proven = False  # the platform was ready once: a child that dies is started again however often
-        self.reachable = True  # False: the run folder is lost, so that no probe could reach them
+        self.proven = False  # the platform was ready once: from then on a child is restarted however often it dies
+        self.reachable = True  # False while the run folder is lost: no probe can reach the children
 
     @property
     def current(self) -> Mapping[str, Child]:
@@ -68,14 +69,14 @@ class Children:
         return self._children
 
     def adopt(self) -> None:
-        """Take over what an earlier supervisor started; kill what it could no longer tell the guardian of."""
+        """Take over the children of an earlier supervisor; kill any that it could not register with the guardian."""
         for name, numbers in list(self._held.table.items()):
             part, lasting, pid = name.partition(LASTING)
             if not lasting:
                 continue
             child = Child.adopt(self._parts[part], int(pid), *numbers)
             if (older := self._children.get(part)) is not None:
-                self._leaving.add(older)  # a reload starts the new edge while the old one is there
+                self._leaving.add(older)  # a reload starts the new edge beside the old one
             self._register(child)
         self.proven = bool(self._children)
         known = {child.pid for child in (*self._children.values(), *self._leaving)}
@@ -83,20 +84,20 @@ class Children:
         self.note()
 
     def keep(self) -> None:
-        """Keep a child of each part running, and answering."""
+        """Keep one child of each part running; replace one that stops answering."""
         for name, part in self._parts.items():
             self._keep_running_anew(name)
             if part.probe is not None:
                 self._tasks.spawn(f"probe {name}", self._kill_when_silent(name, part.probe))
 
     def reload_edge(self) -> None:
-        """Start an edge with the configuration of now, which the controller has written: it has more slots."""
+        """Start an edge with the configuration that the controller has just written, which has more slots."""
         self.replace_edge(edge_reload(self._settings, self._children["edge"].pid))
 
     def replace_edge(self, command: Sequence[str] | None = None) -> None:
-        """Start the next edge, by a command that lets the present one finish what it has.
+        """Start the next edge; the present one finishes its requests and ends.
 
-        Without a command the next one takes nothing of the present one but the inherited listeners.
+        `command` is that of a reload. Without it the next edge takes over nothing but the inherited listeners.
         """
         old = self._children["edge"]
         self._leaving.add(old)
@@ -109,7 +110,7 @@ class Children:
         self._keep_running_anew("edge")
 
     def listen_on(self, sockets: Mapping[str, socket.socket]) -> None:
-        """Let the children that start from now on accept on these sockets, in place of those of the same names."""
+        """Replace listening sockets by name; children accept on the new ones from their next start on."""
         for name, sock in sockets.items():
             (before,) = self._held.table[name]
             self._held.keep(name, sock.detach())
@@ -118,7 +119,7 @@ class Children:
         self.note()
 
     def note(self) -> None:
-        """Write which processes there are, for `rescoldo status` and for people."""
+        """Write the list of processes, for `rescoldo status` and for people."""
         pids = {"guardian": self._held.guardian, "supervisor": os.getpid()}
         pids |= {name: child.pid for name, child in self._children.items()}
         pids |= {f"{child.part.name} {child.pid}, leaving": child.pid for child in self._leaving}
@@ -129,9 +130,12 @@ class Children:
             log.error("cannot write the list of processes to %s: %s", self._settings.children_file, error)
 
     async def stop(self) -> None:
-        """Stop edge and controller together: the edge takes no more and finishes what it has, the controller lets go
-        of it and takes its last lines. Stop the node last, as it holds the instances."""
-        for name in GATES:  # a connection would wait for an edge that does not come
+        """Stop edge and controller together, then the node, which holds the instances.
+
+        The edge accepts no more requests and finishes those in flight; the controller lets go of the edge and takes
+        its last log lines.
+        """
+        for name in GATES:  # left open, they would queue connections that no edge will serve
             for number in self._held.table.get(name, ()):
                 os.close(number)
             self._held.drop(name)
@@ -146,7 +150,7 @@ class Children:
 
     def _start(self, name: str, command: Sequence[str] | None = None) -> Child:
         """Raises OSError."""
-        if not self._settings.settings_file.exists():  # a child must not make the folder: `FolderWatch` does
+        if not self._settings.settings_file.exists():  # a child must not make it again: `FolderWatch` does
             raise FileNotFoundError(f"the run folder {self._settings.run} is missing")
         child = Child.start(self._parts[name], command)
         self._held.keep(_held_name(child), child.pidfd, child.output)
@@ -165,13 +169,13 @@ class Children:
             self.note()
 
     def _keep_running_anew(self, name: str) -> None:
-        """Watch the child of now: until an edge is replaced, a task waits for the end of the one before."""
+        """Watch the present child; stop watching the edge that it replaces."""
         if name in self._keeping:
             self._keeping[name].cancel()
         self._keeping[name] = self._tasks.spawn(f"keep {name}", self._keep_running(name))
 
     async def _keep_running(self, name: str) -> None:
-        """Start a child unless one runs, and again whenever it ends."""
+        """Start a child unless one runs, and restart it whenever it ends."""
         loop = asyncio.get_running_loop()
         deaths = 0
         while True:
@@ -180,14 +184,14 @@ class Children:
                 child = self._children.get(name)
                 if child is None or child.ended.is_set():
                     child = self._start(name)
-            except OSError as error:  # no memory, no descriptors, no space: it may pass
+            except OSError as error:  # out of memory, descriptors or space: may pass
                 deaths += 1
                 log.error("cannot start %s: %s", name, error)
             else:
                 await child.ended.wait()
                 deaths = deaths + 1 if loop.time() - started < STABLE_SECONDS else 1
                 log.warning("%s ended (%s)", name, describe_end(child.status))
-                # once proven it may recover, and the other parts go on without this one
+                # in a platform that was ready once, this part may recover; the others go on without it
                 if not self.proven and (child.status == os.EX_CONFIG or deaths >= UNLIVELY):
                     self._give_up("\n".join([f"{name} cannot start:", *child.tail]))
                     return
@@ -195,11 +199,11 @@ class Children:
             await asyncio.sleep(pause(deaths))
 
     async def _kill_when_silent(self, name: str, probe: Probe) -> None:
-        """Ask a child again and again whether it lives; kill one that does not answer, which `_keep_running` replaces.
+        """Probe a child for ever; kill one that does not answer, and `_keep_running` replaces it.
 
-        A child has `probe_timeout` to answer, and READY_SECONDS until its first answer.
+        A child has READY_SECONDS for its first answer and `probe_timeout` for each later one.
         """
-        known: Child | None = None  # the one that has answered
+        known: Child | None = None  # the child that has answered before
         while True:
             child = self._children.get(name)
             patience = self._settings.probe_timeout if child is known else READY_SECONDS
@@ -210,7 +214,7 @@ class Children:
                 elif self.reachable:
                     log.warning("%s did not answer for %g s; killing it", name, patience)
                     await child.kill()
-            if child is not None:  # its successor is asked at once: known to live, it is not given as long
+            if child is not None:  # probe a successor at once: the shorter timeout holds after its first answer
                 await set_within(child.ended, PAUSE)
 
     async def _stop(self, name: str, number: int, grace: float) -> None:

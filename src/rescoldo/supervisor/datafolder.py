@@ -1,7 +1,7 @@
-"""The data folder of a platform that runs: the supervisor's part of it, made again when it is lost.
+"""Restores the supervisor's files in the data folder of a running platform when they are lost.
 
-That is the lock, the record of the settings and the platform's own log. The database, the passwords and the bundles
-are the controller's and the node's.
+These are the lock, the record of the settings and the platform's own log. The database, the passwords and the bundles
+belong to the controller and the node.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 
 class DataFolder:
-    """Looks after it. `held` has the lock and, in the background, the log."""
+    """Checks the data folder and restores lost files. `held` has the lock and, for a platform in the background, the
+    log."""
 
     def __init__(self, settings: Settings, held: HeldDescriptors) -> None:
         self._settings = settings
@@ -33,7 +34,7 @@ class DataFolder:
         self._said = ""
 
     def mend(self) -> None:
-        """Make again what is lost; where that is not possible, say so once."""
+        """Restore lost files; log the same failure only once."""
         try:
             self._reopen_log()
             lost = [path for path in (lock_file(self._settings), self._settings.record) if not path.exists()]
@@ -52,7 +53,7 @@ class DataFolder:
             self._said = str(error)
 
     def _lock_again(self) -> None:
-        """Else a second platform would take the folder."""
+        """Lock a new lock file: without it a second platform could take the folder."""
         fresh = os.open(lock_file(self._settings), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fresh, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,7 +66,7 @@ class DataFolder:
         os.close(before)
 
     def _reopen_log(self) -> None:
-        """After it was removed, or renamed by a log rotation."""
+        """Open the log again after its removal, or after a log rotation renamed it."""
         path = self._settings.platform_log
         if not self._logs_here or is_same(path, 2):
             return
@@ -76,7 +77,7 @@ class DataFolder:
 
 
 def _is_log(path: Path) -> bool:
-    """Whether standard error is this file, or was before it was removed."""
+    """Whether standard error is this file, or was this file before its removal."""
     with contextlib.suppress(OSError):
         return is_same(path, 2) or os.readlink("/proc/self/fd/2") == f"{path} (deleted)"  # noqa: PTH115
     return False

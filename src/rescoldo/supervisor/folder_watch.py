@@ -1,4 +1,4 @@
-"""Watches the platform's two folders, and makes again what somebody removed of them."""
+"""Watches the platform's run and data folders, and restores what somebody removed from them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from rescoldo.supervisor.sockets import ACCEPTED_BY
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0  # between looks whether the folders are whole
-MEND_SECONDS = 3.0  # for the node to make its own part of a lost run folder again
+LOOK_SECONDS = 1.0  # between two checks of the folders
+MEND_SECONDS = 3.0  # for the node to restore its own part of a lost run folder
 
 
 class FolderWatch:
-    """Looks once a second. Where a socket has lost its name, another is bound, and a new child accepts on that one."""
+    """Checks both folders once a second. When a socket's path is lost, binds another there, for a new child."""
 
     def __init__(self, settings: Settings, held: HeldDescriptors, children: Children) -> None:
         self._settings = settings
         self._children = children
         self._run = RunFolder(settings)
         self._data = DataFolder(settings, held)
-        self._said = ""  # the last reason why the run folder cannot be made again
+        self._said = ""  # the last error of restoring the run folder
 
     async def keep(self) -> None:
-        """Look again and again; return never."""
+        """Check for ever; never return."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self._data.mend()
@@ -43,27 +43,27 @@ class FolderWatch:
                 self._children.reachable = True
 
     async def _make_again(self, lost: set[str]) -> bool:
-        """Make again what is lost of the run folder; return whether that was possible."""
+        """Restore the lost parts of the run folder; return whether that succeeded."""
         what = f"the run folder {self._settings.run} was lost ({', '.join(sorted(lost))})"
         try:
             sockets = self._run.make_again(lost)
         except (OSError, RescoldoError) as error:
-            if str(error) != self._said:  # what runs goes on; nothing new can start
+            if str(error) != self._said:  # running children go on; none can start
                 self._said = str(error)
                 log.error("%s; cannot make it again: %s", what, error)
             return False
         log.warning("%s; made it again", what)
         self._said = ""
-        there = dict(self._children.current)  # those that start from here on have the new sockets
+        there = dict(self._children.current)  # they have the old sockets; later ones get the new ones
         self._children.listen_on(sockets)
         await self._replace_unreachable(lost, there)
         return True
 
     async def _replace_unreachable(self, lost: set[str], there: Mapping[str, Child]) -> None:
-        """Replace those of `there` that accept on a socket without a name."""
+        """Replace each child of `there` that accepts on a socket whose path was lost."""
         edge = there.get("edge")
         if ADMIN in lost and edge is not None and not edge.ended.is_set():
-            self._children.replace_edge()  # not over the lost admin socket, as a reload does
+            self._children.replace_edge()  # a reload would need the lost admin socket
         for name in ("controller", "node"):
             child = there.get(name)
             if child is None or lost.isdisjoint(sock for sock, part in ACCEPTED_BY.items() if part == name):
@@ -73,7 +73,8 @@ class FolderWatch:
             await child.kill()
 
     async def _until_node_mended(self, node: Child) -> None:
-        """Its instances have lost their sockets: it tells the controller, and writes its notes for the next node."""
+        """Wait at most MEND_SECONDS for the node: it tells the controller that its instances lost their sockets, and
+        writes its notes for the next node."""
         deadline = asyncio.get_running_loop().time() + MEND_SECONDS
         while not (self._settings.instance_state.exists() or node.ended.is_set()):
             if asyncio.get_running_loop().time() > deadline:

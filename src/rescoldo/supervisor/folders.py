@@ -1,4 +1,4 @@
-"""The folders of a platform: made, checked, cleared."""
+"""Makes, checks and clears the folders of a platform."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROBE_BYTES = 4096  # an empty file would fit on a full disk
 
 
 def make_run(settings: Settings) -> None:
-    """Make the run folder. Raises OSError, InvalidInput when somebody else has one of its name."""
+    """Make the run folder. Raises OSError, InvalidInput when another user owns a folder of that name."""
     _make_parent(settings.run_path.parent)
     make(settings.run_path, 0o711)
 
@@ -37,7 +37,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def is_same(path: Path, opened: int, *, follow_symlinks: bool = True) -> bool:
-    """Whether what is at `path` now is what the descriptor `opened` means."""
+    """Whether `path` is now the file that the descriptor `opened` refers to."""
     try:
         there, ours = path.stat(follow_symlinks=follow_symlinks), os.fstat(opened)
     except OSError:
@@ -46,8 +46,8 @@ def is_same(path: Path, opened: int, *, follow_symlinks: bool = True) -> bool:
 
 
 def _make_parent(folder: Path) -> None:
-    """Make the folder that the runtime directories of one user share; in a place like /dev/shm somebody else
-    may have made one of its name."""
+    """Make the folder that the runtime directories of one user share. Raises InvalidInput when another user owns a
+    folder of that name, which may happen in a place like /dev/shm."""
     try:
         folder.mkdir(parents=True)
         folder.chmod(0o711)
@@ -58,7 +58,7 @@ def _make_parent(folder: Path) -> None:
 
 
 def make(folder: Path, mode: int) -> None:
-    """Make a folder of our own, with this mode. Raises OSError, InvalidInput when it is somebody else's."""
+    """Make a folder with this mode. Raises OSError, InvalidInput when another user owns it."""
     folder.mkdir(parents=True, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
         raise InvalidInput(f"{folder} belongs to another user; remove it, or choose another data directory")

@@ -1,15 +1,16 @@
-"""The guardian: the main process of a platform. It keeps a supervisor running, and what must outlive one.
+"""The guardian: the main process of a platform. It keeps a supervisor running, and holds what must outlive one.
 
     python guardian.py SECONDS COMMAND...
 
-It starts COMMAND (the supervisor) and starts it again when it dies or says nothing for SECONDS. Descriptors
-that must survive a supervisor (listening sockets, the pipes its children write to, the lock on the data
-directory) are held here, too, under names, as systemd's descriptor store does; each new supervisor inherits
-all of them. The supervisor does the same for the guardian: when this process is killed it becomes the next one
-(`become_guardian`), and the supervisor that this one starts takes the platform over. So there is one way back,
+The guardian starts COMMAND (the supervisor) and restarts it when it dies or sends no message for SECONDS. Like
+systemd's descriptor store, it holds by name the descriptors that must survive a supervisor: listening sockets, the
+pipes that its children write to, the lock on the data directory. Each new supervisor inherits all of them.
+
+The supervisor watches the guardian in turn. When the guardian is killed, the supervisor becomes the next guardian
+(`become_guardian`) and starts a new supervisor, which takes the platform over. So there is one way to recover,
 whichever of the two has died.
 
-This process is small because it imports next to nothing: neither asyncio nor anything of rescoldo.
+The process is small because it imports next to nothing: neither asyncio nor anything of rescoldo.
 """
 
 from __future__ import annotations
@@ -27,31 +28,31 @@ from typing import Any, NoReturn
 
 KEPT = "RESCOLDO_KEPT"  # variable: names and numbers of the inherited descriptors, as JSON
 CONTROL = "RESCOLDO_CONTROL_FD"  # variable: the supervisor's end of the socket pair
-LOG = "stderr"  # a descriptor of this name is what this process writes to
-LASTING = ":"  # a name with it belongs to a process that runs: NAME:PID
+LOG = "stderr"  # name of the descriptor that this process writes its messages to
+LASTING = ":"  # marks the descriptors of a running process: NAME:PID
 TICK_MS = 1000
 MAX_MESSAGE = 4096  # bytes
 MAX_DESCRIPTORS = 64  # of one name
-STABLE_SECONDS = 5.0  # a supervisor that lived this long may be started again at once
-LONGEST_PAUSE = 2.0  # seconds between starts of one that does not live
-MOST_STILLBORN = 5  # supervisors that ended before their first word; then there is no point in going on
-START_TICKS = 60  # a supervisor may be silent this long before its first word
+STABLE_SECONDS = 5.0  # a supervisor that lived this long is restarted at once
+LONGEST_PAUSE = 2.0  # seconds; the longest back-off between starts of a supervisor that dies early
+MOST_STILLBORN = 5  # supervisors in a row that ended before their first message; then the guardian gives up
+START_TICKS = 60  # of silence that a supervisor may take before its first message
 _STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 def pause(deaths: int) -> float:
-    """Seconds before the next start after so many early deaths in a row: 0, 0.05, 0.1, 0.2 … 2."""
+    """Back-off in seconds before the next start, after 1, 2, 3, 4 … early deaths in a row: 0, 0.05, 0.1, 0.2 … 2."""
     return 0.0 if deaths <= 1 else min(LONGEST_PAUSE, 0.05 * 2.0 ** min(deaths - 2, 10))
 
 
 def become_guardian(silence: float, command: Sequence[str], kept: Mapping[str, Sequence[int]]) -> NoReturn:
-    """Turn this process into the guardian of `command`; its number and its children stay.
+    """Turn this process into the guardian of `command`; its pid and its children stay.
 
-    Raises OSError, with everything as before, when it cannot be.
+    Raises OSError when that fails; this process then goes on as before.
     """
     numbers = [number for numbers in kept.values() for number in numbers]
     environment = {**os.environ, KEPT: json.dumps({name: list(numbers) for name, numbers in kept.items()})}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)  # until it handles them they would end it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)  # until the guardian handles them, they would end it
     for number in numbers:
         os.set_inheritable(number, True)
     try:
@@ -64,7 +65,7 @@ def become_guardian(silence: float, command: Sequence[str], kept: Mapping[str, S
 
 
 class Guardian:
-    """Runs one supervisor after another. `ticks` of silence (about seconds) are taken for its death."""
+    """Runs one supervisor after another; kills one that is silent for `ticks` (about seconds)."""
 
     def __init__(self, ticks: int, command: list[str], kept: dict[str, list[int]]) -> None:
         self._ticks = ticks
@@ -76,7 +77,7 @@ class Guardian:
         self._signals, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> int:
-        """Return the exit status of the supervisor that ended because it was told to, or must not go on."""
+        """Run supervisors until one ends on request or cannot go on; return its exit status."""
         self._handle_signals()
         deaths = stillborn = 0
         while True:
@@ -97,13 +98,13 @@ class Guardian:
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, _noted)
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # ignored under nohup
             signal.signal(signal.SIGHUP, _noted)
         signal.signal(signal.SIGTSTP, _noted)  # a Ctrl-Z would leave the platform without its guardian
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
 
     def _run_supervisor(self) -> tuple[int, bool]:
-        """One supervisor's life: its exit status (negative: a signal), and whether it ever said a word."""
+        """Run one supervisor; return its exit status (negative: a signal) and whether it ever sent a message."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with ours:
@@ -118,7 +119,7 @@ class Guardian:
     def _spawn(self, control: int) -> int:
         os.set_inheritable(control, True)
         environment = {**os.environ, KEPT: json.dumps(self._kept), CONTROL: str(control)}
-        # A session of its own: a Ctrl-C at the terminal is for this process, which passes it on.
+        # A session of its own: Ctrl-C at the terminal reaches the guardian alone, which passes it on.
         return os.posix_spawn(self._command[0], self._command, environment, setsid=True, setsigmask=[])
 
     def _watch(self, control: socket.socket) -> tuple[int, bool]:
@@ -126,7 +127,7 @@ class Guardian:
         poll.register(control, select.POLLIN)
         poll.register(self._signals, select.POLLIN)
         spoke = told = False
-        silent = 0  # ticks, not seconds: while this process itself was stopped nobody could speak to it
+        silent = 0  # ticks, not seconds: while the guardian itself is stopped, it cannot hear the supervisor
         while True:
             ready = {number for number, _ in poll.poll(TICK_MS)}
             self._take_signals()
@@ -134,9 +135,9 @@ class Guardian:
                 if self._take_messages(control):
                     spoke, silent = True, 0
                 else:
-                    poll.unregister(control)  # it has closed its end, so it is ending
+                    poll.unregister(control)  # the supervisor closed its end, so it is ending
             if self._status is not None:
-                self._take_messages(control)  # its last words may name descriptors
+                self._take_messages(control)  # its last messages may pass descriptors
                 return self._status, spoke
             if not ready:
                 silent += 1
@@ -152,7 +153,7 @@ class Guardian:
         with contextlib.suppress(BlockingIOError):
             numbers = os.read(self._signals, 4096)
             self._stopping = self._stopping or not _STOP.isdisjoint(numbers)
-        while True:  # a dead supervisor's children become ours, and may end later
+        while True:  # the guardian inherits a dead supervisor's children, which may end later
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
@@ -163,7 +164,7 @@ class Guardian:
                 self._status = os.waitstatus_to_exitcode(status)
 
     def _take_messages(self, control: socket.socket) -> bool:
-        """Take every message that is there; False when the other end is closed."""
+        """Take every pending message; return False when the other end is closed."""
         while True:
             try:
                 message, numbers, _, _ = socket.recv_fds(
@@ -172,7 +173,7 @@ class Guardian:
                 if not message:
                     return False
                 self._take_order(json.loads(message), numbers)
-                control.send(b"{}")  # so that it knows that we are there, too
+                control.send(b"{}")  # a sign of life in return
             except BlockingIOError:
                 return True
             except OSError:
@@ -188,12 +189,12 @@ class Guardian:
             for number in numbers:
                 os.set_inheritable(number, True)
             self._kept[order["keep"]] = numbers
-            if order["keep"] == LOG:  # the file was opened again
+            if order["keep"] == LOG:  # the supervisor opened the log again
                 os.dup2(numbers[0], 2)
 
 
 def _noted(*_: object) -> None:
-    """The wake-up descriptor tells of the signal."""
+    """Do nothing: the wake-up descriptor reports the signal."""
 
 
 def _describe(status: int) -> str:
@@ -201,12 +202,12 @@ def _describe(status: int) -> str:
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # a full disk or a closed terminal must not end us
+    with contextlib.suppress(OSError):  # a full disk or a closed terminal must not end the guardian
         os.write(2, f"guardian: {text}\n".encode())
 
 
 def main(arguments: list[str]) -> int:
-    """Guard `arguments[1:]`, a command; `arguments[0]`: seconds of silence that are taken for its death."""
+    """Guard the command `arguments[1:]`, which counts as dead after `arguments[0]` seconds of silence."""
     with contextlib.suppress(OSError):  # prctl would cost the memory of ctypes
         name = os.open("/proc/self/comm", os.O_WRONLY)
         os.write(name, b"rescoldo-guard")

@@ -1,4 +1,4 @@
-"""The supervisor's watch over its guardian: each is the other's way back."""
+"""The supervisor's watch over its guardian: each of the two replaces the other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BEAT_SECONDS = 1.0
 
 
 class GuardianWatch:
-    """Tells the guardian once a second that the supervisor lives, and takes the place of one that is gone or silent.
+    """Sends the guardian a beat once a second, and takes the place of a guardian that is gone or silent.
 
     A beat counts as unanswered until the guardian's answer arrives. With `probe_timeout` at 5 s, 10 unanswered beats
     in a row mean a dead guardian. Beats are counted, not seconds: while this process is stopped itself, it sends none.
@@ -35,13 +35,13 @@ class GuardianWatch:
         self._tasks = Tasks()
 
     def start(self) -> None:
-        """Begin to beat, and to listen."""
+        """Start to send beats and to read the answers."""
         self._held.on_loss = self._take_its_place
         asyncio.get_running_loop().add_reader(self._held.fileno(), self._take_answers)
         self._tasks.spawn("beat", self._beat())
 
     async def stop(self) -> None:
-        """Beat no more; the guardian sees this process end."""
+        """Stop sending beats; the guardian sees this process end."""
         await self._tasks.close()
 
     async def _beat(self) -> None:
@@ -61,11 +61,11 @@ class GuardianWatch:
             self._take_its_place()
 
     def _take_its_place(self) -> None:
-        """Become the next guardian, whose new supervisor takes over. At the very end nobody needs one."""
+        """Become the next guardian, whose new supervisor takes over. A platform that is stopping needs none."""
         if self._stopping.is_set():
             return
         log.warning("the guardian ended or does not report; this process becomes the guardian")
-        if os.getppid() == self._held.guardian:  # it is stopped
+        if os.getppid() == self._held.guardian:  # not gone: stopped or hanging
             os.kill(self._held.guardian, signal.SIGKILL)
         try:
             become_subreaper()

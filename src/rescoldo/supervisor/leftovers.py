@@ -1,7 +1,7 @@
-"""What a platform has left behind whose guardian and supervisor were both killed: found, and ended.
+"""Finds and ends the processes of a platform whose guardian and supervisor were both killed.
 
-Its edge, controller and node go on by themselves. They are known by an argument that no other process has: the
-settings file of this platform, or the edge's configuration.
+Its edge, controller and node go on by themselves. Their arguments identify them: a module with the settings file of
+this platform, or HAProxy's `-db` with the edge's configuration.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from rescoldo.supervisor.parts import NODE_GRACE, node_part
 from rescoldo.supervisor.sockets import bind
 
 END_SECONDS = 5.0  # for the kernel to end a killed process
-ADOPT_SECONDS = 30.0  # for a node to take over what runs
+ADOPT_SECONDS = 30.0  # for a node to adopt running instances
 _SUPERVISOR = b"rescoldo.supervisor.supervisor"
 
 
 def end_leftovers(settings: Settings) -> bool:
-    """Kill the processes that a killed platform left; return whether there were any. Its functions are not
-    touched: a new node adopts them. Raises RescoldoError when a process cannot be ended."""
+    """Kill the processes that a killed platform left; return whether there were any. Instances keep running: a new
+    node adopts them. Raises RescoldoError when a process cannot be ended."""
     ended = [pid for pid in _ours(settings) if _end(settings, pid)]
     return bool(ended)
 
@@ -38,7 +38,7 @@ def end_leftovers(settings: Settings) -> bool:
 def end_supervision(settings: Settings) -> None:
     """Kill guardian and supervisor of a platform that does not stop. Its other processes go on.
 
-    Both are stopped first, so that neither starts the other again. Raises RescoldoError when one cannot be ended.
+    Both get SIGSTOP first, so that neither replaces the other. Raises RescoldoError when one cannot be ended.
     """
     supervision = [pid for pid in _ours(settings) if _is_supervision(pid)]
     for pid in supervision:
@@ -48,20 +48,20 @@ def end_supervision(settings: Settings) -> None:
 
 
 def end_strays(settings: Settings, guardian: int, known: set[int]) -> None:
-    """Kill processes of this platform that are the guardian's children and not among `known`: a supervisor was
-    killed in the moment in which it started them."""
+    """Kill the guardian's children that belong to this platform and are not in `known`: their supervisor was killed
+    before it could register them."""
     children = Path(f"/proc/{guardian}/task/{guardian}/children").read_text().split()
     for pid in {int(child) for child in children} - known - {os.getpid()}:
         _end(settings, pid)
 
 
 def are_there(settings: Settings) -> bool:
-    """Whether processes of this platform run that a new start would have to end."""
+    """Whether processes of this platform are running, which a new start would have to end."""
     return bool(_ours(settings))
 
 
 def end_everything(settings: Settings) -> bool:
-    """End processes and functions of a platform that nobody supervises; return whether there were any.
+    """End the processes and instances of a platform without a supervisor; return whether there were any.
 
     The caller holds the lock of the data directory.
     """
@@ -72,13 +72,13 @@ def end_everything(settings: Settings) -> bool:
 def end_instances(settings: Settings) -> bool:
     """End the instances of a node that was killed, and remove the cgroups of its spares; return whether there were any.
 
-    Only a node knows them: one is started, and ended when it has adopted them.
+    Only a node knows them: start one, and end it once it has adopted them.
     """
     left = settings.cgroups_file.exists() or any(settings.instance_state.glob("*.json"))
     if not left and not are_left(settings):
         return False
     try:
-        make_run(settings)  # which may be lost
+        make_run(settings)  # it may be lost
         settings.save()
     except OSError as error:
         raise RescoldoError(f"cannot make the run folder {settings.run} again: {error.strerror}") from error
@@ -109,7 +109,7 @@ def end_instances(settings: Settings) -> bool:
 
 
 def _ours(settings: Settings) -> list[int]:
-    """The processes of this platform. They are noted in the run folder, too, which may be lost."""
+    """The pids of this platform's processes, from /proc: the list in the run folder may be lost."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -120,7 +120,7 @@ def _ours(settings: Settings) -> list[int]:
 
 
 def _end(settings: Settings, pid: int) -> bool:
-    """SIGKILL a process of this platform and wait for its end; return whether it was there."""
+    """Kill a process of this platform and wait for its end; return whether it was there."""
     return _signal(settings, pid, signal.SIGKILL, END_SECONDS)
 
 
@@ -146,14 +146,15 @@ def _is_supervision(pid: int) -> bool:
 
 
 def _marks(settings: Settings) -> list[tuple[bytes, Path]]:
-    """Two arguments that a process of the platform has: an editor with the file open has but one of them."""
+    """Pairs of arguments that identify a process of the platform: an editor with the file open has but one of a
+    pair."""
     modules = (_SUPERVISOR, b"rescoldo.assembly.controller", b"rescoldo.node.main")
     return [(b"-db", config_file(settings)), *((module, settings.settings_file) for module in modules)]
 
 
 @contextmanager
 def _identified(settings: Settings, pid: int) -> Iterator[int | None]:
-    """A pidfd of process `pid`, or None when it has ended or is none of this platform's: numbers come again."""
+    """A pidfd of process `pid`; None when it has ended, or is not of this platform, since the kernel reuses pids."""
     try:
         pidfd = os.pidfd_open(pid)
     except (ProcessLookupError, ValueError):
@@ -168,7 +169,7 @@ def _identified(settings: Settings, pid: int) -> Iterator[int | None]:
 
 
 def _arguments(pid: int) -> set[bytes]:
-    """Those of process `pid`; none when it has ended."""
+    """The arguments of process `pid`; empty when it has ended."""
     try:
         return set(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"))
     except (FileNotFoundError, ProcessLookupError):

@@ -1,7 +1,7 @@
-"""The start of a platform: `python -m rescoldo.supervisor.main SETTINGS_FILE`, or `rescoldo serve`.
+"""Starts a platform: `python -m rescoldo.supervisor.main SETTINGS_FILE`, or `rescoldo serve`.
 
-Checks all that may be wrong while somebody still reads the answer, takes the lock, binds the sockets between the
-platform's parts, and becomes the guardian of a supervisor.
+Checks everything while the user still sees the error, takes the lock, binds the listening sockets, and becomes the
+guardian of a supervisor.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from rescoldo.supervisor.sockets import bind_address, listen_between_parts
 
 
 def run(settings: Settings) -> int:
-    """Serve in the foreground, as another program in this process; raises RescoldoError when it cannot start."""
+    """Serve in the foreground: this process becomes the guardian. Raises RescoldoError when the platform cannot
+    start."""
     if os.geteuid() == 0 and level() != "full":
         raise InvalidInput(
             "root may not create namespaces here (or Linux is older than 5.12), and functions never run as root: start "
@@ -55,7 +56,7 @@ def run(settings: Settings) -> int:
 
 
 def _listen_at_addresses(settings: Settings) -> dict[str, socket.socket]:
-    """Each is listened at before the next one is checked: two flags may name one address."""
+    """Listen on each address before the next one is checked: two flags may name the same address."""
     wanted = {
         "gateway": (settings.gateway, "--gateway-address"),
         "metrics": (settings.metrics, "--metrics-address"),
@@ -79,8 +80,8 @@ def _prepare_edge(settings: Settings) -> None:
 
 
 def _put_up_fence(settings: Settings) -> tuple[dict[str, socket.socket], Sequence[int]]:
-    """The listener for instances, as "inside", and the descriptors of the fence around it; neither without the other,
-    since nothing else would keep other users from it."""
+    """The listener for instances, as "inside", and the descriptors of the fence around it. Without a fence there is no
+    listener: nothing else would keep other users from it."""
     if level() != "full":
         return {}, ()
     inside = bind_address(f"{gate_address(settings)}:0")
@@ -92,13 +93,14 @@ def _put_up_fence(settings: Settings) -> tuple[dict[str, socket.socket], Sequenc
 
 
 def _lift_descriptor_limit() -> None:
-    """Many systems begin with 1,024, which is for programs that use select(); instances get a limit of their own."""
+    """Raise the soft limit to the hard one: many systems start with 1,024, for programs that use select(). Instances
+    get a limit of their own."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main() -> int:
-    """Serve the platform whose settings are in the file that is named."""
+    """Serve the platform of the settings file in the first argument."""
     try:
         return run(Settings.load(Path(sys.argv[1])))
     except RescoldoError as error:

@@ -1,4 +1,4 @@
-"""The programs of a platform: how edge, node and controller are started, and asked whether they live."""
+"""The programs of a platform: how to start and probe edge, node and controller."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rescoldo.supervisor.sockets import ACCEPTED_BY, edge_environment
 EDGE_GRACE = 5.0  # seconds for requests in flight when the platform stops
 CONTROLLER_GRACE = 10.0
 NODE_GRACE = 15.0
-# what the edge accepts on; the last two where plain HTTP is redirected to HTTPS, and where there is a fence
+# sockets that the edge accepts on; "redirect" exists only with --redirect-address, "inside" only with a fence
 GATES = ("gateway", "metrics", "redirect", "inside")
 
 
@@ -24,7 +24,7 @@ SocketTable = Mapping[str, Sequence[int]]  # descriptors by name
 
 
 def parts_with(settings: Settings, table: SocketTable) -> dict[str, Part]:
-    """Edge, node and controller by name, with the listening sockets that `table` has now."""
+    """Edge, node and controller by name, with the present listening sockets of `table`."""
     gates = {name: table[name][0] for name in GATES if name in table}
     listeners = {name: table[name][0] for name in ACCEPTED_BY}
     node = listeners.pop("node")
@@ -37,8 +37,8 @@ def parts_with(settings: Settings, table: SocketTable) -> dict[str, Part]:
 
 
 def edge_part(settings: Settings, gates: Mapping[str, int]) -> Part:
-    """A new edge knows nothing yet and holds every request until the controller has told it. `gates`: what it accepts
-    on, gateway, metrics and, where there are such, those for plain HTTP that is sent on, and for instances."""
+    """The edge. A new process knows no routes and holds every request until the controller has sent them. `gates`: the
+    sockets of GATES that exist, by name."""
     binary = process.binary_for(settings)
 
     def command() -> Sequence[str]:
@@ -52,13 +52,13 @@ def edge_part(settings: Settings, gates: Mapping[str, int]) -> Part:
 
 
 def edge_reload(settings: Settings, old_pid: int) -> list[str]:
-    """The command of an edge that takes over from another, with the configuration that was written anew."""
+    """The command of an edge that takes over from `old_pid`, with the configuration that the controller wrote."""
     return process.reload_command(process.binary_for(settings), config.config_file(settings), settings, old_pid)
 
 
 def node_part(settings: Settings, listener: int, fence: Sequence[int] = ()) -> Part:
-    """`fence`: what keeps the fence around instances' ports standing. The node holds it, too, so that it stands where
-    guardian and supervisor were both killed."""
+    """The node. `fence`: descriptors that keep the fence around instances' ports up. The node holds them, too, so that
+    the fence survives when guardian and supervisor are both killed."""
     return Part(
         "node",
         lambda: _python("rescoldo.node.main", settings),
@@ -69,7 +69,7 @@ def node_part(settings: Settings, listener: int, fence: Sequence[int] = ()) -> P
 
 
 def controller_part(settings: Settings, listeners: Mapping[str, int]) -> Part:
-    """`listeners`: wake, api and log."""
+    """The controller. `listeners`: its sockets wake, api and log."""
     return Part(
         "controller",
         lambda: _python("rescoldo.assembly.controller", settings),
@@ -80,24 +80,24 @@ def controller_part(settings: Settings, listeners: Mapping[str, int]) -> Part:
 
 
 def supervisor_command(settings: Settings) -> list[str]:
-    """What a guardian starts."""
+    """The command that a guardian runs."""
     return _python("rescoldo.supervisor.supervisor", settings)
 
 
 def silence(settings: Settings) -> float:
-    """Seconds after which guardian and supervisor take each other for dead."""
+    """Seconds of silence after which guardian and supervisor consider each other dead."""
     return 2 * settings.probe_timeout
 
 
 def _python(module: str, settings: Settings) -> list[str]:
-    # by the settings' path the platform's processes are known; see leftovers.py
+    # leftovers.py identifies the platform's processes by the path of the settings
     return [sys.executable, "-m", module, str(settings.settings_file)]
 
 
-# HAProxy reports these as alerts, although a server that goes and a client that leaves while it is held are routine
+# HAProxy reports these as alerts, although a removed server and a held client that leaves are routine
 _ROUTINE = ("has no server available", "yield not allowed")
 
 
 def _worth_showing(line: str) -> bool:
-    """HAProxy writes a line for each server that comes and goes; only its errors matter."""
+    """Whether to show a line of HAProxy: it writes one for each server added or removed, and only errors matter."""
     return "[ALERT]" in line and not any(text in line for text in _ROUTINE)

@@ -1,4 +1,4 @@
-"""The folders, the lock and the ports a platform needs before anything is started."""
+"""The folders, the lock and the addresses that a platform needs before it starts anything."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rescoldo.model.settings import Settings
 from rescoldo.supervisor.folders import clear, make, make_run, make_sockets
 from rescoldo.supervisor.leftovers import end_everything, end_leftovers
 
-MAX_SOCKET_PATH = 97  # bytes that HAProxy takes
+MAX_SOCKET_PATH = 97  # bytes of a path that HAProxy accepts
 LONGEST_SOCKET = 37  # bytes: "/", 20 of the function's name, "-", 10 that are unique, ".sock"
 
 
 def prepare(settings: Settings) -> IO[str]:
-    """Make the folders and take the data directory's lock; hold on to what is returned.
+    """Make the folders and take the data directory's lock, which lasts until the returned file is closed.
 
     Raises InvalidInput where a folder cannot be made or written, Conflict when another platform serves it.
     """
@@ -43,7 +43,7 @@ def _prepare(settings: Settings) -> IO[str]:
         _end_earlier(settings)
         make_run(settings)
         make_sockets(settings)
-        settings.store_copy.unlink(missing_ok=True)  # of a platform that was killed: its database counts
+        settings.store_copy.unlink(missing_ok=True)  # left by a killed platform, whose database counts
         settings.save()
     except BaseException:
         held.close()
@@ -52,7 +52,7 @@ def _prepare(settings: Settings) -> IO[str]:
 
 
 def _end_earlier(settings: Settings) -> None:
-    """End what a killed platform left; where its run folder was another, its instances, too: no node adopts those."""
+    """End what a killed platform left. If its run folder was another, end its instances, too: no node adopts them."""
     end_leftovers(settings)
     earlier = last_settings(settings.data_path)
     if earlier is not None and earlier.run != settings.run:
@@ -79,7 +79,7 @@ def check_address(address: str, flag: str) -> None:
 
 
 def running_pid(settings: Settings) -> int | None:
-    """The main process of the platform that serves this data directory now: its guardian."""
+    """The pid of the guardian of the platform that serves this data directory now; None when none does."""
     try:
         with lock_file(settings).open() as file:
             try:
@@ -92,7 +92,7 @@ def running_pid(settings: Settings) -> int | None:
 
 
 def lock_file(settings: Settings) -> Path:
-    """Who holds it serves the data directory."""
+    """The file whose lock the platform of this data directory holds."""
     return settings.data_path / "lock"
 
 
@@ -115,7 +115,7 @@ def lock(settings: Settings) -> IO[str]:
 
 
 def name_holder(lock: int, pid: int) -> None:
-    """Write into the lock's file which process is the platform's main one."""
+    """Write the pid of the platform's main process into the lock file."""
     text = str(pid).encode()
     os.pwrite(lock, text, 0)
     os.ftruncate(lock, len(text))

@@ -1,4 +1,4 @@
-"""Whether a process still answers: one small question over its Unix socket."""
+"""Health checks: one small question to a process over its Unix socket."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SLICE = 1.0  # seconds
-ANSWER = 65536  # bytes that are read of an answer; what is longer is not of interest
-PAUSE = 2.0  # seconds between one question and the next: they are most of what a platform at rest does
+ANSWER = 65536  # bytes read of an answer; the rest does not matter
+PAUSE = 2.0  # seconds between two questions, which are most of the work of an idle platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,10 @@ class Probe:
     question: bytes
 
     async def answered(self, patience: float) -> bool:
-        """Ask once; False when nothing came back within `patience` seconds, or was refused all that time.
+        """Ask until an answer comes; return False when none has come within `patience` seconds.
 
-        The time is counted in slices, so that a stop of this process itself is not taken for the other's
-        silence: after it one slice is over, not all.
+        The time is counted in slices: when this process itself is stopped for a while, one slice is over afterwards,
+        not all of them, so that the stop does not count as the other process's silence.
         """
         asking = asyncio.create_task(self._ask(), name=f"probe {self.path.name}")
         try:
@@ -36,11 +36,11 @@ class Probe:
             asking.cancel()
 
     async def _ask(self) -> None:
-        """Return once it has answered."""
+        """Ask again and again, and return at the first answer."""
         loop = asyncio.get_running_loop()
         while True:
             try:
-                # a stream would cost more, and this is asked for ever
+                # asyncio's streams would cost more, and probes run for ever
                 with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
                     sock.setblocking(False)
                     await loop.sock_connect(sock, str(self.path))

@@ -1,8 +1,8 @@
-"""The run folder of a platform that runs: noticed when it is lost, whole or in part, and made again.
+"""Notices that the run folder of a running platform is lost, whole or in part, and restores it.
 
-Somebody may remove it: logind at a logout, a cleaner of old files, a hand that slipped. Listening sockets have no name
-any more then, and nobody can give one its name back; so another is bound in its place, and what accepts on it is
-started again. What instances and their node need is the node's own (`keep_whole` in node/instances/folders.py).
+logind may remove the folder at a logout, a cleaner of old files may, or a user by mistake. A listening socket cannot
+get its lost path back; so another socket is bound there, and the process that accepts on it is restarted. The node
+itself restores what it and its instances need (`keep_whole` in node/instances/folders.py).
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ FOLDER, ADMIN = "folder", "admin"
 
 
 class RunFolder:
-    """Looks after what the supervisor has put there."""
+    """Finds and restores the supervisor's part of the run folder."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._opened = -1
-        self._edge_seen = 0  # pid of the edge whose admin socket was there
+        self._edge_seen = 0  # pid of the last edge whose admin socket was there
         self._slots = ""
         with contextlib.suppress(OSError):
             self._hold_open()
 
     def _hold_open(self) -> None:
-        """Hold it open, to know it again, and locked: systemd-tmpfiles passes over a folder that is."""
+        """Open the folder, to recognise it later, and lock it: systemd-tmpfiles skips a locked folder."""
         fresh = os.open(self._settings.run_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with contextlib.suppress(OSError):
             fcntl.flock(fresh, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -42,21 +42,21 @@ class RunFolder:
         self._opened = fresh
 
     def lost(self, edge: int) -> set[str]:
-        """The names of what is not there any more; `edge` is the pid of the edge."""
+        """The names of lost sockets and files; `edge` is the pid of the edge."""
         settings = self._settings
         if not is_same(settings.run_path, self._opened, follow_symlinks=False):
             return {FOLDER, ADMIN, *ACCEPTED_BY}
         found = {name for name, path in paths_between_parts(settings).items() if not _is_socket(path)}
         if _is_socket(settings.admin_socket):
             self._edge_seen = edge
-        elif self._edge_seen == edge:  # another one has yet to bind it
+        elif self._edge_seen == edge:  # a new edge has yet to bind its own
             found.add(ADMIN)
         return found | {path.name for path in self._files() if not path.exists()} | self._lost_slots()
 
     def make_again(self, lost: set[str]) -> dict[str, socket.socket]:
-        """Make again what is lost; return the sockets that were bound anew, by name. What others write is theirs.
+        """Restore what is lost; return the newly bound sockets by name. Leaves the files of other processes to them.
 
-        Raises OSError or InvalidInput where that is not possible now.
+        Raises OSError or InvalidInput when that is not possible now.
         """
         settings = self._settings
         if FOLDER in lost:
@@ -73,7 +73,7 @@ class RunFolder:
         return self._settings.settings_file, self._settings.pid_file, self._settings.children_file
 
     def _lost_slots(self) -> set[str]:
-        """An edge that starts again needs as many slots as the controller lends."""
+        """Whether the number of slots is lost: a restarted edge needs as many slots as the controller lends."""
         try:
             self._slots = self._settings.slots_file.read_text()
         except OSError:

@@ -1,7 +1,7 @@
-"""A platform as a service of systemd: the unit that runs `rescoldo serve` at boot and starts it again when it fails.
+"""A platform as a service of systemd: the unit that runs `rescoldo serve` at boot and restarts it when it fails.
 
-The unit's main process is the guardian. Where that is killed, systemd ends what is left and starts the platform anew:
-it has no way to learn that the supervisor has become the next guardian.
+The unit's main process is the guardian. When the guardian is killed, systemd ends the remaining processes and starts
+the platform anew: systemd cannot learn that the supervisor has become the next guardian.
 
 Source: systemd.service(5), systemd.kill(5) and systemd.exec(5). The options are those of systemd 244 and later.
 """
@@ -22,7 +22,7 @@ SYSTEM_UNITS = Path("/etc/systemd/system")
 MARK = "# Written by `rescoldo serve --install-service` for "
 # Edge and controller end together, then the node; the rest is for a slow disk: 10 + 15 + 35 = 60 s.
 STOP_SECONDS = CONTROLLER_GRACE + NODE_GRACE + 35.0
-# Rights of root that no part of a platform uses. The others make sandboxes: mounts, namespaces, uids, BPF, devices.
+# Capabilities that no part of a platform uses. Sandboxes need the others: mounts, namespaces, uids, BPF, devices.
 UNUSED_RIGHTS = (
     "CAP_AUDIT_CONTROL", "CAP_AUDIT_READ", "CAP_BLOCK_SUSPEND", "CAP_LINUX_IMMUTABLE", "CAP_MAC_ADMIN",
     "CAP_MAC_OVERRIDE", "CAP_SYSLOG", "CAP_SYS_BOOT", "CAP_SYS_MODULE", "CAP_SYS_PACCT", "CAP_SYS_RAWIO",
@@ -39,7 +39,7 @@ class Service:
     command: Sequence[str]
     environment: Mapping[str, str]
     data: str
-    of_user: bool  # of the user's own systemd, not of the machine's
+    of_user: bool  # for the user's own systemd, not the machine's
 
     @property
     def path(self) -> Path:
@@ -51,17 +51,17 @@ class Service:
 
     @property
     def mark(self) -> str:
-        """The unit's first line, which says whose it is."""
+        """The unit's first line, which names the data directory of its platform."""
         return f"{MARK}{self.data}"
 
     @property
     def starting(self) -> tuple[str, ...]:
-        """The commands that start it now and at each boot, once the unit is written."""
+        """The commands that, after `install`, start the service now and at each boot."""
         return (f"{self._systemctl} daemon-reload", f"{self._systemctl} enable --now {NAME}")
 
     @property
     def stopping(self) -> tuple[str, ...]:
-        """The commands that end it, once the unit is removed."""
+        """The commands that, after `uninstall`, stop the service."""
         return (f"{self._systemctl} stop {NAME}", f"{self._systemctl} daemon-reload")
 
     @property
@@ -104,8 +104,8 @@ CapabilityBoundingSet=~{" ".join(UNUSED_RIGHTS)}
 
 
 def install(service: Service, *, overwrite: bool) -> bool:
-    """Write the unit; return whether one was there. Raises Conflict where that one is not this platform's, unless
-    `overwrite`, and InvalidInput where it cannot be written."""
+    """Write the unit; return whether one was there. Raises Conflict when that one is not this platform's, unless
+    `overwrite`, and InvalidInput when the unit cannot be written."""
     path = service.path
     head = _head(path)
     if head is not None and head != service.mark and not overwrite:
@@ -122,8 +122,8 @@ def install(service: Service, *, overwrite: bool) -> bool:
 
 
 def uninstall(service: Service, *, overwrite: bool) -> None:
-    """Remove the unit and the link that has systemd start it at boot. Raises NotFound, Conflict where the unit is not
-    this platform's, unless `overwrite`, and InvalidInput where it cannot be removed."""
+    """Remove the unit and the link by which systemd starts it at boot. Raises NotFound, Conflict when the unit is not
+    this platform's, unless `overwrite`, and InvalidInput when the unit cannot be removed."""
     path = service.path
     head = _head(path)
     if head is None:
@@ -139,7 +139,7 @@ def uninstall(service: Service, *, overwrite: bool) -> None:
 
 
 def _head(path: Path) -> str | None:
-    """The first line of the unit that is there."""
+    """The first line of the installed unit; None when none is installed."""
     try:
         return path.read_text(errors="replace").partition("\n")[0]
     except FileNotFoundError:

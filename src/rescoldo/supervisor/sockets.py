@@ -1,7 +1,7 @@
 """Listening sockets that outlive the processes that serve them.
 
-They are bound once, at the start of the platform; the supervisor hands the same sockets to each new child, by
-descriptor number in the environment. A connection made while the child is away waits in the backlog.
+The platform binds them once, at its start; the supervisor passes the same sockets to each new child, by descriptor
+number in the environment. A connection made while the child is away waits in the backlog.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def paths_between_parts(settings: Settings) -> dict[str, Path]:
 
 
 def listen_between_parts(settings: Settings, names: Iterable[str] = tuple(ACCEPTED_BY)) -> dict[str, socket.socket]:
-    """Listen on those of `names`; the node's is for the controller alone. Raises OSError."""
+    """Listen on the sockets in `names`; the edge's user may reach all but the node's. Raises OSError."""
     paths = paths_between_parts(settings)
     return {name: bind(paths[name], for_edge=name != "node") for name in names}
 
@@ -58,5 +58,5 @@ def bind_address(address: str) -> socket.socket:
 
 
 def edge_environment(gates: Mapping[str, int]) -> dict[str, str]:
-    """How the edge's configuration learns of the sockets it accepts on."""
+    """Environment variables that give the edge's configuration the sockets to accept on."""
     return {f"RESCOLDO_{name.upper()}": f"fd@{number}" for name, number in gates.items()}

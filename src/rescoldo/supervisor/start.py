@@ -28,7 +28,7 @@ LOOK_SECONDS = 0.05
 
 
 def start_background(settings: Settings) -> None:
-    """Start the platform; return when it answers. Raises RescoldoError with what it said when it does not."""
+    """Start the platform; return when it answers. Raises RescoldoError with its output when it does not."""
     log = _open_log(settings)
     request = settings.data_path / "start.json"
     request.write_text(settings.to_json())
@@ -51,16 +51,16 @@ def start_background(settings: Settings) -> None:
 
 
 def stop(settings: Settings) -> bool:
-    """Stop the platform of this data directory, or what a killed one has left; return whether there was anything.
+    """Stop the platform of this data directory, or end what a killed one left; return whether there was anything.
 
-    A platform that has not ended STOP_SECONDS after SIGTERM hangs, and is killed. Raises RescoldoError when it stays.
+    Kills a platform that has not ended STOP_SECONDS after SIGTERM. Raises RescoldoError when that fails, too.
     """
     told = None
 
     def ended() -> bool:
         nonlocal told
         pid = running_pid(settings)
-        if pid is not None and pid != told:  # not the same when its guardian was killed meanwhile
+        if pid is not None and pid != told:  # another one when the guardian was killed meanwhile
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
             told = pid
@@ -74,7 +74,8 @@ def stop(settings: Settings) -> bool:
 
 
 def _kill_supervision(settings: Settings) -> None:
-    """Kill guardian and supervisor, and those that either has just started. Raises RescoldoError when one stays."""
+    """Kill guardian and supervisor, and any successor that one of them has just started. Raises RescoldoError when
+    one survives."""
 
     def ended() -> bool:
         end_supervision(settings)
@@ -97,7 +98,7 @@ def _end_abandoned(settings: Settings) -> bool:
 
 
 def abandoned(settings: Settings) -> bool:
-    """Whether processes of this platform, at this address, go on without guardian and supervisor."""
+    """Whether processes of this platform, at this address, still run without guardian and supervisor."""
     try:
         left = Settings.load(settings.settings_file)
     except (OSError, ValueError, TypeError):
@@ -106,7 +107,7 @@ def abandoned(settings: Settings) -> bool:
 
 
 def answers(metrics: str) -> bool:
-    """Whether the platform whose metrics are at HOST:PORT is healthy: there it never speaks TLS."""
+    """Whether the platform with metrics at HOST:PORT is healthy. That address never speaks TLS."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"http://{metrics}/healthz", timeout=2) as answer:
@@ -120,7 +121,7 @@ def _open_log(settings: Settings) -> Path:
     try:
         settings.data_path.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        check_room(settings.data_path)  # on a full disk the platform's last words would be lost
+        check_room(settings.data_path)  # on a full disk the platform's errors would be lost
     except OSError as error:
         raise InvalidInput(
             f"cannot write to {settings.data}: {error.strerror}; choose another data directory with --data or "

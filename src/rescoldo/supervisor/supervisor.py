@@ -1,8 +1,8 @@
 """The supervisor: `python -m rescoldo.supervisor.supervisor SETTINGS_FILE`, started by its guardian.
 
-It starts edge, node and controller, and starts again what dies or does not answer any more. Where a supervisor
-before it was killed it takes over what that one had started. It does little, so that there is little that could
-end it; it imports no library beyond the standard one.
+It starts edge, node and controller, and restarts one that dies or stops answering. When an earlier supervisor was
+killed, it takes over that one's children. It does little, so that little can end it, and imports no library beyond
+the standard one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """One supervisor's life: startup, waiting for the end while its tasks work, shutdown."""
+    """One supervisor's life: startup, wait for a signal while its tasks work, shutdown."""
 
     def __init__(self, settings: Settings, held: HeldDescriptors) -> None:
         self._settings = settings
@@ -43,7 +43,7 @@ class Supervisor:
         self._guardian = GuardianWatch(settings, held, self._stopping)
         self._children = Children(settings, held, self._tasks, self._give_up)
         self._folders = FolderWatch(settings, held, self._children)
-        if GATES[0] not in held.table:  # the supervisor before was killed while it stopped the platform
+        if GATES[0] not in held.table:  # an earlier supervisor was killed while it stopped the platform
             self._stopping.set()
 
     async def run(self) -> int:
@@ -71,24 +71,25 @@ class Supervisor:
     async def _shutdown(self) -> None:
         await self._tasks.close()
         await self._children.stop()
-        # a node that was killed, or was told to end before it could listen to it, has left them
+        # left by a node that was killed, or that got SIGTERM before it handled the signal
         await asyncio.to_thread(end_instances, self._settings)
         clear(self._settings)
         await self._guardian.stop()
-        # closing the loop closes what its signal handlers write to before it takes them away
+        # when a loop closes, it closes the socket that its signal handlers write to before it removes the handlers
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().remove_signal_handler(number)
 
     def _name_lock_holder(self) -> None:
-        """Another guardian than the last may have started this process; `rescoldo down` sends it SIGTERM."""
+        """Write the guardian's pid into the lock file: it may be a new guardian, and `rescoldo down` sends it
+        SIGTERM."""
         try:
             place.name_holder(self._held.table["lock"][0], self._held.guardian)
         except OSError as error:
             log.error("cannot write the holder of the lock: %s", error)
 
     async def _announce(self) -> None:
-        """Say that the platform is there, once it answers."""
-        host, _, port = self._settings.metrics.rpartition(":")  # the same process, without TLS
+        """Wait until the platform answers, then say that it is ready."""
+        host, _, port = self._settings.metrics.rpartition(":")  # the edge, too, but without TLS
         while not await _answers(host.strip("[]"), int(port)):
             await asyncio.sleep(0.02)
         self._children.proven = True
@@ -116,12 +117,12 @@ async def _run(settings: Settings, held: HeldDescriptors) -> int:
 
 
 def main() -> int:
-    """Supervise the platform of the settings that the guardian holds, or of the file that is named."""
+    """Supervise a platform; its settings come from the guardian, else from the file in the first argument."""
     log_to_stderr("supervisor: %(levelname)s: %(message)s")
     try:
         held = HeldDescriptors.inherited()
         return asyncio.run(_run(held.settings() or Settings.load(Path(sys.argv[1])), held))
-    except (RescoldoError, OSError) as error:  # not for good, perhaps: the guardian tries again
+    except (RescoldoError, OSError) as error:  # perhaps temporary: the guardian tries again
         say(f"supervisor: {error}")
         return 1
 
