@@ -4,11 +4,12 @@ A line has the fields of `log-format` in haproxy.cfg.tmpl: function, status, "co
 seconds of its start, then HAProxy's %Ta %TR %Tw (milliseconds: active in all, receiving the head and
 being held for a wake, waiting in the queue), %U and %B (bytes read from and sent to the client).
 
-A cold call that was answered by its function has "cold:FIRST:HELD:SLOT:FORK:LOAD:LISTEN" (microseconds): from its
-head to the answer's first byte; of that, held; and of that, what the controller said that the start took.
+The third field of a cold call that its function answered is "cold:FIRST:HELD:SLOT:FORK:LOAD:LISTEN", in microseconds.
+FIRST: from the request's head to the response's first byte. HELD: the part of FIRST that the edge held the request.
+SLOT to LISTEN: the phases of the start, as the controller reports them, within HELD.
 
-A call that the edge answered in the place of its instance has "…:failed:AT:INSTANCE:ID" there: when (Unix
-microseconds), whose server, and the call's id, percent-encoded.
+The third field of a call that the edge answered in place of the instance ends with ":failed:AT:INSTANCE:ID": the time
+(Unix microseconds), the instance of the server, and the call's id, percent-encoded.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from rescoldo.model.text import one_line
 MAX_LINE = 4096  # bytes; HAProxy cuts at 1,024
 CHUNK = 2**18  # bytes read at once
 PAUSE = 0.05  # seconds between reads
-CLOCK_STEP = 5000  # microseconds that two clocks of the edge may differ in one call before one was set
+CLOCK_STEP = 5000  # microseconds that two clocks of the edge may differ in one call; beyond that, one of them was set
 
 FAILED = b":failed:"
 
 
 class Tally(NamedTuple):
-    """What a number of lines tell of."""
+    """The calls, cold calls and failed calls of some lines."""
 
     calls: dict[CallKey, CallSums]
     colds: list[ColdCall]
@@ -44,11 +45,10 @@ class Tally(NamedTuple):
 
 
 def tally(lines: Iterable[bytes]) -> Tally:
-    """Count the calls that `lines` tell of; a line that tells of none is passed over. Return, besides, the phases of
-    each cold one, and each that failed.
+    """Count the calls in `lines`; skip invalid lines. Return, too, the phases of each cold call, and each failed call.
 
-    This is all the Python that a warm call costs, so it is one loop over plain numbers, and lines that are alike are
-    read once: calls of a function in one second differ in little.
+    This is all the Python that a warm call costs. So it is one loop over plain numbers, and equal lines are parsed
+    once: calls of one function in one second differ little.
     """
     rows: dict[tuple[bytes, bytes, bytes, int], list[int]] = {}
     told = _Told()
@@ -62,9 +62,9 @@ def tally(lines: Iterable[bytes]) -> Tally:
             continue
         if cold != b"-":
             cold = told.take(function, status, cold, active, count)
-            if cold == b"cold" and head > 0:  # HAProxy takes a hold for a part of the head's arrival
+            if cold == b"cold" and head > 0:  # HAProxy counts a hold as part of the head's arrival
                 waited, head = waited + head if waited >= 0 else waited, 0
-        if active < 0 or waited < 0:  # a phase was never reached: all the time there was went into waiting
+        if active < 0 or waited < 0:  # a phase was never reached: all the time counts as waiting
             active = max(active, 0)
             waited = max(active - max(head, 0), 0)
         run = active - waited - head if head > 0 else active - waited
@@ -82,14 +82,14 @@ def tally(lines: Iterable[bytes]) -> Tally:
 
 
 class _Told:
-    """What lines tell besides in the field of cold calls: the phases of each cold call, and each that failed."""
+    """Collects what the third field says: the phases of each cold call, and each failed call."""
 
     def __init__(self) -> None:
         self.colds: list[ColdCall] = []
         self.failed: list[FailedCall] = []
 
     def take(self, function: bytes, status: bytes, told: bytes, active: int, count: int) -> bytes:
-        """Take the field of `count` lines that are alike; return "cold" or "-", which are counted apart."""
+        """Take the third field of `count` equal lines; return "cold" or "-", which `tally` counts separately."""
         if FAILED in told:
             if (failed := _failed_call(function, status, told)) is not None:
                 self.failed.append(failed)
@@ -109,8 +109,11 @@ def _named(key: tuple[bytes, bytes, bytes, int], row: list[int]) -> tuple[CallKe
 
 
 def _cold_call(function: bytes, told: bytes, active: int) -> ColdCall | None:
-    """The phases of a cold call that took `active` milliseconds in all; None where it got no answer of its function,
-    or where the clock was set meanwhile: `first` is a difference of its times, the others are not."""
+    """The phases of a cold call that took `active` milliseconds in all.
+
+    None when its function did not answer, or when the clock was set meanwhile: `first` is a difference of two clock
+    times, the others are durations.
+    """
     try:
         first, held, slot, fork, load, listen = map(int, told.split(b":")[1:])
     except ValueError:
@@ -122,7 +125,7 @@ def _cold_call(function: bytes, told: bytes, active: int) -> ColdCall | None:
 
 
 def _failed_call(function: bytes, status: bytes, told: bytes) -> FailedCall | None:
-    """A call that the edge answered; None for one that no instance had."""
+    """A call that the edge answered in place of an instance; None for a call that had reached no instance."""
     at, _, rest = told.partition(FAILED)[2].partition(b":")
     instance, _, call_id = rest.partition(b":")
     if not (at.isdigit() and len(at) < 20 and status.isdigit() and instance):
@@ -137,10 +140,10 @@ def _failed_call(function: bytes, status: bytes, told: bytes) -> FailedCall | No
 
 
 async def read_calls(connection: socket.socket, record: Callable[[Tally], None]) -> None:
-    """Hand what one connection of the edge tells of to `record`, until it ends.
+    """Pass the tallies of one connection of the edge to `record`, until it ends.
 
-    Reads seldom and much: what is not read yet waits in the socket and then in the edge's ring, and each
-    waking of this process costs as much as twenty lines.
+    Reads large chunks at long intervals: unread lines wait in the socket and then in the edge's ring, and each
+    wake-up of this process costs as much as twenty lines.
     """
     loop = asyncio.get_running_loop()
     rest = b""

@@ -1,4 +1,4 @@
-"""HAProxy's Runtime API over its Unix socket: one connection a batch of commands, its end ends the answer."""
+"""HAProxy's Runtime API over its Unix socket: one connection for each batch of commands; its end ends the answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from rescoldo.model.errors import EdgeUnavailable
 
 TIMEOUT = 5.0  # seconds; the slowest command (a map of 10,000) takes a few milliseconds
-CONNECTIONS = 8  # at once: HAProxy serves its sockets one command after another anyway, and refuses too many
+CONNECTIONS = 8  # at once: HAProxy runs commands one after another anyway, and refuses too many connections
 MAX_PAYLOAD = 12_000  # bytes of one command: HAProxy reads it into a buffer of 16 KiB
 
 
@@ -26,7 +26,7 @@ class AdminSocket:
             raise EdgeUnavailable from error
 
     async def payload(self, command: str, lines: list[str]) -> str:
-        """Run a command that takes lines (`add map FILE <<`), in as many batches as they need."""
+        """Run a command that takes lines (`add map FILE <<`), in batches of at most MAX_PAYLOAD bytes."""
         answers = []
         batch: list[str] = []
         size = 0

@@ -1,6 +1,6 @@
-"""The gateway's certificate: checked, then copied to where the edge reads it.
+"""Checks the gateway's certificate and copies it to where the edge reads it.
 
-The edge reads the copy alone, so that a file that is being replaced, or was replaced by a broken one, stops no edge.
+The edge reads the copy alone, so that neither a file that is being replaced nor a broken one can stop an edge.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 
 
 def install(settings: Settings) -> bool:
-    """Check what --tls-cert and --tls-key name and copy it; return whether it is other than the copy was.
+    """Check the files of --tls-cert and --tls-key and copy them; return whether the copy changed.
 
-    Raises InvalidInput where a file cannot be read, or does not hold a certificate and its key.
+    Raises InvalidInput when a file cannot be read, or does not hold a certificate and its key.
     """
     if settings.tls_cert is None:
         return False
@@ -40,9 +40,9 @@ def install(settings: Settings) -> bool:
 
 
 def renew(settings: Settings) -> bool:
-    """Take over a certificate that was replaced; return whether there was one.
+    """Install a certificate that the user replaced; return whether there was one.
 
-    Raises RescoldoError where it is broken, or HAProxy refuses it: then the edge keeps the one it has.
+    Raises RescoldoError when it is broken, or HAProxy refuses it: then the edge keeps its present one.
     """
     copy = settings.certificate
     before = copy.read_bytes() if copy.exists() else None
@@ -58,7 +58,8 @@ def renew(settings: Settings) -> bool:
 
 
 def restore(settings: Settings) -> None:
-    """Copy it again where the copy is lost. What is wrong is logged: the edge says that it cannot start."""
+    """Copy the certificate again when the copy is lost. Errors are only logged: the edge reports that it cannot
+    start."""
     if settings.tls_cert is not None and not settings.certificate.exists():
         try:
             install(settings)
@@ -67,7 +68,7 @@ def restore(settings: Settings) -> None:
 
 
 def warning(settings: Settings) -> str:
-    """What is to be said of a private key that everybody on this machine can read; empty where nobody else can."""
+    """The warning about a private key that every user of this machine can read; empty when not every user can."""
     if settings.tls_cert is None:
         return ""
     path, flag = _sources(settings)[-1]
@@ -90,14 +91,14 @@ def _read(path: Path, flag: str) -> bytes:
 
 
 def _write(path: Path, text: bytes) -> None:
-    """For this user alone: the edge reads it before it becomes another one."""
+    """Write a file that this user alone can read: the edge reads it before it changes its user."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
         out.write(text)
 
 
 def _check(path: Path, settings: Settings) -> None:
-    import ssl  # here alone: what most platforms never load
+    import ssl  # imported late: most platforms never need it
 
     def password() -> str:
         raise InvalidInput(f"{_named(settings)}: the private key is encrypted; save it without a password")

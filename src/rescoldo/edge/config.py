@@ -1,4 +1,4 @@
-"""Writes HAProxy's configuration: a pure text, then the files it needs."""
+"""Writes HAProxy's configuration: `render` makes the text from settings alone, `write` the files that it needs."""
 
 from __future__ import annotations
 
@@ -19,43 +19,44 @@ from rescoldo.model.names import DEFAULT_NAMESPACE, SlotName
 from rescoldo.model.settings import EDGE_UID, Settings
 
 HOLD_SECONDS = 120  # how long a request may be held; no ready timeout is longer
-MAX_BUILDS = 16  # clients at once that send a build or follow one: they need no login to begin
-TIMEOUT_MARGIN = 5.0  # seconds the edge waits beyond a function's own limit, for its 504 to come first
+MAX_BUILDS = 16  # clients at once that send or follow a build: they need no login
+TIMEOUT_MARGIN = 5.0  # seconds that the edge waits beyond a function's own limit, so that its 504 comes first
 INSIDE = 2  # number of the listener for instances in the gateway's frontend
-INSIDE_SHARE = 4  # all connections of clients through this is what instances may have together
-INSTANCE_SHARE = 4  # and theirs through this, what one of them may have
+INSIDE_SHARE = 4  # divisor: all instances together may have a fourth of the clients' connections
+INSTANCE_SHARE = 4  # divisor: one instance may have a fourth of those
 LOG_FORMAT = "%[var(txn.fn)] %ST %[var(txn.cold)] %Ts %Ta %TR %Tw %U %B"  # as accesslog.py reads it
 HTTPS_PORT = "443"
-LOGIN_KEY = "req.hdr(authorization),word(2,' '),b64dec,sha2(256),hex"  # of a request: as login_key makes it
-# Says who calls, unless a proxy in front has.
+LOGIN_KEY = "req.hdr(authorization),word(2,' '),b64dec,sha2(256),hex"  # of a request, as `login_key` makes it
+# Adds the headers about the caller, unless a proxy in front has set them.
 FORWARD = (
     "  http-request add-header X-Forwarded-Host %[req.hdr(host)] unless { req.hdr(x-forwarded-host) -m found }",
     "  http-request add-header X-Forwarded-For %[var(sess.client)] unless { req.hdr(x-forwarded-for) -m found }",
     "  http-request add-header X-Forwarded-Proto http unless { req.hdr(x-forwarded-proto) -m found }",
 )
-# before those above; functions come to a listener of their own, which speaks plain HTTP
+# comes before FORWARD; calls by functions use a listener of their own, which speaks plain HTTP
 FORWARD_HTTPS = (
     "  http-request add-header X-Forwarded-Proto https if { ssl_fc } !{ req.hdr(x-forwarded-proto) -m found }"
 )
 FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded")
 RING_BYTES = 8 * 2**20  # about 100,000 calls while the controller is away
-KNOWN_ALL = "*"  # this key in the route map says that the map is complete: other names are unknown
+KNOWN_ALL = "*"  # this key in the map of routes marks it as complete: other names are unknown
 MAPS = ("routes", "splits", "bodies", "timeouts", "queues", "answers", "inflight", "cors")
 LOGINS = "logins"  # a map beside MAPS: the login of the platform, see login_key
-# maps that a call need not look at, unless marked
+# maps that a call looks at only when its slot has MARK
 MARKING = frozenset({"splits", "bodies", "timeouts", "answers", "cors"})
-# Which of a server's idle connections a request may use, though nothing here is TLS: those with the same `sni`. It is
-# evaluated at each attempt and counts them: 0 for the first, a number of its own for the second. What the first found
-# was closed, and so is perhaps everything in the pool.
+# The `sni` of a server line chooses the idle connections that a request may use, though nothing here is TLS: those with
+# the same value. HAProxy evaluates it at each attempt, and the expression counts attempts: 0 for the first, a unique
+# number for the second. So a second attempt opens a new connection: the first one found its pooled connection closed,
+# and perhaps the whole pool is.
 POOL = "var(txn.attempts,0),add(1),set-var(txn.attempts),sub(1),mul(txn.start)"
-PORT_SLOT = "t"  # with a number: a slot for programs at TCP ports
-PORT_SHARE = 16  # so many slots have one of those beside them
-# Their requests are sent once more than those of others: what is sent again at once may still meet the socket of the
-# program that ends, and is reset with it. The next attempt is led to its stand-in (isolation/netfence.py).
+PORT_SLOT = "t"  # prefix of the slots for programs at TCP ports
+PORT_SHARE = 16  # one port slot for this many other slots
+# Requests to programs at TCP ports get one more attempt than others. An immediate retry may still reach the socket of
+# the ending program, and is reset with it; the next attempt reaches the stand-in (isolation/netfence.py).
 PORT_RETRIES = 2
-ASLEEP = "-"  # the slot of a function that has none
-PAUSED = ":paused"  # at ASLEEP: its calls are refused
-MARK = ":own"  # at the slot of a function that is in one of MARKING
+ASLEEP = "-"  # stands for the slot of a sleeping function
+PAUSED = ":paused"  # after ASLEEP: calls are refused
+MARK = ":own"  # after the slot of a function that is in one of MARKING
 
 
 def slot_names(count: int) -> list[SlotName]:
@@ -64,17 +65,17 @@ def slot_names(count: int) -> list[SlotName]:
 
 def port_slot_names(count: int) -> list[SlotName]:
     """The slots for programs at TCP ports that an edge with `count` others has: 64 beside 1,000."""
-    # an update takes a second one; no others, no slots at all
+    # at least two, since an update takes a second one; none in an edge without slots
     return [SlotName(f"{PORT_SLOT}{number}") for number in range(2 + count // PORT_SHARE if count else 0)]
 
 
 def is_port_slot(slot: SlotName) -> bool:
-    """Whether it is one for programs at TCP ports."""
+    """Whether `slot` is for programs at TCP ports."""
     return slot.startswith(PORT_SLOT)
 
 
 def slot_count(settings: Settings) -> int:
-    """How many slots the edge has: more than at first once they were nearly all in use."""
+    """The number of slots that the edge has: it grows once nearly all are in use."""
     try:
         return max(settings.slots, int(settings.slots_file.read_text()))
     except (OSError, ValueError):
@@ -82,8 +83,8 @@ def slot_count(settings: Settings) -> int:
 
 
 def map_values(route: Route, limits: Limits) -> dict[str, int | str]:
-    """What the edge knows of a function beside its slot, by map: only what differs from the platform's, so that most
-    functions are in none. A split is "90:4:fn.openfaas-fn,10:3:fn.openfaas-fn/3", as split.lua reads it."""
+    """A function's values by map, beside its slot: only those that differ from the platform's, so that most functions
+    are in no map. A split is "90:4:fn.openfaas-fn,10:3:fn.openfaas-fn/3", as split.lua reads it."""
     timeout = None if route.response_timeout is None else _milliseconds(route.response_timeout)
     found: dict[str, tuple[int | str | None, int | None]] = {
         "splits": (",".join(f"{share.percent}:{share.revision}:{share.key}" for share in route.split) or None, None),
@@ -98,15 +99,15 @@ def map_values(route: Route, limits: Limits) -> dict[str, int | str]:
 
 
 def route_value(route: Route, own: Iterable[str]) -> str:
-    """What the map of routes holds of a function that is in the maps `own`: most are in none, and their warm calls look
-    at no other map."""
+    """A function's value in the map of routes; `own` are the other maps that hold it. Most functions are in none, and
+    their warm calls look at no other map."""
     if route.paused:
         return ASLEEP + PAUSED
     return (route.slot or ASLEEP) + ("" if MARKING.isdisjoint(own) else MARK)
 
 
 def map_text(routes: Iterable[Route], limits: Limits) -> dict[str, str]:
-    """The maps of `write`, as text; here they are complete."""
+    """The complete maps as texts, for `write`."""
     text = dict.fromkeys(MAPS, "")
     for route in routes:
         own = map_values(route, limits)
@@ -122,31 +123,31 @@ def _milliseconds(seconds: float) -> int:
 
 
 def server_line(server: LiveServer) -> str:
-    """A server's address and settings, alike in the file and in `add server`."""
+    """A server's address and settings, the same in the file and in `add server`."""
     return f"{server.address} maxconn {server.concurrency} sni {POOL}"
 
 
 def connection_limits(settings: Settings) -> tuple[int, int]:
-    """How many connections HAProxy takes in all, and how many of them from clients: beside each that is held it takes
-    one of its own. Where the hard limit of descriptors allows fewer, a quarter is for holds at the most."""
+    """How many connections HAProxy takes in all, and how many of them from clients: each held request needs a second
+    one, to HAProxy itself. When the hard limit of descriptors allows fewer, at most a quarter is for holds."""
     most = connection_limit(settings.max_connections + settings.max_holds)
     return most, min(settings.max_connections, most - min(settings.max_holds, most // 4))
 
 
 def inside_limits(clients: int) -> tuple[int, int]:
-    """How many of `clients` connections instances may have together, and one of them: 2,500 and 625 of 10,000."""
+    """How many of `clients` connections all instances together may have, and one instance: 2,500 and 625 of 10,000."""
     together = max(1, clients // INSIDE_SHARE)
     return together, max(1, together // INSTANCE_SHARE)
 
 
 def connection_limit(wanted: int) -> int:
-    """`wanted`, or as many as the process's hard limit of descriptors allows (two a connection)."""
+    """`wanted` connections, or as many as the process's hard limit of descriptors allows (two for each)."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return wanted if hard == resource.RLIM_INFINITY else max(100, min(wanted, (hard - 500) // 2))
 
 
 def render(settings: Settings, slots: int, servers: Iterable[LiveServer] = ()) -> str:
-    """The configuration with `slots` slots, and `servers` in theirs (after a reload)."""
+    """The configuration with `slots` slots; `servers` are those to start with, after a reload."""
     template = Template(resources.files(__package__).joinpath("haproxy.cfg.tmpl").read_text())
     return template.substitute(
         version=__version__,
@@ -256,19 +257,19 @@ def _slots(count: int, servers: Iterable[LiveServer]) -> str:
 
 
 def _tls(settings: Settings) -> str:
-    """What the gateway's `bind` has beside its address."""
+    """The options of the gateway's `bind` for TLS; empty without a certificate."""
     if settings.tls_cert is None:
         return ""
     return f" ssl crt {settings.certificate} alpn h2,http/1.1 ssl-min-ver TLSv1.2"
 
 
 def _redirect(settings: Settings) -> str:
-    """The frontend that sends plain HTTP on to HTTPS; nothing where no address is named."""
+    """The frontend that redirects plain HTTP to HTTPS; empty without --redirect-address."""
     if settings.redirect is None:
         return ""
     port = settings.gateway.rpartition(":")[2]
     there = "https://%[req.hdr(host),host_only]" + ("" if port == HTTPS_PORT else f":{port}")
-    # 308: a POST stays one
+    # 308: a POST stays a POST
     return (
         "frontend redirect from base\n"
         f'  bind "${{RESCOLDO_REDIRECT-{settings.redirect}}}"\n'
@@ -277,16 +278,16 @@ def _redirect(settings: Settings) -> str:
 
 
 def _distrust(proxies: Sequence[str]) -> str:
-    """The rules that remove what only a proxy in front may say, from all but `proxies`; nothing where none is named."""
+    """The rules that remove a proxy's headers from requests of all but `proxies`; empty when none are named."""
     if not proxies:
         return ""
-    # an instance is no proxy, although it may come from an address of this machine
+    # an instance is no proxy, although its address may be one of this machine
     unless = f"unless {{ src {' '.join(proxies)} }} !{{ so_id {INSIDE} }}"
     return "\n".join(f"  http-request del-header {name} {unless}" for name in FORWARDED)
 
 
 def map_file(settings: Settings, name: str) -> Path:
-    """Where one of MAPS, or LOGINS, is."""
+    """The file of one of MAPS, or of LOGINS."""
     return settings.edge / f"{name}.map"
 
 
@@ -295,10 +296,10 @@ def config_file(settings: Settings) -> Path:
 
 
 def write(settings: Settings, slots: int, servers: Iterable[LiveServer] = (), **maps: str) -> Path:
-    """Write the configuration and all it names; return its path. `maps` are the texts of MAPS.
+    """Write the configuration and the files that it names; return its path. `maps` are the texts of MAPS.
 
-    With empty maps nothing is known to be unknown, so that every request is held for the controller until
-    it has told the edge what there is.
+    Empty maps lack KNOWN_ALL: no name counts as unknown, and every request is held until the controller has sent the
+    routes.
     """
     edge = settings.edge
     edge.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
--- Which origin may read an answer: of "ORIGINS|ORIGIN", as haproxy.cfg.tmpl writes it, the second where it is one of the
--- first, which commas separate; "*" where that is all of them; else nothing. Runs for the platform's own answers alone.
+-- The origin that may read a response, from "ORIGINS|ORIGIN", as haproxy.cfg.tmpl writes it: ORIGIN when it is in
+-- ORIGINS, a comma-separated list; "*" when ORIGINS is "*"; else nothing. Runs only for responses of the platform
+-- itself.
 
 core.register_converters("allowed_origin", function(text)
   local allowed, origin = string.match(text, "^([^|]*)|(.*)$")

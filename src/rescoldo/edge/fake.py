@@ -1,7 +1,7 @@
-"""An in-memory edge for tests of what is above it; it passes the same contract as the real one.
+"""An in-memory edge for unit tests of the layers above; it passes the same contract tests as the real one.
 
-It routes, holds, queues and counts calls as HAProxy does, and fails them where HAProxy would, so that a wrong
-order of things shows in a unit test. Time passes by asyncio.sleep alone: virtual time works.
+It routes, holds, queues and counts calls as HAProxy does, and fails them where HAProxy would, so that a wrong order of
+operations shows in a unit test. Time passes by asyncio.sleep alone: virtual time works.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from rescoldo.edge.protocol import EdgeState, LiveServer, Route, Share, SlotLoad
 from rescoldo.model.errors import EdgeUnavailable, NotFound, RescoldoError
 from rescoldo.model.names import FunctionId, InstanceId, RouteKey, SlotName
 
-WAKES = 3  # times the configuration asks for a slot before it gives up
+WAKES = 3  # requests for a slot before a call gives up
 AGAIN_SECONDS = 0.1  # wake.lua's pause before it asks once more
-REMOVE_SECONDS = 0.02  # between two looks whether a server may go
+REMOVE_SECONDS = 0.02  # between two checks whether a server may go
 
 
 class CallFailed(RescoldoError):
@@ -31,8 +31,8 @@ class CallFailed(RescoldoError):
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    placed: asyncio.Future[_Server]  # out of the queue and at a server
-    cut: asyncio.Future[None]  # its server went before it ended
+    placed: asyncio.Future[_Server]  # done when it leaves the queue for a server
+    cut: asyncio.Future[None]  # done when its server is removed before it ends
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +62,7 @@ class _Slot:
         return any(len(server.calls) < server.live.concurrency for server in self.enabled)
 
     def drain(self) -> None:
-        """Hand queued calls to servers that have room; without any server they fail, as HAProxy's do."""
+        """Give queued calls to servers that have room; without any server they fail, as in HAProxy."""
         while self.queue:
             room = [server for server in self.enabled if len(server.calls) < server.live.concurrency]
             if self.enabled and not room:
@@ -79,7 +79,7 @@ class _Slot:
 
 
 def _summed(split: tuple[Share, ...]) -> Iterator[tuple[Share, int]]:
-    """Each share with the percentage up to its end."""
+    """Each share with the sum of the percentages up to it."""
     return zip(split, accumulate(share.percent for share in split), strict=True)
 
 
@@ -88,28 +88,28 @@ async def _no_work(function: FunctionId, instance: InstanceId) -> None:
 
 
 class FakeEdge:
-    """Implements `Edge`. Tests set `delay`, `fail`, `lose_answer`, `reachable`, `wake`, `work` and `log`, and call
+    """In-memory `Edge`. Tests set `delay`, `fail`, `lose_answer`, `reachable`, `wake`, `work` and `log`, and call
     `call` and `restart`."""
 
     def __init__(self) -> None:
-        self.delay = 0.0  # seconds each question takes; its effect comes in the middle
-        self.fail: Counter[str] = Counter()  # by method: so many of its next calls do nothing but raise
-        self.lose_answer: Counter[str] = Counter()  # by method: so many have their effect and raise all the same
+        self.delay = 0.0  # seconds that each method takes; its effect comes in the middle
+        self.fail: Counter[str] = Counter()  # by method: how many of its next calls only raise
+        self.lose_answer: Counter[str] = Counter()  # by method: how many have their effect, then raise
         self.reachable = True  # set to False, every method raises EdgeUnavailable; calls go on
-        self.wake: Callable[[RouteKey], Awaitable[SlotName]] | None = None  # asked for who has no server
+        self.wake: Callable[[RouteKey], Awaitable[SlotName]] | None = None  # called for a function without a server
         self.work: Callable[[FunctionId, InstanceId], Awaitable[None]] = _no_work  # what an instance does
-        self.log: Callable[[FunctionId], None] = lambda function: None  # told of each call that has ended
+        self.log: Callable[[FunctionId], None] = lambda function: None  # called at the end of each call
         self.routes: dict[RouteKey, Route] = {}
-        self.complete = False  # every name is known: others are refused
+        self.complete = False  # all routes are known: other names are refused
         self._dice = random.Random(1)
         self._slots: dict[SlotName, _Slot] = {}
         self._watchers: list[Callable[[], None]] = []
 
-    # -- what tests do
+    # -- for tests
 
     async def call(self, function: FunctionId) -> InstanceId:
-        """One request through the edge; return who served it. Raises NotFound for a name known to be unknown,
-        what `wake` raises, and CallFailed where HAProxy would answer with an error of its own."""
+        """Send one request through the edge; return the instance that served it. Raises NotFound for an unknown name
+        once all routes are known, what `wake` raises, and CallFailed where HAProxy would answer with an error."""
         route = self.routes.get(function)
         if route is None and self.complete:
             raise NotFound(f"function {function} is not deployed here")
@@ -132,7 +132,7 @@ class FakeEdge:
         return await self._run(function, self._slot(slot), route.max_queue if route is not None else None)
 
     def restart(self) -> None:
-        """A new process that knows nothing: calls in flight are cut, watchers hear of it."""
+        """Restart as a process without routes and servers: cut calls in flight, notify watchers."""
         for slot in self._slots.values():
             for server in slot.servers.values():
                 server.enabled = False

@@ -1,4 +1,4 @@
-"""The real edge: a HAProxy process, told of servers and routes over its Runtime API, without reloads."""
+"""The real edge: a HAProxy process that gets its servers and routes over the Runtime API, without reloads."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 OWN_BACKENDS = ("builds", "control", "health", "hold", "successor")  # of haproxy.cfg.tmpl; all others are slots
-SINGLY = 150  # slots that are asked for by name; for more, all are read
+SINGLY = 150  # slots to ask for by name; for more, one question reads all
 EVERY, BACKEND_ROWS, SERVER_ROWS = "-1", "2", "4"  # arguments of `show stat`
-ENABLED = "0"  # srv_admin_state of `show servers state`: nobody has disabled it
-CUT_SECONDS = 3.0  # how long HAProxy may take to let go of a server whose sessions were cut
-RETRY_SECONDS = 0.02  # until the edge is asked again whether it has let go of a server; longer each time
+ENABLED = "0"  # srv_admin_state of an enabled server in `show servers state`
+CUT_SECONDS = 3.0  # that HAProxy may take to delete a server after its sessions were cut
+RETRY_SECONDS = 0.02  # back-off between attempts to delete a server; grows to LONGEST_RETRY_SECONDS
 LONGEST_RETRY_SECONDS = 0.2
 RECONNECT_SECONDS = 0.02
 POLL_SECONDS = 1.0
@@ -29,15 +29,15 @@ POLL_SECONDS = 1.0
 
 class HaproxyEdge:
     def __init__(self, settings: Settings, login: str | None = None) -> None:
-        """`login`: the key (`login_key`) of the only login that the platform's own routes take; None: they take all."""
+        """`login`: the key (`login_key`) of the only login that the platform's routes accept; None: they need none."""
         self._admin = AdminSocket(settings.admin_socket)
         self._limits = settings.limits
         self._logins = {} if login is None else {login: "1", KNOWN_ALL: "1"}
         self._paths = {name: str(map_file(settings, name)) for name in (*MAPS, LOGINS)}
-        # what the maps but for "routes" hold, as most functions are in none: only changes are sent
+        # the contents of all maps but "routes", to send changes only: most functions are in none of them
         self._values: dict[RouteKey, dict[str, int | str]] = {}
         self._look = asyncio.Event()
-        # nothing that a synchronisation has been told may change before it has applied it: no route, no server's end
+        # held while `synchronise` applies the wanted state: no route may change and no server be removed meanwhile
         self._applying = asyncio.Lock()
 
     async def add_server(self, server: LiveServer) -> None:
@@ -52,23 +52,24 @@ class HaproxyEdge:
         deadline = loop.time() + patience
         pause = RETRY_SECONDS
         while True:
-            async with self._applying:  # else a synchronisation that still wanted it could add it after this
+            async with self._applying:  # else a synchronisation that still wanted the server could add it again
                 answer = await self._admin.run(f"disable server {name}", f"del server {name}")
             if "Server deleted" in answer or "No such" in answer:
                 return
             if await self._has_idle_connections_only(slot, name):
-                # given back to the pool after it was disabled, where they would stay for 15 s: only disabling
-                # empties the pool, so once more
+                # connections came back to the pool after the server was disabled, and would stay there for 15 s:
+                # only disabling empties the pool, so enable and disable once more
                 await self._admin.run(f"enable server {name}", f"disable server {name}")
             if loop.time() > deadline + CUT_SECONDS:
                 raise EdgeUnavailable(f"the edge did not remove server {name}: {answer.strip()}")
-            if loop.time() > deadline:  # and again: what is cut may be sent to the same server once more
+            if loop.time() > deadline:  # repeatedly: HAProxy may retry a cut request on the same server
                 await self._cut(slot, instance)
             await asyncio.sleep(pause)
             pause = min(1.5 * pause, LONGEST_RETRY_SECONDS)
 
     async def _cut(self, slot: SlotName, instance: InstanceId) -> None:
-        """End what the server has. Of a second attempt its list of sessions does not know."""
+        """End a server's sessions. `shutdown sessions server` misses sessions in a second attempt; find those with
+        `show sess`."""
         await self._admin.run(f"shutdown sessions server {slot}/{instance}")
         sessions = (await self._admin.run("show sess")).splitlines()
         left = [line.partition(":")[0] for line in sessions if f" be={slot} " in line and f" srv={instance} " in line]
@@ -87,7 +88,7 @@ class HaproxyEdge:
     async def set_route(self, route: Route) -> None:
         async with self._applying:
             own = map_values(route, self._limits)
-            # before the slot: a function that wakes has its limits by then
+            # before the slot, so that a waking function takes no call without its limits
             await self._set_values(route.function, own)
             await self._set_map("routes", route.function, route_value(route, own))
 
@@ -119,7 +120,7 @@ class HaproxyEdge:
         asked = set(slots)
         if not asked:
             return {}
-        # each answer repeats the 1.7 KB of column names: all slots at once (1,000: 3.5 ms) cost less than many singly
+        # each answer repeats 1.7 KB of column names: reading all slots (1,000: 3.5 ms) costs less than many single ones
         names = sorted(asked) if len(asked) <= SINGLY else [EVERY]
         answer = await self._admin.run(*(f"show stat {name} {BACKEND_ROWS} {EVERY}" for name in names))
         loads = {}
@@ -137,12 +138,12 @@ class HaproxyEdge:
 
     async def synchronise(self, wanted: Callable[[], EdgeState]) -> None:
         async with self._applying:
-            states = await self._server_states()  # before `wanted`: what is added in between is no stranger
+            states = await self._server_states()  # before `wanted`: a server added in between is not stale
             there = states.keys()
             state = wanted()
             servers = {(server.slot, server.instance): server for server in state.servers}
             for key, server in servers.items():
-                # one that is disabled was on its way out when its controller died
+                # a disabled server was being removed when the controller died
                 if states.get(key) != ENABLED:
                     await self.add_server(server)
             await self._replace_maps(list(state.routes))
@@ -166,12 +167,12 @@ class HaproxyEdge:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     def look(self) -> None:
-        """A process of the edge has made itself known: `watch` shall see at once whether it is a new one."""
+        """Make `watch` check at once whether a new process of the edge answers, because one has just connected."""
         self._look.set()
 
     async def _closed_or_told(self) -> None:
-        """Wait until the process that answers has ended or another has shown up; not for ever, as after a reload
-        the old process would wait for this connection to end."""
+        """Wait until the present process ends or `look` is called, at most POLL_SECONDS: after a reload the old process
+        would wait for this connection to end."""
         closed = asyncio.create_task(self._admin.wait_closed())
         told = asyncio.create_task(self._look.wait())
         await asyncio.wait({closed, told}, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -181,7 +182,7 @@ class HaproxyEdge:
         await asyncio.gather(closed, told, return_exceptions=True)
 
     async def _process(self) -> str:
-        """The pid of the process that answers."""
+        """The line of `show info` with the pid of the process that answers."""
         for line in (await self._admin.run("show info")).splitlines():
             if line.startswith("Pid:"):
                 return line
@@ -208,7 +209,7 @@ class HaproxyEdge:
         for name in MAPS[1:]:
             await self._replace_map(name, tables[name])
         await self._replace_map(LOGINS, self._logins)
-        # this key last: only with all names known are others unknown
+        # KNOWN_ALL goes with the last map: once all names are known, others are unknown
         await self._replace_map("routes", {**routed, KNOWN_ALL: "1"})
 
     async def _replace_map(self, name: str, table: dict[str, str]) -> None:
@@ -223,7 +224,7 @@ class HaproxyEdge:
     async def _set_map(self, name: str, key: str, value: str) -> None:
         path = self._paths[name]
         answer = await self._admin.run(f"set map {path} {key} {value}")
-        if "not found" in answer:  # `add map` alone would make a second entry of one that is there
+        if "not found" in answer:  # `add map` alone would duplicate an existing entry
             answer = await self._admin.run(f"add map {path} {key} {value}")
         if answer.strip():
             raise EdgeUnavailable(f"the edge refused {key} in {path}: {answer.strip()}")

@@ -1,4 +1,4 @@
-"""What the edge answers itself, in the place of an instance or of the controller."""
+"""The edge's own responses, in place of an instance or of the controller."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 
 TEXT = "text/plain; charset=utf-8"
-# HAProxy closes the connection after these; the texts say what its own pages do not.
+# HAProxy closes the connection after these; unlike its own pages, the texts say what to do or where to look.
 ERRORS = {
     400: "the request is not valid HTTP, its headers exceed 16 KiB, or the client did not wait for the response",
     408: "the request did not arrive in time",
@@ -16,16 +16,16 @@ ERRORS = {
     503: "no instance could take the request in time",
     504: "the function did not answer in time",
 }
-# of those, what a slot answers in the place of its instance
+# the statuses that a slot answers in place of its instance
 SLOT_ERRORS = (502, 503, 504)
-# What each of these answers does besides: it puts what is known of the call into the access log's field of cold calls,
-# as accesslog.py reads it, and adds nothing to the text (`bytes(0,0)`). The id may be the client's, so it is made safe.
+# A side effect of each of these responses: it records the call in the third field of the access log, as accesslog.py
+# reads it, and adds nothing to the text (`bytes(0,0)`). The client may have chosen the id, so it is cut and encoded.
 FAILED = (
     "%[date(0,us),set-var(txn.at),bytes(0,0)]%[srv_name,set-var(txn.server),bytes(0,0)]"
     "%[var(txn.id),set-var(txn.name),bytes(0,0)]%[var(txn.given),bytes(0,100),url_enc,set-var(txn.name),bytes(0,0)]"
     "%[var(txn.cold,-),concat(:failed:,txn.at,:),concat(,txn.server,:),concat(,txn.name),set-var(txn.cold),bytes(0,0)]"
 )
-# the same of /system, where no function is in it
+# the responses of the platform's own routes, in place of the controller
 CONTROL_ERRORS = {
     502: "the controller ended before its response was complete; try again",
     503: "the controller did not take the request in time; try again",
@@ -34,7 +34,7 @@ CONTROL_ERRORS = {
 
 
 def error_pages() -> dict[str, bytes]:
-    """The answers as HAProxy reads them, by file name."""
+    """The error files that HAProxy reads, by name."""
     return {
         f"{prefix}{status}.http": _error_page(status, text)
         for prefix, pages in (("", ERRORS), ("control-", CONTROL_ERRORS))
@@ -43,7 +43,7 @@ def error_pages() -> dict[str, bytes]:
 
 
 def slot_error(status: int) -> str:
-    """One of SLOT_ERRORS as a rule of a slot: the same answer, for a call whose id is known."""
+    """One of SLOT_ERRORS as a rule of a slot: the same response with the call's id."""
     headers = "".join(f" hdr {key} {value}" for key, value in _error_headers(status))
     told = f'hdr x-call-id "%[var(txn.given)]%[var(txn.id)]" lf-string "{FAILED}{ERRORS[status]}\\n"'
     return f'  http-error status {status} content-type "{TEXT}"{headers} {told}'

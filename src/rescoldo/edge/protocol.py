@@ -1,4 +1,4 @@
-"""What the controller asks of the edge: the adapter's plug-point.
+"""The controller's interface to the edge: the plug-point for adapters.
 
 `HaproxyEdge` (haproxy.py) drives a real HAProxy; `FakeEdge` (fake.py) is the in-memory stand-in for unit
 tests. Both pass tests/contract/test_edge.py.
@@ -15,7 +15,7 @@ from rescoldo.model.names import InstanceId, RouteKey, SlotName
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What of a function's calls goes to one of its revisions."""
+    """The part of a function's calls that goes to one of its revisions."""
 
     percent: int
     revision: int
@@ -24,19 +24,19 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What the edge must know of one function; or of a revision of it that is not the current one, and has a share of
-    its traffic. Limits that are None are the platform's."""
+    """The edge's data about one function, or about a revision that is not current and has a share of the traffic.
+    A limit of None is the platform's."""
 
     function: RouteKey
     slot: SlotName | None = None  # None: asleep
     max_body: int | None = None  # bytes
     response_timeout: float | None = None  # seconds
-    max_queue: int | None = None  # requests; 0: none may wait
-    max_response: int | None = None  # bytes; 0: any number
-    max_inflight: int | None = None  # what a refusal for a full queue says as of-watchdog does; None: it does not
-    paused: bool = False  # its calls are refused
-    cors: tuple[str, ...] = ()  # origins whose pages may read what the edge itself answers; "*": all
-    split: tuple[Share, ...] = ()  # 100 % together; empty: all calls go to the slot above
+    max_queue: int | None = None  # requests that may wait; 0: none
+    max_response: int | None = None  # bytes; 0: unlimited
+    max_inflight: int | None = None  # stated in a refusal for a full queue, as by of-watchdog; None: not stated
+    paused: bool = False  # calls are refused
+    cors: tuple[str, ...] = ()  # origins whose pages may read the edge's own responses; "*": all
+    split: tuple[Share, ...] = ()  # sum 100 %; empty: all calls go to the slot above
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class LiveServer:
 
 @dataclass(frozen=True, slots=True)
 class SlotLoad:
-    """A slot's counters now."""
+    """A slot's current counters, in requests."""
 
     in_flight: int
     queued: int
@@ -64,22 +64,22 @@ class SlotLoad:
 
 @dataclass(frozen=True, slots=True)
 class EdgeState:
-    """All that the edge should know."""
+    """The routes and servers that the edge should hold."""
 
     routes: tuple[Route, ...]
     servers: tuple[LiveServer, ...]
 
 
 class Edge(Protocol):
-    """Every method raises EdgeUnavailable while HAProxy cannot be reached."""
+    """Controls the edge. Every method but `watch` raises EdgeUnavailable while HAProxy cannot be reached."""
 
     async def add_server(self, server: LiveServer) -> None:
-        """Let an instance take requests of its slot. Doing it again is no error."""
+        """Let an instance take requests of its slot. Idempotent."""
         ...
 
     async def remove_server(self, slot: SlotName, instance: InstanceId, *, patience: float = 3.0) -> None:
-        """Take an instance out: no new requests at once, then up to `patience` seconds for those it has,
-        which are cut after that. An unknown one is no error."""
+        """Drain and remove an instance. It gets no new requests from now on; requests in flight have `patience`
+        seconds to end, then they are cut. An unknown instance is no error."""
         ...
 
     async def set_route(self, route: Route) -> None:
@@ -87,17 +87,17 @@ class Edge(Protocol):
         ...
 
     async def drop_route(self, function: RouteKey) -> None:
-        """From now on the function is unknown: 404. A revision's own route is dropped when no split names it."""
+        """Make the function unknown: its calls get 404. A revision's own route is dropped when no split names it."""
         ...
 
     async def servers(self) -> set[tuple[SlotName, InstanceId]]:
-        """The instances the edge knows of: a new controller adopts them in their slots."""
+        """The instances in the edge, with their slots, which a new controller adopts."""
         ...
 
     async def load(self, slot: SlotName) -> SlotLoad: ...
 
     async def loads(self, slots: Iterable[SlotName]) -> dict[SlotName, SlotLoad]:
-        """The loads of many slots, in one exchange; a slot that the edge does not have is left out."""
+        """The loads of many slots, in one exchange; slots that the edge does not have are left out."""
         ...
 
     async def server_loads(self, slot: SlotName) -> dict[InstanceId, int]:
@@ -105,8 +105,8 @@ class Edge(Protocol):
         ...
 
     async def synchronise(self, wanted: Callable[[], EdgeState]) -> None:
-        """Make the edge hold exactly what `wanted` returns, whatever it held before: after a restart of
-        either side. `wanted` is called when no route can change any more before it is applied."""
+        """Make the edge hold exactly the state that `wanted` returns, after a restart of either side. `wanted` is
+        called at a moment from which no route can change until the state is applied."""
         ...
 
     async def watch(self, on_restart: Callable[[], None]) -> None:

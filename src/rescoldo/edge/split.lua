@@ -1,5 +1,5 @@
--- Chooses the revision that serves a call of a function whose traffic is split; others never come here.
--- txn.split is "PERCENT:REVISION:KEY,...", 100 % together, as edge/config.py writes it.
+-- Chooses the revision that serves a call of a function with split traffic; other calls never run this.
+-- txn.split is "PERCENT:REVISION:KEY,...", with a sum of 100 %, as edge/config.py writes it.
 
 core.register_action("split", {"http-req"}, function(txn)
   local left = txn.f:rand(100)

@@ -1,10 +1,10 @@
 -- Holds a cold request while the controller wakes its function.
--- One line out: "KEY\n", a function's id or that of one of its revisions (see split.lua). One line back:
--- "ok SLOT TOOK\n", where TOOK says what the wake took (for the access log, see accesslog.py), or
+-- Sends one line: "KEY\n", the key of a function or of one of its revisions (see split.lua). Reads one line:
+-- "ok SLOT TOOK\n", where TOOK has the phases of the wake (for the access log, see accesslog.py), or
 -- "no STATUS RETRY_AFTER LENGTH\n" and LENGTH bytes of text.
 -- The supervisor owns the listening socket, so a refusal or an early end means that the
--- controller is restarting: ask again until the deadline. Asking twice is harmless, waking is idempotent.
--- Each HAProxy thread has a state of its own; the controller holds the exact caps, these bound a thread
+-- controller is restarting: ask again until the deadline. Asking twice is harmless: waking is idempotent.
+-- Each HAProxy thread has its own Lua state. The controller enforces the exact caps; these bound each thread
 -- while there is no controller.
 
 local socket_path, deadline, most, most_each = table.unpack({...})
@@ -12,9 +12,9 @@ deadline, most, most_each = tonumber(deadline), tonumber(most), tonumber(most_ea
 
 local COLLECT_MS = 100 -- a full collection takes some milliseconds
 local SERVERLESS_SECONDS = 10 -- how long the controller and this process may disagree about a slot's servers
-local TELL_SECONDS = 1 -- how long the controller may take to hear that a slot is full
-local UNTOLD_MS = 100 -- it did not: try again then
-local MOST_TELLING = 16 -- slots at once, of a thread; others are seen at the controller's next look
+local TELL_SECONDS = 1 -- that the controller may take to answer that a slot is full
+local UNTOLD_MS = 100 -- pause before the next attempt when it did not answer
+local MOST_TELLING = 16 -- slots at once in one thread; the controller notices others at its next look
 
 local function refuse(txn, status, retry_after, text)
   local reply = txn:reply({status = status})
@@ -48,9 +48,9 @@ local function microseconds()
   return now.sec * 1000000 + now.usec
 end
 
--- Returns when the slot that is answered has a server. It has none yet in a process that has just started and
--- is being told, and none any more when the function was put to sleep in the moment between: ask again. What is
--- held by a process that was replaced goes to its successor, as nobody tells it of servers any more.
+-- Returns when the slot in the controller's answer has a server. It has none yet while the controller sends its servers
+-- to a new process, and none any more when the function fell asleep in between: ask again. A process that a reload
+-- replaced hears of no new servers, so its held requests go to its successor.
 local function hold(txn, name)
   local begin = microseconds()
   local ends = core.now().sec + deadline
@@ -74,10 +74,10 @@ local function hold(txn, name)
   end
 end
 
--- A place among those who are held. HAProxy destroys the coroutine of a request whose client leaves: no further line of it
--- runs, not even behind a pcall. So a place frees itself when the coroutine that has it is collected. HAProxy collects at
--- once when a coroutine ends in `ask`, with an open socket. In the pause between two of them it does not, and an error
--- does not either: a request that finds no place free collects before it is refused, every COLLECT_MS at the most.
+-- A place among the held requests. HAProxy destroys the coroutine of a request whose client leaves: no further line of
+-- it runs, not even after a pcall. So a place frees itself when its coroutine is garbage-collected. HAProxy collects at
+-- once when a coroutine ends in `ask`, with an open socket, but not in the pause between two attempts, nor after an
+-- error. So a request that finds no free place collects before it is refused, at most every COLLECT_MS.
 local held, held_of = 0, {}
 local collected = 0 -- when, in microseconds
 
@@ -115,15 +115,15 @@ core.register_action("wake", {"http-req"}, function(txn)
   place:leave()
 end, 0)
 
--- How many requests this thread holds; what clients that left have not given back yet is collected first.
+-- The number of requests that this thread holds; the places of clients that left are collected first.
 core.register_cli({"show", "holds"}, "show holds: requests held for a wake", function(applet)
   collectgarbage()
   applet:send(held .. "\n")
 end)
 
--- Tells the controller that a slot has no room: "full SLOT\n". The answer, "again MILLISECONDS\n", says for how long
--- it need not be told again. This runs for requests that are about to queue, and does not keep them: a task of its own
--- speaks to the controller.
+-- Tells the controller that a slot has no room: "full SLOT\n". The answer, "again MILLISECONDS\n", is the pause before
+-- the next such message. This runs for requests that are about to queue, and does not delay them: a separate task
+-- talks to the controller.
 local quiet_until = {} -- by slot, milliseconds; math.huge while the controller is being told
 local telling = 0
 
