@@ -1,4 +1,4 @@
-"""From counts by minute to single calls: when each comes and how long it runs."""
+"""Turns counts by minute into single calls, each with an arrival time and a duration."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from dataclasses import dataclass
 
 from rescoldo.replay.trace import PERCENTILES, SECONDS, Trace, TracedFunction
 
-# Where each part between two percentiles begins, as a share of all calls
+# The start of each interval between two percentiles, as a fraction of all calls
 _BEGINS = tuple(percentile / 100 for percentile in PERCENTILES)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """Calls of one function in the order they come."""
+    """Calls of one function in the order of arrival."""
 
     at: array[float]  # seconds from the start of the trace
-    runs: array[float]  # seconds each takes
+    runs: array[float]  # seconds
 
 
 def arrivals_of(function: TracedFunction, seed: int) -> Arrivals:
-    """Calls spread over each minute as they would come by chance, and durations as the percentiles have them.
+    """Draw the function's calls: arrivals at random within each minute, durations from the percentiles.
 
-    The trace keeps neither: these are drawn by `seed` and the function's key, so that a function gets the same calls
-    whichever others are played. Between two percentiles a duration is as likely as any other: with 100 ms at 25 and
+    The trace has neither for single calls. `seed` and the function's key determine the draws, so that a function gets
+    the same calls whichever others are played. Durations are uniform between two percentiles: with 100 ms at 25 and
     200 ms at 50, the draw 0.3 gives 120 ms.
     """
     chance = random.Random(f"{seed}:{function.key}").random
@@ -45,11 +45,11 @@ def arrivals_of(function: TracedFunction, seed: int) -> Arrivals:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Calls of all functions of a trace in the order they come."""
+    """Calls of all functions of a trace in the order of arrival."""
 
     at: array[float]  # seconds from the start of the trace
     runs: array[float]  # seconds
-    function: array[int]  # place in the trace's functions
+    function: array[int]  # index in the trace's functions
 
 
 def schedule_of(trace: Trace, seed: int) -> Schedule:

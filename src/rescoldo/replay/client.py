@@ -1,8 +1,8 @@
-"""A small HTTP/1.1 client for an open loop: many calls under way at once, at little cost each.
+"""A small HTTP/1.1 client for an open loop: many calls in flight at once, each at little cost.
 
-The load comes from the machine that it measures, so what a call costs here is missing there. One call and its
-answer are one future and one parser on a connection that is kept. Knows as much of HTTP as a gateway's answers
-need: no redirects, no proxies, no cookies. It must not try again what failed: that is what is counted.
+The client runs on the machine that it measures, so the platform lacks whatever cpu a call costs here. A call takes one
+future and one parser on a connection that is kept alive. The client knows only the HTTP of a gateway's responses: no
+redirects, no proxies, no cookies. It must not retry: a replay counts failures.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import httptools
 from rescoldo.model.errors import RescoldoError
 
 CONNECT_SECONDS = 10.0
-KEPT_SECONDS = 30.0  # an idle connection older than this is not used again: the edge closes it after 60 s
+KEPT_SECONDS = 30.0  # an idle connection older than this is not reused: the edge closes it after 60 s
 MAX_CONNECTIONS = 8_000  # open at once; the edge accepts 10,000 by default
 MAX_ANSWER = 64 * 2**20  # bytes; /metrics of 10,000 functions has about 20 MB
 
 
 @dataclass(slots=True)
 class Answer:
-    """What came back."""
+    """A response."""
 
     status: int = 0
     headers: dict[bytes, bytes] = field(default_factory=dict)  # names in lower case
@@ -51,7 +51,7 @@ class _Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[Answer] | None = None
 
     def ask(self, data: bytes) -> asyncio.Future[Answer]:
-        """Send a whole request; the future is done when the whole answer is there."""
+        """Send a whole request; the future completes with the whole response."""
         assert self.transport is not None
         self._waiting = asyncio.get_running_loop().create_future()
         self.transport.write(data)
@@ -101,7 +101,7 @@ class _Connection(asyncio.Protocol):
 
 
 class Client:
-    """Connections to one server. Every call raises RescoldoError when no answer comes."""
+    """A pool of connections to one server. Every call raises RescoldoError when no response comes."""
 
     def __init__(self, url: str, *, authorization: str = "", tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
@@ -118,11 +118,11 @@ class Client:
     async def system(
         self, method: str, path: str, body: bytes = b"", *, content_type: str = "application/json"
     ) -> Answer:
-        """A call with the password, which functions never get."""
+        """Send a request with the password, which functions never get."""
         return await self._call(method, path, self._system_head + f"Content-Type: {content_type}\r\n".encode(), body)
 
     async def call(self, method: str, path: str, body: bytes = b"") -> Answer:
-        """A call without one."""
+        """Send a request without the password."""
         return await self._call(method, path, self._plain_head, body)
 
     def close(self) -> None:
@@ -146,7 +146,7 @@ class Client:
     def _take(self) -> _Connection | None:
         now = asyncio.get_running_loop().time()
         while self._free:
-            connection = self._free.pop()  # the last one used: the others may grow old
+            connection = self._free.pop()  # the last one used, so that surplus connections grow old
             if connection.reusable and now - connection.free_since < KEPT_SECONDS:
                 return connection
             connection.close()

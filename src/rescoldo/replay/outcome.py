@@ -1,4 +1,4 @@
-"""What a setting did with a trace, simulated or live: the same figures for both."""
+"""The figures of a trace under one setting, the same for a simulation and a live replay."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MB_PER_GB = 1024.0  # the trace's MB are 2**20 bytes
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is compared."""
+    """The values that a replay compares."""
 
-    window: float = DEFAULT_IDLE_WINDOW  # seconds a function rests before it sleeps
-    concurrency: int = Limits().concurrency  # requests at once in one instance
+    window: float = DEFAULT_IDLE_WINDOW  # seconds that a function idles before it sleeps
+    concurrency: int = Limits().concurrency  # requests in flight in one instance
     most: int = DEFAULT_MAXIMUM  # instances
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class Setting:
 
 @dataclass(slots=True)
 class Delays:
-    """What calls waited beyond their own run. Most waited not at all: those are a number."""
+    """The times that calls waited beyond their own run. Most calls did not wait: `none` counts those."""
 
     none: int = 0
     some: array[float] = field(default_factory=lambda: array("d"))  # seconds
@@ -44,7 +44,7 @@ class Delays:
         return sum(self.some) / count if count else 0.0
 
     def at(self, *percentiles: float) -> list[float]:
-        """Seconds that so many per cent of the calls did not exceed."""
+        """The given percentiles in seconds, by nearest rank."""
         ordered = sorted(self.some)
         count = self.none + len(ordered)
         found = []
@@ -61,12 +61,12 @@ class Outcome:
     setting: Setting
     trace: Trace
     warm: tuple[float, ...]  # held by instances
-    used: tuple[float, ...]  # held by instances with a call in them; empty where it was not measured
+    used: tuple[float, ...]  # held by instances with a call in flight; empty when not measured
     calls: int
-    cold: int  # calls that were held for a wake
-    failures: Counter[str]  # by what went wrong
+    cold: int  # calls held for a wake
+    failures: Counter[str]  # by cause
     delays: Delays
-    late: Delays | None = None  # of a live replay: how late calls were sent
+    late: Delays | None = None  # how late a live replay sent its calls
 
     @property
     def failed(self) -> int:
@@ -74,19 +74,19 @@ class Outcome:
 
     @property
     def warm_share(self) -> float:
-        """Warm memory as per cent of always-on."""
+        """Warm memory in per cent of always-on."""
         memory = self.trace.memory
         return 100 * sum(self.warm) / len(self.warm) / memory if memory else 0.0
 
     @property
     def used_share(self) -> float:
-        """Memory of instances with a call in them as per cent of always-on."""
+        """Memory of instances with a call in flight, in per cent of always-on."""
         memory = self.trace.memory
         return 100 * sum(self.used) / len(self.used) / memory if memory else 0.0
 
     @property
     def cold_share(self) -> float:
-        """Per cent of calls."""
+        """Cold calls in per cent of all calls."""
         return 100 * self.cold / self.calls if self.calls else 0.0
 
     @property
@@ -94,7 +94,7 @@ class Outcome:
         return sum(self.warm) * SECONDS / MB_PER_GB
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts; seconds, GB (2**30 bytes) and per cent as the names say."""
+        """The figures for scripts; the names give the units: seconds, GB (2**30 bytes), per cent."""
         p50, p99, most = self.delays.at(50, 99, 100)
         data = {
             "window_seconds": self.setting.window,
@@ -119,7 +119,7 @@ class Outcome:
 
 
 class Tally:
-    """What a setting has cost so far."""
+    """Counts the cost of a setting while a replay runs."""
 
     def __init__(self, minutes: int) -> None:
         self.warm = [0.0] * minutes  # MB x seconds in each minute
@@ -130,7 +130,7 @@ class Tally:
         self.delays = Delays()
 
     def add(self, series: list[float], begin: float, end: float, memory: float) -> None:
-        """`memory` MB from `begin` to `end` (seconds), cut at the end of the trace."""
+        """Add `memory` MB from `begin` to `end` (seconds) to `series`, cut at the end of the trace."""
         end = min(end, len(series) * SECONDS)
         while begin < end:
             minute = int(begin / SECONDS)
@@ -139,12 +139,12 @@ class Tally:
             begin = until
 
     def fail(self, why: str) -> None:
-        """Count a failed call; at most MAX_FAILURES kinds are told apart."""
+        """Count a failed call by its cause; at most MAX_FAILURES causes are distinguished."""
         known = why in self.failures or len(self.failures) < MAX_FAILURES
         self.failures[why if known else "others"] += 1
 
     def outcome(self, trace: Trace, setting: Setting, late: Delays | None = None) -> Outcome:
-        """The figures, when all is counted."""
+        """The figures, at the end of the replay."""
         return Outcome(
             setting=setting,
             trace=trace,

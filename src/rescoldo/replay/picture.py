@@ -1,4 +1,4 @@
-"""Warm memory over time as a picture. The only module that imports matplotlib, which is an extra: it is 170 MB."""
+"""Draws warm memory over time. The only module that imports matplotlib, which is an extra: it takes 170 MB."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INCHES = (9.0, 4.5)
 
 
 def check_picture(file: Path) -> None:
-    """Raise InvalidInput, before the work, where no picture could be written to `file`."""
+    """Raise InvalidInput, before the replay, when no picture could be written to `file`."""
     if file.suffix.lower() not in FORMATS:
         raise InvalidInput(f"--picture {file}: the name must end in {' or '.join(FORMATS)}")
     if not file.absolute().parent.is_dir():
@@ -25,7 +25,7 @@ def check_picture(file: Path) -> None:
 
 
 def draw(outcomes: Sequence[Outcome], file: Path) -> None:
-    """Write the picture: one line a setting, always-on above them, what is in use below."""
+    """Write the picture: one line for each setting, always-on above them, memory in use below. Raises InvalidInput."""
     check_picture(file)
     from matplotlib import rc_context
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""A running platform as a replay needs it: the functions of a trace deployed, called, counted and removed."""
+"""Deploys the functions of a trace on a running platform, calls them, reads their instance seconds and removes them."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from rescoldo.replay.client import Answer, Client
 from rescoldo.replay.outcome import Setting
 from rescoldo.replay.trace import Trace
 
-Say = Callable[[str], None]  # a line about what goes on
+Say = Callable[[str], None]  # shows a line about the progress
 
 IMAGE = "rescoldo-replay:sleeper"
 SLEEPER = Path(__file__).parent / "sleeper"
-AT_ONCE = 8  # deployments and removals under way
-SHORTEST_WINDOW = 0.05  # seconds that a platform accepts as an idle window
-STABLE_WINDOW, SHORTEST_STABLE_WINDOW = 60.0, 6.0  # seconds of the scaler: the default, and the least allowed
-MARGIN = 5.0  # seconds that a call may take beyond the longest of the trace
+AT_ONCE = 8  # concurrent deployments and removals
+SHORTEST_WINDOW = 0.05  # seconds; the shortest idle window that a platform accepts
+STABLE_WINDOW, SHORTEST_STABLE_WINDOW = 60.0, 6.0  # seconds of the scaler: default and minimum
+MARGIN = 5.0  # seconds that a call may take beyond the longest one of the trace
 SECONDS_LINE = re.compile(rb'^rescoldo_instance_seconds_total\{function_name="([^"]+)"\} (\S+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A gateway and how to log in there."""
+    """A gateway and its login."""
 
     url: str
-    authorization: str = ""  # the header's value
-    tls: ssl.SSLContext | None = None  # how the certificate of an https gateway is checked
+    authorization: str = ""  # value of the Authorization header
+    tls: ssl.SSLContext | None = None  # checks the certificate of an https gateway
 
 
 class Deployed:
-    """The functions of a trace on a platform."""
+    """The deployed functions of a trace."""
 
     def __init__(self, client: Client, trace: Trace, namespace: str) -> None:
         self._client = client
@@ -51,11 +51,11 @@ class Deployed:
         self._paths = [f"/function/{name}" for name in self._ids]
 
     async def call(self, place: int, seconds: float) -> Answer:
-        """Have the function at `place` in the trace run for `seconds`."""
+        """Call the function at index `place` of the trace; it runs for `seconds`."""
         return await self._client.call("POST", self._paths[place], body=b"%.6f" % seconds)
 
     async def instance_seconds(self) -> list[float]:
-        """Seconds that instances of each function have existed until now. Raises RescoldoError."""
+        """For each function, the seconds that its instances have existed until now, summed. Raises RescoldoError."""
         answer = await self._client.system("GET", "/metrics")
         _check(answer, "GET /metrics")
         told = {name.decode(): float(value) for name, value in SECONDS_LINE.findall(answer.body)}
@@ -64,7 +64,7 @@ class Deployed:
 
 @asynccontextmanager
 async def deployed(trace: Trace, setting: Setting, target: Target, speed: float, say: Say) -> AsyncIterator[Deployed]:
-    """Deploy one function for each of the trace's, in a namespace of their own; remove all of it afterwards."""
+    """Deploy one function for each function of the trace, in a new namespace; remove all of it afterwards."""
     annotations = _annotations(setting, speed)
     namespace = f"replay-{secrets.token_hex(4)}"
     client = Client(target.url, authorization=target.authorization, tls=target.tls)
@@ -86,7 +86,8 @@ async def deployed(trace: Trace, setting: Setting, target: Target, speed: float,
 
 
 def _annotations(setting: Setting, speed: float) -> dict[str, str]:
-    """Windows of idle window and scaler, compressed as the time is."""
+    """The functions' annotations, with the idle window and the scaler's window divided by the speed. Raises
+    InvalidInput when the idle window gets too short."""
     window = setting.window / speed
     if window < SHORTEST_WINDOW:
         raise InvalidInput(
@@ -94,7 +95,7 @@ def _annotations(setting: Setting, speed: float) -> dict[str, str]:
             f"{SHORTEST_WINDOW:g} s; use --window {SHORTEST_WINDOW * speed:g}s or more, or less speed"
         )
     return {
-        "rescoldo.dev/rollout": "immediate",  # the calls of the trace are what starts them
+        "rescoldo.dev/rollout": "immediate",  # only calls of the trace shall start instances
         "rescoldo.dev/idle-window": f"{window:.6f}s",
         "rescoldo.dev/concurrency": str(setting.concurrency),
         "autoscaling.knative.dev/max-scale": str(setting.most),
@@ -103,7 +104,7 @@ def _annotations(setting: Setting, speed: float) -> dict[str, str]:
 
 
 async def _upload(client: Client) -> None:
-    """Give the platform the sleeper's bundle."""
+    """Build the sleeper's bundle and upload it."""
 
     def bundle() -> bytes:
         with tempfile.TemporaryDirectory(prefix="rescoldo-replay-") as folder:
@@ -116,7 +117,7 @@ async def _upload(client: Client) -> None:
 
 
 async def _remove(client: Client, names: list[str], namespace: str, say: Say) -> None:
-    """Remove what was deployed, also after an error or Ctrl-C; what cannot be removed is printed, not raised."""
+    """Remove the functions and their namespace, also after an error or Ctrl-C; print failures instead of raising."""
     say(f"Removing namespace {namespace}")
     place = {"namespace": namespace}
 
@@ -131,7 +132,7 @@ async def _remove(client: Client, names: list[str], namespace: str, say: Say) ->
 
 
 async def _each(names: list[str], do: Callable[[str], Coroutine[Any, Any, None]]) -> None:
-    """Do it for every name, AT_ONCE at a time; raises the first error when all that had begun has ended."""
+    """Run `do` for every name, AT_ONCE at a time; raise the first error once all started calls have ended."""
     left = iter(names)
 
     async def work() -> None:

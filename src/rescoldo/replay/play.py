@@ -1,9 +1,9 @@
-"""A trace on a running platform: real processes, real requests, time compressed.
+"""Plays a trace on a running platform: real processes, real requests, compressed time.
 
-An open loop: a call is sent when the trace says so, whether those before have been answered or not. Time, durations
-and idle windows are divided by the speed alike, so that what is awake at a moment is what would be awake without it.
-What a platform needs for a wake and to be sure that a function is idle is not compressed: at a high speed it weighs
-more than it would.
+An open loop: each call is sent at its time in the trace, whether earlier calls have been answered or not. Arrival
+times, durations and idle windows are all divided by the speed, so that the same functions are awake at each moment of
+the trace as at speed 1. The platform's own times are not compressed, neither those of a wake nor those until it knows
+that a function is idle: at a high speed they weigh more.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from rescoldo.replay.trace import SECONDS, Trace
 
 SPEED = 10.0
 MAX_SPEED = 1000.0
-MAX_CALLS = 20_000_000  # of one live replay; each takes about 100 bytes until it is sent
-NEAR = 0.0005  # seconds: a timer is not more exact
-PATIENCE = 30.0  # seconds without an answer to how long instances existed, after which a replay is given up
+MAX_CALLS = 20_000_000  # in one live replay; each takes about 100 bytes until it is sent
+NEAR = 0.0005  # seconds; timers are no more exact than this
+PATIENCE = 30.0  # seconds without an answer about instance seconds before a replay gives up
 RETRY_SECONDS = 0.1
-ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # they would end the process and leave the functions deployed
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # unhandled, they would end the process and leave the functions deployed
 BREATH = 50  # calls sent in a row before answers are read
 
 
 def play(trace: Trace, setting: Setting, target: Target, *, speed: float = SPEED, seed: int = 0,
          say: Say = lambda line: None) -> Outcome:  # fmt: skip
-    """Deploy the functions of `trace` on a running platform, call them as it says, remove them; what it cost.
+    """Deploy the functions of `trace` on a running platform, play its calls, remove the functions; return the figures.
 
-    `speed` divides time, durations and the setting's idle window. `say` is told what goes on. Memory is what the
-    trace tells of a function times the seconds that its instances existed, as the platform counts them. Raises
-    RescoldoError where the platform cannot be used; a call that fails is counted. Ctrl-C, SIGTERM and
-    SIGHUP remove the functions, too, and end in KeyboardInterrupt.
+    `speed` divides arrival times, durations and the setting's idle window. `say` gets lines about the progress. Memory
+    is a function's memory in the trace times the seconds that its instances existed, as the platform counts them.
+    Raises RescoldoError when the platform cannot be used; failed calls are counted instead. Ctrl-C, SIGTERM and SIGHUP
+    remove the functions, too, and raise KeyboardInterrupt.
     """
     if not 0 < speed <= MAX_SPEED:
         raise InvalidInput(f"--speed {speed:g}: use a number above 0, at most {MAX_SPEED:g}")
@@ -60,10 +60,10 @@ async def _play(
 
 @contextmanager
 def _cancelled_by_signals() -> Iterator[None]:
-    """ENDINGS cancel the task that enters, until it leaves."""
+    """Let ENDINGS cancel the present task inside the context."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    heeded = [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores the one
+    heeded = [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
     for number in heeded:
         loop.add_signal_handler(number, task.cancel)
     try:
@@ -74,7 +74,7 @@ def _cancelled_by_signals() -> Iterator[None]:
 
 
 class Playing:
-    """One live replay. Times of the trace are its own seconds, not the clock's."""
+    """Runs one live replay. Figures are in seconds of the trace, not of the clock."""
 
     def __init__(self, trace: Trace, functions: Deployed, speed: float, say: Say) -> None:
         self._trace = trace
@@ -99,7 +99,7 @@ class Playing:
                 await counting
                 if pending := sum(self._in_flight):
                     self._say(f"The trace is over; waiting for {pending} calls")
-        except* RescoldoError as errors:  # of counting: a call that fails is counted
+        except* RescoldoError as errors:  # from _count_memory: `_call` counts failed calls
             raise errors.exceptions[0] from None
         return self._tally.outcome(self._trace, setting, self._late)
 
@@ -141,14 +141,14 @@ class Playing:
         self._tally.add(self._tally.used, self._moment(begin), self._moment(end), memory)
 
     async def _count_memory(self, before: list[float]) -> None:
-        """Ask once in each minute of the trace how long instances have existed."""
+        """Read the instance seconds once in each minute of the trace and add the memory to the tally."""
         looked = self._begin
         for minute in range(self._trace.minutes):
             await asyncio.sleep(self._begin + (minute + 1) * SECONDS / self._speed - self._clock())
             now = await self._instance_seconds()
             at = self._clock()
             for place, (function, new, old) in enumerate(zip(self._trace.functions, now, before, strict=True)):
-                existed = new - old if new >= old else new  # a controller that started anew begins at 0
+                existed = new - old if new >= old else new  # a restarted controller counts from 0
                 before[place] = new
                 average = existed / (at - looked)
                 self._tally.warm[minute] += average * SECONDS * function.memory
@@ -156,7 +156,7 @@ class Playing:
             self._progress(minute + 1)
 
     async def _instance_seconds(self) -> list[float]:
-        """Asked again while a controller that was killed starts anew, for PATIENCE."""
+        """Read the instance seconds; retry for PATIENCE seconds, in which a killed controller restarts."""
         deadline = self._clock() + PATIENCE
         while True:
             try:

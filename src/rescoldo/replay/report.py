@@ -1,4 +1,4 @@
-"""A replay's figures as a table and as JSON."""
+"""Reports a replay's figures as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rescoldo.replay.outcome import MB_PER_GB, Outcome
 from rescoldo.replay.trace import Trace
 
 HEAD = ("Idle window", "Warm %", "GB-s", "Cold", "Cold %", "Added ms", "p50", "p99", "max", "Failed")
-LATE = 0.05  # seconds: when the slowest hundredth of calls was sent later than this, the load was not the trace's
+LATE = 0.05  # seconds; if the latest 1 % of calls were sent later than this, the load was not the trace's
 
 
 def summary(trace: Trace) -> str:
-    """What is played, in a line."""
+    """One line about the played part of a trace."""
     return (
         f"{len(trace.functions)} functions, minutes {trace.first} to {trace.first + trace.minutes - 1}, "
         f"{trace.calls:,} calls; always-on holds {trace.memory / MB_PER_GB:.2f} GB"
@@ -21,7 +21,7 @@ def summary(trace: Trace) -> str:
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[tuple[Any, ...]]:
-    """Rows below HEAD: one a setting, between what is in use and what always-on holds."""
+    """Rows below HEAD: memory in use, one row for each setting, always-on."""
     first = outcomes[0]
     every = first.trace.memory * first.trace.seconds / MB_PER_GB
     return [
@@ -45,7 +45,7 @@ def _row(outcome: Outcome) -> tuple[Any, ...]:
 
 
 def remarks(outcomes: Sequence[Outcome]) -> list[str]:
-    """Why calls failed, and whether a live replay kept to the trace."""
+    """Lines about the causes of failed calls, and about a live replay that sent calls late."""
     lines = [
         f"{outcome.setting}: {count} failed: {why}"
         for outcome in outcomes
@@ -62,7 +62,7 @@ def remarks(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def to_json(outcomes: Sequence[Outcome], speed: float | None) -> dict[str, Any]:
-    """All figures; `speed` of a live replay, None of a simulation."""
+    """All figures; `speed` is that of a live replay, None for a simulation."""
     trace = outcomes[0].trace
     return {
         "trace": trace.source,

@@ -1,4 +1,4 @@
-"""How many instances a function has in virtual time: the platform's own decision, asked only when it may matter."""
+"""Scales a function in virtual time by the platform's own policy, which runs only when its decision may matter."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from rescoldo.policy.scaling import Sample, ScalingState, Spec, begin, decide, o
 
 
 class Scaled:
-    """Decides for one function. While one instance has been enough for a stable window, looks are only remembered:
-    no average of them can ask for a second one then, and most functions of a trace never get further."""
+    """Decides the instances of one function. While one instance has been enough for a stable window, it only records
+    looks: no average of them can ask for a second instance, and most functions of a trace never need one."""
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
-        self._looks: deque[tuple[float, int]] = deque()  # when, and the load then: a stable window and one before
-        self._state: ScalingState | None = None  # None: as said above
-        self._high_at = -math.inf  # when one instance was last not enough
+        self._looks: deque[tuple[float, int]] = deque()  # time and load of looks: a stable window and one before
+        self._state: ScalingState | None = None  # None: one instance is enough
+        self._high_at = -math.inf  # time of the last look at which one instance was not enough
 
     def begin(self, at: float) -> None:
-        """It wakes with one instance."""
+        """Start with one instance: the function wakes at `at` (seconds)."""
         self._looks.clear()
         self._looks.append((at, 0))
         self._state, self._high_at = None, -math.inf
 
     def look(self, at: float, load: int, queued: int, running: int) -> int:
-        """How many instances there should be; `load` are requests in flight and queued."""
+        """Return the wanted number of instances; `load` counts requests in flight and queued."""
         scaling = self._spec.scaling
         if load > scaling.aim or queued or running > 1:
             self._high_at = at

@@ -1,7 +1,7 @@
-"""A trace in virtual time: the platform's own policies decide, nothing is started.
+"""Plays a trace in virtual time: the platform's own policies decide, no process starts.
 
-Simulated are waking, queueing, sleeping and what instances hold meanwhile. What a machine adds when it is short of
-cpu or memory is not: for that there is the live replay.
+The simulation covers wakes, queues, sleep and the memory of instances. It leaves out the delays of a machine that is
+short of cpu or memory: the live replay shows those.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from rescoldo.replay.trace import Trace
 
 NEVER = math.inf
 COLD_START = 0.005  # seconds
-TOLD_SECONDS = 0.02  # between two looks into a slot that is found full, as control/fleet/scaler.py does
+TOLD_SECONDS = 0.02  # between two looks at a full slot, as in control/fleet/scaler.py
 LOOK_SECONDS = 1.0  # between two looks at a function with traffic; the platform's 0.25 s gives the same, at more cost
 QUEUED_SECONDS = 0.25  # while calls wait
 QUEUE_SECONDS = 30.0  # that a request waits for an instance; then 503
 MAX_QUEUE = Limits().max_queue  # requests that wait for one function's instances; then 429
 
-Progress = Callable[[int, int], None]  # functions done, of how many
+Progress = Callable[[int, int], None]  # called with the functions done and their total
 
 
 class _Function:
-    """One function of a trace under one setting."""
+    """Simulates one function of a trace under one setting. All times are seconds from the start of the trace."""
 
     def __init__(self, memory: float, setting: Setting, cold_start: float, tally: Tally) -> None:
         self._memory = memory
@@ -40,18 +40,18 @@ class _Function:
         self._cold_start = cold_start
         self._tally = tally
         self._scaled = Scaled(spec_of(setting))
-        self._ends: list[float] = []  # of calls in flight; a heap
-        self._queue: deque[tuple[float, float]] = deque()  # when it came, how long it runs
-        self._instances = 0  # that take calls; 0: asleep
-        self._starting: deque[float] = deque()  # when further ones will take calls
-        self._ready_at = 0.0  # when the first one takes calls
-        self._counted_at = 0.0  # until when memory is in the tally
-        self._look_at = NEVER  # when the number of instances is looked at next
-        self._told_at = -NEVER  # when a full slot was last answered
-        self._sleeps_at = NEVER  # when it may sleep; NEVER while there is a call
+        self._ends: list[float] = []  # heap of the end times of calls in flight
+        self._queue: deque[tuple[float, float]] = deque()  # arrival and duration of queued calls
+        self._instances = 0  # instances that take calls; 0: asleep
+        self._starting: deque[float] = deque()  # when further instances will take calls
+        self._ready_at = 0.0  # when the first instance takes calls
+        self._counted_at = 0.0  # the tally has the memory up to this time
+        self._look_at = NEVER  # when the scaler looks next
+        self._told_at = -NEVER  # when the scaler last reacted to a full slot
+        self._sleeps_at = NEVER  # when it may sleep; NEVER while a call is in flight
 
     def call(self, at: float, runs: float) -> None:
-        """A call comes; calls must come in order."""
+        """Take a call that arrives at `at` and runs for `runs` seconds; calls must come in order."""
         self._tally.calls += 1
         self.advance(at)
         if not self._instances:
@@ -72,7 +72,7 @@ class _Function:
             self._tally.fail("429: too many requests are waiting")
 
     def advance(self, now: float) -> None:
-        """Let time pass: calls end, queued ones begin, instances come and go, an idle function sleeps."""
+        """Simulate up to `now`: calls end, queued calls begin, instances start and stop, an idle function sleeps."""
         ends = self._ends
         while True:
             ended = ends[0] if ends else NEVER
@@ -92,7 +92,7 @@ class _Function:
                 self._look(event)
 
     def finish(self, end: float) -> None:
-        """The trace is over; what is there has been held until now."""
+        """End the trace at `end`: count the memory until then, and the waits of calls still queued."""
         self.advance(end)
         self._count(end)
         for came, _ in self._queue:
@@ -135,7 +135,7 @@ class _Function:
         self._starting.clear()
 
     def _full(self, now: float) -> None:
-        """A full slot is looked into at once, though not for each request."""
+        """Scale at once for a full slot, but at most once in TOLD_SECONDS."""
         if now - self._told_at >= TOLD_SECONDS:
             self._told_at = now
             self._scale(now)
@@ -143,7 +143,7 @@ class _Function:
 
     def _look(self, now: float) -> None:
         self._scale(now)
-        # an idle function with one instance is not looked at before it has traffic again
+        # an idle function with one instance needs no look before its next call
         pause = QUEUED_SECONDS if self._queue else LOOK_SECONDS
         self._look_at = now + pause if self._ends or self._instances > 1 else NEVER
 
@@ -157,7 +157,7 @@ class _Function:
             self._instances = min(running, wanted)
 
     def _count(self, now: float, *, busy: bool | None = None) -> None:
-        """Put what has been held since the last time into the tally; all instances are used where one call is."""
+        """Add the memory since the last count to the tally; all instances count as used while a call is in flight."""
         memory = self._memory * (self._instances + len(self._starting))
         if memory:
             self._tally.add(self._tally.warm, self._counted_at, now, memory)
@@ -167,13 +167,13 @@ class _Function:
 
 
 def spec_of(setting: Setting) -> Spec:
-    """What a function deployed with `setting` asks the scaler for."""
+    """The scaler's spec of a function deployed with `setting`."""
     return Spec(scaling_of({}, {}, setting.concurrency), 1, setting.most, setting.concurrency)
 
 
 def simulate(trace: Trace, settings: Sequence[Setting], *, cold_start: float = COLD_START, seed: int = 0,
              progress: Progress | None = None) -> list[Outcome]:  # fmt: skip
-    """Play `trace` under each of `settings`; the same calls for all. `cold_start` in seconds."""
+    """Play `trace` under each of `settings`, with the same calls for all; `cold_start` is in seconds."""
     tallies = [Tally(trace.minutes) for _ in settings]
     for done, function in enumerate(trace.functions, 1):
         arrivals = arrivals_of(function, seed)

@@ -1,6 +1,6 @@
-"""A trace: which functions are called how often in each minute, how long they run and what they hold.
+"""A trace: for each function its calls in each minute, its durations and its memory.
 
-Three CSV files as in the sample of the Azure Functions 2019 trace that the vHive authors made, joined by HashFunction:
+Three CSV files, joined by HashFunction, in the format of the vHive authors' sample of the Azure Functions 2019 trace:
 invocations.csv (calls in each minute), durations.csv (percentiles of milliseconds), memory.csv (MB).
 """
 
@@ -25,15 +25,15 @@ MAX_FUNCTIONS = 100_000
 MAX_CALLS = 1_000_000  # in one minute
 MAX_MILLISECONDS = 7 * 86_400_000.0
 MAX_MEMORY = 1_000_000.0  # MB
-SAMPLE = Path(__file__).parent / "sample"  # its README.md says where it is from
-SECONDS = 60.0  # of one column
+SAMPLE = Path(__file__).parent / "sample"  # its README.md names the source
+SECONDS = 60.0  # in one column of invocations.csv
 
 
 @dataclass(frozen=True, slots=True)
 class TracedFunction:
     """One function of a trace."""
 
-    name: str  # f000, f001, …: its place in the file
+    name: str  # f000, f001, …, by its place in the file
     key: str  # its HashFunction
     memory: float  # MB while it is awake
     durations: tuple[float, ...]  # seconds of a call at PERCENTILES
@@ -42,7 +42,7 @@ class TracedFunction:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A part of a trace. Its functions are independent of each other."""
+    """A trace, or a part of one. Its functions are independent of each other."""
 
     source: str
     first: int  # number of the first minute, as in the file's head
@@ -62,7 +62,7 @@ class Trace:
 
     @property
     def memory(self) -> float:
-        """MB with one instance of each function: what always-on holds."""
+        """MB of always-on: one instance of each function."""
         return sum(function.memory for function in self.functions)
 
 
@@ -89,9 +89,9 @@ def read_trace(folder: Path) -> Trace:
 
 def part(trace: Trace, *, first: int | None = None, minutes: int | None = None, functions: int | None = None,
          seed: int = 0) -> Trace:  # fmt: skip
-    """Some minutes of a trace from minute `first` on, and `functions` of its functions chosen by `seed`.
+    """Cut `minutes` minutes out of a trace from minute `first` on, with `functions` of its functions chosen by `seed`.
 
-    Raises InvalidInput naming the flag and what the trace has.
+    Raises InvalidInput naming the flag and the allowed range.
     """
     start = trace.first if first is None else first
     last = trace.first + trace.minutes - 1
@@ -112,13 +112,13 @@ def part(trace: Trace, *, first: int | None = None, minutes: int | None = None, 
 
 
 class _Row(dict[str, str]):
-    """Cells by column, and where they are."""
+    """The cells of a row by column, with their file and line."""
 
     place = ""  # FILE:LINE
 
 
 def _minutes(file: Path) -> tuple[str, ...]:
-    """The columns whose names are numbers; they must follow each other."""
+    """The columns whose names are numbers, which must be consecutive."""
     with _opened(file) as lines:
         head = next(lines, [])
     names = tuple(name for name in head if name.isascii() and name.isdigit())
@@ -132,7 +132,7 @@ def _minutes(file: Path) -> tuple[str, ...]:
 
 
 def _rows(file: Path, wanted: tuple[str, ...]) -> Iterator[_Row]:
-    """The rows of a file with the columns `wanted`, each function once."""
+    """Yield the rows of a file with the columns `wanted`. Raises InvalidInput, also for a repeated function."""
     seen: dict[str, int] = {}
     with _opened(file) as lines:
         head = next(lines, [])
@@ -160,7 +160,7 @@ def _rows(file: Path, wanted: tuple[str, ...]) -> Iterator[_Row]:
 
 
 class _opened:
-    """A CSV file's lines; what is wrong with it names the line."""
+    """Reads the lines of a CSV file; its errors name the line."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -169,7 +169,7 @@ class _opened:
         try:
             if self._file.stat().st_size > MAX_FILE:
                 raise InvalidInput(f"{self._file}: larger than {MAX_FILE // 2**20} MiB")
-            self._text = self._file.open(encoding="utf-8-sig", newline="")  # spreadsheets write a mark
+            self._text = self._file.open(encoding="utf-8-sig", newline="")  # spreadsheets write a byte order mark
         except OSError as error:
             raise InvalidInput(f"{self._file}: cannot be read: {error.strerror}") from error
         self._reader = csv.reader(self._text)

@@ -1,4 +1,4 @@
-"""Stands for a function of a trace: runs for as many seconds as the request's body says."""
+"""Stands for a function of a trace: runs for the number of seconds in the request's body."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from typing import Any
 
 
 async def handle(event: Any, context: Any) -> dict[str, object]:
-    """Answer when the time has passed."""
+    """Respond after the time in the body."""
     await asyncio.sleep(float(event.body))
     return {"statusCode": 200}
