@@ -1,4 +1,4 @@
-"""/system/alert: Alertmanager's webhook, by which rules of one's own scale functions."""
+"""/system/alert: Alertmanager's webhook, with which a user's own alert rules scale functions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def alerts_router(statuses: Statuses, scaling: Scaling) -> APIRouter:
         results = await asyncio.gather(*(scale(name, on) for name, on in firing.items()))
         if not (failures := [failure for failure in results if failure is not None]):
             return Response(status_code=200)
-        # Alertmanager sends again what was answered with 5xx: right for a lack of room, useless for an unknown name
+        # Alertmanager retries after 5xx only: that helps when there is no room, but not with an unknown name
         text = "".join(f"{failure}\n" for failure in failures)
         return PlainTextResponse(text, max(failure.status for failure in failures))
 
@@ -49,8 +49,9 @@ def alerts_router(statuses: Statuses, scaling: Scaling) -> APIRouter:
 
 
 def _function(alert: AlertBody) -> FunctionId:
-    """`function_name` is NAME.NAMESPACE as in our metrics, or NAME beside a label `namespace`: the latter alone decides
-    nothing, since Prometheus writes the place of what it scraped into a label of that name."""
+    """The function of an alert. Its label `function_name` is NAME.NAMESPACE, as in our metrics, or NAME beside a label
+    `namespace`. With NAME.NAMESPACE that label is ignored: Prometheus may write the scraped target's namespace there.
+    Raises InvalidInput."""
     name = alert.labels.get("function_name", "")
     if not name:
         raise InvalidInput("the request body is not valid: alerts: every alert needs the label function_name")

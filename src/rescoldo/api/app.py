@@ -1,6 +1,6 @@
 """The gateway's HTTP API, compatible with OpenFaaS's (https://docs.openfaas.com/reference/rest-api).
 
-It never sees a call to a function: those go from the edge to the instance.
+Calls of functions never reach the API: they go from the edge to the instance.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 def create_app(
     platform: Platform, settings: Settings, credentials: Credentials | None, payload_secret: bytes
 ) -> FastAPI:
-    """Make the API of `platform`; without `credentials` it asks for none, whatever a client sends. Builds are signed
-    with `payload_secret`."""
+    """Make the API of `platform`. Without `credentials` it accepts every request, whatever login a client sends.
+    `payload_secret` is the key of builds' signatures."""
     app = FastAPI(
         title="rescoldo",
         version=__version__,
         openapi_url="/system/openapi.json",
-        # what the document says of every route: refusals are text, and success has no body unless a route says so
+        # for every route in the OpenAPI document: errors are text; success has no body unless the route declares one
         responses=REFUSALS,
         default_response_class=Response,
-        docs_url=None,  # they load scripts from other hosts
+        docs_url=None,  # the pages load scripts from other hosts
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name the edge's inner host
     )
-    app.state.stop = asyncio.Event()  # followed logs end when it is set; `serve` puts its own here
+    app.state.stop = asyncio.Event()  # ends followed logs; `serve` replaces it with its own
     install_error_handlers(app)
     app.include_router(functions_router(platform.statuses, platform.namespaces))
     app.include_router(deployments_router(platform.deployments, platform.removals))

@@ -1,4 +1,4 @@
-"""HTTP basic authentication in front of every route that is not open."""
+"""HTTP basic authentication in front of every route but the open ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rescoldo.model.access import OPEN_PATHS, OPEN_PREFIXES, REALM, UNAUTHORIZED
 
 
 class BasicAuth:
-    """Answers 401 before the request's body is read, unless the path is open or the credentials are right."""
+    """Answers 401 before it reads the request's body, unless the path is open or the credentials are right."""
 
     def __init__(self, app: ASGIApp, credentials: Credentials) -> None:
         self._app = app
@@ -50,5 +50,5 @@ def sent_path(scope: Scope) -> str:
 
 
 def is_open(path: str) -> bool:
-    """Whether `path` is served without credentials; everything unknown is not."""
+    """Whether `path` is served without credentials. Unknown paths are not open."""
     return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)

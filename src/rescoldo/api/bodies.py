@@ -1,7 +1,7 @@
-"""JSON bodies, in and out: the forms of OpenFaaS's REST API (https://docs.openfaas.com/reference/rest-api).
+"""JSON bodies of requests and responses, as in OpenFaaS's REST API (https://docs.openfaas.com/reference/rest-api).
 
-Bodies are read here and not by FastAPI: clients send JSON under any content type (curl -d, Go's default),
-the size must be bounded while reading, and errors are text.
+`read_body` reads bodies, not FastAPI: clients send JSON under any content type (curl -d, Go's default), the size must
+be limited while reading, and errors are text.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Flag = Annotated[bool, BeforeValidator(lambda value: False if value is None else
 class Body(BaseModel):
     """A JSON object whose unknown fields are ignored, as Go's decoder does."""
 
-    # what is refused may be secret: no error repeats it
+    # a refused value may be a secret: no error repeats it
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="ignore", hide_input_in_errors=True
     )
@@ -65,7 +65,7 @@ class FunctionDeployment(Body):
     read_only_root_filesystem: Flag = False
 
     def to_spec(self, namespace: str = "") -> FunctionSpec:
-        """`namespace` is the query's. Raises InvalidInput."""
+        """The spec to deploy; `namespace` comes from the query. Raises InvalidInput."""
         name, place = split_id(reference(self.service, namespace, self.namespace))
         return FunctionSpec(
             name=name,
@@ -131,7 +131,7 @@ class SecretBody(SecretReference):
             return self.value.encode()
         try:
             return base64.b64decode(self.raw_value, validate=True)
-        except ValueError:  # `from None`: its message might say a part of the value
+        except ValueError:  # `from None`: the cause might reveal a part of the value
             raise InvalidInput("the request body is not valid: rawValue: not base64") from None
 
 
@@ -233,9 +233,9 @@ class LayerBody(Body):
 async def read_body(
     request: Request, model: type[Model], *, optional: bool = False, limit: int = MAX_BODY
 ) -> Model:
-    """Read the request's JSON body as `model`; with `optional` an empty one is {}.
+    """Read the request's JSON body as `model`; with `optional` an empty body counts as {}.
 
-    Raises InvalidInput with the place of the error, TooLarge above `limit` bytes.
+    Raises InvalidInput naming the field at fault, TooLarge above `limit` bytes.
     """
     data = bytearray()
     async for chunk in request.stream():
@@ -257,7 +257,7 @@ def takes(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
 
 
 def _inlined(schema: Any, parts: dict[str, Any]) -> Any:
-    """`schema` with its parts in their places: inside an OpenAPI document it has no `$defs` of its own."""
+    """`schema` with each `$ref` replaced by its part: inside an OpenAPI document a schema has no `$defs` of its own."""
     if isinstance(schema, list):
         return [_inlined(item, parts) for item in schema]
     if not isinstance(schema, dict):
@@ -268,13 +268,13 @@ def _inlined(schema: Any, parts: dict[str, Any]) -> Any:
 
 
 def rfc3339(seconds: float) -> str:
-    """Unix seconds as RFC 3339 in UTC: 0 is 1970-01-01T00:00:00Z; microseconds where there are any."""
+    """Unix seconds as RFC 3339 in UTC: 0 is 1970-01-01T00:00:00Z. Fractions of a second show as microseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def status_to_json(status: FunctionStatus) -> dict[str, Any]:
-    """The FunctionStatus object of the contract, with the label and annotation the provider adds. Empty texts, lists
-    and tables are left out, as OpenFaaS's own gateway does: clients tell an absent map from an empty one."""
+    """The contract's FunctionStatus object, with the label and annotation that a provider adds. Empty texts, lists and
+    tables are left out, as OpenFaaS's own gateway does: clients distinguish an absent map from an empty one."""
     spec = status.function.spec
     body = {key: value for key, value in spec_to_json(spec).items() if value or isinstance(value, bool)}
     body["name"] = body.pop("service")

@@ -1,4 +1,4 @@
-"""Which code runs: what OpenFaaS's clients call the version's sha."""
+"""Identifies the running code: the version's `sha` for OpenFaaS's clients."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _LENGTH = 40  # hexadecimal digits, as many as a commit of git has
 
 @cache
 def build_id() -> str:
-    """A digest of the package's own files: alike where the same code runs, however it was installed.
+    """A digest of the package's own files: the same for the same code, however it was installed.
 
-    An installed package knows no commit. Reads about 1 MB the first time.
+    An installed package has no commit to report. The first call reads about 1 MB.
     """
     root = Path(rescoldo.__file__).parent
     found = hashlib.sha256()

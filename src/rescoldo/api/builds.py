@@ -1,8 +1,8 @@
 """/build and /publickey: the remote builder that `faas-cli up --remote-builder GATEWAY` uses.
 
-Sources: https://docs.openfaas.com/openfaas-pro/builder, and the requests that faas-cli 0.18.12 was seen to make. The
-client sends no login: its signature of the body is what lets it in. It shows the number alone of a status that is not
-200, and therefore a build that fails is a 200 that says so.
+Sources: https://docs.openfaas.com/openfaas-pro/builder, and requests of faas-cli 0.18.12 as observed. The client sends
+no login: its signature of the body authenticates it. Of a status other than 200 it shows only the number; so a failed
+build answers 200, with the failure in the body.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _HEADER = {"name": "X-Build-Signature", "in": "header", "required": True, "schem
 def builds_router(builds: Builds, payload_secret: bytes, max_upload: int) -> APIRouter:
     """Routes of the remote builder; `max_upload` is in bytes."""
     router = APIRouter()
-    # Clients seal build secrets for a key. Builds here use none, so nobody needs the other half of this one, and
-    # nobody has it: any 32 bytes are a public key of Curve25519 (RFC 7748, 5).
+    # Clients encrypt build secrets with this key. Builds here use no secrets, so no private key is needed, and none
+    # exists: any 32 bytes are a public key of Curve25519 (RFC 7748, 5).
     key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
 
     @router.get("/publickey", response_class=JSONResponse)
@@ -62,7 +62,7 @@ def builds_router(builds: Builds, payload_secret: bytes, max_upload: int) -> API
 
 
 def read_signature(header: str) -> bytes:
-    """The digest that X-Build-Signature holds. Raises NotSigned."""
+    """The digest in the header X-Build-Signature. Raises NotSigned."""
     found = _SIGNATURE.fullmatch(header.strip())
     if found is None:
         raise NotSigned("X-Build-Signature: send sha256= and the HMAC of the body with the payload secret, in hex")
@@ -70,7 +70,7 @@ def read_signature(header: str) -> bytes:
 
 
 async def signed(body: AsyncIterator[bytes], secret: bytes, signature: bytes) -> AsyncIterator[bytes]:
-    """Pass `body` on; raise NotSigned in place of its end where `signature` is not its HMAC-SHA256."""
+    """Pass `body` on; at its end raise NotSigned when `signature` is not its HMAC-SHA256."""
     digest = hmac.new(secret, digestmod=hashlib.sha256)
     async for chunk in body:
         digest.update(chunk)
@@ -80,13 +80,13 @@ async def signed(body: AsyncIterator[bytes], secret: bytes, signature: bytes) ->
 
 
 async def _lines(steps: AsyncGenerator[BuildStep, None]) -> AsyncIterator[bytes]:
-    async with aclosing(steps):  # so that the build of a client that leaves ends at once
+    async with aclosing(steps):  # ends the build at once when its client leaves
         async for step in steps:
             yield _to_json(_body(step, [step.line] if step.line else []))
 
 
 async def _whole(steps: AsyncGenerator[BuildStep, None]) -> AsyncIterator[bytes]:
-    """The one object that a client gets which does not want to follow the build."""
+    """The whole build as one object, for a client that does not follow it."""
     log = []
     async with aclosing(steps):
         async for step in steps:

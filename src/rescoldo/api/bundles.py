@@ -1,5 +1,4 @@
-"""/system/bundles and /system/layers: where `rescoldo deploy` and `rescoldo up` send what they built. Not OpenFaaS
-routes."""
+"""/system/bundles and /system/layers: uploads by `rescoldo deploy` and `rescoldo up`. Not OpenFaaS routes."""
 
 from __future__ import annotations
 
@@ -16,12 +15,12 @@ from rescoldo.model.errors import InvalidInput, NotFound, TooLarge
 from rescoldo.store.protocol import Bundle
 
 DIGEST_HEADER = "x-rescoldo-digest"
-CHUNK = 64 * 2**10  # bytes of an upload that are handed on at once, at the least
+CHUNK = 64 * 2**10  # bytes; the smallest piece of an upload that is passed on
 UPLOAD = {"requestBody": {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}}}
 
 
 def bundles_router(images: Images, max_upload: int) -> APIRouter:
-    """Routes that upload, tag and list bundles, and take the layers of their requirements; `max_upload` is in bytes."""
+    """Routes that upload, tag and list bundles, and upload layers of requirements; `max_upload` is in bytes."""
     router = APIRouter()
 
     @router.get("/system/bundles", responses={200: {"model": list[BundleBody]}})
@@ -67,15 +66,16 @@ def _has_no_body(request: Request) -> bool:
 
 
 def check_length(request: Request, max_upload: int) -> None:
-    """Refuse by the announced length, so that nothing is sent in vain; the storage counts what arrives."""
+    """Raise TooLarge when the announced length exceeds `max_upload` bytes, before the client sends it all. The storage
+    counts the bytes that arrive."""
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > max_upload:
         raise TooLarge(f"the upload of {length} bytes is larger than the {max_upload} bytes allowed")
 
 
 async def body_chunks(request: Request) -> AsyncIterator[bytes]:
-    """The body in pieces of CHUNK bytes or more, but for the first and the last: a client may send a byte at a time,
-    and each piece that is handed on has a price."""
+    """The body in pieces of at least CHUNK bytes, except the first and the last: a client may send single bytes, and
+    each piece that is passed on costs time."""
     gathered, enough = bytearray(), 1
     async for chunk in request.stream():
         gathered += chunk

@@ -1,7 +1,7 @@
-"""The gateway's user and password, and the secret of builds: files, as OpenFaaS's clients and installers expect them.
+"""Files with the gateway's user and password and the secret of builds, as OpenFaaS's clients and installers expect.
 
-Sources: the files' names are those of https://github.com/openfaas/faas-provider (auth); the payload secret is that of
-https://docs.openfaas.com/openfaas-pro/builder. No value may be logged or shown by repr.
+Sources: file names from https://github.com/openfaas/faas-provider (auth), the payload secret from
+https://docs.openfaas.com/openfaas-pro/builder. Neither logs nor repr may show a value.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from rescoldo.model.password import read_password
 
 USER_FILE = "basic-auth-user"
 PASSWORD_FILE = "basic-auth-password"
-PAYLOAD_FILE = "payload-secret"  # what `faas-cli up --remote-builder` signs builds with
+PAYLOAD_FILE = "payload-secret"  # the key of signatures by `faas-cli up --remote-builder`
 DEFAULT_USER = "admin"
 PASSWORD_BYTES = 32  # of randomness: 43 url-safe characters
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What HTTP basic authentication asks for."""
+    """User and password of HTTP basic authentication."""
 
     user: str = field(repr=False)
     password: str = field(repr=False)
@@ -33,8 +33,7 @@ class Credentials:
 def load_or_create(secrets_dir: Path) -> Credentials:
     """Read the credentials in `secrets_dir`; make both files (0600, in a folder 0700) when neither exists.
 
-    Raises InvalidInput when one is missing, empty or not text, StoreError when they cannot be read or
-    written.
+    Raises InvalidInput when one file is missing, empty or not text, StoreError when a file cannot be read or written.
     """
     user, password = secrets_dir / USER_FILE, secrets_dir / PASSWORD_FILE
     try:
@@ -48,7 +47,7 @@ def load_or_create(secrets_dir: Path) -> Credentials:
 
 
 def restore(secrets_dir: Path, credentials: Credentials | None, payload_secret: bytes) -> bool:
-    """Write again those files that are missing; return whether there was any. Raises StoreError."""
+    """Write missing files again; return whether any was missing. Raises StoreError."""
     texts = {secrets_dir / PAYLOAD_FILE: payload_secret.decode()}
     if credentials is not None:
         texts |= {secrets_dir / USER_FILE: credentials.user, secrets_dir / PASSWORD_FILE: credentials.password}
@@ -64,8 +63,8 @@ def restore(secrets_dir: Path, credentials: Credentials | None, payload_secret: 
 
 
 def load_or_create_payload_secret(secrets_dir: Path) -> bytes:
-    """Read the secret that builds are signed with; make it (0600) when it does not exist. faas-cli trims the white
-    space around it. Raises as `load_or_create`."""
+    """Read the key of builds' signatures; make its file (0600) when it does not exist. The text is stripped, as
+    faas-cli trims white space. Raises as `load_or_create`."""
     path = secrets_dir / PAYLOAD_FILE
     try:
         if not path.exists():
@@ -95,7 +94,7 @@ def _read(path: Path) -> str:
 
 
 def _write_together(texts: dict[Path, str]) -> None:
-    """Write all files beside their places first, so that a full disk leaves none of them."""
+    """Write all files under temporary names first, so that a full disk leaves none of them."""
     ready: dict[Path, Path] = {}
     try:
         for path, text in texts.items():

@@ -1,4 +1,4 @@
-"""POST, PUT and DELETE /system/functions: deploying and removing."""
+"""POST, PUT and DELETE /system/functions: deploy, update and remove functions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def deployments_router(deployments: Deployments, removals: Removals) -> APIRoute
         return await take(request, namespace, rollout, must_exist=True)
 
     async def take(request: Request, namespace: str, rollout: str, *, must_exist: bool) -> Response:
-        """What has nothing to protect is started behind this answer, unless the client would rather wait for it."""
+        """Deploy or update. A start without a serving revision to protect goes on after the response, unless the client
+        prefers to wait."""
         body = await read_body(request, FunctionDeployment)
         start = choice({"rollout": rollout}, "rollout", "checked", "immediate") == "checked"
         patience = patience_of(request.headers.getlist("prefer"))
@@ -51,14 +52,14 @@ def deployments_router(deployments: Deployments, removals: Removals) -> APIRoute
 
 
 def _accepted(notes: Sequence[str], headers: Mapping[str, str]) -> Response:
-    """The contract's empty body, unless there is something to say: OpenFaaS's clients look at the status alone."""
+    """202 with the contract's empty body, or with notes: OpenFaaS's clients look at the status alone."""
     text = "".join(f"{PREFIX}{one_line(note)}\n" for note in notes)
     return PlainTextResponse(text, 202, headers) if text else Response(status_code=202, headers=headers)
 
 
 def patience_of(prefer: list[str]) -> float:
-    """Seconds that a client would rather wait than be answered at once: `Prefer: wait=30` (RFC 7240); 0 without it.
-    What is no such number is ignored, as all that a client merely prefers."""
+    """Seconds that a client prefers to wait for the result: `Prefer: wait=30` (RFC 7240), at most LONGEST_WAIT; 0
+    without it. Invalid values are ignored, as the RFC says of all preferences."""
     for header in prefer:
         for preference in header.split(","):
             name, _, value = preference.partition(";")[0].strip().partition("=")

@@ -1,4 +1,4 @@
-"""Errors as plain text: faas-cli prints the body of a refusal as it is."""
+"""Answers errors with plain text: faas-cli prints the body of an error as it is."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def install_error_handlers(app: FastAPI) -> None:
         headers = {}
         if isinstance(error, Busy):
             headers["Retry-After"] = str(math.ceil(error.retry_after))
-        if isinstance(error, RolloutFailed):  # tells our command what another deployment may mend
+        if isinstance(error, RolloutFailed):  # tells our CLI that another deployment may mend it
             headers[ROLLOUT_HEADER] = "failing" if isinstance(error, NotStarted) else "failed"
         if error.status >= 500 and not isinstance(error, Busy):
             log.warning("%s %s: %s", request.method, request.url.path, error.message)
@@ -44,23 +44,23 @@ def install_error_handlers(app: FastAPI) -> None:
     async def no_route(request: Request, error: HTTPException) -> PlainTextResponse:
         text = f"{HTTPStatus(error.status_code).phrase}: {request.method} {one_line(request.url.path)}"
         headers = dict(error.headers or {})
-        if error.status_code == 405:  # Starlette names the methods of one of the path's routes
+        if error.status_code == 405:  # Starlette names the methods of only one of the path's routes
             headers["Allow"] = ", ".join(sorted(_methods(request)))
         return PlainTextResponse(text, error.status_code, headers)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> PlainTextResponse:
-        # nobody reads it; without it the client's leaving would be logged as an error of ours
+        # no client reads this; without it the disconnect would be logged as an error of ours
         return PlainTextResponse("the client closed the connection during the request", 400)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> PlainTextResponse:
-        # Starlette raises it again behind this answer, and uvicorn logs it with its traceback
+        # Starlette raises the error again after this response, and uvicorn logs its traceback
         return PlainTextResponse("internal error: see the log of `rescoldo serve`", 500)
 
 
 def _methods(request: Request) -> set[str]:
-    """What may be asked of the request's path."""
+    """The methods that the request's path allows."""
     return {
         method
         for method in METHODS

@@ -1,4 +1,4 @@
-"""/system/functions and /system/function: what is deployed, and how it is."""
+"""/system/functions and /system/function: the deployed functions and their status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rescoldo.model.errors import NotFound
 from rescoldo.model.function import FunctionStatus
 
 YES = ("1", "true")
-BATCH = 100  # functions turned into JSON (about 1 ms) before the event loop has its turn: wakes go first
+BATCH = 100  # functions to turn into JSON (about 1 ms) before yielding to the event loop: wakes go first
 
 
 def functions_router(statuses: Statuses, namespaces: Namespaces) -> APIRouter:
@@ -25,7 +25,7 @@ def functions_router(statuses: Statuses, namespaces: Namespaces) -> APIRouter:
 
     @router.get("/system/functions", responses={200: {"model": list[FunctionStatusBody]}})
     async def list_functions(namespace: InQuery) -> Response:
-        # A name that is mistyped would look like an empty namespace: 404 says so
+        # a mistyped name would look like an empty namespace: answer 404
         chosen = namespace_of(namespace)
         if chosen not in namespaces.names():
             raise NotFound(f"namespace {chosen[:80]!r} does not exist; see `rescoldo namespace list`")
@@ -36,7 +36,7 @@ def functions_router(statuses: Statuses, namespaces: Namespaces) -> APIRouter:
         try:
             status = await statuses.function(reference(name, namespace), usage=usage in YES, why=why in YES)
         except NotFound:
-            return Response(status_code=404)  # the contract's is empty; faas-cli has words of its own
+            return Response(status_code=404)  # empty by the contract; faas-cli prints its own message
         return Response(json.dumps(status_to_json(status)), media_type="application/json")
 
     return router

@@ -1,4 +1,4 @@
-"""/system/logs: a function's lines as newline-delimited JSON, each sent as soon as it is known."""
+"""/system/logs: a function's log lines as newline-delimited JSON, each sent as soon as it is read."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from rescoldo.model.instance import LogLine
 from rescoldo.model.names import FunctionId, InstanceId, split_id
 from rescoldo.model.units import parse_duration
 
-DEFAULT_SINCE = 300.0  # seconds back, when neither `since` nor `tail` is asked for
-_TRUE = ("1", "t", "T", "true", "TRUE", "True")  # what Go's ParseBool takes
+DEFAULT_SINCE = 300.0  # seconds before now, when the query has neither `since` nor `tail`
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")  # the values that Go's ParseBool accepts
 _FALSE = ("", "0", "f", "F", "false", "FALSE", "False")
 
 
@@ -37,11 +37,11 @@ class BadLogQuery(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """What a client asked /system/logs for."""
+    """The parsed query of /system/logs."""
 
     function: FunctionId
-    instance: str  # "" is all
-    tail: int | None  # lines; None is all
+    instance: str  # "": all
+    tail: int | None  # lines; None: all
     since: float | None  # Unix seconds
     follow: bool
 
@@ -62,7 +62,7 @@ def logs_router(lines: Logs) -> APIRouter:
         found = lines.read(
             query.function, tail=query.tail, since=query.since, follow=query.follow, instance=query.instance
         )
-        # X-Accel-Buffering: proxies between us and the client must not gather lines
+        # X-Accel-Buffering: proxies on the way to the client must not collect lines
         headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
         stop: asyncio.Event = request.app.state.stop
         return StreamingResponse(
@@ -89,7 +89,7 @@ def parse_log_query(query: QueryParams, now: float) -> LogQuery:
 
 
 def _tail(text: str) -> int | None:
-    """A count of lines; none, 0 and -1 mean all."""
+    """The number of lines; None, for all, when the text is empty, 0 or -1. Raises InvalidInput."""
     if text in ("", "-1"):
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 10):
@@ -98,7 +98,7 @@ def _tail(text: str) -> int | None:
 
 
 def _since(text: str, now: float) -> float | None:
-    """RFC 3339, or how long ago."""
+    """Unix seconds from an RFC 3339 time or a duration before now; None for an empty text. Raises InvalidInput."""
     if not text:
         return None
     try:
@@ -110,7 +110,7 @@ def _since(text: str, now: float) -> float | None:
         try:
             return now - parse_duration(text, "since")
         except InvalidInput:
-            pass  # said below, with both forms
+            pass  # the error below names both forms
     raise InvalidInput(
         f"since: {text[:80]!r} is not allowed; use a time such as 2026-01-31T12:00:00Z or a duration such as 10m"
     )
@@ -139,7 +139,7 @@ async def _until(lines: AsyncIterator[LogLine], stop: asyncio.Event) -> AsyncGen
 
 
 class _Ended(Exception):
-    """The lines have ended (a task cannot raise StopAsyncIteration to a generator unharmed)."""
+    """The end of the lines, in place of StopAsyncIteration, which a task does not pass to a generator unharmed."""
 
 
 async def _next(lines: AsyncIterator[LogLine]) -> LogLine:
@@ -155,7 +155,7 @@ async def _encode(lines: AsyncGenerator[LogLine, None], function: FunctionId) ->
             async for line in lines:
                 yield _to_json(line)
         except RescoldoError as error:
-            # The status is sent long ago: say in the stream why it ends
+            # the status was sent long ago, so the stream itself says why it ends
             text = f"rescoldo: these logs end here: {error.message}"
             yield _to_json(LogLine(function, InstanceId(""), time.time(), text))
 

@@ -26,7 +26,7 @@ def namespaces_router(namespaces: Namespaces) -> APIRouter:
 
 
 def _add_by_body(router: APIRouter, namespaces: Namespaces) -> None:
-    """go-sdk, and so faas-cli, posts here with the name in the body alone; the other two are there for its like."""
+    """Routes with the name in the body alone. go-sdk, and so faas-cli, uses the POST; PUT and DELETE complete it."""
 
     @router.post("/system/namespace/", status_code=201, openapi_extra=takes(NamespaceBody))
     async def create_by_body(request: Request) -> Response:
@@ -67,7 +67,7 @@ def _add_by_path(router: APIRouter, namespaces: Namespaces) -> None:
 
     @router.delete("/system/namespace/{name}", status_code=202, openapi_extra=takes(NamespaceBody, required=False))
     async def remove(request: Request, name: str) -> Response:
-        body = await read_body(request, NamespaceBody, optional=True)  # faas-cli sends one
+        body = await read_body(request, NamespaceBody, optional=True)  # faas-cli sends a body
         await namespaces.delete(_named(body, name).name)
         return Response(status_code=202)
 

@@ -1,9 +1,10 @@
-"""Refuses what a page in a browser asks for.
+"""Refuses requests that a web page makes in a browser.
 
 Functions serve pages at the gateway's own origin, where the browser adds the platform's login to every request.
 
-A browser says of a request in `Sec-Fetch-Site` whose page made it, and sends `Origin` with everything that may write
-(Fetch Standard, "Sec-Fetch-*" and "Origin"); a page can change neither. Command lines and other clients send none.
+The header `Sec-Fetch-Site` names the relation to the page that made a request, and browsers send `Origin` with every
+request that may write (Fetch Standard, "Sec-Fetch-*" and "Origin"); a page can change neither. Command-line tools and
+other clients send neither.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from rescoldo.api.auth import is_open, sent_path
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 TYPED = "none"  # the user typed the address or chose a bookmark
-LINKED = ("cross-site", "navigate")  # a link of another site: its page cannot read what the browser opens
+LINKED = ("cross-site", "navigate")  # a link on another site, whose page cannot read the response
 
 
 class NoPages:
-    """Answers 403 before it looks at login and body, but for paths that are open to all."""
+    """Answers 403 to requests of pages before it looks at login and body, except for open paths."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -34,7 +35,7 @@ class NoPages:
 
 
 def is_of_a_page(scope: Scope) -> bool:
-    """Whether a page made the request that could read the answer, or that writes."""
+    """Whether a page made the request, and the request writes or the page could read the response."""
     headers = Headers(scope=scope)
     if scope["method"] not in READING:
         return "origin" in headers or headers.get("sec-fetch-site", TYPED) != TYPED

@@ -1,4 +1,4 @@
-"""/ui/: a page for people, rendered here, without script; what is deployed and how it is used."""
+"""/ui/: a page without scripts that lists the deployed functions and their use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rescoldo import __version__
 from rescoldo.api.protocol import Namespaces, Statuses
 from rescoldo.model.function import FunctionStatus
 
-BATCH = 200  # rows made before the event loop has its turn
+BATCH = 200  # rows to make before yielding to the event loop
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; width: 100% }
@@ -23,7 +23,7 @@ th, td { text-align: left; padding: .35rem .75rem; border-bottom: 1px solid #ddd
 .n { text-align: right }
 """
 HEADERS = {
-    # functions' names and images are others' text: nothing on the page may run or be fetched
+    # names and images are text of users: the page may run and fetch nothing
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     f"style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'",
     "X-Content-Type-Options": "nosniff",
@@ -33,7 +33,7 @@ HEADERS = {
 
 
 def page_router(namespaces: Namespaces, statuses: Statuses) -> APIRouter:
-    """The page, and the ways to it."""
+    """The routes of the page, and redirects to it."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")

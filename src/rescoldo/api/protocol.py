@@ -1,5 +1,5 @@
-"""What the API asks of a controller: a narrow plug-point for each subject. The controller's parts implement them
-(assembly/parts.py says which); tests/unit/api/fake_platform.py is a stand-in for all of them."""
+"""The API's interface to the controller: a narrow plug-point for each subject. The controller's parts implement them
+(assembly/parts.py connects them); tests/unit/api/fake_platform.py stands in for all of them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rescoldo.store.protocol import Bundle, Namespace
 
 
 class Statuses(Protocol):
-    """How functions are."""
+    """Reports the status of functions."""
 
     def functions(self, namespace: str) -> list[FunctionStatus]:
-        """The functions of a namespace, sorted by name; none where there is no such namespace."""
+        """The functions of a namespace, sorted by name; empty for an unknown namespace."""
         ...
 
     async def function(self, function: FunctionId, *, usage: bool = False, why: bool = False) -> FunctionStatus:
-        """With `usage` what its instances use and its cold starts took, with `why` why it has as many instances as it
-        has. Raises NotFound."""
+        """The status of one function; with `usage` its instances' usage and the times of its cold starts, with `why`
+        the explanation of its number of instances. Raises NotFound."""
         ...
 
 
@@ -32,23 +32,25 @@ class Deployments(Protocol):
     """Creates functions and gives them revisions."""
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool, start: bool = True, patience: float = 0.0) -> bool:
-        """Create or replace. What replaces a revision that has started is returned from once it has started itself;
-        what has nothing to protect is deployed at once, and started behind that. `patience` are the seconds to wait
-        for the latter; without `start` nothing is started. Returns False while that goes on.
+        """Create or replace a function.
 
-        Raises InvalidInput, UnknownImage, NotFound when `must_exist` (PUT) and it does not, or when its namespace does
-        not exist, RolloutFailed when it did not start and the revision before serves on, NotStarted when it is
-        deployed and does not start."""
+        A revision that replaces one that has started must start first; the call returns after that. Without such a
+        revision to protect, the new one is deployed at once and started in the background; the call waits for that
+        start for `patience` seconds, and returns False while it goes on. With `start` false nothing is started.
+
+        Raises InvalidInput, UnknownImage, NotFound when `must_exist` (PUT) and the function does not exist, or when its
+        namespace does not exist, RolloutFailed when the new revision did not start and the one before serves on,
+        NotStarted when it is deployed and does not start."""
         ...
 
     def notes(self, spec: FunctionSpec) -> list[str]:
-        """A sentence for each setting of a deployment that is accepted and has no effect here."""
+        """A sentence for each setting of a deployment that is accepted but has no effect here."""
         ...
 
     async def roll_back(self, function: FunctionId, revision: int | None) -> int:
-        """Deploy a past revision again, the last one without a number: a new revision with its deployment and its
-        bundle, checked as any other. Returns the number of what is current then. Raises NotFound, InvalidInput,
-        RolloutFailed."""
+        """Deploy a past revision again: a new revision with the same deployment and bundle, checked as any other.
+        Without a number, the one before the current one. Returns the number of the revision that is current then.
+        Raises NotFound, InvalidInput, RolloutFailed."""
         ...
 
 
@@ -56,7 +58,7 @@ class Removals(Protocol):
     """Removes functions."""
 
     async def remove(self, function: FunctionId) -> None:
-        """Raises NotFound."""
+        """Remove a function. Raises NotFound."""
         ...
 
 
@@ -64,47 +66,47 @@ class Pauses(Protocol):
     """Pauses functions and resumes them."""
 
     async def pause(self, function: FunctionId) -> None:
-        """Refuse a function's calls and let its instances go, until it is resumed; again is no error. Deployments
-        meanwhile are taken unchecked. Raises NotFound."""
+        """Refuse a function's calls and stop its instances until it is resumed. Idempotent. Deployments to a paused
+        function are accepted without a check. Raises NotFound."""
         ...
 
     async def resume(self, function: FunctionId) -> None:
-        """Take calls again; what was deployed while it was paused is started to see whether it does. Raises
+        """Take calls again. A revision deployed during the pause is started now, to check that it starts. Raises
         NotFound."""
         ...
 
 
 class Scaling(Protocol):
-    """Gives functions as many instances as somebody asks for."""
+    """Brings functions to a requested number of instances."""
 
     async def scale(self, function: FunctionId, replicas: int) -> None:
-        """Bring the function to `replicas` instances; 0 puts it to sleep. Raises NotFound, InvalidInput, and
-        Conflict for one that is paused."""
+        """Bring the function to `replicas` instances; 0 puts it to sleep. Raises NotFound, InvalidInput, and Conflict
+        for a paused function."""
         ...
 
 
 class Revisions(Protocol):
-    """The revisions that functions keep."""
+    """Lists the revisions of functions."""
 
     async def revisions(self, function: FunctionId) -> list[RevisionStatus]:
-        """The revisions that are kept, the last first. Raises NotFound."""
+        """A function's stored revisions, the newest first. Raises NotFound."""
         ...
 
 
 class Traffic(Protocol):
-    """Splits functions' traffic."""
+    """Splits functions' traffic between revisions."""
 
     async def split(self, function: FunctionId, shares: Mapping[int, int]) -> None:
-        """Share the function's calls out among its revisions, by percent; until its next deployment. Raises NotFound,
-        InvalidInput, and RolloutFailed for a revision that does not start any more."""
+        """Split the function's calls between its revisions, by percent, until its next deployment. Raises NotFound,
+        InvalidInput, and RolloutFailed for a revision that no longer starts."""
         ...
 
 
 class Images(Protocol):
-    """Bundles by the names of their images, and the layers of their requirements."""
+    """Stores bundles by image name, and layers of requirements."""
 
     def named(self, image: str | None) -> list[Bundle]:
-        """The bundles of one name, or all."""
+        """The bundles of one image name, or all bundles."""
         ...
 
     async def add(self, image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
@@ -113,11 +115,11 @@ class Images(Protocol):
         ...
 
     async def tag(self, image: str, digest: str) -> Bundle:
-        """Let `image` mean a digest that is already here. Raises NotFound."""
+        """Give a stored bundle the name `image`. Raises NotFound."""
         ...
 
     def has_layer(self, digest: str) -> bool:
-        """Whether a layer of requirements is here. One that is stays for a day, also before a bundle names it."""
+        """Whether a layer of requirements is stored. A stored layer stays for a day, even if no bundle names it yet."""
         ...
 
     async def add_layer(self, body: AsyncIterator[bytes], digest: str | None) -> str:
@@ -126,75 +128,76 @@ class Images(Protocol):
 
 
 class Builds(Protocol):
-    """Builds what clients of OpenFaaS's builder send."""
+    """Builds the archives that clients of OpenFaaS's builder send."""
 
     async def build(self, body: AsyncIterator[bytes]) -> AsyncGenerator[BuildStep, None]:
-        """Build an archive; the steps end with success or failure. Raises Busy, TooLarge, TooSlow, StoreError and what
-        `body` raises, before the first step."""
+        """Build an archive; the last step reports success or failure. Raises, before the first step, Busy, TooLarge,
+        TooSlow, StoreError and the errors of `body`."""
         ...
 
 
 class Namespaces(Protocol):
-    """The namespaces that there are."""
+    """Reads and changes namespaces."""
 
     def names(self) -> Sequence[str]:
-        """Sorted."""
+        """The names of all namespaces, sorted."""
         ...
 
     def get(self, name: str) -> Namespace:
-        """Raises NotFound."""
+        """One namespace. Raises NotFound."""
         ...
 
     async def save(self, namespace: Namespace, *, must_exist: bool) -> None:
-        """Raises InvalidInput, Conflict (POST of one that exists) or NotFound (PUT of one that does not)."""
+        """Create or update a namespace. Raises InvalidInput, Conflict (POST of an existing one) or NotFound (PUT of an
+        unknown one)."""
         ...
 
     async def delete(self, name: str) -> None:
-        """Forget a namespace and its secrets. Raises NotFound; InvalidInput for the default one and for one that
+        """Delete a namespace and its secrets. Raises NotFound; InvalidInput for the default namespace and for one that
         still holds functions."""
         ...
 
 
 class Secrets(Protocol):
-    """Functions' secrets."""
+    """Lists, saves and deletes functions' secrets."""
 
     async def secrets(self, namespace: str) -> list[str]:
-        """The names of a namespace's secrets, sorted. Raises NotFound without such a namespace."""
+        """The names of a namespace's secrets, sorted. Raises NotFound for an unknown namespace."""
         ...
 
     async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> None:
-        """Keep a secret; functions that name it are given the new value as by a new deployment.
+        """Save a secret; functions that name it get the new value as by a new deployment.
 
-        Raises InvalidInput, TooLarge, Conflict (POST of one that exists) or NotFound (PUT of one that does not,
-        or no such namespace). No error says the value.
+        Raises InvalidInput, TooLarge, Conflict (POST of an existing one) or NotFound (PUT of an unknown one, or an
+        unknown namespace). No error contains the value.
         """
         ...
 
     async def delete_secret(self, namespace: str, name: str) -> None:
-        """Raises NotFound; Conflict while deployed functions name it."""
+        """Delete a secret. Raises NotFound; Conflict while deployed functions name it."""
         ...
 
 
 class Logs(Protocol):
-    """The lines that functions print."""
+    """Reads the log lines of functions."""
 
     def read(
         self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str
     ) -> AsyncIterator[LogLine]:
-        """Raises NotFound before the first line."""
+        """The lines that match, and with `follow` new ones. Raises NotFound before the first line."""
         ...
 
 
 class Overview(Protocol):
-    """The platform as a whole."""
+    """Reports on the platform as a whole."""
 
     @property
     def architecture(self) -> str:
-        """Of the machine that functions run on, as `uname -m` says it."""
+        """The architecture of the machine that functions run on, as in `uname -m`."""
         ...
 
     def problems(self) -> list[str]:
-        """What the platform has lost or cannot do now, with the remedy; none while all is well."""
+        """The platform's present problems, each with its remedy; empty while all is well."""
         ...
 
     async def metrics(self) -> bytes:
@@ -202,13 +205,13 @@ class Overview(Protocol):
         ...
 
     async def report(self) -> Mapping[str, Any]:
-        """What `rescoldo status` shows: versions, processes, counts."""
+        """The contents of `rescoldo status`: versions, processes, counts."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """All that the API needs; each router is given its part of it."""
+    """All plug-points of the API; each router gets the ones that it needs."""
 
     statuses: Statuses
     deployments: Deployments

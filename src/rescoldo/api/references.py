@@ -1,8 +1,8 @@
-"""Which function or namespace a request means.
+"""Finds the function or namespace that a request names.
 
-Clients and their versions put the namespace into the query, into the body, or behind the function's name
-(`NAME.NAMESPACE`). Each of these counts, and two that differ are refused: to act on either would be a guess, and the
-wrong function might go.
+Clients, and even their versions, differ in where they put the namespace: into the query, into the body, or after the
+function's name (`NAME.NAMESPACE`). Each place counts. A request with two different namespaces is refused: to act on
+either would be a guess, and might remove the wrong function.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _SHOWN = 80  # characters of a name that an error repeats
 
 
 def _in_query(request: Request, namespace: str = "") -> str:
-    """FastAPI alone would take the last of several."""
+    """The query's namespace. Raises InvalidInput for two that differ: FastAPI alone would take the last one."""
     return _agreed(*request.query_params.getlist("namespace"))
 
 
 InQuery = Annotated[str, Depends(_in_query)]
-"""The namespace that a request's query gives, empty where it gives none."""
+"""The namespace in a request's query; empty when the query has none."""
 
 
 def reference(name: str, *namespaces: str) -> FunctionId:
-    """The function meant by NAME or NAME.NAMESPACE and by the `namespaces` given beside it, empty ones aside. Raises
-    InvalidInput for a bad name, and where two namespaces differ."""
+    """The function of NAME or NAME.NAMESPACE, with the non-empty `namespaces` given beside it. Raises InvalidInput for
+    a bad name, and when two namespaces differ."""
     own, _, behind = name.rpartition(".") if "." in name else (name, "", "")
     if "." in name and not behind:
         raise InvalidInput(f"function name {name[:_SHOWN]!r} is not valid: a namespace follows the dot")
@@ -37,8 +37,8 @@ def reference(name: str, *namespaces: str) -> FunctionId:
 
 
 def same_function(path: str, body: str, *namespaces: str) -> FunctionId:
-    """The function that a route's path names, where the body may name it again. Raises InvalidInput as `reference`,
-    and where they name two."""
+    """The function in a route's path, which the body may name again. Raises InvalidInput as `reference` does, and when
+    path and body name two functions."""
     found = reference(path, _behind(body), *namespaces)
     if body and reference(body, _behind(path), *namespaces) != found:
         raise InvalidInput(f"the path names function {path[:_SHOWN]!r} and the body {body[:_SHOWN]!r}")
@@ -46,7 +46,8 @@ def same_function(path: str, body: str, *namespaces: str) -> FunctionId:
 
 
 def namespace_of(*namespaces: str) -> str:
-    """The namespace that a request gives in one place or several, else the default one. Raises InvalidInput."""
+    """The namespace that a request gives in one or several places, else the default one. Raises InvalidInput when two
+    differ."""
     return _agreed(*namespaces) or DEFAULT_NAMESPACE
 
 

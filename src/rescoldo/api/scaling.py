@@ -1,4 +1,4 @@
-"""/system/scale-function, and pausing and resuming: how many instances a function has, and whether any."""
+"""/system/scale-function, pause and resume: set a function's number of instances, or refuse its calls."""
 
 from __future__ import annotations
 

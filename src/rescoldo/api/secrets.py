@@ -34,7 +34,7 @@ def secrets_router(secrets: Secrets) -> APIRouter:
         await secrets.save_secret(place, body.name, body.content(), must_exist=must_exist)
         return Response(status_code=202)
 
-    # faas-cli takes 200 and 202 for an answer, not 204
+    # faas-cli accepts 200 and 202, not 204
     @router.delete("/system/secrets", status_code=202, openapi_extra=takes(SecretReference))
     async def remove(request: Request, namespace: InQuery) -> Response:
         body = await read_body(request, SecretReference)

@@ -1,4 +1,4 @@
-"""uvicorn inside the controller's own event loop, on a socket that the supervisor owns."""
+"""Runs uvicorn in the controller's own event loop, on a socket that the supervisor owns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from rescoldo.tasks import set_within
 
-GRACE = 3  # seconds that requests (uploads) get to end before they are cancelled
+GRACE = 3  # seconds for requests (uploads) to end before they are cancelled
 KEEP_ALIVE = 75  # seconds; longer than the edge keeps an idle connection, so the edge closes first
 MAX_CONNECTIONS = 1000  # followed logs are connections; above it 503
 TICK = 1.0  # seconds between updates of the Date header
@@ -22,8 +22,8 @@ async def serve(app: FastAPI, sock: socket.socket, stop: asyncio.Event) -> None:
     """Serve `app` on `sock` (listening, AF_UNIX) until `stop` is set; then followed logs end at once and
     other requests get GRACE seconds.
 
-    `sock` is closed at the end; a duplicate held elsewhere goes on collecting connections. Signals are left
-    alone. The size of headers is bounded by the edge, the only one that can reach the socket.
+    `sock` is closed at the end; the backlog of a duplicate elsewhere keeps queueing connections. No signal handlers are
+    installed. The edge limits the size of headers; no other client can reach the socket.
     """
     config = uvicorn.Config(
         app,
@@ -43,7 +43,7 @@ async def serve(app: FastAPI, sock: socket.socket, stop: asyncio.Event) -> None:
 
 
 class _Server(uvicorn.Server):
-    """A server that ends by an event, where uvicorn's own polls ten times a second and catches signals."""
+    """A server that an event stops. uvicorn's own polls ten times a second and catches signals."""
 
     def __init__(self, config: uvicorn.Config, stop: asyncio.Event) -> None:
         super().__init__(config)
@@ -55,5 +55,5 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         while not self._stop.is_set():
-            await self.on_tick(0)  # 0: the count at which it renews the Date header
+            await self.on_tick(0)  # 0: at this count uvicorn renews the Date header
             await set_within(self._stop, TICK)

@@ -1,4 +1,4 @@
-"""What the gateway says of itself, and the routes that do not exist yet."""
+"""Routes about the platform itself, and routes that do not exist yet."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def system_router(overview: Overview) -> APIRouter:
     @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", response_class=PlainTextResponse)
     async def healthz() -> Response:
-        # 200 all the same: functions are called, and a balancer shall not take the machine out for it
-        # what it is, with paths, is for those who have the password
+        # 200 although degraded: functions still take calls, and a load balancer shall not remove the machine for it.
+        # Only users with the password see the problems, which name paths.
         return PlainTextResponse("OK; degraded, see `rescoldo status`" if overview.problems() else "OK")
 
     @router.get("/system/info", response_class=JSONResponse)
@@ -47,7 +47,7 @@ def system_router(overview: Overview) -> APIRouter:
 
 
 def not_built_router() -> APIRouter:
-    """Routes of the contract that answer 501, so that nobody takes their 404 for a missing function."""
+    """Routes of the contract that answer 501: a 404 would look like a missing function."""
     router = APIRouter(include_in_schema=False)
 
     @router.api_route("/async-function/{path:path}", methods=list(METHODS))
