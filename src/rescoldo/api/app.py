@@ -71,5 +71,5 @@ def create_app(
     app.include_router(not_built_router())
     if credentials is not None:
         app.add_middleware(BasicAuth, credentials=credentials)
-    app.add_middleware(NoPages)
+    app.add_middleware(NoPages)  # the last one added is the outermost: it answers before BasicAuth
     return app

@@ -190,7 +190,7 @@ class FunctionStatusBody(Body):
     name: str
     image: str
     namespace: str
-    env_process: str | None = None  # this and what follows is absent where nothing is set
+    env_process: str | None = None  # this and the optional fields below are absent when empty
     env_vars: dict[str, str] | None = None
     constraints: list[str] | None = None
     secrets: list[str] | None = None
@@ -206,11 +206,11 @@ class FunctionStatusBody(Body):
     revision: int
     state: State
     reason: str | None = None  # why it is failing
-    notes: list[str] | None = None  # what of its deployment has no effect; not in lists
-    traffic: dict[int, int] | None = None  # percent of the calls by revision, where they are split
+    notes: list[str] | None = None  # settings of its deployment without effect; not in lists
+    traffic: dict[int, int] | None = None  # percent of the calls by revision, when they are split
     usage: FunctionUsage | None = None
     cold_starts: ColdStartsBody | None = None
-    failures: list[FailureBody] | None = None  # the last ones, the oldest first
+    failures: list[FailureBody] | None = None  # the latest ones, oldest first
     effective_limits: Limits | None = None
     why: Explanation | None = None
 

@@ -32,8 +32,8 @@ def deployments_router(deployments: Deployments, removals: Removals) -> APIRoute
         return await take(request, namespace, rollout, must_exist=True)
 
     async def take(request: Request, namespace: str, rollout: str, *, must_exist: bool) -> Response:
-        """Deploy or update. A start without a serving revision to protect goes on after the response, unless the client
-        prefers to wait."""
+        """Deploy or update. Without a started revision to protect, the new one starts after the response, unless the
+        client prefers to wait."""
         body = await read_body(request, FunctionDeployment)
         start = choice({"rollout": rollout}, "rollout", "checked", "immediate") == "checked"
         patience = patience_of(request.headers.getlist("prefer"))

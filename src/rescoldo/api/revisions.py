@@ -30,7 +30,7 @@ class RevisionBody(Body):
     current: bool
     traffic: int  # percent of the function's calls
     replicas: int  # instances that answer
-    deployment: dict[str, Any]  # what was asked for, as POST /system/functions takes it
+    deployment: dict[str, Any]  # its spec, in the form of POST /system/functions
 
 
 class Rollback(Body):

@@ -30,7 +30,7 @@ class AdminSocket:
         answers = []
         batch: list[str] = []
         size = 0
-        for line in [*lines, ""]:
+        for line in [*lines, ""]:  # the empty line sends the last batch
             if batch and (not line or size + len(line) > MAX_PAYLOAD):
                 answers.append(await self.run(f"{command} <<\n" + "\n".join(batch) + "\n"))
                 batch, size = [], 0

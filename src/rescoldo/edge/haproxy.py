@@ -147,7 +147,7 @@ class HaproxyEdge:
                 if states.get(key) != ENABLED:
                     await self.add_server(server)
             await self._replace_maps(list(state.routes))
-        for slot, instance in there - servers.keys():
+        for slot, instance in there - servers.keys():  # outside the lock, which `remove_server` takes
             try:
                 await self.remove_server(slot, instance)
             except EdgeUnavailable as error:

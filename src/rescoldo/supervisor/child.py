@@ -47,7 +47,7 @@ class Child:
 
     part: Part
     pid: int
-    pidfd: int
+    pidfd: int  # unlike the pid, it never comes to mean another process
     output: int  # the read end of its pipe
     process: subprocess.Popen[bytes] | None  # None: adopted from an earlier supervisor
     ended: asyncio.Event = field(default_factory=asyncio.Event)

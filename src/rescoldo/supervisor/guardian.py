@@ -36,7 +36,7 @@ MAX_DESCRIPTORS = 64  # of one name
 STABLE_SECONDS = 5.0  # a supervisor that lived this long is restarted at once
 LONGEST_PAUSE = 2.0  # seconds; the longest back-off between starts of a supervisor that dies early
 MOST_STILLBORN = 5  # supervisors in a row that ended before their first message; then the guardian gives up
-START_TICKS = 60  # of silence that a supervisor may take before its first message
+START_TICKS = 60  # of silence before a supervisor's first message
 _STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
@@ -86,6 +86,7 @@ class Guardian:
             if status in (0, os.EX_CONFIG):
                 return status
             stillborn = 0 if spoke else stillborn + 1
+            # while edge, node or controller run, keep trying: only a new supervisor can take them over
             if stillborn >= MOST_STILLBORN and not any(LASTING in name for name in self._kept):
                 return max(1, status)
             deaths = deaths + 1 if monotonic() - started < STABLE_SECONDS else 1
@@ -145,7 +146,7 @@ class Guardian:
                     _say(f"the supervisor did not report for {silent} s; killing it")
                     os.kill(self._pid, signal.SIGKILL)
                     silent = 0
-            if self._stopping and spoke and not told:
+            if self._stopping and spoke and not told:  # from its first message on, it handles SIGTERM
                 os.kill(self._pid, signal.SIGTERM)
                 told = True
 

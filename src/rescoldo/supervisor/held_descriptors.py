@@ -37,6 +37,7 @@ class HeldDescriptors:
         """The descriptors that the guardian passed to this process."""
         control = socket.socket(fileno=int(os.environ.pop(CONTROL)))
         table: dict[str, list[int]] = json.loads(os.environ.pop(KEPT))
+        # each child inherits only the descriptors of its part
         for number in [control.fileno(), *(number for numbers in table.values() for number in numbers)]:
             os.set_inheritable(number, False)
         return cls(control, table)

@@ -126,7 +126,7 @@ def _end(settings: Settings, pid: int) -> bool:
 
 def _signal(settings: Settings, pid: int, number: int, patience: float = 0.0) -> bool:
     """Send a signal to a process of this platform, and wait for its end for `patience` seconds; return whether it was
-    there. Raises RescoldoError where that is not allowed."""
+    there. Raises RescoldoError when that is not permitted."""
     with _identified(settings, pid) as pidfd:
         if pidfd is None:
             return False

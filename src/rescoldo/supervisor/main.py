@@ -46,7 +46,7 @@ def run(settings: Settings) -> int:
         settings.save(settings.record)
         kept = {"lock": [lock.fileno()], "fence": list(fence), SETTINGS: [in_memory(settings)]}
         kept |= {name: [sock.fileno()] for name, sock in sockets.items()}
-        sys.stdout.flush()
+        sys.stdout.flush()  # exec would discard Python's buffers
         sys.stderr.flush()
         become_guardian(silence(settings), supervisor_command(settings), kept)
     except OSError as error:

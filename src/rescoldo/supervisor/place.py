@@ -23,7 +23,7 @@ LONGEST_SOCKET = 37  # bytes: "/", 20 of the function's name, "-", 10 that are u
 def prepare(settings: Settings) -> IO[str]:
     """Make the folders and take the data directory's lock, which lasts until the returned file is closed.
 
-    Raises InvalidInput where a folder cannot be made or written, Conflict when another platform serves it.
+    Raises InvalidInput when a folder cannot be made or written, Conflict when another platform serves it.
     """
     try:
         return _prepare(settings)
@@ -98,6 +98,7 @@ def lock_file(settings: Settings) -> Path:
 
 def lock(settings: Settings) -> IO[str]:
     """Take the data directory for this process; raises Conflict when another platform serves it, OSError."""
+    # without O_TRUNC: when another platform has the lock, the file names its pid
     held = os.fdopen(os.open(lock_file(settings), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

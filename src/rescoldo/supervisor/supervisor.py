@@ -58,6 +58,7 @@ class Supervisor:
 
     def _startup(self) -> None:
         loop = asyncio.get_running_loop()
+        # before the first beat, after which the guardian passes SIGTERM on
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._children.reload_edge)  # by the controller
