@@ -38,8 +38,8 @@ _HEADER = {"name": "X-Build-Signature", "in": "header", "required": True, "schem
 def builds_router(builds: Builds, payload_secret: bytes, max_upload: int) -> APIRouter:
     """Routes of the remote builder; `max_upload` is in bytes."""
     router = APIRouter()
-    # Clients encrypt build secrets with this key. Builds here use no secrets, so no private key is needed, and none
-    # exists: any 32 bytes are a public key of Curve25519 (RFC 7748, 5).
+    # Clients encrypt build secrets with this key. Builds here use no secrets, so the private key is not needed, and
+    # nobody has it: any 32 bytes are a public key of Curve25519 (RFC 7748, 5).
     key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
 
     @router.get("/publickey", response_class=JSONResponse)

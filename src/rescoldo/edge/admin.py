@@ -13,6 +13,8 @@ MAX_PAYLOAD = 12_000  # bytes of one command: HAProxy reads it into a buffer of 
 
 
 class AdminSocket:
+    """Runs commands on HAProxy's admin socket, at most CONNECTIONS batches at once."""
+
     def __init__(self, path: Path) -> None:
         self._path = str(path)
         self._gate = asyncio.Semaphore(CONNECTIONS)

@@ -1,4 +1,4 @@
-"""Writes HAProxy's configuration: `render` makes the text from settings alone, `write` the files that it needs."""
+"""Writes HAProxy's configuration: `render` makes its text, `write` this file and those that it names."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ MARK = ":own"  # after the slot of a function that is in one of MARKING
 
 
 def slot_names(count: int) -> list[SlotName]:
+    """The names of the first `count` slots, without those for programs at TCP ports."""
     return [SlotName(f"s{number}") for number in range(count)]
 
 
@@ -292,6 +293,7 @@ def map_file(settings: Settings, name: str) -> Path:
 
 
 def config_file(settings: Settings) -> Path:
+    """The path of HAProxy's configuration."""
     return settings.edge / "haproxy.cfg"
 
 

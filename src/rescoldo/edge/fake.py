@@ -18,8 +18,8 @@ from rescoldo.edge.protocol import EdgeState, LiveServer, Route, Share, SlotLoad
 from rescoldo.model.errors import EdgeUnavailable, NotFound, RescoldoError
 from rescoldo.model.names import FunctionId, InstanceId, RouteKey, SlotName
 
-WAKES = 3  # requests for a slot before a call gives up
-AGAIN_SECONDS = 0.1  # wake.lua's pause before it asks once more
+WAKES = 3  # requests for a slot before a call gives up; wake.lua counts seconds instead
+AGAIN_SECONDS = 0.1  # pause before the next request for a slot; wake.lua's is 20 ms
 REMOVE_SECONDS = 0.02  # between two checks whether a server may go
 
 

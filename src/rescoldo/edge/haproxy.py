@@ -28,6 +28,8 @@ POLL_SECONDS = 1.0
 
 
 class HaproxyEdge:
+    """Implements `Edge` with HAProxy's Runtime API."""
+
     def __init__(self, settings: Settings, login: str | None = None) -> None:
         """`login`: the key (`login_key`) of the only login that the platform's routes accept; None: they need none."""
         self._admin = AdminSocket(settings.admin_socket)

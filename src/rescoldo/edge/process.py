@@ -79,6 +79,7 @@ def check(path: str, config: Path) -> None:
 
 
 def command(path: str, config: Path) -> list[str]:
+    """The command of HAProxy at `path` in the foreground."""
     return [path, "-db", "-f", str(config)]
 
 

@@ -59,6 +59,7 @@ class SlotLoad:
 
     @property
     def busy(self) -> bool:
+        """Whether requests are in flight or queued."""
         return self.in_flight > 0 or self.queued > 0
 
 
@@ -94,7 +95,9 @@ class Edge(Protocol):
         """The instances in the edge, with their slots, which a new controller adopts."""
         ...
 
-    async def load(self, slot: SlotName) -> SlotLoad: ...
+    async def load(self, slot: SlotName) -> SlotLoad:
+        """The load of one slot. Raises EdgeUnavailable, too, when the edge does not have the slot."""
+        ...
 
     async def loads(self, slots: Iterable[SlotName]) -> dict[SlotName, SlotLoad]:
         """The loads of many slots, in one exchange; slots that the edge does not have are left out."""

@@ -34,6 +34,7 @@ class Answer:
 
     @property
     def text(self) -> str:
+        """The body as text, stripped."""
         return self.body.decode(errors="replace").strip()
 
 
@@ -126,6 +127,7 @@ class Client:
         return await self._call(method, path, self._plain_head, body)
 
     def close(self) -> None:
+        """Close the idle connections."""
         while self._free:
             self._free.popleft().close()
 

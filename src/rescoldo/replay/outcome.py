@@ -40,6 +40,7 @@ class Delays:
 
     @property
     def mean(self) -> float:
+        """Seconds, over all calls."""
         count = self.none + len(self.some)
         return sum(self.some) / count if count else 0.0
 
@@ -70,6 +71,7 @@ class Outcome:
 
     @property
     def failed(self) -> int:
+        """The number of failed calls."""
         return self.failures.total()
 
     @property
@@ -91,6 +93,7 @@ class Outcome:
 
     @property
     def gb_seconds(self) -> float:
+        """Warm memory times its duration, in GB (2**30 bytes) times seconds."""
         return sum(self.warm) * SECONDS / MB_PER_GB
 
     def to_json(self) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class Playing:
         self._busy_since = [0.0] * len(trace.functions)
 
     async def run(self, schedule: Schedule, setting: Setting) -> Outcome:
+        """Send the calls of `schedule`, count memory meanwhile, wait for the last call. Raises RescoldoError."""
         self._say(f"Playing {len(schedule.at)} calls in {self._trace.seconds / self._speed:.0f} s")
         before = await self._functions.instance_seconds()
         self._begin = self._clock()

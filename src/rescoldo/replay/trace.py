@@ -50,14 +50,17 @@ class Trace:
 
     @property
     def minutes(self) -> int:
+        """The number of minutes."""
         return len(self.functions[0].calls)
 
     @property
     def seconds(self) -> float:
+        """The length in seconds."""
         return self.minutes * SECONDS
 
     @property
     def calls(self) -> int:
+        """The calls of all functions in all minutes."""
         return sum(sum(function.calls) for function in self.functions)
 
     @property
