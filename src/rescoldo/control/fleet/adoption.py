@@ -1,4 +1,4 @@
-"""Makes the state true again after a restart of the controller, the node or the edge."""
+"""Brings controller, node and edge back into agreement after one of them restarted."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 
 class Adoption:
+    """Takes over the instances that run, and gives a new edge its state."""
+
     def __init__(self, fleet: Fleet, node: Node, edge: Edge, slots: SlotPool, tasks: Tasks) -> None:
         self._fleet = fleet
         self._node = node
@@ -32,10 +34,10 @@ class Adoption:
         self._synchronising = asyncio.Lock()
 
     async def adopt(self) -> None:
-        """At the controller's start: take over the instances that run, in the slots the edge has them in."""
+        """At the controller's start, take over the running instances, in the slots where the edge has them."""
         running = await outlast(self._node.instances)
         slot_of = {instance: slot for slot, instance in await outlast(self._edge.servers)}
-        # those in slots first: another joins them, or gets a slot that none of them is in
+        # those in slots first: an instance without a slot then joins its revision's, or gets a slot that is free
         placed = [one for one in running if one.launch.instance in slot_of]
         strays = [one for one in placed if not self._take_over(one, slot_of)]
         leaving = self._leaving(strays, slot_of)
@@ -54,7 +56,8 @@ class Adoption:
             log.info("adopted %d instances, stopped %d", len(running) - len(strays), len(strays))
 
     def _leaving(self, strays: list[RunningInstance], slot_of: dict[InstanceId, SlotName]) -> list[Awake]:
-        """What the controller before was taking down: it finishes the requests it has, in the slots that it is in."""
+        """Instances that the previous controller was taking down: each finishes its requests in the slot that it is
+        in."""
         leaving: dict[SlotName, Awake] = {}
         lent = {entry.awake.slot for entry in self._fleet.entries.values() if entry.awake is not None}
         for stray in strays:
@@ -68,6 +71,8 @@ class Adoption:
         return list(leaving.values())
 
     def _take_over(self, running: RunningInstance, slot_of: dict[InstanceId, SlotName]) -> bool:
+        """Add an instance to the revision that it was started from. Return False for a stray: no revision that takes
+        traffic matches it, its function is paused, or its revision is awake in another slot."""
         launch = running.launch
         started = (launch.digest, launch.revision, launch.generation)
         revisions = self._fleet.entries.revisions(launch.function)
@@ -102,12 +107,13 @@ class Adoption:
         return Awake(slot, entry.function, entry.policy, number, Activity(now, 0), now)
 
     async def synchronise(self) -> None:
-        """Tell a new edge all there is; tries again until it has been told."""
+        """Send a new edge the whole state; retry until it has it."""
         async with self._synchronising:
             await outlast(lambda: self._edge.synchronise(self._fleet.routes.edge_state))
 
     async def check_instances(self) -> None:
-        """After the node's restart: what it does not know any more is lost, what we do not know is stray."""
+        """After the node's restart, report instances that it no longer knows as lost, and stop those that we do not
+        know."""
         instances = self._fleet.instances
         before = instances.live.keys() - instances.starting
         running = {running.launch.instance for running in await outlast(self._node.instances)}
@@ -115,7 +121,7 @@ class Adoption:
             for instance in list(entry.awake.servers) if entry.awake is not None else ():
                 if instance in before and instance not in running:
                     await self._fleet.losses.lost(Exit(instance, entry.id, "lost while the node restarted"))
-        for instance in before - running:  # of a revision that is being checked, or on its way out
+        for instance in before - running:  # instances of a revision that is being checked or drained
             if (server := instances.live.get(instance)) is not None:
                 await instances.bury(server)
         for instance in running - instances.live.keys() - instances.starting:
@@ -123,7 +129,7 @@ class Adoption:
 
 
 def _forgotten(slot: SlotName, launch: Launch) -> Awake:
-    """What is left of a revision that is deployed no more, as far as its instances tell."""
+    """A stand-in for a revision that is not deployed any more, made from what one of its instances tells."""
     name, namespace = split_id(launch.function)
     function = Function(FunctionSpec(name, "", namespace), launch.digest, 0.0, launch.revision)
     limits = Limits(concurrency=launch.concurrency, exec_timeout=launch.exec_timeout)
@@ -132,5 +138,5 @@ def _forgotten(slot: SlotName, launch: Launch) -> Awake:
 
 
 def _version(function: Function) -> tuple[str, int, int]:
-    """What an instance must have been started of to serve a function as it is now."""
+    """What an instance must have been started from to serve a function as it is now."""
     return function.digest, function.revision, function.generation

@@ -1,4 +1,4 @@
-"""One time awake of a revision, and what the scaler knows of it."""
+"""One time awake of a revision, and the scaler's knowledge of it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ NO_ALERT = Alert()
 
 @dataclass(slots=True, eq=False)
 class Scale:
-    """What the scaler knows of a function that is awake."""
+    """The scaler's knowledge of an awake function."""
 
     state: ScalingState
     looked_at: float  # seconds on the loop's clock
-    total: int | None = None  # requests its slot had begun then; None: not known yet
+    total: int | None = None  # requests that its slot had begun then; None: unknown yet
     busy: bool = True  # a request was in flight or queued then
-    decision: Decision | None = None  # the last one
+    decision: Decision | None = None  # the latest
     cpu: CpuSampler = field(default_factory=CpuSampler)
-    cpu_due: float = 0.0  # seconds on the loop's clock: when it is read again, where the function scales by it
-    alert: Alert = NO_ALERT  # where it scales by OpenFaaS's rule
-    millicores: int = 0  # of all its instances, at the last reading
+    cpu_due: float = 0.0  # seconds on the loop's clock: the next reading; only for functions that scale by cpu
+    alert: Alert = NO_ALERT  # only for functions that scale by OpenFaaS's rule
+    millicores: int = 0  # of all its instances together, at the last reading
 
 
 @dataclass(slots=True, eq=False)
 class Awake:
-    """One time awake: a slot on loan and the instances in it, all of one revision. Its stages are told in life.py."""
+    """One time awake: a slot on loan and the instances in it, all of one revision. life.py describes its stages."""
 
     slot: SlotName
     function: Function
@@ -45,24 +45,24 @@ class Awake:
     stage: Stage = Stage.STARTING
     servers: dict[InstanceId, LiveServer] = field(default_factory=dict)
     woken_at: float = 0.0  # seconds on the monotonic clock: when its first instance was ready
-    took: StartTimes = NO_TIME  # what that took
+    took: StartTimes = NO_TIME  # the phases of that start
     scale: Scale | None = None  # None: the scaler has not looked yet
-    starting: int = 0  # instances on their way
-    failures: int = 0  # starts that failed in a row, those at the same time counted as one
-    retry_at: float = 0.0  # seconds on the loop's clock: when one is tried again after that
+    starting: int = 0  # instances being started
+    failures: int = 0  # consecutive failed starts; simultaneous ones count as one
+    retry_at: float = 0.0  # seconds on the loop's clock: no start before this, after failures
 
     def enter(self, stage: Stage) -> None:
-        """Go on to another stage. Raises IllegalTransition when it cannot follow the present one."""
+        """Go on to `stage`. Raises IllegalTransition when it cannot follow the present one."""
         if stage not in NEXT[self.stage]:
             raise IllegalTransition(f"{self.function.id} in {self.slot}: {stage} after {self.stage}")
         self.stage = stage
 
     def drain(self) -> None:
-        """Nothing is routed to its slot from now on; more than once is no error."""
+        """Enter DRAINING, since nothing is routed to the slot from now on; repeating it is no error."""
         if self.stage is not Stage.DRAINING:
             self.enter(Stage.DRAINING)
 
     def note_call(self, now: float) -> None:
-        """A held request is sent to its slot `now` (seconds on the loop's clock)."""
+        """Note that a held request is sent to the slot at `now` (seconds on the loop's clock)."""
         self.answered_at = now
         self.activity = Activity(now, self.activity.total)

@@ -1,4 +1,4 @@
-"""How much cpu functions used lately."""
+"""Measures how much cpu functions used lately."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from rescoldo.node.protocol import InstanceUsage
 
 
 class CpuSampler:
-    """Turns cpu seconds since start into millicores since the last question."""
+    """Turns cpu seconds since an instance's start into millicores since the last reading."""
 
     def __init__(self) -> None:
         self._last: dict[FunctionId, tuple[float, dict[InstanceId, float]]] = {}
 
     def millicores(self, function: FunctionId, usage: list[InstanceUsage], now: float) -> int:
-        """Average since the function was last asked for; the first answer is 0. `now` is in seconds."""
+        """Average since the last call for this function; the first call returns 0. `now` is in seconds."""
         current = {used.instance: used.cpu_seconds for used in usage}
         then, before = self._last.get(function, (now, current))
         self._last[function] = (now, current)

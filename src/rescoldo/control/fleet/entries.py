@@ -11,8 +11,8 @@ from rescoldo.model.names import FunctionId, RouteKey, revision_key
 
 
 class Entries(dict[RouteKey, Entry]):
-    """All of them, by the names that the edge has for them. `woken` is set when one is awake: sleeper and scaler have
-    work."""
+    """Every revision that takes traffic, by its name at the edge. `woken` is set when one wakes, so that sleeper and
+    scaler start their rounds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +23,8 @@ class Entries(dict[RouteKey, Entry]):
         return (entry for entry in self.values() if not entry.past)
 
     def revisions(self, function: FunctionId) -> list[Entry]:
-        """The revisions of a function that take traffic, the current one first; none of one that is not deployed."""
+        """The revisions of a function that take traffic, the current one first; empty if the function is not
+        deployed."""
         current = self.get(function)
         if current is None:
             return []
@@ -31,7 +32,7 @@ class Entries(dict[RouteKey, Entry]):
         return [current, *(entry for entry in others if entry is not None)]
 
     def current(self, function: RouteKey) -> Entry:
-        """A function's current revision, or another that has that key. Raises NotFound."""
+        """The current revision of a function, or the revision with that key. Raises NotFound."""
         entry = self.get(function)
         if entry is None:
             raise not_deployed(function)
@@ -44,5 +45,5 @@ class Entries(dict[RouteKey, Entry]):
 
 
 def not_deployed(function: RouteKey) -> NotFound:
-    """The error where there is no such function."""
+    """The error for a function that does not exist."""
     return NotFound(f"function {function} is not deployed here; see the names with: rescoldo list")

@@ -1,4 +1,4 @@
-"""What the controller knows of one revision from moment to moment."""
+"""The controller's knowledge of one revision from moment to moment."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rescoldo.model.function import Function, FunctionPolicy
 from rescoldo.model.names import FunctionId, RouteKey, SlotName, revision_key
 from rescoldo.model.standing import PLAIN, Standing
 
-MAX_CHANGES = 10  # that are remembered of a function
+MAX_CHANGES = 10  # remembered changes of a function's instance count
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaChange:
-    """The number of instances was changed."""
+    """One change of the number of instances."""
 
     at: float  # seconds on the loop's clock
     before: int
@@ -31,7 +31,7 @@ class ReplicaChange:
 
 @dataclass(slots=True, eq=False)
 class Failure:
-    """The last start failed; until `retry_at` nobody tries again."""
+    """The last start failed; no wake is tried again before `retry_at`."""
 
     error: RescoldoError
     count: int  # in a row
@@ -40,34 +40,34 @@ class Failure:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A revision that takes traffic and its present state. Changed by the controller's event loop alone.
+    """A revision that takes traffic, with its present state. Only the controller's event loop changes it.
 
-    A function has one for its current revision, and one more for each other revision that has a share of its traffic.
-    `awake`, `waking` and `removed` make up its state (`life`) and change by the transitions below alone.
+    A function has one entry for its current revision, and one for each other revision with a share of its traffic.
+    `awake`, `waking` and `removed` make up the state (`life`), and only the transitions below change them.
     """
 
     function: Function
     policy: FunctionPolicy
     past: bool = False  # not the function's current revision
-    standing: Standing = PLAIN  # what of it outlives this controller; of the current revision
-    trial: asyncio.Task[None] | None = None  # starts it for the first time
-    requested: int = 0  # instances that `rescoldo scale` or an alert asked for: fewer only asleep
+    standing: Standing = PLAIN  # the state that outlives this controller; only the current revision has one
+    trial: asyncio.Task[None] | None = None  # its trial: the first start
+    requested: int = 0  # instances requested by `rescoldo scale` or an alert; holds until it sleeps
     awake: Awake | None = None
-    waking: asyncio.Task[SlotName] | None = None  # shared by all who wait
+    waking: asyncio.Task[SlotName] | None = None  # shared by all callers that wait
     removed: bool = False
     failure: Failure | None = None
-    failed_wakes: Counter[str] | None = None  # by reason; None: none failed
+    failed_wakes: Counter[str] | None = None  # by reason; None: no wake failed
     early_deaths: int = 0  # in a row, of instances that the node does not replace itself
-    published: Route | None = None  # what the edge was last told
+    published: Route | None = None  # the route that the edge was given last; None: unknown
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    fresh: bool = True  # not woken yet since it was deployed
-    changes: tuple[ReplicaChange, ...] = ()  # of the number of instances, the last few, oldest first
+    fresh: bool = True  # not woken yet since its deployment
+    changes: tuple[ReplicaChange, ...] = ()  # the latest changes of the number of instances, oldest first
 
-    # -- its life: life.py has the picture
+    # -- its life; life.py draws the states
 
     @property
     def life(self) -> Life:
-        """Its state now."""
+        """The state now."""
         if self.removed:
             return Life.REMOVED
         if self.waking is not None:
@@ -77,7 +77,7 @@ class Entry:
         return Life.CLOSING if self.awake.stage is Stage.CLOSING else Life.AWAKE
 
     def begin_wake(self, wake: asyncio.Task[SlotName]) -> None:
-        """From ASLEEP: `wake` starts it."""
+        """From ASLEEP: the task `wake` starts its first instance."""
         self._expect(Life.ASLEEP)
         self.waking = wake
 
@@ -87,8 +87,8 @@ class Entry:
         self.waking = None
 
     def serve(self, awake: Awake) -> Awake | None:
-        """From any state but REMOVED: what was started is what the revision is awake with; returns what it was awake
-        with before, which drains. A wake under way finds out that it is not needed when its instance is ready."""
+        """From any state but REMOVED: `awake` serves from now on. Returns the previous time awake, which drains. A
+        wake under way finds out that it is not needed when its instance is ready."""
         self._expect(Life.ASLEEP, Life.WAKING, Life.AWAKE, Life.CLOSING)
         before = self.let_go()
         awake.enter(Stage.SERVING)
@@ -97,26 +97,27 @@ class Entry:
         return before
 
     def close(self) -> Awake:
-        """From AWAKE: its route says asleep from now on, and a call may still take it back."""
+        """From AWAKE: its route says asleep from now on; a call may still reopen it."""
         self._expect(Life.AWAKE)
         awake = self._awake()
         awake.enter(Stage.CLOSING)
         return awake
 
     def reopen(self) -> None:
-        """From CLOSING: there was a call."""
+        """From CLOSING: a call came."""
         self._expect(Life.CLOSING)
         self._awake().enter(Stage.SERVING)
 
     def fall_asleep(self) -> Awake:
-        """From CLOSING: its slot is quiet; returns what is to be stopped."""
+        """From CLOSING: its slot is quiet. Returns the time awake whose instances must be stopped."""
         self._expect(Life.CLOSING)
         awake, self.awake = self._awake(), None
         awake.enter(Stage.ENDING)
         return awake
 
     def let_go(self) -> Awake | None:
-        """From any state: nothing leads to it any more; returns what drains. A removed one has nothing."""
+        """From any state: no route leads to it any more. Returns the time awake that drains; None where nothing was
+        awake."""
         self._expect(*Life)
         awake, self.awake, self.waking = self.awake, None, None
         if awake is not None:
@@ -124,7 +125,7 @@ class Entry:
         return awake
 
     def remove(self) -> None:
-        """From ASLEEP: it is no revision that takes traffic any more."""
+        """From ASLEEP: this revision takes no traffic any more."""
         self._expect(Life.ASLEEP)
         self.removed = True
 
@@ -139,7 +140,7 @@ class Entry:
         assert self.awake is not None
         return self.awake
 
-    # -- what follows from it
+    # -- derived from its state
 
     @property
     def id(self) -> FunctionId:
@@ -147,37 +148,37 @@ class Entry:
 
     @property
     def key(self) -> RouteKey:
-        """What the edge calls it."""
+        """Its name at the edge."""
         return revision_key(self.id, self.function.revision) if self.past else self.id
 
     def note(self, at: float, before: int, after: int, reason: str) -> None:
-        """Remember that the number of instances is changed, and why."""
+        """Remember a change of the number of instances, and its reason."""
         self.changes = (*self.changes, ReplicaChange(at, before, after, reason))[-MAX_CHANGES:]
 
     def check_not_paused(self, why: str) -> None:
-        """Raise Conflict where it is paused."""
+        """Raise Conflict if it is paused; `why` ends the sentence."""
         if self.standing.paused:
             resume = f"rescoldo resume {self.function.spec.name}"
             raise Conflict(f"{self.id} is paused, and {why}; resume it first: {resume}")
 
     @property
     def kept(self) -> int:
-        """Instances that it is to have without any call; 0: it may be asleep."""
+        """Instances that it keeps without any call; 0: it may sleep."""
         return 0 if self.standing.paused else max(self.policy.floor, self.requested)
 
     @property
     def wake_number(self) -> int:
-        """How many instances the next wake is to start."""
+        """Number of instances that the next wake starts."""
         scaling = self.policy.scaling
         own = max(self.policy.woken, scaling.activation, scaling.initial if self.fresh else 1)
         return max(self.requested, min(own, self.policy.max_replicas))
 
     @property
     def route(self) -> Route:
-        """What the edge should know of it now."""
+        """The route that the edge should have now."""
         slot = self.awake.slot if self.awake is not None and self.life is Life.AWAKE else None
         policy, limits = self.policy, self.policy.limits
-        # an instance's own 504 comes first, where its kind has one
+        # an instance whose kind answers a deadline itself must be first with its 504
         margin = TIMEOUT_MARGIN if kind_named(policy.start.kind).answers_deadline else 0.0
         return Route(
             function=self.key,

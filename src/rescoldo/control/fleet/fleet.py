@@ -1,15 +1,15 @@
-"""Everything that is awake or may wake, and the parts that move it from state to state.
+"""The revisions that are awake or may wake, and the parts that move them from state to state.
 
-`entries` holds one `Entry` for each revision that takes traffic; life.py tells its states. Each part makes its own
-transitions, and all wait for the edge to know of one before the next:
+`entries` holds one `Entry` for each revision that takes traffic; life.py describes its states. Each part makes its
+own transitions, and each waits for the edge to confirm one before the next:
 
   Wakes       ASLEEP -> WAKING -> AWAKE; starts revisions aside, and lets them take over
   Replicas    while AWAKE: as many instances as wanted
-  Retirement  AWAKE -> CLOSING -> ASLEEP; drains slots and stops what is in them
+  Retirement  AWAKE -> CLOSING -> ASLEEP; drains slots and stops their instances
   Losses      AWAKE -> ASLEEP when the last instance is lost, and another wake where one is due
 
-The order of things is what keeps requests from failing:
-  wake:   take slot -> start instance and add its server, side by side -> answer those who wait -> route
+This order keeps requests from failing:
+  wake:   take slot -> start instance and add its server, side by side -> answer the held requests -> route
   retire: unroute -> wait until the slot is quiet -> remove servers -> stop instances -> give slot back
 """
 
@@ -52,7 +52,7 @@ class Fleet:
         )
 
     def keep_numbers(self) -> None:
-        """At the start: see to it that what is to have instances without a call gets them."""
+        """At the controller's start, resize awake revisions, and wake those that keep instances without a call."""
         for entry in self.entries.values():
             self.replicas.resize(entry)
             self.wakes.keep_awake_soon(entry)

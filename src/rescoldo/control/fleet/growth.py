@@ -1,8 +1,8 @@
-"""Has the edge reloaded: with more slots when nearly all are lent, or with another certificate.
+"""Decides when the edge is reloaded: with more slots when nearly all are lent, or with another certificate.
 
-No other change of the edge needs a reload. Its configuration is written anew, with twice as many slots where they are
-scarce, live servers and maps included; the supervisor starts a second HAProxy, which takes the listening sockets over
-while the first finishes what it has.
+No other change of the edge needs a reload. A reload writes its configuration anew, with twice as many slots where
+they are scarce, live servers and maps included. Then the supervisor starts a second HAProxy, which takes over the
+listening sockets while the first finishes its requests.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ RETRY_SECONDS = 1.0
 
 
 class Reload(Protocol):
-    """Replaces the edge by one with other slots (plug-point of `Growth`)."""
+    """Replaces the edge by one with another number of slots (plug-point of `Growth`)."""
 
     def __call__(self, slots: int, state: Callable[[], EdgeState]) -> bool:
-        """Begin a reload with so many slots and all that `state` returns then; False where the supervisor cannot be
-        asked now."""
+        """Begin a reload with `slots` slots and the state that `state` returns then. Return False if the supervisor
+        cannot be reached now."""
         ...
 
 
 class Growth:
-    """Decides when the edge is reloaded; one reload at a time."""
+    """Begins reloads, one at a time."""
 
     def __init__(self, reload: Reload, state: Callable[[], EdgeState], slots: SlotPool) -> None:
-        """`state` returns all that the edge should know now."""
+        """`state` returns everything that the edge should have now."""
         self._reload = reload
         self._state = state
         self._slots = slots
-        self._wanted = 0  # slots of the reload under way; 0: none is
-        self._again = False  # that reload may have begun too early for what is on the disk now
+        self._wanted = 0  # slots of the reload under way; 0: no reload is under way
+        self._again = False  # reload once more: the present one may have read the previous certificate
 
     def start(self) -> None:
-        """Ask for a reload with twice as many slots, unless one is under way."""
+        """Begin a reload with twice as many slots, unless one is under way or that would exceed MOST_SLOTS."""
         if self._wanted or self._slots.size * 2 > MOST_SLOTS:
             return
         self._begin(self._slots.size * 2)
 
     def renew(self) -> None:
-        """Ask for a reload with the certificate that is there now."""
+        """Begin a reload with the certificate that is on the disk now, once no other is under way."""
         if self._wanted:
             self._again = True
         else:
             self._begin(self._slots.size)
 
     def finish(self) -> None:
-        """A new edge answers and is synchronised: lend its new slots."""
+        """Lend the new slots; call it once the new edge answers and is synchronised."""
         if self._wanted:
             before = self._slots.size
             self._slots.add(config.slot_names(self._wanted)[before:])

@@ -1,9 +1,9 @@
 """Starts and stops single instances, and keeps the edge's servers in step with them.
 
-An instance comes from the node that its kind names, and is stopped there.
+The node that an instance's kind names starts and stops it.
 
-`live` always holds what the edge should have, set before the edge hears of it, so that a synchronisation at
-any moment neither loses nor resurrects a server.
+`live` always holds what the edge should have, and changes before the edge hears of it: so a synchronisation at any
+moment neither loses nor resurrects a server.
 """
 
 from __future__ import annotations
@@ -30,49 +30,57 @@ from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-BURY_SECONDS = 1.0  # for the requests of a dead instance whose function is on its way out, too
+BURY_SECONDS = 1.0  # for requests in a dead instance of a revision that is being checked or drained
 
 
 class Instances:
+    """Starts and stops instances, and knows the live ones."""
+
     def __init__(self, nodes: Mapping[str, Node], edge: Edge, tasks: Tasks) -> None:
         self.live: dict[InstanceId, LiveServer] = {}
         self.lifetimes = Lifetimes()
         self._nodes = nodes
-        self._at: dict[InstanceId, str] = {}  # the node of each instance that is not stopped yet
+        self._at: dict[InstanceId, str] = {}  # the node of each instance, until it is stopped
         self._edge = edge
         self._tasks = tasks
-        self._ended: dict[InstanceId, Exit | None] = {}  # of each instance that is being started, its end if told
+        self._ended: dict[InstanceId, Exit | None] = {}  # each instance being started, with its exit once reported
 
     @property
     def starting(self) -> Set[InstanceId]:
-        """Those on their way: they may run already, and are not in `live` before the edge hears of them."""
+        """Instances being started: they may run already, and enter `live` only right before the edge hears of them."""
         return self._ended.keys()
 
     def note(self, launch: Launch) -> None:
-        """An instance exists, or soon will: it is started, or adopted."""
+        """Note that an instance exists or soon will, because it is started or adopted."""
         self._at[launch.instance] = kind_of(launch).node
         self.lifetimes.began(launch.function, launch.instance, _now())
 
     def _node_of(self, instance: InstanceId) -> Node:
-        """The node to ask for it. One that nobody noted is left over from before; the machine's own node had those."""
+        """The node that has an instance. An instance that was never noted is left over from an earlier controller, so
+        this machine's own node has it."""
         return self._nodes[self._at.get(instance, NODE)]
 
     # -- starting
 
     async def launch(self, awake: Awake, *, first: bool) -> StartTimes:
-        """Start one instance more in an awake function's slot; waits out a restart of node or edge. Return what
-        the start took.
+        """Start one more instance in the slot of `awake`; wait out a restart of node or edge. Return the phases of
+        the start.
 
-        `first`: its slot has no other, and nothing is routed there. The edge is told of it while it starts: in a slot
-        with others, requests would wait for it, or be refused, instead of going to those. And whatever else there is of
-        the function is on its way out.
+        `first`: the slot has no other live instance and no route. Then the edge adds the server while the instance
+        starts. In a slot with other instances that would be too early: requests would wait for the new one, or be
+        refused, instead of going to the others. A program may also wait for its TCP port then (`successor` of
+        `Node.start`): only an instance on its way out can hold it, since `RevisionCheck.excludes` keeps revisions
+        at the same port apart.
+
+        Raises StartFailed, StartTimeout, Busy; NodeUnavailable or EdgeUnavailable if a restart outlasts the ready
+        timeout.
         """
         deadline = _now() + awake.policy.ready_timeout
         while True:
             try:
                 return await self._launch_once(awake, first=first)
             except (NodeUnavailable, EdgeUnavailable):
-                # what was asked may have happened all the same: try with another instance, drop this one
+                # the start may have happened all the same: discard this instance and retry with a new one
                 if _now() > deadline:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
@@ -92,7 +100,7 @@ class Instances:
         try:
             running = await self._node_of(launch.instance).start(launch, add if first else None, successor=first)
             told = time.monotonic()
-            self._check_start(awake, launch)  # before a slot that may be somebody else's by now gets a server
+            self._check_start(awake, launch)  # before adding a server: the slot may be lent to another function by now
             if adding is None:
                 adding = self._add_server(awake, launch, running.address)
             await adding
@@ -120,7 +128,7 @@ class Instances:
         function, policy = awake.function, awake.policy
         spec, limits = function.spec, policy.limits
         env = {"fprocess": spec.env_process, **spec.env_vars} if spec.env_process else dict(spec.env_vars)
-        # log lines and `describe` show it: the function's name says whose it is, the rest is never used again
+        # log lines and `describe` show it: the function's name for readers, a random part that is never reused
         name = f"{split_id(function.id)[0][:20].rstrip('-')}-{secrets.token_hex(5)}"
         return Launch(
             instance=InstanceId(name),
@@ -146,7 +154,7 @@ class Instances:
         )
 
     def note_end(self, exit: Exit) -> bool:
-        """Whether the instance that ended was still being started: its start fails then."""
+        """Note an exit; return whether the instance was still being started, in which case its start fails."""
         if exit.instance not in self._ended:
             return False
         self._ended[exit.instance] = exit
@@ -159,7 +167,7 @@ class Instances:
         return await outlast(lambda: self._edge.load(slot))
 
     async def remove(self, slot: SlotName, instance: InstanceId, patience: float) -> None:
-        """Take an instance out of its slot, wait up to `patience` seconds for the requests it has, and stop it."""
+        """Remove an instance from its slot, wait up to `patience` seconds for its requests, and stop it."""
         self.live.pop(instance, None)
         try:
             await self._edge.remove_server(slot, instance, patience=patience)
@@ -168,13 +176,13 @@ class Instances:
         await self.stop(instance)
 
     async def bury(self, server: LiveServer, patience: float = BURY_SECONDS) -> None:
-        """Remove an instance that is dead, or lives and takes no more requests. The node passes what waits in its
-        socket on to another instance, so the socket stays until the edge has let go of it: after `patience` seconds at
-        the most."""
+        """Remove an instance that is dead, or that lives and takes no more requests. The node passes the requests
+        that wait in its socket on to another instance, so the socket stays until the edge has let go of it, for at
+        most `patience` seconds."""
         await self.remove(server.slot, server.instance, patience)
 
     async def stop(self, instance: InstanceId) -> None:
-        """Stop an instance; waits out a restart of the node."""
+        """Stop an instance; wait out a restart of its node."""
         await outlast(lambda: self._node_of(instance).stop(instance))
         self._at.pop(instance, None)
         self.lifetimes.ended(instance, _now())

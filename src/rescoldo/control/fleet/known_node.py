@@ -1,4 +1,4 @@
-"""What the node says of itself, known without asking it at each deployment."""
+"""The node's description, known without asking at each deployment."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from rescoldo.node.protocol import Node, NodeDescription
 
 
 class KnownNode:
-    """A node's description, read at the controller's start and whenever another node process answers."""
+    """Keeps a node's description; read at the controller's start and whenever another node process answers."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._description: NodeDescription | None = None
 
     async def ask(self) -> None:
-        """Read the description; waits out a restart of the node."""
+        """Read the description; wait out a restart of the node."""
         self._description = await outlast(self._node.describe)
 
     @property
     def description(self) -> NodeDescription:
-        """What it said last. Call `ask` first."""
+        """The latest description. Call `ask` first."""
         assert self._description is not None
         return self._description
 
     @property
     def level(self) -> str:
-        """What keeps its instances apart: "full" or "unprivileged"."""
+        """The isolation level of its instances: "full" or "unprivileged"; empty if the node does not say."""
         return self.description.isolation.get("level", "")

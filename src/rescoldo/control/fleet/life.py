@@ -1,7 +1,7 @@
 """The life of a revision, and of each time that it is awake: the states, and which may follow which.
 
-A revision that takes traffic (`Entry`) is in one of these states. Names on the arrows are the transitions, methods of
-`Entry` and the only code that changes a state:
+A revision that takes traffic (`Entry`) is in one of these states. The arrows bear the names of the transitions:
+methods of `Entry`, and the only code that changes a state:
 
     ASLEEP ──begin_wake──► WAKING ──serve──► AWAKE ──close──► CLOSING
       ▲  ▲                    │               │  ▲              │  │
@@ -9,33 +9,33 @@ A revision that takes traffic (`Entry`) is in one of these states. Names on the 
       ├──────────────let_go───────────────────┴────────────────────┤
       └──────────────fall_asleep───────────────────────────────────┘
 
-* ASLEEP: its calls are held and ask for a wake. It gets none while it is paused (`Standing`), nor before the back-off
-  of a start that failed is over (`Failure`).
-* WAKING: one task starts the first instance; all callers wait for that task.
+* ASLEEP: the edge holds its calls and asks for a wake. No wake begins while it is paused (`Standing`), or before the
+  back-off of a failed start is over (`Failure`).
+* WAKING: one task starts the first instance; every caller waits for that task.
 * AWAKE: its route leads to a slot with instances.
-* CLOSING: its route says asleep already. A call takes it back (`reopen`) until the slot has been quiet (`fall_asleep`).
-* REMOVED: the function, or the revision's share of its traffic, is gone (`remove`, from ASLEEP). It is never left.
+* CLOSING: its route says asleep already. A call reopens it (`reopen`) until the slot has been quiet (`fall_asleep`).
+* REMOVED: the function, or the revision's share of its traffic, is gone (`remove`, from ASLEEP). This state is final.
 
-Three ways lead past this order. What was started aside (a new revision, a changed secret) takes over by `serve` from
-any state. A new revision that was not started aside, a pause, a removal and a scaling to zero let go of what there is
-from any state. When its last instance is lost, it is let go of, too: the next call wakes it.
+Three exceptions to this order. Instances that were started aside (for a new revision or a changed secret) take over by
+`serve` from any state. A new revision that was not started aside, a pause, a removal and a scaling to zero call
+`let_go` from any state. So does the loss of the last instance: the next call wakes the revision.
 
-Each time awake (`Awake`: a slot on loan and the instances in it, all of one revision) has stages, and goes through them
-once:
+Each time awake (`Awake`: a slot on loan and the instances in it, all of one revision) passes through these stages once:
 
     STARTING ──► SERVING ◄──► CLOSING
         │           │          │   │
         └───────────┴► DRAINING◄   │
                            └──► ENDING ◄──
 
-* STARTING: its first instance is on its way; nothing is routed to the slot.
-* SERVING, CLOSING: it belongs to an entry that is AWAKE, CLOSING. No other stage belongs to one.
-* DRAINING: nothing is routed to the slot; it finishes the requests that it has.
-* ENDING: the slot is quiet and its instances are stopped; one that is still being started must not join them. Then the
-  slot is given back. A start that fails goes there at once.
+* STARTING: its first instance is being started; no route leads to the slot.
+* SERVING, CLOSING: it belongs to an entry that is AWAKE or CLOSING, respectively. In the other stages no entry has it.
+* DRAINING: no route leads to the slot, which finishes its requests.
+* ENDING: the slot is quiet and its instances are being stopped; an instance that is still being started must not join
+  them. Then the slot is given back. A failed start goes here at once.
 
-Invariants, checked at each transition: a revision is never awake and being woken; what it is awake with is SERVING or
-CLOSING; a stage follows one that it may follow. A break is a fault of ours and raises `IllegalTransition`.
+Invariants, checked at each transition: a revision is never awake and being woken at once; the `Awake` of an entry is
+SERVING or CLOSING; a stage follows only a stage that `NEXT` allows. A violation is a bug and raises
+`IllegalTransition`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from enum import Enum
 
 
 class Life(Enum):
-    """The state of a revision; see the module."""
+    """The state of a revision; the module's docstring describes each."""
 
     ASLEEP = "asleep"
     WAKING = "waking"
@@ -55,7 +55,7 @@ class Life(Enum):
 
 
 class Stage(Enum):
-    """The stage of one time awake; see the module."""
+    """The stage of one time awake; the module's docstring describes each."""
 
     STARTING = "starting"
     SERVING = "serving"
@@ -75,4 +75,4 @@ NEXT: Mapping[Stage, frozenset[Stage]] = {
 
 
 class IllegalTransition(Exception):
-    """A state cannot follow the one before: a fault of ours."""
+    """A state cannot follow the present one: a bug of the platform."""

@@ -1,4 +1,4 @@
-"""What follows when an instance is lost: it ended unasked, and the node does not replace it."""
+"""Reacts to the loss of an instance: it ended unasked, and the node does not replace it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Losses:
-    """Sees to the requests of a lost instance and to another in its place."""
+    """Saves the requests of a lost instance, and replaces it."""
 
     def __init__(
         self, entries: Entries, routes: Routes, instances: Instances, replicas: Replicas, retirement: Retirement,
@@ -37,7 +37,8 @@ class Losses:
         self._tasks = tasks
 
     async def lost(self, exit: Exit) -> None:
-        """An instance crashed for good. Its dead server stays until a replacement has taken the queue."""
+        """Handle an instance that crashed for good. Its dead server stays until a replacement has taken over the
+        queue."""
         if self._instances.note_end(exit):
             return
         server = self._instances.live.get(exit.instance)
@@ -67,12 +68,12 @@ class Losses:
     async def _lost_last(self, entry: Entry, awake: Awake, exit: Exit) -> None:
         entry.let_go()
         entry.note(asyncio.get_running_loop().time(), awake.wanted, 0, f"the last instance was lost: {exit.reason}")
-        await self._routes.publish(entry)  # new requests are held and wake another
+        await self._routes.publish(entry)  # from now on requests are held and wake the function
         await self._serve_queue(awake)
         self._retirement.retire_soon(awake)
 
     async def _serve_queue(self, awake: Awake) -> None:
-        """Requests that wait in the slot of a dead instance get one of their own."""
+        """Start an instance for the requests that wait in the slot of a dead one."""
         if (await self._instances.load(awake.slot)).busy:
             try:
                 await self._instances.launch(awake, first=True)
@@ -80,7 +81,8 @@ class Losses:
                 log.warning("%s: cannot start an instance for queued requests: %s", awake.function.id, error.message)
 
     async def _pause(self, entry: Entry, exit: Exit) -> None:
-        """Let one that ends again and again as soon as it is ready not be started without end."""
+        """Wait before the replacement, so that an instance that dies whenever it becomes ready is not restarted
+        without pause."""
         lived = SHORTEST_LIFE if exit.lived is None else exit.lived
         entry.early_deaths = early_deaths(entry.early_deaths, ready_at=0.0, ended_at=lived)
         await asyncio.sleep(respawn_pause(entry.early_deaths))

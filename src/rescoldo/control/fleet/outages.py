@@ -1,4 +1,4 @@
-"""How the controller waits out a restart of the node or the edge, which takes a moment: it asks again."""
+"""Waits out a restart of the node or the edge, which takes a moment, by retrying."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def outlast(ask: Callable[[], Awaitable[T]], pause: float = RETRY_SECONDS) -> T:
-    """What `ask` answers once node and edge can be reached; tries again every `pause` seconds until then."""
+    """Return what `ask` returns once node and edge can be reached; retry every `pause` seconds until then."""
     while True:
         try:
             return await ask()

@@ -1,7 +1,7 @@
-"""Brings awake functions to the number of instances they should have.
+"""Brings awake functions to the number of instances that they should have.
 
-More are started side by side, and get requests when they are ready. What is too many is taken out of the slot, the
-least loaded first, finishes the requests it has, and is stopped.
+Missing instances start side by side, and get requests when they are ready. Surplus instances, least loaded first,
+leave the slot, finish their requests and are stopped.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ log = logging.getLogger(__name__)
 
 
 class Replicas:
+    """Starts missing instances, and stops surplus ones."""
+
     def __init__(self, instances: Instances, edge: Edge, tasks: Tasks) -> None:
         self._instances = instances
         self._edge = edge
         self._tasks = tasks
-        self._shrinking: set[Awake] = set()  # surplus instances of these are being chosen
+        self._shrinking: set[Awake] = set()  # a task is choosing their surplus instances
 
     def want(self, entry: Entry, number: int, reason: str) -> None:
-        """Change the number of an awake function, as its user asks: the scaler begins anew with it."""
+        """Set the number of an awake function at its user's request; the scaler begins anew with it."""
         awake = entry.awake
         if awake is None:
             return
@@ -40,19 +42,19 @@ class Replicas:
         self.change(entry, awake, number, reason)
 
     def change(self, entry: Entry, awake: Awake, number: int, reason: str) -> None:
-        """Set the number of an awake function, remember why, and see to it."""
+        """Set the number of an awake function, remember the reason, and resize."""
         if number != awake.wanted:
             entry.note(asyncio.get_running_loop().time(), awake.wanted, number, reason)
             awake.wanted = number
         self.resize(entry)
 
     def resize(self, entry: Entry) -> None:
-        """See to it that an awake function gets as many instances as wanted; returns at once."""
+        """Begin to start missing or stop surplus instances of an awake function; return at once."""
         awake = entry.awake
         if awake is None:
             return
         missing = awake.wanted - len(awake.servers) - awake.starting
-        if awake.failures:  # where one fails the others do, too: one at a time
+        if awake.failures:  # after a failure the next start is likely to fail, too: one at a time
             missing = min(missing, 1 - awake.starting)
         for _ in range(missing):
             awake.starting += 1
@@ -74,9 +76,10 @@ class Replicas:
             self.resize(entry)
 
     async def _pause(self, awake: Awake, error: RescoldoError) -> None:
-        """Wait until another start may be tried, in which the one that failed still counts as one on its way."""
+        """Wait for the back-off. Meanwhile the failed start still counts as one under way, so that `resize` starts no
+        other."""
         now = asyncio.get_running_loop().time()
-        if now >= awake.retry_at:  # the first of those that failed together
+        if now >= awake.retry_at:  # the first of several starts that failed together
             awake.failures += 1
             awake.retry_at = now + retry_delay(awake.failures)
             log.warning("%s stays at %d instances for now: %s", awake.function.id, len(awake.servers), error.message)

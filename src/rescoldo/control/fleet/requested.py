@@ -1,6 +1,6 @@
-"""How many instances a user requested of a function: the least it has until it sleeps.
+"""The number of instances that a user requested for a function: its minimum until it sleeps.
 
-The number is in the store, so that it holds for a next controller, and for a platform that is started again.
+The number is in the store, so that it outlives the controller and the platform.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ log = logging.getLogger(__name__)
 
 
 class RequestedReplicas:
+    """Keeps requested numbers, in the entries and in the store."""
+
     def __init__(self, store: Functions, tasks: Tasks) -> None:
         self._store = store
         self._tasks = tasks
 
     async def load(self, entries: Mapping[RouteKey, Entry]) -> None:
-        """Read what the store has."""
+        """Read the numbers from the store."""
         for function, number in (await self._store.requested_replicas()).items():
             entries[function].requested = number
 
     async def change(self, entry: Entry, number: int) -> None:
-        """Remember a request; 0 ends it. Raises StoreError; nothing has changed then."""
+        """Save a requested number; 0 ends the request. Raises StoreError, and then nothing has changed."""
         before = entry.requested
         if number == before:
             return
@@ -40,7 +42,7 @@ class RequestedReplicas:
             raise
 
     def end(self, entry: Entry) -> None:
-        """It sleeps: the request is over."""
+        """End the request of a function that falls asleep."""
         if entry.requested:
             entry.requested = 0
             self._tasks.spawn(f"clear the requested replicas of {entry.id}", self._forget(entry))
@@ -48,10 +50,10 @@ class RequestedReplicas:
     async def _forget(self, entry: Entry) -> None:
         try:
             await self._save(entry)
-        except StoreError as error:  # the next start wakes it with that many once more
+        except StoreError as error:  # after a restart of the platform, the function gets that many once more
             log.warning("%s: the requested replicas stay in the store: %s", entry.id, error.message)
 
     async def _save(self, entry: Entry) -> None:
-        """The number as it is when this begins: the last one that is saved is the last one that holds."""
-        if not entry.removed:  # its name may be another function's by now
+        """Write the number as it is when the write begins, so that the last write has the last number."""
+        if not entry.removed:  # another function may have its name by now
             await self._store.save_requested_replicas(entry.id, entry.requested)

@@ -1,5 +1,4 @@
-"""Takes down what is awake: nothing is routed to the slot, its requests end, its instances are stopped, it is given
-back."""
+"""Takes down a time awake: unroute the slot, let its requests end, stop its instances, give the slot back."""
 
 from __future__ import annotations
 
@@ -17,12 +16,12 @@ from rescoldo.model.names import SlotName
 from rescoldo.policy.idle import Activity
 from rescoldo.tasks import Tasks
 
-QUIET_SECONDS = 0.05  # two looks at a slot this far apart must agree that nothing happens in it
-SETTLE_SECONDS = 0.25  # from an answered hold to the moment its request must have reached the slot
+QUIET_SECONDS = 0.05  # between the two readings that must agree that a slot is quiet
+SETTLE_SECONDS = 0.25  # from the answer to a hold until its request must have reached the slot
 
 
 class Retirement:
-    """The way from AWAKE to ASLEEP, and of a time awake from SERVING to its end."""
+    """Takes an entry from AWAKE to ASLEEP, and a time awake from SERVING to its end."""
 
     def __init__(
         self, routes: Routes, instances: Instances, requested: RequestedReplicas, slots: SlotPool, tasks: Tasks
@@ -34,7 +33,7 @@ class Retirement:
         self._tasks = tasks
 
     async def close(self, entry: Entry, reason: str = "") -> None:
-        """Put an idle function to sleep; gives up as soon as a request shows up. `reason` is for `describe --why`."""
+        """Put an idle function to sleep; give up as soon as a request arrives. `reason` is for `describe --why`."""
         if entry.life is not Life.AWAKE:
             return
         awake = entry.close()
@@ -42,7 +41,7 @@ class Retirement:
         quiet = await self._is_quiet(awake)
         if entry.awake is not awake:
             return
-        if awake.stage is not Stage.CLOSING or not quiet:  # woken again, or a request came in before the edge knew
+        if awake.stage is not Stage.CLOSING or not quiet:  # reopened, or a request came before the edge had the route
             if awake.stage is Stage.CLOSING:
                 entry.reopen()
             awake.activity = Activity(_now(), awake.activity.total)
@@ -54,8 +53,8 @@ class Retirement:
         self._tasks.spawn(f"retire {entry.id}", self._stop(awake))
 
     async def unroute(self, entry: Entry, reason: str) -> None:
-        """Let go of what is awake: new requests wake the function anew, those it has are finished. `reason` is for
-        `describe --why`."""
+        """Let go of a time awake: new requests wake the function again, and its present requests finish. `reason` is
+        for `describe --why`."""
         awake = entry.let_go()
         await self._routes.publish(entry)
         if awake is not None:
@@ -63,11 +62,12 @@ class Retirement:
             self.retire_soon(awake)
 
     def retire_soon(self, awake: Awake) -> None:
-        """Retire it behind the caller's back."""
+        """Retire it in the background."""
         self._tasks.spawn(f"retire {awake.function.id}", self.retire(awake))
 
     async def retire(self, awake: Awake) -> None:
-        """Finish what an unrouted slot still has, then stop its instances and give the slot back."""
+        """Let an unrouted slot finish its requests, for at most a call's timeout and the grace, then stop its
+        instances and give the slot back."""
         awake.drain()
         deadline = _now() + awake.policy.limits.exec_timeout + awake.policy.grace
         while _now() < deadline and not await self._is_quiet(awake):
@@ -76,18 +76,18 @@ class Retirement:
         await self._stop(awake)
 
     def abandon(self, awake: Awake) -> None:
-        """Give up a slot in which nothing has started."""
+        """Give up a slot in which no instance has started."""
         awake.enter(Stage.ENDING)
         self._tasks.spawn(f"release {awake.slot}", self._release(awake.slot))
 
     async def _stop(self, awake: Awake) -> None:
-        """Stop the instances of a slot that is quiet, and give it back."""
+        """Stop the instances of a quiet slot, and give the slot back."""
         grace = awake.policy.grace
         await asyncio.gather(*(self._instances.remove(awake.slot, one, grace) for one in list(awake.servers)))
         await self._release(awake.slot)
 
     async def _is_quiet(self, awake: Awake) -> bool:
-        """Look at the slot twice; takes QUIET_SECONDS."""
+        """Read the slot's counters twice; takes QUIET_SECONDS."""
         before = await self._instances.load(awake.slot)
         await asyncio.sleep(QUIET_SECONDS)
         after = await self._instances.load(awake.slot)
@@ -95,7 +95,7 @@ class Retirement:
         return settled and not before.busy and not after.busy and before.total == after.total
 
     async def _release(self, slot: SlotName) -> None:
-        """Give a slot back when it is quiet and has no server left."""
+        """Give a slot back once it is quiet and has no server left."""
         live = self._instances.live
         while (load := await self._instances.load(slot)).busy or any(one.slot == slot for one in live.values()):
             await asyncio.sleep(RETRY_SECONDS)

@@ -13,11 +13,11 @@ from rescoldo.edge.protocol import Edge, EdgeState
 from rescoldo.model.errors import EdgeUnavailable
 from rescoldo.model.names import RouteKey
 
-PUBLISH_PAUSE = 0.002  # seconds from the answer of a wake to its route; a call between asks, and is answered at once
+PUBLISH_PAUSE = 0.002  # seconds from a wake's answer to its route; a call in between is answered at once, too
 
 
 class Routes:
-    """What the edge was told, and is still to be told."""
+    """Publishes each revision's route, and remembers what the edge has confirmed."""
 
     def __init__(self, entries: Entries, instances: Instances, edge: Edge) -> None:
         self._entries = entries
@@ -25,10 +25,10 @@ class Routes:
         self._edge = edge
 
     async def publish(self, entry: Entry) -> None:
-        """Tell the edge the function's current route; return when the edge knows it.
+        """Send the edge the revision's current route; return when the edge has confirmed it.
 
         A stale route could point at a slot that was since lent to another function, so this retries until the edge
-        confirms, and what takes a slot down waits for that.
+        confirms, and whatever takes a slot down waits for that.
         """
         async with entry.publishing:
             while not entry.removed and (route := entry.route) != entry.published:
@@ -41,17 +41,18 @@ class Routes:
                     entry.published = route
 
     async def publish_soon(self, entry: Entry) -> None:
-        """The same, and let those who wait for the wake go first: the edge has one thread for both."""
+        """Publish after PUBLISH_PAUSE, so that the callers of the wake go first: one thread of the edge serves both."""
         await asyncio.sleep(PUBLISH_PAUSE)
         await self.publish(entry)
 
     async def forget(self, key: RouteKey) -> None:
-        """Let the edge forget a route that is in `entries` no more."""
-        with contextlib.suppress(EdgeUnavailable):  # a restarted edge gets those that are left
+        """Drop the route of a revision that is not in `entries` any more."""
+        with contextlib.suppress(EdgeUnavailable):  # a restarted edge gets only the routes in `entries`
             await self._edge.drop_route(key)
 
     def edge_state(self) -> EdgeState:
-        """All that the edge should know now; called when it is about to be applied."""
+        """Everything that the edge should have now. Call it right before the state is applied: it marks all routes as
+        published."""
         for entry in self._entries.values():
             entry.published = entry.route
         return EdgeState(tuple(e.route for e in self._entries.values()), tuple(self._instances.live.values()))

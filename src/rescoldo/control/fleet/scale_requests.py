@@ -1,4 +1,4 @@
-"""Numbers of instances that a user or an alert asks for."""
+"""Requests of users and alerts for a number of instances."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ REASON = "requested with scale, or by an alert"
 
 
 class ScaleRequests:
-    """Brings functions to a requested number."""
+    """Brings functions to a requested number of instances."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
 
     async def scale(self, function: FunctionId, replicas: int) -> None:
-        """Bring the function to `replicas` instances; 0 puts it to sleep. Raises NotFound, InvalidInput, and
-        Conflict for one that is paused."""
+        """Bring the function to `replicas` instances; 0 puts it to sleep. Raises NotFound, InvalidInput, Conflict if
+        it is paused, and the errors of `Wakes.wake`."""
         fleet = self._fleet
         entry = fleet.entries.current(function)
         if not 0 <= replicas <= MAX_REPLICAS:

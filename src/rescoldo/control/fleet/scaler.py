@@ -1,7 +1,8 @@
 """Gives awake functions as many instances as policy/scaling.py decides.
 
-Looks a few times a second at those that may need another number: with traffic since the last look, or with several
-instances. The others cost nothing. A slot without room is looked into at once, when the edge tells of it.
+A round reads, a few times a second, only functions that may need another number: those with traffic since the last
+round, or with several instances. The others cost nothing. When the edge reports a full slot, the scaler reads it
+at once.
 """
 
 from __future__ import annotations
@@ -23,22 +24,24 @@ from rescoldo.policy.openfaasrule import RATE, watch
 from rescoldo.policy.scaling import Sample, Spec, begin, decide
 
 LOOK_SECONDS = 0.25  # between two rounds
-LOOK_SHARE = 20  # a round may take one part in so many of the time, where very many functions have traffic
-LONGEST_PAUSE = 2.0  # seconds, also where the edge does not answer
-CPU_SECONDS = 1.0  # between two readings of what a function's instances have used
-TOLD_SECONDS = 0.02  # in which the edge need not tell again of a slot that was full
-HELPLESS_SECONDS = 0.25  # the same for one that gets no more instances
+LOOK_SHARE = 20  # a pause is at least so many times as long as the round before: 1 s after 0.05 s
+LONGEST_PAUSE = 2.0  # seconds; bounds the pause after a slow round, or one that the edge did not answer
+CPU_SECONDS = 1.0  # between two readings of the cpu that a function's instances used
+TOLD_SECONDS = 0.02  # for which the edge need not report the same full slot again
+HELPLESS_SECONDS = 0.25  # the same for a slot that gets no more instances
 
 
 class Scaler:
+    """Decides the number of instances of each awake function."""
+
     def __init__(self, fleet: Fleet, edge: Edge, node: Node) -> None:
         self._fleet = fleet
         self._edge = edge
         self._node = node
-        self._in_slot: dict[SlotName, Entry] = {}  # found lately
+        self._in_slot: dict[SlotName, Entry] = {}  # a cache of `_entry`, which checks each hit
 
     async def run(self) -> None:
-        """Look again and again while something is awake."""
+        """Run rounds while something is awake."""
         loop = asyncio.get_running_loop()
         while True:
             await self._fleet.entries.woken.wait()
@@ -47,7 +50,7 @@ class Scaler:
             await asyncio.sleep(min(LONGEST_PAUSE, max(LOOK_SECONDS, LOOK_SHARE * (loop.time() - begun))))
 
     async def look(self) -> None:
-        """One round."""
+        """Run one round."""
         found = [(e, e.awake) for e in self._fleet.entries.values() if e.awake is not None and _may_change(e, e.awake)]
         if not found:
             return
@@ -61,7 +64,7 @@ class Scaler:
                 self._decide(entry, awake, load)
 
     async def full(self, slot: SlotName) -> float:
-        """Look into a slot that the edge calls full; return for how many seconds it need not call again."""
+        """Read a slot that the edge reports as full; return the seconds for which the edge need not report it again."""
         entry = self._entry(slot)
         awake = entry.awake if entry is not None else None
         if entry is None or awake is None:
@@ -71,7 +74,7 @@ class Scaler:
         except EdgeUnavailable:
             return TOLD_SECONDS
         if entry.awake is awake:
-            # a request had no place: it may have found one by now, or was refused where none may queue
+            # count the request that found no place: it may have found one since, or was refused because none may queue
             self._decide(entry, awake, replace(load, queued=max(1, load.queued)))
         return HELPLESS_SECONDS if awake.wanted >= spec_of(awake.policy, entry.requested).maximum else TOLD_SECONDS
 
@@ -122,7 +125,7 @@ def _may_change(entry: Entry, awake: Awake) -> bool:
     spec = spec_of(awake.policy, entry.requested)
     if spec.minimum == spec.maximum == awake.wanted:
         return False
-    if entry.past or entry.function.traffic:  # which revision served the calls that have ended is not told
+    if entry.past or entry.function.traffic:  # the access log does not say which revision served a call
         return True
     if scale is None or scale.busy or awake.wanted > spec.minimum or len(awake.servers) > 1:
         return True
@@ -130,6 +133,6 @@ def _may_change(entry: Entry, awake: Awake) -> bool:
 
 
 def spec_of(policy: FunctionPolicy, requested: int) -> Spec:
-    """The scaler's settings of a function; `requested` are the replicas that its user asked for."""
+    """The scaler's settings for a function; `requested` is the number of replicas that its user requested."""
     least = max(policy.woken, requested)
     return Spec(policy.scaling, least, max(policy.max_replicas, least), policy.limits.concurrency)

@@ -1,7 +1,7 @@
 """Puts functions to sleep that have been idle for their window.
 
-Nothing is polled while nothing is awake; an awake function is looked at when its window may have passed,
-not before: ends of calls come from the access log, what is still in flight shows in the slot's counters.
+Nothing is polled while nothing is awake. An awake function's slot is read when its window may have passed, not
+before: the access log tells of ended calls, and the slot's counters show requests in flight.
 """
 
 from __future__ import annotations
@@ -18,26 +18,29 @@ from rescoldo.policy.idle import Activity, Sample, due, observe
 from rescoldo.tasks import Tasks
 
 SHORTEST_NAP = 0.01  # seconds between two rounds
-LOOK_SECONDS = 0.05  # a look takes as long where the edge answers
-LONGEST_NAP = 1.0  # a function woken during a nap is due no sooner than its window, or this late
+LOOK_SECONDS = 0.05  # how long a look takes while the edge answers
+LONGEST_NAP = 1.0  # bounds how late a function falls asleep that woke during a nap
 
 
 class Sleeper:
+    """Finds idle functions, and has them retired."""
+
     def __init__(self, fleet: Fleet, edge: Edge, tasks: Tasks) -> None:
         self._fleet = fleet
         self._edge = edge
         self._tasks = tasks
-        self._looking: set[RouteKey] = set()  # not twice at once: a hung edge would be asked thousands of times
+        self._looking: set[RouteKey] = set()  # one look at a time each: thousands would pile up at a hung edge
 
     def saw_calls(self, function: FunctionId, count: int) -> None:
-        """Calls have ended. Their number is taken off what the slot's counter will show, so that calls that
-        are known do not count as new traffic at the next look. Which revision served them is not told: where traffic
-        is split, looks at the counters alone say what is idle."""
+        """Note that `count` calls have ended, and add them to the total that the next look expects of the slot's
+        counter: so known calls do not count as new traffic then. The access log does not say which revision served
+        them, so where traffic is split, the counters alone decide who is idle."""
         entry = self._fleet.entries.get(function)
         if entry is not None and (awake := entry.awake) is not None and not entry.function.traffic:
             awake.activity = Activity(asyncio.get_running_loop().time(), awake.activity.total + count)
 
     async def run(self) -> None:
+        """Look at each awake function when its window may have passed."""
         loop = asyncio.get_running_loop()
         while True:
             await self._fleet.entries.woken.wait()

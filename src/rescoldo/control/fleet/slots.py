@@ -1,4 +1,4 @@
-"""Slots on loan: which HAProxy backend belongs to which function now."""
+"""Slots on loan: which function each HAProxy backend serves now."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class _Kind:
 
 
 class SlotPool:
-    """Lends each slot to one function at a time, the longest unused first. Programs at TCP ports have slots of a kind
+    """Lends each slot to one function at a time, the longest unused first. Programs at TCP ports use slots of a kind
     of their own.
 
-    A slot comes back only when the edge has shown it to be quiet and without servers; the queue order
-    then keeps it unused for as long as possible, so that a late request cannot meet its next function.
+    A slot comes back only when the edge has shown it to be quiet and without servers. The queue order then keeps
+    it unused for as long as possible, so that a late request cannot meet the slot's next function.
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class SlotPool:
         port_names: Iterable[SlotName] = (),
         on_scarce: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_scarce` is called at each loan while less than a tenth of the kind is left."""
+        """`on_scarce` is called at each loan while at most a tenth of the slots of its kind are free."""
         self._on_scarce = on_scarce
         self._kinds = {False: _Kind(deque(names)), True: _Kind(deque(port_names))}
         self._begun: dict[SlotName, int] = {}
 
     @property
     def free(self) -> int:
-        """Those for programs at ports are not counted, here and in `size`."""
+        """Free slots; `free` and `size` leave out the slots for programs at ports."""
         return len(self._kinds[False].free)
 
     @property
@@ -50,7 +50,7 @@ class SlotPool:
         return self._kinds[False].size
 
     def take(self, *, at_port: bool = False) -> SlotName:
-        """Raises Busy when all are lent. `at_port`: for a program at a TCP port."""
+        """Lend a slot. `at_port`: for a program at a TCP port. Raises Busy when all are lent."""
         kind = self._kinds[at_port]
         if len(kind.free) * 10 <= kind.size:
             self._on_scarce()
@@ -61,22 +61,23 @@ class SlotPool:
         return slot
 
     def claim(self, slot: SlotName) -> None:
-        """Take one that is known to be in use, when adopting."""
+        """Take a slot that is known to be in use, when adopting."""
         kind = self._kinds[is_port_slot(slot)]
         kind.free.remove(slot)
         kind.lent.add(slot)
 
     def begun(self, slot: SlotName) -> int:
-        """Requests that the slot had begun when it last came back: what its counter begins with in the next loan."""
+        """Requests that the slot had begun when it last came back: the start of its counter in the next loan."""
         return self._begun.get(slot, 0)
 
     def give_back(self, slot: SlotName, begun: int = 0) -> None:
-        """`begun` is the slot's counter of requests."""
+        """End a loan; `begun` is the slot's counter of requests."""
         self._begun[slot] = begun
         kind = self._kinds[is_port_slot(slot)]
         kind.lent.remove(slot)
         kind.free.append(slot)
 
     def add(self, names: Iterable[SlotName]) -> None:
+        """Add the slots of a reloaded edge."""
         for slot in names:
             self._kinds[is_port_slot(slot)].free.append(slot)

@@ -1,4 +1,5 @@
-"""How functions stand: what of it is kept for the next controller (`Standing`), and what a user sees (`State`)."""
+"""The state of functions: the part that the store keeps for the next controller (`Standing`), and the one that users
+see (`State`)."""
 
 from __future__ import annotations
 
@@ -19,12 +20,14 @@ log = logging.getLogger(__name__)
 
 
 class Standings:
+    """Keeps each function's standing, in its entry and in the store."""
+
     def __init__(self, store: Functions, tasks: Tasks) -> None:
         self._store = store
         self._tasks = tasks
 
     async def load(self, entries: Mapping[RouteKey, Entry]) -> None:
-        """Read what is kept. Users see a start that failed, and the next call tries it anew."""
+        """Read the standings from the store. Users see a failed start, and the next call tries again."""
         now = asyncio.get_running_loop().time()
         for function, standing in (await self._store.standings()).items():
             entry = entries[function]
@@ -33,14 +36,14 @@ class Standings:
                 entry.failure = Failure(StartFailed(standing.failure), 0, now)
 
     def note(self, entry: Entry, **changes: Any) -> None:
-        """Change it now, and soon in the store. Nothing is kept of a past revision."""
+        """Change the standing now, and save it soon. A past revision has no standing of its own."""
         if entry.past or (changed := replace(entry.standing, **changes)) == entry.standing:
             return
         entry.standing = changed
         self.save_soon(entry)
 
     async def change(self, entry: Entry, **changes: Any) -> None:
-        """Change it now, and return when it is in the store. Raises StoreError; nothing has changed then."""
+        """Change the standing, and return once the store has it. Raises StoreError, and then nothing has changed."""
         before = entry.standing
         entry.standing = replace(before, **changes)
         try:
@@ -50,6 +53,7 @@ class Standings:
             raise
 
     def save_soon(self, entry: Entry) -> None:
+        """Save the standing in the background; a failure is logged."""
         self._tasks.spawn(f"save the state of {entry.id}", self._save_or_log(entry))
 
     async def _save_or_log(self, entry: Entry) -> None:
@@ -59,13 +63,13 @@ class Standings:
             log.warning("%s: its state is not saved in the store: %s", entry.id, error.message)
 
     async def _save(self, entry: Entry) -> None:
-        """As it is when this begins: the last one that is saved is the last one that holds."""
-        if not entry.removed:  # its name may be another function's by now
+        """Write the standing as it is when the write begins, so that the last write has the last standing."""
+        if not entry.removed:  # another function may have its name by now
             await self._store.save_standing(entry.id, entry.standing)
 
 
 def state_of(entry: Entry, running: int) -> State:
-    """How a function stands whose current revision is `entry`, with so many instances that answer."""
+    """The state of a function whose current revision is `entry`; `running` counts its instances that answer."""
     if entry.standing.paused:
         return State.PAUSED
     if running:
@@ -78,7 +82,7 @@ def state_of(entry: Entry, running: int) -> State:
 
 
 def wanted_of(entry: Entry) -> int:
-    """Instances that a revision is to have now: those on their way, those that are to go soon, and those it has."""
+    """Instances that a revision should have now, including those being started and those about to be stopped."""
     if (awake := entry.awake) is not None:
         return max(awake.wanted, len(awake.servers))
     if entry.standing.paused:
@@ -88,10 +92,10 @@ def wanted_of(entry: Entry) -> int:
 
 
 def reason_of(entry: Entry, state: State) -> str:
-    """Why, for a user; empty where the state says it."""
+    """The reason for a state, for users; empty where the state says enough."""
     return entry.failure.error.message if state is State.FAILING and entry.failure is not None else ""
 
 
 def kept_failure(standing: Standing) -> str:
-    """Why the current revision has never started, for the list of revisions; empty where it has, or may yet."""
+    """Why the current revision has never started, for the list of revisions; empty if it has, or still may."""
     return standing.failure if standing.untried else ""

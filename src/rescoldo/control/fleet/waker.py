@@ -1,5 +1,5 @@
-"""Answers the edge's held requests, and its messages of full slots: one connection each, see edge/wake.lua for the
-two lines they speak."""
+"""Answers the edge's held requests and its reports of full slots: one connection each. edge/wake.lua describes the
+two lines of the exchange."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ _LOG = logging.getLogger(__name__)
 STOPPING = Busy("the platform is stopping; try again")
 FAULT = RescoldoError("the platform failed to wake the function; see the platform's log")
 MAX_LINE = 512  # bytes; name, namespace and revision have at most 150
-FULL = b"full "  # begins a message; no function's id has a space
+FULL = b"full "  # begins a report; no function's id has a space
 
 
 class Waker:
+    """Bounds the held requests, wakes their functions, and answers the edge."""
+
     def __init__(
         self, fleet: Fleet, max_holds: int, max_holds_per_function: int, on_full: Callable[[SlotName], Awaitable[float]]
     ) -> None:
-        """`on_full` looks into a full slot and says for how many seconds it need not be told of it again."""
+        """`on_full` reads a full slot and returns the seconds for which the edge need not report it again."""
         self._fleet = fleet
         self._on_full = on_full
         self._most = max_holds
@@ -43,13 +45,13 @@ class Waker:
         return self._held.total()
 
     def stop(self) -> None:
-        """The edge takes no more servers: refuse all requests that are held or still come."""
+        """Refuse all requests that are held or still come: the edge accepts no more servers."""
         self._stopping = True
         for answer in self._answers:
             answer.cancel()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one held request or message."""
+        """Answer one held request or one report."""
         try:
             line = await reader.readline()
             if line.startswith(FULL) and len(line) <= MAX_LINE:
@@ -64,8 +66,8 @@ class Waker:
             writer.close()
 
     async def _hold(self, reader: asyncio.StreamReader, function: RouteKey) -> bytes:
-        """The answer; nothing when the edge ends the connection before, since then the client has left: its place
-        is free at once, while the wake goes on for others."""
+        """Return the answer, or nothing if the edge closes the connection first. The client has left then: its place
+        is free at once, while the wake goes on for other callers."""
         answer = asyncio.create_task(self._answer(function), name=f"hold {function}")
         left = asyncio.create_task(reader.read(1), name=f"client held for {function}")
         self._answers.add(answer)
@@ -96,7 +98,7 @@ class Waker:
             if not self._stopping:
                 raise
             return _refusal(STOPPING, 1)
-        except Exception:  # a fault of ours: without an answer the edge would ask again until its deadline
+        except Exception:  # a bug of ours: without an answer the edge would ask again until its deadline
             _LOG.exception("the wake of %s failed", function)
             return _refusal(FAULT, 0)
         finally:
@@ -105,10 +107,11 @@ class Waker:
                 del self._held[function]
 
     def _took(self, function: RouteKey, came: float) -> StartTimes:
-        """What the wake took that was waited for since `came` (seconds on the monotonic clock), if one was."""
+        """The phases of the wake, cut to the time that a request waited since `came` (seconds on the monotonic
+        clock); NO_TIME if the function is not awake any more."""
         entry = self._fleet.entries.get(function)
         awake = entry.awake if entry is not None else None
-        if awake is None:  # gone again meanwhile
+        if awake is None:  # asleep again, or removed
             return NO_TIME
         return awake.took.within(round((awake.woken_at - came) * 1e6))
 

@@ -1,6 +1,6 @@
-"""Wakes functions: one start for all who wait, and a back-off after one that failed.
+"""Wakes functions: one start serves all callers that wait, and a failed start is followed by a back-off.
 
-The order of things: take slot -> start instance and add its server, side by side -> answer those who wait -> route.
+The order: take slot -> start instance and add its server, side by side -> answer the held requests -> route.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-# why a wake failed, as metrics and `rescoldo describe` say it
+# reasons of failed wakes, as in metrics and `rescoldo describe`
 _REASONS = ((StartTimeout, "timeout"), (StartFailed, "crashed"), (Busy, "busy"))
 
 
 class Wakes:
-    """The way from ASLEEP to AWAKE, and what is started aside."""
+    """Takes an entry from ASLEEP to AWAKE, and starts instances aside."""
 
     def __init__(
         self, entries: Entries, routes: Routes, instances: Instances, replicas: Replicas, retirement: Retirement,
@@ -53,9 +53,9 @@ class Wakes:
         self._tasks = tasks
 
     async def wake(self, function: RouteKey, reason: str = "called while asleep") -> SlotName:
-        """Return the slot of a function, awake by now; `reason` is why, for `describe --why`. Raises NotFound,
+        """Return the slot of a function once it is awake; `reason` is for `describe --why`. Raises NotFound,
         StartFailed, StartTimeout, Busy, Paused."""
-        # a revision whose share ended while a call of it was on its way: the current one serves it
+        # a revision's share may end while its call is on the way: then the current revision serves the call
         entry = self._entries.get(function) or self._entries.get(function_of(function))
         if entry is None:
             raise not_deployed(function)
@@ -79,12 +79,12 @@ class Wakes:
         return await asyncio.shield(entry.waking)
 
     def keep_awake_soon(self, entry: Entry) -> None:
-        """Wake a function that is to have instances without a call, behind the caller's back."""
+        """In the background, wake a function that keeps instances without a call."""
         if entry.kept:
             self._tasks.spawn(f"keep awake {entry.key}", self.keep_awake(entry))
 
     async def keep_awake(self, entry: Entry) -> None:
-        """Wake a function that is to have instances without a call; tries again until it has."""
+        """Wake a function that keeps instances without a call; retry until it is awake, or keeps none any more."""
         while self._entries.get(entry.key) is entry and entry.kept and entry.awake is None:
             try:
                 await self.wake(entry.key, "its minimum keeps it awake")
@@ -101,7 +101,7 @@ class Wakes:
                 self._note_failure(entry, error)
             raise
         self.succeeded += 1
-        if entry.waking is not asyncio.current_task():  # deployed anew, removed or scaled to zero meanwhile
+        if entry.waking is not asyncio.current_task():  # deployed again, paused, removed or scaled to zero meanwhile
             self._retirement.retire_soon(awake)
             return await self.wake(entry.key, reason)
         self._let_serve(entry, awake)
@@ -112,7 +112,7 @@ class Wakes:
         return awake.slot
 
     def _let_serve(self, entry: Entry, awake: Awake) -> Awake | None:
-        """What was started is from now on what the function is awake with; returns what was before."""
+        """Let `awake` serve the revision's requests from now on; return the previous time awake."""
         before = entry.serve(awake)
         entry.failure, entry.fresh = None, False
         if entry.standing is not PLAIN:
@@ -130,17 +130,17 @@ class Wakes:
 
     def _note_failure(self, entry: Entry, error: RescoldoError) -> None:
         if isinstance(error, Busy):
-            return  # our own lack of room says nothing about the function
+            return  # the platform's lack of room says nothing about the function
         count = entry.failure.count + 1 if entry.failure is not None else 1
         entry.failure = Failure(error, count, _now() + retry_delay(count))
         self._standings.note(entry, failure=error.message)
         log.warning("%s did not start: %s", entry.id, error.message.partition("\n")[0])
 
-    # -- aside
+    # -- instances started aside
 
     async def start_aside(self, function: Function, policy: FunctionPolicy, number: int) -> Awake:
-        """Start the first of `number` instances in a slot that nothing is routed to yet. Raises StartFailed,
-        StartTimeout, Busy."""
+        """Start the first of `number` instances in a slot that has no route yet. Raises StartFailed, StartTimeout,
+        Busy."""
         slot = self._slots.take(at_port=policy.at_port)
         awake = Awake(slot, function, policy, number, Activity(_now(), self._slots.begun(slot)), _now())
         try:
@@ -152,7 +152,7 @@ class Wakes:
         return awake
 
     async def take_over(self, entry: Entry, awake: Awake) -> None:
-        """Let what was started aside serve from now on; what served before finishes what it has."""
+        """Let a time awake that was started aside serve from now on; the previous one finishes its requests."""
         self.drop_lost(awake)
         reason = f"revision {awake.function.revision} was deployed"
         if not awake.servers or self._entries.is_paused(entry):  # the next call wakes it
@@ -167,7 +167,7 @@ class Wakes:
         self._replicas.resize(entry)
 
     def drop_lost(self, awake: Awake) -> None:
-        """Forget the instances of what was started aside that have ended since: nobody waited for them."""
+        """Forget instances that have ended since they were started aside: no loss was handled for them."""
         for instance in awake.servers.keys() - self._instances.live.keys():
             del awake.servers[instance]
 
@@ -177,6 +177,6 @@ def _now() -> float:
 
 
 def _retrieve(task: asyncio.Task[SlotName]) -> None:
-    """Those who waited may all have left: a failure is in the log already."""
+    """Retrieve the exception, which asyncio would report if every caller had left: the log has the failure already."""
     if not task.cancelled():
         task.exception()
