@@ -1,12 +1,12 @@
-"""Makes one bundle of what faas-cli sent: `python -m rescoldo.control.deploy.building UPLOAD TREE OUT CACHE`.
+"""Makes one bundle from a faas-cli upload: `python -m rescoldo.control.deploy.building UPLOAD TREE OUT CACHE`.
 
-A process of its own, because unpacking, compiling and packing would keep the controller from waking functions, and so
-that whatever it takes can be bounded and ended. It runs nothing of what it was sent but the code that packages run when
-they are installed, and that as `run_installer` does it.
+This is a process of its own, because unpacking, compiling and packing would keep the controller from waking functions,
+and because a process can be bounded and ended. It runs nothing of the upload except the code that packages run at
+their installation, and that in the way of `run_installer`.
 
-It unpacks the archive UPLOAD into TREE, writes a bundle into OUT, has installed requirements in CACHE, and writes to
-standard output one JSON object a line: {"log": TEXT}, {"image": NAME}, and at last {"built": PATH, "layer": PATH}
-(empty where nothing is required) or {"failed": REASON}.
+It unpacks the archive UPLOAD into TREE, writes a bundle into OUT and keeps installed requirements in CACHE. Its
+standard output is one JSON object a line: {"log": TEXT}, {"image": NAME}, and at last {"built": PATH, "layer": PATH}
+(the layer is empty without requirements) or {"failed": REASON}.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from rescoldo.model.text import one_line, uncoloured
 
 MAX_LINE = 3000  # characters; faas-cli stops reading at a line of JSON of 64 KiB
 MAX_LOG = 2**20  # characters of all lines
-MAX_MEMORY = 2**30  # bytes of address space but for installers: compiling hostile source can take any amount
-MAX_FILE = 2**30  # bytes of any file that it writes
-MAX_REQUIREMENTS = 2**20  # bytes; as many as bundle/deps.py reads
-NICE = 10  # wakes go first
-# of names, versions and markers (PEP 508): no option, no path, no URL, no variable, on no half of a continued line
+MAX_MEMORY = 2**30  # bytes of address space, except for installers: compiling hostile source can take any amount
+MAX_FILE = 2**30  # bytes of each file written
+MAX_REQUIREMENTS = 2**20  # bytes; bundle/deps.py reads as many
+NICE = 10  # the processes that wake functions go first
+# a word of a requirement (PEP 508: name, version, marker); no option, path, URL or variable, even on a continued line
 _WORD = re.compile(r"[A-Za-z0-9(\[<>=!~,;'\"][A-Za-z0-9._\-\[\],<>=!~;'\"()*+]*")
 _HASH = re.compile(r"--hash=[a-z0-9]+:[0-9a-fA-F]+")
 
@@ -48,7 +48,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _end)
     die_with_parent(signal.SIGTERM)
     _limit()
-    warnings.simplefilter("ignore")  # hostile source could fill the platform's log with them
+    warnings.simplefilter("ignore")  # hostile source could fill the platform's log with warnings
     report = Report(f"{tree / CONTEXT}/", f"{tree}/")
     try:
         built = make_bundle(upload, tree, out, cache, report)
@@ -61,15 +61,15 @@ def main() -> int:
 
 
 class Report:
-    """Tells the controller, in lines that are short, few and clean."""
+    """Reports to the controller in short, clean lines, and bounds their number."""
 
     def __init__(self, *hidden: str) -> None:
-        """`hidden` are paths that mean nothing to the user: they are cut out of all messages."""
+        """`hidden` are paths that mean nothing to the user; every message leaves them out."""
         self._hidden = hidden
         self._room = MAX_LOG
 
     def line(self, text: str) -> None:
-        """A line of the build's log."""
+        """Send a line of the build's log, until MAX_LOG characters are sent."""
         if self._room <= 0:
             return
         shown = self.clean(text)
@@ -77,20 +77,22 @@ class Report:
         self.send(log=shown if self._room > 0 else "(the rest of the build's log is not shown)")
 
     def clean(self, text: str) -> str:
+        """Remove hidden paths and colours from a text, and shorten it to MAX_LINE characters."""
         for path in self._hidden:
             text = text.replace(path, "")
         text = uncoloured(text[: 4 * MAX_LINE])
         return text if len(text) <= MAX_LINE else text[:MAX_LINE] + " ..."
 
     def send(self, **message: str) -> None:
-        # not through sys.stdout: at an end by a signal nothing must wait for a pipe that nobody reads
+        """Write one message to standard output."""
+        # not through sys.stdout: after a signal, its flush at exit would wait for a pipe that nobody reads
         data = json.dumps(message).encode() + b"\n"
         while data:
             data = data[os.write(1, data) :]
 
 
 def make_bundle(upload: Path, tree: Path, out: Path, cache: Path, report: Report) -> BuiltBundle:
-    """Build what `upload` holds. Raises RescoldoError."""
+    """Build the archive `upload`. Raises RescoldoError."""
     try:
         tree.mkdir()
         with upload.open("rb") as archive:
@@ -116,10 +118,10 @@ def make_bundle(upload: Path, tree: Path, out: Path, cache: Path, report: Report
 
 
 def run_bounded(argv: Sequence[str], work: Path, on_line: Progress) -> int:
-    """Run an installer, which may have to compile and takes what memory it needs. Where the platform is not root, what
-    it runs of packages would run as the platform's user with nothing hidden: there it runs nothing of them. Implements
-    deps.Run."""
-    wheels = [] if level() == "full" else ["--only-binary", ":all:"]  # uv and pip take it
+    """Run an installer without the memory limit, since it may have to compile. If the platform is not root, code of
+    packages would run as the platform's user with nothing hidden, so the installer takes only wheels, which run
+    none. Implements deps.Run."""
+    wheels = [] if level() == "full" else ["--only-binary", ":all:"]  # an option of both uv and pip
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     try:
@@ -129,8 +131,8 @@ def run_bounded(argv: Sequence[str], work: Path, on_line: Progress) -> int:
 
 
 def check_requirements(file: Path, *, wheels: bool) -> None:
-    """Raise BuildFailed for variables, which would be those of the platform; with `wheels` also for lines that would
-    get around what `run_bounded` allows without root: options, and places other than the index."""
+    """Raise BuildFailed for variables, which would take the platform's values. With `wheels`, raise it also for
+    options and for places other than the index, which would get around the limits of `run_bounded`."""
     if not file.is_file():
         return
     with file.open("rb") as opened:
@@ -140,7 +142,7 @@ def check_requirements(file: Path, *, wheels: bool) -> None:
         if code.startswith("#"):
             continue
         where = f"function/requirements.txt:{number}: {one_line(code)[:200]!r}"
-        if "$" in line:  # also where the next line goes on with {NAME}
+        if "$" in line:  # `$` alone, too: the next line could go on with {NAME}
             raise BuildFailed(f"{where}: builds for faas-cli substitute no variables: write the value itself")
         words = [word for word in code.removesuffix("\\").split() if not _HASH.fullmatch(word)]
         if wheels and not all(_WORD.fullmatch(word) for word in words):
@@ -155,12 +157,12 @@ def _limit() -> None:
     for kind, most in ((resource.RLIMIT_AS, MAX_MEMORY), (resource.RLIMIT_FSIZE, MAX_FILE), (resource.RLIMIT_CORE, 0)):
         _, hard = resource.getrlimit(kind)
         resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error of `write` instead
-    Path("/proc/self/oom_score_adj").write_text("1000")  # rather than the platform
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # `write` fails instead
+    Path("/proc/self/oom_score_adj").write_text("1000")  # the kernel kills this rather than the platform
 
 
 def _end(*_: object) -> NoReturn:
-    raise SystemExit(128 + signal.SIGTERM)  # through every `finally`: what was started is ended
+    raise SystemExit(128 + signal.SIGTERM)  # passes every `finally`, so that children are ended, too
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Builds for faas-cli: what it sends becomes an image's bundle, in a process of its own (building.py).
+"""Builds for faas-cli: an upload becomes an image's bundle, in a process of its own (building.py).
 
-A build has a folder, which is removed however it ends; what it installed from the package index is kept for others.
+Each build has a folder, which is removed however the build ends. Packages that it installed from the index stay
+for later builds.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from rescoldo.tasks import Tasks
 MAX_UPLOAD = 64 * 2**20  # bytes; never more than `max_system_body`
 UPLOAD_SECONDS = 300.0
 BUILD_SECONDS = 900.0
-MOST_BUILDS = 12  # that are sent, wait or run: each has an upload on the disk
+MOST_BUILDS = 12  # received, waiting or running: each has an upload on the disk
 MOST_RUNNING = 2
-GRACE = 5.0  # seconds a build gets to end what it started
-LINE = 2**17  # bytes of a line of building.py
+GRACE = 5.0  # seconds a build gets to end its children
+LINE = 2**17  # bytes; the longest line from building.py
 CHUNK = 2**20  # bytes read at once
-MOST_CACHED = 40  # files and folders of the cache, after which it begins anew
+MOST_CACHED = 40  # files and folders; a larger cache is emptied
 RETRY_SECONDS = 10.0
 PREFIX = "build-"
 UPLOAD, TREE, OUT = "upload.tar", "tree", "out"  # in a build's folder
@@ -43,34 +44,34 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BuildStep:
-    """What a build says, in the words of OpenFaaS's builder."""
+    """A message of a build, in the words of OpenFaaS's builder."""
 
-    status: str  # "in_progress", at last "success" or "failed"
+    status: str  # "in_progress", finally "success" or "failed"
     image: str = ""
-    line: str = ""  # of its log
+    line: str = ""  # a line of its log
     error: str = ""
 
 
 class Builds:
-    """Takes builds in, as many as may wait, and runs a few at once."""
+    """Limits the builds that wait, and runs a few at once."""
 
     def __init__(self, settings: Settings, images: Images, tasks: Tasks) -> None:
         self._folder = settings.builds
         self._max_upload = min(MAX_UPLOAD, settings.max_system_body)
         self._images = images
         self._tasks = tasks
-        self._count = 0  # of builds that are sent, wait or run
+        self._count = 0  # builds received, waiting or running
         self._running = 0
         self._places = asyncio.Semaphore(MOST_RUNNING)
 
     async def prepare(self) -> None:
-        """Remove what an earlier process left. Call it once, at the start."""
+        """Remove the leftovers of an earlier process. Call it once, at the start."""
         for left in [*self._folder.glob(f"{PREFIX}*"), *(self._folder / CACHE).glob("install-*")]:
             await _remove(left)
 
     async def build(self, body: AsyncIterator[bytes]) -> AsyncGenerator[BuildStep, None]:
-        """Receive an archive and build it; the steps end with success or failure. A reader that stops ends the
-        build. Raises Busy, TooLarge, TooSlow, StoreError, and what `body` raises."""
+        """Receive an archive and build it; the steps end with success or failure. Closing the generator ends the
+        build. Raises Busy, TooLarge, TooSlow, StoreError, and the errors of `body`."""
         if self._count >= MOST_BUILDS:
             raise Busy(f"{MOST_BUILDS} builds are already running; try again", retry_after=RETRY_SECONDS)
         self._count += 1
@@ -83,7 +84,7 @@ class Builds:
             if folder is not None:
                 await _remove(folder)
             raise
-        # a task, so that the folder is removed even where nobody begins to read
+        # a task, so that the folder is removed even if no reader begins
         steps = asyncio.Queue[BuildStep | None]()
         task = self._tasks.spawn(f"build {folder.name}", self._run(folder, steps))
         return _follow(task, steps)
@@ -133,7 +134,7 @@ class Builds:
 
     @contextlib.asynccontextmanager
     async def _alone_in_cache(self) -> AsyncIterator[None]:
-        """Keep the cache small: a build that runs alone empties it where it has grown too large."""
+        """Keep the cache small: a build that runs alone empties a cache that has grown too large."""
         cache = self._folder / CACHE
         self._running += 1
         try:
@@ -145,7 +146,7 @@ class Builds:
 
 
 class _Work:
-    """One build that runs."""
+    """One running build."""
 
     def __init__(
         self, folder: Path, cache: Path, images: Images, steps: asyncio.Queue[BuildStep | None]
@@ -173,7 +174,7 @@ class _Work:
         self._steps.put_nowait(BuildStep("success", self._image))
 
     async def _process(self) -> tuple[Path, Path | None]:
-        """Run building.py; return where the bundle is, and its layer. Raises BuildFailed."""
+        """Run building.py; return the paths of the bundle and of its layer. Raises BuildFailed."""
         places = (*(self._folder / name for name in (UPLOAD, TREE, OUT)), self._cache)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "rescoldo.control.deploy.building", *map(str, places)),
@@ -211,7 +212,7 @@ async def _follow(task: asyncio.Task[None], steps: asyncio.Queue[BuildStep | Non
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End the process if it runs; first so that it ends what it started."""
+    """End the process if it runs: first with SIGTERM, so that it can end its children, then by force."""
     with contextlib.suppress(ProcessLookupError):
         if process.returncode is None:
             process.terminate()
@@ -230,7 +231,7 @@ async def _chunks(path: Path) -> AsyncIterator[bytes]:
 
 
 async def _remove(folder: Path) -> None:
-    # shielded: what a cancelled build leaves must go, too
+    # shielded: a cancelled build must be cleaned up, too
     await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
 
 

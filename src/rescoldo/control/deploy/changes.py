@@ -1,4 +1,4 @@
-"""One change of a deployed function at a time, else the store could keep another one than the fleet."""
+"""Serialises the changes of a function; otherwise store and fleet could end with different deployments."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ class Changes:
         self._locks: WeakValueDictionary[FunctionId, asyncio.Lock] = WeakValueDictionary()
 
     def of(self, function: FunctionId) -> asyncio.Lock:
-        """The lock of a function; hold it while it changes."""
+        """The lock of a function; hold it during a change."""
         return self._locks.setdefault(function, asyncio.Lock())

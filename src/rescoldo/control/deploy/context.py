@@ -1,4 +1,4 @@
-"""What faas-cli sends to a remote builder: a configuration, and the folder that it would give to Docker.
+"""Reads what faas-cli sends to a remote builder: a configuration, and the folder that it would give to Docker.
 
 Source: https://docs.openfaas.com/openfaas-pro/builder. The folder is a template with the user's files in it. Its
 Dockerfile is not run: the function of a Python template becomes a bundle, and other templates are refused.
@@ -22,20 +22,20 @@ SECRETS = "com.openfaas.secrets"
 CONTEXT = "context"
 MAX_CONFIG = 2**16  # bytes
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # Docker's names
-_SHOWN = 20  # names of ignored things in a note
+_SHOWN = 20  # names of ignored settings in a note
 
 
 @dataclass(frozen=True, slots=True)
 class BuildConfig:
-    """What the client wants built; nothing is pushed here, so that `skipPush` changes nothing."""
+    """The build that the client wants. `skipPush` changes nothing, since images are never pushed."""
 
     image: str
     arguments: tuple[str, ...] = ()  # names; the values may be secret
     platforms: tuple[str, ...] = ()
-    secrets: bool = False  # some came along, sealed
+    secrets: bool = False  # whether the archive holds sealed ones
 
     def notes(self) -> list[str]:
-        """What of it has no effect here."""
+        """A sentence for each of its settings that has no effect here."""
         found = []
         if self.arguments:
             names = ", ".join(self.arguments[:_SHOWN])
@@ -59,7 +59,7 @@ class Function:
 
 
 def read_config(folder: Path) -> BuildConfig:
-    """Read the configuration of the archive unpacked at `folder`. Raises InvalidInput."""
+    """Read the configuration from the archive unpacked at `folder`. Raises InvalidInput."""
     _check_members(folder)
     file = folder / CONFIG
     if file.is_symlink() or not file.is_file():
@@ -93,7 +93,7 @@ def _check_members(folder: Path) -> None:
 
 def _names(config: dict[str, Any], key: str, kind: type[dict[str, Any]] | type[list[Any]]) -> tuple[str, ...]:
     found = config.get(key)
-    if found is None:  # as Go writes an empty one
+    if found is None:  # Go's encoding of an empty list or map
         return ()
     if not isinstance(found, kind) or not all(isinstance(name, str) for name in found):
         raise InvalidInput(f"{CONFIG}: {key} must be {'names and values' if kind is dict else 'a list of names'}")
@@ -104,15 +104,15 @@ def _names(config: dict[str, Any], key: str, kind: type[dict[str, Any]] | type[l
 
 
 def find_function(context: Path) -> Function:
-    """The function in the folder that `build --shrinkwrap` wrote. Raises BuildFailed for what is no Python function,
-    and InvalidInput for a template.yml that cannot be read."""
+    """Find the function in the folder that `build --shrinkwrap` wrote. Raises BuildFailed if it is no Python
+    function, and InvalidInput for an unreadable template.yml."""
     if not context.is_dir() or context.is_symlink():
         raise BuildFailed(f"the archive holds no folder {CONTEXT}; send what faas-cli sends")
     if not (context / "template.yml").is_file():
         raise BuildFailed(_refusal("a Dockerfile of its own"))
     template = read_foreign(context)
     handler = context / template.handler_folder
-    if template.style:  # said in the template for us
+    if template.style:  # the template names our style itself
         return Function(template.language or template.style, template.style, handler)
     known = ALIASES.get(template.language, template.language)
     for kind in KINDS.values():
@@ -130,6 +130,6 @@ def _refusal(what: str) -> str:
 
 
 def _known() -> list[str]:
-    """The names of OpenFaaS's templates that are built here."""
+    """The names of OpenFaaS's templates that this builder supports."""
     known = styles_of_templates()
     return [*known, *(alias for alias, name in ALIASES.items() if name in known)]

@@ -1,8 +1,9 @@
-"""What is deployed: each function's revisions, one change of a function at a time.
+"""Deploys functions: gives each its revisions, one change of a function at a time.
 
-The order of an update is what keeps a broken revision from traffic, and a killed controller from half of one:
-  start the new revision aside -> save it -> let it take over -> the old one finishes what it has
-Until it is saved a next controller knows nothing of it, and stops what it finds of it.
+The order of an update keeps traffic from a broken revision, and keeps a killed controller from leaving half an
+update:
+  start the new revision aside -> save it -> let it take over -> the old one finishes its requests
+Until the revision is saved, the next controller does not know it and stops its instances.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Deployments:
         self, store: Store, spaces: Namespaces, images: Images, policies: Policies, fleet: Fleet, check: RevisionCheck,
         trials: FirstStarts, switch: Switch, traffic: Traffic, changes: Changes, kept: int,
     ) -> None:
-        """`kept` is how many past revisions a function keeps."""
+        """`kept` is the number of past revisions that a function keeps."""
         self._store = store
         self._spaces = spaces
         self._images = images
@@ -54,7 +55,7 @@ class Deployments:
         self._kept = kept
 
     async def load(self) -> None:
-        """Read what is deployed."""
+        """Read the deployed functions, their shares of traffic, their requested replicas and their standings."""
         for function in await self._store.functions():
             found, shares = await self.shares(function)
             self._fleet.entries[function.id] = Entry(found, self._policies.stored(found))
@@ -64,7 +65,8 @@ class Deployments:
         await self._fleet.standings.load(self._fleet.entries)
 
     async def shares(self, function: Function) -> tuple[Function, list[Function]]:
-        """A function as the store has it, and its past revisions that have a share of its traffic."""
+        """A function as the store has it, and its past revisions that have a share of its traffic. If one of these is
+        missing, the function comes without a split."""
         kept = {past.number: past for past in await self._store.revisions(function.id)} if function.traffic else {}
         if missing := function.traffic.keys() - kept.keys() - {function.revision}:
             log.warning("%s: revision %d is missing; all calls go to the current revision", function.id, min(missing))
@@ -72,13 +74,16 @@ class Deployments:
         return function, [kept[number].serving(function) for number in function.traffic.keys() - {function.revision}]
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool, start: bool = True, patience: float = 0.0) -> bool:
-        """Create or replace. What replaces a revision that has started is returned from once it has started itself;
-        what has nothing to protect is deployed at once, and started behind that. `patience` are the seconds to wait
-        for the latter; without `start` nothing is started. Returns False while that goes on.
+        """Create or replace a function. Return False while the first start of the deployed revision goes on.
 
-        Raises InvalidInput, UnknownImage, NotFound when `must_exist` (PUT) and it does not, or when its namespace does
-        not exist, RolloutFailed when it did not start and the revision before serves on, NotStarted when it is
-        deployed and does not start."""
+        A revision that replaces one which has started is started aside first, and this returns once it serves. A
+        revision with nothing to protect is deployed at once and started in the background; wait for that start up
+        to `patience` seconds. Without `start` nothing is started.
+
+        Raises InvalidInput; UnknownImage; NotFound with `must_exist` (PUT) for a new function, or without its
+        namespace; RolloutFailed if it did not start and the revision before keeps serving; NotStarted if it is
+        deployed and does not start.
+        """
         policy = self._policies.checked(spec)
         checked = policy.checked and start
         patience = patience if checked else 0.0
@@ -105,9 +110,9 @@ class Deployments:
             raise NotFound(f"function {function} is not deployed; create it with POST")
 
     async def _create(self, spec: FunctionSpec, digest: str, policy: FunctionPolicy, *, checked: bool) -> Entry:
-        """A first revision has nothing to protect: it is deployed at once, and tried behind that."""
+        """Deploy a first revision at once, since it has nothing to protect, and try it in the background."""
         now = time.time()
-        # No instance of a removed function of that name may be taken for one of this: both began with revision 1.
+        # the generation tells its instances from those of a removed function of its name: both have a revision 1
         function = Function(spec, digest, now, revised_at=now, generation=time.time_ns())
         standing = replace(PLAIN, untried=checked)
         await self._store.save_function(function, standing=standing)
@@ -121,7 +126,7 @@ class Deployments:
     async def _update(
         self, entry: Entry, spec: FunctionSpec, digest: str, policy: FunctionPolicy, *, checked: bool
     ) -> None:
-        """Give a function a new revision, unless it would be the same as the current one."""
+        """Give a function a new revision, unless it would equal the current one."""
         current = entry.function
         if (meant(current.spec, self._images.held(current.digest)), current.digest) == (spec, digest):
             self._again(entry, checked=checked)
@@ -130,7 +135,7 @@ class Deployments:
             return
         number = await self._next_revision(current)
         function = Function(spec, digest, current.created_at, number, time.time(), current.generation)
-        if checked and (entry.standing.untried or entry.standing.paused):  # there is nothing to protect
+        if checked and (entry.standing.untried or entry.standing.paused):  # nothing to protect, or no call to serve
             await self._switch.switch(entry, function, policy, None, untried=True)
             return
         awake = None
@@ -148,7 +153,7 @@ class Deployments:
         await self._switch.switch(entry, function, policy, awake)
 
     def _again(self, entry: Entry, *, checked: bool) -> None:
-        """What is there already was deployed again: what does not start, or was not tried, is tried."""
+        """Handle a deployment that changes nothing: try a revision that failed to start or was never tried."""
         due = entry.failure is not None or entry.standing.untried
         entry.failure = None
         self._fleet.standings.note(entry, failure="", untried=entry.standing.untried and checked)
@@ -156,7 +161,7 @@ class Deployments:
             self._trials.begin(entry)
 
     async def _next_revision(self, current: Function) -> int:
-        """A number that was never used, not even by a revision that failed."""
+        """A number that was never used, not even by a failed revision."""
         return max(current.revision, *(past.number for past in await self._store.revisions(current.id)), 0) + 1
 
     def notes(self, spec: FunctionSpec) -> list[str]:
@@ -165,9 +170,9 @@ class Deployments:
         return self._policies.notes(spec, entry.function.digest if entry is not None else "")
 
     async def roll_back(self, function: FunctionId, revision: int | None) -> int:
-        """Deploy a past revision again, the last one without a number: a new revision with its deployment and its
-        bundle, checked as any other. Returns the number of what is current then. Raises NotFound, InvalidInput,
-        RolloutFailed."""
+        """Deploy a past revision again; without a number, the last past one that started. It becomes a new revision
+        with the old deployment and bundle, checked as any other. Return the number of the revision that is current
+        then. Raises NotFound, InvalidInput, RolloutFailed."""
         async with self._changes.of(function):
             entry = self._fleet.entries.current(function)
             past = past_revision(entry.function, await self._store.revisions(function), revision)

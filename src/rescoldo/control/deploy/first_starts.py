@@ -1,8 +1,9 @@
-"""Starts a revision that nothing protects once, so that its author hears of a failure before a caller does.
+"""Starts an unprotected revision once, so that its author hears of a failure before a caller does.
 
-That is a first deployment, one that replaces what never started, and one that was taken while the function was paused.
-A trial is a wake as a call would ask for: it shares its start with calls, its failure is theirs, too, and what has
-started serves, or sleeps by its idle window. That it is not over yet is in the store: the next controller goes on.
+Such a revision is a first deployment, the replacement of one that never started, or a deployment to a paused
+function. Its trial is a wake like one for a call: calls share the start and its failure, and the started instance
+serves, or sleeps after its idle window. The store keeps the mark of an unfinished trial, so that the next
+controller repeats it.
 """
 
 from __future__ import annotations
@@ -18,34 +19,37 @@ from rescoldo.model.errors import Busy, Conflict, NotStarted, Paused, RescoldoEr
 from rescoldo.model.function import Function
 from rescoldo.tasks import Tasks
 
-AT_ONCE = 4  # trials; the node starts eight at once, and calls go before
-MOST_AWAKE = 16  # that were tried and not called yet: the one tried first makes room, before its idle window is over
-LONGEST_PAUSE = 10.0  # seconds, while there is no room
+AT_ONCE = 4  # trials; the node starts eight instances at once, which leaves room for calls
+MOST_AWAKE = 16  # tried and not called yet: beyond this, the oldest sleeps before its idle window is over
+LONGEST_PAUSE = 10.0  # seconds between two tries while the machine has no room
 
 
 class FirstStarts:
+    """Limits concurrent trials, and the instances that they leave awake."""
+
     def __init__(self, fleet: Fleet, tasks: Tasks) -> None:
         self._fleet = fleet
         self._tasks = tasks
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._tried: deque[tuple[Entry, Awake, int]] = deque()  # the last ones, with the requests of their slots then
+        self._tried: deque[tuple[Entry, Awake, int]] = deque()  # oldest first, with the request counter of its slot
 
     def go_on(self) -> None:
-        """At the start: try what the controller before had not tried to the end."""
+        """At the controller's start, try revisions whose trial did not end under the previous controller."""
         for entry in self._fleet.entries.functions():
             if entry.standing.untried and entry.failure is None and not entry.standing.paused:
                 self.begin(entry)
 
     def begin(self, entry: Entry) -> None:
-        """Start what `entry` has now, soon. One that is under way for what it had before ends by itself."""
+        """Begin the trial of the entry's present revision. A trial of the previous revision ends by itself."""
         entry.failure = None
         entry.trial = self._tasks.spawn(f"try {entry.id}", self._try(entry, entry.function))
 
     async def outcome(self, entry: Entry, function: Function, patience: float) -> bool:
-        """Wait for the trial of `function` for up to `patience` seconds: whether it is over, and it has started.
-        Without patience what has happened is not looked at.
+        """Wait for the trial of `function` for up to `patience` seconds; return whether it has ended and the function
+        started. Without patience, return whether no trial is under way.
 
-        Raises NotStarted with the reason, and Conflict when it was removed or deployed anew before.
+        Raises NotStarted with the reason, and Conflict if the function was removed or deployed again before its
+        start.
         """
         if (trial := entry.trial) is not None and patience:
             await asyncio.wait({trial}, timeout=patience)
@@ -78,12 +82,12 @@ class FirstStarts:
             try:
                 await self._fleet.wakes.wake(entry.key, "deployed: trial start")
             except Paused:
-                return  # it is tried when it is resumed
-            except Busy:  # our own lack of room says nothing about the function
+                return  # `Pauses.resume` begins another trial
+            except Busy:  # the platform's lack of room says nothing about the function
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE, 2 * pause)
             except (StartFailed, StartTimeout):
-                return  # the fleet has noted why
+                return  # `Wakes` has noted the reason
             except RescoldoError:
                 if self._is_due(entry, function):
                     raise
@@ -100,7 +104,8 @@ class FirstStarts:
         return same and here and not entry.standing.paused
 
     def _note_tried(self, entry: Entry) -> None:
-        """Many deployments in a row would fill the machine: of those that nobody calls only the last stay awake."""
+        """Let only the latest MOST_AWAKE tried functions stay awake uncalled, since many deployments in a row would
+        fill the machine."""
         if (awake := entry.awake) is None or entry.kept:
             return
         self._tried.append((entry, awake, awake.activity.total))
@@ -109,7 +114,7 @@ class FirstStarts:
             self._tasks.spawn(f"stop the trial start of {first.id}", self._make_room(first, its, total))
 
     async def _make_room(self, entry: Entry, awake: Awake, total: int) -> None:
-        """Put what was tried to sleep, unless it was called."""
+        """Put a tried function to sleep, unless it was called."""
         await asyncio.sleep(SETTLE_SECONDS)
         if entry.awake is not awake:
             return

@@ -1,4 +1,4 @@
-"""Functions' secrets: a changed one reaches the instances that have the old value."""
+"""Brings a changed secret to the instances that have the old value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rescoldo.model.names import FunctionId
 
 
 class FunctionSecrets:
-    """Lists, keeps and removes secrets, and renews the instances of functions that name a changed one."""
+    """Lists, saves and deletes secrets, and renews the instances of functions that name a changed one."""
 
     def __init__(
         self, spaces: Namespaces, fleet: Fleet, check: RevisionCheck, switch: Switch, changes: Changes
@@ -33,12 +33,12 @@ class FunctionSecrets:
         return await self._spaces.secrets(namespace)
 
     async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> None:
-        """Keep a secret; functions that name it are given the new value as by a new deployment. What sleeps stays
-        asleep. It is no revision of its own: what was deployed is the same.
+        """Save a secret; functions that name it get the new value as by a new deployment. A sleeping function stays
+        asleep. The renewal is no revision of its own, since the deployment is the same.
 
-        Raises InvalidInput, TooLarge, Conflict (POST of one that exists), NotFound (PUT of one that does not, or no
-        such namespace), and RolloutFailed for functions that do not start with the new value; their instances go on
-        with the old one. No error says the value.
+        Raises InvalidInput, TooLarge, Conflict (POST of an existing secret), NotFound (PUT of a new one, or no
+        such namespace), and RolloutFailed for functions that do not start with the new value; their instances keep
+        the old one. No error contains the value.
         """
         users = await self._spaces.save_secret(namespace, name, value, must_exist=must_exist)
         results = await asyncio.gather(*(self._renew(one, name) for one in users), return_exceptions=True)
@@ -49,7 +49,7 @@ class FunctionSecrets:
             raise RolloutFailed(f"secret {name} was changed, but " + "; ".join(sorted(map(str, problems))))
 
     async def delete_secret(self, namespace: str, name: str) -> None:
-        """Raises NotFound; Conflict while deployed functions name it."""
+        """Delete a secret. Raises NotFound, and Conflict while deployed functions name it."""
         await self._spaces.delete_secret(namespace, name)
 
     async def _renew(self, function: FunctionId, secret: str) -> None:
@@ -58,7 +58,7 @@ class FunctionSecrets:
             serving = self._fleet.entries.revisions(function)
             if entry is None or not any(secret in one.function.spec.secrets for one in serving):
                 return
-            # a later generation, so that no next controller takes over an instance of before; it is the function's
+            # a later generation of all revisions, so that the next controller adopts no instance with the old value
             generation = entry.function.generation + 1
             for one in serving:
                 await self._renew_revision(one, replace(one.function, generation=generation))

@@ -1,4 +1,4 @@
-"""What image names mean here, and which bundles are still needed."""
+"""Resolves image names to bundles, and removes bundles that are not needed any more."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from rescoldo.node.protocol import Node
 from rescoldo.store.protocol import Bundle, Store
 from rescoldo.tasks import Tasks
 
-UNUSED_SECONDS = 86400.0  # an image that no function uses may still be deployed for this long
-LEAVING_SECONDS = 0.5  # between looks whether instances on their way out still need a bundle
+UNUSED_SECONDS = 86400.0  # an unused image stays deployable for this long
+LEAVING_SECONDS = 0.5  # between checks whether draining instances still need a bundle
 
 
 class Images:
+    """The images that were uploaded or built here, and their bundles."""
+
     def __init__(
         self, store: Store, storage: Bundles, node: Node, fleet: Fleet, tasks: Tasks, max_upload: int
     ) -> None:
@@ -39,14 +41,15 @@ class Images:
         self._using: Counter[str] = Counter()
 
     async def load(self) -> None:
+        """Read the known images from the store."""
         self._known = {bundle.image: bundle for bundle in await self._store.bundles()}
 
     def named(self, image: str | None) -> list[Bundle]:
-        """Those of one name, or all."""
+        """The image of that name, or all images."""
         return [bundle for name, bundle in sorted(self._known.items()) if image in (None, name)]
 
     def digest(self, image: str) -> str:
-        """What an image's name means. Raises UnknownImage."""
+        """The digest of an image's bundle. Raises UnknownImage."""
         bundle = self._known.get(image)
         if bundle is None or not self._storage.has(bundle.digest):
             raise UnknownImage(
@@ -56,19 +59,19 @@ class Images:
         return bundle.digest
 
     def meant_by(self, image: str) -> str:
-        """The digest that an image's name means; empty where nobody uploaded one of that name."""
+        """The digest of an image's bundle, present or not; empty for an unknown image."""
         bundle = self._known.get(image)
         return bundle.digest if bundle is not None else ""
 
     def check_bundle(self, digest: str, spec: FunctionSpec, policy: FunctionPolicy) -> FunctionPolicy:
-        """`policy` as it is with what the bundle holds. Raises InvalidInput unless the bundle is here and is what the
-        deployment says it is."""
+        """Return `policy` adapted to the bundle's kind. Raises InvalidInput if the bundle is missing or does not fit
+        the deployment."""
         if not self._storage.has(digest):
             raise InvalidInput(f"the bundle of {spec.image[:200]} was removed meanwhile; deploy it again")
         return settled(policy, spec, self._storage.kind(digest))
 
     def held(self, digest: str) -> str:
-        """The kind that a bundle holds; empty where it is not here or cannot be read."""
+        """The kind of a bundle; empty where the bundle is missing or unreadable."""
         if digest not in self._held:
             try:
                 self._held[digest] = self._storage.kind(digest)
@@ -77,6 +80,8 @@ class Images:
         return self._held[digest]
 
     async def add(self, image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
+        """Receive a bundle, and give it an image name. Raises InvalidInput, TooLarge, StoreError, and the errors of
+        `body`."""
         check_image(image)
         received = await self._storage.receive(body, self._max_upload, digest)
         with self.in_use(received.digest):
@@ -84,21 +89,23 @@ class Images:
             return await self._tag(image, received.digest, received.size)
 
     def has_layer(self, digest: str) -> bool:
-        """Whether a layer is here; then it stays for as long as an image that no function uses."""
+        """Whether a layer is here; if so, it stays as long as an unused image."""
         return self._storage.layers.touch(digest)
 
     async def add_layer(self, body: AsyncIterator[bytes], digest: str | None) -> str:
+        """Receive a layer; return its digest."""
         received = await self._storage.layers.receive(body, self._max_upload, digest)
         await self._storage.layers.unpack(received)
         self.has_layer(received.digest)
         return received.digest
 
     async def tag(self, image: str, digest: str) -> Bundle:
+        """Give a present bundle another image name. Raises NotFound."""
         check_image(image)
         with self.in_use(digest):
             self._storage.check(digest)
             known = next((bundle for bundle in self._known.values() if bundle.digest == digest), None)
-            if known is None:  # only functions still use it: its size is not kept
+            if known is None:  # only functions still use it, and no image keeps its size
                 raise NotFound(f"the bundle with digest {digest} was removed; upload it again")
             return await self._tag(image, digest, known.size)
 
@@ -110,17 +117,18 @@ class Images:
         return bundle
 
     def collect_soon(self) -> None:
+        """Collect in the background."""
         self._tasks.spawn("collect bundles", self.collect())
 
     async def collect(self) -> None:
-        """Remove bundles that no revision, no instance and no fresh image needs; those that only instances on
-        their way out still need, once these have gone."""
+        """Remove bundles that no revision, no instance and no fresh image needs. Bundles that only draining instances
+        need go once these have ended."""
         while True:
             running = {instance.launch.digest for instance in await outlast(self._node.instances)}
             unneeded = set(self._storage.digests()) - self._needed()
             if unneeded:
                 unneeded -= await self._store.revision_digests()
-                unneeded -= self._needed()  # what became current in the moment between
+                unneeded -= self._needed()  # a bundle may have become current during the query
             for digest in unneeded - running:
                 if not self._using[digest]:
                     await self._store.delete_bundle(digest)
@@ -133,14 +141,14 @@ class Images:
             await asyncio.sleep(LEAVING_SECONDS)
 
     def _needed(self) -> set[str]:
-        """What serves, or a fresh image means."""
+        """Bundles of revisions that take traffic, and of fresh images."""
         fresh = time.time() - UNUSED_SECONDS
         images = {bundle.digest for bundle in self._known.values() if bundle.created_at > fresh}
         return images | {entry.function.digest for entry in self._fleet.entries.values()}
 
     @contextlib.contextmanager
     def in_use(self, digest: str) -> Iterator[None]:
-        """Keep a bundle from being collected between its arrival and the moment something needs it."""
+        """Keep a bundle from being collected between its arrival and the save of what needs it."""
         self._using[digest] += 1
         try:
             yield

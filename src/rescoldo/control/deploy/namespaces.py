@@ -1,4 +1,4 @@
-"""Namespaces, the secrets in them, and that no deployed function is left without a secret it names."""
+"""Namespaces and their secrets; no deployed function loses a secret that it names."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from rescoldo.model.secret import MAX_NAMESPACE_SECRETS, check_secret
 from rescoldo.store.protocol import Namespace, NamespaceStore, Secrets
 
 MARK = {"openfaas": "1"}  # the annotation by which OpenFaaS's tools know a namespace for functions
-SHOWN = 5  # names in an error
+SHOWN = 5  # names shown in an error
 
 
 class Namespaces:
+    """Changes namespaces and secrets, one at a time."""
+
     def __init__(self, store: NamespaceStore, secrets: Secrets, entries: Mapping[RouteKey, Entry]) -> None:
-        """`entries` is what is deployed and takes traffic, at any moment."""
+        """`entries` are the revisions that take traffic, at any moment."""
         self._store = store
         self._secrets = secrets
         self._entries = entries
         self._known = {DEFAULT_NAMESPACE: Namespace(DEFAULT_NAMESPACE, {}, MARK)}
         self._changing = asyncio.Lock()  # held while namespaces and secrets change
-        self._arriving: list[FunctionSpec] = []  # what is being deployed, which may take a while
+        self._arriving: list[FunctionSpec] = []  # deployments under way, which may take a while
 
     async def load(self) -> None:
-        """Read what there is."""
+        """Read the namespaces from the store."""
         self._known |= {space.name: space for space in await self._store.namespaces()}
 
     def names(self) -> list[str]:
         return sorted(self._known)
 
     def get(self, name: str) -> Namespace:
-        """Raises NotFound."""
+        """A namespace. Raises NotFound."""
         self.check(name)
         return self._known[name]
 
@@ -51,6 +53,7 @@ class Namespaces:
             )
 
     async def save(self, namespace: Namespace, *, must_exist: bool) -> None:
+        """Create a namespace, or replace it with `must_exist`. Raises InvalidInput, NotFound, Conflict."""
         check_name(namespace.name, "namespace")
         check_table("label", namespace.labels)
         check_table("annotation", namespace.annotations, lines=True)
@@ -64,24 +67,26 @@ class Namespaces:
             self._known[namespace.name] = marked
 
     async def delete(self, name: str) -> None:
+        """Delete an empty namespace and its secrets. Raises InvalidInput, NotFound."""
         if name == DEFAULT_NAMESPACE:
             raise InvalidInput(f"the default namespace {name} cannot be removed")
         async with self._changing:
             self.check(name)
             if any(spec.namespace == name for spec in self._specs()):
                 raise InvalidInput(f"namespace {name} still holds functions; remove them first")
-            # secrets first: what is left of a namespace must not come back in a later one of its name
+            # secrets first: a later namespace of this name must not find them
             await self._secrets.delete_namespace(name)
             await self._store.delete_namespace(name)
             del self._known[name]
 
     async def secrets(self, namespace: str) -> list[str]:
+        """The names of a namespace's secrets. Raises NotFound."""
         self.check(namespace)
         return await self._secrets.names(namespace)
 
     async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> set[FunctionId]:
-        """Save a secret and return the functions that name it: their instances have the old value still. Those that
-        are being deployed are among them."""
+        """Save a secret; return the functions that name it, including those being deployed. Their instances still
+        have the old value. Raises InvalidInput, TooLarge, NotFound, Conflict."""
         check_secret(name, value)
         async with self._changing:
             names = await self.secrets(namespace)
@@ -95,6 +100,7 @@ class Namespaces:
             return self._users(namespace, name)
 
     async def delete_secret(self, namespace: str, name: str) -> None:
+        """Delete a secret. Raises NotFound, and Conflict while a function names it."""
         async with self._changing:
             if name not in await self.secrets(namespace):
                 raise NotFound(f"secret {name[:80]!r} does not exist in namespace {namespace}")
@@ -106,8 +112,9 @@ class Namespaces:
 
     @contextlib.asynccontextmanager
     async def deploying(self, spec: FunctionSpec) -> AsyncIterator[None]:
-        """Check that a function's namespace and secrets exist, and see that they still do until it is deployed."""
-        if spec.namespace == DEFAULT_NAMESPACE and not spec.secrets:  # cannot go
+        """Check that a function's namespace and secrets exist, and keep them until the block ends. Raises NotFound,
+        InvalidInput."""
+        if spec.namespace == DEFAULT_NAMESPACE and not spec.secrets:  # the default namespace cannot be deleted
             yield
             return
         await self._check_place(spec)

@@ -1,4 +1,4 @@
-"""Pausing and resuming functions."""
+"""Pauses and resumes functions."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from rescoldo.model.names import FunctionId
 
 
 class Pauses:
-    """Functions that take no calls until somebody resumes them."""
+    """Refuses the calls of chosen functions until a user resumes them."""
 
     def __init__(self, fleet: Fleet, trials: FirstStarts) -> None:
         self._fleet = fleet
         self._trials = trials
 
     async def pause(self, function: FunctionId) -> None:
-        """Refuse a function's calls and let its instances go, until it is resumed; again is no error. Deployments
-        meanwhile are taken unchecked. Raises NotFound."""
+        """Refuse a function's calls and let its instances go; repeating it is no error. Deployments meanwhile are
+        accepted unchecked. Raises NotFound."""
         entry = self._fleet.entries.current(function)
         await self._fleet.standings.change(entry, paused=True)
         revisions = self._fleet.entries.revisions(function)
         await asyncio.gather(*(self._fleet.retirement.unroute(one, "paused") for one in revisions))
 
     async def resume(self, function: FunctionId) -> None:
-        """Take calls again; what was deployed while it was paused is started to see whether it does. Raises
-        NotFound."""
+        """Accept calls again, and try a revision that was deployed during the pause. Raises NotFound."""
         entry = self._fleet.entries.current(function)
         if not entry.standing.paused:
             return

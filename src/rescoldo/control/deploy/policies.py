@@ -1,4 +1,4 @@
-"""What a deployment asks for, checked against the platform's settings and its node."""
+"""Checks deployments against the platform's settings and its node."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class Policies:
         self._node = node
 
     def checked(self, spec: FunctionSpec, digest: str = "") -> FunctionPolicy:
-        """The policy of a deployment, of the bundle `digest`, or the one that its image means now. Raises InvalidInput
-        if the deployment is not allowed or cannot run on the node, and NotFound without its namespace."""
+        """The policy of a deployment with the bundle `digest`, or with the present bundle of its image. Raises
+        InvalidInput if the deployment is not allowed or cannot run on the node, and NotFound without its
+        namespace."""
         held = self._images.held(digest or self._images.meant_by(spec.image))
         policy = check_spec(spec, self._settings.limits, self._settings.scaling, held=held)
         node = self._node.description
@@ -36,8 +37,8 @@ class Policies:
         return policy
 
     def stored(self, function: Function) -> FunctionPolicy:
-        """The policy of what is deployed already. A later version refuses what was allowed once: that must not keep
-        the platform from starting."""
+        """The policy of a function that is deployed already. A later version may refuse settings that were allowed
+        once; that must not keep the platform from starting, so the defaults replace them."""
         try:
             held = self._images.held(function.digest)
             return policy_of(function.spec, self._settings.limits, self._settings.scaling, held=held)

@@ -1,7 +1,7 @@
-"""Takes over what others deploy, change or remove: reconciles the fleet with the place where its functions come from.
+"""Reconciles the fleet with the source of its functions, which others may change, too.
 
-A change of our own is saved first and applied then; one of others is saved already, and applied alone. It is read anew
-under the function's lock, so a deployment of ours that is under way has ended by then, and is what is found:
+A change of ours is saved first and applied then. A change of others is saved already, and is only applied. The
+reconciler reads it under the function's lock: by then a deployment of ours has ended, and its result is read:
   watch() names a function -> its lock -> read it -> it appears | a revision is started aside and takes over | it goes
 """
 
@@ -27,13 +27,13 @@ log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """Follows one source. Requested replicas and standings stay what this controller made them."""
+    """Follows one source. Requested replicas and standings remain this controller's own."""
 
     def __init__(
         self, functions: FunctionSource, fleet: Fleet, policies: Policies, check: RevisionCheck, switch: Switch,
         traffic: Traffic, deployments: Deployments, removals: Removals, changes: Changes,
     ) -> None:
-        """Made before the functions are read for the first time: what changes from here on is taken over."""
+        """Create it before the functions are read for the first time: it takes over every change from here on."""
         self._functions = functions
         self._fleet = fleet
         self._policies = policies
@@ -46,14 +46,15 @@ class Reconciler:
         self._told = functions.watch()
 
     async def run(self) -> None:
-        """Take over what changes, until cancelled or until the source is closed."""
+        """Take over changes, until cancelled or until the source is closed."""
         async for changed in self._told:
             try:
                 await self._take_over(changed)
-            except RescoldoError as error:  # a source that was not there tells to look at all when it is back
+            except RescoldoError as error:  # a source that was away asks for a full comparison on its return
                 log.warning("cannot reconcile %s with its changed deployment: %s", changed or "functions", error)
 
     async def _take_over(self, changed: FunctionId | None) -> None:
+        """Reconcile one function; without a name, all that differ."""
         if changed is not None:
             await self._reconcile(changed)
             return
@@ -81,7 +82,7 @@ class Reconciler:
         self._fleet.wakes.keep_awake_soon(entry)
 
     async def _let_share(self, shares: list[Function]) -> None:
-        """Let past revisions be there that have a share, before the edge hears of it."""
+        """Publish past revisions that get a share, before the edge hears of the split."""
         for share in shares:
             if revision_key(share.id, share.revision) not in self._fleet.entries:
                 entry = self._traffic.add(share)
@@ -89,7 +90,8 @@ class Reconciler:
                 self._fleet.wakes.keep_awake_soon(entry)
 
     async def _change(self, entry: Entry, function: Function, shares: list[Function]) -> None:
-        """Let another revision serve, or another split. A revision that does not start leaves what serves in place."""
+        """Let another revision or another split serve. If the revision does not start, the present one keeps
+        serving."""
         if (entry.function.revision, entry.function.generation) == (function.revision, function.generation):
             await self._let_share(shares)
             await self._traffic.apply(entry, function)

@@ -1,4 +1,4 @@
-"""Removing functions."""
+"""Removes functions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rescoldo.store.protocol import Store
 
 
 class Removals:
-    """Forgets functions, and all that was kept of them."""
+    """Deletes functions, with everything that was kept of them."""
 
     def __init__(
         self, store: Store, fleet: Fleet, images: Images, check: RevisionCheck, traffic: Traffic, changes: Changes,
         on_removed: Callable[[FunctionId], Awaitable[None]],
     ) -> None:
-        """`on_removed` is awaited before anything can be deployed again under a removed function's name."""
+        """`on_removed` is awaited before another function can be deployed under the removed name."""
         self._store = store
         self._fleet = fleet
         self._images = images
@@ -31,7 +31,7 @@ class Removals:
         self._on_removed = on_removed
 
     async def remove(self, function: FunctionId) -> None:
-        """Forget a function; a revision that is being checked is called off. Raises NotFound."""
+        """Delete a function, and call off a check of its next revision. Raises NotFound."""
         self._check.call_off(function)
         try:
             async with self._changes.of(function):
@@ -42,7 +42,7 @@ class Removals:
             self._check.removed(function)
 
     async def apply(self, entry: Entry) -> None:
-        """Let go of a function that is in the store no more; its lock is held."""
+        """Let go of a function that the store has deleted; the caller holds its lock."""
         function = entry.id
         del self._fleet.entries[function]
         await self._fleet.retirement.unroute(entry, "removed")

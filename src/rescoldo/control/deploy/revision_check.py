@@ -1,4 +1,4 @@
-"""Starts a revision beside the one that serves, so that only what has started takes traffic."""
+"""Starts a revision beside the serving one, so that only a started revision takes traffic."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ log = logging.getLogger(__name__)
 
 
 class RevisionCheck:
+    """Starts revisions aside, one at a time for each function."""
+
     def __init__(self, fleet: Fleet, node: KnownNode, tasks: Tasks) -> None:
         self._fleet = fleet
         self._node = node
         self._tasks = tasks
-        self._checks: dict[FunctionId, asyncio.Task[Awake]] = {}  # one at a time of each function
-        self._called_off: set[FunctionId] = set()  # being removed
+        self._checks: dict[FunctionId, asyncio.Task[Awake]] = {}  # at most one for each function
+        self._called_off: set[FunctionId] = set()  # functions being removed
 
     async def check(self, entry: Entry, function: Function, policy: FunctionPolicy) -> Awake | None:
-        """Start as many instances of `function` as `entry` has, at least one, and return them; nothing is routed to
-        them. None where the two cannot run at once.
+        """Start as many instances of `function` as `entry` has, at least one, and return them; no route leads to
+        them. Return None if the two revisions cannot run at once.
 
-        Raises RolloutFailed with the reason when the first does not start, Busy without room, and Conflict when the
+        Raises RolloutFailed with the reason if the first does not start, Busy without room, and Conflict if the
         function is removed meanwhile.
         """
         if entry.awake is not None and self.excludes(policy, entry.policy):
@@ -51,20 +53,22 @@ class RevisionCheck:
             del self._checks[function.id]
 
     def call_off(self, function: FunctionId) -> None:
-        """The function is to be removed: nothing is started for it until `removed`."""
+        """Cancel a check, and refuse others until `removed`, because the function is being removed."""
         self._called_off.add(function)
         if (check := self._checks.get(function)) is not None:
             check.cancel()
 
     def removed(self, function: FunctionId) -> None:
+        """End `call_off`: a function of this name may be checked again."""
         self._called_off.discard(function)
 
     def drop(self, awake: Awake) -> None:
-        """Take down what was started and shall not serve."""
+        """Take down instances that were started aside and will not serve."""
         self._tasks.spawn(f"drop {awake.function.id}", self._fleet.retirement.retire(awake))
 
     def excludes(self, one: FunctionPolicy, other: FunctionPolicy) -> bool:
-        """Whether two revisions cannot run at once: programs on the same TCP port, where all share an address."""
+        """Whether two revisions cannot run at once: programs at the same TCP port, if all instances share an
+        address."""
         if one.start.upstream != other.start.upstream:
             return False
         return one.at_port and not self._node.description.private_ports
@@ -74,7 +78,7 @@ class RevisionCheck:
         awake = await self._fleet.wakes.start_aside(function, policy, fresh.wake_number)
         try:
             if (before := entry.awake) is not None:
-                # what was busy stays as large: one instance would have the calls of all queue up before it
+                # keep the size of a busy function: the calls of all its instances would queue up at a single one
                 running = min(len(before.servers), max(policy.max_replicas, entry.requested))
                 awake.wanted = max(awake.wanted, running)
                 await asyncio.gather(*(self._one_more(awake) for _ in range(running - 1)))
@@ -89,7 +93,7 @@ class RevisionCheck:
     async def _one_more(self, awake: Awake) -> None:
         try:
             await self._fleet.instances.launch(awake, first=False)
-        except RescoldoError as error:  # one has started: there is no room, and it is the scaler's to try again
+        except RescoldoError as error:  # the first has started, so the revision works; the scaler retries the rest
             log.warning("%s takes over with fewer instances: %s", awake.function.id, error.message)
 
 

@@ -1,4 +1,4 @@
-"""The revisions that a function keeps."""
+"""Lists the revisions that a function keeps."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rescoldo.store.protocol import Store
 
 
 class Revisions:
-    """Lists them."""
+    """Lists revisions with their traffic and instances."""
 
     def __init__(self, store: Store, entries: Entries) -> None:
         self._store = store
         self._entries = entries
 
     async def revisions(self, function: FunctionId) -> list[RevisionStatus]:
-        """The revisions that are kept, the last first. Raises NotFound."""
+        """The kept revisions, the latest first. Raises NotFound."""
         entry = self._entries.current(function)
         current = entry.function
         kept = [_current(entry), *await self._store.revisions(function)]
@@ -37,12 +37,13 @@ class Revisions:
 
 
 def _current(entry: Entry) -> Revision:
-    """The current revision; with the reason where it has never started."""
+    """The current revision, with the reason if it has never started."""
     return replace(Revision.of(entry.function), failure=kept_failure(entry.standing))
 
 
 def past_revision(current: Function, kept: Sequence[Revision], number: int | None) -> Revision:
-    """The past revision with that number, or the last one that served. Raises InvalidInput for one that cannot."""
+    """The revision with that number; without a number, the last past one that started. Raises InvalidInput if it is
+    not kept or did not start."""
     if number is None:
         if last := next((past for past in kept if not past.failure), None):
             return last

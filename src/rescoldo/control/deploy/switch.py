@@ -1,4 +1,4 @@
-"""Lets a revision take the place of the one before: saved first, so that a killed controller leaves no half of it."""
+"""Replaces a revision by the next: saved first, so that a killed controller leaves no half of a change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Switch:
     def __init__(
         self, store: Store, fleet: Fleet, check: RevisionCheck, trials: FirstStarts, traffic: Traffic, kept: int
     ) -> None:
-        """`kept` is how many past revisions a function keeps."""
+        """`kept` is the number of past revisions that a function keeps."""
         self._store = store
         self._fleet = fleet
         self._check = check
@@ -33,8 +33,8 @@ class Switch:
     async def switch(
         self, entry: Entry, function: Function, policy: FunctionPolicy, awake: Awake | None, *, untried: bool = False
     ) -> None:
-        """Save `function` and let it serve from now on; without what was started aside for it the next call starts an
-        instance, or for `untried` a trial. Raises StoreError; nothing has changed then."""
+        """Save `function` and let it serve from now on. Without `awake`, the next call starts an instance; with
+        `untried`, a trial does. Raises StoreError, and then nothing has changed."""
         before, failure = entry.function, entry.failure
         saved = replace(entry.standing, untried=untried, failure="")
         try:
@@ -53,7 +53,7 @@ class Switch:
         self, entry: Entry, function: Function, policy: FunctionPolicy, awake: Awake | None, saved: Standing, *,
         untried: bool = False,
     ) -> None:
-        """The same for what is in the store already, together with the standing `saved`."""
+        """Let `function` serve, which the store has already, together with the standing `saved`."""
         before = entry.function
         entry.function, entry.policy, entry.failure, entry.fresh = function, policy, None, True
         if not entry.past:
@@ -70,6 +70,6 @@ class Switch:
         await self._traffic.end(function, before.traffic.keys() - function.traffic.keys())
 
     async def _never_started(self, before: Function, reason: str) -> None:
-        """A revision that was replaced before it had ever started is none to roll back to."""
+        """Mark a replaced revision that never started as failed, so that no rollback chooses it."""
         failed = replace(Revision.of(before), failure=reason or "it was replaced before it had started")
         await self._store.save_failed(before.id, failed, keep=self._kept)

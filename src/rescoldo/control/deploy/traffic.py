@@ -1,4 +1,4 @@
-"""Shares of a function's traffic for its revisions."""
+"""Splits a function's traffic between its revisions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from rescoldo.store.protocol import Store
 
 
 class Traffic:
-    """Gives revisions a share, and ends it."""
+    """Gives revisions a share of the traffic, and ends it."""
 
     def __init__(
         self, store: Store, spaces: Namespaces, images: Images, policies: Policies, fleet: Fleet, check: RevisionCheck,
         changes: Changes, kept: int,
     ) -> None:
-        """`kept` is how many past revisions a function keeps."""
+        """`kept` is the number of past revisions that a function keeps."""
         self._store = store
         self._spaces = spaces
         self._images = images
@@ -38,8 +38,8 @@ class Traffic:
         self._kept = kept
 
     async def split(self, function: FunctionId, shares: Mapping[int, int]) -> None:
-        """Share the function's calls out among its revisions, by percent; until its next deployment. Raises NotFound,
-        InvalidInput, Conflict for one that is paused, and RolloutFailed for a revision that does not start any more."""
+        """Split the function's calls between its revisions, by percent, until its next deployment. Raises NotFound,
+        InvalidInput, Conflict if it is paused, and RolloutFailed if a revision does not start any more."""
         wanted = check_traffic(shares)
         async with self._changes.of(function):
             entry = self._fleet.entries.current(function)
@@ -58,7 +58,8 @@ class Traffic:
                 raise
 
     async def _start_share(self, entry: Entry, number: int) -> None:
-        """Let a past revision be there, and see it start. Raises InvalidInput, RolloutFailed, Busy."""
+        """Add a past revision to those that take traffic, and check that it starts. Raises InvalidInput,
+        RolloutFailed, Busy."""
         current = entry.function
         past = past_revision(current, await self._store.revisions(current.id), number)
         policy = self._policies.checked(past.spec, past.digest)
@@ -80,19 +81,19 @@ class Traffic:
             ) from error
 
     def add(self, function: Function) -> Entry:
-        """Let a past revision be one that takes traffic."""
+        """Add a past revision to those that take traffic."""
         entry = Entry(function, self._policies.stored(function), past=True)
         self._fleet.entries[entry.key] = entry
         return entry
 
     async def route(self, entry: Entry, traffic: Mapping[int, int]) -> None:
-        """Save and apply a split between revisions that are there."""
+        """Save and apply a split between revisions that have an entry."""
         split = replace(entry.function, traffic=traffic)
         await self._store.save_function(split, keep=self._kept)
         await self.apply(entry, split)
 
     async def apply(self, entry: Entry, split: Function) -> None:
-        """Apply a split that is in the store, between revisions that are there."""
+        """Apply a split that the store has already, between revisions that have an entry."""
         before, entry.function = entry.function, split
         await self._fleet.routes.publish(entry)
         for one in self._fleet.entries.revisions(entry.id):
@@ -100,7 +101,7 @@ class Traffic:
         await self.end(split, before.traffic.keys() - split.traffic.keys())
 
     async def end(self, function: Function, numbers: Iterable[int]) -> None:
-        """Take revisions down that no split names any more; what they have is finished."""
+        """Take down revisions that no split names any more; their requests finish."""
         for number in numbers:
             entry = self._fleet.entries.pop(revision_key(function.id, number), None)
             if entry is not None:
