@@ -1,4 +1,4 @@
-"""The controller's life: what it reads first, what runs while it serves, what it finishes at its end."""
+"""The controller's life: load at the start, loops while it serves, cleanup at the end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from rescoldo.tasks import Tasks
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Controller:
-    """The parts that have a beginning, a loop or an end, as assembly/parts.py has wired them."""
+    """The parts with a start, a loop or an end, wired by assembly/parts.py."""
 
     node: Node
     edge: Edge
@@ -56,10 +56,10 @@ class Controller:
     failures: FailureReports
     problems: Problems
     renewal: Renewal | None  # None: the gateway has no certificate
-    _watching: asyncio.Task[None] | None = field(default=None, init=False)  # over the edge
+    _watching: asyncio.Task[None] | None = field(default=None, init=False)  # watches the edge
 
     async def load(self) -> None:
-        """Read what is deployed."""
+        """Read the deployed functions and everything kept about them."""
         await self.builds.prepare()
         await self.images.load()
         await self.spaces.load()
@@ -67,7 +67,7 @@ class Controller:
         await self.recorder.load()
 
     async def begin(self) -> None:
-        """Take over what runs, and see from now on to what changes; after `load`."""
+        """Adopt the running instances, and start the loops; call it after `load`."""
         await self.known.ask()
         await self.adoption.adopt()
         self._watching = self.tasks.spawn("watch edge", self.edge.watch(self._edge_restarted))
@@ -83,25 +83,25 @@ class Controller:
         self.trials.go_on()
 
     def note_calls(self, told: Tally) -> None:
-        """Calls have ended, as the edge tells of them."""
+        """Count ended calls, which the edge reports."""
         self.recorder.record(told.calls)
         self.recorder.record_cold(told.colds)
         self.failures.add(told.failed)
 
     def stop_waking(self) -> None:
-        """The platform ends. The edge does so when its last client has left, but not while it is watched: until then
-        the requests that it holds are refused."""
+        """Refuse all requests that the edge holds, because the platform ends. The edge ends once its last client has
+        left, but not while it is watched: so stop the watch, too."""
         if self._watching is not None:
             self._watching.cancel()
         self.waker.stop()
 
     async def end(self) -> None:
-        """End all that is under way, and save what was counted."""
+        """End every task, and save the counts."""
         await self.tasks.close()
         await self.recorder.flush()
         await self.store.close()
 
-    # -- what changes outside
+    # -- reactions to changes outside
 
     def _edge_restarted(self) -> None:
         self.tasks.spawn("synchronise edge", self._synchronise_edge())

@@ -1,4 +1,4 @@
-"""The gateway's certificate, replaced while the platform runs, as certbot and its like do."""
+"""Replaces the gateway's certificate while the platform runs, after certbot or a similar tool has written another."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ LOOK_SECONDS = 5.0
 
 
 class Renewal:
-    """Looks whether the certificate was replaced, and has the edge reloaded."""
+    """Polls for a replaced certificate, and has the edge reloaded."""
 
     def __init__(self, renew: Callable[[], bool], reload: Callable[[], None]) -> None:
-        """`renew` hands a certificate that was replaced to the edge; it returns whether one was, and raises
-        RescoldoError or OSError for one that the edge cannot use. It may block: it is called in a thread."""
+        """`renew` hands a replaced certificate to the edge and returns whether there was one. It raises RescoldoError
+        or OSError for a certificate that the edge cannot use. It may block, so it runs in a thread."""
         self._renew = renew
         self._reload = reload
-        self.problem = ""  # why the certificate that is there now is not in use; empty: it is
+        self.problem = ""  # why the present certificate is not in use; empty: it is in use
 
     async def run(self) -> None:
+        """Poll every LOOK_SECONDS."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             await self.look()
 
     async def look(self) -> None:
-        """Take over a certificate that was replaced. A broken one is logged once, and the one in use stays."""
+        """Take over a replaced certificate. A broken one is logged once, and the present one stays in use."""
         try:
             renewed = await asyncio.to_thread(self._renew)
         except (RescoldoError, OSError) as error:

@@ -1,4 +1,4 @@
-"""How long the phases of cold calls took: histograms, of all functions together and of each that ever woke."""
+"""Histograms of the phases of cold calls, for all functions together and for each that ever woke."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ BOUNDS = (
 )  # fmt: skip
 """Upper bounds of the histograms, in microseconds; dense where wakes are."""
 ROWS = (*PHASES, "total")
-MOST_FUNCTIONS = 20_000  # that are remembered, about 1 KB each; then the one that woke first is forgotten
+MOST_FUNCTIONS = 20_000  # remembered functions, about 1 KB each; beyond this, the one that woke first is forgotten
 _WIDTH = len(BOUNDS) + 1
 
 
 class ColdTimes:
-    """A histogram for each of ROWS. Two plain arrays, about 1 KB: numbers in lists would be several times that."""
+    """A histogram for each of ROWS, in two plain arrays of about 1 KB together: lists of numbers would take several
+    times that."""
 
     __slots__ = ("_counts", "_marks", "calls")
 
     def __init__(self) -> None:
         self.calls = 0
         self._counts = array("I", bytes(4 * _WIDTH * len(ROWS)))
-        self._marks = array("Q", bytes(8 * 4 * len(ROWS)))  # of each row: the sum, the least, the most, the last
+        self._marks = array("Q", bytes(8 * 4 * len(ROWS)))  # for each row: sum, minimum, maximum, last
 
     def add(self, took: Iterable[int]) -> None:
-        """Count a call whose phases took so many microseconds."""
+        """Count a call; `took` are its phases in microseconds."""
         self.calls += 1
         times = list(took)
         for row, time in enumerate([*times, sum(times)]):
@@ -42,13 +43,13 @@ class ColdTimes:
             marks[place + 3] = time
 
     def histogram(self, name: str) -> tuple[list[int], float]:
-        """How many calls took at most each of BOUNDS, and how many there were; and the sum in seconds."""
+        """The number of calls up to each of BOUNDS, then of all calls; and the sum in seconds."""
         row = ROWS.index(name)
         counts, below = self._counts[row * _WIDTH : (row + 1) * _WIDTH], 0
         return [below := below + count for count in counts], self._marks[4 * row] / 1e6
 
     def summary(self, failed: Mapping[str, int]) -> ColdStarts:
-        """What there is to say; `failed` are wakes that failed, by reason."""
+        """A summary for users; `failed` counts failed wakes by reason."""
         phases = {name: self._times(row) for row, name in enumerate(ROWS)} if self.calls else {}
         return ColdStarts(self.calls, dict(failed), phases)
 
@@ -63,7 +64,8 @@ class ColdTimes:
         )
 
     def _quantile(self, row: int, share: float) -> float:
-        """As Prometheus' histogram_quantile, but between the least and the most: evenly spread within a bucket.
+        """Compute a quantile like Prometheus' histogram_quantile, evenly spread within a bucket, but between minimum
+        and maximum.
 
         Of 100 calls, 40 of at most 1 ms and 60 from there to 1.5 ms, the median is 1 ms + 0.5 ms × (50 - 40) / 60.
         """
@@ -79,14 +81,14 @@ class ColdTimes:
 
 
 class ColdLog:
-    """All cold calls that were answered since the controller started."""
+    """Counts all cold calls that were answered since the controller's start."""
 
     def __init__(self) -> None:
         self.all = ColdTimes()
         self._of: dict[FunctionId, ColdTimes] = {}
 
     def record(self, calls: Iterable[ColdCall]) -> None:
-        """Count calls that have ended."""
+        """Count ended calls."""
         for function, *took in calls:
             times = self._of.get(function)
             if times is None:
@@ -97,9 +99,9 @@ class ColdLog:
             self.all.add(took)
 
     def of(self, function: FunctionId) -> ColdTimes:
-        """Those of one function."""
+        """The cold calls of one function."""
         return self._of.get(function) or ColdTimes()
 
     def forget(self, function: FunctionId) -> None:
-        """The function was removed."""
+        """Forget a removed function."""
         self._of.pop(function, None)

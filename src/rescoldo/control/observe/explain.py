@@ -1,4 +1,4 @@
-"""Puts into words why a function has as many instances as it has, and when it sleeps."""
+"""Explains why a function has its number of instances, and when it sleeps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rescoldo.policy.idle import due
 
 
 def explain(entry: Entry, now: float) -> Explanation:
-    """`now` is in seconds on the loop's clock."""
+    """The explanation at `now`, in seconds on the loop's clock."""
     awake = entry.awake
     policy = entry.policy if awake is None else awake.policy
     spec = spec_of(policy, entry.requested)

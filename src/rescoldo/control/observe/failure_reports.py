@@ -1,7 +1,7 @@
-"""Has the node explain the calls that the edge answered in the place of their instances.
+"""Has the node explain the calls that the edge answered itself, in place of an instance.
 
-Off every request's path, as all that the access log tells. One function whose calls all fail costs others nothing: of
-each function the node hears of few calls at a time, and of the others the number.
+This happens off every request's path, like everything from the access log. A function whose calls all fail costs
+the others nothing: at a time, the node gets a few failed calls of each function, and only the number of the rest.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from rescoldo.model.calls import FailedCall
 from rescoldo.model.names import FunctionId
 from rescoldo.node.protocol import Node
 
-MOST = 50  # calls of a function that the node hears of at a time
-PAUSE = 0.5  # seconds between two times
+MOST = 50  # failed calls of a function that the node gets at a time
+PAUSE = 0.5  # seconds between two reports
 
 
 class FailureReports:
+    """Collects failed calls, and reports them to the node in batches."""
+
     def __init__(self, node: Node, exists: Callable[[FunctionId], bool]) -> None:
-        """`exists` says whether a function is deployed: nothing is kept of others."""
+        """`exists` returns whether a function is deployed; failed calls of others are dropped."""
         self._node = node
         self._exists = exists
         self._calls: dict[FunctionId, list[FailedCall]] = {}
@@ -29,7 +31,7 @@ class FailureReports:
         self._some = asyncio.Event()
 
     def add(self, calls: Iterable[FailedCall]) -> None:
-        """The edge has told of these."""
+        """Collect failed calls from the edge."""
         for call in calls:
             if len(told := self._calls.setdefault(call.function, [])) < MOST:
                 told.append(call)
@@ -38,7 +40,7 @@ class FailureReports:
             self._some.set()
 
     async def run(self) -> None:
-        """Tell the node of them; what comes while it restarts waits."""
+        """Report to the node; calls that fail while it restarts wait."""
         while True:
             await self._some.wait()
             self._some.clear()

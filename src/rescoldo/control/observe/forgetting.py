@@ -1,4 +1,4 @@
-"""Forgets what was observed of removed functions."""
+"""Forgets logs and counts of removed functions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rescoldo.model.names import FunctionId
 from rescoldo.node.protocol import Node
 from rescoldo.tasks import Tasks
 
-FORGET_PATIENCE = 2.0  # seconds that a removal waits for a node that restarts
-FORGET_SECONDS = 0.5  # between looks whether the node is back
+FORGET_PATIENCE = 2.0  # seconds that a removal waits for a restarting node
+FORGET_SECONDS = 0.5  # between tries to reach the node
 
 
 class Forgetting:
-    """Logs and counts of removed functions go, so that the next function of their name begins anew."""
+    """Deletes logs and counts of a removed function, so that the next function of its name begins anew."""
 
     def __init__(self, entries: Entries, recorder: Recorder, node: Node, tasks: Tasks) -> None:
         self._entries = entries
@@ -25,8 +25,8 @@ class Forgetting:
         self._tasks = tasks
 
     async def forget(self, function: FunctionId) -> None:
-        """Forget a removed function, while nothing can be deployed under its name. Where the node is away for long,
-        its logs go when it is back, unless the name has been taken again."""
+        """Forget a removed function; its name is not deployable meanwhile. If the node is away for longer than
+        FORGET_PATIENCE, forget the logs after its return, unless the name is in use again."""
         self._recorder.forget(function)
         try:
             async with asyncio.timeout(FORGET_PATIENCE):

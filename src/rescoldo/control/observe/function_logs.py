@@ -1,4 +1,4 @@
-"""The lines that functions print, read from the node."""
+"""Reads the lines that functions print from the node."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rescoldo.model.logcursor import LogCursor
 from rescoldo.model.names import FunctionId
 from rescoldo.node.protocol import Node
 
-LOGS_SECONDS = 0.1  # between attempts to go on with a log that is followed
+LOGS_SECONDS = 0.1  # between attempts to continue a followed log
 
 
 class FunctionLogs:
-    """Reads and follows them."""
+    """Reads and follows the logs of functions."""
 
     def __init__(self, entries: Entries, node: Node) -> None:
         self._entries = entries
@@ -28,8 +28,8 @@ class FunctionLogs:
     def read(
         self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str
     ) -> AsyncIterator[LogLine]:
-        """As `Node.logs`; what is followed goes on after a restart of the node, until the function is removed. Raises
-        NotFound before the first line."""
+        """Lines as from `Node.logs`; with `follow`, they continue after a restart of the node, until the function is
+        removed. Raises NotFound before the first line."""
         self._entries.current(function)
         if not follow:
             return self._node.logs(function, tail=tail, since=since, follow=False, instance=instance)
@@ -38,14 +38,14 @@ class FunctionLogs:
     async def _followed(
         self, function: FunctionId, tail: int | None, since: float | None, instance: str
     ) -> AsyncIterator[LogLine]:
-        """Lines until nobody reads them or the function is removed, whatever becomes of the node meanwhile."""
+        """Lines until the reader leaves or the function is removed; a restart of the node only interrupts them."""
         cursor = LogCursor(time.time())
         while True:
             lines = self._node.logs(function, tail=tail, since=since, follow=True, instance=instance)
             try:
                 async with contextlib.aclosing(cast(AsyncGenerator[LogLine, None], lines)):
                     async for line in lines:
-                        if not line.instance or cursor.is_new(line.timestamp):  # of no instance: a remark of ours
+                        if not line.instance or cursor.is_new(line.timestamp):  # no instance: a remark of the platform
                             yield line
             except NodeUnavailable:
                 pass

@@ -28,16 +28,17 @@ STARTED = "gateway_function_invocation_started"
 
 @dataclass(frozen=True, slots=True)
 class Waking:
-    """What held requests and wakes have come to since the controller started."""
+    """Counts of held requests and of wakes since the controller's start."""
 
-    held: int  # requests that are held now
+    held: int  # requests held now
     holds: int  # requests that asked to be held
-    wakes: int  # that succeeded
-    failed: Mapping[str, int]  # wakes by why they failed
+    wakes: int  # successful wakes
+    failed: Mapping[str, int]  # failed wakes by reason
 
 
 class GatewayMetrics(Collector):
-    """Made anew at each scrape from counts that are kept anyway: a call costs the metrics nothing."""
+    """Metrics of calls and instances. Built anew for each scrape from counts that exist anyway, so that a call costs
+    the metrics nothing."""
 
     def __init__(self, recorder: Recorder, replicas: Mapping[FunctionId, int], lifetimes: Lifetimes) -> None:
         self._ended = {(name, status): sums for name, alike in recorder.ended.items() for status, sums in alike.items()}
@@ -47,6 +48,7 @@ class GatewayMetrics(Collector):
         self._seconds = lifetimes.seconds(asyncio.get_running_loop().time())
 
     def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of OpenFaaS's gateway, and ours of instances."""
         seconds = HistogramMetricFamily(
             "gateway_functions_seconds", "Duration of a call, including its wait.", labels=["function_name", "code"]
         )
@@ -60,10 +62,10 @@ class GatewayMetrics(Collector):
             invocations.add_metric(labels, sums.calls)
         yield seconds
         yield invocations
-        # OpenFaaS's name; an edge that is never asked for each call can only tell of those that have ended
+        # the name is OpenFaaS's; our edge reports only ended calls, since nothing of ours sees a warm call begin
         yield _by_function(GaugeMetricFamily, STARTED, "Calls that began or ended.", self._totals)
         yield _by_function(GaugeMetricFamily, "gateway_service_count", "Instances.", self._replicas)
-        # unlike that with those that start and stop: they hold memory, too
+        # unlike gateway_service_count, this includes starting and stopping instances: they hold memory, too
         text = "Instances, including starting and stopping ones."
         yield _by_function(GaugeMetricFamily, "rescoldo_instances", text, self._instances)
         text = "Total lifetime of instances in seconds."
@@ -80,13 +82,14 @@ def _by_function(
 
 
 class Wakes(Collector):
-    """What there is about sleeping functions, of which OpenFaaS tells nothing."""
+    """Metrics of holds and wakes, which OpenFaaS does not have."""
 
     def __init__(self, times: ColdTimes, waking: Waking) -> None:
         self._times = times
         self._waking = waking
 
     def collect(self) -> Iterator[Metric]:
+        """Yield counts of holds and wakes, and histograms of cold calls."""
         waking = self._waking
         yield GaugeMetricFamily("rescoldo_held_requests", "Requests held for a wake.", value=waking.held)
         yield CounterMetricFamily("rescoldo_holds", "Requests that needed a wake, held or refused.", value=waking.holds)
@@ -111,24 +114,26 @@ class Wakes(Collector):
 
 
 class Pool(Collector):
-    """The node's sandboxes made in advance; nothing where it could not be asked."""
+    """Metrics of the node's spare sandboxes; none while the node is unreachable."""
 
     def __init__(self, spares: SparePool | None) -> None:
         self._spares = spares
 
     def collect(self) -> Iterator[Metric]:
+        """Yield the spares that are ready and wanted."""
         if (spares := self._spares) is not None:
             yield GaugeMetricFamily("rescoldo_spares_ready", "Spare sandboxes.", value=spares.ready)
             yield GaugeMetricFamily("rescoldo_spares_wanted", "Spares that recent bursts needed.", value=spares.wanted)
 
 
 class Database(Collector):
-    """Whether what is deployed can be kept."""
+    """Metrics of the database: whether it can be written, and how often it was restored."""
 
     def __init__(self, condition: Condition) -> None:
         self._condition = condition
 
     def collect(self) -> Iterator[Metric]:
+        """Yield the database's condition."""
         text = "1 if the database can be written, else 0."
         yield GaugeMetricFamily("rescoldo_database_ok", text, value=not self._condition.problem)
         text = "Times that a lost database was restored from memory."
@@ -144,8 +149,8 @@ async def render(
     awake: Mapping[FunctionId, Awake],
     condition: Condition,
 ) -> bytes:
-    """The text of all metrics. It is written in a thread: with 10,000 functions it takes a second, in which wakes must
-    not wait. The collectors copy what the event loop changes before that."""
+    """The text of all metrics. A thread writes it: with 10,000 functions that takes a second, and wakes must not wait
+    so long. Before that, the collectors copy what the event loop changes."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(GatewayMetrics(recorder, replicas, lifetimes))
     registry.register(Wakes(recorder.cold.all, waking))
@@ -156,6 +161,7 @@ async def render(
 
 
 def _text(registry: CollectorRegistry) -> bytes:
-    """The exposition format. A counter whose name does not end in `_total` is beyond the library, and one of OpenFaaS's
-    has such a name: rules of others ask for its rate, and tools refuse that of a gauge."""
+    """The exposition format. The library cannot write a counter whose name does not end in `_total`, and OpenFaaS has
+    one. It is made as a gauge, and this rewrites its type: alerting rules ask for its rate, which tools refuse for
+    a gauge."""
     return generate_latest(registry).replace(f"# TYPE {STARTED} gauge".encode(), f"# TYPE {STARTED} counter".encode())

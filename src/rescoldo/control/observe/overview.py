@@ -1,4 +1,4 @@
-"""The platform as a whole: what `rescoldo status` and Prometheus ask for."""
+"""Sums up the whole platform for `rescoldo status` and Prometheus."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rescoldo.store.protocol import Condition, Store
 
 
 class Overview:
-    """Sums up what fleet, store, node and recorder know."""
+    """Combines what fleet, store, node and recorder know."""
 
     def __init__(
         self, settings: Settings, fleet: Fleet, waker: Waker, recorder: Recorder, store: Store, node: Node,
@@ -46,15 +46,15 @@ class Overview:
 
     @property
     def architecture(self) -> str:
-        """Of the machine that functions run on, as `uname -m` says it."""
+        """The architecture of the functions' machine, as `uname -m` prints it."""
         return self._known.description.architecture
 
     def problems(self) -> list[str]:
-        """What the platform has lost or cannot do now, with the remedy; none while all is well."""
+        """Losses and failures of the platform now, with their remedies; empty while all is well."""
         return self._problems.now()
 
     async def metrics(self) -> bytes:
-        """Prometheus text with the gateway metric names of OpenFaaS."""
+        """Prometheus text with the metric names of OpenFaaS's gateway."""
         entries = self._fleet.entries
         replicas = Counter[FunctionId]()
         for entry in entries.values():
@@ -67,7 +67,7 @@ class Overview:
         return await metrics.render(self._recorder, replicas, lifetimes, waking, spares, awake, condition)
 
     async def report(self) -> Mapping[str, Any]:
-        """What `rescoldo status` shows: versions, processes, counts."""
+        """The contents of `rescoldo status`: versions, processes, counts."""
         settings = self._settings
         entries = list(self._fleet.entries.functions())
         spares = await self._spares()
@@ -94,14 +94,14 @@ class Overview:
         }
 
     async def _spares(self) -> SparePool | None:
-        """None while the node restarts."""
+        """The node's spares; None while the node restarts."""
         with contextlib.suppress(NodeUnavailable):
             return await self._node.spares()
         return None
 
 
 def _told(condition: Condition) -> str:
-    """How the database is, in a line."""
+    """The database's condition in one line."""
     found = condition.problem or "ok"
     if not condition.rewritten:
         return found

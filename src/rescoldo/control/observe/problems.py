@@ -12,16 +12,17 @@ log = logging.getLogger(__name__)
 
 
 class Problems:
-    """Gathers them, each with its remedy."""
+    """Gathers problems, each with its remedy."""
 
     def __init__(self, database: Path, store: Store, renewal: Renewal | None) -> None:
         self._database = database
         self._store = store
         self._renewal = renewal
-        self._loss = ""  # what was gone at the start
+        self._loss = ""  # the loss found at the start; empty: none
 
     def tell_loss(self) -> None:
-        """The database was gone, though there are bundles of what it knew: say so for as long as this process runs."""
+        """Report, for as long as this process runs, that the database was gone although bundles of its functions
+        remained."""
         self._loss = (
             f"database {self._database}: it was missing or empty at the start, although functions were deployed here: "
             "functions, revisions, namespaces and counts are lost; deploy again, or stop rescoldo and restore a backup"
@@ -29,7 +30,7 @@ class Problems:
         log.error("%s", self._loss)
 
     def now(self) -> list[str]:
-        """None while all is well."""
+        """The present problems; empty while all is well."""
         database = self._store.condition.problem
         found = [
             f"database {self._database}: {database}" if database else "",

@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class PlatformProcess:
-    """A process of the platform: edge, node, controller and their like."""
+    """A process of the platform, for example edge, node or controller."""
 
     name: str
     pid: int
@@ -16,9 +16,9 @@ class PlatformProcess:
 
 
 class Processes(Protocol):
-    """Where the platform's processes are found. `SupervisedProcesses` (assembly/processes.py) implements it for the
-    children of a supervisor."""
+    """Lists the platform's processes. `SupervisedProcesses` (assembly/processes.py) implements it for the children of
+    a supervisor."""
 
     def running(self) -> list[PlatformProcess]:
-        """Those that run now; none where they are not known."""
+        """The processes that run now; empty if they are unknown."""
         ...

@@ -1,6 +1,6 @@
-"""Counts every call the edge tells of, and keeps the counts by minute, later by hour, in the store.
+"""Counts every call that the edge reports, and keeps the counts by minute, later by hour, in the store.
 
-Nothing here is on a request's path: the edge's log line arrives after the answer.
+Nothing here is on a request's path: the edge writes its log line after the answer.
 """
 
 from __future__ import annotations
@@ -19,21 +19,24 @@ from rescoldo.store.protocol import MinuteUsage, UsageStore
 
 log = logging.getLogger(__name__)
 
-MINUTE_DAYS = 3  # counts are kept by minute this long, then by hour: a sixtieth of the rows
-USAGE_DAYS = 35  # and these as long: a month, and time to bill it
-PRUNE_SECONDS = 3600.0  # between looks for older ones
-FLUSH_SECONDS = 1.0  # at most this much is lost when the controller is killed
-MAX_PENDING = 100_000  # rows kept while the store cannot be written; then the oldest are dropped
+MINUTE_DAYS = 3  # counts stay by minute for so long, then by hour in a sixtieth of the rows
+USAGE_DAYS = 35  # counts by hour stay for so long: a month, and time to bill it
+PRUNE_SECONDS = 3600.0  # between two removals of older counts
+FLUSH_SECONDS = 1.0  # a killed controller loses at most about this much
+MAX_PENDING = 100_000  # rows kept while the store fails; beyond this, the oldest are dropped
 
 
 class Recorder:
+    """Counts ended calls, and writes the counts to the store."""
+
     def __init__(
         self,
         store: UsageStore,
         on_calls: Callable[[FunctionId, int], None],
         exists: Callable[[FunctionId], bool] = lambda function: True,
     ) -> None:
-        """`on_calls` is told how many calls of which function have ended; `exists` says whether one is deployed."""
+        """`on_calls` gets a function and the number of its calls that have ended; `exists` returns whether a function
+        is deployed."""
         self._store = store
         self._exists = exists
         self._on_calls = on_calls
@@ -41,15 +44,15 @@ class Recorder:
         self._dirty = asyncio.Event()
         self._before: dict[FunctionId, int] = {}  # calls recorded by earlier controllers
         self.cold = ColdLog()
-        self.ended: dict[FunctionId, dict[int, CallSums]] = {}  # in this run, by function and status
+        self.ended: dict[FunctionId, dict[int, CallSums]] = {}  # calls in this run, by function and status
 
     async def load(self) -> None:
         """Read the counts of earlier runs."""
         self._before = await self._store.invocations()
 
     def record(self, calls: dict[CallKey, CallSums]) -> None:
-        """Count calls that have ended. Of a removed function only their number counts, so that the next one of its
-        name begins anew; names that nobody deployed, of which an edge tells that has just started, are passed over."""
+        """Count ended calls. For a removed function only their number counts, so that the next function of its name
+        begins anew. Unknown names, which an edge may report right after its start, are ignored."""
         for key, sums in calls.items():
             if self._exists(key.function):
                 self.ended.setdefault(key.function, {}).setdefault(key.status, CallSums()).add(sums)
@@ -62,22 +65,22 @@ class Recorder:
             self._dirty.set()
 
     def record_cold(self, calls: Iterable[ColdCall]) -> None:
-        """Count what cold calls of deployed functions took."""
+        """Count the phases of cold calls, for deployed functions only."""
         self.cold.record(call for call in calls if self._exists(call.function))
 
     def run_totals(self) -> dict[FunctionId, int]:
-        """Calls that have ended in this run, by function."""
+        """Ended calls in this run, by function."""
         return {name: sum(sums.calls for sums in ended.values()) for name, ended in self.ended.items()}
 
     def invocations(self) -> dict[FunctionId, int]:
-        """Calls that have ended, in this run and those before, by function."""
+        """Ended calls in this run and earlier ones, by function."""
         totals = self.run_totals()
         for name, count in self._before.items():
             totals[name] = totals.get(name, 0) + count
         return totals
 
     async def flush(self) -> None:
-        """Write what is pending; keep it when the store cannot take it."""
+        """Write the pending counts; keep them if the store fails."""
         pending, self._pending = self._pending, {}
         if not pending:
             return
@@ -88,9 +91,9 @@ class Recorder:
             self._take_back(pending)
 
     async def run(self) -> None:
-        """Flush about once a second while there are calls; sleep while there are none."""
+        """Flush about once a second while calls end; sleep while there are none."""
         loop = asyncio.get_running_loop()
-        prune_at = 0.0  # of the loop's clock: at the first flush
+        prune_at = 0.0  # seconds on the loop's clock; 0: right after the first flush
         while True:
             await self._dirty.wait()
             self._dirty.clear()
@@ -101,8 +104,8 @@ class Recorder:
                 await self.prune(time.time())
 
     async def prune(self, now: float) -> None:
-        """Forget counts more than USAGE_DAYS before `now` (Unix seconds), and sum up those more than MINUTE_DAYS before
-        it; the totals stay, of removed functions as long as one of their counts."""
+        """Forget counts more than USAGE_DAYS before `now` (Unix seconds), and sum up those more than MINUTE_DAYS
+        before it by hour. Totals stay; that of a removed function only as long as one of its counts."""
         this_hour = int(now) // 3600 * 60
         try:
             await self._store.prune_usage(this_hour - USAGE_DAYS * 1440, this_hour - MINUTE_DAYS * 1440)
@@ -113,8 +116,8 @@ class Recorder:
             self._before = {name: count for name, count in self._before.items() if name in kept}
 
     def forget(self, function: FunctionId) -> None:
-        """The function was removed: its number of calls stays, and no more. Else names that come and go, each with
-        histograms, would add up."""
+        """Forget a removed function except its number of calls; otherwise names that come and go, each with
+        histograms, would fill the memory."""
         ended = self.ended.pop(function, {})
         self._before[function] = self._before.get(function, 0) + sum(sums.calls for sums in ended.values())
         self.cold.forget(function)

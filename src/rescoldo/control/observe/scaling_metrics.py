@@ -1,6 +1,7 @@
-"""Prometheus metrics of the scaler, of awake functions alone.
+"""Prometheus metrics of the scaler, for awake functions only.
 
-They are named after Knative's of a revision (https://knative.dev/docs/serving/observability/metrics/serving-metrics).
+Their names follow Knative's of a revision
+(https://knative.dev/docs/serving/observability/metrics/serving-metrics).
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ LABELS = ("function_name", "metric")
 
 
 class Scaling(Collector):
+    """Metrics of the scaler's decisions."""
+
     def __init__(self, awake: Mapping[FunctionId, Awake]) -> None:
         self._awake = sorted(awake.items())
 
     def collect(self) -> Iterator[Metric]:
+        """Yield a gauge for each number, with the metric that the function scales by as a label."""
         yield self._gauge("rescoldo_instances_desired", "Instances wanted.", lambda one: one.wanted)
         yield self._gauge("rescoldo_instances_ready", "Instances that take requests.", lambda one: len(one.servers))
         yield self._gauge("rescoldo_load_target", "Target load per instance.", lambda one: one.policy.scaling.aim)

@@ -1,4 +1,4 @@
-"""How functions are, as a user sees them."""
+"""The states of functions, for users."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from rescoldo.node.protocol import Node
 
 
 class Statuses:
-    """Tells the status of one function, or of all in a namespace."""
+    """Reports the status of one function, or of all in a namespace."""
 
     def __init__(
         self, entries: Entries, recorder: Recorder, node: Node, notes: Callable[[FunctionSpec, str], list[str]]
     ) -> None:
-        """`notes` says which settings of a deployment of a bundle, named by its digest, have no effect."""
+        """`notes` returns a sentence for each setting without effect, for a deployment and its bundle's digest."""
         self._entries = entries
         self._recorder = recorder
         self._node = node
@@ -35,14 +35,15 @@ class Statuses:
         self._cpu = CpuSampler()
 
     def functions(self, namespace: str) -> list[FunctionStatus]:
-        """The functions of a namespace, sorted by name; none where there is no such namespace."""
+        """The functions of a namespace, sorted by name; empty for an unknown namespace."""
         counts = self._recorder.invocations()
         entries = [entry for entry in self._entries.functions() if entry.function.spec.namespace == namespace]
         return [self._status(entry, counts) for entry in sorted(entries, key=lambda entry: entry.id)]
 
     async def function(self, function: FunctionId, *, usage: bool = False, why: bool = False) -> FunctionStatus:
-        """With `usage` what its instances use and its cold starts took, with `why` why it has as many instances as it
-        has. Raises NotFound; NodeUnavailable for `usage` while the node restarts."""
+        """The status of one function. `usage` adds what its instances use and what its cold starts took; `why` adds
+        the reason for its number of instances. Raises NotFound, and with `usage` NodeUnavailable while the node
+        restarts."""
         entry = self._entries.current(function)
         found = replace(
             self._status(entry, self._recorder.invocations()),
@@ -60,7 +61,7 @@ class Statuses:
         return replace(found, cpu=cpu, memory=memory, cold_starts=cold, failures=await self._failures(function))
 
     async def _failures(self, function: FunctionId) -> list[FailedCall] | None:
-        """None while the node restarts."""
+        """The function's failed calls; None while the node restarts."""
         with contextlib.suppress(NodeUnavailable):
             return await self._node.failures(function)
         return None
