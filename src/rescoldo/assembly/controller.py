@@ -1,7 +1,7 @@
 """The controller's main program: `python -m rescoldo.assembly.controller SETTINGS_FILE`.
 
-The supervisor hands over the listening sockets of wake, api and log, so that what arrives while no
-controller runs waits in their backlogs for the next one.
+The supervisor hands over the listening sockets of wake, api and log. So while no controller runs, connections wait
+in the sockets' backlogs for the next one.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ from rescoldo.store.sqlite.keeper import is_empty
 from rescoldo.store.sqlite.store import SqliteStore
 from rescoldo.tasks import Tasks
 
-SWITCH_SECONDS = 0.001  # a thread that writes metrics or reads rows holds wakes up for no longer at a time
-KEEP_SECONDS = 1.0  # between looks whether the credentials are there
-LAST_CALLS_SECONDS = 6.0  # the edge may take 5 to finish what is in flight; then its last lines are read
+SWITCH_SECONDS = 0.001  # a thread that writes metrics or reads rows delays wakes by at most this at a time
+KEEP_SECONDS = 1.0  # between checks of the credentials' files
+LAST_CALLS_SECONDS = 6.0  # the edge may take 5 to finish its requests; then its last lines are read
 
 log = logging.getLogger(__name__)
 
 
 class Process:
-    """The controller's process from start to end."""
+    """Runs the controller's process from start to end."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -90,7 +90,7 @@ class Process:
         finally:
             accepting.cancel()
             controller.stop_waking()
-            await calls.finish(LAST_CALLS_SECONDS)  # what the edge still tells is counted
+            await calls.finish(LAST_CALLS_SECONDS)  # the edge's last lines are counted
             wakes.close()
             await controller.end()
 
@@ -115,7 +115,7 @@ class Process:
 
         def end() -> None:
             self._stop.set()
-            if not self._serving:  # it may wait for an edge or a node that does not come
+            if not self._serving:  # it may wait for an edge or a node that never starts
                 starting.cancel()
 
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -123,7 +123,7 @@ class Process:
 
 
 async def keep_credentials(folder: Path, credentials: Credentials | None, payload_secret: bytes) -> None:
-    """Write the files again when somebody removes them: the next controller would make others."""
+    """Write the credentials' files again when they are gone; otherwise the next controller would make others."""
     failing = False
     while True:
         await asyncio.sleep(KEEP_SECONDS)
@@ -140,7 +140,7 @@ async def keep_credentials(folder: Path, credentials: Credentials | None, payloa
 async def accept_calls(
     listener: socket.socket, note_calls: Callable[[Tally], None], reading: Tasks, on_process: Callable[[], None]
 ) -> None:
-    """Read what the edge tells of ended calls: one connection for each HAProxy process."""
+    """Read the edge's log of ended calls: one connection for each HAProxy process."""
     loop = asyncio.get_running_loop()
     while True:
         connection, _ = await loop.sock_accept(listener)
@@ -149,23 +149,24 @@ async def accept_calls(
 
 
 def main() -> int:
+    """Run the controller; return the exit status, from which the supervisor sees whether a restart can help."""
     heap.settle()
     log_to_stderr("%(levelname)s %(name)s: %(message)s")
     settings = Settings.load(Path(sys.argv[1]))
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         uvloop.run(Process(settings).run())
-    except StoreLocked as error:  # its holder will let go; the next attempt waits for it again
+    except StoreLocked as error:  # another process still holds it; the supervisor's next attempt waits again
         log.error("%s", error.message)
         return os.EX_TEMPFAIL
     except (StoreError, InvalidInput) as error:
         log.error("%s", error.message)
-        return os.EX_CONFIG  # starting again would not help; the supervisor gives up
+        return os.EX_CONFIG  # a restart would not help: the supervisor gives up, unless all has run before
     except RescoldoError as error:
         log.error("%s", error.message)
         return 1
     except asyncio.CancelledError:
-        return 0  # ended before it served
+        return 0  # a signal came before it served
     return 0
 
 

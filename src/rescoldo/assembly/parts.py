@@ -1,7 +1,7 @@
-"""Wires a controller from the ports that it is given: the one place where its parts meet.
+"""Wires a controller from its ports: the only place where its parts meet.
 
-`python -m rescoldo.assembly.controller` gives it the real ports, tests/unit/control/control_world.py the fakes. Nothing
-here opens a file or a socket.
+`python -m rescoldo.assembly.controller` passes the real ports, tests/unit/control/control_world.py the fakes.
+Nothing here opens a file or a socket.
 """
 
 from __future__ import annotations
@@ -56,27 +56,27 @@ from rescoldo.tasks import Tasks
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Everything that a controller reaches outside of its own memory."""
+    """The controller's connections to everything outside its own memory."""
 
-    nodes: Mapping[str, Node]  # by the names that kinds have for them
+    nodes: Mapping[str, Node]  # by the names that kinds use
     edge: Edge
     store: Store
     secrets: Secrets
     bundles: Bundles
     processes: Processes
     reload: Reload
-    slots: int  # that the edge has now
+    slots: int  # slots that the edge has now
     renew_certificate: Callable[[], bool] | None = None  # see Renewal; None: the gateway has no certificate
 
     @property
     def node(self) -> Node:
-        """The machine's own, of which there is one always."""
+        """The machine's own node, which always exists."""
         return self.nodes[NODE]
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What keeps functions running: the fleet, and the loops over it."""
+    """Keeps functions running: the fleet, and the loops over it."""
 
     tasks: Tasks
     slots: SlotPool
@@ -91,7 +91,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Deploying:
-    """What changes the functions that there are."""
+    """Changes the set of functions, and each function's revisions, traffic and secrets."""
 
     spaces: Namespaces
     policies: Policies
@@ -107,7 +107,7 @@ class Deploying:
 
 
 def assemble(settings: Settings, ports: Ports) -> tuple[Controller, Platform]:
-    """A controller that has not begun, and what the API may ask of it."""
+    """Wire a controller that has not begun, and its services for the API."""
     running = _running(settings, ports)
     fleet, recorder, tasks = running.fleet, running.recorder, running.tasks
     deploying = _deploying(settings, ports, running)

@@ -1,4 +1,4 @@
-"""The processes that a supervisor started, from its file and /proc."""
+"""Finds the processes that a supervisor started, from its file and /proc."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from rescoldo.node.processes.processes import proportional_memory
 
 
 class SupervisedProcesses:
-    """Implements `Processes`."""
+    """Implements `Processes` for the children of a supervisor."""
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.children_file
 
     def running(self) -> list[PlatformProcess]:
+        """The children that run; empty if the supervisor's file cannot be read."""
         try:
             children = json.loads(self._file.read_text())
         except (OSError, ValueError):

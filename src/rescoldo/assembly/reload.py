@@ -1,4 +1,4 @@
-"""Has the edge reloaded: writes HAProxy's configuration and asks the supervisor for another process."""
+"""Reloads the edge: writes HAProxy's configuration and asks the supervisor for another process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EdgeReload:
         self._settings.slots_file.write_text(str(slots))
         try:
             os.kill(int(self._settings.pid_file.read_text()), signal.SIGHUP)
-        except (OSError, ValueError) as error:  # the supervisor is being replaced: ask its successor
+        except (OSError, ValueError) as error:  # the supervisor is being replaced: `Growth` retries
             log.warning("cannot reload the edge yet: %s", error)
             return False
         return True
