@@ -67,7 +67,7 @@ class Process:
         payload_secret = load_or_create_payload_secret(settings.secrets)
         bundles = BundleStorage(settings.bundles, settings.uploads, own_gids=os.geteuid() == 0)
         await bundles.prepare()
-        lost = bool(bundles.digests()) and is_empty(settings.database)
+        lost = bool(bundles.digests()) and is_empty(settings.database)  # before the store opens and creates the file
         store = await SqliteStore.open(settings.database, copy=settings.store_copy)
         edge = HaproxyEdge(settings, None if credentials is None else login_key(credentials.user, credentials.password))
         controller, platform = assemble(settings, self._ports(edge, store, bundles))

@@ -24,7 +24,7 @@ class EdgeReload:
         wanted = state()
         maps = config.map_text(wanted.routes, self._settings.limits)
         config.write(self._settings, slots, wanted.servers, **maps)
-        self._settings.slots_file.write_text(str(slots))
+        self._settings.slots_file.write_text(str(slots))  # `slot_count` reads it in the next controller
         try:
             os.kill(int(self._settings.pid_file.read_text()), signal.SIGHUP)
         except (OSError, ValueError) as error:  # the supervisor is being replaced: `Growth` retries

@@ -44,6 +44,7 @@ _HASH = re.compile(r"--hash=[a-z0-9]+:[0-9a-fA-F]+")
 
 
 def main() -> int:
+    """Build UPLOAD; the exit status is 0 even if the build fails, since the last message says so."""
     upload, tree, out, cache = map(Path, sys.argv[1:])
     signal.signal(signal.SIGTERM, _end)
     die_with_parent(signal.SIGTERM)

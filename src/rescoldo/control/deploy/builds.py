@@ -181,7 +181,7 @@ class _Work:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             cwd="/",
-            start_new_session=True,
+            start_new_session=True,  # `_end` kills the whole group
             limit=LINE,
         )
         try:

@@ -97,7 +97,7 @@ class Deployments:
                 if spec.id in self._fleet.entries:
                     entry = self._fleet.entries[spec.id]
                     await self._update(entry, spec, digest, policy, checked=checked)
-                elif must_exist:
+                elif must_exist:  # once more: it may have been removed before the lock was free
                     self._check_exists(spec.id)
                 else:
                     entry = await self._create(spec, digest, policy, checked=checked)

@@ -41,7 +41,7 @@ class FirstStarts:
 
     def begin(self, entry: Entry) -> None:
         """Begin the trial of the entry's present revision. A trial of the previous revision ends by itself."""
-        entry.failure = None
+        entry.failure = None  # no back-off of the previous revision delays this one
         entry.trial = self._tasks.spawn(f"try {entry.id}", self._try(entry, entry.function))
 
     async def outcome(self, entry: Entry, function: Function, patience: float) -> bool:
@@ -73,7 +73,7 @@ class FirstStarts:
             async with self._turns:
                 await self._start(entry, function)
         finally:
-            if entry.trial is asyncio.current_task():
+            if entry.trial is asyncio.current_task():  # a later deployment may have begun its own trial
                 entry.trial = None
 
     async def _start(self, entry: Entry, function: Function) -> None:

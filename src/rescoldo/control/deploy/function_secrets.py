@@ -42,6 +42,7 @@ class FunctionSecrets:
         """
         users = await self._spaces.save_secret(namespace, name, value, must_exist=must_exist)
         results = await asyncio.gather(*(self._renew(one, name) for one in users), return_exceptions=True)
+        # collected, not raised at the first: every function is renewed, whatever happens to the others
         problems = [result for result in results if isinstance(result, BaseException)]
         if unexpected := [problem for problem in problems if not isinstance(problem, RolloutFailed)]:
             raise unexpected[0]

@@ -37,6 +37,7 @@ class Namespaces:
         self._known |= {space.name: space for space in await self._store.namespaces()}
 
     def names(self) -> list[str]:
+        """The names of all namespaces, sorted."""
         return sorted(self._known)
 
     def get(self, name: str) -> Namespace:

@@ -42,7 +42,7 @@ class RevisionCheck:
         self._checks[function.id] = check
         try:
             return await check
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # of the check, by `call_off`: an error; of the caller: cancels the check, too
             if not check.cancelled() or function.id not in self._called_off:
                 check.cancel()
                 raise

@@ -38,7 +38,7 @@ class Switch:
         before, failure = entry.function, entry.failure
         saved = replace(entry.standing, untried=untried, failure="")
         try:
-            if not entry.past:
+            if not entry.past:  # a past one takes its generation from the function, saved with the current one
                 await self._store.save_function(function, keep=self._kept, standing=saved)
         except BaseException:
             if awake is not None:

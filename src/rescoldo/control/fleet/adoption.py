@@ -115,6 +115,7 @@ class Adoption:
         """After the node's restart, report instances that it no longer knows as lost, and stop those that we do not
         know."""
         instances = self._fleet.instances
+        # taken before the question, so that an instance that becomes ready during it does not count as lost
         before = instances.live.keys() - instances.starting
         running = {running.launch.instance for running in await outlast(self._node.instances)}
         for entry in list(self._fleet.entries.values()):

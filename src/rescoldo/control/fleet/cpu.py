@@ -17,5 +17,6 @@ class CpuSampler:
         current = {used.instance: used.cpu_seconds for used in usage}
         then, before = self._last.get(function, (now, current))
         self._last[function] = (now, current)
+        # an instance that was not there at the last reading began with 0
         spent = sum(seconds - before.get(instance, 0.0) for instance, seconds in current.items())
         return int(1000 * spent / (now - then)) if now > then else 0

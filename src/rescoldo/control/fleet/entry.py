@@ -144,6 +144,7 @@ class Entry:
 
     @property
     def id(self) -> FunctionId:
+        """The function's id, which all its revisions share."""
         return self.function.id
 
     @property

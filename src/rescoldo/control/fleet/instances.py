@@ -188,7 +188,7 @@ class Instances:
         self.lifetimes.ended(instance, _now())
 
     async def _discard(self, slot: SlotName, instance: InstanceId, adding: asyncio.Task[None] | None) -> None:
-        if adding is not None:
+        if adding is not None:  # the server must not be added after its removal
             await asyncio.gather(adding, return_exceptions=True)
         await self.remove(slot, instance, 0.0)
 

@@ -96,7 +96,7 @@ class Replicas:
 
     def _take_out(self, awake: Awake, loads: dict[InstanceId, int]) -> None:
         surplus = max(0, len(loads) - awake.wanted)
-        youngest_first = list(reversed(loads))
+        youngest_first = list(reversed(loads))  # the sort is stable: of equal loads, the youngest goes
         for instance in sorted(youngest_first, key=lambda one: loads[one])[:surplus]:
             del awake.servers[instance]
             removing = self._instances.remove(awake.slot, instance, awake.policy.limits.exec_timeout)

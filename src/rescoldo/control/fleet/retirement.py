@@ -91,6 +91,7 @@ class Retirement:
         before = await self._instances.load(awake.slot)
         await asyncio.sleep(QUIET_SECONDS)
         after = await self._instances.load(awake.slot)
+        # the totals show a call that began and ended between the two readings
         settled = _now() - awake.answered_at >= SETTLE_SECONDS
         return settled and not before.busy and not after.busy and before.total == after.total
 

@@ -30,7 +30,7 @@ class Routes:
         A stale route could point at a slot that was since lent to another function, so this retries until the edge
         confirms, and whatever takes a slot down waits for that.
         """
-        async with entry.publishing:
+        async with entry.publishing:  # one at a time, so that an older route cannot arrive after a newer one
             while not entry.removed and (route := entry.route) != entry.published:
                 try:
                     await self._edge.set_route(route)

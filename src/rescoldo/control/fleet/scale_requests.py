@@ -31,6 +31,6 @@ class ScaleRequests:
             await asyncio.gather(*(fleet.retirement.unroute(one, "scaled to zero") for one in revisions))
             return
         entry.check_not_paused("has no instances")
-        await fleet.wakes.wake(function, REASON)
+        await fleet.wakes.wake(function, REASON)  # before the save: a failed start leaves no request behind
         await fleet.requested.change(entry, replicas)
         fleet.replicas.want(entry, replicas, REASON)

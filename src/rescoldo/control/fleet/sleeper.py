@@ -76,7 +76,7 @@ class Sleeper:
             return
         now = asyncio.get_running_loop().time()
         awake.activity = observe(awake.activity, Sample(load.busy, load.total), now)
-        if entry.awake is awake and _due(entry) <= now:
+        if entry.awake is awake and _due(entry) <= now:  # the sample may have moved the end of its window
             await self._fleet.retirement.close(entry)
 
 

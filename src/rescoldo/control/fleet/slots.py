@@ -47,6 +47,7 @@ class SlotPool:
 
     @property
     def size(self) -> int:
+        """Slots, lent or free."""
         return self._kinds[False].size
 
     def take(self, *, at_port: bool = False) -> SlotName:

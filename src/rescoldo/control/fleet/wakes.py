@@ -64,18 +64,19 @@ class Wakes:
             awake.note_call(now)
             if entry.life is Life.CLOSING:
                 entry.reopen()
-            if entry.published != entry.route:
+            if entry.published != entry.route:  # held although it is awake: the edge does not have its route yet
                 self._tasks.spawn(f"route {function}", self._routes.publish(entry))
             return awake.slot
         if entry.waking is None:
             if self._entries.is_paused(entry):
                 raise Paused(f"function {entry.id} is paused and takes no calls until it is resumed")
+            # during the back-off, calls get the reason at once and start nothing
             if (failure := entry.failure) is not None and now < failure.retry_at:
                 raise failure.error
             wake = asyncio.create_task(self._start(entry, reason), name=f"wake {function}")
             wake.add_done_callback(_retrieve)
             entry.begin_wake(wake)
-            return await asyncio.shield(wake)
+            return await asyncio.shield(wake)  # a caller that leaves must not cancel the start for the others
         return await asyncio.shield(entry.waking)
 
     def keep_awake_soon(self, entry: Entry) -> None:
@@ -96,7 +97,7 @@ class Wakes:
             awake = await self.start_aside(entry.function, entry.policy, entry.wake_number)
         except RescoldoError as error:
             self._count_failure(entry, error)
-            if entry.waking is asyncio.current_task():
+            if entry.waking is asyncio.current_task():  # else the failure is of a start that nothing waits for any more
                 entry.give_up()
                 self._note_failure(entry, error)
             raise

@@ -106,7 +106,7 @@ class Recorder:
     async def prune(self, now: float) -> None:
         """Forget counts more than USAGE_DAYS before `now` (Unix seconds), and sum up those more than MINUTE_DAYS
         before it by hour. Totals stay; that of a removed function only as long as one of its counts."""
-        this_hour = int(now) // 3600 * 60
+        this_hour = int(now) // 3600 * 60  # in minutes; prune whole hours only, which are summed up together
         try:
             await self._store.prune_usage(this_hour - USAGE_DAYS * 1440, this_hour - MINUTE_DAYS * 1440)
             kept = await self._store.invocations()
