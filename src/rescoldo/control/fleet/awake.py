@@ -1,4 +1,4 @@
-"""One time awake of a revision, and the scaler's knowledge of it."""
+"""One awake period of a revision, and the scaler's knowledge of it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Scale:
 
 @dataclass(slots=True, eq=False)
 class Awake:
-    """One time awake: a slot on loan and the instances in it, all of one revision. life.py describes its stages."""
+    """One awake period: a slot on loan and the instances in it, all of one revision. life.py describes its stages."""
 
     slot: SlotName
     function: Function

@@ -87,7 +87,7 @@ class Entry:
         self.waking = None
 
     def serve(self, awake: Awake) -> Awake | None:
-        """From any state but REMOVED: `awake` serves from now on. Returns the previous time awake, which drains. A
+        """From any state but REMOVED: `awake` serves from now on. Returns the previous awake period, which drains. A
         wake under way finds out that it is not needed when its instance is ready."""
         self._expect(Life.ASLEEP, Life.WAKING, Life.AWAKE, Life.CLOSING)
         before = self.let_go()
@@ -109,14 +109,14 @@ class Entry:
         self._awake().enter(Stage.SERVING)
 
     def fall_asleep(self) -> Awake:
-        """From CLOSING: its slot is quiet. Returns the time awake whose instances must be stopped."""
+        """From CLOSING: its slot is quiet. Returns the awake period whose instances must be stopped."""
         self._expect(Life.CLOSING)
         awake, self.awake = self._awake(), None
         awake.enter(Stage.ENDING)
         return awake
 
     def let_go(self) -> Awake | None:
-        """From any state: no route leads to it any more. Returns the time awake that drains; None where nothing was
+        """From any state: no route leads to it any more. Returns the awake period that drains; None where nothing was
         awake."""
         self._expect(*Life)
         awake, self.awake, self.waking = self.awake, None, None

@@ -1,4 +1,4 @@
-"""The life of a revision, and of each time that it is awake: the states, and which may follow which.
+"""The life of a revision, and of each of its awake periods: the states, and which may follow which.
 
 A revision that takes traffic (`Entry`) is in one of these states. The arrows bear the names of the transitions:
 methods of `Entry`, and the only code that changes a state:
@@ -20,7 +20,8 @@ Three exceptions to this order. Instances that were started aside (for a new rev
 `serve` from any state. A new revision that was not started aside, a pause, a removal and a scaling to zero call
 `let_go` from any state. So does the loss of the last instance: the next call wakes the revision.
 
-Each time awake (`Awake`: a slot on loan and the instances in it, all of one revision) passes through these stages once:
+Each awake period (`Awake`: a slot on loan and the instances in it, all of one revision) goes through these stages
+once:
 
     STARTING ──► SERVING ◄──► CLOSING
         │           │          │   │
@@ -55,7 +56,7 @@ class Life(Enum):
 
 
 class Stage(Enum):
-    """The stage of one time awake; the module's docstring describes each."""
+    """The stage of one awake period; the module's docstring describes each."""
 
     STARTING = "starting"
     SERVING = "serving"

@@ -1,4 +1,4 @@
-"""Reacts to the loss of an instance: it ended unasked, and the node does not replace it."""
+"""Reacts to lost instances: an instance is lost when it ends unasked and the node does not replace it."""
 
 from __future__ import annotations
 

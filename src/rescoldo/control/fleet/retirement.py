@@ -1,4 +1,4 @@
-"""Takes down a time awake: unroute the slot, let its requests end, stop its instances, give the slot back."""
+"""Takes down an awake period: unroute the slot, let its requests end, stop its instances, give the slot back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTLE_SECONDS = 0.25  # from the answer to a hold until its request must have r
 
 
 class Retirement:
-    """Takes an entry from AWAKE to ASLEEP, and a time awake from SERVING to its end."""
+    """Takes an entry from AWAKE to ASLEEP, and an awake period from SERVING to its end."""
 
     def __init__(
         self, routes: Routes, instances: Instances, requested: RequestedReplicas, slots: SlotPool, tasks: Tasks
@@ -53,7 +53,7 @@ class Retirement:
         self._tasks.spawn(f"retire {entry.id}", self._stop(awake))
 
     async def unroute(self, entry: Entry, reason: str) -> None:
-        """Let go of a time awake: new requests wake the function again, and its present requests finish. `reason` is
+        """Let go of an awake period: new requests wake the function again, and its present requests finish. `reason` is
         for `describe --why`."""
         awake = entry.let_go()
         await self._routes.publish(entry)

@@ -1,6 +1,6 @@
 """Gives awake functions as many instances as policy/scaling.py decides.
 
-A round reads, a few times a second, only functions that may need another number: those with traffic since the last
+A few times a second, a round reads the functions that may need another number: functions with traffic since the last
 round, or with several instances. The others cost nothing. When the edge reports a full slot, the scaler reads it
 at once.
 """

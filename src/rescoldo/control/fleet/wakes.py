@@ -64,7 +64,7 @@ class Wakes:
             awake.note_call(now)
             if entry.life is Life.CLOSING:
                 entry.reopen()
-            if entry.published != entry.route:  # held although it is awake: the edge does not have its route yet
+            if entry.published != entry.route:  # held although it is awake: the edge lacks its route
                 self._tasks.spawn(f"route {function}", self._routes.publish(entry))
             return awake.slot
         if entry.waking is None:
@@ -97,7 +97,7 @@ class Wakes:
             awake = await self.start_aside(entry.function, entry.policy, entry.wake_number)
         except RescoldoError as error:
             self._count_failure(entry, error)
-            if entry.waking is asyncio.current_task():  # else the failure is of a start that nothing waits for any more
+            if entry.waking is asyncio.current_task():  # else the entry has dropped this start
                 entry.give_up()
                 self._note_failure(entry, error)
             raise
@@ -113,7 +113,7 @@ class Wakes:
         return awake.slot
 
     def _let_serve(self, entry: Entry, awake: Awake) -> Awake | None:
-        """Let `awake` serve the revision's requests from now on; return the previous time awake."""
+        """Let `awake` serve the revision's requests from now on; return the previous awake period."""
         before = entry.serve(awake)
         entry.failure, entry.fresh = None, False
         if entry.standing is not PLAIN:
@@ -153,7 +153,7 @@ class Wakes:
         return awake
 
     async def take_over(self, entry: Entry, awake: Awake) -> None:
-        """Let a time awake that was started aside serve from now on; the previous one finishes its requests."""
+        """Let an awake period that was started aside serve from now on; the previous one finishes its requests."""
         self.drop_lost(awake)
         reason = f"revision {awake.function.revision} was deployed"
         if not awake.servers or self._entries.is_paused(entry):  # the next call wakes it
