@@ -1,4 +1,4 @@
-"""Building one function, as `rescoldo build` and `rescoldo up` do."""
+"""Builds one function for `rescoldo build` and `rescoldo up`."""
 
 from __future__ import annotations
 

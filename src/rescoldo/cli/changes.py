@@ -1,4 +1,4 @@
-"""Where two deployments of a function differ."""
+"""Compares a deployed function with a function that is about to be deployed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from rescoldo.kinds.deployment import meant
 from rescoldo.model.function import FunctionSpec, spec_to_json
 
-# a gateway adds these by itself
+# gateways add this label and this annotation on their own
 ADDED = {"labels": "faas_function", "annotations": "prometheus.io.scrape"}
 TEXTS = ("image", "envProcess")
 TABLES = ("envVars", "labels", "annotations", "limits", "requests")
@@ -18,15 +18,16 @@ LISTS = ("secrets", "constraints")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One field of a function: what it is, and what is wanted."""
+    """One field that differs: its deployed value and its wanted value."""
 
     field: str
-    deployed: str | None  # None: not there
+    deployed: str | None  # None: the field is absent
     wanted: str | None
 
 
 def changes_of(spec: FunctionSpec, status: Mapping[str, Any]) -> Iterator[Change]:
-    """Where a FunctionStatus (empty: not deployed) differs from `spec`; what a gateway adds is no difference."""
+    """Yield the differences between `spec` and a FunctionStatus (empty: not deployed), without what the gateway
+    added."""
     wanted = spec_to_json(meant(spec))
     process, env = status.get("envProcess") or "", status.get("envVars") or {}
     there = {**status, "envProcess": meant(replace(spec, env_process=process, env_vars=env)).env_process}
@@ -45,7 +46,7 @@ def changes_of(spec: FunctionSpec, status: Mapping[str, Any]) -> Iterator[Change
 
 
 def changed(field: str, deployed: str | None, wanted: str | None) -> Iterator[Change]:
-    """One change, or none where the two are the same."""
+    """Yield a change if the two values differ."""
     if deployed != wanted:
         yield Change(field, deployed, wanted)
 

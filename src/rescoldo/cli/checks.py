@@ -1,4 +1,4 @@
-"""What can be known of a function before it is built: by its own files, and by asking the gateway."""
+"""Checks a function before it is built: its own files first, then the gateway's namespaces and secrets."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from rescoldo.stack.file import StackFunction, TemplateSource
 from rescoldo.stack.templates import find_template, has_template
 
 _PLACE = re.compile(r"[^:\n]+:\d+: ")
-# A gateway may have a higher maximum than the default is: what only the gateway can know, it refuses itself.
+# A gateway may allow a higher maximum than the default. Only the gateway knows its maximum, so it refuses by
+# itself.
 _ANY_MAXIMUM = ScalingDefaults(maximum=MAX_REPLICAS)
-# Answers that say nothing about what was asked: other gateways have no namespaces, or do not show them.
+# Statuses without an answer to the question: other gateways have no namespaces, or do not list them.
 _SILENT = (200, 201, 202, 400, 403, 404, 405, 500, 501, 502, 503)
 
 
 def problems_of(
     function: StackFunction, copy: tuple[Path, ...], templates: Sequence[TemplateSource] = ()
 ) -> list[str]:
-    """What is wrong with a function beyond its keys: its settings, and its code. Nothing is fetched."""
+    """Return the problems of a function's settings and code; the stack file's keys were checked earlier. Fetches
+    nothing."""
     source = next((template.source for template in templates if template.name == function.lang), "")
     if source and _is_built(function) and not has_template(function.lang, Path()):
         absent = f"its template {function.lang!r} is not in ./template; fetch it with `rescoldo template pull stack`"
@@ -38,7 +40,8 @@ def problems_of(
 
 
 def check_project(project: Project, flags: DeployFlags, results: Results, *, build: bool) -> None:
-    """Fail the functions whose settings are wrong; with `build` also those whose template is, fetched where need be."""
+    """Fail the functions with wrong settings; with `build` also those with a wrong template, fetched if it is
+    absent."""
     for function in project.functions:
         wanted = with_flags(function, flags)
         found = list(_fetched(wanted, project)) if build and _is_built(wanted) else []
@@ -47,7 +50,7 @@ def check_project(project: Project, flags: DeployFlags, results: Results, *, bui
 
 
 def check_gateway(gateway: Gateway, project: Project, flags: DeployFlags, results: Results) -> None:
-    """Fail the functions whose namespace or secrets `gateway` does not have. Raises GatewayClosed."""
+    """Fail the functions whose namespace or secrets are absent on `gateway`. Raises GatewayClosed."""
     wanted = [with_flags(function, flags) for function in project.functions]
     wanted = [function for function in wanted if results.is_open(reference_of(function))]
     spaces = _namespaces(gateway, wanted)
@@ -58,12 +61,12 @@ def check_gateway(gateway: Gateway, project: Project, flags: DeployFlags, result
 
 
 def _is_built(function: StackFunction) -> bool:
-    # what else is missing was said when the file was read
+    # reading the stack file has already reported other missing keys
     return not function.skip_build and bool(function.lang) and function.handler != Path()
 
 
 def _fetched(function: StackFunction, project: Project) -> Iterator[str]:
-    """Have its template here; the problem where it cannot be had."""
+    """Fetch the function's template if it is absent; yield the problem if that fails."""
     try:
         fetch_template(function.lang, project.templates, project.folder)
     except RescoldoError as error:
@@ -87,17 +90,18 @@ def _code(function: StackFunction, copy: tuple[Path, ...]) -> Iterator[str]:
     try:
         find_template(function.lang, Path())
     except RescoldoError:
-        return  # said of its settings
+        return  # _settings has reported it
     try:
         check(build_request(function, copy))
     except RescoldoError as error:
-        # a place in the function's own files says more than its place in stack.yaml
+        # a line in the function's own file is more precise than its line in stack.yaml
         own = _PLACE.match(error.message)
         yield error.message if own else f"{function.where}: {function.name}: {error.message}"
 
 
 def _missing(function: StackFunction, spaces: set[str] | None, secrets: set[str] | None) -> str:
-    """What the gateway does not have, with the remedy; None stands for what it did not say."""
+    """Return what is missing on the gateway, with the remedy. None: the gateway did not list its namespaces or
+    secrets."""
     space = reference_of(function)[1]
     if spaces is not None and space not in spaces:
         return f"namespace {space!r} does not exist; create it first: rescoldo namespace create {space}"
@@ -120,7 +124,7 @@ def _namespaces(gateway: Gateway, functions: list[StackFunction]) -> set[str] | 
 
 
 def _names(gateway: Gateway, path: str, namespace: str) -> set[str] | None:
-    """The names that a list of the gateway holds; None where it does not answer with one."""
+    """Return the names in one of the gateway's lists; None if the gateway has no such list."""
     answer = gateway.system("GET", path, params={"namespace": namespace}, accept=_SILENT)
     try:
         found = answer.json() if answer.status_code == 200 else None

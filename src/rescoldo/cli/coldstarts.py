@@ -1,4 +1,4 @@
-"""How `describe` and `status` show what cold calls waited for."""
+"""Prints the phases of cold starts for `describe` and `status`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHOWN = ("median", "p99", "max", "last")
 
 
 def say_cold_starts(found: Mapping[str, Any]) -> None:
-    """A line, and a table where there were any; nothing for a gateway that does not tell."""
+    """Print a summary line, and a table if there were cold starts; nothing if the gateway does not report them."""
     if not found:
         return
     failed = {reason: count for reason, count in sorted(found["failed"].items()) if count}

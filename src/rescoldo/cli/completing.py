@@ -1,5 +1,5 @@
-"""What a shell offers for an argument: names that a gateway or a project has. Nothing, where they cannot be found out
-at once: a completion says no errors and makes nobody wait."""
+"""Completes arguments in the shell with names from a gateway or a project. Offers nothing if the names are not
+available at once: a completion prints no errors and does not keep the user waiting."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-PATIENCE = 2.0  # seconds for a gateway to answer
-MOST = 1000  # names that are offered
+PATIENCE = 2.0  # seconds to wait for the gateway's response
+MOST = 1000  # names offered
 
 Completion = Callable[[click.Context, click.Parameter, str], list[str]]
 
@@ -19,7 +19,7 @@ def _offered(names: Callable[[click.Context], list[str]]) -> Completion:
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
         try:
             found = names(ctx)
-        except Exception:  # a traceback would be printed into the line that is being typed
+        except Exception:  # the shell would print a traceback into the line that the user is typing
             return []
         return [name for name in sorted(set(found)) if name.startswith(incomplete)][:MOST]
 
@@ -27,8 +27,8 @@ def _offered(names: Callable[[click.Context], list[str]]) -> Completion:
 
 
 def _asked(ctx: click.Context, path: str, *, spaced: bool = True) -> list[str]:
-    """The names that a list of the gateway holds."""
-    from rescoldo.cli.gateway import Gateway, choose_gateway  # imported for a completion alone
+    """Return the names in one of the gateway's lists."""
+    from rescoldo.cli.gateway import Gateway, choose_gateway  # only completions that ask a gateway need these imports
     from rescoldo.cli.project import optional_gateway
 
     flag = ctx.params.get("gateway") or ""

@@ -1,5 +1,5 @@
-"""Passwords of gateways: faas-cli's ~/.openfaas/config.yml, so that both tools share it, and those of the
-platform on this machine."""
+"""Reads and writes passwords of gateways: those in faas-cli's ~/.openfaas/config.yml, so that both tools share
+them, and the password of the platform on this machine."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def config_file() -> Path:
-    """Where faas-cli keeps what it knows of gateways."""
+    """Return the file in which faas-cli keeps its gateways."""
     return Path.home() / ".openfaas" / "config.yml"
 
 
 def authorization(gateway: str, token: str, data: Path | None) -> str:
-    """The Authorization header for `gateway`, empty when nothing is known.
+    """Return the Authorization header for `gateway`; empty if there are no credentials.
 
-    A token given on the command line comes first, then what was saved, then the local platform's own
-    password, which never leaves this machine.
+    A token from the command line comes first, then the saved password, then the local platform's own password. The
+    local platform's password never leaves this machine.
     """
     if token:
         return f"Bearer {token}"
@@ -40,7 +40,7 @@ def authorization(gateway: str, token: str, data: Path | None) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Does `url` name this machine and no other?"""
+    """Return whether `url` names this machine and no other."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ip_address(host).is_loopback
@@ -49,19 +49,19 @@ def is_loopback(url: str) -> bool:
 
 
 def basic(user: str, password: str) -> str:
-    """user and password as HTTP's Basic scheme writes them."""
+    """Encode user and password for HTTP's Basic scheme."""
     return base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def save(gateway: str, user: str, password: str) -> None:
-    """Keep the password of `gateway`, readable by this user alone."""
+    """Save the password of `gateway` in a file that only this user may read."""
     entries = [auth for auth in _entries() if not _same(auth.get("gateway"), gateway)]
     entries.append({"gateway": gateway, "auth": "basic", "token": basic(user, password)})
     _write(entries)
 
 
 def forget(gateway: str) -> bool:
-    """Remove the password of `gateway`; False when none was kept."""
+    """Remove the password of `gateway`; False if none was saved."""
     entries = _entries()
     kept = [auth for auth in entries if not _same(auth.get("gateway"), gateway)]
     if len(kept) == len(entries):
@@ -71,7 +71,7 @@ def forget(gateway: str) -> bool:
 
 
 def known() -> list[str]:
-    """The gateways whose passwords are kept."""
+    """Return the gateways with saved passwords."""
     return [auth["gateway"] for auth in _entries() if isinstance(auth.get("gateway"), str)]
 
 
@@ -80,12 +80,12 @@ def _same(one: object, other: str) -> bool:
 
 
 def _plain(gateway: str) -> tuple[str, str, int | None, str]:
-    """A gateway's address as others may be written that mean the same."""
+    """Normalize a gateway's address, so that different spellings of one address compare equal."""
     parts = urlsplit(gateway.strip() if "://" in gateway else f"http://{gateway.strip()}")
     host = "localhost" if is_loopback(parts.geturl()) else parts.hostname or ""
     try:
         port = parts.port or _PORTS.get(parts.scheme)
-    except ValueError:  # no number: it is nobody's
+    except ValueError:  # the port is no number: no platform has this address
         port = None
     return parts.scheme, host, port, parts.path.rstrip("/")
 

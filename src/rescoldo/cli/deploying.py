@@ -1,4 +1,4 @@
-"""Deploying what was built here: one function, or all of a project at once."""
+"""Deploys what was built here: one function, or all functions of a project in parallel."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def deploy_all(
     parallel: int,
     start: bool = True,
 ) -> None:
-    """Upload the bundle of each function where one was built here, and deploy it, `parallel` of them at once.
+    """Upload the bundle of each function that was built here and deploy the function, `parallel` functions at once.
 
-    Those of which `results` knows already are left. Raises GatewayClosed.
+    Skips functions that have an outcome in `results`. Raises GatewayClosed.
     """
 
     def work(function: StackFunction) -> Outcome:
@@ -48,7 +48,7 @@ def deploy_all(
 
 
 def _deployed(gateway: Gateway, function: StackFunction, flags: DeployFlags, *, start: bool) -> Outcome:
-    """Deploy one; UNCHANGED where the gateway says that it gave it no new revision."""
+    """Deploy one function; UNCHANGED if the gateway gave it no new revision."""
     spec = with_flags(function, flags).to_spec()
     exists, before = _found(gateway, spec) if is_update(flags) else (True, None)
     outcome = deploy_one(gateway, function, flags, exists=exists, start=start)
@@ -59,7 +59,7 @@ def _deployed(gateway: Gateway, function: StackFunction, flags: DeployFlags, *, 
 
 
 def _found(gateway: Gateway, spec: FunctionSpec) -> tuple[bool, int | None]:
-    """Whether the function may be there, and its revision; None where the gateway does not tell."""
+    """Return whether the function may exist, and its revision; None if the gateway does not report revisions."""
     own = spec.namespace if spec.namespace != DEFAULT_NAMESPACE else ""
     answer = gateway.system(
         "GET", f"/system/function/{spec.name}", params={"namespace": own}, accept=(200, 202, 404, 400, 500, 502, 503)
@@ -71,15 +71,15 @@ def _found(gateway: Gateway, spec: FunctionSpec) -> tuple[bool, int | None]:
 
 
 def is_update(flags: DeployFlags) -> bool:
-    """Whether what is deployed is to be updated, and not removed first or left alone."""
+    """Return whether an existing deployment is updated, rather than removed first or left alone."""
     return flags.update is not False and not flags.replace
 
 
 def deploy_one(
     gateway: Gateway, function: StackFunction, flags: DeployFlags, *, exists: bool = True, start: bool = True
 ) -> Outcome:
-    """Upload the bundle of `function` if one was built here, and deploy it: DEPLOYED, or DEPLOYING where the first
-    start takes longer than we wait. Without `exists` there is nothing to update."""
+    """Upload the bundle of `function` if it was built here, and deploy it. The outcome is DEPLOYED, or DEPLOYING if
+    the first start takes longer than PATIENCE. Without `exists` the deployment creates the function."""
     spec = with_flags(function, flags).to_spec()
     bundle, digest = bundle_file(function.name), ""
     try:
@@ -87,7 +87,7 @@ def deploy_one(
             digest = upload(gateway, spec.image, bundle, note)
         accepted = deploy(gateway, spec, update=exists and is_update(flags), replace=flags.replace, start=start)
     except RescoldoError as error:
-        # what the gateway refuses is written in the stack file
+        # the refused value is in the stack file, so name its line
         place = f"{function.place_of(error.message)}: " if isinstance(error, InvalidInput) else ""
         raise type(error)(f"{place}{function.name}: {error.message}") from error
     url = function_url(gateway, spec)

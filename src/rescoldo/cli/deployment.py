@@ -1,4 +1,4 @@
-"""Uploading bundles and deploying functions, the requests that faas-cli 0.18.12 makes."""
+"""Uploads bundles and deploys functions with the same requests as faas-cli 0.18.12."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from rescoldo.policy.notes import PREFIX
 
 _CHUNK = 256 * 1024
 PLACE = "/system/functions"
-PATIENCE = 115  # seconds to wait for a first start: the longest ready timeout, within the time a gateway has to answer
-_LAYERS = threading.Lock()  # functions that are deployed at once may share a layer: it is sent once
+PATIENCE = 115  # seconds to wait for a first start: the longest ready timeout, below a gateway's own time limit
+_LAYERS = threading.Lock()  # parallel deployments may share a layer: upload it once
 
 
 def upload(gateway: Gateway, image: str, path: Path, say: Callable[[str], None]) -> str:
-    """Let `image` mean the bundle at `path` on the gateway; send it only where it is not there yet.
+    """Make `image` name the bundle at `path` on the gateway; upload the bundle only if the gateway does not have it.
 
-    Returns its digest. Raises RescoldoError.
+    Returns the bundle's digest. Raises RescoldoError.
     """
     digest = digest_of(path)
     try:
@@ -47,7 +47,7 @@ def upload(gateway: Gateway, image: str, path: Path, say: Callable[[str], None])
 
 
 def _layer_of(path: Path) -> str:
-    """The digest of the layer that the bundle at `path` names; empty: it brings all that it needs."""
+    """Return the digest of the layer that the bundle at `path` needs; empty if the bundle is complete."""
     try:
         return str(json.loads(read_text(path, "manifest.json")).get("layer", ""))
     except (OSError, KeyError, ValueError, AttributeError, tarfile.TarError) as error:
@@ -55,7 +55,7 @@ def _layer_of(path: Path) -> str:
 
 
 def _upload_layer(gateway: Gateway, digest: str, path: Path, say: Callable[[str], None]) -> None:
-    """Send the layer at `path` unless it is there. Raises RescoldoError."""
+    """Upload the layer at `path` unless the gateway has it. Raises RescoldoError."""
     try:
         gateway.system("GET", f"/system/layers/{digest}")
     except NotFound:
@@ -67,7 +67,7 @@ def _upload_layer(gateway: Gateway, digest: str, path: Path, say: Callable[[str]
 
 
 def has_image(gateway: Gateway, image: str) -> bool:
-    """Whether `gateway` can run `image`, as far as it can be asked: one that knows no bundles pulls images."""
+    """Return whether `gateway` can run `image`. A gateway without bundles pulls images, so the answer is yes."""
     try:
         return bool(gateway.system("GET", "/system/bundles", params={"image": image}).json())
     except NotFound:
@@ -75,13 +75,13 @@ def has_image(gateway: Gateway, image: str) -> bool:
 
 
 def digest_of(path: Path) -> str:
-    """The digest that names the bundle at `path`."""
+    """Return the SHA-256 digest that names the bundle at `path`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _send(gateway: Gateway, route: str, params: dict[str, str], path: Path, digest: str, what: str) -> int:
-    """Send the archive at `path`, and see that it arrived; return its size in bytes."""
+    """Upload the archive at `path` and compare the gateway's digest; return the archive's size in bytes."""
     size = path.stat().st_size
     headers = {
         "Content-Type": "application/gzip",
@@ -109,10 +109,10 @@ def _chunks(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What a gateway said of a deployment that it took."""
+    """A gateway's response to a deployment that it accepted."""
 
-    notes: tuple[str, ...]  # what of it has no effect there; empty from a gateway that does not tell
-    starting: bool  # the first start still goes on, though we have waited for it
+    notes: tuple[str, ...]  # settings without effect there; empty if the gateway does not report them
+    starting: bool  # PATIENCE is over and the first start still runs
 
     @classmethod
     def read(cls, answer: Response, *, waited: bool) -> Accepted:
@@ -122,13 +122,15 @@ class Accepted:
 
 
 def deploy(gateway: Gateway, spec: FunctionSpec, *, update: bool, replace: bool, start: bool = True) -> Accepted:
-    """Deploy `spec`: PUT, and POST where it does not exist. Without `update` POST alone; with `replace` what
-    is deployed is removed first. Waits until an instance has started, for up to PATIENCE, unless `start` is off.
+    """Deploy `spec`: PUT, then POST if the function does not exist. Without `update` only POST; with `replace` the
+    existing function is removed first. Waits up to PATIENCE seconds for an instance to start, unless `start` is
+    off.
 
-    Raises RolloutFailed when it does not start, NotStarted when nothing else serves; other RescoldoErrors.
+    Raises RolloutFailed if it does not start, NotStarted if no other revision serves either, or another
+    RescoldoError.
     """
     body = deployment(spec)
-    # a gateway that knows neither ignores both
+    # other gateways ignore both
     params = {} if start else {"rollout": "immediate"}
     headers = {"Prefer": f"wait={PATIENCE}"} if start else {}
     if replace:
@@ -150,7 +152,8 @@ def remove(gateway: Gateway, name: str, namespace: str, *, missing_ok: bool = Fa
 
 
 def deployment(spec: FunctionSpec) -> dict[str, Any]:
-    """The FunctionDeployment object as faas-cli sends it: nothing that is empty, and no default namespace."""
+    """Return the FunctionDeployment object as faas-cli sends it: without empty values and without the default
+    namespace."""
     full = spec_to_json(spec)
     if not _is_named(spec.namespace):
         del full["namespace"]
@@ -159,7 +162,7 @@ def deployment(spec: FunctionSpec) -> dict[str, Any]:
 
 
 def function_url(gateway: Gateway, spec: FunctionSpec) -> str:
-    """Where a deployed function is called."""
+    """Return the URL of a deployed function."""
     suffix = f".{spec.namespace}" if _is_named(spec.namespace) else ""
     return f"{gateway.url}/function/{spec.name}{suffix}"
 

@@ -1,4 +1,4 @@
-"""How `describe` shows the last calls that failed."""
+"""Prints the last failed calls for `describe`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rescoldo.cli.output import say, say_columns
 
 
 def say_failures(found: Sequence[Mapping[str, Any]]) -> None:
-    """A table, the last one first; nothing where no call failed."""
+    """Print a table, newest call first; nothing if no call failed."""
     if not found:
         return
     say()

@@ -1,4 +1,4 @@
-"""What the flags that several verbs share say, once they are read; `options.py` declares them."""
+"""The parsed values of flags that several verbs share; `options.py` declares the flags."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which functions a verb is for: those of a stack file, or the one that flags describe."""
+    """Selects functions: those of a stack file, or one function described by flags."""
 
     yaml_file: str = ""
     names: tuple[str, ...] = ()
@@ -22,7 +22,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class DeployFlags:
-    """What flags put over a function's own settings."""
+    """Overrides a function's own settings."""
 
     namespace: str
     fprocess: str
@@ -42,7 +42,7 @@ class DeployFlags:
 
 @dataclass(frozen=True, slots=True)
 class GatewayFlags:
-    """The gateway a verb speaks to: by flag, environment or stack file."""
+    """Names a gateway: by flag, environment or stack file."""
 
     yaml_file: str
     gateway: str
@@ -52,7 +52,7 @@ class GatewayFlags:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The gateway to deploy to, and the local platform to start where none answers there."""
+    """Names the gateway to deploy to, and the local platform to start if no gateway answers there."""
 
     gateway: str
     tls_no_verify: bool

@@ -1,4 +1,4 @@
-"""The gateway's REST API as the command line needs it. The only module that imports httpx2."""
+"""Calls the gateway's REST API for the command line. The only module that imports httpx2."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from rescoldo.model.errors import ROLLOUT_HEADER, InvalidInput, NotFound, NotSta
 Response = httpx2.Response
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
 CONNECT_TIMEOUT = 10.0  # seconds
-ANSWER_TIMEOUT = 120.0  # seconds for one answer of /system; functions may take as long as they like
+ANSWER_TIMEOUT = 120.0  # seconds for one response of /system; calls of functions have no limit
 
 
 def choose_gateway(option: str, stack: str = "", data: Path | None = None) -> str:
-    """--gateway, else $OPENFAAS_URL, else the stack file's, else where the local platform (of `data`) listens.
+    """Return the gateway's URL: --gateway, else $OPENFAAS_URL, else the stack file's, else the local platform's (of
+    `data`).
 
-    The default address in a stack file, which each new one has, means the local platform, too. Raises InvalidInput.
+    `rescoldo new` writes the default address into every stack file, so that address means the local platform, too.
+    Raises InvalidInput.
     """
     url = (option or os.environ.get("OPENFAAS_URL", "")).strip().rstrip("/")
     if not url:
@@ -46,7 +48,7 @@ class GatewayClosed(RescoldoError):
 
 
 class Gateway:
-    """A connection to one gateway. Every method raises RescoldoError when it cannot be reached."""
+    """A connection to one gateway. Every method raises RescoldoError if the gateway is unreachable."""
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class Gateway:
         self._client = httpx2.Client(
             base_url=url,
             verify=trusted(url, verify=not tls_no_verify) or not tls_no_verify,
-            # a proxy in the environment cannot reach this machine's loopback
+            # a proxy from the environment cannot reach this machine's loopback
             trust_env=not is_loopback(url),
             timeout=httpx2.Timeout(patience, connect=min(patience, CONNECT_TIMEOUT)),
             headers={"User-Agent": f"rescoldo/{__version__}"},
@@ -78,7 +80,7 @@ class Gateway:
         self._client.close()
 
     def answers(self) -> bool:
-        """Does /healthz say yes?"""
+        """Return whether /healthz returns 200."""
         try:
             return self._client.get("/healthz", timeout=CONNECT_TIMEOUT).status_code == 200
         except httpx2.HTTPError:
@@ -122,7 +124,7 @@ class Gateway:
         content: bytes | None = None,
         headers: Mapping[str, str] | list[tuple[str, str]] | None = None,
     ) -> Iterator[httpx2.Response]:
-        """Any call whose answer is read as it comes, without a time limit, status or password."""
+        """Call any path and stream the response, without a time limit, a check of the status or a password."""
         with (
             self._translated(),
             self._client.stream(
@@ -138,7 +140,7 @@ class Gateway:
 
     @contextmanager
     def system_stream(self, path: str, params: Mapping[str, Any]) -> Iterator[httpx2.Response]:
-        """GET below /system, read as it comes."""
+        """GET a path of /system and stream the response."""
         wanted = {key: value for key, value in params.items() if value}
         with self.stream("GET", path, params=wanted, headers=self._authorized("")) as response:
             if response.status_code != 200:
@@ -147,7 +149,7 @@ class Gateway:
             yield response
 
     def _authorized(self, header: str) -> dict[str, str]:
-        # asked each time: a local platform writes its password when it first starts
+        # read for each request: a local platform writes its password on its first start
         value = header or authorization(self.url, self._token, self._data)
         return {"Authorization": value} if value else {}
 

@@ -1,4 +1,4 @@
-"""How `describe` shows the limits that hold for a function, its own and the platform's."""
+"""Prints the limits in force for a function, its own and the platform's, for `describe`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 
 def say_limits(found: Mapping[str, Any]) -> None:
-    """A line each below a head; nothing for a gateway that does not tell."""
+    """Print one line for each limit; nothing if the gateway does not report limits."""
     known = [f"{'':<14}{text}: {show(found[key])}" for key, (text, show) in _SHOWN.items() if key in found]
     if known:
         say("\n".join(["Limits in force:", *known]))

@@ -1,4 +1,4 @@
-"""Imports the modules of verbs, each when one of its verbs runs: all together would take 0.3 s."""
+"""Imports each verb's module when the verb runs: importing all of them takes 0.3 s."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which platform of this machine a command means: that of --data, else the one that was started last and runs."""
+"""Finds this machine's platform for a command: the one of --data, else the platform started last if it still runs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from rescoldo.model.settings import Settings, default_data_dir, user_data_dir
 
 
 def local_platform(data: Path | None) -> Settings | None:
-    """What the platform of `data` was last started with; None where none ever was.
+    """Return the last settings of the platform of `data`; None if it never ran.
 
-    Without `data` and $RESCOLDO_DATA it is that of the default data directory; where that one does not run, it is the
-    one that was last started from this home with another, if that runs. No other is ever guessed: `down` would stop it.
+    Without `data` and $RESCOLDO_DATA this is the platform of the default data directory. If that one does not run,
+    it is the platform that this home started last with another data directory, if that one runs. The function
+    guesses no other platform: `down` would stop it.
     """
     place = (data or default_data_dir()).absolute()
     last = last_settings(place)
@@ -26,9 +27,9 @@ def local_platform(data: Path | None) -> Settings | None:
 
 
 def note_start(data: Path | None) -> None:
-    """Remember that a platform is started with this data directory, where it is another than the default one."""
+    """Remember the data directory of a platform that starts, if it is not the default one."""
     chosen = data or (default_data_dir() if "RESCOLDO_DATA" in os.environ else None)
-    with suppress(OSError):  # it is a convenience
+    with suppress(OSError):  # only a convenience: the platform starts without it
         if chosen is not None:
             _pointer().parent.mkdir(parents=True, exist_ok=True)
             _pointer().write_text(str(chosen.absolute()))
@@ -46,13 +47,13 @@ def _pointer() -> Path:
 
 
 def local_url(data: Path | None) -> str:
-    """Where that platform listens; empty where none ever was."""
+    """Return the URL of that platform; empty if it never ran."""
     found = local_platform(data)
     return running.url_of(found) if found is not None else ""
 
 
 def data_folder(address: str, data: Path | None) -> Path:
-    """The data directory of the platform at HOST:PORT, as far as can be seen; else the one that is meant anyway."""
+    """Return the data directory of the platform at HOST:PORT if it is known; else the one that the user means."""
     if data is not None:
         return data.absolute()
     at = running.platform_at(address)
@@ -62,6 +63,6 @@ def data_folder(address: str, data: Path | None) -> Path:
 
 
 def others(place: Path) -> str:
-    """A sentence on the platforms that run with another data directory; empty where there is none."""
+    """Return text that lists the platforms with other data directories; empty if there are none."""
     found = [str(one) for one in running.platforms() if one.settings is None or one.settings.data_path != place]
     return f"; running here: {'; '.join(found)}" if found else ""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DEBUG = "RESCOLDO_DEBUG"
 
-# verb → (what imports its module, what --help says of it)
+# verb → (loader of its module, its line in --help)
 VERBS: dict[str, tuple[Callable[[], loading.Commands], str]] = {
     "up": (loading.up, "Build, upload and deploy; start a local platform if none runs."),
     "watch": (loading.up, "Build and deploy each time a file is saved."),
@@ -64,7 +64,7 @@ ALIASES = {"rm": "remove", "ls": "list"}
 
 
 class Verbs(click.Group):
-    """A group whose commands are imported when they are needed."""
+    """Lists verbs and imports the module of a verb on its first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -86,7 +86,7 @@ class Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Written from VERBS, so that help imports nothing."""
+        """Format the list from VERBS, so that help imports no verb."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
 
@@ -105,7 +105,7 @@ def root() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status; no exception leaves, except SystemExit."""
+    """Run the command line and return its exit status; raises nothing except SystemExit."""
     try:
         result = root.main(list(sys.argv[1:] if argv is None else argv), prog_name="rescoldo", standalone_mode=False)
         sys.stdout.flush()
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:
-        # the reader of our output has gone: nothing to say, and nothing to flush at exit
+        # the reader of our output has gone: there is nothing to print, and nothing to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except RescoldoError as error:

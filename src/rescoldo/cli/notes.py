@@ -1,4 +1,4 @@
-"""What a deployment asks for and does not get, told where it is built, deployed and described."""
+"""Prints notes on settings that have no effect, at build, deployment and in `describe`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _CONTAINER = ("dockerfile", "containerfile")
 
 
 def tell_notes(name: str, told: Iterable[str]) -> None:
-    """A line each, on stderr."""
+    """Print one line for each note on stderr."""
     for text in told:
         note(f"{PREFIX}{name}: {text}")
 
 
 def folder_notes(function: StackFunction) -> list[str]:
-    """What lies in a handler's folder and is not used."""
+    """Return notes on files of the handler's folder that builds ignore."""
     found = [file for file in sorted(function.handler.glob("*ile")) if file.name.lower() in _CONTAINER]
     return [
         f"{file}: ignored, since nothing is built as a container: list Python packages in requirements.txt, and put "

@@ -39,7 +39,7 @@ def _spelled(arg: str, switches: dict[str, click.Parameter]) -> list[str]:
         return [arg]
     if value.lower() in ("true", "1"):
         return [name]
-    return switches[name].secondary_opts[:1]  # none: a switch that is off unless given
+    return switches[name].secondary_opts[:1]  # no word at all: this switch is off by default
 
 
 def _all(*options: Decorator) -> Decorator:
@@ -52,7 +52,7 @@ def _all(*options: Decorator) -> Decorator:
 
 
 def folded(kind: type[Any], argument: str, *options: Decorator) -> Decorator:
-    """Options whose values reach the verb as one `argument`, a dataclass `kind` with a field for each."""
+    """Pass the options' values to the verb as one `argument`, an instance of the dataclass `kind`."""
     names = [field.name for field in fields(kind)]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,7 +98,7 @@ _stack_options = (
     click.option("--regex", default="", help="Only functions whose name matches this regular expression."),
 )
 _names = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=in_the_stack_file)
-# for `remove`, whose names are the gateway's and need no stack file
+# `remove` takes names of deployed functions, so a shell completes them from the gateway, not from a stack file
 unnamed_stack_options = folded(Selection, "selection", *_stack_options)
 stack_options = folded(Selection, "selection", _names, *_stack_options)
 selection_options = folded(

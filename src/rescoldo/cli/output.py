@@ -1,4 +1,4 @@
-"""What goes to the terminal. Results on stdout, everything else on stderr."""
+"""Writes to the terminal: results to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ import click
 
 from rescoldo.model.text import json_text, one_line, uncoloured, visible, whole
 
-MOST_OF_A_LINE = 300  # characters of a reason in a table; the whole stands elsewhere
-BAR_FROM = 2 * 2**20  # bytes: smaller uploads are over before a bar is drawn
-_drawing = threading.Lock()  # a terminal has room for one bar: of uploads at once, the first one's
+MOST_OF_A_LINE = 300  # characters of a reason in a table; the full reason is printed elsewhere
+BAR_FROM = 2 * 2**20  # bytes: smaller uploads end before a bar is drawn
+_drawing = threading.Lock()  # a terminal has room for one bar: the first of parallel uploads draws it
 
 
 def say(text: str = "") -> None:
-    """A line of the result. Control characters of whatever it repeats are escaped."""
+    """Print a line of the result, with control characters escaped."""
     click.echo(visible(text))
 
 
 def note(text: str) -> None:
-    """A line about what goes on; the same."""
+    """Print a line about progress on stderr, with control characters escaped."""
     click.echo(visible(text), err=True)
 
 
 def on_terminal() -> bool:
-    """Whether somebody looks at the result."""
+    """Return whether stdout is a terminal."""
     return sys.stdout.isatty()
 
 
 def say_printed(text: str) -> None:
-    """What a function printed: as it is into a file or a pipe. On a terminal colours are left out, and other control
-    characters escaped, since they could write over other lines, or type into the terminal."""
+    """Print a function's output: unchanged into a file or a pipe. A terminal gets it without colours and with other
+    control characters escaped, since they could overwrite other lines or type into the terminal."""
     if on_terminal():
         click.echo(uncoloured(text))
     else:
@@ -43,13 +43,13 @@ def say_printed(text: str) -> None:
 
 
 def complain(message: str) -> None:
-    """What went wrong."""
+    """Print an error message on stderr."""
     red = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     click.echo(f"{click.style('Error:', fg='red', bold=True) if red else 'Error:'} {visible(message)}", err=True)
 
 
 def brief(text: str, most: int = MOST_OF_A_LINE) -> str:
-    """`text` for a table: its first line and its last, which of a traceback says what was raised."""
+    """Shorten `text` for a table to its first and last line; the last line of a traceback names the exception."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = " … ".join(dict.fromkeys((lines[0], lines[-1]))) if lines else ""
     return told if len(told) <= most else f"{told[: most - 1]}…"
@@ -60,7 +60,7 @@ def say_json(data: object) -> None:
 
 
 def say_columns(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Aligned columns; numbers to the right."""
+    """Print aligned columns, numbers to the right."""
     table = [[one_line(str(cell)) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
     right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(head))]
@@ -73,7 +73,7 @@ def say_columns(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def human_size(size: int) -> str:
-    """1536 → `1.5 KiB`"""
+    """Format a size in bytes: 1536 → `1.5 KiB`."""
     value, unit = float(size), "B"
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024 or unit == "GiB":
@@ -88,7 +88,8 @@ class Advance(Protocol):
 
 @contextmanager
 def upload_bar(what: str, size: int) -> Iterator[Advance]:
-    """A bar for a large upload on a terminal; call what it yields with the bytes sent since."""
+    """Draw a bar for a large upload on a terminal; the caller passes each number of bytes sent to the yielded
+    function."""
     if size < BAR_FROM or not sys.stderr.isatty() or not _drawing.acquire(blocking=False):
         yield lambda sent: None
         return

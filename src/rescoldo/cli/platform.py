@@ -1,6 +1,6 @@
-"""The platform on this machine: its settings, its start and its end.
+"""The platform on this machine: its settings, its start and its stop.
 
-The supervisor is imported where it is needed: `up` mostly finds a platform that runs, and speaks HTTP.
+Functions import the supervisor when they need it: `up` mostly finds a running platform and then only speaks HTTP.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from rescoldo.model.settings import Settings, default_data_dir
 
 
 def local_settings(data: Path | None, **changes: Any) -> Settings:
-    """Settings of the platform that keeps its files in `data` (the default data directory)."""
+    """Return settings for a platform that keeps its files in `data` (the default data directory)."""
     place = (data or default_data_dir()).absolute()
     return Settings(data=str(place), run=_run(place, last_settings(place)), **changes)
 
 
 def remembered_settings(data: Path | None, **changes: Any) -> Settings:
-    """What the platform of `data` was last started with, but for `changes` that are not None."""
+    """Return the last settings of the platform of `data`, with those `changes` that are not None."""
     given = {name: value for name, value in changes.items() if value is not None}
     found = local_platform(data)
     if found is None:
@@ -30,33 +30,33 @@ def remembered_settings(data: Path | None, **changes: Any) -> Settings:
 
 
 def _run(place: Path, last: Settings | None) -> str:
-    """One that runs, or that a crash has left, is where it was; each new start may choose better."""
+    """A running or crashed platform keeps its runtime directory; otherwise each start chooses again."""
     return last.run if last is not None and last.run_path.is_dir() else str(run_dir_for(place))
 
 
 def start_background(settings: Settings) -> None:
-    """Start it and return when /healthz answers. Raises RescoldoError with the end of its log."""
+    """Start the platform; return when /healthz answers. Raises RescoldoError with the end of its log."""
     from rescoldo.supervisor import start
 
     start.start_background(settings)
 
 
 def run_foreground(settings: Settings) -> int:
-    """Run it until somebody stops it; return its exit status."""
+    """Run the platform until it is stopped; return its exit status."""
     from rescoldo.supervisor import main
 
     return main.run(settings)
 
 
 def abandoned(settings: Settings) -> bool:
-    """Whether it answers, but nobody supervises it any more."""
+    """Return whether the platform answers although its supervisor is gone."""
     from rescoldo.supervisor import start
 
     return start.abandoned(settings)
 
 
 def stop(settings: Settings) -> bool:
-    """Stop it; False when none runs."""
+    """Stop the platform; return False if none runs."""
     from rescoldo.supervisor import start
 
     return start.stop(settings)

@@ -1,4 +1,4 @@
-"""What a verb works on: the functions of a stack file, or the one that flags describe."""
+"""Loads the functions that a verb works on: those of a stack file, or one function described by flags."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ FLAGS = "command line"
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """Functions to work on, and what of their stack file matters to building them."""
+    """Functions to work on, with the parts of their stack file that builds need."""
 
     functions: tuple[StackFunction, ...]
     gateway: str = ""
     copy: tuple[Path, ...] = ()
-    folder: Path = Path()  # where the stack file is
-    templates: tuple[TemplateSource, ...] = ()  # where templates come from that are not here
+    folder: Path = Path()  # the stack file's folder
+    templates: tuple[TemplateSource, ...] = ()  # sources of templates that are not in ./template
 
     @property
     def places(self) -> frozenset[Path]:
-        """The folders that the functions' code comes from."""
+        """The folders with the functions' code."""
         return frozenset((*self.copy, *(function.handler for function in self.functions)))
 
 
 def load_project(selection: Selection) -> Project:
-    """The functions of the stack file; the one that flags describe where they do and no file is given.
+    """Load the functions of the stack file, or the one function that flags describe.
 
-    Raises InvalidInput; UsageError when there is neither.
+    Raises InvalidInput; UsageError if there is neither.
     """
     described = _from_flags(selection)
     if described is not None:
@@ -56,12 +56,13 @@ def load_project(selection: Selection) -> Project:
 
 
 def load_stack(yaml_file: str) -> StackFile:
-    """Read the stack file named, or the one that is here."""
+    """Read the named stack file, or the one in the current folder."""
     return read_stack(stack_location(yaml_file))
 
 
 def stack_location(yaml_file: str) -> str:
-    """The path or URL of the stack file named, or of the one that is here. Raises UsageError without either."""
+    """Return the path or URL of the named stack file, or of the one in the current folder. Raises UsageError if
+    there is none."""
     found = yaml_file or default_file(Path())
     if not found:
         raise click.UsageError(
@@ -72,15 +73,15 @@ def stack_location(yaml_file: str) -> str:
 
 
 def optional_gateway(yaml_file: str, gateway: str) -> str:
-    """The gateway of the stack file, for verbs that work without one too; empty where `gateway` (the flag) or
-    the environment names one, so that a broken file is in nobody's way."""
+    """Return the stack file's gateway, for verbs that also work without a stack file. Returns an empty text if
+    `gateway` (the flag) or the environment names a gateway, so that a broken stack file does not matter then."""
     if gateway or os.environ.get("OPENFAAS_URL") or (not yaml_file and default_file(Path()) is None):
         return ""
     return load_stack(yaml_file).gateway
 
 
 def _from_flags(selection: Selection) -> StackFunction | None:
-    """The function that --name, --image, --lang and --handler describe; None when none of them is given."""
+    """Return the function that --name, --image, --lang and --handler describe; None without any of these flags."""
     name, image, lang, handler = selection.name, selection.image, selection.lang, selection.handler
     if not any((name, image, lang, handler)):
         return None
@@ -103,7 +104,7 @@ def _from_flags(selection: Selection) -> StackFunction | None:
 
 
 def build_one(function: StackFunction, project: Project, *, fresh: bool, quiet: bool) -> BuiltBundle | None:
-    """Build one function into ./build/NAME; None where it is marked skip_build. Raises BuildFailed."""
+    """Build one function into ./build/NAME; return None if it is marked skip_build. Raises BuildFailed."""
     if function.skip_build:
         return None
 
@@ -125,12 +126,12 @@ def build_one(function: StackFunction, project: Project, *, fresh: bool, quiet: 
 
 
 def fetch_template(lang: str, templates: Sequence[TemplateSource], folder: Path) -> None:
-    """Pull a template that is not here into ./template, where the stack file says where it comes from; a path begins in
-    `folder`. Raises RescoldoError."""
+    """Pull an absent template into ./template from the stack file's source; relative paths start in `folder`.
+    Raises RescoldoError."""
     source = next((template.source for template in templates if template.name == lang), "")
     if not source or has_template(lang, Path()):
         return
-    from rescoldo.stack.pull import pull_templates, shown  # what starts git is needed for this alone
+    from rescoldo.stack.pull import pull_templates, shown  # this import starts git, and only a fetch needs it
 
     path, mark, branch = source.partition("#")
     if (folder / path).exists():
@@ -140,7 +141,7 @@ def fetch_template(lang: str, templates: Sequence[TemplateSource], folder: Path)
 
 
 def build_request(function: StackFunction, copy: tuple[Path, ...], *, fresh: bool = False) -> BuildRequest:
-    """What to build for a function. Raises BuildFailed when its template is not here."""
+    """Return the build request for a function. Raises BuildFailed if its template is absent."""
     template = find_template(function.lang, Path())
     return BuildRequest(
         name=function.name,
@@ -154,7 +155,7 @@ def build_request(function: StackFunction, copy: tuple[Path, ...], *, fresh: boo
 
 
 def _command(function: StackFunction) -> tuple[str, ...]:
-    """The command of its deployment; empty where it is not known. Wrong ones are refused when they are deployed."""
+    """Return the deployment's command; empty if it is unknown. The gateway refuses an invalid command at deployment."""
     try:
         return start_of(function.to_spec()).command
     except InvalidInput:
@@ -162,12 +163,12 @@ def _command(function: StackFunction) -> tuple[str, ...]:
 
 
 def bundle_file(name: str) -> Path:
-    """Where a function's bundle is built: faas-cli's build context."""
+    """Return the path of a function's bundle, in faas-cli's build context."""
     return Path("build") / name / BUNDLE
 
 
 def with_flags(function: StackFunction, flags: DeployFlags) -> StackFunction:
-    """`function` with what flags say put over it. Raises UsageError."""
+    """Return `function` with the flags' values in place of its own. Raises UsageError."""
     limits = {"memory": flags.memory_limit, "cpu": flags.cpu_limit}
     requests = {"memory": flags.memory_request, "cpu": flags.cpu_request}
     return replace(
@@ -186,7 +187,7 @@ def with_flags(function: StackFunction, flags: DeployFlags) -> StackFunction:
 
 
 def check_flags(flags: DeployFlags) -> None:
-    """Raise UsageError for what a deployment would refuse of the flags, before anything is built."""
+    """Check flags before anything is built. Raises UsageError for flags that a deployment would refuse."""
     if flags.update and flags.replace:
         raise click.UsageError("--update and --replace exclude each other; give one of them")
     for values, flag in ((flags.env, "--env"), (flags.label, "--label"), (flags.annotation, "--annotation")):
@@ -194,7 +195,7 @@ def check_flags(flags: DeployFlags) -> None:
 
 
 def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
-    """KEY=VALUE flags as a dict. Raises UsageError."""
+    """Parse KEY=VALUE flags. Raises UsageError."""
     split = [value.partition("=") for value in values]
     for key, equals, value in split:
         if not key or not equals:

@@ -1,6 +1,6 @@
-"""What became of each function that a verb was for: a line each at the end, and what they come to.
+"""Collects the outcome of a verb for each function and prints one line each at the end, with a summary.
 
-A failure is printed whole on stderr when it happens, and in one line among the results.
+A failure is printed in full on stderr as it happens, and in one line among the results.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rescoldo.stack.file import StackFunction
 DEPLOYED, UNCHANGED, BUILT, SKIPPED, REMOVED = "deployed", "unchanged", "built", "skipped", "removed"
 DEPLOYING, FAILED, LEFT = "deploying", "failed", "not tried"
 _ORDER = (DEPLOYED, UNCHANGED, BUILT, REMOVED, SKIPPED, DEPLOYING, LEFT, FAILED)
-_UNDONE = frozenset((DEPLOYING, FAILED, LEFT))  # the verb has not done what it was for
+_UNDONE = frozenset((DEPLOYING, FAILED, LEFT))  # the verb did not reach its goal
 
 
 Item = TypeVar("Item")
@@ -29,20 +29,20 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one function."""
+    """The outcome of a verb for one function."""
 
-    state: str  # one of those above
-    text: str = ""  # for people: where it is, or why it failed
+    state: str  # one of the states above
+    text: str = ""  # for people: the function's URL, or the reason of the failure
     data: Mapping[str, object] = field(default_factory=dict)  # for scripts, besides name, namespace and state
-    notes: Sequence[str] = ()  # what was asked for and has no effect
+    notes: Sequence[str] = ()  # requested settings without effect
 
     def to_json(self) -> dict[str, object]:
-        """What a script reads of it, besides name and namespace."""
+        """Return the JSON fields besides name and namespace."""
         return {"state": self.state, **self.data, **({"notes": list(self.notes)} if self.notes else {})}
 
 
 class Results:
-    """The outcomes of a verb, in the order of `names` (name and namespace), whatever the order they come in."""
+    """The outcomes of a verb, in the order of `names` (name and namespace), in whatever order they arrive."""
 
     def __init__(self, names: Iterable[tuple[str, str]]) -> None:
         self._names = list(dict.fromkeys(names))
@@ -51,45 +51,45 @@ class Results:
 
     @classmethod
     def of(cls, functions: Iterable[StackFunction], namespace: str = "") -> Results:
-        """For functions of a stack file, deployed in `namespace` where that is given."""
+        """Return results for functions of a stack file, deployed in `namespace` if it is given."""
         return cls(reference_of(function, namespace) for function in functions)
 
     @property
     def failed(self) -> bool:
-        """Whether any function failed, has not started yet, or was not tried for a failure of another."""
+        """Whether a function failed, has not started yet, or was not tried after the failure of another."""
         return any(outcome.state in _UNDONE for _, outcome in self._all())
 
     @property
     def open(self) -> bool:
-        """Whether there is a function of which nothing is known yet."""
+        """Whether a function has no outcome yet."""
         return any(map(self.is_open, self._names))
 
     def add(self, function: tuple[str, str], outcome: Outcome) -> None:
         self._found[function] = outcome
 
     def fail(self, function: tuple[str, str], error: RescoldoError) -> None:
-        """Tell why a function failed, and keep it for the end."""
+        """Print why a function failed, and keep the reason for the end."""
         with self._saying:
             complain(error.message)
         self.add(function, Outcome(FAILED, error.message, {"reason": error.message}))
 
     def is_open(self, function: tuple[str, str]) -> bool:
-        """Whether nothing is known of it yet."""
+        """Return whether a function has no outcome yet."""
         return function not in self._found
 
     def to_json(self) -> list[dict[str, object]]:
-        """One object each: `name`, `namespace`, `state`, and what belongs to the state."""
+        """Return one object for each function: `name`, `namespace`, `state` and the fields of that state."""
         return [
             {"name": name, "namespace": namespace, **outcome.to_json()}
             for (name, namespace), outcome in self._all()
         ]
 
     def show(self, as_json: bool) -> int:
-        """Print them all and what they come to; the verb's exit status."""
+        """Print all outcomes and the summary; return the verb's exit status."""
         if as_json:
             say_json(self.to_json())
         else:
-            # two columns of which the last one is free text: a long reason does not push others aside
+            # two columns, the free text last: a long reason then moves no other column
             rows = [(shown(key), outcome.state, brief(outcome.text)) for key, outcome in self._all()]
             if rows:
                 say_columns(rows[0], rows[1:])
@@ -97,7 +97,7 @@ class Results:
         return 1 if self.failed else 0
 
     def summarize(self, as_json: bool) -> None:
-        """How many there are of each state, where there are several functions."""
+        """Print the number of functions in each state if there are several functions."""
         if len(self._names) > 1:
             counts = Counter(outcome.state for _, outcome in self._all())
             told = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
@@ -111,7 +111,7 @@ class Results:
 def for_each(
     functions: Iterable[StackFunction], namespace: str, results: Results, work: Callable[[StackFunction], Outcome]
 ) -> None:
-    """Do `work` for each function that `results` knows nothing of yet; one that fails stops no other."""
+    """Call `work` for each function without an outcome; a failure of one function does not stop the others."""
     for function in functions:
         key = reference_of(function, namespace)
         if results.is_open(key):
@@ -124,9 +124,9 @@ def for_each(
 def for_each_at_once(
     items: Mapping[tuple[str, str], Item], results: Results, work: Callable[[Item], Outcome], parallel: int
 ) -> None:
-    """Do `work` for each item, by function, of which `results` knows nothing yet, `parallel` of them at once; one that
-    fails stops no other. Raises GatewayClosed when those under way have ended: it would be the failure of all others,
-    too."""
+    """Call `work` for each item, by function, without an outcome, `parallel` items at once. A failure of one does
+    not stop the others. A closed gateway would fail all others, too: then no further item starts, and GatewayClosed
+    is raised once the running ones have ended."""
     closed: GatewayClosed | None = None
     with ThreadPoolExecutor(parallel) as pool:
         under_way = {key: pool.submit(work, item) for key, item in items.items() if results.is_open(key)}
@@ -148,11 +148,11 @@ def for_each_at_once(
 
 
 def reference_of(function: StackFunction, namespace: str = "") -> tuple[str, str]:
-    """Name and namespace of a function, as it is deployed with --namespace `namespace`."""
+    """Return the name and namespace of a function that is deployed with --namespace `namespace`."""
     return function.name, namespace or function.namespace or DEFAULT_NAMESPACE
 
 
 def shown(key: tuple[str, str]) -> str:
-    """A function's name as a user writes it."""
+    """Format a function's name as users write it."""
     name, namespace = key
     return name if namespace == DEFAULT_NAMESPACE else f"{name}.{namespace}"

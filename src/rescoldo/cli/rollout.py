@@ -1,4 +1,4 @@
-"""Deploying a function again and again, as its author saves it: what does not work is reported and taken back."""
+"""Deploys a function each time its author saves it; reports failures and restores the previous deployment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rescoldo.stack.file import StackFunction
 
 
 class Report:
-    """What the author sees: lines of text, or of JSON for a script."""
+    """Reports to the author, in lines of text or in JSON for a script."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
@@ -30,7 +30,8 @@ class Report:
         self._say({"event": "watching", "names": names}, f"Watching {', '.join(names)}; press Ctrl-C to stop.")
 
     def deployed(self, name: str, url: str, seconds: float | None) -> None:
-        """`seconds` from the save to the moment the new code could answer; None: nothing was saved."""
+        """Report a deployment; `seconds` lead from the save until the new code could answer, None: nothing was
+        saved."""
         since = "" if seconds is None else f", {seconds:.2f} s after the save"
         event: dict[str, object] = {"event": "deployed", "name": name, "url": url, "seconds": seconds}
         self._say(event, f"{name}: serving{since}\n  {url}")
@@ -53,14 +54,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Serving:
-    """What a function was when it last worked."""
+    """A function's last working deployment."""
 
     spec: FunctionSpec
-    digest: str  # empty: what the image's name meant
+    digest: str  # empty: this machine did not build it, so the deployment ran the gateway's bundle of that name
 
 
 class WatchedDeployments:
-    """Builds, deploys and wakes functions, and remembers the last deployment of each that worked."""
+    """Builds, deploys and wakes functions, and remembers the last working deployment of each."""
 
     def __init__(self, gateway: Gateway, flags: DeployFlags, report: Report, *, fresh: bool) -> None:
         self._gateway = gateway
@@ -70,7 +71,7 @@ class WatchedDeployments:
         self._serving: dict[str, _Serving] = {}
 
     def first(self, project: Project) -> None:
-        """Deploy all; tells what goes wrong with one. Raises GatewayClosed: no save would mend that."""
+        """Deploy all functions and report failures. Raises GatewayClosed, which no save could repair."""
         for function in project.functions:
             try:
                 self._deploy(project, function, None)
@@ -80,7 +81,7 @@ class WatchedDeployments:
                 self.refused(function.name, error)
 
     def again(self, project: Project, functions: list[StackFunction], saved_at: float) -> None:
-        """Deploy `functions`, which were saved at `saved_at` (Unix seconds); tells what goes wrong."""
+        """Deploy `functions` after a save at `saved_at` (Unix seconds) and report failures."""
         for function in functions:
             try:
                 self._deploy(project, function, saved_at)
@@ -88,7 +89,7 @@ class WatchedDeployments:
                 self.refused(function.name, error)
 
     def refused(self, name: str, error: RescoldoError) -> None:
-        """Tell that `name` is as it was, and why."""
+        """Report that a deployment of `name` failed and changed nothing."""
         self._report.failed(name, error.message, serving=name in self._serving)
 
     def _deploy(self, project: Project, function: StackFunction, saved_at: float | None) -> None:
@@ -103,12 +104,12 @@ class WatchedDeployments:
             return self._report.unchanged(function.name)
         try:
             deployed = deploy_one(self._gateway, function, self._flags)
-        except RolloutFailed as error:  # the gateway has tried it, and kept what serves
+        except RolloutFailed as error:  # the gateway tried the revision and kept the serving one
             return self._report.failed(function.name, error.message, serving=not isinstance(error, NotStarted))
         try:
             self._wake(spec)
         except RescoldoError as error:
-            if before is not None:  # its roll-out was not checked
+            if before is not None:  # the gateway did not check this roll-out, so its faulty code is current
                 self._restore(before, error)
             return self.refused(function.name, error)
         self._serving[function.name] = now
@@ -121,13 +122,13 @@ class WatchedDeployments:
         return with_flags(function, self._flags).to_spec()
 
     def _wake(self, spec: FunctionSpec) -> None:
-        """Start an instance: what a handler does at import fails now and not at the next call."""
+        """Start an instance, so that an error in the handler's imports shows now and not at the next call."""
         body = {"serviceName": spec.name, "namespace": spec.namespace, "replicas": policy_of(spec).woken}
         path = f"/system/scale-function/{spec.name}"
         self._gateway.system("POST", path, params={"namespace": spec.namespace}, json=body)
 
     def _restore(self, before: _Serving, reason: RescoldoError) -> None:
-        """Put back what worked. Raises RescoldoError, with the `reason` too, where that fails."""
+        """Roll back to the working deployment. Raises RescoldoError that includes `reason` if that fails."""
         name = before.spec.name
         try:
             self._gateway.system(

@@ -1,4 +1,4 @@
-"""`rescoldo serve --install-service`: this platform as a service of systemd."""
+"""Installs this platform as a systemd service: `rescoldo serve --install-service`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rescoldo.cli.options import folded
 from rescoldo.cli.output import say, say_json
 from rescoldo.model.settings import Settings
 
-_NOT_PASSED_ON = {"install_service", "uninstall_service", "user", "yes", "as_json", "data"}  # of serve's flags
-_ENVIRONMENT = ("RESCOLDO_HAPROXY",)  # a service has none of the variables of the shell that installs it
+_NOT_PASSED_ON = {"install_service", "uninstall_service", "user", "yes", "as_json", "data"}  # not repeated in the unit
+_ENVIRONMENT = ("RESCOLDO_HAPROXY",)  # a service does not inherit the variables of the installing shell
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceFlags:
-    """Whether `serve` writes or removes a unit of systemd instead of running a platform."""
+    """Flags that write or remove a systemd unit instead of running a platform."""
 
     install_service: bool
     uninstall_service: bool
@@ -43,7 +43,7 @@ service_options = folded(
 
 
 def check_service(flags: ServiceFlags, *, detach: bool) -> bool:
-    """Whether a service is to be changed; raises UsageError for flags that do not go together."""
+    """Return whether the flags change a service. Raises UsageError for flags that exclude each other."""
     if flags.install_service and flags.uninstall_service:
         raise click.UsageError("--install-service and --uninstall-service exclude each other")
     changes = flags.install_service or flags.uninstall_service
@@ -57,11 +57,11 @@ def check_service(flags: ServiceFlags, *, detach: bool) -> bool:
 
 
 def change_service(flags: ServiceFlags, settings: Settings, *, as_json: bool) -> int:
-    """Install or uninstall the service of the platform that `serve` was asked to run; return the exit status.
+    """Install or uninstall the service for the platform of `settings`; return the exit status.
 
-    Raises what supervisor.service does: InvalidInput, Conflict, NotFound.
+    Raises the errors of supervisor.service: InvalidInput, Conflict, NotFound.
     """
-    from rescoldo.supervisor.service import Service, install, uninstall  # with edge and node: slow to import
+    from rescoldo.supervisor.service import Service, install, uninstall  # imports edge and node: slow
 
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     service = Service(_command(settings), environment, settings.data, of_user=flags.user)
@@ -83,8 +83,8 @@ def change_service(flags: ServiceFlags, settings: Settings, *, as_json: bool) ->
 
 
 def _command(settings: Settings) -> list[str]:
-    """`serve` as it was called, for a start in another folder and without this environment."""
-    # -P: nothing is imported from the folder in which it is started
+    """Return the command line of `serve` for a start in another folder and without this environment."""
+    # -P: import nothing from the folder in which the command starts
     return [sys.executable, "-P", "-m", "rescoldo.cli", "serve", "--data", settings.data, *_flags()]
 
 

@@ -1,4 +1,4 @@
-"""What `rescoldo serve` is told: where it listens, how much it holds, what functions have that set no limits."""
+"""Parses the flags of `rescoldo serve`: addresses, capacity, and defaults for functions without limits of their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rescoldo.model.settings import MOST_SLOTS, SPARES
 from rescoldo.model.units import parse_memory
 from rescoldo.model.values import seconds
 
-# what functions that set none are given: the end of its flag, its default, what it is
+# flags for functions without limits of their own: the end of the flag's name, its default, its help
 _LIMITS = (
     ("memory", "512Mi", "Memory limit of one instance; 0: no limit."),
     ("cpu", "0", "Cpu limit of one instance, for example 500m; 0: no limit."),
@@ -37,7 +37,7 @@ _SCALING = (
 
 
 def default_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The flags that set limits and scaling for functions that set none."""
+    """Add the flags for default limits and scaling to `command`."""
     for name, default, text in reversed(_LIMITS + _SCALING):
         option = click.option(FLAG + name, default=default, show_default=True, help=text)
         command = option(command)
@@ -46,7 +46,7 @@ def default_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where the gateway and the metrics are, and how the gateway is reached."""
+    """The addresses of the gateway and the metrics, and the gateway's TLS."""
 
     host: str
     port: int
@@ -58,7 +58,7 @@ class Listening:
     trusted_proxies: tuple[str, ...]
 
     def settings(self) -> dict[str, Any]:
-        """The platform's settings of these names. Raises UsageError."""
+        """Return the platform's settings of these names. Raises UsageError."""
         for flag, value in (("--tls-key", self.tls_key), ("--redirect-address", self.redirect_address)):
             if value is not None and self.tls_cert is None:
                 raise click.UsageError(f"{flag} needs --tls-cert")
@@ -109,7 +109,7 @@ listening_options = folded(
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How much the platform holds, and how long what it cannot take at once may wait."""
+    """The platform's capacity, and how long it queues work beyond that capacity."""
 
     slots: int
     edge_threads: int
@@ -118,7 +118,7 @@ class Capacity:
     queue_timeout: str
 
     def settings(self) -> dict[str, Any]:
-        """The platform's settings of these names. Raises InvalidInput."""
+        """Return the platform's settings of these names. Raises InvalidInput."""
         memory = self.spares_memory
         return {
             "slots": self.slots,

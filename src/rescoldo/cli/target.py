@@ -1,4 +1,4 @@
-"""Which function of which gateway a verb means."""
+"""Resolves the function and the gateway that a verb works on."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rescoldo.model.names import parse_reference
 
 
 def reference(text: str, namespace: str) -> tuple[str, str]:
-    """(name, namespace) of NAME or NAME.NS; --namespace is for the former."""
+    """Return (name, namespace) for NAME or NAME.NS; --namespace applies to a plain NAME."""
     name, own = parse_reference(text)
     return name, (namespace if namespace and "." not in text else own)
 
 
 def open_gateway(connection: GatewayFlags) -> Gateway:
-    """The gateway of flags, environment or stack file."""
+    """Connect to the gateway of flags, environment or stack file."""
     url = choose_gateway(connection.gateway, optional_gateway(connection.yaml_file, connection.gateway))
     return Gateway(url, tls_no_verify=connection.tls_no_verify, token=connection.token)

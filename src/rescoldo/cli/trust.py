@@ -1,4 +1,4 @@
-"""Whom a verb takes for its gateway, where that speaks HTTPS."""
+"""Decides which TLS certificates a verb accepts from its gateway."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from rescoldo.cli.credentials import is_loopback
 from rescoldo.model.running import platform_at
 
 if TYPE_CHECKING:
-    import ssl  # loaded only for gateways that speak it
+    import ssl  # loaded only for gateways that speak HTTPS
 
 
 def trusted(url: str, *, verify: bool = True) -> ssl.SSLContext | None:
-    """How the certificate at `url` is checked; None for plain HTTP.
+    """Return the TLS context that checks the certificate at `url`; None for plain HTTP.
 
-    A platform of this machine, at an address that its certificate does not name, is known by the certificate itself,
-    where this user may read it. All others are checked as everywhere: by those that the system trusts, or, as with curl
-    and faas-cli, those in $SSL_CERT_FILE or $SSL_CERT_DIR.
+    A platform of this machine may listen at a loopback address that its certificate does not name. The context then
+    trusts that very certificate, if this user may read it. All other certificates are checked against the system's
+    authorities, or, as with curl and faas-cli, against those in $SSL_CERT_FILE or $SSL_CERT_DIR.
     """
     parts = urlsplit(url)
     if parts.scheme != "https":
@@ -30,7 +30,7 @@ def trusted(url: str, *, verify: bool = True) -> ssl.SSLContext | None:
         return ssl._create_unverified_context()
     context = ssl.create_default_context()
     if is_loopback(url) and (own := _own_certificate(f"{parts.hostname}:{parts.port or 443}")) is not None:
-        with suppress(OSError):  # not ours to read
+        with suppress(OSError):  # this user may not read it
             context.load_verify_locations(own)
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             context.check_hostname = False
@@ -38,7 +38,8 @@ def trusted(url: str, *, verify: bool = True) -> ssl.SSLContext | None:
 
 
 def _own_certificate(address: str) -> Path | None:
-    """That of the platform at HOST:PORT of this machine; None where there is none, or it is somebody else's."""
+    """Return the certificate of the platform at HOST:PORT of this machine; None if no known platform with TLS
+    listens there."""
     at = platform_at(address)
     if at is None or at.settings is None or at.settings.tls_cert is None:
         return None

@@ -1,4 +1,4 @@
-"""Which files of a project were saved, and whose they are. The only module that imports watchfiles."""
+"""Finds saved files of a project and the functions they belong to. The only module that imports watchfiles."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from watchfiles import DefaultFilter, watch
 from rescoldo.cli.project import Project
 from rescoldo.stack.file import StackFunction
 
-# An editor's save is several changes: they are taken together once none has come for STEP.
+# One save of an editor is several changes. A batch ends after STEP without a change.
 STEP = 25  # milliseconds
-DEBOUNCE = 400  # milliseconds; changes that go on are taken at least this often
+DEBOUNCE = 400  # milliseconds: continuous changes form a batch at least this often
 TICK = 100  # milliseconds
-OLD = 10.0  # seconds: a file that says it is older was copied or moved here with its time
+OLD = 10.0  # seconds: a file with an older time was copied or moved here and kept its time
 STACK_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Files that changed together."""
+    """A batch of changed files."""
 
     paths: frozenset[Path]
     at: float  # Unix seconds of the last save
 
     @property
     def stack(self) -> bool:
-        """Whether the stack file or an environment file may be among them."""
+        """Whether the stack file or an environment file may be among the files."""
         return any(path.suffix in STACK_SUFFIXES for path in self.paths)
 
     def functions(self, project: Project) -> list[StackFunction]:
-        """Those whose code is in the files: by their handler's folder, and all by `configuration.copy`."""
+        """Return the functions whose handler's folder has one of the files; all functions for `configuration.copy`."""
         copies = [folder.resolve() for folder in project.copy]
         if any(path.is_relative_to(folder) for path in self.paths for folder in copies):
             return list(project.functions)
@@ -41,10 +41,10 @@ class Saved:
 
 
 def saves(project: Project, folder: Path) -> Iterator[Saved | None]:
-    """Saves below `folder` and in the functions' own folders, for ever; None about ten times a second when
-    there was none, the first when the watch has begun."""
+    """Yield saves below `folder` and in the functions' own folders, for ever. Yields None about ten times a second
+    without a save; the first None means that the watch has begun."""
     ours = [f.handler.resolve() for f in project.functions] + [f.resolve() for f in project.copy]
-    # what a build writes is nobody's save
+    # a build writes these files itself, so they are no saves
     built, usual = Path("build").resolve(), DefaultFilter()
 
     def wanted(change: object, name: str) -> bool:
@@ -66,7 +66,7 @@ def saves(project: Project, folder: Path) -> Iterator[Saved | None]:
 
 
 def _outermost(folders: list[Path]) -> list[Path]:
-    """`folders` that exist, without those inside others."""
+    """Return the `folders` that exist, without those inside others."""
     there = {folder for folder in folders if folder.exists()}
     return sorted(folder for folder in there if not there & set(folder.parents))
 

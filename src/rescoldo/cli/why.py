@@ -1,4 +1,4 @@
-"""How `describe --why` shows why a function has as many instances as it has."""
+"""Explains the number of instances for `describe --why`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNITS = {"concurrency": "requests at once", "rps": "requests a second", "cpu": 
 
 
 def say_why(found: Mapping[str, Any]) -> None:
-    """Nothing for a gateway that does not tell."""
+    """Print the explanation; nothing if the gateway does not report one."""
     if not found:
         return
     say()

@@ -107,7 +107,7 @@ def remove_command(
     else:
         project = load_project(selection)
         stack_gateway = project.gateway
-        # as before faas-cli's: -n is for functions that name no namespace of their own
+        # faas-cli's precedence: -n only applies to functions without a namespace of their own
         wanted = [(f.name, f.namespace or namespace or DEFAULT_NAMESPACE) for f in project.functions]
     url = choose_gateway(gateway, stack_gateway)
     if not (names or everything or yes):
@@ -122,7 +122,7 @@ def remove_command(
 
 
 def _ask(names: list[str], url: str) -> None:
-    """Raises RescoldoError for a no, UsageError where there is nobody to ask."""
+    """Ask for confirmation. Raises RescoldoError for a no, UsageError if there is no terminal."""
     if not sys.stdin.isatty():
         raise click.UsageError(
             f"this would remove {', '.join(names)} at {url}; name the functions, or add --all (or --yes)"

@@ -1,4 +1,4 @@
-"""`rescoldo diff`: what a deployment of stack.yaml would change."""
+"""`rescoldo diff`: shows the changes that a deployment of stack.yaml would make."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rescoldo.stack.file import StackFunction
 
 
 class Trouble(click.ClickException):
-    """Exit status 2, since 1 says that there are differences."""
+    """Failure of the comparison: exit status 2, since 1 means that there are differences."""
 
     exit_code = 2
 
@@ -73,14 +73,14 @@ def _compared(gateway: Gateway, function: StackFunction, namespace: str) -> tupl
 
 
 def _bundle_changes(gateway: Gateway, spec: FunctionSpec) -> Iterator[Change]:
-    """The code: what was built here against what the image's name means there."""
+    """Compare the bundle that was built here with the gateway's bundle for the image's name."""
     file = bundle_file(spec.name)
     if not file.is_file():
         return
     try:
         there = gateway.system("GET", "/system/bundles", params={"image": spec.image}).json()
     except NotFound:
-        return  # a gateway of another kind: it has images, no bundles
+        return  # another kind of gateway, with images instead of bundles
     yield from changed("bundle", there[0]["digest"][:12] if there else None, digest_of(file)[:12])
 
 

@@ -22,7 +22,7 @@ from rescoldo.model.errors import NotFound, RescoldoError
 from rescoldo.model.names import DEFAULT_NAMESPACE
 from rescoldo.model.units import parse_duration
 
-# what `describe` shows a line each: its title, its field
+# rows of `describe` with one line for each entry: title → field
 _TABLES = {
     "Environment": "envVars",
     "Labels": "labels",
@@ -30,7 +30,7 @@ _TABLES = {
     "Requests": "requests",
     "Limits": "limits",
 }
-_REASON = 200  # characters of a reason that a list shows
+_REASON = 200  # characters of a reason in a list
 _SORTS = {
     "name": lambda item: item["name"],
     "invocations": lambda item: (-item.get("invocationCount", 0), item["name"]),
@@ -69,8 +69,8 @@ def _row(item: Mapping[str, Any], verbose: bool) -> tuple[Any, ...]:
 
 
 def status_text(found: Mapping[str, Any], *, brief: bool = False) -> str:
-    """A function's state in words, with the reason of a failure (with `brief` its first line alone: what follows was
-    printed by the function). A gateway that does not tell the state has instances or none."""
+    """Describe a function's state in words, with the reason of a failure. With `brief` only the reason's first line:
+    the function printed the rest. A gateway that does not report the state reports only whether there are instances."""
     available = int(found.get("availableReplicas") or 0)
     state = str(found.get("state") or ("ready" if available else "asleep")).capitalize()
     if not (reason := str(found.get("reason") or "").strip()):
@@ -94,7 +94,7 @@ def describe_command(name: str, connection: GatewayFlags, namespace: str, as_jso
     with open_gateway(connection) as opened:
         found = _function(opened, name, place, why=why)
         found["isolation"] = _isolation(opened)
-        found.setdefault("notes", [])  # none, or a gateway that does not tell
+        found.setdefault("notes", [])  # no notes, or a gateway that does not report them
         if as_json:
             say_json(found)
             return
@@ -115,7 +115,7 @@ def _function(gateway: Gateway, name: str, namespace: str, *, why: bool = False)
 
 
 def _isolation(gateway: Gateway) -> dict[str, str]:
-    """What keeps its instances apart, as `rescoldo status` shows it; nothing from a gateway that does not tell."""
+    """Return what isolates the instances, as `rescoldo status` shows it; nothing if the gateway does not report it."""
     try:
         return dict(gateway.system("GET", "/system/status").json()["isolation"])
     except (RescoldoError, ValueError, TypeError, KeyError):
@@ -140,7 +140,7 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
         "Created": found.get("createdAt", ""),
         "Usage": _usage(usage),
         "Isolation": _protection(found["isolation"]),
-        "Gateway": found["isolation"].get("gateway", ""),  # where the function itself reaches it
+        "Gateway": found["isolation"].get("gateway", ""),  # the gateway's address for the function's own calls
     }
     for key, value in rows.items():
         if value != "":
@@ -160,7 +160,7 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
 
 
 def _traffic(found: Mapping[str, Any]) -> dict[str, int]:
-    """Percent of the calls by revision; empty where all go to the current one."""
+    """Return the percentages of the calls by revision; empty if all calls go to the current one."""
     return dict(found.get("traffic") or {})
 
 
@@ -230,12 +230,12 @@ def ready_command(
 
 
 def _gateway_waits(gateway: Gateway) -> str:
-    """What the gateway still lacks to be ready; empty when it is."""
+    """Return why the gateway is not ready; empty if it is."""
     return "" if gateway.answers() else "no answer"
 
 
 def _waits(gateway: Gateway, name: str, namespace: str) -> str:
-    """What a function still lacks to be ready; empty when it is. Raises RescoldoError when waiting does not help."""
+    """Return why a function is not ready; empty if it is. Raises RescoldoError if waiting does not help."""
     try:
         found = _function(gateway, name, namespace)
     except NotFound as error:

@@ -52,7 +52,7 @@ def generate_command(
 
 
 def _stored(name: str, url: str, architecture: str) -> StackFunction:
-    from rescoldo.stack.store import find, from_store, read_functions  # 0.1 s, and needed for stores alone
+    from rescoldo.stack.store import find, from_store, read_functions  # takes 0.1 s, and only stores need it
 
     found = find({function.name: function for function in read_functions(url)}, name, url)
     return from_store(found, url, architecture)

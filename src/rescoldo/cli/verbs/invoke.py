@@ -22,14 +22,14 @@ from rescoldo.cli.output import note, say, say_json
 from rescoldo.cli.target import open_gateway, reference
 from rescoldo.model.errors import RescoldoError
 
-MOST_SHOWN = 2000  # bytes of an error's body
-_KEPT = "/%:@!$&'()*+,;=~?-._"  # characters of a path that are sent as they are: it may be quoted already
+MOST_SHOWN = 2000  # bytes of an error's body that are shown
+_KEPT = "/%:@!$&'()*+,;=~?-._"  # characters of a path that stay unquoted: users may have quoted the path already
 _WITHOUT_BODY = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
 class _RequestFlags:
-    """What a call consists of besides the function and the body."""
+    """The parts of a call besides the function and the body."""
 
     path: str
     method: str
@@ -40,18 +40,19 @@ class _RequestFlags:
     key: str
 
     def check(self) -> None:
-        """Raise UsageError for flags that do not go together."""
+        """Raise UsageError for flags that exclude or need each other."""
         if bool(self.sign) != bool(self.key):
             raise click.UsageError("--sign and --key need each other: the header's name, and the key to sign with")
 
     def below(self, rest: str) -> str:
-        """Path and query behind the function's name; `rest` is what NAME has of them. Raises UsageError."""
+        """Return path and query below the function; `rest` is the part of NAME behind the function. Raises
+        UsageError."""
         if rest and self.path:
             raise click.UsageError(f"the path is given twice, as /{rest} and as --path {self.path}; give it once")
         return _path(self.path or rest, self.query)
 
     def headers(self, body: bytes, token: str) -> list[tuple[str, str]]:
-        """The request's headers, with the signature of `body` where one is asked for. Raises UsageError."""
+        """Return the request's headers, with the signature of `body` if the flags ask for one. Raises UsageError."""
         headers = [("Content-Type", self.content_type), *map(_header, self.header)]
         if self.method.upper() in _WITHOUT_BODY and not body:
             headers = headers[1:]
@@ -123,12 +124,12 @@ def invoke_command(
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A function's answer, whose body has not been read yet."""
+    """A function's response before its body was read."""
 
     response: Response
     function: str
-    started: float  # seconds on the clock of perf_counter
-    first: float  # seconds from then to the head of the answer
+    started: float  # start of the call in seconds of perf_counter
+    first: float  # seconds from `started` to the response's head
 
     @property
     def status(self) -> int:
@@ -136,7 +137,7 @@ class _Answer:
         return 0 if self.response.is_success else 1
 
     def passed_on(self) -> int:
-        """The body as it comes, to standard output. Raises RescoldoError for a status other than 2xx."""
+        """Stream the body to standard output. Raises RescoldoError for a status other than 2xx."""
         if not self.response.is_success:
             text = self.response.read()[:MOST_SHOWN].decode("utf-8", "replace").strip()
             raise RescoldoError(f"{self.function} answered {self.response.status_code}: {text}")
@@ -144,9 +145,9 @@ class _Answer:
         return self.status
 
     def included(self) -> int:
-        """Status and headers, the body as it comes, and the times."""
+        """Print status and headers, stream the body and print the times."""
         say(f"{self.response.http_version} {self.response.status_code} {self.response.reason_phrase}".rstrip())
-        for key, value in self.response.headers.raw:  # as they were sent: the mapping's names are in lower case
+        for key, value in self.response.headers.raw:  # the raw names: the mapping's names are in lower case
             say(f"{key.decode('latin-1')}: {value.decode('latin-1')}")
         say()
         sys.stdout.flush()
@@ -190,7 +191,7 @@ def _time(seconds: float) -> str:
 
 
 def _table(headers: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Headers by name; a list where a name comes more than once."""
+    """Return headers by name; a repeated name has a list of values."""
     found: dict[str, Any] = {}
     for key, value in headers:
         before = found.get(key)
@@ -207,7 +208,7 @@ def _body(method: str) -> bytes:
 
 
 def _path(path: str, query: Sequence[str]) -> str:
-    """Path and query behind the function's name."""
+    """Return path and query below the function."""
     path = quote(path.lstrip("/"), safe=_KEPT)
     pairs = urlencode([(key, value) for key, _, value in (text.partition("=") for text in query)])
     mark = "" if not pairs else "&" if "?" in path else "?"
@@ -215,7 +216,7 @@ def _path(path: str, query: Sequence[str]) -> str:
 
 
 def _header(text: str) -> tuple[str, str]:
-    # faas-cli once took K=V; the colon decides where there are both
+    # faas-cli once took K=V; a colon wins if the text has both
     mark = ":" if ":" in text else "="
     key, found, value = text.partition(mark)
     if not found or not key.strip():

@@ -21,7 +21,7 @@ from rescoldo.model.logcursor import LogCursor
 from rescoldo.model.names import DEFAULT_NAMESPACE
 from rescoldo.model.units import parse_duration
 
-PATIENCE = 30.0  # seconds for a gateway that was there to come back
+PATIENCE = 30.0  # seconds that an interrupted gateway may take to come back
 RETRY_PAUSE = 0.5  # seconds between attempts
 
 
@@ -79,8 +79,8 @@ def logs_command(
 
 
 def _entries(gateway: Gateway, params: Mapping[str, str], *, follow: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Lines as they came and as they are read. With `follow` they go on when the gateway is back after an interruption,
-    none lost and none twice."""
+    """Yield each line as text and parsed. With `follow` the stream resumes after an interruption of the gateway,
+    without losing or repeating a line."""
     cursor = LogCursor(datetime.now(UTC).isoformat().replace("+00:00", "Z"))
     wanted, give_up = dict(params), 0.0
     while True:

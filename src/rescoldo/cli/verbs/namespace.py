@@ -17,7 +17,7 @@ from rescoldo.cli.project import pairs
 from rescoldo.cli.target import open_gateway
 
 ONE = "/system/namespace/"
-MARK = {"openfaas": "1"}  # by this annotation and label other OpenFaaS gateways know their namespaces
+MARK = {"openfaas": "1"}  # other OpenFaaS gateways recognize their namespaces by this annotation and label
 
 
 @click.group("namespace")
@@ -27,13 +27,13 @@ def namespace_command() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Notes:
-    """What a namespace is given."""
+    """The labels and annotations of a namespace."""
 
     label: tuple[str, ...]
     annotation: tuple[str, ...]
 
     def body(self, name: str) -> dict[str, Any]:
-        """The request's body. Raises UsageError."""
+        """Return the request's body. Raises UsageError."""
         return {
             "name": name,
             "labels": {**pairs(self.label, "--label"), **MARK},

@@ -74,7 +74,7 @@ def new_command(
 
 
 def _stack(entry: StackEntry, existing: Path | None, gateway: str) -> tuple[Path, str]:
-    """The stack file to write, and its whole text."""
+    """Return the stack file to write, and its new text."""
     if existing is None:
         return Path(DEFAULT_NAMES[0]), new_stack(entry, gateway or DEFAULT_GATEWAY)
     source: Source = read_source(str(existing))

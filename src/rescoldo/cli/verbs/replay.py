@@ -1,4 +1,4 @@
-"""`rescoldo replay`: what a trace of calls would cost under other settings, simulated or on a running platform."""
+"""`rescoldo replay`: compares the cost of settings for a trace of calls, simulated or on a running platform."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from rescoldo.replay.report import HEAD, remarks, rows, summary, to_json
 from rescoldo.replay.simulate import COLD_START, Progress, simulate
 from rescoldo.replay.trace import SAMPLE, Trace, part, read_trace
 
-WINDOWS = ("10s", "60s", "15m")  # ours, Knative's, and what others wait by default
-MAX_WINDOW = 7 * 86400.0  # seconds, as a platform allows
+WINDOWS = ("10s", "60s", "15m")  # rescoldo's default, Knative's, and a common default elsewhere
+MAX_WINDOW = 7 * 86400.0  # seconds; a platform allows no more either
 MAX_COLD_START = 3600.0  # seconds
 MAX_SETTINGS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class _SettingFlags:
-    """Which settings are compared."""
+    """The settings to compare."""
 
     windows: tuple[str, ...]
     concurrencies: tuple[int, ...]
     max_scale: int
 
     def settings(self, *, live: bool) -> list[Setting]:
-        """Each window with each concurrency. Raises InvalidInput."""
+        """Combine each window with each concurrency. Raises InvalidInput."""
         windows = self.windows or (WINDOWS[:1] if live else WINDOWS)
         seconds = [_seconds(window, "--window", 0.0, MAX_WINDOW) for window in windows]
         pairs = product(seconds, self.concurrencies or (Limits().concurrency,))
@@ -74,7 +74,7 @@ _setting_options = folded(
 
 @dataclass(frozen=True, slots=True)
 class _PartFlags:
-    """Which part of the trace is played, and which calls are drawn from its counts."""
+    """The part of the trace to play, and the seed that draws calls from its counts."""
 
     first: int | None
     minutes: int | None
@@ -82,7 +82,7 @@ class _PartFlags:
     seed: int
 
     def of(self, trace: Trace) -> Trace:
-        """That part. Raises InvalidInput."""
+        """Cut that part out of the trace. Raises InvalidInput."""
         return part(trace, first=self.first, minutes=self.minutes, functions=self.functions, seed=self.seed)
 
 

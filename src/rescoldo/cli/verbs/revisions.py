@@ -1,4 +1,4 @@
-"""`rescoldo revisions`, `rollback` and `traffic`: what a function was, and who of it takes calls."""
+"""`rescoldo revisions`, `rollback` and `traffic`: a function's history and its shares of traffic."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def revisions_command(name: str, connection: GatewayFlags, namespace: str, as_js
 
 
 def _changes(item: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[Change]:
-    """What a revision changed of the one before it; nothing where that is gone, or the gateway does not say."""
+    """Return what a revision changed; nothing if the previous one is gone or the gateway does not report
+    deployments."""
     if before is None or "deployment" not in item or "deployment" not in before:
         return []
     code = changed("code", before["digest"][:_DIGEST], item["digest"][:_DIGEST])
@@ -60,9 +61,9 @@ def _to_json(item: Mapping[str, Any], changes: Sequence[Change]) -> dict[str, An
 
 def _row(item: Mapping[str, Any], changes: Sequence[Change]) -> tuple[Any, ...]:
     state = item["state"] + (", current" if item["current"] else "")
-    # the last line says what was raised, those before it where
+    # the last line of a traceback names the exception, the lines before it the place
     reason = str(item["reason"]).strip().rpartition("\n")[2]
-    reason = reason if len(reason) <= _REASON else f"{reason[: _REASON - 1]}…"  # all of it is in --json
+    reason = reason if len(reason) <= _REASON else f"{reason[: _REASON - 1]}…"  # --json has the full reason
     return (
         item["revision"], item["createdAt"], item["image"], item["digest"][:_DIGEST], state, f"{item['traffic']}%",
         item["replicas"], brief(", ".join(change.field for change in changes)), reason,

@@ -1,4 +1,4 @@
-"""`rescoldo secret`: values go to the gateway and are never shown."""
+"""`rescoldo secret`: sends values to the gateway and never shows them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def secret_command() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """Where a secret's value comes from."""
+    """The sources of a secret's value."""
 
     from_literal: str | None
     from_file: Path | None
     trim: bool
 
     def body(self, name: str, namespace: str) -> dict[str, str]:
-        """The request's body: text as `value`, which every gateway knows, other bytes as `rawValue`."""
+        """Return the request's body: text as `value`, which every gateway understands, other bytes as `rawValue`."""
         value = self._read(name)
         try:
             text = value.decode()

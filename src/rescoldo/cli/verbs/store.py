@@ -1,4 +1,4 @@
-"""`rescoldo store`: functions that others published, at any URL or in any file."""
+"""`rescoldo store`: lists and deploys functions that others published, from any URL or file."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def store_group() -> None:
 @json_option
 def store_list_command(url: str, platform: str, recommended: bool, official: bool, as_json: bool) -> None:
     """List the templates of a store."""
-    from rescoldo.stack.store import read_templates  # 0.1 s, and needed for stores alone
+    from rescoldo.stack.store import read_templates  # takes 0.1 s, and only stores need it
 
     found = [
         template
@@ -104,7 +104,7 @@ def store_list_command(url: str, platform: str, recommended: bool, official: boo
 @json_option
 def store_pull_command(name: str, url: str, overwrite: bool, as_json: bool) -> None:
     """Fetch a template of a store into ./template, with all templates of its repository."""
-    from rescoldo.stack.store import find, read_templates  # 0.1 s, and needed for stores alone
+    from rescoldo.stack.store import find, read_templates  # takes 0.1 s, and only stores need it
 
     found = find({template.template: template for template in read_templates(url)}, name, url)
     _say([_pull(found.repo, overwrite, "")], as_json)

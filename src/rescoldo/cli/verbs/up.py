@@ -89,7 +89,7 @@ def up_command(
 
 
 def _check_before(destination: Destination, project: Project, flags: DeployFlags, results: Results) -> bool:
-    """Ask the gateway what it lacks before anything is built; False where none answers yet."""
+    """Check the functions against the gateway before anything is built; return False if no gateway answers yet."""
     with _opened(destination, choose_gateway(destination.gateway, project.gateway, destination.data)) as gateway:
         if not gateway.answers():
             return False
@@ -98,7 +98,7 @@ def _check_before(destination: Destination, project: Project, flags: DeployFlags
 
 
 def _build_all(project: Project, flags: DeployFlags, results: Results, *, fresh: bool, only: bool) -> None:
-    """Build what has not failed yet. What is built is a result where nothing is to be deployed (`only`)."""
+    """Build the functions without an outcome. A build is an outcome only if nothing will be deployed (`only`)."""
     for function in project.functions:
         key = reference_of(function, flags.namespace)
         if not results.is_open(key):
@@ -135,15 +135,15 @@ def watch_command(
 def watch_project(
     selection: Selection, destination: Destination, flags: DeployFlags, *, fresh: bool, as_json: bool
 ) -> NoReturn:
-    """Bring a project up, and again what is saved of it; ends with KeyboardInterrupt."""
-    from rescoldo.cli.watching import saves  # a compiled library, needed here alone
+    """Deploy a project, then deploy each saved function again; ends with KeyboardInterrupt."""
+    from rescoldo.cli.watching import saves  # a compiled library that only this verb needs
 
     project = load_project(selection)
     report = Report(as_json)
     with open_platform(destination, project) as gateway:
         rollout = WatchedDeployments(gateway, flags, report, fresh=fresh)
         events = saves(project, project.folder)
-        next(events)  # watched from here on: a save during the first build counts
+        next(events)  # the watch starts here, so that saves during the first build count
         rollout.first(project)
         report.watching(project)
         while True:
@@ -161,7 +161,7 @@ def watch_project(
 
 
 def _read_again(selection: Selection, project: Project, rollout: WatchedDeployments) -> Project:
-    """The project as it is now; as it was where its stack file is broken."""
+    """Read the project again; return the old one if its stack file is broken."""
     try:
         return load_project(selection)
     except RescoldoError as error:
@@ -171,8 +171,8 @@ def _read_again(selection: Selection, project: Project, rollout: WatchedDeployme
 
 @contextmanager
 def open_platform(destination: Destination, project: Project) -> Iterator[Gateway]:
-    """The gateway to deploy to; a local platform is started where that is one and none
-    answers, or where one goes on unsupervised."""
+    """Connect to the gateway to deploy to. Start a local platform if the gateway is this machine's and none
+    answers, or if the one that answers has lost its supervisor."""
     data = destination.data
     url = choose_gateway(destination.gateway, project.gateway, data)
     metrics = check_address(destination.metrics_address, "--metrics-address")
@@ -188,7 +188,7 @@ def open_platform(destination: Destination, project: Project) -> Iterator[Gatewa
             note(f"starting a local platform at {url}")
             note_start(data)
             start_background(local)
-    with _opened(destination, url) as gateway:  # the certificate it is known by is there only now
+    with _opened(destination, url) as gateway:  # connect again: a new platform has written its certificate by now
         yield gateway
 
 
@@ -199,7 +199,7 @@ def _opened(destination: Destination, url: str) -> Gateway:
 
 
 def _check_data(local: Settings, url: str) -> None:
-    """Raise InvalidInput when the platform that answers is another than the one that is meant."""
+    """Raise InvalidInput if the answering platform is not the intended one."""
     at = platform_at(local.gateway)
     if at is not None and at.settings is not None and at.settings.data_path != local.data_path:
         raise InvalidInput(

@@ -56,5 +56,5 @@ def validate_command(yaml_file: str, as_json: bool) -> int:
 
 
 def _notes(function: StackFunction) -> list[str]:
-    """What has no effect at any level; a deployment says what the level decides."""
+    """Return notes on settings without effect at any level; a deployment reports those that depend on the level."""
     return [*notes_of(function.to_spec(), ""), *(() if function.skip_build else folder_notes(function))]
