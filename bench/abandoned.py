@@ -1,4 +1,4 @@
-"""Clients that leave before their call has begun: what they cost the next one."""
+"""Measures the cost of clients that leave before their call has begun, for the next caller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from client import get_ok
 from rows import Bar, Measurement, Row, say
 from support.live import Live
 
-LEAVERS, SECONDS, STAY = 10, 2.0, 0.1  # calls that nobody waits for; of a handler; until a client leaves
+LEAVERS, SECONDS, STAY = 10, 2.0, 0.1  # abandoned calls; duration of a handler in s; patience of a client in s
 COUNT = """
 RUN = 0
 

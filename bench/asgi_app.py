@@ -1,4 +1,4 @@
-"""The reference of a warm Python handler: the same answer as a plain ASGI application, for uvicorn."""
+"""The reference for a warm Python handler: the same response from a plain ASGI application under uvicorn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real workload on live processes: a part of the Azure Functions trace, compressed in time."""
+"""Plays a part of the Azure Functions trace, compressed in time, on live processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ADDED = Bar(f"{ABOUT}: p99 of what calls waited beyond their own run", "ms")
 
 
 def measure(quick: bool) -> list[Row]:
-    first, minutes = (517, 3) if quick else (480, 30)  # of those three the simulation says 12.2 %, of the thirty 13.9
+    first, minutes = (517, 3) if quick else (480, 30)  # simulated: 12.2 % of the 3 min, 13.9 of the 30
     trace = part(read_trace(BENCH / "azure500"), first=first, minutes=minutes)
     with Live() as live:
         target = Target(f"http://127.0.0.1:{live.port}", live.authorization()["Authorization"])

@@ -1,4 +1,4 @@
-"""HAProxy without any rule of ours in front of one server: what of the edge's cost is the proxy's own."""
+"""Runs HAProxy without any rule of ours in front of one server, to tell the proxy's own share of the edge's cost."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class BareProxy:
 
 @contextmanager
 def running(live: Live, address: str) -> Iterator[BareProxy]:
-    """The edge's HAProxy, with as many threads as that has by default, before `address` (as in a `server` line)."""
+    """Run the edge's HAProxy with the edge's default number of threads in front of `address` (as in a `server`
+    line)."""
     (port,) = free_ports(1)
     config = live.folder / f"bare-{port}.cfg"
     config.write_text(CONFIG.format(port=port, address=address))

@@ -1,4 +1,4 @@
-"""Simultaneous first calls to many functions that sleep."""
+"""Measures simultaneous first calls to many sleeping functions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def measure_many(quick: bool) -> list[Row]:
 
 
 def _rounds(count: int, rounds: int, **settings: int) -> list[list[Hit]]:
-    """Of each round its calls, each with all spares there; raises MeasurementFailed when a function was awake."""
+    """Return the calls of each round; all spares are ready before a round. Raises MeasurementFailed if a function
+    was awake."""
     names = [f"burst-{number}" for number in range(count)]
     found = []
     with Live(**settings) as live:
@@ -79,7 +80,7 @@ def _is_full(live: Live) -> bool:
 
 
 def _told(rounds: list[list[Hit]]) -> tuple[str, int]:
-    """How it was measured, with what went wrong; and how many calls failed."""
+    """Describe the method and the failures; return the description and the number of failed calls."""
     hits = [hit for each in rounds for hit in each]
     first = f"; {vegeta.failures(hits)}" if _errors(hits) else ""
     return f"{len(rounds)} rounds, {len(hits)} calls in all, vegeta, a new connection a call{first}", _errors(hits)
@@ -90,7 +91,7 @@ def _errors(hits: list[Hit]) -> int:
 
 
 def _last(hits: list[Hit]) -> float:
-    """Seconds from the first call to the last answer."""
+    """Return the seconds from the first call to the last response."""
     return max(hit.ended for hit in hits)
 
 

@@ -1,4 +1,4 @@
-"""What the clients in processes of their own share: one HTTP call over asyncio streams, checked."""
+"""Makes and checks HTTP calls over asyncio streams, for clients in processes of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-TIMEOUT = 60.0  # seconds of one call
+TIMEOUT = 60.0  # seconds for one call
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Answer:
 
 
 class Caller:
-    """Calls functions of one gateway, over one connection that is kept, or over a new one each time."""
+    """Calls functions of one gateway, over one persistent connection or over a new connection for each call."""
 
     def __init__(self, port: int, *, keep: bool) -> None:
         self._port = port
@@ -27,7 +27,7 @@ class Caller:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def call(self, method: str, name: str) -> Answer:
-        """Raises OSError, EOFError or TimeoutError when there is no whole answer."""
+        """Make one call. Raises OSError, EOFError or TimeoutError if the response is incomplete."""
         async with asyncio.timeout(TIMEOUT):
             if self._streams is None:
                 self._streams = await asyncio.open_connection("127.0.0.1", self._port)
@@ -50,7 +50,7 @@ class Caller:
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
-    """The answer, and whether the connection ends with it."""
+    """Read a response; return it and whether the server closes the connection."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
     if "content-length" not in fields:
@@ -61,7 +61,7 @@ async def _read(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
 
 
 def request() -> Any:
-    """What the benchmark asks of this process."""
+    """Read this process's task from standard input."""
     return json.load(sys.stdin)
 
 

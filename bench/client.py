@@ -1,4 +1,5 @@
-"""A lean HTTP client, so that what it measures is not itself; and clients in processes of their own."""
+"""Measures HTTP calls with so little code that it adds little time of its own, and runs clients in processes of
+their own."""
 
 from __future__ import annotations
 
@@ -21,11 +22,11 @@ class Reply:
     status: int
     cold: bool
     body: bytes
-    seconds: float  # from before connecting to the last byte
+    seconds: float  # from before the connect to the last byte
 
 
 def get(port: int, path: str) -> Reply:
-    """One GET on a connection of its own."""
+    """Send one GET on a new connection."""
     request = f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
     begin = time.perf_counter()
     with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
@@ -44,7 +45,7 @@ def get(port: int, path: str) -> Reply:
 
 
 def _length(received: bytes) -> int | None:
-    """The length of the whole answer, once its head has come."""
+    """Return the length of the whole response once its head is complete."""
     head, end, _ = received.lower().partition(b"\r\n\r\n")
     if not end:
         return None
@@ -55,7 +56,7 @@ def _length(received: bytes) -> int | None:
 
 
 def get_ok(port: int, path: str) -> Reply:
-    """As `get`; raises MeasurementFailed unless the status is 200."""
+    """Call `get`. Raises MeasurementFailed unless the status is 200."""
     reply = get(port, path)
     if reply.status != 200:
         raise MeasurementFailed(f"GET {path}: {reply.status} {reply.body[:300].decode(errors='replace')}")
@@ -63,7 +64,7 @@ def get_ok(port: int, path: str) -> Reply:
 
 
 def run_client(script: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """Run a client of this folder in a process of its own; JSON in, JSON out."""
+    """Run a client of this folder in a process of its own; task and result are JSON."""
     done = subprocess.run(
         [sys.executable, str(BENCH / script)],
         input=json.dumps(request), capture_output=True, text=True, timeout=timeout,

@@ -1,4 +1,4 @@
-"""Cold starts: whole HTTP calls on new connections to functions that sleep, one after another."""
+"""Measures cold starts: whole HTTP calls on new connections to sleeping functions, one after another."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from support.live import Live, children_of, comm
 from support.ports import free_ports
 
 FUNCTIONS = 200
-SANDBOXED = 40  # calls of a round that find a sandbox made before
-# stdlib_server.py has the same; the answer shows that each function has a uid of its own
+SANDBOXED = 40  # calls in a round; each finds a pre-made sandbox
+# stdlib_server.py has the same handler; the response proves that each function has its own uid
 UID = "import os\n\ndef handle(event, context):\n    return str(os.getuid())\n"
-SPIN_SECONDS = 0.02  # CPU of one call of the function that loads the machine
+SPIN_SECONDS = 0.02  # CPU seconds of one call of the loading function
 SPIN = (
     "import time\n\ndef handle(event, context):\n    begin = time.thread_time()\n"
     f"    while time.thread_time() - begin < {SPIN_SECONDS}:\n        pass\n    return 'spun'\n"
@@ -42,7 +42,7 @@ LOADED = Bar("cold start while another function is loaded to half of the machine
 
 
 def measure(quick: bool) -> list[Row]:
-    """All functions once a round, one after another."""
+    """Call all functions once in each round, one after another."""
     rounds = 2 if quick else 7
     names = _names()
     with Live() as live:
@@ -68,7 +68,7 @@ def measure(quick: bool) -> list[Row]:
 
 
 def measure_sandboxed(quick: bool) -> list[Row]:
-    """Fewer functions than there are spares, one after another; the spares are all there again before each round."""
+    """Call fewer functions than there are spares, one after another; each round begins with all spares ready."""
     rounds = 3 if quick else 9
     names = _names()[:SANDBOXED]
     with Live(spares=SANDBOXED + 20) as live:
@@ -97,7 +97,7 @@ def _spares(live: Live) -> int:
 
 
 def measure_against_stdlib(quick: bool) -> list[Row]:
-    """A cold call of ours and a new process of the reference, in turn."""
+    """Alternate our cold call with a new process of the reference."""
     names = _names()[: 15 if quick else 60]
     with Live() as live:
         deploy(live, names)
@@ -119,7 +119,7 @@ def measure_against_stdlib(quick: bool) -> list[Row]:
 
 
 def measure_loaded(quick: bool) -> list[Row]:
-    """Cold calls while as many functions spin as half of the machine has cores."""
+    """Make cold calls while half as many functions as the machine has cores spin."""
     cores = len(os.sched_getaffinity(0))
     busy = [f"busy-{number}" for number in range(max(1, cores // 2))]
     rounds, names = (1, _names()[:100]) if quick else (3, _names())
@@ -148,15 +148,15 @@ def measure_loaded(quick: bool) -> list[Row]:
 
 @dataclass(slots=True)
 class Load:
-    """Shares of all cores, while spinning; set at its end."""
+    """Shares of all cores while functions spin; set when they stop."""
 
     functions: float = 0.0  # used by the spinning functions
-    machine: float = 0.0  # used by everything
+    machine: float = 0.0  # used by all processes
 
 
 @contextmanager
 def spinning(live: Live, busy: list[str]) -> Iterator[Load]:
-    """Call `busy` functions without end, each over a connection of its own."""
+    """Call `busy` functions in an endless loop, each over a connection of its own."""
     for name in busy:
         get_ok(live.port, f"/function/{name}")
     pids = [pid for name in busy for pid in live.instance_pids(name)]
@@ -192,7 +192,7 @@ def deploy(live: Live, names: list[str], code: str = UID, image: str = "uid:benc
 
 
 def cold_call(live: Live, name: str) -> Reply:
-    """A call that must find the function asleep and succeed."""
+    """Call a function. Raises MeasurementFailed unless the function was asleep and the call succeeds."""
     reply = get_ok(live.port, f"/function/{name}")
     if not reply.cold:
         raise MeasurementFailed(f"{name} was not asleep")
@@ -200,7 +200,7 @@ def cold_call(live: Live, name: str) -> Reply:
 
 
 def check_uids(replies: list[Reply]) -> int:
-    """How many different uids functions ran with; raises MeasurementFailed when one was not the node's."""
+    """Return the number of different uids. Raises MeasurementFailed if a uid is not one of the node's instance uids."""
     uids = {int(reply.body) for reply in replies}
     if os.geteuid() == 0 and not all(uid in INSTANCE_UIDS for uid in uids):
         raise MeasurementFailed(f"functions ran with the uids {sorted(uids)[:5]} …, which are not instances'")
@@ -208,13 +208,14 @@ def check_uids(replies: list[Reply]) -> int:
 
 
 def first_answer_of_stdlib() -> float:
-    """Of a new http.server process."""
+    """Return the seconds until a new http.server process answers."""
     (port,) = free_ports(1)
     return first_answer([sys.executable, str(BENCH / "stdlib_server.py"), str(port)], port)
 
 
 def first_answer(command: list[str], port: int, **variables: str) -> float:
-    """Seconds from before the exec of `command`, which listens on `port`, to its first answer's last byte."""
+    """Return the seconds from before the exec of `command`, which listens on `port`, to the last byte of its first
+    response."""
     begin = time.perf_counter()
     process = subprocess.Popen(command, env={**os.environ, **variables}, stderr=subprocess.DEVNULL)
     try:
@@ -231,7 +232,7 @@ def first_answer(command: list[str], port: int, **variables: str) -> float:
 
 
 def _warm_up(live: Live, names: list[str]) -> None:
-    """The bundle's first start reads it from disk; that is the installation's cost, not the function's."""
+    """Start the bundle once: its first start reads it from disk, a cost of the installation and not of the function."""
     for name in names[:3]:
         get_ok(live.port, f"/function/{name}")
     sleep_all(live, names[:3])

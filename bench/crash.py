@@ -1,4 +1,4 @@
-"""Calls in which the instance crashes: how often each ran, and what its caller was told."""
+"""Measures calls that crash their instance: how often each call ran, and the caller's response."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from rows import Bar, Measurement, Row, say
 from support.live import Live
 
 POSTS = 50
-EACH = 5  # of them to one function: what crashes again and again is replaced after a pause of up to 2 s
-SECONDS = 10.0  # in which the last lines must be in the log
-# each execution is a line in the function's log; half of them end like sys.exit's, half like a crash in C
+EACH = 5  # calls to one function: after repeated crashes the replacement waits for a back-off of up to 2 s
+SECONDS = 10.0  # until the last lines must be in the log
+# each execution prints a line into the function's log; half end like sys.exit, half like a crash in C
 CRASH = (
     "import ctypes, os\n\n"
     "def handle(event, context):\n"
@@ -55,7 +55,7 @@ def measure(_: bool) -> list[Row]:
 
 
 def post(live: Live, name: str, body: str, *, kept: bool) -> str:
-    """The status of a POST, or how it failed; with `kept` over a connection that has carried a GET."""
+    """Send a POST; return its status or its failure. With `kept` the connection has carried a GET before."""
     connection = http.client.HTTPConnection("127.0.0.1", live.port, timeout=60)
     try:
         if kept:
@@ -72,7 +72,7 @@ def post(live: Live, name: str, body: str, *, kept: bool) -> str:
 
 
 def get(live: Live, name: str, mark: str) -> str:
-    """The status of a GET, or how it failed."""
+    """Send a GET; return its status or its failure."""
     connection = http.client.HTTPConnection("127.0.0.1", live.port, timeout=60)
     try:
         connection.request("GET", f"/function/{name}/{mark}")
@@ -84,7 +84,7 @@ def get(live: Live, name: str, mark: str) -> str:
 
 
 def executions(live: Live, names: list[str], bodies: list[str]) -> Counter[str]:
-    """How often each call ran, once all are in the log or SECONDS have passed."""
+    """Count the executions of each call once the log has all calls or SECONDS have passed."""
 
     def runs() -> Counter[str]:
         lines = [line for name in names for line in live.function_log(name).splitlines()]

@@ -1,4 +1,4 @@
-"""Cold starts while functions of others print blank lines without end, and without them, in turn."""
+"""Measures cold starts with and without other functions that print blank lines in an endless loop, in turn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.live import Live
 
 FLOODS = 3
 FUNCTIONS = 100
-# the worst for who reads them: a line has a price whatever its length
+# blank lines cost the log's reader most: the cost is per line, whatever its length
 PRINTS = """
 import os, threading
 
@@ -34,7 +34,7 @@ P50 = Bar("the same, p50 ÷ without them", "")
 
 
 def measure(quick: bool) -> list[Row]:
-    """A round without them, a round with them, and again."""
+    """Alternate rounds without and with the printing functions."""
     rounds = 2 if quick else 5
     names = [f"cold-{number}" for number in range(FUNCTIONS)]
     floods = [f"flood-{number}" for number in range(FLOODS)]

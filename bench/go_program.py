@@ -1,4 +1,4 @@
-"""Programs that speak HTTP: a Go server, as a function and by itself."""
+"""Measures a Go HTTP server as a function against the same program by itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.live import Live
 from support.ports import free_ports
 
 SOURCE = ROOT / "examples" / "go-http"
-PORT = 8000  # of every instance
+PORT = 8000  # of each instance
 CONNECTIONS = 32
 
 COLD = Bar("cold start of a small Go HTTP binary, whole call ÷ bare exec until it answers", "", most=1.6)
@@ -32,7 +32,7 @@ WARM = Bar("warm throughput of an isolated HTTP binary ÷ straight to it", "", l
 
 
 def measure_cold(quick: bool) -> list[Row]:
-    """A cold call of the function and an exec of the same file, in turn."""
+    """Alternate a cold call of the function with an exec of the same file."""
     count = 12 if quick else 120
     with Live() as live:
         program = _deploy(live, {"tcp": f"http://127.0.0.1:{PORT}", "inherited": "inherited"})
@@ -58,7 +58,7 @@ def measure_cold(quick: bool) -> list[Row]:
 
 
 def measure_warm(quick: bool) -> list[Row]:
-    """wrk through the edge and straight to the very same instance, in turn."""
+    """Alternate wrk through the edge with wrk straight to the same instance."""
     pairs, seconds = (3, 1) if quick else (7, 3)
     with Live() as live:
         _deploy(live, {"tcp": f"http://127.0.0.1:{PORT}", "inherited": "inherited"})
@@ -68,7 +68,7 @@ def measure_warm(quick: bool) -> list[Row]:
         urls["straight"] = f"http://{_address(live, 'tcp')}/"
         with bare_proxy.running(live, _address(live, "tcp")) as proxy:
             urls["bare"] = f"http://127.0.0.1:{proxy.port}/"
-            for url in urls.values():  # caches and connections are warm after it
+            for url in urls.values():  # warms caches and connections
                 wrk.run(url, 1, CONNECTIONS)
             runs = {name: partial(_rate, url, seconds) for name, url in urls.items()}
             rates = in_turn("programs: warm", runs, pairs)
@@ -88,18 +88,18 @@ def _rate(url: str, seconds: int) -> float:
 
 
 def first_answer_of(program: Path) -> float:
-    """Of a new process of `program`, without isolation."""
+    """Return the seconds until a new, unisolated process of `program` answers."""
     (port,) = free_ports(1)
     return first_answer([str(program)], port, PORT=str(port))
 
 
 def _deploy(live: Live, upstreams: dict[str, str]) -> Path:
-    """Deploy the program under each name, with its upstream_url; return its file."""
+    """Deploy the program under each name with its upstream_url; return the program's file."""
     folder = live.folder / "program"
     folder.mkdir()
     program = Path(shutil.copy(build(SOURCE), folder / "server"))
     for name, upstream in upstreams.items():
-        # one instance, as `straight` is one process
+        # a single instance, since `straight` measures a single process
         live.deploy_program(name, folder, "./server", upstream, labels={"com.openfaas.scale.max": "1"})
     return program
 
@@ -116,12 +116,12 @@ def _address(live: Live, name: str) -> str:
 
 
 def _notes(live: Live, name: str) -> list[dict[str, object]]:
-    """The node's notes of the function's instances."""
+    """Return the node's notes on the function's instances."""
     found = []
     for file in live.settings.instance_state.glob(f"{name}-*.json"):
         try:
             found.append(json.loads(file.read_text()))
-        except FileNotFoundError:  # it has just gone
+        except FileNotFoundError:  # the instance has just ended
             continue
     return found
 

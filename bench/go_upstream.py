@@ -1,4 +1,4 @@
-"""Go programs, built into a cache folder; the upstream, run as a child."""
+"""Builds Go programs in a cache folder, and runs the upstream as a child."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Upstream:
 
 
 def build(source: Path = SOURCE, package: str = ".") -> Path:
-    """The program of a folder, or of a `package` that its go.mod names; built anew only when the folder's source has
-    changed. Raises MeasurementFailed."""
+    """Build the program of a folder, or a `package` of the folder's go.mod; rebuild it only after the folder's
+    source has changed. Raises MeasurementFailed."""
     texts = [path.read_bytes() for pattern in ("*.go", "go.*") for path in sorted(source.glob(pattern))]
     key = hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
     cache = Path(os.environ.get("RESCOLDO_CACHE") or Path.home() / ".cache" / "rescoldo-ci")
@@ -48,7 +48,7 @@ def build(source: Path = SOURCE, package: str = ".") -> Path:
 
 @contextmanager
 def running(socket: Path) -> Iterator[Upstream]:
-    """The upstream on a free TCP port and on `socket`."""
+    """Run the upstream on a free TCP port and on `socket`."""
     process = subprocess.Popen([str(build()), str(socket)], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

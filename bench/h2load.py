@@ -1,4 +1,4 @@
-"""h2load, a closed-loop load generator that also speaks to Unix sockets; used with HTTP/1.1."""
+"""Runs h2load with HTTP/1.1, a closed-loop load generator that also speaks to Unix sockets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rows import MeasurementFailed
 
 
 def run(socket: Path, seconds: int, connections: int) -> float:
-    """GET / from one thread over connections that are kept; requests a second. Raises MeasurementFailed when one
+    """GET / from one thread over persistent connections; return requests/s. Raises MeasurementFailed if a request
     fails."""
     found = shutil.which("h2load")
     if found is None:
@@ -22,7 +22,7 @@ def run(socket: Path, seconds: int, connections: int) -> float:
 
 
 def parse(report: str) -> float:
-    """Requests a second of h2load's report. Raises MeasurementFailed when it tells of a request that failed."""
+    """Read requests/s from h2load's report. Raises MeasurementFailed if the report shows a failed request."""
     rate = re.search(r"finished in [^,]+, ([\d.]+) req/s", report)
     ended = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed", report)
     if not rate or not ended or ended[1] != ended[2] or ended[1] == "0":

@@ -1,4 +1,4 @@
-"""A warm Python handler in its instance, against the same handler under uvicorn."""
+"""Compares a warm Python handler in its instance with the same handler under uvicorn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SYNC = Bar("the same with a plain (sync) handler, which runs in a thread", "")
 
 
 def measure(quick: bool) -> list[Row]:
-    """Straight to the instance's socket, without the edge: what is measured is what serves the handler."""
+    """Load the instance's socket without the edge, so that only the handler's server counts."""
     rounds, seconds = (2, 1) if quick else (9, 4)
     with Live() as live:
         sockets = {"async": _awake(live, "async-hello", f"async {HELLO}"), "sync": _awake(live, "sync-hello", HELLO)}
@@ -41,7 +41,7 @@ def measure(quick: bool) -> list[Row]:
 
 
 def _awake(live: Live, name: str, code: str) -> Path:
-    """The socket of a function's only instance, which stays awake."""
+    """Return the socket of a function's only instance, which stays awake."""
     live.deploy(name, code, labels=AWAKE)
     live.until(lambda: live.replicas(name) == 1, f"{name} to be awake")
     get_ok(live.port, f"/function/{name}")
@@ -51,7 +51,7 @@ def _awake(live: Live, name: str, code: str) -> Path:
 
 @contextmanager
 def _uvicorn(live: Live) -> Iterator[Path]:
-    """Its socket, once it answers."""
+    """Run uvicorn; yield its socket once it answers."""
     socket = live.folder / "uvicorn.sock"
     options = ["--http", "httptools", "--loop", "uvloop", "--no-access-log", "--log-level", "warning"]
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(BENCH), "--uds", str(socket), *options, "asgi_app:app"]

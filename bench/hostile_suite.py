@@ -1,4 +1,4 @@
-"""The hostile suite of the tests, counted: how many attacks are refused while a victim goes on undisturbed."""
+"""Counts the hostile suite of the tests: the attacks refused while a victim keeps working undisturbed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rows import Bar, Measurement, MeasurementFailed, Row, say
 from support.live import Live
 
 REFUSED = Bar("hostile suite at the level full: attacks refused", "%", least=100.0)
-LONG_GROUPS = ("bombs", "packages")  # left out of the quick form
-QUICK_STEP = 8  # of the others it makes every eighth: `make hostile` makes all
+LONG_GROUPS = ("bombs", "packages")  # skipped in the quick form
+QUICK_STEP = 8  # the quick form makes every eighth of the others; `make hostile` makes all
 
 
 def measure(quick: bool) -> list[Row]:
-    """Make every attack; what one gained is said as it is found."""
+    """Make every attack; print each gain at once."""
     if os.geteuid() != 0:
         raise MeasurementFailed("needs root")
     left_out = LONG_GROUPS if quick else ()

@@ -1,4 +1,4 @@
-"""Things that serve the same, loaded in turn and compared by their rates."""
+"""Loads equivalent servers in turn and compares their rates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Rates = dict[str, list[float]]
 
 
 def in_turn(what: str, runs: Mapping[str, Callable[[], float]], rounds: int) -> Rates:
-    """What each of `runs` returned (requests a second) in each round."""
+    """Call each of `runs` once in each round; return their results (requests/s) by name."""
     rates: Rates = {name: [] for name in runs}
     for number in range(rounds):
         for name, run in runs.items():
@@ -22,7 +22,7 @@ def in_turn(what: str, runs: Mapping[str, Callable[[], float]], rounds: int) -> 
 
 
 def ratio_row(bar: Bar, rates: Rates, name: str, other: str, how: str) -> Row:
-    """The median of the rounds' ratios of `name` to `other`."""
+    """Return the row with the median of the rounds' ratios of `name` to `other`."""
     one, against = (statistics.median(rates[which]) for which in (name, other))
     ratio = statistics.median(mine / its for mine, its in zip(rates[name], rates[other], strict=True))
     return bar.row(ratio, f"{one:,.0f} against {against:,.0f} requests/s; {how}")

@@ -1,5 +1,5 @@
-"""The kill matrix as rows: what fails when a part is killed or stopped, and how long others wait. The matrix itself,
-its loads and what counts as in flight are in tests/matrix."""
+"""Reports the kill matrix as rows: failed requests after a part is killed or stopped, and how long other calls
+wait. tests/matrix has the matrix, its loads and its definition of in flight."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Clients that ask and leave without waiting, in each way that a client can leave.
+"""Clients that send requests and leave without waiting, in each way that a client can leave.
 
-HTTP/2 is spoken in raw frames (RFC 9113): no client library takes a request back as rudely as an attacker does.
+HTTP/2 is spoken in raw frames (RFC 9113): client libraries do not cancel requests as abruptly as an attacker does.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Literal, Protocol
 
 How = Literal["close", "reset", "half-close", "h2-reset"]
 HOW: tuple[How, ...] = ("close", "reset", "half-close", "h2-reset")
-STREAMS = 100  # that HAProxy allows at once on one HTTP/2 connection
-CANCEL = 8  # the reason that a browser gives when its user leaves
+STREAMS = 100  # concurrent streams that HAProxy allows on one HTTP/2 connection
+CANCEL = 8  # a browser's error code when its user leaves
 _HEADERS, _RST_STREAM, _SETTINGS = 1, 3, 4
 _END_STREAM, _END_HEADERS = 1, 4
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 class Leaver(Protocol):
-    """Clients that have asked; `leave` takes all their requests back, `close` ends what is left of a connection.
+    """Clients with open requests; `leave` cancels all of the requests, `close` ends the rest of the connection.
 
-    Where the server has ended a connection before, neither has anything to do.
+    Both do nothing if the server has already closed the connection.
     """
 
     async def leave(self) -> None: ...
@@ -34,7 +34,7 @@ class Leaver(Protocol):
 
 
 async def ask(host: str, port: int, path: str, how: How, count: int) -> list[Leaver]:
-    """Send `count` GET requests whose clients can leave as `how` says."""
+    """Send `count` GET requests from clients that can leave as `how` says."""
     if how == "h2-reset":
         sizes = [min(STREAMS, count - begin) for begin in range(0, count, STREAMS)]
         return [await Http2.open(host, port, path, size) for size in sizes]
@@ -58,7 +58,7 @@ class Http1:
         await _close(self._writer)
 
     async def leave(self) -> None:
-        """After a half-close the connection stays until `close`."""
+        """Leave; a half-closed connection stays open until `close`."""
         if self._writer.is_closing():
             return
         if self._how == "half-close":
@@ -70,7 +70,7 @@ class Http1:
 
 
 class Http2:
-    """Requests on one connection, each a stream that is reset."""
+    """Requests on one connection, each on a stream that is reset to leave."""
 
     def __init__(self, writer: asyncio.StreamWriter, count: int) -> None:
         self._writer = writer
@@ -90,7 +90,7 @@ class Http2:
         await _close(self._writer)
 
     async def leave(self) -> None:
-        """The connection stays open: each stream is reset alone."""
+        """Reset each stream; the connection stays open."""
         if self._writer.is_closing():
             return
         for stream in _streams(self._count):
@@ -100,7 +100,7 @@ class Http2:
 
 
 def reset_at_close(writer: asyncio.StreamWriter) -> None:
-    """Have its close reset the connection: one that lingers for 0 s is a RST."""
+    """Make a close send a RST: SO_LINGER with 0 s resets the connection."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -108,7 +108,7 @@ def _write_eof(writer: asyncio.StreamWriter) -> None:
     try:
         writer.write_eof()
     except OSError as error:
-        if error.errno != errno.ENOTCONN:  # the server's reset has come, and nobody has read it
+        if error.errno != errno.ENOTCONN:  # the server's reset has arrived unread
             raise
 
 
@@ -119,7 +119,7 @@ async def _close(writer: asyncio.StreamWriter) -> None:
 
 
 def _streams(count: int) -> Iterator[int]:
-    """A client's streams have odd numbers."""
+    """Return the ids of the client's streams: odd numbers."""
     return iter(range(1, 2 * count, 2))
 
 
@@ -132,5 +132,6 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def _field(name: bytes, value: bytes) -> bytes:
-    """HPACK's plainest form (RFC 7541, 6.2.2): a literal that no table remembers; lengths below 127."""
+    """Encode a header in HPACK's plainest form (RFC 7541, 6.2.2): a literal outside the dynamic table, lengths
+    below 127."""
     return b"\0" + bytes((len(name),)) + name + bytes((len(value),)) + value

@@ -1,4 +1,4 @@
-"""Clients that leave: while they are held, in each way that a client can leave."""
+"""Measures held clients that leave, in each way that a client can leave."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rescoldo.edge.admin import AdminSocket
 from rows import Bar, Measurement, MeasurementFailed, Row, say
 from support.live import HELLO, Live
 
-WAVES, EACH = 10, 500  # as many of one function as are held at once
-IMPORT = 12.0  # seconds that the functions called take to start: no wake ends before its clients have left
+WAVES, EACH = 10, 500  # as many as the gateway holds for one function
+IMPORT = 12.0  # seconds that the called functions take to start: all clients leave before a wake ends
 PATIENCE = 30.0  # seconds
 
 ANSWERED = Bar(
@@ -40,7 +40,7 @@ def measure(quick: bool) -> list[Row]:
 
 
 async def _waves(live: Live, waves: int) -> float:
-    """Seconds from a wave's leaving until nobody counts it any more, of the slowest."""
+    """Return the slowest wave's seconds from its leaving until edge and controller count none of it."""
     found = []
     for number in range(waves):
         how = HOW[number % len(HOW)]
@@ -57,7 +57,7 @@ async def _waves(live: Live, waves: int) -> float:
 
 
 async def _until(live: Live, count: int) -> None:
-    """Wait until edge and controller both hold so many."""
+    """Wait until edge and controller both hold `count` requests."""
     admin = AdminSocket(live.settings.admin_socket)
     deadline = time.monotonic() + PATIENCE
     while True:

@@ -1,5 +1,5 @@
-"""Ten thousand sleeping functions: what they cost in memory and time, and that ten wake as fast as before; then what
-the history of many of them costs."""
+"""Measures ten thousand sleeping functions: their memory and time, and whether ten of them wake as fast as before.
+Then measures the history of many revisions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rows import Bar, Measurement, MeasurementFailed, Row, quantile, say
 from support.live import HELLO, Live, pss
 
 FUNCTIONS = 10_000
-QUICK_FUNCTIONS = 2_000  # in the quick form, whose figures are not those of the long one
-FEW = 10  # that are woken before and after the others are there
-REVISED, REVISIONS = 2000, 10  # functions that are deployed again, and how often
+QUICK_FUNCTIONS = 2_000  # for the quick form, whose figures do not compare with the long form's
+FEW = 10  # woken before and after the others are deployed
+REVISED, REVISIONS = 2000, 10  # functions that get revisions, and how many revisions
 IMAGE = "many:bench"
 PARTS = ("edge", "controller", "node")
 
@@ -52,7 +52,7 @@ def measure(quick: bool) -> list[Row]:
         first, again = (_deploy(live, stack, count) for _ in range(2))
         lists = [_list(live, count) for _ in range(3)]
         _, shown = _command(live, "list")
-        # half of them were there before, half of them came later
+        # half of these were deployed before, half of them later
         after = _cold(live, [*names[: FEW // 2], *names[-FEW // 2 :]], rounds)
         grown = {name: size - held[name] for name, size in _memory(live).items()}
         controller = _restart_controller(live, names[count // 2])
@@ -85,7 +85,7 @@ def measure(quick: bool) -> list[Row]:
 
 
 def _history(live: Live, names: list[str]) -> list[Row]:
-    """Deploy functions again and again, each time with another variable, and start the platform again."""
+    """Deploy functions repeatedly, each time with another variable, and restart the platform."""
     held, empty = _memory(live), _database(live)
     rates = [_deploy(live, _stack(live, names, f"v{number}"), len(names)) for number in range(REVISIONS)]
     grown = {name: size - held[name] for name, size in _memory(live).items()}
@@ -103,12 +103,12 @@ def _history(live: Live, names: list[str]) -> list[Row]:
 
 
 def _database(live: Live) -> int:
-    """Bytes of the database, without what waits in its log to be written there."""
+    """Return the size of the database file in bytes, without its write-ahead log."""
     return live.settings.database.stat().st_size
 
 
 def _cold(live: Live, names: list[str], rounds: int) -> list[float]:
-    """Seconds of cold calls, each function once a round; before it they were called once."""
+    """Return the seconds of cold calls, one for each function in each round. An earlier call of each is not counted."""
     for name in names:
         get_ok(live.port, f"/function/{name}")
     times = []
@@ -128,8 +128,8 @@ def _memory(live: Live) -> dict[str, int]:
 
 
 def _stack(live: Live, names: list[str], version: str = "") -> Path:
-    """A stack.yaml with all of them, whose image is there; with another `version` they are other revisions, which are
-    not started to be checked."""
+    """Write a stack.yaml with all functions, whose image is deployed; another `version` makes other revisions,
+    which the platform does not start to check."""
     function = "    lang: python3-http\n    handler: ./many\n    skip_build: true\n"
     if version:
         function += f"    environment:\n      VERSION: {version}\n"
@@ -141,7 +141,7 @@ def _stack(live: Live, names: list[str], version: str = "") -> Path:
 
 
 def _deploy(live: Live, stack: Path, count: int) -> float:
-    """Functions a second, the whole command."""
+    """Deploy with the whole command; return functions/s."""
     deployed, seconds = _command(live, "deploy", "--no-start", "--yaml", str(stack))
     if len(deployed) != count:
         raise MeasurementFailed(f"{len(deployed)} functions were deployed instead of {count}")
@@ -157,7 +157,7 @@ def _list(live: Live, count: int) -> float:
 
 
 def _command(live: Live, *argv: str) -> tuple[list[object], float]:
-    """What a verb prints as JSON, and how many seconds it took."""
+    """Run a verb; return its JSON output and its seconds."""
     url = f"http://127.0.0.1:{live.port}"
     command = [live.python, "-m", "rescoldo.cli", *argv, "--json", "--gateway", url]
     begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""All measurements, in the order of the report."""
+"""Lists all measurements in the order of the report."""
 
 from __future__ import annotations
 

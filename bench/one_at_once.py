@@ -1,4 +1,4 @@
-"""A concurrency of one over many instances: the function itself proves that it never has two calls."""
+"""Measures a concurrency of one over many instances: the function itself proves that it never has two calls."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from processes import instance_pids, wait_calm
 from rows import Bar, Measurement, Row, say
 from support.live import Live
 
-INSTANCES, REQUESTS, SECONDS = 50, 2000, 0.02  # of a request
-WORKERS = 4 * INSTANCES  # clients: no instance waits for the next request
-# threads: a handler that blocked the loop could not have two calls whatever the platform does
+INSTANCES, REQUESTS, SECONDS = 50, 2000, 0.02  # of a request in s
+WORKERS = 4 * INSTANCES  # clients: enough that no instance waits for its next request
+# a sync handler runs in threads; one that blocked the event loop could never have two calls and would prove nothing
 CODE = (
     "import time\n\nINSIDE = 0\n\ndef handle(event, context):\n    global INSIDE\n    INSIDE += 1\n"
     f"    time.sleep({SECONDS})\n    met, INSIDE = INSIDE, INSIDE - 1\n"

@@ -1,4 +1,4 @@
-"""Load that does not wait for answers, from zero: Knative's own scenario, and a step."""
+"""Measures open-loop load, which does not wait for responses, from zero: Knative's own scenario, and a step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.live import HELLO, Live
 from vegeta import Hit
 
 RATE = 1000  # requests a second
-RAMP = 5.0  # seconds the scaler has
+RAMP = 5.0  # seconds that the scaler gets
 SLEEP_MS = 100
 SLEEPER = (
     "import asyncio\n\nasync def handle(event, context):\n"
@@ -55,7 +55,8 @@ def measure_step(quick: bool) -> list[Row]:
 
 
 def _from_zero(live: Live, code: str, seconds: int, rounds: int) -> list[list[Hit]]:
-    """Each round's requests. The bundle's first start, which reads it from disk, was before."""
+    """Return each round's requests. An uncounted call comes first, since the bundle's first start reads it from
+    disk."""
     live.deploy(NAME, code)
     live.invoke(NAME)
     found = []

@@ -1,4 +1,4 @@
-"""Makes the package and the tests' platform importable; run.py imports this before anything of theirs."""
+"""Makes the package and the tests' platform importable; run.py imports this before our other modules."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A project of nine functions, pandas among them: `rescoldo up` of it when nothing has changed, and a saved line of the
-one with pandas under `rescoldo watch`, until it serves."""
+"""Measures a project of nine functions, two with pandas: an unchanged `rescoldo up`, and a saved line of a function
+with pandas under `rescoldo watch` until it serves."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def measure(quick: bool) -> list[Row]:
     rounds = 3 if quick else 9
     with Live() as live:
         project = _write(live.folder / "project")
-        first = _up(live, project)  # installs what the cache does not have
+        first = _up(live, project)  # installs packages that the cache does not have
         say(f"project: first up {first:.1f} s")
     with Live() as live:
         project = _write(live.folder / "project")
@@ -52,7 +52,7 @@ def measure(quick: bool) -> list[Row]:
 
 
 def _write(project: Path) -> Path:
-    """Lay the project down."""
+    """Write the project's files."""
     functions = []
     for name, requirements in REQUIREMENTS.items():
         folder = project / name
@@ -80,7 +80,7 @@ def _environment() -> dict[str, str]:
 
 
 def _up(live: Live, project: Path) -> float:
-    """Seconds that the whole command takes."""
+    """Return the seconds of the whole command."""
     begin = time.monotonic()
     done = subprocess.run(_command(live, "up"), cwd=project, env=_environment(), capture_output=True, text=True)
     if done.returncode:
@@ -89,7 +89,7 @@ def _up(live: Live, project: Path) -> float:
 
 
 def _watch(live: Live, project: Path, rounds: int) -> list[float]:
-    """Seconds from each save to the moment at which the new code serves."""
+    """Return the seconds from each save until the new code serves."""
     times = []
     with _watching(live, project) as events:
         for event in events:

@@ -1,4 +1,4 @@
-"""Sleep and wake: calls that are timed to meet functions as they fall asleep."""
+"""Measures calls that meet functions as they fall asleep."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from support.live import Live
 
 FUNCTIONS = 8
 WINDOW = {"com.openfaas.scale.zero-duration": "50ms"}
-# who answers, and which of its instances: a call answered by another function or twice would show
+# the response names function and instance, so that a wrong function or a second execution shows
 WHO = (
     "import os, secrets\n\nINSTANCE = secrets.token_hex(8)\n\n"
     "def handle(event, context):\n    return os.environ['WHO'] + ' ' + INSTANCE\n"
 )
-PATIENCE = 240.0  # seconds in which the sleeps must have happened
+PATIENCE = 240.0  # seconds until all sleeps must have happened
 
 ERRORS = Bar("sleep and wake race under load timed to hit it, errors", "", most=0)
 

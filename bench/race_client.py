@@ -1,4 +1,4 @@
-"""Calls functions just when they fall asleep. Run by race.py; JSON in, JSON out."""
+"""Calls functions just as they fall asleep. race.py runs it; JSON in, JSON out."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import asdict, dataclass, field
 
 from callers import Answer, Caller, report, request
 
-# Seconds after the end of a call at which the next is made, for an idle window of 50 ms: at the end of the
-# window, while the slot is unrouted and watched for 50 ms, and while the slot is retired (until 250 ms
-# after the wake) and its instance is stopped. The spans overlap the moments in between on purpose.
+# Seconds from the end of a call to the next one, for an idle window of 50 ms: at the end of the window; while the
+# slot is unrouted and watched for 50 ms; while the slot is retired (until 250 ms after the wake) and its instance
+# stops. The spans overlap on purpose, to cover the moments in between.
 SPANS = ((0.04, 0.075), (0.075, 0.13), (0.11, 0.2), (0.2, 0.42))
-PAIRS = 0.2  # share of calls that a second one accompanies
+PAIRS = 0.2  # share of calls with a simultaneous second call
 
 
 @dataclass(slots=True)
 class Seen:
     calls: int = 0
-    sleeps: int = 0  # instances after a function's first: each is a sleep that was completed
-    caught: int = 0  # cold calls that the same instance answered: a sleep that was given up
+    sleeps: int = 0  # instances after a function's first one: each proves a completed sleep
+    caught: int = 0  # cold calls answered by the previous instance: each proves a cancelled sleep
     error_count: int = 0
     errors: list[str] = field(default_factory=list)  # the first ten
 
@@ -33,8 +33,8 @@ class Race:
         self.seen = Seen()
 
     async def run(self, name: str, seed: int) -> None:
-        """Call one function until there were sleeps enough or the time is over. Half of the functions are
-        called over a connection that is kept, and every second call is a POST, which nothing repeats."""
+        """Call one function until there were enough sleeps or the time is over. Half of the functions are called
+        over a persistent connection. About half of the calls are POSTs, which nothing repeats."""
         randomness = random.Random(seed)
         caller, second = Caller(self._port, keep=seed % 2 == 0), Caller(self._port, keep=False)
         known: set[str] = set()
@@ -53,7 +53,7 @@ class Race:
             last = next(iter(new), last)
 
     async def _call(self, caller: Caller, method: str, name: str, pause: float) -> Answer | None:
-        """The answer, "NAME INSTANCE" from the function itself; None after an error, which is noted."""
+        """Return the response, "NAME INSTANCE" from the function itself; None after an error, which is recorded."""
         self.seen.calls += 1
         try:
             answer = await caller.call(method, name)

@@ -1,4 +1,4 @@
-"""What the platform holds and uses while nothing is awake, and what an awake instance holds."""
+"""Measures the platform's memory and CPU while no function is awake, and the memory of an awake instance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rows import Bar, Measurement, Row, say
 from support.live import HELLO, Live, pss
 
 FUNCTIONS = 20
-SPAN = 20.0  # seconds of rest that are looked at
+SPAN = 20.0  # seconds of observed rest
 
 MEMORY = Bar("platform at rest, nothing awake: edge + controller + node + zygote, PSS", "MB", most=150.0)
 CPU = Bar("platform at rest, nothing awake: CPU", "% of a core", most=1.0)
@@ -22,16 +22,16 @@ ALONE = Bar("one awake instance of a trivial function, the only one awake, PSS",
 
 
 def measure(quick: bool) -> list[Row]:
-    """At rest after work: every function was called once and sleeps again."""
+    """Measure rest after work: every function was called once and sleeps again."""
     span = SPAN / 2 if quick else 2 * SPAN
-    with Live(spares_memory=0) as live:  # as it is when five minutes have passed since the last burst of wakes
+    with Live(spares_memory=0) as live:  # the state five minutes after the last burst of wakes
         names = deploy(live)
         for name in names:
             get_ok(live.port, f"/function/{name}")
         sleep_all(live, names)
         say(f"rest: watching for {span:g} s")
         before, begin = platform_cpu_seconds(live), time.monotonic()
-        time.sleep(span)  # what is measured is that nothing happens
+        time.sleep(span)  # the measurement: nothing happens
         cpu = 100 * (platform_cpu_seconds(live) - before) / (time.monotonic() - begin)
         sizes = Counter[str]()
         for pid, name in named(live).items():

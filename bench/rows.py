@@ -1,4 +1,4 @@
-"""What is reported: bars, rows, the machine, the table and results.json."""
+"""The report: bars, rows, the machine, the table and results.json."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ BEGIN = time.monotonic()
 
 
 class MeasurementFailed(Exception):
-    """A measurement could not be made; a bar that is missed is not this."""
+    """A measurement could not be made; a missed bar is not a failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the report. `bar` and `met` are None for a figure that has no bar, `value` is None when it
-    could not be measured, `date` tells when its run began (ISO 8601, UTC)."""
+    """One line of the report. `bar` and `met` are None for a figure without a bar, `value` is None if the
+    measurement failed. `date` is the start of the row's run (ISO 8601, UTC)."""
 
     name: str
     value: float | None
@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What a figure is called and the most or the least it should be; neither: it is only reported."""
+    """The name of a figure and its least or greatest good value; a bar with neither only reports."""
 
     name: str
     unit: str
@@ -56,7 +56,7 @@ class Bar:
         return None if self.most is None else f"≤ {self.most:g}"
 
     def row(self, value: float, reference: str) -> Row:
-        """The bar is compared with the value as measured, not as rounded."""
+        """Return the figure's row; the bar applies to the measured value, not to the rounded one."""
         met = None
         if self.least is not None:
             met = value >= self.least
@@ -65,14 +65,14 @@ class Bar:
         return Row(self.name, _rounded(value), self.unit, self.text, met, reference)
 
     def failed(self, why: str) -> Row:
-        """The row of a figure that could not be measured: a bar it has is not met."""
+        """Return the row of a failed measurement, which misses its bar if it has one."""
         return Row(self.name, None, self.unit, self.text, None if self.text is None else False, why)
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One thing to run: `measure(quick)` returns the rows of `bars`, in their order. `needs` names commands that are
-    not this project's own."""
+    """One thing to run: `measure(quick)` returns the rows of `bars`, in their order. `needs` names commands that do
+    not belong to this project."""
 
     name: str
     bars: tuple[Bar, ...]
@@ -81,18 +81,18 @@ class Measurement:
 
 
 def say(text: str) -> None:
-    """A line of progress."""
+    """Print a line of progress."""
     print(f"{time.monotonic() - BEGIN:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of all do not exceed (nearest rank): of 200 values, 0.99 means
+    """Return the smallest value that at least `share` of all do not exceed (nearest rank): of 200 values, 0.99 is
     the 198th."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def machine(*, quick: bool) -> dict[str, str | int]:
-    """Where and when the figures were measured."""
+    """Describe where and when the figures were measured."""
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
@@ -107,7 +107,7 @@ def machine(*, quick: bool) -> dict[str, str | int]:
 
 
 def show(rows: Sequence[Row]) -> None:
-    """Print the table, as wide as the terminal or 160 columns where there is none."""
+    """Print the table at the terminal's width, or 160 columns wide without a terminal."""
     table = Table("what", "value", "bar", "met", "measured", show_lines=True)
     for row in rows:
         value = "failed" if row.value is None else f"{row.value:,g} {row.unit}".strip()
@@ -117,7 +117,7 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def merged(before: Sequence[Row], rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
-    """`rows`, and of those measured `before` what they do not have; in the order of `names`, and no others."""
+    """Add the rows from `before` that `rows` lacks; return the rows of `names` only, in that order."""
     found = {row.name: row for row in (*before, *rows)}
     return [found[name] for name in names if name in found]
 
@@ -128,7 +128,7 @@ def write(path: Path, about: dict[str, str | int], rows: Sequence[Row]) -> None:
 
 
 def _rounded(value: float) -> float:
-    """Three significant digits, or all of a whole number."""
+    """Round to three significant digits; whole numbers stay as they are."""
     return float(f"{value:.3g}") if value != int(value) else int(value)
 
 

@@ -2,10 +2,10 @@
 
     python bench/run.py [--quick] [--only NAME ... [--update]]
 
-Prints a table and writes bench/results.json (with --only not, a part is no report, unless --update has it taken into
-the one before); the long form also writes the table of docs/measurements.md. The exit status is 0 also when a bar is
-missed, and 1 only when something could not be measured. Commands that are missing (wrk, h2load, go) are installed where
-that may be; what cannot be measured without one is said before anything is measured.
+Prints a table and writes bench/results.json. A run with --only writes no report, unless --update merges its figures
+into the last one. The long form also writes the table of docs/measurements.md. The exit status is 1 if a
+measurement failed, and 0 even if a figure misses its bar. Missing commands (wrk, h2load, go) are installed if
+permitted; measurements that lack a command are announced before the first one starts.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def main() -> int:
 
 
 def run(measurement: Measurement, quick: bool, lacking: Sequence[str] = ()) -> tuple[list[Row], bool]:
-    """The rows of a measurement, and whether it could be made; not where it is `lacking` commands."""
+    """Run a measurement; return its rows and whether it succeeded. A measurement that is `lacking` commands fails
+    at once."""
     if lacking:
         why = f"not measured: {', '.join(lacking)} is missing; scripts/need {' '.join(lacking)} installs it"
         return [bar.failed(why) for bar in measurement.bars], False
@@ -60,7 +61,7 @@ def run(measurement: Measurement, quick: bool, lacking: Sequence[str] = ()) -> t
         rows = measurement.measure(quick)
         say(f"{measurement.name} took {time.monotonic() - begin:.0f} s")
         return rows, True
-    except Exception as error:  # the others are measured all the same
+    except Exception as error:  # a failure must not stop the other measurements
         traceback.print_exc()
         why, _, _ = (str(error) or type(error).__name__).partition("\n")
         return [bar.failed(f"not measured: {why[:300]}") for bar in measurement.bars], False

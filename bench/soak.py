@@ -1,4 +1,4 @@
-"""A long mix of everything: what fails without an explanation, and what grows."""
+"""Runs a long mix of everything: counts failures without an explanation, and growth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rows import Bar, Measurement, Row, say
 from support.leftovers import cgroups
 from support.live import Live
 
-# who answers, of which version, and which of its instances; late enough for a kill to meet it
+# the response names function, version and instance; it takes long enough for a kill to hit it
 CODE = """
 import asyncio, os, secrets
 
@@ -29,8 +29,8 @@ async def handle(event, context):
 IMAGE = "soak:bench"
 WINDOW = "300ms"
 GROUPS = {"steady": 16, "changed": 6, "struck": 6, "comers": 3}
-LOG_LINES = 200_000  # calls: more than the edge's ring of log lines (8 MiB, measured: 50 bytes a call) has room for
-SETTLE = 60.0  # seconds for what was taken for the load to be given back
+LOG_LINES = 200_000  # calls: more than fit into the edge's ring of log lines (8 MiB, measured: 50 bytes a call)
+SETTLE = 60.0  # seconds for the platform to release what the load needed
 PARTS = ("edge", "controller", "node", "zygote")
 
 ERRORS = Bar("soak: failed calls, deployments and removals that no kill explains", "", most=0)
@@ -41,17 +41,17 @@ COUNTS = Bar("soak: growth of descriptors, cgroups, mounts, processes and files 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a platform at rest holds."""
+    """Resources that a platform at rest holds."""
 
     memory: dict[str, int]  # bytes of anonymous memory, by process
     counts: dict[str, int]
 
 
 def measure(quick: bool) -> list[Row]:
-    """The first part fills caches and pools; growth is what the second part adds to it."""
+    """Run two parts: the first fills caches and pools, the second shows growth."""
     first, second = (10, 30) if quick else (240, 1200)
     names = {group: [f"{group}-{number}" for number in range(count)] for group, count in GROUPS.items()}
-    # a pool of spares that grows with bursts, and shrinks minutes after them, would look like growth
+    # spares grow with bursts and shrink only minutes later, which would look like growth
     with Live(spares_memory=0) as live:
         called = [name for group in ("steady", "changed", "struck") for name in names[group]]
         live.upload(IMAGE, CODE)
@@ -83,7 +83,7 @@ def measure(quick: bool) -> list[Row]:
 
 
 def _fill_log(live: Live, name: str) -> None:
-    """The edge's ring of log lines holds pages of memory for what was once in it: all of them after so many calls."""
+    """Fill the edge's ring of log lines: it keeps every page that ever held a line, so a full ring grows no more."""
     left = LOG_LINES
     while left > 0:
         left -= wrk.run(f"http://127.0.0.1:{live.port}/function/{name}/quick", 2, 32).requests
@@ -101,7 +101,8 @@ def _mix(live: Live, names: dict[str, list[str]], seconds: int, seed: int) -> di
 
 
 def _held(live: Live, names: list[str], goal: dict[str, int] | None = None) -> Held:
-    """What the platform holds once all sleep; with a `goal` once it holds no more than that, or SETTLE is over."""
+    """Return what the platform holds while all functions sleep; with a `goal` wait up to SETTLE s for counts that
+    meet it."""
     sleep_all(live, names)
     deadline = time.monotonic() + SETTLE
     counts = _counts(live)
@@ -122,7 +123,7 @@ def _counts(live: Live) -> dict[str, int]:
     return {
         "descriptors": sum(sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()) for pid in ours),
         "cgroups": sum(_folders(path) for path in cgroups() if live.settings.run_path.name in path),
-        # the machine's, and those of the namespace from which instances copy theirs
+        # the machine's mounts, and those of the namespaces that instances copy
         "mounts": sum(_lines(f"/proc/{pid}/mountinfo") for pid in ("self", live.pid("node"), live.pid("zygote"))),
         "processes": len(descendants(live.pid("guardian"))),
         "files": sum(1 for _ in live.settings.run_path.rglob("*")),
@@ -130,7 +131,7 @@ def _counts(live: Live) -> dict[str, int]:
 
 
 def _folders(path: str) -> int:
-    """A cgroup and all below it."""
+    """Count a cgroup and all cgroups below it."""
     return sum(1 for _ in os.walk(path))
 
 
@@ -139,7 +140,7 @@ def _lines(file: str) -> int:
 
 
 def _anonymous(pid: int) -> int:
-    """Bytes of a process's memory that no file backs, shared with its forks or not."""
+    """Return the bytes of a process's anonymous memory, including pages that it shares with its forks."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024

@@ -1,6 +1,7 @@
-"""Calls, deploys, removes, puts to sleep and kills at random until the time is over. Run by soak.py; JSON in, JSON out.
+"""Calls, deploys, removes, puts to sleep and kills functions at random until the time is over. soak.py runs it;
+JSON in, JSON out.
 
-A call that fails is explained when an instance of its function was killed while it was under way; no other is.
+A kill of an instance explains the failure of its function's calls in flight; all other failures count as errors.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from callers import report, request
 from matrix.client import Call, Client
 from rescoldo.node.instances import notes
 
-CALLERS = 2  # of each function, one with a connection that is kept
-PAUSE = 0.8  # seconds at most between two calls of a caller: often longer than an idle window
+CALLERS = 2  # of each function; one of them keeps its connection
+PAUSE = 0.8  # maximum seconds between two calls of a caller: often longer than an idle window
 DEPLOY_PAUSE, SLEEP_PAUSE, KILL_PAUSE, COME_PAUSE = 0.5, 0.5, 1.0, 0.5
-SLACK = 0.1  # seconds from a kill to the end that its calls see
-KEPT = 10  # errors that are told in full
+SLACK = 0.1  # seconds by which a call may begin after the kill and still fail from it
+KEPT = 10  # errors that are reported in full
 
 
 @dataclass(slots=True)
@@ -34,9 +35,9 @@ class Seen:
     starts: int = 0  # instances that answered
     deploys: int = 0
     removes: int = 0
-    sleeps: int = 0  # that were asked for
+    sleeps: int = 0  # requested ones
     kills: int = 0
-    explained: int = 0  # calls that failed while an instance of their function was killed
+    explained: int = 0  # failed calls during which an instance of their function was killed
     error_count: int = 0
     errors: list[str] = field(default_factory=list)  # the first of them
 
@@ -50,14 +51,14 @@ class Soak:
         self._notes = Path(str(asked["notes"]))
         self._until = time.monotonic() + float(str(asked["seconds"]))
         self._random = random.Random(int(str(asked["seed"])))
-        self._versions: dict[str, int] = {}  # the last that was acknowledged
-        self._killed: dict[str, list[float]] = {}  # when, of each function's instances
+        self._versions: dict[str, int] = {}  # last acknowledged version by function
+        self._killed: dict[str, list[float]] = {}  # times of kills by function
         self._instances: set[str] = set()
         self.seen = Seen()
 
     async def run(self, steady: list[str], changed: list[str], struck: list[str], comers: list[str]) -> None:
-        """`steady` functions are called and put to sleep, `changed` are deployed again too, instances of `struck` are
-        killed, `comers` are deployed and removed again."""
+        """Call all functions and put them to sleep; also deploy `changed` again, kill instances of `struck`, and
+        deploy and remove `comers`. `steady` get nothing else."""
         called = [*steady, *changed, *struck]
         async with asyncio.TaskGroup() as group:
             for name in called:
@@ -133,7 +134,7 @@ class Soak:
         return await client.send(call)
 
     def _check(self, call: Call, name: str, least: int) -> None:
-        """A call must be answered by its own function, by no version older than was acknowledged before it."""
+        """Check that the function itself answered, with no version older than the one acknowledged before the call."""
         if call.failed:
             if any(call.begin - SLACK <= at <= call.end for at in self._killed.get(name, ())):
                 self.seen.explained += 1
@@ -151,7 +152,7 @@ class Soak:
             self.seen.errors.append(text)
 
     async def _again(self, pause: float) -> AsyncIterator[None]:
-        """Once after each pause of up to `pause` seconds (the pauses are the load), until the time is over."""
+        """Yield after each random pause of up to `pause` seconds (the pauses are the load) until the time is over."""
         while time.monotonic() < self._until:
             await asyncio.sleep(self._random.uniform(0, pause))
             yield

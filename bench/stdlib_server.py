@@ -1,4 +1,4 @@
-"""The reference of a cold start: a stdlib http.server process with the handler of cold.py. Usage: PORT"""
+"""The reference for a cold start: a stdlib http.server process with the handler of cold.py. Usage: PORT"""
 
 import os
 import sys

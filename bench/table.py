@@ -1,6 +1,6 @@
-"""The measured figures as the table of docs/measurements.md.
+"""Writes the measured figures into the table of docs/measurements.md.
 
-    python bench/table.py       from bench/results.json; the long form of `make bench` does it by itself
+    python bench/table.py       reads bench/results.json; the long form of `make bench` runs it, too
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ END = "<!-- end of measured -->"
 
 
 def report() -> tuple[dict[str, str | int], list[Row]]:
-    """The last report: where and when, and its rows."""
+    """Read the last report: machine and rows."""
     found = json.loads(RESULTS.read_text())
     return found["machine"], [Row(**row) for row in found["results"]]
 
 
 def update(about: Mapping[str, str | int], rows: Sequence[Row]) -> None:
-    """Put the figures into the document."""
+    """Write the figures into the document."""
     DOCUMENT.write_text(replaced(DOCUMENT.read_text(), text_of(about, [asdict(row) for row in rows])))
 
 
 def text_of(about: Mapping[str, str | int], rows: Sequence[Mapping[str, object]]) -> str:
-    """Where and when it was measured, and a row for each figure."""
+    """Format the machine and a row for each figure."""
     head = (
         f"{str(about['form']).capitalize()} form: {about['cores']} cores ({about['cpu']}), Linux {about['kernel']}, "
         f"Python {about['python']},\nHAProxy {about['haproxy']}; load {about['load']}.\n"
@@ -46,7 +46,7 @@ def text_of(about: Mapping[str, str | int], rows: Sequence[Mapping[str, object]]
 
 
 def replaced(text: str, measured: str) -> str:
-    """`text` with `measured` between its two comments. Raises ValueError when it lacks one."""
+    """Return `text` with `measured` between its two comments. Raises ValueError if a comment is missing."""
     return put_between(text, BEGIN, END, f"\n{measured}")
 
 
@@ -64,7 +64,7 @@ def _met(row: Mapping[str, object]) -> str:
 
 
 def main() -> int:
-    """Take the last report into the document."""
+    """Write the last report's figures into the document."""
     update(*report())
     return 0
 

@@ -1,4 +1,4 @@
-"""The commands that measurements need and this project does not bring."""
+"""Finds and installs the commands that measurements need and this project does not bring."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from paths import ROOT
 from rows import Measurement, say
 
 NEED = ROOT / "scripts" / "need"
-GO = "/usr/local/go/bin"  # not on everybody's PATH
+GO = "/usr/local/go/bin"  # often missing on PATH
 
 
 def provide(measurements: Sequence[Measurement]) -> dict[str, tuple[str, ...]]:
-    """Have what is missing installed where that may be; else say how to. Return what each measurement lacks then, by
-    its name, and say so before anything is measured."""
+    """Install missing commands if permitted; otherwise print how to install them. Return the commands that each
+    measurement still lacks, by its name, and print them before the first measurement."""
     wanted = missing(name for measurement in measurements for name in measurement.needs)
     if wanted:
         say(f"needed and not here: {', '.join(wanted)}")
@@ -29,5 +29,5 @@ def provide(measurements: Sequence[Measurement]) -> dict[str, tuple[str, ...]]:
 
 
 def missing(commands: Iterable[str]) -> tuple[str, ...]:
-    """Those that are not here, each once."""
+    """Return the missing commands, each once."""
     return tuple(name for name in dict.fromkeys(commands) if not (shutil.which(name) or shutil.which(name, path=GO)))

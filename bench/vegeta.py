@@ -1,4 +1,5 @@
-"""vegeta, a load generator with an open loop: requests are sent when they are due, answered or not those before."""
+"""Runs vegeta, an open-loop load generator: it sends each request on time, whether or not earlier ones were
+answered."""
 
 from __future__ import annotations
 
@@ -16,53 +17,54 @@ from paths import BENCH
 from rows import MeasurementFailed
 
 PACKAGE = "github.com/tsenart/vegeta/v12"
-TIMEOUT = 30  # seconds of one request
-EXHAUSTED = "no targets to attack"  # a row that is no request: the end of a list that is read once
+TIMEOUT = 30  # seconds for one request
+EXHAUSTED = "no targets to attack"  # a row that is no request: the end of a list that vegeta reads once
 
 csv.field_size_limit(sys.maxsize)
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One request. Times are seconds since the first was due."""
+    """One request. Times are seconds since the first request was due."""
 
     due: float
     sent: float
     ended: float
-    status: int  # 0: there was no answer
+    status: int  # 0: no response
     cold: bool
     error: str  # empty: the status is 2xx or 3xx
 
     @property
     def seconds(self) -> float:
-        """From the moment it was due, so that a late generator hides nothing."""
+        """Seconds since the request was due, so that a late generator hides nothing."""
         return self.ended - self.due
 
 
 def attack(url: str, rate: int, seconds: int, folder: Path) -> list[Hit]:
-    """GET `url` `rate` times a second, over connections that are kept; files are left in `folder`."""
+    """GET `url` `rate` times a second over persistent connections; leaves files in `folder`."""
     results = _run(folder, [f"GET {url}"], [f"-rate={rate}/1s", f"-duration={seconds}s"], seconds)
     return list(_hits(results, rate))
 
 
 def all_at_once(urls: Sequence[str], workers: int, folder: Path, *, kept: bool = False) -> list[Hit]:
-    """GET each of `urls` once, as fast as `workers` clients can, over a new connection each or one kept by each."""
+    """GET each of `urls` once, as fast as `workers` clients can, over a new connection each or one persistent one
+    per client."""
     options = ["-rate=0", f"-workers={workers}", f"-max-workers={workers}", "-lazy", f"-keepalive={str(kept).lower()}"]
     return list(_hits(_run(folder, [f"GET {url}" for url in urls], options, TIMEOUT), None))
 
 
 def failures(hits: Iterable[Hit]) -> str:
-    """What went wrong, the most frequent first; empty where nothing did."""
+    """Describe the failures, the most frequent first; empty without failures."""
     kinds = Counter(hit.error for hit in hits if hit.error)
     return "; ".join(f"{count} x {error[:160]}" for error, count in kinds.most_common(3))
 
 
 def parse(rows: Iterable[Sequence[str]], rate: int | None) -> Iterator[Hit]:
-    """Read the rows of vegeta's CSV; with a `rate` (requests a second) each is due by its number, else when it is
-    sent.
+    """Read the rows of vegeta's CSV. With a `rate` (requests/s) a request's number says when it was due; without,
+    it is due when it is sent.
 
-    Times count from the first request that was due. The generator's clock begins before it sends anything: what was
-    sent the least late is taken to be in time.
+    Times count from the first request that was due. The generator's clock starts before it sends anything, so the
+    request with the least lag counts as on time.
     """
     # columns: timestamp and latency in ns, and others; see `vegeta encode -h`
     read = [(int(row[0]) / 1e9, int(row[2]) / 1e9, int(row[8]), row) for row in rows if row[5] != EXHAUSTED]
@@ -85,12 +87,12 @@ def _hits(results: Path, rate: int | None) -> Iterator[Hit]:
 
 
 def program() -> Path:
-    """Built where it is not there yet. Raises MeasurementFailed."""
+    """Return the program, built if necessary. Raises MeasurementFailed."""
     return build(BENCH / "generator", PACKAGE)
 
 
 def _run(folder: Path, targets: Sequence[str], options: list[str], seconds: float) -> Path:
-    """Raises MeasurementFailed when vegeta itself fails."""
+    """Run an attack; return the file of results. Raises MeasurementFailed if vegeta itself fails."""
     listed, results = folder / "targets", folder / "results"
     listed.write_text("\n".join(targets) + "\n")
     command = [

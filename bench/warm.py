@@ -1,9 +1,10 @@
-"""Warm requests: what the edge costs, against the same upstream called directly, and what of it is the proxy's own.
+"""Measures the edge's cost for warm requests against the same upstream called directly, and the proxy's own share
+of it.
 
-The path measured is client -> edge as shipped -> Go upstream: a Python function is deployed and woken, then
-its server in the edge's slot is exchanged for the upstream over the Runtime API. Everything else is as for
-any function: routes, limits, headers, access log and recording. Beside it, in the same rounds, the upstream is called
-through a HAProxy that has none of these: nothing that is built with it can cost less.
+The measured path is client -> edge as shipped -> Go upstream: a Python function is deployed and woken, then the
+upstream replaces its server in the edge's slot over the Runtime API. Routes, limits, headers, access log and
+recording are those of any function. The same rounds also call the upstream through a HAProxy with none of these,
+which is the lower bound for any edge built with HAProxy.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ THROUGHPUT_POST = Bar("warm throughput through the edge ÷ straight to the same 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is loaded, and the process whose time counts."""
+    """The URL to load, and the process whose CPU time counts."""
 
     url: str
     pid: int
@@ -50,8 +51,8 @@ class Run:
 
     requests: int
     per_second: float
-    cpu: float  # seconds of the process in question
-    controller: float  # seconds of the controller, which reads the access log meanwhile
+    cpu: float  # seconds of the target's process
+    controller: float  # seconds of the controller, which reads the access log at the same time
 
 
 def measure(quick: bool) -> list[Row]:
@@ -67,7 +68,7 @@ def measure(quick: bool) -> list[Row]:
             "edge": Target(f"http://127.0.0.1:{live.port}/function/{NAME}", live.pid("edge")),
             "bare": Target(f"http://127.0.0.1:{proxy.port}/", proxy.pid),
         }
-        compare(live, targets, 1, 1)  # caches and connections are warm after it
+        compare(live, targets, 1, 1)  # warms caches and connections
         before = live.invocations(NAME)
         gets = compare(live, targets, pairs, seconds)
         recorded = _recorded(live, before + sum(run.requests for run in gets["edge"])) - before
@@ -101,7 +102,7 @@ def measure(quick: bool) -> list[Row]:
 def compare(
     live: Live, targets: dict[str, Target], rounds: int, seconds: int, *, post: bool = False
 ) -> dict[str, list[Run]]:
-    """Runs against each target, in turn."""
+    """Run wrk against each target in turn."""
     method = "POST" if post else "GET"
     runs: dict[str, list[Run]] = {name: [] for name in targets}
     for number in range(rounds):
@@ -114,8 +115,8 @@ def compare(
 
 @contextmanager
 def diverted(live: Live, upstream: Upstream) -> Iterator[None]:
-    """A function that is always awake, and whose calls the edge sends to the upstream."""
-    # one instance: a second one would be the real function, beside the upstream that stands in the first one's place
+    """Keep a function awake whose calls the edge sends to the upstream."""
+    # one instance: a second one would serve calls beside the upstream that replaces the first
     live.deploy(NAME, HELLO, labels={"com.openfaas.scale.zero": "false", "com.openfaas.scale.max": "1"})
     live.until(lambda: live.replicas(NAME) == 1, "the function to be awake")
     get_ok(live.port, f"/function/{NAME}")
@@ -133,7 +134,7 @@ def diverted(live: Live, upstream: Upstream) -> Iterator[None]:
         raise MeasurementFailed("the edge does not call the upstream")
     try:
         yield
-    finally:  # or the slot would go back with a server that is not the platform's
+    finally:  # otherwise the slot would be released with a foreign server in it
         asyncio.run(HaproxyEdge(live.settings).remove_server(server.slot, server.instance))
 
 
@@ -147,9 +148,9 @@ def _run(live: Live, target: Target, seconds: int, post: bool) -> Run:
 
 
 def _recorded(live: Live, expected: int) -> int:
-    """How many calls are counted, once they all are or PATIENCE has passed."""
+    """Return the number of counted calls once all are counted or PATIENCE has passed."""
     try:
-        # wrk leaves up to CONNECTIONS calls at its end that it does not count itself
+        # at its end wrk abandons up to CONNECTIONS calls that its own count leaves out
         live.until(lambda: live.invocations(NAME) >= expected, "the calls to be recorded")
     except AssertionError:
         return live.invocations(NAME)
@@ -166,12 +167,12 @@ def _rates(edge: list[Run], direct: list[Run]) -> str:
 
 
 def _cpu(runs: list[Run]) -> float:
-    """CPU seconds a request."""
+    """Return the CPU seconds per request."""
     return statistics.median(run.cpu / run.requests for run in runs)
 
 
 def _controller(runs: list[Run]) -> float:
-    """The controller's CPU seconds a request."""
+    """Return the controller's CPU seconds per request."""
     return statistics.median(run.controller / run.requests for run in runs)
 
 

@@ -1,4 +1,4 @@
-"""wrk: how it is run and what its report says."""
+"""Runs wrk and reads its report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Throughput:
 
 
 def program() -> str:
-    """Raises MeasurementFailed when it is not installed."""
+    """Return the path of wrk. Raises MeasurementFailed if it is not installed."""
     found = shutil.which("wrk")
     if found is None:
         raise MeasurementFailed("wrk was not found: run `apt-get install wrk` as root")
@@ -29,7 +29,7 @@ def program() -> str:
 
 
 def run(url: str, seconds: int, connections: int, *, post: bool = False) -> Throughput:
-    """Load `url` from one thread. Raises MeasurementFailed when a request fails."""
+    """Load `url` from one thread. Raises MeasurementFailed if a request fails."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(POST if post else "")
         script.flush()
@@ -39,13 +39,13 @@ def run(url: str, seconds: int, connections: int, *, post: bool = False) -> Thro
 
 
 def endless(url: str, report: Path) -> subprocess.Popen[bytes]:
-    """Load `url` over one connection until SIGINT; what it saw is then in `report`."""
+    """Load `url` over one connection until SIGINT; wrk then writes its report into `report`."""
     with report.open("wb") as output:
         return subprocess.Popen([program(), "-t1", "-c1", "-d1h", url], stdout=output, stderr=output)
 
 
 def parse(report: str, url: str) -> Throughput:
-    """Read wrk's report. Raises MeasurementFailed when it tells of a request that failed."""
+    """Read wrk's report. Raises MeasurementFailed if the report shows a failed request."""
     requests = re.search(r"(\d+) requests in", report)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", report)
     if not requests or not rate or "Non-2xx" in report or "Socket errors" in report:

@@ -1,6 +1,6 @@
 //go:build tools
 
-// The load generator of the benchmarks, pinned here and built as it is.
+// Pins the load generator of the benchmarks, which is built unmodified.
 package generator
 
 import _ "github.com/tsenart/vegeta/v12"
