@@ -1,14 +1,14 @@
-# The first target that needs .venv makes it; the locked versions decide when it is out of date.
+# The first target that needs .venv makes it; a change of the locked versions makes it again.
 VENV := .venv/.installed
 BIN := .venv/bin
-# .ci/run has failed tests repeated: scripts/repeat_failed.py
+# .ci/run sets scripts/repeat_failed.py, which repeats failed tests
 PYTEST ?= $(BIN)/python -m pytest
-# three files of tests at a time: they wait for most of their time
+# three files of tests at a time: tests mostly wait
 ABREAST := --numprocesses 3 --dist loadfile
 MATRIX := $(addprefix tests/e2e/test_,kill_matrix.py kill_matrix_changing.py faults.py)
 NEIGHBOURS := tests/e2e/test_neighbours.py
-# its figures are for docs/kill-matrix.md, so nothing runs beside it; .ci/run keeps no figures and says otherwise. Nothing
-# ever runs beside the neighbours, who take all of the machine.
+# nothing runs beside the matrix, since its figures go into docs/kill-matrix.md; .ci/run keeps no figures and overrides
+# this. Nothing ever runs beside the neighbours, who take all of the machine.
 MATRIX_ABREAST ?=
 HOSTILE := tests/e2e/test_hostile.py
 CGROUPS := tests/unit/isolation/test_cgroups.py tests/integration/test_isolation_cgroups.py \
@@ -61,7 +61,7 @@ hostile: $(VENV)
 	@$(PYTEST) $(HOSTILE)
 	@PYTHONPATH=src:tests $(BIN)/python -m hostile.report
 
-# not in .ci/run, as it is slow without KVM; its last run is in docs/behaviour.md
+# not in .ci/run, since it is slow without KVM; docs/behaviour.md has the last run
 cgroup2: $(VENV)
 	@scripts/cgroup2 $(PYTEST) --timeout 1200 $(CGROUPS)
 

@@ -1,6 +1,6 @@
-"""`make demo`: one function on a platform of its own, from zero to an answer and back to zero.
+"""`make demo`: takes one function on a platform of its own from zero to a response and back to zero.
 
-Everything is done with the real command and over HTTP. Ends with 0 only if each step was seen to be true.
+Uses the real command and HTTP only. Exits with 0 only if every step was verified.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROCESSES = ("edge", "controller", "node", "zygote", "spares", "supervisor", "gu
 
 
 class Untrue(Exception):
-    """A step did not do what it says."""
+    """A step had another result than it claims."""
 
 
 def check(condition: object, what: str) -> None:
@@ -36,12 +36,12 @@ def check(condition: object, what: str) -> None:
 
 @dataclass(frozen=True)
 class Step:
-    """One line of the table at the end."""
+    """One line of the final table."""
 
     name: str
     milliseconds: float
     instances: int
-    memory: dict[str, int]  # bytes, by process; "instances" for all of them
+    memory: dict[str, int]  # bytes by process; "instances" for all instances together
 
 
 class Demo:
@@ -51,12 +51,12 @@ class Demo:
         self.metrics = f"127.0.0.1:{metrics}"
         self.folder = folder
         self.data = folder / "data"
-        self.node = 0  # its pid
+        self.node = 0  # the node's pid
         self.steps: list[Step] = []
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("OPENFAAS_", "RESCOLDO_"))}
         self.environment = kept | {"OPENFAAS_URL": f"http://127.0.0.1:{gateway}", "RESCOLDO_DATA": str(self.data)}
 
-    # -- what is done
+    # -- the steps
 
     def run(self) -> None:
         self.shell("new", "greet", "--lang", "python3-http")
@@ -82,7 +82,7 @@ class Demo:
         self.step("back to zero (idle window 10 s)", took, instances=0)
 
     def wait_for_sleep(self) -> float:
-        """Wait until no instance is left; return the milliseconds it took."""
+        """Wait until no instance is left; return the elapsed milliseconds."""
         begin = time.perf_counter()
         while (seconds := time.perf_counter() - begin) < SLEEP_PATIENCE:
             if not self.instance_pids():
@@ -94,15 +94,15 @@ class Demo:
         raise Untrue(f"it falls asleep within {SLEEP_PATIENCE:g} s")
 
     def step(self, name: str, milliseconds: float, *, instances: int) -> None:
-        """Note a step's time and the memory held after it; check the number of instances."""
+        """Record a step's time and the memory held after it; check the number of instances."""
         seen = self.replicas()
         check(seen == instances, f"{instances} instances after: {name} (there are {seen})")
         self.steps.append(Step(name, milliseconds, seen, self.memory()))
 
-    # -- how
+    # -- commands and measurements
 
     def shell(self, *arguments: str) -> float:
-        """Run `rescoldo ARGUMENTS`, shown; return the milliseconds it took."""
+        """Run `rescoldo ARGUMENTS` and print the command; return the elapsed milliseconds."""
         say(f"$ rescoldo {' '.join(arguments)}")
         begin = time.perf_counter()
         done = subprocess.run(
@@ -121,7 +121,7 @@ class Demo:
         return took
 
     def ask(self, *arguments: str) -> Any:
-        """What `rescoldo ARGUMENTS --json` prints."""
+        """Return the JSON output of `rescoldo ARGUMENTS --json`."""
         done = subprocess.run(
             [COMMAND, *arguments, "--json"],
             cwd=self.folder,
@@ -134,7 +134,7 @@ class Demo:
         return json.loads(done.stdout)
 
     def call(self, body: bytes) -> tuple[int, str, str, float]:
-        """Call the function on a new connection: status, X-Cold-Start, body, milliseconds."""
+        """Call the function on a new connection; return status, X-Cold-Start, body and milliseconds."""
         begin = time.perf_counter()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
@@ -150,7 +150,7 @@ class Demo:
         return int(self.ask("describe", "greet")["availableReplicas"])
 
     def zygote_and_children(self) -> tuple[int, list[int]]:
-        """The zygote's pid and its forks: spares and instances."""
+        """Return the pids of the zygote and of its forks, spares and instances."""
         zygote = next((pid for pid in children_of(self.node) if comm(pid) == "rescoldo-zyg"), 0)
         return zygote, children_of(zygote)
 
@@ -158,7 +158,7 @@ class Demo:
         return [pid for pid in self.zygote_and_children()[1] if not comm(pid).startswith("rescoldo-")]
 
     def memory(self) -> dict[str, int]:
-        """What each of the platform's processes holds, the zygote's forks included."""
+        """Return the memory of each of the platform's processes, including the zygote's forks."""
         pids = {process["name"]: int(process["pid"]) for process in self.ask("status")["processes"]}
         self.node = pids["node"]
         zygote, forks = self.zygote_and_children()
@@ -168,10 +168,10 @@ class Demo:
         return held | {"instances": sum(map(proportional, instances))}
 
     def stop(self) -> None:
-        """Stop the platform, if one runs."""
+        """Stop the platform if one runs."""
         subprocess.run([COMMAND, "down"], env=self.environment, stdin=subprocess.DEVNULL, capture_output=True)
 
-    # -- what is shown at the end
+    # -- the final table
 
     def report(self) -> None:
         width = max(len(step.name) for step in self.steps)
@@ -187,7 +187,7 @@ class Demo:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nothing listens on now."""
+    """Return ports of loopback on which nothing listens now."""
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(probe.getsockname()[1]) for probe in probes]
     for probe in probes:
@@ -210,7 +210,7 @@ def comm(pid: int) -> str:
 
 
 def proportional(pid: int) -> int:
-    """Bytes of PSS; where that may not be read (another user's process), RSS, which counts shared pages whole."""
+    """Return a process's PSS in bytes. Another user's process only shows its RSS, which counts shared pages in full."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -231,7 +231,7 @@ def say(text: str = "") -> None:
 
 
 def progress(text: str) -> None:
-    """One line that is written over, on a terminal only."""
+    """Overwrite one line, on a terminal only."""
     if sys.stdout.isatty():
         print(f"\r\033[K{text}", end="", flush=True)
 

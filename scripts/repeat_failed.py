@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""pytest in CI: tests that fail are repeated once, each alone.
+"""Runs pytest in CI and repeats each failed test once, alone.
 
     python scripts/repeat_failed.py PYTEST-ARGUMENT...
 
-Ends with 0 when each of them passed alone. They are flaky: a line `flaky: TEST` for each of them says so.
+Exits with 0 if every repeated test passed. Such a test is flaky: a line `flaky: TEST` names each of them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-MOST = 5  # tests repeated; where more fail it is no accident
-FAILED = 1  # pytest's status when tests ran and some failed; any other says that the run itself went wrong
-REPEATED = "RESCOLDO_TEST_REPEATED"  # set for a repeated test: what it reports belongs to the run before
+MOST = 5  # maximum of repeated tests: more failures are no accident
+FAILED = 1  # pytest's status after a complete run with failed tests; any other one means that the run itself failed
+REPEATED = "RESCOLDO_TEST_REPEATED"  # set for a repeated test, whose report belongs to the earlier run
 
 
 def main(arguments: list[str]) -> int:
@@ -42,7 +42,7 @@ def pytest(*arguments: str, **environment: str) -> int:
 
 
 def last_failed(cache: Path) -> list[str]:
-    """The ids of the tests that failed, as pytest's cache has them."""
+    """Return the ids of the failed tests from pytest's cache."""
     try:
         return list(json.loads((cache / "v/cache/lastfailed").read_text()))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Draw docs/terminal.svg: a real session with a platform of its own, as a terminal shows it.
+"""Draws docs/terminal.svg: a real session with a platform of its own, as a terminal shows it.
 
 Run it with the project's Python: `.venv/bin/python scripts/screenshot.py`.
 """
@@ -33,7 +33,7 @@ def free_port() -> int:
 
 
 def run(command: str, folder: Path, environment: dict[str, str]) -> str:
-    """What the command writes on a terminal of COLUMNS columns; raises if it fails."""
+    """Return a command's output on a terminal of COLUMNS columns; exits if the command fails."""
     ours, theirs = pty.openpty()
     size = {"COLUMNS": str(COLUMNS), "LINES": str(ROWS), "TERM": "xterm-256color"}
     streams = {"stdin": subprocess.DEVNULL, "stdout": theirs, "stderr": theirs}
@@ -43,7 +43,7 @@ def run(command: str, folder: Path, environment: dict[str, str]) -> str:
     while True:
         try:
             chunk = os.read(ours, 65536)
-        except OSError:  # the terminal is closed: the command has ended
+        except OSError:  # the command has ended and closed the terminal
             break
         if not chunk:
             break
@@ -55,12 +55,12 @@ def run(command: str, folder: Path, environment: dict[str, str]) -> str:
 
 
 def last_state(written: str) -> str:
-    """What stays on the screen: lines that progress overwrites are left out."""
+    """Return the final screen, without lines that progress output overwrites."""
     text = written.replace("\r\n", "\n")
     text = re.sub(r"\x1b\[\?25[lh]", "", text)
     lines: list[str] = []
     for line in text.split("\n"):
-        while "\x1b[1A" in line and lines:  # the line above is written again
+        while "\x1b[1A" in line and lines:  # rewrites the line above
             line = line.replace("\x1b[1A", "", 1)
             lines.pop()
         lines.append(re.sub(r"\x1b\[\d?[KG]", "", line.rstrip("\r").rsplit("\r", 1)[-1]))
