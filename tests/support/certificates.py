@@ -1,4 +1,4 @@
-"""Certificates for tests, made by openssl, and a HAProxy to serve them."""
+"""Makes certificates for tests with openssl, and finds a HAProxy that serves them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Pair:
         return self.certificate.read_text() + self.key.read_text()
 
     def bundle(self, path: Path) -> Path:
-        """Write both into one file, as a renewal does: readers see the old file or the new one."""
+        """Write both into one file as a renewal does: atomically, so that readers see the old file or the new one."""
         fresh = path.with_suffix(".fresh")
         fresh.touch(0o600)
         fresh.write_text(self.text())
@@ -31,7 +31,7 @@ class Pair:
 
 
 class Authority:
-    """A CA of a test's own."""
+    """A certificate authority of one test."""
 
     def __init__(self, folder: Path) -> None:
         if shutil.which("openssl") is None:
@@ -40,7 +40,7 @@ class Authority:
         self.root = self._make("ca", "-x509", "-subj", "/CN=A CA of rescoldo's tests")
 
     def pair(self, name: str, subject: str) -> Pair:
-        """A certificate for `subject`, for example DNS:fn.example or IP:127.0.0.1."""
+        """Make a certificate for `subject`, for example DNS:fn.example or IP:127.0.0.1."""
         signer = ("-CA", str(self.root.certificate), "-CAkey", str(self.root.key))
         return self._make(
             name, "-x509", *signer, "-subj", f"/CN={name}", "-addext", f"subjectAltName={subject}",
@@ -58,8 +58,8 @@ class Authority:
 
 
 def put_haproxy_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a HAProxy that may serve TLS: the machine's, or, where that is missing or too old, that of the wheel as if
-    somebody had installed it."""
+    """Put a HAProxy with TLS on PATH: the machine's, or the wheel's as if it were installed if the machine's is
+    missing or too old."""
     config = folder / "empty.cfg"
     config.write_text("global\n")
     try:

@@ -1,4 +1,4 @@
-"""What happens in a forked child, told to the test as text."""
+"""Runs actions in a forked child and returns their results as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def told_by_child(action: Callable[[], object]) -> str:
-    """Do `action` in a child of this process: its result as text, the name of its OSError, or `?`."""
+    """Call `action` in a child of this process; return its result as text, the name of its OSError, or `?`."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:

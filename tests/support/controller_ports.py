@@ -1,4 +1,4 @@
-"""The small ports of a controller in memory: second implementations, for tests."""
+"""In-memory implementations of the controller's small ports, for tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rescoldo.model.errors import InvalidInput
 
 
 class MemoryProcesses:
-    """Implements `Processes`: the platform's processes are those that it is given."""
+    """Implements `Processes` with a given list of processes."""
 
     def __init__(self) -> None:
         self.known: dict[str, PlatformProcess] = {}
@@ -20,13 +20,13 @@ class MemoryProcesses:
 
 
 class MemoryReload:
-    """Implements `Reload`: notes what was asked for. Whoever plays the next edge calls the last of `states`, as it
-    counts as told from then on."""
+    """Implements `Reload` by recording its calls. A test in the role of the next edge calls the last of `states`,
+    which counts as delivered from then on."""
 
     def __init__(self) -> None:
-        self.answers = True  # whether the supervisor can be asked
-        self.slots: list[int] = []  # of each reload that has begun
-        self.states: list[Callable[[], EdgeState]] = []  # of the same
+        self.answers = True  # whether the supervisor answers
+        self.slots: list[int] = []  # of each reload so far
+        self.states: list[Callable[[], EdgeState]] = []  # of each reload so far
 
     def __call__(self, slots: int, state: Callable[[], EdgeState]) -> bool:
         if self.answers:
@@ -36,7 +36,7 @@ class MemoryReload:
 
 
 class MemoryCertificate:
-    """Its method `renew` is a port of `Renewal`: texts stand for certificates, the empty one for one that is broken."""
+    """Its method `renew` is a port of `Renewal`: texts stand for certificates, the empty text for a broken one."""
 
     def __init__(self, text: str) -> None:
         self.there = self.in_use = text

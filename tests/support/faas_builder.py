@@ -1,8 +1,8 @@
-"""What faas-cli sends to a remote builder, made as the client makes it.
+"""Builds the requests that faas-cli sends to a remote builder.
 
 Source: https://docs.openfaas.com/openfaas-pro/builder, and faas-cli 0.18.12 itself. `build --shrinkwrap` copies the
-template and puts the user's files over its `function/`; the archive is a plain tar with that folder as `context`,
-folders included, and behind it the configuration; the signature is over the archive's bytes.
+template and puts the user's files over its `function/`. The archive is a plain tar with that folder as `context`,
+folders included, followed by the configuration. The signature covers the archive's bytes.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ CLASSIC = "def handle(req):\n    return 'Hello, ' + req\n"
 
 
 def shrinkwrapped(files: Mapping[str, str], language: str = "python3-http") -> dict[str, str]:
-    """The context of a function whose folder holds `files`, with a Python template of OpenFaaS."""
+    """Return the build context of a function with `files` in its folder and a Python template of OpenFaaS."""
     template = {**TEMPLATE, "template.yml": f"language: {language}\nfprocess: python index.py\n"}
     return {**template, **{f"function/{name}": text for name, text in files.items()}}
 
 
 def archive(context: Mapping[str, str], image: str = "acme/f:1", **config: Any) -> bytes:
-    """The body of POST /build."""
+    """Return the body of POST /build."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         names = {f"context/{name}" for name in context}
@@ -61,7 +61,7 @@ def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def headers(body: bytes, secret: bytes, *, stream: bool = True) -> dict[str, str]:
-    """What the client sends with `body`; no login."""
+    """Return the client's headers for `body`; it sends no credentials."""
     digest = hmac.new(secret, body, hashlib.sha256).hexdigest()
     found = {
         "X-Build-Signature": f"sha256={digest}",

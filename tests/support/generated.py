@@ -1,10 +1,10 @@
-"""The parts of documents that programs write, each between two comments."""
+"""Replaces the generated parts of documents, each between two comments."""
 
 from __future__ import annotations
 
 
 def put_between(text: str, begin: str, end: str, new: str) -> str:
-    """Return `text` with `new` in place of what is between the comments. Raises ValueError when it lacks one."""
+    """Return `text` with `new` between the comments. Raises ValueError if a comment is missing."""
     before, opening, rest = text.partition(begin)
     _, closing, after = rest.partition(end)
     if not opening or not closing:

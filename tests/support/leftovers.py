@@ -1,11 +1,11 @@
-"""What a platform may leave on a machine: processes, sockets, folders, mounts, cgroups, rules. Nothing may stay.
+"""Finds what a platform leaves on a machine: processes, sockets, folders, mounts, cgroups, rules. Nothing may stay.
 
     with Live() as live, no_leftovers(live):
         ... break it, stop it, start it ...
 
-Other platforms may run at the same time. What bears the name of this one is told from theirs; nft rules and BPF
-programs are compared only where no other runs. The workers of one run have platforms at the same time: so these are
-compared once more when all tests have ended.
+Other platforms may run at the same time. This platform's name in a path or command line tells its leftovers from
+theirs; nft rules and BPF programs are compared only while no other platform runs. The workers of one test run have
+platforms at the same time, so nft rules and BPF programs are compared once more after all tests.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import pytest
 
 from support.live import Live
 
-PATIENCE = 10.0  # seconds for what was killed to be gone
-OURS = ("-m rescoldo.", "guardian.py", "/rl-")  # in the command line of any platform's processes
+PATIENCE = 10.0  # seconds until killed processes must be gone
+OURS = ("-m rescoldo.", "guardian.py", "/rl-")  # in the command lines of every platform's processes
 
 
 @contextmanager
 def no_leftovers(live: Live) -> Iterator[None]:
-    """Close the platform at the end; fail when something of it is there PATIENCE seconds later."""
+    """Close the platform at the end; fail if something of it remains after PATIENCE seconds."""
     before = shared()
     yield
     uids = uids_of(live)
@@ -40,7 +40,7 @@ def no_leftovers(live: Live) -> Iterator[None]:
 
 
 def what_stays(left: Callable[[], set[str]]) -> set[str]:
-    """What is still there after PATIENCE; nothing as soon as nothing is left."""
+    """Return what remains after PATIENCE seconds; returns at once when nothing is left."""
     deadline = time.monotonic() + PATIENCE
     while (found := left()) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -48,12 +48,12 @@ def what_stays(left: Callable[[], set[str]]) -> set[str]:
 
 
 def marks_of(live: Live) -> tuple[str, str]:
-    """What is in the command lines of this platform's processes."""
+    """Return texts that only this platform's command lines contain."""
     return live.settings.run, str(live.folder)
 
 
 def uids_of(live: Live) -> set[int]:
-    """The uids of its instances, as its node has noted them."""
+    """Return the uids of the platform's instances from its node's notes."""
     found = set()
     for note in live.settings.instance_state.glob("*.json"):
         with suppress(OSError, ValueError):
@@ -62,7 +62,7 @@ def uids_of(live: Live) -> set[int]:
 
 
 def left_of(live: Live, uids: set[int]) -> set[str]:
-    """A line for each process, socket, mount and folder of this platform; `uids`: of its instances."""
+    """Return a line for each process, socket, mount and folder of this platform; `uids` are those of its instances."""
     marks = marks_of(live)
     found = {
         f"process {pid} {name} uid {uid}: {command[:200]}"
@@ -77,17 +77,17 @@ def left_of(live: Live, uids: set[int]) -> set[str]:
 
 
 def cgroups() -> list[str]:
-    """Those that a platform has made; its runtime directory gives them their names."""
+    """Return the cgroups of platforms, which are named after the runtime directory."""
     return [
         f"{folder}/{name}"
-        for folder, names, _ in os.walk("/sys/fs/cgroup")  # unlike glob, it does not mind what vanishes meanwhile
+        for folder, names, _ in os.walk("/sys/fs/cgroup")  # unlike glob, os.walk tolerates folders that vanish
         for name in names
         if name.startswith("rescoldo")
     ]
 
 
 def others(marks: tuple[str, ...] = ()) -> list[int]:
-    """Processes of platforms, but for one that `marks` tell."""
+    """Return the processes of platforms, except the one with `marks`."""
     return [
         pid
         for pid, _, _, command in processes()
@@ -96,7 +96,7 @@ def others(marks: tuple[str, ...] = ()) -> list[int]:
 
 
 def processes() -> Iterator[tuple[int, str, int, str]]:
-    """Pid, name, real uid, and command line with working directory of each process that has not ended."""
+    """Yield pid, name, real uid, and command line with working directory of each process that has not ended."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -111,7 +111,7 @@ def processes() -> Iterator[tuple[int, str, int, str]]:
 
 
 def shared() -> set[str]:
-    """What platforms make in places that all share: nft tables, BPF programs (a link holds its program)."""
+    """Return what platforms create in shared places: nft tables and BPF programs (a link keeps its program alive)."""
     found = {f"bpf pin {path}" for path in Path("/sys/fs/bpf").glob("**/rescoldo*")}
     found |= {f"nft {line}" for line in _output("nft", "list", "tables").splitlines() if "rescoldo" in line}
     programs = _output("bpftool", "--json", "prog", "list")
@@ -125,13 +125,13 @@ _BEFORE = pytest.StashKey[set[str]]()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Note what is there before the first test."""
+    """Record the shared places before the first test."""
     session.config.stash[_BEFORE] = shared()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail for what all tests together left in the places that platforms share; workers leave that to their
-    controller."""
+    """Fail if the tests left something in shared places. Only pytest-xdist's controller checks this, after its
+    workers."""
     if hasattr(session.config, "workerinput"):
         return
     left = what_stays(lambda: set() if others() else shared() - session.config.stash[_BEFORE])
@@ -141,7 +141,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _output(*command: str) -> str:
-    """What a tool prints; nothing where it is not installed."""
+    """Return a tool's output; empty if the tool is not installed."""
     if shutil.which(command[0]) is None:
         return ""
     return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout

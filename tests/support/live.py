@@ -1,4 +1,4 @@
-"""A whole real platform for end-to-end tests and benchmarks: supervisor, HAProxy, controller, node."""
+"""Runs a whole real platform for end-to-end tests and benchmarks: supervisor, HAProxy, controller, node."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from support.patience import SLOWNESS
 from support.ports import free_ports
 
 SOURCE = Path(__file__).parents[2] / "src"
-# Tells one process from another; in its own PID namespace each has the number 1.
+# Identifies a process: in a PID namespace of its own every process has the number 1.
 TOKEN = "import uuid\nMINE = uuid.uuid4().hex\ndef handle(event, context):\n    return MINE\n"
 HELLO = "def handle(event, context):\n    return 'hello'\n"
-PATIENCE = 30.0 * SLOWNESS  # seconds a condition is waited for before a test fails
+PATIENCE = 30.0 * SLOWNESS  # seconds to wait for a condition before a test fails
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Answer:
 
 
 class Live:
-    """A platform over folders of its own, on free ports."""
+    """A platform in folders of its own, on free ports."""
 
-    python = sys.executable  # runs the platform and its functions
+    python = sys.executable  # interpreter of the platform and its functions
 
     def __init__(self, **settings: Any) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rl-", dir="/tmp"))
@@ -66,7 +66,7 @@ class Live:
         self.folder.chmod(0o755)
         self.settings = Settings(**{**chosen, **settings})
         self.port = int(self.settings.gateway.rpartition(":")[2])
-        self.prefix: list[str] = []  # a command that runs the platform in an environment or under limits
+        self.prefix: list[str] = []  # a command that runs the platform in another environment or under limits
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Live:
@@ -76,10 +76,10 @@ class Live:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- the platform's life
+    # -- life cycle
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the platform and wait until it answers."""
         self.spawn()
         self.until(self.answers, "the platform to answer")
 
@@ -96,7 +96,7 @@ class Live:
             )
 
     def command(self, request: Path) -> list[str]:
-        """What starts the platform whose settings are in the file `request`."""
+        """Return the command that starts the platform; the file `request` holds its settings."""
         return [*self.prefix, self.python, "-m", "rescoldo.supervisor.main", str(request)]
 
     def environment(self) -> dict[str, str]:
@@ -111,7 +111,7 @@ class Live:
             return False
 
     def stop(self) -> int:
-        """SIGTERM; return the exit status."""
+        """Send SIGTERM; return the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
@@ -119,7 +119,7 @@ class Live:
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.stop()
-        if self.settings.children_file.exists():  # its guardian and supervisor were killed
+        if self.settings.children_file.exists():  # a test killed guardian and supervisor
             stop(self.settings)
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self.settings.run, ignore_errors=True)
@@ -128,24 +128,24 @@ class Live:
         return (self.folder / "log").read_text(errors="replace")
 
     def pid(self, name: str) -> int:
-        """Of guardian, supervisor, edge, controller, node or zygote."""
+        """Return the pid of guardian, supervisor, edge, controller, node or zygote."""
         if name == "zygote":
             return next(pid for pid in children_of(self.pid("node")) if comm(pid) == "rescoldo-zyg")
         return int(json.loads(self.settings.children_file.read_text())[name])
 
     def kill(self, name: str) -> int:
-        """SIGKILL one of the platform's processes; return its pid."""
+        """Send SIGKILL to one of the platform's processes; return its pid."""
         pid = self.pid(name)
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    # -- speaking to it
+    # -- requests
 
     def call(
         self, method: str, path: str, body: bytes | str | None = None, headers: Mapping[str, str] | None = None,
         timeout: float = 60.0,
     ) -> Answer:
-        """One HTTP call on a connection of its own."""
+        """Make one HTTP call on a new connection."""
         begin = time.perf_counter()
         connection = self.connection(timeout)
         try:
@@ -163,7 +163,7 @@ class Live:
         return self.call("GET" if body is None else "POST", f"/function/{name}", body, **options)
 
     def system(self, method: str, path: str, data: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-        """A call to /system with the platform's own credentials; `data` is sent as JSON unless it is bytes."""
+        """Call /system with the platform's own credentials; `data` is sent as JSON unless it is bytes."""
         body = data if isinstance(data, bytes) or data is None else json.dumps(data).encode()
         return self.call(method, f"/system{path}", body, {**self.authorization(), **(headers or {})})
 
@@ -184,7 +184,7 @@ class Live:
         self.send(image, built)
 
     def send(self, image: str, built: BuiltBundle) -> None:
-        """Upload a bundle, and its layer before it."""
+        """Upload a bundle, after its layer."""
         if built.layer is not None:
             answer = self.system("POST", "/layers", built.layer.path.read_bytes())
             assert answer.status == 201, answer.text
@@ -192,19 +192,19 @@ class Live:
         assert answer.status == 201, answer.text
 
     def deploy(self, name: str, code: str | None = None, *, image: str = "", style: str = "http", **spec: Any) -> None:
-        """Deploy `code` (built and uploaded first), or an image that is there."""
+        """Deploy `code` (built and uploaded first), or an image that was uploaded."""
         if code is not None:
             image = image or f"{name}:test"
             self.upload(image, code, style)
         known = self.system("GET", f"/function/{name}?namespace={spec.get('namespace', '')}").status == 200
-        query = "" if known else "?rollout=immediate"  # a test's first call is the one that starts it
+        query = "" if known else "?rollout=immediate"  # so that a test's first call starts the function
         answer = self.system("POST", f"/functions{query}", {"service": name, "image": image, **spec})
         assert answer.status == 202, answer.text
 
     def deploy_program(
         self, name: str, folder: Path, command: str, upstream: str, run: Run | None = None, **spec: Any
     ) -> None:
-        """Deploy the program in `folder`; `run` installs what it requires. Raises BuildFailed."""
+        """Deploy the program in `folder`; `run` installs its requirements. Raises BuildFailed."""
         request = BuildRequest(name, "process", "process", folder, folder.parent, command=tuple(command.split()))
         place, layers = self.folder / "build" / name, self.folder / "layers"
         built = build(request, place, lambda line: None, run or no_installer, layers)
@@ -219,19 +219,19 @@ class Live:
         return int(json.loads(self.system("GET", f"/function/{name}").text)["invocationCount"])
 
     def sleep(self, name: str) -> None:
-        """Put a function to sleep and wait until it does."""
+        """Put a function to sleep and wait until it sleeps."""
         assert self.system("POST", f"/scale-function/{name}", {"serviceName": name, "replicas": 0}).status == 202
         self.until(lambda: self.replicas(name) == 0, f"{name} to sleep")
 
     def instances(self) -> list[Path]:
-        """Listening sockets of instances."""
+        """Return the listening sockets of instances."""
         return sorted(self.settings.instances.glob("*.sock"))
 
     def instance_pids(self, name: str) -> list[int]:
-        """The processes of a function's instances, as the node notes them."""
+        """Return the pids of a function's instances from the node's notes."""
         found = []
         for path in self.settings.instance_state.glob("*.json"):
-            with suppress(FileNotFoundError):  # it has ended since it was listed
+            with suppress(FileNotFoundError):  # the instance has ended since the glob
                 note = json.loads(path.read_text())
                 if note["launch"]["function"].partition(".")[0] == name:
                     found.append(note["pid"])
@@ -242,7 +242,7 @@ class Live:
         return "\n".join(json.loads(line)["text"] for line in lines)
 
     def until(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
-        """Wait for a condition; fail when it does not come true."""
+        """Wait for a condition; fail after `seconds`."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}\n{self.log()[-3000:]}"
@@ -265,10 +265,10 @@ def comm(pid: int) -> str:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process exists and has not ended.
+    """Return whether a process exists and has not ended.
 
-    /proc shows a killed process as a zombie as soon as its main thread has ended. Its sockets are open until its last
-    thread has: the kernel reports that by the pidfd.
+    /proc shows a killed process as a zombie as soon as its main thread has ended. Its sockets stay open until its
+    last thread has ended: the pidfd becomes readable only then.
     """
     try:
         pidfd = os.pidfd_open(pid)
@@ -283,7 +283,7 @@ def alive(pid: int) -> bool:
 
 
 def pss(pid: int) -> int:
-    """Proportional set size in bytes."""
+    """Return a process's proportional set size in bytes."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024

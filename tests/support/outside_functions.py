@@ -1,4 +1,4 @@
-"""A source of functions that a controller may only read, as one whose functions are declared elsewhere has it."""
+"""A read-only source of functions for a controller, as for functions that are declared elsewhere."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rescoldo.store.changes import Watchers
 
 @dataclass
 class OutsideFunctions:
-    """A `FunctionSource`. `put`, `take_away` and `lose_sight` are what happens elsewhere."""
+    """Implements `FunctionSource`. `put`, `take_away` and `lose_sight` play the events elsewhere."""
 
     declared: dict[FunctionId, Function] = field(default_factory=dict)
     past: dict[FunctionId, list[Revision]] = field(default_factory=dict)
     _watchers: Watchers = field(default_factory=Watchers)
 
     def put(self, function: Function) -> None:
-        """Somebody declares a function, or changes its declaration."""
+        """Declare a function or change its declaration."""
         before = self.declared.get(function.id)
         if before is not None and before.revision != function.revision:
             self.past.setdefault(function.id, []).insert(0, Revision.of(before))
@@ -29,13 +29,13 @@ class OutsideFunctions:
         self._watchers.note(function.id)
 
     def take_away(self, function: FunctionId) -> None:
-        """Somebody removes a declaration."""
+        """Remove a declaration."""
         self.declared.pop(function, None)
         self.past.pop(function, None)
         self._watchers.note(function)
 
     def lose_sight(self) -> None:
-        """The connection to where functions are declared was lost, and is there again."""
+        """Lose and regain the connection to the declarations."""
         self._watchers.note(None)
 
     async def functions(self) -> list[Function]:

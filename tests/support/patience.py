@@ -1,4 +1,4 @@
-"""How long tests wait, on a machine that is slower than one of its own."""
+"""Scales the timeouts of tests on a slow machine."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# scripts/cgroup2 sets it where the processor is emulated; what is waited for gets so many times its usual seconds
+# scripts/cgroup2 sets this factor of all timeouts if it emulates the processor
 SLOWNESS = float(os.environ.get("RESCOLDO_TEST_SLOWNESS", "1"))
 
 
 async def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
-    """Wait for `condition` (a plain or async function) to hold."""
+    """Wait until `condition` (a plain or async function) is true."""
     deadline = time.monotonic() + seconds * SLOWNESS
     while True:
         result = condition()

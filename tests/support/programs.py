@@ -1,4 +1,4 @@
-"""A program for tests: an HTTP server whose traits are chosen by its environment and its requests."""
+"""A program for tests: an HTTP server that its environment and its requests control."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ while True:
 
 
 def write_server(folder: Path) -> Path:
-    """The program as an executable script `server` in `folder`; any user's Python runs it."""
+    """Write the program as an executable script `server` into `folder`; it runs with a Python that any user may
+    execute."""
     folder.mkdir(parents=True, exist_ok=True)
     python = shutil.which("python3", path="/usr/local/bin:/usr/bin")
     file = folder / "server"
@@ -135,7 +136,8 @@ def write_server(folder: Path) -> Path:
 
 
 def leave_the_port(live: Live, server: Path, name: str, upstream: str) -> None:
-    """Have the function's program close its listener while it works on another call; it lives on."""
+    """Make a deployed program close its listener during another call; check that the call succeeds and that the
+    platform replaces the process."""
     notes = {"rescoldo.dev/grace": "20s"}
     live.deploy_program(name, server, "./server", upstream, annotations=notes, envVars={"TERM_SECONDS": "5"})
     assert live.invoke(name).status == 200

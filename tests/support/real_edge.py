@@ -1,4 +1,4 @@
-"""A real HAProxy with the shipped configuration, for tests; controller and instances are stubs in asyncio."""
+"""Runs a real HAProxy with the shipped configuration for tests; controller and instances are stubs in asyncio."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from support.patience import until
 from support.ports import free_ports
 
 S1 = SlotName("s1")
-PATIENCE = 20.0  # seconds a condition is waited for before a test fails
+PATIENCE = 20.0  # seconds to wait for a condition before a test fails
 
 
 @dataclass(frozen=True)
 class Message:
-    """A request as an instance got it, or an answer as a client got it."""
+    """A request as an instance received it, or a response as a client received it."""
 
     first: str  # request line or status line
     headers: dict[str, str]
@@ -67,7 +67,7 @@ def ok(text: str) -> bytes:
 
 
 async def read_message(reader: asyncio.StreamReader) -> Message:
-    """One HTTP message; raises ConnectionError when the other side is gone before it is complete."""
+    """Read one HTTP message; raises ConnectionError if the peer closes before it is complete."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.strip().split("\r\n")
@@ -86,7 +86,8 @@ async def read_message(reader: asyncio.StreamReader) -> Message:
 
 @dataclass(eq=False)
 class Instance:
-    """A stub instance on a Unix socket: answers its name, or what `respond` returns (None: closes without)."""
+    """A stub instance on a Unix socket: answers with its name or the result of `respond` (None: closes without a
+    response)."""
 
     name: InstanceId
     path: str
@@ -132,7 +133,7 @@ class Instance:
             writer.close()
 
     def crash(self) -> None:
-        """Every connection ends; new ones are refused."""
+        """Abort every connection and refuse new ones."""
         self.close()
         Path(self.path).unlink(missing_ok=True)
         for writer in list(self._writers):
@@ -171,7 +172,7 @@ class Client:
 
 
 class Gate:
-    """Holds whoever asks until it is opened."""
+    """Blocks wakes and responses until a test opens it."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
@@ -186,7 +187,7 @@ class Gate:
 
 
 class RealEdge:
-    """HAProxy over a folder of its own; `edge` speaks to it. `wake` answers held requests."""
+    """HAProxy in a folder of its own; `edge` is its adapter. `wake` answers held requests."""
 
     def __init__(self, **settings: Any) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="re-", dir="/tmp"))
@@ -203,22 +204,22 @@ class RealEdge:
         self.edge = HaproxyEdge(self.settings)
         self.admin = AdminSocket(self.settings.admin_socket)
         self.wake: Callable[[FunctionId], Awaitable[SlotName]] = _nobody
-        self.asked: list[FunctionId] = []  # what wake.sock was asked for, in order
-        self.api: list[Message] = []  # what the API was sent
+        self.asked: list[FunctionId] = []  # functions that the edge asked wake.sock for, in order
+        self.api: list[Message] = []  # requests that the API received
         self.api_connections = 0
-        self.left = 0  # how many of these the edge took back
-        self.full: list[SlotName] = []  # slots that the edge called full, in order
-        self.full_again = 20  # milliseconds for which it is asked to be silent then
-        self._logging: list[asyncio.Task[None]] = []  # who reads the access log
-        self.took = StartTimes()  # what wakes are said to have taken
-        self.calls: dict[CallKey, CallSums] = {}  # what the access log told
-        self.cold: list[ColdCall] = []  # the same
+        self.left = 0  # wakes that the edge cancelled
+        self.full: list[SlotName] = []  # slots that the edge reported as full, in order
+        self.full_again = 20  # the response's milliseconds until the edge may report a slot again
+        self._logging: list[asyncio.Task[None]] = []  # readers of the access log
+        self.took = StartTimes()  # start times in the responses to wakes
+        self.calls: dict[CallKey, CallSums] = {}  # calls from the access log
+        self.cold: list[ColdCall] = []  # cold calls from the access log
         self.failed: list[FailedCall] = []
         self.child: Child | None = None
         self.leaving: list[Child] = []
         self._instances: list[Instance] = []
         self._clients: list[Client] = []
-        self._controller: list[socket.socket] = []  # where it accepts
+        self._controller: list[socket.socket] = []  # listening sockets
         self._handlers: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.StreamWriter] = set()
         self._sockets: dict[str, socket.socket] = {}
@@ -234,17 +235,17 @@ class RealEdge:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    # -- its life
+    # -- life cycle
 
     async def boot(self, *, slots: int | None = None) -> None:
-        """Start the stub controller and HAProxy; return when it answers."""
+        """Start the stub controller and HAProxy; return when HAProxy answers."""
         for name in ("wake", "api", "log"):
             self._sockets[name] = bind(getattr(self.settings, f"{name}_socket"), for_edge=True)
         await self.start_controller()
         await self.start()
 
     async def start(self) -> None:
-        """Start HAProxy, which knows nothing yet."""
+        """Start HAProxy without any state."""
         path = config.write(self.settings, self.settings.slots)
         binary = process.binary()
         process.check(binary, path)
@@ -256,7 +257,7 @@ class RealEdge:
         return Part("edge", lambda: command, environment, (), lambda line: "[ALERT]" in line)
 
     async def reload(self, servers: list[LiveServer], **maps: str) -> None:
-        """A second process takes over, as after more slots were asked for."""
+        """Let a second process take over, as after a request for more slots."""
         assert self.child is not None
         old = self.child
         path = config.write(self.settings, self.settings.slots * 2, servers, **maps)
@@ -272,7 +273,7 @@ class RealEdge:
             return False
 
     async def restart(self) -> None:
-        """Kill HAProxy and start another."""
+        """Kill HAProxy and start another one."""
         assert self.child is not None
         self.child.send(signal.SIGKILL)
         await self.child.ended.wait()
@@ -302,7 +303,7 @@ class RealEdge:
     # -- the controller's side
 
     async def start_controller(self) -> None:
-        """Serve the sockets again, as a new controller does with those of the supervisor."""
+        """Serve the sockets again, as a new controller serves the supervisor's sockets."""
         serve = {"wake": self._serve_wake, "api": self._serve_api}
         for name, handler in serve.items():
             sock = self._sockets[name].dup()
@@ -315,7 +316,7 @@ class RealEdge:
         self._controller.append(log)
 
     def stop_controller(self) -> None:
-        """It is killed: its connections end, new ones wait in the backlog."""
+        """Play the controller's death: its connections end, new ones wait in the backlog."""
         accepting, self._controller = self._controller, []
         for sock in accepting:
             asyncio.get_running_loop().remove_reader(sock)
@@ -327,7 +328,7 @@ class RealEdge:
             writer.transport.abort()
 
     def refuse_wakes(self) -> None:
-        """Even the listening socket goes: connections are refused."""
+        """Close the listening socket, too, so that connections are refused."""
         self.stop_controller()
         self._sockets["wake"].close()
 
@@ -336,7 +337,7 @@ class RealEdge:
         await self.start_controller()
 
     def _accept(self, listener: socket.socket, handler: Handler) -> None:
-        """Serve one connection. asyncio's own servers lose what they have just accepted when they are closed."""
+        """Serve one connection. asyncio's own servers lose connections that they have just accepted when they close."""
         with suppress(BlockingIOError):
             connection, _ = listener.accept()
             connection.setblocking(False)
@@ -350,7 +351,7 @@ class RealEdge:
         self._connections.add(writer)
         try:
             name = FunctionId((await reader.readline()).decode().strip())
-            if not name:  # it left before it asked
+            if not name:  # the edge closed the connection without a request
                 return
             if name.startswith("full "):
                 self.full.append(SlotName(name.removeprefix("full ")))
@@ -360,7 +361,7 @@ class RealEdge:
             answer = asyncio.ensure_future(self.wake(name))
             left = asyncio.ensure_future(reader.read(1))
             await asyncio.wait((answer, left), return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():  # the edge holds it no more
+            if not answer.done():  # the edge no longer holds the request
                 answer.cancel()
                 self.left += 1
                 return
@@ -393,7 +394,7 @@ class RealEdge:
             connection, _ = listener.accept()
             connection.setblocking(False)
             task = asyncio.create_task(read_calls(connection, self._count))
-            task.add_done_callback(lambda _: connection.close())  # if it was cancelled before it began
+            task.add_done_callback(lambda _: connection.close())  # even if it is cancelled before it begins
             self._logging.append(task)
 
     def _count(self, told: Tally) -> None:
@@ -405,7 +406,7 @@ class RealEdge:
     # -- instances and clients
 
     async def instance(self, name: str, respond: Respond | None = None, path: str = "") -> Instance:
-        """A stub instance that listens; nobody knows of it yet."""
+        """Start a stub instance that no part of the edge knows yet."""
 
         async def tell_name(_: Message) -> bytes:
             return ok(name)
@@ -419,20 +420,20 @@ class RealEdge:
     async def place(
         self, slot: str, name: str, respond: Respond | None = None, *, concurrency: int = 100, path: str = ""
     ) -> Instance:
-        """A stub instance that is a server of a slot."""
+        """Start a stub instance and make it a server of a slot."""
         made = await self.instance(name, respond, path)
         await self.edge.add_server(LiveServer(SlotName(slot), made.name, made.address, concurrency))
         return made
 
     async def connect(self, address: str = "") -> Client:
-        """To the gateway, or to another of the edge's listeners."""
+        """Connect to the gateway, or to another listener of the edge."""
         host, _, port = (address or self.settings.gateway).rpartition(":")
         client = Client(*await asyncio.open_connection(host, int(port)))
         self._clients.append(client)
         return client
 
     async def call(self, path: str, **request: Any) -> Message:
-        """One request on a connection of its own."""
+        """Make one request on a new connection."""
         client = await self.connect()
         try:
             return await client.call(path, **request)
@@ -440,7 +441,7 @@ class RealEdge:
             client.close()
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait for a condition, sync or async."""
+        """Wait until a condition, sync or async, is true."""
         await until(condition, PATIENCE)
 
 
@@ -449,7 +450,7 @@ async def _nobody(function: FunctionId) -> SlotName:
 
 
 def rss(pid: int) -> int:
-    """Bytes of memory a process holds."""
+    """Return the bytes of a process's resident memory."""
     match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert match is not None
     return int(match[1]) * 1024

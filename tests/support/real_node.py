@@ -1,4 +1,4 @@
-"""A real node process with real bundles, for tests."""
+"""Runs a real node process with real bundles, for tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from support.patience import until as until
 SOURCE = Path(__file__).parents[2] / "src"
 HELLO = "def handle(event, context):\n    return 'hello'\n"
 
-# Ends its being called: shuts the listening socket down, or closes it.
+# A handler that stops its instance from being called: it shuts the listening socket down, or closes it.
 DEAFENS = """
 import os, socket, time, uuid
 MINE = uuid.uuid4().hex
@@ -59,7 +59,7 @@ def handle(event, context):
     return MINE
 """
 
-# A program that does the same; with an inherited socket, one that it binds, or a TCP port.
+# A program that does the same with an inherited socket, a socket that it binds, or a TCP port.
 DEAF_PROGRAM = """#!{python}
 import os, socket, threading, time, uuid
 MINE = uuid.uuid4().hex
@@ -89,12 +89,12 @@ while True:
 
 
 class RealNode:
-    """The node process over a folder of its own; `client` speaks to it."""
+    """The node process in a folder of its own; `client` speaks to it."""
 
     def __init__(
         self, command: Callable[[tuple[Path, ...], list[str]], list[str]] | None = None, **settings: Any
     ) -> None:
-        """`command` turns the folders and the node's command into what is run instead."""
+        """`command` maps the folders and the node's command to the command that runs instead."""
         self._command = command or (lambda _, node: node)
         self.folder = Path(tempfile.mkdtemp(prefix="rn-"))
         self.settings = Settings(str(self.folder / "d"), tempfile.mkdtemp(prefix="rn-", dir="/dev/shm"), **settings)
@@ -107,7 +107,7 @@ class RealNode:
         self._numbers = itertools.count(1)
 
     def hand_over(self) -> None:
-        """From now on the listening socket is ours and is handed to each node, as the supervisor does."""
+        """Own the listening socket from now on and pass it to each node, as the supervisor does."""
         self.settings.node_socket.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(self.settings.node_socket))
@@ -145,20 +145,20 @@ class RealNode:
         return (self.folder / "stderr").read_text()
 
     def kill(self, number: int = signal.SIGKILL) -> int:
-        """Send a signal to the node process and wait for its end."""
+        """Send a signal to the node process and wait until it ends."""
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait(20)
 
     def zygote(self) -> int:
-        """The pid of the zygote, or 0."""
+        """Return the zygote's pid, or 0."""
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         names = {int(pid): _name(int(pid)) for pid in children}
         return next((pid for pid, name in names.items() if name == "rescoldo-zyg"), 0)
 
     def launch(self, code: str = HELLO, name: str = "fn", **more: Any) -> Launch:
-        """Lay down a bundle with `code` as its handler and order an instance of it."""
+        """Write a bundle with `code` as its handler; return the launch of an instance of it."""
         number = next(self._numbers)
         digest = f"bundle{number}"
         bundle = self.settings.bundles / digest
@@ -182,7 +182,7 @@ class RealNode:
         return Launch(InstanceId(f"{name}-{number}"), FunctionId(f"{name}.ns"), digest, **{**usual, **more})
 
     def program(self, command: str, upstream: str, *files: Path, name: str = "prog", **more: Any) -> Launch:
-        """Lay down a bundle that holds `files` and order an instance of it that runs `command`."""
+        """Write a bundle with `files`; return the launch of an instance that runs `command`."""
         launch = self.launch(name=name, kind="process", command=tuple(command.split()), upstream=upstream, **more)
         folder = self.settings.bundles / launch.digest / "function"
         for file in files:
@@ -193,14 +193,14 @@ class RealNode:
         return launch
 
     async def logged(self, launch: Launch) -> list[str]:
-        """The texts of all lines kept of the function."""
+        """Return the texts of all kept log lines of the function."""
         lines = self.client.logs(launch.function, tail=None, since=None, follow=False)
         return [line.text async for line in lines]
 
     async def close(self) -> None:
         ended = self.process is not None and self.process.poll() is not None
         if ended and any(self.settings.instance_state.glob("*.json")):
-            await self.boot()  # a failed test left instances without a node: let one end them
+            await self.boot()  # a failed test left instances without a node: a new node ends them
         await self.client.close()
         if self.process is not None and self.process.poll() is None:
             self.kill(signal.SIGTERM)
@@ -218,7 +218,7 @@ def _name(pid: int) -> str:
 
 
 def alive(pid: int) -> bool:
-    """Whether `pid` runs (a zombie does not)."""
+    """Return whether `pid` runs (a zombie does not)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -226,13 +226,13 @@ def alive(pid: int) -> bool:
 
 
 def socket_of(running: RunningInstance) -> Path:
-    """The path of the Unix socket it listens on."""
+    """Return the path of the instance's Unix socket."""
     assert running.address.startswith("unix@")
     return Path(running.address.removeprefix("unix@"))
 
 
 async def connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to "unix@PATH" or "IP:PORT"."""
+    """Connect to "unix@PATH" or "IP:PORT"."""
     if address.startswith("unix@"):
         return await asyncio.open_unix_connection(address.removeprefix("unix@"))
     host, _, port = address.rpartition(":")
@@ -248,7 +248,7 @@ async def call(running: RunningInstance | str, path: str = "/", timeout: float =
             writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
             assert head.split()[1:2] == ["200"], head
-            # By its length: a process the handler forked may hold the connection open.
+            # Read the body by its length: a forked process of the handler may keep the connection open.
             length = int(head.partition("content-length:")[2].split()[0])
             return (await reader.readexactly(length)).decode()
         finally:
@@ -256,7 +256,7 @@ async def call(running: RunningInstance | str, path: str = "/", timeout: float =
 
 
 async def answered(running: RunningInstance) -> str:
-    """Who answers a call that is sent again only when it has been refused, as the edge does it."""
+    """Call the instance and return the response; retry refused calls only, as the edge does."""
     while True:
         try:
             return await call(running)
@@ -265,15 +265,15 @@ async def answered(running: RunningInstance) -> str:
 
 
 def deaf_program(folder: Path) -> Path:
-    """The file of DEAF_PROGRAM, in `folder`."""
+    """Write DEAF_PROGRAM into `folder`; return the file."""
     file = folder / "server"
     file.write_text(DEAF_PROGRAM.format(python=Path(sys.executable).resolve()))
     return file
 
 
 async def until_replaced(running: RunningInstance, how: str) -> None:
-    """Have an instance of DEAF_PROGRAM take no more requests, and wait until another process answers."""
+    """Make an instance of DEAF_PROGRAM refuse further requests, and wait until another process answers."""
     first = await call(running)
-    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # it may be killed before it has answered
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # the node may kill it before it answers
         await call(running, how)
     assert await answered(running) != first

@@ -1,4 +1,4 @@
-"""What a test needs to run a platform as a user who is not root."""
+"""Runs a platform for tests as a user other than root."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any
 
 from support.live import SOURCE, Live
 
-# Nobody has it, and no other run of these tests: they count the user's processes and remove the user's folders
+# An unused uid, different for each process of tests: tests count the user's processes and remove the user's
+# folders.
 UID = 100_000 + os.getpid()
 DEVELOPMENT = (
     "mypy*",
@@ -30,7 +31,7 @@ DEVELOPMENT = (
 
 
 def interpreter() -> str | None:
-    """A Python of this version that others may execute too."""
+    """Return a Python of this version that other users may execute."""
     own = Path(sys.executable).resolve()
     if all(folder.stat().st_mode & 0o001 for folder in (own, *own.parents)):
         return str(own)
@@ -39,7 +40,7 @@ def interpreter() -> str | None:
 
 @contextmanager
 def readable_library() -> Iterator[Path]:
-    """The installed packages and this source, where everybody may read them."""
+    """Copy the installed packages and this source to where every user may read them; yield the folder."""
     folder = Path(tempfile.mkdtemp(prefix="rl-lib-", dir="/tmp"))
     try:
         shutil.copytree(
@@ -57,7 +58,7 @@ def readable_library() -> Iterator[Path]:
 
 
 class UnprivilegedLive(Live):
-    """A platform of UID; the test itself is root."""
+    """A platform of UID; the test itself runs as root."""
 
     def __init__(self, library: Path, python: str, **settings: Any) -> None:
         super().__init__(**settings)

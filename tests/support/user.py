@@ -12,7 +12,7 @@ from support.ports import free_ports
 
 
 class User:
-    """Somebody with an empty home directory and a project folder, who types commands."""
+    """Runs commands with an empty home directory and a project folder."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -32,7 +32,7 @@ class User:
         }
 
     def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Type `rescoldo WORDS`."""
+        """Run `rescoldo WORDS`."""
         done = subprocess.run(
             [sys.executable, "-m", "rescoldo.cli", *words],
             cwd=self.project, env=self.environment, input=stdin, capture_output=True, text=True, check=False,
@@ -41,13 +41,13 @@ class User:
         return done
 
     def ok(self, *words: str, stdin: str = "") -> str:
-        """Type a command that must succeed; return its standard output."""
+        """Run a command that must succeed; return its standard output."""
         done = self.run(*words, stdin=stdin)
         assert done.returncode == 0, f"rescoldo {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
     def fails(self, *words: str, status: int = 1) -> str:
-        """Type a command that must fail; return what it says of it."""
+        """Run a command that must fail; return its standard error."""
         done = self.run(*words)
         assert done.returncode == status, f"rescoldo {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stderr

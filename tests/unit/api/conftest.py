@@ -17,13 +17,13 @@ async def platform() -> FakePlatform:
 
 @pytest.fixture
 async def client(platform: FakePlatform) -> AsyncIterator[httpx2.AsyncClient]:
-    """Speaks to a gateway that asks for no credentials."""
+    """Speaks to a gateway that requires no credentials."""
     async with client_of(platform, None) as made:
         yield made
 
 
 @pytest.fixture
 async def guarded(platform: FakePlatform) -> AsyncIterator[httpx2.AsyncClient]:
-    """Speaks to a gateway that asks for CREDENTIALS."""
+    """Speaks to a gateway that requires CREDENTIALS."""
     async with client_of(platform, CREDENTIALS) as made:
         yield made

@@ -1,4 +1,4 @@
-"""A gateway that records what it is asked and answers what a test tells it to."""
+"""A gateway that records requests and returns a test's responses."""
 
 import io
 import json
@@ -34,8 +34,8 @@ class RecordingGateway:
     url: str = ""
     calls: list[Call] = field(default_factory=list)
     answers: dict[str, list[tuple[int, bytes, dict[str, str]]]] = field(default_factory=dict)
-    together: int = 1  # the first changes wait until so many have come
-    waited_in_vain: bool = False  # for as many
+    together: int = 1  # the first changes wait until this many have arrived
+    waited_in_vain: bool = False  # `together` changes did not arrive within 10 s
 
     def wait(self) -> None:
         deadline = time.monotonic() + 10
@@ -44,7 +44,7 @@ class RecordingGateway:
             time.sleep(0.001)
 
     def answer(self, line: str, status: int, body: object = b"", **headers: str) -> None:
-        """Queue an answer for `METHOD /path` (no query); the last one stays."""
+        """Queue a response for `METHOD /path` (no query); the last one stays."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.answers.setdefault(line, []).append((status, data, headers))
 
@@ -52,7 +52,7 @@ class RecordingGateway:
         return [call.line for call in self.calls]
 
     def changes(self) -> list[Call]:
-        """The calls that are to change something."""
+        """Return the calls that change something."""
         return [call for call in self.calls if call.method != "GET"]
 
 
@@ -95,13 +95,13 @@ def gateway(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A home, a data directory and a current folder of the test's own."""
+    """Give the test a home, a data directory and a current folder of its own."""
     folder = tmp_path / "home"
     folder.mkdir()
     for name in ("OPENFAAS_URL", "OPENFAAS_PREFIX", "RESCOLDO_DATA", "XDG_DATA_HOME", "RESCOLDO_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(folder))
-    # nor platforms that others run on this machine
+    # hide other platforms on this machine
     monkeypatch.setattr("rescoldo.model.running.platforms", list)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     project = tmp_path / "project"
