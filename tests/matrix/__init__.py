@@ -1,1 +1,2 @@
-"""The kill matrix: what fails, and for how long, when a part of the platform is killed or stopped under load."""
+"""The kill matrix: which requests fail, and for how long, after a part of the platform is killed or stopped under
+load."""

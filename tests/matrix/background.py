@@ -1,4 +1,4 @@
-"""Warm calls that go on while a test does something else, and what a fault did to them."""
+"""Makes warm calls while a test does something else, and reports a fault's effect on them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class FaultResult:
-    """What a fault did; times in seconds."""
+    """The effect of a fault; times in seconds."""
 
     fault: str
-    refused: str  # what does not work meanwhile, and how it is refused
-    requests: int  # warm calls of others
+    refused: str  # the operation that fails during the fault, and its error
+    requests: int  # warm calls to other functions
     failed: int
-    stall: float  # the longest of them
-    well_after: float | None  # from the end of the cause until what was refused works
+    stall: float  # the longest warm call
+    well_after: float | None  # from the end of the cause until the refused operation works
 
 
 class Calling:
-    """Load from a thread, from entering to leaving the context: the steady one, or what `start` starts."""
+    """Makes load from a thread while the context is entered: the steady load, or what `start` starts."""
 
     def __init__(self, world: World, start: Callable[[Load], Coroutine[Any, Any, None]] | None = None) -> None:
         self.load = Load(world)
@@ -50,7 +50,7 @@ class Calling:
         self._loop.close()
 
     def more(self, count: int) -> None:
-        """Wait for so many calls more."""
+        """Wait for `count` more calls."""
         self._run(self.load.more(count))
 
     @property
@@ -67,7 +67,7 @@ class Calling:
 
 
 class Stopwatch:
-    """Seconds since it was made."""
+    """Measures the seconds since its creation."""
 
     def __init__(self) -> None:
         self._begin = time.monotonic()

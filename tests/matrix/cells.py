@@ -1,4 +1,4 @@
-"""One cell of the matrix: load, fault, recovery, and what the clients saw."""
+"""Runs one cell of the matrix: load, fault and recovery, as the clients see them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from matrix.load import LOADS, ROLLOUT, SCALING, SHARING, Load
 from matrix.state import becomes_true
 from matrix.world import AGAIN, ASLEEP, GROWS, MANY, ROLLED, ROLLED_BACK, SHRINKS, SPLIT, WARM, World
 
-PATIENCE = 40.0  # seconds for everything to be served again
-CALLS_AFTER = 60  # calls after that, which show that it stays so
+PATIENCE = 40.0  # seconds until everything must be served again
+CALLS_AFTER = 60  # further calls, which show that recovery lasts
 MOST_SHOWN = 10
 
 
@@ -42,26 +42,26 @@ class Cell:
 
 @dataclass(frozen=True)
 class Result:
-    """What happened in a cell; times in seconds."""
+    """The outcome of a cell; times in seconds."""
 
     target: str
     fault: str
     load: str
     requests: int
-    failed_inside: int  # in flight in what was struck
-    failed_outside: int  # any other
-    failed_warm: int  # of those: warm calls elsewhere
-    stall: float | None  # the longest that a warm call elsewhere took; None without such calls
-    served_after: float  # from the signal until all is served again, and what was struck is replaced
-    failures: tuple[str, ...]  # some of those outside
-    true_after: float | None = None  # from the signal until instances and servers are what they should be
+    failed_inside: int  # in flight in the struck part
+    failed_outside: int  # all other failures
+    failed_warm: int  # of these: warm calls elsewhere
+    stall: float | None  # the longest warm call elsewhere; None without such calls
+    served_after: float  # from the signal until everything is served and the struck part is replaced
+    failures: tuple[str, ...]  # some of the failures outside
+    true_after: float | None = None  # from the signal until the numbers of instances and servers are right
 
 
-# targets take turns: what is killed twice within seconds is started again after a pause
+# Targets take turns: a part that is killed twice within seconds restarts with a back-off.
 CELLS = tuple(Cell(target, fault, load) for fault in FAULTS for load in LOADS for target in TARGETS)
 
 CHANGING = {SCALING: GROWS, ROLLOUT: ROLLED}  # by load: the function that loses an instance
-NUMBERS = {  # of instances, as long as there are calls
+NUMBERS = {  # of instances while there are calls
     SCALING: {GROWS: MANY, SHRINKS: 1},
     ROLLOUT: {ROLLED: 1},
     SHARING: {SPLIT: 2, ROLLED_BACK: 1},
@@ -76,15 +76,15 @@ SHARING_CELLS = tuple(Cell(target, "SIGKILL", SHARING) for target in SHARING_TAR
 
 
 def prove(world: World, results: list[Result], cell: Cell) -> None:
-    """Run a cell and add what it says to `results`; fail for what should not have failed."""
+    """Run a cell and add its outcome to `results`; fail if a request outside the struck part failed."""
     result = asyncio.run(run(world, cell))
     results.append(result)
     assert result.failed_outside == 0, "\n".join(result.failures)
 
 
 async def run(world: World, cell: Cell) -> Result:
-    """Make the fault under the load and wait until all is served again. Raises TimeoutError when it never is, and
-    AssertionError when the number of instances is never what it should be."""
+    """Cause the fault under load and wait until everything is served again. Raises TimeoutError if that never
+    happens, and AssertionError if the number of instances never becomes right."""
     load = Load(world)
     await load.start(cell.load)
     struck = strike(world, cell.target, FAULTS[cell.fault])
@@ -100,7 +100,7 @@ async def run(world: World, cell: Cell) -> Result:
             await becomes_true(world, numbers, PATIENCE)
             true_at = time.monotonic()
     finally:
-        for pid in struck.pids:  # nobody noticed that it was stopped: the cells after this one need it
+        for pid in struck.pids:  # the platform did not notice that the part was stopped, and later cells need it
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         await load.stop()
@@ -108,7 +108,7 @@ async def run(world: World, cell: Cell) -> Result:
 
 
 def _probes(load: Load) -> list[asyncio.Task[None]]:
-    """Everything a user may want: each warm function, one that sleeps, a deployment."""
+    """Try what users do: call each warm function and a sleeping one, and deploy one."""
 
     async def until_it_works(name: str, kind: str) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""A plain HTTP client: it repeats nothing and writes down how every request ended."""
+"""A plain HTTP client that never retries and records how every request ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import httptools
 
-TIMEOUT = 45.0  # seconds; longer than any stop of a part lasts before it is noticed
+TIMEOUT = 45.0  # seconds; longer than the platform takes to notice a stopped part
 CHUNK = 65536
 
 
@@ -21,13 +21,13 @@ class Call:
     function: str  # empty for a call to /system
     method: str
     path: str
-    kind: str  # "warm", "slow" (the handler takes its time), "cold", "system"
-    connected: float = 0.0  # when its connection was asked for
+    kind: str  # "warm", "slow" (a handler that takes its time), "cold", "system"
+    connected: float = 0.0  # when the client opened its connection
     begin: float = 0.0
     end: float = 0.0
-    outcome: str = ""  # the status, or what the client saw instead
+    outcome: str = ""  # the status, or the client's error
     body: bytes = b""
-    wanted: str = "2"  # what its status is to begin with
+    wanted: str = "2"  # the expected beginning of the status
 
     @property
     def failed(self) -> bool:
@@ -40,13 +40,13 @@ class Call:
 
 
 class _Response:
-    """What httptools tells of one response."""
+    """Collects httptools' events for one response."""
 
     def __init__(self) -> None:
         self.parser = httptools.HttpResponseParser(self)
         self.body = b""
         self.complete = False
-        self.keeps = False  # whether the connection may be used again
+        self.keeps = False  # whether the connection is reusable
 
     def on_body(self, body: bytes) -> None:
         self.body += body
@@ -57,7 +57,7 @@ class _Response:
 
 
 class Client:
-    """One client, one connection at a time; `kept` says whether it is used for more than one request."""
+    """A client with one connection at a time; `kept` reuses the connection for further requests."""
 
     def __init__(self, port: int, calls: list[Call], *, kept: bool, headers: str = "") -> None:
         self._port = port
@@ -68,7 +68,7 @@ class Client:
         self._connected = 0.0
 
     async def send(self, call: Call, body: bytes = b"") -> Call:
-        """Make a call and write down how it ended."""
+        """Make a call and record how it ended."""
         self._calls.append(call)
         call.begin = time.monotonic()
         try:
@@ -78,7 +78,7 @@ class Client:
             call.outcome, call.body = str(response.parser.get_status_code()), response.body
             if not (self._kept and response.keeps):
                 self.close()
-        except (OSError, httptools.HttpParserError) as error:  # a TimeoutError is an OSError
+        except (OSError, httptools.HttpParserError) as error:  # TimeoutError is an OSError
             call.outcome = f"{type(error).__name__} {error}".strip()
             self.close()
         call.end = time.monotonic()
@@ -90,7 +90,8 @@ class Client:
             self._socket = None
 
     async def _connection(self, call: Call) -> socket.socket:
-        """The one there is, unless the server has closed it while it was idle, as it may (RFC 9112, 9.3)."""
+        """Return the open connection, or a new one. A server may close an idle connection at any time (RFC 9112,
+        9.3)."""
         if self._socket is not None and not _is_open(self._socket):
             self.close()
         if self._socket is None:
@@ -125,5 +126,5 @@ def _is_open(connection: socket.socket) -> bool:
             connection.recv(1, socket.MSG_PEEK)
         except ConnectionError:
             return False
-        return False  # the end, or bytes that answer nothing
+        return False  # the end, or bytes that belong to no request
     return True

@@ -1,5 +1,5 @@
-/* A wall clock that can be stepped: preloaded into the platform's processes, it adds the seconds that $CLOCK_FILE
-   holds (64 bits) to CLOCK_REALTIME. The monotonic clock and all waiting stay as they are. */
+/* A wall clock that tests can step: preloaded into the platform's processes, it adds the seconds in $CLOCK_FILE
+   (64 bits) to CLOCK_REALTIME. The monotonic clock and all timeouts stay as they are. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-"""What is killed or stopped, which calls that may harm, and when it is whole again."""
+"""Describes the targets of faults: their processes, the calls that a fault may harm, and their recovery."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ LOOK_SECONDS = 0.005
 
 @dataclass(frozen=True)
 class Target:
-    """`inside(call, strike, down)` says whether a call was in flight in the target when it was struck:
-    `strike` is when the signal was sent, `down` when the target did nothing any more."""
+    """A part to strike. `inside(call, strike, down)` returns whether a call was in flight in the target when it was
+    struck: `strike` is when the signal was sent, `down` when the target had stopped working."""
 
     name: str
     pids: Callable[[World], list[int]]
     inside: Callable[[Call, float, float], bool]
-    others: Callable[[Call], bool] = lambda call: True  # warm traffic that should not notice
+    others: Callable[[Call], bool] = lambda call: True  # warm traffic that the fault should not affect
 
 
 def part(name: str) -> Callable[[World], list[int]]:
@@ -37,27 +37,27 @@ def part(name: str) -> Callable[[World], list[int]]:
 
 
 def never(call: Call, strike: float, down: float) -> bool:
-    """No call is ever in it: it may fail none."""
+    """Node, zygote, supervisor, guardian: no call passes through them, so a fault may fail none."""
     return False
 
 
 def on_its_connections(call: Call, strike: float, down: float) -> bool:
-    """The edge: what came over a connection it had. What connects later waits in the backlog."""
+    """The edge: calls over connections that it had open. Later connections wait in the backlog."""
     return call.connected <= down and call.end >= strike
 
 
 def to_system(call: Call, strike: float, down: float) -> bool:
-    """The controller: calls to /system that it was working on. Held calls are not in it."""
+    """The controller: calls to /system in flight. Held calls wait in the edge."""
     return call.kind == "system" and call.begin <= down and call.end >= strike
 
 
 def not_repeatable(call: Call, strike: float, down: float) -> bool:
-    """An instance: what it was working on and must not be sent a second time."""
+    """An instance: calls in flight that nothing may repeat."""
     return call.method == "POST" and call.begin <= down and call.end >= strike
 
 
 def one_instance(victim: str) -> Target:
-    """One of a function's instances."""
+    """Return a target for one of a function's instances."""
     return Target(
         "one instance",
         lambda world: world.instances(victim)[:1],
@@ -88,7 +88,7 @@ SHARING_TARGETS = tuple(target for target in TARGETS if target.name in (
 
 @dataclass(frozen=True)
 class Struck:
-    """What a fault did; times are seconds of the monotonic clock."""
+    """The processes that a fault struck; times are seconds of the monotonic clock."""
 
     pids: list[int]
     strike: float
@@ -96,13 +96,13 @@ class Struck:
 
 
 def strike(world: World, target: Target, number: signal.Signals) -> Struck:
-    """Send the signal; return when the processes do nothing any more."""
+    """Send the signal; return when the processes have stopped working."""
     pids = target.pids(world)
     assert pids, f"there is no {target.name}"
     begin = time.monotonic()
     descriptors = []
     for pid in pids:
-        with contextlib.suppress(ProcessLookupError):  # one that falls asleep just now
+        with contextlib.suppress(ProcessLookupError):  # an instance that is falling asleep
             descriptors.append((pid, os.pidfd_open(pid)))
     for _, pidfd in descriptors:
         with contextlib.suppress(ProcessLookupError):
@@ -115,7 +115,7 @@ def strike(world: World, target: Target, number: signal.Signals) -> Struck:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether every thread of a process is stopped."""
+    """Return whether every thread of a process is stopped."""
     try:
         stats = [(thread / "stat").read_text() for thread in Path(f"/proc/{pid}/task").iterdir()]
     except OSError:
@@ -124,7 +124,7 @@ def is_stopped(pid: int) -> bool:
 
 
 async def is_replaced(world: World, target: Target, struck: Struck) -> None:
-    """Wait until nothing of what was struck is left, and another is in its place."""
+    """Wait until all struck processes are gone and others are in their place."""
     while True:
         gone = not any(alive(pid) for pid in struck.pids)
         with contextlib.suppress(OSError, ValueError, KeyError, StopIteration):

@@ -1,4 +1,4 @@
-"""What is going on while a part is killed: clients that call and deploy until they are told to stop."""
+"""The load while a part is killed: clients that call and deploy until they are stopped."""
 
 from __future__ import annotations
 
@@ -31,36 +31,36 @@ from matrix.world import (
 REST, STEADY, BURST, DEPLOYS = "at rest", "steady load", "burst of wakes", "deploys"
 LOADS = (REST, STEADY, BURST, DEPLOYS)
 SCALING, ROLLOUT, SHARING = "scaling out and in", "roll-outs", "a split, and rollbacks"
-SCALING_CLIENTS = 4  # with GET, and as many with POST, of each function that changes its number
-SCALED_SECONDS = 0.15  # with one number of instances
+SCALING_CLIENTS = 4  # clients with GET, and as many with POST, for each function whose number of instances changes
+SCALED_SECONDS = 0.15  # between two changes of the number of instances
 OTHERS = "steady load and wakes"
-LEAST_REVISIONS = 3  # deployed before the fault
-LEAST_ROLLBACKS = 4  # before the fault, with the questions what is current then
+LEAST_REVISIONS = 3  # deployments before the fault
+LEAST_ROLLBACKS = 4  # before the fault, including the requests for the current revision
 PAUSE = 0.03  # seconds between two calls of one client
-LEAST_CALLS = 60  # before the fault
-ARRIVAL = 0.03  # seconds after which a call is taken to be in its handler, where it stays for 0.1
-EARLY_WAKES = 4  # of a burst, answered before the fault: the others are under way
+LEAST_CALLS = 60  # calls before the fault
+ARRIVAL = 0.03  # seconds until a call has surely reached its handler, where it stays for 0.1
+EARLY_WAKES = 4  # wakes of a burst that end before the fault; the others are still in flight
 
 
 class Load:
-    """The clients of one cell."""
+    """Runs the clients of one cell."""
 
     def __init__(self, world: World) -> None:
         self.calls: list[Call] = []
-        self.lost: list[str] = []  # what was acknowledged and is not what answers
+        self.lost: list[str] = []  # acknowledged changes that responses contradict
         self._sharing = Sharing(self.once, self.lost)
-        self._acknowledged: list[tuple[float, int]] = []  # when, and which version
+        self._acknowledged: list[tuple[float, int]] = []  # time and version of each acknowledged deployment
         self._world = world
         self._port = world.live.port
         self._settling = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._changes: asyncio.Task[None] | None = None  # the one of them that rolls back
+        self._changes: asyncio.Task[None] | None = None  # the task that rolls back
         credentials = world.live.authorization()
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in credentials.items())
 
     async def start(self, kind: str) -> None:
-        """Start the clients; return when the moment for the fault has come."""
+        """Start the clients; return at the moment for the fault."""
         if kind == REST:
             return
         for name in WARM:
@@ -100,8 +100,8 @@ class Load:
         await self._until(self._victim_is_busy)
 
     async def _scale(self) -> None:
-        """One function is scaled to and fro; another loses instances that have requests, and a third, which has one
-        alone, gets more than that takes. Return when its second is being started."""
+        """Scale one function out and in. A second function loses instances with requests in flight, and a third one
+        gets more requests than its single instance takes. Return when the third function's second instance starts."""
         for method in ("GET", "POST"):
             self._spawn(self._repeat(SCALED, method, "cold", kept=True))
             self._spawn(self._repeat(SCALED, method, "slow", kept=True, path="/slow"))
@@ -114,7 +114,7 @@ class Load:
         await self._until(lambda: len(self._world.notes(GROWS)) > 1)
 
     async def _roll_out(self) -> None:
-        """A function gets one revision after another while it is called; return when one is being started."""
+        """Deploy one revision after another of a function under load; return when one of them starts."""
         for method in ("GET", "POST"):
             self._spawn(self._repeat(ROLLED, method, "slow", kept=True))
             self._spawn(self._repeat(ROLLED, method, "slow", kept=True, path="/slow"))
@@ -123,8 +123,8 @@ class Load:
         await self._until(lambda: len(self._world.notes(ROLLED)) > 1)
 
     async def _share(self) -> None:
-        """The shares of a function's revisions change a few times, then another function is rolled back and back again,
-        while both are called; return when a rollback starts an instance."""
+        """Change the traffic shares of a function's revisions a few times, then roll another function back and
+        forth, both under load. Return when a rollback starts an instance."""
         for name, method in product((SPLIT, ROLLED_BACK), ("GET", "POST")):
             self._spawn(self._repeat(name, method, "slow", kept=True))
             self._spawn(self._repeat(name, method, "slow", kept=True, path="/slow"))
@@ -135,7 +135,7 @@ class Load:
         await self._until(lambda: len(self._world.notes(ROLLED_BACK)) > 1)
 
     async def check_changes(self) -> None:
-        """Let rollbacks end, where there are any, and see that what was acknowledged holds."""
+        """Let rollbacks end and check that acknowledged changes hold."""
         if self._changes is not None:
             await self._changes
             await self._sharing.check()
@@ -150,7 +150,7 @@ class Load:
             await asyncio.sleep(SCALED_SECONDS)
 
     async def _revise(self) -> None:
-        """Every second revision is broken, and must be refused."""
+        """Deploy revisions; every second one is broken, and the platform must refuse it."""
         while not self._settling.is_set():
             if await self.deploy(ROLLED):
                 self._acknowledged.append((time.monotonic(), self._world.versions[ROLLED]))
@@ -159,7 +159,7 @@ class Load:
             await asyncio.sleep(PAUSE)
 
     def _note_older(self, call: Call) -> None:
-        """What answers must never be older than what was acknowledged before it was asked."""
+        """Record a response from an older version than the one acknowledged before the call."""
         newest = max((version for at, version in self._acknowledged if at < call.begin), default=0)
         if not call.failed and int(call.body) < newest:
             self.lost.append(f"{call}: version {newest} was acknowledged and {call.body!r} answers")
@@ -170,20 +170,20 @@ class Load:
                 self._spawn(self._repeat(name, method, "slow", kept=True, path=path))
 
     async def crowd(self, names: Sequence[str], clients: int, pause: float) -> None:
-        """Start as many clients of each of these functions, which rest for `pause` seconds between two calls."""
+        """Start `clients` clients for each function, which rest for `pause` seconds between two calls."""
         for name in names:
             for number in range(clients):
                 method = "POST" if number % 2 else "GET"
                 self._spawn(self._repeat(name, method, "crowd", kept=False, pause=pause))
 
     async def more(self, count: int) -> None:
-        """Wait for `count` calls more, where there are clients that make them."""
+        """Wait for `count` more calls if there are clients."""
         if self._tasks:
             goal = self._ended() + count
             await self._until(lambda: self._ended() >= goal)
 
     def settle(self) -> None:
-        """Scale nothing any more and roll nothing out; calls go on."""
+        """End scaling and roll-outs; calls continue."""
         self._settling.set()
 
     async def stop(self) -> None:
@@ -193,18 +193,18 @@ class Load:
         await asyncio.gather(*self._tasks)
 
     async def once(self, call: Call, body: bytes = b"") -> None:
-        """One call on a connection of its own."""
+        """Make one call on a new connection."""
         headers = self._headers if call.kind == "system" else ""
         client = Client(self._port, self.calls, kept=False, headers=headers)
         await client.send(call, body)
 
     async def deploy(self, name: str, *, broken: bool = False) -> bool:
-        """Deploy a new version of a function; return whether that was acknowledged, or refused if it is `broken`."""
+        """Deploy a new version of a function. Return whether it was acknowledged, or refused if it is `broken`."""
         version = self._world.versions.get(name, 0) + 1
         call = Call("", "PUT", "/system/functions", "system", wanted="400" if broken else "2")
         deployment = {"service": name, "image": IMAGE, **spec(name, version, broken=broken)}
         await self.once(call, json.dumps(deployment).encode())
-        # one that failed may have been applied all the same: its number is not used again
+        # a failed deployment may still have been applied, so do not use its number again
         self._world.versions[name] = version
         return not call.failed
 
@@ -225,7 +225,7 @@ class Load:
         client.close()
 
     async def _round(self, names: Sequence[str]) -> None:
-        """Call one after another; when its turn comes again a function has fallen asleep."""
+        """Call one function after another, slowly enough that each has fallen asleep before its next turn."""
         for method, name in cycle(product(("GET", "POST"), names)):
             if self._stopping.is_set():
                 return
@@ -233,7 +233,7 @@ class Load:
             await asyncio.sleep(PAUSE)
 
     async def _redeploy(self, name: str) -> None:
-        """Deploy again and again; what answers must never be older than what was acknowledged."""
+        """Deploy repeatedly; an acknowledged version must answer the next call."""
         while not self._stopping.is_set():
             acknowledged = await self.deploy(name)
             call = Call(name, "GET", f"/function/{name}", "cold")
@@ -249,13 +249,13 @@ class Load:
         return self._tasks[-1]
 
     def _victim_is_busy(self) -> bool:
-        """Whether a GET and a POST are in its handler."""
+        """Return whether the victim's handler has a GET and a POST."""
         arrived = time.monotonic() - ARRIVAL
         slow = [call for call in self.calls if call.kind == "slow" and call.function == VICTIM and not call.end]
         return {"GET", "POST"} <= {call.method for call in slow if 0 < call.begin < arrived}
 
     def _under_way(self, function: str) -> int:
-        """Calls of it that have been in its handlers for a moment."""
+        """Count the function's calls that have been in its handlers for a moment."""
         arrived = time.monotonic() - ARRIVAL
         return sum(1 for call in self.calls if call.function == function and not call.end and 0 < call.begin < arrived)
 

@@ -1,4 +1,4 @@
-"""Functions that misbehave, and what those of others see of it."""
+"""Runs functions that misbehave, and measures their effect on other functions and on the platform."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Seen:
-    """Calls of one kind, of functions that do no problems; times in seconds."""
+    """Calls of one kind to well-behaved functions; times in seconds."""
 
     calls: int
     failed: int
@@ -32,24 +32,24 @@ class Seen:
 
 @dataclass(frozen=True)
 class NeighbourResult:
-    """What a function that misbehaves does to others and to the platform."""
+    """The effect of a misbehaving function on others and on the platform."""
 
     fault: str
-    answered: str  # what its own callers get
+    answered: str  # the responses to its own callers
     warm: Seen
     cold: Seen
-    cores: float  # of processor that the platform used
+    cores: float  # processor cores that the platform used
     memory: int  # bytes by which the platform grew
-    spares: int  # that it kept in the end
+    spares: int  # wanted at the end
 
 
 def others(world: World) -> Calling:
-    """Warm calls and wakes of functions that do no problems, while the context is entered."""
+    """Make warm calls and wakes of well-behaved functions while the context is entered."""
     return Calling(world, lambda load: load.start(OTHERS))
 
 
 class Meter:
-    """What the platform uses, zygotes and instances aside."""
+    """Measures what the platform uses, except for zygotes and instances."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -59,12 +59,12 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """Since it was made."""
+        """Seconds since its creation."""
         return time.monotonic() - self._begin
 
     @property
     def grown(self) -> int:
-        """Bytes by which its processes have grown since then."""
+        """Bytes by which the platform's processes have grown since then."""
         return self._bytes() - self._memory
 
     def result(self, fault: str, answered: str, calling: Calling) -> NeighbourResult:
@@ -86,14 +86,14 @@ class Meter:
 
 
 def seen(calls: list[Call]) -> Seen:
-    """How calls of one kind went."""
+    """Summarize calls of one kind."""
     times = sorted(call.end - call.begin for call in calls)
     figures = (statistics.median(times), times[len(times) * 99 // 100], times[-1])
     return Seen(len(calls), sum(call.failed for call in calls), *(round(figure, 4) for figure in figures))
 
 
 def spares(world: World) -> tuple[int, int]:
-    """Spares there are, and as many as are wanted."""
+    """Return the numbers of ready and of wanted spares."""
     with urllib.request.urlopen(f"http://{world.live.settings.metrics}/metrics") as answer:
         lines = [line.split() for line in answer.read().decode().splitlines() if line.startswith("rescoldo_spares_")]
     values = {name: int(float(value)) for name, value in lines}

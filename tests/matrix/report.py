@@ -1,4 +1,4 @@
-"""The results of a run of the matrix, as JSON and as the tables of docs/kill-matrix.md."""
+"""Writes the results of the matrix as JSON and as the tables of docs/kill-matrix.md."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHANGING_FILE = Path("build") / "kill-matrix-changing.json"
 NEIGHBOURS_FILE = Path("build") / "neighbours.json"
 FAULTS_FILE = Path("build") / "faults.json"
 DOCUMENT = Path("docs") / "kill-matrix.md"
-REPEATED = "RESCOLDO_TEST_REPEATED"  # scripts/repeat_failed.py sets it for one test of a run that is over
+REPEATED = "RESCOLDO_TEST_REPEATED"  # scripts/repeat_failed.py sets it when it repeats one test after a run
 MATRIX_HEAD = (
     "| struck | during | requests | failed in flight | failed otherwise | longest warm call elsewhere "
     "| all served again |\n|---|---|---|---|---|---|---|\n"
@@ -47,7 +47,7 @@ def write(results: Sequence[Result]) -> None:
 
 
 def write_changing(results: Sequence[Result]) -> None:
-    """Write the results of the cells in which the number of instances changes as JSON."""
+    """Write the results of the cells with changing numbers of instances as JSON."""
     _write(CHANGING_FILE, results)
 
 
@@ -57,7 +57,7 @@ def write_faults(results: Sequence[FaultResult]) -> None:
 
 
 def write_neighbours(results: Sequence[NeighbourResult]) -> None:
-    """Write what functions that misbehave do to others as JSON."""
+    """Write the effects of misbehaving functions on others as JSON."""
     _write(NEIGHBOURS_FILE, results)
 
 
@@ -70,13 +70,13 @@ def _write(path: Path, results: Sequence[Result | FaultResult | NeighbourResult]
 
 
 def merged(before: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows of the run `before`; what was repeated since has its rows of `rows`."""
+    """Replace the repeated cells of the run `before` with `rows`."""
     found = {tuple(row.get(name) for name in ("target", "fault", "load")): row for row in (*before, *rows)}
     return list(found.values())
 
 
 def matrix_tables(results: Sequence[Result], head: str = MATRIX_HEAD) -> str:
-    """One table for each signal, in the order of the cells."""
+    """Format a table for each signal, in the order of the cells."""
     parts = []
     for fault in FAULTS:
         rows = "".join(_matrix_row(result) for result in results if result.fault == fault)
@@ -93,7 +93,7 @@ def _matrix_row(result: Result) -> str:
 
 
 def faults_table(results: Sequence[FaultResult]) -> str:
-    """One row for each fault."""
+    """Format a row for each fault."""
     return FAULTS_HEAD + "".join(_fault_row(result) for result in results)
 
 
@@ -104,7 +104,7 @@ def _fault_row(result: FaultResult) -> str:
 
 
 def neighbours_table(results: Sequence[NeighbourResult]) -> str:
-    """One row for each function that misbehaves."""
+    """Format a row for each misbehaving function."""
     return NEIGHBOURS_HEAD + "".join(_neighbour_row(result) for result in results)
 
 
@@ -126,13 +126,13 @@ def _milliseconds(seconds: float | None) -> str:
 
 
 def replaced(text: str, name: str, table: str) -> str:
-    """Put `table` between the two comments of this name."""
+    """Put `table` between the two comments with this name."""
     begin, end = f"<!-- {name}: written by `make kill-matrix` -->", f"<!-- end of {name} -->"
     return put_between(text, begin, end, f"\n\n{table}\n")
 
 
 def main() -> int:
-    """Take the last run's tables into the document, unless it was a part of the matrix only."""
+    """Write the last run's tables into the document, unless that run was incomplete."""
     results, changing = _cells(FILE), _cells(CHANGING_FILE)
     faults = [FaultResult(**data) for data in json.loads(FAULTS_FILE.read_text())]
     whole = ((FILE, results, CELLS), (CHANGING_FILE, changing, CHANGING_CELLS + SHARING_CELLS))

@@ -1,4 +1,4 @@
-"""Splits and rollbacks, one after another, and whether what was acknowledged holds."""
+"""Splits traffic and rolls back, one change after another, and checks that acknowledged changes hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matrix.client import Call
 from matrix.world import HALVES, REVISIONS, ROLLED_BACK, SPLIT
 
 PAUSE = 0.05  # seconds between two changes
-PATIENCE = 30.0  # seconds for both revisions to answer
+PATIENCE = 30.0  # seconds until both revisions must have answered
 LOOK_SECONDS = 0.002
 SPLITS = (HALVES, {"1": 20, "2": 80}, {"1": 80, "2": 20}, {"1": 45, "2": 55})
 
@@ -19,22 +19,23 @@ Once = Callable[[Call, bytes], Awaitable[None]]
 
 
 class Sharing:
-    """`once` makes a call; `lost` is told what should not be."""
+    """Changes splits and revisions. `once` makes a call; `lost` collects violations."""
 
     def __init__(self, once: Once, lost: list[str]) -> None:
         self._once = once
         self._lost = lost
-        self._split: dict[str, int] = {}  # the last one that was acknowledged
-        self._revision = 0  # the last one that a rollback was acknowledged to have made
-        self._seen: set[str] = set()  # what has answered calls of the function that is split
-        self._standing: tuple[int, str] | None = None  # revision and version that calls go to; None: a rollback is on
+        self._split: dict[str, int] = {}  # the last acknowledged split
+        self._revision = 0  # the revision of the last acknowledged rollback
+        self._seen: set[str] = set()  # versions that answered calls of the split function
+        self._standing: tuple[int, str] | None = None  # revision and version that must answer; None during a rollback
 
     def standing(self, function: str) -> tuple[int, str] | None:
-        """What must answer a call of `function` that begins now, unless it is something else when the call ends."""
+        """Return the revision that must answer a call of `function` that begins now. It is void if it changes
+        before the call ends."""
         return self._standing if function == ROLLED_BACK else None
 
     def note(self, call: Call, standing: tuple[int, str] | None) -> None:
-        """A call of either function has ended; `standing` is of its beginning."""
+        """Check the response to a call of either function; `standing` is from the beginning of the call."""
         version = call.body.decode(errors="replace")
         if call.failed:
             return
@@ -46,7 +47,7 @@ class Sharing:
             self._lost.append(f"{call}: revision {standing[0]} was acknowledged, which answers {standing[1]!r}")
 
     async def share_out(self) -> None:
-        """Change the split of one function a few times: nobody changes it any more when a part is struck."""
+        """Change the split of one function a few times; the split stays unchanged while a part is struck."""
         for shares in SPLITS:
             body = json.dumps({"traffic": shares}).encode()
             call = await self._system(Call("", "PUT", f"/system/function/{SPLIT}/traffic", "system"), body)
@@ -55,7 +56,7 @@ class Sharing:
             await asyncio.sleep(PAUSE)
 
     async def roll_back(self, ending: asyncio.Event) -> None:
-        """Roll the other one back and back again until the end has come, and one is acknowledged."""
+        """Roll the other function back and forth until `ending` is set and a rollback is acknowledged."""
         while self._standing is None or not ending.is_set():
             self._standing = None
             call = await self._system(Call("", "POST", f"/system/function/{ROLLED_BACK}/rollback", "system"))
@@ -67,7 +68,8 @@ class Sharing:
             await asyncio.sleep(PAUSE)
 
     async def check(self) -> None:
-        """Compare what was acknowledged with what the controller tells in the end; let both revisions answer again."""
+        """Compare the acknowledged changes with the controller's final state, and wait until both revisions have
+        answered."""
         self._seen.clear()
         try:
             async with asyncio.timeout(PATIENCE):
@@ -85,7 +87,7 @@ class Sharing:
             self._lost.append(f"the rollback to {self._standing} was acknowledged, {found} is told of")
 
     async def _told(self, path: str) -> Any:
-        """What the controller tells; None where it does not answer."""
+        """Return the controller's response; None if it does not answer."""
         call = await self._system(Call("", "GET", path, "system"))
         return None if call.failed else json.loads(call.body)
 

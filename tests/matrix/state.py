@@ -1,4 +1,4 @@
-"""Whether what the platform has is what it should have: instances, their sockets, and the edge's servers."""
+"""Compares the platform's instances, their sockets and the edge's servers with the expected state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUNNING = ("2", "0")  # operational and administrative state of a server that ta
 
 
 async def becomes_true(world: World, wanted: Mapping[str, int], patience: float) -> None:
-    """Wait until nothing is wrong. Raises AssertionError that says what is, after `patience` seconds."""
+    """Wait until the state is right. Raises AssertionError with the difference after `patience` seconds."""
     wrong = "nothing was looked at"
     try:
         async with asyncio.timeout(patience):
@@ -27,7 +27,8 @@ async def becomes_true(world: World, wanted: Mapping[str, int], patience: float)
 
 
 def wrong_state(world: World, wanted: Mapping[str, int]) -> str:
-    """What is not as it should be; empty: nothing. `wanted` is the number of instances of some functions."""
+    """Describe the first difference from the expected state; empty if there is none. `wanted` is the number of
+    instances of some functions."""
     notes = world.notes()
     number = Counter(note.launch.function.partition(".")[0] for note in notes)
     for function, count in wanted.items():
@@ -46,7 +47,8 @@ def wrong_state(world: World, wanted: Mapping[str, int]) -> str:
 
 
 def wrong_edge(world: World, instances: set[str], awake: int) -> str:
-    """What is wrong with the edge's servers and slots, of which each of `awake` revisions has one; empty: nothing."""
+    """Describe the first wrong server or slot of the edge, where each of `awake` revisions has one slot; empty if
+    there is none."""
     # columns: be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state …
     rows = [line.split() for line in admin(world, "show servers state").splitlines()[2:] if line]
     servers = {row[3]: row for row in rows if row[1] not in OWN_BACKENDS}
@@ -57,7 +59,7 @@ def wrong_edge(world: World, instances: set[str], awake: int) -> str:
     slots = {row[1] for row in servers.values()}
     if len(slots) != awake:
         return f"{awake} revisions are awake in {len(slots)} slots"
-    # columns: pxname,svname,qcur,qmax,scur,…; 2: backends alone
+    # columns: pxname,svname,qcur,qmax,scur,…; type 2: backends only
     for line in admin(world, "show stat -1 2 -1").splitlines():
         slot, _, queued, _, in_flight, *_ = [*line.split(","), "", "", "", ""]
         if slot[:1] in ("s", "t") and slot[1:].isdigit() and slot not in slots and (queued, in_flight) != ("0", "0"):
@@ -66,7 +68,7 @@ def wrong_edge(world: World, instances: set[str], awake: int) -> str:
 
 
 def admin(world: World, command: str) -> str:
-    """What the edge's Runtime API answers."""
+    """Return the response of the edge's Runtime API."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(5)
         connection.connect(str(world.live.settings.admin_socket))

@@ -1,4 +1,4 @@
-"""A platform with the functions the matrix calls."""
+"""A platform with the functions that the matrix calls."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ ASLEEP = "asleep"  # called cold after each fault
 DEPLOYED = tuple(f"deployed-{number}" for number in range(2))
 AGAIN = "deployed-again"  # deployed after each fault
 NEVER, SOON = "1h", "300ms"  # idle windows
-SCALED = "scaled"  # has one instance or several, again and again
-GROWS, SHRINKS = "grows", "shrinks"  # get more and fewer instances while something is struck
-ROLLED = "rolled"  # is called while it gets new revisions
-SPLIT = "split"  # two revisions have shares of its calls
+SCALED = "scaled"  # changes between one instance and several
+GROWS, SHRINKS = "grows", "shrinks"  # get more or fewer instances while a part is struck
+ROLLED = "rolled"  # called while it gets new revisions
+SPLIT = "split"  # two revisions share its calls
 HALVES = {"1": 50, "2": 50}
-ROLLED_BACK = "rolled-back"  # goes to and fro between what its first two revisions are
-REVISIONS = ("0", "1")  # what the revisions of both answer
-SHORT_WINDOW = {"rescoldo.dev/window": "6s"}  # the shortest: what is too many goes so long after a panic
-MANY = 4  # instances of each of these, when it has the most
+ROLLED_BACK = "rolled-back"  # alternates between its first two revisions
+REVISIONS = ("0", "1")  # versions of these two revisions, for both functions
+SHORT_WINDOW = {"rescoldo.dev/window": "6s"}  # the shortest: surplus instances stop this long after a panic
+MANY = 4  # maximum instances of each of these functions
 
 
 @dataclass
 class World:
-    """`versions` is the last deployment of each function that was acknowledged."""
+    """The platform and its functions; `versions` holds the last acknowledged version of each function."""
 
     live: Live
     versions: dict[str, int] = field(default_factory=dict)
 
     def prepare(self) -> None:
-        """Deploy everything."""
+        """Deploy all functions."""
         self.live.upload(IMAGE, CODE)
         for name in (*WARM, *COLD, ASLEEP, *DEPLOYED, AGAIN, GROWS, SHRINKS, ROLLED, SCALED):
             self.live.deploy(name, image=IMAGE, **spec(name, 0))
@@ -61,20 +61,20 @@ class World:
             self.live.sleep(name)
 
     def settle(self) -> None:
-        """Wait until all is as it should be before a fault: warm functions awake, the others asleep."""
+        """Wait for the state before a fault: warm functions awake, the others asleep."""
         for name in WARM:
             self.live.until(lambda name=name: self.live.invoke(name).status == 200, f"{name} to be awake")  # type: ignore[misc]
         self.live.until(lambda: not self.awake() & {*COLD, ASLEEP, SCALED}, "the others to sleep")
 
     def settle_to_change(self) -> None:
-        """Besides: what is to grow, to shrink and to get revisions is awake, with the instances that it begins with."""
+        """Also wait until the functions that grow, shrink and get revisions have their initial instances."""
         self.settle()
         for name, count in ((GROWS, 1), (SHRINKS, MANY), (ROLLED, 1)):
             self.scale(name, count)
             self.live.until(lambda name=name, count=count: len(self.notes(name)) == count, f"{count} of {name}")  # type: ignore[misc]
 
     def settle_to_share(self) -> None:
-        """Besides: traffic of one function is split in halves between two revisions, and both are awake."""
+        """Also split one function's traffic in halves between two revisions, and wait until both are awake."""
         self.settle()
         for name in (GROWS, SHRINKS, ROLLED):
             self.live.sleep(name)
@@ -85,28 +85,29 @@ class World:
         self.live.until(lambda: seen.add(self.live.invoke(SPLIT).text) or seen >= {*REVISIONS}, "both to answer")  # type: ignore[func-returns-value]
 
     def scale(self, name: str, count: int) -> None:
-        """As `rescoldo scale` does."""
+        """Scale like `rescoldo scale`."""
         answer = self.live.system("POST", f"/scale-function/{name}", {"serviceName": name, "replicas": count})
         assert answer.status == 202, answer.text
 
     def awake(self) -> set[str]:
-        """Names of functions that have instances."""
+        """Return the names of functions with instances."""
         functions = json.loads(self.live.system("GET", "/functions").text)
         return {function["name"] for function in functions if function["availableReplicas"]}
 
     def instances(self, function: str | None = None) -> list[int]:
-        """Pids of the processes that serve `function`, or any."""
+        """Return the pids of the processes that serve `function`, or any function."""
         return [note.pid for note in self.notes(function) if note.ready and alive(note.pid)]
 
     def notes(self, function: str | None = None) -> list[Note]:
-        """What the node has written down of the instances of `function`, or any; starting and ending ones included."""
+        """Return the node's notes on instances of `function`, or of any function, including starting and ending
+        instances."""
         found = [note for _, note in notes.read_all(self.live.settings.instance_state) if note is not None]
         return [note for note in found if function in (None, note.launch.function.partition(".")[0])]
 
 
 @contextmanager
 def prepared() -> Iterator[World]:
-    """A platform with everything deployed."""
+    """Run a platform with all functions deployed."""
     with Live() as live:
         world = World(live)
         world.prepare()
@@ -114,7 +115,7 @@ def prepared() -> Iterator[World]:
 
 
 def spec(name: str, version: int, *, broken: bool = False) -> dict[str, Any]:
-    """What a function of the matrix is deployed with, but for name and image."""
+    """Return the deployment of a function of the matrix, without name and image."""
     window = NEVER if name in (*WARM, GROWS, SHRINKS, ROLLED, SPLIT, ROLLED_BACK) else SOON
     scaling = {
         GROWS: {"rescoldo.dev/concurrency": "1", "rescoldo.dev/max-scale": str(MANY), **SHORT_WINDOW},
