@@ -1,1 +1,1 @@
-"""The hostile suite: attacks by functions, uploads and requests, each told apart as refused or not."""
+"""The hostile suite: attacks by functions, uploads and requests, each judged as refused or not."""

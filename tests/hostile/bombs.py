@@ -1,4 +1,4 @@
-"""Functions that take more than their share: each is one of its own, with limits, beside the victim."""
+"""Functions that take more than their share. Each is a function of its own with limits, beside the victim."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MEMORY = 160  # MiB
 CPUS = 0.2
 _SPEC: dict[str, Any] = {"limits": {"memory": f"{MEMORY}Mi"}}
 
-Check = Callable[[World, str, Outcome], None]  # given the function that has attacked
+Check = Callable[[World, str, Outcome], None]  # called with the attacking function's name
 
 
 def _bomb(name: str, check: Check | None = None, **spec: Any) -> None:
-    """Register the function's attack `name`: its function is deployed with `spec`, attacks, is judged by `check`
-    and removed."""
+    """Register the function's attack `name`: deploy a function with `spec`, attack, judge by `check` and remove the
+    function."""
     made = BY_FUNCTIONS[name]
 
     def run(world: World, outcome: Outcome) -> None:
@@ -34,7 +34,7 @@ def _bomb(name: str, check: Check | None = None, **spec: Any) -> None:
         answer = world.attack(name, function, timeout=90, **more)
         if answer.status == 200:
             take(outcome, answer.text)
-        else:  # an instance ends for nothing else than memory, which processes and files in memory take, too
+        else:  # an instance only ends for lack of memory, which processes and files in memory need, too
             _is_reported_as_out_of_memory(world, function, outcome)
         if check is not None:
             check(world, function, outcome)
@@ -44,7 +44,7 @@ def _bomb(name: str, check: Check | None = None, **spec: Any) -> None:
 
 
 def _remove(world: World, function: str, outcome: Outcome) -> None:
-    """A removed function leaves no process, whatever its children did."""
+    """Remove the function and check that no process of it or of its children remains."""
     world.live.sleep(function)
     world.live.system("DELETE", "/functions", {"functionName": function})
     left = _left(world, function)
@@ -52,13 +52,13 @@ def _remove(world: World, function: str, outcome: Outcome) -> None:
 
 
 def _left(world: World, function: str) -> list[int]:
-    """Processes that have the function's name a while after it was told to end."""
-    noted = f"{function[:20].rstrip('-')}-"  # what its instances are called
+    """Return the processes that still have the function's name some time after its stop."""
+    noted = f"{function[:20].rstrip('-')}-"  # the beginning of its instances' names
 
     def named() -> list[int]:
         return [pid for pid in _processes() if _comm(pid) == function[:15]]
 
-    def is_over() -> bool:  # between the end of an instance and its replacement there is a note, and no process
+    def is_over() -> bool:  # between an instance's end and its replacement there is a note without a process
         notes = world.live.settings.instance_state.iterdir()
         return not any(note.name.startswith(noted) for note in notes) and not named()
 
@@ -92,13 +92,13 @@ def _log_is_bounded(world: World, function: str, outcome: Outcome) -> None:
 
 
 def _bombed_scratch_only(world: World, function: str, outcome: Outcome) -> None:
-    """The folders of the machine that have the same names hold nothing of it."""
+    """Check that the machine's folders of the same names contain none of the function's files."""
     left = [path for folder in ("/tmp", "/var/tmp", "/dev/shm") for path in Path(folder).glob("fill")]
     outcome.judge("fills the machine's folders", not left, left)
 
 
 def _is_killed_in_the_end(world: World, function: str, outcome: Outcome) -> None:
-    """Asleep within its grace, deaf or not."""
+    """Check that the function is asleep within its grace period, whether or not it handles signals."""
     world.live.sleep(function)
     left = _left(world, function)
     outcome.judge("goes on although it was told to end", not left, left)

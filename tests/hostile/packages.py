@@ -1,4 +1,4 @@
-"""A package's own code, as pip or uv would run it while its requirements are installed: the same attacks by it."""
+"""Attacks by a package's own code, as pip or uv would run it while they install requirements."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ for name in {names!r}:
 
 
 def _install(world: World, outcome: Outcome, names: Sequence[str]) -> None:
-    """Do attacks of functions in an installation. Its code sees no files but its own, so they are put there."""
+    """Make functions' attacks in an installation. Its code only sees its own files, so copy the attacker's files
+    there."""
     target = world.target()
     target["level"] = "build"
     with tempfile.TemporaryDirectory(prefix="hostile-build-") as name:

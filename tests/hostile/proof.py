@@ -1,5 +1,5 @@
-"""That attacks work where nothing refuses them: the same code as root, on a victim without a sandbox. An attack that
-fails there, too, would prove nothing."""
+"""Proves that attacks work without protection: the same code as root, on a victim without a sandbox. An attack that
+fails here as well would prove nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Unprotected:
         self._folder = folder
 
     def perform(self, name: str) -> dict[str, dict[str, str]]:
-        """What an attack reports here."""
+        """Make an attack and return its report."""
         done = subprocess.run(
             [sys.executable, "-c", _PERFORM, name],
             input=json.dumps(self._target), capture_output=True, text=True, timeout=60, check=True,
@@ -44,7 +44,7 @@ class Unprotected:
 
 @contextmanager
 def unprotected(world: World) -> Iterator[Unprotected]:
-    """With a victim that runs as root like any program, beside the platform of `world`."""
+    """Run a victim as root without a sandbox, beside the platform of `world`."""
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
         folder = Path(name)
         (folder / "function").mkdir()

@@ -1,4 +1,4 @@
-"""The suite's list as the tables of docs/attacks.md, and a run's counts in one line."""
+"""Writes the suite's attacks into the tables of docs/attacks.md, and summarizes a run's counts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BEGIN = "<!-- attacks: written by `make hostile` -->"
 END = "<!-- end of the attacks -->"
 
 
-COUNTED: dict[str, dict[str, bool]] = {}  # by level and attack: whether it was refused in this run
+COUNTED: dict[str, dict[str, bool]] = {}  # by level and attack: whether this run refused it
 
 
 def table(attacks: Sequence[Attack]) -> str:
-    """A table for each group: what is tried, and which level refuses it."""
+    """Format a table for each group: the attacks, and the levels that refuse them."""
     parts = []
     for group, title in GROUPS.items():
         rows = "".join(
@@ -36,7 +36,7 @@ def rewrite(text: str) -> str:
 
 
 def summary() -> list[str]:
-    """How many attacks this run made, and how many were refused: a line for each level."""
+    """Count this run's attacks and refusals, in one line for each level."""
     return [
         f"hostile suite, level {level}: {len(results)} attacks, {sum(results.values())} refused"
         for level, results in COUNTED.items()
@@ -44,7 +44,7 @@ def summary() -> list[str]:
 
 
 def main() -> int:
-    """Take the list into the document."""
+    """Write the tables into the document."""
     DOCUMENT.write_text(rewrite(DOCUMENT.read_text()))
     return 0
 

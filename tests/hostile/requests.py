@@ -1,4 +1,4 @@
-"""Requests that one part might read otherwise than the next, on the way to another function or to /system."""
+"""Requests that two parts of the platform might parse differently, to reach another function or /system."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hostile.suite import MARKER, attack
 from hostile.world import BYSTANDER, Outcome, World
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
-_OPEN = b"GET /system/functions HTTP/1.1\r\nHost: x\r\n\r\n"  # what is to be smuggled in
+_OPEN = b"GET /system/functions HTTP/1.1\r\nHost: x\r\n\r\n"  # the request to smuggle
 _INNER = b"GET /function/victim HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -22,7 +22,7 @@ def _statuses(answer: bytes) -> list[int]:
 
 
 def _judge(world: World, outcome: Outcome, what: str, data: bytes) -> None:
-    """One request gets at most one answer, and that is neither the victim's nor a page of /system."""
+    """Check that a request gets at most one response, and neither the victim's nor a page of /system."""
     answer = world.raw(data)
     statuses = _statuses(answer)
     outcome.judge(f"{what}: one answer", len(statuses) <= 1, answer[:300])
@@ -152,7 +152,7 @@ def forged_credentials(world: World, outcome: Outcome) -> None:
 
 @attack("requests", "a function answers with more than one response, for the next caller to get")
 def split_answers(world: World, outcome: Outcome) -> None:
-    """What an instance writes past its answer may reach callers of the same function at most."""
+    """Check that bytes after a function's response reach at most callers of the same function."""
     code = (
         "import gc, socket\n"
         "EVIL = b'HTTP/1.1 200 OK\\r\\nContent-Length: 14\\r\\n\\r\\nHOSTILE-MARKER'\n"

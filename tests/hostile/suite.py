@@ -44,7 +44,7 @@ class Attack:
 
 
 OTHERS: list[Attack] = []
-_ENDS_ITSELF = ("kill_all",)  # attacks that may hit who makes them
+_ENDS_ITSELF = ("kill_all",)  # attacks that may hit their own attacker
 
 
 def attack(group: str, what: str, *, unprivileged: bool = True) -> Callable[[Run], Run]:
@@ -58,7 +58,7 @@ def attack(group: str, what: str, *, unprivileged: bool = True) -> Callable[[Run
 
 
 def by_function(made: FunctionAttack, function: str = ATTACKER) -> Attack:
-    """An attack that a function makes on request."""
+    """Return an attack that a function makes on request."""
 
     def run(world: World, outcome: Outcome) -> None:
         answer = world.attack(made.name, function)
@@ -72,7 +72,7 @@ def by_function(made: FunctionAttack, function: str = ATTACKER) -> Attack:
 
 
 def take(outcome: Outcome, report: str) -> None:
-    """Add what a function reports."""
+    """Add a function's report to the outcome."""
     said = json.loads(report)
     outcome.refused |= said["refused"]
     outcome.gained |= said["gained"]
@@ -88,7 +88,7 @@ def perform(attack: Attack, world: World) -> Outcome:
 
 
 def everything() -> list[Attack]:
-    """All attacks, in the order of GROUPS."""
+    """Return all attacks, in the order of GROUPS."""
     from hostile import bombs, packages, requests, uploads  # noqa: F401 - their attacks register, once
 
     plain = [by_function(made) for made in BY_FUNCTIONS.values() if made.group != "bombs"]
@@ -97,11 +97,11 @@ def everything() -> list[Attack]:
 
 
 def possible(attack: Attack) -> bool:
-    """Whether this machine has what the attack is made of: a C compiler, for binaries."""
+    """Return whether this machine has the attack's tools: binaries need a C compiler."""
     return attack.group != "programs" or compiler() is not None
 
 
 def at_level(level: Level) -> list[Attack]:
-    """Those that a level promises to refuse; what functions do is done by a program, too."""
+    """Return the attacks that a level promises to refuse. A program repeats the functions' attacks."""
     programs = [by_function(made, PROGRAM) for made in BY_FUNCTIONS.values() if made.group != "bombs"]
     return [attack for attack in (*everything(), *programs) if level == "full" or attack.unprivileged]

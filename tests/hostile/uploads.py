@@ -1,4 +1,4 @@
-"""Bundles and names sent to the API by somebody who may deploy and wants more than that."""
+"""Bundles and names in uploads by an attacker who may deploy and wants more rights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MANIFEST = manifest_here("python3-http", "http").to_text().encode()
 
 
 class Bundle:
-    """A tar.gz made by hand, a member at a time."""
+    """A tar.gz made by hand, member by member."""
 
     def __init__(self, code: str = HELLO) -> None:
         self._bytes = io.BytesIO()
@@ -110,7 +110,7 @@ def modes(world: World, outcome: Outcome) -> None:
 
 @attack("uploads", "a bundle unpacks to far more than it is, or to very many files")
 def archive_bombs(world: World, outcome: Outcome) -> None:
-    zeros = gzip.compress(bytes(2**20), 9) * 1200  # 1.2 GiB of nothing in 1.2 MB
+    zeros = gzip.compress(bytes(2**20), 9) * 1200  # 1.2 GiB of zeros in 1.2 MB
     _refused(world, outcome, "a gigabyte of zeros", zeros)
     many = Bundle()
     for number in range(50_001):
@@ -154,7 +154,7 @@ def names_with_paths(world: World, outcome: Outcome) -> None:
             outcome.judge(f"{route} {body}", answer.status in (400, 404), f"{answer.status}: {answer.text}")
     for query in ("name=../../rescoldo.db", "name=..%2f..%2fplatform", "name=victim&namespace=../..", "name=%00"):
         answer = live.system("GET", f"/logs?{query}&follow=false")
-        nothing = answer.status in (400, 404, 422) or answer.body == b""  # 422 is OpenFaaS's there
+        nothing = answer.status in (400, 404, 422) or answer.body == b""  # OpenFaaS answers 422 here
         outcome.judge(f"logs {query}", nothing, f"{answer.status} {answer.text}")
 
 

@@ -1,4 +1,4 @@
-"""The victim: a function that has something in every place where another could look for it."""
+"""The victim: a function with a marker in every place that another function could read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _serve(server: socket.socket) -> None:
 
 
 def settle() -> None:
-    """Put a marker everywhere; what the level does not allow stays out."""
+    """Put a marker everywhere; places that the level forbids get none."""
     for folder in ("/tmp", "/var/tmp", "/dev/shm", os.environ["TMPDIR"]):
         with suppress(OSError), open(f"{folder}/{MARKER}-{os.getuid()}", "w") as file:
             file.write(MARKER)
@@ -69,7 +69,7 @@ def _ports_of_the_kernels_choice() -> set[int]:
 
 
 def handle(event: object, context: object) -> str:
-    """What it is; the tests' own knowledge, not the attacker's."""
+    """Describe the victim, for the tests and not for the attacker."""
     return json.dumps(
         {
             "uid": os.getuid(),
@@ -87,7 +87,7 @@ def handle(event: object, context: object) -> str:
 
 
 def run_program() -> subprocess.Popen[bytes]:
-    """A child that waits: what is exec'd is not protected by its parent's having made itself untraceable."""
+    """Start a child that waits: an exec'd process does not inherit its parent's protection against tracing."""
     path = f"{os.environ['TMPDIR']}/victims-program"
     shutil.copyfile("/bin/cat", path)
     os.chmod(path, 0o700)
@@ -96,6 +96,6 @@ def run_program() -> subprocess.Popen[bytes]:
 
 settle()
 CHILD = run_program()
-if __name__ == "__main__":  # without a platform: what attacks are tried on to see that they work
+if __name__ == "__main__":  # without a platform: the proof that attacks work runs this file directly
     print(handle(None, None), flush=True)
     sys.stdin.read()

@@ -1,4 +1,4 @@
-"""A platform with a victim, an attacker beside it, and somebody who looks on."""
+"""A platform with a victim, an attacker beside it, and a bystander."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from support.live import SOURCE, Answer, Live, alive, children_of, comm, no_inst
 Level = Literal["full", "unprivileged"]
 HERE = Path(__file__).parent
 VICTIM, ATTACKER, PROGRAM, BYSTANDER, TRACES = "victim", "attacker", "attacker-program", "bystander", "traces"
-PARTS = ("isolation", "model")  # of rescoldo, which attacks import; a function has no packages but its own
-VICTIMS_PROGRAM = "victims-program"  # its process's name, in 15 characters
+PARTS = ("isolation", "model")  # packages of rescoldo that attacks import; a function only has its own packages
+VICTIMS_PROGRAM = "victims-program"  # its process's name, at most 15 characters
 IMAGE = "hostile:test"
 SECRET, SECRET_VALUE = "victims-secret", f"{MARKER}-{os.urandom(8).hex()}"
 VARIABLE_VALUE = f"{MARKER}-{os.urandom(8).hex()}"
-PLATFORM_VALUE = f"{MARKER}-{os.urandom(8).hex()}"  # in the environment that the platform was started with
+PLATFORM_VALUE = f"{MARKER}-{os.urandom(8).hex()}"  # in the environment of the platform itself
 LONG = {"rescoldo.dev/idle-window": "1h"}
 _PARTS = ("guardian", "supervisor", "edge", "controller", "node", "zygote")
 _SIGTERM = 15
@@ -40,13 +40,13 @@ _SIGTERM = 15
 
 @dataclass
 class Outcome:
-    """What an attack tried, with what result; it is refused when nothing was gained."""
+    """An attack's tries and their results; the attack is refused if nothing was gained."""
 
     refused: dict[str, str] = field(default_factory=dict)
     gained: dict[str, str] = field(default_factory=dict)
 
     def judge(self, what: str, held: object, otherwise: object) -> None:
-        """Count `what` as refused if it `held`; else as a gain, which is described by `otherwise`."""
+        """Count `what` as refused if it `held`; otherwise as a gain, described by `otherwise`."""
         if held:
             self.refused[what] = "refused"
         else:
@@ -54,7 +54,7 @@ class Outcome:
 
 
 class World:
-    """What the suite attacks. `level` is how the platform keeps instances apart."""
+    """The platform under attack. `level` is how the platform isolates instances."""
 
     def __init__(self, live: Live, level: Level, probe: Path | None) -> None:
         self.live = live
@@ -64,7 +64,7 @@ class World:
 
     @contextmanager
     def inhabited(self) -> Iterator[World]:
-        """With everybody deployed and awake."""
+        """Deploy and wake all functions while the context is entered."""
         try:
             self._populate()
             yield self
@@ -85,7 +85,7 @@ class World:
         self.victim = json.loads(self.live.invoke(VICTIM).text)
 
     def _deploy_program(self) -> None:
-        """The attacker once more, exec'd as a program that brings its own server."""
+        """Deploy the attacker a second time, as a program with its own server."""
         folder = self.live.folder / "source" / PROGRAM
         for file, content in self.attackers_files().items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -94,8 +94,8 @@ class World:
         self.live.deploy_program(PROGRAM, folder, command, port, annotations=LONG)
 
     def _leave_traces(self) -> None:
-        """Start a function with the victim's variable and secret more often than there are spares: whatever is
-        forked after that may find something of them."""
+        """Start a function with the victim's variable and secret more often than there are spares, so that later
+        forks might inherit something of them."""
         spec = {"envVars": {"VICTIMS_OWN": VARIABLE_VALUE}, "secrets": [SECRET], "annotations": LONG}
         self.live.deploy(TRACES, image=f"{BYSTANDER}:test", **spec)
         for _ in range(self.live.settings.spares + 2):
@@ -112,7 +112,7 @@ class World:
         return files | ({"attack": self._probe.read_bytes()} if self._probe else {})
 
     def deploy(self, name: str, files: Mapping[str, bytes], **spec: Any) -> None:
-        """Build, upload and deploy a function of these files."""
+        """Build, upload and deploy a function with these files."""
         source = self.live.folder / "source" / name
         shutil.rmtree(source, ignore_errors=True)
         source.mkdir(parents=True)
@@ -126,19 +126,19 @@ class World:
         self.live.deploy(name, image=f"{name}:hostile", **{"annotations": LONG, **spec})
 
     def note(self, function: str) -> Note:
-        """What the node knows of a function's instance."""
+        """Return the node's note on a function's instance."""
         found = [note for _, note in notes.read_all(self.live.settings.instance_state) if note is not None]
         return next(n for n in found if n.ready and alive(n.pid) and n.launch.function.partition(".")[0] == function)
 
     def pids(self) -> dict[str, int]:
-        """Processes that an attacker would like to meet."""
+        """Return the processes that an attacker might want to reach."""
         found = {part: self.live.pid(part) for part in _PARTS}
         victim = self.note(VICTIM).pid
         exec_ed = next(pid for pid in children_of(victim) if comm(pid) == VICTIMS_PROGRAM)
         return {VICTIM: victim, VICTIMS_PROGRAM: exec_ed, **found}
 
     def target(self, function: str = ATTACKER, **more: Any) -> dict[str, Any]:
-        """All that an attacker could wish to know."""
+        """Return everything that an attacker might want to know."""
         settings, victims, own = self.live.settings, self.note(VICTIM), self.note(function)
         password = (settings.secrets / "basic-auth-password").read_text().strip()
         marks = {"the victim's variable": VARIABLE_VALUE, "the victim's secret": SECRET_VALUE,
@@ -208,15 +208,15 @@ class World:
         return base
 
     def attack(self, name: str, function: str = ATTACKER, timeout: float = 60.0, **more: Any) -> Answer:
-        """Let a function do an attack."""
+        """Let a function make an attack."""
         self.live.until(lambda: self.live.invoke(function).status < 501, f"{function} to be awake")
         order = {"attack": name, "target": self.target(function, **more)}
         return self.live.invoke(function, json.dumps(order), timeout=timeout)
 
     @contextmanager
     def watched(self, outcome: Outcome) -> Iterator[None]:
-        """What happens to others meanwhile goes into `outcome`: victim and bystander are called all the time, and
-        no process of theirs or of the platform may end."""
+        """Record an attack's effect on others in `outcome`: victim and bystander are called all the time, and none
+        of their or the platform's processes may end."""
         before, logged = self.pids() | {BYSTANDER: self.note(BYSTANDER).pid}, len(self.live.log())
         seen: Counter[str] = Counter()
         stop = threading.Event()
@@ -248,7 +248,7 @@ class World:
                 seen[f"{name}: {error!r}"] += 1
 
     def raw(self, data: bytes, timeout: float = 10.0) -> bytes:
-        """Send bytes to the gateway as they are; return what comes until the connection ends."""
+        """Send raw bytes to the gateway; return what it sends until the connection ends."""
         received = b""
         with socket.create_connection(("127.0.0.1", self.live.port), timeout=timeout) as client:
             client.sendall(data)
@@ -265,7 +265,7 @@ def _stopped(pid: int) -> bool:
 
 
 def _host_files() -> list[Path]:
-    """Files of the machine that every user may read, with a marker, and some that are there anyway."""
+    """Create files with a marker that every user may read, in several of the machine's folders; return their paths."""
     made = []
     for folder in ("/tmp", "/var/tmp", "/dev/shm", "/run", "/srv", "/mnt", "/home"):
         with suppress(OSError):
@@ -278,12 +278,12 @@ def _host_files() -> list[Path]:
 
 
 def compiler() -> str | None:
-    """The machine's C compiler."""
+    """Return the machine's C compiler; None without one."""
     return shutil.which("cc") or shutil.which("gcc")
 
 
 def compile_probe(folder: Path) -> Path | None:
-    """The binary of attack.c; None without a compiler."""
+    """Compile attack.c; return the binary, None without a compiler."""
     found = compiler()
     if found is None:
         return None

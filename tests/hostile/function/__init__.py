@@ -1,1 +1,1 @@
-"""The attacker's code: a function that does the attack it is asked for and tells what it got."""
+"""The attacker's code: a function that makes the requested attack and reports its gains."""

@@ -1,4 +1,4 @@
-/* Makes one system call, named by the first argument, without libc's help; ends with its errno, 0 for success. */
+/* Makes the system call that the first argument names, without libc; exits with its errno, 0 for success. */
 #define _GNU_SOURCE
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -44,7 +44,7 @@ static long interrupt(long number) {
 
 static int ended(long result) { return result < 0 ? (int)-result : 0; }
 
-/* The child of a clone that was let through ends at once. */
+/* If a clone gets through, its child exits at once. */
 static int cloned(long flags) {
   long result = direct(SYS_clone, flags, 0, 0, 0, 0);
   if (result == 0) _exit(0);
@@ -73,7 +73,7 @@ int main(int count, char **words) {
   CASE("int80-mount", interrupt(21));
   CASE("x32-getpid", direct(X32 | SYS_getpid, 0, 0, 0, 0, 0));
   CASE("x32-ptrace", direct(X32 | 521, 0, 0, 0, 0, 0));
-#else /* aarch64 has neither, and is refused as such */
+#else /* aarch64 has neither, which counts as a refusal */
   if (!strncmp(what, "int80", 5) || !strncmp(what, "x32", 3)) return kill(getpid(), SIGSYS), 0;
 #endif
   CASE("direct-mount", direct(SYS_mount, 0, (long)"/nowhere", 0, 0, 0));

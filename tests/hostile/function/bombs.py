@@ -1,5 +1,5 @@
-"""Taking more than one's share. What each does to others is judged outside; what it reports is only what the
-attacker itself saw."""
+"""Attacks that take more than their share. The suite judges their effect on others from outside; an attack's report
+only says what the attacker saw."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rescoldo.isolation.syscalls import set_process_name
 from .kit import Target, Tries, attack
 
 _BLOCK = bytes(2**20)
-_MOST = 2**31  # bytes of memory asked for at most: far above every limit
+_MOST = 2**31  # maximum bytes of requested memory: far above every limit
 _SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
 
 
@@ -30,7 +30,7 @@ def _sleep_on() -> None:
 
 @attack("fork bomb", unprivileged=False)
 def fork_bomb(target: Target, tries: Tries) -> None:
-    """Children that fork in their turn, until the limit refuses."""
+    """Fork children that fork in turn until the limit refuses."""
     limit, born = target["most_processes"], 0
     for _ in range(4 * limit):
         try:
@@ -151,7 +151,7 @@ def log_flood(target: Target, tries: Tries) -> None:
 
 @attack("uses every processor beside a victim, with limits.cpu", unprivileged=False)
 def processor_hog(target: Target, tries: Tries) -> None:
-    """As many busy processes as there are, for a while; how much time they had is what is judged."""
+    """Run eight busy processes for a while and judge the processor time that they got."""
     span = 3.0
     code = f"import time\nend = time.monotonic() + {span}\nwhile time.monotonic() < end: pass"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -168,7 +168,7 @@ def processor_hog(target: Target, tries: Tries) -> None:
 
 @attack("a child that has left the session outlives the instance", unprivileged=False)
 def orphan(target: Target, tries: Tries) -> None:
-    """Forked twice, in a session of its own, deaf to signals; it says so by its name."""
+    """Fork twice into a new session and ignore all signals; the process's name identifies it."""
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:

@@ -1,4 +1,4 @@
-"""What an instance inherits: variables, descriptors, memory."""
+"""Attacks on inherited variables, descriptors and memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from .kit import LIBC, MARKER, Target, Tries, attack, read
 
-_PIECE = 32768  # bytes of memory looked at once: a pipe takes them without waiting
+_PIECE = 32768  # bytes of memory to search at once: a pipe takes them without blocking
 _MASK = 0xFF
 _OURS = re.compile("^(RESCOLDO_|PYTHON|HAPROXY|BASIC_AUTH|VIRTUAL_ENV|SUDO|SSH|AWS|KUBE)")
 
@@ -22,7 +22,7 @@ _OURS = re.compile("^(RESCOLDO_|PYTHON|HAPROXY|BASIC_AUTH|VIRTUAL_ENV|SUDO|SSH|A
 def environment(target: Target, tries: Tries) -> None:
     def of_the_platform() -> list[str]:
         found = [name for name in os.environ if _OURS.match(name) and name != "PYTHONPATH"]
-        # its own folders are meant to be there; no other's
+        # folders of its own bundle are expected; others are not
         folders = filter(None, os.environ.get("PYTHONPATH", "").split(":"))
         return found + [path for path in folders if not path.startswith(own)]
 
@@ -44,7 +44,8 @@ def descriptors(target: Target, tries: Tries) -> None:
 
 
 def _use_of(descriptor: int, mode: int, own: dict[str, Any]) -> str:
-    """What an inherited descriptor gives beyond the instance's own input, output and socket."""
+    """Return what an inherited descriptor gives beyond the instance's own input, output and socket; empty if
+    nothing."""
     name = os.readlink(f"/proc/self/fd/{descriptor}")
     if stat.S_ISDIR(mode) or stat.S_ISBLK(mode):
         return name
@@ -54,14 +55,14 @@ def _use_of(descriptor: int, mode: int, own: dict[str, Any]) -> str:
         return "" if name in ("/dev/null", "/dev/urandom", "/dev/random") else name
     if stat.S_ISSOCK(mode):
         return _peer(descriptor, own)
-    if stat.S_ISFIFO(mode):  # its output, which the runtime has a descriptor of its own for
+    if stat.S_ISFIFO(mode):  # the runtime keeps a second descriptor for the instance's output
         own_output = any(os.path.sameopenfile(descriptor, number) for number in (1, 2))
         return "" if own_output or name.startswith("pipe:") else name
     return "" if name.startswith("anon_inode:[event") else name
 
 
 def _peer(descriptor: int, own: dict[str, Any]) -> str:
-    """Whose socket it is, when it is not the instance's listener or what came in over it."""
+    """Return the socket's name unless it is the instance's listener or a connection to it."""
     with contextlib.closing(socket.socket(fileno=os.dup(descriptor))) as sock:
         name = sock.getsockname()
         if sock.family != socket.AF_UNIX:
@@ -78,7 +79,7 @@ def _is_pair_of_own(sock: socket.socket) -> bool:
 
 @attack("finds what belonged to other functions or to the platform in its own memory")
 def leftovers(target: Target, tries: Tries) -> None:
-    """Everything a fork has from its parent: the heap holds what was freed, too."""
+    """Search all memory that a fork inherits from its parent. The heap also holds freed blocks."""
     regions = 0
     with Memory() as memory:
         for line in read("/proc/self/maps").splitlines():
@@ -98,8 +99,8 @@ def leftovers(target: Target, tries: Tries) -> None:
 
 
 class Memory:
-    """Searches this process's memory for bytes that are given with all their bits inverted, so that the search does
-    not find itself. Reads through a pipe: a page that is not there is then an error instead of the end."""
+    """Searches this process's memory for bytes that are given with inverted bits, so that the search does not find
+    itself. Reads through a pipe: an unmapped page then causes an error instead of a crash."""
 
     def __init__(self) -> None:
         self._piece = ctypes.create_string_buffer(_PIECE)
@@ -116,7 +117,7 @@ class Memory:
         os.close(self._in)
 
     def search(self, begin: int, end: int, masked: bytes) -> str:
-        """What is around the first match between two addresses."""
+        """Return the surroundings of the first match between two addresses; empty without a match."""
         size = len(masked)
         for at, byte in enumerate(masked):
             self._needle[at] = byte ^ _MASK

@@ -1,4 +1,4 @@
-"""Reading and writing what is not one's own."""
+"""Attacks that read and write files of others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def another_functions_scratch(target: Target, tries: Tries) -> None:
 @attack("reads the platform's database, passwords, settings or logs", proven=True)
 def the_platforms_data(target: Target, tries: Tries) -> None:
     for path in target["platform_files"]:
-        # the folders of bundles and of the functions' Python may be there; nothing else may be in it
+        # the folders for bundles and for the functions' Python may exist, but nothing else
         tries.get(f"read {path}", lambda path=path: " ".join(set(read(path).split()) - {"bundles", "python"}))
 
 
@@ -194,7 +194,7 @@ def _there_and_back(path: str) -> None:
 
 
 def _addresses(path: str) -> str:
-    """A line of a kernel's table that holds an address, not the zeros that those without rights are shown."""
+    """Return a line of a kernel table with a real address; unprivileged readers see zeros."""
     for line in read(path).splitlines()[:200]:
         first = line.split()[0].partition("-")[0] if line.split() else ""
         if len(first) >= 8 and set(first) != {"0"}:

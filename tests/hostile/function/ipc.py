@@ -1,4 +1,4 @@
-"""Shared memory, queues, keys and Unix sockets without a path."""
+"""Attacks on shared memory, queues, keys and Unix sockets without a path."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def terminal_input(target: Target, tries: Tries) -> None:
     descriptors = [0, 1, 2]
     with suppress(OSError):
         descriptors += pty.openpty()
-    high = 0x1_0000_0000  # bits that the kernel drops
+    high = 0x1_0000_0000  # the kernel drops these bits
     for number, name in ((0x5412, "TIOCSTI"), (0x541C, "TIOCLINUX")):
         for descriptor in descriptors:
             text = ctypes.create_string_buffer(b"\x0bx")

@@ -1,7 +1,6 @@
-"""Large doors into the kernel, and the machine itself.
+"""Attacks on powerful kernel interfaces and on the machine itself.
 
-Arguments are such that the call would do nothing if it were let through; the kernel would then answer something
-else than the refusal.
+The arguments make each call harmless if it gets through. The kernel's error then differs from the refusal.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _ABSENT = (errno.ENOSYS,)
 
 @attack("loads BPF programs")
 def bpf(target: Target, tries: Tries) -> None:
-    for command in (0, 5, 13, 18):  # make a map, load a program, look at others' by number
+    for command in (0, 5, 13, 18):  # create a map, load a program, find others' programs by number
         tries.do(f"bpf command {command}", lambda command=command: syscall("bpf", command, None, 0), only=_REFUSED)
 
 
@@ -30,7 +29,7 @@ def perf_events(target: Target, tries: Tries) -> None:
 
 @attack("uses userfaultfd")
 def userfaultfd(target: Target, tries: Tries) -> None:
-    for flags in (0, 1):  # 1: user mode only, which anybody may elsewhere
+    for flags in (0, 1):  # 1: user mode only, which other systems allow for everyone
         tries.do(f"userfaultfd({flags})", lambda flags=flags: syscall("userfaultfd", flags), only=_REFUSED)
 
 

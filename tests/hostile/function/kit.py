@@ -1,4 +1,4 @@
-"""What attacks are made of: a register of them, and tries that end in a refusal or in something gained."""
+"""The parts of attacks: their register, and tries that end in a refusal or a gain."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from typing import Any
 
 from rescoldo.isolation.syscall_numbers import numbers
 
-MARKER = "HOSTILE-MARKER"  # in all that is the victim's or the platform's own
+MARKER = "HOSTILE-MARKER"  # part of everything that belongs to the victim or the platform
 MOST_READ = 65536
 LIBC = ctypes.CDLL(None, use_errno=True)
 _NUMBERS = numbers(os.uname().machine)
 
-Target = dict[str, Any]  # what the attacker knows of its surroundings: all, as at the worst
+Target = dict[str, Any]  # the attacker's knowledge of its surroundings: everything, as in the worst case
 Body = Callable[[Target, "Tries"], None]
 
 
 class Tries:
-    """What an attack tried, in order."""
+    """Records an attack's tries in order."""
 
     def __init__(self) -> None:
         self.refused: dict[str, str] = {}
         self.gained: dict[str, str] = {}
 
     def get(self, what: str, action: Callable[[], object], *, only: Collection[int] = ()) -> None:
-        """Try `action`: an OSError (with a number of `only`, if any are given) or an empty result is a refusal,
-        anything else is a gain."""
+        """Try `action`: an OSError (with a number of `only`, if given) or an empty result is a refusal, anything
+        else a gain."""
         try:
             got = action()
         except OSError as error:
@@ -46,19 +46,19 @@ class Tries:
             self.refused[what] = "nothing there"
 
     def do(self, what: str, action: Callable[[], object], *, only: Collection[int] = ()) -> None:
-        """As `get`, where it is a gain that the call succeeds at all."""
+        """Call `get` for an action whose mere success is a gain."""
         self.get(what, lambda: (action(), "done"), only=only)
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionAttack:
-    """An attack made by a function."""
+    """An attack that a function makes."""
 
     name: str
-    what: str  # as docs/attacks.md says it
+    what: str  # its text in docs/attacks.md
     group: str
-    unprivileged: bool  # the lower level promises to refuse it, too
-    proven: bool  # the same code succeeds where nothing stands in its way; the tests run it there
+    unprivileged: bool  # whether the lower level promises to refuse it, too
+    proven: bool  # whether the same code succeeds without protection; the tests prove it
     body: Body
 
 
@@ -66,7 +66,8 @@ ATTACKS: dict[str, FunctionAttack] = {}
 
 
 def attack(what: str, *, unprivileged: bool = True, proven: bool = False) -> Callable[[Body], Body]:
-    """Register the function below as an attack; its name and its module's are the attack's name and group."""
+    """Register the decorated function as an attack; its name and its module's name become the attack's name and
+    group."""
 
     def register(body: Body) -> Body:
         group = body.__module__.rpartition(".")[2]
@@ -77,17 +78,17 @@ def attack(what: str, *, unprivileged: bool = True, proven: bool = False) -> Cal
 
 
 def perform(name: str, target: Target) -> dict[str, Any]:
-    """Do one attack here and now; return what was refused and what was gained."""
+    """Make one attack in this process; return refusals and gains."""
     tries = Tries()
     try:
         ATTACKS[name].body(target, tries)
-    except Exception as error:  # a bug of the suite must not look like a refusal
+    except Exception as error:  # a bug of the suite must not count as a refusal
         tries.gained["the attack itself"] = f"failed: {error!r}"
     return {"refused": tries.refused, "gained": tries.gained}
 
 
 def read(path: str | Path) -> str:
-    """The beginning of a file, or the names in a folder."""
+    """Return the beginning of a file, or the names in a folder."""
     if os.path.isdir(path):
         return " ".join(os.listdir(path))
     with open(path, "rb") as file:
@@ -95,7 +96,7 @@ def read(path: str | Path) -> str:
 
 
 def write(path: str | Path, text: str = "hostile\n") -> None:
-    """Write to a file, which is made if need be."""
+    """Write to a file; create it if necessary."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o666)
     try:
         os.write(descriptor, text.encode())
@@ -104,14 +105,14 @@ def write(path: str | Path, text: str = "hostile\n") -> None:
 
 
 def libc(name: str, *arguments: object) -> int:
-    """A function of libc by its name; OSError when it returns -1."""
+    """Call a function of libc by its name. Raises OSError if it returns -1."""
     function = getattr(LIBC, name)
     function.restype = ctypes.c_int
     return _checked(function(*arguments), name)
 
 
 def syscall(name: str | int, *arguments: object) -> int:
-    """A system call by its name (or number); OSError when it returns -1."""
+    """Make a system call by its name or number. Raises OSError if it returns -1."""
     number = name if isinstance(name, int) else _NUMBERS[name]
     LIBC.syscall.restype = ctypes.c_long
     return _checked(LIBC.syscall(ctypes.c_long(number), *arguments), str(name))

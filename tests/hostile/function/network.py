@@ -1,4 +1,4 @@
-"""Reaching what listens on this machine, and sockets that do more than carry a function's own connections."""
+"""Attacks that connect to servers of this machine, and sockets beyond those that a function needs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from collections.abc import Callable
 from .kit import Target, Tries, attack
 
 _TIMEOUT = 3.0
-_FAST_OPEN = 0x2000_0000  # MSG_FASTOPEN: connects while it sends
+_FAST_OPEN = 0x2000_0000  # MSG_FASTOPEN: connects while sending
 _MULTIPATH = 262
 
 
 def hear(family: int, address: object, sent: bytes = b"hello\n") -> str:
-    """What a server says to a stranger."""
+    """Return a server's response to a stranger."""
     with socket.socket(family, socket.SOCK_STREAM) as client:
         client.settimeout(_TIMEOUT)
         client.connect(address)  # type: ignore[arg-type]
@@ -105,7 +105,7 @@ def anothers_port_by_fast_open(target: Target, tries: Tries) -> None:
 
 
 def _by_protocol(protocol: int, address: tuple[str, int]) -> bytes:
-    """What a server says to a connection of another protocol than plain TCP."""
+    """Return a server's response over another protocol than plain TCP."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol) as client:
         client.settimeout(_TIMEOUT)
         client.connect(address)
@@ -114,7 +114,7 @@ def _by_protocol(protocol: int, address: tuple[str, int]) -> bytes:
 
 @attack("listens on the port or address of another instance, to get its calls")
 def port_taken(target: Target, tries: Tries) -> None:
-    """The bind itself may succeed: it then is at the attacker's own address."""
+    """Bind the ports; a bind that only affects the attacker's own address is no gain."""
     port, victim = target["victim"]["ports"][0], target["victim"]["address"]
     for host in (victim, "0.0.0.0", "127.0.0.1", ""):
         tries.get(f"{host}:{port}", lambda host=host: _bound_elsewhere((host, port), victim))
@@ -205,7 +205,7 @@ def unusual_sockets(target: Target, tries: Tries) -> None:
             continue
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET):
             tries.do(f"family {family}, kind {kind}", lambda f=family, k=kind: socket.socket(f, k).close(), only=only)
-    for protocol in range(1, 23):  # all but routes: firewalls, audit, crypto, sockets of others…
+    for protocol in range(1, 23):  # all protocols except routes: firewalls, audit, crypto, others' sockets …
         netlink = lambda p=protocol: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, p).close()  # noqa: E731
         tries.do(f"netlink {protocol}", netlink, only=only)
 
@@ -235,7 +235,7 @@ def network_settings(target: Target, tries: Tries) -> None:
 
 
 def libc_ioctl(descriptor: int, number: int, argument: object) -> None:
-    """ioctl(2) with a buffer."""
+    """Call ioctl(2) with a buffer."""
     from .kit import libc
 
     libc("ioctl", descriptor, ctypes.c_ulong(number), argument)

@@ -1,4 +1,4 @@
-"""Seeing, signalling, tracing and slowing down other processes."""
+"""Attacks that see, signal, trace and slow down other processes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _NOT_MINE = (errno.EPERM, errno.EACCES, errno.ESRCH)
 
 
 def others(target: Target) -> Iterator[tuple[str, int]]:
-    """Names and pids of processes that are not ours. In a PID namespace a number may be one of our own: then it
-    is no other's."""
+    """Yield names and pids of other processes. In a PID namespace such a number may belong to one of our own
+    processes, which is skipped."""
     own = {int(name) for name in os.listdir("/proc") if name.isdigit()} if target["level"] == "full" else {os.getpid()}
     for name, pid in target["pids"].items():
         if pid not in own:
@@ -50,7 +50,7 @@ def foreign_memory(target: Target, tries: Tries) -> None:
 
 
 def read_some(path: str) -> None:
-    """Open a file and, but for memory, which begins with a hole, read of it."""
+    """Open a file and read from it; not from memory files, which begin with an unmapped page."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         if not path.endswith("/mem"):
@@ -65,7 +65,7 @@ def foreign_roots(target: Target, tries: Tries) -> None:
         for file in ("root", "cwd", "fd", "map_files", "exe", "task"):
             path = f"/proc/{pid}/{file}"
             if file == "task" and target["level"] != "full":
-                continue  # only names and numbers
+                continue  # only shows names and numbers
             follow = file in ("exe",)
             tries.get(f"{file} of {name}", lambda p=path, follow=follow: os.readlink(p) if follow else os.listdir(p))
 
@@ -98,7 +98,7 @@ def kill_all(target: Target, tries: Tries) -> None:
         finally:
             os._exit(0)
     os.waitpid(child, 0)
-    # what it did to others is seen outside: they must go on
+    # the suite sees the effect from outside: other processes must survive
 
 
 @attack("has the kernel send a signal for it (F_SETOWN)", proven=True)
@@ -108,7 +108,7 @@ def owned_signals(target: Target, tries: Tries) -> None:
 
 
 def _announce(pid: int, number: int) -> str:
-    """Make `pid` the owner of a pipe, with a signal of our choice for what is to be read."""
+    """Make `pid` the owner of a pipe, with a signal of our choice for readable data."""
     out, into = os.pipe()
     try:
         fcntl.fcntl(out, fcntl.F_SETOWN, pid)
@@ -116,8 +116,8 @@ def _announce(pid: int, number: int) -> str:
             fcntl.fcntl(out, fcntl.F_SETSIG, number)
             fcntl.fcntl(out, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
             os.write(into, b"x")
-        # whether it arrives is seen by who is alive afterwards; that it may be asked for at all is a gain only
-        # where the other could be named
+        # Survivors show whether the signal arrives. A permitted F_SETOWN counts as a gain only if it names another
+        # process.
         return "owner set" if fcntl.fcntl(out, fcntl.F_GETOWN) == pid and not number else ""
     finally:
         os.close(out)
@@ -145,7 +145,7 @@ def own_priority(target: Target, tries: Tries) -> None:
     def raise_limit(what: int, limits: tuple[int, int]) -> None:
         try:
             resource.setrlimit(what, limits)
-        except ValueError as error:  # how Python says EPERM
+        except ValueError as error:  # Python reports EPERM as ValueError
             raise PermissionError(errno.EPERM, str(error)) from error
 
     tries.do("more descriptors", lambda: raise_limit(resource.RLIMIT_NOFILE, (hard + 1, hard + 1)))
@@ -194,14 +194,14 @@ def vm_calls(target: Target, tries: Tries) -> None:
         remote = (ctypes.c_size_t * 2)(there, 16)
         for call in ("process_vm_readv", "process_vm_writev"):
             if call.endswith("writev") and target["level"] == "none":
-                continue  # the proof need not harm
+                continue  # the unprotected proof should do no harm
             tries.do(f"{call} of {name}", lambda call=call, pid=pid, r=remote: libc(call, pid, vector, 1, r, 1, 0))
 
 
 @attack("asks the kernel about others (kcmp, process_madvise, move_pages)")
 def other_calls(target: Target, tries: Tries) -> None:
     madvise = "process_madvise"
-    number = {"x86_64": 279, "aarch64": 239}[os.uname().machine]  # move_pages, which no table of ours has
+    number = {"x86_64": 279, "aarch64": 239}[os.uname().machine]  # move_pages, which is missing in our tables
     for name, pid in others(target):
         tries.do(f"kcmp with {name}", lambda pid=pid: syscall("kcmp", os.getpid(), pid, 0, 1, 1))
         tries.do(
@@ -260,7 +260,7 @@ def clone3(target: Target, tries: Tries) -> None:
 
 
 def in_child(action: object) -> None:
-    """Do something in a fork, so that it does not change this process; raise its OSError here."""
+    """Call `action` in a fork, so that it does not change this process; raise its OSError here."""
     child = os.fork()
     if child == 0:
         code = 0
@@ -300,7 +300,7 @@ def another_user(target: Target, tries: Tries) -> None:
 
 
 def _file_user(uid: int) -> str:
-    """Who files are opened as after setfsuid, which tells no error."""
+    """Return a text if setfsuid changed the user for file access; setfsuid itself reports no error."""
     libc("setfsuid", uid)
     now = libc("setfsuid", -1)
     libc("setfsuid", os.geteuid())

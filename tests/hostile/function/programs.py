@@ -1,4 +1,4 @@
-"""The same with a binary: system calls that no library makes."""
+"""Attacks by a binary: system calls that no library makes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _KILLED = {signal.SIGSYS}
 
 
 def _run(target: Target, tries: Tries, what: str, refusals: Collection[int]) -> None:
-    """Let the binary make one call: it ends with the errno (0: the call succeeded), or is killed for the call."""
+    """Let the binary make one call. It exits with the errno (0: the call succeeded), or the kernel kills it for the
+    call."""
     binary = f"{os.environ['TMPDIR']}/attack"
     if not os.path.exists(binary):
         with open(f"{target['own']['code']}/function/attack", "rb") as source, open(binary, "wb") as copy:

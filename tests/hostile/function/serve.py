@@ -1,4 +1,4 @@
-"""The attacker as a program that speaks HTTP: exec'd in its sandbox, at a port of its own choice."""
+"""The attacker as a program that speaks HTTP: exec'd in its sandbox, on a port of its own choice."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.dirname(HERE), HERE]  # the bundle, and what of rescoldo it brings along
+sys.path[:0] = [os.path.dirname(HERE), HERE]  # the bundle, and the parts of rescoldo that it contains
 handle = importlib.import_module("function.handler").handle
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET tells that it is awake, POST attacks."""
+    """GET answers that the program is awake, POST attacks."""
 
     protocol_version = "HTTP/1.1"
 
