@@ -10,7 +10,7 @@ from rescoldo.stack.file import StackFunction
 
 
 def built(function: StackFunction, project: Project, *, fresh: bool, quiet: bool) -> Outcome:
-    """Build one function; SKIPPED where it is marked skip_build. Raises BuildFailed."""
+    """Build one function; SKIPPED if it is marked skip_build. Raises BuildFailed or InvalidInput."""
     bundle = build_one(function, project, fresh=fresh, quiet=quiet)
     if bundle is not None:
         tell_notes(function.name, folder_notes(function))

@@ -85,7 +85,7 @@ def _plain(gateway: str) -> tuple[str, str, int | None, str]:
     host = "localhost" if is_loopback(parts.geturl()) else parts.hostname or ""
     try:
         port = parts.port or _PORTS.get(parts.scheme)
-    except ValueError:  # the port is no number: no platform has this address
+    except ValueError:  # an invalid port: no platform has this address
         port = None
     return parts.scheme, host, port, parts.path.rstrip("/")
 

@@ -44,7 +44,7 @@ def choose_gateway(option: str, stack: str = "", data: Path | None = None) -> st
 
 
 class GatewayClosed(RescoldoError):
-    """The gateway does not answer, or not to this password: no other request would fare better."""
+    """The gateway does not answer, or refuses this password: every other request would fail, too."""
 
 
 class Gateway:
@@ -174,6 +174,7 @@ class Gateway:
         try:
             yield
         except httpx2.ConnectError as error:
+            # Path() is no platform's data directory, so `others` lists every platform
             remedy = (
                 f"start one with `rescoldo serve` or `rescoldo up`{others(Path())}"
                 if is_loopback(self.url)

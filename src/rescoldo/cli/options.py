@@ -39,7 +39,7 @@ def _spelled(arg: str, switches: dict[str, click.Parameter]) -> list[str]:
         return [arg]
     if value.lower() in ("true", "1"):
         return [name]
-    return switches[name].secondary_opts[:1]  # no word at all: this switch is off by default
+    return switches[name].secondary_opts[:1]  # no word for a switch that is off by default
 
 
 def _all(*options: Decorator) -> Decorator:

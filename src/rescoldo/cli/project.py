@@ -104,7 +104,7 @@ def _from_flags(selection: Selection) -> StackFunction | None:
 
 
 def build_one(function: StackFunction, project: Project, *, fresh: bool, quiet: bool) -> BuiltBundle | None:
-    """Build one function into ./build/NAME; return None if it is marked skip_build. Raises BuildFailed."""
+    """Build one function into ./build/NAME; None if it is marked skip_build. Raises BuildFailed or InvalidInput."""
     if function.skip_build:
         return None
 
@@ -131,7 +131,7 @@ def fetch_template(lang: str, templates: Sequence[TemplateSource], folder: Path)
     source = next((template.source for template in templates if template.name == lang), "")
     if not source or has_template(lang, Path()):
         return
-    from rescoldo.stack.pull import pull_templates, shown  # this import starts git, and only a fetch needs it
+    from rescoldo.stack.pull import pull_templates, shown  # runs git; only a fetch needs it
 
     path, mark, branch = source.partition("#")
     if (folder / path).exists():

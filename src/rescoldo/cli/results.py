@@ -136,13 +136,14 @@ def for_each_at_once(
                     if closed is None or not each.cancelled():
                         results.add(key, each.result())
                 except GatewayClosed as error:
+                    # added without results.fail: the command prints the error that is raised below
                     results.add(key, Outcome(FAILED, error.message, {"reason": error.message}))
                     closed = closed or error
                     pool.shutdown(wait=False, cancel_futures=True)
                 except RescoldoError as error:
                     results.fail(key, error)
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # after Ctrl-C no waiting item starts either
     if closed is not None:
         raise closed
 

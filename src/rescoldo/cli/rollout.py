@@ -89,7 +89,7 @@ class WatchedDeployments:
                 self.refused(function.name, error)
 
     def refused(self, name: str, error: RescoldoError) -> None:
-        """Report that a deployment of `name` failed and changed nothing."""
+        """Report that a deployment of `name` failed, and whether a previous one serves."""
         self._report.failed(name, error.message, serving=name in self._serving)
 
     def _deploy(self, project: Project, function: StackFunction, saved_at: float | None) -> None:
