@@ -223,7 +223,7 @@ def first_answer(command: list[str], port: int, **variables: str) -> float:
             try:
                 get(port, "/")
                 return time.perf_counter() - begin
-            except ConnectionRefusedError:
+            except ConnectionRefusedError:  # retry at once: a pause would add to the measured time
                 if process.poll() is not None:
                     raise MeasurementFailed(f"{shlex.join(command)} ended before its first answer") from None
     finally:

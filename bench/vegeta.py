@@ -20,7 +20,7 @@ PACKAGE = "github.com/tsenart/vegeta/v12"
 TIMEOUT = 30  # seconds for one request
 EXHAUSTED = "no targets to attack"  # a row that is no request: the end of a list that vegeta reads once
 
-csv.field_size_limit(sys.maxsize)
+csv.field_size_limit(sys.maxsize)  # a row holds the response's body, which may exceed csv's 128 KiB
 
 
 @dataclass(frozen=True, slots=True)
