@@ -100,7 +100,7 @@ def strike(world: World, target: Target, number: signal.Signals) -> Struck:
     pids = target.pids(world)
     assert pids, f"there is no {target.name}"
     begin = time.monotonic()
-    descriptors = []
+    descriptors = []  # pidfds: a pid could belong to another process by the time of the signal
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):  # an instance that is falling asleep
             descriptors.append((pid, os.pidfd_open(pid)))
