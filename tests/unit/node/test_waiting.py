@@ -80,7 +80,7 @@ async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.M
         refusing.cancel()
         assert os.get_blocking(listener.fileno())  # as a successor may expect it
     assert told == [("my\\x1b call", "its instance ended: it is gone")]
-    body = "the function's instance ended before its answer was complete: it is gone\n"
+    body = "the function's instance ended before its response was complete: it is gone\n"
     assert answer.decode() == (  # HEAD has no body
         "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\nX-OpenFaaS-Internal: proxy\r\n"
         f"Cache-Control: no-cache\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
