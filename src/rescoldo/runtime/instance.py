@@ -124,8 +124,7 @@ def run(launch: Launch, listener: socket.socket, status: int) -> int:
     _print_promptly()
     JOURNAL.open()
     threading.excepthook = _thread_failed
-    # Before the import: module-level code may ask for the loop.
-    loop = _loop or uvloop.new_event_loop()
+    loop = _loop or uvloop.new_event_loop()  # before the import: module-level code may ask for it
     asyncio.set_event_loop(loop)
     loop.set_exception_handler(_loop_failed)
     root = os.getcwd()  # noqa: PTH109 - pathlib costs a fresh fork 60 page faults
