@@ -64,13 +64,6 @@ def check_spec(
     return policy
 
 
-def settled(policy: FunctionPolicy, spec: FunctionSpec, held: str) -> FunctionPolicy:
-    """Complete a `policy` that was read before the bundle's kind was known. Raises InvalidInput."""
-    kind = kind_of_deployment(spec, held)
-    check_memory(policy.limits.memory, kind.least_memory)
-    return replace(policy, start=kind.read(spec))
-
-
 def meant(spec: FunctionSpec, held: str = "") -> FunctionSpec:
     """Return `spec` without differences in wording between faas-cli and `rescoldo`, so that neither undoes the other's
     deployments."""

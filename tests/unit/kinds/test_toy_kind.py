@@ -13,7 +13,7 @@ import pytest
 import rescoldo
 from rescoldo.bundle.build import BuildRequest, BuiltBundle, build
 from rescoldo.bundle.unpack import check_manifest, unpack
-from rescoldo.kinds.deployment import check_spec, notes_of, settled
+from rescoldo.kinds.deployment import check_spec, notes_of
 from rescoldo.kinds.registry import KINDS
 from rescoldo.model.errors import BuildFailed, InvalidInput
 from rescoldo.model.function import FunctionSpec
@@ -77,10 +77,9 @@ def test_its_template_says_its_kind(registered: None, tmp_path: Path) -> None:
 
 def test_a_deployment_is_of_the_kind_that_its_bundle_holds_unless_it_claims_another(registered: None) -> None:
     spec = FunctionSpec("fn", "image", env_process="./server")
-    policy = check_spec(spec)
-    assert settled(policy, spec, "constant").start.kind == "constant"
+    assert check_spec(spec, held="constant").start.kind == "constant"
     program = FunctionSpec("fn", "image", env_process="./server", env_vars={"upstream_url": "inherited"})
-    assert settled(check_spec(program), program, "constant").start.kind == "process"
+    assert check_spec(program, held="constant").start.kind == "process"
     assert notes_of(spec, "full", "constant") == ["fprocess: is not run: the answer is a constant"]
 
 

@@ -90,7 +90,7 @@ class Deployments:
         if must_exist:
             self._check_exists(spec.id)
         digest = self._images.digest(spec.image)
-        policy = self._images.check_bundle(digest, spec, policy)
+        self._images.check_bundle(digest, spec.image)
         spec = meant(spec, self._images.held(digest))
         with self._images.in_use(digest):
             async with self._spaces.deploying(spec), self._changes.of(spec.id):
@@ -177,7 +177,7 @@ class Deployments:
             entry = self._fleet.entries.current(function)
             past = past_revision(entry.function, await self._store.revisions(function), revision)
             policy = self._policies.checked(past.spec, past.digest)
-            policy = self._images.check_bundle(past.digest, past.spec, policy)
+            self._images.check_bundle(past.digest, past.spec.image)
             with self._images.in_use(past.digest):
                 async with self._spaces.deploying(past.spec):
                     spec = meant(past.spec, self._images.held(past.digest))

@@ -11,9 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from rescoldo.bundle.protocol import Bundles
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.outages import outlast
-from rescoldo.kinds.deployment import settled
 from rescoldo.model.errors import InvalidInput, NotFound, UnknownImage
-from rescoldo.model.function import FunctionPolicy, FunctionSpec
 from rescoldo.model.metadata import check_image
 from rescoldo.node.protocol import Node
 from rescoldo.store.protocol import Bundle, Store
@@ -63,12 +61,11 @@ class Images:
         bundle = self._known.get(image)
         return bundle.digest if bundle is not None else ""
 
-    def check_bundle(self, digest: str, spec: FunctionSpec, policy: FunctionPolicy) -> FunctionPolicy:
-        """Return `policy` adapted to the bundle's kind. Raises InvalidInput if the bundle is missing or does not fit
-        the deployment."""
+    def check_bundle(self, digest: str, image: str) -> None:
+        """Raise InvalidInput if the bundle is missing or its manifest is unreadable."""
         if not self._storage.has(digest):
-            raise InvalidInput(f"the bundle of {spec.image[:200]} was removed meanwhile; deploy it again")
-        return settled(policy, spec, self._storage.kind(digest))
+            raise InvalidInput(f"the bundle of {image[:200]} was removed meanwhile; deploy it again")
+        self._storage.kind(digest)
 
     def held(self, digest: str) -> str:
         """The kind of a bundle; empty where the bundle is missing or unreadable."""

@@ -69,7 +69,7 @@ class Traffic:
                 "the same TCP port, and all instances share ports here; use `upstream_url: inherited`, or another port "
                 "for one of them"
             )
-        self._images.check_bundle(past.digest, past.spec, policy)
+        self._images.check_bundle(past.digest, past.spec.image)
         async with self._spaces.deploying(past.spec):
             share = self.add(past.serving(current))
         await self._fleet.routes.publish(share)
