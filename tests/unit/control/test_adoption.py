@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from control_world import FN, World, stray
 
-from rescoldo.edge.protocol import LiveServer
+from rescoldo.edge.protocol import EdgeState, LiveServer
+from rescoldo.model.errors import EdgeUnavailable
 from rescoldo.model.names import SlotName
 
 pytestmark = pytest.mark.looptime
@@ -151,6 +154,49 @@ async def test_a_restarted_edge_is_told_everything_and_serves_at_once(world: Wor
     world.edge.restart()
     assert await world.edge.call(FN) == world.instances()[0]
     await world.settle()
+
+
+async def test_a_state_that_the_edge_did_not_confirm_publishes_no_route(world: World) -> None:
+    entry = await world.deploy()
+    routes, edge = world.fleet.routes, world.edge
+    whole = edge.synchronise
+
+    async def fail_half_way(wanted: Callable[[], EdgeState]) -> None:
+        wanted()
+        edge.routes.clear()
+        raise EdgeUnavailable
+
+    edge.synchronise = fail_half_way  # type: ignore[method-assign]
+    with pytest.raises(EdgeUnavailable):
+        await routes.synchronise()
+    await routes.publish(entry)
+    assert edge.routes == {FN: entry.route}
+    edge.synchronise = whole  # type: ignore[method-assign]
+    await world.settle()
+
+
+async def test_a_route_sent_while_a_state_is_applied_is_the_newer_one(world: World) -> None:
+    entry = await world.deploy()
+    await world.edge.call(FN)
+    world.edge.delay = 2.0
+    asleep = replace(entry.route, slot=None)
+    sending = asyncio.create_task(world.fleet.routes.synchronise())
+    await asyncio.sleep(1.5)  # the state is applied, and not yet confirmed
+    world.edge.delay = 0.0
+    await world.fleet.retirement.close(entry)
+    assert entry.published == asleep
+    await sending
+    assert entry.published == asleep == world.edge.routes[FN]
+    await world.settle()
+
+
+async def test_writing_a_state_for_a_reload_publishes_no_route(world: World) -> None:
+    entry = await world.deploy()
+    world.edge.routes.clear()
+    entry.published = None
+    world.fleet.routes.edge_state()
+    await world.fleet.routes.publish(entry)
+    assert world.edge.routes == {FN: entry.route}
 
 
 async def test_instances_that_a_new_node_does_not_know_are_replaced_on_demand(world: World) -> None:

@@ -109,7 +109,7 @@ class Adoption:
     async def synchronise(self) -> None:
         """Send a new edge the whole state; retry until it has it."""
         async with self._synchronising:
-            await outlast(lambda: self._edge.synchronise(self._fleet.routes.edge_state))
+            await outlast(self._fleet.routes.synchronise)
 
     async def check_instances(self) -> None:
         """After the node's restart, report instances that it no longer knows as lost, and stop those that we do not

@@ -58,7 +58,7 @@ class Entry:
     failure: Failure | None = None
     failed_wakes: Counter[str] | None = None  # by reason; None: no wake failed
     early_deaths: int = 0  # in a row, of instances that the node does not replace itself
-    published: Route | None = None  # the route that the edge was given last; None: unknown
+    published: Route | None = None  # the last route that the edge has confirmed; None: unknown
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
     fresh: bool = True  # not woken yet since its deployment
     changes: tuple[ReplicaChange, ...] = ()  # the latest changes of the number of instances, oldest first

@@ -9,7 +9,7 @@ from rescoldo.control.fleet.entries import Entries
 from rescoldo.control.fleet.entry import Entry
 from rescoldo.control.fleet.instances import Instances
 from rescoldo.control.fleet.outages import RETRY_SECONDS
-from rescoldo.edge.protocol import Edge, EdgeState
+from rescoldo.edge.protocol import Edge, EdgeState, Route
 from rescoldo.model.errors import EdgeUnavailable
 from rescoldo.model.names import RouteKey
 
@@ -51,8 +51,24 @@ class Routes:
             await self._edge.drop_route(key)
 
     def edge_state(self) -> EdgeState:
-        """Everything that the edge should have now. Call it right before the state is applied: it marks all routes as
-        published."""
-        for entry in self._entries.values():
-            entry.published = entry.route
+        """Everything that the edge should have now."""
         return EdgeState(tuple(e.route for e in self._entries.values()), tuple(self._instances.live.values()))
+
+    async def synchronise(self) -> None:
+        """Send the edge the whole state, for example after its restart. Raises EdgeUnavailable.
+
+        No route counts as published until the edge has confirmed the state: if that fails half-way, `publish` sends
+        the routes one by one. A route that `publish` sends meanwhile is newer than the state, and stays as it is.
+        """
+        sent: dict[Entry, Route] = {}
+
+        def state() -> EdgeState:
+            for entry in self._entries.values():
+                entry.published = None
+                sent[entry] = entry.route
+            return EdgeState(tuple(sent.values()), tuple(self._instances.live.values()))
+
+        await self._edge.synchronise(state)
+        for entry, route in sent.items():
+            if entry.published is None:
+                entry.published = route
