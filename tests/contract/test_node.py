@@ -1,4 +1,4 @@
-"""What every `Node` does: the real node process behind NodeClient, and the fake."""
+"""What every `Node` does: the real node process behind NodeClient, the fake, and several nodes as one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 
+from rescoldo.kinds.protocol import NODE
 from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import Conflict, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId
+from rescoldo.node.by_kind import NodesByKind
 from rescoldo.node.fake import FakeNode
 from rescoldo.node.protocol import Exit, Node
 
@@ -90,13 +92,22 @@ class Fake:
         self.fake.lose(launch.instance)
 
 
+class OneOfTwo(Fake):
+    """A fake behind `NodesByKind`, beside another that has no instance of the test's kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.node = NodesByKind({"elsewhere": FakeNode(), NODE: self.fake})
+
+
 World = Real | Fake
+FAKES: dict[str, type[Fake]] = {"fake": Fake, "one of two": OneOfTwo}
 
 
-@pytest.fixture(params=["real", "fake"])
+@pytest.fixture(params=["real", *FAKES])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    if request.param == "fake":
-        yield Fake()
+    if request.param in FAKES:
+        yield FAKES[request.param]()
         return
     real = RealNode()
     try:

@@ -33,7 +33,6 @@ from rescoldo.edge.config import slot_count
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.handover import inherited
 from rescoldo.isolation import heap
-from rescoldo.kinds.protocol import NODE
 from rescoldo.model.access import login_key
 from rescoldo.model.errors import InvalidInput, RescoldoError, StoreError, StoreLocked
 from rescoldo.model.messages import log_to_stderr
@@ -97,7 +96,7 @@ class Process:
     def _ports(self, edge: HaproxyEdge, store: SqliteStore, bundles: BundleStorage) -> Ports:
         settings = self._settings
         return Ports(
-            nodes={NODE: NodeClient(settings)},
+            node=NodeClient(settings),  # the node of every kind: NodesByKind puts several together
             edge=edge,
             store=store,
             secrets=SecretFiles(settings.function_secrets),

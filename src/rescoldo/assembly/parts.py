@@ -6,7 +6,7 @@ Nothing here opens a file or a socket.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rescoldo.api.protocol import Platform
@@ -47,7 +47,6 @@ from rescoldo.control.observe.statuses import Statuses
 from rescoldo.control.renewal import Renewal
 from rescoldo.edge.config import port_slot_names, slot_names
 from rescoldo.edge.protocol import Edge
-from rescoldo.kinds.protocol import NODE
 from rescoldo.model.settings import Settings
 from rescoldo.node.protocol import Node
 from rescoldo.store.protocol import Secrets, Store
@@ -58,7 +57,7 @@ from rescoldo.tasks import Tasks
 class Ports:
     """The controller's connections to everything outside its own memory."""
 
-    nodes: Mapping[str, Node]  # by the names that kinds use
+    node: Node
     edge: Edge
     store: Store
     secrets: Secrets
@@ -67,11 +66,6 @@ class Ports:
     reload: Reload
     slots: int  # slots that the edge has now
     renew_certificate: Callable[[], bool] | None = None  # see Renewal; None: the gateway has no certificate
-
-    @property
-    def node(self) -> Node:
-        """The machine's own node, which always exists."""
-        return self.nodes[NODE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +138,7 @@ def assemble(settings: Settings, ports: Ports) -> tuple[Controller, Platform]:
 def _running(settings: Settings, ports: Ports) -> Running:
     tasks = Tasks()
     slots = SlotPool(slot_names(ports.slots), port_slot_names(ports.slots), on_scarce=lambda: growth.start())
-    fleet = Fleet(ports.nodes, ports.edge, ports.store, slots, tasks)
+    fleet = Fleet(ports.node, ports.edge, ports.store, slots, tasks)
     growth = Growth(ports.reload, fleet.routes.edge_state, slots)
     sleeper = Sleeper(fleet, ports.edge, tasks)
     scaler = Scaler(fleet, ports.edge, ports.node)

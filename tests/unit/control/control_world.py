@@ -20,7 +20,9 @@ from rescoldo.model.function import FunctionSpec
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId, function_id
 from rescoldo.model.settings import Settings
+from rescoldo.node.by_kind import NodesByKind
 from rescoldo.node.fake import FakeNode
+from rescoldo.node.protocol import Node
 from rescoldo.store.memory import MemorySecrets, MemoryStore
 from support.controller_ports import MemoryProcesses, MemoryReload
 
@@ -54,8 +56,8 @@ class World:
         self.reloads = reload.slots  # that the edge was to be reloaded with
         self.deployed = 0
         self.bundles = bundles
-        self.nodes: dict[str, FakeNode] = {NODE: node}
-        ports = Ports(self.nodes, edge, store, secrets, bundles, MemoryProcesses(), reload, slots)
+        self.nodes: dict[str, Node] = {NODE: node}  # a test may add others
+        ports = Ports(NodesByKind(self.nodes), edge, store, secrets, bundles, MemoryProcesses(), reload, slots)
         self.controller, platform = assemble(settings, ports)
         self.tasks = self.controller.tasks
         self.slots = self.controller.slots

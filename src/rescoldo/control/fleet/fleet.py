@@ -15,8 +15,6 @@ This order keeps requests from failing:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from rescoldo.control.fleet.entries import Entries
 from rescoldo.control.fleet.instances import Instances
 from rescoldo.control.fleet.losses import Losses
@@ -36,9 +34,9 @@ from rescoldo.tasks import Tasks
 class Fleet:
     """The entries and the parts that work on them."""
 
-    def __init__(self, nodes: Mapping[str, Node], edge: Edge, store: Store, slots: SlotPool, tasks: Tasks) -> None:
+    def __init__(self, node: Node, edge: Edge, store: Store, slots: SlotPool, tasks: Tasks) -> None:
         self.entries = Entries()
-        self.instances = Instances(nodes, edge, tasks)
+        self.instances = Instances(node, edge, tasks)
         self.replicas = Replicas(self.instances, edge, tasks)
         self.requested = RequestedReplicas(store, tasks)
         self.standings = Standings(store, tasks)

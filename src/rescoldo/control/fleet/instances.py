@@ -1,7 +1,5 @@
 """Starts and stops single instances, and keeps the edge's servers in step with them.
 
-The node that an instance's kind names starts and stops it.
-
 `live` always holds what the edge should have, and changes before the edge hears of it: so a synchronisation at any
 moment neither loses nor resurrects a server.
 """
@@ -12,15 +10,13 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Set
 
 from rescoldo.control.fleet.awake import Awake
 from rescoldo.control.fleet.life import Stage
 from rescoldo.control.fleet.lifetimes import Lifetimes
 from rescoldo.control.fleet.outages import RETRY_SECONDS, outlast
 from rescoldo.edge.protocol import Edge, LiveServer, SlotLoad
-from rescoldo.kinds.protocol import NODE
-from rescoldo.kinds.registry import kind_of
 from rescoldo.model.coldstart import StartTimes
 from rescoldo.model.errors import Busy, EdgeUnavailable, NodeUnavailable, StartFailed
 from rescoldo.model.instance import Launch
@@ -36,11 +32,10 @@ BURY_SECONDS = 1.0  # for requests in a dead instance of a revision that is bein
 class Instances:
     """Starts and stops instances, and knows the live ones."""
 
-    def __init__(self, nodes: Mapping[str, Node], edge: Edge, tasks: Tasks) -> None:
+    def __init__(self, node: Node, edge: Edge, tasks: Tasks) -> None:
         self.live: dict[InstanceId, LiveServer] = {}
         self.lifetimes = Lifetimes()
-        self._nodes = nodes
-        self._at: dict[InstanceId, str] = {}  # the node of each instance, until it is stopped
+        self._node = node
         self._edge = edge
         self._tasks = tasks
         self._ended: dict[InstanceId, Exit | None] = {}  # each instance being started, with its exit once reported
@@ -52,13 +47,7 @@ class Instances:
 
     def note(self, launch: Launch) -> None:
         """Note that an instance exists or soon will, because it is started or adopted."""
-        self._at[launch.instance] = kind_of(launch).node
         self.lifetimes.began(launch.function, launch.instance, _now())
-
-    def _node_of(self, instance: InstanceId) -> Node:
-        """The node that has an instance. An instance that was never noted is left over from an earlier controller, so
-        this machine's own node has it."""
-        return self._nodes[self._at.get(instance, NODE)]
 
     # -- starting
 
@@ -98,7 +87,7 @@ class Instances:
 
         asked = time.monotonic()
         try:
-            running = await self._node_of(launch.instance).start(launch, add if first else None, successor=first)
+            running = await self._node.start(launch, add if first else None, successor=first)
             told = time.monotonic()
             self._check_start(awake, launch)  # before adding a server: the slot may be lent to another function by now
             if adding is None:
@@ -183,8 +172,7 @@ class Instances:
 
     async def stop(self, instance: InstanceId) -> None:
         """Stop an instance; wait out a restart of its node."""
-        await outlast(lambda: self._node_of(instance).stop(instance))
-        self._at.pop(instance, None)
+        await outlast(lambda: self._node.stop(instance))
         self.lifetimes.ended(instance, _now())
 
     async def _discard(self, slot: SlotName, instance: InstanceId, adding: asyncio.Task[None] | None) -> None:
