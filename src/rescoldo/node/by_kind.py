@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from itertools import chain
 
@@ -100,7 +100,7 @@ class NodesByKind:
         return self._of.get(function, self._home)
 
 
-async def _merged(streams: Sequence[AsyncIterator[LogLine]]) -> AsyncIterator[LogLine]:
+async def _merged(streams: Sequence[AsyncIterator[LogLine]]) -> AsyncGenerator[LogLine, None]:
     """The lines of all streams as they come. Ends with the last stream, or raises what the first one raises."""
     lines: asyncio.Queue[LogLine | Exception | None] = asyncio.Queue(1)  # None: the end of one stream
 
