@@ -47,7 +47,7 @@ class Deployments:
         self._images = images
         self._policies = policies
         self._fleet = fleet
-        self._rollout = check
+        self._check = check
         self._trials = trials
         self._switch = switch
         self._traffic = traffic
@@ -89,9 +89,9 @@ class Deployments:
         patience = patience if checked else 0.0
         if must_exist:
             self._check_exists(spec.id)
-        digest = self._images.digest(spec.image)
+        digest = self._images.deployable_digest(spec.image)
         self._images.check_bundle(digest, spec.image)
-        spec = meant(spec, self._images.held(digest))
+        spec = meant(spec, self._images.kind(digest))
         with self._images.in_use(digest):
             async with self._spaces.deploying(spec), self._changes.of(spec.id):
                 if spec.id in self._fleet.entries:
@@ -128,7 +128,7 @@ class Deployments:
     ) -> None:
         """Give a function a new revision, unless it would equal the current one."""
         current = entry.function
-        if (meant(current.spec, self._images.held(current.digest)), current.digest) == (spec, digest):
+        if (meant(current.spec, self._images.kind(current.digest)), current.digest) == (spec, digest):
             self._again(entry, checked=checked)
             if current.traffic:
                 await self._traffic.route(entry, {})
@@ -141,7 +141,7 @@ class Deployments:
         awake = None
         if checked:
             try:
-                awake = await self._rollout.check(entry, function, policy)
+                awake = await self._check.check(entry, function, policy)
             except RolloutFailed as error:
                 failed = replace(Revision.of(function), failure=error.message)
                 await self._store.save_failed(function.id, failed, keep=self._kept)
@@ -180,7 +180,7 @@ class Deployments:
             self._images.check_bundle(past.digest, past.spec.image)
             with self._images.in_use(past.digest):
                 async with self._spaces.deploying(past.spec):
-                    spec = meant(past.spec, self._images.held(past.digest))
+                    spec = meant(past.spec, self._images.kind(past.digest))
                     await self._update(entry, spec, past.digest, policy, checked=policy.checked)
         self._images.collect_soon()
         return entry.function.revision

@@ -35,7 +35,7 @@ class Images:
         self._tasks = tasks
         self._max_upload = max_upload
         self._known: dict[str, Bundle] = {}  # by name
-        self._held: dict[str, str] = {}  # kinds, by digest
+        self._kinds: dict[str, str] = {}  # by digest
         self._using: Counter[str] = Counter()
 
     async def load(self) -> None:
@@ -46,8 +46,8 @@ class Images:
         """The image of that name, or all images."""
         return [bundle for name, bundle in sorted(self._known.items()) if image in (None, name)]
 
-    def digest(self, image: str) -> str:
-        """The digest of an image's bundle. Raises UnknownImage."""
+    def deployable_digest(self, image: str) -> str:
+        """The digest of an image's bundle. Raises UnknownImage for an unknown image or a missing bundle."""
         bundle = self._known.get(image)
         if bundle is None or not self._storage.has(bundle.digest):
             raise UnknownImage(
@@ -56,7 +56,7 @@ class Images:
             )
         return bundle.digest
 
-    def meant_by(self, image: str) -> str:
+    def known_digest(self, image: str) -> str:
         """The digest of an image's bundle, present or not; empty for an unknown image."""
         bundle = self._known.get(image)
         return bundle.digest if bundle is not None else ""
@@ -67,14 +67,14 @@ class Images:
             raise InvalidInput(f"the bundle of {image[:200]} was removed meanwhile; deploy it again")
         self._storage.kind(digest)
 
-    def held(self, digest: str) -> str:
+    def kind(self, digest: str) -> str:
         """The kind of a bundle; empty where the bundle is missing or unreadable."""
-        if digest not in self._held:
+        if digest not in self._kinds:
             try:
-                self._held[digest] = self._storage.kind(digest)
+                self._kinds[digest] = self._storage.kind(digest)
             except (NotFound, InvalidInput):
                 return ""
-        return self._held[digest]
+        return self._kinds[digest]
 
     async def add(self, image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
         """Receive a bundle, and give it an image name. Raises InvalidInput, TooLarge, StoreError, and the errors of
@@ -130,7 +130,7 @@ class Images:
                 if not self._using[digest]:
                     await self._store.delete_bundle(digest)
                     await self._storage.remove(digest)
-                    self._held.pop(digest, None)
+                    self._kinds.pop(digest, None)
                     self._known = {name: b for name, b in self._known.items() if b.digest != digest}
             await self._storage.collect_layers(time.time())
             if not unneeded & running:

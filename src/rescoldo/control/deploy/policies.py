@@ -29,8 +29,8 @@ class Policies:
         """The policy of a deployment with the bundle `digest`, or with the present bundle of its image. Raises
         InvalidInput if the deployment is not allowed or cannot run on the node, and NotFound without its
         namespace."""
-        held = self._images.held(digest or self._images.meant_by(spec.image))
-        policy = check_spec(spec, self._settings.limits, self._settings.scaling, held=held)
+        kind = self._images.kind(digest or self._images.known_digest(spec.image))
+        policy = check_spec(spec, self._settings.limits, self._settings.scaling, held=kind)
         node = self._node.description
         check_constraints(spec.constraints, node.architecture, node.system)
         self._spaces.check(spec.namespace)
@@ -40,12 +40,12 @@ class Policies:
         """The policy of a function that is deployed already. A later version may refuse settings that were allowed
         once; that must not keep the platform from starting, so the defaults replace them."""
         try:
-            held = self._images.held(function.digest)
-            return policy_of(function.spec, self._settings.limits, self._settings.scaling, held=held)
+            kind = self._images.kind(function.digest)
+            return policy_of(function.spec, self._settings.limits, self._settings.scaling, held=kind)
         except InvalidInput as error:
             log.warning("%s has invalid settings and runs with the defaults: %s", function.id, error.message)
             return FunctionPolicy(limits=self._settings.limits)
 
     def notes(self, spec: FunctionSpec, digest: str) -> list[str]:
         """A sentence for each setting of a deployment that is accepted and has no effect here."""
-        return notes_of(spec, self._node.level, self._images.held(digest))
+        return notes_of(spec, self._node.level, self._images.kind(digest))
