@@ -13,6 +13,7 @@ from rescoldo.api.protocol import Platform
 from rescoldo.bundle.protocol import Bundles
 from rescoldo.control.controller import Controller
 from rescoldo.control.deploy.builds import Builds
+from rescoldo.control.deploy.change_context import ChangeContext
 from rescoldo.control.deploy.changes import Changes
 from rescoldo.control.deploy.deployments import Deployments
 from rescoldo.control.deploy.first_starts import FirstStarts
@@ -156,19 +157,16 @@ def _running(settings: Settings, ports: Ports) -> Running:
 
 
 def _deploying(settings: Settings, ports: Ports, running: Running) -> Deploying:
-    fleet, tasks, store, kept = running.fleet, running.tasks, ports.store, settings.kept_revisions
-    changes = Changes()
+    fleet, tasks, store, known = running.fleet, running.tasks, ports.store, running.known
     spaces = Namespaces(store, ports.secrets, fleet.entries)
     images = Images(store, ports.bundles, ports.node, fleet, tasks, settings.max_system_body)
-    policies = Policies(settings, spaces, images, running.known)
-    check, trials = RevisionCheck(fleet, running.known, tasks), FirstStarts(fleet, tasks)
-    traffic = Traffic(store, spaces, images, policies, fleet, check, changes, kept)
-    switch = Switch(store, fleet, check, trials, traffic, kept)
-    forgetting = Forgetting(fleet.entries, running.recorder, ports.node, tasks)
-    deployments = Deployments(
-        store, spaces, images, policies, fleet, check, trials, switch, traffic, changes, kept
-    )
-    removals = Removals(store, fleet, images, check, traffic, changes, forgetting.forget)
+    policies = Policies(settings, spaces, images, known)
+    check, trials = RevisionCheck(fleet, known, tasks), FirstStarts(fleet, tasks)
+    context = ChangeContext(store, fleet, spaces, images, policies, check, Changes(), settings.kept_revisions)
+    traffic = Traffic(context)
+    switch = Switch(context, trials, traffic)
+    deployments = Deployments(context, trials, switch, traffic)
+    removals = Removals(context, traffic, Forgetting(fleet.entries, running.recorder, ports.node, tasks).forget)
     return Deploying(
         spaces=spaces,
         policies=policies,
@@ -177,10 +175,10 @@ def _deploying(settings: Settings, ports: Ports, running: Running) -> Deploying:
         trials=trials,
         deployments=deployments,
         traffic=traffic,
-        secrets=FunctionSecrets(spaces, fleet, check, switch, changes),
+        secrets=FunctionSecrets(context, switch),
         pauses=Pauses(fleet, trials),
         removals=removals,
-        reconciler=Reconciler(store, fleet, policies, check, switch, traffic, deployments, removals, changes),
+        reconciler=Reconciler(store, context, switch, traffic, deployments, removals),
     )
 
 

@@ -12,24 +12,18 @@ import logging
 import time
 from dataclasses import replace
 
-from rescoldo.control.deploy.changes import Changes
+from rescoldo.control.deploy.change_context import ChangeContext
 from rescoldo.control.deploy.first_starts import FirstStarts
-from rescoldo.control.deploy.images import Images
-from rescoldo.control.deploy.namespaces import Namespaces
-from rescoldo.control.deploy.policies import Policies
-from rescoldo.control.deploy.revision_check import RevisionCheck
 from rescoldo.control.deploy.revisions import past_revision
 from rescoldo.control.deploy.switch import Switch
 from rescoldo.control.deploy.traffic import Traffic
 from rescoldo.control.fleet.entry import Entry
-from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.kinds.deployment import meant
 from rescoldo.model.errors import NotFound, RolloutFailed
 from rescoldo.model.function import Function, FunctionPolicy, FunctionSpec
 from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import Revision
 from rescoldo.model.standing import PLAIN
-from rescoldo.store.protocol import Store
 
 log = logging.getLogger(__name__)
 
@@ -37,22 +31,18 @@ log = logging.getLogger(__name__)
 class Deployments:
     """Creates functions, and gives them revisions."""
 
-    def __init__(
-        self, store: Store, spaces: Namespaces, images: Images, policies: Policies, fleet: Fleet, check: RevisionCheck,
-        trials: FirstStarts, switch: Switch, traffic: Traffic, changes: Changes, kept: int,
-    ) -> None:
-        """`kept` is the number of past revisions that a function keeps."""
-        self._store = store
-        self._spaces = spaces
-        self._images = images
-        self._policies = policies
-        self._fleet = fleet
-        self._check = check
+    def __init__(self, context: ChangeContext, trials: FirstStarts, switch: Switch, traffic: Traffic) -> None:
+        self._store = context.store
+        self._spaces = context.spaces
+        self._images = context.images
+        self._policies = context.policies
+        self._fleet = context.fleet
+        self._check = context.check
         self._trials = trials
         self._switch = switch
         self._traffic = traffic
-        self._changes = changes
-        self._kept = kept
+        self._changes = context.changes
+        self._kept = context.kept
 
     async def load(self) -> None:
         """Read the deployed functions, their shares of traffic, their requested replicas and their standings."""

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from rescoldo.control.deploy.changes import Changes
-from rescoldo.control.deploy.namespaces import Namespaces
-from rescoldo.control.deploy.revision_check import RevisionCheck
+from rescoldo.control.deploy.change_context import ChangeContext
 from rescoldo.control.deploy.switch import Switch
 from rescoldo.control.fleet.entry import Entry
-from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.model.errors import RolloutFailed
 from rescoldo.model.function import Function
 from rescoldo.model.names import FunctionId
@@ -19,14 +16,12 @@ from rescoldo.model.names import FunctionId
 class FunctionSecrets:
     """Lists, saves and deletes secrets, and renews the instances of functions that name a changed one."""
 
-    def __init__(
-        self, spaces: Namespaces, fleet: Fleet, check: RevisionCheck, switch: Switch, changes: Changes
-    ) -> None:
-        self._spaces = spaces
-        self._fleet = fleet
-        self._check = check
+    def __init__(self, context: ChangeContext, switch: Switch) -> None:
+        self._spaces = context.spaces
+        self._fleet = context.fleet
+        self._check = context.check
         self._switch = switch
-        self._changes = changes
+        self._changes = context.changes
 
     async def secrets(self, namespace: str) -> list[str]:
         """The names of a namespace's secrets, sorted. Raises NotFound without such a namespace."""

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import logging
 
-from rescoldo.control.deploy.changes import Changes
+from rescoldo.control.deploy.change_context import ChangeContext
 from rescoldo.control.deploy.deployments import Deployments
-from rescoldo.control.deploy.policies import Policies
 from rescoldo.control.deploy.removals import Removals
-from rescoldo.control.deploy.revision_check import RevisionCheck
 from rescoldo.control.deploy.switch import Switch
 from rescoldo.control.deploy.traffic import Traffic
 from rescoldo.control.fleet.entry import Entry
-from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.model.errors import RescoldoError, RolloutFailed
 from rescoldo.model.function import Function
 from rescoldo.model.names import FunctionId, revision_key
@@ -30,19 +27,19 @@ class Reconciler:
     """Follows one source. Requested replicas and standings remain this controller's own."""
 
     def __init__(
-        self, functions: FunctionSource, fleet: Fleet, policies: Policies, check: RevisionCheck, switch: Switch,
-        traffic: Traffic, deployments: Deployments, removals: Removals, changes: Changes,
+        self, functions: FunctionSource, context: ChangeContext, switch: Switch, traffic: Traffic,
+        deployments: Deployments, removals: Removals,
     ) -> None:
         """Create it before the functions are read for the first time: it takes over every change from here on."""
         self._functions = functions
-        self._fleet = fleet
-        self._policies = policies
-        self._check = check
+        self._fleet = context.fleet
+        self._policies = context.policies
+        self._check = context.check
         self._switch = switch
         self._traffic = traffic
         self._deployments = deployments
         self._removals = removals
-        self._changes = changes
+        self._changes = context.changes
         self._told = functions.watch()
 
     async def run(self) -> None:

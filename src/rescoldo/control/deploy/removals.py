@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from rescoldo.control.deploy.changes import Changes
-from rescoldo.control.deploy.images import Images
-from rescoldo.control.deploy.revision_check import RevisionCheck
+from rescoldo.control.deploy.change_context import ChangeContext
 from rescoldo.control.deploy.traffic import Traffic
 from rescoldo.control.fleet.entry import Entry
-from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.model.names import FunctionId
-from rescoldo.store.protocol import Store
 
 
 class Removals:
     """Deletes functions, with everything that was kept of them."""
 
     def __init__(
-        self, store: Store, fleet: Fleet, images: Images, check: RevisionCheck, traffic: Traffic, changes: Changes,
-        on_removed: Callable[[FunctionId], Awaitable[None]],
+        self, context: ChangeContext, traffic: Traffic, on_removed: Callable[[FunctionId], Awaitable[None]]
     ) -> None:
         """`on_removed` is awaited before another function can be deployed under the removed name."""
-        self._store = store
-        self._fleet = fleet
-        self._images = images
-        self._check = check
+        self._store = context.store
+        self._fleet = context.fleet
+        self._images = context.images
+        self._check = context.check
         self._traffic = traffic
-        self._changes = changes
+        self._changes = context.changes
         self._on_removed = on_removed
 
     async def remove(self, function: FunctionId) -> None:

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rescoldo.control.deploy.change_context import ChangeContext
 from rescoldo.control.deploy.first_starts import FirstStarts
-from rescoldo.control.deploy.revision_check import RevisionCheck
 from rescoldo.control.deploy.traffic import Traffic
 from rescoldo.control.fleet.awake import Awake
 from rescoldo.control.fleet.entry import Entry
-from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.model.function import Function, FunctionPolicy
 from rescoldo.model.revision import Revision
 from rescoldo.model.standing import Standing
-from rescoldo.store.protocol import Store
 
 
 class Switch:
     """The last step of an update and of a changed secret."""
 
-    def __init__(
-        self, store: Store, fleet: Fleet, check: RevisionCheck, trials: FirstStarts, traffic: Traffic, kept: int
-    ) -> None:
-        """`kept` is the number of past revisions that a function keeps."""
-        self._store = store
-        self._fleet = fleet
-        self._check = check
+    def __init__(self, context: ChangeContext, trials: FirstStarts, traffic: Traffic) -> None:
+        self._store = context.store
+        self._fleet = context.fleet
+        self._check = context.check
         self._trials = trials
         self._traffic = traffic
-        self._kept = kept
+        self._kept = context.kept
 
     async def switch(
         self, entry: Entry, function: Function, policy: FunctionPolicy, awake: Awake | None, *, untried: bool = False

@@ -5,37 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from rescoldo.control.deploy.changes import Changes
-from rescoldo.control.deploy.images import Images
-from rescoldo.control.deploy.namespaces import Namespaces
-from rescoldo.control.deploy.policies import Policies
-from rescoldo.control.deploy.revision_check import RevisionCheck
+from rescoldo.control.deploy.change_context import ChangeContext
 from rescoldo.control.deploy.revisions import past_revision
 from rescoldo.control.fleet.entry import Entry
-from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.model.errors import InvalidInput, RolloutFailed, StartFailed, StartTimeout
 from rescoldo.model.function import Function
 from rescoldo.model.names import FunctionId, revision_key
 from rescoldo.model.revision import check_traffic
-from rescoldo.store.protocol import Store
 
 
 class Traffic:
     """Gives revisions a share of the traffic, and ends it."""
 
-    def __init__(
-        self, store: Store, spaces: Namespaces, images: Images, policies: Policies, fleet: Fleet, check: RevisionCheck,
-        changes: Changes, kept: int,
-    ) -> None:
-        """`kept` is the number of past revisions that a function keeps."""
-        self._store = store
-        self._spaces = spaces
-        self._images = images
-        self._policies = policies
-        self._fleet = fleet
-        self._check = check
-        self._changes = changes
-        self._kept = kept
+    def __init__(self, context: ChangeContext) -> None:
+        self._store = context.store
+        self._spaces = context.spaces
+        self._images = context.images
+        self._policies = context.policies
+        self._fleet = context.fleet
+        self._check = context.check
+        self._changes = context.changes
+        self._kept = context.kept
 
     async def split(self, function: FunctionId, shares: Mapping[int, int]) -> None:
         """Split the function's calls between its revisions, by percent, until its next deployment. Raises NotFound,
