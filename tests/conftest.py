@@ -17,7 +17,7 @@ asyncio.set_event_loop(None)
 
 @pytest.fixture(autouse=True)
 def signals_as_before() -> Iterator[None]:
-    """A handler that a test leaves would be every later test's, and its children's."""
+    """Fail if a test leaves a signal handler: every later test and its children would have it."""
     before = [signal.getsignal(number) for number in HANDLED]
     yield
     assert [signal.getsignal(number) for number in HANDLED] == before, f"a handler of one of {HANDLED} was left behind"

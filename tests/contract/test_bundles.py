@@ -1,4 +1,4 @@
-"""What every keeper of bundles promises."""
+"""What every implementation of `Bundles` promises."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def bundles(request: pytest.FixtureRequest, tmp_path: Path) -> Bundles:
 
 
 class Packer:
-    """Makes archives; bytes that differ for each `content`."""
+    """Makes archives: other bytes for each `content`."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "archive.tar.gz"
@@ -69,7 +69,7 @@ async def add(archives: Archives, data: bytes) -> str:
 # -- receiving
 
 
-async def test_what_was_received_is_told_by_digest_and_size_and_is_not_here_until_it_is_unpacked(
+async def test_receive_returns_digest_and_size_and_only_unpacking_stores_the_bundle(
     bundles: Bundles, packer: Packer
 ) -> None:
     data = packer.bundle()
@@ -82,7 +82,7 @@ async def test_what_was_received_is_told_by_digest_and_size_and_is_not_here_unti
     assert bundles.digests() == [digest]
 
 
-async def test_two_uploads_of_one_bundle_are_apart_until_they_are_unpacked(bundles: Bundles, packer: Packer) -> None:
+async def test_two_uploads_of_one_bundle_stay_apart_until_they_are_unpacked(bundles: Bundles, packer: Packer) -> None:
     first, second = [await bundles.receive(sent(packer.bundle()), LIMIT, None) for _ in range(2)]
     assert first.place != second.place
     await asyncio.gather(bundles.unpack(first), bundles.unpack(second))
@@ -108,7 +108,7 @@ async def test_an_upload_with_another_digest_is_refused(bundles: Bundles, digest
         await bundles.receive(sent(b"x"), LIMIT, digest)
 
 
-async def test_an_upload_that_its_sender_breaks_off_raises_what_the_sender_raised(bundles: Bundles) -> None:
+async def test_an_upload_that_breaks_off_raises_the_senders_error(bundles: Bundles) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"x"
         raise ConnectionResetError
@@ -122,7 +122,7 @@ async def test_an_upload_that_its_sender_breaks_off_raises_what_the_sender_raise
 
 
 @pytest.mark.parametrize("what", ["no archive", "no manifest", "a layer", "another kind", "another machine"])
-async def test_what_is_no_bundle_for_here_is_refused_and_not_kept(bundles: Bundles, packer: Packer, what: str) -> None:
+async def test_an_upload_that_is_no_bundle_for_here_is_refused(bundles: Bundles, packer: Packer, what: str) -> None:
     manifest = manifest_here("python3-http", "http").to_text()
     data = {
         "no archive": lambda: b"PK\3\4",
@@ -136,7 +136,7 @@ async def test_what_is_no_bundle_for_here_is_refused_and_not_kept(bundles: Bundl
     assert bundles.digests() == []
 
 
-async def test_an_upload_that_was_refused_can_be_sent_again(bundles: Bundles, packer: Packer) -> None:
+async def test_a_refused_upload_can_be_sent_again(bundles: Bundles, packer: Packer) -> None:
     needed = packer.layer()
     data = packer.bundle(layer=hashlib.sha256(needed).hexdigest())
     with pytest.raises(InvalidInput, match="its layer of requirements is not stored here"):
@@ -145,15 +145,15 @@ async def test_an_upload_that_was_refused_can_be_sent_again(bundles: Bundles, pa
     assert bundles.has(await add(bundles, data))
 
 
-# -- what is here
+# -- stored bundles
 
 
-async def test_a_bundle_tells_the_kind_of_its_function(bundles: Bundles, packer: Packer) -> None:
+async def test_kind_returns_the_kind_of_a_bundles_function(bundles: Bundles, packer: Packer) -> None:
     handler, program = [await add(bundles, packer.bundle(style=style)) for style in ("http", "process")]
     assert (bundles.kind(handler), bundles.kind(program)) == ("python", "process")
 
 
-async def test_bundles_are_listed_sorted_and_one_that_is_removed_is_gone(bundles: Bundles, packer: Packer) -> None:
+async def test_digests_are_sorted_and_leave_out_a_removed_bundle(bundles: Bundles, packer: Packer) -> None:
     digests = [await add(bundles, packer.bundle(content)) for content in (b"one", b"two", b"three")]
     assert bundles.digests() == sorted(digests)
     await bundles.remove(digests[0])
@@ -163,7 +163,7 @@ async def test_bundles_are_listed_sorted_and_one_that_is_removed_is_gone(bundles
 
 
 @pytest.mark.parametrize("digest", [UNKNOWN, "", "..", "layers", "../uploads", "A" * 64])
-async def test_a_bundle_that_is_not_here_is_told_with_the_remedy(bundles: Bundles, packer: Packer, digest: str) -> None:
+async def test_the_error_for_an_unknown_bundle_names_the_remedy(bundles: Bundles, packer: Packer, digest: str) -> None:
     await add(bundles, packer.bundle())
     assert not bundles.has(digest)
     await bundles.remove(digest)
@@ -175,7 +175,7 @@ async def test_a_bundle_that_is_not_here_is_told_with_the_remedy(bundles: Bundle
     assert len(bundles.digests()) == 1
 
 
-async def test_a_bundle_may_get_its_group_again_as_after_a_crash(bundles: Bundles, packer: Packer) -> None:
+async def test_a_bundle_may_get_its_group_again_after_a_crash(bundles: Bundles, packer: Packer) -> None:
     digest = await add(bundles, packer.bundle())
     bundles.check(digest)
     for number in (1, 1, 2_000_000):
@@ -185,7 +185,7 @@ async def test_a_bundle_may_get_its_group_again_as_after_a_crash(bundles: Bundle
 # -- layers
 
 
-async def test_a_layer_stays_for_a_day_and_for_as_long_as_a_bundle_names_it(bundles: Bundles, packer: Packer) -> None:
+async def test_a_layer_stays_for_a_day_and_while_a_bundle_names_it(bundles: Bundles, packer: Packer) -> None:
     named, unused = [await add(bundles.layers, packer.layer(content)) for content in (b"named", b"unused")]
     bundle = await add(bundles, packer.bundle(layer=named))
     await bundles.collect_layers(time.time() + DAY / 2)
@@ -204,6 +204,6 @@ async def test_a_layer_may_be_sent_again_and_is_no_bundle(bundles: Bundles, pack
 
 
 @pytest.mark.parametrize("manifest", ["{}", manifest_here("python3-http", "http").to_text()])
-async def test_what_is_no_layer_is_refused(bundles: Bundles, packer: Packer, manifest: str) -> None:
+async def test_a_file_that_is_no_layer_is_refused(bundles: Bundles, packer: Packer, manifest: str) -> None:
     with pytest.raises(InvalidInput, match="not a layer of requirements"):
         await add(bundles.layers, packer.pack(manifest, {"deps/needed.py": b""}))

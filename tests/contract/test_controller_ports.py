@@ -61,7 +61,7 @@ class RealChildren:
         return self._children[name].pid
 
     def end(self, name: str) -> None:
-        """The supervisor has not noted it yet."""
+        """End the process; the supervisor has not noted it yet."""
         self._children[name].communicate(b"\n")
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ def children(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Childre
             yield stack.enter_context(contextlib.closing(RealChildren(tmp_path)))
 
 
-def test_processes_are_told_while_they_run(children: Children) -> None:
+def test_running_returns_processes_while_they_run(children: Children) -> None:
     def told() -> list[tuple[str, int]]:
         found = children.processes.running()
         assert all(one.memory >= 0 for one in found)
@@ -111,7 +111,7 @@ def test_processes_are_told_while_they_run(children: Children) -> None:
 
 
 class Supervisor(Protocol):
-    """Is asked for another edge, when it is there."""
+    """Gets the requests for another edge while it runs."""
 
     reload: Reload
 
@@ -120,12 +120,12 @@ class Supervisor(Protocol):
     def come(self) -> None: ...
 
     async def asked(self, times: int) -> tuple[int, list[str]]:
-        """Wait until it was asked so often, and not more; with what the last time: slots, and the ids of instances."""
+        """Wait for exactly `times` requests; return the slots and the ids of instances of the last one."""
         ...
 
 
 class RealSupervisor:
-    """This process, which counts the signals that it gets."""
+    """This process: it counts the signals that it gets."""
 
     def __init__(self, folder: Path) -> None:
         self._settings = Settings(str(folder), str(folder))
@@ -179,7 +179,7 @@ async def supervisor(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
     loop.remove_signal_handler(signal.SIGHUP)
 
 
-async def test_a_reload_is_asked_for_with_what_the_edge_should_know_then(supervisor: Supervisor) -> None:
+async def test_a_reload_passes_slots_and_state_to_the_next_edge(supervisor: Supervisor) -> None:
     supervisor.come()
     assert supervisor.reload(16, lambda: STATE) is True
     assert await supervisor.asked(1) == (16, ["one"])
@@ -187,7 +187,7 @@ async def test_a_reload_is_asked_for_with_what_the_edge_should_know_then(supervi
     assert await supervisor.asked(2) == (32, [])
 
 
-async def test_a_reload_that_cannot_be_asked_for_now_can_be_later(supervisor: Supervisor) -> None:
+async def test_a_reload_without_a_supervisor_returns_false_and_succeeds_later(supervisor: Supervisor) -> None:
     supervisor.come()
     supervisor.leave()
     assert supervisor.reload(16, lambda: EMPTY) is False
@@ -200,7 +200,7 @@ async def test_a_reload_that_cannot_be_asked_for_now_can_be_later(supervisor: Su
 
 
 class Source(Protocol):
-    """Where the operator's certificate is."""
+    """The place of the operator's certificate."""
 
     renew: Callable[[], bool]
 
@@ -209,7 +209,7 @@ class Source(Protocol):
     def spoil(self) -> None: ...
 
     def mend(self) -> None:
-        """Put back what is in use."""
+        """Put the certificate in use back."""
         ...
 
     def in_use(self) -> str: ...
@@ -264,7 +264,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return RealSource(tmp_path)
 
 
-def test_a_replaced_certificate_is_taken_over_once(source: Source) -> None:
+def test_a_replaced_certificate_is_installed_once(source: Source) -> None:
     before = source.in_use()
     assert source.renew() is False
     source.replace()
@@ -273,7 +273,7 @@ def test_a_replaced_certificate_is_taken_over_once(source: Source) -> None:
     assert source.renew() is False
 
 
-def test_a_broken_certificate_is_an_error_as_long_as_it_is_there_and_the_one_in_use_stays(source: Source) -> None:
+def test_a_broken_certificate_raises_each_time_and_the_one_in_use_stays(source: Source) -> None:
     before = source.in_use()
     source.spoil()
     for _ in range(2):

@@ -41,7 +41,7 @@ class Real:
         return LiveServer(slot, instance.name, instance.address, concurrency)
 
     async def call(self, function: FunctionId) -> str:
-        """Who answered, or the status."""
+        """Call `function`; return the name of the server that answered, or the status."""
         answer = await self.real.call(f"/function/{function}")
         return answer.text if answer.status == 200 else str(answer.status)
 
@@ -112,7 +112,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def awake(world: World, name: str = "one", concurrency: int = 10) -> LiveServer:
-    """`FN` is routed to S1, which has one server."""
+    """Route `FN` to S1, which gets one server."""
     server = await world.server(S1, name, concurrency)
     await world.edge.add_server(server)
     await world.edge.set_route(Route(FN, S1))
@@ -120,7 +120,7 @@ async def awake(world: World, name: str = "one", concurrency: int = 10) -> LiveS
 
 
 async def in_flight(world: World, count: int) -> list[asyncio.Task[str]]:
-    """So many calls of `FN` that the slot has and does not answer."""
+    """Make `count` calls of `FN` that the slot holds without an answer."""
     world.let_go.clear()
     calls = [asyncio.create_task(world.call(FN)) for _ in range(count)]
 
@@ -143,7 +143,7 @@ async def test_adding_a_server_twice_is_no_error_and_makes_one(world: World) -> 
     assert await world.call(FN) == "one"
 
 
-async def test_servers_tells_of_every_slot(world: World) -> None:
+async def test_servers_lists_every_slot(world: World) -> None:
     assert await world.edge.servers() == set()
     await world.edge.add_server(await world.server(S1, "one"))
     await world.edge.add_server(await world.server(S1, "two"))
@@ -168,7 +168,7 @@ async def test_removing_an_unknown_server_is_no_error(world: World) -> None:
     await world.edge.remove_server(S1, InstanceId("nobody"))
 
 
-async def test_removing_a_server_waits_for_the_calls_it_has(world: World) -> None:
+async def test_removing_a_server_waits_for_its_calls(world: World) -> None:
     server = await awake(world)
     calls = await in_flight(world, 2)
     removing = asyncio.create_task(world.edge.remove_server(S1, server.instance, patience=20))
@@ -188,7 +188,7 @@ async def test_calls_that_outlast_the_patience_are_cut(world: World) -> None:
     assert await calls[0] in ("502", "503")
 
 
-async def test_no_more_calls_than_its_concurrency_reach_an_instance(world: World) -> None:
+async def test_an_instance_gets_no_more_calls_than_its_concurrency(world: World) -> None:
     await awake(world, concurrency=2)
     calls = await in_flight(world, 5)
     load = await world.edge.load(S1)
@@ -213,7 +213,7 @@ async def test_a_second_server_drains_the_queue_of_the_first(world: World) -> No
 
 
 @pytest.mark.parametrize("places", [0, 2])
-async def test_beyond_its_functions_bound_a_call_is_refused_and_not_queued(world: World, places: int) -> None:
+async def test_a_call_beyond_its_functions_queue_is_refused(world: World, places: int) -> None:
     await awake(world, concurrency=1)
     await world.edge.set_route(Route(FN, S1, max_queue=places))
     calls = await in_flight(world, 1 + places)
@@ -229,7 +229,7 @@ async def test_a_slot_that_was_never_used_has_no_load(world: World) -> None:
     assert (load.in_flight, load.queued, load.total, load.busy) == (0, 0, 0, False)
 
 
-async def test_a_sleeping_function_is_woken_and_the_call_goes_to_the_slot_it_is_given(world: World) -> None:
+async def test_a_call_wakes_a_sleeping_function_and_goes_to_the_slot_of_the_wake(world: World) -> None:
     server = await world.server(S2, "woken")
     woken: list[FunctionId] = []
 
@@ -244,7 +244,7 @@ async def test_a_sleeping_function_is_woken_and_the_call_goes_to_the_slot_it_is_
     assert woken == [FN]
 
 
-async def test_a_route_can_be_taken_to_another_slot_and_to_sleep(world: World) -> None:
+async def test_a_route_can_move_to_another_slot_and_to_sleep(world: World) -> None:
     await awake(world)
     await world.edge.add_server(await world.server(S2, "two"))
     await world.edge.set_route(Route(FN, S2))
@@ -258,7 +258,7 @@ async def test_a_route_can_be_taken_to_another_slot_and_to_sleep(world: World) -
     assert await world.call(FN) == "one"
 
 
-async def test_before_a_synchronisation_unknown_names_are_held_and_after_it_refused(world: World) -> None:
+async def test_unknown_names_are_held_before_a_synchronisation_and_refused_after_it(world: World) -> None:
     async def wake(function: FunctionId) -> SlotName:
         raise NotFound("the controller knows no such function")
 
@@ -292,13 +292,13 @@ async def test_synchronising_adds_what_is_missing_and_removes_the_rest(world: Wo
     assert await world.call(FN) == "404"
 
 
-async def test_an_instance_on_its_way_out_gets_calls_again_when_the_edge_is_told_that_it_stays(world: World) -> None:
+async def test_a_draining_instance_gets_calls_again_when_a_synchronisation_keeps_it(world: World) -> None:
     server = await awake(world)
     await world.edge.add_server(await world.server(S1, "two"))
     calls = await in_flight(world, 2)
     removing = asyncio.create_task(world.edge.remove_server(S1, server.instance, patience=20))
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(removing, 0.2)  # its controller is killed
+        await asyncio.wait_for(removing, 0.2)  # the controller is killed
     await world.edge.synchronise(lambda: EdgeState((Route(FN, S1),), (server,)))
     world.let_go.set()
     await asyncio.gather(*calls)
@@ -314,7 +314,7 @@ async def test_a_restarted_edge_knows_nothing_until_it_is_synchronised(world: Wo
     assert await world.call(FN) == "one"
 
 
-async def test_watch_tells_of_the_first_process_and_of_each_new_one(world: World) -> None:
+async def test_watch_reports_the_first_process_and_each_new_one(world: World) -> None:
     news: asyncio.Queue[None] = asyncio.Queue()
     watching = asyncio.create_task(world.edge.watch(lambda: news.put_nowait(None)))
     try:
@@ -326,7 +326,7 @@ async def test_watch_tells_of_the_first_process_and_of_each_new_one(world: World
         watching.cancel()
 
 
-async def test_every_method_says_that_the_edge_is_not_there(world: World) -> None:
+async def test_every_method_raises_edge_unavailable_without_an_edge(world: World) -> None:
     server = await world.server(S1, "one")
     await world.go_away()
     asks: list[Awaitable[object]] = [
@@ -345,7 +345,7 @@ async def test_every_method_says_that_the_edge_is_not_there(world: World) -> Non
             await ask
 
 
-async def test_a_queued_call_fails_when_the_last_server_is_removed_so_that_nobody_may_do_it(world: World) -> None:
+async def test_a_queued_call_fails_when_the_last_server_is_removed(world: World) -> None:
     server = await awake(world, concurrency=1)
     calls = await in_flight(world, 2)
     removing = asyncio.create_task(world.edge.remove_server(S1, server.instance, patience=20))
@@ -369,7 +369,7 @@ async def test_the_loads_of_many_slots_are_read_at_once(world: World) -> None:
     await asyncio.gather(*calls)
 
 
-async def test_what_each_instance_of_a_slot_has_can_be_read(world: World) -> None:
+async def test_the_load_of_each_instance_of_a_slot_can_be_read(world: World) -> None:
     await awake(world)
     await world.edge.add_server(await world.server(S1, "two"))
     calls = await in_flight(world, 3)
@@ -387,7 +387,7 @@ OLD = revision_key(FN, 3)
 
 
 async def split(world: World, old: int) -> None:
-    """`old` percent of `FN` go to revision 3 in S2, the others to revision 4 in S1."""
+    """Send `old` percent of `FN` to revision 3 in S2, the others to revision 4 in S1."""
     await awake(world, "new")
     await world.edge.add_server(await world.server(S2, "old"))
     await world.edge.set_route(Route(OLD, S2))
@@ -395,23 +395,23 @@ async def split(world: World, old: int) -> None:
 
 
 async def shares(world: World, count: int) -> Counter[str]:
-    """Who answered how many calls."""
+    """Make `count` calls; return how many each server answered."""
     return Counter(await asyncio.gather(*(world.call(FN) for _ in range(count))))
 
 
-async def test_split_calls_are_shared_out_by_percent(world: World) -> None:
+async def test_a_split_divides_calls_by_percent(world: World) -> None:
     await split(world, old=10)
     seen = await shares(world, 500)
     assert seen.keys() == {"old", "new"}
-    assert abs(seen["old"] - 50) < 5 * (500 * 0.1 * 0.9) ** 0.5, "more than five sigma from its share"
+    assert abs(seen["old"] - 50) < 5 * (500 * 0.1 * 0.9) ** 0.5, "more than five sigma off its share"
 
 
-async def test_a_share_of_all_calls_leaves_none_to_the_others(world: World) -> None:
+async def test_a_share_of_100_percent_leaves_no_calls_to_the_others(world: World) -> None:
     await split(world, old=100)
     assert await shares(world, 50) == {"old": 50}
 
 
-async def test_a_split_ends_with_the_route_that_has_none(world: World) -> None:
+async def test_a_route_without_a_split_ends_the_split(world: World) -> None:
     await split(world, old=100)
     await world.edge.set_route(Route(FN, S1))
     await world.edge.drop_route(OLD)
@@ -433,7 +433,7 @@ async def test_a_sleeping_revision_is_woken_by_its_own_key(world: World) -> None
     assert asked.keys() == {OLD}
 
 
-async def test_an_edge_that_restarts_is_told_of_splits(world: World) -> None:
+async def test_a_synchronisation_restores_splits_after_a_restart(world: World) -> None:
     await split(world, old=100)
     servers = [await world.server(S1, "new-2"), await world.server(S2, "old-2")]
     routes = (Route(OLD, S2), Route(FN, S1, split=(Share(100, 3, OLD),)))
@@ -444,7 +444,7 @@ async def test_an_edge_that_restarts_is_told_of_splits(world: World) -> None:
     assert await shares(world, 20) == {"new-2": 20}
 
 
-async def test_a_function_that_is_dropped_takes_its_split_along(world: World) -> None:
+async def test_dropping_a_function_drops_its_split(world: World) -> None:
     await world.edge.synchronise(lambda: EdgeState((), ()))
     await split(world, old=100)
     await world.edge.drop_route(FN)

@@ -1,4 +1,4 @@
-"""What every `Endpoint` does: each way in which an instance takes requests."""
+"""What every `Endpoint` does, one for each way in which an instance takes requests."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def connect(address: str) -> socket.socket:
     return client
 
 
-def test_clients_foresee_an_address_that_is_as_the_nodes_description_says(way: Way) -> None:
+def test_clients_foresee_an_address_that_matches_the_nodes_description(way: Way) -> None:
     described = f"unix@{way.settings.instances}/i1.sock"
     assert way.endpoint.foreseen == (way.endpoint.address == described)
     assert way.endpoint.tcp == tcp_address(way.endpoint.address)
@@ -108,7 +108,7 @@ async def test_a_probe_succeeds_when_a_program_takes_requests_and_not_before(way
     with way.endpoint.probing() as accepting:
         assert not accepting()
         with way.program() as listener:
-            if way.endpoint.replaceable:  # the node listens there already: it counts that the program accepts
+            if way.endpoint.replaceable:  # the node listens there already: only the program's accept counts
                 assert not accepting()
                 listener.accept()[0].close()
             assert accepting()
@@ -126,7 +126,7 @@ async def test_a_process_gets_a_socket_a_folder_or_nothing(way: Way) -> None:
         os.close(descriptor)
 
 
-async def test_requests_wait_in_the_backlog_and_another_process_takes_over_where_it_is_the_address(way: Way) -> None:
+async def test_requests_wait_in_the_backlog_and_a_replacement_process_gets_them(way: Way) -> None:
     await make(way.endpoint)
     backlog = way.endpoint.backlog
     if backlog is None:
@@ -150,7 +150,7 @@ async def test_a_socket_that_has_lost_its_name_is_not_whole(way: Way) -> None:
         assert way.endpoint.is_whole == (path is None)
 
 
-async def test_what_is_put_away_is_gone_and_the_next_can_have_its_place(way: Way) -> None:
+async def test_put_away_leaves_nothing_and_the_next_endpoint_can_have_the_address(way: Way) -> None:
     await make(way.endpoint)
     with way.program(), way.endpoint.probing() as accepting:
         accepting()
@@ -169,7 +169,7 @@ async def test_what_is_put_away_is_gone_and_the_next_can_have_its_place(way: Way
 
 async def test_an_endpoint_that_cannot_be_made_leaves_nothing(way: Way) -> None:
     if way.endpoint.tcp is not None:
-        way.endpoint.make()  # there is no folder that it could miss
+        way.endpoint.make()  # a port needs no folder
         assert way.endpoint.backlog is None
         return
     for folder in (way.settings.instances, way.settings.program_sockets):
@@ -180,14 +180,14 @@ async def test_an_endpoint_that_cannot_be_made_leaves_nothing(way: Way) -> None:
     assert not way.settings.program_sockets.exists()
 
 
-# -- which one
+# -- choice of the endpoint
 
 
 @pytest.mark.parametrize(
     ("upstream", "kind"),
     [("", GivenSocket), ("inherited", GivenSocket), ("unix", ProgramSocket), ("tcp:8000", ProgramPort)],
 )
-def test_a_launch_says_how_its_instance_takes_requests(tmp_path: Path, upstream: str, kind: type) -> None:
+def test_the_upstream_of_a_launch_chooses_the_endpoint(tmp_path: Path, upstream: str, kind: type) -> None:
     launch = Launch(InstanceId("i1"), function_id("fn"), "digest", upstream=upstream)
     endpoints = Endpoints(Settings(str(tmp_path), str(tmp_path)), privileged=True, fenced=True)
     assert type(endpoints.choose(launch, UID)) is kind
@@ -200,7 +200,7 @@ def test_a_program_without_a_uid_of_its_own_cannot_bind_a_unix_socket(tmp_path: 
         endpoints.choose(launch, None)
 
 
-def test_an_adopted_program_keeps_its_address_though_its_ports_are_fenced_by_now(tmp_path: Path) -> None:
+def test_an_adopted_program_keeps_its_address_though_ports_are_fenced_now(tmp_path: Path) -> None:
     launch = Launch(InstanceId("i1"), function_id("fn"), "digest", upstream="tcp:8000")
     endpoints = Endpoints(Settings(str(tmp_path), str(tmp_path)), privileged=True, fenced=True)
     assert endpoints.choose(launch, UID).address != "127.0.0.1:8000"

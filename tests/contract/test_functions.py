@@ -1,4 +1,4 @@
-"""What every source of functions promises: what others change in it is told, and can be applied."""
+"""What every source of functions promises: it reports changes that others make, and they can be applied."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OTHER = Function(FunctionSpec("other", "me/other:1"), B, 2.0)
 
 @dataclass
 class Shared:
-    """A source as a controller has it, and what others do to it."""
+    """A source as a controller has it; `save` and `delete` are changes that others make."""
 
     source: FunctionSource
     save: Callable[[Function], Awaitable[None]]
@@ -35,7 +35,7 @@ class Shared:
 
 @dataclass
 class Follower:
-    """Applies changes as a controller does: it reads anew what is named, or everything."""
+    """Applies changes as a controller does: it reads the changed function again, or all of them."""
 
     source: FunctionSource
     known: dict[FunctionId, Function]
@@ -84,7 +84,7 @@ async def after(changes: AsyncIterator[FunctionId | None]) -> FunctionId | None:
         return await anext(changes)
 
 
-async def test_a_function_that_others_save_is_told_and_can_be_read(shared: Shared) -> None:
+async def test_watch_reports_a_function_that_others_save(shared: Shared) -> None:
     changes = shared.source.watch()
     await shared.save(ECHO)
     assert await after(changes) in (ECHO.id, None)
@@ -92,7 +92,7 @@ async def test_a_function_that_others_save_is_told_and_can_be_read(shared: Share
     assert await shared.source.functions() == [ECHO]
 
 
-async def test_a_function_that_others_change_is_told_with_its_past(shared: Shared) -> None:
+async def test_watch_reports_a_function_that_others_change_and_its_past_revision_can_be_read(shared: Shared) -> None:
     await shared.save(ECHO)
     changes = shared.source.watch()
     await shared.save(replace(ECHO, digest=B, revision=2, revised_at=5.0))
@@ -101,7 +101,7 @@ async def test_a_function_that_others_change_is_told_with_its_past(shared: Share
     assert await shared.source.revision_digests() == {A}
 
 
-async def test_a_function_that_others_remove_is_told_and_gone(shared: Shared) -> None:
+async def test_watch_reports_a_function_that_others_remove(shared: Shared) -> None:
     await shared.save(ECHO)
     await shared.save(OTHER)
     changes = shared.source.watch()
@@ -111,7 +111,7 @@ async def test_a_function_that_others_remove_is_told_and_gone(shared: Shared) ->
     assert await shared.source.functions() == [OTHER]
 
 
-async def test_what_changes_between_watching_and_reading_is_not_missed(shared: Shared) -> None:
+async def test_a_change_between_watching_and_reading_is_not_missed(shared: Shared) -> None:
     changes = shared.source.watch()
     await shared.save(ECHO)
     follower = Follower(shared.source, {})
@@ -121,7 +121,7 @@ async def test_what_changes_between_watching_and_reading_is_not_missed(shared: S
         await follower.apply(await after(changes))
 
 
-async def test_one_who_applies_what_is_told_ends_with_what_is_there(shared: Shared) -> None:
+async def test_a_follower_that_applies_all_changes_ends_with_the_sources_functions(shared: Shared) -> None:
     changes, follower = shared.source.watch(), Follower(shared.source, {})
     expected: dict[FunctionId, Function] = {}
     for number in range(1, 30):
@@ -132,29 +132,29 @@ async def test_one_who_applies_what_is_told_ends_with_what_is_there(shared: Shar
         else:
             await shared.save(function)
             expected[function.id] = function
-        if number % 5 == 0:  # it is slower than they are
+        if number % 5 == 0:  # the follower is slower than the changes
             await follower.apply(await after(changes))
     while follower.known != expected:
         await follower.apply(await after(changes))
 
 
-async def test_two_who_watch_are_both_told(shared: Shared) -> None:
+async def test_two_watchers_both_get_a_change(shared: Shared) -> None:
     both = [shared.source.watch() for _ in range(2)]
     await shared.save(ECHO)
     assert {await after(changes) for changes in both} <= {ECHO.id, None}
 
 
-async def test_where_changes_may_have_been_missed_all_is_looked_at() -> None:
+async def test_a_source_that_may_have_missed_changes_reports_all_functions() -> None:
     outside = OutsideFunctions()
     changes = outside.watch()
     outside.lose_sight()
     assert await after(changes) is None
 
 
-# -- of those that can be written to
+# -- sources that can be written to
 
 
-async def test_a_store_tells_nothing_of_its_own_changes() -> None:
+async def test_a_store_does_not_report_its_own_changes() -> None:
     ours = MemoryFunctions()
     theirs = MemoryFunctions(beside=ours)
     changes = ours.watch()

@@ -24,44 +24,44 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return found
 
 
-def test_each_is_found_by_its_name_and_by_its_styles_which_are_its_own() -> None:
+def test_a_kind_is_found_by_its_name_and_its_styles_and_shares_no_style() -> None:
     assert [kind.name for kind in KINDS.values()] == list(KINDS)
     styles = [style for kind in ALL for style in kind.styles]
     assert len(styles) == len(set(styles)) and all(kind.styles for kind in ALL)
     assert all(kind_of_style(style) is kind for kind in KINDS.values() for style in kind.styles)
 
 
-def test_it_says_where_its_instances_come_from_and_what_they_need(kind: Kind) -> None:
+def test_a_kind_names_its_zygote_and_node_and_least_memory(kind: Kind) -> None:
     assert kind.zygote in (WARM, BARE) and kind.node == NODE
     assert kind.least_memory >= 2**20
     assert set(kind.templates.values()) <= set(kind.styles)
 
 
-def test_a_folder_that_is_empty_or_not_there_holds_none(kind: Kind, tmp_path: Path) -> None:
+def test_an_empty_or_missing_folder_fails_the_check(kind: Kind, tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(BuildFailed, match=str(folder)):
             kind.check_source(folder, kind.styles[0], ())
 
 
-def test_a_folder_of_a_template_that_has_nothing_of_it_is_not_its_own(kind: Kind, tmp_path: Path) -> None:
+def test_a_kind_does_not_recognise_an_empty_template_folder(kind: Kind, tmp_path: Path) -> None:
     assert kind.recognise("", tmp_path, tmp_path) == ""
 
 
-def test_a_start_is_of_its_own_kind(kind: Kind) -> None:
+def test_read_returns_a_start_of_its_own_kind(kind: Kind) -> None:
     spec = FunctionSpec("fn", "image", env_process="x", env_vars={"upstream_url": "inherited"})
     assert kind.read(spec).kind == kind.name
 
 
-def test_what_a_deployment_says_once_more_means_the_same(kind: Kind) -> None:
+def test_own_process_is_idempotent(kind: Kind) -> None:
     for process in ("", "python index.py", "./server -v"):
         assert kind.own_process(kind.own_process(process)) == kind.own_process(process)
 
 
-def test_an_end_that_says_nothing_is_no_reason_for_advice(kind: Kind) -> None:
+def test_an_ordinary_traceback_gets_no_advice(kind: Kind) -> None:
     assert kind.advice(["Traceback (most recent call last):", "ValueError"]) == ""
 
 
-def test_its_module_imports_the_model_alone_at_its_top(kind: Kind) -> None:
+def test_the_module_of_a_kind_imports_only_the_model_at_its_top(kind: Kind) -> None:
     tree = ast.parse(Path(inspect.getfile(type(kind))).read_text())
     found = [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
     found += [name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names]

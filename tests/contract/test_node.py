@@ -41,7 +41,7 @@ HANGS = "import time\nprint('sleeping')\ntime.sleep(60)\n"
 
 
 class Real:
-    """The real node, told what to do by real handlers."""
+    """The real node; real handlers tell it how to behave."""
 
     def __init__(self, real: RealNode) -> None:
         self.node: Node = real.client
@@ -55,7 +55,7 @@ class Real:
         await call(running.address, "/" + text)
 
     def lose(self, launch: Launch) -> None:
-        """End it when no replacement can start: its code is gone."""
+        """Kill the instance; no replacement can start, because its code is gone."""
         shutil.rmtree(self._real.settings.bundles / launch.digest)
         for pid in _pids_of(self._real, launch):
             os.kill(pid, signal.SIGKILL)
@@ -70,7 +70,7 @@ def _pids_of(real: RealNode, launch: Launch) -> list[int]:
 
 
 class Fake:
-    """The fake, told what to do by its own means."""
+    """The fake; its own methods tell it how to behave."""
 
     def __init__(self) -> None:
         self.fake = FakeNode()
@@ -117,7 +117,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         await real.close()
 
 
-async def test_a_node_describes_itself_and_keeps_to_it(world: World) -> None:
+async def test_a_nodes_description_stays_the_same_and_is_true(world: World) -> None:
     described = await world.node.describe()
     assert described == await world.node.describe()
     assert (described.architecture, described.system) == (platform.machine(), platform.system())
@@ -153,7 +153,7 @@ async def test_a_stopped_instance_is_gone_and_stopping_it_again_is_no_error(worl
     await world.node.stop(InstanceId("never-was"))
 
 
-async def test_a_start_that_fails_tells_the_reason_and_the_last_lines(world: World) -> None:
+async def test_a_failed_start_raises_with_the_reason_and_the_last_lines(world: World) -> None:
     with pytest.raises(StartFailed, match=r"(?s)broken at import.*about to fail"):
         await world.node.start(world.launch(CRASHES))
     assert await world.node.instances() == []
@@ -168,7 +168,7 @@ async def test_a_start_that_takes_too_long_ends_with_start_timeout(world: World)
 async def test_a_start_under_way_can_be_stopped(world: World) -> None:
     launch = world.launch(HANGS)
     starting = asyncio.create_task(world.node.start(launch))
-    with pytest.raises(Conflict):  # so it is known
+    with pytest.raises(Conflict):  # the node knows the start
         while not await asyncio.sleep(0):
             await world.node.start(replace(launch))
     await world.node.stop(launch.instance)
@@ -176,7 +176,7 @@ async def test_a_start_under_way_can_be_stopped(world: World) -> None:
         await starting
 
 
-async def test_what_an_instance_prints_can_be_read_whole_or_its_end(world: World) -> None:
+async def test_the_log_of_an_instance_can_be_read_whole_or_its_end(world: World) -> None:
     launch = world.launch()
     await world.node.start(launch)
     for text in ("one", "two", "three"):
@@ -213,7 +213,7 @@ async def test_lines_before_since_are_left_out(world: World) -> None:
     assert [line async for line in lines] == []
 
 
-async def test_a_follower_gets_what_was_kept_and_then_what_is_written(world: World) -> None:
+async def test_a_follower_gets_the_kept_lines_and_then_new_ones(world: World) -> None:
     launch = world.launch()
     await world.node.start(launch)
     await world.print(launch, "before")
@@ -239,7 +239,7 @@ async def test_forgetting_a_function_removes_its_lines(world: World) -> None:
     assert await kept() == []
 
 
-async def test_what_is_left_of_a_forgotten_function_is_not_in_the_log_of_the_next_of_its_name(world: World) -> None:
+async def test_lines_of_a_forgotten_function_are_not_in_the_log_of_its_successor(world: World) -> None:
     old = world.launch()
     await world.node.start(old)
     await world.node.forget(old.function)
@@ -257,7 +257,7 @@ async def test_what_is_left_of_a_forgotten_function_is_not_in_the_log_of_the_nex
     assert await kept() == [(new.instance, "mine")]
 
 
-async def test_failed_calls_are_explained_and_kept_until_their_function_is_forgotten(world: World) -> None:
+async def test_explained_failures_are_kept_until_their_function_is_forgotten(world: World) -> None:
     launch, other = world.launch(), world.launch(name="other")
     await asyncio.gather(world.node.start(launch), world.node.start(other))
     calls = [FailedCall(one.function, one.instance, "id", time.time(), 504) for one in (launch, other)]
@@ -275,7 +275,7 @@ async def test_failed_calls_are_explained_and_kept_until_their_function_is_forgo
     assert await world.node.failures(other.function)
 
 
-async def test_usage_tells_memory_of_ready_instances(world: World) -> None:
+async def test_usage_returns_memory_and_cpu_of_ready_instances(world: World) -> None:
     launch = world.launch()
     await world.node.start(launch)
     (usage,) = await world.node.usage(launch.function)
@@ -285,13 +285,13 @@ async def test_usage_tells_memory_of_ready_instances(world: World) -> None:
     assert await world.node.usage(FunctionId("another.ns")) == []
 
 
-async def test_a_node_tells_of_its_spares(world: World) -> None:
+async def test_spares_stay_within_the_most(world: World) -> None:
     pool = await world.node.spares()
     assert 0 <= pool.ready <= pool.most
     assert 0 <= pool.wanted <= pool.most
 
 
-async def test_a_watcher_is_told_of_lost_instances_but_not_of_stopped_ones(world: World) -> None:
+async def test_a_watcher_gets_lost_instances_but_not_stopped_ones(world: World) -> None:
     exits: list[Exit] = []
     reached = asyncio.Event()
     watching = asyncio.create_task(world.node.watch(exits.append, reached.set))

@@ -1,4 +1,4 @@
-"""Where a node gets what it runs: what every `Bundles` and every `Secrets` of a node does.
+"""What every `Bundles` and every `Secrets` of a node does: a node gets there what it runs.
 
 The real ones read the disk that the node shares with the controller. The second ones stand for a node of its own: it
 fetches bundles into a cache, and has secrets in memory alone.
@@ -53,7 +53,7 @@ class FetchedBundles:
 
 
 class SecretsInMemory:
-    """`Secrets` that are on no disk of the node."""
+    """`Secrets` in memory, on no disk of the node."""
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, str], bytes] = {}
@@ -69,7 +69,7 @@ class SecretsInMemory:
 @dataclass(frozen=True)
 class Bundled:
     bundles: Bundles
-    origin: Path  # where the controller has the bundles A and B
+    origin: Path  # the controller's folder with the bundles A and B
 
 
 @pytest.fixture(params=["disk", "fetched"])
@@ -100,12 +100,12 @@ async def test_a_bundle_is_found_with_the_group_that_may_read_it(bundled: Bundle
         assert {found[A].gid, found[B].gid} < set(BUNDLE_GIDS)
 
 
-async def test_a_bundle_that_many_starts_look_for_is_the_same_for_all(bundled: Bundled) -> None:
+async def test_concurrent_starts_find_the_same_bundle(bundled: Bundled) -> None:
     found = await asyncio.gather(*(bundled.bundles.find(A) for _ in range(10)))
     assert set(found) == {await bundled.bundles.find(A)}
 
 
-async def test_a_bundle_that_cannot_be_had_fails_the_start_with_its_digest_and_the_remedy(bundled: Bundled) -> None:
+async def test_a_missing_bundle_fails_the_start_with_its_digest_and_the_remedy(bundled: Bundled) -> None:
     shutil.rmtree(bundled.origin / B)
     with pytest.raises(StartFailed, match=rf"its bundle {B} .*deploy it again"):
         await bundled.bundles.find(B)
@@ -139,19 +139,19 @@ def secreted(request: pytest.FixtureRequest, tmp_path: Path) -> Secreted:
 
 
 def read(descriptor: int) -> bytes:
-    """All of it from where it stands; the descriptor is closed, and has not been one that a child would inherit."""
+    """Read from the descriptor's position to the end and close it; check that no child would have inherited it."""
     assert fcntl.fcntl(descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
     with os.fdopen(descriptor, "rb") as file:
         return file.read()
 
 
-async def test_a_secret_is_read_from_its_start_by_each_who_opens_it(secreted: Secreted) -> None:
+async def test_each_open_reads_a_secret_from_its_start(secreted: Secreted) -> None:
     secreted.save("blue", "key", b"s3cret\0\n")
     one, other = await secreted.secrets.open("blue", "key"), await secreted.secrets.open("blue", "key")
     assert read(one) == read(other) == b"s3cret\0\n"
 
 
-async def test_a_secret_is_that_of_its_namespace_and_has_the_value_of_now(secreted: Secreted) -> None:
+async def test_open_returns_the_current_value_of_the_secret_in_its_namespace(secreted: Secreted) -> None:
     secreted.save("blue", "key", b"one")
     secreted.save("green", "key", b"two")
     assert read(await secreted.secrets.open("green", "key")) == b"two"
@@ -159,7 +159,7 @@ async def test_a_secret_is_that_of_its_namespace_and_has_the_value_of_now(secret
     assert read(await secreted.secrets.open("blue", "key")) == b"three"
 
 
-async def test_a_secret_that_is_not_there_fails_the_start_with_its_name_and_the_remedy(secreted: Secreted) -> None:
+async def test_a_missing_secret_fails_the_start_with_its_name_and_the_remedy(secreted: Secreted) -> None:
     secreted.save("blue", "key", b"one")
     with pytest.raises(StartFailed, match=r"its secret 'token' .*`rescoldo secret create token`"):
         await secreted.secrets.open("blue", "token")

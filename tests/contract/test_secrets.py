@@ -1,4 +1,4 @@
-"""What every keeper of functions' secrets promises."""
+"""What every implementation of a controller's `Secrets` promises."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_names_are_sorted_and_of_one_namespace(kept: Kept) -> None:
     assert await kept.secrets.names("green") == []
 
 
-async def test_a_deleted_secret_is_gone_and_its_namesake_elsewhere_stays(kept: Kept) -> None:
+async def test_a_deleted_secret_is_gone_and_its_namesake_in_another_namespace_stays(kept: Kept) -> None:
     await kept.secrets.save("blue", "key", b"x")
     await kept.secrets.save("red", "key", b"y")
     await kept.secrets.delete("blue", "key")
@@ -59,7 +59,7 @@ async def test_a_deleted_secret_is_gone_and_its_namesake_elsewhere_stays(kept: K
     assert kept.read("red", "key") == b"y"
 
 
-async def test_deleting_what_is_not_there_is_nothing(kept: Kept) -> None:
+async def test_deleting_a_missing_secret_is_no_error(kept: Kept) -> None:
     await kept.secrets.delete("blue", "key")
     await kept.secrets.delete_namespace("blue")
     assert await kept.secrets.names("blue") == []
@@ -72,11 +72,11 @@ async def test_a_namespace_loses_all_its_secrets_at_once(kept: Kept) -> None:
     assert (await kept.secrets.names("blue"), await kept.secrets.names("red")) == ([], ["a"])
 
 
-# -- of the files alone
+# -- the files alone
 
 
 async def test_only_the_platforms_user_may_read_the_files(tmp_path: Path) -> None:
-    (tmp_path / "s").mkdir(mode=0o755)  # by whoever restored it from a copy
+    (tmp_path / "s").mkdir(mode=0o755)  # as after a restore from a copy
     before = os.umask(0)
     try:
         await SecretFiles(tmp_path / "s").save("blue", "key", b"x")
@@ -86,7 +86,7 @@ async def test_only_the_platforms_user_may_read_the_files(tmp_path: Path) -> Non
     assert modes == [0o700, 0o700, 0o600]
 
 
-async def test_what_a_crash_left_half_written_is_neither_listed_nor_in_the_way(tmp_path: Path) -> None:
+async def test_a_file_half_written_at_a_crash_is_neither_listed_nor_in_the_way(tmp_path: Path) -> None:
     secrets = SecretFiles(tmp_path)
     await secrets.save("blue", "key", b"old")
     (tmp_path / "blue" / ".new").write_bytes(b"half of a much longer value")
@@ -96,7 +96,7 @@ async def test_what_a_crash_left_half_written_is_neither_listed_nor_in_the_way(t
     assert (tmp_path / "blue" / "other").read_bytes() == b"new"
 
 
-async def test_a_disk_that_refuses_is_a_store_error_without_the_value(tmp_path: Path) -> None:
+async def test_an_error_of_the_disk_raises_a_store_error_without_the_value(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"secrets in .*/file: File exists") as caught:
         await SecretFiles(tmp_path / "file").save("blue", "key", b"s3cret")

@@ -56,7 +56,7 @@ async def test_saving_a_function_again_replaces_it(store: Store) -> None:
     assert await store.functions() == [newer]
 
 
-async def test_what_was_asked_of_a_function_is_kept_until_it_is_forgotten(store: Store) -> None:
+async def test_requested_replicas_are_kept_until_they_are_set_to_zero(store: Store) -> None:
     other = replace(SPEC, name="other")
     for spec in (SPEC, other):
         await store.save_function(Function(spec, A, 1.0))
@@ -69,7 +69,7 @@ async def test_what_was_asked_of_a_function_is_kept_until_it_is_forgotten(store:
     assert await store.requested_replicas() == {SPEC.id: 5}
 
 
-async def test_how_a_function_stands_is_kept_and_goes_with_it(store: Store) -> None:
+async def test_the_standing_of_a_function_is_kept_and_deleted_with_it(store: Store) -> None:
     other, failing = replace(SPEC, name="other"), Standing(untried=True, failure="exit code 1\nwört")
     await store.save_function(Function(SPEC, A, 1.0), standing=Standing(untried=True))
     await store.save_function(Function(other, A, 1.0))
@@ -84,7 +84,7 @@ async def test_how_a_function_stands_is_kept_and_goes_with_it(store: Store) -> N
     assert await store.standings() == {}
 
 
-async def test_nothing_is_asked_of_what_is_not_there(store: Store) -> None:
+async def test_requested_replicas_of_a_missing_function_are_not_kept(store: Store) -> None:
     await store.save_requested_replicas(SPEC.id, 3)
     assert await store.requested_replicas() == {}
     await store.save_function(Function(SPEC, A, 1.0))
@@ -107,13 +107,13 @@ async def test_a_deleted_function_is_gone_and_deleting_it_again_is_no_error(stor
     assert await store.functions() == []
 
 
-async def test_generation_and_traffic_come_back(store: Store) -> None:
+async def test_a_saved_generation_and_split_come_back(store: Store) -> None:
     function = Function(SPEC, A, 1.0, revision=4, revised_at=2.5, generation=3, traffic={4: 90, 2: 10})
     await store.save_function(function)
     assert await store.functions() == [function]
 
 
-async def test_a_revision_that_is_replaced_can_be_read_again(store: Store) -> None:
+async def test_a_replaced_revision_can_be_read(store: Store) -> None:
     await store.save_function(Function(SPEC, A, 1.0, revised_at=1.0))
     newer = replace(SPEC, labels={})
     await store.save_function(Function(newer, B, 1.0, revision=2, revised_at=2.0))
@@ -130,7 +130,7 @@ async def test_a_new_generation_or_split_of_the_same_revision_is_no_past_revisio
     assert await store.revisions(SPEC.id) == []
 
 
-async def test_a_revision_that_failed_is_kept_with_its_reason_and_serves_nothing(store: Store) -> None:
+async def test_a_failed_revision_is_kept_with_its_reason_and_serves_nothing(store: Store) -> None:
     function = Function(SPEC, A, 1.0)
     await store.save_function(function)
     failed = Revision(2, SPEC, B, 2.0, "ValueError: no\nworse")
@@ -139,7 +139,7 @@ async def test_a_revision_that_failed_is_kept_with_its_reason_and_serves_nothing
     assert await store.revisions(SPEC.id) == [failed]
 
 
-async def test_the_last_revisions_stay_and_those_that_failed_push_none_out(store: Store) -> None:
+async def test_the_last_revisions_stay_and_failed_ones_push_none_out(store: Store) -> None:
     for number in range(1, 9):
         await store.save_function(Function(SPEC, A, 1.0, revision=number), keep=3)
     for number in range(9, 15):
@@ -149,7 +149,7 @@ async def test_the_last_revisions_stay_and_those_that_failed_push_none_out(store
     ]
 
 
-async def test_only_the_bundles_of_revisions_that_have_served_are_needed_for_a_rollback(store: Store) -> None:
+async def test_revision_digests_are_only_those_of_past_revisions_that_served(store: Store) -> None:
     await store.save_function(Function(SPEC, A, 1.0))
     assert await store.revision_digests() == set()
     await store.save_function(Function(SPEC, B, 1.0, revision=2))
@@ -157,7 +157,7 @@ async def test_only_the_bundles_of_revisions_that_have_served_are_needed_for_a_r
     assert await store.revision_digests() == {A}
 
 
-async def test_a_deleted_function_takes_its_revisions_along(store: Store) -> None:
+async def test_deleting_a_function_deletes_its_revisions(store: Store) -> None:
     await store.save_function(Function(SPEC, A, 1.0))
     await store.save_function(Function(SPEC, B, 1.0, revision=2))
     await store.delete_function(SPEC.id)
@@ -187,7 +187,7 @@ async def test_a_digest_that_lost_its_names_still_keeps_its_gid(store: Store) ->
     assert (await store.save_bundle("one", A, 10, 3.0)).gid == first.gid
 
 
-async def test_a_gid_is_never_given_to_a_second_digest(store: Store) -> None:
+async def test_a_second_digest_never_gets_the_gid_of_a_deleted_one(store: Store) -> None:
     gone = await store.save_bundle("one", A, 10, 1.0)
     await store.delete_bundle(A)
     assert (await store.save_bundle("one", B, 10, 2.0)).gid > gone.gid
@@ -228,7 +228,7 @@ async def test_pruned_usage_is_gone_and_its_calls_stay_counted(store: Store) -> 
     assert await store.invocations() == {USAGE.function: 9}
 
 
-async def test_old_minutes_become_sums_of_their_hour_however_often_it_is_pruned(store: Store) -> None:
+async def test_pruning_sums_old_minutes_by_hour_however_often_it_runs(store: Store) -> None:
     minutes = (59, 60, 61, 119, 120, 121)
     await store.add_usage([replace(USAGE, minute=minute) for minute in minutes])
     await store.add_usage([replace(USAGE, minute=61, cold=True), replace(USAGE, minute=61, status=500)])
@@ -267,7 +267,7 @@ async def test_invocations_count_every_call_and_outlive_the_function(store: Stor
     assert await store.invocations() == {SPEC.id: 6}
 
 
-async def test_a_removed_functions_calls_stay_counted_as_long_as_a_minute_of_it_is_kept(store: Store) -> None:
+async def test_calls_of_a_removed_function_stay_counted_while_a_minute_of_it_is_kept(store: Store) -> None:
     other = replace(SPEC, name="other")
     await store.save_function(Function(other, A, 1.0))
     await store.add_usage([replace(USAGE, function=SPEC.id), replace(USAGE, function=other.id)])
@@ -282,7 +282,7 @@ async def test_no_usage_is_no_error(store: Store) -> None:
     assert await store.invocations() == {}
 
 
-async def test_writes_at_once_all_arrive(store: Store) -> None:
+async def test_concurrent_writes_all_arrive(store: Store) -> None:
     names = [f"f-{i:03d}" for i in range(200)]
     await asyncio.gather(*(store.save_function(Function(replace(SPEC, name=n), A, 1.0)) for n in names))
     assert [f.id for f in await store.functions()] == [FunctionId(f"{n}.blue") for n in names]
