@@ -12,7 +12,7 @@ from support.real_node import RealNode
 
 @pytest.fixture
 async def node(request: pytest.FixtureRequest) -> AsyncIterator[RealNode]:
-    """A parameter is the command that runs the node's."""
+    """Run a node; a parameter maps its folders and command to the command that runs instead."""
     prefix = getattr(request, "param", [])
     real = RealNode(lambda _, command: [*prefix, *command])
     try:

@@ -29,7 +29,7 @@ def handle(event, context):
 
 
 def write_bundle(root: Path, code: str | None, style: str = "http", **extra: str) -> None:
-    """An unpacked bundle whose function/handler.py is `code`; `extra` are further files of the folder."""
+    """Write an unpacked bundle whose function/handler.py is `code`; `extra` are further files of the folder."""
     (root / "function").mkdir(parents=True, exist_ok=True)
     manifest = {"schema": 1, "kind": "python", "python": "3.11", "arch": "x86_64", "lang": "python3-http"}
     (root / "manifest.json").write_text(json.dumps({**manifest, "style": style, "handler": "function.handler"}))
@@ -69,7 +69,7 @@ class Instance:
         os.kill(self.pid, number)
 
     def wait(self, seconds: float = 10.0) -> int:
-        """The exit code."""
+        """Wait until the instance ends; return its exit code."""
         if self.code is None:
             fd = os.pidfd_open(self.pid)
             try:
@@ -110,7 +110,7 @@ class Answer:
 
 
 class Client:
-    """A raw HTTP client that takes no framing for granted."""
+    """A raw HTTP client that checks every framing."""
 
     def __init__(self, path: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
@@ -160,7 +160,7 @@ class Client:
         return answer
 
     def chunk(self) -> bytes | None:
-        """One chunk; b'' for the last, None when the connection ended without it."""
+        """Read one chunk; b'' is the last one, None means that the connection ended without it."""
         line = self.file.readline()
         if not line:
             return None
@@ -170,7 +170,7 @@ class Client:
         return data
 
     def at_end(self) -> bool:
-        """Whether the server has closed, with nothing left unread; waits for it."""
+        """Wait for more; return whether the server closed instead, with nothing left unread."""
         try:
             return self.file.read(1) == b""
         except ConnectionResetError:
@@ -178,7 +178,7 @@ class Client:
 
 
 def start(root: Path, **launch: Any) -> Instance:
-    """Fork an instance of the bundle at `root`; return when it has reported."""
+    """Fork an instance of the bundle at `root`; return when its report is complete."""
     path, log_file = str(root / "i.sock"), root / "log"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -192,7 +192,7 @@ def start(root: Path, **launch: Any) -> Instance:
         _child(root, log_file, lambda: instance.run(ordered, listener, write))
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
-        line = pipe.read()  # to its end: it must be closed
+        line = pipe.read()  # to its end: the instance must close it
     return Instance(pid, path, log_file, json.loads(line or b"{}"), listener)
 
 

@@ -1,4 +1,4 @@
-"""What is built is what the platform unpacks: the builder and the storage agree on the format."""
+"""The builder and the storage agree on the format of bundles."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ def _installs(argv, work: Path, on_line) -> int:
 
 
 @pytest.mark.parametrize("lang", sorted(folder.name for folder in BUILT_IN.iterdir()))
-async def test_the_storage_takes_what_the_builder_makes(lang, tmp_path):
+async def test_the_storage_accepts_the_builders_bundles(lang, tmp_path):
     template = find_template(lang, tmp_path)
     folder = tmp_path / "hello"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""The real installer, where the package index can be reached."""
+"""The real installer, with the real package index where it can be reached."""
 
 import os
 import select
@@ -28,7 +28,7 @@ def test_a_command_runs_in_its_folder_and_its_lines_arrive(tmp_path):
 @pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_as_root_the_installer_is_another_user_without_the_homes_and_secrets(tmp_path, monkeypatch):
+def test_as_root_the_installer_runs_as_another_user_without_homes_and_secrets(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     lines = []
     with tempfile.NamedTemporaryFile(dir=Path.home()) as private:
@@ -39,7 +39,7 @@ def test_as_root_the_installer_is_another_user_without_the_homes_and_secrets(tmp
 
 
 @pytest.mark.slow
-def test_without_root_the_caller_installs(tmp_path, monkeypatch):
+def test_without_root_the_installer_runs_as_the_caller(tmp_path, monkeypatch):
     for module in ("rescoldo.bundle.installer", "rescoldo.isolation.run"):
         monkeypatch.setattr(f"{module}.level", lambda: "unprivileged")
     monkeypatch.setattr("rescoldo.bundle.installer.os.geteuid", lambda: 1000)
@@ -67,7 +67,7 @@ def test_an_installation_that_hangs_is_ended(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_what_an_installation_leaves_running_is_ended(tmp_path):
+def test_processes_that_an_installation_leaves_are_killed(tmp_path):
     code = (
         "import subprocess, sys;"
         "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True,"
@@ -75,7 +75,7 @@ def test_what_an_installation_leaves_running_is_ended(tmp_path):
     )
     lines = []
     assert run_installer([sys.executable, "-c", code], tmp_path, lines.append) == 0
-    # a killed process has ended when its pidfd is readable, whoever its parent is
+    # the pidfd becomes readable when the process has ended, also if it is not our child
     try:
         left = os.pidfd_open(int(lines[0]))
     except ProcessLookupError:

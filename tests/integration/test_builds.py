@@ -1,4 +1,4 @@
-"""Builds for faas-cli in their process: bounds, order, and what is left of them."""
+"""Builds for faas-cli in a process of their own: bounds, order, leftovers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PATIENCE = 30.0  # seconds
 
 
 class _Images:
-    """Keeps what was built."""
+    """Keeps the built bundles and layers."""
 
     def __init__(self) -> None:
         self.added: dict[str, bytes] = {}
@@ -79,7 +79,7 @@ def deaf_index() -> Iterator[str]:
         yield f"--index-url http://127.0.0.1:{server.getsockname()[1]}/simple\nnothing-here==1\n"
 
 
-async def test_what_was_built_is_a_bundle_and_nothing_else_is_left(world: World) -> None:
+async def test_a_build_makes_a_bundle_and_leaves_nothing_else(world: World) -> None:
     steps = await world.build(archive(shrinkwrapped({"handler.py": HTTP, "data/a.txt": "1"}), "acme/f:1"))
     assert steps[-1] == BuildStep("success", "acme/f:1")
     with tarfile.open(fileobj=io.BytesIO(world.images.added["acme/f:1"])) as bundle:
@@ -90,7 +90,7 @@ async def test_what_was_built_is_a_bundle_and_nothing_else_is_left(world: World)
 
 
 async def test_the_loop_goes_on_while_hostile_source_is_compiled(world: World) -> None:
-    """More than a second of work that would hold the interpreter's lock."""
+    """The compilation takes more than a second, during which it would hold the interpreter's lock."""
     code = HTTP + "x = [" + "[1, 2, 'a'], " * 60_000 + "]\n"
     longest, last = 0.0, time.perf_counter()
     building = asyncio.ensure_future(world.build(archive(shrinkwrapped({"handler.py": code}), "large:1")))
@@ -118,13 +118,13 @@ async def test_a_build_that_needs_too_much_memory_fails_alone(world: World) -> N
     assert world.left() == []
 
 
-async def test_what_the_storage_refuses_is_a_failed_build(world: World) -> None:
+async def test_an_error_of_the_storage_fails_the_build(world: World) -> None:
     world.images.failure = StoreError("no space left")
     steps = await world.build(archive(shrinkwrapped({"handler.py": HTTP})))
     assert steps[-1].status == "failed" and steps[-1].error == "no space left"
 
 
-async def test_builds_wait_for_others_and_more_than_a_few_are_refused(
+async def test_builds_wait_for_their_turn_and_surplus_ones_are_refused(
     world: World, deaf_index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_BUILDS", 3)
@@ -167,7 +167,7 @@ async def test_an_upload_is_bounded_in_bytes_and_time(tmp_path: Path, monkeypatc
     assert world.left() == []
 
 
-async def test_what_a_killed_controller_left_is_removed_at_the_next_start(world: World) -> None:
+async def test_the_next_start_removes_builds_of_a_killed_controller(world: World) -> None:
     left = world.settings.builds / "build-old" / "tree"
     left.mkdir(parents=True)
     (world.settings.builds / "requirements" / "install-old").mkdir(parents=True)
@@ -177,7 +177,7 @@ async def test_what_a_killed_controller_left_is_removed_at_the_next_start(world:
     assert [item.name for item in (world.settings.builds / "requirements").iterdir()] == ["kept"]
 
 
-async def test_the_cache_of_requirements_begins_anew_when_it_is_large(world: World) -> None:
+async def test_a_large_cache_of_requirements_is_emptied(world: World) -> None:
     cache = world.settings.builds / "requirements"
     for number in range(module.MOST_CACHED + 1):
         (cache / str(number)).mkdir(parents=True)
@@ -228,4 +228,4 @@ def test_without_root_an_installation_runs_no_code_of_packages(
     assert run_bounded(argv, tmp_path, lines.append) != 0, lines
     assert not marker.exists()
     run_installer(argv, tmp_path, lines.append)
-    assert marker.exists(), lines  # what the other would do
+    assert marker.exists(), lines  # an installer with its rights runs the package's code

@@ -1,4 +1,4 @@
-"""A slot without room is told to the controller at once, by requests that do not wait for that."""
+"""The edge reports a full slot to the controller at once, and requests do not wait for the report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Slot:
         return ok("done")
 
     async def call(self, count: int, load: int) -> None:
-        """More calls; return when the slot has `load`."""
+        """Make `count` more calls; return when the slot has `load` calls."""
         self.calls += [asyncio.create_task(self.real.call("/function/fn")) for _ in range(count)]
 
         async def there() -> bool:
@@ -55,19 +55,19 @@ async def slot() -> AsyncIterator[Slot]:
         await real.close()
 
 
-async def test_a_slot_with_room_is_not_told_of(slot: Slot) -> None:
+async def test_a_slot_with_room_is_not_reported(slot: Slot) -> None:
     await slot.call(2, load=2)
     assert await slot.end() == {200}
     assert slot.real.full == []
 
 
-async def test_the_first_request_that_has_to_queue_is_told_of(slot: Slot) -> None:
+async def test_the_first_queued_request_reports_its_slot(slot: Slot) -> None:
     await slot.call(3, load=3)
     await slot.real.until(lambda: slot.real.full == [S1])
     assert await slot.end() == {200}
 
 
-async def test_a_slot_is_not_told_of_again_before_the_controller_wants_to_hear_of_it(slot: Slot) -> None:
+async def test_a_slot_is_not_reported_again_within_the_controllers_pause(slot: Slot) -> None:
     slot.real.full_again = 60_000
     await slot.call(3, load=3)
     await slot.real.until(lambda: slot.real.full)
@@ -76,7 +76,7 @@ async def test_a_slot_is_not_told_of_again_before_the_controller_wants_to_hear_o
     assert await slot.end() == {200}
 
 
-async def test_a_slot_that_stays_full_is_told_of_again(slot: Slot) -> None:
+async def test_a_slot_that_stays_full_is_reported_again(slot: Slot) -> None:
     await slot.call(3, load=3)
     await slot.real.until(lambda: slot.real.full)
     told = len(slot.real.full)
@@ -88,7 +88,7 @@ async def test_a_slot_that_stays_full_is_told_of_again(slot: Slot) -> None:
     assert await slot.end() == {200}
 
 
-async def test_requests_do_not_wait_for_a_controller_that_does_not_hear(slot: Slot) -> None:
+async def test_requests_do_not_wait_for_a_dead_controller(slot: Slot) -> None:
     slot.real.stop_controller()
     await slot.call(10, load=10)
     slot.open.set()
@@ -96,7 +96,7 @@ async def test_requests_do_not_wait_for_a_controller_that_does_not_hear(slot: Sl
         assert await slot.end() == {200}
 
 
-async def test_a_slot_that_is_full_again_and_again_costs_no_memory(slot: Slot) -> None:
+async def test_reports_of_full_slots_cost_no_memory(slot: Slot) -> None:
     assert slot.real.child is not None
     slot.real.full_again = 0
     sizes = []

@@ -1,4 +1,4 @@
-"""The edge counts whom it holds, however a hold ends; against a real HAProxy with the shipped configuration."""
+"""The edge's count of held requests stays right however a hold ends; a real HAProxy with the shipped configuration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Wakes:
 
     def __init__(self) -> None:
         self.leavers: list[Leaver] = []
-        self.begun = 0  # so many, each of which can be ended
+        self.begun = 0  # wakes that `end` can end
         self._waiting: list[asyncio.Future[SlotName]] = []
 
     async def wake(self, _: FunctionId) -> SlotName:
@@ -37,7 +37,7 @@ class Wakes:
         return await answer
 
     def end(self, error: Exception | None = None) -> None:
-        """All that are under way: awake in S1, or failed."""
+        """End all wakes under way: awake in S1, or failed with `error`."""
         waiting, self._waiting = self._waiting, []
         for answer in waiting:
             if not answer.done():
@@ -69,7 +69,7 @@ async def come(real: RealEdge, wakes: Wakes, count: int, how: How, name: str = "
 
 
 async def be_held(real: RealEdge, wakes: Wakes, count: int, how: How, name: str = "fn") -> list[Leaver]:
-    """So many requests that the controller was asked about."""
+    """Make `count` requests; return when the edge has asked the controller to wake for each."""
     before = wakes.begun
     found = await come(real, wakes, count, how, name)
     await real.until(lambda: wakes.begun >= before + count)
@@ -82,13 +82,13 @@ async def leave(leavers: list[Leaver]) -> None:
 
 
 async def held(real: RealEdge) -> int:
-    """Places that are taken, as the edge counts them."""
+    """Return the number of taken places, as the edge counts them."""
     return int(await real.admin.run("show holds"))
 
 
 async def all_are_free(real: RealEdge, wakes: Wakes) -> None:
-    """Fails unless every place is free SOON after the wakes have ended, and can be taken again."""
-    await real.call("/healthz")  # whoever connected before has been let in
+    """Fail unless every place is free SOON after the wakes have ended, and can be taken again."""
+    await real.call("/healthz")  # the edge has accepted all earlier connections
     async with asyncio.timeout(SOON):
         while await held(real):
             wakes.end(StartFailed("it ended"))
@@ -105,10 +105,10 @@ async def none_held(real: RealEdge) -> bool:
 
 
 @pytest.mark.parametrize("how", HOW)
-async def test_places_of_clients_that_left_are_free_when_their_wakes_have_ended(how: How) -> None:
+async def test_places_of_clients_that_left_are_free_after_their_wakes(how: How) -> None:
     wakes = Wakes()
     async with edge(wakes) as real:
-        for wave in range(5):  # together more than three times what fits
+        for wave in range(5):  # together more than three times the places
             await leave(await be_held(real, wakes, EACH, how))
             wakes.end(StartFailed(f"wave {wave}"))
             await real.until(lambda: none_held(real))
@@ -123,7 +123,7 @@ async def test_a_client_that_leaves_frees_its_place_before_its_wake_ends(how: Ho
         assert await held(real) == EACH
         await leave(leavers)
         await real.until(lambda: none_held(real))
-        await real.until(lambda: real.left == EACH)  # the controller hears of it
+        await real.until(lambda: real.left == EACH)  # the edge cancels their wakes at the controller
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -144,7 +144,7 @@ async def test_a_failure_of_the_hold_itself_frees_its_place() -> None:
     wakes = Wakes()
     async with edge(wakes) as real:
         for _ in range(2 * EACH):
-            # a request and its end in one packet: HAProxy lets its hold not even begin to wait
+            # a request and its end in one packet: HAProxy ends the hold before it waits
             leaver = await come(real, wakes, 1, "half-close")
             await leave(leaver)
         await all_are_free(real, wakes)
@@ -152,7 +152,7 @@ async def test_a_failure_of_the_hold_itself_frees_its_place() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
-async def test_whatever_happens_to_those_who_are_held_all_places_are_free_at_the_end(seed: int) -> None:
+async def test_all_places_are_free_after_a_random_mix_of_events(seed: int) -> None:
     dice, wakes = random.Random(seed), Wakes()
     async with edge(wakes) as real:
         here: list[Leaver] = []
@@ -188,13 +188,13 @@ async def test_whatever_happens_to_those_who_are_held_all_places_are_free_at_the
         await leave(here)
         for leaver in wakes.leavers:
             await leaver.close()
-        # what a process that was replaced still holds goes to its successor when its wake ends
+        # requests that a replaced process still holds go to its successor when their wakes end
         await real.until(lambda: wakes.end(StartFailed("it ended")) or all(old.ended.is_set() for old in real.leaving))
         await all_are_free(real, wakes)
 
 
 @pytest.mark.slow
-async def test_no_answer_is_lost_when_holds_end_while_a_process_that_was_replaced_closes_its_connections() -> None:
+async def test_no_answer_is_lost_when_holds_end_while_a_replaced_process_closes_connections() -> None:
     calls = 1000
     wakes = Wakes()
     async with RealEdge(max_connections=5000, max_holds=calls, max_holds_per_function=calls) as real:
@@ -205,18 +205,18 @@ async def test_no_answer_is_lost_when_holds_end_while_a_process_that_was_replace
         await real.reload([])
         await real.place("s1", "one", concurrency=calls)
         await real.edge.set_route(Route(FN, S1))
-        # their answers take half a second, in the middle of which a close-spread-time of 1 s would end
+        # the answers take half a second, and a close-spread-time of 1 s would end in the middle of it
         await asyncio.sleep(0.6)
         wakes.end()
         assert Counter(answer.status for answer in await asyncio.gather(*held)) == {200: calls}
 
 
-# -- what a hold carries
+# -- requests that pass through a hold
 
 
 @asynccontextmanager
 async def cold_and_warm() -> AsyncIterator[tuple[RealEdge, Callable[..., Awaitable[list[Message]]]]]:
-    """Makes one call twice, cold and warm, and returns the two requests as the function got them."""
+    """Yield a function that makes one call twice, cold and warm, and returns the requests that the instance got."""
     wakes = Wakes()
     async with edge(wakes) as real:
         one = await real.place("s1", "one")
@@ -260,7 +260,7 @@ async def test_a_function_gets_the_same_request_whether_it_was_asleep_or_not(req
     assert cold == warm
 
 
-async def test_what_the_edge_tells_itself_is_neither_taken_from_a_client_nor_handed_on() -> None:
+async def test_the_edges_internal_headers_neither_come_from_a_client_nor_reach_a_function() -> None:
     forged = {f"X-Rescoldo-{name}": "forged" for name in ("Key", "Start", "Id", "Function")}
     async with cold_and_warm() as (real, twice):
         cold, _ = await twice(headers=forged)
@@ -270,14 +270,14 @@ async def test_what_the_edge_tells_itself_is_neither_taken_from_a_client_nor_han
     assert "forged" not in cold.headers["x-start-time"] + cold.headers["x-call-id"]
 
 
-async def test_a_request_for_another_protocol_is_held_as_it_is() -> None:
+async def test_a_held_upgrade_request_keeps_its_headers() -> None:
     async with cold_and_warm() as (_, twice):
         key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"}
         cold, warm = await twice(headers={"Connection": "Upgrade", "Upgrade": "websocket", **key})
     assert cold.headers["upgrade"] == warm.headers["upgrade"] == "websocket"
 
 
-async def test_an_answer_that_its_client_does_not_read_keeps_no_other_cold_call_waiting() -> None:
+async def test_a_client_that_does_not_read_delays_no_other_cold_call() -> None:
     wakes = Wakes()
     async with edge(wakes) as real:
 
@@ -289,7 +289,7 @@ async def test_an_answer_that_its_client_does_not_read_keeps_no_other_cold_call_
         slow.send("/function/fn/large")
         await real.until(lambda: wakes.begun)
         wakes.end()
-        await asyncio.wait_for(slow.reader.readline(), 10)  # it has begun, and the rest is not read
+        await asyncio.wait_for(slow.reader.readline(), 10)  # the answer has begun; the client does not read the rest
         other = asyncio.create_task(real.call("/function/fn/other"))
         await real.until(lambda: wakes.begun == 2)
         wakes.end()

@@ -1,4 +1,4 @@
-"""The gateway's second listener, for instances: the rules of the first, and places of its own."""
+"""The gateway's second listener, for instances: the same rules as the first, and its own limit of connections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOGETHER, EACH = inside_limits(CLIENTS)
 
 
 class Edge(RealEdge):
-    """With a listener for instances at the address `inside`, and the instance `one` of the function."""
+    """An edge with a listener for instances at the address `inside`, and the instance `one` of the function."""
 
     one: Instance
 
@@ -44,7 +44,7 @@ async def edge(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Edge]:
 
 
 async def served_inside(edge: Edge) -> bool:
-    """Whether a new connection of an instance is served; False when it is closed at once."""
+    """Return whether the edge serves a new connection of an instance; False if it closes the connection at once."""
     try:
         return (await (await edge.connect(edge.inside)).call("/function/fn")).status == 200
     except ConnectionError:
@@ -56,7 +56,7 @@ async def scur(edge: Edge) -> int:
     return int(dict(zip(head.split(","), row.split(","), strict=True))["scur"])
 
 
-async def test_calls_are_served_at_both_listeners_alike_also_after_a_reload(edge: Edge) -> None:
+async def test_both_listeners_serve_calls_also_after_a_reload(edge: Edge) -> None:
     for address in ("", edge.inside):
         answer = await (await edge.connect(address)).call("/function/fn")
         assert (answer.status, answer.text) == (200, "one")
@@ -65,7 +65,7 @@ async def test_calls_are_served_at_both_listeners_alike_also_after_a_reload(edge
         assert (await (await edge.connect(address)).call("/function/fn")).status == 200
 
 
-async def test_one_source_has_its_part_of_the_share_and_the_next_connection_is_closed(edge: Edge) -> None:
+async def test_a_connection_beyond_the_limit_of_one_source_is_closed(edge: Edge) -> None:
     mine = [await edge.connect(edge.inside) for _ in range(EACH)]
     for client in mine:
         assert (await client.call("/function/fn")).status == 200
@@ -75,9 +75,9 @@ async def test_one_source_has_its_part_of_the_share_and_the_next_connection_is_c
     assert await scur(edge) <= EACH + 1
 
 
-async def test_other_clients_have_the_places_that_the_share_leaves(edge: Edge) -> None:
+async def test_connections_of_instances_leave_places_for_other_clients(edge: Edge) -> None:
     for _ in range(TOGETHER + EACH):
-        with suppress(ConnectionError):  # it is one too many already
+        with suppress(ConnectionError):  # the limit is reached
             await edge.connect(edge.inside)
     others = [await edge.connect() for _ in range(CLIENTS - TOGETHER)]
     for client in others:

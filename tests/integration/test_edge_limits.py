@@ -1,4 +1,4 @@
-"""What the edge itself holds of a function's limits, against a real HAProxy with the shipped configuration."""
+"""The limits of functions that the edge enforces, against a real HAProxy with the shipped configuration."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ async def real() -> AsyncIterator[RealEdge]:
 
 @pytest.fixture
 async def hasty() -> AsyncIterator[RealEdge]:
-    """Nobody waits for long."""
+    """An edge with a short limit of time in the queue."""
     async with RealEdge(limits=LIMITS, queue_timeout=0.3) as made:
         yield made
 
 
 async def in_flight(real: RealEdge, count: int) -> list[asyncio.Task[Message]]:
-    """So many calls of `FN` that its slot has and does not answer."""
+    """Make `count` calls of `FN` that its slot holds without an answer."""
     calls = [asyncio.create_task(real.call("/function/fn")) for _ in range(count)]
 
     async def there() -> bool:
@@ -49,7 +49,7 @@ async def in_flight(real: RealEdge, count: int) -> list[asyncio.Task[Message]]:
 @pytest.mark.parametrize("path", ["/function/fn", "/system/functions"])
 @pytest.mark.parametrize("length", [2**31 + 5, 2**32 + 5, 2**63 - 1, 2**63, 2**63 + 5, 2**64 - 1, 2**64, 10**25])
 @pytest.mark.parametrize("own", [None, 2 * 10**9])
-async def test_no_length_however_large_passes_for_a_small_one(
+async def test_the_edge_takes_no_huge_length_for_a_small_one(
     real: RealEdge, own: int | None, length: int, path: str
 ) -> None:
     one = await real.place("s1", "one")
@@ -58,7 +58,7 @@ async def test_no_length_however_large_passes_for_a_small_one(
     client.send(path, method="POST", headers={"Content-Length": str(length)})
     async with asyncio.timeout(10):
         status = (await client.reader.readline()).split()[1]
-    assert status in (b"413", b"400")  # the latter where HAProxy's parser gives up
+    assert status in (b"413", b"400")  # 400 where HAProxy's parser gives up
     assert not one.connections
 
 
@@ -66,7 +66,7 @@ async def test_no_length_however_large_passes_for_a_small_one(
 
 
 @pytest.mark.parametrize("places", [0, 1, 2])
-async def test_a_function_has_a_queue_of_its_own_length(real: RealEdge, places: int) -> None:
+async def test_a_functions_queue_has_its_own_length(real: RealEdge, places: int) -> None:
     gate = Gate()
     await real.place("s1", "one", gate.respond, concurrency=2)
     await real.edge.set_route(Route(FN, S1, max_queue=places))
@@ -80,7 +80,7 @@ async def test_a_function_has_a_queue_of_its_own_length(real: RealEdge, places: 
     assert (await real.call("/function/fn")).status == 200
 
 
-async def test_where_nobody_may_wait_every_place_of_every_instance_is_used(real: RealEdge) -> None:
+async def test_without_a_queue_every_place_of_every_instance_is_used(real: RealEdge) -> None:
     gate = Gate()
     stubs = [await real.place("s1", name, gate.respond, concurrency=2) for name in ("one", "two", "three")]
     await real.edge.set_route(Route(FN, S1, max_queue=0))
@@ -91,7 +91,7 @@ async def test_where_nobody_may_wait_every_place_of_every_instance_is_used(real:
     assert [stub.most_in_flight for stub in stubs] == [2, 2, 2]
 
 
-async def test_where_nobody_may_wait_calls_one_after_another_are_never_refused(real: RealEdge) -> None:
+async def test_without_a_queue_calls_one_after_another_are_never_refused(real: RealEdge) -> None:
     await real.place("s1", "one", concurrency=1)
     await real.edge.set_route(Route(FN, S1, max_queue=0))
     client = await real.connect()
@@ -111,7 +111,7 @@ async def test_a_full_queue_of_one_function_leaves_others_alone(real: RealEdge) 
     await asyncio.gather(*calls)
 
 
-async def test_beyond_max_inflight_the_refusal_is_of_watchdogs(real: RealEdge) -> None:
+async def test_a_call_beyond_max_inflight_gets_the_watchdogs_refusal(real: RealEdge) -> None:
     gate = Gate()
     await real.place("s1", "one", gate.respond, concurrency=2)
     await real.edge.set_route(Route(FN, S1, max_queue=0, max_inflight=2))
@@ -137,7 +137,7 @@ async def test_a_request_that_waits_too_long_gets_503_with_retry_after(hasty: Re
     assert len(one.requests) == 1
 
 
-async def test_a_limit_that_is_taken_back_is_the_platforms_again(real: RealEdge) -> None:
+async def test_removing_a_functions_limit_restores_the_platforms(real: RealEdge) -> None:
     gate = Gate()
     await real.place("s1", "one", gate.respond, concurrency=1)
     await real.edge.set_route(Route(FN, S1, max_queue=0, max_inflight=1))
@@ -149,7 +149,7 @@ async def test_a_limit_that_is_taken_back_is_the_platforms_again(real: RealEdge)
         assert str(FN) not in await real.admin.run(f"show map {real.settings.edge / f'{name}.map'}")
 
 
-async def test_limits_of_its_own_are_held_and_forgotten_while_a_function_is_awake(real: RealEdge) -> None:
+async def test_limits_of_an_awake_function_can_be_set_and_removed(real: RealEdge) -> None:
     async def respond(_: Message) -> bytes:
         return ok("more than six")
 
@@ -168,8 +168,8 @@ async def test_limits_of_its_own_are_held_and_forgotten_while_a_function_is_awak
 
 
 @pytest.mark.slow
-async def test_with_concurrency_one_no_instance_ever_has_two_requests() -> None:
-    """Repeatable requests on kept connections and POSTs on connections of their own, over three instances."""
+async def test_with_a_concurrency_of_one_no_instance_ever_has_two_requests() -> None:
+    """Requests that may be retried on kept connections and POSTs on their own connections, over three instances."""
 
     async def work(_: Message) -> bytes:
         await asyncio.sleep(0.002)
@@ -213,7 +213,7 @@ def answers(length: int | str) -> bytes:
         (None, 2**64 - 1, 413),
     ],
 )
-async def test_an_answer_that_says_it_is_over_the_limit_gets_413(
+async def test_an_answer_whose_length_is_over_the_limit_gets_413(
     real: RealEdge, own: int | None, length: int, status: int
 ) -> None:
     async def respond(_: Message) -> bytes:
@@ -228,7 +228,7 @@ async def test_an_answer_that_says_it_is_over_the_limit_gets_413(
         assert answer.headers["x-openfaas-internal"] == "proxy"
 
 
-async def test_an_answer_without_content_has_no_limit(real: RealEdge) -> None:
+async def test_the_length_of_an_answer_without_content_has_no_limit(real: RealEdge) -> None:
     async def respond(request: Message) -> bytes:
         return b"HTTP/1.1 %d OK\r\nContent-Length: 5000\r\n\r\n" % (200 if request.method == "HEAD" else 304)
 
@@ -246,7 +246,7 @@ async def test_an_answer_without_content_has_no_limit(real: RealEdge) -> None:
 
 
 async def split(real: RealEdge, share: Share, new: Route, old: Route, concurrency: int = 1) -> Gate:
-    """All calls go to that share; the new revision is in s1, the old one in s2. Their instances wait for the gate."""
+    """Send all calls to `share`; the new revision is in s1, the old one in s2. Their instances wait for the gate."""
     gate = Gate()
     for slot in (S1, S2):
         await real.place(slot, f"in-{slot}", gate.respond, concurrency=concurrency)
@@ -256,7 +256,7 @@ async def split(real: RealEdge, share: Share, new: Route, old: Route, concurrenc
 
 
 @pytest.mark.parametrize(("share", "status"), [(Share(100, 4, FN), 413), (Share(100, 3, OLD), 200)])
-async def test_bodies_and_answers_have_the_limits_of_the_revision_that_is_chosen(
+async def test_bodies_and_answers_have_the_limits_of_the_chosen_revision(
     real: RealEdge, share: Share, status: int
 ) -> None:
     strict, mild = {"max_body": 3, "max_response": 2}, {"max_body": 4, "max_response": 1001}
@@ -267,9 +267,7 @@ async def test_bodies_and_answers_have_the_limits_of_the_revision_that_is_chosen
 
 
 @pytest.mark.parametrize("share", [Share(100, 4, FN), Share(100, 3, OLD)])
-async def test_a_revision_without_limits_of_its_own_has_the_platforms_whatever_others_have(
-    real: RealEdge, share: Share
-) -> None:
+async def test_a_revision_without_its_own_limits_has_the_platforms(real: RealEdge, share: Share) -> None:
     limits = {FN: {"max_body": 3}, OLD: {"max_body": 3}} | {share.key: {}}
     gate = await split(real, share, Route(FN, S1, **limits[FN]), Route(OLD, S2, **limits[OLD]))
     gate.open.set()
@@ -277,9 +275,7 @@ async def test_a_revision_without_limits_of_its_own_has_the_platforms_whatever_o
 
 
 @pytest.mark.parametrize(("share", "status"), [(Share(100, 4, FN), 504), (Share(100, 3, OLD), 200)])
-async def test_the_time_to_the_answer_is_that_of_the_revision_that_is_chosen(
-    real: RealEdge, share: Share, status: int
-) -> None:
+async def test_the_chosen_revision_sets_the_response_timeout(real: RealEdge, share: Share, status: int) -> None:
     gate = await split(real, share, Route(FN, S1, response_timeout=0.2), Route(OLD, S2, response_timeout=20.0))
     call = asyncio.create_task(real.call("/function/fn"))
     await asyncio.wait([call], timeout=0.6)
@@ -288,9 +284,7 @@ async def test_the_time_to_the_answer_is_that_of_the_revision_that_is_chosen(
 
 
 @pytest.mark.parametrize(("share", "places"), [(Share(100, 4, FN), 2), (Share(100, 3, OLD), 0)])
-async def test_the_queue_is_as_long_as_that_of_the_revision_that_is_chosen(
-    real: RealEdge, share: Share, places: int
-) -> None:
+async def test_the_chosen_revision_sets_the_length_of_the_queue(real: RealEdge, share: Share, places: int) -> None:
     gate = await split(real, share, Route(FN, S1, max_queue=2), Route(OLD, S2, max_queue=0, max_inflight=1))
     slot = S1 if share.key == FN else S2
     calls = [asyncio.create_task(real.call("/function/fn")) for _ in range(1 + places)]

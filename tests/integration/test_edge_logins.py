@@ -1,4 +1,4 @@
-"""The edge refuses those without a login before the API sees them; against a real HAProxy."""
+"""The edge refuses requests without a login before the API sees them; against a real HAProxy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RIGHT = basic(f"{USER}:{PASSWORD}")
 
 @pytest.fixture
 async def guarded() -> AsyncIterator[RealEdge]:
-    """It asks for a login."""
+    """An edge that asks for a login."""
     async with RealEdge() as real:
         real.edge = HaproxyEdge(real.settings, login_key(USER, PASSWORD))
         await real.edge.synchronise(lambda: EdgeState((), ()))
@@ -48,7 +48,7 @@ async def guarded() -> AsyncIterator[RealEdge]:
     ],
     ids=["nothing", "no value", "no base64", "another scheme", "wrong password", "Digest"],
 )
-async def test_who_has_no_login_is_refused(guarded: RealEdge, path: str, headers: dict[str, str]) -> None:
+async def test_a_request_without_a_login_is_refused(guarded: RealEdge, path: str, headers: dict[str, str]) -> None:
     answer = await guarded.call(path, headers=headers)
     assert (answer.status, answer.headers["www-authenticate"]) == (401, 'Basic realm="Restricted"')
     assert answer.text == "unauthorized: send the gateway's user and password\n"
@@ -56,32 +56,32 @@ async def test_who_has_no_login_is_refused(guarded: RealEdge, path: str, headers
 
 
 @pytest.mark.parametrize("scheme", ["Basic ", "bAsIc ", "Basic   "])
-async def test_who_has_one_reaches_the_api(guarded: RealEdge, scheme: str) -> None:
+async def test_a_request_with_the_login_reaches_the_api(guarded: RealEdge, scheme: str) -> None:
     right = basic(f"{USER}:{PASSWORD}", scheme)
     assert (await guarded.call("/system/functions", headers=right)).text == "api /system/functions"
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/async-function/fn", "/healthz?x=1"])
-async def test_open_paths_need_none(guarded: RealEdge, path: str) -> None:
+async def test_open_paths_need_no_login(guarded: RealEdge, path: str) -> None:
     assert (await guarded.call(path)).text == f"api {path}"
 
 
-async def test_a_new_edge_leaves_it_to_the_api_until_it_has_been_told(guarded: RealEdge) -> None:
+async def test_a_new_edge_leaves_logins_to_the_api_until_a_synchronisation(guarded: RealEdge) -> None:
     await guarded.restart()
     assert (await guarded.call("/system/functions")).status == 200
     await guarded.edge.synchronise(lambda: EdgeState((), ()))
     assert (await guarded.call("/system/functions")).status == 401
 
 
-async def test_without_a_login_all_are_let_through() -> None:
+async def test_an_edge_without_a_login_lets_every_request_through() -> None:
     async with RealEdge() as real:
         await real.edge.synchronise(lambda: EdgeState((), ()))
         assert (await real.call("/system/functions")).status == 200
 
 
-async def test_uploads_without_a_login_keep_nobody_waiting(guarded: RealEdge) -> None:
+async def test_uploads_without_a_login_take_no_connection_of_the_api(guarded: RealEdge) -> None:
     waiting: list[Client] = []
-    for _ in range(1000):  # more than the API takes at once
+    for _ in range(1000):  # more than the API's connections
         client = await guarded.connect()
         client.send("/system/functions", method="POST", headers={"Content-Length": "100"})
         waiting.append(client)
@@ -89,7 +89,7 @@ async def test_uploads_without_a_login_keep_nobody_waiting(guarded: RealEdge) ->
     assert (await guarded.call("/system/functions", headers=RIGHT)).status == 200
 
 
-async def test_health_is_answered_while_the_api_has_all_it_takes() -> None:
+async def test_health_is_answered_while_the_api_is_full() -> None:
     async with RealEdge() as real:
         waiting: list[Client] = []
         for _ in range(950):
@@ -100,14 +100,14 @@ async def test_health_is_answered_while_the_api_has_all_it_takes() -> None:
         assert (await real.call("/healthz")).status == 200
 
 
-# -- what reaches a function
+# -- headers that reach a function
 
 
 @pytest.mark.parametrize("asleep", [True, False])
 @pytest.mark.parametrize(
     ("headers", "kept"), [(RIGHT, False), (basic(f"{USER}:own"), True), ({"Authorization": "Bearer own"}, True)]
 )
-async def test_a_function_gets_logins_of_its_own_and_never_the_platforms(
+async def test_a_function_gets_its_own_logins_and_never_the_platforms(
     guarded: RealEdge, headers: dict[str, str], kept: bool, asleep: bool
 ) -> None:
     one = await guarded.place("s1", "one")
@@ -130,7 +130,7 @@ CLAIMS = {
 @pytest.mark.parametrize(
     ("proxies", "believed"), [((), True), (("127.0.0.0/8",), True), (("10.0.0.0/8", "192.0.2.1"), False)]
 )
-async def test_only_trusted_proxies_say_where_a_request_comes_from(proxies: tuple[str, ...], believed: bool) -> None:
+async def test_only_trusted_proxies_may_set_forwarded_headers(proxies: tuple[str, ...], believed: bool) -> None:
     async with RealEdge(trusted_proxies=proxies) as real:
         one = await real.place("s1", "one")
         await real.edge.set_route(Route(FN, S1))

@@ -1,4 +1,4 @@
-"""What the edge answers itself: every such answer has an X-Call-Id, and pages of named origins may read it."""
+"""The edge's own answers: each has an X-Call-Id, and pages of named origins may read it."""
 
 from __future__ import annotations
 
@@ -102,16 +102,14 @@ REFUSED = pytest.mark.parametrize(
 
 
 @REFUSED
-async def test_what_the_edge_answers_in_a_functions_place_has_a_call_id(
-    real: RealEdge, status: int, provoke: Answer
-) -> None:
+async def test_the_edges_answer_to_a_call_has_a_call_id(real: RealEdge, status: int, provoke: Answer) -> None:
     answer = await provoke(real, ROUTE, {})
     assert answer.status == status
     assert len(answer.headers["x-call-id"]) == 36
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
-async def test_unknown_names_missing_names_and_the_platforms_own_routes_have_a_call_id(real: RealEdge) -> None:
+async def test_answers_to_unknown_names_and_of_the_platforms_routes_have_a_call_id(real: RealEdge) -> None:
     await real.edge.synchronise(lambda: EdgeState((), ()))
     answers = [await real.call(path) for path in ("/function/none", "/function/", "/system/functions", "/-/metrics")]
     assert [answer.status for answer in answers] == [404, 400, 200, 404]
@@ -120,7 +118,7 @@ async def test_unknown_names_missing_names_and_the_platforms_own_routes_have_a_c
     assert {len(one) for one in ids} == {36}
 
 
-async def test_the_id_of_a_call_that_is_held_is_the_one_that_its_function_gets(real: RealEdge) -> None:
+async def test_a_held_call_has_the_same_id_at_client_and_function(real: RealEdge) -> None:
     one = await real.place("s1", "one")
 
     async def wake(_: FunctionId) -> SlotName:
@@ -145,7 +143,7 @@ async def test_the_id_of_a_call_that_is_held_is_the_one_that_its_function_gets(r
         ((ORIGIN,), None, None),
     ],
 )
-async def test_named_origins_may_read_what_the_edge_answers(
+async def test_pages_of_named_origins_may_read_the_edges_answer(
     real: RealEdge, allowed: tuple[str, ...], origin: str | None, wanted: str | None
 ) -> None:
     headers = {} if origin is None else {"Origin": origin}
@@ -156,12 +154,12 @@ async def test_named_origins_may_read_what_the_edge_answers(
 
 
 @REFUSED
-async def test_every_answer_of_the_edge_can_be_read_by_a_page(real: RealEdge, status: int, provoke: Answer) -> None:
+async def test_pages_may_read_every_answer_of_the_edge(real: RealEdge, status: int, provoke: Answer) -> None:
     answer = await provoke(real, replace(ROUTE, cors=(ORIGIN,)), {"Origin": ORIGIN})
     assert (answer.status, answer.headers["access-control-allow-origin"]) == (status, ORIGIN)
 
 
-async def test_a_functions_own_answers_stay_as_they_are(real: RealEdge) -> None:
+async def test_a_functions_own_answers_stay_unchanged(real: RealEdge) -> None:
     async def own(request: Message) -> bytes:
         return ok("mine").replace(b"200 OK", b"404 Not Found")
 

@@ -1,4 +1,4 @@
-"""The rules that HAProxy 2.8 taught, against a real one with the shipped configuration.
+"""The rules for HAProxy 2.8, against a real one with the shipped configuration.
 
 Controller and instances are stubs (real_edge.py). Rules with a test elsewhere:
   an instance refuses another function's request (421)    tests/integration/test_runtime_http.py
@@ -58,7 +58,7 @@ async def test_a_hold_of_several_seconds_passes(real: RealEdge) -> None:
     assert (answer.status, answer.text, answer.headers["x-cold-start"]) == (200, "one", "true")
 
 
-async def test_many_are_held_at_once_and_all_are_answered(real: RealEdge) -> None:
+async def test_four_hundred_calls_held_at_once_are_all_answered(real: RealEdge) -> None:
     await real.place("s1", "one", concurrency=1000)
     gate = Gate()
     real.wake = gate.wake
@@ -95,7 +95,7 @@ async def test_a_hold_outlives_the_controller(real: RealEdge, away: str) -> None
     gate.open.set()
     await (real.accept_wakes() if away == "refuses" else real.start_controller())
     assert {answer.status for answer in await asyncio.gather(*held)} == {200}
-    assert len(real.asked) == 9, "those that were held asked again"
+    assert len(real.asked) == 9, "held calls asked for a wake again"
 
 
 async def test_more_holds_than_allowed_are_refused_with_retry_after() -> None:
@@ -132,7 +132,7 @@ async def test_a_refusal_of_the_controller_reaches_the_client_with_its_text(real
 # -- names
 
 
-async def test_an_unknown_name_is_held_until_the_map_is_complete_and_then_refused_at_once(real: RealEdge) -> None:
+async def test_an_unknown_name_is_held_until_the_map_is_complete_and_refused_from_then_on(real: RealEdge) -> None:
     async def wake(_: FunctionId) -> SlotName:
         raise NotFound("asked")
 
@@ -148,7 +148,7 @@ async def test_an_unknown_name_is_held_until_the_map_is_complete_and_then_refuse
 
 
 async def test_a_paused_function_is_refused_at_the_edge_however_it_runs(real: RealEdge) -> None:
-    """Awake, asleep or split: nobody is woken, and other functions are served."""
+    """Awake, asleep or split: no instance starts, and other functions are served."""
     await real.place("s1", "one")
     other = function_id("other")
     await real.edge.set_route(Route(other, S1))
@@ -184,7 +184,7 @@ async def test_a_mapped_slot_whose_last_server_is_gone_wakes_instead_of_503(real
     assert (await real.call("/function/fn")).text == "two"
 
 
-async def test_a_slot_that_was_put_to_sleep_behind_the_answer_is_asked_for_again(real: RealEdge) -> None:
+async def test_a_slot_that_fell_asleep_after_the_wake_is_asked_for_again(real: RealEdge) -> None:
     await real.place("s2", "two")
 
     async def wake(_: FunctionId) -> SlotName:
@@ -195,7 +195,7 @@ async def test_a_slot_that_was_put_to_sleep_behind_the_answer_is_asked_for_again
     assert len(real.asked) == 2
 
 
-async def test_an_instance_is_told_whose_request_it_is_whatever_the_client_says(real: RealEdge) -> None:
+async def test_an_instance_gets_the_functions_name_whatever_the_client_sends(real: RealEdge) -> None:
     one = await real.place("s1", "one")
     await real.edge.set_route(Route(FN, S1))
     await real.call("/function/fn/some/path?q=1", headers={"X-Rescoldo-Function": "other.openfaas-fn"})
@@ -204,7 +204,7 @@ async def test_an_instance_is_told_whose_request_it_is_whatever_the_client_says(
     assert request.path == "/some/path?q=1"
 
 
-async def test_what_a_client_says_of_the_call_is_kept_and_the_rest_is_added_to_each_call_of_a_connection(
+async def test_the_headers_of_a_call_are_kept_from_the_client_or_added_to_each_call(
     real: RealEdge,
 ) -> None:
     one = await real.place("s1", "one")
@@ -250,16 +250,14 @@ async def test_a_target_with_a_host_reaches_an_instance_as_a_path(
 
 
 @pytest.mark.parametrize(("sent", "passed_on"), [("gzip, chunked", None), ("trailers", "trailers")])
-async def test_transfer_codings_that_a_client_would_take_are_the_edges_own(
-    real: RealEdge, sent: str, passed_on: str | None
-) -> None:
+async def test_the_edge_passes_no_transfer_codings_of_te_on(real: RealEdge, sent: str, passed_on: str | None) -> None:
     one = await real.place("s1", "one")
     await real.edge.set_route(Route(FN, S1))
     assert (await real.call("/function/fn", headers={"TE": sent})).status == 200
     assert one.requests[0].headers.get("te") == passed_on
 
 
-async def test_a_body_in_another_transfer_coding_is_refused_and_reaches_nobody(real: RealEdge) -> None:
+async def test_a_body_in_another_transfer_coding_is_refused_and_reaches_no_instance(real: RealEdge) -> None:
     one = await real.place("s1", "one")
     await real.edge.set_route(Route(FN, S1))
     client = await real.connect()
@@ -301,7 +299,7 @@ async def test_sleeping_in_the_right_order_under_load_gives_no_error(real: RealE
             slot, name = awake.pop("slot"), awake.pop("name")
             await real.edge.set_route(Route(FN))
         quiet = 0
-        while quiet < 12:  # as Fleet: an answered hold needs a moment to arrive
+        while quiet < 12:  # like Fleet: an answered hold needs a moment to arrive
             quiet = 0 if (await real.edge.load(slot)).busy else quiet + 1
             await asyncio.sleep(0.02)
         await real.edge.remove_server(slot, InstanceId(name))
@@ -311,7 +309,7 @@ async def test_sleeping_in_the_right_order_under_load_gives_no_error(real: RealE
     assert len(real.asked) >= 15
 
 
-async def test_a_thousand_servers_that_came_and_went_leave_neither_names_nor_memory(real: RealEdge) -> None:
+async def test_a_thousand_removed_servers_leave_neither_names_nor_memory(real: RealEdge) -> None:
     assert real.child is not None
     one = await real.instance("one")
     server = LiveServer(S1, one.name, one.address, 10)
@@ -331,7 +329,7 @@ async def test_a_thousand_servers_that_came_and_went_leave_neither_names_nor_mem
     assert (await real.call("/function/fn")).status == 200
 
 
-async def test_what_haproxy_writes_of_servers_never_blocks_it(real: RealEdge) -> None:
+async def test_haproxys_messages_about_servers_never_block_it(real: RealEdge) -> None:
     # 400 bytes a cycle: without a reader a pipe of 64 KiB is full after 160 of them
     assert real.child is not None
     one = await real.instance("one")
@@ -381,7 +379,7 @@ async def test_a_synchronisation_of_thousands_of_routes_is_whole(real: RealEdge)
     assert len([line for line in lines if "function-" in line]) == 3000
 
 
-async def test_calls_too_short_to_be_seen_in_flight_show_in_the_total(real: RealEdge) -> None:
+async def test_calls_between_two_polls_show_in_the_total(real: RealEdge) -> None:
     await real.place("s1", "one")
     await real.place("s2", "two")
     await real.edge.set_route(Route(FN, S1))
@@ -395,7 +393,7 @@ async def test_calls_too_short_to_be_seen_in_flight_show_in_the_total(real: Real
         await real.edge.load(SlotName("s99"))
 
 
-# -- what is repeated and what is not
+# -- retries
 
 
 @pytest.mark.parametrize("kept_alive", [False, True])
@@ -409,7 +407,7 @@ async def test_a_post_whose_instance_closes_without_an_answer_runs_once_and_gets
     two = await real.place("s1", "two", respond)
     await real.edge.set_route(Route(FN, S1))
     client = await real.connect()
-    if kept_alive:  # and the instances' connections wait in the pool
+    if kept_alive:  # the instances' connections then wait in the pool
         for _ in range(4):
             assert (await client.call("/function/fn")).status == 200
     answer = await client.call("/function/fn", method="POST", body=b"once")
@@ -421,7 +419,7 @@ async def test_a_post_whose_instance_closes_without_an_answer_runs_once_and_gets
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("given", ["", 'mine, "50 %": ' + 100 * "x"])
 @pytest.mark.parametrize("cold", [False, True])
-async def test_the_edge_tells_which_call_of_which_instance_it_answered(
+async def test_the_edge_reports_the_failed_call_and_its_instance(
     real: RealEdge, method: str, given: str, cold: bool
 ) -> None:
     async def respond(_: Message) -> bytes | None:
@@ -450,7 +448,7 @@ async def test_the_edge_tells_which_call_of_which_instance_it_answered(
     assert [(key.status, key.cold) for key in real.calls] == [(502, cold)]
 
 
-async def test_a_call_that_is_answered_is_not_told_of_as_failed(real: RealEdge) -> None:
+async def test_a_502_of_the_function_is_not_reported_as_a_failed_call(real: RealEdge) -> None:
     async def respond(_: Message) -> bytes:
         return b"HTTP/1.1 502 Mine\r\nContent-Length: 0\r\n\r\n"
 
@@ -473,7 +471,7 @@ async def test_a_post_whose_connection_is_reset_runs_once_and_gets_502(real: Rea
     assert len(one.requests) == 1
 
 
-async def test_a_get_is_sent_again_when_its_instance_closes_without_an_answer(real: RealEdge) -> None:
+async def test_a_get_is_retried_when_its_instance_closes_without_an_answer(real: RealEdge) -> None:
     async def respond(_: Message) -> bytes | None:
         return None if len(one.requests) == 1 else ok("second time")
 
@@ -485,7 +483,7 @@ async def test_a_get_is_sent_again_when_its_instance_closes_without_an_answer(re
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-async def test_a_call_that_ends_each_instance_is_executed_twice_and_by_one_of_them(real: RealEdge, method: str) -> None:
+async def test_a_call_that_ends_its_instance_runs_twice_and_on_one_instance(real: RealEdge, method: str) -> None:
     async def respond(_: Message) -> bytes | None:
         return None
 
@@ -496,8 +494,8 @@ async def test_a_call_that_ends_each_instance_is_executed_twice_and_by_one_of_th
     assert sorted([len(one.requests), len(two.requests)]) == [0, 2]
 
 
-async def test_what_is_sent_again_uses_no_connection_from_before(real: RealEdge) -> None:
-    """The instance's end has closed them, too; the edge may not have seen it yet."""
+async def test_a_retry_uses_a_new_connection(real: RealEdge) -> None:
+    """The instance's end has closed the pooled connections too; the edge may not have noticed yet."""
 
     async def respond(request: Message) -> bytes | None:
         if request.path.startswith("/parallel"):
@@ -515,11 +513,11 @@ async def test_what_is_sent_again_uses_no_connection_from_before(real: RealEdge)
     assert (await real.call("/function/fn/again")).text == "9"
 
 
-async def test_what_is_sent_again_does_not_queue_again(real: RealEdge) -> None:
+async def test_a_retry_does_not_queue_again(real: RealEdge) -> None:
     async def respond(request: Message) -> bytes | None:
         if request.path == "/first" and len(one.requests) == 1:
             begun.set()
-            await queued.wait()  # another one waits for its place
+            await queued.wait()  # another call waits for this one's place
             return None
         return ok(request.path)
 
@@ -564,7 +562,7 @@ async def test_a_queue_at_its_bound_answers_429_with_retry_after() -> None:
         await real.close()
 
 
-async def test_concurrency_is_exact_for_each_instance_and_a_second_one_drains_the_queue(real: RealEdge) -> None:
+async def test_each_instance_gets_exactly_its_concurrency_and_a_second_one_drains_the_queue(real: RealEdge) -> None:
     gate = Gate()
     one = await real.place("s1", "one", gate.respond, concurrency=2)
     await real.edge.set_route(Route(FN, S1))
@@ -598,8 +596,8 @@ async def test_a_function_that_does_not_answer_in_its_time_gets_504(real: RealEd
     assert 0.4 < time.monotonic() - begin < 5
 
 
-async def test_a_header_section_that_is_too_large_gets_400_without_reaching_anybody(real: RealEdge) -> None:
-    # HAProxy answers with a page of its own here: the request is refused before a frontend's pages count
+async def test_a_header_section_that_is_too_large_gets_400_without_reaching_an_instance(real: RealEdge) -> None:
+    # HAProxy answers with its own page here: it refuses the request before a frontend's pages apply
     one = await real.place("s1", "one")
     await real.edge.set_route(Route(FN, S1))
     answer = await real.call("/function/fn", headers={"X-Large": "x" * 20_000})
@@ -655,7 +653,7 @@ async def test_a_call_in_flight_at_a_reload_is_finished_by_the_old_process(real:
 # -- the access log
 
 
-async def test_every_call_is_told_of_once_with_what_it_was(real: RealEdge) -> None:
+async def test_the_access_log_has_one_line_for_each_call_of_a_function(real: RealEdge) -> None:
     await real.place("s1", "one")
 
     async def wake(_: FunctionId) -> SlotName:
@@ -692,7 +690,7 @@ async def test_time_in_a_hold_counts_as_waiting(real: RealEdge) -> None:
     assert sums.queue_ms >= 190
 
 
-async def test_a_cold_call_is_told_of_with_its_phases_and_a_warm_one_without(real: RealEdge) -> None:
+async def test_a_cold_call_is_logged_with_its_phases_and_a_warm_one_without(real: RealEdge) -> None:
     async def respond(_: Message) -> bytes:
         await asyncio.sleep(0.05)
         return ok("late")
@@ -713,11 +711,11 @@ async def test_a_cold_call_is_told_of_with_its_phases_and_a_warm_one_without(rea
     assert cold.queue >= 99_000 - sum(real.took), "the rest of the hold"
     assert cold.first_byte >= 49_000
     (sums,) = (sums for key, sums in real.calls.items() if key.cold)
-    # HAProxy's own clock cuts microseconds off, and begins only when the call has come to where it is held
+    # HAProxy's clock cuts microseconds off and begins only when the call reaches its hold
     assert sum(cold[1:]) <= 1000 * (sums.queue_ms + sums.run_ms + 1) + CLOCK_STEP
 
 
-async def test_a_cold_call_without_an_answer_tells_of_no_phases(real: RealEdge) -> None:
+async def test_a_failed_wake_logs_no_phases(real: RealEdge) -> None:
     async def wake(_: FunctionId) -> SlotName:
         raise NotFound("no longer")
 
@@ -727,7 +725,7 @@ async def test_a_cold_call_without_an_answer_tells_of_no_phases(real: RealEdge) 
     assert real.cold == []
 
 
-async def test_calls_that_end_while_there_is_no_controller_are_told_to_the_next_one(real: RealEdge) -> None:
+async def test_the_next_controller_gets_the_log_of_calls_that_ended_without_one(real: RealEdge) -> None:
     await real.place("s1", "one")
     await real.edge.set_route(Route(FN, S1))
     await real.call("/function/fn")
@@ -736,7 +734,7 @@ async def test_calls_that_end_while_there_is_no_controller_are_told_to_the_next_
     for _ in range(20):
         assert (await real.call("/function/fn")).status == 200
     await real.start_controller()
-    # what was written to the old connection in the moment of its end is lost: one line at most here
+    # a line written to the old connection as it ended is lost: at most one here
     await real.until(lambda: counted(real) >= 20)
     assert counted(real) <= 21
 
@@ -757,7 +755,7 @@ async def test_a_client_that_pipelines_on_one_connection_is_served_in_order(real
     assert [(await client.receive()).text for _ in range(3)] == ["/0", "/1", "/2"]
 
 
-async def test_a_server_that_is_removed_while_the_edge_is_told_of_it_does_not_stay(real: RealEdge) -> None:
+async def test_a_server_removed_during_a_synchronisation_does_not_stay(real: RealEdge) -> None:
     servers = []
     for name in ("one", "two"):
         instance = await real.instance(name)
@@ -777,7 +775,7 @@ async def test_a_server_that_is_removed_while_the_edge_is_told_of_it_does_not_st
 
 
 async def split(real: RealEdge, old: int) -> tuple[Instance, Instance]:
-    """`old` percent of the calls go to revision 3 in s2, the others to revision 4 in s1."""
+    """Send `old` percent of the calls to revision 3 in s2, the others to revision 4 in s1."""
     key = revision_key(FN, 3)
     instances = await real.place("s1", "new"), await real.place("s2", "old")
     await real.edge.set_route(Route(key, S2))
@@ -797,10 +795,10 @@ async def test_a_tenth_of_two_thousand_calls_is_a_tenth(real: RealEdge) -> None:
 
     await asyncio.gather(*(client() for _ in range(20)))
     assert seen.total() == 2000
-    assert abs(seen["old"] - 200) < 5 * (2000 * 0.1 * 0.9) ** 0.5, "more than five sigma from its share"
+    assert abs(seen["old"] - 200) < 5 * (2000 * 0.1 * 0.9) ** 0.5, "more than five sigma off its share"
 
 
-async def test_answers_of_a_split_function_say_their_revision_and_others_do_not(real: RealEdge) -> None:
+async def test_only_answers_of_a_split_function_name_their_revision(real: RealEdge) -> None:
     await split(real, old=50)
     answers = [await real.call("/function/fn") for _ in range(40)]
     assert {(answer.text, answer.headers["x-rescoldo-revision"]) for answer in answers} == {("new", "4"), ("old", "3")}
@@ -836,22 +834,22 @@ async def test_no_path_names_the_key_of_a_revision(real: RealEdge, path: str) ->
     assert old.requests == []
 
 
-# -- what the edge says itself
+# -- the edge's own answers
 
 
 async def _raw(real: RealEdge, request: bytes) -> Message:
     client = await real.connect()
     client.writer.write(request)
     head = (await client.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-    body = await client.reader.read(1000)  # HAProxy's own pages say no length, and close
+    body = await client.reader.read(1000)  # HAProxy's own pages have no length and end with the connection
     return Message(head[0], {}, body)
 
 
-async def test_the_api_is_spoken_of_where_the_controller_is_what_fails(real: RealEdge) -> None:
-    """A 502 or 503 of /system says nothing of a function."""
+async def test_an_error_of_system_names_the_controller(real: RealEdge) -> None:
+    """The text of a 502 or 503 of /system does not mention functions."""
     real.stop_controller()
     call = asyncio.create_task(real.call("/system/info"))
-    await asyncio.sleep(0.2)  # it waits in the backlog
+    await asyncio.sleep(0.2)  # the call waits in the backlog
     real._sockets["api"].close()
     for answer in (await call, await real.call("/system/info"), await real.call("/metrics-of-nothing")):
         assert answer.status in (502, 503)
@@ -861,8 +859,8 @@ async def test_the_api_is_spoken_of_where_the_controller_is_what_fails(real: Rea
         assert ("retry-after" in answer.headers) == (answer.status == 503)
 
 
-async def test_haproxys_own_pages_are_those_of_requests_that_it_cannot_parse(real: RealEdge) -> None:
-    """docs/behaviour.md lists them; a newer HAProxy may let them be ours, which this would show."""
+async def test_haproxy_answers_with_its_own_page_only_to_requests_that_it_cannot_parse(real: RealEdge) -> None:
+    """docs/behaviour.md lists these pages; the test fails if a newer HAProxy lets us replace them."""
     head = b" /system/functions HTTP/1.1\r\nHost: a\r\n"
     pages = {
         b"\x00garbage\r\n\r\n": 400,

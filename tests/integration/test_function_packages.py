@@ -1,4 +1,4 @@
-"""What a function can import: the standard library, its own folder, its requirements, and nothing of the platform's."""
+"""A function can import the standard library, its own folder and its requirements, and nothing of the platform's."""
 
 from __future__ import annotations
 
@@ -134,8 +134,8 @@ def handle(event, context):
 """
 
 
-async def test_a_function_may_bring_the_libraries_that_serve_it(world: RealNode) -> None:
-    """A compiled module cannot be loaded twice in a process: from another file it is another module."""
+async def test_a_function_may_bring_its_own_copy_of_the_runtimes_libraries(world: RealNode) -> None:
+    """A process cannot load a compiled module twice from one file; another file is another module."""
     launch = world.place(OWN)
     bundle = world.settings.bundles / launch.digest
     site = Path(sysconfig.get_path("purelib"))
@@ -175,7 +175,7 @@ async def handle(event, context):
 """
 
 
-async def test_what_serves_a_function_works_although_it_is_hidden(world: RealNode) -> None:
+async def test_the_runtimes_hidden_libraries_go_on_working(world: RealNode) -> None:
     launch = world.place(USES_LOOP)
     other = world.settings.bundles / launch.digest / "function" / "other.py"
     other.write_text("def double(n):\n    return 2 * n\n")
@@ -206,7 +206,7 @@ def handle(event, context):
 
 
 def lay_layer(node: RealNode, name: str, number: int) -> Path:
-    """A layer as LayerStorage leaves it."""
+    """Write a layer as LayerStorage leaves it."""
     layer = node.settings.bundles / "layers" / name
     (layer / "deps").mkdir(parents=True)
     (layer / "deps" / "needed.py").write_text(f"NAME = {name!r}\n")
@@ -219,7 +219,7 @@ def lay_layer(node: RealNode, name: str, number: int) -> Path:
     return layer
 
 
-async def test_a_layer_is_read_by_the_functions_that_have_it_and_by_no_other(world: RealNode) -> None:
+async def test_only_functions_with_a_layer_can_read_it(world: RealNode) -> None:
     layers = {name: lay_layer(world, name, number) for number, name in enumerate(("first", "second"))}
     seen = []
     for name in ("first", "first", "second", ""):
@@ -239,7 +239,7 @@ async def test_a_layer_is_read_by_the_functions_that_have_it_and_by_no_other(wor
 
 
 async def test_a_link_that_is_no_layer_gives_no_group(node: RealNode) -> None:
-    """Whoever owns what a bundle's own link leads to, no instance gets into that group."""
+    """An instance does not join the group that owns the target of a bundle's own link."""
     launch = node.launch(READS_LAYER)
     (node.settings.bundles / launch.digest / "deps").symlink_to("/etc")
     assert json.loads(await call(await node.client.start(launch), "/?other=/none"))["groups"] == []
@@ -306,13 +306,13 @@ async def test_a_program_in_python_sees_its_own_packages_and_nothing_of_the_plat
         ("import email.nothing\n", "No module named 'email.nothing'"),
     ],
 )
-async def test_a_package_that_is_missing_is_to_be_added(node: RealNode, code: str, hint: str) -> None:
+async def test_the_error_for_a_missing_package_names_the_remedy(node: RealNode, code: str, hint: str) -> None:
     with pytest.raises(StartFailed) as caught:
         await node.client.start(node.launch(code + HELLO))
     assert caught.value.message.splitlines()[0].endswith(hint), caught.value.message
 
 
-async def test_a_package_that_is_missing_in_a_call_is_to_be_added(node: RealNode) -> None:
+async def test_the_log_of_a_call_with_a_missing_package_names_the_remedy(node: RealNode) -> None:
     launch = node.launch("def handle(event, context):\n    import click\n")
     running = await node.client.start(launch)
     with pytest.raises(AssertionError, match="500"):
@@ -325,8 +325,8 @@ async def test_a_package_that_is_missing_in_a_call_is_to_be_added(node: RealNode
     await until(told)
 
 
-def test_what_is_needed_inside_a_covered_directory_stays_there(tmp_path: Path) -> None:
-    """A platform whose data lie in its own virtual environment."""
+def test_kept_folders_inside_a_covered_directory_stay(tmp_path: Path) -> None:
+    """This is the case of a platform whose data lie in its own virtual environment."""
     (tmp_path / "venv" / "data").mkdir(parents=True)
     (tmp_path / "venv" / "package").mkdir()
     (tmp_path / "venv" / "data" / "file").write_text("of a function")
@@ -349,7 +349,7 @@ except OSError as error:
     assert (tmp_path / "venv" / "package").exists()
 
 
-async def test_a_package_that_a_program_misses_is_to_be_added(node: RealNode, tmp_path: Path) -> None:
+async def test_the_error_for_a_programs_missing_package_names_the_remedy(node: RealNode, tmp_path: Path) -> None:
     (tmp_path / "server.py").write_text("import click\n")
     with pytest.raises(StartFailed) as caught:
         await node.client.start(node.program("python3 server.py", "inherited", tmp_path / "server.py"))

@@ -1,4 +1,4 @@
-"""Where groups are made in cgroup v2, on a machine that has its controllers there: scripts/cgroup2."""
+"""The place of groups in cgroup v2, on a machine with its controllers in v2: scripts/cgroup2."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 FIND = "import sys; from rescoldo.isolation.cgroups import find_base; print(find_base(sys.argv[1]).folders['memory'])"
-# in a cgroup namespace, as in a container, the group that it is in is the highest
+# in a cgroup namespace, as in a container, a process's own group is the highest
 IN_CONTAINER = """
 echo $$ >"$1/cgroup.procs" || exit
 exec unshare --cgroup --mount sh -ec '
@@ -42,7 +42,7 @@ exec unshare --cgroup --mount sh -ec '
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A group of its own, with limits for its children allowed above it."""
+    """A group of the test's own, below a group that allows its children limits."""
     (TOP / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in CONTROLLERS))
     made = TOP / f"test-{uuid.uuid4().hex}"
     made.mkdir()
@@ -51,14 +51,14 @@ def group() -> Iterator[Path]:
         Path(folder).rmdir()
 
 
-def test_in_a_container_whose_processes_are_in_its_highest_group_there_are_limits(group: Path) -> None:
+def test_a_container_with_processes_in_its_highest_group_gets_limits(group: Path) -> None:
     command = ["sh", "-c", IN_CONTAINER, "sh", group, sys.executable, FIND, "rescoldo-test"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.stdout.split() == [f"{TOP}/rescoldo-test"] * 2, found.stderr
     assert set(CONTROLLERS) <= set((group / "rescoldo-test" / "cgroup.controllers").read_text().split())
 
 
-def test_where_ones_own_group_has_processes_groups_are_made_at_the_top(group: Path) -> None:
+def test_groups_are_made_at_the_top_if_our_own_group_has_processes(group: Path) -> None:
     base = TOP / f"{group.name}-x"
     command = [
         "sh",

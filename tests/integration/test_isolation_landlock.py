@@ -1,4 +1,4 @@
-"""Landlock in the kernel: what a restricted process tries, and what goes on working in it."""
+"""Landlock in the kernel: attempts of a restricted process, and programs that must go on working in it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def nothing() -> None:
 def outcome(
     action: Callable[[], object], *, prepare: Callable[[], None] = nothing, restricted: bool = True, **rules: Any
 ) -> str:
-    """Do `action` in a child that is restricted by `rules`: PLAIN or the name of the error."""
+    """Do `action` in a child that `rules` restrict; return PLAIN or the name of the error."""
 
     def attempt() -> str:
         prepare()
@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_only_what_is_named_can_be_read(folder: Path) -> None:
+def test_only_named_folders_can_be_read(folder: Path) -> None:
     rules = {"read": [str(folder / "code")], "write": [str(folder / "own")]}
     assert outcome((folder / "code" / "file").read_text, **rules) == PLAIN
     assert outcome((folder / "own" / "file").read_text, **rules) == PLAIN
@@ -66,7 +66,7 @@ def test_only_what_is_named_can_be_read(folder: Path) -> None:
     assert outcome(lambda: Path("/etc/shadow").read_bytes(), **rules) == "EACCES"
 
 
-def test_only_what_is_named_for_it_can_be_written(folder: Path) -> None:
+def test_only_folders_named_for_writing_can_be_written(folder: Path) -> None:
     rules = {"read": [str(folder / "code")], "write": [str(folder / "own")]}
     changes: list[Callable[[Path], object]] = [
         lambda where: (where / "file").write_text("y"),
@@ -86,7 +86,7 @@ def test_only_what_is_named_for_it_can_be_written(folder: Path) -> None:
     assert (folder / "code" / "file").read_text() == "x"
 
 
-def test_nothing_is_linked_or_moved_in_from_elsewhere_but_moved_within(folder: Path) -> None:
+def test_a_file_can_be_moved_within_a_folder_but_not_into_it(folder: Path) -> None:
     rules = {"read": [str(folder / "code")], "write": [str(folder / "own")]}
     own = folder / "own"
     assert outcome(lambda: os.link(folder / "other" / "file", own / "link"), **rules) in ("EXDEV", "EACCES")
@@ -109,7 +109,7 @@ def test_a_single_file_can_be_named_and_a_missing_one_is_left_out(folder: Path) 
 
 
 @needs_ports
-def test_tcp_ports_are_those_named() -> None:
+def test_only_named_tcp_ports_can_be_used() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         busy = server.getsockname()[1]
         with socket.create_server(("127.0.0.1", 0)) as other:
@@ -199,7 +199,7 @@ def as_plain_user(action: Callable[[], object]) -> str:
     return outcome(action, prepare=lose_rights, restricted=False)
 
 
-def test_a_process_that_is_not_there_for_it_shows_nothing_in_proc() -> None:
+def test_a_process_in_a_domain_reads_nothing_of_outside_processes_in_proc() -> None:
     with bystander(restricted=False) as pid:
         assert outcome(Path(f"/proc/{pid}/cmdline").read_bytes, read=SYSTEM) == "EACCES"
         assert outcome(lambda: os.scandir("/proc"), read=SYSTEM) == "EACCES"
@@ -215,7 +215,7 @@ def test_abstract_unix_sockets_outside_cannot_be_reached() -> None:
         assert outcome(lambda: socket.socket(socket.AF_UNIX).connect(name)) == "EPERM"
 
 
-def test_without_landlock_nothing_is_pretended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restrict_raises_without_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landlock, "abi", lambda: 0)
     with pytest.raises(OSError, match="no Landlock"):
         landlock.restrict(read=(), write=())

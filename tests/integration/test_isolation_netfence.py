@@ -33,7 +33,7 @@ pytestmark = [
 ONE, TWO, LAST = INSTANCE_UIDS[-3], INSTANCE_UIDS[-2], INSTANCE_UIDS[-1]
 STRANGER = 65534
 OUTSIDE = (INSTANCE_UIDS.start - 1, INSTANCE_UIDS.stop)
-KINDS = (8, 9, 10, 11, 14, 15, 22)  # what the fence attaches
+KINDS = (8, 9, 10, 11, 14, 15, 22)  # the fence's programs
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
 
@@ -55,8 +55,8 @@ def fence(host_port: int) -> Iterator[Fence]:
 
 @pytest.fixture(autouse=True)
 def alone() -> Iterator[None]:
-    """One test of this file at a time on this machine: all use the same uids, gate and ports, and fences act on the
-    whole machine. Its lock is the tree that fences are attached to."""
+    """Run one test of this file at a time on this machine: all use the same uids, gate and ports, and fences act on the
+    whole machine. The lock is the tree that fences are attached to."""
     tree = os.open(netfence.cgroup2_root(Path("/proc/self/mountinfo").read_text()), os.O_RDONLY)
     try:
         fcntl.flock(tree, fcntl.LOCK_EX)
@@ -67,12 +67,12 @@ def alone() -> Iterator[None]:
 
 @pytest.fixture
 def port() -> int:
-    """A port that nobody uses, also not by chance as the local end of a connection."""
+    """A free port, which is not the local end of a connection by chance either."""
     return free_ports(1)[0]
 
 
 def as_uid(uid: int, action: Callable[[], object]) -> str:
-    """What a process of `uid` gets: the result as text, or the name of the error."""
+    """Call `action` in a process of `uid`; return its result as text, or the name of the error."""
 
     def attempt() -> object:
         os.setresuid(uid, uid, uid)
@@ -83,7 +83,7 @@ def as_uid(uid: int, action: Callable[[], object]) -> str:
 
 @contextmanager
 def listener(uid: int, host: str, port: int, family: int = V4) -> Iterator[tuple[str, int]]:
-    """A server of `uid`, which answers with its uid; where its socket is."""
+    """Run a server of `uid` that answers with its uid; yield its socket's address."""
     ready_read, ready = os.pipe()
     stop, stop_write = os.pipe()
     child = os.fork()
@@ -158,13 +158,13 @@ def test_the_port_is_free_for_the_host_and_the_host_keeps_its_own(fence: Fence, 
         assert as_uid(0, ask(address_of(ONE), host_port)) == str(ONE)
 
 
-def test_an_instance_may_use_a_port_below_1024_as_nobody_else_has_its_address(fence: Fence) -> None:
+def test_an_instance_may_bind_a_port_below_1024(fence: Fence) -> None:
     with listener(ONE, "0.0.0.0", 80) as where:
         assert where == (address_of(ONE), 80)
 
 
 @pytest.mark.parametrize("uid", [*OUTSIDE, STRANGER, EDGE_UID])
-def test_for_others_binding_is_as_ever(fence: Fence, port: int, uid: int) -> None:
+def test_the_fence_does_not_change_binds_of_others(fence: Fence, port: int, uid: int) -> None:
     with listener(uid, "0.0.0.0", port) as where:
         assert where == ("0.0.0.0", port)
     with listener(uid, "::1", port, V6) as where:
@@ -173,7 +173,7 @@ def test_for_others_binding_is_as_ever(fence: Fence, port: int, uid: int) -> Non
 
 
 @pytest.mark.parametrize("uid", [INSTANCE_UIDS.start, LAST])
-def test_the_first_and_the_last_instance_are_instances(fence: Fence, port: int, uid: int) -> None:
+def test_the_first_and_the_last_instance_uid_are_fenced(fence: Fence, port: int, uid: int) -> None:
     with listener(uid, "0.0.0.0", port) as where:
         assert where == (address_of(uid), port)
         assert as_uid(0, ask(*where)) == str(uid)
@@ -181,9 +181,7 @@ def test_the_first_and_the_last_instance_are_instances(fence: Fence, port: int, 
 
 
 @pytest.mark.parametrize("host", [None, "::", "127.0.0.1", ("127.0.0.1", "::1")])
-def test_an_asyncio_server_listens_though_its_ipv6_socket_is_for_ipv6_alone(
-    fence: Fence, port: int, host: str | None
-) -> None:
+def test_an_asyncio_server_with_an_ipv6_only_socket_listens(fence: Fence, port: int, host: str | None) -> None:
     async def serve_and_ask() -> bytes:
         server = await asyncio.start_server(answer, host, port)
         async with server:
@@ -205,7 +203,7 @@ def test_an_asyncio_server_listens_though_its_ipv6_socket_is_for_ipv6_alone(
         assert as_uid(uid, lambda: asyncio.run(serve_and_ask())) == "b'here'"
 
 
-def test_the_option_is_taken_from_instances_alone_and_others_stay(fence: Fence) -> None:
+def test_the_fence_drops_ipv6_only_for_instances_alone_and_no_other_option(fence: Fence) -> None:
     def options() -> tuple[int, int, int]:
         one = socket.socket(V6)
         one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -220,8 +218,8 @@ def test_the_option_is_taken_from_instances_alone_and_others_stay(fence: Fence) 
     assert (as_uid(ONE, options), as_uid(STRANGER, options)) == ("(0, 1, 6)", "(1, 1, 6)")
 
 
-def test_an_option_larger_than_a_program_is_shown_arrives_whole(fence: Fence) -> None:
-    # TCP_MD5SIG and friends are small; a list of multicast sources (MCAST_MSFILTER) is as long as one likes
+def test_an_option_larger_than_a_programs_buffer_arrives_whole(fence: Fence) -> None:
+    # TCP_MD5SIG and others are small; a list of multicast sources (MCAST_MSFILTER) may have any length
     mcast_msfilter, header, entry, count = 48, 144, 128, 60
     group = struct.pack("=HH4s", socket.AF_INET, 0, socket.inet_aton("224.0.0.1")).ljust(128, b"\0")
     source = struct.pack("=HH4s", socket.AF_INET, 0, socket.inet_aton("192.0.2.1")).ljust(128, b"\0")
@@ -231,11 +229,11 @@ def test_an_option_larger_than_a_program_is_shown_arrives_whole(fence: Fence) ->
     def set_it() -> None:
         socket.socket(V4, socket.SOCK_DGRAM).setsockopt(socket.IPPROTO_IP, mcast_msfilter, value)
 
-    # the kernel's own word for so many sources, for no interface, for no membership
+    # the kernel's own errors for too many sources, for no interface, for no membership
     assert as_uid(STRANGER, set_it) in ("ENOBUFS", "ENODEV", "EADDRNOTAVAIL", "EINVAL")
 
 
-# -- nobody else gets through, whatever the call
+# -- no other uid gets through, whatever the call
 
 
 def fast_open(host: str, port: int) -> Callable[[], object]:
@@ -301,7 +299,7 @@ def test_the_edge_reaches_the_stand_in_of_an_instance_that_does_not_listen(
     more = [Fence.open(()) for _ in range(fences - 1)]
     with listener(0, stand_in_of(ONE), port):
         assert as_uid(EDGE_UID, way(address_of(ONE), port)) == "0"
-        for uid in (0, ONE):  # who asks whether the instance listens
+        for uid in (0, ONE):  # they check whether the instance listens
             assert as_uid(uid, way(address_of(ONE), port)) == "ECONNREFUSED"
         with listener(ONE, "0.0.0.0", port):
             assert as_uid(EDGE_UID, way(address_of(ONE), port)) == str(ONE)
@@ -313,7 +311,7 @@ def test_the_edge_reaches_the_stand_in_of_an_instance_that_does_not_listen(
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_nobody_but_the_edge_and_root_reaches_a_stand_in(
+def test_only_the_edge_and_root_reach_a_stand_in(
     fence: Fence, port: int, way: Callable[..., Callable[[], object]]
 ) -> None:
     with listener(0, stand_in_of(ONE), port) as where:
@@ -323,13 +321,13 @@ def test_nobody_but_the_edge_and_root_reaches_a_stand_in(
             assert as_uid(uid, way(*where)) != "EPERM"
 
 
-def test_other_loopback_addresses_are_as_open_as_ever(fence: Fence, port: int) -> None:
+def test_other_loopback_addresses_stay_open(fence: Fence, port: int) -> None:
     for host in ("127.63.255.255", "127.69.0.0", "127.1.2.3"):
         with listener(0, host, port) as where:
             assert as_uid(STRANGER, ask(*where)) == as_uid(ONE, ask(*where)) == "0"
 
 
-# -- what an instance finds at loopback
+# -- servers that an instance reaches at loopback
 
 
 @pytest.mark.parametrize(
@@ -356,13 +354,13 @@ def test_an_instance_reaches_its_own_server_at_loopback(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_where_it_has_none_it_reaches_the_hosts(fence: Fence, port: int, host: str) -> None:
+def test_an_instance_without_its_own_server_reaches_the_hosts(fence: Fence, port: int, host: str) -> None:
     with listener(STRANGER, host, port):
         assert as_uid(ONE, ask("127.0.0.1", port)) == str(STRANGER)
 
 
 @pytest.mark.parametrize(("host", "family"), [("127.0.0.1", V4), ("::1", V6)])
-def test_a_port_that_the_kernel_chose_at_loopback_is_private_too(fence: Fence, host: str, family: int) -> None:
+def test_a_port_of_the_kernels_choice_at_loopback_is_private_too(fence: Fence, host: str, family: int) -> None:
     with listener(ONE, host, 0, family) as (address, chosen):
         assert address.endswith(address_of(ONE))
         assert as_uid(ONE, ask(host, chosen, family)) == str(ONE)
@@ -370,7 +368,7 @@ def test_a_port_that_the_kernel_chose_at_loopback_is_private_too(fence: Fence, h
         assert as_uid(TWO, ask(host, chosen, family)) == "ECONNREFUSED"
 
 
-def test_an_own_server_is_found_even_at_a_forbidden_port(fence: Fence, host_port: int) -> None:
+def test_an_instance_reaches_its_own_server_even_at_a_forbidden_port(fence: Fence, host_port: int) -> None:
     assert as_uid(ONE, ask("127.0.0.1", host_port)) == "EPERM"
     with listener(ONE, "127.0.0.1", host_port):
         assert as_uid(ONE, ask("127.0.0.1", host_port)) == str(ONE)
@@ -392,8 +390,8 @@ def ask_and_hang_up(host: str, port: int, family: int = V4) -> Callable[[], obje
     return lambda: socket.socket(family).connect((host, port))
 
 
-def test_a_forbidden_address_is_closed_at_that_port_alone() -> None:
-    documentation = ("192.0.2.7", "2001:db8::7")  # nobody's: refused by the fence, or else unreachable
+def test_a_forbidden_address_is_closed_at_its_port_alone() -> None:
+    documentation = ("192.0.2.7", "2001:db8::7")  # no machine has them: refused by the fence, or else unreachable
     fence = Fence.open([(host, 4711) for host in documentation])
     try:
         for host, other, family in ((documentation[0], "192.0.2.8", V4), (documentation[1], "2001:db8::8", V6)):
@@ -438,8 +436,8 @@ GATEWAY_PORT = 4713
 
 @contextmanager
 def gated(*hosts: str) -> Iterator[Fence]:
-    """A fence that leads instances from the gateway at `hosts` to a listener of their own, which answers "gate" and
-    where they come from."""
+    """Open a fence that leads instances from the gateway at `hosts` to their own listener, which answers "gate" and
+    the caller's address."""
     with socket.create_server((str(GATE), 0)) as server:
         elsewhere = [one for host in hosts for one in netfence.endpoints(host, GATEWAY_PORT)]
         fence = Fence.open((), GatewayListener(GATE, server.getsockname()[1], (8080, GATEWAY_PORT), elsewhere))
@@ -475,9 +473,7 @@ def at_the_gate(uid: int) -> str:
 
 @pytest.mark.parametrize("other_fence", [False, True])
 @pytest.mark.parametrize("own_server", [False, True])
-def test_instances_reach_the_gateway_at_its_address_whatever_they_serve_themselves(
-    own_server: bool, other_fence: bool
-) -> None:
+def test_instances_reach_the_gateway_at_its_address_whatever_they_serve(own_server: bool, other_fence: bool) -> None:
     if own_server and attached():
         pytest.skip("a platform runs here: before there were gates, its fence led instances to their own servers first")
     with contextlib.ExitStack() as stack:
@@ -496,12 +492,12 @@ def test_instances_reach_the_gateway_at_its_address_whatever_they_serve_themselv
                 one.close()
 
 
-def test_nobody_but_instances_and_root_connects_to_the_gate() -> None:
+def test_only_instances_and_root_connect_to_the_gate() -> None:
     with gated("127.0.0.1"):
         for uid in (STRANGER, EDGE_UID, *OUTSIDE):
             assert as_uid(uid, ask(str(GATE), 8080)) == "EPERM"
             assert as_uid(uid, ask(f"::ffff:{GATE}", 8080, V6)) == "EPERM"
-        # only for instances does it have other ports than its own
+        # only for instances does the gate have other ports than its own
         assert as_uid(0, ask(str(GATE), 8080)) == "ECONNREFUSED"
 
 
@@ -516,7 +512,7 @@ def test_nobody_but_instances_and_root_connects_to_the_gate() -> None:
         ("2001:db8::7", [("2001:db8::7", V6)]),
     ],
 )
-def test_instances_are_led_to_the_gate_where_others_reach_the_gateway(host: str, asked: list[tuple[str, int]]) -> None:
+def test_the_fence_leads_instances_from_the_gateway_to_the_gate(host: str, asked: list[tuple[str, int]]) -> None:
     with gated(host):
         for address, family in asked:
             assert as_uid(ONE, ask(address, GATEWAY_PORT, family)) == at_the_gate(ONE), address
@@ -524,7 +520,7 @@ def test_instances_are_led_to_the_gate_where_others_reach_the_gateway(host: str,
             assert as_uid(ONE, non_blocking_to(address, GATEWAY_PORT + 1, family)) != "EPERM"
 
 
-def test_at_every_address_of_this_machine_they_are_led_to_the_gate_of_a_gateway_at_all_of_them() -> None:
+def test_a_gateway_at_all_addresses_has_its_gate_at_every_address_of_this_machine() -> None:
     found = [address for address, _ in netfence.endpoints("::", GATEWAY_PORT) if not address.is_unspecified]
     with gated("::"):
         for address in found:
@@ -532,13 +528,13 @@ def test_at_every_address_of_this_machine_they_are_led_to_the_gate_of_a_gateway_
             assert as_uid(ONE, ask(str(address), GATEWAY_PORT, family)) == at_the_gate(ONE), address
 
 
-def test_an_own_server_at_the_gateways_port_is_found_first_at_loopback() -> None:
+def test_an_instances_own_server_at_the_gateways_port_comes_first_at_loopback() -> None:
     with gated("127.0.0.1"), listener(ONE, "127.0.0.1", GATEWAY_PORT):
         assert as_uid(ONE, ask("127.0.0.1", GATEWAY_PORT)) == str(ONE)
         assert as_uid(TWO, ask("127.0.0.1", GATEWAY_PORT)) == at_the_gate(TWO)
 
 
-def test_an_instance_whose_socket_is_bound_already_reaches_the_gate_from_there() -> None:
+def test_an_instance_reaches_the_gate_from_a_socket_that_is_already_bound() -> None:
     def bound() -> str:
         with socket.socket() as client:
             client.bind(("0.0.0.0", 0))
@@ -549,11 +545,11 @@ def test_an_instance_whose_socket_is_bound_already_reaches_the_gate_from_there()
         assert as_uid(ONE, bound) == "gate 127.0.0.1"
 
 
-# -- how long it stands
+# -- the life of a fence
 
 
 def attached() -> set[int]:
-    """All programs at the root of the tree, those of other fences on this machine included."""
+    """Return all programs at the root of the tree, including those of other fences on this machine."""
     where = netfence.cgroup2_root(Path("/proc/self/mountinfo").read_text())
     tree = os.open(where, os.O_RDONLY)
     try:
@@ -618,7 +614,7 @@ def test_a_fence_that_cannot_be_opened_leaves_nothing(monkeypatch: pytest.Monkey
     assert len(open_descriptors()) == len(before)
 
 
-def test_a_program_that_the_verifier_refuses_is_told_with_its_words() -> None:
+def test_the_error_for_a_refused_program_quotes_the_verifier() -> None:
     program = bpf.BpfProgram()
     program.load(2, 5, 0)  # register 5 holds nothing
     program.leave(1)
@@ -626,5 +622,5 @@ def test_a_program_that_the_verifier_refuses_is_told_with_its_words() -> None:
         bpf.load(18, 10, "broken", program.assemble())
 
 
-def test_without_rights_there_is_no_fence() -> None:
+def test_opening_a_fence_without_rights_fails() -> None:
     assert as_uid(STRANGER, lambda: Fence.open(())) == "EPERM"

@@ -31,7 +31,7 @@ NUMBERS = numbers(os.uname().machine) if os.uname().machine in MACHINES else {}
 
 
 def outcome(action: Callable[[], object], *, filtered: bool, shared_uid: bool = False) -> int:
-    """Do `action` in a child: its errno, PLAIN, or 1000 + the signal that ended it."""
+    """Do `action` in a child; return its errno, PLAIN, or 1000 + the signal that ended the child."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -58,7 +58,7 @@ def call(name: str, *arguments: object) -> Callable[[], object]:
     return lambda: raw_syscall(name, NUMBERS[name], *arguments)
 
 
-# Arguments that do no harm even without the filter: what the kernel then says is the last column, and it is
+# Arguments that do no harm even without the filter: the kernel's error is then the last column, and it is
 # never EPERM for root, so that a refusal can only be the filter's.
 NOWHERE = b"/nowhere"
 BAD = -1  # a descriptor
@@ -112,13 +112,13 @@ HARMLESS: list[tuple[str, tuple[object, ...]]] = [
 @needs_root
 @pytest.mark.root
 @pytest.mark.parametrize(("name", "arguments"), HARMLESS, ids=[name for name, _ in HARMLESS])
-def test_a_refused_call_fails_for_the_filter_alone(name: str, arguments: tuple[object, ...]) -> None:
+def test_a_refused_call_fails_because_of_the_filter(name: str, arguments: tuple[object, ...]) -> None:
     assert outcome(call(name, *arguments), filtered=True) == errno.EPERM
     assert outcome(call(name, *arguments), filtered=False) != errno.EPERM
 
 
 @pytest.mark.parametrize("name", ["io_uring_setup", "io_uring_enter", "io_uring_register", "clone3"])
-def test_calls_that_libraries_can_do_without_seem_not_to_exist(name: str) -> None:
+def test_optional_calls_fail_as_if_they_did_not_exist(name: str) -> None:
     assert outcome(call(name, 0, 0, 0, 0, 0, 0), filtered=True) == errno.ENOSYS
     assert outcome(call(name, 0, 0, 0, 0, 0, 0), filtered=False) not in (errno.ENOSYS, 1000 + signal.SIGSYS)
 
@@ -147,7 +147,7 @@ def test_devices_cannot_be_made_but_pipes_can(tmp_path: Path) -> None:
     assert outcome(make(stat.S_IFIFO, "p"), filtered=True) == PLAIN
 
 
-def test_nobody_types_into_a_terminal() -> None:
+def test_a_process_cannot_type_into_a_terminal() -> None:
     def type_in() -> None:
         _main, other = pty.openpty()
         fcntl.ioctl(other, 0x5413, b"\0" * 8)  # TIOCGWINSZ only asks
@@ -189,7 +189,7 @@ def test_multipath_tcp_works_where_nothing_refuses_it() -> None:
     assert outcome(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, MULTIPATH), filtered=False) == PLAIN
 
 
-def test_with_a_shared_uid_no_unix_socket_can_be_named_or_reached(tmp_path: Path) -> None:
+def test_with_a_shared_uid_no_unix_socket_can_be_made_except_pairs(tmp_path: Path) -> None:
     path = str(tmp_path / "log.sock")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.bind(path)
@@ -198,7 +198,7 @@ def test_with_a_shared_uid_no_unix_socket_can_be_named_or_reached(tmp_path: Path
             one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
             one.sendto(b"forged", path)
 
-        assert outcome(by_a_pair, filtered=True) == PLAIN  # a pair is a socket like others
+        assert outcome(by_a_pair, filtered=True) == PLAIN  # a pair sends like other sockets
         assert outcome(by_a_pair, filtered=True, shared_uid=True) == errno.EACCES
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
             made = outcome(lambda kind=kind: socket.socket(socket.AF_UNIX, kind), filtered=True, shared_uid=True)
@@ -206,7 +206,7 @@ def test_with_a_shared_uid_no_unix_socket_can_be_named_or_reached(tmp_path: Path
     assert outcome(socket.socketpair, filtered=True, shared_uid=True) == PLAIN
 
 
-def test_with_a_shared_uid_limits_of_others_stay_and_own_ones_can_be_set() -> None:
+def test_with_a_shared_uid_a_process_sets_only_its_own_limits() -> None:
     parent = os.getpid()
     limit = resource.getrlimit(resource.RLIMIT_CORE)
 
@@ -221,7 +221,7 @@ def test_with_a_shared_uid_limits_of_others_stay_and_own_ones_can_be_set() -> No
     assert outcome(of_oneself, filtered=True, shared_uid=True) == PLAIN
 
 
-def test_with_a_shared_uid_priority_and_processors_of_others_stay_and_own_ones_can_be_set() -> None:
+def test_with_a_shared_uid_a_process_sets_only_its_own_priority_and_processors() -> None:
     anywhere, idle = os.sched_getaffinity(0), os.sched_param(0)
     ioprio = NUMBERS["ioprio_set"]
 
@@ -267,7 +267,7 @@ def test_a_32_bit_call_ends_the_process() -> None:
     assert outcome(by_interrupt, filtered=True) == 1000 + signal.SIGSYS
 
 
-def test_threads_that_run_already_come_under_the_filter_too() -> None:
+def test_the_filter_applies_to_threads_that_already_run() -> None:
     script = """
 import os, threading
 from rescoldo.isolation import seccomp

@@ -1,4 +1,4 @@
-"""Instances of a real node: how they are kept apart, replaced, ended; how they outlive node and zygote."""
+"""Instances of a real node: how it isolates, replaces and ends them, and how they outlive node and zygote."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ pytestmark = pytest.mark.slow
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
-# Tells one process from another; in its own PID namespace each has the number 1.
+# Identifies a process: in a PID namespace of its own every process has the number 1.
 TOKEN = "import uuid\nMINE = uuid.uuid4().hex\ndef handle(event, context):\n    return MINE\n"
 
 
 async def lived(running_since: float) -> None:
-    """Wait until an instance has lived long enough to be replaced."""
+    """Wait until an instance is old enough to be replaced."""
     await until(lambda: time.time() > running_since + 1.05)
 
 
-# -- what a start takes
+# -- the time of a start
 
 
-async def test_a_start_says_what_it_took_and_all_of_it_is_within_the_call(node: RealNode) -> None:
+async def test_the_phases_of_a_start_take_no_longer_than_the_call(node: RealNode) -> None:
     launch = node.launch("import time\ntime.sleep(0.05)\ndef handle(event, context):\n    return 'x'\n")
     before = time.monotonic()
     running = await node.client.start(launch)
@@ -49,7 +49,7 @@ async def test_a_start_says_what_it_took_and_all_of_it_is_within_the_call(node: 
     assert (await node.client.instances())[0].took == running.took
 
 
-# -- apart from others
+# -- isolation
 
 LOOKS = """
 import json, os, resource, sys
@@ -145,16 +145,16 @@ async def test_an_instance_inherits_no_descriptor_of_the_zygote(node: RealNode) 
     assert {Path(file).name for file in files} == {"null", "looks-1.log", "looks-1.err"}
     zygote = set()
     for link in Path(f"/proc/{node.zygote()}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+        with contextlib.suppress(FileNotFoundError):  # closed after it was listed
             zygote.add(str(link.readlink()))
     assert any(target.startswith("socket:") for target in zygote)
-    # Of these two every process's name is the same.
+    # these two have the same name in every process
     assert targets & zygote - {"/dev/null", "anon_inode:[eventpoll]"} == set()
     assert seen["comm"] == "looks"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a process without root may not look into one not dumpable")
-async def test_neither_zygote_nor_instance_was_started_with_the_platforms_environment(node: RealNode) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may look into a process that is not dumpable")
+async def test_zygote_and_instance_do_not_start_with_the_platforms_environment(node: RealNode) -> None:
     assert node.process is not None
     running = await node.client.start(node.launch())
     assert b"A_SECRET" in Path(f"/proc/{node.process.pid}/environ").read_bytes()
@@ -171,7 +171,7 @@ async def test_only_the_edge_may_connect_to_an_instance(node: RealNode) -> None:
     assert (folder.st_uid, folder.st_gid, folder.st_mode & 0o777) == (0, EDGE_UID, 0o710)
 
 
-async def test_a_start_whose_client_leaves_is_called_off(node: RealNode) -> None:
+async def test_a_start_whose_client_leaves_is_cancelled(node: RealNode) -> None:
     starting = asyncio.create_task(node.client.start(node.launch("import time\ntime.sleep(60)\n" + TOKEN)))
     await until(lambda: len(list(node.settings.instances.glob("*.sock"))) == 1)
     await node.client.close()
@@ -180,14 +180,14 @@ async def test_a_start_whose_client_leaves_is_called_off(node: RealNode) -> None
     await until(lambda: list(node.settings.instances.iterdir()) == [])
 
 
-# -- replaced
+# -- replacement
 
 
 async def test_a_killed_instance_is_replaced_on_its_socket_while_a_client_waits(node: RealNode) -> None:
     running = await node.client.start(node.launch(TOKEN))
     first = await call(running)
     await lived(running.started_at)
-    # Frozen first, so that the client's connection is in the backlog when the instance dies.
+    # frozen first, so that the client's connection is in the backlog when the instance dies
     os.kill(running.pid, signal.SIGSTOP)
     waiting = asyncio.create_task(call(running))
     await asyncio.sleep(0)
@@ -207,7 +207,7 @@ async def logged(node: RealNode, launch: object, text: str) -> bool:
     return text in await node.logged(launch)  # type: ignore[arg-type]
 
 
-async def test_an_instance_that_dies_young_is_replaced_too_and_refuses_nobody(node: RealNode) -> None:
+async def test_an_instance_that_dies_young_is_replaced_and_refuses_no_connection(node: RealNode) -> None:
     launch = node.launch("import os\ndef handle(event, context):\n    os._exit(3)\n")
     running = await node.client.start(launch)
     for _ in range(3):
@@ -238,7 +238,7 @@ async def test_an_instance_whose_replacement_fails_is_lost_with_both_reasons(nod
     watching.cancel()
 
 
-async def test_a_crash_at_import_tells_the_last_ten_lines(node: RealNode) -> None:
+async def test_the_error_of_a_crash_at_import_has_the_last_ten_lines(node: RealNode) -> None:
     code = "for n in range(30): print('line', n)\nimport os; os._exit(7)\n"
     with pytest.raises(StartFailed) as failure:
         await node.client.start(node.launch(code))
@@ -247,7 +247,7 @@ async def test_a_crash_at_import_tells_the_last_ten_lines(node: RealNode) -> Non
     assert lines == [f"line {n}" for n in range(20, 30)]
 
 
-async def test_an_environment_too_large_is_refused_before_anything_starts(node: RealNode) -> None:
+async def test_too_large_an_environment_is_refused_before_the_start(node: RealNode) -> None:
     with pytest.raises(InvalidInput, match="1 MiB"):
         await node.client.start(node.launch(env={"BIG": "x" * 2**20}))
     launch = node.launch(
@@ -264,10 +264,10 @@ async def test_many_starts_at_once_all_succeed(node: RealNode) -> None:
     assert not any(alive(one.pid) for one in running)
 
 
-# -- ended
+# -- the end of an instance
 
 
-async def test_one_that_does_not_end_on_sigterm_is_killed_after_its_grace(node: RealNode) -> None:
+async def test_an_instance_that_ignores_sigterm_is_killed_after_its_grace(node: RealNode) -> None:
     code = "import time\ndef handle(event, context):\n    print('in')\n    time.sleep(60)\n"
     launch = node.launch(code, grace=0.3)
     running = await node.client.start(launch)
@@ -313,7 +313,7 @@ def of_uid(uid: int) -> list[int]:
 async def test_a_process_that_fled_its_group_and_session_ends_with_its_instance(node: RealNode) -> None:
     running = await node.client.start(node.launch(ESCAPES))
     await call(running)
-    assert len(of_uid(running.uid)) == 2  # the instance and the one that fled
+    assert len(of_uid(running.uid)) == 2  # the instance and the process that fled
     (usage,) = await node.client.usage(running.launch.function)
     assert usage.memory > 2 * 2**20
     await node.client.stop(running.launch.instance)
@@ -338,7 +338,7 @@ async def test_sigterm_ends_every_instance_and_the_node_with_status_0(node: Real
     assert list(node.settings.instances.iterdir()) == []
 
 
-# -- outlived
+# -- the end of zygote or node
 
 
 async def test_instances_outlive_a_killed_zygote_and_new_ones_start(node: RealNode) -> None:
@@ -351,7 +351,7 @@ async def test_instances_outlive_a_killed_zygote_and_new_ones_start(node: RealNo
     assert await call(second) != first
     await until(lambda: node.zygote() not in (0, zygote))
     await lived(running.started_at)
-    os.kill(running.pid, signal.SIGKILL)  # now our own child: its status is known all the same
+    os.kill(running.pid, signal.SIGKILL)  # now a child of this process; the node knows its status all the same
     await until(lambda: logged(node, running.launch, "instance ended: signal 9 (SIGKILL); replaced"))
     assert await call(running) != first
 
@@ -361,13 +361,13 @@ async def test_a_start_under_way_survives_the_death_of_the_zygote(node: RealNode
     zygote = node.zygote()
     os.kill(zygote, signal.SIGSTOP)
     starting = [asyncio.create_task(node.client.start(node.launch())) for _ in range(3)]
-    await node.client.instances()  # answered after the starts were read
+    await node.client.instances()  # the answer comes after the node has read the starts
     os.kill(zygote, signal.SIGKILL)
     for running in await asyncio.gather(*starting):
         assert await call(running) == "hello"
 
 
-async def test_a_new_node_adopts_what_a_killed_one_left_running(node: RealNode) -> None:
+async def test_a_new_node_adopts_the_instances_of_a_killed_one(node: RealNode) -> None:
     kept = await node.client.start(node.launch("def handle(e, c):\n    print('still here')\n    return 'x'\n"))
     died = await node.client.start(node.launch(TOKEN))
     zygote = node.zygote()
@@ -402,7 +402,7 @@ async def test_an_adopted_instance_that_ends_is_replaced_on_its_socket(node: Rea
     assert now.address == running.address
 
 
-async def test_a_note_whose_pid_means_another_process_is_not_adopted(node: RealNode) -> None:
+async def test_a_note_with_the_pid_of_another_process_is_not_adopted(node: RealNode) -> None:
     running = await node.client.start(node.launch(TOKEN))
     node.kill()
     note_path = node.settings.instance_state / f"{running.launch.instance}.json"
@@ -415,13 +415,13 @@ async def test_a_note_whose_pid_means_another_process_is_not_adopted(node: RealN
         assert bystander.poll() is None
         bystander.kill()
     if os.geteuid() == 0:
-        assert not alive(running.pid)  # found by its uid
+        assert not alive(running.pid)  # the node found it by its uid
     elif alive(running.pid):
         os.kill(running.pid, signal.SIGKILL)
     assert list(node.settings.instance_state.iterdir()) == []
 
 
-async def test_a_watcher_is_told_when_the_node_is_back(node: RealNode) -> None:
+async def test_a_watcher_learns_that_the_node_is_back(node: RealNode) -> None:
     reached: list[None] = []
     watching = asyncio.create_task(node.client.watch(lambda _: None, lambda: reached.append(None)))
     await until(lambda: len(reached) == 1)
@@ -431,7 +431,7 @@ async def test_a_watcher_is_told_when_the_node_is_back(node: RealNode) -> None:
     watching.cancel()
 
 
-# -- what it prints
+# -- output
 
 FLOODS = """
 import os, threading
@@ -445,7 +445,7 @@ def handle(event, context):
 
 
 @pytest.mark.parametrize(("printed", "least"), [(b"x" * 99 + b"\n", 2**18), (b"\n" * 4096, 2**17)])
-async def test_a_flood_is_held_to_its_budget_and_stalls_nobody(node: RealNode, printed: bytes, least: int) -> None:
+async def test_a_flood_stays_within_its_budget_and_stalls_nothing(node: RealNode, printed: bytes, least: int) -> None:
     assert node.process is not None
     launch = node.launch(FLOODS.replace("PRINTED", repr(printed)), name="loud", grace=0.1)
     running = await node.client.start(launch)
@@ -478,7 +478,7 @@ async def test_an_instance_may_write_to_dev_stdout(node: RealNode) -> None:
     await until(lambda: logged(node, running.launch, "through the device"))
 
 
-async def test_a_disk_that_takes_no_log_stops_nothing(node: RealNode) -> None:
+async def test_instances_start_and_answer_although_the_disk_takes_no_log(node: RealNode) -> None:
     blocked = node.launch(name="mute")
     (node.settings.logs / f"{blocked.function}.log").mkdir()  # cannot be opened for writing
     code = "def handle(event, context):\n    print('unheard')\n    return 'served'\n"
@@ -500,7 +500,7 @@ async def test_the_node_process_stays_small(node: RealNode) -> None:
 
 @pytest.mark.root
 @needs_root
-async def test_what_was_only_starting_when_the_node_was_killed_is_removed(node: RealNode) -> None:
+async def test_a_new_node_removes_starts_that_a_killed_one_left(node: RealNode) -> None:
     launch = node.launch("import time\nprint('importing')\ntime.sleep(600)\n")
     starting = asyncio.create_task(node.client.start(launch))
     note_path = node.settings.instance_state / f"{launch.instance}.json"
@@ -526,14 +526,14 @@ async def test_a_request_waits_in_a_handed_over_socket_until_the_next_node(node:
     await node.boot()
     assert await waiting == [running]
     assert await asyncio.to_thread(node.kill, signal.SIGTERM) == 0
-    assert node.settings.node_socket.exists()  # it is the supervisor's to remove
+    assert node.settings.node_socket.exists()  # the supervisor removes it
 
 
 async def test_two_hundred_starts_at_once_leave_the_node_answering(node: RealNode) -> None:
     await node.client.start(node.launch())
     starting = [asyncio.create_task(node.client.start(node.launch(ready_timeout=60.0))) for _ in range(200)]
-    seen = set()  # how many were ready at each answer
+    seen = set()  # the number of ready instances at each answer
     while not all(task.done() for task in starting):
         seen.add(len(await node.client.instances()))
     assert len({(await task).pid for task in starting}) == 200
-    assert len(seen) >= 10, "it answered hardly ever while they started"
+    assert len(seen) >= 10, "the node hardly ever answered during the starts"

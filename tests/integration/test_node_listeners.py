@@ -1,4 +1,4 @@
-"""Functions that shut down or close the socket they take requests with, at a real node."""
+"""Functions that shut down or close their listening socket, at a real node."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_a_function_that_takes_no_more_requests_is_replaced_and_no_call_is
 
 @pytest.mark.root
 @needs_root
-async def test_what_runs_in_an_instance_that_takes_no_more_ends_well(node: RealNode) -> None:
+async def test_a_call_in_an_instance_that_takes_no_more_requests_ends_well(node: RealNode) -> None:
     running = await node.client.start(node.launch(DEAFENS))
     first = await call(running)
     slow = asyncio.create_task(call(running, "/close-and-wait"))
@@ -48,7 +48,7 @@ async def test_what_runs_in_an_instance_that_takes_no_more_ends_well(node: RealN
 
 @pytest.mark.root
 @needs_root
-async def test_an_adopted_instance_that_takes_no_more_is_replaced(node: RealNode) -> None:
+async def test_an_adopted_instance_that_takes_no_more_requests_is_replaced(node: RealNode) -> None:
     running = await node.client.start(node.launch(DEAFENS))
     first = await call(running)
     node.kill()
@@ -58,7 +58,7 @@ async def test_an_adopted_instance_that_takes_no_more_is_replaced(node: RealNode
 
 
 async def test_a_busy_instance_that_keeps_others_waiting_is_left_alone(node: RealNode) -> None:
-    code = DEAFENS.replace("def handle", "async def handle")  # it blocks its loop, so that nobody is accepted
+    code = DEAFENS.replace("def handle", "async def handle")  # the blocked loop accepts no connection
     running = await node.client.start(node.launch(code))
     first = await call(running)
     busy = asyncio.create_task(call(running, "/busy"))
@@ -70,7 +70,7 @@ async def test_a_busy_instance_that_keeps_others_waiting_is_left_alone(node: Rea
 @pytest.mark.root
 @needs_root
 @pytest.mark.parametrize("how", ["/shut", "/close"])
-async def test_a_program_with_an_inherited_socket_is_replaced_as_well(
+async def test_a_program_that_gives_up_its_inherited_socket_is_replaced(
     node: RealNode, tmp_path: Path, how: str
 ) -> None:
     running = await node.client.start(node.program("./server", "inherited", deaf_program(tmp_path)))

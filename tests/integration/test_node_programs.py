@@ -1,4 +1,4 @@
-"""Programs that speak HTTP, as a real node starts, watches and ends them."""
+"""Programs that speak HTTP: how a real node starts, watches and ends them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Order = Callable[..., Launch]
 
 @pytest.fixture
 def order(node: RealNode, tmp_path: Path) -> Order:
-    """Lay down the server of programs.py and order an instance of it."""
+    """Return a function that writes a bundle with the server of programs.py and returns the launch of an instance."""
     file = write_server(tmp_path)
 
     def make(upstream: str = "unix", command: str = "./server", **more: Any) -> Launch:
@@ -45,7 +45,7 @@ async def look(running: RunningInstance, path: str = "/") -> dict[str, Any]:
     return dict(json.loads(await call(running, path)))
 
 
-# -- how it is started
+# -- the start
 
 
 @pytest.mark.parametrize("upstream", ["tcp:8123", "unix", "inherited"])
@@ -58,11 +58,11 @@ async def test_a_program_is_ready_when_it_answers(node: RealNode, order: Order, 
     assert seen["cwd"].endswith(f"{launch.digest}/function")
     assert await node.logged(launch) == ["hello from the program"]
     assert min(running.took[:3]) > 0
-    assert running.took.listen == 0, "a program does not say when it was loaded"
+    assert running.took.listen == 0, "a program does not report when it is loaded"
 
 
 @pytest.mark.parametrize("upstream", ["tcp:8123", "unix", "inherited"])
-async def test_where_a_program_will_answer_is_told_while_it_starts_and_one_that_never_does_leaves_no_note(
+async def test_a_start_reports_the_address_early_and_a_stopped_start_leaves_no_note(
     node: RealNode, order: Order, upstream: str
 ) -> None:
     launch = order(upstream, "sleep 60")
@@ -72,7 +72,7 @@ async def test_where_a_program_will_answer_is_told_while_it_starts_and_one_that_
     assert not starting.done()
     assert told[0].endswith(":8123") if upstream == "tcp:8123" else launch.instance in told[0]
     prepared = node.settings.instance_state / f"{launch.instance}.new"
-    await until(prepared.exists)  # the note that would say that it is ready
+    await until(prepared.exists)  # the note for the moment when the program is ready
     await node.client.stop(launch.instance)
     with pytest.raises(StartFailed, match="stopped while it was starting"):
         await starting
@@ -84,9 +84,9 @@ def parent_name(pid: int) -> str:
     return Path(f"/proc/{parent}/comm").read_text().strip()
 
 
-async def test_programs_come_from_a_zygote_of_their_own_once_there_is_one(node: RealNode, order: Order) -> None:
+async def test_programs_come_from_their_own_zygote_once_it_runs(node: RealNode, order: Order) -> None:
     first = await node.client.start(order("inherited"))
-    assert parent_name(first.pid) == "rescoldo-zyg"  # it waits for nothing
+    assert parent_name(first.pid) == "rescoldo-zyg"  # the first one does not wait for it
 
     async def from_their_own() -> bool:
         running = await node.client.start(order("inherited"))
@@ -133,7 +133,7 @@ async def test_a_program_ignores_no_signal_at_its_start(node: RealNode, order: O
         return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
     await until(lambda: status().get("Name") == "sleep")
-    ours = 0b11 << 31  # 32 and 33 are the C library's: whoever started us may ignore them, and Python cannot tell
+    ours = 0b11 << 31  # 32 and 33 are the C library's: our parent may ignore them, and Python cannot tell
     assert (int(status()["SigIgn"], 16) & ~ours, int(status()["SigBlk"], 16)) == (0, 0)
     await node.client.stop(launch.instance)
     with pytest.raises(StartFailed, match="stopped while it was starting"):
@@ -147,7 +147,7 @@ async def test_a_command_without_a_slash_is_looked_for_in_the_bundle_and_then_on
     assert (await look(await node.client.start(order(command="python3 server y"))))["argv"] == ["y"]
 
 
-async def test_port_holds_the_port_unless_the_function_says_otherwise(node: RealNode, order: Order) -> None:
+async def test_port_holds_the_port_unless_the_function_sets_another(node: RealNode, order: Order) -> None:
     seen = await look(await node.client.start(order("tcp:8124")))
     assert seen["env"]["PORT"] == "8124"
     launch = order("tcp:8125", env={"PORT": "8126"}, ready_timeout=0.5)
@@ -155,7 +155,7 @@ async def test_port_holds_the_port_unless_the_function_says_otherwise(node: Real
         await node.client.start(launch)
 
 
-# -- what does not start
+# -- starts that fail
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ async def test_port_holds_the_port_unless_the_function_says_otherwise(node: Real
     ],
 )
 @pytest.mark.parametrize("upstream", ["unix", "inherited"])
-async def test_what_cannot_be_executed_is_told_with_its_reason(
+async def test_the_error_for_a_file_that_cannot_be_executed_has_the_reason(
     node: RealNode, order: Order, command: str, reason: str, upstream: str
 ) -> None:
     launch = order(upstream, command)
@@ -187,7 +187,7 @@ async def test_what_cannot_be_executed_is_told_with_its_reason(
 
 
 @pytest.mark.parametrize("upstream", ["tcp:8127", "unix", "inherited"])
-async def test_a_program_that_exits_at_once_is_told_with_what_it_printed(
+async def test_the_error_for_a_program_that_exits_at_once_has_its_output(
     node: RealNode, order: Order, upstream: str
 ) -> None:
     with pytest.raises(StartFailed) as caught:
@@ -205,7 +205,7 @@ async def test_a_program_that_never_listens_is_ended_at_its_deadline(
 
 
 @pytest.mark.parametrize("upstream", ["tcp:8129", "unix", "inherited"])
-async def test_a_slow_program_is_waited_for(node: RealNode, order: Order, upstream: str) -> None:
+async def test_the_node_waits_for_a_slow_program(node: RealNode, order: Order, upstream: str) -> None:
     begin = time.monotonic()
     running = await node.client.start(order(upstream, env={"DELAY": "0.6"}))
     assert time.monotonic() - begin >= 0.6
@@ -215,7 +215,7 @@ async def test_a_slow_program_is_waited_for(node: RealNode, order: Order, upstre
 # -- its Unix socket
 
 
-async def test_a_programs_socket_can_be_reached_by_the_edge_alone(node: RealNode, order: Order) -> None:
+async def test_only_the_edge_can_reach_a_programs_socket(node: RealNode, order: Order) -> None:
     running = await node.client.start(order("unix"))
     path = socket_of(running)
     assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (EDGE_UID, 0o600)
@@ -224,7 +224,7 @@ async def test_a_programs_socket_can_be_reached_by_the_edge_alone(node: RealNode
     assert (bound.stat().st_uid, bound.stat().st_mode & 0o777) == (running.uid, 0o700)
 
 
-async def test_a_link_in_the_place_of_the_socket_leads_the_edge_nowhere(node: RealNode, order: Order) -> None:
+async def test_a_link_in_place_of_the_socket_fails_the_start(node: RealNode, order: Order) -> None:
     other = await node.client.start(order("inherited"))
     launch = order("unix", env={"LINK_TO": str(socket_of(other))}, ready_timeout=0.5)
     with pytest.raises(StartTimeout):
@@ -240,7 +240,7 @@ async def test_a_stopped_program_leaves_no_folder_and_no_mount(node: RealNode, o
     assert str(node.settings.program_sockets) not in Path("/proc/self/mounts").read_text()
 
 
-async def test_a_dead_nodes_folders_and_mounts_are_removed_by_the_next(node: RealNode, order: Order) -> None:
+async def test_a_new_node_removes_folders_and_mounts_of_a_dead_one(node: RealNode, order: Order) -> None:
     running = await node.client.start(order("unix"))
     node.kill()
     os.kill(running.pid, signal.SIGKILL)
@@ -250,7 +250,7 @@ async def test_a_dead_nodes_folders_and_mounts_are_removed_by_the_next(node: Rea
     assert str(node.settings.program_sockets) not in Path("/proc/self/mounts").read_text()
 
 
-# -- how it ends
+# -- the end of a program
 
 
 @pytest.mark.parametrize("upstream", ["tcp:8130", "unix"])
@@ -307,7 +307,7 @@ async def test_a_program_that_ignores_sigterm_is_killed_after_its_grace(node: Re
     assert not alive(running.pid)
 
 
-async def test_a_node_that_is_to_end_does_not_wait_for_a_long_grace(node: RealNode, order: Order) -> None:
+async def test_a_node_on_sigterm_does_not_wait_for_a_long_grace(node: RealNode, order: Order) -> None:
     patient, stopped = order(env={"TERM_IGNORED": "1"}, grace=600.0), order(env={"TERM_IGNORED": "1"}, grace=600.0)
     pids = [(await node.client.start(launch)).pid for launch in (patient, stopped)]
     stopping = asyncio.create_task(node.client.stop(stopped.instance))
@@ -334,7 +334,7 @@ async def test_a_program_outlives_its_node_and_is_adopted(node: RealNode, order:
     assert not alive(running.pid)
 
 
-async def test_a_port_that_somebody_else_has_is_told_before_the_start(node: RealNode, order: Order) -> None:
+async def test_a_taken_port_fails_the_start(node: RealNode, order: Order) -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(StartFailed, match=f"port {port} is taken"):

@@ -1,4 +1,4 @@
-"""What surrounds an instance at the level full: limits, secrets, and that nothing of it stays."""
+"""The sandbox of an instance at the level full: limits, secrets, and their complete removal."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def logged(node: RealNode, launch: object, text: str) -> bool:
     return any(text in line for line in await node.logged(launch))
 
 
-async def test_an_instance_that_needs_more_memory_than_its_limit_is_replaced_and_its_log_says_why(
+async def test_an_instance_over_its_memory_limit_is_replaced_and_its_log_has_the_reason(
     node: RealNode,
 ) -> None:
     launch = node.launch(EATS, memory_limit=MEMORY)
@@ -111,7 +111,7 @@ async def test_an_instance_that_needs_more_memory_than_its_limit_is_replaced_and
     assert pid == neighbour.pid
 
 
-async def test_what_is_written_to_tmp_counts_as_memory(node: RealNode) -> None:
+async def test_files_in_tmp_count_as_memory(node: RealNode) -> None:
     launch = node.launch(EATS_TMP, memory_limit=32 * 2**20)
     running = await node.client.start(launch)
     with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
@@ -119,13 +119,13 @@ async def test_what_is_written_to_tmp_counts_as_memory(node: RealNode) -> None:
     await until(lambda: logged(node, launch, "out of memory"))
 
 
-async def test_a_start_that_needs_more_memory_than_its_limit_fails_with_the_reason(node: RealNode) -> None:
+async def test_a_start_over_the_memory_limit_fails_with_the_reason(node: RealNode) -> None:
     launch = node.launch("EATEN = bytearray(100 * 2**20)\n" + EATS, memory_limit=MEMORY)
     with pytest.raises(StartFailed, match="out of memory: it needed more than its limit of 64 MiB before it was ready"):
         await node.client.start(launch)
 
 
-async def test_an_instance_survives_that_a_child_of_its_hits_the_limit(node: RealNode) -> None:
+async def test_an_instance_survives_a_child_that_hits_the_memory_limit(node: RealNode) -> None:
     running = await node.client.start(node.launch(CHILD_EATS, memory_limit=MEMORY))
     assert await call(running) == str(-signal.SIGKILL)
     assert await call(running) == str(-signal.SIGKILL)
@@ -141,7 +141,7 @@ async def test_an_instance_has_at_most_512_processes_and_others_can_fork(node: R
 
 async def test_an_instance_gets_no_more_cpu_than_its_limit(node: RealNode) -> None:
     running = await node.client.start(node.launch(SPINS, cpu_limit=200))
-    assert float(await call(running)) < 0.4  # of one second; 0.2 and what is left of a period
+    assert float(await call(running)) < 0.4  # of one second: 0.2 and the rest of a period
 
 
 async def test_an_instance_reads_its_secrets_and_cannot_change_them(node: RealNode) -> None:
@@ -160,7 +160,7 @@ async def test_an_instance_reads_its_secrets_and_cannot_change_them(node: RealNo
     assert b"s3cret" not in Path(f"/proc/{running.pid}/environ").read_bytes()
 
 
-async def test_a_secret_that_is_gone_fails_the_start_with_its_name(node: RealNode) -> None:
+async def test_a_missing_secret_fails_the_start_with_its_name(node: RealNode) -> None:
     with pytest.raises(StartFailed, match="its secret 'token' cannot be read: No such file"):
         await node.client.start(node.launch(secrets=("token",)))
 
@@ -185,11 +185,11 @@ async def test_each_instance_has_every_port_to_itself(node: RealNode) -> None:
     for running in (one, other):
         socket.create_connection((address_of(running.uid), 18099), 2).close()
         assert await call(running, f"/?to={address_of(running.uid)}") == "connected"
-        assert await call(running, "/?to=127.0.0.1") == "connected"  # its own
+        assert await call(running, "/?to=127.0.0.1") == "connected"  # its own listener
     assert await call(one, f"/?to={address_of(other.uid)}") == "PermissionError"
 
 
-# -- nothing stays
+# -- leftovers and spares
 
 
 async def test_the_groups_of_an_instance_end_with_it(node: RealNode) -> None:
@@ -201,7 +201,7 @@ async def test_the_groups_of_an_instance_end_with_it(node: RealNode) -> None:
 
 
 def spares(node: RealNode) -> list[int]:
-    """The pids of forks that wait, in the sandboxes of this node."""
+    """Return the pids of waiting forks in the sandboxes of this node."""
     pids = [pid for name in groups(node).names() for pid in groups(node).processes(name)]
     return [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text() == "rescoldo-spare\n"]
 
@@ -216,7 +216,7 @@ async def test_killed_spares_are_replaced_and_their_sandboxes_removed(node: Real
     await until(lambda: not groups(node).names() & before)
 
 
-async def test_a_fork_for_an_instance_that_was_stopped_meanwhile_leaves_no_group() -> None:
+async def test_a_fork_for_an_instance_that_is_stopped_meanwhile_leaves_no_group() -> None:
     node = RealNode(spares=0, spares_memory=0)
     try:
         await node.boot()
@@ -224,12 +224,12 @@ async def test_a_fork_for_an_instance_that_was_stopped_meanwhile_leaves_no_group
         running = await node.client.start(launch)
         os.kill(node.zygote(), signal.SIGSTOP)
         os.kill(running.pid, signal.SIGKILL)
-        await until(lambda: not groups(node).names())  # what is left of it is removed; then it is replaced
-        for _ in range(3):  # some turns of its loop later the node has asked for the fork that is to replace it
+        await until(lambda: not groups(node).names())  # the node removes its remains and then replaces it
+        for _ in range(3):  # after some turns of its loop the node has asked for the replacing fork
             await node.client.instances()
         await node.client.stop(launch.instance)
         os.kill(node.zygote(), signal.SIGCONT)
-        other = await node.client.start(node.launch())  # one fork after the other: the unwanted one was made
+        other = await node.client.start(node.launch())  # forks come one after the other: the unwanted one is made
         await until(lambda: len(groups(node).names()) == 1)
         assert await call(other) == "hello"
     finally:
@@ -237,7 +237,7 @@ async def test_a_fork_for_an_instance_that_was_stopped_meanwhile_leaves_no_group
 
 
 async def test_a_start_whose_spare_was_killed_takes_no_second_spare(node: RealNode) -> None:
-    """All may have been killed together, and a killed process still looks alive for a while."""
+    """All spares may have been killed together, and a killed process still looks alive for a while."""
     await until(lambda: len(spares(node)) == node.settings.spares)
     waiting = spares(node)
     for pid in waiting:
@@ -252,12 +252,12 @@ async def test_a_start_whose_spare_was_killed_takes_no_second_spare(node: RealNo
 
 
 def noted_pids(node: RealNode) -> list[int]:
-    """Of the processes that the node has chosen to become instances."""
+    """Return the pids of the processes that the node has chosen to become instances."""
     notes = [json.loads(path.read_text()) for path in node.settings.instance_state.glob("*.json")]
     return [note["pid"] for note in notes if note.get("pid")]
 
 
-async def test_after_a_burst_there_are_as_many_spares_as_it_needed(node: RealNode) -> None:
+async def test_a_burst_of_starts_grows_the_pool_of_spares(node: RealNode) -> None:
     await until(lambda: len(spares(node)) == node.settings.spares)
     burst = 3 * node.settings.spares
     started = await asyncio.gather(*(node.client.start(node.launch()) for _ in range(burst)))
@@ -267,14 +267,14 @@ async def test_after_a_burst_there_are_as_many_spares_as_it_needed(node: RealNod
     await asyncio.gather(*(node.client.stop(running.launch.instance) for running in started))
 
 
-async def test_starts_that_fail_do_not_let_the_pool_of_spares_grow(node: RealNode) -> None:
+async def test_failed_starts_do_not_grow_the_pool_of_spares(node: RealNode) -> None:
     broken = (node.client.start(node.launch("raise RuntimeError\n")) for _ in range(3 * node.settings.spares))
     failures = await asyncio.gather(*broken, return_exceptions=True)
     assert {type(failure) for failure in failures} == {StartFailed}
     assert (await node.client.spares()).wanted == node.settings.spares
 
 
-async def test_replacements_do_not_let_the_pool_of_spares_grow() -> None:
+async def test_replacements_do_not_grow_the_pool_of_spares() -> None:
     node = RealNode(spares=2)
 
     async def filled() -> bool:
@@ -299,7 +299,7 @@ async def test_replacements_do_not_let_the_pool_of_spares_grow() -> None:
         await node.close()
 
 
-async def test_without_memory_for_more_there_are_never_more_spares_than_asked_for() -> None:
+async def test_without_memory_for_more_the_pool_of_spares_does_not_grow() -> None:
     node = RealNode(spares_memory=0)
     try:
         await node.boot()
@@ -319,20 +319,20 @@ async def test_spares_outlive_their_zygote_and_become_instances(node: RealNode) 
     assert await call(running) == "hello"
 
 
-async def test_a_zygote_has_practised_and_kept_neither_thread_nor_loop_of_it(node: RealNode) -> None:
-    """Its forks would have them, too."""
+async def test_a_zygote_keeps_neither_thread_nor_loop_of_its_practice(node: RealNode) -> None:
+    """Its forks would inherit them."""
     await node.client.start(node.launch())
     zygote = Path(f"/proc/{node.zygote()}")
     assert len(list((zygote / "task").iterdir())) == 1
     for link in (zygote / "fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile: it makes spares
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile: the zygote makes spares
             assert "eventpoll" not in str(link.readlink())
 
 
 async def test_a_new_node_removes_the_sandboxes_that_a_killed_one_left(node: RealNode) -> None:
     kept = await node.client.start(node.launch())
     died = await node.client.start(node.launch())
-    left = groups(node).names()  # of both, and of spares
+    left = groups(node).names()  # of both instances and of spares
     node.kill()
     os.kill(died.pid, signal.SIGKILL)
     await node.boot()
@@ -347,7 +347,7 @@ async def test_a_node_that_ends_leaves_no_group(node: RealNode) -> None:
     assert not any(Path(place).exists() for place in places)
 
 
-async def test_no_mount_of_an_instance_is_seen_from_outside(node: RealNode) -> None:
+async def test_mounts_of_an_instance_are_not_visible_outside(node: RealNode) -> None:
     await node.client.start(node.launch())
     mounts = Path("/proc/self/mountinfo").read_text()
     assert "/var/openfaas/secrets" not in mounts
@@ -358,7 +358,7 @@ def base_of(node: RealNode) -> Base:
     return Base(**json.loads(node.settings.cgroups_file.read_text()))
 
 
-async def test_all_instances_together_may_not_have_every_process_that_the_machine_can(node: RealNode) -> None:
+async def test_all_instances_together_leave_processes_to_the_machine(node: RealNode) -> None:
     await node.client.start(node.launch())
     most = int(Path("/proc/sys/kernel/pid_max").read_text())
     assert 0 < int(Path(base_of(node).folders["pids"], "pids.max").read_text()) <= most - most // 8
@@ -402,7 +402,7 @@ def handle(event, context):
 """
 
 
-async def test_the_buffers_of_sockets_are_within_the_memory_limit_or_a_part_of_it(node: RealNode) -> None:
+async def test_buffers_of_sockets_are_bounded_by_the_memory_limit(node: RealNode) -> None:
     launch = node.launch(FILLS, memory_limit=MEMORY)
     running = await node.client.start(launch)
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):

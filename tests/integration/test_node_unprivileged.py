@@ -1,4 +1,4 @@
-"""A node without root: run here as another user, by the means that root has to become one."""
+"""A node without root: these tests run as root and start it as another user."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def as_another_user(folders: tuple[Path, ...], node: list[str]) -> list[str]:
 
 
 def for_everyone(node: RealNode, code: str, **more: Any) -> Launch:
-    """A launch whose bundle the other user may read."""
+    """Return a launch whose bundle the other user may read."""
     launch = node.launch(code, **more)
     give_away(node, launch)
     return launch

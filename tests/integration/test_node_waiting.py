@@ -1,4 +1,4 @@
-"""What becomes of requests that wait in the socket of an instance that has ended, at a real node."""
+"""Requests that wait in the socket of an instance that has ended, at a real node."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def handle(event, context):
 async def send(
     running: RunningInstance, path: str, method: str = "GET", body: bytes = b"", began: float | None = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A request as the edge sends it that got it at `began`."""
+    """Send a request as the edge does; `began` is its arrival at the edge."""
     reader, writer = await asyncio.open_unix_connection(running.address.removeprefix("unix@"))
     start = int((time.time() if began is None else began) * 1e6) * 1000
     told = f"X-Call-Id: id-of-{path[1:]}\r\nX-Start-Time: {start}\r\nContent-Length: {len(body)}\r\n"
@@ -46,7 +46,7 @@ async def send(
 
 
 async def answer(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> tuple[int, str]:
-    """Status and body; (0, "") for a connection that ends without a byte."""
+    """Return status and body, or (0, "") for a connection that ends without a byte."""
     reader, writer = connection
     try:
         async with asyncio.timeout(15):
@@ -65,7 +65,7 @@ async def runs(node: RealNode, running: RunningInstance) -> list[str]:
 
 @pytest.mark.root
 @needs_root
-async def test_what_ran_out_of_memory_is_not_run_again_and_what_had_not_begun_is(node: RealNode) -> None:
+async def test_a_call_that_ran_out_of_memory_is_not_retried_and_waiting_ones_run(node: RealNode) -> None:
     running = await node.client.start(node.launch(COUNTS, memory_limit=MEMORY))
     began = time.time()
     assert await answer(await send(running, "/eats")) == (0, "")
@@ -88,14 +88,14 @@ async def test_what_ran_out_of_memory_is_not_run_again_and_what_had_not_begun_is
     assert sorted(await runs(node, running)) == ["RUN /GET mine", "RUN /PUT mine", "RUN /eats ", "RUN /post mine"]
 
 
-async def test_what_ended_otherwise_waits_for_the_successor(node: RealNode) -> None:
+async def test_a_retried_call_waits_for_the_successor_after_another_end(node: RealNode) -> None:
     running = await node.client.start(node.launch(COUNTS))
     began = time.time()
     assert await answer(await send(running, "/ends")) == (0, "")
     assert await answer(await send(running, "/again", began=began)) == (200, "GET /again ")
 
 
-async def test_what_waits_for_a_successor_that_does_not_come_is_answered_with_the_reason(node: RealNode) -> None:
+async def test_requests_that_wait_for_a_failed_successor_get_its_reason(node: RealNode) -> None:
     exits: list[Exit] = []
     watching = asyncio.create_task(node.client.watch(exits.append, lambda: None))
     running = await node.client.start(node.launch(COUNTS))

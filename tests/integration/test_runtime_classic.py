@@ -1,4 +1,4 @@
-"""Classic handlers have output, environment and exit of their own in each call, as they had a process."""
+"""Each call of a classic handler has its own output, environment and exit, like a process of its own."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def run(tmp_path: Path) -> Iterator[Run]:
         ("t = threading.Thread(target=print, args=('thread',)); t.start(); t.join()", 200, b"", "thread"),
     ],
 )
-def test_what_a_call_prints_is_its_answer_when_it_returns_nothing(
+def test_the_output_of_a_call_that_returns_nothing_is_its_answer(
     run: Run, body: str, status: int, answer: bytes, log: str, kind: str
 ) -> None:
     instance = run(f"import sys, threading\nkept = sys.stdout\n{kind}def handle(req):\n    {body}\n")
-    for _ in range(2):  # nothing of a call is left for the next
+    for _ in range(2):  # the second call gets nothing of the first
         found = instance.get()
         assert (found.status, found.body) == (status, answer)
     wait_until(lambda: log in instance.log())
@@ -60,7 +60,7 @@ def test_what_a_call_prints_is_its_answer_when_it_returns_nothing(
 
 
 @pytest.mark.parametrize("kind", ["", "async "])
-def test_calls_at_once_have_their_own_output_and_environment(run: Run, tmp_path: Path, kind: str) -> None:
+def test_concurrent_calls_have_their_own_output_and_environment(run: Run, tmp_path: Path, kind: str) -> None:
     wait = "await asyncio.sleep(0.005)" if kind else "time.sleep(0.005)"
     instance = run(f"""
         import asyncio, os, pathlib, sys, time
@@ -78,7 +78,7 @@ def test_calls_at_once_have_their_own_output_and_environment(run: Run, tmp_path:
     assert [client.answer().text for client in clients] == [f"/p{n} {n} q={n} GET" for n in range(4)]
 
 
-def test_the_environment_of_a_call_is_the_classic_watchdogs_and_cgis(run: Run) -> None:
+def test_a_call_has_the_environment_of_the_classic_watchdog_and_of_cgi(run: Run) -> None:
     instance = run("""
         import json, os
         before = set(os.environ)

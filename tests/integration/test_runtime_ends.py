@@ -1,4 +1,4 @@
-"""Streams, deadlines, clients that leave, and how an instance ends."""
+"""Streams, deadlines, clients that leave, and the end of an instance."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ def test_an_error_in_mid_stream_cuts_the_connection_and_is_logged(run: Run, word
     client = instance.connect()
     answer = client.ask()
     assert (answer.status, answer.body, answer.whole) == (200, b"a", False)
-    wait_until(lambda: "ValueError: late" in instance.log())  # it is written after the answer
+    wait_until(lambda: "ValueError: late" in instance.log())  # the log line comes after the answer
 
 
 @pytest.mark.parametrize("word", ["", "async "])
-def test_a_stream_of_nonsense_is_cut_and_logged(run: Run, word: str) -> None:
+def test_a_stream_of_invalid_pieces_is_cut_and_logged(run: Run, word: str) -> None:
     instance = run(f"{word}def handle(event, context):\n    yield 'a'\n    yield 7")
     assert not instance.get().whole
     wait_until(lambda: "yielded a value of type int" in instance.log())
@@ -165,7 +165,7 @@ def test_a_handler_runs_on_when_its_client_leaves(run: Run, tmp_path: Path, word
 
 
 def lines_when_it_stands_still(instance: Instance) -> int:
-    """The lines of its log once there were no new ones for 0.2 s: waiting for nothing has no event."""
+    """Return the number of lines of the log once it has not grown for 0.2 s; the lack of new lines has no event."""
     size, steady = -1, 0
     while steady < 20:
         time.sleep(0.01)
@@ -199,7 +199,7 @@ def test_a_connection_reads_no_further_while_requests_wait(run: Run, tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_client_that_does_not_read_its_answers_is_read_no_further(run: Run) -> None:
+def test_an_instance_reads_no_further_from_a_client_that_does_not_read(run: Run) -> None:
     client = run("def handle(event, context): return ''").connect()
     count = flood(client, b"GET /_/health HTTP/1.1\r\nHost: f\r\n\r\n")
     assert {client.answer().body for _ in range(count)} == {b"OK"}
@@ -244,7 +244,7 @@ def test_an_async_call_past_its_deadline_gets_504_and_is_cancelled(run: Run) -> 
     answer = client.ask("/slow")
     assert (answer.status, answer.text) == (504, "the function did not answer within 0.05 s\n")
     assert answer.header("X-OpenFaaS-Internal") == "of-watchdog"
-    assert float(answer.header("X-Duration-Seconds") or 0) >= 0.04  # the loop's clock ticks in ms
+    assert float(answer.header("X-Duration-Seconds") or 0) >= 0.04  # the loop's clock has a resolution of 1 ms
     wait_until(lambda: "cancelled" in instance.log())
     assert client.ask("/").text == "ok"
 
@@ -260,7 +260,7 @@ def test_a_call_may_not_lengthen_its_deadline(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_no_deadline_means_none(run: Run) -> None:
+def test_a_deadline_of_zero_means_none(run: Run) -> None:
     assert run(HANGS, exec_timeout=0).get("/while").text == "ok"
 
 
@@ -270,7 +270,7 @@ def test_a_hung_thread_retires_the_instance_once_the_others_are_answered(run: Ru
     idle, hung, other = (instance.connect() for _ in range(3))
     assert idle.ask().text == "ok"
     hung.send(b"GET /hang HTTP/1.1\r\nHost: f\r\n\r\n")
-    time.sleep(0.35)  # the other call is to be in the middle when the first expires
+    time.sleep(0.35)  # so that the other call is in the middle when the first one expires
     other.send(b"GET /while HTTP/1.1\r\nHost: f\r\n\r\n")
     answer = hung.answer()
     assert (answer.status, answer.header("Connection")) == (504, "close")
@@ -317,7 +317,7 @@ def test_a_stream_that_expires_before_a_thread_is_free_never_begins(run: Run) ->
     )
     slow, late = instance.connect(), instance.connect()
     slow.send(b"GET /slow HTTP/1.1\r\nHost: f\r\n\r\n")
-    slow.head()  # its thread waits until more of it is read
+    slow.head()  # its thread waits until the client reads more
     assert late.ask("/late", X_Timeout="100ms").status == 504
     while slow.chunk():
         pass
@@ -456,7 +456,7 @@ def test_an_answer_over_the_limit_is_a_413_and_the_connection_goes_on(run: Run, 
 
 @pytest.mark.parametrize("kind", STREAMS)
 def test_a_stream_over_the_limit_is_cut_and_logged(run: Run, kind: str) -> None:
-    instance = run(PARTS + STREAMS[kind], max_response=3)  # of four bytes
+    instance = run(PARTS + STREAMS[kind], max_response=3)  # the limit is four bytes
     answer = instance.get()
     assert (answer.status, answer.body, answer.whole) == (200, b"a\xc3\xa9", False)
     wait_until(lambda: "a streamed response was cut at the 3 bytes allowed" in instance.log())
@@ -464,7 +464,7 @@ def test_a_stream_over_the_limit_is_cut_and_logged(run: Run, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", STREAMS)
-def test_a_stream_of_just_the_limit_is_whole(run: Run, kind: str) -> None:
+def test_a_stream_of_exactly_the_limit_is_whole(run: Run, kind: str) -> None:
     assert run(PARTS + STREAMS[kind], max_response=4).get().whole
 
 
@@ -497,7 +497,7 @@ def test_an_endless_stream_stops_at_the_limit(run: Run) -> None:
     assert (len(answer.body), answer.whole) == (2**20, False)
 
 
-# -- what ran past the deadline is stopped
+# -- code that runs past the deadline
 
 HOGS = {
     "a regular expression": "re.match('(a+)+$', 'a' * 60 + 'b')",
@@ -508,15 +508,15 @@ HOGS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("word", ["", "async "])
 @pytest.mark.parametrize("kind", HOGS)
-def test_code_in_c_that_never_lets_go_of_the_interpreter_is_ended(
+def test_c_code_that_never_releases_the_interpreter_is_ended(
     run: Run, monkeypatch: pytest.MonkeyPatch, kind: str, word: str
 ) -> None:
     monkeypatch.setattr(watchdog, "LAST_MARGIN", 0.1)  # the instance is a fork of this process
     instance = run(f"import re\n{word}def handle(event, context):\n    {HOGS[kind]}", exec_timeout=0.05)
     client = instance.connect()
     client.send(GET)
-    code = instance.wait(40)  # the alarm counts processor time, of which there may be little
-    if code == 124:  # the expression asks for signals, where it runs in the main thread
+    code = instance.wait(40)  # the alarm counts processor time, and a busy machine grants little
+    if code == 124:  # in the main thread the expression checks for signals
         assert (kind, word) == ("a regular expression", "async ") and client.answer().status == 504
     else:
         assert code == signal.SIGVTALRM
@@ -537,11 +537,11 @@ def test_an_instance_that_works_hard_but_in_time_is_left_alone(run: Run, monkeyp
         exec_timeout=10.0,
     )
     client = instance.connect()
-    assert {client.ask().text for _ in range(20)} == {"ok"}  # more than the alarm's 0.9 s in all
+    assert {client.ask().text for _ in range(20)} == {"ok"}  # together more than the alarm's 0.9 s
 
 
 def child_of(instance: Instance) -> int:
-    """The pid that the handler printed."""
+    """Return the pid that the handler printed."""
     wait_until(lambda: "child " in instance.log())
     return int(instance.log().partition("child ")[2].split()[0])
 
@@ -596,7 +596,7 @@ CHILDREN = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CHILDREN)
 def test_a_child_process_of_a_call_past_its_deadline_ends_with_the_instance(run: Run, kind: str) -> None:
-    instance = run(CHILDREN[kind], exec_timeout=1.0)  # a busy machine takes a while to start the child
+    instance = run(CHILDREN[kind], exec_timeout=1.0)  # a busy machine needs a while to start the child
     answer = instance.get()
     assert answer.status == 504 or not answer.whole
     assert instance.wait(5) == 124
@@ -617,9 +617,9 @@ def test_a_process_from_before_the_call_does_not_end_the_instance(run: Run) -> N
         """,
         exec_timeout=0.1,
     )
-    time.sleep(0.03)  # the kernel tells a process's start to 10 ms
+    time.sleep(0.03)  # the kernel records a process's start in steps of 10 ms
     assert instance.get("/slow").status == 504
-    time.sleep(1.3)  # the look at what is left comes 1 s after the deadline
+    time.sleep(1.3)  # the instance looks for leftovers 1 s after the deadline
     assert instance.get().text == "None"
     instance.signal(signal.SIGTERM)
     instance.wait()
@@ -649,7 +649,7 @@ def test_a_thread_that_a_cancelled_handler_leaves_ends_the_instance(run: Run, se
         assert client.ask().text == "ok"
 
 
-def test_threads_of_async_handlers_are_as_many_as_the_concurrency(run: Run) -> None:
+def test_async_handlers_have_as_many_threads_as_the_concurrency(run: Run) -> None:
     instance = run(
         """
         import asyncio, threading
@@ -687,7 +687,7 @@ async def handle(event, context):
 @pytest.mark.parametrize("limit", [1, 3])
 def test_an_async_handler_whose_client_has_left_counts_until_it_ends(run: Run, limit: int) -> None:
     instance = run(COUNTED, concurrency=limit)
-    for number in range(3 * limit):  # as an edge does whose clients leave
+    for number in range(3 * limit):  # like an edge whose clients leave
         client = instance.connect()
         client.send(GET)
         wait_until(lambda number=number: instance.log().count("began") > number)
@@ -696,7 +696,7 @@ def test_an_async_handler_whose_client_has_left_counts_until_it_ends(run: Run, l
 
 
 @pytest.mark.slow
-def test_a_call_that_expires_before_its_turn_is_a_504_and_takes_no_turn(run: Run) -> None:
+def test_a_call_that_expires_before_its_turn_gets_504_and_takes_no_turn(run: Run) -> None:
     instance = run(COUNTED, concurrency=1)
     first, second, third = (instance.connect() for _ in range(3))
     first.send(b"GET /?for=0.4 HTTP/1.1\r\nHost: f\r\n\r\n")
@@ -707,7 +707,7 @@ def test_a_call_that_expires_before_its_turn_is_a_504_and_takes_no_turn(run: Run
 
 
 @pytest.mark.slow
-def test_turns_come_back_from_calls_that_fail_expire_or_are_streamed(run: Run) -> None:
+def test_calls_that_fail_expire_or_stream_return_their_turn(run: Run) -> None:
     instance = run(
         """
         import asyncio

@@ -33,7 +33,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    """One instance that returns or raises what the query asks for."""
+    """One instance; the query says what it returns or raises."""
     root = tmp_path_factory.mktemp("many")
     write_bundle(
         root,
@@ -80,7 +80,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
         ("302", 302, None, b""),
     ],
 )
-def test_what_a_handler_returns_is_the_answer(
+def test_a_handlers_return_value_becomes_the_answer(
     many: Instance, key: str, status: int, kind: str | None, body: bytes
 ) -> None:
     answer = many.get(f"/?k={key}")
@@ -88,7 +88,7 @@ def test_what_a_handler_returns_is_the_answer(
     assert answer.header("X-OpenFaaS-Internal") is None
 
 
-def test_a_list_of_values_is_a_header_each(many: Instance) -> None:
+def test_each_value_of_a_list_becomes_a_header(many: Instance) -> None:
     values = [value for name, value in many.get("/?k=full").headers if name == "Set-Cookie"]
     assert values == ["a=1", "b=2"]
 
@@ -110,12 +110,12 @@ def test_204_has_neither_length_nor_body(many: Instance) -> None:
 
 
 @pytest.mark.parametrize("key", ["one", "int", "set", "split", "name", "100", "999"])
-def test_nonsense_gets_500_and_its_reason_is_logged(many: Instance, key: str) -> None:
+def test_an_invalid_return_value_gets_500_and_its_reason_is_logged(many: Instance, key: str) -> None:
     before = len(many.log())
     answer = many.get(f"/?k={key}")
     assert (answer.status, answer.text) == (500, "the function returned an invalid response; see its log\n")
     assert answer.header("X-OpenFaaS-Internal") == "of-watchdog"
-    wait_until(lambda: "rescoldo: the function returned" in many.log()[before:])  # after the answer
+    wait_until(lambda: "rescoldo: the function returned" in many.log()[before:])  # the log line comes after the answer
 
 
 def test_an_exception_gets_500_and_its_traceback_goes_to_the_log_alone(many: Instance) -> None:
@@ -181,7 +181,7 @@ def test_sync_calls_overlap_up_to_the_concurrency(run: Run) -> None:
     assert {client.answer().text for client in clients * 5} == {"3"}
 
 
-def test_one_thread_is_there_ahead_and_none_is_started_before_it_is_needed(run: Run) -> None:
+def test_one_thread_starts_ahead_and_others_only_when_needed(run: Run) -> None:
     instance = run("def handle(event, context): return ''")
     threads = Path(f"/proc/{instance.pid}/task")
     client = instance.connect()
@@ -257,7 +257,7 @@ def test_own_modules_and_dependencies_are_importable(run: Run, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("with_init", [False, True])
-def test_own_modules_have_one_copy_however_they_are_named(run: Run, with_init: bool) -> None:
+def test_own_modules_have_one_copy_under_all_their_names(run: Run, with_init: bool) -> None:
     instance = run(
         """
         import sys
@@ -291,7 +291,7 @@ def test_own_modules_have_one_copy_however_they_are_named(run: Run, with_init: b
 
 
 @pytest.mark.parametrize("with_init", [False, True])
-def test_files_beside_the_handler_are_found_by_the_standard_library(run: Run, tmp_path: Path, with_init: bool) -> None:
+def test_the_standard_library_finds_files_beside_the_handler(run: Run, tmp_path: Path, with_init: bool) -> None:
     (tmp_path / "function").mkdir()
     (tmp_path / "function" / "data.txt").write_text("data")
     instance = run(
@@ -314,7 +314,7 @@ def test_files_beside_the_handler_are_found_by_the_standard_library(run: Run, tm
     assert instance.get().json() == ["data", "data", "data", ["handler", "mine"], True, True, "function.handler"]
 
 
-def test_a_requirement_has_a_name_before_a_file_of_the_function(run: Run, tmp_path: Path) -> None:
+def test_a_requirement_takes_precedence_over_a_file_of_the_function(run: Run, tmp_path: Path) -> None:
     (tmp_path / "deps").mkdir()
     (tmp_path / "deps" / "thing.py").write_text("NAME = 'dep'")
     code = "import thing\nfrom . import thing as mine\ndef handle(event, context): return thing.NAME + mine.NAME"
@@ -376,7 +376,7 @@ def test_prints_are_in_the_log_before_the_answer(run: Run) -> None:
 
 
 def test_children_of_the_handlers_module_do_not_hold_the_status_pipe(run: Run) -> None:
-    # `run` reads the pipe to its end: it would never return while a child held it
+    # `run` reads the pipe to its end, so it would never return while a child held the pipe
     instance = run("""
         import os, signal
         child = os.fork()

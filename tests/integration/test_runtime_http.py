@@ -86,16 +86,16 @@ def test_a_body_that_does_not_come_is_a_408_and_ends_the_connection(impatient: I
 
 
 @pytest.mark.slow
-def test_a_slow_body_that_gets_on_arrives(impatient: Instance) -> None:
+def test_a_slow_body_that_makes_progress_arrives(impatient: Instance) -> None:
     client = impatient.connect()
-    client.send(b"POST / HTTP/1.1\r\nHost: f\r\nContent-Length: 6003\r\n\r\n" + b"x" * 6000)  # a minute's worth
+    client.send(b"POST / HTTP/1.1\r\nHost: f\r\nContent-Length: 6003\r\n\r\n" + b"x" * 6000)  # they buy a minute
     time.sleep(0.3)  # longer than BODY_SECONDS
     client.send(b"yyy")
     assert client.answer().json()["body"] == "x" * 6000 + "yyy"
     assert client.ask("/next").json()["path"] == "/next"
 
 
-def test_a_chunked_body_is_put_together_and_its_trailers_are_dropped(client: Client) -> None:
+def test_a_chunked_body_is_joined_and_its_trailers_are_dropped(client: Client) -> None:
     client.send(b"POST / HTTP/1.1\r\nHost: f\r\nTransfer-Encoding: chunked\r\n\r\n")
     client.send(b"3\r\nabc\r\n2;ext=1\r\nde\r\n0\r\nX-Trailer: t\r\n\r\n")
     seen = client.answer().json()
@@ -181,7 +181,7 @@ def test_a_client_that_shuts_its_sending_side_is_still_answered(client: Client) 
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
     ],
 )
-def test_what_is_no_http_gets_400_and_the_end(client: Client, request_bytes: bytes) -> None:
+def test_a_request_that_is_no_http_gets_400_and_the_connection_ends(client: Client, request_bytes: bytes) -> None:
     client.send(request_bytes)
     answer = client.answer()
     assert (answer.status, answer.header("Connection")) == (400, "close")
@@ -296,7 +296,7 @@ def test_a_repeated_header_is_joined(client: Client) -> None:
     assert (seen["X-A"], seen["Cookie"]) == ("1, 2", "a=1; b=2")
 
 
-def test_every_answer_says_how_long_it_took_and_when(client: Client) -> None:
+def test_every_answer_has_its_duration_and_date(client: Client) -> None:
     answer = client.ask()
     assert re.fullmatch(r"\d+\.\d{6}", answer.header("X-Duration-Seconds") or "")
     assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", answer.header("Date") or "")
@@ -307,7 +307,7 @@ def test_every_answer_says_how_long_it_took_and_when(client: Client) -> None:
     ("method", "path", "status"),
     [("GET", "/_/health", 200), ("GET", "/_/ready", 200), ("POST", "/_/health", 405), ("HEAD", "/_/ready", 200)],
 )
-def test_the_watchdogs_routes_are_answered(client: Client, method: str, path: str, status: int) -> None:
+def test_the_instance_answers_the_watchdogs_routes(client: Client, method: str, path: str, status: int) -> None:
     assert client.ask(path, method=method).status == status
 
 

@@ -12,7 +12,7 @@ from runtime_process import Client, Instance, wait_until
 
 Run = Callable[..., Instance]
 
-# each call that begins says so, and ends when its file is there
+# each call prints a line when it begins, and ends when its file exists
 SYNC = """
 import pathlib, time
 def handle(event, context):
@@ -53,15 +53,13 @@ def let_end(tmp_path: Path, *paths: str) -> None:
 
 
 def is_seen(instance: Instance) -> None:
-    """Return once what was sent before has been looked at: the loop answers this itself, in order."""
+    """Return when the loop has seen everything that was sent before: it answers this request itself, in order."""
     assert instance.get("/_/health").status == 200
 
 
 @pytest.mark.parametrize("limit", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_has_not_begun_when_its_client_leaves_never_begins(
-    run: Run, tmp_path: Path, kind: str, limit: int
-) -> None:
+def test_a_waiting_call_whose_client_leaves_never_begins(run: Run, tmp_path: Path, kind: str, limit: int) -> None:
     instance = run(KINDS[kind], concurrency=limit)
     running = [call(instance, f"/run{n}") for n in range(limit)]
     wait_until(lambda: len(began(instance)) == limit)
@@ -88,14 +86,14 @@ def test_a_call_whose_client_left_while_it_ran_counts_until_it_ends(run: Run, tm
     patient = call(instance, "/patient")
     let_end(tmp_path, "/patient")
     is_seen(instance)
-    time.sleep(0.05)  # it would have begun
+    time.sleep(0.05)  # otherwise the call would have begun
     assert began(instance) == ["/left"]
     let_end(tmp_path, "/left")
     assert patient.answer().text == "/patient"
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_client_that_closes_its_sending_half_alone_is_answered(run: Run, tmp_path: Path, kind: str) -> None:
+def test_a_client_that_closes_only_its_sending_half_is_answered(run: Run, tmp_path: Path, kind: str) -> None:
     instance = run(KINDS[kind], concurrency=1)
     running, half = call(instance, "/run"), call(instance, "/half")
     half.socket.shutdown(socket.SHUT_WR)
@@ -106,13 +104,13 @@ def test_a_client_that_closes_its_sending_half_alone_is_answered(run: Run, tmp_p
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_client_that_leaves_after_it_closed_its_sending_half_has_left(run: Run, tmp_path: Path, kind: str) -> None:
+def test_a_call_never_begins_if_its_client_leaves_after_a_half_close(run: Run, tmp_path: Path, kind: str) -> None:
     instance = run(KINDS[kind], concurrency=1)
     running = call(instance, "/run")
     wait_until(lambda: began(instance) == ["/run"])
     half = call(instance, "/half")
     half.socket.shutdown(socket.SHUT_WR)
-    is_seen(instance)  # nothing is read of it any more: its leaving has no event
+    is_seen(instance)  # the instance no longer reads from it, so its leaving has no event
     half.close()
     let_end(tmp_path, "/run", "/half", "/patient")
     assert running.answer().text == "/run"
@@ -120,7 +118,7 @@ def test_a_client_that_leaves_after_it_closed_its_sending_half_has_left(run: Run
     assert began(instance) == ["/run", "/patient"]
 
 
-def test_what_comes_behind_on_a_connection_whose_client_left_never_begins(run: Run, tmp_path: Path) -> None:
+def test_pipelined_calls_of_a_client_that_left_never_begin(run: Run, tmp_path: Path) -> None:
     instance = run(SYNC, concurrency=4)
     client = instance.connect()
     client.send(b"".join(f"GET /{n} HTTP/1.1\r\nHost: f\r\n\r\n".encode() for n in range(3)))
@@ -132,7 +130,7 @@ def test_what_comes_behind_on_a_connection_whose_client_left_never_begins(run: R
 
 
 BLOCKS = {
-    # code in C that does not let go of the interpreter
+    # C code that does not release the interpreter
     "sync": "def handle(event, context):\n    return here(event, lambda: sum(range(40_000_000)))",
     "async": "async def handle(event, context):\n    return here(event, lambda: time.sleep(0.7))",
 }
@@ -140,8 +138,8 @@ BLOCKS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", BLOCKS)
-def test_clients_that_leave_while_the_loop_stands_still_are_never_called_for(run: Run, kind: str) -> None:
-    """What they sent and their leaving wait unread, some of it on connections that nobody has accepted."""
+def test_calls_of_clients_that_leave_while_the_loop_blocks_never_begin(run: Run, kind: str) -> None:
+    """The instance has read neither their requests nor their leaving, and has not accepted some of the connections."""
     instance = run(
         f"""
 import time
@@ -167,13 +165,13 @@ def here(event, block):
 
 
 def resident(instance: Instance) -> int:
-    """Bytes of memory that it holds; before its first call they are those of this process."""
+    """Return the instance's resident bytes; before its first call it shares them with this process."""
     return int(Path(f"/proc/{instance.pid}/statm").read_text().split()[1]) * 4096
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_many_that_leave_while_they_wait_cost_no_memory(run: Run, tmp_path: Path, kind: str) -> None:
+def test_many_clients_that_leave_while_they_wait_cost_no_memory(run: Run, tmp_path: Path, kind: str) -> None:
     instance = run(KINDS[kind], concurrency=1, exec_timeout=60.0)
     running = call(instance, "/run")
     wait_until(lambda: began(instance) == ["/run"])

@@ -1,4 +1,4 @@
-"""Whatever a function does to its streams, the runtime answers, keeps its deadlines, and its words to itself."""
+"""Whatever a function does to its streams, the runtime answers, keeps its deadlines and logs to the function's log."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SLEEPS = {"": "time.sleep(60)", "async ": "await asyncio.sleep(60)"}
 @pytest.mark.parametrize("kind", SLEEPS)
 @pytest.mark.parametrize("when", ["imported", "called"])
 @pytest.mark.parametrize("spoiled", SPOILED)
-def test_spoiled_streams_keep_no_answer_no_deadline_and_no_reason(run: Run, spoiled: str, when: str, kind: str) -> None:
+def test_spoiled_streams_change_no_answer_deadline_or_reason(run: Run, spoiled: str, when: str, kind: str) -> None:
     code = SPOILED[spoiled] or "pass"
     inside = f"exec({code!r}, globals())"
     places = {"when_imported": code, "when_called": "pass"} if when == "imported" else {
@@ -89,7 +89,7 @@ def test_a_failed_import_is_reported_whatever_it_did_to_its_streams(run: Run, sp
     assert instance.wait(5) == 1
 
 
-def test_what_one_call_redirects_holds_no_words_about_another(run: Run, tmp_path: Path) -> None:
+def test_a_stream_redirected_by_one_call_gets_no_text_about_another(run: Run, tmp_path: Path) -> None:
     instance = run(f"""
         import asyncio, contextlib, io, pathlib, threading, time
         def handle(event, context):
@@ -114,7 +114,7 @@ def test_what_one_call_redirects_holds_no_words_about_another(run: Run, tmp_path
 
 
 @pytest.mark.parametrize(("configured", "where"), [("pass", "log"), ("logging.basicConfig(stream=mine)", "mine")])
-def test_what_asyncio_says_of_a_task_goes_to_the_function_s_logging_or_to_its_log(
+def test_errors_of_background_tasks_go_to_the_functions_logging_or_its_log(
     run: Run, configured: str, where: str
 ) -> None:
     instance = run(f"""
@@ -153,7 +153,7 @@ def test_a_connection_never_gets_the_number_of_a_closed_stream(run: Run, which: 
     assert first.ask("/close").text == "answer"
     for _ in range(5):
         client = instance.connect()
-        assert client.ask("/").text == "answer"  # and nothing before or after it
+        assert client.ask("/").text == "answer"  # with nothing before or after it
         assert client.ask("/").text == "answer"
     wait_until(lambda: {"0", "1", "2"} <= {path.name for path in Path(f"/proc/{instance.pid}/fd").iterdir()})
     assert first.ask("/").text == "answer"
@@ -173,7 +173,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", SLEEPS)
 @pytest.mark.parametrize("which", HOSTILE)
-def test_an_exception_whose_text_misbehaves_is_a_500(run: Run, which: str, kind: str) -> None:
+def test_an_exception_whose_text_misbehaves_gets_500(run: Run, which: str, kind: str) -> None:
     code, name = HOSTILE[which]
     instance = run(f"{code}\n{kind}def handle(event, context):\n    if event.path == '/raise': raise Odd()\n")
     for _ in range(2):
