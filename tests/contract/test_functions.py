@@ -144,7 +144,7 @@ async def test_two_watchers_both_get_a_change(shared: Shared) -> None:
     assert {await after(changes) for changes in both} <= {ECHO.id, None}
 
 
-async def test_a_source_that_may_have_missed_changes_reports_all_functions() -> None:
+async def test_a_source_that_may_have_missed_changes_asks_for_a_full_read() -> None:
     outside = OutsideFunctions()
     changes = outside.watch()
     outside.lose_sight()

@@ -1,4 +1,4 @@
-"""One platform for all tests of a file that only use it; those that break it start their own."""
+"""One platform for all tests of a file that only use it; tests that break their platform start their own."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ def user() -> Iterator[User]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many attacks of the hostile suite were refused, where it was run."""
+    """Print how many attacks of the hostile suite were refused, if it ran."""
     for line in report.summary():
         terminalreporter.write_line(line)

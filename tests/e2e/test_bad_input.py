@@ -43,7 +43,7 @@ DEFAULT_LIMIT = 6 * 2**20  # bytes of a body
 
 @pytest.fixture(scope="module")
 def echo(platform: Live) -> Live:
-    """The platform, with an awake function `echo` and its neighbour `other`."""
+    """The platform with an awake function `echo` and its neighbour `other`."""
     platform.deploy("echo", ECHO, annotations={"rescoldo.dev/idle-window": "10m"})
     platform.deploy("other", HELLO, annotations={"rescoldo.dev/idle-window": "10m"})
     assert platform.invoke("echo").status == platform.invoke("other").status == 200
@@ -52,7 +52,7 @@ def echo(platform: Live) -> Live:
 
 @pytest.fixture
 def unnoticed(echo: Live) -> Iterator[None]:
-    """Calls of `other` during the test must all succeed."""
+    """Call `other` during the test; all of these calls must succeed."""
     with Load(echo, "other") as load:
         yield
         load.more(20)
@@ -60,7 +60,7 @@ def unnoticed(echo: Live) -> Iterator[None]:
 
 
 def raw(live: Live, data: bytes, *, timeout: float = 10.0) -> bytes:
-    """Send bytes as they are; return all that comes back until the connection ends."""
+    """Send bytes unchanged; return everything that comes back until the connection ends."""
     with socket.create_connection(("127.0.0.1", live.port), timeout=timeout) as client:
         client.sendall(data)
         received = b""
@@ -84,7 +84,7 @@ def json_of(answer: bytes) -> Any:
 
 
 def upload_unchecked(live: Live, image: str, code: str, manifest: Manifest | None = None) -> Answer:
-    """Upload a bundle as somebody may make it who does not use our builder, which would refuse it."""
+    """Upload a bundle that our builder would refuse, as a client without our builder may send it."""
     packed = io.BytesIO()
     files = {
         "manifest.json": (manifest or manifest_here("python3-http", "http")).to_text(),
@@ -108,7 +108,7 @@ def deploy_unchecked(live: Live, name: str, code: str, **spec: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["nope", "nope.openfaas-fn", "echo.other-namespace", "ECHO", "-", "*", "..", "a.b.c"])
-def test_a_function_nobody_deployed_is_a_404_that_names_it(echo: Live, name: str) -> None:
+def test_an_unknown_function_gets_a_404_that_names_it(echo: Live, name: str) -> None:
     answer = echo.invoke(name)
     assert (answer.status, answer.headers["x-openfaas-internal"]) == (404, "proxy")
     assert f"function {name}" in answer.text
@@ -116,13 +116,13 @@ def test_a_function_nobody_deployed_is_a_404_that_names_it(echo: Live, name: str
 
 
 @pytest.mark.parametrize("path", ["/function/", "/function//x"])
-def test_a_call_that_names_no_function_is_a_400_that_is_not_counted(echo: Live, path: str) -> None:
+def test_a_call_without_a_functions_name_gets_a_400_and_is_not_counted(echo: Live, path: str) -> None:
     answer = echo.call("GET", path)
     assert (answer.status, answer.headers["x-openfaas-internal"]) == (400, "proxy")
     assert "/function/NAME" in answer.text
     counted = echo.invocations("echo")
     assert echo.invoke("echo").status == 200
-    echo.until(lambda: echo.invocations("echo") > counted, "a call after it to be counted")
+    echo.until(lambda: echo.invocations("echo") > counted, "a later call to be counted")
     metrics = echo.call("GET", "/metrics", headers=echo.authorization()).text
     assert 'function_name="echo.openfaas-fn"' in metrics
     assert 'function_name=".' not in metrics
@@ -152,11 +152,11 @@ def test_a_name_of_10_000_characters_is_not_found(echo: Live) -> None:
         ("/function/echo/?", "/"),
     ],
 )
-def test_what_follows_the_name_reaches_the_function_as_it_is(echo: Live, sent: str, seen: str) -> None:
+def test_the_path_after_the_name_reaches_the_function_unchanged(echo: Live, sent: str, seen: str) -> None:
     assert json_of(raw(echo, request(sent.encode())))["path"] == seen
 
 
-def test_a_query_reaches_the_function_whatever_is_in_it(echo: Live) -> None:
+def test_any_query_reaches_the_function(echo: Live) -> None:
     answer = raw(echo, request(b"/function/echo?a=1&a=2&b=%00&c&=d&e=%ff&f=/function/other"))
     assert json_of(answer)["query"] == {"a": "1", "b": "\0", "c": "", "": "d", "e": "�", "f": "/function/other"}
 
@@ -164,18 +164,18 @@ def test_a_query_reaches_the_function_whatever_is_in_it(echo: Live) -> None:
 @pytest.mark.parametrize(
     "path", [b"//function/echo", b"/Function/echo", b"/nothing", b"/function", b"/./function/echo"]
 )
-def test_other_paths_are_the_gateways_and_need_its_password(echo: Live, path: bytes) -> None:
+def test_other_paths_need_the_gateways_password(echo: Live, path: bytes) -> None:
     assert status_of(raw(echo, request(path))) == 401
 
 
 @pytest.mark.parametrize("path", [b"/-/metrics", b"/%2d/metrics", b"/%2D/metrics", b"//-/metrics", b"/x/../-/metrics"])
-def test_inner_pages_are_not_open_on_the_public_port_however_they_are_spelled(echo: Live, path: bytes) -> None:
+def test_no_spelling_opens_inner_pages_on_the_public_port(echo: Live, path: bytes) -> None:
     answer = raw(echo, request(path))
     assert status_of(answer) in (401, 404)
     assert b"gateway_function" not in answer
 
 
-def test_a_client_cannot_name_another_function_than_its_path_does(echo: Live) -> None:
+def test_a_header_of_the_client_cannot_name_another_function(echo: Live) -> None:
     answer = raw(echo, request(b"/function/echo", fields=b"X-Rescoldo-Function: other.openfaas-fn\r\n"))
     assert json_of(answer)["path"] == "/"
 
@@ -196,11 +196,11 @@ def test_head_is_answered_without_a_body(echo: Live) -> None:
 
 
 @pytest.mark.parametrize("method", [b"BREW", b"get", b"G@T", b"CONNECT"])
-def test_a_method_that_does_not_exist_is_a_400(echo: Live, method: bytes) -> None:
+def test_an_unknown_method_gets_a_400(echo: Live, method: bytes) -> None:
     assert status_of(raw(echo, request(b"/function/echo", method=method))) == 400
 
 
-def test_http_1_0_is_spoken(echo: Live) -> None:
+def test_the_gateway_speaks_http_1_0(echo: Live) -> None:
     answer = raw(echo, b"GET /function/echo HTTP/1.0\r\n\r\n")
     assert status_of(answer) == 200
     assert json_of(answer)["method"] == "GET"
@@ -213,7 +213,7 @@ def test_pipelined_requests_are_answered_in_order(echo: Live) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
-def test_http_2_with_prior_knowledge_is_spoken(echo: Live) -> None:
+def test_the_gateway_speaks_http_2_with_prior_knowledge(echo: Live) -> None:
     url = f"http://127.0.0.1:{echo.port}/function/echo/two"
     command = ["curl", "-sS", "-m10", "--http2-prior-knowledge", "-w", "\n%{http_version}", "-d", "abc", url]
     if "HTTP2" not in subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True).stdout:
@@ -226,7 +226,7 @@ def test_http_2_with_prior_knowledge_is_spoken(echo: Live) -> None:
 @pytest.mark.parametrize(
     "wish", [b"h2c", b"websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eHh4eHh4eHh4eHh4eHh4eA=="]
 )
-def test_a_wish_for_another_protocol_is_ignored(echo: Live, wish: bytes) -> None:
+def test_an_upgrade_request_is_ignored(echo: Live, wish: bytes) -> None:
     fields = b"GET /function/echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: " + wish + b"\r\n\r\n"
     answer = raw(echo, fields + request(b"/function/echo"))
     assert status_of(answer) == 200
@@ -268,18 +268,18 @@ def test_any_other_expectation_fails(echo: Live) -> None:
         request(b"/function/echo", method=b"POST", fields=b"Transfer-Encoding: chunked\r\n", body=b"zz\r\nabc"),
     ],
 )
-def test_what_is_not_http_is_a_400_and_ends_the_connection(echo: Live, data: bytes) -> None:
+def test_a_request_that_is_not_http_gets_a_400_and_ends_the_connection(echo: Live, data: bytes) -> None:
     assert status_of(raw(echo, data)) == 400
 
 
-def test_a_request_without_host_is_a_400_that_says_so(echo: Live) -> None:
+def test_a_request_without_host_gets_a_400_that_names_the_header(echo: Live) -> None:
     answer = raw(echo, b"GET /function/echo HTTP/1.1\r\nConnection: close\r\n\r\n")
     assert status_of(answer) == 400
     assert b"Host header" in answer
 
 
-def test_of_two_lengths_the_chunks_count(echo: Live) -> None:
-    """A request that says both cannot smuggle a second one."""
+def test_chunks_take_precedence_over_a_length(echo: Live) -> None:
+    """A request with both cannot smuggle a second one."""
     fields = b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n"
     smuggled = b"0\r\n\r\nGET /function/other HTTP/1.1\r\nHost: x\r\n\r\n"
     answer = raw(echo, request(b"/function/echo", method=b"POST", fields=fields, body=smuggled))
@@ -301,7 +301,7 @@ def test_of_two_lengths_the_chunks_count(echo: Live) -> None:
     ],
     ids=["one header", "many headers", "path", "query"],
 )
-def test_a_head_over_16_kib_is_a_400_and_ends_the_connection(echo: Live, data: bytes) -> None:
+def test_a_head_over_16_kib_gets_a_400_and_ends_the_connection(echo: Live, data: bytes) -> None:
     assert status_of(raw(echo, data)) == 400
 
 
@@ -312,7 +312,7 @@ def test_a_head_below_16_kib_arrives_whole(echo: Live) -> None:
 
 @pytest.mark.usefixtures("unnoticed")
 @pytest.mark.parametrize("length", [DEFAULT_LIMIT + 1, 2**32 + 5, 2**63 - 1])
-def test_a_body_announced_too_large_is_a_413_that_says_how_much_is_allowed(echo: Live, length: int) -> None:
+def test_too_large_a_length_gets_a_413_that_names_the_limit(echo: Live, length: int) -> None:
     with socket.create_connection(("127.0.0.1", echo.port), timeout=10) as client:
         client.sendall(request(b"/function/echo", method=b"POST", fields=b"Content-Length: %d\r\n" % length))
         answer = client.recv(65536)
@@ -321,8 +321,8 @@ def test_a_body_announced_too_large_is_a_413_that_says_how_much_is_allowed(echo:
 
 
 @pytest.mark.usefixtures("unnoticed")
-def test_a_chunked_body_that_grows_too_large_is_a_413(echo: Live) -> None:
-    """What is sent after the refusal may be cut off, so it is sent until the answer is there."""
+def test_a_chunked_body_that_grows_too_large_gets_a_413(echo: Live) -> None:
+    """The gateway may cut off data after its refusal, so the test sends just enough to exceed the limit."""
     with socket.create_connection(("127.0.0.1", echo.port), timeout=10) as client:
         client.sendall(request(b"/function/echo", method=b"POST", fields=b"Transfer-Encoding: chunked\r\n"))
         chunk = b"10000\r\n" + b"a" * 65536 + b"\r\n"
@@ -333,11 +333,11 @@ def test_a_chunked_body_that_grows_too_large_is_a_413(echo: Live) -> None:
     assert str(DEFAULT_LIMIT).encode() in answer
 
 
-def test_the_largest_body_allowed_arrives(echo: Live) -> None:
+def test_a_body_of_exactly_the_limit_arrives(echo: Live) -> None:
     assert json.loads(echo.invoke("echo", b"x" * DEFAULT_LIMIT).text)["size"] == DEFAULT_LIMIT
 
 
-def test_a_function_may_have_a_body_limit_of_its_own(echo: Live) -> None:
+def test_a_function_may_have_its_own_body_limit(echo: Live) -> None:
     echo.deploy("small", ECHO, annotations={"rescoldo.dev/max-body": "1Ki"})
     assert json.loads(echo.invoke("small", b"x" * 1024).text)["size"] == 1024
     answer = echo.invoke("small", b"x" * 1025)
@@ -377,13 +377,13 @@ def test_a_function_may_have_a_body_limit_of_its_own(echo: Live) -> None:
         (b'{"service": "a", "image": "echo:test", "limits": {"memory": "much"}}', "limits.memory"),
     ],
 )
-def test_a_bad_deployment_is_a_400_that_names_what_is_wrong(echo: Live, body: bytes, said: str) -> None:
+def test_a_bad_deployment_gets_a_400_that_names_the_field(echo: Live, body: bytes, said: str) -> None:
     answer = echo.system("POST", "/functions", body)
     assert answer.status == 400, answer.text
     assert said in answer.text
 
 
-def test_a_namespace_that_does_not_exist_is_a_404_that_says_how_to_make_it(echo: Live) -> None:
+def test_an_unknown_namespace_gets_a_404_that_names_it(echo: Live) -> None:
     answer = echo.system("POST", "/functions", {"service": "a", "image": "echo:test", "namespace": "nowhere"})
     assert answer.status == 404
     assert "nowhere" in answer.text
@@ -404,25 +404,25 @@ def test_the_api_answers_404_for_an_unknown_function(echo: Live, method: str, pa
 
 
 @pytest.mark.parametrize("replicas", [-1, 101, 10**30, "many", None])
-def test_a_bad_number_of_replicas_is_a_400(echo: Live, replicas: Any) -> None:
+def test_a_bad_number_of_replicas_gets_a_400(echo: Live, replicas: Any) -> None:
     answer = echo.system("POST", "/scale-function/echo", {"replicas": replicas})
     assert answer.status == 400
     assert "replicas" in answer.text
 
 
-def test_a_json_body_over_1_mib_is_a_413(echo: Live) -> None:
+def test_a_json_body_over_1_mib_gets_a_413(echo: Live) -> None:
     assert echo.system("POST", "/functions", b"x" * 2_000_000).status == 413
 
 
 @pytest.mark.parametrize("user", ["admin:wrong", "admin:", ":", "nobody", "é:é"])
-def test_a_wrong_password_is_a_401(echo: Live, user: str) -> None:
+def test_a_wrong_password_gets_a_401(echo: Live, user: str) -> None:
     value = "Basic " + base64.b64encode(user.encode()).decode()
     answer = echo.call("GET", "/system/functions", headers={"Authorization": value})
     assert answer.status == 401
     assert answer.headers["www-authenticate"].startswith("Basic")
 
 
-def test_what_does_not_exist_yet_is_a_501_that_says_what_to_do_instead(echo: Live) -> None:
+def test_an_asynchronous_call_gets_a_501_with_the_reason(echo: Live) -> None:
     answer = echo.call("POST", "/async-function/echo", headers=echo.authorization())
     assert answer.status == 501
     assert "do not exist yet" in answer.text
@@ -431,7 +431,7 @@ def test_what_does_not_exist_yet_is_a_501_that_says_what_to_do_instead(echo: Liv
 # -- bundles
 
 
-def test_an_upload_that_is_no_bundle_is_a_400(echo: Live) -> None:
+def test_an_upload_that_is_no_bundle_gets_a_400(echo: Live) -> None:
     answer = echo.system("POST", "/bundles?image=x:1", b"not gzip")
     assert answer.status == 400
     assert "gzip" in answer.text
@@ -446,11 +446,11 @@ def test_an_upload_that_breaks_off_leaves_nothing_behind(echo: Live) -> None:
             + b"x" * 100_000
         )
         echo.until(lambda: list(echo.settings.uploads.iterdir()), "the upload to begin")
-    echo.until(lambda: not list(echo.settings.uploads.iterdir()), "the rest of it to be removed")
+    echo.until(lambda: not list(echo.settings.uploads.iterdir()), "the partial upload to be removed")
     assert "UnicodeEncodeError" not in echo.log()
 
 
-def test_a_bundle_for_another_python_is_a_400_that_names_both(echo: Live) -> None:
+def test_a_bundle_for_another_python_gets_a_400_that_names_both(echo: Live) -> None:
     here = manifest_here("python3-http", "http")
     answer = upload_unchecked(echo, "old:1", HELLO, dataclasses.replace(here, python="3.4"))
     assert answer.status == 400
@@ -458,7 +458,7 @@ def test_a_bundle_for_another_python_is_a_400_that_names_both(echo: Live) -> Non
     assert here.python in answer.text
 
 
-def test_a_bundle_for_another_machine_is_a_400_that_names_both(echo: Live) -> None:
+def test_a_bundle_for_another_machine_gets_a_400_that_names_both(echo: Live) -> None:
     here = manifest_here("python3-http", "http")
     answer = upload_unchecked(echo, "old:1", HELLO, dataclasses.replace(here, arch="vax"))
     assert answer.status == 400
@@ -485,7 +485,7 @@ def test_a_bundle_for_another_machine_is_a_400_that_names_both(echo: Live) -> No
         ("raise KeyboardInterrupt\n", "KeyboardInterrupt", "KeyboardInterrupt"),
     ],
 )
-def test_a_handler_that_cannot_be_imported_is_a_502_with_the_reason_and_a_log(
+def test_a_handler_that_cannot_be_imported_gets_a_502_with_the_reason_and_a_log(
     echo: Live, code: str, reason: str, logged: str
 ) -> None:
     name = f"broken-{abs(hash(code)) % 10**9}"
@@ -496,7 +496,7 @@ def test_a_handler_that_cannot_be_imported_is_a_502_with_the_reason_and_a_log(
     echo.until(lambda: logged in echo.function_log(name), f"{logged!r} in the log")
 
 
-def test_a_bundle_without_its_handler_is_a_502(echo: Live) -> None:
+def test_a_bundle_without_its_handler_gets_a_502(echo: Live) -> None:
     manifest = dataclasses.replace(manifest_here("python3-http", "http"), handler="function.absent")
     assert upload_unchecked(echo, "absent:1", HELLO, manifest).status == 201
     echo.deploy("absent", image="absent:1")
@@ -506,14 +506,14 @@ def test_a_bundle_without_its_handler_is_a_502(echo: Live) -> None:
 
 
 @pytest.mark.usefixtures("unnoticed")
-def test_a_handler_that_hangs_at_its_import_is_a_504_at_its_ready_timeout(echo: Live) -> None:
+def test_a_handler_that_hangs_at_import_gets_a_504_at_its_ready_timeout(echo: Live) -> None:
     code = "import time\nprint('importing')\ntime.sleep(1000)\n" + HELLO
     echo.deploy("hung-import", code, annotations={"rescoldo.dev/ready-timeout": "700ms"})
     answer = echo.invoke("hung-import")
     assert answer.status == 504
     assert 0.7 <= answer.seconds < 5
     assert "0.7 s" in answer.text
-    assert "importing" in answer.text, "the last lines it printed"
+    assert "importing" in answer.text, "the response lacks the last printed lines"
 
 
 def test_after_a_failed_start_the_next_call_gets_the_reason_at_once_until_a_redeploy(echo: Live) -> None:
@@ -521,7 +521,7 @@ def test_after_a_failed_start_the_next_call_gets_the_reason_at_once_until_a_rede
     echo.deploy("failing", code)
     first = echo.invoke("failing")
     assert (first.status, int(first.headers["retry-after"])) == (502, 1)
-    for _ in range(5):  # each failure doubles the pause: soon a call meets one
+    for _ in range(5):  # each failure doubles the pause: soon a call falls into one
         again = echo.invoke("failing")
         assert (again.status, again.text) == (502, first.text)
         if again.seconds < 0.2:
@@ -533,14 +533,14 @@ def test_after_a_failed_start_the_next_call_gets_the_reason_at_once_until_a_rede
     assert (answer.status, answer.text) == (200, "hello")
 
 
-def test_a_failed_start_is_tried_again_after_its_pause(echo: Live) -> None:
-    """Without a redeploy: what it lacked may have come meanwhile."""
+def test_a_failed_start_is_retried_after_its_pause(echo: Live) -> None:
+    """The retry needs no redeploy: the cause of the failure may be gone."""
     code = f"import time\nassert time.time() > {time.time() + 2}, 'too early'\n" + HELLO
     echo.deploy("recovers", code)
     answer = echo.invoke("recovers")
     assert answer.status == 502
     assert "too early" in answer.text
-    echo.until(lambda: echo.invoke("recovers").status == 200, "it to start")
+    echo.until(lambda: echo.invoke("recovers").status == 200, "the function to start")
 
 
 # -- handlers that misbehave in a call
@@ -579,7 +579,7 @@ def test_a_handler_that_fails_in_a_call_gets_an_answer_and_a_log(
     assert echo.invoke(name).text == "fine"
 
 
-def test_as_many_headers_as_a_function_may_return_pass_the_edge(echo: Live) -> None:
+def test_the_most_headers_that_a_function_may_return_pass_the_edge(echo: Live) -> None:
     fields = {f"X-{number:02}": "a" * (14 * 2**10 // 90 - 8) for number in range(90)}
     echo.deploy("headers", f"def handle(event, context):\n    return {{'headers': {fields!r}}}\n")
     answer = echo.invoke("headers")
@@ -589,7 +589,7 @@ def test_as_many_headers_as_a_function_may_return_pass_the_edge(echo: Live) -> N
 
 @pytest.mark.usefixtures("unnoticed")
 @pytest.mark.parametrize("kind", ["def", "async def"])
-def test_a_handler_that_hangs_in_a_call_is_a_504_at_its_deadline_and_the_next_call_works(echo: Live, kind: str) -> None:
+def test_a_call_that_hangs_gets_a_504_at_its_deadline_and_the_next_call_works(echo: Live, kind: str) -> None:
     name = f"hangs-{len(kind)}"
     code = HANGS if kind == "def" else HANGS.replace("def", "async def").replace("time.sleep", "await asyncio.sleep")
     echo.deploy(name, code, envVars={"exec_timeout": "500ms"})
@@ -602,7 +602,7 @@ def test_a_handler_that_hangs_in_a_call_is_a_504_at_its_deadline_and_the_next_ca
 
 
 @pytest.mark.usefixtures("unnoticed")
-def test_an_async_handler_that_blocks_its_loop_is_a_504_and_the_instance_is_replaced(echo: Live) -> None:
+def test_an_async_handler_that_blocks_its_loop_gets_a_504_and_its_instance_is_replaced(echo: Live) -> None:
     echo.deploy("blocks", HANGS.replace("def", "async def"), envVars={"exec_timeout": "500ms"})
     assert echo.invoke("blocks").text == "fine"
     answer = echo.invoke("blocks", b"block")
@@ -612,7 +612,7 @@ def test_an_async_handler_that_blocks_its_loop_is_a_504_and_the_instance_is_repl
 
 
 @pytest.mark.usefixtures("unnoticed")
-def test_a_handler_that_prints_without_end_harms_nobody_else(echo: Live) -> None:
+def test_a_handler_that_prints_without_end_harms_no_other_function(echo: Live) -> None:
     code = (
         "import os, threading\n"
         "def flood():\n"
@@ -632,7 +632,7 @@ def test_a_handler_that_prints_without_end_harms_nobody_else(echo: Live) -> None
     assert echo.system("DELETE", "/functions", {"functionName": "flood"}).status == 202
 
 
-def test_concurrency_1_never_runs_two_calls_at_once_in_an_instance(echo: Live) -> None:
+def test_with_a_concurrency_of_one_an_instance_never_runs_two_calls(echo: Live) -> None:
     code = (
         "import threading, time\n"
         "running = most = 0\n"
@@ -662,7 +662,7 @@ def held(live: Live) -> int:
 
 
 @pytest.mark.usefixtures("unnoticed")
-def test_clients_that_leave_while_held_cost_nothing_for_long(echo: Live) -> None:
+def test_held_clients_that_leave_free_their_places_before_the_wake_ends(echo: Live) -> None:
     start = "import time\nprint('START')\ntime.sleep(1.5)\n"
     code = f"{start}def handle(event, context):\n    print('CALL')\n    return 'x'\n"
     echo.deploy("late", code)
@@ -670,9 +670,9 @@ def test_clients_that_leave_while_held_cost_nothing_for_long(echo: Live) -> None
         for _ in range(50):
             client = clients.enter_context(socket.create_connection(("127.0.0.1", echo.port)))
             client.sendall(b"GET /function/late HTTP/1.1\r\nHost: x\r\n\r\n")
-        echo.until(lambda: held(echo) == 50, "all to be held")
-    echo.until(lambda: held(echo) == 0, "nothing to be held any more")
-    assert echo.replicas("late") == 0, "it is not ready yet, so that nothing but the leaving freed the places"
+        echo.until(lambda: held(echo) == 50, "all calls to be held")
+    echo.until(lambda: held(echo) == 0, "the places to be free")
+    assert echo.replicas("late") == 0, "the function is already ready, so something else may have freed the places"
     assert echo.invoke("late").status == 200
     assert (echo.function_log("late").count("START"), echo.function_log("late").count("CALL")) == (1, 1)
 
@@ -683,12 +683,12 @@ def test_clients_that_leave_in_a_call_do_not_end_it(echo: Live) -> None:
     echo.deploy("finishes", code)
     with socket.create_connection(("127.0.0.1", echo.port)) as client:
         client.sendall(request(b"/function/finishes", method=b"POST", fields=b"Content-Length: 1\r\n", body=b"x"))
-        echo.until(lambda: "BEGUN" in echo.function_log("finishes"), "it to be called")
+        echo.until(lambda: "BEGUN" in echo.function_log("finishes"), "the function to be called")
     echo.until(lambda: "DONE" in echo.function_log("finishes"), "the call to end")
     assert echo.function_log("finishes").count("DONE") == 1
 
 
-def test_a_client_that_sends_its_head_slowly_does_not_keep_others_waiting(echo: Live) -> None:
+def test_clients_that_send_their_head_slowly_do_not_delay_others(echo: Live) -> None:
     clients = [socket.create_connection(("127.0.0.1", echo.port)) for _ in range(50)]
     try:
         for client in clients:
@@ -699,9 +699,7 @@ def test_a_client_that_sends_its_head_slowly_does_not_keep_others_waiting(echo: 
             client.close()
 
 
-def test_half_a_character_in_a_failure_is_answered_at_once_wherever_it_is_shown(
-    echo: Live, unnoticed: None
-) -> None:
+def test_a_failure_with_half_a_character_is_shown_everywhere_without_escapes(echo: Live, unnoticed: None) -> None:
     code = "print('\\x1b[2Jwiped')\nraise ValueError('half \\ud800 of \\x1b[2J it')\ndef handle(event, context): ...\n"
     echo.deploy("half", code, annotations={"rescoldo.dev/rollout": "immediate"})
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Bad luck: disks, ports and neighbours. The platform says what is wrong, and goes on where it can."""
+"""Bad luck: disks, ports and neighbours. The platform names the problem and goes on where it can."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def idle() -> Iterator[Live]:
 
 
 def refused(live: Live) -> str:
-    """Start a platform that must not start; return what it said."""
+    """Start a platform that must not start; return its log."""
     live.spawn()
     assert live.process is not None
     status = live.process.wait(PATIENCE)
@@ -68,7 +68,7 @@ def mounted(target: Path, kind: str, flags: int = 0, data: str = "", source: str
 
     mount(flags & ~MS_RDONLY)
     try:
-        if flags & MS_RDONLY:  # a bind mount takes this flag only afterwards
+        if flags & MS_RDONLY:  # a bind mount takes this flag only in a remount
             mount(flags | MS_REMOUNT)
         yield
     finally:
@@ -120,7 +120,7 @@ def fill(ballast: Any) -> None:
         pass
 
 
-def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(idle: Live) -> None:
+def test_a_database_of_a_newer_version_is_refused_and_left_unchanged(idle: Live) -> None:
     idle.start()
     idle.deploy("kept", HELLO)
     idle.stop()
@@ -146,7 +146,7 @@ def test_a_damaged_database_is_refused_with_the_remedy(idle: Live) -> None:
     assert "backup" in said
 
 
-def test_a_bundle_that_is_gone_from_the_disk_fails_its_function_alone(own_platform: Live) -> None:
+def test_a_bundle_missing_on_the_disk_fails_only_its_function(own_platform: Live) -> None:
     own_platform.deploy("gone", HELLO)
     own_platform.deploy("there", IDENTITY)
     handlers = own_platform.settings.bundles.glob("*/function/handler.py")
@@ -160,7 +160,7 @@ def test_a_bundle_that_is_gone_from_the_disk_fails_its_function_alone(own_platfo
     assert own_platform.invoke("gone").status == 200
 
 
-def test_half_an_upload_is_swept_when_its_controller_was_killed(own_platform: Live) -> None:
+def test_the_partial_upload_of_a_killed_controller_is_removed(own_platform: Live) -> None:
     uploads = own_platform.settings.uploads
     authorization = "".join(f"{name}: {value}\r\n" for name, value in own_platform.authorization().items())
     head = f"POST /system/bundles?image=x:1 HTTP/1.1\r\nHost: x\r\n{authorization}Content-Length: 1000000\r\n\r\n"
@@ -168,14 +168,14 @@ def test_half_an_upload_is_swept_when_its_controller_was_killed(own_platform: Li
         client.sendall(head.encode() + b"x" * 100_000)
         own_platform.until(lambda: list(uploads.iterdir()), "the upload to begin")
         own_platform.kill("controller")
-        own_platform.until(lambda: not list(uploads.iterdir()), "the rest of it to be removed")
+        own_platform.until(lambda: not list(uploads.iterdir()), "the partial upload to be removed")
 
 
 # -- ports and neighbours
 
 
 @pytest.mark.parametrize("which", ["gateway", "metrics"])
-def test_a_port_already_taken_is_named_with_the_flag_that_chooses_another(which: str) -> None:
+def test_the_error_for_a_taken_port_names_the_flag_that_chooses_another(which: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         live = Live(**{which: address})
@@ -200,7 +200,7 @@ def test_one_port_for_gateway_and_metrics_is_refused_with_the_flag_that_chooses_
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "203.0.113.1:80", "nowhere:x"])
-def test_an_address_nobody_can_listen_on_is_named(address: str) -> None:
+def test_the_error_for_an_impossible_address_names_it(address: str) -> None:
     live = Live()
     live.settings = live.settings.__class__(
         data=live.settings.data, run=live.settings.run, gateway=address, metrics=live.settings.metrics
@@ -245,39 +245,39 @@ def test_two_platforms_on_one_machine_do_not_touch_each_others_instances() -> No
         token, uid = one.invoke("f").text.split()
         assert two.invoke("f").text.split()[1] != uid
         two.sleep("f")
-        two.until(lambda: not two.instances(), "its instance to end")
+        two.until(lambda: not two.instances(), "the instance to end")
         assert one.invoke("f").text == f"{token} {uid}"
 
 
-# -- more than there is room for
+# -- more calls than places
 
 
 def statuses(live: Live, name: str, count: int) -> Counter[int]:
-    """Of `count` calls at once; each refusal must say when to try again."""
+    """Make `count` calls at once; return their statuses. Each refusal must have a Retry-After."""
     with ThreadPoolExecutor(count) as pool:
         answers = list(pool.map(lambda _: live.invoke(name), range(count)))
     assert all("retry-after" in answer.headers for answer in answers if answer.status != 200)
     return Counter(answer.status for answer in answers)
 
 
-def test_more_cold_calls_than_may_be_held_are_refused_with_a_time_to_try_again() -> None:
+def test_cold_calls_beyond_the_limit_of_holds_are_refused_with_retry_after() -> None:
     with Live(max_holds_per_function=4) as live:
         live.deploy("slow-start", "import time\ntime.sleep(1.5)\n" + HELLO)
         assert statuses(live, "slow-start", 12) == {200: 4, 503: 8}
-        assert statuses(live, "slow-start", 12) == {200: 12}, "it is awake now"
+        assert statuses(live, "slow-start", 12) == {200: 12}, "the awake function refuses calls"
 
 
-def test_more_calls_than_may_wait_for_an_instance_are_refused_with_a_time_to_try_again() -> None:
+def test_calls_beyond_the_queue_are_refused_with_retry_after() -> None:
     with Live(limits=Limits(max_queue=3)) as live:
         live.deploy("slow", SLOW.replace("1)", "0.3)"), annotations={"rescoldo.dev/concurrency": "1"})
         live.invoke("slow")
         found = statuses(live, "slow", 12)
         assert set(found) == {200, 429}, found
-        assert 4 <= found[200] <= 6  # one runs, three wait; meanwhile one or two may end
+        assert 4 <= found[200] <= 6  # one call runs, three wait; one or two may end meanwhile
         assert live.invoke("slow").status == 200
 
 
-def test_more_functions_awake_than_there_are_slots_all_answer_within_seconds() -> None:
+def test_more_awake_functions_than_slots_all_answer_within_seconds() -> None:
     with Live(slots=2) as live:
         for number in range(8):
             live.deploy(f"f{number}", HELLO, image="f:test", annotations={"rescoldo.dev/idle-window": "10m"})
@@ -290,7 +290,7 @@ def test_more_functions_awake_than_there_are_slots_all_answer_within_seconds() -
             live.until(lambda number=number: live.invoke(f"f{number}").status == 200, f"f{number} to get a slot", 10)
 
 
-# -- the end, and what comes after a bad one
+# -- stops, and the start after a crash
 
 
 def test_calls_in_flight_are_answered_when_the_platform_stops(own_platform: Live) -> None:
@@ -299,7 +299,7 @@ def test_calls_in_flight_are_answered_when_the_platform_stops(own_platform: Live
     own_platform.invoke("slow")
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(own_platform.invoke, name, b"x") for name in ("slow", "cold")]
-        own_platform.until(lambda: own_platform.replicas("cold") == 1, "both to be called")
+        own_platform.until(lambda: own_platform.replicas("cold") == 1, "both functions to be called")
         assert own_platform.stop() == 0
         assert [call.result().text for call in calls] == ["done", "done"]
 
@@ -308,12 +308,12 @@ def test_a_held_call_is_answered_when_the_platform_stops(own_platform: Live) -> 
     own_platform.deploy("held", "import time\ntime.sleep(1)\n" + HELLO)
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(own_platform.invoke, "held")
-        own_platform.until(own_platform.instances, "its start to begin")
+        own_platform.until(own_platform.instances, "the start to begin")
         assert own_platform.stop() == 0
         assert 200 <= held.result().status < 600
 
 
-def test_a_call_that_does_not_end_does_not_keep_the_platform_from_stopping(own_platform: Live) -> None:
+def test_an_endless_call_does_not_keep_the_platform_from_stopping(own_platform: Live) -> None:
     own_platform.deploy(
         "endless",
         "import time\ndef handle(event, context):\n    print('BEGUN')\n    time.sleep(600)\n",
@@ -322,12 +322,12 @@ def test_a_call_that_does_not_end_does_not_keep_the_platform_from_stopping(own_p
     )
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(own_platform.invoke, "endless")
-        own_platform.until(lambda: "BEGUN" in own_platform.function_log("endless"), "it to be called")
+        own_platform.until(lambda: "BEGUN" in own_platform.function_log("endless"), "the function to be called")
         assert own_platform.stop() == 0
         assert isinstance(call.exception(), OSError | HTTPException)
 
 
-def test_leftover_files_of_a_machine_that_lost_power_do_no_harm(idle: Live) -> None:
+def test_leftover_files_after_a_loss_of_power_do_no_harm(idle: Live) -> None:
     idle.start()
     idle.deploy("kept", HELLO)
     idle.invoke("kept")
@@ -340,7 +340,7 @@ def test_leftover_files_of_a_machine_that_lost_power_do_no_harm(idle: Live) -> N
     )
     idle.stop()
     shutil.copytree(idle.folder / "before", idle.settings.run)
-    # pids of a former life: now they mean others, who must not be harmed
+    # the pids of an earlier boot now belong to other processes, which must not be harmed
     with subprocess.Popen(["sleep", "600"]) as bystander:
         try:
             children = dict.fromkeys(("edge", "controller", "node"), bystander.pid)

@@ -22,7 +22,7 @@ def test_from_an_empty_home_to_an_answer_and_back(user: User) -> None:
     assert "Wrote greet/ and stack.yaml" in user.ok("new", "greet", "--lang", "python3-http")
     assert f"{user.gateway}/function/greet" in user.up()
     (before,) = json.loads(user.ok("list", "--json"))
-    assert (before["name"], before["state"], before["invocationCount"]) == ("greet", "ready", 0), "it was tried"
+    assert (before["name"], before["state"], before["invocationCount"]) == ("greet", "ready", 0), "no start was tried"
 
     assert "Ada" in user.ok("invoke", "greet", stdin="Ada")
     (after,) = json.loads(user.ok("list", "--json"))
@@ -43,7 +43,7 @@ def test_from_an_empty_home_to_an_answer_and_back(user: User) -> None:
     assert "No platform runs here" in user.fails("down")
 
 
-def test_a_handler_that_does_not_start_fails_its_first_deployment_and_is_told(user: User) -> None:
+def test_a_handler_that_does_not_start_fails_its_first_deployment_with_the_reason(user: User) -> None:
     user.ok("new", "broken", "--lang", "python3-http")
     user.write("broken/handler.py", "import os\nos._exit(3)\ndef handle(event, context):\n    return 'x'\n")
     words = ("up", "--metrics-address", user.metrics)
@@ -55,14 +55,14 @@ def test_a_handler_that_does_not_start_fails_its_first_deployment_and_is_told(us
     user.up()
     assert user.ok("invoke", "broken") == "mended"
     user.ok("scale", "broken", "0")
-    assert "Ready" in user.ok("ready", "broken"), "asleep is ready"
+    assert "Ready" in user.ok("ready", "broken"), "a sleeping function is not ready"
     user.ok("pause", "broken")
     assert "paused" in user.fails("invoke", "broken")
     user.ok("resume", "broken")
     assert user.ok("invoke", "broken") == "mended"
 
 
-def test_a_change_is_there_after_the_next_up_and_functions_survive_a_restart(user: User) -> None:
+def test_the_next_up_deploys_a_change_and_functions_survive_a_restart(user: User) -> None:
     user.ok("new", "say", "--lang", "python3")
     user.write("say/handler.py", "def handle(req):\n    return 'one ' + req\n")
     user.up()
@@ -75,7 +75,7 @@ def test_a_change_is_there_after_the_next_up_and_functions_survive_a_restart(use
     assert user.ok("invoke", "say", stdin="x") == "two x"
 
 
-def test_what_a_function_prints_and_its_traceback_are_in_logs(user: User) -> None:
+def test_logs_show_a_functions_output_and_traceback(user: User) -> None:
     user.ok("new", "boom", "--lang", "python3-http")
     user.write("boom/handler.py", "print('imported')\ndef handle(event, context):\n    return 1 / 0\n")
     user.up()
@@ -129,7 +129,7 @@ def test_a_missing_handler_folder_fails_the_build_by_name(user: User) -> None:
         ("", "stack file", "rescoldo new"),
     ],
 )
-def test_a_broken_stack_file_is_told_with_file_and_line(user: User, stack: str, place: str, said: str) -> None:
+def test_the_error_for_a_broken_stack_file_names_file_and_line(user: User, stack: str, place: str, said: str) -> None:
     user.write("a/handler.py", "def handle(req):\n    return req\n")
     (user.project / "stack.yaml").write_bytes(b"provider: {name: openfaas}\n" + stack.encode("latin-1"))
     error = user.fails("up", "--no-start")
@@ -137,7 +137,7 @@ def test_a_broken_stack_file_is_told_with_file_and_line(user: User, stack: str, 
     assert said in error
 
 
-def test_a_project_without_a_stack_file_is_told_how_to_begin(user: User) -> None:
+def test_the_error_without_a_stack_file_names_the_first_command(user: User) -> None:
     assert "rescoldo new" in user.fails("up", status=2)
 
 
@@ -152,14 +152,14 @@ def test_requirements_that_cannot_be_installed_fail_the_build(user: User, requir
     assert "requirements" in said
 
 
-def test_an_image_nobody_built_is_refused_with_what_to_do(user: User) -> None:
+def test_an_unknown_image_is_refused_with_the_remedy(user: User) -> None:
     user.ok("serve", "-d", "--gateway-address", user.gateway.removeprefix("http://"), "--metrics-address", user.metrics)
     said = user.fails("deploy", "--image", "ghcr.io/somebody/figlet:latest", "--name", "figlet")
     assert "ghcr.io/somebody/figlet:latest" in said
     assert "rescoldo up" in said
 
 
-def test_a_function_of_a_store_is_deployed_where_its_image_was_built_and_refused_where_it_is_a_container(
+def test_store_deploys_an_image_that_was_built_here_and_refuses_a_container(
     user: User,
 ) -> None:
     image = "ghcr.io/somebody/greet:latest"
@@ -177,14 +177,14 @@ def test_a_function_of_a_store_is_deployed_where_its_image_was_built_and_refused
     assert {item["name"] for item in json.loads(user.ok("list", "--json"))} == {"mine", "greet"}
 
 
-def test_a_port_already_taken_is_told_and_up_does_not_mistake_the_stranger_for_a_platform(user: User) -> None:
+def test_up_names_a_taken_port_and_does_not_mistake_its_owner_for_a_platform(user: User) -> None:
     user.ok("new", "greet", "--lang", "python3-http")
     with socket.create_server(("127.0.0.1", int(user.gateway.rpartition(":")[2]))):
         said = user.fails("up", "--metrics-address", user.metrics)
     assert "already in use" in said
 
 
-def test_a_wrong_password_is_told_with_the_remedy(user: User) -> None:
+def test_the_error_for_a_wrong_password_names_the_remedy(user: User) -> None:
     user.ok("new", "greet", "--lang", "python3-http")
     user.up()
     assert "rescoldo login" in user.fails("list", "--token", "wrong")
@@ -193,13 +193,13 @@ def test_a_wrong_password_is_told_with_the_remedy(user: User) -> None:
     user.ok("list")
 
 
-def test_asynchronous_calls_say_that_they_do_not_exist_yet(user: User) -> None:
+def test_an_asynchronous_call_fails_with_501(user: User) -> None:
     user.ok("new", "greet", "--lang", "python3-http")
     user.up()
     assert "501" in user.fails("invoke", "--async", "greet")
 
 
-def test_a_secret_and_a_namespace_from_their_making_to_their_end(user: User) -> None:
+def test_a_secret_and_a_namespace_from_creation_to_removal(user: User) -> None:
     user.ok("new", "greet", "--lang", "python3-http")
     user.up()
     assert "rescoldo secret create api-key" in user.fails("deploy", "--secret", "api-key")
@@ -224,7 +224,7 @@ def test_a_secret_and_a_namespace_from_their_making_to_their_end(user: User) -> 
     assert "'dev' does not exist" in user.fails("namespace", "get", "dev")
 
 
-def test_serve_in_the_foreground_ends_with_status_0_at_sigterm_and_ctrl_c(user: User) -> None:
+def test_serve_in_the_foreground_ends_with_status_0_on_sigterm_and_ctrl_c(user: User) -> None:
     for number in (15, 2):
         command = [sys.executable, "-m", "rescoldo.cli", "serve", "--metrics-address", user.metrics,
                    "--gateway-address", user.gateway.removeprefix("http://")]  # fmt: skip
@@ -242,7 +242,7 @@ def test_serve_in_the_foreground_ends_with_status_0_at_sigterm_and_ctrl_c(user: 
 @pytest.mark.parametrize(
     "words", [["bogus"], ["invoke"], ["serve", "--port", "0"], ["serve", "--gateway-address", "x"]]
 )
-def test_a_wrong_command_line_is_status_2(user: User, words: list[str]) -> None:
+def test_a_wrong_command_line_exits_with_status_2(user: User, words: list[str]) -> None:
     assert user.fails(*words, status=2)
 
 

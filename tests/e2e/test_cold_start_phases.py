@@ -1,4 +1,4 @@
-"""What a cold call waited for, as a whole platform tells it."""
+"""The phases of cold calls in the answers and metrics of a whole platform."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def metrics(platform: Live) -> dict[str, float]:
 
 
 def wake(platform: Live, name: str, calls: int) -> tuple[dict[str, float], float]:
-    """Make the call number `calls`, a cold one; return what its phases took, and what the client saw (seconds)."""
+    """Make the cold call number `calls`; return the seconds of its phases and those that the client measured."""
     answer = platform.invoke(name)
     assert (answer.status, answer.cold) == (200, True), answer.text
-    platform.until(lambda: cold_starts(platform, name)["calls"] == calls, "the edge to tell of the call")
+    platform.until(lambda: cold_starts(platform, name)["calls"] == calls, "the edge to report the call")
     found = cold_starts(platform, name)["phases"]
     platform.sleep(name)
     return {phase: times["last"] for phase, times in found.items()}, answer.seconds
 
 
-def test_the_phases_of_a_cold_call_add_up_to_its_time_as_the_edge_saw_it(platform: Live) -> None:
+def test_the_phases_of_a_cold_call_add_up_to_its_time_at_the_edge(platform: Live) -> None:
     platform.deploy("phases", HELLO)
     labels = '{code="200",function_name="phases.openfaas-fn"}'
     counted, off, calls = 0.0, [], []
@@ -56,16 +56,16 @@ def test_the_phases_of_a_cold_call_add_up_to_its_time_as_the_edge_saw_it(platfor
         assert sum(took.values()) == pytest.approx(total, abs=1e-5)
         calls.append(took)
         assert total <= seen
-        # HAProxy's own timer, in whole milliseconds; it also counts what comes after the first byte
+        # HAProxy's own timer, in whole milliseconds; it also counts the time after the first byte
         before, counted = counted, metrics(platform)[f"gateway_functions_seconds_sum{labels}"]
         off.append(counted - before - total)
-    for phase in PHASES:  # the edge's clock stands within one turn of its event loop, so that one call may tell of 0
-        assert statistics.median(took[phase] for took in calls) > 0, f"{phase} overlaps no other phase"
+    for phase in PHASES:  # the edge's clock stands still within one turn of its event loop, so one call may report 0
+        assert statistics.median(took[phase] for took in calls) > 0, f"{phase} overlaps another phase"
     assert min(off) > -0.002
-    assert min(map(abs, off)) < 0.002, "at least one answer was over at once"
+    assert min(map(abs, off)) < 0.002, "no answer ended at once"
 
 
-def test_time_in_import_and_handler_is_in_their_phases(platform: Live) -> None:
+def test_the_time_of_import_and_handler_is_in_their_phases(platform: Live) -> None:
     platform.deploy("phases-slow", SLOW)
     took, _ = wake(platform, "phases-slow", 1)
     assert took["load"] >= 0.049
@@ -73,20 +73,20 @@ def test_time_in_import_and_handler_is_in_their_phases(platform: Live) -> None:
     assert took["total"] >= 0.098
 
 
-def test_calls_that_share_a_wake_are_counted_each(platform: Live) -> None:
+def test_each_call_that_shares_a_wake_is_counted(platform: Live) -> None:
     before = metrics(platform)
     platform.deploy("phases-shared", SLOW)
     with ThreadPoolExecutor(5) as pool:
         answers = list(pool.map(platform.invoke, ["phases-shared"] * 5))
     cold = sum(answer.cold for answer in answers)
-    platform.until(lambda: cold_starts(platform, "phases-shared")["calls"] == cold, "the edge to tell of the calls")
+    platform.until(lambda: cold_starts(platform, "phases-shared")["calls"] == cold, "the edge to report the calls")
     after = metrics(platform)
     assert after["rescoldo_wakes_total"] - before["rescoldo_wakes_total"] == 1
     count = 'rescoldo_cold_start_seconds_count{phase="load"}'
     assert after[count] - before[count] == cold
 
 
-def test_failed_wakes_are_told_by_their_reason(platform: Live) -> None:
+def test_failed_wakes_are_counted_by_reason(platform: Live) -> None:
     before = metrics(platform)
     platform.deploy("phases-broken", "def handle(event, context): ...\nraise ValueError('no')\n")
     assert platform.invoke("phases-broken").status == 502

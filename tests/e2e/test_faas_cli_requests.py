@@ -1,4 +1,4 @@
-"""The requests of faas-cli 0.18.12, as they were recorded, on a real platform.
+"""The recorded requests of faas-cli 0.18.12, on a real platform.
 
 The client itself does not run here: each test sends what one of its verbs sends (path, query, body, headers) and
 checks that the answer has a status and a form which that verb takes for success, or for the failure it means.
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 AGENT = "faas-cli/0.18.12 (openfaas; linux; amd64)"
 MARKS = {"annotations": {"openfaas": "1"}, "labels": {"openfaas": "1"}}
 CREATED = (200, 201, 202)
-CHANGED = (200, 202)  # of secrets: 201 and 204 are errors to the client
+CHANGED = (200, 202)  # for secrets: the client takes 201 and 204 for errors
 ECHO = """
 import os
 
@@ -42,7 +42,7 @@ def handle(event, context):
 
 
 class Client:
-    """Sends what faas-cli sends."""
+    """Sends the requests of faas-cli."""
 
     def __init__(self, platform: Live) -> None:
         self.platform = platform
@@ -53,13 +53,13 @@ class Client:
         return self.platform.call(method, path, data, {**own, **self.platform.authorization(), **(headers or {})})
 
     def deploy(self, name: str, **fields: Any) -> tuple[int, ...]:
-        """`faas-cli deploy`: PUT, and POST where that is a 404; the statuses in order."""
+        """Deploy as `faas-cli deploy`: PUT, and POST after a 404. Return the statuses in order."""
         body = {"service": name, "image": "echo:test", "readOnlyRootFilesystem": False, **fields}
         first = self.send("PUT", "/system/functions", body).status
         return (first,) if first != 404 else (first, self.send("POST", "/system/functions", body).status)
 
     def invoke(self, name: str, body: bytes = b"", *, method: str = "POST", query: str = "", **headers: str) -> Answer:
-        """`faas-cli invoke`: the namespace is always there, the gateway's password never."""
+        """Call as `faas-cli invoke`: always with the namespace, never with the gateway's password."""
         own = {"User-Agent": AGENT, "Content-Type": "text/plain"}
         return self.platform.call(method, f"/function/{name}{query}", body, {**own, **headers})
 
@@ -79,15 +79,15 @@ def test_version_finds_the_provider_and_the_versions_it_prints(faas: Client) -> 
     assert {"release", "sha", "commit_message"} <= info["version"].keys()
 
 
-def test_login_is_a_list_with_the_password_and_a_wrong_one_is_401(faas: Client) -> None:
+def test_login_lists_with_the_password_and_a_wrong_one_gets_401(faas: Client) -> None:
     assert faas.send("GET", "/system/functions").status == 200
     wrong = "Basic " + base64.b64encode(b"admin:wrong").decode()
     assert faas.send("GET", "/system/functions", headers={"Authorization": wrong}).status == 401
-    # what it sends when it knows no password
+    # the client sends this without a password
     assert faas.send("GET", "/system/functions", headers={"Authorization": "Bearer "}).status == 401
 
 
-def test_deploy_creates_then_updates_and_describe_and_list_show_it(faas: Client) -> None:
+def test_deploy_creates_then_updates_and_describe_and_list_show_the_function(faas: Client) -> None:
     fields = {
         "envProcess": "", "envVars": {"A": "1"}, "constraints": [], "secrets": [], "labels": {"l": "m"},
         "annotations": {"topic": "x"}, "limits": {"memory": "128Mi", "cpu": "500m"}, "requests": {"memory": "64Mi"},
@@ -113,7 +113,7 @@ def test_deploy_creates_then_updates_and_describe_and_list_show_it(faas: Client)
     assert (missing.status, missing.body) == (404, b"")
 
 
-def test_deploy_with_replace_removes_first_and_remove_of_nothing_is_404(faas: Client) -> None:
+def test_deploy_with_replace_removes_first_and_removing_nothing_gets_404(faas: Client) -> None:
     faas.deploy("again")
     body = {"functionName": "again"}
     assert faas.send("DELETE", "/system/functions", body).status in CREATED
@@ -123,14 +123,14 @@ def test_deploy_with_replace_removes_first_and_remove_of_nothing_is_404(faas: Cl
     assert faas.send("DELETE", "/system/functions", body).status == 404
 
 
-def test_deploy_of_an_image_that_is_a_container_is_told_what_to_do(faas: Client) -> None:
+def test_the_error_for_a_container_image_names_the_remedy(faas: Client) -> None:
     answer = faas.send("POST", "/system/functions", {"service": "figlet", "image": "ghcr.io/openfaas/figlet:latest"})
     assert answer.status == 400
-    # the client prints the body as it is
+    # the client prints the body unchanged
     assert "rescoldo up" in answer.text
 
 
-def test_invoke_passes_method_query_headers_and_a_signature_on(faas: Client) -> None:
+def test_invoke_passes_on_method_query_headers_and_a_signature(faas: Client) -> None:
     faas.deploy("call")
     key, body = b"secret", b"hello"
     signature = "sha256=" + hmac.new(key, body, hashlib.sha256).hexdigest()
@@ -145,13 +145,13 @@ def test_invoke_passes_method_query_headers_and_a_signature_on(faas: Client) -> 
 
 @contextmanager
 def followed(faas: Client, path: str) -> Iterator[http.client.HTTPResponse]:
-    """A response that is read while it comes."""
+    """Yield a response that can be read while it arrives."""
     with closing(http.client.HTTPConnection("127.0.0.1", faas.platform.port, timeout=30)) as connection:
         connection.request("GET", path, headers={"User-Agent": AGENT, **faas.platform.authorization()})
         yield connection.getresponse()
 
 
-def test_logs_follow_line_by_line_and_end_where_they_are_told_to(faas: Client) -> None:
+def test_logs_follow_line_by_line_and_end_without_follow(faas: Client) -> None:
     faas.deploy("talk")
     faas.invoke("talk.openfaas-fn")
     with followed(faas, "/system/logs?name=talk&follow=true") as stream:
@@ -189,7 +189,7 @@ def test_a_secret_is_created_listed_used_updated_and_removed(faas: Client) -> No
     assert faas.send("PUT", "/system/secrets", raw).status == 404
 
 
-def test_a_namespace_lives_and_its_functions_are_called_by_it(faas: Client) -> None:
+def test_a_namespace_is_created_updated_used_and_removed(faas: Client) -> None:
     body = {"name": "blue", **MARKS}
     assert faas.send("POST", "/system/namespace/", body).status in CREATED
     assert json.loads(faas.send("GET", "/system/namespaces").text) == ["blue", "openfaas-fn"]
@@ -217,7 +217,7 @@ def test_ready_asks_for_health_without_a_password_and_for_replicas(faas: Client,
     platform.until(lambda: platform.replicas("awake") == 1, "the function to be awake")
 
 
-def test_scaling_as_the_sdk_asks_for_it(faas: Client, platform: Live) -> None:
+def test_the_sdks_request_scales_a_function(faas: Client, platform: Live) -> None:
     faas.deploy("many")
     body = {"serviceName": "many", "replicas": 2, "namespace": "openfaas-fn"}
     assert faas.send("POST", "/system/scale-function/many", body).status in CREATED

@@ -1,4 +1,4 @@
-"""A call whose instance ends under it: its id leads to the reason, in the function's log and in what describes it."""
+"""A call whose instance ends during it: its id leads to the reason, in the function's log and description."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def failures(platform: Live, name: str) -> list[dict[str, Any]]:
 
 
 def explained(platform: Live, name: str, answer: Answer) -> dict[str, Any]:
-    """What `describe` shows of a call that was answered so, and the log as well."""
+    """Return the failure that `describe` shows for the call with this answer; the log must show it too."""
     call_id = answer.headers["x-call-id"]
 
     def of_it() -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def explained(platform: Live, name: str, answer: Answer) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("given", ["", "order 66"])
-def test_a_handler_that_exits_under_a_call(platform: Live, method: str, given: str) -> None:
+def test_a_call_whose_handler_exits_is_explained(platform: Live, method: str, given: str) -> None:
     platform.deploy("exits", ENDS)
     headers = {"X-Call-Id": given} if given else {}
     answer = platform.call(method, "/function/exits/exit", headers=headers)
@@ -82,7 +82,7 @@ def test_a_handler_that_exits_under_a_call(platform: Live, method: str, given: s
 @root
 @as_root
 @pytest.mark.parametrize("method", ["POST", "GET"])
-def test_a_handler_that_runs_out_of_memory_under_a_call(platform: Live, method: str) -> None:
+def test_a_call_that_runs_out_of_memory_is_explained(platform: Live, method: str) -> None:
     platform.deploy("eats", ENDS, limits={"memory": "64Mi"})
     answer = platform.call(method, "/function/eats/eats")
     assert answer.status == 502
@@ -94,7 +94,7 @@ def test_a_handler_that_runs_out_of_memory_under_a_call(platform: Live, method: 
 
 
 @pytest.mark.parametrize(("method", "runs"), [("POST", 1), ("GET", 2)])
-def test_a_program_that_is_killed_under_a_call(platform: Live, tmp_path: Path, method: str, runs: int) -> None:
+def test_a_call_whose_program_is_killed_is_explained(platform: Live, tmp_path: Path, method: str, runs: int) -> None:
     folder = tmp_path / "program"
     folder.mkdir()
     (folder / "main.py").write_text(PROGRAM)
@@ -112,7 +112,7 @@ def test_a_program_that_is_killed_under_a_call(platform: Live, tmp_path: Path, m
     platform.system("DELETE", "/functions", {"functionName": "killed"})
 
 
-def test_all_calls_of_several_instances_are_told_apart(platform: Live) -> None:
+def test_failed_calls_of_several_instances_are_each_explained(platform: Live) -> None:
     platform.deploy("many", ENDS, labels={"com.openfaas.scale.min": "2"}, annotations={"rescoldo.dev/concurrency": "2"})
     platform.until(lambda: platform.replicas("many") == 2, "two instances")
     with ThreadPoolExecutor(4) as pool:
@@ -140,11 +140,11 @@ def test_a_call_that_fails_while_a_part_restarts_is_explained(own_platform: Live
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(own_platform.invoke, "exits/waits", "x")
         own_platform.until(lambda: "RUN POST" in own_platform.function_log("exits"), "it to run")
-        # the controller reads later what the edge tells meanwhile; the node learns of the end by its note alone
+        # the controller reads the edge's reports later; the node learns of the end by its note alone
         os.kill(stopped, signal.SIGKILL if part == "controller" else signal.SIGSTOP)
         if part == "controller":
             own_platform.until(lambda: not alive(stopped), "the controller to be gone")
-            own_platform.invoke("exits")  # the edge loses the line that it writes to a reader that has just gone
+            own_platform.invoke("exits")  # the edge loses a line that it writes to a reader that has just ended
         [pid] = own_platform.instance_pids("exits")
         os.kill(pid, signal.SIGKILL)
         answer = call.result()
@@ -152,12 +152,12 @@ def test_a_call_that_fails_while_a_part_restarts_is_explained(own_platform: Live
             os.kill(stopped, signal.SIGKILL)
     assert answer.status == 502
     own_platform.until(lambda: own_platform.pid(part) != stopped, "the next one")
-    own_platform.until(own_platform.answers, "it to answer")
+    own_platform.until(own_platform.answers, "the controller to answer")
     reason = explained(own_platform, "exits", answer)["reason"]
     assert ("SIGKILL" if part == "controller" else "unknown reason") in reason
 
 
-def test_a_function_of_the_same_name_begins_without_failures(platform: Live) -> None:
+def test_a_new_function_of_the_same_name_has_no_failures(platform: Live) -> None:
     platform.deploy("again", ENDS)
     explained(platform, "again", platform.invoke("again/exit", "x"))
     platform.system("DELETE", "/functions", {"functionName": "again"})

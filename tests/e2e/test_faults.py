@@ -1,4 +1,4 @@
-"""Faults around the platform. Others' warm calls do not notice, the error is clear, and all is well once the
+"""Faults around the platform. Warm calls of others go on, the error is clear, and all is well once the
 cause is gone, without a restart."""
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from support.live import PATIENCE, Answer, Live
 
 pytestmark = pytest.mark.slow
 
-FEW_DESCRIPTORS = 400  # the edge needs 316 for the fewest connections it takes, 100
+FEW_DESCRIPTORS = 400  # the edge needs 316 for its minimum of 100 connections
 PARTS = ("guardian", "supervisor", "edge", "controller", "node", "zygote")
 
 TALKS = "def handle(event, context):\n    print('x' * 200_000)\n    return 'talked'\n"
@@ -45,7 +45,7 @@ SLOW_START = "import time\ntime.sleep(1)\ndef handle(event, context):\n    retur
 
 @pytest.fixture(scope="module")
 def results() -> Iterator[list[FaultResult]]:
-    """What the faults did; written down when the last one has passed."""
+    """Collect the effects of the faults; write them after the last one."""
     found: list[FaultResult] = []
     yield found
     report.write_faults(found)
@@ -62,7 +62,7 @@ def world() -> Iterator[World]:
 
 
 async def reload_edge(world: World) -> None:
-    """Have the edge reloaded; return when the new one serves and the old one takes no more."""
+    """Reload the edge; return when the new process serves and the old one takes no more connections."""
     before = world.live.pid("edge")
     os.kill(world.live.pid("supervisor"), signal.SIGHUP)
     deadline = time.monotonic() + 20
@@ -82,7 +82,7 @@ def test_no_call_fails_while_the_edge_is_reloaded(world: World, results: list[Fa
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_call_held_at_the_moment_of_a_reload_is_answered(world: World, method: str) -> None:
+def test_a_call_held_during_a_reload_is_answered(world: World, method: str) -> None:
     world.live.deploy("slow-start", SLOW_START)
 
     async def reload_in_hold() -> list[Call]:
@@ -145,7 +145,7 @@ def test_a_full_disk_refuses_deployments_and_nothing_else(results: list[FaultRes
             well_after = watch.seconds
         assert calling.failures == []
         assert (cold.status, cold.cold) == (200, True)
-        assert (talked.status, talked.text) == (200, "talked"), "lines that cannot be written are lost, not the call"
+        assert (talked.status, talked.text) == (200, "talked"), "the call failed because its lines could not be written"
         assert (upload.status, "no space left" in upload.text) == (500, True), upload.text
         full = [answer for answer in deploys if answer.status != 202]
         assert full, "the disk was not full"
@@ -163,7 +163,7 @@ def deploy_large(live: Live, name: str) -> Answer:
 
 
 def count_all(live: Live, calling: Calling) -> None:
-    """Wait until every call of a function is counted: those of the load, and one that made it awake."""
+    """Wait until every call of a function is counted: those of the load, and the one that woke the function."""
     made = sum(1 for call in calling.load.calls if call.function == "warm-1") + 1
     live.until(lambda: live.invocations("warm-1") == made, f"{made} calls to be counted")
 
@@ -199,10 +199,10 @@ def test_a_database_locked_by_another_process_delays_deployments_and_nothing_els
     results.append(calling.result("another process locks the database", "deployments: 503 after 5 s", well_after))
 
 
-def test_a_database_damaged_while_it_is_used_is_written_again(world: World, results: list[FaultResult]) -> None:
+def test_a_database_damaged_in_use_is_restored_from_memory(world: World, results: list[FaultResult]) -> None:
     live = world.live
     names = [f"stored-{number}" for number in range(150)]
-    for name in names:  # more than SQLite keeps in memory
+    for name in names:  # more than SQLite caches
         live.deploy(name, image=IMAGE, envVars={"X": "x" * 40_000})
     with Calling(world) as calling:
         damage(live.settings.database)
@@ -211,7 +211,7 @@ def test_a_database_damaged_while_it_is_used_is_written_again(world: World, resu
         well_after = watch.seconds
         answers = [live.system("PUT", "/functions", {"service": name, "image": IMAGE}) for name in names[:30]]
         cold = live.invoke(ASLEEP)
-        killed = live.kill("controller")  # the next one reads all of it
+        killed = live.kill("controller")  # the next controller reads the whole database
         live.until(lambda: live.pid("controller") != killed and live.answers(), "another controller")
         calling.more(100)
     assert calling.failures == []
@@ -230,7 +230,7 @@ def test_a_database_damaged_while_it_is_used_is_written_again(world: World, resu
 
 
 def damage(database: Path) -> None:
-    """Overwrite all of it but the first page."""
+    """Overwrite the database except for its first page."""
     with database.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * (database.stat().st_size - 4096))
@@ -250,7 +250,7 @@ def test_a_function_that_floods_its_log_does_not_slow_others(world: World, resul
     assert flood.status == 200
     assert calling.failures == []
     assert lasted > 1
-    live.until(lambda: "dropped" in live.function_log("flood"), "the log to say what it lacks")
+    live.until(lambda: "dropped" in live.function_log("flood"), "the log to report dropped lines")
     written = sum(file.stat().st_size for file in live.settings.logs.iterdir() if file.name.startswith("flood"))
     assert written <= 2 * 2**20
     results.append(calling.result("a function prints 40 MB", "its own lines over 256 KiB a second are dropped"))
@@ -260,7 +260,7 @@ def test_a_function_that_floods_its_log_does_not_slow_others(world: World, resul
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
-def test_a_clock_that_is_stepped_harms_nobody(results: list[FaultResult]) -> None:
+def test_a_step_of_the_clock_harms_no_call(results: list[FaultResult]) -> None:
     live = Live()
     clock = live.folder / "clock"
     step(clock, 0)
@@ -275,8 +275,8 @@ def test_a_clock_that_is_stepped_harms_nobody(results: list[FaultResult]) -> Non
         with Calling(world) as calling:
             for offset in (3600, -3600, 86400, -86400, 0):
                 step(clock, offset)
-                assert abs(clock_of(live) - offset) < 60, "the platform does not see it"
-                live.until(lambda: ASLEEP not in world.awake(), "it to sleep", 5)
+                assert abs(clock_of(live) - offset) < 60, "the platform does not see the step"
+                live.until(lambda: ASLEEP not in world.awake(), "the function to sleep", 5)
                 cold = live.invoke(ASLEEP)
                 assert (cold.status, cold.cold) == (200, True), offset
                 assert live.system("PUT", "/functions", {"service": "deployed-0", "image": IMAGE}).status == 202, offset
@@ -287,13 +287,13 @@ def test_a_clock_that_is_stepped_harms_nobody(results: list[FaultResult]) -> Non
 
 
 def step(clock: Path, seconds: int) -> None:
-    """Set the platform's clock that far from the true time."""
-    with clock.open("r+b" if clock.exists() else "wb") as file:  # the same file: it is mapped
+    """Set the platform's clock to the true time plus `seconds`."""
+    with clock.open("r+b" if clock.exists() else "wb") as file:  # the same file, because it is mapped
         file.write(struct.pack("=q", seconds))
 
 
 def clock_of(live: Live) -> float:
-    """Seconds by which the edge's clock differs from ours."""
+    """Return the seconds by which the edge's clock differs from ours."""
     return int(live.invoke("warm-0").headers["x-start-time"]) / 1e9 - time.time()
 
 
@@ -302,7 +302,7 @@ def clock_of(live: Live) -> float:
 
 @root
 @as_root
-def test_a_platform_short_of_descriptors_says_so_and_is_well_when_there_are_enough(results: list[FaultResult]) -> None:
+def test_a_platform_short_of_descriptors_names_the_limit_and_recovers(results: list[FaultResult]) -> None:
     live = Live()
     live.prefix = ["prlimit", f"--nofile={FEW_DESCRIPTORS}:{FEW_DESCRIPTORS}"]
     with live:
@@ -324,10 +324,10 @@ def test_a_platform_short_of_descriptors_says_so_and_is_well_when_there_are_enou
             well_after = watch.seconds
         assert calling.failures == []
         refused = [answer for answer in answers if answer.status != 200]
-        assert len(refused) > 50, "there were enough"
+        assert len(refused) > 50, "there were enough descriptors"
         assert {(answer.status, answer.headers["retry-after"]) for answer in refused} == {(503, "1")}
         assert all("raise its limit of descriptors (ulimit -n)" in answer.text for answer in refused)
-        assert pids == {name: live.pid(name) for name in pids}, "something ended"
+        assert pids == {name: live.pid(name) for name in pids}, "a process of the platform ended"
     results.append(calling.result("descriptors are used up (a limit of 400)", "further wakes: 503", well_after))
 
 
@@ -357,7 +357,7 @@ def test_connections_beyond_the_limit_wait_and_none_is_refused(results: list[Fau
 # -- everything at once
 
 
-def test_after_everything_was_killed_a_new_start_serves_what_was_deployed(
+def test_a_start_after_all_processes_were_killed_serves_the_deployed_functions(
     world: World, results: list[FaultResult]
 ) -> None:
     live = world.live
@@ -375,12 +375,12 @@ def test_after_everything_was_killed_a_new_start_serves_what_was_deployed(
         assert (answer.status, answer.text, answer.cold) == (200, "0", True)
     assert live.system("PUT", "/functions", {"service": "deployed-0", "image": IMAGE}).status == 202
     well_after = watch.seconds
-    assert live.invocations("warm-1") == 1, "counts are kept"
+    assert live.invocations("warm-1") == 1, "the count is lost"
     results.append(FaultResult("everything is killed, then started", "everything", 0, 0, 0.0, well_after))
 
 
 def counted_and_written(live: Live, name: str) -> None:
-    """Wait until a call is in the database: it is written about a second after it was counted."""
+    """Wait until a call is in the database, which happens about a second after it is counted."""
 
     def calls() -> int:
         with contextlib.closing(sqlite3.connect(live.settings.database)) as database:

@@ -1,4 +1,4 @@
-"""First deployments are tried, and paused functions take no calls, on a whole platform."""
+"""First deployments start an instance, and paused functions take no calls, on a whole platform."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def first(live: Live, name: str, code: str, headers: dict[str, str] | None = Non
     return live.system("POST", "/functions", {"service": name, "image": f"{name}:test", **spec}, headers)
 
 
-def test_deploy_then_ready_as_faas_cli_does_it(platform: Live) -> None:
+def test_a_deployed_function_becomes_ready_without_a_call(platform: Live) -> None:
     """`faas-cli ready` polls until an instance is available."""
     assert first(platform, "fine", HELLO).status == 202
     platform.until(lambda: found(platform, "fine")["availableReplicas"] > 0, "the function to be ready")
@@ -47,8 +47,8 @@ def test_deploy_then_ready_as_faas_cli_does_it(platform: Live) -> None:
 
 
 def test_a_handler_that_cannot_be_imported_is_failing_with_its_reason(platform: Live) -> None:
-    assert first(platform, "broken", BROKEN).status == 202, "OpenFaaS's clients are answered at once"
-    platform.until(lambda: state(platform, "broken") == "failing", "it to fail")
+    assert first(platform, "broken", BROKEN).status == 202, "a client that does not wait got an error"
+    platform.until(lambda: state(platform, "broken") == "failing", "the function to fail")
     assert "nothing_of_that_name" in found(platform, "broken")["reason"]
     called = platform.invoke("broken")
     assert (called.status, "nothing_of_that_name" in called.text) == (502, True)
@@ -58,7 +58,7 @@ def test_a_handler_that_cannot_be_imported_is_failing_with_its_reason(platform: 
     assert platform.invoke("broken").status == 200
 
 
-def test_who_waits_is_told(platform: Live) -> None:
+def test_a_client_that_waits_gets_the_result_of_the_first_start(platform: Live) -> None:
     good = first(platform, "waited", SLOW, WAIT)
     assert (good.status, good.headers["preference-applied"], good.seconds > 3) == (202, "wait", True)
     assert state(platform, "waited") == "ready"
@@ -68,20 +68,18 @@ def test_who_waits_is_told(platform: Live) -> None:
 
 
 @pytest.mark.parametrize("killed", ["controller", "node", "edge", "zygote"])
-def test_a_part_that_is_killed_in_the_middle_of_the_first_start_keeps_nobody_from_the_truth(
-    own_platform: Live, killed: str
-) -> None:
+def test_the_result_of_a_first_start_is_right_though_a_part_is_killed(own_platform: Live, killed: str) -> None:
     live = own_platform
     assert first(live, "slow", SLOW).status == 202
     assert first(live, "bad", BROKEN).status == 202
     live.until(lambda: live.instance_pids("slow"), "the first start to be under way")
     live.kill(killed)
-    live.until(lambda: live.answers() and state(live, "slow") in ("ready", "asleep"), "it to have been tried")
-    live.until(lambda: state(live, "bad") == "failing", "the other one to have failed")
+    live.until(lambda: live.answers() and state(live, "slow") in ("ready", "asleep"), "the first start to end")
+    live.until(lambda: state(live, "bad") == "failing", "the other function to fail")
     assert live.invoke("slow").status == 200
 
 
-def test_a_failure_and_a_pause_outlive_the_platform(own_platform: Live) -> None:
+def test_a_failure_and_a_pause_survive_a_restart_of_the_platform(own_platform: Live) -> None:
     live = own_platform
     live.deploy("calm", HELLO)
     assert live.invoke("calm").status == 200
@@ -98,12 +96,12 @@ def test_a_failure_and_a_pause_outlive_the_platform(own_platform: Live) -> None:
     assert live.invoke("calm").status == 200
 
 
-def test_a_pause_lets_calls_end_and_its_instances_go(platform: Live) -> None:
+def test_a_pause_lets_calls_end_and_stops_the_instances(platform: Live) -> None:
     platform.deploy("busy", PATIENT, labels={"com.openfaas.scale.min": "2"})
     platform.until(lambda: platform.replicas("busy") == 2, "its minimum")
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(platform.invoke, "busy?s=2")
-        time.sleep(0.5)  # it is in its handler
+        time.sleep(0.5)  # the call is in its handler
         assert platform.system("POST", "/function/busy/pause").status == 202
         assert platform.invoke("busy").status == 503
         assert (call.result().status, call.result().text) == (200, "done")
@@ -113,13 +111,13 @@ def test_a_pause_lets_calls_end_and_its_instances_go(platform: Live) -> None:
     platform.until(lambda: platform.replicas("busy") == 2, "its minimum again")
 
 
-def test_the_answer_says_that_the_start_goes_on_and_what_has_no_effect(platform: Live) -> None:
+def test_the_answer_reports_a_start_under_way_and_annotations_without_effect(platform: Live) -> None:
     annotations = {"topic": "x"}
     answer = first(platform, "late", SLOW, {"Prefer": "wait=1"}, annotations=annotations)
     assert (answer.status, answer.headers["x-rescoldo-rollout"]) == (202, "starting")
     [note] = found(platform, "late")["notes"]
     assert note.startswith("annotation topic: ")
     assert answer.text == f"note: {note}\n"
-    platform.until(lambda: state(platform, "late") == "ready", "it to start")
+    platform.until(lambda: state(platform, "late") == "ready", "the function to start")
     again = first(platform, "late", SLOW, {"Prefer": "wait=1"}, annotations=annotations)
     assert (again.status, "x-rescoldo-rollout" in again.headers) == (202, False)

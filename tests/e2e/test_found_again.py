@@ -1,4 +1,4 @@
-"""A platform that was started with other addresses is the one that every verb speaks to."""
+"""Every verb speaks to a platform that was started with other addresses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.user import User
 pytestmark = pytest.mark.slow
 
 
-def test_every_verb_finds_the_platform_by_what_it_was_started_with(user: User) -> None:
+def test_every_verb_finds_a_platform_with_other_addresses(user: User) -> None:
     del user.environment["OPENFAAS_URL"]
     gateway, metrics, free = (f"127.0.0.1:{port}" for port in free_ports(3))
     user.ok("serve", "-d", "--gateway-address", gateway, "--metrics-address", metrics, "--slots", "77")
@@ -30,7 +30,7 @@ def test_every_verb_finds_the_platform_by_what_it_was_started_with(user: User) -
     said = user.fails("up", "--data", str(user.home / "other"), "--gateway", f"http://{gateway}")
     assert f"use --data {data}" in said
     user.ok("down")
-    user.ok("up")  # as it was started before
+    user.ok("up")  # with the addresses of the first start
     status = user.ok("status")
     assert gateway in status
     assert metrics in status

@@ -1,4 +1,4 @@
-"""Functions that call each other through the gateway, by name, and that would take all of its connections."""
+"""Functions that call each other through the gateway by name, and functions that would take all its connections."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ needs_fence = pytest.mark.skipif(
     os.geteuid() != 0 or not netfence.available(), reason="needs root and cgroup v2 for a network fence"
 )
 
-# answers where its caller came from
+# answers with its caller's address
 CALLEE = """
 import json
 def handle(event, context):
     return json.dumps({"from": event.headers.get("x-forwarded-for")})
 """
 
-# calls what its body names
+# calls the URL in its body
 CALLER = """
 import json, os, urllib.error, urllib.request
 def handle(event, context):
@@ -44,7 +44,7 @@ def handle(event, context):
         return json.dumps({"status": 0, "text": repr(error)})
 """
 
-# keeps as many connections as it may have, without a request
+# keeps as many connections as it can get, without a request
 GREEDY = """
 import socket, threading, time
 held = []
@@ -75,7 +75,7 @@ def handle(event, context):
 
 @pytest.fixture(scope="module", params=["127.0.0.1", "0.0.0.0"])
 def calling(request: pytest.FixtureRequest, free_port: int) -> Iterator[Live]:
-    """A platform at an odd port, at loopback alone or at all addresses, with a function that calls and one to be
+    """A platform at an unusual port, at loopback alone or at all addresses, with a function that calls and one to be
     called."""
     with Live(gateway=f"{request.param}:{free_port}") as live:
         live.deploy("callee", CALLEE)
@@ -89,7 +89,7 @@ def free_port() -> int:
 
 
 def reached(live: Live, url: str) -> dict[str, Any]:
-    """What the caller gets at `url`, which may name variables of its environment."""
+    """Return the caller's result for `url`, which may name variables of its environment."""
     answer = live.invoke("caller", url)
     assert answer.status == 200, answer.text
     return dict(json.loads(answer.text))
@@ -98,7 +98,7 @@ def reached(live: Live, url: str) -> dict[str, Any]:
 def comes_through(live: Live, base: str = "http://gateway.openfaas:8080") -> None:
     found = reached(live, f"{base}/function/callee")
     assert found["status"] == 200, found
-    # counted by the instance it comes from
+    # the edge counts it for the calling instance
     assert ipaddress.ip_address(json.loads(found["text"])["from"]) in ipaddress.ip_network(f"{FIRST_ADDRESS}/15")
 
 
@@ -120,7 +120,7 @@ def test_a_function_calls_another_by_the_gateways_names(calling: Live, base: str
 
 
 @needs_fence
-def test_where_the_gateway_is_at_all_addresses_functions_reach_their_listener_at_each(calling: Live) -> None:
+def test_functions_reach_the_gateway_at_each_of_its_addresses(calling: Live) -> None:
     host, port = calling.settings.gateway.rsplit(":", 1)
     for address, _ in netfence.endpoints(host, int(port)):
         if address.version == 4 and not address.is_unspecified:
@@ -128,12 +128,12 @@ def test_where_the_gateway_is_at_all_addresses_functions_reach_their_listener_at
 
 
 @needs_fence
-def test_the_platforms_own_api_asks_functions_for_the_login_as_ever(calling: Live) -> None:
+def test_the_platforms_api_asks_functions_for_the_login(calling: Live) -> None:
     assert reached(calling, "http://gateway:8080/system/functions")["status"] == 401
 
 
 @needs_fence
-def test_describe_says_where_functions_find_the_gateway(calling: Live) -> None:
+def test_status_shows_the_gateways_address_for_functions(calling: Live) -> None:
     status = json.loads(calling.system("GET", "/status").text)
     assert status["isolation"]["gateway"] == "http://gateway.openfaas:8080, http://gateway:8080"
 
@@ -153,7 +153,7 @@ def test_functions_reach_the_gateway_after_a_part_of_the_platform_was_replaced(c
 
 
 def connections(live: Live) -> dict[str, str]:
-    """What the edge says of the connections to the gateway."""
+    """Return the edge's statistics of the connections to the gateway."""
     with socket.socket(socket.AF_UNIX) as admin:
         admin.connect(str(live.settings.admin_socket))
         admin.sendall(b"show stat gateway 1 -1\n")
@@ -163,7 +163,7 @@ def connections(live: Live) -> dict[str, str]:
 
 
 def take_all(live: Live, *functions: str) -> None:
-    """Have functions take as many connections as they can get, until some are refused or there are no more."""
+    """Let functions take as many connections as they can get, until the edge refuses some or has no more."""
     for name in functions:
         live.deploy(name, GREEDY)
         assert live.invoke(name, live.settings.gateway).status == 200
@@ -172,11 +172,11 @@ def take_all(live: Live, *functions: str) -> None:
         found = connections(live)
         return int(found["dcon"]) > 200 or int(found["scur"]) == int(found["slim"])
 
-    live.until(refused, "the functions to have asked for more than they get")
+    live.until(refused, "the functions to ask for more than they get")
 
 
 @needs_fence
-def test_a_function_that_takes_all_connections_it_can_get_leaves_others_theirs() -> None:
+def test_a_function_that_takes_all_connections_it_can_get_leaves_others_enough() -> None:
     # of 200 connections 50 are for instances, 12 for each
     with Live(max_connections=200, max_holds=20) as live:
         live.deploy("callee", CALLEE)
@@ -189,7 +189,7 @@ def test_a_function_that_takes_all_connections_it_can_get_leaves_others_theirs()
 
 
 @needs_fence
-def test_functions_that_take_all_connections_together_leave_other_clients_theirs() -> None:
+def test_functions_that_take_all_connections_together_leave_other_clients_enough() -> None:
     with Live(max_connections=200, max_holds=20) as live:
         live.deploy("callee", CALLEE)
         take_all(live, *(f"greedy-{number}" for number in range(6)))
@@ -220,7 +220,7 @@ def test_a_function_that_sets_the_variables_itself_keeps_its_own() -> None:
 
 
 @needs_fence
-def test_functions_see_the_names_in_their_hosts_and_the_machine_keeps_its_own() -> None:
+def test_functions_see_the_names_in_etc_hosts_and_the_machines_file_stays_unchanged() -> None:
     machine = Path("/etc/hosts")
     before = machine.stat(), machine.read_bytes()
     with Live() as live:

@@ -1,4 +1,4 @@
-"""Every attack of the hostile suite, against a whole platform: refused, and nobody else notices."""
+"""Every attack of the hostile suite against a whole platform is refused and harms no other function."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 
 @pytest.fixture(scope="module", autouse=True)
 def marked() -> Iterator[None]:
-    """Platforms are started with a variable that nobody may see."""
+    """Start platforms with a variable that no function may see."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESCOLDO_TEST_MARKER", PLATFORM_VALUE)
         yield
@@ -75,7 +75,7 @@ def plain(world: World) -> Iterator[Unprotected]:
 
 
 @pytest.mark.parametrize("name", PROVEN)
-def test_the_same_attack_succeeds_where_nothing_refuses_it(plain: Unprotected, name: str) -> None:
+def test_the_same_attack_succeeds_without_protection(plain: Unprotected, name: str) -> None:
     report = plain.perform(name)
     assert "the attack itself" not in report["gained"], report
     assert report["gained"] != {}, report

@@ -1,4 +1,4 @@
-"""The kill matrix: each part, killed and stopped, at rest and under load. Only what was in flight in it may fail."""
+"""The kill matrix: each part, killed and stopped, at rest and under load. Only calls in flight in it may fail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def results() -> Iterator[list[Result]]:
-    """What the cells say; written down when the last one has been run."""
+    """Collect the results of the cells; write them after the last one."""
     found: list[Result] = []
     yield found
     report.write(found)
@@ -28,6 +28,6 @@ def world() -> Iterator[World]:
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_only_what_was_in_flight_in_it_may_fail(world: World, results: list[Result], cell: Cell) -> None:
+def test_only_calls_in_flight_in_the_struck_part_fail(world: World, results: list[Result], cell: Cell) -> None:
     world.settle()
     prove(world, results, cell)

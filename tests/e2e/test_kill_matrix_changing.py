@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def results() -> Iterator[list[Result]]:
-    """What the cells say; written down when the last one has been run."""
+    """Collect the results of the cells; write them after the last one."""
     found: list[Result] = []
     yield found
     report.write_changing(found)
@@ -28,7 +28,7 @@ def world() -> Iterator[World]:
 
 
 @pytest.mark.parametrize("cell", CHANGING_CELLS, ids=str)
-def test_while_instances_come_and_go_the_same_holds_and_their_number_is_right_again(
+def test_only_calls_in_flight_fail_while_instances_change_and_their_number_becomes_right(
     world: World, results: list[Result], cell: Cell
 ) -> None:
     world.settle_to_change()
@@ -36,7 +36,7 @@ def test_while_instances_come_and_go_the_same_holds_and_their_number_is_right_ag
 
 
 @pytest.mark.parametrize("cell", SHARING_CELLS, ids=str)
-def test_an_acknowledged_split_or_rollback_stays_and_nothing_else_answers(
+def test_an_acknowledged_split_or_rollback_stays_and_no_other_revision_answers(
     world: World, results: list[Result], cell: Cell
 ) -> None:
     world.settle_to_share()

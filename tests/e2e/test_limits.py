@@ -24,7 +24,7 @@ CODE = {
 
 
 def raw(live: Live, data: bytes, *, close: bool = False) -> bytes:
-    """What the edge answers to `data`, to the end of the connection."""
+    """Send `data`; return the edge's answers until the connection ends."""
     with socket.create_connection(("127.0.0.1", live.port), 20) as client:
         client.sendall(data)
         if close:
@@ -41,13 +41,13 @@ def calls(live: Live, name: str) -> int:
 
 @pytest.fixture(scope="module", params=["plain", "awaits", "program"])
 def small(request: pytest.FixtureRequest, platform: Live, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A function of each kind that takes 1,000 bytes at the most, and gives so many if it is a handler; its name."""
+    """Deploy a function of each kind that takes at most 1,000 bytes, and returns at most 1,000 if it is a handler."""
     kind = str(request.param)
     notes = {OURS + "max-body": "1000"}
     if kind == "program":
         folder = write_server(tmp_path_factory.mktemp("program")).parent
         platform.deploy_program(kind, folder, "server", "inherited", annotations=notes)
-        notes |= {OURS + "max-response": "100"}  # it gives more
+        notes |= {OURS + "max-response": "100"}  # the program returns more
         platform.deploy("terse", image=f"{kind}:test", envProcess="server", annotations=notes,
                         envVars={"mode": "http", "upstream_url": "inherited"})  # fmt: skip
     else:
@@ -56,12 +56,12 @@ def small(request: pytest.FixtureRequest, platform: Live, tmp_path_factory: pyte
     return kind
 
 
-def test_a_body_over_the_limit_is_a_413_for_every_kind_however_it_is_announced(platform: Live, small: str) -> None:
+def test_a_length_over_the_limit_gets_a_413_for_every_kind(platform: Live, small: str) -> None:
     head = f"POST /function/{small} HTTP/1.".encode()
     announced = b"\r\nHost: x\r\nConnection: close\r\nContent-Length: 1001\r\n"
     for request in (
         head + b"1" + announced + b"\r\n" + b"x" * 1001,
-        head + b"1" + announced + b"Expect: 100-continue\r\n\r\n",  # refused before the body is asked for
+        head + b"1" + announced + b"Expect: 100-continue\r\n\r\n",  # refused before the 100 Continue
         head + b"0" + announced + b"\r\n" + b"x" * 1001,
     ):
         answer = raw(platform, request)
@@ -69,17 +69,17 @@ def test_a_body_over_the_limit_is_a_413_for_every_kind_however_it_is_announced(p
         assert b"larger than the 1000 bytes" in answer
 
 
-def test_a_chunked_body_over_the_limit_is_a_413_for_handlers(platform: Live, small: str) -> None:
+def test_a_chunked_body_over_the_limit_gets_a_413_for_handlers(platform: Live, small: str) -> None:
     chunked = f"POST /function/{small} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
     body = b"%x\r\n%s\r\n" % (600, b"x" * 600) * 2 + b"0\r\n\r\n"
     for expects in ("", "Expect: 100-continue\r\n"):
         answer = raw(platform, f"{chunked}{expects}\r\n".encode() + body)
-        # of programs the edge sees no more than the length that is announced
+        # for programs the edge checks only the Content-Length
         expected = b"HTTP/1.1 200 " if small == "program" else b"HTTP/1.1 413 "
         assert answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").startswith(expected), answer[:200]
 
 
-def test_a_body_that_is_shorter_than_announced_reaches_no_handler(platform: Live, small: str) -> None:
+def test_a_body_shorter_than_its_length_reaches_no_handler(platform: Live, small: str) -> None:
     if small == "program":
         pytest.skip("a program reads its requests itself")
     assert platform.invoke(small).status == 200
@@ -92,13 +92,13 @@ def test_a_body_that_is_shorter_than_announced_reaches_no_handler(platform: Live
     assert calls(platform, small) == before + 1
 
 
-def test_what_is_longer_than_announced_is_another_request_and_a_bad_one(platform: Live, small: str) -> None:
+def test_bytes_beyond_the_length_are_another_request_that_gets_a_400(platform: Live, small: str) -> None:
     head = f"POST /function/{small} HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n".encode()
     answer = raw(platform, head + b"abcGARBAGE\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ") and answer.count(b"HTTP/1.1 400 ") == 1, answer
 
 
-def test_an_answer_over_the_limit_is_a_413_for_every_kind(platform: Live, small: str) -> None:
+def test_an_answer_over_the_limit_gets_a_413_for_every_kind(platform: Live, small: str) -> None:
     name, most = ("terse", 100) if small == "program" else (small, 1000)
     answer = platform.invoke(name + "?size=1001")
     assert answer.status == 413 and answer.text.startswith(f"the function's response is larger than the {most} bytes")
@@ -108,7 +108,7 @@ def test_an_answer_over_the_limit_is_a_413_for_every_kind(platform: Live, small:
 
 
 @pytest.mark.parametrize("word", ["", "async "])
-def test_a_stream_over_the_limit_is_cut_for_the_client_and_told_in_the_log(platform: Live, word: str) -> None:
+def test_a_stream_over_the_limit_is_cut_and_logged(platform: Live, word: str) -> None:
     name = f"stream{len(word)}"
     code = f"{word}def handle(event, context):\n    for _ in range(100): yield 'x' * 1000\n"
     platform.deploy(name, code, annotations={OURS + "max-response": "50000"})
@@ -118,7 +118,7 @@ def test_a_stream_over_the_limit_is_cut_for_the_client_and_told_in_the_log(platf
     platform.until(lambda: "was cut at the 50000 bytes" in platform.function_log(name), "the line")
 
 
-def test_where_nobody_may_wait_the_next_call_is_refused_in_of_watchdogs_words(platform: Live) -> None:
+def test_without_a_queue_the_next_call_gets_of_watchdogs_refusal(platform: Live) -> None:
     code = "import time\ndef handle(event, context):\n    time.sleep(1)\n    return 'done'\n"
     platform.deploy("full", code, envVars={"max_inflight": "1"}, annotations={OURS + "max-queue": "0"},
                     labels={"com.openfaas.scale.max": "1"})  # fmt: skip
@@ -154,7 +154,7 @@ def handle(event, context):
 """
 
 
-def test_with_concurrency_one_no_instance_of_three_has_two_calls(platform: Live) -> None:
+def test_with_a_concurrency_of_one_no_instance_of_three_has_two_calls(platform: Live) -> None:
     platform.deploy("single", OVERLAPS, annotations={OURS + "concurrency": "1"})
     platform.system("POST", "/scale-function/single", {"serviceName": "single", "replicas": 3})
     platform.until(lambda: platform.replicas("single") == 3, "three instances")
@@ -173,7 +173,7 @@ def test_with_concurrency_one_no_instance_of_three_has_two_calls(platform: Live)
     assert {answer.split()[1] for answer in seen} == {"1"} and len(seen) >= 3
 
 
-def test_open_files_end_where_the_annotation_says(platform: Live) -> None:
+def test_the_annotation_limits_open_files(platform: Live) -> None:
     code = """
 def handle(event, context):
     opened = []
@@ -189,7 +189,7 @@ def handle(event, context):
     assert platform.invoke("files").status == 200
 
 
-def test_what_is_printed_too_fast_is_dropped_and_counted(platform: Live) -> None:
+def test_output_over_the_rate_is_dropped_and_counted(platform: Live) -> None:
     platform.deploy("chatty", "def handle(event, context):\n    print(('x' * 99 + '\\n') * 1000)\n",
                     annotations={OURS + "log-rate": "1Ki"})  # fmt: skip
     assert platform.invoke("chatty").status == 200
@@ -199,7 +199,7 @@ def test_what_is_printed_too_fast_is_dropped_and_counted(platform: Live) -> None
 
 
 def running(words: bytes) -> list[int]:
-    """Processes whose command line has these words."""
+    """Return the processes whose command line contains `words`."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -221,7 +221,7 @@ HANGING = {
 
 
 @pytest.mark.parametrize("kind", HANGING)
-def test_a_child_process_of_a_call_past_its_deadline_is_gone_soon_and_the_next_call_is_served(
+def test_a_child_process_of_a_call_past_its_deadline_ends_and_the_next_call_is_served(
     platform: Live, kind: str
 ) -> None:
     seconds = f"{40_000 + os.getpid()}.{len(kind)}"
@@ -234,7 +234,7 @@ def test_a_child_process_of_a_call_past_its_deadline_is_gone_soon_and_the_next_c
     assert platform.invoke(f"hang-{kind}").status == 200
 
 
-def test_a_limit_that_is_not_allowed_is_a_400_and_those_that_hold_are_shown(platform: Live) -> None:
+def test_an_invalid_limit_gets_a_400_and_describe_shows_the_limits_in_force(platform: Live) -> None:
     platform.upload("limited:test")
     spec = {"service": "limited", "image": "limited:test", "annotations": {OURS + "max-queue": "²"}}
     refused = platform.system("POST", "/functions", spec)

@@ -1,4 +1,4 @@
-"""The data folder, or a part of it, is lost under a running platform: noticed, said, written again where it can be."""
+"""A running platform loses its data folder or a part of it: it notices, reports and restores it where it can."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def status(live: Live) -> dict[str, object]:
 
 
 def deployed(live: Live) -> dict[str, object]:
-    """What only the database tells a controller that starts."""
+    """Return the state that a new controller gets from the database alone."""
     live.until(live.answers, "the platform to answer")
     functions = json.loads(live.system("GET", "/functions").text)
     return {
@@ -93,7 +93,7 @@ def status_of(live: Live, name: str) -> dict[str, dict[str, str]]:
     return dict(json.loads(live.system("GET", f"/function/{name}").text))
 
 
-# -shm SQLite makes again by itself; a database that small is as a whole in -wal, too
+# SQLite makes -shm again by itself, and -wal holds all of such a small database too
 HARMLESS = ((cut, ("-shm",)), (overwrite, ("",)), (put_an_empty_one, ("",)))
 
 
@@ -102,7 +102,7 @@ HARMLESS = ((cut, ("-shm",)), (overwrite, ("",)), (put_an_empty_one, ("",)))
     (cut, SUFFIXES), (cut, ("",)), (cut, ("-wal",)), (cut, ("-shm",)),
     (overwrite, ("", "-wal")), (overwrite, ("",)), (put_an_empty_one, ("",)),
 ], ids=lambda value: value.__name__ if callable(value) else "+".join(s or "db" for s in value))  # fmt: skip
-def test_a_database_that_is_lost_is_written_again(
+def test_a_lost_database_is_restored_from_memory(
     own_platform: Live, damage: Callable[..., None], suffixes: tuple[str, ...]
 ) -> None:
     fill(own_platform)
@@ -119,18 +119,18 @@ def test_a_database_that_is_lost_is_written_again(
     with closing(sqlite3.connect(own_platform.settings.database)) as database:
         assert database.execute("PRAGMA quick_check").fetchone() == ("ok",)
         assert database.execute("SELECT count(*) FROM function").fetchone() == (3,)
-    own_platform.until(lambda: deployed_again(own_platform) == before, "all of it to be in the database")
+    own_platform.until(lambda: deployed_again(own_platform) == before, "the database to be complete")
     assert own_platform.invoke("b").status == 200
 
 
 def deployed_again(live: Live) -> dict[str, object]:
-    """By another controller."""
+    """Return `deployed` of another controller."""
     killed = live.kill("controller")
     live.until(lambda: live.pid("controller") != killed, "another controller")
     return deployed(live)
 
 
-def test_a_data_folder_that_is_removed_is_made_again_but_for_what_was_on_disk_alone(own_platform: Live) -> None:
+def test_a_removed_data_folder_is_restored_except_for_bundles(own_platform: Live) -> None:
     fill(own_platform)
     before, password = deployed(own_platform), own_platform.authorization()
     with Load(own_platform, "b") as load:
@@ -139,20 +139,20 @@ def test_a_data_folder_that_is_removed_is_made_again_but_for_what_was_on_disk_al
         assert own_platform.authorization() == password
         load.more(20)
     assert load.errors == {}
-    with pytest.raises(Conflict):  # it is locked
+    with pytest.raises(Conflict):  # the new folder is locked
         lock(own_platform.settings)
     assert running_pid(own_platform.settings) == own_platform.pid("guardian")
-    own_platform.until(lambda: deployed_again(own_platform) == before, "all of it to be in the database")
-    # its bundle was on disk alone
+    own_platform.until(lambda: deployed_again(own_platform) == before, "the database to be complete")
+    # the bundle was only on disk
     own_platform.sleep("a")
     gone = own_platform.invoke("a")
     assert (gone.status, "rescoldo up" in gone.text) == (502, True), gone.text
     own_platform.deploy("a", HELLO, image="token:test")
-    own_platform.until(lambda: own_platform.invoke("a").text == "hello", "the bundle that was sent again to be seen")
+    own_platform.until(lambda: own_platform.invoke("a").text == "hello", "the platform to find the new bundle")
 
 
 def remove_whole(folder: Path) -> None:
-    """As `rm -rf`, repeated until it says nothing: the platform writes into the folder while it is being removed."""
+    """Remove like `rm -rf`, repeated until it succeeds: the platform writes into the folder meanwhile."""
     for _ in range(100):
         with suppress(OSError):
             shutil.rmtree(folder)
@@ -161,7 +161,7 @@ def remove_whole(folder: Path) -> None:
 
 
 def put_in_place_of(folder: Path, text: str) -> None:
-    """Let a file be where a folder was, which the platform makes again as soon as it sees that it is gone."""
+    """Replace a folder by a file, although the platform restores the folder as soon as it misses it."""
     for _ in range(100):
         remove_whole(folder)
         with suppress(IsADirectoryError):
@@ -176,7 +176,7 @@ def is_whole(live: Live) -> bool:
     return all(path.exists() for path in (*wanted, settings.data_path / "lock"))
 
 
-def test_a_function_says_what_to_do_when_its_secret_or_its_bundle_is_gone(own_platform: Live) -> None:
+def test_the_error_for_a_lost_secret_or_bundle_names_the_remedy(own_platform: Live) -> None:
     assert own_platform.system("POST", "/secrets", {"name": "key", "value": "1"}).status in (200, 201, 202)
     own_platform.deploy("a", HELLO, secrets=["key"])
     assert own_platform.invoke("a").status == 200
@@ -193,7 +193,7 @@ def test_a_function_says_what_to_do_when_its_secret_or_its_bundle_is_gone(own_pl
     assert "rescoldo up" in answer.text
 
 
-def test_the_log_of_a_platform_in_the_background_is_opened_again() -> None:
+def test_a_platform_in_the_background_reopens_its_log() -> None:
     live = Live()
     log = live.settings.platform_log
     try:
@@ -204,15 +204,15 @@ def test_the_log_of_a_platform_in_the_background_is_opened_again() -> None:
             for how in (log.unlink, lambda: log.rename(log.with_suffix(".old"))):
                 how()
                 live.until(lambda: log.exists() and "opened it again" in log.read_text(), "the log", NOTICED)
-                killed = live.kill("supervisor")  # of which the guardian tells
-                live.until(lambda: "the supervisor ended" in log.read_text(), "the guardian's words")
+                killed = live.kill("supervisor")  # the guardian logs it
+                live.until(lambda: "the supervisor ended" in log.read_text(), "the guardian's log line")
                 live.until(lambda killed=killed: live.pid("supervisor") != killed, "another supervisor")
             assert stop(live.settings)
     finally:
         stop(live.settings)
 
 
-def test_a_database_that_is_gone_at_the_start_is_not_taken_for_a_new_one(own_platform: Live) -> None:
+def test_a_database_missing_at_the_start_is_reported_as_lost(own_platform: Live) -> None:
     fill(own_platform)
     own_platform.stop()
     remove(own_platform, "")
@@ -223,12 +223,12 @@ def test_a_database_that_is_gone_at_the_start_is_not_taken_for_a_new_one(own_pla
     assert problem in own_platform.log()
 
 
-def test_a_database_that_cannot_be_written_again_is_said_to_be_lost_until_it_can(own_platform: Live) -> None:
+def test_a_database_that_cannot_be_restored_is_reported_until_it_can(own_platform: Live) -> None:
     fill(own_platform)
     before = deployed(own_platform)
     data = own_platform.settings.data_path
     put_in_place_of(data, "a file")
-    own_platform.until(lambda: is_degraded(own_platform), "the loss to be said", NOTICED)
+    own_platform.until(lambda: is_degraded(own_platform), "the loss to be reported", NOTICED)
     assert own_platform.invoke("b").status == 200
     data.unlink()
     own_platform.until(lambda: is_whole(own_platform), "the folder to be made again", NOTICED)
@@ -240,5 +240,5 @@ def is_degraded(live: Live) -> bool:
     return "degraded" in live.call("GET", "/healthz").text and "cannot be restored" in live.log()
 
 
-def test_a_platform_that_starts_for_the_first_time_misses_nothing(own_platform: Live) -> None:
+def test_a_first_start_reports_no_missing_database(own_platform: Live) -> None:
     assert "missing or empty at the start" not in own_platform.log()

@@ -1,4 +1,4 @@
-"""The run folder is removed under a running platform, whole or in part: it is whole again, and nothing stays behind."""
+"""A running platform loses its run folder or a part of it: it restores the folder and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def remove(live: Live, *names: str) -> None:
 
 
 def is_whole(live: Live) -> bool:
-    """Every file that processes or people look for is there, and belongs to those that run."""
+    """Return whether every file of the run folder exists and the processes that it names run."""
     try:
         there = all(alive(live.pid(name)) for name in (*PARTS, "guardian", "supervisor"))
         files = ("settings.json", "supervisor.pid", "s/wake.sock", "s/api.sock", "s/log.sock", "node.sock",
@@ -59,7 +59,7 @@ def serves(live: Live, name: str) -> bool:
         return False
 
 
-def test_a_platform_makes_its_run_folder_again_and_replaces_every_instance(own_platform: Live) -> None:
+def test_a_platform_restores_its_run_folder_and_replaces_every_instance(own_platform: Live) -> None:
     deploy_awake(own_platform, "a", "b")
     before = instances(own_platform, "a", "b")
     mode = own_platform.settings.run_path.stat().st_mode
@@ -73,7 +73,7 @@ def test_a_platform_makes_its_run_folder_again_and_replaces_every_instance(own_p
     assert load.results.total() - load.results["200"] == failed, load.results
     assert own_platform.settings.run_path.stat().st_mode == mode
     assert own_platform.replicas("a") == own_platform.replicas("b") == 1
-    # each part ended once, and none was killed because nobody could ask it
+    # each part ended once, and the supervisor killed none for a failed health check
     log = own_platform.log()
     assert [log.count(f"{name} ended") for name in ("controller", "node")] == [1, 1]
     assert "did not answer" not in log
@@ -83,7 +83,7 @@ def test_a_platform_makes_its_run_folder_again_and_replaces_every_instance(own_p
     ("s",), ("node.sock",), ("i",), ("n",), ("edge",), ("t", "u"), ("settings.json", "supervisor.pid", "children.json"),
     ("cgroups.json",),
 ], ids="-".join)  # fmt: skip
-def test_a_part_of_it_that_is_removed_is_made_again(own_platform: Live, names: tuple[str, ...]) -> None:
+def test_a_removed_part_of_the_run_folder_is_restored(own_platform: Live, names: tuple[str, ...]) -> None:
     deploy_awake(own_platform, "a")
     before = instances(own_platform, "a")
     had = {path.name for path in own_platform.settings.run_path.iterdir()}
@@ -96,11 +96,11 @@ def test_a_part_of_it_that_is_removed_is_made_again(own_platform: Live, names: t
     if "i" in names:
         own_platform.until(lambda: not any(map(alive, before)), "the instance without a socket to end")
     else:
-        own_platform.until(lambda: instances(own_platform, "a") == before, "its note to be there")
-        assert alive(before[0]), "nothing was lost with which it serves"
+        own_platform.until(lambda: instances(own_platform, "a") == before, "the note to be restored")
+        assert alive(before[0]), "the instance ended although it could serve"
 
 
-def test_notes_that_were_removed_are_there_for_the_next_node(own_platform: Live) -> None:
+def test_removed_notes_are_restored_for_the_next_node(own_platform: Live) -> None:
     deploy_awake(own_platform, "a")
     own_platform.deploy("says", "def handle(event, context):\n    print('x' * 4000)\n    return 'said'\n")
     assert own_platform.invoke("says").text == "said"
@@ -110,11 +110,11 @@ def test_notes_that_were_removed_are_there_for_the_next_node(own_platform: Live)
     killed = own_platform.kill("node")
     own_platform.until(lambda: own_platform.pid("node") != killed, "another node")
     own_platform.until(lambda: instances(own_platform, "a", "says") == before, "the next node to adopt them")
-    # more than a pipe holds: somebody reads what it prints
+    # more than a pipe holds: the new node reads the output
     assert {own_platform.invoke("says", timeout=10).text for _ in range(40)} == {"said"}
 
 
-def test_it_is_made_again_by_a_supervisor_that_was_started_without_it(own_platform: Live) -> None:
+def test_a_supervisor_without_a_run_folder_restores_it(own_platform: Live) -> None:
     deploy_awake(own_platform, "a")
     before = instances(own_platform, "a")
     supervisor = own_platform.pid("supervisor")
@@ -124,10 +124,10 @@ def test_it_is_made_again_by_a_supervisor_that_was_started_without_it(own_platfo
     own_platform.until(lambda: not any(map(alive, before)), "the instances without sockets to end")
 
 
-def test_instances_whose_notes_and_node_are_lost_are_ended(own_platform: Live) -> None:
+def test_instances_without_notes_and_node_are_ended(own_platform: Live) -> None:
     deploy_awake(own_platform, "a")
     before, node = instances(own_platform, "a"), own_platform.pid("node")
-    os.kill(node, signal.SIGSTOP)  # it shall not mend its part first
+    os.kill(node, signal.SIGSTOP)  # so that it does not restore its part first
     remove(own_platform)
     os.kill(node, signal.SIGKILL)
     own_platform.until(lambda: is_whole(own_platform) and serves(own_platform, "a"), "the platform to be whole")
@@ -135,7 +135,7 @@ def test_instances_whose_notes_and_node_are_lost_are_ended(own_platform: Live) -
 
 
 @pytest.mark.parametrize("end", ["down", "up"])
-def test_what_nobody_supervises_is_found_without_the_run_folder(own_platform: Live, end: str) -> None:
+def test_down_and_up_find_unsupervised_processes_without_the_run_folder(own_platform: Live, end: str) -> None:
     deploy_awake(own_platform, "a")
     left = [*instances(own_platform, "a"), *map(own_platform.pid, PARTS)]
     uids = uids_of(own_platform)
@@ -153,13 +153,13 @@ def test_what_nobody_supervises_is_found_without_the_run_folder(own_platform: Li
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0 or interpreter() is None, reason="needs root, to become another user")
-def test_a_user_s_platform_leaves_no_orphan_either() -> None:
+def test_an_unprivileged_platform_leaves_no_orphan_either() -> None:
     python = interpreter()
     assert python is not None
     with readable_library() as library:
         live = UnprivilegedLive(library, python, probe_timeout=2.0)
         folder = Path(live.settings.run)
-        live.settings = replace(live.settings, run=str(folder / "run"))  # its folder the user may make again
+        live.settings = replace(live.settings, run=str(folder / "run"))  # the user may make this folder again
         break_and_mend(live)
     folder.rmdir()
 

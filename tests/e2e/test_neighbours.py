@@ -1,4 +1,4 @@
-"""Functions that crash in a loop, and functions that have far more to do than they can: others see no error, and the
+"""Functions that crash in a loop, and functions with far more calls than they can take: others see no error, and the
 platform stays small."""
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CRASHES = {
     "call": "import os\nprint('begun')\ndef handle(event, context):\n    os._exit(3)\n",
 }
 CRASHING = 100
-FREE_STARTS = 12  # of a function before there are pauses between them: the longest is 2 s, or 10 s at import
+FREE_STARTS = 12  # of a function before pauses come between them: the longest is 2 s, or 10 s at import
 SLEEPS = "import asyncio\nasync def handle(event, context):\n    await asyncio.sleep(0.1)\n    return 'slept'\n"
 FLOOD = 300  # clients of one function
 QUEUE = 50
@@ -37,7 +37,7 @@ MOST_GROWTH = 64 * 2**20  # bytes
 
 @pytest.fixture(scope="module")
 def results() -> Iterator[list[NeighbourResult]]:
-    """What others saw; written down when the last test has passed."""
+    """Collect the effects on other functions; write them after the last test."""
     found: list[NeighbourResult] = []
     yield found
     report.write_neighbours(found)
@@ -53,8 +53,8 @@ def count(calling: Calling, kind: str) -> int:
     return sum(1 for call in calling.load.calls if call.end and call.kind == kind)
 
 
-def test_nobody_misbehaves(world: World, results: list[NeighbourResult]) -> None:
-    """What the others are compared with."""
+def test_no_function_misbehaves(world: World, results: list[NeighbourResult]) -> None:
+    """The baseline for the other tests."""
     world.settle()
     meter = Meter(world)
     with others(world) as calling:
@@ -75,15 +75,15 @@ def test_a_hundred_functions_that_crash_in_a_loop_harm_no_others(world: World, r
     with others(world) as calling:
         with Calling(world, lambda load: load.crowd(list(kinds), 1, pause=0.25)) as crowd:
             live.until(lambda: set(tallied(crowd)) == set(kinds), "a call of each of them", 120)
-            live.until(lambda: min(tallied(crowd).values()) >= 2, "another one", 120)
+            live.until(lambda: min(tallied(crowd).values()) >= 2, "a second call of each of them", 120)
             live.until(lambda: count(calling, "cold") >= 150, "calls of others", 120)
             seconds = meter.seconds
         calling.more(50)
         results.append(meter.result(f"{CRASHING} functions crash in a loop", shares(crowd), calling))
     assert calling.failures == []
     starts = {name: live.function_log(name).count("begun") for name in kinds}
-    assert min(starts.values()) > 1, "it was not started again"
-    assert max(starts.values()) <= FREE_STARTS + seconds, "it was started without a pause"
+    assert min(starts.values()) > 1, "a function was not started again"
+    assert max(starts.values()) <= FREE_STARTS + seconds, "a function was started without a pause"
     assert meter.grown < MOST_GROWTH
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert max(spares(world)) <= most_spares(memory // SHARE, live.settings.spares)
@@ -95,12 +95,12 @@ def test_a_hundred_functions_that_crash_in_a_loop_harm_no_others(world: World, r
 
 
 def tallied(crowd: Calling) -> Counter[str]:
-    """Calls that have ended, by function."""
+    """Count the ended calls by function."""
     return Counter(call.function for call in crowd.load.calls if call.end)
 
 
 def shares(crowd: Calling) -> str:
-    """What its calls were answered, the most frequent first."""
+    """Describe the outcomes of the calls, the most frequent first."""
     answers = Counter(call.outcome for call in crowd.load.calls)
     return ", ".join(f"{status}: {100 * number / answers.total():.0f} %" for status, number in answers.most_common())
 

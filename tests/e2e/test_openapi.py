@@ -1,4 +1,4 @@
-"""The API keeps to its own OpenAPI document, whatever is sent to it: schemathesis against a real platform."""
+"""The API conforms to its own OpenAPI document for any request: schemathesis against a real platform."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONFORMS = [
     checks.response_headers_conformance,
     checks.response_schema_conformance,
 ]
-# not a fault: what does not exist yet, and what has no room now
+# no faults: routes that do not exist yet, and requests without room now
 ALLOWED = (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.SERVICE_UNAVAILABLE)
 FEW = settings(
     max_examples=12,
@@ -35,7 +35,7 @@ FEW = settings(
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-# names that mean something here, where a generated one hardly would
+# names that exist here, unlike most generated ones
 KNOWN = {"service": "echo", "image": "echo:test", "functionName": "echo", "serviceName": "echo", "namespace": ""}
 
 
@@ -45,7 +45,7 @@ def as_it_is(context: object, value: Any) -> bytes:
 
 
 def document() -> dict[str, Any]:
-    """Made without a platform, which no route asks before it is called."""
+    """Return the document; it needs no platform, because routes use theirs only in calls."""
     nobody = cast(Platform, SimpleNamespace(**dict.fromkeys(one.name for one in fields(Platform))))
     app = create_app(nobody, Settings(data="/nowhere", run="/nowhere"), None, b"")
     return app.openapi()
@@ -61,7 +61,7 @@ def echo(platform: Live) -> Live:
 
 
 def bounded(case: schemathesis.Case) -> schemathesis.Case:
-    """`case`, kept from what would not end, or would start a hundred instances."""
+    """Change `case` so that it neither follows a log without end nor starts a hundred instances."""
     if case.path == "/system/logs":
         case.query = {**(case.query or {}), "follow": "false"}
     if isinstance(case.body, dict) and isinstance(case.body.get("replicas"), int):
@@ -78,15 +78,13 @@ def send(case: schemathesis.Case, platform: Live) -> None:
 
 @schema.parametrize()
 @FEW
-def test_whatever_is_sent_is_answered_as_the_document_says(case: schemathesis.Case, platform: Live) -> None:
+def test_every_answer_conforms_to_the_document(case: schemathesis.Case, platform: Live) -> None:
     send(bounded(case), platform)
 
 
 @schema.exclude(method="DELETE").parametrize()
 @FEW
-def test_what_is_sent_about_a_function_that_is_there_is_answered_as_the_document_says(
-    case: schemathesis.Case, echo: Live
-) -> None:
+def test_every_answer_about_an_existing_function_conforms_to_the_document(case: schemathesis.Case, echo: Live) -> None:
     if "name" in (case.path_parameters or {}):
         case.path_parameters["name"] = "echo"
     if isinstance(case.body, dict):
@@ -94,7 +92,7 @@ def test_what_is_sent_about_a_function_that_is_there_is_answered_as_the_document
     send(bounded(case), echo)
 
 
-def test_the_document_is_for_those_who_have_the_password(platform: Live) -> None:
+def test_the_document_needs_the_password(platform: Live) -> None:
     assert platform.call("GET", "/system/openapi.json").status == 401
     assert json.loads(platform.system("GET", "/openapi.json").text) == document()
     assert "#/$defs" not in json.dumps(document())

@@ -26,7 +26,7 @@ VALUE = "s3cret-of-this-test"
 
 @pytest.fixture
 def key(platform: Live) -> Iterator[str]:
-    """A secret of the default namespace, gone again at the end with the functions that name it."""
+    """Create a secret in the default namespace; at the end remove it with the functions that name it."""
     assert platform.system("POST", "/secrets", {"name": "key", "value": VALUE}).status == 202
     yield "key"
     for function in json.loads(platform.system("GET", "/functions").text):
@@ -35,7 +35,7 @@ def key(platform: Live) -> Iterator[str]:
     assert platform.system("DELETE", "/secrets", {"name": "key"}).status == 202
 
 
-def test_a_secret_is_a_file_of_the_platforms_user_alone_and_survives_a_restart(tmp_path: Path) -> None:
+def test_only_the_platforms_user_can_read_a_secrets_file_and_it_survives_a_restart(tmp_path: Path) -> None:
     with Live() as live:
         assert live.system("POST", "/secrets", {"name": "key", "value": VALUE}).status == 202
         file = live.settings.function_secrets / "openfaas-fn" / "key"
@@ -66,14 +66,14 @@ def test_a_changed_secret_stays_changed_when_the_controller_is_killed(own_platfo
     assert live.invoke("named").text.endswith(" 0")
     for number in range(1, 4):
         assert live.system("PUT", "/secrets", {"name": "key", "value": str(number)}).status == 202
-        live.kill("controller")  # instances with the old value may still be on their way out
+        live.kill("controller")  # instances with the old value may still be ending
         answer = live.invoke("named")
         assert (answer.status, answer.text.split()[1]) == (200, str(number))
         live.until(lambda: live.replicas("named") == 1, "one instance")
         assert live.invoke("named").text.endswith(f" {number}")
 
 
-def test_a_secrets_value_is_never_seen_again(platform: Live, key: str) -> None:
+def test_no_answer_log_or_file_of_the_run_folder_shows_a_secrets_value(platform: Live, key: str) -> None:
     platform.deploy("named", HELLO, secrets=[key])
     assert platform.invoke("named").status == 200
     seen = [
@@ -109,7 +109,7 @@ def test_a_changed_secret_gives_its_functions_new_instances_and_no_call_fails(pl
     assert platform.invoke("unnamed").text == other
 
 
-def test_a_deployment_without_its_secret_is_a_400_that_says_how_to_create_it(platform: Live) -> None:
+def test_a_deployment_without_its_secret_gets_a_400_that_names_the_remedy(platform: Live) -> None:
     platform.upload("hello:test")
     body = {"service": "named", "image": "hello:test", "secrets": ["absent"]}
     answer = platform.system("POST", "/functions", body)
@@ -118,14 +118,14 @@ def test_a_deployment_without_its_secret_is_a_400_that_says_how_to_create_it(pla
     assert platform.system("GET", "/function/named").status == 404
 
 
-def test_a_secret_in_use_stays_and_one_in_no_use_goes(platform: Live, key: str) -> None:
+def test_a_secret_in_use_cannot_be_removed(platform: Live, key: str) -> None:
     platform.deploy("named", HELLO, secrets=[key])
     answer = platform.system("DELETE", "/secrets", {"name": key})
     assert answer.status == 409
     assert "named" in answer.text
 
 
-def test_a_namespace_has_functions_and_secrets_of_its_own(platform: Live) -> None:
+def test_a_namespace_has_its_own_functions_and_secrets(platform: Live) -> None:
     marks = {"labels": {"openfaas": "1"}, "annotations": {"openfaas": "1"}}
     assert platform.system("POST", "/namespace/", {"name": "blue", **marks}).status == 201
     assert platform.system("POST", "/secrets", {"name": "own", "namespace": "blue", "value": "x"}).status == 202
@@ -141,7 +141,7 @@ def test_a_namespace_has_functions_and_secrets_of_its_own(platform: Live) -> Non
     assert platform.system("GET", "/secrets?namespace=blue").status == 404
 
 
-def test_an_alert_adds_instances_and_its_end_takes_them_away(platform: Live) -> None:
+def test_an_alert_adds_instances_and_its_end_removes_them(platform: Live) -> None:
     platform.deploy("busy", HELLO, labels={"com.openfaas.scale.max": "4", "com.openfaas.scale.factor": "50"})
 
     def alert(status: str) -> int:
@@ -154,7 +154,7 @@ def test_an_alert_adds_instances_and_its_end_takes_them_away(platform: Live) -> 
     platform.until(lambda: platform.replicas("busy") == 1, "one instance")
 
 
-def test_the_page_shows_what_is_deployed_to_who_has_the_password(platform: Live) -> None:
+def test_the_page_shows_deployed_functions_and_needs_the_password(platform: Live) -> None:
     platform.deploy("shown", HELLO)
     assert platform.call("GET", "/ui/").status == 401
     answer = platform.call("GET", "/ui/", headers=platform.authorization())
@@ -164,12 +164,12 @@ def test_the_page_shows_what_is_deployed_to_who_has_the_password(platform: Live)
     assert (front.status, front.headers["location"]) == (307, "/ui/")
 
 
-def test_a_call_says_who_served_it(platform: Live) -> None:
+def test_answers_have_a_served_by_header(platform: Live) -> None:
     platform.deploy("shown", HELLO)
     assert platform.invoke("shown").headers["x-served-by"].startswith("rescoldo/")
 
 
-def test_what_this_machine_is_not_is_refused(platform: Live) -> None:
+def test_a_constraint_that_this_machine_does_not_meet_is_refused(platform: Live) -> None:
     platform.upload("hello:test")
     body = {"service": "far", "image": "hello:test", "constraints": ["kubernetes.io/arch=s390x"]}
     answer = platform.system("POST", "/functions", body)

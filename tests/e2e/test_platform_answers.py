@@ -1,4 +1,4 @@
-"""What the platform answers in a function's place, through the whole chain: found by its id, readable by pages."""
+"""The platform's own answers to calls, through the whole chain: each has an id, and pages can read it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def handle(event, context):
 def is_of_the_platform(answer: Answer, status: int) -> None:
     assert answer.status == status, answer.text
     assert len(answer.headers["x-call-id"]) == 36
-    if status != 404 and status != 401:  # nobody can annotate a function that is not there
+    if status != 404 and status != 401:  # a missing function has no annotation
         assert answer.headers["access-control-allow-origin"] == ORIGIN
         assert answer.headers["vary"] == "Origin"
         assert "X-Call-Id" in answer.headers["access-control-expose-headers"]
@@ -50,7 +50,7 @@ def test_every_error_of_the_platform_has_an_id_and_is_readable_by_pages_of_named
     for method in ("GET", "OPTIONS"):
         own = platform.call(method, path, headers=ASKING)
         assert (own.status, own.text) == (404, "mine")
-        assert own.headers.get("access-control-allow-origin") is None, "a function's own answers are its own"
+        assert own.headers.get("access-control-allow-origin") is None, "the edge changed a function's own answer"
 
     assert platform.system("POST", "/function/broken/pause").status == 202
     is_of_the_platform(platform.call("GET", path, headers=ASKING), 503)
@@ -67,7 +67,7 @@ def test_an_annotation_that_names_no_origin_is_refused(platform: Live) -> None:
     assert "rescoldo.dev/cors: 'shop.example' is not allowed" in refused.text
 
 
-def test_no_limit_of_time_is_the_longest_there_is(platform: Live) -> None:
+def test_an_exec_timeout_of_zero_is_accepted_and_shown(platform: Live) -> None:
     platform.deploy("patient", HELLO, envVars={"exec_timeout": "0"})
     assert platform.invoke("patient").text == "hello"
     found = json.loads(platform.system("GET", "/function/patient").text)

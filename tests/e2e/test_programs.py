@@ -39,7 +39,7 @@ needs_fence = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the server of programs.py."""
+    """Return a folder with the server of programs.py."""
     return write_server(tmp_path_factory.mktemp("program")).parent
 
 
@@ -50,13 +50,13 @@ def look(live: Live, name: str, path: str = "/", **options: Any) -> dict[str, An
 
 
 def addresses(live: Live, name: str) -> list[str]:
-    """Of the function's instances."""
+    """Return the addresses of the function's instances."""
     notes = [json.loads(note.read_text()) for note in live.settings.instance_state.glob("*.json")]
     return [note["address"] for note in notes if note["launch"]["function"] == f"{name}.openfaas-fn"]
 
 
 def needed(program: str) -> str:
-    """Where a compiler or interpreter is; a test is only left out where there is none and nobody promised one."""
+    """Return the path of a compiler or interpreter. Skip the test without one, but fail in CI, which promises it."""
     found = shutil.which(program) or shutil.which(program, path="/usr/local/go/bin")
     if found is None and not os.environ.get("CI"):
         pytest.skip(f"needs {program}")
@@ -101,9 +101,7 @@ def test_an_example_is_built_deployed_and_called_from_zero(
         ("fastapi-uvicorn", "FastAPI: POST /a/b?c=d hello\n"),
     ],
 )
-def test_an_application_in_python_is_served_by_what_its_requirements_bring(
-    platform: Live, example: str, answer: str
-) -> None:
+def test_a_server_of_its_requirements_serves_a_python_application(platform: Live, example: str, answer: str) -> None:
     (function,) = read_stack(str(EXAMPLES / example / "stack.yaml")).functions
     upstream = function.environment["upstream_url"]
     try:
@@ -118,10 +116,10 @@ def test_an_application_in_python_is_served_by_what_its_requirements_bring(
 
 
 @pytest.mark.parametrize("upstream", [PORT, "inherited"])
-def test_a_script_of_the_requirements_is_the_command_and_imports_them(
+def test_a_script_of_the_requirements_can_be_the_command_and_import_them(
     platform: Live, tmp_path: Path, upstream: str
 ) -> None:
-    """gunicorn in small: a script in bin/ that serves an application of the function's folder."""
+    """A small gunicorn: a script in bin/ that serves an application in the function's folder."""
     name = f"scripted-{upstream[:4]}"
     folder = tmp_path / "function"
     folder.mkdir()
@@ -188,7 +186,7 @@ def test_the_go_example_takes_requests_at_a_unix_socket(platform: Live, tmp_path
 @pytest.mark.parametrize(
     ("name", "host"), [("any4", "0.0.0.0"), ("own4", "127.0.0.1"), ("any6", "::"), ("own6", "::1")]
 )
-def test_instances_of_one_function_have_the_same_port_each_for_itself(
+def test_each_instance_of_a_function_has_the_same_port_to_itself(
     platform: Live, server: Path, name: str, host: str
 ) -> None:
     platform.deploy_program(name, server, "./server", PORT, envVars={"HOST": host})
@@ -196,12 +194,12 @@ def test_instances_of_one_function_have_the_same_port_each_for_itself(
     assert platform.system("POST", f"/scale-function/{name}", {"serviceName": name, "replicas": 3}).status == 202
     platform.until(lambda: platform.replicas(name) == 3, "three instances")
     assert len(set(addresses(platform, name))) == 3
-    platform.until(lambda: len({look(platform, name)["uid"] for _ in range(20)}) == 3, "all of them to answer")
+    platform.until(lambda: len({look(platform, name)["uid"] for _ in range(20)}) == 3, "all instances to answer")
     platform.sleep(name)
 
 
 @needs_fence
-def test_functions_with_the_same_port_run_side_by_side_and_do_not_reach_each_other(
+def test_functions_with_the_same_port_run_side_by_side_without_reaching_each_other(
     platform: Live, server: Path
 ) -> None:
     for name in ("left", "right"):
@@ -245,14 +243,14 @@ def test_a_program_without_a_command_or_an_upstream_is_refused_at_its_deployment
     assert (answer.status, "use http://127.0.0.1:PORT, unix or inherited" in answer.text) == (400, True)
 
 
-def test_a_start_that_fails_is_told_to_the_caller(platform: Live, server: Path) -> None:
+def test_the_caller_gets_the_reason_of_a_failed_start(platform: Live, server: Path) -> None:
     platform.deploy_program("broken", server, "./server", PORT, envVars={"EXIT": "3"})
     answer = platform.invoke("broken")
     assert answer.status == 502
     assert "exit status 3 before it was ready\nhello from the program" in answer.text
 
 
-def test_a_call_over_the_deadline_is_a_504(platform: Live, server: Path) -> None:
+def test_a_call_over_the_deadline_gets_a_504(platform: Live, server: Path) -> None:
     platform.deploy_program("slow", server, "./server", "inherited", envVars={"exec_timeout": "300ms"})
     assert look(platform, "slow", "/slow/0")["path"] == "/slow/0"
     answer = platform.call("GET", "/function/slow/slow/30")
@@ -276,13 +274,13 @@ def getting(platform: Live) -> Iterator[Getting]:
 
 
 class Getting:
-    """Calls a function without end, one GET after another, until it is told to stop."""
+    """Calls a function until `stop`, one GET after another."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        self.answers: list[int] = []  # how many each thread has had
+        self.answers: list[int] = []  # their number for each thread
         self.failed: list[str] = []
 
     def __enter__(self) -> Getting:
@@ -318,24 +316,24 @@ def test_a_program_that_is_killed_fails_no_get(platform: Live, server: Path, get
 
 
 def kill_again_and_again(platform: Live, name: str, getting: Getting) -> None:
-    """Kill the function's only instance three times while it is called; each time another one takes its place. No call
-    meets two of the kills: it would have had its second attempt."""
+    """Kill the function's only instance three times during calls; each time another instance takes its place. No call
+    meets two of the kills: the first one uses up its second attempt."""
     assert look(platform, name)["uid"]
     for _ in range(2):
         getting.start(name)
     for _ in range(3):
         enough = [had + 10 for had in getting.answers]
-        platform.until(lambda: all(map(operator.gt, getting.answers, enough)), "calls of each thread")  # noqa: B023
-        pid = running(platform, name)[0]["pid"]  # there may be one more, for those that waited in the dead one's slot
+        platform.until(lambda: all(map(operator.gt, getting.answers, enough)), "calls in each thread")  # noqa: B023
+        pid = running(platform, name)[0]["pid"]  # or one more, for calls that waited in the dead one's slot
         os.kill(pid, signal.SIGKILL)
         platform.until(lambda: not alive(pid), "its end")  # noqa: B023
         platform.until(lambda: [note for note in running(platform, name) if note["pid"] != pid], "another")  # noqa: B023
     getting.stop()
 
 
-@pytest.mark.parametrize("delay", [0, 2.5])  # seconds that a start takes: longer than the edge waits for a retry
+@pytest.mark.parametrize("delay", [0, 2.5])  # duration of a start in s: longer than the edge's wait before a retry
 @pytest.mark.parametrize("upstream", [PORT, "unix", "inherited"])
-def test_a_long_get_whose_program_is_killed_is_answered_by_another(
+def test_another_instance_answers_a_long_get_whose_program_is_killed(
     platform: Live, server: Path, upstream: str, delay: float
 ) -> None:
     name = f"long-{upstream[:4]}-{delay:.0f}"
@@ -343,7 +341,7 @@ def test_a_long_get_whose_program_is_killed_is_answered_by_another(
     first = look(platform, name)
     with ThreadPoolExecutor() as pool:
         call = pool.submit(platform.call, "GET", f"/function/{name}/slow/3")
-        platform.until(lambda: "RUN /slow/3" in platform.function_log(name), "the call to be in the program")
+        platform.until(lambda: "RUN /slow/3" in platform.function_log(name), "the call to reach the program")
         os.kill(running(platform, name)[0]["pid"], signal.SIGKILL)
         answer = call.result()
     assert answer.status == 200, f"{answer.text}\n{platform.function_log(name)}\n{platform.log()[-2000:]}"
@@ -362,7 +360,7 @@ def test_a_get_that_ends_its_program_runs_twice(platform: Live, server: Path, up
 
 
 @pytest.mark.parametrize(("upstream", "runs"), [(PORT, 3), ("inherited", 2)])
-def test_a_get_that_a_program_does_not_answer_is_sent_once_more_and_at_a_port_twice(
+def test_a_get_that_a_program_does_not_answer_is_retried_once_and_at_a_port_twice(
     platform: Live, server: Path, upstream: str, runs: int
 ) -> None:
     name = f"silent-{upstream[:4]}"
@@ -375,24 +373,22 @@ def test_a_get_that_a_program_does_not_answer_is_sent_once_more_and_at_a_port_tw
 
 
 @needs_fence
-def test_no_get_is_lost_in_the_moment_in_which_a_program_at_a_port_ends(platform: Live, server: Path) -> None:
-    """What is sent again at once may meet a socket that is about to be closed: 4 of 25 did, and got 502."""
+def test_no_get_is_lost_at_the_moment_when_a_program_at_a_port_ends(platform: Live, server: Path) -> None:
+    """An immediate retry may meet a socket that is about to close: of 25 calls 4 did, and got 502."""
     platform.deploy_program("moments", server, "./server", PORT)
     with ThreadPoolExecutor() as pool:
         for number in range(12):
             assert look(platform, "moments")["uid"]
             call = pool.submit(platform.call, "GET", f"/function/moments/slow/0.3?{number}")
             told = f"RUN /slow/0.3?{number}"
-            platform.until(lambda: told in platform.function_log("moments"), "the call to be there")  # noqa: B023
+            platform.until(lambda: told in platform.function_log("moments"), "the call to arrive")  # noqa: B023
             os.kill(running(platform, "moments")[0]["pid"], signal.SIGKILL)
             assert call.result().status == 200, number
 
 
-@needs_fence  # memory has a limit at the same level
+@needs_fence  # limits of memory exist at the same level
 @pytest.mark.parametrize("upstream", [PORT, "unix", "inherited"])
-def test_a_get_for_which_its_programs_memory_is_too_small_runs_once(
-    platform: Live, server: Path, upstream: str
-) -> None:
+def test_a_get_that_runs_out_of_memory_runs_once(platform: Live, server: Path, upstream: str) -> None:
     name = f"eats-{upstream[:4]}"
     platform.deploy_program(name, server, "./server", upstream, limits={"memory": "64Mi"})
     assert look(platform, name)["uid"]
@@ -413,14 +409,14 @@ def test_a_program_that_closes_its_port_for_a_moment_fails_no_call(platform: Liv
 
 
 @needs_fence
-def test_what_a_program_does_not_take_waits_at_the_next_node_too(own_platform: Live, server: Path) -> None:
+def test_requests_for_an_ended_program_also_wait_at_the_next_node(own_platform: Live, server: Path) -> None:
     own_platform.deploy_program("adopted", server, "./server", PORT)
     assert look(own_platform, "adopted")["uid"]
     node = own_platform.kill("node")
-    own_platform.until(lambda: own_platform.pid("node") != node and own_platform.replicas("adopted") == 1, "the next")
+    own_platform.until(lambda: own_platform.pid("node") != node and own_platform.replicas("adopted") == 1, "a node")
     (note,) = running(own_platform, "adopted")
     stand_in = netfence.stand_in_of(note["uid"])
-    own_platform.until(lambda: accepts(socket.AF_INET, (stand_in, 8000)), "its stand-in")
+    own_platform.until(lambda: accepts(socket.AF_INET, (stand_in, 8000)), "the stand-in")
     os.kill(note["pid"], signal.SIGKILL)
     own_platform.until(lambda: not alive(note["pid"]), "its end")
     assert own_platform.invoke("adopted", "a POST").status == 200
@@ -437,29 +433,27 @@ def test_a_program_that_has_closed_its_port_is_replaced(platform: Live, server: 
 
 
 def close_port(live: Live, server: Path, name: str, *, seconds: int) -> int:
-    """Deploy a program and have it close its port, for so long; its process."""
+    """Deploy a program and let it close its port for `seconds`; return its pid."""
     live.deploy_program(name, server, "./server", PORT, envVars={"MAY_BE_DEAF": "1"})
     assert look(live, name, f"/deaf/{seconds}")["uid"]
     first = running(live, name)[0]["pid"]
-    live.until(lambda: "deaf now" in live.function_log(name), "its port to be closed")
+    live.until(lambda: "deaf now" in live.function_log(name), "the port to be closed")
     return int(first)
 
 
 def running(live: Live, name: str) -> list[dict[str, Any]]:
-    """The notes of the function's instances that are ready."""
+    """Return the notes of the function's ready instances."""
     notes = []
     for file in live.settings.instance_state.glob("*.json"):
         try:
             notes.append(json.loads(file.read_text()))
-        except FileNotFoundError:  # its instance has just been removed
+        except FileNotFoundError:  # the instance has just been removed
             continue
     return [n for n in notes if n["launch"]["function"] == f"{name}.openfaas-fn" and n["ready"] and alive(n["pid"])]
 
 
 @needs_fence
-def test_a_program_that_closes_its_port_and_lives_is_replaced_and_finishes_what_it_has(
-    platform: Live, server: Path
-) -> None:
+def test_a_program_that_closes_its_port_finishes_its_calls_and_is_replaced(platform: Live, server: Path) -> None:
     leave_the_port(platform, server, "left-port", PORT)
 
 
@@ -468,7 +462,7 @@ def test_a_program_that_keeps_dying_is_started_with_pauses(platform: Live, tmp_p
     script = write_server(folder)
     script.write_text(script.read_text().replace("deaf_for = []", "listener.accept(); os._exit(9)"))
     platform.deploy_program("dying", folder, "./server", PORT, labels={"com.openfaas.scale.zero": "false"})
-    platform.until(lambda: platform.log().count("dying.openfaas-fn") >= 5, "deaths")
+    platform.until(lambda: platform.log().count("dying.openfaas-fn") >= 5, "five deaths")
     text = platform.log()
     assert text.count("dying.openfaas-fn lost") + text.count("dying.openfaas-fn did not start") < 40
     assert platform.system("DELETE", "/functions", {"functionName": "dying"}).status == 202

@@ -1,4 +1,4 @@
-"""`faas-cli up --remote-builder GATEWAY`: its requests, as the client makes them, on a real platform."""
+"""The requests of `faas-cli up --remote-builder GATEWAY`, on a real platform."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def post(platform: Live, body: bytes, *, stream: bool = True, **more: str) -> An
 
 
 def results(answer: Answer) -> list[dict[str, Any]]:
-    """As the client reads them: a line of 64 KiB and more ends its reading."""
+    """Read the results as the client does, which stops at a line of 64 KiB or more."""
     assert answer.status == 200, answer.text
     assert max(len(line) for line in answer.body.splitlines()) < 64 * 1024
     return [json.loads(line) for line in answer.body.splitlines()]
 
 
 def deploy(platform: Live, name: str, image: str) -> None:
-    """What `up` sends next."""
+    """Deploy as `up` does after the build."""
     body = {"service": name, "image": image, "envProcess": "python index.py"}
     assert platform.system("PUT", "/functions", body).status == 404
     answer = platform.system("POST", "/functions", body)
@@ -47,7 +47,7 @@ def leftovers(platform: Live) -> list[Path]:
     return list(platform.settings.builds.glob("build-*"))
 
 
-def test_up_builds_deploys_and_the_function_answers(platform: Live) -> None:
+def test_up_builds_and_deploys_a_function_that_answers(platform: Live) -> None:
     found = results(post(platform, archive(shrinkwrapped({"handler.py": HTTP}), "ghcr.io/acme/hello:1.0")))
     assert {one["status"] for one in found[:-1]} == {"in_progress"} and any(one["log"] for one in found)
     assert (found[-1]["status"], found[-1]["image"]) == ("success", "ghcr.io/acme/hello:1.0")
@@ -56,7 +56,7 @@ def test_up_builds_deploys_and_the_function_answers(platform: Live) -> None:
     assert leftovers(platform) == []
 
 
-def test_a_classic_function_and_its_own_modules(platform: Live) -> None:
+def test_up_builds_a_classic_function_with_its_own_modules(platform: Live) -> None:
     files = {"handler.py": "from .words import GREETING\n" + CLASSIC.replace("'Hello, '", "GREETING"),
              "words.py": "GREETING = 'Salve, '\n"}
     body = archive(shrinkwrapped(files, "python3"), "classic:1", buildArgs={"TEST_ENABLED": "s3cret"}, skipPush=True)
@@ -82,7 +82,7 @@ def test_a_client_that_does_not_follow_gets_one_object(platform: Live) -> None:
         ({"handler.py": "x = 1\n"}, "defines no `handle`"),
     ],
 )
-def test_a_build_that_fails_says_why_in_the_clients_format(
+def test_a_failed_build_has_its_reason_in_the_clients_format(
     platform: Live, files: dict[str, str], reason: str
 ) -> None:
     found = results(post(platform, archive(shrinkwrapped(files), "broken:1")))
@@ -112,15 +112,15 @@ def test_only_the_payload_secret_opens_the_builder(platform: Live) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_build_secrets_are_sealed_for_a_key_and_stay_sealed(platform: Live) -> None:
+def test_the_builder_has_a_public_key_for_build_secrets(platform: Live) -> None:
     answer = platform.call("GET", "/publickey")
     found = json.loads(answer.text)
     assert answer.status == 200 and found["algorithm"] == "nacl/box"
     assert len(base64.b64decode(found["public_key"], validate=True)) == 32
 
 
-def test_clients_that_send_no_body_keep_nobody_from_the_api(platform: Live) -> None:
-    """As many as would take every connection to the API, if they were not kept apart."""
+def test_clients_that_send_no_body_take_no_connection_of_the_api(platform: Live) -> None:
+    """There are enough of them to take every connection to the API, if builds did not have their own."""
     head = (
         f"POST /build HTTP/1.1\r\nHost: gateway\r\nX-Build-Signature: sha256={'0' * 64}\r\nContent-Length: 1000\r\n\r\n"
     ).encode()
@@ -135,7 +135,7 @@ def test_clients_that_send_no_body_keep_nobody_from_the_api(platform: Live) -> N
     finally:
         for client in clients:
             client.close()
-    # and when they have left, builds go on
+    # builds go on when they have left
     platform.until(
         lambda: post(platform, archive(shrinkwrapped({"handler.py": HTTP}), "after:1")).status == 200, "a build"
     )
@@ -150,7 +150,7 @@ def test_requirements_are_installed(platform: Live) -> None:
 
 
 def test_a_client_that_leaves_ends_its_build(platform: Live) -> None:
-    """A requirement that is never answered: the installer waits until the build is ended."""
+    """The index never answers, so the installer waits until the platform ends the build."""
     with socket.create_server(("127.0.0.1", 0)) as index:
         line = f"--index-url http://127.0.0.1:{index.getsockname()[1]}/simple\nnothing-here==1\n"
         body = archive(shrinkwrapped({"handler.py": HTTP, "requirements.txt": line}), "left:1")
@@ -166,20 +166,20 @@ def test_a_client_that_leaves_ends_its_build(platform: Live) -> None:
         platform.until(lambda: not leftovers(platform), "the build's folder to be gone")
         asking.settimeout(30)
         while asking.recv(65536):
-            pass  # until the installer is gone, too
+            pass  # until the installer is gone too
         asking.close()
 
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv")
-def test_without_root_nothing_of_packages_is_run_at_their_installation() -> None:
+def test_without_root_an_installation_runs_no_code_of_packages() -> None:
     python = interpreter()
     if python is None:
         pytest.skip("needs a Python that others may execute")
     handler = {"handler.py": "import six\n" + HTTP}
     with readable_library() as library, UnprivilegedLive(library, python) as platform:
-        for line, reason in (("docopt==0.6.2", "could not be installed"), ("-e x", "have wheels")):  # no wheel of it
+        for line, reason in (("docopt==0.6.2", "could not be installed"), ("-e x", "have wheels")):  # has no wheel
             body = archive(shrinkwrapped({**handler, "requirements.txt": f"{line}\n"}), "refused:1")
             last = results(post(platform, body))[-1]
             assert last["status"] == "failed" and reason in last["error"]

@@ -1,4 +1,4 @@
-"""`rescoldo replay --live`: a small trace on a whole platform, and what is left of it."""
+"""`rescoldo replay --live`: a small trace on a whole platform, which leaves nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.live import PATIENCE, SOURCE, Live
 
 pytestmark = pytest.mark.slow
 
-# The first is called all the time, the second three times in the first half, the third never
+# the first function is called all the time, the second three times in the first half, the third never
 INVOCATIONS = "HashFunction,0,1\naaaa,60,60\nbbbb,3,0\ncccc,0,0\n"
 
 
@@ -41,12 +41,12 @@ def replay(live: Live, *words: object) -> subprocess.Popen[str]:
 
 
 def left_over(live: Live) -> list[str]:
-    """Namespaces of replays that are still there."""
+    """Return the namespaces of replays that still exist."""
     found = json.loads(live.system("GET", "/namespaces").text)
     return [name for name in found if name.startswith("replay-")]
 
 
-def test_a_live_replay_measures_what_a_simulation_foretells_and_leaves_nothing(platform: Live, trace: Path) -> None:
+def test_a_live_replay_confirms_the_simulation_and_leaves_nothing(platform: Live, trace: Path) -> None:
     process = replay(platform, trace, "--speed", 20, "--window", "10s", "--json")
     out, err = process.communicate(timeout=PATIENCE + 30)
     assert process.returncode == 0, err
@@ -55,9 +55,9 @@ def test_a_live_replay_measures_what_a_simulation_foretells_and_leaves_nothing(p
     (simulated,) = simulate(read_trace(trace), [Setting(window=10.0)])
     assert (live["failed_calls"], live["calls"]) == (0, 123), err
     assert (found["live"], found["speed"]) == (True, 20.0)
-    # one wake of the first and up to three of the second; calls that come during a wake are cold, too
+    # one wake of the first function and up to three of the second; calls during a wake are cold too
     assert simulated.cold <= live["cold_calls"] <= simulated.cold + 4
-    # asleep again in between and never woken: less than two of the three; at a speed of 20 a platform's own tenths of
+    # one function sleeps in between, one never wakes: less than two of three; at a speed of 20 a platform's tenths of
     # a second at each sleep are seconds of the trace
     assert simulated.warm_share - 1 <= live["warm_percent_of_always_on"] <= simulated.warm_share + 15
     assert live["added_seconds"]["p50"] < 0.1
@@ -66,17 +66,17 @@ def test_a_live_replay_measures_what_a_simulation_foretells_and_leaves_nothing(p
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_whoever_ends_it_what_was_deployed_is_removed(platform: Live, trace: Path, ending: signal.Signals) -> None:
+def test_a_replay_ended_by_a_signal_removes_its_functions(platform: Live, trace: Path, ending: signal.Signals) -> None:
     process = replay(platform, trace, "--speed", 1)
     platform.until(lambda: left_over(platform) and platform.instances(), "the first call of the replay")
     process.send_signal(ending)
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, ""), err
     assert left_over(platform) == []
-    platform.until(lambda: not platform.instances(), "its instances to end")
+    platform.until(lambda: not platform.instances(), "the instances to end")
 
 
-def test_a_platform_that_refuses_is_told_and_nothing_is_left(platform: Live, trace: Path) -> None:
+def test_a_refused_replay_shows_the_reason_and_leaves_nothing(platform: Live, trace: Path) -> None:
     process = replay(platform, trace, "-k", "wrong")
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (1, "")

@@ -1,4 +1,4 @@
-"""New revisions under load, rolled back, split, and with the controller killed in between."""
+"""New revisions under load: roll-outs, rollbacks, splits, and a controller that is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def platform() -> Iterator[Live]:
 
 
 class Callers:
-    """Threads that call a function until they are told to stop."""
+    """Threads that call a function until the end of the context."""
 
     def __init__(self, platform: Live, name: str, count: int = 6) -> None:
         self.answers: list[Answer] = []
@@ -52,7 +52,7 @@ class Callers:
             thread.join()
 
     def more(self, count: int = 30) -> None:
-        """Wait for so many answers more."""
+        """Wait for `count` more answers."""
         goal = len(self.answers) + count
         self._platform.until(lambda: len(self.answers) >= goal, "more answers")
 
@@ -77,7 +77,7 @@ def in_thread(work: Callable[[], Answer]) -> tuple[threading.Thread, list[Answer
     return thread, answers
 
 
-def test_no_call_fails_while_revisions_come_one_of_them_broken(platform: Live) -> None:
+def test_no_call_fails_during_rollouts_one_of_them_broken(platform: Live) -> None:
     platform.deploy("load", version(1, 0.02))
     with Callers(platform, "load") as callers:
         callers.more()
@@ -101,7 +101,7 @@ def test_no_call_fails_while_revisions_come_one_of_them_broken(platform: Live) -
     platform.until(lambda: len(platform.instance_pids("load")) <= platform.replicas("load"), "old instances to end")
 
 
-def test_a_function_with_several_instances_is_replaced_by_as_many(platform: Live) -> None:
+def test_a_new_revision_gets_as_many_instances_as_the_old_one(platform: Live) -> None:
     platform.deploy("wide", version(1))
     body = {"serviceName": "wide", "replicas": 3}
     assert platform.system("POST", "/scale-function/wide", body).status == 202
@@ -111,7 +111,7 @@ def test_a_function_with_several_instances_is_replaced_by_as_many(platform: Live
     assert platform.invoke("wide").text == "v2"
 
 
-def test_a_rollback_brings_the_code_of_before_back(platform: Live) -> None:
+def test_a_rollback_brings_back_the_previous_code(platform: Live) -> None:
     platform.deploy("back", version(1))
     assert update(platform, "back", version(2)).status == 202
     answer = platform.system("POST", "/function/back/rollback")
@@ -121,7 +121,7 @@ def test_a_rollback_brings_the_code_of_before_back(platform: Live) -> None:
     assert first["digest"] == third["digest"]
 
 
-def test_a_rollback_to_a_kept_revision_works_after_its_image_name_means_something_else(platform: Live) -> None:
+def test_a_rollback_to_a_kept_revision_works_after_its_image_name_was_reused(platform: Live) -> None:
     platform.deploy("far", version(1))
     for number in (2, 3):
         assert update(platform, "far", version(number)).status == 202
@@ -132,7 +132,7 @@ def test_a_rollback_to_a_kept_revision_works_after_its_image_name_means_somethin
     assert refused.status == 400 and "revision 77 of far.openfaas-fn is not kept" in refused.text
 
 
-def test_split_traffic_survives_everything_and_no_call_fails(platform: Live) -> None:
+def test_split_traffic_survives_a_new_controller_and_a_reload_without_a_failed_call(platform: Live) -> None:
     platform.deploy("split", version(1, 0.01))
     assert update(platform, "split", version(2, 0.01)).status == 202
     with Callers(platform, "split") as callers:
@@ -155,15 +155,15 @@ def test_split_traffic_survives_everything_and_no_call_fails(platform: Live) -> 
     assert "traffic" not in json.loads(platform.system("GET", "/function/split").text)
     seen = Counter(answer.text for answer in callers.answers[begin:end])
     count = seen.total()
-    assert abs(seen["v1"] - count / 2) < 5 * (count / 4) ** 0.5 + 12, "more than five sigma from its share"
+    assert abs(seen["v1"] - count / 2) < 5 * (count / 4) ** 0.5 + 12, "more than five sigma off its share"
     told = {(answer.text, answer.headers["x-rescoldo-revision"]) for answer in callers.answers[begin + 12 : end]}
-    # held by the new edge before it was told of the split: to the current revision
+    # the new edge held these calls before it knew the split: they went to the current revision
     assert told - {("v2", None)} == {("v1", "1"), ("v2", "2")}
     assert platform.invoke("split").text == "v2"
-    assert platform.invocations("split") > count // 2  # a killed controller may lose the last second of them
+    assert platform.invocations("split") > count // 2  # a killed controller may lose a second of counts
 
 
-def test_each_revision_of_a_split_wakes_from_its_sleep(platform: Live) -> None:
+def test_a_sleeping_revision_of_a_split_wakes(platform: Live) -> None:
     platform.deploy("naps", version(1))
     assert update(platform, "naps", version(2)).status == 202
     assert platform.system("PUT", "/function/naps/traffic", {"traffic": {"1": 100}}).status == 202
@@ -210,10 +210,10 @@ def test_a_removal_ends_a_rollout(platform: Live) -> None:
     thread.join()
     assert answers[0].status == 409
     assert platform.invoke("cut").status == 404
-    platform.until(lambda: not platform.instance_pids("cut"), "its instances to end")
+    platform.until(lambda: not platform.instance_pids("cut"), "the instances to end")
 
 
-def test_a_changed_secret_that_breaks_a_start_leaves_what_runs(platform: Live) -> None:
+def test_a_changed_secret_that_breaks_a_start_leaves_the_running_instance(platform: Live) -> None:
     code = (
         "from pathlib import Path\n"
         "value = Path('/var/openfaas/secrets/number').read_text()\n"

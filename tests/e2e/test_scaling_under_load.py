@@ -1,4 +1,4 @@
-"""A whole platform under load scales from zero to many and back, and no call fails."""
+"""A whole platform under load scales from zero to several instances and back, and no call fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLEEPER = (
 
 
 def callers(live: Live, count: int, until: threading.Event) -> list[int]:
-    """`count` clients that call one after another until `until` is set; the statuses they got."""
+    """Let each of `count` clients make one call after another until `until` is set; return the statuses."""
 
     def one() -> list[int]:
         statuses = []
@@ -32,7 +32,7 @@ def callers(live: Live, count: int, until: threading.Event) -> list[int]:
         return [status for found in [pool.submit(one) for _ in range(count)] for status in found.result()]
 
 
-def test_a_function_under_load_gets_more_instances_and_loses_them_again_without_an_error(platform: Live) -> None:
+def test_a_function_under_load_scales_out_and_in_without_an_error(platform: Live) -> None:
     notes = {
         "rescoldo.dev/concurrency": "4", "rescoldo.dev/idle-window": "5m", "autoscaling.knative.dev/window": "6s"
     }
@@ -50,7 +50,7 @@ def test_a_function_under_load_gets_more_instances_and_loses_them_again_without_
         assert set(statuses) == {200}
 
 
-def test_a_full_instance_of_one_request_at_a_time_gets_company_at_once(platform: Live) -> None:
+def test_a_full_instance_with_a_concurrency_of_one_gets_another_at_once(platform: Live) -> None:
     code = SLEEPER.replace("0.2", "6")
     platform.deploy("single", code, annotations={"rescoldo.dev/concurrency": "1"})
     platform.invoke("single")
@@ -58,10 +58,10 @@ def test_a_full_instance_of_one_request_at_a_time_gets_company_at_once(platform:
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda _: platform.invoke("single"), range(3)))
     assert [answer.status for answer in answers] == [200] * 3
-    assert time.monotonic() - begin < 11.5, "none waited for another"
+    assert time.monotonic() - begin < 11.5, "a call waited for another one"
 
 
-def test_a_type_of_scaling_that_does_not_exist_is_refused(platform: Live) -> None:
+def test_an_unknown_type_of_scaling_is_refused(platform: Live) -> None:
     platform.upload("queue:test")
     spec = {"service": "queue", "image": "queue:test", "labels": {"com.openfaas.scale.type": "queue"}}
     answer = platform.system("POST", "/functions", spec)
@@ -69,10 +69,10 @@ def test_a_type_of_scaling_that_does_not_exist_is_refused(platform: Live) -> Non
 
 
 def test_openfaas_certifier_sees_a_second_replica_and_one_again() -> None:
-    """10 requests a second: 2 replicas within a minute, 1 again in clearly less than the next."""
+    """At 10 requests a second there are 2 replicas within a minute; afterwards 1 in clearly less than a minute."""
     with Live(scaling=ScalingDefaults(openfaas_rule=True)) as live:
         live.deploy("rated", HELLO, labels={"com.openfaas.scale.min": "1", "com.openfaas.scale.max": "2"})
-        live.until(lambda: live.replicas("rated") == 1, "its minimum")
+        live.until(lambda: live.replicas("rated") == 1, "the minimum")
         over = threading.Event()
 
         def calls() -> set[int]:

@@ -25,10 +25,10 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv"),
 ]
 
-LINGER = "0.7"  # seconds that a program goes on after SIGTERM
+LINGER = "0.7"  # seconds that a program runs after SIGTERM
 
 
-# What a platform finds where no fence can be put up. Its instances have uids that the fences of other platforms on this
+# A platform that can open no fence. Its instances have uids that the fences of other platforms on this
 # machine do not know.
 UNFENCED = """
 import errno, os
@@ -83,11 +83,11 @@ def look(live: Live, name: str, path: str = "") -> dict[str, Any]:
     return dict(json.loads(answer.text))
 
 
-def test_the_ports_are_shared_here(shared: Live) -> None:
+def test_status_shows_shared_ports(shared: Live) -> None:
     assert json.loads(shared.system("GET", "/status").text)["isolation"]["ports"] == "shared"
 
 
-def test_a_call_after_a_sleep_waits_for_the_port_of_the_instance_before(
+def test_a_call_after_a_sleep_waits_for_the_port_of_the_previous_instance(
     shared: Live, server: Path, port: int
 ) -> None:
     deploy(shared, "sleeper", server, port)
@@ -107,7 +107,7 @@ def test_a_call_after_a_deployment_is_served_by_the_new_revision(shared: Live, s
         assert look(shared, "renewed")["env"]["MARK"] == mark
 
 
-def test_a_call_after_a_changed_secret_is_served_with_it(shared: Live, server: Path, port: int) -> None:
+def test_a_call_after_a_changed_secret_is_served_by_a_new_instance(shared: Live, server: Path, port: int) -> None:
     secret = {"name": "key", "value": "first"}
     assert shared.system("POST", "/secrets", secret).status in (201, 202)
     deploy(shared, "secretive", server, port, secrets=["key"])
@@ -133,7 +133,7 @@ def test_a_call_that_began_before_a_deployment_ends_and_the_next_one_waits_for_i
 
 
 
-def test_a_crash_that_leaves_a_child_with_the_port_keeps_it_from_nobody(
+def test_a_child_that_keeps_the_port_after_a_crash_does_not_block_the_replacement(
     shared: Live, server: Path, port: int
 ) -> None:
     deploy(shared, "parent", server, port)
@@ -150,8 +150,8 @@ def test_the_first_calls_after_a_crash_are_served(shared: Live, server: Path, po
     look(shared, "crashing")
     (pid,) = shared.instance_pids("crashing")
     assert shared.call("POST", "/function/crashing/crash").status == 502
-    shared.until(lambda: not alive(pid), "its end")
-    shared.until(lambda: shared.replicas("crashing") == 0 or shared.instance_pids("crashing") != [pid], "news of it")
+    shared.until(lambda: not alive(pid), "the end of the process")
+    shared.until(lambda: shared.replicas("crashing") == 0 or shared.instance_pids("crashing") != [pid], "notice")
     for _ in range(5):
         look(shared, "crashing")
 
@@ -163,15 +163,15 @@ def test_a_function_gets_the_port_of_another_that_falls_asleep(shared: Live, ser
     refused = shared.invoke("second")
     assert refused.status == 502
     assert f"another instance has port {port} (of first.openfaas-fn)" in refused.text
-    assert refused.seconds < 5, "it is told at once"
+    assert refused.seconds < 5, "the refusal came late"
     shared.sleep("first")
-    shared.until(lambda: "asked to end" in shared.function_log("first"), "its end to begin")
-    assert shared.instance_pids("first"), "it still ends"
+    shared.until(lambda: "asked to end" in shared.function_log("first"), "the end to begin")
+    assert shared.instance_pids("first"), "the instance has already ended"
     look(shared, "second")
     shared.sleep("second")
 
 
-def test_a_port_that_a_stranger_has_is_refused_soon_and_served_when_they_let_it_go(
+def test_a_port_of_another_process_is_refused_soon_and_used_once_it_is_free(
     shared: Live, server: Path, port: int
 ) -> None:
     deploy(shared, "stranded", server, port)
@@ -180,10 +180,10 @@ def test_a_port_that_a_stranger_has_is_refused_soon_and_served_when_they_let_it_
         assert refused.status == 502
         assert f"port {port} is taken by a process of this machine" in refused.text
         assert refused.seconds < 5
-    shared.until(lambda: shared.invoke("stranded").status == 200, "a start without the stranger")
+    shared.until(lambda: shared.invoke("stranded").status == 200, "a start without the other process")
 
 
-def test_an_instance_that_does_not_let_its_port_go_is_named_after_the_ready_timeout(
+def test_an_instance_that_keeps_its_port_is_named_after_the_ready_timeout(
     shared: Live, server: Path, port: int
 ) -> None:
     notes = {"rescoldo.dev/ready-timeout": "1s", "rescoldo.dev/grace": "4s"}
@@ -193,12 +193,10 @@ def test_an_instance_that_does_not_let_its_port_go_is_named_after_the_ready_time
     late = shared.invoke("clinging")
     assert late.status == 504
     assert f"the previous instance still has port {port} after 1 s" in late.text
-    shared.until(lambda: shared.invoke("clinging").status == 200, "its being killed after the grace")
+    shared.until(lambda: shared.invoke("clinging").status == 200, "the kill after the grace")
 
 
-def test_a_node_that_has_adopted_an_instance_waits_for_its_port_as_well(
-    shared: Live, server: Path, port: int
-) -> None:
+def test_a_node_also_waits_for_the_port_of_an_adopted_instance(shared: Live, server: Path, port: int) -> None:
     deploy(shared, "adopted", server, port)
     look(shared, "adopted")
     (pid,) = shared.instance_pids("adopted")
@@ -218,7 +216,7 @@ def test_revisions_at_one_port_cannot_share_traffic(shared: Live, server: Path, 
     assert look(shared, "split")["env"]["MARK"] == "new"
 
 
-def test_a_program_that_closes_its_port_and_lives_is_replaced_and_finishes_what_it_has(
+def test_a_program_that_closes_its_port_finishes_its_calls_and_is_replaced(
     shared: Live, server: Path, port: int
 ) -> None:
     leave_the_port(shared, server, "left-port", f"http://127.0.0.1:{port}")

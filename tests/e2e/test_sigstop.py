@@ -1,4 +1,4 @@
-"""SIGSTOP to a zygote or an instance: what is stopped is replaced as if it had died."""
+"""SIGSTOP to a zygote or an instance: the platform replaces a stopped process like a dead one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def own_platform() -> Iterator[Live]:
         yield live
 
 
-def test_a_stopped_instance_is_replaced_and_others_do_not_notice(own_platform: Live) -> None:
+def test_a_stopped_instance_is_replaced_and_calls_of_others_go_on(own_platform: Live) -> None:
     deploy_awake(own_platform, "victim", "other")
     (pid,), before = own_platform.instance_pids("victim"), own_platform.invoke("victim").text
     with Load(own_platform, "other") as load:
@@ -46,10 +46,10 @@ def test_a_stopped_zygote_is_replaced_and_cold_calls_are_served(own_platform: Li
     own_platform.until(lambda: not alive(zygote), "the stopped zygote to end")
 
 
-def test_a_stopped_zygote_whose_node_is_killed_does_not_stay(own_platform: Live) -> None:
+def test_a_stopped_zygote_ends_after_its_node_is_killed(own_platform: Live) -> None:
     own_platform.deploy("a", TOKEN)
     zygote = own_platform.pid("zygote")
     os.kill(zygote, signal.SIGSTOP)
     own_platform.kill("node")
-    own_platform.until(lambda: not alive(zygote), "its zygote to end")
+    own_platform.until(lambda: not alive(zygote), "the zygote to end")
     assert own_platform.invoke("a").status == 200

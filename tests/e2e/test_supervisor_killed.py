@@ -1,4 +1,4 @@
-"""Supervisor and guardian, killed and stopped: nobody else notices, and each is there again."""
+"""Supervisor and guardian, killed and stopped: all else goes on, and each is replaced."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PARTS = ("edge", "controller", "node")
 
 @pytest.fixture
 def own_platform() -> Iterator[Live]:
-    """It notices hangs sooner than by default, so that the tests end sooner."""
+    """A platform that notices hangs sooner than by default, which makes the tests shorter."""
     with Live(probe_timeout=2.0) as live, no_leftovers(live):
         yield live
 
@@ -38,7 +38,7 @@ def replaced(live: Live, name: str, old: int) -> None:
     live.until(lambda: live.pid(name) != old, f"another {name}")
 
 
-def test_nobody_notices_that_the_supervisor_is_killed(own_platform: Live) -> None:
+def test_calls_and_parts_go_on_when_the_supervisor_is_killed(own_platform: Live) -> None:
     deploy_awake(own_platform, "a", "b")
     own_platform.deploy("asleep", image="token:test")
     before, instance = pids(own_platform), own_platform.invoke("a").text
@@ -54,7 +54,7 @@ def test_nobody_notices_that_the_supervisor_is_killed(own_platform: Live) -> Non
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_new_supervisor_starts_again_what_the_old_one_had_started(own_platform: Live, name: str) -> None:
+def test_a_new_supervisor_restarts_parts_that_the_old_one_started(own_platform: Live, name: str) -> None:
     deploy_awake(own_platform, "a")
     replaced(own_platform, "supervisor", own_platform.kill("supervisor"))
     replaced(own_platform, name, own_platform.kill(name))
@@ -62,13 +62,13 @@ def test_a_new_supervisor_starts_again_what_the_old_one_had_started(own_platform
     assert own_platform.invoke("a").status == 200
 
 
-def test_a_new_supervisor_reads_on_what_its_children_write(own_platform: Live) -> None:
+def test_a_new_supervisor_goes_on_reading_its_childrens_output(own_platform: Live) -> None:
     replaced(own_platform, "supervisor", own_platform.kill("supervisor"))
-    own_platform.kill("zygote")  # of which the node speaks
-    own_platform.until(lambda: "node: node: WARNING: the zygote ended" in own_platform.log(), "the node's words")
+    own_platform.kill("zygote")  # the node logs it
+    own_platform.until(lambda: "node: node: WARNING: the zygote ended" in own_platform.log(), "the node's line")
 
 
-def test_a_supervisor_that_is_killed_again_and_again_comes_back_each_time(own_platform: Live) -> None:
+def test_a_supervisor_is_replaced_each_time_it_is_killed(own_platform: Live) -> None:
     deploy_awake(own_platform, "a")
     before = pids(own_platform)
     with Load(own_platform, "a") as load:
@@ -79,7 +79,7 @@ def test_a_supervisor_that_is_killed_again_and_again_comes_back_each_time(own_pl
     assert pids(own_platform) == before
 
 
-def test_nobody_notices_that_the_guardian_is_killed(own_platform: Live) -> None:
+def test_calls_and_parts_go_on_when_the_guardian_is_killed(own_platform: Live) -> None:
     deploy_awake(own_platform, "a", "b")
     before, supervisor = pids(own_platform), own_platform.pid("supervisor")
     with Load(own_platform, "a", "b") as load:
@@ -87,9 +87,9 @@ def test_nobody_notices_that_the_guardian_is_killed(own_platform: Live) -> None:
         replaced(own_platform, "guardian", killed)
         load.more(50)
     assert load.errors == {}
-    assert own_platform.pid("guardian") == supervisor, "the supervisor becomes the guardian"
+    assert own_platform.pid("guardian") == supervisor, "the supervisor did not become the guardian"
     assert pids(own_platform) == before
-    assert stop(own_platform.settings), "the new guardian is the one that is told to stop"
+    assert stop(own_platform.settings), "`stop` did not find the new guardian"
     assert not any(alive(pid) for pid in [*before, supervisor])
 
 
@@ -105,7 +105,7 @@ def test_guardian_and_supervisor_may_be_killed_in_turns(own_platform: Live) -> N
 
 
 def kill_both(live: Live) -> None:
-    """So close together that neither can start the other again."""
+    """Kill guardian and supervisor so close together that neither can start the other again."""
     first, second = live.pid("guardian"), live.pid("supervisor")
     os.kill(second, signal.SIGSTOP)
     os.kill(first, signal.SIGKILL)
@@ -114,7 +114,7 @@ def kill_both(live: Live) -> None:
     live.process.wait(PATIENCE)
 
 
-def test_without_both_the_platform_goes_on_until_the_next_start_takes_it_over(own_platform: Live) -> None:
+def test_without_guardian_and_supervisor_a_platform_runs_until_the_next_start_adopts_it(own_platform: Live) -> None:
     deploy_awake(own_platform, "a")
     before, instance = pids(own_platform), own_platform.invoke("a").text
     with Load(own_platform, "a") as load:
@@ -126,7 +126,7 @@ def test_without_both_the_platform_goes_on_until_the_next_start_takes_it_over(ow
     own_platform.until(lambda: not any(alive(pid) for pid in before), "the old processes to end")
 
 
-def test_down_ends_a_platform_without_both(own_platform: Live) -> None:
+def test_down_ends_a_platform_without_guardian_and_supervisor(own_platform: Live) -> None:
     deploy_awake(own_platform, "a")
     left = [*pids(own_platform), *own_platform.instance_pids("a")]
     kill_both(own_platform)
@@ -137,7 +137,7 @@ def test_down_ends_a_platform_without_both(own_platform: Live) -> None:
 
 
 @pytest.mark.parametrize("stopped", [("supervisor",), ("guardian", "supervisor")])
-def test_down_ends_a_platform_that_does_not_stop(
+def test_down_kills_a_platform_that_does_not_stop(
     own_platform: Live, stopped: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(start, "STOP_SECONDS", 0.5)
@@ -154,7 +154,7 @@ def test_down_ends_a_platform_that_does_not_stop(
     assert not own_platform.settings.run_path.exists()
 
 
-def test_down_ends_instances_of_which_all_else_was_killed(own_platform: Live) -> None:
+def test_down_ends_instances_after_all_else_was_killed(own_platform: Live) -> None:
     deploy_awake(own_platform, "a")
     (instance,) = own_platform.instance_pids("a")
     kill_all(own_platform)
@@ -165,7 +165,7 @@ def test_down_ends_instances_of_which_all_else_was_killed(own_platform: Live) ->
 
 @pytest.mark.root
 @pytest.mark.skipif(level() != "full", reason="needs root that may make cgroups")
-def test_down_removes_the_sandboxes_of_spares_of_which_all_else_was_killed(own_platform: Live) -> None:
+def test_down_removes_the_sandboxes_of_spares_after_all_else_was_killed(own_platform: Live) -> None:
     def ours() -> list[str]:
         return [path for path in cgroups() if own_platform.settings.run_path.name in path]
 
@@ -175,7 +175,7 @@ def test_down_removes_the_sandboxes_of_spares_of_which_all_else_was_killed(own_p
     assert not ours()
 
 
-def test_a_start_after_everything_was_killed_leaves_nothing_of_it(own_platform: Live) -> None:
+def test_a_start_after_all_else_was_killed_serves_and_leaves_nothing(own_platform: Live) -> None:
     deploy_awake(own_platform, "a")
     kill_all(own_platform)
     own_platform.start()
@@ -183,7 +183,7 @@ def test_a_start_after_everything_was_killed_leaves_nothing_of_it(own_platform: 
 
 
 def kill_all(live: Live) -> None:
-    """All but the instances."""
+    """Kill all processes except the instances."""
     parts = pids(live)
     kill_both(live)
     for pid in parts:
@@ -191,7 +191,7 @@ def kill_all(live: Live) -> None:
 
 
 @pytest.mark.parametrize("name", ["supervisor", "guardian"])
-def test_one_that_is_stopped_is_replaced(own_platform: Live, name: str) -> None:
+def test_a_stopped_supervisor_or_guardian_is_replaced(own_platform: Live, name: str) -> None:
     deploy_awake(own_platform, "a")
     before = pids(own_platform)
     with Load(own_platform, "a") as load:
@@ -204,7 +204,7 @@ def test_one_that_is_stopped_is_replaced(own_platform: Live, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_part_that_is_stopped_is_replaced_and_calls_go_on(own_platform: Live, name: str) -> None:
+def test_a_stopped_part_is_replaced_and_calls_go_on(own_platform: Live, name: str) -> None:
     own_platform.deploy("a", HELLO)
     old = own_platform.pid(name)
     os.kill(old, signal.SIGSTOP)
@@ -214,11 +214,11 @@ def test_a_part_that_is_stopped_is_replaced_and_calls_go_on(own_platform: Live, 
     assert f"{name} did not answer" in own_platform.log()
 
 
-def test_a_supervisor_that_was_stopped_for_long_kills_nobody_when_it_goes_on(own_platform: Live) -> None:
+def test_a_supervisor_continued_after_a_long_stop_kills_no_part(own_platform: Live) -> None:
     before, supervisor = pids(own_platform), own_platform.pid("supervisor")
-    os.kill(own_platform.pid("guardian"), signal.SIGSTOP)  # else it would be replaced
+    os.kill(own_platform.pid("guardian"), signal.SIGSTOP)  # otherwise it would replace the supervisor
     os.kill(supervisor, signal.SIGSTOP)
-    time.sleep(6)  # what is tested is that nothing comes of it
+    time.sleep(6)  # longer than any timeout: nothing may happen
     os.kill(own_platform.pid("guardian"), signal.SIGCONT)
     os.kill(supervisor, signal.SIGCONT)
     time.sleep(2)
@@ -228,7 +228,7 @@ def test_a_supervisor_that_was_stopped_for_long_kills_nobody_when_it_goes_on(own
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_to_the_main_process_stops_everything_in_order(own_platform: Live, number: signal.Signals) -> None:
+def test_a_signal_to_the_main_process_stops_the_platform_in_order(own_platform: Live, number: signal.Signals) -> None:
     deploy_awake(own_platform, "a")
     assert own_platform.process is not None
     own_platform.process.send_signal(number)
@@ -236,26 +236,26 @@ def test_a_signal_to_the_main_process_stops_everything_in_order(own_platform: Li
     assert "ended (" not in own_platform.log()
 
 
-def test_a_supervisor_killed_while_it_stops_the_platform_has_a_successor_that_goes_on(own_platform: Live) -> None:
+def test_the_successor_of_a_supervisor_killed_during_a_stop_completes_the_stop(own_platform: Live) -> None:
     code = "import time\ndef handle(event, context):\n    print('BEGUN')\n    time.sleep(2)\n    return 'done'\n"
     own_platform.deploy("slow", code)
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(own_platform.invoke, "slow")
-        own_platform.until(lambda: "BEGUN" in own_platform.function_log("slow"), "it to be called")
+        own_platform.until(lambda: "BEGUN" in own_platform.function_log("slow"), "the function to be called")
         assert own_platform.process is not None
         own_platform.process.send_signal(signal.SIGTERM)
-        own_platform.until(lambda: not _accepts(own_platform), "the edge to take no more")
+        own_platform.until(lambda: not _accepts(own_platform), "the edge to refuse connections")
         own_platform.kill("supervisor")
         assert call.result().text == "done"
         assert own_platform.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("patience", [0.0, 0.05, 0.2])
-def test_instances_of_a_node_that_is_killed_just_before_the_end_are_ended(own_platform: Live, patience: float) -> None:
+def test_a_stop_ends_instances_of_a_node_killed_just_before(own_platform: Live, patience: float) -> None:
     deploy_awake(own_platform, "a")
     (instance,) = own_platform.instance_pids("a")
     own_platform.kill("node")
-    time.sleep(patience)  # not to wait for something: the next one is at different points of its start
+    time.sleep(patience)  # no wait for a condition: the next node is then at different points of its start
     assert own_platform.stop() == 0
     assert not alive(instance)
 
@@ -269,14 +269,14 @@ def _accepts(live: Live) -> bool:
 
 
 def links(pid: int) -> int:
-    """How many programs of the fence a process holds at work."""
+    """Return how many programs of the fence a process keeps attached."""
     return sum("link_type:\tcgroup" in _note_of(file) for file in Path(f"/proc/{pid}/fdinfo").iterdir())
 
 
 def _note_of(descriptor: Path) -> str:
     try:
         return descriptor.read_text()
-    except FileNotFoundError:  # the process has closed it since it was listed
+    except FileNotFoundError:  # the process closed it after it was listed
         return ""
 
 
@@ -285,7 +285,7 @@ def _note_of(descriptor: Path) -> str:
 def test_the_fence_around_instances_ports_outlives_node_and_supervisor(own_platform: Live) -> None:
     put_up = links(own_platform.pid("supervisor"))
     assert put_up > 0
-    assert links(own_platform.pid("node")) == put_up, "it would fall with guardian and supervisor"
+    assert links(own_platform.pid("node")) == put_up, "the fence would fall with guardian and supervisor"
     replaced(own_platform, "node", own_platform.kill("node"))
     assert links(own_platform.pid("supervisor")) == put_up
     replaced(own_platform, "supervisor", own_platform.kill("supervisor"))

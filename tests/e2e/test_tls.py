@@ -1,4 +1,4 @@
-"""A gateway that speaks HTTPS: certificates, renewal, and every verb finds it."""
+"""A gateway that speaks HTTPS: certificates, renewal, and verbs that find it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def handle(event, context):
 
 
 class SecureLive(Live):
-    """One whose gateway has a certificate of `authority`, in a file that may be replaced."""
+    """A platform whose gateway has a certificate of `authority`, in a file that tests may replace."""
 
     def __init__(self, authority: Authority, folder: Path, **settings: Any) -> None:
         self.bundle = authority.pair("first", f"IP:{NAME}").bundle(folder / "gateway.pem")
@@ -46,7 +46,7 @@ class SecureLive(Live):
         return http.client.HTTPSConnection(NAME, self.port, timeout=timeout, context=self.trust)
 
     def serves(self, pair: Pair) -> bool:
-        """Does a new connection get this certificate?"""
+        """Return whether a new connection gets this certificate."""
         with self.handshake(self.trust) as secure:
             return secure.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(pair.certificate.read_text())
 
@@ -79,11 +79,13 @@ def headers(answer: Answer) -> dict[str, str]:
     return found
 
 
-def test_calls_come_over_tls_with_http2_and_the_function_is_told(live: SecureLive, authority: Authority) -> None:
+def test_calls_use_tls_and_http2_and_functions_get_the_forwarded_headers(
+    live: SecureLive, authority: Authority
+) -> None:
     live.deploy("show", SHOW)
     cold = live.invoke("show", headers={"X-Call-Id": "mine"})
     assert cold.cold
-    # the controller publishes the route after it has answered: a call right behind may still be held
+    # the controller publishes the route after its answer: the edge may still hold the next call
     live.until(lambda: not live.invoke("show").cold, "the route of the function")
     warm = live.invoke("show", headers={"X-Call-Id": "mine"})
     assert not warm.cold
@@ -103,7 +105,7 @@ def test_calls_come_over_tls_with_http2_and_the_function_is_told(live: SecureLiv
     assert f"ready at https://{live.settings.gateway}" in live.log()
 
 
-def test_plain_http_is_sent_on_with_its_path_and_method(live: SecureLive) -> None:
+def test_plain_http_is_redirected_with_its_path_and_method(live: SecureLive) -> None:
     assert live.settings.redirect is not None
     plain = http.client.HTTPConnection(live.settings.redirect, timeout=10)
     plain.request("POST", "/function/show?x=1", b"body", {"Host": f"fn.example:{live.port + 1}"})
@@ -123,18 +125,18 @@ def test_a_replaced_certificate_is_served_without_a_restart_and_a_broken_one_is_
     second.bundle(live.bundle)
 
     def taken_over() -> bool:
-        headers(live.invoke("show"))  # and no call fails meanwhile
+        headers(live.invoke("show"))  # no call fails meanwhile
         return live.serves(second)
 
     live.until(taken_over, "the second certificate")
-    live.until(lambda: live.pid("edge") != edge, "the edge to be another process")
+    live.until(lambda: live.pid("edge") != edge, "another edge")
 
     live.bundle.write_text("junk\n")
     live.until(lambda: "--tls-cert" in live.system("GET", "/status").text.partition('"problems":')[2], "the problem")
     assert live.serves(second)
     killed = live.kill("edge")
-    live.until(lambda: live.pid("edge") != killed and live.answers(), "the edge to be there again")
-    assert live.serves(second), "the edge starts with the one it had"
+    live.until(lambda: live.pid("edge") != killed and live.answers(), "the edge to answer again")
+    assert live.serves(second), "the new edge lost the valid certificate"
     headers(live.invoke("show"))
 
     third = authority.pair("third", f"IP:{NAME}")
@@ -143,16 +145,16 @@ def test_a_replaced_certificate_is_served_without_a_restart_and_a_broken_one_is_
     assert json.loads(live.system("GET", "/status").text)["problems"] == []
 
 
-def test_functions_reach_the_gateway_as_they_are_told(live: SecureLive) -> None:
+def test_functions_reach_the_gateway_at_the_given_url(live: SecureLive) -> None:
     live.deploy("show", SHOW)
     live.deploy("ask", ASK)
     assert headers(live.invoke("ask"))["x-forwarded-proto"] in ("http", "https")
 
 
-def test_every_verb_finds_it_and_up_starts_it_again_as_it_was(
+def test_every_verb_finds_an_https_gateway_and_up_starts_it_again_with_tls(
     user: User, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # its certificate does not name this address: verbs know it by the certificate itself
+    # the certificate does not name this address: verbs trust the certificate itself
     bundle = authority.pair("elsewhere", "DNS:fn.example").bundle(tmp_path / "gateway.pem")
     secure = user.gateway.replace("http://", "https://")
     address = user.gateway.removeprefix("http://")
@@ -168,6 +170,6 @@ def test_every_verb_finds_it_and_up_starts_it_again_as_it_was(
     user.ok("logs", "greet", "--no-follow")
 
     user.ok("down")
-    assert f"{secure}/function/greet" in user.ok("up"), "what it was started with is remembered"
+    assert f"{secure}/function/greet" in user.ok("up"), "the settings of the first start are forgotten"
     assert "Ada" in user.ok("invoke", "greet", stdin="Ada")
 

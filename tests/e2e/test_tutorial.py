@@ -1,4 +1,4 @@
-"""Pages of docs/, done as they are written: their files, their commands, what these print."""
+"""Follows pages of docs/ word by word: their files, their commands and the output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GATEWAY, METRICS = "http://127.0.0.1:8080", "127.0.0.1:8082"
 
 @dataclass(frozen=True)
 class Block:
-    kind: str  # sh: commands; text: what those before it print; else: the file `name`
+    kind: str  # sh: commands; text: the output of the commands before it; else: the file `name`
     name: str
     text: str
 
@@ -35,7 +35,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def typed(user: User, commands: str) -> str:
-    """Run commands as a shell would; what they print, errors too."""
+    """Run commands in a shell; return their output and errors."""
     # the page's own ports may be in use here
     starts = re.sub(r"rescoldo (up|serve)", rf"rescoldo \1 --metrics-address {user.metrics}", commands)
     starts = starts.replace("serve ", f"serve --gateway-address {user.gateway.removeprefix('http://')} ")
@@ -50,7 +50,7 @@ def typed(user: User, commands: str) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_page_can_be_followed_and_prints_what_it_says(user: User, page: str) -> None:
+def test_the_commands_of_a_page_work_and_print_its_output(user: User, page: str) -> None:
     said = ""
     ran = 0
     for block in blocks(page):
@@ -62,6 +62,6 @@ def test_the_page_can_be_followed_and_prints_what_it_says(user: User, page: str)
         else:
             rest = said
             for line in block.text.splitlines():
-                assert line in rest, f"{line!r} is not in what is left of:\n{said}"
+                assert line in rest, f"{line!r} is not in the rest of:\n{said}"
                 rest = rest.partition(line)[2]
     assert ran > 10

@@ -1,4 +1,4 @@
-"""The whole platform as a user who is not root and has no entry in /etc/passwd."""
+"""The whole platform as a user other than root, without an entry in /etc/passwd."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STRANGER = UID + 5_000_000  # no pid is as large
 
 
 class Somebody:
-    """Types commands as UID, in a home of their own."""
+    """Runs commands as UID, in a home directory of its own."""
 
     def __init__(self, home: Path, python: str, library: Path) -> None:
         self.home = home
@@ -59,7 +59,7 @@ class Somebody:
         return done.stdout
 
     def function(self, name: str, code: str) -> None:
-        """A new function with this handler, deployed."""
+        """Create and deploy a function with this handler."""
         self.project(name, code)
         self.ok("up", "--metrics-address", self.metrics)
 
@@ -101,7 +101,7 @@ def somebody(library: Path) -> Iterator[Somebody]:
 
 
 def processes() -> list[int]:
-    """Of the user."""
+    """Return the user's processes."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -117,21 +117,21 @@ def test_a_function_is_deployed_wakes_sleeps_and_wakes_without_root(somebody: So
     somebody.function("whoami", "import os\ndef handle(event, context):\n    return f'{os.getuid()} {os.getpid()}'\n")
     status = json.loads(somebody.ok("status", "--json"))
     assert status["isolation"]["level"] == "unprivileged"
-    assert somebody.replicas("whoami") == 1, "the first deployment is tried"
+    assert somebody.replicas("whoami") == 1, "the first deployment started no instance"
     uid, pid = somebody.ok("invoke", "whoami").split()
     assert int(uid) == UID
     assert somebody.ok("invoke", "whoami") == f"{uid} {pid}"
     somebody.ok("scale", "whoami", "0")
     deadline = time.monotonic() + PATIENCE
     while alive(int(pid)):
-        assert time.monotonic() < deadline, "its instance did not end"
+        assert time.monotonic() < deadline, "the instance did not end"
         time.sleep(0.01)
     assert somebody.ok("invoke", "whoami").split()[1] != pid
     somebody.ok("down")
     assert processes() == []
 
 
-def test_variables_say_where_the_gateway_is_without_root(somebody: Somebody) -> None:
+def test_variables_name_the_gateway_without_root(somebody: Somebody) -> None:
     code = "import os, urllib.request\ndef handle(event, context):\n"
     code += "    url = os.environ['OPENFAAS_GATEWAY'] + '/healthz'\n"
     code += "    return f\"{os.environ['gateway_hostname']} {urllib.request.urlopen(url).status}\"\n"
@@ -141,7 +141,7 @@ def test_variables_say_where_the_gateway_is_without_root(somebody: Somebody) -> 
     somebody.ok("down")
 
 
-def test_a_broken_function_says_what_is_wrong_without_root(somebody: Somebody) -> None:
+def test_a_broken_function_shows_its_error_without_root(somebody: Somebody) -> None:
     somebody.project("broken", "1 / 0\ndef handle(event, context):\n    pass\n")
     tried = somebody.run("up", "--metrics-address", somebody.metrics)
     assert tried.returncode == 1
@@ -153,11 +153,11 @@ def test_a_broken_function_says_what_is_wrong_without_root(somebody: Somebody) -
     assert "ZeroDivisionError" in somebody.ok("logs", "broken", "--no-follow")
 
 
-def test_other_users_reach_neither_the_files_nor_the_sockets_of_an_unprivileged_platform(somebody: Somebody) -> None:
+def test_other_users_reach_neither_files_nor_sockets_of_an_unprivileged_platform(somebody: Somebody) -> None:
     somebody.function("hello", "def handle(event, context):\n    return 'hello'\n")
     assert somebody.ok("invoke", "hello") == "hello"
     stranger = ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups"]
-    # not what find may not even list: its complaints are what is wanted
+    # without folders that find may not list: its errors there are expected
     what = ["(", "-type", "f", "-readable", "-o", "-type", "s", "-writable", ")", "-print"]
     run = json.loads((somebody.data / "settings.json").read_text())["run"]
     for folder in (run, str(somebody.data)):
@@ -206,7 +206,7 @@ def test_a_program_runs_without_root_once_for_each_port(somebody: Somebody) -> N
     assert somebody.ok("invoke", "hello", stdin="you") == "Hello, you!\n"
 
 
-def test_a_port_below_1024_is_refused_with_the_flag(somebody: Somebody) -> None:
+def test_the_error_for_a_port_below_1024_names_the_flag(somebody: Somebody) -> None:
     if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 80:
         pytest.skip("everybody may listen on port 80 here")
     said = somebody.run("serve", "--gateway-address", "127.0.0.1:80", "--metrics-address", somebody.metrics)
@@ -215,7 +215,7 @@ def test_a_port_below_1024_is_refused_with_the_flag(somebody: Somebody) -> None:
     assert "Permission denied" in said.stderr
 
 
-def test_a_data_directory_of_somebody_else_is_refused_with_the_remedy(somebody: Somebody) -> None:
+def test_the_error_for_another_users_data_directory_names_the_flag(somebody: Somebody) -> None:
     said = somebody.run("serve", "--data", "/etc/rescoldo-test", "--metrics-address", somebody.metrics)
     assert said.returncode != 0
     assert "/etc/rescoldo-test" in said.stderr

@@ -1,4 +1,4 @@
-"""From zero and to zero, through the real parts."""
+"""From zero and to zero, through the whole platform."""
 
 from __future__ import annotations
 
@@ -60,12 +60,10 @@ def test_a_function_with_a_call_in_flight_does_not_sleep(platform: Live) -> None
 
 
 @pytest.mark.parametrize("labels", [{"com.openfaas.scale.zero": "false"}, {"com.openfaas.scale.min": "1"}])
-def test_a_function_that_must_not_sleep_is_awake_before_its_first_call(
-    platform: Live, labels: dict[str, str]
-) -> None:
+def test_a_function_that_must_not_sleep_is_awake_before_its_first_call(platform: Live, labels: dict[str, str]) -> None:
     name = "awake-" + str(len(json.dumps(labels)))
     platform.deploy(name, HELLO, labels={**WINDOW, **labels})
-    platform.until(lambda: platform.replicas(name) == 1, "it to be awake")
+    platform.until(lambda: platform.replicas(name) == 1, "the function to be awake")
     awake = platform.instance_pids(name)
     assert platform.invoke(name).status == 200
     assert platform.instance_pids(name) == awake != []
@@ -121,7 +119,7 @@ def test_a_chunked_body_to_a_sleeping_function_arrives_whole(platform: Live) -> 
     assert b"abcdefg" in received
 
 
-def test_a_streamed_answer_arrives_as_it_is_made(platform: Live) -> None:
+def test_a_streamed_answer_arrives_piece_by_piece(platform: Live) -> None:
     code = (
         "import time\n"
         "def handle(event, context):\n"
@@ -162,14 +160,14 @@ def test_scaling_to_a_number_starts_and_stops_instances(platform: Live) -> None:
     assert platform.invoke("many").cold
 
 
-def test_a_new_deployment_serves_the_next_call_and_loses_none(platform: Live) -> None:
+def test_a_new_deployment_serves_the_next_call(platform: Live) -> None:
     platform.deploy("versions", "def handle(event, context):\n    return 'one'\n")
     assert platform.invoke("versions").text == "one"
     platform.deploy("versions", "def handle(event, context):\n    return 'two'\n")
     assert platform.invoke("versions").text == "two"
 
 
-def test_a_bundle_is_removed_when_nothing_needs_it_any_more(platform: Live) -> None:
+def test_a_bundle_is_removed_when_no_revision_needs_it(platform: Live) -> None:
     def bundles() -> set[str]:
         return {folder.name for folder in platform.settings.bundles.iterdir()}
 
@@ -179,7 +177,7 @@ def test_a_bundle_is_removed_when_nothing_needs_it_any_more(platform: Live) -> N
     (old,) = bundles() - others
     platform.deploy("rebuilt", "def handle(event, context):\n    return 'after'\n")
     assert platform.invoke("rebuilt").text == "after"
-    assert old in bundles()  # it can be rolled back to
+    assert old in bundles()  # a rollback may need it
     platform.sleep("rebuilt")
     assert platform.invoke("rebuilt").text == "after"
     platform.system("DELETE", "/functions", {"functionName": "rebuilt"})
@@ -224,7 +222,7 @@ def test_every_call_is_counted(platform: Live) -> None:
     assert expected in _metrics(platform)
 
 
-def test_metrics_tell_of_a_removed_function_no_more_and_its_calls_count_on_when_it_is_back(platform: Live) -> None:
+def test_metrics_forget_a_removed_function_but_keep_its_count_for_its_return(platform: Live) -> None:
     platform.deploy("leaver", HELLO)
     assert platform.invoke("leaver").status == 200
     platform.until(lambda: platform.invocations("leaver") == 1, "the call to be counted")

@@ -1,4 +1,4 @@
-"""`rescoldo watch`: from a save to the new code, and what happens when the code does not work."""
+"""`rescoldo watch`: new code after a save, and code that does not work."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Watch:
         self.process = process
 
     def event(self, kind: str) -> dict[str, Any]:
-        """The next event, which must be of this kind."""
+        """Return the next event, which must be of this kind."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, f"it ended: {self.process.wait(PATIENCE)}"
+        assert line, f"watch ended: {self.process.wait(PATIENCE)}"
         event: dict[str, Any] = json.loads(line)
         assert event["event"] == kind, event
         return event
@@ -55,7 +55,7 @@ def code(answer: str) -> str:
     return f"def handle(event, context):\n    return {answer!r}\n"
 
 
-def test_the_new_code_answers_in_under_a_second_and_broken_code_changes_nothing(user: User) -> None:
+def test_new_code_answers_in_under_a_second_and_broken_code_changes_nothing(user: User) -> None:
     user.ok("new", "greet", "--lang", "python3-http")
     user.write("greet/handler.py", code("zero"))
     with watching(user, "watch") as watch:
@@ -84,7 +84,7 @@ def test_the_new_code_answers_in_under_a_second_and_broken_code_changes_nothing(
         assert user.ok("invoke", "greet") == "five"
 
 
-def test_a_saved_stack_file_adds_functions_and_changes_those_it_names(user: User) -> None:
+def test_a_saved_stack_file_adds_and_changes_functions(user: User) -> None:
     user.ok("new", "a", "--lang", "python3-http")
     with watching(user, "up", "--watch") as watch:
         watch.event("deployed")
@@ -103,5 +103,5 @@ def test_a_saved_stack_file_adds_functions_and_changes_those_it_names(user: User
         assert json.loads(user.ok("describe", "b", "--json"))["labels"]["x"] == "y"
 
 
-def test_watching_what_is_not_to_be_built_is_a_wrong_command_line(user: User) -> None:
+def test_watch_without_a_build_is_a_wrong_command_line(user: User) -> None:
     assert "--watch builds and deploys" in user.fails("up", "--watch", "--skip-build", status=2)

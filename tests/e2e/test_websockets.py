@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455
 TEXT, CLOSE = 1, 8  # opcodes
 
-# Says its MARK, then echoes; a plain request gets its pid.
+# sends its MARK, then echoes; a plain request gets its pid
 SERVER = r'''
 import base64, hashlib, os, socket, threading
 
@@ -61,7 +61,7 @@ while True:
 
 
 class WebSocket:
-    """A client, at the gateway. Raises ConnectionError where its wish is not granted."""
+    """A client of the gateway. Raises ConnectionError if the upgrade is refused."""
 
     def __init__(self, live: Live, path: str) -> None:
         self._socket = socket.create_connection(("127.0.0.1", live.port), timeout=30)
@@ -94,7 +94,7 @@ class WebSocket:
         self._socket.sendall(bytes((0x80 | opcode, 0x80 | len(data))) + mask + masked)
 
     def receive(self) -> tuple[int, bytes] | None:
-        """The next frame's opcode and data; None at the end of the connection."""
+        """Return the next frame's opcode and data; None at the end of the connection."""
         start = self._reader.read(2)
         return (start[0] & 0xF, self._reader.read(start[1])) if start else None
 
@@ -139,9 +139,7 @@ def test_a_websocket_to_a_program_opens_from_zero_and_warm(platform: Live, serve
         assert cold.receive() is None
 
 
-def test_a_function_with_an_open_websocket_does_not_sleep_and_no_time_limit_ends_it(
-    platform: Live, server: Path
-) -> None:
+def test_an_open_websocket_keeps_its_function_awake_and_has_no_time_limit(platform: Live, server: Path) -> None:
     notes = {"rescoldo.dev/idle-window": "2s"}
     for name in ("ws-idle", "ws-peer"):
         platform.deploy_program(
@@ -157,7 +155,7 @@ def test_a_function_with_an_open_websocket_does_not_sleep_and_no_time_limit_ends
 
 
 @pytest.mark.parametrize("how", ["deployed", "scaled to zero", "removed"])
-def test_an_open_websocket_outlives_its_revision_for_a_while_and_is_then_ended(
+def test_an_open_websocket_outlives_its_revision_for_the_grace_and_then_ends(
     platform: Live, server: Path, how: str
 ) -> None:
     name = f"ws-{how[:3]}"

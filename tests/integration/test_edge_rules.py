@@ -250,7 +250,9 @@ async def test_a_target_with_a_host_reaches_an_instance_as_a_path(
 
 
 @pytest.mark.parametrize(("sent", "passed_on"), [("gzip, chunked", None), ("trailers", "trailers")])
-async def test_the_edge_passes_no_transfer_codings_of_te_on(real: RealEdge, sent: str, passed_on: str | None) -> None:
+async def test_the_edge_passes_on_only_trailers_of_a_te_header(
+    real: RealEdge, sent: str, passed_on: str | None
+) -> None:
     one = await real.place("s1", "one")
     await real.edge.set_route(Route(FN, S1))
     assert (await real.call("/function/fn", headers={"TE": sent})).status == 200

@@ -88,7 +88,7 @@ async def test_a_call_that_ran_out_of_memory_is_not_retried_and_waiting_ones_run
     assert sorted(await runs(node, running)) == ["RUN /GET mine", "RUN /PUT mine", "RUN /eats ", "RUN /post mine"]
 
 
-async def test_a_retried_call_waits_for_the_successor_after_another_end(node: RealNode) -> None:
+async def test_after_an_exit_a_retried_call_waits_for_the_successor(node: RealNode) -> None:
     running = await node.client.start(node.launch(COUNTS))
     began = time.time()
     assert await answer(await send(running, "/ends")) == (0, "")
