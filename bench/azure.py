@@ -35,7 +35,7 @@ def measure(quick: bool) -> list[Row]:
         FAILED.row(outcome.failed, f"{how}{failures}"),
         MEMORY.row(
             outcome.warm_share,
-            f"seconds that instances existed, as the platform counts them, × the memory the trace tells of; {how}",
+            f"instance seconds as the platform counts them × the memory in the trace; {how}",
         ),
         COLD.row(outcome.cold_share, how),
         ADDED.row(p99, f"p50 {p50:.1f}, slowest {most:.0f} ms; p99 of how late calls were sent {late:.1f} ms; {how}"),

@@ -36,7 +36,7 @@ def measure_many(quick: bool) -> list[Row]:
     first, *rounds = _rounds(MANY, 2 if quick else 6)
     forked = _rounds(MANY, 1 if quick else 3, spares=0, spares_memory=0)
     how, errors = _told(rounds)
-    how += "; the pool of spares is as large as the bursts before made it"
+    how += "; the pool of spares has the size that earlier bursts gave it"
     late = [quantile([hit.seconds for hit in hits], 0.95) for hits in rounds]
     rates = [MANY / _last(hits) for hits in rounds]
     return [

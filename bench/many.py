@@ -61,7 +61,7 @@ def measure(quick: bool) -> list[Row]:
     ratio = quantile(after, 0.5) / quantile(before, 0.5)
     parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in grown.items())
     only = f"{count:,} functions only; " if quick else ""
-    how = f"{only}one stack.yaml, --parallel as shipped, {again:.0f}/s when it is deployed once more"
+    how = f"{only}one stack.yaml, --parallel as shipped, {again:.0f}/s when all are deployed once more"
     return [
         GROWTH.row(
             sum(grown.values()) / 1e6, f"{only}{parts} MB (1 MB = 10⁶ bytes), after all work below but the restarts"
@@ -79,7 +79,7 @@ def measure(quick: bool) -> list[Row]:
             "each in one run, one after another",
         ),
         SHOWN.row(shown, f"{only}start of the interpreter included"),
-        AGAIN.row(again, f"{only}as a project that is deployed again and again"),
+        AGAIN.row(again, f"{only}like a project that is deployed repeatedly"),
         *history,
     ]
 
@@ -95,7 +95,7 @@ def _history(live: Live, names: list[str]) -> list[Row]:
     parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in grown.items())
     total = sum(grown.values()) / 1e6
     return [
-        REVISED_GROWTH.row(total, f"{parts} MB, over the platform of before; {kept} revisions are kept of each"),
+        REVISED_GROWTH.row(total, f"{parts} MB more than the platform before; {kept} kept revisions of each"),
         REVISED_DATABASE.row(_database(live) / 1e6, f"{empty / 1e6:.1f} MB before; rescoldo.db after a whole stop"),
         REVISED_LIST.row(statistics.median(lists), "as above"),
         REVISED_PLATFORM.row(platform, f"as above; deployed at {statistics.median(rates):.0f}/s, unchecked"),

@@ -46,7 +46,7 @@ def measure(quick: bool) -> list[Row]:
     how = f"median of {rounds}"
     return [
         UNCHANGED.row(statistics.median(unchanged), f"the whole command, {how}; {min(unchanged):.2f} to {max(unchanged):.2f} s"),  # noqa: E501
-        LINE.row(statistics.median(saved), f"as `watch` says it, {how}; {min(saved):.2f} to {max(saved):.2f} s; import included"),  # noqa: E501
+        LINE.row(statistics.median(saved), f"as `watch` reports it, {how}; {min(saved):.2f} to {max(saved):.2f} s; import included"),  # noqa: E501
         FIRST.row(sent, "each layer is sent and unpacked once; one run"),
     ]
 

@@ -35,7 +35,7 @@ def measure(quick: bool) -> list[Row]:
         ERRORS.row(
             seen["error_count"],
             f"in {seen['calls']:,} calls (half of them POST) over {seen['sleeps']:,} completed sleeps, counted by the "
-            f"instances that answered, and {seen['caught']:,} sleeps that a call met and the platform gave up; "
+            f"instances that answered, and {seen['caught']:,} sleeps that a call met and the platform cancelled; "
             f"{FUNCTIONS} functions, idle window 50 ms{first}",
         )
     ]

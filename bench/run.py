@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=[m.name for m in ALL], metavar="NAME",
                         help=f"one of {', '.join(m.name for m in ALL)}; may be given more than once")  # fmt: skip
     parser.add_argument("--update", action="store_true",
-                        help="with --only: take the figures into the report of before, in which each has its date")
+                        help="with --only: merge the figures into the last report, where each has its own date")
     options = parser.parse_args()
     if options.update and (options.quick or options.only is None):
         parser.error("--update is for the long form of some measurements: it needs --only, and no --quick")

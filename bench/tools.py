@@ -19,7 +19,7 @@ def provide(measurements: Sequence[Measurement]) -> dict[str, tuple[str, ...]]:
     measurement still lacks, by its name, and print them before the first measurement."""
     wanted = missing(name for measurement in measurements for name in measurement.needs)
     if wanted:
-        say(f"needed and not here: {', '.join(wanted)}")
+        say(f"missing commands: {', '.join(wanted)}")
         subprocess.run([NEED, *wanted], stdout=sys.stderr, check=False)
     lacking = {measurement.name: missing(measurement.needs) for measurement in measurements}
     for name, commands in lacking.items():

@@ -83,7 +83,7 @@ def _is_reported_as_out_of_memory(world: World, function: str, outcome: Outcome)
         return "out of memory" in world.live.function_log(function)
 
     world.live.until(reported, f"{function} to be reported as out of memory")
-    outcome.judge("dies without a word", reported(), world.live.function_log(function)[-400:])
+    outcome.judge("ends without a reported reason", reported(), world.live.function_log(function)[-400:])
 
 
 def _log_is_bounded(world: World, function: str, outcome: Outcome) -> None:
@@ -101,7 +101,7 @@ def _is_killed_in_the_end(world: World, function: str, outcome: Outcome) -> None
     """Check that the function is asleep within its grace period, whether or not it handles signals."""
     world.live.sleep(function)
     left = _left(world, function)
-    outcome.judge("goes on although it was told to end", not left, left)
+    outcome.judge("goes on after the order to end", not left, left)
     for pid in left:
         os.kill(pid, signal.SIGKILL)
 

@@ -59,7 +59,7 @@ def package_writes(world: World, outcome: Outcome) -> None:
     _install(world, outcome, ["another_functions_code_written", "the_interpreter", "the_system"])
 
 
-@attack("packages", "turns to processes of functions and of the platform", unprivileged=False)
+@attack("packages", "attacks processes of functions and of the platform", unprivileged=False)
 def package_and_processes(world: World, outcome: Outcome) -> None:
     _install(world, outcome, ["foreign_memory", "foreign_roots", "signals", "limits_of_others", "vm_calls", "pidfds"])
 

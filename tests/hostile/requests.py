@@ -65,7 +65,7 @@ def two_lengths(world: World, outcome: Outcome) -> None:
     _smuggled(world, outcome, some, b"")
 
 
-@attack("requests", "Transfer-Encoding in spellings that some read and others do not")
+@attack("requests", "Transfer-Encoding in spellings that only some parsers read")
 def transfer_encodings(world: World, outcome: Outcome) -> None:
     some = [
         (b"Transfer-Encoding: " + value, b"Content-Length: 5")
@@ -150,7 +150,7 @@ def forged_credentials(world: World, outcome: Outcome) -> None:
         outcome.judge(f"{field[:60]!r}", _statuses(answer) == [401], answer[:200])
 
 
-@attack("requests", "a function answers with more than one response, for the next caller to get")
+@attack("requests", "a function sends more than one response, so that the next caller gets the second one")
 def split_answers(world: World, outcome: Outcome) -> None:
     """Check that bytes after a function's response reach at most callers of the same function."""
     code = (

@@ -15,17 +15,17 @@ from hostile.world import ATTACKER, PROGRAM, Level, Outcome, World, compiler
 Run = Callable[[World, Outcome], None]
 
 GROUPS = {
-    "files": "A function reads or writes what is not its own",
-    "environment": "A function looks at what it inherited",
-    "processes": "A function turns to other processes, namespaces, mounts",
-    "ipc": "A function uses what processes share",
+    "files": "A function reads or writes files of others",
+    "environment": "A function searches its environment, descriptors and memory",
+    "processes": "A function attacks other processes, namespaces and mounts",
+    "ipc": "A function uses shared memory, queues, keys and abstract sockets",
     "network": "A function uses the network of the machine",
-    "kernel": "A function turns to the kernel",
-    "programs": "A function does so with a binary of its own",
+    "kernel": "A function uses powerful interfaces of the kernel",
+    "programs": "A function makes system calls from its own binary",
     "bombs": "A function takes more than its share",
-    "uploads": "Somebody who may deploy uploads a hostile bundle or names",
-    "packages": "A package runs code of its own when it is installed",
-    "requests": "A caller sends requests meant to be misunderstood",
+    "uploads": "A user who may deploy uploads a hostile bundle or hostile names",
+    "packages": "A package runs its own code during its installation",
+    "requests": "A caller sends requests that parsers may read differently",
 }
 
 
@@ -76,7 +76,7 @@ def take(outcome: Outcome, report: str) -> None:
     said = json.loads(report)
     outcome.refused |= said["refused"]
     outcome.gained |= said["gained"]
-    outcome.judge("sees the marker", MARKER not in "".join(said["gained"].values()), "it is in what was gained")
+    outcome.judge("sees the marker", MARKER not in "".join(said["gained"].values()), "the gained data contains it")
 
 
 def perform(attack: Attack, world: World) -> Outcome:

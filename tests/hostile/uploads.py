@@ -108,7 +108,7 @@ def modes(world: World, outcome: Outcome) -> None:
         outcome.judge(f"mode of {path.name}", not mode & (stat.S_ISUID | stat.S_ISGID | 0o007), oct(mode))
 
 
-@attack("uploads", "a bundle unpacks to far more than it is, or to very many files")
+@attack("uploads", "a bundle unpacks to far more than its own size, or to very many files")
 def archive_bombs(world: World, outcome: Outcome) -> None:
     zeros = gzip.compress(bytes(2**20), 9) * 1200  # 1.2 GiB of zeros in 1.2 MB
     _refused(world, outcome, "a gigabyte of zeros", zeros)
@@ -120,7 +120,7 @@ def archive_bombs(world: World, outcome: Outcome) -> None:
     _refused(world, outcome, "a name of 5,000 characters", Bundle().file("n" * 5000))
 
 
-@attack("uploads", "an upload says to be another one: digests, image names with paths in them")
+@attack("uploads", "an upload claims another identity: digests, image names with paths in them")
 def false_names(world: World, outcome: Outcome) -> None:
     victims = world.note("victim").launch.digest
     before = (world.live.settings.bundles / victims / "function" / "handler.py").read_bytes()
@@ -167,4 +167,4 @@ def secrets_of_another_namespace(world: World, outcome: Outcome) -> None:
     if answer.status < 300:
         answer = live.invoke("thief.others")
     outcome.judge("starts with it", answer.status >= 400, f"{answer.status}: {answer.text}")
-    outcome.judge("is told its value", MARKER not in answer.text, answer.text)
+    outcome.judge("gets its value", MARKER not in answer.text, answer.text)

@@ -42,9 +42,9 @@ class Sharing:
         if call.function == SPLIT:
             self._seen.add(version)
         if version not in REVISIONS:
-            self._lost.append(f"{call}: neither revision answers so")
+            self._lost.append(f"{call}: neither revision gives this answer")
         elif standing is not None and standing is self._standing and version != standing[1]:
-            self._lost.append(f"{call}: revision {standing[0]} was acknowledged, which answers {standing[1]!r}")
+            self._lost.append(f"{call}: revision {standing[0]} was acknowledged, whose answer is {standing[1]!r}")
 
     async def share_out(self) -> None:
         """Change the split of one function a few times; the split stays unchanged while a part is struck."""
@@ -63,7 +63,7 @@ class Sharing:
             if not call.failed and (told := await self._told(f"/system/function/{ROLLED_BACK}")) is not None:
                 before, self._revision = self._revision, json.loads(call.body)["revision"]
                 if not before < self._revision == told["revision"]:
-                    self._lost.append(f"{call}: it came after {before}, and {told['revision']} is told of")
+                    self._lost.append(f"{call}: it came after {before}, and the controller reports {told['revision']}")
                 self._standing = self._revision, told["envVars"]["VERSION"]
             await asyncio.sleep(PAUSE)
 
@@ -76,15 +76,15 @@ class Sharing:
                 while self._seen != {*REVISIONS}:
                     await asyncio.sleep(LOOK_SECONDS)
         except TimeoutError:
-            self._lost.append(f"of the revisions that share the traffic {sorted(self._seen)} answer")
+            self._lost.append(f"only the revisions {sorted(self._seen)} of the split answer")
         listed = await self._told(f"/system/function/{SPLIT}/revisions")
         shares = {str(one["revision"]): one["traffic"] for one in listed or ()}
         if shares != self._split:
-            self._lost.append(f"the split {self._split} was acknowledged, {shares} is told of")
+            self._lost.append(f"the split {self._split} was acknowledged, the controller reports {shares}")
         told = await self._told(f"/system/function/{ROLLED_BACK}")
         found = None if told is None else (told["revision"], told["envVars"]["VERSION"])
         if found != self._standing:
-            self._lost.append(f"the rollback to {self._standing} was acknowledged, {found} is told of")
+            self._lost.append(f"the rollback to {self._standing} was acknowledged, the controller reports {found}")
 
     async def _told(self, path: str) -> Any:
         """Return the controller's response; None if it does not answer."""

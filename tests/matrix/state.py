@@ -17,7 +17,7 @@ RUNNING = ("2", "0")  # operational and administrative state of a server that ta
 
 async def becomes_true(world: World, wanted: Mapping[str, int], patience: float) -> None:
     """Wait until the state is right. Raises AssertionError with the difference after `patience` seconds."""
-    wrong = "nothing was looked at"
+    wrong = "the state was not checked"
     try:
         async with asyncio.timeout(patience):
             while wrong := await asyncio.to_thread(wrong_state, world, wanted):
@@ -39,10 +39,10 @@ def wrong_state(world: World, wanted: Mapping[str, int]) -> str:
     functions = json.loads(world.live.system("GET", "/functions").text)
     said = {function["name"]: function["availableReplicas"] for function in functions if function["availableReplicas"]}
     if said != number:
-        return f"the controller tells of {said}, there are {dict(number)}"
+        return f"the controller reports {said} instead of {dict(number)}"
     instances = {str(note.launch.instance) for note in notes}
     if strays := {path.stem for path in world.live.instances()} ^ instances:
-        return f"of {strays} there is a socket or an instance, not both"
+        return f"{strays} have a socket or an instance, not both"
     return wrong_edge(world, instances, awake=len({(note.launch.function, note.launch.revision) for note in notes}))
 
 
@@ -53,7 +53,7 @@ def wrong_edge(world: World, instances: set[str], awake: int) -> str:
     rows = [line.split() for line in admin(world, "show servers state").splitlines()[2:] if line]
     servers = {row[3]: row for row in rows if row[1] not in OWN_BACKENDS}
     if strays := servers.keys() ^ instances:
-        return f"of {strays} there is a server at the edge or an instance, not both"
+        return f"{strays} have a server at the edge or an instance, not both"
     if idle := [name for name, row in servers.items() if (row[5], row[6]) != RUNNING]:
         return f"servers {idle} take no requests"
     slots = {row[1] for row in servers.values()}

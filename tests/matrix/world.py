@@ -82,7 +82,7 @@ class World:
         answer = self.live.system("PUT", f"/function/{SPLIT}/traffic", {"traffic": HALVES})
         assert answer.status == 202, answer.text
         seen: set[str] = set()
-        self.live.until(lambda: seen.add(self.live.invoke(SPLIT).text) or seen >= {*REVISIONS}, "both to answer")  # type: ignore[func-returns-value]
+        self.live.until(lambda: seen.add(self.live.invoke(SPLIT).text) or seen >= {*REVISIONS}, "both revisions")  # type: ignore[func-returns-value]
 
     def scale(self, name: str, count: int) -> None:
         """Scale like `rescoldo scale`."""

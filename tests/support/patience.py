@@ -21,5 +21,5 @@ async def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
             result = await result
         if result:
             return
-        assert time.monotonic() < deadline, f"{condition} does not come true"
+        assert time.monotonic() < deadline, f"{condition} does not become true"
         await asyncio.sleep(0.01)

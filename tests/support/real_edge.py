@@ -446,7 +446,7 @@ class RealEdge:
 
 
 async def _nobody(function: FunctionId) -> SlotName:
-    raise AssertionError(f"{function} was not to be woken")
+    raise AssertionError(f"{function} must not be woken")
 
 
 def rss(pid: int) -> int:

@@ -77,7 +77,7 @@ def _is_pair_of_own(sock: socket.socket) -> bool:
     return pid == os.getpid()
 
 
-@attack("finds what belonged to other functions or to the platform in its own memory")
+@attack("finds data of other functions or of the platform in its own memory")
 def leftovers(target: Target, tries: Tries) -> None:
     """Search all memory that a fork inherits from its parent. The heap also holds freed blocks."""
     regions = 0

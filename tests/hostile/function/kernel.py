@@ -33,7 +33,7 @@ def userfaultfd(target: Target, tries: Tries) -> None:
         tries.do(f"userfaultfd({flags})", lambda flags=flags: syscall("userfaultfd", flags), only=_REFUSED)
 
 
-@attack("uses io_uring, which would pass by a filter of system calls")
+@attack("uses io_uring, which bypasses a filter of system calls")
 def io_uring(target: Target, tries: Tries) -> None:
     for name in ("io_uring_setup", "io_uring_enter", "io_uring_register"):
         tries.do(name, lambda name=name: syscall(name, 1, None, 0, 0, None, 0), only=_ABSENT)
@@ -82,7 +82,7 @@ def processor_ports(target: Target, tries: Tries) -> None:
         tries.refused["iopl"] = "this processor has none"
 
 
-@attack("takes another personality of the kernel, that of older binaries")
+@attack("takes the kernel's personality for older binaries")
 def personality(target: Target, tries: Tries) -> None:
     for persona in (0x0008, 0x0040_0000, 0x0010_0000):  # Linux 32, READ_IMPLIES_EXEC, MMAP_PAGE_ZERO
         set_it = lambda persona=persona: libc("personality", ctypes.c_ulong(persona))  # noqa: E731

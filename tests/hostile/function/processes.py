@@ -88,7 +88,7 @@ def signals(target: Target, tries: Tries) -> None:
         tries.do(f"sigqueue {name}", lambda pid=pid: libc("sigqueue", pid, number, None), only=_NOT_MINE)
 
 
-@attack("kills whatever it can: kill(-1)")
+@attack("kills every process that it can: kill(-1)")
 def kill_all(target: Target, tries: Tries) -> None:
     child = os.fork()
     if child == 0:
@@ -101,7 +101,7 @@ def kill_all(target: Target, tries: Tries) -> None:
     # the suite sees the effect from outside: other processes must survive
 
 
-@attack("has the kernel send a signal for it (F_SETOWN)", proven=True)
+@attack("makes the kernel send a signal for it (F_SETOWN)", proven=True)
 def owned_signals(target: Target, tries: Tries) -> None:
     for name, pid in others(target):
         tries.get(f"SIGIO to {name}", lambda pid=pid: _announce(pid, target["signal"]))
@@ -339,7 +339,7 @@ def pivot_root(target: Target, tries: Tries) -> None:
     tries.do("pivot_root", lambda: syscall("pivot_root", b"/tmp", b"/tmp"), only=(errno.EPERM,))
 
 
-@attack("finds a trace of the victim anywhere in the folders it can walk through")
+@attack("finds a trace of the victim in any folder that it can enter")
 def walk(target: Target, tries: Tries) -> None:
     found = []
     for base in ("/tmp", "/var", "/run", "/dev", "/srv", "/mnt", "/home", "/root", "/media"):

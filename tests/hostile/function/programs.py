@@ -39,7 +39,7 @@ def calls_of_32_bit(target: Target, tries: Tries) -> None:
     _run(target, tries, "int80-mount", ())
 
 
-@attack("makes x32 system calls, which have numbers of their own")
+@attack("makes x32 system calls, which have their own numbers")
 def calls_of_x32(target: Target, tries: Tries) -> None:
     _run(target, tries, "x32-getpid", ())
     _run(target, tries, "x32-ptrace", ())
@@ -52,7 +52,7 @@ def direct_calls(target: Target, tries: Tries) -> None:
     _run(target, tries, "direct-io_uring", (errno.ENOSYS,))
 
 
-@attack("hides arguments in bits that the kernel drops and a careless filter looks at")
+@attack("hides arguments in bits that the kernel ignores and a careless filter checks")
 def high_bits(target: Target, tries: Tries) -> None:
     _run(target, tries, "high-socket", (errno.EAFNOSUPPORT,))
     _run(target, tries, "high-clone", (errno.EPERM,))

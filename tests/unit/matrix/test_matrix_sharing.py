@@ -107,4 +107,4 @@ async def test_a_split_that_did_not_stay_and_a_revision_that_answers_no_more_are
     monkeypatch.setattr("matrix.sharing.PATIENCE", 0.1)
     platform.shares = {"2": 100}
     await platform.sharing.check()
-    assert ["traffic [] answer" in platform.lost[0], "{'2': 100} is told of" in platform.lost[1]] == [True, True]
+    assert ["revisions [] of the split" in platform.lost[0], "reports {'2': 100}" in platform.lost[1]] == [True, True]
