@@ -1,4 +1,4 @@
-"""For all tests."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 HANDLED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD)
 
-# looptime asks for the current loop around every sync test too; before the first async one asyncio would
-# make a loop for it that nobody closes
+# looptime asks for the current loop around every sync test too. Before the first async test asyncio would make a loop
+# for it that is never closed.
 asyncio.set_event_loop(None)
 
 

@@ -27,7 +27,7 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
     if request.param == "memory":
         memory = MemorySecrets()
         return Kept(memory, lambda namespace, name: memory.values[namespace, name])
-    folder = tmp_path / "data" / "function-secrets"  # made when it is needed
+    folder = tmp_path / "data" / "function-secrets"  # the first save makes it
     return Kept(SecretFiles(folder), lambda namespace, name: (folder / namespace / name).read_bytes())
 
 

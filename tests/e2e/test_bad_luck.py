@@ -213,7 +213,7 @@ def test_the_error_for_an_impossible_address_names_it(address: str) -> None:
     assert "--gateway-address" in said
 
 
-def test_a_second_platform_on_the_same_data_is_refused_and_the_first_does_not_notice(own_platform: Live) -> None:
+def test_a_second_platform_on_the_same_data_is_refused_and_the_first_goes_on(own_platform: Live) -> None:
     own_platform.deploy("a", HELLO)
     first = own_platform.process
     ports = free_ports(2)

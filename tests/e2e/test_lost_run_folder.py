@@ -131,7 +131,7 @@ def test_instances_without_notes_and_node_are_ended(own_platform: Live) -> None:
     remove(own_platform)
     os.kill(node, signal.SIGKILL)
     own_platform.until(lambda: is_whole(own_platform) and serves(own_platform, "a"), "the platform to be whole")
-    own_platform.until(lambda: not any(map(alive, before)), "the instance nobody knows to end")
+    own_platform.until(lambda: not any(map(alive, before)), "the unknown instance to end")
 
 
 @pytest.mark.parametrize("end", ["down", "up"])
@@ -147,7 +147,7 @@ def test_down_and_up_find_unsupervised_processes_without_the_run_folder(own_plat
         assert not {line for line in left_of(own_platform, uids) if not line.startswith(("folder", "mount"))}
     else:
         own_platform.start()
-        own_platform.until(lambda: not any(map(alive, left)), "what was left to end")
+        own_platform.until(lambda: not any(map(alive, left)), "the leftover processes to end")
         assert own_platform.invoke("a").status == 200
 
 
@@ -172,10 +172,10 @@ def break_and_mend(live: Live) -> None:
         remove(live)
         os.kill(node, signal.SIGKILL)
         live.until(lambda: is_whole(live) and serves(live, "a"), "the platform to be whole")
-        live.until(lambda: not any(map(alive, before)), "the instance nobody knows to end")
+        live.until(lambda: not any(map(alive, before)), "the unknown instance to end")
         left = [*instances(live, "a"), *map(live.pid, PARTS)]
         kill_both(live)
         remove(live)
         live.start()
-        live.until(lambda: not any(map(alive, left)), "what was left to end")
+        live.until(lambda: not any(map(alive, left)), "the leftover processes to end")
         assert live.invoke("a").status == 200

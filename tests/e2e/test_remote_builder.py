@@ -171,7 +171,7 @@ def test_a_client_that_leaves_ends_its_build(platform: Live) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv")
 def test_without_root_an_installation_runs_no_code_of_packages() -> None:
     python = interpreter()

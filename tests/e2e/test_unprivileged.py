@@ -21,7 +21,7 @@ from support.unprivileged import UID, interpreter, readable_library
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user"),
     pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv"),
 ]
 

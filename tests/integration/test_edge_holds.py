@@ -23,7 +23,7 @@ SOON = 2.0  # seconds within which each place is free again
 
 
 class Wakes:
-    """Wakes that end when the test says so."""
+    """Wakes under way until the test ends them."""
 
     def __init__(self) -> None:
         self.leavers: list[Leaver] = []

@@ -181,7 +181,7 @@ def test_only_usual_sockets_can_be_made(family: int, kind: int, protocol: int, e
     assert outcome(lambda: socket.socket(family, kind, protocol), filtered=True) == expected
 
 
-def test_multipath_tcp_works_where_nothing_refuses_it() -> None:
+def test_multipath_tcp_works_without_the_filter() -> None:
     try:
         socket.socket(socket.AF_INET, socket.SOCK_STREAM, MULTIPATH).close()
     except OSError as error:

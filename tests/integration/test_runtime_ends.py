@@ -64,7 +64,7 @@ def test_a_piece_is_sent_before_the_next_is_made(run: Run, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("word", ["", "async "])
-def test_an_error_before_the_first_piece_is_a_500(run: Run, word: str) -> None:
+def test_an_error_before_the_first_piece_gets_a_500(run: Run, word: str) -> None:
     instance = run(f"{word}def handle(event, context):\n    raise ValueError\n    yield ''")
     assert instance.get().status == 500
 
@@ -442,7 +442,7 @@ def test_an_idle_instance_ends_at_once_and_leaves_its_socket(run: Run) -> None:
 
 
 @pytest.mark.parametrize("word", ["", "async "])
-def test_an_answer_over_the_limit_is_a_413_and_the_connection_goes_on(run: Run, word: str) -> None:
+def test_an_answer_over_the_limit_gets_a_413_and_the_connection_goes_on(run: Run, word: str) -> None:
     instance = run(f"{word}def handle(event, context): return 'x' * int(event.query['size'])", max_response=1000)
     client = instance.connect()
     for _ in range(2):
@@ -469,7 +469,7 @@ def test_a_stream_of_exactly_the_limit_is_whole(run: Run, kind: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["", "async "])
-def test_a_first_piece_over_the_limit_is_a_413_and_the_generator_is_closed(run: Run, word: str) -> None:
+def test_a_first_piece_over_the_limit_gets_a_413_and_the_generator_is_closed(run: Run, word: str) -> None:
     instance = run(
         f"""
         {word}def handle(event, context):

@@ -76,7 +76,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Insta
 
 @pytest.mark.slow
 @pytest.mark.parametrize("framing", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
-def test_a_body_that_does_not_come_is_a_408_and_ends_the_connection(impatient: Instance, framing: bytes) -> None:
+def test_a_body_that_does_not_come_gets_a_408_and_ends_the_connection(impatient: Instance, framing: bytes) -> None:
     client = impatient.connect()
     client.send(b"POST / HTTP/1.1\r\nHost: f\r\n%b\r\n\r\n1" % framing)
     answer = client.answer()
