@@ -283,7 +283,7 @@ def test_a_step_of_the_clock_harms_no_call(results: list[FaultResult]) -> None:
                 calling.more(50)
         assert calling.failures == []
         count_all(live, calling)
-    results.append(calling.result("the clock is stepped by an hour and by a day, forth and back", "nothing"))
+    results.append(calling.result("the clock is stepped back and forth by an hour and by a day", "nothing"))
 
 
 def step(clock: Path, seconds: int) -> None:
