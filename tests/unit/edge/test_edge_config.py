@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rescoldo.api.server import MAX_CONNECTIONS
 from rescoldo.edge import process
 from rescoldo.edge.accesslog import tally
 from rescoldo.edge.config import connection_limits, inside_limits, map_text, render, slot_count, write
@@ -38,6 +39,14 @@ def test_the_backends_that_are_no_slots_are_known_as_such() -> None:
     # else the controller would take their servers for strange ones, and remove them
     text = render(Settings("/d", "/r"), 0)
     assert sorted(OWN_BACKENDS) == sorted(re.findall(r"^backend (\S+)", text, re.MULTILINE))
+
+
+def test_the_edge_opens_fewer_connections_to_the_api_than_the_api_takes() -> None:
+    # at its limit the API answers 503 to every request, and to health checks, too
+    servers = re.findall(r"^  server \S+ unix@\S*/api\.sock\b.*", render(Settings("/d", "/r"), 0), re.MULTILINE)
+    most = [int(found[1]) for line in servers if (found := re.search(r" maxconn (\d+)", line))]
+    assert len(most) == len(servers) == 3, servers
+    assert sum(most) < MAX_CONNECTIONS
 
 
 @pytest.mark.parametrize(
