@@ -191,6 +191,7 @@ async def test_metrics_have_the_names_and_labels_of_openfaas() -> None:
     assert f'gateway_functions_seconds_count{{code="418",function_name="{FN}"}} 3.0' in text
     assert f'gateway_service_count{{function_name="{FN}"}} 2.0' in text
     assert "# TYPE gateway_function_invocation_started counter\n" in text
+    assert "# HELP gateway_function_invocation_started Calls that ended, with any code." in text
     assert f'\ngateway_function_invocation_started{{function_name="{FN}"}} 3.0\n' in text
     assert "rescoldo_spares_ready 4.0" in text
     assert "rescoldo_spares_wanted 6.0" in text

@@ -63,7 +63,8 @@ class GatewayMetrics(Collector):
         yield seconds
         yield invocations
         # the name is OpenFaaS's; our edge reports only ended calls, since nothing of ours sees a warm call begin
-        yield _by_function(GaugeMetricFamily, STARTED, "Calls that began or ended.", self._totals)
+        text = "Calls that ended, with any code. Calls in progress are not counted yet."
+        yield _by_function(GaugeMetricFamily, STARTED, text, self._totals)
         yield _by_function(GaugeMetricFamily, "gateway_service_count", "Instances.", self._replicas)
         # unlike gateway_service_count, this includes starting and stopping instances: they hold memory, too
         text = "Instances, including starting and stopping ones."
