@@ -40,7 +40,7 @@ class NeighbourResult:
     cold: Seen
     cores: float  # processor cores that the platform used
     memory: int  # bytes by which the platform grew
-    spares: int  # wanted at the end
+    wanted_spares: int  # at the end
 
 
 def others(world: World) -> Calling:

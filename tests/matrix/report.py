@@ -36,7 +36,7 @@ FAULTS_HEAD = (
 )
 NEIGHBOURS_HEAD = (
     "| what misbehaves | its callers get | warm calls of others | failed | median | p99 | longest "
-    "| cold calls of others | failed | median | p99 | longest | cores | memory | spares |\n"
+    "| cold calls of others | failed | median | p99 | longest | cores | memory | wanted spares |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
 )
 
@@ -112,7 +112,7 @@ def _neighbour_row(result: NeighbourResult) -> str:
     seen = " | ".join(_seen(kind) for kind in (result.warm, result.cold))
     return (
         f"| {result.fault} | {result.answered} | {seen} | {result.cores:.2f} | {result.memory / 2**20:+.1f} MiB "
-        f"| {result.spares} |\n"
+        f"| {result.wanted_spares} |\n"
     )
 
 
