@@ -33,8 +33,8 @@ class Turns:
         """Remove `begin` from the waiting ones, if it is there."""
         self._waiting.pop(begin, None)
 
-    def give_back(self, over: object = None) -> None:
-        """Pass a used turn to the next that begins. `over`, usually a task, is ignored."""
+    def give_back(self) -> None:
+        """Pass a used turn to the next that begins."""
         while self._waiting:
             begin, _ = self._waiting.popitem(last=False)
             if begin():

@@ -36,8 +36,11 @@ class LoopStage:
             return False
         host = self._call.host
         self._task = task = host.loop.create_task(self._run())
-        task.add_done_callback(host.turns.give_back)
+        task.add_done_callback(self._give_turn_back)
         return True
+
+    def _give_turn_back(self, _: asyncio.Task[None]) -> None:
+        self._call.host.turns.give_back()
 
     async def _run(self) -> None:
         """Raises nothing: a SystemExit would end the loop and every other call."""
