@@ -36,12 +36,11 @@ def why_not(path: Path) -> str | None:
 
 
 def _script_trouble(head: bytes) -> str | None:
-    words = head.partition(b"\n")[0][2:].split()
-    interpreter = os.fsdecode(words[0]) if words else ""
-    if interpreter.endswith("\r"):
-        interpreter = interpreter.rstrip("\r")
-    if b"\r" in head.partition(b"\n")[0]:
+    line = head.partition(b"\n")[0][2:]
+    if b"\r" in line:
         return "is a script whose first line ends with a carriage return; save it with Unix line endings"
+    # for the kernel, spaces and tabs alone end the interpreter's path (linux, fs/binfmt_script.c)
+    interpreter = os.fsdecode(line.replace(b"\t", b" ").strip(b" ").partition(b" ")[0])
     if not interpreter or not Path(interpreter).exists():
         return f"is a script for {interpreter or 'no interpreter'}, which is not on this machine"
     return None

@@ -42,8 +42,11 @@ HERE = 62 if platform.machine() == "x86_64" else 183
         (elf(HERE, "/lib/ld-none.so.1"), "needs the loader /lib/ld-none.so.1"),
         (b"\x7fELF\x02\x01", "is a damaged program"),
         (b"#!/no/such/thing -x\n", "is a script for /no/such/thing, which is not on this machine"),
+        (b"#!/bin/sh\f\necho\n", "is a script for /bin/sh\f, which is not on this machine"),
         (b"#!\n", "no interpreter"),
+        (b"#! \t\n", "no interpreter"),
         (b"#!/bin/sh\r\necho\r\n", "carriage return"),
+        (b"#!/bin/sh -e\r\necho\r\n", "carriage return"),
         (b"MZ\x90\0", "is a Windows program"),
         (b"\xcf\xfa\xed\xfe", "is a macOS program"),
         (b"print('hello')\n", "neither a Linux program nor a script"),
@@ -55,7 +58,9 @@ def test_a_file_that_cannot_run_is_told_why(file: Path, content: bytes, message:
     assert message in str(why_not(file))
 
 
-@pytest.mark.parametrize("content", [elf(HERE), b"#!/bin/sh\necho\n", b"#! /bin/sh -e\n"])
+@pytest.mark.parametrize(
+    "content", [elf(HERE), b"#!/bin/sh\necho\n", b"#! /bin/sh -e\n", b"#!\t/bin/sh\t-e\n", b"#!/bin/sh \t\n"]
+)
 def test_a_file_that_can_run_has_no_trouble(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     assert why_not(file) is None
