@@ -121,7 +121,7 @@ class Outcome:
         return data
 
 
-class Tally:
+class CostCounter:
     """Counts the cost of a setting while a replay runs."""
 
     def __init__(self, minutes: int) -> None:

@@ -17,7 +17,7 @@ import uvloop
 
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.replay.arrivals import Schedule, schedule_of
-from rescoldo.replay.outcome import Delays, Outcome, Setting, Tally
+from rescoldo.replay.outcome import CostCounter, Delays, Outcome, Setting
 from rescoldo.replay.platform import Deployed, Say, Target, deployed
 from rescoldo.replay.trace import SECONDS, Trace
 
@@ -81,7 +81,7 @@ class Playing:
         self._functions = functions
         self._speed = speed
         self._say = say
-        self._tally = Tally(trace.minutes)
+        self._costs = CostCounter(trace.minutes)
         self._late = Delays()
         self._begin = 0.0  # on the loop's clock
         self._clock: Callable[[], float] = asyncio.get_running_loop().time
@@ -102,7 +102,7 @@ class Playing:
                     self._say(f"The trace is over; waiting for {pending} calls")
         except* RescoldoError as errors:  # from _count_memory: `_call` counts failed calls
             raise errors.exceptions[0] from None
-        return self._tally.outcome(self._trace, setting, self._late)
+        return self._costs.outcome(self._trace, setting, self._late)
 
     async def _send_all(self, schedule: Schedule, group: asyncio.TaskGroup) -> None:
         calls = zip(schedule.at, schedule.runs, schedule.function, strict=True)
@@ -120,18 +120,18 @@ class Playing:
         if not self._in_flight[place]:
             self._busy_since[place] = begin
         self._in_flight[place] += 1
-        tally = self._tally
-        tally.calls += 1
+        costs = self._costs
+        costs.calls += 1
         try:
             answer = await self._functions.call(place, runs)
             end = self._clock()
-            tally.cold += answer.headers.get(b"x-cold-start") == b"true"
+            costs.cold += answer.headers.get(b"x-cold-start") == b"true"
             if answer.status == 200:
-                tally.delays.some.append(max(0.0, end - begin - runs))
+                costs.delays.some.append(max(0.0, end - begin - runs))
             else:
-                tally.fail(f"{answer.status}: {answer.text.partition(chr(10))[0][:120]}")
+                costs.fail(f"{answer.status}: {answer.text.partition(chr(10))[0][:120]}")
         except RescoldoError as error:
-            tally.fail(error.message[:120])
+            costs.fail(error.message[:120])
         finally:
             self._in_flight[place] -= 1
             if not self._in_flight[place]:
@@ -139,10 +139,10 @@ class Playing:
 
     def _busy(self, place: int, begin: float, end: float) -> None:
         memory = self._trace.functions[place].memory
-        self._tally.add(self._tally.used, self._moment(begin), self._moment(end), memory)
+        self._costs.add(self._costs.used, self._moment(begin), self._moment(end), memory)
 
     async def _count_memory(self, before: list[float]) -> None:
-        """Read the instance seconds once in each minute of the trace and add the memory to the tally."""
+        """Read the instance seconds once in each minute of the trace and add the memory to the costs."""
         looked = self._begin
         for minute in range(self._trace.minutes):
             await asyncio.sleep(self._begin + (minute + 1) * SECONDS / self._speed - self._clock())
@@ -152,7 +152,7 @@ class Playing:
                 existed = new - old if new >= old else new  # a restarted controller counts from 0
                 before[place] = new
                 average = existed / (at - looked)
-                self._tally.warm[minute] += average * SECONDS * function.memory
+                self._costs.warm[minute] += average * SECONDS * function.memory
             looked = at
             self._progress(minute + 1)
 
@@ -168,10 +168,10 @@ class Playing:
                 await asyncio.sleep(RETRY_SECONDS)
 
     def _progress(self, minute: int) -> None:
-        tally = self._tally
+        costs = self._costs
         self._say(
-            f"minute {minute} of {self._trace.minutes}: {tally.calls} calls, {tally.cold} cold, "
-            f"{tally.failures.total()} failed, {tally.warm[minute - 1] / SECONDS / self._trace.memory:.1%} warm"
+            f"minute {minute} of {self._trace.minutes}: {costs.calls} calls, {costs.cold} cold, "
+            f"{costs.failures.total()} failed, {costs.warm[minute - 1] / SECONDS / self._trace.memory:.1%} warm"
         )
 
     def _moment(self, clock: float) -> float:

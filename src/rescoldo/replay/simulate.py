@@ -16,7 +16,7 @@ from rescoldo.model.scaling import scaling_of
 from rescoldo.policy.idle import Activity, due
 from rescoldo.policy.scaling import Spec
 from rescoldo.replay.arrivals import Arrivals, arrivals_of
-from rescoldo.replay.outcome import Outcome, Setting, Tally
+from rescoldo.replay.outcome import CostCounter, Outcome, Setting
 from rescoldo.replay.scaled import Scaled
 from rescoldo.replay.trace import Trace
 
@@ -34,30 +34,30 @@ Progress = Callable[[int, int], None]  # called with the functions done and thei
 class _Function:
     """Simulates one function of a trace under one setting. All times are seconds from the start of the trace."""
 
-    def __init__(self, memory: float, setting: Setting, cold_start: float, tally: Tally) -> None:
+    def __init__(self, memory: float, setting: Setting, cold_start: float, costs: CostCounter) -> None:
         self._memory = memory
         self._setting = setting
         self._cold_start = cold_start
-        self._tally = tally
+        self._costs = costs
         self._scaled = Scaled(spec_of(setting))
         self._ends: list[float] = []  # heap of the end times of calls in flight
         self._queue: deque[tuple[float, float]] = deque()  # arrival and duration of queued calls
         self._instances = 0  # instances that take calls; 0: asleep
         self._starting: deque[float] = deque()  # when further instances will take calls
         self._ready_at = 0.0  # when the first instance takes calls
-        self._counted_at = 0.0  # the tally has the memory up to this time
+        self._counted_at = 0.0  # the costs have the memory up to this time
         self._look_at = NEVER  # when the scaler looks next
         self._told_at = -NEVER  # when the scaler last reacted to a full slot
         self._sleeps_at = NEVER  # when it may sleep; NEVER while a call is in flight
 
     def call(self, at: float, runs: float) -> None:
         """Take a call that arrives at `at` and runs for `runs` seconds; calls must come in order."""
-        self._tally.calls += 1
+        self._costs.calls += 1
         self.advance(at)
         if not self._instances:
             self._wake(at)
         if at <= self._ready_at:
-            self._tally.cold += 1
+            self._costs.cold += 1
         if not self._ends:
             self._count(at)
             self._sleeps_at = NEVER
@@ -69,7 +69,7 @@ class _Function:
             self._queue.append((at, runs))
             self._full(at)
         else:
-            self._tally.fail("429: too many requests are waiting")
+            self._costs.fail("429: too many requests are waiting")
 
     def advance(self, now: float) -> None:
         """Simulate up to `now`: calls end, queued calls begin, instances start and stop, an idle function sleeps."""
@@ -96,7 +96,7 @@ class _Function:
         self.advance(end)
         self._count(end)
         for came, _ in self._queue:
-            self._tally.delays.some.append(end - came)
+            self._costs.delays.some.append(end - came)
 
     # -- calls
 
@@ -104,9 +104,9 @@ class _Function:
         start = now if now > self._ready_at else self._ready_at
         heappush(self._ends, start + runs)
         if start > came:
-            self._tally.delays.some.append(start - came)
+            self._costs.delays.some.append(start - came)
         else:
-            self._tally.delays.none += 1
+            self._costs.delays.none += 1
 
     def _end(self, now: float) -> None:
         self._serve_queue(now)
@@ -120,7 +120,7 @@ class _Function:
             if now - came <= QUEUE_SECONDS:
                 self._begin(now, came, runs)
             else:
-                self._tally.fail("503: no instance could take the request in time")
+                self._costs.fail("503: no instance could take the request in time")
 
     # -- instances
 
@@ -157,12 +157,12 @@ class _Function:
             self._instances = min(running, wanted)
 
     def _count(self, now: float, *, busy: bool | None = None) -> None:
-        """Add the memory since the last count to the tally; all instances count as used while a call is in flight."""
+        """Add the memory since the last count to the costs; all instances count as used while a call is in flight."""
         memory = self._memory * (self._instances + len(self._starting))
         if memory:
-            self._tally.add(self._tally.warm, self._counted_at, now, memory)
+            self._costs.add(self._costs.warm, self._counted_at, now, memory)
             if self._ends if busy is None else busy:
-                self._tally.add(self._tally.used, self._counted_at, now, memory)
+                self._costs.add(self._costs.used, self._counted_at, now, memory)
         self._counted_at = now
 
 
@@ -174,14 +174,14 @@ def spec_of(setting: Setting) -> Spec:
 def simulate(trace: Trace, settings: Sequence[Setting], *, cold_start: float = COLD_START, seed: int = 0,
              progress: Progress | None = None) -> list[Outcome]:  # fmt: skip
     """Play `trace` under each of `settings`, with the same calls for all; `cold_start` is in seconds."""
-    tallies = [Tally(trace.minutes) for _ in settings]
+    counters = [CostCounter(trace.minutes) for _ in settings]
     for done, function in enumerate(trace.functions, 1):
         arrivals = arrivals_of(function, seed)
-        for setting, tally in zip(settings, tallies, strict=True):
-            _play(arrivals, _Function(function.memory, setting, cold_start, tally), trace.seconds)
+        for setting, costs in zip(settings, counters, strict=True):
+            _play(arrivals, _Function(function.memory, setting, cold_start, costs), trace.seconds)
         if progress is not None:
             progress(done, len(trace.functions))
-    return [tally.outcome(trace, setting) for setting, tally in zip(settings, tallies, strict=True)]
+    return [costs.outcome(trace, setting) for setting, costs in zip(settings, counters, strict=True)]
 
 
 def _play(arrivals: Arrivals, function: _Function, end: float) -> None:
