@@ -51,7 +51,7 @@ def tally(lines: Iterable[bytes]) -> Tally:
     once: calls of one function in one second differ little.
     """
     rows: dict[tuple[bytes, bytes, bytes, int], list[int]] = {}
-    told = _Told()
+    third = _ThirdFields()
     empty = [0] * (5 + len(BUCKETS_MS) + 1)
     for line, count in Counter(lines).items():
         try:
@@ -61,7 +61,7 @@ def tally(lines: Iterable[bytes]) -> Tally:
         except ValueError:
             continue
         if cold != b"-":
-            cold = told.take(function, status, cold, active, count)
+            cold = third.take(function, status, cold, active, count)
             if cold == b"cold" and head > 0:  # HAProxy counts a hold as part of the head's arrival
                 waited, head = waited + head if waited >= 0 else waited, 0
         if active < 0 or waited < 0:  # a phase was never reached: all the time counts as waiting
@@ -78,24 +78,24 @@ def tally(lines: Iterable[bytes]) -> Tally:
         row[4] += count * sent
         row[5 + bisect_left(BUCKETS_MS, waited + run)] += count
     calls = {key: sums for row in rows.items() if (named := _named(*row)) is not None for key, sums in [named]}
-    return Tally(calls, told.colds, told.failed)
+    return Tally(calls, third.colds, third.failed)
 
 
-class _Told:
-    """Collects what the third field says: the phases of each cold call, and each failed call."""
+class _ThirdFields:
+    """Collects the cold calls, with their phases, and the failed calls from the third fields of lines."""
 
     def __init__(self) -> None:
         self.colds: list[ColdCall] = []
         self.failed: list[FailedCall] = []
 
-    def take(self, function: bytes, status: bytes, told: bytes, active: int, count: int) -> bytes:
+    def take(self, function: bytes, status: bytes, field: bytes, active: int, count: int) -> bytes:
         """Take the third field of `count` equal lines; return "cold" or "-", which `tally` counts separately."""
-        if FAILED in told:
-            if (failed := _failed_call(function, status, told)) is not None:
+        if FAILED in field:
+            if (failed := _failed_call(function, status, field)) is not None:
                 self.failed.append(failed)
-        elif (cold := _cold_call(function, told, active)) is not None:
+        elif (cold := _cold_call(function, field, active)) is not None:
             self.colds.extend([cold] * count)
-        return b"-" if told[:1] == b"-" else b"cold"
+        return b"-" if field[:1] == b"-" else b"cold"
 
 
 def _named(key: tuple[bytes, bytes, bytes, int], row: list[int]) -> tuple[CallKey, CallSums] | None:
@@ -108,14 +108,14 @@ def _named(key: tuple[bytes, bytes, bytes, int], row: list[int]) -> tuple[CallKe
     return CallKey(name, minute, max(int(status), 0), cold == b"cold"), sums
 
 
-def _cold_call(function: bytes, told: bytes, active: int) -> ColdCall | None:
+def _cold_call(function: bytes, field: bytes, active: int) -> ColdCall | None:
     """The phases of a cold call that took `active` milliseconds in all.
 
     None when its function did not answer, or when the clock was set meanwhile: `first` is a difference of two clock
     times, the others are durations.
     """
     try:
-        first, held, slot, fork, load, listen = map(int, told.split(b":")[1:])
+        first, held, slot, fork, load, listen = map(int, field.split(b":")[1:])
     except ValueError:
         return None
     if not 0 <= held <= first <= 1000 * active + CLOCK_STEP or min(slot, fork, load, listen) < 0:
@@ -124,9 +124,9 @@ def _cold_call(function: bytes, told: bytes, active: int) -> ColdCall | None:
     return ColdCall(FunctionId(RouteKey(function.decode("ascii", "replace"))), held - sum(start), *start, first - held)
 
 
-def _failed_call(function: bytes, status: bytes, told: bytes) -> FailedCall | None:
+def _failed_call(function: bytes, status: bytes, field: bytes) -> FailedCall | None:
     """A call that the edge answered in place of an instance; None for a call that had reached no instance."""
-    at, _, rest = told.partition(FAILED)[2].partition(b":")
+    at, _, rest = field.partition(FAILED)[2].partition(b":")
     instance, _, call_id = rest.partition(b":")
     if not (at.isdigit() and len(at) < 20 and status.isdigit() and instance):
         return None
