@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Generic, TypeVar
 
 Moment = TypeVar("Moment")  # seconds, or a text of them; only compared for being the same
@@ -11,23 +12,42 @@ class LogCursor(Generic[Moment]):
     """Counts the lines of the last moment, because several lines may share one.
 
     A reader that resumes requests the lines since that moment, oldest first, and skips as many as it has read.
+
+    The platform's remarks, which are the lines without an instance, do not move the cursor. Some are in the log ("7
+    more calls failed"); others, such as the reason why a stream ends, exist in one stream only and may be ahead of
+    lines that were not read yet. The log repeats the former, so the cursor recognises them by their text.
     """
 
     def __init__(self, since: Moment) -> None:
         self.since = since  # moment to read from
         self._had = 0  # lines read of that moment
         self._again = 0  # of these, lines that the log will repeat
+        self._remarks: Counter[tuple[Moment, str]] = Counter()  # read since that moment
+        self._remarks_again: Counter[tuple[Moment, str]] = Counter()  # of these, remarks that the log may repeat
 
     def interrupted(self) -> None:
-        """Expect the log to repeat the lines of the last moment."""
+        """Expect the log to repeat the lines of the last moment, and the remarks since then."""
         self._again = self._had
+        self._remarks_again = self._remarks.copy()
 
     def is_new(self, moment: Moment) -> bool:
-        """Take the next line, of `moment`; return whether the reader has not read it before."""
+        """Take an instance's next line, of `moment`; return whether the reader has not read it before."""
         if moment != self.since:
             self.since, self._had, self._again = moment, 0, 0
+            if self._remarks:
+                # a remark of the same moment comes again, too
+                self._remarks = Counter({key: count for key, count in self._remarks.items() if key[0] == moment})
+                self._remarks_again.clear()
         elif self._again:
             self._again -= 1
             return False
         self._had += 1
+        return True
+
+    def is_new_remark(self, moment: Moment, text: str) -> bool:
+        """Take the platform's next remark; return whether the reader has not read it before."""
+        if self._remarks_again[moment, text]:
+            self._remarks_again[moment, text] -= 1
+            return False
+        self._remarks[moment, text] += 1
         return True

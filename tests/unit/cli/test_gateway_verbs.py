@@ -766,17 +766,17 @@ def test_followed_logs_go_on_after_an_interruption_and_no_line_is_lost_or_told_t
         )
 
     moments = [f"2026-01-02T03:04:0{second}Z" for second in range(3)]
-    first = (("i1", moments[0], "a"), ("i1", moments[1], "b"), ("i1", moments[1], "c"))
+    first = (("i1", moments[0], "a"), ("i1", moments[1], "b"), ("i1", moments[1], "c"), ("", moments[1], "failed"))
     gateway.answer("GET /system/logs", 200, lines(*first))
     gateway.answer("GET /system/logs", 503, b"the node is restarting")
     gateway.answer("GET /system/logs", 200, lines(
-        ("i1", moments[1], "b"), ("i1", moments[1], "c"), ("", moments[1], "left out"), ("i2", moments[1], "d"),
-        ("i2", moments[2], "e"),
+        ("i1", moments[1], "b"), ("i1", moments[1], "c"), ("", moments[1], "failed"), ("", moments[1], "left out"),
+        ("i2", moments[1], "d"), ("i2", moments[2], "e"),
     ))  # fmt: skip
     gateway.answer("GET /system/logs", 404)
     monkeypatch.setattr("rescoldo.cli.verbs.logs.RETRY_PAUSE", 0.0)
     _, out, error = run("logs", "hello", "--lines", "3", "--no-name", "--no-instance")
-    assert [line.split()[-1] for line in out.splitlines()] == ["a", "b", "c", "out", "d", "e"]
+    assert [line.split()[-1] for line in out.splitlines()] == ["a", "b", "c", "failed", "out", "d", "e"]
     assert "function hello.openfaas-fn is not deployed" in error
     assert gateway.lines()[0] == "GET /system/logs?name=hello&follow=true&tail=3"
     assert gateway.lines()[1] == f"GET /system/logs?name=hello&follow=true&since={moments[1].replace(':', '%3A')}"

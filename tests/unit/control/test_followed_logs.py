@@ -29,6 +29,7 @@ async def test_a_followed_log_goes_on_after_a_restart_of_the_node(world: World) 
     await asyncio.sleep(1)
     world.node.print(FN, ONE, "a")
     world.node.print(FN, ONE, "b")  # of the same moment
+    world.node.print(FN, InstanceId(""), "7 more calls failed")  # by the platform itself
     await asyncio.sleep(1)
     world.node.reachable = False
     await asyncio.sleep(1)
@@ -37,7 +38,7 @@ async def test_a_followed_log_goes_on_after_a_restart_of_the_node(world: World) 
     await asyncio.sleep(1)
     world.node.print(FN, ONE, "after")
     await asyncio.sleep(1)
-    assert found == ["before", "a", "b", "meanwhile", "after"]
+    assert found == ["before", "a", "b", "7 more calls failed", "meanwhile", "after"]
     world.node.reachable = False
     del world.fleet.entries[FN]
     with pytest.raises(NotFound):

@@ -45,7 +45,7 @@ class FunctionLogs:
             try:
                 async with contextlib.aclosing(cast(AsyncGenerator[LogLine, None], lines)):
                     async for line in lines:
-                        if not line.instance or cursor.is_new(line.timestamp):  # no instance: a remark of the platform
+                        if _is_new(line, cursor):
                             yield line
             except NodeUnavailable:
                 pass
@@ -53,3 +53,9 @@ class FunctionLogs:
             tail, since = None, cursor.since
             cursor.interrupted()
             await asyncio.sleep(LOGS_SECONDS)
+
+
+def _is_new(line: LogLine, cursor: LogCursor[float]) -> bool:
+    if line.instance:
+        return cursor.is_new(line.timestamp)
+    return cursor.is_new_remark(line.timestamp, line.text)
