@@ -73,8 +73,10 @@ class Node(Protocol):
         program that binds its own socket is the exception: without a stand-in (program_port.py) its address refuses
         them until then.
 
-        `successor`: every other instance of the function is leaving. Where programs share an address, this instance
-        then waits for its TCP port, within its ready timeout.
+        `successor`: any other instance of the function at this one's TCP port is leaving, even if its stop has not
+        reached the node yet. Where programs share an address, this instance then waits for the port, within its ready
+        timeout. Instances of other revisions may stay, in a split of the traffic or while this revision is checked:
+        the controller does not run two revisions with the same port at once there.
 
         Raises StartFailed (with the reason and the last lines of output), StartTimeout after launch.ready_timeout
         seconds, Busy when the node is full.
