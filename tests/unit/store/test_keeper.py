@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rescoldo.model.errors import StoreError
+from rescoldo.store.sqlite.files import Files
 from rescoldo.store.sqlite.keeper import Keeper
 from rescoldo.store.sqlite.opening import open_database
 
@@ -106,6 +108,28 @@ def test_without_room_the_loss_is_said_until_there_is_room_again(kept: Kept, pla
     kept.look()
     assert kept.keeper.condition.problem == ""
     assert (kept.rows("thing"), kept.rows("usage")) == ([1], [7])
+
+
+def test_a_failure_after_the_old_connection_is_closed_leaves_an_open_one_and_is_retried(
+    kept: Kept, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reopen = kept.keeper._reopen
+
+    def fail() -> sqlite3.Connection:
+        raise StoreError("no descriptors are left")
+
+    monkeypatch.setattr(kept.keeper, "_reopen", fail)
+    place.unlink()
+    for _ in range(2):
+        kept.look()
+        assert kept.connection.execute("SELECT 1").fetchone() == (1,)
+        assert kept.keeper.condition.problem.startswith("it was lost (db was removed) and cannot be restored")
+    monkeypatch.setattr(kept.keeper, "_reopen", reopen)
+    kept.keeper._files = Files(place)  # knows no other files: these look right
+    kept.keeper._files.note()
+    kept.look()
+    assert kept.keeper.condition.problem == ""
+    assert kept.rows("thing") == [1]
 
 
 def test_a_copy_that_is_lost_is_made_again(kept: Kept, place: Path) -> None:

@@ -36,6 +36,7 @@ class Keeper:
         self._files = Files(path)
         self._copy: Copy | None = None
         self._without = False  # the last attempt to make a copy failed, and the log has it
+        self._unfinished = ""  # the reason of a restoration that failed after it had closed the connection
         self.condition = Condition()
 
     def begin(self, connection: sqlite3.Connection) -> None:
@@ -50,7 +51,7 @@ class Keeper:
             self._copy = Copy.open(self._place)
         except sqlite3.Error:
             return None
-        return self._write_again(None, reason)
+        return self._put_in_place(reason, counts=self._make_fresh(None))
 
     def wrote(self, connection: sqlite3.Connection, works: Sequence[Work]) -> None:
         """Repeat a committed group in the copy."""
@@ -63,14 +64,11 @@ class Keeper:
         self._files.note()
 
     def look(self, connection: sqlite3.Connection) -> sqlite3.Connection:
-        """Check the files. Return `connection`, or a new one if the database had to be restored."""
-        reason = self._files.lost() or self._damage()
+        """Check the files. Return `connection`, or a new one if the database had to be restored: an open one in any
+        case. It has no tables if a restoration closed `connection` and failed then; `condition` says so."""
+        reason = self._unfinished or self._files.lost() or self._damage()
         if reason:
-            try:
-                return self._write_again(connection, reason)
-            except (OSError, sqlite3.Error, StoreError) as error:
-                self._fail(reason, error)
-                return connection
+            return self._restored(connection, reason)
         if self._copy is None or not self._place.exists():  # the run folder was made again, or has room again
             self._make_copy(connection)
         return connection
@@ -93,28 +91,48 @@ class Keeper:
             self._files.note()
         return "" if whole else what
 
-    def _write_again(self, old: sqlite3.Connection | None, reason: str) -> sqlite3.Connection:
-        """Restore the database and return a connection to it. Raises OSError, sqlite3.Error, StoreError.
+    def _restored(self, connection: sqlite3.Connection, reason: str) -> sqlite3.Connection:
+        """Restore the database. A failure before the new file is complete leaves everything as it was."""
+        try:
+            counts = self._make_fresh(connection)
+        except (OSError, sqlite3.Error, StoreError) as error:
+            self._fail(reason, error)
+            return connection
+        with contextlib.suppress(sqlite3.Error):
+            connection.close()  # first: SQLite may remove -wal and -shm by their names when it closes
+        try:
+            return self._put_in_place(reason, counts=counts)
+        except (OSError, sqlite3.Error, StoreError) as error:
+            self._fail(reason, error)
+            self._unfinished = reason  # the files may look right by now
+            return sqlite3.connect(":memory:", isolation_level=None)
 
-        A failure before the new file is complete leaves everything as it was.
-        """
+    @property
+    def _fresh(self) -> Path:
+        return self._path.with_suffix(".again")
+
+    def _make_fresh(self, old: sqlite3.Connection | None) -> bool:
+        """Write the database anew beside its place. Return whether the counts by minute could be copied from `old`.
+        Raises OSError, sqlite3.Error, StoreError."""
         if self._copy is None:
             raise StoreError("there is no second copy: stop rescoldo and restore a backup")
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = self._path.with_suffix(".again")
+        fresh = self._fresh
         for path in paths(fresh):
             path.unlink(missing_ok=True)
         fresh.touch(mode=0o600)
         with closing(sqlite3.connect(fresh, isolation_level=None)) as target:
             fill(target, self._schema, self._copy.connection)
-            counts = old is not None and _copy_counts(target, old)
-        if old is not None:
-            with contextlib.suppress(sqlite3.Error):
-                old.close()
+            return old is not None and _copy_counts(target, old)
+
+    def _put_in_place(self, reason: str, *, counts: bool) -> sqlite3.Connection:
+        """Replace the lost database with the fresh one, and return a connection to it. Raises OSError, sqlite3.Error,
+        StoreError."""
         self._put_aside()
-        fresh.replace(self._path)
+        self._fresh.replace(self._path)
         _sync(self._path.parent)
         connection = self._reopen()
+        self._unfinished = ""
         self._files = Files(self._path)
         self._files.note()
         lost = "" if counts else "the counts of calls by minute (the totals are kept)"
