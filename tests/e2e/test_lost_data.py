@@ -36,6 +36,21 @@ def own_platform() -> Iterator[Live]:
         yield live
 
 
+@pytest.fixture
+def background_platform() -> Iterator[Live]:
+    """A platform started as `rescoldo serve --detach` does."""
+    live = Live()
+    try:
+        with no_leftovers(live):
+            request = live.folder / "request.json"
+            live.settings.save(request)
+            subprocess.run([live.python, "-c", START, str(request)], env=live.environment(), check=True)
+            yield live
+            stop(live.settings)
+    finally:
+        live.close()
+
+
 def files(live: Live, *suffixes: str) -> list[Path]:
     return [Path(f"{live.settings.database}{suffix}") for suffix in suffixes or SUFFIXES]
 
@@ -193,23 +208,15 @@ def test_the_error_for_a_lost_secret_or_bundle_names_the_remedy(own_platform: Li
     assert "rescoldo up" in answer.text
 
 
-def test_a_platform_in_the_background_reopens_its_log() -> None:
-    live = Live()
-    log = live.settings.platform_log
-    try:
-        with no_leftovers(live):
-            request = live.folder / "request.json"
-            live.settings.save(request)
-            subprocess.run([live.python, "-c", START, str(request)], env=live.environment(), check=True)
-            for how in (log.unlink, lambda: log.rename(log.with_suffix(".old"))):
-                how()
-                live.until(lambda: log.exists() and "opened it again" in log.read_text(), "the log", NOTICED)
-                killed = live.kill("supervisor")  # the guardian logs it
-                live.until(lambda: "the supervisor ended" in log.read_text(), "the guardian's log line")
-                live.until(lambda killed=killed: live.pid("supervisor") != killed, "another supervisor")
-            assert stop(live.settings)
-    finally:
-        stop(live.settings)
+def test_a_platform_in_the_background_reopens_its_log(background_platform: Live) -> None:
+    live, log = background_platform, background_platform.settings.platform_log
+    for how in (log.unlink, lambda: log.rename(log.with_suffix(".old"))):
+        how()
+        live.until(lambda: log.exists() and "opened it again" in log.read_text(), "the log", NOTICED)
+        killed = live.kill("supervisor")  # the guardian logs it
+        live.until(lambda: "the supervisor ended" in log.read_text(), "the guardian's log line")
+        live.until(lambda killed=killed: live.pid("supervisor") != killed, "another supervisor")
+    assert stop(live.settings)
 
 
 def test_a_database_missing_at_the_start_is_reported_as_lost(own_platform: Live) -> None:
