@@ -251,7 +251,7 @@ def test_serve_ends_with_the_reason_when_its_data_cannot_be_used(user: User) -> 
     user.ok("serve", "-d", *addresses)
     assert "rescoldo down" in user.fails("serve", *addresses)
     user.ok("down")
-    database = user.home / "data" / "rescoldo" / "rescoldo.db"
+    database = user.data / "rescoldo.db"
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA user_version = 999")
     assert "newer rescoldo" in user.fails("serve", *addresses, status=78)

@@ -20,7 +20,7 @@ def test_every_verb_finds_a_platform_with_other_addresses(user: User) -> None:
     assert user.ok("invoke", "hello", stdin="x")
     assert "hello" in user.ok("list")
     user.ok("logs", "hello", "--tail=false")
-    data = str(user.home / "data" / "rescoldo")
+    data = str(user.data)
     said = user.fails("serve", "--gateway-address", free, status=1)
     assert f"{data} is already served by process" in said
     assert f"at http://{gateway}" in said

@@ -17,6 +17,7 @@ from support.live import PATIENCE, alive
 from support.ports import free_ports
 from support.real_node import DEAFENS
 from support.unprivileged import UID, interpreter, readable_library
+from support.user import Account
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,52 +29,23 @@ pytestmark = [
 STRANGER = UID + 5_000_000  # no pid is as large
 
 
-class Somebody:
+class Somebody(Account):
     """Runs commands as UID, in a home directory of its own."""
 
     def __init__(self, home: Path, python: str, library: Path) -> None:
         self.home = home
-        self._python = python
-        gateway, metrics = free_ports(2)
-        self.gateway = f"http://127.0.0.1:{gateway}"
-        self.metrics = f"127.0.0.1:{metrics}"
-        self.environment = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "HOME": str(home),
-            "PYTHONPATH": str(library),
-            "OPENFAAS_URL": self.gateway,
-        }
-
-    def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         identity = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
-        done = subprocess.run(
-            [*identity, self._python, "-m", "rescoldo.cli", *words],
-            cwd=self.home, env=self.environment, input=stdin, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert "internal error" not in done.stderr, done.stderr
-        return done
-
-    def ok(self, *words: str, stdin: str = "") -> str:
-        done = self.run(*words, stdin=stdin)
-        assert done.returncode == 0, f"rescoldo {' '.join(words)}\n{done.stdout}{done.stderr}{self.log()}"
-        return done.stdout
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "PYTHONPATH": str(library)}
+        super().__init__(home, home / ".local" / "share" / "rescoldo", [*identity, python], environment)
 
     def function(self, name: str, code: str) -> None:
         """Create and deploy a function with this handler."""
         self.project(name, code)
-        self.ok("up", "--metrics-address", self.metrics)
+        self.up()
 
     def project(self, name: str, code: str) -> None:
         self.ok("new", name, "--lang", "python3-http")
         (self.home / name / "handler.py").write_text(code)
-
-    @property
-    def data(self) -> Path:
-        return self.home / ".local" / "share" / "rescoldo"
-
-    def log(self) -> str:
-        file = self.data / "platform.log"
-        return file.read_text(errors="replace") if file.exists() else ""
 
     def replicas(self, name: str) -> int:
         return int(json.loads(self.ok("describe", name, "--json"))["availableReplicas"])
@@ -196,7 +168,7 @@ def test_a_program_runs_without_root_once_for_each_port(somebody: Somebody) -> N
     somebody.ok("new", "hello", "--lang", "process")
     stack = somebody.home / "stack.yaml"
     stack.write_text(stack.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{port}"))
-    somebody.ok("up", "--metrics-address", somebody.metrics)
+    somebody.up()
     assert somebody.ok("invoke", "hello", stdin="you") == "Hello, you!\n"
     somebody.ok("scale", "hello", "2")
     deadline = time.monotonic() + PATIENCE
