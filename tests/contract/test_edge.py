@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 FN, OTHER = FunctionId("fn.openfaas-fn"), FunctionId("other.openfaas-fn")
 S1, S2 = SlotName("s1"), SlotName("s2")
+NO_SLOT = SlotName("s99999")
 NOTHING = EdgeState((), ())
 
 Wake = Callable[[RouteKey], Awaitable[SlotName]]
@@ -227,6 +228,33 @@ async def test_a_call_beyond_its_functions_queue_is_refused(world: World, places
 async def test_a_slot_that_was_never_used_has_no_load(world: World) -> None:
     load = await world.edge.load(S2)
     assert (load.in_flight, load.queued, load.total, load.busy) == (0, 0, 0, False)
+
+
+async def test_an_edge_has_no_load_and_takes_no_server_in_a_slot_that_it_does_not_have(world: World) -> None:
+    server = await world.server(NO_SLOT, "nowhere")
+    for ask in (world.edge.load(NO_SLOT), world.edge.add_server(server)):
+        with pytest.raises(EdgeUnavailable):
+            await ask
+    assert (await world.edge.loads([S1, NO_SLOT])).keys() == {S1}
+    assert await world.edge.server_loads(NO_SLOT) == {}
+    await world.edge.remove_server(NO_SLOT, server.instance)
+    with pytest.raises(EdgeUnavailable):
+        await world.edge.synchronise(lambda: EdgeState((), (server,)))
+    assert await world.edge.servers() == set()
+
+
+async def test_a_route_to_a_slot_that_the_edge_does_not_have_wakes_its_function(world: World) -> None:
+    await world.edge.add_server(await world.server(S1, "woken"))
+    given = S1
+
+    async def wake(function: FunctionId) -> SlotName:
+        return given
+
+    world.wakes_with(wake)
+    await world.edge.set_route(Route(FN, NO_SLOT))
+    assert await world.call(FN) == "woken"
+    given = NO_SLOT
+    assert await world.call(FN) == "503"
 
 
 async def test_a_call_wakes_a_sleeping_function_and_goes_to_the_slot_of_the_wake(world: World) -> None:

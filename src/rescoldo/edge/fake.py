@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from rescoldo.edge.config import port_slot_names, slot_names
 from rescoldo.edge.protocol import EdgeState, LiveServer, Route, Share, SlotLoad
 from rescoldo.model.errors import EdgeUnavailable, NotFound, RescoldoError
 from rescoldo.model.names import FunctionId, InstanceId, RouteKey, SlotName
@@ -91,7 +92,8 @@ class FakeEdge:
     """In-memory `Edge`. Tests set `delay`, `fail`, `lose_answer`, `reachable`, `wake`, `work` and `log`, and call
     `call` and `restart`."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int = 8) -> None:
+        """`slots` is the number of slots, as in `Settings`; those for programs at TCP ports come on top."""
         self.delay = 0.0  # seconds that each method takes; its effect comes in the middle
         self.fail: Counter[str] = Counter()  # by method: how many of its next calls only raise
         self.lose_answer: Counter[str] = Counter()  # by method: how many have their effect, then raise
@@ -102,7 +104,7 @@ class FakeEdge:
         self.routes: dict[RouteKey, Route] = {}
         self.complete = False  # all routes are known: other names are refused
         self._dice = random.Random(1)
-        self._slots: dict[SlotName, _Slot] = {}
+        self._slots = {name: _Slot() for name in (*slot_names(slots), *port_slot_names(slots))}
         self._watchers: list[Callable[[], None]] = []
 
     # -- for tests
@@ -122,14 +124,15 @@ class FakeEdge:
             route = self.routes.get(key, route)
         slot = route.slot if route is not None else None
         for attempt in range(WAKES):
-            if slot is not None and self._slot(slot).enabled:
+            if slot in self._slots and self._slots[slot].enabled:
                 break
             await asyncio.sleep(AGAIN_SECONDS if attempt else 0)
             if self.wake is None:
                 raise CallFailed("503: nobody answers wake.sock")
             slot = await self.wake(key)
-        assert slot is not None
-        return await self._run(function, self._slot(slot), route.max_queue if route is not None else None)
+        if slot not in self._slots:
+            raise CallFailed(f"503: the edge has no slot {slot}")
+        return await self._run(function, self._slots[slot], route.max_queue if route is not None else None)
 
     def restart(self) -> None:
         """Restart as a process without routes and servers: cut calls in flight, notify watchers."""
@@ -138,7 +141,8 @@ class FakeEdge:
                 server.enabled = False
                 server.cut()
             slot.drain()
-        self.routes, self._slots, self.complete = {}, {}, False
+        self.routes, self.complete = {}, False
+        self._slots = {name: _Slot() for name in self._slots}
         for on_restart in list(self._watchers):
             on_restart()
 
@@ -154,9 +158,9 @@ class FakeEdge:
         deadline = asyncio.get_running_loop().time() + patience
         while True:
             async with self._asked("remove_server"):
-                place = self._slot(slot)
-                server = place.servers.get(instance)
-                if server is not None:
+                place = self._slots.get(slot)
+                server = place.servers.get(instance) if place is not None else None
+                if place is not None and server is not None:
                     server.enabled = False
                     place.drain()
                     if not server.calls:
@@ -185,11 +189,12 @@ class FakeEdge:
 
     async def loads(self, slots: Iterable[SlotName]) -> dict[SlotName, SlotLoad]:
         async with self._asked("loads"):
-            return {slot: self._load(slot) for slot in slots}
+            return {slot: self._load(slot) for slot in slots if slot in self._slots}
 
     async def server_loads(self, slot: SlotName) -> dict[InstanceId, int]:
         async with self._asked("server_loads"):
-            return {instance: len(server.calls) for instance, server in self._slot(slot).servers.items()}
+            servers = self._slots[slot].servers if slot in self._slots else {}
+            return {instance: len(server.calls) for instance, server in servers.items()}
 
     async def synchronise(self, wanted: Callable[[], EdgeState]) -> None:
         async with self._asked("synchronise"):
@@ -235,7 +240,10 @@ class FakeEdge:
         return SlotLoad(in_flight + queued, queued, place.total)
 
     def _slot(self, name: SlotName) -> _Slot:
-        return self._slots.setdefault(name, _Slot())
+        try:
+            return self._slots[name]
+        except KeyError:
+            raise EdgeUnavailable(f"the edge has no slot {name}") from None
 
     async def _run(self, function: FunctionId, slot: _Slot, max_queue: int | None) -> InstanceId:
         waiting = sum(not call.placed.done() for call in slot.queue)

@@ -86,7 +86,7 @@ class World:
     @classmethod
     async def make(cls, slots: int = 8, **settings: Any) -> World:
         chosen = Settings("/nowhere/d", "/nowhere/r", **settings)
-        made = cls(slots, chosen, FakeEdge(), FakeNode(), MemoryStore(), MemorySecrets(), MemoryBundles())
+        made = cls(slots, chosen, FakeEdge(slots), FakeNode(), MemoryStore(), MemorySecrets(), MemoryBundles())
         await made.add_bundle(IMAGE, DIGEST)
         await made.start()
         return made
