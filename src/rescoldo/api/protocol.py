@@ -23,8 +23,9 @@ class Statuses(Protocol):
         ...
 
     async def function(self, function: FunctionId, *, usage: bool = False, why: bool = False) -> FunctionStatus:
-        """The status of one function; with `usage` its instances' usage and the times of its cold starts, with `why`
-        the explanation of its number of instances. Raises NotFound."""
+        """The status of one function. `usage` adds what its instances use and what its cold starts took; `why` adds
+        the reason for its number of instances. Raises NotFound, and with `usage` NodeUnavailable while the node
+        restarts."""
         ...
 
 
@@ -32,25 +33,26 @@ class Deployments(Protocol):
     """Creates functions and gives them revisions."""
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool, start: bool = True, patience: float = 0.0) -> bool:
-        """Create or replace a function.
+        """Create or replace a function. Return False while the first start of the deployed revision goes on.
 
-        A revision that replaces one that has started must start first; the call returns after that. Without such a
-        revision to protect, the new one is deployed at once and started in the background; the call waits for that
-        start for `patience` seconds, and returns False while it goes on. With `start` false nothing is started.
+        A revision that replaces one which has started must start first; this returns once it serves. A revision with
+        nothing to protect is deployed at once and started in the background; this waits for that start up to `patience`
+        seconds. Without `start` nothing is started.
 
-        Raises InvalidInput, UnknownImage, NotFound when `must_exist` (PUT) and the function does not exist, or when its
-        namespace does not exist, RolloutFailed when the new revision did not start and the one before serves on,
-        NotStarted when it is deployed and does not start."""
+        Raises InvalidInput; UnknownImage; NotFound with `must_exist` (PUT) for a new function, or without its
+        namespace; RolloutFailed if it did not start and the revision before keeps serving; NotStarted if it is deployed
+        and does not start; Busy without room for its check; Conflict if the function is removed meanwhile.
+        """
         ...
 
     def notes(self, spec: FunctionSpec) -> list[str]:
-        """A sentence for each setting of a deployment that is accepted but has no effect here."""
+        """A sentence for each setting of a deployment that is accepted and has no effect here."""
         ...
 
     async def roll_back(self, function: FunctionId, revision: int | None) -> int:
-        """Deploy a past revision again: a new revision with the same deployment and bundle, checked as any other.
-        Without a number, the one before the current one. Returns the number of the revision that is current then.
-        Raises NotFound, InvalidInput, RolloutFailed."""
+        """Deploy a past revision again; without a number, the last past one that started. It becomes a new revision
+        with the old deployment and bundle, checked as any other. Return the number of the revision that is current
+        then. Raises NotFound, InvalidInput, and the errors of a check, as `deploy` does."""
         ...
 
 
@@ -66,7 +68,7 @@ class Pauses(Protocol):
     """Pauses functions and resumes them."""
 
     async def pause(self, function: FunctionId) -> None:
-        """Refuse a function's calls and stop its instances until it is resumed. Idempotent. Deployments to a paused
+        """Refuse a function's calls and let its instances go until it is resumed. Idempotent. Deployments to a paused
         function are accepted without a check. Raises NotFound."""
         ...
 
@@ -80,8 +82,8 @@ class Scaling(Protocol):
     """Brings functions to a requested number of instances."""
 
     async def scale(self, function: FunctionId, replicas: int) -> None:
-        """Bring the function to `replicas` instances; 0 puts it to sleep. Raises NotFound, InvalidInput, and Conflict
-        for a paused function."""
+        """Bring the function to `replicas` instances; 0 puts it to sleep. Raises NotFound, InvalidInput, Conflict for a
+        paused function, and for one that does not wake StartFailed, StartTimeout or Busy."""
         ...
 
 
@@ -98,7 +100,7 @@ class Traffic(Protocol):
 
     async def split(self, function: FunctionId, shares: Mapping[int, int]) -> None:
         """Split the function's calls between its revisions, by percent, until its next deployment. Raises NotFound,
-        InvalidInput, and RolloutFailed for a revision that no longer starts."""
+        InvalidInput, Conflict for a paused function, and RolloutFailed for a revision that no longer starts."""
         ...
 
 
@@ -106,16 +108,16 @@ class Images(Protocol):
     """Stores bundles by image name, and layers of requirements."""
 
     def named(self, image: str | None) -> list[Bundle]:
-        """The bundles of one image name, or all bundles."""
+        """The bundle of one image name, or all bundles, sorted by image name."""
         ...
 
     async def add(self, image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
-        """Store an upload as `image`. Raises InvalidInput (damaged, wrong Python, unsafe paths, digest
-        mismatch) and TooLarge."""
+        """Store an upload as `image`. Raises InvalidInput (damaged, wrong Python, unsafe paths, digest mismatch),
+        TooLarge, StoreError, and the errors of `body`."""
         ...
 
     async def tag(self, image: str, digest: str) -> Bundle:
-        """Give a stored bundle the name `image`. Raises NotFound."""
+        """Give a stored bundle another image name. Raises NotFound, InvalidInput."""
         ...
 
     def has_layer(self, digest: str) -> bool:
@@ -131,8 +133,8 @@ class Builds(Protocol):
     """Builds the archives that clients of OpenFaaS's builder send."""
 
     async def build(self, body: AsyncIterator[bytes]) -> AsyncGenerator[BuildStep, None]:
-        """Build an archive; the last step reports success or failure. Raises, before the first step, Busy, TooLarge,
-        TooSlow, StoreError and the errors of `body`."""
+        """Build an archive; the last step reports success or failure. Closing the generator ends the build. Raises,
+        before the first step, Busy, TooLarge, TooSlow, StoreError and the errors of `body`."""
         ...
 
 
@@ -168,8 +170,9 @@ class Secrets(Protocol):
     async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> None:
         """Save a secret; functions that name it get the new value as by a new deployment.
 
-        Raises InvalidInput, TooLarge, Conflict (POST of an existing one) or NotFound (PUT of an unknown one, or an
-        unknown namespace). No error contains the value.
+        Raises InvalidInput, TooLarge, Conflict (POST of an existing one), NotFound (PUT of an unknown one, or an
+        unknown namespace), and RolloutFailed for functions that do not start with the new value; their instances keep
+        the old one. No error contains the value.
         """
         ...
 
@@ -184,7 +187,8 @@ class Logs(Protocol):
     def read(
         self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str
     ) -> AsyncIterator[LogLine]:
-        """The lines that match, and with `follow` new ones. Raises NotFound before the first line."""
+        """The lines that match, and with `follow` new ones until the function is removed. Raises NotFound before the
+        first line."""
         ...
 
 

@@ -70,8 +70,7 @@ class Builds:
             await _remove(left)
 
     async def build(self, body: AsyncIterator[bytes]) -> AsyncGenerator[BuildStep, None]:
-        """Receive an archive and build it; the steps end with success or failure. Closing the generator ends the
-        build. Raises Busy, TooLarge, TooSlow, StoreError, and the errors of `body`."""
+        """See api.protocol.Builds."""
         if self._count >= MOST_BUILDS:
             raise Busy(f"{MOST_BUILDS} builds are already running; try again", retry_after=RETRY_SECONDS)
         self._count += 1

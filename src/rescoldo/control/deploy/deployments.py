@@ -64,16 +64,7 @@ class Deployments:
         return function, [kept[number].serving(function) for number in function.traffic.keys() - {function.revision}]
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool, start: bool = True, patience: float = 0.0) -> bool:
-        """Create or replace a function. Return False while the first start of the deployed revision goes on.
-
-        A revision that replaces one which has started is started aside first, and this returns once it serves. A
-        revision with nothing to protect is deployed at once and started in the background; wait for that start up
-        to `patience` seconds. Without `start` nothing is started.
-
-        Raises InvalidInput; UnknownImage; NotFound with `must_exist` (PUT) for a new function, or without its
-        namespace; RolloutFailed if it did not start and the revision before keeps serving; NotStarted if it is
-        deployed and does not start.
-        """
+        """See api.protocol.Deployments. A revision that must start first is started aside."""
         policy = self._policies.checked(spec)
         checked = policy.checked and start
         patience = patience if checked else 0.0
@@ -155,14 +146,12 @@ class Deployments:
         return max(current.revision, *(past.number for past in await self._store.revisions(current.id)), 0) + 1
 
     def notes(self, spec: FunctionSpec) -> list[str]:
-        """A sentence for each setting of a deployment that is accepted and has no effect here."""
+        """See api.protocol.Deployments."""
         entry = self._fleet.entries.get(spec.id)
         return self._policies.notes(spec, entry.function.digest if entry is not None else "")
 
     async def roll_back(self, function: FunctionId, revision: int | None) -> int:
-        """Deploy a past revision again; without a number, the last past one that started. It becomes a new revision
-        with the old deployment and bundle, checked as any other. Return the number of the revision that is current
-        then. Raises NotFound, InvalidInput, RolloutFailed."""
+        """See api.protocol.Deployments."""
         async with self._changes.of(function):
             entry = self._fleet.entries.current(function)
             past = past_revision(entry.function, await self._store.revisions(function), revision)

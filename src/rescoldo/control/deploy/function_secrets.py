@@ -24,17 +24,12 @@ class FunctionSecrets:
         self._changes = context.changes
 
     async def secrets(self, namespace: str) -> list[str]:
-        """The names of a namespace's secrets, sorted. Raises NotFound without such a namespace."""
+        """See api.protocol.Secrets."""
         return await self._spaces.secrets(namespace)
 
     async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> None:
-        """Save a secret; functions that name it get the new value as by a new deployment. A sleeping function stays
-        asleep. The renewal is no revision of its own, since the deployment is the same.
-
-        Raises InvalidInput, TooLarge, Conflict (POST of an existing secret), NotFound (PUT of a new one, or no
-        such namespace), and RolloutFailed for functions that do not start with the new value; their instances keep
-        the old one. No error contains the value.
-        """
+        """See api.protocol.Secrets. A sleeping function stays asleep. The renewal is no revision of its own, since the
+        deployment is the same."""
         users = await self._spaces.save_secret(namespace, name, value, must_exist=must_exist)
         results = await asyncio.gather(*(self._renew(one, name) for one in users), return_exceptions=True)
         # collected, not raised at the first: every function is renewed, whatever happens to the others
@@ -45,7 +40,7 @@ class FunctionSecrets:
             raise RolloutFailed(f"secret {name} was changed, but " + "; ".join(sorted(map(str, problems))))
 
     async def delete_secret(self, namespace: str, name: str) -> None:
-        """Delete a secret. Raises NotFound, and Conflict while deployed functions name it."""
+        """See api.protocol.Secrets."""
         await self._spaces.delete_secret(namespace, name)
 
     async def _renew(self, function: FunctionId, secret: str) -> None:

@@ -43,7 +43,7 @@ class Images:
         self._known = {bundle.image: bundle for bundle in await self._store.bundles()}
 
     def named(self, image: str | None) -> list[Bundle]:
-        """The image of that name, or all images."""
+        """See api.protocol.Images."""
         return [bundle for name, bundle in sorted(self._known.items()) if image in (None, name)]
 
     def deployable_digest(self, image: str) -> str:
@@ -77,8 +77,7 @@ class Images:
         return self._kinds[digest]
 
     async def add(self, image: str, body: AsyncIterator[bytes], digest: str | None) -> Bundle:
-        """Receive a bundle, and give it an image name. Raises InvalidInput, TooLarge, StoreError, and the errors of
-        `body`."""
+        """See api.protocol.Images."""
         check_image(image)
         received = await self._storage.receive(body, self._max_upload, digest)
         with self.in_use(received.digest):
@@ -86,18 +85,18 @@ class Images:
             return await self._tag(image, received.digest, received.size)
 
     def has_layer(self, digest: str) -> bool:
-        """Whether a layer is here; if so, it stays as long as an unused image."""
+        """See api.protocol.Images."""
         return self._storage.layers.touch(digest)
 
     async def add_layer(self, body: AsyncIterator[bytes], digest: str | None) -> str:
-        """Receive a layer; return its digest."""
+        """See api.protocol.Images."""
         received = await self._storage.layers.receive(body, self._max_upload, digest)
         await self._storage.layers.unpack(received)
         self.has_layer(received.digest)
         return received.digest
 
     async def tag(self, image: str, digest: str) -> Bundle:
-        """Give a present bundle another image name. Raises NotFound."""
+        """See api.protocol.Images."""
         check_image(image)
         with self.in_use(digest):
             self._storage.check(digest)

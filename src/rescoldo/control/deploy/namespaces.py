@@ -37,11 +37,11 @@ class Namespaces:
         self._known |= {space.name: space for space in await self._store.namespaces()}
 
     def names(self) -> list[str]:
-        """The names of all namespaces, sorted."""
+        """See api.protocol.Namespaces."""
         return sorted(self._known)
 
     def get(self, name: str) -> Namespace:
-        """A namespace. Raises NotFound."""
+        """See api.protocol.Namespaces."""
         self.check(name)
         return self._known[name]
 
@@ -54,7 +54,7 @@ class Namespaces:
             )
 
     async def save(self, namespace: Namespace, *, must_exist: bool) -> None:
-        """Create a namespace, or replace it with `must_exist`. Raises InvalidInput, NotFound, Conflict."""
+        """See api.protocol.Namespaces."""
         check_name(namespace.name, "namespace")
         check_table("label", namespace.labels)
         check_table("annotation", namespace.annotations, lines=True)
@@ -68,7 +68,7 @@ class Namespaces:
             self._known[namespace.name] = marked
 
     async def delete(self, name: str) -> None:
-        """Delete an empty namespace and its secrets. Raises InvalidInput, NotFound."""
+        """See api.protocol.Namespaces."""
         if name == DEFAULT_NAMESPACE:
             raise InvalidInput(f"the default namespace {name} cannot be removed")
         async with self._changing:

@@ -17,15 +17,14 @@ class Pauses:
         self._trials = trials
 
     async def pause(self, function: FunctionId) -> None:
-        """Refuse a function's calls and let its instances go; repeating it is no error. Deployments meanwhile are
-        accepted unchecked. Raises NotFound."""
+        """See api.protocol.Pauses."""
         entry = self._fleet.entries.current(function)
         await self._fleet.standings.change(entry, paused=True)
         revisions = self._fleet.entries.revisions(function)
         await asyncio.gather(*(self._fleet.retirement.unroute(one, "paused") for one in revisions))
 
     async def resume(self, function: FunctionId) -> None:
-        """Accept calls again, and try a revision that was deployed during the pause. Raises NotFound."""
+        """See api.protocol.Pauses."""
         entry = self._fleet.entries.current(function)
         if not entry.standing.paused:
             return

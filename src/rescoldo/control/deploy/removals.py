@@ -26,7 +26,7 @@ class Removals:
         self._on_removed = on_removed
 
     async def remove(self, function: FunctionId) -> None:
-        """Delete a function, and call off a check of its next revision. Raises NotFound."""
+        """See api.protocol.Removals. A check of the function's next revision is called off."""
         self._check.call_off(function)
         try:
             async with self._changes.of(function):

@@ -23,7 +23,7 @@ class Revisions:
         self._entries = entries
 
     async def revisions(self, function: FunctionId) -> list[RevisionStatus]:
-        """The kept revisions, the latest first. Raises NotFound."""
+        """See api.protocol.Revisions."""
         entry = self._entries.current(function)
         current = entry.function
         kept = [_current(entry), *await self._store.revisions(function)]

@@ -28,8 +28,7 @@ class Traffic:
         self._kept = context.kept
 
     async def split(self, function: FunctionId, shares: Mapping[int, int]) -> None:
-        """Split the function's calls between its revisions, by percent, until its next deployment. Raises NotFound,
-        InvalidInput, Conflict if it is paused, and RolloutFailed if a revision does not start any more."""
+        """See api.protocol.Traffic."""
         wanted = check_traffic(shares)
         async with self._changes.of(function):
             entry = self._fleet.entries.current(function)

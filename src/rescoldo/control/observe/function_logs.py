@@ -28,8 +28,7 @@ class FunctionLogs:
     def read(
         self, function: FunctionId, *, tail: int | None, since: float | None, follow: bool, instance: str
     ) -> AsyncIterator[LogLine]:
-        """Lines as from `Node.logs`; with `follow`, they continue after a restart of the node, until the function is
-        removed. Raises NotFound before the first line."""
+        """See api.protocol.Logs. Followed lines continue after a restart of the node."""
         self._entries.current(function)
         if not follow:
             return self._node.logs(function, tail=tail, since=since, follow=False, instance=instance)

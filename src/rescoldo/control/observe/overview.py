@@ -46,15 +46,15 @@ class Overview:
 
     @property
     def architecture(self) -> str:
-        """The architecture of the functions' machine, as `uname -m` prints it."""
+        """See api.protocol.Overview."""
         return self._known.description.architecture
 
     def problems(self) -> list[str]:
-        """Losses and failures of the platform now, with their remedies; empty while all is well."""
+        """See api.protocol.Overview."""
         return self._problems.now()
 
     async def metrics(self) -> bytes:
-        """Prometheus text with the metric names of OpenFaaS's gateway."""
+        """See api.protocol.Overview."""
         entries = self._fleet.entries
         replicas = Counter[FunctionId]()
         for entry in entries.values():
@@ -67,7 +67,7 @@ class Overview:
         return await metrics.render(self._recorder, replicas, lifetimes, waking, spares, awake, condition)
 
     async def report(self) -> Mapping[str, Any]:
-        """The contents of `rescoldo status`: versions, processes, counts."""
+        """See api.protocol.Overview."""
         settings = self._settings
         entries = list(self._fleet.entries.functions())
         spares = await self._spares()

@@ -35,15 +35,13 @@ class Statuses:
         self._cpu = CpuSampler()
 
     def functions(self, namespace: str) -> list[FunctionStatus]:
-        """The functions of a namespace, sorted by name; empty for an unknown namespace."""
+        """See api.protocol.Statuses."""
         counts = self._recorder.invocations()
         entries = [entry for entry in self._entries.functions() if entry.function.spec.namespace == namespace]
         return [self._status(entry, counts) for entry in sorted(entries, key=lambda entry: entry.id)]
 
     async def function(self, function: FunctionId, *, usage: bool = False, why: bool = False) -> FunctionStatus:
-        """The status of one function. `usage` adds what its instances use and what its cold starts took; `why` adds
-        the reason for its number of instances. Raises NotFound, and with `usage` NodeUnavailable while the node
-        restarts."""
+        """See api.protocol.Statuses."""
         entry = self._entries.current(function)
         found = replace(
             self._status(entry, self._recorder.invocations()),
