@@ -7,6 +7,8 @@ from typing import Generic, TypeVar
 
 Moment = TypeVar("Moment")  # seconds, or a text of them; only compared for being the same
 
+MOST_REMARKS = 1000  # kept: a stream that ends again and again with another remark takes no more memory
+
 
 class LogCursor(Generic[Moment]):
     """Counts the lines of the last moment, because several lines may share one.
@@ -50,4 +52,6 @@ class LogCursor(Generic[Moment]):
             self._remarks_again[moment, text] -= 1
             return False
         self._remarks[moment, text] += 1
+        if len(self._remarks) > MOST_REMARKS:
+            del self._remarks[next(iter(self._remarks))]
         return True

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rescoldo.model.logcursor import LogCursor
+from rescoldo.model.logcursor import MOST_REMARKS, LogCursor
 
 LINES = st.tuples(st.integers(0, 3), st.sampled_from(["", "3 more", "4 more"]))  # moment, and the text of a remark
 
@@ -31,3 +31,13 @@ def test_a_remark_that_only_one_stream_has_hides_no_line_of_its_moment() -> None
     assert (cursor.is_new_remark(1, "5 lines left out"), cursor.is_new(1)) == (True, True)
     cursor.interrupted()
     assert (cursor.is_new(1), cursor.is_new(1)) == (False, True)
+
+
+def test_of_very_many_remarks_the_latest_are_known() -> None:
+    cursor = LogCursor(1)
+    for moment in range(MOST_REMARKS + 1):
+        assert cursor.is_new_remark(moment, "the stream ends")
+    cursor.interrupted()
+    assert [cursor.is_new_remark(moment, "the stream ends") for moment in (0, 1, 2, MOST_REMARKS)] == [
+        True, False, False, False
+    ]
