@@ -1,4 +1,4 @@
-"""All ports of the API in one object in memory: it keeps what it is told and answers from it."""
+"""All ports of the API in one in-memory object: it keeps what it receives and answers from it."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ class FakePlatform:
         self.kept_secrets: dict[tuple[str, str], bytes] = {}  # by namespace and name
         self.lines: list[LogLine] = []
         self.asked: list[tuple[FunctionId, object]] = []  # rollbacks and splits
-        self.starts: list[tuple[bool, float]] = []  # of each deployment whether it starts, and the client's patience
+        self.starts: list[tuple[bool, float]] = []  # for each deployment: does it start, how long does the client wait
         self.log_queries: list[dict[str, Any]] = []
-        self.uploading = False  # the first bytes of an upload are here
-        self.built: list[bytes] = []  # archives that arrived whole
+        self.uploading = False  # the first bytes of an upload have arrived
+        self.built: list[bytes] = []  # archives that arrived complete
         self.build_steps = [BuildStep("in_progress", "", "one"), BuildStep("success", "acme/f:1")]
         self.failures: list[FailedCall] = []
         self.followers = 0  # open `follow` streams
         self.new_line = asyncio.Condition()
         self.troubles: list[str] = []
         self.architecture = "x86_64"
-        self.failure: Exception | None = None  # raised by `report`, `scale` and behind the last log line
+        self.failure: Exception | None = None  # `report` and `scale` raise it, and logs after the last line
 
     def ports(self) -> Platform:
-        """Itself, in each place where the API has a port; one by one, so that mypy compares it with each."""
+        """This object for each port of the API; named one by one, so that mypy checks it against each."""
         return Platform(
             statuses=self,
             deployments=self,

@@ -16,6 +16,6 @@ CREDENTIALS = Credentials("admin", "pässword:with colon")
 
 def client_of(platform: FakePlatform, credentials: Credentials | None) -> httpx2.AsyncClient:
     app = create_app(platform.ports(), SETTINGS, credentials, PAYLOAD_SECRET)
-    # as behind uvicorn, an unexpected error is an answer and not an exception of the client
+    # as behind uvicorn, an unexpected error becomes a response, not an exception in the client
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     return httpx2.AsyncClient(transport=transport, base_url="http://gateway")

@@ -1,4 +1,4 @@
-"""/system/alert: what Alertmanager sends and what comes of it."""
+"""/system/alert: Alertmanager's webhook and the scaling that follows."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_a_firing_alert_adds_a_share_of_the_maximum_until_it_is_reached(
     assert seen == [4, 7, 10, 10]
 
 
-async def test_a_resolved_alert_goes_back_to_the_minimum(client: AsyncClient, platform: FakePlatform) -> None:
+async def test_a_resolved_alert_scales_back_to_the_minimum(client: AsyncClient, platform: FakePlatform) -> None:
     await deploy(client, min="2")
     await client.post("/system/alert", json=alerts(("firing", "echo.openfaas-fn")))
     assert replicas(platform) == 5
@@ -87,7 +87,7 @@ async def test_a_function_named_twice_is_scaled_once_and_firing_wins(
     assert replicas(platform) == 5
 
 
-async def test_an_unknown_function_is_told_and_the_others_are_scaled(
+async def test_an_unknown_function_is_named_and_the_others_are_scaled(
     client: AsyncClient, platform: FakePlatform
 ) -> None:
     await deploy(client)
@@ -97,7 +97,9 @@ async def test_an_unknown_function_is_told_and_the_others_are_scaled(
     assert replicas(platform) == 5
 
 
-async def test_a_lack_of_room_is_a_503_that_alertmanager_repeats(client: AsyncClient, platform: FakePlatform) -> None:
+async def test_a_lack_of_capacity_is_a_503_which_alertmanager_retries(
+    client: AsyncClient, platform: FakePlatform
+) -> None:
     await deploy(client)
     platform.failure = Busy("no room")
     answer = await client.post("/system/alert", json=alerts(("firing", "none"), ("firing", "echo")))
@@ -116,7 +118,7 @@ async def test_a_lack_of_room_is_a_503_that_alertmanager_repeats(client: AsyncCl
         {"alerts": [{}] * 1001},
     ],
 )
-async def test_a_payload_that_is_none_is_400(client: AsyncClient, payload: object) -> None:
+async def test_an_invalid_payload_is_400(client: AsyncClient, payload: object) -> None:
     assert (await client.post("/system/alert", json=payload)).status_code == 400
 
 
@@ -127,11 +129,11 @@ async def test_a_payload_that_is_none_is_400(client: AsyncClient, payload: objec
         (True, 1, FunctionPolicy(max_replicas=3), 2),
         (True, 1, FunctionPolicy(scale_factor=100), 20),
         (True, 20, FunctionPolicy(), None),
-        (True, 50, FunctionPolicy(), None),  # somebody set it by hand: an alert does not take away
+        (True, 50, FunctionPolicy(), None),  # set by hand: a firing alert removes nothing
         (True, 1, FunctionPolicy(scale_factor=0), None),
         (True, 1, FunctionPolicy(min_replicas=4, max_replicas=4), None),
         (False, 4, FunctionPolicy(scale_factor=0), None),
-        (False, 0, FunctionPolicy(), None),  # nothing to take away, and no reason to wake
+        (False, 0, FunctionPolicy(), None),  # nothing to remove, and no reason to wake
         (False, 5, FunctionPolicy(), 1),
         (False, 5, FunctionPolicy(min_replicas=3), 3),
         (False, 1, FunctionPolicy(), None),

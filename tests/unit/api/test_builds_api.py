@@ -1,4 +1,4 @@
-"""The remote builder's routes: signature, forms of the answer."""
+"""The remote builder's routes: signatures and response formats."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ async def test_a_signature_is_the_hmac_of_the_whole_body() -> None:
 
 
 @pytest.mark.parametrize(("body", "secret"), [(BODY + b"!", SECRET), (BODY[:-1], SECRET), (BODY, b"jefe")])
-async def test_another_body_or_secret_never_ends_well(body: bytes, secret: bytes) -> None:
+async def test_a_signature_of_another_body_or_secret_is_refused(body: bytes, secret: bytes) -> None:
     with pytest.raises(NotSigned):
         _ = [part async for part in signed(chunks(body), secret, read_signature(SIGNATURE))]
 
 
 @pytest.mark.parametrize("header", ["", "sha256=", "sha1=" + "0" * 40, "sha256=" + "g" * 64, SIGNATURE + "0"])
-def test_what_is_no_signature_is_refused_before_the_body(header: str) -> None:
+def test_a_malformed_signature_is_refused_before_the_body_is_read(header: str) -> None:
     with pytest.raises(NotSigned):
         read_signature(header)
 
@@ -57,7 +57,7 @@ async def test_a_signed_archive_needs_no_login_and_its_build_is_followed(
     assert platform.built == [body]
 
 
-async def test_who_does_not_follow_gets_the_log_and_the_result_at_once(
+async def test_a_client_that_does_not_stream_gets_log_and_result_in_one_response(
     guarded: httpx2.AsyncClient, platform: FakePlatform
 ) -> None:
     platform.build_steps.append(BuildStep("failed", "acme/f:1", error="no handler.py"))
@@ -65,19 +65,19 @@ async def test_who_does_not_follow_gets_the_log_and_the_result_at_once(
     assert answer.json() == {"log": ["one"], "image": "acme/f:1", "status": "failed", "error": "no handler.py"}
 
 
-async def test_the_login_is_no_signature(client: httpx2.AsyncClient, platform: FakePlatform) -> None:
+async def test_credentials_do_not_replace_a_signature(client: httpx2.AsyncClient, platform: FakePlatform) -> None:
     assert (await client.post("/build", content=b"x")).status_code == 401
     assert (await client.post("/build", content=b"x", headers=headers(b"x", b"another"))).status_code == 401
     assert platform.built == []
 
 
-async def test_a_large_upload_is_refused_by_its_length(client: httpx2.AsyncClient) -> None:
+async def test_a_large_upload_is_refused_by_its_content_length(client: httpx2.AsyncClient) -> None:
     """SETTINGS allow 6 MB."""
     more = {**headers(b"", PAYLOAD_SECRET), "Content-Length": "6000001"}
     assert (await client.post("/build", content=chunks(b""), headers=more)).status_code == 413
 
 
-async def test_the_key_for_build_secrets_is_one_and_has_32_bytes(guarded: httpx2.AsyncClient) -> None:
+async def test_the_key_for_build_secrets_is_stable_and_has_32_bytes(guarded: httpx2.AsyncClient) -> None:
     first, second = [(await guarded.get("/publickey")).json() for _ in range(2)]
     assert first == second and first["algorithm"] == "nacl/box"
     assert len(base64.b64decode(first["public_key"], validate=True)) == 32
@@ -96,7 +96,7 @@ def test_the_payload_secret_is_made_once_and_trimmed_as_the_client_trims(tmp_pat
         load_or_create_payload_secret(folder)
 
 
-def test_files_that_are_removed_under_a_platform_come_back(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_secret_files_removed_under_a_running_platform_are_restored(tmp_path) -> None:  # type: ignore[no-untyped-def]
     assert restore(tmp_path, None, b"payload")
     assert [item.name for item in tmp_path.iterdir()] == ["payload-secret"]
     assert restore(tmp_path, Credentials("admin", "password"), b"payload")

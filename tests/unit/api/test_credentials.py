@@ -11,7 +11,7 @@ from rescoldo.api.credentials import Credentials, load_or_create
 from rescoldo.model.errors import InvalidInput, StoreError
 
 
-def test_missing_credentials_are_made_once_for_their_owner_alone(tmp_path: Path) -> None:
+def test_missing_credentials_are_created_once_and_readable_by_their_owner_alone(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "secrets"
     made = load_or_create(folder)
     assert made.user == "admin"
@@ -26,7 +26,7 @@ def test_two_platforms_have_two_passwords(tmp_path: Path) -> None:
     assert load_or_create(tmp_path / "a").password != load_or_create(tmp_path / "b").password
 
 
-def test_credentials_that_exist_are_kept_without_the_white_space_around_them(tmp_path: Path) -> None:
+def test_existing_credentials_are_kept_and_stripped_of_white_space(tmp_path: Path) -> None:
     (tmp_path / "basic-auth-user").write_text("me\n")
     (tmp_path / "basic-auth-password").write_text(" with spaces \r\n")
     assert load_or_create(tmp_path) == Credentials("me", "with spaces")
@@ -34,7 +34,7 @@ def test_credentials_that_exist_are_kept_without_the_white_space_around_them(tmp
 
 @pytest.mark.parametrize("name", ["basic-auth-user", "basic-auth-password"])
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe"])
-def test_a_file_that_is_missing_empty_or_no_text_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
+def test_a_missing_empty_or_binary_file_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
     load_or_create(tmp_path)
     (tmp_path / name).unlink()
     if content is not None:
@@ -50,12 +50,12 @@ def test_a_colon_in_the_user_name_is_refused(tmp_path: Path) -> None:
         load_or_create(tmp_path)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="file"):
         load_or_create(tmp_path / "file" / "secrets")
 
 
-def test_credentials_do_not_show_themselves() -> None:
+def test_repr_hides_the_credentials() -> None:
     assert "s3cret" not in repr(Credentials("name", "s3cret"))
     assert "name" not in repr(Credentials("name", "s3cret"))

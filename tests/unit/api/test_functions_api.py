@@ -1,4 +1,4 @@
-"""/system/functions and its kin, as faas-cli 0.18.12 calls them."""
+"""/system/functions and related routes, as faas-cli 0.18.12 calls them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rescoldo.model.calls import FailedCall
 from rescoldo.model.errors import Busy
 from rescoldo.model.names import InstanceId, function_id
 
-# What faas-cli sends: no field it need not, and one that we do not know
+# What faas-cli sends: no field that it may omit, and one that we do not know
 DEPLOYMENT = {
     "service": "echo",
     "image": "me/echo:1",
@@ -31,9 +31,7 @@ DEPLOYMENT = {
 EMPTY_BEARER = {"Authorization": "Bearer "}
 
 
-async def test_a_deploy_as_faas_cli_does_it_is_put_then_404_then_post(
-    client: AsyncClient, platform: FakePlatform
-) -> None:
+async def test_faas_cli_deploys_with_put_then_after_404_with_post(client: AsyncClient, platform: FakePlatform) -> None:
     put = await client.put("/system/functions", json=DEPLOYMENT, headers=EMPTY_BEARER)
     assert put.status_code == 404
     post = await client.post("/system/functions", json=DEPLOYMENT, headers=EMPTY_BEARER)
@@ -43,14 +41,14 @@ async def test_a_deploy_as_faas_cli_does_it_is_put_then_404_then_post(
     assert platform.deployed[function_id("echo")].function.spec.image == "me/echo:2"
 
 
-async def test_a_post_of_a_name_that_exists_replaces_it(client: AsyncClient, platform: FakePlatform) -> None:
+async def test_a_post_replaces_an_existing_function(client: AsyncClient, platform: FakePlatform) -> None:
     await client.post("/system/functions", json=DEPLOYMENT)
     answer = await client.post("/system/functions", json=DEPLOYMENT | {"image": "me/echo:2"})
     assert answer.status_code == 202
     assert platform.deployed[function_id("echo")].function.spec.image == "me/echo:2"
 
 
-async def test_a_described_function_has_every_field_of_the_contract(client: AsyncClient) -> None:
+async def test_the_description_of_a_function_has_every_field_of_the_contract(client: AsyncClient) -> None:
     await client.post("/system/functions", json=DEPLOYMENT)
     answer = await client.get("/system/function/echo")
     assert answer.status_code == 200
@@ -72,8 +70,8 @@ async def test_a_described_function_has_every_field_of_the_contract(client: Asyn
     }
 
 
-async def test_what_a_deployment_does_not_set_is_left_out_of_its_status(client: AsyncClient) -> None:
-    """OpenFaaS's own gateway leaves it out, and its certifier tells an absent map from an empty one."""
+async def test_fields_that_a_deployment_does_not_set_are_absent_from_its_status(client: AsyncClient) -> None:
+    """OpenFaaS's own gateway omits them, and its certifier distinguishes an absent map from an empty one."""
     await client.post("/system/functions", json={"service": "echo", "image": "i"})
     one, (listed,) = (await client.get("/system/function/echo")).json(), (await client.get("/system/functions")).json()
     empty = {"envProcess", "envVars", "constraints", "secrets", "limits", "requests"}
@@ -81,9 +79,9 @@ async def test_what_a_deployment_does_not_set_is_left_out_of_its_status(client: 
     assert empty.isdisjoint(listed)
 
 
-async def test_a_failing_function_says_so_and_why(client: AsyncClient) -> None:
+async def test_a_failing_functions_status_has_state_and_reason(client: AsyncClient) -> None:
     deployed = await client.post("/system/functions", json=DEPLOYMENT | {"envVars": {"FAIL": "ImportError"}})
-    assert deployed.status_code == 202, "OpenFaaS's clients are answered at once"
+    assert deployed.status_code == 202, "OpenFaaS's clients get their response at once"
     found = (await client.get("/system/function/echo")).json()
     assert (found["state"], found["reason"], found["replicas"]) == ("failing", "ImportError", 0)
     [listed] = (await client.get("/system/functions")).json()
@@ -91,7 +89,7 @@ async def test_a_failing_function_says_so_and_why(client: AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-async def test_who_prefers_to_wait_is_told_how_the_start_ended(
+async def test_a_client_that_prefers_to_wait_gets_the_outcome_of_the_start(
     client: AsyncClient, platform: FakePlatform, method: str
 ) -> None:
     await client.post("/system/functions", json=DEPLOYMENT)
@@ -101,7 +99,7 @@ async def test_who_prefers_to_wait_is_told_how_the_start_ended(
     slow = await client.request(
         method, "/system/functions", json=DEPLOYMENT | {"envVars": {"SLOW": "1"}}, headers=wait
     )
-    assert (slow.status_code, "preference-applied" in slow.headers) == (202, False), "it goes on"
+    assert (slow.status_code, "preference-applied" in slow.headers) == (202, False), "the start goes on"
     assert slow.headers["x-rescoldo-rollout"] == "starting"
     assert "x-rescoldo-rollout" not in answer.headers
     failed = await client.request(
@@ -120,7 +118,7 @@ async def test_who_prefers_to_wait_is_told_how_the_start_ended(
         (["a", "b, wait=7;x=y"], 7), (["wait=99999"], 600),
     ],
 )  # fmt: skip
-def test_a_preference_to_wait_is_read_as_http_has_it(prefer: list[str], seconds: float) -> None:
+def test_the_prefer_header_is_parsed_as_http_defines_it(prefer: list[str], seconds: float) -> None:
     assert patience_of(prefer) == seconds
 
 
@@ -141,7 +139,7 @@ async def test_a_function_is_paused_and_resumed(client: AsyncClient, platform: F
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-async def test_what_has_no_effect_is_in_the_answer_to_a_deployment_and_in_the_status(
+async def test_notes_on_settings_without_effect_are_in_the_deployments_response_and_the_status(
     client: AsyncClient, method: str
 ) -> None:
     asks = {"annotations": {"topic": "x"}, "limits": {"memory": "40Mi"}}
@@ -152,25 +150,23 @@ async def test_what_has_no_effect_is_in_the_answer_to_a_deployment_and_in_the_st
     assert [note.partition(":")[0] for note in notes] == ["annotation topic", "limits.memory"]
     assert answer.text.splitlines() == [f"note: {note}" for note in notes]
     [listed] = (await client.get("/system/functions")).json()
-    assert "notes" not in listed, "lists are those of OpenFaaS"
+    assert "notes" not in listed, "the list has OpenFaaS's fields only"
 
 
-async def test_why_is_told_when_it_is_asked_for(client: AsyncClient) -> None:
+async def test_the_explanation_is_included_on_request(client: AsyncClient) -> None:
     await client.post("/system/functions", json=DEPLOYMENT)
     assert "why" not in (await client.get("/system/function/echo")).json()
     why = (await client.get("/system/function/echo?why=1")).json()["why"]
     assert (why["wanted"], why["look"]["reason"], why["steps"][0]["after"]) == (2, "requests queue", 2)
 
 
-async def test_usage_is_told_when_it_is_asked_for(client: AsyncClient) -> None:
+async def test_usage_is_included_on_request(client: AsyncClient) -> None:
     await client.post("/system/functions", json=DEPLOYMENT)
     answer = await client.get("/system/function/echo?usage=1&namespace=openfaas-fn")
     assert answer.json()["usage"] == {"cpu": 12, "totalMemoryBytes": 3_000_000}
 
 
-async def test_failed_calls_are_told_with_usage_where_there_are_any(
-    client: AsyncClient, platform: FakePlatform
-) -> None:
+async def test_usage_includes_failed_calls_if_there_are_any(client: AsyncClient, platform: FakePlatform) -> None:
     await client.post("/system/functions", json=DEPLOYMENT)
     assert "failures" not in (await client.get("/system/function/echo?usage=1")).json()
     platform.failures = [FailedCall(function_id("echo"), InstanceId("echo-1"), "id", 1_700_000_000.25, 502, "why")]
@@ -180,18 +176,18 @@ async def test_failed_calls_are_told_with_usage_where_there_are_any(
     ]
 
 
-async def test_describing_an_unknown_function_is_404_with_an_empty_body(client: AsyncClient) -> None:
+async def test_describing_an_unknown_function_is_a_404_with_an_empty_body(client: AsyncClient) -> None:
     answer = await client.get("/system/function/none?usage=1")
     assert (answer.status_code, answer.content) == (404, b"")
 
 
-async def test_no_functions_are_an_empty_list_and_not_null(client: AsyncClient) -> None:
+async def test_the_list_without_functions_is_empty_and_not_null(client: AsyncClient) -> None:
     answer = await client.get("/system/functions")
     assert (answer.status_code, answer.text) == (200, "[]")
     assert answer.headers["content-type"] == "application/json"
 
 
-async def test_many_functions_are_one_array_in_order(client: AsyncClient) -> None:
+async def test_many_functions_are_listed_in_order_in_one_array(client: AsyncClient) -> None:
     names = [f"f-{n:03d}" for n in range(250)]
     for name in names:
         await client.post("/system/functions", json={"service": name, "image": "i"})
@@ -206,7 +202,7 @@ async def test_a_list_holds_one_namespace(client: AsyncClient) -> None:
     assert (await client.get("/system/functions?namespace=")).json() == []
 
 
-async def test_a_list_of_an_unknown_namespace_is_404_and_names_it(client: AsyncClient) -> None:
+async def test_listing_an_unknown_namespace_is_a_404_that_names_it(client: AsyncClient) -> None:
     answer = await client.get("/system/functions?namespace=bleu")
     assert answer.status_code == 404
     assert "'bleu'" in answer.text
@@ -229,14 +225,14 @@ async def test_scaling_to_zero_is_allowed(client: AsyncClient, platform: FakePla
     assert (await client.post("/system/scale-function/none", json=body | {"serviceName": "none"})).status_code == 404
 
 
-async def test_a_number_of_replicas_may_be_sent_as_text(client: AsyncClient, platform: FakePlatform) -> None:
+async def test_the_number_of_replicas_may_be_text(client: AsyncClient, platform: FakePlatform) -> None:
     await client.post("/system/functions", json=DEPLOYMENT)
     answer = await client.post("/system/scale-function/echo", json={"serviceName": "echo", "replicas": "2"})
     assert (answer.status_code, platform.deployed[function_id("echo")].replicas) == (202, 2)
 
 
 @pytest.mark.parametrize("replicas", [-1, "-1", "many", "", "1.5", None, 1.5])
-async def test_a_scale_to_no_number_is_refused(client: AsyncClient, replicas: object) -> None:
+async def test_scaling_to_something_other_than_a_number_is_refused(client: AsyncClient, replicas: object) -> None:
     answer = await client.post("/system/scale-function/echo", json={"replicas": replicas})
     assert answer.status_code == 400
     assert "replicas" in answer.text
@@ -250,7 +246,7 @@ async def test_a_function_may_be_named_with_its_namespace(client: AsyncClient, p
     assert (await client.post("/system/scale-function/echo.blue", json={"replicas": 2})).status_code == 202
 
 
-async def test_null_means_empty_as_go_sends_it(client: AsyncClient, platform: FakePlatform) -> None:
+async def test_null_as_go_sends_it_means_empty(client: AsyncClient, platform: FakePlatform) -> None:
     nulls = dict.fromkeys(("namespace", "envProcess", "envVars", "labels", "annotations", "secrets", "limits"))
     answer = await client.post("/system/functions", json={"service": "echo", "image": "i"} | nulls)
     assert answer.status_code == 202
@@ -281,7 +277,7 @@ async def test_json_is_read_under_any_content_type(client: AsyncClient, content_
     ],
 )
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-async def test_a_bad_deployment_is_400_and_says_where(
+async def test_a_bad_deployment_is_a_400_that_names_the_field(
     client: AsyncClient, method: str, body: bytes, words: list[str]
 ) -> None:
     answer = await client.request(method, "/system/functions", content=body)
@@ -291,14 +287,14 @@ async def test_a_bad_deployment_is_400_and_says_where(
         assert word in answer.text
 
 
-async def test_a_refused_body_is_not_repeated_in_the_answer(client: AsyncClient) -> None:
+async def test_the_response_does_not_repeat_a_refused_body(client: AsyncClient) -> None:
     body = b'{"service": "echo", "image": "i", "envVars": {"TOKEN": ["s3cret"]}}'
     answer = await client.post("/system/functions", content=body)
     assert answer.status_code == 400
     assert "s3cret" not in answer.text
 
 
-async def test_an_unknown_image_is_400_in_words(client: AsyncClient) -> None:
+async def test_an_unknown_image_is_a_400_with_a_message(client: AsyncClient) -> None:
     answer = await client.post("/system/functions", json=DEPLOYMENT | {"image": "unknown/x"})
     assert (answer.status_code, answer.text) == (400, "This image was not built or uploaded here.")
 
@@ -309,13 +305,13 @@ async def test_a_body_of_more_than_a_mebibyte_is_413(client: AsyncClient) -> Non
     assert "1048576 bytes" in answer.text
 
 
-async def test_busy_says_when_to_come_again(client: AsyncClient, platform: FakePlatform) -> None:
+async def test_a_busy_platform_says_when_to_retry(client: AsyncClient, platform: FakePlatform) -> None:
     platform.failure = Busy("no room", retry_after=1.2)
     answer = await client.get("/system/status")
     assert (answer.status_code, answer.text, answer.headers["retry-after"]) == (503, "no room", "2")
 
 
-async def test_an_unexpected_error_tells_nothing_of_its_cause(client: AsyncClient, platform: FakePlatform) -> None:
+async def test_an_unexpected_error_does_not_reveal_its_cause(client: AsyncClient, platform: FakePlatform) -> None:
     platform.failure = RuntimeError("s3cret")
     answer = await client.get("/system/status")
     assert answer.status_code == 500

@@ -1,4 +1,4 @@
-"""/system/logs: queries, the form of a line, and following."""
+"""/system/logs: queries, the format of a line, and following."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def test_the_last_five_minutes_are_the_default() -> None:
     assert parsed(follow="true") == LogQuery(ECHO, "", tail=None, since=NOW - 300, follow=True)
 
 
-def test_a_tail_alone_reaches_back_as_far_as_lines_are_kept() -> None:
+def test_a_tail_alone_covers_all_lines_that_are_kept() -> None:
     assert parsed(tail="20") == LogQuery(ECHO, "", tail=20, since=None, follow=False)
 
 
 @pytest.mark.parametrize("tail", ["0", "-1", ""])
-def test_a_tail_of_nothing_means_all_lines(tail: str) -> None:
+def test_a_zero_negative_or_empty_tail_means_all_lines(tail: str) -> None:
     assert parsed(tail=tail).tail is None
 
 
@@ -65,11 +65,11 @@ def test_since_is_a_time_or_a_duration(since: str, seconds: float) -> None:
         ({"tail": "-5"}, "tail"),
         ({"tail": "9" * 30}, "tail"),
         ({"since": "yesterday"}, "10m"),
-        ({"since": "2023-11-14T22:00:00"}, "since"),  # of which time zone?
+        ({"since": "2023-11-14T22:00:00"}, "since"),  # the time zone is missing
         ({"follow": "maybe"}, "true or false"),
     ],
 )
-async def test_a_bad_query_is_422_and_says_why(client: AsyncClient, query: dict[str, str], word: str) -> None:
+async def test_a_bad_query_is_a_422_with_the_reason(client: AsyncClient, query: dict[str, str], word: str) -> None:
     answer = await client.get("/system/logs", params={"name": "echo"} | query)
     assert answer.status_code == 422
     assert word in answer.text
@@ -77,7 +77,7 @@ async def test_a_bad_query_is_422_and_says_why(client: AsyncClient, query: dict[
 
 @pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(["name", "namespace", "tail", "since", "follow"]), st.text()))
-def test_any_query_is_read_or_refused(query: dict[str, str]) -> None:
+def test_any_query_is_parsed_or_refused(query: dict[str, str]) -> None:
     try:
         assert parse_log_query(QueryParams(query), NOW).function
     except BadLogQuery as error:
@@ -114,7 +114,7 @@ async def test_each_line_is_one_json_object(client: AsyncClient, platform: FakeP
     assert second["text"] == "two"
 
 
-async def test_a_stream_that_breaks_off_ends_with_the_reason(client: AsyncClient, platform: FakePlatform) -> None:
+async def test_a_broken_stream_ends_with_the_reason(client: AsyncClient, platform: FakePlatform) -> None:
     await platform.deploy(FunctionSpec("echo", "i"), must_exist=False)
     await platform.write_line(ECHO, "one")
     platform.failure = NodeUnavailable()

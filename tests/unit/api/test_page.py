@@ -41,7 +41,7 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
 
-async def test_the_front_page_leads_to_the_ui(client: AsyncClient) -> None:
+async def test_the_front_page_redirects_to_the_ui(client: AsyncClient) -> None:
     for path in ("/", "/ui"):
         answer = await client.get(path)
         assert (answer.status_code, answer.headers["location"]) == (307, "/ui/")
@@ -59,8 +59,8 @@ async def test_the_page_lists_the_functions_of_all_namespaces(client: AsyncClien
     ]
 
 
-async def test_what_users_named_is_text_and_nothing_else(client: AsyncClient, platform: FakePlatform) -> None:
-    # an image may be named like this, and the names as well should their rule ever change
+async def test_names_chosen_by_users_are_escaped(client: AsyncClient, platform: FakePlatform) -> None:
+    # an image may have such a name, and so may functions if their rule ever changes
     function = Function(FunctionSpec(HOSTILE, HOSTILE, HOSTILE), "d" * 64, 0.0)
     platform.deployed[FunctionId("x.openfaas-fn")] = FunctionStatus(function, 1, 1, 0)
     page = Page((await client.get("/ui/")).text)
@@ -68,7 +68,7 @@ async def test_what_users_named_is_text_and_nothing_else(client: AsyncClient, pl
     assert "script" not in page.tags
 
 
-async def test_the_page_runs_nothing_fetches_nothing_and_has_its_own_style(client: AsyncClient) -> None:
+async def test_the_page_has_no_scripts_fetches_nothing_and_has_its_own_style(client: AsyncClient) -> None:
     answer = await client.get("/ui/")
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "script-src" not in policy

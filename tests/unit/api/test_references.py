@@ -1,4 +1,4 @@
-"""Every route takes the namespace wherever some version of a client puts it, and refuses two that differ."""
+"""Every route accepts the namespace wherever some version of a client puts it, and refuses two that differ."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ DONE = (200, 202)
 
 
 class Route:
-    """A route, with the places in which it takes the name of a function (or a secret) and a namespace."""
+    """A route, with the places where it accepts the name of a function (or a secret) and a namespace."""
 
     def __init__(
         self, method: str, path: str, body: dict[str, Any] | None = None, *, name: str = "", refused: int = 400
     ) -> None:
-        """In `path` NAME stands for a name; `name` is the body's field for it."""
+        """NAME in `path` stands for a name; `name` is the body's field for it."""
         self.method, self.path, self.body, self.name, self.refused = method, path, body, name, refused
 
     def __str__(self) -> str:
@@ -31,13 +31,13 @@ class Route:
 
     @property
     def takes_references(self) -> bool:
-        """Whether NAME.NAMESPACE may be given: a secret's name may have a dot itself."""
+        """Whether the route accepts NAME.NAMESPACE: a secret's name may itself contain a dot."""
         return "secrets" not in self.path and (bool(self.name) or "NAME" in self.path)
 
     async def ask(
         self, client: AsyncClient, *, query: str | list[str] = "", body: str = "", behind: str = ""
     ) -> Response:
-        """Ask with a namespace in the query, in the body and behind the name."""
+        """Send the request with a namespace in the query, in the body and after the name."""
         name = f"fn.{behind}" if behind else "fn"
         content = None
         if self.body is not None:
@@ -60,7 +60,7 @@ ROUTES = [
     Route("GET", "/system/function/NAME/revisions"),
     Route("POST", "/system/function/NAME/rollback", {"revision": 1}),
     Route("PUT", "/system/function/NAME/traffic", {"traffic": {"1": 100}}),
-    Route("GET", "/system/logs?name=NAME", refused=422),  # what the contract has for any bad query of it
+    Route("GET", "/system/logs?name=NAME", refused=422),  # the contract's status for any bad query of logs
     Route("GET", "/system/secrets"),
     Route("POST", "/system/secrets", {"name": "new", "value": "v"}),
     Route("PUT", "/system/secrets", {"name": "key", "value": "v"}),
@@ -81,7 +81,7 @@ async def two(client: AsyncClient, platform: FakePlatform) -> FakePlatform:
 
 
 def _state(platform: FakePlatform) -> dict[str, Any]:
-    """All that a route may change, by namespace."""
+    """Everything that a route may change, by namespace."""
 
     def of(place: str, key: FunctionId) -> Any:
         secrets = {name: value for (space, name), value in platform.kept_secrets.items() if space == place}
@@ -100,7 +100,7 @@ def _places(route: Route) -> list[dict[str, Any]]:
 
 
 @EVERY
-async def test_a_namespace_counts_wherever_it_is(client: AsyncClient, two: FakePlatform, route: Route) -> None:
+async def test_a_namespace_is_accepted_in_each_place(client: AsyncClient, two: FakePlatform, route: Route) -> None:
     for place in _places(route):
         before = _state(two)
         answer = await route.ask(client, **place)
@@ -128,7 +128,7 @@ async def test_two_namespaces_that_differ_are_refused_and_change_nothing(
 
 
 @EVERY
-async def test_without_a_namespace_the_default_one_is_meant(
+async def test_without_a_namespace_the_default_one_is_used(
     client: AsyncClient, two: FakePlatform, route: Route
 ) -> None:
     before = _state(two)
@@ -154,12 +154,12 @@ async def test_scaling_refuses_another_name_in_the_body(client: AsyncClient, two
 
 
 @pytest.mark.parametrize("name", ["fn.", ".", ".blue", "fn..blue", "a.b.c"])
-async def test_a_dot_needs_a_name_before_it_and_a_namespace_behind(client: AsyncClient, name: str) -> None:
+async def test_a_dot_needs_a_name_before_it_and_a_namespace_after_it(client: AsyncClient, name: str) -> None:
     assert (await client.request("DELETE", "/system/functions", json={"functionName": name})).status_code == 400
 
 
 @pytest.mark.parametrize(("method", "status"), [("POST", 201), ("PUT", 202), ("DELETE", 202)])
-async def test_a_namespace_is_known_by_its_path_or_its_body(
+async def test_a_namespace_is_named_by_its_path_or_its_body(
     client: AsyncClient, platform: FakePlatform, method: str, status: int
 ) -> None:
     places: list[Callable[[], Any]] = [
@@ -176,7 +176,7 @@ async def test_a_namespace_is_known_by_its_path_or_its_body(
 
 
 async def _restore(client: AsyncClient, platform: FakePlatform) -> None:
-    """What an answered request took away is there again."""
+    """Restore what an accepted request removed."""
     platform.kept_secrets.pop(("blue", "new"), None)
     platform.kept_secrets["blue", "key"] = b"blue"
     if THERE not in platform.deployed:

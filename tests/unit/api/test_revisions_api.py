@@ -33,7 +33,7 @@ async def test_revisions_are_listed_with_state_share_and_reason(deployed: AsyncC
 
 
 @pytest.mark.parametrize(("body", "revision"), [({}, None), ({"revision": 3}, 3), (None, None)])
-async def test_a_rollback_answers_what_is_current_then(
+async def test_a_rollback_returns_the_new_current_revision(
     deployed: AsyncClient, platform: FakePlatform, body: Any, revision: int | None
 ) -> None:
     answer = await deployed.post(f"{PATH}/rollback", **({"json": body} if body is not None else {}))
@@ -41,13 +41,13 @@ async def test_a_rollback_answers_what_is_current_then(
     assert platform.asked == [(function_id("echo"), revision)]
 
 
-async def test_a_rollback_that_does_not_start_is_a_400_that_can_be_told_from_others(deployed: AsyncClient) -> None:
+async def test_a_rollback_that_does_not_start_is_a_400_with_a_header_of_its_own(deployed: AsyncClient) -> None:
     answer = await deployed.post(f"{PATH}/rollback", json={"revision": 9})
     assert (answer.status_code, answer.text) == (400, "revision 6 did not start")
     assert answer.headers["x-rescoldo-rollout"] == "failed"
 
 
-async def test_a_split_is_handed_on(deployed: AsyncClient, platform: FakePlatform) -> None:
+async def test_a_split_is_passed_on(deployed: AsyncClient, platform: FakePlatform) -> None:
     answer = await deployed.put(f"{PATH}/traffic", json={"traffic": {"1": 90, "2": 10}})
     assert (answer.status_code, answer.content) == (202, b"")
     assert platform.asked == [(function_id("echo"), {2: 10, 1: 90})]
@@ -56,14 +56,14 @@ async def test_a_split_is_handed_on(deployed: AsyncClient, platform: FakePlatfor
 @pytest.mark.parametrize(
     "body", [{}, {"traffic": []}, {"traffic": {"one": 100}}, {"traffic": {"1": "most"}}, {"traffic": {"1": 99}}]
 )
-async def test_a_split_that_is_none_is_refused(deployed: AsyncClient, body: Any) -> None:
+async def test_an_invalid_split_is_refused(deployed: AsyncClient, body: Any) -> None:
     answer = await deployed.put(f"{PATH}/traffic", json=body)
     assert answer.status_code == 400
     assert "x-rescoldo-rollout" not in answer.headers
 
 
 @pytest.mark.parametrize(("method", "what"), [("GET", "revisions"), ("POST", "rollback"), ("PUT", "traffic")])
-async def test_of_an_unknown_function_there_is_nothing(client: AsyncClient, method: str, what: str) -> None:
+async def test_an_unknown_function_is_a_404(client: AsyncClient, method: str, what: str) -> None:
     body = {"traffic": {"1": 100}} if what == "traffic" else {}
     answer = await client.request(method, f"{PATH}/{what}", json=body)
     assert answer.status_code == 404

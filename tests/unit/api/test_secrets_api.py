@@ -16,7 +16,7 @@ KEY = ("openfaas-fn", "key")
 VALUE = "s3cret"
 
 
-async def test_a_secret_lives_as_faas_cli_drives_it(client: AsyncClient, platform: FakePlatform) -> None:
+async def test_faas_cli_creates_lists_updates_and_removes_a_secret(client: AsyncClient, platform: FakePlatform) -> None:
     created = await client.post("/system/secrets", json={"name": "key", "value": VALUE})
     assert (created.status_code, created.content) == (202, b"")
     assert platform.kept_secrets == {KEY: b"s3cret"}
@@ -29,7 +29,9 @@ async def test_a_secret_lives_as_faas_cli_drives_it(client: AsyncClient, platfor
     assert (await client.get("/system/secrets")).json() == []
 
 
-async def test_raw_bytes_come_as_base64_and_before_the_text(client: AsyncClient, platform: FakePlatform) -> None:
+async def test_raw_bytes_arrive_as_base64_and_take_precedence_over_text(
+    client: AsyncClient, platform: FakePlatform
+) -> None:
     raw = bytes(range(256))
     body = {"name": "key", "value": "ignored", "rawValue": base64.b64encode(raw).decode()}
     assert (await client.post("/system/secrets", json=body)).status_code == 202
@@ -47,19 +49,21 @@ async def test_the_same_name_in_another_namespace_is_another_secret(
     assert (await client.get("/system/secrets?namespace=blue")).json() == [{"name": "key", "namespace": "blue"}]
 
 
-async def test_a_secret_that_exists_is_409_and_stays(client: AsyncClient, platform: FakePlatform) -> None:
+async def test_creating_an_existing_secret_is_a_409_that_changes_nothing(
+    client: AsyncClient, platform: FakePlatform
+) -> None:
     await client.post("/system/secrets", json={"name": "key", "value": VALUE})
     assert (await client.post("/system/secrets", json={"name": "key", "value": "new"})).status_code == 409
     assert platform.kept_secrets == {KEY: b"s3cret"}
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-async def test_a_secret_that_does_not_exist_is_404(client: AsyncClient, method: str) -> None:
+async def test_an_unknown_secret_is_a_404(client: AsyncClient, method: str) -> None:
     assert (await client.request(method, "/system/secrets", json={"name": "key", "value": VALUE})).status_code == 404
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-async def test_secrets_of_an_unknown_namespace_are_404(client: AsyncClient, method: str) -> None:
+async def test_secrets_of_an_unknown_namespace_are_a_404(client: AsyncClient, method: str) -> None:
     body = {"name": "key", "namespace": "none", "value": VALUE}
     answer = await client.request(method, "/system/secrets", params={"namespace": "none"}, json=body)
     assert answer.status_code == 404
@@ -83,7 +87,7 @@ async def test_secrets_of_an_unknown_namespace_are_404(client: AsyncClient, meth
     ],
 )
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-async def test_a_bad_secret_is_400_and_is_not_repeated(
+async def test_a_bad_secret_is_a_400_that_does_not_repeat_it(
     client: AsyncClient, caplog: pytest.LogCaptureFixture, method: str, body: object, said: str
 ) -> None:
     with caplog.at_level(logging.DEBUG):
@@ -93,16 +97,14 @@ async def test_a_bad_secret_is_400_and_is_not_repeated(
     assert "3cret" not in answer.text + caplog.text
 
 
-async def test_json_that_breaks_off_inside_the_value_is_not_repeated(client: AsyncClient) -> None:
+async def test_json_truncated_inside_the_value_is_not_repeated(client: AsyncClient) -> None:
     answer = await client.post("/system/secrets", content=b'{"name": "key", "value": "s3cret')
     assert answer.status_code == 400
     assert "s3cret" not in answer.text
 
 
 @pytest.mark.parametrize("field", ["value", "rawValue"])
-async def test_a_secret_may_have_a_mebibyte_and_not_more(
-    client: AsyncClient, platform: FakePlatform, field: str
-) -> None:
+async def test_a_secret_may_have_at_most_a_mebibyte(client: AsyncClient, platform: FakePlatform, field: str) -> None:
     for size, status in ((2**20, 202), (2**20 + 1, 413), (3 * 2**20, 413)):
         data = b"x" * size
         value = base64.b64encode(data).decode() if field == "rawValue" else data.decode()
@@ -111,6 +113,6 @@ async def test_a_secret_may_have_a_mebibyte_and_not_more(
     assert [len(value) for value in platform.kept_secrets.values()] == [2**20]
 
 
-def test_a_secret_is_not_shown_by_repr() -> None:
+def test_repr_hides_a_secret() -> None:
     body = SecretBody.model_validate_json(json.dumps({"name": "key", "value": VALUE, "rawValue": VALUE}))
     assert "s3cret" not in f"{body!r} {body}"

@@ -1,4 +1,4 @@
-"""The API behind a real uvicorn on a Unix socket that somebody else listens on."""
+"""The API behind a real uvicorn on a Unix socket whose listener it inherits."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_signals_are_left_to_the_controller(server: Running) -> None:
 
 async def test_an_idle_server_stops_at_once(server: Running) -> None:
     async with server.client() as client:
-        await client.get("/healthz")  # its connection stays open
+        await client.get("/healthz")  # the client's connection stays open
         assert await stopped(server) < 1.0
 
 
@@ -91,7 +91,7 @@ async def test_a_followed_line_arrives_while_the_stream_is_open(server: Running,
             assert json.loads(await asyncio.wait_for(anext(lines), 5))["text"] == text
 
 
-async def test_a_follower_that_leaves_ends_its_stream_in_the_platform(server: Running, platform: FakePlatform) -> None:
+async def test_the_platform_ends_the_stream_of_a_follower_that_leaves(server: Running, platform: FakePlatform) -> None:
     await platform.deploy(FunctionSpec("echo", "i"), must_exist=False)
     await platform.write_line(ECHO, "one")
     async with server.client() as client, client.stream("GET", "/system/logs?name=echo&follow=1") as answer:
@@ -108,13 +108,13 @@ async def test_a_followed_log_ends_when_the_server_stops(server: Running, platfo
         lines = answer.aiter_lines()
         await anext(lines)
         stopping = asyncio.ensure_future(stopped(server))
-        assert [line async for line in lines] == []  # a whole answer, not a broken one
+        assert [line async for line in lines] == []  # a complete response, not a broken one
         assert await stopping < GRACE
     assert platform.followers == 0
 
 
 @pytest.mark.slow
-async def test_an_upload_that_never_ends_is_cut_after_the_grace(server: Running, platform: FakePlatform) -> None:
+async def test_an_endless_upload_is_cut_after_the_grace_period(server: Running, platform: FakePlatform) -> None:
     _, writer = await asyncio.open_unix_connection(str(server.path))
     writer.write(b"POST /system/bundles?image=i HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
     await until(lambda: platform.uploading)
@@ -124,7 +124,7 @@ async def test_an_upload_that_never_ends_is_cut_after_the_grace(server: Running,
     assert platform.images == {}
 
 
-async def test_an_upload_of_megabytes_arrives_whole(server: Running, platform: FakePlatform) -> None:
+async def test_an_upload_of_megabytes_arrives_complete(server: Running, platform: FakePlatform) -> None:
     data = bytes(range(256)) * 20_000
     async with server.client() as client:
         answer = await client.post("/system/bundles?image=i", content=data)
@@ -132,7 +132,9 @@ async def test_an_upload_of_megabytes_arrives_whole(server: Running, platform: F
 
 
 @pytest.mark.slow
-async def test_an_upload_under_way_is_finished_before_the_exit(server: Running, platform: FakePlatform) -> None:
+async def test_the_server_finishes_an_upload_in_progress_before_it_exits(
+    server: Running, platform: FakePlatform
+) -> None:
     rest = asyncio.Event()
 
     async def body() -> AsyncIterator[bytes]:
@@ -146,7 +148,7 @@ async def test_an_upload_under_way_is_finished_before_the_exit(server: Running, 
         await until(lambda: platform.uploading)
         server.stop.set()
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(server.task), 0.3)  # it waits for the upload
+            await asyncio.wait_for(asyncio.shield(server.task), 0.3)  # the server waits for the upload
         rest.set()
         assert (await upload).status_code == 201
 
@@ -175,12 +177,12 @@ async def raw(path: Path, data: bytes) -> bytes:
         ),
     ],
 )
-async def test_odd_requests_get_an_answer(server: Running, request_bytes: bytes, status: bytes) -> None:
+async def test_odd_requests_get_a_response(server: Running, request_bytes: bytes, status: bytes) -> None:
     answer = await raw(server.path, request_bytes)
     assert answer.split(b" ")[1] == status
 
 
-async def test_a_connection_made_before_the_server_ran_is_served(platform: FakePlatform, tmp_path: Path) -> None:
+async def test_a_connection_made_before_the_server_starts_is_served(platform: FakePlatform, tmp_path: Path) -> None:
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(str(tmp_path / "api.sock"))
     sock.listen()
@@ -193,8 +195,8 @@ async def test_a_connection_made_before_the_server_ran_is_served(platform: FakeP
     await server
 
 
-async def test_a_duplicate_of_the_socket_goes_on_collecting(platform: FakePlatform, tmp_path: Path) -> None:
-    """As the supervisor's does: a new controller serves what arrived between the two."""
+async def test_a_duplicate_of_the_socket_keeps_accepting_connections(platform: FakePlatform, tmp_path: Path) -> None:
+    """The supervisor holds such a duplicate: a new controller serves what arrived between the two."""
     kept = socket.socket(socket.AF_UNIX)
     kept.bind(str(tmp_path / "api.sock"))
     kept.listen()

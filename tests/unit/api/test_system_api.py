@@ -1,4 +1,4 @@
-"""Authentication, namespaces, bundles, and what the gateway says of itself."""
+"""Authentication, namespaces, bundles, and the gateway's description of itself."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_bad_credentials_are_401(guarded: AsyncClient, header: str) -> Non
     assert answer.status_code == 401
 
 
-async def test_the_right_credentials_are_let_in_and_near_ones_are_not(guarded: AsyncClient) -> None:
+async def test_the_right_credentials_are_accepted_and_similar_ones_are_not(guarded: AsyncClient) -> None:
     user, password = AUTH
     assert (await guarded.get("/system/functions", auth=(user, password))).status_code == 200
     for wrong in [(user, password[:-1]), (user, password + b"x"), (b"Admin", password), (b"", b"")]:
@@ -86,29 +86,29 @@ async def test_health_needs_no_credentials(guarded: AsyncClient) -> None:
     assert (await guarded.head("/healthz")).status_code == 200
 
 
-async def test_an_empty_bearer_is_ignored_where_no_credentials_are_asked(client: AsyncClient) -> None:
+async def test_an_empty_bearer_is_ignored_where_no_credentials_are_required(client: AsyncClient) -> None:
     answer = await client.get("/system/functions", headers={"Authorization": "Bearer "})
     assert answer.status_code == 200
 
 
-async def test_info_has_the_fields_faas_cli_version_prints(client: AsyncClient) -> None:
+async def test_info_has_the_fields_that_faas_cli_version_prints(client: AsyncClient) -> None:
     body = (await client.get("/system/info")).json()
     assert body["provider"]["provider"] == "rescoldo"
     assert body["provider"]["orchestration"] == "processes"
     assert body["provider"]["version"].keys() == {"release", "sha", "commit_message"} == body["version"].keys()
-    assert all(body["version"].values()), "the certifier wants each of them"
+    assert all(body["version"].values()), "the certifier requires each of them"
     assert body["version"] == body["provider"]["version"]
     assert re.fullmatch("[0-9a-f]{40}", body["version"]["sha"])
     assert body["arch"] == machine.machine()
 
 
-async def test_status_is_what_the_platform_says(client: AsyncClient) -> None:
+async def test_status_returns_the_platforms_report(client: AsyncClient) -> None:
     assert (await client.get("/system/status")).json() == {"functions": 0}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
 @pytest.mark.parametrize("path", ["/async-function/echo.openfaas-fn", "/async-function/a/b"])
-async def test_what_does_not_exist_yet_says_so(client: AsyncClient, method: str, path: str) -> None:
+async def test_a_route_that_is_not_implemented_yet_says_so(client: AsyncClient, method: str, path: str) -> None:
     answer = await client.request(method, path)
     assert answer.status_code == 501
     assert "do not exist yet" in answer.text
@@ -138,7 +138,7 @@ async def test_the_openapi_document_names_the_routes_and_their_bodies(client: As
 # -- namespaces
 
 
-async def test_a_namespace_lives_as_faas_cli_drives_it(client: AsyncClient) -> None:
+async def test_faas_cli_creates_updates_and_removes_a_namespace(client: AsyncClient) -> None:
     marks = {"annotations": {"openfaas": "1"}, "labels": {"openfaas": "1"}}
     assert (await client.get("/system/namespaces")).json() == ["openfaas-fn"]
     assert (await client.post("/system/namespace/", json={"name": "blue"} | marks)).status_code == 201
@@ -159,7 +159,7 @@ async def test_a_namespace_and_the_body_of_its_removal_must_agree(client: AsyncC
     assert (await client.delete("/system/namespace/blue")).status_code == 202
 
 
-async def test_a_namespace_may_be_named_in_the_path_alone(client: AsyncClient) -> None:
+async def test_the_path_alone_may_name_a_namespace(client: AsyncClient) -> None:
     assert (await client.post("/system/namespace/blue")).status_code == 201
     assert (await client.post("/system/namespace/blue")).status_code == 409
 
@@ -168,18 +168,18 @@ async def test_a_namespace_may_be_named_in_the_path_alone(client: AsyncClient) -
     ("path", "body"),
     [("", {}), ("", {"name": "No!"}), ("blue", {"name": "red"}), ("", {"name": 5})],
 )
-async def test_a_bad_namespace_is_400(client: AsyncClient, path: str, body: object) -> None:
+async def test_an_invalid_namespace_is_400(client: AsyncClient, path: str, body: object) -> None:
     assert (await client.post(f"/system/namespace/{path}", json=body)).status_code == 400
 
 
-async def test_the_default_namespace_stays(client: AsyncClient) -> None:
+async def test_the_default_namespace_cannot_be_removed(client: AsyncClient) -> None:
     assert (await client.delete("/system/namespace/openfaas-fn")).status_code == 400
 
 
 # -- bundles
 
 
-async def test_a_push_tags_what_is_here_and_uploads_what_is_not(client: AsyncClient) -> None:
+async def test_a_push_tags_a_known_bundle_and_uploads_an_unknown_one(client: AsyncClient) -> None:
     data = b"tar.gz" * 1000
     digest = hashlib.sha256(data).hexdigest()
     tag = {"image": "me/echo:1", "digest": digest}
@@ -196,7 +196,7 @@ async def test_a_push_tags_what_is_here_and_uploads_what_is_not(client: AsyncCli
     assert (await client.get("/system/bundles?image=none")).json() == []
 
 
-async def test_a_layer_is_found_once_it_was_sent(client: AsyncClient) -> None:
+async def test_a_layer_is_found_once_uploaded(client: AsyncClient) -> None:
     data = b"tar.gz" * 1000
     digest = hashlib.sha256(data).hexdigest()
     assert (await client.get(f"/system/layers/{digest}")).status_code == 404
@@ -218,7 +218,7 @@ async def test_an_upload_with_another_digest_is_400(client: AsyncClient, place: 
     assert (answer.status_code, answer.text) == (400, "the digest does not match")
 
 
-async def test_a_chunked_upload_arrives_whole(client: AsyncClient) -> None:
+async def test_a_chunked_upload_arrives_complete(client: AsyncClient) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"ab"
         yield b"cd"
@@ -227,7 +227,7 @@ async def test_a_chunked_upload_arrives_whole(client: AsyncClient) -> None:
     assert answer.json()["digest"] == hashlib.sha256(b"abcd").hexdigest()
 
 
-async def test_an_upload_that_announces_too_much_is_413(client: AsyncClient) -> None:
+async def test_an_upload_with_too_large_a_content_length_is_413(client: AsyncClient) -> None:
     answer = await client.post("/system/bundles?image=i", content=bytes(6_000_001))
     assert answer.status_code == 413
     assert "6000000 bytes" in answer.text
@@ -240,7 +240,7 @@ async def test_an_upload_without_a_name_is_400(client: AsyncClient, query: str) 
     assert "image" in answer.text
 
 
-async def test_an_upload_of_single_bytes_is_handed_on_in_large_pieces(
+async def test_an_upload_of_single_bytes_is_passed_on_in_large_chunks(
     client: AsyncClient, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces: list[int] = []
@@ -263,14 +263,14 @@ async def test_an_upload_of_single_bytes_is_handed_on_in_large_pieces(
     assert pieces == [1, 9_999]
 
 
-async def test_a_path_with_control_characters_is_told_without_them(client: AsyncClient) -> None:
+async def test_control_characters_of_a_path_are_escaped_in_the_response(client: AsyncClient) -> None:
     answer = await client.get("/nowhere/%1b[2J%c2%9b")
     assert answer.status_code == 404
     assert answer.text == r"Not Found: GET /nowhere/\x1b[2J\x9b"
 
 
 @pytest.mark.parametrize("body", ["[" * 4090, '{"service":' + "[" * 500_000, '{"service": "\\ud800", "image": "i"}'])
-async def test_json_that_is_deep_or_has_half_a_character_is_a_bad_request(client: AsyncClient, body: str) -> None:
+async def test_deeply_nested_json_or_a_lone_surrogate_is_a_bad_request(client: AsyncClient, body: str) -> None:
     answer = await client.post("/system/functions", content=body)
     assert answer.status_code == 400
     assert answer.text.startswith("the request body is not valid")

@@ -1,4 +1,4 @@
-"""What is wrong with a body is said in our words, whatever the library's version says."""
+"""Violations in a body get messages of our own, whatever the library's version says."""
 
 from typing import Annotated, Any
 
@@ -54,7 +54,7 @@ def violations(kind: Any, value: Any) -> str:
         (FunctionDeployment, {"labels": 1}, "service: is missing; image: is missing; labels: expected an object"),
     ],
 )
-def test_each_violation_has_its_place_and_what_is_allowed(kind: Any, value: Any, said: str) -> None:
+def test_each_violation_has_its_place_and_the_allowed_values(kind: Any, value: Any, said: str) -> None:
     assert violations(kind, value) == said
 
 
@@ -62,12 +62,12 @@ def test_each_violation_has_its_place_and_what_is_allowed(kind: Any, value: Any,
     ("detail", "said"),
     [("trailing comma at line 1 column 20", "not valid JSON (line 1 column 20)"), ("broken", "not valid JSON")],
 )
-def test_bad_json_has_its_position_where_the_library_gives_one(detail: str, said: str) -> None:
+def test_invalid_json_has_its_position_if_the_library_gives_one(detail: str, said: str) -> None:
     assert describe([{"type": "json_invalid", "loc": (), "msg": "?", "ctx": {"error": detail}}]) == said
 
 
 @pytest.mark.parametrize("model", TAKEN, ids=lambda model: model.__name__)
-def test_no_words_of_the_library_reach_a_user(model: Any) -> None:
+def test_no_message_of_the_library_reaches_a_user(model: Any) -> None:
     fields = [field.alias or name for name, field in model.model_fields.items()]
     for value in WRONG:
         for body in (value, dict.fromkeys(fields, value)):

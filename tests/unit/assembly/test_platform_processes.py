@@ -1,4 +1,4 @@
-"""The platform's processes, as the supervisor noted them."""
+"""The platform's processes, as the supervisor recorded them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data=str(tmp_path), run=str(tmp_path))
 
 
-def test_those_that_run_are_told_with_their_memory_and_others_are_not(settings: Settings) -> None:
+def test_running_processes_are_listed_with_their_memory_and_others_are_not(settings: Settings) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     settings.children_file.write_text(json.dumps({"edge": gone.pid, "controller": os.getpid()}))
@@ -29,7 +29,7 @@ def test_those_that_run_are_told_with_their_memory_and_others_are_not(settings: 
 
 
 @pytest.mark.parametrize("text", ["", "{"])
-def test_there_are_none_while_the_supervisor_has_not_noted_them(text: str, settings: Settings) -> None:
+def test_the_list_is_empty_until_the_supervisor_has_recorded_processes(text: str, settings: Settings) -> None:
     if text:
         settings.children_file.write_text(text)
     assert SupervisedProcesses(settings).running() == []

@@ -1,4 +1,4 @@
-"""What is read from h2load's report."""
+"""Parsing h2load's report."""
 
 import pytest
 
@@ -11,7 +11,7 @@ requests: 166161 total, 166193 started, 166161 done, 166161 succeeded, {failed} 
 """
 
 
-def test_the_rate_is_read():
+def test_the_rate_is_parsed():
     assert h2load.parse(REPORT.format(failed=0)) == 55387.0
 
 
@@ -23,6 +23,6 @@ def test_the_rate_is_read():
         "could not connect",
     ],
 )
-def test_a_report_of_requests_that_failed_is_no_rate(report):
+def test_a_report_with_failed_requests_gives_no_rate(report):
     with pytest.raises(MeasurementFailed):
         h2load.parse(report)

@@ -1,4 +1,4 @@
-"""Clients that leave, whatever the server has done before."""
+"""Clients that disconnect, whatever the server did before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from leavers import HOW, How, ask, reset_at_close
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("lingers", [True, False], ids=["closed", "reset"])
-async def test_a_connection_that_the_server_has_ended_can_be_left_and_closed(how: How, lingers: bool) -> None:
+async def test_a_client_can_abandon_and_close_a_connection_that_the_server_closed(how: How, lingers: bool) -> None:
     ended = asyncio.Event()
 
     async def end(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -24,7 +24,7 @@ async def test_a_connection_that_the_server_has_ended_can_be_left_and_closed(how
         host, port = server.sockets[0].getsockname()
         (leaver,) = await ask(host, port, "/", how, 1)
         await ended.wait()
-        for _ in range(10):  # the loop meets the end at one of its turns
+        for _ in range(10):  # the loop notices the end in one of its turns
             await leaver.leave()
             await asyncio.sleep(0)
         await leaver.close()

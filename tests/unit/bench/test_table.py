@@ -29,14 +29,14 @@ def test_each_figure_is_a_row_with_its_bar():
     ]
 
 
-def test_figures_of_a_part_replace_those_of_before_and_the_others_stay():
+def test_figures_of_a_partial_run_replace_theirs_and_keep_the_others():
     before = [Row(name, 1, "", None, None, "before") for name in ("a", "b", "gone")]
     part = [Row(name, 2, "", None, None, "now") for name in ("c", "b")]
     both = merged(before, part, ["a", "b", "c", "d"])
     assert [(found.name, found.value) for found in both] == [("a", 1), ("b", 2), ("c", 2)]
 
 
-def test_what_is_around_the_table_stays():
+def test_the_text_around_the_table_stays():
     text = f"before {table.BEGIN} old {table.END} after"
     assert table.replaced(text, "new\n") == f"before {table.BEGIN}\nnew\n{table.END} after"
 
@@ -46,7 +46,7 @@ def test_a_document_without_the_comments_is_refused():
         table.replaced("nothing", "new")
 
 
-def test_the_document_says_what_the_last_long_run_measured():
+def test_the_document_has_the_figures_of_the_last_long_run():
     report = json.loads(table.RESULTS.read_text())
     if report["machine"]["form"] != "long":
         pytest.skip("the last run was a quick one, which leaves the document as it is")

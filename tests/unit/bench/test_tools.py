@@ -1,4 +1,4 @@
-"""What the benchmark needs is there, or is said to be missing before anything is measured."""
+"""The benchmark's tools are installed, or reported as missing before anything is measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from measurements import ALL
 from rows import Bar, Measurement, Row
 
 BENCH = Path(run.__file__).parent
-COMMANDS = {"wrk": "wrk", "h2load": "h2load", "go_upstream": "go", "vegeta": "go"}  # by the module that runs them
+COMMANDS = {"wrk": "wrk", "h2load": "h2load", "go_upstream": "go", "vegeta": "go"}  # by the module that runs the command
 
 
 def measure(quick: bool) -> list[Row]:
@@ -24,7 +24,7 @@ NEEDY = Measurement("needy", (Bar("a figure", "ms", most=5.0),), measure, ("no-s
 MODEST = Measurement("modest", (), measure, ("sh",))
 
 
-def test_what_is_missing_is_asked_for_once_and_said_before_anything_is_measured(
+def test_a_missing_command_is_requested_once_and_reported_before_measuring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     script = tmp_path / "need"
@@ -38,7 +38,7 @@ def test_what_is_missing_is_asked_for_once_and_said_before_anything_is_measured(
     assert "needy will not be measured: no-such-command is missing" in said
 
 
-def test_what_is_installed_then_is_not_lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_was_then_installed_is_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "need"
     script.write_text(f'#!/bin/sh\ncp {script} {tmp_path}/"$1"\n')
     script.chmod(0o755)
@@ -47,7 +47,7 @@ def test_what_is_installed_then_is_not_lacking(tmp_path: Path, monkeypatch: pyte
     assert tools.provide([NEEDY]) == {"needy": ()}
 
 
-def test_what_lacks_a_command_is_not_measured_and_its_rows_say_why() -> None:
+def test_a_measurement_without_its_command_is_skipped_and_its_rows_say_why() -> None:
     rows, worked = run.run(NEEDY, True, ["no-such-command"])
     assert not worked
     assert [(row.name, row.value, row.met) for row in rows] == [("a figure", None, False)]
@@ -61,9 +61,9 @@ def test_a_measurement_names_the_commands_that_its_function_runs(measurement: Me
 
 
 def commands_of(source: Path, function: str) -> set[str]:
-    """The commands behind the names that a function of a module uses, itself or by others of the module."""
+    """The commands behind the names that a module's function uses, directly or through others of the module."""
     tree = ast.parse(source.read_text())
-    origin: dict[str, str] = {}  # by name: the module of ours that it is, or is of
+    origin: dict[str, str] = {}  # by name: our module that it is or comes from
     for node in tree.body:
         if isinstance(node, ast.Import):
             origin |= {alias.name: alias.name for alias in node.names}
