@@ -78,7 +78,7 @@ def test_a_bundle_holds_the_manifest_the_handler_and_its_bytecode(project):
     assert lines == []
 
 
-def test_the_same_input_gives_the_same_digest_whatever_times_and_modes_it_has(project):
+def test_the_same_input_gives_the_same_digest_whatever_its_times_and_modes(project):
     (project / "hello/tool.sh").write_text("#!/bin/sh\n")
     first, _ = make(project)
     os.utime(project / "hello/handler.py", (1, 1))
@@ -91,13 +91,13 @@ def test_the_same_input_gives_the_same_digest_whatever_times_and_modes_it_has(pr
     assert make(project)[0].digest != first.digest
 
 
-def test_nothing_of_the_builder_is_left_in_the_archive(project):
+def test_the_archive_holds_no_trace_of_the_builder(project):
     bundle, _ = make(project)
     with tarfile.open(bundle.path) as tar:
         for member in tar:
             assert (member.mtime, member.uid, member.gid, member.uname, member.gname) == (0, 0, 0, "", "")
             assert member.mode in (0o644, 0o755)
-    assert bundle.path.read_bytes()[4:8] == b"\0\0\0\0"  # gzip's own time
+    assert bundle.path.read_bytes()[4:8] == b"\0\0\0\0"  # gzip's timestamp
     assert [item.name for item in bundle.path.parent.iterdir()] == ["bundle.tar.gz"]
 
 
@@ -127,14 +127,14 @@ def test_the_bytecode_in_a_bundle_is_what_python_imports(project):
     target = project / "unpacked"
     with tarfile.open(bundle.path) as tar:
         tar.extractall(target, filter="data")
-    # were the source read, this would be the result
+    # the result if the source were read
     (target / "function/handler.py").write_text("def handle(event, context):\n    return 'from source'\n")
     code = "from function.handler import handle as h; print(h(1, 2), h.__code__.co_filename)"
     done = subprocess.run([sys.executable, "-c", code], cwd=target, check=True, capture_output=True, text=True)
     assert done.stdout == f"{{'statusCode': 200}} {target}/function/handler.py\n"
 
 
-def test_caches_version_control_and_virtual_environments_stay_out(project):
+def test_caches_version_control_and_virtual_environments_are_left_out(project):
     for name in (".git/config", "__pycache__/a.pyc", "env/pyvenv.cfg", "venv/x.py", "sub/__pycache__/b.pyc"):
         file = project / "hello" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -164,12 +164,12 @@ def test_a_link_inside_the_folder_is_kept_relative(project):
         assert tar.getmember("function/link.txt").linkname == "data/a.txt"
 
 
-def test_a_link_out_of_the_folder_is_refused(project):
+def test_a_link_that_leads_out_of_the_folder_is_refused(project):
     (project / "hello/passwd").symlink_to("/etc/passwd")
     assert "hello/passwd: the link leads out of" in refused(project)
 
 
-def test_a_link_to_nothing_is_refused(project):
+def test_a_dangling_link_is_refused(project):
     (project / "hello/gone").symlink_to("nothing")
     assert "hello/gone: the link leads nowhere" in refused(project)
 
@@ -210,7 +210,7 @@ def test_a_handler_that_cannot_work_is_refused_with_its_line(project, source, ex
         "if True:\n    pass\nelse:\n    def handle(e, c): pass\n",
     ],
 )
-def test_whatever_may_bind_handle_at_the_top_level_is_accepted(project, source):
+def test_any_statement_that_may_bind_handle_at_the_top_level_is_accepted(project, source):
     (project / "hello/handler.py").write_text(source)
     assert make(project)[0].size
 
@@ -228,7 +228,7 @@ def test_a_module_that_does_not_compile_is_a_warning(project):
     assert "function/old.py" in names(bundle)
 
 
-def test_copied_folders_come_under_their_path_in_the_project(project):
+def test_copied_folders_keep_their_path_in_the_project(project):
     (project / "libs/common").mkdir(parents=True)
     (project / "libs/common/a.py").write_text("A = 1\n")
     assert "function/libs/common/a.py" in names(make(project, copy=(Path("libs/common"),))[0])
@@ -248,7 +248,7 @@ def test_a_copy_that_would_replace_a_file_of_the_function_is_refused(project):
     assert "would replace" in refused(project, copy=(Path("common"),))
 
 
-def test_an_older_bundle_survives_a_build_that_fails(project):
+def test_an_older_bundle_survives_a_failed_build(project):
     old, _ = make(project)
     (project / "hello/handler.py").write_text("nonsense(")
     with pytest.raises(BuildFailed):

@@ -17,7 +17,7 @@ from rescoldo.model.errors import BuildFailed
 
 
 class Installer:
-    """Stands in for pip: writes one module for each requirement, and counts its calls."""
+    """Stands in for pip: writes one module for each requirement and records its calls."""
 
     def __init__(self, status: int = 0, say: tuple[str, ...] = ()) -> None:
         self.calls: list[list[str]] = []
@@ -61,7 +61,7 @@ def test_requirements_are_installed_compiled_and_packed_once(tmp_path):
     assert len(run.calls) == 2
 
 
-def test_a_layer_that_was_left_half_made_is_made_again(tmp_path):
+def test_an_incomplete_layer_is_built_again(tmp_path):
     run, wanted = Installer(), asked("alpha")
     layer = make_layer(wanted, tmp_path, run, lambda line: None)
     (layer.path.parent / "layer.json").write_text("{")
@@ -69,7 +69,7 @@ def test_a_layer_that_was_left_half_made_is_made_again(tmp_path):
     assert len(run.calls) == 2
 
 
-def test_a_script_looks_for_its_python_where_it_runs(tmp_path):
+def test_an_installed_script_uses_the_python_of_the_machine_where_it_runs(tmp_path):
     long = "#!/bin/sh\n'''exec' \"/a path/bin/python\" \"$0\" \"$@\"\n' '''\nimport sys\n"
     scripts = {
         "short": f"#!{sys.executable}\nimport sys\n",
@@ -91,28 +91,28 @@ def test_a_script_looks_for_its_python_where_it_runs(tmp_path):
     assert texts == {**scripts, "short": script, "long": script}
 
 
-def test_kept_layers_are_bounded_in_bytes_and_the_one_used_longest_ago_goes(tmp_path, monkeypatch):
+def test_cached_layers_are_bounded_in_bytes_and_the_least_recently_used_is_removed(tmp_path, monkeypatch):
     run, now = Installer(), time.time()
     old, used, busy = [make_layer(asked(name), tmp_path, run, print) for name in ("old", "used", "busy")]
     for ago, layer in ((9000, used), (8000, old), (7000, busy)):
         os.utime(layer.path.parent, (now - ago, now - ago))
     monkeypatch.setattr("rescoldo.bundle.deps.CACHE_BYTES", old.size * 2)
-    assert make_layer(asked("used"), tmp_path, run, print) == used, "it is used again"
+    assert make_layer(asked("used"), tmp_path, run, print) == used, "the layer is used again"
     with (tmp_path / f"{busy.path.parent.name}.lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another build has it
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another build uses it
         new = make_layer(asked("new"), tmp_path, run, print)
     assert [layer.path.exists() for layer in (new, used, busy, old)] == [True, True, True, False]
     make_layer(asked("newer"), tmp_path, run, print)
-    assert [layer.path.exists() for layer in (new, used, busy)] == [True, True, False], "two of them were used just now"
+    assert [layer.path.exists() for layer in (new, used, busy)] == [True, True, False], "two of them have just been used"
     assert make_layer(asked("old"), tmp_path, run, print).path.exists()
 
 
-def test_requirements_that_install_nothing_here_are_an_empty_layer(tmp_path):
+def test_requirements_that_install_nothing_here_make_an_empty_layer(tmp_path):
     layer = make_layer(asked("a; sys_platform == 'none'"), tmp_path, lambda *_: 0, lambda line: None)
     assert members(layer) == {"manifest.json", "deps/.empty"}
 
 
-def test_an_installation_that_fails_shows_its_last_lines_and_leaves_nothing(tmp_path):
+def test_a_failed_installation_shows_its_last_lines_and_leaves_nothing(tmp_path):
     run = Installer(1, tuple(f"line {i}" for i in range(30)))
     with pytest.raises(BuildFailed) as caught:
         make_layer(asked("a"), tmp_path, run, lambda line: None)
@@ -120,7 +120,7 @@ def test_an_installation_that_fails_shows_its_last_lines_and_leaves_nothing(tmp_
     assert [p.name for p in tmp_path.iterdir()] == [asked("a").key + ".lock"]
 
 
-def test_two_builds_at_once_install_once(tmp_path):
+def test_two_concurrent_builds_install_once(tmp_path):
     run, layers, ready = Installer(), [], threading.Barrier(2)
 
     def one() -> None:
@@ -135,7 +135,7 @@ def test_two_builds_at_once_install_once(tmp_path):
     assert len(run.calls) == 1 and layers[0] == layers[1]
 
 
-def test_what_was_installed_is_a_layer_beside_the_bundle_that_names_it(tmp_path):
+def test_installed_requirements_make_a_layer_beside_the_bundle_that_names_it(tmp_path):
     folder = tmp_path / "hello"
     folder.mkdir()
     (folder / "handler.py").write_text("def handle(req): return req\n")
@@ -156,7 +156,7 @@ def test_what_was_installed_is_a_layer_beside_the_bundle_that_names_it(tmp_path)
     assert not (tmp_path / "build/hello/layer.tar.gz").exists()
 
 
-def test_a_saved_line_packs_the_functions_own_files_alone(tmp_path):
+def test_a_change_of_code_packs_the_functions_own_files_alone(tmp_path):
     folder = tmp_path / "hello"
     folder.mkdir()
     (folder / "requirements.txt").write_text("alpha\n")
@@ -185,8 +185,8 @@ def test_without_uv_the_command_is_pip(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["__pycache__", "bin", "x.dist-info", "module.py"])
-def test_nothing_is_written_through_a_link_that_an_installation_left(tmp_path, place):
-    """Packages' code has written what is installed, as another user, and root goes over it."""
+def test_the_build_writes_nothing_through_links_of_an_installation(tmp_path, place):
+    """Code of packages writes the installed files as another user; root then post-processes them."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "tool").write_text(f"#!{sys.executable}\n")
@@ -203,8 +203,8 @@ def test_nothing_is_written_through_a_link_that_an_installation_left(tmp_path, p
     assert {path.name: path.read_bytes() for path in outside.iterdir()} == before
 
 
-def test_credentials_are_for_the_installer_alone(tmp_path):
-    """Neither what is shown nor what is packed holds them."""
+def test_the_installer_alone_sees_credentials(tmp_path):
+    """Neither the output nor the archives contain them."""
     folder, lines = tmp_path / "hello", []
     folder.mkdir()
     (folder / "handler.py").write_text("def handle(req): return req\n")
@@ -231,7 +231,7 @@ def test_credentials_are_for_the_installer_alone(tmp_path):
         assert not file.is_file() or b"s3cr3t" not in file.read_bytes()
 
 
-def test_what_the_installer_says_of_a_line_is_true_of_the_users_file(tmp_path):
+def test_line_numbers_in_the_installers_messages_are_those_of_the_users_file(tmp_path):
     file, lines = tmp_path / "requirements.txt", []
     file.write_text("# mine\n\nalpha==1 \\\n  --hash=sha256:aa\nbeta\n")
 

@@ -1,4 +1,4 @@
-"""What a set of folders may take on the disk."""
+"""Bounds on the disk space of a set of folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOW = 10_000.0
 
 
 def made(tmp_path: Path, *folders: tuple[int, float]) -> dict[Path, int]:
-    """Folders of so many bytes, used so many seconds ago."""
+    """Make a folder for each pair: its bytes, and how many seconds ago it was used."""
     sizes = {}
     for number, (size, ago) in enumerate(folders):
         folder = tmp_path / str(number)
@@ -25,7 +25,7 @@ def made(tmp_path: Path, *folders: tuple[int, float]) -> dict[Path, int]:
 
 
 def removed(sizes: dict[Path, int], room: int, spared: float = 0.0, longest: float = math.inf) -> list[int]:
-    """The numbers of those that go, in this order."""
+    """The numbers of the evicted folders, in order."""
     gone: list[int] = []
 
     def remove(folder: Path) -> bool:
@@ -40,20 +40,22 @@ def removed(sizes: dict[Path, int], room: int, spared: float = 0.0, longest: flo
     ("room", "expected"),
     [(120, []), (119, [0]), (100, [1]), (90, [1, 0]), (70, [2, 1]), (59, [3, 0]), (0, [3, 2, 1, 0])],
 )
-def test_those_used_last_stay_as_long_as_they_fit(tmp_path: Path, room: int, expected: list[int]) -> None:
+def test_the_most_recently_used_folders_stay_as_long_as_they_fit(
+    tmp_path: Path, room: int, expected: list[int]
+) -> None:
     sizes = made(tmp_path, (10, 400), (20, 300), (30, 200), (60, 100))
     assert removed(sizes, room) == expected
 
 
-def test_one_used_just_now_stays_though_it_does_not_fit_and_takes_its_room(tmp_path: Path) -> None:
+def test_a_folder_used_just_now_stays_even_if_it_does_not_fit_and_counts(tmp_path: Path) -> None:
     assert removed(made(tmp_path, (10, 400), (60, 10)), 50, spared=50) == [0]
 
 
-def test_one_not_used_for_too_long_goes_though_there_is_room(tmp_path: Path) -> None:
+def test_a_folder_unused_for_too_long_is_removed_even_if_it_fits(tmp_path: Path) -> None:
     assert removed(made(tmp_path, (10, 400), (10, 300)), 1000, longest=350) == [0]
 
 
-def test_one_that_somebody_uses_by_then_keeps_its_room(tmp_path: Path) -> None:
+def test_a_folder_that_is_in_use_meanwhile_still_counts(tmp_path: Path) -> None:
     sizes = made(tmp_path, (10, 400), (50, 300), (90, 200))
     tried: list[int] = []
 
@@ -65,7 +67,7 @@ def test_one_that_somebody_uses_by_then_keeps_its_room(tmp_path: Path) -> None:
     assert tried == [1, 0]
 
 
-def test_one_that_is_gone_was_used_longest_ago(tmp_path: Path) -> None:
+def test_a_missing_folder_counts_as_the_least_recently_used(tmp_path: Path) -> None:
     sizes = made(tmp_path, (10, 400), (10, 300))
     (tmp_path / "1").rmdir()
     assert used_at(tmp_path / "1") == 0.0

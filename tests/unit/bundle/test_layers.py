@@ -1,4 +1,4 @@
-"""Layers: requirements that bundles name by their digest and share."""
+"""Layers: requirements that bundles share and name by digest."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ async def test_a_bundle_finds_its_requirements_in_its_layer(storage: BundleStora
     assert sorted(storage.digests()) == sorted([first.name, second.name])
 
 
-async def test_a_bundle_whose_layer_is_not_here_is_refused(storage: BundleStorage, tmp_path: Path) -> None:
+async def test_a_bundle_with_an_unknown_layer_is_refused(storage: BundleStorage, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="its layer of requirements is not stored here"):
         await add(storage, bundle("b" * 64).gz())
     assert storage.digests() == [] and list((tmp_path / "uploads").iterdir()) == []
 
 
 @pytest.mark.parametrize("digest", ["..", "../../etc", "x", 5, ["a"], {}])
-async def test_a_layer_cannot_be_another_path(storage: BundleStorage, digest: object) -> None:
+async def test_a_layers_digest_cannot_name_another_path(storage: BundleStorage, digest: object) -> None:
     manifest = json.loads(manifest_here("python3-http", "http").to_text()) | {"schema": 2, "layer": digest}
     if not digest:
         return
@@ -69,7 +69,7 @@ async def test_a_layer_cannot_be_another_path(storage: BundleStorage, digest: ob
         await add(storage, Tar(json.dumps(manifest).encode()).gz())
 
 
-async def test_a_bundle_with_a_layer_may_not_bring_its_requirements_too(storage: BundleStorage) -> None:
+async def test_a_bundle_with_a_layer_may_not_also_contain_requirements(storage: BundleStorage) -> None:
     digest = await add_layer(storage, layer())
     for tar in (bundle(digest).file("deps/x.py"), bundle(digest).link("deps", "function")):
         with pytest.raises(InvalidInput, match="names a layer and brings deps/ too"):
@@ -87,7 +87,7 @@ async def test_a_bundle_with_a_layer_may_not_bring_its_requirements_too(storage:
         (b"no archive", "not a whole gzip file"),
     ],
 )
-async def test_a_layer_that_is_none_is_refused_and_leaves_nothing(
+async def test_an_invalid_layer_is_refused_and_leaves_nothing(
     storage: BundleStorage, tmp_path: Path, data: bytes, words: str
 ) -> None:
     with pytest.raises(InvalidInput, match=words):
@@ -95,7 +95,9 @@ async def test_a_layer_that_is_none_is_refused_and_leaves_nothing(
     assert storage.layers.digests() == [] and list((tmp_path / "uploads").iterdir()) == []
 
 
-async def test_a_layer_goes_when_no_bundle_has_it_and_nobody_asked_for_it_lately(storage: BundleStorage) -> None:
+async def test_a_layer_is_removed_when_no_bundle_names_it_and_no_client_asked_for_it_lately(
+    storage: BundleStorage
+) -> None:
     kept, unused = [await add_layer(storage, layer(content)) for content in (b"kept", b"unused")]
     folder = await add(storage, bundle(kept).gz())
     now = time.time()
@@ -111,7 +113,7 @@ async def test_a_layer_goes_when_no_bundle_has_it_and_nobody_asked_for_it_lately
     assert storage.layers.digests() == []
 
 
-async def test_unused_layers_are_bounded_in_bytes_and_those_asked_for_longest_ago_go_first(
+async def test_unused_layers_are_bounded_in_bytes_and_the_least_recently_requested_go_first(
     storage: BundleStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layers, "UNUSED_BYTES", 2_500_000)
@@ -123,7 +125,7 @@ async def test_unused_layers_are_bounded_in_bytes_and_those_asked_for_longest_ag
     for digest, ago in ((named, 9000), (oldest, 8000), (older, 7000), (old, 6000)):
         os.utime(storage.layers.path(digest), (now - ago, now - ago))
     await storage.collect_layers(now)
-    assert set(storage.layers.digests()) == {named, *new}, "two of a megabyte that are younger than ten minutes"
+    assert set(storage.layers.digests()) == {named, *new}, "the two new ones of a megabyte are younger than ten minutes"
     for digest in new:
         os.utime(storage.layers.path(digest), (now - 5000, now - 5000))
     again = await add_layer(storage, layer(b"5" * 1_000_000))
@@ -132,7 +134,7 @@ async def test_unused_layers_are_bounded_in_bytes_and_those_asked_for_longest_ag
     assert set(storage.layers.digests()) == {named, again, new[0]}
 
 
-async def test_a_layer_that_is_asked_for_stays_for_who_asked(storage: BundleStorage) -> None:
+async def test_a_layer_that_a_client_asked_for_is_kept(storage: BundleStorage) -> None:
     digest = await add_layer(storage, layer())
     now = time.time()
     os.utime(storage.layers.path(digest), (now - 2 * DAY, now - 2 * DAY))
@@ -142,7 +144,7 @@ async def test_a_layer_that_is_asked_for_stays_for_who_asked(storage: BundleStor
     assert not storage.layers.touch("c" * 64)
 
 
-async def test_a_bundle_that_comes_while_its_layer_is_collected_has_it_or_is_refused(storage: BundleStorage) -> None:
+async def test_a_bundle_uploaded_while_its_layer_is_collected_finds_it_or_is_refused(storage: BundleStorage) -> None:
     for _ in range(20):
         digest = await add_layer(storage, layer())
         os.utime(storage.layers.path(digest), (0, 0))
@@ -155,7 +157,7 @@ async def test_a_bundle_that_comes_while_its_layer_is_collected_has_it_or_is_ref
             await storage.remove(folder.name)
 
 
-async def test_removing_a_bundle_leaves_its_layer_to_the_others(storage: BundleStorage) -> None:
+async def test_removing_a_bundle_keeps_the_layer_that_others_share(storage: BundleStorage) -> None:
     digest = await add_layer(storage, layer())
     first, second = [await add(storage, bundle(digest, code).gz()) for code in (b"one", b"two")]
     await storage.remove(first.name)
@@ -171,7 +173,7 @@ async def test_the_size_and_digest_of_a_layer_are_checked(storage: BundleStorage
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-async def test_each_layer_has_a_group_of_its_own_that_no_bundle_has(tmp_path: Path) -> None:
+async def test_each_layer_has_a_gid_of_its_own_outside_those_of_bundles(tmp_path: Path) -> None:
     storage = BundleStorage(tmp_path / "bundles", tmp_path / "uploads", own_gids=True)
     await storage.prepare()
     digests = [await add_layer(storage, layer(content)) for content in (b"one", b"two", b"three")]
@@ -188,13 +190,11 @@ async def test_each_layer_has_a_group_of_its_own_that_no_bundle_has(tmp_path: Pa
     assert (folder / "deps" / "needed.py").stat().st_gid == LAYER_GIDS[3]
 
 
-def test_the_groups_of_layers_and_bundles_do_not_meet() -> None:
+def test_the_gid_ranges_of_layers_and_bundles_do_not_overlap() -> None:
     assert BUNDLE_GIDS.stop <= LAYER_GIDS.start and LAYER_GIDS.stop < 2**31
 
 
-async def test_when_all_groups_were_given_out_one_that_is_free_again_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_after_the_last_gid_a_free_one_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rescoldo.bundle.layers.LAYER_GIDS", range(10, 12))
     storage = LayerStorage(tmp_path, tmp_path, own_gids=False)
     taken = {"a" * 64: 11}
@@ -205,7 +205,7 @@ async def test_when_all_groups_were_given_out_one_that_is_free_again_is_taken(
         assert storage._free_gid() == 10
 
 
-async def test_a_bundle_that_brings_its_requirements_itself_is_taken_as_before(storage: BundleStorage) -> None:
+async def test_a_bundle_that_contains_its_requirements_is_still_accepted(storage: BundleStorage) -> None:
     folder = await add(storage, Tar().file("function/handler.py").file("deps/needed.py", b"own").gz())
     assert (folder / "deps" / "needed.py").read_bytes() == b"own"
     await storage.collect_layers(time.time())

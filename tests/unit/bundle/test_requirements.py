@@ -1,4 +1,4 @@
-"""requirements.txt as pip reads it, what is refused in it, and what it means."""
+"""requirements.txt: read as pip reads it, checked, and reduced to the key of a layer."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def lines(tmp_path: Path, text: str) -> list[tuple[int, str]]:
     return [(line.number, line.text) for line in read(tmp_path, text).lines]
 
 
-def test_a_missing_file_asks_for_nothing(tmp_path):
+def test_a_missing_file_has_no_requirements(tmp_path):
     assert read_requirements(tmp_path / "none.txt", "x").lines == ()
 
 
@@ -37,7 +37,7 @@ def test_a_missing_file_asks_for_nothing(tmp_path):
         ("p @ https://host/a#egg=p\n", [(1, "p @ https://host/a#egg=p")]),
     ],
 )
-def test_logical_lines_are_pips(tmp_path, text, found):
+def test_lines_are_joined_and_stripped_of_comments_as_pip_does(tmp_path, text, found):
     if found is None:
         with pytest.raises(BuildFailed, match=r"hello/requirements\.txt:1: "):
             read(tmp_path, text)
@@ -59,7 +59,7 @@ def test_logical_lines_are_pips(tmp_path, text, found):
         "--pre -r other.txt",
     ],
 )  # fmt: skip
-def test_what_names_a_local_file_is_refused_in_every_spelling_with_its_line(tmp_path, line):
+def test_every_spelling_of_a_local_file_is_refused_with_its_line(tmp_path, line):
     with pytest.raises(BuildFailed, match=r"hello/requirements\.txt:2: .* points to a local file"):
         read(tmp_path, f"a\n{line}\n")
 
@@ -74,7 +74,7 @@ def test_what_names_a_local_file_is_refused_in_every_spelling_with_its_line(tmp_
         "--trusted-host host", "a --hash=sha256:aa",
     ],
 )  # fmt: skip
-def test_what_comes_from_elsewhere_is_taken_as_it_is(tmp_path, line):
+def test_a_remote_requirement_or_index_is_kept_unchanged(tmp_path, line):
     assert lines(tmp_path, f"{line}\n") == [(1, line)]
 
 
@@ -93,7 +93,7 @@ def test_what_comes_from_elsewhere_is_taken_as_it_is(tmp_path, line):
         ("a==\n", "is not a requirement"),
     ],
 )
-def test_what_is_no_requirement_is_refused_with_its_line(tmp_path, line, words):
+def test_an_invalid_line_is_refused_with_its_number(tmp_path, line, words):
     with pytest.raises(BuildFailed, match=rf"hello/requirements\.txt:3: .*{words}"):
         read(tmp_path, f"a\n# a comment\n{line}\n")
 
@@ -110,7 +110,7 @@ def test_what_is_no_requirement_is_refused_with_its_line(tmp_path, line, words):
         ("p @ https://me:old@host/p.whl\n", "p @ https://host/p.whl\n"),
     ],
 )
-def test_what_means_the_same_is_one_layer(tmp_path, one, other):
+def test_equivalent_files_share_a_layer(tmp_path, one, other):
     assert read(tmp_path, one).key == read(tmp_path, other).key
 
 
@@ -125,16 +125,16 @@ def test_what_means_the_same_is_one_layer(tmp_path, one, other):
         ("-i https://one/\n--extra-index-url https://two/\na\n", "-i https://two/\n--extra-index-url https://one/\na\n"),
     ],
 )
-def test_what_means_another_thing_is_another_layer(tmp_path, one, other):
+def test_different_requirements_make_different_layers(tmp_path, one, other):
     assert read(tmp_path, one).key != read(tmp_path, other).key
 
 
-def test_variables_are_the_environments_and_decide_unless_they_are_credentials(tmp_path):
+def test_variables_come_from_the_environment_and_change_the_key_unless_they_are_credentials(tmp_path):
     text = "-i https://${USER}:${TOKEN}@host/${PLACE}\na==${VERSION}\n"
     values = {"USER": "me", "TOKEN": "s3cr3t-token", "PLACE": "simple", "VERSION": "1"}
     found = read(tmp_path, text, **values)
     assert found.text == "-i https://me:s3cr3t-token@host/simple\na==1\n"
-    assert found.public == ""  # the file holds none
+    assert found.public == ""  # the file contains no credentials
     assert found.hide("of https://me:s3cr3t-token@host/ and s3cr3t-token") == "of https://****@host/ and ****"
     assert read(tmp_path, text, **{**values, "TOKEN": "another"}).key == found.key
     for name in ("PLACE", "VERSION"):
@@ -155,18 +155,18 @@ def test_variables_are_the_environments_and_decide_unless_they_are_credentials(t
         ("-i https://host/simple\na@https://host/x@y\n", ""),
     ],
 )
-def test_the_file_without_credentials_is_otherwise_the_same(tmp_path, text, public):
+def test_removing_credentials_changes_nothing_else_in_the_file(tmp_path, text, public):
     assert read(tmp_path, text).public == public
 
 
 @pytest.mark.parametrize("line", ["-e git+https://me:token@host/p", "p @ file://me:token@host/x", "--x=https://me:token@host"])
-def test_no_message_holds_credentials(tmp_path, line):
+def test_no_message_contains_credentials(tmp_path, line):
     with pytest.raises(BuildFailed) as caught:
         read(tmp_path, line)
     assert "token" not in caught.value.message and "host" in caught.value.message
 
 
-def test_a_file_has_bounds(tmp_path):
+def test_the_files_size_lines_and_encoding_are_checked(tmp_path):
     with pytest.raises(BuildFailed, match="more than 10,000 lines"):
         read(tmp_path, "a\n" * (MAX_LINES + 1))
     with pytest.raises(BuildFailed, match="larger than 1,048,576 bytes"):
@@ -176,6 +176,6 @@ def test_a_file_has_bounds(tmp_path):
         read_requirements(tmp_path / "requirements.txt", "x")
 
 
-def test_a_url_in_quotes_or_lists_loses_its_credentials_too():
+def test_urls_in_quotes_and_lists_lose_their_credentials_too():
     text = '{"url": "https://me:t@host/a", "other": \'ftp://u:p@x\'}'
     assert without_credentials(text) == '{"url": "https://host/a", "other": \'ftp://x\'}'

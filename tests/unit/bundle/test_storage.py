@@ -1,4 +1,4 @@
-"""BundleStorage: uploads that are whole, damaged, hostile or too large."""
+"""BundleStorage: uploads that are complete, damaged, hostile or too large."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LIMIT = 2**20
 
 
 class Tar:
-    """Builds a tar.gz a member at a time, manifest first unless told otherwise."""
+    """Builds a tar.gz member by member; the manifest comes first by default."""
 
     def __init__(self, manifest: bytes | None = MANIFEST) -> None:
         self.bytes = io.BytesIO()
@@ -86,7 +86,7 @@ def left(tmp_path: Path) -> list[str]:
     return [p.name for folder in ("uploads", "bundles") for p in (tmp_path / folder).iterdir() if p.name != "layers"]
 
 
-# -- the good path
+# -- valid uploads
 
 
 async def test_an_upload_becomes_a_folder_named_by_its_digest(storage: BundleStorage, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ async def test_an_upload_becomes_a_folder_named_by_its_digest(storage: BundleSto
     assert left(tmp_path) == [digest]
 
 
-async def test_a_large_upload_in_many_pieces_arrives_unchanged(storage: BundleStorage) -> None:
+async def test_a_large_upload_in_many_chunks_arrives_unchanged(storage: BundleStorage) -> None:
     data = os.urandom(3_500_000)
     received = await storage.receive(sent(data, 70_001), 4_000_000, None)
     assert Path(received.place).read_bytes() == data
@@ -111,19 +111,19 @@ async def test_a_large_upload_in_many_pieces_arrives_unchanged(storage: BundleSt
     assert not Path(received.place).exists()
 
 
-async def test_the_same_bundle_again_keeps_the_folder_that_is_there(storage: BundleStorage) -> None:
+async def test_uploading_the_same_bundle_again_keeps_the_existing_folder(storage: BundleStorage) -> None:
     data = Tar().gz()
     first = (await add(storage, data)).stat().st_ino
     assert (await add(storage, data)).stat().st_ino == first
 
 
-async def test_two_uploads_of_the_same_bundle_at_once_both_succeed(storage: BundleStorage) -> None:
+async def test_two_concurrent_uploads_of_the_same_bundle_both_succeed(storage: BundleStorage) -> None:
     data = Tar().file("a/b").gz()
     first, second = await asyncio.gather(add(storage, data), add(storage, data))
     assert first == second
 
 
-async def test_without_groups_files_are_for_their_owner_alone(storage: BundleStorage) -> None:
+async def test_without_gids_files_are_readable_by_their_owner_alone(storage: BundleStorage) -> None:
     folder = await add(storage, Tar().file("d/run", mode=0o4755).file("d/data", mode=0o2666).gz())
     modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in (folder, *folder.rglob("*"))}
     assert modes == {folder.name: 0o700, "d": 0o700, "run": 0o700, "data": 0o600, "manifest.json": 0o600}
@@ -145,7 +145,7 @@ async def test_as_root_a_bundle_is_readable_by_its_group_and_by_nobody_else(tmp_
     assert stat.S_IMODE((tmp_path / "bundles").stat().st_mode) == 0o711
 
 
-async def test_owning_a_bundle_that_is_not_here_says_so(storage: BundleStorage) -> None:
+async def test_owning_an_unknown_bundle_says_so(storage: BundleStorage) -> None:
     with pytest.raises(NotFound, match="rescoldo up"):
         await storage.own("a" * 64, 1)
 
@@ -159,7 +159,7 @@ async def test_a_removed_bundle_is_gone_and_removing_it_again_is_no_error(
     assert storage.digests() == [] and left(tmp_path) == []
 
 
-async def test_a_start_clears_what_a_crash_left_and_nothing_else(tmp_path: Path) -> None:
+async def test_a_start_removes_leftovers_of_a_crash_and_nothing_else(tmp_path: Path) -> None:
     storage = BundleStorage(tmp_path / "bundles", tmp_path / "uploads", own_gids=False)
     await storage.prepare()
     folder = await add(storage, Tar().gz())
@@ -179,7 +179,7 @@ async def test_a_digest_cannot_name_another_path(storage: BundleStorage, digest:
         await storage.receive(sent(b"x"), LIMIT, digest)
 
 
-# -- an upload that does not arrive
+# -- incomplete uploads
 
 
 async def test_an_upload_over_the_limit_is_refused_and_removed(storage: BundleStorage, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ async def test_a_full_disk_is_named_and_nothing_is_left(tmp_path: Path) -> None:
         await asyncio.to_thread(subprocess.run, ["umount", mount], check=True)
 
 
-# -- an upload that is not what it says
+# -- damaged and hostile uploads
 
 
 def nested_pax_headers() -> bytes:
@@ -346,14 +346,14 @@ async def test_a_bad_upload_is_refused_and_leaves_nothing(storage: BundleStorage
     assert left(tmp_path) == []
 
 
-async def test_links_that_stay_inside_are_kept(storage: BundleStorage) -> None:
+async def test_links_that_stay_inside_the_bundle_are_kept(storage: BundleStorage) -> None:
     tar = Tar().file("d/f", b"data").link("d/l", "../d/f").link("top", "d").link("dangling", "nowhere")
     folder = await add(storage, tar.member("d/h", tarfile.LNKTYPE, linkname="d/f").gz())
     assert (folder / "top" / "l").read_bytes() == (folder / "d" / "h").read_bytes() == b"data"
     assert str((folder / "dangling").readlink()) == "nowhere"
 
 
-async def test_a_folder_may_be_listed_twice_and_names_may_be_odd(storage: BundleStorage) -> None:
+async def test_a_folder_may_be_listed_twice_and_names_may_be_unusual(storage: BundleStorage) -> None:
     odd = "ü \n\\ ' name"
     tar = Tar().member("./", tarfile.DIRTYPE).member("d", tarfile.DIRTYPE).file(f"d/{odd}")
     folder = await add(storage, tar.member("d/", tarfile.DIRTYPE).gz())
@@ -363,7 +363,7 @@ async def test_a_folder_may_be_listed_twice_and_names_may_be_odd(storage: Bundle
 # -- bounds
 
 
-async def test_a_bomb_is_stopped_at_the_bound_and_not_after_it(tmp_path: Path) -> None:
+async def test_unpacking_a_bomb_stops_at_the_bound_and_not_after_it(tmp_path: Path) -> None:
     data = Tar().file("zeros", bytes(5_000_000)).gz()
     with pytest.raises(TooLarge, match="unpacks to more than 1000000 bytes"):
         unpack(io.BytesIO(data), tmp_path, max_unpacked=1_000_000)
@@ -379,9 +379,9 @@ async def test_many_files_add_up_to_the_bound(tmp_path: Path) -> None:
     assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 1_000_000
 
 
-async def test_a_bomb_between_the_members_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unpacking_stops_at_a_bomb_between_the_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpacking, "MAX_MEMBERS", 10)
-    data = gzip.compress(Tar().plain() + bytes(3_000_000))  # zeros behind the end
+    data = gzip.compress(Tar().plain() + bytes(3_000_000))  # zeros after the end
     with pytest.raises(TooLarge):
         unpack(io.BytesIO(data), tmp_path, max_unpacked=1_000_000)
 
@@ -409,7 +409,7 @@ async def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.
         ({"handler": 5}, ["handler"]),
     ],
 )
-async def test_a_bundle_for_elsewhere_is_refused_with_what_it_is_and_what_is_here(
+async def test_an_incompatible_bundle_is_refused_naming_both_sides(
     storage: BundleStorage, change: dict[str, object], words: list[str]
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -418,7 +418,7 @@ async def test_a_bundle_for_elsewhere_is_refused_with_what_it_is_and_what_is_her
         assert word in caught.value.message
 
 
-# -- anything at all
+# -- arbitrary bytes
 
 
 def check_refused_or_contained(data: bytes, folder: Path) -> None:
@@ -446,7 +446,7 @@ def test_a_bundle_with_flipped_bytes_is_refused_or_unpacked(
     data = bytearray(tar.plain())
     for position, byte in changes:
         data[position] = byte
-    # a header with a wrong checksum is skipped by tarfile: repair it, so that what is behind it is tried
+    # tarfile skips a header with a wrong checksum: repair it, so that the checks behind it run
     for start in range(0, len(data) - 511, 512):
         block = data[start : start + 512]
         total = 256 + sum(block[:148]) + sum(block[156:])
@@ -462,7 +462,7 @@ kinds = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarf
 @pytest.mark.slow
 @given(st.lists(st.tuples(names, kinds, names), max_size=8))
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-def test_no_mixture_of_files_folders_and_links_gets_out(
+def test_no_mixture_of_files_folders_and_links_writes_outside(
     tmp_path_factory: pytest.TempPathFactory, members: list[tuple[str, bytes, str]]
 ) -> None:
     outer = tmp_path_factory.mktemp("outer")
