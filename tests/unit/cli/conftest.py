@@ -34,7 +34,7 @@ class RecordingGateway:
     url: str = ""
     calls: list[Call] = field(default_factory=list)
     answers: dict[str, list[tuple[int, bytes, dict[str, str]]]] = field(default_factory=dict)
-    together: int = 1  # the first changes wait until this many have arrived
+    together: int = 1  # the first changes wait until this many arrived
     waited_in_vain: bool = False  # `together` changes did not arrive within 10 s
 
     def wait(self) -> None:
@@ -126,7 +126,7 @@ def run(capfd):
 
 @pytest.fixture
 def stdin(monkeypatch):
-    """Feed bytes to standard input, which is no terminal."""
+    """Feed bytes to standard input, which is not a terminal."""
 
     def feed(data: bytes) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))

@@ -41,20 +41,20 @@ def project():
     Path("hello/handler.py").write_text("def handle(event, context):\n    return 1\n")
 
 
-def test_no_difference_is_status_0_whatever_the_gateway_adds(run, gateway):
+def test_no_difference_exits_with_0_whatever_the_gateway_adds(run, gateway):
     gateway.answer("GET /system/function/hello", 200, SAME)
     assert run("diff") == (0, "= hello.openfaas-fn\n", "")
     assert json.loads(run("diff", "--json")[1])[0]["changes"] == []
 
 
 @pytest.mark.parametrize("process", ["", None, "python3 index.py"])
-def test_the_process_of_a_python_template_is_no_difference(run, gateway, process):
-    """faas-cli sends it, and a gateway of ours does not keep it."""
+def test_fprocess_of_a_python_template_is_not_a_difference(run, gateway, process):
+    """faas-cli sends it, and our gateway does not keep it."""
     gateway.answer("GET /system/function/hello", 200, {**SAME, "envProcess": process})
     assert run("diff") == (0, "= hello.openfaas-fn\n", "")
 
 
-def test_every_difference_is_shown_and_is_status_1(run, gateway):
+def test_every_difference_is_shown_and_exits_with_1(run, gateway):
     changed = {"image": "me/hello:1", "envVars": {"A": "0", "C": "3"}, "secrets": [], "limits": {},
                "readOnlyRootFilesystem": False}  # fmt: skip
     gateway.answer("GET /system/function/hello", 200, SAME | changed)
@@ -72,7 +72,7 @@ def test_every_difference_is_shown_and_is_status_1(run, gateway):
     ]
 
 
-def test_other_code_is_a_difference(run, gateway):
+def test_changed_code_is_a_difference(run, gateway):
     gateway.answer("GET /system/function/hello", 200, SAME)
     run("build")
     digest = digest_of(Path("build/hello/bundle.tar.gz"))
@@ -91,7 +91,7 @@ def test_a_function_that_is_not_deployed_is_a_difference(run, gateway):
     assert gateway.lines() == ["GET /system/function/hello?namespace=dev"]
 
 
-def test_what_cannot_be_found_out_is_status_2(run, gateway):
+def test_a_comparison_that_fails_exits_with_2(run, gateway):
     gateway.answer("GET /system/function/hello", 401)
     status, _, err = run("diff")
     assert status == 2 and "rescoldo login" in err
@@ -119,7 +119,7 @@ def test_an_openfaas_function_has_every_field_of_the_stack_file(run):
     }
 
 
-def test_a_knative_service_has_the_bounds_of_scaling_and_mounts_the_secrets(run):
+def test_a_knative_service_has_scaling_bounds_and_mounts_the_secrets(run):
     (service,) = yaml.safe_load_all(run("generate", "--api", "serving.knative.dev/v1", "-n", "prod")[1])
     assert service["metadata"] == {"name": "hello", "namespace": "prod"}
     template = service["spec"]["template"]
@@ -138,7 +138,7 @@ def test_a_knative_service_has_the_bounds_of_scaling_and_mounts_the_secrets(run)
     assert template["spec"]["volumes"][0] == {"name": "two", "secret": {"secretName": "two"}}
 
 
-def test_several_functions_are_several_documents_and_text_stays_text(run):
+def test_each_function_is_a_document_and_text_stays_text(run):
     text = "  b: {lang: python3, handler: ./b, environment: {V: 1.10, T: 'true'}}\n"
     Path("stack.yaml").write_text(STACK + text)
     found = list(yaml.safe_load_all(run("generate")[1]))

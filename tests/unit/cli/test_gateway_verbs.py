@@ -1,4 +1,4 @@
-"""Every verb that speaks HTTP, against a server that records what it was asked."""
+"""Every verb that speaks HTTP, against a server that records its requests."""
 
 import base64
 import json
@@ -56,12 +56,12 @@ def test_list_of_a_namespace_as_json(run, gateway):
     assert gateway.lines() == ["GET /system/functions?namespace=dev"]
 
 
-def test_list_of_nothing_is_no_error(run, gateway):
+def test_an_empty_list_is_not_an_error(run, gateway):
     gateway.answer("GET /system/functions", 200, [])
     assert run("list") == (0, "Function  Image  Replicas  Invocations  Status\n", "")
 
 
-def test_describe_asks_for_usage(run, gateway):
+def test_describe_requests_usage(run, gateway):
     gateway.answer("GET /system/function/hello", 200, STATUS)
     gateway.answer("GET /system/status", 200, {"isolation": {"level": "full", "limits": "cgroup v2"}})
     status, out, _ = run("describe", "hello")
@@ -77,21 +77,21 @@ def test_describe_asks_for_usage(run, gateway):
     }
 
 
-def test_describe_shows_how_traffic_is_split_and_nothing_of_it_elsewhere(run, gateway):
+def test_describe_shows_a_traffic_split_only_if_there_is_one(run, gateway):
     gateway.answer("GET /system/function/hello", 200, {**STATUS, "traffic": {"4": 10, "3": 90}})
     assert re.search(r"Traffic: +10 % to revision 4, 90 % to revision 3\n", run("describe", "hello")[1])
     gateway.answer("GET /system/function/whole", 200, STATUS)
     assert "Traffic" not in run("describe", "whole")[1]
 
 
-def test_what_the_gateway_refuses_is_named_with_file_and_line(run, gateway):
+def test_a_setting_that_the_gateway_refuses_is_reported_with_file_and_line(run, gateway):
     write_project(skip_build="true", image="hello:1", annotations="{rescoldo.dev/max-queue: many}")
     gateway.answer("PUT /system/functions", 400, b"rescoldo.dev/max-queue: 'many' is not allowed")
     status, _, err = run("deploy")
     assert status == 1 and "Error: stack.yaml:8: hello: " in err and "rescoldo.dev/max-queue: 'many'" in err
 
 
-def test_describe_shows_the_limits_that_hold(run, gateway):
+def test_describe_shows_the_limits_in_force(run, gateway):
     limits = {"concurrency": 1, "max_queue": 0, "exec_timeout": 1.5, "max_body": 6291456, "max_response": 0,
               "memory": 0, "cpu": 500, "max_files": 4096, "log_rate": 262144, "max_inflight": 1}  # fmt: skip
     gateway.answer("GET /system/function/hello", 200, {**STATUS, "effectiveLimits": limits})
@@ -113,7 +113,7 @@ COLD = {
 }
 
 
-def test_describe_shows_what_cold_calls_waited_for(run, gateway):
+def test_describe_shows_the_phases_of_cold_starts(run, gateway):
     gateway.answer("GET /system/function/hello", 200, {**STATUS, "coldStarts": COLD})
     gateway.answer("GET /system/status", 404)
     out = run("describe", "hello")[1]
@@ -178,14 +178,14 @@ def test_describe_with_why_of_a_sleeping_function_says_what_wakes_it(run, gatewa
     assert "Decided" not in out and "CHANGED" not in out and "Sleeps:" in out
 
 
-def test_describe_shows_no_table_before_the_first_cold_call(run, gateway):
+def test_describe_shows_no_table_of_phases_before_the_first_cold_call(run, gateway):
     none = {"calls": 0, "failed": {}, "phases": {}}
     gateway.answer("GET /system/function/hello", 200, {**STATUS, "coldStarts": none})
     gateway.answer("GET /system/status", 404)
     assert run("describe", "hello")[1].endswith("Cold starts:  0 answered\n")
 
 
-def test_describe_says_plainly_what_the_lower_level_lacks(run, gateway):
+def test_describe_says_what_the_unprivileged_level_lacks(run, gateway):
     gateway.answer("GET /system/function/hello", 200, STATUS)
     gateway.answer("GET /system/status", 200, {"isolation": {"level": "unprivileged", "limits": "none"}})
     out = run("describe", "hello")[1]
@@ -202,7 +202,7 @@ def test_describe_says_where_a_function_finds_the_gateway(run, gateway):
         assert "gateway" not in re.search(r"Isolation: .*", out)[0]
 
 
-def test_describe_does_without_the_level_of_another_gateway(run, gateway):
+def test_describe_omits_isolation_if_the_gateway_does_not_report_it(run, gateway):
     gateway.answer("GET /system/function/hello", 200, STATUS)
     gateway.answer("GET /system/status", 404)
     status, out, _ = run("describe", "hello")
@@ -239,13 +239,13 @@ def test_ready_waits_for_health(run, gateway):
     assert gateway.lines() == ["GET /healthz"] * 2
 
 
-def test_ready_of_a_function_gives_up(run, gateway):
+def test_ready_of_a_function_gives_up_after_its_attempts(run, gateway):
     gateway.answer("GET /system/function/hello", 200, {**STATUS, "availableReplicas": 0})
     status, _, err = run("ready", "hello", "--attempts", "2", "--interval", "0s")
     assert status == 1 and err.endswith("Error: hello was not ready after 2 attempts: no replica is available\n")
 
 
-def test_ready_says_that_there_is_no_such_function(run, gateway):
+def test_ready_says_that_the_function_is_not_deployed(run, gateway):
     gateway.answer("GET /system/function/hello", 404)
     err = run("ready", "hello", "--attempts", "1")[2]
     missing = "function hello.openfaas-fn is not deployed; see the names with: rescoldo list"
@@ -261,7 +261,7 @@ def test_ready_says_that_there_is_no_such_function(run, gateway):
         ("deploying", 1, "hello was not ready after 2 attempts: Deploying"), ("starting", 1, "is not ready: Starting"),
     ],
 )  # fmt: skip
-def test_ready_of_a_function_is_decided_by_its_state(run, gateway, state, status, words):
+def test_ready_of_a_function_depends_on_its_state(run, gateway, state, status, words):
     count = int(state == "ready")
     found = {**STATUS, "state": state, "replicas": count, "availableReplicas": count}
     if state == "failing":
@@ -270,7 +270,7 @@ def test_ready_of_a_function_is_decided_by_its_state(run, gateway, state, status
     code, out, err = run("ready", "hello", "--attempts", "2", "--interval", "0s")
     assert code == status and words in out + err
     asked_once = state not in ("deploying", "starting")
-    assert len(gateway.calls) == (1 if asked_once else 2), "what can be told at once is"
+    assert len(gateway.calls) == (1 if asked_once else 2), "a final state needs one attempt"
 
 
 def test_list_and_describe_show_the_state_and_why_it_fails(run, gateway):
@@ -285,7 +285,7 @@ def test_list_and_describe_show_the_state_and_why_it_fails(run, gateway):
 
 
 @pytest.mark.parametrize(("verb", "done"), [("pause", "Paused hello."), ("resume", "Resumed hello.")])
-def test_pause_and_resume_ask_the_gateway(run, gateway, verb, done):
+def test_pause_and_resume_call_the_gateway(run, gateway, verb, done):
     assert run(verb, "hello.dev") == (0, f"{done[:-1]}.dev.\n", "")
     assert gateway.lines() == [f"POST /system/function/hello/{verb}?namespace=dev"]
     assert json.loads(run(verb, "hello", "--json")[1]) == {"name": "hello", "paused": verb == "pause"}
@@ -297,7 +297,7 @@ def test_pause_and_resume_ask_the_gateway(run, gateway, verb, done):
 # -- deploy, remove, up
 
 
-def test_deploy_puts_and_posts_where_there_is_nothing_yet(run, gateway):
+def test_deploy_puts_then_posts_a_function_that_does_not_exist_yet(run, gateway):
     write_project(image="me/hello:1", environment="{A: b}", limits="{memory: 40Mi}")
     gateway.answer("PUT /system/functions", 404)
     status, out, _ = run("deploy")
@@ -317,7 +317,7 @@ def test_deploy_puts_and_posts_where_there_is_nothing_yet(run, gateway):
     )
 
 
-def test_flags_come_over_the_stack_file(run, gateway):
+def test_flags_override_the_stack_file(run, gateway):
     write_project(environment="{A: b, C: d}", labels="{x: '1'}")
     argv = "deploy -n dev -e A=2 --label y=2=3 --annotation topic=t --secret s --memory-limit 1Gi --readonly"
     status, out, _ = run(*argv.split())
@@ -339,7 +339,7 @@ def test_deploy_without_a_stack_file(run, gateway):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("build", "--name", "hello"), "--filter"),  # what would be built is not said
+        (("build", "--name", "hello"), "--filter"),  # the function to build is missing
         (("deploy", "-f", "stack.yaml", "--name", "hello", "--image", "i"), "--filter"),
         (("up", "hello", "--name", "hello", "--image", "i"), "--filter"),
         (("generate", "hello", "--from-store", "figlet"), "--from-store"),
@@ -349,7 +349,7 @@ def test_deploy_without_a_stack_file(run, gateway):
         (("watch", "--annotation", "a"), "--annotation 'a': write KEY=VALUE"),
     ],
 )
-def test_flags_that_cannot_be_meant_are_refused_before_anything_is_built(run, gateway, words, said):
+def test_contradictory_or_invalid_flags_are_refused_before_anything_is_built(run, gateway, words, said):
     write_project()
     status, _, err = run(*words)
     assert status == 2 and said in err
@@ -357,7 +357,7 @@ def test_flags_that_cannot_be_meant_are_refused_before_anything_is_built(run, ga
 
 
 @pytest.mark.parametrize("verb", ["up --skip-build", "deploy"])
-def test_functions_of_the_stack_file_can_be_named(run, gateway, verb):
+def test_deploy_of_a_name_deploys_no_other_function(run, gateway, verb):
     gateway.answer("GET /healthz", 200)
     write_project()
     with Path("stack.yaml").open("a") as file:
@@ -366,7 +366,7 @@ def test_functions_of_the_stack_file_can_be_named(run, gateway, verb):
     assert [call.json["service"] for call in gateway.changes() if call.path == "/system/functions"] == ["other"]
 
 
-def test_build_of_a_name_builds_no_other(run, gateway):
+def test_build_of_a_name_builds_no_other_function(run, gateway):
     write_project()
     with Path("stack.yaml").open("a") as file:
         file.write("  other: {lang: python3-http, handler: ./hello}\n")
@@ -400,7 +400,7 @@ def test_a_deployment_waits_for_its_start_and_fails_with_the_reason(run, gateway
     assert {call.headers["Prefer"] for call in gateway.calls if "functions" in call.path} == {"wait=115"}
 
 
-def test_a_deployment_that_shall_start_nothing_says_so(run, gateway):
+def test_no_start_asks_for_an_immediate_rollout(run, gateway):
     write_project(skip_build="true", image="hello:1")
     gateway.answer("PUT /system/functions", 404)
     assert run("deploy", "--no-start")[0] == 0
@@ -409,13 +409,13 @@ def test_a_deployment_that_shall_start_nothing_says_so(run, gateway):
     assert not any("Prefer" in call.headers for call in gateway.calls)
 
 
-def test_a_deployment_that_is_refused_shows_the_gateways_words(run, gateway):
+def test_a_refused_deployment_shows_the_gateways_message(run, gateway):
     gateway.answer("PUT /system/functions", 400, b"memory: 'x' is not a size")
     status, _, err = run("deploy", "--image", "i", "--name", "x")
     assert (status, err) == (1, f"Error: command line: x: {gateway.url} answered 400: memory: 'x' is not a size\n")
 
 
-def test_remove_names_functions_or_takes_the_stack_files(run, gateway):
+def test_remove_takes_names_or_all_functions_of_the_stack_file(run, gateway):
     write_project(namespace="dev")
     assert run("remove", "--all")[:2] == (0, "hello.dev  removed\n")
     assert run("rm", "a", "b.dev", "-n", "prod")[1] == "a.prod  removed\nb.dev   removed\n2 functions: 2 removed.\n"
@@ -427,7 +427,7 @@ def test_remove_names_functions_or_takes_the_stack_files(run, gateway):
     ]
 
 
-def test_remove_of_nothing_says_so(run, gateway):
+def test_remove_of_a_missing_function_says_so(run, gateway):
     gateway.answer("DELETE /system/functions", 404)
     reason = "function x.openfaas-fn is not deployed; see the names with: rescoldo list"
     assert run("remove", "x") == (1, f"x  failed  {reason}\n", f"Error: {reason}\n")
@@ -437,7 +437,7 @@ def test_up_builds_uploads_and_deploys(run, gateway):
     write_project()
     gateway.answer("GET /healthz", 200)
     gateway.answer("POST /system/bundles", 404)
-    # the digest is known only when it is built, and a build gives the same one each time
+    # only a build gives the digest, and each build gives the same one
     assert run("build", "-q") == (0, "", "")
     digest = json.loads(run("build", "--json")[1])["hello"]["digest"]
     gateway.answer("POST /system/bundles", 201, {"image": "hello:latest", "digest": digest, "size": 1})
@@ -458,7 +458,7 @@ def test_up_builds_uploads_and_deploys(run, gateway):
 
 @pytest.fixture
 def layered(monkeypatch, tmp_path):
-    """A project with a requirement, which is built without an installer."""
+    """A project with a requirement, built without an installer."""
     write_project()
     Path("hello/requirements.txt").write_text("alpha\n")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -470,7 +470,7 @@ def layered(monkeypatch, tmp_path):
     monkeypatch.setattr("rescoldo.cli.project.run_installer", install)
 
 
-def test_a_layer_is_sent_before_the_bundle_that_names_it(run, gateway, layered):
+def test_a_layer_is_uploaded_before_the_bundle_that_names_it(run, gateway, layered):
     built = json.loads(run("build", "--json")[1])["hello"]
     gateway.answer("GET /healthz", 200)
     gateway.answer("POST /system/bundles", 404)
@@ -479,7 +479,7 @@ def test_a_layer_is_sent_before_the_bundle_that_names_it(run, gateway, layered):
     gateway.answer("POST /system/bundles", 201, {"digest": built["digest"]})
     status, _, err = run("up")
     assert status == 0, err
-    # it asks whether a platform answers, before the build and after it; what else a deployment asks is its own affair
+    # `up` also asks whether a platform answers, and a deployment asks more: neither matters here
     asked = [line.partition("?")[0] for line in gateway.lines()]
     lines = [line for line in asked if "/system/bundles" in line or "/system/layers" in line]
     posts = ["POST /system/bundles", f"GET {place}", "POST /system/layers", "POST /system/bundles"]
@@ -489,7 +489,7 @@ def test_a_layer_is_sent_before_the_bundle_that_names_it(run, gateway, layered):
     assert sent.headers["X-Rescoldo-Digest"] == built["layer"]["digest"]
 
 
-def test_a_layer_that_is_there_is_not_sent_again(run, gateway, layered):
+def test_a_layer_that_the_gateway_has_is_not_uploaded_again(run, gateway, layered):
     built = json.loads(run("build", "--json")[1])["hello"]
     gateway.answer("GET /healthz", 200)
     gateway.answer("POST /system/bundles", 404)
@@ -499,7 +499,7 @@ def test_a_layer_that_is_there_is_not_sent_again(run, gateway, layered):
     assert "POST /system/layers" not in [line.partition("?")[0] for line in gateway.lines()]
 
 
-def test_a_layer_that_is_missing_here_is_named(run, gateway, layered):
+def test_a_layer_missing_on_this_machine_is_named(run, gateway, layered):
     gateway.answer("POST /system/bundles", 404)
     digest = json.loads(run("build", "--json")[1])["hello"]["layer"]["digest"]
     Path("build/hello/layer.tar.gz").unlink()
@@ -507,7 +507,7 @@ def test_a_layer_that_is_missing_here_is_named(run, gateway, layered):
     assert "build/hello/layer.tar.gz, the requirements of the bundle beside it, is missing" in run("deploy")[2]
 
 
-def test_a_bundle_that_is_there_is_not_sent_again(run, gateway):
+def test_a_bundle_that_the_gateway_has_is_not_uploaded_again(run, gateway):
     write_project()
     gateway.answer("GET /healthz", 200)
     gateway.answer("POST /system/bundles", 200, {"image": "hello:latest", "digest": "d", "size": 1})
@@ -515,7 +515,7 @@ def test_a_bundle_that_is_there_is_not_sent_again(run, gateway):
     assert [call.line.split("?")[0] for call in gateway.changes()] == ["POST /system/bundles", "PUT /system/functions"]
 
 
-def test_a_gateway_that_takes_no_bundles_is_named(run, gateway):
+def test_a_gateway_that_does_not_accept_bundles_gets_a_message(run, gateway):
     write_project()
     gateway.answer("GET /healthz", 200)
     gateway.answer("POST /system/bundles", 404)
@@ -562,13 +562,13 @@ def test_invoke_signs_the_body(run, gateway, stdin):
     stdin(b"hello")
     gateway.answer("POST /function/hello.openfaas-fn", 200)
     assert run("invoke", "hello", "--sign", "X-Hub-Signature-256", "--key", "secret")[0] == 0
-    # as `openssl dgst -sha256 -hmac secret` has it
+    # as `openssl dgst -sha256 -hmac secret` prints it
     digest = "88aab3ede8d3adf94d26ab90d3bafd4a2083070c3bcce9c014ee04a443847c0b"
     assert gateway.calls[0].headers["X-Hub-Signature-256"] == f"sha256={digest}"
     assert run("invoke", "hello", "--sign", "X-S")[0] == 2
 
 
-def test_invoke_with_everything(run, gateway, stdin):
+def test_invoke_with_all_flags(run, gateway, stdin):
     stdin(b"{}")
     gateway.answer("PUT /function/hello.dev", 200, b"ok")
     argv = ["-m", "put", "--query", "a=1 2", "--query", "a=3", "-H", "X-A: b=c", "-H", "X-B=d", "-n", "dev"]
@@ -589,7 +589,7 @@ def test_a_call_that_fails_shows_status_and_body(run, gateway, stdin):
     )
 
 
-def test_an_asynchronous_call_shows_what_the_gateway_says_of_it(run, gateway, stdin):
+def test_an_asynchronous_call_shows_the_gateways_response(run, gateway, stdin):
     stdin(b"")
     gateway.answer("POST /async-function/hello.openfaas-fn", 501, b"does not exist yet")
     assert "answered 501: does not exist yet" in run("invoke", "-a", "hello")[2]
@@ -638,7 +638,7 @@ def test_status_shows_processes_and_counts(run, gateway):
     assert json.loads(run("status", "--json")[1]) == data
 
 
-# -- who am I, and where
+# -- credentials and gateways
 
 
 def test_a_saved_password_is_sent_and_shared_with_faas_cli(run, gateway, home, stdin):
@@ -657,7 +657,7 @@ def test_a_saved_password_is_sent_and_shared_with_faas_cli(run, gateway, home, s
     assert run("logout")[2] == f"No password is saved for {gateway.url}.\n"
 
 
-def test_login_keeps_what_faas_cli_wrote(run, gateway, home):
+def test_login_keeps_entries_that_faas_cli_wrote(run, gateway, home):
     gateway.answer("GET /system/functions", 200, [])
     file = home / ".openfaas/config.yml"
     file.parent.mkdir()
@@ -674,7 +674,7 @@ def test_a_wrong_password_is_not_saved(run, gateway, home):
     assert not (home / ".openfaas").exists()
 
 
-def test_unauthorized_names_the_remedy(run, gateway):
+def test_an_unauthorized_call_names_the_remedy(run, gateway):
     gateway.answer("GET /system/functions", 401)
     assert run("list")[2] == f"Error: unauthorized access to {gateway.url}, run `rescoldo login`\n"
 
@@ -719,14 +719,14 @@ def test_the_gateway_is_chosen_by_flag_then_environment_then_stack(monkeypatch):
         choose_gateway("ftp://x")
 
 
-def test_a_proxy_in_the_environment_is_not_asked_for_loopback(monkeypatch, gateway):
+def test_a_proxy_of_the_environment_is_not_used_for_loopback(monkeypatch, gateway):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     gateway.answer("GET /healthz", 200)
     with Gateway(gateway.url) as opened:
         assert opened.answers()
 
 
-def test_a_broken_stack_file_is_in_nobodys_way_when_the_gateway_is_named(run, gateway):
+def test_a_broken_stack_file_does_not_matter_if_the_gateway_is_named(run, gateway):
     Path("stack.yaml").write_text("nonsense: [")
     gateway.answer("GET /system/functions", 200, [])
     assert run("list")[0] == 0
@@ -735,19 +735,19 @@ def test_a_broken_stack_file_is_in_nobodys_way_when_the_gateway_is_named(run, ga
 PRINTED = "\x1b[31mred\x1b[0m \x1b[2J\x1b]0;title\x07 50%\r"
 
 
-def test_what_a_function_printed_goes_into_a_pipe_as_it_is(run, gateway):
+def test_log_lines_go_into_a_pipe_unchanged(run, gateway):
     gateway.answer("GET /system/logs", 200, (json.dumps({"name": "hello", "text": PRINTED}) + "\n").encode())
     assert run("logs", "hello", "--no-instance", "--no-name", "--no-follow")[1].strip(" \n") == PRINTED
 
 
-def test_what_a_function_printed_cannot_steer_a_terminal(run, gateway, monkeypatch):
+def test_log_lines_cannot_control_a_terminal(run, gateway, monkeypatch):
     gateway.answer("GET /system/logs", 200, (json.dumps({"name": "hello", "text": PRINTED}) + "\n").encode())
     monkeypatch.setattr("rescoldo.cli.output.on_terminal", lambda: True)
     out = run("logs", "hello", "--no-instance", "--no-name", "--no-follow")[1]
     assert out == " red \\x1b[2J\\x1b]0;title\\x07 50%\\r\n"
 
 
-def test_no_verb_shows_control_characters_of_others(run, gateway):
+def test_verbs_escape_control_characters_in_responses(run, gateway):
     reason = "hello.ns: bad \x1b[2J \x9b \u202e"
     revision = {"revision": 1, "createdAt": "", "image": "i\x1b[2J", "digest": "", "state": "failed", "current": False,
                 "traffic": 0, "replicas": 0, "reason": reason}  # fmt: skip
@@ -758,7 +758,7 @@ def test_no_verb_shows_control_characters_of_others(run, gateway):
     assert run("rollback", "hello")[2].replace("\n", "").isprintable()
 
 
-def test_followed_logs_go_on_after_an_interruption_and_no_line_is_lost_or_told_twice(run, gateway, monkeypatch):
+def test_followed_logs_resume_after_an_interruption_without_losing_or_repeating_a_line(run, gateway, monkeypatch):
     def lines(*entries):
         return b"".join(
             json.dumps({"name": "hello", "instance": one, "timestamp": at, "text": text}).encode() + b"\n"
@@ -782,7 +782,7 @@ def test_followed_logs_go_on_after_an_interruption_and_no_line_is_lost_or_told_t
     assert gateway.lines()[1] == f"GET /system/logs?name=hello&follow=true&since={moments[1].replace(':', '%3A')}"
 
 
-def test_followed_logs_give_up_when_the_gateway_stays_away(run, gateway, monkeypatch):
+def test_following_logs_ends_if_the_gateway_stays_away(run, gateway, monkeypatch):
     gateway.answer("GET /system/logs", 200, b"")
     gateway.answer("GET /system/logs", 503, b"the node is restarting")
     monkeypatch.setattr("rescoldo.cli.verbs.logs.RETRY_PAUSE", 0.0)
@@ -796,11 +796,11 @@ def test_followed_logs_give_up_when_the_gateway_stays_away(run, gateway, monkeyp
     ("http://gateway.example", "http://GATEWAY.example:80/"),
     ("https://gateway.example:443/", "https://gateway.example"),
 ])  # fmt: skip
-def test_addresses_that_mean_one_gateway_share_its_password(saved, asked):
+def test_equivalent_addresses_of_a_gateway_share_its_password(saved, asked):
     save(saved, "me", "x")
     assert authorization(asked, "", None) == f"Basic {basic('me', 'x')}"
     save(asked, "me", "y")
-    assert len(known()) == 1, "it replaces the other"
+    assert len(known()) == 1, "the second password replaces the first"
     assert forget(saved)
     assert authorization("https://gateway.example:8443", "", None) == ""
 
@@ -813,7 +813,7 @@ def test_another_scheme_port_or_path_is_another_gateway(other):
     assert authorization(other, "", None) == ""
 
 
-def test_a_password_is_read_in_one_way_everywhere(run, gateway, stdin, tmp_path):
+def test_every_source_of_a_password_strips_white_space_alike(run, gateway, stdin, tmp_path):
     gateway.answer("GET /system/functions", 200, [])
     headers = []
     stdin(b"  s3 cret \r\n")
@@ -828,7 +828,7 @@ def test_a_password_is_read_in_one_way_everywhere(run, gateway, stdin, tmp_path)
     assert headers == {f"Basic {basic(there.user, there.password)}"} == {f"Basic {basic('admin', 's3 cret')}"}
 
 
-def test_an_unauthorized_call_names_the_gateways_that_there_are_passwords_for(run, gateway):
+def test_an_unauthorized_call_names_the_gateways_with_saved_passwords(run, gateway):
     save("https://elsewhere.example", "me", "x")
     gateway.answer("GET /system/functions", 401)
     assert "passwords are saved for: https://elsewhere.example" in run("list")[2]
@@ -861,7 +861,7 @@ def test_invoke_with_two_paths_is_refused(run, gateway, stdin):
     assert gateway.calls == []
 
 
-def test_invoke_with_i_shows_status_headers_and_times_of_failures_too(run, gateway, stdin):
+def test_invoke_with_i_shows_status_headers_and_times_also_of_failures(run, gateway, stdin):
     for status in (200, 404):
         gateway.answers.clear()
         headers = {"X_Cold_Start": "true", "X_Duration_Seconds": "0.004", "X_Own": "1"}
@@ -887,7 +887,7 @@ def test_invoke_as_json_has_status_headers_body_and_times(run, gateway, stdin):
     assert base64.b64decode(json.loads(run("invoke", "hello", "--json")[1])["body_base64"]) == b"\xff\x00"
 
 
-def test_a_get_from_a_terminal_waits_for_no_body(run, gateway, monkeypatch):
+def test_a_get_from_a_terminal_does_not_wait_for_a_body(run, gateway, monkeypatch):
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
     gateway.answer("GET /function/hello.openfaas-fn", 200, b"ok")
     assert run("invoke", "hello", "-X", "GET")[:2] == (0, "ok")

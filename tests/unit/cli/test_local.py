@@ -1,4 +1,4 @@
-"""Which platform of this machine a command means."""
+"""Which platform of this machine a command uses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rescoldo.model.settings import Settings, default_data_dir
 
 @pytest.fixture
 def there(monkeypatch):
-    """The platforms that run."""
+    """The running platforms."""
     found: list[Platform] = []
     monkeypatch.setattr(running, "platforms", lambda: found)
     return found
@@ -37,33 +37,31 @@ def test_the_address_of_the_default_data_directory_is_remembered(there):
     assert choose_gateway("") == "http://127.0.0.1:8080"
     ran(default_data_dir(), 9000)
     assert choose_gateway("") == "http://127.0.0.1:9000"
-    assert choose_gateway("", "http://127.0.0.1:8080") == "http://127.0.0.1:9000", "what a new stack file names"
+    assert choose_gateway("", "http://127.0.0.1:8080") == "http://127.0.0.1:9000", "the address in a new stack file"
     assert choose_gateway("", "http://elsewhere:8080") == "http://elsewhere:8080"
-    assert choose_gateway("http://127.0.0.1:8080") == "http://127.0.0.1:8080", "what was asked for"
+    assert choose_gateway("http://127.0.0.1:8080") == "http://127.0.0.1:8080", "the address that was given"
 
 
-def test_the_one_that_was_started_last_is_meant_while_it_runs_and_the_default_one_does_not(
-    there, tmp_path, monkeypatch
-):
+def test_the_platform_started_last_is_used_while_it_runs_and_the_default_one_does_not(there, tmp_path, monkeypatch):
     other, default = ran(tmp_path / "other", 9001), ran(default_data_dir(), 9000)
     there.append(runs(other))
-    assert local.local_platform(None) == default, "it was not started from here: `down` would stop somebody's"
+    assert local.local_platform(None) == default, "this user did not start it: `down` would stop another's platform"
     local.note_start(other.data_path)
     assert local.local_platform(None) == other
-    assert local.local_platform(default.data_path) == default, "it was named"
+    assert local.local_platform(default.data_path) == default, "its data directory was given"
     there.append(runs(default))
     assert local.local_platform(None) == default
     monkeypatch.setenv("RESCOLDO_DATA", str(tmp_path / "none"))
     assert local.local_platform(None) is None
 
 
-def test_one_of_another_user_is_named_but_never_chosen(there, tmp_path):
+def test_a_platform_of_another_user_is_named_but_never_chosen(there, tmp_path):
     there.append(runs(ran(tmp_path / "other", 9001), uid=4321))
     assert local.local_platform(None) is None
     assert "of uid 4321" in local.others(default_data_dir())
 
 
-def test_credentials_are_those_of_the_platform_at_the_address(there, tmp_path):
+def test_credentials_come_from_the_platform_at_the_address(there, tmp_path):
     other = ran(tmp_path / "other", 9001)
     there.append(runs(other))
     assert local.data_folder("127.0.0.1:9001", None) == local.data_folder("localhost:9001", None) == other.data_path
@@ -73,13 +71,13 @@ def test_credentials_are_those_of_the_platform_at_the_address(there, tmp_path):
 @pytest.mark.parametrize(("gateway", "url"), [
     ("0.0.0.0:80", "http://127.0.0.1:80"), ("[::]:80", "http://[::1]:80"), ("10.0.0.1:80", "http://10.0.0.1:80"),
 ])  # fmt: skip
-def test_a_gateway_that_listens_everywhere_is_reached_on_loopback(gateway, url):
+def test_a_gateway_on_the_wildcard_address_is_reached_on_loopback(gateway, url):
     assert url_of(Settings(data="", run="", gateway=gateway)) == url
     secure = Settings(data="", run="", gateway=gateway, tls_cert="/c.pem")
     assert url_of(secure) == url.replace("http:", "https:")
 
 
-def test_status_of_a_folder_that_no_platform_has_used_says_which_there_are(run, there, tmp_path):
+def test_status_of_an_unused_data_folder_lists_the_running_platforms(run, there, tmp_path):
     there.append(runs(ran(tmp_path / "other", 9001)))
     status, _, err = run("status", "--data", str(tmp_path / "wrong"))
     assert status == 1
@@ -87,7 +85,7 @@ def test_status_of_a_folder_that_no_platform_has_used_says_which_there_are(run, 
     assert f"data folder {tmp_path}/other, http://127.0.0.1:9001" in err
 
 
-def test_up_with_another_data_folder_than_that_of_the_gateway_is_refused(run, there, gateway, tmp_path):
+def test_up_is_refused_if_the_gateway_uses_another_data_folder(run, there, gateway, tmp_path):
     gateway.answer("GET /healthz", 200)
     port = int(gateway.url.rpartition(":")[2])
     there.append(runs(ran(tmp_path / "other", port)))

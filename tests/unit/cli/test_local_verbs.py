@@ -46,7 +46,7 @@ def test_serve_runs_in_the_foreground_with_its_settings(run, supervisor, tmp_pat
     assert (settings.basic_auth, settings.slots, settings.metrics) == (False, 10, "127.0.0.1:8082")
 
 
-def test_how_functions_scale_that_do_not_say_it_is_a_flag_of_serve(run, supervisor):
+def test_serve_has_flags_for_the_default_scaling_of_functions(run, supervisor):
     run("serve")
     run("serve", "--default-max-scale", "5", "--default-utilization", "90", "--default-window", "30s",
         "--default-scale-down-delay", "1m")  # fmt: skip
@@ -56,13 +56,13 @@ def test_how_functions_scale_that_do_not_say_it_is_a_flag_of_serve(run, supervis
     assert status == 1 and "--default-max-scale: '0'" in err and len(supervisor.calls) == 2
 
 
-def test_functions_need_not_be_shown_where_the_gateway_is(run, supervisor):
+def test_serve_has_a_flag_that_hides_the_gateway_from_functions(run, supervisor):
     run("serve")
     run("serve", "--no-gateway-names")
     assert [settings.gateway_names for _, settings in supervisor.calls] == [True, False]
 
 
-def test_the_memory_limit_of_functions_that_set_none_is_a_flag_of_serve(run, supervisor):
+def test_serve_has_a_flag_for_the_default_memory_limit(run, supervisor):
     for words in ((), ("--default-memory", "1Gi"), ("--default-memory", "0")):
         run("serve", *words)
     assert [settings.limits.memory for _, settings in supervisor.calls] == [512 * 2**20, 2**30, 0]
@@ -70,7 +70,7 @@ def test_the_memory_limit_of_functions_that_set_none_is_a_flag_of_serve(run, sup
     assert status == 1 and "--default-memory: 'much'" in err and len(supervisor.calls) == 3
 
 
-def test_serve_detached_prints_where_it_answers(run, supervisor, home):
+def test_serve_detached_prints_its_address(run, supervisor, home):
     assert run("serve", "-d", "--gateway-address", "0.0.0.0:81")[:2] == (0, "http://0.0.0.0:81\n")
     ((name, settings),) = supervisor.calls
     assert (name, settings.data) == ("start", str(home / ".local/share/rescoldo")) and settings.basic_auth
@@ -82,7 +82,7 @@ def test_an_address_without_host_or_port_is_a_usage_error(run, supervisor, addre
     assert status == 2 and "write HOST:PORT" in err and supervisor.calls == []
 
 
-def test_down_stops_and_says_when_there_was_nothing(run, supervisor):
+def test_down_stops_the_platform_and_says_if_none_runs(run, supervisor):
     assert run("down")[:2] == (0, "Stopped.\n")
     supervisor.stop = supervisor.record("stop", False)
     assert run("down") == (1, "", "No platform runs here.\n")
@@ -100,7 +100,7 @@ def test_up_starts_a_platform_where_none_answers(run, supervisor, tmp_path):
     assert settings.data == str(tmp_path / "d")
 
 
-def test_up_starts_nothing_when_told_not_to_or_elsewhere(run, supervisor):
+def test_up_starts_nothing_with_no_start_or_for_another_gateway(run, supervisor):
     run("new", "hello", "--lang", "python3")
     assert "no gateway answers at http://127.0.0.1:1" in run("up", "-g", "http://127.0.0.1:1", "--no-start")[2]
     assert run("up", "-g", "https://127.0.0.1:1")[0] == 1
@@ -114,7 +114,7 @@ def test_up_starts_nothing_where_a_gateway_answers(run, supervisor, gateway):
     assert run("up")[0] == 0 and supervisor.calls == []
 
 
-def test_status_asks_where_the_platform_of_the_data_directory_listens(run, gateway, tmp_path, monkeypatch):
+def test_status_uses_the_address_of_the_data_directorys_platform(run, gateway, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENFAAS_URL")
     monkeypatch.setattr("rescoldo.cli.platform.run_dir_for", lambda data: Path(data))
     settings = platform.local_settings(tmp_path, gateway=gateway.url.removeprefix("http://"))
@@ -132,7 +132,7 @@ def test_status_shows_the_cold_starts_of_all_functions(run, gateway):
     assert out.splitlines()[-1].split() == ["total", "3.00", "ms", "12.10", "ms", "500.00", "ms", "1.25", "ms"]
 
 
-def test_up_starts_a_platform_where_one_goes_on_unsupervised(run, supervisor, gateway):
+def test_up_starts_a_platform_where_one_runs_unsupervised(run, supervisor, gateway):
     run("new", "hello", "--lang", "python3")
     supervisor.abandoned = lambda settings: True
     assert run("up")[0] == 0

@@ -26,7 +26,7 @@ def test_version_is_printed(run):
 
 
 def _commands(command, words):
-    """Each command that can be typed, with its words."""
+    """Each complete command, with its words."""
     if not isinstance(command, click.Group):
         yield words, command
         return
@@ -54,7 +54,7 @@ def test_help_is_a_verb_too(run):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_what_help_says_of_a_verb_is_what_the_verb_says_of_itself(verb):
+def test_the_list_of_verbs_matches_the_help_of_each_verb(verb):
     command = root.get_command(click.Context(root), verb)
     assert command.help.splitlines()[0] == VERBS[verb][1]
     assert command.name == verb
@@ -121,7 +121,7 @@ def test_no_exception_reaches_the_user(monkeypatch, capsys, error, status, expec
     assert expected in err and "Traceback" not in err and "test_main.py" not in err
 
 
-def test_the_traceback_of_an_internal_error_is_there_for_who_asks(monkeypatch, capsys):
+def test_debug_shows_the_traceback_of_an_internal_error(monkeypatch, capsys):
     monkeypatch.setattr(root, "get_command", lambda ctx, name: _raising(KeyError("x")))
     monkeypatch.setenv("RESCOLDO_DEBUG", "1")
     assert main(["version"]) == 1
@@ -129,7 +129,7 @@ def test_the_traceback_of_an_internal_error_is_there_for_who_asks(monkeypatch, c
 
 
 @pytest.mark.slow
-def test_a_reader_that_has_gone_is_no_error_message():
+def test_a_closed_pipe_prints_no_error():
     read, write = os.pipe()
     os.close(read)
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
@@ -149,7 +149,7 @@ def test_ctrl_c_ends_a_wait_with_status_130():
     argv = [sys.executable, "-m", "rescoldo.cli", "ready", "-g", "http://127.0.0.1:1", "--interval", "60s"]
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
 
-    def heed() -> None:  # a shell that runs the tests in the background lets its children ignore it
+    def heed() -> None:  # a shell that runs tests in the background makes its children ignore SIGINT
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
@@ -180,7 +180,7 @@ def test_completion_offers_the_verbs():
 
 
 def _completed(words: str, word: str) -> list[str]:
-    """What a shell would offer for `word` after `words`."""
+    """The completions that a shell offers for `word` after `words`."""
     complete = ShellComplete(root, {}, "rescoldo", "_RESCOLDO_COMPLETE")
     return [item.value for item in complete.get_completions(words.split()[1:], word)]
 
@@ -205,7 +205,7 @@ def test_completion_offers_the_names_of_the_stack_file(tmp_path, monkeypatch):
         assert _completed(f"rescoldo {verb}", "g") == ["greet"]
 
 
-def test_completion_says_nothing_where_no_gateway_answers(monkeypatch, capfd):
+def test_completion_offers_nothing_if_no_gateway_answers(monkeypatch, capfd):
     monkeypatch.setenv("OPENFAAS_URL", "http://127.0.0.1:1")
     assert _completed("rescoldo invoke", "") == []
     assert capfd.readouterr() == ("", "")

@@ -47,7 +47,7 @@ def test_a_second_function_is_added_and_comments_stay(run):
         "provider: {name: openfaas}\nfunctions:\n  a: {lang: l, handler: h, environment: {X: '${B}'}}\n",
     ],
 )
-def test_a_function_is_added_to_whatever_form_the_file_has(run, monkeypatch, text):
+def test_a_function_is_added_whatever_the_files_layout(run, monkeypatch, text):
     monkeypatch.setenv("B", "one\n two")
     Path("stack.yaml").write_text(text)
     before = [f.name for f in read_stack("stack.yaml").functions]
@@ -55,7 +55,7 @@ def test_a_function_is_added_to_whatever_form_the_file_has(run, monkeypatch, tex
     assert [f.name for f in read_stack("stack.yaml").functions] == [*before, "b"]
 
 
-def test_a_file_that_a_line_cannot_be_added_to_is_left_alone(run):
+def test_a_file_whose_layout_allows_no_new_line_is_left_alone(run):
     text = "provider: {name: openfaas}\nfunctions: {a: {lang: l, handler: h}}\n"
     Path("stack.yaml").write_text(text)
     status, _, err = run("new", "b", "--lang", "python3")
@@ -82,7 +82,7 @@ def test_nothing_is_overwritten(run):
         (["new", "x", "--lang", "python3", "--append", "no.yaml"], 1, "no.yaml: cannot be read"),
     ],
 )
-def test_what_is_wrong_is_said_and_nothing_is_written(run, argv, status, expected):
+def test_invalid_arguments_get_a_message_and_nothing_is_written(run, argv, status, expected):
     got, _, err = run(*argv)
     assert got == status and expected in err
     assert list(Path().iterdir()) == []
@@ -108,7 +108,7 @@ def test_templates_are_listed_with_their_origin(run):
     assert run("new", "--list")[1] == "mine\nprocess\npython3\npython3-http\n"
 
 
-def test_a_program_gets_its_command_and_where_it_listens_and_builds_with_its_mode(run):
+def test_a_new_program_gets_command_upstream_url_and_mode_and_builds(run):
     status, out, err = run("new", "hello", "--lang", "process")
     assert (status, err) == (0, "") and "put your program into hello/" in out
     assert Path("stack.yaml").read_text().endswith(

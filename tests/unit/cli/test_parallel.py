@@ -1,4 +1,4 @@
-"""Many functions deployed at once, against a server that records what it was asked."""
+"""Many functions deployed in parallel, against a server that records its requests."""
 
 import json
 from pathlib import Path
@@ -13,14 +13,14 @@ def write_stack() -> list[str]:
     return names
 
 
-def test_functions_deployed_at_once_are_told_in_the_stack_files_order(run, gateway):
+def test_functions_deployed_in_parallel_are_listed_in_the_stack_files_order(run, gateway):
     names = write_stack()
     status, out, _ = run("deploy", "--parallel", "8", "--json")
     assert status == 0 and [deployed["name"] for deployed in json.loads(out)] == names
     assert sorted(call.json["service"] for call in gateway.changes()) == sorted(names)
 
 
-def test_one_that_is_refused_stops_no_other_and_each_has_a_line(run, gateway):
+def test_a_refused_function_does_not_stop_the_others_and_each_has_a_line(run, gateway):
     names = write_stack()
     gateway.answer("PUT /system/functions", 400, b"image x was not built here")
     gateway.answer("PUT /system/functions", 202)
@@ -32,7 +32,7 @@ def test_one_that_is_refused_stops_no_other_and_each_has_a_line(run, gateway):
     assert "image x was not built here" in failed and err.count("image x was not built here") == 1
 
 
-def test_a_gateway_that_refuses_the_password_is_told_once_and_asked_no_further(run, gateway):
+def test_a_refused_password_is_reported_once_and_stops_the_deployment(run, gateway):
     write_stack()
     gateway.answer("PUT /system/functions", 401)
     status, out, err = run("deploy", "--parallel", "2")
@@ -40,12 +40,12 @@ def test_a_gateway_that_refuses_the_password_is_told_once_and_asked_no_further(r
     assert len(gateway.changes()) < MANY and "not tried" in out
 
 
-def test_many_are_removed_side_by_side_with_a_line_each(run, gateway):
+def test_many_functions_are_removed_in_parallel_with_a_line_each(run, gateway):
     names = write_stack()
     gateway.answer("DELETE /system/functions", 404)
     gateway.answer("DELETE /system/functions", 500, b"broken")
     gateway.answer("DELETE /system/functions", 202)
-    gateway.together = 8  # no removal is answered before so many have come
+    gateway.together = 8  # no removal gets a response before this many arrived
     status, out, err = run("remove", "--all", "--parallel", "8")
     *lines, summary = out.splitlines()
     assert status == 1 and [line.split()[0] for line in lines] == names
@@ -55,7 +55,7 @@ def test_many_are_removed_side_by_side_with_a_line_each(run, gateway):
     assert sorted(call.json["functionName"] for call in gateway.changes()) == sorted(names)
 
 
-def test_a_number_at_once_that_is_not_allowed_names_the_range(run, gateway):
+def test_an_invalid_parallel_names_the_allowed_range(run, gateway):
     write_stack()
     status, _, err = run("up", "--parallel", "0")
     assert status == 2 and "--parallel" in err and "1<=x<=32" in err

@@ -1,4 +1,4 @@
-"""`rescoldo replay`: the table, the JSON, the picture and what is refused."""
+"""`rescoldo replay`: the table, the JSON, the picture and refused arguments."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from rescoldo.replay import picture
 SHORT = ("replay", "--sample", "--minutes", "10")
 
 
-def test_the_sample_is_simulated_under_three_windows_between_what_is_in_use_and_always_on(run):
+def test_the_sample_is_simulated_with_three_windows_between_in_use_and_always_on(run):
     status, out, err = run(*SHORT)
     head, *lines = out.splitlines()
     assert (status, head.split()[:4]) == (0, ["Idle", "window", "Warm", "%"])
@@ -18,7 +18,7 @@ def test_the_sample_is_simulated_under_three_windows_between_what_is_in_use_and_
     assert err.startswith("35 functions, minutes 480 to 489, 829 calls; always-on holds 2.89 GB")
 
 
-def test_a_script_gets_every_figure(run):
+def test_json_has_every_figure(run):
     status, out, _ = run(*SHORT, "--window", "10s", "--concurrency", "1", "--concurrency", "32", "--json")
     found = json.loads(out)
     assert (status, found["live"], found["minutes"], found["calls"]) == (0, False, 10, 829)
@@ -30,7 +30,7 @@ def test_a_script_gets_every_figure(run):
     assert len(many["warm_gb_by_minute"]) == len(many["used_gb_by_minute"]) == 10
 
 
-def test_a_cold_start_that_takes_longer_delays_more(run):
+def test_a_longer_cold_start_delays_more(run):
     means = [
         json.loads(run(*SHORT, "--window", "10s", "--cold-start", cost, "--json")[1])["settings"][0]["added_seconds"]
         for cost in ("5ms", "500ms")
@@ -82,7 +82,7 @@ def test_without_matplotlib_the_error_says_what_to_install(run, monkeypatch):
         ((*SHORT, *(word for one in range(51) for word in ("--window", f"{one}s"))), 1, "at most 50"),
     ],
 )
-def test_what_cannot_be_played_is_refused_with_what_is_allowed(run, words, status, expected):
+def test_invalid_arguments_are_refused_with_the_allowed_values(run, words, status, expected):
     found, out, err = run(*words)
     assert (found, out) == (status, "")
     assert expected in err

@@ -1,4 +1,4 @@
-"""Verbs for many functions: a line for each at the end, whatever became of the others."""
+"""Verbs for many functions: each gets a line at the end, whatever happened to the others."""
 
 import io
 import json
@@ -30,7 +30,7 @@ def answer_deployments(gateway) -> None:
     gateway.answer("POST /system/bundles", 200)
 
 
-def test_up_goes_on_after_one_that_cannot_be_built(run, gateway):
+def test_up_continues_after_a_function_that_cannot_be_built(run, gateway):
     project({"a": "", "b": "", "c": ""}, {"b": "def handle(:\n"})
     answer_deployments(gateway)
     status, out, err = run("up")
@@ -40,7 +40,7 @@ def test_up_goes_on_after_one_that_cannot_be_built(run, gateway):
     assert "b/handler.py:1" in lines[1] and lines[3] == "3 functions: 2 deployed, 1 failed."
 
 
-def test_up_as_json_has_each_function_and_why_it_failed(run, gateway):
+def test_up_with_json_lists_each_function_and_why_it_failed(run, gateway):
     project({"a": "", "b": ""}, {"b": "def handle(:\n"})
     answer_deployments(gateway)
     status, out, err = run("up", "--json")
@@ -50,7 +50,7 @@ def test_up_as_json_has_each_function_and_why_it_failed(run, gateway):
     assert "2 functions: 1 deployed, 1 failed." in err
 
 
-def test_build_goes_on_after_one_that_cannot_be_built(run):
+def test_build_continues_after_a_function_that_cannot_be_built(run):
     project({"a": "", "b": "", "c": "skip_build: true, image: c"}, {"a": "def handle(:\n"})
     status, out, _ = run("build", "--json")
     built = json.loads(out)
@@ -64,7 +64,7 @@ def test_build_goes_on_after_one_that_cannot_be_built(run):
     assert status == 1 and out.splitlines()[-1] == "3 functions: 1 built, 1 skipped, 1 failed."
 
 
-def test_a_function_that_got_no_new_revision_is_unchanged(run, gateway):
+def test_a_function_without_a_new_revision_is_unchanged(run, gateway):
     project({"a": "", "b": ""})
     answer_deployments(gateway)
     gateway.answer("GET /system/function/a", 200, {"revision": 3})
@@ -73,7 +73,7 @@ def test_a_function_that_got_no_new_revision_is_unchanged(run, gateway):
     assert states(run("up", "--json")[1]) == {"a": "unchanged", "b": "deployed"}
 
 
-def test_what_the_gateway_lacks_is_said_before_anything_is_built(run, gateway):
+def test_missing_secrets_namespaces_and_settings_are_reported_before_the_build(run, gateway):
     project({"a": "secrets: [key, token]", "b": "namespace: dev", "c": "", "d": "lang: process"})
     gateway.answer("GET /healthz", 200)
     gateway.answer("GET /system/secrets", 200, [{"name": "key"}])
@@ -88,7 +88,7 @@ def test_what_the_gateway_lacks_is_said_before_anything_is_built(run, gateway):
     assert err.index("no secret token") < err.index("c: built")
 
 
-def test_a_setting_that_no_gateway_takes_fails_its_function_before_the_build(run, gateway):
+def test_an_invalid_setting_fails_its_function_before_the_build(run, gateway):
     project({"a": "limits: {memory: lots}", "b": ""})
     answer_deployments(gateway)
     status, out, err = run("up", "--json")
@@ -96,7 +96,7 @@ def test_a_setting_that_no_gateway_takes_fails_its_function_before_the_build(run
     assert "stack.yaml:3: a: limits.memory: 'lots'" in err and not Path("build/a").exists()
 
 
-def test_a_gateway_without_namespaces_and_secrets_is_believed(run, gateway):
+def test_a_gateway_that_lists_no_namespaces_or_secrets_skips_their_check(run, gateway):
     project({"a": "secrets: [key], namespace: dev"})
     answer_deployments(gateway)
     gateway.answer("GET /system/secrets", 404)
@@ -104,14 +104,14 @@ def test_a_gateway_without_namespaces_and_secrets_is_believed(run, gateway):
     assert states(run("up", "--json")[1]) == {"a": "deployed"}
 
 
-def test_a_namespace_without_secrets_lacks_all_of_them(run, gateway):
+def test_a_secret_is_missing_in_a_namespace_without_secrets(run, gateway):
     project({"a": "secrets: [key]"})
     answer_deployments(gateway)
     gateway.answer("GET /system/secrets", 200, [])
     assert "no secret key" in run("deploy")[2] and gateway.changes() == []
 
 
-def test_a_function_that_is_not_there_is_created_at_once(run, gateway):
+def test_a_function_that_does_not_exist_is_posted_without_a_put(run, gateway):
     project({"a": ""})
     gateway.answer("GET /system/function/a", 404)
     assert states(run("deploy", "--json")[1]) == {"a": "deployed"}
@@ -121,7 +121,7 @@ def test_a_function_that_is_not_there_is_created_at_once(run, gateway):
 # -- remove
 
 
-def test_remove_of_one_that_is_missing_does_not_stop_the_others(run, gateway):
+def test_removing_a_missing_function_does_not_stop_the_others(run, gateway):
     gateway.answer("DELETE /system/functions", 404)
     gateway.answer("DELETE /system/functions", 202)
     status, out, err = run("remove", "gone", "here", "--parallel", "1")
@@ -130,7 +130,7 @@ def test_remove_of_one_that_is_missing_does_not_stop_the_others(run, gateway):
     assert len(gateway.calls) == 2
 
 
-def test_remove_without_a_name_wants_a_yes(run, gateway, stdin):
+def test_remove_without_a_name_requires_yes(run, gateway, stdin):
     project({"a": "", "b": ""})
     stdin(b"")
     status, out, err = run("remove")
@@ -159,10 +159,10 @@ def test_all_and_names_exclude_each_other(run, gateway):
     assert gateway.calls == []
 
 
-# -- what is asked for and not given
+# -- settings without effect, and starts that take long
 
 
-def test_a_deployment_says_what_has_no_effect(run, gateway):
+def test_a_deployment_lists_settings_without_effect(run, gateway):
     project({"a": "", "b": ""})
     Path("a/Dockerfile").touch()
     answer_deployments(gateway)
@@ -177,7 +177,7 @@ def test_a_deployment_says_what_has_no_effect(run, gateway):
         assert f"note: {said}" in err
 
 
-def test_another_gateway_may_well_have_a_schedule(run, gateway):
+def test_notes_of_another_gateway_are_not_shown(run, gateway):
     project({"a": "annotations: {schedule: '* * * * *'}"})
     answer_deployments(gateway)
     gateway.answer("PUT /system/functions", 202, b"Accepted: a note: none of ours\n")
@@ -185,7 +185,7 @@ def test_another_gateway_may_well_have_a_schedule(run, gateway):
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_one_that_still_starts_when_the_wait_is_over_is_not_called_deployed(run, gateway, as_json):
+def test_a_function_still_starting_after_the_wait_is_not_deployed(run, gateway, as_json):
     project({"a": "", "b": ""})
     answer_deployments(gateway)
     gateway.answer("PUT /system/functions", 202, b"", X_Rescoldo_Rollout="starting")
@@ -200,7 +200,7 @@ def test_one_that_still_starts_when_the_wait_is_over_is_not_called_deployed(run,
     assert "2 functions: 1 deployed, 1 deploying." in (err if as_json else out)
 
 
-def test_who_does_not_wait_for_a_start_has_deployed(run, gateway):
+def test_without_waiting_a_starting_function_is_deployed(run, gateway):
     project({"a": ""})
     answer_deployments(gateway)
     gateway.answer("PUT /system/functions", 202, b"", X_Rescoldo_Rollout="starting")
@@ -208,7 +208,7 @@ def test_who_does_not_wait_for_a_start_has_deployed(run, gateway):
     assert status == 0 and states(out) == {"a": "deployed"}
 
 
-def test_describe_says_what_has_no_effect(run, gateway):
+def test_describe_lists_settings_without_effect(run, gateway):
     told = [
         "annotation topic: no event reaches the function",
         "limits.cpu: not enforced at the isolation level unprivileged",
@@ -220,7 +220,7 @@ def test_describe_says_what_has_no_effect(run, gateway):
     assert json.loads(run("describe", "a", "--json")[1])["notes"] == told
 
 
-def test_validate_says_what_has_no_effect_and_finds_nothing_wrong(run):
+def test_validate_lists_settings_without_effect_and_finds_no_problem(run):
     project({"a": "annotations: {topic: x}"})
     Path("a/Dockerfile").touch()
     status, out, err = run("validate")

@@ -1,4 +1,4 @@
-"""`rescoldo revisions`, `rollback` and `traffic`, against a gateway that records what it is asked."""
+"""`rescoldo revisions`, `rollback` and `traffic`, against a gateway that records its requests."""
 
 import json
 
@@ -28,12 +28,12 @@ def test_revisions_are_listed_in_columns(run, gateway):
     assert "serving, current" in serving and "100%" in serving
 
 
-def test_a_long_reason_is_cut_to_a_line_that_can_be_read(run, gateway):
+def test_a_long_reason_is_cut_to_a_readable_line(run, gateway):
     gateway.answer(f"GET {PATH}/revisions", 200, [{**REVISIONS[0], "reason": "x" * 5000}])
     assert run("revisions", "hello")[1].splitlines()[1].endswith("  " + "x" * 199 + "…")
 
 
-def test_revisions_as_json_are_those_of_the_gateway(run, gateway):
+def test_revisions_with_json_are_the_gateways(run, gateway):
     gateway.answer(f"GET {PATH}/revisions", 200, REVISIONS)
     assert json.loads(run("revisions", "hello", "--json")[1]) == REVISIONS
 
@@ -41,7 +41,7 @@ def test_revisions_as_json_are_those_of_the_gateway(run, gateway):
 @pytest.mark.parametrize(
     ("flags", "body"), [((), {}), (("--revision", "4"), {"revision": 4}), (("4",), {"revision": 4})]
 )
-def test_a_rollback_says_what_serves(run, gateway, flags, body):
+def test_a_rollback_prints_the_serving_revision(run, gateway, flags, body):
     gateway.answer(f"POST {PATH}/rollback", 200, {"revision": 7})
     assert run("rollback", "hello", *flags) == (0, "hello serves revision 7.\n", "")
     assert gateway.calls[0].json == body
@@ -55,7 +55,7 @@ def test_a_rollback_to_two_revisions_is_refused(run, gateway):
     assert gateway.calls == []
 
 
-def test_revisions_show_what_differs_from_the_one_before(run, gateway):
+def test_revisions_show_the_changes_from_the_one_before(run, gateway):
     first = {"service": "hello", "image": "hello:1", "envVars": {"MARK": "!", "OLD": "1"}, "secrets": ["a"]}
     second = {**first, "image": "hello:2", "envVars": {"MARK": "?"}, "limits": {"memory": "64Mi"}}
     failed, serving = REVISIONS
@@ -68,7 +68,7 @@ def test_revisions_show_what_differs_from_the_one_before(run, gateway):
     assert {"field": "envVars.OLD", "deployed": "1", "wanted": None} in changes
 
 
-def test_a_rollback_that_was_refused_says_why(run, gateway):
+def test_a_refused_rollback_says_why(run, gateway):
     gateway.answer(f"POST {PATH}/rollback", 400, b"revision 7 of hello.dev did not start", X_Rescoldo_Rollout="failed")
     status, out, err = run("rollback", "hello.dev")
     assert (status, out, err) == (1, "", "Error: revision 7 of hello.dev did not start\n")
@@ -94,14 +94,14 @@ def test_traffic_is_sent_by_revision(run, gateway):
         (["3=" + "9" * 50], "is not REVISION=PERCENT"),
     ],
 )
-def test_shares_that_make_no_sense_are_refused_before_anything_is_sent(run, gateway, shares, said):
+def test_invalid_shares_are_refused_before_anything_is_sent(run, gateway, shares, said):
     status, _, err = run("traffic", "hello", *shares)
     assert status == 1 and said in err
     assert gateway.calls == []
 
 
 @pytest.mark.parametrize("argv", [["revisions", "hello"], ["rollback", "hello"], ["traffic", "hello", "1=100"]])
-def test_of_an_unknown_function_there_is_nothing(run, gateway, argv):
+def test_an_unknown_function_gets_a_message(run, gateway, argv):
     for line in (f"GET {PATH}/revisions", f"POST {PATH}/rollback", f"PUT {PATH}/traffic"):
         gateway.answer(line, 404)
     missing = "Error: function hello.openfaas-fn is not deployed; see the names with: rescoldo list\n"

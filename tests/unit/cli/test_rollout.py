@@ -1,4 +1,4 @@
-"""What `rescoldo watch` does with code that does not start, against a gateway that records what it is asked."""
+"""How `rescoldo watch` handles code that does not start, against a gateway that records its requests."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def save(text: str) -> None:
 
 @pytest.fixture
 def rollout(gateway):
-    """A rollout whose bundles are all known to the gateway."""
+    """A rollout to a gateway that has all bundles."""
     Path("stack.yaml").write_text(STACK)
     save("one")
     for line in ("POST /system/bundles", "PUT /system/functions"):
@@ -41,7 +41,7 @@ def tagged(gateway) -> list[str]:
     return [line.partition("digest=")[2] for line in gateway.lines() if line.startswith("POST /system/bundles")]
 
 
-def test_what_does_not_start_is_taken_back_and_told(rollout, gateway, capfd):
+def test_a_save_that_does_not_start_is_rolled_back_and_reported(rollout, gateway, capfd):
     project = load_project(Selection())
     gateway.answer(SCALE, 202)
     gateway.answer(SCALE, 502, b"ImportError: no such thing")
@@ -57,7 +57,7 @@ def test_what_does_not_start_is_taken_back_and_told(rollout, gateway, capfd):
     assert gateway.lines()[-1].partition("?")[0] == ROLLBACK
 
 
-def test_what_cannot_be_put_back_is_told_too(rollout, gateway, capfd):
+def test_a_failed_rollback_is_reported(rollout, gateway, capfd):
     project = load_project(Selection())
     gateway.answer(SCALE, 202)
     gateway.answer(SCALE, 502, b"ImportError")
@@ -70,7 +70,7 @@ def test_what_cannot_be_put_back_is_told_too(rollout, gateway, capfd):
     assert all(words in bad["problem"] for words in ("ImportError", "could not be restored", "disk full"))
 
 
-def test_what_the_gateway_checked_and_refused_is_told_and_watching_goes_on(rollout, gateway, capfd):
+def test_a_revision_that_failed_the_gateways_check_is_reported_and_watching_continues(rollout, gateway, capfd):
     project = load_project(Selection())
     refused = b"revision 2 did not start: ImportError; revision 1 keeps serving"
     gateway.answers.clear()
@@ -91,20 +91,20 @@ def test_a_save_that_changes_nothing_deploys_nothing(rollout, gateway, capfd):
     assert [event["event"] for event in events(capfd)] == ["deployed", "unchanged"]
 
 
-def test_the_first_deployment_fails_where_the_gateway_refuses(rollout, gateway):
+def test_watching_ends_if_the_gateway_refuses_the_password(rollout, gateway):
     gateway.answers["PUT /system/functions"] = [(401, b"", {})]
     with pytest.raises(RescoldoError, match="rescoldo login"):
         rollout.first(load_project(Selection()))
 
 
-def test_one_that_is_refused_at_first_is_told_and_watching_goes_on(rollout, gateway, capfd):
+def test_a_refused_first_deployment_is_reported_and_watching_continues(rollout, gateway, capfd):
     gateway.answers["PUT /system/functions"] = [(400, b"no secret token", {})]
     rollout.first(load_project(Selection()))
     (event,) = events(capfd)
     assert event["event"] == "failed" and "no secret token" in event["problem"] and not event["serving"]
 
 
-def test_the_first_build_may_fail_and_is_told(rollout, gateway, capfd):
+def test_a_failed_first_build_is_reported_and_watching_continues(rollout, gateway, capfd):
     Path("hello/handler.py").write_text("def handle(\n")
     rollout.first(load_project(Selection()))
     (event,) = events(capfd)

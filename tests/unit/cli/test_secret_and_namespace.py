@@ -1,4 +1,4 @@
-"""`rescoldo secret` and `rescoldo namespace`, against a server that records what it was asked."""
+"""`rescoldo secret` and `rescoldo namespace`, against a server that records its requests."""
 
 import base64
 import json
@@ -21,14 +21,14 @@ def test_a_secret_is_created_from_a_literal_a_file_or_standard_input(run, gatewa
     assert [call.json for call in gateway.calls] == [{"name": "api-key", "value": value} for value in values]
 
 
-def test_white_space_is_kept_when_asked_for(run, gateway):
+def test_white_space_is_kept_on_request(run, gateway):
     Path("key").write_text(" x\n")
     for spelling in ("--no-trim", "--trim=false"):
         assert run("secret", "create", "key", "--from-file", "key", spelling)[0] == 0
         assert gateway.calls[-1].json["value"] == " x\n"
 
 
-def test_bytes_that_are_no_text_are_sent_whole_as_base64(run, gateway, stdin):
+def test_binary_secrets_are_sent_unchanged_as_base64(run, gateway, stdin):
     raw = b"\n\xff\x00 "
     stdin(raw)
     assert run("secret", "create", "key", "-n", "dev")[0] == 0
@@ -36,7 +36,7 @@ def test_bytes_that_are_no_text_are_sent_whole_as_base64(run, gateway, stdin):
     assert gateway.calls[0].json == {"name": "key", "namespace": "dev", "rawValue": encoded}
 
 
-def test_a_secret_of_a_terminal_is_asked_for_and_not_shown(run, gateway, monkeypatch):
+def test_a_terminal_prompts_for_a_secret_and_hides_it(run, gateway, monkeypatch):
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("click.termui.hidden_prompt_func", lambda prompt: "s3cret")
     status, out, err = run("secret", "create", "key")
@@ -44,7 +44,7 @@ def test_a_secret_of_a_terminal_is_asked_for_and_not_shown(run, gateway, monkeyp
     assert gateway.calls[0].json["value"] == "s3cret"
 
 
-def test_create_with_replace_updates_what_exists(run, gateway):
+def test_create_with_replace_updates_an_existing_secret(run, gateway):
     gateway.answer("POST /system/secrets", 409, b"secret key exists already in namespace dev; update it instead")
     status, _, err = run("secret", "create", "key", "--from-literal", "s3cret")
     assert status == 1 and "update it instead" in err and "s3cret" not in err
@@ -85,7 +85,7 @@ def test_a_secret_is_updated_listed_and_removed(run, gateway):
         (["bogus"], 2, "bogus"),
     ],
 )
-def test_what_is_wrong_with_a_secret_is_said_without_asking_the_gateway(run, gateway, words, status, said):
+def test_an_invalid_secret_gets_a_message_without_a_request(run, gateway, words, status, said):
     Path("key").write_text("s3cret")
     Path("large").write_bytes(b"x" * (2**20 + 1))
     found, out, err = run("secret", *words)
@@ -99,7 +99,7 @@ def test_a_value_of_a_mebibyte_fits(run, gateway):
     assert len(gateway.calls[0].json["value"]) == 2**20
 
 
-def test_a_secret_that_does_not_exist_is_said_with_the_gateways_words(run, gateway):
+def test_updating_an_unknown_secret_shows_the_gateways_message(run, gateway):
     gateway.answer("PUT /system/secrets", 404, b"secret key does not exist in namespace openfaas-fn; create it first")
     status, _, err = run("secret", "update", "key", "--from-literal", "x")
     assert status == 1 and "create it first" in err
@@ -144,7 +144,7 @@ def test_namespaces_are_listed_shown_and_removed(run, gateway):
         (["remove", "full"], 1, "still holds functions"),
     ],
 )
-def test_what_is_wrong_with_a_namespace_is_said(run, gateway, words, status, said):
+def test_an_invalid_namespace_gets_a_message(run, gateway, words, status, said):
     gateway.answer("GET /system/namespace/none", 404, b"namespace 'none' does not exist")
     gateway.answer("DELETE /system/namespace/full", 400, b"namespace full still holds functions; remove them first")
     found, _, err = run("namespace", *words)

@@ -1,4 +1,4 @@
-"""`rescoldo serve --install-service`: the unit that is written, and what is said of it."""
+"""`rescoldo serve --install-service`: the written unit, and the output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def command(unit: Path) -> list[str]:
     return shlex.split(line.removeprefix("ExecStart=:"))
 
 
-def test_the_service_runs_serve_with_the_flags_that_were_given(run, units, home):
+def test_the_service_runs_serve_with_the_given_flags(run, units, home):
     flags = ["--port", "9000", "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::1", "--no-basic-auth",
              "--default-memory", "1Gi", "--tls-cert", "cert.pem"]  # fmt: skip
     status, out, err = run("serve", "--install-service", *flags)
@@ -41,7 +41,7 @@ def test_the_service_runs_serve_with_the_flags_that_were_given(run, units, home)
     )
 
 
-def test_installed_again_it_is_replaced_and_in_json_too(run, units, tmp_path):
+def test_installing_again_replaces_the_unit_and_json_says_so(run, units, tmp_path):
     run("serve", "--install-service", "--data", str(tmp_path / "d"))
     status, out, _ = run("serve", "--install-service", "--data", str(tmp_path / "d"), "--port", "81", "--json")
     assert status == 0
@@ -59,7 +59,7 @@ def test_a_chosen_haproxy_is_passed_on(run, units, monkeypatch):
     assert "\nEnvironment=RESCOLDO_HAPROXY=/opt/haproxy\n" in (units / "rescoldo.service").read_text()
 
 
-def test_a_user_has_a_service_of_their_own_and_removes_it(run, units, tmp_path):
+def test_a_user_installs_and_removes_a_service_of_their_own(run, units, tmp_path):
     unit = tmp_path / "config/systemd/user/rescoldo.service"
     assert "loginctl enable-linger" in run("serve", "--install-service", "--user")[1]
     assert unit.exists() and not units.exists()
@@ -73,7 +73,7 @@ def test_a_user_has_a_service_of_their_own_and_removes_it(run, units, tmp_path):
     assert status == 1 and "no service is installed" in err
 
 
-def test_another_platforms_unit_is_replaced_with_yes_alone(run, units, tmp_path):
+def test_another_platforms_unit_is_replaced_only_with_yes(run, units, tmp_path):
     run("serve", "--install-service", "--data", str(tmp_path / "one"))
     status, _, err = run("serve", "--install-service", "--data", str(tmp_path / "two"))
     assert status == 1 and f"that of the platform of {tmp_path}/one; --yes replaces it" in err
@@ -89,6 +89,6 @@ def test_another_platforms_unit_is_replaced_with_yes_alone(run, units, tmp_path)
         (["--yes", "--detach"], "need --install-service"),
     ],
 )
-def test_flags_that_do_not_go_together_are_refused(run, units, flags, said):
+def test_invalid_combinations_of_flags_are_refused(run, units, flags, said):
     status, _, err = run("serve", *flags)
     assert status == 2 and said in err and not units.exists()

@@ -27,7 +27,7 @@ def store(monkeypatch):
     monkeypatch.setenv("OPENFAAS_STORE", "store.json")
 
 
-def test_the_list_has_what_runs_on_this_kind_of_machine(run):
+def test_the_list_has_the_functions_for_this_architecture(run):
     status, out, _ = run("store", "list")
     head, line = out.splitlines()
     assert status == 0 and head.split() == ["FUNCTION", "AUTHOR", "DESCRIPTION"]
@@ -45,12 +45,12 @@ def test_a_function_is_shown_in_full(run):
     assert {key: shown[key] for key in FIGLET} == FIGLET
 
 
-def test_a_store_may_be_at_a_url(run, gateway):
+def test_a_store_may_be_a_url(run, gateway):
     gateway.answer("GET /store.json", 200, {"functions": [FIGLET]})
     assert "figlet" in run("store", "list", "--url", f"{gateway.url}/store.json")[1]
 
 
-def test_an_image_the_platform_knows_is_deployed_with_flags_over_the_store(run, gateway):
+def test_an_image_known_to_the_platform_is_deployed_and_flags_override_the_store(run, gateway):
     gateway.answer("GET /system/bundles", 200, [{"image": FIGLET["images"][HERE], "digest": "d"}])
     status, out, _ = run("store", "deploy", "figlet", "--name", "letters", "-e", "A=c", "--label", "x=y")
     assert status == 0 and out == f"letters  deployed  {gateway.url}/function/letters\n"
@@ -87,13 +87,13 @@ def test_a_container_image_is_refused_with_the_remedy_and_nothing_is_deployed(ru
         (["list", "-u", "none.json"], "none.json: cannot be read"),
     ],
 )
-def test_what_is_not_there_is_said(run, argv, said):
+def test_unknown_or_invalid_arguments_get_a_message(run, argv, said):
     status, _, err = run("store", *argv)
     assert status == 1 and said in err
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"functions": [{"title": "x"}]}', '{"functions": 5}'])
-def test_a_file_that_is_no_store_is_refused(run, text):
+def test_a_file_that_is_not_a_store_is_refused(run, text):
     Path("store.json").write_text(text)
     status, _, err = run("store", "list")
     assert status == 1 and err.startswith("Error: store.json: not a store: ")

@@ -45,7 +45,7 @@ def test_a_pull_writes_the_templates_and_says_which_cannot_run_here(run, reposit
     assert sorted(path.name for path in Path("template").iterdir()) == ["cobol", "greeter"]
 
 
-def test_what_is_there_is_kept_until_overwrite_is_asked_for(run, repository):
+def test_existing_templates_are_kept_without_overwrite(run, repository):
     run("template", "pull", str(repository))
     mine = Path("template/greeter/function/handler.py")
     mine.write_text("# mine\n")
@@ -66,7 +66,7 @@ def test_a_branch_may_be_named_and_the_environment_gives_the_default(run, reposi
     assert status == 1 and "git clone failed" in err and "gone" in err
 
 
-def test_the_templates_a_stack_file_names_are_pulled_alone(run, repository):
+def test_only_the_templates_that_a_stack_file_names_are_pulled(run, repository):
     head = "provider: {name: openfaas}\nfunctions: {}\n"
     Path("stack.yaml").write_text(
         head + f"configuration: {{templates: [{{name: greeter, source: {repository.as_uri()}}}]}}\n"
@@ -76,7 +76,7 @@ def test_the_templates_a_stack_file_names_are_pulled_alone(run, repository):
     assert "names no templates" in run("template", "pull", "stack")[2]
 
 
-def test_a_repository_without_templates_or_that_is_none_changes_nothing(run, repository, tmp_path):
+def test_a_repository_that_is_invalid_or_has_no_templates_changes_nothing(run, repository, tmp_path):
     assert "git clone failed" in run("template", "pull", str(tmp_path / "nothing"))[2]
     subprocess.run([*GIT, "rm", "-rq", "template"], cwd=repository, check=True)
     subprocess.run([*GIT, "commit", "-qm", "none"], cwd=repository, check=True)
@@ -99,7 +99,7 @@ def test_a_password_in_a_url_is_not_shown(run):
     assert "git clone failed" in said and "s3cret" not in said
 
 
-def test_a_store_leads_to_the_repository_of_a_template(run, repository):
+def test_a_store_gives_the_repository_of_a_template(run, repository):
     Path("store.json").write_text(
         json.dumps(
             [
@@ -143,7 +143,7 @@ def test_a_template_that_the_stack_file_names_is_fetched_for_a_build_once(run, r
     assert "pulling" not in run("build")[2]
 
 
-def test_a_branch_and_a_path_beside_the_stack_file_are_understood(run, repository, monkeypatch):
+def test_a_branch_and_a_path_relative_to_the_stack_file_are_understood(run, repository, monkeypatch):
     place = Path("sub")
     place.mkdir()
     monkeypatch.chdir(place)
@@ -168,18 +168,18 @@ def test_a_fetched_template_that_cannot_be_built_says_which_kind_is_missing(run,
     assert status == 1 and "the template is for cobol" in err and "kinds python and process" in err
 
 
-def test_a_template_that_is_here_is_not_fetched(run):
+def test_a_local_template_is_not_fetched(run):
     write_project("file:///nowhere/at/all", "python3-http")
     assert run("build")[0] == 0 and not Path("template").exists()
 
 
-def test_validate_fetches_nothing_and_says_what_would(run, repository):
+def test_validate_fetches_nothing_and_names_the_command_that_does(run, repository):
     write_project(str(repository))
     status, _, err = run("validate")
     assert status == 1 and "rescoldo template pull stack" in err and not Path("template").exists()
 
 
-def test_new_takes_a_template_that_the_stack_file_names(run, repository):
+def test_new_accepts_a_template_that_the_stack_file_names(run, repository):
     write_project(str(repository))
     assert run("new", "other", "--lang", "greeter")[0] == 0
     assert Path("other/handler.py").read_text() == "# greeter\n"

@@ -1,4 +1,4 @@
-"""Whose certificate a verb takes for its gateway's."""
+"""Which certificates a verb trusts for its gateway."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def answers(url: str, *, tls_no_verify: bool = False) -> bool:
         return gateway.answers()
 
 
-def test_an_unknown_authority_is_trusted_where_the_environment_names_it(serve, authority, monkeypatch):
+def test_an_unknown_authority_is_trusted_if_the_environment_names_it(serve, authority, monkeypatch):
     url = serve(authority.pair("one", "IP:127.0.0.1"))
     assert not answers(url)
     assert answers(url, tls_no_verify=True)
@@ -74,19 +74,19 @@ def test_a_certificate_for_another_name_is_not_trusted(serve, authority, monkeyp
     assert not answers(serve(authority.pair("one", "DNS:fn.example")))
 
 
-def test_the_platform_of_this_machine_is_known_by_its_certificate_and_by_no_other(
-    serve, authority, tmp_path, monkeypatch
-):
+def test_the_local_platform_is_trusted_by_its_own_certificate_and_by_no_other(serve, authority, tmp_path, monkeypatch):
     own, other = authority.pair("own", "DNS:fn.example"), authority.pair("other", "DNS:fn.example")
     settings = Settings(str(tmp_path), str(tmp_path), tls_cert=str(own.certificate))
     settings.edge.mkdir()
     settings.certificate.write_text(own.text())
     monkeypatch.setattr(trust, "platform_at", lambda address: Platform(1, 0, settings))
     assert answers(serve(own))
-    assert not answers(serve(other)), "of the same authority, and yet another's"
+    assert not answers(serve(other)), "another certificate, though of the same authority"
 
 
-def test_a_certificate_that_this_user_may_not_read_is_checked_as_any_other(serve, authority, tmp_path, monkeypatch):
+def test_a_local_certificate_that_this_user_may_not_read_is_checked_like_any_other(
+    serve, authority, tmp_path, monkeypatch
+):
     pair = authority.pair("own", "IP:127.0.0.1")
     settings = Settings(str(tmp_path), str(tmp_path), tls_cert="/none.pem")
     monkeypatch.setattr(trust, "platform_at", lambda address: Platform(1, 0, settings))

@@ -12,14 +12,14 @@ def write(path: str, text: str) -> None:
     Path(path).write_text(text)
 
 
-def test_a_project_without_a_fault_is_said_to_have_none_and_nothing_is_built(run):
+def test_a_valid_project_has_no_problems_and_nothing_is_built(run):
     write("a/handler.py", GOOD)
     write("stack.yaml", HEAD + "  a: {lang: python3-http, handler: ./a}\n")
     assert run("validate") == (0, "stack.yaml: 1 function, no problems.\n", "")
     assert sorted(path.name for path in Path().iterdir()) == ["a", "stack.yaml"]
 
 
-def test_everything_that_is_wrong_is_said_at_once_each_with_its_place(run):
+def test_all_problems_are_reported_at_once_each_with_its_place(run):
     write("a/handler.py", "def handle(event, context)\n")
     write("b/handler.py", GOOD)
     write("b/requirements.txt", "requests\n\n-e ../mine\n")
@@ -68,13 +68,13 @@ def test_everything_that_is_wrong_is_said_at_once_each_with_its_place(run):
         (HEAD + "  a: {lang: python3, handler: ./x, image: ~}\nconfiguration: {copy: 5}\n", "configuration.copy"),
     ],
 )
-def test_a_file_that_is_no_stack_file_is_one_fault(run, text, said):
+def test_an_invalid_stack_file_is_one_problem(run, text, said):
     write("stack.yaml", text)
     status, _, err = run("validate")
     assert status == 1 and said in err
 
 
-def test_what_cannot_be_read_is_said_once_and_nothing_that_only_follows_from_it(run):
+def test_an_unreadable_part_is_reported_once_without_consequential_problems(run):
     write("a/handler.py", GOOD)
     given = HEAD + "  a:\n    lang: python3-http\n    handler: ./a\n"
     for text, fault in (
@@ -86,7 +86,7 @@ def test_what_cannot_be_read_is_said_once_and_nothing_that_only_follows_from_it(
         assert run("validate") == (1, "", f"{fault}\n")
 
 
-def test_a_value_that_is_refused_is_told_at_its_own_line(run):
+def test_a_refused_value_is_reported_with_its_own_line(run):
     write("a/handler.py", GOOD)
     given = HEAD + "  a:\n    lang: python3-http\n    handler: ./a\n"
     for text, place, key in (
@@ -101,7 +101,7 @@ def test_a_value_that_is_refused_is_told_at_its_own_line(run):
         assert status == 1 and err.startswith(expected) and err.count("\n") == 1, err
 
 
-def test_a_program_without_its_upstream_url_is_a_fault(run):
+def test_a_program_without_upstream_url_is_a_problem(run):
     write("a/server", "#!/bin/sh\n")
     program = HEAD + "  a:\n    lang: process\n    handler: ./a\n    fprocess: sh server\n"
     write("stack.yaml", program)
@@ -111,5 +111,5 @@ def test_a_program_without_its_upstream_url_is_a_fault(run):
     assert run("validate")[0] == 0
 
 
-def test_a_project_without_a_stack_file_is_a_wrong_command_line(run):
+def test_validate_without_a_stack_file_is_a_usage_error(run):
     assert run("validate")[0] == 2

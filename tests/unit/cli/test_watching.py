@@ -1,4 +1,4 @@
-"""Which files are whose, and which saves are seen."""
+"""Which function a file belongs to, and which saves are noticed."""
 
 from pathlib import Path
 
@@ -28,17 +28,17 @@ def whose(project: Project, *names: str) -> list[str]:
     return [function.name for function in saved.functions(project)]
 
 
-def test_a_file_is_of_the_function_in_whose_folder_it_is(project):
+def test_a_file_belongs_to_the_function_whose_folder_holds_it(project):
     assert whose(project, "a/handler.py") == ["a"]
     assert whose(project, "a/deep/er.py", "b/x") == ["a", "b"]
     assert whose(project, "docs/x.py", "stack.yaml", "ab/x.py") == []
 
 
-def test_a_file_that_is_copied_into_all_is_everybodys(project):
+def test_a_file_that_is_copied_into_all_functions_belongs_to_all(project):
     assert whose(project, "common/lib.py") == ["a", "b"]
 
 
-def test_saves_are_seen_from_the_first_tick_on_and_what_a_build_writes_is_not(project):
+def test_saves_are_noticed_from_the_first_tick_on_except_those_of_a_build(project):
     events = saves(project, Path())
     assert next(events) is None
     Path("build/x.py").write_text("built")
@@ -56,7 +56,7 @@ def test_saves_are_seen_from_the_first_tick_on_and_what_a_build_writes_is_not(pr
     events.close()
 
 
-def test_a_handler_outside_the_project_is_watched_as_well(project, tmp_path):
+def test_a_handler_outside_the_project_is_watched_too(project, tmp_path):
     far = tmp_path / "far"
     far.mkdir()
     stack = Path("stack.yaml").read_text().replace("./b", str(far))
