@@ -13,7 +13,7 @@ from measurements import ALL
 from rows import Bar, Measurement, Row
 
 BENCH = Path(run.__file__).parent
-COMMANDS = {"wrk": "wrk", "h2load": "h2load", "go_upstream": "go", "vegeta": "go"}  # by the module that runs the command
+COMMANDS = {"wrk": "wrk", "h2load": "h2load", "go_upstream": "go", "vegeta": "go"}  # by the module that runs it
 
 
 def measure(quick: bool) -> list[Row]:

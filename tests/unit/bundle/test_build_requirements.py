@@ -103,7 +103,7 @@ def test_cached_layers_are_bounded_in_bytes_and_the_least_recently_used_is_remov
         new = make_layer(asked("new"), tmp_path, run, print)
     assert [layer.path.exists() for layer in (new, used, busy, old)] == [True, True, True, False]
     make_layer(asked("newer"), tmp_path, run, print)
-    assert [layer.path.exists() for layer in (new, used, busy)] == [True, True, False], "two of them have just been used"
+    assert [layer.path.exists() for layer in (new, used, busy)] == [True, True, False], "two have just been used"
     assert make_layer(asked("old"), tmp_path, run, print).path.exists()
 
 
