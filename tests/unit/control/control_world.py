@@ -1,4 +1,4 @@
-"""The controller's parts over the fakes of edge, node and store: nothing real but the decisions."""
+"""The controller's parts over fakes of edge, node and store: only the decisions are real."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class World:
         self.store = store
         self.secrets = secrets
         reload = MemoryReload()
-        self.reloads = reload.slots  # that the edge was to be reloaded with
+        self.reloads = reload.slots  # the numbers of slots with which a reload of the edge was requested
         self.deployed = 0
         self.bundles = bundles
         self.nodes: dict[str, Node] = {NODE: node}  # a test may add others
@@ -96,7 +96,7 @@ class World:
         await self.controller.begin()
 
     async def restart_controller(self) -> World:
-        """A new controller over the edge, node and store of this one, which ends as if it were killed."""
+        """Kill this controller; return a new one over the same edge, node and store."""
         await self.tasks.close()
         for entry in self.fleet.entries.values():
             if entry.waking is not None:
@@ -107,7 +107,7 @@ class World:
         return made
 
     async def add_bundle(self, image: str, digest: str, *, created_at: float | None = None) -> None:
-        """Let a bundle be here that `image` means, since now or `created_at` (Unix seconds)."""
+        """Store a bundle and give it the name `image`, created now or at `created_at` (Unix seconds)."""
         self.bundles.put(digest)
         await self.store.save_bundle(image, digest, 1, time.time() if created_at is None else created_at)
 
@@ -115,15 +115,15 @@ class World:
         await self.tasks.close()
         logging.getLogger("rescoldo.tasks").removeHandler(self._unexpected)
 
-    # -- what tests do and see
+    # -- actions and observations of tests
 
     async def deploy(
         self, name: str = "fn", *, window: str = "1h", minimum: int = 0, concurrency: int = 10,
         exec_timeout: str = "30s", upstream: str = "", version: str = "", rollout: str = "checked",
         notes: Mapping[str, str] | None = None, first: str = "immediate", **labels: str,
     ) -> Entry:
-        """Deploy, or deploy anew; with `upstream` a program. Each is another revision unless `version` says so. A first
-        deployment starts nothing, unless `first` says "checked"."""
+        """Deploy or update a function; with `upstream` a program. Each deployment makes a new revision, but the same
+        `version` makes none. A first deployment starts nothing, unless `first` is "checked"."""
         self.deployed += 1
         spec = FunctionSpec(
             name, IMAGE,
@@ -143,7 +143,7 @@ class World:
         return self.fleet.entries[spec.id]
 
     def hold_calls(self) -> asyncio.Event:
-        """Calls are under way in their instances until the event is set."""
+        """Keep calls in flight in their instances until the event is set."""
         finish = asyncio.Event()
 
         async def work(function: FunctionId, instance: InstanceId) -> None:
@@ -171,20 +171,20 @@ class World:
         self.node.lose(instance)
 
     async def until(self, condition: Any, seconds: float = 60.0) -> None:
-        """Let (virtual) time pass until a condition holds, seen within a hundredth of what it took: each look costs the
-        virtual loop dozens of rounds."""
+        """Let (virtual) time pass until a condition holds, with a delay of at most 1 %: each look costs the virtual
+        loop dozens of rounds."""
         begin = asyncio.get_running_loop().time()
         async with asyncio.timeout(seconds):
             while not condition():
                 await asyncio.sleep(max(0.001, (asyncio.get_running_loop().time() - begin) / 100))
 
     async def settle(self, seconds: float = 120.0) -> None:
-        """Let everything under way end, then check that all parts agree."""
+        """Let everything in progress end, then check that all parts agree."""
         await asyncio.sleep(seconds)
         await self.check()
 
     async def check(self) -> None:
-        """Edge, node, slots and fleet tell the same."""
+        """Check that edge, node, slots and fleet agree."""
         assert self._unexpected.seen == []
         entries = self.fleet.entries.values()
         awake = [entry.awake for entry in entries if entry.awake is not None]
@@ -197,7 +197,7 @@ class World:
         live = {(server.slot, server.instance) for server in self.fleet.instances.live.values()}
         assert live == {(one.slot, instance) for one in awake for instance in one.servers}
         assert await self.edge.servers() == live
-        assert sorted(await self.running()) == sorted(self.fleet.instances.live), "an instance leaks, or is gone unseen"
+        assert sorted(await self.running()) == sorted(self.fleet.instances.live), "an instance leaked or ended unnoticed"
         existing = self.fleet.instances.lifetimes._since
         assert sorted(existing) == sorted(self.fleet.instances.live), "its time is counted for ever, or not at all"
         assert self.edge.routes == {entry.key: entry.route for entry in entries}
@@ -206,7 +206,7 @@ class World:
 
 
 def stray(name: str, instance: str, *, digest: str = DIGEST, revision: int = 1, generation: int = 0) -> Launch:
-    """An instance of a function that some earlier controller started."""
+    """The launch of an instance that an earlier controller started."""
     function = function_id(name)
     return Launch(InstanceId(instance), function, digest, revision=revision, generation=generation)
 

@@ -16,7 +16,7 @@ from rescoldo.model.names import SlotName
 pytestmark = pytest.mark.looptime
 
 
-async def test_a_new_controller_adopts_what_runs_in_the_slots_it_is_in(world: World) -> None:
+async def test_a_new_controller_adopts_running_instances_in_their_slots(world: World) -> None:
     await world.deploy()
     await world.scaling.scale(FN, 2)
     await world.settle()
@@ -34,7 +34,7 @@ async def test_a_new_controller_adopts_what_runs_in_the_slots_it_is_in(world: Wo
     [stray("nobody", "x-1"), stray("fn", "x-2", digest="b" * 64), stray("fn", "x-3", revision=9)],
     ids=["unknown function", "other bundle", "other revision"],
 )
-async def test_what_does_not_belong_to_a_deployment_is_stopped(world: World, launch: object) -> None:
+async def test_an_instance_of_no_current_deployment_is_stopped(world: World, launch: object) -> None:
     await world.deploy()
     running = await world.node.start(launch)  # type: ignore[arg-type]
     await world.edge.add_server(LiveServer(SlotName("s3"), running.launch.instance, running.address, 1))
@@ -44,7 +44,7 @@ async def test_what_does_not_belong_to_a_deployment_is_stopped(world: World, lau
     await new.close()
 
 
-async def test_of_instances_in_two_slots_those_in_one_are_kept(world: World) -> None:
+async def test_of_instances_in_two_slots_only_those_of_one_are_kept(world: World) -> None:
     generation = (await world.deploy()).function.generation
     for slot, name in (("s3", "x-1"), ("s4", "x-2")):
         running = await world.node.start(stray("fn", name, generation=generation))
@@ -55,7 +55,7 @@ async def test_of_instances_in_two_slots_those_in_one_are_kept(world: World) -> 
     await new.close()
 
 
-async def test_an_instance_of_a_removed_function_of_that_name_is_not_taken_over(world: World) -> None:
+async def test_an_instance_of_a_removed_function_of_the_same_name_is_not_adopted(world: World) -> None:
     removed = await world.deploy(version="1")
     await world.removals.remove(removed.id)
     await asyncio.sleep(1.0)
@@ -69,9 +69,9 @@ async def test_an_instance_of_a_removed_function_of_that_name_is_not_taken_over(
     await new.close()
 
 
-async def test_one_that_no_slot_has_yet_joins_those_that_serve(world: World) -> None:
+async def test_an_instance_without_a_slot_joins_the_serving_ones(world: World) -> None:
     generation = (await world.deploy()).function.generation
-    await world.node.start(stray("fn", "x-1", generation=generation))  # while it scaled out
+    await world.node.start(stray("fn", "x-1", generation=generation))  # the earlier controller was scaling out
     running = await world.node.start(stray("fn", "x-2", generation=generation))
     await world.edge.add_server(LiveServer(SlotName("s3"), running.launch.instance, running.address, 1))
     new = await world.restart_controller()
@@ -80,7 +80,7 @@ async def test_one_that_no_slot_has_yet_joins_those_that_serve(world: World) -> 
     await new.close()
 
 
-async def test_calls_of_a_revision_that_is_on_its_way_out_end_although_the_controller_is_killed(world: World) -> None:
+async def test_calls_of_a_draining_revision_finish_even_if_the_controller_is_killed(world: World) -> None:
     first = await world.deploy()
     served: list[str] = []
 
@@ -101,20 +101,18 @@ async def test_calls_of_a_revision_that_is_on_its_way_out_end_although_the_contr
     await new.close()
 
 
-async def test_an_instance_that_serves_again_after_a_restart_of_its_controller_is_no_server_without_requests(
-    world: World
-) -> None:
+async def test_an_adopted_instance_gets_requests_even_if_it_was_being_put_to_sleep(world: World) -> None:
     await world.deploy()
     instance = await world.edge.call(FN)
     slot = world.awake().slot
-    world.edge._slots[slot].servers[instance].enabled = False  # killed while it was being put to sleep
+    world.edge._slots[slot].servers[instance].enabled = False  # killed while it put the function to sleep
     new = await world.restart_controller()
     assert await new.edge.call(FN) == instance
     await new.settle()
     await new.close()
 
 
-async def test_an_instance_the_edge_has_forgotten_is_adopted_in_a_new_slot(world: World) -> None:
+async def test_an_instance_that_the_edge_forgot_is_adopted_in_a_new_slot(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
     instances = world.instances()
@@ -134,7 +132,7 @@ async def test_an_adopted_function_falls_asleep(world: World) -> None:
     await new.close()
 
 
-async def test_a_start_that_the_old_controller_left_behind_is_not_left_running(world: World) -> None:
+async def test_an_instance_that_the_old_controller_was_starting_does_not_leak(world: World) -> None:
     await world.deploy()
     world.node.start_delay = 1.0
     call = asyncio.create_task(world.edge.call(FN))
@@ -146,7 +144,7 @@ async def test_a_start_that_the_old_controller_left_behind_is_not_left_running(w
     await new.close()
 
 
-async def test_a_restarted_edge_is_told_everything_and_serves_at_once(world: World) -> None:
+async def test_a_restarted_edge_gets_the_whole_state_and_serves_at_once(world: World) -> None:
     await world.deploy()
     await world.deploy("asleep")
     await world.edge.call(FN)
@@ -156,7 +154,7 @@ async def test_a_restarted_edge_is_told_everything_and_serves_at_once(world: Wor
     await world.settle()
 
 
-async def test_a_state_that_the_edge_did_not_confirm_publishes_no_route(world: World) -> None:
+async def test_a_state_that_the_edge_did_not_confirm_counts_no_route_as_published(world: World) -> None:
     entry = await world.deploy()
     routes, edge = world.fleet.routes, world.edge
     whole = edge.synchronise
@@ -175,13 +173,13 @@ async def test_a_state_that_the_edge_did_not_confirm_publishes_no_route(world: W
     await world.settle()
 
 
-async def test_a_route_sent_while_a_state_is_applied_is_the_newer_one(world: World) -> None:
+async def test_a_route_sent_while_a_state_is_applied_takes_precedence(world: World) -> None:
     entry = await world.deploy()
     await world.edge.call(FN)
     world.edge.delay = 2.0
     asleep = replace(entry.route, slot=None)
     sending = asyncio.create_task(world.fleet.routes.synchronise())
-    await asyncio.sleep(1.5)  # the state is applied, and not yet confirmed
+    await asyncio.sleep(1.5)  # the edge has applied the state and not yet confirmed it
     world.edge.delay = 0.0
     await world.fleet.retirement.close(entry)
     assert entry.published == asleep
@@ -190,7 +188,7 @@ async def test_a_route_sent_while_a_state_is_applied_is_the_newer_one(world: Wor
     await world.settle()
 
 
-async def test_writing_a_state_for_a_reload_publishes_no_route(world: World) -> None:
+async def test_writing_a_state_for_a_reload_counts_no_route_as_published(world: World) -> None:
     entry = await world.deploy()
     world.edge.routes.clear()
     entry.published = None
@@ -211,7 +209,7 @@ async def test_instances_that_a_new_node_does_not_know_are_replaced_on_demand(wo
     await world.settle()
 
 
-async def test_an_instance_whose_start_has_not_been_answered_yet_is_not_taken_for_a_stray(world: World) -> None:
+async def test_an_instance_whose_start_is_not_confirmed_yet_is_not_stopped_as_a_stray(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
     world.node.answer_delay = 1.0
@@ -224,7 +222,7 @@ async def test_an_instance_whose_start_has_not_been_answered_yet_is_not_taken_fo
     assert len(world.instances()) == 2
 
 
-async def test_instances_that_only_the_node_knows_are_stopped_when_it_is_back(world: World) -> None:
+async def test_instances_that_only_the_node_knows_are_stopped_when_it_returns(world: World) -> None:
     await world.deploy()
     await world.node.start(stray("fn", "x-1"))
     world.node.reachable = False

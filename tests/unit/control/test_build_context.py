@@ -1,4 +1,4 @@
-"""What is read of an archive of faas-cli, and what a build's process tells."""
+"""Reading an archive of faas-cli, and the log of a build's process."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def config(tmp_path: Path, **fields: Any) -> Any:
         ("python3-debian", CLASSIC, "classic"),
         ("python3-flask", CLASSIC, "classic"),
         ("python3-flask-debian", CLASSIC, "classic"),
-        # templates of one's own are known by the handler
+        # the handler tells the style of a user's own template
         ("acme-python", HTTP, "http"),
         ("acme-python", "async " + HTTP, "http"),
         ("acme-python", "import os\n" + CLASSIC, "classic"),
     ],
 )
-def test_a_python_template_is_known_by_its_language_or_its_handler(
+def test_the_language_or_the_handler_tells_the_style_of_a_python_template(
     tmp_path: Path, language: str, code: str, style: str
 ) -> None:
     folder = context(tmp_path, shrinkwrapped({"handler.py": code}, language))
@@ -57,7 +57,7 @@ def test_a_python_template_is_known_by_its_language_or_its_handler(
     assert (found.lang, found.style, found.handler) == (language, style, folder / "function")
 
 
-def test_a_template_made_for_rescoldo_says_its_style_and_folder(tmp_path: Path) -> None:
+def test_a_template_for_rescoldo_declares_its_style_and_folder(tmp_path: Path) -> None:
     text = "language: ours\nhandler_folder: app\nrescoldo: {kind: process}\n"
     folder = context(tmp_path, {"template.yml": text, "app/server": "#!/bin/sh\n"})
     found = find_function(folder)
@@ -76,7 +76,7 @@ def test_a_template_made_for_rescoldo_says_its_style_and_folder(tmp_path: Path) 
         (shrinkwrapped({"handler.py": HTTP}, "a\x07\u202eb") | {"index.py": ""}, "template"),
     ],
 )
-def test_what_is_no_python_function_is_refused_with_the_reason(
+def test_a_context_without_a_known_function_is_refused_with_the_reason(
     tmp_path: Path, files: dict[str, str], reason: str
 ) -> None:
     if "a\x07" in files.get("template.yml", ""):
@@ -86,7 +86,7 @@ def test_what_is_no_python_function_is_refused_with_the_reason(
     assert "\x07" not in error.value.message
 
 
-def test_the_configuration_says_what_is_built_and_what_has_no_effect(tmp_path: Path) -> None:
+def test_the_configuration_has_the_image_and_notes_on_settings_without_effect(tmp_path: Path) -> None:
     here = ARCHITECTURES.get(platform.machine(), platform.machine())
     plain = config(tmp_path, image="ghcr.io/acme/f:1", platforms=[f"linux/{here}"], skipPush=True, buildArgs=None)
     assert plain.image == "ghcr.io/acme/f:1" and plain.notes() == []
@@ -103,13 +103,13 @@ def test_the_configuration_says_what_is_built_and_what_has_no_effect(tmp_path: P
         {"platforms": {"a": "b"}}, {"platforms": [1]}, {"more": "x" * MAX_CONFIG},
     ],
 )  # fmt: skip
-def test_a_configuration_that_is_not_one_is_refused(tmp_path: Path, fields: dict[str, Any]) -> None:
+def test_an_invalid_configuration_is_refused(tmp_path: Path, fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         config(tmp_path, **fields)
 
 
 def tar_of(*members: tuple[str, bytes | str]) -> bytes:
-    """Files, and links where text says to what."""
+    """A tar archive: bytes make a file, text makes a link to that path."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         for name, data in members:
@@ -150,12 +150,12 @@ def test_a_hostile_archive_is_refused(tmp_path: Path, data: bytes, reason: str) 
     assert sorted(item.name for item in tmp_path.iterdir()) == ["tree"]
 
 
-def test_an_archive_is_bounded(tmp_path: Path) -> None:
+def test_an_archive_has_a_maximum_size(tmp_path: Path) -> None:
     with pytest.raises(TooLarge):
         unpack_tar(io.BytesIO(archive({"model": "x" * 2000})), tmp_path, max_unpacked=1000)
 
 
-def test_a_log_is_short_clean_and_without_our_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_is_bounded_escaped_and_without_paths_of_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[bytes] = []
     monkeypatch.setattr(os, "write", lambda fd, data: sent.append(data) or len(data))
     report = Report("/data/builds/build-1/tree/context/")
@@ -176,7 +176,7 @@ def test_a_log_is_short_clean_and_without_our_paths(monkeypatch: pytest.MonkeyPa
         'tomli ; python_version < "3.11"', "requests ~= 2.31 \\", "    --hash=sha256:0aF1 \\", "typing_extensions",
     ],
 )  # fmt: skip
-def test_names_and_versions_are_taken_without_root(tmp_path: Path, line: str) -> None:
+def test_requirements_with_wheels_are_accepted_without_root(tmp_path: Path, line: str) -> None:
     (tmp_path / "requirements.txt").write_text(line + "\n")
     check_requirements(tmp_path / "requirements.txt", wheels=True)
 
@@ -189,14 +189,14 @@ def test_names_and_versions_are_taken_without_root(tmp_path: Path, line: str) ->
         "./x", "deps/../../../x", "..", ".", "/srv/x", "~/x", "C:\\x", "six --hash=sha256:xyz/../a",
     ],
 )  # fmt: skip
-def test_what_runs_code_at_its_installation_is_refused_without_root(tmp_path: Path, line: str) -> None:
+def test_requirements_that_run_code_when_installed_are_refused_without_root(tmp_path: Path, line: str) -> None:
     (tmp_path / "requirements.txt").write_text(f"six\n{line}\n")
     with pytest.raises(BuildFailed, match=r"requirements.txt:[23]: .*that have wheels"):
         check_requirements(tmp_path / "requirements.txt", wheels=True)
 
 
 @pytest.mark.parametrize("line", ["six @ https://${TOKEN}@example.org/six.whl", "--index-url https://x/$\\\n{TOKEN}"])
-def test_the_platforms_environment_is_not_for_requirements(tmp_path: Path, line: str) -> None:
+def test_requirements_cannot_use_the_platforms_environment(tmp_path: Path, line: str) -> None:
     (tmp_path / "requirements.txt").write_text(f"six\n{line}\n")
     with pytest.raises(BuildFailed, match=r"requirements.txt:2: .*no variables"):
         check_requirements(tmp_path / "requirements.txt", wheels=False)

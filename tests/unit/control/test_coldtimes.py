@@ -1,4 +1,4 @@
-"""The phases of cold calls: shares, moments, histograms, and what is told of them."""
+"""The phases of cold calls: shares, timestamps, histograms and metrics."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def colds(told: str, active: int = 9) -> list[ColdCall]:
     return tally([line(told, active)])[1]
 
 
-# -- shares and moments
+# -- shares and timestamps
 
 
-def test_who_comes_late_to_a_wake_has_waited_for_its_end() -> None:
+def test_a_late_call_waits_only_for_the_last_phases_of_a_wake() -> None:
     took = StartTimes(100, 200, 300, 40)
     assert took.within(400) == StartTimes(0, 60, 300, 40)
     assert took.within(10_000) == took
@@ -43,17 +43,17 @@ def test_who_comes_late_to_a_wake_has_waited_for_its_end() -> None:
 
 
 @given(st.builds(StartTimes, COUNTS, COUNTS, COUNTS, COUNTS), COUNTS)
-def test_a_share_is_never_more_than_what_was_waited_or_what_it_took(took: StartTimes, waited: int) -> None:
+def test_a_share_never_exceeds_the_wait_or_the_duration_of_the_wake(took: StartTimes, waited: int) -> None:
     share = took.within(waited)
     assert sum(share) == min(waited, sum(took))
     assert all(0 <= mine <= whole for mine, whole in zip(share, took, strict=True))
 
 
-def test_the_moments_of_a_start_are_its_phases() -> None:
+def test_the_timestamps_of_a_start_give_its_phases() -> None:
     assert took_by(70, 10.0, 10.002, 10.005, 10.0051) == StartTimes(70, 2000, 3000, 100)
 
 
-def test_a_program_is_loaded_until_it_accepts_and_listens_for_no_time() -> None:
+def test_a_program_loads_until_it_accepts_and_takes_no_time_to_listen() -> None:
     assert took_by(70, 10.0, 10.002, None, 10.005) == StartTimes(70, 2000, 3000, 0)
 
 
@@ -61,7 +61,7 @@ WORDS = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=3), 
 
 
 @given(SECONDS, SECONDS, WORDS, WORDS)
-def test_whatever_a_function_says_of_its_moments_the_start_took_what_it_took(
+def test_timestamps_that_a_function_reports_cannot_change_the_duration_of_its_start(
     ordered: float, lasted: float, began: object, loaded: object
 ) -> None:
     ready = ordered + lasted
@@ -70,7 +70,7 @@ def test_whatever_a_function_says_of_its_moments_the_start_took_what_it_took(
     assert sum(took) - 5 == pytest.approx((ready - ordered) * 1e6, abs=3)
 
 
-# -- what the edge tells
+# -- lines of the edge's access log
 
 
 def test_the_phases_of_a_line_add_up_to_the_time_to_the_first_byte() -> None:
@@ -87,23 +87,23 @@ def test_a_hold_that_began_after_the_start_has_only_its_share() -> None:
     "told",
     [
         "-",
-        "cold",  # refused, or its client left
+        "cold",  # refused, or the client left
         "cold::",
         "cold:5000:4000",
         "cold:5000:4000:1:1:1",
-        "cold:5000:6000:1:1:1:1",  # held longer than it took
+        "cold:5000:6000:1:1:1:1",  # held for longer than the whole call
         "cold:-5000:4000:1:1:1:1",
-        "cold:3600000000:4000:1:1:1:1",  # the clock was set by an hour
+        "cold:3600000000:4000:1:1:1:1",  # the clock was changed by an hour
         "cold:5000:4000:1:-1:1:1",
     ],
 )
-def test_a_line_that_tells_nothing_of_phases_is_counted_all_the_same(told: str) -> None:
+def test_a_line_without_valid_phases_is_still_counted(told: str) -> None:
     calls, found, _ = tally([line(told)])
     assert found == []
     assert [(key.cold, sums.calls) for key, sums in calls.items()] == [(told != "-", 1)]
 
 
-def test_a_cold_call_is_counted_with_those_of_its_kind() -> None:
+def test_cold_calls_of_one_kind_are_counted_together() -> None:
     told = ("cold:5650:4750:100:1200:3000:400", "cold:5651:4750:100:1200:3000:400", "cold")
     calls = tally(map(line, told)).calls
     assert [(key.cold, sums.calls, sums.queue_ms) for key, sums in calls.items()] == [(True, 3, 15)]
@@ -112,7 +112,7 @@ def test_a_cold_call_is_counted_with_those_of_its_kind() -> None:
 # -- histograms
 
 
-def test_a_median_lies_evenly_within_its_bucket() -> None:
+def test_a_median_is_interpolated_within_its_bucket() -> None:
     times = ColdTimes()
     for _ in range(40):
         times.add([1000, 0, 0, 0, 0, 0])
@@ -124,7 +124,7 @@ def test_a_median_lies_evenly_within_its_bucket() -> None:
     assert (queue.mean, queue.max, queue.last) == (0.0013, 0.0015, 0.0015)
 
 
-def test_the_times_of_one_call_are_what_they_were() -> None:
+def test_the_times_of_a_single_call_are_exact() -> None:
     times = ColdTimes()
     times.add(CALL[1:])
     assert {name: one.median for name, one in times.summary({}).phases.items()} == {
@@ -134,7 +134,7 @@ def test_the_times_of_one_call_are_what_they_were() -> None:
 
 
 @given(st.lists(st.lists(COUNTS, min_size=6, max_size=6), min_size=1, max_size=30))
-def test_every_call_is_in_every_histogram_and_no_estimate_is_above_the_most(calls: list[list[int]]) -> None:
+def test_every_call_is_in_every_histogram_and_no_estimate_exceeds_the_maximum(calls: list[list[int]]) -> None:
     times = ColdTimes()
     for took in calls:
         times.add(took)
@@ -150,7 +150,7 @@ def test_every_call_is_in_every_histogram_and_no_estimate_is_above_the_most(call
         assert one.last == mine[-1] / 1e6
 
 
-def test_nothing_is_told_of_phases_before_the_first_call() -> None:
+def test_there_are_no_phases_before_the_first_call() -> None:
     assert ColdTimes().summary({"busy": 2}).phases == {}
     assert ColdTimes().summary({"busy": 2}).failed == {"busy": 2}
 
@@ -163,14 +163,14 @@ def test_a_function_has_its_own_times_until_it_is_forgotten() -> None:
     assert (log.all.calls, log.of(FN).calls) == (3, 0)
 
 
-def test_no_more_functions_are_remembered_than_allowed() -> None:
+def test_the_number_of_remembered_functions_is_bounded() -> None:
     log = ColdLog()
     log.record(CALL._replace(function=FunctionId(f"f{number}.ns")) for number in range(MOST_FUNCTIONS + 1))
     assert log.of(FunctionId("f0.ns")).calls == 0
     assert log.of(FunctionId("f1.ns")).calls == 1
 
 
-def test_the_times_of_a_function_fit_in_a_kilobyte_and_a_bit() -> None:
+def test_the_times_of_a_function_take_little_more_than_a_kilobyte() -> None:
     times = ColdTimes()
     parts = [getattr(times, name) for name in ColdTimes.__slots__ if name != "calls"]
     assert sum(map(sys.getsizeof, [times, *parts])) < 1400

@@ -42,7 +42,7 @@ def serving(world: World, instance: InstanceId) -> int:
 
 
 async def kept(world: World) -> list[tuple[int, str]]:
-    """Past revisions and why they failed."""
+    """Numbers of the past revisions, and why they failed."""
     return [(past.number, past.failure) for past in await world.store.revisions(FN)]
 
 
@@ -53,7 +53,7 @@ async def until_started(world: World, revision: int) -> None:
 # -- checked
 
 
-async def test_a_first_deployment_that_shall_start_nothing_does_not(world: World) -> None:
+async def test_an_immediate_first_deployment_starts_nothing(world: World) -> None:
     await world.deploy(first="immediate")
     await world.deploy("other", first="checked", rollout="immediate")
     await world.settle()
@@ -75,7 +75,7 @@ async def test_an_update_is_started_before_it_serves_and_the_old_revision_serves
     assert launched(world) == [1, 2]
 
 
-async def test_what_sleeps_is_checked_too_and_the_checked_instance_serves_the_next_call(world: World) -> None:
+async def test_an_update_of_a_sleeping_function_is_checked_and_its_instance_serves_the_next_call(world: World) -> None:
     await world.deploy(window="5s")
     await world.deploy(window="5s")
     assert serving(world, await world.edge.call(FN)) == 2
@@ -84,7 +84,7 @@ async def test_what_sleeps_is_checked_too_and_the_checked_instance_serves_the_ne
     assert world.asleep()
 
 
-async def test_a_checked_instance_that_nobody_calls_sleeps_by_its_window(world: World) -> None:
+async def test_a_checked_instance_without_calls_sleeps_after_its_window(world: World) -> None:
     await world.deploy(window="5s")
     await world.deploy(window="5s")
     assert not world.asleep()
@@ -120,7 +120,7 @@ async def test_the_number_of_a_failed_revision_is_not_used_again(world: World) -
     assert [number for number, _ in await kept(world)] == [3, 2, 1]
 
 
-async def test_no_room_is_no_failure_of_the_revision(world: World) -> None:
+async def test_a_lack_of_capacity_does_not_fail_the_revision(world: World) -> None:
     await world.deploy()
     world.node.fail[FN] = deque([Busy("the node is full")])
     with pytest.raises(Busy, match="full"):
@@ -130,7 +130,7 @@ async def test_no_room_is_no_failure_of_the_revision(world: World) -> None:
     await world.settle()
 
 
-async def test_what_was_scaled_out_is_replaced_by_as_many_before_it_lets_go(world: World) -> None:
+async def test_all_instances_are_replaced_before_the_old_revision_drains(world: World) -> None:
     await world.deploy()
     await world.scaling.scale(FN, 4)
     await world.settle(5.0)
@@ -140,11 +140,11 @@ async def test_what_was_scaled_out_is_replaced_by_as_many_before_it_lets_go(worl
     await world.deploy()
     assert len(world.instances()) == 4
     assert before.isdisjoint(world.instances())
-    assert now() - begun == pytest.approx(4.0, abs=0.2), "the first is checked, the others start side by side"
+    assert now() - begun == pytest.approx(4.0, abs=0.2), "the first is checked, the others start in parallel"
     await world.settle()
 
 
-async def test_instances_that_find_no_room_do_not_fail_a_revision_that_has_started(world: World) -> None:
+async def test_a_lack_of_capacity_for_more_instances_does_not_fail_a_started_revision(world: World) -> None:
     await world.deploy()
     await world.scaling.scale(FN, 3)
     await world.settle(5.0)
@@ -160,7 +160,7 @@ async def test_instances_that_find_no_room_do_not_fail_a_revision_that_has_start
     assert len(world.instances()) == 3
 
 
-async def test_an_instance_that_ends_once_it_was_ready_fails_the_check(world: World) -> None:
+async def test_an_instance_that_ends_right_after_it_was_ready_fails_the_check(world: World) -> None:
     await world.deploy()
     await world.scaling.scale(FN, 2)
     await world.settle(5.0)
@@ -177,7 +177,7 @@ async def test_an_instance_that_ends_once_it_was_ready_fails_the_check(world: Wo
 
 
 def hold_saving(world: World, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """What is deployed is checked and then not saved before the event is set."""
+    """Delay saving of a checked deployment until the event is set."""
     go_on, save = asyncio.Event(), world.store.save_function
 
     async def save_later(function: Function, **options: Any) -> None:
@@ -188,7 +188,7 @@ def hold_saving(world: World, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     return go_on
 
 
-async def test_a_checked_instance_that_is_lost_before_it_takes_over_leaves_no_route_without_a_server(
+async def test_a_checked_instance_lost_before_it_takes_over_leaves_no_route_without_a_server(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.deploy()
@@ -205,7 +205,7 @@ async def test_a_checked_instance_that_is_lost_before_it_takes_over_leaves_no_ro
     await world.settle()
 
 
-async def test_of_several_checked_instances_one_that_is_lost_before_they_take_over_is_replaced(
+async def test_one_of_several_checked_instances_lost_before_they_take_over_is_replaced(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.deploy()
@@ -223,7 +223,7 @@ async def test_of_several_checked_instances_one_that_is_lost_before_they_take_ov
     assert len(world.instances()) == 3 and lost not in world.instances()
 
 
-async def test_a_checked_instance_that_a_new_node_does_not_know_does_not_take_over(
+async def test_a_checked_instance_unknown_to_a_new_node_does_not_take_over(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.deploy()
@@ -241,7 +241,7 @@ async def test_a_checked_instance_that_a_new_node_does_not_know_does_not_take_ov
     await world.settle()
 
 
-async def test_calls_in_flight_end_on_the_old_revision(world: World) -> None:
+async def test_calls_in_flight_finish_on_the_old_revision(world: World) -> None:
     await world.deploy()
     finish = world.hold_calls()
     old = asyncio.create_task(world.edge.call(FN))
@@ -254,7 +254,7 @@ async def test_calls_in_flight_end_on_the_old_revision(world: World) -> None:
     await world.settle()
 
 
-async def test_a_revision_that_is_still_waking_lets_its_calls_go_to_the_new_one(world: World) -> None:
+async def test_calls_of_a_revision_that_is_still_waking_go_to_the_new_one(world: World) -> None:
     await world.deploy()
     world.node.start_delay = 4.0
     call = asyncio.create_task(world.edge.call(FN))
@@ -265,10 +265,10 @@ async def test_a_revision_that_is_still_waking_lets_its_calls_go_to_the_new_one(
     await world.settle()
 
 
-# -- nothing to do, or at once
+# -- unchanged and immediate deployments
 
 
-async def test_deploying_the_same_again_changes_nothing(world: World) -> None:
+async def test_repeating_a_deployment_changes_nothing(world: World) -> None:
     await world.deploy(version="1")
     first = await world.edge.call(FN)
     await world.deploy(version="1")
@@ -279,7 +279,7 @@ async def test_deploying_the_same_again_changes_nothing(world: World) -> None:
 
 @pytest.mark.parametrize("first", ["", "python index.py"])
 async def test_the_two_command_lines_do_not_undo_each_other(world: World, first: str) -> None:
-    """faas-cli sends the process of a Python template, and `rescoldo` none."""
+    """faas-cli sends fprocess of a Python template, and `rescoldo` does not."""
     for process in (first, "python index.py", "", "python3 index.py"):
         await world.deployments.deploy(FunctionSpec("fn", IMAGE, env_process=process), must_exist=False, start=False)
     found = (await world.statuses.function(FN)).function
@@ -288,7 +288,7 @@ async def test_the_two_command_lines_do_not_undo_each_other(world: World, first:
     assert (await world.statuses.function(FN)).function.revision == 2
 
 
-async def test_what_an_older_version_kept_is_the_same_deployment(world: World) -> None:
+async def test_a_deployment_stored_by_an_older_version_counts_as_the_same(world: World) -> None:
     before = FunctionSpec("fn", IMAGE, env_process="python index.py")
     await world.store.save_function(Function(before, DIGEST, 1.0))
     after = await world.restart_controller()
@@ -297,7 +297,7 @@ async def test_what_an_older_version_kept_is_the_same_deployment(world: World) -
     await after.close()
 
 
-async def test_the_same_deployment_of_another_bundle_is_another_revision(world: World) -> None:
+async def test_the_same_deployment_of_another_bundle_is_a_new_revision(world: World) -> None:
     await world.deploy(version="1")
     await world.add_bundle(IMAGE, "b" * 64)
     again = await world.restart_controller()
@@ -316,15 +316,15 @@ async def test_rollout_immediate_starts_nothing_and_sends_the_next_call_to_the_n
     await world.settle()
 
 
-async def test_a_rollout_that_does_not_exist_is_refused(world: World) -> None:
+async def test_an_unknown_rollout_is_refused(world: World) -> None:
     with pytest.raises(InvalidInput, match=r"rescoldo.dev/rollout: 'slow' .* checked or immediate"):
         await world.deploy(rollout="slow")
 
 
-# -- at the same time
+# -- concurrent changes
 
 
-async def test_deployments_of_one_function_wait_for_one_another_and_the_last_one_serves(world: World) -> None:
+async def test_deployments_of_one_function_run_one_after_another_and_the_last_one_serves(world: World) -> None:
     await world.deploy()
     world.node.start_delay = 1.0
     await asyncio.gather(*(world.deploy() for _ in range(3)))
@@ -333,7 +333,7 @@ async def test_deployments_of_one_function_wait_for_one_another_and_the_last_one
     await world.settle()
 
 
-async def test_a_rollout_does_not_hold_up_another_functions(world: World) -> None:
+async def test_a_rollout_does_not_delay_that_of_another_function(world: World) -> None:
     await world.function_secrets.save_secret("openfaas-fn", "key", b"x", must_exist=False)
     spec = FunctionSpec("slow", IMAGE, secrets=("key",))
     await world.deployments.deploy(spec, must_exist=False, start=False)
@@ -347,7 +347,7 @@ async def test_a_rollout_does_not_hold_up_another_functions(world: World) -> Non
 
 
 async def checking_with_secret(world: World) -> asyncio.Task[bool]:
-    """The update of a function by a revision that names the secret `key`; that has begun to start."""
+    """Begin an update whose revision names the secret `key`; its instance is starting."""
     await world.function_secrets.save_secret("openfaas-fn", "key", b"old", must_exist=False)
     await world.deploy()
     world.node.start_delay = 1.0
@@ -357,7 +357,7 @@ async def checking_with_secret(world: World) -> asyncio.Task[bool]:
     return update
 
 
-async def test_a_secret_cannot_go_while_a_revision_that_names_it_is_checked(world: World) -> None:
+async def test_a_secret_cannot_be_removed_while_a_revision_that_names_it_is_checked(world: World) -> None:
     update = await checking_with_secret(world)
     with pytest.raises(Conflict, match="used by fn"):
         await world.function_secrets.delete_secret("openfaas-fn", "key")
@@ -374,7 +374,7 @@ async def test_a_secret_that_changes_while_a_revision_is_checked_reaches_it(worl
     await world.settle()
 
 
-async def test_a_removal_calls_a_rollout_off(world: World) -> None:
+async def test_a_removal_cancels_a_rollout(world: World) -> None:
     await world.deploy()
     world.node.start_delay = 10.0
     updates = [asyncio.create_task(world.deploy()) for _ in range(2)]
@@ -404,7 +404,7 @@ async def test_a_revision_that_cannot_be_saved_does_not_serve(world: World, monk
     await world.settle()
 
 
-async def test_a_controller_killed_before_it_saved_what_it_checked_leaves_the_old_revision_serving(
+async def test_a_controller_killed_between_check_and_save_leaves_the_old_revision_serving(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.deploy()
@@ -431,7 +431,7 @@ async def test_a_controller_killed_before_it_saved_what_it_checked_leaves_the_ol
 # -- changed secrets
 
 
-async def test_a_changed_secret_with_which_a_function_does_not_start_leaves_its_instances_serving(world: World) -> None:
+async def test_a_changed_secret_that_prevents_a_start_leaves_the_instances_serving(world: World) -> None:
     await world.function_secrets.save_secret("openfaas-fn", "key", b"old", must_exist=False)
     spec = FunctionSpec("fn", IMAGE, secrets=("key",))
     await world.deployments.deploy(spec, must_exist=False, start=False)
@@ -445,7 +445,7 @@ async def test_a_changed_secret_with_which_a_function_does_not_start_leaves_its_
     await world.settle()
 
 
-async def test_a_changed_secret_is_no_revision(world: World) -> None:
+async def test_a_changed_secret_does_not_make_a_revision(world: World) -> None:
     await world.function_secrets.save_secret("openfaas-fn", "key", b"old", must_exist=False)
     await world.deployments.deploy(FunctionSpec("fn", IMAGE, secrets=("key",)), must_exist=False, start=False)
     first = await world.edge.call(FN)
@@ -459,7 +459,7 @@ async def test_a_changed_secret_is_no_revision(world: World) -> None:
 # -- bundles and programs
 
 
-async def test_the_bundle_of_a_revision_that_can_be_rolled_back_to_is_kept(world: World) -> None:
+async def test_the_bundle_of_a_kept_revision_is_kept(world: World) -> None:
     await world.deploy()
     await world.add_bundle(IMAGE, "b" * 64, created_at=0.0)
     await world.add_bundle("other", "c" * 64, created_at=0.0)
@@ -471,7 +471,7 @@ async def test_the_bundle_of_a_revision_that_can_be_rolled_back_to_is_kept(world
 
 
 @pytest.mark.parametrize(("private", "checked"), [(True, True), (False, False)])
-async def test_a_program_is_not_checked_where_the_old_one_has_its_port(
+async def test_a_program_is_not_checked_if_the_old_one_holds_its_port(
     private: bool, checked: bool, world: World
 ) -> None:
     world.node.description = replace(world.node.description, private_ports=private)

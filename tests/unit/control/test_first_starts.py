@@ -1,4 +1,4 @@
-"""A first deployment is tried, and how a function stands is told truthfully at every moment; on virtual time."""
+"""A first deployment gets a trial start, and a function's reported state is true at every moment; on virtual time."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def breaks(world: World, *errors: RescoldoError) -> None:
 # -- a start that succeeds
 
 
-async def test_a_first_deployment_is_answered_at_once_and_started_behind_that(world: World) -> None:
+async def test_a_first_deployment_returns_at_once_and_starts_in_the_background(world: World) -> None:
     world.node.start_delay = 3.0
     assert await deploy(world) is False
     assert now() < 0.1
@@ -70,14 +70,14 @@ async def test_a_first_deployment_is_answered_at_once_and_started_behind_that(wo
     await world.settle()
 
 
-async def test_who_waits_is_answered_when_it_has_started(world: World) -> None:
+async def test_a_patient_deployment_returns_when_the_function_has_started(world: World) -> None:
     world.node.start_delay = 3.0
     assert await deploy(world, patience=10.0) is True
     assert now() == pytest.approx(3.0, abs=0.1)
     assert len(world.node.started) == 1
 
 
-async def test_who_waits_for_too_long_is_told_that_it_goes_on(world: World) -> None:
+async def test_a_deployment_out_of_patience_returns_while_the_start_continues(world: World) -> None:
     world.node.start_delay = 3.0
     assert await deploy(world, patience=1.0) is False
     assert now() == pytest.approx(1.0, abs=0.1)
@@ -93,11 +93,11 @@ async def test_a_call_during_the_first_start_shares_it(world: World) -> None:
     assert await stands(world) == ("ready", 1, 1)
 
 
-# -- one that fails
+# -- a start that fails
 
 
 @pytest.mark.parametrize("error", [CRASH, StartTimeout("fn.openfaas-fn: it was not ready after 15 s")])
-async def test_what_does_not_start_is_failing_with_its_reason(world: World, error: RescoldoError) -> None:
+async def test_a_function_that_does_not_start_is_failing_with_its_reason(world: World, error: RescoldoError) -> None:
     breaks(world, error)
     with pytest.raises(NotStarted, match=r"fn\.openfaas-fn did not start") as raised:
         await deploy(world, patience=60.0)
@@ -110,13 +110,13 @@ async def test_what_does_not_start_is_failing_with_its_reason(world: World, erro
     assert (revision.state, revision.revision.failure) == ("failed", error.message)
 
 
-async def test_calls_of_what_does_not_start_get_the_reason_and_try_anew_after_the_back_off(world: World) -> None:
+async def test_calls_of_a_failing_function_get_the_reason_and_retry_after_the_back_off(world: World) -> None:
     breaks(world, CRASH, CRASH)
     await deploy(world)
     await world.until(lambda: world.fleet.entries[FN].failure is not None)
     with pytest.raises(StartFailed, match="broken at import"):
         await world.edge.call(FN)
-    assert len(world.node.started) == 1, "within the back-off nothing is tried"
+    assert len(world.node.started) == 1, "there is no attempt within the back-off"
     await asyncio.sleep(5.0)
     with pytest.raises(StartFailed, match="broken at import"):
         await world.edge.call(FN)
@@ -130,18 +130,18 @@ async def test_calls_of_what_does_not_start_get_the_reason_and_try_anew_after_th
     await world.settle()
 
 
-async def test_another_deployment_of_what_never_started_takes_its_place_and_is_tried(world: World) -> None:
+async def test_a_new_deployment_replaces_one_that_never_started_and_is_tried(world: World) -> None:
     breaks(world, CRASH)
     with pytest.raises(NotStarted):
         await deploy(world, patience=60.0)
     assert await deploy(world, patience=60.0, version="2") is True
     assert await stands(world) == ("ready", 1, 1)
     found = [(one.revision.number, one.state) for one in await world.revisions.revisions(FN)]
-    assert found == [(2, "serving"), (1, "failed")], "nobody can roll back to what never started"
+    assert found == [(2, "serving"), (1, "failed")], "a rollback to a revision that never started is impossible"
     await world.settle()
 
 
-async def test_the_same_again_is_tried_again(world: World) -> None:
+async def test_repeating_a_failed_deployment_tries_it_again(world: World) -> None:
     breaks(world, CRASH, CRASH)
     for _ in range(2):
         with pytest.raises(NotStarted):
@@ -151,7 +151,7 @@ async def test_the_same_again_is_tried_again(world: World) -> None:
     await world.settle()
 
 
-async def test_a_second_broken_deployment_tells_its_own_reason(world: World) -> None:
+async def test_a_second_broken_deployment_has_its_own_reason(world: World) -> None:
     breaks(world, CRASH, StartFailed("another reason"))
     with pytest.raises(NotStarted):
         await deploy(world, patience=60.0)
@@ -160,7 +160,7 @@ async def test_a_second_broken_deployment_tells_its_own_reason(world: World) -> 
     assert (await status(world)).reason == "another reason"
 
 
-async def test_an_update_of_what_has_started_once_is_checked_aside_though_it_fails_now(world: World) -> None:
+async def test_an_update_of_a_failing_function_that_started_before_is_checked(world: World) -> None:
     await deploy(world, patience=60.0)
     await asyncio.sleep(20.0)
     breaks(world, CRASH, CRASH)
@@ -172,7 +172,7 @@ async def test_an_update_of_what_has_started_once_is_checked_aside_though_it_fai
     assert (await status(world)).function.revision == 1
 
 
-async def test_without_room_it_goes_on_deploying_until_there_is_some() -> None:
+async def test_without_a_free_slot_a_function_is_deploying_until_there_is_one() -> None:
     world = await World.make(slots=1)
     await deploy(world, patience=60.0, name="other")
     world.hold_calls()
@@ -187,7 +187,7 @@ async def test_without_room_it_goes_on_deploying_until_there_is_some() -> None:
     await world.close()
 
 
-async def test_a_deployment_in_the_middle_of_the_first_start_is_the_one_that_counts(world: World) -> None:
+async def test_a_deployment_during_the_first_start_replaces_it(world: World) -> None:
     world.node.start_delay = 3.0
     first = asyncio.create_task(deploy(world, patience=60.0))
     await world.until(lambda: world.node.started)
@@ -198,7 +198,7 @@ async def test_a_deployment_in_the_middle_of_the_first_start_is_the_one_that_cou
     await world.settle()
 
 
-async def test_a_removal_in_the_middle_of_the_first_start_ends_it(world: World) -> None:
+async def test_a_removal_during_the_first_start_ends_it(world: World) -> None:
     world.node.start_delay = 3.0
     first = asyncio.create_task(deploy(world, patience=60.0))
     await world.until(lambda: world.node.started)
@@ -208,7 +208,7 @@ async def test_a_removal_in_the_middle_of_the_first_start_ends_it(world: World) 
     await world.settle()
 
 
-async def test_many_are_started_a_few_at_a_time_and_make_room_for_one_another() -> None:
+async def test_many_first_starts_run_a_few_at_a_time_and_free_slots_for_the_next() -> None:
     world = await World.make(slots=2 * MOST_AWAKE)
     world.node.start_delay = 1.0
     names = [f"f-{number}" for number in range(4 * MOST_AWAKE)]
@@ -226,12 +226,12 @@ async def test_many_are_started_a_few_at_a_time_and_make_room_for_one_another() 
     states = {found.state for found in world.statuses.functions("openfaas-fn")}
     assert states == {State.READY, State.ASLEEP}, "the last ones keep their idle window"
     assert await world.store.standings() == {}
-    assert world.reloads == [], "what was tried took no slot that another had needed"
+    assert world.reloads == [], "no trial start took a slot that another needed"
     await world.settle()
     await world.close()
 
 
-async def test_what_was_called_since_it_was_tried_keeps_its_idle_window() -> None:
+async def test_a_function_called_since_its_trial_start_keeps_its_idle_window() -> None:
     world = await World.make(slots=2 * MOST_AWAKE)
     notes = {"rescoldo.dev/idle-window": "1h"}
     for number in range(MOST_AWAKE + 2):
@@ -246,10 +246,10 @@ async def test_what_was_called_since_it_was_tried_keeps_its_idle_window() -> Non
     await world.close()
 
 
-# -- what a next controller knows
+# -- after a restart of the controller
 
 
-async def test_a_failure_is_told_by_the_next_controller_and_tried_anew(world: World) -> None:
+async def test_the_next_controller_reports_a_failure_and_retries_on_a_call(world: World) -> None:
     breaks(world, CRASH)
     with pytest.raises(NotStarted):
         await deploy(world, patience=60.0)
@@ -258,13 +258,13 @@ async def test_a_failure_is_told_by_the_next_controller_and_tried_anew(world: Wo
     assert await stands(after) == ("failing", 0, 0)
     assert (await status(after)).reason == CRASH.message
     await asyncio.sleep(60.0)
-    assert len(after.node.started) == 1, "it is the next call that tries it"
+    assert len(after.node.started) == 1, "only the next call retries"
     await after.edge.call(FN)
     assert await stands(after) == ("ready", 1, 1)
     await after.close()
 
 
-async def test_a_start_that_a_killed_controller_had_not_seen_to_its_end_is_tried_by_the_next(world: World) -> None:
+async def test_the_next_controller_repeats_an_unfinished_trial_start(world: World) -> None:
     world.node.start_delay = 3.0
     await deploy(world)
     await world.until(lambda: world.node.started)
@@ -278,7 +278,7 @@ async def test_a_start_that_a_killed_controller_had_not_seen_to_its_end_is_tried
     await after.close()
 
 
-async def test_what_was_deployed_without_a_start_is_not_tried_by_the_next_controller(world: World) -> None:
+async def test_the_next_controller_does_not_try_a_function_deployed_without_a_start(world: World) -> None:
     await world.deployments.deploy(SPEC, must_exist=False, start=False)
     after = await world.restart_controller()
     await asyncio.sleep(10.0)
@@ -289,7 +289,7 @@ async def test_what_was_deployed_without_a_start_is_not_tried_by_the_next_contro
 # -- pausing
 
 
-async def test_a_paused_function_takes_no_calls_wakes_nothing_and_finishes_what_it_has(world: World) -> None:
+async def test_a_paused_function_refuses_calls_does_not_wake_and_finishes_calls_in_flight(world: World) -> None:
     await deploy(world, patience=60.0)
     finish = world.hold_calls()
     call = asyncio.create_task(world.edge.call(FN))
@@ -309,7 +309,7 @@ async def test_a_paused_function_takes_no_calls_wakes_nothing_and_finishes_what_
     await world.edge.call(FN)
 
 
-async def test_a_call_held_while_it_is_paused_is_refused(world: World) -> None:
+async def test_a_held_call_is_refused_when_its_function_is_paused(world: World) -> None:
     await world.deploy()
     world.node.start_delay = 3.0
     call = asyncio.create_task(world.edge.call(FN))
@@ -321,7 +321,7 @@ async def test_a_call_held_while_it_is_paused_is_refused(world: World) -> None:
     assert len(world.node.started) == 1
 
 
-async def test_a_minimum_is_ignored_while_it_is_paused_and_kept_again_afterwards(world: World) -> None:
+async def test_a_paused_function_ignores_its_minimum_until_it_is_resumed(world: World) -> None:
     await world.deploy(minimum=2)
     await world.until(lambda: not world.asleep() and not world.fleet.entries[FN].waking)
     await world.pauses.pause(FN)
@@ -334,7 +334,7 @@ async def test_a_minimum_is_ignored_while_it_is_paused_and_kept_again_afterwards
     await world.settle()
 
 
-async def test_a_deployment_while_it_is_paused_is_taken_unchecked_and_tried_when_it_is_resumed(world: World) -> None:
+async def test_a_deployment_of_a_paused_function_is_accepted_unchecked_and_tried_on_resume(world: World) -> None:
     await deploy(world, patience=60.0)
     await world.pauses.pause(FN)
     await world.settle()
@@ -347,7 +347,7 @@ async def test_a_deployment_while_it_is_paused_is_taken_unchecked_and_tried_when
     assert await stands(world) == ("failing", 0, 0)
 
 
-async def test_a_function_stays_paused_over_a_restart_and_its_instances_are_not_taken_over(world: World) -> None:
+async def test_a_function_stays_paused_after_a_restart_and_its_instances_are_not_adopted(world: World) -> None:
     await world.deploy(minimum=1)
     await world.until(lambda: not world.asleep())
     await world.edge.call(FN)
@@ -366,7 +366,7 @@ async def test_a_function_stays_paused_over_a_restart_and_its_instances_are_not_
     await after.close()
 
 
-async def test_a_pause_that_cannot_be_saved_is_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pause_that_cannot_be_saved_has_no_effect(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await world.deploy()
 
     async def refuse(*_: object) -> None:
@@ -380,7 +380,7 @@ async def test_a_pause_that_cannot_be_saved_is_none(world: World, monkeypatch: p
     assert (await status(world)).state == State.READY
 
 
-async def test_a_pause_during_a_roll_out_holds(world: World) -> None:
+async def test_a_pause_during_a_rollout_stays_in_force(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
     world.node.start_delay = 3.0
@@ -408,11 +408,11 @@ async def test_a_pause_during_the_first_start_ends_it_and_a_resume_tries_again(w
     await world.settle()
 
 
-# -- what is told
+# -- reported state and explanations
 
 
 async def test_replicas_and_state_agree_at_every_moment_of_a_life(world: World) -> None:
-    """Looked at in each turn of the loop, through deployments, wakes, scaling both ways, a loss and sleep."""
+    """Checked every 10 ms, through deployments, wakes, scaling both ways, a loss and sleep."""
     seen: set[tuple[str, bool, bool]] = set()
 
     async def watch() -> None:
@@ -450,7 +450,7 @@ async def test_replicas_and_state_agree_at_every_moment_of_a_life(world: World) 
     }  # fmt: skip
 
 
-async def test_why_tells_of_every_start(world: World) -> None:
+async def test_why_lists_every_start(world: World) -> None:
     await deploy(world, patience=60.0)
     await deploy(world, version="2")
     await world.scaling.scale(FN, 0)
@@ -471,7 +471,7 @@ async def test_why_tells_of_every_start(world: World) -> None:
     ]
 
 
-async def test_why_tells_what_a_controller_took_over(world: World) -> None:
+async def test_why_lists_adopted_instances(world: World) -> None:
     await deploy(world, patience=60.0)
     after = await world.restart_controller()
     why = (await after.statuses.function(FN, why=True)).why
@@ -481,7 +481,7 @@ async def test_why_tells_what_a_controller_took_over(world: World) -> None:
     await after.close()
 
 
-async def test_no_room_is_not_a_failure(world: World) -> None:
+async def test_a_lack_of_capacity_is_not_a_failure(world: World) -> None:
     breaks(world, Busy("no room"))
     await deploy(world, patience=60.0)
     assert await stands(world) == ("ready", 1, 1)

@@ -80,7 +80,7 @@ async def test_a_client_that_leaves_does_not_end_the_start_for_others(world: Wor
     assert len(world.node.started) == 1
 
 
-async def test_a_start_nobody_waits_for_any_more_goes_on_and_leaves_nothing_behind_when_it_fails(world: World) -> None:
+async def test_a_start_without_waiting_clients_continues_and_leaves_nothing_if_it_fails(world: World) -> None:
     await world.deploy()
     world.node.start_delay = 1.0
     world.node.fail[FN] = deque([CRASH])
@@ -91,7 +91,7 @@ async def test_a_start_nobody_waits_for_any_more_goes_on_and_leaves_nothing_behi
     assert world.asleep()
 
 
-async def test_a_minimum_above_one_is_reached_after_the_first_answer(world: World) -> None:
+async def test_a_minimum_above_one_is_reached_after_the_first_response(world: World) -> None:
     await world.deploy(**{"com.openfaas.scale.zero": "true"}, minimum=3)
     world.node.start_delay = 1.0
     await world.edge.call(FN)
@@ -118,7 +118,7 @@ async def test_a_wake_waits_out_a_restart_of_the_edge(world: World) -> None:
     await world.settle()
 
 
-async def test_a_server_whose_answer_was_lost_is_taken_out_again(world: World) -> None:
+async def test_a_server_whose_confirmation_was_lost_is_removed_again(world: World) -> None:
     await world.deploy()
     world.edge.lose_answer["add_server"] = 1
     await world.edge.call(FN)
@@ -131,7 +131,7 @@ async def test_a_node_that_stays_away_fails_the_wake_after_the_ready_timeout(wor
     with pytest.raises(Busy):
         await world.fleet.wakes.wake(FN)
     assert now() == pytest.approx(15.0, abs=1.0)
-    assert world.fleet.entries[FN].failure is None, "our own trouble says nothing about the function"
+    assert world.fleet.entries[FN].failure is None, "a fault of the platform is not the function's"
     world.node.reachable = True
     await world.edge.call(FN)
     await world.settle()
@@ -155,7 +155,7 @@ async def test_without_a_free_slot_a_wake_is_refused_and_leaves_no_failure(world
 # -- failing to start
 
 
-async def test_a_failed_start_is_told_to_all_who_wait(world: World) -> None:
+async def test_all_waiting_calls_get_the_failure_of_a_start(world: World) -> None:
     await world.deploy()
     world.node.start_delay = 0.5
     world.node.fail[FN] = deque([CRASH])
@@ -181,7 +181,7 @@ async def test_a_failed_wake_is_counted_once_by_its_reason(world: World, error: 
     assert (world.fleet.wakes.succeeded, world.fleet.wakes.failed) == (1, {reason: 1})
 
 
-async def test_after_a_failure_calls_get_it_at_once_until_the_back_off_is_over(world: World) -> None:
+async def test_calls_get_the_last_failure_at_once_until_the_back_off_is_over(world: World) -> None:
     await world.deploy()
     world.node.fail[FN] = deque([CRASH, CRASH])
     for failures, delay in ((1, 0.25), (2, 0.5)):
@@ -191,14 +191,14 @@ async def test_after_a_failure_calls_get_it_at_once_until_the_back_off_is_over(w
         with pytest.raises(StartFailed):
             await world.fleet.wakes.wake(FN)
         assert now() == failed_at
-        assert len(world.node.started) == failures, "somebody tried within the back-off"
+        assert len(world.node.started) == failures, "there was an attempt within the back-off"
         await asyncio.sleep(delay)
     await world.edge.call(FN)
     assert world.fleet.entries[FN].failure is None
     await world.settle()
 
 
-async def test_deploying_anew_clears_the_back_off(world: World) -> None:
+async def test_a_new_deployment_clears_the_back_off(world: World) -> None:
     await world.deploy()
     world.node.fail[FN] = deque([CRASH])
     with pytest.raises(StartFailed):
@@ -216,7 +216,7 @@ async def test_a_start_that_takes_too_long_is_a_start_timeout(world: World) -> N
     await world.settle()
 
 
-# -- deployed anew or removed in between
+# -- updates and removals meanwhile
 
 
 async def test_calls_held_during_an_immediate_deployment_are_served_by_the_new_revision(world: World) -> None:
@@ -245,7 +245,7 @@ async def test_a_failure_of_the_old_revision_does_not_hold_back_the_new_one(worl
     await world.settle()
 
 
-async def test_calls_held_during_a_removal_are_told_that_it_is_gone(world: World) -> None:
+async def test_calls_held_during_a_removal_are_not_found(world: World) -> None:
     await world.deploy()
     world.node.start_delay = 1.0
     call = asyncio.create_task(world.edge.call(FN))
@@ -257,7 +257,7 @@ async def test_calls_held_during_a_removal_are_told_that_it_is_gone(world: World
     assert await world.running() == []
 
 
-async def test_a_deployment_lets_calls_in_flight_finish_and_sends_new_ones_to_the_new_revision(world: World) -> None:
+async def test_a_deployment_lets_calls_in_flight_finish_and_routes_new_ones_to_the_new_revision(world: World) -> None:
     await world.deploy()
     finish = world.hold_calls()
     old = asyncio.create_task(world.edge.call(FN))
@@ -287,7 +287,7 @@ async def test_a_call_that_outlasts_its_time_is_cut_when_its_revision_is_retired
 # -- crashes
 
 
-async def test_the_crash_of_the_last_instance_lets_the_next_call_wake_another(world: World) -> None:
+async def test_after_a_crash_of_the_last_instance_the_next_call_wakes_another(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
     (first,) = world.instances()
@@ -298,7 +298,7 @@ async def test_the_crash_of_the_last_instance_lets_the_next_call_wake_another(wo
     await world.settle()
 
 
-async def test_the_crash_of_one_of_several_instances_is_made_good(world: World) -> None:
+async def test_a_crashed_instance_among_several_is_replaced(world: World) -> None:
     await world.deploy()
     await world.scaling.scale(FN, 3)
     await world.settle()
@@ -323,12 +323,12 @@ async def test_queued_calls_of_a_crashed_instance_are_served_by_a_replacement(wo
     world.lost(world.node.started[0].instance)
     results = await asyncio.gather(*calls, return_exceptions=True)
     failed = [result for result in results if isinstance(result, Exception)]
-    assert len(failed) == 1, "the one in flight, and no other"
+    assert len(failed) == 1, "only the call in flight fails"
     assert {result for result in results if isinstance(result, str)} == {world.node.started[1].instance}
     await world.settle()
 
 
-async def test_a_function_that_must_not_sleep_is_back_after_a_crash(world: World) -> None:
+async def test_a_function_that_must_not_sleep_restarts_after_a_crash(world: World) -> None:
     await world.deploy(minimum=1)
     await world.settle()
     world.lost(world.instances()[0])
@@ -336,14 +336,14 @@ async def test_a_function_that_must_not_sleep_is_back_after_a_crash(world: World
     assert len(world.instances()) == 1
 
 
-async def test_a_function_that_must_not_sleep_is_tried_again_until_it_starts(world: World) -> None:
+async def test_a_function_that_must_not_sleep_is_retried_until_it_starts(world: World) -> None:
     world.node.fail[FN] = deque([CRASH] * 5)
     await world.deploy(minimum=2)
     await world.settle()
     assert len(world.instances()) == 2
 
 
-async def test_an_instance_that_is_lost_after_the_removal_of_its_function_is_cleaned_up(world: World) -> None:
+async def test_an_instance_lost_after_the_removal_of_its_function_is_cleaned_up(world: World) -> None:
     await world.deploy()
     world.edge.work = hang
     call = asyncio.create_task(world.edge.call(FN))
@@ -388,7 +388,7 @@ async def test_scaling_to_zero_and_back_at_once_serves_calls(world: World) -> No
     assert len(world.instances()) == 1
 
 
-async def test_scaling_up_stops_where_instances_do_not_start_and_what_runs_stays(world: World) -> None:
+async def test_scaling_up_stops_if_instances_do_not_start_and_running_ones_stay(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
     world.node.fail[FN] = deque([CRASH])
@@ -401,7 +401,7 @@ async def test_scaling_up_stops_where_instances_do_not_start_and_what_runs_stays
 # -- slots
 
 
-async def test_a_slot_is_given_back_only_when_nothing_is_in_flight_in_it(world: World) -> None:
+async def test_a_slot_is_returned_only_when_nothing_is_in_flight_in_it(world: World) -> None:
     await world.deploy()
     world.edge.work = hang
     call = asyncio.create_task(world.edge.call(FN))
@@ -415,17 +415,17 @@ async def test_a_slot_is_given_back_only_when_nothing_is_in_flight_in_it(world: 
     assert world.slots.free == free + 1
 
 
-async def test_a_slot_answered_to_a_held_call_is_not_taken_down_before_the_call_can_be_there(world: World) -> None:
+async def test_a_slot_given_to_a_held_call_is_kept_until_the_call_can_arrive(world: World) -> None:
     await world.deploy()
     slot = await world.fleet.wakes.wake(FN)
     await world.scaling.scale(FN, 0)
-    await asyncio.sleep(0.15)  # the edge has its answer and has not yet connected
+    await asyncio.sleep(0.15)  # the edge has the slot's name and has not connected yet
     assert {name for name, _ in await world.edge.servers()} == {slot}
     await world.settle()
     assert await world.edge.servers() == set()
 
 
-async def test_the_edge_is_told_again_after_it_could_not_be_told_of_a_route(world: World) -> None:
+async def test_a_route_that_the_edge_did_not_confirm_is_sent_again(world: World) -> None:
     await world.deploy()
     world.edge.fail["set_route"] = 1
     await world.edge.call(FN)
@@ -433,13 +433,13 @@ async def test_the_edge_is_told_again_after_it_could_not_be_told_of_a_route(worl
     await world.settle()
 
 
-async def test_while_the_edge_is_away_nothing_is_given_back_and_then_all_is(world: World) -> None:
+async def test_slots_are_returned_only_when_the_edge_is_reachable_again(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
     world.edge.reachable = False
     with pytest.raises(EdgeUnavailable):
         await world.edge.load(world.awake().slot)
-    scaling = asyncio.create_task(world.scaling.scale(FN, 0))  # waits until the edge has heard the route
+    scaling = asyncio.create_task(world.scaling.scale(FN, 0))  # waits until the edge confirms the route
     await asyncio.sleep(100)
     assert world.slots.free == world.slots.size - 1
     world.edge.reachable = True
@@ -449,7 +449,7 @@ async def test_while_the_edge_is_away_nothing_is_given_back_and_then_all_is(worl
     assert world.slots.free == world.slots.size
 
 
-async def test_an_instance_that_was_starting_while_its_function_fell_asleep_is_not_left_over(world: World) -> None:
+async def test_an_instance_that_starts_while_its_function_falls_asleep_is_stopped(world: World) -> None:
     await world.deploy(window="1s")
     await world.edge.call(FN)
     world.node.start_delay = 10.0
@@ -460,7 +460,7 @@ async def test_an_instance_that_was_starting_while_its_function_fell_asleep_is_n
     assert await world.running() == []
 
 
-async def test_a_start_that_is_overtaken_by_another_leaves_no_instance_behind(world: World) -> None:
+async def test_a_start_overtaken_by_another_leaves_no_instance_behind(world: World) -> None:
     await world.deploy()
     world.node.start_delay = 5.0
     first = asyncio.create_task(world.edge.call(FN))

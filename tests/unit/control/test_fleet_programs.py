@@ -1,5 +1,5 @@
-"""Programs that bind their own socket: the edge is told of them without requests being refused, and they are replaced
-by the controller."""
+"""Programs that bind their own socket: the edge adds them without refusing requests, and the controller replaces
+them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def test_the_launch_carries_the_command_and_the_upstream(world: World) -> 
 
 
 @pytest.mark.parametrize("upstream", [TCP, "unix", "inherited"])
-async def test_the_edge_is_told_of_the_first_instance_while_it_starts_and_of_others_when_they_are_ready(
+async def test_the_edge_gets_the_first_instance_while_it_starts_and_others_when_ready(
     world: World, upstream: str
 ) -> None:
     await world.deploy(upstream=upstream, **{"com.openfaas.scale.max": "2"})
@@ -42,7 +42,7 @@ async def test_the_edge_is_told_of_the_first_instance_while_it_starts_and_of_oth
     await world.settle()
 
 
-async def test_the_edge_forgets_a_program_that_it_was_told_of_and_that_does_not_start(world: World) -> None:
+async def test_the_edge_forgets_a_program_that_does_not_start(world: World) -> None:
     await world.deploy(upstream=TCP)
     world.node.start_delay = 1.0
     world.node.fail[FN] = deque([StartFailed("exit status 3 before it was ready")])
@@ -52,9 +52,7 @@ async def test_the_edge_forgets_a_program_that_it_was_told_of_and_that_does_not_
     assert await world.edge.servers() == set()
 
 
-async def test_a_program_that_gets_ready_after_its_function_was_removed_is_stopped_and_joins_no_slot(
-    world: World,
-) -> None:
+async def test_a_program_that_is_ready_only_after_scaling_to_zero_is_stopped_and_joins_no_slot(world: World) -> None:
     await world.deploy(upstream=TCP, **{"com.openfaas.scale.max": "2"})
     await world.edge.call(FN)
     world.node.start_delay = 5.0
@@ -79,15 +77,13 @@ async def test_an_instance_that_ends_before_the_edge_knows_it_fails_the_wake(wor
     assert await world.running() == []
 
 
-async def test_a_program_that_must_not_sleep_and_dies_again_and_again_is_started_with_growing_pauses(
-    world: World,
-) -> None:
+async def test_a_program_that_must_not_sleep_and_keeps_dying_is_restarted_with_growing_back_off(world: World) -> None:
     await world.deploy(upstream=TCP, minimum=1)
     for _ in range(300):
         await asyncio.sleep(0.1)
         for instance in await world.running():
             world.node.lose(instance, lived=0.1)
-    # in 30 s: without pauses 300, with them of at most 2 s about 20
+    # in 30 s: 300 without a back-off, about 20 with one of at most 2 s
     assert 10 <= len(world.node.started) <= 30
     await world.settle()
 

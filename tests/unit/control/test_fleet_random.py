@@ -1,5 +1,5 @@
-"""Any sequence of operations, with traffic all the while: the parts agree in the end and no call fails for
-another's sake."""
+"""Any sequence of operations under constant traffic: the parts agree in the end, and no call fails because of
+another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rescoldo.model.errors import NotFound, RescoldoError, StartFailed
 from rescoldo.model.names import FunctionId, InstanceId, function_id
 
 NAMES = ("a", "b", "c")
-CALM = ("call", "sleep", "deploy", "scale", "wait", "controller")  # none of these may cost a call
+CALM = ("call", "sleep", "deploy", "scale", "wait", "controller")  # none of these may fail a call
 ROUGH = (*CALM, "crash", "remove", "edge", "node", "fail", "pause", "resume")
 
 steps = st.tuples(st.sampled_from(ROUGH), st.sampled_from(NAMES), st.integers(0, 3), st.floats(0, 0.6))
@@ -41,7 +41,7 @@ class Run:
             if number % 2:
                 await self.deploying[-1]
         elif what in ("sleep", "scale") and deployed:
-            with contextlib.suppress(RescoldoError):  # its instance does not start
+            with contextlib.suppress(RescoldoError):  # the instance does not start
                 await world.scaling.scale(function, 0 if what == "sleep" else 1 + number)
         elif what == "remove" and deployed:
             await world.removals.remove(function)
@@ -54,7 +54,7 @@ class Run:
         await asyncio.sleep(seconds)
 
     async def deploy(self, name: str, number: int) -> None:
-        with contextlib.suppress(RescoldoError):  # it does not start, there is no room, or it is removed meanwhile
+        with contextlib.suppress(RescoldoError):  # no start, no capacity, or removed meanwhile
             first = "checked" if number > 1 else "immediate"
             await self.world.deploy(name, window=f"{50 + 400 * number}ms", concurrency=2, first=first)
 
@@ -80,7 +80,7 @@ class Run:
 
 
 async def play(sequence: list[Step], delay: float) -> Run:
-    """Play the steps; return when all calls have ended and all parts agree that everything may sleep."""
+    """Play the steps; return when all calls have ended and all parts agree that everything sleeps."""
     run = Run(await World.make(slots=6))
     run.world.node.start_delay = run.world.node.stop_delay = 0.1
     run.world.edge.delay = delay
@@ -99,13 +99,13 @@ async def play(sequence: list[Step], delay: float) -> Run:
         await asyncio.sleep(60)
         assert all(call.done() for call in run.calls), "a call hangs"
         for call in run.calls:
-            # cancelled: held by a controller that was killed, where wake.lua would ask the next one
+            # cancelled: held by a killed controller; wake.lua would ask the next one
             assert call.cancelled() or isinstance(call.exception(), RescoldoError | None)
         run.world.edge.delay = 0.0
         await run.world.check()
         for found in run.world.statuses.functions("openfaas-fn"):
-            assert (found.replicas, found.available) == (0, 0), "it sleeps, whatever its state"
-            assert found.state in ("asleep", "failing", "paused"), "what was begun has come to an end"
+            assert (found.replicas, found.available) == (0, 0), "a function has instances in the end"
+            assert found.state in ("asleep", "failing", "paused"), "a start or deployment has not ended"
         assert run.world.slots.free == run.world.slots.size, "something did not go to sleep"
     finally:
         await run.world.close()
@@ -126,13 +126,13 @@ def play_on_virtual_time(sequence: list[Step], delay: float) -> Run:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, max_size=25), st.sampled_from([0.0, 0.01, 0.05]))
-def test_after_anything_nothing_leaks_and_everything_sleeps(sequence: list[Step], delay: float) -> None:
+def test_after_any_sequence_nothing_leaks_and_everything_sleeps(sequence: list[Step], delay: float) -> None:
     play_on_virtual_time(sequence, delay)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(calm_steps, max_size=25), st.sampled_from([0.0, 0.01, 0.05]))
-def test_no_call_fails_for_sleeping_waking_scaling_or_deploying(sequence: list[Step], delay: float) -> None:
+def test_no_call_fails_because_of_sleeping_waking_scaling_or_deploying(sequence: list[Step], delay: float) -> None:
     run = play_on_virtual_time([step for step in sequence if step[0] != "controller"], delay)
     for call in run.calls:
         error = call.exception()

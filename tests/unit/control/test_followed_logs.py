@@ -1,4 +1,4 @@
-"""Logs that are followed while the node goes and comes."""
+"""Following logs across a restart of the node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ONE = InstanceId("one")
 pytestmark = pytest.mark.looptime
 
 
-async def test_a_followed_log_goes_on_after_a_restart_of_the_node(world: World) -> None:
+async def test_a_followed_log_continues_after_a_restart_of_the_node(world: World) -> None:
     await world.deploy()
     world.node.print(FN, ONE, "before")
     found: list[str] = []
@@ -28,8 +28,8 @@ async def test_a_followed_log_goes_on_after_a_restart_of_the_node(world: World) 
     reading = asyncio.create_task(read())
     await asyncio.sleep(1)
     world.node.print(FN, ONE, "a")
-    world.node.print(FN, ONE, "b")  # of the same moment
-    world.node.print(FN, InstanceId(""), "7 more calls failed")  # by the platform itself
+    world.node.print(FN, ONE, "b")  # with the same timestamp
+    world.node.print(FN, InstanceId(""), "7 more calls failed")  # a remark of the platform
     await asyncio.sleep(1)
     world.node.reachable = False
     await asyncio.sleep(1)

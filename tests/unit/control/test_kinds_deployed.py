@@ -1,4 +1,4 @@
-"""A function is of the kind that its bundle holds, for the controller that deployed it and for the next."""
+"""A function has the kind of its bundle, in the controller that deployed it and in the next."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ pytestmark = pytest.mark.looptime
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch, world: World) -> World:
-    """A platform that has the toy, and whose bundles hold it."""
+    """A platform with the toy kind, and whose bundles have it."""
     monkeypatch.setitem(KINDS, ConstantKind.name, ConstantKind())
     monkeypatch.setattr(type(world.bundles), "kind", lambda *_: ConstantKind.name)
     return world
 
 
-async def test_its_instances_are_started_as_what_the_bundle_holds(toy: World) -> None:
+async def test_instances_start_with_the_kind_of_their_bundle(toy: World) -> None:
     await toy.deploy()
     await toy.edge.call(FN)
     assert [launch.kind for launch in toy.node.started] == ["constant"]
-    assert toy.edge.routes[FN].response_timeout == 30.0  # of its calls; nobody but the edge ends them
+    assert toy.edge.routes[FN].response_timeout == 30.0  # a call's limit: only the edge ends calls
 
 
-async def test_a_next_controller_finds_it_out_again(toy: World) -> None:
+async def test_the_next_controller_knows_the_kind_again(toy: World) -> None:
     await toy.deploy()
     after = await toy.restart_controller()
     await after.edge.call(FN)
@@ -40,7 +40,7 @@ async def test_a_next_controller_finds_it_out_again(toy: World) -> None:
     await after.close()
 
 
-async def test_one_whose_bundle_is_gone_counts_as_a_handler(toy: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_function_whose_bundle_is_gone_counts_as_a_handler(toy: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await toy.deploy()
 
     def gone(*_: object) -> str:
@@ -52,13 +52,13 @@ async def test_one_whose_bundle_is_gone_counts_as_a_handler(toy: World, monkeypa
     await after.close()
 
 
-async def test_a_program_is_one_whatever_its_bundle_holds(toy: World) -> None:
+async def test_a_program_is_a_program_whatever_the_kind_of_its_bundle(toy: World) -> None:
     await toy.deploy(upstream="inherited")
     await toy.edge.call(FN)
     assert [(launch.kind, launch.command) for launch in toy.node.started] == [("process", ("./server",))]
 
 
-async def test_its_instances_come_from_the_node_that_it_names_and_are_stopped_there(
+async def test_instances_start_and_stop_on_the_node_that_their_kind_names(
     toy: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = toy.nodes["elsewhere"] = FakeNode()
@@ -71,7 +71,7 @@ async def test_its_instances_come_from_the_node_that_it_names_and_are_stopped_th
     assert toy.node.started == toy.node.stopped == []
 
 
-async def test_what_has_no_effect_on_it_is_its_kinds_to_say(toy: World) -> None:
+async def test_the_kind_names_settings_without_effect(toy: World) -> None:
     spec = FunctionSpec("fn", IMAGE, env_process="python index.py")
     await toy.deployments.deploy(spec, must_exist=False, start=False)
     said = ["fprocess: is not run: the answer is a constant"]
@@ -79,15 +79,15 @@ async def test_what_has_no_effect_on_it_is_its_kinds_to_say(toy: World) -> None:
     assert (await toy.statuses.function(FN)).notes == said
 
 
-async def test_its_kind_says_whether_a_command_makes_another_revision(toy: World) -> None:
+async def test_the_kind_decides_whether_a_command_makes_a_new_revision(toy: World) -> None:
     spec = FunctionSpec("fn", IMAGE)
     await toy.deployments.deploy(spec, must_exist=False, start=False)
-    # a handler's own words for the default are none for a constant
+    # the default command of a handler is no default of a constant
     await toy.deployments.deploy(replace(spec, env_process="python index.py"), must_exist=True, start=False)
     assert toy.fleet.entries[FN].function.revision == 2
 
 
-async def test_it_needs_as_much_memory_as_its_kind(toy: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_kind_sets_the_least_memory_limit(toy: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ConstantKind, "least_memory", 2**20)
     small = FunctionSpec("fn", IMAGE, limits={"memory": "2Mi"})
     await toy.deployments.deploy(small, must_exist=False, start=False)

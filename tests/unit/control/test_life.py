@@ -1,4 +1,4 @@
-"""A revision's states: each transition from each state either leads where life.py says, or is refused."""
+"""A revision's states: each transition from each state leads to the state in life.py or is refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ TRANSITIONS: dict[str, tuple[Callable[[Entry], Any], dict[Life, Life]]] = {
 
 @pytest.mark.parametrize("name", TRANSITIONS)
 @pytest.mark.parametrize("life", Life)
-async def test_each_transition_leads_where_it_should_or_is_refused(name: str, life: Life) -> None:
+async def test_each_transition_leads_to_its_state_or_is_refused(name: str, life: Life) -> None:
     act, allowed = TRANSITIONS[name]
     entry = entry_in(life)
     if life in allowed:
@@ -65,11 +65,11 @@ async def test_each_transition_leads_where_it_should_or_is_refused(name: str, li
         return
     with pytest.raises(IllegalTransition):
         act(entry)
-    assert entry.life is life, "what is refused changes nothing"
+    assert entry.life is life, "a refused transition changes nothing"
 
 
 @pytest.mark.parametrize("life", [Life.AWAKE, Life.CLOSING])
-async def test_what_takes_over_makes_room_of_what_served(life: Life) -> None:
+async def test_a_revision_that_takes_over_drains_the_one_that_served(life: Life) -> None:
     entry = entry_in(life)
     before, after = entry.awake, an_awake()
     assert entry.serve(after) is before
@@ -77,18 +77,18 @@ async def test_what_takes_over_makes_room_of_what_served(life: Life) -> None:
     assert (before.stage if before else None, after.stage) == (Stage.DRAINING, Stage.SERVING)
 
 
-async def test_a_wake_that_another_took_over_is_not_its_wake_any_more() -> None:
+async def test_an_entry_that_serves_has_no_wake_any_more() -> None:
     entry = entry_in(Life.WAKING)
     assert entry.serve(an_awake()) is None
     assert entry.waking is None
 
 
-async def test_the_edge_is_led_to_the_slot_only_while_it_is_awake() -> None:
+async def test_the_route_names_the_slot_only_while_awake() -> None:
     slots = {life: entry_in(life).route.slot for life in Life}
     assert slots == {**dict.fromkeys(Life), Life.AWAKE: "s1"}
 
 
-def test_what_drains_or_ends_never_serves_again() -> None:
+def test_a_draining_or_ending_revision_never_serves_again() -> None:
     for last in (Stage.DRAINING, Stage.ENDING):
         assert Stage.SERVING not in NEXT[last]
     awake = an_awake()
@@ -98,7 +98,7 @@ def test_what_drains_or_ends_never_serves_again() -> None:
         awake.enter(Stage.SERVING)
 
 
-async def test_a_broken_invariant_shows_at_the_next_transition() -> None:
+async def test_the_next_transition_reports_a_broken_invariant() -> None:
     entry = entry_in(Life.AWAKE)
     entry.waking = a_wake()
     with pytest.raises(IllegalTransition):

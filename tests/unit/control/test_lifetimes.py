@@ -1,4 +1,4 @@
-"""Seconds that instances exist; on virtual time."""
+"""Instance seconds; on virtual time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OTHER = function_id("other")
 ONE, TWO = InstanceId("fn-1"), InstanceId("fn-2")
 
 
-def test_seconds_are_of_all_instances_of_a_function_ended_or_not() -> None:
+def test_seconds_count_running_and_ended_instances_of_a_function() -> None:
     lifetimes = Lifetimes()
     lifetimes.began(FN, ONE, 10.0)
     lifetimes.began(FN, TWO, 12.0)
@@ -25,7 +25,7 @@ def test_seconds_are_of_all_instances_of_a_function_ended_or_not() -> None:
     assert lifetimes.counts() == {FN: 1, OTHER: 1}
 
 
-def test_a_removed_function_is_told_no_more_even_if_an_instance_of_it_ends_later() -> None:
+def test_a_removed_function_is_not_reported_even_if_an_instance_ends_later() -> None:
     lifetimes = Lifetimes()
     lifetimes.began(FN, ONE, 0.0)
     lifetimes.forget(FN)
@@ -35,19 +35,19 @@ def test_a_removed_function_is_told_no_more_even_if_an_instance_of_it_ends_later
 
 
 @pytest.mark.looptime
-async def test_an_instance_counts_from_the_order_to_start_it_until_its_process_has_ended(world: World) -> None:
+async def test_an_instance_counts_from_its_start_order_to_the_end_of_its_process(world: World) -> None:
     world.node.stop_delay = 3.0
     await world.deploy(window="10s")
     await world.edge.call(FN)
     await world.until(lambda: world.asleep())
     await asyncio.sleep(60)
-    # the window, the looks before it sleeps, and the process's own end
+    # the window, the polls before it sleeps, and the end of the process
     seconds = world.fleet.instances.lifetimes.seconds(asyncio.get_running_loop().time())
     assert seconds == {FN: pytest.approx(13.2, abs=0.2)}
 
 
 @pytest.mark.looptime
-async def test_a_new_controller_counts_what_it_adopts_from_then_on(world: World) -> None:
+async def test_a_new_controller_counts_adopted_instances_from_then_on(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
     await asyncio.sleep(100)

@@ -1,4 +1,4 @@
-"""What others deploy, change and remove is taken over without a restart."""
+"""The controller follows others' deployments, changes and removals without a restart."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ async def serving(world: World, name: str = "fn") -> int:
     return next(one.launch.revision for one in await world.node.instances() if one.launch.instance == instance)
 
 
-async def test_a_function_that_appears_is_asleep_and_wakes_at_its_first_call(
-    world: World, others: MemoryFunctions
-) -> None:
+async def test_a_new_function_is_asleep_and_wakes_at_its_first_call(world: World, others: MemoryFunctions) -> None:
     await others.save_function(function())
     await world.until(lambda: FN in world.edge.routes)
     assert world.asleep()
@@ -44,14 +42,14 @@ async def test_a_function_that_appears_is_asleep_and_wakes_at_its_first_call(
     await world.settle()
 
 
-async def test_one_that_appears_and_must_not_sleep_is_started(world: World, others: MemoryFunctions) -> None:
+async def test_a_new_function_that_must_not_sleep_is_started(world: World, others: MemoryFunctions) -> None:
     await others.save_function(function(minimum=2))
     await world.until(lambda: FN in world.fleet.entries and world.fleet.entries[FN].awake is not None)
     await world.settle()
     assert len(world.instances()) == 2
 
 
-async def test_a_changed_revision_takes_over_from_the_one_that_serves(world: World, others: MemoryFunctions) -> None:
+async def test_a_new_revision_takes_over_from_the_serving_one(world: World, others: MemoryFunctions) -> None:
     await others.save_function(function())
     await world.until(lambda: FN in world.edge.routes)
     assert await serving(world) == 1
@@ -62,7 +60,7 @@ async def test_a_changed_revision_takes_over_from_the_one_that_serves(world: Wor
     assert len(await world.running()) == 1
 
 
-async def test_one_that_does_not_start_leaves_the_revision_before_in_place(
+async def test_a_revision_that_does_not_start_leaves_the_previous_one_serving(
     world: World, others: MemoryFunctions
 ) -> None:
     await others.save_function(function())
@@ -77,7 +75,7 @@ async def test_one_that_does_not_start_leaves_the_revision_before_in_place(
     await world.settle()
 
 
-async def test_a_function_that_others_remove_is_gone_with_its_instances(world: World, others: MemoryFunctions) -> None:
+async def test_a_function_that_others_remove_ends_with_its_instances(world: World, others: MemoryFunctions) -> None:
     await world.deploy(minimum=1)
     await world.until(lambda: world.fleet.entries[FN].awake is not None)
     await others.delete_function(FN)
@@ -106,7 +104,7 @@ async def test_after_a_gap_everything_is_compared(world: World, others: MemoryFu
     await world.deploy("gone")
     kept = world.fleet.entries[FunctionId("kept.openfaas-fn")]
     deployed = world.store._deployed
-    del deployed.functions[FunctionId("gone.openfaas-fn")]  # none of this was told
+    del deployed.functions[FunctionId("gone.openfaas-fn")]  # without any notification
     deployed.functions[FN] = function()
     world.store._watchers.note(None)
     await world.until(lambda: FN in world.edge.routes)
@@ -115,7 +113,7 @@ async def test_after_a_gap_everything_is_compared(world: World, others: MemoryFu
     assert world.fleet.entries[kept.id] is kept
 
 
-async def test_our_own_deployments_are_left_as_they_are(world: World, others: MemoryFunctions) -> None:
+async def test_the_controllers_own_deployments_are_left_alone(world: World, others: MemoryFunctions) -> None:
     await world.deploy()
     before = await serving(world)
     world.store._watchers.note(None)

@@ -56,7 +56,7 @@ async def test_calls_of_one_kind_add_up_to_one_row() -> None:
     assert seen == [(FN, 2), (FN, 3)]
 
 
-async def test_what_the_store_did_not_take_is_written_with_what_came_later() -> None:
+async def test_usage_that_the_store_refused_is_written_with_later_usage() -> None:
     store = Flaky()
     made = recorder(store)
     store.full = True
@@ -70,7 +70,7 @@ async def test_what_the_store_did_not_take_is_written_with_what_came_later() -> 
     assert made.invocations() == {FN: 5}
 
 
-async def test_what_waits_for_the_store_is_bounded_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pending_usage_is_bounded_and_the_oldest_is_dropped_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PENDING", 3)
     store = Flaky()
     made = recorder(store)
@@ -83,7 +83,7 @@ async def test_what_waits_for_the_store_is_bounded_and_the_oldest_goes_first(mon
     assert [row.minute for row in await store.usage(None, 0)] == [2, 3, 4]
 
 
-async def test_counts_go_on_from_those_of_earlier_runs() -> None:
+async def test_counts_continue_from_those_of_earlier_runs() -> None:
     store = MemoryStore()
     first = recorder(store)
     first.record(calls(4))
@@ -95,7 +95,7 @@ async def test_counts_go_on_from_those_of_earlier_runs() -> None:
 
 
 @pytest.mark.looptime
-async def test_calls_are_written_about_once_a_second_without_being_asked(world: World) -> None:
+async def test_calls_are_written_about_once_a_second(world: World) -> None:
     await world.deploy()
     world.recorder.record(calls(1))
     await asyncio.sleep(1.1)
@@ -121,7 +121,7 @@ async def test_counts_are_kept_for_35_days_by_minute_for_3_and_totals_for_ever(
     monkeypatch.setattr("time.time", lambda: 101 * day * 60.0)
     world.recorder.record(calls(1, minute=101 * day))
     await asyncio.sleep(1.1)
-    assert len(await world.store.usage(None, 0)) == 5, "it looks once an hour"
+    assert len(await world.store.usage(None, 0)) == 5, "the recorder prunes once an hour"
     await asyncio.sleep(3600)
     world.recorder.record(calls(1, minute=101 * day))
     await asyncio.sleep(1.1)
@@ -130,7 +130,7 @@ async def test_counts_are_kept_for_35_days_by_minute_for_3_and_totals_for_ever(
 
 
 @pytest.mark.looptime
-async def test_of_a_removed_function_only_the_number_of_its_calls_stays(world: World) -> None:
+async def test_only_the_number_of_calls_of_a_removed_function_is_kept(world: World) -> None:
     await world.deploy()
     world.recorder.record(calls(2))
     world.recorder.record(calls(3, status=500))
@@ -144,18 +144,18 @@ async def test_of_a_removed_function_only_the_number_of_its_calls_stays(world: W
 
 
 @pytest.mark.looptime
-async def test_the_next_function_of_a_name_begins_anew_however_soon_it_comes(world: World) -> None:
+async def test_a_new_function_with_the_name_of_a_removed_one_starts_from_zero(world: World) -> None:
     await world.deploy()
     world.recorder.record(calls(2))
     await world.removals.remove(FN)
-    world.recorder.record(calls(3))  # of calls that end late
+    world.recorder.record(calls(3))  # calls that end late
     await world.deploy()
     await asyncio.sleep(1.0)
     assert world.recorder.run_totals() == {}
     assert world.recorder.invocations() == {FN: 5}
 
 
-async def test_names_that_nobody_deployed_are_not_counted(world: World) -> None:
+async def test_calls_of_names_that_are_not_deployed_are_not_counted(world: World) -> None:
     world.recorder.record(calls(2))
     world.recorder.record_cold([ColdCall(FN, 1, 1, 1, 1, 1, 1)])
     await world.recorder.flush()
@@ -164,7 +164,7 @@ async def test_names_that_nobody_deployed_are_not_counted(world: World) -> None:
 
 
 @pytest.mark.looptime
-async def test_what_was_removed_is_forgotten_with_the_last_of_its_counts(
+async def test_a_removed_function_is_forgotten_with_its_last_counts(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.time", lambda: 7200.0)
@@ -199,7 +199,7 @@ async def test_metrics_have_the_names_and_labels_of_openfaas() -> None:
     assert f'rescoldo_instance_seconds_total{{function_name="{FN}"}} 2.0' in text
 
 
-async def test_slots_are_doubled_once_by_a_reload_with_all_that_lives_and_lent_when_it_answers(
+async def test_one_reload_doubles_the_slots_keeps_live_routes_and_lends_the_new_slots_when_done(
     world: World, tmp_path: Path
 ) -> None:
     settings = Settings(str(tmp_path), str(tmp_path), slots=8)
@@ -212,7 +212,7 @@ async def test_slots_are_doubled_once_by_a_reload_with_all_that_lives_and_lent_w
         await world.edge.call(FN)
         growth = Growth(EdgeReload(settings), world.fleet.routes.edge_state, world.slots)
         growth.finish()
-        assert world.slots.size == 8, "nothing was asked for"
+        assert world.slots.size == 8, "no growth was requested"
         growth.start()
         growth.start()
         async with asyncio.timeout(5):

@@ -12,7 +12,7 @@ from rescoldo.model.errors import InvalidInput
 
 
 class Files:
-    """What is on the disk: each look takes the next outcome."""
+    """The files on disk: each look takes the next outcome."""
 
     def __init__(self, *outcomes: bool | Exception) -> None:
         self.outcomes = list(outcomes)
@@ -29,7 +29,7 @@ class Files:
         self.reloads += 1
 
 
-async def test_the_edge_is_reloaded_when_the_certificate_was_replaced_and_only_then() -> None:
+async def test_the_edge_is_reloaded_only_when_the_certificate_was_replaced() -> None:
     files = Files(False, True, False)
     found = []
     for _ in range(3):
@@ -38,8 +38,8 @@ async def test_the_edge_is_reloaded_when_the_certificate_was_replaced_and_only_t
     assert found == [0, 1, 1]
 
 
-async def test_a_broken_certificate_is_a_problem_until_it_is_mended_and_logged_once(
-    caplog: pytest.LogCaptureFixture,
+async def test_a_broken_certificate_is_logged_once_and_a_problem_until_it_is_fixed(
+    caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = InvalidInput("cert.pem: no certificate in it")
     files = Files(broken, broken, OSError("cert.pem is gone"), True)
@@ -52,7 +52,7 @@ async def test_a_broken_certificate_is_a_problem_until_it_is_mended_and_logged_o
     assert files.reloads == 1
 
 
-async def test_it_looks_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_certificate_is_polled_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     files = Files(True, True)
     looked: list[float] = []
 

@@ -1,4 +1,4 @@
-"""Rolling back, and sharing traffic out among revisions, on virtual time."""
+"""Rolling back, and splitting traffic among revisions, on virtual time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def serving(world: World, instance: InstanceId) -> int:
 
 
 async def calls(world: World, count: int = 200) -> Counter[int]:
-    """How many calls each revision answers."""
+    """The number of calls that each revision answers."""
     return Counter([serving(world, await world.edge.call(FN)) for _ in range(count)])
 
 
@@ -41,7 +41,7 @@ async def two_revisions(world: World, **options: str) -> None:
 # -- rolling back
 
 
-async def test_a_rollback_is_a_new_revision_with_the_deployment_and_the_bundle_of_the_old_one(world: World) -> None:
+async def test_a_rollback_is_a_new_revision_with_deployment_and_bundle_of_the_old_one(world: World) -> None:
     await world.deploy(version="one")
     await world.add_bundle(IMAGE, "b" * 64)
     again = await world.restart_controller()
@@ -54,7 +54,7 @@ async def test_a_rollback_is_a_new_revision_with_the_deployment_and_the_bundle_o
     await again.close()
 
 
-async def test_a_rollback_passes_over_what_failed(world: World) -> None:
+async def test_a_rollback_skips_failed_revisions(world: World) -> None:
     await two_revisions(world)
     world.node.fail[FN] = deque([CRASH])
     with pytest.raises(RolloutFailed):
@@ -77,7 +77,7 @@ async def test_a_rollback_that_does_not_start_changes_nothing(world: World) -> N
     ("number", "said"),
     [(9, "revision 9 of fn.openfaas-fn is not kept; .* rescoldo revisions fn"), (3, "did not start when it was dep")],
 )
-async def test_what_cannot_serve_cannot_be_rolled_back_to(world: World, number: int, said: str) -> None:
+async def test_a_rollback_to_a_failed_or_unknown_revision_is_refused(world: World, number: int, said: str) -> None:
     await two_revisions(world)
     world.node.fail[FN] = deque([CRASH])
     with pytest.raises(RolloutFailed):
@@ -86,7 +86,7 @@ async def test_what_cannot_serve_cannot_be_rolled_back_to(world: World, number: 
         await world.deployments.roll_back(FN, number)
 
 
-async def test_a_first_revision_has_nothing_to_roll_back_to(world: World) -> None:
+async def test_there_is_no_rollback_from_a_first_revision(world: World) -> None:
     await world.deploy()
     with pytest.raises(InvalidInput, match="no revision before 1"):
         await world.deployments.roll_back(FN, None)
@@ -94,7 +94,7 @@ async def test_a_first_revision_has_nothing_to_roll_back_to(world: World) -> Non
         await world.deployments.roll_back(RouteKey("nobody.openfaas-fn"), None)  # type: ignore[arg-type]
 
 
-async def test_rolling_back_to_what_is_current_changes_nothing(world: World) -> None:
+async def test_rolling_back_to_the_current_revision_changes_nothing(world: World) -> None:
     await two_revisions(world)
     assert await world.deployments.roll_back(FN, 2) == 2
     assert len(world.node.started) == 1
@@ -109,7 +109,7 @@ async def test_a_revision_whose_secret_is_gone_cannot_be_rolled_back_to(world: W
         await world.deployments.roll_back(FN, 1)
 
 
-async def test_only_so_many_revisions_are_kept_as_the_platform_is_told() -> None:
+async def test_the_platform_keeps_as_many_revisions_as_its_setting_says() -> None:
     world = await World.make(kept_revisions=3)
     for _ in range(5):
         await world.deploy()
@@ -120,12 +120,12 @@ async def test_only_so_many_revisions_are_kept_as_the_platform_is_told() -> None
 # -- traffic
 
 
-async def test_calls_are_shared_out_by_percent_and_each_revision_has_instances_of_its_own(world: World) -> None:
+async def test_calls_are_split_by_percent_and_each_revision_has_its_own_instances(world: World) -> None:
     await two_revisions(world)
     await world.traffic.split(FN, {1: 30, 2: 70})
     seen = await calls(world, 1000)
     assert seen.keys() == {1, 2}
-    assert abs(seen[1] - 300) < 5 * (1000 * 0.3 * 0.7) ** 0.5, "more than five sigma from its share"
+    assert abs(seen[1] - 300) < 5 * (1000 * 0.3 * 0.7) ** 0.5, "the split is more than five sigma off"
     assert await states(world) == [(2, "serving", 70), (1, "serving", 30)]
     await world.settle()
 
@@ -165,7 +165,7 @@ async def test_a_split_is_counted_as_one_function(world: World) -> None:
     await world.settle()
 
 
-async def test_a_split_survives_the_controller_with_the_instances_of_all_revisions(world: World) -> None:
+async def test_a_split_and_its_instances_survive_a_restart_of_the_controller(world: World) -> None:
     await two_revisions(world)
     await world.traffic.split(FN, {1: 50, 2: 50})
     await calls(world)
@@ -178,7 +178,7 @@ async def test_a_split_survives_the_controller_with_the_instances_of_all_revisio
     await again.close()
 
 
-async def test_a_split_survives_the_edge(world: World) -> None:
+async def test_a_split_survives_a_restart_of_the_edge(world: World) -> None:
     await two_revisions(world)
     await world.traffic.split(FN, {1: 50, 2: 50})
     world.edge.restart()
@@ -211,7 +211,7 @@ async def test_a_deployment_ends_a_split_once_it_has_started(world: World) -> No
     assert len(await world.running()) == 1
 
 
-async def test_deploying_what_is_current_ends_a_split(world: World) -> None:
+async def test_deploying_the_current_revision_again_ends_a_split(world: World) -> None:
     await two_revisions(world)
     await world.traffic.split(FN, {1: 50, 2: 50})
     await world.deploy(version="two")
@@ -219,7 +219,7 @@ async def test_deploying_what_is_current_ends_a_split(world: World) -> None:
     await world.settle()
 
 
-async def test_calls_in_flight_end_on_the_revision_that_loses_its_share(world: World) -> None:
+async def test_calls_in_flight_finish_on_the_revision_that_loses_its_share(world: World) -> None:
     await two_revisions(world)
     await world.traffic.split(FN, {1: 100})
     finish = world.hold_calls()
@@ -232,14 +232,14 @@ async def test_calls_in_flight_end_on_the_revision_that_loses_its_share(world: W
     await world.settle()
 
 
-async def test_a_call_held_for_a_revision_that_has_lost_its_share_is_served_by_the_current_one(world: World) -> None:
+async def test_the_current_revision_serves_a_call_held_for_one_that_lost_its_share(world: World) -> None:
     await two_revisions(world)
     assert await world.fleet.wakes.wake(revision_key(FN, 1)) == world.awake().slot
     with pytest.raises(NotFound):
         await world.fleet.wakes.wake(RouteKey("nobody.openfaas-fn/1"))
 
 
-async def test_a_past_revision_that_does_not_start_any_more_gets_no_share(world: World) -> None:
+async def test_a_past_revision_that_no_longer_starts_gets_no_share(world: World) -> None:
     await two_revisions(world)
     world.node.fail[FN] = deque([CRASH])
     with pytest.raises(RolloutFailed, match=r"revision 1 of fn.openfaas-fn does not start; the traffic is unchanged"):
@@ -272,7 +272,7 @@ async def test_a_split_that_cannot_be_saved_is_not_applied(world: World, monkeyp
         (dict.fromkeys(range(100), 1), "at most 10"),
     ],
 )
-async def test_a_split_that_makes_no_sense_is_refused(world: World, shares: dict[int, int], said: str) -> None:
+async def test_an_invalid_split_is_refused(world: World, shares: dict[int, int], said: str) -> None:
     await two_revisions(world)
     with pytest.raises(InvalidInput, match=said):
         await world.traffic.split(FN, shares)
@@ -291,7 +291,7 @@ async def test_removing_a_function_removes_all_its_revisions(world: World) -> No
     assert await world.running() == []
 
 
-async def test_an_instance_of_a_past_revision_that_is_lost_is_replaced_by_the_next_call(world: World) -> None:
+async def test_the_next_call_replaces_a_lost_instance_of_a_past_revision(world: World) -> None:
     await two_revisions(world)
     await world.traffic.split(FN, {1: 100})
     first = await world.edge.call(FN)
@@ -302,7 +302,7 @@ async def test_an_instance_of_a_past_revision_that_is_lost_is_replaced_by_the_ne
     await world.settle()
 
 
-async def test_a_changed_secret_reaches_all_revisions_that_serve(world: World) -> None:
+async def test_a_changed_secret_reaches_all_serving_revisions(world: World) -> None:
     await world.function_secrets.save_secret("openfaas-fn", "key", b"old", must_exist=False)
     for version in ("1", "2"):
         spec = FunctionSpec("fn", IMAGE, secrets=("key",), env_vars={"VERSION": version})
@@ -315,7 +315,7 @@ async def test_a_changed_secret_reaches_all_revisions_that_serve(world: World) -
     assert before.isdisjoint(await world.running())
     again = await world.restart_controller()
     assert (await calls(again)).keys() == {1, 2}
-    assert len(again.node.started) == len(world.node.started), "an instance was not taken over"
+    assert len(again.node.started) == len(world.node.started), "an instance was not adopted"
     await again.settle()
     await again.close()
 

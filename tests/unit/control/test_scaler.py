@@ -19,7 +19,7 @@ pytestmark = pytest.mark.looptime
 
 
 async def takes(world: World, seconds: float) -> None:
-    """Every call takes so long."""
+    """Every call takes `seconds`."""
 
     async def work(function: FunctionId, instance: InstanceId) -> None:
         await asyncio.sleep(seconds)
@@ -28,7 +28,7 @@ async def takes(world: World, seconds: float) -> None:
 
 
 async def load(world: World, rate: float, seconds: float) -> list[asyncio.Task[InstanceId]]:
-    """Calls of FN, `rate` a second, whether those before were answered or not."""
+    """Calls of FN, `rate` a second, sent whether earlier ones were answered or not."""
     calls = []
     for _ in range(round(rate * seconds)):
         calls.append(asyncio.create_task(world.edge.call(FN)))
@@ -68,7 +68,7 @@ async def test_without_the_rule_quick_calls_need_no_second_instance(world: World
     assert len(world.instances()) == 1
 
 
-async def test_a_function_that_nobody_calls_is_not_looked_at(world: World) -> None:
+async def test_a_function_without_calls_is_not_sampled(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
     await world.settle(2)
@@ -82,7 +82,7 @@ async def test_a_function_that_nobody_calls_is_not_looked_at(world: World) -> No
     assert scale.looked_at > looked_at
 
 
-async def test_a_full_slot_is_answered_at_once(world: World) -> None:
+async def test_a_report_of_a_full_slot_scales_at_once(world: World) -> None:
     await world.deploy()
     await takes(world, 1000)
     calls = [asyncio.create_task(world.edge.call(FN)) for _ in range(40)]
@@ -94,19 +94,19 @@ async def test_a_full_slot_is_answered_at_once(world: World) -> None:
         call.cancel()
 
 
-async def test_the_edge_need_not_tell_again_and_again_of_a_slot_that_gets_no_more(world: World) -> None:
+async def test_the_edge_reports_a_full_slot_less_often_if_it_gets_no_more_instances(world: World) -> None:
     await world.deploy(**{"com.openfaas.scale.max": "1"})
     await takes(world, 1000)
     calls = [asyncio.create_task(world.edge.call(FN)) for _ in range(40)]
     await world.until(lambda: world.fleet.entries[FN].awake)
     assert await world.scaler.full(world.awake().slot) == HELPLESS_SECONDS
-    assert await world.scaler.full(SlotName("s7")) == HELPLESS_SECONDS  # nobody's
+    assert await world.scaler.full(SlotName("s7")) == HELPLESS_SECONDS  # a free slot
     assert len(world.instances()) == 1
     for call in calls:
         call.cancel()
 
 
-async def test_instances_start_side_by_side(world: World) -> None:
+async def test_instances_start_in_parallel(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
     world.node.start_delay = 1.0
@@ -127,7 +127,7 @@ async def test_a_new_instance_gets_calls_only_when_it_is_ready(world: World) -> 
     assert len(await world.edge.servers()) == 2
 
 
-async def test_the_least_loaded_are_taken_out_and_finish_what_they_have(world: World) -> None:
+async def test_the_least_loaded_instances_are_drained_and_finish_their_calls(world: World) -> None:
     await world.deploy()
     await takes(world, 20.0)
     await world.edge.call(FN)
@@ -139,12 +139,12 @@ async def test_the_least_loaded_are_taken_out_and_finish_what_they_have(world: W
     await world.scaling.scale(FN, 1)
     await asyncio.sleep(0.1)
     assert world.instances() == [busiest]
-    assert len(await world.running()) == 3, "two have calls"
+    assert len(await world.running()) == 3, "two instances still have calls"
     assert len(set(await asyncio.gather(*calls))) == 3
     await world.settle(1)
 
 
-async def test_a_number_that_was_asked_for_is_the_least_until_the_function_sleeps(world: World) -> None:
+async def test_requested_replicas_are_a_minimum_until_the_function_sleeps(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
     await world.scaling.scale(FN, 4)
@@ -156,16 +156,14 @@ async def test_a_number_that_was_asked_for_is_the_least_until_the_function_sleep
     assert len(world.instances()) == 1
 
 
-async def test_what_was_asked_for_holds_for_a_next_controller_also_where_instances_were_lost_meanwhile(
-    world: World,
-) -> None:
+async def test_the_next_controller_keeps_requested_replicas_even_if_instances_were_lost(world: World) -> None:
     await world.deploy()
     await world.scaling.scale(FN, 4)
     await world.settle(5)
     again = await world.restart_controller()
     await again.settle(200)
     assert len(again.instances()) == 4
-    await again.tasks.close()  # it is killed, and with it some instances
+    await again.tasks.close()  # the controller is killed, and some instances with it
     for instance in again.instances()[:3]:
         again.node.lose(instance)
     last = await again.restart_controller()
@@ -174,7 +172,7 @@ async def test_what_was_asked_for_holds_for_a_next_controller_also_where_instanc
     await last.close()
 
 
-async def test_what_was_asked_for_is_started_with_the_platform_and_ends_with_its_sleep(world: World) -> None:
+async def test_requested_replicas_start_with_the_platform_and_end_with_sleep(world: World) -> None:
     await world.deploy(window="30s")
     await world.deploy("other")
     await world.scaling.scale(FN, 3)
@@ -191,13 +189,13 @@ async def test_what_was_asked_for_is_started_with_the_platform_and_ends_with_its
 
 
 async def restart_platform(world: World) -> World:
-    """Everything ends and is started again; the store stays."""
+    """Stop everything and start it again; only the store stays."""
     world.node._running.clear()
     world.edge.restart()
     return await world.restart_controller()
 
 
-async def test_what_was_asked_for_is_there_again_without_a_call_when_all_instances_were_lost(world: World) -> None:
+async def test_requested_replicas_are_restored_without_a_call_when_all_instances_are_lost(world: World) -> None:
     await world.deploy()
     await world.scaling.scale(FN, 3)
     await world.settle(5)
@@ -207,7 +205,9 @@ async def test_what_was_asked_for_is_there_again_without_a_call_when_all_instanc
     assert len(world.instances()) == 3
 
 
-async def test_a_number_that_cannot_be_saved_is_not_applied(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requested_replicas_that_cannot_be_saved_are_not_applied(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await world.deploy()
     await world.scaling.scale(FN, 2)
 
@@ -225,7 +225,7 @@ async def test_a_number_that_cannot_be_saved_is_not_applied(world: World, monkey
     assert await world.store.requested_replicas() == {}
 
 
-async def test_a_function_that_cannot_forget_what_was_asked_for_sleeps_all_the_same(
+async def test_a_function_sleeps_even_if_its_requested_replicas_cannot_be_cleared(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.deploy(window="5s")
@@ -242,7 +242,7 @@ async def test_a_function_that_cannot_forget_what_was_asked_for_sleeps_all_the_s
     assert len(world.instances()) == 1
 
 
-async def test_nothing_is_asked_of_a_function_that_gets_the_name_of_a_removed_one(world: World) -> None:
+async def test_a_new_function_does_not_inherit_the_requested_replicas_of_a_removed_one(world: World) -> None:
     await world.deploy()
     await world.scaling.scale(FN, 3)
     await world.removals.remove(FN)
@@ -253,7 +253,7 @@ async def test_nothing_is_asked_of_a_function_that_gets_the_name_of_a_removed_on
     assert len(world.instances()) == 1
 
 
-async def test_a_new_controller_starts_what_is_missing_of_a_fixed_number(world: World) -> None:
+async def test_a_new_controller_starts_the_missing_instances_of_a_fixed_number(world: World) -> None:
     await world.deploy(minimum=3, **{"com.openfaas.scale.max": "3"})
     await world.settle(5)
     await world.tasks.close()
@@ -264,7 +264,7 @@ async def test_a_new_controller_starts_what_is_missing_of_a_fixed_number(world: 
     await again.close()
 
 
-async def test_more_than_the_maximum_may_be_asked_for(world: World) -> None:
+async def test_requested_replicas_may_exceed_the_maximum(world: World) -> None:
     await world.deploy(**{"com.openfaas.scale.max": "2"})
     await world.scaling.scale(FN, 5)
     await world.edge.call(FN)
@@ -272,9 +272,7 @@ async def test_more_than_the_maximum_may_be_asked_for(world: World) -> None:
     assert len(world.instances()) == 5
 
 
-async def test_a_wake_starts_as_many_as_the_activation_asks_for_and_the_first_as_many_as_the_initial_scale(
-    world: World,
-) -> None:
+async def test_the_first_wake_starts_the_initial_scale_and_later_ones_the_activation_scale(world: World) -> None:
     await world.deploy(notes={"autoscaling.knative.dev/initial-scale": "4", "rescoldo.dev/activation-scale": "3"})
     await world.edge.call(FN)
     await world.settle(1)
@@ -285,7 +283,7 @@ async def test_a_wake_starts_as_many_as_the_activation_asks_for_and_the_first_as
     assert len(world.instances()) == 3
 
 
-async def test_a_function_whose_further_instances_do_not_start_tries_one_at_a_time(world: World) -> None:
+async def test_if_more_instances_do_not_start_they_are_tried_one_at_a_time(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
     world.node.fail[FN] = deque([StartFailed("no")] * 14)
@@ -298,7 +296,7 @@ async def test_a_function_whose_further_instances_do_not_start_tries_one_at_a_ti
     assert len(world.instances()) == 9
 
 
-async def test_a_function_that_is_deployed_anew_while_it_scales_leaves_nothing_behind(world: World) -> None:
+async def test_an_update_while_a_function_scales_leaves_nothing_behind(world: World) -> None:
     await world.deploy()
     await world.edge.call(FN)
     world.node.start_delay = 1.0
@@ -307,10 +305,10 @@ async def test_a_function_that_is_deployed_anew_while_it_scales_leaves_nothing_b
     await world.deploy()
     await world.edge.call(FN)
     await world.settle(60)
-    assert len(world.instances()) == 6  # what its user asked for holds for the new revision, too
+    assert len(world.instances()) == 6  # requested replicas hold for the new revision, too
 
 
-async def test_scaling_by_cpu_counts_what_the_instances_used(world: World) -> None:
+async def test_scaling_by_cpu_counts_the_cpu_time_of_the_instances(world: World) -> None:
     await world.deploy(**{"com.openfaas.scale.type": "cpu", "com.openfaas.scale.target": "100"})
     await takes(world, 0.2)
 
@@ -324,11 +322,11 @@ async def test_scaling_by_cpu_counts_what_the_instances_used(world: World) -> No
     await asyncio.gather(*calls)
 
 
-async def test_short_calls_scale_the_current_revision_of_a_split_as_the_others(world: World) -> None:
+async def test_short_calls_scale_the_current_revision_of_a_split_like_the_others(world: World) -> None:
     for version in ("one", "two"):
         await world.deploy(version=version, **{"com.openfaas.scale.type": "rps", "com.openfaas.scale.target": "10"})
     await world.traffic.split(FN, {1: 50, 2: 50})
-    await world.settle(5)  # nothing is under way when it is looked at
+    await world.settle(5)  # nothing is in flight when the scaler samples
     calls = await load(world, rate=60, seconds=70)
     old = world.fleet.entries[revision_key(FN, 1)].awake
     assert old is not None
@@ -336,14 +334,14 @@ async def test_short_calls_scale_the_current_revision_of_a_split_as_the_others(w
     await asyncio.gather(*calls)
 
 
-async def test_scaling_by_cpu_counts_each_revision_of_a_split_alone(world: World) -> None:
+async def test_scaling_by_cpu_counts_each_revision_of_a_split_separately(world: World) -> None:
     for version in ("one", "two"):
         await world.deploy(version=version, **{"com.openfaas.scale.type": "cpu", "com.openfaas.scale.target": "100"})
     await world.traffic.split(FN, {1: 50, 2: 50})
     await takes(world, 0.2)
 
     async def usage(function: FunctionId) -> list[InstanceUsage]:
-        """Those of the first revision work hard, those of the second hardly."""
+        """Instances of the first revision are busy, those of the second nearly idle."""
         now = asyncio.get_running_loop().time()
         busy = {launch.instance for launch in world.node.started if launch.revision == 1}
         return [InstanceUsage(one, 0, now * (0.1 if one in busy else 0.01)) for one in await world.running()]
@@ -365,7 +363,7 @@ async def why(world: World) -> Explanation:
     return found
 
 
-async def test_what_puts_a_function_to_sleep_and_what_wakes_it_is_told(world: World) -> None:
+async def test_why_says_what_puts_a_function_to_sleep_and_what_wakes_it(world: World) -> None:
     await world.deploy(window="10s", minimum=2, **{"com.openfaas.scale.zero": "true"})
     assert (await why(world)).sleep == "asleep; the next call wakes it with 2 instances"
     await world.edge.call(FN)
@@ -378,7 +376,7 @@ async def test_what_puts_a_function_to_sleep_and_what_wakes_it_is_told(world: Wo
     assert found.steps[0].ago == pytest.approx(24, abs=0.2)
 
 
-async def test_a_function_that_is_busy_sleeps_after_its_last_request(world: World) -> None:
+async def test_a_busy_function_sleeps_after_its_last_request(world: World) -> None:
     await world.deploy(window="10s")
     await takes(world, 60)
     call = asyncio.create_task(world.edge.call(FN))
@@ -387,7 +385,7 @@ async def test_a_function_that_is_busy_sleeps_after_its_last_request(world: Worl
     await call
 
 
-async def test_a_function_that_must_not_sleep_and_one_that_does_not_start_say_so(world: World) -> None:
+async def test_why_says_that_a_function_must_not_sleep_or_does_not_start(world: World) -> None:
     await world.deploy(minimum=1)
     await world.until(lambda: not world.asleep())
     await world.settle(1)
@@ -400,7 +398,7 @@ async def test_a_function_that_must_not_sleep_and_one_that_does_not_start_say_so
     assert (await why(world)).sleep == told
 
 
-async def test_the_last_decision_and_what_is_aimed_at_are_told(world: World) -> None:
+async def test_why_has_the_last_decision_and_the_target(world: World) -> None:
     await world.deploy(notes={"rescoldo.dev/max-scale": "4"})
     await takes(world, 0.5)
     calls = await load(world, rate=100, seconds=10)
@@ -413,7 +411,7 @@ async def test_the_last_decision_and_what_is_aimed_at_are_told(world: World) -> 
     await asyncio.gather(*calls)
 
 
-async def test_the_metrics_tell_of_awake_functions_alone(world: World) -> None:
+async def test_scaling_metrics_cover_awake_functions_only(world: World) -> None:
     await world.deploy()
     assert b"rescoldo_instances_desired{" not in await world.overview.metrics()
     await world.scaling.scale(FN, 3)

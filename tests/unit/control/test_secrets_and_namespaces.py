@@ -1,4 +1,4 @@
-"""Secrets reach the functions that name them, and nobody is left without one, on virtual time."""
+"""Secrets reach the functions that name them, and no function loses one that it names, on virtual time."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ async def save(world: World, name: str, value: bytes = b"x", namespace: str = HE
     await world.function_secrets.save_secret(namespace, name, value, must_exist=exists)
 
 
-# -- what an instance is given
+# -- an instance's secrets and limits
 
 
-async def test_an_instance_is_given_the_names_of_its_secrets_and_its_limits(world: World) -> None:
+async def test_an_instance_gets_the_names_of_its_secrets_and_its_limits(world: World) -> None:
     await save(world, "b")
     await save(world, "a")
     await deploy(world, secrets=("b", "a", "b"), limits={"memory": "40Mi", "cpu": "250m"})
@@ -73,7 +73,7 @@ async def test_the_default_memory_limit_is_a_setting(default: int) -> None:
 # -- deploying
 
 
-async def test_a_deployment_that_names_a_missing_secret_is_refused_with_what_to_do(world: World) -> None:
+async def test_a_deployment_that_names_a_missing_secret_is_refused_with_the_remedy(world: World) -> None:
     await save(world, "there")
     with pytest.raises(InvalidInput, match=r"has no secret a, gone: .*rescoldo secret create a ") as caught:
         await deploy(world, secrets=("there", "gone", "a"))
@@ -102,12 +102,12 @@ async def test_a_secret_belongs_to_its_namespace(world: World) -> None:
         ({"labels": {"com.openfaas.scale.factor": "101"}}, "0 to 100"),
     ],
 )
-async def test_a_deployment_that_cannot_be_met_is_refused(world: World, spec: Any, said: str) -> None:
+async def test_an_invalid_deployment_is_refused(world: World, spec: Any, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         await deploy(world, **spec)
 
 
-async def test_what_a_later_version_refuses_runs_with_the_defaults(world: World) -> None:
+async def test_stored_settings_that_this_version_refuses_get_the_defaults(world: World) -> None:
     await deploy(world)
     function = world.fleet.entries[FN].function
     broken = FunctionSpec("fn", IMAGE, requests={"memory": "much"}, labels={"com.openfaas.scale.factor": "x"})
@@ -120,7 +120,7 @@ async def test_what_a_later_version_refuses_runs_with_the_defaults(world: World)
 # -- changing
 
 
-async def test_a_changed_secret_reaches_awake_functions_by_new_instances_and_no_call_fails(world: World) -> None:
+async def test_a_changed_secret_reaches_awake_functions_in_new_instances_and_no_call_fails(world: World) -> None:
     await save(world, "key", b"old")
     await deploy(world, secrets=("key",))
     await deploy(world, "other")
@@ -137,7 +137,7 @@ async def test_a_changed_secret_reaches_awake_functions_by_new_instances_and_no_
     await world.settle()
 
 
-async def test_a_changed_secret_does_not_wake_who_sleeps(world: World) -> None:
+async def test_a_changed_secret_does_not_wake_a_sleeping_function(world: World) -> None:
     await save(world, "key")
     await deploy(world, secrets=("key",))
     await save(world, "key", b"new")
@@ -145,7 +145,7 @@ async def test_a_changed_secret_does_not_wake_who_sleeps(world: World) -> None:
     assert world.asleep() and world.node.started == []
 
 
-async def test_a_function_that_must_not_sleep_is_replaced_by_itself(world: World) -> None:
+async def test_a_changed_secret_replaces_instances_of_a_function_that_must_not_sleep(world: World) -> None:
     await save(world, "key")
     await deploy(world, secrets=("key",), labels={"com.openfaas.scale.min": "2"})
     await world.until(lambda: not world.asleep() and len(world.instances()) == 2)
@@ -155,7 +155,7 @@ async def test_a_function_that_must_not_sleep_is_replaced_by_itself(world: World
     assert len(world.instances()) == 2 and not before & set(world.instances())
 
 
-async def test_a_start_that_read_the_old_value_is_not_served(world: World) -> None:
+async def test_an_instance_that_started_with_the_old_value_does_not_serve(world: World) -> None:
     await save(world, "key", b"old")
     await deploy(world, secrets=("key",))
     world.node.start_delay = 5.0
@@ -169,19 +169,19 @@ async def test_a_start_that_read_the_old_value_is_not_served(world: World) -> No
     await world.settle()
 
 
-async def test_no_next_controller_takes_over_an_instance_with_the_old_value(world: World) -> None:
+async def test_the_next_controller_does_not_adopt_an_instance_with_the_old_value(world: World) -> None:
     await save(world, "key", b"old")
     await deploy(world, secrets=("key",))
     first = await world.edge.call(FN)
     await save(world, "key", b"new")
-    again = await world.restart_controller()  # while the old instance is on its way out
+    again = await world.restart_controller()  # while the old instance drains
     assert await again.edge.call(FN) != first
     await again.settle()
     await again.close()
 
 
 @pytest.mark.parametrize("secrets", [("key",), ()])
-async def test_a_changed_secret_does_not_undo_a_deployment_at_the_same_time(
+async def test_a_changed_secret_does_not_undo_a_concurrent_deployment(
     world: World, monkeypatch: pytest.MonkeyPatch, secrets: tuple[str, ...]
 ) -> None:
     save_function = world.store.save_function
@@ -199,7 +199,7 @@ async def test_a_changed_secret_does_not_undo_a_deployment_at_the_same_time(
     assert (kept.spec.secrets, kept.spec.env_vars) == (secrets, {"NEW": "1"})
 
 
-async def test_create_and_update_are_told_apart(world: World) -> None:
+async def test_create_and_update_of_a_secret_differ(world: World) -> None:
     with pytest.raises(NotFound):
         await world.function_secrets.save_secret(HERE, "key", b"x", must_exist=True)
     await world.function_secrets.save_secret(HERE, "key", b"x", must_exist=False)
@@ -208,7 +208,7 @@ async def test_create_and_update_are_told_apart(world: World) -> None:
     assert world.secrets.values == {(HERE, "key"): b"x"}
 
 
-async def test_of_two_who_create_the_same_secret_one_is_told(world: World) -> None:
+async def test_of_two_concurrent_creations_of_a_secret_one_is_a_conflict(world: World) -> None:
     results = await asyncio.gather(
         *(world.function_secrets.save_secret(HERE, "key", b"x", must_exist=False) for _ in range(2)),
         return_exceptions=True,
@@ -216,7 +216,7 @@ async def test_of_two_who_create_the_same_secret_one_is_told(world: World) -> No
     assert [type(result) for result in results] == [type(None), Conflict]
 
 
-async def test_secrets_have_bounds(world: World) -> None:
+async def test_the_size_and_number_of_secrets_are_bounded(world: World) -> None:
     with pytest.raises(TooLarge):
         await save(world, "key", bytes(MAX_SECRET + 1))
     for number in range(MAX_NAMESPACE_SECRETS):
@@ -229,7 +229,7 @@ async def test_secrets_have_bounds(world: World) -> None:
 # -- removing
 
 
-async def test_a_secret_that_functions_name_stays_and_its_users_are_told(world: World) -> None:
+async def test_a_secret_that_functions_name_cannot_be_removed_and_the_error_lists_them(world: World) -> None:
     await save(world, "key")
     for number in range(7):
         await deploy(world, f"fn{number}", secrets=("key",))
@@ -243,7 +243,7 @@ async def test_a_secret_that_functions_name_stays_and_its_users_are_told(world: 
         await world.function_secrets.delete_secret(HERE, "key")
 
 
-async def test_a_secret_is_not_removed_under_a_deployment_that_names_it(world: World) -> None:
+async def test_a_secret_is_not_removed_during_a_deployment_that_names_it(world: World) -> None:
     await save(world, "key")
     deploying = asyncio.create_task(deploy(world, secrets=("key",)))
     await asyncio.sleep(0)
@@ -252,7 +252,7 @@ async def test_a_secret_is_not_removed_under_a_deployment_that_names_it(world: W
     await deploying
 
 
-async def test_a_namespace_takes_its_secrets_along(world: World) -> None:
+async def test_removing_a_namespace_removes_its_secrets(world: World) -> None:
     blue = Namespace("blue", {}, {})
     await world.namespaces.save(blue, must_exist=False)
     await save(world, "key", namespace="blue")
@@ -267,7 +267,7 @@ async def test_a_namespace_takes_its_secrets_along(world: World) -> None:
     assert await world.function_secrets.secrets("blue") == []
 
 
-async def test_a_namespace_carries_the_mark_of_openfaas(world: World) -> None:
+async def test_a_namespace_has_the_annotation_of_openfaas(world: World) -> None:
     assert world.namespaces.get(HERE) == Namespace(HERE, {}, {"openfaas": "1"})
     await world.namespaces.save(Namespace("blue", {"a": "b"}, {"c": "d"}), must_exist=False)
     again = await world.restart_controller()

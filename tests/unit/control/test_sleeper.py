@@ -1,4 +1,4 @@
-"""Falling asleep, and a call in each moment of it; on virtual time."""
+"""Falling asleep, and calls at every moment of it; on virtual time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def test_an_idle_function_sleeps_after_its_window_and_not_before(world: Wo
     assert await world.running() == []
 
 
-async def test_a_function_sleeps_after_its_window_in_a_slot_that_others_had_before(world: World) -> None:
+async def test_a_function_sleeps_after_its_window_in_a_reused_slot(world: World) -> None:
     await world.deploy(window="10s")
     for _ in range(2 * world.slots.size):
         await world.edge.call(FN)
@@ -48,7 +48,7 @@ async def test_a_call_in_flight_keeps_a_function_awake_however_long(world: World
     assert world.asleep()
 
 
-async def test_calls_shorter_than_any_look_keep_a_function_awake_without_the_access_log(world: World) -> None:
+async def test_calls_too_short_for_a_poll_keep_a_function_awake_without_the_access_log(world: World) -> None:
     world.edge.log = lambda function: None
     await world.deploy(window="2s")
     for _ in range(20):
@@ -57,7 +57,7 @@ async def test_calls_shorter_than_any_look_keep_a_function_awake_without_the_acc
     assert len(world.node.started) == 1
 
 
-async def test_a_function_that_must_not_sleep_does_not(world: World) -> None:
+async def test_a_function_that_must_not_sleep_stays_awake(world: World) -> None:
     await world.deploy(window="1s", minimum=1)
     await asyncio.sleep(100)
     assert len(world.instances()) == 1
@@ -74,7 +74,7 @@ async def test_a_redeployment_with_a_minimum_ends_the_sleep(world: World) -> Non
 
 @pytest.mark.parametrize("delay", [0.0, 0.02])
 @pytest.mark.parametrize("moment", [step * 0.01 for step in range(60)])
-async def test_a_call_in_any_moment_of_falling_asleep_is_served(world: World, moment: float, delay: float) -> None:
+async def test_a_call_at_any_moment_of_falling_asleep_is_served(world: World, moment: float, delay: float) -> None:
     world.node.stop_delay = 0.1
     world.edge.delay = delay
     await world.deploy(window="1s")
@@ -96,7 +96,7 @@ async def test_while_the_edge_is_away_nothing_falls_asleep(world: World) -> None
     assert world.asleep()
 
 
-async def test_a_slow_edge_is_not_asked_again_before_it_has_answered(
+async def test_a_slow_edge_is_not_polled_again_before_it_has_answered(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.deploy(window="1s")

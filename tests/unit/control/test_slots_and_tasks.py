@@ -11,14 +11,14 @@ from rescoldo.model.errors import Busy
 from rescoldo.tasks import Tasks
 
 
-def test_slots_are_lent_the_longest_unused_first() -> None:
+def test_the_longest_unused_slot_is_lent_first() -> None:
     pool = SlotPool(slot_names(3))
     first = pool.take()
     pool.give_back(first)
     assert [pool.take() for _ in range(3)] == ["s1", "s2", first]
 
 
-def test_no_slot_is_lent_twice_and_none_left_is_busy() -> None:
+def test_no_slot_is_lent_twice_and_an_empty_pool_is_busy() -> None:
     pool = SlotPool(slot_names(2))
     assert len({pool.take(), pool.take()}) == 2
     with pytest.raises(Busy):
@@ -27,7 +27,7 @@ def test_no_slot_is_lent_twice_and_none_left_is_busy() -> None:
     assert (pool.take(), pool.free, pool.size) == ("s2", 1, 4)
 
 
-def test_programs_at_ports_have_slots_of_their_own() -> None:
+def test_programs_at_tcp_ports_have_slots_of_their_own() -> None:
     scarce: list[bool] = []
     pool = SlotPool(slot_names(8), port_slot_names(8), lambda: scarce.append(True))
     taken = [pool.take(at_port=True) for _ in range(2)]
@@ -50,7 +50,7 @@ def test_a_claimed_slot_is_not_lent_and_cannot_be_claimed_again() -> None:
         pool.claim(slot_names(1)[0])
 
 
-def test_giving_back_a_slot_twice_is_a_bug_that_shows() -> None:
+def test_returning_a_slot_twice_raises() -> None:
     pool = SlotPool(slot_names(2))
     slot = pool.take()
     pool.give_back(slot)
@@ -58,7 +58,7 @@ def test_giving_back_a_slot_twice_is_a_bug_that_shows() -> None:
         pool.give_back(slot)
 
 
-def test_scarcity_is_told_at_each_loan_of_the_last_tenth() -> None:
+def test_each_loan_of_the_last_tenth_reports_scarcity() -> None:
     told: list[int] = []
     pool = SlotPool(slot_names(20), on_scarce=lambda: told.append(pool.free))
     for _ in range(20):
@@ -79,7 +79,7 @@ async def test_a_task_that_ends_with_an_error_is_logged_by_name(caplog: pytest.L
     ]
 
 
-async def test_closing_cancels_what_runs_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_closing_cancels_running_tasks_and_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     tasks = Tasks()
     task = tasks.spawn("endless", asyncio.Event().wait())
     await tasks.close()

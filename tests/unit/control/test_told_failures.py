@@ -34,13 +34,13 @@ async def world() -> AsyncIterator[World]:
     running.cancel()
 
 
-async def test_what_the_edge_tells_is_told_to_the_node_at_once(world: World) -> None:
+async def test_failed_calls_are_passed_to_the_node_at_once(world: World) -> None:
     world.failures.add(calls(3))
     await asyncio.sleep(0.01)
     assert world.node.explained == calls(3)
 
 
-async def test_of_many_calls_of_a_function_few_are_told_and_the_others_counted(world: World) -> None:
+async def test_of_many_failed_calls_a_few_are_passed_on_and_the_others_counted(world: World) -> None:
     world.failures.add(calls(MOST + 7))
     await asyncio.sleep(0.01)
     assert (world.node.explained, world.node.more) == (calls(MOST), {FN: 7})
@@ -51,7 +51,7 @@ async def test_of_many_calls_of_a_function_few_are_told_and_the_others_counted(w
     assert world.node.explained == calls(MOST) + calls(1)
 
 
-async def test_while_the_node_restarts_they_wait_but_for_those_of_functions_removed_meanwhile(world: World) -> None:
+async def test_failed_calls_wait_for_a_restarting_node_except_those_of_removed_functions(world: World) -> None:
     world.node.reachable = False
     world.failures.add(calls(1) + calls(1, GONE))
     await asyncio.sleep(10)

@@ -1,4 +1,4 @@
-"""The caps of holds and the lines that wake.lua reads; on virtual time."""
+"""The limits on held calls and the lines that wake.lua reads; on virtual time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ask(world: World, function: FunctionId) -> asyncio.Task[bytes]:
 
 
 def took_of(answer: bytes) -> StartTimes:
-    """What an answer says that the wake took."""
+    """The times of the wake in an answer."""
     return StartTimes(*map(int, answer.split()[2].split(b":")))
 
 
@@ -39,7 +39,7 @@ async def test_an_answer_names_the_slot(world: World) -> None:
     assert (await ask(world, FN)).startswith(f"ok {world.awake().slot} ".encode())
 
 
-async def test_an_answer_says_what_the_wake_took_that_was_waited_for(world: World) -> None:
+async def test_an_answer_has_the_times_of_the_wake_that_the_call_waited_for(world: World) -> None:
     await world.deploy()
     world.node.took = StartTimes(1000, 200, 300, 40)
     before = time.monotonic()
@@ -47,12 +47,12 @@ async def test_an_answer_says_what_the_wake_took_that_was_waited_for(world: Worl
     took = world.awake().took
     assert took.slot >= 1000, "the controller's own part is added"
     assert took[1:] == (200, 300, 40)
-    # no time passes here but the computer's own
+    # no virtual time passes here, only real time
     assert sum(told) <= (time.monotonic() - before) * 1e6
     assert told == took.within(sum(told))
 
 
-async def test_who_joins_a_wake_is_told_its_share_and_who_comes_after_it_nothing(world: World) -> None:
+async def test_a_call_that_joins_a_wake_gets_its_share_and_a_later_one_gets_none(world: World) -> None:
     await world.deploy()
     await world.fleet.wakes.wake(FN)
     world.awake().woken_at, world.awake().took = 5.0, StartTimes(100, 200, 300, 40)
@@ -62,7 +62,7 @@ async def test_who_joins_a_wake_is_told_its_share_and_who_comes_after_it_nothing
     assert took_of(await ask(world, FN)) == StartTimes()
 
 
-async def test_holds_are_counted_whatever_they_are_answered(world: World) -> None:
+async def test_held_calls_are_counted_whatever_their_answer(world: World) -> None:
     await world.deploy()
     await ask(world, FN)
     await ask(world, function_id("nobody"))
@@ -75,13 +75,13 @@ async def test_an_unknown_function_is_a_404_without_retry_after(world: World) ->
     assert b"nobody.openfaas-fn is not deployed" in text
 
 
-async def test_a_failed_start_says_when_to_try_again(world: World) -> None:
+async def test_a_failed_start_says_when_to_retry(world: World) -> None:
     await world.deploy()
     world.node.fail[FN] = deque([StartFailed("wört")])
     assert await ask(world, FN) == b"no 502 1 6\n" + "wört\n".encode()
 
 
-async def test_no_more_than_the_cap_of_a_function_and_of_all_are_held(capped: World) -> None:
+async def test_held_calls_are_limited_for_each_function_and_in_total(capped: World) -> None:
     await capped.deploy()
     await capped.deploy("other")
     capped.node.start_delay = 1.0
@@ -100,7 +100,7 @@ async def test_no_more_than_the_cap_of_a_function_and_of_all_are_held(capped: Wo
 
 
 class Writer:
-    """What a hold's connection is written; nothing else of a StreamWriter is needed."""
+    """Records writes to a held call's connection; the waker needs nothing else of a StreamWriter."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -116,17 +116,17 @@ class Writer:
 
 
 def connect(world: World, line: bytes = f"{FN}\n".encode()) -> tuple[asyncio.StreamReader, Writer, asyncio.Task[None]]:
-    """A connection of the edge that asks; feed_eof is its client leaving."""
+    """A connection of the edge that asks for a wake; feed_eof means that its client leaves."""
     reader, writer = asyncio.StreamReader(), Writer()
     reader.feed_data(line)
     serving = asyncio.create_task(world.waker.serve(reader, cast(asyncio.StreamWriter, writer)))
     return reader, writer, serving
 
 
-async def test_a_client_that_leaves_frees_its_place_while_the_wake_goes_on(capped: World) -> None:
+async def test_a_client_that_leaves_frees_its_place_while_the_wake_continues(capped: World) -> None:
     await capped.deploy()
     capped.node.start_delay = 10.0
-    for _ in range(10):  # ten times what is held at once
+    for _ in range(10):  # ten times the number of calls held at once
         waves = [connect(capped) for _ in range(3)]
         await asyncio.sleep(0.1)
         assert capped.waker.held == 3
@@ -138,10 +138,10 @@ async def test_a_client_that_leaves_frees_its_place_while_the_wake_goes_on(cappe
     _, writer, serving = connect(capped)
     await serving
     assert writer.written.startswith(b"ok ")
-    assert len(capped.node.started) == 1, "who left did not end the wake"
+    assert len(capped.node.started) == 1, "a client that left ended the wake"
 
 
-async def test_a_fault_of_the_platform_is_an_answer_too(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_fault_of_the_platform_gets_an_answer_too(world: World, caplog: pytest.LogCaptureFixture) -> None:
     await world.deploy()
 
     async def fail(_: FunctionId) -> None:
@@ -154,19 +154,19 @@ async def test_a_fault_of_the_platform_is_an_answer_too(world: World, caplog: py
     assert world.waker.held == 0
 
 
-async def test_a_reason_without_bytes_is_an_answer_too(world: World) -> None:
+async def test_a_reason_that_cannot_be_encoded_gets_an_answer_too(world: World) -> None:
     await world.deploy()
     world.node.fail[FN] = deque([StartFailed("a lone \ud800 surrogate")])
     assert await ask(world, FN) == "no 502 1 21\na lone \ufffd surrogate\n".encode()
 
 
-async def test_a_platform_that_stops_refuses_whom_it_holds(capped: World) -> None:
+async def test_a_stopping_platform_refuses_held_calls(capped: World) -> None:
     await capped.deploy()
     capped.node.start_delay = 60.0
     held = [connect(capped)]
     await asyncio.sleep(0.1)
     held.append(connect(capped))
-    await asyncio.sleep(0)  # it has not begun to wait
+    await asyncio.sleep(0)  # this one does not wait yet
     capped.waker.stop()
     await asyncio.gather(*(serving for _, _, serving in held))
     assert all(writer.written.startswith(b"no 503 1 ") for _, writer, _ in held)
