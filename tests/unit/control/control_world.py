@@ -197,7 +197,7 @@ class World:
         live = {(server.slot, server.instance) for server in self.fleet.instances.live.values()}
         assert live == {(one.slot, instance) for one in awake for instance in one.servers}
         assert await self.edge.servers() == live
-        assert sorted(await self.running()) == sorted(self.fleet.instances.live), "an instance leaked or ended unnoticed"
+        assert sorted(await self.running()) == sorted(self.fleet.instances.live), "an instance leaked, or ended unseen"
         existing = self.fleet.instances.lifetimes._since
         assert sorted(existing) == sorted(self.fleet.instances.live), "its time is counted for ever, or not at all"
         assert self.edge.routes == {entry.key: entry.route for entry in entries}
