@@ -1,4 +1,4 @@
-"""What the gateway's certificate must be, and how it gets to the edge."""
+"""Which certificates the gateway accepts, and how they reach the edge."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def source(settings: Settings) -> Path:
     return Path(settings.tls_cert)
 
 
-def test_a_bundle_is_copied_for_this_user_alone(settings, pair):
+def test_a_bundle_is_copied_and_readable_by_this_user_alone(settings, pair):
     pair.bundle(source(settings))
     assert certificate.install(settings) is True
     assert settings.certificate.read_text() == pair.text()
     assert settings.certificate.stat().st_mode & 0o777 == 0o600
-    assert certificate.install(settings) is False, "nothing has changed"
+    assert certificate.install(settings) is False, "the certificate is unchanged"
 
 
 def test_the_key_may_be_in_a_file_of_its_own(settings, pair):
@@ -53,7 +53,7 @@ def test_the_key_may_be_in_a_file_of_its_own(settings, pair):
     assert "PRIVATE KEY" in settings.certificate.read_text()
 
 
-def test_haproxy_takes_what_is_installed(settings, pair, tmp_path, monkeypatch):
+def test_haproxy_accepts_the_installed_certificate(settings, pair, tmp_path, monkeypatch):
     put_haproxy_on_path(tmp_path, monkeypatch)
     pair.bundle(source(settings))
     certificate.install(settings)
@@ -61,7 +61,7 @@ def test_haproxy_takes_what_is_installed(settings, pair, tmp_path, monkeypatch):
     process.check(process.binary(tls=True), path)
 
 
-def test_a_call_that_goes_on_to_another_process_is_still_known_as_https(settings):
+def test_backends_that_pass_calls_on_mark_them_as_https(settings):
     backends = config.render(settings, 5).split("\nbackend ")
     for name in ("hold", "successor"):
         (backend,) = (text for text in backends if text.startswith(f"{name} "))
@@ -71,10 +71,10 @@ def test_a_call_that_goes_on_to_another_process_is_still_known_as_https(settings
 def broken(settings: Settings, message: str) -> None:
     with pytest.raises(InvalidInput, match=re.escape(message)):
         certificate.install(settings)
-    assert [path.name for path in settings.edge.glob("gateway.*")] == [], "nothing of a key is left behind"
+    assert [path.name for path in settings.edge.glob("gateway.*")] == [], "a copy of the key was left behind"
 
 
-def test_a_file_that_is_missing_is_named_with_its_flag(settings, pair):
+def test_a_missing_file_is_named_with_its_flag(settings, pair):
     broken(settings, f"--tls-cert: {settings.tls_cert} cannot be read: No such file or directory")
     without = replace(settings, tls_cert=str(pair.certificate), tls_key="/none.key")
     broken(without, "--tls-key: /none.key cannot be read")
@@ -89,12 +89,12 @@ def test_a_key_of_another_certificate_is_refused(settings, pair, authority):
 
 
 @pytest.mark.parametrize("kept", ["certificate", "key", ""])
-def test_half_a_bundle_is_refused_with_what_belongs_there(settings, pair, kept):
+def test_an_incomplete_bundle_is_refused_with_the_parts_that_belong_in_it(settings, pair, kept):
     source(settings).write_text(getattr(pair, kept).read_text() if kept else "junk\n")
     broken(settings, f"--tls-cert {settings.tls_cert}: write certificate, chain and private")
 
 
-def test_an_encrypted_key_is_refused_and_no_password_is_asked_for(settings, pair):
+def test_an_encrypted_key_is_refused_without_a_prompt_for_its_password(settings, pair):
     locked = pair.key.with_suffix(".locked")
     words = ["openssl", "ec", "-aes128", "-passout", "pass:secret", "-in", str(pair.key), "-out", str(locked)]
     subprocess.run(words, check=True, capture_output=True)
@@ -102,7 +102,7 @@ def test_an_encrypted_key_is_refused_and_no_password_is_asked_for(settings, pair
     broken(settings, "the private key is encrypted")
 
 
-def test_a_key_that_everybody_may_read_is_told(settings, pair):
+def test_a_key_that_everybody_may_read_gets_a_warning(settings, pair):
     source(settings).write_text(pair.text())
     source(settings).chmod(0o600)
     assert certificate.warning(settings) == ""
@@ -110,10 +110,10 @@ def test_a_key_that_everybody_may_read_is_told(settings, pair):
     assert f"chmod o-rwx {settings.tls_cert}" in certificate.warning(settings)
     beside = replace(settings, tls_key=str(pair.key))
     pair.key.chmod(0o600)
-    assert certificate.warning(beside) == "", "the certificate is no secret"
+    assert certificate.warning(beside) == "", "the certificate is not secret"
 
 
-def test_a_replaced_certificate_is_taken_over_and_a_broken_one_is_not(settings, pair, authority, tmp_path, monkeypatch):
+def test_a_replaced_certificate_is_installed_and_a_broken_one_is_not(settings, pair, authority, tmp_path, monkeypatch):
     put_haproxy_on_path(tmp_path, monkeypatch)
     pair.bundle(source(settings))
     certificate.install(settings)
@@ -129,7 +129,7 @@ def test_a_replaced_certificate_is_taken_over_and_a_broken_one_is_not(settings, 
     assert settings.certificate.read_text() == other.text()
 
 
-def test_what_haproxy_refuses_is_not_taken_over(settings, pair, authority, monkeypatch):
+def test_a_certificate_that_haproxy_refuses_is_not_installed(settings, pair, authority, monkeypatch):
     pair.bundle(source(settings))
     certificate.install(settings)
     authority.pair("two", "DNS:fn.example").bundle(source(settings))
@@ -139,13 +139,13 @@ def test_what_haproxy_refuses_is_not_taken_over(settings, pair, authority, monke
 
     monkeypatch.setattr(process, "check", refuse)
     monkeypatch.setattr(process, "binary", lambda tls: "haproxy")
-    for _ in range(2):  # it stays one that is to be taken over
+    for _ in range(2):  # the new certificate stays pending
         with pytest.raises(RescoldoError, match="no"):
             certificate.renew(settings)
         assert settings.certificate.read_text() == pair.text()
 
 
-def test_a_copy_that_is_lost_is_made_again_and_a_broken_source_only_told(settings, pair, caplog):
+def test_a_lost_copy_is_restored_and_a_missing_source_is_only_logged(settings, pair, caplog):
     pair.bundle(source(settings))
     certificate.restore(settings)
     assert settings.certificate.read_text() == pair.text()
@@ -155,7 +155,7 @@ def test_a_copy_that_is_lost_is_made_again_and_a_broken_source_only_told(setting
     assert "cannot be read" in caplog.text
 
 
-def test_for_tls_the_machines_own_haproxy_is_used_wherever_it_is(tmp_path, monkeypatch):
+def test_tls_uses_the_machines_own_haproxy_wherever_it_is(tmp_path, monkeypatch):
     monkeypatch.delenv("RESCOLDO_HAPROXY", raising=False)
     monkeypatch.setenv("PATH", os.devnull)
     monkeypatch.setattr(process, "SYSTEM_FOLDERS", (str(tmp_path),))
@@ -165,7 +165,7 @@ def test_for_tls_the_machines_own_haproxy_is_used_wherever_it_is(tmp_path, monke
         assert word in refused.value.message
     (tmp_path / "haproxy").touch(0o755)
     assert process.binary(tls=True) == str(tmp_path / "haproxy")
-    assert process.binary() != str(tmp_path / "haproxy"), "without TLS the one of the wheel"
+    assert process.binary() != str(tmp_path / "haproxy"), "without TLS the wheel's HAProxy is used"
     monkeypatch.setenv("RESCOLDO_HAPROXY", "/opt/haproxy")
     assert process.binary(tls=True) == "/opt/haproxy"
 
@@ -177,6 +177,6 @@ def test_the_gateway_speaks_http2_and_tls_1_2_and_redirects_to_its_port(settings
     assert "host_only] code 308" in config.render(replace(settings, gateway="0.0.0.0:443", redirect="0.0.0.0:80"), 1)
 
 
-def test_without_a_certificate_nothing_of_tls_is_in_the_configuration(settings):
+def test_without_a_certificate_the_configuration_has_no_tls(settings):
     text = config.render(replace(settings, tls_cert=None), 1)
     assert not re.search(r"\bssl|https|redirect prefix", text)

@@ -23,20 +23,20 @@ from rescoldo.model.settings import Settings
 LINE = b"fn.openfaas-fn 200 - 1795413920 12 0 2 55 52"
 
 
-def test_a_configuration_has_as_many_slots_as_asked_for_and_servers_in_theirs() -> None:
+def test_a_configuration_has_the_requested_slots_and_servers_in_their_slots() -> None:
     server = LiveServer(SlotName("s1"), InstanceId("one"), "unix@/run/x.sock", 3)
     text = render(Settings("/d", "/r"), 3, [server])
     slots = text[text.index("\nbackend s0") :]
     assert [line for line in slots.splitlines() if line.startswith("backend")] == [
         f"backend {name} from slots" for name in ("s0", "s1", "s2", "t0", "t1")
     ]
-    assert slots.count("  retries 2\n") == 2, "of those for programs at TCP ports"
+    assert slots.count("  retries 2\n") == 2, "the two slots for programs at TCP ports"
     after = slots[slots.index("backend s1") : slots.index("backend s2")]
     assert "  server one unix@/run/x.sock maxconn 3" in after
 
 
-def test_the_backends_that_are_no_slots_are_known_as_such() -> None:
-    # else the controller would take their servers for strange ones, and remove them
+def test_the_backends_that_are_not_slots_are_listed() -> None:
+    # else the controller would take their servers for strays and remove them
     text = render(Settings("/d", "/r"), 0)
     assert sorted(OWN_BACKENDS) == sorted(re.findall(r"^backend (\S+)", text, re.MULTILINE))
 
@@ -59,7 +59,7 @@ def test_the_edge_opens_fewer_connections_to_the_api_than_the_api_takes() -> Non
         (64, 10_000, (100, 75)),
     ],
 )
-def test_held_requests_have_connections_of_the_edge_to_itself_besides_those_of_clients(
+def test_held_requests_get_connections_of_the_edge_to_itself_besides_the_clients(
     descriptors: int, wanted: int, limits: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (0, descriptors))
@@ -67,13 +67,13 @@ def test_held_requests_have_connections_of_the_edge_to_itself_besides_those_of_c
 
 
 @pytest.mark.parametrize(("clients", "limits"), [(10_000, (2_500, 625)), (75, (18, 4)), (1, (1, 1))])
-def test_instances_have_a_quarter_of_the_connections_and_each_a_quarter_of_these(
+def test_all_instances_get_a_quarter_of_the_connections_and_each_at_most_a_quarter_of_these(
     clients: int, limits: tuple[int, int]
 ) -> None:
     assert inside_limits(clients) == limits
 
 
-def test_the_maps_hold_what_differs_from_the_defaults() -> None:
+def test_the_maps_hold_only_settings_that_differ_from_the_defaults() -> None:
     limits = Limits(max_queue=7)
     one = Route(function_id("a"), None, limits.max_body, 35.0, limits.max_queue, limits.max_response)
     fn = function_id("b")
@@ -105,7 +105,7 @@ def test_haproxy_accepts_a_listener_for_instances(tmp_path: Path, monkeypatch: p
     test_haproxy_accepts_the_configuration(tmp_path)
 
 
-def test_the_number_of_slots_never_shrinks_below_what_was_needed_once(tmp_path: Path) -> None:
+def test_the_number_of_slots_never_shrinks(tmp_path: Path) -> None:
     settings = Settings(str(tmp_path), str(tmp_path), slots=10)
     assert slot_count(settings) == 10
     settings.slots_file.write_text("40")
@@ -114,12 +114,12 @@ def test_the_number_of_slots_never_shrinks_below_what_was_needed_once(tmp_path: 
     assert slot_count(settings) == 10
 
 
-def test_a_function_whose_own_limits_only_count_when_it_is_full_is_not_marked() -> None:
+def test_a_function_whose_own_limits_only_matter_when_full_is_not_marked() -> None:
     route = Route(function_id("a"), SlotName("s1"), max_queue=0, max_inflight=3)
     assert map_text([route], Limits(max_queue=7))["routes"] == "a.openfaas-fn s1\n* 1\n"
 
 
-def test_equal_lines_are_as_many_calls() -> None:
+def test_equal_lines_count_as_separate_calls() -> None:
     late = LINE.replace(b" 12 0 2 ", b" 40000 0 2 ")
     cold = LINE.replace(b" - ", b" cold:900:500:100:100:100:100 ")
     calls, colds, _ = tally([LINE, late, cold, LINE, cold, LINE])
@@ -134,7 +134,7 @@ def test_equal_lines_are_as_many_calls() -> None:
     assert [key.minute for key in calls] == [29923565, 29923566, 29923565]
 
 
-def test_a_call_that_the_edge_answered_is_counted_as_any_and_told_of_with_its_id() -> None:
+def test_a_failed_call_is_counted_like_any_and_reported_with_its_id() -> None:
     told = LINE.replace(b" 200 - ", b" 502 -:failed:1795412345678901:fn-1:a%20b%0A%1B ")
     calls, colds, failed = tally([LINE, told, told.replace(b" -:", b" cold:"), told.replace(b":fn-1:", b"::")])
     assert (sorted((key.status, key.cold) for key in calls), colds) == ([(200, False), (502, False), (502, True)], [])
@@ -143,7 +143,7 @@ def test_a_call_that_the_edge_answered_is_counted_as_any_and_told_of_with_its_id
 
 
 @given(st.lists(st.binary(max_size=120)))
-def test_no_line_whatever_breaks_the_counting_of_the_others(noise: list[bytes]) -> None:
+def test_no_line_can_break_the_counting_of_the_others(noise: list[bytes]) -> None:
     lines = [line for line in noise if b"fn.openfaas-fn" not in line]
     counted, *_ = tally([LINE, *lines, LINE])
     mine = {key: sums for key, sums in counted.items() if key.function == function_id("fn")}
@@ -155,7 +155,7 @@ FIELDS += [b"-:failed:1:i:%0a%ff", b"cold:failed:1:i:c", b"-:failed:::", b"-:fai
 
 
 @given(st.lists(st.sampled_from(FIELDS), max_size=11))
-def test_no_combination_of_fields_raises_or_counts_less_than_nothing(fields: list[bytes]) -> None:
+def test_no_combination_of_fields_raises_or_gives_negative_counts(fields: list[bytes]) -> None:
     calls, colds, _ = tally([b" ".join(fields)])
     assert all(min(cold[1:]) >= 0 for cold in colds)
     for sums in calls.values():

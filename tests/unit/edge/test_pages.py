@@ -1,4 +1,4 @@
-"""The edge's own pages, to the byte: HAProxy sends them as they are."""
+"""The edge's own pages, byte for byte: HAProxy sends them unchanged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from http import HTTPStatus
 from rescoldo.edge.pages import CONTROL_ERRORS, ERRORS, error_pages, slot_error
 
 
-def test_a_page_is_a_whole_response_with_its_reason_phrase_and_its_length() -> None:
+def test_a_page_is_a_complete_response_with_reason_phrase_and_length() -> None:
     body = "the controller did not take the request in time; try again\n"
     assert error_pages()["control-503.http"].decode() == (
         f"HTTP/1.1 503 Service Unavailable\r\ncontent-length: {len(body)}\r\n"
@@ -16,7 +16,7 @@ def test_a_page_is_a_whole_response_with_its_reason_phrase_and_its_length() -> N
     )
 
 
-def test_each_status_has_its_page_of_its_own_text() -> None:
+def test_each_status_has_a_page_with_its_own_text() -> None:
     pages = error_pages()
     assert pages.keys() == {*(f"{one}.http" for one in ERRORS), *(f"control-{one}.http" for one in CONTROL_ERRORS)}
     for name, page in pages.items():
@@ -27,7 +27,7 @@ def test_each_status_has_its_page_of_its_own_text() -> None:
         assert ("retry-after: 1" in head) == (status == "503")
 
 
-def test_a_slots_rule_answers_as_the_page_of_its_status() -> None:
+def test_a_slots_rule_matches_the_page_of_its_status() -> None:
     rule = slot_error(503)
     assert rule.startswith(
         '  http-error status 503 content-type "text/plain; charset=utf-8" hdr x-openfaas-internal proxy '
