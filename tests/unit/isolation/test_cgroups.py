@@ -1,4 +1,4 @@
-"""Cgroups as texts and files; tests/integration/test_node_sandbox.py has them as the kernel's (v1 or v2, as it is)."""
+"""Cgroups on fake files; tests/integration/test_node_sandbox.py uses the kernel's (v1 or v2, as the machine has)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ V1 = """\
 V2 = "33 25 0:29 / {root} rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 
 
-def test_controllers_are_found_where_they_are_mounted_together_or_apart() -> None:
+def test_controllers_are_found_whether_mounted_together_or_apart() -> None:
     assert cgroups._hierarchies(V1) == {
         "cpu": "/sys/fs/cgroup/cpu,cpuacct",
         "memory": "/sys/fs/cgroup/memory",
@@ -30,7 +30,7 @@ def test_controllers_are_found_where_they_are_mounted_together_or_apart() -> Non
     }
 
 
-def test_the_own_place_is_found_in_each_hierarchy() -> None:
+def test_the_process_finds_its_own_group_in_each_hierarchy() -> None:
     text = "3:cpu,cpuacct:/a\n2:memory:/b:c\n1:pids:/\n0::/user.slice\n"
     found = cgroups._own_paths(text)
     assert (found["cpu"], found["cpuacct"], found["memory"], found["pids"]) == ("/a", "/a", "/b:c", "/")
@@ -39,7 +39,7 @@ def test_the_own_place_is_found_in_each_hierarchy() -> None:
 
 @pytest.fixture
 def version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A v2 tree of files, in which this process is in /user."""
+    """A v2 tree of plain files, with this process in /user."""
     root = tmp_path / "cgroup"
     for folder in (root, root / "user"):
         folder.mkdir()
@@ -48,7 +48,7 @@ def version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "own").write_text("0::/user\n")
     monkeypatch.setattr(cgroups, "_MOUNTS", tmp_path / "mounts")
     monkeypatch.setattr(cgroups, "_OWN", tmp_path / "own")
-    # the kernel makes the file with the folder
+    # the kernel creates the file with the folder
     monkeypatch.setattr(cgroups, "_delegate", delegate)
     return root
 
@@ -58,21 +58,21 @@ def delegate(folder: Path) -> None:
         raise OSError(16, "busy")
 
 
-def test_v2_groups_are_made_below_ones_own(version_2: Path) -> None:
+def test_v2_groups_are_created_below_the_current_group(version_2: Path) -> None:
     base = find_base("key")
     assert base is not None
     assert (base.version, base.places) == (2, (f"{version_2}/user/key",))
     assert (version_2 / "user" / "key").is_dir()
 
 
-def test_v2_groups_are_made_at_the_root_where_ones_own_has_processes(version_2: Path) -> None:
+def test_v2_groups_are_created_at_the_root_if_the_current_group_has_processes(version_2: Path) -> None:
     (version_2 / "user" / "processes").touch()
     base = find_base("key")
     assert base is not None
     assert base.places == (f"{version_2}/key",)
 
 
-def test_a_containers_processes_are_moved_aside_where_they_are_in_the_highest_group(
+def test_a_containers_processes_are_moved_out_of_its_root_group(
     version_2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cgroups._OWN.write_text("0::/\n")
@@ -90,7 +90,7 @@ def test_a_containers_processes_are_moved_aside_where_they_are_in_the_highest_gr
 
 
 @pytest.mark.parametrize("busy", [0, 2, 1000])
-def test_processes_are_moved_aside_as_often_as_new_ones_are_there_with_an_end(
+def test_moving_processes_aside_is_repeated_for_new_ones_a_bounded_number_of_times(
     version_2: Path, monkeypatch: pytest.MonkeyPatch, busy: int
 ) -> None:
     (version_2 / "cgroup.procs").write_text("41\n")
@@ -111,7 +111,7 @@ def test_processes_are_moved_aside_as_often_as_new_ones_are_there_with_an_end(
     assert len(moved) == min(busy + 1, cgroups._VACATING)
 
 
-def test_the_machines_processes_are_left_where_they_are(version_2: Path) -> None:
+def test_the_processes_of_a_machine_are_not_moved(version_2: Path) -> None:
     for folder in (version_2, version_2 / "user"):
         (folder / "processes").touch()
     assert find_base("key") is None
@@ -135,37 +135,37 @@ def groups(folder: Path) -> Groups:
     return Groups(Base(2, dict.fromkeys(cgroups.CONTROLLERS, str(folder.parent))))
 
 
-def test_v2_limits_are_written_as_the_kernel_takes_them(sandbox: Path) -> None:
+def test_v2_limits_are_written_in_the_kernels_format(sandbox: Path) -> None:
     groups(sandbox).limit("1-1", memory=64 * 2**20, cpu=250)
     assert (sandbox / "memory.max").read_text() == str(64 * 2**20)
     assert (sandbox / "memory.swap.max").read_text() == "0"
     assert (sandbox / "cpu.max").read_text() == "25000 100000"
 
 
-def test_what_has_no_limit_is_left_alone(sandbox: Path) -> None:
+def test_without_a_limit_no_file_is_written(sandbox: Path) -> None:
     groups(sandbox).limit("1-1", memory=0, cpu=0)
     assert (sandbox / "memory.max").read_text() == (sandbox / "cpu.max").read_text() == ""
 
 
-def test_the_least_cpu_is_what_the_kernel_takes(sandbox: Path) -> None:
+def test_the_least_cpu_limit_is_the_kernels_minimum(sandbox: Path) -> None:
     groups(sandbox).limit("1-1", memory=0, cpu=1)
     assert (sandbox / "cpu.max").read_text() == "1000 100000"
 
 
-def test_v2_tells_of_kills_for_want_of_memory(sandbox: Path) -> None:
+def test_v2_counts_kills_for_lack_of_memory(sandbox: Path) -> None:
     assert groups(sandbox).out_of_memory("1-1") == 0
     (sandbox / "memory.events").write_text("low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\noom_group_kill 1\n")
     assert groups(sandbox).out_of_memory("1-1") == 1
 
 
-def test_a_group_that_is_gone_tells_nothing_and_is_removed_already(sandbox: Path) -> None:
+def test_a_missing_group_has_no_processes_and_counts_as_removed(sandbox: Path) -> None:
     assert groups(sandbox).out_of_memory("2-2") == 0
     assert groups(sandbox).processes("2-2") == []
     assert groups(sandbox).remove("2-2")
 
 
 @pytest.mark.parametrize(("above", "most"), [("max", 28672), ("1000", 875), (None, 28672)])
-def test_all_instances_together_leave_processes_to_the_platform(
+def test_all_instances_together_leave_processes_for_the_platform(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: str | None, most: int
 ) -> None:
     for name, text in (("pid_max", "32768"), ("threads-max", "190000")):

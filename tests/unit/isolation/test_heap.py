@@ -9,8 +9,8 @@ import pytest
 GLIBC = hasattr(ctypes.CDLL(None), "mallinfo2")
 NAMES = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
 
-# prints how many heaps there are after threads have used some, and whether a large block is mapped by itself though
-# one like it was freed before
+# prints the number of heaps after threads used some, and whether a large block is mapped separately even though
+# a similar one was freed before
 PROGRAM = f"""
 import ctypes, os, sys, tempfile, threading
 from rescoldo.isolation.heap import settle
@@ -53,13 +53,13 @@ with tempfile.TemporaryFile() as file:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not GLIBC, reason="about glibc")
-def test_a_settled_process_has_one_heap_and_maps_large_blocks_however_many_were_freed() -> None:
+def test_a_settled_process_has_one_heap_and_always_maps_large_blocks() -> None:
     assert _heaps_and_mapped("settle") == (1, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not GLIBC, reason="about glibc")
-def test_without_that_threads_have_heaps_and_large_blocks_go_into_them() -> None:
+def test_without_settling_threads_have_heaps_and_large_blocks_go_into_them() -> None:
     heaps, mapped = _heaps_and_mapped()
     assert (heaps > 1, mapped) == (True, 0), "the test above would prove nothing"
 

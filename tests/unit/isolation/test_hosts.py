@@ -18,7 +18,7 @@ MACHINE = """127.0.0.1 localhost
 """
 
 
-def test_the_names_mean_the_gateway_and_nothing_else_and_all_other_names_stay() -> None:
+def test_the_gateways_names_are_redefined_and_all_other_names_stay() -> None:
     assert changed(MACHINE.splitlines(), "127.68.1.2", NAMES).splitlines() == [
         "127.68.1.2 gateway.openfaas gateway",
         "127.0.0.1 localhost",
@@ -30,7 +30,7 @@ def test_the_names_mean_the_gateway_and_nothing_else_and_all_other_names_stay() 
     ]
 
 
-def test_the_machines_file_stays_as_it_is_whatever_bytes_are_in_it(
+def test_the_machines_file_is_not_changed_and_may_hold_any_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = tmp_path / "hosts"
@@ -42,7 +42,7 @@ def test_the_machines_file_stays_as_it_is_whatever_bytes_are_in_it(
     assert machine.read_bytes() == b"10.0.0.9 other \xff\n"
 
 
-def test_of_a_very_long_file_whole_lines_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_very_long_file_is_cut_after_a_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = tmp_path / "hosts"
     machine.write_bytes(b"10.0.0.9 other\n10.0.0.10 cut.example.com\n")
     monkeypatch.setattr(hosts, "HOSTS", str(machine))

@@ -17,28 +17,28 @@ def ask(version: int, bind_ports: list[int] | None = None, connect_ports: list[i
     ("version", "files"),
     [(1, 0x1FFF), (2, 0x3FFF), (3, 0x7FFF), (4, 0x7FFF), (5, 0xFFFF), (6, 0xFFFF), (7, 0xFFFF), (99, 0xFFFF)],
 )
-def test_a_kernel_is_asked_for_the_rights_it_knows_and_no_more(version: int, files: int) -> None:
+def test_a_ruleset_handles_only_the_rights_that_the_kernel_knows(version: int, files: int) -> None:
     assert ask(version).files == files
 
 
-def test_reading_includes_running_and_writing_all_but_devices() -> None:
+def test_reading_includes_executing_and_writing_excludes_making_devices() -> None:
     rules = ask(7)
     assert rules.paths == (("/usr", READ_EXECUTE_LIST), ("/tmp", 0xFFFF & ~DEVICES_MADE))
 
 
-def test_a_path_that_is_read_and_written_is_written() -> None:
+def test_a_path_both_readable_and_writable_is_writable() -> None:
     rules = ruleset(3, read=["/tmp"], write=["/tmp"], bind_ports=None, connect_ports=None)
     assert rules.paths == (("/tmp", 0x7FFF & ~DEVICES_MADE),)
 
 
 @pytest.mark.parametrize(("version", "handled"), [(1, 0), (3, 0), (4, 1), (7, 1)])
-def test_ports_are_limited_where_the_kernel_can(version: int, handled: int) -> None:
+def test_ports_are_limited_if_the_kernel_supports_it(version: int, handled: int) -> None:
     rules = ask(version, bind_ports=[8080, 0])
     assert rules.ports == handled
     assert rules.tcp == (((8080, 1), (0, 1)) if handled else ())
 
 
-def test_no_port_at_all_is_not_the_same_as_no_limit() -> None:
+def test_an_empty_list_of_ports_differs_from_no_limit() -> None:
     assert (ask(4, bind_ports=[]).ports, ask(4).ports) == (1, 0)
     assert ask(4, connect_ports=[443]).tcp == ((443, 2),)
     assert ask(4, bind_ports=[], connect_ports=[443]).ports == 3

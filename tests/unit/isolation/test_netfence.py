@@ -29,12 +29,12 @@ def test_every_instance_has_a_loopback_address_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("uid", [0, EDGE_UID, BUILD_UID, INSTANCE_UIDS.start - 1, INSTANCE_UIDS.stop])
-def test_others_have_none(uid: int) -> None:
+def test_uids_of_other_processes_have_no_address(uid: int) -> None:
     with pytest.raises(ValueError, match="not in range"):
         address_of(uid)
 
 
-def test_each_platform_has_an_address_for_its_gateway_that_is_no_instances() -> None:
+def test_each_platforms_gateway_has_an_address_outside_those_of_instances() -> None:
     found = {gateway_address(f"/run/rescoldo-0/{number:08x}") for number in range(100)}
     assert len(found) > 95
     assert all(address in GATEWAYS for address in found)
@@ -43,14 +43,14 @@ def test_each_platform_has_an_address_for_its_gateway_that_is_no_instances() -> 
     assert gateway_address("/run/a") == gateway_address("/run/a")
 
 
-def test_each_instance_has_a_stand_in_at_an_address_that_is_nobody_elses() -> None:
+def test_each_instances_stand_in_has_an_address_of_its_own() -> None:
     assert stand_in_of(INSTANCE_UIDS[0]) == "127.70.0.0"
     assert ipaddress.ip_address(stand_in_of(INSTANCE_UIDS[-1])) in STAND_INS
     assert not STAND_INS.overlaps(GATEWAYS)
     assert not STAND_INS.overlaps(ipaddress.ip_network(f"{FIRST_ADDRESS}/14"))
 
 
-def test_a_listener_at_one_address_is_reached_there_alone() -> None:
+def test_a_listener_at_one_address_is_reachable_only_there() -> None:
     assert endpoints("127.0.0.1", 8080) == [(ipaddress.ip_address("127.0.0.1"), 8080)]
     everywhere = [address for address, _ in endpoints("0.0.0.0", 8080)]
     assert ipaddress.ip_address("0.0.0.0") in everywhere
@@ -68,14 +68,14 @@ def test_the_root_of_the_cgroup2_tree_is_found_beside_version_1() -> None:
     assert cgroup2_root(HYBRID) == "/sys/fs/cgroup/my tree"
 
 
-def test_a_machine_without_cgroup2_is_told_apart() -> None:
+def test_a_machine_without_cgroup2_raises() -> None:
     with pytest.raises(OSError, match="no cgroup2"):
         cgroup2_root("".join(HYBRID.splitlines(keepends=True)[:2]))
 
 
 @pytest.mark.parametrize("gateway", [None, GatewayListener(GATEWAYS[1], 4711, (8080, 9000), FORBIDDEN)])
 @pytest.mark.parametrize("forbidden", [[], FORBIDDEN])
-def test_programs_jump_forward_only_and_end_with_a_verdict(
+def test_programs_only_jump_forward_and_end_with_a_verdict(
     forbidden: list[object], gateway: GatewayListener | None
 ) -> None:
     for code in programs(forbidden, gateway).values():  # type: ignore[arg-type]
@@ -86,23 +86,23 @@ def test_programs_jump_forward_only_and_end_with_a_verdict(
         assert instructions[-1][0] == 0x95
 
 
-def test_a_gateway_at_both_addresses_of_localhost_is_led_to_once() -> None:
-    """`rescoldo serve --host localhost`: where the name has an IPv6 address, too."""
+def test_a_gateway_at_both_addresses_of_localhost_is_redirected_once() -> None:
+    """`rescoldo serve --host localhost` where the name also has an IPv6 address."""
     both = [(ipaddress.ip_address(address), 8080) for address in ("127.0.0.1", "::1")]
     one, two = (programs([], GatewayListener(GATEWAYS[1], 4711, (), elsewhere)) for elsewhere in (both[:1], both))
     connect4, connect6 = 10, 11
     assert two[connect4] == one[connect4]
-    comparison = 8 * (1 + 4 * 3 + 1)  # bytes: of the port, of four words, and the jump
+    comparison = 8 * (1 + 4 * 3 + 1)  # bytes: the port, four words, and the jump
     assert len(two[connect6]) == len(one[connect6]) + comparison
 
 
-def test_the_number_of_forbidden_ports_shows_in_connect_alone() -> None:
+def test_forbidden_ports_change_only_the_connect_programs() -> None:
     none, some = programs([]), programs(FORBIDDEN)
     connect4, connect6 = 10, 11
     assert {kind for kind in none if none[kind] != some[kind]} == {connect4, connect6}
 
 
-def test_a_program_is_laid_out_as_the_kernel_reads_it() -> None:
+def test_a_program_is_assembled_in_the_kernels_format() -> None:
     program = BpfProgram()
     program.load(2, 1, 24)
     program.jump_if(2, "==", 0xFFFF_FFFF, "end")

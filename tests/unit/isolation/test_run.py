@@ -42,7 +42,7 @@ def test_output_of_both_streams_and_the_exit_status_arrive(folder: Path) -> None
     assert run(script, folder) == (3, ["out", "err"])
 
 
-def test_a_command_ended_by_a_signal_tells_which(folder: Path) -> None:
+def test_the_status_of_a_command_ended_by_a_signal_names_the_signal(folder: Path) -> None:
     assert run("import os; os.kill(os.getpid(), 9)", folder) == (-9, [])
 
 
@@ -54,7 +54,7 @@ def test_the_environment_and_the_current_directory_are_those_given(folder: Path)
 
 @pytest.mark.root
 @needs_root
-def test_as_root_it_has_no_rights_sees_no_home_and_writes_only_where_it_may(folder: Path) -> None:
+def test_a_command_started_as_root_has_no_rights_sees_no_home_and_writes_only_where_allowed(folder: Path) -> None:
     script = """
 import os, sys
 print(os.getresuid() + os.getresgid(), os.getgroups())
@@ -79,7 +79,7 @@ import xml.dom.minidom, ssl
 
 @pytest.mark.root
 @needs_root
-def test_what_is_not_named_is_not_visible_below_tmp(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_folder_below_tmp_is_visible_only_if_named(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = tmp_path_factory.mktemp("other")
     other.chmod(0o755)
     script = f"import os; print(os.path.exists({str(other)!r}))"
@@ -94,7 +94,7 @@ def test_a_command_that_takes_too_long_is_killed(folder: Path) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_a_command_that_cannot_be_found_says_so(folder: Path) -> None:
+def test_a_command_that_cannot_be_found_is_named(folder: Path) -> None:
     if level() != "full":
         pytest.skip("without root the error is subprocess's own")
     lines: list[str] = []
@@ -108,7 +108,7 @@ def test_a_command_that_cannot_be_found_says_so(folder: Path) -> None:
 
 @pytest.mark.root
 @needs_root
-def test_every_process_of_a_uid_is_killed_and_nobody_else() -> None:
+def test_every_process_of_a_uid_is_killed() -> None:
     uid = 0x7000_0000 + 99_999
     read, write = os.pipe()
     children = []

@@ -1,4 +1,4 @@
-"""The filter as a program: run by an interpreter of classic BPF, for every machine on any machine."""
+"""The filter as a program: an interpreter of classic BPF runs it, for every architecture on any machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ I386 = 0x4000_0003
 ARM = 0x4000_0028
 ALLOW = 0x7FFF_0000
 KILL = 0x8000_0000
-LONGEST = 4096  # instructions: BPF_MAXINSNS
+LONGEST = 4096  # instructions; the kernel's BPF_MAXINSNS
 
 
 def verdict(program: bytes, number: int, arguments: tuple[int, ...], arch: int) -> int:
@@ -56,22 +56,22 @@ def refused(number: int) -> int:
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("shared_uid", [False, True])
-def test_exactly_the_named_calls_are_judged_and_all_others_allowed(machine: str, shared_uid: bool) -> None:
+def test_only_the_named_calls_are_checked_and_all_others_allowed(machine: str, shared_uid: bool) -> None:
     program = build(machine, shared_uid=shared_uid)
     judged = {n for n in range(600) if verdict(program, n, (0xFFFF,) * 6, ARCH[machine]) != ALLOW}
     ignored = {"seccomp"} | (set() if shared_uid else set(OF_ONE_UID))
-    by_mode_or_command = {"clone", "ioctl", "mknod", "mknodat"}  # 0xFFFF is nothing that they refuse
+    by_mode_or_command = {"clone", "ioctl", "mknod", "mknodat"}  # they do not refuse 0xFFFF
     assert judged == {n for name, n in numbers(machine).items() if name not in ignored | by_mode_or_command}
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_calls_of_another_architecture_end_the_process(machine: str) -> None:
+def test_a_call_of_another_architecture_kills_the_process(machine: str) -> None:
     program = build(machine, shared_uid=False)
     others = {I386, ARM, *ARCH.values()} - {ARCH[machine]}
     assert {verdict(program, 39, (), arch) for arch in others} == {KILL}
 
 
-def test_x32_calls_end_the_process_but_minus_one_is_an_unknown_call() -> None:
+def test_an_x32_call_kills_the_process_and_minus_one_is_an_unknown_call() -> None:
     program = build("x86_64", shared_uid=False)
     assert verdict(program, 0x4000_0000 + 39, (), ARCH["x86_64"]) == KILL
     assert verdict(program, -1, (), ARCH["x86_64"]) == ALLOW
@@ -87,7 +87,7 @@ def test_clone_makes_threads_and_processes_but_no_namespaces(machine: str) -> No
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_sockets_are_of_four_families_and_their_plain_protocols(machine: str) -> None:
+def test_sockets_are_limited_to_four_families_and_their_plain_protocols(machine: str) -> None:
     assert ask(machine, "socket", socket.AF_UNIX, 1, 0) == ALLOW
     for family in (socket.AF_INET, socket.AF_INET6):
         assert {ask(machine, "socket", family, 1, protocol) for protocol in (0, 1, 6, 17, 58)} == {ALLOW}
@@ -103,7 +103,7 @@ def test_sockets_are_of_four_families_and_their_plain_protocols(machine: str) ->
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_a_high_half_of_an_argument_changes_nothing(machine: str) -> None:
+def test_the_high_half_of_an_argument_is_ignored(machine: str) -> None:
     high = 0xDEAD_BEEF << 32
     assert ask(machine, "clone", high | 0x1000_0011) == refused(errno.EPERM)
     assert ask(machine, "ioctl", 0, high | 0x5412) == refused(errno.EPERM)
@@ -111,7 +111,7 @@ def test_a_high_half_of_an_argument_changes_nothing(machine: str) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_a_shared_uid_closes_what_processes_of_one_uid_may_do_to_each_other(machine: str) -> None:
+def test_a_shared_uid_forbids_calls_that_reach_other_processes_of_the_uid(machine: str) -> None:
     def ask_shared(name: str, *arguments: int) -> int:
         return ask(machine, name, *arguments, shared_uid=True)
 
@@ -125,7 +125,7 @@ def test_a_shared_uid_closes_what_processes_of_one_uid_may_do_to_each_other(mach
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_device_files_terminals_and_personalities_are_told_by_their_argument(machine: str) -> None:
+def test_device_files_terminals_and_personalities_are_checked_by_argument(machine: str) -> None:
     eperm = refused(errno.EPERM)
     modes = (stat.S_IFREG | 0o600, stat.S_IFIFO | 0o600, 0o600, stat.S_IFCHR | 0o600, stat.S_IFBLK | 0o600)
     assert [ask(machine, "mknodat", 0, 0, mode) for mode in modes] == [ALLOW, ALLOW, ALLOW, eperm, eperm]
@@ -147,7 +147,7 @@ HEADERS = {"x86_64": "/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "aarch64":
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_numbers_are_those_of_the_headers_of_the_kernel(machine: str) -> None:
+def test_call_numbers_match_the_kernels_headers(machine: str) -> None:
     header = Path(HEADERS[machine])
     if not header.exists():
         pytest.skip(f"{header} is not installed")
