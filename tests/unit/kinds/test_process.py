@@ -28,11 +28,11 @@ def start(process: str, env: dict[str, str]) -> Start:
         ("inherited", "inherited"),
     ],
 )
-def test_upstream_url_says_how_a_program_takes_requests(url: str, upstream: str) -> None:
+def test_upstream_url_says_how_a_program_accepts_requests(url: str, upstream: str) -> None:
     assert start("./server -v", {"upstream_url": url}) == Start("process", ("./server", "-v"), upstream)
 
 
-def test_the_command_and_the_url_are_found_under_all_names_of_the_watchdog() -> None:
+def test_command_and_url_are_read_from_all_names_of_the_watchdog() -> None:
     wanted = Start("process", ("x",), "tcp:1")
     assert start("", {"fprocess": "x", "http_upstream_url": "http://127.0.0.1:1"}) == wanted
     assert start("", {"function_process": "x", "upstream_url": "http://127.0.0.1:1", "mode": "http"}) == wanted
@@ -64,12 +64,12 @@ def test_without_an_upstream_url_the_bundle_decides() -> None:
         ("a\0b", {"upstream_url": "unix"}, "NUL"),
     ],
 )
-def test_what_is_wrong_is_refused_with_what_is_allowed(process: str, env: dict[str, str], message: str) -> None:
+def test_an_invalid_value_is_refused_with_the_allowed_ones(process: str, env: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidInput, match=message.replace("(", "\\(")):
         start(process, env)
 
 
-def test_a_deployment_is_checked_for_its_program() -> None:
+def test_a_deployment_checks_its_program() -> None:
     spec = FunctionSpec("fn", "image", env_process="./server", env_vars={"upstream_url": "inherited"})
     assert check_spec(spec).start == Start("process", ("./server",), "inherited")
     with pytest.raises(InvalidInput, match="upstream_url"):
@@ -79,7 +79,7 @@ def test_a_deployment_is_checked_for_its_program() -> None:
 @pytest.mark.parametrize(
     ("upstream", "port", "binds"), [("tcp:80", 80, True), ("unix", 0, True), ("inherited", 0, False), ("", 0, False)]
 )
-def test_a_launch_tells_its_port_and_whether_the_program_binds(upstream: str, port: int, binds: bool) -> None:
+def test_a_launch_has_the_port_and_whether_the_program_binds(upstream: str, port: int, binds: bool) -> None:
     launch = Launch(InstanceId("i"), FunctionId("fn.ns"), "d", kind="process", command=("x",), upstream=upstream)
     assert (launch.port, launch.binds) == (port, binds)
     assert Launch.from_json(launch.to_json()) == launch

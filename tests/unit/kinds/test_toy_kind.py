@@ -23,7 +23,7 @@ from support.constant_kind import ConstantKind
 from support.real_node import RealNode, call
 
 SOURCE = Path(rescoldo.__file__).parent
-LINE = "    ProcessKind(),\n"  # of the registry; after it comes another kind's
+LINE = "    ProcessKind(),\n"  # a line of the registry, after which another kind is added
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def project(tmp_path: Path, registered: None) -> Path:
 
 @pytest.fixture
 def bundle(project: Path) -> Path:
-    """Its bundle, unpacked."""
+    """The toy's bundle, unpacked."""
     place = project / "unpacked"
     place.mkdir()
     with built(project).path.open("rb") as archive:
@@ -53,13 +53,13 @@ def bundle(project: Path) -> Path:
     return place
 
 
-def test_its_source_is_checked_before_it_is_built(project: Path) -> None:
+def test_the_source_of_a_toy_is_checked_before_its_build(project: Path) -> None:
     (project / "fn" / "answer.txt").unlink()
     with pytest.raises(BuildFailed, match=r"no answer\.txt in it"):
         built(project)
 
 
-def test_its_bundle_says_what_it_is_and_is_accepted(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bundle_of_a_toy_names_its_kind_and_is_accepted(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert (manifest["kind"], manifest["style"], manifest["python"]) == ("constant", "constant", "")
     check_manifest(bundle)
@@ -68,14 +68,14 @@ def test_its_bundle_says_what_it_is_and_is_accepted(bundle: Path, monkeypatch: p
         check_manifest(bundle)
 
 
-def test_its_template_says_its_kind(registered: None, tmp_path: Path) -> None:
+def test_the_template_of_a_toy_names_its_kind(registered: None, tmp_path: Path) -> None:
     folder = tmp_path / "template" / "constant"
     (folder / "function").mkdir(parents=True)
     (folder / "template.yml").write_text("language: constant\nrescoldo:\n  kind: constant\n")
     assert find_template("constant", tmp_path).style == "constant"
 
 
-def test_a_deployment_is_of_the_kind_that_its_bundle_holds_unless_it_claims_another(registered: None) -> None:
+def test_a_deployment_has_the_kind_of_its_bundle_unless_it_names_another(registered: None) -> None:
     spec = FunctionSpec("fn", "image", env_process="./server")
     assert check_spec(spec, held="constant").start.kind == "constant"
     program = FunctionSpec("fn", "image", env_process="./server", env_vars={"upstream_url": "inherited"})
@@ -85,7 +85,7 @@ def test_a_deployment_is_of_the_kind_that_its_bundle_holds_unless_it_claims_anot
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[RealNode]:
-    """A node of a rescoldo that has the kind: its source, the module and its registration."""
+    """A node of a rescoldo with the kind: the source, the kind's module and its registration."""
     copy = tmp_path / "src" / "rescoldo"
     shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(constant_kind.__file__, copy / "kinds" / "constant.py")
@@ -104,7 +104,7 @@ async def node(tmp_path: Path) -> AsyncIterator[RealNode]:
 
 
 @pytest.mark.slow
-async def test_a_node_forks_it_from_its_spares(node: RealNode, bundle: Path) -> None:
+async def test_a_node_forks_a_toy_from_its_spares(node: RealNode, bundle: Path) -> None:
     launch = node.launch(kind="constant")
     place = node.settings.bundles / launch.digest
     owner = place.stat()

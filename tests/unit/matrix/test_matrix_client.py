@@ -1,4 +1,4 @@
-"""The client of the matrix sees what a plain client sees: it hides no failure and invents none."""
+"""The matrix's client sees what a plain client sees: it hides no failure and invents none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 async def calls_to(serve: Serve, count: int) -> tuple[list[Call], int]:
-    """Make `count` calls on a kept connection; also return how many connections were made."""
+    """Make `count` calls on a kept connection; return them and the number of connections."""
     ended: list[asyncio.Event] = []
 
     async def counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -40,7 +40,7 @@ async def calls_to(serve: Serve, count: int) -> tuple[list[Call], int]:
     return calls, len(ended)
 
 
-async def test_calls_share_a_connection_that_stays() -> None:
+async def test_calls_share_a_connection_that_stays_open() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.readuntil(b"\r\n\r\n"):
             writer.write(OK)
@@ -50,7 +50,7 @@ async def test_calls_share_a_connection_that_stays() -> None:
     assert made == 1
 
 
-async def test_a_connection_closed_while_idle_is_replaced_and_no_failure() -> None:
+async def test_a_connection_closed_while_idle_is_replaced_without_a_failure() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(OK)
@@ -60,7 +60,7 @@ async def test_a_connection_closed_while_idle_is_replaced_and_no_failure() -> No
     assert made == 2
 
 
-async def test_a_connection_closed_without_an_answer_is_a_failure_and_nothing_is_repeated() -> None:
+async def test_a_connection_closed_without_a_response_is_a_failure_and_the_call_is_not_repeated() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
 
@@ -69,7 +69,7 @@ async def test_a_connection_closed_without_an_answer_is_a_failure_and_nothing_is
     assert made == 2
 
 
-async def test_half_an_answer_is_a_failure() -> None:
+async def test_an_incomplete_response_is_a_failure() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(OK[:-1])
@@ -78,7 +78,7 @@ async def test_half_an_answer_is_a_failure() -> None:
     assert "closed before the answer was complete" in calls[0].outcome
 
 
-async def test_a_refused_connection_is_a_failure_of_a_call_that_was_in_nothing() -> None:
+async def test_a_refused_connection_is_a_failure_of_a_call_that_reached_nothing() -> None:
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     server.close()

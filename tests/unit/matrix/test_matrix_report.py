@@ -46,7 +46,7 @@ def results(cells: Sequence[Cell] = CELLS, true_after: float | None = None) -> l
     ]
 
 
-def test_a_whole_run_is_written_into_the_document_between_its_marks(files: Path) -> None:
+def test_a_complete_run_is_written_into_the_document_between_its_marks(files: Path) -> None:
     report.write(results())
     report.write_changing(results(CHANGING_CELLS, 2.5))
     report.write_faults([FaultResult("the disk is full", "deployments: 500", 300, 0, 0.02, 0.1)])
@@ -67,7 +67,7 @@ def test_a_whole_run_is_written_into_the_document_between_its_marks(files: Path)
     )
 
 
-def test_a_repeated_cell_takes_the_place_it_had(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repeated_cell_keeps_its_place(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report.write(results())
     before = json.loads(report.FILE.read_text())
     monkeypatch.setenv(report.REPEATED, "1")
@@ -81,7 +81,7 @@ def test_a_repeated_cell_takes_the_place_it_had(files: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("cells", "changing"), [(CELLS[1:], CHANGING_CELLS), (CELLS, CHANGING_CELLS[1:])])
-def test_a_part_of_the_matrix_leaves_the_document_as_it_is(
+def test_a_partial_run_leaves_the_document_unchanged(
     files: Path, capsys: pytest.CaptureFixture[str], cells: Sequence[Cell], changing: Sequence[Cell]
 ) -> None:
     report.write(results(cells))
@@ -98,7 +98,7 @@ def test_a_document_without_the_marks_is_named(files: Path) -> None:
         report.replaced("nothing", "the kill matrix", "table")
 
 
-def test_failures_are_in_the_file(files: Path) -> None:
+def test_failures_are_written_into_the_file(files: Path) -> None:
     failed = Result("edge", "SIGKILL", "at rest", 6, 0, 1, 1, None, 0.1, ("warm GET /function/warm-0: 503",))
     report.write([failed])
     assert json.loads(report.FILE.read_text()) == [{**asdict(failed), "failures": list(failed.failures)}]

@@ -1,4 +1,4 @@
-"""What watches splits and rollbacks sees an answer that must not be, and a change that did not stay."""
+"""The check of splits and rollbacks notices a wrong response, and a change that did not last."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ONE, TWO = {"revision": 3, "envVars": {"VERSION": "0"}}, {"revision": 4, "envVar
 
 
 class Platform:
-    """Acknowledges what is asked, and tells what it is told to."""
+    """Acknowledges every request, and reports the state that a test sets."""
 
     def __init__(self) -> None:
         self.lost: list[str] = []
-        self.rolled_back = 4  # what the next rollback is answered with
+        self.rolled_back = 4  # the revision in the next rollback's response
         self.told: Any = TWO
         self.shares = SPLITS[-1]
         self.sharing = Sharing(self.once, self.lost)
@@ -36,12 +36,12 @@ class Platform:
             call.body = json.dumps(listed if call.path.endswith("revisions") else self.told).encode()
 
     async def begin(self) -> None:
-        """A split and a rollback are acknowledged."""
+        """Have a split and a rollback acknowledged."""
         await self.sharing.share_out()
         await self.roll_back()
 
     async def roll_back(self) -> None:
-        """Once."""
+        """Roll back once."""
         ending = asyncio.Event()
         rolling = asyncio.create_task(self.sharing.roll_back(ending))
         await asyncio.sleep(0)
@@ -53,7 +53,7 @@ class Platform:
         self.sharing.note(call, self.sharing.standing(name))
 
     async def check(self) -> None:
-        """Both revisions answer meanwhile."""
+        """Check while both revisions answer."""
         checking = asyncio.create_task(self.sharing.check())
         await asyncio.sleep(0)
         for text in "01":
@@ -68,20 +68,20 @@ async def platform() -> Platform:
     return made
 
 
-async def test_nothing_is_wrong_where_what_was_acknowledged_answers(platform: Platform) -> None:
+async def test_responses_of_the_acknowledged_revisions_are_no_loss(platform: Platform) -> None:
     platform.answer(ROLLED_BACK, "1")
     await platform.check()
     assert platform.lost == []
 
 
-async def test_an_answer_of_another_revision_is_seen(platform: Platform) -> None:
+async def test_a_response_of_another_revision_is_noticed(platform: Platform) -> None:
     platform.answer(ROLLED_BACK, "0")
     platform.answer(SPLIT, "7")
     assert len(platform.lost) == 2
     assert "revision 4 was acknowledged" in platform.lost[0] and "neither revision" in platform.lost[1]
 
 
-async def test_while_a_rollback_is_under_way_either_revision_may_answer(platform: Platform) -> None:
+async def test_during_a_rollback_either_revision_may_answer(platform: Platform) -> None:
     before = platform.sharing.standing(ROLLED_BACK)
     platform.rolled_back, platform.told = 5, {**ONE, "revision": 5}
     await platform.roll_back()
@@ -90,18 +90,18 @@ async def test_while_a_rollback_is_under_way_either_revision_may_answer(platform
     assert platform.lost == []
 
 
-async def test_a_rollback_that_did_not_stay_is_seen(platform: Platform) -> None:
+async def test_a_rollback_that_did_not_last_is_noticed(platform: Platform) -> None:
     platform.told = ONE
     await platform.check()
     assert ["the rollback to (4, '1') was acknowledged" in text for text in platform.lost] == [True]
 
 
-async def test_a_rollback_to_a_number_that_was_there_before_is_seen(platform: Platform) -> None:
+async def test_a_rollback_that_reuses_a_number_is_noticed(platform: Platform) -> None:
     await platform.roll_back()
     assert ["it came after 4" in text for text in platform.lost] == [True]
 
 
-async def test_a_split_that_did_not_stay_and_a_revision_that_answers_no_more_are_seen(
+async def test_a_split_that_did_not_last_and_a_silent_revision_are_noticed(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("matrix.sharing.PATIENCE", 0.1)

@@ -1,4 +1,4 @@
-"""What `rescoldo.dev/cors` may name."""
+"""The values that `rescoldo.dev/cors` accepts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEY = "rescoldo.dev/cors"
         ("http://[::1]:3000,http://[::1]:3000", ("http://[::1]:3000",)),
     ],
 )  # fmt: skip
-def test_origins_are_read(text: str, found: tuple[str, ...]) -> None:
+def test_origins_are_parsed(text: str, found: tuple[str, ...]) -> None:
     assert origins({KEY: text}, KEY) == found
 
 
@@ -35,7 +35,7 @@ def test_origins_are_read(text: str, found: tuple[str, ...]) -> None:
         ",".join(f"https://a{number}.example" for number in range(MOST_ORIGINS + 1)),
     ],
 )  # fmt: skip
-def test_what_is_no_origin_is_refused_with_what_one_is(text: str) -> None:
+def test_an_invalid_origin_is_refused_with_a_valid_example(text: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         origins({KEY: text}, KEY)
     assert refused.value.message.startswith(f"{KEY}: '{text[:10]}")

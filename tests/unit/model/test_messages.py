@@ -13,7 +13,7 @@ def record(message: str, *arguments: object, exception: bool = False) -> str:
     return OneLine("%(levelname)s %(name)s: %(message)s").format(made)
 
 
-def test_a_message_cannot_look_like_several() -> None:
+def test_a_message_cannot_look_like_several_messages() -> None:
     path = "/system/function/a\nERROR api: forged\x1b[2J \ud800"
     assert record("GET %s", path) == r"WARNING api: GET /system/function/a\nERROR api: forged\x1b[2J \ud800"
 

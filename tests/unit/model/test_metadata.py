@@ -38,13 +38,13 @@ MANY = {f"k{number}": "" for number in range(MAX_ENTRIES + 1)}
         {"limits": {"memory": "\x9b"}},
     ],
 )
-def test_texts_that_could_harm_a_terminal_or_cannot_be_encoded_are_refused(fields: dict[str, Any]) -> None:
+def test_control_characters_unencodable_and_oversized_texts_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput) as caught:
         check_spec(FunctionSpec(**({"name": "fn", "image": "i"} | fields)))
     assert caught.value.message.isprintable()
 
 
-def test_ordinary_texts_of_other_languages_and_lines_where_people_write_them_are_taken() -> None:
+def test_texts_in_other_languages_and_multi_line_values_are_accepted() -> None:
     check_spec(
         FunctionSpec(
             "fn", "ghcr.io/me/fn:1", labels={"équipe": "données\tΩ 👩\u200d🚀"},

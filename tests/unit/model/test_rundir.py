@@ -1,4 +1,4 @@
-"""Where the run folder is, and how the platform of a data directory is found."""
+"""Where the run folder is, and how a data directory's platform is found."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def machine(tmp_path, monkeypatch):
     return memory
 
 
-def test_a_user_s_is_where_no_logout_removes_it(machine, tmp_path):
+def test_a_users_run_folder_is_where_no_logout_removes_it(machine, tmp_path):
     assert run_dir_for(Path("/home/ann/data")) == Path("/home/ann/data/run")
     machine.add(Path("/tmp"))
     assert run_dir_for(Path("/home/ann/data")).parent == Path("/tmp/rescoldo-1234")
 
 
-def test_it_is_in_shared_memory_where_logind_leaves_that_alone(machine, tmp_path, monkeypatch):
+def test_the_run_folder_is_in_shared_memory_if_logind_leaves_that_alone(machine, tmp_path, monkeypatch):
     (tmp_path / "linger").mkdir()
     (tmp_path / "linger" / "ann").touch()
-    assert run_dir_for(Path("/data")).parent == Path("/dev/shm/rescoldo-1234"), "she lingers"
+    assert run_dir_for(Path("/data")).parent == Path("/dev/shm/rescoldo-1234"), "the user lingers"
     (tmp_path / "linger" / "ann").unlink()
     monkeypatch.setattr(rundir, "LOGINS", tmp_path / "none")
     assert run_dir_for(Path("/data")).parent == Path("/dev/shm/rescoldo-1234"), "no logind"
@@ -46,14 +46,14 @@ def test_it_is_in_shared_memory_where_logind_leaves_that_alone(machine, tmp_path
     assert run_dir_for(Path("/data")).parent == Path("/dev/shm/rescoldo-999"), "a system user"
 
 
-def test_root_s_is_below_run(machine, monkeypatch):
+def test_roots_run_folder_is_below_run(machine, monkeypatch):
     monkeypatch.setattr(rundir.os, "geteuid", lambda: 0)
     assert run_dir_for(Path("/data")).parent == Path("/run/rescoldo-0")
     machine.discard(Path("/run"))
     assert run_dir_for(Path("/data")).parent == Path("/dev/shm/rescoldo-0")
 
 
-def test_a_data_directory_whose_path_is_too_long_for_sockets_has_it_elsewhere(machine):
+def test_the_run_folder_is_elsewhere_if_the_data_directorys_path_is_too_long_for_sockets(machine):
     name = Path("/" + "x" * (LONGEST - 5))
     assert run_dir_for(name) == name / "run"
     longer = Path("/" + "x" * (LONGEST - 4))
@@ -74,10 +74,10 @@ def test_a_platform_is_found_by_the_record_in_its_data_directory(settings):
     settings.save(settings.record)
     assert last_settings(settings.data_path) == settings
     settings.run_path.rmdir()
-    assert last_settings(settings.data_path) == settings, "it is remembered when it has ended"
+    assert last_settings(settings.data_path) == settings, "the record outlives the platform"
 
 
-def test_one_that_an_earlier_version_started_is_found_where_that_put_it(settings, tmp_path, monkeypatch):
+def test_a_platform_of_an_earlier_version_is_found_in_that_versions_run_folder(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "xdg"))
     earlier = tmp_path / "xdg" / f"rescoldo-{os.geteuid()}" / rundir._key(settings.data_path)
     earlier.mkdir(parents=True)
@@ -86,10 +86,10 @@ def test_one_that_an_earlier_version_started_is_found_where_that_put_it(settings
     assert last_settings(settings.data_path) == old
     stale = replace(settings, run=str(tmp_path / "gone"))
     stale.save(settings.record)
-    assert last_settings(settings.data_path) == old, "what is left of it counts more than a record"
+    assert last_settings(settings.data_path) == old, "the run folder counts more than a record"
 
 
-def test_settings_that_are_not_the_platform_s_own_are_not_believed(settings, tmp_path, monkeypatch):
+def test_settings_that_are_not_the_platforms_own_are_ignored(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     place = tmp_path / f"rescoldo-{os.geteuid()}" / rundir._key(settings.data_path)
     place.mkdir(parents=True)
@@ -105,7 +105,7 @@ def test_settings_that_are_not_the_platform_s_own_are_not_believed(settings, tmp
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to somebody else")
-def test_settings_that_somebody_else_put_there_are_not_believed(settings):
+def test_settings_that_another_user_wrote_are_ignored(settings):
     settings.save(settings.record)
     os.chown(settings.record, 12345, 12345)
     assert last_settings(settings.data_path) is None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rescoldo.model.text import MAX_DEPTH, is_plain, json_text, one_line, read_json, uncoloured, visible, whole
 
-ANY = st.text(st.characters(codec=None, categories=None))  # halves of characters, too
+ANY = st.text(st.characters(codec=None, categories=None))  # including lone surrogates
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | ANY,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY, inner, max_size=4),
@@ -19,14 +19,14 @@ JSON = st.recursive(
 
 
 @given(ANY)
-def test_what_is_whole_can_be_encoded_and_whole_text_stays_as_it_is(text: str) -> None:
+def test_whole_makes_text_encodable_and_is_idempotent(text: str) -> None:
     whole(text).encode()
     assert whole(whole(text)) == whole(text)
     assert len(whole(text)) == len(text)
 
 
 @given(ANY)
-def test_no_control_character_is_left_in_what_is_shown(text: str) -> None:
+def test_no_control_character_is_left_in_shown_text(text: str) -> None:
     assert not [c for c in one_line(text) if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") and c != "\t"]
     assert not [c for c in visible(text) if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t"]
     one_line(text).encode()
@@ -43,17 +43,17 @@ def test_no_control_character_is_left_in_what_is_shown(text: str) -> None:
         ("a\tb\nc é 👩\u200d🚀 \u3000", "a\tb\nc é 👩\u200d🚀 \u3000"),
     ],
 )
-def test_controls_are_shown_as_python_writes_them_and_other_text_stays(text: str, shown: str) -> None:
+def test_control_characters_are_shown_as_python_escapes_and_other_text_stays(text: str, shown: str) -> None:
     assert visible(text) == shown
     assert one_line(text) == shown.replace("\n", r"\n")
 
 
-def test_colours_are_left_out_and_other_sequences_shown() -> None:
+def test_colours_are_removed_and_other_sequences_shown() -> None:
     assert uncoloured("\x1b[1;31mred\x1b[0m \x1b[2Jgone \x1b]0;title\x07") == r"red \x1b[2Jgone \x1b]0;title\x07"
 
 
 @given(JSON)
-def test_json_is_read_as_it_was_written_but_for_halves_of_characters(value: Any) -> None:
+def test_json_round_trips_except_lone_surrogates(value: Any) -> None:
     found = read_json(json.dumps(value).encode())
     json.dumps(found, ensure_ascii=False).encode()
     plain = "\\ud" not in json.dumps(value)
@@ -70,13 +70,13 @@ def test_json_that_is_nested_too_deeply_is_a_value_error(brackets: int, pair: tu
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000, b"1" * 5000])
-def test_what_is_no_json_is_a_value_error(data: bytes) -> None:
+def test_invalid_json_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):
         read_json(data)
 
 
 @given(JSON)
-def test_json_for_people_is_json_of_the_same_and_holds_no_control_characters(value: Any) -> None:
+def test_json_text_has_the_same_value_and_no_control_characters(value: Any) -> None:
     text = json_text(value)
     assert json.loads(text) == json.loads(json.dumps(value))
     assert visible(text) == text
