@@ -1,4 +1,4 @@
-"""What an instance is given before its start, and what is left of it."""
+"""The resources that an instance gets before its start, and what remains afterwards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FOLDERS = ("instances", "instance_state", "scratch", "program_sockets", "logs")
 
 
 class Desk:
-    """An admission over a folder of its own."""
+    """An admission with a folder of its own."""
 
     def __init__(self, *, privileged: bool = False) -> None:
         folder = tempfile.mkdtemp(prefix="ad-")
@@ -73,15 +73,15 @@ async def test_a_released_instance_leaves_no_file_and_no_descriptor(desk: Desk) 
     instance, leavers = desk.admission.admit(LAUNCH, successor=True)
     assert leavers == []
     assert LAUNCH.instance in desk.roster
-    assert desk.files() == ["i1", "i1.err", "i1.log", "i1.sock"]  # its note comes with its process
+    assert desk.files() == ["i1", "i1.err", "i1.log", "i1.sock"]  # the note is written when the process starts
     for _ in range(2):
         desk.admission.release(instance)
     assert (desk.files(), list(desk.roster), descriptors()) == ([], [], before)
 
 
-async def test_what_cannot_be_admitted_leaves_nothing_and_says_why(desk: Desk) -> None:
+async def test_a_failed_admission_leaves_nothing_and_says_why(desk: Desk) -> None:
     before = descriptors()
-    (desk.settings.scratch / "i1").mkdir()  # what is made last is in the way
+    (desk.settings.scratch / "i1").mkdir()  # blocks the file that is created last
     with pytest.raises(StartFailed, match=rf"{LAUNCH.function}: .*File exists"):
         desk.admission.admit(LAUNCH, successor=False)
     (desk.settings.scratch / "i1").rmdir()
@@ -90,7 +90,7 @@ async def test_what_cannot_be_admitted_leaves_nothing_and_says_why(desk: Desk) -
 
 @pytest.mark.root
 @needs_root
-async def test_a_uid_goes_back_to_the_pool_when_its_instance_has_ended_or_was_not_admitted(
+async def test_a_uid_returns_to_the_pool_when_its_instance_has_ended_or_was_not_admitted(
     privileged: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(privileged.admission._uids, "_pool", INSTANCE_UIDS[:1])
@@ -109,7 +109,7 @@ async def test_a_uid_goes_back_to_the_pool_when_its_instance_has_ended_or_was_no
 
 @pytest.mark.root
 @needs_root
-async def test_a_uid_whose_processes_cannot_be_ended_is_kept_from_others(privileged: Desk) -> None:
+async def test_a_uid_whose_processes_cannot_be_killed_is_not_reused(privileged: Desk) -> None:
     taken: list[int] = []
 
     async def sweep(uid: int) -> bool:
@@ -122,7 +122,7 @@ async def test_a_uid_whose_processes_cannot_be_ended_is_kept_from_others(privile
     assert privileged.admission._uids._taken == {INSTANCE_UIDS[0]}
 
 
-async def test_an_instance_of_the_same_name_or_without_room_is_refused(desk: Desk) -> None:
+async def test_an_instance_with_a_taken_name_or_above_the_maximum_is_refused(desk: Desk) -> None:
     desk.admission.admit(LAUNCH, successor=False)
     with pytest.raises(Conflict, match="i1 exists already"):
         desk.admission.admit(LAUNCH, successor=False)
@@ -132,7 +132,7 @@ async def test_an_instance_of_the_same_name_or_without_room_is_refused(desk: Des
     assert desk.files() == ["i1", "i1.err", "i1.log", "i1.sock"]
 
 
-def test_a_node_has_room_for_as_many_instances_as_it_has_descriptors_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_maximum_of_instances_follows_from_the_limit_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rosters.resource, "getrlimit", lambda _: (10_000, 10_000))
     assert Roster(reserved=600).most == 9400 // DESCRIPTORS_EACH == 1880
     monkeypatch.setattr(rosters.resource, "getrlimit", lambda _: (10**9, 10**9))

@@ -36,7 +36,7 @@ READY_TIMEOUT = 1.0
 
 
 class ZygotePool:
-    """Whose forks are ready at once."""
+    """A pool whose forks are ready at once."""
 
     def __init__(self) -> None:
         self.start_queue = StartQueue()
@@ -84,7 +84,7 @@ async def instance(tmp_path: Path) -> Any:
 
 
 async def all_taken(zygotes: ZygotePool) -> AsyncExitStack:
-    """Every turn; the next start waits until it is closed."""
+    """Take every turn; the next start waits until the stack is closed."""
     turns = AsyncExitStack()
     for _ in range(AT_ONCE):
         await turns.enter_async_context(zygotes.start_queue.turn(replacing=False))
@@ -96,7 +96,7 @@ def descriptors() -> int:
 
 
 @pytest.mark.slow
-async def test_what_a_start_waits_for_its_turn_is_not_a_part_of_its_ready_timeout(
+async def test_the_ready_timeout_excludes_the_wait_for_a_turn(
     boot: Boot, zygotes: ZygotePool, instance: Supervised
 ) -> None:
     others = await all_taken(zygotes)
@@ -108,7 +108,7 @@ async def test_what_a_start_waits_for_its_turn_is_not_a_part_of_its_ready_timeou
     assert instance.was_ready
 
 
-async def test_a_start_that_is_called_off_before_its_turn_leaves_no_descriptor(
+async def test_a_start_cancelled_before_its_turn_leaves_no_descriptor(
     boot: Boot, zygotes: ZygotePool, instance: Supervised
 ) -> None:
     others = await all_taken(zygotes)
@@ -135,7 +135,7 @@ async def test_a_start_that_is_called_off_before_its_turn_leaves_no_descriptor(
         (b"[]\n", ""),
     ],
 )
-async def test_whatever_an_instance_says_of_its_failure_the_reason_is_one_line_of_whole_text(
+async def test_the_reason_of_a_failure_is_one_valid_line_whatever_the_instance_reports(
     boot: Boot, zygotes: ZygotePool, instance: Supervised, says: bytes, reason: str
 ) -> None:
     zygotes.says = says
@@ -163,14 +163,14 @@ async def test_the_last_lines_of_output_in_a_reason_have_no_control_characters(
     os.close(err)
 
 
-# -- what a start is given
+# -- bundle and secrets of a start
 
 
 def with_secrets(instance: Supervised, *names: str) -> None:
     instance.note = replace(instance.note, launch=replace(instance.note.launch, secrets=names))
 
 
-async def test_an_order_names_the_bundles_folder_and_brings_the_secrets_in_their_order(
+async def test_an_order_names_the_bundles_folder_and_carries_the_secrets_in_order(
     boot: Boot, zygotes: ZygotePool, instance: Supervised, tmp_path: Path
 ) -> None:
     (tmp_path / "openfaas-fn").mkdir()
@@ -183,7 +183,7 @@ async def test_an_order_names_the_bundles_folder_and_brings_the_secrets_in_their
     assert zygotes.secrets == [b"TWO", b"ONE"]
 
 
-async def test_a_start_without_its_bundle_names_function_and_remedy_and_takes_no_process(
+async def test_a_start_without_its_bundle_names_function_and_remedy_and_starts_no_process(
     boot: Boot, zygotes: ZygotePool, instance: Supervised, tmp_path: Path
 ) -> None:
     shutil.rmtree(tmp_path / "digest")

@@ -1,4 +1,4 @@
-"""What a node tells those who watch for lost instances."""
+"""A node's reports to watchers of lost instances."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def lost(number: int) -> Exit:
     return Exit(InstanceId(f"i-{number}"), FunctionId("f.openfaas-fn"), "killed")
 
 
-async def test_a_watcher_hears_of_each_in_order() -> None:
+async def test_a_watcher_gets_each_exit_in_order() -> None:
     exits = Exits()
     async with aclosing(exits.watch()) as told:
         first = asyncio.ensure_future(anext(told))
@@ -24,7 +24,7 @@ async def test_a_watcher_hears_of_each_in_order() -> None:
         assert [await first, await anext(told)] == [lost(1), lost(2)]
 
 
-async def test_a_watcher_that_missed_some_is_told_to_compare_and_hears_of_later_ones() -> None:
+async def test_a_watcher_that_missed_exits_must_compare_and_gets_later_ones() -> None:
     exits = Exits()
     async with aclosing(exits.watch()) as told:
         first = asyncio.ensure_future(anext(told))

@@ -20,7 +20,7 @@ ONE, TWO = InstanceId("fn-1"), InstanceId("fn-2")
 
 
 class Node:
-    """A log of lines, and instances that run or have gone."""
+    """A log of lines, and instances that run or have ended."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.lines: list[tuple[FunctionId, InstanceId, str]] = []
@@ -50,17 +50,17 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     return Node(clock)
 
 
-async def test_an_end_before_the_call_was_told_of_is_its_reason(node: Node) -> None:
+async def test_an_end_before_the_report_of_a_failed_call_is_its_reason(node: Node) -> None:
     node.failures.note_end(FN, ONE, "exit status 3")
     call = node.call()
-    await asyncio.sleep(30)  # the controller was away
+    await asyncio.sleep(30)  # the controller is unreachable meanwhile
     node.explain(call)
     await asyncio.sleep(0.01)
     assert node.reasons == [("id", "its instance ended: exit status 3")]
     assert node.lines == [(FN, ONE, "call id failed: its instance ended: exit status 3")]
 
 
-async def test_an_end_after_the_call_was_told_of_is_its_reason(node: Node) -> None:
+async def test_an_end_after_the_report_of_a_failed_call_is_its_reason(node: Node) -> None:
     node.explain(node.call())
     await asyncio.sleep(1)
     assert node.reasons == []
@@ -71,7 +71,7 @@ async def test_an_end_after_the_call_was_told_of_is_its_reason(node: Node) -> No
     assert node.reasons == [("id", "its instance ended: exit status 3")]
 
 
-async def test_each_of_the_processes_that_follow_each_other_has_its_own_calls(node: Node) -> None:
+async def test_each_of_several_successive_processes_explains_its_own_calls(node: Node) -> None:
     calls = []
     for number in range(3):
         calls.append(node.call(str(number)))
@@ -84,7 +84,7 @@ async def test_each_of_the_processes_that_follow_each_other_has_its_own_calls(no
     assert sorted(node.reasons) == [(str(number), f"its instance ended: exit status {number}") for number in range(3)]
 
 
-async def test_an_end_that_the_edge_saw_late_is_the_reason_where_no_other_comes(node: Node) -> None:
+async def test_an_end_that_the_edge_noticed_late_is_the_reason_if_there_is_no_other(node: Node) -> None:
     node.failures.note_end(FN, ONE, "exit status 3")
     await asyncio.sleep(1)
     node.explain(node.call(status=503))
@@ -93,7 +93,7 @@ async def test_an_end_that_the_edge_saw_late_is_the_reason_where_no_other_comes(
 
 
 @pytest.mark.parametrize(("status", "reason"), [(502, SILENT), (503, UNREACHED), (504, LATE)])
-async def test_an_instance_that_goes_on_is_not_said_to_have_ended(
+async def test_the_end_of_a_past_process_is_not_the_reason_of_a_later_call(
     node: Node, status: int, reason: str
 ) -> None:
     node.failures.note_end(FN, ONE, "exit status 3")
@@ -103,7 +103,7 @@ async def test_an_instance_that_goes_on_is_not_said_to_have_ended(
     assert node.reasons == [("id", reason)]
 
 
-async def test_what_a_removed_function_leaves_is_neither_kept_nor_written(node: Node) -> None:
+async def test_failed_calls_of_a_removed_function_are_neither_kept_nor_logged(node: Node) -> None:
     call = node.call()
     node.explain(call)
     await asyncio.sleep(0.1)
@@ -116,7 +116,7 @@ async def test_what_a_removed_function_leaves_is_neither_kept_nor_written(node: 
     assert node.reasons == []
 
 
-async def test_the_last_ones_are_kept_and_the_number_of_those_left_out_is_told(node: Node) -> None:
+async def test_the_last_failed_calls_are_kept_and_the_number_of_others_is_logged(node: Node) -> None:
     calls = [node.call(str(number)) for number in range(KEPT + 5)]
     node.failures.explain(calls, {FN: 7})
     node.failures.note_end(FN, ONE, "exit status 3" + 10_000 * "x" + "\x1b\n")

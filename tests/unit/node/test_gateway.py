@@ -16,9 +16,7 @@ def settings(tmp_path: Path, **others: object) -> Settings:
     return Settings(str(tmp_path), str(tmp_path), **others)  # type: ignore[arg-type]
 
 
-def test_where_instances_have_a_listener_of_their_own_names_lead_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_resolve_to_the_instances_own_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = tmp_path / "etc-hosts"
     hosts.touch()
     monkeypatch.setattr(gateway, "HOSTS", str(hosts))
@@ -49,7 +47,7 @@ def test_on_a_machine_without_a_hosts_file_the_variables_name_the_address(
         ("10.1.2.3:8080", "http://10.1.2.3:8080", "10.1.2.3"),
     ],
 )
-def test_elsewhere_the_variables_say_where_everybody_reaches_it(
+def test_without_an_own_listener_the_variables_have_the_gateways_address(
     tmp_path: Path, address: str, url: str, host: str
 ) -> None:
     found = access(settings(tmp_path, gateway=address), None)
@@ -59,5 +57,5 @@ def test_elsewhere_the_variables_say_where_everybody_reaches_it(
 
 
 @pytest.mark.parametrize("gate", [None, GATE])
-def test_it_can_be_switched_off(tmp_path: Path, gate: IPv4Address | None) -> None:
+def test_gateway_names_can_be_switched_off(tmp_path: Path, gate: IPv4Address | None) -> None:
     assert access(settings(tmp_path, gateway_names=False), gate) is None

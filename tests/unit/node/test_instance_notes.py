@@ -1,4 +1,4 @@
-"""What a node reads of the notes that another one has left."""
+"""Reading the notes that an earlier node left."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def test_a_note_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert list(notes.read_all(tmp_path)) == [(tmp_path / "i1.json", NOTE)]
 
 
-def test_a_note_of_an_older_platform_that_names_the_bundles_group_is_read(tmp_path: Path) -> None:
+def test_a_note_of_an_older_platform_with_the_bundles_gid_is_read(tmp_path: Path) -> None:
     old = NOTE.to_json()
     old["launch"]["gid"] = 1_900_000_001
     (tmp_path / "i1.json").write_text(json.dumps(old))
     assert list(notes.read_all(tmp_path)) == [(tmp_path / "i1.json", NOTE)]
 
 
-def test_a_note_that_cannot_be_read_is_told_of_all_the_same(tmp_path: Path) -> None:
+def test_an_unreadable_note_is_still_reported(tmp_path: Path) -> None:
     (tmp_path / "i1.json").write_text('{"launch": {}')
     assert list(notes.read_all(tmp_path)) == [(tmp_path / "i1.json", None)]

@@ -20,7 +20,7 @@ async def texts(book: LogBook, tail: int | None = None, instance: str = "") -> l
     return [line.text async for batch in batches for line in batch]
 
 
-async def test_lines_are_one_json_object_each(tmp_path: Path) -> None:
+async def test_each_line_is_one_json_object(tmp_path: Path) -> None:
     book = LogBook(tmp_path)
     book.write(FN, ONE, ['hé"llo'])
     book.flush()
@@ -29,7 +29,7 @@ async def test_lines_are_one_json_object_each(tmp_path: Path) -> None:
     assert (entry["i"], entry["x"], set(entry)) == ("one", 'hé"llo', {"t", "i", "x"})
 
 
-async def test_at_most_two_files_of_one_mebibyte_are_kept_and_the_newest_lines_are_in_them(tmp_path: Path) -> None:
+async def test_at_most_two_files_of_one_mebibyte_keep_the_newest_lines(tmp_path: Path) -> None:
     book = LogBook(tmp_path)
     for number in range(400):
         book.write(FN, ONE, [f"{number:05}" + "x" * 10_000])
@@ -42,12 +42,12 @@ async def test_at_most_two_files_of_one_mebibyte_are_kept_and_the_newest_lines_a
     assert len(numbers) > 100
 
 
-async def test_reading_skips_a_line_that_was_cut_off(tmp_path: Path) -> None:
+async def test_reading_skips_a_truncated_line(tmp_path: Path) -> None:
     (tmp_path / "fn.ns.log").write_text('{"t":1,"i":"one","x":"whole"}\n{"t":2,"i":"one"')
     assert await texts(LogBook(tmp_path)) == ["whole"]
 
 
-async def test_a_slow_follower_loses_the_oldest_lines_and_is_told_how_many(tmp_path: Path) -> None:
+async def test_a_slow_follower_loses_the_oldest_lines_and_gets_their_number(tmp_path: Path) -> None:
     book = LogBook(tmp_path)
     stream = book.read(FN, tail=0, since=None, follow=True, instance="")
     first = asyncio.create_task(anext(stream))
@@ -62,13 +62,13 @@ async def test_a_slow_follower_loses_the_oldest_lines_and_is_told_how_many(tmp_p
     await stream.aclose()
 
 
-async def test_no_line_is_missed_or_doubled_between_what_was_kept_and_what_comes(tmp_path: Path) -> None:
+async def test_no_line_is_lost_or_repeated_between_kept_and_new_lines(tmp_path: Path) -> None:
     book = LogBook(tmp_path)
     for number in range(1000):
         book.write(FN, ONE, [str(number)])
     stream = book.read(FN, tail=None, since=None, follow=True, instance="")
     found = [line.text for line in await anext(stream)]
-    for number in range(1000, 1100):  # while the kept ones are still being read
+    for number in range(1000, 1100):  # while the kept lines are still being read
         book.write(FN, ONE, [str(number)])
     while len(found) < 1100:
         found += [line.text for line in await anext(stream)]
@@ -76,7 +76,7 @@ async def test_no_line_is_missed_or_doubled_between_what_was_kept_and_what_comes
     await stream.aclose()
 
 
-async def test_a_full_disk_is_warned_of_once_and_writing_goes_on_after_it(
+async def test_a_full_disk_is_logged_once_and_writing_continues_afterwards(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     book = LogBook(tmp_path / "later")
@@ -89,7 +89,7 @@ async def test_a_full_disk_is_warned_of_once_and_writing_goes_on_after_it(
     assert await texts(book) == ["kept"]
 
 
-async def test_a_follower_that_does_not_read_holds_no_more_than_a_message_can_carry(tmp_path: Path) -> None:
+async def test_lines_pending_for_a_slow_follower_fit_into_a_message(tmp_path: Path) -> None:
     book = LogBook(tmp_path)
     stream = book.read(FN, tail=0, since=None, follow=True, instance="")
     first = asyncio.create_task(anext(stream))
@@ -103,7 +103,7 @@ async def test_a_follower_that_does_not_read_holds_no_more_than_a_message_can_ca
     await stream.aclose()
 
 
-async def test_what_is_kept_is_handed_over_in_pieces_however_many_lines_are_asked_for(tmp_path: Path) -> None:
+async def test_kept_lines_are_returned_in_batches_however_many_are_requested(tmp_path: Path) -> None:
     book = LogBook(tmp_path)
     book.write(FN, ONE, [""] * 5000)
     batches = [

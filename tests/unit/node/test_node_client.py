@@ -1,4 +1,4 @@
-"""What a client asks of its node, and when."""
+"""A client's requests to its node, and their order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAUNCH = Launch(InstanceId("i1"), function_id("fn"), "digest")
 
 
 class Recorder:
-    """A node that describes itself, says to watchers that they watch, and answers nothing else."""
+    """A node that describes itself, confirms watchers, and answers nothing else."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -85,7 +85,9 @@ async def client(node: Recorder) -> AsyncIterator[NodeClient]:
     await made.close()
 
 
-async def test_a_watcher_has_the_description_so_that_a_wake_is_one_message(node: Recorder, client: NodeClient) -> None:
+async def test_a_watcher_has_the_description_already_so_a_wake_takes_one_message(
+    node: Recorder, client: NodeClient
+) -> None:
     reached = asyncio.Event()
     watching = asyncio.create_task(client.watch(lambda _: None, reached.set))
     await reached.wait()
@@ -99,7 +101,7 @@ async def test_a_watcher_has_the_description_so_that_a_wake_is_one_message(node:
     await asyncio.wait({starting, watching})
 
 
-async def test_the_next_node_process_is_asked_anew(node: Recorder, client: NodeClient) -> None:
+async def test_a_new_node_process_is_asked_for_its_description_again(node: Recorder, client: NodeClient) -> None:
     assert (await client.describe()).instance_address.startswith("unix@/one/")
     assert (await client.describe()).instance_address.startswith("unix@/one/")
     assert node.asked == ["describe"]

@@ -1,4 +1,4 @@
-"""Several nodes as one: what belongs to an instance goes to its node, the rest to all; on virtual time."""
+"""Several nodes as one: a request for an instance goes to its node, others go to all; on virtual time."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ async def test_an_instance_of_an_earlier_controller_is_stopped_wherever_it_is(tw
     assert await two.other.instances() == []
 
 
-async def test_an_adopted_instance_is_stopped_where_it_was_found(two: Two) -> None:
+async def test_an_adopted_instance_is_stopped_on_the_node_that_listed_it(two: Two) -> None:
     after = NodesByKind({NODE: two.own, "elsewhere": two.other})
     await after.instances()
     await after.stop(InstanceId("b"))
     assert (two.own.stopped, two.other.stopped) == ([], ["b"])
 
 
-async def test_lines_are_ordered_by_time_and_tail_counts_those_of_all_nodes(two: Two) -> None:
+async def test_lines_are_ordered_by_time_and_tail_counts_lines_of_all_nodes(two: Two) -> None:
     for number, (node, instance) in enumerate([(two.own, "a"), (two.other, "b"), (two.own, "a")]):
         await asyncio.sleep(1)
         node.print(FN, InstanceId(instance), str(number))
@@ -91,7 +91,7 @@ async def test_a_follower_gets_the_lines_of_all_nodes(two: Two) -> None:
     await lines.aclose()  # type: ignore[attr-defined]
 
 
-async def test_a_follower_hears_of_a_node_that_is_away(two: Two) -> None:
+async def test_a_follower_gets_an_error_when_a_node_is_unreachable(two: Two) -> None:
     lines = two.node.logs(FN, tail=None, since=None, follow=True)
     following = asyncio.ensure_future(anext(lines))
     await asyncio.sleep(1)
@@ -109,14 +109,14 @@ async def test_a_failed_call_is_explained_by_the_node_of_its_function(two: Two) 
     assert [call.instance for call in await two.node.failures(FN)] == ["b"]
 
 
-async def test_a_function_is_forgotten_everywhere(two: Two) -> None:
+async def test_a_function_is_forgotten_on_every_node(two: Two) -> None:
     for node, instance in ((two.own, "a"), (two.other, "b")):
         node.print(FN, InstanceId(instance), "text")
     await two.node.forget(FN)
     assert await two.lines(None) == []
 
 
-async def test_a_watcher_hears_of_losses_and_restarts_of_every_node(two: Two) -> None:
+async def test_a_watcher_gets_losses_and_restarts_of_every_node(two: Two) -> None:
     exits: list[Exit] = []
     restarts: list[None] = []
     watching = asyncio.create_task(two.node.watch(exits.append, lambda: restarts.append(None)))

@@ -20,7 +20,7 @@ BURST = RATE * BURST_SECONDS
 
 
 @given(st.lists(st.text(alphabet="ab c\u20ac", max_size=30)), st.integers(1, 7))
-def test_lines_come_out_as_they_went_in_however_the_bytes_are_split(texts: list[str], step: int) -> None:
+def test_lines_are_the_same_however_the_bytes_are_split(texts: list[str], step: int) -> None:
     data = "".join(text + "\n" for text in texts).encode()
     lines = Lines()
     found = [line for start in range(0, len(data), step) for line in lines.feed(data[start : start + step])]
@@ -38,11 +38,11 @@ def test_no_line_is_longer_than_the_limit_and_no_byte_is_lost(chunks: list[bytes
     assert "".join(found).replace("\r", "") == b"".join(chunks).replace(b"\n", b"").decode().replace("\r", "")
 
 
-def test_what_is_not_utf8_is_replaced() -> None:
+def test_bytes_that_are_not_utf8_are_replaced() -> None:
     assert Lines().feed(b"caf\xe9\n") == ["caf\ufffd"]
 
 
-def test_what_has_no_newline_can_be_shown_and_its_newline_is_no_further_line() -> None:
+def test_an_incomplete_line_can_be_shown_and_its_late_newline_adds_no_line() -> None:
     lines = Lines()
     assert lines.feed(b"Name: ") == []
     assert lines.show() == ["Name: "]
@@ -50,7 +50,7 @@ def test_what_has_no_newline_can_be_shown_and_its_newline_is_no_further_line() -
     assert lines.feed(b"\n") == [""]
 
 
-def test_what_is_shown_early_ends_before_a_character_that_is_not_whole() -> None:
+def test_an_incomplete_line_is_shown_without_an_incomplete_character() -> None:
     lines = Lines()
     assert lines.feed("50 €".encode()[:-1]) == []
     assert lines.show() == ["50 "]
@@ -59,7 +59,7 @@ def test_what_is_shown_early_ends_before_a_character_that_is_not_whole() -> None
 
 
 class Printer:
-    """An instance's end of an output, and what was kept of what it printed."""
+    """An instance's end of an output, and the kept lines."""
 
     def __init__(self, path: Path, pump: Pump, rate: int) -> None:
         self.lines: list[str] = []
@@ -75,7 +75,7 @@ class Printer:
         self.batches.append(len(lines))
 
     def flood(self, data: bytes) -> None:
-        """As much as the pipe takes."""
+        """Write until the pipe is full."""
         try:
             while True:
                 self.written += os.write(self.out, data)
@@ -102,14 +102,14 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_output_keeps_lines_in_order_and_the_last_ones_as_tail(printer: Printer) -> None:
+async def test_output_keeps_lines_in_order_and_the_last_ones_as_a_tail(printer: Printer) -> None:
     os.write(printer.out, "".join(f"{n}\n" for n in range(30)).encode() + b"end")
     await printer.output.drain()
     assert printer.lines == [*map(str, range(30)), "end"]
     assert list(printer.output.tail) == printer.lines[-TAIL:]
 
 
-async def test_what_is_over_the_budget_is_counted_to_the_byte_and_the_line(printer: Printer) -> None:
+async def test_output_over_the_budget_is_counted_in_bytes_and_lines(printer: Printer) -> None:
     while not any("dropped" in line for line in printer.lines):
         if printer.written < 2 * BURST:
             printer.flood(b"x" * 1023 + b"\n")
@@ -118,12 +118,12 @@ async def test_what_is_over_the_budget_is_counted_to_the_byte_and_the_line(print
     lines = [line for line in printer.lines if line.startswith("x")]
     dropped, count = (sum(int(line.split()[n]) for line in printer.lines if "dropped" in line) for n in (1, 6))
     kept = sum(len(line) + 1 for line in lines)
-    assert printer.written - 2048 <= kept + dropped <= printer.written + 1024  # a cut line counts its newline twice
+    assert printer.written - 2048 <= kept + dropped <= printer.written + 1024  # the newline of a cut line counts twice
     assert dropped > 0
     assert len(lines) + count >= printer.written // 1024
 
 
-async def test_of_blank_lines_no_more_are_kept_than_of_others_and_few_in_one_callback(printer: Printer) -> None:
+async def test_blank_lines_use_the_budget_of_lines_and_a_callback_handles_few(printer: Printer) -> None:
     began = time.monotonic()
     while not any("dropped" in line for line in printer.lines):
         printer.flood(b"\n" * 4096)
@@ -134,7 +134,7 @@ async def test_of_blank_lines_no_more_are_kept_than_of_others_and_few_in_one_cal
 
 
 @pytest.mark.slow
-async def test_the_loop_goes_on_while_many_print_blank_lines_and_all_are_read(tmp_path: Path) -> None:
+async def test_the_loop_stays_responsive_while_many_instances_print_blank_lines(tmp_path: Path) -> None:
     pump = Pump()
     printers = [Printer(tmp_path / f"{number}.log", pump, 2**24) for number in range(40)]
     longest, end = 0.0, time.monotonic() + 1.0
@@ -148,10 +148,10 @@ async def test_the_loop_goes_on_while_many_print_blank_lines_and_all_are_read(tm
     assert all(printer.lines for printer in printers)
     for printer in printers:
         printer.close()
-    assert longest < 0.25, f"the loop stood still for {longest:.3f} s"
+    assert longest < 0.25, f"the loop was blocked for {longest:.3f} s"
 
 
-async def test_text_without_a_newline_is_shown_within_a_second_and_streams_are_apart(printer: Printer) -> None:
+async def test_text_without_a_newline_is_shown_within_a_second_and_streams_are_separate(printer: Printer) -> None:
     began = time.monotonic()
     os.write(printer.out, b"Your name? ")
     os.write(printer.err, b"a warning\n")
@@ -163,12 +163,12 @@ async def test_text_without_a_newline_is_shown_within_a_second_and_streams_are_a
     assert printer.lines[2] == "\r 50%"
 
 
-async def test_another_node_reads_on_where_one_has_ended_also_from_a_fifo_without_a_name(tmp_path: Path) -> None:
+async def test_the_next_node_continues_reading_even_from_a_fifo_whose_name_was_removed(tmp_path: Path) -> None:
     path, found = tmp_path / "fifo.log", list[str]()
     first = Output.create(path, None, lambda _: None, RATE, Pump())
     out, err = first.open_for_child()
     for stream in first._streams:
-        stream.wait()  # it has ended
+        stream.wait()  # the first node has ended
     (tmp_path / "fifo.err").unlink()
     second = Output(path, found.extend, RATE, Pump(), (None, regain_output(os.getpid(), err)))
     os.write(out, b"on\n")

@@ -1,4 +1,4 @@
-"""Which instances a program at a shared TCP port waits for, and for how long."""
+"""Which instances a program waits for at a shared TCP port, and for how long."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Make = Callable[..., Supervised]
 
 @pytest.fixture
 def taken() -> Iterator[socket.socket]:
-    """A listener that has a port."""
+    """A listener that holds a port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener
 
@@ -43,13 +43,13 @@ def order(listener: socket.socket, **more: object) -> tuple[Launch, str]:
 
 
 def at(launch: Launch, address: str) -> ProgramPort:
-    """The endpoint of a program that shares the host of `address`."""
+    """The endpoint of a program on the host of `address`."""
     return ProgramPort(launch, address.rpartition(":")[0], None)
 
 
 @pytest.fixture
 async def make(tmp_path: Path) -> object:
-    """Make an instance at an address, whose process is this one unless it has none."""
+    """Make an instance at an address; its process is this one, or none."""
     made: list[Supervised] = []
 
     def instance(launch: Launch, address: str, *, ready: bool = True, running: bool = True) -> Supervised:
@@ -69,13 +69,13 @@ async def make(tmp_path: Path) -> object:
 
 
 def end(instance: Supervised) -> None:
-    """Its processes are gone."""
+    """Let the instance's process be gone."""
     assert instance.process is not None
     instance.process.close()
     instance.process = None
 
 
-async def test_an_instance_that_stays_keeps_its_port_and_is_named(taken: socket.socket, make: Make) -> None:
+async def test_a_running_instance_keeps_its_port_and_is_named(taken: socket.socket, make: Make) -> None:
     launch, address = order(taken)
     old = make(replace(launch, function=OTHER), address)
     for successor in (True, False):
@@ -84,7 +84,7 @@ async def test_an_instance_that_stays_keeps_its_port_and_is_named(taken: socket.
     assert at(replace(launch, upstream="tcp:1"), address).leavers([old], successor=False) == []
 
 
-async def test_of_the_own_function_only_a_successor_takes_the_port(taken: socket.socket, make: Make) -> None:
+async def test_only_a_successor_takes_the_port_of_its_own_function(taken: socket.socket, make: Make) -> None:
     launch, address = order(taken)
     old = make(launch, address)
     assert at(launch, address).leavers([old], successor=True) == [old]
@@ -93,7 +93,7 @@ async def test_of_the_own_function_only_a_successor_takes_the_port(taken: socket
 
 
 @pytest.mark.parametrize("how", ["stopped", "ended", "lost"])
-async def test_whoever_leaves_is_waited_for(taken: socket.socket, make: Make, how: str) -> None:
+async def test_a_leaving_instance_is_waited_for(taken: socket.socket, make: Make, how: str) -> None:
     launch, address = order(taken)
     old = make(replace(launch, function=OTHER), address, running=how != "ended")
     if how == "stopped":
@@ -103,7 +103,7 @@ async def test_whoever_leaves_is_waited_for(taken: socket.socket, make: Make, ho
     assert at(launch, address).leavers([old], successor=False) == [old]
 
 
-async def test_a_start_goes_on_when_the_port_is_let_go_though_the_process_lives_on(
+async def test_a_start_continues_when_the_port_is_released_even_if_the_process_still_runs(
     taken: socket.socket, make: Make
 ) -> None:
     launch, address = order(taken)
@@ -114,7 +114,7 @@ async def test_a_start_goes_on_when_the_port_is_let_go_though_the_process_lives_
     assert await waiting > 0
 
 
-async def test_a_free_port_is_not_taken_before_one_that_was_stopped_at_its_start_has_ended(
+async def test_a_free_port_is_not_taken_before_an_instance_stopped_during_its_start_has_ended(
     taken: socket.socket, make: Make
 ) -> None:
     launch, address = order(taken)
@@ -133,7 +133,7 @@ async def test_the_wait_ends_with_the_ready_timeout(taken: socket.socket, make: 
         await at(launch, address).take_over([make(launch, address)])
 
 
-async def test_what_outlives_its_instance_is_a_stranger_soon(
+async def test_a_process_that_outlives_its_instance_soon_counts_as_foreign(
     taken: socket.socket, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(program_port, "DYING_SECONDS", 0.05)
@@ -147,34 +147,34 @@ async def test_what_outlives_its_instance_is_a_stranger_soon(
         await waiting
 
 
-async def test_a_port_where_nobody_listens_is_left_to_the_program(
+async def test_a_port_without_a_listener_is_left_to_the_program(
     taken: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(program_port, "DYING_SECONDS", 0.05)
     taken.close()
     with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))  # without SO_REUSEADDR, and it does not listen
+        bound.bind(("127.0.0.1", 0))  # without SO_REUSEADDR, and not listening
         launch, address = order(bound)
         await at(launch, address).take_over([])
 
 
-async def test_connections_that_have_ended_keep_no_port() -> None:
+async def test_closed_connections_do_not_block_a_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         launch, address = order(listener)
         with socket.create_connection(listener.getsockname()) as client:
-            listener.accept()[0].close()  # the server ends it first, so that TIME_WAIT is on its side
+            listener.accept()[0].close()  # the server closes first, so that TIME_WAIT is on its side
             client.recv(1)
     assert await at(launch, address).take_over([]) < program_port.DYING_SECONDS
 
 
-async def test_a_unix_socket_is_waited_for_by_nobody(make: Make, taken: socket.socket, tmp_path: Path) -> None:
+async def test_no_start_waits_for_a_unix_socket(make: Make, taken: socket.socket, tmp_path: Path) -> None:
     launch, address = order(taken, upstream="inherited")
     given = GivenSocket(tmp_path / "s", privileged=False)
     assert given.leavers([make(launch, given.address), make(launch, address)], successor=False) == []
     assert await given.take_over([]) == 0.0
 
 
-# -- ports that programs have left
+# -- ports that programs abandoned
 
 
 @pytest.mark.looptime
@@ -183,7 +183,7 @@ async def test_a_unix_socket_is_waited_for_by_nobody(make: Make, taken: socket.s
     [("0000000", False), ("0011011", False), ("0111000", True), ("0001111", True)],
     ids=["it serves", "it restarts its server", "it has left it", "it has left it late"],
 )
-async def test_a_program_is_told_of_when_nobody_has_listened_at_its_port_for_a_while(
+async def test_a_program_that_has_not_listened_at_its_port_for_a_while_is_reported(
     taken: socket.socket, make: Make, monkeypatch: pytest.MonkeyPatch, free: str, told: bool
 ) -> None:
     launch, address = order(taken)
@@ -195,7 +195,7 @@ async def test_a_program_is_told_of_when_nobody_has_listened_at_its_port_for_a_w
     assert left == ([program] if told else [])
 
 
-def test_a_port_is_free_when_nobody_listens_there(taken: socket.socket) -> None:
+def test_a_port_is_free_without_a_listener(taken: socket.socket) -> None:
     assert not is_free(taken.getsockname())
     address = taken.getsockname()
     taken.close()

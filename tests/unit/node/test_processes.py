@@ -22,11 +22,11 @@ from rescoldo.node.processes.processes import Ends, describe, read_stat, uid_of
         (None, "ended for an unknown reason"),
     ],
 )
-def test_a_wait_status_reads_well(status: int | None, text: str) -> None:
+def test_a_wait_status_is_described(status: int | None, text: str) -> None:
     assert describe(status) == text
 
 
-def test_the_stat_of_a_process_with_a_hostile_name_is_read_right() -> None:
+def test_the_stat_of_a_process_with_a_hostile_name_is_parsed_correctly() -> None:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -46,17 +46,17 @@ def test_the_stat_of_a_process_with_a_hostile_name_is_read_right() -> None:
     os.close(write)
 
 
-async def test_a_status_told_while_somebody_waits_arrives() -> None:
+async def test_a_status_recorded_during_a_wait_arrives() -> None:
     ends = Ends()
     ends.expect(7)
     waiting = asyncio.create_task(ends.take(7, patience=5.0))
     await asyncio.sleep(0)
     ends.record(7, 256)
     assert await waiting == 256
-    assert await ends.take(7) is None  # taken
+    assert await ends.take(7) is None  # already taken
 
 
-async def test_a_status_told_before_is_kept_and_an_unexpected_one_is_not() -> None:
+async def test_an_expected_status_is_kept_until_taken_and_an_unexpected_one_is_dropped() -> None:
     ends = Ends()
     ends.expect(7)
     ends.record(7, 0)

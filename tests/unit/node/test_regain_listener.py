@@ -1,4 +1,4 @@
-"""A node takes a listener back from an instance whose other descriptors come and go meanwhile."""
+"""A node takes a listener back from an instance that opens and closes other descriptors meanwhile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from rescoldo.node.sockets import regain
 
 
-def test_a_descriptor_that_was_closed_meanwhile_hides_no_listener(
+def test_a_descriptor_closed_meanwhile_does_not_hide_the_listener(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "s"

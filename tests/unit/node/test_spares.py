@@ -1,4 +1,4 @@
-"""The pool of spares, with a zygote that makes processes of another kind."""
+"""The pool of spares, with a zygote that starts plain processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rescoldo.policy import spares as policy
 
 
 class Processes:
-    """Stands for the zygote and for the sandboxes."""
+    """Stands in for the zygote and the sandboxes."""
 
     def __init__(self) -> None:
         self.children: list[subprocess.Popen[bytes]] = []
@@ -39,10 +39,10 @@ class Processes:
         return Forked(child.pid, os.pidfd_open(child.pid), ours, f"sandbox-{child.pid}")
 
     async def remove(self, name: str) -> None:
-        """Nothing is left of one."""
+        """Do nothing: no sandbox exists."""
 
     def limit(self, name: str, memory: int, cpu: int) -> None:
-        """There are no limits."""
+        """Do nothing: no limit applies."""
 
     def close(self) -> None:
         for child, channel in zip(self.children, self.channels, strict=True):
@@ -80,7 +80,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def take(pool: Spares, count: int) -> None:
-    """As wakes that come together."""
+    """Take spares for concurrent wakes."""
     with contextlib.ExitStack() as wakes:
         for _ in range(count):
             wakes.enter_context(pool.wake())
@@ -90,9 +90,7 @@ async def take(pool: Spares, count: int) -> None:
 
 
 @pytest.mark.slow
-async def test_the_pool_grows_with_a_burst_up_to_its_most_and_shrinks_when_that_is_forgotten(
-    made: tuple[Spares, Processes],
-) -> None:
+async def test_the_pool_grows_with_a_burst_up_to_its_maximum_and_shrinks_later(made: tuple[Spares, Processes]) -> None:
     pool, _ = made
     await until(lambda: pool.pool.ready == 2)
     await take(pool, 8)
@@ -102,7 +100,7 @@ async def test_the_pool_grows_with_a_burst_up_to_its_most_and_shrinks_when_that_
     assert pool.pool.wanted == 2
 
 
-async def test_clients_that_call_one_after_another_do_not_let_the_pool_grow(made: tuple[Spares, Processes]) -> None:
+async def test_successive_wakes_do_not_grow_the_pool(made: tuple[Spares, Processes]) -> None:
     pool, _ = made
     await until(lambda: pool.pool.ready == 2)
     for _ in range(20):
@@ -110,7 +108,7 @@ async def test_clients_that_call_one_after_another_do_not_let_the_pool_grow(made
     assert pool.pool.wanted == 2
 
 
-async def test_a_spare_that_is_above_the_memory_limit_is_the_only_one_that_is_tried(
+async def test_if_a_spare_exceeds_the_memory_limit_no_other_is_tried(
     made: tuple[Spares, Processes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool, processes = made
@@ -126,7 +124,7 @@ async def test_a_spare_that_is_above_the_memory_limit_is_the_only_one_that_is_tr
     assert len(chosen) == 1
 
 
-async def test_starts_that_do_not_come_to_serve_do_not_let_the_pool_grow(made: tuple[Spares, Processes]) -> None:
+async def test_starts_that_never_serve_do_not_grow_the_pool(made: tuple[Spares, Processes]) -> None:
     pool, _ = made
     await until(lambda: pool.pool.ready == 2)
     for _ in range(8):
@@ -146,7 +144,7 @@ async def test_no_spare_is_made_while_a_wake_waits_for_its_turn(
         await until(lambda: start_queue.waited_for)
         await take(pool, 2)
         for _ in range(20):
-            await asyncio.sleep(policy.WHEN_FEW / 4)  # it would be made by now
+            await asyncio.sleep(policy.WHEN_FEW / 4)  # a spare would have been made by now
         assert (pool.pool.ready, len(processes.children)) == (0, 2)
         waiting.cancel()
         await asyncio.wait({waiting})
@@ -158,7 +156,7 @@ async def under_way_once(start_queue: StartQueue) -> None:
         pass
 
 
-async def test_one_that_has_not_said_that_it_is_ready_is_not_taken(made: tuple[Spares, Processes]) -> None:
+async def test_a_spare_that_is_not_ready_is_not_taken(made: tuple[Spares, Processes]) -> None:
     pool, processes = made
     await until(lambda: pool.pool.ready == 2)
     processes.speaks = False
@@ -170,7 +168,7 @@ async def test_one_that_has_not_said_that_it_is_ready_is_not_taken(made: tuple[S
     assert not unfinished & set(taken)
 
 
-async def test_memory_that_becomes_scarce_takes_the_surplus_away(
+async def test_scarce_memory_removes_surplus_spares(
     made: tuple[Spares, Processes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy, "HOLD", 300.0)

@@ -1,4 +1,4 @@
-"""The start queue: which starts are under way, and which wait for their turn."""
+"""The start queue: which starts run, and which wait for their turn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rescoldo.node.zygotes.start_queue import AT_ONCE, REPLACED_AT_ONCE, StartQu
 
 
 class Starts:
-    """Starts that are under way until they are told to end."""
+    """Starts that run until a test ends them."""
 
     def __init__(self, queue: StartQueue) -> None:
         self._queue = queue
@@ -25,7 +25,7 @@ class Starts:
         await self.settle()
 
     async def settle(self) -> None:
-        for _ in range(20):  # turns of the loop: nothing here waits for anything else
+        for _ in range(20):  # turns of the loop are enough: there is no I/O
             await asyncio.sleep(0)
 
     async def _one(self, replacing: bool) -> None:
@@ -53,7 +53,7 @@ async def starts(queue: StartQueue) -> AsyncIterator[Starts]:
     assert not queue.waited_for
 
 
-async def test_a_few_are_under_way_at_once_and_a_turn_that_ends_is_the_next_ones(starts: Starts) -> None:
+async def test_a_few_starts_run_at_once_and_the_next_gets_a_turn_that_ends(starts: Starts) -> None:
     await starts.begin(AT_ONCE + 3)
     assert starts.under_way == AT_ONCE
     starts.tasks[0].cancel()
@@ -62,14 +62,14 @@ async def test_a_few_are_under_way_at_once_and_a_turn_that_ends_is_the_next_ones
     assert [task.done() for task in starts.tasks].count(True) == 1
 
 
-async def test_replacements_leave_turns_to_wakes(starts: Starts) -> None:
+async def test_replacements_leave_turns_for_wakes(starts: Starts) -> None:
     await starts.begin(AT_ONCE + 3, replacing=True)
     assert starts.under_way == REPLACED_AT_ONCE
     await starts.begin(AT_ONCE)
     assert starts.under_way == AT_ONCE
 
 
-async def test_a_wake_that_waits_is_told_of_until_it_has_its_turn_or_is_called_off(
+async def test_a_waiting_wake_is_reported_until_it_has_its_turn_or_is_cancelled(
     queue: StartQueue, starts: Starts
 ) -> None:
     await starts.begin(AT_ONCE)
@@ -86,7 +86,7 @@ async def test_a_wake_that_waits_is_told_of_until_it_has_its_turn_or_is_called_o
     await quiet
 
 
-async def test_replacements_that_wait_are_not_waited_for(queue: StartQueue, starts: Starts) -> None:
+async def test_waiting_replacements_are_not_reported(queue: StartQueue, starts: Starts) -> None:
     await starts.begin(AT_ONCE)
     await starts.begin(AT_ONCE, replacing=True)
     assert not queue.waited_for

@@ -12,7 +12,7 @@ from rescoldo.node.instances.stopped import MOST_LOOKS, due, end_stopped
 from rescoldo.node.processes.processes import Watched, read_stat
 
 
-def test_each_of_many_processes_gets_its_turn() -> None:
+def test_each_of_many_processes_is_polled_in_turn() -> None:
     all_of_them = list(range(500))
     turns = [due(all_of_them, turn) for turn in (0, MOST_LOOKS, 2 * MOST_LOOKS)]
     assert turns == [all_of_them[:200], all_of_them[200:400], all_of_them[400:] + all_of_them[:100]]

@@ -1,4 +1,4 @@
-"""What a request says of itself that waited in the socket of an instance that has ended."""
+"""Requests that waited in the socket of an instance that has ended."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ async def request(head: bytes) -> Request:
         (b"X-Other: 1", False),
     ],
 )
-async def test_what_came_to_the_edge_before_the_end_had_begun(header: bytes, begun: bool) -> None:
+async def test_the_start_time_tells_whether_a_request_began_before_the_end(header: bytes, begun: bool) -> None:
     asked = await request(b"GET / HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n")
     assert asked.begun_before(NOW) is begun
 
 
-async def test_a_connection_that_is_passed_on_serves_one_request() -> None:
+async def test_a_passed_on_connection_serves_one_request() -> None:
     asked = await request(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert asked.once() == b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     upgrade = b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     assert (await request(upgrade)).once() == upgrade
 
 
-async def test_a_socket_that_was_put_away_while_requests_were_gathered_is_no_failure() -> None:
+async def test_closing_the_socket_while_requests_are_gathered_is_not_a_failure() -> None:
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind("")  # the kernel finds a name that nobody has
+    listener.bind("")  # the kernel chooses a free name
     listener.listen()
     waiting = WaitingRequests(Tasks())
     refusing = asyncio.create_task(waiting.serve_elsewhere(listener, "gone", lambda: None, lambda *_: None))
@@ -60,10 +60,10 @@ async def test_a_socket_that_was_put_away_while_requests_were_gathered_is_no_fai
     refusing.cancel()
 
 
-async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_waiting_request_gets_an_error_if_no_other_instance_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rescoldo.node.sockets.waiting._OTHER_SECONDS", 0.05)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("")  # the kernel finds a name that nobody has
+        listener.bind("")  # the kernel chooses a free name
         listener.listen()
         told: list[tuple[str, ...]] = []
 
@@ -78,7 +78,7 @@ async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.M
         answer = await reader.read()
         writer.close()
         refusing.cancel()
-        assert os.get_blocking(listener.fileno())  # as a successor may expect it
+        assert os.get_blocking(listener.fileno())  # a successor may expect a blocking socket
     assert told == [("my\\x1b call", "its instance ended: it is gone")]
     body = "the function's instance ended before its response was complete: it is gone\n"
     assert answer.decode() == (  # HEAD has no body
@@ -92,8 +92,8 @@ async def test_an_answer_comes_when_no_other_instance_does(monkeypatch: pytest.M
 async def standing_in(
     other: Callable[[], str | None], *asked: bytes, tell: Callable[[str, str], None] = lambda call_id, reason: None
 ) -> AsyncIterator[list[bytes]]:
-    """What each of `asked` is answered where requests wait at a TCP port, `other` finds who takes them, and nobody does
-    in the end."""
+    """Yield the responses to `asked` at a TCP port where requests wait; `other` finds the instance that takes them, or
+    none."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(WaitingRequests(Tasks()).serve_elsewhere(listener, "it is gone", other, tell))
         answers = []
@@ -106,7 +106,7 @@ async def standing_in(
         serving.cancel()
 
 
-async def test_what_waits_goes_to_an_instance_at_a_port_as_soon_as_one_listens() -> None:
+async def test_a_waiting_request_goes_to_an_instance_at_a_port_as_soon_as_one_listens() -> None:
     heads: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -125,8 +125,8 @@ async def test_what_waits_goes_to_an_instance_at_a_port_as_soon_as_one_listens()
 
 
 @pytest.mark.parametrize("abruptly", [False, True])
-async def test_what_ends_a_second_instance_is_answered_by_the_node_as_the_edge_would_send_it_again(
-    abruptly: bool,
+async def test_the_node_answers_a_request_that_ends_a_second_instance_so_the_edge_does_not_retry(
+    abruptly: bool
 ) -> None:
     async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
