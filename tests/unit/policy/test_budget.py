@@ -23,7 +23,7 @@ def test_a_budget_counts_lines_as_well_as_bytes() -> None:
     assert budget.take(b"\n" * BURST, 100.0) == LINES * BURST_SECONDS
     assert budget.take(b"\n" * BURST, 100.0) == 0
     assert budget.take(b"ab\n" * BURST, 101.0) == 3 * LINES
-    assert budget.take(b"text", 101.0) == 4  # there are bytes left
+    assert budget.take(b"text", 101.0) == 4  # bytes are left
 
 
 def test_a_low_rate_still_has_some_lines() -> None:
@@ -31,7 +31,7 @@ def test_a_low_rate_still_has_some_lines() -> None:
 
 
 @given(st.lists(st.tuples(st.binary(max_size=4000), st.floats(0, 1)), max_size=20))
-def test_no_more_than_burst_and_rate_is_kept_of_either(chunks: list[tuple[bytes, float]]) -> None:
+def test_kept_bytes_and_lines_never_exceed_burst_and_rate(chunks: list[tuple[bytes, float]]) -> None:
     rate, now = 1024, 0.0
     budget = Budget(now, rate)
     size = lines = 0

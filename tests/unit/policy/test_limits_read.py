@@ -1,4 +1,4 @@
-"""What a function's keys and a platform's flags mean for its limits, and what is refused."""
+"""How a function's keys and a platform's flags set its limits, and which values are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def limits(defaults: Limits | None = None, **spec: object) -> Limits:
     return check_spec(FunctionSpec("fn", "image", **spec), defaults or Limits()).limits  # type: ignore[arg-type]
 
 
-def test_a_function_that_says_nothing_has_the_platforms_limits() -> None:
+def test_a_function_without_keys_has_the_platforms_limits() -> None:
     platform = Limits(3, 4, 5.0, 6, 7, 8 * 2**20, 9, 100, 2000)
     assert limits(platform) == platform
     assert limits() == Limits() == platform_limits({})
@@ -38,19 +38,19 @@ def test_every_key_sets_its_limit() -> None:
 @pytest.mark.parametrize(
     ("text", "memory", "cpu"), [("0", 0, 0), ("0.0001", 1, 1), ("0.5", 1, 500), ("1.005", 1, 1005), ("2.6", 3, 2600)]
 )
-def test_a_little_is_no_zero_which_would_mean_no_limit(text: str, memory: int, cpu: int) -> None:
+def test_a_tiny_limit_is_not_rounded_to_zero_which_means_no_limit(text: str, memory: int, cpu: int) -> None:
     found = policy_of(FunctionSpec("fn", "image", limits={"memory": text, "cpu": text})).limits
     assert (found.memory, found.cpu) == (memory, cpu)
 
 
 @pytest.mark.parametrize("key", sorted(ANNOTATIONS))
-def test_each_annotation_of_ours_is_read(key: str) -> None:
+def test_each_of_our_annotations_is_read(key: str) -> None:
     with pytest.raises(InvalidInput, match=f"^rescoldo.dev/{key}: 'nonsense' is not"):
         limits(annotations={f"rescoldo.dev/{key}": "nonsense"})
 
 
 @pytest.mark.parametrize("key", ["max-que", "Max-Queue", "", "max-queue "])
-def test_an_annotation_of_ours_that_nobody_reads_is_refused(key: str) -> None:
+def test_an_unknown_annotation_with_our_prefix_is_refused(key: str) -> None:
     with pytest.raises(InvalidInput, match=f"^rescoldo.dev/{key}: unknown annotation; .*max-queue"):
         limits(annotations={f"rescoldo.dev/{key}": "5"})
     limits(annotations={f"somebody.else/{key}": "5"})
@@ -75,7 +75,7 @@ def test_every_flag_sets_its_limit() -> None:
         ({"rescoldo.dev/concurrency": " "}, {"max_inflight": "5"}, (5, 5)),
     ],
 )
-def test_the_annotation_comes_before_max_inflight_and_0_is_unlimited(
+def test_the_annotation_overrides_max_inflight_and_0_is_unlimited(
     notes: dict[str, str], env: dict[str, str], expected: tuple[int, int]
 ) -> None:
     found = limits(annotations=notes, env_vars=env)
@@ -84,13 +84,13 @@ def test_the_annotation_comes_before_max_inflight_and_0_is_unlimited(
 
 NOTES = ("concurrency", "max-queue", "max-body", "max-response", "max-files", "log-rate", "ready-timeout", "grace",
          "idle-window")  # fmt: skip
-# negative, huge, text, other scripts' digits (isdigit() is true of the last three), nothing that float() would take
+# negative, huge, text, digits of other scripts (isdigit() accepts the last three), forms that only float() accepts
 ODD = ("-1", "9" * 30, "9" * 5000, "many", "1e3", "0x10", "1_000", "١٢", "²", "１２", "nan", "inf", "1 0", "+5", "--")
 
 
 @pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[:12])
 @pytest.mark.parametrize("key", NOTES)
-def test_an_odd_value_is_refused_with_its_key_and_what_is_allowed(key: str, value: str) -> None:
+def test_an_invalid_value_is_refused_with_its_key_and_the_allowed_values(key: str, value: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         limits(annotations={f"rescoldo.dev/{key}": value})
     message = refused.value.message
@@ -99,7 +99,7 @@ def test_an_odd_value_is_refused_with_its_key_and_what_is_allowed(key: str, valu
 
 
 @pytest.mark.parametrize("text", ["0", "0s", "0ms", " 0 "])
-def test_a_call_without_a_limit_has_the_longest_there_is(text: str) -> None:
+def test_a_timeout_of_zero_is_the_longest_allowed(text: str) -> None:
     assert limits(env_vars={"exec_timeout": text}).exec_timeout == MAX_TIMEOUT
     assert platform_limits({"--default-timeout": text}).exec_timeout == MAX_TIMEOUT
     (note,) = notes_of(FunctionSpec("fn", "image", env_vars={"exec_timeout": text}), "full")
@@ -107,14 +107,14 @@ def test_a_call_without_a_limit_has_the_longest_there_is(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["9ms", "24h1s"])
-def test_a_limit_of_time_that_is_out_of_its_range_names_what_zero_means(text: str) -> None:
+def test_a_timeout_out_of_range_is_refused_and_the_message_explains_zero(text: str) -> None:
     with pytest.raises(InvalidInput, match=r"exec_timeout: .*0.01s to 86400s, or 0 for 86400s"):
         limits(env_vars={"exec_timeout": text})
 
 
 @pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[:12])
 @pytest.mark.parametrize("key", ["exec_timeout", "max_inflight", "memory", "cpu", "scale.min"])
-def test_odd_values_of_variables_labels_and_resources_are_refused(key: str, value: str) -> None:
+def test_invalid_values_of_variables_labels_and_resources_are_refused(key: str, value: str) -> None:
     places = {
         "exec_timeout": {"env_vars": {key: value}},
         "max_inflight": {"env_vars": {key: value}},
@@ -137,7 +137,7 @@ def test_odd_values_of_variables_labels_and_resources_are_refused(key: str, valu
         ("log-rate", "1Ki", "16Mi", "1023", "17Mi"),
     ],
 )
-def test_the_ends_of_each_range_are_allowed_and_what_lies_beyond_is_not(
+def test_the_ends_of_each_range_are_allowed_and_values_beyond_are_not(
     key: str, least: str, most: str, below: str, above: str
 ) -> None:
     for value in (least, most):
@@ -151,7 +151,7 @@ def test_the_ends_of_each_range_are_allowed_and_what_lies_beyond_is_not(
 
 
 @given(st.sampled_from(NOTES), st.text(max_size=40))
-def test_whatever_an_annotation_says_is_understood_or_refused(key: str, value: str) -> None:
+def test_any_text_of_an_annotation_is_parsed_or_refused(key: str, value: str) -> None:
     try:
         found = limits(annotations={f"rescoldo.dev/{key}": value})
     except InvalidInput as error:
@@ -161,7 +161,7 @@ def test_whatever_an_annotation_says_is_understood_or_refused(key: str, value: s
 
 
 @pytest.mark.parametrize(("memory", "least"), [("1", "8Mi"), ("4Mi", "8Mi"), ("8388607", "8Mi")])
-def test_memory_that_no_instance_can_start_with_is_refused_with_the_least_that_works(memory: str, least: str) -> None:
+def test_too_little_memory_to_start_is_refused_with_the_least_that_works(memory: str, least: str) -> None:
     with pytest.raises(InvalidInput, match=f"limits.memory: .* use {least} or more"):
         check_spec(FunctionSpec("fn", "image", limits={"memory": memory}))
     with pytest.raises(InvalidInput, match=f"--default-memory: .* use {least} or more"):

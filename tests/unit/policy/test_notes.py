@@ -1,4 +1,4 @@
-"""What is accepted and has no effect is said."""
+"""Notes on settings that are accepted and have no effect."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def spec(**fields) -> FunctionSpec:
     ],
 )
 def test_a_setting_without_effect_has_a_note_that_names_it(fields, key):
-    check_spec(spec(**fields))  # else it would be refused
+    check_spec(spec(**fields))  # the setting is accepted
     (note,) = notes_of(spec(**fields), FULL)
     assert note.startswith(f"{key}: ") and not note.endswith(".")
 
@@ -55,17 +55,17 @@ def test_a_setting_without_effect_has_a_note_that_names_it(fields, key):
         {"annotations": {"autoscaling.knative.dev/minScale": "1", "rescoldo.dev/grace": "1s", "mine": "x"}},
     ],
 )
-def test_what_has_its_effect_has_no_note(fields):
+def test_a_setting_with_effect_has_no_note(fields):
     check_spec(spec(**fields))
     assert notes_of(spec(**fields), FULL) == []
 
 
-def test_the_level_unprivileged_holds_no_limits_and_says_so():
+def test_limits_at_the_unprivileged_level_have_notes():
     fields = {"limits": {"memory": "64Mi", "cpu": "1"}, "read_only_root_filesystem": True}
     told = notes_of(spec(**fields), UNPRIVILEGED)
     assert [text.partition(":")[0] for text in told] == ["limits.memory", "limits.cpu", "readonly_root_filesystem"]
     assert all("run the platform as root" in text for text in told)
 
 
-def test_what_is_refused_anyway_is_no_reason_to_fail():
+def test_settings_that_are_refused_elsewhere_have_no_notes():
     assert notes_of(spec(limits={"memory": "lots"}, env_vars={"upstream_url": "ftp://x"}), FULL) == []

@@ -16,7 +16,7 @@ LABELS = {"com.openfaas.scale.min": "1", "com.openfaas.scale.max": "2"}
 
 
 class Traffic:
-    """Requests at a rate, seen four times a second."""
+    """Requests at a rate, sampled four times a second."""
 
     def __init__(self, policy: FunctionPolicy = POLICY) -> None:
         self.policy = policy
@@ -25,7 +25,7 @@ class Traffic:
         self.total = 7.0
 
     def run(self, rate: float, seconds: float) -> list[tuple[float, int]]:
-        """When it asked for another number, counted from now, and for which."""
+        """The changes of the number: seconds from now, and the new number."""
         begun, changes = self.now, []
         while self.now < begun + seconds:
             before = self.alert.least
@@ -37,7 +37,7 @@ class Traffic:
         return changes
 
 
-def test_ten_requests_a_second_add_a_step_within_a_minute_and_their_end_takes_it_back() -> None:
+def test_ten_requests_a_second_add_a_step_within_a_minute_and_their_end_removes_it() -> None:
     traffic = Traffic()
     assert traffic.run(0, 30) == []
     [(at, number), *_] = traffic.run(10, 60)
@@ -46,42 +46,42 @@ def test_ten_requests_a_second_add_a_step_within_a_minute_and_their_end_takes_it
     assert (number, at <= WINDOW) == (0, True)
 
 
-def test_while_it_fires_another_step_is_added_up_to_the_maximum() -> None:
+def test_a_lasting_alert_adds_steps_up_to_the_maximum() -> None:
     changes = Traffic().run(100, 300)
     assert [number for _, number in changes] == [5, 9, 13, 17, 20]
     assert all(b - a == pytest.approx(REPEAT, abs=0.3) for (a, _), (b, _) in pairwise(changes))
 
 
-def test_five_requests_a_second_and_a_short_burst_are_no_alert() -> None:
+def test_five_requests_a_second_or_a_short_burst_do_not_fire_the_alert() -> None:
     assert Traffic().run(5, 120) == []
     traffic = Traffic()
     assert traffic.run(40, 1) == []
     assert traffic.run(0, 60) == []
 
 
-def test_a_counter_that_begins_anew_is_no_burst_and_no_end() -> None:
+def test_a_restarted_counter_is_neither_a_burst_nor_an_end() -> None:
     traffic = Traffic()
     traffic.run(10, 60)
     traffic.total = 0.0
     changes = traffic.run(10, 60)
-    assert [number for _, number in changes][:1] == [0], "nothing is known of the time before"
+    assert [number for _, number in changes][:1] == [0], "the time before is unknown"
     assert traffic.alert.least > 0
     traffic.total = 0.0
     assert traffic.run(1, 30)[-1][1] == 0
 
 
-def test_where_minimum_and_maximum_are_the_same_or_the_factor_is_0_it_says_nothing() -> None:
+def test_the_rule_does_nothing_if_minimum_equals_maximum_or_the_factor_is_0() -> None:
     for policy in (FunctionPolicy(min_replicas=3, max_replicas=3), FunctionPolicy(scale_factor=0)):
         assert Traffic(policy).run(100, 120) == []
 
 
-def test_what_is_kept_of_the_past_is_bounded() -> None:
+def test_the_kept_samples_are_bounded() -> None:
     traffic = Traffic()
     traffic.run(50, 600)
     assert len(traffic.alert.samples) <= 25
 
 
-def test_it_holds_for_functions_with_both_labels_where_the_platform_has_it() -> None:
+def test_the_rule_applies_to_functions_with_both_labels_if_the_platform_enables_it() -> None:
     on = ScalingDefaults(openfaas_rule=True)
     assert policy_of(FunctionSpec("fn", "i", labels=LABELS), scaling=on).openfaas_rule
     assert not policy_of(FunctionSpec("fn", "i", labels=LABELS)).openfaas_rule, "off by default"

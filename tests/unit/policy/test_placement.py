@@ -1,4 +1,4 @@
-"""What constraints mean on one machine."""
+"""Constraints on a single machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rescoldo.policy.placement import check_constraints
         "kubernetes.io/os=linux",
         "node.platform.os == linux",
         "node.platform.arch != arm64",
-        # of clusters: nothing here
+        # for clusters, without effect here
         "node.kubernetes.io/instance-type=m5.large",
         "arch=arm64",
         "gpu",
@@ -28,7 +28,7 @@ from rescoldo.policy.placement import check_constraints
         "a=b=c",
     ],
 )
-def test_a_constraint_that_holds_or_means_nothing_here_is_allowed(constraint: str) -> None:
+def test_a_constraint_that_is_met_or_has_no_effect_here_is_allowed(constraint: str) -> None:
     check_constraints([constraint], "x86_64", "Linux")
 
 
@@ -47,7 +47,7 @@ def test_a_constraint_that_this_machine_does_not_meet_is_refused(constraint: str
     assert repr(constraint) in caught.value.message
 
 
-def test_an_arm_machine_is_known_by_both_its_names() -> None:
+def test_an_arm_machine_matches_both_of_its_names() -> None:
     check_constraints(["kubernetes.io/arch=arm64", "kubernetes.io/arch=aarch64"], "aarch64", "Linux")
     with pytest.raises(InvalidInput):
         check_constraints(["kubernetes.io/arch=amd64"], "aarch64", "Linux")

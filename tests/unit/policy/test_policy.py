@@ -6,20 +6,20 @@ from rescoldo.policy.backoff import retry_delay
 from rescoldo.policy.idle import Activity, Sample, due, observe
 
 
-def test_the_back_off_doubles_up_to_its_longest() -> None:
+def test_the_back_off_doubles_up_to_its_maximum() -> None:
     assert [retry_delay(count) for count in range(1, 9)] == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
     assert retry_delay(10_000) == 10.0
 
 
-def test_a_function_is_due_a_window_after_it_was_last_active() -> None:
+def test_a_function_is_due_to_sleep_a_window_after_its_last_activity() -> None:
     assert due(Activity(100.0, 7), 10.0) == 110.0
 
 
 @pytest.mark.parametrize("sample", [Sample(True, 7), Sample(True, 8), Sample(False, 8), Sample(False, 0)])
-def test_what_is_busy_or_has_begun_something_is_active_now(sample: Sample) -> None:
-    # a total that went down is a restarted edge's: it says nothing of what came before
+def test_a_slot_that_is_busy_or_has_begun_a_call_is_active_now(sample: Sample) -> None:
+    # a smaller total comes from a restarted edge and says nothing about earlier calls
     assert observe(Activity(100.0, 7), sample, 105.0) == Activity(105.0, sample.total)
 
 
-def test_a_quiet_slot_stays_as_idle_as_it_was() -> None:
+def test_a_quiet_slot_keeps_its_last_activity() -> None:
     assert observe(Activity(100.0, 7), Sample(False, 7), 105.0) == Activity(100.0, 7)

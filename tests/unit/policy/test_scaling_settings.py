@@ -1,4 +1,4 @@
-"""Annotations and labels that say how a function scales."""
+"""Annotations and labels that set how a function scales."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def policy(**notes: str) -> FunctionPolicy:
     return policy_of(FunctionSpec("fn", "image", annotations=annotations))
 
 
-def test_without_a_word_a_function_scales_by_concurrency_at_seventy_percent_of_its_limit() -> None:
+def test_by_default_a_function_scales_by_concurrency_at_seventy_percent_of_its_limit() -> None:
     assert scaling() == Scaling()
     assert scaling(limit=10).aim == 7.0
 
 
-def test_a_function_without_a_limit_is_scaled_as_if_it_were_a_hundred() -> None:
+def test_a_function_without_a_limit_scales_as_with_a_limit_of_a_hundred() -> None:
     assert scaling(limit=10_000).aim == 70.0
 
 
@@ -47,7 +47,7 @@ def test_a_function_without_a_limit_is_scaled_as_if_it_were_a_hundred() -> None:
     [
         ({"metric": "rps"}, "target", 200.0),
         ({"metric": "rps", "target": "50.5"}, "target", 50.5),
-        ({"target": "500"}, "target", 32.0),  # more than the hard limit is never reached
+        ({"target": "500"}, "target", 32.0),  # no load exceeds the hard limit
         ({"metric": "cpu", "target": "250"}, "target", 250.0),
         ({"target-utilization-percentage": "85"}, "utilisation", 0.85),
         ({"targetUtilizationPercentage": "85"}, "utilisation", 0.85),
@@ -71,7 +71,7 @@ def test_knatives_annotations_are_understood(notes: dict[str, str], field: str, 
     ("labels", "metric", "target", "utilisation"),
     [
         ({"type": "capacity", "target": "10"}, "concurrency", 10.0, 0.9),
-        ({"type": "capacity"}, "concurrency", 32.0, 0.9),  # 50, and the limit is 32
+        ({"type": "capacity"}, "concurrency", 32.0, 0.9),  # 50 by default, but the limit is 32
         ({"type": "rps"}, "rps", 50.0, 0.9),
         ({"type": "cpu", "target": "500", "target-proportion": "0.5"}, "cpu", 500.0, 0.5),
         ({"target": "20"}, "concurrency", 20.0, 0.9),
@@ -82,11 +82,11 @@ def test_openfaas_labels_are_understood(labels: dict[str, str], metric: str, tar
     assert (found.metric, found.target, found.utilisation) == (metric, target, utilisation)
 
 
-def test_openfaas_down_window_is_the_delay() -> None:
+def test_openfaas_down_window_is_the_scale_down_delay() -> None:
     assert scaling(labels={"down.window": "2m"}) == Scaling(down_delay=120.0)
 
 
-def test_what_a_function_does_not_say_is_the_platforms() -> None:
+def test_settings_that_a_function_omits_are_the_platforms() -> None:
     defaults = ScalingDefaults(maximum=5, utilisation=0.9, stable_window=30.0, down_delay=60.0)
     spec = FunctionSpec("fn", "image")
     found = policy_of(spec, scaling=defaults)
@@ -98,7 +98,7 @@ def test_what_a_function_does_not_say_is_the_platforms() -> None:
     assert (found.max_replicas, found.scaling.stable_window, found.scaling.down_delay) == (7, 10.0, 0.0)
 
 
-def test_our_own_annotations_come_first() -> None:
+def test_our_own_annotations_take_precedence() -> None:
     found = scaling_of({}, {"rescoldo.dev/metric": "rps", KNATIVE + "metric": "concurrency"}, 32)
     assert found.metric == "rps"
 
@@ -106,10 +106,10 @@ def test_our_own_annotations_come_first() -> None:
 def test_knatives_bounds_are_understood() -> None:
     found = policy(min_scale="2", maxScale="5")
     assert (found.min_replicas, found.max_replicas, found.sleeps) == (2, 5, False)
-    assert policy(max_scale="0").max_replicas == 100  # no limit: our own
+    assert policy(max_scale="0").max_replicas == 100  # 0 means no limit: ours applies
 
 
-def test_the_bounds_may_be_mixed_and_must_not_cross() -> None:
+def test_the_bounds_may_come_from_both_systems_and_must_not_cross() -> None:
     assert replica_bounds({OPENFAAS + "min": "3"}, {KNATIVE + "max-scale": "7"}) == (3, 7)
     with pytest.raises(InvalidInput, match=r"^autoscaling\.knative\.dev/max-scale: 2 is below com\S+min, 3;"):
         replica_bounds({OPENFAAS + "min": "3"}, {KNATIVE + "max-scale": "2"})
@@ -118,7 +118,7 @@ def test_the_bounds_may_be_mixed_and_must_not_cross() -> None:
 
 
 @pytest.mark.parametrize("key", ["initial-scale", "activation-scale"])
-def test_a_wake_cannot_start_more_instances_than_there_may_be(key: str) -> None:
+def test_a_wake_cannot_start_more_instances_than_the_maximum(key: str) -> None:
     notes = {"rescoldo.dev/max-scale": "2", f"rescoldo.dev/{key}": "3"}
     with pytest.raises(InvalidInput, match=rf"^{key}: 3 is above the maximum of instances \(2\)"):
         check_spec(FunctionSpec("fn", "image", annotations=notes))
@@ -153,7 +153,7 @@ def test_the_retention_of_the_last_instance_is_the_idle_window() -> None:
         ({}, {"down.window": "10m"}, "use 0s to 300s"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_its_key_and_what_is_allowed(
+def test_an_invalid_value_is_refused_with_its_key_and_the_allowed_values(
     notes: dict[str, str], labels: dict[str, str], told: str
 ) -> None:
     with pytest.raises(InvalidInput, match=told):
@@ -161,7 +161,7 @@ def test_what_cannot_be_meant_is_refused_with_its_key_and_what_is_allowed(
 
 
 @given(st.sampled_from(["target", "window", "metric", "initial-scale"]), st.text(max_size=30))
-def test_any_text_is_read_or_refused(key: str, text: str) -> None:
+def test_any_text_is_parsed_or_refused(key: str, text: str) -> None:
     try:
         found = scaling({key: text})
     except InvalidInput:

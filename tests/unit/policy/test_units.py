@@ -1,4 +1,4 @@
-"""Times as a person reads them."""
+"""Times in a form for people."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from rescoldo.model.units import about, exactly
         (172_800, "2 days"), (331 * 86400.0, "331 days"),
     ],
 )  # fmt: skip
-def test_a_measured_time_is_rounded_down_to_what_is_said(seconds, text):
+def test_a_measured_time_is_rounded_down_to_the_shown_unit(seconds, text):
     assert about(seconds) == text
 
 
@@ -21,5 +21,5 @@ def test_a_measured_time_is_rounded_down_to_what_is_said(seconds, text):
     ("seconds", "text"),
     [(0.25, "0.25 s"), (30.0, "30 s"), (90, "90 s"), (300, "5 min"), (330, "330 s"), (3600, "60 min"), (7200, "2 h")],
 )
-def test_a_time_that_was_set_is_not_rounded(seconds, text):
+def test_a_configured_time_is_not_rounded(seconds, text):
     assert exactly(seconds) == text
