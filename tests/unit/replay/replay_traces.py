@@ -1,4 +1,4 @@
-"""Traces made by hand, and their files."""
+"""Hand-made traces, and their files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write_trace(
     durations: str = "",
     memory: str = "HashFunction,AverageAllocatedMb\nbb,10\naa,170.5\n",
 ) -> Path:
-    """The three files; each call runs from 1 to 7 ms unless said otherwise."""
+    """Write the three files; by default each call runs from 1 to 7 ms."""
     (folder / "invocations.csv").write_text(invocations)
     head = f"HashFunction,{','.join(DURATIONS)}\n"
     (folder / "durations.csv").write_text(durations or f"{head}aa,1,2,3,4,5,6,7\nbb,1,1,1,1,1,1,1\n")

@@ -1,4 +1,4 @@
-"""The replay's HTTP client against a server that answers what a test says."""
+"""The replay's HTTP client against a server whose responses a test sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rescoldo.model.errors import RescoldoError
 from rescoldo.replay import client as client_module
 from rescoldo.replay.client import Client
 
-Reply = Callable[[bytes], bytes | None]  # the request's bytes → the answer's; None: say nothing and close
+Reply = Callable[[bytes], bytes | None]  # the request's bytes → the response's; None: close without a response
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Cold-Start: true\r\n\r\nok"
 
 
@@ -48,7 +48,7 @@ async def serving(reply: Reply = lambda request: OK) -> AsyncIterator[Server]:
         await asyncio.sleep(0)
 
 
-async def test_calls_that_follow_each_other_share_a_connection_and_only_system_gets_the_password() -> None:
+async def test_successive_calls_share_a_connection_and_only_system_requests_have_the_password() -> None:
     async with serving() as server:
         client = Client(server.url, authorization="Basic c2VjcmV0")
         answers = [await client.call("POST", "/function/f000.ns", b"0.5") for _ in range(3)]
@@ -62,7 +62,7 @@ async def test_calls_that_follow_each_other_share_a_connection_and_only_system_g
     assert b"Authorization: Basic c2VjcmV0\r\n" in server.requests[3]
 
 
-async def test_calls_at_once_have_a_connection_each() -> None:
+async def test_concurrent_calls_have_a_connection_each() -> None:
     async with serving() as server:
         client = Client(server.url)
         await asyncio.gather(*(client.call("GET", "/") for _ in range(5)))
@@ -71,7 +71,7 @@ async def test_calls_at_once_have_a_connection_each() -> None:
     assert server.connections == 5
 
 
-async def test_a_connection_that_the_server_closes_after_an_answer_is_not_used_again() -> None:
+async def test_a_connection_that_the_server_closes_after_a_response_is_not_reused() -> None:
     async with serving(lambda request: OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")) as server:
         client = Client(server.url)
         assert [(await client.call("GET", "/")).status for _ in range(2)] == [200, 200]
@@ -79,7 +79,7 @@ async def test_a_connection_that_the_server_closes_after_an_answer_is_not_used_a
     assert server.connections == 2
 
 
-async def test_an_old_connection_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_old_connection_is_not_reused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "KEPT_SECONDS", 0.0)
     async with serving() as server:
         client = Client(server.url)
@@ -98,7 +98,7 @@ async def test_an_old_connection_is_not_used_again(monkeypatch: pytest.MonkeyPat
     ],
     ids=["no answer", "not HTTP", "too large"],
 )
-async def test_what_is_no_answer_is_an_error_and_never_asked_again(
+async def test_an_invalid_response_is_an_error_and_never_retried(
     monkeypatch: pytest.MonkeyPatch, reply: Reply, expected: str
 ) -> None:
     monkeypatch.setattr(client_module, "MAX_ANSWER", 100)
@@ -108,12 +108,12 @@ async def test_what_is_no_answer_is_an_error_and_never_asked_again(
     assert len(server.requests) == 1
 
 
-async def test_where_nobody_listens_the_error_names_the_gateway() -> None:
+async def test_without_a_listener_the_error_names_the_gateway() -> None:
     with pytest.raises(RescoldoError, match=r"no gateway answers at http://127\.0\.0\.1:1"):
         await Client("http://127.0.0.1:1").call("GET", "/")
 
 
-async def test_there_are_at_most_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_connections_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "MAX_CONNECTIONS", 2)
     async with serving(lambda request: b"") as server:
         client = Client(server.url)

@@ -1,4 +1,4 @@
-"""A live replay's own accounting, on virtual time and without a platform."""
+"""A live replay's accounting, on virtual time and without a platform."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPEED = 10.0
 
 
 class Platform:
-    """Functions that run as long as they are told, and a counter of instance seconds that a test sets."""
+    """Functions that run for a given time, and a counter of instance seconds that a test sets."""
 
     def __init__(self, *seconds: list[float] | Exception) -> None:
         self._seconds = list(seconds)
@@ -56,7 +56,7 @@ async def run(platform: Platform, schedule: Schedule, said: list[str] | None = N
     return await playing.run(schedule, Setting())
 
 
-async def test_calls_are_sent_when_the_trace_says_so_whether_others_were_answered_or_not() -> None:
+async def test_calls_are_sent_at_the_traces_times_whether_others_were_answered_or_not() -> None:
     platform = Platform([0.0, 0.0])
     begin = asyncio.get_running_loop().time()
     outcome = await run(platform, calls((1.0, 30.0, 0), (2.0, 1.0, 1), (115.0, 1.0, 0)))
@@ -66,7 +66,7 @@ async def test_calls_are_sent_when_the_trace_says_so_whether_others_were_answere
     assert outcome.late is not None and outcome.late.at(100)[0] < 0.002
 
 
-async def test_what_a_call_waited_is_what_it_took_beyond_its_run() -> None:
+async def test_the_delay_of_a_call_is_its_duration_minus_its_run() -> None:
     platform = Platform([0.0, 0.0])
     platform.extra = 0.25
     outcome = await run(platform, calls((1.0, 10.0, 0)))
@@ -74,18 +74,18 @@ async def test_what_a_call_waited_is_what_it_took_beyond_its_run() -> None:
     assert outcome.cold == 1
 
 
-async def test_memory_is_the_seconds_that_instances_existed_in_each_minute_times_the_functions_size() -> None:
-    # a minute of the trace is 6 s: f000 existed for 3 and then 6 of them, f001 for none and then for 3
+async def test_warm_memory_of_a_minute_is_instance_seconds_times_the_functions_size() -> None:
+    # a minute of the trace is 6 s: f000 exists for 3 s and then 6 s, f001 for 0 s and then 3 s
     outcome = await run(Platform([5.0, 0.0], [8.0, 0.0], [14.0, 3.0]), calls((1.0, 1.0, 0)))
     assert outcome.warm == pytest.approx((50.0, 100.0 + 25.0), rel=0.01)
 
 
-async def test_a_controller_that_began_anew_counts_from_zero() -> None:
+async def test_a_restarted_controller_counts_from_zero() -> None:
     outcome = await run(Platform([5.0, 0.0], [8.0, 0.0], [3.0, 0.0]), calls((1.0, 1.0, 0)))
     assert outcome.warm == pytest.approx((50.0, 50.0), rel=0.01)
 
 
-async def test_a_counter_that_does_not_answer_is_asked_again_and_a_platform_that_is_gone_ends_the_replay() -> None:
+async def test_an_unavailable_counter_is_polled_again_and_a_platform_that_stays_away_ends_the_replay() -> None:
     gone = RescoldoError("no gateway answers")
     outcome = await run(Platform([0.0, 0.0], gone, gone, [3.0, 0.0]), calls((1.0, 1.0, 0)))
     assert sum(outcome.warm) > 0
@@ -95,12 +95,12 @@ async def test_a_counter_that_does_not_answer_is_asked_again_and_a_platform_that
     assert asyncio.get_running_loop().time() - begin < PATIENCE + 10
 
 
-async def test_what_is_in_use_is_counted_from_the_first_call_of_a_function_to_the_end_of_the_last() -> None:
+async def test_memory_in_use_counts_while_a_function_has_calls_in_flight() -> None:
     outcome = await run(Platform([0.0, 0.0]), calls((10.0, 20.0, 0), (20.0, 20.0, 0), (100.0, 40.0, 1)))
     assert outcome.used == pytest.approx((100.0 * 30 / 60, 50.0 * 20 / 60), rel=0.01)
 
 
-async def test_failed_calls_are_counted_by_what_was_answered() -> None:
+async def test_failed_calls_are_counted_by_response_or_error() -> None:
     platform = Platform([0.0, 0.0])
     platform.answers = {0: Answer(503, {}, b"too many\nsecond line"), 1: RescoldoError("the connection ended")}
     outcome = await run(platform, calls((1.0, 0.0, 0), (2.0, 0.0, 0), (3.0, 0.0, 1)))
@@ -108,7 +108,7 @@ async def test_failed_calls_are_counted_by_what_was_answered() -> None:
     assert (outcome.calls, len(outcome.delays.some)) == (3, 0)
 
 
-async def test_progress_is_told_once_in_a_minute_of_the_trace() -> None:
+async def test_progress_is_printed_once_a_minute_of_the_trace() -> None:
     said: list[str] = []
     await run(Platform([0.0, 0.0], [6.0, 0.0]), calls((1.0, 1.0, 0), (115.0, 60.0, 0)), said)
     assert said == [
@@ -120,6 +120,6 @@ async def test_progress_is_told_once_in_a_minute_of_the_trace() -> None:
 
 
 @pytest.mark.parametrize("speed", [0.0, -1.0, float("nan"), 1001.0])
-def test_a_speed_that_makes_no_sense_is_refused(speed: float) -> None:
+def test_an_invalid_speed_is_refused(speed: float) -> None:
     with pytest.raises(RescoldoError, match="--speed"):
         play(TRACE, Setting(), Target("http://127.0.0.1:1"), speed=speed)

@@ -1,4 +1,4 @@
-"""A simulated trace: figures that can be checked by hand, and those of the whole Azure sample."""
+"""A simulated trace: figures checked by hand, and those of the whole Azure sample."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from rescoldo.replay.trace import Trace, part, read_trace
 AZURE = Path(__file__).parents[3] / "bench" / "azure500"
 UNLIMITED = 10**9
 
-# Of the whole sample: idle window in seconds, warm memory in per cent of always-on, starts a second. Computed by
-# others with the mean of a function's durations; ours are drawn from its percentiles, whose mean is 15 % higher for
-# the few calls beyond the 99th (9.88 % instead of 8.39 % of always-on in use, were every call in an instance of its
-# own). That is worth 0.15 points of memory where windows are short and less where they are long.
+# For the whole sample: idle window in seconds, warm memory in per cent of always-on, starts a second. Others
+# computed them from the mean of a function's durations; we draw from its percentiles, whose mean is 15 % higher for
+# the few calls beyond the 99th (9.88 % instead of 8.39 % of always-on in use if every call had an instance of its
+# own). That makes 0.15 points of memory with short windows and less with long ones.
 TABLE = ((10.0, 13.6, 2.25), (60.0, 29.5, 0.94), (900.0, 64.6, 0.06))
-POINTS = 0.25  # 0.15 and the rounding of the table
-STARTS = 0.03  # a second: longer calls leave fewer gaps, 1 % at 10 s; the rounding of the table, and chance
+POINTS = 0.25  # 0.15 plus the rounding of the table
+STARTS = 0.03  # a second: longer calls leave fewer gaps (1 % at 10 s), plus rounding of the table and chance
 
 
 def one(*at: float, runs: float = 1.0) -> Arrivals:
@@ -47,7 +47,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> object:
     return play
 
 
-def test_an_instance_is_held_from_the_wake_until_the_window_after_the_last_call_has_passed(played) -> None:
+def test_an_instance_is_held_from_its_wake_to_the_end_of_the_idle_window(played) -> None:
     outcome = played(one(5.0, 12.0, 100.0), Setting(window=10.0))
     # awake 5 to 23 and 100 to 111 s, with a call 5 to 6, 12 to 13 and 100 to 101
     assert outcome.warm == pytest.approx((100 * 18 / 60, 100 * 11 / 60))
@@ -57,12 +57,12 @@ def test_an_instance_is_held_from_the_wake_until_the_window_after_the_last_call_
     assert outcome.gb_seconds == pytest.approx(29 * 100 / 1024)
 
 
-def test_what_is_awake_over_the_end_of_a_minute_counts_in_both_and_not_beyond_the_trace(played) -> None:
+def test_an_instance_awake_across_minutes_counts_in_both_and_not_beyond_the_trace(played) -> None:
     outcome = played(one(59.0, 115.0), Setting(window=10.0))
     assert outcome.warm == pytest.approx((100 * 1 / 60, 100 * (10 + 5) / 60))
 
 
-def test_a_call_just_within_the_window_is_warm_and_one_just_after_it_cold(played) -> None:
+def test_a_call_within_the_window_is_warm_and_one_after_it_cold(played) -> None:
     assert played(one(0.0, 10.999), Setting(window=10.0)).cold == 1
     assert played(one(0.0, 11.0), Setting(window=10.0)).cold == 2
 
@@ -74,29 +74,29 @@ def test_calls_during_a_wake_wait_for_it_and_are_cold_too(played) -> None:
     assert outcome.delays.none == 1
 
 
-def test_calls_beyond_the_concurrency_wait_for_one_to_end(played) -> None:
+def test_calls_beyond_the_concurrency_wait_for_an_earlier_one_to_end(played) -> None:
     outcome = played(one(1.0, 1.25, 1.5), Setting(concurrency=1, most=1))
     assert list(outcome.delays.some) == pytest.approx([0.75, 1.5])
     assert outcome.delays.none == 1
     assert played(one(1.0, 1.25, 1.5), Setting(concurrency=2, most=1)).delays.none == 2
 
 
-def test_a_full_instance_gets_another_beside_it_which_takes_what_waits(played) -> None:
+def test_a_full_instance_gets_another_beside_it_which_serves_waiting_calls(played) -> None:
     outcome = played(one(1.0, 1.25, 1.5, runs=10.0), Setting(window=10.0, concurrency=1), cold_start=0.5)
-    # The first is ready at 1.5. The second is started at 1.25, when the slot was full, and ready at 1.75. Only then
-    # more are asked for, as what runs is doubled at most: ready at 2.25
+    # The first is ready at 1.5. The second starts at 1.25, when the slot is full, and is ready at 1.75. Only then may
+    # more start, as running instances at most double: ready at 2.25
     assert list(outcome.delays.some) == pytest.approx([0.5, 0.5, 0.75])
     assert (outcome.cold, outcome.failed) == (3, 0)
     assert outcome.warm[0] > 100 * 3 * 10 / 60, "three instances while three calls run"
 
 
-def test_what_the_scaler_added_is_taken_away_again(played) -> None:
+def test_instances_that_the_scaler_added_are_removed_again(played) -> None:
     burst = [10.0 + 0.001 * place for place in range(40)]
     steady = [10.0 + 0.5 * place for place in range(220)]
     calls = Arrivals(array("d", sorted(burst + steady)), array("d", [0.4] * 260))
     outcome = played(calls, Setting(window=10.0, concurrency=4))
     alone = played(calls, Setting(window=10.0, concurrency=4, most=1))
-    assert outcome.delays.at(100) < alone.delays.at(100), "nobody waits as long as with one instance"
+    assert outcome.delays.at(100) < alone.delays.at(100), "no call waits as long as with one instance"
     assert outcome.warm[0] > alone.warm[0] * 1.5
     assert outcome.warm[1] < outcome.warm[0] * 1.5
 
@@ -104,7 +104,7 @@ def test_what_the_scaler_added_is_taken_away_again(played) -> None:
 @pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 5)), max_size=100))
 @settings(deadline=None, max_examples=60)
-def test_remembering_looks_decides_as_deciding_at_each_of_them(loads: list[tuple[int, int]]) -> None:
+def test_deferred_looks_give_the_same_decisions_as_immediate_ones(loads: list[tuple[int, int]]) -> None:
     spec = Spec(Scaling(target=10.0), 1, 20, 10)
     scaled, running = Scaled(spec), 1
     scaled.begin(0.0)
@@ -119,20 +119,20 @@ def test_remembering_looks_decides_as_deciding_at_each_of_them(loads: list[tuple
         assert running == expected
 
 
-def test_calls_that_wait_too_long_or_are_too_many_fail(played) -> None:
+def test_calls_that_wait_too_long_or_exceed_the_queue_fail(played) -> None:
     slow = played(one(*[0.001 * place for place in range(5)], runs=20.0), Setting(concurrency=1, most=1))
     assert dict(slow.failures) == {"503: no instance could take the request in time": 3}
     many = played(one(*[0.001 * place for place in range(1003)], runs=60.0), Setting(concurrency=1, most=1))
     assert many.failures["429: too many requests are waiting"] == 2
 
 
-def test_the_same_seed_gives_the_same_calls_and_another_gives_others() -> None:
+def test_a_seed_always_gives_the_same_calls_and_another_gives_others() -> None:
     function = traced(5, 0, 7, runs=(0.0, 0.1, 0.2, 0.4, 0.8, 1.0, 2.0))
     assert arrivals_of(function, 1) == arrivals_of(function, 1)
     assert arrivals_of(function, 1) != arrivals_of(function, 2)
 
 
-def test_calls_are_in_order_in_their_minutes_and_run_as_the_percentiles_say() -> None:
+def test_calls_are_in_order_in_their_minutes_and_runs_follow_the_percentiles() -> None:
     arrivals = arrivals_of(traced(4000, 0, 5, runs=(0.0, 0.1, 0.2, 0.4, 0.8, 1.0, 2.0)), 1)
     assert len(arrivals.at) == len(arrivals.runs) == 4005
     assert list(arrivals.at) == sorted(arrivals.at)
@@ -142,7 +142,7 @@ def test_calls_are_in_order_in_their_minutes_and_run_as_the_percentiles_say() ->
     assert ordered[0] >= 0 and ordered[-1] <= 2.0
 
 
-def test_a_schedule_has_all_functions_calls_in_order() -> None:
+def test_a_schedule_has_the_calls_of_all_functions_in_order() -> None:
     trace = Trace("by hand", 0, (traced(3, name="f000"), traced(2, name="f001")))
     schedule = schedule_of(trace, 0)
     assert list(schedule.at) == sorted(schedule.at)
@@ -157,7 +157,7 @@ def test_percentiles_count_calls_that_did_not_wait() -> None:
 
 
 def by_intervals(trace: Trace, window: float) -> tuple[float, int]:
-    """Warm MB x seconds and starts by another way: calls as intervals, each as long as its run and the window."""
+    """Warm MB x seconds and starts, computed differently: each call is an interval of its run plus the window."""
     warm, starts = 0.0, 0
     for function in trace.functions:
         arrivals = arrivals_of(function, 0)
@@ -172,7 +172,7 @@ def by_intervals(trace: Trace, window: float) -> tuple[float, int]:
 
 
 @pytest.mark.parametrize("window", [1.0, 10.0, 60.0, 900.0])
-def test_without_limits_the_simulation_is_plain_arithmetic_of_intervals(window: float) -> None:
+def test_without_limits_the_simulation_equals_arithmetic_on_intervals(window: float) -> None:
     trace = part(read_trace(AZURE), minutes=60, functions=20)
     (outcome,) = simulate(trace, [Setting(window, UNLIMITED, most=1)], cold_start=0.0)
     warm, starts = by_intervals(trace, window)
@@ -189,7 +189,7 @@ def test_the_whole_azure_sample_gives_the_known_figures() -> None:
         assert outcome.cold / trace.seconds == pytest.approx(starts, abs=STARTS), f"at {window:g} s"
 
 
-def test_a_longer_window_holds_more_and_wakes_less() -> None:
+def test_a_longer_window_holds_more_memory_and_wakes_less_often() -> None:
     trace = part(read_trace(AZURE), minutes=10, functions=40)
     outcomes = simulate(trace, [Setting(window) for window in (1.0, 10.0, 60.0, math.inf)])
     shares, colds = [o.warm_share for o in outcomes], [o.cold for o in outcomes]

@@ -48,21 +48,21 @@ def test_the_three_files_are_joined_by_the_functions_hash(tmp_path: Path) -> Non
         ("memory", "\0", "memory.csv:1: "),
     ],
 )
-def test_what_is_wrong_is_told_with_file_and_line(tmp_path: Path, file: str, text: str, expected: str) -> None:
+def test_an_invalid_trace_is_refused_with_file_and_line(tmp_path: Path, file: str, text: str, expected: str) -> None:
     write_trace(tmp_path, **{file: text})
     with pytest.raises(InvalidInput) as caught:
         read_trace(tmp_path)
     assert expected in caught.value.message
 
 
-def test_files_of_a_spreadsheet_with_its_mark_and_its_line_ends_are_read(tmp_path: Path) -> None:
+def test_files_with_a_byte_order_mark_and_crlf_line_ends_are_read(tmp_path: Path) -> None:
     trace = read_trace(write_trace(tmp_path))
     for file in tmp_path.glob("*.csv"):
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
     assert read_trace(tmp_path) == trace
 
 
-def test_a_file_that_is_missing_or_not_text_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
     write_trace(tmp_path)
     (tmp_path / "memory.csv").write_bytes(b"HashFunction,AverageAllocatedMb\n\xff,1\n")
     with pytest.raises(InvalidInput, match=r"memory\.csv:\d: not CSV in UTF-8"):
@@ -76,7 +76,7 @@ def test_a_file_that_is_missing_or_not_text_is_told(tmp_path: Path) -> None:
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(st.characters(codec="utf-8"), max_size=200) | st.lists(st.sampled_from(
     ["HashFunction", "480", "481", "aa", "1", ",", "\n", '"', "-", "9" * 30]), max_size=20).map("".join))  # fmt: skip
-def test_whatever_is_in_a_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_any_content_of_a_file_is_parsed_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = write_trace(tmp_path_factory.mktemp("trace"))
     (folder / "invocations.csv").write_text(text, newline="")
     try:
@@ -85,7 +85,7 @@ def test_whatever_is_in_a_file_is_read_or_refused(tmp_path_factory: pytest.TempP
         assert "invocations.csv" in error.message
 
 
-def test_a_part_has_its_minutes_and_functions_and_the_names_they_had(tmp_path: Path) -> None:
+def test_a_part_has_its_minutes_and_functions_and_keeps_their_names(tmp_path: Path) -> None:
     trace = read_trace(write_trace(tmp_path))
     cut = part(trace, first=481, minutes=1, functions=1, seed=3)
     assert (cut.first, cut.minutes, len(cut.functions)) == (481, 1, 1)
@@ -104,6 +104,6 @@ def test_a_part_has_its_minutes_and_functions_and_the_names_they_had(tmp_path: P
         ({"functions": 3}, "--functions 3: use 1 to 2, the functions of the trace"),
     ],
 )
-def test_a_part_that_is_not_there_is_refused(tmp_path: Path, asked: dict[str, int], expected: str) -> None:
+def test_a_part_outside_the_trace_is_refused(tmp_path: Path, asked: dict[str, int], expected: str) -> None:
     with pytest.raises(InvalidInput, match=expected):
         part(read_trace(write_trace(tmp_path)), **asked)
