@@ -1,4 +1,4 @@
-"""A call's client gets exactly one answer, whatever its handler, its deadline and its client do."""
+"""A call gets exactly one answer, whatever its handler, its deadline and its client do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OK = Response(200, b"", b"ok")
 
 @dataclass
 class FakeClient:
-    """Implements Client; `said` is what it got."""
+    """Implements Client; `said` records what it received."""
 
     said: list[object] = field(default_factory=list)
     wants_body: bool = True
@@ -59,7 +59,7 @@ class FakeClient:
 @dataclass
 class World:
     client: FakeClient = field(default_factory=FakeClient)
-    over: list[str] = field(default_factory=list)  # one entry each time the answer was said to be over
+    over: list[str] = field(default_factory=list)  # one entry each time that the answer reported its end
 
     def answer(self, *, doubtful: bool = False) -> Answer:
         launch = Launch(InstanceId("i"), FunctionId("f.n"), "", max_response=MOST)
@@ -69,14 +69,14 @@ class World:
 
 @pytest.fixture
 def journal(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What goes to the function's log."""
+    """The lines written to the function's log."""
     lines: list[str] = []
     monkeypatch.setattr(subject, "JOURNAL", SimpleNamespace(say=lines.append))
     return lines
 
 
 def expire(answer: Answer) -> None:
-    """As Call does."""
+    """Expire an answer as Call does."""
     if not answer.over:
         answer.close()
         answer.expire(1.0)
@@ -99,7 +99,7 @@ STREAM = st.lists(st.sampled_from([*ANY, "piece", "exhausted"]), max_size=8)
 
 
 @given(steps=WHOLE | STREAM)
-def test_whatever_happens_there_is_one_answer_and_nothing_after_it(steps: list[str]) -> None:
+def test_any_sequence_of_events_gives_one_answer_and_nothing_after_it(steps: list[str]) -> None:
     world = World()
     answer = world.answer()
     with pytest.MonkeyPatch.context() as patch:
@@ -133,7 +133,7 @@ def test_whatever_happens_there_is_one_answer_and_nothing_after_it(steps: list[s
         (["client left", "piece"], [], ""),
     ],
 )
-def test_the_client_gets_what_happened_first(
+def test_the_first_outcome_decides_the_answer(
     journal: list[str], steps: list[str], said: list[object], logged: str
 ) -> None:
     world = World()
@@ -145,13 +145,13 @@ def test_the_client_gets_what_happened_first(
     assert bool(logged) == bool(journal)
 
 
-def test_a_client_that_wants_no_body_gets_the_head_of_a_stream() -> None:
+def test_a_client_that_wants_no_body_gets_only_the_head_of_a_stream() -> None:
     world = World(FakeClient(wants_body=False))
     assert not world.answer().push(OK, b"1234")
     assert (world.client.said, world.over) == (["begin", "end"], ["over"])
 
 
-def test_the_socket_is_asked_for_the_client_only_in_doubt() -> None:
+def test_only_a_doubtful_answer_checks_whether_the_client_has_left() -> None:
     gone = World(FakeClient(gone=True))
     assert not gone.answer(doubtful=True).is_wanted()
     there = World()
@@ -161,7 +161,7 @@ def test_the_socket_is_asked_for_the_client_only_in_doubt() -> None:
     assert not answer.is_wanted()
 
 
-def test_a_process_that_ends_tells_a_client_that_waits() -> None:
+def test_an_ending_process_answers_a_waiting_client() -> None:
     waits, streams = World(), World()
     waits.answer().give_up()
     assert waits.client.said == [("at once", 504)]

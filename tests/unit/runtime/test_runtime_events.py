@@ -1,4 +1,4 @@
-"""What a handler sees of its request."""
+"""The request as its handler sees it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def test_headers_are_found_in_any_case_and_listed_in_title_case() -> None:
     assert repr(headers) == "Headers({'Content-Type': 'a/b', 'X-A': '1, 2'})"
 
 
-def test_cookies_are_joined_as_cookies() -> None:
+def test_cookies_are_joined_with_a_semicolon() -> None:
     assert Headers([(b"cookie", b"a=1"), (b"cookie", b"b=2")])["Cookie"] == "a=1; b=2"
 
 
-def test_a_query_is_a_dict_of_first_values_that_json_can_write() -> None:
+def test_a_query_is_a_json_serializable_dict_of_first_values() -> None:
     query = event(b"/p?a=1&a=2&b=&c&d=%C3%A9+x&e=%FF").query
     assert query == {"a": "1", "b": "", "c": "", "d": "é x", "e": "�"}
     assert query.getlist("a") == ["1", "2"]
@@ -66,21 +66,21 @@ def test_a_query_is_a_dict_of_first_values_that_json_can_write() -> None:
         (b"/\xc3\xa9", "/é", ""),
     ],
 )
-def test_a_target_is_path_and_query(target: bytes, path: str, query: str) -> None:
+def test_a_target_is_split_into_path_and_query(target: bytes, path: str, query: str) -> None:
     assert event(target).path == path
     assert event(target).query == Query(query)
 
 
-def test_the_raw_path_is_as_it_was_sent() -> None:
+def test_the_raw_path_is_unchanged() -> None:
     assert event(b"/a%2Fb%20c//d?x=1").raw_path == "/a%2Fb%20c//d"
     assert event(b"http://example.org/a%2Fb?x").raw_path == "/a%2Fb"
 
 
-def test_a_context_shows_what_it_has() -> None:
+def test_vars_of_a_context_shows_its_fields() -> None:
     assert vars(Context("7")) == {"hostname": Context("").hostname, "call_id": "7"}
 
 
-def test_an_event_can_be_changed_and_names_what_it_has() -> None:
+def test_an_event_can_be_changed_and_names_its_fields_for_an_unknown_one() -> None:
     changed = event(b"/p?a=1")
     changed.body = b"other"
     changed.path = "/q"

@@ -53,7 +53,7 @@ HERE = 62 if platform.machine() == "x86_64" else 183
         (b"", "neither a Linux program nor a script"),
     ],
 )
-def test_a_file_that_cannot_run_is_told_why(file: Path, content: bytes, message: str) -> None:
+def test_a_file_that_cannot_run_gets_a_reason(file: Path, content: bytes, message: str) -> None:
     file.write_bytes(content)
     assert message in str(why_not(file))
 
@@ -61,23 +61,23 @@ def test_a_file_that_cannot_run_is_told_why(file: Path, content: bytes, message:
 @pytest.mark.parametrize(
     "content", [elf(HERE), b"#!/bin/sh\necho\n", b"#! /bin/sh -e\n", b"#!\t/bin/sh\t-e\n", b"#!/bin/sh \t\n"]
 )
-def test_a_file_that_can_run_has_no_trouble(file: Path, content: bytes) -> None:
+def test_a_file_that_can_run_gets_no_reason(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     assert why_not(file) is None
 
 
-def test_real_programs_have_no_trouble() -> None:
+def test_real_programs_get_no_reason() -> None:
     for program in (sys.executable, shutil.which("sh")):
         assert why_not(Path(str(program)).resolve()) is None
 
 
-def test_what_is_missing_a_folder_or_not_executable_is_told(file: Path, tmp_path: Path) -> None:
+def test_a_missing_file_a_folder_and_a_file_without_permission_get_a_reason(file: Path, tmp_path: Path) -> None:
     assert why_not(tmp_path / "none") == "does not exist"
     assert why_not(tmp_path) == "is not a file"
     file.chmod(0o644)
     assert "chmod +x server" in str(why_not(file))
 
 
-def test_a_program_for_a_machine_that_has_no_name_here_is_told_by_its_number(file: Path) -> None:
+def test_a_program_for_an_unknown_machine_is_reported_with_the_machines_number(file: Path) -> None:
     file.write_bytes(elf(9999))
     assert "machine 9999" in str(why_not(file))

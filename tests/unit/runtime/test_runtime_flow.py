@@ -1,4 +1,4 @@
-"""Reading waits for answers, and streams for slow clients."""
+"""Reading waits for answers, and streams wait for slow clients."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_reading_pauses_once_while_requests_wait(flow: FlowControl, transport: F
     assert transport.said == ["pause", "resume"]
 
 
-def test_reading_pauses_while_the_client_takes_no_answers(flow: FlowControl, transport: FakeTransport) -> None:
+def test_reading_pauses_while_the_client_does_not_read_answers(flow: FlowControl, transport: FakeTransport) -> None:
     flow.pause_writing()
     flow.pace_reading(behind=False)
     flow.pace_reading(behind=True)
@@ -53,13 +53,13 @@ def test_reading_pauses_while_the_client_takes_no_answers(flow: FlowControl, tra
     assert transport.said == ["pause", "resume"]
 
 
-def test_a_transport_that_closes_is_left_alone(flow: FlowControl, transport: FakeTransport) -> None:
+def test_a_closing_transport_is_left_alone(flow: FlowControl, transport: FakeTransport) -> None:
     transport.closing = True
     flow.pace_reading(behind=True)
     assert transport.said == []
 
 
-def test_a_stream_goes_on_when_the_client_has_room(flow: FlowControl) -> None:
+def test_a_stream_continues_when_the_client_reads_again(flow: FlowControl) -> None:
     said: list[str] = []
     flow.when_writable(lambda: said.append("at once"))
     flow.pause_writing()
@@ -70,7 +70,7 @@ def test_a_stream_goes_on_when_the_client_has_room(flow: FlowControl) -> None:
     assert said == ["at once", "later"]
 
 
-def test_a_stream_waits_for_no_client_that_is_gone(flow: FlowControl, transport: FakeTransport) -> None:
+def test_a_stream_does_not_wait_for_a_client_that_has_left(flow: FlowControl, transport: FakeTransport) -> None:
     flow.pause_writing()
     transport.closing = True
     said: list[str] = []

@@ -1,4 +1,4 @@
-"""What functions' code finds of the platform, and that nothing of the platform is needed later."""
+"""The platform is hidden from functions' code, and instances need none of its modules later."""
 
 import ast
 import sys
@@ -20,7 +20,7 @@ IN_INSTANCES = [
 
 
 @pytest.mark.parametrize("file", IN_INSTANCES, ids=lambda file: str(file.relative_to(SOURCE)))
-def test_no_module_that_instances_run_imports_one_of_the_platforms_late(file):
+def test_no_module_that_instances_run_imports_another_of_the_platform_late(file):
     tree = ast.parse(file.read_text())
     late = [
         alias
@@ -34,7 +34,7 @@ def test_no_module_that_instances_run_imports_one_of_the_platforms_late(file):
     assert late == []
 
 
-def test_what_is_not_of_the_standard_library_is_forgotten(monkeypatch):
+def test_modules_outside_the_standard_library_are_forgotten(monkeypatch):
     monkeypatch.setattr(sys, "modules", {**sys.modules, "its": ModuleType("its"), "its.part": ModuleType("its.part")})
     monkeypatch.setattr(sys, "path", ["/usr/lib/python3.11", "/platform/src", "/platform/lib"])
     monkeypatch.setattr(sys, "path_importer_cache", {"/platform/lib": None, "/platform/lib/its": None, "/usr": None})

@@ -1,4 +1,4 @@
-"""The log's own descriptor: what becomes of words that it has no room for, or that would go elsewhere."""
+"""The log's own descriptor: a full pipe, a reused descriptor number, a missing reader."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def opened(write: int) -> Journal:
-    """A journal whose log is the pipe; it has a descriptor of its own."""
+    """A journal that writes to the pipe through a descriptor of its own."""
     kept = os.dup(2)
     os.dup2(write, 2)
     try:
@@ -44,7 +44,7 @@ def fill(write: int) -> None:
         os.set_blocking(write, True)
 
 
-def test_a_log_that_nobody_reads_is_waited_for_once_and_shortly(pipe: tuple[int, int]) -> None:
+def test_writing_to_a_full_log_waits_once_and_briefly(pipe: tuple[int, int]) -> None:
     read, write = pipe
     journal = opened(write)
     fill(write)
@@ -70,11 +70,11 @@ def test_a_long_text_keeps_its_end(pipe: tuple[int, int]) -> None:
     assert len(found) <= MOST + 4 and found.endswith(b"the end\n")
 
 
-def test_a_number_that_means_something_else_by_now_is_not_written_to(pipe: tuple[int, int]) -> None:
+def test_a_descriptor_number_that_was_reused_is_not_written_to(pipe: tuple[int, int]) -> None:
     read, write = pipe
     journal = opened(write)
     other_read, other_write = os.pipe()
-    os.dup2(other_write, journal.descriptor)  # the function closed it, and a connection got its number
+    os.dup2(other_write, journal.descriptor)  # the function closed it, and a connection has its number now
     journal.say("for the log alone\n")
     for number in (read, other_read):
         os.set_blocking(number, False)
@@ -84,7 +84,7 @@ def test_a_number_that_means_something_else_by_now_is_not_written_to(pipe: tuple
         os.close(number)
 
 
-def test_a_log_whose_reader_has_gone_is_nobodys_trouble(pipe: tuple[int, int]) -> None:
+def test_a_log_without_a_reader_does_not_raise(pipe: tuple[int, int]) -> None:
     read, write = pipe
     journal = opened(write)
     os.close(read)

@@ -1,4 +1,4 @@
-"""What the receiver makes of bytes, however the network cuts them."""
+"""The receiver parses bytes into requests, however the network splits them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def receiver(service: FakeService | None = None) -> Receiver:
 
 
 def shown(received: Receiver) -> list[Any]:
-    """What was received, to be compared."""
+    """The received items in a comparable form."""
     return [
         (item.method, item.target, item.headers, item.body, item.call_id, item.timeout, item.keep_alive, item.http10)
         if isinstance(item, Request)
@@ -89,10 +89,10 @@ def test_requests_are_the_same_wherever_the_reads_end(cuts: set[int]) -> None:
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n", 501),
     ],
 )
-def test_a_refusal_comes_after_what_was_received_and_is_the_last(sent: bytes, status: int) -> None:
+def test_a_refusal_follows_the_received_requests_and_is_the_last_item(sent: bytes, status: int) -> None:
     found = receiver()
     found.feed(b"GET /before HTTP/1.1\r\n" + HOST + b"\r\n")
-    sent += b"\r\n"  # a header is seen when the next line begins
+    sent += b"\r\n"  # a header is complete when the next line begins
     for begin in range(0, len(sent), READ):
         found.feed(sent[begin : begin + READ])
     before, refused = found.received
@@ -102,7 +102,7 @@ def test_a_refusal_comes_after_what_was_received_and_is_the_last(sent: bytes, st
     assert (found.request, found.in_body) == (None, False)
 
 
-def test_nothing_counts_after_a_request_that_closes_the_connection() -> None:
+def test_bytes_after_a_request_that_closes_the_connection_are_ignored() -> None:
     found = receiver()
     found.feed(b"GET /last HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\nGET /more HTTP/1.1\r\n" + HOST + b"\r\n")
     assert [item.target for item in found.received if isinstance(item, Request)] == [b"/last"]
@@ -119,7 +119,7 @@ def test_a_client_awaits_100_until_it_sends_its_body() -> None:
     assert (found.request, found.in_body) == (None, False)
 
 
-def test_a_body_is_due_later_the_more_of_it_has_come() -> None:
+def test_the_deadline_of_a_body_grows_with_the_received_bytes() -> None:
     service = FakeService()
     found = receiver(service)
     service.loop.now = 5.0
@@ -129,7 +129,7 @@ def test_a_body_is_due_later_the_more_of_it_has_come() -> None:
     assert found.body_due() == 20.0 + BODY_SECONDS + 50 / BODY_RATE
 
 
-def test_of_a_lost_connection_nothing_is_kept() -> None:
+def test_nothing_is_kept_of_a_lost_connection() -> None:
     found = receiver()
     found.feed(PIPELINE[:-30])
     found.forget()

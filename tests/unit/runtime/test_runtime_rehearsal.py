@@ -4,8 +4,8 @@ import json
 import subprocess
 import sys
 
-# In a process of its own: pytest-timeout has an alarm in this one. The first rehearsal leaves libuv's signal
-# pipe, which is the process's for good; so the second is looked at. The loop is kept, to serve with.
+# In a process of its own: pytest-timeout sets an alarm in this one. The first rehearsal leaves libuv's signal
+# pipe, which the process keeps; so the second is checked. The loop is kept to serve with.
 PROGRAM = """
 import json, os, signal, sys, time
 from rescoldo.runtime import instance

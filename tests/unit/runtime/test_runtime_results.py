@@ -1,4 +1,4 @@
-"""From what a handler returned to a response, and the bytes of its head."""
+"""From a handler's result to a response, and the bytes of its head."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def pieces() -> AsyncIterator[str]:
         ({"statusCode": 204, "body": "x"}, Response(204, HTML, b"")),
     ],
 )
-def test_a_result_becomes_its_response(result: object, expected: Response) -> None:
+def test_a_result_becomes_a_response(result: object, expected: Response) -> None:
     assert respond(result) == expected
 
 
@@ -110,19 +110,19 @@ def test_a_result_becomes_its_response(result: object, expected: Response) -> No
         {"a": object()}, {"a": float("nan")}, [float("inf")], {("a", 1): 2},
     ],
 )  # fmt: skip
-def test_nonsense_is_refused_with_a_reason(result: object) -> None:
+def test_an_invalid_result_is_refused_with_a_reason(result: object) -> None:
     with pytest.raises(InvalidResponse, match="the function returned"):
         respond(result)
 
 
-def test_a_structure_that_holds_itself_is_nonsense() -> None:
+def test_a_structure_that_contains_itself_is_invalid() -> None:
     circle: list[Any] = []
     circle.append(circle)
     with pytest.raises(InvalidResponse):
         respond(circle)
 
 
-def test_json_knows_dates_uuids_and_decimals() -> None:
+def test_json_supports_dates_uuids_and_decimals() -> None:
     key = uuid.UUID(int=1)
     body = respond([datetime.date(2026, 1, 2), datetime.datetime(2026, 1, 2, 3), key, decimal.Decimal("1.10")]).body
     dates = b'"Fri, 02 Jan 2026 00:00:00 GMT","Fri, 02 Jan 2026 03:00:00 GMT"'
@@ -139,14 +139,14 @@ class Markup:
         return "<b>"
 
 
-def test_json_knows_dataclasses_markup_and_zones_as_flask_does() -> None:
+def test_json_supports_dataclasses_markup_and_time_zones_like_flask() -> None:
     zone = datetime.timezone(datetime.timedelta(hours=2))
     assert respond([Point(1), Markup(), datetime.datetime(2026, 1, 2, 3, tzinfo=zone)]).body == (
         b'[{"x":1},"<b>","Fri, 02 Jan 2026 01:00:00 GMT"]\n'
     )
 
 
-def test_a_response_of_werkzeug_is_sent_as_it_is() -> None:
+def test_a_werkzeug_response_is_sent_unchanged() -> None:
     wrappers = pytest.importorskip("werkzeug.wrappers")
     response = wrappers.Response("made", 418, headers=[("X-A", "1"), ("X-A", "2")], mimetype="text/x")
     lines = b"X-A: 1\r\nX-A: 2\r\nContent-Type: text/x; charset=utf-8\r\n"
@@ -155,20 +155,20 @@ def test_a_response_of_werkzeug_is_sent_as_it_is() -> None:
         respond({"body": response})
 
 
-def test_a_streamed_response_of_werkzeug_is_streamed() -> None:
+def test_a_streamed_werkzeug_response_is_streamed() -> None:
     wrappers = pytest.importorskip("werkzeug.wrappers")
     found = respond(wrappers.Response(iter(["a", "b"]), 200))
     assert isinstance(found.body, Iterator)
     assert list(found.body) == [b"a", b"b"]
 
 
-def test_a_classic_result_without_a_text_of_its_own_is_nonsense() -> None:
+def test_a_classic_result_without_a_text_form_is_invalid() -> None:
     with pytest.raises(InvalidResponse, match="has no text form"):
         respond_classic(object())
 
 
 @given(anything)
-def test_any_result_is_a_sound_response_or_nonsense(result: Any) -> None:
+def test_any_result_is_a_valid_response_or_refused(result: Any) -> None:
     try:
         response = respond(result)
     except InvalidResponse:
@@ -181,7 +181,7 @@ def test_any_result_is_a_sound_response_or_nonsense(result: Any) -> None:
 
 @pytest.mark.slow
 @given(st.dictionaries(st.text(), json_values) | st.lists(json_values))
-def test_json_results_come_back_the_same(result: Any) -> None:
+def test_json_results_round_trip(result: Any) -> None:
     try:
         response = respond_classic(result)
     except InvalidResponse as error:
@@ -203,11 +203,11 @@ def test_json_results_come_back_the_same(result: Any) -> None:
         (("a", 1), Response(200, TEXT, b"('a', 1)")),
     ],
 )
-def test_a_classic_result_becomes_its_response(result: object, expected: Response) -> None:
+def test_a_classic_result_becomes_a_response(result: object, expected: Response) -> None:
     assert respond_classic(result) == expected
 
 
-def test_iterators_are_kept_to_be_streamed() -> None:
+def test_iterators_are_kept_for_streaming() -> None:
     numbers = iter(["a"])
     assert respond(numbers) == Response(200, OCTETS, numbers)
     stream = pieces()
@@ -215,12 +215,12 @@ def test_iterators_are_kept_to_be_streamed() -> None:
 
 
 @pytest.mark.parametrize(("chunk", "data"), [("é", b"\xc3\xa9"), (b"a", b"a"), (bytearray(b"b"), b"b"), ("", b"")])
-def test_a_piece_of_a_stream_is_text_or_bytes(chunk: object, data: bytes) -> None:
+def test_a_chunk_of_a_stream_is_text_or_bytes(chunk: object, data: bytes) -> None:
     assert encode_chunk(chunk) == data
 
 
 @pytest.mark.parametrize("chunk", [1, None, {"a": 1}, ["a"], "\ud800"])
-def test_another_piece_is_nonsense(chunk: object) -> None:
+def test_a_chunk_of_another_type_is_invalid(chunk: object) -> None:
     with pytest.raises(InvalidResponse):
         encode_chunk(chunk)
 
@@ -239,7 +239,7 @@ def test_a_head_has_status_headers_framing_and_duration() -> None:
     assert lines[6:] == [b"X-Duration-Seconds: 0.250000", b"", b""]
 
 
-def test_a_status_without_a_name_has_an_empty_one() -> None:
+def test_a_status_without_a_reason_phrase_has_an_empty_one() -> None:
     assert encode_head(Response(599, b"", b""), 0, b"", 0).startswith(b"HTTP/1.1 599 \r\n")
 
 
@@ -249,7 +249,7 @@ def test_statuses_without_a_body_have_no_length(status: int) -> None:
 
 
 @given(st.binary(min_size=1))
-def test_a_chunk_says_its_size(data: bytes) -> None:
+def test_a_framed_chunk_begins_with_its_size(data: bytes) -> None:
     size, _, rest = encode_framed(data).partition(b"\r\n")
     assert int(size, 16) == len(data)
     assert rest == data + b"\r\n"
