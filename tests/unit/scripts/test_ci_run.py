@@ -1,4 +1,4 @@
-""".ci/run: its steps, its summary, and how it keeps to its time. Its commands are stand-ins."""
+""".ci/run: its steps, its summary and its time limit. Stand-ins replace its commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 class Checkout:
-    """A folder with .ci/run, in which `make TARGET` does what is said here, and all commands are there."""
+    """A folder with .ci/run, where tests define what `make TARGET` does and all commands exist."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -33,7 +33,7 @@ class Checkout:
         self.make({})
 
     def make(self, targets: dict[str, str]) -> None:
-        """What each target does, in words of sh; any other says that it is done."""
+        """Define each target in shell code; every other target prints that it is done."""
         cases = "".join(f"{name}) {does} ;;\n" for name, does in targets.items())
         self._command("make", f'case $1 in\n{cases}*) echo "$1 is done" ;;\nesac\n')
 
@@ -43,7 +43,7 @@ class Checkout:
         file.chmod(0o755)
 
     def run(self, seconds: int = 100) -> tuple[int, dict[str, str], str]:
-        """Its status, its lines of the summary by step, and all its output."""
+        """Run .ci/run; return its status, the summary's line of each step, and the whole output."""
         environment = {
             **os.environ,
             "PATH": f"{self.bin}:{os.environ['PATH']}",
@@ -74,11 +74,11 @@ def test_each_step_has_a_line_with_its_closing_words(checkout: Checkout) -> None
     assert status == 0, output
     assert list(lines) == STEPS
     assert re.fullmatch(r"test +ok +\d+ s  test is done", lines["test"])
-    assert output.count("kill-matrix is done\n") == 2, "once as the step says it, once in the summary"
+    assert output.count("kill-matrix is done\n") == 2, "once in the step's output, once in the summary"
     assert "flaky" not in output.partition("=== summary")[2]
 
 
-def test_a_step_that_fails_fails_the_whole_and_the_others_are_run(checkout: Checkout) -> None:
+def test_a_failed_step_fails_the_run_and_the_others_still_run(checkout: Checkout) -> None:
     checkout.make({"lint": "echo 'a layer is broken'; exit 3"})
     status, lines, _ = checkout.run()
     assert status == 1
@@ -86,14 +86,14 @@ def test_a_step_that_fails_fails_the_whole_and_the_others_are_run(checkout: Chec
     assert list(lines) == STEPS
 
 
-def test_what_fails_with_the_newest_versions_is_only_told(checkout: Checkout) -> None:
+def test_a_failure_with_the_newest_versions_is_only_reported(checkout: Checkout) -> None:
     checkout.make({"newest": "echo '3 failed'; exit 1"})
     status, lines, output = checkout.run()
     assert status == 0, output
     assert re.fullmatch(r"newest +FAILED +\d+ s  3 failed \(only told\)", lines["newest"])
 
 
-def test_flaky_tests_are_listed_and_fail_nothing(checkout: Checkout) -> None:
+def test_flaky_tests_are_listed_and_do_not_fail_the_run(checkout: Checkout) -> None:
     checkout.make({"e2e": "echo 'flaky: tests/e2e/test_a.py::test_b[c d]'; echo '1 failed; 1 passed'"})
     status, _, output = checkout.run()
     assert status == 0, output
@@ -101,7 +101,7 @@ def test_flaky_tests_are_listed_and_fail_nothing(checkout: Checkout) -> None:
 
 
 @pytest.mark.parametrize("target", ["e2e", "kill-matrix", "hostile"])
-def test_the_slower_suites_repeat_what_fails(checkout: Checkout, target: str) -> None:
+def test_the_slower_suites_repeat_failed_tests(checkout: Checkout, target: str) -> None:
     checkout.make({target: f'echo "$2" >{target}'})
     checkout.run()
     assert (checkout.folder / target).read_text() == "PYTEST=.venv/bin/python scripts/repeat_failed.py\n"
@@ -117,7 +117,7 @@ def test_an_installation_is_tried_three_times(checkout: Checkout) -> None:
     assert "FAILED" in lines["install"]
 
 
-def test_it_ends_in_time_with_a_summary(checkout: Checkout) -> None:
+def test_the_run_ends_in_time_with_a_summary(checkout: Checkout) -> None:
     checkout.make({"test": "echo 'the first of it'; sleep 300"})
     begin = time.monotonic()
     status, lines, output = checkout.run(seconds=3)
@@ -128,7 +128,7 @@ def test_it_ends_in_time_with_a_summary(checkout: Checkout) -> None:
     assert [lines[name] for name in STEPS[3:9]] == [f"{name:8} not run: out of time" for name in STEPS[3:9]]
 
 
-def test_a_process_left_behind_keeps_nothing_waiting(checkout: Checkout) -> None:
+def test_a_process_left_behind_does_not_block_the_run(checkout: Checkout) -> None:
     checkout.make({"demo": "sleep 50 & echo $! >left; echo done"})
     begin = time.monotonic()
     status, _, output = checkout.run()
@@ -137,7 +137,7 @@ def test_a_process_left_behind_keeps_nothing_waiting(checkout: Checkout) -> None
     assert time.monotonic() - begin < 30
 
 
-def test_a_step_can_be_interrupted_as_on_a_terminal(checkout: Checkout) -> None:
+def test_a_step_can_be_interrupted_like_on_a_terminal(checkout: Checkout) -> None:
     checkout.make({"demo": "grep SigIgn /proc/self/status"})
     _, lines, _ = checkout.run()
     ignored = int(lines["demo"].split()[-1], 16)

@@ -1,4 +1,4 @@
-"""scripts/edge.py, which asks a running edge."""
+"""scripts/edge.py, which queries a running edge."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(*words: str) -> int:
 
 @pytest.fixture
 def edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The settings of a platform that has run, with its admin socket not yet there."""
+    """Save the settings of a platform; return the path of its admin socket, which does not exist yet."""
     monkeypatch.setenv("RESCOLDO_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("rescoldo.cli.platform.run_dir_for", lambda data: tmp_path / "run")
     settings = local_settings(None)
@@ -32,7 +32,7 @@ def edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(settings.admin_socket)
 
 
-def test_a_command_is_asked_with_the_paths_of_its_maps(edge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_is_sent_with_the_paths_of_its_maps(edge: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = []
 
     def answer() -> None:
@@ -57,6 +57,6 @@ def test_an_edge_that_does_not_answer_is_named(edge: Path, capsys: pytest.Captur
     assert str(edge) in capsys.readouterr().err
 
 
-def test_without_a_command_it_says_how_it_is_used(edge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_command_the_script_prints_its_usage(edge: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 2
     assert "show servers state" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A test that failed is repeated once, alone."""
+"""A failed test is repeated once, alone."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[
     (folder / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, str(SCRIPT), "-q", *options, "test_some.py"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    kept["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # they take longer to import than all else takes
+    kept["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # importing plugins takes longer than all else
     return subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("options", [(), ("-p", "xdist", "-n", "2", "--dist", "loadfile")], ids=["", "abreast"])
-def test_one_that_passes_alone_is_flaky_and_the_suite_has_passed(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_a_test_that_passes_alone_is_flaky_and_the_suite_passes(tmp_path: Path, options: tuple[str, ...]) -> None:
     done = run(tmp_path, TESTS, *options)
     assert done.returncode == 0, done.stdout
     assert FLAKY in done.stdout
@@ -56,14 +56,14 @@ def test_one_that_passes_alone_is_flaky_and_the_suite_has_passed(tmp_path: Path,
     assert (tmp_path / "runs").read_text() == "passes ", "a test that passed is not repeated"
 
 
-def test_one_that_fails_again_fails_the_suite(tmp_path: Path) -> None:
+def test_a_test_that_fails_again_fails_the_suite(tmp_path: Path) -> None:
     done = run(tmp_path, TESTS + ALWAYS)
     assert done.returncode == 1
     assert FLAKY in done.stdout
     assert done.stdout.endswith("2 failed; of these, repeated alone, 1 passed\n")
 
 
-def test_where_many_fail_none_is_repeated(tmp_path: Path) -> None:
+def test_if_many_tests_fail_none_is_repeated(tmp_path: Path) -> None:
     many = "import pytest\n\n\n@pytest.mark.parametrize('n', range(6))\ndef test_fails(n):\n    assert False\n"
     done = run(tmp_path, many)
     assert done.returncode == 1
@@ -73,7 +73,7 @@ def test_where_many_fail_none_is_repeated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tests", "status"), [("def test_passes(): pass\n", 0), ("import nowhere_at_all\n", 2), ("", 5)]
 )
-def test_any_other_end_is_pytests_own(tmp_path: Path, tests: str, status: int) -> None:
+def test_any_other_exit_status_is_pytests_own(tmp_path: Path, tests: str, status: int) -> None:
     done = run(tmp_path, tests)
     assert done.returncode == status
     assert "repeated" not in done.stdout
