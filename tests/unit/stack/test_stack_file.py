@@ -58,11 +58,11 @@ readonly_root_filesystem: true"""
     assert spec.limits == {"memory": "40Mi", "cpu": "100m"} and spec.requests == {"memory": "20Mi"}
 
 
-def test_an_image_that_is_not_given_is_the_name_and_latest():
+def test_the_default_image_is_the_name_with_the_tag_latest():
     assert stack(function("")).functions[0].to_spec().image == "hello:latest"
 
 
-def test_the_default_namespace_is_used_when_none_is_given():
+def test_the_default_namespace_is_used_if_none_is_given():
     assert stack(function("")).functions[0].to_spec().namespace == "openfaas-fn"
 
 
@@ -77,7 +77,7 @@ def test_a_default_stands_in_for_an_empty_variable():
     assert stack(function("image: ${TAG:-a:1}"), TAG="").functions[0].image == "a:1"
 
 
-def test_a_value_with_line_breaks_does_not_move_the_line_of_a_later_error():
+def test_a_value_with_line_breaks_does_not_shift_the_line_of_a_later_error():
     text = function("environment: {A: '${BLOCK}'}\nlabls: {}")
     expected = text.splitlines().index("    labls: {}") + 1
     assert problem(text, BLOCK="1\n2\n3").startswith(f"stack.yaml:{expected}: ")
@@ -87,7 +87,7 @@ def test_a_value_with_line_breaks_does_not_move_the_line_of_a_later_error():
     "value",
     ["x #y", "# x", "a: b", "[a, b", "{a", "- a", "'q'", '"', "1\n two\n", "\\n", "null", "~", " x ", "*a", "!t", "%"],
 )
-def test_a_value_arrives_whole(value):
+def test_a_value_arrives_unchanged(value):
     text = function("environment:\n  A: ${V}\n  B: \"${V}\"\n  C: <${V}>\n  D: |\n    ${V}\nlabels: {L: ${V}, M: x}")
     hello = stack(text, V=value).functions[0]
     assert hello.environment == {"A": value, "B": value, "C": f"<{value}>", "D": f"{value}\n"}
@@ -99,13 +99,13 @@ def test_lines_of_a_block_that_begin_with_a_hash_are_substituted():
     assert stack(text, V="you").functions[0].environment == {"SCRIPT": "#!/bin/sh\n# for you\n#w\n"}
 
 
-def test_a_variable_that_is_empty_is_no_value():
+def test_an_empty_variable_counts_as_no_value():
     text = function("image: ${A}\nnamespace: ${A}${B}  # none\nenvironment: ${A}\nskip_build: ${A}")
     hello = stack(text, A="").functions[0]
     assert (hello.image, hello.namespace, hello.environment, hello.skip_build) == ("hello:latest", "", {}, False)
 
 
-def test_a_default_in_quotes_is_what_the_quotes_hold():
+def test_quotes_around_a_default_are_removed():
     hello = stack(function("environment:\n  A: ${X:-\"a #b\"}\n  B: ${X:-'c'}\n  C: ${X:-\"d\"}/e")).functions[0]
     assert hello.environment == {"A": "a #b", "B": "c", "C": '"d"/e'}
 
@@ -127,29 +127,29 @@ def test_an_error_names_the_variable(text, values, said):
     assert said in message and message.startswith("stack.yaml:")
 
 
-def test_what_is_refused_later_names_the_variable_too():
+def test_a_later_error_names_the_variable_too():
     hello = stack(function("limits: {memory: '${MEM}'}"), MEM="lots").functions[0]
     assert hello.place_of("limits.memory: 'lots' is not a size") == "stack.yaml:9 (${MEM})"
 
 
-def test_values_have_a_bound_together():
+def test_the_total_size_of_values_is_bounded():
     text = function("environment: {A: '" + "${BIG}" * 1100 + "'}")
     assert "with BIG the values of variables exceed" in problem(text, BIG="x" * 1000)
 
 
 @pytest.mark.parametrize("form", ["${A:=x}", "${A", "${}", "${A:-${B}}", "${1A}", "${A^^}"])
-def test_a_substitution_that_is_not_known_is_an_error_with_its_line(form):
+def test_an_unsupported_substitution_is_an_error_with_its_line(form):
     for line in (f"functions: {form}\n", f"functions: {{a: {form}\n"):
         message = problem(HEAD + line)
         assert message.startswith("stack.yaml:5: ")
         assert "is not a supported substitution" in message and "${NAME:-default}" in message
 
 
-def test_a_comment_may_hold_anything():
+def test_a_comment_may_contain_anything():
     assert stack("# ${{ matrix.x }}\n" + function("image: x # ${A:=y}\nlabels: {}")).functions
 
 
-def test_an_unknown_key_names_its_line_what_is_allowed_and_a_suggestion():
+def test_an_unknown_key_gets_its_line_the_allowed_keys_and_a_suggestion():
     message = problem(function("enviroment: {A: b}"))
     assert message.startswith("stack.yaml:9: functions.hello.enviroment: unknown key")
     assert "did you mean 'environment'?" in message and "annotations" in message
@@ -211,24 +211,24 @@ def test_anchors_and_merge_keys_are_understood():
     assert stack(text).functions[1].environment == {"A": "1", "B": "3"}
 
 
-def test_a_merge_of_itself_is_refused():
+def test_a_mapping_that_merges_itself_is_refused():
     assert "needs the alias of another mapping" in problem(function("environment: &e {<<: *e}"))
 
 
 def test_a_tripling_chain_of_merges_runs_out_of_budget():
     chain = "&m0 {X: 1}"
-    for i in range(1, 17):  # 3 to the power of 16 values, were they all written out
+    for i in range(1, 17):  # 3 to the power of 16 values if all were written out
         chain = f"&m{i} {{<<: [{chain}, *m{i - 1}, *m{i - 1}]}}"
     assert "with all aliases written out" in problem(function(f"environment: {chain}"))
 
 
-def test_nesting_below_the_limit_is_read_and_above_it_refused():
+def test_nesting_up_to_the_limit_is_read_and_beyond_it_refused():
     assert "allowed are" in problem("a: " + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1))
     assert "stack.yaml:1: nested deeper than 40 levels" in problem("a: " + "[" * MAX_DEPTH + "]" * MAX_DEPTH)
 
 
 def test_very_deep_nesting_is_refused_and_does_not_end_the_process():
-    assert "stack.yaml:1: " in problem("a: " + "[" * 500_000)  # by this limit or by one of the library's own
+    assert "stack.yaml:1: " in problem("a: " + "[" * 500_000)  # by this limit or by the library's own
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path):
@@ -250,7 +250,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_stack(str(tmp_path / "none.yaml"))
 
 
-def test_templates_and_copy_of_the_configuration_are_read(tmp_path):
+def test_templates_and_copy_in_the_configuration_are_read(tmp_path):
     (tmp_path / "common").mkdir()
     text = function("") + ("configuration:\n  templates:\n    - {name: t, source: https://x/y}\n  copy: [./common]\n")
     parsed = stack(text, tmp_path)
@@ -271,16 +271,16 @@ def test_a_filter_is_a_glob_and_a_regex_is_searched():
     assert len(select(_three())) == 3
 
 
-def test_functions_can_be_named():
+def test_functions_can_be_selected_by_name():
     assert [f.name for f in select(_three(), names=("web", "api-a"))] == ["api-a", "web"]
 
 
-def test_a_name_that_the_file_does_not_have_is_refused_though_others_are_there():
+def test_an_unknown_name_is_refused_even_among_known_ones():
     with pytest.raises(InvalidInput, match="matches api, x; the file has api-a, api-b, web"):
         select(_three(), names=("web", "api", "x"))
 
 
-def test_a_filter_that_matches_nothing_names_what_there_is():
+def test_a_filter_that_matches_nothing_names_the_functions_of_the_file():
     with pytest.raises(InvalidInput, match="the file has api-a, api-b, web"):
         select(_three(), glob="x*")
 
@@ -292,7 +292,7 @@ def test_filter_and_regex_exclude_each_other():
         select(_three(), names=("web",), glob="a")
 
 
-def test_a_regex_that_is_not_valid_is_refused():
+def test_an_invalid_regex_is_refused():
     with pytest.raises(InvalidInput, match="not a regular expression"):
         select(_three(), regex="(")
 

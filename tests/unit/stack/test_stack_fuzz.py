@@ -1,4 +1,4 @@
-"""Whatever a file holds, reading it ends in a stack or in an InvalidInput that names the file."""
+"""Reading any file gives a stack or an InvalidInput that names the file."""
 
 from pathlib import Path
 
@@ -29,18 +29,18 @@ def _read(text: str) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(PIECES, max_size=12))
-def test_any_order_of_plausible_lines_is_read_or_refused(lines):
+def test_any_order_of_plausible_lines_is_parsed_or_refused(lines):
     _read("\n".join(lines))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=200))
-def test_any_text_is_read_or_refused(text):
+def test_any_text_is_parsed_or_refused(text):
     _read(text)
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="$"), max_size=100))
-def test_text_without_variables_stays_as_it_is(text):
+def test_text_without_variables_is_unchanged(text):
     variables = Variables("f", {})
     marked = variables.take_out(text)
     filled = variables.fill(marked, plain=False)
@@ -48,7 +48,7 @@ def test_text_without_variables_stays_as_it_is(text):
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=50))
-def test_any_value_arrives_whole_in_every_style(value):
+def test_any_value_arrives_unchanged_in_every_style(value):
     lines = ["environment:", "  A: ${V}", "  B: '${V}'", '  C: "${V}"', "  D: |", "    # ${V}", "  E: {F: ${V}} # ${V"]
     root = parse("\n".join(lines), Document("f"), Variables("f", {"V": value}))
     found = root.table()["environment"].table()

@@ -46,7 +46,7 @@ def _template(project: Path, name: str, text: str) -> None:
     (folder / "template.yml").write_text(text)
 
 
-def test_a_template_of_the_project_wins_over_the_built_in(tmp_path):
+def test_a_template_of_the_project_overrides_the_built_in_one(tmp_path):
     _template(tmp_path, "python3-http", "language: x\nrescoldo: {style: classic}\n")
     found = find_template("python3-http", tmp_path)
     assert (found.style, found.built_in, found.folder) == (
@@ -63,13 +63,13 @@ def test_a_template_of_the_project_wins_over_the_built_in(tmp_path):
         ("python3-flask", "classic"),
     ],
 )
-def test_a_pulled_template_is_known_by_its_name(tmp_path, name, style):
+def test_the_name_of_a_pulled_template_gives_its_style(tmp_path, name, style):
     text = "language: python3\nfprocess: python index.py\nbuild_options:\n  - {name: dev, packages: [make]}\n"
     _template(tmp_path, name, text)
     assert find_template(name, tmp_path).style == style
 
 
-def test_a_template_that_does_not_say_how_it_runs_is_refused_with_the_remedy(tmp_path):
+def test_a_template_without_kind_or_style_is_refused_with_the_remedy(tmp_path):
     _template(tmp_path, "python3-own", "language: python3\n")
     with pytest.raises(BuildFailed, match=r"template\.yml: .* add `rescoldo: \{kind: python, style: http\}`"):
         find_template("python3-own", tmp_path)
@@ -83,7 +83,7 @@ def test_openfaas_names_of_the_same_contract_are_aliases(tmp_path, alias, name):
     assert has_template(alias, tmp_path)
 
 
-def test_a_template_of_another_language_says_what_is_missing_and_is_not_offered(tmp_path):
+def test_a_template_of_another_language_is_refused_with_the_reason_and_not_offered(tmp_path):
     _template(tmp_path, "node22", "language: node\n")
     (tmp_path / "template/node22/Dockerfile").touch()
     with pytest.raises(BuildFailed) as caught:
@@ -113,7 +113,7 @@ def test_a_bad_template_is_refused_with_its_line(tmp_path, text, expected):
     assert f"template.yml:{expected}" in caught.value.message
 
 
-def test_an_unknown_lang_names_what_there_is_and_what_was_meant(tmp_path):
+def test_an_unknown_lang_gets_the_available_ones_and_a_suggestion(tmp_path):
     with pytest.raises(BuildFailed) as caught:
         find_template("python3-htp", tmp_path)
     assert caught.value.message == (
@@ -122,7 +122,7 @@ def test_an_unknown_lang_names_what_there_is_and_what_was_meant(tmp_path):
 
 
 @pytest.mark.parametrize("lang", ["../template/python3", "", ".", ".."])
-def test_a_lang_that_is_a_path_is_no_template(tmp_path, lang):
+def test_a_path_is_not_accepted_as_a_lang(tmp_path, lang):
     with pytest.raises(BuildFailed, match="no template"):
         find_template(lang, tmp_path)
 
