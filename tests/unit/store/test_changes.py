@@ -1,4 +1,4 @@
-"""What waits for those who watch a source of functions."""
+"""The changes that wait for watchers of a source of functions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ async def handed_out(changes: Changes) -> list[FunctionId | None]:
     return [changed async for changed in changes]
 
 
-async def test_a_function_that_changes_often_waits_once_in_the_order_of_first_changes() -> None:
+async def test_a_function_that_changes_often_is_queued_once_in_the_order_of_first_changes() -> None:
     changes = Changes()
     for function in (ONE, TWO, ONE, TWO, TWO):
         changes.note(function)
     assert await handed_out(changes) == [ONE, TWO]
 
 
-async def test_to_look_at_all_replaces_what_waits_and_what_comes_before_it_is_done() -> None:
+async def test_a_full_comparison_replaces_queued_changes_and_those_that_arrive_before_it_ends() -> None:
     changes = Changes()
     for function in (ONE, None, TWO):
         changes.note(function)
@@ -34,7 +34,7 @@ async def test_to_look_at_all_replaces_what_waits_and_what_comes_before_it_is_do
     assert await handed_out(changes) == [TWO]
 
 
-async def test_more_than_may_wait_become_one_look_at_all() -> None:
+async def test_too_many_queued_changes_become_one_full_comparison() -> None:
     changes = Changes()
     for number in range(MOST):
         changes.note(FunctionId(f"f{number}.blue"))
@@ -44,7 +44,7 @@ async def test_more_than_may_wait_become_one_look_at_all() -> None:
     assert await handed_out(changes) == [None]
 
 
-async def test_one_who_waits_is_woken_and_one_who_gives_up_loses_nothing() -> None:
+async def test_a_waiting_watcher_is_woken_and_a_cancelled_wait_loses_nothing() -> None:
     watchers = Watchers()
     changes = watchers.add()
     waiting = asyncio.ensure_future(anext(changes))
@@ -58,7 +58,7 @@ async def test_one_who_waits_is_woken_and_one_who_gives_up_loses_nothing() -> No
     assert await waiting == ONE
 
 
-async def test_one_who_lets_go_of_the_iterator_is_not_kept() -> None:
+async def test_a_watcher_without_references_is_dropped() -> None:
     watchers = Watchers()
     kept, dropped = watchers.add(), watchers.add()
     del dropped

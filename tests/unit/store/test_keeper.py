@@ -1,4 +1,4 @@
-"""A lost database is written again from the second copy."""
+"""A lost database is restored from the second copy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def place(tmp_path: Path) -> Path:
 
 
 class Kept:
-    """A database and its keeper, as the writer's thread has them."""
+    """A database and its keeper, as the writer's thread uses them."""
 
     def __init__(self, place: Path) -> None:
         self.keeper = Keeper(place, SCHEMA, place.parents[1] / "copy", lambda: open_database(place, SCHEMA, 1.0))
@@ -65,9 +65,9 @@ def test_a_removed_file_loses_nothing(kept: Kept, place: Path) -> None:
     assert (kept.keeper.condition.rewritten, kept.keeper.condition.lost) == (1, "")
 
 
-def test_of_a_damaged_file_the_counts_are_lost_and_the_damaged_one_is_kept(kept: Kept, place: Path) -> None:
-    kept.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else all of it is in -wal, too
-    kept.connection.execute("PRAGMA shrink_memory")  # and in memory
+def test_a_damaged_file_loses_only_the_counts_and_is_set_aside(kept: Kept, place: Path) -> None:
+    kept.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else -wal holds all of it, too
+    kept.connection.execute("PRAGMA shrink_memory")  # and so does memory
     kept.keeper._files.note()
     place.write_bytes(b"garbage" * 2000)
     kept.look()
@@ -76,7 +76,7 @@ def test_of_a_damaged_file_the_counts_are_lost_and_the_damaged_one_is_kept(kept:
     assert place.with_name("db.damaged").read_bytes().startswith(b"garbage")
 
 
-def test_what_somebody_else_may_do_to_a_database_is_no_loss(kept: Kept, place: Path) -> None:
+def test_reads_and_checkpoints_of_others_are_not_a_loss(kept: Kept, place: Path) -> None:
     other = sqlite3.connect(place)
     assert other.execute("SELECT x FROM thing").fetchall() == [(1,)]
     other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -88,7 +88,7 @@ def test_what_somebody_else_may_do_to_a_database_is_no_loss(kept: Kept, place: P
     assert kept.rows("thing") == [1, 2]
 
 
-def test_rows_that_somebody_else_removed_are_there_again(kept: Kept, place: Path) -> None:
+def test_rows_that_others_removed_are_restored(kept: Kept, place: Path) -> None:
     other = sqlite3.connect(place)
     other.execute("DELETE FROM thing")
     other.commit()
@@ -97,7 +97,7 @@ def test_rows_that_somebody_else_removed_are_there_again(kept: Kept, place: Path
     assert kept.rows("thing") == [1]
 
 
-def test_without_room_the_loss_is_said_until_there_is_room_again(kept: Kept, place: Path) -> None:
+def test_a_restore_that_fails_is_reported_until_it_succeeds(kept: Kept, place: Path) -> None:
     for path in list(place.parent.iterdir()):
         path.unlink()
     place.parent.rmdir()
@@ -132,7 +132,7 @@ def test_a_failure_after_the_old_connection_is_closed_leaves_an_open_one_and_is_
     assert kept.rows("thing") == [1]
 
 
-def test_a_copy_that_is_lost_is_made_again(kept: Kept, place: Path) -> None:
+def test_a_lost_copy_is_written_again(kept: Kept, place: Path) -> None:
     copy = place.parents[1] / "copy"
     copy.unlink()
     kept.look()
@@ -143,7 +143,7 @@ def test_a_copy_that_is_lost_is_made_again(kept: Kept, place: Path) -> None:
     assert kept.rows("thing") == [1, 2]
 
 
-def test_the_next_controller_writes_it_again_from_the_copy_the_one_before_has_left(kept: Kept, place: Path) -> None:
+def test_the_next_controller_restores_the_database_from_the_previous_ones_copy(kept: Kept, place: Path) -> None:
     kept.connection.close()
     for path in list(place.parent.iterdir()):
         path.unlink()

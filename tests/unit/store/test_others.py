@@ -1,4 +1,4 @@
-"""Commits of another process, seen from a connection of ours."""
+"""Commits of another process, detected on our connection."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def others(ours: sqlite3.Connection) -> OtherCommits:
     return made
 
 
-def test_a_commit_of_another_is_seen_once(
+def test_a_commit_of_another_process_is_detected_once(
     others: OtherCommits, ours: sqlite3.Connection, theirs: sqlite3.Connection
 ) -> None:
     theirs.execute("INSERT INTO thing VALUES (1)")
     assert [others.seen(ours, now) for now in (10.0, 20.0)] == [True, False]
 
 
-def test_our_own_commits_and_what_others_only_read_are_not_seen(
+def test_our_own_commits_and_reads_of_others_are_not_detected(
     others: OtherCommits, ours: sqlite3.Connection, theirs: sqlite3.Connection
 ) -> None:
     ours.execute("INSERT INTO thing VALUES (1)")
@@ -54,7 +54,7 @@ def test_our_own_commits_and_what_others_only_read_are_not_seen(
     assert not others.seen(ours, 10.0)
 
 
-def test_it_is_looked_for_once_a_second_and_nothing_is_lost_between(
+def test_commits_are_polled_once_a_second_and_none_is_missed(
     others: OtherCommits, ours: sqlite3.Connection, theirs: sqlite3.Connection
 ) -> None:
     assert not others.seen(ours, 10.0)
@@ -63,7 +63,7 @@ def test_it_is_looked_for_once_a_second_and_nothing_is_lost_between(
     assert others.seen(ours, 10.0 + SECONDS)
 
 
-def test_a_new_connection_to_a_database_that_was_written_again_counts_anew(
+def test_a_new_connection_to_a_restored_database_starts_counting_again(
     others: OtherCommits, ours: sqlite3.Connection, place: Path
 ) -> None:
     for number in range(3):
@@ -74,6 +74,6 @@ def test_a_new_connection_to_a_database_that_was_written_again_counts_anew(
         assert others.seen(again, 20.0)
 
 
-def test_a_database_that_cannot_be_read_tells_nothing(others: OtherCommits, ours: sqlite3.Connection) -> None:
+def test_an_unreadable_database_reports_no_commit(others: OtherCommits, ours: sqlite3.Connection) -> None:
     ours.close()
     assert not others.seen(ours, 10.0)

@@ -1,4 +1,4 @@
-"""SqliteStore and its disk: durability, migrations, and everything a disk can refuse."""
+"""SqliteStore and its disk: durability, migrations, and every failure of a disk."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 # -- durability and the group commit
 
 
-async def test_what_was_saved_is_there_after_the_process_was_killed(tmp_path: Path) -> None:
+async def test_saved_rows_survive_a_kill_of_the_process(tmp_path: Path) -> None:
     program = (
         "import asyncio, os, sys\n"
         "from pathlib import Path\n"
@@ -75,7 +75,7 @@ async def test_the_connection_syncs_every_commit(tmp_path: Path) -> None:
     await writer.close()
 
 
-async def test_writes_that_wait_share_one_commit(tmp_path: Path) -> None:
+async def test_waiting_writes_share_one_commit(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "db", ["CREATE TABLE t (x INTEGER PRIMARY KEY)"], 1.0)
     await writer.open()
     commits: list[str] = []
@@ -86,14 +86,14 @@ async def test_writes_that_wait_share_one_commit(tmp_path: Path) -> None:
         asyncio.ensure_future(writer.write(lambda c, n=n: c.execute("INSERT INTO t VALUES (?)", (n,))))
         for n in range(50)
     ]
-    await asyncio.sleep(0)  # let each put its operation on the queue
+    await asyncio.sleep(0)  # let each queue its operation
     gate.set()
     await asyncio.gather(blocked, *writes)
-    assert len(commits) <= 3  # the trace's own, the gate's, and one for all fifty
+    assert len(commits) <= 3  # one for the trace, one for the gate, one for all fifty
     await writer.close()
 
 
-async def test_an_operation_that_fails_does_not_lose_the_others_of_its_group(tmp_path: Path) -> None:
+async def test_a_failed_operation_does_not_lose_the_others_of_its_group(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "db", ["CREATE TABLE t (x INTEGER PRIMARY KEY)"], 1.0)
     await writer.open()
 
@@ -137,7 +137,7 @@ async def test_a_write_cancelled_before_its_turn_is_not_done(tmp_path: Path) -> 
     await store.close()
 
 
-async def test_close_finishes_what_waits_and_refuses_what_comes_later(tmp_path: Path) -> None:
+async def test_close_finishes_waiting_operations_and_refuses_later_ones(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "db")
     write = asyncio.ensure_future(store.save_function(named("last")))
     await asyncio.sleep(0)
@@ -151,7 +151,7 @@ async def test_close_finishes_what_waits_and_refuses_what_comes_later(tmp_path: 
 
 
 @pytest.mark.slow
-async def test_ten_thousand_functions_are_all_there_after_a_restart(tmp_path: Path) -> None:
+async def test_ten_thousand_functions_survive_a_restart(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "db")
     await asyncio.gather(*(store.save_function(named(f"f-{i}")) for i in range(10_000)))
     await store.close()
@@ -194,7 +194,7 @@ async def test_an_older_database_gets_the_missing_steps_and_keeps_its_rows(tmp_p
     await store.close()
 
 
-async def test_functions_of_a_database_without_revisions_are_their_own_first(tmp_path: Path) -> None:
+async def test_functions_of_a_database_without_revisions_are_their_own_first_revision(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "db")
     connection.executescript(load_schema()[0])
     spec = json.dumps({"service": "old", "image": "i"})
@@ -210,9 +210,7 @@ async def test_functions_of_a_database_without_revisions_are_their_own_first(tmp
     await store.close()
 
 
-async def test_of_a_database_without_asked_numbers_everything_is_kept_and_numbers_can_be_asked_for(
-    tmp_path: Path,
-) -> None:
+async def test_a_database_without_requested_replicas_is_migrated_completely(tmp_path: Path) -> None:
     before = load_schema()[:2]
     store = await SqliteStore.open(tmp_path / "db", schema=before)
     function = replace(named("old"), revision=2, traffic={1: 50, 2: 50})
@@ -230,7 +228,7 @@ async def test_of_a_database_without_asked_numbers_everything_is_kept_and_number
     await store.close()
 
 
-async def test_a_migration_that_fails_leaves_the_old_version_whole(tmp_path: Path) -> None:
+async def test_a_failed_migration_leaves_the_old_version_intact(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "db")
     await store.save_function(named("kept"))
     await store.close()
@@ -259,10 +257,10 @@ def test_queries_are_found_by_the_name_above_them() -> None:
     }
 
 
-# -- what a disk can refuse
+# -- failures of a disk
 
 
-async def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+async def test_the_file_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "data" / "db")
     await store.save_function(named("secretive"))
     for path in (tmp_path / "data").iterdir():
@@ -271,7 +269,7 @@ async def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_file_that_is_no_database_is_named_with_a_remedy(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_named_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "db").write_bytes(b"certainly not SQLite" * 500)
     with pytest.raises(StoreError, match=r"db: it is not a database: stop rescoldo, then move"):
         await SqliteStore.open(tmp_path / "db")
@@ -299,7 +297,7 @@ async def test_one_damaged_page_of_many_is_found_at_the_start(tmp_path: Path) ->
         await SqliteStore.open(tmp_path / "db")
 
 
-async def test_of_a_large_file_the_counts_are_not_checked_at_the_start(
+async def test_the_counts_of_a_large_file_are_not_checked_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await SqliteStore.open(tmp_path / "db")
@@ -317,7 +315,7 @@ async def test_of_a_large_file_the_counts_are_not_checked_at_the_start(
     await store.close()
 
 
-async def test_a_folder_in_the_files_place_is_named(tmp_path: Path) -> None:
+async def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "db").mkdir()
     with pytest.raises(StoreError, match="db: it cannot be opened"):
         await SqliteStore.open(tmp_path / "db")
@@ -340,7 +338,7 @@ async def test_a_read_only_file_system_is_named_with_a_remedy(small_disk: Path) 
 
 @pytest.mark.root
 @root
-async def test_a_full_disk_refuses_a_write_and_serves_the_next_once_there_is_room(small_disk: Path) -> None:
+async def test_a_full_disk_refuses_a_write_and_accepts_the_next_when_there_is_space(small_disk: Path) -> None:
     store = await SqliteStore.open(small_disk / "db")
     await store.save_function(named("before"))
     filler = small_disk / "filler"
@@ -397,7 +395,7 @@ async def test_a_file_locked_by_another_process_refuses_writes_but_not_reads(tmp
     writes = [store.save_function(named(f"f-{i}")) for i in range(20)]
     begun = time.perf_counter()
     *refused, functions = await asyncio.gather(*writes, store.functions(), return_exceptions=True)
-    assert time.perf_counter() - begun < 0.5  # they wait for the lock together, not one after another
+    assert time.perf_counter() - begun < 0.5  # all wait for the lock together, not one after another
     assert all(isinstance(r, StoreLocked) and r.status == 503 for r in refused)
     assert "another process holds it locked" in str(refused[0])
     assert str(tmp_path / "db") in str(refused[0])
@@ -418,10 +416,10 @@ async def test_a_file_locked_at_the_start_is_named(tmp_path: Path) -> None:
     other.close()
 
 
-# -- what others change
+# -- changes by others
 
 
-async def test_what_others_change_in_a_database_with_a_second_copy_is_undone_and_not_told(
+async def test_changes_of_others_to_a_database_with_a_second_copy_are_undone_and_not_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rescoldo.store.sqlite.others.SECONDS", 0.0)
@@ -431,7 +429,7 @@ async def test_what_others_change_in_a_database_with_a_second_copy_is_undone_and
     with closing(sqlite3.connect(tmp_path / "db")) as other:
         other.execute("DELETE FROM function")
         other.commit()
-    for _ in range(2):  # the database is written again before the first; the other look follows
+    for _ in range(2):  # the first look restores the database, the second follows
         assert [function.spec.name for function in await store.functions()] == ["kept"]
     assert store.condition.rewritten == 1
     await store.close()
