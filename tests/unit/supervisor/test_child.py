@@ -15,7 +15,7 @@ def program(code: str) -> Part:
     return Part("child", lambda: [sys.executable, "-S", "-c", code], {})
 
 
-def test_an_end_is_told_by_status_or_signal() -> None:
+def test_an_end_is_described_by_status_or_signal() -> None:
     assert [describe_end(status) for status in (3, -9, -999, None)] == [
         "exit status 3", "SIGKILL", "signal 999", "for an unknown reason"
     ]
@@ -31,18 +31,18 @@ async def test_a_child_that_writes_more_than_a_pipe_holds_is_never_blocked() -> 
 
 
 @pytest.mark.slow
-async def test_a_child_that_must_not_wait_goes_on_when_nobody_reads_its_output() -> None:
+async def test_a_child_that_must_not_wait_continues_when_nobody_reads_its_output() -> None:
     code = "import os\ntry:\n  for n in range(300): os.write(2, b'x' * 4096)\nexcept BlockingIOError: os._exit(7)"
     edge = program(code)
     edge.waits = False
     child = Child.start(edge)
     assert child.process is not None
-    assert child.process.wait(20) == 7, "it waited"  # this blocks the loop: nobody reads
+    assert child.process.wait(20) == 7, "the child waited"  # this blocks the loop: nobody reads
     await child.ended.wait()
 
 
 @pytest.mark.slow
-async def test_a_child_that_ignores_sigterm_is_killed_after_its_grace() -> None:
+async def test_a_child_that_ignores_sigterm_is_killed_after_its_grace_period() -> None:
     code = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(60)"
     child = Child.start(program(code))
     while not child.tail:
@@ -54,8 +54,8 @@ async def test_a_child_that_ignores_sigterm_is_killed_after_its_grace() -> None:
 
 
 @pytest.mark.slow
-async def test_a_child_that_writes_lines_without_end_does_not_keep_its_supervisor_from_going_on(
-    capfd: pytest.CaptureFixture[str],
+async def test_a_child_that_writes_endless_lines_does_not_block_its_supervisor(
+    capfd: pytest.CaptureFixture[str]
 ) -> None:
     child = Child.start(program("import os\nwhile True: os.write(2, b'x\\n' * 2048)"))
     longest, end = 0.0, time.monotonic() + 1.0
@@ -64,15 +64,13 @@ async def test_a_child_that_writes_lines_without_end_does_not_keep_its_superviso
         longest = max(longest, time.monotonic() - before)
     await child.stop(signal.SIGKILL, 1.0)
     shown = capfd.readouterr().err.splitlines()
-    assert longest < 0.25, f"the loop stood still for {longest:.3f} s"
+    assert longest < 0.25, f"the loop was blocked for {longest:.3f} s"
     assert len(shown) < 2 * lines_for(RATE) * BURST_SECONDS
     assert any("lines left out" in line for line in shown)
 
 
 @pytest.mark.slow
-async def test_what_a_child_writes_has_no_control_characters_when_it_is_shown(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+async def test_shown_output_of_a_child_has_no_control_characters(capfd: pytest.CaptureFixture[str]) -> None:
     child = Child.start(program(r"import os; os.write(2, b'\x1b[2J\x1b]0;t\x07 a\rb \xff \x9b\n')"))
     await child.ended.wait()
     shown = "\\x1b[2J\\x1b]0;t\\x07 a\\rb \ufffd \ufffd"

@@ -1,4 +1,4 @@
-"""The supervisor's children, with small programs in the places of edge, node and controller."""
+"""The supervisor's children, with small programs in place of edge, node and controller."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATIENCE = 20.0
 
 
 class World:
-    """Children that run `code`, by name, and what they need of their supervisor."""
+    """Children that run `code`, by name, and the parts of a supervisor that they need."""
 
     def __init__(self, folder: Path, code: dict[str, str]) -> None:
         self.settings = Settings(data=str(folder / "data"), run=str(folder / "run"))
@@ -60,7 +60,7 @@ class World:
                 await asyncio.sleep(0.005)
 
     async def until_up(self, name: str) -> int:
-        """Wait until this child has spoken; return its pid."""
+        """Wait until this child has written a line; return its pid."""
         await self.until(lambda: name in self.children.current and self.children.current[name].tail)
         return self.children.current[name].pid
 
@@ -77,7 +77,7 @@ async def world(folder: Path, **code: str) -> AsyncIterator[World]:
             sock.close()
 
 
-async def test_a_child_that_ends_is_started_again_and_noted(tmp_path: Path) -> None:
+async def test_a_child_that_ends_is_restarted_and_recorded(tmp_path: Path) -> None:
     async with world(tmp_path, node=LASTING) as here:
         here.children.proven = True
         here.children.keep()
@@ -86,10 +86,10 @@ async def test_a_child_that_ends_is_started_again_and_noted(tmp_path: Path) -> N
         await here.until(lambda: here.children.current["node"].pid != first)
         second = await here.until_up("node")
         assert here.noted() == {"guardian": os.getppid(), "supervisor": os.getpid(), "node": second}
-        assert list(here.held.table) == [f"node:{second}"], "the guardian holds descriptors of what ended"
+        assert list(here.held.table) == [f"node:{second}"], "the guardian holds descriptors of the ended child"
 
 
-async def test_a_platform_whose_child_dies_again_and_again_before_it_was_ready_is_given_up(tmp_path: Path) -> None:
+async def test_a_platform_whose_child_keeps_dying_before_it_is_ready_is_given_up(tmp_path: Path) -> None:
     counted = tmp_path / "starts"
     code = f"open({str(counted)!r}, 'a').write('x')\nraise SystemExit('no such thing')"
     async with world(tmp_path, edge=code) as here:
@@ -99,14 +99,14 @@ async def test_a_platform_whose_child_dies_again_and_again_before_it_was_ready_i
         assert len(counted.read_text()) == UNLIVELY
 
 
-async def test_a_child_that_says_that_its_configuration_is_wrong_is_not_started_again(tmp_path: Path) -> None:
+async def test_a_child_that_reports_a_wrong_configuration_is_not_restarted(tmp_path: Path) -> None:
     async with world(tmp_path, edge=f"print('no'); raise SystemExit({os.EX_CONFIG})") as here:
         here.children.keep()
         await here.until(lambda: here.reasons)
         assert here.reasons == ["edge cannot start:\nno"]
 
 
-async def test_nothing_is_given_up_once_the_platform_was_ready(tmp_path: Path) -> None:
+async def test_no_child_is_given_up_once_the_platform_was_ready(tmp_path: Path) -> None:
     counted = tmp_path / "starts"
     code = f"open({str(counted)!r}, 'a').write('x')\nraise SystemExit({os.EX_CONFIG})"
     async with world(tmp_path, edge=code) as here:
@@ -116,7 +116,7 @@ async def test_nothing_is_given_up_once_the_platform_was_ready(tmp_path: Path) -
         assert here.reasons == []
 
 
-async def test_a_reload_starts_the_next_edge_beside_the_old_one_and_keeps_that_running(tmp_path: Path) -> None:
+async def test_a_reload_starts_a_new_edge_beside_the_old_one_and_supervises_both(tmp_path: Path) -> None:
     async with world(tmp_path, edge=LASTING) as here:
         here.children.proven = True
         here.children.keep()
@@ -130,16 +130,16 @@ async def test_a_reload_starts_the_next_edge_beside_the_old_one_and_keeps_that_r
         await here.until(lambda: here.children.current["edge"].pid != new)
 
 
-async def test_another_supervisor_adopts_children_by_what_the_guardian_holds(tmp_path: Path) -> None:
+async def test_the_next_supervisor_adopts_children_by_the_guardians_descriptors(tmp_path: Path) -> None:
     async with world(tmp_path, node=LASTING) as here:
         here.children.proven = True
         here.children.keep()
         pid = await here.until_up("node")
         await here.tasks.close()
-        # as another process would inherit them
+        # copies, as another process would inherit them
         copies = {name: [os.dup(number) for number in numbers] for name, numbers in here.held.table.items()}
         held = HeldDescriptors(here.control, copies)
-        held.guardian = os.getpid()  # their parent
+        held.guardian = os.getpid()  # the parent of the children
         child = here.children.current["node"]
         other = here.another(held)
         other.adopt()
@@ -151,7 +151,7 @@ async def test_another_supervisor_adopts_children_by_what_the_guardian_holds(tmp
         assert adopted.status is None and not held.table
 
 
-async def test_the_node_is_stopped_when_edge_and_controller_have_ended(tmp_path: Path) -> None:
+async def test_the_node_is_stopped_after_edge_and_controller(tmp_path: Path) -> None:
     order = tmp_path / "order"
     code = f"""
 import signal, sys

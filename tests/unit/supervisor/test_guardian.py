@@ -1,4 +1,4 @@
-"""The guardian with small programs in the supervisor's place."""
+"""The guardian with small programs in place of the supervisor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rescoldo.supervisor.guardian import KEPT, pause
 
 pytestmark = pytest.mark.slow
 
-# counts its starts in COUNT, and speaks to the guardian as HeldDescriptors does
+# counts its starts in a file, and talks to the guardian as HeldDescriptors does
 PREAMBLE = """
 import array, json, os, signal, socket, sys, time
 count = int(open(sys.argv[1]).read() or 0) + 1
@@ -31,7 +31,7 @@ def say(order, *numbers):
 
 
 class Guarded:
-    """A guardian of a small program. Its starts are counted."""
+    """A guardian of a small program that counts its starts."""
 
     def __init__(self, folder: Path, code: str, ticks: int = 60, kept: dict[str, list[int]] | None = None) -> None:
         self._count = folder / "count"
@@ -48,7 +48,7 @@ class Guarded:
         )  # fmt: skip
 
     def wait(self) -> tuple[int, int, str]:
-        """Exit status, number of starts, and what was said."""
+        """Wait for the end; return exit status, number of starts, and the text of standard error."""
         _, said = self.process.communicate(timeout=20)
         return self.process.returncode, self.starts, said.decode()
 
@@ -57,12 +57,12 @@ class Guarded:
         return int(self._count.read_text() or 0)
 
 
-def test_early_deaths_in_a_row_make_the_next_start_wait_longer() -> None:
+def test_successive_early_deaths_delay_the_next_start() -> None:
     assert [pause(deaths) for deaths in (0, 1, 2, 3, 4, 50)] == [0.0, 0.0, 0.05, 0.1, 0.2, 2.0]
 
 
 @pytest.mark.parametrize("last", [0, os.EX_CONFIG])
-def test_what_dies_is_started_again_until_it_ends_because_it_should(tmp_path: Path, last: int) -> None:
+def test_a_program_that_dies_is_restarted_until_it_ends_on_purpose(tmp_path: Path, last: int) -> None:
     code = f"say({{}})\nif count == 1: os.kill(os.getpid(), signal.SIGKILL)\nsys.exit({last} if count == 3 else 1)"
     status, starts, said = Guarded(tmp_path, code).wait()
     assert (status, starts) == (last, 3)
@@ -70,12 +70,12 @@ def test_what_dies_is_started_again_until_it_ends_because_it_should(tmp_path: Pa
     assert "exit status 1" in said
 
 
-def test_what_never_says_a_word_is_given_up(tmp_path: Path) -> None:
+def test_a_program_that_never_reports_is_given_up(tmp_path: Path) -> None:
     status, starts, _ = Guarded(tmp_path, "sys.exit(3)").wait()
     assert (status, starts) == (3, 5)
 
 
-def test_nothing_is_given_up_while_something_runs(tmp_path: Path) -> None:
+def test_a_program_is_not_given_up_while_the_guardian_holds_descriptors(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     try:
         guarded = Guarded(tmp_path, "sys.exit(0 if count == 7 else 3)", kept={"edge:1": [reading]})
@@ -85,7 +85,7 @@ def test_nothing_is_given_up_while_something_runs(tmp_path: Path) -> None:
         os.close(writing)
 
 
-def test_descriptors_are_kept_for_the_next_until_they_are_dropped(tmp_path: Path) -> None:
+def test_descriptors_are_kept_for_the_next_process_until_dropped(tmp_path: Path) -> None:
     code = """
 if count == 1:
     reading, writing = os.pipe()
@@ -105,14 +105,14 @@ sys.exit(0)
     assert (status, starts) == (0, 3), said
 
 
-def test_one_that_has_become_silent_is_killed(tmp_path: Path) -> None:
+def test_a_program_that_stops_reporting_is_killed(tmp_path: Path) -> None:
     code = "say({})\nif count == 1: time.sleep(600)\nsys.exit(0)"
     status, starts, said = Guarded(tmp_path, code, ticks=1).wait()
     assert (status, starts) == (0, 2)
     assert "did not report" in said
 
 
-def test_sigterm_is_passed_on_to_the_next_when_the_first_dies_of_it(tmp_path: Path) -> None:
+def test_sigterm_is_passed_on_to_the_next_process_if_the_first_dies_of_it(tmp_path: Path) -> None:
     code = """
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0) if count == 2 else os.kill(os.getpid(), signal.SIGKILL))
 say({})

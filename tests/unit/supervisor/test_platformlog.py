@@ -16,12 +16,12 @@ CODE = (
 
 
 def bounded(log: Path, *, said_to: Path) -> None:
-    """Bound `log` in a process whose standard error is `said_to`."""
+    """Bound `log` in a process whose standard error goes to `said_to`."""
     with said_to.open("ab") as stderr:
         subprocess.run([sys.executable, "-c", CODE, str(log)], stderr=stderr, check=True)
 
 
-def test_a_log_that_is_too_long_becomes_the_older_half_and_those_who_have_it_open_write_on(tmp_path: Path) -> None:
+def test_a_long_log_becomes_the_older_half_and_processes_that_have_it_open_continue_writing(tmp_path: Path) -> None:
     log = tmp_path / "platform.log"
     text = b"x" * (MAX_LOG + 1)
     log.write_bytes(text)
@@ -32,14 +32,14 @@ def test_a_log_that_is_too_long_becomes_the_older_half_and_those_who_have_it_ope
     assert log.read_bytes() == b"and on\nanother\n"
 
 
-def test_a_short_log_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_short_log_is_only_appended_to(tmp_path: Path) -> None:
     log = tmp_path / "platform.log"
     log.write_bytes(b"x" * 100)
     bounded(log, said_to=log)
     assert log.read_bytes() == b"x" * 100 + b"and on\n"
 
 
-def test_a_file_to_which_somebody_else_sent_our_words_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_to_which_a_user_redirected_our_output_is_left_alone(tmp_path: Path) -> None:
     log, mine = tmp_path / "platform.log", tmp_path / "mine"
     log.write_bytes(b"x" * (MAX_LOG + 1))
     mine.write_bytes(b"y" * (MAX_LOG + 1))

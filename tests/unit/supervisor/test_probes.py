@@ -32,28 +32,30 @@ async def answer(listener: socket.socket) -> bytes:
     return question
 
 
-async def test_any_answer_will_do(listener: socket.socket, tmp_path: Path) -> None:
+async def test_any_answer_counts(listener: socket.socket, tmp_path: Path) -> None:
     answering = asyncio.create_task(answer(listener))
     assert await probe(tmp_path).answered(5.0)
     assert await answering == b"alive?\n"
 
 
 @pytest.mark.slow
-async def test_one_that_accepts_and_says_nothing_has_not_answered(listener: socket.socket, tmp_path: Path) -> None:
+async def test_a_process_that_accepts_and_says_nothing_has_not_answered(
+    listener: socket.socket, tmp_path: Path
+) -> None:
     assert not await probe(tmp_path).answered(1.0)
 
 
 @pytest.mark.slow
-async def test_one_that_is_not_there_yet_is_asked_again_until_it_is(listener: socket.socket, tmp_path: Path) -> None:
+async def test_a_process_that_does_not_listen_yet_is_probed_again(listener: socket.socket, tmp_path: Path) -> None:
     path = tmp_path / "p.sock"
     path.rename(tmp_path / "elsewhere")
     asking = asyncio.create_task(probe(tmp_path).answered(5.0))
-    await asyncio.sleep(0.1)  # so that it is refused at least once
+    await asyncio.sleep(0.1)  # so that at least one probe is refused
     (tmp_path / "elsewhere").rename(path)
     await answer(listener)
     assert await asking
 
 
 @pytest.mark.slow
-async def test_one_that_is_not_there_has_not_answered(tmp_path: Path) -> None:
+async def test_a_process_that_does_not_listen_has_not_answered(tmp_path: Path) -> None:
     assert not await probe(tmp_path).answered(1.0)

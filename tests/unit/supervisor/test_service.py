@@ -1,4 +1,4 @@
-"""The unit of systemd: what it says, and whose file it may replace or remove."""
+"""The systemd unit: its content, and which files rescoldo may replace or remove."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_unit_runs_the_command_and_stops_it_through_its_guardian() -> None:
     found = options(of_data().unit())
     assert found["ExecStart"] == (
         ':/usr/bin/python3 -P -m rescoldo.cli serve --data "/srv/a b%%c" --port 8080'
-    )  # `:`, since "$" means itself; "%%" is one
+    )  # `:` keeps "$" literal; "%%" stands for one "%"
     assert (found["Type"], found["KillMode"], found["Restart"]) == ("exec", "mixed", "on-failure")
     assert found["RestartPreventExitStatus"] == str(os.EX_CONFIG)
 
@@ -48,7 +48,7 @@ def test_systemd_waits_longer_than_the_platform_takes_to_stop() -> None:
     assert seconds > start.STOP_SECONDS
 
 
-def test_the_unit_of_a_user_needs_nothing_that_is_roots() -> None:
+def test_the_unit_of_a_user_has_no_options_for_root() -> None:
     of_machine, of_user = options(of_data().unit()), options(of_data(of_user=True).unit())
     assert of_machine.keys() - of_user.keys() == {"Wants", "After", "ProtectSystem", "CapabilityBoundingSet"}
     assert (of_machine["WantedBy"], of_user["WantedBy"]) == ("multi-user.target", "default.target")
@@ -57,7 +57,7 @@ def test_the_unit_of_a_user_needs_nothing_that_is_roots() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
 @pytest.mark.parametrize("of_user", [False, True])
-def test_systemd_finds_no_fault_with_the_unit(tmp_path: Path, of_user: bool) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path, of_user: bool) -> None:
     unit = tmp_path / service.NAME
     one = Service(("/bin/true", ODD), {"RESCOLDO_HAPROXY": ODD}, ODD, of_user=of_user)
     unit.write_text(one.unit())
@@ -69,9 +69,9 @@ def test_systemd_finds_no_fault_with_the_unit(tmp_path: Path, of_user: bool) -> 
     assert (found.returncode, said) == (0, []), found.stderr
 
 
-def test_words_are_quoted_so_that_systemd_reads_them_as_they_are() -> None:
+def test_words_are_quoted_so_that_systemd_reads_them_unchanged() -> None:
     found = options(Service(("/bin/true", ODD, "line\nbreak"), {"A": "b c"}, "/d", of_user=True).unit())
-    # but for %, systemd unquotes as a POSIX shell does within double quotes
+    # except for %, systemd unquotes like a POSIX shell within double quotes
     words = shlex.split(found["ExecStart"].replace("%%", "%"))
     assert words == [":/bin/true", ODD, "line\\nbreak"]
     assert found["Environment"] == '"A=b c"'
@@ -92,7 +92,7 @@ def test_a_platforms_own_unit_is_replaced_and_removed(units: Path) -> None:
         uninstall(of_data(), overwrite=False)
 
 
-def test_the_unit_of_another_platform_stays() -> None:
+def test_the_unit_of_another_platform_is_kept_without_overwrite() -> None:
     install(of_data("/srv/one"), overwrite=False)
     with pytest.raises(Conflict, match="that of the platform of /srv/one; --yes replaces it"):
         install(of_data("/srv/two"), overwrite=False)
@@ -103,7 +103,7 @@ def test_the_unit_of_another_platform_stays() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[Unit]\nDescription=mine\n"])
-def test_a_unit_that_somebody_else_wrote_stays(text: str) -> None:
+def test_a_unit_that_rescoldo_did_not_write_is_kept_without_overwrite(text: str) -> None:
     path = of_data(of_user=True).path
     path.parent.mkdir(parents=True)
     path.write_text(text)
@@ -116,13 +116,13 @@ def test_a_unit_that_somebody_else_wrote_stays(text: str) -> None:
     assert not path.exists()
 
 
-def test_where_it_cannot_be_written_the_reason_and_the_file_are_named(units: Path) -> None:
+def test_a_unit_that_cannot_be_written_is_named_with_the_reason(units: Path) -> None:
     (units / "system").write_text("no folder")
     with pytest.raises(InvalidInput, match=rf"cannot change {units}/system/{service.NAME}: "):
         install(of_data(), overwrite=False)
 
 
-def test_a_user_without_roots_rights_is_shown_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_permission_the_message_offers_root_or_user(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
