@@ -1,4 +1,4 @@
-"""What the documents name exists: files, functions beside them, make targets, verbs of the command."""
+"""Everything that the documents name exists: files, functions in them, make targets, verbs of the command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BASES = (ROOT, SOURCE)
 FILE = re.compile(r"`([\w./-]+/[\w.-]+\.(?:py|lua|sql|tmpl|md|toml)|\.ci/run|pyproject\.toml|scripts/\w+)`")
 SYMBOL = re.compile(r"`([A-Za-z_][\w.]*)`\s+in\s+`([\w./-]+\.(?:py|lua))`")
 NAME = re.compile(r"_?[A-Za-z]\w*(\.\w+)?")
-OTHER = re.compile(r"s\d+|.*\.(?:toml|py)")  # slots, files
+OTHER = re.compile(r"s\d+|.*\.(?:toml|py)")  # names of slots and files
 BACKQUOTED = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)#]+)(?:#[\w-]+)?\)")
 SECTION = re.compile(r"\]\(([^)#:]*)#([\w-]+)\)")
@@ -33,8 +33,8 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 VERB = re.compile(r"(?:^|[\s`$])rescoldo ([a-z]+)\b")
 TARGET = re.compile(r"(?:^|[\s`])make ([a-z][\w-]*)")
-OWNED_BY_BENCH = "bench/results.json"  # written by a run, not part of a checkout
-# a file in a comment or docstring of the source, with a folder; not the end of a URL, not the tail of a longer path
+OWNED_BY_BENCH = "bench/results.json"  # a run writes it; a checkout does not have it
+# a file with its folder in a comment or docstring of the source; not the end of a URL or of a longer path
 CITED = re.compile(r"(?<![\w./{*-])((?:[\w.-]+/)+[\w-]+\.(?:py|md|sql|lua|toml|cfg\.tmpl))(?![\w/])")
 IN_A_BUNDLE = ("function/", "deps/")  # folders of a bundle, not of this repository
 
@@ -50,7 +50,7 @@ def text_of(document: str) -> str:
 
 
 def code_of(document: str) -> str:
-    """What is meant literally: blocks and backquoted words. A sentence may say "make" and "rescoldo runs"."""
+    """The literal parts: blocks and backquoted words. A sentence may say "make" and "rescoldo runs"."""
     text = text_of(document)
     blocks = BLOCK.findall(text)
     return "\n".join([*blocks, *BACKQUOTED.findall(BLOCK.sub("", text))])
@@ -107,7 +107,7 @@ def test_every_link_to_a_section_finds_its_heading(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_name_said_to_be_in_a_file_is_defined_there(document: str) -> None:
+def test_every_name_that_a_document_places_in_a_file_is_defined_there(document: str) -> None:
     missing = [
         f"{name} in {file}"
         for name, file in SYMBOL.findall(text_of(document))
@@ -129,7 +129,7 @@ def test_the_architecture_draws_the_layers_that_the_linter_enforces() -> None:
     ]
 
 
-def test_the_architecture_says_what_is_in_each_folder_of_the_package() -> None:
+def test_the_architecture_describes_each_folder_of_the_package() -> None:
     packages = {f"{path.parent.relative_to(SOURCE).as_posix()}/" for path in SOURCE.rglob("*/__init__.py")}
     assert len(packages) > 20
     text = text_of("ARCHITECTURE.md")
@@ -138,7 +138,7 @@ def test_the_architecture_says_what_is_in_each_folder_of_the_package() -> None:
     assert len(told) == len(set(told)) and set(told) == packages | {"templates/"}
 
 
-def test_contributing_shows_the_toy_kind_as_it_is() -> None:
+def test_contributing_shows_the_whole_toy_kind() -> None:
     toy = (ROOT / "tests/support/constant_kind.py").read_text()
     assert f"`tests/support/constant_kind.py`:\n\n```python\n{toy}```\n" in text_of("CONTRIBUTING.md")
 
@@ -166,7 +166,7 @@ def test_every_verb_that_a_document_names_exists(document: str) -> None:
     assert [name for name in named if name not in VERBS and name not in ALIASES] == []
 
 
-def test_the_documents_name_something_at_all() -> None:
+def test_the_patterns_find_names_in_the_documents() -> None:
     # else a change of style would leave the tests above with nothing to check
     assert len(FILE.findall(text_of("ARCHITECTURE.md"))) > 40
     assert len(SYMBOL.findall(text_of("ARCHITECTURE.md"))) > 20

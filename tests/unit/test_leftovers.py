@@ -1,4 +1,4 @@
-"""What tests leave on the machine in places that all platforms share fails their run, also where workers share it."""
+"""A run of tests fails if it leaves something in places that all platforms share, also with several workers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from support.leftovers import pytest_sessionfinish, pytest_sessionstart
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("-p", "xdist", "-n", "2")], ids=["", "abreast"])
 @pytest.mark.parametrize("left", ["", "rescoldo_left"])
-def test_a_run_fails_for_what_its_tests_leave(tmp_path: Path, options: tuple[str, ...], left: str) -> None:
+def test_a_run_fails_if_its_tests_leave_something(tmp_path: Path, options: tuple[str, ...], left: str) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "conftest.py").write_text(LEAVES)
     (tmp_path / "tables").write_text("of_others")

@@ -1,4 +1,4 @@
-"""The locked versions: what `make install` puts into .venv on anybody's machine."""
+"""The locked versions, which `make install` installs into .venv on any machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ADDRESS = re.compile(r"\w+://[^\s\"']+|file:[^\s\"']+")
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder with what scripts/lock reads."""
+    """A folder with the files that scripts/lock reads."""
     for name in (*LOCKED, "README.md", "LICENSE", "scripts/lock"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
@@ -70,7 +70,7 @@ def test_every_requirement_has_one_version_and_a_hash() -> None:
     assert [line for line in lines if not line.startswith("#") and not pinned.fullmatch(line)] == []
 
 
-def test_the_package_itself_keeps_ranges() -> None:
+def test_the_package_itself_requires_ranges_of_versions() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"].values()
     needs = [*project["project"]["dependencies"], *(need for extra in extras for need in extra)]

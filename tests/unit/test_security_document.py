@@ -1,4 +1,4 @@
-"""docs/attacks.md says of every attack of the suite at which level it is refused, and of no other."""
+"""docs/attacks.md lists exactly the suite's attacks, with the levels that refuse each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hostile.report import DOCUMENT, rewrite
 from hostile.suite import at_level, everything
 
 
-def test_the_tables_of_attacks_are_those_of_the_suite() -> None:
+def test_the_tables_of_attacks_match_the_suite() -> None:
     text = DOCUMENT.read_text()
     assert text == rewrite(text), "run `make hostile`"
 
@@ -16,7 +16,7 @@ def test_every_attack_has_a_name_and_a_description_of_its_own() -> None:
     assert len({attack.name for attack in attacks}) == len({attack.what for attack in attacks}) == len(attacks)
 
 
-def test_the_lower_level_promises_less_but_most() -> None:
+def test_the_lower_level_refuses_most_attacks_but_fewer() -> None:
     full, lower = ({attack.name for attack in at_level(level)} for level in ("full", "unprivileged"))
     assert lower < full
     assert len(full) > 100

@@ -1,4 +1,4 @@
-"""Modules and functions are small, and no module imports itself in a circle; what is not so says why.
+"""Modules and functions are small, and no module imports itself in a circle; a longer one says why.
 
 A longer function has `# long: REASON` on the line above its `def` (above its decorators), a longer module among its
 first lines.
@@ -23,7 +23,7 @@ HEAD = 5  # lines in which a module gives its reason
 
 
 def too_long(path: str, text: str) -> Iterator[str]:
-    """A line for each thing in a module that is too long and does not say why."""
+    """A line for the module and for each function that is too long and does not say why."""
     lines = text.splitlines()
     if len(lines) > MOST_OF_A_MODULE and not any(map(REASON.match, lines[:HEAD])):
         yield f"{path}: {len(lines)} lines"
@@ -35,7 +35,7 @@ def too_long(path: str, text: str) -> Iterator[str]:
                 yield f"{path}:{node.lineno}: {node.name} has {length} lines"
 
 
-def test_modules_and_functions_are_small_or_say_why_not() -> None:
+def test_modules_and_functions_are_small_or_say_why_they_are_not() -> None:
     found = [
         line
         for file in sorted(SOURCE.rglob("*.py"))
@@ -62,16 +62,16 @@ LONG = "def f():\n" + "    x = 1\n" * MOST_OF_A_FUNCTION
         ("class C:\n    # long: one table\n" + "".join(f"    {line}\n" for line in LONG.splitlines()), []),
     ],
 )
-def test_what_is_too_long_is_found_unless_it_says_why(text: str, found: list[str]) -> None:
+def test_long_modules_and_functions_are_found_unless_they_say_why(text: str, found: list[str]) -> None:
     assert list(too_long("m.py", text)) == found
 
 
 def circle(imports: dict[str, set[str]]) -> list[str]:
-    """Modules that import each other in this order, from one to itself; none where there is no circle."""
+    """Modules that import each other in this order, from one to itself; empty without a circle."""
     try:
         TopologicalSorter(imports).prepare()
     except CycleError as error:
-        return list(reversed(error.args[1]))  # it names each after what imports it
+        return list(reversed(error.args[1]))  # graphlib names each module after its importer
     return []
 
 

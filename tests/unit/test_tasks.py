@@ -9,7 +9,7 @@ import pytest
 from rescoldo.tasks import Tasks, set_within
 
 
-async def test_a_wait_ends_when_the_event_is_set_or_the_time_is_over() -> None:
+async def test_a_wait_ends_when_the_event_is_set_or_the_time_has_passed() -> None:
     event = asyncio.Event()
     assert not await set_within(event, 0.0)
     assert not await set_within(event, 0.01)
@@ -19,7 +19,7 @@ async def test_a_wait_ends_when_the_event_is_set_or_the_time_is_over() -> None:
 
 
 @pytest.mark.parametrize("turns", range(5))
-async def test_a_wait_that_is_cancelled_around_the_moment_of_its_end_is_never_gone_on_with(turns: int) -> None:
+async def test_a_wait_cancelled_around_the_moment_of_its_event_never_continues(turns: int) -> None:
     event, went_on = asyncio.Event(), 0
 
     async def wait_again_and_again() -> None:
@@ -43,7 +43,7 @@ async def test_a_wait_that_is_cancelled_around_the_moment_of_its_end_is_never_go
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("turns", range(5))
-async def test_a_wait_that_is_cancelled_around_its_last_moment_is_never_gone_on_with(turns: int) -> None:
+async def test_a_wait_cancelled_around_its_timeout_never_continues(turns: int) -> None:
     task = asyncio.create_task(set_within(asyncio.Event(), 1.0))
     await asyncio.sleep(1.0)
     for _ in range(turns):

@@ -1,4 +1,4 @@
-"""rescoldo.testing: events and answers as the platform makes them."""
+"""rescoldo.testing: events and responses as the platform makes them."""
 
 import asyncio
 import functools
@@ -15,12 +15,12 @@ from rescoldo.testing import call, call_async, context, event, load
 
 @pytest.fixture(autouse=True)
 def no_handler_stays():
-    """Other tests fork this process, and load handlers of their own."""
+    """Forget the handler: other tests fork this process and load handlers of their own."""
     yield
     forget_package("function")
 
 
-def test_an_event_is_what_was_asked_for():
+def test_an_event_has_the_given_values():
     made = event("/a b?x=1&x=2", method="PUT", body="ä", headers={"x-own": "1"}, query={"y": "ü&"})
     assert (made.method, made.path, made.body) == ("PUT", "/a b", "ä".encode())
     assert made.query == {"x": "1", "y": "ü&"} and made.query.getlist("x") == ["1", "2"]
@@ -31,7 +31,7 @@ def test_headers_may_be_repeated():
     assert event(headers=[("Accept", "a"), ("accept", "b")]).headers.getlist("ACCEPT") == ["a", "b"]
 
 
-def test_json_is_a_body_with_its_type():
+def test_json_sets_the_body_and_its_content_type():
     made = event(json={"a": 1})
     assert (made.body, made.headers["content-type"]) == (b'{"a": 1}', "application/json")
     assert event(json=1, headers={"content-type": "own"}).headers.getlist("content-type") == ["own"]
@@ -39,7 +39,7 @@ def test_json_is_a_body_with_its_type():
         event(json=1, body="x")
 
 
-def test_without_anything_it_is_an_empty_post():
+def test_an_event_is_an_empty_post_by_default():
     made = event()
     assert (made.method, made.path, made.body, made.query) == ("POST", "/", b"", {})
 
@@ -69,7 +69,7 @@ async def async_pieces(event, context):
     yield b"b"
 
 
-def test_a_described_answer_is_taken_apart():
+def test_a_result_with_status_headers_and_body_is_taken_apart():
     answer = call(sync, event(headers={"X-Call-Id": "7"}))
     assert (answer.status, answer.json(), answer.headers["x-a"]) == (201, {"id": "7"}, "1")
     assert answer.headers.getlist("Set-Cookie") == ["a", "b"]
@@ -81,7 +81,7 @@ def test_async_handlers_are_awaited(handle):
     assert call(handle, event(body="x")).body == b"x"
 
 
-async def test_in_an_async_test_the_loop_is_the_tests():
+async def test_in_an_async_test_a_handler_runs_on_the_tests_loop():
     assert (await call_async(on_loop, event(body="x"))).text == "x"
 
 
@@ -97,7 +97,7 @@ def test_a_classic_handler_gets_text():
     assert call(lambda req: {"statusCode": 3}).json() == {"statusCode": 3}
 
 
-def test_a_classic_handler_has_its_variables_and_what_it_prints_is_its_answer(capsys):
+def test_a_classic_handler_has_its_variables_and_its_output_is_the_response(capsys):
     def handle(req):
         print(os.environ["PATH_INFO"], os.environ["REQUEST_METHOD"], req)
 
@@ -109,21 +109,21 @@ def test_a_classic_handler_has_its_variables_and_what_it_prints_is_its_answer(ca
     assert call(lambda req: sys.exit("no")).status == 500
 
 
-def test_flasks_tuples_are_answers():
+def test_flasks_tuples_are_responses():
     answer = call(lambda event, context: ("made", 201, {"X-A": "1"}))
     assert (answer.status, answer.text, answer.headers["X-A"]) == (201, "made", "1")
 
 
-def test_what_is_no_response_is_raised_with_the_reason():
+def test_an_invalid_result_raises_with_the_reason():
     with pytest.raises(InvalidResponse, match="value of type object"):
         call(lambda event, context: object())
 
 
-def test_the_context_is_the_platforms():
+def test_the_context_is_like_the_platforms():
     assert context("9").call_id == "9" and context().hostname
 
 
-def test_a_folder_is_loaded_anew_each_time(tmp_path: Path):
+def test_a_folder_is_loaded_again_each_time(tmp_path: Path):
     for name, text in (("one", "1"), ("two", "2")):
         folder = tmp_path / name
         folder.mkdir()

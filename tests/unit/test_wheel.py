@@ -1,4 +1,4 @@
-"""What `pip install` gets: the wheel that hatchling builds from this checkout."""
+"""The wheel that `pip install` installs: hatchling builds it from this checkout."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_says_that_it_is_typed_has_the_command_and_needs_pip(wheel: Path) -> None:
+def test_the_wheel_is_typed_has_the_command_and_requires_pip(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         texts = {Path(name).name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
     assert "Classifier: Typing :: Typed" in texts["METADATA"]
-    # pipx and uv make environments without pip, with which requirements are installed where there is no uv
+    # pipx and uv make environments without pip, which installs requirements if there is no uv
     assert "Requires-Dist: pip>=" in texts["METADATA"]
     assert "rescoldo = rescoldo.cli.main:main" in texts["entry_points.txt"]
