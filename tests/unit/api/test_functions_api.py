@@ -194,7 +194,7 @@ async def test_many_functions_are_listed_in_order_in_one_array(client: AsyncClie
     assert [f["name"] for f in (await client.get("/system/functions")).json()] == names
 
 
-async def test_a_list_holds_one_namespace(client: AsyncClient) -> None:
+async def test_a_list_has_the_functions_of_one_namespace(client: AsyncClient) -> None:
     await client.post("/system/namespace/", json={"name": "blue"})
     await client.post("/system/functions", json=DEPLOYMENT | {"namespace": "blue"})
     assert (await client.get("/system/functions")).json() == []

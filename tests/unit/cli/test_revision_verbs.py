@@ -33,7 +33,7 @@ def test_a_long_reason_is_cut_to_a_readable_line(run, gateway):
     assert run("revisions", "hello")[1].splitlines()[1].endswith("  " + "x" * 199 + "…")
 
 
-def test_revisions_with_json_are_the_gateways(run, gateway):
+def test_revisions_with_json_print_the_gateways_response(run, gateway):
     gateway.answer(f"GET {PATH}/revisions", 200, REVISIONS)
     assert json.loads(run("revisions", "hello", "--json")[1]) == REVISIONS
 

@@ -38,7 +38,7 @@ async def status(world: World) -> FunctionStatus:
 
 
 async def stands(world: World) -> tuple[str, int, int]:
-    """Its state, replicas and available replicas."""
+    """The function's state, replicas and available replicas."""
     found = await status(world)
     return str(found.state), found.replicas, found.available
 

@@ -1,4 +1,4 @@
-"""Waking, taking down and resizing, on virtual time."""
+"""Waking, stopping and scaling, on virtual time."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ async def test_a_failure_of_the_old_revision_does_not_hold_back_the_new_one(worl
     await world.settle()
 
 
-async def test_calls_held_during_a_removal_are_not_found(world: World) -> None:
+async def test_calls_held_during_a_removal_get_not_found(world: World) -> None:
     await world.deploy()
     world.node.start_delay = 1.0
     call = asyncio.create_task(world.edge.call(FN))

@@ -106,7 +106,7 @@ async def play(sequence: list[Step], delay: float) -> Run:
         for found in run.world.statuses.functions("openfaas-fn"):
             assert (found.replicas, found.available) == (0, 0), "a function has instances in the end"
             assert found.state in ("asleep", "failing", "paused"), "a start or deployment has not ended"
-        assert run.world.slots.free == run.world.slots.size, "something did not go to sleep"
+        assert run.world.slots.free == run.world.slots.size, "a function did not go to sleep"
     finally:
         await run.world.close()
     return run

@@ -86,7 +86,7 @@ async def test_a_function_that_others_remove_ends_with_its_instances(world: Worl
         await world.edge.call(FN)
 
 
-async def test_a_split_of_others_is_applied_and_ends_with_theirs(world: World, others: MemoryFunctions) -> None:
+async def test_a_split_that_others_set_is_applied_and_ended(world: World, others: MemoryFunctions) -> None:
     await others.save_function(function())
     second = function(revision=2)
     await others.save_function(second)

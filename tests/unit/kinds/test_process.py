@@ -1,4 +1,4 @@
-"""What fprocess, mode and upstream_url mean."""
+"""The meaning of fprocess, mode and upstream_url."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ async def test_a_function_that_changes_often_is_queued_once_in_the_order_of_firs
     assert await handed_out(changes) == [ONE, TWO]
 
 
-async def test_a_full_comparison_replaces_queued_changes_and_those_that_arrive_before_it_ends() -> None:
+async def test_a_full_comparison_replaces_changes_queued_before_it_begins() -> None:
     changes = Changes()
     for function in (ONE, None, TWO):
         changes.note(function)
