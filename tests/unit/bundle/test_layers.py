@@ -60,11 +60,9 @@ async def test_a_bundle_with_an_unknown_layer_is_refused(storage: BundleStorage,
     assert storage.digests() == [] and list((tmp_path / "uploads").iterdir()) == []
 
 
-@pytest.mark.parametrize("digest", ["..", "../../etc", "x", 5, ["a"], {}])
+@pytest.mark.parametrize("digest", ["..", "../../etc", "x", 5, ["a"], {"a": 1}])
 async def test_a_layers_digest_cannot_name_another_path(storage: BundleStorage, digest: object) -> None:
     manifest = json.loads(manifest_here("python3-http", "http").to_text()) | {"schema": 2, "layer": digest}
-    if not digest:
-        return
     with pytest.raises(InvalidInput, match="its layer of requirements is not stored here"):
         await add(storage, Tar(json.dumps(manifest).encode()).gz())
 
@@ -194,15 +192,15 @@ def test_the_gid_ranges_of_layers_and_bundles_do_not_overlap() -> None:
     assert BUNDLE_GIDS.stop <= LAYER_GIDS.start and LAYER_GIDS.stop < 2**31
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a folder another group")
 async def test_after_the_last_gid_a_free_one_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rescoldo.bundle.layers.LAYER_GIDS", range(10, 12))
     storage = LayerStorage(tmp_path, tmp_path, own_gids=False)
     taken = {"a" * 64: 11}
     monkeypatch.setattr(storage, "digests", lambda: list(taken))
     (tmp_path / ("a" * 64)).mkdir()
-    if os.geteuid() == 0:
-        os.chown(tmp_path / ("a" * 64), 0, 11)
-        assert storage._free_gid() == 10
+    os.chown(tmp_path / ("a" * 64), 0, 11)
+    assert storage._free_gid() == 10
 
 
 async def test_a_bundle_that_contains_its_requirements_is_still_accepted(storage: BundleStorage) -> None:
