@@ -174,12 +174,19 @@ class RealNode:
             "handler": "function.handler",
         }
         (bundle / "manifest.json").write_text(json.dumps(manifest))
-        if os.geteuid() == 0:
-            for path in (bundle, *bundle.rglob("*")):
-                os.chown(path, 0, BUNDLE_GIDS[number])
-                path.chmod(0o750 if path.is_dir() else 0o640)
+        _own(bundle, BUNDLE_GIDS[number])
         usual = {"grace": 2.0, "ready_timeout": 15.0 * SLOWNESS, "exec_timeout": 30.0 * SLOWNESS}
         return Launch(InstanceId(f"{name}-{number}"), FunctionId(f"{name}.ns"), digest, **{**usual, **more})
+
+    def launch_of(self, unpacked: Path, kind: str) -> Launch:
+        """Copy an unpacked bundle of `kind` to the node; return the launch of an instance of it."""
+        launch = self.launch(kind=kind)
+        bundle = self.settings.bundles / launch.digest
+        gid = bundle.stat().st_gid
+        shutil.rmtree(bundle)
+        shutil.copytree(unpacked, bundle)
+        _own(bundle, gid)
+        return launch
 
     def program(self, command: str, upstream: str, *files: Path, name: str = "prog", **more: Any) -> Launch:
         """Write a bundle with `files`; return the launch of an instance that runs `command`."""
@@ -208,6 +215,14 @@ class RealNode:
             self._listener.close()
         shutil.rmtree(self.folder)
         shutil.rmtree(self.settings.run_path)
+
+
+def _own(bundle: Path, gid: int) -> None:
+    """Let the bundle's group alone read it, as the platform does when it is root."""
+    if os.geteuid() == 0:
+        for path in (bundle, *bundle.rglob("*")):
+            os.chown(path, 0, gid)
+            path.chmod(0o750 if path.is_dir() else 0o640)
 
 
 def _name(pid: int) -> str:

@@ -111,7 +111,7 @@ def test_every_name_that_a_document_places_in_a_file_is_defined_there(document: 
     missing = [
         f"{name} in {file}"
         for name, file in SYMBOL.findall(text_of(document))
-        if not is_defined(name, (SOURCE / file).read_text())
+        if not is_defined(name, next(base / file for base in BASES if (base / file).exists()).read_text())
     ]
     assert missing == []
 

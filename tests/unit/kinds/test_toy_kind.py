@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -105,13 +104,7 @@ async def node(tmp_path: Path) -> AsyncIterator[RealNode]:
 
 @pytest.mark.slow
 async def test_a_node_forks_a_toy_from_its_spares(node: RealNode, bundle: Path) -> None:
-    launch = node.launch(kind="constant")
-    place = node.settings.bundles / launch.digest
-    owner = place.stat()
-    shutil.rmtree(place)
-    shutil.copytree(bundle, place)
-    for path in (place, *place.rglob("*")):
-        os.chown(path, owner.st_uid, owner.st_gid)
+    launch = node.launch_of(bundle, "constant")
     running = await node.client.start(launch)
     assert [await call(running) for _ in range(3)] == ["forty-two\n"] * 3
     assert [one.launch.kind for one in await node.client.instances()] == ["constant"]
