@@ -33,7 +33,7 @@ from rescoldo.cli.results import (
     Results,
     for_each_at_once,
 )
-from rescoldo.cli.target import reference
+from rescoldo.cli.target import not_deployed, reference
 from rescoldo.model.errors import NotFound, RescoldoError
 from rescoldo.model.names import DEFAULT_NAMESPACE
 
@@ -136,7 +136,7 @@ def _remove_all(gateway: Gateway, wanted: list[tuple[str, str]], results: Result
         try:
             remove(gateway, *key)
         except NotFound as error:
-            raise NotFound(f"function {'.'.join(key)} is not deployed; see the names with: rescoldo list") from error
+            raise not_deployed(*key) from error
         return Outcome(REMOVED)
 
     for_each_at_once({key: key for key in wanted}, results, work, parallel)

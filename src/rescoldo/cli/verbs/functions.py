@@ -16,7 +16,7 @@ from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.limits import say_limits
 from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
-from rescoldo.cli.target import open_gateway, reference
+from rescoldo.cli.target import not_deployed, open_gateway, reference
 from rescoldo.cli.why import say_why
 from rescoldo.model.errors import NotFound, RescoldoError
 from rescoldo.model.names import DEFAULT_NAMESPACE
@@ -108,7 +108,7 @@ def _function(gateway: Gateway, name: str, namespace: str, *, why: bool = False)
     try:
         answer = gateway.system("GET", f"/system/function/{name}", params=params)
     except NotFound as error:
-        raise NotFound(f"function {name}.{namespace} is not deployed; see the names with: rescoldo list") from error
+        raise not_deployed(name, namespace) from error
     found = answer.json()
     assert isinstance(found, dict)
     return found
@@ -190,7 +190,7 @@ def scale_command(name: str, replicas: int, connection: GatewayFlags, namespace:
         try:
             opened.system("POST", f"/system/scale-function/{name}", params={"namespace": place}, json=body)
         except NotFound as error:
-            raise NotFound(f"function {name}.{place} is not deployed; see the names with: rescoldo list") from error
+            raise not_deployed(name, place) from error
     if as_json:
         say_json({"name": name, "namespace": place, "replicas": replicas})
     else:

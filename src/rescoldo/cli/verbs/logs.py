@@ -15,7 +15,7 @@ from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import note, on_terminal, say, say_printed
-from rescoldo.cli.target import open_gateway, reference
+from rescoldo.cli.target import not_deployed, open_gateway, reference
 from rescoldo.model.errors import NotFound, RescoldoError
 from rescoldo.model.logcursor import LogCursor
 from rescoldo.model.names import DEFAULT_NAMESPACE
@@ -75,7 +75,7 @@ def logs_command(
                 else:
                     say_printed(_line(entry, show_instance, show_name))
     except NotFound as error:
-        raise NotFound(f"function {name}.{place} is not deployed; see the names with: rescoldo list") from error
+        raise not_deployed(name, place) from error
 
 
 def _entries(gateway: Gateway, params: Mapping[str, str], *, follow: bool) -> Iterator[tuple[str, dict[str, Any]]]:

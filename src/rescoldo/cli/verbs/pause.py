@@ -8,7 +8,7 @@ from rescoldo.cli.completing import functions
 from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import say, say_json
-from rescoldo.cli.target import open_gateway, reference
+from rescoldo.cli.target import not_deployed, open_gateway, reference
 from rescoldo.model.errors import NotFound
 
 
@@ -43,7 +43,7 @@ def _ask(what: str, name: str, connection: GatewayFlags, namespace: str) -> None
         try:
             opened.system("POST", f"/system/function/{name}/{what}", params={"namespace": place})
         except NotFound as error:
-            raise NotFound(f"function {name}.{place} is not deployed; see the names with: rescoldo list") from error
+            raise not_deployed(name, place) from error
 
 
 def _report(name: str, paused: bool, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
 from rescoldo.cli.output import brief, say, say_columns, say_json
-from rescoldo.cli.target import open_gateway, reference
+from rescoldo.cli.target import not_deployed, open_gateway, reference
 from rescoldo.model.errors import InvalidInput, NotFound
 from rescoldo.model.function import spec_from_json
 from rescoldo.model.revision import check_traffic
@@ -139,4 +139,4 @@ def _ask(gateway: Gateway, method: str, name: str, namespace: str, what: str, bo
     try:
         return gateway.system(method, path, params={"namespace": namespace}, json=body)
     except NotFound as error:
-        raise NotFound(f"function {name}.{namespace} is not deployed; see the names with: rescoldo list") from error
+        raise not_deployed(name, namespace) from error
