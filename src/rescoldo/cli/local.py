@@ -6,9 +6,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from rescoldo.model import running
 from rescoldo.model.rundir import last_settings
 from rescoldo.model.settings import Settings, default_data_dir, user_data_dir
+from rescoldo.supervisor import running
 
 
 def local_platform(data: Path | None) -> Settings | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rescoldo.cli.credentials import is_loopback
-from rescoldo.model.running import platform_at
+from rescoldo.supervisor.running import platform_at
 
 if TYPE_CHECKING:
     import ssl  # loaded only for gateways that speak HTTPS

@@ -20,12 +20,12 @@ from rescoldo.model.errors import RescoldoError
 from rescoldo.model.settings import Settings
 from rescoldo.node.instances.strays import are_left
 from rescoldo.supervisor.folders import make_run
+from rescoldo.supervisor.modules import CONTROLLER, NODE, SUPERVISOR
 from rescoldo.supervisor.parts import NODE_GRACE, node_part
 from rescoldo.supervisor.sockets import bind
 
 END_SECONDS = 5.0  # for the kernel to end a killed process
 ADOPT_SECONDS = 30.0  # for a node to adopt running instances
-_SUPERVISOR = b"rescoldo.supervisor.supervisor"
 
 
 def end_leftovers(settings: Settings) -> bool:
@@ -142,14 +142,14 @@ def _signal(settings: Settings, pid: int, number: int, patience: float = 0.0) ->
 
 def _is_supervision(pid: int) -> bool:
     """Whether it is the supervisor, or the guardian, which has the supervisor's command among its arguments."""
-    return _SUPERVISOR in _arguments(pid)
+    return SUPERVISOR.encode() in _arguments(pid)
 
 
 def _marks(settings: Settings) -> list[tuple[bytes, Path]]:
     """Pairs of arguments that identify a process of the platform: an editor with the file open has but one of a
     pair."""
-    modules = (_SUPERVISOR, b"rescoldo.assembly.controller", b"rescoldo.node.main")
-    return [(b"-db", config_file(settings)), *((module, settings.settings_file) for module in modules)]
+    modules = (SUPERVISOR, CONTROLLER, NODE)
+    return [(b"-db", config_file(settings)), *((module.encode(), settings.settings_file) for module in modules)]
 
 
 @contextmanager

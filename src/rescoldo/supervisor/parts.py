@@ -10,6 +10,7 @@ from rescoldo.handover import handed_over
 from rescoldo.model.settings import Settings
 from rescoldo.node.sockets.fence import FENCED
 from rescoldo.supervisor.child import Part
+from rescoldo.supervisor.modules import CONTROLLER, NODE, SUPERVISOR
 from rescoldo.supervisor.probes import Probe
 from rescoldo.supervisor.sockets import ACCEPTED_BY, edge_environment
 
@@ -61,7 +62,7 @@ def node_part(settings: Settings, listener: int, fence: Sequence[int] = ()) -> P
     the fence survives when guardian and supervisor are both killed."""
     return Part(
         "node",
-        lambda: _python("rescoldo.node.main", settings),
+        lambda: _python(NODE, settings),
         {"RESCOLDO_LISTEN_FD": str(listener), **({FENCED: "1"} if fence else {})},
         (listener, *fence),
         probe=Probe(settings.node_socket, b'{"id": 0, "op": "ping"}\n'),
@@ -72,7 +73,7 @@ def controller_part(settings: Settings, listeners: Mapping[str, int]) -> Part:
     """The controller. `listeners`: its sockets wake, api and log."""
     return Part(
         "controller",
-        lambda: _python("rescoldo.assembly.controller", settings),
+        lambda: _python(CONTROLLER, settings),
         handed_over(listeners),
         tuple(listeners.values()),
         probe=Probe(settings.api_socket, b"GET /healthz HTTP/1.0\r\n\r\n"),
@@ -81,7 +82,7 @@ def controller_part(settings: Settings, listeners: Mapping[str, int]) -> Part:
 
 def supervisor_command(settings: Settings) -> list[str]:
     """The command that a guardian runs."""
-    return _python("rescoldo.supervisor.supervisor", settings)
+    return _python(SUPERVISOR, settings)
 
 
 def silence(settings: Settings) -> float:

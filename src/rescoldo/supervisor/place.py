@@ -11,10 +11,10 @@ from typing import IO
 
 from rescoldo.model.errors import Conflict, InvalidInput
 from rescoldo.model.rundir import last_settings
-from rescoldo.model.running import platform_at, url_of
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor.folders import clear, make, make_run, make_sockets
 from rescoldo.supervisor.leftovers import end_everything, end_leftovers
+from rescoldo.supervisor.running import platform_at, url_of
 
 MAX_SOCKET_PATH = 97  # bytes of a path that HAProxy accepts
 LONGEST_SOCKET = 37  # bytes: "/", 20 of the function's name, "-", 10 that are unique, ".sock"

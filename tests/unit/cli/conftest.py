@@ -102,7 +102,7 @@ def home(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(folder))
     # hide other platforms on this machine
-    monkeypatch.setattr("rescoldo.model.running.platforms", list)
+    monkeypatch.setattr("rescoldo.supervisor.running.platforms", list)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     project = tmp_path / "project"
     project.mkdir()

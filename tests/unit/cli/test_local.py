@@ -9,15 +9,15 @@ import pytest
 
 from rescoldo.cli import local
 from rescoldo.cli.gateway import choose_gateway
-from rescoldo.model import running
-from rescoldo.model.running import Platform, url_of
 from rescoldo.model.settings import Settings, default_data_dir
+from rescoldo.supervisor import running
+from rescoldo.supervisor.running import RunningPlatform, url_of
 
 
 @pytest.fixture
 def there(monkeypatch):
     """The running platforms."""
-    found: list[Platform] = []
+    found: list[RunningPlatform] = []
     monkeypatch.setattr(running, "platforms", lambda: found)
     return found
 
@@ -29,8 +29,8 @@ def ran(data: Path, port: int) -> Settings:
     return settings
 
 
-def runs(settings: Settings, uid: int | None = None) -> Platform:
-    return Platform(7, os.geteuid() if uid is None else uid, settings)
+def runs(settings: Settings, uid: int | None = None) -> RunningPlatform:
+    return RunningPlatform(7, os.geteuid() if uid is None else uid, settings)
 
 
 def test_the_address_of_the_default_data_directory_is_remembered(there):

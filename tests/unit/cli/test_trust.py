@@ -13,8 +13,8 @@ import pytest
 
 from rescoldo.cli import trust
 from rescoldo.cli.gateway import Gateway
-from rescoldo.model.running import Platform
 from rescoldo.model.settings import Settings
+from rescoldo.supervisor.running import RunningPlatform
 from support.certificates import Authority, Pair
 
 Serve = Callable[[Pair], str]
@@ -79,7 +79,7 @@ def test_the_local_platform_is_trusted_by_its_own_certificate_and_by_no_other(se
     settings = Settings(str(tmp_path), str(tmp_path), tls_cert=str(own.certificate))
     settings.edge.mkdir()
     settings.certificate.write_text(own.text())
-    monkeypatch.setattr(trust, "platform_at", lambda address: Platform(1, 0, settings))
+    monkeypatch.setattr(trust, "platform_at", lambda address: RunningPlatform(1, 0, settings))
     assert answers(serve(own))
     assert not answers(serve(other)), "another certificate, though of the same authority"
 
@@ -89,7 +89,7 @@ def test_a_local_certificate_that_this_user_may_not_read_is_checked_like_any_oth
 ):
     pair = authority.pair("own", "IP:127.0.0.1")
     settings = Settings(str(tmp_path), str(tmp_path), tls_cert="/none.pem")
-    monkeypatch.setattr(trust, "platform_at", lambda address: Platform(1, 0, settings))
+    monkeypatch.setattr(trust, "platform_at", lambda address: RunningPlatform(1, 0, settings))
     assert not answers(serve(pair))
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.root.certificate))
     assert answers(serve(pair))

@@ -33,8 +33,8 @@ from rescoldo.cli.results import SKIPPED, Results, reference_of
 from rescoldo.cli.rollout import Report, WatchedDeployments
 from rescoldo.cli.serving import check_address
 from rescoldo.model.errors import InvalidInput, RescoldoError
-from rescoldo.model.running import platform_at
 from rescoldo.model.settings import Settings
+from rescoldo.supervisor.running import platform_at
 
 
 @click.command("up", cls=Verb)

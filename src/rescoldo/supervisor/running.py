@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rescoldo.model.settings import Settings
+from rescoldo.supervisor.modules import SUPERVISOR
 
-_SUPERVISOR = b"rescoldo.supervisor.supervisor"
 _GUARDIAN = b"guardian.py"
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 @dataclass(frozen=True, slots=True)
-class Platform:
+class RunningPlatform:
     """A running platform."""
 
     pid: int  # of its guardian
@@ -31,7 +31,7 @@ class Platform:
         return f"the rescoldo platform of process {self.pid}{whose} ({where})"
 
 
-def platforms() -> list[Platform]:
+def platforms() -> list[RunningPlatform]:
     """Return all platforms that this user can see, sorted by pid."""
     pids = sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     return [found for found in map(_platform, pids) if found is not None]
@@ -42,7 +42,7 @@ def own_platforms() -> list[Settings]:
     return [one.settings for one in platforms() if one.uid == os.geteuid() and one.settings is not None]
 
 
-def platform_at(address: str) -> Platform | None:
+def platform_at(address: str) -> RunningPlatform | None:
     """Return the platform that listens at HOST:PORT: its gateway, metrics or redirect; None if there is none."""
     return next((one for one in platforms() if one.settings is not None and _listens(one.settings, address)), None)
 
@@ -62,11 +62,11 @@ def _listens(settings: Settings, address: str) -> bool:
     return False
 
 
-def _platform(pid: int) -> Platform | None:
+def _platform(pid: int) -> RunningPlatform | None:
     process = Path(f"/proc/{pid}")
     with suppress(OSError):
         words = process.joinpath("cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-        if len(words) < 3 or words[-2] != _SUPERVISOR or not any(word.endswith(_GUARDIAN) for word in words):
+        if len(words) < 3 or words[-2] != SUPERVISOR.encode() or not any(word.endswith(_GUARDIAN) for word in words):
             return None
         uid = process.stat().st_uid
         settings = None
@@ -74,5 +74,5 @@ def _platform(pid: int) -> Platform | None:
             file = Path(os.fsdecode(words[-1]))  # the process chose this path: trust only a file of its own user
             if file.stat().st_uid == uid:
                 settings = Settings.load(file)
-        return Platform(pid, uid, settings)
+        return RunningPlatform(pid, uid, settings)
     return None
