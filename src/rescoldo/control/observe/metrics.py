@@ -16,7 +16,7 @@ from rescoldo.control.fleet.awake import Awake
 from rescoldo.control.fleet.lifetimes import Lifetimes
 from rescoldo.control.observe.coldtimes import BOUNDS, ColdTimes
 from rescoldo.control.observe.recorder import Recorder
-from rescoldo.control.observe.scaling_metrics import Scaling
+from rescoldo.control.observe.scaling_metrics import ScalingMetrics
 from rescoldo.model.calls import BUCKETS_MS
 from rescoldo.model.coldstart import FAILURES, PHASES
 from rescoldo.model.names import FunctionId
@@ -82,7 +82,7 @@ def _by_function(
     return family
 
 
-class Wakes(Collector):
+class WakeMetrics(Collector):
     """Metrics of holds and wakes, which OpenFaaS does not have."""
 
     def __init__(self, times: ColdTimes, waking: Waking) -> None:
@@ -114,7 +114,7 @@ class Wakes(Collector):
         return list(zip([*(str(us / 1e6) for us in BOUNDS), "+Inf"], below, strict=True)), total
 
 
-class Pool(Collector):
+class SpareMetrics(Collector):
     """Metrics of the node's spare sandboxes; none while the node is unreachable."""
 
     def __init__(self, spares: SparePool | None) -> None:
@@ -127,7 +127,7 @@ class Pool(Collector):
             yield GaugeMetricFamily("rescoldo_spares_wanted", "Spares that recent bursts needed.", value=spares.wanted)
 
 
-class Database(Collector):
+class DatabaseMetrics(Collector):
     """Metrics of the database: whether it can be written, and how often it was restored."""
 
     def __init__(self, condition: Condition) -> None:
@@ -154,10 +154,10 @@ async def render(
     so long. Before that, the collectors copy what the event loop changes."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(GatewayMetrics(recorder, replicas, lifetimes))
-    registry.register(Wakes(recorder.cold.all, waking))
-    registry.register(Pool(spares))
-    registry.register(Scaling(awake))
-    registry.register(Database(condition))
+    registry.register(WakeMetrics(recorder.cold.all, waking))
+    registry.register(SpareMetrics(spares))
+    registry.register(ScalingMetrics(awake))
+    registry.register(DatabaseMetrics(condition))
     return await asyncio.to_thread(_text, registry)
 
 

@@ -18,7 +18,7 @@ from rescoldo.model.names import FunctionId
 LABELS = ("function_name", "metric")
 
 
-class Scaling(Collector):
+class ScalingMetrics(Collector):
     """Metrics of the scaler's decisions."""
 
     def __init__(self, awake: Mapping[FunctionId, Awake]) -> None:
