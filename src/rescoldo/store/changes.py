@@ -15,7 +15,7 @@ from rescoldo.model.names import FunctionId
 MOST = 1000  # ids in one watcher's queue
 
 
-class Changes:
+class ChangeQueue:
     """Iterates over changed functions; None means "look at all". Ends when its source is closed."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Changes:
         self._closed = True
         self._noted.set()
 
-    def __aiter__(self) -> Changes:
+    def __aiter__(self) -> ChangeQueue:
         return self
 
     async def __anext__(self) -> FunctionId | None:
@@ -60,20 +60,20 @@ class Watchers:
     """The watchers of one source. A watcher that drops its iterator stops watching."""
 
     def __init__(self) -> None:
-        self._all: WeakSet[Changes] = WeakSet()  # weak, so that a dropped iterator needs no goodbye
+        self._all: WeakSet[ChangeQueue] = WeakSet()  # weak, so that a dropped iterator needs no goodbye
 
-    def add(self) -> Changes:
+    def add(self) -> ChangeQueue:
         """Add a watcher, which sees the changes from now on."""
-        changes = Changes()
-        self._all.add(changes)
-        return changes
+        queue = ChangeQueue()
+        self._all.add(queue)
+        return queue
 
     def note(self, function: FunctionId | None) -> None:
-        """Queue a change for every watcher; see `Changes.note`."""
-        for changes in self._all:
-            changes.note(function)
+        """Queue a change for every watcher; see `ChangeQueue.note`."""
+        for queue in self._all:
+            queue.note(function)
 
     def close(self) -> None:
         """End the watchers' iterations."""
-        for changes in self._all:
-            changes.close()
+        for queue in self._all:
+            queue.close()

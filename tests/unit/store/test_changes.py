@@ -8,25 +8,25 @@ import gc
 import pytest
 
 from rescoldo.model.names import FunctionId
-from rescoldo.store.changes import MOST, Changes, Watchers
+from rescoldo.store.changes import MOST, ChangeQueue, Watchers
 
 ONE, TWO = FunctionId("one.blue"), FunctionId("two.blue")
 
 
-async def handed_out(changes: Changes) -> list[FunctionId | None]:
+async def handed_out(changes: ChangeQueue) -> list[FunctionId | None]:
     changes.close()
     return [changed async for changed in changes]
 
 
 async def test_a_function_that_changes_often_is_queued_once_in_the_order_of_first_changes() -> None:
-    changes = Changes()
+    changes = ChangeQueue()
     for function in (ONE, TWO, ONE, TWO, TWO):
         changes.note(function)
     assert await handed_out(changes) == [ONE, TWO]
 
 
 async def test_a_full_comparison_replaces_changes_queued_before_it_begins() -> None:
-    changes = Changes()
+    changes = ChangeQueue()
     for function in (ONE, None, TWO):
         changes.note(function)
     assert await anext(changes) is None
@@ -35,7 +35,7 @@ async def test_a_full_comparison_replaces_changes_queued_before_it_begins() -> N
 
 
 async def test_too_many_queued_changes_become_one_full_comparison() -> None:
-    changes = Changes()
+    changes = ChangeQueue()
     for number in range(MOST):
         changes.note(FunctionId(f"f{number}.blue"))
     assert await anext(changes) == "f0.blue"
