@@ -26,7 +26,7 @@ class _Pending:
     on_item: Callable[[Any], None] | None  # receives the items before the answer
 
 
-class _Connection:
+class _NodeConnection:
     """One connection to the node. It carries any number of concurrent requests, answered in any order. When the
     connection is lost, requests under way raise NodeUnavailable: the node may or may not have carried them out."""
 
@@ -97,7 +97,7 @@ class NodeClient:
     def __init__(self, settings: Settings) -> None:
         self._address = str(settings.node_socket)
         self._connecting = asyncio.Lock()
-        self._connection: _Connection | None = None
+        self._connection: _NodeConnection | None = None
 
     async def describe(self) -> NodeDescription:
         return await (await self._connected()).describe()
@@ -165,10 +165,10 @@ class NodeClient:
     async def _ask(self, op: str, **arguments: Any) -> Any:
         return await (await self._connected()).ask(op, **arguments)
 
-    async def _connected(self) -> _Connection:
+    async def _connected(self) -> _NodeConnection:
         async with self._connecting:
             if self._connection is None or self._connection.is_lost:
-                self._connection = _Connection(*await self._connect())
+                self._connection = _NodeConnection(*await self._connect())
             return self._connection
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

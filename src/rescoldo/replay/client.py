@@ -38,7 +38,7 @@ class Answer:
         return self.body.decode(errors="replace").strip()
 
 
-class _Connection(asyncio.Protocol):
+class _GatewayConnection(asyncio.Protocol):
     """One call at a time; httptools calls the methods on_*."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class Client:
         self._host = parts.hostname or "127.0.0.1"
         self._port = parts.port or (80 if tls is None else 443)
         self._tls = tls
-        self._free: deque[_Connection] = deque()
+        self._free: deque[_GatewayConnection] = deque()
         self._open = 0
         login = f"Authorization: {authorization}\r\n" if authorization else ""
         self._system_head = f"Host: {parts.netloc}\r\n{login}".encode()
@@ -145,7 +145,7 @@ class Client:
         self._give_back(connection)
         return answer
 
-    def _take(self) -> _Connection | None:
+    def _take(self) -> _GatewayConnection | None:
         now = asyncio.get_running_loop().time()
         while self._free:
             connection = self._free.pop()  # the last one used, so that surplus connections grow old
@@ -155,7 +155,7 @@ class Client:
             self._open -= 1
         return None
 
-    def _give_back(self, connection: _Connection) -> None:
+    def _give_back(self, connection: _GatewayConnection) -> None:
         if connection.reusable:
             connection.free_since = asyncio.get_running_loop().time()
             self._free.append(connection)
@@ -163,14 +163,14 @@ class Client:
             connection.close()
             self._open -= 1
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> _GatewayConnection:
         if self._open >= MAX_CONNECTIONS:
             raise RescoldoError(f"{MAX_CONNECTIONS} calls are running already; use fewer --functions or less --speed")
         self._open += 1
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 loop = asyncio.get_running_loop()
-                _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=self._tls)
+                _, connection = await loop.create_connection(_GatewayConnection, self._host, self._port, ssl=self._tls)
         except (OSError, TimeoutError) as error:
             self._open -= 1
             raise RescoldoError(f"no gateway answers at {self.url}: {error or 'timed out'}") from error
