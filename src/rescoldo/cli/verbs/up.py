@@ -30,8 +30,8 @@ from rescoldo.cli.output import note
 from rescoldo.cli.platform import abandoned, remembered_settings, start_background
 from rescoldo.cli.project import FLAGS, Project, check_flags, load_project
 from rescoldo.cli.results import SKIPPED, Results, reference_of
-from rescoldo.cli.rollout import Report, WatchedDeployments
 from rescoldo.cli.serving import check_address
+from rescoldo.cli.watched import Report, WatchedDeployments
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor.running import platform_at

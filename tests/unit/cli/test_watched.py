@@ -8,7 +8,7 @@ import pytest
 from rescoldo.cli.flags import DeployFlags, Selection
 from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.project import load_project
-from rescoldo.cli.rollout import Report, WatchedDeployments
+from rescoldo.cli.watched import Report, WatchedDeployments
 from rescoldo.model.errors import RescoldoError
 
 FLAGS = DeployFlags("", "", (), (), (), (), (), "", "", "", "", False, None, False)
