@@ -20,6 +20,7 @@ from typing import ParamSpec, TypeVar
 
 from rescoldo.bundle.protocol import Received
 from rescoldo.bundle.unpack import unpack
+from rescoldo.durable import sync_folder
 from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError, StoreError, TooLarge
 
 P = ParamSpec("P")
@@ -164,7 +165,7 @@ class ArchiveStorage:
                 _withdraw_group(folder)
             _sync_file_system(folder)
             folder.rename(final)
-            _sync_folder(self._root)
+            sync_folder(self._root)
         except BaseException:
             _remove_tree(folder)
             raise
@@ -268,14 +269,6 @@ def _sync_file_system(folder: Path) -> None:
         if syncfs(fd) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
-    finally:
-        os.close(fd)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
     finally:
         os.close(fd)
 

@@ -7,12 +7,14 @@ elsewhere would have to be entered at every start.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from rescoldo.durable import sync_folder
 from rescoldo.model.errors import StoreError
 
 PARTIAL = ".new"  # no secret's name begins with a dot, so a crash's leftover is overwritten, never listed
@@ -35,14 +37,15 @@ class SecretFiles:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 folder.chmod(0o700)
             _write(self._folder / namespace / name, value)
-            _sync(self._folder)
+            sync_folder(self._folder)
 
         await self._run(work)
 
     async def delete(self, namespace: str, name: str) -> None:
         def work() -> None:
             (self._folder / namespace / name).unlink(missing_ok=True)
-            _sync(self._folder / namespace)
+            with contextlib.suppress(FileNotFoundError):  # a namespace without secrets has no folder
+                sync_folder(self._folder / namespace)
 
         await self._run(work)
 
@@ -50,7 +53,7 @@ class SecretFiles:
         def work() -> None:
             if (self._folder / namespace).exists():
                 shutil.rmtree(self._folder / namespace)
-                _sync(self._folder)
+                sync_folder(self._folder)
 
         await self._run(work)
 
@@ -81,16 +84,4 @@ def _write(path: Path, value: bytes) -> None:
         partial.replace(path)  # in one step, and only once the content is on disk
     finally:
         partial.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Sync a folder's entries to disk; a missing folder has none."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from rescoldo.durable import sync_folder
 from rescoldo.model.errors import StoreError
 from rescoldo.store.protocol import Condition
 from rescoldo.store.sqlite.copies import COUNTS, Copy, Work, copy_rows, fill
@@ -130,7 +130,7 @@ class Keeper:
         StoreError."""
         self._put_aside()
         self._fresh.replace(self._path)
-        _sync(self._path.parent)
+        sync_folder(self._path.parent)
         connection = self._reopen()
         self._unfinished = ""
         self._files = Files(self._path)
@@ -206,11 +206,3 @@ def _same(one: sqlite3.Connection, other: sqlite3.Connection) -> bool:
 
 def _rows(connection: sqlite3.Connection, table: str) -> list[tuple[object, ...]]:
     return sorted(connection.execute(f"SELECT * FROM {table}"))
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
