@@ -75,11 +75,11 @@ def _manifest(root: str) -> tuple[str, str]:
         # io.FileIO, because the further layers of open() cost a fresh fork page faults.
         with io.FileIO(f"{root}/manifest.json") as file:
             manifest = json.loads(file.readall())
-        schema, kind, name, style = (manifest[key] for key in ("schema", "kind", "handler", "style"))
+        schema, name, style = (manifest[key] for key in ("schema", "handler", "style"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StartFailed(f"manifest.json of the bundle cannot be read: {error!r}") from error
-    if schema not in (1, 2) or kind != "python" or style not in ("http", "classic"):
-        raise StartFailed(f"manifest.json: cannot run schema {schema!r}, kind {kind!r}, style {style!r}")
+    if schema not in (1, 2) or style not in ("http", "classic"):
+        raise StartFailed(f"manifest.json: cannot run schema {schema!r}, style {style!r}")
     return str(name), str(style)
 
 
