@@ -18,6 +18,7 @@ from rescoldo.bundle.memory import MemoryBundles
 from rescoldo.bundle.protocol import Archives, Bundles, Received
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.model.errors import InvalidInput, NotFound, TooLarge
+from support.archives import sent
 
 LIMIT = 2**20
 DAY = 86400.0
@@ -53,11 +54,6 @@ class Packer:
 @pytest.fixture
 def packer(tmp_path: Path) -> Packer:
     return Packer(tmp_path)
-
-
-async def sent(data: bytes, size: int = 100) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), size):
-        yield data[start : start + size]
 
 
 async def add(archives: Archives, data: bytes) -> str:

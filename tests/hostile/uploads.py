@@ -3,52 +3,28 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import stat
 import tarfile
 from pathlib import Path
-from typing import Any
 
 from hostile.suite import MARKER, attack
 from hostile.world import Outcome, World
 from rescoldo.bundle.layers import LAYERS
-from rescoldo.bundle.manifest import manifest_here
+from support.archives import Tar
 from support.live import HELLO, Answer
 
-_MANIFEST = manifest_here("python3-http", "http").to_text().encode()
+
+def _bundle(code: str = HELLO) -> Tar:
+    return Tar().file("function/handler.py", code.encode())
 
 
-class Bundle:
-    """A tar.gz made by hand, member by member."""
-
-    def __init__(self, code: str = HELLO) -> None:
-        self._bytes = io.BytesIO()
-        self._tar = tarfile.open(fileobj=self._bytes, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
-        self.file("manifest.json", _MANIFEST).file("function/handler.py", code.encode())
-
-    def file(self, name: str, data: bytes = b"hostile", **fields: Any) -> Bundle:
-        return self.member(name, tarfile.REGTYPE, data, **fields)
-
-    def member(self, name: str, kind: bytes, data: bytes = b"", **fields: Any) -> Bundle:
-        member = tarfile.TarInfo(name)
-        member.type, member.size = kind, len(data)
-        for key, value in fields.items():
-            setattr(member, key, value)
-        self._tar.addfile(member, io.BytesIO(data))
-        return self
-
-    def packed(self) -> bytes:
-        self._tar.close()
-        return gzip.compress(self._bytes.getvalue(), 1)
-
-
-def _send(world: World, bundle: Bundle | bytes, image: str = "evil:1") -> Answer:
-    data = bundle.packed() if isinstance(bundle, Bundle) else bundle
+def _send(world: World, bundle: Tar | bytes, image: str = "evil:1") -> Answer:
+    data = bundle.gz() if isinstance(bundle, Tar) else bundle
     return world.live.system("POST", f"/bundles?image={image}", data)
 
 
-def _refused(world: World, outcome: Outcome, what: str, bundle: Bundle | bytes) -> None:
+def _refused(world: World, outcome: Outcome, what: str, bundle: Tar | bytes) -> None:
     answer = _send(world, bundle)
     outcome.judge(what, answer.status in (400, 413), f"{answer.status}: {answer.text}")
     left = list(world.live.settings.uploads.iterdir())
@@ -60,47 +36,38 @@ def traversal(world: World, outcome: Outcome) -> None:
     landing = world.live.folder / f"{MARKER}-landed"
     up = "../" * 12 + str(landing).lstrip("/")
     for name in (up, str(landing), f"function/../../{landing.name}", f"./{up}", "..", "function/.."):
-        _refused(world, outcome, f"member {name}", Bundle().file(name))
+        _refused(world, outcome, f"member {name}", _bundle().file(name))
     outcome.judge("a file outside", not landing.exists(), landing)
 
 
 @attack("uploads", "a bundle holds symbolic links that lead out, alone or together")
 def symbolic_links(world: World, outcome: Outcome) -> None:
     for to in ("/etc/passwd", "../../..", "../" * 9 + "etc/shadow", f"../{world.note('victim').launch.digest}"):
-        _refused(world, outcome, f"link to {to}", Bundle().member("l", tarfile.SYMTYPE, linkname=to))
-    two = Bundle().member("a/b", tarfile.SYMTYPE, linkname="..").member("a/c", tarfile.SYMTYPE, linkname="b/..")
+        _refused(world, outcome, f"link to {to}", _bundle().member("l", tarfile.SYMTYPE, linkname=to))
+    two = _bundle().member("a/b", tarfile.SYMTYPE, linkname="..").member("a/c", tarfile.SYMTYPE, linkname="b/..")
     _refused(world, outcome, "two links that lead out together", two)
-    through = Bundle().member("d", tarfile.SYMTYPE, linkname="function").file("d/new.py")
+    through = _bundle().member("d", tarfile.SYMTYPE, linkname="function").file("d/new.py")
     _refused(world, outcome, "a file through a link", through)
-    _refused(world, outcome, "a manifest that is a link", _linked_manifest())
-
-
-def _linked_manifest() -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        member = tarfile.TarInfo("manifest.json")
-        member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(member)
-    return packed.getvalue()
+    _refused(world, outcome, "a manifest that is a link", Tar(None).link("manifest.json", "/etc/passwd"))
 
 
 @attack("uploads", "a bundle holds hard links to files outside")
 def hard_links(world: World, outcome: Outcome) -> None:
     code = f"{world.live.settings.bundles}/{world.note('victim').launch.digest}/function/handler.py"
     for to in ("/etc/shadow", code, f"../{code}", "absent"):
-        _refused(world, outcome, f"hard link to {to}", Bundle().member("l", tarfile.LNKTYPE, linkname=to))
+        _refused(world, outcome, f"hard link to {to}", _bundle().member("l", tarfile.LNKTYPE, linkname=to))
 
 
 @attack("uploads", "a bundle holds devices, pipes and unknown members")
 def devices_in_bundles(world: World, outcome: Outcome) -> None:
     for name, kind in (("character", tarfile.CHRTYPE), ("block", tarfile.BLKTYPE), ("pipe", tarfile.FIFOTYPE),
                        ("contiguous", b"Z"), ("sparse", tarfile.GNUTYPE_SPARSE)):  # fmt: skip
-        _refused(world, outcome, f"a {name} member", Bundle().member("d", kind, devmajor=1, devminor=1))
+        _refused(world, outcome, f"a {name} member", _bundle().member("d", kind, devmajor=1, devminor=1))
 
 
 @attack("uploads", "a bundle holds set-uid programs and files that everybody may write")
 def modes(world: World, outcome: Outcome) -> None:
-    answer = _send(world, Bundle().file("run", mode=0o6755).file("open", mode=0o777, uid=0, gid=0))
+    answer = _send(world, _bundle().file("run", mode=0o6755).file("open", mode=0o777, uid=0, gid=0))
     outcome.judge("the upload fails", answer.status == 201, answer.text)
     folder = Path(world.live.settings.bundles) / json.loads(answer.text)["digest"].removeprefix("sha256:")
     for path in folder.rglob("*"):
@@ -112,12 +79,12 @@ def modes(world: World, outcome: Outcome) -> None:
 def archive_bombs(world: World, outcome: Outcome) -> None:
     zeros = gzip.compress(bytes(2**20), 9) * 1200  # 1.2 GiB of zeros in 1.2 MB
     _refused(world, outcome, "a gigabyte of zeros", zeros)
-    many = Bundle()
+    many = _bundle()
     for number in range(50_001):
         many.member(f"f/{number % 100}", tarfile.DIRTYPE)
     _refused(world, outcome, "50,001 members", many)
-    _refused(world, outcome, "a very deep folder", Bundle().file("d/" * 200 + "f"))
-    _refused(world, outcome, "a name of 5,000 characters", Bundle().file("n" * 5000))
+    _refused(world, outcome, "a very deep folder", _bundle().file("d/" * 200 + "f"))
+    _refused(world, outcome, "a name of 5,000 characters", _bundle().file("n" * 5000))
 
 
 @attack("uploads", "an upload claims another identity: digests, image names with paths in them")
@@ -125,10 +92,10 @@ def false_names(world: World, outcome: Outcome) -> None:
     victims = world.note("victim").launch.digest
     before = (world.live.settings.bundles / victims / "function" / "handler.py").read_bytes()
     digest = {"X-Rescoldo-Digest": f"sha256:{victims}"}
-    answer = world.live.system("POST", "/bundles?image=evil:1", Bundle("evil = 1\n").packed(), digest)
+    answer = world.live.system("POST", "/bundles?image=evil:1", _bundle("evil = 1\n").gz(), digest)
     outcome.judge("a false digest", answer.status == 400, answer.text)
     for image in ("..", "../../etc", "%00", "a/../../b", "%2e%2e%2f", "x" * 5000):
-        _send(world, Bundle(f"# {image[:9]}\n{HELLO}"), image)
+        _send(world, _bundle(f"# {image[:9]}\n{HELLO}"), image)
     after = (world.live.settings.bundles / victims / "function" / "handler.py").read_bytes()
     outcome.judge("the victim's code changed", before == after, "it did")
     bundles = world.live.settings.bundles

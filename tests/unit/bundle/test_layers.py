@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_storage import LIMIT, Tar, add, sent
+from test_storage import LIMIT, add
 
 from rescoldo.bundle import layers
 from rescoldo.bundle.layers import LayerStorage
@@ -19,6 +19,7 @@ from rescoldo.bundle.storage import BundleStorage
 from rescoldo.isolation.identity import LAYER_GIDS
 from rescoldo.model.errors import InvalidInput, NotFound
 from rescoldo.model.settings import BUNDLE_GIDS
+from support.archives import Tar, sent
 
 DAY = 86400.0
 

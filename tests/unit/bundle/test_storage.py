@@ -15,53 +15,20 @@ import subprocess
 import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rescoldo.bundle import unpack as unpacking
-from rescoldo.bundle.manifest import manifest_here
 from rescoldo.bundle.protocol import Received
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.bundle.unpack import unpack
 from rescoldo.model.errors import InvalidInput, NotFound, StoreError, TooLarge
 from rescoldo.model.settings import BUNDLE_GIDS
+from support.archives import MANIFEST, Tar, sent
 
-MANIFEST = manifest_here("python3-http", "http").to_text().encode()
 LIMIT = 2**20
-
-
-class Tar:
-    """Builds a tar.gz member by member; the manifest comes first by default."""
-
-    def __init__(self, manifest: bytes | None = MANIFEST) -> None:
-        self.bytes = io.BytesIO()
-        self.tar = tarfile.open(fileobj=self.bytes, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
-        if manifest is not None:
-            self.file("manifest.json", manifest)
-
-    def file(self, name: str, data: bytes = b"x", **fields: Any) -> Tar:
-        return self.member(name, tarfile.REGTYPE, data, **fields)
-
-    def member(self, name: str, kind: bytes, data: bytes = b"", **fields: Any) -> Tar:
-        member = tarfile.TarInfo(name)
-        member.type, member.size = kind, len(data)
-        for key, value in fields.items():
-            setattr(member, key, value)
-        self.tar.addfile(member, io.BytesIO(data))
-        return self
-
-    def link(self, name: str, to: str) -> Tar:
-        return self.member(name, tarfile.SYMTYPE, linkname=to)
-
-    def plain(self) -> bytes:
-        self.tar.close()
-        return self.bytes.getvalue()
-
-    def gz(self) -> bytes:
-        return gzip.compress(self.plain(), 1)
 
 
 @pytest.fixture
@@ -69,11 +36,6 @@ async def storage(tmp_path: Path) -> BundleStorage:
     made = BundleStorage(tmp_path / "bundles", tmp_path / "uploads", own_gids=False)
     await made.prepare()
     return made
-
-
-async def sent(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), size):
-        yield data[start : start + size]
 
 
 async def add(storage: BundleStorage, data: bytes) -> Path:
