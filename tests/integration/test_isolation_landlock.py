@@ -20,7 +20,7 @@ from rescoldo.isolation import landlock
 from rescoldo.isolation.interpreter import needed_directories
 from rescoldo.isolation.landlock import DEVICES, SYSTEM
 from rescoldo.isolation.syscalls import no_new_privileges
-from support.children import told_by_child
+from support.children import run_after, told_by_child
 
 pytestmark = pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock")
 needs_ports = pytest.mark.skipif(landlock.abi() < 4, reason="needs Landlock 4 (Linux 6.7)")
@@ -228,25 +228,15 @@ def run_restricted(argv: list[str], folder: Path, *code: Path) -> subprocess.Com
     scratch = folder / "scratch"
     scratch.mkdir()
     rules = {"read": (*SYSTEM, *needed_directories(), *map(str, code)), "write": (*DEVICES, str(scratch))}
-    order = (
-        "import os, sys\n"
+    steps = (
         "from rescoldo.isolation import landlock, seccomp\n"
         "from rescoldo.isolation.syscalls import no_new_privileges\n"
         "no_new_privileges()\n"
         f"landlock.restrict(**{rules!r})\n"
         "seccomp.install(shared_uid=True)\n"
-        "os.execvp(sys.argv[1], sys.argv[1:])\n"
     )
     environment = {"PATH": os.environ["PATH"], "HOME": str(scratch), "TMPDIR": str(scratch)}
-    return subprocess.run(
-        [sys.executable, "-c", order, *argv],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=scratch,
-        stdin=subprocess.DEVNULL,
-        env=environment,
-    )
+    return run_after(steps, argv, scratch, environment)
 
 
 PYTHON = """

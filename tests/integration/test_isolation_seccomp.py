@@ -22,6 +22,7 @@ import pytest
 from rescoldo.isolation import seccomp
 from rescoldo.isolation.syscall_numbers import MACHINES, numbers
 from rescoldo.isolation.syscalls import no_new_privileges, raw_syscall
+from support.children import run_after
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="no seccomp filter for this kernel or machine")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make these calls at all")
@@ -298,22 +299,13 @@ print(result)
 
 
 def run_filtered(argv: list[str], *, shared_uid: bool, cwd: Path) -> subprocess.CompletedProcess[str]:
-    order = (
-        "import os, sys\n"
+    steps = (
         "from rescoldo.isolation import seccomp\n"
         "from rescoldo.isolation.syscalls import no_new_privileges\n"
         "no_new_privileges()\n"
         f"seccomp.install(shared_uid={shared_uid})\n"
-        "os.execvp(sys.argv[1], sys.argv[1:])\n"
     )
-    return subprocess.run(
-        [sys.executable, "-c", order, *argv],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-    )
+    return run_after(steps, argv, cwd)
 
 
 PYTHON = """

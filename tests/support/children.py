@@ -1,10 +1,13 @@
-"""Runs actions in a forked child and returns their results as text."""
+"""Runs actions and commands in children of this process and returns what became of them."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 
 def told_by_child(action: Callable[[], object]) -> str:
@@ -25,3 +28,19 @@ def told_by_child(action: Callable[[], object]) -> str:
         answer = text.read()
     os.waitpid(child, 0)
     return answer
+
+
+def run_after(
+    steps: str, argv: list[str], cwd: Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Execute `argv` in a process that first runs `steps`, lines of Python that restrict it."""
+    code = f"import os, sys\n{steps}os.execvp(sys.argv[1], sys.argv[1:])\n"
+    return subprocess.run(
+        [sys.executable, "-c", code, *argv],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        env=env,
+    )
