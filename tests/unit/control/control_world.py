@@ -16,6 +16,7 @@ from rescoldo.control.fleet.life import Stage
 from rescoldo.edge.config import is_port_slot
 from rescoldo.edge.fake import FakeEdge
 from rescoldo.kinds.protocol import NODE
+from rescoldo.model.errors import StartFailed
 from rescoldo.model.function import FunctionSpec
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId, function_id
@@ -29,6 +30,16 @@ from support.controller_ports import MemoryProcesses, MemoryReload
 DIGEST = "a" * 64
 IMAGE = "some:image"
 FN = function_id("fn")
+CRASH = StartFailed("fn.openfaas-fn: exit code 1\nValueError: broken at import")
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def serving(world: World, instance: InstanceId) -> int:
+    """The revision of an instance."""
+    return next(launch.revision for launch in world.node.started if launch.instance == instance)
 
 
 class _Unexpected(logging.Handler):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from control_world import DIGEST, FN, IMAGE, World
+from control_world import CRASH, DIGEST, FN, IMAGE, World, now, serving
 
 from rescoldo.model.errors import (
     Busy,
@@ -21,24 +21,14 @@ from rescoldo.model.errors import (
     StoreError,
 )
 from rescoldo.model.function import Function, FunctionSpec
-from rescoldo.model.names import InstanceId, function_id
+from rescoldo.model.names import function_id
 
 pytestmark = pytest.mark.looptime
 
-CRASH = StartFailed("fn.openfaas-fn: exit code 1\nValueError: broken at import")
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def launched(world: World) -> list[int]:
     return [launch.revision for launch in world.node.started]
-
-
-def serving(world: World, instance: InstanceId) -> int:
-    """The revision of an instance."""
-    return next(launch.revision for launch in world.node.started if launch.instance == instance)
 
 
 async def kept(world: World) -> list[tuple[int, str]]:

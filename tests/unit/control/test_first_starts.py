@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 import pytest
-from control_world import FN, IMAGE, World
+from control_world import CRASH, FN, IMAGE, World, now
 
 from rescoldo.control.deploy.first_starts import AT_ONCE, MOST_AWAKE
 from rescoldo.model.errors import (
@@ -25,12 +25,7 @@ from rescoldo.model.standing import PLAIN, State
 
 pytestmark = pytest.mark.looptime
 
-CRASH = StartFailed("fn.openfaas-fn: exit code 1\nValueError: broken at import")
 SPEC = FunctionSpec("fn", IMAGE)
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def status(world: World) -> FunctionStatus:

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 import pytest
-from control_world import FN, World
+from control_world import FN, World, now
 
 from rescoldo.edge.fake import CallFailed
 from rescoldo.model.errors import Busy, EdgeUnavailable, NotFound, RescoldoError, StartFailed, StartTimeout
@@ -15,10 +15,6 @@ from rescoldo.model.names import FunctionId, InstanceId, function_id
 pytestmark = pytest.mark.looptime
 
 CRASH = StartFailed("ValueError: broken at import")
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def hang(function: FunctionId, instance: InstanceId) -> None:

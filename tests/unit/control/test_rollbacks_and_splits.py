@@ -7,20 +7,14 @@ from collections import Counter, deque
 from typing import Any
 
 import pytest
-from control_world import DIGEST, FN, IMAGE, World
+from control_world import CRASH, DIGEST, FN, IMAGE, World, serving
 
-from rescoldo.model.errors import InvalidInput, NotFound, RolloutFailed, StartFailed, StoreError
+from rescoldo.model.errors import InvalidInput, NotFound, RolloutFailed, StoreError
 from rescoldo.model.function import Function, FunctionSpec
-from rescoldo.model.names import InstanceId, RouteKey, revision_key
+from rescoldo.model.names import RouteKey, revision_key
 
 pytestmark = pytest.mark.looptime
 
-CRASH = StartFailed("fn.openfaas-fn: exit code 1\nValueError: broken at import")
-
-
-def serving(world: World, instance: InstanceId) -> int:
-    """The revision of an instance."""
-    return next(launch.revision for launch in world.node.started if launch.instance == instance)
 
 
 async def calls(world: World, count: int = 200) -> Counter[int]:
