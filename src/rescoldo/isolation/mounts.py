@@ -201,19 +201,9 @@ def cover(folders: Sequence[str], keep: Sequence[str]) -> None:
     again."""
     outermost = [folder for folder in folders if not any(parent in folders for parent in _parents(folder))]
     kept = [path for path in keep if any(parent in outermost for parent in _parents(path)) and Path(path).exists()]
-    sources = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in kept]
-    umask = os.umask(0o022)  # everyone must pass the directories that lead to shown paths
-    try:
-        for folder in outermost:
-            mount("tmpfs", folder, "tmpfs", _SAFE, "mode=0755,size=1m")
-        for path, source in zip(kept, sources, strict=True):
-            _bind(source, path)
-        for folder in outermost:
-            mount_setattr(folder, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID)
-    finally:
-        os.umask(umask)
-        for source in sources:
-            os.close(source)
+    _mount_empty(outermost, "mode=0755,size=1m", kept)
+    for folder in outermost:
+        mount_setattr(folder, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID)
 
 
 def show_socket_folder(folder: int) -> None:
@@ -229,14 +219,20 @@ def mount_proc() -> None:
 
 def cover_scratch(kept: Sequence[str]) -> None:
     """Mount empty scratch directories and show the paths of `kept` in them again."""
+    _mount_empty(SCRATCH, f"mode=1777,size={SCRATCH_SIZE}", kept)
+
+
+def _mount_empty(folders: Sequence[str], options: str, kept: Sequence[str]) -> None:
+    """Mount empty directories over `folders` and show the paths of `kept` in them again, read-only or writable as they
+    were."""
     # Opened before they are covered: afterwards their paths lead nowhere.
     sources = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in kept]
     umask = os.umask(0o022)  # everyone must pass the directories that lead to shown paths
     try:
-        for path in SCRATCH:
-            mount("tmpfs", path, "tmpfs", _SAFE, f"mode=1777,size={SCRATCH_SIZE}")
+        for folder in folders:
+            mount("tmpfs", folder, "tmpfs", _SAFE, options)
         for path, source in zip(kept, sources, strict=True):
-            _bind(source, path)  # keeps its mode: read-only or writable
+            _bind(source, path)
     finally:
         os.umask(umask)
         for source in sources:
