@@ -17,7 +17,7 @@ class Activity:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class LoadSample:
     """A slot's counters as read from the edge."""
 
     busy: bool  # a request is in flight or queued
@@ -29,7 +29,7 @@ def due(activity: Activity, window: float) -> float:
     return activity.last_active + window
 
 
-def observe(activity: Activity, sample: Sample, now: float) -> Activity:
+def observe(activity: Activity, sample: LoadSample, now: float) -> Activity:
     """Return the activity after a sample. A call too short for any sample to see in flight still raises `total`."""
     if sample.busy or sample.total != activity.total:
         return Activity(now, sample.total)

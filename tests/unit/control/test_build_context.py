@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from rescoldo.bundle.unpack import unpack_tar
+from rescoldo.control.deploy.build_context import ARCHITECTURES, MAX_CONFIG, find_function, read_config
 from rescoldo.control.deploy.building import MAX_LINE, MAX_LOG, Report, check_requirements
-from rescoldo.control.deploy.context import ARCHITECTURES, MAX_CONFIG, find_function, read_config
 from rescoldo.model.errors import BuildFailed, InvalidInput, RescoldoError, TooLarge
 from support.faas_builder import CLASSIC, CONFIG, HTTP, add, archive, shrinkwrapped
 

@@ -14,7 +14,7 @@ from rescoldo.control.fleet.life import Life
 from rescoldo.edge.protocol import Edge
 from rescoldo.model.errors import EdgeUnavailable
 from rescoldo.model.names import FunctionId, RouteKey
-from rescoldo.policy.idle import Activity, Sample, due, observe
+from rescoldo.policy.idle import Activity, LoadSample, due, observe
 from rescoldo.tasks import Tasks
 
 SHORTEST_NAP = 0.01  # seconds between two rounds
@@ -75,7 +75,7 @@ class Sleeper:
         except EdgeUnavailable:
             return
         now = asyncio.get_running_loop().time()
-        awake.activity = observe(awake.activity, Sample(load.busy, load.total), now)
+        awake.activity = observe(awake.activity, LoadSample(load.busy, load.total), now)
         if entry.awake is awake and _due(entry) <= now:  # the sample may have moved the end of its window
             await self._fleet.retirement.close(entry)
 

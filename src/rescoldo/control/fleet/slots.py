@@ -12,7 +12,7 @@ from rescoldo.model.names import SlotName
 
 
 @dataclass(slots=True)
-class _Kind:
+class _Stock:
     free: deque[SlotName]
     lent: set[SlotName] = field(default_factory=set)
 
@@ -37,22 +37,22 @@ class SlotPool:
     ) -> None:
         """`on_scarce` is called at each loan while at most a tenth of the slots of its kind are free."""
         self._on_scarce = on_scarce
-        self._kinds = {False: _Kind(deque(names)), True: _Kind(deque(port_names))}
+        self._stocks = {False: _Stock(deque(names)), True: _Stock(deque(port_names))}
         self._begun: dict[SlotName, int] = {}
 
     @property
     def free(self) -> int:
         """Free slots; `free` and `size` leave out the slots for programs at ports."""
-        return len(self._kinds[False].free)
+        return len(self._stocks[False].free)
 
     @property
     def size(self) -> int:
         """Slots, lent or free."""
-        return self._kinds[False].size
+        return self._stocks[False].size
 
     def take(self, *, at_port: bool = False) -> SlotName:
         """Lend a slot. `at_port`: for a program at a TCP port. Raises Busy when all are lent."""
-        kind = self._kinds[at_port]
+        kind = self._stocks[at_port]
         if len(kind.free) * 10 <= kind.size:
             self._on_scarce()
         if not kind.free:
@@ -63,7 +63,7 @@ class SlotPool:
 
     def claim(self, slot: SlotName) -> None:
         """Take a slot that is known to be in use, when adopting."""
-        kind = self._kinds[is_port_slot(slot)]
+        kind = self._stocks[is_port_slot(slot)]
         kind.free.remove(slot)
         kind.lent.add(slot)
 
@@ -74,11 +74,11 @@ class SlotPool:
     def give_back(self, slot: SlotName, begun: int = 0) -> None:
         """End a loan; `begun` is the slot's counter of requests."""
         self._begun[slot] = begun
-        kind = self._kinds[is_port_slot(slot)]
+        kind = self._stocks[is_port_slot(slot)]
         kind.lent.remove(slot)
         kind.free.append(slot)
 
     def add(self, names: Iterable[SlotName]) -> None:
         """Add the slots of a reloaded edge."""
         for slot in names:
-            self._kinds[is_port_slot(slot)].free.append(slot)
+            self._stocks[is_port_slot(slot)].free.append(slot)

@@ -50,7 +50,7 @@ class BuildConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class FoundFunction:
     """The function in a build's folder."""
 
     lang: str
@@ -103,7 +103,7 @@ def _names(config: dict[str, Any], key: str, kind: type[dict[str, Any]] | type[l
     return tuple(found)
 
 
-def find_function(context: Path) -> Function:
+def find_function(context: Path) -> FoundFunction:
     """Find the function in the folder that `build --shrinkwrap` wrote. Raises BuildFailed if it is no Python
     function, and InvalidInput for an unreadable template.yml."""
     if not context.is_dir() or context.is_symlink():
@@ -113,11 +113,11 @@ def find_function(context: Path) -> Function:
     template = read_foreign(context)
     handler = context / template.handler_folder
     if template.style:  # the template names our style itself
-        return Function(template.language or template.style, template.style, handler)
+        return FoundFunction(template.language or template.style, template.style, handler)
     known = ALIASES.get(template.language, template.language)
     for kind in KINDS.values():
         if style := kind.recognise(known, context, handler):
-            return Function(template.language, style, handler)
+            return FoundFunction(template.language, style, handler)
     raise BuildFailed(_refusal(f"the template {template.language!r}"))
 
 
