@@ -47,6 +47,11 @@ def platform_at(address: str) -> RunningPlatform | None:
     return next((one for one in platforms() if one.settings is not None and _listens(one.settings, address)), None)
 
 
+def is_platform(pid: int) -> bool:
+    """Return whether process `pid` is a platform's main process: it then listens at all addresses of the platform."""
+    return _platform(pid) is not None
+
+
 def url_of(settings: Settings) -> str:
     """Return the URL of a platform's gateway on this machine."""
     host, _, port = settings.gateway.rpartition(":")

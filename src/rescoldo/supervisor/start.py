@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rescoldo.model.errors import InvalidInput, RescoldoError
+from rescoldo.model.running import is_platform
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor.folders import check_room, clear
 from rescoldo.supervisor.leftovers import END_SECONDS, are_there, end_everything, end_supervision
@@ -42,7 +43,12 @@ def start_background(settings: Settings) -> None:
             start_new_session=True,
             cwd="/",
         )
-    if not _wait(lambda: process.poll() is not None or answers(settings.metrics), START_SECONDS):
+
+    def started() -> bool:
+        # only a platform has bound its addresses: before that, another one may answer there
+        return is_platform(process.pid) and answers(settings.metrics)
+
+    if not _wait(lambda: process.poll() is not None or started(), START_SECONDS):
         process.terminate()
         raise RescoldoError(f"the platform did not answer within {START_SECONDS:g} s; see {log}")
     if process.poll() is not None:
