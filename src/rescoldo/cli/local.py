@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from rescoldo.model.errors import InvalidInput
 from rescoldo.model.rundir import last_settings
 from rescoldo.model.settings import Settings, default_data_dir, user_data_dir
 from rescoldo.supervisor import running
@@ -47,9 +48,27 @@ def _pointer() -> Path:
 
 
 def local_url(data: Path | None) -> str:
-    """Return the URL of that platform; empty if it never ran."""
+    """Return the URL of that platform; empty if it never ran.
+
+    Raises InvalidInput if `data` or $RESCOLDO_DATA names the platform and another one has its address by now.
+    """
     found = local_platform(data)
-    return running.url_of(found) if found is not None else ""
+    if found is None:
+        return ""
+    url = running.url_of(found)
+    if data is not None or "RESCOLDO_DATA" in os.environ:
+        check_owner(found, url)
+    return url
+
+
+def check_owner(meant: Settings, url: str) -> None:
+    """Raise InvalidInput if the platform that listens at the address of the one that is `meant` is another one."""
+    at = running.platform_at(meant.gateway)
+    if at is not None and at.settings is not None and at.settings.data_path != meant.data_path:
+        raise InvalidInput(
+            f"{url} belongs to {at}, not to the platform of {meant.data}: use --data {at.settings.data}, or another "
+            "--gateway"
+        )
 
 
 def data_folder(address: str, data: Path | None) -> Path:

@@ -94,3 +94,18 @@ def test_up_is_refused_if_the_gateway_uses_another_data_folder(run, there, gatew
     assert status == 1
     assert f"use --data {tmp_path}/other" in err
     assert set(gateway.lines()) == {"GET /healthz"}, "nothing was deployed"
+
+
+def test_a_platform_that_was_named_is_never_confused_with_another_at_its_old_address(run, there, tmp_path, monkeypatch):
+    named, other = ran(tmp_path / "named", 9001), ran(tmp_path / "other", 9001)
+    there.append(runs(other))
+    belongs = f"http://127.0.0.1:9001 belongs to {there[0]}, not to the platform of {named.data}"
+    assert belongs in run("status", "--data", named.data)[2]
+    monkeypatch.delenv("OPENFAAS_URL", raising=False)
+    monkeypatch.setenv("RESCOLDO_DATA", named.data)
+    status, _, err = run("remove", "hello")
+    assert status == 1
+    assert belongs in err
+    assert choose_gateway("http://127.0.0.1:9001") == "http://127.0.0.1:9001", "what was asked for"
+    monkeypatch.setenv("RESCOLDO_DATA", other.data)
+    assert choose_gateway("") == "http://127.0.0.1:9001"

@@ -16,7 +16,7 @@ from rescoldo.cli.credentials import is_loopback
 from rescoldo.cli.deploying import deploy_all
 from rescoldo.cli.flags import DeployFlags, Destination, Selection
 from rescoldo.cli.gateway import Gateway, choose_gateway
-from rescoldo.cli.local import note_start
+from rescoldo.cli.local import check_owner, note_start
 from rescoldo.cli.options import (
     Verb,
     deploy_options,
@@ -32,9 +32,7 @@ from rescoldo.cli.project import FLAGS, Project, check_flags, load_project
 from rescoldo.cli.results import SKIPPED, Results, reference_of
 from rescoldo.cli.serving import check_address
 from rescoldo.cli.watched import Report, WatchedDeployments
-from rescoldo.model.errors import InvalidInput, RescoldoError
-from rescoldo.model.settings import Settings
-from rescoldo.supervisor.running import platform_at
+from rescoldo.model.errors import RescoldoError
 
 
 @click.command("up", cls=Verb)
@@ -183,7 +181,7 @@ def open_platform(destination: Destination, project: Project) -> Iterator[Gatewa
         with _opened(destination, url) as gateway:
             answers = gateway.answers()
         if answers:
-            _check_data(local, url)
+            check_owner(local, url)
         if not answers or abandoned(local):
             note(f"starting a local platform at {url}")
             note_start(data)
@@ -196,16 +194,6 @@ def _opened(destination: Destination, url: str) -> Gateway:
     return Gateway(
         url, token=destination.token, tls_no_verify=destination.tls_no_verify, data=destination.data
     )
-
-
-def _check_data(local: Settings, url: str) -> None:
-    """Raise InvalidInput if the answering platform is not the intended one."""
-    at = platform_at(local.gateway)
-    if at is not None and at.settings is not None and at.settings.data_path != local.data_path:
-        raise InvalidInput(
-            f"{url} belongs to {at}, not to the platform of {local.data}: use --data {at.settings.data}, or another "
-            "--gateway"
-        )
 
 
 def _address(url: str) -> str:
