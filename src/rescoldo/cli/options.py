@@ -17,6 +17,21 @@ from rescoldo.cli.flags import DeployFlags, Destination, GatewayFlags, Selection
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+class Whole(click.IntRange):
+    """A whole number in a range, which the error names; click only says that it is no valid integer range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            number = int(value)
+        except ValueError:
+            number = None
+        most = self.max
+        if number is None or number < (self.min or 0) or (most is not None and number > most):
+            allowed = f"from {self.min} to {most}" if most is not None else f"of {self.min} or more"
+            self.fail(f"{str(value)[:80]!r} is not allowed; use a whole number {allowed}", param, ctx)
+        return number
+
+
 class Verb(click.Command):
     """A command that also reads faas-cli's spelling of switches, `--update=false`."""
 
@@ -142,7 +157,7 @@ deploy_options = folded(
 )
 parallel_option = click.option(
     "--parallel",
-    type=click.IntRange(1, 32),
+    type=Whole(1, 32),
     default=4,
     show_default=True,
     help="Functions to deploy or remove at the same time.",

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from rescoldo.cli.options import folded, metrics_option
+from rescoldo.cli.options import Whole, folded, metrics_option
 from rescoldo.model.limits import FLAG
 from rescoldo.model.settings import MOST_SLOTS, SPARES
 from rescoldo.model.units import parse_memory
@@ -77,7 +77,7 @@ listening_options = folded(
     Listening,
     "listening",
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
-    click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Port."),
+    click.option("--port", type=Whole(1, 65535), default=8080, show_default=True, help="Port."),
     click.option("--gateway-address", default="", metavar="HOST:PORT", help="Replaces --host and --port."),
     metrics_option,
     click.option(
@@ -134,14 +134,14 @@ capacity_options = folded(
     "capacity",
     click.option(
         "--slots",
-        type=click.IntRange(1, MOST_SLOTS),
+        type=Whole(1, MOST_SLOTS),
         default=1000,
         show_default=True,
         help="Functions that may be awake at once before the edge is reloaded with twice as many.",
     ),
     click.option(
         "--edge-threads",
-        type=click.IntRange(1, 64),
+        type=Whole(1, 64),
         default=1,
         show_default=True,
         help="Threads of HAProxy. One serves about 50,000 requests a second; several may briefly exceed an instance's "
@@ -149,7 +149,7 @@ capacity_options = folded(
     ),
     click.option(
         "--spares",
-        type=click.IntRange(0, 1000),
+        type=Whole(0, 1000),
         default=SPARES,
         show_default=True,
         help="Spare sandboxes for simultaneous wakes, about 5 MB each.",

@@ -97,6 +97,14 @@ def test_a_failure_is_a_message_and_exit_status_one(run):
     assert (status, out) == (1, "") and err == "Error: none.yaml: cannot be read: No such file or directory\n"
 
 
+@pytest.mark.parametrize("value", ["x", "1.5", "0", "33"])
+def test_a_number_that_an_option_does_not_take_is_refused_with_those_that_it_takes(run, value):
+    status, _, err = run("up", "--parallel", value)
+    assert status == 2
+    assert f"'--parallel': '{value}' is not allowed; use a whole number from 1 to 32\n" in err
+    assert "use a whole number of 0 or more" in run("scale", "hello", "x")[2]
+
+
 def _raising(error):
     @click.command()
     def command():

@@ -58,5 +58,5 @@ def test_many_functions_are_removed_in_parallel_with_a_line_each(run, gateway):
 def test_an_invalid_parallel_names_the_allowed_range(run, gateway):
     write_stack()
     status, _, err = run("up", "--parallel", "0")
-    assert status == 2 and "--parallel" in err and "1<=x<=32" in err
+    assert status == 2 and "--parallel" in err and "from 1 to 32" in err
     assert gateway.calls == []

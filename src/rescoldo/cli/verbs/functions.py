@@ -14,7 +14,7 @@ from rescoldo.cli.failures import say_failures
 from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.limits import say_limits
-from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import Verb, Whole, connection_options, json_option, namespace_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.target import not_deployed, open_gateway, reference
 from rescoldo.cli.why import say_why
@@ -178,7 +178,7 @@ def _usage(usage: Mapping[str, Any]) -> str:
 
 @click.command("scale", cls=Verb)
 @click.argument("name", shell_complete=functions)
-@click.argument("replicas", type=click.IntRange(0))
+@click.argument("replicas", type=Whole(0))
 @connection_options
 @namespace_option
 @json_option
@@ -202,7 +202,7 @@ def scale_command(name: str, replicas: int, connection: GatewayFlags, namespace:
 @connection_options
 @namespace_option
 @json_option
-@click.option("--attempts", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--attempts", type=Whole(1), default=60, show_default=True)
 @click.option("--interval", default="1s", show_default=True, help="Time between attempts.")
 def ready_command(
     name: str, connection: GatewayFlags, namespace: str, as_json: bool, attempts: int, interval: str

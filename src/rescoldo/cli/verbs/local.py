@@ -13,7 +13,7 @@ import click
 from rescoldo.cli.coldstarts import say_cold_starts
 from rescoldo.cli.gateway import Gateway, choose_gateway
 from rescoldo.cli.local import local_platform, note_start, others
-from rescoldo.cli.options import Verb, data_option, gateway_options, json_option
+from rescoldo.cli.options import Verb, Whole, data_option, gateway_options, json_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.platform import local_settings, remembered_settings, run_foreground, start_background, stop
 from rescoldo.cli.service import ServiceFlags, change_service, check_service, service_options
@@ -44,7 +44,7 @@ from rescoldo.model.units import about
 )
 @click.option(
     "--keep-revisions",
-    type=click.IntRange(1, MOST_KEPT_REVISIONS),
+    type=Whole(1, MOST_KEPT_REVISIONS),
     default=KEPT_REVISIONS,
     show_default=True,
     help="Revisions kept per function for rollback, including the current one.",

@@ -13,7 +13,7 @@ import click
 from rescoldo.cli.completing import functions
 from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.gateway import Gateway
-from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import Verb, Whole, connection_options, json_option, namespace_option
 from rescoldo.cli.output import note, on_terminal, say, say_printed
 from rescoldo.cli.target import not_deployed, open_gateway, reference
 from rescoldo.model.errors import NotFound, RescoldoError
@@ -31,7 +31,7 @@ RETRY_PAUSE = 0.5  # seconds between attempts
 @namespace_option
 @json_option
 @click.option("--follow/--no-follow", "--tail/--no-tail", default=True, help="Follow new lines. [default]")
-@click.option("--lines", type=click.IntRange(0), default=0, help="Only the last lines; 0: all.")
+@click.option("--lines", type=Whole(0), default=0, help="Only the last lines; 0: all.")
 @click.option("--since", default="", metavar="DURATION", help="Only lines newer than this, such as 10m.")
 @click.option("--since-time", default="", metavar="RFC3339", help="Only lines since this time.")
 @click.option("--instance/--no-instance", "show_instance", default=True, help="Print the instance. [default]")

@@ -13,7 +13,7 @@ import click
 
 from rescoldo.cli.credentials import authorization
 from rescoldo.cli.gateway import choose_gateway
-from rescoldo.cli.options import Verb, folded, gateway_options, json_option
+from rescoldo.cli.options import Verb, Whole, folded, gateway_options, json_option
 from rescoldo.cli.output import note, say_columns, say_json
 from rescoldo.cli.trust import trusted
 from rescoldo.model.errors import InvalidInput
@@ -64,10 +64,10 @@ _setting_options = folded(
         help=f"Idle window; may be given several times. [{', '.join(WINDOWS)}; live: {WINDOWS[0]}]",
     ),
     click.option(
-        "--concurrency", "concurrencies", multiple=True, type=click.IntRange(1, UNLIMITED_CONCURRENCY),
+        "--concurrency", "concurrencies", multiple=True, type=Whole(1, UNLIMITED_CONCURRENCY),
         help=f"Requests that one instance serves at once; may be given several times. [{Limits().concurrency}]",
     ),
-    click.option("--max-scale", type=click.IntRange(1, MAX_REPLICAS), default=DEFAULT_MAXIMUM, show_default=True,
+    click.option("--max-scale", type=Whole(1, MAX_REPLICAS), default=DEFAULT_MAXIMUM, show_default=True,
                  help="Maximum instances of a function."),
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from rescoldo.cli.changes import Change, changed, changes_of
 from rescoldo.cli.completing import functions
 from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.gateway import Gateway
-from rescoldo.cli.options import Verb, connection_options, json_option, namespace_option
+from rescoldo.cli.options import Verb, Whole, connection_options, json_option, namespace_option
 from rescoldo.cli.output import brief, say, say_columns, say_json
 from rescoldo.cli.target import not_deployed, open_gateway, reference
 from rescoldo.model.errors import InvalidInput, NotFound
@@ -72,8 +72,8 @@ def _row(item: Mapping[str, Any], changes: Sequence[Change]) -> tuple[Any, ...]:
 
 @click.command("rollback", cls=Verb)
 @click.argument("name", shell_complete=functions)
-@click.argument("number", type=click.IntRange(1), required=False, default=None, metavar="[REVISION]")
-@click.option("--revision", type=click.IntRange(1), default=None, help="The same as the argument REVISION.")
+@click.argument("number", type=Whole(1), required=False, default=None, metavar="[REVISION]")
+@click.option("--revision", type=Whole(1), default=None, help="The same as the argument REVISION.")
 @connection_options
 @namespace_option
 @json_option
