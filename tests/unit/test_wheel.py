@@ -39,4 +39,4 @@ def test_the_wheel_is_typed_has_the_command_and_requires_pip(wheel: Path) -> Non
     assert "Classifier: Typing :: Typed" in texts["METADATA"]
     # pipx and uv make environments without pip, which installs requirements if there is no uv
     assert "Requires-Dist: pip>=" in texts["METADATA"]
-    assert "rescoldo = rescoldo.cli.main:main" in texts["entry_points.txt"]
+    assert "rescoldo = rescoldo.cli.__main__:main" in texts["entry_points.txt"]
