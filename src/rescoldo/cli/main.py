@@ -6,6 +6,7 @@ Starts fast: a verb's module is imported when that verb runs, never for `--help`
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 DEBUG = "RESCOLDO_DEBUG"
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 # verb → (loader of its module, its line in --help)
 VERBS: dict[str, tuple[Callable[[], loading.Commands], str]] = {
@@ -106,6 +108,7 @@ def root() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; raises nothing except SystemExit."""
+    _open_streams()
     try:
         result = root.main(list(sys.argv[1:] if argv is None else argv), prog_name="rescoldo", standalone_mode=False)
         sys.stdout.flush()
@@ -116,16 +119,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:
-        # the reader of our output has gone: there is nothing to print, and nothing to flush at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # its reader has gone
         return 1
     except RescoldoError as error:
         return _fail(error.message, error.__traceback__)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+            _drop_output()
+            return _fail(f"cannot write the output: {error.strerror}", error.__traceback__)
         text = f"internal error: {type(error).__name__}: {error}"
         if not os.environ.get(DEBUG):
             text += f"\nThis is a bug in rescoldo; run it again with {DEBUG}=1 for the traceback."
         return _fail(text, error.__traceback__)
+
+
+def _open_streams() -> None:
+    """Open the standard streams that the caller has closed, at /dev/null: Python has None in their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
+def _drop_output() -> None:
+    """Leave nothing to flush at exit, which would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, traceback: TracebackType | None) -> int:

@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -150,6 +151,32 @@ def test_a_closed_pipe_prints_no_error():
     )
     os.close(write)
     assert done.stderr == b""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["stdin", "stdout", "stderr"])
+def test_a_stream_that_the_caller_has_closed_is_no_error(closed):
+    number = ("stdin", "stdout", "stderr").index(closed)
+    command = f"exec {shlex.quote(sys.executable)} -m rescoldo.cli version {number}>&-"
+    done = _start("-c", f"import subprocess, sys; sys.exit(subprocess.call({command!r}, shell=True))")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == (closed != "stdout")
+
+
+@pytest.mark.slow
+def test_a_full_disk_below_the_output_is_named():
+    done = _start("-c", "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-m', 'rescoldo.cli', "
+                  "'version'], stdout=open('/dev/full', 'w')))")  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "Error: cannot write the output: No space left on device\n")
+
+
+@pytest.mark.slow
+def test_ctrl_c_during_the_imports_is_no_traceback(tmp_path):
+    (tmp_path / "click").mkdir()
+    (tmp_path / "click" / "__init__.py").write_text("raise KeyboardInterrupt")
+    environment = {**os.environ, "PYTHONPATH": ":".join((str(tmp_path), *sys.path))}
+    done = subprocess.run([sys.executable, "-m", "rescoldo.cli"], env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (130, b"")
 
 
 @pytest.mark.slow
