@@ -31,16 +31,20 @@ def choose_gateway(option: str, stack: str = "", data: Path | None = None) -> st
     `rescoldo new` writes the default address into every stack file, so that address means the local platform, too.
     Raises InvalidInput.
     """
-    url = (option or os.environ.get("OPENFAAS_URL", "")).strip().rstrip("/")
+    url = (option or os.environ.get("OPENFAAS_URL", "")).strip()
     if not url:
         named = stack.strip().rstrip("/")
         url = named if named not in ("", DEFAULT_GATEWAY) else local_url(data) or DEFAULT_GATEWAY
     if "://" not in url:
         url = f"http://{url}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port beyond 65535, half an IPv6 address
+        is_valid = False
+    if not is_valid:
         raise InvalidInput(f"gateway {url!r} is not a URL; write for example {DEFAULT_GATEWAY}")
-    return url
+    return url.rstrip("/")
 
 
 class GatewayClosed(RescoldoError):

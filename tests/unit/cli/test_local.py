@@ -109,3 +109,10 @@ def test_a_platform_that_was_named_is_never_confused_with_another_at_its_old_add
     assert choose_gateway("http://127.0.0.1:9001") == "http://127.0.0.1:9001", "what was asked for"
     monkeypatch.setenv("RESCOLDO_DATA", other.data)
     assert choose_gateway("") == "http://127.0.0.1:9001"
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:99999", "h:port", "ftp://h", "http://"])
+def test_a_gateway_that_is_no_url_is_refused_with_one_that_is(run, url):
+    status, _, err = run("list", "--gateway", url)
+    assert status == 1
+    assert "is not a URL; write for example http://127.0.0.1:8080" in err
