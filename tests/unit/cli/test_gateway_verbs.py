@@ -245,6 +245,14 @@ def test_ready_of_a_function_gives_up_after_its_attempts(run, gateway):
     assert status == 1 and err.endswith("Error: hello was not ready after 2 attempts: no replica is available\n")
 
 
+def test_ready_of_an_empty_name_is_not_the_gateway(run, gateway):
+    gateway.answer("GET /healthz", 200)
+    assert run("ready")[0] == 0
+    status, _, err = run("ready", "")  # a script's variable that is not set
+    assert status == 1
+    assert "function name '' is not valid" in err
+
+
 def test_ready_says_that_the_function_is_not_deployed(run, gateway):
     gateway.answer("GET /system/function/hello", 404)
     err = run("ready", "hello", "--attempts", "1")[2]

@@ -198,14 +198,14 @@ def scale_command(name: str, replicas: int, connection: GatewayFlags, namespace:
 
 
 @click.command("ready", cls=Verb)
-@click.argument("name", required=False, default="", shell_complete=functions)
+@click.argument("name", required=False, default=None, shell_complete=functions)
 @connection_options
 @namespace_option
 @json_option
 @click.option("--attempts", type=Whole(1), default=60, show_default=True)
 @click.option("--interval", default="1s", show_default=True, help="Time between attempts.")
 def ready_command(
-    name: str, connection: GatewayFlags, namespace: str, as_json: bool, attempts: int, interval: str
+    name: str | None, connection: GatewayFlags, namespace: str, as_json: bool, attempts: int, interval: str
 ) -> None:
     """Wait until the gateway or a function is ready.
 
@@ -214,7 +214,7 @@ def ready_command(
     pause = parse_duration(interval, "--interval")
     with open_gateway(connection) as opened:
         for attempt in range(1, attempts + 1):
-            waiting = _gateway_waits(opened) if not name else _waits(opened, *reference(name, namespace))
+            waiting = _gateway_waits(opened) if name is None else _waits(opened, *reference(name, namespace))
             if not waiting:
                 if as_json:
                     say_json({"name": name or opened.url, "ready": True, "attempts": attempt})
