@@ -154,3 +154,11 @@ def test_an_invalid_namespace_gets_a_message(run, gateway, words, status, said):
 def test_a_name_with_a_slash_stays_one_segment_of_the_path(run, gateway):
     run("namespace", "get", "../functions")
     assert gateway.lines() == ["GET /system/namespace/..%2Ffunctions"]
+
+
+@pytest.mark.parametrize("verb", ["create", "get", "update", "remove"])
+def test_a_namespace_without_a_name_is_refused_before_a_request(run, gateway, verb):
+    status, _, err = run("namespace", verb, "")
+    assert status == 1
+    assert "namespace name '' is not valid: use 1 to 63 characters" in err
+    assert gateway.lines() == []

@@ -15,6 +15,7 @@ from rescoldo.cli.options import Verb, connection_options, folded, json_option
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.project import pairs
 from rescoldo.cli.target import open_gateway
+from rescoldo.model.names import check_name
 
 ONE = "/system/namespace/"
 MARK = {"openfaas": "1"}  # other OpenFaaS gateways recognize their namespaces by this annotation and label
@@ -56,6 +57,7 @@ _note_options = folded(
 @json_option
 def create_command(name: str, notes: _Notes, connection: GatewayFlags, as_json: bool) -> None:
     """Create a namespace."""
+    check_name(name, "namespace")
     _write("POST", ONE, notes.body(name), connection, "Created", as_json)
 
 
@@ -66,7 +68,7 @@ def create_command(name: str, notes: _Notes, connection: GatewayFlags, as_json: 
 @json_option
 def update_command(name: str, notes: _Notes, connection: GatewayFlags, as_json: bool) -> None:
     """Replace a namespace's labels and annotations."""
-    _write("PUT", ONE + quote(name, safe=""), notes.body(name), connection, "Updated", as_json)
+    _write("PUT", _path(name), notes.body(name), connection, "Updated", as_json)
 
 
 @namespace_command.command("list", cls=Verb)
@@ -89,7 +91,7 @@ def list_command(connection: GatewayFlags, as_json: bool) -> None:
 def get_command(name: str, connection: GatewayFlags, as_json: bool) -> None:
     """Show a namespace's labels and annotations."""
     with open_gateway(connection) as opened:
-        found = opened.system("GET", ONE + quote(name, safe="")).json()
+        found = opened.system("GET", _path(name)).json()
     if as_json:
         say_json(found)
         return
@@ -106,7 +108,12 @@ def get_command(name: str, connection: GatewayFlags, as_json: bool) -> None:
 def remove_command(name: str, connection: GatewayFlags, as_json: bool) -> None:
     """Remove a namespace that has no functions, with its secrets."""
     body = {"name": name, "labels": MARK}
-    _write("DELETE", ONE + quote(name, safe=""), body, connection, "Removed", as_json)
+    _write("DELETE", _path(name), body, connection, "Removed", as_json)
+
+
+def _path(name: str) -> str:
+    """Return the route of a namespace. Raises InvalidInput for an empty name, with which it would be another route."""
+    return ONE + quote(name or check_name(name, "namespace"), safe="")
 
 
 def _write(
