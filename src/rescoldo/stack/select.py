@@ -34,6 +34,6 @@ def select(
         if (not names or f.name in names) and (not glob or fnmatchcase(f.name, glob)) and pattern.search(f.name)
     )
     if missing or not chosen:
-        wanted = ", ".join(missing) if missing else repr(glob or regex)
+        wanted = ", ".join(repr(name[:80]) for name in missing) if missing else repr(glob or regex)
         raise InvalidInput(f"no function matches {wanted}; the file has {', '.join(f.name for f in functions)}")
     return chosen

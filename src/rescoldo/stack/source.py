@@ -67,4 +67,4 @@ def _fetch(url: str) -> bytes:
         with urlopen(url, timeout=FETCH_TIMEOUT) as response:
             return bytes(response.read(MAX_BYTES + 1))
     except (URLError, OSError, ValueError) as error:
-        raise InvalidInput(f"{url}: cannot be fetched: {error}") from error
+        raise InvalidInput(f"{url}: cannot be fetched: {error.reason if type(error) is URLError else error}") from error

@@ -276,7 +276,7 @@ def test_functions_can_be_selected_by_name():
 
 
 def test_an_unknown_name_is_refused_even_among_known_ones():
-    with pytest.raises(InvalidInput, match="matches api, x; the file has api-a, api-b, web"):
+    with pytest.raises(InvalidInput, match="matches 'api', 'x'; the file has api-a, api-b, web"):
         select(_three(), names=("web", "api", "x"))
 
 
