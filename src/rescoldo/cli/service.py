@@ -69,8 +69,8 @@ def change_service(flags: ServiceFlags, settings: Settings, *, as_json: bool) ->
         uninstall(service, overwrite=flags.yes)
         done, commands = "removed", service.stopping
     else:
-        done = "replaced" if install(service, overwrite=flags.yes) else "written"
-        commands = service.starting
+        replaced = install(service, overwrite=flags.yes)
+        done, commands = ("replaced", service.restarting) if replaced else ("written", service.starting)
     if as_json:
         say_json({"unit": str(service.path), "done": done, "run": list(commands)})
         return 0

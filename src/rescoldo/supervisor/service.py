@@ -60,6 +60,13 @@ class Service:
         return (f"{self._systemctl} daemon-reload", f"{self._systemctl} enable --now {NAME}")
 
     @property
+    def restarting(self) -> tuple[str, ...]:
+        """The commands that, after `install` has replaced a unit, put the new one to use: `enable --now` leaves a
+        service as it is that runs."""
+        systemctl = self._systemctl
+        return (f"{systemctl} daemon-reload", f"{systemctl} enable {NAME}", f"{systemctl} restart {NAME}")
+
+    @property
     def stopping(self) -> tuple[str, ...]:
         """The commands that, after `uninstall`, stop the service."""
         return (f"{self._systemctl} stop {NAME}", f"{self._systemctl} daemon-reload")

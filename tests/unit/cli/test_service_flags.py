@@ -20,6 +20,9 @@ def units(tmp_path, monkeypatch):
     return tmp_path / "units"
 
 
+RESTART = ("daemon-reload", "enable rescoldo.service", "restart rescoldo.service")  # `enable --now` restarts nothing
+
+
 def command(unit: Path) -> list[str]:
     (line,) = (line for line in unit.read_text().splitlines() if line.startswith("ExecStart="))
     return shlex.split(line.removeprefix("ExecStart=:"))
@@ -48,7 +51,7 @@ def test_installing_again_replaces_the_unit_and_json_says_so(run, units, tmp_pat
     assert json.loads(out) == {
         "unit": f"{units}/rescoldo.service",
         "done": "replaced",
-        "run": ["systemctl daemon-reload", "systemctl enable --now rescoldo.service"],
+        "run": [f"systemctl {verb}" for verb in RESTART],
     }
     assert command(units / "rescoldo.service")[-2:] == ["--port", "81"]
 
