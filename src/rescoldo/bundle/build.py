@@ -87,10 +87,13 @@ def check(request: BuildRequest) -> Requirements:
 
     Raises BuildFailed.
     """
-    kind_of_style(request.style).check_source(request.handler, request.style, request.command)
-    for folder in request.copy:
-        _copied(folder, request.project)
-    return read_requirements(request.handler / "requirements.txt", f"{request.handler}/requirements.txt")
+    try:
+        kind_of_style(request.style).check_source(request.handler, request.style, request.command)
+        for folder in request.copy:
+            _copied(folder, request.project)
+        return read_requirements(request.handler / "requirements.txt", f"{request.handler}/requirements.txt")
+    except OSError as error:  # a folder that this user may not search
+        raise BuildFailed(f"{error.filename or request.handler}: cannot be read: {error.strerror}") from error
 
 
 def _function_entries(request: BuildRequest, out_dir: Path) -> list[BundleFile]:

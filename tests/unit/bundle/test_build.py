@@ -221,6 +221,11 @@ def test_a_missing_folder_and_a_missing_handler_are_named(project):
     assert "hello: it has no handler.py; add one with `def handle(req)`" in refused(project, style="classic")
 
 
+def test_a_handler_folder_that_may_not_be_searched_is_named(project):
+    # a name that is too long is refused like a folder's mode, but to root, too
+    assert refused(project, handler=Path("a" * 300)).endswith("cannot be read: File name too long")
+
+
 def test_a_module_that_does_not_compile_is_a_warning(project):
     (project / "hello/old.py").write_text("print 'x'\n")
     bundle, lines = make(project)
