@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 DEBUG = "RESCOLDO_DEBUG"
+# no bugs of ours: what a disk and what a folder refuses
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP})
 
 # verb → (loader of its module, its line in --help)
 VERBS: dict[str, tuple[Callable[[], loading.Commands], str]] = {
@@ -123,14 +125,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except RescoldoError as error:
         return _fail(error.message, error.__traceback__)
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+    except OSError as error:
+        if error.errno in _NO_ROOM and error.filename is None:
             _drop_output()
             return _fail(f"cannot write the output: {error.strerror}", error.__traceback__)
-        text = f"internal error: {type(error).__name__}: {error}"
-        if not os.environ.get(DEBUG):
-            text += f"\nThis is a bug in rescoldo; run it again with {DEBUG}=1 for the traceback."
-        return _fail(text, error.__traceback__)
+        if error.errno in _NO_ROOM | _REFUSED and isinstance(error.filename, str):
+            return _fail(f"{error.filename}: {error.strerror}", error.__traceback__)
+        return _bug(error)
+    except Exception as error:
+        return _bug(error)
+
+
+def _bug(error: Exception) -> int:
+    text = f"internal error: {type(error).__name__}: {error}"
+    if not os.environ.get(DEBUG):
+        text += f"\nThis is a bug in rescoldo; run it again with {DEBUG}=1 for the traceback."
+    return _fail(text, error.__traceback__)
 
 
 def _open_streams() -> None:

@@ -120,6 +120,8 @@ def _raising(error):
         (RescoldoError("no"), 1, "Error: no\n"),
         (KeyError("x"), 1, "Error: internal error: KeyError: 'x'\n"),
         (KeyboardInterrupt(), 130, "\n"),
+        (PermissionError(13, "Permission denied", "/root/x"), 1, "Error: /root/x: Permission denied\n"),
+        (FileNotFoundError(2, "No such file", "x"), 1, "internal error: FileNotFoundError"),
         (RecursionError("deep"), 1, "internal error: RecursionError"),
     ],
 )
