@@ -75,7 +75,8 @@ def check_address(address: str, flag: str) -> None:
                 at = platform_at(address)
                 whose = f"by {at}" if at is not None else "by another program"
                 raise Conflict(f"{address} is already in use {whose}; choose another with {flag}") from error
-            raise InvalidInput(f"{flag}: cannot listen on {address}: {error.strerror}") from error
+            hint = "; this user may not use it: choose a port from 1024 on" if error.errno == errno.EACCES else ""
+            raise InvalidInput(f"{flag}: cannot listen on {address}: {error.strerror}{hint}") from error
 
 
 def running_pid(settings: Settings) -> int | None:
