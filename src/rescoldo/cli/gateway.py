@@ -14,7 +14,7 @@ import httpx2
 
 from rescoldo import __version__
 from rescoldo.cli.credentials import authorization, is_loopback, known
-from rescoldo.cli.local import local_url, others
+from rescoldo.cli.local import local_url, others, strangers
 from rescoldo.cli.trust import trusted
 from rescoldo.model.errors import ROLLOUT_HEADER, InvalidInput, NotFound, NotStarted, RescoldoError, RolloutFailed
 
@@ -163,9 +163,10 @@ class Gateway:
             return
         text = response.text.strip()
         if status == 401:
-            saved = ", ".join(known())
-            others = f"; passwords are saved for: {saved}" if saved else ""
-            raise GatewayClosed(f"unauthorized access to {self.url}, run `rescoldo login`{others}")
+            others = ", ".join(known())
+            saved = f"; passwords are saved for: {others}" if others else ""
+            whose = strangers() if is_loopback(self.url) else ""
+            raise GatewayClosed(f"unauthorized access to {self.url}, run `rescoldo login`{saved}{whose}")
         if status == 404:
             raise NotFound(text or "not found")
         if (rollout := response.headers.get(ROLLOUT_HEADER)) is not None:

@@ -81,6 +81,17 @@ def data_folder(address: str, data: Path | None) -> Path:
     return default_data_dir()
 
 
+def strangers() -> str:
+    """Return text that lists other users' platforms, with the way to one's own; empty if there are none."""
+    found = [str(one) for one in running.platforms() if one.uid != os.geteuid()]
+    if not found:
+        return ""
+    return (
+        f"; other users' platforms run here: {'; '.join(found)}; start your own at free ports: rescoldo serve --detach "
+        "--port PORT --metrics-address 127.0.0.1:PORT"
+    )
+
+
 def others(place: Path) -> str:
     """Return text that lists the platforms with other data directories; empty if there are none."""
     found = [str(one) for one in running.platforms() if one.settings is None or one.settings.data_path != place]

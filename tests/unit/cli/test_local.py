@@ -61,6 +61,17 @@ def test_a_platform_of_another_user_is_named_but_never_chosen(there, tmp_path):
     assert "of uid 4321" in local.others(default_data_dir())
 
 
+def test_a_401_of_another_users_platform_names_its_owner_and_the_remedy(run, there, gateway, tmp_path):
+    gateway.answer("GET /system/functions", 401)
+    refused = f"Error: unauthorized access to {gateway.url}, run `rescoldo login`"
+    there.append(runs(ran(tmp_path / "mine", 9001)))
+    assert run("list")[2] == f"{refused}\n"
+    there.append(Platform(8, 4321, None))
+    err = run("list")[2]
+    assert err.startswith(f"{refused}; other users' platforms run here: a rescoldo platform (process 8 of uid 4321); ")
+    assert "rescoldo serve --detach --port PORT" in err
+
+
 def test_credentials_come_from_the_platform_at_the_address(there, tmp_path):
     other = ran(tmp_path / "other", 9001)
     there.append(runs(other))
