@@ -100,6 +100,10 @@ def test_describe_shows_the_limits_in_force(run, gateway):
     assert "duration of a call: 1.5 s\n" in out and "body of a request: 6.0 MiB\n" in out
     assert "response: no limit\n" in out and "cpu of an instance: 500m\n" in out
     assert "log output of an instance: 256.0 KiB a second\n" in out
+    gateway.answer("GET /system/status", 200, {"isolation": {"level": "unprivileged", "limits": "none"}})
+    out = run("describe", "hello")[1]
+    assert "memory of an instance: no limit\n" in out
+    assert "cpu of an instance: 500m (not enforced on this machine)\n" in out
     assert json.loads(run("describe", "hello", "--json")[1])["effectiveLimits"] == limits
 
 
