@@ -98,6 +98,8 @@ def test_a_saved_stack_file_adds_and_changes_functions(user: User) -> None:
         stack = (user.project / "stack.yaml").read_text()
         user.write("stack.yaml", stack + "    lables: {x: y}\n")
         assert "did you mean 'labels'" in watch.event("failed")["problem"]
+        (user.project / "stack.yaml").rename(user.project / "stack.old")  # as some editors do before they write
+        assert "there is no stack.yaml" in watch.event("failed")["problem"]
         user.write("stack.yaml", stack + "    labels: {x: y}\n")
         assert watch.event("deployed")["name"] == "b"
         assert json.loads(user.ok("describe", "b", "--json"))["labels"]["x"] == "y"

@@ -32,7 +32,7 @@ from rescoldo.cli.project import FLAGS, Project, check_flags, load_project
 from rescoldo.cli.results import SKIPPED, Results, reference_of
 from rescoldo.cli.serving import check_address
 from rescoldo.cli.watched import Report, WatchedDeployments
-from rescoldo.model.errors import RescoldoError
+from rescoldo.model.errors import InvalidInput, RescoldoError
 
 
 @click.command("up", cls=Verb)
@@ -159,12 +159,16 @@ def watch_project(
 
 
 def _read_again(selection: Selection, project: Project, rollout: WatchedDeployments) -> Project:
-    """Read the project again; return the old one if its stack file is broken."""
+    """Read the project again; return the old one if its stack file is broken, or gone: some editors move it away before
+    they write it anew."""
     try:
         return load_project(selection)
     except RescoldoError as error:
-        rollout.refused(", ".join(function.name for function in project.functions), error)
-        return project
+        reason = error
+    except click.UsageError as error:  # there is no stack file
+        reason = InvalidInput(error.format_message())
+    rollout.refused(", ".join(function.name for function in project.functions), reason)
+    return project
 
 
 @contextmanager
