@@ -37,6 +37,8 @@ def diff_command(
 ) -> int:
     """Show what a deployment of stack.yaml would change.
 
+    Compares the code of the last `rescoldo build` or `up`, not of the files: build first.
+
     Exit status 0: no change, 1: changes, 2: the comparison failed.
     """
     try:
