@@ -21,7 +21,7 @@ def check_picture(file: Path) -> None:
     if not file.absolute().parent.is_dir():
         raise InvalidInput(f"--picture {file}: there is no folder {file.absolute().parent}")
     if find_spec("matplotlib") is None:
-        raise InvalidInput("--picture needs matplotlib; install it with: pip install 'rescoldo[charts]'")
+        raise InvalidInput("--picture needs matplotlib; in a clone of rescoldo: pipx install --force '.[charts]'")
 
 
 def draw(outcomes: Sequence[Outcome], file: Path) -> None:

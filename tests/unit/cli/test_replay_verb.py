@@ -57,7 +57,7 @@ def test_without_matplotlib_the_error_says_what_to_install(run, monkeypatch):
     monkeypatch.setattr(picture, "find_spec", lambda name: None)
     status, out, err = run(*SHORT, "--picture", "warm.svg")
     assert (status, out) == (1, "")
-    assert "pip install 'rescoldo[charts]'" in err
+    assert "pipx install --force '.[charts]'" in err
 
 
 @pytest.mark.parametrize(
