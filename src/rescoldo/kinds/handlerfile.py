@@ -18,7 +18,8 @@ def check_handler(folder: Path, style: str) -> None:
     """Raise BuildFailed unless `folder`/handler.py compiles and may define `handle` at its top level."""
     file = folder / "handler.py"
     if not folder.is_dir():
-        raise BuildFailed(f"{folder}: the folder does not exist; `handler:` names the folder of handler.py")
+        wrong = "not a folder" if folder.exists() else "the folder does not exist"
+        raise BuildFailed(f"{folder}: {wrong}; `handler:` names the folder of handler.py")
     if not file.is_file():
         raise BuildFailed(f"{folder}: it has no handler.py; add one with `{_SIGNATURES[style]}`")
     name = f"{folder}/handler.py"

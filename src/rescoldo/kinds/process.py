@@ -45,7 +45,8 @@ class ProcessKind:
         from rescoldo.runtime.executable import why_not  # imported here because only builds need it
 
         if not folder.is_dir():
-            raise BuildFailed(f"{folder}: the folder does not exist; `handler:` names the folder of the program")
+            wrong = "not a folder" if folder.exists() else "the folder does not exist"
+            raise BuildFailed(f"{folder}: {wrong}; `handler:` names the folder of the program")
         if not any(folder.iterdir()):
             raise BuildFailed(f"{folder}: the folder is empty; put the program into it")
         name = command[0] if command else ""

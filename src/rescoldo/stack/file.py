@@ -265,7 +265,8 @@ class _Reading:
     def _environment_file(self, item: Value) -> dict[str, str]:
         path = self.source.path(item.text())
         if not path.is_file():
-            raise item.error(f"the file {str(path)!r} does not exist")
+            shown = repr(str(path))
+            raise item.error(f"{shown} is not a file" if path.exists() else f"the file {shown} does not exist")
         source = read_source(str(path))
         root = parse(source.text, Document(source.name), Variables(source.name, self.environment))
         if root is None:

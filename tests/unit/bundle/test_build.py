@@ -217,6 +217,9 @@ def test_any_statement_that_may_bind_handle_at_the_top_level_is_accepted(project
 
 def test_a_missing_folder_and_a_missing_handler_are_named(project):
     assert refused(project, handler=Path("none")).startswith("none: the folder does not exist")
+    file = Path("hello/handler.py")
+    for style in ("http", "process"):
+        assert refused(project, handler=file, style=style).startswith(f"{file}: not a folder;")
     (project / "hello/handler.py").unlink()
     assert "hello: it has no handler.py; add one with `def handle(req)`" in refused(project, style="classic")
 
