@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rescoldo.model.errors import InvalidInput, RescoldoError
-from rescoldo.model.running import is_platform
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor.folders import check_room, clear
 from rescoldo.supervisor.leftovers import END_SECONDS, are_there, end_everything, end_supervision
 from rescoldo.supervisor.place import lock, running_pid
+from rescoldo.supervisor.running import is_platform
 
 log = logging.getLogger(__name__)
 

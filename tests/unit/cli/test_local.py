@@ -66,7 +66,7 @@ def test_a_401_of_another_users_platform_names_its_owner_and_the_remedy(run, the
     refused = f"Error: unauthorized access to {gateway.url}, run `rescoldo login`"
     there.append(runs(ran(tmp_path / "mine", 9001)))
     assert run("list")[2] == f"{refused}\n"
-    there.append(Platform(8, 4321, None))
+    there.append(RunningPlatform(8, 4321, None))
     err = run("list")[2]
     assert err.startswith(f"{refused}; other users' platforms run here: a rescoldo platform (process 8 of uid 4321); ")
     assert "rescoldo serve --detach --port PORT" in err
