@@ -155,13 +155,11 @@ async def test_the_node_is_stopped_after_edge_and_controller(tmp_path: Path) -> 
     order = tmp_path / "order"
     code = f"""
 import signal, sys
-def end(number, frame):
-    open({str(order)!r}, "a").write(NAME + " ")
-    sys.exit(0)
-for number in (signal.SIGTERM, signal.SIGUSR1):
-    signal.signal(number, end)
+ends = {{signal.SIGTERM, signal.SIGUSR1}}
+signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # one that comes before the wait must end the wait
 print("up", flush=True)
-signal.pause()
+signal.sigwait(ends)
+open({str(order)!r}, "a").write(NAME + " ")
 """
     own = {name: f"NAME = {name!r}\n{code}" for name in ("edge", "node", "controller")}
     async with world(tmp_path, **own) as here:

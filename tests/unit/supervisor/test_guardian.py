@@ -113,10 +113,12 @@ def test_a_program_that_stops_reporting_is_killed(tmp_path: Path) -> None:
 
 
 def test_sigterm_is_passed_on_to_the_next_process_if_the_first_dies_of_it(tmp_path: Path) -> None:
+    # blocked: a SIGTERM that comes between the message and the wait must end the wait
     code = """
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0) if count == 2 else os.kill(os.getpid(), signal.SIGKILL))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 say({})
-while True: signal.pause()
+signal.sigwait({signal.SIGTERM})
+sys.exit(0) if count == 2 else os.kill(os.getpid(), signal.SIGKILL)
 """
     guarded = Guarded(tmp_path, code)
     deadline = time.monotonic() + 10
