@@ -32,32 +32,26 @@ class Deployments:
     """Creates functions, and gives them revisions."""
 
     def __init__(self, context: ChangeContext, trials: FirstStarts, switch: Switch, traffic: Traffic) -> None:
-        self._store = context.store
-        self._spaces = context.spaces
-        self._images = context.images
-        self._policies = context.policies
-        self._fleet = context.fleet
-        self._check = context.check
+        self._context = context
         self._trials = trials
         self._switch = switch
         self._traffic = traffic
-        self._changes = context.changes
-        self._kept = context.kept
 
     async def load(self) -> None:
         """Read the deployed functions, their shares of traffic, their requested replicas and their standings."""
-        for function in await self._store.functions():
+        for function in await self._context.store.functions():
             found, shares = await self.shares(function)
-            self._fleet.entries[function.id] = Entry(found, self._policies.stored(found))
+            self._context.fleet.entries[function.id] = Entry(found, self._context.policies.stored(found))
             for share in shares:
                 self._traffic.add(share)
-        await self._fleet.requested.load(self._fleet.entries)
-        await self._fleet.standings.load(self._fleet.entries)
+        await self._context.fleet.requested.load(self._context.fleet.entries)
+        await self._context.fleet.standings.load(self._context.fleet.entries)
 
     async def shares(self, function: Function) -> tuple[Function, list[Function]]:
         """A function as the store has it, and its past revisions that have a share of its traffic. If one of these is
         missing, the function comes without a split."""
-        kept = {past.number: past for past in await self._store.revisions(function.id)} if function.traffic else {}
+        past = await self._context.store.revisions(function.id) if function.traffic else []
+        kept = {revision.number: revision for revision in past}
         if missing := function.traffic.keys() - kept.keys() - {function.revision}:
             log.warning("%s: revision %d is missing; all calls go to the current revision", function.id, min(missing))
             return replace(function, traffic={}), []
@@ -65,29 +59,29 @@ class Deployments:
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool, start: bool = True, patience: float = 0.0) -> bool:
         """See api.protocol.Deployments. A revision that must start first is started aside."""
-        policy = self._policies.checked(spec)
+        policy = self._context.policies.checked(spec)
         checked = policy.checked and start
         patience = patience if checked else 0.0
         if must_exist:
             self._check_exists(spec.id)
-        digest = self._images.deployable_digest(spec.image)
-        self._images.check_bundle(digest, spec.image)
-        spec = meant(spec, self._images.kind(digest))
-        with self._images.in_use(digest):
-            async with self._spaces.deploying(spec), self._changes.of(spec.id):
-                if spec.id in self._fleet.entries:
-                    entry = self._fleet.entries[spec.id]
+        digest = self._context.images.deployable_digest(spec.image)
+        self._context.images.check_bundle(digest, spec.image)
+        spec = meant(spec, self._context.images.kind(digest))
+        with self._context.images.in_use(digest):
+            async with self._context.spaces.deploying(spec), self._context.changes.of(spec.id):
+                if spec.id in self._context.fleet.entries:
+                    entry = self._context.fleet.entries[spec.id]
                     await self._update(entry, spec, digest, policy, checked=checked)
                 elif must_exist:  # once more: it may have been removed before the lock was free
                     self._check_exists(spec.id)
                 else:
                     entry = await self._create(spec, digest, policy, checked=checked)
                 function = entry.function
-        self._images.collect_soon()
+        self._context.images.collect_soon()
         return await self._trials.outcome(entry, function, patience)
 
     def _check_exists(self, function: FunctionId) -> None:
-        if function not in self._fleet.entries:
+        if function not in self._context.fleet.entries:
             raise NotFound(f"function {function} is not deployed; create it with POST")
 
     async def _create(self, spec: FunctionSpec, digest: str, policy: FunctionPolicy, *, checked: bool) -> Entry:
@@ -96,12 +90,12 @@ class Deployments:
         # the generation tells its instances from those of a removed function of its name: both have a revision 1
         function = Function(spec, digest, now, revised_at=now, generation=time.time_ns())
         standing = replace(PLAIN, untried=checked)
-        await self._store.save_function(function, standing=standing)
-        entry = self._fleet.entries[function.id] = Entry(function, policy, standing=standing)
-        await self._fleet.routes.publish(entry)
+        await self._context.store.save_function(function, standing=standing)
+        entry = self._context.fleet.entries[function.id] = Entry(function, policy, standing=standing)
+        await self._context.fleet.routes.publish(entry)
         if checked:
             self._trials.begin(entry)
-        self._fleet.wakes.keep_awake_soon(entry)
+        self._context.fleet.wakes.keep_awake_soon(entry)
         return entry
 
     async def _update(
@@ -109,7 +103,7 @@ class Deployments:
     ) -> None:
         """Give a function a new revision, unless it would equal the current one."""
         current = entry.function
-        if (meant(current.spec, self._images.kind(current.digest)), current.digest) == (spec, digest):
+        if (meant(current.spec, self._context.images.kind(current.digest)), current.digest) == (spec, digest):
             self._again(entry, checked=checked)
             if current.traffic:
                 await self._traffic.route(entry, {})
@@ -122,10 +116,10 @@ class Deployments:
         awake = None
         if checked:
             try:
-                awake = await self._check.check(entry, function, policy)
+                awake = await self._context.check.check(entry, function, policy)
             except RolloutFailed as error:
                 failed = replace(Revision.of(function), failure=error.message)
-                await self._store.save_failed(function.id, failed, keep=self._kept)
+                await self._context.store.save_failed(function.id, failed, keep=self._context.kept)
                 after = "stays, although its last start failed, too" if entry.failure is not None else "keeps serving"
                 raise RolloutFailed(
                     f"revision {number} of {function.id} did not start and takes no traffic; revision "
@@ -137,29 +131,29 @@ class Deployments:
         """Handle a deployment that changes nothing: try a revision that failed to start or was never tried."""
         due = entry.failure is not None or entry.standing.untried
         entry.failure = None
-        self._fleet.standings.note(entry, failure="", untried=entry.standing.untried and checked)
+        self._context.fleet.standings.note(entry, failure="", untried=entry.standing.untried and checked)
         if checked and due and entry.trial is None and not entry.standing.paused:
             self._trials.begin(entry)
 
     async def _next_revision(self, current: Function) -> int:
         """A number that was never used, not even by a failed revision."""
-        return max(current.revision, *(past.number for past in await self._store.revisions(current.id)), 0) + 1
+        return max(current.revision, *(past.number for past in await self._context.store.revisions(current.id)), 0) + 1
 
     def notes(self, spec: FunctionSpec) -> list[str]:
         """See api.protocol.Deployments."""
-        entry = self._fleet.entries.get(spec.id)
-        return self._policies.notes(spec, entry.function.digest if entry is not None else "")
+        entry = self._context.fleet.entries.get(spec.id)
+        return self._context.policies.notes(spec, entry.function.digest if entry is not None else "")
 
     async def roll_back(self, function: FunctionId, revision: int | None) -> int:
         """See api.protocol.Deployments."""
-        async with self._changes.of(function):
-            entry = self._fleet.entries.current(function)
-            past = past_revision(entry.function, await self._store.revisions(function), revision)
-            policy = self._policies.checked(past.spec, past.digest)
-            self._images.check_bundle(past.digest, past.spec.image)
-            with self._images.in_use(past.digest):
-                async with self._spaces.deploying(past.spec):
-                    spec = meant(past.spec, self._images.kind(past.digest))
+        async with self._context.changes.of(function):
+            entry = self._context.fleet.entries.current(function)
+            past = past_revision(entry.function, await self._context.store.revisions(function), revision)
+            policy = self._context.policies.checked(past.spec, past.digest)
+            self._context.images.check_bundle(past.digest, past.spec.image)
+            with self._context.images.in_use(past.digest):
+                async with self._context.spaces.deploying(past.spec):
+                    spec = meant(past.spec, self._context.images.kind(past.digest))
                     await self._update(entry, spec, past.digest, policy, checked=policy.checked)
-        self._images.collect_soon()
+        self._context.images.collect_soon()
         return entry.function.revision

@@ -17,20 +17,17 @@ class FunctionSecrets:
     """Lists, saves and deletes secrets, and renews the instances of functions that name a changed one."""
 
     def __init__(self, context: ChangeContext, switch: Switch) -> None:
-        self._spaces = context.spaces
-        self._fleet = context.fleet
-        self._check = context.check
+        self._context = context
         self._switch = switch
-        self._changes = context.changes
 
     async def secrets(self, namespace: str) -> list[str]:
         """See api.protocol.Secrets."""
-        return await self._spaces.secrets(namespace)
+        return await self._context.spaces.secrets(namespace)
 
     async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> None:
         """See api.protocol.Secrets. A sleeping function stays asleep. The renewal is no revision of its own, since the
         deployment is the same."""
-        users = await self._spaces.save_secret(namespace, name, value, must_exist=must_exist)
+        users = await self._context.spaces.save_secret(namespace, name, value, must_exist=must_exist)
         results = await asyncio.gather(*(self._renew(one, name) for one in users), return_exceptions=True)
         # collected, not raised at the first: every function is renewed, whatever happens to the others
         problems = [result for result in results if isinstance(result, BaseException)]
@@ -41,12 +38,12 @@ class FunctionSecrets:
 
     async def delete_secret(self, namespace: str, name: str) -> None:
         """See api.protocol.Secrets."""
-        await self._spaces.delete_secret(namespace, name)
+        await self._context.spaces.delete_secret(namespace, name)
 
     async def _renew(self, function: FunctionId, secret: str) -> None:
-        async with self._changes.of(function):
-            entry = self._fleet.entries.get(function)
-            serving = self._fleet.entries.revisions(function)
+        async with self._context.changes.of(function):
+            entry = self._context.fleet.entries.get(function)
+            serving = self._context.fleet.entries.revisions(function)
             if entry is None or not any(secret in one.function.spec.secrets for one in serving):
                 return
             # a later generation of all revisions, so that the next controller adopts no instance with the old value
@@ -58,7 +55,7 @@ class FunctionSecrets:
         awake = None
         if entry.awake is not None and entry.policy.checked:
             try:
-                awake = await self._check.check(entry, renewed, entry.policy)
+                awake = await self._context.check.check(entry, renewed, entry.policy)
             except RolloutFailed as error:
                 raise RolloutFailed(
                     f"{renewed.id} does not start with it; its instances keep the old value until they end: "

@@ -32,14 +32,11 @@ class Reconciler:
     ) -> None:
         """Create it before the functions are read for the first time: it takes over every change from here on."""
         self._functions = functions
-        self._fleet = context.fleet
-        self._policies = context.policies
-        self._check = context.check
+        self._context = context
         self._switch = switch
         self._traffic = traffic
         self._deployments = deployments
         self._removals = removals
-        self._changes = context.changes
         self._told = functions.watch()
 
     async def run(self) -> None:
@@ -55,14 +52,14 @@ class Reconciler:
         if changed is not None:
             await self._reconcile(changed)
             return
-        gone = {entry.id: entry.function for entry in self._fleet.entries.functions()}
+        gone = {entry.id: entry.function for entry in self._context.fleet.entries.functions()}
         found = [function for function in await self._functions.functions() if gone.pop(function.id, None) != function]
         for name in [*gone, *(function.id for function in found)]:
             await self._reconcile(name)
 
     async def _reconcile(self, name: FunctionId) -> None:
-        async with self._changes.of(name):
-            function, entry = await self._functions.function(name), self._fleet.entries.get(name)
+        async with self._context.changes.of(name):
+            function, entry = await self._functions.function(name), self._context.fleet.entries.get(name)
             if function is not None:
                 function, shares = await self._deployments.shares(function)
                 if entry is None:
@@ -73,18 +70,18 @@ class Reconciler:
                 await self._removals.apply(entry)
 
     async def _appear(self, function: Function, shares: list[Function]) -> None:
-        entry = self._fleet.entries[function.id] = Entry(function, self._policies.stored(function))
+        entry = self._context.fleet.entries[function.id] = Entry(function, self._context.policies.stored(function))
         await self._let_share(shares)
-        await self._fleet.routes.publish(entry)
-        self._fleet.wakes.keep_awake_soon(entry)
+        await self._context.fleet.routes.publish(entry)
+        self._context.fleet.wakes.keep_awake_soon(entry)
 
     async def _let_share(self, shares: list[Function]) -> None:
         """Publish past revisions that get a share, before the edge hears of the split."""
         for share in shares:
-            if revision_key(share.id, share.revision) not in self._fleet.entries:
+            if revision_key(share.id, share.revision) not in self._context.fleet.entries:
                 entry = self._traffic.add(share)
-                await self._fleet.routes.publish(entry)
-                self._fleet.wakes.keep_awake_soon(entry)
+                await self._context.fleet.routes.publish(entry)
+                self._context.fleet.wakes.keep_awake_soon(entry)
 
     async def _change(self, entry: Entry, function: Function, shares: list[Function]) -> None:
         """Let another revision or another split serve. If the revision does not start, the present one keeps
@@ -93,10 +90,10 @@ class Reconciler:
             await self._let_share(shares)
             await self._traffic.apply(entry, function)
             return
-        policy, awake = self._policies.stored(function), None
+        policy, awake = self._context.policies.stored(function), None
         if policy.checked and entry.awake is not None:
             try:
-                awake = await self._check.check(entry, function, policy)
+                awake = await self._context.check.check(entry, function, policy)
             except RolloutFailed as error:
                 log.warning("%s: revision %d did not start: %s", function.id, function.revision, error.message)
                 return

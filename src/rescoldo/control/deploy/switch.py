@@ -18,12 +18,9 @@ class Switch:
     """The last step of an update and of a changed secret."""
 
     def __init__(self, context: ChangeContext, trials: FirstStarts, traffic: Traffic) -> None:
-        self._store = context.store
-        self._fleet = context.fleet
-        self._check = context.check
+        self._context = context
         self._trials = trials
         self._traffic = traffic
-        self._kept = context.kept
 
     async def switch(
         self, entry: Entry, function: Function, policy: FunctionPolicy, awake: Awake | None, *, untried: bool = False
@@ -34,10 +31,10 @@ class Switch:
         saved = replace(entry.standing, untried=untried, failure="")
         try:
             if not entry.past:  # a past one takes its generation from the function, saved with the current one
-                await self._store.save_function(function, keep=self._kept, standing=saved)
+                await self._context.store.save_function(function, keep=self._context.kept, standing=saved)
         except BaseException:
             if awake is not None:
-                self._check.drop(awake)
+                self._context.check.drop(awake)
             raise
         was_untried = entry.standing.untried
         await self.apply(entry, function, policy, awake, saved, untried=untried)
@@ -54,17 +51,17 @@ class Switch:
         if not entry.past:
             entry.standing = replace(entry.standing, untried=untried, failure="")
             if entry.standing != saved:  # paused or resumed meanwhile
-                self._fleet.standings.save_soon(entry)
+                self._context.fleet.standings.save_soon(entry)
         if awake is not None:
-            await self._fleet.wakes.take_over(entry, awake)
+            await self._context.fleet.wakes.take_over(entry, awake)
         else:
-            await self._fleet.retirement.unroute(entry, f"revision {function.revision} was deployed")
+            await self._context.fleet.retirement.unroute(entry, f"revision {function.revision} was deployed")
         if untried and not entry.standing.paused:
             self._trials.begin(entry)
-        self._fleet.wakes.keep_awake_soon(entry)
+        self._context.fleet.wakes.keep_awake_soon(entry)
         await self._traffic.end(function, before.traffic.keys() - function.traffic.keys())
 
     async def _never_started(self, before: Function, reason: str) -> None:
         """Mark a replaced revision that never started as failed, so that no rollback chooses it."""
         failed = replace(Revision.of(before), failure=reason or "it was replaced before it had started")
-        await self._store.save_failed(before.id, failed, keep=self._kept)
+        await self._context.store.save_failed(before.id, failed, keep=self._context.kept)
