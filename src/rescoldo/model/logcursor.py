@@ -32,6 +32,11 @@ class LogCursor(Generic[Moment]):
         self._again = self._had
         self._remarks_again = self._remarks.copy()
 
+    def takes(self, moment: Moment, instance: str, text: str) -> bool:
+        """Take the next line, a remark of the platform if `instance` is empty; return whether the reader has not read
+        it before."""
+        return self.is_new(moment) if instance else self.is_new_remark(moment, text)
+
     def is_new(self, moment: Moment) -> bool:
         """Take an instance's next line, of `moment`; return whether the reader has not read it before."""
         if moment != self.since:

@@ -117,7 +117,7 @@ def test_a_platform_that_was_named_is_never_confused_with_another_at_its_old_add
     status, _, err = run("remove", "hello")
     assert status == 1
     assert belongs in err
-    assert choose_gateway("http://127.0.0.1:9001") == "http://127.0.0.1:9001", "what was asked for"
+    assert choose_gateway("http://127.0.0.1:9001") == "http://127.0.0.1:9001", "the option wins"
     monkeypatch.setenv("RESCOLDO_DATA", other.data)
     assert choose_gateway("") == "http://127.0.0.1:9001"
 

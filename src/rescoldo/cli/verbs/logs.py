@@ -89,7 +89,8 @@ def _entries(gateway: Gateway, params: Mapping[str, str], *, follow: bool) -> It
                 give_up = time.monotonic() + PATIENCE
                 for text in filter(None, map(str.strip, response.iter_lines())):
                     entry = json.loads(text)
-                    if _is_new(entry, cursor):
+                    moment, instance, line = (str(entry.get(key) or "") for key in ("timestamp", "instance", "text"))
+                    if cursor.takes(moment, instance, line):
                         yield text, entry
                         give_up = time.monotonic() + PATIENCE
         except RescoldoError as error:
@@ -100,13 +101,6 @@ def _entries(gateway: Gateway, params: Mapping[str, str], *, follow: bool) -> It
         wanted = {**params, "tail": "", "since": cursor.since}
         cursor.interrupted()
         time.sleep(RETRY_PAUSE)
-
-
-def _is_new(entry: Mapping[str, Any], cursor: LogCursor[str]) -> bool:
-    moment = str(entry.get("timestamp", ""))
-    if entry.get("instance"):
-        return cursor.is_new(moment)
-    return cursor.is_new_remark(moment, str(entry.get("text", "")))
 
 
 def _line(entry: Mapping[str, Any], show_instance: bool, show_name: bool) -> str:

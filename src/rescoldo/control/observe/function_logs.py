@@ -44,7 +44,7 @@ class FunctionLogs:
             try:
                 async with contextlib.aclosing(cast(AsyncGenerator[LogLine, None], lines)):
                     async for line in lines:
-                        if _is_new(line, cursor):
+                        if cursor.takes(line.timestamp, line.instance, line.text):
                             yield line
             except NodeUnavailable:
                 pass
@@ -52,9 +52,3 @@ class FunctionLogs:
             tail, since = None, cursor.since
             cursor.interrupted()
             await asyncio.sleep(LOGS_SECONDS)
-
-
-def _is_new(line: LogLine, cursor: LogCursor[float]) -> bool:
-    if line.instance:
-        return cursor.is_new(line.timestamp)
-    return cursor.is_new_remark(line.timestamp, line.text)
