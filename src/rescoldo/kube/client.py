@@ -25,7 +25,7 @@ from lightkube.core.resource import ApiInfo, ResourceDef
 from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedResource
 from lightkube.types import PatchType
 
-from rescoldo.kube.errors import MAX_MESSAGE, Asked, ClusterUnavailable, error_of
+from rescoldo.kube.errors import MAX_MESSAGE, Asked, ClusterUnavailable, Expired, error_of
 from rescoldo.kube.protocol import (
     MANAGER,
     MAX_OBJECT,
@@ -281,9 +281,9 @@ def _json(data: bytes, asked: Asked) -> Object:
 
 
 def _event(data: Object, asked: Asked) -> Event:
-    """Return an event; raise the error of an ERROR event."""
+    """Return an event. An ERROR event, whatever it says, means that the watch cannot go on from its version."""
     if data["type"] == "ERROR":
-        raise error_of(data["object"], asked)
+        raise Expired(error_of(data["object"], asked).message)
     return Event(EventType(data["type"]), _of_kind(asked.resource, data["object"]))
 
 

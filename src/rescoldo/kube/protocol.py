@@ -100,8 +100,8 @@ class Cluster(Protocol):
 
         It does so after about WATCH_SECONDS without meaning anything by it: watch again from the last event's version.
         A bookmark comes shortly before, if objects of this kind changed that the watch does not show. Raises Expired
-        if the changes since `version` are no longer there: list again. The caller closes the generator
-        (contextlib.aclosing).
+        if the changes since `version` are no longer there, and for an ERROR event: list again. After ClusterUnavailable
+        a watch from the last event's version is enough. The caller closes the generator (contextlib.aclosing).
         """
         ...
 

@@ -146,9 +146,10 @@ async def test_an_object_that_is_too_large_is_refused(monkeypatch: pytest.Monkey
             await events_of(cluster)
 
 
-async def test_an_error_event_raises_its_error() -> None:
+@pytest.mark.parametrize("code", [410, 500, 504])
+async def test_an_error_event_means_that_the_list_must_be_read_again(code: int) -> None:
     added = json.dumps({"type": "ADDED", "object": pod("a")}).encode()
-    gone = json.dumps({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}).encode()
+    gone = json.dumps({"type": "ERROR", "object": {"kind": "Status", "code": code, "message": "too old"}}).encode()
     async with (
         answering(lambda _: http(added + b"\n" + gone + b"\n")) as (cluster, _),
         aclosing(cluster.watch(PODS, "5", "blue")) as events,
