@@ -19,6 +19,9 @@ RETRY = 1.0  # seconds, where the API server names no time
 MAX_MESSAGE = 2000  # characters of the API server's message; an invalid object may have hundreds of causes
 MAX_VALUE = 80  # characters of a refused value that a message repeats
 _VALUE = re.compile(r'(Invalid value: )"((?:[^"\\]|\\.)*)"')
+# what it answers, as an internal error, when fields are applied that the schema does not have: the definition of the
+# kind may be older than we are
+_NOT_OF_THE_SCHEMA = "failed to create typed patch object"
 # what the API server's authorizer says: User "U" cannot VERB resource "R" in API group "G" in the namespace "N"
 _NO_RIGHT = re.compile(r' cannot \w+ resource "')
 
@@ -82,6 +85,8 @@ def error_of(status: Mapping[str, Any], asked: Asked, retry_after: str = "") -> 
         return _refused(code, message, asked)
     if code == 409 and reason != "AlreadyExists":
         return Owned(message) if "FieldManagerConflict" in causes else Changed(message)
+    if code == 500 and message.startswith(_NOT_OF_THE_SCHEMA):
+        return InvalidInput(message)
     plain = {400: InvalidInput, 404: NotFound, 409: Conflict, 413: TooLarge, 422: InvalidInput}
     if code in plain:
         return plain[code](message)

@@ -32,6 +32,7 @@ ASKED = Asked("patch", FUNCTIONS, "blue", "hello", "status")
         ({"code": 504, "reason": "Timeout"}, ClusterUnavailable),
         ({"code": 429, "reason": "TooManyRequests"}, ClusterUnavailable),
         ({"code": 500, "reason": "InternalError"}, ClusterUnavailable),
+        ({"code": 500, "message": "failed to create typed patch object (why): .spec.x: not declared"}, InvalidInput),
         ({"code": 401, "reason": "Unauthorized"}, Forbidden),
         ({"code": 403, "reason": "Forbidden"}, Forbidden),
         ({"code": 418}, RescoldoError),
