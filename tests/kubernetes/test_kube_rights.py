@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.cluster_contract import CONFIG_MAPS
-from support.real_cluster import Kubectl
 
 from rescoldo.kube.client import LightkubeCluster, find_cluster
 from rescoldo.kube.errors import Forbidden
 from rescoldo.kube.protocol import Resource
+from support.cluster_contract import CONFIG_MAPS
+from support.real_cluster import Kubectl
 
 NODES = Resource("", "v1", "Node", "nodes", namespaced=False)
 

@@ -43,6 +43,7 @@ from rescoldo.kube.protocol import (
 from rescoldo.model.errors import InvalidInput, RescoldoError, TooLarge
 
 VERBS = ["delete", "get", "global_list", "global_watch", "list", "patch", "post", "put", "watch"]
+_EXEC = "client.authentication.k8s.io/"  # a program that a kubeconfig names, for a token
 CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 10.0  # between two parts of an answer
 
@@ -59,6 +60,8 @@ def find_cluster(kubeconfig: Path | None = None, context: str = "", **settings: 
     except Exception as error:  # lightkube and its YAML reader raise whatever they come across
         raise InvalidInput(f"kubeconfig {kubeconfig or '(in a pod, $KUBECONFIG, ~/.kube/config)'}: {error}") from error
     assert config is not None  # `get` returns None only where None was the default
+    if config.user and config.user.exec and config.user.exec.apiVersion == _EXEC + "v1":
+        config.user.exec.apiVersion = _EXEC + "v1beta1"  # lightkube refuses v1, whose answers have the same token
     return LightkubeCluster(config, **settings)
 
 

@@ -33,12 +33,16 @@ def pod(name: str, **more: Any) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "blue", "resourceVersion": "7", **more}}
 
 
+class Heads(list[str]):
+    url = ""
+
+
 @asynccontextmanager
 async def answering(
     answer: Answer, user: User | None = None, **settings: Any
-) -> AsyncIterator[tuple[LightkubeCluster, list[str]]]:
-    """A cluster behind a server that gives `answer`, and the heads of the requests."""
-    heads: list[str] = []
+) -> AsyncIterator[tuple[LightkubeCluster, Heads]]:
+    """A cluster behind a server that gives `answer`, and the heads of the requests, which know its URL."""
+    heads = Heads()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -55,8 +59,8 @@ async def answering(
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    config = KubeConfig.from_one(cluster=Cluster(server=f"http://127.0.0.1:{port}"), user=user or User()).get()
+    heads.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    config = KubeConfig.from_one(cluster=Cluster(server=heads.url), user=user or User()).get()
     try:
         async with LightkubeCluster(config, **settings) as cluster:
             yield cluster, heads
@@ -184,6 +188,28 @@ async def test_the_token_is_read_again_when_it_is_refused(tmp_path: Path) -> Non
         await cluster.get(PODS, "a", "blue")
         await cluster.get(PODS, "a", "blue")
         assert len(heads) == 4
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+async def test_a_program_gives_the_token(tmp_path: Path, version: str) -> None:
+    credential = {"kind": "ExecCredential", "status": {"token": "from-a-program"}}
+    program = {
+        "apiVersion": f"client.authentication.k8s.io/{version}",
+        "command": "echo",
+        "args": [json.dumps(credential)],
+    }
+    async with answering(lambda _: http(pod("a"))) as (_, heads):
+        path = tmp_path / "config"
+        config = {
+            "current-context": "x",
+            "clusters": [{"name": "x", "cluster": {"server": heads.url}}],
+            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+            "users": [{"name": "x", "user": {"exec": program}}],
+        }
+        path.write_text(json.dumps(config))
+        async with find_cluster(path) as cluster:
+            await cluster.get(PODS, "a", "blue")
+    assert "authorization: bearer from-a-program" in heads[0].lower()
 
 
 async def test_a_redirect_is_not_followed() -> None:
