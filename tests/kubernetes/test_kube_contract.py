@@ -52,4 +52,4 @@ async def world(
     async with find_cluster(kubeconfig, page=3, watch_seconds=4) as found:
         yield World(found, *namespaces)
     for namespace in namespaces:
-        kubectl("delete", "things", "--all", "-n", namespace)
+        kubectl("delete", THINGS.name, "--all", "-n", namespace)

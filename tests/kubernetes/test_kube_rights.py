@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rescoldo.kube.client import LightkubeCluster, find_cluster
 from rescoldo.kube.errors import Forbidden
 from rescoldo.kube.protocol import Resource
 from support.cluster_contract import CONFIG_MAPS
+from support.patience import until
 from support.real_cluster import Kubectl
 
 NODES = Resource("", "v1", "Node", "nodes", namespaced=False)
@@ -79,8 +81,18 @@ async def test_a_quota_speaks_for_itself(
 ) -> None:
     namespace = namespaces[1]
     kubectl("create", "quota", "none", "--hard=count/configmaps=0", "-n", namespace)
-    try:
-        with pytest.raises(Forbidden, match=r"refuses to create configmaps a in namespace .*: .*(quota)"):
-            await cluster.create(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": namespace}})
-    finally:
-        kubectl("delete", "quota", "none", "-n", namespace)
+
+    async def refused() -> bool:
+        """A quota is enforced a moment after it was made."""
+        about = {"name": f"c{uuid.uuid4().hex}", "namespace": namespace}
+        try:
+            await cluster.create(CONFIG_MAPS, {"metadata": about})
+        except Forbidden as error:
+            errors.append(error.message)
+        return bool(errors)
+
+    errors: list[str] = []
+    await until(refused)
+    assert f"in namespace {namespace}: " in errors[0] and "exceeded quota: none" in errors[0]
+    assert errors[0].startswith("the Kubernetes API refuses to create configmaps c")
+    kubectl("delete", "quota", "none", "-n", namespace)

@@ -6,6 +6,7 @@ Each of the two has a fixture `world`.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from rescoldo.kube.protocol import Cluster, Event, EventType, Object, Page, Reso
 from rescoldo.model.errors import Conflict, NotFound
 
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps")
-# a kind of these tests alone, with any `spec` and a subresource `status`
-THINGS = Resource("contract.rescoldo.dev", "v1", "Thing", "things", has_status=True)
+# a kind of this process alone, with any `spec` and a subresource `status`
+THINGS = Resource(f"t{uuid.uuid4().hex[:8]}.rescoldo.dev", "v1", "Thing", "things", has_status=True)
 
 
 @dataclass
@@ -78,7 +79,7 @@ async def test_a_created_object_is_read_as_it_was_stored(world: World) -> None:
     created = await world.create(spec={"size": 1, "of": {"b": [1, 2]}})
     assert await world.get() == created
     assert created["spec"] == {"size": 1, "of": {"b": [1, 2]}}
-    assert (created["apiVersion"], created["kind"]) == ("contract.rescoldo.dev/v1", "Thing")
+    assert (created["apiVersion"], created["kind"]) == (THINGS.api_version, "Thing")
     meta = created["metadata"]
     assert meta["generation"] == 1 and meta["uid"] and meta["creationTimestamp"] and meta["resourceVersion"]
     assert "managedFields" not in meta
@@ -204,9 +205,9 @@ async def test_a_watch_ends_after_a_bookmark_that_counts_what_it_did_not_show(wo
             rest = [event async for event in events]
         if rest:
             break
-    assert [event.type for event in rest] == [EventType.BOOKMARK]
-    mark = rest[0].object
-    assert (mark["apiVersion"], mark["kind"]) == ("contract.rescoldo.dev/v1", "Thing")
+    assert {event.type for event in rest} == {EventType.BOOKMARK}
+    mark = rest[-1].object
+    assert (mark["apiVersion"], mark["kind"]) == (THINGS.api_version, "Thing")
     assert int(version_of(mark)) >= int(version_of(hidden))
     await world.create("b")
     async with world.watching(version_of(mark)) as again:

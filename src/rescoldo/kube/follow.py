@@ -26,7 +26,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from rescoldo.kube.errors import ClusterUnavailable
+from rescoldo.kube.errors import ClusterUnavailable, Expired
 from rescoldo.kube.protocol import Cluster, Event, EventType, Object, Resource
 from rescoldo.model.errors import Busy, RescoldoError
 from rescoldo.policy.backoff import retry_delay
@@ -150,17 +150,24 @@ class Follower(Generic[T]):
         return [*gone, *map(Changed, new)]
 
     async def _watch(self) -> AsyncGenerator[Changed[T] | Gone]:
-        async with aclosing(self._cluster.watch(self._resource, self._version, *self._where)) as events:
-            async for event in events:
-                self._confirmed = self._clock()
-                self._well()
-                if event.type is EventType.OPENED:
-                    self._opened = self._confirmed
-                else:
-                    self._failures = 0
+        before = self._confirmed
+        try:
+            async with aclosing(self._cluster.watch(self._resource, self._version, *self._where)) as events:
+                async for event in events:
+                    self._confirmed = self._clock()
+                    self._well()
+                    if event.type is EventType.OPENED:
+                        self._opened = self._confirmed
+                        continue
+                    before, self._failures = self._confirmed, 0
                     for change in self._changes_of(event):
                         yield change
                     self._version = event.object["metadata"]["resourceVersion"]
+        except RescoldoError as error:
+            # what was missed comes at once after the start, or the ERROR event that says it is lost
+            if isinstance(error, Expired) or not self._lasted():
+                self._confirmed = before
+            raise
         self._confirmed = self._clock()
 
     def _changes_of(self, event: Event) -> Iterator[Changed[T] | Gone]:

@@ -255,6 +255,24 @@ async def test_how_old_the_knowledge_is_can_be_asked() -> None:
         assert world.follower.unconfirmed() < 11
 
 
+@pytest.mark.parametrize(("error", "after"), [(Expired(), 1.5), (ClusterUnavailable(), 0.5)])
+async def test_a_watch_that_opens_and_breaks_before_it_tells_what_was_missed_confirms_nothing(
+    error: RescoldoError, after: float
+) -> None:
+    world = World()
+    async with world.following():
+        await world.next()
+        await world.settled()
+        await asyncio.sleep(10)
+        world.cluster.forbidden = {"list"}
+        world.cluster.break_watches(ClusterUnavailable())
+        await asyncio.sleep(1.0 + after)
+        assert world.cluster.watches and world.follower.unconfirmed() < after + 0.1
+        world.cluster.break_watches(error)
+        await asyncio.sleep(0.5)
+        assert world.follower.unconfirmed() == pytest.approx(11.5 + after, abs=0.1)
+
+
 async def test_a_problem_is_told_and_logged_once_and_its_end_too(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     world = World()
