@@ -8,7 +8,9 @@ from rescoldo.kube.fake import FakeCluster
 from support.cluster_contract import *  # noqa: F403  the tests
 from support.cluster_contract import World
 
+pytestmark = pytest.mark.looptime
+
 
 @pytest.fixture
 def world() -> World:
-    return World(FakeCluster(page=3, watch_seconds=2.1), "blue", "red")
+    return World(FakeCluster(page=3, watch_seconds=4), "blue", "red")

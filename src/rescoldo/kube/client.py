@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -105,15 +105,16 @@ class LightkubeCluster:
                 "list", _model(resource), namespace=_place(resource, namespace), params=params
             )
             try:
-                found = _json(await self._connection.read(request, asked, MAX_PAGE), asked)
+                data = await self._connection.read(request, asked, MAX_PAGE)
             except TooLarge:
                 if limit == 1:
                     raise
                 limit //= 2  # the rest of this list, too: its objects are large
                 continue
-            meta = found.get("metadata") or {}
-            yield Page([_of_kind(resource, item) for item in found.get("items") or ()], meta["resourceVersion"])
-            if not (rest := meta.get("continue") or ""):
+            with _understood(asked):
+                page, rest = _page(data, resource)
+            yield page
+            if not rest:
                 return
 
     async def watch(
@@ -133,7 +134,12 @@ class LightkubeCluster:
         request.timeout = httpx2.Timeout(CONNECT_SECONDS, read=silence)
         async with aclosing(self._connection.lines(request, asked)) as lines:
             async for line in lines:
-                yield _event(_json(line, asked), asked) if line else Event(EventType.OPENED, {})
+                if not line:
+                    yield Event(EventType.OPENED, {})
+                    continue
+                with _understood(asked):
+                    event = _event(line, asked)
+                yield event
 
     async def create(self, resource: Resource, obj: Mapping[str, Any], manager: str = MANAGER) -> Object:
         meta = obj["metadata"]
@@ -192,7 +198,9 @@ class LightkubeCluster:
         return await self._object(request, asked)
 
     async def _object(self, request: BasicRequest, asked: Asked) -> Object:
-        return _of_kind(asked.resource, _json(await self._connection.read(request, asked, MAX_OBJECT), asked))
+        data = await self._connection.read(request, asked, MAX_OBJECT)
+        with _understood(asked):
+            return _of_kind(asked.resource, json.loads(data))
 
 
 class _Connection(GenericAsyncClient):
@@ -272,22 +280,29 @@ def _check_size(size: int, most: int, asked: Asked) -> None:
         raise TooLarge(f"the Kubernetes API answers {asked} with more than {most} bytes")
 
 
-def _json(data: bytes, asked: Asked) -> Object:
-    """Return the object in `data`; whatever else a proxy may send counts as unavailable."""
+@contextmanager
+def _understood(asked: Asked) -> Iterator[None]:
+    """Turn whatever goes wrong with an answer that no API server gives, but a proxy may, into ClusterUnavailable."""
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise _unreachable(asked, f"the answer is not JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise _unreachable(asked, "the answer is not a JSON object")
-    return found
+        yield
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise _unreachable(asked, f"the answer is not that of a Kubernetes API ({error!r})") from error
 
 
-def _event(data: Object, asked: Asked) -> Event:
+def _event(line: bytes, asked: Asked) -> Event:
     """Return an event. An ERROR event, whatever it says, means that the watch cannot go on from its version."""
+    data = json.loads(line)
     if data["type"] == "ERROR":
         raise Expired(error_of(data["object"], asked).message)
     return Event(EventType(data["type"]), _of_kind(asked.resource, data["object"]))
+
+
+def _page(data: bytes, resource: Resource) -> tuple[Page, str]:
+    """Return a page of a list, and the token of the next one; empty for the last."""
+    found = json.loads(data)
+    meta = found["metadata"]
+    items = [_of_kind(resource, item) for item in found["items"] or ()]
+    return Page(items, meta["resourceVersion"]), meta.get("continue") or ""
 
 
 def _of_kind(resource: Resource, obj: Object) -> Object:

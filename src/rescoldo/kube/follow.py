@@ -168,7 +168,7 @@ class Follower(Generic[T]):
             if isinstance(error, Expired) or not self._lasted():
                 self._confirmed = before
             raise
-        self._confirmed = self._clock()
+        self._confirmed = self._clock() if self._lasted() else before
 
     def _changes_of(self, event: Event) -> Iterator[Changed[T] | Gone]:
         if event.type is EventType.BOOKMARK:

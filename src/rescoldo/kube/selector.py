@@ -1,4 +1,4 @@
-"""Label selectors, as `kubectl get -l` writes them: `app=web,tier!=test,env in (a,b),owner,!old`.
+"""Label selectors for the fake of a cluster, as in `kubectl get -l`: `app=web,tier!=test,env in (a,b),owner,!old`.
 
 Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels.
 """
@@ -21,7 +21,10 @@ _BETWEEN = re.compile(r",(?![^(]*\))")  # commas outside of brackets
 
 def matches(selector: str, labels: Mapping[str, str]) -> bool:
     """Return whether `labels` fit `selector`; an empty one fits all. Raises InvalidInput."""
-    return all(_fits(part.strip(), labels) for part in _BETWEEN.split(selector) if selector)
+    if not selector:
+        return True
+    fitting = [_fits(part.strip(), labels) for part in _BETWEEN.split(selector)]  # all are read: one may not be valid
+    return all(fitting)
 
 
 def _fits(part: str, labels: Mapping[str, str]) -> bool:

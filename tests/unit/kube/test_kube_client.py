@@ -108,6 +108,8 @@ async def test_nobody_listens() -> None:
         (http(b"", "500 Internal Server Error", "Retry-After: 100000"), 60.0),
         (http(b"not json"), 1.0),
         (http([1]), 1.0),
+        (http({"kind": "Pod"}), 1.0),
+        (http(b"[" * 100_000), 1.0),
     ],
 )
 async def test_what_may_be_better_in_a_moment_is_unavailable(answer: bytes, wait: float) -> None:
@@ -161,6 +163,24 @@ async def test_an_error_event_means_that_the_list_must_be_read_again(code: int) 
         assert [(await anext(events)).type for _ in range(2)] == [EventType.OPENED, EventType.ADDED]
         with pytest.raises(Expired, match="too old"):
             await anext(events)
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"metadata": {}}, {"metadata": {"resourceVersion": "1"}, "items": [1]}, {"items": 5, "metadata": 1}]
+)
+async def test_a_list_that_is_none_is_unavailable(answer: object) -> None:
+    async with answering(lambda _: http(answer)) as (cluster, _):
+        with pytest.raises(ClusterUnavailable, match="not that of a Kubernetes API"):
+            _ = [page async for page in cluster.list(PODS, "blue")]
+
+
+@pytest.mark.parametrize(
+    "line", [b"{}", b"<html>", b'{"type": "NEW", "object": {}}', b'{"type": "ADDED", "object": 1}']
+)
+async def test_an_event_that_is_none_is_unavailable(line: bytes) -> None:
+    async with answering(lambda _: http(line + b"\n")) as (cluster, _):
+        with pytest.raises(ClusterUnavailable, match="not that of a Kubernetes API"):
+            await events_of(cluster)
 
 
 async def test_a_watch_cut_within_a_line_is_unavailable() -> None:
