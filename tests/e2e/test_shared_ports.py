@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from support.live import SOURCE, Answer, Live, alive
+from support.gateway import Answer
+from support.live import SOURCE, Live, alive
 from support.ports import free_ports
 from support.programs import leave_the_port, write_server
 from support.unprivileged import UnprivilegedLive, interpreter, readable_library

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from support.live import PATIENCE, alive
+from support.gateway import PATIENCE
+from support.live import alive
 from support.ports import free_ports
 from support.real_node import DEAFENS
 from support.unprivileged import UID, interpreter, readable_library
