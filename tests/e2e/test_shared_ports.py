@@ -33,8 +33,8 @@ LINGER = "0.7"  # seconds that a program runs after SIGTERM
 # machine do not know.
 UNFENCED = """
 import errno, os
-from rescoldo.model import settings
-settings.INSTANCE_UIDS = range(0x7800_0000, 0x7800_0000 + 10_000)
+from rescoldo.model import ids
+ids.INSTANCE_UIDS = range(0x7800_0000, 0x7800_0000 + 10_000)
 from rescoldo.isolation import netfence
 def refuse(*_):
     raise OSError(errno.EPERM, os.strerror(errno.EPERM))

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from hostile.function.kit import MARKER
 from rescoldo.bundle.build import BuildRequest, build
 from rescoldo.isolation.netfence import address_of
-from rescoldo.model.settings import EDGE_UID
+from rescoldo.model.ids import EDGE_UID
 from rescoldo.node.instances import notes
 from rescoldo.node.instances.notes import Note
 from support.gateway import Answer, no_installer

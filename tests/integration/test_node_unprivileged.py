@@ -15,8 +15,8 @@ import pytest
 
 from rescoldo.isolation.interpreter import needed_directories, python_command
 from rescoldo.isolation.mounts import View
+from rescoldo.model.ids import BUILD_UID
 from rescoldo.model.instance import Launch
-from rescoldo.model.settings import BUILD_UID
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.real_node import DEAFENS, RealNode, alive, answered, call, deaf_program, until, until_replaced

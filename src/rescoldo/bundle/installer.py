@@ -12,7 +12,7 @@ from pathlib import Path
 from rescoldo.isolation.identity import kill_all_of, level
 from rescoldo.isolation.run import unprivileged_command
 from rescoldo.model.errors import BuildFailed
-from rescoldo.model.settings import BUILD_UID
+from rescoldo.model.ids import BUILD_UID
 
 TIMEOUT = 1800.0  # seconds; enough to compile a package
 LOCK = Path("/run/rescoldo/install.lock")

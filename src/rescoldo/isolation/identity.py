@@ -20,10 +20,7 @@ from rescoldo.isolation.syscalls import (
     mount_setattr,
     unshare,
 )
-
-# Groups of layers of requirements, above the groups of bundles (model/settings.py, which is too large an import for a
-# zygote).
-LAYER_GIDS = range(0x7000_0000 + 1_200_000, 0x7000_0000 + 2_200_000)
+from rescoldo.model.ids import EDGE_UID
 
 Level = Literal["full", "unprivileged"]
 
@@ -52,7 +49,7 @@ def _try_privileges() -> int:
         mount("none", "/", flags=MS_REC | MS_PRIVATE)
         mount("tmpfs", "/proc", "tmpfs")
         mount_setattr("/", MOUNT_ATTR_RDONLY)
-        become(0x7000_0000, 0x7000_0000)
+        become(EDGE_UID, EDGE_UID)
     except OSError:
         return 1
     return 0

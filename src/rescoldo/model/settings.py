@@ -14,13 +14,6 @@ from rescoldo.model.limits import Limits
 from rescoldo.model.revision import KEPT_REVISIONS
 from rescoldo.model.scaling import ScalingDefaults
 
-# systemd's table of uids leaves 1879048192 to 2147483647 unused (systemd.io/UIDS-GIDS): so our uids cannot collide with
-# a user's or a container's.
-UID_BASE = 0x7000_0000
-EDGE_UID = UID_BASE  # HAProxy
-BUILD_UID = UID_BASE + 1  # pip or uv, and the code that packages run at their installation
-INSTANCE_UIDS = range(UID_BASE + 1_000, UID_BASE + 100_000)
-BUNDLE_GIDS = range(UID_BASE + 200_000, UID_BASE + 1_200_000)
 SPARES = 6
 MOST_SLOTS = 32_000  # about 400 MB of HAProxy
 

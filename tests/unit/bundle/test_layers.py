@@ -16,9 +16,8 @@ from rescoldo.bundle import layers
 from rescoldo.bundle.layers import LayerStorage
 from rescoldo.bundle.manifest import layer_manifest, manifest_here
 from rescoldo.bundle.storage import BundleStorage
-from rescoldo.isolation.identity import LAYER_GIDS
 from rescoldo.model.errors import InvalidInput, NotFound
-from rescoldo.model.settings import BUNDLE_GIDS
+from rescoldo.model.ids import BUNDLE_GIDS, LAYER_GIDS
 from support.archives import Tar, sent
 
 DAY = 86400.0
