@@ -84,6 +84,22 @@ def reset_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def priority_can_rise() -> bool:
+    """Whether this process may undo a fall of a process's priority. Only root with CAP_SYS_NICE may, and a user whose
+    RLIMIT_NICE permits it (setpriority(2)). Forks to find out."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            priority = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, 0, priority + 1)
+            os.setpriority(os.PRIO_PROCESS, 0, priority)
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
+
+
 def has_processes(uid: int) -> bool:
     """Whether a process of `uid` exists; a zombie counts until it is reaped."""
     try:

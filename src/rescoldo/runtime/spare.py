@@ -40,7 +40,7 @@ class Nest:
     sandbox: Sandbox
     starters: Starters
     null: int  # an open descriptor of /dev/null
-    privileged: bool
+    yields: bool  # spares have a lower priority than the zygote: the node may raise it again
     variables: Mapping[str, str]  # of the environment; a function's own values override them
 
 
@@ -50,7 +50,7 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
     `urgent`: a wake waits for this fork already, so it does nothing in advance. `folder` is a descriptor of the folder
     for its program's Unix socket.
     """
-    if nest.privileged and not urgent:  # the node raises the priority again; an unprivileged one could not
+    if nest.yields and not urgent:
         os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + SPARE_NICE)
     os.setsid()  # else Ctrl-C in the platform's terminal would end it
     os.dup2(nest.null, 0)
