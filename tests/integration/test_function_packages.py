@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.isolation.identity import level
+from rescoldo.isolation.level import level
 from rescoldo.model.errors import StartFailed
 from rescoldo.model.ids import LAYER_GIDS
 

@@ -1,58 +1,11 @@
-"""The identity of a process: its uid, rights and limits; and the isolation level of this machine."""
+"""The identity of a process: its uid, rights and limits."""
 
 from __future__ import annotations
 
-import functools
 import os
 import resource
 import signal
 from collections.abc import Sequence
-from typing import Literal
-
-from rescoldo.isolation.syscalls import (
-    CLONE_NEWIPC,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    MOUNT_ATTR_RDONLY,
-    MS_PRIVATE,
-    MS_REC,
-    mount,
-    mount_setattr,
-    unshare,
-)
-from rescoldo.model.ids import EDGE_UID
-
-Level = Literal["full", "unprivileged"]
-
-
-@functools.cache
-def level() -> Level:
-    """Return the isolation level of instances on this machine; see docs/security.md.
-
-    full: each instance has a uid, a root, processes and limits of its own. Needs root that may make namespaces, and
-    Linux 5.12. unprivileged: all instances run as the user who runs the platform, confined by what the kernel grants
-    to every user.
-    """
-    if os.geteuid() != 0:
-        return "unprivileged"
-    child = os.fork()
-    if child == 0:
-        os._exit(_try_privileges())
-    _, status = os.waitpid(child, 0)
-    return "full" if status == 0 else "unprivileged"
-
-
-def _try_privileges() -> int:
-    """Return 0 if this process may do what `full` needs; the root of a container often may not."""
-    try:
-        unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID)
-        mount("none", "/", flags=MS_REC | MS_PRIVATE)
-        mount("tmpfs", "/proc", "tmpfs")
-        mount_setattr("/", MOUNT_ATTR_RDONLY)
-        become(EDGE_UID, EDGE_UID)
-    except OSError:
-        return 1
-    return 0
 
 
 def become(uid: int, gid: int, groups: Sequence[int] = ()) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from rescoldo.isolation import heap
-from rescoldo.isolation.identity import level, priority_can_rise
+from rescoldo.isolation.identity import priority_can_rise
+from rescoldo.isolation.level import level
 from rescoldo.isolation.syscalls import become_subreaper, set_process_name
 from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import Settings

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.isolation.identity import has_processes, kill_all_of, level
+from rescoldo.isolation.identity import has_processes, kill_all_of
+from rescoldo.isolation.level import level
 from rescoldo.isolation.run import unprivileged_command
 from rescoldo.model.ids import BUILD_UID
 

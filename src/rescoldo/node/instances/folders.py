@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from rescoldo.isolation.identity import level
+from rescoldo.isolation.level import level
 from rescoldo.model.ids import EDGE_UID
 from rescoldo.model.settings import Settings
 from rescoldo.node.processes.sandboxes import Sandboxes
