@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from support.gateway import PATIENCE
 from support.live import alive
+from support.memory import can_forget, forget_names
 from support.ports import free_ports
 from support.real_node import DEAFENS
 from support.unprivileged import UID, interpreter, readable_library
@@ -47,6 +49,10 @@ class Somebody(Account):
     def project(self, name: str, code: str) -> None:
         self.ok("new", name, "--lang", "python3-http")
         (self.home / name / "handler.py").write_text(code)
+
+    def pids(self) -> dict[str, int]:
+        """Return the pids of the platform's processes by name."""
+        return {one["name"]: one["pid"] for one in json.loads(self.ok("status", "--json"))["processes"]}
 
     def replicas(self, name: str) -> int:
         return int(json.loads(self.ok("describe", name, "--json"))["availableReplicas"])
@@ -162,6 +168,25 @@ def test_a_function_that_closes_its_listening_socket_is_replaced_without_root(so
     assert somebody.ok("invoke", "deaf/close") == first
     assert somebody.ok("invoke", "deaf") != first
     assert "it has closed its listening socket" in somebody.ok("logs", "deaf", "--no-follow")
+
+
+@can_forget
+def test_a_function_reads_proc_after_the_kernel_has_freed_memory_and_a_supervisor_has_died(somebody: Somebody) -> None:
+    paths = ("/proc/self/status", "/proc/cpuinfo", "/proc/filesystems", "/proc/sys/kernel/hostname")
+    code = f"def handle(event, context):\n    return [open(path).read(4) != '' for path in {paths}]\n"
+    somebody.function("looks", code)
+    assert json.loads(somebody.ok("invoke", "looks")) == [True] * 4
+    forget_names()
+    assert json.loads(somebody.ok("invoke", "looks")) == [True] * 4
+    before = somebody.pids()
+    for name in ("node", "supervisor"):
+        os.kill(before[name], signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE
+    while any(somebody.pids().get(name) in (None, before[name]) for name in ("node", "supervisor")):
+        assert time.monotonic() < deadline, somebody.log()
+        time.sleep(0.05)
+    forget_names()
+    assert json.loads(somebody.ok("invoke", "looks")) == [True] * 4
 
 
 def test_a_program_runs_without_root_once_for_each_port(somebody: Somebody) -> None:

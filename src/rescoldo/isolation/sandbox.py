@@ -139,6 +139,8 @@ class UnprivilegedSandbox:
         return os.fork()
 
     def prepare(self, name: str, socket_folder: int | None = None) -> None:
+        if landlock.abi():
+            landlock.pin_own_process()
         no_new_privileges()
         not_dumpable()
         if self._filtered:

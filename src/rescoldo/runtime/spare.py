@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from rescoldo.isolation.identity import limit_resources, reset_signals
 from rescoldo.isolation.interpreter import CLEAN_PATH
+from rescoldo.isolation.landlock import pins
 from rescoldo.isolation.sandbox import Sandbox, Tenant
 from rescoldo.isolation.syscalls import close_all_but, set_process_name
 from rescoldo.model.instance import MAX_ORDER, Launch
@@ -56,7 +57,7 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
     os.dup2(nest.null, 0)
     reset_signals()
     nest.sandbox.prepare(sandbox, folder)
-    close_all_but({channel.fileno()})
+    close_all_but({channel.fileno(), *pins()})
     os.umask(0o077)
     set_process_name("rescoldo-spare")
     if not urgent:
@@ -91,7 +92,7 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
     order = json.loads(message)
     launch = Launch.from_json(order["launch"])
     starter = nest.starters.by_kind[launch.kind]
-    limit_resources(launch.max_files + launch.concurrency)
+    limit_resources(launch.max_files + launch.concurrency + len(pins()))
     bundle = order["bundle"]
     named = dict(zip(launch.secrets, secrets, strict=True))
     tenant = Tenant(order["uid"], order["gid"], bundle, _layer_of(bundle), order["scratch"], named, launch.port)

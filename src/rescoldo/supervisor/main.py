@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rescoldo.edge import certificate, config, process
+from rescoldo.isolation.landlock import DEVICES, SYSTEM, pin
 from rescoldo.isolation.level import level, obstacle
 from rescoldo.isolation.syscalls import become_subreaper
 from rescoldo.model.errors import InvalidInput, RescoldoError
@@ -46,6 +47,8 @@ def run(settings: Settings) -> int:
         become_subreaper()
         settings.save(settings.record)
         kept = {"lock": [lock.fileno()], "fence": list(fence), SETTINGS: [in_memory(settings)]}
+        if level() != "full":
+            kept["rules"] = pin((*SYSTEM, *DEVICES))  # those of all instances
         kept |= {name: [sock.fileno()] for name, sock in sockets.items()}
         sys.stdout.flush()  # exec would discard Python's buffers
         sys.stderr.flush()
