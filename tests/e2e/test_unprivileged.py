@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -35,11 +35,11 @@ STRANGER = UID + 5_000_000  # no pid is as large
 class Somebody(Account):
     """Runs commands as UID, in a home directory of its own."""
 
-    def __init__(self, home: Path, python: str, library: Path) -> None:
+    def __init__(self, home: Path, python: str, library: Path, before: Sequence[str] = ()) -> None:
         self.home = home
         identity = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
         environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "PYTHONPATH": str(library)}
-        super().__init__(home, home / ".local" / "share" / "rescoldo", [*identity, python], environment)
+        super().__init__(home, home / ".local" / "share" / "rescoldo", [*before, *identity, python], environment)
 
     def function(self, name: str, code: str) -> None:
         """Create and deploy a function with this handler."""
@@ -65,18 +65,43 @@ def library() -> Iterator[Path]:
 
 
 @pytest.fixture
-def somebody(library: Path) -> Iterator[Somebody]:
-    python = interpreter()
-    if python is None:
+def home() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="rl-home-", dir="/tmp"))
+    os.chown(folder, UID, UID)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def python() -> str:
+    found = interpreter()
+    if found is None:
         pytest.skip("this Python is in a folder that only root may enter")
-    home = Path(tempfile.mkdtemp(prefix="rl-home-", dir="/tmp"))
-    os.chown(home, UID, UID)
+    return found
+
+
+@pytest.fixture
+def somebody(home: Path, python: str, library: Path) -> Iterator[Somebody]:
     found = Somebody(home, python, library)
     try:
         yield found
     finally:
         found.run("down")
-        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def container(home: Path) -> Iterator[list[str]]:
+    """The beginning of commands in a mount and a PID namespace in which home/volume is a volume of root's."""
+    volume = home / "volume"
+    volume.mkdir()
+    mounts = f"mount -t proc proc /proc && mount -t tmpfs -o mode=0777 none {volume}"
+    stay = f"{mounts} && echo ready && exec sleep infinity"
+    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", stay]
+    with subprocess.Popen(unshare, stdout=subprocess.PIPE, text=True) as outside:
+        assert outside.stdout is not None and outside.stdout.readline() == "ready\n"
+        inside = Path(f"/proc/{outside.pid}/task/{outside.pid}/children").read_text().strip()
+        yield ["nsenter", "--target", inside, "--mount", "--pid", "env", "-C", str(home)]
+        outside.kill()
 
 
 def processes() -> list[int]:
@@ -202,6 +227,25 @@ def test_a_program_runs_without_root_once_for_each_port(somebody: Somebody) -> N
         assert time.monotonic() < deadline, somebody.log()
         time.sleep(0.01)
     assert somebody.ok("invoke", "hello", stdin="you") == "Hello, you!\n"
+
+
+@pytest.mark.skipif(not shutil.which("nsenter"), reason="needs util-linux")
+def test_a_platform_keeps_its_data_in_a_folder_of_a_volume_of_roots(
+    container: list[str], home: Path, python: str, library: Path
+) -> None:
+    volume = str(home / "volume")
+    somebody = Somebody(home, python, library, before=container)
+    somebody.ok("serve", "--detach", "--data", volume, "--gateway-address", somebody.gateway.removeprefix("http://"),
+                "--metrics-address", somebody.metrics)
+    try:
+        status = json.loads(somebody.ok("status", "--data", volume, "--json"))
+        assert status["data"] == f"{volume}/rescoldo"
+        somebody.environment["RESCOLDO_DATA"] = volume
+        somebody.function("hello", "def handle(event, context):\n    return 'hello'\n")
+        assert somebody.ok("invoke", "hello") == "hello"
+        assert "is already served by process" in somebody.fails("serve", "--data", volume)
+    finally:
+        assert somebody.ok("down", "--data", volume) == "Stopped.\n"
 
 
 def test_the_error_for_a_port_below_1024_names_the_flag(somebody: Somebody) -> None:

@@ -10,6 +10,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from rescoldo.model.datadir import data_dir
 from rescoldo.model.limits import Limits
 from rescoldo.model.revision import KEPT_REVISIONS
 from rescoldo.model.scaling import ScalingDefaults
@@ -227,10 +228,9 @@ class Settings:
 
 
 def default_data_dir() -> Path:
-    """Return $RESCOLDO_DATA, else rescoldo below $XDG_DATA_HOME, else ~/.local/share/rescoldo."""
-    if chosen := os.environ.get("RESCOLDO_DATA"):
-        return Path(chosen).absolute()
-    return user_data_dir() / "rescoldo"
+    """Return the data directory of $RESCOLDO_DATA, else of rescoldo below $XDG_DATA_HOME, else of
+    ~/.local/share/rescoldo; see `data_dir`."""
+    return data_dir(Path(os.environ.get("RESCOLDO_DATA") or user_data_dir() / "rescoldo"))
 
 
 def user_data_dir() -> Path:
