@@ -17,6 +17,7 @@ from support.children import told_by_child
 from support.rights import fewer_rights, refuse
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.root,
     pytest.mark.skipif(level() != "full", reason="needs root that may make namespaces"),
 ]

@@ -11,8 +11,12 @@ POD = "         0 2292842496      65536\n"  # Kubernetes with hostUsers: false
 ROOTLESS = "         0       1000          1\n         1     100000      65536\n"
 
 
-def all_ids(ids: Ids) -> set[int]:
-    return {ids.edge, ids.build, *ids.instances, *ids.bundles, *ids.layers}
+def blocks(ids: Ids) -> list[range]:
+    return [range(ids.edge, ids.build + 1), ids.instances, ids.bundles, ids.layers]
+
+
+def overlap(one: range, two: range) -> bool:
+    return max(one.start, two.start) < min(one.stop, two.stop)
 
 
 def test_on_a_machine_the_ids_are_the_usual_ones() -> None:
@@ -57,7 +61,7 @@ def test_a_map_without_a_thousand_free_ids_is_too_small(text: str) -> None:
 
 def test_a_thousand_free_ids_are_enough() -> None:
     ids = choose(f"0 0 {20_000 + LEAST}\n", MACHINE)
-    assert ids is not None and len(all_ids(ids)) == LEAST
+    assert ids is not None and (ids.edge, ids.instances.stop, ids.layers.stop) == (20_000, 21_000, 21_000)
 
 
 @given(st.lists(st.tuples(st.integers(0, 200_000), st.integers(1, 200_000)), max_size=4))
@@ -65,8 +69,8 @@ def test_the_ids_are_mapped_and_nobody_elses(lines: list[tuple[int, int]]) -> No
     text = "".join(f"{inside} 0 {count}\n" for inside, count in lines)
     if (ids := choose(text, text)) is None:
         return
-    found = all_ids(ids)
-    assert all(any(inside <= one < inside + count for inside, count in lines) for one in (min(found), max(found)))
-    assert not any(one < 20_000 or 60_000 <= one < 65_536 for one in found)
-    assert {ids.edge, ids.build}.isdisjoint({*ids.instances, *ids.bundles, *ids.layers})
-    assert set(ids.bundles).isdisjoint(ids.layers) and ids.bundles and ids.layers
+    edges, instances, bundles, layers = found = blocks(ids)
+    ends = [one for block in found for one in (block[0], block[-1])]  # raises IndexError for an empty one
+    assert all(any(inside <= one < inside + count for inside, count in lines) for one in ends)
+    assert not any(overlap(block, taken) for block in found for taken in (range(20_000), range(60_000, 65_536)))
+    assert not any(overlap(edges, block) for block in (instances, bundles, layers)) and not overlap(bundles, layers)
