@@ -23,7 +23,7 @@ RESTRICTED = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-DATA = "/data/x"
+DATA = "/data"  # a volume of root's
 SERVE = ("serve", "--data", DATA, "--gateway-address", f"0.0.0.0:{PORT}", "--metrics-address", "0.0.0.0:8082")
 
 
