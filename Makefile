@@ -16,7 +16,11 @@ CGROUPS := tests/unit/isolation/test_cgroups.py tests/integration/test_isolation
 TESTS := tests/unit tests/contract tests/integration
 E2E := tests/e2e $(patsubst %,--ignore=%,$(MATRIX) $(NEIGHBOURS) $(HOSTILE))
 
-.PHONY: help demo test newest e2e kill-matrix hostile cgroup2 lint bench bench-quick install lock clean
+CLUSTER := tests/kubernetes/cluster/cluster
+CLUSTER_NEEDS := go cc pkg-config openssl nft iptables conntrack ip unshare \
+	/usr/include/seccomp.h /usr/lib/cni/bridge
+
+.PHONY: help demo test newest e2e kill-matrix hostile cluster test-kubernetes cgroup2 lint bench bench-quick install lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +32,7 @@ help:
 	@echo "  make e2e          tests against a whole platform"
 	@echo "  make kill-matrix  kill each part under load, and other faults; writes docs/kill-matrix.md"
 	@echo "  make hostile      attack a platform at both levels; writes docs/attacks.md"
+	@echo "  make test-kubernetes  tests on a real Kubernetes, built (10 minutes the first time), brought up and taken down"
 	@echo "  make cgroup2      limits in a virtual machine with cgroup v2 alone; needs qemu, slow without KVM"
 	@echo "  make newest       unit tests with the newest versions that pyproject.toml allows, not the locked ones"
 	@echo "Measure"
@@ -60,6 +65,14 @@ e2e: $(VENV)
 hostile: $(VENV)
 	@$(PYTEST) $(HOSTILE)
 	@PYTHONPATH=src:tests $(BIN)/python -m hostile.report
+
+# the cluster's programs are compiled once, in ~/.cache/rescoldo-kubernetes (tests/kubernetes/cluster/cluster)
+cluster:
+	@scripts/need $(CLUSTER_NEEDS)
+	@$(CLUSTER) build
+
+test-kubernetes: $(VENV) cluster
+	@$(PYTEST) tests/kubernetes
 
 # not in .ci/run, since it is slow without KVM; docs/behaviour.md has the last run
 cgroup2: $(VENV)

@@ -8,7 +8,8 @@ import statistics
 import vegeta
 from processes import sleep_all
 from rows import Bar, Measurement, MeasurementFailed, Row, quantile, say
-from support.live import HELLO, Live
+from support.gateway import HELLO
+from support.live import Live
 from vegeta import Hit
 
 FEW, MANY = 200, 500

@@ -18,7 +18,7 @@ import wrk
 from client import Reply, get, get_ok
 from paths import BENCH
 from processes import SPARE, cpu_seconds, machine_busy_seconds, sleep_all, wait_calm
-from rescoldo.model.settings import INSTANCE_UIDS
+from rescoldo.model.ids import INSTANCE_UIDS
 from rows import Bar, Measurement, MeasurementFailed, Row, quantile, say
 from support.live import Live, children_of, comm
 from support.ports import free_ports

@@ -14,7 +14,8 @@ from client import get_ok
 from in_turn import in_turn, ratio_row
 from paths import BENCH
 from rows import Bar, Measurement, Row
-from support.live import HELLO, Live
+from support.gateway import HELLO
+from support.live import Live
 
 CONNECTIONS = 32
 AWAKE = {"com.openfaas.scale.zero": "false", "com.openfaas.scale.max": "1"}

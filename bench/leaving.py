@@ -10,7 +10,8 @@ from client import get
 from leavers import HOW, Leaver, ask
 from rescoldo.edge.admin import AdminSocket
 from rows import Bar, Measurement, MeasurementFailed, Row, say
-from support.live import HELLO, Live
+from support.gateway import HELLO
+from support.live import Live
 
 WAVES, EACH = 10, 500  # as many as the gateway holds for one function
 IMPORT = 12.0  # seconds that the called functions take to start: all clients leave before a wake ends

@@ -13,7 +13,8 @@ from client import get_ok
 from cold import cold_call
 from processes import sleep_all, wait_calm
 from rows import Bar, Measurement, MeasurementFailed, Row, quantile, say
-from support.live import HELLO, Live, pss
+from support.gateway import HELLO
+from support.live import Live, pss
 
 FUNCTIONS = 10_000
 QUICK_FUNCTIONS = 2_000  # for the quick form, whose figures do not compare with the long form's

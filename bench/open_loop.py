@@ -5,7 +5,8 @@ from __future__ import annotations
 import vegeta
 from processes import wait_calm
 from rows import Bar, Measurement, Row, quantile, say
-from support.live import HELLO, Live
+from support.gateway import HELLO
+from support.live import Live
 from vegeta import Hit
 
 RATE = 1000  # requests a second

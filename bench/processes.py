@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from rows import MeasurementFailed
-from support.live import PATIENCE, Live, children_of, comm
+from support.gateway import PATIENCE
+from support.live import Live, children_of, comm
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds
 CALM_SECONDS = 0.3

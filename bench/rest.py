@@ -9,7 +9,8 @@ from collections import Counter
 from client import get_ok
 from processes import instance_pids, named, platform_cpu_seconds, sleep_all, wait_calm, watchers
 from rows import Bar, Measurement, Row, say
-from support.live import HELLO, Live, pss
+from support.gateway import HELLO
+from support.live import Live, pss
 
 FUNCTIONS = 20
 SPAN = 20.0  # seconds of observed rest

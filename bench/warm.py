@@ -25,7 +25,8 @@ from rescoldo.edge.protocol import LiveServer
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import InstanceId
 from rows import Bar, Measurement, MeasurementFailed, Row, say
-from support.live import HELLO, Live
+from support.gateway import HELLO
+from support.live import Live
 
 CONNECTIONS = 32
 NAME = "warm"

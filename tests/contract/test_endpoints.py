@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from rescoldo.model.errors import StartFailed
+from rescoldo.model.ids import INSTANCE_UIDS
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, function_id
-from rescoldo.model.settings import INSTANCE_UIDS, Settings
+from rescoldo.model.settings import Settings
 from rescoldo.node.sockets.addresses import socket_path, tcp_address
 from rescoldo.node.sockets.endpoint import Endpoint
 from rescoldo.node.sockets.endpoints import Endpoints

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from rescoldo.model.errors import StartFailed
-from rescoldo.model.settings import BUNDLE_GIDS
+from rescoldo.model.ids import BUNDLE_GIDS
 from rescoldo.node.disk import BundlesOnDisk, SecretsOnDisk
 from rescoldo.node.protocol import BundleHere, Bundles, Secrets
 

@@ -21,7 +21,8 @@ import pytest
 from test_kill import Load
 
 from rescoldo.bundle.manifest import Manifest, manifest_here
-from support.live import HELLO, Answer, Live, pss
+from support.gateway import HELLO, Answer
+from support.live import Live, pss
 
 pytestmark = pytest.mark.slow
 

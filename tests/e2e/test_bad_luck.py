@@ -25,7 +25,8 @@ from test_kill import Load
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.limits import Limits
 from rescoldo.supervisor.start import start_background
-from support.live import HELLO, PATIENCE, TOKEN, Live
+from support.gateway import HELLO, PATIENCE, TOKEN
+from support.live import Live
 from support.ports import free_ports
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from support.live import Answer, Live
+from support.gateway import Answer
+from support.live import Live
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from support.live import Answer, Live, alive
+from support.gateway import Answer
+from support.live import Live, alive
 
 pytestmark = pytest.mark.slow
 root = pytest.mark.root

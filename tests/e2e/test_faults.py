@@ -26,7 +26,8 @@ from matrix.background import Calling, FaultResult, Stopwatch
 from matrix.client import Call, Client
 from matrix.load import Load
 from matrix.world import ASLEEP, IMAGE, World, prepared
-from support.live import PATIENCE, Answer, Live
+from support.gateway import PATIENCE, Answer
+from support.live import Live
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from support.live import HELLO, Live
+from support.gateway import HELLO
+from support.live import Live
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from support.live import HELLO, TOKEN, Live, alive
+from support.gateway import HELLO, TOKEN
+from support.live import Live, alive
 
 pytestmark = pytest.mark.slow
 

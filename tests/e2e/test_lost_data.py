@@ -17,8 +17,9 @@ from test_kill import Load, deploy_awake
 from rescoldo.model.errors import Conflict
 from rescoldo.supervisor.place import lock, running_pid
 from rescoldo.supervisor.start import stop
+from support.gateway import HELLO
 from support.leftovers import no_leftovers
-from support.live import HELLO, Live
+from support.live import Live
 
 pytestmark = pytest.mark.slow
 

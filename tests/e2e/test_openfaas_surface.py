@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from test_kill import Load
 
-from support.live import HELLO, Live
+from support.gateway import HELLO
+from support.live import Live
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from support.live import HELLO, Answer, Live
+from support.gateway import HELLO, Answer
+from support.live import Live
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,8 @@ from rescoldo.isolation import netfence
 from rescoldo.model.errors import BuildFailed
 from rescoldo.node.sockets.probe import accepts
 from rescoldo.stack.file import read_stack
-from support.live import Answer, Live, alive
+from support.gateway import Answer
+from support.live import Live, alive
 from support.programs import leave_the_port, write_server
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from support.faas_builder import CLASSIC, HTTP, archive, headers, shrinkwrapped
-from support.live import Answer, Live
+from support.gateway import Answer
+from support.live import Live
 from support.unprivileged import UnprivilegedLive, interpreter, readable_library
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,8 @@ import pytest
 from rescoldo.replay.outcome import Setting
 from rescoldo.replay.simulate import simulate
 from rescoldo.replay.trace import DURATIONS, read_trace
-from support.live import PATIENCE, SOURCE, Live
+from support.gateway import PATIENCE
+from support.live import SOURCE, Live
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rescoldo.model.scaling import ScalingDefaults
-from support.live import HELLO, Live
+from support.gateway import HELLO
+from support.live import Live
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

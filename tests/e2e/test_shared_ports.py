@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from support.live import SOURCE, Answer, Live, alive
+from support.gateway import Answer
+from support.live import SOURCE, Live, alive
 from support.ports import free_ports
 from support.programs import leave_the_port, write_server
 from support.unprivileged import UnprivilegedLive, interpreter, readable_library
@@ -32,8 +33,8 @@ LINGER = "0.7"  # seconds that a program runs after SIGTERM
 # machine do not know.
 UNFENCED = """
 import errno, os
-from rescoldo.model import settings
-settings.INSTANCE_UIDS = range(0x7800_0000, 0x7800_0000 + 10_000)
+from rescoldo.model import ids
+ids.INSTANCE_UIDS = range(0x7800_0000, 0x7800_0000 + 10_000)
 from rescoldo.isolation import netfence
 def refuse(*_):
     raise OSError(errno.EPERM, os.strerror(errno.EPERM))

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 from test_kill import Load, deploy_awake
 
+from support.gateway import TOKEN
 from support.leftovers import no_leftovers
-from support.live import TOKEN, Live, alive
+from support.live import Live, alive
 
 pytestmark = pytest.mark.slow
 

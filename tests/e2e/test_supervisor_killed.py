@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from test_kill import Load, deploy_awake
 
-from rescoldo.isolation.identity import level
+from rescoldo.isolation.level import level
 from rescoldo.supervisor import start
 from rescoldo.supervisor.start import stop
+from support.gateway import HELLO, PATIENCE
 from support.leftovers import cgroups, no_leftovers
-from support.live import HELLO, PATIENCE, Live, alive
+from support.live import Live, alive
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from support.certificates import Authority, Pair, put_haproxy_on_path
-from support.live import Answer, Live
+from support.gateway import Answer
+from support.live import Live
 from support.ports import free_ports
 from support.user import User
 

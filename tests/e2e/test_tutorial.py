@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.live import PATIENCE
+from support.gateway import PATIENCE
 from support.user import User
 
 pytestmark = pytest.mark.slow

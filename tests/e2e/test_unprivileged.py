@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from support.live import PATIENCE, alive
+from support.gateway import PATIENCE
+from support.live import alive
+from support.memory import can_forget, forget_names
 from support.ports import free_ports
 from support.real_node import DEAFENS
 from support.unprivileged import UID, interpreter, readable_library
@@ -32,11 +35,11 @@ STRANGER = UID + 5_000_000  # no pid is as large
 class Somebody(Account):
     """Runs commands as UID, in a home directory of its own."""
 
-    def __init__(self, home: Path, python: str, library: Path) -> None:
+    def __init__(self, home: Path, python: str, library: Path, before: Sequence[str] = ()) -> None:
         self.home = home
         identity = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
         environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "PYTHONPATH": str(library)}
-        super().__init__(home, home / ".local" / "share" / "rescoldo", [*identity, python], environment)
+        super().__init__(home, home / ".local" / "share" / "rescoldo", [*before, *identity, python], environment)
 
     def function(self, name: str, code: str) -> None:
         """Create and deploy a function with this handler."""
@@ -46,6 +49,10 @@ class Somebody(Account):
     def project(self, name: str, code: str) -> None:
         self.ok("new", name, "--lang", "python3-http")
         (self.home / name / "handler.py").write_text(code)
+
+    def pids(self) -> dict[str, int]:
+        """Return the pids of the platform's processes by name."""
+        return {one["name"]: one["pid"] for one in json.loads(self.ok("status", "--json"))["processes"]}
 
     def replicas(self, name: str) -> int:
         return int(json.loads(self.ok("describe", name, "--json"))["availableReplicas"])
@@ -58,18 +65,43 @@ def library() -> Iterator[Path]:
 
 
 @pytest.fixture
-def somebody(library: Path) -> Iterator[Somebody]:
-    python = interpreter()
-    if python is None:
+def home() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="rl-home-", dir="/tmp"))
+    os.chown(folder, UID, UID)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def python() -> str:
+    found = interpreter()
+    if found is None:
         pytest.skip("this Python is in a folder that only root may enter")
-    home = Path(tempfile.mkdtemp(prefix="rl-home-", dir="/tmp"))
-    os.chown(home, UID, UID)
+    return found
+
+
+@pytest.fixture
+def somebody(home: Path, python: str, library: Path) -> Iterator[Somebody]:
     found = Somebody(home, python, library)
     try:
         yield found
     finally:
         found.run("down")
-        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def container(home: Path) -> Iterator[list[str]]:
+    """The beginning of commands in a mount and a PID namespace in which home/volume is a volume of root's."""
+    volume = home / "volume"
+    volume.mkdir()
+    mounts = f"mount -t proc proc /proc && mount -t tmpfs -o mode=0777 none {volume}"
+    stay = f"{mounts} && echo ready && exec sleep infinity"
+    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", stay]
+    with subprocess.Popen(unshare, stdout=subprocess.PIPE, text=True) as outside:
+        assert outside.stdout is not None and outside.stdout.readline() == "ready\n"
+        inside = Path(f"/proc/{outside.pid}/task/{outside.pid}/children").read_text().strip()
+        yield ["nsenter", "--target", inside, "--mount", "--pid", "env", "-C", str(home)]
+        outside.kill()
 
 
 def processes() -> list[int]:
@@ -163,6 +195,25 @@ def test_a_function_that_closes_its_listening_socket_is_replaced_without_root(so
     assert "it has closed its listening socket" in somebody.ok("logs", "deaf", "--no-follow")
 
 
+@can_forget
+def test_a_function_reads_proc_after_the_kernel_has_freed_memory_and_a_supervisor_has_died(somebody: Somebody) -> None:
+    paths = ("/proc/self/status", "/proc/cpuinfo", "/proc/filesystems", "/proc/sys/kernel/hostname")
+    code = f"def handle(event, context):\n    return [open(path).read(4) != '' for path in {paths}]\n"
+    somebody.function("looks", code)
+    assert json.loads(somebody.ok("invoke", "looks")) == [True] * 4
+    forget_names()
+    assert json.loads(somebody.ok("invoke", "looks")) == [True] * 4
+    before = somebody.pids()
+    for name in ("node", "supervisor"):
+        os.kill(before[name], signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE
+    while any(somebody.pids().get(name) in (None, before[name]) for name in ("node", "supervisor")):
+        assert time.monotonic() < deadline, somebody.log()
+        time.sleep(0.05)
+    forget_names()
+    assert json.loads(somebody.ok("invoke", "looks")) == [True] * 4
+
+
 def test_a_program_runs_without_root_once_for_each_port(somebody: Somebody) -> None:
     (port,) = free_ports(1)
     somebody.ok("new", "hello", "--lang", "process")
@@ -176,6 +227,25 @@ def test_a_program_runs_without_root_once_for_each_port(somebody: Somebody) -> N
         assert time.monotonic() < deadline, somebody.log()
         time.sleep(0.01)
     assert somebody.ok("invoke", "hello", stdin="you") == "Hello, you!\n"
+
+
+@pytest.mark.skipif(not shutil.which("nsenter"), reason="needs util-linux")
+def test_a_platform_keeps_its_data_in_a_folder_of_a_volume_of_roots(
+    container: list[str], home: Path, python: str, library: Path
+) -> None:
+    volume = str(home / "volume")
+    somebody = Somebody(home, python, library, before=container)
+    somebody.ok("serve", "--detach", "--data", volume, "--gateway-address", somebody.gateway.removeprefix("http://"),
+                "--metrics-address", somebody.metrics)
+    try:
+        status = json.loads(somebody.ok("status", "--data", volume, "--json"))
+        assert status["data"] == f"{volume}/rescoldo"
+        somebody.environment["RESCOLDO_DATA"] = volume
+        somebody.function("hello", "def handle(event, context):\n    return 'hello'\n")
+        assert somebody.ok("invoke", "hello") == "hello"
+        assert "is already served by process" in somebody.fails("serve", "--data", volume)
+    finally:
+        assert somebody.ok("down", "--data", volume) == "Stopped.\n"
 
 
 def test_the_error_for_a_port_below_1024_names_the_flag(somebody: Somebody) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support.live import HELLO, TOKEN, Live
+from support.gateway import HELLO, TOKEN
+from support.live import Live
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.live import PATIENCE
+from support.gateway import PATIENCE
 from support.user import User
 
 pytestmark = pytest.mark.slow

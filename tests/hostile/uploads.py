@@ -12,7 +12,7 @@ from hostile.suite import MARKER, attack
 from hostile.world import Outcome, World
 from rescoldo.bundle.layers import LAYERS
 from support.archives import Tar
-from support.live import HELLO, Answer
+from support.gateway import HELLO, Answer
 
 
 def _bundle(code: str = HELLO) -> Tar:

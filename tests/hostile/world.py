@@ -19,10 +19,11 @@ from typing import Any, Literal
 from hostile.function.kit import MARKER
 from rescoldo.bundle.build import BuildRequest, build
 from rescoldo.isolation.netfence import address_of
-from rescoldo.model.settings import EDGE_UID
+from rescoldo.model.ids import EDGE_UID
 from rescoldo.node.instances import notes
 from rescoldo.node.instances.notes import Note
-from support.live import SOURCE, Answer, Live, alive, children_of, comm, no_installer
+from support.gateway import Answer, no_installer
+from support.live import SOURCE, Live, alive, children_of, comm
 
 Level = Literal["full", "unprivileged"]
 HERE = Path(__file__).parent

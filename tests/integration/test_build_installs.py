@@ -14,7 +14,7 @@ from rescoldo.bundle.build import BuildRequest, build
 from rescoldo.bundle.deps import find_uv, installer_command
 from rescoldo.bundle.installer import run_installer
 from rescoldo.model.errors import BuildFailed
-from rescoldo.model.settings import BUILD_UID
+from rescoldo.model.ids import BUILD_UID
 
 
 @pytest.mark.slow

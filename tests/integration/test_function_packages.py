@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.isolation.identity import LAYER_GIDS, level
+from rescoldo.isolation.level import level
 from rescoldo.model.errors import StartFailed
+from rescoldo.model.ids import LAYER_GIDS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_node_unprivileged import as_another_user, for_everyone

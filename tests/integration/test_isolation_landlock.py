@@ -21,11 +21,20 @@ from rescoldo.isolation.interpreter import needed_directories
 from rescoldo.isolation.landlock import DEVICES, SYSTEM
 from rescoldo.isolation.syscalls import no_new_privileges
 from support.children import run_after, told_by_child
+from support.memory import can_forget, forget_names
 
 pytestmark = pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock")
 needs_ports = pytest.mark.skipif(landlock.abi() < 4, reason="needs Landlock 4 (Linux 6.7)")
 needs_scopes = pytest.mark.skipif(landlock.abi() < 6, reason="needs Landlock 6 (Linux 6.12)")
 PLAIN = "done"
+PSEUDO = [
+    path for path in (
+        "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc/uptime", "/proc/version",
+        "/proc/filesystems", "/proc/sys/kernel/hostname", "/proc/sys/vm/overcommit_memory",
+        "/proc/sys/net/core/somaxconn", "/sys/devices/system/cpu/online",
+        "/sys/kernel/mm/transparent_hugepage/enabled",
+    ) if Path(path).exists()
+]  # fmt: skip
 PR_SET_DUMPABLE = 4
 
 
@@ -47,6 +56,14 @@ def outcome(
         return PLAIN
 
     return told_by_child(attempt)
+
+
+def reads(path: str) -> bool:
+    """Whether this process may read a file, or list a folder."""
+    try:
+        return bool(os.listdir(path) if os.path.isdir(path) else Path(path).read_bytes())  # noqa: PTH112, PTH208
+    except PermissionError:
+        return False
 
 
 @pytest.fixture
@@ -213,6 +230,31 @@ def test_abstract_unix_sockets_outside_cannot_be_reached() -> None:
         server.bind(name)
         server.listen()
         assert outcome(lambda: socket.socket(socket.AF_UNIX).connect(name)) == "EPERM"
+
+
+@can_forget
+def test_rules_hold_when_the_kernel_has_forgotten_the_names_of_their_files() -> None:
+    files = (*PSEUDO, "/proc/self/status", "/proc/self/fd")
+    again, told = os.pipe(), os.pipe()
+    pinned = landlock.pin(SYSTEM)  # as a supervisor does for all instances
+    if (child := os.fork()) == 0:
+        try:
+            landlock.pin_own_process()
+            no_new_privileges()
+            landlock.restrict(read=SYSTEM, write=DEVICES)
+            os.write(told[1], repr([path for path in files if not reads(path)]).encode())
+            os.read(again[0], 1)
+            os.write(told[1], repr([path for path in files if not reads(path)]).encode())
+        finally:
+            os._exit(0)
+    before = os.read(told[0], 4096)
+    forget_names()
+    os.write(again[1], b"1")
+    after = os.read(told[0], 4096)
+    os.waitpid(child, 0)
+    for descriptor in (*again, *told, *pinned):
+        os.close(descriptor)
+    assert (before, after) == (b"[]", b"[]")
 
 
 def test_restrict_raises_without_landlock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ import pytest
 from rescoldo.isolation import bpf, netfence
 from rescoldo.isolation.fencing.addresses import GatewayListener
 from rescoldo.isolation.netfence import Fence, address_of, gateway_address, stand_in_of
-from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
+from rescoldo.model.ids import EDGE_UID, INSTANCE_UIDS
 from support.children import told_by_child
 from support.ports import free_ports
 

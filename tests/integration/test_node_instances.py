@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rescoldo.model.errors import InvalidInput, NodeUnavailable, StartFailed
-from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
+from rescoldo.model.ids import EDGE_UID, INSTANCE_UIDS
 from rescoldo.node.processes.processes import all_pids, uid_of
 from rescoldo.node.protocol import Exit
 

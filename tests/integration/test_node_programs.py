@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from rescoldo.model.errors import StartFailed, StartTimeout
+from rescoldo.model.ids import EDGE_UID, INSTANCE_UIDS
 from rescoldo.model.instance import Launch, RunningInstance
-from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
 from rescoldo.node.protocol import Exit
 from support.programs import write_server
 from support.real_node import RealNode, alive, call, socket_of, until

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rescoldo.isolation.cgroups import Base, Groups
-from rescoldo.isolation.identity import level
+from rescoldo.isolation.level import level
 from rescoldo.isolation.netfence import address_of
 from rescoldo.model.errors import StartFailed
 

@@ -15,10 +15,11 @@ import pytest
 
 from rescoldo.isolation.interpreter import needed_directories, python_command
 from rescoldo.isolation.mounts import View
+from rescoldo.model.ids import BUILD_UID
 from rescoldo.model.instance import Launch
-from rescoldo.model.settings import BUILD_UID
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.memory import can_forget, forget_names
 from support.real_node import DEAFENS, RealNode, alive, answered, call, deaf_program, until, until_replaced
 
 pytestmark = [
@@ -101,6 +102,58 @@ async def test_without_root_an_instance_that_takes_no_more_requests_is_replaced(
         second = await answered(running)
         assert second != first
         first = second
+
+
+LOOKS = """
+import os, resource
+def is_pin(number):
+    try:
+        return os.readlink(f"/proc/self/fd/{number}") == f"/proc/{os.getpid()}"
+    except FileNotFoundError:
+        return False
+def seen():
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return f"{files} {sum(map(is_pin, range(files)))} {open('/proc/self/status').read()[:5]}"
+"""
+HANDLER = LOOKS + "def handle(event, context):\n    return seen()\n"
+SERVER = """#!{python}
+from http.server import BaseHTTPRequestHandler, HTTPServer
+import socket
+{looks}
+class Handler(BaseHTTPRequestHandler):
+    def address_string(self):
+        return "edge"
+    def do_GET(self):
+        body = seen().encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+server = HTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
+server.socket.close()
+server.socket = socket.socket(fileno=3)
+server.serve_forever()
+"""
+
+
+@can_forget
+@pytest.mark.parametrize("kind", ["handler", "program"])
+async def test_without_root_an_instance_reads_proc_after_the_kernel_has_freed_memory(
+    node: RealNode, tmp_path: Path, kind: str
+) -> None:
+    if kind == "handler":
+        launch = for_everyone(node, HANDLER, max_files=100, concurrency=7)
+    else:
+        server, shell = tmp_path / "server", tmp_path / "shell"
+        server.write_text(SERVER.format(python=Path(sys.executable).resolve(), looks=LOOKS))
+        shell.write_text("#!/bin/sh\nexec ./server\n")
+        launch = node.program("./shell", "inherited", server, shell, max_files=100, concurrency=7)
+        give_away(node, launch)
+    running = await node.client.start(launch)
+    first = await call(running)
+    assert first.split() == ["108", "1", "Name:"]  # the limit of descriptors does not count the one of ours
+    forget_names()
+    assert await call(running) == first
 
 
 @pytest.mark.parametrize("how", ["/shut", "/close"])

@@ -1,38 +1,66 @@
-"""The cluster of these tests: that of $RESCOLDO_TEST_KUBECONFIG, or the one that `cluster up` started on this machine.
-
-Without either, every test here is skipped and says so.
-"""
+"""The real cluster for all tests: brought up by the first of them, unless one is up, and then taken down at the end."""
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from contextlib import suppress
 
 import pytest
 
 from rescoldo.kube.client import LightkubeCluster, find_cluster
-from support.real_cluster import Kubectl, kubeconfig_path
+from support.leftovers import pytest_sessionfinish, pytest_sessionstart  # noqa: F401  hooks
+from support.testcluster import KUBECONFIG, KubectlFailed, apply, cluster, is_up, kubectl, load_image
+
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def kubeconfig() -> Path:
-    path = kubeconfig_path()
-    if not path.exists():
-        pytest.skip(f"no Kubernetes cluster: {path} does not exist")
-    return path
+def node() -> Iterator[bool]:
+    """A running cluster; whether these tests have it for themselves."""
+    was_up = is_up()
+    if not was_up:
+        cluster("up")
+    try:
+        yield not was_up
+    finally:
+        if not was_up:
+            cluster("down")
 
 
 @pytest.fixture(scope="session")
-def kubectl(kubeconfig: Path) -> Kubectl:
-    found = Kubectl(kubeconfig)
-    if found("get", "--raw", "/readyz", check=False).returncode != 0:
-        pytest.skip("no Kubernetes cluster: the API server does not answer")
-    return found
+def image(node: None) -> None:
+    """The image of this checkout, at the node."""
+    load_image()
 
 
 @pytest.fixture(scope="module")
-def namespaces(kubectl: Kubectl) -> Iterator[tuple[str, str]]:
+def namespace(image: None) -> Iterator[str]:
+    """A namespace whose pods must be as Pod Security "restricted" wants them."""
+    yield from made("restricted")
+
+
+@pytest.fixture(scope="module")
+def privileged_namespace(image: None) -> Iterator[str]:
+    """A namespace whose pods may be as they like."""
+    yield from made("privileged")
+
+
+def made(level: str) -> Iterator[str]:
+    name = f"test-{level}-{next(_numbers)}"
+    with suppress(KubectlFailed):  # left by an earlier run on a cluster that stayed up
+        kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=true")
+    labels = {"pod-security.kubernetes.io/enforce": level}
+    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    try:
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def namespaces(node: bool) -> Iterator[tuple[str, str]]:
     """Two namespaces for the tests of a module."""
     names = tuple(f"kube-{uuid.uuid4().hex[:8]}" for _ in range(2))
     for name in names:
@@ -42,6 +70,7 @@ def namespaces(kubectl: Kubectl) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
-async def cluster(kubectl: Kubectl, kubeconfig: Path) -> AsyncIterator[LightkubeCluster]:
-    async with find_cluster(kubeconfig) as found:
+async def api_server(node: bool) -> AsyncIterator[LightkubeCluster]:
+    """The API server, asked by our own client."""
+    async with find_cluster(KUBECONFIG) as found:
         yield found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from rescoldo.kube.client import find_cluster
 from support.cluster_contract import *  # noqa: F403  the tests
 from support.cluster_contract import THINGS, World
-from support.real_cluster import Kubectl
+from support.testcluster import KUBECONFIG, apply, kubectl
 
 ANYTHING = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 DEFINITION: dict[str, Any] = {
@@ -38,18 +37,16 @@ DEFINITION: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def things(kubectl: Kubectl) -> Iterator[None]:
-    kubectl("apply", "-f", "-", stdin=DEFINITION)
+def things(node: bool) -> Iterator[None]:
+    apply(DEFINITION)
     kubectl("wait", "--for=condition=Established", f"crd/{THINGS.name}", "--timeout=30s")
     yield
     kubectl("delete", "crd", THINGS.name)
 
 
 @pytest.fixture
-async def world(
-    things: None, kubectl: Kubectl, kubeconfig: Path, namespaces: tuple[str, str]
-) -> AsyncIterator[World]:
-    async with find_cluster(kubeconfig, page=3, watch_seconds=4) as found:
+async def world(things: None, namespaces: tuple[str, str]) -> AsyncIterator[World]:
+    async with find_cluster(KUBECONFIG, page=3, watch_seconds=4) as found:
         yield World(found, *namespaces)
     for namespace in namespaces:
         kubectl("delete", THINGS.name, "--all", "-n", namespace)

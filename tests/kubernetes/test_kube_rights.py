@@ -14,14 +14,15 @@ from rescoldo.kube.errors import Forbidden
 from rescoldo.kube.protocol import Resource
 from support.cluster_contract import CONFIG_MAPS
 from support.patience import until
-from support.real_cluster import Kubectl
+from support.testcluster import KUBECONFIG, kubectl
 
 NODES = Resource("", "v1", "Node", "nodes", namespaced=False)
 
 
 @pytest.fixture
 async def servant(
-    kubectl: Kubectl, kubeconfig: Path, namespaces: tuple[str, str], tmp_path: Path
+    namespaces: tuple[str, str],
+    tmp_path: Path,
 ) -> AsyncIterator[LightkubeCluster]:
     """A service account that may list and watch config maps of the first namespace, with a token in a file."""
     namespace = namespaces[0]
@@ -33,8 +34,8 @@ async def servant(
     ):
         kubectl(*command, "-n", namespace)
     token = tmp_path / "token"
-    token.write_text(kubectl("create", "token", "servant", "-n", namespace).stdout)
-    config = yaml.safe_load(kubeconfig.read_text())
+    token.write_text(kubectl("create", "token", "servant", "-n", namespace))
+    config = yaml.safe_load(KUBECONFIG.read_text())
     config["users"] = [{"name": user["name"], "user": {"tokenFile": str(token)}} for user in config["users"]]
     path = tmp_path / "config"
     path.write_text(yaml.safe_dump(config))
@@ -77,7 +78,7 @@ async def test_a_token_that_is_no_longer_good_is_told_from_a_missing_right(
 
 
 async def test_a_quota_speaks_for_itself(
-    kubectl: Kubectl, cluster: LightkubeCluster, namespaces: tuple[str, str]
+    api_server: LightkubeCluster, namespaces: tuple[str, str]
 ) -> None:
     namespace = namespaces[1]
     kubectl("create", "quota", "none", "--hard=count/configmaps=0", "-n", namespace)
@@ -86,7 +87,7 @@ async def test_a_quota_speaks_for_itself(
         """A quota is enforced a moment after it was made."""
         about = {"name": f"c{uuid.uuid4().hex}", "namespace": namespace}
         try:
-            await cluster.create(CONFIG_MAPS, {"metadata": about})
+            await api_server.create(CONFIG_MAPS, {"metadata": about})
         except Forbidden as error:
             errors.append(error.message)
         return bool(errors)

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from rescoldo.model.errors import NodeUnavailable
+from rescoldo.model.ids import BUNDLE_GIDS
 from rescoldo.model.instance import Launch, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
-from rescoldo.model.settings import BUNDLE_GIDS, Settings
+from rescoldo.model.settings import Settings
 from rescoldo.node.client import NodeClient
 from support.patience import SLOWNESS
 from support.patience import until as until

@@ -7,6 +7,7 @@ removes a folder, it renames it away.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -106,6 +107,14 @@ class ArchiveStorage:
             return sorted(entry.name for entry in self._root.iterdir() if _DIGEST.fullmatch(entry.name))
         except OSError as error:
             raise disk_error(self._root, error) from error
+
+    def gids(self) -> set[int]:
+        """Return the groups of the stored folders. Raises StoreError."""
+        found = set()
+        for digest in self.digests():
+            with contextlib.suppress(FileNotFoundError):  # it is being removed
+                found.add(os.stat(self._root / digest).st_gid)  # noqa: PTH116 - 1,000 of them at each deployment
+        return found
 
     async def remove(self, digest: str) -> None:
         """Remove a digest's folder; an unknown digest is no error. Raises StoreError."""

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rescoldo.isolation.identity import kill_all_of, level
+from rescoldo.isolation.identity import kill_all_of
+from rescoldo.isolation.level import level, obstacle
 from rescoldo.isolation.run import unprivileged_command
 from rescoldo.model.errors import BuildFailed
-from rescoldo.model.settings import BUILD_UID
+from rescoldo.model.ids import BUILD_UID
 
 TIMEOUT = 1800.0  # seconds; enough to compile a package
 LOCK = Path("/run/rescoldo/install.lock")
@@ -32,8 +33,8 @@ def run_installer(argv: Sequence[str], work: Path, on_line: Callable[[str], None
     isolated = level() == "full"
     if not isolated and os.geteuid() == 0:
         raise BuildFailed(
-            "root may not create private mounts here, and rescoldo never installs packages as root: build as another "
-            "user"
+            f"root cannot run an installer as another user here ({obstacle()}), and rescoldo never installs packages "
+            "as root: build as another user"
         )
     try:
         if not isolated:

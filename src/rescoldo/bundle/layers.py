@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from rescoldo.bundle.archives import ArchiveStorage, disk_error, own
+from rescoldo.bundle.archives import ArchiveStorage, own
 from rescoldo.bundle.eviction import evict
 from rescoldo.bundle.unpack import check_layer
-from rescoldo.isolation.identity import LAYER_GIDS
 from rescoldo.model.errors import StoreError
+from rescoldo.model.ids import LAYER_GIDS
 
 LAYERS = "layers"  # folder beside the bundles
 UNUSED_SECONDS = 86400.0  # a layer that no bundle names stays this long after the last request for it
@@ -50,6 +50,15 @@ class LayerStorage(ArchiveStorage):
 
     # -- everything below runs in a thread
 
+    def _prepare(self) -> None:
+        """Besides, give new groups to layers of a platform that ran in another user namespace, with other groups
+        (model/ids.py)."""
+        super()._prepare()
+        if self._own_gids:
+            for folder in (self._root / digest for digest in self.digests()):
+                if folder.stat().st_gid not in LAYER_GIDS:
+                    own(folder, self._free_gid())
+
     def remove_unused(self, digests: Iterable[str], now: float) -> None:
         """Remove the layers of `digests`, which no bundle names, that nobody requested lately or that exceed
         UNUSED_BYTES together; `now` is in Unix seconds. Raises StoreError."""
@@ -77,10 +86,7 @@ class LayerStorage(ArchiveStorage):
         A process that outlives its layer must not read another; so a removed layer's group is reused as late as
         possible. Raises StoreError.
         """
-        try:
-            taken = {(self._root / digest).stat().st_gid for digest in self.digests()}
-        except OSError as error:
-            raise disk_error(self._root, error) from error
+        taken = self.gids()
         after = max(taken, default=LAYER_GIDS.start - 1) + 1
         if after in LAYER_GIDS:
             return after

@@ -70,7 +70,8 @@ class Bundles(Archives, Protocol):
         ...
 
     async def own(self, digest: str, number: int) -> None:
-        """Let only the group with this number (`Bundle.gid` of the store) read the bundle. Raises NotFound."""
+        """Let a group that no other bundle has read the bundle, if none may yet: the one with this number (`Bundle.gid`
+        of the store) if it is free. Raises NotFound."""
         ...
 
     async def remove(self, digest: str) -> None:

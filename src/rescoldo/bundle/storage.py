@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from rescoldo.bundle.archives import ArchiveStorage, own
 from rescoldo.bundle.layers import LAYERS, LayerStorage
 from rescoldo.bundle.manifest import DEPENDENCIES
 from rescoldo.bundle.unpack import check_manifest, read_manifest
-from rescoldo.model.errors import InvalidInput, StartFailed
-from rescoldo.model.settings import BUNDLE_GIDS
+from rescoldo.model.errors import InvalidInput, StartFailed, StoreError
+from rescoldo.model.ids import BUNDLE_GIDS
 
 LAYER_NOT_HERE = "its layer of requirements is not stored here"
 
@@ -29,6 +30,7 @@ class BundleStorage(ArchiveStorage):
     def __init__(self, root: Path, uploads: Path, own_gids: bool) -> None:
         super().__init__(root, uploads, own_gids)
         self.layers = LayerStorage(root / LAYERS, uploads, own_gids)
+        self._owning = threading.Lock()  # from the choice of a group until a bundle has it
 
     async def prepare(self) -> None:
         await super().prepare()
@@ -42,13 +44,14 @@ class BundleStorage(ArchiveStorage):
         return read_manifest(self.path(digest))
 
     async def own(self, digest: str, number: int) -> None:
-        """Let the group with this number, an index into BUNDLE_GIDS, read the bundle; without own_gids do nothing.
+        """Let one group of BUNDLE_GIDS read the bundle, if none may yet: the one with this number, or the next one
+        that no other bundle here has. Without own_gids do nothing.
 
         Raises NotFound, StoreError.
         """
         folder = self.path(digest)
         if self._own_gids:
-            await asyncio.to_thread(own, folder, BUNDLE_GIDS[number % len(BUNDLE_GIDS)])
+            await asyncio.to_thread(self._own, folder, number)
 
     def group(self, digest: str) -> int:
         """Return the group that may read the bundle; 0 without own_gids. Raises StartFailed if the bundle is gone."""
@@ -73,6 +76,27 @@ class BundleStorage(ArchiveStorage):
             await self._one_at_a_time(self._collect_layers, now)
 
     # -- everything below runs in a thread
+
+    def _prepare(self) -> None:
+        """Besides, give new groups to bundles of a platform that ran in another user namespace, with other groups
+        (model/ids.py). A bundle that no group may read yet has root's."""
+        super()._prepare()
+        if self._own_gids:
+            for digest in self.digests():
+                if self.group(digest) != 0:
+                    self._own(self._root / digest, number=0)
+
+    def _own(self, folder: Path, number: int) -> None:
+        with self._owning:
+            if self.group(folder.name) not in BUNDLE_GIDS:
+                own(folder, self._free_gid(number))
+
+    def _free_gid(self, number: int) -> int:
+        taken = self.gids()
+        for gid in (BUNDLE_GIDS[(number + step) % len(BUNDLE_GIDS)] for step in range(len(BUNDLE_GIDS))):
+            if gid not in taken:
+                return gid
+        raise StoreError(f"all {len(BUNDLE_GIDS)} groups for bundles are in use; remove functions")
 
     def _collect_layers(self, now: float) -> None:
         linked = {self._layer_of(digest) for digest in self.digests()}

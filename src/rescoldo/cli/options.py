@@ -13,6 +13,7 @@ import click
 
 from rescoldo.cli.completing import in_the_stack_file, namespaces, secrets, templates
 from rescoldo.cli.flags import DeployFlags, Destination, GatewayFlags, Selection
+from rescoldo.model.datadir import data_dir
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -94,6 +95,7 @@ data_option = click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     default=None,
+    callback=lambda _context, _option, named: None if named is None else data_dir(named),
     help="Data directory of the local platform. [$RESCOLDO_DATA or ~/.local/share/rescoldo]",
 )
 metrics_option = click.option(

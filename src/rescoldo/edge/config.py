@@ -14,9 +14,10 @@ from rescoldo import __version__
 from rescoldo.edge.pages import SLOT_ERRORS, error_pages, slot_error
 from rescoldo.edge.protocol import LiveServer, Route
 from rescoldo.model.access import BUILD_PATH, OPEN_PATHS, OPEN_PREFIXES, REALM, UNAUTHORIZED
+from rescoldo.model.ids import EDGE_UID
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import DEFAULT_NAMESPACE, SlotName
-from rescoldo.model.settings import EDGE_UID, Settings
+from rescoldo.model.settings import Settings
 
 HOLD_SECONDS = 120  # how long a request may be held; no ready timeout is longer
 MAX_BUILDS = 16  # clients at once that send or follow a build: they need no login

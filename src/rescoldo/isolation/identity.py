@@ -1,61 +1,11 @@
-"""The identity of a process: its uid, rights and limits; and the isolation level of this machine."""
+"""The identity of a process: its uid, rights and limits."""
 
 from __future__ import annotations
 
-import functools
 import os
 import resource
 import signal
 from collections.abc import Sequence
-from typing import Literal
-
-from rescoldo.isolation.syscalls import (
-    CLONE_NEWIPC,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    MOUNT_ATTR_RDONLY,
-    MS_PRIVATE,
-    MS_REC,
-    mount,
-    mount_setattr,
-    unshare,
-)
-
-# Groups of layers of requirements, above the groups of bundles (model/settings.py, which is too large an import for a
-# zygote).
-LAYER_GIDS = range(0x7000_0000 + 1_200_000, 0x7000_0000 + 2_200_000)
-
-Level = Literal["full", "unprivileged"]
-
-
-@functools.cache
-def level() -> Level:
-    """Return the isolation level of instances on this machine; see docs/security.md.
-
-    full: each instance has a uid, a root, processes and limits of its own. Needs root that may make namespaces, and
-    Linux 5.12. unprivileged: all instances run as the user who runs the platform, confined by what the kernel grants
-    to every user.
-    """
-    if os.geteuid() != 0:
-        return "unprivileged"
-    child = os.fork()
-    if child == 0:
-        os._exit(_try_privileges())
-    _, status = os.waitpid(child, 0)
-    return "full" if status == 0 else "unprivileged"
-
-
-def _try_privileges() -> int:
-    """Return 0 if this process may do what `full` needs; the root of a container often may not."""
-    try:
-        unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID)
-        mount("none", "/", flags=MS_REC | MS_PRIVATE)
-        mount("tmpfs", "/proc", "tmpfs")
-        mount_setattr("/", MOUNT_ATTR_RDONLY)
-        become(0x7000_0000, 0x7000_0000)
-    except OSError:
-        return 1
-    return 0
 
 
 def become(uid: int, gid: int, groups: Sequence[int] = ()) -> None:
@@ -85,6 +35,22 @@ def reset_signals() -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def priority_can_rise() -> bool:
+    """Whether this process may undo a fall of a process's priority. Only root with CAP_SYS_NICE may, and a user whose
+    RLIMIT_NICE permits it (setpriority(2)). Forks to find out."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            priority = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, 0, priority + 1)
+            os.setpriority(os.PRIO_PROCESS, 0, priority)
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def has_processes(uid: int) -> bool:

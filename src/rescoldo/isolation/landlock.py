@@ -3,17 +3,23 @@
 A ruleset names the allowed exceptions. Everything else of the kinds that it handles is refused with EACCES, to this
 process and its descendants, regardless of the files' owners. A kind unknown to the kernel is not handled: see `abi`. A
 restricted process also cannot trace a process outside of its own domain, or read its memory and environment.
+
+A rule names an inode. When memory is short, the kernel forgets the names of unused files, and some file systems have
+another inode for the same path from then on: procfs for all of its files, a writable overlayfs for files with several
+links. The rule then allows nothing. An open descriptor of the path keeps it (`pin`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import fcntl
 import functools
 import os
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rescoldo.isolation.syscalls import raw_syscall
@@ -56,6 +62,9 @@ _OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _BIND_TCP = 1 << 0
 _CONNECT_TCP = 1 << 1
 _SCOPES = 0b11  # abstract Unix sockets and signals
+
+_FIRST_PIN = 40  # above the numbers that programs expect, below 64, where the kernel's table of descriptors would grow
+_pins: set[int] = set()  # a process has one table of descriptors, too
 
 _FILES_SINCE = {1: _REFER - 1, 2: _REFER, 3: _TRUNCATE, 5: _IOCTL_DEV}  # rights by the ABI version that introduced them
 _NET_SINCE = 4
@@ -132,6 +141,30 @@ def scope() -> None:
     """
     if abi() >= _SCOPES_SINCE:
         _enforce(Ruleset(files=0, ports=0, scopes=_SCOPES, paths=(), tcp=()))
+
+
+def pin(paths: Iterable[str]) -> list[int]:
+    """Open `paths`; rules that name them hold for as long as any process has these descriptors, whatever memory the
+    kernel frees. Missing paths are skipped."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            found.append(os.open(path, os.O_PATH | os.O_CLOEXEC))
+    return found
+
+
+def pin_own_process() -> None:
+    """Pin /proc/self for the life of this process, also as another program: an exec does not close the descriptor.
+    It gives no right that the process does not have."""
+    (opened,) = pin(["/proc/self"])
+    _pins.add(fcntl.fcntl(opened, fcntl.F_DUPFD, _FIRST_PIN))
+    os.close(opened)
+
+
+def pins() -> frozenset[int]:
+    """Return the descriptors that `pin_own_process` has opened in this process, for whoever closes or counts
+    descriptors."""
+    return frozenset(_pins)
 
 
 def _enforce(rules: Ruleset) -> None:

@@ -28,6 +28,7 @@ from rescoldo.isolation.syscalls import (
     attach_mount,
     mount,
     mount_setattr,
+    move_root_to,
     pivot_to,
     unshare,
 )
@@ -133,7 +134,7 @@ def enter(view: View, hosts: str = "") -> list[MountStep]:
             _bind(resolver[1], _STAGE + resolver[0])
         if hosts:
             _show_hosts(hosts)
-        pivot_to(_STAGE)
+        _become_root(_STAGE)
         mount_setattr("/", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID)
         for step in steps:
             if step.kind == "write":
@@ -143,6 +144,19 @@ def enter(view: View, hosts: str = "") -> list[MountStep]:
         for descriptor in (*sources.values(), *devices.values(), proc, *(resolver or ())[1:]):
             os.close(descriptor)
     return steps
+
+
+def _become_root(folder: str) -> None:
+    """Make the mount at `folder` the root. Kubernetes' profile RuntimeDefault forbids pivot_root to a container that
+    may make all the other mounts; there the old root stays below the new one.
+
+    That is as safe here: only CAP_SYS_ADMIN in this namespace could uncover it, no instance has a capability or can
+    gain one (no_new_privs), and seccomp refuses it mounts and namespaces.
+    """
+    try:
+        pivot_to(folder)
+    except PermissionError:
+        move_root_to(folder)
 
 
 def _show_devices(devices: Mapping[str, int]) -> None:

@@ -48,7 +48,7 @@ from rescoldo.isolation.fencing.addresses import (
 )
 from rescoldo.isolation.fencing.kernel import OPTION, SOCK_ADDR, SOCKOPT
 from rescoldo.isolation.fencing.programs import programs
-from rescoldo.model.settings import INSTANCE_UIDS
+from rescoldo.model.ids import INSTANCE_UIDS
 
 _NAME = "rescoldo"
 _MOST_ADDRESSES = 256  # of this machine, to search for a gateway that listens at all addresses

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from rescoldo.isolation.identity import level
 from rescoldo.isolation.interpreter import needed_directories, python_command, unique_paths
+from rescoldo.isolation.level import level
 from rescoldo.isolation.mounts import View
 
 _CHUNK = 65536

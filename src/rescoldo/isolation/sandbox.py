@@ -17,7 +17,7 @@ from typing import Protocol
 
 from rescoldo.isolation import landlock, seccomp
 from rescoldo.isolation.cgroups import MOST_PIDS, Makers
-from rescoldo.isolation.identity import LAYER_GIDS, become, limit_processes
+from rescoldo.isolation.identity import become, limit_processes
 from rescoldo.isolation.mounts import SECRETS, MountStep, in_scratch, mount_proc, own_copy, show_socket_folder
 from rescoldo.isolation.syscalls import (
     CLONE_NEWIPC,
@@ -27,6 +27,7 @@ from rescoldo.isolation.syscalls import (
     not_dumpable,
     unshare,
 )
+from rescoldo.model.ids import LAYER_GIDS
 
 _CHUNK = 65536  # bytes copied at once
 
@@ -138,6 +139,8 @@ class UnprivilegedSandbox:
         return os.fork()
 
     def prepare(self, name: str, socket_folder: int | None = None) -> None:
+        if landlock.abi():
+            landlock.pin_own_process()
         no_new_privileges()
         not_dumpable()
         if self._filtered:

@@ -5,6 +5,7 @@ Each raises OSError as the functions of `os` do.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
 MS_BIND = 4096
+MS_MOVE = 8192
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MOUNT_ATTR_RDONLY = 1
@@ -112,6 +114,31 @@ def pivot_to(root: str) -> None:
     _check(_syscall(_SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
     unmount(".")
     os.chdir("/")
+
+
+def move_root_to(root: str) -> None:
+    """Cover the root of this mount namespace with the mount at `root`, and make that this process's root.
+
+    The old root stays below, for a process with CAP_SYS_ADMIN to uncover. The mounts on it are detached, but for those
+    that an outer user namespace has locked.
+    """
+    for point in _mounts_on_root():
+        if point != root:
+            with contextlib.suppress(OSError):
+                unmount(point)
+    os.chdir(root)
+    mount(".", "/", flags=MS_MOVE)
+    _check(_libc.chroot(b"."), "chroot")
+    os.chdir("/")
+
+
+def _mounts_on_root() -> list[str]:
+    """Return the mount points of the mounts that are directly on the root mount (proc_pid_mountinfo(5))."""
+    with open("/proc/self/mountinfo") as file:  # noqa: PTH123
+        mounts = [line.split()[:5] for line in file]
+    top = {number for number, _, _, _, point in mounts if point == "/"}
+    below = [point for _, parent, _, _, point in mounts if parent in top and point != "/"]
+    return [point.encode().decode("unicode_escape") for point in below]  # a space is \\040 there
 
 
 def join_namespace(descriptor: int, kind: int) -> None:

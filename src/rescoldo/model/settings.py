@@ -10,17 +10,11 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from rescoldo.model.datadir import data_dir
 from rescoldo.model.limits import Limits
 from rescoldo.model.revision import KEPT_REVISIONS
 from rescoldo.model.scaling import ScalingDefaults
 
-# systemd's table of uids leaves 1879048192 to 2147483647 unused (systemd.io/UIDS-GIDS): so our uids cannot collide with
-# a user's or a container's.
-UID_BASE = 0x7000_0000
-EDGE_UID = UID_BASE  # HAProxy
-BUILD_UID = UID_BASE + 1  # pip or uv, and the code that packages run at their installation
-INSTANCE_UIDS = range(UID_BASE + 1_000, UID_BASE + 100_000)
-BUNDLE_GIDS = range(UID_BASE + 200_000, UID_BASE + 1_200_000)
 SPARES = 6
 MOST_SLOTS = 32_000  # about 400 MB of HAProxy
 
@@ -234,10 +228,9 @@ class Settings:
 
 
 def default_data_dir() -> Path:
-    """Return $RESCOLDO_DATA, else rescoldo below $XDG_DATA_HOME, else ~/.local/share/rescoldo."""
-    if chosen := os.environ.get("RESCOLDO_DATA"):
-        return Path(chosen).absolute()
-    return user_data_dir() / "rescoldo"
+    """Return the data directory of $RESCOLDO_DATA, else of rescoldo below $XDG_DATA_HOME, else of
+    ~/.local/share/rescoldo; see `data_dir`."""
+    return data_dir(Path(os.environ.get("RESCOLDO_DATA") or user_data_dir() / "rescoldo"))
 
 
 def user_data_dir() -> Path:

@@ -8,6 +8,7 @@ is killed instead, its instances live on and its successor adopts them.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from rescoldo.isolation import heap
-from rescoldo.isolation.identity import level
+from rescoldo.isolation.identity import priority_can_rise
+from rescoldo.isolation.level import level
 from rescoldo.isolation.syscalls import become_subreaper, set_process_name
 from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import Settings
@@ -28,6 +30,7 @@ from rescoldo.node.parts import put_together
 from rescoldo.node.server import Server
 
 LISTEN_VARIABLE = "RESCOLDO_LISTEN_FD"
+_LOG = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
@@ -41,7 +44,7 @@ def main(arguments: list[str]) -> int:
     os.umask(0o077)
     set_process_name("rescoldo-node")
     become_subreaper()  # a dead zygote's forks become children of the node, which reaps them
-    level()  # the first call forks to find out: now, before there is an event loop
+    _look_at_rights()
     make_folders(settings)
     listener = _listener(settings)
 
@@ -50,6 +53,12 @@ def main(arguments: list[str]) -> int:
 
     asyncio.run(run())
     return 0
+
+
+def _look_at_rights() -> None:
+    """Find out what this process may do, which takes forks: now, before there is an event loop."""
+    if level() == "full" and not priority_can_rise():
+        _LOG.warning("root has no CAP_SYS_NICE here: spares have the priority of calls while they are made")
 
 
 def _listener(settings: Settings) -> socket.socket:

@@ -8,7 +8,7 @@ import resource
 from dataclasses import dataclass
 
 from rescoldo.isolation import landlock, seccomp
-from rescoldo.isolation.identity import level
+from rescoldo.isolation.level import level
 from rescoldo.model.settings import Settings
 from rescoldo.node.disk import BundlesOnDisk, SecretsOnDisk
 from rescoldo.node.exits import Exits

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from rescoldo.isolation.landlock import pins
 from rescoldo.isolation.syscalls import close_all_but
 from rescoldo.model.errors import StartFailed
 from rescoldo.model.instance import Launch
@@ -59,9 +60,9 @@ def _exec(launch: Launch, environment: dict[str, str], listener: int, status: in
         os.dup2(listener, LISTEN_DESCRIPTOR)
         os.set_inheritable(LISTEN_DESCRIPTOR, True)  # dup2 does nothing if the socket had that number already
         environment |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": "http"}
-        close_all_but({LISTEN_DESCRIPTOR, status})
+        close_all_but({LISTEN_DESCRIPTOR, status, *pins()})
     else:
-        close_all_but({status})
+        close_all_but({status, *pins()})
     for number in _IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
     try:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from rescoldo.isolation.identity import limit_resources, reset_signals
 from rescoldo.isolation.interpreter import CLEAN_PATH
+from rescoldo.isolation.landlock import pins
 from rescoldo.isolation.sandbox import Sandbox, Tenant
 from rescoldo.isolation.syscalls import close_all_but, set_process_name
 from rescoldo.model.instance import MAX_ORDER, Launch
@@ -40,7 +41,7 @@ class Nest:
     sandbox: Sandbox
     starters: Starters
     null: int  # an open descriptor of /dev/null
-    privileged: bool
+    yields: bool  # spares have a lower priority than the zygote: the node may raise it again
     variables: Mapping[str, str]  # of the environment; a function's own values override them
 
 
@@ -50,13 +51,13 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
     `urgent`: a wake waits for this fork already, so it does nothing in advance. `folder` is a descriptor of the folder
     for its program's Unix socket.
     """
-    if nest.privileged and not urgent:  # the node raises the priority again; an unprivileged one could not
+    if nest.yields and not urgent:
         os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + SPARE_NICE)
     os.setsid()  # else Ctrl-C in the platform's terminal would end it
     os.dup2(nest.null, 0)
     reset_signals()
     nest.sandbox.prepare(sandbox, folder)
-    close_all_but({channel.fileno()})
+    close_all_but({channel.fileno(), *pins()})
     os.umask(0o077)
     set_process_name("rescoldo-spare")
     if not urgent:
@@ -91,7 +92,7 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
     order = json.loads(message)
     launch = Launch.from_json(order["launch"])
     starter = nest.starters.by_kind[launch.kind]
-    limit_resources(launch.max_files + launch.concurrency)
+    limit_resources(launch.max_files + launch.concurrency + len(pins()))
     bundle = order["bundle"]
     named = dict(zip(launch.secrets, secrets, strict=True))
     tenant = Tenant(order["uid"], order["gid"], bundle, _layer_of(bundle), order["scratch"], named, launch.port)

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from rescoldo.isolation.cgroups import Base, Makers
 from rescoldo.isolation.hosts import hosts_with
+from rescoldo.isolation.identity import priority_can_rise
 from rescoldo.isolation.mounts import View, cover, enter
 from rescoldo.isolation.sandbox import FullSandbox, Sandbox, UnprivilegedSandbox
 from rescoldo.isolation.syscalls import die_with_parent, reap, set_process_name
@@ -68,7 +69,7 @@ def run(arguments: list[str], bind: Callable[[str], Starters]) -> int:
         rehearse_order()
     _leave_platform(order)
     null = os.open(os.devnull, os.O_RDWR)
-    nest = Nest(sandbox, starters, null, os.geteuid() == 0, order["variables"])
+    nest = Nest(sandbox, starters, null, priority_can_rise(), order["variables"])
     os.chdir("/")
     gc.collect()
     gc.disable()  # a collection here would write to, and so copy, pages that forks share

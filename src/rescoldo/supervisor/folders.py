@@ -61,7 +61,8 @@ def make(folder: Path, mode: int) -> None:
     """Make a folder with this mode. Raises OSError, InvalidInput when another user owns it."""
     folder.mkdir(parents=True, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
-        raise InvalidInput(f"{folder} belongs to another user; remove it, or choose another data directory")
+        remedy = "name a folder of your own in it" if folder.is_mount() else "remove it"
+        raise InvalidInput(f"{folder} belongs to another user; {remedy}, or choose another data directory")
     folder.chmod(mode)
     check_room(folder)
 

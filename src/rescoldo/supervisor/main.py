@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rescoldo.edge import certificate, config, process
-from rescoldo.isolation.identity import level
+from rescoldo.isolation.landlock import DEVICES, SYSTEM, pin
+from rescoldo.isolation.level import level, obstacle
 from rescoldo.isolation.syscalls import become_subreaper
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
@@ -29,10 +30,11 @@ from rescoldo.supervisor.sockets import bind_address, listen_between_parts
 def run(settings: Settings) -> int:
     """Serve in the foreground: this process becomes the guardian. Raises RescoldoError when the platform cannot
     start."""
-    if os.geteuid() == 0 and level() != "full":
+    if os.geteuid() == 0 and (failure := obstacle()):
         raise InvalidInput(
-            "root may not create namespaces here (or Linux is older than 5.12), and functions never run as root: start "
-            "rescoldo as another user"
+            f"root cannot give functions users and roots of their own here ({failure}), and functions never run as "
+            "root: start rescoldo as another user; or let it, by CAP_SYS_ADMIN, the usual capabilities of a container, "
+            "profiles of seccomp and AppArmor that allow mounts and namespaces, and Linux 5.12"
         )
     lock = place.prepare(settings)
     try:
@@ -45,6 +47,8 @@ def run(settings: Settings) -> int:
         become_subreaper()
         settings.save(settings.record)
         kept = {"lock": [lock.fileno()], "fence": list(fence), SETTINGS: [in_memory(settings)]}
+        if level() != "full":
+            kept["rules"] = pin((*SYSTEM, *DEVICES))  # those of all instances
         kept |= {name: [sock.fileno()] for name, sock in sockets.items()}
         sys.stdout.flush()  # exec would discard Python's buffers
         sys.stderr.flush()

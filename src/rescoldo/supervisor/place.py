@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import socket
 from pathlib import Path
@@ -17,6 +18,7 @@ from rescoldo.supervisor.leftovers import end_everything, end_leftovers
 from rescoldo.supervisor.running import platform_at, url_of
 
 MAX_SOCKET_PATH = 97  # bytes of a path that HAProxy accepts
+UNMAPPED = 65534  # shown by the kernel for a group outside of the user namespace; no platform uses it (model/ids.py)
 LONGEST_SOCKET = 37  # bytes: "/", 20 of the function's name, "-", 10 that are unique, ".sock"
 
 
@@ -38,6 +40,7 @@ def _prepare(settings: Settings) -> IO[str]:
     if len(os.fsencode(settings.instances)) + LONGEST_SOCKET > MAX_SOCKET_PATH:
         raise InvalidInput(f"the runtime directory {settings.run} is too long for Unix sockets; set a shorter one")
     make(settings.data_path, 0o700)
+    _check_groups(settings)
     held = lock(settings)
     try:
         _end_earlier(settings)
@@ -49,6 +52,17 @@ def _prepare(settings: Settings) -> IO[str]:
         held.close()
         raise
     return held
+
+
+def _check_groups(settings: Settings) -> None:
+    """Raise InvalidInput for bundles whose groups this user namespace does not map. The controller replaces the groups
+    of another range (`BundleStorage.prepare`), but nobody in this namespace may replace these."""
+    stored = itertools.chain(settings.bundles.glob("*"), settings.bundles.glob("layers/*"))  # bundle/layers.py
+    if os.geteuid() == 0 and any(folder.lstat().st_gid == UNMAPPED for folder in stored):
+        raise InvalidInput(
+            f"{settings.bundles} has folders of groups that do not exist in this user namespace: a platform in another "
+            "one has made them. Run it there, or choose another data directory"
+        )
 
 
 def _end_earlier(settings: Settings) -> None:

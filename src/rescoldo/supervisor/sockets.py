@@ -11,7 +11,8 @@ import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from rescoldo.model.settings import EDGE_UID, Settings
+from rescoldo.model.ids import EDGE_UID
+from rescoldo.model.settings import Settings
 
 # name of a Unix socket: the child that accepts on it
 ACCEPTED_BY = {"wake": "controller", "api": "controller", "log": "controller", "node": "node"}

@@ -47,6 +47,8 @@ def _use_of(descriptor: int, mode: int, own: dict[str, Any]) -> str:
     """Return what an inherited descriptor gives beyond the instance's own input, output and socket; empty if
     nothing."""
     name = os.readlink(f"/proc/self/fd/{descriptor}")
+    if name == f"/proc/{os.getpid()}":  # it keeps the rule that allows this folder
+        return ""
     if stat.S_ISDIR(mode) or stat.S_ISBLK(mode):
         return name
     if stat.S_ISREG(mode):

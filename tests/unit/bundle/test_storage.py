@@ -25,7 +25,7 @@ from rescoldo.bundle.protocol import Received
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.bundle.unpack import unpack
 from rescoldo.model.errors import InvalidInput, NotFound, StoreError, TooLarge
-from rescoldo.model.settings import BUNDLE_GIDS
+from rescoldo.model.ids import BUNDLE_GIDS, LAYER_GIDS
 from support.archives import MANIFEST, Tar, sent
 
 LIMIT = 2**20
@@ -105,6 +105,46 @@ async def test_as_root_a_bundle_is_readable_by_its_group_and_by_nobody_else(tmp_
     modes = {name: stat.S_IMODE(e.st_mode) for name, e in entries.items() if name != "l"}
     assert modes == {folder.name: 0o750, "d": 0o750, "run": 0o750, "data": 0o640, "manifest.json": 0o640}
     assert stat.S_IMODE((tmp_path / "bundles").stat().st_mode) == 0o711
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+async def test_no_two_bundles_have_the_same_group_when_the_range_has_been_gone_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gids = range(BUNDLE_GIDS.start, BUNDLE_GIDS.start + 3)
+    monkeypatch.setattr("rescoldo.bundle.storage.BUNDLE_GIDS", gids)
+    storage = BundleStorage(tmp_path / "bundles", tmp_path / "uploads", own_gids=True)
+    await storage.prepare()
+    folders = [await add(storage, Tar().file(name).gz()) for name in "abcd"]
+    for folder, number in zip(folders, (1, 4, 7), strict=False):
+        await storage.own(folder.name, number)
+    assert [storage.group(folder.name) for folder in folders[:3]] == [gids[1], gids[2], gids[0]]
+    await storage.own(folders[0].name, 2)  # instances may run with the group that it has
+    assert storage.group(folders[0].name) == gids[1]
+    with pytest.raises(StoreError, match="all 3 groups"):
+        await storage.own(folders[3].name, 8)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+async def test_bundles_and_layers_of_a_platform_with_other_groups_get_groups_of_ours(tmp_path: Path) -> None:
+    storage = BundleStorage(tmp_path / "bundles", tmp_path / "uploads", own_gids=True)
+    await storage.prepare()
+    known, foreign, fresh = [await add(storage, Tar().file(name).gz()) for name in ("a", "b", "c")]
+    await storage.own(known.name, 0)
+    layer = tmp_path / "bundles" / "layers" / ("a" * 64)
+    (layer / "deps").mkdir(parents=True)
+    for path in (foreign, *foreign.rglob("*"), layer, *layer.rglob("*")):
+        os.chown(path, 0, 30_000)
+    await storage.prepare()
+    stored = (known, foreign, fresh, layer)
+    assert {path.name: {p.lstat().st_gid for p in (path, *path.rglob("*"))} for path in stored} == {
+        known.name: {BUNDLE_GIDS[0]},
+        foreign.name: {BUNDLE_GIDS[1]},
+        fresh.name: {0},  # nobody has been given it yet
+        layer.name: {LAYER_GIDS[0]},
+    }
 
 
 async def test_owning_an_unknown_bundle_says_so(storage: BundleStorage) -> None:

@@ -9,7 +9,7 @@ from rescoldo.isolation.bpf import BpfProgram
 from rescoldo.isolation.fencing.addresses import FIRST_ADDRESS, GATEWAYS, STAND_INS, GatewayListener
 from rescoldo.isolation.fencing.programs import programs
 from rescoldo.isolation.netfence import address_of, cgroup2_root, endpoints, gateway_address, stand_in_of
-from rescoldo.model.settings import BUILD_UID, EDGE_UID, INSTANCE_UIDS
+from rescoldo.model.ids import BUILD_UID, EDGE_UID, INSTANCE_UIDS
 
 FORBIDDEN = [
     (ipaddress.ip_address("127.0.0.1"), 8082),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.isolation.identity import has_processes, kill_all_of, level
+from rescoldo.isolation.identity import has_processes, kill_all_of
+from rescoldo.isolation.level import level
 from rescoldo.isolation.run import unprivileged_command
-from rescoldo.model.settings import BUILD_UID
+from rescoldo.model.ids import BUILD_UID
 
 pytestmark = pytest.mark.slow
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from rescoldo.model.errors import Busy, Conflict, StartFailed
+from rescoldo.model.ids import INSTANCE_UIDS
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, function_id
-from rescoldo.model.settings import INSTANCE_UIDS, Settings
+from rescoldo.model.settings import Settings
 from rescoldo.node.instances import roster as rosters
 from rescoldo.node.instances.admission import Admission
 from rescoldo.node.instances.roster import DESCRIPTORS_EACH, Roster

@@ -108,6 +108,22 @@ async def test_successive_wakes_do_not_grow_the_pool(made: tuple[Spares, Process
     assert pool.pool.wanted == 2
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+async def test_a_start_needs_no_right_to_raise_priorities(
+    made: tuple[Spares, Processes], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    pool, processes = made
+    await until(lambda: pool.pool.ready == 2)
+
+    def refused(*_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "setpriority", refused)
+    chosen: list[int] = []
+    await pool.start(Order(b"{}", [], 0, 0), lambda process, _: chosen.append(process.pid))
+    assert chosen == [processes.children[0].pid] and processes.channels[0].recv(10) == b"{}"
+
+
 async def test_if_a_spare_exceeds_the_memory_limit_no_other_is_tried(
     made: tuple[Spares, Processes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

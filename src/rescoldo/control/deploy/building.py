@@ -27,7 +27,7 @@ from rescoldo.bundle.deps import ARCHIVE, Progress
 from rescoldo.bundle.installer import run_installer
 from rescoldo.bundle.unpack import unpack_tar
 from rescoldo.control.deploy.build_context import CONTEXT, find_function, read_config
-from rescoldo.isolation.identity import level
+from rescoldo.isolation.level import level
 from rescoldo.isolation.syscalls import die_with_parent
 from rescoldo.model.errors import BuildFailed, RescoldoError
 from rescoldo.model.text import one_line, uncoloured

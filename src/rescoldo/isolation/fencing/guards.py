@@ -6,7 +6,7 @@ from rescoldo.isolation.bpf import BpfProgram
 from rescoldo.isolation.fencing.addresses import GATEWAYS, INSTANCES, SECOND, STAND_INS
 from rescoldo.isolation.fencing.kernel import ADDRESS, CONTEXT, PORT_NUMBER, UID
 from rescoldo.isolation.fencing.steps import end, own_address, take_address, take_uid
-from rescoldo.model.settings import EDGE_UID, INSTANCE_UIDS
+from rescoldo.model.ids import EDGE_UID, INSTANCE_UIDS
 
 
 def guard_gateways(program: BpfProgram, *, instances: str) -> None:

@@ -21,7 +21,7 @@ from rescoldo.isolation.fencing.kernel import (
     TYPE,
     UID,
 )
-from rescoldo.model.settings import INSTANCE_UIDS
+from rescoldo.model.ids import INSTANCE_UIDS
 
 
 def take_address(program: BpfProgram, version: int, *, other: str, unspecified: str = "") -> None:

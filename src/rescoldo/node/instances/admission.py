@@ -8,9 +8,10 @@ from pathlib import Path
 
 from rescoldo.isolation.identity import has_processes
 from rescoldo.model.errors import StartFailed
+from rescoldo.model.ids import INSTANCE_UIDS
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId
-from rescoldo.model.settings import INSTANCE_UIDS, Settings
+from rescoldo.model.settings import Settings
 from rescoldo.node.instances import notes
 from rescoldo.node.instances.notes import Note
 from rescoldo.node.instances.roster import Roster

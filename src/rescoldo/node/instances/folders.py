@@ -8,8 +8,9 @@ import os
 import stat
 from collections.abc import Callable
 
-from rescoldo.isolation.identity import level
-from rescoldo.model.settings import EDGE_UID, Settings
+from rescoldo.isolation.level import level
+from rescoldo.model.ids import EDGE_UID
+from rescoldo.model.settings import Settings
 from rescoldo.node.processes.sandboxes import Sandboxes
 
 LOOK_SECONDS = 0.5

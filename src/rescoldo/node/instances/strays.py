@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rescoldo.isolation.cgroups import named
-from rescoldo.isolation.identity import level
+from rescoldo.isolation.level import level
 from rescoldo.model.settings import Settings
 from rescoldo.node.processes.processes import all_pids, read_stat
 from rescoldo.node.processes.sandboxes import Sandboxes, group_key

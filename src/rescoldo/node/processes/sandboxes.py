@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rescoldo.isolation.cgroups import Base, Groups, find_base, leave_pids, named
-from rescoldo.isolation.identity import level
+from rescoldo.isolation.level import level
 from rescoldo.model.settings import Settings
 from rescoldo.node.processes.processes import describe
 

@@ -7,7 +7,7 @@ import socket
 from ipaddress import IPv4Address
 
 from rescoldo.isolation.fencing.addresses import GatewayListener
-from rescoldo.isolation.identity import level
+from rescoldo.isolation.level import level
 from rescoldo.isolation.netfence import Fence, endpoints, gateway_address
 from rescoldo.model.settings import Settings
 from rescoldo.node.sockets.gateway import PORT

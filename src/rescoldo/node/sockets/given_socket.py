@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from rescoldo.model.settings import EDGE_UID
+from rescoldo.model.ids import EDGE_UID
 from rescoldo.node.sockets.endpoint import BACKLOG, Neighbour
 from rescoldo.node.sockets.probe import is_ready
 from rescoldo.node.sockets.regain import regain_listener

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rescoldo.isolation.mounts import SOCKET_FOLDER
 from rescoldo.isolation.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, clone_mount, mount, unmount
-from rescoldo.model.settings import EDGE_UID
+from rescoldo.model.ids import EDGE_UID
 from rescoldo.node.sockets.endpoint import Neighbour, Probe
 from rescoldo.node.sockets.probe import accepts
 from rescoldo.node.sockets.regain import regain_listener

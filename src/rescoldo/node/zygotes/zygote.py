@@ -19,7 +19,6 @@ from functools import partial
 from typing import Any
 
 from rescoldo.isolation.cgroups import Base
-from rescoldo.isolation.identity import level
 from rescoldo.isolation.interpreter import (
     CLEAN_PATH,
     function_directories,
@@ -29,6 +28,7 @@ from rescoldo.isolation.interpreter import (
     platform_path,
     python_command,
 )
+from rescoldo.isolation.level import level
 from rescoldo.kinds.protocol import BARE, WARM
 from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.settings import Settings
