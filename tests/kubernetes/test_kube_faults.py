@@ -22,6 +22,8 @@ from support.cluster_contract import CONFIG_MAPS
 from support.patience import until
 from support.testcluster import KubectlFailed, cluster, kubectl
 
+pytestmark = pytest.mark.slow
+
 API_SERVER = "kube-apiserver"
 # seconds; an API server that is stopped accepts nothing more, but goes on with open requests for 60 s: a watch is heard
 # of until it ends
