@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from rescoldo.kube.client import LightkubeCluster, find_cluster
 from rescoldo.kube.conditions import Condition, accepted, with_conditions
 from rescoldo.kube.definition import definition
-from rescoldo.kube.functions import FUNCTIONS, from_object, to_object
-from rescoldo.model.errors import InvalidInput
-from rescoldo.model.function import FunctionSpec
+from rescoldo.kube.functions import FUNCTIONS, MAX_SPEC, from_object, to_object
+from rescoldo.model.errors import InvalidInput, TooLarge
+from rescoldo.model.function import MAX_SECRETS, FunctionSpec
+from rescoldo.model.metadata import MAX_ENTRIES
 from support.function_objects import REFUSED_BY_BOTH, REFUSED_BY_TYPE, REFUSED_LATER, deployments, function
 from support.testcluster import KUBECONFIG, KubectlFailed, apply, kubectl
 
@@ -82,6 +83,37 @@ def test_an_api_server_loses_nothing_of_a_deployment(place: str, spec: FunctionS
 
     placed = replace(spec, namespace=place)
     assert asyncio.run(round_trip()) == placed
+
+
+def many(length: int) -> dict[str, str]:
+    """As many entries as a table may have, with keys of this length."""
+    return {f"{number:04}".ljust(length, "k"): "" for number in range(MAX_ENTRIES)}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"env_vars": {"A": "x" * (MAX_SPEC - 2000)}},
+        {"env_vars": many(1000)},
+        {"labels": many(1000)},
+        {"annotations": many(1000)},
+        {"annotations": {f"rescoldo.dev-{key}": "" for key in many(900)}},
+        {"env_vars": many(300), "labels": many(300), "annotations": many(300), "limits": many(100)},
+        {"constraints": tuple(many(1000)), "secrets": tuple(f"{n:02}".ljust(253, "s") for n in range(MAX_SECRETS))},
+    ],
+)
+async def test_the_largest_deployments_are_taken(
+    api_server: LightkubeCluster, place: str, more: dict[str, Any]
+) -> None:
+    spec = FunctionSpec("a", "i" * 1000, place, **more)
+    assert accepted(to_object(spec)).holds
+    assert from_object(await api_server.apply(FUNCTIONS, to_object(spec))) == spec
+
+
+@pytest.mark.parametrize("size", [2**20 + 2**19, 2**21 + 2**19, 2**22])
+async def test_what_no_etcd_takes_is_too_large(api_server: LightkubeCluster, place: str, size: int) -> None:
+    with pytest.raises(TooLarge):
+        await api_server.apply(FUNCTIONS, function({"image": "a", "envVars": {"A": "x" * size}}, "a", place))
 
 
 async def test_applying_a_deployment_again_removes_what_it_no_longer_has(

@@ -19,9 +19,12 @@ RETRY = 1.0  # seconds, where the API server names no time
 MAX_MESSAGE = 2000  # characters of the API server's message; an invalid object may have hundreds of causes
 MAX_VALUE = 80  # characters of a refused value that a message repeats
 _VALUE = re.compile(r'(Invalid value: )"((?:[^"\\]|\\.)*)"')
-# what it answers, as an internal error, when fields are applied that the schema does not have: the definition of the
-# kind may be older than we are
-_NOT_OF_THE_SCHEMA = "failed to create typed patch object"
+# words of internal errors (500) that are no better a moment later
+_FINAL: dict[str, type[RescoldoError]] = {
+    "failed to create typed patch object": InvalidInput,  # a field that the schema lacks: its definition may be older
+    "etcdserver: request is too large": TooLarge,  # above 1.5 MiB
+    "trying to send message larger than max": TooLarge,  # above 2 MiB
+}
 # what the API server's authorizer says: User "U" cannot VERB resource "R" in API group "G" in the namespace "N"
 _NO_RIGHT = re.compile(r' cannot \w+ resource "')
 
@@ -85,8 +88,8 @@ def error_of(status: Mapping[str, Any], asked: Asked, retry_after: str = "") -> 
         return _refused(code, message, asked)
     if code == 409 and reason != "AlreadyExists":
         return Owned(message) if "FieldManagerConflict" in causes else Changed(message)
-    if code == 500 and message.startswith(_NOT_OF_THE_SCHEMA):
-        return InvalidInput(message)
+    if code == 500 and (kind := next((kind for words, kind in _FINAL.items() if words in message), None)):
+        return kind(message)
     plain = {400: InvalidInput, 404: NotFound, 409: Conflict, 413: TooLarge, 422: InvalidInput}
     if code in plain:
         return plain[code](message)

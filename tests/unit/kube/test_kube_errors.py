@@ -33,6 +33,8 @@ ASKED = Asked("patch", FUNCTIONS, "blue", "hello", "status")
         ({"code": 429, "reason": "TooManyRequests"}, ClusterUnavailable),
         ({"code": 500, "reason": "InternalError"}, ClusterUnavailable),
         ({"code": 500, "message": "failed to create typed patch object (why): .spec.x: not declared"}, InvalidInput),
+        ({"code": 500, "message": "why: etcdserver: request is too large"}, TooLarge),
+        ({"code": 500, "message": "why: trying to send message larger than max (2 vs. 1)"}, TooLarge),
         ({"code": 401, "reason": "Unauthorized"}, Forbidden),
         ({"code": 403, "reason": "Forbidden"}, Forbidden),
         ({"code": 418}, RescoldoError),
