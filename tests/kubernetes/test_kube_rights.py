@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from lightkube.config.kubeconfig import KubeConfig
 
 from rescoldo.kube.client import LightkubeCluster, find_cluster
 from rescoldo.kube.errors import Forbidden
@@ -46,6 +49,23 @@ async def servant(
 
 async def test_what_is_granted_works(servant: LightkubeCluster, namespaces: tuple[str, str]) -> None:
     assert [page async for page in servant.list(CONFIG_MAPS, namespaces[0])]
+
+
+async def test_a_pod_finds_its_api_server(
+    servant: LightkubeCluster, namespaces: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What kubelet gives each pod is in a folder of the test's own here; lightkube has the real one as a default."""
+    (cluster,) = [one["cluster"] for one in yaml.safe_load(KUBECONFIG.read_text())["clusters"]]
+    account, server = tmp_path / "serviceaccount", urlsplit(cluster["server"])
+    account.mkdir()
+    (account / "token").symlink_to(tmp_path / "token")
+    (account / "namespace").write_text(namespaces[0])
+    (account / "ca.crt").write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+    monkeypatch.setattr(KubeConfig.from_env.__func__, "__defaults__", (str(account), "/nothing"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(server.hostname))
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+    async with find_cluster() as found:
+        assert [page async for page in found.list(CONFIG_MAPS, namespaces[0])]
 
 
 async def test_a_missing_right_is_named(servant: LightkubeCluster, namespaces: tuple[str, str]) -> None:
