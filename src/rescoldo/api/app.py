@@ -67,7 +67,7 @@ def create_app(
     app.include_router(bundles_router(platform.images, settings.max_system_body))
     app.include_router(builds_router(platform.builds, payload_secret, settings.max_system_body))
     app.include_router(logs_router(platform.logs))
-    app.include_router(system_router(platform.overview))
+    app.include_router(system_router(platform.overview, settings.draining_file))
     app.include_router(not_built_router())
     if credentials is not None:
         app.add_middleware(BasicAuth, credentials=credentials)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -16,8 +17,9 @@ from rescoldo.model.errors import NotBuilt
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def system_router(overview: Overview) -> APIRouter:
-    """Routes about the platform as a whole."""
+def system_router(overview: Overview, draining: Path) -> APIRouter:
+    """Routes about the platform as a whole. The file `draining` exists while it drains: then the edge itself answers
+    /healthz."""
     router = APIRouter()
 
     @router.head("/healthz", include_in_schema=False)
@@ -36,7 +38,8 @@ def system_router(overview: Overview) -> APIRouter:
 
     @router.get("/system/status", response_class=JSONResponse)
     async def status() -> Response:
-        return JSONResponse(dict(await overview.report()))
+        state = {"state": "draining"} if draining.exists() else {}
+        return JSONResponse({**state, **await overview.report()})
 
     @router.get("/metrics", response_class=PlainTextResponse)
     @router.get("/-/metrics", include_in_schema=False)

@@ -64,7 +64,9 @@ def change_service(flags: ServiceFlags, settings: Settings, *, as_json: bool) ->
     from rescoldo.supervisor.service import Service, install, uninstall  # imports edge and node: slow
 
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    service = Service(_command(settings), environment, settings.data, of_user=flags.user)
+    service = Service(
+        _command(settings), environment, settings.data, of_user=flags.user, longest_drain=settings.longest_drain
+    )
     if flags.uninstall_service:
         uninstall(service, overwrite=flags.yes)
         done, commands = "removed", service.stopping

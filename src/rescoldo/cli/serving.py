@@ -1,4 +1,5 @@
-"""Parses the flags of `rescoldo serve`: addresses, capacity, and defaults for functions without limits of their own."""
+"""Parses the flags of `rescoldo serve`: addresses, capacity, draining, and defaults for functions without limits of
+their own."""
 
 from __future__ import annotations
 
@@ -162,6 +163,48 @@ capacity_options = folded(
     ),
     click.option(
         "--queue-timeout", default="30s", show_default=True, help="Maximum time that a request waits for an instance."
+    ),
+)
+
+
+LONGEST_DRAIN = 86400.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """How the platform drains before it stops."""
+
+    drain: str
+    drain_timeout: str | None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the platform's settings of these names. Raises InvalidInput, UsageError."""
+        drain = seconds({"--drain": self.drain}, "--drain", 0.0, 0.0, LONGEST_DRAIN)
+        timeout = None
+        if self.drain_timeout is not None:
+            if not drain:
+                raise click.UsageError("--drain-timeout needs --drain")
+            timeout = seconds(
+                {"--drain-timeout": self.drain_timeout}, "--drain-timeout", drain, drain, LONGEST_DRAIN
+            )
+        return {"drain": drain, "drain_timeout": timeout}
+
+
+stopping_options = folded(
+    Stopping,
+    "stopping",
+    click.option(
+        "--drain",
+        default="0s",
+        show_default=True,
+        metavar="DURATION",
+        help="On SIGTERM, go on serving for this long while /healthz answers 404, so that load balancers turn away; "
+        "then until no call is in flight. 0: stop at once.",
+    ),
+    click.option(
+        "--drain-timeout",
+        metavar="DURATION",
+        help="Maximum duration of all of that. [--drain and --default-timeout together]",
     ),
 )
 

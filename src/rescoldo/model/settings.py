@@ -45,6 +45,8 @@ class Settings:
     spares: int = SPARES  # sandboxes made in advance, about 5 MB each, so that simultaneous wakes find one each
     spares_memory: int | None = None  # bytes that spares may hold after bursts of wakes; None: a tenth of the machine's
     edge_threads: int = 1  # HAProxy's; each thread counts places and queues alone, so with more, limits are not exact
+    drain: float = 0.0  # seconds that a platform serves on after SIGTERM while /healthz says 404; 0: it stops at once
+    drain_timeout: float | None = None  # seconds that draining takes at most, the wait for calls included
     probe_timeout: float = 5.0  # seconds without an answer after which a process counts as hung and is killed
 
     @property
@@ -59,6 +61,14 @@ class Settings:
     def scheme(self) -> str:
         """The URL scheme of the gateway."""
         return "http" if self.tls_cert is None else "https"
+
+    @property
+    def longest_drain(self) -> float:
+        """Seconds that draining takes at most: a call that came at the last moment has the default limit of a call.
+        With --drain 3s and calls of 30 s: 33."""
+        if not self.drain:
+            return 0.0
+        return self.drain + self.limits.exec_timeout if self.drain_timeout is None else self.drain_timeout
 
     # -- files that survive
     @property
@@ -115,6 +125,11 @@ class Settings:
     def children_file(self) -> Path:
         """The name and pid of each process of the platform, as JSON, including the guardian and the supervisor."""
         return self.run_path / "children.json"
+
+    @property
+    def draining_file(self) -> Path:
+        """It exists while the platform drains."""
+        return self.run_path / "draining"
 
     @property
     def uploads(self) -> Path:

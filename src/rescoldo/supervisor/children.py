@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor.child import Child, Part, describe_end
 from rescoldo.supervisor.folders import replace_text
-from rescoldo.supervisor.guardian import LASTING, STABLE_SECONDS, pause
+from rescoldo.supervisor.guardian import DRAINING, LASTING, STABLE_SECONDS, pause
 from rescoldo.supervisor.held_descriptors import HeldDescriptors
 from rescoldo.supervisor.leftovers import end_strays
 from rescoldo.supervisor.parts import (
@@ -68,6 +68,11 @@ class Children:
         """The child of each part, running or just ended."""
         return self._children
 
+    @property
+    def leaving(self) -> bool:
+        """Whether an edge that a reload replaced still finishes its requests."""
+        return bool(self._leaving)
+
     def adopt(self) -> None:
         """Take over the children of an earlier supervisor; kill any that it could not register with the guardian."""
         for name, numbers in list(self._held.table.items()):
@@ -115,8 +120,12 @@ class Children:
             (before,) = self._held.table[name]
             self._held.keep(name, sock.detach())
             os.close(before)
-        self._parts = self._parts_with(self._settings, self._held.table)
+        self.renew_parts()
         self.note()
+
+    def renew_parts(self) -> None:
+        """Have the next start of each child use the present table of descriptors."""
+        self._parts = self._parts_with(self._settings, self._held.table)
 
     def note(self) -> None:
         """Write the list of processes, for `rescoldo status` and for people."""
@@ -135,7 +144,8 @@ class Children:
         The edge accepts no more requests and finishes those in flight; the controller lets go of the edge and takes
         its last log lines.
         """
-        for name in GATES:  # left open, they would queue connections that no edge will serve
+        # left open, the gates would queue connections that no edge will serve
+        for name in (*GATES, DRAINING):
             for number in self._held.table.get(name, ()):
                 os.close(number)
             self._held.drop(name)

@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 KEPT = "RESCOLDO_KEPT"  # variable: names and numbers of the inherited descriptors, as JSON
 CONTROL = "RESCOLDO_CONTROL_FD"  # variable: the supervisor's end of the socket pair
 LOG = "stderr"  # name of the descriptor that this process writes its messages to
+DRAINING = "draining"  # name of the descriptor by which the next supervisor goes on draining
 LASTING = ":"  # marks the descriptors of a running process: NAME:PID
 TICK_MS = 1000
 MAX_MESSAGE = 4096  # bytes
@@ -71,7 +72,7 @@ class Guardian:
         self._ticks = ticks
         self._command = command
         self._kept = kept
-        self._stopping = False
+        self._asked = int(DRAINING in kept)  # how often to stop; the signal before came to an earlier guardian
         self._pid = 0  # the supervisor's
         self._status: int | None = None  # how it ended
         self._signals, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -90,7 +91,7 @@ class Guardian:
             if stillborn >= MOST_STILLBORN and not any(LASTING in name for name in self._kept):
                 return max(1, status)
             deaths = deaths + 1 if monotonic() - started < STABLE_SECONDS else 1
-            if self._stopping and deaths >= MOST_STILLBORN:
+            if self._asked and deaths >= MOST_STILLBORN:
                 return max(1, status)
             _say(f"the supervisor ended ({_describe(status)}); restarting it")
             sleep(pause(deaths))
@@ -127,7 +128,8 @@ class Guardian:
         poll = select.poll()
         poll.register(control, select.POLLIN)
         poll.register(self._signals, select.POLLIN)
-        spoke = told = False
+        spoke = False
+        told: signal.Signals | None = None
         silent = 0  # ticks, not seconds: while the guardian itself is stopped, it cannot hear the supervisor
         while True:
             ready = {number for number, _ in poll.poll(TICK_MS)}
@@ -146,14 +148,23 @@ class Guardian:
                     _say(f"the supervisor did not report for {silent} s; killing it")
                     os.kill(self._pid, signal.SIGKILL)
                     silent = 0
-            if self._stopping and spoke and not told:  # from its first message on, it handles SIGTERM
-                os.kill(self._pid, signal.SIGTERM)
-                told = True
+            if spoke and (order := self._order()) not in (None, told):  # from its first message on, it handles both
+                os.kill(self._pid, order)
+                told = order
+
+    def _order(self) -> signal.Signals | None:
+        """The signal for the supervisor: SIGTERM asks it to stop, SIGINT not to drain any longer.
+
+        A supervisor that replaces one which was draining gets the last signal again, and neither counts twice.
+        """
+        if self._asked > 1 and DRAINING in self._kept:
+            return signal.SIGINT
+        return signal.SIGTERM if self._asked else None
 
     def _take_signals(self) -> None:
         with contextlib.suppress(BlockingIOError):
             numbers = os.read(self._signals, 4096)
-            self._stopping = self._stopping or not _STOP.isdisjoint(numbers)
+            self._asked += sum(number in _STOP for number in numbers)
         while True:  # the guardian inherits a dead supervisor's children, which may end later
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

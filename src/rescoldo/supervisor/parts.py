@@ -6,10 +6,12 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from rescoldo.edge import certificate, config, process
+from rescoldo.edge.draining import STARTS_DRAINING
 from rescoldo.handover import handed_over
 from rescoldo.model.settings import Settings
 from rescoldo.node.sockets.fence import FENCED
 from rescoldo.supervisor.child import Part
+from rescoldo.supervisor.guardian import DRAINING
 from rescoldo.supervisor.modules import CONTROLLER, NODE, SUPERVISOR
 from rescoldo.supervisor.probes import Probe
 from rescoldo.supervisor.sockets import ACCEPTED_BY, edge_environment
@@ -30,16 +32,16 @@ def parts_with(settings: Settings, table: SocketTable) -> dict[str, Part]:
     listeners = {name: table[name][0] for name in ACCEPTED_BY}
     node = listeners.pop("node")
     parts = (
-        edge_part(settings, gates),
+        edge_part(settings, gates, draining=DRAINING in table),
         node_part(settings, node, table.get("fence", ())),
         controller_part(settings, listeners),
     )
     return {part.name: part for part in parts}
 
 
-def edge_part(settings: Settings, gates: Mapping[str, int]) -> Part:
+def edge_part(settings: Settings, gates: Mapping[str, int], *, draining: bool = False) -> Part:
     """The edge. A new process knows no routes and holds every request until the controller has sent them. `gates`: the
-    sockets of GATES that exist, by name."""
+    sockets of GATES that exist, by name. `draining`: it says from its start on that the platform is leaving."""
     binary = process.binary_for(settings)
 
     def command() -> Sequence[str]:
@@ -48,7 +50,8 @@ def edge_part(settings: Settings, gates: Mapping[str, int]) -> Part:
         return process.command(binary, path)
 
     probe = Probe(settings.admin_socket, b"show version\n")
-    environment = {**process.environment(binary), **edge_environment(gates)}
+    state = {STARTS_DRAINING: "1"} if draining else {}
+    environment = {**process.environment(binary), **edge_environment(gates), **state}
     return Part("edge", command, environment, tuple(gates.values()), _worth_showing, probe, waits=False)
 
 

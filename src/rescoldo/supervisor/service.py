@@ -40,6 +40,7 @@ class Service:
     environment: Mapping[str, str]
     data: str
     of_user: bool  # for the user's own systemd, not the machine's
+    longest_drain: float = 0.0  # seconds before the parts begin to stop
 
     @property
     def path(self) -> Path:
@@ -83,20 +84,22 @@ class Service:
             f"[Unit]\nDescription=rescoldo, serverless functions\n{'' if self.of_user else _AFTER_NETWORK}"
             "StartLimitIntervalSec=300\nStartLimitBurst=10\n\n"
             f"[Service]\nType=exec\nExecStart=:{' '.join(map(_quoted, self.command))}\n{environment}{_LIFE}"
+            f"TimeoutStopSec={STOP_SECONDS + self.longest_drain:g}\n{_RESOURCES}"
             f"{'' if self.of_user else _HARDENING}\n"
             f"[Install]\nWantedBy={'default' if self.of_user else 'multi-user'}.target\n"
         )
 
 
 _AFTER_NETWORK = "Wants=network-online.target\nAfter=network-online.target\n"
-_LIFE = f"""\
+_LIFE = """\
 # 78: it would fail again in the same way. `rescoldo down` ends it with 0, which is no failure.
 Restart=on-failure
 RestartSec=1
 RestartPreventExitStatus=78
 # SIGTERM goes to the guardian alone, which stops the parts in order.
 KillMode=mixed
-TimeoutStopSec={STOP_SECONDS:g}
+"""
+_RESOURCES = """\
 # Instances have groups, limits and ends of their own: one that runs out of memory is no failure of the platform.
 Delegate=yes
 TasksMax=infinity

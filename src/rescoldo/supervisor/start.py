@@ -59,7 +59,8 @@ def start_background(settings: Settings) -> None:
 def stop(settings: Settings) -> bool:
     """Stop the platform of this data directory, or end what a killed one left; return whether there was anything.
 
-    Kills a platform that has not ended STOP_SECONDS after SIGTERM. Raises RescoldoError when that fails, too.
+    Kills a platform that has not ended STOP_SECONDS after SIGTERM and its longest drain. Raises RescoldoError when that
+    fails, too.
     """
     told = None
 
@@ -72,8 +73,9 @@ def stop(settings: Settings) -> bool:
             told = pid
         return pid is None
 
-    if not _wait(ended, STOP_SECONDS):
-        log.warning("process %s did not end within %g s; killing it; see %s", told, STOP_SECONDS,
+    patience = STOP_SECONDS + settings.longest_drain
+    if not _wait(ended, patience):
+        log.warning("process %s did not end within %g s; killing it; see %s", told, patience,
                     settings.platform_log)  # fmt: skip
         _kill_supervision(settings)
     return _end_abandoned(settings) or told is not None

@@ -19,6 +19,7 @@ from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor import place
 from rescoldo.supervisor.children import Children
+from rescoldo.supervisor.draining import Draining
 from rescoldo.supervisor.folder_watch import FolderWatch
 from rescoldo.supervisor.folders import clear
 from rescoldo.supervisor.guardian_watch import GuardianWatch
@@ -32,24 +33,30 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """One supervisor's life: startup, wait for a signal while its tasks work, shutdown."""
+    """One supervisor's life: startup, wait for a signal while its tasks work, draining, shutdown."""
 
     def __init__(self, settings: Settings, held: HeldDescriptors) -> None:
         self._settings = settings
         self._held = held
-        self._stopping = asyncio.Event()
+        self._asked = asyncio.Event()  # to stop, after draining
+        self._stopping = asyncio.Event()  # from now on, without draining any longer
         self._failure: str | None = None  # why the platform cannot start
         self._tasks = Tasks()
         self._guardian = GuardianWatch(settings, held, self._stopping)
         self._children = Children(settings, held, self._tasks, self._give_up)
         self._folders = FolderWatch(settings, held, self._children)
+        self._draining = Draining(settings, held, self._children)
+        if self._draining.begun:  # by an earlier supervisor, which was killed meanwhile
+            self._asked.set()
         if GATES[0] not in held.table:  # an earlier supervisor was killed while it stopped the platform
-            self._stopping.set()
+            self._stop_now()
 
     async def run(self) -> int:
-        """Supervise until SIGTERM or SIGINT; return the exit status."""
+        """Supervise until SIGTERM, drain until SIGINT or until no call is left; return the exit status."""
         self._startup()
-        await self._stopping.wait()
+        await self._asked.wait()
+        await self._draining.run(self._stopping)
+        self._stopping.set()
         await self._shutdown()
         if self._failure is not None:
             say(f"rescoldo: {self._failure}")
@@ -59,14 +66,15 @@ class Supervisor:
     def _startup(self) -> None:
         loop = asyncio.get_running_loop()
         # before the first beat, after which the guardian passes SIGTERM on
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGTERM, self._asked.set)
+        loop.add_signal_handler(signal.SIGINT, self._stop_now)
         loop.add_signal_handler(signal.SIGHUP, self._children.reload_edge)  # by the controller
         self._guardian.start()
         self._name_lock_holder()
         self._children.adopt()
         self._children.keep()
-        self._tasks.spawn("announce", self._announce())
+        if not self._draining.begun:
+            self._tasks.spawn("announce", self._announce())
         self._tasks.spawn("keep folders", self._folders.keep())
 
     async def _shutdown(self) -> None:
@@ -98,6 +106,10 @@ class Supervisor:
 
     def _give_up(self, reason: str) -> None:
         self._failure = reason
+        self._stop_now()
+
+    def _stop_now(self) -> None:
+        self._asked.set()
         self._stopping.set()
 
 

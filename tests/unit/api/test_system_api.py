@@ -6,12 +6,15 @@ import hashlib
 import platform as machine
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from fake_platform import FakePlatform
 from gateway import CREDENTIALS
-from httpx2 import AsyncClient
+from httpx2 import ASGITransport, AsyncClient
 
+from rescoldo.api.app import create_app
+from rescoldo.model.settings import Settings
 from rescoldo.store.protocol import Bundle
 
 GUARDED = [
@@ -104,6 +107,15 @@ async def test_info_has_the_fields_that_faas_cli_version_prints(client: AsyncCli
 
 async def test_status_returns_the_platforms_report(client: AsyncClient) -> None:
     assert (await client.get("/system/status")).json() == {"functions": 0}
+
+
+async def test_status_says_that_the_platform_drains(tmp_path: Path) -> None:
+    settings = Settings(data="/nowhere", run=str(tmp_path))
+    app = create_app(FakePlatform().ports(), settings, None, b"")
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://api") as client:
+        assert "state" not in (await client.get("/system/status")).json()
+        settings.draining_file.touch()
+        assert (await client.get("/system/status")).json() == {"state": "draining", "functions": 0}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])

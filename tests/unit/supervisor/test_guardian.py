@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rescoldo.supervisor import guardian
-from rescoldo.supervisor.guardian import KEPT, pause
+from rescoldo.supervisor.guardian import DRAINING, KEPT, pause
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +51,13 @@ class Guarded:
         """Wait for the end; return exit status, number of starts, and the text of standard error."""
         _, said = self.process.communicate(timeout=20)
         return self.process.returncode, self.starts, said.decode()
+
+    def until_started(self) -> None:
+        """Wait until the program runs: from then on the guardian handles signals."""
+        deadline = time.monotonic() + 10
+        while not self.starts:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     @property
     def starts(self) -> int:
@@ -112,6 +119,53 @@ def test_a_program_that_stops_reporting_is_killed(tmp_path: Path) -> None:
     assert "did not report" in said
 
 
+# drains when SIGTERM comes, until SIGINT does; writes each signal as a line of its standard error
+DRAINS = f"""
+signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGTERM, signal.SIGINT}})
+say({{}})
+while True:
+    number = signal.sigwait({{signal.SIGTERM, signal.SIGINT}})
+    print(count, number.name, file=sys.stderr, flush=True)
+    if number == signal.SIGINT:
+        sys.exit(0)
+    if "{DRAINING}" not in kept:
+        say({{"keep": "{DRAINING}"}}, os.memfd_create("moment"))
+    if count == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_second_signal_ends_the_draining_also_of_the_next_process(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path, DRAINS)
+    guarded.until_started()
+    assert guarded.process.stderr is not None
+    guarded.process.send_signal(signal.SIGTERM)
+    said = b""
+    while b"2 SIGTERM" not in said:
+        line = guarded.process.stderr.readline()
+        assert line, said
+        said += line
+    guarded.process.send_signal(signal.SIGTERM)
+    status, starts, rest = guarded.wait()
+    assert (status, starts) == (0, 2)
+    assert [line for line in (said.decode() + rest).splitlines() if "SIG" in line] == [
+        "1 SIGTERM", "2 SIGTERM", "2 SIGINT",
+    ]  # fmt: skip
+
+
+def test_a_guardian_of_a_draining_platform_passes_its_first_signal_on_as_the_second(tmp_path: Path) -> None:
+    moment = os.memfd_create("moment")
+    try:
+        guarded = Guarded(tmp_path, DRAINS.replace("count == 1", "False"), kept={DRAINING: [moment]})
+        guarded.until_started()
+        guarded.process.send_signal(signal.SIGTERM)
+        status, _, said = guarded.wait()
+    finally:
+        os.close(moment)
+    assert status == 0
+    assert said.splitlines()[-1].endswith("SIGINT")
+
+
 def test_sigterm_is_passed_on_to_the_next_process_if_the_first_dies_of_it(tmp_path: Path) -> None:
     # blocked: a SIGTERM that comes between the message and the wait must end the wait
     code = """
@@ -121,9 +175,6 @@ signal.sigwait({signal.SIGTERM})
 sys.exit(0) if count == 2 else os.kill(os.getpid(), signal.SIGKILL)
 """
     guarded = Guarded(tmp_path, code)
-    deadline = time.monotonic() + 10
-    while not guarded.starts:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    guarded.until_started()
     guarded.process.send_signal(signal.SIGTERM)
     assert guarded.wait()[:2] == (0, 2)

@@ -48,6 +48,11 @@ def test_systemd_waits_longer_than_the_platform_takes_to_stop() -> None:
     assert seconds > start.STOP_SECONDS
 
 
+def test_systemd_waits_for_a_platform_that_drains() -> None:
+    drains = Service(COMMAND, {}, "/d", of_user=False, longest_drain=33.0)
+    assert float(options(drains.unit())["TimeoutStopSec"]) == service.STOP_SECONDS + 33
+
+
 def test_the_unit_of_a_user_has_no_options_for_root() -> None:
     of_machine, of_user = options(of_data().unit()), options(of_data(of_user=True).unit())
     assert of_machine.keys() - of_user.keys() == {"Wants", "After", "ProtectSystem", "CapabilityBoundingSet"}

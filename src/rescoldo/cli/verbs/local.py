@@ -17,12 +17,20 @@ from rescoldo.cli.options import Verb, Whole, data_option, gateway_options, json
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.platform import local_settings, remembered_settings, run_foreground, start_background, stop
 from rescoldo.cli.service import ServiceFlags, change_service, check_service, service_options
-from rescoldo.cli.serving import Capacity, Listening, capacity_options, default_options, listening_options
+from rescoldo.cli.serving import (
+    Capacity,
+    Listening,
+    Stopping,
+    capacity_options,
+    default_options,
+    listening_options,
+    stopping_options,
+)
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.limits import platform_limits
 from rescoldo.model.revision import KEPT_REVISIONS, MOST_KEPT_REVISIONS
 from rescoldo.model.scaling import platform_scaling
-from rescoldo.model.settings import default_data_dir
+from rescoldo.model.settings import Settings, default_data_dir
 from rescoldo.model.units import about
 
 
@@ -36,6 +44,7 @@ from rescoldo.model.units import about
 )
 @click.option("--no-basic-auth", is_flag=True, help="No password: anyone who reaches the port may deploy and remove.")
 @capacity_options
+@stopping_options
 @default_options
 @click.option(
     "--openfaas-rule",
@@ -58,6 +67,7 @@ def serve_command(
     no_gateway_names: bool,
     no_basic_auth: bool,
     capacity: Capacity,
+    stopping: Stopping,
     openfaas_rule: bool,
     keep_revisions: int,
     detach: bool,
@@ -71,6 +81,7 @@ def serve_command(
         data,
         **listening.settings(),
         **capacity.settings(),
+        **stopping.settings(),
         gateway_names=not no_gateway_names,
         basic_auth=not no_basic_auth,
         kept_revisions=keep_revisions,
@@ -85,12 +96,16 @@ def serve_command(
     if not detach:
         return run_foreground(settings)
     start_background(settings)
-    if as_json:
-        addresses = {"gateway": f"{settings.scheme}://{settings.gateway}", "metrics": f"http://{settings.metrics}"}
-        say_json({**addresses, "data": settings.data})
-    else:
-        say(f"{settings.scheme}://{settings.gateway}")
+    _say_addresses(settings, as_json=as_json)
     return 0
+
+
+def _say_addresses(settings: Settings, *, as_json: bool) -> None:
+    gateway = f"{settings.scheme}://{settings.gateway}"
+    if as_json:
+        say_json({"gateway": gateway, "metrics": f"http://{settings.metrics}", "data": settings.data})
+    else:
+        say(gateway)
 
 
 @click.command("down", cls=Verb)

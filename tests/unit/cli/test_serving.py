@@ -1,0 +1,35 @@
+"""The flags of draining."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from rescoldo.cli.serving import Stopping
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.limits import Limits
+from rescoldo.model.settings import Settings
+
+
+def drains(drain: str, timeout: str | None = None) -> Settings:
+    return Settings(data="/d", run="/r", limits=Limits(exec_timeout=30.0), **Stopping(drain, timeout).settings())
+
+
+@pytest.mark.parametrize(
+    ("drain", "timeout", "longest"), [("0", None, 0.0), ("3", None, 33.0), ("500ms", None, 30.5), ("3s", "1m", 60.0)]
+)
+def test_draining_takes_as_long_as_calls_may_unless_a_flag_says_otherwise(
+    drain: str, timeout: str | None, longest: float
+) -> None:
+    assert drains(drain, timeout).longest_drain == longest
+
+
+def test_a_limit_of_draining_needs_draining() -> None:
+    with pytest.raises(click.UsageError, match="--drain-timeout needs --drain"):
+        Stopping("0s", "10s").settings()
+
+
+@pytest.mark.parametrize(("drain", "timeout"), [("-1s", None), ("nonsense", None), ("5s", "4s"), ("2d", None)])
+def test_other_durations_are_refused(drain: str, timeout: str | None) -> None:
+    with pytest.raises(InvalidInput, match="--drain"):
+        Stopping(drain, timeout).settings()
