@@ -16,9 +16,15 @@ def up() -> Commands:
 
 
 def local() -> Commands:
-    from rescoldo.cli.verbs.local import down_command, serve_command, status_command
+    from rescoldo.cli.verbs.local import down_command, status_command
 
-    return {"down": down_command, "serve": serve_command, "status": status_command}
+    return {"down": down_command, "status": status_command}
+
+
+def serve() -> Commands:
+    from rescoldo.cli.verbs.serve import serve_command
+
+    return {"serve": serve_command}
 
 
 def new() -> Commands:

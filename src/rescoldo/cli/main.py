@@ -33,7 +33,7 @@ VERBS: dict[str, tuple[Callable[[], loading.Commands], str]] = {
     "up": (loading.up, "Build, upload and deploy; start a local platform if none runs."),
     "watch": (loading.up, "Build and deploy each time a file is saved."),
     "down": (loading.local, "Stop the local platform."),
-    "serve": (loading.local, "Run the platform on this machine."),
+    "serve": (loading.serve, "Run the platform on this machine."),
     "status": (loading.local, "Show the platform's processes and functions."),
     "new": (loading.new, "Create a function: a handler folder and an entry in stack.yaml."),
     "validate": (loading.validate, "Check stack.yaml and the handlers without building."),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from rescoldo.model.errors import InvalidInput
-from rescoldo.model.function import Function, FunctionSpec
+
+if TYPE_CHECKING:  # the settings need a number from here, and every process the settings: 20 ms of its start
+    from rescoldo.model.function import Function, FunctionSpec
 
 KEPT_REVISIONS = 10  # of each function, the current one included
 MOST_KEPT_REVISIONS = 100
@@ -30,8 +33,8 @@ class Revision:
 
     def serving(self, current: Function) -> Function:
         """Return this revision as a function that runs beside the `current` one."""
-        return Function(
-            self.spec, self.digest, current.created_at, self.number, self.created_at, current.generation
+        return replace(
+            current, spec=self.spec, digest=self.digest, revision=self.number, revised_at=self.created_at, traffic={}
         )
 
 

@@ -1,6 +1,9 @@
-"""The flags of draining."""
+"""The flags of draining, and what `rescoldo serve` imports."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import click
 import pytest
@@ -33,3 +36,12 @@ def test_a_limit_of_draining_needs_draining() -> None:
 def test_other_durations_are_refused(drain: str, timeout: str | None) -> None:
     with pytest.raises(InvalidInput, match="--drain"):
         Stopping(drain, timeout).settings()
+
+
+@pytest.mark.parametrize(
+    ("module", "unneeded"),
+    [("rescoldo.cli.verbs.serve", "httpx2"), ("rescoldo.supervisor.supervisor", "rescoldo.model.function")],
+)
+def test_the_start_of_a_platform_does_not_wait_for_imports_that_it_does_not_need(module: str, unneeded: str) -> None:
+    code = f"import sys, {module}; sys.exit({unneeded!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
