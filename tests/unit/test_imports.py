@@ -26,7 +26,7 @@ PLACES = {
     "rich": ("cli/output.py",),
     "starlette": ("api/",),
     "uvicorn": ("api/server.py",),
-    "uvloop": ("assembly/controller.py", "replay/play.py", "runtime/instance.py"),
+    "uvloop": ("assembly/controller_process.py", "replay/play.py", "runtime/instance.py"),
     "watchfiles": ("cli/watching.py",),
     "yaml": ("stack/document.py",),
 }

@@ -1,4 +1,4 @@
-"""The controller's main program: `python -m rescoldo.assembly.controller SETTINGS_FILE`.
+"""The controller's process, from its start to its end; `assembly/controller.py` is its main program.
 
 The supervisor hands over the listening sockets of wake, api and log. So while no controller runs, connections wait
 in the sockets' backlogs for the next one.
@@ -32,10 +32,8 @@ from rescoldo.edge.accesslog import Tally, read_calls
 from rescoldo.edge.config import slot_count
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.handover import inherited
-from rescoldo.isolation import heap
 from rescoldo.model.access import login_key
 from rescoldo.model.errors import InvalidInput, RescoldoError, StoreError, StoreLocked
-from rescoldo.model.messages import log_to_stderr
 from rescoldo.model.settings import Settings
 from rescoldo.node.client import NodeClient
 from rescoldo.store.secretfiles import SecretFiles
@@ -147,11 +145,8 @@ async def accept_calls(
         reading.spawn("calls", read_calls(connection, note_calls))
 
 
-def main() -> int:
+def run(settings: Settings) -> int:
     """Run the controller; return the exit status, from which the supervisor sees whether a restart can help."""
-    heap.settle()
-    log_to_stderr("%(levelname)s %(name)s: %(message)s")
-    settings = Settings.load(Path(sys.argv[1]))
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         uvloop.run(Process(settings).run())
@@ -167,7 +162,3 @@ def main() -> int:
     except asyncio.CancelledError:
         return 0  # a signal came before it served
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
