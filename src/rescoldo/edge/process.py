@@ -64,6 +64,22 @@ def environment(path: str) -> dict[str, str]:
 
 def check(path: str, config: Path) -> None:
     """Raise RescoldoError when HAProxy refuses the configuration or is too old."""
+    checking = subprocess.Popen(
+        [path, "-c", "-q", "-f", str(config)],
+        env=environment(path), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with checking:  # while it runs, ask for the version
+        try:
+            _check_version(path)
+            _, said = checking.communicate(timeout=30)
+        except BaseException:
+            checking.kill()
+            raise
+    if checking.returncode:
+        raise RescoldoError(f"HAProxy refuses {config}:\n{said[-2000:]}")
+
+
+def _check_version(path: str) -> None:
     text = subprocess.run([path, "-v"], env=environment(path), capture_output=True, text=True, timeout=10).stdout
     version = tuple(int(part) for part in text.partition("version ")[2].split("-")[0].split(".")[:2] if part.isdigit())
     if version < OLDEST:
@@ -71,11 +87,6 @@ def check(path: str, config: Path) -> None:
             f"{path} is HAProxy {'.'.join(map(str, version)) or '?'}; 2.8 or later is needed. Install one, or name "
             "one with $RESCOLDO_HAPROXY"
         )
-    done = subprocess.run(
-        [path, "-c", "-q", "-f", str(config)], env=environment(path), capture_output=True, text=True, timeout=30
-    )
-    if done.returncode:
-        raise RescoldoError(f"HAProxy refuses {config}:\n{done.stderr[-2000:]}")
 
 
 def command(path: str, config: Path) -> list[str]:

@@ -90,7 +90,7 @@ class Children:
 
     def keep(self) -> None:
         """Keep one child of each part running; replace one that stops answering."""
-        for name, part in self._parts.items():
+        for name, part in reversed(self._parts.items()):  # the controller first: it takes longest to be ready
             self._keep_running_anew(name)
             if part.probe is not None:
                 self._tasks.spawn(f"probe {name}", self._kill_when_silent(name, part.probe))
@@ -130,7 +130,7 @@ class Children:
     def note(self) -> None:
         """Write the list of processes, for `rescoldo status` and for people."""
         pids = {"guardian": self._held.guardian, "supervisor": os.getpid()}
-        pids |= {name: child.pid for name, child in self._children.items()}
+        pids |= {name: self._children[name].pid for name in self._parts if name in self._children}
         pids |= {f"{child.part.name} {child.pid}, leaving": child.pid for child in self._leaving}
         try:
             self._settings.pid_file.write_text(str(os.getpid()))
