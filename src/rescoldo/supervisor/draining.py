@@ -58,10 +58,11 @@ class Draining:
         since = self._since() if self.begun else self._begin()
         serves_until, ends = since + self._settings.drain, since + self._settings.longest_drain
         while True:
-            idle = await self._look()
-            if idle and time.monotonic() >= serves_until:
+            await self._tell()
+            now = time.monotonic()
+            if now >= serves_until and await self._is_idle():
                 return
-            if time.monotonic() >= ends:
+            if now >= ends:
                 log.warning("draining took %g s; calls in flight are cut", self._settings.longest_drain)
                 return
             if await set_within(stopping, LOOK_SECONDS):
@@ -84,15 +85,20 @@ class Draining:
     def _since(self) -> float:
         return float(os.pread(self._held.table[DRAINING][0], MAX_MOMENT, 0))
 
-    async def _look(self) -> bool:
-        """Tell an edge that does not know yet; return whether no call is left. An edge that does not answer has calls
-        until it answers, or until its successor does."""
+    async def _tell(self) -> None:
+        """Tell the present edge unless it knows: it was just started, perhaps, and does not answer yet."""
         edge = self._children.current.get("edge")
-        if edge is None:
+        if edge is not None and edge.pid != self._told:
+            with contextlib.suppress(EdgeUnavailable):
+                if await begin_draining(self._admin, edge.pid):
+                    self._told = edge.pid
+
+    async def _is_idle(self) -> bool:
+        """Whether no call is left. An edge that does not answer may have calls, until its successor answers."""
+        edge = self._children.current.get("edge")
+        if edge is None or edge.pid != self._told or self._children.leaving:
             return False
         try:
-            if self._told != edge.pid and await begin_draining(self._admin, edge.pid):
-                self._told = edge.pid
-            return self._told == edge.pid and not self._children.leaving and not await has_calls(self._admin)
+            return not await has_calls(self._admin)
         except EdgeUnavailable:
             return False
