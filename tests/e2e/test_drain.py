@@ -21,7 +21,8 @@ from rescoldo.edge.draining import has_calls
 from rescoldo.supervisor.parts import EDGE_GRACE
 from rescoldo.supervisor.place import lock_file
 from support.balancer import Balancer
-from support.live import HELLO, TOKEN, Live, alive
+from support.gateway import HELLO, TOKEN
+from support.live import Live, alive
 
 pytestmark = pytest.mark.slow
 
