@@ -13,6 +13,7 @@ import pytest
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import Revision
+from rescoldo.model.standing import Standing
 from rescoldo.store.memory import MemoryFunctions
 from rescoldo.store.protocol import Functions, FunctionSource
 from rescoldo.store.sqlite.store import SqliteStore
@@ -160,7 +161,9 @@ async def test_a_store_does_not_report_its_own_changes() -> None:
     changes = ours.watch()
     await ours.save_function(ECHO)
     await ours.save_requested_replicas(ECHO.id, 2)
-    await theirs.save_requested_replicas(OTHER.id, 1)
+    await ours.save_standing(ECHO.id, Standing(paused=True))
+    await ours.delete_function(ECHO.id)
+    await theirs.save_function(OTHER)
     assert await after(changes) == OTHER.id
 
 

@@ -125,6 +125,12 @@ class StoreLocked(StoreError, Busy):
     """Another process holds the store locked; try again."""
 
 
+class Superseded(StoreError, Conflict):
+    """It was changed by somebody else at the same time; look at it again, then repeat your change."""
+
+    status = 409
+
+
 class NewerSchema(StoreError):
     """The data directory was written by a newer version of rescoldo."""
 

@@ -6,107 +6,81 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Set
 from dataclasses import dataclass, field, replace
 
-from rescoldo.model.function import Function
+from rescoldo.model.deployed import NEW, Deployed
+from rescoldo.model.errors import Superseded
 from rescoldo.model.names import FunctionId
-from rescoldo.model.revision import KEPT_REVISIONS, Revision
-from rescoldo.model.standing import PLAIN, Standing
 from rescoldo.store.changes import Watchers
+from rescoldo.store.documents import DocumentFunctions
 from rescoldo.store.protocol import Bundle, Condition, MinuteUsage, Namespace
 
 
 @dataclass
-class _Deployed:
-    """The functions that several `MemoryFunctions` share."""
+class _Shared:
+    """What several `MemoryDocuments` share."""
 
-    functions: dict[FunctionId, Function] = field(default_factory=dict)
-    revisions: dict[FunctionId, dict[int, Revision]] = field(default_factory=dict)
-    requested: dict[FunctionId, int] = field(default_factory=dict)
-    standings: dict[FunctionId, Standing] = field(default_factory=dict)
-    users: list[MemoryFunctions] = field(default_factory=list)
+    documents: dict[FunctionId, Deployed] = field(default_factory=dict)
+    last_version: int = NEW
+    users: list[Watchers] = field(default_factory=list)
 
 
-class MemoryFunctions:
-    """`Functions` in memory. One that is made `beside` another shares its data, as processes share a database."""
+class MemoryDocuments:
+    """`Documents` in memory. One that is made `beside` another shares its data, as clients share a server."""
 
-    def __init__(self, beside: MemoryFunctions | None = None) -> None:
-        self._deployed: _Deployed = _Deployed() if beside is None else beside._deployed
-        self._deployed.users.append(self)
+    def __init__(self, beside: MemoryDocuments | None = None) -> None:
+        self._shared: _Shared = _Shared() if beside is None else beside._shared
         self._watchers = Watchers()
+        self._shared.users.append(self._watchers)
 
-    async def functions(self) -> list[Function]:
-        return [self._deployed.functions[key] for key in sorted(self._deployed.functions)]
+    async def all(self) -> list[Deployed]:
+        return [self._shared.documents[key] for key in sorted(self._shared.documents)]
 
-    async def function(self, function: FunctionId) -> Function | None:
-        return self._deployed.functions.get(function)
+    async def get(self, function: FunctionId) -> Deployed | None:
+        return self._shared.documents.get(function)
 
-    async def save_function(
-        self, function: Function, *, keep: int = KEPT_REVISIONS, standing: Standing | None = None
-    ) -> None:
-        before = self._deployed.functions.get(function.id)
-        self._deployed.functions[function.id] = function
-        if before is not None and before.revision != function.revision:
-            past = Revision(before.revision, before.spec, before.digest, before.revised_at)
-            self._keep(function.id, past, keep - 1)
-        if standing is not None:
-            await self.save_standing(function.id, standing)
-        self._tell_others(function.id)
+    async def put(self, deployed: Deployed) -> int:
+        found = self._shared.documents.get(deployed.id)
+        if deployed.version != (NEW if found is None else found.version):
+            raise Superseded
+        self._shared.last_version += 1
+        self._shared.documents[deployed.id] = replace(deployed, version=self._shared.last_version)
+        self._tell(deployed.id)
+        return self._shared.last_version
 
-    async def save_failed(self, function: FunctionId, revision: Revision, *, keep: int = KEPT_REVISIONS) -> None:
-        self._keep(function, revision, keep)
-        self._tell_others(function)
-
-    async def revisions(self, function: FunctionId) -> list[Revision]:
-        kept = self._deployed.revisions.get(function, {})
-        return [kept[number] for number in sorted(kept, reverse=True)]
-
-    async def revision_digests(self) -> set[str]:
-        kept = self._deployed.revisions.values()
-        return {one.digest for revisions in kept for one in revisions.values() if not one.failure}
-
-    async def delete_function(self, function: FunctionId) -> None:
-        self._deployed.functions.pop(function, None)
-        self._deployed.revisions.pop(function, None)
-        self._deployed.requested.pop(function, None)
-        self._deployed.standings.pop(function, None)
-        self._tell_others(function)
-
-    async def requested_replicas(self) -> dict[FunctionId, int]:
-        return dict(self._deployed.requested)
-
-    async def save_requested_replicas(self, function: FunctionId, replicas: int) -> None:
-        self._deployed.requested.pop(function, None)
-        if replicas and function in self._deployed.functions:
-            self._deployed.requested[function] = replicas
-        self._tell_others(function)
-
-    async def standings(self) -> dict[FunctionId, Standing]:
-        return dict(self._deployed.standings)
-
-    async def save_standing(self, function: FunctionId, standing: Standing) -> None:
-        self._deployed.standings.pop(function, None)
-        if standing != PLAIN and function in self._deployed.functions:
-            self._deployed.standings[function] = standing
-        self._tell_others(function)
+    async def delete(self, function: FunctionId) -> None:
+        if self._shared.documents.pop(function, None) is not None:
+            self._tell(function)
 
     def watch(self) -> AsyncIterator[FunctionId | None]:
         return self._watchers.add()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End the watchers' iterations; nothing else is open."""
         self._watchers.close()
 
-    def _keep(self, function: FunctionId, revision: Revision, most: int) -> None:
-        kept = self._deployed.revisions.setdefault(function, {})
-        kept[revision.number] = revision
-        # failed revisions and those that served have a limit each
-        alike = sorted(number for number, one in kept.items() if bool(one.failure) == bool(revision.failure))
-        for number in alike[: max(0, len(alike) - most)]:
-            del kept[number]
+    @property
+    def shared(self) -> dict[FunctionId, Deployed]:
+        """The documents as they are now; a change made here is told to nobody."""
+        return self._shared.documents
 
-    def _tell_others(self, function: FunctionId) -> None:
-        for user in self._deployed.users:
-            if user is not self:
-                user._watchers.note(function)
+    def lose_sight(self) -> None:
+        """Tell our watchers that any document may have changed, as after a lost connection."""
+        self._watchers.note(None)
+
+    def _tell(self, function: FunctionId) -> None:
+        for user in self._shared.users:
+            user.note(function)
+
+
+class MemoryFunctions(DocumentFunctions):
+    """`Functions` in memory. One that is made `beside` another shares its data, as processes share a database."""
+
+    def __init__(self, beside: MemoryFunctions | None = None) -> None:
+        self.documents: MemoryDocuments = MemoryDocuments(None if beside is None else beside.documents)
+        super().__init__(self.documents)
+
+    async def close(self) -> None:
+        """End the watchers' iterations; nothing else is open."""
+        self.documents.close()
 
 
 class MemoryBundleIndex:
@@ -195,7 +169,7 @@ class MemoryStore(MemoryFunctions, MemoryBundleIndex, MemoryNamespaces, MemoryUs
         MemoryFunctions.__init__(self)
         MemoryBundleIndex.__init__(self)
         MemoryNamespaces.__init__(self)
-        MemoryUsage.__init__(self, self._deployed.functions.keys)
+        MemoryUsage.__init__(self, self.documents.shared.keys)
 
     @property
     def condition(self) -> Condition:

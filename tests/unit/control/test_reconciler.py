@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from control_world import DIGEST, FN, IMAGE, World
 
+from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import NotFound, StartFailed
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import FunctionId
@@ -103,10 +104,10 @@ async def test_after_a_gap_everything_is_compared(world: World, others: MemoryFu
     await world.deploy("kept")
     await world.deploy("gone")
     kept = world.fleet.entries[FunctionId("kept.openfaas-fn")]
-    deployed = world.store._deployed
-    del deployed.functions[FunctionId("gone.openfaas-fn")]  # without any notification
-    deployed.functions[FN] = function()
-    world.store._watchers.note(None)
+    documents = world.store.documents.shared
+    del documents[FunctionId("gone.openfaas-fn")]  # without any notification
+    documents[FN] = Deployed(function())
+    world.store.documents.lose_sight()
     await world.until(lambda: FN in world.edge.routes)
     await world.settle()
     assert world.fleet.entries.keys() == {kept.id, FN}
@@ -116,9 +117,8 @@ async def test_after_a_gap_everything_is_compared(world: World, others: MemoryFu
 async def test_the_controllers_own_deployments_are_left_alone(world: World, others: MemoryFunctions) -> None:
     await world.deploy()
     before = await serving(world)
-    world.store._watchers.note(None)
+    world.store.documents.lose_sight()
     await world.deploy()
-    world.store._watchers.note(FN)
     await world.settle()
     assert await serving(world) == before + 1
     assert len(await world.running()) == 1
