@@ -301,6 +301,20 @@ async def test_unknown_names_are_held_before_a_synchronisation_and_refused_after
     assert await world.call(OTHER) == "404"
 
 
+async def test_unknown_names_are_held_as_long_as_not_all_are_known(world: World) -> None:
+    held = []
+
+    async def wake(function: RouteKey) -> SlotName:
+        held.append(function)
+        return S1
+
+    await world.edge.synchronise(lambda: EdgeState((), (), complete=False))
+    await world.edge.add_server(await world.server(S1, "one"))
+    world.wakes_with(wake)
+    assert await world.call(OTHER) == "one"
+    assert held == [OTHER]
+
+
 async def test_a_dropped_route_is_unknown_at_once(world: World) -> None:
     await world.edge.synchronise(lambda: NOTHING)
     await awake(world)

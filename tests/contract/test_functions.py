@@ -70,7 +70,7 @@ async def shared(
         theirs: Functions
         if request.param == "memory":
             ours = MemoryFunctions()
-            theirs = MemoryFunctions(beside=ours)
+            theirs = ours.beside()
         else:
             monkeypatch.setattr("rescoldo.store.sqlite.writer.LOOK_SECONDS", 0.01)
             monkeypatch.setattr("rescoldo.store.sqlite.others.SECONDS", 0.0)
@@ -157,7 +157,7 @@ async def test_a_source_that_may_have_missed_changes_asks_for_a_full_read() -> N
 
 async def test_a_store_does_not_report_its_own_changes() -> None:
     ours = MemoryFunctions()
-    theirs = MemoryFunctions(beside=ours)
+    theirs = ours.beside()
     changes = ours.watch()
     await ours.save_function(ECHO)
     await ours.save_requested_replicas(ECHO.id, 2)

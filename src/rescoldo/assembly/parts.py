@@ -167,6 +167,9 @@ def _deploying(settings: Settings, ports: Ports, running: Running) -> Deploying:
     switch = Switch(context, trials, traffic)
     deployments = Deployments(context, trials, switch, traffic)
     removals = Removals(context, traffic, Forgetting(fleet.entries, running.recorder, ports.node, tasks).forget)
+    reconciler = Reconciler(store, context, switch, traffic, deployments, removals, trials)
+    if not store.complete:
+        fleet.wakes.look_up = reconciler.look_up
     return Deploying(
         spaces=spaces,
         policies=policies,
@@ -178,7 +181,7 @@ def _deploying(settings: Settings, ports: Ports, running: Running) -> Deploying:
         secrets=FunctionSecrets(context, switch),
         pauses=Pauses(fleet, trials),
         removals=removals,
-        reconciler=Reconciler(store, context, switch, traffic, deployments, removals),
+        reconciler=reconciler,
     )
 
 

@@ -22,7 +22,7 @@ class EdgeReload:
 
     def __call__(self, slots: int, state: Callable[[], EdgeState]) -> bool:
         wanted = state()
-        maps = config.map_text(wanted.routes, self._settings.limits)
+        maps = config.map_text(wanted.routes, self._settings.limits, complete=wanted.complete)
         config.write(self._settings, slots, wanted.servers, **maps)
         self._settings.slots_file.write_text(str(slots))  # `slot_count` reads it in the next controller
         try:

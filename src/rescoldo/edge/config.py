@@ -108,15 +108,16 @@ def route_value(route: Route, own: Iterable[str]) -> str:
     return (route.slot or ASLEEP) + ("" if MARKING.isdisjoint(own) else MARK)
 
 
-def map_text(routes: Iterable[Route], limits: Limits) -> dict[str, str]:
-    """The complete maps as texts, for `write`."""
+def map_text(routes: Iterable[Route], limits: Limits, *, complete: bool = True) -> dict[str, str]:
+    """The maps as texts, for `write`; see `EdgeState.complete`."""
     text = dict.fromkeys(MAPS, "")
     for route in routes:
         own = map_values(route, limits)
         text["routes"] += f"{route.function} {route_value(route, own)}\n"
         for name, value in own.items():
             text[name] += f"{route.function} {value}\n"
-    text["routes"] += f"{KNOWN_ALL} 1\n"
+    if complete:
+        text["routes"] += f"{KNOWN_ALL} 1\n"
     return text
 
 

@@ -205,7 +205,7 @@ class FakeEdge:
                 self._slot(name).servers.setdefault(instance, _Server(server)).enabled = True
                 self._slot(name).drain()
             self.routes = {route.function: route for route in state.routes}
-            self.complete = True
+            self.complete = state.complete
         for name, instance in stale:
             await self.remove_server(name, instance)
 

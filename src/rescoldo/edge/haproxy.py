@@ -148,7 +148,7 @@ class HaproxyEdge:
                 # a disabled server was being removed when the controller died
                 if states.get(key) != ENABLED:
                     await self.add_server(server)
-            await self._replace_maps(list(state.routes))
+            await self._replace_maps(list(state.routes), complete=state.complete)
         for slot, instance in there - servers.keys():  # outside the lock, which `remove_server` takes
             try:
                 await self.remove_server(slot, instance)
@@ -200,7 +200,7 @@ class HaproxyEdge:
         found = [row for row in rows if len(row) > 6 and row[1] not in OWN_BACKENDS]
         return {(SlotName(row[1]), InstanceId(row[3])): row[6] for row in found}
 
-    async def _replace_maps(self, routes: list[Route]) -> None:
+    async def _replace_maps(self, routes: list[Route], *, complete: bool) -> None:
         values = {route.function: map_values(route, self._limits) for route in routes}
         self._values = {function: own for function, own in values.items() if own}
         tables: dict[str, dict[str, str]] = {name: {} for name in MAPS}
@@ -212,7 +212,7 @@ class HaproxyEdge:
             await self._replace_map(name, tables[name])
         await self._replace_map(LOGINS, self._logins)
         # KNOWN_ALL goes with the last map: once all names are known, others are unknown
-        await self._replace_map("routes", {**routed, KNOWN_ALL: "1"})
+        await self._replace_map("routes", {**routed, **({KNOWN_ALL: "1"} if complete else {})})
 
     async def _replace_map(self, name: str, table: dict[str, str]) -> None:
         path = self._paths[name]

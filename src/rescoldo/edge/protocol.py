@@ -69,6 +69,7 @@ class EdgeState:
 
     routes: tuple[Route, ...]
     servers: tuple[LiveServer, ...]
+    complete: bool = True  # all names have routes: others are refused, and not held
 
 
 class Edge(Protocol):

@@ -29,6 +29,11 @@ class Documents(Protocol):
     `MemoryDocuments` (store/memory.py) is the shipped fake.
     """
 
+    @property
+    def complete(self) -> bool:
+        """Whether `all` returns all there are. If not, `get` may find others."""
+        ...
+
     async def all(self) -> list[Deployed]:
         """Return the documents of all functions, sorted by id."""
         ...
@@ -59,6 +64,10 @@ class DocumentFunctions:
         self._saved: dict[FunctionId, int] = {}  # the version that we saved last, or GONE
         self._turns: WeakValueDictionary[FunctionId, asyncio.Lock] = WeakValueDictionary()
 
+    @property
+    def complete(self) -> bool:
+        return self._documents.complete
+
     async def functions(self) -> list[Function]:
         return [one.function for one in await self._documents.all()]
 
@@ -74,11 +83,18 @@ class DocumentFunctions:
         every = [one.revisions for one in await self._documents.all()]
         return {one.digest for revisions in every for one in revisions if not one.failure}
 
-    async def requested_replicas(self) -> dict[FunctionId, int]:
-        return {one.id: one.requested for one in await self._documents.all() if one.requested}
+    async def requested_replicas(self, of: FunctionId | None = None) -> dict[FunctionId, int]:
+        return {one.id: one.requested for one in await self._some(of) if one.requested}
 
-    async def standings(self) -> dict[FunctionId, Standing]:
-        return {one.id: one.standing for one in await self._documents.all() if one.standing != PLAIN}
+    async def standings(self, of: FunctionId | None = None) -> dict[FunctionId, Standing]:
+        return {one.id: one.standing for one in await self._some(of) if one.standing != PLAIN}
+
+    async def _some(self, of: FunctionId | None) -> list[Deployed]:
+        """The document of one function, or of all (None)."""
+        if of is None:
+            return await self._documents.all()
+        found = await self._documents.get(of)
+        return [] if found is None else [found]
 
     def watch(self) -> AsyncIterator[FunctionId | None]:
         return self._of_others(self._documents.watch())  # begun here: an async generator begins with its first item

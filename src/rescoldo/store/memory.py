@@ -26,6 +26,8 @@ class _Shared:
 class MemoryDocuments:
     """`Documents` in memory. One that is made `beside` another shares its data, as clients share a server."""
 
+    complete = True
+
     def __init__(self, beside: MemoryDocuments | None = None) -> None:
         self._shared: _Shared = _Shared() if beside is None else beside._shared
         self._watchers = Watchers()
@@ -72,11 +74,15 @@ class MemoryDocuments:
 
 
 class MemoryFunctions(DocumentFunctions):
-    """`Functions` in memory. One that is made `beside` another shares its data, as processes share a database."""
+    """`Functions` over documents in memory."""
 
-    def __init__(self, beside: MemoryFunctions | None = None) -> None:
-        self.documents: MemoryDocuments = MemoryDocuments(None if beside is None else beside.documents)
+    def __init__(self, documents: MemoryDocuments | None = None) -> None:
+        self.documents = MemoryDocuments() if documents is None else documents
         super().__init__(self.documents)
+
+    def beside(self) -> MemoryFunctions:
+        """Return others' view of the same functions, as processes share a database."""
+        return MemoryFunctions(MemoryDocuments(beside=self.documents))
 
     async def close(self) -> None:
         """End the watchers' iterations; nothing else is open."""
@@ -165,8 +171,8 @@ class MemoryUsage:
 class MemoryStore(MemoryFunctions, MemoryBundleIndex, MemoryNamespaces, MemoryUsage):
     """Keeps the same promises as `SqliteStore`, except those about the disk."""
 
-    def __init__(self) -> None:
-        MemoryFunctions.__init__(self)
+    def __init__(self, documents: MemoryDocuments | None = None) -> None:
+        MemoryFunctions.__init__(self, documents)
         MemoryBundleIndex.__init__(self)
         MemoryNamespaces.__init__(self)
         MemoryUsage.__init__(self, self.documents.shared.keys)

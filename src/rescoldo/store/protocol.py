@@ -67,6 +67,11 @@ class Condition:
 class FunctionSource(Protocol):
     """The deployed functions, as a controller reads them. Other processes may change them, too."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether `functions` returns all there are. If not, `function` may find others by name."""
+        ...
+
     async def functions(self) -> list[Function]:
         """Return all functions with their current revisions, sorted by id."""
         ...
@@ -83,12 +88,14 @@ class FunctionSource(Protocol):
         """Return the bundles of all past revisions that have served: a rollback may need them."""
         ...
 
-    async def requested_replicas(self) -> dict[FunctionId, int]:
-        """Return the numbers of instances that users asked for, by function; without the functions nobody scaled."""
+    async def requested_replicas(self, of: FunctionId | None = None) -> dict[FunctionId, int]:
+        """Return the numbers of instances that users asked for, by function; without the functions nobody scaled. `of`:
+        of this function alone."""
         ...
 
-    async def standings(self) -> dict[FunctionId, Standing]:
-        """Return the standings of functions; one whose standing is PLAIN is not among them."""
+    async def standings(self, of: FunctionId | None = None) -> dict[FunctionId, Standing]:
+        """Return the standings of functions; one whose standing is PLAIN is not among them. `of`: of this function
+        alone."""
         ...
 
     def watch(self) -> AsyncIterator[FunctionId | None]:

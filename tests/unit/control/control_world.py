@@ -95,9 +95,10 @@ class World:
         logging.getLogger("rescoldo.tasks").addHandler(self._unexpected)
 
     @classmethod
-    async def make(cls, slots: int = 8, **settings: Any) -> World:
+    async def make(cls, slots: int = 8, store: MemoryStore | None = None, **settings: Any) -> World:
         chosen = Settings("/nowhere/d", "/nowhere/r", **settings)
-        made = cls(slots, chosen, FakeEdge(slots), FakeNode(), MemoryStore(), MemorySecrets(), MemoryBundles())
+        kept = MemoryStore() if store is None else store
+        made = cls(slots, chosen, FakeEdge(slots), FakeNode(), kept, MemorySecrets(), MemoryBundles())
         await made.add_bundle(IMAGE, DIGEST)
         await made.start()
         return made

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.looptime
 @pytest.fixture
 def others(world: World) -> MemoryFunctions:
     """Another controller's view of the same functions."""
-    return MemoryFunctions(beside=world.store)
+    return world.store.beside()
 
 
 def function(name: str = "fn", *, revision: int = 1, minimum: int = 0, **labels: str) -> Function:

@@ -36,8 +36,12 @@ class FirstStarts:
     def go_on(self) -> None:
         """At the controller's start, try revisions whose trial did not end under the previous controller."""
         for entry in self._fleet.entries.functions():
-            if entry.standing.untried and entry.failure is None and not entry.standing.paused:
-                self.begin(entry)
+            self.resume(entry)
+
+    def resume(self, entry: Entry) -> None:
+        """Begin the trial that another controller has not ended, if there is one."""
+        if entry.standing.untried and entry.failure is None and not entry.standing.paused:
+            self.begin(entry)
 
     def begin(self, entry: Entry) -> None:
         """Begin the trial of the entry's present revision. A trial of the previous revision ends by itself."""

@@ -11,6 +11,7 @@ import logging
 
 from rescoldo.control.deploy.change_context import ChangeContext
 from rescoldo.control.deploy.deployments import Deployments
+from rescoldo.control.deploy.first_starts import FirstStarts
 from rescoldo.control.deploy.removals import Removals
 from rescoldo.control.deploy.switch import Switch
 from rescoldo.control.deploy.traffic import Traffic
@@ -18,17 +19,19 @@ from rescoldo.control.fleet.entry import Entry
 from rescoldo.model.errors import RescoldoError, RolloutFailed
 from rescoldo.model.function import Function
 from rescoldo.model.names import FunctionId, revision_key
+from rescoldo.model.standing import PLAIN
 from rescoldo.store.protocol import FunctionSource
 
 log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """Follows one source. Requested replicas and standings remain this controller's own."""
+    """Follows one source. Requested replicas and standings are taken over with a function that appears; from then on
+    they are this controller's own."""
 
     def __init__(
         self, functions: FunctionSource, context: ChangeContext, switch: Switch, traffic: Traffic,
-        deployments: Deployments, removals: Removals,
+        deployments: Deployments, removals: Removals, trials: FirstStarts,
     ) -> None:
         """Create it before the functions are read for the first time: it takes over every change from here on."""
         self._functions = functions
@@ -37,6 +40,7 @@ class Reconciler:
         self._traffic = traffic
         self._deployments = deployments
         self._removals = removals
+        self._trials = trials
         self._told = functions.watch()
 
     async def run(self) -> None:
@@ -46,6 +50,11 @@ class Reconciler:
                 await self._take_over(changed)
             except RescoldoError as error:  # a source that was away asks for a full comparison on its return
                 log.warning("cannot reconcile %s with its changed deployment: %s", changed or "functions", error)
+
+    async def look_up(self, name: FunctionId) -> None:
+        """Let a function appear that the source may find by name alone; nothing happens if there is none. Raises the
+        source's errors."""
+        await self._reconcile(name)
 
     async def _take_over(self, changed: FunctionId | None) -> None:
         """Reconcile one function; without a name, all that differ."""
@@ -70,9 +79,14 @@ class Reconciler:
                 await self._removals.apply(entry)
 
     async def _appear(self, function: Function, shares: list[Function]) -> None:
-        entry = self._context.fleet.entries[function.id] = Entry(function, self._context.policies.stored(function))
+        asked = await self._functions.requested_replicas(of=function.id)
+        standings = await self._functions.standings(of=function.id)
+        entry = Entry(function, self._context.policies.stored(function), requested=asked.get(function.id, 0))
+        self._context.fleet.standings.restore(entry, standings.get(function.id, PLAIN))
+        self._context.fleet.entries[function.id] = entry
         await self._let_share(shares)
         await self._context.fleet.routes.publish(entry)
+        self._trials.resume(entry)
         self._context.fleet.wakes.keep_awake_soon(entry)
 
     async def _let_share(self, shares: list[Function]) -> None:

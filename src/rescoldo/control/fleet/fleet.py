@@ -40,7 +40,7 @@ class Fleet:
         self.replicas = Replicas(self.instances, edge, tasks)
         self.requested = RequestedReplicas(store, tasks)
         self.standings = Standings(store, tasks)
-        self.routes = Routes(self.entries, self.instances, edge)
+        self.routes = Routes(self.entries, self.instances, edge, complete=store.complete)
         self.retirement = Retirement(self.routes, self.instances, self.requested, slots, tasks)
         self.wakes = Wakes(
             self.entries, self.routes, self.instances, self.replicas, self.retirement, self.standings, slots, tasks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 
 from rescoldo.control.fleet.entries import Entries
 from rescoldo.control.fleet.entry import Entry
@@ -19,10 +20,12 @@ PUBLISH_PAUSE = 0.002  # seconds from a wake's answer to its route; a call in be
 class Routes:
     """Publishes each revision's route, and remembers what the edge has confirmed."""
 
-    def __init__(self, entries: Entries, instances: Instances, edge: Edge) -> None:
+    def __init__(self, entries: Entries, instances: Instances, edge: Edge, *, complete: bool) -> None:
+        """`complete`: a name without an entry is no function; otherwise it may be found when it is called."""
         self._entries = entries
         self._instances = instances
         self._edge = edge
+        self._complete = complete
 
     async def publish(self, entry: Entry) -> None:
         """Send the edge the revision's current route; return when the edge has confirmed it.
@@ -52,7 +55,10 @@ class Routes:
 
     def edge_state(self) -> EdgeState:
         """Everything that the edge should have now."""
-        return EdgeState(tuple(e.route for e in self._entries.values()), tuple(self._instances.live.values()))
+        return self._state(e.route for e in self._entries.values())
+
+    def _state(self, routes: Iterable[Route]) -> EdgeState:
+        return EdgeState(tuple(routes), tuple(self._instances.live.values()), self._complete)
 
     async def synchronise(self) -> None:
         """Send the edge the whole state, for example after its restart. Raises EdgeUnavailable.
@@ -66,7 +72,7 @@ class Routes:
             for entry in self._entries.values():
                 entry.published = None
                 sent[entry] = entry.route
-            return EdgeState(tuple(sent.values()), tuple(self._instances.live.values()))
+            return self._state(sent.values())
 
         await self._edge.synchronise(state)
         for entry, route in sent.items():

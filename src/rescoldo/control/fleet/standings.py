@@ -27,13 +27,15 @@ class Standings:
         self._tasks = tasks
 
     async def load(self, entries: Mapping[RouteKey, Entry]) -> None:
-        """Read the standings from the store. Users see a failed start, and the next call tries again."""
-        now = asyncio.get_running_loop().time()
+        """Read the standings from the store."""
         for function, standing in (await self._store.standings()).items():
-            entry = entries[function]
-            entry.standing = standing
-            if standing.failure:
-                entry.failure = Failure(StartFailed(standing.failure), 0, now)
+            self.restore(entries[function], standing)
+
+    def restore(self, entry: Entry, standing: Standing) -> None:
+        """Give an entry the standing that the store has. Users see a failed start, and the next call tries again."""
+        entry.standing = standing
+        if standing.failure:
+            entry.failure = Failure(StartFailed(standing.failure), 0, asyncio.get_running_loop().time())
 
     def note(self, entry: Entry, **changes: Any) -> None:
         """Change the standing now, and save it soon. A past revision has no standing of its own."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 from rescoldo.control.fleet.awake import Awake
 from rescoldo.control.fleet.entries import Entries, not_deployed
@@ -22,7 +23,7 @@ from rescoldo.control.fleet.slots import SlotPool
 from rescoldo.control.fleet.standings import Standings
 from rescoldo.model.errors import Busy, Paused, RescoldoError, StartFailed, StartTimeout
 from rescoldo.model.function import Function, FunctionPolicy
-from rescoldo.model.names import RouteKey, SlotName, function_of
+from rescoldo.model.names import FunctionId, RouteKey, SlotName, function_of
 from rescoldo.model.standing import PLAIN
 from rescoldo.policy.backoff import retry_delay
 from rescoldo.policy.idle import Activity
@@ -43,6 +44,8 @@ class Wakes:
     ) -> None:
         self.succeeded = 0
         self.failed = Counter[str]()  # by reason
+        # lets a function appear that the source finds by name alone; None: all functions have entries
+        self.look_up: Callable[[FunctionId], Awaitable[None]] | None = None
         self._entries = entries
         self._routes = routes
         self._instances = instances
@@ -55,8 +58,10 @@ class Wakes:
     async def wake(self, function: RouteKey, reason: str = "called while asleep") -> SlotName:
         """Return the slot of a function once it is awake; `reason` is for `describe --why`. Raises NotFound,
         StartFailed, StartTimeout, Busy, Paused."""
-        # a revision's share may end while its call is on the way: then the current revision serves the call
-        entry = self._entries.get(function) or self._entries.get(function_of(function))
+        entry = self._find(function)
+        if entry is None and self.look_up is not None:
+            await self.look_up(function_of(function))
+            entry = self._find(function)
         if entry is None:
             raise not_deployed(function)
         now = _now()
@@ -78,6 +83,11 @@ class Wakes:
             entry.begin_wake(wake)
             return await asyncio.shield(wake)  # a caller that leaves must not cancel the start for the others
         return await asyncio.shield(entry.waking)
+
+    def _find(self, function: RouteKey) -> Entry | None:
+        """The entry that serves a call: a revision's share may end while its call is on the way, and then the current
+        revision serves it."""
+        return self._entries.get(function) or self._entries.get(function_of(function))
 
     def keep_awake_soon(self, entry: Entry) -> None:
         """In the background, wake a function that keeps instances without a call."""

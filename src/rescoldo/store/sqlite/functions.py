@@ -29,6 +29,8 @@ class SqliteFunctions(Tables):
     nothing, as nothing has changed for them.
     """
 
+    complete = True
+
     def __init__(self, writer: Writer) -> None:
         super().__init__(writer)
         self._watchers = Watchers()
@@ -88,8 +90,9 @@ class SqliteFunctions(Tables):
     async def delete_function(self, function: FunctionId) -> None:
         await self._execute(SQL["delete_function"], (function,))
 
-    async def requested_replicas(self) -> dict[FunctionId, int]:
-        return await self._writer.read(lambda c: dict(c.execute(SQL["requested_replicas"]).fetchall()))
+    async def requested_replicas(self, of: FunctionId | None = None) -> dict[FunctionId, int]:
+        query, row = SQL["requested_replicas"], {"of": of}
+        return await self._writer.read(lambda c: dict(c.execute(query, row).fetchall()))
 
     async def save_requested_replicas(self, function: FunctionId, replicas: int) -> None:
         if replicas:
@@ -97,9 +100,9 @@ class SqliteFunctions(Tables):
         else:
             await self._execute(SQL["delete_requested_replicas"], (function,))
 
-    async def standings(self) -> dict[FunctionId, Standing]:
+    async def standings(self, of: FunctionId | None = None) -> dict[FunctionId, Standing]:
         def work(connection: sqlite3.Connection) -> dict[FunctionId, Standing]:
-            rows = connection.execute(SQL["standings"])
+            rows = connection.execute(SQL["standings"], {"of": of})
             return {name: Standing(bool(paused), bool(untried), failure) for name, paused, untried, failure in rows}
 
         return await self._writer.read(work)

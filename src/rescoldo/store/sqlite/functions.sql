@@ -37,7 +37,7 @@ SELECT number, spec, digest, created_at, failure FROM revision WHERE function = 
 SELECT DISTINCT digest FROM revision WHERE failure = ''
 
 -- name: requested_replicas
-SELECT function, replicas FROM asked
+SELECT function, replicas FROM asked WHERE :of IS NULL OR function = :of
 
 -- name: save_requested_replicas
 INSERT INTO asked (function, replicas) SELECT id, ?2 FROM function WHERE id = ?1
@@ -47,7 +47,7 @@ ON CONFLICT (function) DO UPDATE SET replicas = excluded.replicas
 DELETE FROM asked WHERE function = ?
 
 -- name: standings
-SELECT function, paused, untried, failure FROM standing
+SELECT function, paused, untried, failure FROM standing WHERE :of IS NULL OR function = :of
 
 -- name: save_standing
 INSERT INTO standing (function, paused, untried, failure) SELECT id, ?2, ?3, ?4 FROM function WHERE id = ?1
