@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import AsyncIterator
 from typing import Any
 
-from rescoldo.bundle.manifest import manifest_here
+from rescoldo.bundle.manifest import layer_manifest, manifest_here
 
 MANIFEST = manifest_here("python3-http", "http").to_text().encode()
 
@@ -48,3 +48,14 @@ async def sent(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
     """Yield `data` in chunks of `size` bytes, as an upload arrives."""
     for start in range(0, len(data), size):
         yield data[start : start + size]
+
+
+def bundle_archive(code: str = "", layer: str = "") -> bytes:
+    """An upload of a handler with that code; `layer` is the digest of its layer."""
+    manifest = manifest_here("python3-http", "http", layer).to_text().encode()
+    return Tar(manifest).file("function/handler.py", code.encode()).gz()
+
+
+def layer_archive() -> bytes:
+    """An upload of a layer of requirements."""
+    return Tar(layer_manifest().encode()).file("deps/needed.py", b"X = 1\n").gz()

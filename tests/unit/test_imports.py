@@ -16,7 +16,7 @@ PLACES = {
     "click": ("cli/",),
     "fastapi": ("api/",),
     "httptools": ("replay/client.py", "runtime/http/receiver.py"),
-    "httpx2": ("cli/gateway.py", "kube/client.py"),  # lightkube rests on it
+    "httpx2": ("cli/gateway.py", "kube/client.py", "link/client.py"),  # lightkube rests on it
     "lightkube": ("kube/client.py",),
     "matplotlib": ("replay/picture.py",),
     "packaging": ("bundle/requirements.py",),

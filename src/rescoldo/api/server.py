@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rescoldo.tasks import set_within
 
 GRACE = 3  # seconds for requests (uploads) to end before they are cancelled
 KEEP_ALIVE = 75  # seconds; longer than the edge keeps an idle connection, so the edge closes first
 MAX_CONNECTIONS = 1000  # followed logs are connections; above it 503
+PEER_KEEP_ALIVE = 3660  # seconds; longer than a worker keeps an idle connection (link/client.py)
 TICK = 1.0  # seconds between updates of the Date header
 
 
@@ -40,6 +46,52 @@ async def serve(app: FastAPI, sock: socket.socket, stop: asyncio.Event) -> None:
     )
     app.state.stop = stop
     await _Server(config, stop).serve(sockets=[sock])
+
+
+@dataclass(frozen=True, slots=True)
+class MutualTls:
+    """The files with which a server proves its name, and knows its clients (PEM)."""
+
+    certificate: Path
+    key: Path
+    authority: Path  # that has signed the clients' certificates
+
+
+async def serve_peers(app: FastAPI, sock: socket.socket, stop: asyncio.Event, tls: MutualTls) -> None:
+    """Serve `app` on `sock` (listening, AF_INET) to clients with a certificate of the authority, until `stop` is set.
+    `peer_uris` tells an application who asks. Raises OSError for files that cannot be read."""
+    config = uvicorn.Config(
+        app,
+        http=_PeerProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=PEER_KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACE,
+        ssl_certfile=tls.certificate,
+        ssl_keyfile=tls.key,
+        ssl_ca_certs=str(tls.authority),
+        ssl_cert_reqs=ssl.CERT_REQUIRED,
+    )
+    await _Server(config, stop).serve(sockets=[sock])
+
+
+def peer_uris(request: Request) -> tuple[str, ...]:
+    """The URIs that the certificate of a request's client names; empty without a certificate."""
+    return tuple(getattr(request.state, "peer", ()))
+
+
+class _PeerProtocol(HttpToolsProtocol):
+    """Hands the names in the client's certificate to the application, which ASGI does not."""
+
+    def connection_made(self, transport: Any) -> None:
+        names = (transport.get_extra_info("peercert") or {}).get("subjectAltName", ())
+        self.app_state = {**self.app_state, "peer": tuple(name for kind, name in names if kind == "URI")}
+        super().connection_made(transport)
 
 
 class _Server(uvicorn.Server):

@@ -12,6 +12,7 @@ from rescoldo.model.names import FunctionId
 from rescoldo.store.changes import Watchers
 from rescoldo.store.documents import DocumentFunctions
 from rescoldo.store.protocol import Bundle, Condition, MinuteUsage, Namespace
+from rescoldo.store.usage import UsageKey, key_of, sum_of
 
 
 @dataclass
@@ -136,7 +137,7 @@ class MemoryUsage:
 
     def __init__(self, names: Callable[[], Set[FunctionId]]) -> None:
         self._names = names
-        self._usage: dict[tuple[FunctionId, int, int, bool], MinuteUsage] = {}
+        self._usage: dict[UsageKey, MinuteUsage] = {}
         self._invocations: Counter[FunctionId] = Counter()
 
     async def add_usage(self, rows: Iterable[MinuteUsage]) -> None:
@@ -145,9 +146,9 @@ class MemoryUsage:
             self._invocations[row.function] += row.calls
 
     def _add(self, row: MinuteUsage) -> None:
-        key = (row.function, row.minute, row.status, row.cold)
+        key = key_of(row)
         kept = self._usage.get(key)
-        self._usage[key] = row if kept is None else _sum(kept, row)
+        self._usage[key] = row if kept is None else sum_of(kept, row)
 
     async def prune_usage(self, before_minute: int, hours_before: int) -> None:
         kept, self._usage = self._usage, {}
@@ -200,13 +201,3 @@ class MemorySecrets:
     async def delete_namespace(self, namespace: str) -> None:
         self.values = {key: value for key, value in self.values.items() if key[0] != namespace}
 
-
-def _sum(kept: MinuteUsage, row: MinuteUsage) -> MinuteUsage:
-    return replace(
-        kept,
-        calls=kept.calls + row.calls,
-        queue_ms=kept.queue_ms + row.queue_ms,
-        run_ms=kept.run_ms + row.run_ms,
-        bytes_in=kept.bytes_in + row.bytes_in,
-        bytes_out=kept.bytes_out + row.bytes_out,
-    )

@@ -1,0 +1,108 @@
+"""The routes of control that workers use, each for the namespace of its certificate alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Literal
+
+from fastapi import APIRouter, Body, FastAPI, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from rescoldo.api.errors import install_error_handlers
+from rescoldo.link.protocol import Control, Unreachable
+from rescoldo.link.wire import decode_counts, decode_document, encode_change, encode_delivery, encode_image
+from rescoldo.model.errors import InvalidInput, NotFound
+from rescoldo.model.names import FunctionId, RouteKey
+
+ControlOf = Callable[[Request], Control]
+
+
+def create_link(control_of: ControlOf) -> FastAPI:
+    """Make the link's application. `control_of` returns the control of the namespace that a request's worker may see;
+    it raises for any other client."""
+    app = FastAPI(openapi_url=None, redirect_slashes=False)
+    install_error_handlers(app)
+    app.include_router(_functions(control_of), prefix="/link")
+    app.include_router(_supplies(control_of), prefix="/link")
+    return app
+
+
+def _functions(control_of: ControlOf) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/functions")
+    async def versions(request: Request) -> Response:
+        return JSONResponse(await control_of(request).versions())
+
+    @router.get("/functions/{function}")
+    async def deliver(request: Request, function: str) -> Response:
+        found = await control_of(request).deliver(_id(function))
+        if found is None:
+            raise NotFound(f"function {function[:200]} is not deployed")
+        return JSONResponse(encode_delivery(found))
+
+    @router.put("/functions/{function}")
+    async def put(request: Request, function: str, found: dict[str, Any] = Body()) -> Response:  # noqa: B008
+        document = decode_document(found)
+        if document.id != function:
+            raise InvalidInput(f"the document is one of {document.id}, not of {function[:200]}")
+        return JSONResponse({"version": await control_of(request).put(document)})
+
+    @router.delete("/functions/{function}")
+    async def delete(request: Request, function: str) -> Response:
+        await control_of(request).delete(_id(function))
+        return Response(status_code=204)
+
+    @router.get("/changes")
+    async def changes(request: Request) -> Response:
+        return StreamingResponse(_lines(control_of(request)), media_type="application/x-ndjson")
+
+    return router
+
+
+def _supplies(control_of: ControlOf) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/images/{image:path}")
+    async def image(request: Request, image: str) -> Response:
+        found = await control_of(request).image(image)
+        if found is None:
+            raise NotFound(f"image {image[:200]} was not uploaded")
+        return JSONResponse(encode_image(*found))
+
+    @router.get("/{kind}/{digest}")
+    async def archive(request: Request, kind: Literal["bundles", "layers"], digest: str) -> Response:
+        chunks = control_of(request).archive(kind, digest)
+        try:
+            first = await anext(chunks)  # before the answer begins: it may be missing
+        except StopAsyncIteration:
+            first = b""
+        return StreamingResponse(_all(first, chunks), media_type="application/octet-stream")
+
+    @router.post("/counts")
+    async def count(request: Request, found: dict[str, Any] = Body()) -> Response:  # noqa: B008
+        await control_of(request).count(decode_counts(found))
+        return Response(status_code=204)
+
+    return router
+
+
+async def _lines(control: Control) -> AsyncIterator[bytes]:
+    """The stream of changes, until control ends it: the worker then begins another."""
+    try:
+        async for change in control.changes():
+            yield encode_change(change)
+    except Unreachable:
+        return
+
+
+async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+def _id(text: str) -> FunctionId:
+    return FunctionId(RouteKey(text))
+
+

@@ -1,0 +1,221 @@
+"""The functions that a worker has looked up, kept in step with control's.
+
+The guarantees:
+  * A worker never goes back to an earlier version of a function that it has.
+  * What is removed stays away: an answer that was on its way when the removal was told does not bring it back.
+  * After a gap all versions are compared before the stream goes on, so that no change is missed.
+  * A document is handed out only once its bundles and secrets are here.
+Without control the functions that were looked up go on; others are Unreachable, since nobody can tell whether they
+exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
+from dataclasses import replace
+
+from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Change, Control, Delivery, Unreachable
+from rescoldo.model.deployed import Deployed
+from rescoldo.model.errors import InvalidInput, RescoldoError, Superseded
+from rescoldo.model.names import FunctionId, check_name, split_id
+from rescoldo.policy.backoff import retry_delay
+from rescoldo.store.changes import Watchers
+
+UNKNOWN_SECONDS = 1.0  # for which a name that control does not know is not asked for again
+MOST_UNKNOWN = 10_000  # names remembered as unknown
+AT_ONCE = 32  # look-ups; more wait for a turn
+SILENCE_SECONDS = 3 * HEARTBEAT_SECONDS  # without a line, the stream counts as broken
+
+_LOG = logging.getLogger(__name__)
+
+
+class JoinedDocuments:
+    """Implements `Documents` over a `Control`. `run` follows control until it is cancelled."""
+
+    complete = False
+
+    def __init__(
+        self, control: Control, namespace: str, bring: Callable[[Delivery], Awaitable[None]]
+    ) -> None:
+        """`namespace`: the only one of this worker. `bring` makes bundles and secrets available here."""
+        self._control = control
+        self._namespace = namespace
+        self._bring = bring
+        self._known: dict[FunctionId, Deployed] = {}
+        self._unknown: dict[FunctionId, float] = {}  # until when, in seconds on the loop's clock; oldest first
+        self._asking: dict[FunctionId, asyncio.Task[Deployed | None]] = {}
+        self._told: dict[FunctionId, set[int]] = {}  # versions told while a look-up is under way
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._watchers = Watchers()
+        self._confirmed = float("-inf")  # seconds on the loop's clock: until then all that we know was true
+
+    @property
+    def unconfirmed(self) -> float:
+        """Seconds since control last confirmed what is known here."""
+        return _now() - self._confirmed
+
+    # -- Documents
+
+    async def all(self) -> list[Deployed]:
+        return [self._known[key] for key in sorted(self._known)]
+
+    async def get(self, function: FunctionId) -> Deployed | None:
+        if (found := self._known.get(function)) is not None:
+            return found
+        if self._is_foreign(function) or self._unknown.get(function, 0.0) > _now():
+            return None
+        if function not in self._asking:
+            asking = asyncio.create_task(self._look_up(function), name=f"look up {function}")
+            self._asking[function] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(function, None))
+        return await asyncio.shield(self._asking[function])  # a caller that leaves does not end it for the others
+
+    async def put(self, deployed: Deployed) -> int:
+        try:
+            version = await self._control.put(deployed)
+        except Superseded:
+            if await self._renew(deployed.id):  # others were faster
+                self._watchers.note(deployed.id)
+            raise
+        self._keep(replace(deployed, version=version))
+        return version
+
+    async def delete(self, function: FunctionId) -> None:
+        await self._control.delete(function)
+        self._forget(function)
+
+    def watch(self) -> AsyncIterator[FunctionId | None]:
+        return self._watchers.add()
+
+    def close(self) -> None:
+        """End the watchers' iterations."""
+        self._watchers.close()
+
+    # -- looking up
+
+    def _is_foreign(self, function: FunctionId) -> bool:
+        """Whether no function of this worker can have that id: it is of another namespace, or not a name at all."""
+        name, namespace = split_id(function)
+        with contextlib.suppress(InvalidInput):
+            return namespace != self._namespace or not check_name(name)
+        return True
+
+    async def _look_up(self, function: FunctionId) -> Deployed | None:
+        async with self._turns:
+            while True:
+                told = self._told[function] = set()
+                try:
+                    found = await self._control.deliver(function)
+                    if found is not None:
+                        await self._bring(found)
+                    if _is_older(found, told):
+                        continue
+                finally:
+                    del self._told[function]
+                if found is None:
+                    self._note_unknown(function)
+                    return None
+                return self._keep(found.document)
+
+    def _note_unknown(self, function: FunctionId) -> None:
+        self._unknown.pop(function, None)
+        self._unknown[function] = _now() + UNKNOWN_SECONDS
+        if len(self._unknown) > MOST_UNKNOWN:
+            del self._unknown[next(iter(self._unknown))]
+
+    def _keep(self, document: Deployed) -> Deployed:
+        """Keep the later of a document and the one that is known; return it."""
+        known = self._known.get(document.id)
+        if known is None or known.version < document.version:
+            self._known[document.id] = document
+        self._unknown.pop(document.id, None)
+        return self._known[document.id]
+
+    def _forget(self, function: FunctionId) -> None:
+        self._known.pop(function, None)
+
+    # -- following
+
+    async def run(self) -> None:
+        """Follow control's changes, until cancelled; whenever they cannot be heard, begin again."""
+        failures = 0
+        while True:
+            begun = _now()
+            try:
+                await self._follow()
+            except Unreachable as error:
+                failures = 1 if self._confirmed > begun else failures + 1
+                if failures == 1:
+                    _LOG.warning("%s; functions that are known here go on", error.message)
+            await asyncio.sleep(retry_delay(failures))
+
+    async def _follow(self) -> None:
+        changes = self._control.changes()
+        await self._next(changes)  # from here on nothing is missed
+        await self._compare(await self._control.versions())
+        self._confirmed = _now()
+        while True:
+            change = await self._next(changes)
+            if change is not None:
+                await self._take(change)
+            self._confirmed = _now()
+
+    async def _next(self, changes: AsyncIterator[Change | None]) -> Change | None:
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                return await anext(changes)
+        except (TimeoutError, StopAsyncIteration) as error:
+            raise Unreachable from error
+
+    async def _compare(self, versions: dict[FunctionId, int]) -> None:
+        for function, known in list(self._known.items()):
+            version = versions.get(function, GONE)
+            if version != known.version:
+                await self._take(Change(function, version))
+        self._unknown.clear()
+
+    async def _take(self, change: Change) -> None:
+        """Take a change over, and tell the watchers. Raises Unreachable."""
+        function = change.function
+        self._unknown.pop(function, None)
+        if function in self._told:
+            self._told[function].add(change.version)
+        known = self._known.get(function)
+        if known is None or (change.version != GONE and change.version <= known.version):
+            return
+        if change.version == GONE:
+            self._forget(function)
+        elif not await self._renew(function):
+            return
+        self._watchers.note(function)
+
+    async def _renew(self, function: FunctionId) -> bool:
+        """Read a function again; return whether there is another document, or none any more. Raises Unreachable."""
+        before = self._known.get(function)
+        try:
+            found = await self._control.deliver(function)
+            if found is not None:
+                await self._bring(found)
+        except Unreachable:
+            raise
+        except RescoldoError as error:  # the present document goes on; the next comparison tries again
+            _LOG.warning("cannot take over a change of %s: %s", function, error.message)
+            return False
+        if found is None:
+            self._forget(function)
+            return before is not None
+        return self._keep(found.document) is not before
+
+
+def _is_older(found: Delivery | None, told: Set[int]) -> bool:
+    """Whether an answer may be older than one of the changes that were told while it was on its way."""
+    if found is None:
+        return bool(told - {GONE})
+    return any(version == GONE or version > found.document.version for version in told)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,90 @@
+"""What a worker asks of its cluster's control, and what it tells it: the plug-point `Control`.
+
+Control keeps the truth, the owner of a function changes it: a worker reads documents, and saves those of the functions
+that it owns. `ControlClient` (client.py) speaks to a real one; `MemoryControl` (fake.py) is the shipped fake. Both pass
+tests/contract/test_link.py. Every method raises Unreachable while control cannot be reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from rescoldo.model.deployed import Deployed
+from rescoldo.model.errors import Busy, StoreError
+from rescoldo.model.names import FunctionId
+from rescoldo.store.protocol import Bundle, MinuteUsage
+
+GONE = 0  # the version of a function that was removed
+HEARTBEAT_SECONDS = 2.0  # between two lines of the stream of changes, at most
+Archive = Literal["bundles", "layers"]
+
+
+class Unreachable(StoreError, Busy):
+    """The cluster's control cannot be reached now; try again."""
+
+    status = 503
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A function with what its instances need."""
+
+    document: Deployed
+    layers: Mapping[str, str] = field(default_factory=dict)  # the layer of each bundle that has one, by digest
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # the values of those that it names
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A function has another version; GONE: it was removed."""
+
+    function: FunctionId
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A batch of counted calls. Control counts each number of a sender once, however often it arrives."""
+
+    sender: str  # unique for a folder of counts
+    number: int  # 1, 2, 3 …
+    rows: tuple[MinuteUsage, ...]
+
+
+class Control(Protocol):
+    """The control of a cluster, as one worker sees it: its namespace alone."""
+
+    async def deliver(self, function: FunctionId) -> Delivery | None:
+        """Return a function and what it needs; None if it is not deployed."""
+        ...
+
+    async def versions(self) -> dict[FunctionId, int]:
+        """Return the present version of every function."""
+        ...
+
+    def changes(self) -> AsyncIterator[Change | None]:
+        """Iterate over all changes from the first item on, which is None; None comes again at least every
+        HEARTBEAT_SECONDS. Raises Unreachable at its end."""
+        ...
+
+    async def put(self, document: Deployed) -> int:
+        """Save a document; see `Documents.put`."""
+        ...
+
+    async def delete(self, function: FunctionId) -> None:
+        """Forget a function; an unknown one is no error."""
+        ...
+
+    async def image(self, image: str) -> tuple[Bundle, str] | None:
+        """Return the bundle that an image name points to, and the digest of its layer (empty: it has none)."""
+        ...
+
+    def archive(self, kind: Archive, digest: str) -> AsyncIterator[bytes]:
+        """Iterate over the bytes of a stored archive. Raises NotFound."""
+        ...
+
+    async def count(self, counts: Counts) -> None:
+        """Add counted calls to those that control keeps."""
+        ...

@@ -1,0 +1,73 @@
+"""Brings what a function needs from control to this worker: bundles with their layers, and secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from weakref import WeakValueDictionary
+
+from rescoldo.bundle.protocol import Archives, Bundles
+from rescoldo.link.protocol import Archive, Control, Delivery
+from rescoldo.model.deployed import Deployed
+from rescoldo.model.errors import NotFound, StartFailed
+from rescoldo.store.protocol import Secrets
+
+
+class Supplies:
+    """Fills the worker's own storages. Bundles stay, as they are named by their content; a secret is written whenever
+    its value is another one."""
+
+    def __init__(self, control: Control, bundles: Bundles, secrets: Secrets, most_bytes: int) -> None:
+        """`most_bytes`: of one archive."""
+        self._control = control
+        self._bundles = bundles
+        self._secrets = secrets
+        self._most = most_bytes
+        self._written: dict[tuple[str, str], bytes] = {}  # sha256 of each secret, by namespace and name
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by digest
+
+    async def bring(self, delivery: Delivery) -> None:
+        """Return once the serving revisions of a function could start here. Raises StartFailed if control has not what
+        they need, Unreachable, InvalidInput for a damaged archive, StoreError."""
+        for digest in _digests(delivery.document):
+            await self.bring_bundle(digest, delivery.layers.get(digest, ""))
+        namespace = delivery.document.function.spec.namespace
+        for name, value in delivery.secrets.items():
+            await self._write(namespace, name, value)
+
+    async def bring_bundle(self, digest: str, layer: str) -> None:
+        """Return once a bundle and its layer (empty: none) are here. Raises as `bring` does."""
+        if self._bundles.has(digest):
+            return
+        async with self._turn(digest):
+            if self._bundles.has(digest):
+                return
+            if layer:
+                async with self._turn(layer):
+                    if not self._bundles.layers.touch(layer):
+                        await self._receive(self._bundles.layers, "layers", layer)
+            await self._receive(self._bundles, "bundles", digest)
+
+    async def _receive(self, storage: Archives, kind: Archive, digest: str) -> None:
+        try:
+            received = await storage.receive(self._control.archive(kind, digest), self._most, digest)
+        except NotFound as error:
+            raise StartFailed(
+                f"{error.message}: build and deploy the function again with `rescoldo up`"
+            ) from error
+        await storage.unpack(received)
+
+    async def _write(self, namespace: str, name: str, value: bytes) -> None:
+        mark = hashlib.sha256(value).digest()
+        if self._written.get((namespace, name)) != mark:
+            await self._secrets.save(namespace, name, value)
+            self._written[namespace, name] = mark
+
+    def _turn(self, digest: str) -> asyncio.Lock:
+        return self._turns.setdefault(digest, asyncio.Lock())
+
+
+def _digests(document: Deployed) -> set[str]:
+    """The bundles of the revisions that take traffic."""
+    shares = document.function.traffic
+    return {document.function.digest} | {one.digest for one in document.revisions if one.number in shares}

@@ -1,0 +1,104 @@
+"""The link's messages as JSON. Any other object is InvalidInput: a worker and its control may differ by a version."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from dataclasses import asdict, astuple
+from typing import Any, TypeVar
+
+from rescoldo.link.protocol import Change, Counts, Delivery
+from rescoldo.model import deployed
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.names import FunctionId, RouteKey
+from rescoldo.store.protocol import Bundle, MinuteUsage
+
+T = TypeVar("T")
+
+
+def encode_delivery(delivery: Delivery) -> dict[str, Any]:
+    """A function with what it needs; secrets in base64."""
+    secrets = {name: b64encode(value).decode() for name, value in delivery.secrets.items()}
+    document = deployed.to_json(delivery.document)
+    return {"document": document, "layers": dict(delivery.layers), "secrets": secrets}
+
+
+def decode_delivery(found: Any) -> Delivery:
+    """Read `encode_delivery`'s object. Raises InvalidInput."""
+
+    def read() -> Delivery:
+        secrets = {str(name): b64decode(value, validate=True) for name, value in found["secrets"].items()}
+        layers = {str(digest): str(layer) for digest, layer in found["layers"].items()}
+        return Delivery(deployed.from_json(found["document"]), layers, secrets)
+
+    return _read("a delivery", read)
+
+
+def encode_change(change: Change | None) -> bytes:
+    """A line of the stream of changes; an empty object is a sign of life."""
+    found = {} if change is None else {"function": change.function, "version": change.version}
+    return json.dumps(found).encode() + b"\n"
+
+
+def decode_change(line: str) -> Change | None:
+    """Read a line of the stream of changes. Raises InvalidInput."""
+
+    def read() -> Change | None:
+        found = json.loads(line)
+        return Change(_function(found["function"]), int(found["version"])) if found else None
+
+    return _read("a change", read)
+
+
+def encode_image(bundle: Bundle, layer: str) -> dict[str, Any]:
+    """The bundle of an image, and its layer."""
+    return {**asdict(bundle), "layer": layer}
+
+
+def decode_image(found: Any) -> tuple[Bundle, str]:
+    """Read `encode_image`'s object. Raises InvalidInput."""
+
+    def read() -> tuple[Bundle, str]:
+        layer = str(found.pop("layer"))
+        return Bundle(**found), layer
+
+    return _read("an image", read)
+
+
+def encode_counts(counts: Counts) -> dict[str, Any]:
+    """A batch of counts; rows as lists, in the order of MinuteUsage's fields."""
+    return {"sender": counts.sender, "number": counts.number, "rows": list(map(astuple, counts.rows))}
+
+
+def decode_counts(found: Any) -> Counts:
+    """Read `encode_counts`'s object. Raises InvalidInput."""
+
+    def read() -> Counts:
+        rows = tuple(_row(*row) for row in found["rows"])
+        return Counts(str(found["sender"]), int(found["number"]), rows)
+
+    return _read("a batch of counts", read)
+
+
+def decode_document(found: Any) -> deployed.Deployed:
+    """Read a document. Raises InvalidInput."""
+    return _read("a function's document", lambda: deployed.from_json(found))
+
+
+def _row(function: Any, minute: Any, status: Any, cold: Any, *numbers: Any) -> MinuteUsage:
+    calls, queue_ms, run_ms, bytes_in, bytes_out = map(int, numbers)
+    return MinuteUsage(
+        _function(function), int(minute), int(status), bool(cold), calls, queue_ms, run_ms, bytes_in, bytes_out
+    )
+
+
+def _function(text: Any) -> FunctionId:
+    return FunctionId(RouteKey(str(text)))
+
+
+def _read(what: str, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidInput(f"{what} cannot be read: {type(error).__name__}: {error}") from error

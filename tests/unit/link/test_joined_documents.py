@@ -1,0 +1,257 @@
+"""A worker's functions: looked up by name, kept in step with control's, and kept while control is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from rescoldo.link.documents import AT_ONCE, MOST_UNKNOWN, SILENCE_SECONDS, UNKNOWN_SECONDS, JoinedDocuments
+from rescoldo.link.fake import MemoryControl
+from rescoldo.link.protocol import Change, Delivery, Unreachable
+from rescoldo.model.deployed import Deployed
+from rescoldo.model.errors import InvalidInput, Superseded
+from rescoldo.model.function import Function, FunctionSpec
+from rescoldo.model.names import FunctionId, function_id
+
+pytestmark = pytest.mark.looptime
+
+FN, OTHER = function_id("fn"), function_id("other")
+
+
+def document(name: str = "fn", namespace: str = "openfaas-fn") -> Deployed:
+    return Deployed(Function(FunctionSpec(name, "some:image", namespace), "a" * 64, 1.0))
+
+
+@dataclass
+class Joined:
+    control: MemoryControl
+    brought: list[FunctionId] = field(default_factory=list)
+    before_bringing: Callable[[], Awaitable[None]] | None = None
+
+    def __post_init__(self) -> None:
+        self.documents = JoinedDocuments(self.control, "openfaas-fn", self._bring)
+        self.changes = self.documents.watch()
+
+    async def _bring(self, delivery: Delivery) -> None:
+        if self.before_bringing is not None:
+            await self.before_bringing()
+        self.brought.append(delivery.document.id)
+
+    async def requested(self, function: FunctionId = FN) -> int | None:
+        found = await self.documents.get(function)
+        return None if found is None else found.requested
+
+    async def change(self, requested: int) -> None:
+        """Change the document in control."""
+        found = self.control.documents.shared[FN]
+        await self.control.documents.put(replace(found, requested=requested))
+
+
+@pytest.fixture
+async def joined() -> AsyncIterator[Joined]:
+    """A worker that follows control."""
+    made = Joined(MemoryControl())
+    following = asyncio.create_task(made.documents.run())
+    await asyncio.sleep(0.1)
+    yield made
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_function_is_asked_for_once_by_its_name(joined: Joined) -> None:
+    await joined.control.documents.put(document())
+    assert await joined.documents.all() == []
+    found = await asyncio.gather(*(joined.documents.get(FN) for _ in range(20)))
+    assert [one.function for one in found if one] == 20 * [document().function]
+    assert await joined.documents.get(FN) is not None
+    assert joined.control.asked == joined.brought == [FN]
+    assert [one.id for one in await joined.documents.all()] == [FN]
+
+
+async def test_an_unknown_name_is_not_asked_for_again_for_a_while(joined: Joined) -> None:
+    for _ in range(5):
+        assert await joined.documents.get(OTHER) is None
+    assert joined.control.asked == [OTHER]
+    await asyncio.sleep(UNKNOWN_SECONDS)
+    assert await joined.documents.get(OTHER) is None
+    assert joined.control.asked == [OTHER, OTHER]
+
+
+async def test_a_name_that_becomes_known_is_known_at_once(joined: Joined) -> None:
+    assert await joined.documents.get(FN) is None
+    await joined.control.documents.put(document())
+    await asyncio.sleep(UNKNOWN_SECONDS / 10)
+    assert await joined.documents.get(FN) is not None
+
+
+@pytest.mark.parametrize("name", ["fn.elsewhere", "fn", "", "../etc.openfaas-fn", "Fn.openfaas-fn", "a b.openfaas-fn"])
+async def test_other_namespaces_and_what_is_no_name_are_not_asked_for(joined: Joined, name: str) -> None:
+    await joined.control.documents.put(document(namespace="elsewhere"))
+    assert await joined.documents.get(FunctionId(name)) is None  # type: ignore[arg-type]
+    assert joined.control.asked == []
+
+
+async def test_many_unknown_names_at_once_cost_a_bounded_memory_and_few_questions_at_a_time(joined: Joined) -> None:
+    now = most = 0
+    deliver = joined.control.deliver
+
+    async def counted(function: FunctionId) -> Delivery | None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        try:
+            return await deliver(function)
+        finally:
+            now -= 1
+
+    joined.control.deliver = counted  # type: ignore[method-assign]
+    await asyncio.gather(*(joined.documents.get(function_id(f"n{n}")) for n in range(MOST_UNKNOWN + 500)))
+    assert most == AT_ONCE
+    assert len(joined.documents._unknown) <= MOST_UNKNOWN
+
+
+async def test_a_change_is_taken_over_and_told(joined: Joined) -> None:
+    await joined.control.documents.put(document())
+    assert await joined.requested() == 0
+    await joined.change(3)
+    assert await anext(joined.changes) == FN
+    assert await joined.requested() == 3
+    await joined.control.documents.delete(FN)
+    assert await anext(joined.changes) == FN
+    assert await joined.documents.get(FN) is None
+
+
+async def test_changes_of_functions_that_nobody_asked_for_are_left_alone(joined: Joined) -> None:
+    await joined.control.documents.put(document("other"))
+    await joined.control.documents.put(document())
+    await joined.documents.get(FN)
+    await joined.change(1)
+    assert await anext(joined.changes) == FN
+    assert joined.control.asked == [FN, FN]
+
+
+async def test_our_own_saves_are_kept_and_asked_for_no_more(joined: Joined) -> None:
+    await joined.documents.put(document())
+    version = (await joined.documents.all())[0].version
+    assert await joined.documents.put(replace(document(), version=version, requested=2)) > version
+    await asyncio.sleep(0.1)
+    assert await joined.requested() == 2
+    assert joined.control.asked == []
+    await joined.documents.delete(FN)
+    assert joined.control.documents.shared == {}
+    assert await joined.documents.get(FN) is None
+
+
+async def test_a_save_after_anothers_fails_and_the_others_is_told(joined: Joined) -> None:
+    await joined.control.documents.put(document())
+    mine = await joined.documents.get(FN)
+    assert mine is not None
+    found = joined.control.documents.shared[FN]
+    await joined.control.documents.put(replace(found, requested=7))
+    with pytest.raises(Superseded):
+        await joined.documents.put(replace(mine, requested=1))
+    assert await joined.requested() == 7
+    assert await anext(joined.changes) == FN
+
+
+async def test_a_removal_that_is_told_while_the_answer_is_on_its_way_wins(joined: Joined) -> None:
+    await joined.control.documents.put(document())
+
+    async def removed() -> None:
+        joined.before_bringing = None
+        await joined.control.documents.delete(FN)
+        await asyncio.sleep(0.1)
+
+    joined.before_bringing = removed
+    assert await joined.documents.get(FN) is None
+    assert await joined.documents.all() == []
+
+
+async def test_a_late_answer_does_not_bring_an_earlier_version_back(joined: Joined) -> None:
+    await joined.control.documents.put(document())
+    await joined.documents.get(FN)
+
+    async def changed() -> None:
+        joined.before_bringing = None
+        await joined.change(2)
+        await joined.documents.put(replace(joined.control.documents.shared[FN], requested=3))
+
+    joined.before_bringing = changed
+    await joined.change(1)
+    await asyncio.sleep(0.1)
+    assert await joined.requested() == 3
+
+
+async def test_without_control_known_functions_stay_and_others_are_unreachable(joined: Joined) -> None:
+    await joined.control.documents.put(document())
+    await joined.documents.get(FN)
+    joined.control.leave()
+    await asyncio.sleep(60)
+    assert await joined.requested() == 0
+    with pytest.raises(Unreachable, match="cannot be reached now"):
+        await joined.documents.get(OTHER)
+    with pytest.raises(Unreachable):
+        await joined.documents.put(document("third"))
+    assert joined.documents.unconfirmed > 55
+
+
+async def test_after_a_gap_all_that_is_known_is_compared(joined: Joined) -> None:
+    for name in ("fn", "gone", "same"):
+        await joined.control.documents.put(document(name))
+        await joined.documents.get(function_id(name))
+    joined.control.asked.clear()
+    joined.control.leave()
+    await asyncio.sleep(5)
+    await joined.change(4)
+    await joined.control.documents.delete(function_id("gone"))
+    joined.control.come_back()
+    told = {await anext(joined.changes), await anext(joined.changes)}
+    assert told == {FN, function_id("gone")}
+    assert await joined.requested() == 4
+    assert await joined.documents.get(function_id("gone")) is None
+    assert joined.control.asked == [FN, function_id("gone")], "the one that is the same is not read again"
+    assert joined.documents.unconfirmed < 3
+
+
+async def test_a_stream_that_falls_silent_is_begun_again(joined: Joined) -> None:
+    begun = 0
+    changes = joined.control.changes
+
+    async def silent() -> AsyncIterator[Change | None]:
+        nonlocal begun
+        begun += 1
+        yield None
+        if begun == 1:
+            await asyncio.sleep(1e6)
+        async for change in changes():
+            yield change
+
+    joined.control.changes = silent  # type: ignore[method-assign]
+    joined.control.leave()
+    await asyncio.sleep(0.1)
+    joined.control.come_back()
+    await joined.control.documents.put(document())
+    await joined.documents.get(FN)
+    await joined.change(1)
+    async with asyncio.timeout(2 * SILENCE_SECONDS + 5):
+        assert await anext(joined.changes) == FN
+    assert await joined.requested() == 1
+
+
+async def test_what_a_function_needs_and_cannot_be_had_is_said(joined: Joined) -> None:
+    async def damaged() -> None:
+        raise InvalidInput("its bundle is damaged")
+
+    await joined.control.documents.put(document())
+    joined.before_bringing = damaged
+    with pytest.raises(InvalidInput, match="its bundle is damaged"):
+        await joined.documents.get(FN)
+    joined.before_bringing = None
+    assert await joined.documents.get(FN) is not None
+    joined.before_bringing = damaged
+    await joined.change(1)
+    await asyncio.sleep(0.1)
+    assert await joined.requested() == 0, "the present one goes on"
