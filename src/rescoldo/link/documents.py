@@ -17,6 +17,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from dataclasses import replace
 
+from rescoldo.link.known import KnownDocuments
 from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Change, Control, Delivery, Unreachable
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import InvalidInput, RescoldoError, Superseded
@@ -38,13 +39,13 @@ class JoinedDocuments:
     complete = False
 
     def __init__(
-        self, control: Control, namespace: str, bring: Callable[[Delivery], Awaitable[None]]
+        self, control: Control, known: KnownDocuments, namespace: str, bring: Callable[[Delivery], Awaitable[None]]
     ) -> None:
         """`namespace`: the only one of this worker. `bring` makes bundles and secrets available here."""
         self._control = control
         self._namespace = namespace
         self._bring = bring
-        self._known: dict[FunctionId, Deployed] = {}
+        self._known = known
         self._unknown: dict[FunctionId, float] = {}  # until when, in seconds on the loop's clock; oldest first
         self._asking: dict[FunctionId, asyncio.Task[Deployed | None]] = {}
         self._told: dict[FunctionId, set[int]] = {}  # versions told while a look-up is under way
@@ -60,7 +61,7 @@ class JoinedDocuments:
     # -- Documents
 
     async def all(self) -> list[Deployed]:
-        return [self._known[key] for key in sorted(self._known)]
+        return list(self._known)
 
     async def get(self, function: FunctionId) -> Deployed | None:
         if (found := self._known.get(function)) is not None:
@@ -80,12 +81,13 @@ class JoinedDocuments:
             if await self._renew(deployed.id):  # others were faster
                 self._watchers.note(deployed.id)
             raise
-        self._keep(replace(deployed, version=version))
+        self._known.keep(replace(deployed, version=version))
+        self._unknown.pop(deployed.id, None)
         return version
 
     async def delete(self, function: FunctionId) -> None:
         await self._control.delete(function)
-        self._forget(function)
+        self._known.forget(function)
 
     def watch(self) -> AsyncIterator[FunctionId | None]:
         return self._watchers.add()
@@ -118,24 +120,14 @@ class JoinedDocuments:
                 if found is None:
                     self._note_unknown(function)
                     return None
-                return self._keep(found.document)
+                self._unknown.pop(function, None)
+                return self._known.keep(found.document)
 
     def _note_unknown(self, function: FunctionId) -> None:
         self._unknown.pop(function, None)
         self._unknown[function] = _now() + UNKNOWN_SECONDS
         if len(self._unknown) > MOST_UNKNOWN:
             del self._unknown[next(iter(self._unknown))]
-
-    def _keep(self, document: Deployed) -> Deployed:
-        """Keep the later of a document and the one that is known; return it."""
-        known = self._known.get(document.id)
-        if known is None or known.version < document.version:
-            self._known[document.id] = document
-        self._unknown.pop(document.id, None)
-        return self._known[document.id]
-
-    def _forget(self, function: FunctionId) -> None:
-        self._known.pop(function, None)
 
     # -- following
 
@@ -171,10 +163,10 @@ class JoinedDocuments:
             raise Unreachable from error
 
     async def _compare(self, versions: dict[FunctionId, int]) -> None:
-        for function, known in list(self._known.items()):
-            version = versions.get(function, GONE)
+        for known in self._known:
+            version = versions.get(known.id, GONE)
             if version != known.version:
-                await self._take(Change(function, version))
+                await self._take(Change(known.id, version))
         self._unknown.clear()
 
     async def _take(self, change: Change) -> None:
@@ -187,7 +179,7 @@ class JoinedDocuments:
         if known is None or (change.version != GONE and change.version <= known.version):
             return
         if change.version == GONE:
-            self._forget(function)
+            self._known.forget(function)
         elif not await self._renew(function):
             return
         self._watchers.note(function)
@@ -205,9 +197,9 @@ class JoinedDocuments:
             _LOG.warning("cannot take over a change of %s: %s", function, error.message)
             return False
         if found is None:
-            self._forget(function)
+            self._known.forget(function)
             return before is not None
-        return self._keep(found.document) is not before
+        return self._known.keep(found.document) is not before
 
 
 def _is_older(found: Delivery | None, told: Set[int]) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
 from rescoldo.link.documents import AT_ONCE, MOST_UNKNOWN, SILENCE_SECONDS, UNKNOWN_SECONDS, JoinedDocuments
 from rescoldo.link.fake import MemoryControl
+from rescoldo.link.known import KnownDocuments
 from rescoldo.link.protocol import Change, Delivery, Unreachable
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import InvalidInput, Superseded
@@ -28,11 +30,14 @@ def document(name: str = "fn", namespace: str = "openfaas-fn") -> Deployed:
 @dataclass
 class Joined:
     control: MemoryControl
+    folder: Path
     brought: list[FunctionId] = field(default_factory=list)
     before_bringing: Callable[[], Awaitable[None]] | None = None
 
     def __post_init__(self) -> None:
-        self.documents = JoinedDocuments(self.control, "openfaas-fn", self._bring)
+        self.known = KnownDocuments(self.folder)
+        self.known.load()
+        self.documents = JoinedDocuments(self.control, self.known, "openfaas-fn", self._bring)
         self.changes = self.documents.watch()
 
     async def _bring(self, delivery: Delivery) -> None:
@@ -51,9 +56,9 @@ class Joined:
 
 
 @pytest.fixture
-async def joined() -> AsyncIterator[Joined]:
+async def joined(tmp_path: Path) -> AsyncIterator[Joined]:
     """A worker that follows control."""
-    made = Joined(MemoryControl())
+    made = Joined(MemoryControl(), tmp_path / "known")
     following = asyncio.create_task(made.documents.run())
     await asyncio.sleep(0.1)
     yield made
@@ -255,3 +260,24 @@ async def test_what_a_function_needs_and_cannot_be_had_is_said(joined: Joined) -
     await joined.change(1)
     await asyncio.sleep(0.1)
     assert await joined.requested() == 0, "the present one goes on"
+
+
+async def test_the_next_controller_knows_what_this_one_knew_and_compares_it(joined: Joined) -> None:
+    for name in ("fn", "gone"):
+        await joined.control.documents.put(document(name))
+        await joined.documents.get(function_id(name))
+    joined.control.leave()
+    (joined.folder / "damaged.json").write_text("{")
+    following = Joined(joined.control, joined.folder)
+    running = asyncio.create_task(following.documents.run())
+    await asyncio.sleep(30)
+    assert await following.requested() == 0, "control is away"
+    assert [one.id for one in await following.documents.all()] == [FN, function_id("gone")]
+    await joined.change(5)
+    await joined.control.documents.delete(function_id("gone"))
+    joined.control.come_back()
+    assert {await anext(following.changes), await anext(following.changes)} == {FN, function_id("gone")}
+    assert await following.requested() == 5
+    assert sorted(path.name for path in joined.folder.iterdir()) == [f"{FN}.json"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
