@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rescoldo.api.protocol import Platform
-from rescoldo.bundle.protocol import Bundles
+from rescoldo.bundle.protocol import Bundles, Elsewhere
 from rescoldo.control.controller import Controller
 from rescoldo.control.deploy.builds import Builds
 from rescoldo.control.deploy.change_context import ChangeContext
@@ -66,6 +66,7 @@ class Ports:
     processes: Processes
     reload: Reload
     slots: int  # slots that the edge has now
+    elsewhere: Elsewhere | None = None  # where bundles come from that were not uploaded here
     renew_certificate: Callable[[], bool] | None = None  # see Renewal; None: the gateway has no certificate
 
 
@@ -159,7 +160,7 @@ def _running(settings: Settings, ports: Ports) -> Running:
 def _deploying(settings: Settings, ports: Ports, running: Running) -> Deploying:
     fleet, tasks, store, known = running.fleet, running.tasks, ports.store, running.known
     spaces = Namespaces(store, ports.secrets, fleet.entries)
-    images = Images(store, ports.bundles, ports.node, fleet, tasks, settings.max_system_body)
+    images = Images(store, ports.bundles, ports.node, fleet, tasks, settings.max_system_body, ports.elsewhere)
     policies = Policies(settings, spaces, images, known)
     check, trials = RevisionCheck(fleet, known, tasks), FirstStarts(fleet, tasks)
     context = ChangeContext(store, fleet, spaces, images, policies, check, Changes(), settings.kept_revisions)

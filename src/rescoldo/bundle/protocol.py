@@ -47,6 +47,19 @@ class Layers(Archives, Protocol):
         ...
 
 
+class Elsewhere(Protocol):
+    """Where a platform finds bundles that were not uploaded to it: a cluster's worker asks control. Methods raise
+    StoreError while it cannot be reached."""
+
+    async def digest(self, image: str) -> str:
+        """Return the digest of the bundle that an image name points to; empty for an unknown name."""
+        ...
+
+    async def need(self, digest: str) -> None:
+        """Store a bundle and its layer here, unless they are. Raises StartFailed where they are nowhere."""
+        ...
+
+
 class Bundles(Archives, Protocol):
     """Unpacked bundles by digest."""
 

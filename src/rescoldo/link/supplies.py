@@ -14,8 +14,8 @@ from rescoldo.store.protocol import Secrets
 
 
 class Supplies:
-    """Fills the worker's own storages. Bundles stay, as they are named by their content; a secret is written whenever
-    its value is another one."""
+    """Implements `Elsewhere`, and fills the worker's own storages. Bundles stay, as they are named by their content; a
+    secret is written whenever its value is another one."""
 
     def __init__(self, control: Control, bundles: Bundles, secrets: Secrets, most_bytes: int) -> None:
         """`most_bytes`: of one archive."""
@@ -24,21 +24,30 @@ class Supplies:
         self._secrets = secrets
         self._most = most_bytes
         self._written: dict[tuple[str, str], bytes] = {}  # sha256 of each secret, by namespace and name
+        self._layers: dict[str, str] = {}  # by digest of the bundle, as control has told
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by digest
 
     async def bring(self, delivery: Delivery) -> None:
         """Return once the serving revisions of a function could start here. Raises StartFailed if control has not what
         they need, Unreachable, InvalidInput for a damaged archive, StoreError."""
+        self._layers |= delivery.layers
         for digest in _digests(delivery.document):
-            await self.bring_bundle(digest, delivery.layers.get(digest, ""))
+            await self.need(digest)
         namespace = delivery.document.function.spec.namespace
         for name, value in delivery.secrets.items():
             await self._write(namespace, name, value)
 
-    async def bring_bundle(self, digest: str, layer: str) -> None:
-        """Return once a bundle and its layer (empty: none) are here. Raises as `bring` does."""
+    async def digest(self, image: str) -> str:
+        found = await self._control.image(image)
+        if found is None:
+            return ""
+        bundle, self._layers[bundle.digest] = found
+        return bundle.digest
+
+    async def need(self, digest: str) -> None:
         if self._bundles.has(digest):
             return
+        layer = self._layers.get(digest, "")
         async with self._turn(digest):
             if self._bundles.has(digest):
                 return

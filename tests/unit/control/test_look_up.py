@@ -9,10 +9,12 @@ from dataclasses import replace
 import pytest
 from control_world import DIGEST, FN, IMAGE, World
 
+from rescoldo.bundle.memory import MemoryBundles
 from rescoldo.model.deployed import Deployed
-from rescoldo.model.errors import NotFound, Paused, StoreError
+from rescoldo.model.errors import NotFound, Paused, StartFailed, StoreError, UnknownImage
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import FunctionId
+from rescoldo.model.revision import Revision
 from rescoldo.model.standing import Standing
 from rescoldo.store.memory import MemoryDocuments, MemoryStore
 
@@ -127,3 +129,42 @@ async def test_a_paused_function_stays_paused(there: MemoryDocuments, world: Wor
     found = await there.get(FN)
     assert found is not None
     assert not found.standing.paused
+
+
+class Registry:
+    """Implements `Elsewhere`: control has one image."""
+
+    def __init__(self, bundles: MemoryBundles) -> None:
+        self.bundles = bundles
+        self.digests = {"their:image": "d" * 64}
+
+    async def digest(self, image: str) -> str:
+        return self.digests.get(image, "")
+
+    async def need(self, digest: str) -> None:
+        if digest not in self.digests.values():
+            raise StartFailed("it is nowhere")
+        self.bundles.put(digest)
+
+
+async def test_an_image_that_is_elsewhere_is_fetched_and_deployed(world: World) -> None:
+    world.images._elsewhere = Registry(world.bundles)
+    spec = FunctionSpec("fn", "their:image")
+    assert await world.deployments.deploy(spec, must_exist=False, start=False)
+    assert world.bundles.has("d" * 64)
+    assert world.fleet.entries[FN].function.digest == "d" * 64
+    with pytest.raises(UnknownImage):
+        await world.deployments.deploy(FunctionSpec("fn", "nobodys:image"), must_exist=False, start=False)
+    world.images._elsewhere.digests.clear()
+    with pytest.raises(UnknownImage):  # it was taken away
+        await world.deployments.deploy(spec, must_exist=False, start=False)
+
+
+async def test_a_rollback_fetches_the_bundle_of_its_revision(there: MemoryDocuments, world: World) -> None:
+    world.images._elsewhere = Registry(world.bundles)
+    past = Revision(1, FunctionSpec("fn", "their:image"), "d" * 64, 1.0)
+    new = replace(deployed(), function=replace(deployed().function, revision=2), revisions=(past,))
+    await there.put(new)
+    await world.edge.call(FN)
+    assert await world.deployments.roll_back(FN, None) == 3
+    assert world.fleet.entries[FN].function.digest == "d" * 64

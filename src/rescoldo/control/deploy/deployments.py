@@ -59,6 +59,7 @@ class Deployments:
 
     async def deploy(self, spec: FunctionSpec, *, must_exist: bool, start: bool = True, patience: float = 0.0) -> bool:
         """See api.protocol.Deployments. A revision that must start first is started aside."""
+        await self._context.images.look_up(spec.image)
         policy = self._context.policies.checked(spec)
         checked = policy.checked and start
         patience = patience if checked else 0.0
@@ -149,6 +150,7 @@ class Deployments:
         async with self._context.changes.of(function):
             entry = self._context.fleet.entries.current(function)
             past = past_revision(entry.function, await self._context.store.revisions(function), revision)
+            await self._context.images.need(past.digest)
             policy = self._context.policies.checked(past.spec, past.digest)
             self._context.images.check_bundle(past.digest, past.spec.image)
             with self._context.images.in_use(past.digest):

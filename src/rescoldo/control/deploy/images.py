@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
-from rescoldo.bundle.protocol import Bundles
+from rescoldo.bundle.protocol import Bundles, Elsewhere
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.outages import outlast
 from rescoldo.model.errors import InvalidInput, NotFound, UnknownImage
@@ -25,15 +25,17 @@ class Images:
     """The images that were uploaded or built here, and their bundles."""
 
     def __init__(
-        self, store: Store, storage: Bundles, node: Node, fleet: Fleet, tasks: Tasks, max_upload: int
+        self, store: Store, storage: Bundles, node: Node, fleet: Fleet, tasks: Tasks, max_upload: int,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
-        """`max_upload` is in bytes."""
+        """`max_upload` is in bytes. `elsewhere`: None on a machine of its own, which has what was uploaded to it."""
         self._store = store
         self._storage = storage
         self._node = node
         self._fleet = fleet
         self._tasks = tasks
         self._max_upload = max_upload
+        self._elsewhere = elsewhere
         self._known: dict[str, Bundle] = {}  # by name
         self._kinds: dict[str, str] = {}  # by digest
         self._using: Counter[str] = Counter()
@@ -45,6 +47,21 @@ class Images:
     def named(self, image: str | None) -> list[Bundle]:
         """See api.protocol.Images."""
         return [bundle for name, bundle in sorted(self._known.items()) if image in (None, name)]
+
+    async def look_up(self, image: str) -> None:
+        """Have an image that is to be deployed here, if it is elsewhere. Raises StartFailed, StoreError."""
+        if self._elsewhere is None:
+            return
+        if digest := await self._elsewhere.digest(image):
+            await self._elsewhere.need(digest)
+            self._known[image] = Bundle(image, digest, 0, time.time(), 0)
+        else:
+            self._known.pop(image, None)
+
+    async def need(self, digest: str) -> None:
+        """Have the bundle of a past revision here, if it is elsewhere. Raises StartFailed, StoreError."""
+        if self._elsewhere is not None:
+            await self._elsewhere.need(digest)
 
     def deployable_digest(self, image: str) -> str:
         """The digest of an image's bundle. Raises UnknownImage for an unknown image or a missing bundle."""

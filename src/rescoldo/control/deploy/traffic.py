@@ -44,6 +44,7 @@ class Traffic:
         RolloutFailed, Busy."""
         current = entry.function
         past = past_revision(current, await self._context.store.revisions(current.id), number)
+        await self._context.images.need(past.digest)
         policy = self._context.policies.checked(past.spec, past.digest)
         if self._context.check.excludes(policy, entry.policy):
             raise InvalidInput(
