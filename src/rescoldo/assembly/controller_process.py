@@ -22,6 +22,7 @@ import uvloop
 from rescoldo.api.app import create_app
 from rescoldo.api.credentials import Credentials, load_or_create, load_or_create_payload_secret, restore
 from rescoldo.api.server import serve
+from rescoldo.assembly.backing import Backing, open_backing
 from rescoldo.assembly.parts import Ports, assemble
 from rescoldo.assembly.processes import SupervisedProcesses
 from rescoldo.assembly.reload import EdgeReload
@@ -36,9 +37,6 @@ from rescoldo.model.access import login_key
 from rescoldo.model.errors import InvalidInput, RescoldoError, StoreError, StoreLocked
 from rescoldo.model.settings import Settings
 from rescoldo.node.client import NodeClient
-from rescoldo.store.secretfiles import SecretFiles
-from rescoldo.store.sqlite.keeper import is_empty
-from rescoldo.store.sqlite.store import SqliteStore
 from rescoldo.tasks import Tasks
 
 SWITCH_SECONDS = 0.001  # a thread that writes metrics or reads rows delays wakes by at most this at a time
@@ -64,17 +62,18 @@ class Process:
         payload_secret = load_or_create_payload_secret(settings.secrets)
         bundles = BundleStorage(settings.bundles, settings.uploads, own_gids=os.geteuid() == 0)
         await bundles.prepare()
-        lost = bool(bundles.digests()) and is_empty(settings.database)  # before the store opens and creates the file
-        store = await SqliteStore.open(settings.database, copy=settings.store_copy)
+        backing = await open_backing(settings, bundles)
         edge = HaproxyEdge(settings, None if credentials is None else login_key(credentials.user, credentials.password))
-        controller, platform = assemble(settings, self._ports(edge, store, bundles))
-        if lost and not store.condition.rewritten:
+        controller, platform = assemble(settings, self._ports(edge, backing, bundles))
+        if backing.lost:
             controller.problems.tell_loss()
         await controller.load()
         calls = Tasks()
         accept = accept_calls(inherited("log"), controller.note_calls, calls, edge.look)
         accepting = controller.tasks.spawn("access log", accept)
         await controller.begin()
+        for name, loop in backing.loops.items():
+            controller.tasks.spawn(name, loop())
         controller.tasks.spawn("credentials", keep_credentials(settings.secrets, credentials, payload_secret))
         wakes = await asyncio.start_unix_server(controller.waker.serve, sock=inherited("wake"), limit=MAX_LINE)
         gc.collect()
@@ -90,18 +89,20 @@ class Process:
             await calls.finish(LAST_CALLS_SECONDS)  # the edge's last lines are counted
             wakes.close()
             await controller.end()
+            await backing.close()
 
-    def _ports(self, edge: HaproxyEdge, store: SqliteStore, bundles: BundleStorage) -> Ports:
+    def _ports(self, edge: HaproxyEdge, backing: Backing, bundles: BundleStorage) -> Ports:
         settings = self._settings
         return Ports(
             node=NodeClient(settings),  # the node of every kind: NodesByKind puts several together
             edge=edge,
-            store=store,
-            secrets=SecretFiles(settings.function_secrets),
+            store=backing.store,
+            secrets=backing.secrets,
             bundles=bundles,
             processes=SupervisedProcesses(settings),
             reload=EdgeReload(settings),
             slots=slot_count(settings),
+            elsewhere=backing.elsewhere,
             renew_certificate=partial(certificate.renew, settings) if settings.tls_cert is not None else None,
         )
 

@@ -66,23 +66,24 @@ class MemoryControl:
         told = self.documents.watch()
         yield None
         gone = asyncio.ensure_future(self._gone.wait())
+        following: asyncio.Future[FunctionId | None] | None = None
         try:
             while True:
-                following = asyncio.ensure_future(anext(told))
+                following = following or asyncio.ensure_future(anext(told))
                 await asyncio.wait((following, gone), timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 if self.away:
-                    following.cancel()
                     raise Unreachable
                 if not following.done():
-                    following.cancel()
                     yield None
                     continue
-                function = following.result()
+                function, following = following.result(), None
                 assert function is not None
                 found = await self.documents.get(function)
                 yield Change(function, GONE if found is None else found.version)
         finally:
             gone.cancel()
+            if following is not None:
+                following.cancel()
 
     async def put(self, document: Deployed) -> int:
         self._check()

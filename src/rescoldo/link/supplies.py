@@ -56,6 +56,7 @@ class Supplies:
                     if not self._bundles.layers.touch(layer):
                         await self._receive(self._bundles.layers, "layers", layer)
             await self._receive(self._bundles, "bundles", digest)
+            await self._bundles.own(digest, int(digest[:8], 16))
 
     async def _receive(self, storage: Archives, kind: Archive, digest: str) -> None:
         try:

@@ -19,3 +19,4 @@ def log_to_stderr(form: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine(form))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of every request

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rescoldo.model.datadir import data_dir
 from rescoldo.model.limits import Limits
+from rescoldo.model.names import DEFAULT_NAMESPACE
 from rescoldo.model.revision import KEPT_REVISIONS
 from rescoldo.model.scaling import ScalingDefaults
 
@@ -47,6 +48,9 @@ class Settings:
     edge_threads: int = 1  # HAProxy's; each thread counts places and queues alone, so with more, limits are not exact
     drain: float = 0.0  # seconds that a platform serves on after SIGTERM while /healthz says 404; 0: it stops at once
     drain_timeout: float | None = None  # seconds that draining takes at most, the wait for calls included
+    join: str | None = None  # URL of the control whose worker this platform is; None: it stands alone
+    identity: str | None = None  # of a worker: folder with tls.crt, tls.key, ca.crt and pool-secret
+    namespace: str = DEFAULT_NAMESPACE  # of a worker: the only one whose functions it runs
     probe_timeout: float = 5.0  # seconds without an answer after which a process counts as hung and is killed
 
     @property
@@ -97,8 +101,19 @@ class Settings:
 
     @property
     def function_secrets(self) -> Path:
-        """Functions' secrets: a folder for each namespace with a file for each secret, mode 0600."""
-        return self.data_path / "function-secrets"
+        """Functions' secrets: a folder for each namespace with a file for each secret, mode 0600. A worker has them in
+        its run folder, which is in memory."""
+        return (self.data_path if self.join is None else self.run_path) / "function-secrets"
+
+    @property
+    def known_functions(self) -> Path:
+        """What a worker knows of control's functions, for its next controller."""
+        return self.data_path / "known"
+
+    @property
+    def counts(self) -> Path:
+        """Counts of calls that a worker has not handed to control yet."""
+        return self.data_path / "counts"
 
     @property
     def record(self) -> Path:

@@ -1,0 +1,54 @@
+"""The backing of a cluster's worker: functions, what they need and counts are its control's."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from rescoldo.assembly.backing import Backing
+from rescoldo.bundle.protocol import Bundles
+from rescoldo.link.client import ControlClient
+from rescoldo.link.counts import CountsOutbox
+from rescoldo.link.documents import JoinedDocuments
+from rescoldo.link.known import KnownDocuments
+from rescoldo.link.store import JoinedStore
+from rescoldo.link.supplies import Supplies
+from rescoldo.model.errors import InvalidInput, StoreError
+from rescoldo.model.settings import Settings
+from rescoldo.store.secretfiles import SecretFiles
+
+
+def join(settings: Settings, url: str, bundles: Bundles) -> Backing:
+    """Return the backing of a worker of the control at `url`. Raises StoreError, InvalidInput."""
+    control = ControlClient(url, _tls(settings))
+    secrets = SecretFiles(settings.function_secrets)
+    supplies = Supplies(control, bundles, secrets, settings.max_system_body)
+    known, outbox = KnownDocuments(settings.known_functions), CountsOutbox(settings.counts, control)
+    try:
+        known.load()
+        outbox.load()
+    except OSError as error:
+        raise StoreError(f"{error.filename}: {error.strerror}") from error
+    documents = JoinedDocuments(control, known, settings.namespace, supplies.bring)
+    opened = AsyncExitStack()
+    opened.push_async_callback(control.close)
+    return Backing(
+        JoinedStore(documents, outbox, settings.namespace), secrets, supplies,
+        loops={"follow control": documents.run, "send counts": outbox.run}, opened=opened,
+    )  # fmt: skip
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """This worker's identity; None without one, for a control that speaks plain HTTP."""
+    if settings.identity is None:
+        return None
+    folder = Path(settings.identity)
+    try:
+        context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+        context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidInput(
+            f"--identity: {folder} must have tls.crt, tls.key and ca.crt, as control has issued them: {error}"
+        ) from error
+    return context

@@ -1,0 +1,113 @@
+"""A worker: a whole platform whose functions are its control's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rescoldo.model.deployed import Deployed
+from rescoldo.model.function import Function, FunctionSpec
+from rescoldo.model.names import FunctionId, function_id
+from support.archives import bundle_archive
+from support.gateway import PATIENCE
+from support.live import Live
+from support.served_control import ServedControl
+
+pytestmark = pytest.mark.slow
+
+FN = function_id("fn")
+TELLS = (
+    "import os, pathlib\n"
+    "def handle(event, context):\n"
+    "    secret = pathlib.Path(os.environ['secret_mount_path'], 'word').read_text()\n"
+    "    return f\"{os.environ['greeting']} {secret}\"\n"
+)
+
+
+class Cell:
+    """A worker and its control."""
+
+    def __init__(self, control: ServedControl, live: Live) -> None:
+        self.control, self.live = control, live
+
+    def put(self, code: str = TELLS, name: str = "fn", greeting: str = "hello") -> Deployed:
+        """Deploy in control, in place of what is there."""
+        digest = self.control.put("bundles", bundle_archive(code))
+        spec = FunctionSpec(name, f"{name}:1", secrets=("word",), env_vars={"greeting": greeting})
+        documents = self.control.memory.documents
+        before = self.control.ask(lambda: documents.get(function_id(name)))
+        function = Function(spec, digest, 1.0, 1 if before is None else before.function.revision + 1)
+        document = Deployed(function) if before is None else replace(before, function=function)
+        self.control.ask(lambda: documents.put(document))
+        return document
+
+    def delete(self, function: FunctionId = FN) -> None:
+        self.control.ask(lambda: self.control.memory.documents.delete(function))
+
+    def calls(self) -> int:
+        return sum(row.calls for row in self.control.memory.counted)
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Iterator[Cell]:
+    control = ServedControl(tmp_path)
+    control.memory.secrets["openfaas-fn", "word"] = b"sesame"
+    with control.serving(), Live(join=control.url, identity=str(control.identity(tmp_path / "pool"))) as live:
+        yield Cell(control, live)
+
+
+def test_a_function_of_control_wakes_at_its_first_call(cell: Cell) -> None:
+    cell.put()
+    first = cell.live.invoke("fn")
+    assert first.status == 200, first.text
+    assert (first.text, first.cold) == ("hello sesame", True)
+    assert cell.live.invoke("fn").text == "hello sesame"
+    cell.live.until(lambda: cell.calls() == 2, "control to count both calls")
+
+
+def test_a_name_that_control_does_not_know_is_not_found(cell: Cell) -> None:
+    begin = time.monotonic()
+    answers = [cell.live.invoke("nobody") for _ in range(20)]
+    assert {answer.status for answer in answers} == {404}, answers[0].text
+    assert len(cell.control.memory.asked) <= 1 + (time.monotonic() - begin)
+
+
+def test_a_change_in_control_is_served_and_a_removed_function_is_gone(cell: Cell) -> None:
+    cell.put()
+    assert cell.live.invoke("fn").text == "hello sesame"
+    cell.put(greeting="good day")
+    cell.live.until(lambda: cell.live.invoke("fn").text == "good day sesame", "the new revision")
+    cell.delete()
+    cell.live.until(lambda: cell.live.invoke("fn").status == 404, "the removal")
+
+
+@pytest.mark.parametrize("killed", ["controller", "node", "edge", "supervisor"])
+def test_without_control_known_functions_wake_whatever_is_killed(cell: Cell, killed: str) -> None:
+    cell.put()
+    assert cell.live.invoke("fn").text == "hello sesame"
+    cell.control.memory.leave()
+    cell.live.sleep("fn")
+    assert cell.live.invoke("fn").text == "hello sesame"
+    unknown = cell.live.invoke("other")
+    assert (unknown.status, unknown.headers.get("retry-after")) == (503, "1")
+    cell.live.kill(killed)
+    assert cell.live.invoke("fn").text == "hello sesame"
+    cell.live.sleep("fn")
+    assert cell.live.invoke("fn").text == "hello sesame"
+    cell.put(greeting="good day")
+    cell.control.memory.come_back()
+    cell.live.until(lambda: cell.live.invoke("fn").text == "good day sesame", "the change made meanwhile", 2 * PATIENCE)
+    cell.live.until(lambda: cell.calls() >= 4, "control to count the calls made meanwhile")
+
+
+def test_what_the_owner_changes_is_in_control(cell: Cell) -> None:
+    cell.put()
+    assert cell.live.invoke("fn").text == "hello sesame"
+    assert cell.live.system("POST", "/scale-function/fn", {"serviceName": "fn", "replicas": 2}).status == 202
+    cell.live.until(lambda: cell.control.memory.documents.shared[FN].requested == 2, "the requested replicas")
+    assert cell.live.system("DELETE", "/functions", {"functionName": "fn"}).status == 202
+    assert cell.control.memory.documents.shared == {}
