@@ -73,7 +73,8 @@ def test_a_name_that_control_does_not_know_is_not_found(cell: Cell) -> None:
     begin = time.monotonic()
     answers = [cell.live.invoke("nobody") for _ in range(20)]
     assert {answer.status for answer in answers} == {404}, answers[0].text
-    assert len(cell.control.memory.asked) <= 1 + (time.monotonic() - begin)
+    # asked once a second, and once more after the comparison at the start
+    assert len(cell.control.memory.asked) <= 2 + (time.monotonic() - begin)
 
 
 def test_a_change_in_control_is_served_and_a_removed_function_is_gone(cell: Cell) -> None:

@@ -33,16 +33,8 @@ class Backing:
         await self.opened.aclose()
 
 
-async def open_backing(settings: Settings, bundles: Bundles) -> Backing:
-    """Open the backing that the settings name. Raises StoreError, InvalidInput."""
-    if settings.join is None:
-        return await _own(settings, bundles)
-    from rescoldo.assembly.joined import join  # its HTTP client would cost every other start 70 ms
-
-    return join(settings, settings.join, bundles)
-
-
-async def _own(settings: Settings, bundles: Bundles) -> Backing:
+async def own_backing(settings: Settings, bundles: Bundles) -> Backing:
+    """Open the store of a platform that stands alone. Raises StoreError."""
     lost = bool(bundles.digests()) and is_empty(settings.database)  # before the store opens and creates the file
     store = await SqliteStore.open(settings.database, copy=settings.store_copy)
     secrets = SecretFiles(settings.function_secrets)

@@ -22,7 +22,7 @@ import uvloop
 from rescoldo.api.app import create_app
 from rescoldo.api.credentials import Credentials, load_or_create, load_or_create_payload_secret, restore
 from rescoldo.api.server import serve
-from rescoldo.assembly.backing import Backing, open_backing
+from rescoldo.assembly.backing import Backing, own_backing
 from rescoldo.assembly.parts import Ports, assemble
 from rescoldo.assembly.processes import SupervisedProcesses
 from rescoldo.assembly.reload import EdgeReload
@@ -62,7 +62,7 @@ class Process:
         payload_secret = load_or_create_payload_secret(settings.secrets)
         bundles = BundleStorage(settings.bundles, settings.uploads, own_gids=os.geteuid() == 0)
         await bundles.prepare()
-        backing = await open_backing(settings, bundles)
+        backing = await _open_backing(settings, bundles)
         edge = HaproxyEdge(settings, None if credentials is None else login_key(credentials.user, credentials.password))
         controller, platform = assemble(settings, self._ports(edge, backing, bundles))
         if backing.lost:
@@ -118,6 +118,14 @@ class Process:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
+
+
+async def _open_backing(settings: Settings, bundles: BundleStorage) -> Backing:
+    if settings.join is None:
+        return await own_backing(settings, bundles)
+    from rescoldo.assembly.joined import join  # its HTTP client would cost every other start 70 ms
+
+    return join(settings, settings.join, bundles)
 
 
 async def keep_credentials(folder: Path, credentials: Credentials | None, payload_secret: bytes) -> None:
