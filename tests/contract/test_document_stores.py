@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from rescoldo.cluster.documents import KubeDocuments
+from rescoldo.kube.fake import FakeCluster
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import Superseded
 from rescoldo.model.function import Function, FunctionSpec
@@ -20,11 +22,32 @@ ECHO = Deployed(Function(FunctionSpec("echo", "me/echo:1"), "a" * 64, 1.0))
 OTHER = Deployed(Function(FunctionSpec("other", "me/other:1"), "b" * 64, 2.0))
 
 
-@pytest.fixture(params=["memory"])
-async def documents() -> AsyncIterator[tuple[Documents, Documents]]:
+@pytest.fixture(params=["memory", "kubernetes"])
+async def documents(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Documents, Documents]]:
     """Two clients of one store."""
-    ours = MemoryDocuments()
-    yield ours, MemoryDocuments(beside=ours)
+    if request.param == "memory":
+        ours = MemoryDocuments()
+        yield ours, MemoryDocuments(beside=ours)
+        return
+    cluster = FakeCluster()
+    both = KubeDocuments(cluster), KubeDocuments(cluster)
+    following = [asyncio.create_task(one.run()) for one in both]
+    for one in both:
+        await one.ready.wait()
+    yield both
+    for task in following:
+        task.cancel()
+    await asyncio.gather(*following, return_exceptions=True)
+
+
+async def seen(documents: Documents, function: FunctionId, version: int | None) -> Deployed | None:
+    """The document, once a client has that version of it (None: none)."""
+    async with asyncio.timeout(10 * SLOWNESS):
+        while True:
+            found = await documents.get(function)
+            if (None if found is None else found.version) == version:
+                return found
+            await asyncio.sleep(0)
 
 
 async def after(changes: AsyncIterator[FunctionId | None]) -> FunctionId | None:
@@ -35,8 +58,9 @@ async def after(changes: AsyncIterator[FunctionId | None]) -> FunctionId | None:
 async def test_what_is_put_can_be_read_by_all(documents: tuple[Documents, Documents]) -> None:
     ours, theirs = documents
     version = await ours.put(OTHER)
-    await ours.put(ECHO)
-    assert await theirs.get(OTHER.id) == replace(OTHER, version=version)
+    other = await ours.put(ECHO)
+    assert await seen(theirs, OTHER.id, version) == replace(OTHER, version=version)
+    assert await seen(theirs, ECHO.id, other) == replace(ECHO, version=other)
     assert [one.id for one in await theirs.all()] == [ECHO.id, OTHER.id]
     assert await theirs.get(FunctionId(ECHO.id.replace("echo", "nobody"))) is None
 
@@ -53,14 +77,15 @@ async def test_a_later_version_is_larger(documents: tuple[Documents, Documents])
 async def test_only_the_version_that_is_there_can_be_replaced(documents: tuple[Documents, Documents]) -> None:
     ours, theirs = documents
     version = await ours.put(ECHO)
-    await theirs.put(replace(ECHO, version=version, requested=2))
+    second = await theirs.put(replace(ECHO, version=version, requested=2))
     for late in (ECHO, replace(ECHO, version=version)):
         with pytest.raises(Superseded):
             await ours.put(late)
-    found = await ours.get(ECHO.id)
+    found = await seen(ours, ECHO.id, second)
     assert found is not None
     assert found.requested == 2
     await theirs.delete(ECHO.id)
+    await seen(ours, ECHO.id, None)
     with pytest.raises(Superseded):  # nobody brings a removed function back by an old change
         await ours.put(found)
     assert await ours.get(ECHO.id) is None

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from rescoldo.cluster.documents import KubeDocuments
+from rescoldo.kube.fake import FakeCluster
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import Revision
 from rescoldo.model.standing import Standing
+from rescoldo.store.documents import DocumentFunctions
 from rescoldo.store.memory import MemoryFunctions
 from rescoldo.store.protocol import Functions, FunctionSource
 from rescoldo.store.sqlite.store import SqliteStore
@@ -50,7 +53,7 @@ class Follower:
             self.known[changed] = function
 
 
-@pytest.fixture(params=["memory", "sqlite", "outside"])
+@pytest.fixture(params=["memory", "sqlite", "outside", "kubernetes"])
 async def shared(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Shared]:
@@ -71,13 +74,34 @@ async def shared(
         if request.param == "memory":
             ours = MemoryFunctions()
             theirs = ours.beside()
+        elif request.param == "kubernetes":
+            cluster = FakeCluster()
+            both = KubeDocuments(cluster), KubeDocuments(cluster)
+            for one in both:
+                following = asyncio.create_task(one.run())
+                opened.callback(following.cancel)
+                await one.ready.wait()
+            ours, theirs = map(DocumentFunctions, both)
         else:
             monkeypatch.setattr("rescoldo.store.sqlite.writer.LOOK_SECONDS", 0.01)
             monkeypatch.setattr("rescoldo.store.sqlite.others.SECONDS", 0.0)
             ours, theirs = [await SqliteStore.open(tmp_path / "db") for _ in range(2)]
             opened.push_async_callback(ours.close)
             opened.push_async_callback(theirs.close)
-        yield Shared(ours, theirs.save_function, theirs.delete_function)
+        yield Shared(ours, _seen(ours, theirs.save_function), _seen(ours, theirs.delete_function))
+
+
+def _seen(ours: Functions, change: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Make a change of others that has ended once `ours` shows it, since a watch may tell of it later."""
+
+    async def changed(what: Function | FunctionId) -> None:
+        await change(what)
+        name, wanted = (what.id, what) if isinstance(what, Function) else (what, None)
+        async with asyncio.timeout(10 * SLOWNESS):
+            while await ours.function(name) != wanted:
+                await asyncio.sleep(0)
+
+    return changed
 
 
 async def after(changes: AsyncIterator[FunctionId | None]) -> FunctionId | None:
