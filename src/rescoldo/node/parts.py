@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 from dataclasses import dataclass
 
 from rescoldo.isolation import landlock, seccomp
+from rescoldo.isolation.container import descriptors, own_container
 from rescoldo.isolation.level import level
 from rescoldo.model.settings import Settings
 from rescoldo.node.disk import BundlesOnDisk, SecretsOnDisk
@@ -90,19 +90,22 @@ def put_together(settings: Settings) -> NodeParts:
 
 def _reserved() -> int:
     """Descriptors reserved for spares and for the node itself."""
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return descriptors // SPARES_DESCRIPTORS + OWN_DESCRIPTORS
+    return descriptors() // SPARES_DESCRIPTORS + OWN_DESCRIPTORS
 
 
 def _describe(
     settings: Settings, sandboxes: Sandboxes, gateway: GatewayAccess | None, most: int, *, fenced: bool
 ) -> NodeDescription:
+    container = own_container()
+    memory = container.memory()
     isolation = {
         "level": level(),
         "limits": f"cgroup v{sandboxes.base.version}" if sandboxes.base else "none",
         "system_calls": "filtered" if seccomp.available() else "all",
         "ports": "private" if fenced else "shared",
         "landlock": f"ABI {landlock.abi()}" if landlock.abi() else "none",
+        "memory": f"{memory.limit // 2**20} MiB of the {'container' if memory.contained else 'machine'}",
+        "cpus": f"{container.cpus():g}",
         "gateway": str(gateway or "not shown to functions"),
     }
     address = f"unix@{settings.instances}/{{instance}}.sock"

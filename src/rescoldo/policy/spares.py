@@ -21,7 +21,7 @@ WHEN_MANY = 0.05  # seconds; by then a single wake is over, with its first call
 HOLD = 300.0  # seconds for which a burst counts
 SPARE_MEMORY = 5 * 2**20  # bytes that one spare adds; measured: 4.6 MiB and its page tables
 CROWD = 2  # in a burst of 500 the first starts have served before the last begin: about 300 run at once
-SHARE = 10  # spares may by default hold the machine's memory divided by this
+SHARE = 10  # spares may by default hold the machine's or container's memory divided by this
 
 
 def refill_pause(ready: int, when_few: float = WHEN_FEW) -> float:

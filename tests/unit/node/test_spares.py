@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from rescoldo.isolation.container import Container
 from rescoldo.model.errors import StartFailed
 from rescoldo.node.processes.processes import Ends
 from rescoldo.node.zygotes import spares as module
@@ -60,7 +61,7 @@ def start_queue() -> StartQueue:
 async def made(monkeypatch: pytest.MonkeyPatch, start_queue: StartQueue) -> AsyncIterator[tuple[Spares, Processes]]:
     monkeypatch.setattr(policy, "HOLD", 0.3)
     monkeypatch.setattr(module, "_POLL_SECONDS", 0.05)
-    monkeypatch.setattr(module, "memory_is_scarce", lambda: False)
+    monkeypatch.setattr(Container, "memory_is_scarce", lambda _: False)
     processes = Processes()
     pool = Spares(processes, processes, Ends(), start_queue, 2, 5)  # type: ignore[arg-type]
     filling = asyncio.create_task(pool.keep_filled())
@@ -191,5 +192,5 @@ async def test_scarce_memory_removes_surplus_spares(
     pool, _ = made
     await take(pool, 5)
     await until(lambda: pool.pool.ready == 5)
-    monkeypatch.setattr(module, "memory_is_scarce", lambda: True)
+    monkeypatch.setattr(Container, "memory_is_scarce", lambda _: True)
     await until(lambda: pool.pool.ready == 2)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Iterator
 
+from rescoldo.isolation.container import descriptors
 from rescoldo.model.errors import Busy, Conflict
 from rescoldo.model.instance import Launch, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
@@ -22,8 +22,7 @@ class Roster:
         """`reserved`: descriptors that this process may need for other purposes. With a limit of 10 000 descriptors
         and 600 reserved, there is room for 9400 / 5 = 1880 instances."""
         self._all: dict[InstanceId, Supervised] = {}
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.most = min(MAX_INSTANCES, (descriptors - reserved) // DESCRIPTORS_EACH)
+        self.most = min(MAX_INSTANCES, (descriptors() - reserved) // DESCRIPTORS_EACH)
 
     def __iter__(self) -> Iterator[Supervised]:
         """Iterate over a snapshot, so that instances may come and go meanwhile."""

@@ -59,13 +59,6 @@ def proportional_memory(pid: int) -> int | None:
     return None
 
 
-def memory_is_scarce() -> bool:
-    """Whether less than a fifth of the machine's memory is free or can be freed at once."""
-    fields = dict(line.split(b":") for line in Path("/proc/meminfo").read_bytes().splitlines())
-    total, available = (int(fields[name].split()[0]) for name in (b"MemTotal", b"MemAvailable"))
-    return available * 5 < total
-
-
 def uid_of(pid: int) -> int | None:
     """The real uid of `pid`; None when it has ended. The owner of /proc/PID would be root for a process that is not
     dumpable."""

@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from rescoldo.isolation.container import own_container
 from rescoldo.model.errors import InvalidInput, NodeUnavailable, StartFailed
 from rescoldo.model.instance import MAX_ORDER
-from rescoldo.node.processes.processes import Ends, Watched, memory_is_scarce
+from rescoldo.node.processes.processes import Ends, Watched
 from rescoldo.node.processes.sandboxes import Sandboxes
 from rescoldo.node.protocol import SparePool
 from rescoldo.node.zygotes.start_queue import StartQueue
@@ -118,9 +119,9 @@ class Spares:
                 await self._make()
 
     def _wanted(self) -> int:
-        """How many spares to keep: more than the least only while the machine has memory to spare."""
+        """How many spares to keep: more than the least only while the machine or its container has memory to spare."""
         wanted = self._demand.wanted(_now(), self._least, self._most)
-        return self._least if wanted > self._least and memory_is_scarce() else wanted
+        return self._least if wanted > self._least and own_container().memory_is_scarce() else wanted
 
     async def _until_changed(self, seconds: float | None) -> None:
         with contextlib.suppress(TimeoutError):

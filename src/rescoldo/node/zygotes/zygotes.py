@@ -8,10 +8,9 @@ memory. It starts together with the first program.
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
 from collections.abc import Awaitable, Callable
 
+from rescoldo.isolation.container import descriptors, own_container
 from rescoldo.kinds.protocol import BARE, WARM
 from rescoldo.kinds.registry import kind_of
 from rescoldo.model.instance import Launch
@@ -129,9 +128,8 @@ class Zygotes:
 
 def most_spares_of(settings: Settings) -> int:
     """The most warm spares that a platform keeps: by memory and by descriptors, but never fewer than the settings
-    ask for."""
+    ask for. A container of 500 MiB keeps 10."""
     memory = settings.spares_memory
     if memory is None:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // SHARE
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(settings.spares, min(most_spares(memory, settings.spares), descriptors // SPARES_DESCRIPTORS // 2))
+        memory = own_container().memory().limit // SHARE
+    return max(settings.spares, min(most_spares(memory, settings.spares), descriptors() // SPARES_DESCRIPTORS // 2))
