@@ -7,6 +7,10 @@ import resource
 import signal
 from collections.abc import Sequence
 
+_IDLE_DATA = 32 * 2**20  # bytes: VmData of an idle instance
+_MORE_THREADS = 16  # of asyncio.to_thread, and the function's own
+_STACK = 2 * 2**20  # bytes: pthread's default where RLIMIT_STACK is unlimited
+
 
 def become(uid: int, gid: int, groups: Sequence[int] = ()) -> None:
     """Give up root for `uid` and `gid`, with `groups` as the only other groups, for good."""
@@ -22,6 +26,19 @@ def limit_resources(open_files: int) -> None:
         open_files = min(open_files, ceiling)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+
+
+def limit_data(memory: int, threads: int) -> None:
+    """Refuse private memory far above the limit `memory` (bytes) to this process, a handler with up to `threads`
+    threads for calls: an allocation beyond it raises MemoryError. The second net where no cgroup limits memory.
+
+    RLIMIT_DATA counts addresses, not pages: the idle instance's 32 MiB, and the whole stack of each thread. With 128
+    MiB of memory and 32 threads it is 128 + 32 + (32 + 16) * 8 = 544 MiB, with one thread 296.
+    """
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]  # glibc makes the stacks of threads as large
+    stacks = (threads + _MORE_THREADS) * (_STACK if stack == resource.RLIM_INFINITY else stack)
+    most = memory + _IDLE_DATA + stacks
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def limit_processes(most: int) -> None:

@@ -2,9 +2,9 @@
 and becomes that instance.
 
 A spare reports on its channel when it is ready; an urgent fork does not. The channel then delivers one message, the
-order: {"launch", "uid", "gid", "bundle" (its folder), "scratch"} with the descriptors [listener, standard output,
-standard error, status pipe, one for each secret of the launch]. The listener is /dev/null for a program that binds its
-own socket. If the channel closes instead, the fork ends.
+order: {"launch", "uid", "gid", "bundle" (its folder), "scratch", "data" (bytes for `limit_data`; 0: no such limit)}
+with the descriptors [listener, standard output, standard error, status pipe, one for each secret of the launch]. The
+listener is /dev/null for a program that binds its own socket. If the channel closes instead, the fork ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rescoldo.isolation.identity import limit_resources, reset_signals
+from rescoldo.isolation.identity import limit_data, limit_resources, reset_signals
 from rescoldo.isolation.interpreter import CLEAN_PATH
 from rescoldo.isolation.landlock import pins
 from rescoldo.isolation.sandbox import Sandbox, Tenant
@@ -93,6 +93,8 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
     launch = Launch.from_json(order["launch"])
     starter = nest.starters.by_kind[launch.kind]
     limit_resources(launch.max_files + launch.concurrency + len(pins()))
+    if order["data"]:
+        limit_data(order["data"], launch.concurrency)
     bundle = order["bundle"]
     named = dict(zip(launch.secrets, secrets, strict=True))
     tenant = Tenant(order["uid"], order["gid"], bundle, _layer_of(bundle), order["scratch"], named, launch.port)

@@ -18,6 +18,7 @@ import pytest
 from rescoldo.model.errors import StartFailed
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, function_id
+from rescoldo.model.program import PROCESS, PYTHON
 from rescoldo.node.disk import BundlesOnDisk, SecretsOnDisk
 from rescoldo.node.instances.boot import Boot
 from rescoldo.node.instances.notes import Note
@@ -203,3 +204,14 @@ async def test_a_start_without_one_of_its_secrets_leaves_no_descriptor(
         await boot.start(instance)
     assert descriptors() == before
     assert zygotes.orders == []
+
+
+@pytest.mark.parametrize(("kind", "data"), [(PYTHON, 64 * 2**20), (PROCESS, 0)])
+async def test_a_handler_without_a_cgroup_gets_a_limit_of_addresses_and_a_program_none(
+    boot: Boot, zygotes: ZygotePool, instance: Supervised, kind: str, data: int
+) -> None:
+    limited = replace(instance.note.launch, kind=kind, memory_limit=64 * 2**20, upstream="inherited")
+    instance.note = replace(instance.note, launch=limited)
+    with contextlib.suppress(StartFailed):
+        await boot.start(instance)
+    assert [order["data"] for order in zygotes.orders] == [data]

@@ -10,8 +10,10 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from rescoldo.isolation.identity import has_processes, kill_all_of
+from rescoldo.kinds.protocol import WARM
 from rescoldo.kinds.registry import kind_of
 from rescoldo.model.errors import NodeUnavailable, StartFailed, StartTimeout
 from rescoldo.model.instance import Launch
@@ -129,8 +131,9 @@ class Boot:
         note = instance.note
         launch, bundle = instance.order(), instance.bundle
         assert bundle is not None
-        told = {"launch": launch.to_json(), "uid": note.uid, "gid": bundle.gid or note.uid or 0}
-        message = json.dumps({**told, "bundle": str(bundle.path), "scratch": instance.scratch}).encode()
+        told: dict[str, Any] = {"launch": launch.to_json(), "uid": note.uid, "gid": bundle.gid or note.uid or 0}
+        told |= {"bundle": str(bundle.path), "scratch": instance.scratch, "data": self._data_limit(launch)}
+        message = json.dumps(told).encode()
         opened = [instance.endpoint.open_for_child(), *instance.output.open_for_child()]
         try:
             await self._open_secrets(launch, opened)
@@ -149,6 +152,13 @@ class Boot:
             for descriptor in opened:
                 os.close(descriptor)
         raise NodeUnavailable("the zygote ended twice while it started an instance")
+
+    def _data_limit(self, launch: Launch) -> int:
+        """Bytes for `limit_data`, where no cgroup limits memory; 0 for none. None for programs: Go reserves 107 MiB at
+        its start, and Node.js hangs in its start when it cannot reserve 48."""
+        if self._sandboxes.base is not None or kind_of(launch).zygote != WARM:
+            return 0
+        return launch.memory_limit
 
     async def _open_secrets(self, launch: Launch, opened: list[int]) -> None:
         """Append a descriptor, open for reading, of each of the function's secrets to `opened`. Raises StartFailed."""
