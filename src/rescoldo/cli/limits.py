@@ -9,7 +9,8 @@ from rescoldo.cli.output import human_size, say
 from rescoldo.model.units import exactly
 
 _NO_LIMIT = "no limit"
-_OF_GROUPS = ("memory", "cpu")
+# limits that only cgroups enforce, by what the platform says of its limits; without cgroups the node polls memory
+_IDLE: dict[str | None, tuple[str, ...]] = {"none": ("memory", "cpu"), "memory polled": ("cpu",)}
 _SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "concurrency": ("requests at once in an instance", str),
     "max_queue": ("queued requests", str),
@@ -23,13 +24,13 @@ _SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 
 
-def say_limits(found: Mapping[str, Any], *, groups: bool) -> None:
-    """Print one line for each limit; nothing if the gateway does not report limits. Without control groups (`groups`)
-    those of memory and cpu are only what the function asks for."""
+def say_limits(found: Mapping[str, Any], *, by: str | None) -> None:
+    """Print one line for each limit; nothing if the gateway does not report limits. `by` is what enforces those of
+    memory and cpu, as the node describes it; without it they are only what the function asks for."""
     known = []
     for key, (text, show) in _SHOWN.items():
         if key in found:
-            idle = key in _OF_GROUPS and found[key] and not groups
+            idle = key in _IDLE.get(by, ()) and found[key]
             known.append(f"{'':<14}{text}: {show(found[key])}{' (not enforced on this machine)' if idle else ''}")
     if known:
         say("\n".join(["Limits in force:", *known]))

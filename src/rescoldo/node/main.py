@@ -110,7 +110,9 @@ class NodeProcess:
         roster, zygotes, losses = parts.roster, parts.zygotes, parts.losses
         zygotes.open(roster.sandboxes)
         whole = keep_whole(self._settings, parts.sandboxes, losses.mend, zygotes.renew)
+        watches = [] if parts.memory is None else [spawn("memory", parts.memory.run())]
         return [
+            *watches,
             spawn("wait for a signal", self._asked_to_end.wait()),
             spawn("zygotes", zygotes.failed.wait()),
             spawn("stopped processes", end_stopped(lambda: [*roster.processes(), *zygotes.processes()])),

@@ -18,11 +18,13 @@ from rescoldo.node.instances.boot import Boot
 from rescoldo.node.instances.deaf import DeafWatch
 from rescoldo.node.instances.failed_calls import FailedCalls
 from rescoldo.node.instances.losses import Losses
+from rescoldo.node.instances.memory_watch import MemoryWatch
 from rescoldo.node.instances.roster import Roster
 from rescoldo.node.instances.starts import Starts
 from rescoldo.node.instances.stops import Stops
 from rescoldo.node.instances.supervision import Supervision
 from rescoldo.node.output.logs import LogBook
+from rescoldo.node.processes.footprints import Footprints
 from rescoldo.node.processes.processes import Ends
 from rescoldo.node.processes.sandboxes import Sandboxes
 from rescoldo.node.protocol import NodeDescription
@@ -51,6 +53,7 @@ class NodeParts:
     sandboxes: Sandboxes
     zygotes: Zygotes
     roster: Roster
+    memory: MemoryWatch | None  # enforces memory limits where there are no cgroups
     adoption: Adoption
     starts: Starts
     stops: Stops
@@ -74,7 +77,8 @@ def put_together(settings: Settings) -> NodeParts:
 
     roster, listeners, waiting = Roster(_reserved()), Listeners(tasks), WaitingRequests(tasks)
     failures = FailedCalls(logs.write, roster.__contains__, tasks)
-    admission = Admission(settings, roster, Endpoints(settings, privileged, fenced), listeners, logs)
+    memory = None if sandboxes.base else MemoryWatch(roster, Footprints(), own_container().memory)
+    admission = Admission(settings, roster, Endpoints(settings, privileged, fenced), listeners, logs, memory)
     deaf = DeafWatch(listeners, waiting, boot, tasks)
     supervision = Supervision(roster, admission, boot, deaf, listeners, waiting, failures, exits.tell, tasks)
     stops = Stops(roster, admission, boot, failures, tasks)
@@ -83,8 +87,8 @@ def put_together(settings: Settings) -> NodeParts:
     adoption = Adoption(settings, roster, admission, boot, failures, sandboxes, supervision.begin)
     description = _describe(settings, sandboxes, gateway, roster.most, fenced=fenced)
     return NodeParts(
-        settings, privileged, tasks, description, ends, exits, logs, sandboxes, zygotes, roster, adoption, starts,
-        stops, losses, failures, listeners,
+        settings, privileged, tasks, description, ends, exits, logs, sandboxes, zygotes, roster, memory,
+        adoption, starts, stops, losses, failures, listeners,
     )  # fmt: skip
 
 
@@ -100,7 +104,7 @@ def _describe(
     memory = container.memory()
     isolation = {
         "level": level(),
-        "limits": f"cgroup v{sandboxes.base.version}" if sandboxes.base else "none",
+        "limits": f"cgroup v{sandboxes.base.version}" if sandboxes.base else "memory polled",
         "system_calls": "filtered" if seccomp.available() else "all",
         "ports": "private" if fenced else "shared",
         "landlock": f"ABI {landlock.abi()}" if landlock.abi() else "none",

@@ -51,9 +51,8 @@ def _events(spec: FunctionSpec) -> Iterator[str]:
 
 def _resources(spec: FunctionSpec, level: str) -> Iterator[str]:
     if level == UNPRIVILEGED:
-        for key in ("memory", "cpu"):
-            if spec.limits.get(key):
-                yield f"limits.{key}: not enforced at the isolation level unprivileged; run the platform as root"
+        if spec.limits.get("cpu"):
+            yield "limits.cpu: not enforced at the isolation level unprivileged; run the platform as root"
         if spec.read_only_root_filesystem:
             yield "readonly_root_filesystem: not enforced at the isolation level unprivileged; run the platform as root"
     for table, values in (("limits", spec.limits), ("requests", spec.requests)):

@@ -142,12 +142,12 @@ async def test_a_function_is_paused_and_resumed(client: AsyncClient, platform: F
 async def test_notes_on_settings_without_effect_are_in_the_deployments_response_and_the_status(
     client: AsyncClient, method: str
 ) -> None:
-    asks = {"annotations": {"topic": "x"}, "limits": {"memory": "40Mi"}}
+    asks = {"annotations": {"topic": "x"}, "limits": {"cpu": "500m"}}
     await client.post("/system/functions", json=DEPLOYMENT)
     answer = await client.request(method, "/system/functions", json=DEPLOYMENT | asks)
     assert (answer.status_code, answer.headers["content-type"]) == (202, "text/plain; charset=utf-8")
     notes = (await client.get("/system/function/echo")).json()["notes"]
-    assert [note.partition(":")[0] for note in notes] == ["annotation topic", "limits.memory"]
+    assert [note.partition(":")[0] for note in notes] == ["annotation topic", "limits.cpu"]
     assert answer.text.splitlines() == [f"note: {note}" for note in notes]
     [listed] = (await client.get("/system/functions")).json()
     assert "notes" not in listed, "the list has OpenFaaS's fields only"

@@ -107,6 +107,18 @@ def test_describe_shows_the_limits_in_force(run, gateway):
     assert json.loads(run("describe", "hello", "--json")[1])["effectiveLimits"] == limits
 
 
+@pytest.mark.parametrize(
+    ("by", "idle"),
+    [("none", ["memory", "cpu"]), ("memory polled", ["cpu"]), ("cgroup v2", [])],
+)
+def test_describe_says_which_limits_are_not_enforced(run, gateway, by, idle):
+    limits = {"memory": 2**29, "cpu": 500}
+    gateway.answer("GET /system/function/hello", 200, {**STATUS, "effectiveLimits": limits})
+    gateway.answer("GET /system/status", 200, {"isolation": {"level": "unprivileged", "limits": by}})
+    out = run("describe", "hello")[1]
+    assert re.findall(r"(\w+) of an instance: .* \(not enforced on this machine\)", out) == idle
+
+
 COLD = {
     "calls": 12,
     "failed": {"crashed": 2, "timeout": 1, "busy": 0},

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -17,6 +18,7 @@ from rescoldo.model.names import InstanceId, function_id
 from rescoldo.model.settings import Settings
 from rescoldo.node.instances import roster as rosters
 from rescoldo.node.instances.admission import Admission
+from rescoldo.node.instances.memory_watch import MemoryWatch
 from rescoldo.node.instances.roster import DESCRIPTORS_EACH, Roster
 from rescoldo.node.output.logs import LogBook
 from rescoldo.node.sockets.endpoints import Endpoints
@@ -138,3 +140,14 @@ def test_the_maximum_of_instances_follows_from_the_limit_of_descriptors(monkeypa
     assert Roster(reserved=600).most == 9400 // DESCRIPTORS_EACH == 1880
     monkeypatch.setattr(rosters, "descriptors", lambda: 10**9)
     assert Roster(reserved=600).most == rosters.MAX_INSTANCES
+
+
+async def test_an_instance_that_does_not_fit_into_the_memory_is_refused_and_leaves_nothing(desk: Desk) -> None:
+    class Full:
+        def check_room(self, _: Launch) -> None:
+            raise Busy("full")
+
+    desk.admission._memory = cast(MemoryWatch, Full())
+    with pytest.raises(Busy, match="full"):
+        desk.admission.admit(LAUNCH, successor=False)
+    assert (desk.files(), list(desk.roster)) == ([], [])

@@ -206,6 +206,11 @@ async def test_a_start_without_one_of_its_secrets_leaves_no_descriptor(
     assert zygotes.orders == []
 
 
+async def test_a_process_that_the_memory_watch_has_killed_ran_out_of_memory(boot: Boot, instance: Supervised) -> None:
+    instance.condemned = "out of memory: it needed more"
+    assert await boot.end(instance, grace=0.0) == ("out of memory: it needed more", True)
+
+
 @pytest.mark.parametrize(("kind", "data"), [(PYTHON, 64 * 2**20), (PROCESS, 0)])
 async def test_a_handler_without_a_cgroup_gets_a_limit_of_addresses_and_a_program_none(
     boot: Boot, zygotes: ZygotePool, instance: Supervised, kind: str, data: int

@@ -153,7 +153,7 @@ def _describe(found: Mapping[str, Any], url: str) -> None:
             say(f"{title + ':':<14}{', '.join(found[key])}")
     for i, text in enumerate(found["notes"]):
         say(f"{'' if i else 'Notes:':<14}{text}")
-    say_limits(found.get("effectiveLimits") or {}, groups=found["isolation"].get("limits") != "none")
+    say_limits(found.get("effectiveLimits") or {}, by=found["isolation"].get("limits"))
     say_cold_starts(found.get("coldStarts") or {})
     say_failures(found.get("failures") or [])
     say_why(found.get("why") or {})

@@ -13,6 +13,7 @@ from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId
 from rescoldo.model.settings import Settings
 from rescoldo.node.instances import notes
+from rescoldo.node.instances.memory_watch import MemoryWatch
 from rescoldo.node.instances.notes import Note
 from rescoldo.node.instances.roster import Roster
 from rescoldo.node.instances.supervised import Supervised
@@ -32,8 +33,16 @@ class Admission:
     releases all of them at its end."""
 
     def __init__(
-        self, settings: Settings, roster: Roster, endpoints: Endpoints, listeners: Listeners, logs: LogBook
+        self,
+        settings: Settings,
+        roster: Roster,
+        endpoints: Endpoints,
+        listeners: Listeners,
+        logs: LogBook,
+        memory: MemoryWatch | None = None,
     ) -> None:
+        """`memory` knows what fits, where no cgroup limits instances."""
+        self._memory = memory
         self._settings = settings
         self._roster = roster
         self._endpoints = endpoints
@@ -47,6 +56,7 @@ class Admission:
         """Allocate everything that an instance needs; return the instance, and the instances that are leaving the
         address it takes over. Raises Conflict, Busy, and StartFailed; nothing is left then."""
         self._roster.check_room(launch)
+        self.check_memory(launch)
         with ExitStack() as undo:
             uid = self._uids.take() if self._privileged else None
             if uid is not None:
@@ -69,6 +79,11 @@ class Admission:
         instance = Supervised(note, note_path, output, endpoint, str(scratch))
         self._roster.add(instance)
         return instance, leavers
+
+    def check_memory(self, launch: Launch) -> None:
+        """Raise Busy when a process of the instance would not fit into the memory; its replacement needs room, too."""
+        if self._memory is not None:
+            self._memory.check_room(launch)
 
     def adopt(self, note: Note, note_path: Path, process: Watched) -> Supervised | None:
         """Enter a serving instance that a dead node left behind. Return None where an output FIFO has lost its name

@@ -68,7 +68,7 @@ class Boot:
         """
         launch = instance.note.launch
         least = kind_of(launch).least_memory
-        if self._sandboxes.base is not None and too_little_memory(launch.memory_limit, least):
+        if too_little_memory(launch.memory_limit, least):
             problem = f"limits.memory is less than the {least // 2**20} MiB that a start needs"
             raise StartFailed(_explain(instance, problem))
         with _named(launch):
@@ -188,7 +188,10 @@ class Boot:
             instance.process = None
             process.close()
         instance.swept = await self.sweep(note.uid)
-        ending = self._sandboxes.ending(note.sandbox, status, note.launch.memory_limit)
+        if instance.condemned:
+            ending = Ending(instance.condemned, starved=True)
+        else:
+            ending = self._sandboxes.ending(note.sandbox, status, note.launch.memory_limit)
         await self._sandboxes.remove(note.sandbox)
         await instance.output.drain()
         return ending

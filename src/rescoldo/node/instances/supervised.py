@@ -37,6 +37,7 @@ class Supervised:
     ordered_at: float = 0.0  # seconds on the monotonic clock: when its turn to start came
     waited: float = 0.0  # seconds of its ready timeout spent waiting for its TCP port
     took: StartTimes = NO_TIME  # durations of the phases of its start
+    condemned: str = ""  # why the memory watch has killed its process; empty: it has not
     gone: bool = False  # everything has been put away
     swept: bool = True  # no process of its uid is known to be left
     task: asyncio.Task[Any] | None = None  # starts the instance, then waits for its end
@@ -87,7 +88,7 @@ class Supervised:
 
     def forked(self, process: Watched, sandbox: str) -> None:
         """Record the process that will become the instance."""
-        self.process = process
+        self.process, self.condemned = process, ""
         self.note = replace(self.note, pid=process.pid, pid_start=process.started, ready=False, sandbox=sandbox)
         notes.write(self.note_path, self.note)
 

@@ -93,6 +93,7 @@ class Supervision:
             self._deaf.renew(instance)
         for attempt in range(MOST_FAILED_STARTS):
             try:
+                self._admission.check_memory(instance.note.launch)
                 await self._boot.start(instance)
                 self._listeners.begin_anew(instance.endpoint.backlog)
                 return None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rescoldo.isolation.cgroups import Base, Groups, find_base, leave_pids, named
+from rescoldo.isolation.container import own_container
 from rescoldo.isolation.level import level
 from rescoldo.model.settings import Settings
 from rescoldo.node.processes.processes import describe
@@ -21,7 +22,14 @@ from rescoldo.node.processes.processes import describe
 _ATTEMPTS = 40  # attempts to remove a group whose last process was just killed: one second
 _PAUSE = 0.025  # seconds between two attempts
 
+_KERNEL = "out of memory: the kernel killed it, as all of the container's memory was used"
+
 _LOG = logging.getLogger(__name__)
+
+
+def excess(limit: int) -> str:
+    """Why an instance that exceeded its memory `limit` (bytes) ended, in words."""
+    return f"out of memory: it needed more than its limit of {limit / 2**20:g} MiB"
 
 
 class Ending(NamedTuple):
@@ -32,7 +40,7 @@ class Ending(NamedTuple):
 
 
 class Sandboxes:
-    """The cgroups of this platform's sandboxes; without cgroups, its methods do nothing."""
+    """The cgroups of this platform's sandboxes; without cgroups, it only tells how instances ended."""
 
     def __init__(self, base: Base | None, file: Path, elsewhere: Iterable[Base] = ()) -> None:
         """`file` records `base` while the groups exist; `elsewhere` are bases of this platform that no file
@@ -41,6 +49,7 @@ class Sandboxes:
         self._file = file
         self._groups = Groups(base) if base is not None else None
         self._elsewhere = [Groups(one) for one in elsewhere]
+        self._kills = own_container().out_of_memory_kills()
 
     @classmethod
     def open(cls, settings: Settings) -> Sandboxes:
@@ -51,7 +60,7 @@ class Sandboxes:
         known = _read(settings.cgroups_file)
         base = known or find_base(key)
         if base is None:
-            _LOG.warning("cannot create cgroups here: memory and cpu limits are not enforced")
+            _LOG.warning("cannot create cgroups here: cpu limits are not enforced, memory limits by polling")
             return cls(None, settings.cgroups_file)
         leave_pids(base)
         elsewhere = [one for one in named(key) if set(base.places).isdisjoint(one.places)] if known is None else []
@@ -71,12 +80,21 @@ class Sandboxes:
 
     def ending(self, sandbox: str, status: int | None, limit: int) -> Ending:
         """How an instance ended, in words: its wait status, or that it exceeded its memory limit (bytes)."""
-        if self._groups is None or not sandbox or not self._groups.out_of_memory(sandbox):
+        killed = status is None or os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+        if self._groups is None or not sandbox:
+            if status is not None and killed and self._kernel_has_killed():
+                return Ending(_KERNEL, starved=True)
             return Ending(describe(status))
-        excess = f"out of memory: it needed more than its limit of {limit / 2**20:g} MiB"
-        if status is None or os.waitstatus_to_exitcode(status) == -signal.SIGKILL:
-            return Ending(excess, starved=True)
-        return Ending(f"{describe(status)}, after one of its processes was {excess}", starved=True)
+        if not self._groups.out_of_memory(sandbox):
+            return Ending(describe(status))
+        if killed:
+            return Ending(excess(limit), starved=True)
+        return Ending(f"{describe(status)}, after one of its processes was {excess(limit)}", starved=True)
+
+    def _kernel_has_killed(self) -> bool:
+        """Whether the kernel has killed a process of this container for lack of memory since the last such end."""
+        before, self._kills = self._kills, own_container().out_of_memory_kills()
+        return self._kills > before
 
     async def remove(self, sandbox: str) -> None:
         """Remove a sandbox's cgroup, and kill the processes that are still in it."""

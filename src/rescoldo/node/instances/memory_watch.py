@@ -1,0 +1,175 @@
+"""Enforces memory limits where no cgroup does: at the level unprivileged, and where cgroups cannot be made.
+
+It polls /proc. What an instance takes between two polls is not noticed in time: `limit_data` in
+isolation/identity.py is the second net.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable
+
+from rescoldo.isolation.container import Memory
+from rescoldo.model.errors import Busy
+from rescoldo.model.instance import Launch
+from rescoldo.model.names import FunctionId
+from rescoldo.node.instances.roster import Roster
+from rescoldo.node.instances.supervised import Supervised
+from rescoldo.node.processes.footprints import Footprint, Footprints
+from rescoldo.node.processes.sandboxes import excess
+from rescoldo.policy.memory import LONGEST_PAUSE, Use, Usual, fits, over_limit, pause, room, to_free
+from rescoldo.policy.spares import SPARE_MEMORY
+
+SCAN_SECONDS = 0.3  # between two polls of all instances; with 300 of them one takes 4.9 ms, 1.6 % of a core
+GROWTH = 32 * 2**20  # bytes by which the container's use has grown when a scan is due at once
+RECOUNT_SECONDS = 0.05  # between two scans for starts that seem not to fit
+_MIB = 2**20
+
+_LOG = logging.getLogger(__name__)
+
+
+class MemoryWatch:
+    """Admits starts, and kills instances that exceed their limits or fill the container."""
+
+    def __init__(self, roster: Roster, footprints: Footprints, memory: Callable[[], Memory]) -> None:
+        """`memory` reads the limit and the use of the container."""
+        self._roster = roster
+        self._footprints = footprints
+        self._memory = memory
+        self._now = memory()  # at the last poll
+        self._used = self._now.used  # the least since the last scan
+        self._usual = Usual[FunctionId]()  # of `Footprint.own`: what a start will take
+        self._usual_most = Usual[FunctionId]()  # of `Footprint.most`: what an instance may have without having grown
+        self._least: dict[int, tuple[int, int]] = {}  # the least of both since it is ready, by pid
+        self._dying: dict[int, int] = {}  # bytes of killed processes that have not ended yet, by pid
+        self._promised = 0  # bytes that instances which have begun to start will still take
+        self._scan_at = 0.0  # seconds on the loop's clock: the next scan
+        self._recount_at = 0.0  # the same: the next scan for a start that seems not to fit
+
+    async def run(self) -> None:
+        """Poll until cancelled, and faster the less memory the container has left."""
+        while True:
+            await asyncio.sleep(self.poll())
+
+    def poll(self) -> float:
+        """Look once, and kill what has to be killed; return the seconds until the next poll."""
+        now = asyncio.get_running_loop().time()
+        due = now >= self._scan_at
+        if due or self._now.contained:
+            self._now = self._memory()
+            self._used = min(self._used, self._now.used)
+        left = room(self._now.limit, self._now.used) if self._now.contained else None
+        grown = self._now.contained and self._now.used > self._used + GROWTH
+        if due or grown or (left is not None and left < 0):
+            self._scan_at, self._used = now + SCAN_SECONDS, self._now.used
+            self._scan(left)
+            if self._now.contained:
+                self._now = self._memory()  # what grew during the scan would count neither as used nor as promised
+        return LONGEST_PAUSE if left is None else pause(left)
+
+    def check_room(self, launch: Launch) -> None:
+        """Raise Busy when the instance would not fit into the container. A start that fits costs no system call: the
+        figures are those of the last poll. Before a refusal they are read anew."""
+        if not self._now.contained:
+            return
+        if not self._fits(self._usual_of(launch)) or self._may_learn_of(launch.function):
+            self._recount()
+        usual = self._usual_of(launch)
+        if not self._fits(usual):
+            raise Busy(
+                f"{self._now.used // _MIB} of this container's {self._now.limit // _MIB} MiB of memory are used, and "
+                f"{launch.function} needs {usual // _MIB} more beside the reserve: raise the container's limit, add "
+                "workers, or let functions sleep sooner"
+            )
+        self._promised += usual
+
+    def _may_learn_of(self, function: FunctionId) -> bool:
+        """Whether an instance of a function serves that no poll has measured yet."""
+        return function not in self._usual and any(one.function == function and one.serves for one in self._roster)
+
+    def _recount(self) -> None:
+        """Scan now, unless that was done a moment ago: refused starts are repeated often."""
+        if (now := asyncio.get_running_loop().time()) >= self._recount_at:
+            self._recount_at, self._scan_at = now + RECOUNT_SECONDS, 0.0
+            self.poll()
+
+    def _fits(self, usual: int) -> bool:
+        return fits(self._now.limit, self._now.used, self._promised, usual)
+
+    def _usual_of(self, launch: Launch) -> int:
+        return self._usual.of(launch.function, launch.memory_limit)
+
+    def _scan(self, left: int | None) -> None:
+        """Measure all instances, learn what is usual, and kill."""
+        running = {found.process.pid: found for found in self._roster if found.process is not None}
+        limits = {pid: found.note.launch.memory_limit for pid, found in running.items()}
+        found = self._footprints.measure(limits, exact=left is not None and left < 0)
+        self._dying = {pid: own for pid, own in self._dying.items() if pid in running and _lives(running[pid])}
+        self._learn(running, found)
+        self._promised = self._count_promised(found)
+        uses = [self._use(running[pid], footprint) for pid, footprint in found.items()]
+        for use in over_limit(use for use in uses if not use.instance.condemned):
+            self._kill(use.instance, found, excess(use.limit))
+        if left is not None:
+            self._free(left, uses, found)
+
+    def _free(self, left: int, uses: list[Use[Supervised]], found: dict[int, Footprint]) -> None:
+        """Kill one instance after another until the memory of those that were killed makes up for the shortage.
+
+        Until a killed process has ended, what it used counts as room. A new look would not do: the kernel shows no
+        memory for it before it has freed its pages, and an innocent instance would be killed for them.
+        """
+        left += sum(self._dying.values())
+        others = [use for use in uses if not use.instance.condemned]
+        while left < 0 and (use := to_free(others)) is not None:
+            others.remove(use)
+            reason = (
+                f"out of memory: the container's limit of {self._now.limit // _MIB} MiB was almost reached, and it "
+                f"used the most beyond what is usual ({use.most // _MIB} MiB)"
+            )
+            self._kill(use.instance, found, reason)
+            left += use.own
+
+    def _learn(self, running: dict[int, Supervised], found: dict[int, Footprint]) -> None:
+        self._least = {pid: least for pid, least in self._least.items() if pid in found}
+        # `own` leaves out the pages of the zygote that the fork has copied: those that a spare has of its own.
+        for pid, footprint in found.items():
+            if running[pid].serves and not running[pid].condemned:
+                own, most = self._least.get(pid, (footprint.own, footprint.most))
+                self._least[pid] = own, most = min(own, footprint.own), min(most, footprint.most)
+                self._usual.learn(running[pid].function, own + SPARE_MEMORY)
+                self._usual_most.learn(running[pid].function, most)
+
+    def _count_promised(self, found: dict[int, Footprint]) -> int:
+        """What instances that have not served yet will still take, beyond what they use already."""
+        promised = 0
+        for one in self._roster:
+            waits_to_be_replaced = one.was_ready and one.process is None  # asks when it starts
+            if (pid := one.note.pid) not in self._least and not waits_to_be_replaced:
+                own = found[pid].own if pid in found else 0
+                promised += max(0, self._usual_of(one.note.launch) - own)
+        return promised
+
+    def _use(self, instance: Supervised, footprint: Footprint) -> Use[Supervised]:
+        launch = instance.note.launch
+        usual = self._usual_most.of(launch.function, launch.memory_limit)
+        return Use(instance, footprint.own, footprint.most, launch.memory_limit, usual)
+
+    def _kill(self, instance: Supervised, found: dict[int, Footprint], reason: str) -> None:
+        instance.condemned = reason
+        launch, process = instance.note.launch, instance.process
+        assert process is not None
+        _LOG.warning("%s of %s: %s", launch.instance, launch.function, reason)
+        for pid in found[process.pid].processes:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        process.kill()
+        self._dying[process.pid] = found[process.pid].own
+
+
+def _lives(instance: Supervised) -> bool:
+    return instance.process is not None and not instance.process.ended.is_set()

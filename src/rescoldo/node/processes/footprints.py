@@ -1,0 +1,132 @@
+"""Memory of instances that no cgroup counts, from /proc: cheap enough for several polls a second.
+
+An instance's processes are not dumpable, so the kernel does not tell their proportional memory (smaps_rollup), only
+how many pages are resident, and how many of them belong to files or shared memory (statm). A fork has most pages in
+common with its parent, and at most as many as the parent had then: these do not count as its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_FILES = 16 * 2**20  # bytes; an idle instance has 11 MiB of its files' pages resident
+_MOST_READ = 4096  # bytes; the files are shorter
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Memory of an instance's processes, in bytes."""
+
+    own: int  # at least: without what forks may have in common with their parents
+    most: int  # at most: such pages count for each process
+    processes: tuple[int, ...]  # pids
+
+
+@dataclass(slots=True)
+class _Known:
+    """A process that was seen before."""
+
+    leader: int  # of its instance; 0: of none
+    inherited: int  # bytes that it may have in common with its parent
+
+
+class Footprints:
+    """Finds the processes of instances and adds their memory up.
+
+    A process belongs to the instance of its parent, or of its session's leader, at the poll that first sees it, and
+    stays in it. A child whose parents are gone by then, and that has a session of its own, is not found.
+    """
+
+    def __init__(self, proc: str = "/proc") -> None:
+        self._proc = proc
+        self._known: dict[int, _Known] = {}
+
+    def measure(self, leaders: Mapping[int, int], *, exact: bool = False) -> dict[int, Footprint]:
+        """The memory of the instances with these main processes, by pid. The values are their limits in bytes (0:
+        none): shared memory is read where it could exceed the limit, and everywhere with `exact`."""
+        families = self._families(leaders)
+        return {leader: self._add_up(pids, leaders[leader], exact) for leader, pids in families.items()}
+
+    def _families(self, leaders: Mapping[int, int]) -> dict[int, list[int]]:
+        present = sorted(int(name) for name in os.listdir(self._proc) if name.isdigit())  # noqa: PTH208 - speed
+        families: dict[int, list[int]] = {}
+        known, self._known = self._known, {}
+        for pid in present:  # ascending: parents mostly come first
+            found = known.get(pid)
+            if pid in leaders:
+                if found is None or found.leader != pid:
+                    found = self._meet(pid, pid)
+            elif found is None:
+                found = self._meet(pid, self._leader_of(pid, leaders, known))
+            elif found.leader not in leaders:
+                found.leader = 0
+            self._known[pid] = found
+            if found.leader:
+                families.setdefault(found.leader, []).append(pid)
+        return families
+
+    def _leader_of(self, pid: int, leaders: Mapping[int, int], known: Mapping[int, _Known]) -> int:
+        for one in self._parent_and_session(pid):
+            relative = self._known.get(one) or known.get(one)
+            if one in leaders:
+                return one
+            if relative is not None and relative.leader in leaders:
+                return relative.leader
+        return 0
+
+    def _meet(self, pid: int, leader: int) -> _Known:
+        if not leader:
+            return _Known(0, 0)
+        parent = next(iter(self._parent_and_session(pid)), 0)
+        return _Known(leader, min(self._pages(pid)[0], self._pages(parent)[0]))
+
+    def _parent_and_session(self, pid: int) -> tuple[int, ...]:
+        fields = _read(f"{self._proc}/{pid}/stat").rpartition(b") ")[2].split()
+        return (int(fields[1]), int(fields[3])) if len(fields) > 3 else ()
+
+    def _pages(self, pid: int) -> tuple[int, int]:
+        """Bytes of `pid`'s anonymous pages, and of those of files and shared memory."""
+        fields = _read(f"{self._proc}/{pid}/statm").split()
+        if len(fields) < 3:
+            return 0, 0
+        shared = int(fields[2])
+        return (int(fields[1]) - shared) * _PAGE, shared * _PAGE
+
+    def _shared_memory(self, pid: int) -> int:
+        for line in _read(f"{self._proc}/{pid}/status").splitlines():
+            if line.startswith(b"RssShmem:"):
+                return int(line.split()[1]) * 1024
+        return 0
+
+    def _add_up(self, pids: list[int], limit: int, exact: bool) -> Footprint:
+        own = most = files = 0
+        sharing = []  # processes whose files and shared memory may be more than files
+        for pid in pids:
+            anonymous, shared = self._pages(pid)
+            own += max(0, anonymous - self._known[pid].inherited)
+            most += anonymous
+            files += shared
+            if shared > _FILES:
+                sharing.append(pid)
+        if sharing and (exact or 0 < limit < most + files):
+            memory = [self._shared_memory(pid) for pid in sharing]
+            # The processes of an instance mostly map the same shared memory.
+            own, most = own + max(memory), most + sum(memory)
+        return Footprint(own, most, tuple(pids))
+
+
+def _read(path: str) -> bytes:
+    """The beginning of a file of /proc. 300 of them take 2.3 ms; with pathlib it is 6.2."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, _MOST_READ)
+    except ProcessLookupError:
+        return b""
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,56 @@
+"""Runs a platform for tests as in an unprivileged pod: another user's, with a memory limit, and without cgroups of its
+own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from rescoldo.isolation.container import Groups, find_groups
+from support.unprivileged import UnprivilegedLive
+
+MIB = 2**20
+
+
+class Pod:
+    """A cgroup v1 with a limit of memory, below this process's own."""
+
+    @staticmethod
+    def possible() -> bool:
+        """Whether this machine has the memory controller of cgroup v1, and lets this process make groups."""
+        groups = _groups()
+        return groups is not None and groups.version == 1 and os.access(groups.folders[0], os.W_OK)
+
+    def __init__(self, limit: int) -> None:
+        groups = _groups()
+        assert groups is not None
+        self.folder = groups.folders[0] / f"rl-pod-{os.getpid()}"
+        self.folder.mkdir()
+        (self.folder / "memory.limit_in_bytes").write_text(str(limit))
+
+    def remove(self) -> None:
+        """Remove the group, whose processes must have ended."""
+        self.folder.rmdir()
+
+    def kernel_kills(self) -> int:
+        """How many processes the kernel has killed for lack of memory."""
+        lines = (self.folder / "memory.oom_control").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("oom_kill ")))
+
+
+def _groups() -> Groups | None:
+    return find_groups("memory", Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
+
+
+class ContainedLive(UnprivilegedLive):
+    """A platform of UID in a pod."""
+
+    def __init__(self, pod: Pod, library: Path, python: str, **settings: Any) -> None:
+        super().__init__(library, python, **settings)
+        self._pod = pod
+
+    def command(self, request: Path) -> list[str]:
+        inside = shlex.join(super().command(request))
+        return ["sh", "-c", f"echo $$ > {self._pod.folder}/cgroup.procs && exec {inside}"]

@@ -1,0 +1,233 @@
+"""The watch over instances' memory, on virtual time and with figures of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from rescoldo.isolation.container import Memory
+from rescoldo.model.errors import Busy
+from rescoldo.model.instance import Launch
+from rescoldo.model.names import FunctionId, InstanceId, function_id
+from rescoldo.node.instances.memory_watch import GROWTH, SCAN_SECONDS, MemoryWatch
+from rescoldo.node.instances.roster import Roster
+from rescoldo.node.processes.footprints import Footprint, Footprints
+from rescoldo.node.processes.processes import Watched
+from rescoldo.policy.memory import LONGEST_PAUSE, SHORTEST_PAUSE
+
+pytestmark = pytest.mark.looptime
+MIB = 2**20
+
+
+@dataclass
+class Instance:
+    """What the watch sees of a `Supervised`; its process sleeps."""
+
+    note: SimpleNamespace
+    process: Watched | None
+    serves: bool = True
+    was_ready: bool = True
+    condemned: str = ""
+
+    @property
+    def function(self) -> FunctionId:
+        return cast(FunctionId, self.note.launch.function)
+
+
+@dataclass
+class World:
+    """A roster, a container and a reader of /proc in one."""
+
+    limit: int = 500
+    contained: bool = True
+    platform: int = 100
+    sizes: dict[int, int] = field(default_factory=dict)  # MiB by pid
+    instances: list[Instance] = field(default_factory=list)
+    children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    shown: dict[int, int] = field(default_factory=dict)  # where it is not what the container uses
+    scans: list[float] = field(default_factory=list)
+
+    def __iter__(self) -> object:
+        return iter(list(self.instances))
+
+    def memory(self) -> Memory:
+        return Memory(self.limit * MIB, (self.platform + sum(self.sizes.values())) * MIB, self.contained)
+
+    def measure(self, leaders: Mapping[int, int], *, exact: bool = False) -> dict[int, Footprint]:
+        self.scans.append(asyncio.get_running_loop().time())
+        sizes = {pid: (self.sizes | self.shown)[pid] * MIB for pid in leaders}
+        return {pid: Footprint(size, size, (pid,)) for pid, size in sizes.items()}
+
+    def add(self, name: str, size: int, limit: int = 0) -> Instance:
+        child = subprocess.Popen(["sleep", "600"])
+        self.children.append(child)
+        process = Watched(child.pid, os.pidfd_open(child.pid))
+        self.sizes[child.pid] = size
+        made = Instance(SimpleNamespace(launch=launch(name, limit), pid=child.pid), process)
+        self.instances.append(made)
+        return made
+
+    def ended(self, instance: Instance) -> bool:
+        """Wait for the end of a killed process, in real time."""
+        child = next(child for child in self.children if child.pid == instance.process.pid)
+        return child.wait(10) < 0
+
+    def resize(self, instance: Instance, size: int) -> None:
+        self.sizes[instance.process.pid] = size
+
+
+def launch(name: str, limit: int = 0) -> Launch:
+    return Launch(InstanceId(f"{name}-1"), function_id(name), "", memory_limit=limit * MIB)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    yield made
+    for instance in made.instances:
+        if instance.process is not None:
+            instance.process.close()
+    for child in made.children:
+        child.kill()
+        child.wait()
+
+
+def watch(world: World) -> MemoryWatch:
+    return MemoryWatch(cast(Roster, world), cast(Footprints, world), world.memory)
+
+
+def admit(watching: MemoryWatch, world: World, name: str) -> None:
+    """Do as `Admission`: an instance that has room enters the roster, and starts."""
+    watching.check_room(launch(name))
+    world.add(name, 0).serves = False
+
+
+async def test_an_instance_above_its_limit_is_killed_and_the_reason_reads_as_a_cgroups(world: World) -> None:
+    big, small = world.add("big", 65, limit=64), world.add("small", 60, limit=64)
+    watch(world).poll()
+    assert world.ended(big)
+    assert big.condemned == "out of memory: it needed more than its limit of 64 MiB"
+    assert not small.condemned
+    assert small.process.is_alive()
+
+
+async def test_without_a_containers_limit_only_an_instances_own_limit_counts(world: World) -> None:
+    world.contained, world.limit = False, 10
+    big = world.add("big", 300)
+    watching = watch(world)
+    assert watching.poll() == LONGEST_PAUSE
+    watching.check_room(launch("other"))
+    assert not big.condemned
+
+
+async def test_when_the_container_fills_the_one_that_grew_is_killed(world: World) -> None:
+    model, bomb = world.add("model", 200), world.add("bomb", 10)
+    watching = watch(world)
+    watching.poll()
+    world.resize(bomb, 160)
+    assert watching.poll() == SHORTEST_PAUSE
+    assert world.ended(bomb)
+    assert bomb.condemned.startswith("out of memory: the container's limit of 500 MiB was almost reached")
+    assert not model.condemned
+    world.shown[bomb.process.pid] = 0  # the kernel frees its pages, and does not show them any more
+    watching.poll()
+    assert not model.condemned
+
+
+async def test_as_many_are_killed_as_the_shortage_needs(world: World) -> None:
+    bombs = [world.add(f"bomb{number}", 1) for number in range(4)]
+    watching = watch(world)
+    watching.poll()
+    for number, bomb in enumerate(bombs):
+        world.resize(bomb, 90 + number)  # together 366: 16 MiB above 450 with the platform's 100
+    watching.poll()
+    assert [bool(bomb.condemned) for bomb in bombs] == [False, False, False, True]
+    world.platform = 200
+    watching.poll()
+    assert [bool(bomb.condemned) for bomb in bombs] == [False, False, True, True]
+
+
+async def test_scans_are_rare_while_nothing_grows(world: World) -> None:
+    world.add("calm", 10)
+    running = asyncio.create_task(watch(world).run())
+    await asyncio.sleep(3.0)
+    assert 3.0 / SCAN_SECONDS * 0.6 <= len(world.scans) <= 3.0 / SCAN_SECONDS + 1
+    world.platform += GROWTH // MIB + 1
+    before = len(world.scans)
+    await asyncio.sleep(0.05)
+    assert len(world.scans) == before + 1
+    running.cancel()
+
+
+async def test_a_start_is_refused_when_it_does_not_fit_and_the_reason_names_the_remedy(world: World) -> None:
+    world.add("calm", 305)  # with the platform's 100 there is room for 20
+    watching = watch(world)
+    watching.poll()
+    admit(watching, world, "first")  # 16 MiB are promised
+    text = r"405 of this container's 500 MiB .* fn.* needs 16 more .* raise the container's limit"
+    with pytest.raises(Busy, match=text):
+        watching.check_room(launch("fn"))
+
+
+async def test_figures_are_read_again_before_a_refusal(world: World) -> None:
+    calm = world.add("calm", 305)
+    watching = watch(world)
+    watching.poll()
+    admit(watching, world, "first")
+    world.resize(calm, 275)
+    watching.check_room(launch("second"))
+
+
+async def test_what_starting_instances_will_still_take_is_promised_to_them(world: World) -> None:
+    world.add("calm", 290)
+    starting = world.add("starting", 6)  # expected to take 10 more
+    starting.serves = False
+    watching = watch(world)
+    watching.poll()
+    admit(watching, world, "first")  # 396 + 10 + 16 of 425
+    with pytest.raises(Busy):
+        watching.check_room(launch("second"))
+
+
+async def test_an_instance_that_waits_to_be_replaced_is_promised_nothing(world: World) -> None:
+    ended = world.add("ended", 0)
+    ended.process = None
+    world.platform = 405  # 20 less than what starts may use
+    watching = watch(world)
+    watching.poll()
+    watching.check_room(launch("other"))
+
+
+async def test_an_instance_is_expected_to_use_what_the_last_one_used_at_rest(world: World) -> None:
+    model = world.add("model", 120)
+    watching = watch(world)
+    watching.poll()
+    await asyncio.sleep(SCAN_SECONDS)
+    world.resize(model, 250)  # during a call
+    watching.poll()
+    world.instances.clear()
+    world.sizes.clear()
+    await asyncio.sleep(SCAN_SECONDS)
+    watching.poll()
+    world.platform = 300
+    watching.check_room(launch("model"))  # 300 + 120 + 5 of 425
+    world.platform = 340
+    await asyncio.sleep(SCAN_SECONDS)
+    watching.poll()
+    with pytest.raises(Busy, match="needs 125 more"):
+        watching.check_room(replace(launch("model"), instance=InstanceId("model-2")))
+
+
+async def test_a_second_instance_right_after_the_first_is_expected_to_need_as_much(world: World) -> None:
+    watching = watch(world)
+    watching.poll()
+    world.add("model", 180)  # with the platform's 100 there is room for 145
+    with pytest.raises(Busy, match="needs 185 more"):
+        watching.check_room(replace(launch("model"), instance=InstanceId("model-2")))
