@@ -51,6 +51,9 @@ class Footprints:
         return {leader: self._add_up(pids, leaders[leader], exact) for leader, pids in families.items()}
 
     def _families(self, leaders: Mapping[int, int]) -> dict[int, list[int]]:
+        if not leaders:  # a platform at rest
+            self._known.clear()
+            return {}
         present = sorted(int(name) for name in os.listdir(self._proc) if name.isdigit())  # noqa: PTH208 - speed
         families: dict[int, list[int]] = {}
         known, self._known = self._known, {}
