@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from support.contained import MIB, ContainedLive, Pod
-from support.live import Answer, alive
+from support.gateway import Answer
+from support.live import alive
 from support.unprivileged import interpreter, readable_library
 
 pytestmark = [
