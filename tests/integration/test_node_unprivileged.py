@@ -15,12 +15,12 @@ import pytest
 
 from rescoldo.isolation.interpreter import needed_directories, python_command
 from rescoldo.isolation.mounts import View
-from rescoldo.model.ids import BUILD_UID
 from rescoldo.model.instance import Launch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.memory import can_forget, forget_names
 from support.real_node import DEAFENS, RealNode, alive, answered, call, deaf_program, until, until_replaced
+from support.unprivileged import UID  # not a uid of ours: builds end all processes of theirs
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,9 +32,9 @@ pytestmark = [
 def as_another_user(folders: tuple[Path, ...], node: list[str]) -> list[str]:
     for folder in folders:
         for path in (folder, *folder.rglob("*")):
-            os.chown(path, BUILD_UID, BUILD_UID)
+            os.chown(path, UID, UID)
     view = View(read=needed_directories(), write=tuple(map(str, folders)))
-    order = {"argv": node, "uid": BUILD_UID, "gid": BUILD_UID, "cwd": "/", "view": view.to_json()}
+    order = {"argv": node, "uid": UID, "gid": UID, "cwd": "/", "view": view.to_json()}
     return python_command("rescoldo.isolation.enter", json.dumps(order))
 
 
@@ -48,7 +48,7 @@ def for_everyone(node: RealNode, code: str, **more: Any) -> Launch:
 def give_away(node: RealNode, launch: Launch) -> None:
     bundle = node.settings.bundles / launch.digest
     for path in (bundle, *bundle.rglob("*")):
-        os.chown(path, BUILD_UID, BUILD_UID)
+        os.chown(path, UID, UID)
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ WHO = "import os\ndef handle(event, context):\n    print('asked')\n    return f'
 async def test_without_root_instances_start_answer_print_and_stop(node: RealNode) -> None:
     launch = for_everyone(node, WHO)
     running = await node.client.start(launch)
-    assert await call(running) == f"{BUILD_UID} {running.pid}"
-    assert running.uid == BUILD_UID
-    assert "Uid:\t1879048193" in Path(f"/proc/{running.pid}/status").read_text()
+    assert await call(running) == f"{UID} {running.pid}"
+    assert running.uid == UID
+    assert f"Uid:\t{UID}" in Path(f"/proc/{running.pid}/status").read_text()
     (usage,) = await node.client.usage(launch.function)
     assert usage.memory > 2**20
     await node.client.stop(launch.instance)
@@ -83,7 +83,7 @@ async def test_without_root_instances_are_replaced_and_adopted_too(node: RealNod
     await until(lambda: time.time() > running.started_at + 1.05)  # old enough to be replaced
     os.kill(running.pid, signal.SIGKILL)
     answer = await call(running)
-    assert answer != f"{BUILD_UID} {running.pid}"
+    assert answer != f"{UID} {running.pid}"
     await until(lambda: node.client.instances())
     (now,) = await node.client.instances()
     assert f"{now.uid} {now.pid}" == answer

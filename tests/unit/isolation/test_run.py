@@ -10,7 +10,7 @@ import pytest
 from rescoldo.isolation.identity import has_processes, kill_all_of
 from rescoldo.isolation.level import level
 from rescoldo.isolation.run import unprivileged_command
-from rescoldo.model.ids import BUILD_UID
+from support.unprivileged import UID
 
 pytestmark = pytest.mark.slow
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -20,8 +20,8 @@ def run(script: str, folder: Path, timeout: float = 20.0, **visible: list[Path])
     lines: list[str] = []
     status = unprivileged_command(
         [sys.executable, "-I", "-c", script],
-        uid=BUILD_UID,
-        gid=BUILD_UID,
+        uid=UID,
+        gid=UID,
         env={"PATH": "/usr/bin:/bin", "ONLY": "this"},
         cwd=folder,
         on_line=lines.append,
@@ -34,7 +34,7 @@ def run(script: str, folder: Path, timeout: float = 20.0, **visible: list[Path])
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     if os.geteuid() == 0:
-        os.chown(tmp_path, BUILD_UID, BUILD_UID)
+        os.chown(tmp_path, UID, UID)
     return tmp_path
 
 
@@ -70,7 +70,7 @@ for path in ('here', '/tmp/there', '/root/x', '/usr/x'):
 import xml.dom.minidom, ssl
 """
     status, lines = run(script, folder)
-    uid = BUILD_UID
+    uid = UID
     assert status == 0, lines
     assert lines[0] == f"{(uid,) * 6} []"
     assert lines[1:] == ["[]", "here written", "/tmp/there written", "/root/x refused", "/usr/x refused"]
@@ -100,7 +100,7 @@ def test_a_command_that_cannot_be_found_is_named(folder: Path) -> None:
         pytest.skip("without root the error is subprocess's own")
     lines: list[str] = []
     status = unprivileged_command(
-        ["no-such-program"], uid=BUILD_UID, gid=BUILD_UID, env={}, cwd=folder,
+        ["no-such-program"], uid=UID, gid=UID, env={}, cwd=folder,
         visible_write=[folder], on_line=lines.append, timeout=10,
     )  # fmt: skip
     assert status == 127
