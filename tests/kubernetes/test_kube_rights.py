@@ -30,21 +30,24 @@ async def servant(
     """A service account that may list and watch config maps of the first namespace, with a token in a file."""
     namespace = namespaces[0]
     rights = ["--verb=list,watch", "--resource=configmaps"]
-    for command in (
-        ["create", "serviceaccount", "servant"],
-        ["create", "role", "reader", *rights],
-        ["create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={namespace}:servant"],
-    ):
-        kubectl(*command, "-n", namespace)
-    token = tmp_path / "token"
-    token.write_text(kubectl("create", "token", "servant", "-n", namespace))
-    config = yaml.safe_load(KUBECONFIG.read_text())
-    config["users"] = [{"name": user["name"], "user": {"tokenFile": str(token)}} for user in config["users"]]
-    path = tmp_path / "config"
-    path.write_text(yaml.safe_dump(config))
-    async with find_cluster(path) as found:
-        yield found
-    kubectl("delete", "sa/servant", "role/reader", "rolebinding/reader", "-n", namespace)
+    made = ("sa/servant", "role/reader", "rolebinding/reader", "-n", namespace)
+    try:
+        for command in (
+            ["create", "serviceaccount", "servant"],
+            ["create", "role", "reader", *rights],
+            ["create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={namespace}:servant"],
+        ):
+            kubectl(*command, "-n", namespace)
+        token = tmp_path / "token"
+        token.write_text(kubectl("create", "token", "servant", "-n", namespace))
+        config = yaml.safe_load(KUBECONFIG.read_text())
+        config["users"] = [{"name": user["name"], "user": {"tokenFile": str(token)}} for user in config["users"]]
+        path = tmp_path / "config"
+        path.write_text(yaml.safe_dump(config))
+        async with find_cluster(path) as found:
+            yield found
+    finally:
+        kubectl("delete", "--ignore-not-found", *made)
 
 
 async def test_what_is_granted_works(servant: LightkubeCluster, namespaces: tuple[str, str]) -> None:

@@ -37,10 +37,10 @@ def tell(platform: PodPlatform) -> Any:
 
 def test_a_function_wakes_with_its_environment_and_its_secret(platform: PodPlatform) -> None:
     cold = tell(platform)
-    warm = platform.invoke("tells")
     assert cold.status == 200, platform.log()
-    assert cold.text == warm.text == "hello open sesame 10001"
-    assert (cold.cold, warm.cold) == (True, False)
+    assert (cold.cold, cold.text) == (True, "hello open sesame 10001")
+    # the edge has the route a moment after the first answer
+    platform.until(lambda: not (warm := platform.invoke("tells")).cold and warm.text == cold.text, "a warm call")
 
 
 def test_its_level_is_said(platform: PodPlatform) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 HERE = Path(__file__).parents[1] / "kubernetes"
 CLUSTER = HERE / "cluster/cluster"
-KUBECONFIG = Path.home() / ".cache/rescoldo-kubernetes/state/kubeconfig"  # of a cluster that is up
+HOME = Path(os.environ.get("RESCOLDO_KUBERNETES") or Path.home() / ".cache/rescoldo-kubernetes")  # as CLUSTER has it
+KUBECONFIG = HOME / "state/kubeconfig"  # of a cluster that is up
 IMAGE = "docker.io/library/rescoldo:test"
 USER = 10001  # of the image
 
