@@ -80,7 +80,7 @@ async def test_an_unknown_name_is_not_asked_for_again_for_a_while(joined: Joined
     for _ in range(5):
         assert await joined.documents.get(OTHER) is None
     assert joined.control.asked == [OTHER]
-    await asyncio.sleep(UNKNOWN_SECONDS)
+    await asyncio.sleep(1.1 * UNKNOWN_SECONDS)
     assert await joined.documents.get(OTHER) is None
     assert joined.control.asked == [OTHER, OTHER]
 
