@@ -1,4 +1,4 @@
-"""Makes changes on disk survive a power cut.
+"""Changes on disk that survive a power cut, and that no reader sees half of.
 
 All layers may use this module.
 """
@@ -7,6 +7,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+
+PARTIAL = ".new"
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old text or the new one, never half of it; a power cut may undo it. A
+    process that is killed meanwhile leaves a file whose name ends with PARTIAL. Raises OSError."""
+    fresh = path.with_suffix(PARTIAL)
+    fresh.write_text(text)
+    fresh.replace(path)
 
 
 def sync_folder(folder: Path) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from rescoldo.durable import PARTIAL, replace_text
 from rescoldo.link.protocol import Control, Counts, Unreachable
 from rescoldo.link.wire import decode_counts, encode_counts
 from rescoldo.model.errors import InvalidInput, RescoldoError
@@ -43,7 +44,7 @@ class CountsOutbox:
     def load(self) -> None:
         """Find what an earlier process has left, and forget half-written files. Raises OSError."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for partial in self._folder.glob("*.new"):
+        for partial in self._folder.glob(f"*{PARTIAL}"):
             partial.unlink()
         found = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
         self._waiting.extend(found)
@@ -56,11 +57,11 @@ class CountsOutbox:
             last = self._waiting[-1]  # was never sent: so control has not counted its number yet
             counts = _read(last)
             if len(counts.rows) < MOST_ROWS:
-                self._write(last, replace(counts, rows=summed((*counts.rows, *rows))))
+                _write(last, replace(counts, rows=summed((*counts.rows, *rows))))
                 return
         self._number += 1
         path = self._folder / f"{self._sender}-{self._number}.json"
-        self._write(path, Counts(self._sender, self._number, rows))
+        _write(path, Counts(self._sender, self._number, rows))
         self._waiting.append(path)
         self._added.set()
 
@@ -89,10 +90,9 @@ class CountsOutbox:
             _LOG.error("the counts in %s are lost: %s", path.name, error)
         path.unlink(missing_ok=True)
 
-    def _write(self, path: Path, counts: Counts) -> None:
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(encode_counts(counts)))
-        fresh.replace(path)
+
+def _write(path: Path, counts: Counts) -> None:
+    replace_text(path, json.dumps(encode_counts(counts)))
 
 
 def _read(path: Path) -> Counts:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from rescoldo.durable import PARTIAL, replace_text
 from rescoldo.model.deployed import Deployed, from_json, to_json
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.names import FunctionId
@@ -26,8 +27,10 @@ class KnownDocuments:
         self._known: dict[FunctionId, Deployed] = {}
 
     def load(self) -> None:
-        """Read the folder. Raises OSError."""
+        """Read the folder, and forget half-written files. Raises OSError."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for partial in self._folder.glob(f"*{PARTIAL}"):
+            partial.unlink()
         for path in self._folder.iterdir():
             try:
                 found = from_json(json.loads(path.read_text()))
@@ -51,10 +54,8 @@ class KnownDocuments:
             return known
         self._known[document.id] = document
         path = self._path(document.id)
-        fresh = path.with_suffix(".new")
         try:
-            fresh.write_text(json.dumps(to_json(document)))
-            fresh.replace(path)
+            replace_text(path, json.dumps(to_json(document)))
         except OSError as error:
             _LOG.warning("cannot keep %s for the next controller: %s", path, error)
         return document

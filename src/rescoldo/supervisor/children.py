@@ -11,9 +11,9 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
+from rescoldo.durable import replace_text
 from rescoldo.model.settings import Settings
 from rescoldo.supervisor.child import Child, Part, describe_end
-from rescoldo.supervisor.folders import replace_text
 from rescoldo.supervisor.guardian import DRAINING, LASTING, STABLE_SECONDS, pause
 from rescoldo.supervisor.held_descriptors import HeldDescriptors
 from rescoldo.supervisor.leftovers import end_strays

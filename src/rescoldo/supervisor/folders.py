@@ -29,13 +29,6 @@ def clear(settings: Settings) -> None:
     shutil.rmtree(settings.run_path, ignore_errors=True)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new one, never half of it."""
-    fresh = path.with_suffix(".new")
-    fresh.write_text(text)
-    fresh.replace(path)
-
-
 def is_same(path: Path, opened: int, *, follow_symlinks: bool = True) -> bool:
     """Whether `path` is now the file that the descriptor `opened` refers to."""
     try:

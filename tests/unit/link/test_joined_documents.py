@@ -268,6 +268,8 @@ async def test_the_next_controller_knows_what_this_one_knew_and_compares_it(join
         await joined.documents.get(function_id(name))
     joined.control.leave()
     (joined.folder / "damaged.json").write_text("{")
+    stale = (joined.folder / f"{FN}.json").read_text().replace('"requested": 0', '"requested": 9')
+    (joined.folder / f"{FN}.new").write_text(stale)  # of a controller that was killed before it took its place
     following = Joined(joined.control, joined.folder)
     running = asyncio.create_task(following.documents.run())
     await asyncio.sleep(30)
