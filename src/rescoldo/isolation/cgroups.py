@@ -45,7 +45,7 @@ def find_base(key: str) -> Base | None:
     """Make the folders of the platform `key`, if possible below our own cgroup; return None if this process may not,
     or if controllers are missing."""
     mounts = _hierarchies()
-    own = _own_paths()
+    own = own_paths()
     if set(CONTROLLERS) <= mounts.keys():
         folders = {name: f"{_inside(mounts[name], own.get(name, '/'))}/{key}" for name in CONTROLLERS}
         with contextlib.suppress(OSError):
@@ -143,10 +143,22 @@ def _hierarchies(text: str | None = None) -> dict[str, str]:
     return found
 
 
-def _own_paths(text: str | None = None) -> dict[str, str]:
+def own_paths(text: str | None = None) -> dict[str, str]:
     """Return this process's path in each hierarchy, with the names of `_hierarchies`."""
-    lines = (line.split(":", 2) for line in (text or _OWN.read_text()).splitlines())
+    lines = (line.split(":", 2) for line in (_OWN.read_text() if text is None else text).splitlines())
     return {name: path for _, names, path in lines for name in names.split(",")}
+
+
+def out_of_memory_kills(folder: Path, version: Version) -> int:
+    """Return how many processes of a memory group the kernel has killed for lack of memory; 0 for a group that cannot
+    be read."""
+    file = "memory.oom_control" if version == 1 else "memory.events"
+    with contextlib.suppress(OSError):
+        for line in (folder / file).read_text().splitlines():
+            key, _, count = line.partition(" ")
+            if key == "oom_kill":
+                return int(count)
+    return 0
 
 
 def _inside(mount: str, path: str) -> str:
@@ -241,13 +253,7 @@ class Groups:
 
     def out_of_memory(self, name: str) -> int:
         """Return how many processes of the sandbox the kernel has killed for lack of memory."""
-        file = "memory.oom_control" if self._base.version == 1 else "memory.events"
-        with contextlib.suppress(OSError):
-            for line in Path(self._base.folders["memory"], name, file).read_text().splitlines():
-                key, _, count = line.partition(" ")
-                if key == "oom_kill":
-                    return int(count)
-        return 0
+        return out_of_memory_kills(Path(self._base.folders["memory"], name), self._base.version)
 
     def processes(self, name: str) -> list[int]:
         """Return the pids in the sandbox."""

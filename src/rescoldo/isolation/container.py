@@ -14,15 +14,14 @@ import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+
+from rescoldo.isolation.cgroups import Version, out_of_memory_kills, own_paths
 
 _NO_LIMIT = 2**60  # bytes: v1 writes "none" as the largest multiple of a page
 _MEMINFO = Path("/proc/meminfo")
 _MOUNTS = Path("/proc/self/mountinfo")
 _OWN = Path("/proc/self/cgroup")
 _SCARCE = 5  # memory is scarce when less than 1 / _SCARCE of it is available
-
-Version = Literal[1, 2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +50,7 @@ class Groups:
 def find_groups(controller: str, mounts: str, own: str) -> Groups | None:
     """The groups of a v1 `controller`, or of v2, by the texts of /proc/self/mountinfo and /proc/self/cgroup. None
     where no hierarchy with that controller is mounted."""
-    paths = {}
-    for line in own.splitlines():
-        _, names, path = line.split(":", 2)
-        paths.update(dict.fromkeys(names.split(","), path))
+    paths = own_paths(own)
     found: dict[Version, Groups] = {}
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
@@ -134,13 +130,7 @@ class Container:
 
     def out_of_memory_kills(self) -> int:
         """How many processes of this process's own group the kernel has killed for lack of memory."""
-        if self._memory is not None:
-            name = "memory.oom_control" if self._memory.version == 1 else "memory.events"
-            for line in _read(self._memory.folders[0] / name).splitlines():
-                key, _, count = line.partition(" ")
-                if key == "oom_kill":
-                    return int(count)
-        return 0
+        return 0 if self._memory is None else out_of_memory_kills(self._memory.folders[0], self._memory.version)
 
     def cpus(self) -> float:
         """How many cpus this process may use, by its affinity and its container's quota: 0.5 is half of one."""

@@ -32,7 +32,7 @@ def test_controllers_are_found_whether_mounted_together_or_apart() -> None:
 
 def test_the_process_finds_its_own_group_in_each_hierarchy() -> None:
     text = "3:cpu,cpuacct:/a\n2:memory:/b:c\n1:pids:/\n0::/user.slice\n"
-    found = cgroups._own_paths(text)
+    found = cgroups.own_paths(text)
     assert (found["cpu"], found["cpuacct"], found["memory"], found["pids"]) == ("/a", "/a", "/b:c", "/")
     assert found[""] == "/user.slice"
 
