@@ -110,9 +110,7 @@ class JoinedDocuments:
             while True:
                 told = self._told[function] = set()
                 try:
-                    found = await self._control.deliver(function)
-                    if found is not None:
-                        await self._bring(found)
+                    found = await self._deliver(function)
                     if _is_older(found, told):
                         continue
                 finally:
@@ -122,6 +120,13 @@ class JoinedDocuments:
                     return None
                 self._unknown.pop(function, None)
                 return self._known.keep(found.document)
+
+    async def _deliver(self, function: FunctionId) -> Delivery | None:
+        """Ask control for a function; return it once what it needs is here."""
+        found = await self._control.deliver(function)
+        if found is not None:
+            await self._bring(found)
+        return found
 
     def _note_unknown(self, function: FunctionId) -> None:
         self._unknown.pop(function, None)
@@ -188,9 +193,7 @@ class JoinedDocuments:
         """Read a function again; return whether there is another document, or none any more. Raises Unreachable."""
         before = self._known.get(function)
         try:
-            found = await self._control.deliver(function)
-            if found is not None:
-                await self._bring(found)
+            found = await self._deliver(function)
         except Unreachable:
             raise
         except RescoldoError as error:  # the present document goes on; the next comparison tries again
