@@ -36,7 +36,7 @@ CONTROL_ERRORS = {
 def error_pages() -> dict[str, bytes]:
     """The error files that HAProxy reads, by name."""
     return {
-        f"{prefix}{status}.http": _error_page(status, text)
+        f"{prefix}{status}.http": error_page(status, text)
         for prefix, pages in (("", ERRORS), ("control-", CONTROL_ERRORS))
         for status, text in pages.items()
     }
@@ -49,7 +49,8 @@ def slot_error(status: int) -> str:
     return f'  http-error status {status} content-type "{TEXT}"{headers} {told}'
 
 
-def _error_page(status: int, text: str) -> bytes:
+def error_page(status: int, text: str) -> bytes:
+    """An error file of HAProxy: a whole response."""
     body = f"{text}\n".encode()
     head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-length: {len(body)}\r\n"
     head += f"content-type: {TEXT}\r\n" + "".join(f"{key}: {value}\r\n" for key, value in _error_headers(status))

@@ -1,0 +1,148 @@
+"""Writes what a gateway's HAProxy reads: its configuration, the pools with their last known servers, and the maps.
+
+HAProxy is started with both files (`command`), so that one that is restarted while neither agent nor API server answers
+begins with the last known workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from rescoldo.edge.config import FORWARD, FORWARDED, HOLD_SECONDS, KNOWN_ALL, connection_limit
+from rescoldo.edge.pages import CONTROL_ERRORS, ERRORS, error_page
+from rescoldo.gateway.servers import PoolName, Server, ServerKey, server_line
+from rescoldo.model.names import DEFAULT_NAMESPACE
+
+WORKER_ERRORS = {
+    502: "the worker ended before its response was complete; if the call may be repeated, repeat it",
+    503: "no worker could take the request in time",
+    504: "the worker did not answer in time",
+}
+POOLS = "pools"  # map: the pool of each namespace; with the key KNOWN_ALL it is complete
+SECRETS = "secrets"  # map: by namespace what its workers take for the proof that a call came through a gateway
+CONTROL = "control"  # map: the secrets by which control proves that it is control
+MAPS = (POOLS, SECRETS, CONTROL)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """The values of a gateway; times in seconds."""
+
+    folder: Path  # shared with HAProxy's container; has secrets, so it should be memory
+    control: str  # HOST:PORT of control's API
+    address: str = "0.0.0.0:8080"
+    pools: int = 64  # namespaces with functions, at most
+    default_namespace: str = DEFAULT_NAMESPACE  # of functions that are called by their bare names
+    worker_port: int = 8080
+    check_port: int = 8082  # a worker's metrics port
+    slowstart: float = 4.0
+    response_timeout: float = HOLD_SECONDS + 3600.0  # how long a call may be held and then run, at most
+    max_connections: int = 10_000
+    threads: int = 1
+    trusted_proxies: tuple[str, ...] = ()  # whose X-Forwarded- headers count; empty: everybody's
+
+    @property
+    def admin_socket(self) -> Path:
+        """HAProxy's Runtime API."""
+        return self.folder / "admin.sock"
+
+    @property
+    def config_file(self) -> Path:
+        """HAProxy's configuration, but for the pools."""
+        return self.folder / "gateway.cfg"
+
+    @property
+    def pools_file(self) -> Path:
+        """The part of HAProxy's configuration that has the pools."""
+        return self.folder / "pools.cfg"
+
+    def map_file(self, name: str) -> Path:
+        """The file of one of MAPS."""
+        return self.folder / f"{name}.map"
+
+
+def pool_names(settings: GatewaySettings) -> list[PoolName]:
+    """The names of all pools."""
+    return [PoolName(f"p{number}") for number in range(settings.pools)]
+
+
+def write(settings: GatewaySettings) -> None:
+    """Write all that HAProxy reads at its start; keep the pools and maps that an earlier agent has left."""
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    settings.folder.chmod(0o700)
+    for name, page in _pages().items():
+        (settings.folder / name).write_bytes(page)
+    for name in MAPS:
+        settings.map_file(name).touch(0o600)
+    if not settings.pools_file.exists():
+        write_pools(settings, (), {})
+    _replace(settings.config_file, render(settings))
+
+
+def render(settings: GatewaySettings) -> str:
+    """The configuration, but for the pools."""
+    template = Template(resources.files(__package__).joinpath("gateway.cfg.tmpl").read_text())
+    trusted = f"unless {{ src {' '.join(settings.trusted_proxies)} }}" if settings.trusted_proxies else ""
+    return template.substitute(
+        folder=settings.folder,
+        admin_socket=settings.admin_socket,
+        pools_file=settings.pools_file.name,
+        **{f"{name}_map": settings.map_file(name) for name in MAPS},
+        gateway=settings.address,
+        control=settings.control,
+        default_namespace=settings.default_namespace,
+        known_all=KNOWN_ALL,
+        # one connection for a client and one for its worker: two descriptors each
+        max_connections=connection_limit(settings.max_connections),
+        threads=settings.threads,
+        response_timeout_ms=int(settings.response_timeout * 1000),
+        forwarded="\n".join(FORWARD),
+        distrust="\n".join(f"  http-request del-header {name} {trusted}" for name in FORWARDED if trusted),
+    )
+
+
+def write_pools(settings: GatewaySettings, servers: Iterable[Server], ids: Mapping[ServerKey, int]) -> None:
+    """Write the pools with the servers that a restarted HAProxy begins with. Those that drain are not among them."""
+    lines = dict.fromkeys(pool_names(settings), "")
+    for server in servers:
+        if not server.draining:
+            line = server_line(server.place, ids[server.key], settings.slowstart)
+            lines[server.key.pool] += f"  server {server.key.pod} {line}\n"
+    text = "".join(f"backend {pool} from workers\n{text}\n" for pool, text in lines.items())
+    _replace(settings.pools_file, f"# Written by rescoldo's agent: the last known workers.\n{text}")
+
+
+def write_map(settings: GatewaySettings, name: str, values: Mapping[str, str]) -> None:
+    """Write one of MAPS, which a restarted HAProxy reads."""
+    _replace(settings.map_file(name), "".join(f"{key} {value}\n" for key, value in values.items()))
+
+
+def read_map(settings: GatewaySettings, name: str) -> dict[str, str]:
+    """Read one of MAPS; a map that is missing is empty."""
+    try:
+        lines = settings.map_file(name).read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    return dict(line.split(" ", 1) for line in lines if " " in line)
+
+
+def command(path: str, settings: GatewaySettings) -> list[str]:
+    """The command of HAProxy at `path`, in the foreground."""
+    return [path, "-db", "-f", str(settings.config_file), "-f", str(settings.pools_file)]
+
+
+def _pages() -> dict[str, bytes]:
+    own = {f"{status}.http": error_page(status, text) for status, text in (ERRORS | WORKER_ERRORS).items()}
+    return own | {f"control-{status}.http": error_page(status, text) for status, text in CONTROL_ERRORS.items()}
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old text or the new one, never half of it."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.touch(0o600)
+    fresh.write_text(text)
+    fresh.replace(path)

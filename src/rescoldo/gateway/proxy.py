@@ -1,0 +1,112 @@
+"""A gateway's HAProxy over its Runtime API: its servers, its maps, its restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Protocol
+
+from rescoldo.gateway.config import GatewaySettings, pool_names
+from rescoldo.gateway.servers import Present, Server, ServerKey, plan, read_servers, read_sessions, remove
+from rescoldo.model.errors import EdgeUnavailable
+
+log = logging.getLogger(__name__)
+
+RECONNECT_SECONDS = 0.02
+# what HAProxy says to `add server` and `del server`; to `enable health` and `set server` it says nothing
+ADDED, REMOVED = "New server registered", "Server deleted"
+
+
+class Admin(Protocol):
+    """HAProxy's admin socket. Every method raises EdgeUnavailable when none answers."""
+
+    async def run(self, *commands: str) -> str:
+        """Run commands in order; return their answers, concatenated."""
+        ...
+
+    async def payload(self, command: str, lines: list[str]) -> str:
+        """Run a command that takes lines."""
+        ...
+
+    async def wait_closed(self) -> None:
+        """Return when the process that answers now has ended."""
+        ...
+
+
+class Proxy:
+    """Brings the servers and maps of a running HAProxy to those wanted. Every method raises EdgeUnavailable."""
+
+    def __init__(self, settings: GatewaySettings, admin: Admin) -> None:
+        self._settings = settings
+        self._admin = admin
+        self._pools = frozenset(pool_names(settings))
+
+    async def servers(self) -> list[Present]:
+        """The servers of all pools."""
+        return read_servers(await self._admin.run("show servers state"), self._pools)
+
+    async def set_servers(self, wanted: Collection[Server]) -> bool:
+        """Add, drain and remove servers; return whether some remain that are to be removed once their sessions end."""
+        steps = plan(await self.servers(), wanted, self._settings.slowstart)
+        for batch in steps.batches:
+            answer = (await self._admin.run(*batch)).strip()
+            if answer and answer.removeprefix(ADDED).strip(" .\n"):
+                raise EdgeUnavailable(f"the gateway's HAProxy refused {batch[0]!r}: {answer}")
+        return bool(steps.leaving) and await self._remove(steps.leaving)
+
+    async def _remove(self, leaving: Iterable[ServerKey]) -> bool:
+        """Remove those without sessions; return whether others remain."""
+        sessions = read_sessions(await self._admin.run("show servers conn"))
+        remain = False
+        for key in sorted(leaving):
+            if sessions.get(key, 0) or REMOVED not in await self._admin.run(*remove(key)):
+                remain = True
+        return remain
+
+    async def map(self, name: str) -> dict[str, str]:
+        """What HAProxy has of a map."""
+        answer = await self._admin.run(f"show map {self._settings.map_file(name)}")
+        # each line: address, key, value
+        return {row[1]: row[2] for line in answer.splitlines() if len(row := line.split(" ", 2)) == 3}
+
+    async def set_map(self, name: str, values: Mapping[str, str]) -> None:
+        """Replace a map at once, if it differs."""
+        if await self.map(name) == values:
+            return
+        path = self._settings.map_file(name)
+        answer = await self._admin.run(f"prepare map {path}")
+        version = answer.rpartition(":")[2].strip()
+        if not version.isdigit():
+            raise EdgeUnavailable(f"the gateway's HAProxy has no map {path}: {answer.strip()}")
+        await self._admin.payload(f"add map @{version} {path}", [f"{key} {value}" for key, value in values.items()])
+        await self._admin.run(f"commit map @{version} {path}")
+
+    async def watch(self, on_start: Callable[[], None]) -> None:
+        """Call `on_start` for each process of HAProxy that answers. Never ends."""
+        seen = ""
+        while True:
+            try:
+                if (process := await self._process()) != seen:
+                    seen = process
+                    on_start()
+                await self._admin.wait_closed()
+            except EdgeUnavailable:
+                pass
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _process(self) -> str:
+        """The line of `show info` with the pid of the process that answers."""
+        for line in (await self._admin.run("show info")).splitlines():
+            if line.startswith("Pid:"):
+                return line
+        raise EdgeUnavailable
+
+    async def begin_draining(self) -> None:
+        """Answer 404 to health checks from now on, and close each client's connection with its next response."""
+        # HAProxy calls variables of the process experimental, for this connection alone
+        answer = await self._admin.run(
+            "experimental-mode on", "set var proc.draining bool(true)", "get var proc.draining"
+        )
+        if "value=<1>" not in answer:
+            raise EdgeUnavailable(f"the gateway's HAProxy does not drain: {answer.strip()}")
