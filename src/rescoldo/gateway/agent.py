@@ -1,0 +1,170 @@
+"""Follows the workers' pods and tells the gateway's HAProxy, which goes on alone while the agent is away.
+
+1. A pod's address appears, its deletion begins, or it is gone: the API server tells it (kube/follow.py).
+2. The files that a restarted HAProxy begins with are written (gateway/config.py).
+3. HAProxy gets the difference (gateway/proxy.py), within milliseconds.
+
+Before the first list of pods the agent changes nothing: HAProxy has the workers that an earlier agent knew. While the
+API server is away the last known workers stay, and HAProxy's own checks say which of them answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+
+from rescoldo.edge.config import KNOWN_ALL
+from rescoldo.gateway.config import (
+    CONTROL,
+    POOLS,
+    SECRETS,
+    GatewaySettings,
+    pool_names,
+    read_map,
+    write_map,
+    write_pools,
+)
+from rescoldo.gateway.lending import Lending
+from rescoldo.gateway.proxy import Proxy
+from rescoldo.gateway.secrets import Secrets
+from rescoldo.gateway.servers import Place, PoolName, Present, Server, ServerKey, choose_ids
+from rescoldo.kube.follow import Changed, Follower, Gone, Key, Snapshot
+from rescoldo.kube.protocol import Cluster, Object, Resource
+from rescoldo.model.errors import EdgeUnavailable
+from rescoldo.policy.backoff import retry_delay
+from rescoldo.tasks import set_within
+
+log = logging.getLogger(__name__)
+
+PODS = Resource("", "v1", "Pod", "pods")
+WORKERS = "app.kubernetes.io/name=rescoldo,app.kubernetes.io/component=worker"  # labels of workers' pods
+ENDED = ("Failed", "Succeeded")  # phases: evicted, for example; the object stays, and its IP may be another pod's
+LEAVING_SECONDS = 0.25  # between two attempts to remove servers whose sessions have not ended
+LOOK_SECONDS = 10.0  # between two comparisons with HAProxy where nothing happened; secrets are read again, too
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A worker's pod. `place` is None before it has an address, and after its containers have ended."""
+
+    key: Key
+    place: Place | None
+    leaving: bool  # its deletion has begun
+
+
+def read_pod(obj: Object, settings: GatewaySettings) -> Pod:
+    """Read a pod. kubelet tells the address when the container runs; HAProxy's checks find out when the worker answers,
+    sooner than a readiness probe would."""
+    meta, status = obj["metadata"], obj.get("status") or {}
+    ip = "" if status.get("phase") in ENDED else status.get("podIP") or ""
+    place = Place(str(ip), settings.worker_port, settings.check_port) if ip else None
+    return Pod(Key(meta["namespace"], meta["name"]), place, "deletionTimestamp" in meta)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a gateway should be at a moment."""
+
+    lent: dict[str, PoolName]
+    servers: tuple[Server, ...]
+    ids: dict[ServerKey, int]
+    secrets: Secrets
+
+
+class Agent:
+    """Keeps one gateway's HAProxy as the pods are."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        cluster: Cluster,
+        proxy: Proxy,
+        *,
+        secrets: Callable[[], Secrets],
+        labels: str = WORKERS,
+    ) -> None:
+        self._settings, self._proxy, self._secrets = settings, proxy, secrets
+        self._follower = Follower(cluster, PODS, partial(read_pod, settings=settings), labels=labels)
+        self._lending = Lending(pool_names(settings), read_map(settings, POOLS))
+        self._pods: dict[Key, Pod] | None = None  # None before the first list
+        self._have: Sequence[Present] = ()  # HAProxy's servers, when it last answered
+        self._saved: State | None = None
+        self._news = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow the pods until cancelled. Ends, with an ExceptionGroup, only for an error in this program."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow(), name="follow pods")
+            tasks.create_task(self._proxy.watch(self._news.set), name="watch HAProxy")
+            tasks.create_task(self._keep(), name="keep HAProxy's servers")
+
+    async def _follow(self) -> None:
+        async with aclosing(self._follower.changes()) as changes:
+            async for change in changes:
+                self._pods = _after(change, self._pods or {})
+                self._news.set()
+
+    async def _keep(self) -> None:
+        failures, problem, pause = 0, "", LOOK_SECONDS
+        while True:
+            await set_within(self._news, pause)
+            self._news.clear()
+            try:
+                pause = LEAVING_SECONDS if await self._apply() else LOOK_SECONDS
+                failures, problem = 0, ""
+            except (EdgeUnavailable, OSError) as error:
+                failures += 1
+                pause = retry_delay(failures)
+                if str(error) != problem:
+                    problem = str(error)
+                    log.warning("HAProxy does not have the present workers: %s", problem)
+
+    async def _apply(self) -> bool:
+        """Bring HAProxy to the present state; return whether servers remain that are to be removed."""
+        if self._pods is None:
+            return False
+        try:
+            self._have = await self._proxy.servers()
+        finally:  # when HAProxy is away, it begins with the present workers
+            state = self._state(list(self._pods.values()))
+            self._save(state)
+        await self._proxy.set_map(SECRETS, state.secrets.pools)
+        await self._proxy.set_map(CONTROL, dict.fromkeys(state.secrets.control, "1"))
+        # A pool's namespace changes before its servers do, so that no call reaches the workers of another namespace.
+        # The key KNOWN_ALL comes last: until the first servers are there, an unknown name may exist.
+        complete = KNOWN_ALL in await self._proxy.map(POOLS)
+        await self._proxy.set_map(POOLS, {**state.lent, **({KNOWN_ALL: "1"} if complete else {})})
+        remain = await self._proxy.set_servers(state.servers)
+        await self._proxy.set_map(POOLS, {**state.lent, KNOWN_ALL: "1"})
+        return remain
+
+    def _state(self, pods: Sequence[Pod]) -> State:
+        there = [(pod, pod.place) for pod in pods if pod.place is not None]
+        lent = self._lending.lend({pod.key.namespace for pod, _ in there}, {server.key.pool for server in self._have})
+        servers = tuple(
+            Server(ServerKey(lent[pod.key.namespace], pod.key.name), place, pod.leaving)
+            for pod, place in there
+            if pod.key.namespace in lent
+        )
+        return State(lent, servers, choose_ids(servers, self._have), self._secrets())
+
+    def _save(self, state: State) -> None:
+        if state != self._saved:
+            write_pools(self._settings, state.servers, state.ids)
+            write_map(self._settings, SECRETS, state.secrets.pools)
+            write_map(self._settings, CONTROL, dict.fromkeys(sorted(state.secrets.control), "1"))
+            write_map(self._settings, POOLS, {**state.lent, KNOWN_ALL: "1"})
+            self._saved = state
+
+
+def _after(change: Snapshot[Pod] | Changed[Pod] | Gone, pods: dict[Key, Pod]) -> dict[Key, Pod]:
+    """The pods after a change."""
+    if isinstance(change, Snapshot):
+        return {pod.key: pod for pod in change.objects}
+    if isinstance(change, Changed):
+        return {**pods, change.object.key: change.object}
+    return {key: pod for key, pod in pods.items() if key != Key(change.namespace, change.name)}

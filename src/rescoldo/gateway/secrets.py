@@ -1,0 +1,48 @@
+"""The secrets between a cluster's parts, as files of a mounted Secret: kubelet replaces them when the Secret changes.
+
+`pools/NAMESPACE`: what a gateway says to workers of a namespace. `control/NAME`: what control says to a gateway; all
+are accepted, so that a new one can be introduced before the old one is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+# they are sent in headers and lie in HAProxy's maps, whose lines end at a newline and whose keys end at a space
+_FORM = re.compile(r"[\w.~+/=-]{16,512}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The secrets of one moment."""
+
+    pools: Mapping[str, str] = field(default_factory=dict, repr=False)  # by namespace
+    control: frozenset[str] = field(default_factory=frozenset, repr=False)
+
+
+def read_secrets(folder: Path) -> Secrets:
+    """Read the secrets; what is missing is empty. One that has another form than 16 to 512 letters, digits and
+    `.~+/=_-` is left out, and logged by its name."""
+    return Secrets(_read(folder / "pools"), frozenset(_read(folder / "control").values()))
+
+
+def _read(folder: Path) -> dict[str, str]:
+    found = {}
+    # names with a dot in front are kubelet's own: links to the present version
+    for path in sorted(folder.glob("[!.]*")):
+        try:
+            value = path.read_text().strip()
+        except (OSError, ValueError) as error:
+            log.error("cannot read the secret %s: %s", path, error)
+            continue
+        if _FORM.fullmatch(value):
+            found[path.name] = value
+        else:
+            log.error("the secret %s has not 16 to 512 letters, digits and .~+/=_-", path)
+    return found

@@ -1,0 +1,262 @@
+"""The agent, with a fake API server and a fake HAProxy, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rescoldo.gateway import config
+from rescoldo.gateway.agent import LOOK_SECONDS, PODS, WORKERS, Agent, read_pod
+from rescoldo.gateway.config import GatewaySettings
+from rescoldo.gateway.proxy import Proxy
+from rescoldo.gateway.secrets import Secrets
+from rescoldo.gateway.servers import Place
+from rescoldo.kube.fake import FakeCluster
+from rescoldo.kube.protocol import Object
+from support.fake_haproxy import DRAIN, FakeHaproxy
+
+pytestmark = pytest.mark.looptime
+
+LABELS = dict(part.split("=") for part in WORKERS.split(","))
+
+
+def pod(
+    name: str, namespace: str = "blue", ip: str = "10.0.0.1", labels: dict[str, str] = LABELS, **status: Any
+) -> Object:
+    status = {"phase": "Running", "podIP": ip, **status} if ip else {"phase": "Pending"}
+    return {"metadata": {"name": name, "namespace": namespace, "labels": labels}, "status": status}
+
+
+class World:
+    """A cluster, a gateway of it, and what its agent does."""
+
+    def __init__(self, folder: Path, pools: int = 4) -> None:
+        self.settings = GatewaySettings(folder / "g", "127.0.0.1:9", pools=pools)
+        config.write(self.settings)
+        self.cluster = FakeCluster()
+        self.haproxy = FakeHaproxy(self.settings)
+        self.secrets = Secrets()
+
+    @asynccontextmanager
+    async def agent(self) -> AsyncIterator[Agent]:
+        agent = Agent(self.settings, self.cluster, Proxy(self.settings, self.haproxy), secrets=lambda: self.secrets)
+        running = asyncio.create_task(agent.run())
+        try:
+            await self.settle()
+            yield agent
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def settle(self, seconds: float = 0.01) -> None:
+        """Let what is to happen within milliseconds happen."""
+        await asyncio.sleep(seconds)
+
+    async def create(self, name: str, namespace: str = "blue", **values: Any) -> None:
+        await self.cluster.create(PODS, pod(name, namespace, **values))
+
+    async def begin_deleting(self, name: str, namespace: str = "blue") -> None:
+        """As the API server does while the containers end."""
+        await self.cluster.patch(PODS, name, {"metadata": {"finalizers": ["kubelet/test"]}}, namespace)
+        await self.cluster.delete(PODS, name, namespace)
+
+    async def delete(self, name: str, namespace: str = "blue") -> None:
+        await self.cluster.patch(PODS, name, {"metadata": {"finalizers": []}}, namespace)
+
+    def pools(self) -> dict[str, str]:
+        return self.haproxy.map(config.POOLS)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def test_pods_become_servers_of_their_namespaces_pool(world: World) -> None:
+    await world.create("b1")
+    await world.create("b2", ip="10.0.0.2")
+    await world.create("r1", "red", ip="10.0.0.3")
+    await world.create("other", labels={"app": "web"})
+    async with world.agent():
+        assert world.haproxy.ready() == {"p0/b1", "p0/b2", "p1/r1"}
+        assert world.pools() == {"blue": "p0", "red": "p1", "*": "1"}
+        server = world.haproxy.servers["p0/b2"]
+        assert (server.ip, server.port, server.check_port) == ("10.0.0.2", "8080", "8082")
+
+
+async def test_a_pod_is_added_when_it_has_an_address_and_drained_when_its_deletion_begins(world: World) -> None:
+    async with world.agent():
+        await world.create("b1", ip="")
+        await world.settle()
+        assert world.haproxy.servers == {}
+        await world.cluster.patch(PODS, "b1", {"status": {"podIP": "10.0.0.1"}}, "blue")
+        await world.settle()
+        assert world.haproxy.ready() == {"p0/b1"}
+        world.haproxy.servers["p0/b1"].sessions = 2
+        await world.begin_deleting("b1")
+        await world.settle()
+        assert world.haproxy.servers["p0/b1"].flags == DRAIN
+        await world.delete("b1")
+        await world.settle(2.0)
+        assert world.haproxy.servers["p0/b1"].flags == DRAIN, "it has sessions: maintenance would cut them"
+        world.haproxy.servers["p0/b1"].sessions = 0
+        await world.settle(1.0)
+        assert world.haproxy.servers == {}
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+async def test_a_pod_that_has_ended_is_no_server(world: World, phase: str) -> None:
+    await world.create("b1", phase=phase)
+    async with world.agent():
+        assert world.haproxy.servers == {}
+        assert world.pools() == {"*": "1"}
+
+
+async def test_a_namespace_keeps_its_pool_while_it_has_no_worker_and_when_the_agent_restarts(world: World) -> None:
+    await world.create("b1")
+    await world.create("r1", "red")
+    async with world.agent():
+        before = world.pools()
+        await world.cluster.delete(PODS, "b1", "blue")
+        await world.settle(1.0)
+        assert (world.pools(), world.haproxy.ready()) == (before, {"p1/r1"})
+    world.haproxy.commands.clear()
+    async with world.agent():
+        assert world.pools() == before
+        assert world.haproxy.commands == []
+        await world.create("a1", "amber")
+        await world.settle()
+        assert world.pools() == {**before, "amber": "p2"}
+
+
+async def test_a_pool_goes_to_another_namespace_only_when_it_has_no_servers_left(tmp_path: Path) -> None:
+    world = World(tmp_path, pools=1)
+    await world.create("b1")
+    async with world.agent():
+        world.haproxy.servers["p0/b1"].sessions = 1
+        await world.cluster.delete(PODS, "b1", "blue")
+        await world.create("r1", "red")
+        await world.settle(1.0)
+        assert world.pools() == {"blue": "p0", "*": "1"}
+        world.haproxy.servers["p0/b1"].sessions = 0
+        await world.settle(1.0 + LOOK_SECONDS)
+        assert (world.pools(), world.haproxy.ready()) == ({"red": "p0", "*": "1"}, {"p0/r1"})
+
+
+async def test_a_namespace_without_a_pool_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    world = World(tmp_path, pools=1)
+    await world.create("b1")
+    await world.create("r1", "red")
+    async with world.agent():
+        await world.settle(3 * LOOK_SECONDS)
+    assert [record.getMessage().split(";")[0] for record in caplog.records if record.levelno == logging.ERROR] == [
+        "namespace red gets no calls: all 1 pools are lent"
+    ]
+
+
+async def test_a_restarted_haproxy_has_the_workers_before_the_agent_tells_it(world: World) -> None:
+    world.secrets = Secrets({"blue": "a-secret-of-blue"}, frozenset({"a-secret-of-control"}))
+    await world.create("b1")
+    async with world.agent():
+        pass
+    world.haproxy.kill()
+    world.haproxy.start()
+    assert world.haproxy.ready() == {"p0/b1"}
+    assert world.pools() == {"blue": "p0", "*": "1"}
+    assert world.haproxy.map(config.SECRETS) == {"blue": "a-secret-of-blue"}
+    assert world.haproxy.map(config.CONTROL) == {"a-secret-of-control": "1"}
+
+
+async def test_a_haproxy_that_restarts_without_its_files_is_filled_at_once(world: World) -> None:
+    await world.create("b1")
+    async with world.agent():
+        world.haproxy.kill()
+        for file in (world.settings.pools_file, *map(world.settings.map_file, config.MAPS)):
+            file.write_text("")
+        world.haproxy.start()
+        assert world.haproxy.ready() == set()
+        await world.settle(0.05)
+        assert world.haproxy.ready() == {"p0/b1"}
+        assert world.pools() == {"blue": "p0", "*": "1"}
+
+
+async def test_what_changes_while_haproxy_is_away_is_in_the_files(world: World) -> None:
+    await world.create("b1")
+    async with world.agent():
+        world.haproxy.kill()
+        await world.create("b2", ip="10.0.0.2")
+        await world.settle(30.0)
+        world.haproxy.start()
+        assert world.haproxy.ready() == {"p0/b1", "p0/b2"}
+
+
+async def test_while_the_api_server_is_away_nothing_changes(world: World) -> None:
+    await world.create("b1")
+    async with world.agent():
+        world.cluster.go_away()
+        world.haproxy.commands.clear()
+        await world.settle(300.0)
+        assert (world.haproxy.ready(), world.haproxy.commands) == ({"p0/b1"}, [])
+        world.haproxy.kill()
+        await world.settle()
+        world.haproxy.start()
+        await world.settle(0.05)
+        assert world.haproxy.ready() == {"p0/b1"}
+        world.cluster.come_back()
+        await world.create("b2", ip="10.0.0.2")
+        await world.settle(30.0)
+        assert world.haproxy.ready() == {"p0/b1", "p0/b2"}
+
+
+async def test_an_agent_that_has_not_heard_of_the_pods_leaves_haproxy_alone(world: World) -> None:
+    await world.create("b1")
+    async with world.agent():
+        pass
+    world.cluster.go_away()
+    world.haproxy.commands.clear()
+    async with world.agent():
+        await world.settle(60.0)
+        assert (world.haproxy.ready(), world.haproxy.commands) == ({"p0/b1"}, [])
+
+
+async def test_the_first_servers_come_before_the_mark_that_all_are_known(world: World) -> None:
+    await world.create("b1")
+    async with world.agent():
+        changes = [command.split()[0:2] for command in world.haproxy.commands]
+    committed = [number for number, change in enumerate(changes) if change == ["commit", "map"]]
+    assert len(committed) == 2
+    assert committed[0] < changes.index(["add", "server"]) < committed[1]
+
+
+async def test_changed_secrets_are_told(world: World) -> None:
+    async with world.agent():
+        world.secrets = Secrets({"blue": "another-secret-of-blue"}, frozenset({"one-of-control", "two-of-control"}))
+        await world.settle(LOOK_SECONDS + 1)
+        assert world.haproxy.map(config.SECRETS) == {"blue": "another-secret-of-blue"}
+        assert world.haproxy.map(config.CONTROL) == {"one-of-control": "1", "two-of-control": "1"}
+
+
+async def test_a_refusal_is_logged_once_and_tried_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    await world.create("b1")
+    world.haproxy.kill()
+    async with world.agent():
+        await world.settle(30.0)
+        assert sum("does not have the present workers" in record.getMessage() for record in caplog.records) == 1
+        world.haproxy.start()
+        await world.settle(0.1)
+        assert world.haproxy.ready() == {"p0/b1"}
+
+
+def test_a_pod_is_read_from_any_state_that_it_may_have(world: World) -> None:
+    bare = {"metadata": {"name": "b1", "namespace": "blue"}}
+    assert read_pod(bare, world.settings).place is None
+    assert read_pod({**bare, "status": None}, world.settings).place is None
+    leaving = {**pod("b1"), "metadata": {**bare["metadata"], "deletionTimestamp": "2026-11-30T00:00:00Z"}}
+    assert read_pod(leaving, world.settings).leaving
+    assert read_pod(leaving, world.settings).place == Place("10.0.0.1", 8080, 8082)
