@@ -339,6 +339,7 @@ async def test_what_cannot_be_called_is_refused_in_our_words(real: RealGateway) 
     unknown = await real.call("/function/fn.red")
     assert (unknown.status, unknown.headers["x-openfaas-internal"]) == (404, "proxy")
     assert unknown.text == "namespace red has no workers here; see the namespaces with: rescoldo list\n"
+    assert (await real.call("/function/fn.*")).status == 404
     empty = await real.call("/function/fn.blue")
     assert (empty.status, empty.headers["retry-after"]) == (503, "1")
     assert empty.text.startswith("namespace blue has no worker that takes calls now; ")

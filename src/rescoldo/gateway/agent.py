@@ -45,6 +45,8 @@ WORKERS = "app.kubernetes.io/name=rescoldo,app.kubernetes.io/component=worker"  
 ENDED = ("Failed", "Succeeded")  # phases: evicted, for example; the object stays, and its IP may be another pod's
 LEAVING_SECONDS = 0.25  # between two attempts to remove servers whose sessions have not ended
 LOOK_SECONDS = 10.0  # between two comparisons with HAProxy where nothing happened; secrets are read again, too
+MOMENT = 0.001  # seconds; a loop's clock may wake a little before the time that it was asked for
+CHECK_SECONDS = 1.0  # a new server has passed its first check by then: 0.1 s where the worker answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class Agent:
         self._pods: dict[Key, Pod] | None = None  # None before the first list
         self._have: Sequence[Present] = ()  # HAProxy's servers, when it last answered
         self._saved: State | None = None
+        self._whole_at: float | None = None  # on the loop's clock: when the present process of HAProxy takes part
         self._news = asyncio.Event()
 
     async def run(self) -> None:
@@ -114,7 +117,7 @@ class Agent:
             await set_within(self._news, pause)
             self._news.clear()
             try:
-                pause = LEAVING_SECONDS if await self._apply() else LOOK_SECONDS
+                pause = await self._apply()
                 failures, problem = 0, ""
             except (EdgeUnavailable, OSError) as error:
                 failures += 1
@@ -123,10 +126,10 @@ class Agent:
                     problem = str(error)
                     log.warning("HAProxy does not have the present workers: %s", problem)
 
-    async def _apply(self) -> bool:
-        """Bring HAProxy to the present state; return whether servers remain that are to be removed."""
+    async def _apply(self) -> float:
+        """Bring HAProxy to the present state; return the seconds after which more is to be done."""
         if self._pods is None:
-            return False
+            return LOOK_SECONDS
         try:
             self._have = await self._proxy.servers()
         finally:  # when HAProxy is away, it begins with the present workers
@@ -135,12 +138,27 @@ class Agent:
         await self._proxy.set_map(SECRETS, state.secrets.pools)
         await self._proxy.set_map(CONTROL, dict.fromkeys(state.secrets.control, "1"))
         # A pool's namespace changes before its servers do, so that no call reaches the workers of another namespace.
-        # The key KNOWN_ALL comes last: until the first servers are there, an unknown name may exist.
-        complete = KNOWN_ALL in await self._proxy.map(POOLS)
-        await self._proxy.set_map(POOLS, {**state.lent, **({KNOWN_ALL: "1"} if complete else {})})
+        whole = KNOWN_ALL in await self._proxy.map(POOLS)
+        await self._proxy.set_map(POOLS, {**state.lent, **({KNOWN_ALL: "1"} if whole else {})})
         remain = await self._proxy.set_servers(state.servers)
-        await self._proxy.set_map(POOLS, {**state.lent, KNOWN_ALL: "1"})
-        return remain
+        ramp = 0.0 if whole else self._ramp(bool(state.servers))
+        if not whole and not ramp:
+            await self._proxy.set_map(POOLS, {**state.lent, KNOWN_ALL: "1"})
+        return LEAVING_SECONDS if remain else ramp or LOOK_SECONDS
+
+    def _ramp(self, has_servers: bool) -> float:
+        """The seconds until a HAProxy that began without servers takes part; 0 from then on.
+
+        While all its servers ramp up, it chooses other workers than the gateways do whose servers have their full
+        weight. A HAProxy that began with servers of the file takes part at once.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._whole_at is None:
+            self._whole_at = now + (self._settings.slowstart + CHECK_SECONDS if has_servers else 0.0)
+        if (left := self._whole_at - now) > MOMENT:
+            return left
+        self._whole_at = None
+        return 0.0
 
     def _state(self, pods: Sequence[Pod]) -> State:
         there = [(pod, pod.place) for pod in pods if pod.place is not None]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rescoldo.gateway import config
-from rescoldo.gateway.agent import LOOK_SECONDS, PODS, WORKERS, Agent, read_pod
+from rescoldo.gateway.agent import CHECK_SECONDS, LOOK_SECONDS, PODS, WORKERS, Agent, read_pod
 from rescoldo.gateway.config import GatewaySettings
 from rescoldo.gateway.proxy import Proxy
 from rescoldo.gateway.secrets import Secrets
@@ -23,6 +23,7 @@ from support.fake_haproxy import DRAIN, FakeHaproxy
 
 pytestmark = pytest.mark.looptime
 
+RAMP = 4.0 + CHECK_SECONDS
 LABELS = dict(part.split("=") for part in WORKERS.split(","))
 
 
@@ -44,11 +45,14 @@ class World:
         self.secrets = Secrets()
 
     @asynccontextmanager
-    async def agent(self) -> AsyncIterator[Agent]:
+    async def agent(self, *, ramped: bool = True) -> AsyncIterator[Agent]:
+        """Run an agent; the first one's servers ramp up first."""
         agent = Agent(self.settings, self.cluster, Proxy(self.settings, self.haproxy), secrets=lambda: self.secrets)
         running = asyncio.create_task(agent.run())
         try:
             await self.settle()
+            if ramped:
+                await self.settle(RAMP)
             yield agent
         finally:
             running.cancel()
@@ -182,7 +186,8 @@ async def test_a_haproxy_that_restarts_without_its_files_is_filled_at_once(world
         world.haproxy.start()
         assert world.haproxy.ready() == set()
         await world.settle(0.05)
-        assert world.haproxy.ready() == {"p0/b1"}
+        assert (world.haproxy.ready(), world.pools()) == ({"p0/b1"}, {"blue": "p0"})
+        await world.settle(RAMP)
         assert world.pools() == {"blue": "p0", "*": "1"}
 
 
@@ -225,13 +230,18 @@ async def test_an_agent_that_has_not_heard_of_the_pods_leaves_haproxy_alone(worl
         assert (world.haproxy.ready(), world.haproxy.commands) == ({"p0/b1"}, [])
 
 
-async def test_the_first_servers_come_before_the_mark_that_all_are_known(world: World) -> None:
+async def test_a_new_gateway_takes_part_once_its_servers_have_ramped_up(world: World) -> None:
     await world.create("b1")
-    async with world.agent():
-        changes = [command.split()[0:2] for command in world.haproxy.commands]
-    committed = [number for number, change in enumerate(changes) if change == ["commit", "map"]]
-    assert len(committed) == 2
-    assert committed[0] < changes.index(["add", "server"]) < committed[1]
+    async with world.agent(ramped=False):
+        await world.settle(RAMP - 0.1)
+        assert (world.haproxy.ready(), world.pools()) == ({"p0/b1"}, {"blue": "p0"})
+        await world.settle(0.2)
+        assert world.pools() == {"blue": "p0", "*": "1"}
+
+
+async def test_a_gateway_without_any_worker_takes_part_at_once(world: World) -> None:
+    async with world.agent(ramped=False):
+        assert world.pools() == {"*": "1"}
 
 
 async def test_changed_secrets_are_told(world: World) -> None:
