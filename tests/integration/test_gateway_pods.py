@@ -94,7 +94,10 @@ class World:
         await until(lambda: self.calls >= goal)
 
     async def takes_part(self) -> bool:
-        return (await self.real.call("/healthz")).status == 200
+        if (await self.real.call("/healthz")).status != 200:
+            return False
+        assert await self.real.steady(), "other gateways choose otherwise"
+        return True
 
     async def has(self, *names: str) -> bool:
         """Whether these are the servers, all up."""

@@ -26,6 +26,7 @@ class FakeServer:
     id: str
     flags: int
     down: bool = False
+    ramping: bool = False
     sessions: int = 0
 
 
@@ -132,7 +133,7 @@ def _state_row(name: str, server: FakeServer) -> str:
     pool, _, pod = name.partition("/")
     row = ["-"] * 25
     row[1:5] = pool, server.id, pod, server.ip
-    row[5:7] = "0" if server.down else "2", str(server.flags)
+    row[5:7] = "0" if server.down else "1" if server.ramping else "2", str(server.flags)
     row[18], row[21] = server.port, server.check_port
     return " ".join(row) + "\n"
 

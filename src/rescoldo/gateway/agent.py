@@ -45,8 +45,11 @@ WORKERS = "app.kubernetes.io/name=rescoldo,app.kubernetes.io/component=worker"  
 ENDED = ("Failed", "Succeeded")  # phases: evicted, for example; the object stays, and its IP may be another pod's
 LEAVING_SECONDS = 0.25  # between two attempts to remove servers whose sessions have not ended
 LOOK_SECONDS = 10.0  # between two comparisons with HAProxy where nothing happened; secrets are read again, too
-MOMENT = 0.001  # seconds; a loop's clock may wake a little before the time that it was asked for
 CHECK_SECONDS = 1.0  # a new server has passed its first check by then: 0.1 s where the worker answers
+RAMP_SECONDS = 0.25  # between two looks whether servers still ramp up
+# HAProxy raises weights once a second, so a ramp takes up to a second more than its time; a worker that fails and
+# returns again and again must not keep a gateway away
+LONGEST_RAMP = 10.0  # seconds beyond that time
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class Agent:
         self._pods: dict[Key, Pod] | None = None  # None before the first list
         self._have: Sequence[Present] = ()  # HAProxy's servers, when it last answered
         self._saved: State | None = None
-        self._whole_at: float | None = None  # on the loop's clock: when the present process of HAProxy takes part
+        self._filled: float | None = None  # on the loop's clock: when a HAProxy that had no servers got some
         self._news = asyncio.Event()
 
     async def run(self) -> None:
@@ -141,24 +144,25 @@ class Agent:
         whole = KNOWN_ALL in await self._proxy.map(POOLS)
         await self._proxy.set_map(POOLS, {**state.lent, **({KNOWN_ALL: "1"} if whole else {})})
         remain = await self._proxy.set_servers(state.servers)
-        ramp = 0.0 if whole else self._ramp(bool(state.servers))
-        if not whole and not ramp:
+        if whole or not state.servers or self._has_ramped():
+            self._filled = None
             await self._proxy.set_map(POOLS, {**state.lent, KNOWN_ALL: "1"})
-        return LEAVING_SECONDS if remain else ramp or LOOK_SECONDS
+            return LEAVING_SECONDS if remain else LOOK_SECONDS
+        return RAMP_SECONDS
 
-    def _ramp(self, has_servers: bool) -> float:
-        """The seconds until a HAProxy that began without servers takes part; 0 from then on.
+    def _has_ramped(self) -> bool:
+        """Whether a HAProxy that began without servers may take part.
 
         While all its servers ramp up, it chooses other workers than the gateways do whose servers have their full
         weight. A HAProxy that began with servers of the file takes part at once.
         """
         now = asyncio.get_running_loop().time()
-        if self._whole_at is None:
-            self._whole_at = now + (self._settings.slowstart + CHECK_SECONDS if has_servers else 0.0)
-        if (left := self._whole_at - now) > MOMENT:
-            return left
-        self._whole_at = None
-        return 0.0
+        if self._filled is None:
+            self._filled = now
+        since = now - self._filled
+        if since > self._settings.slowstart + LONGEST_RAMP:
+            return True
+        return since > CHECK_SECONDS and not any(server.ramping for server in self._have)
 
     def _state(self, pods: Sequence[Pod]) -> State:
         there = [(pod, pod.place) for pod in pods if pod.place is not None]

@@ -70,6 +70,7 @@ class Present:
     id: int
     place: Place
     state: State
+    ramping: bool = False  # it is up, and does not have its full weight yet
 
 
 def choose_id(pod: str, taken: Collection[int]) -> int:
@@ -108,7 +109,8 @@ def server_line(place: Place, number: int, slowstart: float) -> str:
 
 def read_servers(answer: str, pools: Collection[str]) -> list[Present]:
     """The servers of `pools` in an answer to `show servers state`."""
-    # columns: 1 be_name, 2 srv_id, 3 srv_name, 4 srv_addr, 6 srv_admin_state, 18 srv_port, 21 srv_check_port
+    # columns: 1 be_name, 2 srv_id, 3 srv_name, 4 srv_addr, 5 srv_op_state, 6 srv_admin_state, 18 srv_port,
+    # 21 srv_check_port
     rows = [line.split() for line in answer.splitlines() if line and not line.startswith("#")]
     return [
         Present(
@@ -116,6 +118,7 @@ def read_servers(answer: str, pools: Collection[str]) -> list[Present]:
             int(row[2]),
             Place(row[4], int(row[18]), int(row[21])),
             _state(int(row[6])),
+            ramping=row[5] == "1",
         )
         for row in rows
         if len(row) > 21 and row[1] in pools

@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from rescoldo.gateway import config
-from rescoldo.gateway.agent import CHECK_SECONDS, LOOK_SECONDS, PODS, WORKERS, Agent, read_pod
+from rescoldo.gateway.agent import (
+    CHECK_SECONDS,
+    LONGEST_RAMP,
+    LOOK_SECONDS,
+    PODS,
+    RAMP_SECONDS,
+    WORKERS,
+    Agent,
+    read_pod,
+)
 from rescoldo.gateway.config import GatewaySettings
 from rescoldo.gateway.proxy import Proxy
 from rescoldo.gateway.secrets import Secrets
@@ -23,7 +32,7 @@ from support.fake_haproxy import DRAIN, FakeHaproxy
 
 pytestmark = pytest.mark.looptime
 
-RAMP = 4.0 + CHECK_SECONDS
+RAMP = CHECK_SECONDS + 2 * RAMP_SECONDS  # of a fake, which has its full weight at once
 LABELS = dict(part.split("=") for part in WORKERS.split(","))
 
 
@@ -233,9 +242,29 @@ async def test_an_agent_that_has_not_heard_of_the_pods_leaves_haproxy_alone(worl
 async def test_a_new_gateway_takes_part_once_its_servers_have_ramped_up(world: World) -> None:
     await world.create("b1")
     async with world.agent(ramped=False):
-        await world.settle(RAMP - 0.1)
-        assert (world.haproxy.ready(), world.pools()) == ({"p0/b1"}, {"blue": "p0"})
-        await world.settle(0.2)
+        server = world.haproxy.servers["p0/b1"]
+        assert (world.haproxy.ready(), server.down) == ({"p0/b1"}, True)
+        await world.settle(CHECK_SECONDS / 2)
+        server.down, server.ramping = False, True
+        await world.settle(5.0)
+        assert world.pools() == {"blue": "p0"}
+        server.ramping = False
+        await world.settle(RAMP_SECONDS)
+        assert world.pools() == {"blue": "p0", "*": "1"}
+
+
+async def test_a_worker_that_never_answers_does_not_keep_a_gateway_away(world: World) -> None:
+    await world.create("b1")
+    async with world.agent(ramped=False):
+        await world.settle(CHECK_SECONDS + 2 * RAMP_SECONDS)
+        assert (world.haproxy.servers["p0/b1"].down, world.pools()) == (True, {"blue": "p0", "*": "1"})
+
+
+async def test_a_worker_that_ramps_up_again_and_again_does_not_keep_a_gateway_away(world: World) -> None:
+    await world.create("b1")
+    async with world.agent(ramped=False):
+        world.haproxy.servers["p0/b1"].ramping, world.haproxy.servers["p0/b1"].down = True, False
+        await world.settle(4.0 + LONGEST_RAMP + 2 * RAMP_SECONDS)
         assert world.pools() == {"blue": "p0", "*": "1"}
 
 

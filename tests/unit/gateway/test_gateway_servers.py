@@ -117,7 +117,7 @@ STATE = """\
 # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight …
 3 control 1 api 10.0.9.9 2 0 1 1 12 6 3 4 6 0 0 0 - 8080 - 0 0 - - 0
 4 p0 1887043060 w1 127.0.9.1 2 0 100 100 0 15 3 2 6 0 0 1 - 18081 - 0 18082 - - 18081
-4 p0 1768991822 w2 127.0.9.2 2 8 100 100 0 15 3 2 6 0 0 1 - 18081 - 0 18082 - - 18081
+4 p0 1768991822 w2 127.0.9.2 1 8 100 100 0 15 3 2 6 0 0 1 - 18081 - 0 18082 - - 18081
 5 p1 5 w.3 fd00::3 0 5 100 100 0 15 3 2 6 0 0 1 - 18081 - 0 18082 - - 18081
 
 """
@@ -126,7 +126,7 @@ STATE = """\
 def test_servers_are_read_from_haproxys_answer() -> None:
     assert read_servers(STATE, ("p0", "p1")) == [
         Present(ServerKey(P0, "w1"), 1887043060, Place("127.0.9.1", 18081, 18082), State.READY),
-        Present(ServerKey(P0, "w2"), 1768991822, Place("127.0.9.2", 18081, 18082), State.DRAINING),
+        Present(ServerKey(P0, "w2"), 1768991822, Place("127.0.9.2", 18081, 18082), State.DRAINING, ramping=True),
         Present(ServerKey(P1, "w.3"), 5, Place("fd00::3", 18081, 18082), State.STOPPED),
     ]
 
