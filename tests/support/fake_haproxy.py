@@ -37,6 +37,7 @@ class FakeHaproxy:
         self.commands: list[str] = []  # all but questions
         self.servers: dict[str, FakeServer] = {}  # by POOL/POD
         self.maps: dict[str, dict[str, str]] = {}  # by file
+        self.refused: set[str] = set()  # servers that cannot be added
         self._settings = settings
         self._prepared: dict[str, tuple[str, dict[str, str]]] = {}  # by version
         self._pid = 0
@@ -109,10 +110,14 @@ class FakeHaproxy:
             case ["commit", "map", version, path]:
                 self.maps[path] = self._prepared.pop(version.removeprefix("@"))[1]
             case ["add", "server", name, *_]:
+                if name in self.refused:
+                    return "'server' expects server's address."
                 if name in self.servers:
                     return "Already exists a server with the same name in backend."
                 self.servers[name] = _server(command.partition(name)[2].strip(), MAINT)
                 return "New server registered."
+            case ["enable" | "set" | "del", _, name, *_] if name not in self.servers:
+                return "No such server."
             case ["enable", "health", name]:
                 self.servers[name].down = False
             case ["set", "server", name, "health", "down"]:

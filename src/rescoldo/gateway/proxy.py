@@ -47,12 +47,15 @@ class Proxy:
         return read_servers(await self._admin.run("show servers state"), self._pools)
 
     async def set_servers(self, wanted: Collection[Server]) -> bool:
-        """Add, drain and remove servers; return whether some remain that are to be removed once their sessions end."""
+        """Add, drain and remove servers; return whether some remain that are to be removed once their sessions end.
+
+        What HAProxy refuses is logged, and tried again by the next call: one pod must not keep others away.
+        """
         steps = plan(await self.servers(), wanted, self._settings.slowstart)
         for batch in steps.batches:
             answer = (await self._admin.run(*batch)).strip()
-            if answer and answer.removeprefix(ADDED).strip(" .\n"):
-                raise EdgeUnavailable(f"the gateway's HAProxy refused {batch[0]!r}: {answer}")
+            if answer.removeprefix(ADDED).strip(" .\n"):
+                log.error("the gateway's HAProxy refused %r: %s", batch[0], answer)
         return bool(steps.leaving) and await self._remove(steps.leaving)
 
     async def _remove(self, leaving: Iterable[ServerKey]) -> bool:
@@ -101,6 +104,12 @@ class Proxy:
             if line.startswith("Pid:"):
                 return line
         raise EdgeUnavailable
+
+    async def calls(self) -> int:
+        """How many calls of functions are at workers."""
+        # columns of `show stat`: pxname, svname, qcur, qmax, scur
+        rows = [line.split(",", 5) for line in (await self._admin.run("show stat -1 2 -1")).splitlines()]
+        return sum(int(row[4]) for row in rows if row[0] in self._pools)
 
     async def begin_draining(self) -> None:
         """Answer 404 to health checks from now on, and close each client's connection with its next response."""

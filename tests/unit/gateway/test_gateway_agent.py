@@ -292,6 +292,21 @@ async def test_a_refusal_is_logged_once_and_tried_again(world: World, caplog: py
         assert world.haproxy.ready() == {"p0/b1"}
 
 
+async def test_a_server_that_haproxy_refuses_keeps_no_other_away(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.haproxy.refused = {"p0/b1"}
+    await world.create("b1")
+    await world.create("b2", ip="10.0.0.2")
+    async with world.agent():
+        assert world.haproxy.ready() == {"p0/b2"}
+        assert world.pools() == {"blue": "p0", "*": "1"}
+        assert "the gateway's HAProxy refused 'add server p0/b1 10.0.0.1:8080 id" in caplog.text
+        world.haproxy.refused = set()
+        await world.settle(LOOK_SECONDS + 1)
+        assert world.haproxy.ready() == {"p0/b1", "p0/b2"}
+
+
 def test_a_pod_is_read_from_any_state_that_it_may_have(world: World) -> None:
     bare = {"metadata": {"name": "b1", "namespace": "blue"}}
     assert read_pod(bare, world.settings).place is None
