@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rescoldo.bundle.archive import write_archive
+from rescoldo.bundle.kept import KeptBundles
 from rescoldo.bundle.manifest import layer_manifest, manifest_here
 from rescoldo.bundle.memory import MemoryBundles
 from rescoldo.bundle.protocol import Archives, Bundles, Received
@@ -25,10 +26,14 @@ DAY = 86400.0
 UNKNOWN = "0" * 64
 
 
-@pytest.fixture(params=["memory", "disk"])
+@pytest.fixture(params=["memory", "disk", "archives"])
 async def bundles(request: pytest.FixtureRequest, tmp_path: Path) -> Bundles:
     if request.param == "memory":
         return MemoryBundles()
+    if request.param == "archives":
+        kept = KeptBundles(tmp_path / "bundles", tmp_path / "uploads")
+        await kept.prepare()
+        return kept
     storage = BundleStorage(tmp_path / "bundles", tmp_path / "uploads", own_gids=os.geteuid() == 0)
     await storage.prepare()
     return storage

@@ -52,6 +52,9 @@ class ArchiveStorage:
     def _complete(self, folder: Path) -> None:
         """Add to a checked folder whatever does not come from its archive. Raises InvalidInput."""
 
+    def _keep(self, upload: Path, folder: Path) -> None:
+        """Choose what stays of an archive that was unpacked to `folder`: here all of it."""
+
     async def prepare(self) -> None:
         """Make the folders and remove an earlier process's unfinished work. Call it once, at the start.
 
@@ -168,6 +171,7 @@ class ArchiveStorage:
                 unpack(archive, folder)
             self._check(folder)
             self._complete(folder)
+            self._keep(upload, folder)
             if self._own_gids:
                 folder.chmod(0o750)
             else:
