@@ -291,3 +291,15 @@ async def test_concurrent_writes_all_arrive(store: Store) -> None:
 async def test_closing_twice_is_no_error(store: Store) -> None:
     await store.close()
     await store.close()
+
+
+async def test_a_batch_counts_once_however_often_it_comes(tmp_path: Path) -> None:
+    opened = [MemoryStore(), await SqliteStore.open(tmp_path / "db")]
+    for store in opened:
+        assert await store.add_batch("a", 1, [USAGE], 100)
+        assert not await store.add_batch("a", 1, [USAGE], 100)
+        assert await store.add_batch("a", 2, [USAGE, USAGE], 101)
+        assert not await store.add_batch("a", 1, [USAGE], 102)  # one that was overtaken
+        assert await store.add_batch("b", 1, [USAGE], 102)  # another sender's numbers are its own
+        assert await store.invocations() == {USAGE.function: 4 * USAGE.calls}
+        await store.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from rescoldo.model.deployed import NEW, Deployed
@@ -139,6 +139,14 @@ class MemoryUsage:
         self._names = names
         self._usage: dict[UsageKey, MinuteUsage] = {}
         self._invocations: Counter[FunctionId] = Counter()
+        self._batches: dict[str, int] = {}  # number of the last one, by sender
+
+    async def add_batch(self, sender: str, number: int, rows: Sequence[MinuteUsage], minute: int) -> bool:
+        if self._batches.get(sender, 0) >= number:
+            return False
+        self._batches[sender] = number
+        await self.add_usage(rows)
+        return True
 
     async def add_usage(self, rows: Iterable[MinuteUsage]) -> None:
         for row in rows:

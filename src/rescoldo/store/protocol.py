@@ -8,7 +8,7 @@ test_functions.py and test_secrets.py. Every method raises StoreError if the dis
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -192,6 +192,15 @@ class UsageStore(Protocol):
 
     async def invocations(self) -> dict[FunctionId, int]:
         """Return the calls ever recorded, by function, including removed functions."""
+        ...
+
+
+class Batches(Protocol):
+    """Numbered batches of counts, which others send again until they are acknowledged."""
+
+    async def add_batch(self, sender: str, number: int, rows: Sequence[MinuteUsage], minute: int) -> bool:
+        """Add rows as `add_usage` does, unless this batch of its sender, or a later one, was added before. Return
+        whether they were added; `minute` is the present one (Unix minutes)."""
         ...
 
 

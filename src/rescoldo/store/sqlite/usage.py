@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import astuple
 from functools import partial
 from typing import Any
@@ -21,25 +21,38 @@ class SqliteUsage(Tables):
     """`UsageStore` in a database."""
 
     async def add_usage(self, rows: Iterable[MinuteUsage]) -> None:
-        usage = [astuple(row) for row in rows]
-        calls: Counter[str] = Counter()
-        for function, _, _, _, count, *_ in usage:
-            calls[function] += count
+        await self._writer.write(partial(_add, rows=tuple(rows)))
 
-        def work(connection: sqlite3.Connection) -> None:
-            connection.executemany(SQL["add_usage"], usage)
-            connection.executemany(SQL["add_invocations"], calls.items())
+    async def add_batch(self, sender: str, number: int, rows: Sequence[MinuteUsage], minute: int) -> bool:
+        """See `Batches`."""
 
-        await self._writer.write(work)
+        def work(connection: sqlite3.Connection) -> bool:
+            found = connection.execute(SQL["batch"], (sender,)).fetchone()
+            if found is not None and found[0] >= number:
+                return False
+            _add(connection, rows)
+            connection.execute(SQL["save_batch"], (sender, number, minute))
+            return True
+
+        return await self._writer.write(work)
 
     async def prune_usage(self, before_minute: int, hours_before: int) -> None:
+        await self._prune_rows(before_minute, hours_before)
+        await self._writer.write(_Forgetting())
+
+    async def prune_usage_but_of(self, functions: Set[FunctionId], before_minute: int, hours_before: int) -> None:
+        """Like `prune_usage`, where `functions` are those that are deployed: they are not in this database."""
+        await self._prune_rows(before_minute, hours_before)
+        await self._execute(SQL["delete_batches"], (before_minute,))
+        await self._writer.write(_Forgetting(functions))
+
+    async def _prune_rows(self, before_minute: int, hours_before: int) -> None:
         await self._execute(SQL["prune_usage"], (before_minute,))
         # one write for each minute (0.13 s with 1,000 busy functions), so that other writes get their turn: an
         # hour in one transaction took 1.5 to 4.3 s
         minute: int | None = before_minute - 1
         while minute is not None:
             minute = await self._writer.write(partial(_add_to_hour, after=minute, before=hours_before))
-        await self._writer.write(_Forgetting())
 
     async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]:
         def work(connection: sqlite3.Connection) -> list[MinuteUsage]:
@@ -61,13 +74,29 @@ class _Forgetting:
     The write runs twice, and the second copy has no counts by minute: so the first run finds the names for both.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deployed: Set[FunctionId] | None = None) -> None:
+        """`deployed`: None means those in this database."""
+        self._deployed = deployed
         self._names: list[tuple[str]] | None = None
 
     def __call__(self, connection: sqlite3.Connection) -> None:
         if self._names is None:
-            self._names = connection.execute(SQL["forgotten"]).fetchall()
+            self._names = self._find(connection)
         connection.executemany(SQL["delete_invocations"], self._names)
+
+    def _find(self, connection: sqlite3.Connection) -> list[tuple[str]]:
+        if self._deployed is None:
+            return connection.execute(SQL["forgotten"]).fetchall()
+        found: list[tuple[str]] = connection.execute(SQL["without_usage"]).fetchall()
+        return [row for row in found if row[0] not in self._deployed]
+
+
+def _add(connection: sqlite3.Connection, rows: Sequence[MinuteUsage]) -> None:
+    calls: Counter[str] = Counter()
+    for row in rows:
+        calls[row.function] += row.calls
+    connection.executemany(SQL["add_usage"], [astuple(row) for row in rows])
+    connection.executemany(SQL["add_invocations"], calls.items())
 
 
 def _add_to_hour(connection: sqlite3.Connection, after: int, before: int) -> int | None:

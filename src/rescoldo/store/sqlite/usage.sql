@@ -30,6 +30,20 @@ ON CONFLICT (function, minute, status, cold) DO UPDATE SET
 -- name: delete_minute
 DELETE FROM usage WHERE minute = ?
 
+-- name: batch
+SELECT number FROM batch WHERE sender = ?
+
+-- name: save_batch
+INSERT INTO batch (sender, number, minute) VALUES (?, ?, ?)
+ON CONFLICT (sender) DO UPDATE SET number = excluded.number, minute = excluded.minute
+
+-- name: delete_batches
+DELETE FROM batch WHERE minute < ?
+
+-- name: without_usage
+SELECT function FROM invocation
+    WHERE NOT EXISTS (SELECT 1 FROM usage WHERE usage.function = invocation.function)
+
 -- name: forgotten
 SELECT function FROM invocation WHERE function NOT IN (SELECT id FROM function)
     AND NOT EXISTS (SELECT 1 FROM usage WHERE usage.function = invocation.function)
