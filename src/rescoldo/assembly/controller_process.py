@@ -21,6 +21,7 @@ import uvloop
 
 from rescoldo.api.app import create_app
 from rescoldo.api.credentials import Credentials, load_or_create, load_or_create_payload_secret, restore
+from rescoldo.api.lookup import LookUp
 from rescoldo.api.server import serve
 from rescoldo.assembly.backing import Backing, own_backing
 from rescoldo.assembly.parts import Ports, assemble
@@ -81,7 +82,8 @@ class Process:
         log.info("ready: %d functions", len(controller.fleet.entries))
         self._serving = True
         try:
-            app = create_app(platform, settings, credentials, payload_secret)
+            first = [] if backing.store.complete else [partial(LookUp, look_up=controller.reconciler.look_up)]
+            app = create_app(platform, settings, credentials, payload_secret, first)
             await serve(app, inherited("api"), self._stop)
         finally:
             accepting.cancel()

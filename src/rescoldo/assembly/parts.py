@@ -48,6 +48,7 @@ from rescoldo.control.observe.statuses import Statuses
 from rescoldo.control.renewal import Renewal
 from rescoldo.edge.config import port_slot_names, slot_names
 from rescoldo.edge.protocol import Edge
+from rescoldo.model.names import FunctionId
 from rescoldo.model.settings import Settings
 from rescoldo.node.protocol import Node
 from rescoldo.store.protocol import Secrets, Store
@@ -68,6 +69,8 @@ class Ports:
     slots: int  # slots that the edge has now
     elsewhere: Elsewhere | None = None  # where bundles come from that were not uploaded here
     renew_certificate: Callable[[], bool] | None = None  # see Renewal; None: the gateway has no certificate
+    # in a cluster's control: the number of a function's instances in all workers; None: they run here
+    workers: Callable[[FunctionId], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,9 @@ def _deploying(settings: Settings, ports: Ports, running: Running) -> Deploying:
     spaces = Namespaces(store, ports.secrets, fleet.entries)
     images = Images(store, ports.bundles, ports.node, fleet, tasks, settings.max_system_body, ports.elsewhere)
     policies = Policies(settings, spaces, images, known)
-    check, trials = RevisionCheck(fleet, known, tasks), FirstStarts(fleet, tasks)
+    is_control = ports.workers is not None
+    check = RevisionCheck(fleet, known, tasks, elsewhere=is_control)
+    trials = FirstStarts(fleet, tasks, elsewhere=is_control)
     context = ChangeContext(store, fleet, spaces, images, policies, check, Changes(), settings.kept_revisions)
     traffic = Traffic(context)
     switch = Switch(context, trials, traffic)
@@ -190,8 +195,9 @@ def _platform(
     settings: Settings, ports: Ports, running: Running, deploying: Deploying, problems: Problems
 ) -> Platform:
     fleet, recorder, node = running.fleet, running.recorder, ports.node
+    elsewhere = ports.workers or _nowhere
     return Platform(
-        statuses=Statuses(fleet.entries, recorder, node, deploying.policies.notes),
+        statuses=Statuses(fleet.entries, recorder, node, deploying.policies.notes, elsewhere),
         deployments=deploying.deployments,
         removals=deploying.removals,
         pauses=deploying.pauses,
@@ -204,6 +210,11 @@ def _platform(
         secrets=deploying.secrets,
         logs=FunctionLogs(fleet.entries, node),
         overview=Overview(
-            settings, fleet, running.waker, recorder, ports.store, node, running.known, ports.processes, problems
+            settings, fleet, running.waker, recorder, ports.store, node, running.known, ports.processes, problems,
+            elsewhere,
         ),
     )
+
+
+def _nowhere(function: FunctionId) -> int:
+    return 0

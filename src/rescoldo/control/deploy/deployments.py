@@ -111,7 +111,8 @@ class Deployments:
             return
         number = await self._next_revision(current)
         function = Function(spec, digest, current.created_at, number, time.time(), current.generation)
-        if checked and (entry.standing.untried or entry.standing.paused):  # nothing to protect, or no call to serve
+        unprotected = entry.standing.untried or entry.standing.paused  # nothing to protect, or no call to serve
+        if checked and (unprotected or self._context.check.elsewhere):
             await self._switch.switch(entry, function, policy, None, untried=True)
             return
         awake = None

@@ -27,7 +27,9 @@ LONGEST_PAUSE = 10.0  # seconds between two tries while the machine has no room
 class FirstStarts:
     """Limits concurrent trials, and the instances that they leave awake."""
 
-    def __init__(self, fleet: Fleet, tasks: Tasks) -> None:
+    def __init__(self, fleet: Fleet, tasks: Tasks, *, elsewhere: bool = False) -> None:
+        """`elsewhere`: functions start in other processes, and their trials, too: a cluster's control."""
+        self._elsewhere = elsewhere
         self._fleet = fleet
         self._tasks = tasks
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -45,6 +47,8 @@ class FirstStarts:
 
     def begin(self, entry: Entry) -> None:
         """Begin the trial of the entry's present revision. A trial of the previous revision ends by itself."""
+        if self._elsewhere:
+            return
         entry.failure = None  # no back-off of the previous revision delays this one
         entry.trial = self._tasks.spawn(f"try {entry.id}", self._try(entry, entry.function))
 
@@ -55,6 +59,8 @@ class FirstStarts:
         Raises NotStarted with the reason, and Conflict if the function was removed or deployed again before its
         start.
         """
+        if self._elsewhere:
+            return not entry.standing.untried
         if (trial := entry.trial) is not None and patience:
             await asyncio.wait({trial}, timeout=patience)
         if not patience:

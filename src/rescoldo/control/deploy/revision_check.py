@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 class RevisionCheck:
     """Starts revisions aside, one at a time for each function."""
 
-    def __init__(self, fleet: Fleet, node: KnownNode, tasks: Tasks) -> None:
+    def __init__(self, fleet: Fleet, node: KnownNode, tasks: Tasks, *, elsewhere: bool = False) -> None:
+        """`elsewhere`: functions start in other processes, and nothing can be checked here: a cluster's control."""
+        self.elsewhere = elsewhere
         self._fleet = fleet
         self._node = node
         self._tasks = tasks

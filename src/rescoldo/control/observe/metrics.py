@@ -58,7 +58,8 @@ class GatewayMetrics(Collector):
         for (function, status), sums in sorted(self._ended.items()):
             labels = [function, str(status)]
             below = list(zip([*(str(ms / 1000) for ms in BUCKETS_MS), "+Inf"], accumulate(sums.buckets), strict=True))
-            seconds.add_metric(labels, buckets=below, sum_value=(sums.queue_ms + sums.run_ms) / 1000)
+            if below[-1][1]:  # else a cluster's worker has counted them, and its own metrics have their times
+                seconds.add_metric(labels, buckets=below, sum_value=(sums.queue_ms + sums.run_ms) / 1000)
             invocations.add_metric(labels, sums.calls)
         yield seconds
         yield invocations

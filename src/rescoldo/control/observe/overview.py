@@ -6,7 +6,7 @@ import contextlib
 import platform as machine
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -32,7 +32,10 @@ class Overview:
     def __init__(
         self, settings: Settings, fleet: Fleet, waker: Waker, recorder: Recorder, store: Store, node: Node,
         known: KnownNode, processes: Processes, problems: Problems,
+        elsewhere: Callable[[FunctionId], int] = lambda function: 0,
     ) -> None:
+        """`elsewhere` returns the number of a function's instances in other processes: a cluster's workers."""
+        self._elsewhere = elsewhere
         self._settings = settings
         self._fleet = fleet
         self._waker = waker
@@ -59,6 +62,8 @@ class Overview:
         replicas = Counter[FunctionId]()
         for entry in entries.values():
             replicas[entry.id] += len(entry.awake.servers) if entry.awake is not None else 0
+        for entry in entries.functions():
+            replicas[entry.id] += self._elsewhere(entry.id)
         awake = {entry.id: entry.awake for entry in entries.functions() if entry.awake is not None}
         wakes = self._fleet.wakes
         waking = metrics.Waking(self._waker.held, self._waker.holds, wakes.succeeded, wakes.failed)
@@ -72,6 +77,7 @@ class Overview:
         entries = list(self._fleet.entries.functions())
         spares = await self._spares()
         awake = [entry.awake for entry in self._fleet.entries.values() if entry.awake is not None]
+        others = [number for entry in entries if (number := self._elsewhere(entry.id))]
         return {
             "version": __version__,
             "arch": self.architecture,
@@ -85,8 +91,8 @@ class Overview:
             "metrics": settings.metrics,
             "started_at": self._started_at,
             "functions": len(entries),
-            "awake": len({one.function.id for one in awake}),
-            "instances": sum(len(one.servers) for one in awake),
+            "awake": len({one.function.id for one in awake}) + len(others),
+            "instances": sum(len(one.servers) for one in awake) + sum(others),
             "held": self._waker.held,
             "spares": asdict(spares) if spares is not None else {},
             "cold_starts": asdict(self._recorder.cold.all.summary(self._fleet.wakes.failed)),

@@ -54,15 +54,27 @@ class Recorder:
         """Count ended calls. For a removed function only their number counts, so that the next function of its name
         begins anew. Unknown names, which an edge may report right after its start, are ignored."""
         for key, sums in calls.items():
-            if self._exists(key.function):
-                self.ended.setdefault(key.function, {}).setdefault(key.status, CallSums()).add(sums)
-                self._on_calls(key.function, sums.calls)
-            elif key.function in self._before:
-                self._before[key.function] += sums.calls
-            else:
-                continue
-            self._pending.setdefault(key, CallSums()).add(sums)
-            self._dirty.set()
+            if self._note(key.function, key.status, sums):
+                self._pending.setdefault(key, CallSums()).add(sums)
+                self._dirty.set()
+
+    def note_saved(self, rows: Iterable[MinuteUsage]) -> None:
+        """Count calls that the store has already: a cluster's workers have counted them."""
+        for row in rows:
+            sums = CallSums(row.calls, row.queue_ms, row.run_ms, row.bytes_in, row.bytes_out)
+            if not self._note(row.function, row.status, sums):
+                self._before[row.function] = row.calls
+
+    def _note(self, function: FunctionId, status: int, sums: CallSums) -> bool:
+        """Count calls for users and metrics; return whether the function is known."""
+        if self._exists(function):
+            self.ended.setdefault(function, {}).setdefault(status, CallSums()).add(sums)
+            self._on_calls(function, sums.calls)
+            return True
+        if function in self._before:
+            self._before[function] += sums.calls
+            return True
+        return False
 
     def record_cold(self, calls: Iterable[ColdCall]) -> None:
         """Count the phases of cold calls, for deployed functions only."""

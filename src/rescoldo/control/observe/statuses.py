@@ -25,9 +25,12 @@ class Statuses:
     """Reports the status of one function, or of all in a namespace."""
 
     def __init__(
-        self, entries: Entries, recorder: Recorder, node: Node, notes: Callable[[FunctionSpec, str], list[str]]
+        self, entries: Entries, recorder: Recorder, node: Node, notes: Callable[[FunctionSpec, str], list[str]],
+        elsewhere: Callable[[FunctionId], int] = lambda function: 0,
     ) -> None:
-        """`notes` returns a sentence for each setting without effect, for a deployment and its bundle's digest."""
+        """`notes` returns a sentence for each setting without effect, for a deployment and its bundle's digest;
+        `elsewhere` the number of instances that other processes run: a cluster's workers."""
+        self._elsewhere = elsewhere
         self._entries = entries
         self._recorder = recorder
         self._node = node
@@ -66,11 +69,12 @@ class Statuses:
 
     def _status(self, entry: Entry, counts: Mapping[FunctionId, int]) -> FunctionStatus:
         revisions = self._entries.revisions(entry.id) if entry.function.traffic else [entry]
-        running = sum(len(one.awake.servers) for one in revisions if one.awake is not None)
+        here = sum(len(one.awake.servers) for one in revisions if one.awake is not None)
+        running = here + self._elsewhere(entry.id)
         state = state_of(entry, running)
         return FunctionStatus(
             entry.function,
-            sum(map(wanted_of, revisions)),
+            max(sum(map(wanted_of, revisions)), running),
             running,
             counts.get(entry.id, 0),
             policy=entry.policy,
