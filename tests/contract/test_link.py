@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from fastapi import Request
 
 from rescoldo.api.link import create_link
-from rescoldo.api.server import MutualTls, peer_uris, serve_peers
+from rescoldo.api.server import MutualTls, PeerServer
 from rescoldo.link.client import ControlClient
 from rescoldo.link.fake import MemoryControl
 from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Change, Control, Counts, Delivery, Unreachable
@@ -66,15 +65,15 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     own = authority.pair("control", "IP:127.0.0.1")
     control, stop = MemoryControl(), asyncio.Event()
 
-    def control_of(request: Request) -> Control:
-        if POOL not in peer_uris(request):
+    def control_of(uris: Sequence[str]) -> Control:
+        if POOL not in uris:
             raise InvalidInput("this certificate is of no pool here")
         return control
 
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     tls = MutualTls(own.certificate, own.key, authority.root.certificate)
-    serving = asyncio.create_task(serve_peers(create_link(control_of), listener, stop, tls))
+    serving = asyncio.create_task(PeerServer(create_link(control_of), tls).serve(listener, stop))
     yield Served(control, f"https://127.0.0.1:{port}", authority)
     control.leave()  # ends the streams
     stop.set()

@@ -6,15 +6,13 @@ import asyncio
 import hashlib
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from fastapi import Request
-
 from rescoldo.api.link import create_link
-from rescoldo.api.server import MutualTls, peer_uris, serve_peers
+from rescoldo.api.server import MutualTls, PeerServer
 from rescoldo.link.fake import MemoryControl
 from rescoldo.link.protocol import Archive, Control
 from rescoldo.model.errors import InvalidInput
@@ -73,10 +71,10 @@ class ServedControl:
 
     def _run(self) -> None:
         tls = MutualTls(self._own.certificate, self._own.key, self.authority.root.certificate)
-        self._loop.run_until_complete(serve_peers(create_link(self._control_of), self._listener, self._stop, tls))
+        self._loop.run_until_complete(PeerServer(create_link(self._control_of), tls).serve(self._listener, self._stop))
         self._loop.close()
 
-    def _control_of(self, request: Request) -> Control:
-        if POOL not in peer_uris(request):
+    def _control_of(self, uris: Sequence[str]) -> Control:
+        if POOL not in uris:
             raise InvalidInput("this certificate is of no pool here")
         return self.memory

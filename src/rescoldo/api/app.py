@@ -6,10 +6,12 @@ Calls of functions never reach the API: they go from the edge to the instance.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from rescoldo import __version__
 from rescoldo.api.alerts import alerts_router
@@ -39,10 +41,15 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(
-    platform: Platform, settings: Settings, credentials: Credentials | None, payload_secret: bytes
+    platform: Platform,
+    settings: Settings,
+    credentials: Credentials | None,
+    payload_secret: bytes,
+    first: Sequence[Callable[[ASGIApp], ASGIApp]] = (),
 ) -> FastAPI:
     """Make the API of `platform`. Without `credentials` it accepts every request, whatever login a client sends.
-    `payload_secret` is the key of builds' signatures."""
+    `payload_secret` is the key of builds' signatures. `first`: what handles a request before the routes do, behind the
+    login (api/forwarding.py, api/lookup.py)."""
     app = FastAPI(
         title="rescoldo",
         version=__version__,
@@ -56,6 +63,16 @@ def create_app(
     )
     app.state.stop = asyncio.Event()  # ends followed logs; `serve` replaces it with its own
     install_error_handlers(app)
+    _include_routers(app, platform, settings, payload_secret)
+    for one in first:
+        app.add_middleware(one)
+    if credentials is not None:
+        app.add_middleware(BasicAuth, credentials=credentials)
+    app.add_middleware(NoPages)  # the last one added is the outermost: it answers before BasicAuth
+    return app
+
+
+def _include_routers(app: FastAPI, platform: Platform, settings: Settings, payload_secret: bytes) -> None:
     app.include_router(functions_router(platform.statuses, platform.namespaces))
     app.include_router(deployments_router(platform.deployments, platform.removals))
     app.include_router(scaling_router(platform.scaling, platform.pauses))
@@ -69,7 +86,3 @@ def create_app(
     app.include_router(logs_router(platform.logs))
     app.include_router(system_router(platform.overview, settings.draining_file))
     app.include_router(not_built_router())
-    if credentials is not None:
-        app.add_middleware(BasicAuth, credentials=credentials)
-    app.add_middleware(NoPages)  # the last one added is the outermost: it answers before BasicAuth
-    return app

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter, Body, FastAPI, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from rescoldo.api.errors import install_error_handlers
+from rescoldo.api.server import peer_uris
 from rescoldo.link.protocol import Control, Unreachable
 from rescoldo.link.wire import decode_counts, decode_document, encode_change, encode_delivery, encode_image
 from rescoldo.model.errors import InvalidInput, NotFound
@@ -17,13 +18,17 @@ from rescoldo.model.names import FunctionId, RouteKey
 ControlOf = Callable[[Request], Control]
 
 
-def create_link(control_of: ControlOf) -> FastAPI:
-    """Make the link's application. `control_of` returns the control of the namespace that a request's worker may see;
-    it raises for any other client."""
+def create_link(control_of: Callable[[Sequence[str]], Control]) -> FastAPI:
+    """Make the link's application. `control_of` gets the URIs in a client's certificate, and returns the control of the
+    namespace that this worker may see; it raises for any other client."""
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     install_error_handlers(app)
-    app.include_router(_functions(control_of), prefix="/link")
-    app.include_router(_supplies(control_of), prefix="/link")
+
+    def of(request: Request) -> Control:
+        return control_of(peer_uris(request))
+
+    app.include_router(_functions(of), prefix="/link")
+    app.include_router(_supplies(of), prefix="/link")
     return app
 
 

@@ -57,27 +57,41 @@ class MutualTls:
     authority: Path  # that has signed the clients' certificates
 
 
-async def serve_peers(app: FastAPI, sock: socket.socket, stop: asyncio.Event, tls: MutualTls) -> None:
-    """Serve `app` on `sock` (listening, AF_INET) to clients with a certificate of the authority, until `stop` is set.
-    `peer_uris` tells an application who asks. Raises OSError for files that cannot be read."""
-    config = uvicorn.Config(
-        app,
-        http=_PeerProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=MAX_CONNECTIONS,
-        timeout_keep_alive=PEER_KEEP_ALIVE,
-        timeout_graceful_shutdown=GRACE,
-        ssl_certfile=tls.certificate,
-        ssl_keyfile=tls.key,
-        ssl_ca_certs=str(tls.authority),
-        ssl_cert_reqs=ssl.CERT_REQUIRED,
-    )
-    await _Server(config, stop).serve(sockets=[sock])
+class PeerServer:
+    """Serves clients that have a certificate of an authority; `peer_uris` tells the application who asks."""
+
+    def __init__(self, app: FastAPI, tls: MutualTls) -> None:
+        """Raises OSError for files that cannot be read."""
+        self._tls = tls
+        self._config = uvicorn.Config(
+            app,
+            http=_PeerProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=PEER_KEEP_ALIVE,
+            timeout_graceful_shutdown=GRACE,
+            ssl_certfile=tls.certificate,
+            ssl_keyfile=tls.key,
+            ssl_ca_certs=str(tls.authority),
+            ssl_cert_reqs=ssl.CERT_REQUIRED,
+        )
+        self._config.load()
+
+    def renew(self) -> None:
+        """Read the files again, for connections that come from now on. Raises OSError."""
+        context = self._config.ssl
+        assert context is not None
+        context.load_cert_chain(self._tls.certificate, self._tls.key)
+        context.load_verify_locations(self._tls.authority)
+
+    async def serve(self, sock: socket.socket, stop: asyncio.Event) -> None:
+        """Serve on `sock` (listening, AF_INET) until `stop` is set."""
+        await _Server(self._config, stop).serve(sockets=[sock])
 
 
 def peer_uris(request: Request) -> tuple[str, ...]:
