@@ -16,7 +16,7 @@ PLACES = {
     "click": ("cli/",),
     "fastapi": ("api/",),
     "httptools": ("replay/client.py", "runtime/http/receiver.py"),
-    "httpx2": ("cli/gateway.py", "kube/client.py", "link/client.py"),  # lightkube rests on it
+    "httpx2": ("cli/gateway.py", "kube/client.py", "link/client.py", "cluster/owners.py"),  # lightkube rests on it
     "lightkube": ("kube/client.py",),
     "matplotlib": ("replay/picture.py",),
     "packaging": ("bundle/requirements.py",),
@@ -26,7 +26,9 @@ PLACES = {
     "rich": ("cli/output.py",),
     "starlette": ("api/",),
     "uvicorn": ("api/server.py",),
-    "uvloop": ("assembly/controller_process.py", "replay/play.py", "runtime/instance.py"),
+    "uvloop": (
+        "assembly/controller_process.py", "assembly/control_process.py", "replay/play.py", "runtime/instance.py",
+    ),
     "watchfiles": ("cli/watching.py",),
     "yaml": ("stack/document.py",),
 }

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rescoldo.cluster.objects import (
     LABELS,
     REVISIONS,
     StoredRevision,
     Wish,
+    conditions_of,
     document_of,
     function_object,
     read_function,
@@ -27,6 +29,7 @@ from rescoldo.cluster.objects import (
     revision_object,
     status_of,
 )
+from rescoldo.kube.conditions import with_conditions
 from rescoldo.kube.errors import Changed as ChangedMeanwhile
 from rescoldo.kube.errors import ClusterUnavailable
 from rescoldo.kube.follow import Changed, Follower, Gone, Snapshot
@@ -60,6 +63,8 @@ class KubeDocuments:
         self._revisions: defaultdict[str, dict[str, Revision]] = defaultdict(dict)  # by uid of the Function, by name
         self._names: dict[tuple[str, str], StoredRevision] = {}  # of revisions' objects, by namespace and name
         self._watchers = Watchers()
+        self._wishing = Watchers()
+        self._saving: Counter[FunctionId] = Counter()  # saves of ours under way
         self._unread = {FUNCTIONS, REVISIONS}
 
     @property
@@ -87,6 +92,15 @@ class KubeDocuments:
         return self._document(function)
 
     async def put(self, deployed: Deployed) -> int:
+        self._saving[deployed.id] += 1
+        try:
+            return await self._put_patiently(deployed)
+        finally:
+            self._saving -= Counter((deployed.id,))
+            if (wish := self._wishes.get(deployed.id)) is not None:
+                self._note_wish(wish)
+
+    async def _put_patiently(self, deployed: Deployed) -> int:
         for attempt in range(ATTEMPTS):
             try:
                 return await self._put(deployed)
@@ -112,6 +126,28 @@ class KubeDocuments:
     def close(self) -> None:
         """End the watchers' iterations."""
         self._watchers.close()
+        self._wishing.close()
+
+    # -- what users ask for in the API server
+
+    def wishes(self) -> list[Wish]:
+        """Return all Functions."""
+        return list(self._wishes.values())
+
+    def wish(self, function: FunctionId) -> Wish | None:
+        """Return a Function; None if there is none."""
+        return self._wishes.get(function)
+
+    def watch_wishes(self) -> AsyncIterator[FunctionId | None]:
+        """Iterate over the Functions whose users ask for what is not deployed; None: any may."""
+        return self._wishing.add()
+
+    async def tell(self, wish: Wish, change: Mapping[str, Any]) -> None:
+        """Change a Function's status, unless the Function has changed meanwhile. Raises ChangedMeanwhile, NotFound,
+        ClusterUnavailable."""
+        name, namespace = split_id(wish.id)
+        patch = {"metadata": {"resourceVersion": str(wish.version)}, "status": change}
+        self._take(read_function(await self._cluster.patch(FUNCTIONS, name, patch, namespace, subresource="status")))
 
     # -- saving
 
@@ -120,7 +156,8 @@ class KubeDocuments:
         names = await self._put_revisions(deployed, obj)
         meta = obj["metadata"]
         version = int(meta["resourceVersion"])
-        status = status_of(deployed, version, names) | {"observedGeneration": meta.get("generation") or 0}
+        status = status_of(deployed, version, names) | {"conditions": read_function(obj).conditions}
+        status = with_conditions(status, conditions_of(deployed), meta.get("generation") or 0, time.time())
         change = {"metadata": {"resourceVersion": str(version)}, "status": status}
         name, namespace = meta["name"], meta["namespace"]
         done = await self._cluster.patch(FUNCTIONS, name, change, namespace, subresource="status")
@@ -221,6 +258,12 @@ class KubeDocuments:
         self._wishes[wish.id] = wish
         if wish.deployed != (NEW if known is None else known.deployed):
             self._watchers.note(wish.id)
+        if known is None or wish.generation != known.generation:
+            self._note_wish(wish)
+
+    def _note_wish(self, wish: Wish) -> None:
+        if wish.undone and not self._saving[wish.id]:
+            self._wishing.note(wish.id)
 
     def _take_revision(self, stored: StoredRevision | None) -> None:
         if stored is not None:

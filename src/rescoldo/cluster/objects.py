@@ -8,9 +8,10 @@ which never changes and which the API server removes after its Function.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rescoldo.kube.conditions import ACCEPTED, READY, Condition
 from rescoldo.kube.functions import FUNCTIONS, from_object, to_object
 from rescoldo.kube.protocol import Object, Resource
 from rescoldo.model.deployed import NEW, Deployed
@@ -24,6 +25,7 @@ REVISIONS = Resource("apps", "v1", "ControllerRevision", "controllerrevisions")
 MANAGED = "app.kubernetes.io/managed-by"
 OF = "rescoldo.dev/function"  # label of a revision: the name of its Function
 LABELS = f"{MANAGED}=rescoldo,{OF}"  # selects revisions
+COLUMNS = ("kind", "state", "awake", "calls")  # of `kubectl get functions`, in the status
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Wish:
     spec: FunctionSpec
     observed: int  # generation of the spec that was deployed, or refused, last; 0: none
     status: Mapping[str, Any]  # the status's part `deployed`; empty before the first deployment
+    conditions: tuple[Mapping[str, Any], ...] = ()
+    shown: Mapping[str, Any] = field(default_factory=dict)  # the status's fields that are COLUMNS
 
     @property
     def id(self) -> FunctionId:
@@ -46,6 +50,16 @@ class Wish:
     def deployed(self) -> int:
         """The version of its document; NEW if it was never deployed, or is removed."""
         return NEW if self.going else int(self.status.get("version") or NEW)
+
+    @property
+    def undone(self) -> bool:
+        """Whether its spec asks for what is not deployed, and may be deployed."""
+        return not self.going and (self.generation > self.observed or self.refused)
+
+    @property
+    def refused(self) -> bool:
+        """Whether its present spec could not be deployed when that was tried last."""
+        return any(one["type"] == ACCEPTED and one["status"] == "False" for one in self.conditions)
 
     @property
     def objects(self) -> tuple[str, ...]:
@@ -64,6 +78,8 @@ def read_function(obj: Object) -> Wish:
         spec=_spec_of(obj),
         observed=int(status.get("observedGeneration") or 0),
         status=status.get("deployed") or {},
+        conditions=tuple(status.get("conditions") or ()),
+        shown={name: status[name] for name in COLUMNS if name in status},
     )
 
 
@@ -101,6 +117,21 @@ def status_of(document: Deployed, version: int, names: Iterable[str]) -> Object:
             "standing": asdict(document.standing),
         },
     }
+
+
+def conditions_of(document: Deployed) -> list[Condition]:
+    """What the status says of a function whose spec was deployed."""
+    return [Condition(ACCEPTED, True, "Valid"), _ready(document.standing)]
+
+
+def _ready(standing: Standing) -> Condition:
+    if standing.paused:
+        return Condition(READY, False, "Paused", "its calls are refused until it is resumed")
+    if standing.failure:
+        return Condition(READY, False, "StartFailed", standing.failure)
+    if standing.untried:
+        return Condition(READY, None, "NotStarted", "its first start is not over yet")
+    return Condition(READY, True, "Deployed")
 
 
 def document_of(wish: Wish, revisions: Mapping[int, Revision]) -> Deployed | None:

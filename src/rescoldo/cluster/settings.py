@@ -1,0 +1,27 @@
+"""The settings of a cluster's control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rescoldo.model.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """`platform` has those that it shares with the platform of one machine: data and run folder, and what functions
+    get by default. Its database and bundles are below the data folder."""
+
+    platform: Settings
+    system: str  # its namespace
+    namespaces: tuple[str, ...]  # that hold functions
+    gateway: str  # URL of the gateways' Service
+    api: str = "0.0.0.0:8080"  # HOST:PORT for gateways
+    link: str = "0.0.0.0:8443"  # HOST:PORT for workers
+    kubeconfig: Path | None = None  # None: as a pod's service account
+
+    @property
+    def identity(self) -> Path:
+        """Its certificate and key, in memory."""
+        return self.platform.run_path / "identity"
