@@ -7,15 +7,13 @@ are accepted, so that a new one can be introduced before the old one is dropped.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from rescoldo.model.proof import FORM, is_proof
 
-# they are sent in headers and lie in HAProxy's maps, whose lines end at a newline and whose keys end at a space
-_FORM = re.compile(r"[\w.~+/=-]{16,512}", re.ASCII)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,8 @@ def _read(folder: Path) -> dict[str, str]:
         except (OSError, ValueError) as error:
             log.error("cannot read the secret %s: %s", path, error)
             continue
-        if _FORM.fullmatch(value):
+        if is_proof(value):
             found[path.name] = value
         else:
-            log.error("the secret %s has not 16 to 512 letters, digits and .~+/=_-", path)
+            log.error("the secret %s has not %s", path, FORM)
     return found
