@@ -14,6 +14,7 @@ SOURCE = Path(rescoldo.__file__).parent
 # library: the folders and modules that may import it
 PLACES = {
     "click": ("cli/",),
+    "cryptography": ("cluster/authority.py",),
     "fastapi": ("api/",),
     "httptools": ("replay/client.py", "runtime/http/receiver.py"),
     "httpx2": ("cli/gateway.py", "kube/client.py", "link/client.py", "cluster/owners.py"),  # lightkube rests on it
