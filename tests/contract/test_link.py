@@ -16,7 +16,8 @@ from rescoldo.api.link import create_link
 from rescoldo.api.server import MutualTls, PeerServer
 from rescoldo.link.client import ControlClient
 from rescoldo.link.fake import MemoryControl
-from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Change, Control, Counts, Delivery, Unreachable
+from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Change, Control, Counts, Delivery, Report, Unreachable
+from rescoldo.link.wire import encode_report
 from rescoldo.model.deployed import Deployed, to_json
 from rescoldo.model.errors import InvalidInput, NotFound, Superseded
 from rescoldo.model.function import Function, FunctionSpec
@@ -33,6 +34,7 @@ DOCUMENT = Deployed(
 )
 BUNDLE = Bundle("me/some:image", "a" * 64, 100, 2.5, 7)
 POOL, STRANGER = "rescoldo://pool/openfaas-fn", "rescoldo://pool/elsewhere"
+REPORT = Report("pod-1/ab12", {FN: 2}, {FN: 7, OTHER: 3}, {OTHER: "ä \n no"})
 ROW = MinuteUsage(FN, 100, 200, True, 3, 4, 5, 6, 7)
 
 
@@ -158,7 +160,8 @@ async def test_a_stream_whose_control_leaves_is_unreachable(both: tuple[Control,
     control.leave()
     with pytest.raises(Unreachable):
         await after(changes)
-    for call in (ours.versions(), ours.deliver(FN), ours.put(DOCUMENT), ours.count(Counts("a", 1, ()))):
+    asked = (ours.versions(), ours.deliver(FN), ours.put(DOCUMENT), ours.count(Counts("a", 1, ())), ours.report(REPORT))
+    for call in asked:
         with pytest.raises(Unreachable):
             await call
 
@@ -184,6 +187,16 @@ async def test_a_batch_counts_once(both: tuple[Control, MemoryControl]) -> None:
         await ours.count(Counts("me", number, (ROW,)))
     await ours.count(Counts("you", 1, (ROW,)))
     assert control.counted == [ROW, ROW, ROW]
+
+
+async def test_reports_of_a_sender_add_up(both: tuple[Control, MemoryControl]) -> None:
+    ours, control = both
+    await ours.report(REPORT)
+    await ours.report(Report("pod-2/ab12", {}, {FN: 6}, {}))
+    await ours.report(Report("pod-1/ab12", {}, {OTHER: GONE}, {}))
+    first, second = control.reported.values()
+    assert first == Report("pod-1/ab12", {}, {FN: 7}, {})
+    assert (first.worker, second.worker) == ("pod-1", "pod-2")
 
 
 # -- the real link alone
@@ -221,4 +234,22 @@ async def test_a_document_under_another_name_is_refused(served: Served) -> None:
             await client._ask("PUT", f"/functions/{OTHER}", to_json(DOCUMENT))
         with pytest.raises(InvalidInput, match="document cannot be read"):
             await client._ask("PUT", f"/functions/{FN}", {"spec": {}})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sender": "a" * 321},
+        {"awake": {FN: -1}},
+        {"applied": {FN: "many"}},
+        {"applied": {f"n{n}": 1 for n in range(100_001)}},
+        {"refused": {FN: "x" * 501}},
+        {"refused": ["no table"]},
+    ],
+)
+async def test_a_report_out_of_bounds_is_refused(served: Served, change: dict[str, object]) -> None:
+    async with served.client() as client:
+        with pytest.raises(InvalidInput, match="report"):
+            await client._ask("POST", "/reports", {**encode_report(REPORT), **change})
+    assert served.control.reports == 0
 

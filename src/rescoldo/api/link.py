@@ -11,7 +11,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from rescoldo.api.errors import install_error_handlers
 from rescoldo.api.server import peer_uris
 from rescoldo.link.protocol import Control, Unreachable
-from rescoldo.link.wire import decode_counts, decode_document, encode_change, encode_delivery, encode_image
+from rescoldo.link.wire import (
+    decode_counts,
+    decode_document,
+    decode_report,
+    encode_change,
+    encode_delivery,
+    encode_image,
+)
 from rescoldo.model.errors import InvalidInput, NotFound
 from rescoldo.model.names import FunctionId, RouteKey
 
@@ -87,6 +94,11 @@ def _supplies(control_of: ControlOf) -> APIRouter:
     @router.post("/counts")
     async def count(request: Request, found: dict[str, Any] = Body()) -> Response:  # noqa: B008
         await control_of(request).count(decode_counts(found))
+        return Response(status_code=204)
+
+    @router.post("/reports")
+    async def report(request: Request, found: dict[str, Any] = Body()) -> Response:  # noqa: B008
+        await control_of(request).report(decode_report(found))
         return Response(status_code=204)
 
     return router

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rescoldo.bundle.protocol import Bundles, Elsewhere
 from rescoldo.model.settings import Settings
@@ -13,6 +13,9 @@ from rescoldo.store.protocol import Secrets, Store
 from rescoldo.store.secretfiles import SecretFiles
 from rescoldo.store.sqlite.keeper import is_empty
 from rescoldo.store.sqlite.store import SqliteStore
+
+if TYPE_CHECKING:  # the link would cost the start of a platform that stands alone 8 ms
+    from rescoldo.link.membership import Membership
 
 Loop = Callable[[], Coroutine[Any, Any, None]]
 
@@ -24,6 +27,7 @@ class Backing:
     store: Store
     secrets: Secrets
     elsewhere: Elsewhere | None = None
+    membership: Membership | None = None  # of a cluster
     lost: bool = False  # the database is gone, though bundles are there
     loops: Mapping[str, Loop] = field(default_factory=dict)  # to be run for as long as the controller
     opened: AsyncExitStack = field(default_factory=AsyncExitStack)

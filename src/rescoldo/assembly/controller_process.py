@@ -105,6 +105,7 @@ class Process:
             reload=EdgeReload(settings),
             slots=slot_count(settings),
             elsewhere=backing.elsewhere,
+            membership=backing.membership,
             renew_certificate=partial(certificate.renew, settings) if settings.tls_cert is not None else None,
         )
 

@@ -12,6 +12,9 @@ from rescoldo.link.client import ControlClient
 from rescoldo.link.counts import CountsOutbox
 from rescoldo.link.documents import JoinedDocuments
 from rescoldo.link.known import KnownDocuments
+from rescoldo.link.membership import Membership
+from rescoldo.link.refusals import Refusals
+from rescoldo.link.reports import Reports, sender_name
 from rescoldo.link.store import JoinedStore
 from rescoldo.link.supplies import Supplies
 from rescoldo.model.errors import InvalidInput, StoreError
@@ -31,10 +34,12 @@ def join(settings: Settings, url: str, bundles: Bundles) -> Backing:
     except OSError as error:
         raise StoreError(f"{error.filename}: {error.strerror}") from error
     documents = JoinedDocuments(control, known, settings.namespace, supplies.bring)
+    refusals = Refusals()
+    membership = Membership(Reports(control, documents, known, refusals, sender_name()))
     opened = AsyncExitStack()
     opened.push_async_callback(control.close)
     return Backing(
-        JoinedStore(documents, outbox, settings.namespace), secrets, supplies,
+        JoinedStore(documents, outbox, settings.namespace), secrets, supplies, membership,
         loops={"follow control": documents.run, "send counts": outbox.run}, opened=opened,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rescoldo.api.protocol import Platform
 from rescoldo.bundle.protocol import Bundles, Elsewhere
@@ -54,6 +55,9 @@ from rescoldo.node.protocol import Node
 from rescoldo.store.protocol import Secrets, Store
 from rescoldo.tasks import Tasks
 
+if TYPE_CHECKING:  # the link would cost the start of a platform that stands alone 8 ms
+    from rescoldo.link.membership import Membership
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -67,6 +71,7 @@ class Ports:
     processes: Processes
     reload: Reload
     slots: int  # slots that the edge has now
+    membership: Membership | None = None  # of a cluster
     elsewhere: Elsewhere | None = None  # where bundles come from that were not uploaded here
     renew_certificate: Callable[[], bool] | None = None  # see Renewal; None: the gateway has no certificate
     # in a cluster's control: the number of a function's instances in all workers; None: they run here
@@ -136,6 +141,7 @@ def assemble(settings: Settings, ports: Ports) -> tuple[Controller, Platform]:
         failures=FailureReports(ports.node, fleet.entries.__contains__),
         problems=problems,
         renewal=renewal,
+        membership=ports.membership,
     )
     return controller, _platform(settings, ports, running, deploying, problems)
 

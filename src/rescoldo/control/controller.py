@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rescoldo.control.deploy.builds import Builds
 from rescoldo.control.deploy.deployments import Deployments
@@ -22,12 +23,16 @@ from rescoldo.control.fleet.waker import Waker
 from rescoldo.control.observe.failure_reports import FailureReports
 from rescoldo.control.observe.problems import Problems
 from rescoldo.control.observe.recorder import Recorder
+from rescoldo.control.observe.served import Served
 from rescoldo.control.renewal import Renewal
 from rescoldo.edge.accesslog import Tally
 from rescoldo.edge.protocol import Edge
 from rescoldo.node.protocol import Exit, Node
 from rescoldo.store.protocol import Store
 from rescoldo.tasks import Tasks
+
+if TYPE_CHECKING:  # the link would cost the start of a platform that stands alone 8 ms
+    from rescoldo.link.membership import Membership
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -56,6 +61,7 @@ class Controller:
     failures: FailureReports
     problems: Problems
     renewal: Renewal | None  # None: the gateway has no certificate
+    membership: Membership | None  # None: the platform stands alone
     _watching: asyncio.Task[None] | None = field(default=None, init=False)  # watches the edge
 
     async def load(self) -> None:
@@ -79,6 +85,8 @@ class Controller:
         self.tasks.spawn("failed calls", self.failures.run())
         if self.renewal is not None:
             self.tasks.spawn("renewal", self.renewal.run())
+        if self.membership is not None:
+            self.tasks.spawn("report to control", self.membership.reports.run(Served(self.fleet.entries)))
         self.fleet.keep_numbers()
         self.trials.go_on()
 

@@ -15,8 +15,8 @@ from urllib.parse import quote
 import httpx2
 
 from rescoldo import __version__
-from rescoldo.link.protocol import HEARTBEAT_SECONDS, Archive, Change, Counts, Delivery, Unreachable
-from rescoldo.link.wire import decode_change, decode_delivery, decode_image, encode_counts
+from rescoldo.link.protocol import HEARTBEAT_SECONDS, Archive, Change, Counts, Delivery, Report, Unreachable
+from rescoldo.link.wire import decode_change, decode_delivery, decode_image, encode_counts, encode_report
 from rescoldo.model.deployed import Deployed, to_json
 from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError, Superseded
 from rescoldo.model.names import FunctionId
@@ -82,6 +82,9 @@ class ControlClient:
 
     async def count(self, counts: Counts) -> None:
         await self._ask("POST", "/counts", encode_counts(counts))
+
+    async def report(self, report: Report) -> None:
+        await self._ask("POST", "/reports", encode_report(report))
 
     async def _ask(self, method: str, path: str, body: Any = None, *, missing: bool = False) -> Any:
         """Return the object of an answer; None for an answer without one, and with `missing` for what is not found."""

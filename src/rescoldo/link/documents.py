@@ -51,6 +51,7 @@ class JoinedDocuments:
         self._told: dict[FunctionId, set[int]] = {}  # versions told while a look-up is under way
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._watchers = Watchers()
+        self.comparisons = 0  # of all versions: one after each gap in the stream of changes
         self._confirmed = float("-inf")  # seconds on the loop's clock: until then all that we know was true
 
     @property
@@ -153,6 +154,7 @@ class JoinedDocuments:
         changes = self._control.changes()
         await self._next(changes)  # from here on nothing is missed
         await self._compare(await self._control.versions())
+        self.comparisons += 1
         self._confirmed = _now()
         while True:
             change = await self._next(changes)

@@ -1,4 +1,4 @@
-"""A `Control` in memory, for tests of workers: it keeps documents, archives and counts, and can go away."""
+"""A `Control` in memory, for tests of workers: it keeps documents, archives, counts and reports, and can go away."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Archive, Change, Counts, Delivery, Unreachable
+from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Archive, Change, Counts, Delivery, Report, Unreachable
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import NotFound
 from rescoldo.model.names import FunctionId
@@ -26,6 +26,8 @@ class MemoryControl:
     layers: dict[str, str] = field(default_factory=dict)  # by digest of the bundle
     secrets: dict[tuple[str, str], bytes] = field(default_factory=dict)  # by namespace and name
     counted: list[MinuteUsage] = field(default_factory=list)
+    reported: dict[str, Report] = field(default_factory=dict)  # all that each sender told
+    reports: int = 0  # that came
     asked: list[FunctionId] = field(default_factory=list)  # deliveries that were asked for
     _last: dict[str, int] = field(default_factory=dict)  # number of the last batch, by sender
     _gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -111,4 +113,7 @@ class MemoryControl:
             self._last[counts.sender] = counts.number
             self.counted += counts.rows
 
-
+    async def report(self, report: Report) -> None:
+        self._check()
+        self.reports += 1
+        self.reported[report.sender] = report.upon(self.reported.get(report.sender))

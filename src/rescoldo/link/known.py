@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rescoldo.durable import PARTIAL, replace_text
@@ -42,6 +42,10 @@ class KnownDocuments:
     def __iter__(self) -> Iterator[Deployed]:
         """The documents, sorted by id."""
         return iter([self._known[key] for key in sorted(self._known)])
+
+    def documents(self) -> Iterable[Deployed]:
+        """The documents in any order, for as long as none is kept or forgotten."""
+        return self._known.values()
 
     def get(self, function: FunctionId) -> Deployed | None:
         """Return a document; None if it is not known."""

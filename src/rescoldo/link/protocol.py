@@ -8,7 +8,7 @@ tests/contract/test_link.py. Every method raises Unreachable while control canno
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from rescoldo.model.deployed import Deployed
@@ -18,6 +18,8 @@ from rescoldo.store.protocol import Bundle, MinuteUsage
 
 GONE = 0  # the version of a function that was removed
 HEARTBEAT_SECONDS = 2.0  # between two lines of the stream of changes, at most
+QUIET_SECONDS = 10.0  # between two reports of a worker on which nothing changes
+SILENT_SECONDS = 3 * QUIET_SECONDS  # without a report, a worker counts as gone
 Archive = Literal["bundles", "layers"]
 
 
@@ -51,6 +53,28 @@ class Counts:
     sender: str  # unique for a folder of counts
     number: int  # 1, 2, 3 …
     rows: tuple[MinuteUsage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one worker runs and serves. Control forgets a sender that was silent for SILENT_SECONDS."""
+
+    sender: str  # POD/PROCESS: the worker's pod, and a random name of its process
+    awake: Mapping[FunctionId, int]  # instances that answer now; a function without any is left out
+    # the versions served here that changed since the last report that control took, GONE for those served no more; all
+    # versions in the first report after a reconnect
+    applied: Mapping[FunctionId, int]
+    refused: Mapping[FunctionId, str]  # why this worker could not take over the present document of a function
+
+    @property
+    def worker(self) -> str:
+        """The worker's pod, as the gateway names it in X-Rescoldo-Worker."""
+        return self.sender.partition("/")[0]
+
+    def upon(self, before: Report | None) -> Report:
+        """All that control knows of this sender, if all that it knew was `before`."""
+        known = {**(before.applied if before is not None else {}), **self.applied}
+        return replace(self, applied={function: version for function, version in known.items() if version != GONE})
 
 
 class Control(Protocol):
@@ -87,4 +111,8 @@ class Control(Protocol):
 
     async def count(self, counts: Counts) -> None:
         """Add counted calls to those that control keeps."""
+        ...
+
+    async def report(self, report: Report) -> None:
+        """Tell what this worker runs and serves; control adds it to what it knows of the sender (`Report.upon`)."""
         ...

@@ -8,11 +8,15 @@ from collections.abc import Callable
 from dataclasses import asdict, astuple
 from typing import Any, TypeVar
 
-from rescoldo.link.protocol import Change, Counts, Delivery
+from rescoldo.link.protocol import Change, Counts, Delivery, Report
+from rescoldo.link.refusals import MOST_REASON
 from rescoldo.model import deployed
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.names import FunctionId, RouteKey
 from rescoldo.store.protocol import Bundle, MinuteUsage
+
+MOST_SENDER = 320  # characters: a pod's name has at most 253
+MOST_REPORTED = 100_000  # functions in each part of a report
 
 T = TypeVar("T")
 
@@ -81,6 +85,27 @@ def decode_counts(found: Any) -> Counts:
     return _read("a batch of counts", read)
 
 
+def encode_report(report: Report) -> dict[str, Any]:
+    """What a worker runs and serves."""
+    return asdict(report)
+
+
+def decode_report(found: Any) -> Report:
+    """Read `encode_report`'s object. Raises InvalidInput, also for one that is larger than any worker's."""
+
+    def read() -> Report:
+        tables = [dict(found[name]) for name in ("awake", "applied", "refused")]
+        sender, awake, applied, refused = str(found["sender"]), *tables
+        if len(sender) > MOST_SENDER or any(len(one) > MOST_REPORTED for one in tables):
+            raise ValueError("it is too large")
+        return Report(sender, _numbers(awake), _numbers(applied), {_function(k): str(v) for k, v in refused.items()})
+
+    report = _read("a report", read)
+    if any(len(reason) > MOST_REASON for reason in report.refused.values()):
+        raise InvalidInput(f"a report has a reason of more than {MOST_REASON} characters")
+    return report
+
+
 def decode_document(found: Any) -> deployed.Deployed:
     """Read a document. Raises InvalidInput."""
     return _read("a function's document", lambda: deployed.from_json(found))
@@ -91,6 +116,13 @@ def _row(function: Any, minute: Any, status: Any, cold: Any, *numbers: Any) -> M
     return MinuteUsage(
         _function(function), int(minute), int(status), bool(cold), calls, queue_ms, run_ms, bytes_in, bytes_out
     )
+
+
+def _numbers(found: dict[Any, Any]) -> dict[FunctionId, int]:
+    numbers = {_function(function): int(number) for function, number in found.items()}
+    if any(number < 0 for number in numbers.values()):
+        raise ValueError("a number is negative")
+    return numbers
 
 
 def _function(text: Any) -> FunctionId:

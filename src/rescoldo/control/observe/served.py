@@ -1,0 +1,30 @@
+"""What a worker tells its cluster's control about its functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from rescoldo.control.fleet.entries import Entries
+from rescoldo.model.deployed import Deployed
+from rescoldo.model.names import FunctionId
+
+
+class Served:
+    """Implements `Serving` of link/reports.py."""
+
+    def __init__(self, entries: Entries) -> None:
+        self._entries = entries
+
+    def awake(self) -> Mapping[FunctionId, int]:
+        """The instances of all revisions of a function, together."""
+        found = Counter[FunctionId]()
+        for entry in self._entries.values():
+            if entry.awake is not None and entry.awake.servers:
+                found[entry.id] += len(entry.awake.servers)
+        return dict(found)
+
+    def serves(self, document: Deployed) -> bool:
+        """Whether the fleet's function is the document's: a refused revision is not."""
+        entry = self._entries.get(document.id)
+        return entry is not None and entry.function == document.function

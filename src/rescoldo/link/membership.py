@@ -1,0 +1,14 @@
+"""What a controller that is a worker of a cluster shares with its link to control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rescoldo.link.reports import Reports
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """The parts of the link that look at the fleet, or that the fleet asks."""
+
+    reports: Reports

@@ -1,0 +1,104 @@
+"""Tells control what this worker runs and serves, so that deployments and `rescoldo list` know.
+
+  * At most one report in PACE_SECONDS, and only if something changed; without a change, one every QUIET_SECONDS.
+  * A version that control has taken is not told again, before the next gap in the stream of changes: a control that was
+    started anew knows nothing. Example: 1,000 functions served, one deployed: a report of one version, about 100 bytes.
+  * While control is away nothing is sent. The first report after the gap has everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import Mapping
+from typing import Protocol
+
+from rescoldo.link.documents import SILENCE_SECONDS, JoinedDocuments
+from rescoldo.link.known import KnownDocuments
+from rescoldo.link.protocol import GONE, QUIET_SECONDS, Control, Report, Unreachable
+from rescoldo.link.refusals import Refusals
+from rescoldo.model.deployed import Deployed
+from rescoldo.model.errors import RescoldoError
+from rescoldo.model.names import FunctionId
+
+PACE_SECONDS = 1.0
+
+_LOG = logging.getLogger(__name__)
+
+
+class Serving(Protocol):
+    """The controller's present state, as far as control hears of it."""
+
+    def awake(self) -> Mapping[FunctionId, int]:
+        """The number of instances that answer, of each function that has any."""
+        ...
+
+    def serves(self, document: Deployed) -> bool:
+        """Whether a document has been taken over as a whole."""
+        ...
+
+
+class Reports:
+    """The reports of one process of a worker. `run` sends them until it is cancelled."""
+
+    def __init__(
+        self, control: Control, documents: JoinedDocuments, known: KnownDocuments, refusals: Refusals, sender: str
+    ) -> None:
+        """`sender`: see `Report`."""
+        self._control = control
+        self._documents = documents
+        self._known = known
+        self._refusals = refusals
+        self._sender = sender
+        self._taken = Report(sender, {}, {}, {})  # all that control has taken; `applied` is whole
+        self._taken_at = float("-inf")  # seconds on the loop's clock
+        self._comparisons = -1  # of the documents, when a report was taken; a later one follows a gap
+        self._problem = ""  # why control did not take the last report
+
+    async def run(self, serving: Serving) -> None:
+        """Report whenever something changes, until cancelled."""
+        while True:
+            await asyncio.sleep(PACE_SECONDS)
+            if self._documents.unconfirmed <= SILENCE_SECONDS:
+                await self._report(serving)
+
+    async def _report(self, serving: Serving) -> None:
+        comparisons = self._documents.comparisons
+        now = Report(self._sender, serving.awake(), self._served(serving), dict(self._refusals))
+        quiet = asyncio.get_running_loop().time() - self._taken_at < QUIET_SECONDS
+        if quiet and now == self._taken and comparisons == self._comparisons:
+            return
+        before: Mapping[FunctionId, int] = self._taken.applied
+        applied = {one: version for one, version in now.applied.items() if before.get(one) != version}
+        if comparisons != self._comparisons:
+            applied = dict(now.applied)
+        applied |= dict.fromkeys(before.keys() - now.applied.keys(), GONE)
+        if await self._send(Report(now.sender, now.awake, applied, now.refused)):
+            self._taken, self._comparisons = now, comparisons
+            self._taken_at = asyncio.get_running_loop().time()
+
+    def _served(self, serving: Serving) -> dict[FunctionId, int]:
+        return {one.id: one.version for one in self._known.documents() if serving.serves(one)}
+
+    async def _send(self, report: Report) -> bool:
+        """Return whether control has taken it."""
+        try:
+            await self._control.report(report)
+        except Unreachable:  # it may have arrived; the stream of changes says so, too
+            self._comparisons = -1
+            return False
+        except RescoldoError as error:
+            if self._problem != error.message:
+                _LOG.warning("control does not take this worker's report: %s", error.message)
+            self._problem = error.message
+            await asyncio.sleep(QUIET_SECONDS)
+            return False
+        self._problem = ""
+        return True
+
+
+def sender_name() -> str:
+    """A name for the reports of this process: its pod, and a random part."""
+    return f"{socket.gethostname()}/{secrets.token_hex(5)}"
