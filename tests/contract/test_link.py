@@ -234,6 +234,8 @@ async def test_a_document_under_another_name_is_refused(served: Served) -> None:
             await client._ask("PUT", f"/functions/{OTHER}", to_json(DOCUMENT))
         with pytest.raises(InvalidInput, match="document cannot be read"):
             await client._ask("PUT", f"/functions/{FN}", {"spec": {}})
+        with pytest.raises(InvalidInput, match="the field 'volumes', which this worker's version does not know"):
+            await client._ask("PUT", f"/functions/{FN}", {**to_json(DOCUMENT), "volumes": ["a"]})
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rescoldo.link.protocol import Report
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import FunctionId, function_id
@@ -34,10 +35,11 @@ class Cell:
     def __init__(self, control: ServedControl, live: Live) -> None:
         self.control, self.live = control, live
 
-    def put(self, code: str = TELLS, name: str = "fn", greeting: str = "hello") -> Deployed:
+    def put(self, code: str = TELLS, name: str = "fn", greeting: str = "hello", **notes: str) -> Deployed:
         """Deploy in control, in place of what is there."""
         digest = self.control.put("bundles", bundle_archive(code))
-        spec = FunctionSpec(name, f"{name}:1", secrets=("word",), env_vars={"greeting": greeting})
+        env, annotations = {"greeting": greeting}, {f"rescoldo.dev/{note}": value for note, value in notes.items()}
+        spec = FunctionSpec(name, f"{name}:1", secrets=("word",), env_vars=env, annotations=annotations)
         documents = self.control.memory.documents
         before = self.control.ask(lambda: documents.get(function_id(name)))
         function = Function(spec, digest, 1.0, 1 if before is None else before.function.revision + 1)
@@ -47,6 +49,10 @@ class Cell:
 
     def delete(self, function: FunctionId = FN) -> None:
         self.control.ask(lambda: self.control.memory.documents.delete(function))
+
+    def reported(self) -> Report:
+        """All that the worker's present controller has told."""
+        return [Report("", {}, {}, {}), *self.control.memory.reported.values()][-1]
 
     def calls(self) -> int:
         return sum(row.calls for row in self.control.memory.counted)
@@ -84,6 +90,23 @@ def test_a_change_in_control_is_served_and_a_removed_function_is_gone(cell: Cell
     cell.live.until(lambda: cell.live.invoke("fn").text == "good day sesame", "the new revision")
     cell.delete()
     cell.live.until(lambda: cell.live.invoke("fn").status == 404, "the removal")
+
+
+def test_control_hears_what_is_served_and_what_is_refused(cell: Cell) -> None:
+    cell.put(gravity="low")
+    first = cell.live.invoke("fn")
+    assert (first.status, first.headers.get("retry-after")) == (503, "1")
+    assert "rescoldo.dev/gravity: unknown annotation" in first.text
+    cell.live.until(lambda: FN in cell.reported().refused, "the refusal")
+    cell.put()
+    cell.live.until(lambda: cell.live.invoke("fn").text == "hello sesame", "the later deployment")
+    version = cell.control.memory.documents.shared[FN].version
+    cell.live.until(lambda: cell.reported().applied == {FN: version}, "the version that is served")
+    assert (cell.reported().awake, cell.reported().refused) == ({FN: 1}, {})
+    cell.put(gravity="high")
+    cell.live.until(lambda: FN in cell.reported().refused, "the refusal of a change")
+    assert cell.live.invoke("fn").text == "hello sesame"
+    assert cell.reported().applied == {FN: version}
 
 
 @pytest.mark.parametrize("killed", ["controller", "node", "edge", "supervisor"])

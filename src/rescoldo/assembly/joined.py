@@ -35,7 +35,7 @@ def join(settings: Settings, url: str, bundles: Bundles) -> Backing:
         raise StoreError(f"{error.filename}: {error.strerror}") from error
     documents = JoinedDocuments(control, known, settings.namespace, supplies.bring)
     refusals = Refusals()
-    membership = Membership(Reports(control, documents, known, refusals, sender_name()))
+    membership = Membership(Reports(control, documents, known, refusals, sender_name()), refusals)
     opened = AsyncExitStack()
     opened.push_async_callback(control.close)
     return Backing(

@@ -49,6 +49,7 @@ from rescoldo.control.observe.statuses import Statuses
 from rescoldo.control.renewal import Renewal
 from rescoldo.edge.config import port_slot_names, slot_names
 from rescoldo.edge.protocol import Edge
+from rescoldo.link.refusals import Refusals
 from rescoldo.model.names import FunctionId
 from rescoldo.model.settings import Settings
 from rescoldo.node.protocol import Node
@@ -179,7 +180,8 @@ def _deploying(settings: Settings, ports: Ports, running: Running) -> Deploying:
     switch = Switch(context, trials, traffic)
     deployments = Deployments(context, trials, switch, traffic)
     removals = Removals(context, traffic, Forgetting(fleet.entries, running.recorder, ports.node, tasks).forget)
-    reconciler = Reconciler(store, context, switch, traffic, deployments, removals, trials)
+    refusals = Refusals() if ports.membership is None else ports.membership.refusals
+    reconciler = Reconciler(store, context, switch, traffic, deployments, removals, trials, refusals)
     if not store.complete:
         fleet.wakes.look_up = reconciler.look_up
     return Deploying(

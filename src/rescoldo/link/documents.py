@@ -5,6 +5,8 @@ The guarantees:
   * What is removed stays away: an answer that was on its way when the removal was told does not bring it back.
   * After a gap all versions are compared before the stream goes on, so that no change is missed.
   * A document is handed out only once its bundles and secrets are here.
+  * A document that cannot be taken over, as this version does not understand it or control has not its bundle, is
+    refused with the reason. A function that was served before goes on with the document before; any other is Refused.
 Without control the functions that were looked up go on; others are Unreachable, since nobody can tell whether they
 exist.
 """
@@ -18,14 +20,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from dataclasses import replace
 
 from rescoldo.link.known import KnownDocuments
-from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Change, Control, Delivery, Unreachable
+from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Change, Control, Delivery, Refused, Unreachable
+from rescoldo.link.refusals import Refusals
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import InvalidInput, RescoldoError, Superseded
 from rescoldo.model.names import FunctionId, check_name, split_id
 from rescoldo.policy.backoff import retry_delay
 from rescoldo.store.changes import Watchers
 
-UNKNOWN_SECONDS = 1.0  # for which a name that control does not know is not asked for again
+UNKNOWN_SECONDS = 1.0  # for which a name that control does not know, or that was refused, is not asked for again
 MOST_UNKNOWN = 10_000  # names remembered as unknown
 AT_ONCE = 32  # look-ups; more wait for a turn
 SILENCE_SECONDS = 3 * HEARTBEAT_SECONDS  # without a line, the stream counts as broken
@@ -51,6 +54,7 @@ class JoinedDocuments:
         self._told: dict[FunctionId, set[int]] = {}  # versions told while a look-up is under way
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._watchers = Watchers()
+        self.refusals = Refusals()
         self.comparisons = 0  # of all versions: one after each gap in the stream of changes
         self._confirmed = float("-inf")  # seconds on the loop's clock: until then all that we know was true
 
@@ -67,7 +71,11 @@ class JoinedDocuments:
     async def get(self, function: FunctionId) -> Deployed | None:
         if (found := self._known.get(function)) is not None:
             return found
-        if self._is_foreign(function) or self._unknown.get(function, 0.0) > _now():
+        if self._is_foreign(function):
+            return None
+        if self._unknown.get(function, 0.0) > _now():
+            if (reason := self.refusals.get(function)) is not None:
+                raise Refused(reason)
             return None
         if function not in self._asking:
             asking = asyncio.create_task(self._look_up(function), name=f"look up {function}")
@@ -111,7 +119,7 @@ class JoinedDocuments:
             while True:
                 told = self._told[function] = set()
                 try:
-                    found = await self._deliver(function)
+                    found = await self._deliver_or_refuse(function)
                     if _is_older(found, told):
                         continue
                 finally:
@@ -122,11 +130,23 @@ class JoinedDocuments:
                 self._unknown.pop(function, None)
                 return self._known.keep(found.document)
 
+    async def _deliver_or_refuse(self, function: FunctionId) -> Delivery | None:
+        """`_deliver`; raises Refused where it raises another error than Unreachable."""
+        try:
+            return await self._deliver(function)
+        except Unreachable:
+            raise
+        except RescoldoError as error:
+            self.refusals.note(function, error.message)
+            self._note_unknown(function)
+            raise Refused(error.message) from error
+
     async def _deliver(self, function: FunctionId) -> Delivery | None:
         """Ask control for a function; return it once what it needs is here."""
         found = await self._control.deliver(function)
         if found is not None:
             await self._bring(found)
+        self.refusals.end(function)
         return found
 
     def _note_unknown(self, function: FunctionId) -> None:
@@ -144,7 +164,7 @@ class JoinedDocuments:
             begun = _now()
             try:
                 await self._follow()
-            except Unreachable as error:
+            except RescoldoError as error:  # Unreachable, or an answer that is not control's
                 failures = 1 if self._confirmed > begun else failures + 1
                 if failures == 1:
                     _LOG.warning("%s; functions that are known here go on", error.message)
@@ -174,12 +194,16 @@ class JoinedDocuments:
             version = versions.get(known.id, GONE)
             if version != known.version:
                 await self._take(Change(known.id, version))
+        for gone in self.refusals.keys() - versions.keys():
+            self.refusals.end(gone)
         self._unknown.clear()
 
     async def _take(self, change: Change) -> None:
         """Take a change over, and tell the watchers. Raises Unreachable."""
         function = change.function
         self._unknown.pop(function, None)
+        if change.version == GONE:
+            self.refusals.end(function)
         if function in self._told:
             self._told[function].add(change.version)
         known = self._known.get(function)
@@ -200,6 +224,7 @@ class JoinedDocuments:
             raise
         except RescoldoError as error:  # the present document goes on; the next comparison tries again
             _LOG.warning("cannot take over a change of %s: %s", function, error.message)
+            self.refusals.note(function, error.message)
             return False
         if found is None:
             self._known.forget(function)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rescoldo.link.refusals import Refusals
 from rescoldo.link.reports import Reports
 
 
@@ -12,3 +13,4 @@ class Membership:
     """The parts of the link that look at the fleet, or that the fleet asks."""
 
     reports: Reports
+    refusals: Refusals  # of known documents that the controller could not take over

@@ -29,6 +29,12 @@ class Unreachable(StoreError, Busy):
     status = 503
 
 
+class Refused(StoreError, Busy):
+    """This worker cannot take over the function as it is deployed."""
+
+    status = 503
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A function with what its instances need."""

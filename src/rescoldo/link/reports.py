@@ -46,7 +46,8 @@ class Reports:
     def __init__(
         self, control: Control, documents: JoinedDocuments, known: KnownDocuments, refusals: Refusals, sender: str
     ) -> None:
-        """`sender`: see `Report`."""
+        """`refusals`: of documents that are known and do not serve; each ends once its document does. `sender`: see
+        `Report`."""
         self._control = control
         self._documents = documents
         self._known = known
@@ -66,7 +67,10 @@ class Reports:
 
     async def _report(self, serving: Serving) -> None:
         comparisons = self._documents.comparisons
-        now = Report(self._sender, serving.awake(), self._served(serving), dict(self._refusals))
+        served = self._served(serving)
+        for function in self._refusals.keys() & served.keys():
+            self._refusals.end(function)
+        now = Report(self._sender, serving.awake(), served, {**self._refusals, **self._documents.refusals})
         quiet = asyncio.get_running_loop().time() - self._taken_at < QUIET_SECONDS
         if quiet and now == self._taken and comparisons == self._comparisons:
             return

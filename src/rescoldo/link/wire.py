@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from rescoldo.link.protocol import Change, Counts, Delivery, Report
 from rescoldo.link.refusals import MOST_REASON
+from rescoldo.link.strict import check_values, read_document
 from rescoldo.model import deployed
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.names import FunctionId, RouteKey
@@ -29,14 +30,17 @@ def encode_delivery(delivery: Delivery) -> dict[str, Any]:
 
 
 def decode_delivery(found: Any) -> Delivery:
-    """Read `encode_delivery`'s object. Raises InvalidInput."""
+    """Read `encode_delivery`'s object. Raises InvalidInput, also for a document that this version does not understand
+    as a whole (strict.py)."""
 
     def read() -> Delivery:
         secrets = {str(name): b64decode(value, validate=True) for name, value in found["secrets"].items()}
         layers = {str(digest): str(layer) for digest, layer in found["layers"].items()}
-        return Delivery(deployed.from_json(found["document"]), layers, secrets)
+        return Delivery(read_document(found["document"]), layers, secrets)
 
-    return _read("a delivery", read)
+    delivery = _read("a delivery", read)
+    check_values(delivery.document)
+    return delivery
 
 
 def encode_change(change: Change | None) -> bytes:
@@ -108,7 +112,7 @@ def decode_report(found: Any) -> Report:
 
 def decode_document(found: Any) -> deployed.Deployed:
     """Read a document. Raises InvalidInput."""
-    return _read("a function's document", lambda: deployed.from_json(found))
+    return _read("a function's document", lambda: read_document(found))
 
 
 def _row(function: Any, minute: Any, status: Any, cold: Any, *numbers: Any) -> MinuteUsage:

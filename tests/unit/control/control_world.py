@@ -89,6 +89,7 @@ class World:
         self.function_secrets = platform.secrets
         self.logs = platform.logs
         self.overview = platform.overview
+        self.refusals = self.controller.reconciler._refusals
         edge.wake = self.fleet.wakes.wake
         edge.log = lambda function: self.sleeper.saw_calls(function, 1)
         self._unexpected = _Unexpected()

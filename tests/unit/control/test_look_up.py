@@ -10,6 +10,7 @@ import pytest
 from control_world import DIGEST, FN, IMAGE, World
 
 from rescoldo.bundle.memory import MemoryBundles
+from rescoldo.link.protocol import Refused
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import NotFound, Paused, StartFailed, StoreError, UnknownImage
 from rescoldo.model.function import Function, FunctionSpec
@@ -100,6 +101,17 @@ async def test_while_the_source_is_away_known_functions_wake_and_others_hear_why
     assert await world.edge.call(FN)
     with pytest.raises(StoreError, match="control is away"):
         await world.edge.call(OTHER)
+
+
+async def test_a_refused_function_is_answered_with_the_reason(
+    there: MemoryDocuments, world: World, monkeypatch: pytest.MonkeyPatch, asking: Elsewhere
+) -> None:
+    async def refuse(function: FunctionId) -> None:
+        raise Refused("it has the field 'gravity'")
+
+    monkeypatch.setattr(asking, "get", refuse)
+    answer = await world.waker._answer(FN)
+    assert answer == b"no 503 1 27\nit has the field 'gravity'\n"
 
 
 async def test_a_removed_function_is_looked_for_again_when_it_is_called(there: MemoryDocuments, world: World) -> None:

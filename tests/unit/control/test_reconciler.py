@@ -9,7 +9,7 @@ import pytest
 from control_world import DIGEST, FN, IMAGE, World
 
 from rescoldo.model.deployed import Deployed
-from rescoldo.model.errors import NotFound, StartFailed
+from rescoldo.model.errors import Busy, NotFound, StartFailed
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import FunctionId
 from rescoldo.store.memory import MemoryFunctions
@@ -69,11 +69,34 @@ async def test_a_revision_that_does_not_start_leaves_the_previous_one_serving(
     assert await serving(world) == 1
     world.node.fail[FN] = deque([StartFailed("no")])
     await others.save_function(function(revision=2))
-    await world.until(lambda: not world.node.fail[FN])
+    await world.until(lambda: world.refusals)
+    assert world.refusals == {FN: "revision 2 did not start: no"}
     assert await serving(world) == 1
     await others.save_function(function(revision=3))
     await world.until(lambda: world.awake().function.revision == 3)
+    assert world.refusals == {}
     await world.settle()
+
+
+async def test_a_revision_without_room_is_refused_and_others_are_taken_over(
+    world: World, others: MemoryFunctions
+) -> None:
+    for name in ("fn", "other"):
+        await others.save_function(function(name))
+        await world.until(lambda name=name: f"{name}.openfaas-fn" in world.edge.routes)
+        assert await serving(world, name) == 1
+    world.node.fail[FN] = deque([Busy("the machine is full")])
+    documents = world.store.documents.shared
+    for name in ("fn", "other"):
+        one = FunctionId(f"{name}.openfaas-fn")
+        documents[one] = Deployed(function(name, revision=2), version=99)  # without any notification
+    world.store.documents.lose_sight()
+    await world.until(lambda: world.awake("other").function.revision == 2)
+    assert world.refusals == {FN: "the machine is full"}
+    assert await serving(world) == 1
+    await others.delete_function(FN)
+    await world.until(lambda: FN not in world.fleet.entries)
+    assert world.refusals == {}
 
 
 async def test_a_function_that_others_remove_ends_with_its_instances(world: World, others: MemoryFunctions) -> None:

@@ -12,7 +12,7 @@ import pytest
 from rescoldo.link.documents import AT_ONCE, MOST_UNKNOWN, SILENCE_SECONDS, UNKNOWN_SECONDS, JoinedDocuments
 from rescoldo.link.fake import MemoryControl
 from rescoldo.link.known import KnownDocuments
-from rescoldo.link.protocol import Change, Delivery, Unreachable
+from rescoldo.link.protocol import Change, Delivery, Refused, Unreachable
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import InvalidInput, Superseded
 from rescoldo.model.function import Function, FunctionSpec
@@ -252,14 +252,72 @@ async def test_what_a_function_needs_and_cannot_be_had_is_said(joined: Joined) -
 
     await joined.control.documents.put(document())
     joined.before_bringing = damaged
-    with pytest.raises(InvalidInput, match="its bundle is damaged"):
-        await joined.documents.get(FN)
+    for _ in range(3):
+        with pytest.raises(Refused, match="its bundle is damaged"):
+            await joined.documents.get(FN)
+    assert joined.control.asked == [FN], "a refused function is asked for no more often than an unknown one"
+    assert joined.documents.refusals == {FN: "its bundle is damaged"}
     joined.before_bringing = None
+    await asyncio.sleep(1.1 * UNKNOWN_SECONDS)
     assert await joined.documents.get(FN) is not None
+    assert joined.documents.refusals == {}
     joined.before_bringing = damaged
     await joined.change(1)
     await asyncio.sleep(0.1)
     assert await joined.requested() == 0, "the present one goes on"
+    assert joined.documents.refusals == {FN: "its bundle is damaged"}
+    joined.before_bringing = None
+    await joined.change(2)
+    await asyncio.sleep(0.1)
+    assert joined.documents.refusals == {}
+
+
+async def test_a_refused_function_is_asked_for_again_when_it_changes(joined: Joined) -> None:
+    async def damaged() -> None:
+        raise InvalidInput("its bundle is damaged")
+
+    await joined.control.documents.put(document())
+    joined.before_bringing = damaged
+    with pytest.raises(Refused):
+        await joined.documents.get(FN)
+    joined.before_bringing = None
+    await joined.change(1)
+    await asyncio.sleep(UNKNOWN_SECONDS / 10)
+    assert await joined.requested() == 1
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_a_refusal_ends_with_its_function(joined: Joined, away: bool) -> None:
+    async def damaged() -> None:
+        raise InvalidInput("its bundle is damaged")
+
+    await joined.control.documents.put(document())
+    joined.before_bringing = damaged
+    with pytest.raises(Refused):
+        await joined.documents.get(FN)
+    if away:
+        joined.control.leave()
+        await asyncio.sleep(1)
+    await joined.control.documents.delete(FN)
+    joined.control.come_back()
+    await asyncio.sleep(10)
+    assert joined.documents.refusals == {}
+    assert await joined.documents.get(FN) is None
+
+
+async def test_an_answer_that_is_not_controls_does_not_end_the_following(joined: Joined) -> None:
+    versions = joined.control.versions
+
+    async def nonsense() -> dict[FunctionId, int]:
+        joined.control.versions = versions  # type: ignore[method-assign]
+        raise InvalidInput("this is another server")
+
+    joined.control.leave()
+    await asyncio.sleep(0.1)
+    joined.control.versions = nonsense  # type: ignore[method-assign]
+    joined.control.come_back()
+    await asyncio.sleep(10)
+    assert joined.documents.unconfirmed < 3
 
 
 async def test_the_next_controller_knows_what_this_one_knew_and_compares_it(joined: Joined) -> None:

@@ -142,6 +142,24 @@ async def test_refusals_are_told_whole_and_bounded(worker: Worker) -> None:
     assert (await worker.next()).refused == {OTHER: "bad"}
 
 
+async def test_a_refusal_ends_once_the_present_document_serves(worker: Worker) -> None:
+    await worker.begin()
+    worker.late.add(FN)
+    worker.refusals.note(FN, "revision 2 did not start")
+    await worker.deploy("fn")
+    assert (await worker.next()).refused == {FN: "revision 2 did not start"}
+    worker.late.clear()
+    assert (await worker.next()).refused == {}
+
+
+async def test_a_refused_change_is_told_though_the_document_before_serves(worker: Worker) -> None:
+    await worker.begin()
+    version = await worker.deploy("fn")
+    worker.documents.refusals.note(FN, "its bundle is damaged")
+    told = await worker.next()
+    assert (told.applied, told.refused) == ({FN: version}, {FN: "its bundle is damaged"})
+
+
 async def test_after_a_gap_everything_is_told_and_nothing_before(worker: Worker) -> None:
     await worker.begin()
     version = await worker.deploy("fn")

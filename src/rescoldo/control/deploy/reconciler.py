@@ -16,7 +16,8 @@ from rescoldo.control.deploy.removals import Removals
 from rescoldo.control.deploy.switch import Switch
 from rescoldo.control.deploy.traffic import Traffic
 from rescoldo.control.fleet.entry import Entry
-from rescoldo.model.errors import RescoldoError, RolloutFailed
+from rescoldo.link.refusals import Refusals
+from rescoldo.model.errors import RescoldoError, RolloutFailed, StoreError
 from rescoldo.model.function import Function
 from rescoldo.model.names import FunctionId, revision_key
 from rescoldo.model.standing import PLAIN
@@ -31,9 +32,10 @@ class Reconciler:
 
     def __init__(
         self, functions: FunctionSource, context: ChangeContext, switch: Switch, traffic: Traffic,
-        deployments: Deployments, removals: Removals, trials: FirstStarts,
+        deployments: Deployments, removals: Removals, trials: FirstStarts, refusals: Refusals,
     ) -> None:
-        """Create it before the functions are read for the first time: it takes over every change from here on."""
+        """Create it before the functions are read for the first time: it takes over every change from here on. It
+        notes in `refusals` why a function's present deployment does not serve."""
         self._functions = functions
         self._context = context
         self._switch = switch
@@ -41,14 +43,16 @@ class Reconciler:
         self._deployments = deployments
         self._removals = removals
         self._trials = trials
+        self._refusals = refusals
         self._told = functions.watch()
 
     async def run(self) -> None:
         """Take over changes, until cancelled or until the source is closed."""
         async for changed in self._told:
             try:
-                await self._take_over(changed)
-            except RescoldoError as error:  # a source that was away asks for a full comparison on its return
+                for name in [changed] if changed is not None else await self._different():
+                    await self._take_over(name)
+            except StoreError as error:  # a source that was away asks for a full comparison on its return
                 log.warning("cannot reconcile %s with its changed deployment: %s", changed or "functions", error)
 
     async def look_up(self, name: FunctionId) -> None:
@@ -56,15 +60,24 @@ class Reconciler:
         source's errors."""
         await self._reconcile(name)
 
-    async def _take_over(self, changed: FunctionId | None) -> None:
-        """Reconcile one function; without a name, all that differ."""
-        if changed is not None:
-            await self._reconcile(changed)
-            return
+    async def _different(self) -> list[FunctionId]:
+        """The functions of which fleet and source have different deployments."""
         gone = {entry.id: entry.function for entry in self._context.fleet.entries.functions()}
         found = [function for function in await self._functions.functions() if gone.pop(function.id, None) != function]
-        for name in [*gone, *(function.id for function in found)]:
+        return [*gone, *(function.id for function in found)]
+
+    async def _take_over(self, name: FunctionId) -> None:
+        """Reconcile one function, or note why that is refused. Raises StoreError."""
+        try:
             await self._reconcile(name)
+        except StoreError:
+            raise
+        except RescoldoError as error:
+            self._refuse(name, error.message)
+
+    def _refuse(self, name: FunctionId, reason: str) -> None:
+        log.warning("%s is not taken over: %s", name, reason)
+        self._refusals.note(name, reason)
 
     async def _reconcile(self, name: FunctionId) -> None:
         async with self._context.changes.of(name):
@@ -76,6 +89,7 @@ class Reconciler:
                 elif entry.function != function:
                     await self._change(entry, function, shares)
             elif entry is not None:
+                self._refusals.end(name)
                 await self._removals.apply(entry)
 
     async def _appear(self, function: Function, shares: list[Function]) -> None:
@@ -109,7 +123,8 @@ class Reconciler:
             try:
                 awake = await self._context.check.check(entry, function, policy)
             except RolloutFailed as error:
-                log.warning("%s: revision %d did not start: %s", function.id, function.revision, error.message)
+                self._refuse(function.id, f"revision {function.revision} did not start: {error.message}")
                 return
+        self._refusals.end(function.id)
         await self._let_share(shares)
         await self._switch.apply(entry, function, policy, awake, entry.standing)
