@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rescoldo.gateway.servers import Place, Server, ServerKey
 from rescoldo.link.protocol import Report
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import FunctionId, function_id
 from support.archives import bundle_archive
 from support.gateway import PATIENCE
-from support.live import Live
+from support.patience import until
+from support.real_gateway import P0, RealGateway
 from support.served_control import ServedControl
+from support.worker import POOL_SECRET, LiveWorker
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +39,7 @@ TELLS = (
 class Cell:
     """A worker and its control."""
 
-    def __init__(self, control: ServedControl, live: Live) -> None:
+    def __init__(self, control: ServedControl, live: LiveWorker) -> None:
         self.control, self.live = control, live
 
     def put(self, code: str = TELLS, name: str = "fn", greeting: str = "hello", **notes: str) -> Deployed:
@@ -58,12 +65,18 @@ class Cell:
         return sum(row.calls for row in self.control.memory.counted)
 
 
+@contextmanager
+def worker(folder: Path, **settings: Any) -> Iterator[Cell]:
+    control = ServedControl(folder)
+    control.memory.secrets["openfaas-fn", "word"] = b"sesame"
+    with control.serving(), LiveWorker(control.url, control.identity(folder / "pool"), **settings) as live:
+        yield Cell(control, live)
+
+
 @pytest.fixture
 def cell(tmp_path: Path) -> Iterator[Cell]:
-    control = ServedControl(tmp_path)
-    control.memory.secrets["openfaas-fn", "word"] = b"sesame"
-    with control.serving(), Live(join=control.url, identity=str(control.identity(tmp_path / "pool"))) as live:
-        yield Cell(control, live)
+    with worker(tmp_path) as made:
+        yield made
 
 
 def test_a_function_of_control_wakes_at_its_first_call(cell: Cell) -> None:
@@ -128,6 +141,27 @@ def test_without_control_known_functions_wake_whatever_is_killed(cell: Cell, kil
     cell.live.until(lambda: cell.calls() >= 4, "control to count the calls made meanwhile")
 
 
+CALLS_ITS_WORKER = (
+    "import os, urllib.error, urllib.request\n"
+    "def handle(event, context):\n"
+    "    found = []\n"
+    "    for method, path in (('GET', '/function/fn'), ('GET', '/system/functions'), ('POST', '/system/functions')):\n"
+    "        request = urllib.request.Request(event.body.decode() + path, b'{}' if method == 'POST' else None)\n"
+    "        try:\n"
+    "            found.append(urllib.request.urlopen(request, timeout=5).status)\n"
+    "        except urllib.error.HTTPError as error:\n"
+    "            found.append(error.code)\n"
+    "    return f\"{found} {os.environ.get('OPENFAAS_GATEWAY')} {os.environ.get('gateway_hostname')}\"\n"
+)
+
+
+def test_a_function_cannot_use_its_own_worker_and_knows_the_clusters_gateway(tmp_path: Path) -> None:
+    with worker(tmp_path, functions_gateway="http://rescoldo-gateway.rescoldo.svc") as cell:
+        cell.put(CALLS_ITS_WORKER)
+        answer = cell.live.invoke("fn", f"http://127.0.0.1:{cell.live.port}")
+        assert answer.text == "[403, 403, 403] http://rescoldo-gateway.rescoldo.svc:80 rescoldo-gateway.rescoldo.svc"
+
+
 def test_what_the_owner_changes_is_in_control(cell: Cell) -> None:
     cell.put()
     assert cell.live.invoke("fn").text == "hello sesame"
@@ -135,3 +169,37 @@ def test_what_the_owner_changes_is_in_control(cell: Cell) -> None:
     cell.live.until(lambda: cell.control.memory.documents.shared[FN].requested == 2, "the requested replicas")
     assert cell.live.system("DELETE", "/functions", {"functionName": "fn"}).status == 202
     assert cell.control.memory.documents.shared == {}
+
+
+def test_calls_and_controls_requests_arrive_through_a_gateway(cell: Cell) -> None:
+    cell.put()
+    asyncio.run(call_through_a_gateway(cell.live))
+
+
+async def call_through_a_gateway(live: LiveWorker) -> None:
+    ports = (int(address.rpartition(":")[2]) for address in (live.settings.gateway, live.settings.metrics))
+    async with RealGateway() as gateway:
+        server = Server(ServerKey(P0, "w1"), Place("127.0.0.1", *ports), draining=False)
+        await gateway.know({"openfaas-fn": P0}, {"openfaas-fn": POOL_SECRET}, control="secret-of-control")
+        await gateway.proxy.set_servers([server])
+        await until(gateway.steady)
+
+        async def is_cold() -> bool:
+            answer = await gateway.call("/function/fn", headers={"X-Rescoldo-Pool": "chosen by a client"})
+            assert (answer.status, answer.text) == (200, "hello sesame")
+            return answer.headers["x-cold-start"] == "true"
+
+        async def is_warm() -> bool:
+            return not await is_cold()
+
+        assert await is_cold()
+        await until(is_warm)
+        key = {"X-Rescoldo-Key": FN}
+        assert (await gateway.call("/-/owner/system/functions", headers=key)).status == 404
+        owner = await gateway.call(
+            "/-/owner/system/functions", headers={**key, "X-Rescoldo-Control": "secret-of-control"}
+        )
+        assert (owner.status, owner.headers["x-rescoldo-worker"]) == (200, "w1")
+        assert [one["name"] for one in json.loads(owner.text)] == ["fn"]
+        await gateway.know({"openfaas-fn": P0}, {"openfaas-fn": "secret-of-another-pool"})
+        assert (await gateway.call("/function/fn")).status == 403

@@ -17,6 +17,7 @@ from rescoldo.link.fake import MemoryControl
 from rescoldo.link.protocol import Archive, Control
 from rescoldo.model.errors import InvalidInput
 from support.certificates import Authority
+from support.worker import POOL_SECRET
 
 T = TypeVar("T")
 POOL = "rescoldo://pool/openfaas-fn"
@@ -42,6 +43,7 @@ class ServedControl:
             ("tls.crt", pair.certificate), ("tls.key", pair.key), ("ca.crt", self.authority.root.certificate)
         ):  # fmt: skip
             (folder / name).write_bytes(source.read_bytes())
+        (folder / "pool-secret").write_text(f"{POOL_SECRET}\n")
         return folder
 
     def put(self, kind: Archive, data: bytes) -> str:

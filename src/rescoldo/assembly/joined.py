@@ -6,8 +6,11 @@ import ssl
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from rescoldo.assembly.backing import Backing
+from rescoldo.assembly.backing import Backing, Loop
 from rescoldo.bundle.protocol import Bundles
+from rescoldo.edge.admin import AdminSocket
+from rescoldo.edge.config import POOL_SECRETS, map_file
+from rescoldo.edge.pool import PoolSecrets
 from rescoldo.link.client import ControlClient
 from rescoldo.link.counts import CountsOutbox
 from rescoldo.link.documents import JoinedDocuments
@@ -38,10 +41,13 @@ def join(settings: Settings, url: str, bundles: Bundles) -> Backing:
     membership = Membership(Reports(control, documents, known, refusals, sender_name()), refusals)
     opened = AsyncExitStack()
     opened.push_async_callback(control.close)
-    return Backing(
-        JoinedStore(documents, outbox, settings.namespace), secrets, supplies, membership,
-        loops={"follow control": documents.run, "send counts": outbox.run}, opened=opened,
-    )  # fmt: skip
+    loops: dict[str, Loop] = {"follow control": documents.run, "send counts": outbox.run}
+    if settings.pool_secrets is not None:
+        admin = AdminSocket(settings.admin_socket)
+        pool = PoolSecrets(settings.pool_secrets, admin, map_file(settings, POOL_SECRETS))
+        loops["follow the pool's secrets"] = pool.run
+    store = JoinedStore(documents, outbox, settings.namespace)
+    return Backing(store, secrets, supplies, membership, loops=loops, opened=opened)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 from rescoldo.model.errors import EdgeUnavailable
@@ -39,6 +40,21 @@ class AdminSocket:
             batch.append(line)
             size += len(line) + 1
         return "".join(answers)
+
+    async def map(self, path: Path) -> dict[str, str]:
+        """Return what the process has of a map. Raises EdgeUnavailable."""
+        # each line: address, key, value
+        rows = [line.split(" ", 2) for line in (await self.run(f"show map {path}")).splitlines()]
+        return {row[1]: row[2] for row in rows if len(row) == 3}
+
+    async def replace_map(self, path: Path, table: Mapping[str, str]) -> None:
+        """Replace a map's content at once. Raises EdgeUnavailable."""
+        answer = await self.run(f"prepare map {path}")
+        version = answer.rpartition(":")[2].strip()
+        if not version.isdigit():
+            raise EdgeUnavailable(f"the edge has no map {path}: {answer.strip()}")
+        await self.payload(f"add map @{version} {path}", [f"{key} {value}" for key, value in table.items()])
+        await self.run(f"commit map @{version} {path}")
 
     async def wait_closed(self) -> None:
         """Return when the process that answers now has ended. Raises EdgeUnavailable when none answers."""

@@ -12,8 +12,9 @@ from string import Template
 
 from rescoldo import __version__
 from rescoldo.edge.pages import SLOT_ERRORS, error_pages, slot_error
+from rescoldo.edge.pool import write_pool
 from rescoldo.edge.protocol import LiveServer, Route
-from rescoldo.model.access import BUILD_PATH, OPEN_PATHS, OPEN_PREFIXES, REALM, UNAUTHORIZED
+from rescoldo.model.access import BUILD_PATH, OPEN_PATHS, OPEN_PREFIXES, REALM, UNAUTHORIZED, UNPROVEN
 from rescoldo.model.ids import EDGE_UID
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import DEFAULT_NAMESPACE, SlotName
@@ -43,6 +44,7 @@ RING_BYTES = 8 * 2**20  # about 100,000 calls while the controller is away
 KNOWN_ALL = "*"  # this key in the map of routes marks it as complete: other names are unknown
 MAPS = ("routes", "splits", "bodies", "timeouts", "queues", "answers", "inflight", "cors")
 LOGINS = "logins"  # a map beside MAPS: the login of the platform, see login_key
+POOL_SECRETS = "pool"  # another one: what gateways say to a worker, see pool.py
 # maps that a call looks at only when its slot has MARK
 MARKING = frozenset({"splits", "bodies", "timeouts", "answers", "cors"})
 # The `sni` of a server line chooses the idle connections that a request may use, though nothing here is TLS: those with
@@ -210,7 +212,7 @@ def _files(settings: Settings) -> Names:
         "hold_socket": settings.hold_socket,
         "log_socket": settings.log_socket,
         "api_socket": settings.api_socket,
-        **{name: map_file(settings, name) for name in (*MAPS, LOGINS)},
+        **{name: map_file(settings, name) for name in (*MAPS, LOGINS, POOL_SECRETS)},
     }
 
 
@@ -233,6 +235,8 @@ def _logins(settings: Settings) -> Names:
         "open_prefixes": " ".join(OPEN_PREFIXES),
         "realm": REALM,
         "unauthorized": UNAUTHORIZED.replace("\n", "\\n"),
+        "role": "alone" if settings.join is None else "worker",
+        "unproven": UNPROVEN.replace("\n", "\\n"),
     }
 
 
@@ -290,7 +294,7 @@ def _distrust(proxies: Sequence[str]) -> str:
 
 
 def map_file(settings: Settings, name: str) -> Path:
-    """The file of one of MAPS, or of LOGINS."""
+    """The file of one of MAPS, of LOGINS, or of POOL_SECRETS."""
     return settings.edge / f"{name}.map"
 
 
@@ -314,6 +318,7 @@ def write(settings: Settings, slots: int, servers: Iterable[LiveServer] = (), **
         (edge / name).write_bytes(page)
     for name in (*MAPS, LOGINS):
         map_file(settings, name).write_text(maps.get(name, ""))
+    write_pool(map_file(settings, POOL_SECRETS), settings.pool_secrets)
     path = config_file(settings)
     path.write_text(render(settings, slots, servers))
     return path

@@ -35,7 +35,7 @@ class HaproxyEdge:
         self._admin = AdminSocket(settings.admin_socket)
         self._limits = settings.limits
         self._logins = {} if login is None else {login: "1", KNOWN_ALL: "1"}
-        self._paths = {name: str(map_file(settings, name)) for name in (*MAPS, LOGINS)}
+        self._paths = {name: map_file(settings, name) for name in (*MAPS, LOGINS)}
         # the contents of all maps but "routes", to send changes only: most functions are in none of them
         self._values: dict[RouteKey, dict[str, int | str]] = {}
         self._look = asyncio.Event()
@@ -209,19 +209,10 @@ class HaproxyEdge:
                 tables[name][function] = str(value)
         routed = {str(route.function): route_value(route, values[route.function]) for route in routes}
         for name in MAPS[1:]:
-            await self._replace_map(name, tables[name])
-        await self._replace_map(LOGINS, self._logins)
+            await self._admin.replace_map(self._paths[name], tables[name])
+        await self._admin.replace_map(self._paths[LOGINS], self._logins)
         # KNOWN_ALL goes with the last map: once all names are known, others are unknown
-        await self._replace_map("routes", {**routed, **({KNOWN_ALL: "1"} if complete else {})})
-
-    async def _replace_map(self, name: str, table: dict[str, str]) -> None:
-        path = self._paths[name]
-        answer = await self._admin.run(f"prepare map {path}")
-        version = answer.rpartition(":")[2].strip()
-        if not version.isdigit():
-            raise EdgeUnavailable(f"the edge has no map {path}: {answer.strip()}")
-        await self._admin.payload(f"add map @{version} {path}", [f"{key} {value}" for key, value in table.items()])
-        await self._admin.run(f"commit map @{version} {path}")
+        await self._admin.replace_map(self._paths["routes"], {**routed, **({KNOWN_ALL: "1"} if complete else {})})
 
     async def _set_map(self, name: str, key: str, value: str) -> None:
         path = self._paths[name]

@@ -1,4 +1,4 @@
-"""The rules of access to the platform's own routes, which both the edge and the API check.
+"""The rules of access to the platform's own routes, which both the edge and the API check, and to workers.
 
 The edge refuses a request without a login before it reads the body; the API checks every request again.
 """
@@ -15,6 +15,8 @@ OPEN_PATHS = frozenset({"/", "/healthz", "/-/metrics", BUILD_PATH, "/publickey"}
 OPEN_PREFIXES = ("/async-function/",)
 REALM = "Restricted"
 UNAUTHORIZED = "unauthorized: send the gateway's user and password\n"
+# A worker has no login: every request must say a secret of its pool, in a header that its cluster's gateways send.
+UNPROVEN = "this is a worker of a cluster, and X-Rescoldo-Pool has no secret of its pool: call the cluster's gateway\n"
 
 
 def login_key(user: str, password: str) -> str:

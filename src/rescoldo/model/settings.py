@@ -51,6 +51,8 @@ class Settings:
     join: str | None = None  # URL of the control whose worker this platform is; None: it stands alone
     identity: str | None = None  # of a worker: folder with tls.crt, tls.key, ca.crt and pool-secret
     namespace: str = DEFAULT_NAMESPACE  # of a worker: the only one whose functions it runs
+    functions_gateway: str | None = None  # of a worker: URL at which its functions call others; None: not told them
+    allow_without_landlock: bool = False  # of a worker: it starts though functions could read its identity
     probe_timeout: float = 5.0  # seconds without an answer after which a process counts as hung and is killed
 
     @property
@@ -109,6 +111,11 @@ class Settings:
     def known_functions(self) -> Path:
         """What a worker knows of control's functions, for its next controller."""
         return self.data_path / "known"
+
+    @property
+    def pool_secrets(self) -> Path | None:
+        """What the gateways of a worker's cluster say to it: a secret a line, all of which count."""
+        return None if self.identity is None else Path(self.identity) / "pool-secret"
 
     @property
     def counts(self) -> Path:

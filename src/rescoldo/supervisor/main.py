@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rescoldo.edge import certificate, config, process
+from rescoldo.edge.pool import read_pool
+from rescoldo.isolation import landlock
 from rescoldo.isolation.landlock import DEVICES, SYSTEM, pin
 from rescoldo.isolation.level import level, obstacle
 from rescoldo.isolation.syscalls import become_subreaper
@@ -36,6 +38,7 @@ def run(settings: Settings) -> int:
             "root: start rescoldo as another user; or let it, by CAP_SYS_ADMIN, the usual capabilities of a container, "
             "profiles of seccomp and AppArmor that allow mounts and namespaces, and Linux 5.12"
         )
+    _check_worker(settings)
     lock = place.prepare(settings)
     try:
         sockets = _listen_at_addresses(settings)
@@ -83,11 +86,31 @@ def _prepare_edge(settings: Settings) -> None:
     process.check(process.binary_for(settings), path)
 
 
+def _check_worker(settings: Settings) -> None:
+    """Raise InvalidInput unless a worker has its pool's secrets, and its functions cannot read them."""
+    if settings.join is None:
+        return
+    if settings.pool_secrets is None:
+        raise InvalidInput("--join needs --identity: the folder with this worker's certificate and its pool's secret")
+    read_pool(settings.pool_secrets)
+    if level() != "full" and landlock.abi() == 0 and not settings.allow_without_landlock:
+        raise InvalidInput(
+            "this kernel has no Landlock, or it is not enabled (boot option lsm=): functions could read this worker's "
+            "key and its pool's secret, and each other's files; use nodes with Linux 5.13 or later whose "
+            "/sys/kernel/security/lsm names landlock, or accept that with --allow-without-landlock (the chart's value "
+            "allowWithoutLandlock)"
+        )
+
+
 def _put_up_fence(settings: Settings) -> tuple[dict[str, socket.socket], Sequence[int]]:
     """The listener for instances, as "inside", and the descriptors of the fence around it. Without a fence there is no
-    listener: nothing else would keep other users from it."""
+    listener: nothing else would keep other users from it. A worker has none: its functions call their cluster's
+    gateway."""
     if level() != "full":
         return {}, ()
+    if settings.join is not None:
+        fence = put_up(settings)
+        return {}, () if fence is None else fence.descriptors
     inside = bind_address(f"{gate_address(settings)}:0")
     fence = put_up(settings, inside)
     if fence is None:

@@ -59,3 +59,23 @@ def test_without_an_own_listener_the_variables_have_the_gateways_address(
 @pytest.mark.parametrize("gate", [None, GATE])
 def test_gateway_names_can_be_switched_off(tmp_path: Path, gate: IPv4Address | None) -> None:
     assert access(settings(tmp_path, gateway_names=False), gate) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("http://rescoldo-gateway.rescoldo.svc", "http://rescoldo-gateway.rescoldo.svc:80"),
+        ("https://gateway.example.com", "https://gateway.example.com:443"),
+        ("http://10.1.2.3:8080", "http://10.1.2.3:8080"),
+    ],
+)
+@pytest.mark.parametrize("gate", [None, GATE])
+def test_a_workers_functions_find_their_clusters_gateway(
+    tmp_path: Path, url: str, seen: str, gate: IPv4Address | None
+) -> None:
+    found = access(settings(tmp_path, join="https://control:8443", functions_gateway=url), gate)
+    assert found is not None and (found.url, found.names) == (seen, ())
+
+
+def test_a_workers_functions_never_find_the_workers_own_edge(tmp_path: Path) -> None:
+    assert access(settings(tmp_path, join="https://control:8443"), GATE) is None

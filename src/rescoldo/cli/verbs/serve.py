@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from rescoldo.cli.joining import Joining, joining_options
 from rescoldo.cli.local import note_start
 from rescoldo.cli.options import Verb, Whole, data_option, json_option
 from rescoldo.cli.output import say, say_json
@@ -50,6 +51,7 @@ from rescoldo.model.settings import Settings
     show_default=True,
     help="Revisions kept per function for rollback, including the current one.",
 )
+@joining_options
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when the gateway answers.")
 @service_options
 @json_option
@@ -62,6 +64,7 @@ def serve_command(
     stopping: Stopping,
     openfaas_rule: bool,
     keep_revisions: int,
+    joining: Joining,
     detach: bool,
     service: ServiceFlags,
     as_json: bool,
@@ -74,8 +77,8 @@ def serve_command(
         **listening.settings(),
         **capacity.settings(),
         **stopping.settings(),
+        **{"basic_auth": not no_basic_auth, **joining.settings()},
         gateway_names=not no_gateway_names,
-        basic_auth=not no_basic_auth,
         kept_revisions=keep_revisions,
         limits=platform_limits(flags),
         scaling=platform_scaling(flags, openfaas_rule=openfaas_rule),

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rescoldo.isolation.hosts import HOSTS
 from rescoldo.model.settings import Settings
 
 NAMES = ("gateway.openfaas", "gateway")  # as on OpenFaaS
 PORT = 8080  # the gateway's port at these names, whatever port it has elsewhere
+_PORTS = {"http": 80, "https": 443}
 _ANY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # listening address: the address to connect to
 
 
@@ -47,7 +49,9 @@ class GatewayAccess:
 
 def access(settings: Settings, gate: IPv4Address | None) -> GatewayAccess | None:
     """How a platform's functions find its gateway; None where that is switched off. `gate`: the address of the
-    listener for instances; None without a fence."""
+    listener for instances; None without a fence. Those of a worker call their cluster's gateway."""
+    if settings.join is not None:
+        return None if settings.functions_gateway is None else _of_cluster(settings.functions_gateway)
     if not settings.gateway_names:
         return None
     if gate is None:
@@ -56,3 +60,9 @@ def access(settings: Settings, gate: IPv4Address | None) -> GatewayAccess | None
     if not Path(HOSTS).is_file():  # no file to mount over in the sandbox, and the machine's own stays unchanged
         return GatewayAccess(str(gate), PORT)
     return GatewayAccess(str(gate), PORT, NAMES)
+
+
+def _of_cluster(url: str) -> GatewayAccess:
+    parts = urlsplit(url)
+    assert parts.hostname is not None  # cli/joining.py has checked it
+    return GatewayAccess(parts.hostname, parts.port or _PORTS[parts.scheme], scheme=parts.scheme)

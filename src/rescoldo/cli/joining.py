@@ -1,0 +1,122 @@
+"""Parses the flags of `rescoldo serve` that make a platform a worker of a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+from click.core import ParameterSource
+
+from rescoldo.cli.options import folded
+from rescoldo.model.names import DEFAULT_NAMESPACE, check_name
+
+_TLS = "its cluster's gateway speaks TLS"
+_FOREGROUND = "it runs in the foreground of its container"
+# what a worker does instead, by the names of the parameters that it excludes
+_INSTEAD = {
+    "tls_cert": _TLS,
+    "tls_key": _TLS,
+    "redirect_address": _TLS,
+    "trusted_proxies": "its cluster's gateway decides whose headers to trust",
+    "no_basic_auth": "it has no password: its pool's secret lets the cluster's gateways in",
+    "no_gateway_names": "without --functions-gateway it shows none to functions",
+    "detach": _FOREGROUND,
+    "install_service": _FOREGROUND,
+    "uninstall_service": _FOREGROUND,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """The cluster whose worker a platform is."""
+
+    join: str | None
+    namespace: str
+    identity: Path | None
+    functions_gateway: str | None
+    allow_without_landlock: bool
+
+    def settings(self) -> dict[str, Any]:
+        """Return the platform's settings of these names, and `basic_auth`; nothing for a platform that is no worker.
+        Call this within the command. Raises UsageError, InvalidInput."""
+        given = _given()
+        if self.join is None:
+            for field in fields(self):
+                if field.name in given:
+                    raise click.UsageError(f"{given[field.name]} needs --join")
+            return {}
+        for name, instead in _INSTEAD.items():
+            if name in given:
+                raise click.UsageError(f"{given[name]} is not for a worker (--join): {instead}")
+        if self.identity is None:
+            raise click.UsageError("--join needs --identity")
+        gateway = self.functions_gateway
+        return {
+            "basic_auth": False,
+            "join": _url(self.join, "--join", "https"),
+            "namespace": check_name(self.namespace, "namespace"),
+            "identity": str(self.identity.absolute()),
+            "functions_gateway": None if gateway is None else _url(gateway, "--functions-gateway", "http", "https"),
+            "allow_without_landlock": self.allow_without_landlock,
+        }
+
+
+joining_options = folded(
+    Joining,
+    "joining",
+    click.option(
+        "--join",
+        metavar="URL",
+        help="Be a worker of the cluster whose control has its link here, https://HOST:PORT. Functions, secrets and "
+        "counts are control's; calls come from the cluster's gateways. The cluster's manifests set this flag and those "
+        "below.",
+    ),
+    click.option(
+        "--namespace",
+        default=DEFAULT_NAMESPACE,
+        show_default=True,
+        help="With --join: the namespace whose functions this worker runs.",
+    ),
+    click.option(
+        "--identity",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="With --join: folder with tls.crt, tls.key, ca.crt and pool-secret, as control has issued them. Replaced "
+        "files are loaded within seconds.",
+    ),
+    click.option(
+        "--functions-gateway",
+        metavar="URL",
+        help="With --join: the cluster's gateway, for functions that call others. [functions are shown none]",
+    ),
+    click.option(
+        "--allow-without-landlock",
+        is_flag=True,
+        help="With --join: start even where functions could read this worker's key and each other's files, since the "
+        "kernel has no Landlock.",
+    ),
+)
+
+
+def _given() -> dict[str, str]:
+    """The flags that the user gave, by the names of their parameters."""
+    context = click.get_current_context()
+    return {
+        parameter.name: max(parameter.opts, key=len)
+        for parameter in context.command.params
+        if parameter.name and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    }
+
+
+def _url(text: str, flag: str, *schemes: str) -> str:
+    """Return `text`; raise UsageError unless it is SCHEME://HOST or SCHEME://HOST:PORT."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in schemes and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise click.UsageError(f"{flag} {text!r}: write {' or '.join(f'{scheme}://HOST:PORT' for scheme in schemes)}")
+    return text.rstrip("/")
