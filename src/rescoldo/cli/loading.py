@@ -129,6 +129,12 @@ def template() -> Commands:
     return {"template": template_command}
 
 
+def kubernetes() -> Commands:
+    from rescoldo.cli.kubernetes import kubernetes_command
+
+    return {"kubernetes": kubernetes_command}
+
+
 def version() -> Commands:
     from rescoldo.cli.verbs.version import completion_command, help_command, version_command
 

@@ -60,6 +60,7 @@ VERBS: dict[str, tuple[Callable[[], loading.Commands], str]] = {
     "generate": (loading.generate, "Print functions as Kubernetes objects in YAML."),
     "store": (loading.store, "Browse and deploy published functions."),
     "template": (loading.template, "Templates that functions start from."),
+    "kubernetes": (loading.kubernetes, "The platform in a Kubernetes cluster: install, upgrade, remove."),
     "version": (loading.version, "Show the version."),
     "help": (loading.version, "Show help for rescoldo or one of its verbs."),
     "completion": (loading.version, "Print a shell's completion script."),

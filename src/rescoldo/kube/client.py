@@ -92,6 +92,12 @@ class LightkubeCluster:
         """Close all connections."""
         await self._connection.aclose()
 
+    async def version(self) -> str:
+        asked = Asked("get", Resource("", "", "", "/version", namespaced=False))
+        data = await self._connection.read(BasicRequest("GET", "/version"), asked, MAX_OBJECT)
+        with _understood(asked):
+            return str(json.loads(data)["gitVersion"])
+
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
         asked = Asked("get", resource, namespace, name)
         request = self._connection.prepare_request("get", _model(resource), name=name, namespace=namespace or None)

@@ -17,6 +17,7 @@ from typing import Any
 from rescoldo.kube.errors import Asked, Changed, ClusterUnavailable, Expired, Forbidden
 from rescoldo.kube.fake_fields import Fields, Owner, merged
 from rescoldo.kube.protocol import MANAGER, PAGE, WATCH_SECONDS, Event, EventType, Object, Page, Resource
+from rescoldo.kube.rights import REVIEWS
 from rescoldo.kube.selector import matches
 from rescoldo.model.errors import Conflict, InvalidInput, NotFound, RescoldoError
 from rescoldo.tasks import set_within
@@ -63,6 +64,7 @@ class FakeCluster:
     def __init__(self, *, page: int = PAGE, watch_seconds: float = WATCH_SECONDS) -> None:
         self.requests: list[Asked] = []  # all, in order
         self.forbidden: set[str] = set()  # verbs that are refused
+        self.git_version = "v1.36.3"
         self._page, self._watch_seconds = page, watch_seconds
         self._objects: defaultdict[Resource, dict[Key, _Stored]] = defaultdict(dict)
         self._changes: defaultdict[Resource, list[_Change]] = defaultdict(list)
@@ -106,6 +108,10 @@ class FakeCluster:
         return len(self._watchers)
 
     # what it answers
+
+    async def version(self) -> str:
+        await self._ask(Asked("get", Resource("", "", "", "/version", namespaced=False)))
+        return self.git_version
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
         await self._ask(Asked("get", resource, namespace, name))
@@ -152,6 +158,9 @@ class FakeCluster:
         meta = obj["metadata"]
         name, namespace = meta.get("name") or "", meta.get("namespace") or ""
         await self._ask(Asked("create", resource, namespace, name))
+        if resource == REVIEWS:
+            verb = obj["spec"]["resourceAttributes"]["verb"]
+            return {"metadata": {}, "status": {"allowed": verb not in self.forbidden}}
         if not name:
             raise InvalidInput("metadata.name: Required value: name or generateName is required")
         if (namespace, name) in self._objects[resource]:

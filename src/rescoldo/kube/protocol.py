@@ -82,6 +82,10 @@ class Event:
 class Cluster(Protocol):
     """An API server. `namespace` is empty for kinds without namespaces, and in lists and watches for all of them."""
 
+    async def version(self) -> str:
+        """Return the version of the Kubernetes API server, as `v1.36.3` or `v1.33.1+k3s1`."""
+        ...
+
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
         """Return an object. Raises NotFound."""
         ...

@@ -137,6 +137,13 @@ class Value:
             return self.plain_table()
         return [item.plain() for item in self.items()] if isinstance(self.node, yaml.SequenceNode) else self.text()
 
+    def data(self) -> Any:
+        """Return the value with the types that YAML gives: for what another program defines and reads."""
+        try:
+            return yaml.constructor.SafeConstructor().construct_document(self.node)
+        except yaml.YAMLError as error:
+            raise self.error("is neither text, number, list nor table") from error
+
     def plain_table(self) -> dict[str, Any]:
         return {key: value.plain() for key, value in self.table().items()}
 
@@ -251,6 +258,11 @@ def _check_depth(text: str, document: Document) -> None:
 def dump(data: Mapping[str, Any]) -> str:
     """Return plain data as YAML text, with the keys in their order."""
     return str(yaml.dump(data, Dumper=_DUMPER, sort_keys=False, default_flow_style=False))
+
+
+def load_own(text: str) -> Any:
+    """Return YAML that comes with the program as plain data. A user's file is read by `parse`, which names places."""
+    return yaml.load(text, Loader=_LOADER)
 
 
 def suggestion(word: str, allowed: tuple[str, ...] | list[str]) -> str:

@@ -1,0 +1,92 @@
+"""Flags that say what an installation in a cluster is like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rescoldo.cli.options import Whole, folded
+from rescoldo.model.names import DEFAULT_NAMESPACE
+
+if TYPE_CHECKING:
+    from rescoldo.install.values import Values
+
+
+@dataclass(frozen=True, slots=True)
+class InstallFlags:
+    """Flags for values, which win over a file's."""
+
+    values_file: Path | None
+    settings: tuple[str, ...]
+    system_namespace: str
+    image: str
+    pull_policy: str | None
+    namespaces: tuple[str, ...]
+    workers: int | None
+    gateways: int | None
+    storage_class: str | None
+
+    def values(self) -> Values:
+        """Return the values of an installation, not checked yet. Raises InvalidInput."""
+        from rescoldo.install.reading import read_values, set_values
+        from rescoldo.install.values import Values
+
+        found = Values(namespace=self.system_namespace)
+        if self.values_file is not None:
+            found = read_values(found, self.values_file)
+        found = set_values(found, self.settings)
+        if self.image:
+            found = replace(found, image=self.image)
+        if self.pull_policy is not None:
+            found = replace(found, image_pull_policy=self.pull_policy)
+        if self.namespaces:
+            found = replace(found, function_namespaces=tuple(dict.fromkeys((DEFAULT_NAMESPACE, *self.namespaces))))
+        if self.workers is not None:
+            found = replace(found, worker=replace(found.worker, replicas=self.workers))
+        if self.gateways is not None:
+            found = replace(found, gateway=replace(found.gateway, replicas=self.gateways))
+        if self.storage_class is not None:
+            storage = replace(found.control.storage, class_name=self.storage_class)
+            found = replace(found, control=replace(found.control, storage=storage))
+        return found
+
+
+system_option = click.option(
+    "--system-namespace",
+    default="rescoldo",
+    show_default=True,
+    metavar="NAMESPACE",
+    help="Namespace of the gateways and the API.",
+)
+install_options = folded(
+    InstallFlags,
+    "flags",
+    click.option(
+        "--values",
+        "values_file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="YAML file of values; `rescoldo kubernetes chart` writes one with all of them.",
+    ),
+    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A value: worker.resources.limits …"),
+    system_option,
+    click.option("--image", default="", help="Image of rescoldo, as `rescoldo kubernetes image` makes it."),
+    click.option(
+        "--pull-policy",
+        type=click.Choice(("Always", "IfNotPresent", "Never")),
+        help="When nodes pull the image. [IfNotPresent]",
+    ),
+    click.option(
+        "-n",
+        "--namespace",
+        "namespaces",
+        multiple=True,
+        metavar="NAMESPACE",
+        help=f"Namespace for functions besides {DEFAULT_NAMESPACE}; may be given several times.",
+    ),
+    click.option("--workers", type=Whole(1, 1000), help="Workers in each namespace for functions. [2]"),
+    click.option("--gateways", type=Whole(1, 1000), help="Gateways. [2]"),
+    click.option("--storage-class", metavar="NAME", help="Storage class of the API's volume. [the cluster's default]"),
+)

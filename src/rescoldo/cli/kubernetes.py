@@ -1,0 +1,101 @@
+"""The group `rescoldo kubernetes`. As with all verbs, a command's module is imported when the command runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import click
+
+
+def _install() -> dict[str, click.Command]:
+    from rescoldo.cli.verbs.kubernetes_install import install_command
+
+    return {"install": install_command}
+
+
+def _render() -> dict[str, click.Command]:
+    from rescoldo.cli.verbs.kubernetes_render import manifests_command
+
+    return {"manifests": manifests_command}
+
+
+def _image() -> dict[str, click.Command]:
+    from rescoldo.cli.verbs.kubernetes_image import (  # type: ignore[import-not-found,unused-ignore]
+        image_command,
+    )
+
+    return {"image": image_command}
+
+
+def _control() -> dict[str, click.Command]:
+    from rescoldo.cli.verbs.kubernetes_parts import (  # type: ignore[import-not-found,unused-ignore]
+        control_command,
+    )
+
+    return {"control": control_command}
+
+
+def _gateway() -> dict[str, click.Command]:
+    from rescoldo.cli.verbs.kubernetes_parts import (  # type: ignore[import-not-found,unused-ignore]
+        gateway_agent_command,
+        gateway_command,
+        gateway_drain_command,
+    )
+
+    return {
+        "gateway": gateway_command,
+        "gateway-agent": gateway_agent_command,
+        "gateway-drain": gateway_drain_command,
+    }
+
+
+# command → (loader of its module, its line in --help; empty for what the manifests alone run)
+COMMANDS: dict[str, tuple[Callable[[], dict[str, click.Command]], str]] = {
+    "install": (_install, "Install rescoldo in a cluster, or upgrade it."),
+    "manifests": (_render, "Print the Kubernetes objects of an installation."),
+    "image": (_image, "Make the container image, and push or load it."),
+    "control": (_control, ""),
+    "gateway": (_gateway, ""),
+    "gateway-agent": (_gateway, ""),
+    "gateway-drain": (_gateway, ""),
+}
+
+
+class Commands(click.Group):
+    """Lists commands and imports the module of one on its first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, _ in _listed()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        load, _ = COMMANDS[cmd_name]
+        try:
+            return load()[cmd_name]
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("rescoldo."):
+                raise
+            raise click.ClickException(f"this version has no command `rescoldo kubernetes {cmd_name}`") from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Format the list from COMMANDS, so that help imports none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(_listed())
+
+
+def _listed() -> list[tuple[str, str]]:
+    """Return the commands for users that this version has, with their lines."""
+    missing = set() if find_spec("rescoldo.cli.verbs.kubernetes_image") else {"image"}
+    return [(name, text) for name, (_, text) in COMMANDS.items() if text and name not in missing]
+
+
+@click.group("kubernetes", cls=Commands)
+def kubernetes_command() -> None:
+    """The platform in a Kubernetes cluster: install, upgrade, remove.
+
+    \b
+    rescoldo kubernetes image --push registry.example.com/rescoldo:1
+    rescoldo kubernetes install --image registry.example.com/rescoldo:1
+    """

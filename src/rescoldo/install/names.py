@@ -1,0 +1,44 @@
+"""Names, labels and ports that the objects of an installation share, as control, gateways and workers expect them."""
+
+from __future__ import annotations
+
+from rescoldo.install.placeholders import NAMESPACE, Field, Place, Text, Tree, Variable
+
+CONTROL, GATEWAY, WORKER = "rescoldo-control", "rescoldo-gateway", "rescoldo-worker"
+LOGIN = "rescoldo-login"  # Secret with basic-auth-user and basic-auth-password
+AUTHORITY, POOLS, CONTROL_KEYS = "rescoldo-authority", "rescoldo-pools", "rescoldo-control-keys"  # Secrets
+IDENTITY = "rescoldo-identity"  # Secret of a pool
+MADE_IN_SYSTEM = (LOGIN, AUTHORITY, POOLS, CONTROL_KEYS)  # by control, not by an installation
+USERS_SECRETS = "rescoldo.dev/secret=true"  # label of functions' secrets
+
+NAME_LABEL, COMPONENT_LABEL = "app.kubernetes.io/name", "app.kubernetes.io/component"
+VERSION_LABEL = "app.kubernetes.io/version"
+INSTALL_LABEL = "rescoldo.dev/install"  # the namespace of the installation that an object belongs to
+HOSTNAME = "kubernetes.io/hostname"
+NAMESPACE_LABEL = "kubernetes.io/metadata.name"  # which each namespace has
+POD_SECURITY = "pod-security.kubernetes.io/enforce"
+
+API_PORT, LINK_PORT = 8080, 8443  # control's
+GATEWAY_PORT = 8080
+WORKER_PORT, METRICS_PORT = 8080, 8082
+
+SYSTEM = Field(NAMESPACE)
+POOL = Variable("pool")  # a namespace of functions
+FUNCTION_NAMESPACES = Field("functionNamespaces")
+GATEWAY_URL = Text(f"http://{GATEWAY}.{{}}.svc", (SYSTEM,))
+
+
+def selector(component: str) -> dict[str, Tree]:
+    """Return the labels that choose the pods of a part."""
+    return {NAME_LABEL: "rescoldo", COMPONENT_LABEL: component}
+
+
+def labels(component: str) -> dict[str, Tree]:
+    """Return the labels of an object of ours. An installation finds by them what is its own."""
+    return {**selector(component), "app.kubernetes.io/part-of": "rescoldo", INSTALL_LABEL: SYSTEM}
+
+
+def meta(name: Tree, component: str, namespace: Place | None = SYSTEM) -> dict[str, Tree]:
+    """Return the metadata of an object; `namespace` is None for kinds that have none."""
+    where: dict[str, Tree] = {} if namespace is None else {"namespace": namespace}
+    return {"name": name, **where, "labels": labels(component)}
