@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,21 +39,20 @@ class InstallFlags:
         found = Values(namespace=self.system_namespace)
         if self.values_file is not None:
             found = read_values(found, self.values_file)
-        found = set_values(found, self.settings)
-        if self.image:
-            found = replace(found, image=self.image)
-        if self.pull_policy is not None:
-            found = replace(found, image_pull_policy=self.pull_policy)
-        if self.namespaces:
-            found = replace(found, function_namespaces=tuple(dict.fromkeys((DEFAULT_NAMESPACE, *self.namespaces))))
-        if self.workers is not None:
-            found = replace(found, worker=replace(found.worker, replicas=self.workers))
-        if self.gateways is not None:
-            found = replace(found, gateway=replace(found.gateway, replicas=self.gateways))
-        if self.storage_class is not None:
-            storage = replace(found.control.storage, class_name=self.storage_class)
-            found = replace(found, control=replace(found.control, storage=storage))
-        return found
+        return set_values(found, (*self.settings, *self._named()))
+
+    def _named(self) -> Iterator[str]:
+        """Yield the flags that have a name of their own as settings."""
+        spaces = list(dict.fromkeys((DEFAULT_NAMESPACE, *self.namespaces))) if self.namespaces else None
+        named = {
+            "image": self.image or None,
+            "imagePullPolicy": self.pull_policy,
+            "functionNamespaces": spaces,
+            "worker.replicas": self.workers,
+            "gateway.replicas": self.gateways,
+            "control.storage.className": self.storage_class,
+        }
+        yield from (f"{path}={json.dumps(given)}" for path, given in named.items() if given is not None)
 
 
 system_option = click.option(

@@ -15,9 +15,9 @@ def _install() -> dict[str, click.Command]:
 
 
 def _render() -> dict[str, click.Command]:
-    from rescoldo.cli.verbs.kubernetes_render import manifests_command
+    from rescoldo.cli.verbs.kubernetes_render import chart_command, manifests_command
 
-    return {"manifests": manifests_command}
+    return {"manifests": manifests_command, "chart": chart_command}
 
 
 def _image() -> dict[str, click.Command]:
@@ -54,6 +54,7 @@ def _gateway() -> dict[str, click.Command]:
 COMMANDS: dict[str, tuple[Callable[[], dict[str, click.Command]], str]] = {
     "install": (_install, "Install rescoldo in a cluster, or upgrade it."),
     "manifests": (_render, "Print the Kubernetes objects of an installation."),
+    "chart": (_render, "Write a Helm chart."),
     "image": (_image, "Make the container image, and push or load it."),
     "control": (_control, ""),
     "gateway": (_gateway, ""),

@@ -16,6 +16,7 @@ VERSION_LABEL = "app.kubernetes.io/version"
 INSTALL_LABEL = "rescoldo.dev/install"  # the namespace of the installation that an object belongs to
 HOSTNAME = "kubernetes.io/hostname"
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"  # which each namespace has
+KEEP = {"helm.sh/resource-policy": "keep"}  # annotation: `helm uninstall` leaves it
 POD_SECURITY = "pod-security.kubernetes.io/enforce"
 
 API_PORT, LINK_PORT = 8080, 8443  # control's

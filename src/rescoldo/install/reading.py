@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rescoldo.install.rendering import key_of
 from rescoldo.install.values import Values
@@ -57,6 +57,8 @@ def _section(section: Any, given: Value, path: str) -> Any:
 
 
 def _leaf(value: Value, hint: Any) -> Any:
+    if get_origin(hint) is Literal:
+        return _one_of(value, get_args(hint))
     readers: dict[Any, Callable[[Value], Any]] = {
         bool: Value.flag,
         int: _whole,
@@ -67,6 +69,13 @@ def _leaf(value: Value, hint: Any) -> Any:
         Mapping[str, str]: Value.text_table,
     }
     return readers.get(hint, Value.data)(value)
+
+
+def _one_of(value: Value, allowed: tuple[str, ...]) -> str:
+    text = value.text()
+    if text not in allowed:
+        raise value.error(f"{text!r} is not allowed; use one of {', '.join(allowed)}")
+    return text
 
 
 def _whole(value: Value) -> int:

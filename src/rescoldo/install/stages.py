@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rescoldo.install.names import KEEP
 from rescoldo.install.objects.access import function_namespaces, rights, service_accounts, system_namespace
 from rescoldo.install.objects.control import control
 from rescoldo.install.objects.gateway import gateways
@@ -31,7 +32,7 @@ class Stage:
 def crd() -> Tree:
     """Return the definition of Functions. In a chart it stays when the rest goes, and so do the functions."""
     found = load_own(definition())
-    found["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
+    found["metadata"]["annotations"] = dict(KEEP)
     return found  # type: ignore[no-any-return]
 
 

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.names import DEFAULT_NAMESPACE, check_name
 
 SYSTEM = "rescoldo"  # the namespace of gateways and control
 END_SECONDS = 25  # after draining: until all functions have ended, and the platform
-POLICIES = ("Always", "IfNotPresent", "Never")
-SERVICES = ("ClusterIP", "NodePort", "LoadBalancer")
-UNPRIVILEGED, FULL = "unprivileged", "full"
+FULL = "full"  # isolation
 
 Table = Mapping[str, Any]  # as Kubernetes wants it; this program does not look into it
 
@@ -41,6 +39,9 @@ class PodValues:
 class Storage:
     """Control's volume: bundles and counts."""
 
+    persistent: Annotated[
+        bool, "false: files that last as long as the pod; after its end all functions have to be deployed again."
+    ] = True
     class_name: Annotated[str, "Storage class; empty: the cluster's default."] = ""
     size: Annotated[str, "Size. Bundles of functions need most of it."] = "1Gi"
 
@@ -62,7 +63,7 @@ class ControlValues:
 class ServiceValues:
     """The gateways' Service."""
 
-    type: Annotated[str, "ClusterIP, NodePort or LoadBalancer."] = "ClusterIP"
+    type: Annotated[Literal["ClusterIP", "NodePort", "LoadBalancer"], "How it is reached."] = "ClusterIP"
     node_port: Annotated[int | None, "Port on each node for types NodePort and LoadBalancer; null: any."] = None
     cluster_ip: Annotated[str, "Fixed address; empty: the cluster chooses one."] = ""
     external_traffic_policy: Annotated[
@@ -130,11 +131,11 @@ class WorkerValues:
     data_size: Annotated[str, "Most that bundles and logs of functions may take on the node's disk."] = "4Gi"
     memory_files_size: Annotated[str, "Most that the files in memory may take; they count as memory."] = "256Mi"
     isolation: Annotated[
-        str,
+        Literal["unprivileged", "full"],
         "unprivileged: as Pod Security restricted wants it. full: a uid and a root for each function; root in "
         "the pod's own user namespace with SYS_ADMIN and without seccomp. Needs hostUsers: false, user namespaces "
         "(Kubernetes 1.33, Linux 6.3) and namespaces in which Pod Security allows privileged pods.",
-    ] = UNPRIVILEGED
+    ] = "unprivileged"
     host_users: Annotated[bool, "false: the pod has a user namespace of its own."] = True
     allow_without_landlock: Annotated[
         bool, "Start where the kernel has no Landlock: functions of a worker could then read each other's files."
@@ -178,7 +179,7 @@ class Values:
     image: Annotated[
         str, "Image of rescoldo. There is no public one yet: make it with `rescoldo kubernetes image`."
     ] = ""
-    image_pull_policy: Annotated[str, "Always, IfNotPresent or Never."] = "IfNotPresent"
+    image_pull_policy: Annotated[Literal["Always", "IfNotPresent", "Never"], "When nodes pull it."] = "IfNotPresent"
     image_pull_secrets: Annotated[Sequence[str], "Secrets with logins of the registry, in each of the namespaces."] = ()
     function_namespaces: Annotated[
         Sequence[str], f"Namespaces that hold functions, each with workers of its own; {DEFAULT_NAMESPACE} first."
@@ -210,7 +211,6 @@ class Values:
     def _wrong_names(self) -> Iterator[tuple[bool, str]]:
         names = self.function_namespaces
         yield not self.image, "image: give rescoldo's image (--image); `rescoldo kubernetes image` makes one"
-        yield self.image_pull_policy not in POLICIES, f"imagePullPolicy: use one of {', '.join(POLICIES)}"
         yield tuple(names[:1]) != (DEFAULT_NAMESPACE,), f"functionNamespaces: the first one is {DEFAULT_NAMESPACE}"
         yield len(set(names)) < len(names), "functionNamespaces: one is given twice"
         yield self.namespace in names, f"functionNamespaces: {self.namespace} has gateways and control; use another"
@@ -218,9 +218,7 @@ class Values:
     def _wrong_parts(self) -> Iterator[tuple[bool, str]]:
         gateway, worker = self.gateway, self.worker
         yield gateway.replicas < 1, "gateway.replicas: use 1 or more"
-        yield gateway.service.type not in SERVICES, f"gateway.service.type: use one of {', '.join(SERVICES)}"
         yield worker.replicas < 1, "worker.replicas: use 1 or more"
-        yield worker.isolation not in (UNPRIVILEGED, FULL), f"worker.isolation: use {UNPRIVILEGED} or {FULL}"
         yield worker.isolation == FULL and worker.host_users, "worker.isolation: full needs worker.hostUsers: false"
         too_short = worker.drain_timeout_seconds < worker.drain_seconds
         yield too_short, "worker.drainTimeoutSeconds: use drainSeconds or more"

@@ -11,6 +11,7 @@ from rescoldo.install.names import (
     CONTROL,
     FUNCTION_NAMESPACES,
     GATEWAY,
+    KEEP,
     POD_SECURITY,
     POOL,
     SYSTEM,
@@ -32,7 +33,7 @@ def system_namespace() -> list[Tree]:
 def function_namespaces() -> list[Tree]:
     """Return the namespaces of functions. They outlive the installation in Helm, and so do the functions in them."""
     level = When(Equal(Field("worker.isolation"), FULL), "privileged", "restricted")
-    each = _namespace(POOL, level, {"helm.sh/resource-policy": "keep"})
+    each = _namespace(POOL, level, dict(KEEP))
     return [When(Field("createNamespaces"), [Each(FUNCTION_NAMESPACES, (POOL,), [each])])]
 
 

@@ -7,6 +7,7 @@ from rescoldo.install.names import (
     CONTROL,
     FUNCTION_NAMESPACES,
     GATEWAY_URL,
+    KEEP,
     LINK_PORT,
     POOL,
     SYSTEM,
@@ -25,13 +26,14 @@ from rescoldo.install.objects.pods import (
 )
 from rescoldo.install.placeholders import Each, Field, Text, Tree, Variable, When
 
+PERSISTENT = Field("control.storage.persistent")
 END_SECONDS = 30  # for requests in flight and the last write
 
 
 def control() -> list[Tree]:
     """Return control's objects. `Recreate`: two would write the same volume and sign with the same authority."""
     spec: dict[str, Tree] = {"replicas": 1, "strategy": {"type": "Recreate"}, "revisionHistoryLimit": 3}
-    return [_volume(), _service(), deployment(CONTROL, "control", SYSTEM, _pod(), spec)]
+    return [When(PERSISTENT, [_volume()]), _service(), deployment(CONTROL, "control", SYSTEM, _pod(), spec)]
 
 
 def default_flags() -> list[Tree]:
@@ -45,7 +47,7 @@ def _volume() -> dict[str, Tree]:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": meta(CONTROL, "control"),
+        "metadata": meta(CONTROL, "control") | {"annotations": dict(KEEP)},
         "spec": {
             "accessModes": ["ReadWriteOnce"],
             "storageClassName": When(name, name),
@@ -90,15 +92,19 @@ def _pod() -> dict[str, Tree]:
             mount("token", TOKEN, read_only=True),
         ],
     }
-    claim: Tree = {"name": "data", "persistentVolumeClaim": {"claimName": CONTROL}}
+    volume = When(
+        PERSISTENT,
+        [{"name": "data", "persistentVolumeClaim": {"claimName": CONTROL}}],
+        [{"name": "data", "emptyDir": {"sizeLimit": Field("control.storage.size")}}],
+    )
     return pod(
         "control",
         "control",
         {
             "serviceAccountName": CONTROL,
             "terminationGracePeriodSeconds": END_SECONDS,
-            "securityContext": {"fsGroup": When(group, group)},
+            "securityContext": When(group, {"fsGroup": group}),
             "containers": [container("control", args, "control.resources", more)],
-            "volumes": [claim, {"name": "tmp", "emptyDir": {}}, memory_folder("memory", "64Mi"), token()],
+            "volumes": [volume, {"name": "tmp", "emptyDir": {}}, memory_folder("memory", "64Mi"), token()],
         },
     )
