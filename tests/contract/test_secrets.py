@@ -1,75 +1,61 @@
-"""What every implementation of a controller's `Secrets` promises."""
+"""Secrets in memory, in files and in a fake of Kubernetes keep the contract; tests/kubernetes/test_kube_secrets.py asks
+a real one."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from rescoldo.cluster.secrets import KubeSecrets
+from rescoldo.kube.fake import FakeCluster
 from rescoldo.model.errors import StoreError
 from rescoldo.store.memory import MemorySecrets
-from rescoldo.store.protocol import Secrets
 from rescoldo.store.secretfiles import SecretFiles
+from support.secrets_contract import *  # noqa: F403  the tests
+from support.secrets_contract import Kept
 
 
-@dataclass
-class Kept:
-    secrets: Secrets
-    read: Callable[[str, str], bytes]  # as the node does
+def in_memory() -> Kept:
+    memory = MemorySecrets()
+
+    async def read(namespace: str, name: str) -> bytes:
+        return memory.values[namespace, name]
+
+    return Kept(memory, read)
 
 
-@pytest.fixture(params=["memory", "files"])
-def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
+def in_files(folder: Path) -> Kept:
+    async def read(namespace: str, name: str) -> bytes:
+        return (folder / namespace / name).read_bytes()
+
+    return Kept(SecretFiles(folder), read)
+
+
+def of_kubernetes(secrets: KubeSecrets) -> Kept:
+    async def read(namespace: str, name: str) -> bytes:
+        return (await secrets.values(namespace, [name]))[name]
+
+    return Kept(secrets, read)
+
+
+@pytest.fixture(params=["memory", "files", "kubernetes", "kubernetes, followed"])
+async def kept(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Kept]:
     if request.param == "memory":
-        memory = MemorySecrets()
-        return Kept(memory, lambda namespace, name: memory.values[namespace, name])
-    folder = tmp_path / "data" / "function-secrets"  # the first save makes it
-    return Kept(SecretFiles(folder), lambda namespace, name: (folder / namespace / name).read_bytes())
-
-
-async def test_a_saved_secret_is_there_byte_for_byte(kept: Kept) -> None:
-    value = bytes(range(256)) * 4096
-    await kept.secrets.save("blue", "key", value)
-    assert kept.read("blue", "key") == value
-
-
-async def test_saving_again_replaces_the_value(kept: Kept) -> None:
-    await kept.secrets.save("blue", "key", b"a longer old value")
-    await kept.secrets.save("blue", "key", b"new")
-    assert kept.read("blue", "key") == b"new"
-    assert await kept.secrets.names("blue") == ["key"]
-
-
-async def test_names_are_sorted_and_of_one_namespace(kept: Kept) -> None:
-    for namespace, name in (("blue", "b"), ("blue", "a.b-c"), ("red", "r")):
-        await kept.secrets.save(namespace, name, b"x")
-    assert await kept.secrets.names("blue") == ["a.b-c", "b"]
-    assert await kept.secrets.names("green") == []
-
-
-async def test_a_deleted_secret_is_gone_and_its_namesake_in_another_namespace_stays(kept: Kept) -> None:
-    await kept.secrets.save("blue", "key", b"x")
-    await kept.secrets.save("red", "key", b"y")
-    await kept.secrets.delete("blue", "key")
-    assert await kept.secrets.names("blue") == []
-    assert kept.read("red", "key") == b"y"
-
-
-async def test_deleting_a_missing_secret_is_no_error(kept: Kept) -> None:
-    await kept.secrets.delete("blue", "key")
-    await kept.secrets.delete_namespace("blue")
-    assert await kept.secrets.names("blue") == []
-
-
-async def test_a_namespace_loses_all_its_secrets_at_once(kept: Kept) -> None:
-    for namespace, name in (("blue", "a"), ("blue", "b"), ("red", "a")):
-        await kept.secrets.save(namespace, name, b"x")
-    await kept.secrets.delete_namespace("blue")
-    assert (await kept.secrets.names("blue"), await kept.secrets.names("red")) == ([], ["a"])
+        yield in_memory()
+    elif request.param == "files":
+        yield in_files(tmp_path / "data" / "function-secrets")  # the first save makes it
+    else:
+        secrets = KubeSecrets(FakeCluster(), ["blue", "red"])
+        running = [asyncio.create_task(secrets.run())] if "followed" in request.param else []
+        yield of_kubernetes(secrets)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 # -- the files alone
