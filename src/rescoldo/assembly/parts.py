@@ -138,6 +138,7 @@ def assemble(settings: Settings, ports: Ports) -> tuple[Controller, Platform]:
         deployments=deploying.deployments,
         trials=deploying.trials,
         reconciler=deploying.reconciler,
+        secrets=deploying.secrets,
         recorder=recorder,
         failures=FailureReports(ports.node, fleet.entries.__contains__),
         problems=problems,

@@ -29,9 +29,7 @@ def _image() -> dict[str, click.Command]:
 
 
 def _control() -> dict[str, click.Command]:
-    from rescoldo.cli.verbs.kubernetes_parts import (  # type: ignore[import-not-found,unused-ignore]
-        control_command,
-    )
+    from rescoldo.cli.verbs.kubernetes_control import control_command
 
     return {"control": control_command}
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from rescoldo.bundle.kept import KeptBundles
 from rescoldo.cluster.reports import Reports
-from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Archive, Change, Counts, Delivery, Unreachable
+from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Archive, Change, Counts, Delivery, Report, Unreachable
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import InvalidInput, NotFound
 from rescoldo.model.names import FunctionId, split_id
@@ -23,8 +23,8 @@ MOST_ROWS = 50_000  # of one batch of counts
 class SecretValues(Protocol):
     """The values of functions' secrets."""
 
-    async def values(self, namespace: str, names: Collection[str]) -> Mapping[str, bytes]:
-        """Return those that exist. Raises StoreError if they cannot be read."""
+    async def values(self, namespace: str, names: Iterable[str]) -> Mapping[str, bytes]:
+        """Return some by name. Raises NotFound and InvalidInput for one that has no value for functions, StoreError."""
         ...
 
 
@@ -64,8 +64,14 @@ class PoolControl:
                 if layer := self._archives.layer(digest):
                     layers[digest] = layer
         names = {name for spec in (found.function.spec, *(one.spec for one in revisions)) for name in spec.secrets}
-        values = await self._secrets.values(self._namespace, names) if names else {}
-        return Delivery(found, layers, values)
+        return Delivery(found, layers, await self.secrets(names))
+
+    async def secrets(self, names: Collection[str]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for name in names:
+            with suppress(NotFound, InvalidInput):  # the instance's start says so
+                found |= await self._secrets.values(self._namespace, (name,))
+        return found
 
     async def versions(self) -> dict[FunctionId, int]:
         return {one.id: one.version for one in await self._documents.all() if self._is_ours(one.id)}
@@ -110,6 +116,11 @@ class PoolControl:
         storage = self._archives if kind == "bundles" else self._archives.layers
         async for chunk in storage.archive(digest):
             yield chunk
+
+    async def report(self, report: Report) -> None:
+        for function in (*report.awake, *report.applied, *report.refused):
+            self._check(function)
+        self._reports.take(report)
 
     async def count(self, counts: Counts) -> None:
         if len(counts.rows) > MOST_ROWS:

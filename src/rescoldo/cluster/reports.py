@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from rescoldo.link.protocol import SILENT_SECONDS, Report
 from rescoldo.model.names import FunctionId
 
-FRESH_SECONDS = 30.0  # a worker reports every 10 s at least; one that has not done so for longer counts no more
 
-
-@dataclass(slots=True)
-class _Worker:
-    at: float  # of its last report, on the loop's clock
-    awake: Mapping[FunctionId, int] = field(default_factory=dict)
-    refused: Mapping[FunctionId, str] = field(default_factory=dict)
-    applied: dict[FunctionId, int] = field(default_factory=dict)  # version of each function's document
+@dataclass(frozen=True, slots=True)
+class _Told:
+    at: float  # when its last report came, on the loop's clock
+    report: Report  # all that it has told
 
 
 class Reports:
     """The last reports of all workers. `take` a report, then ask."""
 
     def __init__(self) -> None:
-        self._workers: dict[str, _Worker] = {}  # by sender
-        self._changed = asyncio.Event()
+        self._workers: dict[str, _Told] = {}  # by sender
 
-    def take(self, report: Any) -> None:
-        """Keep a worker's report, in the place of its last one."""
-        worker = self._workers.setdefault(report.sender, _Worker(0.0))
-        worker.at = _now()
-        worker.awake, worker.refused = report.awake, report.refused
-        worker.applied |= report.applied
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def take(self, report: Report) -> None:
+        """Keep a worker's report, on top of its earlier ones."""
+        before = self._workers.get(report.sender)
+        self._workers[report.sender] = _Told(_now(), report.upon(None if before is None else before.report))
 
     def awake(self, function: FunctionId) -> int:
         """The instances of a function that answer, in all workers."""
-        return sum(worker.awake.get(function, 0) for worker in self._fresh())
+        return sum(told.report.awake.get(function, 0) for told in self._present())
 
-    def _fresh(self) -> list[_Worker]:
-        since = _now() - FRESH_SECONDS
-        if any(worker.at < since for worker in self._workers.values()):
-            self._workers = {name: worker for name, worker in self._workers.items() if worker.at >= since}
+    def refused(self, function: FunctionId) -> dict[str, str]:
+        """Why workers could not take over the present document of a function, by worker."""
+        present = (told.report for told in self._present())
+        return {report.worker: report.refused[function] for report in present if function in report.refused}
+
+    def _present(self) -> list[_Told]:
+        since = _now() - SILENT_SECONDS
+        if any(told.at < since for told in self._workers.values()):
+            self._workers = {sender: told for sender, told in self._workers.items() if told.at >= since}
         return list(self._workers.values())
 
 

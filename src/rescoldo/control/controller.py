@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rescoldo.control.deploy.builds import Builds
 from rescoldo.control.deploy.deployments import Deployments
 from rescoldo.control.deploy.first_starts import FirstStarts
+from rescoldo.control.deploy.function_secrets import FunctionSecrets
 from rescoldo.control.deploy.images import Images
 from rescoldo.control.deploy.namespaces import Namespaces
 from rescoldo.control.deploy.reconciler import Reconciler
@@ -57,6 +58,7 @@ class Controller:
     deployments: Deployments
     trials: FirstStarts
     reconciler: Reconciler
+    secrets: FunctionSecrets
     recorder: Recorder
     failures: FailureReports
     problems: Problems

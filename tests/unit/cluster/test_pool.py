@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,8 +26,11 @@ ROW = MinuteUsage(FN, 100, 200, True, 3, 4, 5, 6, 7)
 
 
 class Values(dict[tuple[str, str], bytes]):
-    async def values(self, namespace: str, names: Collection[str]) -> Mapping[str, bytes]:
-        return {name: self[namespace, name] for name in names if (namespace, name) in self}
+    async def values(self, namespace: str, names: Iterable[str]) -> Mapping[str, bytes]:
+        try:
+            return {name: self[namespace, name] for name in names}
+        except KeyError as error:
+            raise NotFound(f"no secret {error}") from error
 
 
 @dataclass

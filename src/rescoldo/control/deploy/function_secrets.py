@@ -28,6 +28,14 @@ class FunctionSecrets:
         """See api.protocol.Secrets. A sleeping function stays asleep. The renewal is no revision of its own, since the
         deployment is the same."""
         users = await self._context.spaces.save_secret(namespace, name, value, must_exist=must_exist)
+        await self._renew_all(users, name)
+
+    async def renew(self, namespace: str, name: str) -> None:
+        """Bring a secret that others have changed to the functions that name it. Raises RolloutFailed, see
+        `save_secret`."""
+        await self._renew_all(self._context.spaces.users(namespace, name), name)
+
+    async def _renew_all(self, users: set[FunctionId], name: str) -> None:
         results = await asyncio.gather(*(self._renew(one, name) for one in users), return_exceptions=True)
         # collected, not raised at the first: every function is renewed, whatever happens to the others
         problems = [result for result in results if isinstance(result, BaseException)]

@@ -98,14 +98,14 @@ class Namespaces:
             if name not in names and len(names) >= MAX_NAMESPACE_SECRETS:
                 raise InvalidInput(f"namespace {namespace} already has the {len(names)} secrets allowed; remove some")
             await self._secrets.save(namespace, name, value)
-            return self._users(namespace, name)
+            return self.users(namespace, name)
 
     async def delete_secret(self, namespace: str, name: str) -> None:
         """Delete a secret. Raises NotFound, and Conflict while a function names it."""
         async with self._changing:
             if name not in await self.secrets(namespace):
                 raise NotFound(f"secret {name[:80]!r} does not exist in namespace {namespace}")
-            if users := sorted(split_id(user)[0] for user in self._users(namespace, name)):
+            if users := sorted(split_id(user)[0] for user in self.users(namespace, name)):
                 raise Conflict(
                     f"secret {name} is used by {_some(users)}: first remove these functions, or deploy them without it"
                 )
@@ -138,7 +138,8 @@ class Namespaces:
     def _specs(self) -> Iterator[FunctionSpec]:
         return chain((entry.function.spec for entry in self._entries.values()), self._arriving)
 
-    def _users(self, namespace: str, secret: str) -> set[FunctionId]:
+    def users(self, namespace: str, secret: str) -> set[FunctionId]:
+        """The functions that name a secret, including those being deployed."""
         return {spec.id for spec in self._specs() if spec.namespace == namespace and secret in spec.secrets}
 
 

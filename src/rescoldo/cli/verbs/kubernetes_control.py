@@ -1,0 +1,73 @@
+"""`rescoldo kubernetes control`: a cluster's control, in its pod."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rescoldo.cli.options import Verb, data_option
+from rescoldo.cli.platform import local_settings
+from rescoldo.cli.serving import check_address, default_options
+from rescoldo.model.errors import InvalidInput
+from rescoldo.model.limits import platform_limits
+from rescoldo.model.names import DEFAULT_NAMESPACE, check_name
+from rescoldo.model.revision import KEPT_REVISIONS
+from rescoldo.model.scaling import platform_scaling
+
+
+@click.command("control", cls=Verb)
+@data_option
+@click.option("--api-address", default="0.0.0.0:8080", show_default=True, metavar="HOST:PORT", help="For gateways.")
+@click.option("--link-address", default="0.0.0.0:8443", show_default=True, metavar="HOST:PORT", help="For workers.")
+@click.option("--system-namespace", required=True, metavar="NAMESPACE", help="The namespace of control itself.")
+@click.option(
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    default=(DEFAULT_NAMESPACE,),
+    metavar="NAMESPACE",
+    help="A namespace that holds functions; may be given several times.",
+)
+@click.option("--gateway", required=True, metavar="URL", help="The gateways' Service.")
+@click.option(
+    "--kubeconfig", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="Outside of a pod: the cluster."
+)
+@default_options
+def control_command(
+    data: Path | None,
+    api_address: str,
+    link_address: str,
+    system_namespace: str,
+    namespaces: tuple[str, ...],
+    gateway: str,
+    kubeconfig: Path | None,
+    **defaults: str,
+) -> int:
+    """Run the control of a cluster: the manifests do, in its pod."""
+    from rescoldo.assembly.control_process import run
+    from rescoldo.cluster.settings import ControlSettings
+
+    flags = {f"--{name.replace('_', '-')}": value for name, value in defaults.items()}
+    platform = local_settings(
+        data,
+        gateway=gateway,
+        limits=platform_limits(flags),
+        scaling=platform_scaling(flags),
+        kept_revisions=KEPT_REVISIONS,
+    )
+    if not gateway.startswith(("http://", "https://")):
+        raise InvalidInput(f"--gateway: {gateway[:80]!r} is no URL; use for example http://rescoldo-gateway.rescoldo.svc")
+    for name in (system_namespace, *namespaces):
+        check_name(name, "namespace")
+    return run(
+        ControlSettings(
+            platform,
+            system=system_namespace,
+            namespaces=tuple(dict.fromkeys(namespaces)),
+            gateway=gateway,
+            api=check_address(api_address, "--api-address"),
+            link=check_address(link_address, "--link-address"),
+            kubeconfig=kubeconfig,
+        )
+    )
