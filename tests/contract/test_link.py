@@ -103,7 +103,7 @@ async def after(changes: AsyncIterator[Change | None]) -> Change:
 
 async def test_a_function_comes_with_what_it_needs(both: tuple[Control, MemoryControl]) -> None:
     ours, control = both
-    control.layers, control.secrets = {"a" * 64: "c" * 64}, {("openfaas-fn", "word"): b"\x00\xff sesame"}
+    control.layers, control.secret_values = {"a" * 64: "c" * 64}, {("openfaas-fn", "word"): b"\x00\xff sesame"}
     version = await control.documents.put(DOCUMENT)
     expected = Delivery(replace(DOCUMENT, version=version), {"a" * 64: "c" * 64}, {"word": b"\x00\xff sesame"})
     assert await ours.deliver(FN) == expected
@@ -255,3 +255,9 @@ async def test_a_report_out_of_bounds_is_refused(served: Served, change: dict[st
             await client._ask("POST", "/reports", {**encode_report(REPORT), **change})
     assert served.control.reports == 0
 
+
+
+async def test_secrets_come_by_name(both: tuple[Control, MemoryControl]) -> None:
+    ours, control = both
+    control.secret_values = {("openfaas-fn", "word"): b"\x00\xff", ("openfaas-fn", "other"): b"x"}
+    assert await ours.secrets(["word", "lacking"]) == {"word": b"\x00\xff"}

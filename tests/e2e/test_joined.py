@@ -68,7 +68,7 @@ class Cell:
 @contextmanager
 def worker(folder: Path, **settings: Any) -> Iterator[Cell]:
     control = ServedControl(folder)
-    control.memory.secrets["openfaas-fn", "word"] = b"sesame"
+    control.memory.secret_values["openfaas-fn", "word"] = b"sesame"
     with control.serving(), LiveWorker(control.url, control.identity(folder / "pool"), **settings) as live:
         yield Cell(control, live)
 

@@ -38,6 +38,14 @@ async def test_names_are_sorted_and_of_one_namespace(kept: Kept) -> None:
     assert await kept.secrets.names(kept.green) == []
 
 
+async def test_those_that_exist_are_brought(kept: Kept) -> None:
+    await kept.secrets.save(kept.blue, "key", b"x")
+    await kept.secrets.save(kept.red, "other", b"x")
+    assert await kept.secrets.bring(kept.blue, ("key", "other")) == {"key"}
+    assert await kept.secrets.bring(kept.green, ()) == set()
+    assert await kept.read(kept.blue, "key") == b"x"
+
+
 async def test_a_deleted_secret_is_gone_and_its_namesake_in_another_namespace_stays(kept: Kept) -> None:
     await kept.secrets.save(kept.blue, "key", b"x")
     await kept.secrets.save(kept.red, "key", b"y")

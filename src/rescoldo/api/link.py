@@ -18,8 +18,10 @@ from rescoldo.link.wire import (
     encode_change,
     encode_delivery,
     encode_image,
+    encode_secrets,
 )
 from rescoldo.model.errors import InvalidInput, NotFound
+from rescoldo.model.function import MAX_SECRETS
 from rescoldo.model.names import FunctionId, RouteKey
 
 ControlOf = Callable[[Request], Control]
@@ -81,6 +83,12 @@ def _supplies(control_of: ControlOf) -> APIRouter:
         if found is None:
             raise NotFound(f"image {image[:200]} was not uploaded")
         return JSONResponse(encode_image(*found))
+
+    @router.post("/secrets")
+    async def secrets(request: Request, names: list[str] = Body()) -> Response:  # noqa: B008
+        if len(names) > MAX_SECRETS:
+            raise InvalidInput(f"{len(names)} secrets are asked for; {MAX_SECRETS} are allowed")
+        return JSONResponse(encode_secrets(await control_of(request).secrets(names)))
 
     @router.get("/{kind}/{digest}")
     async def archive(request: Request, kind: Literal["bundles", "layers"], digest: str) -> Response:

@@ -18,6 +18,7 @@ from rescoldo.link.known import KnownDocuments
 from rescoldo.link.membership import Membership
 from rescoldo.link.refusals import Refusals
 from rescoldo.link.reports import Reports, sender_name
+from rescoldo.link.secrets import JoinedSecrets
 from rescoldo.link.store import JoinedStore
 from rescoldo.link.supplies import Supplies
 from rescoldo.model.errors import InvalidInput, StoreError
@@ -28,7 +29,7 @@ from rescoldo.store.secretfiles import SecretFiles
 def join(settings: Settings, url: str, bundles: Bundles) -> Backing:
     """Return the backing of a worker of the control at `url`. Raises StoreError, InvalidInput."""
     control = ControlClient(url, _tls(settings))
-    secrets = SecretFiles(settings.function_secrets)
+    secrets = JoinedSecrets(control, SecretFiles(settings.function_secrets))
     supplies = Supplies(control, bundles, secrets, settings.max_system_body)
     known, outbox = KnownDocuments(settings.known_functions), CountsOutbox(settings.counts, control)
     try:

@@ -8,7 +8,7 @@ the first list.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -97,6 +97,9 @@ class KubeSecrets:
         with _understood():
             pages = [page async for page in self._cluster.list(SECRETS, namespace, SELECTOR)]
         return sorted(str(obj["metadata"]["name"]) for page in pages for obj in page.items)
+
+    async def bring(self, namespace: str, names: Collection[str]) -> set[str]:
+        return set(names).intersection(await self.names(namespace))
 
     async def save(self, namespace: str, name: str, value: bytes) -> None:
         """See store.protocol.Secrets. Raises Conflict for a Secret that is not open to functions, NotFound if the

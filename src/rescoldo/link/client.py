@@ -6,7 +6,7 @@ It keeps its connections, so that the look-up of a first call is one exchange an
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from ssl import SSLContext
 from typing import Any
@@ -16,7 +16,14 @@ import httpx2
 
 from rescoldo import __version__
 from rescoldo.link.protocol import HEARTBEAT_SECONDS, Archive, Change, Counts, Delivery, Report, Unreachable
-from rescoldo.link.wire import decode_change, decode_delivery, decode_image, encode_counts, encode_report
+from rescoldo.link.wire import (
+    decode_change,
+    decode_delivery,
+    decode_image,
+    decode_secrets,
+    encode_counts,
+    encode_report,
+)
 from rescoldo.model.deployed import Deployed, to_json
 from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError, Superseded
 from rescoldo.model.names import FunctionId
@@ -74,6 +81,9 @@ class ControlClient:
     async def image(self, image: str) -> tuple[Bundle, str] | None:
         found = await self._ask("GET", f"/images/{_part(image)}", missing=True)
         return None if found is None else decode_image(found)
+
+    async def secrets(self, names: Collection[str]) -> dict[str, bytes]:
+        return decode_secrets(await self._ask("POST", "/secrets", sorted(names)))
 
     async def archive(self, kind: Archive, digest: str) -> AsyncIterator[bytes]:
         async with self._answer("GET", f"/{kind}/{_part(digest)}") as answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 
 from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Archive, Change, Counts, Delivery, Report, Unreachable
@@ -24,7 +24,7 @@ class MemoryControl:
     images: dict[str, tuple[Bundle, str]] = field(default_factory=dict)
     archives: dict[tuple[Archive, str], bytes] = field(default_factory=dict)
     layers: dict[str, str] = field(default_factory=dict)  # by digest of the bundle
-    secrets: dict[tuple[str, str], bytes] = field(default_factory=dict)  # by namespace and name
+    secret_values: dict[tuple[str, str], bytes] = field(default_factory=dict)  # by namespace and name
     counted: list[MinuteUsage] = field(default_factory=list)
     reported: dict[str, Report] = field(default_factory=dict)  # all that each sender told
     reports: int = 0  # that came
@@ -56,7 +56,7 @@ class MemoryControl:
         if found is None:
             return None
         spec = found.function.spec
-        wanted = {name: self.secrets.get((spec.namespace, name)) for name in spec.secrets}
+        wanted = {name: self.secret_values.get((spec.namespace, name)) for name in spec.secrets}
         return Delivery(found, dict(self.layers), {name: value for name, value in wanted.items() if value is not None})
 
     async def versions(self) -> dict[FunctionId, int]:
@@ -98,6 +98,10 @@ class MemoryControl:
     async def image(self, image: str) -> tuple[Bundle, str] | None:
         self._check()
         return self.images.get(image)
+
+    async def secrets(self, names: Collection[str]) -> dict[str, bytes]:
+        self._check()
+        return {name: value for (_, name), value in self.secret_values.items() if name in names}
 
     async def archive(self, kind: Archive, digest: str) -> AsyncIterator[bytes]:
         self._check()

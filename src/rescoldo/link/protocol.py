@@ -7,7 +7,7 @@ tests/contract/test_link.py. Every method raises Unreachable while control canno
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -109,6 +109,10 @@ class Control(Protocol):
 
     async def image(self, image: str) -> tuple[Bundle, str] | None:
         """Return the bundle that an image name points to, and the digest of its layer (empty: it has none)."""
+        ...
+
+    async def secrets(self, names: Collection[str]) -> dict[str, bytes]:
+        """Return the values of those secrets that exist."""
         ...
 
     def archive(self, kind: Archive, digest: str) -> AsyncIterator[bytes]:

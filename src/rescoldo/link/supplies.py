@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from weakref import WeakValueDictionary
 
 from rescoldo.bundle.protocol import Archives, Bundles
 from rescoldo.link.protocol import Archive, Control, Delivery
+from rescoldo.link.secrets import JoinedSecrets
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import NotFound, StartFailed
-from rescoldo.store.protocol import Secrets
 
 
 class Supplies:
     """Implements `Elsewhere`, and fills the worker's own storages. Bundles stay, as they are named by their content; a
     secret is written whenever its value is another one."""
 
-    def __init__(self, control: Control, bundles: Bundles, secrets: Secrets, most_bytes: int) -> None:
+    def __init__(self, control: Control, bundles: Bundles, secrets: JoinedSecrets, most_bytes: int) -> None:
         """`most_bytes`: of one archive."""
         self._control = control
         self._bundles = bundles
         self._secrets = secrets
         self._most = most_bytes
-        self._written: dict[tuple[str, str], bytes] = {}  # sha256 of each secret, by namespace and name
         self._layers: dict[str, str] = {}  # by digest of the bundle, as control has told
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by digest
 
@@ -33,9 +31,7 @@ class Supplies:
         self._layers |= delivery.layers
         for digest in _digests(delivery.document):
             await self.need(digest)
-        namespace = delivery.document.function.spec.namespace
-        for name, value in delivery.secrets.items():
-            await self._write(namespace, name, value)
+        await self._secrets.keep(delivery.document.function.spec.namespace, delivery.secrets)
 
     async def digest(self, image: str) -> str:
         found = await self._control.image(image)
@@ -66,12 +62,6 @@ class Supplies:
                 f"{error.message}: build and deploy the function again with `rescoldo up`"
             ) from error
         await storage.unpack(received)
-
-    async def _write(self, namespace: str, name: str, value: bytes) -> None:
-        mark = hashlib.sha256(value).digest()
-        if self._written.get((namespace, name)) != mark:
-            await self._secrets.save(namespace, name, value)
-            self._written[namespace, name] = mark
 
     def _turn(self, digest: str) -> asyncio.Lock:
         return self._turns.setdefault(digest, asyncio.Lock())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple
 from typing import Any, TypeVar
 
@@ -41,6 +41,18 @@ def decode_delivery(found: Any) -> Delivery:
     delivery = _read("a delivery", read)
     check_values(delivery.document)
     return delivery
+
+
+def encode_secrets(values: Mapping[str, bytes]) -> dict[str, str]:
+    """Values in base64, by name."""
+    return {name: b64encode(value).decode() for name, value in values.items()}
+
+
+def decode_secrets(found: Any) -> dict[str, bytes]:
+    """Read `encode_secrets`'s object. Raises InvalidInput."""
+    return _read(
+        "secrets", lambda: {str(name): b64decode(value, validate=True) for name, value in found.items()}
+    )
 
 
 def encode_change(change: Change | None) -> bytes:

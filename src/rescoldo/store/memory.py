@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from rescoldo.model.deployed import NEW, Deployed
@@ -199,6 +199,9 @@ class MemorySecrets:
 
     async def names(self, namespace: str) -> list[str]:
         return sorted(name for space, name in self.values if space == namespace)
+
+    async def bring(self, namespace: str, names: Collection[str]) -> set[str]:
+        return {name for name in names if (namespace, name) in self.values}
 
     async def save(self, namespace: str, name: str, value: bytes) -> None:
         self.values[namespace, name] = value

@@ -8,7 +8,7 @@ test_functions.py and test_secrets.py. Every method raises StoreError if the dis
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -225,6 +225,10 @@ class Secrets(Protocol):
 
     async def names(self, namespace: str) -> list[str]:
         """Return the names of a namespace's secrets, sorted."""
+        ...
+
+    async def bring(self, namespace: str, names: Collection[str]) -> set[str]:
+        """Return those secrets that exist. From now on the node finds their present values."""
         ...
 
     async def save(self, namespace: str, name: str, value: bytes) -> None:

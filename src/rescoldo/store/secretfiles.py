@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +30,9 @@ class SecretFiles:
 
     async def names(self, namespace: str) -> list[str]:
         return await self._run(lambda: _names(self._folder / namespace))
+
+    async def bring(self, namespace: str, names: Collection[str]) -> set[str]:
+        return set(names).intersection(await self.names(namespace))
 
     async def save(self, namespace: str, name: str, value: bytes) -> None:
         def work() -> None:

@@ -13,6 +13,7 @@ import pytest
 from rescoldo.bundle.memory import MemoryBundles
 from rescoldo.link.fake import MemoryControl
 from rescoldo.link.protocol import Archive, Delivery
+from rescoldo.link.secrets import JoinedSecrets
 from rescoldo.link.supplies import Supplies
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import InvalidInput, StartFailed, TooLarge
@@ -41,7 +42,7 @@ class Counting(MemoryControl):
 class World:
     def __init__(self) -> None:
         self.control, self.bundles, self.secrets = Counting(), MemoryBundles(), MemorySecrets()
-        self.supplies = Supplies(self.control, self.bundles, self.secrets, 2**20)
+        self.supplies = Supplies(self.control, self.bundles, JoinedSecrets(self.control, self.secrets), 2**20)
 
     def put(self, kind: Archive, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()

@@ -25,6 +25,8 @@ from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import Revision
 from rescoldo.model.standing import PLAIN
 
+UNTRIED = "no worker has taken it over yet: it is saved, and starts once one of its namespace answers"
+
 log = logging.getLogger(__name__)
 
 
@@ -144,7 +146,8 @@ class Deployments:
     def notes(self, spec: FunctionSpec) -> list[str]:
         """See api.protocol.Deployments."""
         entry = self._context.fleet.entries.get(spec.id)
-        return self._context.policies.notes(spec, entry.function.digest if entry is not None else "")
+        found = self._context.policies.notes(spec, entry.function.digest if entry is not None else "")
+        return [*found, UNTRIED] if self._context.check.elsewhere and entry is not None and entry.standing.untried else found
 
     async def roll_back(self, function: FunctionId, revision: int | None) -> int:
         """See api.protocol.Deployments."""

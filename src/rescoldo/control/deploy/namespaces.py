@@ -127,8 +127,8 @@ class Namespaces:
 
     async def _check_place(self, spec: FunctionSpec) -> None:
         async with self._changing:
-            present = await self.secrets(spec.namespace) if spec.secrets else []
             self.check(spec.namespace)
+            present = await self._secrets.bring(spec.namespace, spec.secrets)
             if missing := sorted(set(spec.secrets).difference(present)):
                 raise InvalidInput(
                     f"namespace {spec.namespace} has no secret {_some(missing)}: create it first, for example with "
