@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from rescoldo.gateway import config
-from rescoldo.gateway.agent import PODS, WORKERS, Agent
+from rescoldo.gateway.agent import Agent
+from rescoldo.gateway.pods import PODS, WORKERS
 from rescoldo.gateway.secrets import Secrets
 from rescoldo.kube.fake import FakeCluster
 from support.patience import until

@@ -12,8 +12,8 @@ from dataclasses import asdict
 import pytest
 
 from rescoldo.gateway import config
-from rescoldo.gateway.agent import PODS, WORKERS
 from rescoldo.gateway.main import drain, run_agent
+from rescoldo.gateway.pods import PODS, WORKERS
 from rescoldo.kube.fake import FakeCluster
 from support.patience import until
 from support.real_edge import Message, ok

@@ -1,6 +1,6 @@
 """Follows the workers' pods and tells the gateway's HAProxy, which goes on alone while the agent is away.
 
-1. A pod's address appears, its deletion begins, or it is gone: the API server tells it (kube/follow.py).
+1. A pod's address appears, its deletion begins, or it is gone: the API server tells it (gateway/pods.py).
 2. The files that a restarted HAProxy begins with are written (gateway/config.py).
 3. HAProxy gets the difference (gateway/proxy.py), within milliseconds.
 
@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from rescoldo.edge.config import KNOWN_ALL
 from rescoldo.gateway.config import (
@@ -29,20 +27,18 @@ from rescoldo.gateway.config import (
     write_pools,
 )
 from rescoldo.gateway.lending import Lending
+from rescoldo.gateway.pods import WORKERS, WorkerPods
 from rescoldo.gateway.proxy import Proxy
 from rescoldo.gateway.secrets import Secrets
-from rescoldo.gateway.servers import Place, PoolName, Present, Server, ServerKey, choose_ids
-from rescoldo.kube.follow import Changed, Follower, Gone, Key, Snapshot
-from rescoldo.kube.protocol import Cluster, Object, Resource
+from rescoldo.gateway.servers import PoolName, Present, Server, ServerKey, choose_ids
+from rescoldo.gateway.servers import State as ServerState
+from rescoldo.kube.protocol import Cluster
 from rescoldo.model.errors import EdgeUnavailable
 from rescoldo.policy.backoff import retry_delay
 from rescoldo.tasks import set_within
 
 log = logging.getLogger(__name__)
 
-PODS = Resource("", "v1", "Pod", "pods")
-WORKERS = "app.kubernetes.io/name=rescoldo,app.kubernetes.io/component=worker"  # labels of workers' pods
-ENDED = ("Failed", "Succeeded")  # phases: evicted, for example; the object stays, and its IP may be another pod's
 LEAVING_SECONDS = 0.25  # between two attempts to remove servers whose sessions have not ended
 LOOK_SECONDS = 10.0  # between two comparisons with HAProxy where nothing happened; secrets are read again, too
 CHECK_SECONDS = 1.0  # a new server has passed its first check by then: 0.1 s where the worker answers
@@ -50,24 +46,6 @@ RAMP_SECONDS = 0.25  # between two looks whether servers still ramp up
 # HAProxy raises weights once a second, so a ramp takes up to a second more than its time; a worker that fails and
 # returns again and again must not keep a gateway away
 LONGEST_RAMP = 10.0  # seconds beyond that time
-
-
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """A worker's pod. `place` is None before it has an address, and after its containers have ended."""
-
-    key: Key
-    place: Place | None
-    leaving: bool  # its deletion has begun
-
-
-def read_pod(obj: Object, settings: GatewaySettings) -> Pod:
-    """Read a pod. kubelet tells the address when the container runs; HAProxy's checks find out when the worker answers,
-    sooner than a readiness probe would."""
-    meta, status = obj["metadata"], obj.get("status") or {}
-    ip = "" if status.get("phase") in ENDED else status.get("podIP") or ""
-    place = Place(str(ip), settings.worker_port, settings.check_port) if ip else None
-    return Pod(Key(meta["namespace"], meta["name"]), place, "deletionTimestamp" in meta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,29 +68,24 @@ class Agent:
         proxy: Proxy,
         *,
         secrets: Callable[[], Secrets],
+        namespaces: Collection[str] = (),
         labels: str = WORKERS,
     ) -> None:
+        """`namespaces`: those whose pods are followed, which a Role in each allows; none: all, by a ClusterRole."""
         self._settings, self._proxy, self._secrets = settings, proxy, secrets
-        self._follower = Follower(cluster, PODS, partial(read_pod, settings=settings), labels=labels)
+        self._news = asyncio.Event()
+        self._pods = WorkerPods(cluster, settings, namespaces, labels, self._news.set)
         self._lending = Lending(pool_names(settings), read_map(settings, POOLS))
-        self._pods: dict[Key, Pod] | None = None  # None before the first list
         self._have: Sequence[Present] = ()  # HAProxy's servers, when it last answered
         self._saved: State | None = None
         self._filled: float | None = None  # on the loop's clock: when a HAProxy that had no servers got some
-        self._news = asyncio.Event()
 
     async def run(self) -> None:
         """Follow the pods until cancelled. Ends, with an ExceptionGroup, only for an error in this program."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follow(), name="follow pods")
+            tasks.create_task(self._pods.run(), name="follow pods")
             tasks.create_task(self._proxy.watch(self._news.set), name="watch HAProxy")
             tasks.create_task(self._keep(), name="keep HAProxy's servers")
-
-    async def _follow(self) -> None:
-        async with aclosing(self._follower.changes()) as changes:
-            async for change in changes:
-                self._pods = _after(change, self._pods or {})
-                self._news.set()
 
     async def _keep(self) -> None:
         failures, problem, pause = 0, "", LOOK_SECONDS
@@ -131,12 +104,12 @@ class Agent:
 
     async def _apply(self) -> float:
         """Bring HAProxy to the present state; return the seconds after which more is to be done."""
-        if self._pods is None:
+        if not self._pods.ready():
             return LOOK_SECONDS
         try:
             self._have = await self._proxy.servers()
         finally:  # when HAProxy is away, it begins with the present workers
-            state = self._state(list(self._pods.values()))
+            state = self._state()
             self._save(state)
         await self._proxy.set_map(SECRETS, state.secrets.pools)
         await self._proxy.set_map(CONTROL, dict.fromkeys(state.secrets.control, "1"))
@@ -164,15 +137,21 @@ class Agent:
             return True
         return since > CHECK_SECONDS and not any(server.ramping for server in self._have)
 
-    def _state(self, pods: Sequence[Pod]) -> State:
-        there = [(pod, pod.place) for pod in pods if pod.place is not None]
+    def _state(self) -> State:
+        there = [(pod, pod.place) for pod in self._pods.all() if pod.place is not None]
         lent = self._lending.lend({pod.key.namespace for pod, _ in there}, {server.key.pool for server in self._have})
-        servers = tuple(
+        servers = [
             Server(ServerKey(lent[pod.key.namespace], pod.key.name), place, pod.leaving)
             for pod, place in there
             if pod.key.namespace in lent
-        )
-        return State(lent, servers, choose_ids(servers, self._have), self._secrets())
+        ]
+        untold = {lent[namespace] for namespace in self._pods.unread() if namespace in lent}
+        servers += [
+            Server(server.key, server.place, server.state is not ServerState.READY)
+            for server in self._have
+            if server.key.pool in untold  # it stays as an earlier agent has left it
+        ]
+        return State(lent, tuple(servers), choose_ids(servers, self._have), self._secrets())
 
     def _save(self, state: State) -> None:
         if state != self._saved:
@@ -181,12 +160,3 @@ class Agent:
             write_map(self._settings, CONTROL, dict.fromkeys(sorted(state.secrets.control), "1"))
             write_map(self._settings, POOLS, {**state.lent, KNOWN_ALL: "1"})
             self._saved = state
-
-
-def _after(change: Snapshot[Pod] | Changed[Pod] | Gone, pods: dict[Key, Pod]) -> dict[Key, Pod]:
-    """The pods after a change."""
-    if isinstance(change, Snapshot):
-        return {pod.key: pod for pod in change.objects}
-    if isinstance(change, Changed):
-        return {**pods, change.object.key: change.object}
-    return {key: pod for key, pod in pods.items() if key != Key(change.namespace, change.name)}

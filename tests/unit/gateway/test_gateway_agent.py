@@ -16,16 +16,15 @@ from rescoldo.gateway.agent import (
     CHECK_SECONDS,
     LONGEST_RAMP,
     LOOK_SECONDS,
-    PODS,
     RAMP_SECONDS,
-    WORKERS,
     Agent,
-    read_pod,
 )
 from rescoldo.gateway.config import GatewaySettings
+from rescoldo.gateway.pods import PATIENCE, PODS, WORKERS, read_pod
 from rescoldo.gateway.proxy import Proxy
 from rescoldo.gateway.secrets import Secrets
 from rescoldo.gateway.servers import Place
+from rescoldo.kube.errors import Asked, Forbidden
 from rescoldo.kube.fake import FakeCluster
 from rescoldo.kube.protocol import Object
 from support.fake_haproxy import DRAIN, FakeHaproxy
@@ -43,20 +42,39 @@ def pod(
     return {"metadata": {"name": name, "namespace": namespace, "labels": labels}, "status": status}
 
 
+class Refusing(FakeCluster):
+    """A fake that refuses what is asked of some namespaces; "": of all at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: set[str] = set()
+
+    async def _ask(self, asked: Asked) -> None:
+        await super()._ask(asked)
+        if asked.verb in ("list", "watch") and asked.namespace in self.refused:
+            raise Forbidden(f"not allowed to {asked}")
+
+
 class World:
     """A cluster, a gateway of it, and what its agent does."""
 
     def __init__(self, folder: Path, pools: int = 4) -> None:
         self.settings = GatewaySettings(folder / "g", "127.0.0.1:9", pools=pools)
         config.write(self.settings)
-        self.cluster = FakeCluster()
+        self.cluster = Refusing()
         self.haproxy = FakeHaproxy(self.settings)
         self.secrets = Secrets()
 
     @asynccontextmanager
-    async def agent(self, *, ramped: bool = True) -> AsyncIterator[Agent]:
+    async def agent(self, *namespaces: str, ramped: bool = True) -> AsyncIterator[Agent]:
         """Run an agent; the first one's servers ramp up first."""
-        agent = Agent(self.settings, self.cluster, Proxy(self.settings, self.haproxy), secrets=lambda: self.secrets)
+        agent = Agent(
+            self.settings,
+            self.cluster,
+            Proxy(self.settings, self.haproxy),
+            secrets=lambda: self.secrets,
+            namespaces=namespaces,
+        )
         running = asyncio.create_task(agent.run())
         try:
             await self.settle()
@@ -304,6 +322,65 @@ async def test_a_server_that_haproxy_refuses_keeps_no_other_away(
         assert "the gateway's HAProxy refused 'add server p0/b1 10.0.0.1:8080 id" in caplog.text
         world.haproxy.refused = set()
         await world.settle(LOOK_SECONDS + 1)
+        assert world.haproxy.ready() == {"p0/b1", "p0/b2"}
+
+
+async def test_only_the_namespaces_that_are_named_are_followed_each_with_a_right_of_its_own(world: World) -> None:
+    world.cluster.refused = {""}
+    for namespace in ("blue", "red", "stranger"):
+        await world.create("w1", namespace)
+    async with world.agent("blue", "red"):
+        assert world.haproxy.ready() == {"p0/w1", "p1/w1"}
+        assert world.pools() == {"blue": "p0", "red": "p1", "*": "1"}
+        await world.create("w2", "red", ip="10.0.0.2")
+        await world.cluster.delete(PODS, "w1", "blue")
+        await world.settle(1.0)
+        assert world.haproxy.ready() == {"p1/w1", "p1/w2"}
+
+
+async def test_a_gateway_waits_for_each_namespace_for_a_while(world: World) -> None:
+    world.cluster.refused = {"", "red"}
+    await world.create("b1")
+    await world.create("r1", "red", ip="10.0.0.2")
+    async with world.agent("blue", "red"):
+        await world.settle(5.0)
+        assert (world.haproxy.ready(), world.pools()) == (set(), {})
+        world.cluster.refused = {""}
+        await world.settle(PATIENCE - 10.0)
+        assert world.haproxy.ready() == {"p0/b1", "p1/r1"}
+
+
+async def test_a_namespace_without_a_right_keeps_no_other_from_its_workers(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.cluster.refused = {"", "red"}
+    await world.create("b1")
+    async with world.agent("blue", "red"):
+        await world.settle(PATIENCE + LOOK_SECONDS + RAMP)
+        assert (world.haproxy.ready(), world.pools()) == ({"p0/b1"}, {"blue": "p0", "*": "1"})
+        assert caplog.text.count("not allowed to list pods in namespace red") == 1
+
+
+async def test_the_servers_of_a_namespace_that_is_not_told_stay_as_an_earlier_agent_has_left_them(
+    world: World,
+) -> None:
+    world.cluster.refused = {""}
+    await world.create("b1")
+    await world.create("r1", "red", ip="10.0.0.2")
+    async with world.agent("blue", "red"):
+        pass
+    world.cluster.refused = {"", "red"}
+    async with world.agent("blue", "red"):
+        await world.settle(PATIENCE + LOOK_SECONDS)
+        await world.create("b2", ip="10.0.0.3")
+        await world.settle(1.0)
+        assert world.haproxy.ready() == {"p0/b1", "p0/b2", "p1/r1"}
+        world.haproxy.kill()
+        world.haproxy.start()
+        assert world.haproxy.ready() == {"p0/b1", "p0/b2", "p1/r1"}, "they are in the files"
+        world.cluster.refused = {""}
+        await world.cluster.delete(PODS, "r1", "red")
+        await world.settle(LOOK_SECONDS + 15)
         assert world.haproxy.ready() == {"p0/b1", "p0/b2"}
 
 
