@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -15,20 +15,25 @@ from rescoldo.gateway import config
 from rescoldo.gateway.main import drain, run_agent
 from rescoldo.gateway.pods import PODS, WORKERS
 from rescoldo.kube.fake import FakeCluster
+from rescoldo.model.errors import EdgeUnavailable
 from support.patience import until
 from support.real_edge import Message, ok
 from support.real_gateway import RealGateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
-PROXY = """\
-import json, sys
-from pathlib import Path
-from rescoldo.gateway.config import GatewaySettings
-from rescoldo.gateway.main import become_proxy
-values = json.loads(sys.argv[1])
-become_proxy(GatewaySettings(**{**values, "folder": Path(values["folder"])}))
+COMMAND = """\
+import sys
+from rescoldo.cli.verbs import kubernetes_parts
+sys.exit(getattr(kubernetes_parts, sys.argv[1]).main(sys.argv[2:], standalone_mode=False) or 0)
 """
+
+
+async def run(command: str, *words: str) -> asyncio.subprocess.Process:
+    """Start one of the commands of a gateway's pod."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", COMMAND, f"{command}_command", *words, stderr=asyncio.subprocess.DEVNULL
+    )
 
 
 @pytest.fixture
@@ -40,8 +45,8 @@ async def real() -> AsyncIterator[RealGateway]:
 async def test_haproxy_and_agent_start_in_any_order_and_the_agent_stops_when_asked() -> None:
     real = RealGateway(slowstart=0.2)
     try:
-        values = {**asdict(real.settings), "folder": str(real.settings.folder)}
-        real.process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROXY, json.dumps(values))
+        real.settings.folder.mkdir()
+        real.process = await run("gateway", "--folder", str(real.settings.folder))
         cluster, stop = FakeCluster(), asyncio.Event()
         worker = await real.worker("w1")
         meta = {"name": "w1", "namespace": "blue", "labels": dict(part.split("=") for part in WORKERS.split(","))}
@@ -107,3 +112,64 @@ async def test_a_drain_ends_in_time_although_calls_go_on(real: RealGateway) -> N
     assert await drain(real.proxy, 0.0, 0.3) is False
     gate.set()
     assert (await call).status == 200
+
+
+async def test_a_haproxy_that_is_not_configured_yet_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    waiting = await run("gateway", "--folder", str(tmp_path))
+    await until(lambda: handles(waiting.pid, signal.SIGTERM))
+    waiting.terminate()
+    assert await waiting.wait() == 0
+
+
+def handles(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (caught,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")]
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+async def test_the_command_that_drains_ends_with_the_last_call_and_says_whether_calls_are_cut(
+    real: RealGateway,
+) -> None:
+    gate, waiting = asyncio.Event(), asyncio.Event()
+
+    async def respond(_: Message) -> bytes:
+        waiting.set()
+        await gate.wait()
+        return ok("late")
+
+    await real.proxy.set_map(config.POOLS, {"blue": "p0", "*": "1"})
+    await real.worker("w1", respond)
+    await real.place("w1")
+    call = asyncio.create_task(real.call("/function/fn.blue", method="POST", body=b"x"))
+    await waiting.wait()
+    folder = ("--folder", str(real.settings.folder), "--drain", "0.1s")
+    cut = await run("gateway_drain", *folder, "--drain-timeout", "0.5s")
+    assert await cut.wait() == 1
+    patient = await run("gateway_drain", *folder)
+    await until(lambda: leaves(real))
+    gate.set()
+    assert await patient.wait() == 0
+    assert (await call).text == "late"
+
+
+async def test_a_haproxy_that_ends_while_it_drains_has_no_calls(real: RealGateway) -> None:
+    gate, waiting = asyncio.Event(), asyncio.Event()
+
+    async def respond(_: Message) -> None:
+        waiting.set()
+        await gate.wait()
+
+    await real.proxy.set_map(config.POOLS, {"blue": "p0", "*": "1"})
+    await real.worker("w1", respond)
+    await real.place("w1")
+    call = asyncio.create_task(real.call("/function/fn.blue", method="POST", body=b"x"))
+    await waiting.wait()
+    draining = asyncio.create_task(drain(real.proxy, 0.0, 30.0))
+    await until(lambda: leaves(real))
+    await real.kill()
+    assert await draining is True
+    await asyncio.gather(call, return_exceptions=True)
+    gate.set()
+    with pytest.raises(EdgeUnavailable):
+        await drain(real.proxy, 0.0, 30.0)
