@@ -45,8 +45,7 @@ async def real() -> AsyncIterator[RealGateway]:
 async def test_haproxy_and_agent_start_in_any_order_and_the_agent_stops_when_asked() -> None:
     real = RealGateway(slowstart=0.2)
     try:
-        real.settings.folder.mkdir()
-        real.process = await run("gateway", "--folder", str(real.settings.folder))
+        real.process = await run("gateway", "--folder", str(real.folder))
         cluster, stop = FakeCluster(), asyncio.Event()
         worker = await real.worker("w1")
         meta = {"name": "w1", "namespace": "blue", "labels": dict(part.split("=") for part in WORKERS.split(","))}
@@ -143,7 +142,7 @@ async def test_the_command_that_drains_ends_with_the_last_call_and_says_whether_
     await real.place("w1")
     call = asyncio.create_task(real.call("/function/fn.blue", method="POST", body=b"x"))
     await waiting.wait()
-    folder = ("--folder", str(real.settings.folder), "--drain", "0.1s")
+    folder = ("--folder", str(real.folder), "--drain", "0.1s")
     cut = await run("gateway_drain", *folder, "--drain-timeout", "0.5s")
     assert await cut.wait() == 1
     patient = await run("gateway_drain", *folder)

@@ -94,7 +94,7 @@ class RealGateway:
         gateway, self._control_port, port, check_port = free_ports(4)
         self.settings = GatewaySettings(
             **{
-                "folder": self.folder / "g", "control": f"127.0.0.1:{self._control_port}",
+                "folder": self.folder / "gateway", "control": f"127.0.0.1:{self._control_port}",
                 "address": f"127.0.0.1:{gateway}", "pools": 4, "worker_port": port, "check_port": check_port, **values,
             }
         )  # fmt: skip

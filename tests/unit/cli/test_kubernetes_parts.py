@@ -40,8 +40,7 @@ def routing(**changes: object) -> Routing:
 
 
 def test_the_defaults_of_the_flags_are_those_of_a_gateway() -> None:
-    folder = Path("/run/rescoldo")
-    assert routing().settings(folder) == GatewaySettings(folder, "control:8080")
+    assert routing().settings(Path("/run/rescoldo")) == GatewaySettings(Path("/run/rescoldo/gateway"), "control:8080")
 
 
 def test_flags_become_the_gateways_settings() -> None:

@@ -75,7 +75,7 @@ class Routing:
 
         durations = {"--slowstart": self.slowstart, "--longest-call": self.longest_call}
         return GatewaySettings(
-            folder=folder.absolute(),
+            folder=_inner(folder),
             control=check_address(self.control_address, "--control-address"),
             address=check_address(self.gateway_address, "--gateway-address"),
             pools=self.pools,
@@ -216,4 +216,10 @@ def _settings(folder: Path) -> GatewaySettings:
 
     if not folder.is_dir():
         raise RescoldoError(f"--folder {folder} is not there: mount the volume that HAProxy and its agent share")
-    return GatewaySettings(folder.absolute(), control="")
+    return GatewaySettings(_inner(folder), control="")
+
+
+def _inner(folder: Path) -> Path:
+    """A volume belongs to root, and everybody may write to it: so the files are in a folder below it, which belongs to
+    the user of both containers alone."""
+    return folder.absolute() / "gateway"
