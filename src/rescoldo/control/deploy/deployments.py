@@ -147,7 +147,8 @@ class Deployments:
         """See api.protocol.Deployments."""
         entry = self._context.fleet.entries.get(spec.id)
         found = self._context.policies.notes(spec, entry.function.digest if entry is not None else "")
-        return [*found, UNTRIED] if self._context.check.elsewhere and entry is not None and entry.standing.untried else found
+        waits = self._context.check.elsewhere and entry is not None and entry.standing.untried
+        return [*found, UNTRIED] if waits else found
 
     async def roll_back(self, function: FunctionId, revision: int | None) -> int:
         """See api.protocol.Deployments."""
