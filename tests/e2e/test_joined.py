@@ -61,6 +61,10 @@ class Cell:
         """All that the worker's present controller has told."""
         return [Report("", {}, {}, {}), *self.control.memory.reported.values()][-1]
 
+    def asks_with(self, name: str) -> bool:
+        """Whether the worker's last request had a certificate with that name."""
+        return name in self.control.peers[-1]
+
     def calls(self) -> int:
         return sum(row.calls for row in self.control.memory.counted)
 
@@ -160,6 +164,21 @@ def test_a_function_cannot_use_its_own_worker_and_knows_the_clusters_gateway(tmp
         cell.put(CALLS_ITS_WORKER)
         answer = cell.live.invoke("fn", f"http://127.0.0.1:{cell.live.port}")
         assert answer.text == "[403, 403, 403] http://rescoldo-gateway.rescoldo.svc:80 rescoldo-gateway.rescoldo.svc"
+
+
+def test_a_renewed_certificate_is_used_without_a_restart(cell: Cell) -> None:
+    cell.put()
+    assert cell.live.invoke("fn").status == 200
+    before, log = cell.live.pid("controller"), cell.live.log()
+    cell.control.identity(Path(cell.live.settings.identity or ""), also="rescoldo://renewed")
+    cell.live.until(lambda: cell.asks_with("rescoldo://renewed"), "a request with the new certificate")
+    cell.put(greeting="good day")  # told by the stream of changes
+    cell.live.until(lambda: cell.live.invoke("fn").text == "good day sesame", "the new revision")
+    asked = len(cell.control.peers)
+    assert cell.live.invoke("other").status == 404
+    assert all("rescoldo://renewed" in peer for peer in cell.control.peers[asked:])
+    assert cell.live.pid("controller") == before
+    assert "Traceback" not in cell.live.log().removeprefix(log)
 
 
 def test_what_the_owner_changes_is_in_control(cell: Cell) -> None:

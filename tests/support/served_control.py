@@ -29,16 +29,17 @@ class ServedControl:
     def __init__(self, folder: Path) -> None:
         self.authority = Authority(folder)
         self.memory = MemoryControl()
+        self.peers: list[tuple[str, ...]] = []  # the names in the certificate of each request's client
         self._own = self.authority.pair("control", "IP:127.0.0.1")
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
 
-    def identity(self, folder: Path) -> Path:
-        """Make a worker's identity in `folder`."""
-        pair = self.authority.pair("worker", f"URI:{POOL}")
-        folder.mkdir()
+    def identity(self, folder: Path, also: str = "") -> Path:
+        """Make a worker's identity in `folder`, another one each time; `also` is a further name in it."""
+        pair = self.authority.pair("worker", f"URI:{POOL}{also and f',URI:{also}'}")
+        folder.mkdir(exist_ok=True)
         for name, source in (
             ("tls.crt", pair.certificate), ("tls.key", pair.key), ("ca.crt", self.authority.root.certificate)
         ):  # fmt: skip
@@ -77,6 +78,7 @@ class ServedControl:
         self._loop.close()
 
     def _control_of(self, uris: Sequence[str]) -> Control:
+        self.peers.append(tuple(uris))
         if POOL not in uris:
             raise InvalidInput("this certificate is of no pool here")
         return self.memory

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ssl
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from rescoldo.assembly.backing import Backing, Loop
@@ -14,6 +14,7 @@ from rescoldo.edge.pool import PoolSecrets
 from rescoldo.link.client import ControlClient
 from rescoldo.link.counts import CountsOutbox
 from rescoldo.link.documents import JoinedDocuments
+from rescoldo.link.identity import Identity
 from rescoldo.link.known import KnownDocuments
 from rescoldo.link.membership import Membership
 from rescoldo.link.refusals import Refusals
@@ -21,14 +22,15 @@ from rescoldo.link.reports import Reports, sender_name
 from rescoldo.link.secrets import JoinedSecrets
 from rescoldo.link.store import JoinedStore
 from rescoldo.link.supplies import Supplies
-from rescoldo.model.errors import InvalidInput, StoreError
+from rescoldo.model.errors import StoreError
 from rescoldo.model.settings import Settings
 from rescoldo.store.secretfiles import SecretFiles
 
 
 def join(settings: Settings, url: str, bundles: Bundles) -> Backing:
     """Return the backing of a worker of the control at `url`. Raises StoreError, InvalidInput."""
-    control = ControlClient(url, _tls(settings))
+    identity = None if settings.identity is None else Identity(Path(settings.identity))
+    control = ControlClient(url, None if identity is None else identity.read())
     secrets = JoinedSecrets(control, SecretFiles(settings.function_secrets))
     supplies = Supplies(control, bundles, secrets, settings.max_system_body)
     known, outbox = KnownDocuments(settings.known_functions), CountsOutbox(settings.counts, control)
@@ -43,24 +45,11 @@ def join(settings: Settings, url: str, bundles: Bundles) -> Backing:
     opened = AsyncExitStack()
     opened.push_async_callback(control.close)
     loops: dict[str, Loop] = {"follow control": documents.run, "send counts": outbox.run}
+    if identity is not None:
+        loops["follow the identity"] = partial(identity.follow, control.renew)
     if settings.pool_secrets is not None:
         admin = AdminSocket(settings.admin_socket)
         pool = PoolSecrets(settings.pool_secrets, admin, map_file(settings, POOL_SECRETS))
         loops["follow the pool's secrets"] = pool.run
     store = JoinedStore(documents, outbox, settings.namespace)
     return Backing(store, secrets, supplies, membership, loops=loops, opened=opened)
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    """This worker's identity; None without one, for a control that speaks plain HTTP."""
-    if settings.identity is None:
-        return None
-    folder = Path(settings.identity)
-    try:
-        context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
-        context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidInput(
-            f"--identity: {folder} must have tls.crt, tls.key and ca.crt, as control has issued them: {error}"
-        ) from error
-    return context

@@ -6,6 +6,7 @@ It keeps its connections, so that the look-up of a first call is one exchange an
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from ssl import SSLContext
@@ -42,18 +43,20 @@ class ControlClient:
     def __init__(self, url: str, tls: SSLContext | None) -> None:
         """`tls` has this worker's certificate and the authority that control's is from; None: plain HTTP, for tests."""
         self._url = url
-        self._http = httpx2.AsyncClient(
-            base_url=url,
-            verify=True if tls is None else tls,
-            trust_env=False,  # no proxy stands between a worker and its control
-            timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
-            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=8, keepalive_expiry=3600),
-            headers={"User-Agent": f"rescoldo-worker/{__version__}"},
-        )
+        self._http = _connections(url, tls)
+        self._users = Counter[httpx2.AsyncClient]()  # requests under way, by what they use
+
+    async def renew(self, tls: SSLContext) -> None:
+        """Make new connections with `tls`. The present ones end with their requests; a stream of changes ends with
+        Unreachable after its next line."""
+        before, self._http = self._http, _connections(self._url, tls)
+        if before not in self._users:
+            await before.aclose()
 
     async def close(self) -> None:
         """End all connections."""
-        await self._http.aclose()
+        for http in {self._http, *self._users}:
+            await http.aclose()
 
     async def deliver(self, function: FunctionId) -> Delivery | None:
         found = await self._ask("GET", f"/functions/{_part(function)}", missing=True)
@@ -67,8 +70,11 @@ class ControlClient:
 
     async def changes(self) -> AsyncIterator[Change | None]:
         async with self._answer("GET", "/changes", read=3 * HEARTBEAT_SECONDS) as answer:
+            http = self._http
             async for line in answer.aiter_lines():
                 yield decode_change(line)
+                if self._http is not http:
+                    raise Unreachable("this worker has another certificate: it follows control anew")
         raise Unreachable
 
     async def put(self, document: Deployed) -> int:
@@ -121,12 +127,39 @@ class ControlClient:
         """The answer to a request, whose body is still to be read. Raises the error that it tells."""
         timeout = httpx2.Timeout(read, connect=CONNECT_SECONDS)
         try:
-            async with self._http.stream(method, LINK + path, json=body, timeout=timeout) as answer:
+            async with (
+                self._using(self._http) as http,
+                http.stream(method, LINK + path, json=body, timeout=timeout) as answer,
+            ):
                 if answer.status_code >= 400:
                     raise _error(answer.status_code, (await answer.aread()).decode(errors="replace")[:MOST_TEXT])
                 yield answer
         except httpx2.HTTPError as error:
             raise Unreachable(f"the control at {self._url} cannot be reached: {_reason(error)}") from error
+
+    @asynccontextmanager
+    async def _using(self, http: httpx2.AsyncClient) -> AsyncIterator[httpx2.AsyncClient]:
+        """Close `http` after its last request, if it was renewed meanwhile."""
+        self._users[http] += 1
+        try:
+            yield http
+        finally:
+            self._users[http] -= 1
+            if not self._users[http]:
+                del self._users[http]
+                if http is not self._http:
+                    await http.aclose()
+
+
+def _connections(url: str, tls: SSLContext | None) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        base_url=url,
+        verify=True if tls is None else tls,
+        trust_env=False,  # no proxy stands between a worker and its control
+        timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+        limits=httpx2.Limits(max_connections=64, max_keepalive_connections=8, keepalive_expiry=3600),
+        headers={"User-Agent": f"rescoldo-worker/{__version__}"},
+    )
 
 
 def _part(text: str) -> str:

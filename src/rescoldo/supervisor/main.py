@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rescoldo.edge import certificate, config, process
-from rescoldo.edge.pool import read_pool
-from rescoldo.isolation import landlock
 from rescoldo.isolation.landlock import DEVICES, SYSTEM, pin
 from rescoldo.isolation.level import level, obstacle
 from rescoldo.isolation.syscalls import become_subreaper
@@ -27,6 +25,7 @@ from rescoldo.supervisor.guardian import become_guardian
 from rescoldo.supervisor.held_descriptors import SETTINGS, in_memory
 from rescoldo.supervisor.parts import silence, supervisor_command
 from rescoldo.supervisor.sockets import bind_address, listen_between_parts
+from rescoldo.supervisor.worker import check_worker
 
 
 def run(settings: Settings) -> int:
@@ -38,7 +37,8 @@ def run(settings: Settings) -> int:
             "root: start rescoldo as another user; or let it, by CAP_SYS_ADMIN, the usual capabilities of a container, "
             "profiles of seccomp and AppArmor that allow mounts and namespaces, and Linux 5.12"
         )
-    _check_worker(settings)
+    if settings.join is not None:
+        check_worker(settings)
     lock = place.prepare(settings)
     try:
         sockets = _listen_at_addresses(settings)
@@ -84,22 +84,6 @@ def _prepare_edge(settings: Settings) -> None:
     if said := certificate.warning(settings):
         print(f"rescoldo: {said}", file=sys.stderr)
     process.check(process.binary_for(settings), path)
-
-
-def _check_worker(settings: Settings) -> None:
-    """Raise InvalidInput unless a worker has its pool's secrets, and its functions cannot read them."""
-    if settings.join is None:
-        return
-    if settings.pool_secrets is None:
-        raise InvalidInput("--join needs --identity: the folder with this worker's certificate and its pool's secret")
-    read_pool(settings.pool_secrets)
-    if level() != "full" and landlock.abi() == 0 and not settings.allow_without_landlock:
-        raise InvalidInput(
-            "this kernel has no Landlock, or it is not enabled (boot option lsm=): functions could read this worker's "
-            "key and its pool's secret, and each other's files; use nodes with Linux 5.13 or later whose "
-            "/sys/kernel/security/lsm names landlock, or accept that with --allow-without-landlock (the chart's value "
-            "allowWithoutLandlock)"
-        )
 
 
 def _put_up_fence(settings: Settings) -> tuple[dict[str, socket.socket], Sequence[int]]:
