@@ -166,6 +166,23 @@ def test_a_function_cannot_use_its_own_worker_and_knows_the_clusters_gateway(tmp
         assert answer.text == "[403, 403, 403] http://rescoldo-gateway.rescoldo.svc:80 rescoldo-gateway.rescoldo.svc"
 
 
+def test_a_worker_that_has_not_heard_from_control_for_too_long_refuses_calls(tmp_path: Path) -> None:
+    with worker(tmp_path, max_stale=4.0) as cell:
+        cell.put()
+        assert cell.live.invoke("fn").text == "hello sesame"
+        cell.control.memory.leave()
+        begin = time.monotonic()
+        cell.live.until(lambda: cell.live.invoke("fn").status == 503, "calls to be refused")
+        # control's last sign of life came up to 2 s before
+        assert time.monotonic() - begin > 1.9
+        for killed in ("edge", "controller"):
+            cell.live.kill(killed)
+            refused = cell.live.invoke("fn")
+            assert (refused.status, refused.headers.get("x-rescoldo-reason")) == (503, "stale"), killed
+        cell.control.memory.come_back()
+        cell.live.until(lambda: cell.live.invoke("fn").text == "hello sesame", "calls to be served")
+
+
 def test_a_renewed_certificate_is_used_without_a_restart(cell: Cell) -> None:
     cell.put()
     assert cell.live.invoke("fn").status == 200

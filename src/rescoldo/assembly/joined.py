@@ -14,6 +14,7 @@ from rescoldo.edge.pool import PoolSecrets
 from rescoldo.link.client import ControlClient
 from rescoldo.link.counts import CountsOutbox
 from rescoldo.link.documents import JoinedDocuments
+from rescoldo.link.freshness import Freshness, FreshnessFiles
 from rescoldo.link.identity import Identity
 from rescoldo.link.known import KnownDocuments
 from rescoldo.link.membership import Membership
@@ -47,8 +48,11 @@ def join(settings: Settings, url: str, bundles: Bundles) -> Backing:
     loops: dict[str, Loop] = {"follow control": documents.run, "send counts": outbox.run}
     if identity is not None:
         loops["follow the identity"] = partial(identity.follow, control.renew)
+    admin = AdminSocket(settings.admin_socket)
+    if settings.max_stale is not None:
+        files = FreshnessFiles(settings.confirmed_file, settings.stale_file)
+        loops["watch freshness"] = Freshness(settings.max_stale, lambda: documents.unconfirmed, files, admin).run
     if settings.pool_secrets is not None:
-        admin = AdminSocket(settings.admin_socket)
         pool = PoolSecrets(settings.pool_secrets, admin, map_file(settings, POOL_SECRETS))
         loops["follow the pool's secrets"] = pool.run
     store = JoinedStore(documents, outbox, settings.namespace)

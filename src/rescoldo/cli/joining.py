@@ -12,7 +12,10 @@ from click.core import ParameterSource
 
 from rescoldo.cli.options import folded
 from rescoldo.model.names import DEFAULT_NAMESPACE, check_name
+from rescoldo.model.values import seconds
 
+SHORTEST_STALE = 10.0  # seconds; a stream of changes that breaks is noticed after 6
+LONGEST_STALE = 365 * 86400.0
 _TLS = "its cluster's gateway speaks TLS"
 _FOREGROUND = "it runs in the foreground of its container"
 # what a worker does instead, by the names of the parameters that it excludes
@@ -37,6 +40,7 @@ class Joining:
     namespace: str
     identity: Path | None
     functions_gateway: str | None
+    max_stale: str | None
     allow_without_landlock: bool
 
     def settings(self) -> dict[str, Any]:
@@ -60,8 +64,14 @@ class Joining:
             "namespace": check_name(self.namespace, "namespace"),
             "identity": str(self.identity.absolute()),
             "functions_gateway": None if gateway is None else _url(gateway, "--functions-gateway", "http", "https"),
+            "max_stale": self._max_stale(),
             "allow_without_landlock": self.allow_without_landlock,
         }
+
+    def _max_stale(self) -> float | None:
+        if self.max_stale is None:
+            return None
+        return seconds({"--max-stale": self.max_stale}, "--max-stale", SHORTEST_STALE, SHORTEST_STALE, LONGEST_STALE)
 
 
 joining_options = folded(
@@ -90,6 +100,12 @@ joining_options = folded(
         "--functions-gateway",
         metavar="URL",
         help="With --join: the cluster's gateway, for functions that call others. [functions are shown none]",
+    ),
+    click.option(
+        "--max-stale",
+        metavar="DURATION",
+        help="With --join: refuse calls with 503 when control has not been heard of for this long. [known functions "
+        "are served for as long as control is away]",
     ),
     click.option(
         "--allow-without-landlock",

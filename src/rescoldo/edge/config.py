@@ -185,6 +185,8 @@ def _process(settings: Settings) -> Names:
         "threads": settings.edge_threads,
         "identity": f"uid {EDGE_UID}\n  gid {EDGE_UID}" if as_root else "",
         "owner": f"uid {EDGE_UID}" if as_root else "",
+        "may_be_stale": "no" if settings.max_stale is None else "yes",
+        "stale": "yes" if settings.stale_file.exists() else "no",
     }
 
 

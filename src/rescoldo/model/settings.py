@@ -52,6 +52,7 @@ class Settings:
     identity: str | None = None  # of a worker: folder with tls.crt, tls.key, ca.crt and pool-secret
     namespace: str = DEFAULT_NAMESPACE  # of a worker: the only one whose functions it runs
     functions_gateway: str | None = None  # of a worker: URL at which its functions call others; None: not told them
+    max_stale: float | None = None  # of a worker: seconds without its control after which it refuses calls; None: never
     allow_without_landlock: bool = False  # of a worker: it starts though functions could read its identity
     probe_timeout: float = 5.0  # seconds without an answer after which a process counts as hung and is killed
 
@@ -147,6 +148,16 @@ class Settings:
     def children_file(self) -> Path:
         """The name and pid of each process of the platform, as JSON, including the guardian and the supervisor."""
         return self.run_path / "children.json"
+
+    @property
+    def confirmed_file(self) -> Path:
+        """When a worker's control last confirmed what it knows."""
+        return self.run_path / "confirmed"
+
+    @property
+    def stale_file(self) -> Path:
+        """It exists while a worker refuses calls, since what it knows is older than max_stale."""
+        return self.run_path / "stale"
 
     @property
     def draining_file(self) -> Path:

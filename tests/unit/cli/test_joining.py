@@ -30,11 +30,13 @@ def test_the_command_of_the_manifests_makes_a_worker(run: Run, served: list[Sett
     status, _, err = run(
         "serve", "--gateway-address", "0.0.0.0:8080", "--metrics-address", "0.0.0.0:8082", *WORKER,
         "--namespace", "blue", "--functions-gateway", "http://rescoldo-gateway.rescoldo.svc/", "--drain", "5s",
+        "--max-stale", "5m",
     )  # fmt: skip
     assert (status, err) == (0, "")
     (found,) = served
     assert (found.join, found.identity, found.namespace) == (WORKER[1], WORKER[3], "blue")
     assert (found.basic_auth, found.functions_gateway) == (False, "http://rescoldo-gateway.rescoldo.svc")
+    assert (found.max_stale, found.drain) == (300.0, 5.0)
     assert str(found.pool_secrets) == "/etc/rescoldo/identity/pool-secret"
     assert Settings.from_json(found.to_json()) == found
 
@@ -51,6 +53,7 @@ def test_without_join_a_platform_stands_alone(run: Run, served: list[Settings]) 
         (("--identity", "/id"), "--identity needs --join"),
         (("--namespace", "blue"), "--namespace needs --join"),
         (("--functions-gateway", "http://g"), "--functions-gateway needs --join"),
+        (("--max-stale", "5m"), "--max-stale needs --join"),
         (("--allow-without-landlock",), "--allow-without-landlock needs --join"),
         (("--join", "https://c:1"), "--join needs --identity"),
         ((*WORKER, "--tls-cert", "/c.pem"), "--tls-cert is not for a worker (--join): its cluster"),
@@ -73,6 +76,12 @@ def test_a_combination_without_sense_is_refused(
 ) -> None:
     status, _, err = run("serve", *words)
     assert (status, served) == (2, []) and complaint in err
+
+
+@pytest.mark.parametrize("value", ["9s", "400000h", "soon", "-1"])
+def test_a_span_of_staleness_is_bounded(run: Run, served: list[Settings], value: str) -> None:
+    status, _, err = run("serve", *WORKER, "--max-stale", value)
+    assert (status, served) == (1, []) and f"--max-stale: '{value}'" in err
 
 
 def test_a_namespace_must_be_a_name(run: Run, served: list[Settings]) -> None:
