@@ -42,11 +42,16 @@ class Cell:
     def __init__(self, control: ServedControl, live: LiveWorker) -> None:
         self.control, self.live = control, live
 
-    def put(self, code: str = TELLS, name: str = "fn", greeting: str = "hello", **notes: str) -> Deployed:
+    def put(
+        self, code: str = TELLS, name: str = "fn", greeting: str = "hello", minimum: int = 0, **notes: str
+    ) -> Deployed:
         """Deploy in control, in place of what is there."""
         digest = self.control.put("bundles", bundle_archive(code))
         env, annotations = {"greeting": greeting}, {f"rescoldo.dev/{note}": value for note, value in notes.items()}
-        spec = FunctionSpec(name, f"{name}:1", secrets=("word",), env_vars=env, annotations=annotations)
+        spec = FunctionSpec(
+            name, f"{name}:1", secrets=("word",), env_vars=env, annotations=annotations,
+            labels={"com.openfaas.scale.min": str(minimum)},
+        )  # fmt: skip
         documents = self.control.memory.documents
         before = self.control.ask(lambda: documents.get(function_id(name)))
         function = Function(spec, digest, 1.0, 1 if before is None else before.function.revision + 1)
@@ -124,6 +129,13 @@ def test_control_hears_what_is_served_and_what_is_refused(cell: Cell) -> None:
     cell.live.until(lambda: FN in cell.reported().refused, "the refusal of a change")
     assert cell.live.invoke("fn").text == "hello sesame"
     assert cell.reported().applied == {FN: version}
+
+
+def test_a_minimum_is_awake_where_control_renews_it(cell: Cell) -> None:
+    cell.put(minimum=2)
+    assert cell.live.system("POST", "/function/fn/keep", {"namespace": "openfaas-fn"}).status == 204
+    cell.live.until(lambda: cell.reported().awake == {FN: 2}, "the minimum")
+    assert cell.live.system("POST", "/function/other/keep").status == 404
 
 
 @pytest.mark.parametrize("killed", ["controller", "node", "edge", "supervisor"])

@@ -28,7 +28,7 @@ from rescoldo.api.nopages import NoPages
 from rescoldo.api.page import page_router
 from rescoldo.api.protocol import Platform
 from rescoldo.api.revisions import revisions_router
-from rescoldo.api.scaling import scaling_router
+from rescoldo.api.scaling import scaling_router, upkeep_router
 from rescoldo.api.secrets import secrets_router
 from rescoldo.api.system import not_built_router, system_router
 from rescoldo.model.settings import Settings
@@ -76,6 +76,8 @@ def _include_routers(app: FastAPI, platform: Platform, settings: Settings, paylo
     app.include_router(functions_router(platform.statuses, platform.namespaces))
     app.include_router(deployments_router(platform.deployments, platform.removals))
     app.include_router(scaling_router(platform.scaling, platform.pauses))
+    if platform.upkeep is not None:
+        app.include_router(upkeep_router(platform.upkeep))
     app.include_router(revisions_router(platform.revisions, platform.deployments, platform.traffic))
     app.include_router(namespaces_router(platform.namespaces))
     app.include_router(secrets_router(platform.secrets))

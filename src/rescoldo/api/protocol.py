@@ -87,6 +87,15 @@ class Scaling(Protocol):
         ...
 
 
+class Upkeep(Protocol):
+    """Keeps functions awake on a worker, as its cluster's control requests."""
+
+    async def keep(self, function: FunctionId) -> None:
+        """Let the function's minimum and requested number of instances count here for the next 30 s, and begin to wake
+        them. Raises NotFound; and StoreError while control cannot be reached, for a function not known here."""
+        ...
+
+
 class Revisions(Protocol):
     """Lists the revisions of functions."""
 
@@ -230,3 +239,4 @@ class Platform:
     secrets: Secrets
     logs: Logs
     overview: Overview
+    upkeep: Upkeep | None = None  # None: not a worker of a cluster

@@ -42,7 +42,8 @@ def join(settings: Settings, url: str, bundles: Bundles) -> Backing:
         raise StoreError(f"{error.filename}: {error.strerror}") from error
     documents = JoinedDocuments(control, known, settings.namespace, supplies.bring)
     refusals = Refusals()
-    membership = Membership(Reports(control, documents, known, refusals, sender_name()), refusals)
+    reports = Reports(control, documents, known, refusals, sender_name())
+    membership = Membership(documents.is_reachable, reports, refusals)
     opened = AsyncExitStack()
     opened.push_async_callback(control.close)
     loops: dict[str, Loop] = {"follow control": documents.run, "send counts": outbox.run}

@@ -32,11 +32,13 @@ from rescoldo.control.deploy.traffic import Traffic
 from rescoldo.control.fleet.adoption import Adoption
 from rescoldo.control.fleet.fleet import Fleet
 from rescoldo.control.fleet.growth import Growth, Reload
+from rescoldo.control.fleet.keep_requests import KeepRequests
 from rescoldo.control.fleet.known_node import KnownNode
 from rescoldo.control.fleet.scale_requests import ScaleRequests
 from rescoldo.control.fleet.scaler import Scaler
 from rescoldo.control.fleet.sleeper import Sleeper
 from rescoldo.control.fleet.slots import SlotPool
+from rescoldo.control.fleet.upkeep import ALWAYS, Upkeep
 from rescoldo.control.fleet.waker import Waker
 from rescoldo.control.observe.failure_reports import FailureReports
 from rescoldo.control.observe.forgetting import Forgetting
@@ -151,7 +153,8 @@ def assemble(settings: Settings, ports: Ports) -> tuple[Controller, Platform]:
 def _running(settings: Settings, ports: Ports) -> Running:
     tasks = Tasks()
     slots = SlotPool(slot_names(ports.slots), port_slot_names(ports.slots), on_scarce=lambda: growth.start())
-    fleet = Fleet(ports.node, ports.edge, ports.store, slots, tasks)
+    upkeep = ALWAYS if ports.membership is None else Upkeep(ports.membership.reachable)
+    fleet = Fleet(ports.node, ports.edge, ports.store, slots, tasks, upkeep)
     growth = Growth(ports.reload, fleet.routes.edge_state, slots)
     sleeper = Sleeper(fleet, ports.edge, tasks)
     scaler = Scaler(fleet, ports.edge, ports.node)
@@ -182,7 +185,8 @@ def _deploying(settings: Settings, ports: Ports, running: Running) -> Deploying:
     deployments = Deployments(context, trials, switch, traffic)
     removals = Removals(context, traffic, Forgetting(fleet.entries, running.recorder, ports.node, tasks).forget)
     refusals = Refusals() if ports.membership is None else ports.membership.refusals
-    reconciler = Reconciler(store, context, switch, traffic, deployments, removals, trials, refusals)
+    pauses = Pauses(fleet, trials)
+    reconciler = Reconciler(store, context, switch, traffic, deployments, removals, trials, pauses, refusals)
     if not store.complete:
         fleet.wakes.look_up = reconciler.look_up
     return Deploying(
@@ -194,7 +198,7 @@ def _deploying(settings: Settings, ports: Ports, running: Running) -> Deploying:
         deployments=deployments,
         traffic=traffic,
         secrets=FunctionSecrets(context, switch),
-        pauses=Pauses(fleet, trials),
+        pauses=pauses,
         removals=removals,
         reconciler=reconciler,
     )
@@ -222,6 +226,7 @@ def _platform(
             settings, fleet, running.waker, recorder, ports.store, node, running.known, ports.processes, problems,
             elsewhere,
         ),
+        upkeep=None if ports.membership is None else KeepRequests(fleet),
     )
 
 

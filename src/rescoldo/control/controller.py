@@ -88,6 +88,7 @@ class Controller:
         if self.renewal is not None:
             self.tasks.spawn("renewal", self.renewal.run())
         if self.membership is not None:
+            self.tasks.spawn("upkeep", self.fleet.upkeep.run())
             self.tasks.spawn("report to control", self.membership.reports.run(Served(self.fleet.entries)))
         self.fleet.keep_numbers()
         self.trials.go_on()

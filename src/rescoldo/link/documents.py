@@ -63,6 +63,10 @@ class JoinedDocuments:
         """Seconds since control last confirmed what is known here."""
         return _now() - self._confirmed
 
+    def is_reachable(self) -> bool:
+        """Whether control is heard now."""
+        return self.unconfirmed <= SILENCE_SECONDS
+
     # -- Documents
 
     async def all(self) -> list[Deployed]:

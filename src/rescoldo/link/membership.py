@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rescoldo.link.refusals import Refusals
@@ -12,5 +13,6 @@ from rescoldo.link.reports import Reports
 class Membership:
     """The parts of the link that look at the fleet, or that the fleet asks."""
 
+    reachable: Callable[[], bool]  # whether control can be reached now
     reports: Reports
     refusals: Refusals  # of known documents that the controller could not take over

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Mapping
 from typing import Protocol
 
-from rescoldo.link.documents import SILENCE_SECONDS, JoinedDocuments
+from rescoldo.link.documents import JoinedDocuments
 from rescoldo.link.known import KnownDocuments
 from rescoldo.link.protocol import GONE, QUIET_SECONDS, Control, Report, Unreachable
 from rescoldo.link.refusals import Refusals
@@ -62,7 +62,7 @@ class Reports:
         """Report whenever something changes, until cancelled."""
         while True:
             await asyncio.sleep(PACE_SECONDS)
-            if self._documents.unconfirmed <= SILENCE_SECONDS:
+            if self._documents.is_reachable():
                 await self._report(serving)
 
     async def _report(self, serving: Serving) -> None:

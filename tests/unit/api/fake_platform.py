@@ -39,6 +39,8 @@ class FakePlatform:
         self.kept_secrets: dict[tuple[str, str], bytes] = {}  # by namespace and name
         self.lines: list[LogLine] = []
         self.asked: list[tuple[FunctionId, object]] = []  # rollbacks and splits
+        self.is_worker = False  # of a cluster
+        self.kept: list[FunctionId] = []
         self.starts: list[tuple[bool, float]] = []  # for each deployment: does it start, how long does the client wait
         self.log_queries: list[dict[str, Any]] = []
         self.uploading = False  # the first bytes of an upload have arrived
@@ -67,7 +69,12 @@ class FakePlatform:
             secrets=self,
             logs=self,
             overview=self,
+            upkeep=self if self.is_worker else None,
         )
+
+    async def keep(self, function: FunctionId) -> None:
+        self._find(function)
+        self.kept.append(function)
 
     def problems(self) -> list[str]:
         return self.troubles

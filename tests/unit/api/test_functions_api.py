@@ -6,6 +6,7 @@ import json
 
 import pytest
 from fake_platform import FakePlatform
+from gateway import client_of
 from httpx2 import AsyncClient
 
 from rescoldo.api.deployments import patience_of
@@ -136,6 +137,25 @@ async def test_a_function_is_paused_and_resumed(client: AsyncClient, platform: F
         assert (await client.post(f"/system/function/echo/{verb}")).status_code == 202
         assert (await client.get("/system/function/echo")).json()["state"] == state
         assert (await client.post(f"/system/function/none/{verb}")).status_code == 404
+
+
+async def test_a_worker_keeps_functions_awake_at_controls_request(platform: FakePlatform) -> None:
+    platform.is_worker = True
+    async with client_of(platform, None) as client:
+        await client.post("/system/functions", json=DEPLOYMENT)
+        for body in ({}, {"namespace": "openfaas-fn"}):
+            assert (await client.post("/system/function/echo/keep", json=body)).status_code == 204
+        assert (await client.post("/system/function/echo/keep")).status_code == 204
+        assert (await client.post("/system/function/none/keep")).status_code == 404
+        assert "/keep" not in (await client.get("/system/openapi.json")).text
+    assert platform.kept == 3 * [function_id("echo")]
+
+
+async def test_a_platform_that_stands_alone_has_no_route_for_it(client: AsyncClient) -> None:
+    await client.post("/system/functions", json=DEPLOYMENT)
+    for verb in ("keep", "nonsense"):
+        answer = await client.post(f"/system/function/echo/{verb}", json={"namespace": "openfaas-fn"})
+        assert (answer.status_code, answer.text) == (404, f"Not Found: POST /system/function/echo/{verb}")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])

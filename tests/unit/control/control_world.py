@@ -16,6 +16,7 @@ from rescoldo.control.fleet.life import Stage
 from rescoldo.edge.config import is_port_slot
 from rescoldo.edge.fake import FakeEdge
 from rescoldo.kinds.protocol import NODE
+from rescoldo.link.membership import Membership
 from rescoldo.model.errors import StartFailed
 from rescoldo.model.function import FunctionSpec
 from rescoldo.model.instance import Launch
@@ -56,7 +57,7 @@ class World:
 
     def __init__(
         self, slots: int, settings: Settings, edge: FakeEdge, node: FakeNode, store: MemoryStore,
-        secrets: MemorySecrets, bundles: MemoryBundles,
+        secrets: MemorySecrets, bundles: MemoryBundles, membership: Membership | None = None,
     ) -> None:
         self.settings = settings
         self.edge = edge
@@ -68,7 +69,9 @@ class World:
         self.deployed = 0
         self.bundles = bundles
         self.nodes: dict[str, Node] = {NODE: node}  # a test may add others
-        ports = Ports(NodesByKind(self.nodes), edge, store, secrets, bundles, MemoryProcesses(), reload, slots)
+        self.membership = membership
+        nodes = NodesByKind(self.nodes)
+        ports = Ports(nodes, edge, store, secrets, bundles, MemoryProcesses(), reload, slots, membership)
         self.controller, platform = assemble(settings, ports)
         self.tasks = self.controller.tasks
         self.slots = self.controller.slots
@@ -82,6 +85,7 @@ class World:
         self.removals = platform.removals
         self.pauses = platform.pauses
         self.scaling = platform.scaling
+        self.upkeep = platform.upkeep
         self.revisions = platform.revisions
         self.traffic = platform.traffic
         self.images = platform.images
@@ -96,10 +100,12 @@ class World:
         logging.getLogger("rescoldo.tasks").addHandler(self._unexpected)
 
     @classmethod
-    async def make(cls, slots: int = 8, store: MemoryStore | None = None, **settings: Any) -> World:
+    async def make(
+        cls, slots: int = 8, store: MemoryStore | None = None, membership: Membership | None = None, **settings: Any
+    ) -> World:
         chosen = Settings("/nowhere/d", "/nowhere/r", **settings)
         kept = MemoryStore() if store is None else store
-        made = cls(slots, chosen, FakeEdge(slots), FakeNode(), kept, MemorySecrets(), MemoryBundles())
+        made = cls(slots, chosen, FakeEdge(slots), FakeNode(), kept, MemorySecrets(), MemoryBundles(), membership)
         await made.add_bundle(IMAGE, DIGEST)
         await made.start()
         return made
@@ -115,7 +121,10 @@ class World:
             if entry.waking is not None:
                 entry.waking.cancel()
         logging.getLogger("rescoldo.tasks").removeHandler(self._unexpected)
-        made = World(self.slots.size, self.settings, self.edge, self.node, self.store, self.secrets, self.bundles)
+        made = World(
+            self.slots.size, self.settings, self.edge, self.node, self.store, self.secrets, self.bundles,
+            self.membership,
+        )  # fmt: skip
         await made.start()
         return made
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import replace
 
 import pytest
 from control_world import DIGEST, FN, IMAGE, World
 
+from rescoldo.edge.fake import CallFailed
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import Busy, NotFound, StartFailed
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import FunctionId
+from rescoldo.model.standing import Standing
 from rescoldo.store.memory import MemoryFunctions
 
 pytestmark = pytest.mark.looptime
@@ -145,3 +148,58 @@ async def test_the_controllers_own_deployments_are_left_alone(world: World, othe
     await world.settle()
     assert await serving(world) == before + 1
     assert len(await world.running()) == 1
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_pause_and_a_requested_number_of_others_are_taken_over(
+    world: World, others: MemoryFunctions, told: bool
+) -> None:
+    await world.deploy()
+    await world.edge.call(FN)
+    if told:
+        await others.save_requested_replicas(FN, 3)
+    else:
+        world.store.documents.shared[FN] = replace(world.store.documents.shared[FN], requested=3)
+        world.store.documents.lose_sight()
+    await world.settle()
+    assert len(world.instances()) == 3
+    if told:
+        await others.save_standing(FN, Standing(paused=True))
+    else:
+        paused = replace(world.store.documents.shared[FN], standing=Standing(paused=True))
+        world.store.documents.shared[FN] = paused
+        world.store.documents.lose_sight()
+    await world.until(lambda: world.fleet.entries[FN].standing.paused)
+    await world.settle()
+    assert world.asleep()
+    with pytest.raises(CallFailed, match="paused"):
+        await world.edge.call(FN)
+    await others.save_standing(FN, Standing())
+    await world.settle()
+    assert len(world.instances()) == 3, "the requested number holds until it sleeps"
+
+
+async def test_a_change_of_ours_that_is_not_saved_yet_wins(world: World, others: MemoryFunctions) -> None:
+    await world.deploy()
+    await world.edge.call(FN)
+    saving, going_on = asyncio.Event(), asyncio.Event()
+    save = world.store.documents.put
+
+    async def slow(document: Deployed) -> int:
+        saving.set()
+        await going_on.wait()
+        return await save(document)
+
+    world.store.documents.put = slow  # type: ignore[method-assign]
+    scaling = asyncio.create_task(world.scaling.scale(FN, 2))
+    await saving.wait()
+    pausing = asyncio.create_task(world.pauses.pause(FN))
+    await others.save_standing(FN, Standing(failure="theirs"))
+    await others.save_requested_replicas(FN, 5)
+    await asyncio.sleep(1)
+    going_on.set()
+    await asyncio.gather(scaling, pausing)
+    await world.settle()
+    entry, document = world.fleet.entries[FN], world.store.documents.shared[FN]
+    assert (entry.requested, document.requested) == (2, 2)
+    assert (entry.standing.paused, document.standing.paused) == (True, True)

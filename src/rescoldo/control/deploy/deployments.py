@@ -43,7 +43,7 @@ class Deployments:
         """Read the deployed functions, their shares of traffic, their requested replicas and their standings."""
         for function in await self._context.store.functions():
             found, shares = await self.shares(function)
-            self._context.fleet.entries[function.id] = Entry(found, self._context.policies.stored(found))
+            self._context.fleet.entries.add(found, self._context.policies.stored(found))
             for share in shares:
                 self._traffic.add(share)
         await self._context.fleet.requested.load(self._context.fleet.entries)
@@ -94,7 +94,7 @@ class Deployments:
         function = Function(spec, digest, now, revised_at=now, generation=time.time_ns())
         standing = replace(PLAIN, untried=checked)
         await self._context.store.save_function(function, standing=standing)
-        entry = self._context.fleet.entries[function.id] = Entry(function, policy, standing=standing)
+        entry = self._context.fleet.entries.add(function, policy, standing=standing)
         await self._context.fleet.routes.publish(entry)
         if checked:
             self._trials.begin(entry)

@@ -12,6 +12,7 @@ import logging
 from rescoldo.control.deploy.change_context import ChangeContext
 from rescoldo.control.deploy.deployments import Deployments
 from rescoldo.control.deploy.first_starts import FirstStarts
+from rescoldo.control.deploy.pauses import Pauses
 from rescoldo.control.deploy.removals import Removals
 from rescoldo.control.deploy.switch import Switch
 from rescoldo.control.deploy.traffic import Traffic
@@ -27,12 +28,13 @@ log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """Follows one source. Requested replicas and standings are taken over with a function that appears; from then on
-    they are this controller's own."""
+    """Follows one source. It takes over deployments, requested replicas and pauses; the rest of a standing (a trial, a
+    failed start) is what each controller has seen itself, and is taken over with a function that appears."""
 
     def __init__(
         self, functions: FunctionSource, context: ChangeContext, switch: Switch, traffic: Traffic,
-        deployments: Deployments, removals: Removals, trials: FirstStarts, refusals: Refusals,
+        deployments: Deployments, removals: Removals, trials: FirstStarts, pauses: Pauses,
+        refusals: Refusals,
     ) -> None:
         """Create it before the functions are read for the first time: it takes over every change from here on. It
         notes in `refusals` why a function's present deployment does not serve."""
@@ -43,6 +45,7 @@ class Reconciler:
         self._deployments = deployments
         self._removals = removals
         self._trials = trials
+        self._pauses = pauses
         self._refusals = refusals
         self._told = functions.watch()
 
@@ -61,10 +64,17 @@ class Reconciler:
         await self._reconcile(name)
 
     async def _different(self) -> list[FunctionId]:
-        """The functions of which fleet and source have different deployments."""
-        gone = {entry.id: entry.function for entry in self._context.fleet.entries.functions()}
-        found = [function for function in await self._functions.functions() if gone.pop(function.id, None) != function]
-        return [*gone, *(function.id for function in found)]
+        """The functions of which fleet and source do not agree."""
+        requested, standings = await self._functions.requested_replicas(), await self._functions.standings()
+        gone = {entry.id: entry for entry in self._context.fleet.entries.functions()}
+        different = []
+        for function in await self._functions.functions():
+            entry, name = gone.pop(function.id, None), function.id
+            if entry is None or (entry.function, entry.requested, entry.standing.paused) != (
+                function, requested.get(name, 0), standings.get(name, PLAIN).paused
+            ):  # fmt: skip
+                different.append(name)
+        return [*gone, *different]
 
     async def _take_over(self, name: FunctionId) -> None:
         """Reconcile one function, or note why that is refused. Raises StoreError."""
@@ -86,7 +96,9 @@ class Reconciler:
                 function, shares = await self._deployments.shares(function)
                 if entry is None:
                     await self._appear(function, shares)
-                elif entry.function != function:
+                    return
+                await self._take_wishes(entry)
+                if entry.function != function:
                     await self._change(entry, function, shares)
             elif entry is not None:
                 self._refusals.end(name)
@@ -95,13 +107,24 @@ class Reconciler:
     async def _appear(self, function: Function, shares: list[Function]) -> None:
         asked = await self._functions.requested_replicas(of=function.id)
         standings = await self._functions.standings(of=function.id)
-        entry = Entry(function, self._context.policies.stored(function), requested=asked.get(function.id, 0))
+        policy = self._context.policies.stored(function)
+        entry = self._context.fleet.entries.add(function, policy, requested=asked.get(function.id, 0))
         self._context.fleet.standings.restore(entry, standings.get(function.id, PLAIN))
-        self._context.fleet.entries[function.id] = entry
         await self._let_share(shares)
         await self._context.fleet.routes.publish(entry)
         self._trials.resume(entry)
         self._context.fleet.wakes.keep_awake_soon(entry)
+
+    async def _take_wishes(self, entry: Entry) -> None:
+        """Take over a requested number and a pause; changes of ours that are not saved yet win."""
+        fleet = self._context.fleet
+        asked = await self._functions.requested_replicas(of=entry.id)
+        if fleet.requested.take_over(entry, asked.get(entry.id, 0)) and entry.kept:
+            if entry.awake is not None and entry.awake.wanted < entry.kept:
+                fleet.replicas.want(entry, entry.kept, "others requested it with scale")
+            fleet.wakes.keep_awake_soon(entry)
+        standings = await self._functions.standings(of=entry.id)
+        await self._pauses.take_over(entry, paused=standings.get(entry.id, PLAIN).paused)
 
     async def _let_share(self, shares: list[Function]) -> None:
         """Publish past revisions that get a share, before the edge hears of the split."""

@@ -65,9 +65,7 @@ class Traffic:
 
     def add(self, function: Function) -> Entry:
         """Add a past revision to those that take traffic."""
-        entry = Entry(function, self._context.policies.stored(function), past=True)
-        self._context.fleet.entries[entry.key] = entry
-        return entry
+        return self._context.fleet.entries.add(function, self._context.policies.stored(function), past=True)
 
     async def route(self, entry: Entry, traffic: Mapping[int, int]) -> None:
         """Save and apply a split between revisions that have an entry."""

@@ -6,17 +6,30 @@ import asyncio
 from collections.abc import Iterator
 
 from rescoldo.control.fleet.entry import Entry
+from rescoldo.control.fleet.upkeep import Upkeep
 from rescoldo.model.errors import NotFound
+from rescoldo.model.function import Function, FunctionPolicy
 from rescoldo.model.names import FunctionId, RouteKey, revision_key
+from rescoldo.model.standing import PLAIN, Standing
 
 
 class Entries(dict[RouteKey, Entry]):
     """Every revision that takes traffic, by its name at the edge. `woken` is set when one wakes, so that sleeper and
     scaler start their rounds."""
 
-    def __init__(self) -> None:
+    def __init__(self, upkeep: Upkeep) -> None:
         super().__init__()
         self.woken = asyncio.Event()
+        self._upkeep = upkeep
+
+    def add(
+        self, function: Function, policy: FunctionPolicy, *, past: bool = False, requested: int = 0,
+        standing: Standing = PLAIN,
+    ) -> Entry:
+        """Add a revision, asleep, in the place of another with its key."""
+        entry = Entry(function, policy, past=past, upkeep=self._upkeep, standing=standing, requested=requested)
+        self[entry.key] = entry
+        return entry
 
     def functions(self) -> Iterator[Entry]:
         """The current revision of each function."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from rescoldo.control.fleet.awake import Awake
 from rescoldo.control.fleet.life import IllegalTransition, Life, Stage
+from rescoldo.control.fleet.upkeep import ALWAYS, Upkeep
 from rescoldo.edge.config import TIMEOUT_MARGIN
 from rescoldo.edge.protocol import Route, Share
 from rescoldo.kinds.registry import kind_named
@@ -49,6 +50,8 @@ class Entry:
     function: Function
     policy: FunctionPolicy
     past: bool = False  # not the function's current revision
+    upkeep: Upkeep = ALWAYS  # whether its minimum counts here
+    resting: bool = False  # scaled to zero: its minimum does not wake it, its next call does
     standing: Standing = PLAIN  # the state that outlives this controller; only the current revision has one
     trial: asyncio.Task[None] | None = None  # its trial: the first start
     requested: int = 0  # instances requested by `rescoldo scale` or an alert; holds until it sleeps
@@ -92,7 +95,7 @@ class Entry:
         self._expect(Life.ASLEEP, Life.WAKING, Life.AWAKE, Life.CLOSING)
         before = self.let_go()
         awake.enter(Stage.SERVING)
-        self.awake = awake
+        self.awake, self.resting = awake, False
         self._expect(Life.AWAKE)
         return before
 
@@ -163,9 +166,16 @@ class Entry:
             raise Conflict(f"{self.id} is paused, and {why}; resume it first: {resume}")
 
     @property
+    def floor(self) -> int:
+        """Instances that it keeps here however long nothing calls it; 0: it may sleep."""
+        return self.policy.floor if self.upkeep.keeps(self.id) else 0
+
+    @property
     def kept(self) -> int:
-        """Instances that it keeps without any call; 0: it may sleep."""
-        return 0 if self.standing.paused else max(self.policy.floor, self.requested)
+        """Instances that it keeps here without any call, some only until it sleeps."""
+        if self.standing.paused or not self.upkeep.keeps(self.id):
+            return 0
+        return max(self.policy.floor, self.requested)
 
     @property
     def wake_number(self) -> int:

@@ -24,6 +24,7 @@ from rescoldo.control.fleet.retirement import Retirement
 from rescoldo.control.fleet.routes import Routes
 from rescoldo.control.fleet.slots import SlotPool
 from rescoldo.control.fleet.standings import Standings
+from rescoldo.control.fleet.upkeep import ALWAYS, Upkeep
 from rescoldo.control.fleet.wakes import Wakes
 from rescoldo.edge.protocol import Edge
 from rescoldo.node.protocol import Node
@@ -34,8 +35,11 @@ from rescoldo.tasks import Tasks
 class Fleet:
     """The entries and the parts that work on them."""
 
-    def __init__(self, node: Node, edge: Edge, store: Store, slots: SlotPool, tasks: Tasks) -> None:
-        self.entries = Entries()
+    def __init__(
+        self, node: Node, edge: Edge, store: Store, slots: SlotPool, tasks: Tasks, upkeep: Upkeep = ALWAYS
+    ) -> None:
+        self.upkeep = upkeep
+        self.entries = Entries(upkeep)
         self.instances = Instances(node, edge, tasks)
         self.replicas = Replicas(self.instances, edge, tasks)
         self.requested = RequestedReplicas(store, tasks)
@@ -50,7 +54,11 @@ class Fleet:
         )
 
     def keep_numbers(self) -> None:
-        """At the controller's start, resize awake revisions, and wake those that keep instances without a call."""
+        """At the controller's start, resize awake revisions, and wake those that keep instances without a call.
+
+        What is awake may be kept by the previous controller: so it counts as renewed now."""
         for entry in self.entries.values():
+            if entry.awake is not None:
+                self.upkeep.renew(entry.id)
             self.replicas.resize(entry)
             self.wakes.keep_awake_soon(entry)

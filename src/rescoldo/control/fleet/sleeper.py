@@ -82,6 +82,6 @@ class Sleeper:
 
 def _due(entry: Entry) -> float:
     awake = entry.awake
-    if awake is None or entry.policy.floor or entry.life is not Life.AWAKE:
+    if awake is None or entry.floor or entry.life is not Life.AWAKE:
         return float("inf")
     return due(awake.activity, entry.policy.idle_window)

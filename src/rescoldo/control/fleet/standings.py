@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ class Standings:
     def __init__(self, store: Functions, tasks: Tasks) -> None:
         self._store = store
         self._tasks = tasks
+        self._unsaved = Counter[Entry]()  # changes that the store does not have yet; they win over others'
 
     async def load(self, entries: Mapping[RouteKey, Entry]) -> None:
         """Read the standings from the store."""
@@ -37,6 +39,10 @@ class Standings:
         if standing.failure:
             entry.failure = Failure(StartFailed(standing.failure), 0, asyncio.get_running_loop().time())
 
+    def is_saved(self, entry: Entry) -> bool:
+        """Whether the store has all our changes."""
+        return entry not in self._unsaved
+
     def note(self, entry: Entry, **changes: Any) -> None:
         """Change the standing now, and save it soon. A past revision has no standing of its own."""
         if entry.past or (changed := replace(entry.standing, **changes)) == entry.standing:
@@ -48,14 +54,18 @@ class Standings:
         """Change the standing, and return once the store has it. Raises StoreError, and then nothing has changed."""
         before = entry.standing
         entry.standing = replace(before, **changes)
+        self._unsaved[entry] += 1
         try:
             await self._save(entry)
         except StoreError:
             entry.standing = before
             raise
+        finally:
+            self._saved(entry)
 
     def save_soon(self, entry: Entry) -> None:
         """Save the standing in the background; a failure is logged."""
+        self._unsaved[entry] += 1
         self._tasks.spawn(f"save the state of {entry.id}", self._save_or_log(entry))
 
     async def _save_or_log(self, entry: Entry) -> None:
@@ -63,6 +73,13 @@ class Standings:
             await self._save(entry)
         except StoreError as error:
             log.warning("%s: its state is not saved in the store: %s", entry.id, error.message)
+        finally:
+            self._saved(entry)
+
+    def _saved(self, entry: Entry) -> None:
+        self._unsaved[entry] -= 1
+        if not self._unsaved[entry]:
+            del self._unsaved[entry]
 
     async def _save(self, entry: Entry) -> None:
         """Write the standing as it is when the write begins, so that the last write has the last standing."""

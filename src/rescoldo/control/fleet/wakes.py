@@ -46,6 +46,7 @@ class Wakes:
         self.failed = Counter[str]()  # by reason
         # lets a function appear that the source finds by name alone; None: all functions have entries
         self.look_up: Callable[[FunctionId], Awaitable[None]] | None = None
+        self._keeping: set[Entry] = set()  # being kept awake: one task each, however often that is requested
         self._entries = entries
         self._routes = routes
         self._instances = instances
@@ -59,11 +60,8 @@ class Wakes:
         """Return the slot of a function once it is awake; `reason` is for `describe --why`. Raises NotFound,
         StartFailed, StartTimeout, Busy, Paused."""
         entry = self._find(function)
-        if entry is None and self.look_up is not None:
-            await self.look_up(function_of(function))
-            entry = self._find(function)
         if entry is None:
-            raise not_deployed(function)
+            entry = await self.found(function)
         now = _now()
         if (awake := entry.awake) is not None:
             awake.note_call(now)
@@ -84,6 +82,17 @@ class Wakes:
             return await asyncio.shield(wake)  # a caller that leaves must not cancel the start for the others
         return await asyncio.shield(entry.waking)
 
+    async def found(self, function: RouteKey) -> Entry:
+        """The entry of a function, which the source may find by name alone. Raises NotFound, and the source's
+        errors."""
+        entry = self._find(function)
+        if entry is None and self.look_up is not None:
+            await self.look_up(function_of(function))
+            entry = self._find(function)
+        if entry is None:
+            raise not_deployed(function)
+        return entry
+
     def _find(self, function: RouteKey) -> Entry | None:
         """The entry that serves a call: a revision's share may end while its call is on the way, and then the current
         revision serves it."""
@@ -95,7 +104,17 @@ class Wakes:
             self._tasks.spawn(f"keep awake {entry.key}", self.keep_awake(entry))
 
     async def keep_awake(self, entry: Entry) -> None:
-        """Wake a function that keeps instances without a call; retry until it is awake, or keeps none any more."""
+        """Wake a function that keeps instances without a call; retry until it is awake, or keeps none any more. Does
+        nothing if somebody does so already."""
+        if entry in self._keeping:
+            return
+        self._keeping.add(entry)
+        try:
+            await self._keep_awake(entry)
+        finally:
+            self._keeping.discard(entry)
+
+    async def _keep_awake(self, entry: Entry) -> None:
         while self._entries.get(entry.key) is entry and entry.kept and entry.awake is None:
             try:
                 await self.wake(entry.key, "its minimum keeps it awake")

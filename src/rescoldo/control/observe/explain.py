@@ -65,7 +65,7 @@ def _sleep(entry: Entry, now: float) -> str:
 
 
 def _until_sleep(entry: Entry, awake: Awake, now: float) -> str:
-    if entry.policy.floor:
+    if entry.floor:
         return f"never: it keeps at least {_instances(entry.kept)} awake"
     if entry.life is Life.CLOSING:
         return "now, unless it is called"

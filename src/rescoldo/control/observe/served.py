@@ -25,6 +25,11 @@ class Served:
         return dict(found)
 
     def serves(self, document: Deployed) -> bool:
-        """Whether the fleet's function is the document's: a refused revision is not."""
+        """Whether the fleet has the document's deployment, and what its users asked for; not a refused revision."""
         entry = self._entries.get(document.id)
-        return entry is not None and entry.function == document.function
+        return (
+            entry is not None
+            and entry.function == document.function
+            and entry.requested == document.requested
+            and entry.standing.paused == document.standing.paused
+        )
