@@ -26,6 +26,11 @@ class ClusterFlags:
     kubeconfig: Path | None
     context: str
 
+    def kubectl_flags(self) -> list[str]:
+        """Return the flags by which kubectl works on the same cluster."""
+        file = [] if self.kubeconfig is None else ["--kubeconfig", str(self.kubeconfig)]
+        return [*file, *(["--context", self.context] if self.context else [])]
+
     def run(self, work: Callable[[Cluster], Awaitable[Result]]) -> Result:
         """Call `work` with the cluster, and return its result. Raises RescoldoError."""
         try:

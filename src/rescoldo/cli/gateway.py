@@ -62,8 +62,11 @@ class Gateway:
         tls_no_verify: bool = False,
         data: Path | None = None,
         patience: float = ANSWER_TIMEOUT,
+        header: str = "",
     ) -> None:
+        """`header` is an Authorization header to use instead of what is saved."""
         self.url = url
+        self._header = header
         self._data = data
         self._token = token
         self._client = httpx2.Client(
@@ -83,10 +86,10 @@ class Gateway:
     ) -> None:
         self._client.close()
 
-    def answers(self) -> bool:
-        """Return whether /healthz returns 200."""
+    def answers(self, timeout: float = CONNECT_TIMEOUT) -> bool:
+        """Return whether /healthz returns 200 within `timeout` seconds."""
         try:
-            return self._client.get("/healthz", timeout=CONNECT_TIMEOUT).status_code == 200
+            return self._client.get("/healthz", timeout=timeout).status_code == 200
         except httpx2.HTTPError:
             return False
 
@@ -154,7 +157,7 @@ class Gateway:
 
     def _authorized(self, header: str) -> dict[str, str]:
         # read for each request: a local platform writes its password on its first start
-        value = header or authorization(self.url, self._token, self._data)
+        value = header or self._header or authorization(self.url, self._token, self._data)
         return {"Authorization": value} if value else {}
 
     def _check(self, response: httpx2.Response, accept: tuple[int, ...]) -> None:

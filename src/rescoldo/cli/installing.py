@@ -12,9 +12,12 @@ import click
 
 from rescoldo.cli.options import Whole, folded
 from rescoldo.model.names import DEFAULT_NAMESPACE
+from rescoldo.model.values import seconds
 
 if TYPE_CHECKING:
     from rescoldo.install.values import Values
+
+LONGEST_WAIT = 3600.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +93,18 @@ install_options = folded(
     click.option("--workers", type=Whole(1, 1000), help="Workers in each namespace for functions. [2]"),
     click.option("--gateways", type=Whole(1, 1000), help="Gateways. [2]"),
     click.option("--storage-class", metavar="NAME", help="Storage class of the API's volume. [the cluster's default]"),
+)
+
+
+def _patience(_context: click.Context, _option: click.Parameter, text: str) -> float:
+    return seconds({"--timeout": text}, "--timeout", 300.0, 1.0, LONGEST_WAIT)
+
+
+patience_option = click.option(
+    "--timeout",
+    default="5m",
+    show_default=True,
+    metavar="DURATION",
+    callback=_patience,
+    help="Maximum wait for each step.",
 )

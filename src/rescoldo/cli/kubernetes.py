@@ -14,6 +14,18 @@ def _install() -> dict[str, click.Command]:
     return {"install": install_command}
 
 
+def _remove() -> dict[str, click.Command]:
+    from rescoldo.cli.verbs.kubernetes_remove import uninstall_command
+
+    return {"uninstall": uninstall_command}
+
+
+def _status() -> dict[str, click.Command]:
+    from rescoldo.cli.verbs.kubernetes_status import forward_command, status_command
+
+    return {"status": status_command, "forward": forward_command}
+
+
 def _render() -> dict[str, click.Command]:
     from rescoldo.cli.verbs.kubernetes_render import chart_command, manifests_command
 
@@ -51,6 +63,9 @@ def _gateway() -> dict[str, click.Command]:
 # command → (loader of its module, its line in --help; empty for what the manifests alone run)
 COMMANDS: dict[str, tuple[Callable[[], dict[str, click.Command]], str]] = {
     "install": (_install, "Install rescoldo in a cluster, or upgrade it."),
+    "uninstall": (_remove, "Remove rescoldo from a cluster."),
+    "status": (_status, "Show the parts in a cluster and their problems."),
+    "forward": (_status, "Reach the gateway at a port of this machine, until Ctrl-C."),
     "manifests": (_render, "Print the Kubernetes objects of an installation."),
     "chart": (_render, "Write a Helm chart."),
     "image": (_image, "Make the container image, and push or load it."),

@@ -60,7 +60,7 @@ class Installation:
         found = []
         for stage in stages():
             for obj in render(stage.objects, self._values):
-                present = await find(self._cluster, obj)
+                present = await find(self._cluster, kind_of(obj), obj)
                 found.append(Applied(said(obj), "would be created" if present is None else "would be applied again"))
         return found
 
@@ -80,7 +80,8 @@ class Installation:
             self._tell(f"{stage.name}: {counts}")
 
     async def _apply_one(self, obj: Object) -> str:
-        kind, present = kind_of(obj), await find(self._cluster, obj)
+        kind = kind_of(obj)
+        present = await find(self._cluster, kind, obj)
         if kind == NAMESPACES and present is not None and not is_ours(present, self._values.namespace):
             return KEPT  # somebody made it and chose its rules
         stored = await self._cluster.apply(kind, obj, MANAGER, force=True)
@@ -139,11 +140,11 @@ def is_ours(obj: Mapping[str, Any], system: str) -> bool:
     return bool((obj["metadata"].get("labels") or {}).get(INSTALL_LABEL) == system)
 
 
-async def find(cluster: Cluster, obj: Mapping[str, Any]) -> Object | None:
+async def find(cluster: Cluster, kind: Resource, obj: Mapping[str, Any]) -> Object | None:
     """Return an object as the API server has it; None if it does not."""
     namespace, name = _place(obj)
     try:
-        return await cluster.get(kind_of(obj), name, namespace)
+        return await cluster.get(kind, name, namespace)
     except NotFound:
         return None
 

@@ -11,7 +11,9 @@ RBAC = "rbac.authorization.k8s.io"
 DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments")
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", namespaced=False)
 SECRETS = Resource("", "v1", "Secret", "secrets")
+NODES = Resource("", "v1", "Node", "nodes", namespaced=False)
 SERVICES = Resource("", "v1", "Service", "services")
+CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps")
 CLAIMS = Resource("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 DEFINITIONS = Resource(
     "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False

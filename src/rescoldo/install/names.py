@@ -6,10 +6,10 @@ from rescoldo.install.placeholders import NAMESPACE, Field, Place, Text, Tree, V
 
 CONTROL, GATEWAY, WORKER = "rescoldo-control", "rescoldo-gateway", "rescoldo-worker"
 LOGIN = "rescoldo-login"  # Secret with basic-auth-user and basic-auth-password
-AUTHORITY, POOLS, CONTROL_KEYS = "rescoldo-authority", "rescoldo-pools", "rescoldo-control-keys"  # Secrets
+POOLS, CONTROL_KEYS = "rescoldo-pools", "rescoldo-control-keys"  # Secrets that gateways read
 IDENTITY = "rescoldo-identity"  # Secret of a pool
-MADE_IN_SYSTEM = (LOGIN, AUTHORITY, POOLS, CONTROL_KEYS)  # by control, not by an installation
-USERS_SECRETS = "rescoldo.dev/secret=true"  # label of functions' secrets
+MADE_BY_CONTROL = "app.kubernetes.io/managed-by=rescoldo"  # label of Secrets: no installation makes them
+FUNCTION_SECRET = "rescoldo.dev/secret"  # label of functions' Secrets, made by control or by users
 
 NAME_LABEL, COMPONENT_LABEL = "app.kubernetes.io/name", "app.kubernetes.io/component"
 VERSION_LABEL = "app.kubernetes.io/version"
