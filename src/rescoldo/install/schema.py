@@ -37,6 +37,7 @@ _RULES: dict[str, dict[str, Any]] = {
         "additionalItems": {"type": "string"},
     },
     "gateway.replicas": {"minimum": 1},
+    "gateway.drainTimeoutSeconds": {"minimum": 5},
     "worker.replicas": {"minimum": 1},
     "worker": {
         "if": {"properties": {"isolation": {"const": "full"}}},

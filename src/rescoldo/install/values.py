@@ -218,6 +218,7 @@ class Values:
     def _wrong_parts(self) -> Iterator[tuple[bool, str]]:
         gateway, worker = self.gateway, self.worker
         yield gateway.replicas < 1, "gateway.replicas: use 1 or more"
+        yield gateway.drain_timeout_seconds < 5, "gateway.drainTimeoutSeconds: use 5 or more"
         yield worker.replicas < 1, "worker.replicas: use 1 or more"
         yield worker.isolation == FULL and worker.host_users, "worker.isolation: full needs worker.hostUsers: false"
         too_short = worker.drain_timeout_seconds < worker.drain_seconds

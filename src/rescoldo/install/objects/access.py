@@ -50,9 +50,8 @@ def rights() -> list[Tree]:
     """Return the roles and who has them. Workers have none."""
     return [
         *_cluster_role("control", CONTROL, _control_rules()),
-        *_cluster_role("gateway", GATEWAY, [_rule("", ["pods"], ["list", "watch"])]),
         *_secrets_role(SYSTEM),
-        Each(FUNCTION_NAMESPACES, (POOL,), _secrets_role(POOL)),
+        Each(FUNCTION_NAMESPACES, (POOL,), [*_secrets_role(POOL), *_pods_role(POOL)]),
     ]
 
 
@@ -100,19 +99,24 @@ def _cluster_role(component: str, account: str, rules: list[Tree]) -> list[Tree]
 
 def _secrets_role(namespace: Place) -> list[Tree]:
     """Return control's right to the secrets of one namespace."""
-    about = meta("rescoldo-control-secrets", "control", namespace)
+    return _role("rescoldo-control-secrets", "control", CONTROL, namespace, _rule("", ["secrets"], WRITE))
+
+
+def _pods_role(namespace: Place) -> list[Tree]:
+    """Return the gateways' right to see the workers' pods of one namespace."""
+    return _role("rescoldo-gateway-pods", "gateway", GATEWAY, namespace, _rule("", ["pods"], ["list", "watch"]))
+
+
+def _role(name: str, component: str, account: str, namespace: Place, rule: Tree) -> list[Tree]:
+    """Return a Role and its binding."""
+    about = meta(name, component, namespace)
     return [
-        {
-            "apiVersion": f"{RBAC}/v1",
-            "kind": "Role",
-            "metadata": about,
-            "rules": [_rule("", ["secrets"], WRITE)],
-        },
+        {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": about, "rules": [rule]},
         {
             "apiVersion": f"{RBAC}/v1",
             "kind": "RoleBinding",
             "metadata": about,
-            **_binding("Role", about["name"], CONTROL),
+            **_binding("Role", name, account),
         },
     ]
 

@@ -53,8 +53,9 @@ def gateways() -> list[Tree]:
 
 
 def _pod() -> dict[str, Tree]:
-    drain: Tree = {"exec": {"command": ["rescoldo", "kubernetes", "gateway-drain", "--folder", FOLDER]}}
-    hook: dict[str, Tree] = {"lifecycle": {"preStop": drain}}
+    longest = Text("{}s", (Field("gateway.drainTimeoutSeconds"),))
+    drain: list[Tree] = ["rescoldo", "kubernetes", "gateway-drain", "--folder", FOLDER, "--drain-timeout", longest]
+    hook: dict[str, Tree] = {"lifecycle": {"preStop": {"exec": {"command": drain}}}}
     return pod(
         "gateway",
         "gateway",
