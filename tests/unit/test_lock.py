@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOCKED = ("pyproject.toml", "uv.lock", "requirements-dev.txt")
+IMAGE = "src/rescoldo/image/requirements.txt"
+LOCKED = ("pyproject.toml", "uv.lock", "requirements-dev.txt", IMAGE)
 PUBLIC = {"pypi.org", "files.pythonhosted.org"}
 ADDRESS = re.compile(r"\w+://[^\s\"']+|file:[^\s\"']+")
 
@@ -21,7 +22,7 @@ ADDRESS = re.compile(r"\w+://[^\s\"']+|file:[^\s\"']+")
 def clone(tmp_path: Path) -> Path:
     """A folder with the files that scripts/lock reads."""
     for name in (*LOCKED, "README.md", "LICENSE", "scripts/lock"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     return tmp_path
@@ -48,6 +49,7 @@ def test_the_lock_fits_pyproject(clone: Path) -> None:
         ("pyproject.toml", '"PyYAML>=6.0.2"', '"PyYAML>=7"', "uv.lock does not fit pyproject.toml"),
         ("pyproject.toml", '  "looptime>=0.4",\n', "", "uv.lock does not fit pyproject.toml"),
         ("requirements-dev.txt", "pyyaml==", "pyyaml>=", "requirements-dev.txt does not fit uv.lock"),
+        (IMAGE, "pyyaml==", "pyyaml>=", f"{IMAGE} does not fit uv.lock"),
     ],
 )
 def test_files_that_disagree_are_refused(clone: Path, file: str, old: str, new: str, said: str) -> None:
@@ -57,15 +59,16 @@ def test_files_that_disagree_are_refused(clone: Path, file: str, old: str, new: 
     assert f"{said}: run make lock" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["uv.lock", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", ["uv.lock", "requirements-dev.txt", IMAGE])
 def test_only_the_public_index_is_named(name: str) -> None:
     addresses = ADDRESS.findall((ROOT / name).read_text())
     assert {urlsplit(address).netloc for address in addresses} <= PUBLIC
     assert [address for address in addresses if urlsplit(address).scheme != "https"] == []
 
 
-def test_every_requirement_has_one_version_and_a_hash() -> None:
-    lines = (ROOT / "requirements-dev.txt").read_text().replace("\\\n", "").splitlines()
+@pytest.mark.parametrize("name", ["requirements-dev.txt", IMAGE])
+def test_every_requirement_has_one_version_and_a_hash(name: str) -> None:
+    lines = (ROOT / name).read_text().replace("\\\n", "").splitlines()
     pinned = re.compile(r"[\w.-]+==[\w.!+]+( ; [^-]+)? +--hash=sha256:[0-9a-f]{64}.*")
     assert [line for line in lines if not line.startswith("#") and not pinned.fullmatch(line)] == []
 

@@ -1,0 +1,1 @@
+"""Images of containers with rescoldo, assembled without Docker, pushed to registries and loaded into clusters."""
