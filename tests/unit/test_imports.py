@@ -17,7 +17,9 @@ PLACES = {
     "cryptography": ("cluster/authority.py",),
     "fastapi": ("api/",),
     "httptools": ("replay/client.py", "runtime/http/receiver.py"),
-    "httpx2": ("cli/gateway.py", "kube/client.py", "link/client.py", "cluster/owners.py"),  # lightkube rests on it
+    "httpx2": (  # lightkube rests on it
+        "cli/gateway.py", "cluster/owners.py", "image/login.py", "image/registry.py", "kube/client.py", "link/client.py",
+    ),
     "lightkube": ("kube/client.py",),
     "matplotlib": ("replay/picture.py",),
     "packaging": ("bundle/requirements.py",),
