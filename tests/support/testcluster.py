@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ HERE = Path(__file__).parents[1] / "kubernetes"
 CLUSTER = HERE / "cluster/cluster"
 HOME = Path(os.environ.get("RESCOLDO_KUBERNETES") or Path.home() / ".cache/rescoldo-kubernetes")  # as CLUSTER has it
 KUBECONFIG = HOME / "state/kubeconfig"  # of a cluster that is up
+VERB = "from rescoldo.cli.verbs.kubernetes_image import image_command as verb; verb()"
 IMAGE = "docker.io/library/rescoldo:test"
-USER = 10001  # of the image
 
 
 class KubectlFailed(Exception):
@@ -32,11 +33,20 @@ def is_up() -> bool:
     return subprocess.run([CLUSTER, "status"], capture_output=True, check=False).returncode == 0
 
 
-def load_image() -> None:
-    """Make the image of this checkout, and give it to the node."""
-    with tempfile.TemporaryDirectory(prefix="rescoldo-image-") as folder:
-        subprocess.run([HERE / "rootfs", folder], check=True, stdout=subprocess.DEVNULL)
-        cluster("image", IMAGE, folder, "--entrypoint", '["rescoldo"]', "--user", f"{USER}:{USER}", "--workdir", "/")
+def load_image() -> dict[str, Any]:
+    """Make the image of this checkout, and give it to the node, as a user does; return what the verb says."""
+    with tempfile.TemporaryDirectory(prefix="rescoldo-ctr-") as folder:
+        ctr = Path(folder, "ctr")
+        ctr.write_text(f'#!/bin/sh\nexec {CLUSTER} ctr "$@"\n')
+        ctr.chmod(0o755)
+        environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+        flags = ["--base", "machine", "--name", IMAGE, "--load", "containerd", "--json"]
+        done = subprocess.run(
+            [sys.executable, "-c", VERB, *flags],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
 
 
 def kubectl(*arguments: str, stdin: str | None = None) -> str:
