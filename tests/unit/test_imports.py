@@ -18,7 +18,8 @@ PLACES = {
     "fastapi": ("api/",),
     "httptools": ("replay/client.py", "runtime/http/receiver.py"),
     "httpx2": (  # lightkube rests on it
-        "cli/gateway.py", "cluster/owners.py", "image/login.py", "image/registry.py", "kube/client.py", "link/client.py",
+        "cli/gateway.py", "cluster/owners.py", "image/login.py", "image/registry.py", "kube/client.py",
+        "link/client.py",
     ),
     "lightkube": ("kube/client.py",),
     "matplotlib": ("replay/picture.py",),
