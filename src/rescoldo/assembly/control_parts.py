@@ -71,6 +71,11 @@ class ControlParts:
         """The calls of a function that all workers have counted."""
         return self.controller.recorder.invocations().get(function, 0)
 
+    def kept(self) -> list[FunctionId]:
+        """The functions that have instances without any call."""
+        functions = self.controller.fleet.entries.functions()
+        return [one.id for one in functions if not one.standing.paused and max(one.policy.floor, one.requested)]
+
     async def save(self, spec: FunctionSpec) -> None:
         """Deploy without a worker: the owner takes it over once it answers. Raises as `Deployments.deploy` does."""
         await self.platform.deployments.deploy(spec, must_exist=False)

@@ -27,11 +27,13 @@ from rescoldo.assembly.control_parts import ControlParts, open_control
 from rescoldo.cluster.columns import Columns
 from rescoldo.cluster.identities import ControlIdentity, Identities
 from rescoldo.cluster.owners import GatewayOwners
+from rescoldo.cluster.renewals import Renewals
 from rescoldo.cluster.settings import ControlSettings
 from rescoldo.cluster.wishes import Wishes
 from rescoldo.kube.client import find_cluster
 from rescoldo.kube.protocol import Cluster
 from rescoldo.model.errors import InvalidInput, RescoldoError
+from rescoldo.model.messages import log_to_stderr
 from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ class ControlProcess:
         self._tasks.spawn("identities", identities.run(link.renew))
         self._tasks.spawn("wishes", Wishes(parts.documents, owners, parts.save).run())
         self._tasks.spawn("changed secrets", parts.renew_secrets())
+        self._tasks.spawn("renewals", Renewals(owners, parts.kept).run())
         self._tasks.spawn("columns", Columns(parts.documents, parts.columns).run())
         credentials = Credentials(identity.user, identity.password)
         first = [_forwarding(parts, owners)]
@@ -102,6 +105,7 @@ def _listen(address: str) -> socket.socket:
 
 def run(settings: ControlSettings) -> int:
     """Run control until SIGTERM; return the exit status."""
+    log_to_stderr("%(levelname)s %(name)s: %(message)s")
     try:
         settings.platform.run_path.mkdir(mode=0o700, parents=True, exist_ok=True)
         uvloop.run(ControlProcess(settings).run())

@@ -38,7 +38,7 @@ from rescoldo.control.fleet.scale_requests import ScaleRequests
 from rescoldo.control.fleet.scaler import Scaler
 from rescoldo.control.fleet.sleeper import Sleeper
 from rescoldo.control.fleet.slots import SlotPool
-from rescoldo.control.fleet.upkeep import ALWAYS, Upkeep
+from rescoldo.control.fleet.upkeep import ALWAYS, NEVER, Upkeep
 from rescoldo.control.fleet.waker import Waker
 from rescoldo.control.observe.failure_reports import FailureReports
 from rescoldo.control.observe.forgetting import Forgetting
@@ -154,6 +154,8 @@ def _running(settings: Settings, ports: Ports) -> Running:
     tasks = Tasks()
     slots = SlotPool(slot_names(ports.slots), port_slot_names(ports.slots), on_scarce=lambda: growth.start())
     upkeep = ALWAYS if ports.membership is None else Upkeep(ports.membership.reachable)
+    if ports.workers is not None:
+        upkeep = NEVER
     fleet = Fleet(ports.node, ports.edge, ports.store, slots, tasks, upkeep)
     growth = Growth(ports.reload, fleet.routes.edge_state, slots)
     sleeper = Sleeper(fleet, ports.edge, tasks)

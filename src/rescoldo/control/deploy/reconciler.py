@@ -70,8 +70,8 @@ class Reconciler:
         different = []
         for function in await self._functions.functions():
             entry, name = gone.pop(function.id, None), function.id
-            if entry is None or (entry.function, entry.requested, entry.standing.paused) != (
-                function, requested.get(name, 0), standings.get(name, PLAIN).paused
+            if entry is None or (entry.function, entry.requested, entry.standing) != (
+                function, requested.get(name, 0), standings.get(name, PLAIN)
             ):  # fmt: skip
                 different.append(name)
         return [*gone, *different]
@@ -123,8 +123,10 @@ class Reconciler:
             if entry.awake is not None and entry.awake.wanted < entry.kept:
                 fleet.replicas.want(entry, entry.kept, "others requested it with scale")
             fleet.wakes.keep_awake_soon(entry)
-        standings = await self._functions.standings(of=entry.id)
-        await self._pauses.take_over(entry, paused=standings.get(entry.id, PLAIN).paused)
+        standing = (await self._functions.standings(of=entry.id)).get(entry.id, PLAIN)
+        await self._pauses.take_over(entry, paused=standing.paused)
+        if self._context.check.elsewhere and fleet.standings.is_saved(entry):  # others have seen it start, or fail
+            fleet.standings.restore(entry, standing)
 
     async def _let_share(self, shares: list[Function]) -> None:
         """Publish past revisions that get a share, before the edge hears of the split."""

@@ -35,7 +35,7 @@ class Standings:
 
     def restore(self, entry: Entry, standing: Standing) -> None:
         """Give an entry the standing that the store has. Users see a failed start, and the next call tries again."""
-        entry.standing = standing
+        entry.standing, entry.failure = standing, None
         if standing.failure:
             entry.failure = Failure(StartFailed(standing.failure), 0, asyncio.get_running_loop().time())
 

@@ -65,5 +65,17 @@ class Upkeep:
         self._until = {function: until for function, until in self._until.items() if until > now}
 
 
+class NoUpkeep(Upkeep):
+    """Keeps nothing: a cluster's control, whose workers keep functions."""
+
+    def keeps(self, function: FunctionId) -> bool:
+        return False
+
+    def is_owner(self, function: FunctionId) -> bool:
+        return False
+
+
 ALWAYS = Upkeep()
 """The upkeep of a platform that stands alone."""
+NEVER = NoUpkeep()
+"""The upkeep of a cluster's control."""
