@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from rescoldo.kube.client import LightkubeCluster, find_cluster
+from support.installed import Installed
 from support.leftovers import pytest_sessionfinish, pytest_sessionstart  # noqa: F401  hooks
 from support.testcluster import KUBECONFIG, KubectlFailed, apply, cluster, is_up, kubectl, load_image
 
@@ -57,6 +58,16 @@ def made(level: str) -> Iterator[str]:
         yield name
     finally:
         kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def installed(image: None) -> Iterator[Installed]:
+    """An installation with two workers and two gateways."""
+    found = Installed()
+    found.install()
+    yield found
+    found.verb("uninstall", "--yes")
+    found.close()
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rescoldo.api.auth import sent_path
 from rescoldo.api.scoped import function_of, is_scoped, read_ahead
 from rescoldo.cluster.protocol import Answered, Asked, NoOwner, Owners
-from rescoldo.model.names import FunctionId
+from rescoldo.model.names import FunctionId, split_id
 
 MOST_STATUS = 2**20  # bytes of a function's status, which is read as a whole
 _SENT = ("content-type", "prefer", "accept")
@@ -48,8 +49,11 @@ class Forwarding:
             return
         body, receive = await read_ahead(receive)
         function = function_of(scope, body)
-        if function is None or (_is_immediate(scope) and not self._is_awake(function)):
+        if function is None:
             await self._app(scope, receive, send)
+            return
+        if _is_immediate(scope) and not self._is_awake(function):  # there is nothing to check
+            await self._app(scope, receive, self._after_owner(function, send))
             return
         asked = _request(function, scope, body)
         try:
@@ -62,6 +66,20 @@ class Forwarding:
         except NoOwner as error:
             log.warning("%s", error.message)
         await self._app(scope, receive, send)
+
+    def _after_owner(self, function: FunctionId, send: Send) -> Send:
+        """Send control's own response once the owner knows the function: a call may follow at once."""
+
+        async def send_later(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] < 300:
+                name, namespace = split_id(function)
+                asked = Asked(function, "GET", f"/system/function/{name}?namespace={namespace}", {}, b"")
+                with suppress(NoOwner):
+                    async with self._owners.ask(asked):
+                        pass
+            await send(message)
+
+        return send_later
 
     async def _pass_on(
         self, asked: Asked, answered: Answered, scope: Scope, receive: Receive, send: Send

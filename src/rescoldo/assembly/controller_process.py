@@ -28,14 +28,17 @@ from rescoldo.assembly.parts import Ports, assemble
 from rescoldo.assembly.processes import SupervisedProcesses
 from rescoldo.assembly.reload import EdgeReload
 from rescoldo.bundle.storage import BundleStorage
+from rescoldo.control.controller import Controller
 from rescoldo.control.fleet.waker import MAX_LINE
 from rescoldo.edge import certificate
 from rescoldo.edge.accesslog import Tally, read_calls
 from rescoldo.edge.config import slot_count
 from rescoldo.edge.haproxy import HaproxyEdge
 from rescoldo.handover import inherited
+from rescoldo.link.membership import Membership
 from rescoldo.model.access import login_key
 from rescoldo.model.errors import InvalidInput, RescoldoError, StoreError, StoreLocked
+from rescoldo.model.names import FunctionId
 from rescoldo.model.settings import Settings
 from rescoldo.node.client import NodeClient
 from rescoldo.tasks import Tasks
@@ -82,7 +85,7 @@ class Process:
         log.info("ready: %d functions", len(controller.fleet.entries))
         self._serving = True
         try:
-            first = [] if backing.store.complete else [partial(LookUp, look_up=controller.reconciler.look_up)]
+            first = [] if backing.membership is None else [_look_up(controller, backing.membership)]
             app = create_app(platform, settings, credentials, payload_secret, first)
             await serve(app, inherited("api"), self._stop)
         finally:
@@ -121,6 +124,16 @@ class Process:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
+
+
+def _look_up(controller: Controller, membership: Membership) -> partial[LookUp]:
+    """What control asks a worker about may have been deployed a moment ago."""
+
+    async def look_up(function: FunctionId) -> None:
+        membership.ask_anew(function)
+        await controller.reconciler.look_up(function)
+
+    return partial(LookUp, look_up=look_up)
 
 
 async def _open_backing(settings: Settings, bundles: BundleStorage) -> Backing:

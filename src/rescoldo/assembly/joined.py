@@ -43,7 +43,7 @@ def join(settings: Settings, url: str, bundles: Bundles) -> Backing:
     documents = JoinedDocuments(control, known, settings.namespace, supplies.bring)
     refusals = Refusals()
     reports = Reports(control, documents, known, refusals, sender_name())
-    membership = Membership(documents.is_reachable, reports, refusals)
+    membership = Membership(documents.is_reachable, documents.ask_anew, reports, refusals)
     opened = AsyncExitStack()
     opened.push_async_callback(control.close)
     loops: dict[str, Loop] = {"follow control": documents.run, "send counts": outbox.run}

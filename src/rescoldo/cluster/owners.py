@@ -50,15 +50,16 @@ class GatewayOwners:
             try:
                 answer = await self._http.send(request, stream=True)
             except httpx2.HTTPError as error:
-                reason = f"the gateway cannot be reached: {error or type(error).__name__}"
+                nobody, reason = False, f"the gateway cannot be reached: {error or type(error).__name__}"
             else:
                 try:
                     if FROM_WORKER in answer.headers:
                         yield Answered(answer.status_code, dict(answer.headers), answer.aiter_raw())
                         return
+                    nobody = answer.status_code == 404  # the gateway knows no worker of that namespace
                     reason = (await answer.aread()).decode(errors="replace").strip()[:200]
                 finally:
                     await answer.aclose()
-            if loop.time() + PAUSE > until:
+            if nobody or loop.time() + PAUSE > until:
                 raise NoOwner(f"{no_owner(asked.function)} ({reason})")
             await asyncio.sleep(PAUSE)

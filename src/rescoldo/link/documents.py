@@ -87,6 +87,10 @@ class JoinedDocuments:
             asking.add_done_callback(lambda _: self._asking.pop(function, None))
         return await asyncio.shield(self._asking[function])  # a caller that leaves does not end it for the others
 
+    def ask_anew(self, function: FunctionId) -> None:
+        """Look a function up the next time, although control did not know it a moment ago."""
+        self._unknown.pop(function, None)
+
     async def put(self, deployed: Deployed) -> int:
         try:
             version = await self._control.put(deployed)

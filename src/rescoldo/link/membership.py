@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rescoldo.link.refusals import Refusals
 from rescoldo.link.reports import Reports
+from rescoldo.model.names import FunctionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,5 +15,6 @@ class Membership:
     """The parts of the link that look at the fleet, or that the fleet asks."""
 
     reachable: Callable[[], bool]  # whether control can be reached now
+    ask_anew: Callable[[FunctionId], None]  # see JoinedDocuments
     reports: Reports
     refusals: Refusals  # of known documents that the controller could not take over

@@ -125,7 +125,6 @@ async def test_a_login_is_asked_for_first_and_stays_here(control: Control) -> No
         ("POST", "/system/functions", {"image": "me/fn:1"}),  # names no function
         ("POST", "/system/functions", {"service": "NO", "image": "me/fn:1"}),
         ("POST", "/system/functions?namespace=a", {**DEPLOYMENT, "namespace": "b"}),
-        ("POST", "/system/functions?rollout=immediate", DEPLOYMENT),  # control can save that
     ],
 )
 async def test_other_requests_stay_in_control(control: Control, method: str, target: str, body: Any) -> None:
@@ -133,6 +132,16 @@ async def test_other_requests_stay_in_control(control: Control, method: str, tar
         answer = await client.request(method, target, json=body)
     assert control.owners.asked == []
     assert answer.content != b"from its owner"
+
+
+async def test_an_immediate_deployment_is_saved_by_control_and_its_owner_hears_of_it(control: Control) -> None:
+    async with control.client() as client:
+        assert (await client.post("/system/functions?rollout=immediate", json=DEPLOYMENT)).status_code == 202
+        assert FN in control.platform.deployed
+        (asked,) = control.owners.asked
+        assert (asked.method, asked.target) == ("GET", "/system/function/fn?namespace=openfaas-fn")
+        control.owners.away = True
+        assert (await client.post("/system/functions?rollout=immediate", json=DEPLOYMENT)).status_code == 202
 
 
 async def test_an_immediate_deployment_of_an_awake_function_goes_to_its_owner(control: Control) -> None:

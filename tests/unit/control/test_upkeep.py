@@ -78,7 +78,7 @@ class Worker:
 @pytest.fixture
 async def worker() -> AsyncIterator[Worker]:
     there = MemoryDocuments()
-    membership = Membership(lambda: not made.away, cast(Reports, Silent()), Refusals())
+    membership = Membership(lambda: not made.away, lambda _: None, cast(Reports, Silent()), Refusals())
     ports = FakeEdge(8), FakeNode(), MemoryStore(Elsewhere(there)), MemorySecrets(), MemoryBundles()
     world = World(8, Settings("/nowhere/d", "/nowhere/r"), *ports, membership)
     made = Worker(world, there)

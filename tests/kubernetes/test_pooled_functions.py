@@ -1,0 +1,219 @@
+"""Functions that workers run: deployed by the API and by kubectl, woken through the gateway, kept through losses."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from support.gateway import HELLO, TOKEN
+from support.installed import Installed
+from support.testcluster import KubectlFailed, apply, kubectl
+
+pytestmark = pytest.mark.slow
+
+TELLS = (
+    "import os, pathlib\n"
+    "def handle(event, context):\n"
+    "    secret = pathlib.Path(os.environ['secret_mount_path'], 'word').read_text()\n"
+    "    return f\"{os.environ['greeting']} {secret}\"\n"
+)
+BROKEN = "raise RuntimeError('no such module')\ndef handle(event, context):\n    return 'x'\n"
+
+
+@pytest.fixture(scope="module")
+def cell(installed: Installed) -> Installed:
+    return installed
+
+
+def function(name: str, image: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "rescoldo.dev/v1",
+        "kind": "Function",
+        "metadata": {"name": name, "namespace": "openfaas-fn"},
+        "spec": {"image": image, **spec},
+    }
+
+
+def test_a_function_wakes_with_its_environment_and_its_secret(cell: Installed) -> None:
+    assert cell.system("POST", "/secrets", {"name": "word", "value": "sesame"}).status == 202
+    cell.deploy("tells", TELLS, secrets=["word"], envVars={"greeting": "hello"})
+    cold = cell.invoke("tells")
+    assert (cold.status, cold.text) == (200, "hello sesame"), cell.log()
+    assert cold.cold
+    assert "tells" in [one["name"] for one in json.loads(cell.system("GET", "/functions").text)]
+
+
+def test_a_changed_secret_reaches_instances_whoever_changes_it(cell: Installed) -> None:
+    assert cell.system("PUT", "/secrets", {"name": "word", "value": "open"}).status == 202
+    cell.until(lambda: cell.invoke("tells").text == "hello open", "the changed value")
+    kubectl("patch", "secret", "word", "-n", "openfaas-fn", "-p", '{"stringData": {"value": "shut"}}')
+    cell.until(lambda: cell.invoke("tells").text == "hello shut", "the value that kubectl changed")
+
+
+def test_a_revision_that_does_not_start_takes_no_traffic(cell: Installed) -> None:
+    cell.deploy("checked", HELLO)
+    assert cell.invoke("checked").text == "hello"
+    cell.upload("checked:broken", BROKEN)
+    answer = cell.system("POST", "/functions", {"service": "checked", "image": "checked:broken"})
+    assert answer.status >= 400
+    assert "no such module" in answer.text
+    assert cell.invoke("checked").text == "hello"
+    states = [one["state"] for one in json.loads(cell.system("GET", "/function/checked/revisions").text)]
+    assert states == ["failed", "serving"]
+
+
+def test_the_api_sees_what_the_owner_knows(cell: Installed) -> None:
+    cell.deploy("seen", "def handle(event, context):\n    print('a line')\n    return 'x'\n")
+    for _ in range(3):
+        assert cell.invoke("seen").status == 200
+    assert cell.replicas("seen") == 1
+    cell.until(lambda: cell.invocations("seen") == 3, "three calls")
+    assert cell.function_log("seen").splitlines().count("a line") == 3
+    assert cell.system("POST", "/function/seen/pause").status == 202
+    cell.until(lambda: cell.invoke("seen").status == 503, "the pause")
+    assert cell.system("POST", "/function/seen/resume").status == 202
+    cell.until(lambda: cell.invoke("seen").status == 200, "the end of the pause")
+    cell.sleep("seen")
+    assert cell.invoke("seen").cold
+
+
+def test_kubectl_is_a_door_of_its_own(cell: Installed) -> None:
+    cell.upload("applied:1", HELLO)
+    apply(function("applied", "applied:1", envVars={"a": "b"}))
+    kubectl("wait", "--for=condition=Ready", "function/applied", "-n", "openfaas-fn", "--timeout=30s")
+    assert cell.invoke("applied").text == "hello"
+    cell.upload("applied:2", TOKEN)
+    apply(function("applied", "applied:2"))
+    cell.until(lambda: cell.invoke("applied").text not in ("", "hello"), "the second revision")
+    shown = kubectl("get", "function", "applied", "-n", "openfaas-fn", "--no-headers")
+    assert shown.split()[4:5] == ["applied:2"] or "applied:2" in shown
+    kubectl("delete", "function", "applied", "-n", "openfaas-fn", "--timeout=20s")
+    cell.until(lambda: cell.invoke("applied").status == 404, "the removal")
+
+
+def test_what_cannot_be_deployed_says_so_in_its_conditions(cell: Installed) -> None:
+    with pytest.raises(KubectlFailed, match=r"scale\.zero"):
+        apply(function("refused", "x:1", labels={"com.openfaas.scale.zero": "perhaps"}))
+    apply(function("refused", "never:uploaded"))
+    cell.until(lambda: cell.ready("refused")[0] == "False", "the refusal")
+    assert cell.ready("refused")[1] == "Refused"
+    assert "never:uploaded" in cell.ready("refused")[2]
+    kubectl("delete", "function", "refused", "-n", "openfaas-fn", "--timeout=20s")
+
+
+def test_columns_show_what_functions_do(cell: Installed) -> None:
+    cell.deploy("column", HELLO)
+    assert cell.invoke("column").status == 200
+
+    def shows() -> bool:
+        status = cell.function("column").get("status", {})
+        return (status.get("kind"), status.get("awake"), status.get("calls")) == ("python", 1, 1)
+
+    cell.until(shows, "the columns")
+
+
+def test_a_minimum_is_kept_awake_by_its_owner_alone(cell: Installed) -> None:
+    cell.upload("kept:1", HELLO)
+    body = {"service": "kept", "image": "kept:1", "labels": {"com.openfaas.scale.min": "2"}}
+    assert cell.system("POST", "/functions", body).status == 202
+    cell.until(lambda: cell.replicas("kept") == 2, "the minimum")
+    assert not cell.invoke("kept").cold
+    assert cell.system("DELETE", "/functions", {"functionName": "kept"}).status == 202
+
+
+def test_a_worker_takes_no_call_that_came_through_no_gateway(cell: Installed) -> None:
+    for pod in cell.pods("worker"):
+        for path in ("/function/tells", "/system/functions", "/healthz"):
+            gateway, cell.host = cell.host, pod["status"]["podIP"]
+            try:
+                assert cell.call("GET", path).status == 403
+            finally:
+                cell.host = gateway
+
+
+def test_the_way_to_owners_is_closed_to_others(cell: Installed) -> None:
+    headers = {"X-Rescoldo-Control": "guess" * 8, "X-Rescoldo-Key": "tells.openfaas-fn"}
+    assert cell.call("GET", "/-/owner/system/function/tells", headers=headers).status == 404
+    assert cell.call("GET", "/system/functions").status == 401
+
+
+# -- losses
+
+
+@contextmanager
+def calls(cell: Installed, name: str) -> Iterator[Counter[str]]:
+    """Call a function again and again from two clients; what came of it, by status or error."""
+    seen: Counter[str] = Counter()
+    stop = threading.Event()
+
+    def client() -> None:
+        while not stop.is_set():
+            try:
+                seen[str(cell.call("GET", f"/function/{name}", timeout=20).status)] += 1
+            except OSError as error:
+                seen[type(error).__name__] += 1
+
+    threads = [threading.Thread(target=client) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def settle(seen: Counter[str], number: int = 50) -> None:
+    """Wait for so many more answers."""
+    until = seen["200"] + number
+    deadline = time.monotonic() + 60
+    while seen["200"] < until:
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.01)
+
+
+def test_no_call_fails_when_a_worker_is_drained(cell: Installed) -> None:
+    cell.deploy("drained", TOKEN)
+    assert cell.invoke("drained").status == 200
+    with calls(cell, "drained") as seen:
+        settle(seen)
+        owner = cell.owner("drained")
+        kubectl("delete", "pod", owner, "-n", "openfaas-fn", "--wait=true", "--timeout=90s")
+        settle(seen)
+    assert set(seen) == {"200"}, (seen, cell.log())
+    cell.until(lambda: cell.all_ready("worker", 2), "the next worker", 60)
+
+
+def test_known_functions_wake_without_control(cell: Installed) -> None:
+    cell.deploy("alone", HELLO)
+    assert cell.invoke("alone").status == 200
+    cell.sleep("alone")
+    kubectl("scale", "deployment/rescoldo-control", "-n", "rescoldo", "--replicas=0")
+    try:
+        cell.until(lambda: not cell.pods("control"), "control's end")
+        cold = cell.invoke("alone")
+        assert (cold.status, cold.text, cold.cold) == (200, "hello", True)
+        assert cell.system("GET", "/functions").status == 503
+    finally:
+        kubectl("scale", "deployment/rescoldo-control", "-n", "rescoldo", "--replicas=1")
+        cell.until(lambda: cell.all_ready("control", 1), "control", 60)
+    cell.until(lambda: cell.invocations("alone") == 2, "the calls that were counted meanwhile", 60)
+
+
+def test_a_worker_that_is_killed_costs_what_it_had_in_flight_at_most(cell: Installed) -> None:
+    cell.deploy("killed", TOKEN)
+    assert cell.invoke("killed").status == 200
+    with calls(cell, "killed") as seen:
+        settle(seen)
+        kubectl("delete", "pod", cell.owner("killed"), "-n", "openfaas-fn", "--grace-period=0", "--force")
+        settle(seen)
+    assert seen.total() - seen["200"] <= 2, seen  # one for each client
+    cell.until(lambda: cell.all_ready("worker", 2), "the next worker", 60)
