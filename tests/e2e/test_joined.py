@@ -195,6 +195,28 @@ def test_a_worker_that_has_not_heard_from_control_for_too_long_refuses_calls(tmp
         cell.live.until(lambda: cell.live.invoke("fn").text == "hello sesame", "calls to be served")
 
 
+PRINTS = "def handle(event, context):\n    print('said', event.body.decode())\n    return 'done'\n"
+
+
+def test_what_functions_print_is_on_the_workers_standard_output_as_json(tmp_path: Path) -> None:
+    with worker(tmp_path, log_functions=True) as cell:
+        cell.put(PRINTS)
+
+        def printed() -> list[str]:
+            lines = [json.loads(line) for line in cell.live.log().splitlines() if line.startswith("{")]
+            assert all((line["namespace"], line["function"]) == ("openfaas-fn", "fn") for line in lines)
+            assert all(line["instance"] and line["time"].endswith("Z") for line in lines)
+            return [line["line"] for line in lines]
+
+        assert cell.live.invoke("fn", "one").text == "done"
+        cell.live.until(lambda: "said one" in printed(), "the line")
+        assert "said one" in cell.live.function_log("fn"), "it is in the function's log, too"
+        for killed in ("node", "supervisor"):
+            cell.live.kill(killed)
+            assert cell.live.invoke("fn", killed).text == "done"
+            cell.live.until(lambda killed=killed: f"said {killed}" in printed(), "the next line")  # type: ignore[misc]
+
+
 def test_a_renewed_certificate_is_used_without_a_restart(cell: Cell) -> None:
     cell.put()
     assert cell.live.invoke("fn").status == 200

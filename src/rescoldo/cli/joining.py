@@ -41,6 +41,7 @@ class Joining:
     identity: Path | None
     functions_gateway: str | None
     max_stale: str | None
+    no_log_functions: bool
     allow_without_landlock: bool
 
     def settings(self) -> dict[str, Any]:
@@ -65,6 +66,7 @@ class Joining:
             "identity": str(self.identity.absolute()),
             "functions_gateway": None if gateway is None else _url(gateway, "--functions-gateway", "http", "https"),
             "max_stale": self._max_stale(),
+            "log_functions": not self.no_log_functions,
             "allow_without_landlock": self.allow_without_landlock,
         }
 
@@ -106,6 +108,11 @@ joining_options = folded(
         metavar="DURATION",
         help="With --join: refuse calls with 503 when control has not been heard of for this long. [known functions "
         "are served for as long as control is away]",
+    ),
+    click.option(
+        "--no-log-functions",
+        is_flag=True,
+        help="With --join: do not print functions' log lines, which a worker writes to its standard output as JSON.",
     ),
     click.option(
         "--allow-without-landlock",

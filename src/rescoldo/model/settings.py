@@ -52,6 +52,7 @@ class Settings:
     identity: str | None = None  # of a worker: folder with tls.crt, tls.key, ca.crt and pool-secret
     namespace: str = DEFAULT_NAMESPACE  # of a worker: the only one whose functions it runs
     functions_gateway: str | None = None  # of a worker: URL at which its functions call others; None: not told them
+    log_functions: bool = False  # print functions' log lines as JSON to the platform's standard output
     max_stale: float | None = None  # of a worker: seconds without its control after which it refuses calls; None: never
     allow_without_landlock: bool = False  # of a worker: it starts though functions could read its identity
     probe_timeout: float = 5.0  # seconds without an answer after which a process counts as hung and is killed

@@ -131,7 +131,7 @@ class NodeProcess:
         await parts.tasks.close()
         parts.listeners.close()
         parts.sandboxes.close()
-        parts.logs.flush()
+        parts.logs.close()
         # Closing the loop closes the socket that its signal handlers write to before it removes them.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             asyncio.get_running_loop().remove_signal_handler(number)

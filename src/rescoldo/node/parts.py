@@ -24,6 +24,7 @@ from rescoldo.node.instances.starts import Starts
 from rescoldo.node.instances.stops import Stops
 from rescoldo.node.instances.supervision import Supervision
 from rescoldo.node.output.logs import LogBook
+from rescoldo.node.output.printer import Printer
 from rescoldo.node.processes.footprints import Footprints
 from rescoldo.node.processes.processes import Ends
 from rescoldo.node.processes.sandboxes import Sandboxes
@@ -66,7 +67,8 @@ def put_together(settings: Settings) -> NodeParts:
     """Create the parts of a node. None of them runs yet, but the fence may be up in the kernel. Needs a running
     event loop."""
     privileged, tasks = level() == "full", Tasks()
-    ends, exits, logs, sandboxes = Ends(), Exits(), LogBook(settings.logs), Sandboxes.open(settings)
+    ends, exits, sandboxes = Ends(), Exits(), Sandboxes.open(settings)
+    logs = LogBook(settings.logs, Printer.inherited())
     # Only the supervisor's fence has a gate; a fence put up here lasts as long as this process.
     gate = gate_address(settings) if FENCED in os.environ else None
     fenced = gate is not None or put_up(settings) is not None

@@ -23,7 +23,7 @@ from rescoldo.node.sockets.fence import gate_address, put_up
 from rescoldo.supervisor import place
 from rescoldo.supervisor.guardian import become_guardian
 from rescoldo.supervisor.held_descriptors import SETTINGS, in_memory
-from rescoldo.supervisor.parts import silence, supervisor_command
+from rescoldo.supervisor.parts import FUNCTION_LINES, silence, supervisor_command
 from rescoldo.supervisor.sockets import bind_address, listen_between_parts
 from rescoldo.supervisor.worker import check_worker
 
@@ -50,6 +50,8 @@ def run(settings: Settings) -> int:
         become_subreaper()
         settings.save(settings.record)
         kept = {"lock": [lock.fileno()], "fence": list(fence), SETTINGS: [in_memory(settings)]}
+        if settings.log_functions:
+            kept[FUNCTION_LINES] = [os.dup(1)]
         if level() != "full":
             kept["rules"] = pin((*SYSTEM, *DEVICES))  # those of all instances
         kept |= {name: [sock.fileno()] for name, sock in sockets.items()}

@@ -9,6 +9,7 @@ from rescoldo.edge import certificate, config, process
 from rescoldo.edge.draining import STARTS_DRAINING
 from rescoldo.handover import handed_over
 from rescoldo.model.settings import Settings
+from rescoldo.node.output.printer import PRINTED
 from rescoldo.node.sockets.fence import FENCED
 from rescoldo.supervisor.child import Part
 from rescoldo.supervisor.guardian import DRAINING
@@ -20,6 +21,7 @@ EDGE_GRACE = 5.0  # seconds for requests in flight when the platform stops
 CONTROLLER_GRACE = 10.0
 NODE_GRACE = 15.0
 # sockets that the edge accepts on; "redirect" exists only with --redirect-address, "inside" only with a fence
+FUNCTION_LINES = "function lines"  # name of the descriptor to which the node prints functions' lines
 GATES = ("gateway", "metrics", "redirect", "inside")
 
 
@@ -33,7 +35,7 @@ def parts_with(settings: Settings, table: SocketTable) -> dict[str, Part]:
     node = listeners.pop("node")
     parts = (
         edge_part(settings, gates, draining=DRAINING in table),
-        node_part(settings, node, table.get("fence", ())),
+        node_part(settings, node, table.get("fence", ()), table.get(FUNCTION_LINES, ())),
         controller_part(settings, listeners),
     )
     return {part.name: part for part in parts}
@@ -60,14 +62,20 @@ def edge_reload(settings: Settings, old_pid: int) -> list[str]:
     return process.reload_command(process.binary_for(settings), config.config_file(settings), settings, old_pid)
 
 
-def node_part(settings: Settings, listener: int, fence: Sequence[int] = ()) -> Part:
+def node_part(settings: Settings, listener: int, fence: Sequence[int] = (), printed: Sequence[int] = ()) -> Part:
     """The node. `fence`: descriptors that keep the fence around instances' ports up. The node holds them, too, so that
-    the fence survives when guardian and supervisor are both killed."""
+    the fence survives when guardian and supervisor are both killed. `printed`: one to which it prints functions' lines,
+    or none."""
+    environment = {"RESCOLDO_LISTEN_FD": str(listener)}
+    if fence:
+        environment[FENCED] = "1"
+    if printed:
+        environment[PRINTED] = str(printed[0])
     return Part(
         "node",
         lambda: _python(NODE, settings),
-        {"RESCOLDO_LISTEN_FD": str(listener), **({FENCED: "1"} if fence else {})},
-        (listener, *fence),
+        environment,
+        (listener, *fence, *printed),
         probe=Probe(settings.node_socket, b'{"id": 0, "op": "ping"}\n'),
     )
 

@@ -36,9 +36,15 @@ def test_the_command_of_the_manifests_makes_a_worker(run: Run, served: list[Sett
     (found,) = served
     assert (found.join, found.identity, found.namespace) == (WORKER[1], WORKER[3], "blue")
     assert (found.basic_auth, found.functions_gateway) == (False, "http://rescoldo-gateway.rescoldo.svc")
-    assert (found.max_stale, found.drain) == (300.0, 5.0)
+    assert (found.max_stale, found.drain, found.log_functions) == (300.0, 5.0, True)
     assert str(found.pool_secrets) == "/etc/rescoldo/identity/pool-secret"
     assert Settings.from_json(found.to_json()) == found
+
+
+def test_functions_lines_are_printed_unless_a_flag_says_otherwise(run: Run, served: list[Settings]) -> None:
+    for words in ((), WORKER, (*WORKER, "--no-log-functions")):
+        run("serve", *words)
+    assert [settings.log_functions for settings in served] == [False, True, False]
 
 
 def test_without_join_a_platform_stands_alone(run: Run, served: list[Settings]) -> None:
@@ -54,6 +60,7 @@ def test_without_join_a_platform_stands_alone(run: Run, served: list[Settings]) 
         (("--namespace", "blue"), "--namespace needs --join"),
         (("--functions-gateway", "http://g"), "--functions-gateway needs --join"),
         (("--max-stale", "5m"), "--max-stale needs --join"),
+        (("--no-log-functions",), "--no-log-functions needs --join"),
         (("--allow-without-landlock",), "--allow-without-landlock needs --join"),
         (("--join", "https://c:1"), "--join needs --identity"),
         ((*WORKER, "--tls-cert", "/c.pem"), "--tls-cert is not for a worker (--join): its cluster"),

@@ -22,6 +22,7 @@ from rescoldo.model.errors import Busy
 from rescoldo.model.instance import LogLine
 from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.model.text import read_json
+from rescoldo.node.output.printer import Printer
 
 ROTATE_AT = 2**20  # bytes
 _FLUSH_AFTER = 0.05  # seconds
@@ -74,8 +75,10 @@ class Follower:
 class LogBook:
     """All log files of one node, in `folder`. A failing disk costs log lines and nothing else."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, printer: Printer | None = None) -> None:
+        """`printer` gets each line, too."""
         self._folder = folder
+        self._printer = printer
         self._pending: dict[FunctionId, list[bytes]] = {}
         self._pending_size = 0
         self._flush_due: asyncio.TimerHandle | None = None
@@ -85,6 +88,8 @@ class LogBook:
     def write(self, function: FunctionId, instance: InstanceId, texts: list[str]) -> None:
         """Add lines that an instance has just printed."""
         now = round(time.time(), 6)
+        if self._printer is not None:
+            self._printer.add(function, instance, now, texts)
         head = f'{{"t":{now},"i":{json.dumps(instance)},"x":'
         lines = [f"{head}{json.dumps(text)}}}\n".encode() for text in texts]
         self._pending.setdefault(function, []).extend(lines)
@@ -113,6 +118,12 @@ class LogBook:
             self._failing = True
         else:
             self._failing = False
+
+    def close(self) -> None:
+        """Write and print what has been gathered."""
+        self.flush()
+        if self._printer is not None:
+            self._printer.close()
 
     def _path(self, function: FunctionId) -> Path:
         return self._folder / f"{function}.log"
