@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from rescoldo.edge.admin import AdminSocket
+from rescoldo.edge.draining import has_calls
 from rescoldo.gateway.servers import Place, Server, ServerKey
 from rescoldo.link.protocol import Report
 from rescoldo.model.deployed import Deployed
@@ -43,13 +47,14 @@ class Cell:
         self.control, self.live = control, live
 
     def put(
-        self, code: str = TELLS, name: str = "fn", greeting: str = "hello", minimum: int = 0, **notes: str
+        self, code: str = TELLS, name: str = "fn", greeting: str = "hello", minimum: int = 0,
+        secrets: tuple[str, ...] = ("word",), **notes: str,
     ) -> Deployed:
         """Deploy in control, in place of what is there."""
         digest = self.control.put("bundles", bundle_archive(code))
         env, annotations = {"greeting": greeting}, {f"rescoldo.dev/{note}": value for note, value in notes.items()}
         spec = FunctionSpec(
-            name, f"{name}:1", secrets=("word",), env_vars=env, annotations=annotations,
+            name, f"{name}:1", secrets=secrets, env_vars=env, annotations=annotations,
             labels={"com.openfaas.scale.min": str(minimum)},
         )  # fmt: skip
         documents = self.control.memory.documents
@@ -65,6 +70,17 @@ class Cell:
     def reported(self) -> Report:
         """All that the worker's present controller has told."""
         return [Report("", {}, {}, {}), *self.control.memory.reported.values()][-1]
+
+    def health(self) -> int:
+        """The answer to a probe, which says no secret; 0: nobody answers."""
+        connection = http.client.HTTPConnection(self.live.settings.metrics, timeout=10)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status
+        except OSError:
+            return 0
+        finally:
+            connection.close()
 
     def asks_with(self, name: str) -> bool:
         """Whether the worker's last request had a certificate with that name."""
@@ -215,6 +231,33 @@ def test_what_functions_print_is_on_the_workers_standard_output_as_json(tmp_path
             cell.live.kill(killed)
             assert cell.live.invoke("fn", killed).text == "done"
             cell.live.until(lambda killed=killed: f"said {killed}" in printed(), "the next line")  # type: ignore[misc]
+
+
+def test_a_worker_is_ready_once_it_wakes_functions_with_control_and_without(cell: Cell) -> None:
+    cell.put(PRINTS, secrets=())
+    for away in (False, True):  # the second time it knows the function
+        assert cell.live.stop() == 0
+        if away:
+            cell.control.memory.leave()
+        cell.live.spawn()
+        cell.live.until(lambda: cell.health() == 200, "the worker to be ready")
+        assert cell.live.invoke("fn", "x").text == "done"
+
+
+def test_a_worker_that_drains_is_not_ready_and_finishes_its_calls(tmp_path: Path) -> None:
+    slow = "import time\ndef handle(event, context):\n    time.sleep(1)\n    return 'done'\n"
+    with worker(tmp_path, drain=0.5) as cell, ThreadPoolExecutor() as clients:
+        cell.put(slow)
+        call = clients.submit(cell.live.invoke, "fn")
+        cell.live.until(lambda: in_flight(cell.live), "the call to be in flight")
+        ending = clients.submit(cell.live.stop)
+        cell.live.until(lambda: cell.health() == 404, "the drain")
+        assert cell.live.invoke("fn").text == "done", "gateways that have not heard of it yet are served"
+        assert (call.result().text, ending.result()) == ("done", 0)
+
+
+def in_flight(live: LiveWorker) -> bool:
+    return asyncio.run(has_calls(AdminSocket(live.settings.admin_socket)))
 
 
 def test_a_renewed_certificate_is_used_without_a_restart(cell: Cell) -> None:
