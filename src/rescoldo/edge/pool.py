@@ -51,19 +51,21 @@ class PoolSecrets:
         self._file = file
         self._admin = admin
         self._map = map_path
-        self._problem = ""  # the last one that was logged
 
     async def run(self) -> None:
         """Compare every LOOK_SECONDS, until cancelled."""
+        problem = ""  # the last one that was logged
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 await self.look()
-                self._problem = ""
-            except (EdgeUnavailable, InvalidInput) as error:  # an edge that starts anew reads the file itself
-                if str(error) != self._problem and isinstance(error, InvalidInput):
+                problem = ""
+            except EdgeUnavailable:  # the next process reads the file itself
+                pass
+            except InvalidInput as error:
+                if error.message != problem:
                     log.error("the edge keeps the pool's secrets: %s", error.message)
-                self._problem = str(error)
+                problem = error.message
 
     async def look(self) -> None:
         """Tell the edge what the file has. Raises EdgeUnavailable; InvalidInput when it must keep its secrets."""
