@@ -69,8 +69,8 @@ class ControlClient:
         return {FunctionId(name): int(version) for name, version in found.items()}
 
     async def changes(self) -> AsyncIterator[Change | None]:
+        http = self._http
         async with self._answer("GET", "/changes", read=3 * HEARTBEAT_SECONDS) as answer:
-            http = self._http
             async for line in answer.aiter_lines():
                 yield decode_change(line)
                 if self._http is not http:
