@@ -25,6 +25,7 @@ from rescoldo.model.names import FunctionId, function_id
 from support.archives import bundle_archive
 from support.gateway import PATIENCE
 from support.patience import until
+from support.ports import free_ports
 from support.real_gateway import P0, RealGateway
 from support.served_control import ServedControl
 from support.worker import POOL_SECRET, LiveWorker
@@ -173,6 +174,29 @@ def test_without_control_known_functions_wake_whatever_is_killed(cell: Cell, kil
     cell.live.until(lambda: cell.calls() >= 4, "control to count the calls made meanwhile")
 
 
+CALLS_FN = (
+    "import os, urllib.request\n"
+    "def handle(event, context):\n"
+    "    with urllib.request.urlopen(os.environ['OPENFAAS_GATEWAY'] + '/function/fn', timeout=30) as answer:\n"
+    "        return b'it says ' + answer.read()\n"
+)
+
+
+def test_a_function_calls_another_through_the_clusters_gateway(tmp_path: Path) -> None:
+    gateway = f"127.0.0.1:{free_ports(1)[0]}"
+    with worker(tmp_path, functions_gateway=f"http://{gateway}") as cell:
+        cell.put()
+        cell.put(CALLS_FN, name="caller")
+        asyncio.run(call_caller(cell.live, gateway))
+
+
+async def call_caller(live: LiveWorker, address: str) -> None:
+    async with RealGateway(address=address) as gateway:
+        await know(gateway, live)
+        answer = await gateway.call("/function/caller")
+        assert (answer.status, answer.text) == (200, "it says hello sesame")
+
+
 CALLS_ITS_WORKER = (
     "import os, urllib.error, urllib.request\n"
     "def handle(event, context):\n"
@@ -289,13 +313,18 @@ def test_calls_and_controls_requests_arrive_through_a_gateway(cell: Cell) -> Non
     asyncio.run(call_through_a_gateway(cell.live))
 
 
-async def call_through_a_gateway(live: LiveWorker) -> None:
+async def know(gateway: RealGateway, live: LiveWorker) -> None:
+    """Make the worker the only one of its pool."""
     ports = (int(address.rpartition(":")[2]) for address in (live.settings.gateway, live.settings.metrics))
+    server = Server(ServerKey(P0, "w1"), Place("127.0.0.1", *ports), draining=False)
+    await gateway.know({"openfaas-fn": P0}, {"openfaas-fn": POOL_SECRET}, control="secret-of-control")
+    await gateway.proxy.set_servers([server])
+    await until(gateway.steady)
+
+
+async def call_through_a_gateway(live: LiveWorker) -> None:
     async with RealGateway() as gateway:
-        server = Server(ServerKey(P0, "w1"), Place("127.0.0.1", *ports), draining=False)
-        await gateway.know({"openfaas-fn": P0}, {"openfaas-fn": POOL_SECRET}, control="secret-of-control")
-        await gateway.proxy.set_servers([server])
-        await until(gateway.steady)
+        await know(gateway, live)
 
         async def is_cold() -> bool:
             answer = await gateway.call("/function/fn", headers={"X-Rescoldo-Pool": "chosen by a client"})

@@ -101,13 +101,24 @@ async def test_a_running_edge_gets_the_secrets_that_kubelet_mounts_anew(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rescoldo.edge.pool.LOOK_SECONDS", 0.01)
+    mount(worker.file, SECRET)
     running = asyncio.create_task(worker.pool.run())
-    fresh = worker.file.with_name("..data")
-    fresh.write_text(NEXT)
-    fresh.replace(worker.file)
+    mount(worker.file, NEXT)
     await worker.until(lambda: opens(worker, NEXT))
     running.cancel()
     assert await worker.status(secret=SECRET) == 403
+
+
+def mount(file: Path, text: str) -> None:
+    """Put a version of the Secret in place as kubelet does: by a link to its folder, which is replaced."""
+    version, data, fresh = file.with_name(f"..{text}"), file.with_name("..data"), file.with_name("..data_tmp")
+    version.mkdir()
+    (version / file.name).write_text(text)
+    fresh.symlink_to(version.name)
+    fresh.replace(data)
+    if not file.is_symlink():
+        file.unlink()
+        file.symlink_to(f"{data.name}/{file.name}")
 
 
 async def opens(worker: Worker, secret: str) -> bool:
