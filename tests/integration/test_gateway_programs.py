@@ -18,7 +18,7 @@ from rescoldo.kube.fake import FakeCluster
 from rescoldo.model.errors import EdgeUnavailable
 from support.patience import until
 from support.real_edge import Message, ok
-from support.real_gateway import RealGateway
+from support.real_gateway import P0, RealGateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -172,3 +172,18 @@ async def test_a_haproxy_that_ends_while_it_drains_has_no_calls(real: RealGatewa
     gate.set()
     with pytest.raises(EdgeUnavailable):
         await drain(real.proxy, 0.0, 30.0)
+
+
+async def test_a_name_of_control_without_an_address_keeps_no_gateway_away() -> None:
+    async with RealGateway(slowstart=0.2, control="no-such-host.invalid:8080") as real:
+        await real.worker("w1")
+        await real.know({"blue": P0})
+        await real.place("w1")
+        await until(lambda: answers(real, "/function/fn.blue", 200))
+        assert (await real.call("/system/info")).status == 503
+        await real.proxy.set_control(real.control.place.ip, real.control.place.port)
+        await until(lambda: answers(real, "/system/info", 200))
+
+
+async def answers(real: RealGateway, path: str, status: int) -> bool:
+    return (await real.call(path)).status == status

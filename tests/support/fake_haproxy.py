@@ -38,7 +38,7 @@ class FakeHaproxy:
         self.servers: dict[str, FakeServer] = {}  # by POOL/POD
         self.maps: dict[str, dict[str, str]] = {}  # by file
         self.refused: set[str] = set()  # servers that cannot be added
-        self._settings = settings
+        self.settings = settings
         self._prepared: dict[str, tuple[str, dict[str, str]]] = {}  # by version
         self._pid = 0
         self._ended = asyncio.Event()
@@ -49,9 +49,9 @@ class FakeHaproxy:
 
     def start(self) -> None:
         """Begin, with the files as they are."""
-        self.servers = dict(_of_file(self._settings.pools_file.read_text()))
+        self.servers = dict(_of_file(self.settings.pools_file.read_text()))
         for name in config.MAPS:
-            self.maps[str(self._settings.map_file(name))] = config.read_map(self._settings, name)
+            self.maps[str(self.settings.map_file(name))] = config.read_map(self.settings, name)
         self._pid += 1
         self._away = False
         self._ended = asyncio.Event()
@@ -62,7 +62,7 @@ class FakeHaproxy:
         self._ended.set()
 
     def map(self, name: str) -> dict[str, str]:
-        return self.maps[str(self._settings.map_file(name))]
+        return self.maps[str(self.settings.map_file(name))]
 
     def ready(self) -> set[str]:
         """The servers that get new calls."""

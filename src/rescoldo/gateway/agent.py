@@ -26,6 +26,7 @@ from rescoldo.gateway.config import (
     write_map,
     write_pools,
 )
+from rescoldo.gateway.control_address import ControlAddress
 from rescoldo.gateway.lending import Lending
 from rescoldo.gateway.pods import WORKERS, WorkerPods
 from rescoldo.gateway.proxy import Proxy
@@ -74,6 +75,7 @@ class Agent:
         """`namespaces`: those whose pods are followed, which a Role in each allows; none: all, by a ClusterRole."""
         self._settings, self._proxy, self._secrets = settings, proxy, secrets
         self._news = asyncio.Event()
+        self._control = ControlAddress(settings.control, proxy)
         self._pods = WorkerPods(cluster, settings, namespaces, labels, self._news.set)
         self._lending = Lending(pool_names(settings), read_map(settings, POOLS))
         self._have: Sequence[Present] = ()  # HAProxy's servers, when it last answered
@@ -86,6 +88,10 @@ class Agent:
             tasks.create_task(self._pods.run(), name="follow pods")
             tasks.create_task(self._proxy.watch(self._news.set), name="watch HAProxy")
             tasks.create_task(self._keep(), name="keep HAProxy's servers")
+
+    def _note_start(self) -> None:
+        self._news.set()
+        self._control.note_start()
 
     async def _keep(self) -> None:
         failures, problem, pause = 0, "", LOOK_SECONDS

@@ -73,6 +73,11 @@ class Proxy:
         # each line: address, key, value
         return {row[1]: row[2] for line in answer.splitlines() if len(row := line.split(" ", 2)) == 3}
 
+    async def set_control(self, address: str, port: int) -> None:
+        """Let requests for control go to this address; nothing happens if they do already."""
+        server = "set server control/api"
+        await self._admin.run(f"{server} addr {address} port {port}", f"{server} state ready")
+
     async def set_map(self, name: str, values: Mapping[str, str]) -> None:
         """Replace a map at once, if it differs."""
         if await self.map(name) == values:
