@@ -127,6 +127,28 @@ def handles(pid: int, number: signal.Signals) -> bool:
     return bool(int(caught, 16) >> (number - 1) & 1)
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace needs root")
+async def test_haproxy_ends_when_it_is_asked_to_as_the_first_process_of_its_container(real: RealGateway) -> None:
+    await real.kill()
+    code = ("-c", COMMAND, "gateway_command", "--folder", str(real.folder))
+    outside = await asyncio.create_subprocess_exec(
+        "unshare", "--pid", "--fork", "--kill-child", sys.executable, *code, stderr=asyncio.subprocess.DEVNULL
+    )
+    await until(real.answers)
+    (first,) = Path(f"/proc/{outside.pid}/task/{outside.pid}/children").read_text().split()
+    try:
+        await until(lambda: handles(int(first), signal.SIGTERM), 5)
+        os.kill(int(first), signal.SIGTERM)
+        async with asyncio.timeout(10):
+            await outside.wait()
+    finally:
+        if outside.returncode is None:
+            outside.kill()
+            await outside.wait()
+    assert not await real.answers()
+
+
 async def test_the_command_that_drains_ends_with_the_last_call_and_says_whether_calls_are_cut(
     real: RealGateway,
 ) -> None:

@@ -130,9 +130,14 @@ def read_map(settings: GatewaySettings, name: str) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in lines if " " in line)
 
 
-def command(path: str, settings: GatewaySettings) -> list[str]:
-    """The command of HAProxy at `path`, in the foreground."""
-    return [path, "-db", "-f", str(settings.config_file), "-f", str(settings.pools_file)]
+def command(path: str, settings: GatewaySettings, *, first: bool = False) -> list[str]:
+    """The command of HAProxy at `path`, in the foreground.
+
+    `first`: as the first process of a container. Such a process gets no signal that it does not handle, and HAProxy has
+    no handler for SIGTERM; its master process, which it has then, does.
+    """
+    master = ["-W"] if first else []
+    return [path, *master, "-db", "-f", str(settings.config_file), "-f", str(settings.pools_file)]
 
 
 def _pages() -> dict[str, bytes]:

@@ -36,7 +36,8 @@ def become_proxy(settings: GatewaySettings) -> NoReturn:
     while not settings.config_file.exists():  # written last
         time.sleep(POLL_SECONDS)
     binary = process.binary()
-    os.execve(binary, config.command(binary, settings), {**os.environ, **process.environment(binary)})
+    command = config.command(binary, settings, first=os.getpid() == 1)
+    os.execve(binary, command, {**os.environ, **process.environment(binary)})
 
 
 async def run_agent(
