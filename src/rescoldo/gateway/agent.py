@@ -72,11 +72,13 @@ class Agent:
         namespaces: Collection[str] = (),
         labels: str = WORKERS,
     ) -> None:
-        """`namespaces`: those whose pods are followed, which a Role in each allows; none: all, by a ClusterRole."""
+        """`namespaces`: those whose pods are followed, which a Role in each allows, and which have a pool before their
+        first worker comes; none: all, by a ClusterRole."""
         self._settings, self._proxy, self._secrets = settings, proxy, secrets
         self._news = asyncio.Event()
         self._control = ControlAddress(settings.control, proxy)
         self._pods = WorkerPods(cluster, settings, namespaces, labels, self._news.set)
+        self._named = frozenset(namespaces)
         self._lending = Lending(pool_names(settings), read_map(settings, POOLS))
         self._have: Sequence[Present] = ()  # HAProxy's servers, when it last answered
         self._saved: State | None = None
@@ -145,7 +147,8 @@ class Agent:
 
     def _state(self) -> State:
         there = [(pod, pod.place) for pod in self._pods.all() if pod.place is not None]
-        lent = self._lending.lend({pod.key.namespace for pod, _ in there}, {server.key.pool for server in self._have})
+        places = {pod.key.namespace for pod, _ in there} | self._named
+        lent = self._lending.lend(places, {server.key.pool for server in self._have})
         servers = [
             Server(ServerKey(lent[pod.key.namespace], pod.key.name), place, pod.leaving)
             for pod, place in there

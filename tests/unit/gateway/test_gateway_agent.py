@@ -338,6 +338,12 @@ async def test_only_the_namespaces_that_are_named_are_followed_each_with_a_right
         assert world.haproxy.ready() == {"p1/w1", "p1/w2"}
 
 
+async def test_a_namespace_that_is_named_has_a_pool_before_its_first_worker(world: World) -> None:
+    """Its calls get 503 with Retry-After, and not 404."""
+    async with world.agent("blue", ramped=False):
+        assert world.pools() == {"blue": "p0", "*": "1"}
+
+
 async def test_a_gateway_waits_for_each_namespace_for_a_while(world: World) -> None:
     world.cluster.refused = {"", "red"}
     await world.create("b1")
@@ -357,7 +363,7 @@ async def test_a_namespace_without_a_right_keeps_no_other_from_its_workers(
     await world.create("b1")
     async with world.agent("blue", "red"):
         await world.settle(PATIENCE + LOOK_SECONDS + RAMP)
-        assert (world.haproxy.ready(), world.pools()) == ({"p0/b1"}, {"blue": "p0", "*": "1"})
+        assert (world.haproxy.ready(), world.pools()) == ({"p0/b1"}, {"blue": "p0", "red": "p1", "*": "1"})
         assert caplog.text.count("not allowed to list pods in namespace red") == 1
 
 
