@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from rescoldo.cluster.secret_objects import (
@@ -26,6 +27,7 @@ from rescoldo.cluster.secret_objects import (
     value_of,
 )
 from rescoldo.cluster.secrets_followed import GONE, FollowedSecrets
+from rescoldo.cluster.secrets_told import ToldSecrets
 from rescoldo.kube.errors import Changed, ClusterUnavailable, Forbidden
 from rescoldo.kube.protocol import Cluster, Object
 from rescoldo.kube.secrets import SECRETS, encoded, values_of
@@ -55,9 +57,13 @@ class KubeSecrets:
     `delete` and `delete_namespace` delete the Secrets themselves, also those that users have made and labelled.
     """
 
-    def __init__(self, cluster: Cluster, namespaces: Iterable[str]) -> None:
+    def __init__(self, cluster: Cluster, namespaces: Iterable[str], told: Path | None = None) -> None:
+        """`told`: the file of ToldSecrets; None: changes from before are not told."""
         self._cluster = cluster
-        self._spaces = {place: FollowedSecrets(cluster, place, partial(self._note, place)) for place in namespaces}
+        self._told = ToldSecrets(told)
+        self._spaces = {
+            place: FollowedSecrets(cluster, place, partial(self._note, place), self._told) for place in namespaces
+        }
         self._changed: dict[SecretName, None] = {}  # by others, in the order of their first change
         self._news = asyncio.Event()
 
@@ -71,15 +77,19 @@ class KubeSecrets:
         async with asyncio.TaskGroup() as tasks:
             for namespace, space in self._spaces.items():
                 tasks.create_task(space.run(), name=f"follow secrets in {namespace}")
+            tasks.create_task(self._told.run(), name="remember secrets that were told")
 
     async def changes(self) -> AsyncIterator[SecretName]:
-        """Iterate over the secrets that others make, remove or give another value. One task may iterate; a secret that
-        changes again before its turn comes once."""
+        """Iterate over the secrets that others make, remove or give another value, also while no control ran. One task
+        may iterate; a secret that changes again before its turn comes once. One counts as told when the next is asked
+        for."""
         while True:
             while self._changed:
                 name = next(iter(self._changed))
                 del self._changed[name]
                 yield name
+                if name not in self._changed:
+                    self._space(name.namespace).close(name.name)
             self._news.clear()
             await self._news.wait()
 

@@ -9,12 +9,13 @@ during WRITTEN_SECONDS.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 from rescoldo.cluster.secret_objects import SELECTOR, Stored, read_secret
+from rescoldo.cluster.secrets_told import ToldSecrets
 from rescoldo.kube.follow import Changed, Follower, Snapshot
 from rescoldo.kube.protocol import Cluster
 from rescoldo.kube.secrets import SECRETS
@@ -46,11 +47,15 @@ class FollowedSecrets:
     """Knows a namespace's secrets once it has listed them. `news` is called with the name of each that others make,
     remove or give another value."""
 
-    def __init__(self, cluster: Cluster, namespace: str, news: Callable[[str], None]) -> None:
+    def __init__(
+        self, cluster: Cluster, namespace: str, news: Callable[[str], None], told: ToldSecrets | None = None
+    ) -> None:
+        """`told`: what earlier controls have told; whoever hears of news calls `close` when it is done with it."""
         self._follower = Follower(
             cluster, SECRETS, partial(read_secret, most=MOST_KEPT), namespace=namespace, labels=SELECTOR
         )
-        self._news = news
+        self._namespace, self._news = namespace, news
+        self._told = told or ToldSecrets(None)
         self._known: dict[str, Stored] | None = None
         self._writing: dict[str, _Writing] = {}  # by name
         self._written: dict[str, Written] = {}  # by name
@@ -65,7 +70,7 @@ class FollowedSecrets:
         async with aclosing(self._follower.changes()) as changes:
             async for change in changes:
                 if isinstance(change, Snapshot):
-                    self._known = {one.name: one for one in change.objects}
+                    self._begin(change.objects)
                 elif isinstance(change, Changed):
                     self._take(change.object)
                 else:
@@ -99,6 +104,11 @@ class FollowedSecrets:
         if not (uid in writing.gone if writing.mark == GONE else saved_is_told):
             self._written[name] = Written(uid, version, writing.mark, asyncio.get_running_loop().time())
 
+    def close(self, name: str) -> None:
+        """Note that the present version of a secret was told."""
+        known = (self._known or {}).get(name)
+        self._told.close(self._namespace, name, None if known is None else known.version)
+
     def _is_written(self, name: str) -> bool:
         """Whether the watch has still to tell what control has done to a secret."""
         written = self._written.get(name)
@@ -106,6 +116,15 @@ class FollowedSecrets:
             del self._written[name]
             return False
         return written is not None
+
+    def _begin(self, secrets: Iterable[Stored]) -> None:
+        self._known = {one.name: one for one in secrets}
+        for name in self._told.begin(self._namespace, {one.name: one.version for one in self._known.values()}):
+            self._tell(name)
+
+    def _tell(self, name: str) -> None:
+        self._told.open(self._namespace, name)
+        self._news(name)
 
     def _own(self, name: str) -> tuple[Written | None, _Writing | None]:
         return self._written.get(name), self._writing.get(name)
@@ -121,7 +140,9 @@ class FollowedSecrets:
             del self._written[stored.name]
             before = written.mark
         if stored.mark != before and not (writing is not None and writing.mark == stored.mark):
-            self._news(stored.name)
+            self._tell(stored.name)
+        else:
+            self._told.skip(self._namespace, stored.name, stored.version)
 
     def _drop(self, name: str, uid: str) -> None:
         assert self._known is not None
@@ -133,5 +154,7 @@ class FollowedSecrets:
             if written.uid != uid:
                 return  # an earlier object than the one that control has made
             del self._written[name]
-        if not any(one is not None and one.mark == GONE for one in (written, writing)):
-            self._news(name)
+        if any(one is not None and one.mark == GONE for one in (written, writing)):
+            self._told.skip(self._namespace, name, None)
+        else:
+            self._tell(name)

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,9 +27,9 @@ OPEN = {"rescoldo.dev/secret": "true"}
 class World:
     """A cluster with the followed namespaces blue and red, and what others do by kubectl."""
 
-    def __init__(self, cluster: FakeCluster | None = None) -> None:
+    def __init__(self, cluster: FakeCluster | None = None, told: Path | None = None) -> None:
         self.cluster = cluster or FakeCluster()
-        self.secrets = KubeSecrets(self.cluster, ["blue", "red"])
+        self.secrets = KubeSecrets(self.cluster, ["blue", "red"], told)
         self.told: list[str] = []
 
     @asynccontextmanager
@@ -265,6 +266,72 @@ async def test_several_changes_of_one_secret_are_told_once_until_it_is_their_tur
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(60):
             await anext(changes)
+
+
+async def test_what_others_do_while_no_control_runs_is_told_by_the_next_one(tmp_path: Path) -> None:
+    first = World(told=tmp_path / "told.json")
+    async with first.followed():
+        await first.make("same", value=b"s3cret")
+        await first.make("gone", value=b"1")
+        await first.secrets.save("blue", "mine", b"1")
+        await first.secrets.save("blue", "deleted", b"1")
+        await first.secrets.delete("blue", "deleted")
+        assert await first.news() == ["blue/same", "blue/gone"]
+        await asyncio.sleep(2)
+    assert "s3cret" not in (tmp_path / "told.json").read_text()
+    await first.give("mine", value=b"2")
+    await first.cluster.delete(SECRETS, "gone", "blue")
+    await first.make("new", value=b"1")
+    next_one = World(first.cluster, tmp_path / "told.json")
+    async with next_one.followed():
+        assert await next_one.news() == ["blue/mine"]
+        await asyncio.sleep(2)
+    last = World(first.cluster, tmp_path / "told.json")
+    async with last.followed():
+        assert await last.news() == []
+
+
+async def test_what_a_control_was_told_and_did_not_finish_is_told_again(tmp_path: Path) -> None:
+    first = World(told=tmp_path / "told.json")
+    await first.make("key", value=b"1")
+    async with first.followed():
+        await asyncio.sleep(2)
+    following = asyncio.create_task(first.secrets.run())
+    changes = first.secrets.changes()
+    await asyncio.sleep(2)
+    await first.give("key", value=b"2")
+    assert await anext(changes) == ("blue", "key")
+    await first.patch("key", metadata={"labels": {"team": "blue"}})
+    await asyncio.sleep(5)  # it is still at work
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    next_one = World(first.cluster, tmp_path / "told.json")
+    async with next_one.followed():
+        assert await next_one.news() == ["blue/key"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": "b"}', None])
+async def test_a_file_that_cannot_be_read_tells_nothing_and_stops_nobody(
+    tmp_path: Path, text: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "told.json"
+    if text is not None:
+        file.write_text(text)
+    world = World(told=file)
+    await world.make("key", value=b"1")
+    async with world.followed():
+        assert await world.news() == []
+        await world.give("key", value=b"2")
+        assert await world.news() == ["blue/key"]
+    assert ("cannot be read" in caplog.text) == (text is not None)
+
+
+async def test_a_file_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    world = World(told=tmp_path / "none" / "told.json")
+    async with world.followed():
+        await world.make("key", value=b"1")
+        assert await world.news() == ["blue/key"]
+    assert "told.json cannot be written: No such file" in caplog.text
 
 
 class SlowAnswers(FakeCluster):
