@@ -9,9 +9,14 @@
 | rescoldo-identity | each namespace with functions | certificate of its workers, the authority, what gateways say |
 
 What is stored counts, whoever has written it; what control has in memory fills in for a Secret that was deleted. So
-whoever wants other keys deletes a Secret while no control runs. A watch tells of each change: a deleted Secret is there
-again within a second, and within RETRY_SECONDS where a right or a namespace was missing. At rest a namespace costs one
-request each 30 s (kube/protocol.py), and a few once in CHECK_SECONDS, when certificates are looked at.
+whoever wants other keys deletes a Secret while no control runs; a login that is changed counts from control's next
+start. A watch tells of each change: a deleted Secret is there again within a second, and within RETRY_SECONDS where a
+right or a namespace was missing. At rest a namespace costs one request each 30 s (kube/protocol.py), and a few once in
+CHECK_SECONDS, when certificates are looked at.
+
+Another proof for a pool, without a call that is refused: add it as a second line to `pool-secret` of the identity, wait
+until all workers have the file (kubelet takes up to two minutes), then write it into rescoldo-pools. Workers accept the
+one before until their certificate is renewed.
 """
 
 from __future__ import annotations

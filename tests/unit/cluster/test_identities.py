@@ -398,6 +398,17 @@ async def test_a_new_proof_of_a_pool_is_accepted_beside_the_one_before_until_the
         assert (await world.values("rescoldo-identity", "blue"))["pool-secret"] == new + b"\n"
 
 
+async def test_a_proof_that_a_user_adds_for_workers_stays_until_gateways_say_it(world: World) -> None:
+    async with world.running():
+        old, new = (await world.values("rescoldo-pools"))["blue"], b"n" * 43
+        await world.change("rescoldo-identity", {"pool-secret": old + b"\n" + new + b"\n"}, "blue")
+        await asyncio.sleep(2)
+        assert (await world.values("rescoldo-identity", "blue"))["pool-secret"] == old + b"\n" + new + b"\n"
+        await world.change("rescoldo-pools", {"blue": new})
+        await asyncio.sleep(2)
+        assert (await world.values("rescoldo-identity", "blue"))["pool-secret"] == new + b"\n" + old + b"\n"
+
+
 async def test_control_says_the_first_of_its_keys(world: World) -> None:
     async with world.running():
         first = world.identities.control_key
