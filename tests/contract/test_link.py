@@ -23,6 +23,7 @@ from rescoldo.model.errors import InvalidInput, NotFound, Superseded
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import function_id
 from rescoldo.model.revision import Revision
+from rescoldo.policy.grants import GRANT_SECONDS
 from rescoldo.store.protocol import Bundle, MinuteUsage
 from support.certificates import Authority
 from support.patience import SLOWNESS
@@ -160,8 +161,9 @@ async def test_a_stream_whose_control_leaves_is_unreachable(both: tuple[Control,
     control.leave()
     with pytest.raises(Unreachable):
         await after(changes)
-    asked = (ours.versions(), ours.deliver(FN), ours.put(DOCUMENT), ours.count(Counts("a", 1, ())), ours.report(REPORT))
-    for call in asked:
+    counts = Counts("a", 1, ())
+    asked = (ours.versions(), ours.deliver(FN), ours.put(DOCUMENT), ours.count(counts), ours.report(REPORT))
+    for call in (*asked, ours.grant(FN, "a"), ours.give_back(FN, "a", "t")):
         with pytest.raises(Unreachable):
             await call
 
@@ -197,6 +199,20 @@ async def test_reports_of_a_sender_add_up(both: tuple[Control, MemoryControl]) -
     first, second = control.reported.values()
     assert first == Report("pod-1/ab12", {}, {FN: 7}, {})
     assert (first.worker, second.worker) == ("pod-1", "pod-2")
+
+
+async def test_a_grant_is_held_by_one_worker_at_a_time(both: tuple[Control, MemoryControl]) -> None:
+    ours, _ = both
+    first = await ours.grant(FN, "pod-1/a")
+    assert (first.seconds, first.wanted) == (GRANT_SECONDS, False)
+    refused = await ours.grant(FN, "pod-2/b")
+    assert (refused.seconds, refused.retry_after > GRANT_SECONDS - 10) == (0.0, True)
+    renewed = await ours.grant(FN, "pod-1/a")
+    assert (renewed.seconds, renewed.wanted, renewed.token != first.token) == (GRANT_SECONDS, True, True)
+    await ours.give_back(FN, "pod-1/a", first.token)
+    assert not (await ours.grant(FN, "pod-2/b")).seconds
+    await ours.give_back(FN, "pod-1/a", (await ours.grant(FN, "pod-1/a")).token)
+    assert (await ours.grant(FN, "pod-2/b")).seconds
 
 
 # -- the real link alone
@@ -236,6 +252,13 @@ async def test_a_document_under_another_name_is_refused(served: Served) -> None:
             await client._ask("PUT", f"/functions/{FN}", {"spec": {}})
         with pytest.raises(InvalidInput, match="the field 'volumes', which this worker's version does not know"):
             await client._ask("PUT", f"/functions/{FN}", {**to_json(DOCUMENT), "volumes": ["a"]})
+
+
+@pytest.mark.parametrize("sender", ["", "a" * 321])
+async def test_a_request_for_a_grant_needs_a_sender(served: Served, sender: str) -> None:
+    async with served.client() as client:
+        with pytest.raises(InvalidInput, match="request for a grant"):
+            await client.grant(FN, sender)
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,22 @@ def test_a_minimum_is_awake_where_control_renews_it(cell: Cell) -> None:
     assert cell.live.system("POST", "/function/other/keep").status == 404
 
 
+def test_a_function_with_max_strict_runs_under_a_grant_alone(cell: Cell) -> None:
+    memory = cell.control.memory
+    other = cell.control.ask(lambda: memory.grant(FN, "another"))
+    cell.put(**{"max-strict": "true"})
+    refused = cell.live.invoke("fn")
+    assert (refused.status, "another worker may still run it" in refused.text) == (503, True)
+    assert 25 <= int(refused.headers["retry-after"]) <= 31
+    cell.control.ask(lambda: memory.give_back(FN, "another", other.token))
+    cell.live.until(lambda: cell.live.invoke("fn").status == 200, "a grant")
+    cell.live.kill("controller")
+    assert cell.live.invoke("fn").text == "hello sesame"
+    assert not cell.control.ask(lambda: memory.grant(FN, "another")).seconds
+    memory.leave()
+    cell.live.until(lambda: cell.live.invoke("fn").status == 503, "the end of the grant", 3 * PATIENCE)
+
+
 @pytest.mark.parametrize("killed", ["controller", "node", "edge", "supervisor"])
 def test_without_control_known_functions_wake_whatever_is_killed(cell: Cell, killed: str) -> None:
     cell.put()

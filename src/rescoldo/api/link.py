@@ -14,9 +14,11 @@ from rescoldo.link.protocol import Control, Unreachable
 from rescoldo.link.wire import (
     decode_counts,
     decode_document,
+    decode_grant_request,
     decode_report,
     encode_change,
     encode_delivery,
+    encode_grant,
     encode_image,
     encode_secrets,
 )
@@ -107,6 +109,16 @@ def _supplies(control_of: ControlOf) -> APIRouter:
     @router.post("/reports")
     async def report(request: Request, found: dict[str, Any] = Body()) -> Response:  # noqa: B008
         await control_of(request).report(decode_report(found))
+        return Response(status_code=204)
+
+    @router.post("/grants")
+    async def grant(request: Request, found: dict[str, Any] = Body()) -> Response:  # noqa: B008
+        function, sender, _ = decode_grant_request(found)
+        return JSONResponse(encode_grant(await control_of(request).grant(function, sender)))
+
+    @router.post("/grants/back")
+    async def give_back(request: Request, found: dict[str, Any] = Body()) -> Response:  # noqa: B008
+        await control_of(request).give_back(*decode_grant_request(found))
         return Response(status_code=204)
 
     return router

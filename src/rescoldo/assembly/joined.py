@@ -15,6 +15,7 @@ from rescoldo.link.client import ControlClient
 from rescoldo.link.counts import CountsOutbox
 from rescoldo.link.documents import JoinedDocuments
 from rescoldo.link.freshness import Freshness, FreshnessFiles
+from rescoldo.link.grants import Grants
 from rescoldo.link.identity import Identity
 from rescoldo.link.known import KnownDocuments
 from rescoldo.link.membership import Membership
@@ -35,15 +36,19 @@ def join(settings: Settings, url: str, bundles: Bundles) -> Backing:
     secrets = JoinedSecrets(control, SecretFiles(settings.function_secrets))
     supplies = Supplies(control, bundles, secrets, settings.max_system_body)
     known, outbox = KnownDocuments(settings.known_functions), CountsOutbox(settings.counts, control)
+    sender = sender_name()
+    # beside the known functions: it has to outlive this process, as the instances do
+    grants = Grants(control, settings.known_functions.with_name("grants"), sender.partition("/")[0])
     try:
+        grants.load()
         known.load()
         outbox.load()
     except OSError as error:
         raise StoreError(f"{error.filename}: {error.strerror}") from error
     documents = JoinedDocuments(control, known, settings.namespace, supplies.bring)
     refusals = Refusals()
-    reports = Reports(control, documents, known, refusals, sender_name())
-    membership = Membership(documents.is_reachable, documents.ask_anew, reports, refusals)
+    reports = Reports(control, documents, known, refusals, sender)
+    membership = Membership(documents.is_reachable, documents.ask_anew, reports, grants, refusals)
     opened = AsyncExitStack()
     opened.push_async_callback(control.close)
     loops: dict[str, Loop] = {"follow control": documents.run, "send counts": outbox.run}

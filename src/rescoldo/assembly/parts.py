@@ -156,7 +156,8 @@ def _running(settings: Settings, ports: Ports) -> Running:
     upkeep = ALWAYS if ports.membership is None else Upkeep(ports.membership.reachable)
     if ports.workers is not None:
         upkeep = NEVER
-    fleet = Fleet(ports.node, ports.edge, ports.store, slots, tasks, upkeep)
+    permit = None if ports.membership is None else ports.membership.grants.acquire
+    fleet = Fleet(ports.node, ports.edge, ports.store, slots, tasks, upkeep, permit)
     growth = Growth(ports.reload, fleet.routes.edge_state, slots)
     sleeper = Sleeper(fleet, ports.edge, tasks)
     scaler = Scaler(fleet, ports.edge, ports.node)

@@ -20,6 +20,7 @@ from rescoldo.control.fleet.known_node import KnownNode
 from rescoldo.control.fleet.scaler import Scaler
 from rescoldo.control.fleet.sleeper import Sleeper
 from rescoldo.control.fleet.slots import SlotPool
+from rescoldo.control.fleet.strict import StrictFunctions
 from rescoldo.control.fleet.waker import Waker
 from rescoldo.control.observe.failure_reports import FailureReports
 from rescoldo.control.observe.problems import Problems
@@ -89,6 +90,7 @@ class Controller:
             self.tasks.spawn("renewal", self.renewal.run())
         if self.membership is not None:
             self.tasks.spawn("upkeep", self.fleet.upkeep.run())
+            self.tasks.spawn("grants", self.membership.grants.run(StrictFunctions(self.fleet)))
             self.tasks.spawn("report to control", self.membership.reports.run(Served(self.fleet.entries)))
         self.fleet.keep_numbers()
         self.trials.go_on()

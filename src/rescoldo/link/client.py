@@ -20,6 +20,7 @@ from rescoldo.link.protocol import HEARTBEAT_SECONDS, Archive, Change, Counts, D
 from rescoldo.link.wire import (
     decode_change,
     decode_delivery,
+    decode_grant,
     decode_image,
     decode_secrets,
     encode_counts,
@@ -28,6 +29,7 @@ from rescoldo.link.wire import (
 from rescoldo.model.deployed import Deployed, to_json
 from rescoldo.model.errors import InvalidInput, NotFound, RescoldoError, Superseded
 from rescoldo.model.names import FunctionId
+from rescoldo.policy.grants import Grant
 from rescoldo.store.protocol import Bundle
 
 CONNECT_SECONDS = 2.0
@@ -101,6 +103,12 @@ class ControlClient:
 
     async def report(self, report: Report) -> None:
         await self._ask("POST", "/reports", encode_report(report))
+
+    async def grant(self, function: FunctionId, sender: str) -> Grant:
+        return decode_grant(await self._ask("POST", "/grants", {"function": function, "sender": sender}))
+
+    async def give_back(self, function: FunctionId, sender: str, token: str) -> None:
+        await self._ask("POST", "/grants/back", {"function": function, "sender": sender, "token": token})
 
     async def _ask(self, method: str, path: str, body: Any = None, *, missing: bool = False) -> Any:
         """Return the object of an answer; None for an answer without one, and with `missing` for what is not found."""

@@ -10,6 +10,7 @@ from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Archive, Change, Cou
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import NotFound
 from rescoldo.model.names import FunctionId
+from rescoldo.policy.grants import Grant, GrantBook
 from rescoldo.store.memory import MemoryDocuments
 from rescoldo.store.protocol import Bundle, MinuteUsage
 
@@ -29,6 +30,8 @@ class MemoryControl:
     reported: dict[str, Report] = field(default_factory=dict)  # all that each sender told
     reports: int = 0  # that came
     asked: list[FunctionId] = field(default_factory=list)  # deliveries that were asked for
+    _tokens: int = 0
+    _book: GrantBook | None = None
     _last: dict[str, int] = field(default_factory=dict)  # number of the last batch, by sender
     _gone: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -121,3 +124,16 @@ class MemoryControl:
         self._check()
         self.reports += 1
         self.reported[report.sender] = report.upon(self.reported.get(report.sender))
+
+    async def grant(self, function: FunctionId, sender: str) -> Grant:
+        self._check()
+        self._tokens += 1
+        now = asyncio.get_running_loop().time()
+        if self._book is None:
+            self._book = GrantBook(now, {})
+        return self._book.grant(function, sender, f"t{self._tokens}", now)
+
+    async def give_back(self, function: FunctionId, sender: str, token: str) -> None:
+        self._check()
+        if self._book is not None:
+            self._book.give_back(function, sender, token)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rescoldo.link.grants import Grants
 from rescoldo.link.refusals import Refusals
 from rescoldo.link.reports import Reports
 from rescoldo.model.names import FunctionId
@@ -17,4 +18,5 @@ class Membership:
     reachable: Callable[[], bool]  # whether control can be reached now
     ask_anew: Callable[[FunctionId], None]  # see JoinedDocuments
     reports: Reports
+    grants: Grants
     refusals: Refusals  # of known documents that the controller could not take over

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import Busy, StoreError
 from rescoldo.model.names import FunctionId
+from rescoldo.policy.grants import Grant
 from rescoldo.store.protocol import Bundle, MinuteUsage
 
 GONE = 0  # the version of a function that was removed
@@ -125,4 +126,12 @@ class Control(Protocol):
 
     async def report(self, report: Report) -> None:
         """Tell what this worker runs and serves; control adds it to what it knows of the sender (`Report.upon`)."""
+        ...
+
+    async def grant(self, function: FunctionId, sender: str) -> Grant:
+        """Ask for the right to run a function with max-strict, or for its renewal; see policy/grants.py."""
+        ...
+
+    async def give_back(self, function: FunctionId, sender: str, token: str) -> None:
+        """End the grant with that token, if it is the latest; another is no error."""
         ...

@@ -14,6 +14,7 @@ from rescoldo.link.strict import check_values, read_document
 from rescoldo.model import deployed
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.names import FunctionId, RouteKey
+from rescoldo.policy.grants import Grant
 from rescoldo.store.protocol import Bundle, MinuteUsage
 
 MOST_SENDER = 320  # characters: a pod's name has at most 253
@@ -120,6 +121,33 @@ def decode_report(found: Any) -> Report:
     if any(len(reason) > MOST_REASON for reason in report.refused.values()):
         raise InvalidInput(f"a report has a reason of more than {MOST_REASON} characters")
     return report
+
+
+def encode_grant(grant: Grant) -> dict[str, Any]:
+    """The answer to a worker that asks for a grant."""
+    return asdict(grant)
+
+
+def decode_grant(found: Any) -> Grant:
+    """Read `encode_grant`'s object. Raises InvalidInput."""
+
+    def read() -> Grant:
+        seconds, retry_after = float(found["seconds"]), float(found["retry_after"])
+        return Grant(seconds, str(found["token"]), retry_after, bool(found["wanted"]))
+
+    return _read("a grant", read)
+
+
+def decode_grant_request(found: Any) -> tuple[FunctionId, str, str]:
+    """Read function, sender and token (empty: it asks for a grant) of a worker's request. Raises InvalidInput."""
+
+    def read() -> tuple[FunctionId, str, str]:
+        function, sender, token = _function(found["function"]), str(found["sender"]), str(found.get("token", ""))
+        if not sender or max(len(function), len(sender), len(token)) > MOST_SENDER:
+            raise ValueError("a name is missing or too long")
+        return function, sender, token
+
+    return _read("a request for a grant", read)
 
 
 def decode_document(found: Any) -> deployed.Deployed:

@@ -36,6 +36,8 @@ DEFAULT_IDLE_WINDOW = 10.0  # seconds; holds 13.6 % of always-on memory on the A
 DEFAULT_READY_TIMEOUT = 15.0  # seconds from wake to ready
 MAX_READY_TIMEOUT = 110.0  # seconds; the edge holds a request for 120
 DEFAULT_GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+MOST_GRACE = 600.0
+MOST_STRICT_GRACE = 8.0  # with max-strict: a function's instances end before its grant does (link/grants.py)
 DEFAULT_SCALE_FACTOR = 20  # percent of the maximum that an alert adds
 DEFAULT_LIMITS = Limits()
 DEFAULT_START = Start()
@@ -43,7 +45,9 @@ IDLE_WINDOW = OURS + "idle-window"
 LEAST_IDLE_WINDOW, MAX_IDLE_WINDOW = 0.05, 7 * 86400.0  # seconds
 MAX_SECRETS = 50  # of one function
 # our annotations, without the rescoldo.dev/ before each
-ANNOTATIONS = frozenset((*LIMIT_KEYS, *SCALING_KEYS, "cors", "grace", "idle-window", "ready-timeout", "rollout"))
+ANNOTATIONS = frozenset(
+    (*LIMIT_KEYS, *SCALING_KEYS, "cors", "grace", "idle-window", "max-strict", "ready-timeout", "rollout")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class FunctionPolicy:
     scale_factor: int = DEFAULT_SCALE_FACTOR  # percent of max_replicas that an alert adds; 0: alerts change nothing
     scaling: Scaling = field(default_factory=Scaling)
     cors: tuple[str, ...] = ()  # origins whose pages may read the platform's own answers; "*": all
+    max_strict: bool = False  # never more than max_replicas instances, those that end included, in the whole cluster
     openfaas_rule: bool = False  # policy/openfaasrule.py scales it, too
 
     @property
@@ -156,6 +161,7 @@ def policy_of(
     zero = labels.get(SCALE + "zero", "").strip().lower()
     if zero not in ("", "true", "false"):
         raise InvalidInput(f"label {SCALE}zero: {zero!r} is not allowed; use true or false")
+    strict = choice(notes, OURS + "max-strict", "false", "true") == "true"
     limits = limits_of(notes, env, spec.limits, spec.requests, defaults)
     return FunctionPolicy(
         min_replicas=minimum,
@@ -163,12 +169,13 @@ def policy_of(
         sleeps=zero == "true" or (zero == "" and minimum == 0),
         idle_window=_idle_window(labels, notes),
         ready_timeout=seconds(notes, OURS + "ready-timeout", DEFAULT_READY_TIMEOUT, 0.1, MAX_READY_TIMEOUT),
-        grace=seconds(notes, OURS + "grace", DEFAULT_GRACE, 0.0, 600.0),
+        grace=seconds(notes, OURS + "grace", DEFAULT_GRACE, 0.0, MOST_STRICT_GRACE if strict else MOST_GRACE),
         limits=limits,
         start=start,
         checked=choice(notes, OURS + "rollout", "checked", "immediate") == "checked",
         scale_factor=whole_number(labels, SCALE + "factor", DEFAULT_SCALE_FACTOR, 0, 100),
         scaling=scaling_of(labels, notes, limits.concurrency, scaling),
+        max_strict=strict,
         cors=origins(notes, OURS + "cors"),
         openfaas_rule=scaling.openfaas_rule and all(labels.get(SCALE + bound, "").strip() for bound in ("min", "max")),
     )

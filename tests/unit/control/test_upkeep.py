@@ -15,13 +15,14 @@ from test_look_up import Elsewhere
 from rescoldo.bundle.memory import MemoryBundles
 from rescoldo.control.fleet.upkeep import KEPT_SECONDS, RENEWAL_SECONDS
 from rescoldo.edge.fake import FakeEdge
+from rescoldo.link.grants import Grants
 from rescoldo.link.membership import Membership
 from rescoldo.link.refusals import Refusals
 from rescoldo.link.reports import Reports
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import NotFound
 from rescoldo.model.function import Function, FunctionSpec
-from rescoldo.model.names import function_id
+from rescoldo.model.names import FunctionId, function_id
 from rescoldo.model.settings import Settings
 from rescoldo.model.standing import Standing
 from rescoldo.node.fake import FakeNode
@@ -33,10 +34,13 @@ WINDOW = 20.0  # seconds for which a function stays awake uncalled
 
 
 class Silent:
-    """Reports that go nowhere."""
+    """Reports that go nowhere, and grants that nobody needs."""
 
-    async def run(self, serving: object) -> None:
+    async def run(self, fleet: object) -> None:
         """Nothing is told."""
+
+    async def acquire(self, function: FunctionId) -> None:
+        """Anything may start."""
 
 
 @dataclass
@@ -78,7 +82,9 @@ class Worker:
 @pytest.fixture
 async def worker() -> AsyncIterator[Worker]:
     there = MemoryDocuments()
-    membership = Membership(lambda: not made.away, lambda _: None, cast(Reports, Silent()), Refusals())
+    membership = Membership(
+        lambda: not made.away, lambda _: None, cast(Reports, Silent()), cast(Grants, Silent()), Refusals()
+    )
     ports = FakeEdge(8), FakeNode(), MemoryStore(Elsewhere(there)), MemorySecrets(), MemoryBundles()
     world = World(8, Settings("/nowhere/d", "/nowhere/r"), *ports, membership)
     made = Worker(world, there)

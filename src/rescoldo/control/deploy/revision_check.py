@@ -36,7 +36,7 @@ class RevisionCheck:
         Raises RolloutFailed with the reason if the first does not start, Busy without room, and Conflict if the
         function is removed meanwhile.
         """
-        if entry.awake is not None and self.excludes(policy, entry.policy):
+        if entry.awake is not None and (self.excludes(policy, entry.policy) or _is_full(entry.awake, policy)):
             return None
         if function.id in self._called_off:
             raise _removed(function)
@@ -97,6 +97,11 @@ class RevisionCheck:
             await self._fleet.instances.launch(awake, first=False)
         except RescoldoError as error:  # the first has started, so the revision works; the scaler retries the rest
             log.warning("%s takes over with fewer instances: %s", awake.function.id, error.message)
+
+
+def _is_full(awake: Awake, policy: FunctionPolicy) -> bool:
+    """Whether no instance may run beside those that serve."""
+    return policy.max_strict and len(awake.servers) >= policy.max_replicas
 
 
 def _removed(function: Function) -> Conflict:

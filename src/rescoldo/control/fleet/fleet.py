@@ -16,7 +16,7 @@ This order keeps requests from failing:
 from __future__ import annotations
 
 from rescoldo.control.fleet.entries import Entries
-from rescoldo.control.fleet.instances import Instances
+from rescoldo.control.fleet.instances import Instances, Permit
 from rescoldo.control.fleet.losses import Losses
 from rescoldo.control.fleet.replicas import Replicas
 from rescoldo.control.fleet.requested import RequestedReplicas
@@ -36,11 +36,12 @@ class Fleet:
     """The entries and the parts that work on them."""
 
     def __init__(
-        self, node: Node, edge: Edge, store: Store, slots: SlotPool, tasks: Tasks, upkeep: Upkeep = ALWAYS
+        self, node: Node, edge: Edge, store: Store, slots: SlotPool, tasks: Tasks, upkeep: Upkeep = ALWAYS,
+        permit: Permit | None = None,
     ) -> None:
         self.upkeep = upkeep
         self.entries = Entries(upkeep)
-        self.instances = Instances(node, edge, tasks)
+        self.instances = Instances(node, edge, tasks, permit)
         self.replicas = Replicas(self.instances, edge, tasks)
         self.requested = RequestedReplicas(store, tasks)
         self.standings = Standings(store, tasks)

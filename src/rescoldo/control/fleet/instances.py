@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Set
+from collections.abc import Awaitable, Callable, Set
 
 from rescoldo.control.fleet.awake import Awake
 from rescoldo.control.fleet.life import Stage
@@ -20,11 +20,14 @@ from rescoldo.edge.protocol import Edge, LiveServer, SlotLoad
 from rescoldo.model.coldstart import StartTimes
 from rescoldo.model.errors import Busy, EdgeUnavailable, NodeUnavailable, StartFailed
 from rescoldo.model.instance import Launch
-from rescoldo.model.names import InstanceId, SlotName, split_id
+from rescoldo.model.names import FunctionId, InstanceId, SlotName, split_id
 from rescoldo.node.protocol import Exit, Node
 from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
+
+Permit = Callable[[FunctionId], Awaitable[None]]
+"""Returns while this worker may start an instance of a function with max-strict. Raises Busy with the reason."""
 
 BURY_SECONDS = 1.0  # for requests in a dead instance of a revision that is being checked or drained
 
@@ -32,12 +35,14 @@ BURY_SECONDS = 1.0  # for requests in a dead instance of a revision that is bein
 class Instances:
     """Starts and stops instances, and knows the live ones."""
 
-    def __init__(self, node: Node, edge: Edge, tasks: Tasks) -> None:
+    def __init__(self, node: Node, edge: Edge, tasks: Tasks, permit: Permit | None = None) -> None:
+        """`permit`: None on a platform that stands alone, which shares no function with another."""
         self.live: dict[InstanceId, LiveServer] = {}
         self.lifetimes = Lifetimes()
         self._node = node
         self._edge = edge
         self._tasks = tasks
+        self._permit = permit
         self._ended: dict[InstanceId, Exit | None] = {}  # each instance being started, with its exit once reported
 
     @property
@@ -75,6 +80,8 @@ class Instances:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _launch_once(self, awake: Awake, *, first: bool) -> StartTimes:
+        if awake.policy.max_strict:
+            await self._check_strict(awake)
         begun = time.monotonic()
         launch = self._new_launch(awake)
         self.note(launch)
@@ -102,6 +109,15 @@ class Instances:
         awake.servers[launch.instance] = self.live[launch.instance]
         ours = round((asked - begun + time.monotonic() - told) * 1e6)
         return running.took._replace(slot=running.took.slot + ours)
+
+    async def _check_strict(self, awake: Awake) -> None:
+        """Raise Busy unless one more instance of a function with max-strict may start. Nothing else runs between this
+        and the note that the instance exists."""
+        function, most = awake.function.id, awake.policy.max_replicas
+        if self._permit is not None:
+            await self._permit(function)
+        if len(self.lifetimes.existing(function)) >= most:
+            raise Busy(f"{function} has max-strict, and {most} of its instances run or are still ending")
 
     def _check_start(self, awake: Awake, launch: Launch) -> None:
         if awake.stage is Stage.ENDING:
@@ -143,7 +159,9 @@ class Instances:
         )
 
     def note_end(self, exit: Exit) -> bool:
-        """Note an exit; return whether the instance was still being started, in which case its start fails."""
+        """Note an exit: the instance does not exist any more. Return whether it was still being started, in which case
+        its start fails."""
+        self.lifetimes.ended(exit.instance, _now())
         if exit.instance not in self._ended:
             return False
         self._ended[exit.instance] = exit

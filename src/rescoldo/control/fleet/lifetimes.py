@@ -37,6 +37,10 @@ class Lifetimes:
         """Forget a removed function's seconds; otherwise names that come and go would fill the memory."""
         self._ended.pop(function, None)
 
+    def existing(self, function: FunctionId) -> list[InstanceId]:
+        """The instances of a function, including starting and stopping ones."""
+        return [instance for instance, (its, _) in self._since.items() if its == function]
+
     def seconds(self, now: float) -> dict[FunctionId, float]:
         """The seconds until `now` of each function that has had an instance."""
         sums = dict(self._ended)
