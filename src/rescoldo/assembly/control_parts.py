@@ -12,6 +12,7 @@ from rescoldo.api.protocol import Platform
 from rescoldo.assembly.parts import Ports, assemble
 from rescoldo.bundle.kept import KeptBundles
 from rescoldo.cluster.documents import KubeDocuments
+from rescoldo.cluster.grants import KeptGrants
 from rescoldo.cluster.pool import PoolControl
 from rescoldo.cluster.reports import Reports
 from rescoldo.cluster.resting import RestingEdge, RestingNode
@@ -118,9 +119,10 @@ async def open_control(settings: ControlSettings, cluster: Cluster, tasks: Tasks
     controller, api = assemble(platform, _ports(store, secrets, bundles, reports))
     await controller.load()
     await controller.begin()
+    grants = KeptGrants.open(settings.grants)
     pools = {
         namespace: PoolControl(
-            namespace, documents, store, bundles, secrets, store, controller.recorder.note_saved, reports
+            namespace, documents, store, bundles, secrets, store, controller.recorder.note_saved, reports, grants
         )
         for namespace in settings.namespaces
     }

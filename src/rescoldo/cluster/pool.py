@@ -9,11 +9,13 @@ from contextlib import suppress
 from typing import Protocol
 
 from rescoldo.bundle.kept import KeptBundles
+from rescoldo.cluster.grants import KeptGrants
 from rescoldo.cluster.reports import Reports
 from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Archive, Change, Counts, Delivery, Report, Unreachable
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import InvalidInput, NotFound
 from rescoldo.model.names import FunctionId, split_id
+from rescoldo.policy.grants import Grant
 from rescoldo.store.documents import Documents
 from rescoldo.store.protocol import Batches, Bundle, BundleIndex, MinuteUsage
 
@@ -41,8 +43,10 @@ class PoolControl:
         batches: Batches,
         on_counts: Callable[[Iterable[MinuteUsage]], None],
         reports: Reports,
+        grants: KeptGrants,
     ) -> None:
         """`on_counts` gets the counts that have been saved; `reports` what workers report."""
+        self._grants = grants
         self._reports = reports
         self._namespace = namespace
         self._documents = documents
@@ -121,6 +125,14 @@ class PoolControl:
         for function in (*report.awake, *report.applied, *report.refused):
             self._check(function)
         self._reports.take(report)
+
+    async def grant(self, function: FunctionId, sender: str) -> Grant:
+        self._check(function)
+        return await self._grants.grant(function, sender)
+
+    async def give_back(self, function: FunctionId, sender: str, token: str) -> None:
+        self._check(function)
+        await self._grants.give_back(function, sender, token)
 
     async def count(self, counts: Counts) -> None:
         if len(counts.rows) > MOST_ROWS:

@@ -22,6 +22,11 @@ class ControlSettings:
     kubeconfig: Path | None = None  # None: as a pod's service account
 
     @property
+    def grants(self) -> Path:
+        """Who may run functions with max-strict."""
+        return self.platform.data_path / "grants.json"
+
+    @property
     def identity(self) -> Path:
         """Its certificate and key, in memory."""
         return self.platform.run_path / "identity"

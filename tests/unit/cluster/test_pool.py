@@ -10,9 +10,10 @@ import pytest
 
 from rescoldo.bundle.kept import KeptBundles
 from rescoldo.bundle.manifest import layer_manifest, manifest_here
+from rescoldo.cluster.grants import KeptGrants
 from rescoldo.cluster.pool import MOST_ROWS, PoolControl
 from rescoldo.cluster.reports import Reports
-from rescoldo.link.protocol import GONE, Change, Counts, Unreachable
+from rescoldo.link.protocol import GONE, Change, Counts, Report, Unreachable
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import InvalidInput, NotFound
 from rescoldo.model.function import Function, FunctionSpec
@@ -36,6 +37,7 @@ class Values(dict[tuple[str, str], bytes]):
 @dataclass
 class World:
     archives: KeptBundles
+    folder: Path
     documents: MemoryDocuments = field(default_factory=MemoryDocuments)
     store: MemoryStore = field(default_factory=MemoryStore)
     secrets: Values = field(default_factory=Values)
@@ -44,7 +46,7 @@ class World:
     def pool(self, namespace: str = "openfaas-fn") -> PoolControl:
         return PoolControl(
             namespace, self.documents, self.store, self.archives, self.secrets, self.store, self.counted.extend,
-            Reports(),
+            Reports(), KeptGrants.open(self.folder / "grants.json"),
         )  # fmt: skip
 
     async def upload(self, data: bytes, *, layer: bool = False) -> str:
@@ -58,7 +60,7 @@ class World:
 async def world(tmp_path: Path) -> World:
     archives = KeptBundles(tmp_path / "bundles", tmp_path / "uploads")
     await archives.prepare()
-    return World(archives)
+    return World(archives, tmp_path)
 
 
 def layer() -> bytes:
@@ -125,6 +127,9 @@ async def test_functions_of_another_namespace_do_not_exist(world: World) -> None
         pool.put(deployed("b" * 64, namespace="elsewhere")),
         pool.delete(FOREIGN),
         pool.count(Counts("me", 1, (replace(ROW, function=FOREIGN),))),
+        pool.report(Report("me/1", {FOREIGN: 1}, {}, {})),
+        pool.grant(FOREIGN, "me"),
+        pool.give_back(FOREIGN, "me", "token"),
     ):
         with pytest.raises(InvalidInput, match=r"fn\.elsewhere is not a function of namespace openfaas-fn"):
             await attempt
