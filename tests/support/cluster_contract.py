@@ -6,6 +6,7 @@ Each of the two has a fixture `world`.
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -16,6 +17,7 @@ import pytest
 
 from rescoldo.kube.errors import Changed, Owned
 from rescoldo.kube.protocol import Cluster, Event, EventType, Object, Page, Resource
+from rescoldo.kube.rights import may
 from rescoldo.model.errors import Conflict, NotFound
 
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps")
@@ -73,6 +75,15 @@ async def told(events: AsyncIterator[Event], number: int) -> list[tuple[str, str
             if event.type != EventType.BOOKMARK:
                 found.append((event.type.value, event.object["metadata"]["name"]))
     return found
+
+
+async def test_a_cluster_says_its_version(world: World) -> None:
+    assert re.match(r"v\d+\.\d+\.\d+", await world.cluster.version())
+
+
+async def test_a_cluster_says_what_its_credentials_allow(world: World) -> None:
+    assert await may(world.cluster, "patch", THINGS, world.namespace)
+    assert await may(world.cluster, "list", THINGS)
 
 
 async def test_a_created_object_is_read_as_it_was_stored(world: World) -> None:

@@ -69,7 +69,8 @@ def forwarded(cluster: ClusterFlags, system: str, port: int = 0) -> Iterator[For
         text=True,
     )
     lines: Queue[str] = Queue(100)
-    threading.Thread(target=_read, args=(process, lines), name="kubectl's output", daemon=True).start()
+    reader = threading.Thread(target=_read, args=(process, lines), name="kubectl's output", daemon=True)
+    reader.start()
     try:
         yield Forward(process, lines)
     finally:
@@ -79,13 +80,15 @@ def forwarded(cluster: ClusterFlags, system: str, port: int = 0) -> Iterator[For
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        reader.join(END_SECONDS)  # its pipe has ended
 
 
 def _read(process: subprocess.Popen[str], lines: Queue[str]) -> None:
     """Read all that kubectl prints, so that it never waits for a reader; keep the first lines and its end."""
     assert process.stdout is not None
-    for line in process.stdout:
-        if not lines.full():
-            lines.put(line)
+    with process.stdout:
+        for line in process.stdout:
+            if not lines.full():
+                lines.put(line)
     if not lines.full():
         lines.put("")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rescoldo.bundle.build import BuildRequest, build
 from rescoldo.bundle.installer import run_installer
-from rescoldo.cli.deployment import deploy, remove, upload
+from rescoldo.cli.deployment import deploy, function_url, remove, upload
 from rescoldo.cli.gateway import Gateway
 from rescoldo.cli.output import note
 from rescoldo.model.errors import RescoldoError
@@ -57,7 +57,7 @@ def probe(gateway: Gateway) -> Probed:
         upload(gateway, PROBE, bundle.path, lambda line: None)
     try:
         deploy(gateway, spec, update=True, replace=False)
-        return _call(gateway)
+        return _call(gateway, function_url(gateway, spec))
     finally:
         try:
             remove(gateway, PROBE, spec.namespace, missing_ok=True)
@@ -65,9 +65,9 @@ def probe(gateway: Gateway) -> Probed:
             note(f"the function {PROBE} could not be removed: {error.message}")
 
 
-def _call(gateway: Gateway) -> Probed:
+def _call(gateway: Gateway, url: str) -> Probed:
     begin = time.perf_counter()
-    with gateway.stream("GET", f"/function/{PROBE}") as answer:
+    with gateway.stream("GET", url) as answer:
         text = answer.read().decode(errors="replace")
         took = (time.perf_counter() - begin) * 1000
         if answer.status_code != 200:

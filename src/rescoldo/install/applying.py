@@ -97,11 +97,13 @@ class Installation:
         raise NotRolledOut(f"{said(obj)}: the API server does not serve it after {self._seconds:g} s")
 
     async def _wait_for_deployment(self, obj: Object) -> None:
-        meta = obj["metadata"]
-        self._tell(f"waiting for {said(obj)}")
+        meta, told = obj["metadata"], False
         async for found in self._polls(obj):
             if is_rolled_out(found):
                 return
+            if not told:
+                self._tell(f"waiting for {said(obj)}")
+                told = True
         problems = await problems_of(self._cluster, meta["namespace"], obj["spec"]["selector"]["matchLabels"])
         why = "".join(f"\n  {problem}" for problem in problems) or "; its pods say nothing"
         raise NotRolledOut(f"{said(obj)} is not rolled out after {self._seconds:g} s{why}")

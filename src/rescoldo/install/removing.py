@@ -16,7 +16,7 @@ from functools import partial
 
 from rescoldo.install.applying import belongings, delete, find, is_ours
 from rescoldo.install.kinds import CLAIMS, CONFIG_MAPS, DEFINITIONS, DEPLOYMENTS, NAMESPACES, SECRETS, SERVICES, said
-from rescoldo.install.names import CONTROL, FUNCTION_SECRET, MADE_BY_CONTROL, NAME_LABEL, selector
+from rescoldo.install.names import CONTROL, FUNCTION_SECRET, INSTALL_LABEL, MADE_BY_CONTROL, NAME_LABEL, selector
 from rescoldo.install.problems import PODS
 from rescoldo.kube.functions import FUNCTIONS
 from rescoldo.kube.protocol import Cluster, Object, Resource
@@ -96,6 +96,8 @@ class Removal:
         await self._delete(plan.lasting)
         for kind, obj in plan.deleted:
             await self._wait(f"the end of {said(obj)}", partial(self._is_gone, kind, obj))
+        if plan.parts:
+            await self._wait("the end of all pods, which finish their calls", self._pods_are_gone)
 
     async def _plan_secrets(self, plan: Plan, spaces: Sequence[str]) -> None:
         for space in (self._system, *spaces):
@@ -177,6 +179,9 @@ class Removal:
     async def _control_is_gone(self) -> bool:
         labels = ",".join(f"{key}={value}" for key, value in selector("control").items())
         return not [pod async for pod in self._all(PODS, self._system, labels)]
+
+    async def _pods_are_gone(self) -> bool:
+        return not [pod async for pod in self._all(PODS, "", f"{INSTALL_LABEL}={self._system}")]
 
     async def _is_gone(self, kind: Resource, obj: Object) -> bool:
         present = await find(self._cluster, kind, obj)

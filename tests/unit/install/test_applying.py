@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ready_cluster import ReadyCluster, pod
 
 from rescoldo.install.applying import (
     CHANGED,
@@ -22,6 +21,7 @@ from rescoldo.install.kinds import DEPLOYMENTS, INGRESSES, NAMESPACES
 from rescoldo.install.problems import PODS
 from rescoldo.install.reading import set_values
 from rescoldo.install.values import Values
+from support.ready_cluster import ReadyCluster, pod
 
 VALUES = Values(image="rescoldo:1")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ready_cluster import ReadyCluster
 
 from rescoldo.install.checking import CLASSES, DAEMONS, VOLUMES, Check, Verdict, check_cluster
 from rescoldo.install.kinds import DEPLOYMENTS
 from rescoldo.install.reading import set_values
 from rescoldo.install.values import Values
+from support.ready_cluster import ReadyCluster
 
 VALUES = Values(image="rescoldo:1")
 DEFAULT = {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 
 import pytest
-from ready_cluster import ReadyCluster
 
 from rescoldo.install.kinds import INGRESSES, NODES, ROUTES, SECRETS, SERVICES
 from rescoldo.install.reaching import find_doors, read_login
 from rescoldo.model.errors import RescoldoError
+from support.ready_cluster import ReadyCluster
 
 GATEWAY = "rescoldo-gateway"
 

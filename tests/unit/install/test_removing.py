@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
-from ready_cluster import ReadyCluster, pod
 
 from rescoldo.install.applying import Installation
 from rescoldo.install.kinds import CLAIMS, CONFIG_MAPS, DEFINITIONS, DEPLOYMENTS, KINDS, NAMESPACES, SECRETS
@@ -13,6 +13,7 @@ from rescoldo.install.problems import PODS
 from rescoldo.install.removing import Keeping, Plan, Removal, StillThere
 from rescoldo.install.values import Values
 from rescoldo.kube.functions import FUNCTIONS
+from support.ready_cluster import ReadyCluster, pod
 
 MADE = {"app.kubernetes.io/managed-by": "rescoldo", "app.kubernetes.io/part-of": "rescoldo"}
 OF_FUNCTION = {"app.kubernetes.io/managed-by": "rescoldo", "rescoldo.dev/secret": "true"}
@@ -73,6 +74,19 @@ async def test_the_rest_waits_for_the_end_of_control() -> None:
     with pytest.raises(StillThere, match="the end of control"):
         await remove(cluster)
     assert await cluster.names(SECRETS) == ["rescoldo-identity", "word", "rescoldo-login"]
+
+
+@pytest.mark.looptime
+async def test_it_ends_when_all_pods_have_finished_their_calls() -> None:
+    cluster = await installed()
+    about = {"labels": {"rescoldo.dev/install": "rescoldo"}, "finalizers": ["kubelet"]}
+    await cluster.add(PODS, "g-1", "rescoldo", metadata=about)
+    removing = asyncio.create_task(remove(cluster))
+    await asyncio.sleep(3.0)  # virtual
+    assert not removing.done()
+    await cluster.delete(PODS, "g-1", "rescoldo")
+    await cluster.patch(PODS, "g-1", {"metadata": {"finalizers": None}}, "rescoldo")
+    await removing
 
 
 async def test_functions_stay_with_all_they_need_if_wanted_and_no_finalizer_blocks_them() -> None:

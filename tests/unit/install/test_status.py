@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ready_cluster import ReadyCluster, pod
 
 from rescoldo.install.applying import Installation
 from rescoldo.install.problems import PODS, problems_of
 from rescoldo.install.status import parts_of
 from rescoldo.install.values import Values
+from support.ready_cluster import ReadyCluster, pod
 
 LABELS = {"app.kubernetes.io/name": "rescoldo", "app.kubernetes.io/component": "worker"}
 

@@ -136,4 +136,4 @@ def _say_next(told: dict[str, Any]) -> None:
     else:
         say(f"rescoldo is installed in {told['namespace']}. Its gateway has no address outside of the cluster;")
         say("forward a port to it in another terminal, which saves its password meanwhile:")
-        say("rescoldo kubernetes forward")
+        say(f"rescoldo kubernetes forward --system-namespace {told['namespace']}")

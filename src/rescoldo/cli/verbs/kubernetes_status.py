@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,7 @@ def forward_command(system_namespace: str, cluster: ClusterFlags, port: int, as_
     access = find_access(cluster, system_namespace)
     url = f"http://127.0.0.1:{port}"
     told = False
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # ends as Ctrl-C does
     try:
         while True:
             with forwarded(cluster, system_namespace, port) as forward:
