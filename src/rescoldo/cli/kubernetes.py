@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import click
 
@@ -33,9 +32,7 @@ def _render() -> dict[str, click.Command]:
 
 
 def _image() -> dict[str, click.Command]:
-    from rescoldo.cli.verbs.kubernetes_image import (  # type: ignore[import-not-found,unused-ignore]
-        image_command,
-    )
+    from rescoldo.cli.verbs.kubernetes_image import image_command
 
     return {"image": image_command}
 
@@ -47,7 +44,7 @@ def _control() -> dict[str, click.Command]:
 
 
 def _gateway() -> dict[str, click.Command]:
-    from rescoldo.cli.verbs.kubernetes_parts import (  # type: ignore[import-not-found,unused-ignore]
+    from rescoldo.cli.verbs.kubernetes_parts import (
         gateway_agent_command,
         gateway_command,
         gateway_drain_command,
@@ -86,12 +83,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         load, _ = COMMANDS[cmd_name]
-        try:
-            return load()[cmd_name]
-        except ModuleNotFoundError as error:
-            if not (error.name or "").startswith("rescoldo."):
-                raise
-            raise click.ClickException(f"this version has no command `rescoldo kubernetes {cmd_name}`") from error
+        return load()[cmd_name]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Format the list from COMMANDS, so that help imports none of them."""
@@ -100,9 +92,8 @@ class Commands(click.Group):
 
 
 def _listed() -> list[tuple[str, str]]:
-    """Return the commands for users that this version has, with their lines."""
-    missing = set() if find_spec("rescoldo.cli.verbs.kubernetes_image") else {"image"}
-    return [(name, text) for name, (_, text) in COMMANDS.items() if text and name not in missing]
+    """Return the commands for users, with their lines."""
+    return [(name, text) for name, (_, text) in COMMANDS.items() if text]
 
 
 @click.group("kubernetes", cls=Commands)
