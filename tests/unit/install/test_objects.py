@@ -119,6 +119,10 @@ def test_a_pod_lives_long_enough_to_drain() -> None:
         assert container["lifecycle"]["preStop"]["exec"]["command"][-2:] == ["--drain-timeout", "200s"]
 
 
+def test_haproxy_is_not_the_first_process_of_its_namespace_which_would_ignore_sigterm() -> None:
+    assert pods()["rescoldo-gateway"]["shareProcessNamespace"] is True
+
+
 def test_every_namespace_of_functions_has_workers_that_know_their_namespace() -> None:
     found = [o for o in objects("functionNamespaces=[openfaas-fn, blue]") if o["metadata"]["name"] == "rescoldo-worker"]
     deployments = [o for o in found if o["kind"] == "Deployment"]
