@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from rescoldo.assembly.parts import Ports, assemble
 from rescoldo.bundle.kept import KeptBundles
 from rescoldo.cluster.documents import KubeDocuments
 from rescoldo.cluster.grants import KeptGrants
+from rescoldo.cluster.identities import Identities
 from rescoldo.cluster.pool import PoolControl
 from rescoldo.cluster.reports import Reports
 from rescoldo.cluster.resting import RestingEdge, RestingNode
@@ -103,12 +104,14 @@ class ControlParts:
         }
 
 
-async def open_control(settings: ControlSettings, cluster: Cluster, tasks: Tasks) -> ControlParts:
+async def open_control(
+    settings: ControlSettings, cluster: Cluster, tasks: Tasks, identities: Identities
+) -> ControlParts:
     """Read what there is, and wire a control. Raises StoreError, and the errors of the API server."""
     platform = settings.platform
     documents = KubeDocuments(cluster)
     tasks.spawn("documents", documents.run())
-    secrets = KubeSecrets(cluster, settings.namespaces)
+    secrets = KubeSecrets(cluster, settings.namespaces, settings.told_secrets)
     tasks.spawn("secrets", secrets.run())
     bundles = KeptBundles(platform.bundles, platform.uploads)
     await bundles.prepare()
@@ -116,7 +119,11 @@ async def open_control(settings: ControlSettings, cluster: Cluster, tasks: Tasks
     store = ControlStore(documents, database, settings.namespaces)
     await documents.ready.wait()
     reports = Reports()
-    controller, api = assemble(platform, _ports(store, secrets, bundles, reports))
+
+    def problems() -> list[str]:
+        return [*filter(None, (documents.problem, *identities.problems, *secrets.problems))]
+
+    controller, api = assemble(platform, _ports(store, secrets, bundles, reports, problems))
     await controller.load()
     await controller.begin()
     grants = KeptGrants.open(settings.grants)
@@ -129,7 +136,10 @@ async def open_control(settings: ControlSettings, cluster: Cluster, tasks: Tasks
     return ControlParts(controller, api, documents, secrets, reports, pools)
 
 
-def _ports(store: ControlStore, secrets: KubeSecrets, bundles: KeptBundles, reports: Reports) -> Ports:
+def _ports(
+    store: ControlStore, secrets: KubeSecrets, bundles: KeptBundles, reports: Reports,
+    problems: Callable[[], Sequence[str]],
+) -> Ports:
     return Ports(
         node=RestingNode(),
         edge=RestingEdge(),
@@ -140,4 +150,5 @@ def _ports(store: ControlStore, secrets: KubeSecrets, bundles: KeptBundles, repo
         reload=NoReload(),
         slots=1,
         workers=reports.awake,
+        problems=problems,
     )

@@ -64,7 +64,7 @@ class ControlProcess:
         identity = await identities.prepare()
         owners = GatewayOwners(settings.gateway, lambda: identities.control_key)
         opened.push_async_callback(owners.close)
-        parts = await open_control(settings, cluster, self._tasks)
+        parts = await open_control(settings, cluster, self._tasks, identities)
         opened.push_async_callback(parts.controller.end)
         link = PeerServer(create_link(parts.control_of), _tls(identity))
         self._tasks.spawn("identities", identities.run(link.renew))

@@ -6,7 +6,7 @@ Nothing here opens a file or a socket.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,7 @@ class Ports:
     renew_certificate: Callable[[], bool] | None = None  # see Renewal; None: the gateway has no certificate
     # in a cluster's control: the number of a function's instances in all workers; None: they run here
     workers: Callable[[FunctionId], int] | None = None
+    problems: Callable[[], Sequence[str]] = tuple  # that the controller itself does not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def assemble(settings: Settings, ports: Ports) -> tuple[Controller, Platform]:
     deploying = _deploying(settings, ports, running)
     renew = ports.renew_certificate
     renewal = Renewal(renew, running.growth.renew) if renew is not None else None
-    problems = Problems(settings.database, ports.store, renewal)
+    problems = Problems(settings.database, ports.store, renewal, ports.problems)
     controller = Controller(
         node=ports.node,
         edge=ports.edge,

@@ -27,6 +27,11 @@ class ControlSettings:
         return self.platform.data_path / "grants.json"
 
     @property
+    def told_secrets(self) -> Path:
+        """Which values of secrets functions have been told of."""
+        return self.platform.data_path / "told-secrets.json"
+
+    @property
     def identity(self) -> Path:
         """Its certificate and key, in memory."""
         return self.platform.run_path / "identity"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rescoldo.control.renewal import Renewal
@@ -14,7 +15,11 @@ log = logging.getLogger(__name__)
 class Problems:
     """Gathers problems, each with its remedy."""
 
-    def __init__(self, database: Path, store: Store, renewal: Renewal | None) -> None:
+    def __init__(
+        self, database: Path, store: Store, renewal: Renewal | None, others: Callable[[], Sequence[str]] = tuple
+    ) -> None:
+        """`others` returns problems that other parts know of."""
+        self._others = others
         self._database = database
         self._store = store
         self._renewal = renewal
@@ -36,5 +41,6 @@ class Problems:
             f"database {self._database}: {database}" if database else "",
             self._loss,
             self._renewal.problem if self._renewal is not None else "",
+            *self._others(),
         ]
         return [*filter(None, found)]
