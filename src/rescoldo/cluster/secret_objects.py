@@ -18,6 +18,7 @@ from rescoldo.model.secret import MAX_SECRET
 LABEL = "rescoldo.dev/secret"
 _MANAGED = "app.kubernetes.io/managed-by"
 SELECTOR = f"{LABEL}=true,{_MANAGED}!={PLATFORM[_MANAGED]}"
+CREATED = {"app.kubernetes.io/created-by": "rescoldo"}
 KEY = "value"  # of those that control makes
 
 
@@ -79,5 +80,6 @@ def value_of(stored: Stored) -> bytes:
 
 
 def object_of(namespace: str, name: str, value: bytes) -> Object:
-    """The Secret that control makes."""
-    return secret_object(name, namespace, {KEY: value}, {LABEL: "true"})
+    """The Secret that control makes. The second label tells it from those that users have made, which outlive an
+    installation."""
+    return secret_object(name, namespace, {KEY: value}, {LABEL: "true", **CREATED})

@@ -9,7 +9,8 @@ LOGIN = "rescoldo-login"  # Secret with basic-auth-user and basic-auth-password
 POOLS, CONTROL_KEYS = "rescoldo-pools", "rescoldo-control-keys"  # Secrets that gateways read
 IDENTITY = "rescoldo-identity"  # Secret of a pool
 MADE_BY_CONTROL = "app.kubernetes.io/managed-by=rescoldo"  # label of Secrets: no installation makes them
-FUNCTION_SECRET = "rescoldo.dev/secret"  # label of functions' Secrets, made by control or by users
+# labels of functions' Secrets that control has made, not users with kubectl
+FUNCTION_SECRET = "rescoldo.dev/secret=true,app.kubernetes.io/created-by=rescoldo"
 
 NAME_LABEL, COMPONENT_LABEL = "app.kubernetes.io/name", "app.kubernetes.io/component"
 VERSION_LABEL = "app.kubernetes.io/version"

@@ -101,8 +101,9 @@ class Removal:
 
     async def _plan_secrets(self, plan: Plan, spaces: Sequence[str]) -> None:
         for space in (self._system, *spaces):
-            async for obj in self._all(SECRETS, space, MADE_BY_CONTROL):
-                if self._keeping.functions and FUNCTION_SECRET in obj["metadata"]["labels"]:
+            plan.secrets += [(SECRETS, obj) async for obj in self._all(SECRETS, space, MADE_BY_CONTROL)]
+            async for obj in self._all(SECRETS, space, FUNCTION_SECRET):
+                if self._keeping.functions:
                     plan.kept.append(f"{said(obj)}: a secret of functions")
                 else:
                     plan.secrets.append((SECRETS, obj))

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from rescoldo.cluster.identities_kept import LABELS as PLATFORM
+from rescoldo.cluster.secret_objects import CREATED
 from rescoldo.cluster.secrets import KubeSecrets, SecretName, SecretsUnavailable
 from rescoldo.cluster.secrets_followed import MOST_KEPT
+from rescoldo.install.names import FUNCTION_SECRET
 from rescoldo.kube.fake import FakeCluster
 from rescoldo.kube.protocol import Object, Resource
 from rescoldo.kube.secrets import SECRETS, encoded, secret_object, values_of
@@ -147,7 +149,7 @@ async def test_one_whose_keys_do_not_say_which_value_is_meant_names_them(
 
 async def test_what_control_saves_is_open_and_no_manifest_of_ours(world: World) -> None:
     await world.secrets.save("blue", "key", b"x")
-    assert (await world.cluster.get(SECRETS, "key", "blue"))["metadata"]["labels"] == OPEN
+    assert (await world.cluster.get(SECRETS, "key", "blue"))["metadata"]["labels"] == {**OPEN, **CREATED}
 
 
 async def test_names_and_values_are_checked_before_anything_is_asked(world: World) -> None:
@@ -445,3 +447,11 @@ async def test_no_value_is_in_a_repr_a_log_or_an_error(world: World, caplog: pyt
         space = world.secrets._spaces["blue"]
         assert "s3cret" not in f"{caplog.text} {world.secrets!r} {space!r} {space.get('key')!r}"
         assert space.get("key") is not None
+
+
+async def test_what_control_has_made_is_told_from_what_users_have_made(world: World) -> None:
+    """By the labels that `rescoldo kubernetes uninstall` selects."""
+    await world.secrets.save("blue", "ours", b"x")
+    await world.make("theirs", value=b"x")
+    pages = [page async for page in world.cluster.list(SECRETS, "blue", FUNCTION_SECRET)]
+    assert [obj["metadata"]["name"] for page in pages for obj in page.items] == ["ours"]

@@ -16,7 +16,7 @@ from rescoldo.kube.functions import FUNCTIONS
 from support.ready_cluster import ReadyCluster, pod
 
 MADE = {"app.kubernetes.io/managed-by": "rescoldo", "app.kubernetes.io/part-of": "rescoldo"}
-OF_FUNCTION = {"app.kubernetes.io/managed-by": "rescoldo", "rescoldo.dev/secret": "true"}
+OF_FUNCTION = {"rescoldo.dev/secret": "true", "app.kubernetes.io/created-by": "rescoldo"}
 
 
 async def installed(**more: Any) -> ReadyCluster:
