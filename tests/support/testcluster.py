@@ -14,7 +14,6 @@ HERE = Path(__file__).parents[1] / "kubernetes"
 CLUSTER = HERE / "cluster/cluster"
 HOME = Path(os.environ.get("RESCOLDO_KUBERNETES") or Path.home() / ".cache/rescoldo-kubernetes")  # as CLUSTER has it
 KUBECONFIG = HOME / "state/kubeconfig"  # of a cluster that is up
-VERB = "from rescoldo.cli.verbs.kubernetes_image import image_command as verb; verb()"
 IMAGE = "docker.io/library/rescoldo:test"
 
 
@@ -42,7 +41,7 @@ def load_image() -> dict[str, Any]:
         environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
         flags = ["--base", "machine", "--name", IMAGE, "--load", "containerd", "--json"]
         done = subprocess.run(
-            [sys.executable, "-c", VERB, *flags],
+            [sys.executable, "-m", "rescoldo.cli", "kubernetes", "image", *flags],
             env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

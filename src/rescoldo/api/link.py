@@ -40,6 +40,7 @@ def create_link(control_of: Callable[[Sequence[str]], Control]) -> FastAPI:
 
     app.include_router(_functions(of), prefix="/link")
     app.include_router(_supplies(of), prefix="/link")
+    app.include_router(_told(of), prefix="/link")
     return app
 
 
@@ -100,6 +101,13 @@ def _supplies(control_of: ControlOf) -> APIRouter:
         except StopAsyncIteration:
             first = b""
         return StreamingResponse(_all(first, chunks), media_type="application/octet-stream")
+
+    return router
+
+
+def _told(control_of: ControlOf) -> APIRouter:
+    """What workers tell."""
+    router = APIRouter()
 
     @router.post("/counts")
     async def count(request: Request, found: dict[str, Any] = Body()) -> Response:  # noqa: B008

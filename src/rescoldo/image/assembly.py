@@ -45,6 +45,7 @@ def assemble(base: str, work: Path, find_base: FindBase, progress: Progress) -> 
         progress("collecting this machine's Python")
         found = machine_base(installed, work)
     else:
+        progress(f"pulling {base}")
         found = find_base(base, here)  # first, since a name may be wrong
         install(installed, progress)
     python = find_python(found)

@@ -14,11 +14,12 @@ from rescoldo.model.errors import InvalidInput
 
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"  # the Python that compiles for the image, and so the image's
 _SOURCE = re.compile(rf"(usr/local|usr)/lib/python{re.escape(MINOR)}/(?!site-packages/|dist-packages/).+\.py")
+_INSTALLED = re.compile(rf"(usr/local|usr)/lib/python{re.escape(MINOR)}/(site|dist)-packages/[^/]+")  # first names only
 _PROGRAM = re.compile(rf"(usr/local|usr)/bin/python{re.escape(MINOR)}")
 _ANY_PROGRAM = re.compile(r"(?:usr/local|usr)/bin/python(3\.\d+)")
 _MUSL = re.compile(r"(usr/)?lib/ld-musl-.*")
-_WHITEOUT = ".wh."  # a later layer removes the file of this name (OCI image specification, layer.md)
-_OPAQUE = ".wh..wh..opq"  # a later layer removes all that earlier ones have in this folder
+WHITEOUT = ".wh."  # a later layer removes the file of this name (OCI image specification, layer.md)
+OPAQUE = ".wh..wh..opq"  # a later layer removes all that earlier ones have in this folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class BasePython:
     program: str  # usr/local/bin/python3.11
     packages: str  # the folder that it imports packages from: usr/local/lib/python3.11/site-packages
     modules: Mapping[str, bytes] = field(repr=False)  # its own modules: path in the image → source
+    installed: frozenset[str] = frozenset()  # what is in `packages`: pip, pip-24.0.dist-info
 
 
 def find_python(base: Base) -> BasePython:
@@ -54,7 +56,8 @@ def find_python(base: Base) -> BasePython:
     for prefix in ("usr/local", "usr"):
         modules = {path: source for path, source in found.modules.items() if path.startswith(f"{prefix}/lib/")}
         if f"{prefix}/bin/python{MINOR}" in found.programs and modules:
-            return BasePython(f"{prefix}/bin/python{MINOR}", _packages(prefix, modules), modules)
+            folder = packages_folder(prefix, modules)
+            return BasePython(f"{prefix}/bin/python{MINOR}", folder, modules, found.names_in(folder))
     others = ", ".join(sorted(found.versions)) or "none"
     raise InvalidInput(
         f"--base {base.name} has no Python {MINOR} (it has {others}), and this rescoldo runs on {MINOR}: {wanted}, "
@@ -69,6 +72,7 @@ class _Found:
         self.modules: dict[str, bytes] = {}
         self.programs: set[str] = set()
         self.versions: set[str] = set()
+        self.installed: set[str] = set()
         self.has_musl = False
 
     def add_layer(self, file: IO[bytes]) -> None:
@@ -83,10 +87,12 @@ class _Found:
     def _add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = member.name.removeprefix("./")
         folder, _, name = path.rpartition("/")
-        if name == _OPAQUE:
+        if name == OPAQUE:
             self._forget(folder)
-        elif name.startswith(_WHITEOUT):
-            self._forget(f"{folder}/{name.removeprefix(_WHITEOUT)}".removeprefix("/"))
+        elif name.startswith(WHITEOUT):
+            self._forget(f"{folder}/{name.removeprefix(WHITEOUT)}".removeprefix("/"))
+        elif installed := _INSTALLED.match(path):
+            self.installed.add(installed[0])
         elif _SOURCE.fullmatch(path) and (content := tar.extractfile(member) if member.isfile() else None):
             self.modules[path] = content.read()
         elif _PROGRAM.fullmatch(path):
@@ -99,10 +105,14 @@ class _Found:
     def _forget(self, path: str) -> None:
         for gone in [one for one in self.modules if one == path or one.startswith(f"{path}/")]:
             del self.modules[gone]
-        self.programs = {one for one in self.programs if one != path and not one.startswith(f"{path}/")}
+        for names in (self.programs, self.installed):
+            names -= {one for one in names if one == path or one.startswith(f"{path}/")}
+
+    def names_in(self, folder: str) -> frozenset[str]:
+        return frozenset(path.rpartition("/")[2] for path in self.installed if path.rpartition("/")[0] == folder)
 
 
-def _packages(prefix: str, modules: Mapping[str, bytes]) -> str:
+def packages_folder(prefix: str, modules: Mapping[str, bytes]) -> str:
     """Return the folder for packages that are not the distribution's own. Debian's site.py has another name for it."""
     site = modules.get(f"{prefix}/lib/python{MINOR}/site.py", b"")
     if b"dist-packages" in site:

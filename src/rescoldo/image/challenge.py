@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
 
@@ -17,6 +17,15 @@ class Challenge:
     realm: str = ""  # for Bearer: the URL that gives tokens
     service: str = ""
     scope: str = ""  # repository:me/rescoldo:pull,push
+
+    def to_read(self, repository: str) -> Challenge:
+        """Return the challenge with a scope: some registries name none (containerd's pull request 1465)."""
+        return self if self.scope else replace(self, scope=f"repository:{repository}:pull")
+
+    def to_write(self, repository: str) -> Challenge:
+        """Return the challenge with a scope that allows to write to `repository`, whatever the registry names."""
+        others = [one for one in self.scope.split() if one.split(":")[1:2] != [repository]]
+        return replace(self, scope=" ".join([f"repository:{repository}:pull,push", *others]))
 
 
 def read_challenge(header: str) -> Challenge | None:

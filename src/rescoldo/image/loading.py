@@ -26,15 +26,21 @@ class LoadFailed(RescoldoError):
     """The image could not be loaded."""
 
 
-def load(kind: str, archive: Path, cluster: str = "") -> None:
-    """Load the archive of an image into the cluster of this `kind`, one of LOADERS. Raises InvalidInput, LoadFailed."""
-    command = LOADERS[kind](archive, cluster)
+def check(kind: str, cluster: str = "") -> None:
+    """Check what can be known before there is an image. `kind` is one of LOADERS. Raises InvalidInput."""
     if cluster and kind not in NAMED:
         raise InvalidInput(f"--cluster is for --load {' and '.join(NAMED)}; {kind} has one cluster")
-    if shutil.which(command[0]) is None:
+    program = LOADERS[kind](Path(), cluster)[0]
+    if shutil.which(program) is None:
         raise InvalidInput(
-            f"--load {kind} needs the command {command[0]}, which is not on PATH: install it, or use --push or --output"
+            f"--load {kind} needs the command {program}, which is not on PATH: install it, or use --push or --output"
         )
+
+
+def load(kind: str, archive: Path, cluster: str = "") -> None:
+    """Load the archive of an image into the cluster of this `kind`. Raises InvalidInput, LoadFailed."""
+    check(kind, cluster)
+    command = LOADERS[kind](archive, cluster)
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     except subprocess.TimeoutExpired as error:

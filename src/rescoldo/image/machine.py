@@ -46,7 +46,7 @@ def machine_base(installed: Path, work: Path) -> Base:
     entries = {entry.path: entry for entry in chain(_frame(), _python(), _files(), _programs())}
     binaries = [entry.content for entry in entries.values() if isinstance(entry.content, Path)]
     binaries += [path for path in installed.rglob("*") if path.is_file()]
-    libraries = _libraries(path for path in binaries if _is_elf(path))
+    libraries = _libraries((path for path in binaries if _is_elf(path)), installed)
     layer = write_layer([*entries.values(), *libraries], work / "machine.tar.gz")
     return Base(MACHINE, "", (layer,), {"Env": [f"PATH={PATH}"]}, ({"created_by": "this machine's Python"},))
 
@@ -99,9 +99,10 @@ def _below(folder: Path, left_out: set[str]) -> Iterator[Path]:
                 yield path
 
 
-def _libraries(binaries: Iterable[Path]) -> Iterator[Entry]:
+def _libraries(binaries: Iterable[Path], installed: Path) -> Iterator[Entry]:
     """Yield the libraries that `binaries` need of this machine, all in the folder of libc, where the loader looks
-    without being told."""
+    without being told. Those that a package in `installed` brings for itself stay there: HAProxy's wheel has another
+    libssl.so.3 than this machine."""
     try:
         # a file that is no program for this machine is told on stderr, and is none of ours to repair
         said = subprocess.run(
@@ -110,7 +111,8 @@ def _libraries(binaries: Iterable[Path]) -> Iterator[Entry]:
         ).stdout  # fmt: skip
     except OSError as error:
         raise InvalidInput(f"--base {MACHINE} needs Linux with ldd ({error}): name an image as --base") from error
-    found = {name or path: Path(path) for name, path in _LIBRARY.findall(said)}
+    all_found = ((name or path, Path(path)) for name, path in _LIBRARY.findall(said))
+    found = {name: path for name, path in all_found if not path.is_relative_to(installed)}
     if (libc := found.get("libc.so.6")) is None:
         raise InvalidInput(f"--base {MACHINE} needs a machine with glibc: name an image as --base")
     home = _below_usr(libc.parent)

@@ -1,7 +1,6 @@
 """A registry over HTTP: the API of the OCI distribution specification, version 1.1.
 
-A blob is sent in one request (POST, then PUT), which every registry takes; a request that fails on the way is repeated
-from the blob's beginning.
+A blob is sent in one request (POST, then PUT), which every registry takes.
 """
 
 from __future__ import annotations
@@ -91,7 +90,8 @@ class HttpRegistry:
 
     def has(self, repository: str, digest: str) -> bool:
         try:
-            with self._answer("HEAD", repository, f"blobs/{digest}", follow=True):
+            # a redirect says that it is there; where it leads, a HEAD may not be allowed
+            with self._answer("HEAD", repository, f"blobs/{digest}"):
                 return True
         except NotInRegistry:
             return False
@@ -105,16 +105,27 @@ class HttpRegistry:
             return False
 
     def put(self, repository: str, blob: Blob, sent: Sent) -> None:
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return self._upload(repository, blob, sent)
+            except RegistryFailed:
+                self._wait(attempt)
+        return self._upload(repository, blob, sent)
+
+    def _upload(self, repository: str, blob: Blob, sent: Sent) -> None:
+        """Send a blob from its beginning: what came of an upload that failed is not known, and another one begins."""
+
         def body() -> Iterator[bytes]:
             for piece in blob.read():
                 yield piece
                 sent(len(piece))
 
-        with self._answer("POST", repository, "blobs/uploads/") as answer:
+        with self._answer("POST", repository, "blobs/uploads/", attempts=1) as answer:
             place = urljoin(str(answer.url), answer.headers.get("Location", ""))
         separator = "&" if urlsplit(place).query else "?"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
-        with self._answer("PUT", repository, f"{place}{separator}digest={blob.digest}", headers=headers, body=body):
+        url = f"{place}{separator}digest={blob.digest}"
+        with self._answer("PUT", repository, url, headers=headers, body=body, attempts=1):
             pass
 
     def put_manifest(self, repository: str, tag: str, manifest: Blob) -> None:
@@ -133,10 +144,11 @@ class HttpRegistry:
         headers: Mapping[str, str] | None = None,
         body: Body | None = None,
         follow: bool = False,
+        attempts: int = ATTEMPTS,
     ) -> Iterator[httpx2.Response]:
         """The answer to a request, whose body is still to be read. Raises the error that it tells."""
         url = urljoin(f"{self._url}/v2/{repository}/", path)
-        request = _Request(method, url, query or {}, headers or {}, body, follow)
+        request = _Request(method, url, query or {}, headers or {}, body, follow, attempts)
         answer = self._try(request, repository)
         try:
             if answer.status_code >= 400:
@@ -150,28 +162,38 @@ class HttpRegistry:
 
     def _try(self, request: _Request, repository: str) -> httpx2.Response:
         """Return the first answer that no repetition could better."""
-        is_asked = False
         attempt = 1
         while True:
             try:
-                answer = self._send(request, repository)
+                answer = self._authorized(request, repository)
             except httpx2.HTTPError as error:
-                if attempt == ATTEMPTS or isinstance(error, httpx2.UnsupportedProtocol):
+                if attempt >= request.attempts or isinstance(error, httpx2.UnsupportedProtocol):
                     raise self._unreachable(error) from error
             else:
-                if answer.status_code == 401 and not is_asked:
-                    is_asked = True
-                    challenge = read_challenge(answer.headers.get("WWW-Authenticate", ""))
-                    answer.close()
-                    if challenge is not None and (found := self._login.answer(challenge)):
-                        self._tokens[repository] = found
-                        continue
-                    raise self._unauthorized(repository)
-                if attempt == ATTEMPTS or not (answer.status_code == 429 or answer.status_code >= 500):
+                if attempt >= request.attempts or not (answer.status_code == 429 or answer.status_code >= 500):
                     return answer
                 answer.close()
-            self._sleep(2.0 ** (attempt - 1))
+            self._wait(attempt)
             attempt += 1
+
+    def _wait(self, attempt: int) -> None:
+        self._sleep(2.0 ** (attempt - 1))
+
+    def _authorized(self, request: _Request, repository: str) -> httpx2.Response:
+        """Return the answer to `request`, sent once more if the registry asks who is there."""
+        answer = self._send(request, repository)
+        if answer.status_code != 401:
+            return answer
+        challenge = read_challenge(answer.headers.get("WWW-Authenticate", ""))
+        answer.close()
+        if challenge is None:
+            raise self._unauthorized(repository)
+        reads = request.method in ("GET", "HEAD")
+        asked = challenge.to_read(repository) if reads else challenge.to_write(repository)
+        if not (found := self._login.answer(asked)):
+            raise self._unauthorized(repository)
+        self._tokens[repository] = found
+        return self._send(request, repository)
 
     def _send(self, request: _Request, repository: str) -> httpx2.Response:
         headers = dict(request.headers)
@@ -193,22 +215,27 @@ class HttpRegistry:
         )
 
     def _error(self, answer: httpx2.Response, repository: str) -> Exception:
-        text = _told(answer)
-        if answer.status_code == 404:
-            return NotInRegistry(f"{self._flag}: {self._registry}/{repository} has no such image: {text}")
-        if answer.status_code == 401:
-            return self._unauthorized(repository)
-        if answer.status_code == 403:
-            return RegistryRefused(
-                f"{self._flag}: {self._registry} does not allow this in {repository} ({text}): check the name and your "
-                "rights there"
-            )
-        if answer.status_code < 500 and answer.status_code != 429:
-            return RegistryRefused(f"{self._flag}: {self._registry} answers with {answer.status_code}: {text}")
-        return RegistryFailed(f"{self._flag}: {self._registry} answers with {answer.status_code}: {text}; try again")
+        place, text = f"{self._flag}: {self._registry}", _told(answer)
+        match answer.status_code:
+            case 404 if answer.request.method == "POST":
+                return RegistryRefused(
+                    f"{place} has no {repository} to push to ({text}): check the name, or make it there"
+                )
+            case 404:
+                return NotInRegistry(f"{place}/{repository} has no such image: {text}; check the name")
+            case 401:
+                return self._unauthorized(repository)
+            case 403:
+                return RegistryRefused(
+                    f"{place} does not allow this in {repository} ({text}): check the name and your rights there"
+                )
+            case status if status < 500 and status != 429:
+                return RegistryRefused(f"{place} answers with {status}: {text}")
+            case status:
+                return RegistryFailed(f"{place} answers with {status}: {text}; try again")
 
     def _unreachable(self, error: Exception) -> RegistryFailed:
-        hint = ""
+        hint = "; --base machine needs no registry" if self._flag == "--base" else ""
         if "SSL" in str(error) or "CERTIFICATE" in str(error):
             hint = "; a registry without TLS needs --plain-http, a private authority $SSL_CERT_FILE"
         return RegistryFailed(
@@ -226,6 +253,7 @@ class _Request:
     headers: Mapping[str, str]
     body: Body | None
     follow: bool  # a redirect
+    attempts: int
 
 
 def _told(answer: httpx2.Response) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 import rescoldo
 from rescoldo.bundle.bytecode import compile_source, compiled_name
 from rescoldo.bundle.deps import find_uv
-from rescoldo.image.bases import BasePython
+from rescoldo.image.bases import OPAQUE, WHITEOUT, BasePython
 from rescoldo.image.layers import Entry, file_entry
 from rescoldo.model.errors import BuildFailed
 
@@ -58,6 +58,7 @@ def software(installed: Path, python: BasePython) -> Iterator[Entry]:
     packages = {f"{python.packages}/{name}": path for name, path in _packages(installed)}
     for name, path in packages.items():
         yield file_entry(name, path)
+    yield from _hidden(python, {name.removeprefix(f"{python.packages}/").partition("/")[0] for name in packages})
     sources = {name: path.read_bytes() for name, path in packages.items() if name.endswith(".py")}
     yield from _compiled({**python.modules, **sources})
     launcher = f"#!/{python.program}\nimport sys\nfrom rescoldo.cli.__main__ import main\nsys.exit(main())\n"
@@ -89,6 +90,16 @@ def _files(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
         folders[:] = sorted(set(folders) - _LEFT_OUT) if inside == "." else sorted(set(folders) - {"__pycache__"})
         for file in sorted(set(files) - _LEFT_OUT - (_NOTES if inside.endswith(".dist-info") else set())):
             yield f"{name}{file}" if inside == "." else f"{name}{inside}/{file}", Path(parent, file)
+
+
+def _hidden(python: BasePython, ours: set[str]) -> Iterator[Entry]:
+    """Yield marks that hide the base's packages of the same names, since two versions of one must not mix."""
+    projects = {name.partition("-")[0].lower() for name in ours if name.endswith(".dist-info")}
+    for name in python.installed:
+        if name.endswith(".dist-info") and name not in ours and name.partition("-")[0].lower() in projects:
+            yield Entry(f"{python.packages}/{WHITEOUT}{name}")
+        elif name in ours and "." not in name:  # a folder
+            yield Entry(f"{python.packages}/{name}/{OPAQUE}")
 
 
 def _metadata() -> Iterator[tuple[str, Path]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 from rescoldo.image.bases import Base
 from rescoldo.image.blobs import GZIP_LAYER, INDEX, MANIFEST, PLAIN_LAYER, Blob, Image, Layer
+from rescoldo.image.cache import LayerCache
 from rescoldo.image.protocol import Registry, RegistryFailed, Sent
 from rescoldo.image.reference import Reference, is_digest
 from rescoldo.model.errors import InvalidInput
@@ -31,14 +30,8 @@ MOST_CONFIG = 4 * 2**20  # bytes
 Bar = Callable[[str, int], AbstractContextManager[Sent]]  # (text, bytes of all) → what is told each number of bytes
 
 
-def default_cache() -> Path:
-    """Return rescoldo/images below $XDG_CACHE_HOME or ~/.cache: layers of bases, by digest."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "rescoldo" / "images"
-
-
-def pull_base(registry: Registry, name: Reference, architecture: str, cache: Path, bar: Bar) -> Base:
-    """Return the image `name` as a base, for linux/`architecture`; its layers are in `cache`, which keeps them.
+def pull_base(registry: Registry, name: Reference, architecture: str, cache: LayerCache, bar: Bar) -> Base:
+    """Return the image `name` as a base, for linux/`architecture`; its layers are in `cache`.
 
     Raises InvalidInput, RegistryFailed, RegistryRefused and NotInRegistry.
     """
@@ -51,7 +44,6 @@ def pull_base(registry: Registry, name: Reference, architecture: str, cache: Pat
     layers = described["layers"]
     if unknown := [one["mediaType"] for one in layers if one["mediaType"] not in _LAYERS]:
         raise InvalidInput(f"--base {name} has layers of {unknown[0]}, which cannot be read here: choose another base")
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     blobs = [_fetch(registry, name, one, cache, bar) for one in layers]
     found = tuple(Layer(blob, diff) for blob, diff in zip(blobs, config["rootfs"]["diff_ids"], strict=True))
     return Base(str(name), manifest.digest, found, config.get("config") or {}, tuple(config.get("history") or ()))
@@ -107,19 +99,15 @@ def _small(registry: Registry, name: Reference, described: Mapping[str, Any]) ->
     return b"".join(_received(registry, name, described, lambda _: None))
 
 
-def _fetch(registry: Registry, name: Reference, described: Mapping[str, Any], cache: Path, bar: Bar) -> Blob:
-    """Return a layer, from `cache` if it is there: what is there under its digest was checked when it came."""
+def _fetch(registry: Registry, name: Reference, described: Mapping[str, Any], cache: LayerCache, bar: Bar) -> Blob:
+    """Return a layer, from `cache` if it is there: it was checked when it came."""
     digest, size = described["digest"], described["size"]
-    path = cache / digest.replace(":", "-")
-    if not path.exists():
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with partial.open("wb") as file, bar(f"pull {digest[7:19]}", size) as received:
-                for piece in _received(registry, name, described, received):
-                    file.write(piece)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    if (path := cache.find(digest)) is None:
+        with cache.adding(digest) as file, bar(f"pull {digest[7:19]}", size) as received:
+            for piece in _received(registry, name, described, received):
+                file.write(piece)
+        path = cache.find(digest)
+        assert path is not None
     return Blob(path, digest, size, _LAYERS[described["mediaType"]])
 
 

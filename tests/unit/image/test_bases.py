@@ -28,6 +28,7 @@ def test_a_python_of_docker_s_images(base: MakeBase) -> None:
     found = find_python(base((), (*PYTHON, Entry(f"{LIB}/site-packages/pip.py", b"x = 1"))))
     assert (found.program, found.packages) == (f"usr/local/bin/python{MINOR}", f"{LIB}/site-packages")
     assert found.modules == {f"{LIB}/os.py": b"name = 'posix'\n"}
+    assert found.installed == {"pip.py"}
 
 
 def test_a_python_of_debian_has_another_folder_for_packages(base: MakeBase) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import marshal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,8 @@ import rescoldo
 from rescoldo.image import software as module
 from rescoldo.image.bases import MINOR, BasePython
 from rescoldo.image.layers import Entry, write_layer
-from rescoldo.image.software import install, software
+from rescoldo.image.software import configuration, install, software
+from rescoldo.image.unpacked import own_python, write_folder
 from rescoldo.model.errors import BuildFailed
 
 LIB = f"usr/local/lib/python{MINOR}"
@@ -100,3 +104,35 @@ def test_an_installer_that_fails_is_told_with_its_last_lines(tmp_path: Path, mon
         monkeypatch.setenv(name, "1")
     with pytest.raises(BuildFailed, match="no-such-package-of-rescoldo"):
         install(tmp_path / "packages", lambda _: None)
+
+
+def test_a_base_s_other_version_of_a_package_is_hidden(installed: Path) -> None:
+    names = frozenset({"click", "click-7.dist-info", "setuptools", "setuptools-1.dist-info", "README.txt"})
+    python = BasePython(PYTHON.program, PACKAGES, {}, names)
+    hidden = {entry.path for entry in software(installed, python) if "/.wh." in entry.path}
+    assert hidden == {f"{PACKAGES}/.wh.click-7.dist-info", f"{PACKAGES}/click/.wh..wh..opq"}
+
+
+def test_the_dockerfile_runs_the_same(entries: dict[str, Entry], tmp_path: Path) -> None:
+    lines = (Path(__file__).parents[3] / "Dockerfile").read_text().splitlines()
+    told = {line.partition(" ")[0]: line.partition(" ")[2] for line in lines}  # the last of each, the last stage's
+    runs = configuration({})
+    assert (told["USER"], told["WORKDIR"]) == (runs["User"], runs["WorkingDir"])
+    assert (json.loads(told["ENTRYPOINT"]), json.loads(told["CMD"])) == (runs["Entrypoint"], runs["Cmd"])
+    write_folder(entries.values(), tmp_path)
+    written = {path.relative_to(tmp_path).as_posix(): path for path in tmp_path.rglob("*")}
+    assert {path: oct(entry.mode) for path, entry in entries.items()} == {
+        path: oct(written[path].stat().st_mode & 0o7777) for path in entries
+    }
+
+
+def test_the_dockerfile_s_base_needs_no_package_for_it() -> None:
+    code = f"import sys; sys.path.append({str(Path(rescoldo.__file__).parents[1])!r}); import rescoldo.image.unpacked"
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
+
+
+def test_the_dockerfile_s_python_is_its_own() -> None:
+    python = own_python()
+    assert python.program == f"{sys.base_prefix}/bin/python{MINOR}".removeprefix("/")
+    assert len(python.modules) > 400
+    assert not [path for path in python.modules if "-packages/" in path]

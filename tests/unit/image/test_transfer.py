@@ -13,6 +13,7 @@ import pytest
 from rescoldo.image.assembly import put_together
 from rescoldo.image.bases import Base
 from rescoldo.image.blobs import CONFIG, MANIFEST, Blob, Image, encoded
+from rescoldo.image.cache import LayerCache
 from rescoldo.image.layers import Entry, write_layer
 from rescoldo.image.memory import MemoryRegistry
 from rescoldo.image.protocol import RegistryFailed
@@ -49,7 +50,7 @@ def rewritten(registry: MemoryRegistry, image: Image, change: Any) -> None:
 
 
 def pull(registry: MemoryRegistry, folder: Path, name: str = str(NAME)) -> Base:
-    return pull_base(registry, parse(name, "--base"), "amd64", folder / "cache", no_bar)
+    return pull_base(registry, parse(name, "--base"), "amd64", LayerCache(folder / "cache"), no_bar)
 
 
 def test_what_was_pushed_is_pulled(registry: MemoryRegistry, image: Image, tmp_path: Path) -> None:
