@@ -18,7 +18,8 @@ BEFORE = 150 * 2**20  # bytes; the image of issue 10's first prototype had 125 M
 
 def test_made_again_it_has_the_same_digest(image: dict[str, Any], tmp_path: Path) -> None:
     flags = ["--base", "machine", "--name", image["image"], "--output", tmp_path / "a.tar"]
-    subprocess.run([sys.executable, "-m", "rescoldo.cli", "kubernetes", "image", *flags], check=True, capture_output=True)
+    command = [sys.executable, "-m", "rescoldo.cli", "kubernetes", "image", *flags]
+    subprocess.run(command, check=True, capture_output=True)
     names = subprocess.run(["tar", "-tf", tmp_path / "a.tar"], check=True, capture_output=True, text=True).stdout
     assert f"blobs/{image['digest'].replace(':', '/')}\n" in names
 
