@@ -160,7 +160,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     for number, link in enumerate(made.links):
         grants = Grants(link, tmp_path / str(number), f"pod-{number}", now, "this boot")
         grants.load()
-        membership = Membership(lambda: True, cast(Reports, Silent()), grants, Refusals())
+        membership = Membership(lambda: True, lambda _: None, cast(Reports, Silent()), grants, Refusals())
         store = MemoryStore(MemoryDocuments(beside=documents))
         ports = FakeEdge(8), FakeNode(), store, MemorySecrets(), MemoryBundles()
         made.worlds.append(World(8, Settings("/nowhere/d", "/nowhere/r"), *ports, membership))
