@@ -23,8 +23,9 @@ from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import NotFound
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import FunctionId, function_id
+from rescoldo.model.revision import Revision
 from rescoldo.model.settings import Settings
-from rescoldo.model.standing import Standing
+from rescoldo.model.standing import PLAIN, Standing
 from rescoldo.node.fake import FakeNode
 from rescoldo.store.memory import MemoryDocuments, MemorySecrets, MemoryStore
 
@@ -54,11 +55,11 @@ class Worker:
         await self.world.add_bundle(IMAGE, DIGEST)
         await self.world.start()
 
-    async def deploy(self, minimum: int = 0, requested: int = 0, name: str = "fn") -> None:
+    async def deploy(self, minimum: int = 0, standing: Standing = PLAIN) -> None:
         """Deploy in control."""
         labels = {"com.openfaas.scale.min": str(minimum)}
-        spec = FunctionSpec(name, IMAGE, labels=labels, annotations={"rescoldo.dev/idle-window": f"{WINDOW:g}s"})
-        await self.there.put(Deployed(Function(spec, DIGEST, 1.0), requested=requested))
+        spec = FunctionSpec("fn", IMAGE, labels=labels, annotations={"rescoldo.dev/idle-window": f"{WINDOW:g}s"})
+        await self.there.put(Deployed(Function(spec, DIGEST, 1.0), standing=standing))
 
     async def change(self, **changes: object) -> None:
         """Change the document in control."""
@@ -240,6 +241,56 @@ async def test_a_pause_elsewhere_is_taken_over_and_ended(worker: Worker) -> None
     await worker.change(standing=Standing())
     assert await worker.awake() == 1
     await worker.world.check()
+
+
+async def test_a_worker_that_lost_a_function_starts_nothing_more_for_it(worker: Worker) -> None:
+    """Calls and renewals arrive at the owner; here is only what others save."""
+    await worker.start()
+    await worker.deploy(minimum=2)
+    await worker.keep(30)
+    await worker.world.edge.call(FN)
+    await asyncio.sleep(KEPT_SECONDS + WINDOW)
+    assert await worker.awake() == 0
+    before = len(worker.world.node.started)
+    function = worker.there.shared[FN].function
+    await worker.change(standing=Standing(paused=True, untried=True))
+    await worker.change(function=replace(function, revision=2), revisions=(Revision.of(function),))
+    await worker.change(standing=Standing(untried=True))
+    await worker.change(standing=Standing(failure="it crashed there"), requested=5)
+    await worker.change(function=replace(worker.there.shared[FN].function, traffic={1: 50, 2: 50}))
+    await asyncio.sleep(60)
+    worker.world = await worker.world.restart_controller()
+    await asyncio.sleep(600)
+    assert len(worker.world.node.started) == before
+    await worker.world.edge.call(FN)
+    assert len(worker.world.node.started) > before, "a call is for whom it reaches"
+
+
+async def test_others_try_what_they_have_deployed_and_resumed(worker: Worker) -> None:
+    await worker.start()
+    await worker.deploy(standing=Standing(paused=True, untried=True))
+    await worker.world.until(lambda: FN in worker.world.edge.routes)
+    assert worker.world.fleet.entries[FN].standing.untried
+    await worker.change(standing=Standing(untried=True))
+    worker.world = await worker.world.restart_controller()
+    await asyncio.sleep(60)
+    assert worker.world.node.started == []
+    await worker.world.edge.call(FN)
+    assert len(worker.world.node.started) == 1
+
+
+async def test_what_is_awake_when_it_is_lost_grows_no_more(worker: Worker) -> None:
+    await worker.start()
+    await worker.deploy(minimum=2)
+    await worker.keep()
+    assert await worker.awake() == 2
+    await worker.change(requested=5)
+    assert await worker.awake() == 5, "it may still be the owner"
+    await asyncio.sleep(KEPT_SECONDS)
+    await worker.change(requested=7)
+    await asyncio.sleep(60)
+    assert await worker.awake() == 0
+    assert len(worker.world.node.started) == 5
 
 
 async def test_a_platform_that_stands_alone_needs_no_renewal(world: World) -> None:

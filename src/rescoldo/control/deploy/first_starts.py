@@ -36,9 +36,11 @@ class FirstStarts:
         self._tried: deque[tuple[Entry, Awake, int]] = deque()  # oldest first, with the request counter of its slot
 
     def go_on(self) -> None:
-        """At the controller's start, try revisions whose trial did not end under the previous controller."""
+        """At the controller's start, try revisions whose trial did not end under the previous controller; on a worker
+        of a cluster, their next call does, as another worker may have them by now."""
         for entry in self._fleet.entries.functions():
-            self.resume(entry)
+            if self._fleet.upkeep.keeps(entry.id):
+                self.resume(entry)
 
     def resume(self, entry: Entry) -> None:
         """Begin the trial that another controller has not ended, if there is one."""

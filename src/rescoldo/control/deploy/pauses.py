@@ -34,10 +34,12 @@ class Pauses:
         if not entry.standing.paused:
             return
         await self._fleet.standings.change(entry, paused=False)
+        if entry.standing.untried:
+            self._trials.begin(entry)
         await self._go_on(entry)
 
     async def take_over(self, entry: Entry, *, paused: bool) -> None:
-        """Pause or resume a function as others have saved it."""
+        """Pause or resume a function as others have saved it. Who has resumed it tries a revision that is untried."""
         if paused == entry.standing.paused or not self._fleet.standings.is_saved(entry):
             return
         entry.standing = replace(entry.standing, paused=paused)
@@ -45,7 +47,5 @@ class Pauses:
 
     async def _go_on(self, entry: Entry) -> None:
         await self._fleet.routes.publish(entry)
-        if entry.standing.untried:
-            self._trials.begin(entry)
         for one in self._fleet.entries.revisions(entry.id):
             self._fleet.wakes.keep_awake_soon(one)

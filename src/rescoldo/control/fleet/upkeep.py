@@ -10,6 +10,11 @@ worker keeps what was renewed within KEPT_SECONDS:
     found again at 600 s: kept until 630.
   * A requested number ends when its function falls asleep, but for its owner alone: for who was renewed within the last
     11 s, as an owner is every 10 s. Another worker, on which the function idles since it moved, leaves the number.
+  * A worker that lost a function starts nothing more for it, and needs no message for that: what is asleep here wakes
+    for a call or a renewal alone, and both arrive at whom a gateway takes for the owner. Neither others' deployments,
+    pauses and requests wake it, nor a new controller. Gateways of different opinion make two owners, and each serves
+    the calls that it gets, as a first request never fails. What is awake stays as it is, crashed instances replaced
+    and new revisions taken over, until it sleeps one idle window after its last call here.
   * Nothing wakes because it has a minimum before its first renewal: neither at the worker's start nor when its first
     call has the worker look it up.
 """
