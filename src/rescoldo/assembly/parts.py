@@ -190,7 +190,7 @@ def _deploying(settings: Settings, ports: Ports, running: Running) -> Deploying:
     removals = Removals(context, traffic, Forgetting(fleet.entries, running.recorder, ports.node, tasks).forget)
     refusals = Refusals() if ports.membership is None else ports.membership.refusals
     pauses = Pauses(fleet, trials)
-    reconciler = Reconciler(store, context, switch, traffic, deployments, removals, trials, pauses, refusals)
+    reconciler = Reconciler(store, context, switch, traffic, deployments, removals, trials, pauses, refusals, tasks)
     if not store.complete:
         fleet.wakes.look_up = reconciler.look_up
     return Deploying(

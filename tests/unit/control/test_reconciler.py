@@ -81,6 +81,18 @@ async def test_a_revision_that_does_not_start_leaves_the_previous_one_serving(
     await world.settle()
 
 
+async def test_a_revision_without_room_is_tried_again(world: World, others: MemoryFunctions) -> None:
+    await others.save_function(function())
+    await world.until(lambda: FN in world.edge.routes)
+    assert await serving(world) == 1
+    world.node.fail[FN] = deque([Busy("the machine is full")] * 3)
+    await others.save_function(function(revision=2))
+    await world.until(lambda: world.awake().function.revision == 2)
+    assert not world.node.fail[FN]
+    assert world.refusals == {}
+    await world.settle()
+
+
 async def test_a_revision_without_room_is_refused_and_others_are_taken_over(
     world: World, others: MemoryFunctions
 ) -> None:

@@ -271,6 +271,8 @@ async def test_others_try_what_they_have_deployed_and_resumed(worker: Worker) ->
     await worker.deploy(standing=Standing(paused=True, untried=True))
     await worker.world.until(lambda: FN in worker.world.edge.routes)
     assert worker.world.fleet.entries[FN].standing.untried
+    await asyncio.sleep(10)
+    assert worker.world.node.started == []
     await worker.change(standing=Standing(untried=True))
     worker.world = await worker.world.restart_controller()
     await asyncio.sleep(60)

@@ -36,15 +36,15 @@ class FirstStarts:
         self._tried: deque[tuple[Entry, Awake, int]] = deque()  # oldest first, with the request counter of its slot
 
     def go_on(self) -> None:
-        """At the controller's start, try revisions whose trial did not end under the previous controller; on a worker
-        of a cluster, their next call does, as another worker may have them by now."""
+        """At the controller's start, try revisions whose trial did not end under the previous controller."""
         for entry in self._fleet.entries.functions():
-            if self._fleet.upkeep.keeps(entry.id):
-                self.resume(entry)
+            self.resume(entry)
 
     def resume(self, entry: Entry) -> None:
-        """Begin the trial that another controller has not ended, if there is one."""
-        if entry.standing.untried and entry.failure is None and not entry.standing.paused:
+        """Begin the trial that another controller has not ended, if there is one. On a worker of a cluster another one
+        may have the function by now, so its next call tries it."""
+        untried = entry.standing.untried and entry.failure is None and not entry.standing.paused
+        if untried and self._fleet.upkeep.keeps(entry.id):
             self.begin(entry)
 
     def begin(self, entry: Entry) -> None:

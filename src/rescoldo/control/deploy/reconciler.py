@@ -7,6 +7,7 @@ reconciler reads it under the function's lock: by then a deployment of ours has 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from rescoldo.control.deploy.change_context import ChangeContext
@@ -18,11 +19,14 @@ from rescoldo.control.deploy.switch import Switch
 from rescoldo.control.deploy.traffic import Traffic
 from rescoldo.control.fleet.entry import Entry
 from rescoldo.link.refusals import Refusals
-from rescoldo.model.errors import RescoldoError, RolloutFailed, StoreError
+from rescoldo.model.errors import Busy, RescoldoError, RolloutFailed, StoreError
 from rescoldo.model.function import Function
 from rescoldo.model.names import FunctionId, revision_key
 from rescoldo.model.standing import PLAIN
 from rescoldo.store.protocol import FunctionSource
+from rescoldo.tasks import Tasks
+
+AGAIN_SECONDS = 5.0  # from an attempt without room to the next
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +38,7 @@ class Reconciler:
     def __init__(
         self, functions: FunctionSource, context: ChangeContext, switch: Switch, traffic: Traffic,
         deployments: Deployments, removals: Removals, trials: FirstStarts, pauses: Pauses,
-        refusals: Refusals,
+        refusals: Refusals, tasks: Tasks,
     ) -> None:
         """Create it before the functions are read for the first time: it takes over every change from here on. It
         notes in `refusals` why a function's present deployment does not serve."""
@@ -47,6 +51,8 @@ class Reconciler:
         self._trials = trials
         self._pauses = pauses
         self._refusals = refusals
+        self._tasks = tasks
+        self._waiting: set[FunctionId] = set()  # for room, until their next attempt
         self._told = functions.watch()
 
     async def run(self) -> None:
@@ -84,6 +90,17 @@ class Reconciler:
             raise
         except RescoldoError as error:
             self._refuse(name, error.message)
+            if isinstance(error, Busy) and name not in self._waiting:  # the platform has no room: no fault of its own
+                self._waiting.add(name)
+                self._tasks.spawn(f"reconcile {name} again", self._take_over_again(name))
+
+    async def _take_over_again(self, name: FunctionId) -> None:
+        await asyncio.sleep(AGAIN_SECONDS)
+        self._waiting.discard(name)
+        try:
+            await self._take_over(name)
+        except StoreError as error:
+            log.warning("cannot reconcile %s with its changed deployment: %s", name, error.message)
 
     def _refuse(self, name: FunctionId, reason: str) -> None:
         log.warning("%s is not taken over: %s", name, reason)
