@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from control_world import CRASH, DIGEST, FN, IMAGE, World, now
+from control_world import CRASH, DIGEST, FN, IMAGE, World, now, stray
 from test_upkeep import Silent
 
 from rescoldo.bundle.memory import MemoryBundles
@@ -87,6 +87,19 @@ async def test_one_that_has_crashed_does_not_count(world: World) -> None:
     await world.edge.call(FN)
     await world.settle()
     assert len(world.instances()) == 1
+
+
+async def test_an_instance_that_the_next_controller_stops_counts_until_it_has_ended(world: World) -> None:
+    await world.deploy(notes=STRICT, **{MAX: "1"})
+    await world.node.start(stray("fn", "x-1", revision=9))
+    world.node.stop_delay = 3.0
+    following = await world.restart_controller()
+    with pytest.raises(Busy, match="are still ending"):
+        await following.edge.call(FN)
+    await asyncio.sleep(4)
+    await following.edge.call(FN)
+    await following.settle()
+    await following.close()
 
 
 async def test_its_grace_has_a_smaller_bound(world: World) -> None:

@@ -51,6 +51,7 @@ class Adoption:
             self._tasks.spawn(f"retire {awake.slot}", self._fleet.retirement.retire(awake))
         for stray in strays:
             if stray.launch.instance not in self._fleet.instances.live:
+                self._fleet.instances.note(stray.launch)  # until it has ended, it counts for max-strict
                 self._tasks.spawn(f"stop {stray.launch.instance}", self._fleet.instances.stop(stray.launch.instance))
         if running:
             log.info("adopted %d instances, stopped %d", len(running) - len(strays), len(strays))
