@@ -81,6 +81,26 @@ async def test_a_revision_that_does_not_start_leaves_the_previous_one_serving(
     await world.settle()
 
 
+async def test_a_revision_that_takes_long_to_fail_holds_up_its_own_function_alone(
+    world: World, others: MemoryFunctions
+) -> None:
+    for name in ("fn", "other"):
+        await others.save_function(function(name))
+        await world.until(lambda name=name: f"{name}.openfaas-fn" in world.edge.routes)
+        assert await serving(world, name) == 1
+    world.node.start_delay = 10.0
+    world.node.fail[FN] = deque([StartFailed("no")])
+    await others.save_function(function(revision=2))
+    await asyncio.sleep(1)
+    world.node.start_delay = 0.0
+    await others.save_function(function("other", revision=2))
+    await world.until(lambda: world.awake("other").function.revision == 2, 1.0)
+    assert world.refusals == {}
+    await world.until(lambda: world.refusals)
+    assert world.refusals == {FN: "revision 2 did not start: no"}
+    await world.settle()
+
+
 async def test_a_revision_without_room_is_tried_again(world: World, others: MemoryFunctions) -> None:
     await others.save_function(function())
     await world.until(lambda: FN in world.edge.routes)

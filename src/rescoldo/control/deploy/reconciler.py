@@ -26,6 +26,7 @@ from rescoldo.model.standing import PLAIN
 from rescoldo.store.protocol import FunctionSource
 from rescoldo.tasks import Tasks
 
+AT_ONCE = 8  # functions
 AGAIN_SECONDS = 5.0  # from an attempt without room to the next
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class Reconciler:
         self._pauses = pauses
         self._refusals = refusals
         self._tasks = tasks
-        self._waiting: set[FunctionId] = set()  # for room, until their next attempt
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._waiting: set[FunctionId] = set()  # for a turn
         self._told = functions.watch()
 
     async def run(self) -> None:
@@ -60,9 +62,9 @@ class Reconciler:
         async for changed in self._told:
             try:
                 for name in [changed] if changed is not None else await self._different():
-                    await self._take_over(name)
+                    self._take_over_soon(name)
             except StoreError as error:  # a source that was away asks for a full comparison on its return
-                log.warning("cannot reconcile %s with its changed deployment: %s", changed or "functions", error)
+                log.warning("cannot compare the deployed functions: %s", error)
 
     async def look_up(self, name: FunctionId) -> None:
         """Let a function appear that the source may find by name alone; nothing happens if there is none. Raises the
@@ -82,25 +84,29 @@ class Reconciler:
                 different.append(name)
         return [*gone, *different]
 
+    def _take_over_soon(self, name: FunctionId) -> None:
+        """Reconcile a function in the background, unless that waits for its turn already: a revision that does not
+        start holds up its own function alone, for its ready timeout."""
+        if name not in self._waiting:
+            self._waiting.add(name)
+            self._tasks.spawn(f"reconcile {name}", self._take_over(name))
+
     async def _take_over(self, name: FunctionId) -> None:
-        """Reconcile one function, or note why that is refused. Raises StoreError."""
-        try:
-            await self._reconcile(name)
-        except StoreError:
-            raise
-        except RescoldoError as error:
-            self._refuse(name, error.message)
-            if isinstance(error, Busy) and name not in self._waiting:  # the platform has no room: no fault of its own
-                self._waiting.add(name)
-                self._tasks.spawn(f"reconcile {name} again", self._take_over_again(name))
+        """Reconcile a function, or note why that is refused."""
+        async with self._turns:
+            self._waiting.discard(name)  # a change that is told from now on may come too late for this turn
+            try:
+                await self._reconcile(name)
+            except StoreError as error:  # a source that was away asks for a full comparison on its return
+                log.warning("cannot reconcile %s with its changed deployment: %s", name, error.message)
+            except RescoldoError as error:
+                self._refuse(name, error.message)
+                if isinstance(error, Busy):  # the platform has no room: that is no fault of the function
+                    self._tasks.spawn(f"reconcile {name} again", self._take_over_again(name))
 
     async def _take_over_again(self, name: FunctionId) -> None:
         await asyncio.sleep(AGAIN_SECONDS)
-        self._waiting.discard(name)
-        try:
-            await self._take_over(name)
-        except StoreError as error:
-            log.warning("cannot reconcile %s with its changed deployment: %s", name, error.message)
+        self._take_over_soon(name)
 
     def _refuse(self, name: FunctionId, reason: str) -> None:
         log.warning("%s is not taken over: %s", name, reason)
