@@ -17,6 +17,7 @@ from rescoldo.model.function import FunctionSpec
 
 PROBE = "rescoldo-probe"  # an image and a function of this name
 POLL_SECONDS = 0.25
+NOT_YET = (502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,25 @@ def wait_for_gateway(gateway: Gateway, patience: float) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def check_login(gateway: Gateway) -> None:
-    """Raise RescoldoError unless the gateway takes the password."""
-    if gateway.system("GET", "/system/functions", accept=(200, 401)).status_code == 401:
+def check_login(gateway: Gateway, patience: float) -> None:
+    """Return when control takes the password. Raises RescoldoError if it refuses it, or does not answer in time.
+
+    A control that was just replaced has answered its probe before all gateways have noticed that it is there.
+    """
+    ends = time.monotonic() + patience
+    while (status := _system_status(gateway)) in NOT_YET:
+        if time.monotonic() >= ends:
+            raise RescoldoError(f"{gateway.url}/system answers {status} after {patience:g} s: control is not reached")
+        time.sleep(POLL_SECONDS)
+    if status == 401:
         raise RescoldoError(
             f"{gateway.url} does not take the password of the secret rescoldo-login: control uses another one; restart "
             "it with: kubectl rollout restart deployment rescoldo-control"
         )
+
+
+def _system_status(gateway: Gateway) -> int:
+    return gateway.system("GET", "/system/functions", accept=(200, 401, *NOT_YET)).status_code
 
 
 def probe(gateway: Gateway) -> Probed:

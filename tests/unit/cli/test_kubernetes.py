@@ -176,6 +176,17 @@ def test_a_password_that_is_refused_is_told(run, cluster, door):
     assert status == 1 and "does not take the password of the secret rescoldo-login" in err
 
 
+def test_a_control_that_gateways_do_not_reach_yet_is_waited_for(run, cluster, door, monkeypatch):
+    monkeypatch.setattr("rescoldo.cli.probing.POLL_SECONDS", 0.01)
+    door.answers.pop("GET /system/functions")
+    door.answer("GET /system/functions", 503)
+    door.answer("GET /system/functions", 200, [])
+    assert run(*INSTALL, "--no-probe")[0] == 0
+    door.answers["GET /system/functions"] = [(503, b"", {})]
+    status, _, err = run(*INSTALL[:-1], "1s", "--no-probe")
+    assert status == 1 and "/system answers 503 after 1 s: control is not reached" in err
+
+
 def test_a_cluster_that_lacks_something_is_not_changed(run, cluster, door):
     cluster.git_version = "v1.29.0"
     status, _, err = run(*INSTALL)

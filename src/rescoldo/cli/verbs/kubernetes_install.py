@@ -108,7 +108,7 @@ def _try(cluster: ClusterFlags, values: Values, steps: _Steps, timeout: float) -
     told: dict[str, Any] = {"gateway": None, "username": access.user, "probe": None}
     with reached(cluster, values.namespace, access) as found:
         wait_for_gateway(found.gateway, timeout)
-        check_login(found.gateway)
+        check_login(found.gateway, timeout)
         note("the gateway answers and takes the password")
         if steps.probe:
             probed = probe(found.gateway)
