@@ -119,8 +119,8 @@ def test_a_pod_lives_long_enough_to_drain() -> None:
         assert container["lifecycle"]["preStop"]["exec"]["command"][-2:] == ["--drain-timeout", "200s"]
 
 
-def test_haproxy_is_not_the_first_process_of_its_namespace_which_would_ignore_sigterm() -> None:
-    assert pods()["rescoldo-gateway"]["shareProcessNamespace"] is True
+def test_haproxys_container_does_not_see_the_agents_processes_and_so_its_token() -> None:
+    assert "shareProcessNamespace" not in pods()["rescoldo-gateway"]
 
 
 def test_every_namespace_of_functions_has_workers_that_know_their_namespace() -> None:

@@ -62,9 +62,6 @@ def _pod() -> dict[str, Tree]:
         {
             "serviceAccountName": GATEWAY,
             "terminationGracePeriodSeconds": Sum(Field("gateway.drainTimeoutSeconds"), END_SECONDS),
-            # HAProxy leaves SIGTERM to the kernel, which ignores it for the first process of a PID namespace: alone in
-            # one, it would be killed when the grace period of 85 s is over
-            "shareProcessNamespace": True,
             "affinity": apart("gateway"),
             "containers": [_haproxy(hook), _agent(hook)],
             "volumes": [
