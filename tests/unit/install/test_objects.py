@@ -148,7 +148,10 @@ def test_the_level_full_is_root_in_a_user_namespace_of_its_own() -> None:
     settings = ("worker.isolation=full", "worker.hostUsers=false")
     pod = pods(*settings)["rescoldo-worker"]
     assert pod["hostUsers"] is False
-    assert pod["containers"][0]["securityContext"]["capabilities"] == {"add": ["SYS_ADMIN"]}
+    security = pod["containers"][0]["securityContext"]
+    assert security["capabilities"] == {"drop": [], "add": ["SYS_ADMIN"]}
+    restricted = pods()["rescoldo-worker"]["containers"][0]["securityContext"]
+    assert set(restricted) <= set(security), "a field that an upgrade from restricted would leave as it was"
     level = named("Namespace", "openfaas-fn", *settings)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
     assert level == "privileged"
     assert "hostUsers" not in pods()["rescoldo-worker"]

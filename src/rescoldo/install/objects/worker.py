@@ -32,11 +32,15 @@ from rescoldo.install.values import END_SECONDS, FULL
 IDENTITY_FOLDER = "/etc/rescoldo/identity"
 # A new worker before an old one goes: its namespace always has as many as were asked for.
 ROLL_OUT: Tree = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
-# Root in the pod's own user namespace: no root of the node. See tests/kubernetes/test_security_contexts.py.
+# Root in the pod's own user namespace: no root of the node. See tests/kubernetes/test_security_contexts.py. It says all
+# that CONTAINER_SECURITY says, since server-side apply leaves what another tool has set and this one does not mention.
 OWN_ROOT: dict[str, Tree] = {
+    "allowPrivilegeEscalation": True,
+    "readOnlyRootFilesystem": False,
+    "runAsNonRoot": False,
     "runAsUser": 0,
     "runAsGroup": 0,
-    "capabilities": {"add": ["SYS_ADMIN"]},
+    "capabilities": {"drop": [], "add": ["SYS_ADMIN"]},
     "seccompProfile": {"type": "Unconfined"},
 }
 
