@@ -15,6 +15,7 @@ from rescoldo.cluster.protocol import Asked, NoOwner, Owners
 from rescoldo.model.names import FunctionId, split_id
 
 PAUSE = 10.0  # seconds between two requests for a function
+LOOK = 1.0  # seconds between two looks for functions that are to be kept
 AT_ONCE = 8  # requests
 
 log = logging.getLogger(__name__)
@@ -30,16 +31,21 @@ class Renewals:
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
-        """Ask every PAUSE seconds, until cancelled. A request that takes longer does not delay the next round."""
+        """Ask for each function every PAUSE seconds, and for a new one at once, until cancelled. A request that takes
+        longer delays no other function."""
+        loop, asked = asyncio.get_running_loop(), dict[FunctionId, float]()
         async with asyncio.TaskGroup() as tasks:
             under_way: set[FunctionId] = set()
             while True:
-                for function in self._kept():
-                    if function not in under_way:
+                kept, now = self._kept(), loop.time()
+                asked = {function: asked[function] for function in kept if function in asked}
+                for function in kept:
+                    if function not in under_way and now - asked.get(function, -PAUSE) >= PAUSE:
                         under_way.add(function)
+                        asked[function] = now
                         asking = tasks.create_task(self._ask(function), name=f"keep {function}")
                         asking.add_done_callback(partial(_end, under_way, function))
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(LOOK)
 
     async def _ask(self, function: FunctionId) -> None:
         name, namespace = split_id(function)

@@ -60,6 +60,15 @@ async def test_owners_are_asked_every_ten_seconds() -> None:
         assert owners.asked.total() == 8
 
 
+async def test_a_new_one_is_asked_for_within_a_second() -> None:
+    owners, kept = Owners(), list[FunctionId]()
+    async with renewing(owners, kept):
+        await asyncio.sleep(PAUSE / 4)
+        kept.append(FN)
+        await asyncio.sleep(1.1)
+        assert owners.asked.total() == 1
+
+
 @pytest.mark.parametrize("trouble", ["slow", "away"])
 async def test_one_that_does_not_answer_delays_no_other(trouble: str) -> None:
     owners = Owners()
