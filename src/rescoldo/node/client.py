@@ -48,7 +48,10 @@ class _NodeConnection:
         pending = self._pending[number] = _Pending(asyncio.get_running_loop().create_future(), on_item)
         try:
             # No drain: a request is short, and the caller waits for its answer before it goes on.
-            self._writer.write(encode({"id": number, "op": op, **arguments}))
+            try:
+                self._writer.write(encode({"id": number, "op": op, **arguments}))
+            except RuntimeError as error:  # uvloop's transport after a failed write, which `_read` has not noticed yet
+                raise NodeUnavailable from error
             return await pending.answer
         finally:
             self._pending.pop(number, None)

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,7 +16,7 @@ from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import InstanceId, function_id
 from rescoldo.model.settings import Settings
-from rescoldo.node.client import NodeClient
+from rescoldo.node.client import NodeClient, _NodeConnection
 from rescoldo.node.protocol import NodeDescription
 from rescoldo.node.wire import decode, encode
 
@@ -115,3 +115,20 @@ async def test_a_new_node_process_is_asked_for_its_description_again(node: Recor
     node.folder = "/other"
     await node.open()
     assert (await client.describe()).instance_address.startswith("unix@/other/")
+
+
+class ClosedByUvloop:
+    """A writer whose transport uvloop has closed after a failed write, while nothing has told the reader yet."""
+
+    def write(self, data: bytes) -> None:
+        raise RuntimeError("unable to perform operation on <UnixTransport closed=True>; the handler is closed")
+
+    def close(self) -> None:
+        """It is closed."""
+
+
+async def test_a_connection_that_a_failed_write_has_closed_is_lost() -> None:
+    connection = _NodeConnection(asyncio.StreamReader(), cast(asyncio.StreamWriter, ClosedByUvloop()))
+    with pytest.raises(NodeUnavailable):
+        await connection.ask("usage")
+    await connection.close()
