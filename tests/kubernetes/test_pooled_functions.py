@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import threading
 import time
@@ -14,7 +17,7 @@ import pytest
 
 from support.gateway import HELLO, TOKEN
 from support.installed import Installed
-from support.testcluster import KubectlFailed, apply, kubectl
+from support.testcluster import KubectlFailed, apply, get, kubectl
 
 pytestmark = pytest.mark.slow
 
@@ -142,6 +145,22 @@ def test_the_way_to_owners_is_closed_to_others(cell: Installed) -> None:
     headers = {"X-Rescoldo-Control": "guess" * 8, "X-Rescoldo-Key": "tells.openfaas-fn"}
     assert cell.call("GET", "/-/owner/system/function/tells", headers=headers).status == 404
     assert cell.call("GET", "/system/functions").status == 401
+
+
+def test_control_builds_nothing_and_shows_nothing_without_a_login(cell: Installed) -> None:
+    """A build runs its author's code, and control has the secrets of all."""
+    data = get("secret", "rescoldo-login", "-n", cell.system_namespace)["data"]
+    key, body = base64.b64decode(data["payload-secret"]), b"an archive"
+    signature = {"X-Build-Signature": f"sha256={hmac.new(key, body, hashlib.sha256).hexdigest()}"}
+    answer = cell.call("POST", "/build", body, signature)
+    assert (answer.status, "rescoldo up" in answer.text) == (501, True)
+    gateway, cell.host = cell.host, cell.pods("control")[0]["status"]["podIP"]
+    try:
+        assert cell.call("GET", "/-/metrics").status == 404
+        assert cell.call("GET", "/metrics").status == 401
+        assert "gateway_function_invocation_total" in cell.call("GET", "/metrics", headers=cell.authorization()).text
+    finally:
+        cell.host = gateway
 
 
 # -- losses

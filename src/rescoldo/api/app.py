@@ -33,6 +33,8 @@ from rescoldo.api.secrets import secrets_router
 from rescoldo.api.system import not_built_router, system_router
 from rescoldo.model.settings import Settings
 
+First = Callable[[ASGIApp], ASGIApp]  # makes what handles requests before the app that it gets
+
 _TEXT: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
 REFUSALS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request was refused; the text says why.", "content": _TEXT},
@@ -45,7 +47,7 @@ def create_app(
     settings: Settings,
     credentials: Credentials | None,
     payload_secret: bytes,
-    first: Sequence[Callable[[ASGIApp], ASGIApp]] = (),
+    first: Sequence[First] = (),
 ) -> FastAPI:
     """Make the API of `platform`. Without `credentials` it accepts every request, whatever login a client sends.
     `payload_secret` is the key of builds' signatures. `first`: what handles a request before the routes do, behind the

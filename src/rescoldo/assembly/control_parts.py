@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rescoldo.api.protocol import Platform
@@ -21,10 +21,11 @@ from rescoldo.cluster.secrets import KubeSecrets
 from rescoldo.cluster.settings import ControlSettings
 from rescoldo.cluster.store import ControlStore
 from rescoldo.control.controller import Controller
+from rescoldo.control.deploy.builds import BuildStep
 from rescoldo.control.observe.processes import PlatformProcess
 from rescoldo.kube.protocol import Cluster
 from rescoldo.link.protocol import Control
-from rescoldo.model.errors import InvalidInput, RescoldoError
+from rescoldo.model.errors import InvalidInput, NotBuilt, RescoldoError
 from rescoldo.model.function import FunctionSpec
 from rescoldo.model.names import FunctionId
 from rescoldo.node.processes.processes import proportional_memory
@@ -48,6 +49,16 @@ class NoReload:
 
     def __call__(self, slots: int, state: object) -> bool:
         return True
+
+
+class NoBuilds:
+    """Implements the API's `Builds` for a control: a build runs its author's code, for example to install packages,
+    and control has the secrets of all namespaces."""
+
+    async def build(self, body: AsyncIterator[bytes]) -> AsyncGenerator[BuildStep, None]:
+        raise NotBuilt(
+            "the remote builder does not exist on a cluster yet: `rescoldo up` builds on your machine and uploads"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +134,8 @@ async def open_control(
     def problems() -> list[str]:
         return [*filter(None, (documents.problem, *identities.problems, *secrets.problems))]
 
-    controller, api = assemble(platform, _ports(store, secrets, bundles, reports, problems))
+    controller, platform_api = assemble(platform, _ports(store, secrets, bundles, reports, problems))
+    api = replace(platform_api, builds=NoBuilds())
     await controller.load()
     await controller.begin()
     grants = KeptGrants.open(settings.grants)

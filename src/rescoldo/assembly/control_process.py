@@ -18,9 +18,10 @@ from functools import partial
 
 import uvloop
 
-from rescoldo.api.app import create_app
+from rescoldo.api.app import First, create_app
 from rescoldo.api.credentials import Credentials
 from rescoldo.api.forwarding import Forwarding
+from rescoldo.api.inside import NoInside
 from rescoldo.api.link import create_link
 from rescoldo.api.server import MutualTls, PeerServer, serve
 from rescoldo.assembly.control_parts import ControlParts, open_control
@@ -73,7 +74,7 @@ class ControlProcess:
         self._tasks.spawn("renewals", Renewals(owners, parts.kept).run())
         self._tasks.spawn("columns", Columns(parts.documents, parts.columns).run())
         credentials = Credentials(identity.user, identity.password)
-        first = [_forwarding(parts, owners)]
+        first: list[First] = [_forwarding(parts, owners), NoInside]
         api = create_app(parts.platform, settings.platform, credentials, identity.payload_secret, first)
         log.info("ready: %d functions", len(parts.controller.fleet.entries))
         async with asyncio.TaskGroup() as serving:
