@@ -8,6 +8,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Body, FastAPI, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from rescoldo.api.bounds import BoundedBodies
 from rescoldo.api.errors import install_error_handlers
 from rescoldo.api.server import peer_uris
 from rescoldo.link.protocol import Control, Unreachable
@@ -26,6 +27,8 @@ from rescoldo.model.errors import InvalidInput, NotFound
 from rescoldo.model.function import MAX_SECRETS
 from rescoldo.model.names import FunctionId, RouteKey
 
+MOST_BODY = 16 * 2**20  # bytes: a function of 1 MiB with its revisions, or ten minutes of counts
+
 ControlOf = Callable[[Request], Control]
 
 
@@ -34,6 +37,7 @@ def create_link(control_of: Callable[[Sequence[str]], Control]) -> FastAPI:
     namespace that this worker may see; it raises for any other client."""
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     install_error_handlers(app)
+    app.add_middleware(BoundedBodies, most=MOST_BODY)
 
     def of(request: Request) -> Control:
         return control_of(peer_uris(request))

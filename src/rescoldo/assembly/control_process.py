@@ -13,8 +13,11 @@ import os
 import signal
 import socket
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
 import uvloop
 
@@ -32,37 +35,57 @@ from rescoldo.cluster.renewals import Renewals
 from rescoldo.cluster.settings import ControlSettings
 from rescoldo.cluster.wishes import Wishes
 from rescoldo.kube.client import find_cluster
+from rescoldo.kube.errors import ClusterUnavailable
 from rescoldo.kube.protocol import Cluster
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.messages import log_to_stderr
+from rescoldo.policy.backoff import retry_delay
 from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 class ControlProcess:
-    """Runs control."""
+    """Runs control from start to end."""
 
-    def __init__(self, settings: ControlSettings) -> None:
+    def __init__(
+        self,
+        settings: ControlSettings,
+        find: Callable[[Path | None], AbstractAsyncContextManager[Cluster]] = find_cluster,
+    ) -> None:
+        """`find` connects to the cluster of a kubeconfig, or of this pod (None)."""
         self._settings = settings
+        self._find = find
+        self._running: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
+        self._serving = False
         self._tasks = Tasks()
 
     async def run(self) -> None:
         """Serve until SIGTERM."""
-        loop = asyncio.get_running_loop()
+        self._running = asyncio.current_task()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, self.stop)
         async with AsyncExitStack() as opened:
-            cluster = await opened.enter_async_context(find_cluster(self._settings.kubeconfig))
+            cluster = await opened.enter_async_context(self._find(self._settings.kubeconfig))
             opened.push_async_callback(self._tasks.close)
             await self._serve(cluster, opened)
+
+    def stop(self) -> None:
+        """End, as at SIGTERM."""
+        self._stop.set()
+        if not self._serving and self._running is not None:  # it may wait for an API server that never answers
+            self._running.cancel()
 
     async def _serve(self, cluster: Cluster, opened: AsyncExitStack) -> None:
         settings = self._settings
         api_socket, link_socket = _listen(settings.api), _listen(settings.link)
+        for listener in (api_socket, link_socket):
+            opened.callback(listener.close)
         identities = Identities(cluster, settings.system, settings.namespaces, settings.identity)
-        identity = await identities.prepare()
+        identity = await patiently(identities.prepare)
         owners = GatewayOwners(settings.gateway, lambda: identities.control_key)
         opened.push_async_callback(owners.close)
         parts = await open_control(settings, cluster, self._tasks, identities)
@@ -76,10 +99,24 @@ class ControlProcess:
         credentials = Credentials(identity.user, identity.password)
         first: list[First] = [_forwarding(parts, owners), NoInside]
         api = create_app(parts.platform, settings.platform, credentials, identity.payload_secret, first)
+        self._serving = True
         log.info("ready: %d functions", len(parts.controller.fleet.entries))
         async with asyncio.TaskGroup() as serving:
             serving.create_task(serve(api, api_socket, self._stop))
             serving.create_task(link.serve(link_socket, self._stop))
+
+
+async def patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """Do what needs the API server, as soon as it answers. To end instead would have kubelet wait longer each time, up
+    to five minutes."""
+    failures = 0
+    while True:
+        try:
+            return await work()
+        except ClusterUnavailable as error:
+            failures += 1
+            log.warning("the API server is away: %s", error.message)
+            await asyncio.sleep(retry_delay(failures))
 
 
 def _forwarding(parts: ControlParts, owners: GatewayOwners) -> partial[Forwarding]:
@@ -110,6 +147,8 @@ def run(settings: ControlSettings) -> int:
     try:
         settings.platform.run_path.mkdir(mode=0o700, parents=True, exist_ok=True)
         uvloop.run(ControlProcess(settings).run())
+    except asyncio.CancelledError:
+        return 0  # a signal came before it served
     except (RescoldoError, OSError) as error:
         print(f"control: {getattr(error, 'message', error)}", file=sys.stderr)
         return os.EX_TEMPFAIL
