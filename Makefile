@@ -20,7 +20,7 @@ CLUSTER := tests/kubernetes/cluster/cluster
 CLUSTER_NEEDS := go cc pkg-config openssl nft iptables conntrack ip unshare \
 	/usr/include/seccomp.h /usr/lib/cni/bridge
 
-.PHONY: help demo test newest e2e kill-matrix hostile cluster test-kubernetes cgroup2 lint bench bench-quick install lock clean
+.PHONY: help demo test newest e2e kill-matrix hostile cluster test-kubernetes cgroup2 lint bench bench-quick bench-kubernetes install lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -38,6 +38,7 @@ help:
 	@echo "Measure"
 	@echo "  make bench        all figures and their bars; writes bench/results.json and docs/measurements.md"
 	@echo "  make bench-quick  the same, shorter and rougher; writes bench/results.json alone"
+	@echo "  make bench-kubernetes  figures on a real Kubernetes; writes bench/kubernetes.json and docs/measurements.md"
 	@echo "Maintain"
 	@echo "  make lint         ruff, mypy --strict, import-linter, the lock"
 	@echo "  make lock         after a change of dependencies in pyproject.toml (scripts/lock --upgrade: newest versions)"
@@ -95,6 +96,9 @@ bench: $(VENV)
 
 bench-quick: $(VENV)
 	@$(BIN)/python bench/run.py --quick
+
+bench-kubernetes: $(VENV) cluster
+	@$(BIN)/python bench/kubernetes_run.py
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .schemathesis

@@ -15,6 +15,7 @@ from paths import BENCH
 from rows import MeasurementFailed
 
 TIMEOUT = 60.0  # seconds
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,11 @@ class Reply:
     seconds: float  # from before the connect to the last byte
 
 
-def get(port: int, path: str) -> Reply:
+def get(port: int, path: str, host: str = LOOPBACK) -> Reply:
     """Send one GET on a new connection."""
     request = f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
     begin = time.perf_counter()
-    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
+    with socket.create_connection((host, port), TIMEOUT) as connection:
         connection.sendall(request)
         received = b""
         while (length := _length(received)) is None or len(received) < length:
@@ -55,9 +56,9 @@ def _length(received: bytes) -> int | None:
     return len(head) + len(end) + int(rest.partition(b"\r\n")[0])
 
 
-def get_ok(port: int, path: str) -> Reply:
+def get_ok(port: int, path: str, host: str = LOOPBACK) -> Reply:
     """Call `get`. Raises MeasurementFailed unless the status is 200."""
-    reply = get(port, path)
+    reply = get(port, path, host)
     if reply.status != 200:
         raise MeasurementFailed(f"GET {path}: {reply.status} {reply.body[:300].decode(errors='replace')}")
     return reply

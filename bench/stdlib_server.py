@@ -1,4 +1,4 @@
-"""The reference for a cold start: a stdlib http.server process with the handler of cold.py. Usage: PORT"""
+"""The reference for a cold start: a stdlib http.server process with the handler of cold.py. Usage: PORT [ADDRESS]"""
 
 import os
 import sys
@@ -20,4 +20,4 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+HTTPServer((sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 
 import paths
 from rows import Row
@@ -21,9 +22,9 @@ BEGIN = "<!-- measured: written by `make bench` -->"
 END = "<!-- end of measured -->"
 
 
-def report() -> tuple[dict[str, str | int], list[Row]]:
+def report(file: Path = RESULTS) -> tuple[dict[str, str | int], list[Row]]:
     """Read the last report: machine and rows."""
-    found = json.loads(RESULTS.read_text())
+    found = json.loads(file.read_text())
     return found["machine"], [Row(**row) for row in found["results"]]
 
 
@@ -32,12 +33,14 @@ def update(about: Mapping[str, str | int], rows: Sequence[Row]) -> None:
     DOCUMENT.write_text(replaced(DOCUMENT.read_text(), text_of(about, [asdict(row) for row in rows])))
 
 
-def text_of(about: Mapping[str, str | int], rows: Sequence[Mapping[str, object]]) -> str:
-    """Format the machine and a row for each figure."""
+def text_of(
+    about: Mapping[str, str | int], rows: Sequence[Mapping[str, object]], file: str = "bench/results.json"
+) -> str:
+    """Format the machine and a row for each figure of `file`."""
     head = (
         f"{str(about['form']).capitalize()} form: {about['cores']} cores ({about['cpu']}), Linux {about['kernel']}, "
         f"Python {about['python']},\nHAProxy {about['haproxy']}; load {about['load']}.\n"
-        "How each was measured is in `bench/results.json`.\n"
+        f"How each was measured is in `{file}`.\n"
     )
     lines = "".join(
         f"| {row['name']} | {_value(row)} | {row['bar'] or ''} | {_met(row)} | {_date(row)} |\n" for row in rows

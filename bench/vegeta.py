@@ -18,6 +18,7 @@ from rows import MeasurementFailed
 
 PACKAGE = "github.com/tsenart/vegeta/v12"
 TIMEOUT = 30  # seconds for one request
+RESULTS = "results"  # a file
 EXHAUSTED = "no targets to attack"  # a row that is no request: the end of a list that vegeta reads once
 
 csv.field_size_limit(sys.maxsize)  # a row holds the response's body, which may exceed csv's 128 KiB
@@ -53,6 +54,17 @@ def all_at_once(urls: Sequence[str], workers: int, folder: Path, *, kept: bool =
     return list(_hits(_run(folder, [f"GET {url}" for url in urls], options, TIMEOUT), None))
 
 
+def one_after_another(urls: Sequence[str], rate: int, folder: Path) -> list[Hit]:
+    """GET each of `urls` once, `rate` of them a second, over a new connection each."""
+    options = [f"-rate={rate}/1s", "-lazy", "-keepalive=false"]
+    return list(_hits(_run(folder, [f"GET {url}" for url in urls], options, len(urls) / rate), rate))
+
+
+def begin(folder: Path) -> float:
+    """Return when the first request of the last run in `folder` was sent, as time.time() has it."""
+    return min(int(row[0]) for row in _encoded(folder / RESULTS) if row[5] != EXHAUSTED) / 1e9
+
+
 def failures(hits: Iterable[Hit]) -> str:
     """Describe the failures, the most frequent first; empty without failures."""
     kinds = Counter(hit.error for hit in hits if hit.error)
@@ -80,10 +92,15 @@ def parse(rows: Iterable[Sequence[str]], rate: int | None) -> Iterator[Hit]:
 
 
 def _hits(results: Path, rate: int | None) -> Iterator[Hit]:
+    return parse(_encoded(results), rate)
+
+
+def _encoded(results: Path) -> Iterator[list[str]]:
+    """Read a file of results as rows of CSV."""
     encoding = subprocess.run(
         [program(), "encode", "-to=csv", str(results)], capture_output=True, text=True, check=True
     )
-    return parse(csv.reader(encoding.stdout.splitlines()), rate)
+    return csv.reader(encoding.stdout.splitlines())
 
 
 def program() -> Path:
@@ -93,7 +110,7 @@ def program() -> Path:
 
 def _run(folder: Path, targets: Sequence[str], options: list[str], seconds: float) -> Path:
     """Run an attack; return the file of results. Raises MeasurementFailed if vegeta itself fails."""
-    listed, results = folder / "targets", folder / "results"
+    listed, results = folder / "targets", folder / RESULTS
     listed.write_text("\n".join(targets) + "\n")
     command = [
         str(program()), "attack", f"-targets={listed}", f"-output={results}", f"-timeout={TIMEOUT}s", "-redirects=-1",

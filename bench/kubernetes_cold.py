@@ -1,0 +1,94 @@
+"""Measures cold starts through a gateway: whole HTTP calls on new connections to sleeping functions, from outside."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import kubernetes_pods
+from kubernetes_cell import Cell, CellMeasurement, Spec, spread
+from rows import Bar, MeasurementFailed, Row, quantile, say
+
+FUNCTIONS = 200
+PODS = 5
+TELLS = (
+    "import os, pathlib\n\n\ndef handle(event, context):\n"
+    "    secret = pathlib.Path(os.environ['secret_mount_path'], os.environ['mine']).read_text()\n"
+    "    return f\"{os.environ['mine']} {secret}\"\n"
+)
+IMAGE = "tells:bench"
+
+ABOUT = "pooled function from zero through the gateway, with variables and a secret of its own"
+P50 = Bar(f"{ABOUT}, p50", "ms", most=8)
+P99 = Bar(f"{ABOUT}, p99", "ms", most=30)
+BARE = Bar("a bare Pod of the same image that runs a stdlib http.server, until it answers", "ms")
+
+
+def measure(cell: Cell, quick: bool) -> list[Row]:
+    """Call all functions once in each round, one after another. The first round is not counted: it fetches them."""
+    rounds, names = (1, _names()[:40]) if quick else (3, _names())
+    cell.workers(2)
+    cell.upload(IMAGE, TELLS)
+    # one after another: a worker mixes up values of secrets that reach it at once (SecretFiles, 2026-11-30)
+    with _secrets(cell, names), cell.deployed(_specs(names), clients=1):
+        times = []
+        for number in range(rounds + 1):
+            cell.sleep_all(names)
+            times.append([_told(cell, name) * 1000 for name in names])
+            say(f"cold: round {number}/{rounds}: p50 {quantile(times[-1], 0.5):.1f}, "
+                f"p99 {quantile(times[-1], 0.99):.1f} ms")  # fmt: skip
+        cell.sleep_all(names)
+    bare = [seconds * 1000 for seconds in kubernetes_pods.first_answers(PODS)]
+    say(f"cold: bare Pods {spread(bare, 0)} ms")
+    shares = {share: [quantile(found, share) for found in times[1:]] for share in (0.5, 0.99)}
+    how = (
+        f"connect to last byte on a new connection from the host to a gateway's pod, {len(names)} functions on 2 "
+        f"workers one after another; median of {rounds} rounds"
+    )
+    return [
+        *(
+            bar.row(statistics.median(shares[share]), f"{how}: {spread(shares[share])} ms")
+            for bar, share in ((P50, 0.5), (P99, 0.99))
+        ),
+        BARE.row(
+            statistics.median(bare),
+            f"median of {PODS}, {spread(bare, 0)} ms, after the rounds above; restricted, no token, no Deployment, no "
+            f"probe, image present; {statistics.median(bare) / statistics.median(shares[0.5]):.0f} times our p50",
+        ),
+    ]
+
+
+@contextmanager
+def _secrets(cell: Cell, names: list[str]) -> Iterator[None]:
+    """Have a secret for each function."""
+
+    def create(name: str) -> None:
+        cell.expect(202, cell.system("POST", "/secrets", {"name": name, "value": f"word of {name}"}))
+
+    def delete(name: str) -> None:
+        cell.expect(202, cell.system("DELETE", "/secrets", {"name": name}))
+
+    cell.at_once(create, names)
+    try:
+        yield
+    finally:
+        cell.at_once(delete, names)
+
+
+def _specs(names: list[str]) -> Mapping[str, Spec]:
+    return {name: {"image": IMAGE, "envVars": {"mine": name}, "secrets": [name]} for name in names}
+
+
+def _told(cell: Cell, name: str) -> float:
+    reply = cell.cold(name)
+    if reply.body.decode() != f"{name} word of {name}":
+        raise MeasurementFailed(f"{name} answered {reply.body[:200]!r}")
+    return reply.seconds
+
+
+def _names() -> list[str]:
+    return [f"cold-{number}" for number in range(FUNCTIONS)]
+
+
+MEASUREMENT = CellMeasurement("cold", (P50, P99, BARE), measure)
