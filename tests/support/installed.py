@@ -1,7 +1,4 @@
-"""An installation in the test cluster: made by `rescoldo kubernetes install`, reached through one of its gateways.
-
-The cluster has no DNS: the Services have fixed addresses, which every pod has in its /etc/hosts.
-"""
+"""An installation in the test cluster: made by `rescoldo kubernetes install`, reached through one of its gateways."""
 
 from __future__ import annotations
 
@@ -16,29 +13,10 @@ from typing import Any
 import yaml
 
 from support.gateway import Gateway
+from support.installations import values
 from support.testcluster import IMAGE, KUBECONFIG, KubectlFailed, get, kubectl
 
 COMMAND = Path(__file__).parents[2] / ".venv/bin/rescoldo"
-CONTROL_IP, GATEWAY_IP = "10.215.0.50", "10.215.0.51"
-WORKERS = "app.kubernetes.io/component=worker"
-
-
-def values(**more: Any) -> dict[str, Any]:
-    """Values for the test cluster: no DNS, no storage."""
-    aliases = [
-        {"ip": CONTROL_IP, "hostnames": ["rescoldo-control.rescoldo.svc"]},
-        {"ip": GATEWAY_IP, "hostnames": ["rescoldo-gateway.rescoldo.svc"]},
-    ]
-    pod = {"pod": {"hostAliases": aliases}}
-    found: dict[str, Any] = {
-        "imagePullPolicy": "Never",
-        "control": {"clusterIP": CONTROL_IP, "storage": {"persistent": False}, **pod},
-        "gateway": {"service": {"clusterIP": GATEWAY_IP}, **pod},
-        "worker": {**pod},
-    }
-    for part, its in more.items():
-        found[part] = {**found.get(part, {}), **its} if isinstance(its, dict) else its
-    return found
 
 
 class Installed(Gateway):
@@ -57,7 +35,10 @@ class Installed(Gateway):
     def install(self, *flags: str, image: str = IMAGE, **more: Any) -> str:
         """Install, or upgrade; return what the verb prints."""
         file = self.folder / "values.yaml"
-        file.write_text(yaml.safe_dump(values(**more)))
+        chosen = values(self.system_namespace)
+        for part, its in more.items():
+            chosen[part] = {**chosen.get(part, {}), **its} if isinstance(its, dict) else its
+        file.write_text(yaml.safe_dump(chosen))
         said = self.verb("install", "--image", image, "--values", str(file), "--timeout", "3m", *flags)
         self.choose_gateway()
         return said
