@@ -16,6 +16,7 @@ from support.gateway import Gateway
 from support.installations import values
 from support.testcluster import IMAGE, KUBECONFIG, KubectlFailed, get, kubectl
 
+WORKERS = "app.kubernetes.io/component=worker"  # label
 COMMAND = Path(__file__).parents[2] / ".venv/bin/rescoldo"
 
 

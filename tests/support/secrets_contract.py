@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -36,6 +37,15 @@ async def test_names_are_sorted_and_of_one_namespace(kept: Kept) -> None:
         await kept.secrets.save(namespace, name, b"x")
     assert await kept.secrets.names(kept.blue) == ["a.b-c", "b"]
     assert await kept.secrets.names(kept.green) == []
+
+
+async def test_secrets_that_are_saved_at_once_keep_their_own_values(kept: Kept) -> None:
+    """Workers save those of several functions at the same time."""
+    for _ in range(5):
+        names = [f"key{number}" for number in range(16)]
+        await asyncio.gather(*(kept.secrets.save(kept.blue, name, 50 * name.encode()) for name in names))
+        assert [await kept.read(kept.blue, name) for name in names] == [50 * name.encode() for name in names]
+        await kept.secrets.delete_namespace(kept.blue)
 
 
 async def test_those_that_exist_are_brought(kept: Kept) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Collection, Mapping
 
@@ -16,14 +17,16 @@ class JoinedSecrets:
         self._control = control
         self._own = own
         self._written: dict[tuple[str, str], bytes] = {}  # sha256 of each value, by namespace and name
+        self._keeping = asyncio.Lock()  # what is noted as written is what was written last
 
     async def keep(self, namespace: str, values: Mapping[str, bytes]) -> None:
         """Let the node find these values. Raises StoreError."""
-        for name, value in values.items():
-            mark = hashlib.sha256(value).digest()
-            if self._written.get((namespace, name)) != mark:
-                await self._own.save(namespace, name, value)
-                self._written[namespace, name] = mark
+        async with self._keeping:
+            for name, value in values.items():
+                mark = hashlib.sha256(value).digest()
+                if self._written.get((namespace, name)) != mark:
+                    await self._own.save(namespace, name, value)
+                    self._written[namespace, name] = mark
 
     # -- Secrets, as far as deployments need them: control's own API changes secrets
 

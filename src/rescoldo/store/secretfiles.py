@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +28,8 @@ class SecretFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # all writes of a namespace use one temporary file; two at once would give a secret another one's value
+        self._writing = threading.Lock()
 
     async def names(self, namespace: str) -> list[str]:
         return await self._run(lambda: _names(self._folder / namespace))
@@ -39,7 +42,8 @@ class SecretFiles:
             for folder in (self._folder, self._folder / namespace):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 folder.chmod(0o700)
-            _write(self._folder / namespace / name, value)
+            with self._writing:
+                _write(self._folder / namespace / name, value)
             sync_folder(self._folder)
 
         await self._run(work)
