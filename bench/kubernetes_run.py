@@ -3,9 +3,9 @@
     python bench/kubernetes_run.py [--quick] [--only NAME ... [--update]]
 
 Uses the cluster of the tests, and brings it up if it is not (as root; `make cluster` builds it). Makes the image of
-this checkout, installs it, measures, and uninstalls it. Prints a table and writes bench/kubernetes.json; the long form
-also writes the table of docs/measurements.md. `--only` and `--update` are those of bench/run.py, and so is the exit
-status.
+this checkout, installs it, measures, and uninstalls it; ends at once if an installation is there. Prints a table and
+writes bench/kubernetes.json; the long form also writes the table of docs/measurements.md. `--only` and `--update` are
+those of bench/run.py, and so is the exit status.
 """
 
 from __future__ import annotations
@@ -82,6 +82,9 @@ def _measured(
     cell: Cell, chosen: Sequence[CellMeasurement], quick: bool
 ) -> tuple[list[Row], bool, dict[str, str | int]]:
     """Install, measure, uninstall. Return the rows, whether all measurements succeeded, and the machine."""
+    if kubectl("get", "namespace", cell.system_namespace, "--ignore-not-found"):
+        # it would be changed, and removed at the end
+        raise SystemExit(f"the namespace {cell.system_namespace} exists: uninstall what is there first")
     measurements = [one.on(cell) for one in chosen]
     lacking = tools.provide(measurements)
     say("making the image")

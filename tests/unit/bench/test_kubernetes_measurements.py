@@ -55,3 +55,13 @@ def test_a_pod_that_is_not_on_this_machine_cannot_be_measured(tmp_path: Path, mo
 
 def test_a_spread_is_the_least_and_the_greatest():
     assert spread([2.04, 1.26, 3.0]) == "1.3 to 3.0"
+
+
+def test_an_installation_that_is_there_is_left_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kubernetes_run, "kubectl", lambda *arguments: f"{arguments[2]} Active 5m\n")
+    cell = Cell()
+    try:
+        with pytest.raises(SystemExit, match="namespace rescoldo exists"):
+            kubernetes_run._measured(cell, [], quick=True)
+    finally:
+        cell.close()
