@@ -19,7 +19,7 @@ from client import Reply
 from rescoldo.install.values import amounts
 from rows import Bar, Measurement, MeasurementFailed, Row, say
 from support.gateway import PATIENCE, Answer
-from support.installed import WORKERS, Installed, values
+from support.installed import WORKERS, Installed
 from support.testcluster import get, kubectl
 
 Spec = Mapping[str, Any]  # what a deployment has besides its name
@@ -37,7 +37,7 @@ class Cell(Installed):
 
     def set_up(self) -> None:
         """Install. Values are the usual ones, but for the memory that one worker with 240 awake functions needs."""
-        self.install(worker={"resources": amounts("500m", "512Mi", "4Gi"), "pod": values()["worker"]["pod"]})
+        self.install(worker={"resources": amounts("500m", "512Mi", "4Gi")})
 
     # -- workers
 
