@@ -30,9 +30,7 @@ def measure(cell: Cell, quick: bool) -> list[Row]:
     rounds, names = (1, _names()[:40]) if quick else (3, _names())
     cell.workers(2)
     cell.upload(IMAGE, TELLS)
-    # one after another: secrets that reach a worker at once get each other's values, since SecretFiles writes all of a
-    # namespace by way of one file (2026-11-30)
-    with _secrets(cell, names), cell.deployed(_specs(names), clients=1):
+    with _secrets(cell, names), cell.deployed(_specs(names)):
         times = []
         for number in range(rounds + 1):
             cell.sleep_all(names)
