@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rescoldo.edge.admin import MapCommands
 from rescoldo.gateway import config
 from rescoldo.gateway.config import GatewaySettings
 from rescoldo.model.errors import EdgeUnavailable
@@ -30,7 +31,7 @@ class FakeServer:
     sessions: int = 0
 
 
-class FakeHaproxy:
+class FakeHaproxy(MapCommands):
     """Implements `Admin`. Begins with what the files of `settings` have, as a real one does."""
 
     def __init__(self, settings: GatewaySettings) -> None:
@@ -61,7 +62,7 @@ class FakeHaproxy:
         self._away = True
         self._ended.set()
 
-    def map(self, name: str) -> dict[str, str]:
+    def table(self, name: str) -> dict[str, str]:
         return self.maps[str(self.settings.map_file(name))]
 
     def ready(self) -> set[str]:

@@ -13,7 +13,34 @@ CONNECTIONS = 8  # at once: HAProxy runs commands one after another anyway, and 
 MAX_PAYLOAD = 12_000  # bytes of one command: HAProxy reads it into a buffer of 16 KiB
 
 
-class AdminSocket:
+class MapCommands:
+    """Reads and replaces the maps of whatever runs HAProxy's commands."""
+
+    async def run(self, *commands: str) -> str:
+        """See AdminSocket."""
+        raise NotImplementedError
+
+    async def payload(self, command: str, lines: list[str]) -> str:
+        """See AdminSocket."""
+        raise NotImplementedError
+
+    async def map(self, path: Path) -> dict[str, str]:
+        """Return what the process has of a map. Raises EdgeUnavailable."""
+        # each line: address, key, value
+        rows = [line.split(" ", 2) for line in (await self.run(f"show map {path}")).splitlines()]
+        return {row[1]: row[2] for row in rows if len(row) == 3}
+
+    async def replace_map(self, path: Path, table: Mapping[str, str]) -> None:
+        """Replace a map's content at once. Raises EdgeUnavailable."""
+        answer = await self.run(f"prepare map {path}")
+        version = answer.rpartition(":")[2].strip()
+        if not version.isdigit():
+            raise EdgeUnavailable(f"HAProxy has no map {path}: {answer.strip()}")
+        await self.payload(f"add map @{version} {path}", [f"{key} {value}" for key, value in table.items()])
+        await self.run(f"commit map @{version} {path}")
+
+
+class AdminSocket(MapCommands):
     """Runs commands on HAProxy's admin socket, at most CONNECTIONS batches at once."""
 
     def __init__(self, path: Path) -> None:
@@ -40,21 +67,6 @@ class AdminSocket:
             batch.append(line)
             size += len(line) + 1
         return "".join(answers)
-
-    async def map(self, path: Path) -> dict[str, str]:
-        """Return what the process has of a map. Raises EdgeUnavailable."""
-        # each line: address, key, value
-        rows = [line.split(" ", 2) for line in (await self.run(f"show map {path}")).splitlines()]
-        return {row[1]: row[2] for row in rows if len(row) == 3}
-
-    async def replace_map(self, path: Path, table: Mapping[str, str]) -> None:
-        """Replace a map's content at once. Raises EdgeUnavailable."""
-        answer = await self.run(f"prepare map {path}")
-        version = answer.rpartition(":")[2].strip()
-        if not version.isdigit():
-            raise EdgeUnavailable(f"the edge has no map {path}: {answer.strip()}")
-        await self.payload(f"add map @{version} {path}", [f"{key} {value}" for key, value in table.items()])
-        await self.run(f"commit map @{version} {path}")
 
     async def wait_closed(self) -> None:
         """Return when the process that answers now has ended. Raises EdgeUnavailable when none answers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from rescoldo.gateway.config import GatewaySettings, pool_names
@@ -27,6 +28,14 @@ class Admin(Protocol):
 
     async def payload(self, command: str, lines: list[str]) -> str:
         """Run a command that takes lines."""
+        ...
+
+    async def map(self, path: Path) -> dict[str, str]:
+        """Return what the process has of a map."""
+        ...
+
+    async def replace_map(self, path: Path, table: Mapping[str, str]) -> None:
+        """Replace a map's content at once."""
         ...
 
     async def wait_closed(self) -> None:
@@ -69,9 +78,7 @@ class Proxy:
 
     async def map(self, name: str) -> dict[str, str]:
         """What HAProxy has of a map."""
-        answer = await self._admin.run(f"show map {self._settings.map_file(name)}")
-        # each line: address, key, value
-        return {row[1]: row[2] for line in answer.splitlines() if len(row := line.split(" ", 2)) == 3}
+        return await self._admin.map(self._settings.map_file(name))
 
     async def set_control(self, address: str, port: int) -> None:
         """Let requests for control go to this address; nothing happens if they do already."""
@@ -82,13 +89,7 @@ class Proxy:
         """Replace a map at once, if it differs."""
         if await self.map(name) == values:
             return
-        path = self._settings.map_file(name)
-        answer = await self._admin.run(f"prepare map {path}")
-        version = answer.rpartition(":")[2].strip()
-        if not version.isdigit():
-            raise EdgeUnavailable(f"the gateway's HAProxy has no map {path}: {answer.strip()}")
-        await self._admin.payload(f"add map @{version} {path}", [f"{key} {value}" for key, value in values.items()])
-        await self._admin.run(f"commit map @{version} {path}")
+        await self._admin.replace_map(self._settings.map_file(name), values)
 
     async def watch(self, on_start: Callable[[], None]) -> None:
         """Call `on_start` for each process of HAProxy that answers. Never ends."""

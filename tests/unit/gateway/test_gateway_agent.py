@@ -101,7 +101,7 @@ class World:
         await self.cluster.patch(PODS, name, {"metadata": {"finalizers": []}}, namespace)
 
     def pools(self) -> dict[str, str]:
-        return self.haproxy.map(config.POOLS)
+        return self.haproxy.table(config.POOLS)
 
 
 @pytest.fixture
@@ -200,8 +200,8 @@ async def test_a_restarted_haproxy_has_the_workers_before_the_agent_tells_it(wor
     world.haproxy.start()
     assert world.haproxy.ready() == {"p0/b1"}
     assert world.pools() == {"blue": "p0", "*": "1"}
-    assert world.haproxy.map(config.SECRETS) == {"blue": "a-secret-of-blue"}
-    assert world.haproxy.map(config.CONTROL) == {"a-secret-of-control": "1"}
+    assert world.haproxy.table(config.SECRETS) == {"blue": "a-secret-of-blue"}
+    assert world.haproxy.table(config.CONTROL) == {"a-secret-of-control": "1"}
 
 
 async def test_a_haproxy_that_restarts_without_its_files_is_filled_at_once(world: World) -> None:
@@ -295,8 +295,8 @@ async def test_changed_secrets_are_told(world: World) -> None:
     async with world.agent():
         world.secrets = Secrets({"blue": "another-secret-of-blue"}, frozenset({"one-of-control", "two-of-control"}))
         await world.settle(LOOK_SECONDS + 1)
-        assert world.haproxy.map(config.SECRETS) == {"blue": "another-secret-of-blue"}
-        assert world.haproxy.map(config.CONTROL) == {"one-of-control": "1", "two-of-control": "1"}
+        assert world.haproxy.table(config.SECRETS) == {"blue": "another-secret-of-blue"}
+        assert world.haproxy.table(config.CONTROL) == {"one-of-control": "1", "two-of-control": "1"}
 
 
 async def test_a_refusal_is_logged_once_and_tried_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
