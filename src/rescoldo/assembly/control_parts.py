@@ -14,6 +14,7 @@ from rescoldo.bundle.kept import KeptBundles
 from rescoldo.cluster.documents import KubeDocuments
 from rescoldo.cluster.grants import KeptGrants
 from rescoldo.cluster.identities import Identities
+from rescoldo.cluster.identities_wanted import POOL_URI
 from rescoldo.cluster.pool import PoolControl
 from rescoldo.cluster.reports import Reports
 from rescoldo.cluster.resting import RestingEdge, RestingNode
@@ -33,8 +34,6 @@ from rescoldo.store.sqlite.store import SqliteStore
 from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
-
-POOL_URI = "rescoldo://pool/"  # then the namespace: in the certificates of workers
 
 
 class OwnProcess:
@@ -82,7 +81,7 @@ class ControlParts:
 
     def calls(self, function: FunctionId) -> int:
         """The calls of a function that all workers have counted."""
-        return self.controller.recorder.invocations().get(function, 0)
+        return self.controller.recorder.invocations_of(function)
 
     def kept(self) -> list[FunctionId]:
         """The functions that have instances without any call."""
@@ -141,8 +140,9 @@ async def open_control(
     grants = KeptGrants.open(settings.grants)
     pools = {
         namespace: PoolControl(
-            namespace, documents, store, bundles, secrets, store, controller.recorder.note_saved, reports, grants
-        )
+            namespace, documents, api.images.named, bundles, secrets, store, controller.recorder.note_saved, reports,
+            grants,
+        )  # fmt: skip
         for namespace in settings.namespaces
     }
     return ControlParts(controller, api, documents, secrets, reports, pools)

@@ -21,6 +21,9 @@ DEFAULT_USER = "admin"
 FIRST_KEY = "key-1"  # of CONTROL_KEYS
 
 
+POOL_URI = "rescoldo://pool/"  # then the namespace: in the certificates of its workers
+
+
 def control_subject(system: str) -> Subject:
     """Whom control's certificate is for; `system` is its namespace."""
     name = "rescoldo-control"
@@ -29,7 +32,7 @@ def control_subject(system: str) -> Subject:
 
 def pool_subject(namespace: str) -> Subject:
     """Whom the certificate of a pool's workers is for."""
-    return Subject(namespace, uris=(f"rescoldo://pool/{namespace}",))
+    return Subject(namespace, uris=(POOL_URI + namespace,))
 
 
 # -- the authority

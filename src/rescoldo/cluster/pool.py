@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from rescoldo.model.errors import InvalidInput, NotFound
 from rescoldo.model.names import FunctionId, split_id
 from rescoldo.policy.grants import Grant
 from rescoldo.store.documents import Documents
-from rescoldo.store.protocol import Batches, Bundle, BundleIndex, MinuteUsage
+from rescoldo.store.protocol import Batches, Bundle, MinuteUsage
 
 MOST_ROWS = 50_000  # of one batch of counts
 
@@ -37,7 +37,7 @@ class PoolControl:
         self,
         namespace: str,
         documents: Documents,
-        index: BundleIndex,
+        named: Callable[[str], Sequence[Bundle]],
         archives: KeptBundles,
         secrets: SecretValues,
         batches: Batches,
@@ -45,12 +45,13 @@ class PoolControl:
         reports: Reports,
         grants: KeptGrants,
     ) -> None:
-        """`on_counts` gets the counts that have been saved; `reports` what workers report."""
+        """`named` returns the bundle that an image name points to, if there is one; `on_counts` gets the counts that
+        have been saved; `reports` what workers report."""
         self._grants = grants
         self._reports = reports
         self._namespace = namespace
         self._documents = documents
-        self._index = index
+        self._named = named
         self._archives = archives
         self._secrets = secrets
         self._batches = batches
@@ -113,8 +114,8 @@ class PoolControl:
         await self._documents.delete(function)
 
     async def image(self, image: str) -> tuple[Bundle, str] | None:
-        found = next((one for one in await self._index.bundles() if one.image == image), None)
-        return None if found is None else (found, self._archives.layer(found.digest))
+        found = self._named(image)
+        return (found[0], self._archives.layer(found[0].digest)) if found else None
 
     async def archive(self, kind: Archive, digest: str) -> AsyncIterator[bytes]:
         storage = self._archives if kind == "bundles" else self._archives.layers

@@ -19,7 +19,7 @@ from rescoldo.model.errors import InvalidInput, NotFound
 from rescoldo.model.function import Function, FunctionSpec
 from rescoldo.model.names import function_id
 from rescoldo.store.memory import MemoryDocuments, MemoryStore
-from rescoldo.store.protocol import MinuteUsage
+from rescoldo.store.protocol import Bundle, MinuteUsage
 from support.archives import Tar, sent
 
 FN, FOREIGN = function_id("fn"), function_id("fn", "elsewhere")
@@ -41,13 +41,17 @@ class World:
     documents: MemoryDocuments = field(default_factory=MemoryDocuments)
     store: MemoryStore = field(default_factory=MemoryStore)
     secrets: Values = field(default_factory=Values)
+    images: list[Bundle] = field(default_factory=list)
     counted: list[MinuteUsage] = field(default_factory=list)
 
     def pool(self, namespace: str = "openfaas-fn") -> PoolControl:
         return PoolControl(
-            namespace, self.documents, self.store, self.archives, self.secrets, self.store, self.counted.extend,
+            namespace, self.documents, self.named, self.archives, self.secrets, self.store, self.counted.extend,
             Reports(), KeptGrants.open(self.folder / "grants.json"),
         )  # fmt: skip
+
+    def named(self, image: str) -> list[Bundle]:
+        return [one for one in self.images if one.image == image]
 
     async def upload(self, data: bytes, *, layer: bool = False) -> str:
         storage = self.archives.layers if layer else self.archives
@@ -114,6 +118,7 @@ async def test_an_image_has_its_bundle_and_layer(world: World) -> None:
     below = await world.upload(layer(), layer=True)
     digest = await world.upload(bundle(below))
     kept = await world.store.save_bundle("me/fn:1", digest, 10, 2.0)
+    world.images = await world.store.bundles()
     assert await world.pool().image("me/fn:1") == (kept, below)
     assert await world.pool().image("me/other:1") is None
 

@@ -91,6 +91,11 @@ class Recorder:
             totals[name] = totals.get(name, 0) + count
         return totals
 
+    def invocations_of(self, function: FunctionId) -> int:
+        """Ended calls of one function in this run and earlier ones."""
+        now = sum(sums.calls for sums in self.ended.get(function, {}).values())
+        return now + self._before.get(function, 0)
+
     async def flush(self) -> None:
         """Write the pending counts; keep them if the store fails."""
         pending, self._pending = self._pending, {}
