@@ -19,6 +19,14 @@ def replace_text(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
+def replace_private(path: Path, data: bytes) -> None:
+    """Replace a file as `replace_text` does, with mode 0600 from the beginning, and through no link. Raises OSError."""
+    fresh = path.with_name(path.name + PARTIAL)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
+        file.write(data)
+    fresh.replace(path)
+
+
 def sync_folder(folder: Path) -> None:
     """Return when the folder's entries are on disk: files that were made in it, renamed or removed. Their content needs
     an fsync of its own, before. Raises OSError."""

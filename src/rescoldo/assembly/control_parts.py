@@ -142,7 +142,7 @@ async def open_control(
         namespace: PoolControl(
             namespace, documents, api.images.named, bundles, secrets, store, controller.recorder.note_saved, reports,
             grants,
-        )  # fmt: skip
+        )
         for namespace in settings.namespaces
     }
     return ControlParts(controller, api, documents, secrets, reports, pools)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from rescoldo.cluster.authority import Authority, Pair
 from rescoldo.cluster.identities_wanted import control_subject
+from rescoldo.durable import replace_private
 
 
 class ControlFiles:
@@ -29,15 +29,7 @@ class ControlFiles:
         if not fits:
             self._pair = authority.issue(self._subject, now)
         self.certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(self.authority, trusted)
-        _replace(self.certificate, self._pair.certificate + self._pair.key)
+        replace_private(self.authority, trusted)
+        replace_private(self.certificate, self._pair.certificate + self._pair.key)
         self._trusted = trusted
         return True
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old bytes or the new ones, never half of them."""
-    fresh = path.with_suffix(".new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
-        file.write(data)
-    fresh.replace(path)

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from rescoldo.durable import replace_private
 from rescoldo.edge.config import FORWARD, FORWARDED, HOLD_SECONDS, KNOWN_ALL, connection_limit
 from rescoldo.edge.pages import CONTROL_ERRORS, ERRORS, error_page
 from rescoldo.gateway.servers import PoolName, Server, ServerKey, server_line
@@ -80,7 +81,7 @@ def write(settings: GatewaySettings) -> None:
         settings.map_file(name).touch(0o600)
     if not settings.pools_file.exists():
         write_pools(settings, (), {})
-    _replace(settings.config_file, render(settings))
+    replace_private(settings.config_file, render(settings).encode())
 
 
 def render(settings: GatewaySettings) -> str:
@@ -113,12 +114,13 @@ def write_pools(settings: GatewaySettings, servers: Iterable[Server], ids: Mappi
             line = server_line(server.place, ids[server.key], settings.slowstart)
             lines[server.key.pool] += f"  server {server.key.pod} {line}\n"
     text = "".join(f"backend {pool} from workers\n{text}\n" for pool, text in lines.items())
-    _replace(settings.pools_file, f"# Written by rescoldo's agent: the last known workers.\n{text}")
+    replace_private(settings.pools_file, f"# Written by rescoldo's agent: the last known workers.\n{text}".encode())
 
 
 def write_map(settings: GatewaySettings, name: str, values: Mapping[str, str]) -> None:
     """Write one of MAPS, which a restarted HAProxy reads."""
-    _replace(settings.map_file(name), "".join(f"{key} {value}\n" for key, value in values.items()))
+    text = "".join(f"{key} {value}\n" for key, value in values.items())
+    replace_private(settings.map_file(name), text.encode())
 
 
 def read_map(settings: GatewaySettings, name: str) -> dict[str, str]:
@@ -143,11 +145,3 @@ def command(path: str, settings: GatewaySettings, *, first: bool = False) -> lis
 def _pages() -> dict[str, bytes]:
     own = {f"{status}.http": error_page(status, text) for status, text in (ERRORS | WORKER_ERRORS).items()}
     return own | {f"control-{status}.http": error_page(status, text) for status, text in CONTROL_ERRORS.items()}
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new one, never half of it."""
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.touch(0o600)
-    fresh.write_text(text)
-    fresh.replace(path)

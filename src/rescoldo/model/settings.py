@@ -10,6 +10,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from rescoldo.durable import replace_private
 from rescoldo.model.datadir import data_dir
 from rescoldo.model.limits import Limits
 from rescoldo.model.names import DEFAULT_NAMESPACE
@@ -256,10 +257,7 @@ class Settings:
     def save(self, file: Path | None = None) -> None:
         """Write settings_file (or `file`), mode 0600; a reader sees the old text or the new one. Raises OSError."""
         path = file or self.settings_file
-        fresh = path.with_suffix(".new")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as out:
-            out.write(self.to_json())
-        fresh.replace(path)
+        replace_private(path, self.to_json().encode())
 
     @classmethod
     def load(cls, path: Path) -> Settings:
