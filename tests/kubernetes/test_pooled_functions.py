@@ -224,6 +224,8 @@ def test_known_functions_wake_without_control(cell: Installed) -> None:
     finally:
         kubectl("scale", "deployment/rescoldo-control", "-n", "rescoldo", "--replicas=1")
         cell.until(lambda: cell.all_ready("control", 1), "control", 60)
+        # gateways notice it by their own checks, a moment after kubelet does
+        cell.until(lambda: cell.system("GET", "/functions").status == 200, "control behind the gateway")
     cell.until(lambda: cell.invocations("alone") == 2, "the calls that were counted meanwhile", 60)
 
 
