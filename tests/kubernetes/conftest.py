@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from rescoldo.kube.client import LightkubeCluster, find_cluster
+from support.faults import restore_api_server
 from support.installed import Installed
 from support.leftovers import pytest_sessionfinish, pytest_sessionstart  # noqa: F401  hooks
 from support.testcluster import KUBECONFIG, KubectlFailed, apply, cluster, is_up, kubectl, load_image
@@ -29,6 +31,15 @@ def node() -> Iterator[bool]:
     finally:
         if not was_up:
             cluster("down")
+
+
+@pytest.fixture
+def faults(node: bool) -> Iterator[None]:
+    """Faults of the node and its API server may be made; afterwards the API server runs."""
+    if not node and not os.environ.get("RESCOLDO_TEST_FAULTS"):
+        pytest.skip("the cluster was up, and may be somebody's: RESCOLDO_TEST_FAULTS=1 allows faults of its API server")
+    yield
+    restore_api_server()
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,6 @@ Workers are stand-ins of a few lines, which take calls with their pool's secret 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import threading
 import time
 import uuid
@@ -23,6 +21,7 @@ import pytest
 from rescoldo.cli.main import VERBS
 from rescoldo.cluster.identities import Identities
 from rescoldo.kube.client import find_cluster
+from support.faults import kill, with_word
 from support.gateway import Gateway
 from support.pods import RESTRICTED
 from support.testcluster import IMAGE, KUBECONFIG, KubectlFailed, apply, get, kubectl
@@ -177,10 +176,7 @@ class GatewayPod(Gateway):
     def kill(self, word: str) -> None:
         """Kill a process of the gateway's pod, as the node does that has no memory left: the youngest with that word in
         its command, as HAProxy's master has its own."""
-        uid = get("pod", self.name, "-n", self.system_namespace)["metadata"]["uid"]
-        found = [process for process in processes(uid) if word in command(process)]
-        assert found, [command(process) for process in processes(uid)]
-        os.kill(max(found), signal.SIGKILL)
+        kill(with_word(get("pod", self.name, "-n", self.system_namespace), word)[-1])
 
     @contextmanager
     def load(self) -> Iterator[list[str]]:
@@ -213,26 +209,6 @@ class GatewayPod(Gateway):
                 stop.set()
             for client in clients:
                 client.result()
-
-
-def processes(uid: str) -> list[int]:
-    """The processes in a pod, seen from outside."""
-    return [
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/cgroup")
-        if f"pod{uid}" in _text(path).replace("_", "-")
-    ]
-
-
-def command(process: int) -> str:
-    return _text(Path(f"/proc/{process}/cmdline")).replace("\0", " ")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:  # it has ended
-        return ""
 
 
 async def _make_keys(system: str, functions: str, folder: Path) -> None:

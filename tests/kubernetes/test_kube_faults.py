@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,35 +16,11 @@ from rescoldo.kube.errors import ClusterUnavailable, Expired
 from rescoldo.kube.follow import Changed, Follower, Gone, Snapshot
 from rescoldo.kube.protocol import Object
 from support.cluster_contract import CONFIG_MAPS
+from support.faults import API_SERVER, GRACEFUL, api_server_answers
 from support.patience import until
-from support.testcluster import KubectlFailed, cluster, kubectl
+from support.testcluster import cluster
 
 pytestmark = pytest.mark.slow
-
-API_SERVER = "kube-apiserver"
-# seconds; an API server that is stopped accepts nothing more, but goes on with open requests for 60 s: a watch is heard
-# of until it ends
-GRACEFUL = 75.0
-
-
-@pytest.fixture
-def faults(node: bool) -> Iterator[None]:
-    """Faults may be made; afterwards the API server runs."""
-    if not node and not os.environ.get("RESCOLDO_TEST_FAULTS"):
-        pytest.skip("the cluster was up, and may be somebody's: RESCOLDO_TEST_FAULTS=1 allows faults of its API server")
-    yield
-    cluster("start", API_SERVER)  # or it runs already
-    deadline = time.monotonic() + GRACEFUL
-    while not answers():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-def answers() -> bool:
-    try:
-        return kubectl("get", "--raw", "/readyz") == "ok"
-    except KubectlFailed:
-        return False
 
 
 def name_of(obj: Object) -> str:
@@ -82,7 +55,7 @@ async def test_a_follower_goes_on_after_the_api_server(
             await api_server.get(CONFIG_MAPS, "any", namespace)
         await until(lambda: follower.unconfirmed() > before + 2)
         await asyncio.to_thread(cluster, "start", API_SERVER)
-        await until(lambda: asyncio.to_thread(answers), GRACEFUL)
+        await until(lambda: asyncio.to_thread(api_server_answers), GRACEFUL)
         await api_server.create(CONFIG_MAPS, config_map(f"after-{fault}", namespace))
         await api_server.delete(CONFIG_MAPS, name_of(made), namespace)
         async with asyncio.timeout(30):
@@ -109,7 +82,7 @@ async def test_an_api_server_that_was_restarted_does_not_know_old_changes(
     assert "error" not in answer
     await asyncio.to_thread(cluster, "kill", API_SERVER)
     await asyncio.to_thread(cluster, "start", API_SERVER)
-    await until(lambda: asyncio.to_thread(answers), GRACEFUL)
+    await until(lambda: asyncio.to_thread(api_server_answers), GRACEFUL)
     with pytest.raises(Expired, match="too old resource version"):
         async for event in api_server.watch(CONFIG_MAPS, old, namespace):
             assert event.type == "OPENED"

@@ -6,17 +6,13 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
-import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from support.gateway import HELLO, TOKEN
 from support.installed import Installed
+from support.load import Load
 from support.testcluster import KubectlFailed, apply, get, kubectl
 
 pytestmark = pytest.mark.slow
@@ -166,48 +162,15 @@ def test_control_builds_nothing_and_shows_nothing_without_a_login(cell: Installe
 # -- losses
 
 
-@contextmanager
-def calls(cell: Installed, name: str) -> Iterator[Counter[str]]:
-    """Call a function again and again from two clients; what came of it, by status or error."""
-    seen: Counter[str] = Counter()
-    stop = threading.Event()
-
-    def client() -> None:
-        while not stop.is_set():
-            try:
-                seen[str(cell.call("GET", f"/function/{name}", timeout=20).status)] += 1
-            except OSError as error:
-                seen[type(error).__name__] += 1
-
-    threads = [threading.Thread(target=client) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-
-def settle(seen: Counter[str], number: int = 50) -> None:
-    """Wait for so many more answers."""
-    until = seen["200"] + number
-    deadline = time.monotonic() + 60
-    while seen["200"] < until:
-        assert time.monotonic() < deadline, seen
-        time.sleep(0.01)
-
-
 def test_no_call_fails_when_a_worker_is_drained(cell: Installed) -> None:
     cell.deploy("drained", TOKEN)
     assert cell.invoke("drained").status == 200
-    with calls(cell, "drained") as seen:
-        settle(seen)
+    with Load([(cell.host, cell.port)], ["drained"]) as load:
+        load.more()
         owner = cell.owner("drained")
         kubectl("delete", "pod", owner, "-n", "openfaas-fn", "--wait=true", "--timeout=90s")
-        settle(seen)
-    assert set(seen) == {"200"}, (seen, cell.log())
+        load.more()
+    assert not load.failed, (load.failures(), cell.log())
     cell.until(lambda: cell.all_ready("worker", 2), "the next worker", 60)
 
 
@@ -232,9 +195,9 @@ def test_known_functions_wake_without_control(cell: Installed) -> None:
 def test_a_worker_that_is_killed_costs_what_it_had_in_flight_at_most(cell: Installed) -> None:
     cell.deploy("killed", TOKEN)
     assert cell.invoke("killed").status == 200
-    with calls(cell, "killed") as seen:
-        settle(seen)
+    with Load([(cell.host, cell.port)], ["killed"]) as load:
+        load.more()
         kubectl("delete", "pod", cell.owner("killed"), "-n", "openfaas-fn", "--grace-period=0", "--force")
-        settle(seen)
-    assert seen.total() - seen["200"] <= 2, seen  # one for each client
+        load.more()
+    assert load.most_of_a_client() <= 1, load.failures()
     cell.until(lambda: cell.all_ready("worker", 2), "the next worker", 60)

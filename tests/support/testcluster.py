@@ -32,14 +32,14 @@ def is_up() -> bool:
     return subprocess.run([CLUSTER, "status"], capture_output=True, check=False).returncode == 0
 
 
-def load_image() -> dict[str, Any]:
+def load_image(name: str = IMAGE) -> dict[str, Any]:
     """Make the image of this checkout, and give it to the node, as a user does; return what the verb says."""
     with tempfile.TemporaryDirectory(prefix="rescoldo-ctr-") as folder:
         ctr = Path(folder, "ctr")
         ctr.write_text(f'#!/bin/sh\nexec {CLUSTER} ctr "$@"\n')
         ctr.chmod(0o755)
         environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
-        flags = ["--base", "machine", "--name", IMAGE, "--load", "containerd", "--json"]
+        flags = ["--base", "machine", "--name", name, "--load", "containerd", "--json"]
         done = subprocess.run(
             [sys.executable, "-m", "rescoldo.cli", "kubernetes", "image", *flags],
             env=environment, capture_output=True, text=True, check=False,
