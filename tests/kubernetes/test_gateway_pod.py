@@ -34,6 +34,7 @@ pytestmark = [
 RUN, SECRETS, IDENTITY = "/run/rescoldo", "/etc/rescoldo/secrets", "/etc/rescoldo/identity"
 PARTS = {"app.kubernetes.io/name": "rescoldo"}
 CLIENTS = 6
+SLOWSTART_SECONDS = 0.5
 WORKER = f"""\
 import http.server, os, pathlib, signal, threading, time
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -107,7 +108,7 @@ def gateway(system: str, functions: str, name: str) -> dict[str, Any]:
         "name": "agent",
         "args": [
             "kubernetes", "gateway-agent", *folder, "--control-address", "127.0.0.1:9", "--namespace", functions,
-            "--secrets", SECRETS, "--slowstart", "500ms",
+            "--secrets", SECRETS, "--slowstart", f"{SLOWSTART_SECONDS}s",
         ],
         "volumeMounts": [
             run,
@@ -158,13 +159,29 @@ class GatewayPod(Gateway):
         return dict(get("pod", name, "-n", namespace)["status"])
 
     def add(self, *names: str) -> None:
-        """Start workers, and wait until they have functions."""
+        """Start workers, and wait until they have all functions that fall to them."""
         apply(*[worker(self.functions, name) for name in names])
         self.until(lambda: set(names) <= set(self.owners()), f"calls at {names}")
+        self.settle()
 
-    def owners(self, count: int = 30) -> Counter[str]:
-        """Which workers answer for some functions."""
-        return Counter(self.ask(number, timeout=5).text for number in range(count))
+    def settle(self) -> None:
+        """Wait for the end of a ramp, in which functions move to new workers one after another."""
+        before, since = self.owner_of_each(), time.monotonic()
+
+        def stays() -> bool:
+            nonlocal before, since
+            if (now := self.owner_of_each()) != before:
+                before, since = now, time.monotonic()
+            return time.monotonic() - since > 2 * SLOWSTART_SECONDS
+
+        self.until(stays, "functions to stay at their workers")
+
+    def owners(self) -> Counter[str]:
+        """Which workers answer for some functions, and for how many each."""
+        return Counter(self.owner_of_each())
+
+    def owner_of_each(self) -> list[str]:
+        return [self.ask(number, timeout=5).text for number in range(30)]
 
     def ask(self, number: int, body: str | None = None, **options: Any) -> Any:
         return self.invoke(f"fn-{number}.{self.functions}", body, **options)
@@ -249,9 +266,9 @@ def real(keys: tuple[str, str]) -> Iterator[GatewayPod]:
 
 def test_calls_reach_the_workers_with_their_pools_secret(real: GatewayPod) -> None:
     assert {real.ask(number).status for number in range(30)} == {200}
-    first = real.owners()
-    assert first.keys() == {real.one, real.two}
-    assert real.owners() == first, "a function stays at its worker"
+    first = real.owner_of_each()
+    assert set(first) == {real.one, real.two}
+    assert real.owner_of_each() == first, "a function stays at its worker"
     assert real.ask(1, headers={"X-Rescoldo-Pool": "made up"}).status == 200, "what a client says is replaced"
     assert real.invoke("fn.elsewhere").status == 404
 
