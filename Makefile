@@ -16,11 +16,14 @@ CGROUPS := tests/unit/isolation/test_cgroups.py tests/integration/test_isolation
 TESTS := tests/unit tests/contract tests/integration
 E2E := tests/e2e $(patsubst %,--ignore=%,$(MATRIX) $(NEIGHBOURS) $(HOSTILE))
 
+# minutes of faults, roll-outs and an upgrade under load; the suite without them has three losses of parts
+CLUSTER_FAULTS := $(addprefix tests/kubernetes/test_pooled_,faults.py strict.py)
+
 CLUSTER := tests/kubernetes/cluster/cluster
 CLUSTER_NEEDS := go cc pkg-config openssl nft iptables conntrack ip unshare \
 	/usr/include/seccomp.h /usr/lib/cni/bridge
 
-.PHONY: help demo test newest e2e kill-matrix hostile cluster test-kubernetes cgroup2 lint bench bench-quick bench-kubernetes install lock clean
+.PHONY: help demo test newest e2e kill-matrix hostile cluster test-kubernetes test-kubernetes-quick cgroup2 lint bench bench-quick bench-kubernetes install lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,7 +35,9 @@ help:
 	@echo "  make e2e          tests against a whole platform"
 	@echo "  make kill-matrix  kill each part under load, and other faults; writes docs/kill-matrix.md"
 	@echo "  make hostile      attack a platform at both levels; writes docs/attacks.md"
-	@echo "  make test-kubernetes  tests on a real Kubernetes, built (10 minutes the first time), brought up and taken down"
+	@echo "  make test-kubernetes  tests on a real Kubernetes, built (10 minutes the first time), brought up and taken down;"
+	@echo "                    writes docs/kill-matrix.md"
+	@echo "  make test-kubernetes-quick  the same without faults under load"
 	@echo "  make cgroup2      limits in a virtual machine with cgroup v2 alone; needs qemu, slow without KVM"
 	@echo "  make newest       unit tests with the newest versions that pyproject.toml allows, not the locked ones"
 	@echo "Measure"
@@ -74,6 +79,10 @@ cluster:
 
 test-kubernetes: $(VENV) cluster
 	@$(PYTEST) tests/kubernetes
+	@PYTHONPATH=src:tests $(BIN)/python -m matrix.clustered
+
+test-kubernetes-quick: $(VENV) cluster
+	@$(PYTEST) tests/kubernetes $(CLUSTER_FAULTS:%=--ignore=%)
 
 # not in .ci/run, since it is slow without KVM; docs/behaviour.md has the last run
 cgroup2: $(VENV)

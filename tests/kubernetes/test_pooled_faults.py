@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from matrix.clustered import ClusterFault, result, write
 from support.faults import cut_off, end_api_server, first_process, kill, with_word
-from support.installed import GATEWAY_IP, Installed, values
+from support.installations import GATEWAY_IP, values
+from support.installed import Installed
 from support.load import Address, Load
 from support.testcluster import KubectlFailed, apply, cluster, get, kubectl, load_image
 from support.witness import SPEAKS, Witness
@@ -85,18 +87,32 @@ def is_whole(cell: Installed) -> bool:
     return all(cell.all_ready(part, number) for part, number in PARTS.items())
 
 
-@contextmanager
-def load(witness: Witness, *addresses: Address, audible: bool = True) -> Iterator[Load]:
-    """Calls during a fault: they go on before it and after it, functions are woken, and no POST runs twice. `audible`:
-    the fault keeps nobody from the witness."""
-    with Load(addresses or (SERVICE,), AWAKE, ASLEEP) as found:
-        found.more(wakes=2)
-        before = posts(found)
-        yield found
-        found.more(wakes=8)
-    runs = Counter(said.text for said in witness.heard())
-    assert not {body: number for body, number in runs.items() if number > 1}, found.failures()
-    assert (posts(found) if audible else before) <= runs.keys(), "the witness hears each call that was answered"
+class UnderLoad:
+    """Calls that go on before, during and after a fault, and what it cost them."""
+
+    def __init__(self, witness: Witness) -> None:
+        self.results: list[ClusterFault] = []
+        self._witness = witness
+
+    @contextmanager
+    def __call__(self, fault: str, *addresses: Address, audible: bool = True) -> Iterator[Load]:
+        """Functions are woken, too, and no POST runs twice. `audible`: the fault keeps nobody from the witness."""
+        with Load(addresses or (SERVICE,), AWAKE, ASLEEP) as found:
+            found.more(wakes=2)
+            before = posts(found)
+            yield found
+            found.more(wakes=8)
+        self.results.append(result(fault, found))
+        runs = Counter(said.text for said in self._witness.heard())
+        assert not {body: number for body, number in runs.items() if number > 1}, found.failures()
+        assert (posts(found) if audible else before) <= runs.keys(), "the witness hears each call that was answered"
+
+
+@pytest.fixture(scope="module")
+def under_load(witness: Witness) -> Iterator[UnderLoad]:
+    found = UnderLoad(witness)
+    yield found
+    write(found.results)
 
 
 def posts(load: Load) -> set[str]:
@@ -152,10 +168,10 @@ def is_again(cell: Installed, pod: dict[str, Any]) -> bool:
     ],
 )
 def test_a_part_of_a_worker_is_killed(
-    cell: Installed, witness: Witness, whole: None, part: str, word: str, fails: bool
+    cell: Installed, under_load: UnderLoad, whole: None, part: str, word: str, fails: bool
 ) -> None:
     worker = owner(cell, AWAKE[0])
-    with load(witness) as calls:
+    with under_load(f"the {part} of a worker is killed") as calls:
         (killed, *_) = with_word(worker, word)
         end = kill(killed)
         calls.until(lambda: set(with_word(worker, word)) - {killed}, f"another {part}", every=LOOK)
@@ -166,17 +182,17 @@ def test_a_part_of_a_worker_is_killed(
     assert not is_again(cell, worker), "the worker itself goes on"
 
 
-def test_all_processes_of_a_worker_are_killed(cell: Installed, witness: Witness, whole: None) -> None:
+def test_all_processes_of_a_worker_are_killed(cell: Installed, under_load: UnderLoad, whole: None) -> None:
     worker = owner(cell, AWAKE[0])
-    with load(witness) as calls:
+    with under_load("all processes of a worker are killed") as calls:
         end = kill(first_process(worker))
         calls.until(lambda: is_again(cell, worker), "the worker to start again", every=LOOK)
     only_in_flight(calls, end)
 
 
-def test_the_network_of_a_worker_is_cut(cell: Installed, witness: Witness, whole: None) -> None:
+def test_the_network_of_a_worker_is_cut(cell: Installed, under_load: UnderLoad, whole: None) -> None:
     worker = owner(cell, AWAKE[0])
-    with load(witness, audible=False) as calls:
+    with under_load("the network of a worker is cut", audible=False) as calls:
         with cut_off(worker) as begin:
             calls.more(calls=400, wakes=8)
         calls.until(lambda: cell.owner(AWAKE[0]) == name_of(worker), "its return", every=LOOK)
@@ -187,26 +203,26 @@ def test_the_network_of_a_worker_is_cut(cell: Installed, witness: Witness, whole
 # -- gateways and control
 
 
-def test_the_proxy_of_a_gateway_is_killed(cell: Installed, witness: Witness, whole: None) -> None:
+def test_the_proxy_of_a_gateway_is_killed(cell: Installed, under_load: UnderLoad, whole: None) -> None:
     gateway = cell.pods("gateway")[0]
-    with load(witness, *addresses(cell)) as calls:
+    with under_load("the proxy of a gateway is killed", *addresses(cell)) as calls:
         end = kill(with_word(gateway, " -db -f ")[-1])  # the youngest: HAProxy's master has the same command
         calls.until(lambda: is_again(cell, gateway), "another HAProxy", every=LOOK)
     only_in_flight(calls, end, repeated=False)
     assert {call.address[0] for call in calls.failed} <= {gateway["status"]["podIP"]}, calls.failures()
 
 
-def test_no_call_fails_when_a_gateway_is_deleted(cell: Installed, witness: Witness, whole: None) -> None:
+def test_no_call_fails_when_a_gateway_is_deleted(cell: Installed, under_load: UnderLoad, whole: None) -> None:
     gateway = cell.names("gateway")[0]
-    with load(witness, *addresses(cell)) as calls:
+    with under_load("the pod of a gateway is deleted", *addresses(cell)) as calls:
         kubectl("delete", "pod", gateway, "-n", cell.system_namespace, "--wait=true", "--timeout=90s")
     assert not calls.failed, calls.failures()
     cell.choose_gateway()
 
 
-def test_no_call_and_no_wake_fails_when_control_is_killed(cell: Installed, witness: Witness, whole: None) -> None:
+def test_no_call_and_no_wake_fails_when_control_is_killed(cell: Installed, under_load: UnderLoad, whole: None) -> None:
     (control,) = cell.pods("control")
-    with load(witness) as calls:
+    with under_load("control is killed") as calls:
         kill(first_process(control))
         calls.until(lambda: is_again(cell, control), "the next control", every=LOOK)
     assert not calls.failed, calls.failures()
@@ -216,9 +232,9 @@ def test_no_call_and_no_wake_fails_when_control_is_killed(cell: Installed, witne
 
 
 def test_functions_are_called_and_wake_while_the_api_server_is_away(
-    cell: Installed, witness: Witness, whole: None, faults: None
+    cell: Installed, under_load: UnderLoad, whole: None, faults: None
 ) -> None:
-    with load(witness) as calls:
+    with under_load(f"the API server is away for {API_SERVER_AWAY:.0f} s") as calls:
         end_api_server()
         before = calls.woken
         calls.last(API_SERVER_AWAY)
@@ -226,10 +242,12 @@ def test_functions_are_called_and_wake_while_the_api_server_is_away(
     assert not calls.failed, calls.failures()
 
 
-def test_no_call_fails_when_kubelet_is_killed(cell: Installed, witness: Witness, whole: None, faults: None) -> None:
+def test_no_call_fails_when_kubelet_is_killed(
+    cell: Installed, under_load: UnderLoad, whole: None, faults: None
+) -> None:
     before = restarts(cell)
     (node,) = [one["metadata"]["name"] for one in get("nodes")["items"]]
-    with load(witness) as calls:
+    with under_load("kubelet is killed") as calls:
         cluster("kill", "kubelet")
         calls.until(lambda: kubelet_answers(node), "kubelet", every=LOOK)
     assert not calls.failed, calls.failures()
@@ -246,18 +264,19 @@ def kubelet_answers(node: str) -> bool:
 # -- roll-outs
 
 
-def test_no_call_fails_while_all_parts_are_replaced(cell: Installed, witness: Witness, whole: None) -> None:
+def test_no_call_fails_while_all_parts_are_replaced(cell: Installed, under_load: UnderLoad, whole: None) -> None:
     before = set(restarts(cell))
-    with load(witness) as calls:
-        cell.install(**annotated(uuid.uuid4().hex))
+    with under_load("all pods are replaced") as calls:
+        cell.install(**annotated(cell, uuid.uuid4().hex))
     assert not calls.failed, calls.failures()
     assert not calls.refused
     assert not before & set(restarts(cell)), "all pods are new"
 
 
-def annotated(text: str) -> dict[str, Any]:
+def annotated(cell: Installed, text: str) -> dict[str, Any]:
     """Values that replace all pods."""
-    pods = {part: {"pod": {**values()[part]["pod"], "annotations": {"test": text}}} for part in PARTS}
+    chosen = values(cell.system_namespace)
+    pods = {part: {"pod": {**chosen[part]["pod"], "annotations": {"test": text}}} for part in PARTS}
     return {**pods, "control": {**pods["control"], **KEPT}}
 
 
@@ -274,14 +293,14 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(600)
 def test_no_call_fails_during_a_return_to_the_commit_before_and_the_upgrade_from_it(
-    cell: Installed, witness: Witness, whole: None, previous: Path, monkeypatch: pytest.MonkeyPatch
+    cell: Installed, under_load: UnderLoad, whole: None, previous: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:
         earlier.setenv("PYTHONPATH", str(previous))  # its own verbs make the image and install it
         load_image(PREVIOUS)
-        with load(witness) as calls:
+        with under_load("a return to the commit before") as calls:
             cell.install(image=PREVIOUS, control=KEPT)
     assert not calls.failed, calls.failures()
-    with load(witness) as calls:
+    with under_load("the upgrade from the commit before") as calls:
         cell.install(control=KEPT)
     assert not calls.failed, calls.failures()
