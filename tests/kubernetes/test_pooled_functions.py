@@ -127,6 +127,16 @@ def test_a_minimum_is_kept_awake_by_its_owner_alone(cell: Installed) -> None:
     assert cell.system("DELETE", "/functions", {"functionName": "kept"}).status == 202
 
 
+def test_an_alert_scales_a_function_at_its_owner(cell: Installed) -> None:
+    cell.deploy("alerted", HELLO)
+    assert cell.invoke("alerted").status == 200
+    alert = {"status": "firing", "labels": {"function_name": "alerted.openfaas-fn"}}
+    answer = cell.system("POST", "/alert", {"status": "firing", "alerts": [alert]})
+    assert (answer.status, answer.text) == (200, "")
+    cell.until(lambda: cell.replicas("alerted") == 5, "a fifth of the maximum more")
+    assert cell.system("DELETE", "/functions", {"functionName": "alerted"}).status == 202
+
+
 def test_a_worker_takes_no_call_that_came_through_no_gateway(cell: Installed) -> None:
     for pod in cell.pods("worker"):
         for path in ("/function/tells", "/system/functions", "/healthz"):

@@ -83,7 +83,7 @@ def _include_routers(app: FastAPI, platform: Platform, settings: Settings, paylo
     app.include_router(revisions_router(platform.revisions, platform.deployments, platform.traffic))
     app.include_router(namespaces_router(platform.namespaces))
     app.include_router(secrets_router(platform.secrets))
-    app.include_router(alerts_router(platform.statuses, platform.scaling))
+    app.include_router(alerts_router(platform.statuses, platform.alerted or platform.scaling))
     app.include_router(page_router(platform.namespaces, platform.statuses))
     app.include_router(bundles_router(platform.images, settings.max_system_body))
     app.include_router(builds_router(platform.builds, payload_secret, settings.max_system_body))

@@ -240,3 +240,4 @@ class Platform:
     logs: Logs
     overview: Overview
     upkeep: Upkeep | None = None  # None: not a worker of a cluster
+    alerted: Scaling | None = None  # scales what alerts name; None: as any request to scale

@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +33,7 @@ from rescoldo.cluster.columns import Columns
 from rescoldo.cluster.identities import ControlIdentity, Identities
 from rescoldo.cluster.owners import GatewayOwners
 from rescoldo.cluster.renewals import Renewals
+from rescoldo.cluster.scaling import OwnersScaling
 from rescoldo.cluster.settings import ControlSettings
 from rescoldo.cluster.wishes import Wishes
 from rescoldo.kube.client import find_cluster
@@ -98,7 +100,8 @@ class ControlProcess:
         self._tasks.spawn("columns", Columns(parts.documents, parts.columns).run())
         credentials = Credentials(identity.user, identity.password)
         first: list[First] = [_forwarding(parts, owners), NoInside]
-        api = create_app(parts.platform, settings.platform, credentials, identity.payload_secret, first)
+        platform = replace(parts.platform, alerted=OwnersScaling(owners))
+        api = create_app(platform, settings.platform, credentials, identity.payload_secret, first)
         self._serving = True
         log.info("ready: %d functions", len(parts.controller.fleet.entries))
         async with asyncio.TaskGroup() as serving:
