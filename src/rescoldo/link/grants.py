@@ -8,7 +8,9 @@
     and the instances are stopped: STOP_SECONDS are left for a look (1 s), their grace (MOST_STRICT_GRACE, 8 s) and the
     end of their processes (1 s). So control may be away for 10 s at least, and for 20 s at most.
   * It is given back when no instance of the function is left here. If another worker wants it, the instances finish
-    their calls and end first.
+    their calls and end first. Nothing starts here meanwhile, nor for TURN_SECONDS afterwards: a worker that still gets
+    calls, because gateways disagree, would have it for ever. The other one asks at most DENIED_SECONDS after it was
+    denied, so it is first.
 
 A controller that is killed or hangs does not stop instances in time unless the next one begins within 20 s. The
 supervisor starts it anew within a few.
@@ -38,6 +40,7 @@ LOOK_SECONDS = 1.0
 STOP_SECONDS = MOST_STRICT_GRACE + 2 * LOOK_SECONDS  # before its end, a grant is not used any more
 RENEW_SECONDS = GRANT_SECONDS / 3
 DENIED_SECONDS = 1.0  # for which control is not asked again
+TURN_SECONDS = 2 * DENIED_SECONDS  # for which this worker does not ask for what it has let go
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _LOG = logging.getLogger(__name__)
@@ -91,6 +94,7 @@ class Grants:
         self._denied: dict[FunctionId, tuple[float, Busy]] = {}  # until when on the clock, and why
         self._ending: set[FunctionId] = set()
         self._wanted: set[FunctionId] = set()  # by other workers
+        self._leaving: set[FunctionId] = set()  # their instances finish what they have, then the grant is given back
         self._tasks = Tasks()
 
     def load(self) -> None:
@@ -116,6 +120,8 @@ class Grants:
         """Return while this worker has a valid grant, which it asks for where it has none. Raises Busy with the reason
         and the time after which another attempt may succeed."""
         while not self._is_usable(function):  # again after the wait: others run between an answer and its waiters
+            if function in self._leaving:
+                raise Busy(f"{function} has max-strict, and another worker asks for it")
             until, why = self._denied.get(function, (0.0, None))
             if why is not None and self._clock() < until:
                 raise why
@@ -123,7 +129,7 @@ class Grants:
 
     def _is_usable(self, function: FunctionId) -> bool:
         held = self._held.get(function)
-        return held is not None and self._clock() < held.usable_until
+        return held is not None and self._clock() < held.usable_until and function not in self._leaving
 
     def _ask(self, function: FunctionId) -> asyncio.Task[None]:
         """Ask for a grant, or for its renewal; one request of a function at a time. The task never fails: `_held` or
@@ -145,14 +151,14 @@ class Grants:
             else:
                 self._keep(held)
                 self._denied.pop(function, None)
-                if grant.wanted:
+                if grant.wanted and function not in self._leaving:
                     self._wanted.add(function)
         except (RescoldoError, OSError) as error:
             self._deny(function, Busy(str(error)))
 
-    def _deny(self, function: FunctionId, why: Busy) -> None:
+    def _deny(self, function: FunctionId, why: Busy, seconds: float = DENIED_SECONDS) -> None:
         text = f"{function} has max-strict, and no instance may start now: {why.message}"
-        self._denied[function] = (self._clock() + DENIED_SECONDS, Busy(text, retry_after=why.retry_after))
+        self._denied[function] = (self._clock() + seconds, Busy(text, retry_after=why.retry_after))
 
     # -- keeping and ending
 
@@ -175,6 +181,7 @@ class Grants:
                 self._ask(function)
             if function in self._wanted:
                 self._wanted.discard(function)
+                self._leaving.add(function)
                 self._tasks.spawn(f"let go of {function}", strict.let_go(function))
         for function in self._held.keys() - running - self._asking.keys():
             self._give_back(function)
@@ -189,6 +196,10 @@ class Grants:
 
     def _give_back(self, function: FunctionId) -> None:
         held = self._held.pop(function)  # before control hears of it: nothing starts under it any more
+        self._wanted.discard(function)
+        if function in self._leaving:
+            self._leaving.remove(function)
+            self._deny(function, Busy("another worker asks for it"), TURN_SECONDS)
         self._path(function).unlink(missing_ok=True)
         self._tasks.spawn(f"give back {function}", self._tell_back(held))
 

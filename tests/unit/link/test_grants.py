@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -149,6 +150,29 @@ async def test_one_that_is_wanted_elsewhere_is_let_go_and_given_back(cluster: Cl
     await asyncio.sleep(RENEW_SECONDS + 4)
     assert (len(one.let), one.here, one.ended) == (1, {}, [])
     await two.start()
+
+
+async def test_a_worker_that_still_gets_calls_lets_go_all_the_same(cluster: Cluster) -> None:
+    """Gateways disagree about the owner: both workers get calls, ten a second."""
+    one, two = cluster.worker("one"), cluster.worker("two")
+    await one.start()
+    starts: list[str] = []
+
+    async def call(worker: Worker) -> None:
+        while True:
+            with suppress(Busy):
+                if not worker.here.get(FN):
+                    await worker.start()
+                    starts.append(worker.name)
+            await asyncio.sleep(0.1)
+
+    calls = [asyncio.create_task(call(worker)) for worker in (one, two)]
+    await asyncio.sleep(RENEW_SECONDS + 4)
+    for task in calls:
+        task.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert starts == ["two"]
+    assert (one.here, one.ended) == ({}, [])
 
 
 async def test_instances_have_ended_before_a_grant_that_cannot_be_renewed_ends(cluster: Cluster) -> None:
