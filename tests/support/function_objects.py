@@ -22,6 +22,7 @@ REFUSED_BY_BOTH: list[tuple[str, dict[str, Any]]] = [
     ("a", {"image": "a", "annotations": {"rescoldo.dev/concurency": "1"}}),
     ("a", {"image": "a", "annotations": {"rescoldo.dev/": "1"}}),
     ("a", {"image": "a", "annotations": {"rescoldo.dev/rollout": " quick "}}),
+    ("a", {"image": "a", "annotations": {"rescoldo.dev/max-strict": "yes"}}),
     ("a", {"image": "a", "labels": {"com.openfaas.scale.zero": "maybe"}}),
 ]
 # what the schema refuses in the API server's words
