@@ -34,6 +34,7 @@ KEPT = {"storage": {"persistent": True}}  # control has its bundles still when i
 PREVIOUS = "docker.io/library/rescoldo:previous"
 ROOT = Path(__file__).parents[2]
 LOOK = 0.2  # seconds between two looks at the cluster, which cost time of the processor
+LOST = 0.01  # of all datagrams to the witness, at most: some are under way in a pod's network when the pod ends
 CUT_SECONDS = 1.0  # for which calls may fail after a worker's network was cut
 API_SERVER_AWAY = 30.0  # seconds
 PARTS = {"control": 1, "gateway": 2, "worker": 2}  # and how many pods each has
@@ -105,7 +106,8 @@ class UnderLoad:
         self.results.append(result(fault, found))
         runs = Counter(said.text for said in self._witness.heard())
         assert not {body: number for body, number in runs.items() if number > 1}, found.failures()
-        assert (posts(found) if audible else before) <= runs.keys(), "the witness hears each call that was answered"
+        answered = posts(found) if audible else before
+        assert len(answered - runs.keys()) <= len(answered) * LOST, "the witness hears the calls that were answered"
 
 
 @pytest.fixture(scope="module")

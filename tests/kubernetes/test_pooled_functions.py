@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from support.gateway import HELLO, TOKEN
-from support.installed import Installed
+from support.installed import WORKERS, Installed
 from support.load import Load
 from support.testcluster import KubectlFailed, apply, get, kubectl
 
@@ -115,7 +115,7 @@ def test_columns_show_what_functions_do(cell: Installed) -> None:
         status = cell.function("column").get("status", {})
         return (status.get("kind"), status.get("awake"), status.get("calls")) == ("python", 1, 1)
 
-    cell.until(shows, "the columns")
+    cell.until(shows, "the columns", 90)  # control patches one function in 1.5 s, and others change as well
 
 
 def test_a_minimum_is_kept_awake_by_its_owner_alone(cell: Installed) -> None:
@@ -200,6 +200,23 @@ def test_known_functions_wake_without_control(cell: Installed) -> None:
         # gateways notice it by their own checks, a moment after kubelet does
         cell.until(lambda: cell.system("GET", "/functions").status == 200, "control behind the gateway")
     cell.until(lambda: cell.invocations("alone") == 2, "the calls that were counted meanwhile", 60)
+
+
+def test_an_upload_brings_functions_back_after_all_bundles_were_lost(cell: Installed) -> None:
+    """The volume of this control ends with its pod, and so do the caches of workers."""
+    cell.deploy("lost", HELLO)
+    assert cell.invoke("lost").status == 200
+    before = {*cell.names("control"), *cell.names("worker")}
+    kubectl("delete", "pod", "-n", "rescoldo", "-l", "app.kubernetes.io/component=control", "--wait=true")
+    kubectl("delete", "pod", "-n", "openfaas-fn", "-l", WORKERS, "--wait=true")
+    cell.until(lambda: cell.all_ready("control", 1) and cell.all_ready("worker", 2), "the next ones", 90)
+    assert not before & {*cell.names("control"), *cell.names("worker")}
+    cell.until(lambda: "lost" in [one["name"] for one in json.loads(cell.system("GET", "/functions").text)], "control")
+    refused = cell.invoke("lost")
+    assert refused.status == 503
+    assert "bundle" in refused.text
+    cell.upload("lost:test", HELLO)
+    cell.until(lambda: cell.invoke("lost").text == "hello", "the function after the upload alone")
 
 
 def test_a_worker_that_is_killed_costs_what_it_had_in_flight_at_most(cell: Installed) -> None:
