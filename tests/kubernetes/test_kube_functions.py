@@ -167,4 +167,5 @@ def test_kubectl_shows_differences(place: str) -> None:
 
 def test_a_status_that_a_user_sends_is_ignored(place: str) -> None:
     apply({**function({"image": "hello:1"}, "a", place), "status": {"state": "ready"}})
-    assert "status" not in json.loads(kubectl("get", "function", "a", "-n", place, "-o", "json"))
+    found = json.loads(kubectl("get", "function", "a", "-n", place, "-o", "json"))
+    assert "state" not in found.get("status", {})  # an installation in this cluster may add conditions
