@@ -16,6 +16,7 @@ from rescoldo.install.placeholders import (
     NAMESPACE,
     Condition,
     Each,
+    Entry,
     Equal,
     Field,
     Not,
@@ -127,6 +128,8 @@ def _enclosed(tree: When | Each, lines: Callable[[Tree], Iterator[str]]) -> Iter
 def _inline(tree: Tree) -> str:
     if isinstance(tree, Field | Variable):
         return f"{{{{ toJson {_path(tree)} }}}}"
+    if isinstance(tree, Entry):
+        return f"{{{{ index {_path(tree.table)} {_path(tree.key)} | default {_path(tree.otherwise)} | toJson }}}}"
     if isinstance(tree, Text):
         form = json.dumps(tree.form.replace("{}", "%v"))
         return f"{{{{ printf {form} {' '.join(map(_shown, tree.places))} | toJson }}}}"

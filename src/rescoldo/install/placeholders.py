@@ -32,6 +32,15 @@ Place: TypeAlias = Field | Variable
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """The value of a table under what an `Each` goes through, which is no 0; without an entry, another value."""
+
+    table: Field
+    key: Variable
+    otherwise: Field
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """A text with places in it: `http://rescoldo-gateway.{}.svc` and the value of the namespace."""
 
@@ -87,4 +96,4 @@ class Each:
     items: Sequence[Tree]
 
 
-Tree: TypeAlias = str | int | bool | Place | Text | Sum | When | Each | Mapping[str, "Tree"] | Sequence["Tree"]
+Tree: TypeAlias = str | int | bool | Place | Entry | Text | Sum | When | Each | Mapping[str, "Tree"] | Sequence["Tree"]

@@ -67,6 +67,7 @@ def _leaf(value: Value, hint: Any) -> Any:
         Sequence[str]: Value.texts,
         Sequence[int]: lambda found: tuple(map(_whole, found.items())),
         Mapping[str, str]: Value.text_table,
+        Mapping[str, int]: lambda found: {key: _whole(number) for key, number in found.table().items()},
     }
     return readers.get(hint, Value.data)(value)
 

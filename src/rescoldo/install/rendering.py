@@ -9,6 +9,7 @@ from typing import Any
 from rescoldo.install.placeholders import (
     Condition,
     Each,
+    Entry,
     Equal,
     Field,
     Not,
@@ -48,6 +49,8 @@ class _Filling:
     def tree(self, tree: Tree) -> Any:
         if isinstance(tree, Field | Variable):
             return self._value(tree)
+        if isinstance(tree, Entry):
+            return self._value(tree.table).get(self._value(tree.key)) or self._value(tree.otherwise)
         if isinstance(tree, Text):
             return tree.form.format(*map(self._value, tree.places))
         if isinstance(tree, Sum):

@@ -24,6 +24,7 @@ _TYPES: dict[Any, dict[str, Any]] = {
     Sequence[str]: {"type": "array", "items": {"type": "string"}},
     Sequence[int]: {"type": "array", "items": {"type": "integer"}},
     Mapping[str, str]: {"type": "object"},
+    Mapping[str, int]: {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}},
     Mapping[str, Any]: {"type": "object"},
     Sequence[Mapping[str, Any]]: {"type": "array", "items": {"type": "object"}},
 }

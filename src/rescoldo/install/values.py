@@ -120,6 +120,9 @@ class WorkerValues:
     """Workers: whole platforms that run functions, in each namespace of functions."""
 
     replicas: Annotated[int, "Number of workers in each namespace of functions."] = 2
+    replicas_in: Annotated[
+        Mapping[str, int], "Number of workers in single namespaces instead, for example {openfaas-fn: 5}."
+    ] = field(default_factory=dict)
     resources: Annotated[
         Table,
         "Requests and limits of a worker and all functions in it. Without a request of cpu a wake takes five times as "
@@ -220,6 +223,9 @@ class Values:
         yield gateway.replicas < 1, "gateway.replicas: use 1 or more"
         yield gateway.drain_timeout_seconds < 5, "gateway.drainTimeoutSeconds: use 5 or more"
         yield worker.replicas < 1, "worker.replicas: use 1 or more"
+        yield min(worker.replicas_in.values(), default=1) < 1, "worker.replicasIn: use 1 or more for each namespace"
+        unknown = sorted(worker.replicas_in.keys() - set(self.function_namespaces))
+        yield bool(unknown), f"worker.replicasIn: {', '.join(unknown)}: not among functionNamespaces"
         yield worker.isolation == FULL and worker.host_users, "worker.isolation: full needs worker.hostUsers: false"
         too_short = worker.drain_timeout_seconds < worker.drain_seconds
         yield too_short, "worker.drainTimeoutSeconds: use drainSeconds or more"

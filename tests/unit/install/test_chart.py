@@ -60,6 +60,7 @@ def test_so_it_does_with_every_value_changed(program: Path, chart: Path) -> None
     found = rendered(program, chart, "-f", str(EVERYTHING))
     assert found == manifests(changed)
     assert found["Deployment", "blue", "rescoldo-worker"]["spec"]["replicas"] == 7
+    assert found["Deployment", "openfaas-fn", "rescoldo-worker"]["spec"]["replicas"] == 3
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,7 @@ def test_so_it_does_with_single_settings(program: Path, chart: Path, setting: st
         ("functionNamespaces={blue}", "openfaas-fn"),
         ("gateway.replicas=0", "replicas"),
         ("worker.replicas=many", "replicas"),
+        ("worker.replicasIn.blue=0", "replicasIn"),
     ],
 )
 def test_helm_refuses_what_no_installation_can_have(program: Path, chart: Path, setting: str, told: str) -> None:

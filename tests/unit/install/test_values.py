@@ -93,6 +93,8 @@ def test_a_wrong_setting_is_refused_by_its_text(setting: str) -> None:
         ("functionNamespaces=[openfaas-fn, Blue]", "namespace name 'Blue' is not valid"),
         ("gateway.replicas=0", "gateway.replicas"),
         ("worker.replicas=0", "worker.replicas"),
+        ("worker.replicasIn={openfaas-fn: 0}", "worker.replicasIn: use 1 or more"),
+        ("worker.replicasIn={blue: 2}", "worker.replicasIn: blue: not among functionNamespaces"),
         ("worker.isolation=full", "needs worker.hostUsers: false"),
         ("worker.drainSeconds=60", "drainTimeoutSeconds"),
     ],

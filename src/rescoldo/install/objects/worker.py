@@ -26,7 +26,7 @@ from rescoldo.install.objects.pods import (
     mount,
     pod,
 )
-from rescoldo.install.placeholders import Each, Equal, Field, Not, Sum, Text, Tree, When
+from rescoldo.install.placeholders import Each, Entry, Equal, Field, Not, Sum, Text, Tree, When
 from rescoldo.install.values import END_SECONDS, FULL
 
 IDENTITY_FOLDER = "/etc/rescoldo/identity"
@@ -48,7 +48,7 @@ OWN_ROOT: dict[str, Tree] = {
 def workers() -> list[Tree]:
     """Return the workers of each namespace of functions."""
     spec: dict[str, Tree] = {
-        "replicas": Field("worker.replicas"),
+        "replicas": Entry(Field("worker.replicasIn"), POOL, Field("worker.replicas")),
         "strategy": ROLL_OUT,
         "minReadySeconds": Field("worker.minReadySeconds"),
         "revisionHistoryLimit": 3,
