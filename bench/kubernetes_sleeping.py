@@ -53,8 +53,8 @@ def measure(cell: Cell, quick: bool) -> list[Row]:
         cell.wait_calm()
         rate, told = _requests(SPAN / 4 if quick else SPAN)
         lists = [cell.system("GET", "/functions").seconds for _ in range(3)]
-        killed = _outage(cell, count, lambda: _kill_control(cell))
-        deleted = [_outage(cell, count, lambda: _delete_control(cell)) for _ in range(1 if quick else DELETIONS)]
+        killed = outage(cell, count, lambda: _kill_control(cell))
+        deleted = [outage(cell, count, lambda: delete_control(cell)) for _ in range(1 if quick else DELETIONS)]
     finally:
         cell.remove(names)
     return [
@@ -142,7 +142,7 @@ def _requests(span: float) -> tuple[float, str]:
     )
 
 
-def _outage(cell: Cell, count: int, strike: Callable[[], None]) -> float:
+def outage(cell: Cell, count: int, strike: Callable[[], None]) -> float:
     """Return the seconds from before the strike until control's next process lists all functions."""
     begin = time.perf_counter()
     strike()
@@ -168,7 +168,7 @@ def _kill_control(cell: Cell) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _delete_control(cell: Cell) -> None:
+def delete_control(cell: Cell) -> None:
     (name,) = cell.names("control")
     kubectl("delete", "pod", name, "-n", cell.system_namespace, "--wait=false")
 

@@ -130,6 +130,11 @@ def test_a_minimum_is_kept_awake_by_its_owner_alone(cell: Installed) -> None:
 def test_an_alert_scales_a_function_at_its_owner(cell: Installed) -> None:
     cell.deploy("alerted", HELLO)
     assert cell.invoke("alerted").status == 200
+
+    def listed() -> dict[str, int]:
+        return {one["name"]: one["availableReplicas"] for one in json.loads(cell.system("GET", "/functions").text)}
+
+    cell.until(lambda: listed()["alerted"] == 1, "the worker's report")
     alert = {"status": "firing", "labels": {"function_name": "alerted.openfaas-fn"}}
     answer = cell.system("POST", "/alert", {"status": "firing", "alerts": [alert]})
     assert (answer.status, answer.text) == (200, "")
