@@ -64,7 +64,9 @@ class Process:
         settings = self._settings
         credentials = load_or_create(settings.secrets) if settings.basic_auth else None
         payload_secret = load_or_create_payload_secret(settings.secrets)
-        bundles = BundleStorage(settings.bundles, settings.uploads, own_gids=os.geteuid() == 0)
+        # a worker fetches its bundles again
+        alone = settings.join is None
+        bundles = BundleStorage(settings.bundles, settings.uploads, own_gids=os.geteuid() == 0, durable=alone)
         await bundles.prepare()
         backing = await _open_backing(settings, bundles)
         edge = HaproxyEdge(settings, None if credentials is None else login_key(credentials.user, credentials.password))

@@ -1,7 +1,8 @@
 """The storage that bundles and layers share: each uploaded archive becomes a folder named by its digest.
 
 Such a folder is always whole. The storage unpacks it beside its place, syncs it and renames it into place; before it
-removes a folder, it renames it away.
+removes a folder, it renames it away. A storage that is not durable syncs nothing, so its folders are whole until the
+machine crashes.
 """
 
 from __future__ import annotations
@@ -33,15 +34,17 @@ BUFFER = 2**20  # bytes gathered before one hop to a thread
 
 
 class ArchiveStorage:
-    """Stores folders below `root` and uploads in `uploads`; with `own_gids` (as root) each folder has its own group."""
+    """Stores folders below `root` and uploads in `uploads`; with `own_gids` (as root) each folder has its own group.
+    `durable`: a stored folder survives a crash of the machine."""
 
     what: str  # the archive's name in messages
     remedy: str  # what a user does about a missing one
 
-    def __init__(self, root: Path, uploads: Path, own_gids: bool) -> None:
+    def __init__(self, root: Path, uploads: Path, own_gids: bool, durable: bool = True) -> None:
         self._root = root
         self._uploads = uploads
         self._own_gids = own_gids
+        self._durable = durable
         # Unpacking competes with the event loop for the interpreter: only one runs at a time
         self._unpacking = asyncio.Lock()
 
@@ -176,9 +179,11 @@ class ArchiveStorage:
                 folder.chmod(0o750)
             else:
                 _withdraw_group(folder)
-            _sync_file_system(folder)
+            if self._durable:
+                _sync_file_system(folder)
             folder.rename(final)
-            sync_folder(self._root)
+            if self._durable:
+                sync_folder(self._root)
         except BaseException:
             _remove_tree(folder)
             raise

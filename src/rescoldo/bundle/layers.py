@@ -30,8 +30,8 @@ class LayerStorage(ArchiveStorage):
     what = "layer"
     remedy = "send it to POST /system/layers"
 
-    def __init__(self, root: Path, uploads: Path, own_gids: bool) -> None:
-        super().__init__(root, uploads, own_gids)
+    def __init__(self, root: Path, uploads: Path, own_gids: bool, durable: bool = True) -> None:
+        super().__init__(root, uploads, own_gids, durable)
         self._sizes: dict[Path, int] = {}  # bytes of unused layers; cached, because a layer never changes
 
     def digests(self) -> list[str]:

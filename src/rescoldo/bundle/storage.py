@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
 
-from rescoldo.bundle.archives import ArchiveStorage, own
+from rescoldo.bundle.archives import ArchiveStorage, disk_error, own
 from rescoldo.bundle.layers import LAYERS, LayerStorage
 from rescoldo.bundle.manifest import DEPENDENCIES
 from rescoldo.bundle.unpack import check_manifest, read_manifest
+from rescoldo.durable import replace_text
 from rescoldo.model.errors import InvalidInput, StartFailed, StoreError
 from rescoldo.model.ids import BUNDLE_GIDS
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_BOOT_MARK = ".boot"  # no digest, so no bundle
 LAYER_NOT_HERE = "its layer of requirements is not stored here"
 
 
@@ -22,14 +26,17 @@ class BundleStorage(ArchiveStorage):
     """Stores bundles, each with its own group.
 
     A bundle that names a layer gets a link to it in place of its requirements; the link keeps the layer alive.
+
+    Without `durable` it is a cache of bundles that can be had again: a start after another boot of the machine finds
+    it empty, as files that were not synced may have lost their content.
     """
 
     what = "bundle"
     remedy = "upload it with `rescoldo up`"
 
-    def __init__(self, root: Path, uploads: Path, own_gids: bool) -> None:
-        super().__init__(root, uploads, own_gids)
-        self.layers = LayerStorage(root / LAYERS, uploads, own_gids)
+    def __init__(self, root: Path, uploads: Path, own_gids: bool, durable: bool = True) -> None:
+        super().__init__(root, uploads, own_gids, durable)
+        self.layers = LayerStorage(root / LAYERS, uploads, own_gids, durable)
         self._owning = threading.Lock()  # from the choice of a group until a bundle has it
 
     async def prepare(self) -> None:
@@ -80,11 +87,27 @@ class BundleStorage(ArchiveStorage):
     def _prepare(self) -> None:
         """Besides, give new groups to bundles of a platform that ran in another user namespace, with other groups
         (model/ids.py). A bundle that no group may read yet has root's."""
+        if not self._durable:
+            self._keep_this_boot()
         super()._prepare()
         if self._own_gids:
             for digest in self.digests():
                 if self.group(digest) != 0:
                     self._own(self._root / digest, number=0)
+
+    def _keep_this_boot(self) -> None:
+        """Remove all that an earlier boot of the machine left. A crash that loses or damages the mark removes it,
+        too."""
+        mark, boot = self._root / _BOOT_MARK, _BOOT_ID.read_text()
+        try:
+            if mark.is_file() and mark.read_text(errors="replace") == boot:
+                return
+            self._make_folders()
+            for left in self._root.iterdir():  # the folder itself stays, as the node watches it
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+            replace_text(mark, boot)  # before the first bundle
+        except OSError as error:
+            raise disk_error(self._root, error) from error
 
     def _own(self, folder: Path, number: int) -> None:
         with self._owning:

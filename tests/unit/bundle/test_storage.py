@@ -20,13 +20,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rescoldo.bundle import archives
 from rescoldo.bundle import unpack as unpacking
 from rescoldo.bundle.protocol import Received
 from rescoldo.bundle.storage import BundleStorage
 from rescoldo.bundle.unpack import unpack
 from rescoldo.model.errors import InvalidInput, NotFound, StoreError, TooLarge
 from rescoldo.model.ids import BUNDLE_GIDS, LAYER_GIDS
-from support.archives import MANIFEST, Tar, sent
+from support.archives import MANIFEST, Tar, layer_archive, sent
 
 LIMIT = 2**20
 
@@ -486,3 +487,56 @@ def test_no_mixture_of_files_folders_and_links_writes_outside(
 async def test_discarding_twice_is_no_error(storage: BundleStorage, tmp_path: Path) -> None:
     received = Received("a" * 64, 1, str(tmp_path / "uploads" / "gone"))
     await storage.discard(received)
+
+
+# -- a cache
+
+
+async def cache(tmp_path: Path) -> BundleStorage:
+    """A storage that is not durable, as another process of this boot has it."""
+    made = BundleStorage(tmp_path / "bundles", tmp_path / "uploads", own_gids=False, durable=False)
+    await made.prepare()
+    return made
+
+
+async def layer_of(storage: BundleStorage) -> str:
+    """Store a layer; return its digest."""
+    data = layer_archive()
+    await storage.layers.unpack(await storage.layers.receive(sent(data), LIMIT, None))
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("mark", [None, "", "damag\0", "1b4e28ba-2fa1-11d2-883f-0016d3cca427\n"])
+async def test_a_cache_of_another_boot_is_emptied_at_the_start(tmp_path: Path, mark: str | None) -> None:
+    storage = await cache(tmp_path)
+    folder, layer = await add(storage, Tar().gz()), await layer_of(storage)
+    inode = folder.parent.stat().st_ino
+    place = folder.parent / ".boot"
+    place.unlink() if mark is None else place.write_text(mark)
+    again = await cache(tmp_path)
+    assert again.digests() == []
+    assert not again.layers.has(layer)
+    assert folder.parent.stat().st_ino == inode
+    assert (await add(again, Tar().gz())).is_dir()
+
+
+async def test_a_cache_stays_for_as_long_as_the_machine_runs(tmp_path: Path) -> None:
+    storage = await cache(tmp_path)
+    folder, layer = await add(storage, Tar().gz()), await layer_of(storage)
+    again = await cache(tmp_path)
+    assert again.digests() == [folder.name]
+    assert again.layers.has(layer)
+
+
+async def test_only_a_cache_does_without_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    for name in ("_sync_file_system", "sync_folder"):
+        monkeypatch.setattr(archives, name, synced.append)
+    storage = await cache(tmp_path / "cache")
+    await add(storage, Tar().gz())
+    await layer_of(storage)
+    assert not synced
+    durable = BundleStorage(tmp_path / "bundles", tmp_path / "uploads", own_gids=False)
+    await durable.prepare()
+    await add(durable, Tar().gz())
+    assert len(synced) == 2
