@@ -29,10 +29,11 @@ from rescoldo.node.processes.processes import Ends
 from rescoldo.node.processes.sandboxes import Sandboxes
 from rescoldo.node.sockets.given_socket import GivenSocket
 from rescoldo.node.zygotes.spares import Order, Spares
-from rescoldo.node.zygotes.start_queue import AT_ONCE, StartQueue
+from rescoldo.node.zygotes.start_queue import StartQueue
 from rescoldo.node.zygotes.zygotes import Zygotes
 
 FN = function_id("fn")
+AT_ONCE = 3  # starts
 READY_TIMEOUT = 1.0
 
 
@@ -40,7 +41,7 @@ class ZygotePool:
     """A pool whose forks are ready at once."""
 
     def __init__(self) -> None:
-        self.start_queue = StartQueue()
+        self.start_queue = StartQueue(AT_ONCE)
         self.says = b'{"ready": true}\n'
         self.orders: list[dict[str, Any]] = []
         self.secrets: list[bytes] = []  # values that came with orders
@@ -88,7 +89,7 @@ async def all_taken(zygotes: ZygotePool) -> AsyncExitStack:
     """Take every turn; the next start waits until the stack is closed."""
     turns = AsyncExitStack()
     for _ in range(AT_ONCE):
-        await turns.enter_async_context(zygotes.start_queue.turn(replacing=False))
+        await turns.enter_async_context(zygotes.start_queue.turn("f.ns", replacing=False))
     return turns
 
 

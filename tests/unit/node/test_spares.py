@@ -17,9 +17,11 @@ from rescoldo.model.errors import StartFailed
 from rescoldo.node.processes.processes import Ends
 from rescoldo.node.zygotes import spares as module
 from rescoldo.node.zygotes.spares import Order, Spares
-from rescoldo.node.zygotes.start_queue import AT_ONCE, StartQueue
+from rescoldo.node.zygotes.start_queue import StartQueue
 from rescoldo.node.zygotes.zygote import Forked
 from rescoldo.policy import spares as policy
+
+AT_ONCE = 3  # starts
 
 
 class Processes:
@@ -54,7 +56,7 @@ class Processes:
 
 @pytest.fixture
 def start_queue() -> StartQueue:
-    return StartQueue()
+    return StartQueue(AT_ONCE)
 
 
 @pytest.fixture
@@ -156,7 +158,7 @@ async def test_no_spare_is_made_while_a_wake_waits_for_its_turn(
     await until(lambda: pool.pool.ready == 2)
     async with contextlib.AsyncExitStack() as under_way:
         for _ in range(AT_ONCE):
-            await under_way.enter_async_context(start_queue.turn(replacing=False))
+            await under_way.enter_async_context(start_queue.turn("f.ns", replacing=False))
         waiting = asyncio.create_task(under_way_once(start_queue))
         await until(lambda: start_queue.waited_for)
         await take(pool, 2)
@@ -169,7 +171,7 @@ async def test_no_spare_is_made_while_a_wake_waits_for_its_turn(
 
 
 async def under_way_once(start_queue: StartQueue) -> None:
-    async with start_queue.turn(replacing=False):
+    async with start_queue.turn("f.ns", replacing=False):
         pass
 
 

@@ -110,7 +110,7 @@ class Boot:
         """Fork the process when the start queue gives it a turn, and return its status message. `limit` counts from
         that turn."""
         with contextlib.ExitStack() as opened:
-            async with self._zygotes.start_queue.turn(replacing=instance.was_ready):
+            async with self._zygotes.start_queue.turn(instance.note.launch.function, replacing=instance.was_ready):
                 left = instance.note.launch.ready_timeout - instance.waited
                 limit.reschedule(asyncio.get_running_loop().time() + left)
                 instance.ordered_at = time.monotonic()
