@@ -100,6 +100,9 @@ class World:
         assert await self.real.steady(), "other gateways choose otherwise"
         return True
 
+    async def is_down(self, name: str) -> bool:
+        return (await self.real.status(name)).startswith("DOWN")
+
     async def has(self, *names: str) -> bool:
         """Whether these are the servers, all up."""
         rows = {row["svname"]: row["status"] for row in await self.real.stat()}
@@ -158,6 +161,20 @@ async def test_only_posts_in_flight_fail_when_a_worker_dies(world: World) -> Non
             await world.called(300)
     assert {failure.split()[0] for failure in world.failed} <= {"POST"}
     assert len(world.failed) <= 6, "at most the six POSTs in flight"
+
+
+async def test_only_posts_in_flight_fail_when_a_worker_is_cut_off(world: World) -> None:
+    await world.add("w1", "w2", "w3")
+    async with world.agent():
+        await until(world.takes_part)
+        async with world.load():
+            await world.called(200)
+            world.real.workers["w1"].fall_silent()
+            await until(lambda: world.is_down("w1"))
+            await world.called(300)
+    assert {failure.split()[0] for failure in world.failed} <= {"POST"}
+    assert len(world.failed) <= 6, "at most the six POSTs in flight"
+    assert world.longest < 1.0
 
 
 async def test_haproxy_restarts_without_agent_and_api_server(world: World) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ class Worker:
     requests: list[Message] = field(default_factory=list)
     _servers: list[asyncio.Server] = field(default_factory=list)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _silent: socket.socket | None = None
+    _waiting: socket.socket | None = None
 
     async def start(self) -> None:
         for port, serve in ((self.place.port, self._serve), (self.place.check_port, self._serve_checks)):
@@ -53,6 +56,18 @@ class Worker:
         self._servers.clear()
         for writer in list(self._writers):
             writer.transport.abort()
+
+    def fall_silent(self) -> None:
+        """End all connections; let new ones wait, as if the network did not carry them any more."""
+        self.crash()
+        self._silent = socket.create_server((self.place.ip, self.place.port), backlog=0)
+        self._waiting = socket.create_connection((self.place.ip, self.place.port))  # no room is left
+
+    def close(self) -> None:
+        self.crash()
+        for sock in (self._waiting, self._silent):
+            if sock is not None:
+                sock.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -141,7 +156,7 @@ class RealGateway:
         if self.process is not None and self.process.returncode is None:
             await self.kill()
         for worker in [self.control, *self.workers.values()]:
-            worker.crash()
+            worker.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def answers(self) -> bool:

@@ -27,6 +27,9 @@ POOLS = "pools"  # map: the pool of each namespace; with the key KNOWN_ALL it is
 SECRETS = "secrets"  # map: by namespace what its workers take for the proof that a call came through a gateway
 CONTROL = "control"  # map: the secrets by which control proves that it is control
 MAPS = (POOLS, SECRETS, CONTROL)
+CONNECT_MS = 150  # for a connection to a worker; between nodes of a cluster it takes a few
+ENDING_MS = CONNECT_MS + 20  # after it was made, no attempt to connect to a worker that went down is under way
+DOWN_LUA = "down.lua"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def write(settings: GatewaySettings) -> None:
     settings.folder.chmod(0o700)
     for name, page in _pages().items():
         (settings.folder / name).write_bytes(page)
+    (settings.folder / DOWN_LUA).write_text(resources.files(__package__).joinpath(DOWN_LUA).read_text())
     for name in MAPS:
         settings.map_file(name).touch(0o600)
     if not settings.pools_file.exists():
@@ -90,6 +94,8 @@ def render(settings: GatewaySettings) -> str:
     trusted = f"unless {{ src {' '.join(settings.trusted_proxies)} }}" if settings.trusted_proxies else ""
     return template.substitute(
         folder=settings.folder,
+        down_lua=f"{settings.folder / DOWN_LUA} {ENDING_MS}",
+        connect_timeout_ms=CONNECT_MS,
         admin_socket=settings.admin_socket,
         pools_file=settings.pools_file.name,
         **{f"{name}_map": settings.map_file(name) for name in MAPS},

@@ -18,10 +18,11 @@ PoolName = NewType("PoolName", str)
 MAX_ID = 0x7FFFFFFF  # HAProxy 2.8 refuses larger ids
 # weight 100: each unit has 16 points on the ring. 300 functions on 3 workers were 86/94/120; with weight 1 132/68/100.
 # slowstart: a new or returning worker gets its functions one after another, and their wakes do not come at once.
-# fall 2: a worker whose network is cut is DOWN after 250 + 100 ms, and shutdown-sessions ends what waits for it.
+# fall 2: a worker whose network is cut is DOWN after at most 250 + 150 + 100 + 150 ms: a period, a check that fails
+# after the connect timeout, a shorter period, a second check. down.lua ends the calls that wait for it 170 ms later.
 SETTINGS = (
     "weight 100 slowstart {slowstart}ms check port {check_port} inter 250ms fastinter 100ms downinter 100ms "
-    "fall 2 rise 1 observe layer4 error-limit 1 on-error fastinter on-marked-down shutdown-sessions"
+    "fall 2 rise 1 observe layer4 error-limit 1 on-error fastinter"
 )
 
 
