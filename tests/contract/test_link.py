@@ -17,7 +17,7 @@ from rescoldo.api.server import MutualTls, PeerServer
 from rescoldo.link.client import ControlClient
 from rescoldo.link.fake import MemoryControl
 from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Change, Control, Counts, Delivery, Report, Unreachable
-from rescoldo.link.wire import encode_report
+from rescoldo.link.wire import decode_report, encode_report
 from rescoldo.model.deployed import Deployed, to_json
 from rescoldo.model.errors import InvalidInput, NotFound, Superseded
 from rescoldo.model.function import Function, FunctionSpec
@@ -199,6 +199,31 @@ async def test_reports_of_a_sender_add_up(both: tuple[Control, MemoryControl]) -
     first, second = control.reported.values()
     assert first == Report("pod-1/ab12", {}, {FN: 7}, {})
     assert (first.worker, second.worker) == ("pod-1", "pod-2")
+
+
+async def test_a_mark_goes_with_its_change_and_comes_back_in_a_report(both: tuple[Control, MemoryControl]) -> None:
+    ours, control = both
+    changes = ours.changes()
+    assert await anext(changes) is None
+    control.marks[FN] = 2**40
+    version = await control.documents.put(DOCUMENT)
+    assert await after(changes) == Change(FN, version, 2**40)
+    await changes.aclose()  # type: ignore[attr-defined]
+    await ours.report(replace(REPORT, marks={FN: 2**40}))
+    assert control.marked == {FN: 2**40}
+
+
+async def test_a_worker_that_leaves_is_forgotten(both: tuple[Control, MemoryControl]) -> None:
+    ours, control = both
+    await ours.report(REPORT)
+    await ours.report(Report(REPORT.sender, {}, {}, {}, left=True))
+    assert control.reported == {}
+
+
+def test_a_worker_of_an_earlier_version_reports_no_marks() -> None:
+    found = encode_report(REPORT)
+    del found["marks"], found["left"]
+    assert decode_report(found) == replace(REPORT, marks=None)
 
 
 async def test_a_grant_is_held_by_one_worker_at_a_time(both: tuple[Control, MemoryControl]) -> None:

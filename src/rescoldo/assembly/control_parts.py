@@ -11,6 +11,7 @@ from typing import Any
 from rescoldo.api.protocol import Platform
 from rescoldo.assembly.parts import Ports, assemble
 from rescoldo.bundle.kept import KeptBundles
+from rescoldo.cluster.acknowledgements import Acknowledgements
 from rescoldo.cluster.documents import KubeDocuments
 from rescoldo.cluster.grants import KeptGrants
 from rescoldo.cluster.identities import Identities
@@ -69,6 +70,7 @@ class ControlParts:
     documents: KubeDocuments
     secrets: KubeSecrets
     reports: Reports
+    acknowledgements: Acknowledgements
     pools: Mapping[str, PoolControl]  # by namespace
 
     def control_of(self, uris: Sequence[str]) -> Control:
@@ -129,6 +131,7 @@ async def open_control(
     store = ControlStore(documents, database, settings.namespaces)
     await documents.ready.wait()
     reports = Reports()
+    acknowledgements = Acknowledgements(reports, documents.remind, documents.version)
 
     def problems() -> list[str]:
         return [*filter(None, (documents.problem, *identities.problems, *secrets.problems))]
@@ -141,11 +144,11 @@ async def open_control(
     pools = {
         namespace: PoolControl(
             namespace, documents, api.images.named, bundles, secrets, store, controller.recorder.note_saved, reports,
-            grants,
+            grants, acknowledgements,
         )
         for namespace in settings.namespaces
     }
-    return ControlParts(controller, api, documents, secrets, reports, pools)
+    return ControlParts(controller, api, documents, secrets, reports, acknowledgements, pools)
 
 
 def _ports(

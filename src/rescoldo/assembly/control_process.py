@@ -30,6 +30,7 @@ from rescoldo.api.link import create_link
 from rescoldo.api.server import MutualTls, PeerServer, serve
 from rescoldo.assembly.control_parts import ControlParts, open_control
 from rescoldo.cluster.columns import Columns
+from rescoldo.cluster.finalizers import Finalizers
 from rescoldo.cluster.identities import ControlIdentity, Identities
 from rescoldo.cluster.owners import GatewayOwners
 from rescoldo.cluster.renewals import Renewals
@@ -95,6 +96,8 @@ class ControlProcess:
         link = PeerServer(create_link(parts.control_of), _tls(identity))
         self._tasks.spawn("identities", identities.run(link.renew))
         self._tasks.spawn("wishes", Wishes(parts.documents, owners, parts.save).run())
+        finalizers = Finalizers(parts.documents, parts.acknowledgements, settings.namespaces)
+        self._tasks.spawn("finalizers", finalizers.run())
         self._tasks.spawn("changed secrets", parts.renew_secrets())
         self._tasks.spawn("renewals", Renewals(owners, parts.kept).run())
         self._tasks.spawn("columns", Columns(parts.documents, parts.columns).run())

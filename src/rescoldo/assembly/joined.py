@@ -45,12 +45,13 @@ def join(settings: Settings, url: str, bundles: Bundles) -> Backing:
         outbox.load()
     except OSError as error:
         raise StoreError(f"{error.filename}: {error.strerror}") from error
-    documents = JoinedDocuments(control, known, settings.namespace, supplies.bring)
     refusals = Refusals()
+    documents = JoinedDocuments(control, known, settings.namespace, supplies.bring, refusals.end)
     reports = Reports(control, documents, known, refusals, sender)
     membership = Membership(documents.is_reachable, documents.ask_anew, reports, grants, refusals)
     opened = AsyncExitStack()
     opened.push_async_callback(control.close)
+    opened.push_async_callback(reports.leave)
     loops: dict[str, Loop] = {"follow control": documents.run, "send counts": outbox.run}
     if identity is not None:
         loops["follow the identity"] = partial(identity.follow, control.renew)

@@ -3,6 +3,9 @@
 A document is saved in the order spec, revision, status. Whoever is killed in between leaves a spec that asks for what
 is not deployed yet, as a user leaves it with kubectl, and it is deployed in the same way. Each step names the version
 of the step before, so that of two who save at once one is Superseded.
+
+A Function that is being deleted has no document: its function is removed for everybody from the moment of the deletion,
+and the object stays until workers have let go of it (finalizers.py). A deployment does not wait for that.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from rescoldo.cluster.objects import (
@@ -22,6 +26,7 @@ from rescoldo.cluster.objects import (
     Wish,
     conditions_of,
     document_of,
+    finalizers_of,
     function_object,
     read_function,
     read_revision,
@@ -64,6 +69,7 @@ class KubeDocuments:
         self._names: dict[tuple[str, str], StoredRevision] = {}  # of revisions' objects, by namespace and name
         self._watchers = Watchers()
         self._wishing = Watchers()
+        self._holding = Watchers()
         self._saving: Counter[FunctionId] = Counter()  # saves of ours under way
         self._unread = {FUNCTIONS, REVISIONS}
 
@@ -117,7 +123,9 @@ class KubeDocuments:
         name, namespace = split_id(function)
         with suppress(NotFound):
             await self._cluster.delete(FUNCTIONS, name, namespace)
-        if self._wishes.pop(function, None) is not None:
+        known = self._wishes.get(function)
+        if known is not None and not known.going:  # the watch tells how it goes on
+            self._wishes[function] = replace(known, going=True)
             self._watchers.note(function)
 
     def watch(self) -> AsyncIterator[FunctionId | None]:
@@ -127,6 +135,11 @@ class KubeDocuments:
         """End the watchers' iterations."""
         self._watchers.close()
         self._wishing.close()
+        self._holding.close()
+
+    def remind(self, function: FunctionId) -> None:
+        """Tell the watchers of a document that did not change."""
+        self._watchers.note(function)
 
     # -- what users ask for in the API server
 
@@ -138,9 +151,30 @@ class KubeDocuments:
         """Return a Function; None if there is none."""
         return self._wishes.get(function)
 
+    def version(self, function: FunctionId) -> int:
+        """Return the version of a function's document; NEW without one."""
+        wish = self._wishes.get(function)
+        return NEW if wish is None else wish.deployed
+
     def watch_wishes(self) -> AsyncIterator[FunctionId | None]:
         """Iterate over the Functions whose users ask for what is not deployed; None: any may."""
         return self._wishing.add()
+
+    def watch_holds(self) -> AsyncIterator[FunctionId | None]:
+        """Iterate over the Functions that are `misheld`; None: any may be."""
+        return self._holding.add()
+
+    async def hold(self, wish: Wish, *, held: bool) -> Object:
+        """Put our finalizer on a Function, or take it off. Raises ChangedMeanwhile, NotFound, ClusterUnavailable."""
+        name, namespace = split_id(wish.id)
+        finalizers = finalizers_of(wish, held=held)
+        patch = {"metadata": {"resourceVersion": str(wish.version), "finalizers": finalizers or None}}
+        found = await self._cluster.patch(FUNCTIONS, name, patch, namespace)
+        if finalizers or not wish.going:
+            self._take(read_function(found))
+        else:  # it is gone now; the watch may have told that already
+            self._drop(wish.id, wish.uid)
+        return found
 
     async def tell(self, wish: Wish, change: Mapping[str, Any]) -> None:
         """Change a Function's status, unless the Function has changed meanwhile. Raises ChangedMeanwhile, NotFound,
@@ -173,12 +207,24 @@ class KubeDocuments:
             with suppress(Conflict):  # else a user has created it, or it was deployed meanwhile
                 return await self._cluster.create(FUNCTIONS, wanted)
         found = await self._cluster.get(FUNCTIONS, name, namespace)
-        if read_function(found).deployed != deployed.version:
+        wish = read_function(found)
+        if wish.deployed != deployed.version:
             raise Superseded
-        if read_function(found).spec == deployed.function.spec:
-            return found
+        if wish.going:
+            return await self._create_anew(wish, wanted)
+        if wish.spec == deployed.function.spec:
+            return found if wish.held else await self.hold(wish, held=True)
         wanted["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]
         return await self._cluster.apply(FUNCTIONS, wanted, force=True)
+
+    async def _create_anew(self, gone: Wish, wanted: Object) -> Object:
+        """Create a Function in the place of one that is being deleted: workers that have not let go of the earlier one
+        get the later one instead. Raises Conflict if somebody else's finalizer keeps the earlier one."""
+        if others := finalizers_of(gone, held=False):
+            raise Conflict(f"function {gone.id} is being deleted, and waits for {', '.join(others)}; try again later")
+        with suppress(NotFound):
+            await self.hold(gone, held=False)
+        return await self._cluster.create(FUNCTIONS, wanted)
 
     async def _put_revisions(self, deployed: Deployed, owner: Object) -> set[str]:
         """Create the objects of revisions that have none; return the names of all."""
@@ -218,10 +264,7 @@ class KubeDocuments:
                 self._take(change.object)
             else:
                 function = function_id(change.name, change.namespace)
-                known = self._wishes.get(function)
-                if known is not None and known.uid == change.uid:
-                    del self._wishes[function]
-                    self._watchers.note(function)
+                self._drop(function, change.uid)
                 self._revisions.pop(change.uid, None)
 
     async def _follow_revisions(self) -> None:
@@ -250,16 +293,26 @@ class KubeDocuments:
                     found = await self._cluster.get(REVISIONS, name, wish.spec.namespace)
                     self._take_revision(read_revision(found))
 
+    def _drop(self, function: FunctionId, uid: str) -> None:
+        """Forget a Function that is gone, unless another has its name by now."""
+        known = self._wishes.get(function)
+        if known is not None and known.uid == uid:
+            del self._wishes[function]
+            if not known.going:
+                self._watchers.note(function)
+
     def _take(self, wish: Wish) -> None:
         """Take over a Function, unless a later version of it is known. Tell the watchers of another document."""
         known = self._wishes.get(wish.id)
-        if known is not None and known.version >= wish.version:
+        if known is not None and (known.version >= wish.version or _was_deleted(known, wish)):
             return
         self._wishes[wish.id] = wish
         if wish.deployed != (NEW if known is None else known.deployed):
             self._watchers.note(wish.id)
         if known is None or wish.generation != known.generation:
             self._note_wish(wish)
+        if wish.misheld:
+            self._holding.note(wish.id)
 
     def _note_wish(self, wish: Wish) -> None:
         if wish.undone and not self._saving[wish.id]:
@@ -277,6 +330,11 @@ class KubeDocuments:
         there = self._revisions[wish.uid]
         found = (there[name] for name in wish.objects if name in there)
         return document_of(wish, {one.number: one for one in found})
+
+
+def _was_deleted(known: Wish, told: Wish) -> bool:
+    """Whether the watch tells of a Function as it was before we deleted it."""
+    return known.uid == told.uid and known.going and not told.going
 
 
 async def _all(

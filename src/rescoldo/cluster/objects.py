@@ -25,6 +25,7 @@ REVISIONS = Resource("apps", "v1", "ControllerRevision", "controllerrevisions")
 MANAGED = "app.kubernetes.io/managed-by"
 OF = "rescoldo.dev/function"  # label of a revision: the name of its Function
 LABELS = f"{MANAGED}=rescoldo,{OF}"  # selects revisions
+FINALIZER = "rescoldo.dev/workers"  # keeps a deleted Function until its workers have let go of it (finalizers.py)
 COLUMNS = ("kind", "state", "awake", "calls")  # of `kubectl get functions`, in the status
 
 
@@ -41,6 +42,7 @@ class Wish:
     status: Mapping[str, Any]  # the status's part `deployed`; empty before the first deployment
     conditions: tuple[Mapping[str, Any], ...] = ()
     shown: Mapping[str, Any] = field(default_factory=dict)  # the status's fields that are COLUMNS
+    finalizers: tuple[str, ...] = ()
 
     @property
     def id(self) -> FunctionId:
@@ -50,6 +52,16 @@ class Wish:
     def deployed(self) -> int:
         """The version of its document; NEW if it was never deployed, or is removed."""
         return NEW if self.going else int(self.status.get("version") or NEW)
+
+    @property
+    def held(self) -> bool:
+        """Whether a deletion waits for us."""
+        return FINALIZER in self.finalizers
+
+    @property
+    def misheld(self) -> bool:
+        """Whether its finalizer is missing, or due to be taken off."""
+        return self.held if self.going else not self.held and self.deployed != NEW
 
     @property
     def undone(self) -> bool:
@@ -80,6 +92,7 @@ def read_function(obj: Object) -> Wish:
         status=status.get("deployed") or {},
         conditions=tuple(status.get("conditions") or ()),
         shown={name: status[name] for name in COLUMNS if name in status},
+        finalizers=tuple(meta.get("finalizers") or ()),
     )
 
 
@@ -92,7 +105,15 @@ def _spec_of(obj: Object) -> FunctionSpec:
 
 def function_object(spec: FunctionSpec) -> Object:
     """The Function of a deployment."""
-    return to_object(spec)
+    obj = to_object(spec)
+    obj["metadata"]["finalizers"] = [FINALIZER]
+    return obj
+
+
+def finalizers_of(wish: Wish, *, held: bool) -> list[str]:
+    """The finalizers that a Function is to have: others' stay."""
+    others = [one for one in wish.finalizers if one != FINALIZER]
+    return [*others, FINALIZER] if held else others
 
 
 def status_of(document: Deployed, version: int, names: Iterable[str]) -> Object:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from rescoldo.bundle.kept import KeptBundles
+from rescoldo.cluster.acknowledgements import Acknowledgements
 from rescoldo.cluster.grants import KeptGrants
 from rescoldo.cluster.reports import Reports
 from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Archive, Change, Counts, Delivery, Report, Unreachable
@@ -44,10 +45,12 @@ class PoolControl:
         on_counts: Callable[[Iterable[MinuteUsage]], None],
         reports: Reports,
         grants: KeptGrants,
+        acknowledgements: Acknowledgements,
     ) -> None:
         """`named` returns the bundle that an image name points to, if there is one; `on_counts` gets the counts that
-        have been saved; `reports` what workers report."""
+        have been saved; `reports` what workers report, and `acknowledgements` the marks in it."""
         self._grants = grants
+        self._acknowledgements = acknowledgements
         self._reports = reports
         self._namespace = namespace
         self._documents = documents
@@ -84,6 +87,8 @@ class PoolControl:
     async def changes(self) -> AsyncIterator[Change | None]:
         told = self._documents.watch()
         yield None
+        for asked in self._acknowledgements.asked(self._namespace):
+            yield await self._change(asked)
         following: asyncio.Future[FunctionId | None] | None = None
         try:
             while True:
@@ -99,11 +104,15 @@ class PoolControl:
                 if function is None:
                     raise Unreachable("changes were missed: all versions must be compared")
                 if self._is_ours(function):
-                    found = await self._documents.get(function)
-                    yield Change(function, GONE if found is None else found.version)
+                    yield await self._change(function)
         finally:
             if following is not None:
                 following.cancel()
+
+    async def _change(self, function: FunctionId) -> Change:
+        mark = self._acknowledgements.mark(function)  # before the document: whoever sees the mark sees the change
+        found = await self._documents.get(function)
+        return Change(function, GONE if found is None else found.version, mark)
 
     async def put(self, document: Deployed) -> int:
         self._check(document.id)
@@ -123,9 +132,10 @@ class PoolControl:
             yield chunk
 
     async def report(self, report: Report) -> None:
-        for function in (*report.awake, *report.applied, *report.refused):
+        for function in (*report.awake, *report.applied, *report.refused, *(report.marks or ())):
             self._check(function)
-        self._reports.take(report)
+        self._reports.take(report, self._namespace)
+        self._acknowledgements.take(report)
 
     async def grant(self, function: FunctionId, sender: str) -> Grant:
         self._check(function)

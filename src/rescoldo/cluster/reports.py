@@ -12,6 +12,7 @@ from rescoldo.model.names import FunctionId
 @dataclass(frozen=True, slots=True)
 class _Told:
     at: float  # when its last report came, on the loop's clock
+    namespace: str  # of its worker
     report: Report  # all that it has told
 
 
@@ -21,10 +22,17 @@ class Reports:
     def __init__(self) -> None:
         self._workers: dict[str, _Told] = {}  # by sender
 
-    def take(self, report: Report) -> None:
-        """Keep a worker's report, on top of its earlier ones."""
+    def take(self, report: Report, namespace: str) -> None:
+        """Keep the report of a worker of a namespace, on top of its earlier ones."""
+        if report.left:
+            self._workers.pop(report.sender, None)
+            return
         before = self._workers.get(report.sender)
-        self._workers[report.sender] = _Told(_now(), report.upon(None if before is None else before.report))
+        self._workers[report.sender] = _Told(_now(), namespace, report.upon(None if before is None else before.report))
+
+    def of(self, namespace: str) -> list[Report]:
+        """All that the present workers of a namespace have told."""
+        return [told.report for told in self._present() if told.namespace == namespace]
 
     def awake(self, function: FunctionId) -> int:
         """The instances of a function that answer, in all workers."""

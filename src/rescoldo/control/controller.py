@@ -89,9 +89,10 @@ class Controller:
         if self.renewal is not None:
             self.tasks.spawn("renewal", self.renewal.run())
         if self.membership is not None:
+            served = Served(self.fleet.entries, self.reconciler.is_changing)
             self.tasks.spawn("upkeep", self.fleet.upkeep.run())
             self.tasks.spawn("grants", self.membership.grants.run(StrictFunctions(self.fleet)))
-            self.tasks.spawn("report to control", self.membership.reports.run(Served(self.fleet.entries)))
+            self.tasks.spawn("report to control", self.membership.reports.run(served))
         self.fleet.keep_numbers()
         self.trials.go_on()
 

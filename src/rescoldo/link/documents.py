@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from dataclasses import replace
 
 from rescoldo.link.known import KnownDocuments
+from rescoldo.link.marks import Marks
 from rescoldo.link.protocol import GONE, HEARTBEAT_SECONDS, Change, Control, Delivery, Refused, Unreachable
 from rescoldo.link.refusals import Refusals
 from rescoldo.model.deployed import Deployed
@@ -42,12 +43,15 @@ class JoinedDocuments:
     complete = False
 
     def __init__(
-        self, control: Control, known: KnownDocuments, namespace: str, bring: Callable[[Delivery], Awaitable[None]]
+        self, control: Control, known: KnownDocuments, namespace: str, bring: Callable[[Delivery], Awaitable[None]],
+        on_change: Callable[[FunctionId], None] = lambda _: None,
     ) -> None:
-        """`namespace`: the only one of this worker. `bring` makes bundles and secrets available here."""
+        """`namespace`: the only one of this worker. `bring` makes bundles and secrets available here. `on_change` is
+        called with a function whose document was replaced by control's, before a watcher hears of it."""
         self._control = control
         self._namespace = namespace
         self._bring = bring
+        self._on_change = on_change
         self._known = known
         self._unknown: dict[FunctionId, float] = {}  # until when, in seconds on the loop's clock; oldest first
         self._asking: dict[FunctionId, asyncio.Task[Deployed | None]] = {}
@@ -55,6 +59,7 @@ class JoinedDocuments:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._watchers = Watchers()
         self.refusals = Refusals()
+        self.marks = Marks()
         self.comparisons = 0  # of all versions: one after each gap in the stream of changes
         self._confirmed = float("-inf")  # seconds on the loop's clock: until then all that we know was true
 
@@ -86,6 +91,10 @@ class JoinedDocuments:
             self._asking[function] = asking
             asking.add_done_callback(lambda _: self._asking.pop(function, None))
         return await asyncio.shield(self._asking[function])  # a caller that leaves does not end it for the others
+
+    def is_asking(self, function: FunctionId) -> bool:
+        """Whether a look-up is under way, whose answer may be from before a change that was told."""
+        return function in self._asking
 
     def ask_anew(self, function: FunctionId) -> None:
         """Look a function up the next time, although control did not know it a moment ago."""
@@ -181,6 +190,7 @@ class JoinedDocuments:
     async def _follow(self) -> None:
         changes = self._control.changes()
         await self._next(changes)  # from here on nothing is missed
+        self.marks.clear()
         await self._compare(await self._control.versions())
         self.comparisons += 1
         self._confirmed = _now()
@@ -207,7 +217,15 @@ class JoinedDocuments:
         self._unknown.clear()
 
     async def _take(self, change: Change) -> None:
-        """Take a change over, and tell the watchers. Raises Unreachable."""
+        """Take a change over, tell the watchers, and note its mark. Raises Unreachable."""
+        if await self._has_changed(change):
+            self._on_change(change.function)
+            self._watchers.note(change.function)
+        if change.mark:
+            self.marks.note(change.function, change.mark)
+
+    async def _has_changed(self, change: Change) -> bool:
+        """Take a change over; return whether that made a difference. Raises Unreachable."""
         function = change.function
         self._unknown.pop(function, None)
         if change.version == GONE:
@@ -216,12 +234,11 @@ class JoinedDocuments:
             self._told[function].add(change.version)
         known = self._known.get(function)
         if known is None or (change.version != GONE and change.version <= known.version):
-            return
+            return False
         if change.version == GONE:
             self._known.forget(function)
-        elif not await self._renew(function):
-            return
-        self._watchers.note(function)
+            return True
+        return await self._renew(function)
 
     async def _renew(self, function: FunctionId) -> bool:
         """Read a function again; return whether there is another document, or none any more. Raises Unreachable."""

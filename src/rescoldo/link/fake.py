@@ -29,6 +29,8 @@ class MemoryControl:
     counted: list[MinuteUsage] = field(default_factory=list)
     reported: dict[str, Report] = field(default_factory=dict)  # all that each sender told
     reports: int = 0  # that came
+    marks: dict[FunctionId, int] = field(default_factory=dict)  # of the next changes
+    marked: dict[FunctionId, int] = field(default_factory=dict)  # that came back
     asked: list[FunctionId] = field(default_factory=list)  # deliveries that were asked for
     _tokens: int = 0
     _book: GrantBook | None = None
@@ -84,7 +86,7 @@ class MemoryControl:
                 function, following = following.result(), None
                 assert function is not None
                 found = await self.documents.get(function)
-                yield Change(function, GONE if found is None else found.version)
+                yield Change(function, GONE if found is None else found.version, self.marks.get(function, 0))
         finally:
             gone.cancel()
             if following is not None:
@@ -123,7 +125,11 @@ class MemoryControl:
     async def report(self, report: Report) -> None:
         self._check()
         self.reports += 1
-        self.reported[report.sender] = report.upon(self.reported.get(report.sender))
+        self.marked |= report.marks or {}
+        if report.left:
+            self.reported.pop(report.sender, None)
+        else:
+            self.reported[report.sender] = report.upon(self.reported.get(report.sender))
 
     async def grant(self, function: FunctionId, sender: str) -> Grant:
         self._check()

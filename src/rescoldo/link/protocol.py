@@ -51,6 +51,7 @@ class Change:
 
     function: FunctionId
     version: int
+    mark: int = 0  # what control waits for until the worker reports it (marks.py); 0: nobody waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,9 @@ class Report:
     # versions in the first report after a reconnect
     applied: Mapping[FunctionId, int]
     refused: Mapping[FunctionId, str]  # why this worker could not take over the present document of a function
+    # the marks of changes that are in force here, or refused, since the last report; None: the worker knows no marks
+    marks: Mapping[FunctionId, int] | None = field(default_factory=dict)
+    left: bool = False  # its last report: this process ends
 
     @property
     def worker(self) -> str:

@@ -51,14 +51,14 @@ def encode_secrets(values: Mapping[str, bytes]) -> dict[str, str]:
 
 def decode_secrets(found: Any) -> dict[str, bytes]:
     """Read `encode_secrets`'s object. Raises InvalidInput."""
-    return _read(
-        "secrets", lambda: {str(name): b64decode(value, validate=True) for name, value in found.items()}
-    )
+    return _read("secrets", lambda: {str(name): b64decode(value, validate=True) for name, value in found.items()})
 
 
 def encode_change(change: Change | None) -> bytes:
     """A line of the stream of changes; an empty object is a sign of life."""
-    found = {} if change is None else {"function": change.function, "version": change.version}
+    found: dict[str, Any] = {} if change is None else {"function": change.function, "version": change.version}
+    if change is not None and change.mark:
+        found["mark"] = change.mark
     return json.dumps(found).encode() + b"\n"
 
 
@@ -67,7 +67,9 @@ def decode_change(line: str) -> Change | None:
 
     def read() -> Change | None:
         found = json.loads(line)
-        return Change(_function(found["function"]), int(found["version"])) if found else None
+        if not found:
+            return None
+        return Change(_function(found["function"]), int(found["version"]), int(found.get("mark", 0)))
 
     return _read("a change", read)
 
@@ -113,9 +115,12 @@ def decode_report(found: Any) -> Report:
     def read() -> Report:
         tables = [dict(found[name]) for name in ("awake", "applied", "refused")]
         sender, awake, applied, refused = str(found["sender"]), *tables
-        if len(sender) > MOST_SENDER or any(len(one) > MOST_REPORTED for one in tables):
+        marks = None if found.get("marks") is None else dict(found["marks"])
+        if len(sender) > MOST_SENDER or any(len(one) > MOST_REPORTED for one in (*tables, marks or {})):
             raise ValueError("it is too large")
-        return Report(sender, _numbers(awake), _numbers(applied), {_function(k): str(v) for k, v in refused.items()})
+        reasons = {_function(name): str(reason) for name, reason in refused.items()}
+        known = None if marks is None else _numbers(marks)
+        return Report(sender, _numbers(awake), _numbers(applied), reasons, known, bool(found.get("left")))
 
     report = _read("a report", read)
     if any(len(reason) > MOST_REASON for reason in report.refused.values()):

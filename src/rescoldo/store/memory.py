@@ -65,6 +65,10 @@ class MemoryDocuments:
         """The documents as they are now; a change made here is told to nobody."""
         return self._shared.documents
 
+    def remind(self, function: FunctionId) -> None:
+        """Tell our watchers of a document that did not change."""
+        self._watchers.note(function)
+
     def lose_sight(self) -> None:
         """Tell our watchers that any document may have changed, as after a lost connection."""
         self._watchers.note(None)
@@ -168,9 +172,7 @@ class MemoryUsage:
 
     async def usage(self, function: FunctionId | None, since_minute: int) -> list[MinuteUsage]:
         return [
-            self._usage[key]
-            for key in sorted(self._usage)
-            if key[1] >= since_minute and function in (None, key[0])
+            self._usage[key] for key in sorted(self._usage) if key[1] >= since_minute and function in (None, key[0])
         ]
 
     async def invocations(self) -> dict[FunctionId, int]:
@@ -211,4 +213,3 @@ class MemorySecrets:
 
     async def delete_namespace(self, namespace: str) -> None:
         self.values = {key: value for key, value in self.values.items() if key[0] != namespace}
-

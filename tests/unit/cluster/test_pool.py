@@ -10,6 +10,7 @@ import pytest
 
 from rescoldo.bundle.kept import KeptBundles
 from rescoldo.bundle.manifest import layer_manifest, manifest_here
+from rescoldo.cluster.acknowledgements import Acknowledgements
 from rescoldo.cluster.grants import KeptGrants
 from rescoldo.cluster.pool import MOST_ROWS, PoolControl
 from rescoldo.cluster.reports import Reports
@@ -44,10 +45,16 @@ class World:
     images: list[Bundle] = field(default_factory=list)
     counted: list[MinuteUsage] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.reports = Reports()
+        self.acknowledgements = Acknowledgements(
+            self.reports, self.documents.remind, lambda function: self.documents.shared[function].version
+        )
+
     def pool(self, namespace: str = "openfaas-fn") -> PoolControl:
         return PoolControl(
             namespace, self.documents, self.named, self.archives, self.secrets, self.store, self.counted.extend,
-            Reports(), KeptGrants.open(self.folder / "grants.json"),
+            self.reports, KeptGrants.open(self.folder / "grants.json"), self.acknowledgements,
         )  # fmt: skip
 
     def named(self, image: str) -> list[Bundle]:
@@ -133,6 +140,7 @@ async def test_functions_of_another_namespace_do_not_exist(world: World) -> None
         pool.delete(FOREIGN),
         pool.count(Counts("me", 1, (replace(ROW, function=FOREIGN),))),
         pool.report(Report("me/1", {FOREIGN: 1}, {}, {})),
+        pool.report(Report("me/1", {}, {}, {}, {FOREIGN: 1})),
         pool.grant(FOREIGN, "me"),
         pool.give_back(FOREIGN, "me", "token"),
     ):

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.link.documents import JoinedDocuments
+from rescoldo.link.documents import SILENCE_SECONDS, JoinedDocuments
 from rescoldo.link.fake import MemoryControl
 from rescoldo.link.known import KnownDocuments
 from rescoldo.link.protocol import GONE, QUIET_SECONDS, Delivery, Report
 from rescoldo.link.refusals import MOST_REASON, Refusals
-from rescoldo.link.reports import PACE_SECONDS, Reports, sender_name
+from rescoldo.link.reports import HASTE_SECONDS, PACE_SECONDS, Reports, sender_name
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import NotFound
 from rescoldo.model.function import Function, FunctionSpec
@@ -34,6 +34,7 @@ class Worker:
     control: MemoryControl = field(default_factory=MemoryControl)
     running: dict[FunctionId, int] = field(default_factory=dict)
     late: set[FunctionId] = field(default_factory=set)
+    changing: set[FunctionId] = field(default_factory=set)
     told: list[Report] = field(default_factory=list)  # every report that came
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -41,7 +42,7 @@ class Worker:
         known = KnownDocuments(self.folder)
         known.load()
         self.refusals = Refusals()
-        self.documents = JoinedDocuments(self.control, known, "openfaas-fn", self._bring)
+        self.documents = JoinedDocuments(self.control, known, "openfaas-fn", self._bring, self.refusals.end)
         self.reports = Reports(self.control, self.documents, known, self.refusals, ME)
         report = self.control.report
 
@@ -59,6 +60,12 @@ class Worker:
 
     def serves(self, document: Deployed) -> bool:
         return document.id not in self.late
+
+    def knows(self, function: FunctionId) -> bool:
+        return function in self.late
+
+    def is_changing(self, function: FunctionId) -> bool:
+        return function in self.changing
 
     async def begin(self) -> None:
         """Begin, and make the first report; in the test, as a fixture's time is not virtual."""
@@ -186,6 +193,73 @@ async def test_what_went_during_a_gap_is_told(worker: Worker) -> None:
     worker.control.come_back()
     await asyncio.sleep(15)
     assert worker.control.reported[ME].applied == {}
+
+
+async def test_a_marked_change_is_reported_as_soon_as_it_is_in_force(worker: Worker) -> None:
+    await worker.begin()
+    await worker.deploy("fn")
+    await worker.next()
+    worker.changing.add(FN)  # by hand, as there is no fleet
+    worker.control.marks[FN] = 7
+    await worker.control.documents.delete(FN)
+    await asyncio.sleep(2 * PACE_SECONDS)
+    assert worker.control.marked == {}
+    worker.changing.clear()
+    await asyncio.sleep(2 * HASTE_SECONDS)
+    assert worker.control.marked == {FN: 7}
+    before = worker.control.reports
+    await asyncio.sleep(QUIET_SECONDS / 2)
+    assert worker.control.reports == before  # once is enough
+
+
+async def test_a_mark_of_what_this_worker_does_not_have_is_confirmed_at_once(worker: Worker) -> None:
+    await worker.begin()
+    worker.control.marks[OTHER] = 8
+    worker.control.documents.remind(OTHER)
+    await asyncio.sleep(3 * HASTE_SECONDS)
+    assert worker.control.marked == {OTHER: 8}
+
+
+async def test_a_refused_change_is_settled_but_an_earlier_refusal_is_not(worker: Worker) -> None:
+    await worker.begin()
+    version = await worker.deploy("fn")
+    worker.refusals.note(FN, "revision 1 did not start")
+    worker.late.add(FN)
+    await worker.next()
+    worker.control.marks[FN] = 9
+    found = worker.control.documents.shared[FN]
+    await worker.control.documents.put(replace(found, version=version, requested=3))
+    await asyncio.sleep(3 * HASTE_SECONDS)
+    assert worker.control.marked == {}
+    worker.refusals.note(FN, "revision 2 did not start")
+    await asyncio.sleep(3 * HASTE_SECONDS)
+    assert worker.control.marked == {FN: 9}
+
+
+async def test_a_mark_that_did_not_arrive_is_sent_again_on_the_next_stream_alone(worker: Worker) -> None:
+    await worker.begin()
+    await worker.deploy("fn")
+    await worker.next()
+    worker.changing.add(FN)
+    worker.control.marks[FN] = 7
+    worker.control.documents.remind(FN)
+    await asyncio.sleep(PACE_SECONDS)
+    worker.control.leave()
+    await asyncio.sleep(SILENCE_SECONDS)
+    worker.changing.clear()
+    worker.control.come_back()
+    await asyncio.sleep(15)
+    assert worker.control.marked == {}  # control repeats what it waits for; this one waits for nothing
+    assert worker.documents.marks.due == {}
+
+
+async def test_a_worker_that_ends_says_so(worker: Worker) -> None:
+    await worker.begin()
+    await worker.reports.leave()
+    assert worker.told[-1] == Report(ME, {}, {}, {}, left=True)
+    worker.control.leave()
+    await asyncio.sleep(2 * SILENCE_SECONDS)
+    await worker.reports.leave()  # and does not wait for a control that is away
 
 
 async def test_a_control_that_takes_no_reports_is_asked_seldom(

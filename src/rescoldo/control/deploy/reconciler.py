@@ -71,6 +71,10 @@ class Reconciler:
         source's errors."""
         await self._reconcile(name)
 
+    def is_changing(self, name: FunctionId) -> bool:
+        """Whether a change of a function is under way, ours or one of others."""
+        return self._context.changes.of(name).locked()
+
     async def _different(self) -> list[FunctionId]:
         """The functions of which fleet and source do not agree."""
         requested, standings = await self._functions.requested_replicas(), await self._functions.standings()
