@@ -48,7 +48,8 @@ def frozen(cell: Installed, pod: str) -> Iterator[None]:
         "for p in filter(str.isdigit, os.listdir('/proc')):\n"
         "    try: line = open(f'/proc/{p}/cmdline').read()\n"
         "    except OSError: continue\n"
-        "    if 'rescoldo.assembly.controller' in line: os.kill(int(p), getattr(signal, sys.argv[1]))\n"
+        "    if 'rescoldo.assembly.controller' in line and int(p) != os.getpid():\n"
+        "        os.kill(int(p), getattr(signal, sys.argv[1]))\n"
     )
     cell.run("worker", pod, "python3", "-c", find, "SIGSTOP")
     try:
@@ -128,3 +129,63 @@ def test_what_kubectl_makes_is_held_once_it_is_deployed(cell: Installed) -> None
     delete("made")
     with pytest.raises(KubectlFailed, match="not found"):
         get("function", "made", "-n", NAMESPACE)
+
+
+# -- secrets
+
+
+def ready_condition(cell: Installed, name: str, condition: str) -> tuple[str, str]:
+    """Status and message of a condition; empty texts without it."""
+    for one in cell.function(name).get("status", {}).get("conditions", []):
+        if one["type"] == condition:
+            return one["status"], one["message"]
+    return "", ""
+
+
+def test_a_changed_secret_is_in_force_when_the_answer_comes(cell: Installed) -> None:
+    assert cell.system("POST", "/secrets", {"name": "word", "value": "0"}).status == 202
+    cell.deploy("reads", WORD, secrets=["word"])
+    assert cell.invoke("reads").text == "0"
+    for value in "12345":
+        answer = cell.system("PUT", "/secrets", {"name": "word", "value": value})
+        assert (answer.status, answer.text) == (202, ""), cell.log()
+        assert cell.invoke("reads").text == value
+    assert ready_condition(cell, "reads", "Acknowledged") == ("", "")
+
+
+def test_a_worker_without_the_new_value_is_named_until_it_has_it(cell: Installed) -> None:
+    owner = cell.owner("reads")
+    with frozen(cell, owner):
+        answer = cell.system("PUT", "/secrets", {"name": "word", "value": "late"})
+        said = f"these workers have not confirmed the last change: {owner}"
+        assert (answer.status, answer.text) == (202, f"note: reads.openfaas-fn: {said}\n"), cell.log()
+        cell.until(lambda: ready_condition(cell, "reads", "Acknowledged") == ("False", said), "the condition")
+    cell.until(lambda: ready_condition(cell, "reads", "Acknowledged") == ("True", ""), "its end", 60)
+    assert cell.invoke("reads").text == "late"
+    delete("reads")
+    assert cell.system("DELETE", "/secrets", {"name": "word"}).status == 202
+
+
+# -- deployments
+
+
+def test_a_deployment_without_workers_says_so_and_starts_once_there_is_one(cell: Installed) -> None:
+    cell.upload("waits:1", HELLO)
+    kubectl("scale", "deployment/rescoldo-worker", "-n", NAMESPACE, "--replicas=0")
+    try:
+        cell.until(lambda: not cell.pods("worker"), "the workers' end", 90)
+        answer = cell.system("POST", "/functions", {"service": "waits", "image": "waits:1"})
+        assert (answer.status, "no worker has taken it over yet" in answer.text) == (202, True)
+        assert cell.ready("waits")[0] == "Unknown"
+        said = "no worker has taken it over yet"
+        cell.until(lambda: said in ready_condition(cell, "waits", "Acknowledged")[1], "the condition")
+        assert ready_condition(cell, "waits", "Acknowledged")[0] == "False"
+        with pytest.raises(KubectlFailed):
+            kubectl("wait", "--for=condition=Ready", "function/waits", "-n", NAMESPACE, "--timeout=1s")
+    finally:
+        kubectl("scale", "deployment/rescoldo-worker", "-n", NAMESPACE, "--replicas=2")
+    kubectl("wait", "--for=condition=Ready", "function/waits", "-n", NAMESPACE, "--timeout=90s")  # without a call
+    kubectl("wait", "--for=condition=Acknowledged", "function/waits", "-n", NAMESPACE, "--timeout=30s")
+    cell.until(lambda: cell.invoke("waits").text == "hello", "the function", 30)
+    delete("waits")
+    cell.until(lambda: cell.all_ready("worker", 2), "both workers", 60)

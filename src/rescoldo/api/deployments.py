@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
+from rescoldo.api.accepted import accepted
 from rescoldo.api.bodies import DeleteFunction, FunctionDeployment, read_body, takes
 from rescoldo.api.protocol import Deployments, Removals
 from rescoldo.api.references import InQuery, reference
 from rescoldo.model.errors import ROLLOUT_HEADER
-from rescoldo.model.text import one_line
 from rescoldo.model.values import choice
-from rescoldo.policy.notes import PREFIX
 
 LONGEST_WAIT = 600.0  # seconds that a deployment may wait for a start
 
@@ -40,7 +37,7 @@ def deployments_router(deployments: Deployments, removals: Removals) -> APIRoute
         spec = body.to_spec(namespace)
         over = await deployments.deploy(spec, must_exist=must_exist, start=start, patience=patience)
         applied = {"Preference-Applied": "wait"} if patience else {}
-        return _accepted(deployments.notes(spec), applied if over else {ROLLOUT_HEADER: "starting"})
+        return accepted(deployments.notes(spec), applied if over else {ROLLOUT_HEADER: "starting"})
 
     @router.delete("/system/functions", status_code=202, openapi_extra=takes(DeleteFunction))
     async def remove(request: Request, namespace: InQuery) -> Response:
@@ -49,12 +46,6 @@ def deployments_router(deployments: Deployments, removals: Removals) -> APIRoute
         return Response(status_code=202)
 
     return router
-
-
-def _accepted(notes: Sequence[str], headers: Mapping[str, str]) -> Response:
-    """202 with the contract's empty body, or with notes: OpenFaaS's clients look at the status alone."""
-    text = "".join(f"{PREFIX}{one_line(note)}\n" for note in notes)
-    return PlainTextResponse(text, 202, headers) if text else Response(status_code=202, headers=headers)
 
 
 def patience_of(prefer: list[str]) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
@@ -31,17 +30,19 @@ log = logging.getLogger(__name__)
 class Forwarding:
     """Asks owners first. `settle` is awaited before an answer to a change goes back: then control's own lists show the
     change. `calls` returns the number of a function's calls in the whole cluster. `is_awake`: whether a worker has
-    instances of it."""
+    instances of it. `on_unowned` is called with a function that control has changed, as no owner answered."""
 
     def __init__(
         self, app: ASGIApp, owners: Owners, settle: Callable[[FunctionId], Awaitable[None]],
         calls: Callable[[FunctionId], int], is_awake: Callable[[FunctionId], bool],
+        on_unowned: Callable[[FunctionId], None],
     ) -> None:
         self._app = app
         self._owners = owners
         self._settle = settle
         self._calls = calls
         self._is_awake = is_awake
+        self._on_unowned = on_unowned
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not is_scoped(scope):
@@ -65,18 +66,32 @@ class Forwarding:
                     return
         except NoOwner as error:
             log.warning("%s", error.message)
+            if asked.method not in ("GET", "DELETE"):
+                send = self._without_owner(function, send)
         await self._app(scope, receive, send)
+
+    def _without_owner(self, function: FunctionId, send: Send) -> Send:
+        """Note a change that control makes itself, before its response is sent."""
+
+        async def note_and_send(message: Message) -> None:
+            if _is_success(message):
+                self._on_unowned(function)
+            await send(message)
+
+        return note_and_send
 
     def _after_owner(self, function: FunctionId, send: Send) -> Send:
         """Send control's own response once the owner knows the function: a call may follow at once."""
 
         async def send_later(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] < 300:
+            if _is_success(message):
                 name, namespace = split_id(function)
                 asked = Asked(function, "GET", f"/system/function/{name}?namespace={namespace}", {}, b"")
-                with suppress(NoOwner):
+                try:
                     async with self._owners.ask(asked):
                         pass
+                except NoOwner:
+                    self._on_unowned(function)
             await send(message)
 
         return send_later
@@ -121,6 +136,10 @@ def _request(function: FunctionId, scope: Scope, body: bytes) -> Asked:
         {name: headers[name] for name in _SENT if name in headers},
         body,
     )
+
+
+def _is_success(message: Message) -> bool:
+    return bool(message["type"] == "http.response.start" and message["status"] < 300)
 
 
 def _is_status(target: str) -> bool:

@@ -176,8 +176,9 @@ class Secrets(Protocol):
         """The names of a namespace's secrets, sorted. Raises NotFound for an unknown namespace."""
         ...
 
-    async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> None:
-        """Save a secret; functions that name it get the new value as by a new deployment.
+    async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> Sequence[str]:
+        """Save a secret; functions that name it get the new value as by a new deployment. Return notes for the client:
+        which workers of a cluster have not got it yet.
 
         Raises InvalidInput, TooLarge, Conflict (POST of an existing one), NotFound (PUT of an unknown one, or an
         unknown namespace), and RolloutFailed for functions that do not start with the new value; their instances keep

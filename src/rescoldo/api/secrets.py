@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from rescoldo.api.accepted import accepted
 from rescoldo.api.bodies import MAX_SECRET_BODY, SecretBody, SecretReference, read_body, takes
 from rescoldo.api.protocol import Secrets
 from rescoldo.api.references import InQuery, namespace_of
@@ -31,8 +32,7 @@ def secrets_router(secrets: Secrets) -> APIRouter:
     async def save(request: Request, namespace: str, *, must_exist: bool) -> Response:
         body = await read_body(request, SecretBody, limit=MAX_SECRET_BODY)
         place = namespace_of(namespace, body.namespace)
-        await secrets.save_secret(place, body.name, body.content(), must_exist=must_exist)
-        return Response(status_code=202)
+        return accepted(await secrets.save_secret(place, body.name, body.content(), must_exist=must_exist))
 
     # faas-cli accepts 200 and 202, not 204
     @router.delete("/system/secrets", status_code=202, openapi_extra=takes(SecretReference))

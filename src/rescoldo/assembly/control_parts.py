@@ -19,6 +19,7 @@ from rescoldo.cluster.identities_wanted import POOL_URI
 from rescoldo.cluster.pool import PoolControl
 from rescoldo.cluster.reports import Reports
 from rescoldo.cluster.resting import RestingEdge, RestingNode
+from rescoldo.cluster.secret_changes import AcknowledgedSecrets
 from rescoldo.cluster.secrets import KubeSecrets
 from rescoldo.cluster.settings import ControlSettings
 from rescoldo.cluster.store import ControlStore
@@ -69,6 +70,7 @@ class ControlParts:
     platform: Platform
     documents: KubeDocuments
     secrets: KubeSecrets
+    changes: AcknowledgedSecrets
     reports: Reports
     acknowledgements: Acknowledgements
     pools: Mapping[str, PoolControl]  # by namespace
@@ -90,15 +92,16 @@ class ControlParts:
         functions = self.controller.fleet.entries.functions()
         return [one.id for one in functions if not one.standing.paused and max(one.policy.floor, one.requested)]
 
-    async def save(self, spec: FunctionSpec) -> None:
+    async def save(self, spec: FunctionSpec, on_saved: Callable[[FunctionId], None]) -> None:
         """Deploy without a worker: the owner takes it over once it answers. Raises as `Deployments.deploy` does."""
         await self.platform.deployments.deploy(spec, must_exist=False)
+        on_saved(spec.id)
 
     async def renew_secrets(self) -> None:
         """Bring secrets that others change to the functions that name them, until cancelled."""
         async for namespace, name in self.secrets.changes():
             try:
-                await self.controller.secrets.renew(namespace, name)
+                await self.changes.renew(namespace, name)
             except RescoldoError as error:
                 log.warning("functions keep the old value of secret %s in %s: %s", name, namespace, error.message)
 
@@ -137,7 +140,8 @@ async def open_control(
         return [*filter(None, (documents.problem, *identities.problems, *secrets.problems))]
 
     controller, platform_api = assemble(platform, _ports(store, secrets, bundles, reports, problems))
-    api = replace(platform_api, builds=NoBuilds())
+    changes = AcknowledgedSecrets(controller.secrets, controller.spaces.users, acknowledgements, reports)
+    api = replace(platform_api, builds=NoBuilds(), secrets=changes)
     await controller.load()
     await controller.begin()
     grants = KeptGrants.open(settings.grants)
@@ -148,7 +152,7 @@ async def open_control(
         )
         for namespace in settings.namespaces
     }
-    return ControlParts(controller, api, documents, secrets, reports, acknowledgements, pools)
+    return ControlParts(controller, api, documents, secrets, changes, reports, acknowledgements, pools)
 
 
 def _ports(

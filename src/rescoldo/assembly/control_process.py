@@ -32,10 +32,12 @@ from rescoldo.assembly.control_parts import ControlParts, open_control
 from rescoldo.cluster.columns import Columns
 from rescoldo.cluster.finalizers import Finalizers
 from rescoldo.cluster.identities import ControlIdentity, Identities
+from rescoldo.cluster.lags import Lags
 from rescoldo.cluster.owners import GatewayOwners
 from rescoldo.cluster.renewals import Renewals
 from rescoldo.cluster.scaling import OwnersScaling
 from rescoldo.cluster.settings import ControlSettings
+from rescoldo.cluster.unowned import Unowned
 from rescoldo.cluster.wishes import Wishes
 from rescoldo.kube.client import find_cluster
 from rescoldo.kube.errors import ClusterUnavailable
@@ -95,14 +97,19 @@ class ControlProcess:
         opened.push_async_callback(parts.controller.end)
         link = PeerServer(create_link(parts.control_of), _tls(identity))
         self._tasks.spawn("identities", identities.run(link.renew))
-        self._tasks.spawn("wishes", Wishes(parts.documents, owners, parts.save).run())
+        unowned = Unowned(parts.documents, owners, parts.reports)
+        self._tasks.spawn("deployments without an owner", unowned.run())
+        lags = Lags(parts.documents, parts.acknowledgements, parts.reports, unowned)
+        self._tasks.spawn("workers that lag", lags.run())
+        save = partial(parts.save, on_saved=unowned.add)
+        self._tasks.spawn("wishes", Wishes(parts.documents, owners, save).run())
         finalizers = Finalizers(parts.documents, parts.acknowledgements, settings.namespaces)
         self._tasks.spawn("finalizers", finalizers.run())
         self._tasks.spawn("changed secrets", parts.renew_secrets())
         self._tasks.spawn("renewals", Renewals(owners, parts.kept).run())
         self._tasks.spawn("columns", Columns(parts.documents, parts.columns).run())
         credentials = Credentials(identity.user, identity.password)
-        first: list[First] = [_forwarding(parts, owners), NoInside]
+        first: list[First] = [_forwarding(parts, owners, unowned), NoInside]
         platform = replace(parts.platform, alerted=OwnersScaling(owners))
         api = create_app(platform, settings.platform, credentials, identity.payload_secret, first)
         self._serving = True
@@ -125,13 +132,14 @@ async def patiently(work: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(retry_delay(failures))
 
 
-def _forwarding(parts: ControlParts, owners: GatewayOwners) -> partial[Forwarding]:
+def _forwarding(parts: ControlParts, owners: GatewayOwners, unowned: Unowned) -> partial[Forwarding]:
     return partial(
         Forwarding,
         owners=owners,
         settle=parts.controller.reconciler.look_up,
         calls=parts.calls,
         is_awake=lambda function: parts.reports.awake(function) > 0,
+        on_unowned=unowned.add,
     )
 
 

@@ -230,7 +230,7 @@ def _platform(
             settings, fleet, running.waker, recorder, ports.store, node, running.known, ports.processes, problems,
             elsewhere,
         ),
-        upkeep=None if ports.membership is None else KeepRequests(fleet),
+        upkeep=None if ports.membership is None else KeepRequests(fleet, deploying.trials.resume),
     )
 
 

@@ -43,6 +43,14 @@ class Reports:
         present = (told.report for told in self._present())
         return {report.worker: report.refused[function] for report in present if function in report.refused}
 
+    def refusals(self) -> dict[FunctionId, dict[str, str]]:
+        """The functions whose present document a worker could not take over: the reasons by worker."""
+        found: dict[FunctionId, dict[str, str]] = {}
+        for told in self._present():
+            for function, reason in told.report.refused.items():
+                found.setdefault(function, {})[told.report.worker] = reason
+        return found
+
     def _present(self) -> list[_Told]:
         since = _now() - SILENT_SECONDS
         if any(told.at < since for told in self._workers.values()):

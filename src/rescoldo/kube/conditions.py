@@ -21,6 +21,7 @@ from rescoldo.model.scaling import PLATFORM_DEFAULTS, ScalingDefaults
 
 ACCEPTED = "Accepted"  # the spec passed the checks that its schema cannot make
 READY = "Ready"  # calls are answered, by an instance or by waking one
+ACKNOWLEDGED = "Acknowledged"  # its workers have taken over what was changed; there only after some have not
 MAX_MESSAGE = 32_768  # characters; the schema's
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +37,7 @@ class FakePlatform:
         self.layers: set[str] = set()
         self.spaces: dict[str, Namespace] = {DEFAULT_NAMESPACE: Namespace(DEFAULT_NAMESPACE, {}, {})}
         self.kept_secrets: dict[tuple[str, str], bytes] = {}  # by namespace and name
+        self.secret_notes: Sequence[str] = ()  # which a change of a secret returns
         self.lines: list[LogLine] = []
         self.asked: list[tuple[FunctionId, object]] = []  # rollbacks and splits
         self.is_worker = False  # of a cluster
@@ -212,7 +213,7 @@ class FakePlatform:
         self.get(namespace)
         return sorted(name for space, name in self.kept_secrets if space == namespace)
 
-    async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> None:
+    async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> Sequence[str]:
         check_secret(name, value)
         exists = name in await self.secrets(namespace)
         if must_exist and not exists:
@@ -220,6 +221,7 @@ class FakePlatform:
         if exists and not must_exist:
             raise Conflict(f"secret {name!r} exists already")
         self.kept_secrets[namespace, name] = value
+        return self.secret_notes
 
     async def delete_secret(self, namespace: str, name: str) -> None:
         if name not in await self.secrets(namespace):

@@ -55,6 +55,7 @@ class Control:
     owners: FakeOwners = field(default_factory=FakeOwners)
     settled: list[FunctionId] = field(default_factory=list)
     awake: set[FunctionId] = field(default_factory=set)
+    unowned: list[FunctionId] = field(default_factory=list)
     calls: int = 0
 
     async def settle(self, function: FunctionId) -> None:
@@ -63,7 +64,7 @@ class Control:
     def client(self) -> httpx2.AsyncClient:
         forwarding = partial(
             Forwarding, owners=self.owners, settle=self.settle, calls=lambda _: self.calls,
-            is_awake=self.awake.__contains__,
+            is_awake=self.awake.__contains__, on_unowned=self.unowned.append,
         )  # fmt: skip
         settings = Settings("/data", "/run")
         app = create_app(self.platform.ports(), settings, Credentials(*LOGIN), b"", [forwarding])
@@ -141,7 +142,9 @@ async def test_an_immediate_deployment_is_saved_by_control_and_its_owner_hears_o
         (asked,) = control.owners.asked
         assert (asked.method, asked.target) == ("GET", "/system/function/fn?namespace=openfaas-fn")
         control.owners.away = True
+        assert control.unowned == []
         assert (await client.post("/system/functions?rollout=immediate", json=DEPLOYMENT)).status_code == 202
+    assert control.unowned == [FN]
 
 
 async def test_an_immediate_deployment_of_an_awake_function_goes_to_its_owner(control: Control) -> None:
@@ -156,7 +159,16 @@ async def test_control_saves_what_no_owner_takes(control: Control) -> None:
     async with control.client() as client:
         assert (await client.post("/system/functions", json=DEPLOYMENT)).status_code == 202
         assert (await client.get("/system/function/fn")).json()["name"] == "fn"
-    assert FN in control.platform.deployed
+        assert control.unowned == [FN]
+        await client.request("DELETE", "/system/functions", json={"functionName": "fn"})
+        assert control.unowned == [FN]
+
+
+async def test_what_control_refuses_needs_no_owner(control: Control) -> None:
+    control.owners.away = True
+    async with control.client() as client:
+        answer = await client.put("/system/functions", json=DEPLOYMENT)
+    assert (answer.status_code, control.unowned) == (404, [])
 
 
 async def test_an_owner_that_does_not_know_a_function_yet_is_not_believed(control: Control) -> None:

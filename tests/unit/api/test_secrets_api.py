@@ -16,6 +16,15 @@ KEY = ("openfaas-fn", "key")
 VALUE = "s3cret"
 
 
+async def test_workers_that_have_not_the_value_yet_are_named_in_the_answer(
+    client: AsyncClient, platform: FakePlatform
+) -> None:
+    platform.secret_notes = ["fn.openfaas-fn: these workers\nlag: a"]
+    for method in ("POST", "PUT"):
+        answer = await client.request(method, "/system/secrets", json={"name": "key", "value": VALUE})
+        assert (answer.status_code, answer.text) == (202, "note: fn.openfaas-fn: these workers\\nlag: a\n")
+
+
 async def test_faas_cli_creates_lists_updates_and_removes_a_secret(client: AsyncClient, platform: FakePlatform) -> None:
     created = await client.post("/system/secrets", json={"name": "key", "value": VALUE})
     assert (created.status_code, created.content) == (202, b"")

@@ -53,6 +53,16 @@ def test_create_with_replace_updates_an_existing_secret(run, gateway):
     assert gateway.calls[2].json == gateway.calls[1].json
 
 
+@pytest.mark.parametrize("words", [("create", "key"), ("update", "key"), ("create", "key", "--replace")])
+def test_workers_that_have_not_the_value_yet_are_named(run, gateway, words):
+    note = b"note: fn.openfaas-fn: these workers have not confirmed the last change: a\n"
+    gateway.answer("POST /system/secrets", *((409, b"") if "--replace" in words else (202, note)))
+    gateway.answer("PUT /system/secrets", 202, note)
+    status, out, err = run("secret", *words, "--from-literal", "x")
+    assert status == 0 and "these workers" not in out
+    assert "note: key: fn.openfaas-fn: these workers have not confirmed the last change: a" in err
+
+
 def test_a_secret_is_updated_listed_and_removed(run, gateway):
     listed = [{"name": "a", "namespace": "dev"}, {"name": "key", "namespace": "dev"}]
     gateway.answer("GET /system/secrets", 200, listed)

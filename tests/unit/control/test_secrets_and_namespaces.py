@@ -213,7 +213,7 @@ async def test_of_two_concurrent_creations_of_a_secret_one_is_a_conflict(world: 
         *(world.function_secrets.save_secret(HERE, "key", b"x", must_exist=False) for _ in range(2)),
         return_exceptions=True,
     )
-    assert [type(result) for result in results] == [type(None), Conflict]
+    assert [type(result) for result in results] == [tuple, Conflict]
 
 
 async def test_the_size_and_number_of_secrets_are_bounded(world: World) -> None:

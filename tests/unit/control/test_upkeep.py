@@ -114,6 +114,17 @@ async def test_a_renewal_finds_a_function_that_was_never_called_here(worker: Wor
         await worker.world.upkeep.keep(function_id("other"))
 
 
+async def test_a_renewal_tries_what_was_deployed_without_a_worker(worker: Worker) -> None:
+    await worker.start()
+    await worker.deploy(minimum=0, standing=Standing(untried=True))
+    await worker.keep()
+    assert await worker.awake() == 1
+    assert not worker.there.shared[FN].standing.untried
+    await asyncio.sleep(WINDOW + 2)
+    await worker.keep()
+    assert await worker.awake() == 0, "once is enough"
+
+
 async def test_while_it_is_renewed_a_minimum_stays(worker: Worker) -> None:
     await worker.start()
     await worker.deploy(minimum=2)

@@ -10,7 +10,9 @@ from pathlib import Path
 import click
 
 from rescoldo.cli.completing import secrets
+from rescoldo.cli.deployment import Accepted
 from rescoldo.cli.flags import GatewayFlags
+from rescoldo.cli.notes import tell_notes
 from rescoldo.cli.options import Verb, connection_options, folded, json_option, namespace_option
 from rescoldo.cli.output import say, say_columns, say_json
 from rescoldo.cli.target import open_gateway
@@ -85,8 +87,10 @@ def create_command(
     body = value.body(name, namespace)
     with open_gateway(connection) as opened:
         accept = (200, 201, 202, 409) if replace else (200, 201, 202)
-        if opened.system("POST", SECRETS, json=body, accept=accept).status_code == 409:
-            opened.system("PUT", SECRETS, json=body)
+        answer = opened.system("POST", SECRETS, json=body, accept=accept)
+        if answer.status_code == 409:
+            answer = opened.system("PUT", SECRETS, json=body)
+    tell_notes(name, Accepted.read(answer, waited=False).notes)
     _report("Created", name, namespace, as_json)
 
 
@@ -100,7 +104,8 @@ def update_command(name: str, value: _Value, connection: GatewayFlags, namespace
     """Change a secret; functions that use it get new instances."""
     body = value.body(name, namespace)
     with open_gateway(connection) as opened:
-        opened.system("PUT", SECRETS, json=body)
+        answer = opened.system("PUT", SECRETS, json=body)
+    tell_notes(name, Accepted.read(answer, waited=False).notes)
     _report("Updated", name, namespace, as_json)
 
 

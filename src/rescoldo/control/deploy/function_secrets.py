@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rescoldo.control.deploy.change_context import ChangeContext
@@ -24,11 +25,12 @@ class FunctionSecrets:
         """See api.protocol.Secrets."""
         return await self._context.spaces.secrets(namespace)
 
-    async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> None:
+    async def save_secret(self, namespace: str, name: str, value: bytes, *, must_exist: bool) -> Sequence[str]:
         """See api.protocol.Secrets. A sleeping function stays asleep. The renewal is no revision of its own, since the
         deployment is the same."""
         users = await self._context.spaces.save_secret(namespace, name, value, must_exist=must_exist)
         await self._renew_all(users, name)
+        return ()
 
     async def renew(self, namespace: str, name: str) -> None:
         """Bring a secret that others have changed to the functions that name it. Raises RolloutFailed, see
