@@ -131,6 +131,31 @@ def test_a_change_in_control_is_served_and_a_removed_function_is_gone(cell: Cell
     cell.live.until(lambda: cell.live.invoke("fn").status == 404, "the removal")
 
 
+def test_what_a_worker_confirms_is_in_force_for_the_next_call(cell: Cell) -> None:
+    """Also while its function is awake, and the edge calls it by itself."""
+    memory, mark = cell.control.memory, 0
+    for greeting in ("hello", "good day", "good evening"):
+        mark += 1
+        memory.marks[FN] = mark
+        cell.put(greeting=greeting)
+        if mark > 1:
+            cell.live.until(lambda: memory.marked == {FN: mark}, "the worker to confirm the change")  # noqa: B023
+        assert cell.live.invoke("fn").text == f"{greeting} sesame"
+    memory.marks[FN] = mark + 1
+    begin = time.monotonic()
+    cell.delete()
+    cell.live.until(lambda: memory.marked == {FN: mark + 1}, "the worker to confirm the removal")
+    assert cell.live.invoke("fn").status == 404
+    assert time.monotonic() - begin < PATIENCE / 2
+
+
+def test_a_worker_that_ends_says_goodbye(tmp_path: Path) -> None:
+    with worker(tmp_path) as cell:
+        cell.live.until(lambda: cell.control.memory.reported, "a report")
+        cell.live.stop()
+        assert cell.control.memory.reported == {}
+
+
 def test_control_hears_what_is_served_and_what_is_refused(cell: Cell) -> None:
     cell.put(gravity="low")
     first = cell.live.invoke("fn")

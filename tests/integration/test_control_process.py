@@ -18,6 +18,7 @@ from rescoldo.kube.fake import FakeCluster
 from rescoldo.kube.functions import FUNCTIONS, to_object
 from rescoldo.kube.protocol import Cluster
 from rescoldo.kube.secrets import SECRETS
+from rescoldo.model.errors import NotFound
 from rescoldo.model.function import FunctionSpec
 from rescoldo.model.settings import Settings
 from support.archives import bundle_archive
@@ -102,11 +103,26 @@ async def test_without_workers_it_saves_and_shows_what_both_doors_ask_for(world:
         await until(lambda: observed(world))
         listed = {one["name"]: one["state"] for one in (await world.call("GET", "/system/functions")).json()}
         assert listed == {"api": "asleep", "fn": "asleep"}
+        await until(lambda: unowned(world))
         assert (await world.call("DELETE", "/system/functions", json={"functionName": "fn"})).status_code == 202
+        await until(lambda: is_gone(world))
         assert await world.cluster.get(FUNCTIONS, "api", "openfaas-fn")
     async with world.running():  # another process
         await until(world.healthy)
         assert [one["name"] for one in (await world.call("GET", "/system/functions")).json()] == ["api"]
+
+
+async def unowned(world: World) -> bool:
+    conditions = (await world.function())["status"]["conditions"]
+    return ("Acknowledged", "False", "NoWorker") in [(one["type"], one["status"], one["reason"]) for one in conditions]
+
+
+async def is_gone(world: World) -> bool:
+    try:
+        await world.function()
+    except NotFound:
+        return True
+    return False
 
 
 async def observed(world: World) -> bool:

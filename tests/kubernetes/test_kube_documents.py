@@ -9,7 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from rescoldo.cluster.acknowledgements import Acknowledgements
 from rescoldo.cluster.documents import KubeDocuments
+from rescoldo.cluster.finalizers import Finalizers
+from rescoldo.cluster.reports import Reports
 from rescoldo.kube.client import LightkubeCluster
 from rescoldo.kube.definition import definition
 from rescoldo.model.deployed import Deployed
@@ -33,12 +36,17 @@ async def documents(api_server: LightkubeCluster, namespaces: tuple[str, str]) -
     kubectl("apply", "-f", "-", stdin=definition())
     kubectl("wait", "--for=condition=Established", "crd/functions.rescoldo.dev", "--timeout=20s")
     found = KubeDocuments(api_server)
-    following = asyncio.create_task(found.run())
+    tasks = [asyncio.create_task(found.run())]
     async with asyncio.timeout(20 * SLOWNESS):
         await found.ready.wait()
+    acknowledgements = Acknowledgements(Reports(), found.remind, found.version)
+    tasks.append(asyncio.create_task(Finalizers(found, acknowledgements, namespaces).run()))
     yield found
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+    for namespace in namespaces:  # else its functions would keep it
+        await asyncio.to_thread(kubectl, "delete", "functions", "--all", "-n", namespace, "--timeout=60s")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def deployed(namespace: str, name: str = "echo") -> Deployed:

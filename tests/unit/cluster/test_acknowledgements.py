@@ -9,7 +9,7 @@ import pytest
 from acknowledging import FN, OTHER, Cell, running, seconds_of
 
 from rescoldo.cluster.acknowledgements import ACKNOWLEDGED_SECONDS
-from rescoldo.link.protocol import SILENT_SECONDS
+from rescoldo.link.protocol import SILENT_SECONDS, Report
 
 pytestmark = pytest.mark.looptime
 
@@ -81,6 +81,14 @@ async def test_workers_of_other_namespaces_and_those_that_left_or_fell_silent_ar
         await asyncio.sleep(SILENT_SECONDS)
         took, late = await seconds_of(cell.acknowledgements.wait([FN]))
         assert (took, late) == (0.0, {})
+
+
+async def test_nobody_says_that_another_namespaces_worker_has_left(cell: Cell) -> None:
+    async with running(cell, namespaces=("openfaas-fn", "blue")):
+        await cell.worker("a", late={FN})
+        await asyncio.sleep(ACKNOWLEDGED_SECONDS)
+        await cell.pools["blue"].report(Report("a/1", {}, {}, {}, left=True))
+        assert await cell.acknowledgements.wait([FN]) == {FN: ["a"]}
 
 
 async def test_a_worker_that_leaves_meanwhile_holds_nobody_up(cell: Cell) -> None:
