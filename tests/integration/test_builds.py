@@ -13,12 +13,14 @@ from typing import Any, cast
 
 import pytest
 
+from rescoldo.bundle.builder import BuildLimits
 from rescoldo.bundle.deps import find_uv, installer_command
 from rescoldo.bundle.installer import run_installer
 from rescoldo.control.deploy import builds as module
 from rescoldo.control.deploy.building import run_bounded
 from rescoldo.control.deploy.builds import Builds, BuildStep
 from rescoldo.control.deploy.images import Images
+from rescoldo.control.deploy.process_builder import MOST_CACHED, ProcessBuilder
 from rescoldo.model.errors import Busy, NotSigned, StoreError, TooLarge, TooSlow
 from rescoldo.model.settings import Settings
 from rescoldo.store.protocol import Bundle
@@ -49,14 +51,15 @@ class _Images:
 
 
 class World:
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, seconds: float = PATIENCE, **settings: Any) -> None:
         self.settings = Settings(data=str(folder), run=str(folder), **settings)
         self.images = _Images()
         self.tasks = Tasks()
-        self.builds = Builds(self.settings, cast(Images, self.images), self.tasks)
+        builder = ProcessBuilder(self.settings.builds, BuildLimits(seconds=seconds))
+        self.builds = Builds(self.settings, cast(Images, self.images), self.tasks, builder)
 
     async def build(self, body: bytes) -> list[BuildStep]:
-        return [step async for step in await self.builds.build(chunks(body))]
+        return [step async for step in await self.builds.build(chunks(body), "openfaas-fn")]
 
     def left(self) -> list[Path]:
         return list(self.settings.builds.glob("build-*"))
@@ -101,10 +104,8 @@ async def test_the_loop_goes_on_while_hostile_source_is_compiled(world: World) -
     assert longest < 0.5  # in this process it would be 1.3 s
 
 
-async def test_a_build_that_takes_too_long_is_ended(
-    world: World, deaf_index: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "BUILD_SECONDS", 2.0)
+async def test_a_build_that_takes_too_long_is_ended(tmp_path: Path, deaf_index: str) -> None:
+    world = World(tmp_path, seconds=2.0)
     steps = await world.build(archive(shrinkwrapped({"handler.py": HTTP, "requirements.txt": deaf_index})))
     assert steps[-1].status == "failed" and "longer than 2 seconds" in steps[-1].error
     assert world.left() == [] and world.images.added == {}
@@ -129,13 +130,15 @@ async def test_builds_wait_for_their_turn_and_surplus_ones_are_refused(
 ) -> None:
     monkeypatch.setattr(module, "MOST_BUILDS", 3)
     slow = archive(shrinkwrapped({"handler.py": HTTP, "requirements.txt": deaf_index}), "slow:1")
-    running = [await world.builds.build(chunks(slow)) for _ in range(2)]
+    running = [await world.builds.build(chunks(slow), "openfaas-fn") for _ in range(2)]
     firsts = [await anext(steps) for steps in running]
     assert {step.status for step in firsts} == {"in_progress"}
-    third = await world.builds.build(chunks(archive(shrinkwrapped({"handler.py": HTTP}), "third:1")))
+    third = await world.builds.build(
+        chunks(archive(shrinkwrapped({"handler.py": HTTP}), "third:1")), "openfaas-fn"
+    )
     assert "waiting" in (await anext(third)).line
     with pytest.raises(Busy):
-        await world.builds.build(chunks(slow))
+        await world.builds.build(chunks(slow), "openfaas-fn")
     await running[0].aclose()  # its client leaves: there is room for the third
     assert [step.status async for step in third][-1] == "success"
     await running[1].aclose()
@@ -155,7 +158,7 @@ async def test_an_upload_is_bounded_in_bytes_and_time(tmp_path: Path, monkeypatc
         await asyncio.Event().wait()
 
     with pytest.raises(TooSlow):
-        await world.builds.build(endless())
+        await world.builds.build(endless(), "openfaas-fn")
 
     async def forged() -> AsyncIterator[bytes]:
         yield b"x"
@@ -163,7 +166,7 @@ async def test_an_upload_is_bounded_in_bytes_and_time(tmp_path: Path, monkeypatc
 
     for _ in range(2 * module.MOST_BUILDS):  # none of them keeps a place
         with pytest.raises(NotSigned):
-            await world.builds.build(forged())
+            await world.builds.build(forged(), "openfaas-fn")
     assert world.left() == []
 
 
@@ -179,7 +182,7 @@ async def test_the_next_start_removes_builds_of_a_killed_controller(world: World
 
 async def test_a_large_cache_of_requirements_is_emptied(world: World) -> None:
     cache = world.settings.builds / "requirements"
-    for number in range(module.MOST_CACHED + 1):
+    for number in range(MOST_CACHED + 1):
         (cache / str(number)).mkdir(parents=True)
     await world.build(archive(shrinkwrapped({"handler.py": HTTP})))
     assert not cache.exists()
@@ -187,7 +190,7 @@ async def test_a_large_cache_of_requirements_is_emptied(world: World) -> None:
 
 async def test_a_build_ends_with_its_controller(world: World, deaf_index: str) -> None:
     steps = await world.builds.build(
-        chunks(archive(shrinkwrapped({"handler.py": HTTP, "requirements.txt": deaf_index})))
+        chunks(archive(shrinkwrapped({"handler.py": HTTP, "requirements.txt": deaf_index}))), "openfaas-fn"
     )
     await anext(steps)
     await world.tasks.close()
@@ -203,7 +206,7 @@ def test_without_root_an_installation_runs_no_code_of_packages(
         monkeypatch.setattr("rescoldo.bundle.deps.find_uv", lambda: None)
     elif find_uv() is None:
         pytest.skip("there is no uv here")
-    for name in ("rescoldo.bundle.installer", "rescoldo.isolation.run", "rescoldo.control.deploy.building"):
+    for name in ("rescoldo.bundle.installer", "rescoldo.isolation.run"):
         monkeypatch.setattr(f"{name}.level", lambda: "unprivileged")
     monkeypatch.setattr("rescoldo.bundle.installer.os.geteuid", lambda: 1000)
     packages, marker = tmp_path / "packages", tmp_path / "ran"
@@ -225,7 +228,7 @@ def test_without_root_an_installation_runs_no_code_of_packages(
     requirements.write_text("evil\n")
     argv = installer_command(requirements, target)
     lines: list[str] = []
-    assert run_bounded(argv, tmp_path, lines.append) != 0, lines
+    assert run_bounded(argv, tmp_path, lines.append, wheels=True) != 0, lines
     assert not marker.exists()
     run_installer(argv, tmp_path, lines.append)
     assert marker.exists(), lines  # an installer with its rights runs the package's code

@@ -42,6 +42,7 @@ def values(system: str, *, image: str = IMAGE) -> dict[str, Any]:
             "pod": {"hostAliases": [control]},
         },
         "worker": {"resources": small, "pod": {"hostAliases": [control, gateway]}},
+        "build": {"resources": small, "pod": {"hostAliases": [control]}},
     }
 
 

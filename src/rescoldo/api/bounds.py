@@ -10,12 +10,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 class BoundedBodies:
     """Lets a longer body end with 413, if possible before it arrives."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        """`most` is in bytes."""
+    def __init__(self, app: ASGIApp, most: int, but: str | None = None) -> None:
+        """`most` is in bytes. Routes below the path `but` bound their bodies themselves."""
         self._app = app
         self._most = most
+        self._but = but
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._but is not None and scope["type"] == "http" and scope["path"].startswith(f"{self._but}/"):
+            await self._app(scope, receive, send)
+            return
         arrived = 0
 
         async def counted() -> Message:

@@ -26,6 +26,7 @@ from rescoldo.api.protocol import Builds
 from rescoldo.control.deploy.builds import MAX_UPLOAD, BuildStep
 from rescoldo.model.access import BUILD_PATH
 from rescoldo.model.errors import NotSigned
+from rescoldo.model.names import DEFAULT_NAMESPACE
 
 SIGNATURE_HEADER = "x-build-signature"
 NDJSON = "application/x-ndjson"
@@ -50,10 +51,15 @@ def builds_router(builds: Builds, payload_secret: bytes, max_upload: int) -> API
 
     @router.post(BUILD_PATH, openapi_extra=extra, responses={200: {"content": {NDJSON: {"schema": {}}}}})
     async def build(request: Request) -> Response:
-        """Build the archive that faas-cli sends and keep the bundle under its image name."""
+        """Build the archive that faas-cli sends and keep the bundle under its image name.
+
+        On a cluster the build runs in a namespace of functions: the one that the query's `namespace` names, which
+        clients keep from the builder's URL.
+        """
         signature = read_signature(request.headers.get(SIGNATURE_HEADER, ""))
         check_length(request, min(max_upload, MAX_UPLOAD))
-        steps = await builds.build(signed(body_chunks(request), payload_secret, signature))
+        namespace = request.query_params.get("namespace", DEFAULT_NAMESPACE)
+        steps = await builds.build(signed(body_chunks(request), payload_secret, signature), namespace)
         if NDJSON in request.headers.get("accept", ""):
             return StreamingResponse(_lines(steps), media_type=NDJSON, headers={"X-Accel-Buffering": "no"})
         return StreamingResponse(_whole(steps), media_type="application/json")

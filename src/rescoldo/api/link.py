@@ -10,8 +10,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from rescoldo.api.bounds import BoundedBodies
 from rescoldo.api.errors import install_error_handlers
+from rescoldo.api.link_builds import DeskOf, link_builds_router
 from rescoldo.api.server import peer_uris
-from rescoldo.link.protocol import Control, Unreachable
+from rescoldo.link.protocol import BUILD_PATH, Control, Unreachable
 from rescoldo.link.wire import (
     decode_counts,
     decode_document,
@@ -32,16 +33,18 @@ MOST_BODY = 16 * 2**20  # bytes: a function of 1 MiB with its revisions, or ten 
 ControlOf = Callable[[Request], Control]
 
 
-def create_link(control_of: Callable[[Sequence[str]], Control]) -> FastAPI:
+def create_link(control_of: Callable[[Sequence[str]], Control], desk_of: DeskOf | None = None) -> FastAPI:
     """Make the link's application. `control_of` gets the URIs in a client's certificate, and returns the control of the
-    namespace that this worker may see; it raises for any other client."""
+    namespace that this worker may see; it raises for any other client. `desk_of`: see api/link_builds.py."""
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     install_error_handlers(app)
-    app.add_middleware(BoundedBodies, most=MOST_BODY)
+    app.add_middleware(BoundedBodies, most=MOST_BODY, but=None if desk_of is None else BUILD_PATH)
 
     def of(request: Request) -> Control:
         return control_of(peer_uris(request))
 
+    if desk_of is not None:
+        app.include_router(link_builds_router(desk_of))
     app.include_router(_functions(of), prefix="/link")
     app.include_router(_supplies(of), prefix="/link")
     app.include_router(_told(of), prefix="/link")

@@ -141,9 +141,10 @@ class Images(Protocol):
 class Builds(Protocol):
     """Builds the archives that clients of OpenFaaS's builder send."""
 
-    async def build(self, body: AsyncIterator[bytes]) -> AsyncGenerator[BuildStep, None]:
-        """Build an archive; the last step reports success or failure. Closing the generator ends the build. Raises,
-        before the first step, Busy, TooLarge, TooSlow, StoreError and the errors of `body`."""
+    async def build(self, body: AsyncIterator[bytes], namespace: str) -> AsyncGenerator[BuildStep, None]:
+        """Build an archive for a namespace; the last step reports success or failure. Closing the generator ends the
+        build. Raises, before the first step, Busy, TooLarge, TooSlow, StoreError, the errors of `body`, and
+        InvalidInput for a namespace that it cannot build for."""
         ...
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rescoldo.api.protocol import Platform
@@ -16,6 +16,7 @@ from rescoldo.cluster.documents import KubeDocuments
 from rescoldo.cluster.grants import KeptGrants
 from rescoldo.cluster.identities import Identities
 from rescoldo.cluster.identities_wanted import POOL_URI
+from rescoldo.cluster.pod_builder import PodBuilder
 from rescoldo.cluster.pool import PoolControl
 from rescoldo.cluster.reports import Reports
 from rescoldo.cluster.resting import RestingEdge, RestingNode
@@ -24,11 +25,11 @@ from rescoldo.cluster.secrets import KubeSecrets
 from rescoldo.cluster.settings import ControlSettings
 from rescoldo.cluster.store import ControlStore
 from rescoldo.control.controller import Controller
-from rescoldo.control.deploy.builds import BuildStep
+from rescoldo.control.deploy.build_context import image_of
 from rescoldo.control.observe.processes import PlatformProcess
 from rescoldo.kube.protocol import Cluster
 from rescoldo.link.protocol import Control
-from rescoldo.model.errors import InvalidInput, NotBuilt, RescoldoError
+from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.function import FunctionSpec
 from rescoldo.model.names import FunctionId
 from rescoldo.node.processes.processes import proportional_memory
@@ -52,16 +53,6 @@ class NoReload:
         return True
 
 
-class NoBuilds:
-    """Implements the API's `Builds` for a control: a build runs its author's code, for example to install packages,
-    and control has the secrets of all namespaces."""
-
-    async def build(self, body: AsyncIterator[bytes]) -> AsyncGenerator[BuildStep, None]:
-        raise NotBuilt(
-            "the remote builder does not exist on a cluster yet: `rescoldo up` builds on your machine and uploads"
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class ControlParts:
     """What a control is made of. Its controller has been loaded."""
@@ -74,6 +65,7 @@ class ControlParts:
     reports: Reports
     acknowledgements: Acknowledgements
     pools: Mapping[str, PoolControl]  # by namespace
+    builder: PodBuilder
 
     def control_of(self, uris: Sequence[str]) -> Control:
         """The control of the namespace that a worker's certificate names. Raises InvalidInput for any other client."""
@@ -139,9 +131,12 @@ async def open_control(
     def problems() -> list[str]:
         return [*filter(None, (documents.problem, *identities.problems, *secrets.problems))]
 
-    controller, platform_api = assemble(platform, _ports(store, secrets, bundles, reports, problems))
+    builder = PodBuilder(
+        cluster, settings.namespaces, identities.issue, image_of, settings.builds, platform.max_system_body
+    )
+    controller, platform_api = assemble(platform, _ports(store, secrets, bundles, reports, problems, builder))
     changes = AcknowledgedSecrets(controller.secrets, controller.spaces.users, acknowledgements, reports)
-    api = replace(platform_api, builds=NoBuilds(), secrets=changes)
+    api = replace(platform_api, secrets=changes)
     await controller.load()
     await controller.begin()
     grants = KeptGrants.open(settings.grants)
@@ -152,12 +147,12 @@ async def open_control(
         )
         for namespace in settings.namespaces
     }
-    return ControlParts(controller, api, documents, secrets, changes, reports, acknowledgements, pools)
+    return ControlParts(controller, api, documents, secrets, changes, reports, acknowledgements, pools, builder)
 
 
 def _ports(
     store: ControlStore, secrets: KubeSecrets, bundles: KeptBundles, reports: Reports,
-    problems: Callable[[], Sequence[str]],
+    problems: Callable[[], Sequence[str]], builder: PodBuilder,
 ) -> Ports:
     return Ports(
         node=RestingNode(),
@@ -170,4 +165,5 @@ def _ports(
         slots=1,
         workers=reports.awake,
         problems=problems,
+        builder=builder,
     )

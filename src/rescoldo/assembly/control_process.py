@@ -95,7 +95,7 @@ class ControlProcess:
         opened.push_async_callback(owners.close)
         parts = await open_control(settings, cluster, self._tasks, identities)
         opened.push_async_callback(parts.controller.end)
-        link = PeerServer(create_link(parts.control_of), _tls(identity))
+        link = PeerServer(create_link(parts.control_of, parts.builder.desk_of), _tls(identity))
         self._tasks.spawn("identities", identities.run(link.renew))
         unowned = Unowned(parts.documents, owners, parts.reports)
         self._tasks.spawn("deployments without an owner", unowned.run())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rescoldo.api.protocol import Platform
+from rescoldo.bundle.builder import Builder
 from rescoldo.bundle.protocol import Bundles, Elsewhere
 from rescoldo.control.controller import Controller
 from rescoldo.control.deploy.builds import Builds
@@ -23,6 +24,7 @@ from rescoldo.control.deploy.images import Images
 from rescoldo.control.deploy.namespaces import Namespaces
 from rescoldo.control.deploy.pauses import Pauses
 from rescoldo.control.deploy.policies import Policies
+from rescoldo.control.deploy.process_builder import ProcessBuilder
 from rescoldo.control.deploy.reconciler import Reconciler
 from rescoldo.control.deploy.removals import Removals
 from rescoldo.control.deploy.revision_check import RevisionCheck
@@ -80,6 +82,7 @@ class Ports:
     # in a cluster's control: the number of a function's instances in all workers; None: they run here
     workers: Callable[[FunctionId], int] | None = None
     problems: Callable[[], Sequence[str]] = tuple  # that the controller itself does not know
+    builder: Builder | None = None  # of faas-cli's archives; None: in processes beside the controller
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +200,7 @@ def _deploying(settings: Settings, ports: Ports, running: Running) -> Deploying:
         spaces=spaces,
         policies=policies,
         images=images,
-        builds=Builds(settings, images, tasks),
+        builds=Builds(settings, images, tasks, ports.builder or ProcessBuilder(settings.builds)),
         trials=trials,
         deployments=deployments,
         traffic=traffic,

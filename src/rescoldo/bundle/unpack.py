@@ -50,6 +50,23 @@ def unpack_tar(archive: BinaryIO, target: Path, *, max_unpacked: int = MAX_UNPAC
     _unpack(_Plain(archive, max_unpacked + MAX_MEMBERS * HEADERS), target, max_unpacked, "send it again")
 
 
+def read_member(archive: BinaryIO, name: str, most: int) -> bytes | None:
+    """Return the first `most` bytes of a file in a tar archive without compression, and write nothing; None if it is
+    not there. Raises InvalidInput (damaged), TooLarge (MAX_MEMBERS)."""
+    plain = _Plain(archive, MAX_UNPACKED)
+    try:
+        with tarfile.open(fileobj=plain, mode="r:") as tar:  # type: ignore[call-overload]
+            for count, member in enumerate(iter(tar.next, None), start=1):
+                tar.members = []
+                if count > MAX_MEMBERS:
+                    raise TooLarge(f"the upload has more than {MAX_MEMBERS} members")
+                if member.name == name and member.isreg() and not member.issparse():
+                    return plain.content(max(0, min(member.size, most)))
+    except (tarfile.TarError, ValueError, ArithmeticError, RecursionError) as error:  # all seen from tarfile
+        raise InvalidInput(f"the upload is not a {plain.what}: {error}; send it again") from error
+    return None
+
+
 def _unpack(plain: _Plain, target: Path, max_unpacked: int, remedy: str) -> None:
     try:
         with tarfile.open(fileobj=plain, mode="r:") as tar:  # type: ignore[call-overload]

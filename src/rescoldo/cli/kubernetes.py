@@ -43,6 +43,12 @@ def _control() -> dict[str, click.Command]:
     return {"control": control_command}
 
 
+def _build() -> dict[str, click.Command]:
+    from rescoldo.cli.verbs.kubernetes_build import build_command
+
+    return {"build": build_command}
+
+
 def _gateway() -> dict[str, click.Command]:
     from rescoldo.cli.verbs.kubernetes_parts import (
         gateway_agent_command,
@@ -67,6 +73,7 @@ COMMANDS: dict[str, tuple[Callable[[], dict[str, click.Command]], str]] = {
     "chart": (_render, "Write a Helm chart."),
     "image": (_image, "Make the container image, and push or load it."),
     "control": (_control, ""),
+    "build": (_build, ""),
     "gateway": (_gateway, ""),
     "gateway-agent": (_gateway, ""),
     "gateway-drain": (_gateway, ""),

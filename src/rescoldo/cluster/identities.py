@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,7 +33,7 @@ from pathlib import Path
 from rescoldo.cluster.identities_files import ControlFiles
 from rescoldo.cluster.identities_kept import SELECTOR, keep
 from rescoldo.cluster.identities_system import SystemSecrets
-from rescoldo.cluster.identities_wanted import IDENTITY, identity_wanted, login_of
+from rescoldo.cluster.identities_wanted import IDENTITY, client_files, identity_wanted, login_of
 from rescoldo.kube.follow import Follower
 from rescoldo.kube.protocol import Cluster, Object
 from rescoldo.kube.secrets import SECRETS
@@ -89,6 +89,11 @@ class Identities:
     def control_key(self) -> str:
         """What control says to gateways now."""
         return self._secrets.control_key
+
+    def issue(self, uri: str) -> Mapping[str, bytes]:
+        """A certificate for a client with this URI, its key and the authority, as files. Raises InvalidInput for an
+        authority that has ended."""
+        return client_files(uri, self._secrets.authority, self._clock())
 
     async def prepare(self) -> ControlIdentity:
         """Make or read all Secrets, and write control's files. A namespace that cannot have its Secret is a problem;

@@ -155,5 +155,11 @@ def _proofs(stored: bytes, pool: str, *, forget: bool) -> bytes:
     return f"{pool}\n".encode() if forget or not lines else stored
 
 
+def client_files(uri: str, authority: Authority, now: float) -> Values:
+    """The certificate of a client with one URI, and the authority. Raises InvalidInput for one that has ended."""
+    issued = authority.issue(Subject(uri.rpartition("/")[2], uris=(uri,)), now)
+    return {**_of_pair(issued), TRUSTED: authority.pair.certificate}
+
+
 def _of_pair(pair: Pair) -> Values:
     return {CERTIFICATE: pair.certificate, KEY: pair.key}

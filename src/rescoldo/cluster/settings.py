@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from rescoldo.bundle.builder import BuildLimits
 from rescoldo.model.settings import Settings
 
 
@@ -20,6 +21,7 @@ class ControlSettings:
     api: str = "0.0.0.0:8080"  # HOST:PORT for gateways
     link: str = "0.0.0.0:8443"  # HOST:PORT for workers
     kubeconfig: Path | None = None  # None: as a pod's service account
+    builds: BuildLimits = field(default_factory=BuildLimits)
 
     @property
     def grants(self) -> Path:

@@ -26,6 +26,7 @@ KINDS = (
     ROUTES,
     SERVICES,
     DEPLOYMENTS,
+    Resource("", "v1", "PodTemplate", "podtemplates"),  # builds' pods and their Secrets go with it
     Resource("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
     CLAIMS,

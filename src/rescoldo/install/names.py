@@ -5,6 +5,7 @@ from __future__ import annotations
 from rescoldo.install.placeholders import NAMESPACE, Field, Place, Text, Tree, Variable
 
 CONTROL, GATEWAY, WORKER = "rescoldo-control", "rescoldo-gateway", "rescoldo-worker"
+BUILD = "rescoldo-build"  # PodTemplate of builds, and their account
 LOGIN = "rescoldo-login"  # Secret with basic-auth-user and basic-auth-password
 POOLS, CONTROL_KEYS = "rescoldo-pools", "rescoldo-control-keys"  # Secrets that gateways read
 IDENTITY = "rescoldo-identity"  # Secret of a pool

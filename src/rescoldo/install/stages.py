@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from rescoldo.install.names import KEEP
 from rescoldo.install.objects.access import function_namespaces, rights, service_accounts, system_namespace
+from rescoldo.install.objects.build import builds
 from rescoldo.install.objects.control import control
 from rescoldo.install.objects.gateway import gateways
 from rescoldo.install.objects.network import policies
@@ -44,6 +45,7 @@ def stages() -> list[Stage]:
         Stage("namespaces", function_namespaces()),
         Stage("rights", [*service_accounts(), *rights()]),
         Stage("network", policies()),
+        Stage("builds", builds()),
         Stage("control", control()),
         Stage("workers", workers()),
         Stage("gateways", gateways()),

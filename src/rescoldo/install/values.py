@@ -15,6 +15,7 @@ from rescoldo.model.names import DEFAULT_NAMESPACE, check_name
 SYSTEM = "rescoldo"  # the namespace of gateways and control
 END_SECONDS = 25  # after draining: until all functions have ended, and the platform
 FULL = "full"  # isolation
+MOST_BUILDS, DAY = 12, 86400  # as control's flags allow
 
 Table = Mapping[str, Any]  # as Kubernetes wants it; this program does not look into it
 
@@ -158,12 +159,35 @@ def reach_all() -> tuple[Table, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildValues:
+    """Builds of faas-cli's remote builder, each in a pod of its own."""
+
+    enabled: Annotated[
+        bool, "Let control make pods in the namespaces of functions, for builds. false: it has no right to, and the "
+        "remote builder builds nothing."
+    ] = True
+    concurrent: Annotated[int, "Builds at once; further ones wait."] = 2
+    timeout_seconds: Annotated[int, "How long a build may take."] = 900
+    resources: Annotated[Table, "Requests and limits of a build's container."] = field(
+        default_factory=lambda: amounts("100m", "256Mi", "2Gi")
+    )
+    work_size: Annotated[str, "Most that a build may take on the node's disk."] = "4Gi"
+    env: Annotated[
+        Mapping[str, str], "Variables of builds, for example PIP_INDEX_URL or HTTPS_PROXY. Packages' code sees them."
+    ] = field(default_factory=dict)
+    pod: Annotated[PodValues, "Where their pods run, and what they carry."] = field(default_factory=PodValues)
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkValues:
     """NetworkPolicies."""
 
     enabled: Annotated[bool, "Install NetworkPolicies: pods reach only what they need."] = True
     function_egress: Annotated[
         Sequence[Table], "What functions may reach beside gateways and DNS: rules as in a NetworkPolicy; []: nothing."
+    ] = field(default_factory=reach_all)
+    build_egress: Annotated[
+        Sequence[Table], "What builds may reach beside control and DNS, for example a package index: rules as above."
     ] = field(default_factory=reach_all)
     metrics_from: Annotated[
         Sequence[Table], "Who may read the metrics of control and workers: peers as in a NetworkPolicy."
@@ -202,6 +226,9 @@ class Values:
         default_factory=GatewayValues
     )
     worker: Annotated[WorkerValues, "Workers, which run the functions."] = field(default_factory=WorkerValues)
+    build: Annotated[BuildValues, "Builds of faas-cli's remote builder, in pods of their own."] = field(
+        default_factory=BuildValues
+    )
 
     def check(self) -> None:
         """Raise InvalidInput for values that no installation can have."""
@@ -219,7 +246,9 @@ class Values:
         yield self.namespace in names, f"functionNamespaces: {self.namespace} has gateways and control; use another"
 
     def _wrong_parts(self) -> Iterator[tuple[bool, str]]:
-        gateway, worker = self.gateway, self.worker
+        gateway, worker, build = self.gateway, self.worker, self.build
+        yield not 1 <= build.concurrent <= MOST_BUILDS, f"build.concurrent: use 1 to {MOST_BUILDS}"
+        yield not 1 <= build.timeout_seconds <= DAY, f"build.timeoutSeconds: use 1 to {DAY}"
         yield gateway.replicas < 1, "gateway.replicas: use 1 or more"
         yield gateway.drain_timeout_seconds < 5, "gateway.drainTimeoutSeconds: use 5 or more"
         yield worker.replicas < 1, "worker.replicas: use 1 or more"

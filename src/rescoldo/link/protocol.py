@@ -18,6 +18,7 @@ from rescoldo.policy.grants import Grant
 from rescoldo.store.protocol import Bundle, MinuteUsage
 
 GONE = 0  # the version of a function that was removed
+BUILD_PATH = "/link/build"  # of the routes for builds' pods (api/link_builds.py)
 HEARTBEAT_SECONDS = 2.0  # between two lines of the stream of changes, at most
 QUIET_SECONDS = 10.0  # between two reports of a worker on which nothing changes
 SILENT_SECONDS = 3 * QUIET_SECONDS  # without a report, a worker counts as gone

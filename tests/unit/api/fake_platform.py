@@ -179,7 +179,7 @@ class FakePlatform:
         self.layers.add(actual)
         return actual
 
-    async def build(self, body: AsyncIterator[bytes]) -> AsyncGenerator[BuildStep, None]:
+    async def build(self, body: AsyncIterator[bytes], namespace: str) -> AsyncGenerator[BuildStep, None]:
         self.built.append(b"".join([chunk async for chunk in body]))
         return self._build()
 

@@ -58,8 +58,12 @@ async def test_an_upgrade_changes_what_differs() -> None:
     await install(cluster)
     states = await install(cluster, replace(VALUES, image="rescoldo:2"))
     changed = {name for name, state in states.items() if state == CHANGED}
-    assert changed == {f"deployment {each}" for each in ("rescoldo/rescoldo-control", "openfaas-fn/rescoldo-worker",
-                                                         "rescoldo/rescoldo-gateway")}  # fmt: skip
+    assert changed == {
+        "deployment rescoldo/rescoldo-control",
+        "deployment openfaas-fn/rescoldo-worker",
+        "deployment rescoldo/rescoldo-gateway",
+        "podtemplate openfaas-fn/rescoldo-build",
+    }
 
 
 @pytest.mark.looptime

@@ -31,10 +31,10 @@ def named(kind: str, name: str, *settings: str) -> dict[str, Any]:
 
 
 def pods(*settings: str) -> dict[str, dict[str, Any]]:
-    """The pod of each Deployment."""
-    return {
-        o["metadata"]["name"]: o["spec"]["template"]["spec"] for o in objects(*settings) if o["kind"] == "Deployment"
-    }
+    """The pod of each Deployment, and of builds."""
+    found = {o["metadata"]["name"]: o.get("template") or o["spec"].get("template") for o in objects(*settings)
+             if o["kind"] in ("Deployment", "PodTemplate")}  # fmt: skip
+    return {name: template["spec"] for name, template in found.items()}
 
 
 def test_every_kind_is_known_and_no_object_comes_twice() -> None:
@@ -51,7 +51,7 @@ def test_every_object_but_the_definition_shows_whose_it_is() -> None:
     assert without == ["CustomResourceDefinition"]
 
 
-@pytest.mark.parametrize("part", ["rescoldo-control", "rescoldo-gateway", "rescoldo-worker"])
+@pytest.mark.parametrize("part", ["rescoldo-control", "rescoldo-gateway", "rescoldo-worker", "rescoldo-build"])
 def test_pods_are_as_pod_security_restricted_wants_them_with_a_read_only_root(part: str) -> None:
     pod = pods()[part]
     assert pod["automountServiceAccountToken"] is False
@@ -88,18 +88,22 @@ def test_rights_to_secrets_and_pods_are_roles_of_single_namespaces() -> None:
         "controllerrevisions",
     }
     roles = {
-        (o["metadata"]["namespace"], rule["resources"][0]): rule["verbs"]
+        (o["metadata"]["namespace"], o["metadata"]["name"], rule["resources"][0]): rule["verbs"]
         for o in objects("functionNamespaces=[openfaas-fn, blue]")
         if o["kind"] == "Role"
         for rule in o["rules"]
     }
     secrets = ["get", "list", "watch", "create", "update", "patch", "delete"]
     assert roles == {
-        ("rescoldo", "secrets"): secrets,
-        ("openfaas-fn", "secrets"): secrets,
-        ("blue", "secrets"): secrets,
-        ("openfaas-fn", "pods"): ["list", "watch"],
-        ("blue", "pods"): ["list", "watch"],
+        ("rescoldo", "rescoldo-control-secrets", "secrets"): secrets,
+        ("openfaas-fn", "rescoldo-control-secrets", "secrets"): secrets,
+        ("blue", "rescoldo-control-secrets", "secrets"): secrets,
+        ("openfaas-fn", "rescoldo-gateway-pods", "pods"): ["list", "watch"],
+        ("blue", "rescoldo-gateway-pods", "pods"): ["list", "watch"],
+        ("openfaas-fn", "rescoldo-control-builds", "pods"): ["list", "watch", "create", "delete"],
+        ("blue", "rescoldo-control-builds", "pods"): ["list", "watch", "create", "delete"],
+        ("openfaas-fn", "rescoldo-control-builds", "podtemplates"): ["get"],
+        ("blue", "rescoldo-control-builds", "podtemplates"): ["get"],
     }
     assert not any("*" in rule["verbs"] + rule["resources"] + rule["apiGroups"] for rule in everywhere)
 
@@ -107,6 +111,33 @@ def test_rights_to_secrets_and_pods_are_roles_of_single_namespaces() -> None:
 def test_no_worker_has_any_right() -> None:
     bound = {s["name"] for o in objects() if o["kind"].endswith("RoleBinding") for s in o["subjects"]}
     assert bound == {"rescoldo-control", "rescoldo-gateway"}
+
+
+def test_without_builds_control_has_no_right_to_pods() -> None:
+    found = objects("build.enabled=false")
+    assert not [o for o in found if "build" in o["metadata"]["name"]]
+    rules = [rule for o in found if o["kind"] == "Role" for rule in o["rules"]]
+    assert [rule["verbs"] for rule in rules if "pods" in rule["resources"]] == [["list", "watch"]]  # of gateways
+
+
+def test_builds_pods_have_an_account_without_rights_and_count_in_no_service() -> None:
+    template = named("PodTemplate", "rescoldo-build", "build.env={PIP_INDEX_URL: 'https://a', N: '1'}")["template"]
+    spec = template["spec"]
+    assert spec["serviceAccountName"] == "rescoldo-build" and spec["restartPolicy"] == "Never"
+    assert {v["name"]: v["secret"]["secretName"] for v in spec["volumes"] if "secret" in v} == {
+        "identity": "rescoldo-build"
+    }
+    assert {"name": "N", "value": "1"} in spec["containers"][0]["env"]
+    assert template["metadata"]["labels"]["app.kubernetes.io/component"] == "build"
+    selectors = [o["spec"]["selector"] for o in objects() if o["kind"] == "Service"]
+    assert "build" not in {selector["app.kubernetes.io/component"] for selector in selectors}
+
+
+def test_a_build_ends_with_its_control_or_a_minute_later() -> None:
+    found = pods("build.timeoutSeconds=100", "build.concurrent=3")
+    args = found["rescoldo-control"]["containers"][0]["args"]
+    assert args[args.index("--builds") + 1] == "3" and args[args.index("--build-timeout") + 1] == "100s"
+    assert found["rescoldo-build"]["activeDeadlineSeconds"] == 160
 
 
 def test_a_pod_lives_long_enough_to_drain() -> None:

@@ -27,7 +27,7 @@ def test_the_file_of_all_values_reads_back_to_them(tmp_path: Path) -> None:
 def test_every_value_has_its_comment_in_the_file() -> None:
     lines = values_file(VALUES).splitlines()
     keys = [i for i, line in enumerate(lines) if line.strip().partition(":")[0] in ("image", "minReadySeconds", "pod")]
-    assert len(keys) == 5
+    assert len(keys) == 6
     assert all(lines[i - 1].strip().startswith("# ") for i in keys)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from rescoldo.cli.options import Verb, data_option
+from rescoldo.bundle.builder import BuildLimits
+from rescoldo.cli.options import Verb, Whole, data_option, folded
 from rescoldo.cli.platform import local_settings
 from rescoldo.cli.serving import check_address, default_options
 from rescoldo.model.errors import InvalidInput
@@ -14,6 +16,22 @@ from rescoldo.model.limits import platform_limits
 from rescoldo.model.names import DEFAULT_NAMESPACE, check_name
 from rescoldo.model.revision import KEPT_REVISIONS
 from rescoldo.model.scaling import platform_scaling
+from rescoldo.model.values import seconds
+
+MOST_BUILDS = 12  # control/deploy/builds.py receives no more
+LONGEST_BUILD = 86400.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Building:
+    """How much is built at once, and for how long."""
+
+    builds: int
+    build_timeout: str
+
+    def limits(self) -> BuildLimits:
+        flag = "--build-timeout"
+        return BuildLimits(self.builds, seconds({flag: self.build_timeout}, flag, 900.0, 1.0, LONGEST_BUILD))
 
 
 @click.command("control", cls=Verb)
@@ -33,6 +51,14 @@ from rescoldo.model.scaling import platform_scaling
 @click.option(
     "--kubeconfig", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="Outside of a pod: the cluster."
 )
+@folded(
+    _Building,
+    "building",
+    click.option("--builds", type=Whole(1, MOST_BUILDS), default=2, show_default=True, help="Build pods at once."),
+    click.option(
+        "--build-timeout", default="15m", show_default=True, metavar="DURATION", help="Maximum duration of a build."
+    ),
+)
 @default_options
 def control_command(
     data: Path | None,
@@ -42,6 +68,7 @@ def control_command(
     namespaces: tuple[str, ...],
     gateway: str,
     kubeconfig: Path | None,
+    building: _Building,
     **defaults: str,
 ) -> int:
     """Run the control of a cluster: the manifests do, in its pod."""
@@ -69,5 +96,6 @@ def control_command(
             api=check_address(api_address, "--api-address"),
             link=check_address(link_address, "--link-address"),
             kubeconfig=kubeconfig,
+            builds=building.limits(),
         )
     )

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rescoldo.bundle.unpack import read_member
 from rescoldo.kinds.registry import KINDS, styles_of_templates
-from rescoldo.model.errors import BuildFailed, InvalidInput
+from rescoldo.model.errors import BuildFailed, InvalidInput, StoreError
 from rescoldo.model.metadata import check_image, check_number, check_text
 from rescoldo.model.text import one_line, read_json
 from rescoldo.stack.templates import ALIASES, read_foreign
@@ -65,7 +66,33 @@ def read_config(folder: Path) -> BuildConfig:
     if file.is_symlink() or not file.is_file():
         raise InvalidInput(f"the archive holds no {CONFIG}; send what faas-cli sends")
     with file.open("rb") as opened:
-        data = opened.read(MAX_CONFIG + 1)
+        config = _parse(opened.read(MAX_CONFIG + 1))
+    return BuildConfig(
+        _image(config),
+        _names(config, "buildArgs", dict),
+        _names(config, "platforms", list),
+        (folder / SECRETS).exists(),
+    )
+
+
+def image_of(upload: Path) -> str:
+    """Read the name of the image that an archive becomes, without unpacking it. Raises InvalidInput, TooLarge,
+    StoreError.
+
+    A cluster's control takes the name from here, never from the pod that builds: packages' code runs there, and could
+    name an image of somebody else's.
+    """
+    try:
+        with upload.open("rb") as archive:
+            data = read_member(archive, CONFIG, MAX_CONFIG + 1)
+    except OSError as error:
+        raise StoreError(f"{upload}: {error.strerror or error}") from error
+    if data is None:
+        raise InvalidInput(f"the archive holds no {CONFIG}; send what faas-cli sends")
+    return _image(_parse(data))
+
+
+def _parse(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_CONFIG:
         raise InvalidInput(f"{CONFIG} is larger than the {MAX_CONFIG} bytes allowed")
     try:
@@ -74,13 +101,15 @@ def read_config(folder: Path) -> BuildConfig:
         raise InvalidInput(f"{CONFIG} is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise InvalidInput(f"{CONFIG} must hold an object")
+    return config
+
+
+def _image(config: dict[str, Any]) -> str:
     image = config.get("image")
     if not isinstance(image, str) or not image:
         raise InvalidInput(f"{CONFIG}: image is missing: name the image that the build becomes")
     check_image(image)
-    arguments = _names(config, "buildArgs", dict)
-    platforms = _names(config, "platforms", list)
-    return BuildConfig(image, arguments, platforms, (folder / SECRETS).exists())
+    return image
 
 
 def _check_members(folder: Path) -> None:

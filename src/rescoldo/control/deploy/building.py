@@ -1,4 +1,4 @@
-"""Makes one bundle from a faas-cli upload: `python -m rescoldo.control.deploy.building UPLOAD TREE OUT CACHE`.
+"""Makes one bundle from a faas-cli upload: `python -m rescoldo.control.deploy.building UPLOAD TREE OUT CACHE [POD]`.
 
 This is a process of its own, because unpacking, compiling and packing would keep the controller from waking functions,
 and because a process can be bounded and ended. It runs nothing of the upload except the code that packages run at
@@ -7,6 +7,9 @@ their installation, and that in the way of `run_installer`.
 It unpacks the archive UPLOAD into TREE, writes a bundle into OUT and keeps installed requirements in CACHE. Its
 standard output is one JSON object a line: {"log": TEXT}, {"image": NAME}, and at last {"built": PATH, "layer": PATH}
 (the layer is empty without requirements) or {"failed": REASON}.
+
+The word POD says that it runs in a pod for this build alone (link/builds.py): there packages may run their code, since
+nothing is near that is not theirs.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -37,6 +41,7 @@ MAX_LOG = 2**20  # characters of all lines
 MAX_MEMORY = 2**30  # bytes of address space, except for installers: compiling hostile source can take any amount
 MAX_FILE = 2**30  # bytes of each file written
 MAX_REQUIREMENTS = 2**20  # bytes; bundle/deps.py reads as many
+POD = "pod"  # the last argument, in a build's own pod
 NICE = 10  # the processes that wake functions go first
 # a word of a requirement (PEP 508: name, version, marker); no option, path, URL or variable, even on a continued line
 _WORD = re.compile(r"[A-Za-z0-9(\[<>=!~,;'\"][A-Za-z0-9._\-\[\],<>=!~;'\"()*+]*")
@@ -45,14 +50,15 @@ _HASH = re.compile(r"--hash=[a-z0-9]+:[0-9a-fA-F]+")
 
 def main() -> int:
     """Build UPLOAD; the exit status is 0 even if the build fails, since the last message says so."""
-    upload, tree, out, cache = map(Path, sys.argv[1:])
+    upload, tree, out, cache = map(Path, sys.argv[1:5])
+    wheels = level() != "full" and sys.argv[5:] != [POD]
     signal.signal(signal.SIGTERM, _end)
     die_with_parent(signal.SIGTERM)
     _limit()
     warnings.simplefilter("ignore")  # hostile source could fill the platform's log with warnings
     report = Report(f"{tree / CONTEXT}/", f"{tree}/")
     try:
-        built = make_bundle(upload, tree, out, cache, report)
+        built = make_bundle(upload, tree, out, cache, report, wheels=wheels)
         report.send(built=str(built.path), layer=str(out / ARCHIVE) if built.layer is not None else "")
     except RescoldoError as error:
         report.send(failed=report.clean(error.message))
@@ -92,8 +98,10 @@ class Report:
             data = data[os.write(1, data) :]
 
 
-def make_bundle(upload: Path, tree: Path, out: Path, cache: Path, report: Report) -> BuiltBundle:
-    """Build the archive `upload`. Raises RescoldoError."""
+def make_bundle(
+    upload: Path, tree: Path, out: Path, cache: Path, report: Report, *, wheels: bool
+) -> BuiltBundle:
+    """Build the archive `upload`, with `wheels` alone as requirements. Raises RescoldoError."""
     try:
         tree.mkdir()
         with upload.open("rb") as archive:
@@ -107,7 +115,7 @@ def make_bundle(upload: Path, tree: Path, out: Path, cache: Path, report: Report
     for note in config.notes():
         report.line(note)
     report.line(one_line(f"building {config.image} as {function.lang} ({function.style}), without a container"))
-    check_requirements(function.handler / "requirements.txt", wheels=level() != "full")
+    check_requirements(function.handler / "requirements.txt", wheels=wheels)
     request = BuildRequest(
         name=config.image,
         lang=function.lang,
@@ -115,18 +123,18 @@ def make_bundle(upload: Path, tree: Path, out: Path, cache: Path, report: Report
         handler=function.handler,
         project=tree / CONTEXT,
     )
-    return build(request, out, report.line, run_bounded, cache)
+    return build(request, out, report.line, partial(run_bounded, wheels=wheels), cache)
 
 
-def run_bounded(argv: Sequence[str], work: Path, on_line: Progress) -> int:
+def run_bounded(argv: Sequence[str], work: Path, on_line: Progress, *, wheels: bool) -> int:
     """Run an installer without the memory limit, since it may have to compile. If the platform is not root, code of
-    packages would run as the platform's user with nothing hidden, so the installer takes only wheels, which run
-    none. Implements deps.Run."""
-    wheels = [] if level() == "full" else ["--only-binary", ":all:"]  # an option of both uv and pip
+    packages would run as the platform's user with nothing hidden, so the installer takes only `wheels`, which run
+    none. Implements deps.Run, once `wheels` is given."""
+    options = ["--only-binary", ":all:"] if wheels else []  # of both uv and pip
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     try:
-        return run_installer([*argv, *wheels], work, on_line)
+        return run_installer([*argv, *options], work, on_line)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rescoldo.install.names import (
+    BUILD,
     CONTROL,
     FUNCTION_NAMESPACES,
     GATEWAY,
@@ -22,6 +23,7 @@ from rescoldo.install.placeholders import Each, Equal, Field, Place, Text, Tree,
 from rescoldo.install.values import FULL
 
 RBAC = "rbac.authorization.k8s.io"
+BUILDS = Field("build.enabled")
 WRITE = ["get", "list", "watch", "create", "update", "patch", "delete"]
 
 
@@ -43,15 +45,17 @@ def service_accounts() -> list[Tree]:
         _account(CONTROL, "control", SYSTEM),
         _account(GATEWAY, "gateway", SYSTEM),
         Each(FUNCTION_NAMESPACES, (POOL,), [_account(WORKER, "worker", POOL)]),
+        When(BUILDS, [Each(FUNCTION_NAMESPACES, (POOL,), [_account(BUILD, "build", POOL)])]),
     ]
 
 
 def rights() -> list[Tree]:
-    """Return the roles and who has them. Workers have none."""
+    """Return the roles and who has them. Workers and builds have none."""
     return [
         *_cluster_role("control", CONTROL, _control_rules()),
         *_secrets_role(SYSTEM),
         Each(FUNCTION_NAMESPACES, (POOL,), [*_secrets_role(POOL), *_pods_role(POOL)]),
+        When(BUILDS, [Each(FUNCTION_NAMESPACES, (POOL,), _builds_role())]),
     ]
 
 
@@ -99,19 +103,26 @@ def _cluster_role(component: str, account: str, rules: list[Tree]) -> list[Tree]
 
 def _secrets_role(namespace: Place) -> list[Tree]:
     """Return control's right to the secrets of one namespace."""
-    return _role("rescoldo-control-secrets", "control", CONTROL, namespace, _rule("", ["secrets"], WRITE))
+    return _role("rescoldo-control-secrets", "control", CONTROL, namespace, [_rule("", ["secrets"], WRITE)])
 
 
 def _pods_role(namespace: Place) -> list[Tree]:
     """Return the gateways' right to see the workers' pods of one namespace."""
-    return _role("rescoldo-gateway-pods", "gateway", GATEWAY, namespace, _rule("", ["pods"], ["list", "watch"]))
+    return _role("rescoldo-gateway-pods", "gateway", GATEWAY, namespace, [_rule("", ["pods"], ["list", "watch"])])
 
 
-def _role(name: str, component: str, account: str, namespace: Place, rule: Tree) -> list[Tree]:
+def _builds_role() -> list[Tree]:
+    """Return control's right to make builds' pods in a namespace of functions, from the template there."""
+    template = {**_rule("", ["podtemplates"], ["get"]), "resourceNames": [BUILD]}
+    pods = _rule("", ["pods"], ["list", "watch", "create", "delete"])
+    return _role("rescoldo-control-builds", "control", CONTROL, POOL, [pods, template])
+
+
+def _role(name: str, component: str, account: str, namespace: Place, rules: list[Tree]) -> list[Tree]:
     """Return a Role and its binding."""
     about = meta(name, component, namespace)
     return [
-        {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": about, "rules": [rule]},
+        {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": about, "rules": rules},
         {
             "apiVersion": f"{RBAC}/v1",
             "kind": "RoleBinding",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rescoldo.install.names import (
     API_PORT,
+    BUILD,
     CONTROL,
     FUNCTION_NAMESPACES,
     GATEWAY,
@@ -23,12 +24,15 @@ from rescoldo.install.placeholders import Each, Field, Place, Tree, Variable, Wh
 DNS: Tree = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
 METRICS_FROM = Field("networkPolicies.metricsFrom")
 FUNCTION_EGRESS = Field("networkPolicies.functionEgress")
+BUILD_EGRESS = Field("networkPolicies.buildEgress")
+BUILDS = Field("build.enabled")
 
 
 def policies() -> list[Tree]:
     """Return the policies of all parts."""
     workers: Tree = Each(FUNCTION_NAMESPACES, (POOL,), [_worker()])
-    return [When(Field("networkPolicies.enabled"), [_gateway(), _control(), workers])]
+    builds: Tree = When(BUILDS, [Each(FUNCTION_NAMESPACES, (POOL,), [_build()])])
+    return [When(Field("networkPolicies.enabled"), [_gateway(), _control(), workers, builds])]
 
 
 def _gateway() -> dict[str, Tree]:
@@ -37,7 +41,12 @@ def _gateway() -> dict[str, Tree]:
         "gateway",
         SYSTEM,
         ingress=[{"ports": [_port(GATEWAY_PORT)]}],  # the front door: from everywhere
-        egress=[_to([_any_worker()], WORKER_PORT, METRICS_PORT), _to([_part("control")], API_PORT), _api_server(), DNS],
+        egress=[
+            _to([_any("worker")], WORKER_PORT, METRICS_PORT),
+            _to([_part("control")], API_PORT),
+            _api_server(),
+            DNS,
+        ],
     )
 
 
@@ -48,7 +57,7 @@ def _control() -> dict[str, Tree]:
         SYSTEM,
         ingress=[
             _from([_part("gateway")], API_PORT),
-            _from([_any_worker()], LINK_PORT),
+            _from([_any("worker"), _any("build")], LINK_PORT),
             *_metrics(API_PORT),
         ],
         egress=[_to([_part("gateway")], GATEWAY_PORT), _api_server(), DNS],
@@ -69,6 +78,13 @@ def _worker() -> dict[str, Tree]:
             Each(FUNCTION_EGRESS, (rule,), [rule]),
         ],
     )
+
+
+def _build() -> dict[str, Tree]:
+    """Packages' code runs there: nobody reaches it, and it reaches what the user lets it reach."""
+    rule = Variable("rule")
+    egress: list[Tree] = [_to([_part("control")], LINK_PORT), DNS, Each(BUILD_EGRESS, (rule,), [rule])]
+    return _policy(BUILD, "build", POOL, ingress=[], egress=egress)
 
 
 def _policy(name: str, component: str, namespace: Place, *, ingress: list[Tree], egress: list[Tree]) -> dict[str, Tree]:
@@ -93,11 +109,12 @@ def _part(component: str) -> dict[str, Tree]:
     }
 
 
-def _any_worker() -> dict[str, Tree]:
+def _any(component: str) -> dict[str, Tree]:
+    """Return the pods of workers or builds, in all namespaces of functions."""
     found: Tree = {"key": NAMESPACE_LABEL, "operator": "In", "values": FUNCTION_NAMESPACES}
     return {
         "namespaceSelector": {"matchExpressions": [found]},
-        "podSelector": {"matchLabels": selector("worker")},
+        "podSelector": {"matchLabels": selector(component)},
     }
 
 
