@@ -20,7 +20,7 @@ from rescoldo.bundle.builder import BuildLimits
 from rescoldo.cluster.authority import Authority, Subject
 from rescoldo.cluster.build_pod import PODS, TEMPLATES
 from rescoldo.cluster.identities_wanted import client_files
-from rescoldo.cluster.pod_builder import PodBuilder
+from rescoldo.cluster.pod_builder import BUILD_URI, PodBuilder
 from rescoldo.control.deploy.build_context import image_of
 from rescoldo.install.objects.build import builds
 from rescoldo.install.rendering import render
@@ -96,7 +96,7 @@ class BuildCluster:
         files = {"tls.crt": pair.certificate, "tls.key": pair.key, "ca.crt": self.authority.pair.certificate}
         folder = self._written(files, self.folder / "control")
         tls = MutualTls(folder / "tls.crt", folder / "tls.key", folder / "ca.crt")
-        return PeerServer(create_link(_worker_of, self.builder.desk_of), tls)
+        return PeerServer(create_link(_worker_of, self.builder.desk_of), tls, BUILD_URI)
 
     async def _kubelet(self) -> None:
         def same(pod: Object) -> Object:

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ GRACE = 3  # seconds for requests (uploads) to end before they are cancelled
 KEEP_ALIVE = 75  # seconds; longer than the edge keeps an idle connection, so the edge closes first
 MAX_CONNECTIONS = 1000  # followed logs are connections; above it 503
 PEER_KEEP_ALIVE = 3660  # seconds; longer than a worker keeps an idle connection (link/client.py)
+MOST_OF_GUEST = 8  # connections of one guest; a build needs one at a time
 TICK = 1.0  # seconds between updates of the Date header
 
 
@@ -60,12 +62,13 @@ class MutualTls:
 class PeerServer:
     """Serves clients that have a certificate of an authority; `peer_uris` tells the application who asks."""
 
-    def __init__(self, app: FastAPI, tls: MutualTls) -> None:
-        """Raises OSError for files that cannot be read."""
+    def __init__(self, app: FastAPI, tls: MutualTls, guests: str = "") -> None:
+        """A client with a URI that begins with `guests` may be hostile: it gets few connections, so that the others'
+        are not all its own. Raises OSError for files that cannot be read."""
         self._tls = tls
         self._config = uvicorn.Config(
             app,
-            http=_PeerProtocol,
+            http=partial(_PeerProtocol, guests=guests),  # type: ignore[arg-type]  # called as the class would be
             ws="none",
             lifespan="off",
             log_config=None,
@@ -102,10 +105,19 @@ def peer_uris(request: Request) -> tuple[str, ...]:
 class _PeerProtocol(HttpToolsProtocol):
     """Hands the names in the client's certificate to the application, which ASGI does not."""
 
+    def __init__(self, *args: Any, guests: str, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._guests = guests
+
     def connection_made(self, transport: Any) -> None:
         names = (transport.get_extra_info("peercert") or {}).get("subjectAltName", ())
-        self.app_state = {**self.app_state, "peer": tuple(name for kind, name in names if kind == "URI")}
+        peer = tuple(name for kind, name in names if kind == "URI")
+        self.app_state = {**self.app_state, "peer": peer}
         super().connection_made(transport)
+        if self._guests and any(name.startswith(self._guests) for name in peer):
+            same = [one for one in self.connections if getattr(one, "app_state", {}).get("peer") == peer]
+            if len(same) > MOST_OF_GUEST:
+                transport.abort()
 
 
 class _Server(uvicorn.Server):

@@ -34,6 +34,7 @@ from rescoldo.cluster.finalizers import Finalizers
 from rescoldo.cluster.identities import ControlIdentity, Identities
 from rescoldo.cluster.lags import Lags
 from rescoldo.cluster.owners import GatewayOwners
+from rescoldo.cluster.pod_builder import BUILD_URI
 from rescoldo.cluster.renewals import Renewals
 from rescoldo.cluster.scaling import OwnersScaling
 from rescoldo.cluster.settings import ControlSettings
@@ -95,7 +96,7 @@ class ControlProcess:
         opened.push_async_callback(owners.close)
         parts = await open_control(settings, cluster, self._tasks, identities)
         opened.push_async_callback(parts.controller.end)
-        link = PeerServer(create_link(parts.control_of, parts.builder.desk_of), _tls(identity))
+        link = PeerServer(create_link(parts.control_of, parts.builder.desk_of), _tls(identity), BUILD_URI)
         self._tasks.spawn("identities", identities.run(link.renew))
         unowned = Unowned(parts.documents, owners, parts.reports)
         self._tasks.spawn("deployments without an owner", unowned.run())

@@ -6,13 +6,14 @@ import asyncio
 import json
 import tarfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rescoldo.api.server import MOST_OF_GUEST
 from rescoldo.bundle.builder import BuildOrder
 from rescoldo.cluster.build_desk import MOST_LINE, MOST_LOG, BuildDesk
 from rescoldo.cluster.build_pod import BUILD, PODS, TEMPLATE, TEMPLATES, PodState, state_of
@@ -136,6 +137,26 @@ async def test_only_the_pod_of_a_build_reaches_its_archive(world: BuildCluster, 
         assert not running.done()
     with pytest.raises(ControlFailed, match="of no build"):  # it is over
         await asyncio.to_thread(own.fetch, tmp_path / "late")
+
+
+async def test_a_pod_cannot_take_all_connections(world: BuildCluster, tmp_path: Path) -> None:
+    async with building(world, tmp_path / "b", Report()):
+        tls = Identity(world.identity(BUILD_URI + await build_id(world), "id")).read()
+        port = int(world.url.rpartition(":")[2])
+        async with AsyncExitStack() as opened:
+            ends = []
+            for _ in range(MOST_OF_GUEST + 3):
+                reader, writer = await asyncio.open_connection("localhost", port, ssl=tls)
+                opened.callback(writer.close)
+                ends.append(asyncio.ensure_future(reader.read()))
+            await until(lambda: sum(end.done() for end in ends) == 3)
+            other = Identity(world.identity("rescoldo://pool/openfaas-fn", "worker")).read()
+            client = ControlClient(world.url, other)
+            assert await client.versions() == {}
+            await client.close()
+        await asyncio.wait(ends)
+        for end in ends:
+            end.exception()
 
 
 async def test_a_builds_certificate_opens_nothing_of_workers(world: BuildCluster, tmp_path: Path) -> None:
