@@ -20,6 +20,7 @@ from pathlib import Path
 from rescoldo.bundle.builder import BuildLimits, BuildOrder, BuildReport, BuiltFiles
 from rescoldo.cluster.build_desk import BuildDesk
 from rescoldo.cluster.build_pod import BUILD, PODS, SELECTOR, TEMPLATE, TEMPLATES, PodState, build_objects, state_of
+from rescoldo.kube.errors import Forbidden
 from rescoldo.kube.follow import Changed, Follower, Gone, Snapshot
 from rescoldo.kube.protocol import Cluster, Object, Resource
 from rescoldo.kube.secrets import SECRETS
@@ -85,10 +86,10 @@ class PodBuilder:
     async def _template(self, namespace: str) -> Object:
         try:
             return await self._cluster.get(TEMPLATES, TEMPLATE, namespace)
-        except NotFound as error:
+        except (NotFound, Forbidden) as error:
             raise BuildFailed(
-                f"namespace {namespace} has no PodTemplate {TEMPLATE}: this installation builds nothing "
-                "(build.enabled); `rescoldo up` builds on your machine and uploads"
+                f"namespace {namespace} has no PodTemplate {TEMPLATE} that control may read: this installation builds "
+                "nothing (build.enabled); `rescoldo up` builds on your machine and uploads"
             ) from error
 
     @asynccontextmanager
@@ -138,8 +139,8 @@ class PodBuilder:
                 async for obj in self._all(kind, namespace):
                     if obj["metadata"]["labels"].get(BUILD) not in self._desks:
                         await self._cluster.delete(kind, obj["metadata"]["name"], namespace)
-        except NotFound:
-            return  # somebody else was faster; what is left goes the next time
+        except (NotFound, Forbidden):
+            return  # somebody else was faster, what is left goes the next time; or nothing is built here at all
         except RescoldoError as error:
             log.warning("builds that an earlier control has left may still be in %s: %s", namespace, error.message)
 

@@ -261,6 +261,16 @@ async def test_a_namespace_builds_only_where_it_has_a_template(world: BuildClust
         await world.builder.build(order(tmp_path / "b", namespace="blue"), Report())
 
 
+async def test_without_the_rights_of_builds_control_starts_all_the_same(
+    world: BuildCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.cluster.forbidden = {"get", "list"}
+    await world.builder.prepare()
+    with pytest.raises(BuildFailed, match=r"build\.enabled"):
+        await world.builder.build(order(tmp_path / "b"), Report())
+    assert [one for one in caplog.records if "left" in one.message] == []
+
+
 async def test_code_of_packages_runs_in_the_pod(
     world: BuildCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
