@@ -17,7 +17,7 @@ from typing import Protocol
 
 from rescoldo.isolation import landlock, seccomp
 from rescoldo.isolation.cgroups import MOST_PIDS, Makers
-from rescoldo.isolation.identity import become, limit_processes
+from rescoldo.isolation.identity import become, die_first, limit_processes
 from rescoldo.isolation.mounts import SECRETS, MountStep, in_scratch, mount_proc, own_copy, show_socket_folder
 from rescoldo.isolation.syscalls import (
     CLONE_NEWIPC,
@@ -142,7 +142,8 @@ class UnprivilegedSandbox:
         if landlock.abi():
             landlock.pin_own_process()
         no_new_privileges()
-        not_dumpable()
+        die_first()
+        not_dumpable()  # after `die_first`, whose file belongs to root then
         if self._filtered:
             seccomp.install(shared_uid=True)
 

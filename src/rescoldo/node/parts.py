@@ -79,7 +79,10 @@ def put_together(settings: Settings) -> NodeParts:
 
     roster, listeners, waiting = Roster(_reserved()), Listeners(tasks), WaitingRequests(tasks)
     failures = FailedCalls(logs.write, roster.__contains__, tasks)
-    memory = None if sandboxes.base else MemoryWatch(roster, Footprints(), own_container().memory)
+    container = own_container()
+    memory = None
+    if not sandboxes.base:
+        memory = MemoryWatch(roster, Footprints(), container.memory, container.cpus(), zygotes.processes)
     admission = Admission(settings, roster, Endpoints(settings, privileged, fenced), listeners, logs, memory)
     deaf = DeafWatch(listeners, waiting, boot, tasks)
     supervision = Supervision(roster, admission, boot, deaf, listeners, waiting, failures, exits.tell, tasks)

@@ -2,7 +2,8 @@
 and becomes that instance.
 
 A spare reports on its channel when it is ready; an urgent fork does not. The channel then delivers one message, the
-order: {"launch", "uid", "gid", "bundle" (its folder), "scratch", "data" (bytes for `limit_data`; 0: no such limit)}
+order: {"launch", "uid", "gid", "bundle" (its folder), "scratch", "data" (bytes for `limit_data`; 0: no such limit),
+"nice" (how much lower than the platform's its priority is)}
 with the descriptors [listener, standard output, standard error, status pipe, one for each secret of the launch]. The
 listener is /dev/null for a program that binds its own socket. If the channel closes instead, the fork ends.
 """
@@ -95,6 +96,8 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
     limit_resources(launch.max_files + launch.concurrency + len(pins()))
     if order["data"]:
         limit_data(order["data"], launch.concurrency)
+    if order["nice"]:
+        os.nice(order["nice"])
     bundle = order["bundle"]
     named = dict(zip(launch.secrets, secrets, strict=True))
     tenant = Tenant(order["uid"], order["gid"], bundle, _layer_of(bundle), order["scratch"], named, launch.port)

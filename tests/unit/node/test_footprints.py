@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.node.processes.footprints import Footprint, Footprints
+from rescoldo.node.processes.footprints import STRAYS, Footprint, Footprints
 
 MIB = 2**20
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -87,13 +87,17 @@ def test_a_child_without_its_parent_is_found_by_its_session(proc: Proc) -> None:
     assert Footprints(str(proc.folder)).measure({LEADER: 0})[LEADER].processes == (LEADER, CHILD)
 
 
-def test_processes_of_an_ended_instance_belong_to_none(proc: Proc) -> None:
+def test_processes_that_outlive_their_instance_become_strays(proc: Proc) -> None:
     footprints = Footprints(str(proc.folder))
     proc.put(CHILD, LEADER, anonymous=60)
     footprints.measure({LEADER: 0})
     proc.remove(LEADER)
     proc.put(OTHER, ZYGOTE, anonymous=20)
-    assert footprints.measure({OTHER: 0}) == {OTHER: footprint(0, 20, OTHER)}
+    assert footprints.measure({OTHER: 0}) == {OTHER: footprint(0, 20, OTHER), STRAYS: footprint(40, 60, CHILD)}
+    proc.remove(OTHER)
+    assert footprints.measure({}) == {STRAYS: footprint(40, 60, CHILD)}
+    proc.remove(CHILD)
+    assert footprints.measure({}) == {}
 
 
 def test_shared_memory_counts_once_as_its_own_and_at_most_for_each_process(proc: Proc) -> None:
@@ -136,3 +140,13 @@ def test_the_memory_of_a_real_process_and_its_child() -> None:
     # at least: without what this process could have given to the first, and that one to its child
     assert found.own >= 20 * MIB
     assert 160 * MIB <= found.most <= 240 * MIB
+
+
+def test_orphans_of_instances_are_strays_with_their_descendants(proc: Proc) -> None:
+    footprints = Footprints(str(proc.folder))
+    footprints.measure({LEADER: 0})
+    proc.put(50, os.getpid(), anonymous=30)  # forked twice between two polls
+    proc.put(51, 50, anonymous=30)
+    proc.put(60, os.getpid(), anonymous=30)  # the node's own
+    found = footprints.measure({LEADER: 0}, ours=[ZYGOTE, 60])
+    assert found == {LEADER: footprint(0, 20, LEADER), STRAYS: footprint(30, 60, 50, 51)}

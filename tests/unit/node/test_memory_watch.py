@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import cast
@@ -16,10 +17,12 @@ from rescoldo.isolation.container import Memory
 from rescoldo.model.errors import Busy
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId, function_id
-from rescoldo.node.instances.memory_watch import GROWTH, SCAN_SECONDS, MemoryWatch
+from rescoldo.isolation.cgroups import MOST_PIDS
+from rescoldo.node.instances.brake import LONGEST_HOLD
+from rescoldo.node.instances.memory_watch import GROWTH, MOST_STRAYS, SCAN_SECONDS, MemoryWatch
 from rescoldo.node.instances.roster import Roster
-from rescoldo.node.processes.footprints import Footprint, Footprints
-from rescoldo.node.processes.processes import Watched
+from rescoldo.node.processes.footprints import STRAYS, Footprint, Footprints
+from rescoldo.node.processes.processes import Watched, read_stat
 from rescoldo.policy.memory import SHORTEST_PAUSE
 
 pytestmark = pytest.mark.looptime
@@ -52,6 +55,7 @@ class World:
     instances: list[Instance] = field(default_factory=list)
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
     shown: dict[int, int] = field(default_factory=dict)  # where it is not what the container uses
+    kin: dict[int, tuple[int, ...]] = field(default_factory=dict)  # pids of an instance's other processes
     scans: list[float] = field(default_factory=list)
 
     def __iter__(self) -> object:
@@ -60,10 +64,26 @@ class World:
     def memory(self) -> Memory:
         return Memory(self.limit * MIB, (self.platform + sum(self.sizes.values())) * MIB, self.contained)
 
-    def measure(self, leaders: Mapping[int, int], *, exact: bool = False) -> dict[int, Footprint]:
+    def measure(
+        self, leaders: Mapping[int, int], *, exact: bool = False, ours: Collection[int] = ()
+    ) -> dict[int, Footprint]:
         self.scans.append(asyncio.get_running_loop().time())
         sizes = {pid: (self.sizes | self.shown)[pid] * MIB for pid in leaders}
-        return {pid: Footprint(size, size, (pid,)) for pid, size in sizes.items()}
+        found = {pid: Footprint(size, size, (pid, *self.kin.get(pid, ()))) for pid, size in sizes.items()}
+        strays = [pid for pid in self.sizes if pid not in leaders and pid not in ours and self.lives(pid)]
+        if strays:
+            size = sum(self.sizes[pid] for pid in strays) * MIB
+            found[STRAYS] = Footprint(size, size, tuple(strays))
+        return found
+
+    def lives(self, pid: int) -> bool:
+        return any(child.pid == pid and child.poll() is None for child in self.children)
+
+    def add_stray(self, size: int) -> subprocess.Popen[bytes]:
+        child = subprocess.Popen(["sleep", "600"])
+        self.children.append(child)
+        self.sizes[child.pid] = size
+        return child
 
     def add(self, name: str, size: int, limit: int = 0) -> Instance:
         child = subprocess.Popen(["sleep", "600"])
@@ -100,7 +120,7 @@ async def world() -> AsyncIterator[World]:
 
 
 def watch(world: World) -> MemoryWatch:
-    return MemoryWatch(cast(Roster, world), cast(Footprints, world), world.memory)
+    return MemoryWatch(cast(Roster, world), cast(Footprints, world), world.memory, cpus=2)
 
 
 def admit(watching: MemoryWatch, world: World, name: str) -> None:
@@ -231,3 +251,88 @@ async def test_a_second_instance_right_after_the_first_is_expected_to_need_as_mu
     world.add("model", 180)  # with the platform's 100 there is room for 145
     with pytest.raises(Busy, match="needs 185 more"):
         watching.check_room(replace(launch("model"), instance=InstanceId("model-2")))
+
+
+def is_stopped(instance: Instance) -> bool:
+    """Whether the kernel has stopped its process; a signal takes a moment."""
+    stat = read_stat(instance.process.pid)
+    return stat is not None and stat.state == "T"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait in real time."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+async def test_all_are_stopped_until_what_was_killed_has_freed_its_memory(world: World) -> None:
+    calm, bomb = world.add("calm", 10), world.add("bomb", 10)
+    watching = watch(world)
+    watching.poll()
+    world.resize(bomb, 350)
+    watching.poll()
+    assert world.ended(bomb)
+    until(lambda: is_stopped(calm))
+    watching.poll()
+    until(lambda: is_stopped(calm))
+    assert not calm.condemned
+    world.resize(bomb, 0)
+    watching.poll()
+    until(lambda: not is_stopped(calm))
+
+
+async def test_nothing_is_stopped_for_long(world: World) -> None:
+    calm = world.add("calm", 10)
+    world.platform = 480  # no instance is to blame
+    watching = watch(world)
+    running = asyncio.create_task(watching.run())
+    await asyncio.sleep(LONGEST_HOLD + 0.05)
+    until(lambda: not is_stopped(calm))
+    running.cancel()
+
+
+async def test_instances_go_on_when_the_watch_ends(world: World) -> None:
+    calm, bomb = world.add("calm", 10), world.add("bomb", 350)
+    running = asyncio.create_task(watch(world).run())
+    await asyncio.sleep(0.01)
+    assert bomb.condemned
+    until(lambda: is_stopped(calm))
+    running.cancel()
+    await asyncio.wait([running])
+    until(lambda: not is_stopped(calm))
+
+
+async def test_an_instance_with_too_many_processes_is_killed(world: World) -> None:
+    bomb, calm = world.add("bomb", 10), world.add("calm", 10)
+    child = world.add_stray(1)
+    world.kin[bomb.process.pid] = (child.pid,) * MOST_PIDS
+    watch(world).poll()
+    assert world.ended(bomb)
+    assert bomb.condemned == f"it had more than {MOST_PIDS} processes"
+    assert child.wait(10) < 0
+    assert not calm.condemned
+
+
+async def test_processes_that_outlive_their_instances_are_killed_when_they_are_many(world: World) -> None:
+    calm = world.add("calm", 10)
+    watching = watch(world)
+    few = [world.add_stray(0) for _ in range(2)]
+    watching.poll()
+    assert all(child.poll() is None for child in few)
+    many = [world.add_stray(0) for _ in range(MOST_STRAYS)]
+    await asyncio.sleep(SCAN_SECONDS)
+    watching.poll()
+    assert all(child.wait(10) < 0 for child in many)
+    assert not calm.condemned
+
+
+async def test_of_instances_and_strays_those_that_use_most_are_killed(world: World) -> None:
+    calm = world.add("calm", 20)
+    watching = watch(world)
+    watching.poll()
+    stray = world.add_stray(340)
+    watching.poll()
+    assert stray.wait(10) < 0
+    assert not calm.condemned

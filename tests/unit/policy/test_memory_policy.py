@@ -24,25 +24,33 @@ from rescoldo.policy.memory import (
 MIB = 2**20
 
 
-@pytest.mark.parametrize(("limit", "expected"), [(500, 50), (200, 32), (8192, 512), (40, 20)])
-def test_a_tenth_of_a_container_is_reserve_within_bounds(limit: int, expected: int) -> None:
-    assert reserve(limit * MIB) == expected * MIB
+@pytest.mark.parametrize(
+    ("limit", "cpus", "expected"),
+    [
+        (500, 2, 50), (200, 2, 40), (200, 1, 32), (8192, 2, 512), (40, 2, 20), (500, 8, 100), (2048, 2, 204),
+        (2048, 16, 327),
+    ],
+)  # fmt: skip
+def test_a_tenth_and_what_grows_before_a_stop_is_reserve_within_bounds(limit: int, cpus: int, expected: int) -> None:
+    assert reserve(limit * MIB, cpus) // MIB == expected
 
 
 def test_a_start_fits_beside_what_is_used_and_what_others_will_take() -> None:
-    assert fits(500 * MIB, 380 * MIB, 20 * MIB, 16 * MIB)
-    assert fits(500 * MIB, 380 * MIB, 20 * MIB, 25 * MIB)
-    assert not fits(500 * MIB, 380 * MIB, 20 * MIB, 26 * MIB)
-    assert room(500 * MIB, 460 * MIB) == -10 * MIB
+    assert fits(500 * MIB, 380 * MIB, 20 * MIB, 16 * MIB, cpus=2)
+    assert fits(500 * MIB, 380 * MIB, 20 * MIB, 25 * MIB, cpus=2)
+    assert not fits(500 * MIB, 380 * MIB, 20 * MIB, 26 * MIB, cpus=2)
+    assert room(500 * MIB, 460 * MIB, cpus=2) == -10 * MIB
 
 
-@given(limit=st.integers(0, 2**40), used=st.integers(0, 2**40), usual=st.integers(0, 2**30))
-def test_what_was_admitted_leaves_half_of_the_reserve_above_the_reserve(limit: int, used: int, usual: int) -> None:
-    assert fits(limit, used, 0, usual) == (room(limit, used + usual) >= reserve(limit) // 2)
+@given(limit=st.integers(0, 2**40), used=st.integers(0, 2**40), usual=st.integers(0, 2**30), cpus=st.floats(0.1, 64))
+def test_what_was_admitted_leaves_half_of_the_reserve_above_the_reserve(
+    limit: int, used: int, usual: int, cpus: float
+) -> None:
+    assert fits(limit, used, 0, usual, cpus) == (room(limit, used + usual, cpus) >= reserve(limit, cpus) // 2)
 
 
 def test_polls_come_faster_the_less_room_there_is() -> None:
-    pauses = [pause(mib * MIB) for mib in (4096, 2048, 200, 100, 0, -50)]
+    pauses = [pause(mib * MIB, cpus=2) for mib in (4096, 2048, 200, 100, 0, -50)]
     assert pauses == sorted(pauses, reverse=True)
     assert pauses[0] == LONGEST_PAUSE
     assert pauses[2] == pytest.approx(0.0244, abs=0.0001)
@@ -85,3 +93,10 @@ def test_only_the_functions_seen_last_are_remembered(monkeypatch: pytest.MonkeyP
     for name in ("a", "b", "a", "c"):
         usual.learn(name, 1)
     assert [usual.of(name, 0) for name in ("a", "b", "c")] == [1, USUAL_AT_FIRST, 1]
+
+
+def test_nobody_who_has_not_grown_is_killed_while_others_free_their_memory() -> None:
+    calm, grown = use("calm", 103 * MIB, 100 * MIB), use("grown", 24 * MIB, 20 * MIB)
+    assert to_free([calm], freeing=True) is None
+    assert to_free([calm]) == calm
+    assert to_free([calm, grown], freeing=True) == grown

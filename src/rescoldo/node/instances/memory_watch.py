@@ -11,23 +11,30 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from rescoldo.isolation.cgroups import MOST_PIDS
 from rescoldo.isolation.container import Memory
 from rescoldo.model.errors import Busy
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId
+from rescoldo.node.instances.brake import Brake
 from rescoldo.node.instances.roster import Roster
 from rescoldo.node.instances.supervised import Supervised
-from rescoldo.node.processes.footprints import Footprint, Footprints
+from rescoldo.node.processes.footprints import STRAYS, Footprint, Footprints
+from rescoldo.node.processes.processes import Watched, signal_group
 from rescoldo.node.processes.sandboxes import excess
-from rescoldo.policy.memory import SHORTEST_PAUSE, Use, Usual, fits, over_limit, pause, room, to_free
+from rescoldo.policy.memory import NOISE, SHORTEST_PAUSE, Use, Usual, fits, over_limit, pause, room, to_free
 from rescoldo.policy.spares import SPARE_MEMORY
 
 SCAN_SECONDS = 0.3  # between two polls of all instances; with 300 of them one takes 4.9 ms, 1.6 % of a core
 GROWTH = 32 * 2**20  # bytes by which the container's use has grown when a scan is due at once
 RECOUNT_SECONDS = 0.05  # between two scans for starts that seem not to fit
+MOST_STRAYS = 64  # processes that may outlive their instances, in all
+FREEING_SECONDS = 0.1  # after a kill, in which none is killed that has not grown
+PURGE_SECONDS = 2.0  # for which all strays are killed after there were too many processes
 _MIB = 2**20
+_NOTHING = Footprint(0, 0, ())
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,11 +42,22 @@ _LOG = logging.getLogger(__name__)
 class MemoryWatch:
     """Admits starts, and kills instances that exceed their limits or fill the container."""
 
-    def __init__(self, roster: Roster, footprints: Footprints, memory: Callable[[], Memory]) -> None:
-        """`memory` reads the limit and the use of the container."""
+    def __init__(
+        self,
+        roster: Roster,
+        footprints: Footprints,
+        memory: Callable[[], Memory],
+        cpus: float,
+        others: Callable[[], Iterable[Watched]] = tuple,
+    ) -> None:
+        """`memory` reads the limit and the use of the container, which has `cpus`; `others` are the processes of this
+        platform below the node that are no instances."""
         self._roster = roster
         self._footprints = footprints
         self._memory = memory
+        self._cpus = cpus
+        self._others = others
+        self._brake = Brake()
         self._now = memory()  # at the last poll
         self._used = self._now.used  # the least since the last scan
         self._usual = Usual[FunctionId]()  # of `Footprint.own`: what a start will take
@@ -48,12 +66,17 @@ class MemoryWatch:
         self._dying: dict[int, int] = {}  # bytes of killed processes that have not ended yet, by pid
         self._promised = 0  # bytes that instances which have begun to start will still take
         self._scan_at = 0.0  # seconds on the loop's clock: the next scan
+        self._purge_until = 0.0  # the same: until then all strays are killed
+        self._killed_at = -FREEING_SECONDS  # the same
         self._recount_at = 0.0  # the same: the next scan for a start that seems not to fit
 
     async def run(self) -> None:
         """Poll until cancelled, and faster the less memory the container has left."""
-        while True:
-            await asyncio.sleep(self.poll())
+        try:
+            while True:
+                await asyncio.sleep(self.poll())
+        finally:
+            self._brake.release(0.0)
 
     def poll(self) -> float:
         """Look once, and kill what has to be killed; return the seconds until the next poll."""
@@ -62,15 +85,22 @@ class MemoryWatch:
         if due or self._now.contained:
             self._now = self._memory()
             self._used = min(self._used, self._now.used)
-        left = room(self._now.limit, self._now.used) if self._now.contained else None
+        left = self._room() if self._now.contained else None
+        if left is not None and left < 0:
+            self._brake.hold((found.process for found in self._roster if found.process is not None), now)
         grown = self._now.contained and self._now.used > self._used + GROWTH
         if due or grown or (left is not None and left < 0):
             self._scan_at, self._used = now + SCAN_SECONDS, self._now.used
             self._scan(left)
             if self._now.contained:
                 self._now = self._memory()  # what grew during the scan would count neither as used nor as promised
+        if self._brake.holds and (self._room() >= 0 or self._brake.is_overdue(now)):
+            self._brake.release(now)
         until_scan = max(SHORTEST_PAUSE, self._scan_at - now)
-        return until_scan if left is None else min(pause(left), until_scan)
+        return until_scan if left is None else min(pause(left, self._cpus), until_scan)
+
+    def _room(self) -> int:
+        return room(self._now.limit, self._now.used, self._cpus)
 
     def check_room(self, launch: Launch) -> None:
         """Raise Busy when the instance would not fit into the container. A start that fits costs no system call: the
@@ -99,7 +129,7 @@ class MemoryWatch:
             self.poll()
 
     def _fits(self, usual: int) -> bool:
-        return fits(self._now.limit, self._now.used, self._promised, usual)
+        return fits(self._now.limit, self._now.used, self._promised, usual, self._cpus)
 
     def _usual_of(self, launch: Launch) -> int:
         return self._usual.of(launch.function, launch.memory_limit)
@@ -108,17 +138,37 @@ class MemoryWatch:
         """Measure all instances, learn what is usual, and kill."""
         running = {found.process.pid: found for found in self._roster if found.process is not None}
         limits = {pid: found.note.launch.memory_limit for pid, found in running.items()}
-        found = self._footprints.measure(limits, exact=left is not None and left < 0)
-        self._dying = {pid: own for pid, own in self._dying.items() if pid in running and _lives(running[pid])}
+        ours = [process.pid for process in self._others()]
+        found = self._footprints.measure(limits, exact=left is not None and left < 0, ours=ours)
+        self._brake.hold_children(pid for footprint in found.values() for pid in footprint.processes)
+        strays = found.pop(STRAYS, _NOTHING)
+        living = {pid for pid, instance in running.items() if _lives(instance)}
+        living |= {STRAYS} if strays.processes else set()
+        self._dying = {pid: own for pid, own in self._dying.items() if pid in living}
         self._learn(running, found)
         self._promised = self._count_promised(found)
         uses = [self._use(running[pid], footprint) for pid, footprint in found.items()]
         for use in over_limit(use for use in uses if not use.instance.condemned):
             self._kill(use.instance, found, excess(use.limit))
+        self._kill_crowds(running, found, strays)
         if left is not None:
-            self._free(left, uses, found)
+            self._free(left, uses, found, strays)
 
-    def _free(self, left: int, uses: list[Use[Supervised]], found: dict[int, Footprint]) -> None:
+    def _kill_crowds(self, running: dict[int, Supervised], found: dict[int, Footprint], strays: Footprint) -> None:
+        """Kill instances with too many processes. Those that they have just forked are killed as strays, at one scan
+        after another."""
+        now = asyncio.get_running_loop().time()
+        for pid, footprint in found.items():
+            if len(footprint.processes) > MOST_PIDS and not running[pid].condemned:
+                self._kill(running[pid], found, f"it had more than {MOST_PIDS} processes")
+                self._purge_until = now + PURGE_SECONDS
+        if len(strays.processes) > MOST_STRAYS:
+            self._purge_until = now + PURGE_SECONDS
+        if now < self._purge_until:
+            self._scan_at = now + SHORTEST_PAUSE
+            self._kill_strays(strays)
+
+    def _free(self, left: int, uses: list[Use[Supervised]], found: dict[int, Footprint], strays: Footprint) -> None:
         """Kill one instance after another until the memory of those that were killed makes up for the shortage.
 
         Until a killed process has ended, what it used counts as room. A new look would not do: the kernel shows no
@@ -126,7 +176,12 @@ class MemoryWatch:
         """
         left += sum(self._dying.values())
         others = [use for use in uses if not use.instance.condemned]
-        while left < 0 and (use := to_free(others)) is not None:
+        freeing = bool(self._dying) or asyncio.get_running_loop().time() < self._killed_at + FREEING_SECONDS
+        while left < 0 and (use := to_free(others, freeing=freeing)) is not None:
+            if strays.most >= max(NOISE, use.most - use.usual) and STRAYS not in self._dying:
+                self._kill_strays(strays)
+                left += strays.own
+                continue
             others.remove(use)
             reason = (
                 f"out of memory: the container's limit of {self._now.limit // _MIB} MiB was almost reached, and it "
@@ -165,11 +220,24 @@ class MemoryWatch:
         launch, process = instance.note.launch, instance.process
         assert process is not None
         _LOG.warning("%s of %s: %s", launch.instance, launch.function, reason)
-        for pid in found[process.pid].processes:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        signal_group(process.pid, signal.SIGKILL)  # in one step, so that no fork of it escapes
         process.kill()
+        _kill_all(found[process.pid].processes)
         self._dying[process.pid] = found[process.pid].own
+        self._killed_at = asyncio.get_running_loop().time()
+
+    def _kill_strays(self, strays: Footprint) -> None:
+        if strays.processes and STRAYS not in self._dying:
+            count, used = len(strays.processes), strays.most // _MIB
+            _LOG.warning("killing %d processes that have outlived their instances, with %d MiB", count, used)
+        _kill_all(strays.processes)
+        self._dying[STRAYS] = strays.own
+
+
+def _kill_all(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _lives(instance: Supervised) -> bool:

@@ -8,11 +8,12 @@ common with its parent, and at most as many as the parent had then: these do not
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _FILES = 16 * 2**20  # bytes; an idle instance has 11 MiB of its files' pages resident
+STRAYS = -1  # in place of an instance's pid: processes of instances that are not known or have ended
 _MOST_READ = 4096  # bytes; the files are shorter
 
 
@@ -29,7 +30,7 @@ class Footprint:
 class _Known:
     """A process that was seen before."""
 
-    leader: int  # of its instance; 0: of none
+    leader: int  # of its instance; 0: of none; or STRAYS
     inherited: int  # bytes that it may have in common with its parent
 
 
@@ -37,21 +38,29 @@ class Footprints:
     """Finds the processes of instances and adds their memory up.
 
     A process belongs to the instance of its parent, or of its session's leader, at the poll that first sees it, and
-    stays in it. A child whose parents are gone by then, and that has a session of its own, is not found.
+    stays in it. A child whose parents are gone by then, and that has a session of its own, is a stray.
     """
 
     def __init__(self, proc: str = "/proc") -> None:
         self._proc = proc
+        self._own = os.getpid()
         self._known: dict[int, _Known] = {}
 
-    def measure(self, leaders: Mapping[int, int], *, exact: bool = False) -> dict[int, Footprint]:
+    def measure(
+        self, leaders: Mapping[int, int], *, exact: bool = False, ours: Collection[int] = ()
+    ) -> dict[int, Footprint]:
         """The memory of the instances with these main processes, by pid. The values are their limits in bytes (0:
-        none): shared memory is read where it could exceed the limit, and everywhere with `exact`."""
-        families = self._families(leaders)
-        return {leader: self._add_up(pids, leaders[leader], exact) for leader, pids in families.items()}
+        none): shared memory is read where it could exceed the limit, and everywhere with `exact`.
 
-    def _families(self, leaders: Mapping[int, int]) -> dict[int, list[int]]:
-        if not leaders:  # a platform at rest
+        As STRAYS, if there are any: processes that have outlived their instance, children of this process that are
+        neither `leaders` nor `ours`, and all descendants of both. The kernel gives this process the orphans of
+        instances, as it is their subreaper.
+        """
+        families = self._families(leaders, set(ours))
+        return {leader: self._add_up(pids, leaders.get(leader, 0), exact) for leader, pids in families.items()}
+
+    def _families(self, leaders: Mapping[int, int], ours: set[int]) -> dict[int, list[int]]:
+        if not leaders and not any(known.leader for known in self._known.values()):  # a platform at rest
             self._known.clear()
             return {}
         present = sorted(int(name) for name in os.listdir(self._proc) if name.isdigit())  # noqa: PTH208 - speed
@@ -63,22 +72,25 @@ class Footprints:
                 if found is None or found.leader != pid:
                     found = self._meet(pid, pid)
             elif found is None:
-                found = self._meet(pid, self._leader_of(pid, leaders, known))
-            elif found.leader not in leaders:
-                found.leader = 0
+                found = self._meet(pid, self._leader_of(pid, leaders, known, ours))
+            elif found.leader and found.leader not in leaders:
+                found.leader = STRAYS
             self._known[pid] = found
             if found.leader:
                 families.setdefault(found.leader, []).append(pid)
         return families
 
-    def _leader_of(self, pid: int, leaders: Mapping[int, int], known: Mapping[int, _Known]) -> int:
-        for one in self._parent_and_session(pid):
-            relative = self._known.get(one) or known.get(one)
+    def _leader_of(self, pid: int, leaders: Mapping[int, int], known: Mapping[int, _Known], ours: set[int]) -> int:
+        if pid in ours:
+            return 0
+        relatives = self._parent_and_session(pid)
+        for one in relatives:
             if one in leaders:
                 return one
-            if relative is not None and relative.leader in leaders:
-                return relative.leader
-        return 0
+            relative = self._known.get(one) or known.get(one)
+            if relative is not None and relative.leader:
+                return relative.leader if relative.leader in leaders else STRAYS
+        return STRAYS if relatives[:1] == (self._own,) else 0
 
     def _meet(self, pid: int, leader: int) -> _Known:
         if not leader:

@@ -1,0 +1,143 @@
+"""What a function in a worker can do to its neighbours there: memory, processes and processors, in real pods.
+
+Pods are as Pod Security "restricted" wants them, so functions have no cgroups and no users of their own.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from support.gateway import HELLO
+from support.pods import PodPlatform, pod
+
+pytestmark = pytest.mark.slow
+
+BOMBS = 8
+ROUNDS = 4
+BOMB = "def handle(event, context):\n    kept = b'x' * (200 << 20)\n    return str(len(kept))\n"
+FORKS = (
+    "import os, time\n"
+    "def handle(event, context):\n"
+    "    while True:\n"
+    "        try:\n"
+    "            os.fork()\n"
+    "        except OSError:\n"
+    "            time.sleep(0.01)\n"
+)
+SPINS = (
+    "import threading\n"
+    "from concurrent.futures import ProcessPoolExecutor\n"
+    "import os\n"
+    "def spin():\n"
+    "    while True:\n"
+    "        pass\n"
+    "def handle(event, context):\n"
+    "    for _ in range(31):\n"
+    "        if not os.fork():\n"
+    "            spin()\n"
+    "    spin()\n"
+)
+PARTS = ("guardian", "supervisor", "edge", "node", "controller")
+COLD_CALLS = 60
+
+
+def test_functions_that_take_all_memory_at_once_take_neither_others_nor_the_worker_down(namespace: str) -> None:
+    with PodPlatform(pod(namespace, "bombs", memory="500Mi")) as platform:
+        names = [f"bomb{number}" for number in range(BOMBS)]
+        for name in names:
+            platform.deploy(name, BOMB)  # with the default limit, which is above the pod's
+        platform.deploy("stays", HELLO)
+        parts = {part: platform.pid(part) for part in PARTS}
+        statuses = Counter[int]()
+        with ThreadPoolExecutor(BOMBS) as pool, others(platform, "stays") as answers:
+            for _ in range(ROUNDS):
+                statuses.update(answer.status for answer in pool.map(lambda name: platform.invoke(name, "x"), names))
+        assert set(answers) == {200}
+        assert set(statuses) <= {200, 502, 503}
+        assert {part: platform.pid(part) for part in PARTS} == parts
+        assert platform.restarts() == 0
+        ends = "".join(map(platform.function_log, names)).count("out of memory: ")
+        kills = kernel_kills(platform)
+        print(f"{ends} ends, of which the kernel made {kills}; {dict(statuses)}")
+        assert kills <= ends / 10
+
+
+@contextmanager
+def others(platform: PodPlatform, name: str) -> Iterator[Counter[int]]:
+    """Call a function all the time; count the statuses."""
+    answers, stop = Counter[int](), threading.Event()
+
+    def go_on() -> None:
+        while not stop.is_set():
+            answers[platform.invoke(name).status] += 1
+
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(go_on)
+        try:
+            yield answers
+        finally:
+            stop.set()
+            going.result()
+
+
+def kernel_kills(platform: PodPlatform) -> int:
+    """How many processes of the pod the kernel has killed for lack of memory."""
+    folder = "/sys/fs/cgroup"
+    text = platform.run("sh", "-c", f"cat {folder}/memory/memory.oom_control {folder}/memory.events 2> /dev/null || true")
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill "))
+
+
+@pytest.mark.parametrize("cpus", ["", "1"], ids=["no limit of cpu", "one cpu"])
+@pytest.mark.parametrize("code", [FORKS, SPINS], ids=["forks", "spins"])
+def test_cold_starts_of_others_are_at_most_three_times_slower(namespace: str, code: str, cpus: str) -> None:
+    name = f"cpu-{'forks' if code is FORKS else 'spins'}-{cpus or 'none'}"
+    manifest = pod(namespace, name)
+    if cpus:
+        manifest["spec"]["containers"][0]["resources"]["limits"]["cpu"] = cpus
+    with PodPlatform(manifest) as platform:
+        platform.deploy("other", HELLO)
+        at_rest = cold_calls(platform, "other")
+        platform.deploy("attacks", code)
+        attack = threading.Thread(target=attacked(platform), daemon=True)
+        attack.start()
+        platform.until(lambda: platform.replicas("attacks") == 1, "the attack to begin")
+        attacked_ = cold_calls(platform, "other")
+        print(f"{name}: cold p95 {p95(at_rest):.1f} ms at rest, {p95(attacked_):.1f} attacked "
+              f"({statistics.median(at_rest):.1f}, {statistics.median(attacked_):.1f} at the median); "
+              f"ratio {p95(attacked_) / p95(at_rest):.2f}")
+        print(platform.function_log("attacks")[-600:])
+        assert p95(attacked_) <= 3 * p95(at_rest)
+        assert platform.restarts() == 0
+
+
+def attacked(platform: PodPlatform) -> Callable[[], None]:
+    def call() -> None:
+        try:
+            platform.invoke("attacks", "x", timeout=60)
+        except OSError:
+            pass
+
+    return call
+
+
+def cold_calls(platform: PodPlatform, name: str) -> list[float]:
+    """Milliseconds of calls from zero."""
+    taken = []
+    for _ in range(COLD_CALLS):
+        platform.sleep(name)
+        answer = platform.invoke(name)
+        assert answer.status == 200, answer.text
+        assert answer.cold
+        taken.append(answer.seconds * 1000)
+    return taken
+
+
+def p95(values: list[float]) -> float:
+    return statistics.quantiles(values, n=20)[-1]
