@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from dataclasses import replace
 
@@ -57,6 +58,7 @@ class JoinedDocuments:
         self._asking: dict[FunctionId, asyncio.Task[Deployed | None]] = {}
         self._told: dict[FunctionId, set[int]] = {}  # versions told while a look-up is under way
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._bringing = Counter[str]()  # digests of bundles
         self._watchers = Watchers()
         self.refusals = Refusals()
         self.marks = Marks()
@@ -91,6 +93,10 @@ class JoinedDocuments:
             self._asking[function] = asking
             asking.add_done_callback(lambda _: self._asking.pop(function, None))
         return await asyncio.shield(self._asking[function])  # a caller that leaves does not end it for the others
+
+    def digests(self) -> set[str]:
+        """The bundles that functions here need, those included that are being brought."""
+        return {one.function.digest for one in self._known.documents()} | self._bringing.keys()
 
     def is_asking(self, function: FunctionId) -> bool:
         """Whether a look-up is under way, whose answer may be from before a change that was told."""
@@ -162,7 +168,12 @@ class JoinedDocuments:
         """Ask control for a function; return it once what it needs is here."""
         found = await self._control.deliver(function)
         if found is not None:
-            await self._bring(found)
+            digests = Counter({found.document.function.digest, *(one.digest for one in found.document.revisions)})
+            self._bringing += digests
+            try:
+                await self._bring(found)
+            finally:
+                self._bringing -= digests  # from here on it is known: nothing runs in between
         self.refusals.end(function)
         return found
 

@@ -32,6 +32,10 @@ class JoinedStore(DocumentFunctions, MemoryBundleIndex):
     async def close(self) -> None:
         self._joined.close()
 
+    async def revision_digests(self) -> set[str]:
+        """Besides, the bundles of functions that are on their way into the fleet, which it does not know yet."""
+        return await super().revision_digests() | self._joined.digests()
+
     # -- namespaces
 
     async def namespaces(self) -> list[Namespace]:

@@ -474,3 +474,24 @@ async def test_a_program_is_not_checked_if_the_old_one_holds_its_port(
     assert launched(world) == ([1, 2] if checked else [1])
     await world.edge.call(FN)
     await world.settle()
+
+
+async def test_a_bundle_that_is_needed_again_while_another_is_collected_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = {"e" * 64, "f" * 64}
+    for digest in both:
+        world.bundles.put(digest)
+    remove, needed = world.bundles.remove, set[str]()
+
+    async def remove_slowly(digest: str) -> None:
+        needed.update(both - {digest})  # deployed by another controller, for example
+        await remove(digest)
+
+    async def revision_digests() -> set[str]:
+        return needed
+
+    monkeypatch.setattr(world.bundles, "remove", remove_slowly)
+    monkeypatch.setattr(world.store, "revision_digests", revision_digests)
+    await world.images.collect()
+    assert len(both & set(world.bundles.digests())) == 1

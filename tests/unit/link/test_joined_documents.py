@@ -341,3 +341,20 @@ async def test_the_next_controller_knows_what_this_one_knew_and_compares_it(join
     assert sorted(path.name for path in joined.folder.iterdir()) == [f"{FN}.json"]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_bundle_is_needed_from_its_delivery_until_its_function_is_gone(joined: Joined) -> None:
+    """Else it could be collected between the look-up and the first instance."""
+
+    async def while_bringing() -> None:
+        seen.append(joined.documents.digests())
+
+    seen: list[set[str]] = []
+    joined.before_bringing = while_bringing
+    await joined.control.documents.put(document())
+    assert joined.documents.digests() == set()
+    await joined.documents.get(FN)
+    assert (seen, joined.documents.digests()) == ([{"a" * 64}], {"a" * 64})
+    await joined.control.documents.delete(FN)
+    await asyncio.sleep(0.1)
+    assert joined.documents.digests() == set()

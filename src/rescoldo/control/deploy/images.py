@@ -143,7 +143,8 @@ class Images:
                 unneeded -= await self._store.revision_digests()
                 unneeded -= self._needed()  # a bundle may have become current during the query
             for digest in unneeded - running:
-                if not self._using[digest]:
+                kept = await self._store.revision_digests()  # again: what is deployed while others go stays
+                if not self._using[digest] and digest not in kept | self._needed():
                     await self._store.delete_bundle(digest)
                     await self._storage.remove(digest)
                     self._kinds.pop(digest, None)
