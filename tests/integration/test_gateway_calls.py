@@ -217,15 +217,34 @@ async def test_calls_to_a_worker_that_is_gone_go_to_another_before_its_check_fai
     assert {(answer.status, answer.text) for answer in await asyncio.gather(*calls)} == {(200, "w2")}
 
 
-async def test_calls_at_a_worker_whose_checks_fail_are_ended(real: RealGateway) -> None:
+async def test_calls_at_a_worker_that_cannot_be_reached_are_ended(real: RealGateway) -> None:
     await crowd(real, "w1")
     gate, worker = Gate(), real.workers["w1"]
     worker.respond = gate.respond
     call = asyncio.create_task(real.call("/function/fn.blue", method="POST", body=b"x"))
     await until(lambda: gate.waiting == 1)
-    worker.health = 500
-    assert (await call).status in (502, 503)
+    worker.refuse_checks()
+    assert (await call).status == 502
     gate.open.set()
+
+
+async def test_calls_at_a_worker_that_only_fails_its_checks_go_on(real: RealGateway) -> None:
+    await crowd(real, "w1", "w2")
+    gate, worker = Gate(), real.workers["w1"]
+    name = next(name for name, owner in (await real.owners(20)).items() if owner == "w1")
+    worker.respond = gate.respond
+    call = asyncio.create_task(real.call(f"/function/{name}", method="POST", body=b"x"))
+    await until(lambda: gate.waiting == 1)
+    worker.health = 500
+    await until(lambda: is_down(real, "w1"))
+    assert (await real.call(f"/function/{name}")).text == "w2", "no other call goes there"
+    await asyncio.sleep(3 * config.ENDING_MS / 1000)  # nothing tells that a call is not ended
+    gate.open.set()
+    assert (await call).text == "late"
+
+
+async def is_down(real: RealGateway, name: str) -> bool:
+    return (await real.status(name)).startswith("DOWN")
 
 
 async def test_a_restarted_haproxy_begins_with_the_last_known_workers(real: RealGateway) -> None:

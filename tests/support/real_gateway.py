@@ -57,6 +57,10 @@ class Worker:
         for writer in list(self._writers):
             writer.transport.abort()
 
+    def refuse_checks(self) -> None:
+        """Refuse connections for checks; calls go on."""
+        self._servers.pop().close()
+
     def fall_silent(self) -> None:
         """End all connections; let new ones wait, as if the network did not carry them any more."""
         self.crash()
