@@ -257,7 +257,7 @@ async def test_a_restarted_haproxy_begins_with_the_last_known_workers(real: Real
     await real.start()
     assert await real.owners(50) == before
     assert (await real.call("/healthz")).status == 200
-    assert plan(await real.proxy.servers(), servers, 0.2) == Plan((), frozenset()), "an agent has nothing to change"
+    assert plan(await real.proxy.servers(), servers, 0.2, "") == Plan((), frozenset()), "an agent has nothing to change"
 
 
 async def test_servers_of_the_file_are_drained_and_removed_like_others(real: RealGateway) -> None:

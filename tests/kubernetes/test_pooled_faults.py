@@ -11,6 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,30 @@ def annotated(cell: Installed, text: str) -> dict[str, Any]:
     chosen = values(cell.system_namespace)
     pods = {part: {"pod": {**chosen[part]["pod"], "annotations": {"test": text}}} for part in PARTS}
     return {**pods, "control": {**pods["control"], **KEPT}}
+
+
+PORTS = {True: frozenset({"8443"}), False: frozenset({"8080"})}  # of workers, with and without TLS
+
+
+def test_no_call_fails_while_tls_to_workers_is_switched_on_and_off(
+    cell: Installed, witness: Witness, whole: None
+) -> None:
+    for tls, ports in PORTS.items():
+        with load(witness) as calls:
+            cell.install(gateway={"tlsToWorkers": tls}, control=KEPT)
+            calls.until(partial(speaks_at, cell, ports), "all gateways to do so", every=LOOK)
+            calls.more(calls=200, wakes=4)
+        assert not calls.failed, calls.failures()
+
+
+def speaks_at(cell: Installed, ports: frozenset[str]) -> bool:
+    """Whether gateways speak to workers at these ports."""
+    text = "".join(
+        cell.run("gateway", name, "cat", "/run/rescoldo/gateway/pools.cfg", container="agent")
+        for name in cell.names("gateway")
+    )
+    lines = [line.split() for line in text.splitlines() if line.startswith("  server ")]
+    return frozenset(words[2].rpartition(":")[2] for words in lines) == ports
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import itertools
 import os
 import shutil
 import socket
+import ssl
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ class Worker:
     place: Place
     respond: Respond | None = None
     health: int = 200  # status of its checks
+    tls: ssl.SSLContext | None = None
     requests: list[Message] = field(default_factory=list)
     _servers: list[asyncio.Server] = field(default_factory=list)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -46,8 +48,10 @@ class Worker:
     _waiting: socket.socket | None = None
 
     async def start(self) -> None:
-        for port, serve in ((self.place.port, self._serve), (self.place.check_port, self._serve_checks)):
-            self._servers.append(await asyncio.start_server(serve, self.place.ip, port, backlog=4096))
+        for port, serve, tls in (
+            (self.place.port, self._serve, self.tls), (self.place.check_port, self._serve_checks, None),
+        ):  # fmt: skip
+            self._servers.append(await asyncio.start_server(serve, self.place.ip, port, backlog=4096, ssl=tls))
 
     def crash(self) -> None:
         """End all connections and refuse new ones."""
@@ -108,7 +112,9 @@ class Worker:
 class RealGateway:
     """HAProxy in a folder of its own, without an agent; `proxy` tells it its servers and maps."""
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, *, authority: str = "", **values: Any) -> None:
+        """`authority`: certificate (PEM) of the authority of workers that speak TLS."""
+        self.authority = authority
         self.folder = Path(tempfile.mkdtemp(prefix="rg-", dir="/tmp"))
         gateway, self._control_port, port, check_port = free_ports(4)
         self.settings = GatewaySettings(
@@ -127,7 +133,7 @@ class RealGateway:
 
     async def __aenter__(self) -> RealGateway:
         try:
-            config.write(self.settings)
+            config.write(self.settings, self.authority)
             await self.control.start()
             await self.start()
         except BaseException:
@@ -176,11 +182,12 @@ class RealGateway:
         await self.proxy.set_map(config.SECRETS, secrets)
         await self.proxy.set_map(config.CONTROL, {control: "1"} if control else {})
 
-    async def worker(self, name: str, respond: Respond | None = None) -> Worker:
+    async def worker(self, name: str, respond: Respond | None = None, tls: ssl.SSLContext | None = None) -> Worker:
         """Start a worker that no gateway knows yet."""
         number = next(_numbers)
-        place = Place(f"127.0.{number // 250}.{number % 250 + 2}", self.settings.worker_port, self.settings.check_port)
-        worker = self.workers[name] = Worker(name, place, respond)
+        ip = f"127.0.{number // 250}.{number % 250 + 2}"
+        place = Place(ip, self.settings.worker_port, self.settings.check_port, tls is not None)
+        worker = self.workers[name] = Worker(name, place, respond, tls=tls)
         await worker.start()
         return worker
 

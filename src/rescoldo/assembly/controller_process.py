@@ -111,7 +111,7 @@ class Process:
             slots=slot_count(settings),
             elsewhere=backing.elsewhere,
             membership=backing.membership,
-            renew_certificate=partial(certificate.renew, settings) if settings.tls_cert is not None else None,
+            renew_certificate=partial(certificate.renew, settings) if settings.certificate_files else None,
         )
 
     def _catch_signals(self) -> None:

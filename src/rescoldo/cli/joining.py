@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from rescoldo.cli.options import folded
+from rescoldo.cli.serving import check_address
 from rescoldo.model.names import DEFAULT_NAMESPACE, check_name
 from rescoldo.model.values import seconds
 
@@ -39,6 +40,7 @@ class Joining:
     join: str | None
     namespace: str
     identity: Path | None
+    gateways_tls_address: str | None
     functions_gateway: str | None
     max_stale: str | None
     no_log_functions: bool
@@ -58,12 +60,13 @@ class Joining:
                 raise click.UsageError(f"{given[name]} is not for a worker (--join): {instead}")
         if self.identity is None:
             raise click.UsageError("--join needs --identity")
-        gateway = self.functions_gateway
+        gateway, tls = self.functions_gateway, self.gateways_tls_address
         return {
             "basic_auth": False,
             "join": _url(self.join, "--join", "https"),
             "namespace": check_name(self.namespace, "namespace"),
             "identity": str(self.identity.absolute()),
+            "gateways_tls": None if tls is None else check_address(tls, "--gateways-tls-address"),
             "functions_gateway": None if gateway is None else _url(gateway, "--functions-gateway", "http", "https"),
             "max_stale": self._max_stale(),
             "log_functions": not self.no_log_functions,
@@ -97,6 +100,12 @@ joining_options = folded(
         type=click.Path(file_okay=False, path_type=Path),
         help="With --join: folder with tls.crt, tls.key, ca.crt and pool-secret, as control has issued them. Replaced "
         "files are loaded within seconds.",
+    ),
+    click.option(
+        "--gateways-tls-address",
+        metavar="HOST:PORT",
+        help="With --join: address at which the cluster's gateways may speak TLS, beside --gateway-address. The "
+        "certificate is that of --identity.",
     ),
     click.option(
         "--functions-gateway",

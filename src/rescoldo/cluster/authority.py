@@ -5,8 +5,9 @@ The one module that imports `cryptography` (0.1 s): only control imports it.
 * The authority is valid for 10 years, what it issues for 90 days; each is renewed when a third of its time is left, so
   with 30 days left for whoever does not take it over at once. A renewed authority keeps its key and its name: what was
   issued before fits the renewed one, and what is issued from now on fits the one before.
-* A worker's certificate has the URI of its namespace and no name of a host, and is for clients alone: no worker can
-  pass itself off as control.
+* A worker's certificate has the URI of its namespace, which is what it is towards control, and names below
+  `NAMESPACE.pool.rescoldo`, by which gateways know it. It has none of control's names: no worker can pass itself off as
+  control.
 * Validity begins an hour before the certificate is made, for clocks that are behind.
 """
 
@@ -40,7 +41,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whom a certificate is for: a server with names of hosts, or a client with URIs."""
+    """Whom a certificate is for: a server with names of hosts, a client with URIs, or both."""
 
     name: str
     hosts: tuple[str, ...] = ()
@@ -87,13 +88,16 @@ class Authority:
         self.check(now)
         key = ec.generate_private_key(ec.SECP256R1())
         end = min(_time(now) + timedelta(days=ISSUED_DAYS), self._certificate.not_valid_after_utc)
-        usage = ExtendedKeyUsageOID.SERVER_AUTH if subject.hosts else ExtendedKeyUsageOID.CLIENT_AUTH
+        usages = [
+            *([ExtendedKeyUsageOID.SERVER_AUTH] if subject.hosts else []),
+            *([ExtendedKeyUsageOID.CLIENT_AUTH] if subject.uris else []),
+        ]
         names = [*map(x509.DNSName, subject.hosts), *map(x509.UniformResourceIdentifier, subject.uris)]
         builder = _builder(_named(subject.name), self._certificate.subject, key, now, end)
         for extension, critical in (
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (_usage(signs_certificates=False), True),
-            (x509.ExtendedKeyUsage([usage]), False),
+            (x509.ExtendedKeyUsage(usages), False),
             (x509.SubjectAlternativeName(names), False),
             (self._key_id(), False),
         ):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from rescoldo.cluster.authority import Authority, Pair, Subject
 from rescoldo.cluster.identities_kept import Values
 from rescoldo.model.errors import InvalidInput
+from rescoldo.model.names import POOL_DOMAIN
 from rescoldo.model.password import read_password
 from rescoldo.model.proof import FORM, is_proof, new_proof
 
@@ -31,8 +32,8 @@ def control_subject(system: str) -> Subject:
 
 
 def pool_subject(namespace: str) -> Subject:
-    """Whom the certificate of a pool's workers is for."""
-    return Subject(namespace, uris=(POOL_URI + namespace,))
+    """Whom the certificate of a pool's workers is for: clients of control, and servers for gateways."""
+    return Subject(namespace, hosts=(f"*.{namespace}.{POOL_DOMAIN}",), uris=(POOL_URI + namespace,))
 
 
 # -- the authority

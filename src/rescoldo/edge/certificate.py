@@ -1,4 +1,4 @@
-"""Checks the gateway's certificate and copies it to where the edge reads it.
+"""Checks the gateway's certificate, or a worker's towards its gateways, and copies it to where the edge reads it.
 
 The edge reads the copy alone, so that neither a file that is being replaced nor a broken one can stop an edge.
 """
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 
 def install(settings: Settings) -> bool:
-    """Check the files of --tls-cert and --tls-key and copy them; return whether the copy changed.
+    """Check the files of --tls-cert and --tls-key, or of --identity, and copy them; return whether the copy changed.
 
     Raises InvalidInput when a file cannot be read, or does not hold a certificate and its key.
     """
-    if settings.tls_cert is None:
+    if not settings.certificate_files:
         return False
     copy = settings.certificate
     text = b"\n".join(_read(path, flag) for path, flag in _sources(settings))
@@ -60,7 +60,7 @@ def renew(settings: Settings) -> bool:
 def restore(settings: Settings) -> None:
     """Copy the certificate again when the copy is lost. Errors are only logged: the edge reports that it cannot
     start."""
-    if settings.tls_cert is not None and not settings.certificate.exists():
+    if settings.certificate_files and not settings.certificate.exists():
         try:
             install(settings)
         except (RescoldoError, OSError) as error:
@@ -79,8 +79,8 @@ def warning(settings: Settings) -> str:
 
 def _sources(settings: Settings) -> list[tuple[Path, str]]:
     """The files, with the flags that name them; the last one holds the key."""
-    named = ((settings.tls_cert, "--tls-cert"), (settings.tls_key, "--tls-key"))
-    return [(Path(path), flag) for path, flag in named if path is not None]
+    flags = ("--identity",) * 2 if settings.tls_cert is None else ("--tls-cert", "--tls-key")
+    return list(zip(settings.certificate_files, flags, strict=False))
 
 
 def _read(path: Path, flag: str) -> bytes:

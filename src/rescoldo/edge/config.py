@@ -23,6 +23,7 @@ from rescoldo.model.settings import Settings
 HOLD_SECONDS = 120  # how long a request may be held; no ready timeout is longer
 MAX_BUILDS = 16  # clients at once that send or follow a build: they need no login
 TIMEOUT_MARGIN = 5.0  # seconds that the edge waits beyond a function's own limit, so that its 504 comes first
+GATEWAYS_TLS = 3  # number of the listener for gateways that speak TLS to a worker
 INSIDE = 2  # number of the listener for instances in the gateway's frontend
 INSIDE_SHARE = 4  # divisor: all instances together may have a fourth of the clients' connections
 INSTANCE_SHARE = 4  # divisor: one instance may have a fourth of those
@@ -223,6 +224,7 @@ def _listeners(settings: Settings) -> Names:
         "gateway": settings.gateway,
         "metrics": settings.metrics,
         "tls": _tls(settings),
+        "gateways_tls": _gateways_tls(settings),
         "redirect": _redirect(settings),
         "to_itself": " ssl verify none" if settings.tls_cert is not None else "",
     }
@@ -270,6 +272,14 @@ def _tls(settings: Settings) -> str:
     if settings.tls_cert is None:
         return ""
     return f" ssl crt {settings.certificate} alpn h2,http/1.1 ssl-min-ver TLSv1.2"
+
+
+def _gateways_tls(settings: Settings) -> str:
+    """The listener of a worker for gateways that speak TLS; empty without --gateways-tls-address."""
+    if settings.gateways_tls is None:
+        return ""
+    options = f"ssl crt {settings.certificate} alpn http/1.1 ssl-min-ver TLSv1.3"
+    return f'  bind "${{RESCOLDO_GATEWAYS_TLS-{settings.gateways_tls}}}" id {GATEWAYS_TLS} {options}'
 
 
 def _redirect(settings: Settings) -> str:

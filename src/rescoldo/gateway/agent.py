@@ -22,7 +22,9 @@ from rescoldo.gateway.config import (
     SECRETS,
     GatewaySettings,
     pool_names,
+    read_authority,
     read_map,
+    write_authority,
     write_map,
     write_pools,
 )
@@ -146,9 +148,11 @@ class Agent:
         return since > CHECK_SECONDS and not any(server.ramping for server in self._have)
 
     def _state(self) -> State:
-        there = [(pod, pod.place) for pod in self._pods.all() if pod.place is not None]
-        places = {pod.key.namespace for pod, _ in there} | self._named
-        lent = self._lending.lend(places, {server.key.pool for server in self._have})
+        tls = bool(read_authority(self._settings))
+        places = [(pod, (pod.tls_place if tls else None) or pod.place) for pod in self._pods.all()]
+        there = [(pod, place) for pod, place in places if place is not None]
+        namespaces = {pod.key.namespace for pod, _ in there} | self._named
+        lent = self._lending.lend(namespaces, {server.key.pool for server in self._have})
         servers = [
             Server(ServerKey(lent[pod.key.namespace], pod.key.name), place, pod.leaving)
             for pod, place in there
@@ -168,4 +172,15 @@ class Agent:
             write_map(self._settings, SECRETS, state.secrets.pools)
             write_map(self._settings, CONTROL, dict.fromkeys(sorted(state.secrets.control), "1"))
             write_map(self._settings, POOLS, {**state.lent, KNOWN_ALL: "1"})
+            self._save_authority(state.secrets.authority)
             self._saved = state
+
+    def _save_authority(self, authority: str) -> None:
+        """Keep a changed authority for the next HAProxy; one that runs trusts the one that it began with. Certificates
+        of a renewed authority fit the one before."""
+        if authority and read_authority(self._settings) not in ("", authority):
+            log.warning(
+                "the authority of workers changed; if control has made another one instead of renewing it, restart the "
+                "gateways: kubectl rollout restart deployment rescoldo-gateway"
+            )
+            write_authority(self._settings, authority)

@@ -15,7 +15,7 @@ from string import Template
 from rescoldo.durable import replace_private
 from rescoldo.edge.config import FORWARD, FORWARDED, HOLD_SECONDS, KNOWN_ALL, connection_limit
 from rescoldo.edge.pages import CONTROL_ERRORS, ERRORS, error_page
-from rescoldo.gateway.servers import PoolName, Server, ServerKey, server_line
+from rescoldo.gateway.servers import TLS_OPTIONS, PoolName, Server, ServerKey, server_line
 from rescoldo.model.names import DEFAULT_NAMESPACE
 
 WORKER_ERRORS = {
@@ -60,6 +60,11 @@ class GatewaySettings:
         return self.folder / "gateway.cfg"
 
     @property
+    def authority_file(self) -> Path:
+        """The certificate of the workers' authority (PEM). It exists if this gateway can speak TLS to workers."""
+        return self.folder / "authority.pem"
+
+    @property
     def pools_file(self) -> Path:
         """The part of HAProxy's configuration that has the pools."""
         return self.folder / "pools.cfg"
@@ -74,8 +79,9 @@ def pool_names(settings: GatewaySettings) -> list[PoolName]:
     return [PoolName(f"p{number}") for number in range(settings.pools)]
 
 
-def write(settings: GatewaySettings) -> None:
-    """Write all that HAProxy reads at its start; keep the pools and maps that an earlier agent has left."""
+def write(settings: GatewaySettings, authority: str = "") -> None:
+    """Write all that HAProxy reads at its start; keep what an earlier agent has left, but for the configuration.
+    `authority`: the certificate of the workers' authority; empty where there is none."""
     settings.folder.mkdir(parents=True, exist_ok=True)
     settings.folder.chmod(0o700)
     for name, page in _pages().items():
@@ -83,6 +89,8 @@ def write(settings: GatewaySettings) -> None:
     (settings.folder / DOWN_LUA).write_text(resources.files(__package__).joinpath(DOWN_LUA).read_text())
     for name in MAPS:
         settings.map_file(name).touch(0o600)
+    if authority and not settings.authority_file.exists():
+        write_authority(settings, authority)
     if not settings.pools_file.exists():
         write_pools(settings, (), {})
     replace_private(settings.config_file, render(settings).encode())
@@ -108,8 +116,27 @@ def render(settings: GatewaySettings) -> str:
         threads=settings.threads,
         response_timeout_ms=int(settings.response_timeout * 1000),
         forwarded="\n".join(FORWARD),
+        trust=_trust(settings),
         distrust="\n".join(f"  http-request del-header {name} {trusted}" for name in FORWARDED if trusted),
     )
+
+
+def _trust(settings: GatewaySettings) -> str:
+    """A backend that nobody uses: HAProxy takes servers at run time only with files that it has read at its start."""
+    if not settings.authority_file.exists():
+        return ""
+    options = TLS_OPTIONS.format(authority=settings.authority_file)
+    return f"backend trust from base\n  server nobody 192.0.2.1:1 {options} disabled\n"
+
+
+def write_authority(settings: GatewaySettings, certificate: str) -> None:
+    """Write the authority's certificate, which a restarted HAProxy reads."""
+    replace_private(settings.authority_file, certificate.encode())
+
+
+def read_authority(settings: GatewaySettings) -> str:
+    """Read the authority's certificate; empty where there is none."""
+    return settings.authority_file.read_text() if settings.authority_file.exists() else ""
 
 
 def write_pools(settings: GatewaySettings, servers: Iterable[Server], ids: Mapping[ServerKey, int]) -> None:
@@ -117,7 +144,7 @@ def write_pools(settings: GatewaySettings, servers: Iterable[Server], ids: Mappi
     lines = dict.fromkeys(pool_names(settings), "")
     for server in servers:
         if not server.draining:
-            line = server_line(server.place, ids[server.key], settings.slowstart)
+            line = server_line(server.place, ids[server.key], settings.slowstart, str(settings.authority_file))
             lines[server.key.pool] += f"  server {server.key.pod} {line}\n"
     text = "".join(f"backend {pool} from workers\n{text}\n" for pool, text in lines.items())
     replace_private(settings.pools_file, f"# Written by rescoldo's agent: the last known workers.\n{text}".encode())

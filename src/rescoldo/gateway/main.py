@@ -55,7 +55,7 @@ async def run_agent(
     `secrets` is the folder that gateway/secrets.py describes. Raises an ExceptionGroup for an error in this program:
     the container is to be started again.
     """
-    config.write(settings)
+    config.write(settings, read_secrets(secrets).authority)
     agent = Agent(
         settings,
         cluster,

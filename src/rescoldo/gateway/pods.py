@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from rescoldo.gateway.config import GatewaySettings
@@ -15,6 +15,7 @@ from rescoldo.kube.protocol import Cluster, Object, Resource
 
 PODS = Resource("", "v1", "Pod", "pods")
 WORKERS = "app.kubernetes.io/name=rescoldo,app.kubernetes.io/component=worker"  # labels of workers' pods
+TLS_PORT = "gateways-tls"  # name of a container's port at which a worker speaks TLS
 ENDED = ("Failed", "Succeeded")  # phases: evicted, for example; the object stays, and its IP may be another pod's
 PATIENCE = 30.0  # seconds, see `WorkerPods.ready`
 
@@ -26,6 +27,7 @@ class Pod:
     key: Key
     place: Place | None
     leaving: bool  # its deletion has begun
+    tls_place: Place | None = None  # where it speaks TLS, if it does
 
 
 def read_pod(obj: Object, settings: GatewaySettings) -> Pod:
@@ -34,7 +36,15 @@ def read_pod(obj: Object, settings: GatewaySettings) -> Pod:
     meta, status = obj["metadata"], obj.get("status") or {}
     ip = "" if status.get("phase") in ENDED else status.get("podIP") or ""
     place = Place(str(ip), settings.worker_port, settings.check_port) if ip else None
-    return Pod(Key(meta["namespace"], meta["name"]), place, "deletionTimestamp" in meta)
+    port = _tls_port(obj)
+    tls_place = replace(place, port=port, tls=True) if place is not None and port else None
+    return Pod(Key(meta["namespace"], meta["name"]), place, "deletionTimestamp" in meta, tls_place)
+
+
+def _tls_port(obj: Object) -> int:
+    """The port at which a worker speaks TLS, by its pod's spec; 0 for one that does not."""
+    ports = [port for one in (obj.get("spec") or {}).get("containers", ()) for port in one.get("ports") or ()]
+    return next((int(port["containerPort"]) for port in ports if port.get("name") == TLS_PORT), 0)
 
 
 class WorkerPods:

@@ -60,7 +60,7 @@ class Proxy:
 
         What HAProxy refuses is logged, and tried again by the next call: one pod must not keep others away.
         """
-        steps = plan(await self.servers(), wanted, self._settings.slowstart)
+        steps = plan(await self.servers(), wanted, self._settings.slowstart, str(self._settings.authority_file))
         for batch in steps.batches:
             answer = (await self._admin.run(*batch)).strip()
             if answer.removeprefix(ADDED).strip(" .\n"):

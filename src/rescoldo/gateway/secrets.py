@@ -1,7 +1,8 @@
 """The secrets between a cluster's parts, as files of a mounted Secret: kubelet replaces them when the Secret changes.
 
 `pools/NAMESPACE`: what a gateway says to workers of a namespace. `control/NAME`: what control says to a gateway; all
-are accepted, so that a new one can be introduced before the old one is dropped.
+are accepted, so that a new one can be introduced before the old one is dropped. `authority/tls.crt`: the certificate of
+the authority that has issued the workers' certificates.
 """
 
 from __future__ import annotations
@@ -22,12 +23,24 @@ class Secrets:
 
     pools: Mapping[str, str] = field(default_factory=dict, repr=False)  # by namespace
     control: frozenset[str] = field(default_factory=frozenset, repr=False)
+    authority: str = ""  # PEM; empty: this gateway cannot speak TLS to workers
 
 
 def read_secrets(folder: Path) -> Secrets:
     """Read the secrets; what is missing is empty. One that has another form than 16 to 512 letters, digits and
     `.~+/=_-` is left out, and logged by its name."""
-    return Secrets(_read(folder / "pools"), frozenset(_read(folder / "control").values()))
+    control = frozenset(_read(folder / "control").values())
+    return Secrets(_read(folder / "pools"), control, _read_authority(folder / "authority" / "tls.crt"))
+
+
+def _read_authority(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        log.error("cannot read the authority's certificate %s: %s", path, error)
+        return ""
 
 
 def _read(folder: Path) -> dict[str, str]:

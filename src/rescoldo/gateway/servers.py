@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import NewType
 
 from rescoldo.edge.config import POOL
+from rescoldo.model.names import POOL_DOMAIN
 
 PoolName = NewType("PoolName", str)
 MAX_ID = 0x7FFFFFFF  # HAProxy 2.8 refuses larger ids
@@ -24,6 +25,11 @@ SETTINGS = (
     "weight 100 slowstart {slowstart}ms check port {check_port} inter 250ms fastinter 100ms downinter 100ms "
     "fall 2 rise 1 observe layer4 error-limit 1 on-error fastinter"
 )
+# Checks stay without TLS, as they have a port of their own.
+TLS_OPTIONS = "ssl verify required ca-file {authority} ssl-min-ver TLSv1.3 alpn http/1.1"
+# The name that a worker's certificate must have, after what keeps connections apart: "0.blue.pool.rescoldo". HAProxy
+# resumes TLS sessions with the same name, so it has no more than are needed.
+NAMED = f",concat(.,txn.ns,.{POOL_DOMAIN})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,7 @@ class Place:
     ip: str
     port: int
     check_port: int  # its metrics port, which no load can block
+    tls: bool = False  # it speaks TLS at `port`
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -102,22 +109,24 @@ def choose_ids(wanted: Iterable[Server], have: Iterable[Present]) -> dict[Server
     return ids
 
 
-def server_line(place: Place, number: int, slowstart: float) -> str:
-    """A server's address and settings, the same in the file and in `add server`; `slowstart` in seconds."""
+def server_line(place: Place, number: int, slowstart: float, authority: str) -> str:
+    """A server's address and settings, the same in the file and in `add server`; `slowstart` in seconds, `authority`:
+    path of the file with the certificate of the workers' authority."""
     settings = SETTINGS.format(slowstart=int(slowstart * 1000), check_port=place.check_port)
-    return f"{place.ip}:{place.port} id {number} {settings} sni {POOL}"
+    tls = f"{TLS_OPTIONS.format(authority=authority)} sni {POOL}{NAMED}" if place.tls else f"sni {POOL}"
+    return f"{place.ip}:{place.port} id {number} {settings} {tls}"
 
 
 def read_servers(answer: str, pools: Collection[str]) -> list[Present]:
     """The servers of `pools` in an answer to `show servers state`."""
     # columns: 1 be_name, 2 srv_id, 3 srv_name, 4 srv_addr, 5 srv_op_state, 6 srv_admin_state, 18 srv_port,
-    # 21 srv_check_port
+    # 20 srv_use_ssl, 21 srv_check_port
     rows = [line.split() for line in answer.splitlines() if line and not line.startswith("#")]
     return [
         Present(
             ServerKey(PoolName(row[1]), row[3]),
             int(row[2]),
-            Place(row[4], int(row[18]), int(row[21])),
+            Place(row[4], int(row[18]), int(row[21]), row[20] == "1"),
             _state(int(row[6])),
             ramping=row[5] == "1",
         )
@@ -144,14 +153,15 @@ class Plan:
     leaving: frozenset[ServerKey]  # to be removed as soon as they have no sessions
 
 
-def plan(have: Iterable[Present], wanted: Iterable[Server], slowstart: float) -> Plan:
-    """Compare. A pod that has another place than its server (its sandbox was made anew) waits until that is removed."""
+def plan(have: Iterable[Present], wanted: Iterable[Server], slowstart: float, authority: str) -> Plan:
+    """Compare. A pod that has another place than its server (its sandbox was made anew) waits until that is removed.
+    `slowstart` and `authority`: see `server_line`."""
     servers = {server.key: server for server in have}
     wishes = {server.key: server for server in wanted}
     ids = choose_ids(wishes.values(), servers.values())
     fits = {key for key, wish in wishes.items() if key in servers and servers[key].place == wish.place}
     added = [
-        _add(wish, ids[key], slowstart)
+        _add(wish, server_line(wish.place, ids[key], slowstart, authority))
         for key, wish in sorted(wishes.items())
         if key not in servers and not wish.draining
     ]
@@ -165,8 +175,8 @@ def plan(have: Iterable[Present], wanted: Iterable[Server], slowstart: float) ->
     return Plan((*added, *resumed, *drained), frozenset(servers.keys() - fits))
 
 
-def _add(server: Server, number: int, slowstart: float) -> Batch:
-    return (f"add server {server.key} {server_line(server.place, number, slowstart)}", *_enable(server.key))
+def _add(server: Server, line: str) -> Batch:
+    return (f"add server {server.key} {line}", *_enable(server.key))
 
 
 def _enable(key: ServerKey) -> Batch:

@@ -8,6 +8,7 @@ CONTROL, GATEWAY, WORKER = "rescoldo-control", "rescoldo-gateway", "rescoldo-wor
 BUILD = "rescoldo-build"  # PodTemplate of builds, and their account
 LOGIN = "rescoldo-login"  # Secret with basic-auth-user and basic-auth-password
 POOLS, CONTROL_KEYS = "rescoldo-pools", "rescoldo-control-keys"  # Secrets that gateways read
+AUTHORITY = "rescoldo-authority"  # gateways get its certificate, and not its key
 IDENTITY = "rescoldo-identity"  # Secret of a pool
 MADE_BY_CONTROL = "app.kubernetes.io/managed-by=rescoldo"  # label of Secrets: no installation makes them
 # labels of functions' Secrets that control has made, not users with kubectl
@@ -24,6 +25,8 @@ POD_SECURITY = "pod-security.kubernetes.io/enforce"
 API_PORT, LINK_PORT = 8080, 8443  # control's
 GATEWAY_PORT = 8080
 WORKER_PORT, METRICS_PORT = 8080, 8082
+TLS_PORT = 8443  # of workers that speak TLS to gateways
+TLS_PORT_NAME = "gateways-tls"  # of this port: gateways look for it in the pods (gateway/pods.py)
 
 SYSTEM = Field(NAMESPACE)
 POOL = Variable("pool")  # a namespace of functions

@@ -110,6 +110,11 @@ class GatewayValues:
         default_factory=lambda: amounts("20m", "48Mi", "128Mi")
     )
     drain_timeout_seconds: Annotated[int, "How long a gateway that is stopped may finish its calls."] = 60
+    tls_to_workers: Annotated[
+        bool,
+        "TLS between gateways and workers, with certificates of control's. Without it a network that others can "
+        "read shows them calls and each pool's secret.",
+    ] = False
     service: Annotated[ServiceValues, "Their Service."] = field(default_factory=ServiceValues)
     ingress: Annotated[IngressValues, "An Ingress to them."] = field(default_factory=IngressValues)
     route: Annotated[RouteValues, "An HTTPRoute of the Gateway API to them."] = field(default_factory=RouteValues)

@@ -25,6 +25,7 @@ InstanceId = NewType("InstanceId", str)
 SlotName = NewType("SlotName", str)
 
 DEFAULT_NAMESPACE = "openfaas-fn"
+POOL_DOMAIN = "pool.rescoldo"  # gateways know a namespace's workers by *.NAMESPACE.pool.rescoldo in their certificate
 MAX_NAME = 63
 MAX_SECRET_NAME = 253
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")

@@ -51,6 +51,7 @@ class Settings:
     drain_timeout: float | None = None  # seconds that draining takes at most, the wait for calls included
     join: str | None = None  # URL of the control whose worker this platform is; None: it stands alone
     identity: str | None = None  # of a worker: folder with tls.crt, tls.key, ca.crt and pool-secret
+    gateways_tls: str | None = None  # of a worker: HOST:PORT for gateways that speak TLS; None: they speak HTTP alone
     namespace: str = DEFAULT_NAMESPACE  # of a worker: the only one whose functions it runs
     functions_gateway: str | None = None  # of a worker: URL at which its functions call others; None: not told them
     log_functions: bool = False  # print functions' log lines as JSON to the platform's standard output
@@ -70,6 +71,15 @@ class Settings:
     def scheme(self) -> str:
         """The URL scheme of the gateway."""
         return "http" if self.tls_cert is None else "https"
+
+    @property
+    def certificate_files(self) -> tuple[Path, ...]:
+        """The files of the certificate that the edge shows, the last of which has the private key; none without TLS."""
+        if self.tls_cert is not None:
+            return tuple(Path(path) for path in (self.tls_cert, self.tls_key) if path is not None)
+        if self.gateways_tls is not None and self.identity is not None:
+            return Path(self.identity) / "tls.crt", Path(self.identity) / "tls.key"
+        return ()
 
     @property
     def longest_drain(self) -> float:

@@ -70,6 +70,7 @@ def _listen_at_addresses(settings: Settings) -> dict[str, socket.socket]:
         "gateway": (settings.gateway, "--gateway-address"),
         "metrics": (settings.metrics, "--metrics-address"),
         "redirect": (settings.redirect, "--redirect-address"),
+        "gateways_tls": (settings.gateways_tls, "--gateways-tls-address"),
     }
     sockets = {}
     for name, (address, flag) in wanted.items():

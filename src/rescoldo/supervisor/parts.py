@@ -20,9 +20,10 @@ from rescoldo.supervisor.sockets import ACCEPTED_BY, edge_environment
 EDGE_GRACE = 5.0  # seconds for requests in flight when the platform stops
 CONTROLLER_GRACE = 10.0
 NODE_GRACE = 15.0
-# sockets that the edge accepts on; "redirect" exists only with --redirect-address, "inside" only with a fence
+# sockets that the edge accepts on; "redirect" exists only with --redirect-address, "gateways_tls" only with
+# --gateways-tls-address, "inside" only with a fence
 FUNCTION_LINES = "function lines"  # name of the descriptor to which the node prints functions' lines
-GATES = ("gateway", "metrics", "redirect", "inside")
+GATES = ("gateway", "metrics", "redirect", "gateways_tls", "inside")
 
 
 SocketTable = Mapping[str, Sequence[int]]  # descriptors by name

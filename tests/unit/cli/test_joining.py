@@ -30,13 +30,15 @@ def test_the_command_of_the_manifests_makes_a_worker(run: Run, served: list[Sett
     status, _, err = run(
         "serve", "--gateway-address", "0.0.0.0:8080", "--metrics-address", "0.0.0.0:8082", *WORKER,
         "--namespace", "blue", "--functions-gateway", "http://rescoldo-gateway.rescoldo.svc/", "--drain", "5s",
-        "--max-stale", "5m",
+        "--max-stale", "5m", "--gateways-tls-address", "0.0.0.0:8443",
     )  # fmt: skip
     assert (status, err) == (0, "")
     (found,) = served
     assert (found.join, found.identity, found.namespace) == (WORKER[1], WORKER[3], "blue")
     assert (found.basic_auth, found.functions_gateway) == (False, "http://rescoldo-gateway.rescoldo.svc")
     assert (found.max_stale, found.drain, found.log_functions) == (300.0, 5.0, True)
+    assert found.gateways_tls == "0.0.0.0:8443"
+    assert [str(path) for path in found.certificate_files] == [f"{WORKER[3]}/tls.crt", f"{WORKER[3]}/tls.key"]
     assert str(found.pool_secrets) == "/etc/rescoldo/identity/pool-secret"
     assert Settings.from_json(found.to_json()) == found
 
@@ -51,6 +53,7 @@ def test_without_join_a_platform_stands_alone(run: Run, served: list[Settings]) 
     assert run("serve")[0] == 0
     (found,) = served
     assert (found.join, found.identity, found.pool_secrets, found.basic_auth) == (None, None, None, True)
+    assert (found.gateways_tls, found.certificate_files) == (None, ())
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,8 @@ def test_without_join_a_platform_stands_alone(run: Run, served: list[Settings]) 
         (("--namespace", "blue"), "--namespace needs --join"),
         (("--functions-gateway", "http://g"), "--functions-gateway needs --join"),
         (("--max-stale", "5m"), "--max-stale needs --join"),
+        (("--gateways-tls-address", "0.0.0.0:8443"), "--gateways-tls-address needs --join"),
+        ((*WORKER, "--gateways-tls-address", "8443"), "--gateways-tls-address '8443': write HOST:PORT"),
         (("--no-log-functions",), "--no-log-functions needs --join"),
         (("--allow-without-landlock",), "--allow-without-landlock needs --join"),
         (("--join", "https://c:1"), "--join needs --identity"),

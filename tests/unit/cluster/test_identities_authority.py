@@ -15,7 +15,7 @@ from rescoldo.model.errors import InvalidInput
 NOW = 1_800_000_000.0
 DAY = 86_400.0
 CONTROL = Subject("rescoldo-control", hosts=("rescoldo-control", "rescoldo-control.system.svc"))
-BLUE = Subject("blue", uris=("rescoldo://pool/blue",))
+BLUE = Subject("blue", hosts=("*.blue.pool.rescoldo",), uris=("rescoldo://pool/blue",))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_a_worker_and_control_know_each_other(valid: Authority, tmp_path: Path) 
     client = context(ssl.PROTOCOL_TLS_CLIENT, valid.issue(BLUE, now), renewed, tmp_path)
     peer = handshake(server, client, "rescoldo-control.system.svc").getpeercert()
     assert peer is not None
-    assert peer["subjectAltName"] == (("URI", "rescoldo://pool/blue"),)
+    assert peer["subjectAltName"] == (("DNS", "*.blue.pool.rescoldo"), ("URI", "rescoldo://pool/blue"))
 
 
 def test_a_worker_cannot_pass_itself_off_as_control(valid: Authority, tmp_path: Path) -> None:
@@ -150,9 +150,23 @@ def test_a_worker_cannot_pass_itself_off_as_control(valid: Authority, tmp_path: 
     forged = replace(BLUE, uris=(*BLUE.uris, "rescoldo://pool/control"))
     server = context(ssl.PROTOCOL_TLS_SERVER, valid.issue(forged, now), valid, tmp_path)
     client = context(ssl.PROTOCOL_TLS_CLIENT, valid.issue(BLUE, now), valid, tmp_path)
-    client.check_hostname = False  # its purpose alone must be enough
+    for host in CONTROL.hosts:
+        with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+            handshake(server, client, host)
+
+
+def test_a_worker_is_a_server_by_a_name_of_its_pool_alone_and_control_is_no_client(
+    valid: Authority, tmp_path: Path
+) -> None:
+    now = time.time()
+    worker = context(ssl.PROTOCOL_TLS_SERVER, valid.issue(BLUE, now), valid, tmp_path)
+    client = context(ssl.PROTOCOL_TLS_CLIENT, valid.issue(BLUE, now), valid, tmp_path)
+    assert handshake(worker, client, "0.blue.pool.rescoldo").getpeercert()
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        handshake(worker, client, "0.red.pool.rescoldo")
+    control = context(ssl.PROTOCOL_TLS_CLIENT, valid.issue(CONTROL, now), valid, tmp_path)
     with pytest.raises(ssl.SSLCertVerificationError, match=r"purpose|unsuitable"):
-        handshake(server, client, "rescoldo-control")
+        handshake(worker, control, "0.blue.pool.rescoldo")
 
 
 def test_a_client_of_another_authority_is_refused(valid: Authority, tmp_path: Path) -> None:

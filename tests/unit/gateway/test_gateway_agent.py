@@ -20,7 +20,7 @@ from rescoldo.gateway.agent import (
     Agent,
 )
 from rescoldo.gateway.config import GatewaySettings
-from rescoldo.gateway.pods import PATIENCE, PODS, WORKERS, read_pod
+from rescoldo.gateway.pods import PATIENCE, PODS, TLS_PORT, WORKERS, read_pod
 from rescoldo.gateway.proxy import Proxy
 from rescoldo.gateway.secrets import Secrets
 from rescoldo.gateway.servers import Place
@@ -291,6 +291,27 @@ async def test_a_gateway_without_any_worker_takes_part_at_once(world: World) -> 
         assert world.pools() == {"*": "1"}
 
 
+async def test_workers_that_speak_tls_get_it_where_the_gateway_has_the_authority(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    speaks = {"spec": {"containers": [{"ports": [{"name": TLS_PORT, "containerPort": 8443}]}]}}
+    await world.cluster.create(PODS, {**pod("w1"), **speaks})
+    async with world.agent():
+        assert ":8080 " in world.settings.pools_file.read_text()
+    config.write(world.settings, "one")
+    world.haproxy.kill()
+    world.haproxy.start()
+    world.secrets = Secrets(authority="one")
+    async with world.agent():
+        text = world.settings.pools_file.read_text()
+        assert ":8443 " in text and f" ca-file {world.settings.authority_file} " in text
+        assert not caplog.records
+        world.secrets = Secrets(authority="another")
+        await world.settle(2 * LOOK_SECONDS)
+        assert config.read_authority(world.settings) == "another"
+        assert caplog.text.count("rollout restart deployment rescoldo-gateway") == 1
+
+
 async def test_changed_secrets_are_told(world: World) -> None:
     async with world.agent():
         world.secrets = Secrets({"blue": "another-secret-of-blue"}, frozenset({"one-of-control", "two-of-control"}))
@@ -397,3 +418,12 @@ def test_a_pod_is_read_from_any_state_that_it_may_have(world: World) -> None:
     leaving = {**pod("b1"), "metadata": {**bare["metadata"], "deletionTimestamp": "2026-11-30T00:00:00Z"}}
     assert read_pod(leaving, world.settings).leaving
     assert read_pod(leaving, world.settings).place == Place("10.0.0.1", 8080, 8082)
+
+
+def test_a_pod_says_by_the_name_of_a_port_that_it_speaks_tls(world: World) -> None:
+    ports = [{"name": "http", "containerPort": 8080}, {"name": TLS_PORT, "containerPort": 8443}]
+    spec = {"containers": [{"name": "sidecar"}, {"name": "worker", "ports": ports}]}
+    read = read_pod({**pod("b1"), "spec": spec}, world.settings)
+    assert (read.place, read.tls_place) == (Place("10.0.0.1", 8080, 8082), Place("10.0.0.1", 8443, 8082, tls=True))
+    assert read_pod({**pod("b1"), "spec": {"containers": [{"ports": ports[:1]}]}}, world.settings).tls_place is None
+    assert read_pod({**pod("b1", ip=""), "spec": spec}, world.settings).tls_place is None

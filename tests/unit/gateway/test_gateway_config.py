@@ -61,6 +61,16 @@ def test_the_configuration_has_no_name_that_was_not_filled_in(settings: GatewayS
     assert "$" not in text.replace("${RESCOLDO_", "")
 
 
+def test_haproxy_reads_the_authority_if_there_is_one_and_keeps_the_one_that_it_has(settings: GatewaySettings) -> None:
+    config.write(settings)
+    assert config.read_authority(settings) == "" and "ca-file" not in settings.config_file.read_text()
+    config.write(settings, "one")
+    assert config.read_authority(settings) == "one"
+    assert f"verify required ca-file {settings.authority_file}" in settings.config_file.read_text()
+    config.write(settings, "another")
+    assert config.read_authority(settings) == "one", "the agent tells a HAProxy that runs"
+
+
 # -- secrets
 
 
@@ -69,12 +79,13 @@ def test_secrets_are_read_from_a_mounted_folder(tmp_path: Path, caplog: pytest.L
     for name, value in {
         "pools/blue": "a-secret-of-blue\n", "pools/red": "short", "pools/green": "two lines\nof sixteen characters",
         "pools/..data": "kubelet-s-own-link", "control/now": "a-secret-of-control", "control/next": "its-next-secret-0",
+        "authority/tls.crt": "a certificate\n",
     }.items():  # fmt: skip
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(value)
     assert read_secrets(tmp_path) == Secrets(
-        {"blue": "a-secret-of-blue"}, frozenset({"a-secret-of-control", "its-next-secret-0"})
+        {"blue": "a-secret-of-blue"}, frozenset({"a-secret-of-control", "its-next-secret-0"}), "a certificate\n"
     )
     assert [Path(record.getMessage().split()[2]).name for record in caplog.records] == ["green", "red"]
     assert "sixteen" not in caplog.text and "short" not in caplog.text

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rescoldo.gateway.pods import TLS_PORT
 from rescoldo.install.chart import template
 from rescoldo.install.kinds import kind_of
 from rescoldo.install.placeholders import Each, Field, Not, Text, When
@@ -186,6 +187,21 @@ def test_the_level_full_is_root_in_a_user_namespace_of_its_own() -> None:
     level = named("Namespace", "openfaas-fn", *settings)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
     assert level == "privileged"
     assert "hostUsers" not in pods()["rescoldo-worker"]
+
+
+def test_workers_that_speak_tls_say_so_in_their_pods_and_gateways_get_the_authority_without_its_key() -> None:
+    (worker,) = pods("gateway.tlsToWorkers=true")["rescoldo-worker"]["containers"]
+    assert worker["args"][worker["args"].index("--gateways-tls-address") + 1] == "0.0.0.0:8443"
+    assert {"name": TLS_PORT, "containerPort": 8443} in worker["ports"]
+    (plain,) = pods()["rescoldo-worker"]["containers"]
+    assert "--gateways-tls-address" not in plain["args"] and len(plain["ports"]) == 2
+    for values in ((), ("gateway.tlsToWorkers=true",)):  # so a roll-out to workers with TLS needs no other gateways
+        gateway = pods(*values)["rescoldo-gateway"]
+        (volume,) = [volume for volume in gateway["volumes"] if volume["name"] == "authority"]
+        certificate = {"key": "tls.crt", "path": "tls.crt"}
+        assert volume["secret"] == {"secretName": "rescoldo-authority", "items": [certificate]}
+        mounts = [mount["name"] for container in gateway["containers"] for mount in container["volumeMounts"]]
+        assert mounts.count("authority") == 1
 
 
 def test_functions_reach_nothing_else_if_so_wanted() -> None:

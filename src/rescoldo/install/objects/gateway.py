@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rescoldo.install.names import (
     API_PORT,
+    AUTHORITY,
     CONTROL,
     CONTROL_KEYS,
     FUNCTION_NAMESPACES,
@@ -33,6 +34,7 @@ from rescoldo.install.values import END_SECONDS
 FOLDER = "/run/rescoldo"
 HTTP = 80  # the Service's port, which GATEWAY_URL leaves out
 SECRETS_FOLDER = "/etc/rescoldo/secrets"
+CERTIFICATE: dict[str, Tree] = {"key": "tls.crt", "path": "tls.crt"}  # of a Secret that has a key, too
 INGRESS, ROUTE = Field("gateway.ingress.host"), Field("gateway.route.parent")
 
 
@@ -70,6 +72,7 @@ def _pod() -> dict[str, Tree]:
                 token(),
                 {"name": "pools", "secret": {"secretName": POOLS}},
                 {"name": "control", "secret": {"secretName": CONTROL_KEYS}},
+                {"name": "authority", "secret": {"secretName": AUTHORITY, "items": [CERTIFICATE]}},
             ],
         },
     )
@@ -102,6 +105,7 @@ def _agent(hook: dict[str, Tree]) -> dict[str, Tree]:
             mount("token", TOKEN, read_only=True),
             mount("pools", f"{SECRETS_FOLDER}/pools", read_only=True),
             mount("control", f"{SECRETS_FOLDER}/control", read_only=True),
+            mount("authority", f"{SECRETS_FOLDER}/authority", read_only=True),
         ],
         **hook,
     }

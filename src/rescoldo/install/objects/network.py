@@ -14,6 +14,7 @@ from rescoldo.install.names import (
     NAMESPACE_LABEL,
     POOL,
     SYSTEM,
+    TLS_PORT,
     WORKER,
     WORKER_PORT,
     meta,
@@ -21,6 +22,7 @@ from rescoldo.install.names import (
 )
 from rescoldo.install.placeholders import Each, Field, Place, Tree, Variable, When
 
+WORKER_PORTS = (WORKER_PORT, TLS_PORT, METRICS_PORT)  # whether they speak TLS or not: a roll-out has both
 DNS: Tree = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
 METRICS_FROM = Field("networkPolicies.metricsFrom")
 FUNCTION_EGRESS = Field("networkPolicies.functionEgress")
@@ -41,12 +43,7 @@ def _gateway() -> dict[str, Tree]:
         "gateway",
         SYSTEM,
         ingress=[{"ports": [_port(GATEWAY_PORT)]}],  # the front door: from everywhere
-        egress=[
-            _to([_any("worker")], WORKER_PORT, METRICS_PORT),
-            _to([_part("control")], API_PORT),
-            _api_server(),
-            DNS,
-        ],
+        egress=[_to([_any("worker")], *WORKER_PORTS), _to([_part("control")], API_PORT), _api_server(), DNS],
     )
 
 
@@ -70,7 +67,7 @@ def _worker() -> dict[str, Tree]:
         WORKER,
         "worker",
         POOL,
-        ingress=[_from([_part("gateway")], WORKER_PORT, METRICS_PORT), *_metrics(METRICS_PORT)],
+        ingress=[_from([_part("gateway")], *WORKER_PORTS), *_metrics(METRICS_PORT)],
         egress=[
             _to([_part("control")], LINK_PORT),
             _to([_part("gateway")], GATEWAY_PORT),  # functions call each other

@@ -11,6 +11,8 @@ from rescoldo.install.names import (
     METRICS_PORT,
     POOL,
     SYSTEM,
+    TLS_PORT,
+    TLS_PORT_NAME,
     WORKER,
     WORKER_PORT,
 )
@@ -29,6 +31,7 @@ from rescoldo.install.objects.pods import (
 from rescoldo.install.placeholders import Each, Entry, Equal, Field, Not, Sum, Text, Tree, When
 from rescoldo.install.values import END_SECONDS, FULL
 
+TLS = Field("gateway.tlsToWorkers")
 IDENTITY_FOLDER = "/etc/rescoldo/identity"
 # A new worker before an old one goes: its namespace always has as many as were asked for.
 ROLL_OUT: Tree = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
@@ -70,6 +73,7 @@ def _args() -> list[Tree]:
         *("--namespace", POOL, "--identity", IDENTITY_FOLDER, "--functions-gateway", GATEWAY_URL),
         *("--drain", Text("{}s", (Field("worker.drainSeconds"),))),
         *("--drain-timeout", Text("{}s", (Field("worker.drainTimeoutSeconds"),))),
+        When(TLS, ["--gateways-tls-address", f"0.0.0.0:{TLS_PORT}"]),
         When(stale, ["--max-stale", stale]),
         When(Field("worker.allowWithoutLandlock"), ["--allow-without-landlock"]),
         *default_flags(),
@@ -82,6 +86,7 @@ def _pod() -> dict[str, Tree]:
         "ports": [
             {"name": "http", "containerPort": WORKER_PORT},
             {"name": "metrics", "containerPort": METRICS_PORT},
+            When(TLS, [{"name": TLS_PORT_NAME, "containerPort": TLS_PORT}]),
         ],
         # the port of the metrics answers whatever the load of the other one is, and with 404 while a worker drains
         "startupProbe": http_probe("metrics", 1, 60),
