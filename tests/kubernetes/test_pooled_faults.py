@@ -287,10 +287,10 @@ PORTS = {True: frozenset({"8443"}), False: frozenset({"8080"})}  # of workers, w
 
 
 def test_no_call_fails_while_tls_to_workers_is_switched_on_and_off(
-    cell: Installed, witness: Witness, whole: None
+    cell: Installed, under_load: UnderLoad, whole: None
 ) -> None:
     for tls, ports in PORTS.items():
-        with load(witness) as calls:
+        with under_load(f"TLS to workers is switched {'on' if tls else 'off'}") as calls:
             cell.install(gateway={"tlsToWorkers": tls}, control=KEPT)
             calls.until(partial(speaks_at, cell, ports), "all gateways to do so", every=LOOK)
             calls.more(calls=200, wakes=4)
