@@ -3,7 +3,7 @@
 Each moment belongs to one phase, so the phases add up to the whole:
 
 queue       held while nothing works on its wake: messages to the controller, to the node and back, and waits for their
-            turns (the node starts two at once for each cpu: policy/turns.py)
+            turns (the node starts 8 at once: AT_ONCE of node/zygotes/start_queue.py)
 slot        the place is made: the controller takes a slot and the edge gets the server; the node makes uid, socket and
             log
 fork        from the order to a spare (or to fork one) to the instance's first step in its sandbox, as its user

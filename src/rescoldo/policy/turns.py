@@ -1,4 +1,4 @@
-"""Decides which of the waiting starts gets the next turn, and how many may run at once.
+"""Decides which of the waiting starts gets the next turn.
 
 Turns go in alternation to the newest start and to the oldest. Among the newest, a function's first waiting start goes
 before any function's second, so that one function which wants 50 instances does not keep others waiting.
@@ -20,13 +20,6 @@ from collections import Counter, OrderedDict
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-
-
-def at_once(cpus: float) -> int:
-    """Return how many starts may run at once on this number of cpus: two for each, since a start waits for other
-    processes about half of its time, and neighbours take cpus, too. With 2 cpus 4, which end every 3.5 ms if a start
-    takes 7 ms of cpu, each after 14 ms. With 8 at once as many would end in a second, each after 28 ms."""
-    return 2 * max(2, round(cpus))
 
 
 class Turns(Generic[T]):

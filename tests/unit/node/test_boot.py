@@ -29,11 +29,10 @@ from rescoldo.node.processes.processes import Ends
 from rescoldo.node.processes.sandboxes import Sandboxes
 from rescoldo.node.sockets.given_socket import GivenSocket
 from rescoldo.node.zygotes.spares import Order, Spares
-from rescoldo.node.zygotes.start_queue import StartQueue
+from rescoldo.node.zygotes.start_queue import AT_ONCE, StartQueue
 from rescoldo.node.zygotes.zygotes import Zygotes
 
 FN = function_id("fn")
-AT_ONCE = 3  # starts
 READY_TIMEOUT = 1.0
 
 
@@ -41,7 +40,7 @@ class ZygotePool:
     """A pool whose forks are ready at once."""
 
     def __init__(self) -> None:
-        self.start_queue = StartQueue(AT_ONCE)
+        self.start_queue = StartQueue()
         self.says = b'{"ready": true}\n'
         self.orders: list[dict[str, Any]] = []
         self.secrets: list[bytes] = []  # values that came with orders

@@ -17,11 +17,9 @@ from rescoldo.model.errors import StartFailed
 from rescoldo.node.processes.processes import Ends
 from rescoldo.node.zygotes import spares as module
 from rescoldo.node.zygotes.spares import Order, Spares
-from rescoldo.node.zygotes.start_queue import StartQueue
+from rescoldo.node.zygotes.start_queue import AT_ONCE, StartQueue
 from rescoldo.node.zygotes.zygote import Forked
 from rescoldo.policy import spares as policy
-
-AT_ONCE = 3  # starts
 
 
 class Processes:
@@ -56,7 +54,7 @@ class Processes:
 
 @pytest.fixture
 def start_queue() -> StartQueue:
-    return StartQueue(AT_ONCE)
+    return StartQueue()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""In which order waiting starts get their turns, and how many run at once."""
+"""In which order waiting starts get their turns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rescoldo.policy.turns import Turns, at_once
+from rescoldo.policy.turns import Turns
 
 FUNCTIONS = st.sampled_from(["a", "b", "c", "d"])
 # what happens one after another: a start of a function comes, or a turn is given (None)
@@ -23,11 +23,6 @@ def waiting(*functions: str) -> Turns[str]:
 
 def all_of(turns: Turns[str]) -> list[str]:
     return [turns.take() for _ in range(len(turns))]
-
-
-@pytest.mark.parametrize(("cpus", "starts"), [(0.5, 4), (1, 4), (2, 4), (3.6, 8), (16, 32)])
-def test_two_starts_run_for_each_cpu_and_four_at_least(cpus: float, starts: int) -> None:
-    assert at_once(cpus) == starts
 
 
 def test_turns_go_to_the_newest_and_to_the_oldest_in_alternation() -> None:

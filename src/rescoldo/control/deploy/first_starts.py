@@ -19,7 +19,7 @@ from rescoldo.model.errors import Busy, Conflict, NotStarted, Paused, RescoldoEr
 from rescoldo.model.function import Function
 from rescoldo.tasks import Tasks
 
-AT_ONCE = 4  # trials; on small machines that is all that the node starts at once, each for 50 ms at most
+AT_ONCE = 4  # trials; the node starts eight instances at once, which leaves room for calls
 MOST_AWAKE = 16  # tried and not called yet: beyond this, the oldest sleeps before its idle window is over
 LONGEST_PAUSE = 10.0  # seconds between two tries while the machine has no room
 

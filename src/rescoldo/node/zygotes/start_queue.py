@@ -1,4 +1,4 @@
-"""Limits how many instances start at once, and gives the others their turns by the rule of policy/turns.py."""
+"""Limits how many instances start at once, few of them in place of an ended process."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from rescoldo.policy.turns import Turns
+from rescoldo.policy.turn_queue import TurnQueue
 
+AT_ONCE = 8  # starts
 REPLACED_AT_ONCE = 2  # starts among them that replace an ended process
 
 
 class StartQueue:
     """Gives starts their turn: `at_once` at a time, of which at most REPLACED_AT_ONCE replace an ended process."""
 
-    def __init__(self, at_once: int) -> None:
-        self._free = at_once
-        self._turns: Turns[asyncio.Future[None]] = Turns()  # of waiting starts; done: a start that was cancelled
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._turns = TurnQueue(at_once)
         self._replacing = asyncio.Semaphore(REPLACED_AT_ONCE)
         self._waiting = 0  # wakes that wait for a turn
         self._none_waits = asyncio.Event()
@@ -27,41 +27,18 @@ class StartQueue:
         """Wait for a turn and keep it until the block ends. `replacing`: the start replaces an ended process. Few
         replacements run at once: functions that crash again and again would otherwise keep other functions' wakes
         waiting."""
-        async with self._replacing if replacing else contextlib.nullcontext():
-            await self._wait(function, counted=not replacing)
+        async with contextlib.AsyncExitStack() as turn:
+            if replacing:
+                await turn.enter_async_context(self._replacing)
+            self._count(not replacing)
             try:
-                yield
+                await turn.enter_async_context(self._turns.turn(function))
             finally:
-                self._release()
+                self._count(-(not replacing))
+            yield
 
-    async def _wait(self, function: str, *, counted: bool) -> None:
-        if self._free:  # then nobody waits
-            self._free -= 1
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._turns.add(function, turn)
-        self._waiting += counted
-        self._tell()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():  # it got its turn in the same moment
-                self._release()
-            raise
-        finally:
-            self._waiting -= counted
-            self._tell()
-
-    def _release(self) -> None:
-        """Pass a turn on to a start that still waits for one."""
-        while self._turns:
-            turn = self._turns.take()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
-
-    def _tell(self) -> None:
+    def _count(self, more: int) -> None:
+        self._waiting += more
         if self._waiting:
             self._none_waits.clear()
         else:

@@ -23,7 +23,6 @@ from rescoldo.node.zygotes.spares import Spares
 from rescoldo.node.zygotes.start_queue import StartQueue
 from rescoldo.node.zygotes.zygote import Zygote
 from rescoldo.policy.spares import SHARE, WHEN_FEW, WHEN_FEW_PROGRAMS, most_spares
-from rescoldo.policy.turns import at_once
 
 BARE_SPARES = 2  # kept at least, unless the settings ask for fewer
 SPARES_DESCRIPTORS = 20  # spares may hold one in 20 of the node's descriptors, two each
@@ -72,7 +71,7 @@ class Zygotes:
     """The warm and the bare pool; an instance's kind decides between them."""
 
     def __init__(self, settings: Settings, sandboxes: Sandboxes, ends: Ends, gateway: GatewayAccess | None) -> None:
-        self.start_queue = StartQueue(at_once(own_container().cpus()))
+        self.start_queue = StartQueue()
 
         def pool(name: str, least: int, most: int, when_few: float) -> ZygotePool:
             zygote = Zygote(settings, ends, sandboxes.base, gateway, name)
