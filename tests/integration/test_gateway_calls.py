@@ -238,7 +238,7 @@ async def test_calls_at_a_worker_that_only_fails_its_checks_go_on(real: RealGate
     worker.health = 500
     await until(lambda: is_down(real, "w1"))
     assert (await real.call(f"/function/{name}")).text == "w2", "no other call goes there"
-    await asyncio.sleep(3 * config.ENDING_MS / 1000)  # nothing tells that a call is not ended
+    await asyncio.sleep(3 * real.settings.ending_ms / 1000)  # nothing tells that a call is not ended
     gate.open.set()
     assert (await call).text == "late"
 

@@ -27,8 +27,7 @@ POOLS = "pools"  # map: the pool of each namespace; with the key KNOWN_ALL it is
 SECRETS = "secrets"  # map: by namespace what its workers take for the proof that a call came through a gateway
 CONTROL = "control"  # map: the secrets by which control proves that it is control
 MAPS = (POOLS, SECRETS, CONTROL)
-CONNECT_MS = 150  # for a connection to a worker; between nodes of a cluster it takes a few
-ENDING_MS = CONNECT_MS + 20  # after it was made, no attempt to connect to a worker that went down is under way
+ENDING_MARGIN_MS = 20  # beyond the connect timeout: no attempt to connect to a worker that went down is under way then
 DOWN_LUA = "down.lua"
 
 
@@ -44,6 +43,7 @@ class GatewaySettings:
     worker_port: int = 8080
     check_port: int = 8082  # a worker's metrics port
     slowstart: float = 4.0
+    connect_timeout: float = 0.15  # for a connection to a worker; between nodes it takes a few ms, with TLS some cpu
     response_timeout: float = HOLD_SECONDS + 3600.0  # how long a call may be held and then run, at most
     max_connections: int = 10_000
     threads: int = 1
@@ -68,6 +68,11 @@ class GatewaySettings:
     def pools_file(self) -> Path:
         """The part of HAProxy's configuration that has the pools."""
         return self.folder / "pools.cfg"
+
+    @property
+    def ending_ms(self) -> int:
+        """How long after a worker went down its calls are ended: 170 ms with a connect timeout of 150."""
+        return int(self.connect_timeout * 1000) + ENDING_MARGIN_MS
 
     def map_file(self, name: str) -> Path:
         """The file of one of MAPS."""
@@ -102,8 +107,8 @@ def render(settings: GatewaySettings) -> str:
     trusted = f"unless {{ src {' '.join(settings.trusted_proxies)} }}" if settings.trusted_proxies else ""
     return template.substitute(
         folder=settings.folder,
-        down_lua=f"{settings.folder / DOWN_LUA} {ENDING_MS}",
-        connect_timeout_ms=CONNECT_MS,
+        down_lua=f"{settings.folder / DOWN_LUA} {settings.ending_ms}",
+        connect_timeout_ms=int(settings.connect_timeout * 1000),
         admin_socket=settings.admin_socket,
         pools_file=settings.pools_file.name,
         **{f"{name}_map": settings.map_file(name) for name in MAPS},

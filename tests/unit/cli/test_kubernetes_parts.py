@@ -72,6 +72,7 @@ def test_what_the_agent_does_not_take_is_named_with_what_is_allowed(words: tuple
     [
         (("--slowstart", "0"), "--slowstart"),
         (("--longest-call", "8d"), "--longest-call"),
+        (("--connect-timeout", "2m"), "--connect-timeout"),
         (("--namespace", "../blue"), "namespace name '../blue' is not valid"),
     ],
 )

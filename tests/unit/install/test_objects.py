@@ -202,6 +202,8 @@ def test_workers_that_speak_tls_say_so_in_their_pods_and_gateways_get_the_author
         assert volume["secret"] == {"secretName": "rescoldo-authority", "items": [certificate]}
         mounts = [mount["name"] for container in gateway["containers"] for mount in container["volumeMounts"]]
         assert mounts.count("authority") == 1
+    agent = pods("gateway.tlsToWorkers=true")["rescoldo-gateway"]["containers"][1]
+    assert agent["args"][-2:] == ["--connect-timeout", "2s"]
 
 
 def test_functions_reach_nothing_else_if_so_wanted() -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_POOLS = 4096
 LONGEST_RAMP = 600.0  # seconds
+LONGEST_CONNECT = 60.0  # seconds
 LONGEST_CALL = 7 * 86400.0  # seconds
 
 folder_option = click.option(
@@ -65,6 +66,7 @@ class Routing:
     max_connections: int
     threads: int
     slowstart: str
+    connect_timeout: str
     longest_call: str
     trusted_proxies: tuple[str, ...]
 
@@ -73,13 +75,17 @@ class Routing:
         from rescoldo.edge.config import HOLD_SECONDS
         from rescoldo.gateway.config import GatewaySettings
 
-        durations = {"--slowstart": self.slowstart, "--longest-call": self.longest_call}
+        durations = {
+            "--slowstart": self.slowstart, "--connect-timeout": self.connect_timeout,
+            "--longest-call": self.longest_call,
+        }  # fmt: skip
         return GatewaySettings(
             folder=_inner(folder),
             control=check_address(self.control_address, "--control-address"),
             address=check_address(self.gateway_address, "--gateway-address"),
             pools=self.pools,
             slowstart=seconds(durations, "--slowstart", 4.0, 0.1, LONGEST_RAMP),
+            connect_timeout=seconds(durations, "--connect-timeout", 0.15, 0.01, LONGEST_CONNECT),
             response_timeout=HOLD_SECONDS + seconds(durations, "--longest-call", 3600.0, 1.0, LONGEST_CALL),
             max_connections=self.max_connections,
             threads=self.threads,
@@ -119,6 +125,14 @@ routing_options = folded(
         show_default=True,
         metavar="DURATION",
         help="Time in which a new worker gets its functions, one after another.",
+    ),
+    click.option(
+        "--connect-timeout",
+        default="150ms",
+        show_default=True,
+        metavar="DURATION",
+        help="Duration after which a connection to a worker is given up, its TLS handshake included. Calls in a worker "
+        "that is cut off end that much later.",
     ),
     click.option(
         "--longest-call",

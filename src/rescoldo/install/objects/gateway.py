@@ -97,6 +97,8 @@ def _agent(hook: dict[str, Tree]) -> dict[str, Tree]:
         *("--control-address", Text(f"{CONTROL}.{{}}.svc:{API_PORT}", (SYSTEM,))),
         Each(FUNCTION_NAMESPACES, (POOL,), ["--namespace", POOL]),
         *("--secrets", SECRETS_FOLDER),
+        # a handshake needs cpu on both sides, and giving it up needs another one
+        When(Field("gateway.tlsToWorkers"), ["--connect-timeout", "2s"]),
     ]
     more: dict[str, Tree] = {
         "volumeMounts": [
