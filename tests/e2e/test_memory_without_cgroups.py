@@ -1,10 +1,11 @@
 """Memory limits as in an unprivileged pod: a container of 500 MiB, and no cgroups of the platform's own.
 
-Measured with 2 cores and much other work on them (load 9 to 37), rounds of functions that each take 200 MiB at once, as
-fast as they can. Of the instances that ended, the kernel killed 25 of 94 (eight at a time) before instances were stopped
-and had a lower priority, and 0 of 481 since. In other forms since: 0 of 120 where they keep what they took, 0 of 70 in
-shared memory, 0 of 106 with a limit of 32Mi each, 3 of 115 with four children each, 8 of 339 with 32 at a time. No call
-of another function failed; the longest of them took 0.85 s, with 32 at a time.
+Measured with 2 cores and much other work on them (load 9 to 37), rounds of functions that each take 200 MiB at once,
+as fast as they can. Of the instances that ended, the kernel killed 25 of 94 (eight at a time) before instances were
+stopped and had a lower priority, and 0 of 241 since. In other forms, since then: 0 of 120 where they keep what they
+took, 0 of 70 in shared memory, 0 of 106 with a limit of 32Mi each, 2 of 149 with half a cpu, 3 of 232 with four
+children each, 11 of 528 with 32 at a time. No call of another function failed; the longest took 0.85 s, with 32 at a
+time.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -22,9 +22,10 @@ pytestmark = pytest.mark.slow
 BOMBS = 8
 ROUNDS = 4
 BOMB = "def handle(event, context):\n    kept = b'x' * (200 << 20)\n    return str(len(kept))\n"
-FORKS = (
-    "import os, time\n"
+FORKS = (  # the limit, four times what an instance may have, is for the machine that runs the tests
+    "import os, resource, time\n"
     "def handle(event, context):\n"
+    "    resource.setrlimit(resource.RLIMIT_NPROC, (2000, 2000))\n"
     "    while True:\n"
     "        try:\n"
     "            os.fork()\n"
@@ -32,8 +33,6 @@ FORKS = (
     "            time.sleep(0.01)\n"
 )
 SPINS = (
-    "import threading\n"
-    "from concurrent.futures import ProcessPoolExecutor\n"
     "import os\n"
     "def spin():\n"
     "    while True:\n"
@@ -45,7 +44,7 @@ SPINS = (
     "    spin()\n"
 )
 PARTS = ("guardian", "supervisor", "edge", "node", "controller")
-COLD_CALLS = 60
+COLD_CALLS = 100
 
 
 def test_functions_that_take_all_memory_at_once_take_neither_others_nor_the_worker_down(namespace: str) -> None:
@@ -90,7 +89,9 @@ def others(platform: PodPlatform, name: str) -> Iterator[Counter[int]]:
 def kernel_kills(platform: PodPlatform) -> int:
     """How many processes of the pod the kernel has killed for lack of memory."""
     folder = "/sys/fs/cgroup"
-    text = platform.run("sh", "-c", f"cat {folder}/memory/memory.oom_control {folder}/memory.events 2> /dev/null || true")
+    text = platform.run(
+        "sh", "-c", f"cat {folder}/memory/memory.oom_control {folder}/memory.events 2> /dev/null || true"
+    )
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill "))
 
 
@@ -108,10 +109,10 @@ def test_cold_starts_of_others_are_at_most_three_times_slower(namespace: str, co
         attack = threading.Thread(target=attacked(platform), daemon=True)
         attack.start()
         platform.until(lambda: platform.replicas("attacks") == 1, "the attack to begin")
+        cold_calls(platform, "other", 5)  # some seconds, in which the platform finds out
         attacked_ = cold_calls(platform, "other")
-        print(f"{name}: cold p95 {p95(at_rest):.1f} ms at rest, {p95(attacked_):.1f} attacked "
-              f"({statistics.median(at_rest):.1f}, {statistics.median(attacked_):.1f} at the median); "
-              f"ratio {p95(attacked_) / p95(at_rest):.2f}")
+        medians = f"medians {statistics.median(at_rest):.1f}, {statistics.median(attacked_):.1f}"
+        print(f"{name}: cold p95 {p95(at_rest):.1f} ms at rest, {p95(attacked_):.1f} attacked; {medians}")
         print(platform.function_log("attacks")[-600:])
         assert p95(attacked_) <= 3 * p95(at_rest)
         assert platform.restarts() == 0
@@ -119,18 +120,16 @@ def test_cold_starts_of_others_are_at_most_three_times_slower(namespace: str, co
 
 def attacked(platform: PodPlatform) -> Callable[[], None]:
     def call() -> None:
-        try:
+        with suppress(OSError):
             platform.invoke("attacks", "x", timeout=60)
-        except OSError:
-            pass
 
     return call
 
 
-def cold_calls(platform: PodPlatform, name: str) -> list[float]:
+def cold_calls(platform: PodPlatform, name: str, count: int = COLD_CALLS) -> list[float]:
     """Milliseconds of calls from zero."""
     taken = []
-    for _ in range(COLD_CALLS):
+    for _ in range(count):
         platform.sleep(name)
         answer = platform.invoke(name)
         assert answer.status == 200, answer.text

@@ -212,6 +212,7 @@ class FunctionStatusBody(Body):
     cold_starts: ColdStartsBody | None = None
     failures: list[FailureBody] | None = None  # the latest ones, oldest first
     effective_limits: Limits | None = None
+    isolation: dict[str, str] | None = None  # of the platform, or worker, that runs it; with usage alone
     why: Explanation | None = None
 
 
@@ -300,6 +301,8 @@ def status_to_json(status: FunctionStatus) -> dict[str, Any]:
         body["failures"] = [_failure(call) for call in status.failures]
     if status.limits is not None:
         body["effectiveLimits"] = asdict(status.limits)
+    if status.isolation is not None:
+        body["isolation"] = dict(status.isolation)
     if status.why is not None:
         body["why"] = asdict(status.why)
     return body

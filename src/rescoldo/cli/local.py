@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from rescoldo.model.access import POOL_HEADER
 from rescoldo.model.errors import InvalidInput
 from rescoldo.model.rundir import last_settings
 from rescoldo.model.settings import Settings, default_data_dir, user_data_dir
@@ -59,6 +60,18 @@ def local_url(data: Path | None) -> str:
     if data is not None or "RESCOLDO_DATA" in os.environ:
         check_owner(found, url)
     return url
+
+
+def pool_proof(data: Path | None) -> dict[str, str]:
+    """Return the header that proves to a worker of this machine that it may answer; empty if it is no worker's
+    machine, or its pool's secret cannot be read: only inside of its pod it can."""
+    found = local_platform(data)
+    if found is None or found.pool_secrets is None:
+        return {}
+    with suppress(OSError, UnicodeDecodeError):
+        if secrets := found.pool_secrets.read_text().split():
+            return {POOL_HEADER: secrets[0]}
+    return {}
 
 
 def check_owner(meant: Settings, url: str) -> None:

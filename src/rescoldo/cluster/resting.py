@@ -34,7 +34,7 @@ class RestingNode:
         return NodeDescription(
             architecture=platform.machine(),  # images are built for one architecture: workers have the same
             system=platform.system(),
-            isolation={"level": "unprivileged"},  # of workers
+            isolation={"level": "unprivileged", "limits": "memory polled"},  # as workers usually have
             private_ports=False,
             most_instances=0,
             instance_address="",

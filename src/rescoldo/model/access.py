@@ -16,7 +16,8 @@ OPEN_PREFIXES = ("/async-function/",)
 REALM = "Restricted"
 UNAUTHORIZED = "unauthorized: send the gateway's user and password\n"
 # A worker has no login: every request must say a secret of its pool, in a header that its cluster's gateways send.
-UNPROVEN = "this is a worker of a cluster, and X-Rescoldo-Pool has no secret of its pool: call the cluster's gateway\n"
+POOL_HEADER = "X-Rescoldo-Pool"
+UNPROVEN = f"this is a worker of a cluster, and {POOL_HEADER} has no secret of its pool: call the cluster's gateway\n"
 
 
 def login_key(user: str, password: str) -> str:

@@ -139,6 +139,7 @@ class FunctionStatus:
     failures: Sequence[FailedCall] | None = None  # recent failed calls, oldest first; None: not requested
     policy: FunctionPolicy = field(default_factory=FunctionPolicy)
     limits: Limits | None = None  # the limits in force, its own and the platform's; None: not requested
+    isolation: Mapping[str, str] | None = None  # what keeps its instances apart; None: not requested or unknown
     state: State = State.ASLEEP
     reason: str = ""  # why it is failing
     notes: Sequence[str] = ()  # settings of its deployment without effect; empty in lists

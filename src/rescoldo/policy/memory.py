@@ -26,7 +26,7 @@ MOST_RESERVE = 512 * 2**20  # bytes
 USUAL_AT_FIRST = 16 * 2**20  # bytes that an instance is expected to use until its function has shown what it uses
 EACH = 2 * 2**30  # bytes a second by which use may grow on each processor; measured: about 2 GiB by one process
 LATE = 0.01  # seconds between the first use of the reserve and the stop
-LONGEST_PAUSE = 0.2  # seconds between two polls with room enough
+LONGEST_PAUSE = 0.1  # seconds between two polls with room enough
 SHORTEST_PAUSE = 0.003
 NOISE = 4 * 2**20  # bytes by which an instance fluctuates
 _KNOWN = 10_000  # functions remembered
@@ -59,7 +59,7 @@ def fits(limit: int, used: int, expected: int, usual: int, cpus: float) -> bool:
 
 def pause(room_left: int, cpus: float) -> float:
     """Seconds until the next poll: at the fastest growth half of the room is used by then. With 200 MiB of room and 2
-    processors 24 ms, with 2 GiB or without a limit 0.2 s."""
+    processors 24 ms, with 1 GiB or without a limit 0.1 s."""
     return min(max(room_left / (EACH * cpus) / 2, SHORTEST_PAUSE), LONGEST_PAUSE)
 
 

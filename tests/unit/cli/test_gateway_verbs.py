@@ -205,7 +205,15 @@ def test_describe_says_what_the_unprivileged_level_lacks(run, gateway):
     gateway.answer("GET /system/function/hello", 200, STATUS)
     gateway.answer("GET /system/status", 200, {"isolation": {"level": "unprivileged", "limits": "none"}})
     out = run("describe", "hello")[1]
-    assert re.search(r"Isolation: +unprivileged: shares its user with all functions; no memory", out)
+    assert re.search(r"Isolation: +unprivileged: shares its user with all functions; no limit of memory, no limit", out)
+
+
+def test_describe_says_the_level_of_the_functions_worker(run, gateway):
+    isolation = {"level": "unprivileged", "limits": "memory polled"}
+    gateway.answer("GET /system/function/hello", 200, {**STATUS, "isolation": isolation})
+    out = run("describe", "hello")[1]
+    assert gateway.lines() == ["GET /system/function/hello?usage=1"]
+    assert re.search(r"Isolation: +unprivileged: shares .*; memory polled, no limit of cpu \(docs/security\.md\)", out)
 
 
 def test_describe_says_where_a_function_finds_the_gateway(run, gateway):

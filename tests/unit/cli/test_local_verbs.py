@@ -1,5 +1,6 @@
 """serve, up and down, with a stand-in for the supervisor's three functions."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -121,6 +122,29 @@ def test_status_uses_the_address_of_the_data_directorys_platform(run, gateway, t
     settings.save()
     gateway.answer("GET /system/status", 200, {"version": "9"})
     assert "version:      9\n" in run("status", "--data", str(tmp_path))[1]
+
+
+def test_status_says_what_the_unprivileged_level_does_not_protect(run, gateway):
+    for level, told in (("unprivileged", 1), ("full", 0)):
+        gateway.answer("GET /system/status", 200, {"isolation": {"level": level, "limits": "memory polled"}})
+        out = run("status", "--gateway", gateway.url)[1]
+        assert out.count("unprivileged: shares its user with all functions; memory polled, no limit of cpu") == told
+        gateway.answers.clear()
+
+
+def test_status_in_a_workers_pod_proves_that_it_may_ask(run, gateway, tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENFAAS_URL")
+    monkeypatch.setattr("rescoldo.cli.platform.run_dir_for", lambda data: Path(data))
+    identity = tmp_path / "identity"
+    identity.mkdir()
+    (identity / "pool-secret").write_text("first\nsecond\n")
+    settings = platform.local_settings(tmp_path, gateway=gateway.url.removeprefix("http://"))
+    replace(settings, identity=str(identity)).save()
+    gateway.answer("GET /system/status", 200, {"version": "9"})
+    assert run("status", "--data", str(tmp_path))[0] == 0
+    assert run("status", "--data", str(tmp_path), "--gateway", gateway.url + "/other")[0] == 1
+    asked = [call for call in gateway.calls if call.path == "/system/status"]
+    assert [call.headers.get("X-Rescoldo-Pool") for call in asked] == ["first"]
 
 
 def test_status_shows_the_cold_starts_of_all_functions(run, gateway):

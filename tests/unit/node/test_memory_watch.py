@@ -13,13 +13,13 @@ from typing import cast
 
 import pytest
 
+from rescoldo.isolation.cgroups import MOST_PIDS
 from rescoldo.isolation.container import Memory
 from rescoldo.model.errors import Busy
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId, function_id
-from rescoldo.isolation.cgroups import MOST_PIDS
 from rescoldo.node.instances.brake import LONGEST_HOLD
-from rescoldo.node.instances.memory_watch import GROWTH, MOST_STRAYS, SCAN_SECONDS, MemoryWatch
+from rescoldo.node.instances.memory_watch import GROWTH, MANY_FORKS, MOST_STRAYS, SCAN_SECONDS, MemoryWatch
 from rescoldo.node.instances.roster import Roster
 from rescoldo.node.processes.footprints import STRAYS, Footprint, Footprints
 from rescoldo.node.processes.processes import Watched, read_stat
@@ -56,6 +56,7 @@ class World:
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
     shown: dict[int, int] = field(default_factory=dict)  # where it is not what the container uses
     kin: dict[int, tuple[int, ...]] = field(default_factory=dict)  # pids of an instance's other processes
+    forks: int = 100  # pid of the newest process
     scans: list[float] = field(default_factory=list)
 
     def __iter__(self) -> object:
@@ -75,6 +76,9 @@ class World:
             size = sum(self.sizes[pid] for pid in strays) * MIB
             found[STRAYS] = Footprint(size, size, tuple(strays))
         return found
+
+    def newest(self) -> int:
+        return self.forks
 
     def lives(self, pid: int) -> bool:
         return any(child.pid == pid and child.poll() is None for child in self.children)
@@ -313,6 +317,17 @@ async def test_an_instance_with_too_many_processes_is_killed(world: World) -> No
     assert bomb.condemned == f"it had more than {MOST_PIDS} processes"
     assert child.wait(10) < 0
     assert not calm.condemned
+
+
+async def test_many_forks_make_a_scan_due_at_once(world: World) -> None:
+    world.add("calm", 10)
+    watching = watch(world)
+    watching.poll()
+    for more, scans in ((MANY_FORKS, 1), (MANY_FORKS + 1, 2)):
+        await asyncio.sleep(0.01)
+        world.forks += more
+        watching.poll()
+        assert len(world.scans) == scans
 
 
 async def test_processes_that_outlive_their_instances_are_killed_when_they_are_many(world: World) -> None:

@@ -13,6 +13,7 @@ from rescoldo.cli.completing import functions
 from rescoldo.cli.failures import say_failures
 from rescoldo.cli.flags import GatewayFlags
 from rescoldo.cli.gateway import Gateway
+from rescoldo.cli.isolation import UNPRIVILEGED, not_protected
 from rescoldo.cli.limits import say_limits
 from rescoldo.cli.options import Verb, Whole, connection_options, json_option, namespace_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
@@ -93,7 +94,8 @@ def describe_command(name: str, connection: GatewayFlags, namespace: str, as_jso
     name, place = reference(name, namespace)
     with open_gateway(connection) as opened:
         found = _function(opened, name, place, why=why)
-        found["isolation"] = _isolation(opened)
+        # what the function's worker says, else the platform: older gateways say it in their status alone
+        found["isolation"] = found.get("isolation") or _isolation(opened)
         found.setdefault("notes", [])  # no notes, or a gateway that does not report them
         if as_json:
             say_json(found)
@@ -165,8 +167,8 @@ def _traffic(found: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _protection(isolation: Mapping[str, str]) -> str:
-    if isolation.get("level") == "unprivileged":
-        return "unprivileged: shares its user with all functions; no memory and cpu limits (docs/security.md)"
+    if isolation.get("level") == UNPRIVILEGED:
+        return f"{UNPRIVILEGED}: {not_protected(isolation)}"
     return ", ".join(f"{key} {value}" for key, value in isolation.items() if key != "gateway")
 
 

@@ -12,7 +12,8 @@ import click
 
 from rescoldo.cli.coldstarts import say_cold_starts
 from rescoldo.cli.gateway import Gateway, choose_gateway
-from rescoldo.cli.local import local_platform, others
+from rescoldo.cli.isolation import UNPRIVILEGED, not_protected
+from rescoldo.cli.local import local_platform, local_url, others, pool_proof
 from rescoldo.cli.options import Verb, data_option, gateway_options, json_option
 from rescoldo.cli.output import human_size, note, say, say_columns, say_json
 from rescoldo.cli.platform import remembered_settings, stop
@@ -50,8 +51,9 @@ def status_command(data: Path | None, gateway: str, tls_no_verify: bool, token: 
     if data is not None and not gateway and local_platform(data) is None:
         raise InvalidInput(f"no platform has run with data directory {data.absolute()}{others(data.absolute())}")
     url = choose_gateway(gateway, data=data)
+    proof = pool_proof(data) if url == local_url(data) else {}
     with Gateway(url, token=token, tls_no_verify=tls_no_verify, data=data) as opened:
-        status = opened.system("GET", "/system/status").json()
+        status = opened.system("GET", "/system/status", headers=proof).json()
     if as_json:
         say_json(status)
     else:
@@ -60,12 +62,15 @@ def status_command(data: Path | None, gateway: str, tls_no_verify: bool, token: 
 
 def _show(status: Mapping[str, Any]) -> None:
     processes = status.get("processes") or []
+    isolation = status.get("isolation") or {}
     for key, value in status.items():
         if key == "problems":
             for problem in value:
                 say(f"Problem:      {problem}")
         elif key not in ("processes", "cold_starts"):
             say(f"{key + ':':<14}{_text(key, value)}")
+        if key == "isolation" and isolation.get("level") == UNPRIVILEGED:
+            say(f"{'':<14}{UNPRIVILEGED}: {not_protected(isolation)}")
     say_cold_starts(status.get("cold_starts") or {})
     if processes:
         say()

@@ -59,12 +59,19 @@ class Statuses:
         cold = self._recorder.cold.of(function).summary(entry.failed_wakes or {})
         memory = sum(one.memory for one in used)
         cpu = self._cpu.millicores(function, used, time.monotonic())
-        return replace(found, cpu=cpu, memory=memory, cold_starts=cold, failures=await self._failures(function))
+        found = replace(found, cpu=cpu, memory=memory, cold_starts=cold, failures=await self._failures(function))
+        return replace(found, isolation=await self._isolation())
 
     async def _failures(self, function: FunctionId) -> list[FailedCall] | None:
         """The function's failed calls; None while the node restarts."""
         with contextlib.suppress(NodeUnavailable):
             return await self._node.failures(function)
+        return None
+
+    async def _isolation(self) -> Mapping[str, str] | None:
+        """What isolates the instances; None while the node restarts."""
+        with contextlib.suppress(NodeUnavailable):
+            return (await self._node.describe()).isolation
         return None
 
     def _status(self, entry: Entry, counts: Mapping[FunctionId, int]) -> FunctionStatus:

@@ -19,6 +19,7 @@ from rescoldo.model.errors import Busy
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId
 from rescoldo.node.instances.brake import Brake
+from rescoldo.node.instances.processor_watch import ProcessorWatch
 from rescoldo.node.instances.roster import Roster
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.processes.footprints import STRAYS, Footprint, Footprints
@@ -30,6 +31,7 @@ from rescoldo.policy.spares import SPARE_MEMORY
 SCAN_SECONDS = 0.3  # between two polls of all instances; with 300 of them one takes 4.9 ms, 1.6 % of a core
 GROWTH = 32 * 2**20  # bytes by which the container's use has grown when a scan is due at once
 RECOUNT_SECONDS = 0.05  # between two scans for starts that seem not to fit
+MANY_FORKS = 64  # new processes and threads of the machine, or container, since the last poll: a scan is due at once
 MOST_STRAYS = 64  # processes that may outlive their instances, in all
 FREEING_SECONDS = 0.1  # after a kill, in which none is killed that has not grown
 PURGE_SECONDS = 2.0  # for which all strays are killed after there were too many processes
@@ -58,6 +60,7 @@ class MemoryWatch:
         self._cpus = cpus
         self._others = others
         self._brake = Brake()
+        self._processors = ProcessorWatch(cpus)
         self._now = memory()  # at the last poll
         self._used = self._now.used  # the least since the last scan
         self._usual = Usual[FunctionId]()  # of `Footprint.own`: what a start will take
@@ -66,6 +69,7 @@ class MemoryWatch:
         self._dying: dict[int, int] = {}  # bytes of killed processes that have not ended yet, by pid
         self._promised = 0  # bytes that instances which have begun to start will still take
         self._scan_at = 0.0  # seconds on the loop's clock: the next scan
+        self._newest = footprints.newest()  # pid at the last poll
         self._purge_until = 0.0  # the same: until then all strays are killed
         self._killed_at = -FREEING_SECONDS  # the same
         self._recount_at = 0.0  # the same: the next scan for a start that seems not to fit
@@ -85,6 +89,7 @@ class MemoryWatch:
         if due or self._now.contained:
             self._now = self._memory()
             self._used = min(self._used, self._now.used)
+            due = due or self._forks_abound()
         left = self._room() if self._now.contained else None
         if left is not None and left < 0:
             self._brake.hold((found.process for found in self._roster if found.process is not None), now)
@@ -98,6 +103,11 @@ class MemoryWatch:
             self._brake.release(now)
         until_scan = max(SHORTEST_PAUSE, self._scan_at - now)
         return until_scan if left is None else min(pause(left, self._cpus), until_scan)
+
+    def _forks_abound(self) -> bool:
+        """Whether many processes were made since the last poll: a fork bomb makes some thousand in a second."""
+        before, self._newest = self._newest, self._footprints.newest()
+        return self._newest - before > MANY_FORKS or self._newest < before
 
     def _room(self) -> int:
         return room(self._now.limit, self._now.used, self._cpus)
@@ -141,6 +151,9 @@ class MemoryWatch:
         ours = [process.pid for process in self._others()]
         found = self._footprints.measure(limits, exact=left is not None and left < 0, ours=ours)
         self._brake.hold_children(pid for footprint in found.values() for pid in footprint.processes)
+        if self._now.contained:
+            now = asyncio.get_running_loop().time()
+            self._processors.look(now, {pid: footprint.processes for pid, footprint in found.items()})
         strays = found.pop(STRAYS, _NOTHING)
         living = {pid for pid, instance in running.items() if _lives(instance)}
         living |= {STRAYS} if strays.processes else set()

@@ -11,6 +11,8 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from rescoldo.isolation.cgroups import MOST_PIDS
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _FILES = 16 * 2**20  # bytes; an idle instance has 11 MiB of its files' pages resident
 STRAYS = -1  # in place of an instance's pid: processes of instances that are not known or have ended
@@ -22,7 +24,7 @@ class Footprint:
     """Memory of an instance's processes, in bytes."""
 
     own: int  # at least: without what forks may have in common with their parents
-    most: int  # at most: such pages count for each process
+    most: int  # at most: such pages count for each process; both of the first MOST_PIDS processes
     processes: tuple[int, ...]  # pids
 
 
@@ -59,6 +61,10 @@ class Footprints:
         families = self._families(leaders, set(ours))
         return {leader: self._add_up(pids, leaders.get(leader, 0), exact) for leader, pids in families.items()}
 
+    def newest(self) -> int:
+        """The pid that the kernel gave to a process or thread last."""
+        return int((_read(f"{self._proc}/loadavg").split() or [b"0"])[-1])
+
     def _families(self, leaders: Mapping[int, int], ours: set[int]) -> dict[int, list[int]]:
         if not leaders and not any(known.leader for known in self._known.values()):  # a platform at rest
             self._known.clear()
@@ -72,7 +78,9 @@ class Footprints:
                 if found is None or found.leader != pid:
                     found = self._meet(pid, pid)
             elif found is None:
-                found = self._meet(pid, self._leader_of(pid, leaders, known, ours))
+                leader = self._leader_of(pid, leaders, known, ours)
+                crowded = len(families.get(leader, ())) > MOST_PIDS  # a fork bomb: count its processes, and soon
+                found = _Known(leader, 0) if crowded else self._meet(pid, leader)
             elif found.leader and found.leader not in leaders:
                 found.leader = STRAYS
             self._known[pid] = found
@@ -119,7 +127,7 @@ class Footprints:
     def _add_up(self, pids: list[int], limit: int, exact: bool) -> Footprint:
         own = most = files = 0
         sharing = []  # processes whose files and shared memory may be more than files
-        for pid in pids:
+        for pid in pids[:MOST_PIDS]:
             anonymous, shared = self._pages(pid)
             own += max(0, anonymous - self._known[pid].inherited)
             most += anonymous
