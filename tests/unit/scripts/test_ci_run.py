@@ -103,7 +103,7 @@ def test_flaky_tests_are_listed_and_do_not_fail_the_run(checkout: Checkout) -> N
     assert output.endswith("=== flaky: failed, then passed alone\nflaky: tests/e2e/test_a.py::test_b[c d]\n")
 
 
-@pytest.mark.parametrize("target", ["e2e", "kill-matrix", "hostile", "test-kubernetes"])
+@pytest.mark.parametrize("target", ["e2e", "kill-matrix", "hostile", "test-kubernetes-quick"])
 def test_the_slower_suites_repeat_failed_tests(checkout: Checkout, target: str) -> None:
     checkout.make({target: f'echo "$2" >{target}'})
     checkout.run()
