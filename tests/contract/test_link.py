@@ -220,9 +220,16 @@ async def test_a_worker_that_leaves_is_forgotten(both: tuple[Control, MemoryCont
     assert control.reported == {}
 
 
+async def test_a_worker_takes_the_place_of_its_process_that_was_killed(both: tuple[Control, MemoryControl]) -> None:
+    ours, control = both
+    await ours.report(REPORT)
+    await ours.report(Report("pod-1/later", {}, {}, {}, earlier=REPORT.sender))
+    assert list(control.reported) == ["pod-1/later"]
+
+
 def test_a_worker_of_an_earlier_version_reports_no_marks() -> None:
     found = encode_report(REPORT)
-    del found["marks"], found["left"]
+    del found["marks"], found["left"], found["earlier"]
     assert decode_report(found) == replace(REPORT, marks=None)
 
 

@@ -20,7 +20,7 @@ from rescoldo.link.identity import Identity
 from rescoldo.link.known import KnownDocuments
 from rescoldo.link.membership import Membership
 from rescoldo.link.refusals import Refusals
-from rescoldo.link.reports import Reports, sender_name
+from rescoldo.link.reports import Reports, sender_name, take_over_from
 from rescoldo.link.secrets import JoinedSecrets
 from rescoldo.link.store import JoinedStore
 from rescoldo.link.supplies import Supplies
@@ -43,11 +43,12 @@ def join(settings: Settings, url: str, bundles: Bundles) -> Backing:
         grants.load()
         known.load()
         outbox.load()
+        earlier = take_over_from(settings.known_functions.with_name("sender"), sender)
     except OSError as error:
         raise StoreError(f"{error.filename}: {error.strerror}") from error
     refusals = Refusals()
     documents = JoinedDocuments(control, known, settings.namespace, supplies.bring, refusals.end)
-    reports = Reports(control, documents, known, refusals, sender)
+    reports = Reports(control, documents, known, refusals, sender, earlier)
     membership = Membership(documents.is_reachable, documents.ask_anew, reports, grants, refusals)
     opened = AsyncExitStack()
     opened.push_async_callback(control.close)

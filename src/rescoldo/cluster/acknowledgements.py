@@ -3,9 +3,9 @@
 Control marks the change with a number, in the stream of changes of each worker, and the worker sends the number back
 (link/marks.py). A worker that does not know the function confirms at once: it will look up what is true then.
   ask -> a line with the mark on each stream -> the worker takes the change over -> the mark in its report
-Only workers that have reported lately are asked. A worker whose process was killed counts until it was silent for
-SILENT_SECONDS, as nobody can tell that from a cut network, in which it goes on serving. A control that has just begun
-knows no worker yet, and waits until all had the time to come back.
+Only workers that have reported lately are asked. A worker that was killed counts until it was silent for
+SILENT_SECONDS, or its next process reports: nobody can tell that from a cut network, in which it goes on serving. A
+control that has just begun knows no worker yet, and waits until all had the time to come back.
 Example: 2 workers, one of which was killed 10 s ago: a removal is over after 5 s instead of 0.1 s, and names it.
 """
 

@@ -24,6 +24,7 @@ class Reports:
     def take(self, report: Report, namespace: str) -> None:
         """Keep the report of a worker of a namespace, on top of its earlier ones."""
         key = (namespace, report.sender)
+        self._workers.pop((namespace, report.earlier), None)
         if report.left:
             self._workers.pop(key, None)
             return

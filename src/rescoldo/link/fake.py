@@ -125,6 +125,7 @@ class MemoryControl:
     async def report(self, report: Report) -> None:
         self._check()
         self.reports += 1
+        self.reported.pop(report.earlier, None)
         self.marked |= report.marks or {}
         if report.left:
             self.reported.pop(report.sender, None)

@@ -77,6 +77,7 @@ class Report:
     # the marks of changes that are in force here, or refused, since the last report; None: the worker knows no marks
     marks: Mapping[FunctionId, int] | None = field(default_factory=dict)
     left: bool = False  # its last report: this process ends
+    earlier: str = ""  # the sender whose place this process has taken, as that was killed: it will not report again
 
     @property
     def worker(self) -> str:

@@ -16,8 +16,10 @@ import secrets
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
+from rescoldo.durable import replace_text
 from rescoldo.link.documents import JoinedDocuments
 from rescoldo.link.known import KnownDocuments
 from rescoldo.link.protocol import GONE, QUIET_SECONDS, Control, Report, Unreachable
@@ -59,15 +61,17 @@ class Reports:
     """The reports of one process of a worker. `run` sends them until it is cancelled."""
 
     def __init__(
-        self, control: Control, documents: JoinedDocuments, known: KnownDocuments, refusals: Refusals, sender: str
+        self, control: Control, documents: JoinedDocuments, known: KnownDocuments, refusals: Refusals, sender: str,
+        earlier: str = "",
     ) -> None:
-        """`refusals`: of documents that are known and do not serve; each ends once its document does. `sender`: see
-        `Report`."""
+        """`refusals`: of documents that are known and do not serve; each ends once its document does. `sender` and
+        `earlier`: see `Report`."""
         self._control = control
         self._documents = documents
         self._known = known
         self._refusals = refusals
         self._sender = sender
+        self._earlier = earlier
         self._taken = Report(sender, {}, {}, {})  # all that control has taken; `applied` is whole
         self._taken_at = float("-inf")  # seconds on the loop's clock
         self._comparisons = -1  # of the documents, when a report was taken; a later one follows a gap
@@ -125,7 +129,7 @@ class Reports:
         if comparisons != self._comparisons:
             applied = dict(now.applied)
         applied |= dict.fromkeys(before.keys() - now.applied.keys(), GONE)
-        if await self._send(Report(now.sender, now.awake, applied, now.refused, marks)):
+        if await self._send(Report(now.sender, now.awake, applied, now.refused, marks, earlier=self._earlier)):
             self._documents.marks.end(marks)
             self._taken, self._comparisons = now, comparisons
             self._taken_at = asyncio.get_running_loop().time()
@@ -153,3 +157,14 @@ class Reports:
 def sender_name() -> str:
     """A name for the reports of this process: its pod, and a random part."""
     return f"{socket.gethostname()}/{secrets.token_hex(5)}"
+
+
+def take_over_from(file: Path, sender: str) -> str:
+    """Return the sender that the last process has written to a file of this worker, and write `sender`; empty: there
+    was none. Raises OSError."""
+    try:
+        earlier = file.read_text()
+    except FileNotFoundError:
+        earlier = ""
+    replace_text(file, sender)
+    return earlier

@@ -116,11 +116,13 @@ def decode_report(found: Any) -> Report:
         tables = [dict(found[name]) for name in ("awake", "applied", "refused")]
         sender, awake, applied, refused = str(found["sender"]), *tables
         marks = None if found.get("marks") is None else dict(found["marks"])
-        if len(sender) > MOST_SENDER or any(len(one) > MOST_REPORTED for one in (*tables, marks or {})):
+        earlier = str(found.get("earlier", ""))
+        most = max(len(one) for one in (*tables, marks or {}))
+        if max(len(sender), len(earlier)) > MOST_SENDER or most > MOST_REPORTED:
             raise ValueError("it is too large")
         reasons = {_function(name): str(reason) for name, reason in refused.items()}
         known = None if marks is None else _numbers(marks)
-        return Report(sender, _numbers(awake), _numbers(applied), reasons, known, bool(found.get("left")))
+        return Report(sender, _numbers(awake), _numbers(applied), reasons, known, bool(found.get("left")), earlier)
 
     report = _read("a report", read)
     if any(len(reason) > MOST_REASON for reason in report.refused.values()):

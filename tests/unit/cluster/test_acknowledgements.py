@@ -91,6 +91,16 @@ async def test_nobody_says_that_another_namespaces_worker_has_left(cell: Cell) -
         assert await cell.acknowledgements.wait([FN]) == {FN: ["a"]}
 
 
+async def test_a_process_that_was_killed_is_not_waited_for_once_its_next_one_reports(cell: Cell) -> None:
+    async with running(cell):
+        killed = await cell.worker("a", late={FN})
+        await asyncio.sleep(ACKNOWLEDGED_SECONDS)
+        await killed.kill()
+        assert await cell.acknowledgements.wait([FN]) == {FN: ["a"]}
+        await killed.pool.report(Report("a/2", {}, {}, {}, {FN: cell.acknowledgements.mark(FN)}, earlier="a/1"))
+        assert cell.acknowledgements.lagging(FN) == []
+
+
 async def test_a_worker_that_leaves_meanwhile_holds_nobody_up(cell: Cell) -> None:
     async with running(cell):
         worker = await cell.worker("a", late={FN})

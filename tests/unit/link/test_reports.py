@@ -14,7 +14,7 @@ from rescoldo.link.fake import MemoryControl
 from rescoldo.link.known import KnownDocuments
 from rescoldo.link.protocol import GONE, QUIET_SECONDS, Delivery, Report
 from rescoldo.link.refusals import MOST_REASON, Refusals
-from rescoldo.link.reports import HASTE_SECONDS, PACE_SECONDS, Reports, sender_name
+from rescoldo.link.reports import HASTE_SECONDS, PACE_SECONDS, Reports, sender_name, take_over_from
 from rescoldo.model.deployed import Deployed
 from rescoldo.model.errors import NotFound
 from rescoldo.model.function import Function, FunctionSpec
@@ -277,6 +277,19 @@ async def test_a_control_that_takes_no_reports_is_asked_seldom(
     await asyncio.sleep(10 * QUIET_SECONDS)
     assert 8 <= len(asked) <= 10
     assert caplog.text.count("no such route") == 1
+
+
+def test_a_process_knows_the_sender_that_was_here_before(tmp_path: Path) -> None:
+    file = tmp_path / "sender"
+    assert [take_over_from(file, name) for name in ("pod/1", "pod/2", "pod/3")] == ["", "pod/1", "pod/2"]
+
+
+async def test_the_sender_that_was_here_before_is_in_each_report(worker: Worker) -> None:
+    worker.reports._earlier = "pod/0"
+    worker.tasks = [asyncio.create_task(worker.documents.run()), asyncio.create_task(worker.reports.run(worker))]
+    assert (await worker.next()).earlier == "pod/0"
+    worker.running[FN] = 1
+    assert (await worker.next()).earlier == "pod/0"
 
 
 def test_each_process_is_a_sender_of_its_own() -> None:
