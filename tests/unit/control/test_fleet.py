@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
 
 import pytest
 from control_world import FN, World, now
 
-from rescoldo.control.fleet.instances import AT_ONCE, LET_NEXT
 from rescoldo.edge.fake import CallFailed
 from rescoldo.model.errors import Busy, EdgeUnavailable, NotFound, RescoldoError, StartFailed, StartTimeout
 from rescoldo.model.names import FunctionId, InstanceId, function_id
@@ -21,13 +19,6 @@ CRASH = StartFailed("ValueError: broken at import")
 
 async def hang(function: FunctionId, instance: InstanceId) -> None:
     await asyncio.Event().wait()
-
-
-@pytest.fixture
-async def large_world() -> AsyncIterator[World]:
-    made = await World.make(slots=4 * AT_ONCE)
-    yield made
-    await made.close()
 
 
 # -- waking
@@ -62,33 +53,6 @@ async def test_a_slow_wake_does_not_delay_another_function(world: World) -> None
     assert now() < 1.0
     assert not slow.done()
     await slow
-
-
-async def test_a_call_that_comes_after_many_does_not_wait_for_all_their_wakes(large_world: World) -> None:
-    world = large_world
-    others = [f"other-{number}" for number in range(3 * AT_ONCE)]
-    for name in (*others, "late"):
-        await world.deploy(name)
-    world.node.start_delay = LET_NEXT / 2
-    burst = [asyncio.create_task(world.edge.call(function_id(name))) for name in others]
-    await asyncio.sleep(LET_NEXT / 4)
-    assert len(world.node.started) == AT_ONCE
-    await world.edge.call(function_id("late"))
-    assert now() == pytest.approx(LET_NEXT, abs=LET_NEXT / 8)  # the first turn that ended, and its own
-    await asyncio.gather(*burst)
-    assert now() < 3 * LET_NEXT
-
-
-async def test_slow_starts_let_others_begin(large_world: World) -> None:
-    world = large_world
-    names = [f"slow-{number}" for number in range(2 * AT_ONCE)]
-    for name in names:
-        await world.deploy(name)
-    world.node.start_delay = 10.0
-    calls = [asyncio.create_task(world.edge.call(function_id(name))) for name in names]
-    await asyncio.sleep(2 * LET_NEXT)
-    assert len(world.node.started) == len(names)
-    await asyncio.gather(*calls)
 
 
 async def test_waking_an_unknown_function_is_not_found(world: World) -> None:

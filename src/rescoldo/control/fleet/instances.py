@@ -22,7 +22,6 @@ from rescoldo.model.errors import Busy, EdgeUnavailable, NodeUnavailable, StartF
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId, SlotName, split_id
 from rescoldo.node.protocol import Exit, Node
-from rescoldo.policy.turn_queue import TurnQueue
 from rescoldo.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -30,8 +29,6 @@ log = logging.getLogger(__name__)
 Permit = Callable[[FunctionId], Awaitable[None]]
 """Returns while this worker may start an instance of a function with max-strict. Raises Busy with the reason."""
 
-AT_ONCE = 32  # starts: the node runs 8 of them, and on a busy machine, too, finds others that wait for their turns
-LET_NEXT = 0.2  # seconds, at most, that a start keeps its turn: 160 a second, as in the node with 8 and 50 ms
 BURY_SECONDS = 1.0  # for requests in a dead instance of a revision that is being checked or drained
 
 
@@ -46,8 +43,6 @@ class Instances:
         self._edge = edge
         self._tasks = tasks
         self._permit = permit
-        # 200 starts begun at once would keep the loop of this process busy for 0.2 s; those that wait here cost nothing
-        self._turns = TurnQueue(AT_ONCE)
         self._ended: dict[InstanceId, Exit | None] = {}  # each instance being started, with its exit once reported
 
     @property
@@ -62,8 +57,8 @@ class Instances:
     # -- starting
 
     async def launch(self, awake: Awake, *, first: bool) -> StartTimes:
-        """Start one more instance in the slot of `awake` when it is its turn; wait out a restart of node or edge.
-        Return the phases of the start.
+        """Start one more instance in the slot of `awake`; wait out a restart of node or edge. Return the phases of
+        the start.
 
         `first`: the slot has no other live instance and no route. Then the edge adds the server while the instance
         starts. In a slot with other instances that would be too early: requests would wait for the new one, or be
@@ -74,19 +69,17 @@ class Instances:
         Raises StartFailed, StartTimeout, Busy; NodeUnavailable or EdgeUnavailable if a restart outlasts the ready
         timeout.
         """
-        async with self._turns.turn(awake.function.id, longest=LET_NEXT):
-            deadline = _now() + awake.policy.ready_timeout
-            while True:
-                try:
-                    return await self._launch_once(awake, first=first)
-                except (NodeUnavailable, EdgeUnavailable):
-                    # the start may have happened all the same: discard this instance and retry with a new one
-                    if _now() > deadline:
-                        raise
-                    await asyncio.sleep(RETRY_SECONDS)
+        deadline = _now() + awake.policy.ready_timeout
+        while True:
+            try:
+                return await self._launch_once(awake, first=first)
+            except (NodeUnavailable, EdgeUnavailable):
+                # the start may have happened all the same: discard this instance and retry with a new one
+                if _now() > deadline:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _launch_once(self, awake: Awake, *, first: bool) -> StartTimes:
-        self._check_wanted(awake)
         if awake.policy.max_strict:
             await self._check_strict(awake)
         begun = time.monotonic()
@@ -126,12 +119,9 @@ class Instances:
         if len(self.lifetimes.existing(function)) >= most:
             raise Busy(f"{function} has max-strict, and {most} of its instances run or are still ending")
 
-    def _check_wanted(self, awake: Awake) -> None:
+    def _check_start(self, awake: Awake, launch: Launch) -> None:
         if awake.stage is Stage.ENDING:
             raise Busy("the function was put to sleep while this instance started")
-
-    def _check_start(self, awake: Awake, launch: Launch) -> None:
-        self._check_wanted(awake)
         if (exit := self._ended[launch.instance]) is not None:
             raise StartFailed(f"{launch.function}: {exit.reason} right after it was ready")
 

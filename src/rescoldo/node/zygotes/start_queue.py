@@ -1,4 +1,4 @@
-"""Limits how many instances start at once, few of them in place of an ended process."""
+"""Limits how many instances start at once, and gives the others their turns by the rule of policy/turns.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from rescoldo.policy.turn_queue import TurnQueue
+from rescoldo.policy.turns import Turns
 
 AT_ONCE = 8  # starts
 REPLACED_AT_ONCE = 2  # starts among them that replace an ended process
@@ -16,7 +16,8 @@ class StartQueue:
     """Gives starts their turn: `at_once` at a time, of which at most REPLACED_AT_ONCE replace an ended process."""
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
-        self._turns = TurnQueue(at_once)
+        self._free = at_once
+        self._turns: Turns[asyncio.Future[None]] = Turns()  # of waiting starts; done: a start that was cancelled
         self._replacing = asyncio.Semaphore(REPLACED_AT_ONCE)
         self._waiting = 0  # wakes that wait for a turn
         self._none_waits = asyncio.Event()
@@ -27,18 +28,41 @@ class StartQueue:
         """Wait for a turn and keep it until the block ends. `replacing`: the start replaces an ended process. Few
         replacements run at once: functions that crash again and again would otherwise keep other functions' wakes
         waiting."""
-        async with contextlib.AsyncExitStack() as turn:
-            if replacing:
-                await turn.enter_async_context(self._replacing)
-            self._count(not replacing)
+        async with self._replacing if replacing else contextlib.nullcontext():
+            await self._wait(function, counted=not replacing)
             try:
-                await turn.enter_async_context(self._turns.turn(function))
+                yield
             finally:
-                self._count(-(not replacing))
-            yield
+                self._release()
 
-    def _count(self, more: int) -> None:
-        self._waiting += more
+    async def _wait(self, function: str, *, counted: bool) -> None:
+        if self._free:  # then nobody waits
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._turns.add(function, turn)
+        self._waiting += counted
+        self._tell()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it got its turn in the same moment
+                self._release()
+            raise
+        finally:
+            self._waiting -= counted
+            self._tell()
+
+    def _release(self) -> None:
+        """Pass a turn on to a start that still waits for one."""
+        while self._turns:
+            turn = self._turns.take()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    def _tell(self) -> None:
         if self._waiting:
             self._none_waits.clear()
         else:
