@@ -33,6 +33,7 @@ def routing(**changes: object) -> Routing:
         "max_connections": 10_000,
         "threads": 1,
         "slowstart": "4s",
+        "connect_timeout": "150ms",
         "longest_call": "1h",
         "trusted_proxies": (),
     }
@@ -44,10 +45,10 @@ def test_the_defaults_of_the_flags_are_those_of_a_gateway() -> None:
 
 
 def test_flags_become_the_gateways_settings() -> None:
-    found = routing(longest_call="90s", slowstart="500ms", trusted_proxies=("10.1.2.3", "10.0.0.0/8")).settings(
-        Path("/f")
-    )
-    assert (found.response_timeout, found.slowstart) == (210.0, 0.5)
+    networks = ("10.1.2.3", "10.0.0.0/8")
+    changed = routing(longest_call="90s", slowstart="500ms", connect_timeout="2s", trusted_proxies=networks)
+    found = changed.settings(Path("/f"))
+    assert (found.response_timeout, found.slowstart, found.connect_timeout, found.ending_ms) == (210.0, 0.5, 2.0, 2020)
     assert found.trusted_proxies == ("10.1.2.3/32", "10.0.0.0/8")
 
 
