@@ -134,6 +134,14 @@ def test_builds_pods_have_an_account_without_rights_and_count_in_no_service() ->
     assert "build" not in {selector["app.kubernetes.io/component"] for selector in selectors}
 
 
+def test_nobody_reaches_a_build_and_no_policy_has_an_empty_list() -> None:
+    """The API server drops empty lists, so that an installation that is done again would change them."""
+    policies = {o["metadata"]["name"]: o["spec"] for o in objects() if o["kind"] == "NetworkPolicy"}
+    assert "Ingress" in policies["rescoldo-build"]["policyTypes"]
+    assert [name for name, spec in policies.items() if "ingress" not in spec] == ["rescoldo-build"]
+    assert [name for name, spec in policies.items() if [] in spec.values()] == []
+
+
 def test_a_build_ends_with_its_control_or_a_minute_later() -> None:
     found = pods("build.timeoutSeconds=100", "build.concurrent=3")
     args = found["rescoldo-control"]["containers"][0]["args"]

@@ -85,6 +85,8 @@ def _build() -> dict[str, Tree]:
 
 
 def _policy(name: str, component: str, namespace: Place, *, ingress: list[Tree], egress: list[Tree]) -> dict[str, Tree]:
+    # the API server stores no empty list, and would take each installation for a change
+    allowed: dict[str, Tree] = {"ingress": ingress} if ingress else {}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -92,7 +94,7 @@ def _policy(name: str, component: str, namespace: Place, *, ingress: list[Tree],
         "spec": {
             "podSelector": {"matchLabels": selector(component)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": ingress,
+            **allowed,
             "egress": egress,
         },
     }
